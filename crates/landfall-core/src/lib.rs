@@ -1,0 +1,17 @@
+//! The pure core of Landfall: facts in, decision out.
+//!
+//! Start reading at [`reference`], then [`config`] (what the user wrote), [`resolve`] (where an image comes from and
+//! why) and [`plan`] (what is to be done about it).
+//!
+//! Invariants: nothing here does I/O, reads a clock, the environment or a file, or knows async. Every question "where
+//! does this image come from?" is answered by [`resolve::Resolver`] and nowhere else. No value of this crate prints a
+//! secret.
+
+pub mod config;
+pub mod diagnostic;
+pub mod inventory;
+pub mod oci_types;
+pub mod plan;
+pub mod reference;
+pub mod resolve;
+pub mod status;

@@ -1,0 +1,227 @@
+//! The wire types of status, events and progress: one type for API, CLI, UI and disk.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The agent's phases, in order (SPEC section 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    /// Reading and checking user-data and profiles.
+    Validating,
+    /// Fetching the provider image.
+    ProviderImage,
+    /// Loading the core images into containerd.
+    CoreImages,
+    /// Fetching all other images; infrastructure images go on into containerd.
+    Images,
+    /// Filling the primary registry.
+    PrimaryRegistry,
+    /// Switching the redirection on.
+    Redirect,
+    /// Everything is in place.
+    Running,
+    /// Something needs an operator; the status says what.
+    Degraded,
+}
+
+/// What the agent is doing, as `landfall status`, the API and the state directory's `status.json` show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    /// The version of this type: `landfall.dev/v1alpha1`.
+    pub api_version: String,
+    /// The phase now.
+    pub phase: Phase,
+    /// The phase that failed, when `phase` is `Degraded`.
+    pub failed_phase: Option<Phase>,
+    /// Why, when `phase` is `Degraded`.
+    pub message: Option<String>,
+    /// When this phase was entered.
+    pub since: Timestamp,
+    /// When this status was written.
+    pub updated: Timestamp,
+    /// SHA-256 of the configuration that is in force, hex.
+    pub configuration: Option<String>,
+    /// Images by where they are; the key is the canonical source.
+    pub images: BTreeMap<String, ImageStatus>,
+    /// What the transfers under way amount to.
+    pub transfer: TransferStatus,
+}
+
+/// Where one image is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageStatus {
+    /// Complete in the content store.
+    pub stored: bool,
+    /// In containerd.
+    pub loaded: bool,
+    /// In the primary registry.
+    pub in_primary: bool,
+    /// Where it was fetched from, or would be.
+    pub pull_reference: Option<String>,
+    /// What the last attempt failed with.
+    pub error: Option<String>,
+}
+
+/// Totals of the transfers of this run.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TransferStatus {
+    /// Bytes that crossed the network.
+    pub bytes_done: u64,
+    /// Bytes known to be needed.
+    pub bytes_total: u64,
+    /// Bytes a second, over the last seconds.
+    pub rate: f64,
+    /// Seconds to go at that rate.
+    pub eta_seconds: Option<f64>,
+}
+
+/// Something a person on the site should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// Counts up, without gaps, across restarts.
+    pub sequence: u64,
+    /// When.
+    pub time: Timestamp,
+    /// Normal or warning.
+    pub kind: EventKind,
+    /// A stable word, e.g. `PhaseStarted`, `ImageStored`, `LoadFailed`.
+    pub reason: EventReason,
+    /// The image, phase or file it is about.
+    pub subject: String,
+    /// One sentence; never a secret.
+    pub message: String,
+}
+
+/// How an event is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventKind {
+    /// As it should be.
+    Normal,
+    /// An operator may have to act.
+    Warning,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EventReason {
+    /// The agent started.
+    AgentStarted,
+    /// The agent stops on request.
+    AgentStopping,
+    /// A phase began.
+    PhaseStarted,
+    /// A phase is done.
+    PhaseFinished,
+    /// A phase failed; the agent is degraded and will try again.
+    PhaseFailed,
+    /// The configuration has errors; the last good one stays in force.
+    ConfigurationInvalid,
+    /// A new configuration is in force.
+    ConfigurationChanged,
+    /// An image is complete in the content store.
+    ImageStored,
+    /// An image could not be fetched.
+    ImageFailed,
+    /// A core or infrastructure image is in containerd.
+    ImageLoaded,
+    /// An image could not be loaded into containerd.
+    LoadFailed,
+    /// An image is in the primary registry.
+    ImagePushed,
+    /// An image could not be pushed.
+    PushFailed,
+    /// The primary registry lost an image; it is pushed again.
+    PrimaryLostImage,
+    /// The provider image changed: the host has to be repaved.
+    RepaveRequired,
+    /// An `initramfs` stage changed: the host has to be rebooted.
+    RebootRequired,
+    /// A step of a stage failed.
+    StageFailed,
+    /// A stage ran.
+    StageFinished,
+}
+
+/// Progress, for a terminal or as JSON lines (`--progress json`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum ProgressEvent {
+    /// A phase began.
+    Phase {
+        /// The phase.
+        phase: Phase,
+    },
+    /// A blob's transfer begins, at `offset` when it is resumed.
+    BlobStarted {
+        /// The image it was first needed for.
+        image: String,
+        /// The blob.
+        digest: String,
+        /// Its size in bytes.
+        size: u64,
+        /// Bytes that are there already.
+        offset: u64,
+    },
+    /// Bytes of a blob arrived or left.
+    BlobAdvanced {
+        /// The blob.
+        digest: String,
+        /// How many since the last event.
+        bytes: u64,
+    },
+    /// A blob is complete and verified.
+    BlobFinished {
+        /// The blob.
+        digest: String,
+    },
+    /// A blob was there already.
+    BlobSkipped {
+        /// The blob.
+        digest: String,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A transfer is tried again.
+    Retrying {
+        /// What failed.
+        subject: String,
+        /// Which attempt comes next, from 2.
+        attempt: u32,
+        /// Milliseconds until then.
+        delay_ms: u64,
+        /// Why.
+        error: String,
+    },
+    /// An image is complete.
+    ImageFinished {
+        /// The image.
+        image: String,
+    },
+    /// An image failed.
+    ImageFailed {
+        /// The image.
+        image: String,
+        /// Why.
+        error: String,
+    },
+}
+
+/// Who wants to know of progress. Called from many tasks; must be quick.
+pub trait ProgressSink: Send + Sync + std::fmt::Debug {
+    /// Takes note of an event.
+    fn progress(&self, event: ProgressEvent);
+}
+
+/// Nobody wants to know.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoProgress;
+
+impl ProgressSink for NoProgress {
+    fn progress(&self, _event: ProgressEvent) {}
+}
