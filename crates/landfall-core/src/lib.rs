@@ -14,4 +14,5 @@ pub mod oci_types;
 pub mod plan;
 pub mod reference;
 pub mod resolve;
+pub mod retry;
 pub mod status;

@@ -2,50 +2,170 @@
 //!
 //! Decides what a valid reference is and what a familiar name means (`nginx` is `docker.io/library/nginx`). Does not
 //! decide where an image is fetched from: that is [`crate::resolve`].
+//!
+//! Source of the rules: the grammar at the head of `reference.go` in github.com/distribution/reference, and that
+//! module's normalisation of familiar names.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A registry's `host[:port]` in canonical form: the aliases of Docker Hub become `docker.io`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RegistryHost(String);
+/// The canonical name of Docker Hub.
+pub const DOCKER_HUB: &str = "docker.io";
+const DOCKER_HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
+const OFFICIAL_NAMESPACE: &str = "library";
+const DEFAULT_TAG: &str = "latest";
+const SCHEMES: [&str; 2] = ["docker://", "container://"];
+/// The longest path of a repository, in bytes (all of the grammar is ASCII).
+const REPOSITORY_LENGTH_MAX: usize = 255;
+const TAG_LENGTH_MAX: usize = 128;
+
+/// A piece of a reference: one checked constructor, text in and the same text out.
+macro_rules! reference_part {
+    ($(#[$doc:meta])* $name:ident, $check:path) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ReferenceError;
+
+            fn from_str(text: &str) -> Result<Self, ReferenceError> {
+                $check(text).map(|checked| $name(Arc::from(checked)))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = ReferenceError;
+
+            fn try_from(text: String) -> Result<Self, ReferenceError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(part: $name) -> String {
+                part.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+reference_part!(
+    /// A registry's `host[:port]` in canonical form: lower case, and the aliases of Docker Hub become `docker.io`.
+    RegistryHost,
+    canonical_host
+);
+reference_part!(
+    /// The path of a repository inside a registry, e.g. `library/nginx`.
+    Repository,
+    checked_repository
+);
+reference_part!(
+    /// A tag, e.g. `1.27`.
+    Tag,
+    checked_tag
+);
+reference_part!(
+    /// A content digest, `sha256:<64 hex>` or `sha512:<128 hex>`, in lower case.
+    Digest,
+    checked_digest
+);
 
 impl RegistryHost {
-    /// The canonical text, e.g. `docker.io` or `10.0.0.1:5000` or `[::1]:8080`.
+    /// Whether this is Docker Hub.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn is_docker_hub(&self) -> bool {
+        &*self.0 == DOCKER_HUB
+    }
+
+    /// The host without its port; an IPv6 address keeps its brackets.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        split_port(&self.0).0
+    }
+
+    /// The port, when one is written.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        split_port(&self.0).1.and_then(|port| port.parse().ok())
+    }
+
+    /// Whether the host is this machine itself: `localhost`, `127.0.0.0/8` or `[::1]`.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        let name = self.name();
+        name == "localhost"
+            || name == "[::1]"
+            || name
+                .parse::<std::net::Ipv4Addr>()
+                .is_ok_and(|address| address.is_loopback())
     }
 
     /// The host as one path component (SPEC section 5, rule 5): `other:8443` is `other_8443`; brackets and colons of an
-    /// IPv6 address become `-`.
+    /// IPv6 address become `-`. Dashes at the ends, which the grammar does not allow there, are dropped.
     #[must_use]
     pub fn as_path_component(&self) -> String {
-        unimplemented!("contract")
+        let (name, port) = split_port(&self.0);
+        let name = if name.starts_with('[') {
+            let dashed = name.replace(['[', ']', ':'], "-");
+            let trimmed = dashed.trim_matches('-');
+            if trimmed.is_empty() {
+                "0".to_owned()
+            } else {
+                trimmed.to_owned()
+            }
+        } else {
+            name.to_owned()
+        };
+        match port {
+            Some(port) => format!("{name}_{port}"),
+            None => name,
+        }
     }
 }
 
-/// The path of a repository inside a registry, e.g. `library/nginx`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Repository(String);
+impl Digest {
+    /// The algorithm: `sha256` or `sha512`.
+    #[must_use]
+    pub fn algorithm(&self) -> &str {
+        self.0.split_once(':').map_or("", |(algorithm, _)| algorithm)
+    }
 
-/// A tag, e.g. `1.27`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Tag(String);
-
-/// A content digest, `sha256:<64 hex>` or `sha512:<128 hex>`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Digest(String);
+    /// The hexadecimal part.
+    #[must_use]
+    pub fn hex(&self) -> &str {
+        self.0.split_once(':').map_or("", |(_, hex)| hex)
+    }
+}
 
 /// An image reference with its host and path in canonical form and its tag and digest as they were written: both, one
 /// or none. [`ImageReference::canonical`] adds the default tag.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageReference {
     /// Where the repository lives.
@@ -62,7 +182,85 @@ impl ImageReference {
     /// The canonical form: `latest` is added where there is neither tag nor digest.
     #[must_use]
     pub fn canonical(&self) -> ImageReference {
-        unimplemented!("contract")
+        let mut canonical = self.clone();
+        if canonical.tag.is_none() && canonical.digest.is_none() {
+            canonical.tag = Some(Tag(Arc::from(DEFAULT_TAG)));
+        }
+        canonical
+    }
+
+    /// The same image in another repository; tag and digest are carried over as they are.
+    ///
+    /// # Errors
+    /// When `path` is not a repository path.
+    pub fn in_repository(&self, host: &RegistryHost, path: &str) -> Result<ImageReference, ReferenceError> {
+        Ok(ImageReference {
+            host: host.clone(),
+            repository: path.parse()?,
+            tag: self.tag.clone(),
+            digest: self.digest.clone(),
+        })
+    }
+
+    /// What a registry is asked for: the digest if there is one, else the tag, else `latest`.
+    #[must_use]
+    pub fn manifest_selector(&self) -> &str {
+        match (&self.digest, &self.tag) {
+            (Some(digest), _) => digest.as_str(),
+            (None, Some(tag)) => tag.as_str(),
+            (None, None) => DEFAULT_TAG,
+        }
+    }
+
+    /// What CRI and containerd call the image once it is pulled: the default tag added, the tag dropped where there is
+    /// a digest.
+    #[must_use]
+    pub fn runtime_name(&self) -> String {
+        match &self.digest {
+            Some(digest) => format!("{}/{}@{digest}", self.host, self.repository),
+            None => format!("{}/{}:{}", self.host, self.repository, self.manifest_selector()),
+        }
+    }
+}
+
+impl fmt::Display for ImageReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.host, self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(f, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ImageReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{self}`")
+    }
+}
+
+impl FromStr for ImageReference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<ImageReference, ReferenceError> {
+        parse_reference(text)
+    }
+}
+
+impl TryFrom<String> for ImageReference {
+    type Error = ReferenceError;
+
+    fn try_from(text: String) -> Result<ImageReference, ReferenceError> {
+        parse_reference(&text)
+    }
+}
+
+impl From<ImageReference> for String {
+    fn from(reference: ImageReference) -> String {
+        reference.to_string()
     }
 }
 
@@ -71,8 +269,63 @@ impl ImageReference {
 /// # Errors
 /// Says which part is wrong and why.
 pub fn parse_reference(text: &str) -> Result<ImageReference, ReferenceError> {
-    let _ = text;
-    unimplemented!("contract")
+    let text = SCHEMES
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme))
+        .unwrap_or(text);
+    if is_image_id(text) {
+        return Err(ReferenceError::ImageId);
+    }
+    let parts = split_suffix(text)?;
+    let (host, path) = match parts.name.split_once('/') {
+        Some((first, rest)) if names_a_host(first) => (first.parse()?, rest),
+        _ => (RegistryHost(Arc::from(DOCKER_HUB)), parts.name),
+    };
+    let repository = if host.is_docker_hub() && !path.contains('/') {
+        checked_repository(path)?;
+        Repository(Arc::from(format!("{OFFICIAL_NAMESPACE}/{path}")))
+    } else {
+        path.parse()?
+    };
+    Ok(ImageReference {
+        host,
+        repository,
+        tag: parts.tag.map(str::parse).transpose()?,
+        digest: parts.digest.map(str::parse).transpose()?,
+    })
+}
+
+/// The grammar before familiar names are understood: a first component followed by `/` is a host wherever it can be
+/// one. Only for tools that must show a reference as the grammar sees it; everything else uses [`parse_reference`].
+///
+/// # Errors
+/// As [`parse_reference`].
+pub fn parse_grammar(text: &str) -> Result<GrammarParts<'_>, ReferenceError> {
+    let mut parts = split_suffix(text)?;
+    parts.host = parts
+        .name
+        .split_once('/')
+        .filter(|(first, rest)| is_host(first) && checked_repository(rest).is_ok())
+        .map(|(first, _)| first);
+    if parts.host.is_none() {
+        checked_repository(parts.name)?;
+    }
+    parts.tag.map_or(Ok(""), checked_tag)?;
+    parts.digest.map_or(Ok(""), checked_digest)?;
+    Ok(parts)
+}
+
+/// A reference taken apart, as [`parse_grammar`] sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrammarParts<'a> {
+    /// Host and path.
+    pub name: &'a str,
+    /// The host, when the first component can be one.
+    pub host: Option<&'a str>,
+    /// The tag.
+    pub tag: Option<&'a str>,
+    /// The digest.
+    pub digest: Option<&'a str>,
 }
 
 /// Why a text is not a reference.
@@ -81,4 +334,203 @@ pub enum ReferenceError {
     /// Nothing was written.
     #[error("the reference is empty")]
     Empty,
+    /// A bare image ID: it names content on one host, nothing that can be pulled.
+    #[error("64 hexadecimal digits are an image ID, not a name that can be pulled")]
+    ImageId,
+    /// The host cannot be one.
+    #[error("`{host}` is not a registry host: write `name[:port]`, an IPv4 address or `[IPv6]`")]
+    Host {
+        /// The text in the host's place.
+        host: String,
+    },
+    /// The path has upper-case letters.
+    #[error("`{path}` has upper-case letters; a repository path is written in lower case")]
+    Uppercase {
+        /// The path.
+        path: String,
+    },
+    /// The path cannot be one.
+    #[error(
+        "`{path}` is not a repository path: components of `a-z` and `0-9`, joined by `/`, with single `.` or `_`, `__` \
+         or dashes inside"
+    )]
+    Path {
+        /// The path.
+        path: String,
+    },
+    /// The path is too long.
+    #[error("the repository path has {length} characters; the limit is {REPOSITORY_LENGTH_MAX}")]
+    TooLong {
+        /// The path's length.
+        length: usize,
+    },
+    /// The tag cannot be one.
+    #[error("`{tag}` is not a tag: letters, digits, `_`, `.` and `-`, at most {TAG_LENGTH_MAX}, not `.` or `-` first")]
+    Tag {
+        /// The tag.
+        tag: String,
+    },
+    /// The digest's algorithm is not supported.
+    #[error("`{digest}` is not a digest: write `sha256:` or `sha512:` and the hexadecimal digits")]
+    Digest {
+        /// The digest.
+        digest: String,
+    },
+    /// The digest has the wrong number of digits.
+    #[error("the digest has {length} hexadecimal digits where its algorithm has {expected}")]
+    DigestLength {
+        /// How many there are.
+        length: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+}
+
+fn split_suffix(text: &str) -> Result<GrammarParts<'_>, ReferenceError> {
+    if text.is_empty() {
+        return Err(ReferenceError::Empty);
+    }
+    let (rest, digest) = match text.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest)),
+        None => (text, None),
+    };
+    let last_component = rest.rfind('/').map_or(0, |slash| slash + 1);
+    let (name, tag) = match rest[last_component..].split_once(':') {
+        // A lone `host:5000/` part never gets here: the colon is looked for in the last component only.
+        Some((last, tag)) => (&rest[..last_component + last.len()], Some(tag)),
+        None => (rest, None),
+    };
+    Ok(GrammarParts {
+        name,
+        host: None,
+        tag,
+        digest,
+    })
+}
+
+/// The rule of distribution's normalisation: only such a first component is a host.
+fn names_a_host(first: &str) -> bool {
+    first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+/// Whether the text is a bare image ID.
+fn is_image_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(is_lower_hex)
+}
+
+fn is_lower_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+fn split_port(host: &str) -> (&str, Option<&str>) {
+    match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => (&host[..colon], Some(&host[colon + 1..])),
+        _ => (host, None),
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    let (name, port) = split_port(host);
+    let port_is_good = port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
+    port_is_good
+        && match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => name.split('.').all(is_host_label),
+        }
+}
+
+fn is_host_label(label: &str) -> bool {
+    let bytes = label.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
+    first.is_ascii_alphanumeric()
+        && last.is_ascii_alphanumeric()
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+}
+
+fn canonical_host(host: &str) -> Result<String, ReferenceError> {
+    if !is_host(host) {
+        return Err(ReferenceError::Host { host: host.to_owned() });
+    }
+    let lower = host.to_ascii_lowercase();
+    if DOCKER_HUB_ALIASES.contains(&lower.as_str()) {
+        Ok(DOCKER_HUB.to_owned())
+    } else {
+        Ok(lower)
+    }
+}
+
+fn checked_repository(path: &str) -> Result<&str, ReferenceError> {
+    if path.len() > REPOSITORY_LENGTH_MAX {
+        return Err(ReferenceError::TooLong { length: path.len() });
+    }
+    if path.split('/').all(is_path_component) {
+        return Ok(path);
+    }
+    if path.bytes().any(|byte| byte.is_ascii_uppercase()) && path.to_ascii_lowercase().split('/').all(is_path_component)
+    {
+        return Err(ReferenceError::Uppercase { path: path.to_owned() });
+    }
+    Err(ReferenceError::Path { path: path.to_owned() })
+}
+
+fn is_path_component(component: &str) -> bool {
+    let bytes = component.as_bytes();
+    let alphanumeric = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9');
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
+    if !alphanumeric(first) || !alphanumeric(last) {
+        return false;
+    }
+    let mut rest = bytes;
+    while let Some(start) = rest.iter().position(|byte| !alphanumeric(byte)) {
+        let length = rest[start..]
+            .iter()
+            .position(alphanumeric)
+            .unwrap_or(rest.len() - start);
+        let separator = &rest[start..start + length];
+        let good = matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|byte| *byte == b'-');
+        if !good {
+            return false;
+        }
+        rest = &rest[start + length..];
+    }
+    true
+}
+
+fn checked_tag(tag: &str) -> Result<&str, ReferenceError> {
+    let bytes = tag.as_bytes();
+    let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let good = bytes.first().is_some_and(word)
+        && bytes.len() <= TAG_LENGTH_MAX
+        && bytes.iter().all(|byte| word(byte) || matches!(byte, b'.' | b'-'));
+    if good {
+        Ok(tag)
+    } else {
+        Err(ReferenceError::Tag { tag: tag.to_owned() })
+    }
+}
+
+fn checked_digest(digest: &str) -> Result<&str, ReferenceError> {
+    let wrong = || ReferenceError::Digest {
+        digest: digest.to_owned(),
+    };
+    let (algorithm, hex) = digest.split_once(':').ok_or_else(wrong)?;
+    let expected = match algorithm {
+        "sha256" => 64,
+        "sha512" => 128,
+        _ => return Err(wrong()),
+    };
+    if !hex.bytes().all(is_lower_hex) {
+        return Err(wrong());
+    }
+    if hex.len() != expected {
+        return Err(ReferenceError::DigestLength {
+            length: hex.len(),
+            expected,
+        });
+    }
+    Ok(digest)
 }

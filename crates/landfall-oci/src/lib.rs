@@ -1,1 +1,8 @@
-//! (in work)
+//! OCI images on the wire and on disk: registry client, content store, archives, the copy engine and a registry server.
+//!
+//! Start reading at [`image`] (the two traits that everything that holds images implements).
+//!
+//! Invariants: a blob is visible only under a digest that it has; a manifest is visible only when all that it names is
+//! there; no credential is sent to a host other than the one it was given for, and none is ever printed.
+
+pub mod image;

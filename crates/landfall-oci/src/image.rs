@@ -1,0 +1,90 @@
+//! The two traits of the product: what images are read from and written to. Registries, the content store, archives and
+//! containerd implement them; [`crate::copy`] is the only code that walks an image's graph.
+
+use std::fmt;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::retry::FailureKind;
+
+/// A manifest or index as the bytes that its digest names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawManifest {
+    /// The exact bytes.
+    pub bytes: Bytes,
+    /// Its media type.
+    pub media_type: String,
+    /// The digest of the bytes: verified by whoever made this value.
+    pub digest: Digest,
+}
+
+/// The bytes of a blob, in order, from the offset that was asked for.
+pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, TransferError>> + Send>>;
+
+/// One repository (or archive, or store) that images are read from.
+pub trait ImageSource: Send + Sync + fmt::Debug {
+    /// What messages call it, e.g. `registry.example.com/a/b`.
+    fn describe(&self) -> String;
+
+    /// Fetches a manifest by tag or digest, verified against the digest where one was asked for.
+    fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>>;
+
+    /// Opens a blob at a byte offset. A source that cannot seek answers from 0 by failing with `Protocol`.
+    fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>>;
+}
+
+/// How much of a blob a sink has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobState {
+    /// All of it, verified.
+    Complete,
+    /// The first bytes of it: a transfer goes on from this offset.
+    Partial(u64),
+    /// Nothing.
+    Missing,
+}
+
+/// Something that images are written to.
+pub trait ImageSink: Send + Sync + fmt::Debug {
+    /// What messages call it.
+    fn describe(&self) -> String;
+
+    /// Whether this manifest and everything that it names is there.
+    fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>>;
+
+    /// How much of a blob is there already.
+    fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>>;
+
+    /// Writes a blob from `offset` on; it counts only once its digest and size are verified. When the stream fails, what
+    /// arrived is kept for a later [`ImageSink::blob_state`] where the sink can do that.
+    fn write_blob<'a>(
+        &'a self,
+        blob: &'a Descriptor,
+        offset: u64,
+        stream: BlobStream,
+    ) -> BoxFuture<'a, Result<(), TransferError>>;
+
+    /// Writes a manifest whose children are all there. The last call of an image names it, earlier ones pass `None`.
+    fn write_manifest<'a>(
+        &'a self,
+        manifest: &'a RawManifest,
+        name: Option<&'a ImageReference>,
+    ) -> BoxFuture<'a, Result<(), TransferError>>;
+}
+
+/// A transfer failed. The text says what was tried; the kind decides what happens next.
+#[derive(Debug, thiserror::Error)]
+#[error("{attempt}")]
+pub struct TransferError {
+    /// What we were trying to do, to what, e.g. ``cannot fetch manifest `a/b:1` from `mirror.local:5000` ``.
+    pub attempt: String,
+    /// What follows from it.
+    pub kind: FailureKind,
+    /// The cause.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
