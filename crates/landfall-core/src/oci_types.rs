@@ -71,3 +71,251 @@ pub mod media_type {
     /// A gzip OCI layer.
     pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 }
+
+/// A manifest or an index, as far as walking an image's graph needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManifestContent {
+    /// One image, or one artifact.
+    Image(Manifest),
+    /// Several manifests, e.g. one for each platform.
+    Index(Index),
+}
+
+/// An image manifest (OCI image specification, manifest.md; Docker's schema 2 has the same fields).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// The media type that the manifest gives itself.
+    #[serde(default)]
+    pub media_type: Option<String>,
+    /// The kind of artifact.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
+    /// The image's configuration.
+    pub config: Descriptor,
+    /// The layers, lowest first.
+    #[serde(default)]
+    pub layers: Vec<Descriptor>,
+    /// The manifest that this one refers to.
+    #[serde(default)]
+    pub subject: Option<Descriptor>,
+    /// Annotations.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// An index (OCI image specification, image-index.md; Docker's manifest list has the same fields).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// The media type that the index gives itself.
+    #[serde(default)]
+    pub media_type: Option<String>,
+    /// The kind of artifact.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
+    /// The manifests.
+    pub manifests: Vec<Descriptor>,
+    /// The manifest that this index refers to.
+    #[serde(default)]
+    pub subject: Option<Descriptor>,
+    /// Annotations.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl ManifestContent {
+    /// The media type that the content gives itself, or the OCI one of its shape.
+    #[must_use]
+    pub fn media_type(&self) -> &str {
+        match self {
+            ManifestContent::Image(manifest) => manifest.media_type.as_deref().unwrap_or(media_type::OCI_MANIFEST),
+            ManifestContent::Index(index) => index.media_type.as_deref().unwrap_or(media_type::OCI_INDEX),
+        }
+    }
+
+    /// What the content is made of, in order: the manifests of an index; the configuration and the layers of an image.
+    /// The subject is not a part: it may be missing (OCI distribution specification, "Pushing manifests with subject").
+    pub fn children(&self) -> impl Iterator<Item = &Descriptor> {
+        let (config, rest) = match self {
+            ManifestContent::Image(manifest) => (Some(&manifest.config), &manifest.layers),
+            ManifestContent::Index(index) => (None, &index.manifests),
+        };
+        config.into_iter().chain(rest)
+    }
+
+    /// The manifest that this one refers to, e.g. the image that a signature is for.
+    #[must_use]
+    pub fn subject(&self) -> Option<&Descriptor> {
+        match self {
+            ManifestContent::Image(manifest) => manifest.subject.as_ref(),
+            ManifestContent::Index(index) => index.subject.as_ref(),
+        }
+    }
+
+    /// What a list of referrers calls this kind: the artifact type, else the media type of the configuration.
+    #[must_use]
+    pub fn artifact_type(&self) -> Option<&str> {
+        match self {
+            ManifestContent::Image(manifest) => {
+                Some(manifest.artifact_type.as_deref().unwrap_or(&manifest.config.media_type))
+            }
+            ManifestContent::Index(index) => index.artifact_type.as_deref(),
+        }
+    }
+
+    /// The annotations.
+    #[must_use]
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        match self {
+            ManifestContent::Image(manifest) => &manifest.annotations,
+            ManifestContent::Index(index) => &index.annotations,
+        }
+    }
+}
+
+impl Descriptor {
+    /// A descriptor with nothing but type, digest and size.
+    #[must_use]
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Descriptor {
+        Descriptor {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            platform: None,
+            urls: Vec::new(),
+            annotations: BTreeMap::new(),
+            artifact_type: None,
+        }
+    }
+
+    /// Whether the content is itself a manifest or an index.
+    #[must_use]
+    pub fn is_manifest(&self) -> bool {
+        is_manifest_type(&self.media_type)
+    }
+
+    /// Whether the content is a layer that may not be handed on: it is fetched from its own place and need not be here.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.")
+    }
+}
+
+/// Whether a media type is that of a manifest or an index that we can read.
+#[must_use]
+pub fn is_manifest_type(media_type: &str) -> bool {
+    [
+        media_type::OCI_MANIFEST,
+        media_type::OCI_INDEX,
+        media_type::DOCKER_MANIFEST,
+        media_type::DOCKER_INDEX,
+    ]
+    .contains(&media_type)
+}
+
+/// Parses a manifest or an index; what it is follows from its fields.
+///
+/// # Errors
+/// When it is not JSON, is Docker's schema 1, has the fields of both kinds, or names itself what it is not. A document
+/// that is both would be read differently by different programs (CVE-2021-41190).
+pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestContent, ManifestError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape {
+        schema_version: Option<u32>,
+        media_type: Option<String>,
+        config: Option<serde::de::IgnoredAny>,
+        layers: Option<serde::de::IgnoredAny>,
+        manifests: Option<serde::de::IgnoredAny>,
+    }
+    let shape: Shape = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+    if shape.schema_version == Some(1) {
+        return Err(ManifestError::SchemaOne);
+    }
+    let is_index = match (
+        shape.config.is_some() || shape.layers.is_some(),
+        shape.manifests.is_some(),
+    ) {
+        (true, false) => false,
+        (false, true) => true,
+        (true, true) => return Err(ManifestError::Ambiguous),
+        (false, false) => return Err(ManifestError::Unknown),
+    };
+    if let Some(stated) = shape.media_type {
+        let index_type = [media_type::OCI_INDEX, media_type::DOCKER_INDEX].contains(&stated.as_str());
+        if is_manifest_type(&stated) && index_type != is_index {
+            return Err(ManifestError::WrongType { stated });
+        }
+    }
+    if is_index {
+        serde_json::from_slice(bytes).map(ManifestContent::Index)
+    } else {
+        serde_json::from_slice(bytes).map(ManifestContent::Image)
+    }
+    .map_err(ManifestError::Json)
+}
+
+/// Why bytes are not a manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not JSON, or a field is not what it must be.
+    #[error("the manifest is not one that we can read")]
+    Json(#[source] serde_json::Error),
+    /// The old format.
+    #[error(
+        "the manifest has Docker's schema version 1, which carries no digests of its layers in a form that we accept"
+    )]
+    SchemaOne,
+    /// Both kinds at once.
+    #[error("the manifest has the fields of an image and of an index")]
+    Ambiguous,
+    /// Neither kind.
+    #[error("the manifest has neither `config` and `layers` nor `manifests`")]
+    Unknown,
+    /// The content is not what it says.
+    #[error("the manifest calls itself `{stated}` and has the fields of another kind")]
+    WrongType {
+        /// What it calls itself.
+        stated: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"{"mediaType":"application/vnd.oci.image.config.v1+json","size":2,
+        "digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}"#;
+
+    #[test]
+    fn an_image_is_told_from_an_index_by_its_fields() {
+        let image =
+            parse_manifest(format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":[]}}"#).as_bytes()).unwrap();
+        assert_eq!(image.media_type(), media_type::OCI_MANIFEST);
+        assert_eq!(image.children().count(), 1);
+        let index = parse_manifest(br#"{"schemaVersion":2,"manifests":[]}"#).unwrap();
+        assert_eq!(index.media_type(), media_type::OCI_INDEX);
+        assert_eq!(index.children().count(), 0);
+    }
+
+    #[test]
+    fn a_manifest_that_different_programs_would_read_differently_is_refused() {
+        for (text, expected) in [
+            (
+                format!(r#"{{"config":{CONFIG},"manifests":[]}}"#),
+                "the fields of an image and of an index",
+            ),
+            (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), "schema version 1"),
+            ("{}".to_owned(), "neither"),
+            (
+                format!(r#"{{"mediaType":"{}","config":{CONFIG}}}"#, media_type::OCI_INDEX),
+                "another kind",
+            ),
+            ("[1".to_owned(), "not one that we can read"),
+        ] {
+            let error = parse_manifest(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}
