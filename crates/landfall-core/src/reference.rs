@@ -6,6 +6,7 @@
 //! Source of the rules: the grammar at the head of `reference.go` in github.com/distribution/reference, and that
 //! module's normalisation of familiar names.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -129,21 +130,19 @@ impl RegistryHost {
     /// The host as one path component (SPEC section 5, rule 5): `other:8443` is `other_8443`; brackets and colons of an
     /// IPv6 address become `-`. Dashes at the ends, which the grammar does not allow there, are dropped.
     #[must_use]
-    pub fn as_path_component(&self) -> String {
+    pub fn as_path_component(&self) -> Cow<'_, str> {
         let (name, port) = split_port(&self.0);
         let name = if name.starts_with('[') {
             let dashed = name.replace(['[', ']', ':'], "-");
-            let trimmed = dashed.trim_matches('-');
-            if trimmed.is_empty() {
-                "0".to_owned()
-            } else {
-                trimmed.to_owned()
+            match dashed.trim_matches('-') {
+                "" => Cow::Borrowed("0"),
+                trimmed => Cow::Owned(trimmed.to_owned()),
             }
         } else {
-            name.to_owned()
+            Cow::Borrowed(name)
         };
         match port {
-            Some(port) => format!("{name}_{port}"),
+            Some(port) => Cow::Owned(format!("{name}_{port}")),
             None => name,
         }
     }

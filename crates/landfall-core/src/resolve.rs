@@ -1,14 +1,40 @@
 //! Where an image comes from, in what order, and why: the only place that knows (SPEC section 5).
+//!
+//! The rules are compiled once into look-up tables; a resolution then costs a few hash look-ups, whatever the number of
+//! rules. Whether the primary registry holds an image already is not asked here: the answer lists it as a candidate,
+//! and [`Resolution::runtime`] takes that fact from the caller.
+
+mod explain;
+mod prefix;
+
+use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::config::{ImageRole, Settings};
-use crate::reference::ImageReference;
+use crate::config::{Compat, ImageRole, Primary, RegistryRole, RulePrefix, Settings};
+use crate::reference::{ImageReference, ReferenceError, RegistryHost};
+use prefix::{PrefixMap, below, join};
 
 /// The resolution rules of one [`Settings`], compiled for fast look-up.
 #[derive(Debug)]
 pub struct Resolver<'a> {
     settings: &'a Settings,
+    /// Mapping rules by their source prefix.
+    rules: PrefixMap<'a, usize>,
+    /// The rule with the key `all`.
+    all: Option<usize>,
+    /// Where the mapping rules lead to: what is below is left alone, whatever rule matches it.
+    targets: PrefixMap<'a, ()>,
+    /// All external registries: what is below needs no rule.
+    externals: PrefixMap<'a, ()>,
+    /// The external registry that everything is prepended with: there is exactly one, and no rule.
+    single_external: Option<usize>,
+    has_external: bool,
+    /// Credentials for any image, and those for the provider image only.
+    registries: PrefixMap<'a, usize>,
+    provider_registries: PrefixMap<'a, usize>,
+    /// What the profiles say each image is for, by canonical source.
+    roles: HashMap<ImageReference, ImageRole>,
 }
 
 /// The answer: candidates in the order in which they are to be tried.
@@ -34,7 +60,7 @@ pub struct Candidate {
 }
 
 /// The kind of place that a candidate names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
     /// The primary registry.
@@ -58,6 +84,8 @@ pub enum Why {
     AlreadyThere,
     /// There are rules or several registries, and none is for this image.
     NoRule,
+    /// The rule or registry that is for this image would give it a name that no registry accepts.
+    NotPossible,
     /// No external registry is configured.
     NoExternal,
     /// `imageRedirectWebhook.enable: false`: nothing is redirected (SPEC section 10).
@@ -66,33 +94,270 @@ pub enum Why {
     SyncFromOrigin,
 }
 
-/// A finding about one image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A finding about one image. [`Resolver::explain_warning`] says it in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Warning {
     /// Rules exist and none matches.
     NoRuleMatches,
     /// Several registries and no rule.
     SeveralRegistriesNoRule,
+    /// The name at the external registry would be no valid repository, mostly for its length: unchanged.
+    NameNotPossible,
+    /// The name at the primary registry would be no valid repository, mostly for its length: it is not used.
+    PrimaryNameNotPossible,
+}
+
+impl Resolution {
+    /// The candidate that a pod should use, given whether the primary registry holds the image: the first one that has
+    /// it. When only the primary may serve the image, it is named even before it holds it.
+    #[must_use]
+    pub fn runtime(&self, primary_holds: bool) -> &Candidate {
+        self.candidates
+            .iter()
+            .find(|candidate| candidate.why != Why::Primary || primary_holds)
+            .unwrap_or(&self.candidates[0])
+    }
+
+    /// The candidate in the primary registry that the agent fills, when there is one.
+    #[must_use]
+    pub fn primary(&self) -> Option<&Candidate> {
+        self.candidates.iter().find(|candidate| candidate.why == Why::Primary)
+    }
+}
+
+/// What rules 1 to 5 make of a source.
+struct Mapped {
+    reference: ImageReference,
+    why: Why,
+    warning: Option<Warning>,
 }
 
 impl<'a> Resolver<'a> {
     /// Compiles the rules.
     #[must_use]
     pub fn new(settings: &'a Settings) -> Resolver<'a> {
-        Resolver { settings }
+        let external =
+            || (settings.registries.iter().enumerate()).filter(|(_, registry)| registry.role == RegistryRole::External);
+        let mut resolver = Resolver {
+            settings,
+            rules: PrefixMap::new(),
+            all: None,
+            targets: PrefixMap::new(),
+            externals: PrefixMap::new(),
+            single_external: None,
+            has_external: external().next().is_some(),
+            registries: PrefixMap::new(),
+            provider_registries: PrefixMap::new(),
+            roles: HashMap::with_capacity(settings.images.len()),
+        };
+        for (index, rule) in settings.rules.iter().enumerate() {
+            match &rule.from {
+                RulePrefix::All => resolver.all = resolver.all.or(Some(index)),
+                RulePrefix::Path { host, path } => resolver.rules.insert(host.as_str(), path, index),
+            }
+            resolver.targets.insert(rule.to_host.as_str(), &rule.to_path, ());
+        }
+        for (_, registry) in external() {
+            resolver.externals.insert(registry.host.as_str(), &registry.path, ());
+        }
+        if settings.rules.is_empty() && external().count() == 1 {
+            resolver.single_external = external().next().map(|(index, _)| index);
+        }
+        resolver.compile_credentials();
+        for image in &settings.images {
+            resolver.roles.entry(image.reference.canonical()).or_insert(image.role);
+        }
+        resolver
     }
 
-    /// Where this image comes from. Pure and fast: no allocation beyond the answer.
+    /// At the same scope, what the user wrote for pulling beats what a pack says: external, primary, pack.
+    fn compile_credentials(&mut self) {
+        let settings = self.settings;
+        for role in [RegistryRole::External, RegistryRole::Primary, RegistryRole::Pack] {
+            for (index, registry) in settings.registries.iter().enumerate() {
+                if registry.role == role {
+                    self.registries.insert(registry.host.as_str(), &registry.path, index);
+                }
+            }
+        }
+        // The original ignores provider credentials as soon as an external registry is set (SPEC section 6).
+        if settings.compat == Compat::Palette && self.has_external {
+            return;
+        }
+        for (index, registry) in settings.registries.iter().enumerate() {
+            if registry.role == RegistryRole::Provider {
+                (self.provider_registries).insert(registry.host.as_str(), &registry.path, index);
+            }
+        }
+    }
+
+    /// The settings that the rules were compiled from.
+    #[must_use]
+    pub fn settings(&self) -> &'a Settings {
+        self.settings
+    }
+
+    /// What an image is for: its role in the profiles; an image that no profile knows is an application's.
+    #[must_use]
+    pub fn role_of(&self, reference: &ImageReference) -> ImageRole {
+        (self.roles.get(&reference.canonical()).copied()).unwrap_or(ImageRole::Application)
+    }
+
+    /// Where this image comes from. Pure and fast: the cost does not grow with the number of rules, and tag and digest
+    /// are carried over as they are.
     #[must_use]
     pub fn resolve(&self, source: &ImageReference, role: ImageRole) -> Resolution {
-        let _ = (source, role, self.settings);
-        unimplemented!("contract")
+        if !self.settings.webhook.enable {
+            let candidate = self.candidate(Place::Origin, source.clone(), Why::RedirectionOff, role);
+            return Resolution {
+                candidates: vec![candidate],
+                warning: None,
+            };
+        }
+        if self.is_in_primary(source) {
+            let candidate = self.candidate(Place::Primary, source.clone(), Why::AlreadyThere, role);
+            return Resolution {
+                candidates: vec![candidate],
+                warning: None,
+            };
+        }
+        let mapped = self.map(source);
+        let mut warning = mapped.warning;
+        let mut candidates = Vec::with_capacity(2);
+        match self.in_primary(&mapped.reference, role) {
+            None => {}
+            Some(Ok(reference)) => {
+                candidates.push(self.candidate(Place::Primary, reference, Why::Primary, role));
+            }
+            Some(Err(_)) => warning = warning.or(Some(Warning::PrimaryNameNotPossible)),
+        }
+        // The origin is asked only where no external registry is set and sync is allowed (rule 6).
+        let behind_primary = !candidates.is_empty();
+        let origin_forbidden = behind_primary && (self.has_external || !self.sync_allowed());
+        let place = match mapped.why {
+            Why::Rule(_) | Why::Prepend(_) | Why::AlreadyThere => Place::External,
+            _ => Place::Origin,
+        };
+        if mapped.why != Why::NoExternal || !origin_forbidden {
+            candidates.push(self.candidate(place, mapped.reference, mapped.why, role));
+        }
+        if matches!(mapped.why, Why::Rule(_)) && behind_primary && !origin_forbidden {
+            candidates.push(self.candidate(Place::Origin, source.clone(), Why::SyncFromOrigin, role));
+        }
+        Resolution { candidates, warning }
     }
 
-    /// Says a reason in one sentence, with rule, file and line.
-    #[must_use]
-    pub fn explain(&self, candidate: &Candidate) -> String {
-        let _ = candidate;
-        unimplemented!("contract")
+    fn sync_allowed(&self) -> bool {
+        self.settings.primary.as_ref().is_none_or(|primary| primary.sync)
     }
+
+    /// Where the agent puts an application image in the primary registry: `<endpoint>/<project>/<result of rules 1 to
+    /// 5>`, also while redirection is off (SPEC section 10: it is filled all the same). `None` when there is no primary
+    /// registry, the image is not an application's, is there by its own name, or can have no name there.
+    #[must_use]
+    pub fn primary_target(&self, source: &ImageReference, role: ImageRole) -> Option<ImageReference> {
+        if self.is_in_primary(source) {
+            return None;
+        }
+        self.in_primary(&self.map(source).reference, role)?.ok()
+    }
+
+    /// Index into [`Settings::registries`] of the credentials and trust for a reference: by `host[:port]` and the
+    /// longest path prefix of whole segments. The provider registry's are for the provider image only.
+    #[must_use]
+    pub fn registry_for(&self, reference: &ImageReference, role: ImageRole) -> Option<usize> {
+        let (host, path) = (reference.host.as_str(), reference.repository.as_str());
+        let general = self.registries.longest(host, path);
+        let provider = match role {
+            ImageRole::Provider => self.provider_registries.longest(host, path),
+            ImageRole::Infrastructure | ImageRole::Application => None,
+        };
+        match (provider, general) {
+            (Some((near, index)), Some((far, _))) if near.len() >= far.len() => Some(*index),
+            (Some((_, index)), None) | (_, Some((_, index))) => Some(*index),
+            (None, None) => None,
+        }
+    }
+
+    fn candidate(&self, place: Place, reference: ImageReference, why: Why, role: ImageRole) -> Candidate {
+        let registry = self.registry_for(&reference, role);
+        Candidate {
+            place,
+            reference,
+            why,
+            registry,
+        }
+    }
+
+    /// Rules 1 to 5.
+    fn map(&self, source: &ImageReference) -> Mapped {
+        let unchanged = |why, warning| Mapped {
+            reference: source.clone(),
+            why,
+            warning,
+        };
+        let (host, path) = (source.host.as_str(), source.repository.as_str());
+        // Rule 4 comes first: whatever a rule produced must come out of the next pass as it is.
+        if self.targets.longest(host, path).is_some() {
+            return unchanged(Why::AlreadyThere, None);
+        }
+        let (target, why) = if let Some((prefix, index)) = self.rules.longest(host, path) {
+            let rule = &self.settings.rules[*index];
+            let rest = below(path, prefix).unwrap_or(path);
+            let target = source.in_repository(&rule.to_host, &join(&[&rule.to_path, rest]));
+            (target, Why::Rule(*index))
+        } else if let Some(index) = self.all {
+            let rule = &self.settings.rules[index];
+            (prepend(&rule.to_host, &[&rule.to_path], source), Why::Rule(index))
+        } else if self.externals.longest(host, path).is_some() {
+            return unchanged(Why::AlreadyThere, None);
+        } else if let Some(index) = self.single_external {
+            let registry = &self.settings.registries[index];
+            (prepend(&registry.host, &[&registry.path], source), Why::Prepend(index))
+        } else if !self.settings.rules.is_empty() {
+            return unchanged(Why::NoRule, Some(Warning::NoRuleMatches));
+        } else if self.has_external {
+            return unchanged(Why::NoRule, Some(Warning::SeveralRegistriesNoRule));
+        } else {
+            return unchanged(Why::NoExternal, None);
+        };
+        match target {
+            Ok(reference) => Mapped {
+                reference,
+                why,
+                warning: None,
+            },
+            Err(_) => unchanged(Why::NotPossible, Some(Warning::NameNotPossible)),
+        }
+    }
+
+    /// Rule 6's name, or `None` where the primary registry is not for this image or serves it under this very name.
+    fn in_primary(&self, mapped: &ImageReference, role: ImageRole) -> Option<Result<ImageReference, ReferenceError>> {
+        let primary = self.primary_for(role)?;
+        if self.is_in_primary(mapped) {
+            return None;
+        }
+        Some(prepend(&primary.endpoint, &[&primary.project], mapped))
+    }
+
+    /// The provider image comes before the primary registry runs, and infrastructure images are what it runs on.
+    fn primary_for(&self, role: ImageRole) -> Option<&'a Primary> {
+        match role {
+            ImageRole::Application => self.settings.primary.as_ref(),
+            ImageRole::Provider | ImageRole::Infrastructure => None,
+        }
+    }
+
+    fn is_in_primary(&self, reference: &ImageReference) -> bool {
+        self.settings.primary.as_ref().is_some_and(|primary| {
+            primary.endpoint == reference.host && below(reference.repository.as_str(), &primary.project).is_some()
+        })
+    }
+}
+
+/// `host/path/<original host>/<original path>` (rules 2, 5 and 6).
+fn prepend(host: &RegistryHost, path: &[&str; 1], source: &ImageReference) -> Result<ImageReference, ReferenceError> {
+    let original = source.host.as_path_component();
+    source.in_repository(host, &join(&[path[0], &original, source.repository.as_str()]))
 }

@@ -1,0 +1,95 @@
+//! Reasons in words: one sentence each, with the rule, the file and the line.
+
+use crate::config::{MappingRule, Registry, RulePrefix};
+use crate::diagnostic::Location;
+use crate::reference::ImageReference;
+
+use super::{Candidate, Resolver, Warning, Why};
+
+impl Resolver<'_> {
+    /// Says a candidate's reason in one sentence, with rule, file and line.
+    #[must_use]
+    pub fn explain(&self, candidate: &Candidate) -> String {
+        match candidate.why {
+            Why::Primary => self.explain_primary(),
+            Why::Rule(index) => {
+                let rule = &self.settings.rules[index];
+                match &rule.from {
+                    RulePrefix::All => format!("rule `all` prepends `{}` ({})", target_of(rule), place(&rule.location)),
+                    RulePrefix::Path { host, path } => format!(
+                        "mapping rule `{}` to `{}` ({})",
+                        host_and_path(host.as_str(), path),
+                        target_of(rule),
+                        place(&rule.location)
+                    ),
+                }
+            }
+            Why::Prepend(index) => {
+                let registry = &self.settings.registries[index];
+                format!(
+                    "external registry `{}` serves every image ({})",
+                    address_of(registry),
+                    place(&registry.location)
+                )
+            }
+            Why::AlreadyThere => "the image names its target already".to_owned(),
+            Why::NoRule => "no mapping rule is for this image: unchanged".to_owned(),
+            Why::NotPossible => "the name that the rules make of it is no valid repository: unchanged".to_owned(),
+            Why::NoExternal => "no external registry is set: the registry written in the profile".to_owned(),
+            Why::RedirectionOff => "redirection is off (`stylus.imageRedirectWebhook.enable: false`)".to_owned(),
+            Why::SyncFromOrigin => {
+                "tried last: no external registry is set, and sync from the origin is allowed".to_owned()
+            }
+        }
+    }
+
+    /// Says a warning in one sentence that names the image.
+    #[must_use]
+    pub fn explain_warning(&self, image: &ImageReference, warning: Warning) -> String {
+        match warning {
+            Warning::NoRuleMatches => format!("no mapping rule matches `{image}`: it is pulled as it is written"),
+            Warning::SeveralRegistriesNoRule => format!(
+                "there are several external registries and no mapping rule for `{image}`: it is pulled as it is written"
+            ),
+            Warning::NameNotPossible => format!(
+                "`{image}` would get a repository name that no registry accepts (most often longer than 255 \
+                 characters): it is pulled as it is written"
+            ),
+            Warning::PrimaryNameNotPossible => format!(
+                "`{image}` would get a repository name that the primary registry does not accept (most often longer \
+                 than 255 characters): it is not kept there"
+            ),
+        }
+    }
+
+    fn explain_primary(&self) -> String {
+        let Some(primary) = &self.settings.primary else {
+            return "the primary registry".to_owned();
+        };
+        let name = format!("primary registry `{}/{}`", primary.endpoint, primary.project);
+        match &primary.location {
+            Some(location) => format!("{name} holds application images ({})", place(location)),
+            None => format!("{name} holds application images"),
+        }
+    }
+}
+
+fn place(location: &Location) -> String {
+    format!("{}:{}", location.file, location.line)
+}
+
+fn host_and_path(host: &str, path: &str) -> String {
+    if path.is_empty() {
+        host.to_owned()
+    } else {
+        format!("{host}/{path}")
+    }
+}
+
+fn target_of(rule: &MappingRule) -> String {
+    host_and_path(rule.to_host.as_str(), &rule.to_path)
+}
+
+fn address_of(registry: &Registry) -> String {
+    host_and_path(registry.host.as_str(), &registry.path)
+}
