@@ -26,6 +26,39 @@ pub enum Phase {
     Degraded,
 }
 
+impl Phase {
+    /// The phases that lead to `Running`, in order.
+    pub const WORK: [Phase; 6] = [
+        Phase::Validating,
+        Phase::ProviderImage,
+        Phase::CoreImages,
+        Phase::Images,
+        Phase::PrimaryRegistry,
+        Phase::Redirect,
+    ];
+
+    /// The name as the wire types write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Validating => "Validating",
+            Phase::ProviderImage => "ProviderImage",
+            Phase::CoreImages => "CoreImages",
+            Phase::Images => "Images",
+            Phase::PrimaryRegistry => "PrimaryRegistry",
+            Phase::Redirect => "Redirect",
+            Phase::Running => "Running",
+            Phase::Degraded => "Degraded",
+        }
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// What the agent is doing, as `landfall status`, the API and the state directory's `status.json` show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,6 +81,79 @@ pub struct AgentStatus {
     pub images: BTreeMap<String, ImageStatus>,
     /// What the transfers under way amount to.
     pub transfer: TransferStatus,
+    /// Why the input files as they are now are not in force, when they have errors: the last good ones stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration_error: Option<String>,
+    /// What is redirected, in words; also says it when nothing is.
+    #[serde(default)]
+    pub redirect: String,
+    /// The webhook, while it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<ServingStatus>,
+    /// The primary registry, once it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<ServingStatus>,
+    /// What the host has to do that the agent does not do by itself.
+    #[serde(default)]
+    pub host: HostConditions,
+}
+
+/// The version of [`AgentStatus`] and [`Event`] as JSON.
+pub const API_VERSION: &str = "landfall.dev/v1alpha1";
+
+impl AgentStatus {
+    /// The status of an agent that has only just started.
+    #[must_use]
+    pub fn starting(now: Timestamp) -> AgentStatus {
+        AgentStatus {
+            api_version: API_VERSION.to_owned(),
+            phase: Phase::Validating,
+            failed_phase: None,
+            message: None,
+            since: now,
+            updated: now,
+            configuration: None,
+            images: BTreeMap::new(),
+            transfer: TransferStatus::default(),
+            configuration_error: None,
+            redirect: String::new(),
+            webhook: None,
+            primary: None,
+            host: HostConditions::default(),
+        }
+    }
+
+    /// Whether everything is in place: what `/readyz` answers.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Running
+    }
+}
+
+/// Something that others connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServingStatus {
+    /// Where it is reached.
+    pub url: String,
+    /// The file with the CA that signed its certificate, when we made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// When its certificate ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_expires: Option<Timestamp>,
+}
+
+/// What the host has to do that the agent does not do by itself; each says why.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostConditions {
+    /// The provider image is another than the one that this host came up with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repave_required: Option<String>,
+    /// An `initramfs` stage is another than the one that this host booted with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot_required: Option<String>,
 }
 
 /// Where one image is.

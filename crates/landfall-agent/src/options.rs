@@ -1,0 +1,103 @@
+//! What an agent is started with, and how its run ended.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use landfall_core::config::Compat;
+use landfall_core::status::Phase;
+use tokio::net::TcpListener;
+
+/// What [`crate::run_agent`] needs to know that stands in no input file.
+#[derive(Debug)]
+pub struct AgentOptions {
+    /// The user-data files, site data last.
+    pub user_data: Vec<Utf8PathBuf>,
+    /// The cluster profiles, infrastructure profile first.
+    pub profiles: Vec<Utf8PathBuf>,
+    /// Whose limitations are reproduced.
+    pub compat: Compat,
+    /// Where the agent keeps everything; `landfall.stateDir` when `None`.
+    pub state_dir: Option<Utf8PathBuf>,
+    /// The root of the host's file system: `/`, or a directory in tests and demonstrations.
+    pub root: Utf8PathBuf,
+    /// End when `Running` is reached, or when a phase failed for good.
+    pub once: bool,
+    /// Sockets that are bound already; where `None`, the settings say where to bind.
+    pub listeners: Listeners,
+    /// How long things take.
+    pub timing: Timing,
+}
+
+impl AgentOptions {
+    /// An agent on this machine with the defaults: root `/`, no override, no end.
+    #[must_use]
+    pub fn new(user_data: Vec<Utf8PathBuf>, profiles: Vec<Utf8PathBuf>) -> AgentOptions {
+        AgentOptions {
+            user_data,
+            profiles,
+            compat: Compat::None,
+            state_dir: None,
+            root: Utf8PathBuf::from("/"),
+            once: false,
+            listeners: Listeners::default(),
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// Sockets that the caller bound, so that tests and the demonstration use free ports. Each is used once; a
+/// configuration change that moves a listener binds anew.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// For the status API, `/healthz`, `/readyz` and `/metrics`.
+    pub status: Option<TcpListener>,
+    /// For the webhook.
+    pub webhook: Option<TcpListener>,
+    /// For the embedded primary registry.
+    pub primary: Option<TcpListener>,
+}
+
+/// Intervals and limits that a test wants shorter than a host.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// How often the input files are read again and compared by content hash.
+    pub file_poll: Duration,
+    /// Delay before a degraded agent tries again; it doubles with each failure, up to the reconcile interval.
+    pub degraded_retry: Duration,
+    /// How often a failed load, push or wait is tried before the phase fails.
+    pub attempts: u32,
+    /// Delay before the first of these retries; it doubles.
+    pub attempt_delay: Duration,
+    /// How long a graceful stop may take.
+    pub shutdown_deadline: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            file_poll: Duration::from_secs(5),
+            degraded_retry: Duration::from_secs(10),
+            attempts: 5,
+            attempt_delay: Duration::from_secs(1),
+            shutdown_deadline: Duration::from_secs(20),
+        }
+    }
+}
+
+/// How a run of the agent ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentOutcome {
+    /// `once`: `Running` was reached.
+    Running,
+    /// `once`: this phase failed after its retries; the message is what the status says, hint included.
+    Failed {
+        /// The phase.
+        phase: Phase,
+        /// Why, and what to mend.
+        message: String,
+    },
+    /// The shutdown token was cancelled, and everything ended in time.
+    Drained,
+    /// The shutdown token was cancelled, and something was still busy when the deadline passed.
+    GaveUp,
+}

@@ -1,0 +1,144 @@
+//! The only place that spawns tasks. Every task has a name, a span and the shutdown token; a task that ends although
+//! nobody asked it to ends the process, so that systemd restarts a whole agent and not a half-dead one.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+/// Spawns tasks and hears of their end. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+    failures: mpsc::Sender<anyhow::Error>,
+}
+
+/// The receiving end: the first task that ended unexpectedly.
+#[derive(Debug)]
+pub struct Failures(mpsc::Receiver<anyhow::Error>);
+
+impl Supervisor {
+    /// A supervisor whose tasks end when `shutdown` is cancelled.
+    #[must_use]
+    pub fn new(shutdown: CancellationToken) -> (Supervisor, Failures) {
+        let (failures, receiver) = mpsc::channel(1);
+        (Supervisor { tracker: TaskTracker::new(), shutdown, failures }, Failures(receiver))
+    }
+
+    /// Spawns a task that lives as long as the process. It gets a token that is cancelled at shutdown; an end before
+    /// that, with or without an error, ends the process.
+    pub fn supervise<F, Fut>(&self, name: &'static str, task: F)
+    where
+        F: FnOnce(CancellationToken) -> Fut,
+        Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        self.supervise_until(name, self.shutdown.child_token(), task);
+    }
+
+    /// As [`Supervisor::supervise`], for a task that the caller may end earlier through its own token, such as a
+    /// listener that a configuration change moves.
+    pub fn supervise_until<F, Fut>(&self, name: &'static str, stop: CancellationToken, task: F)
+    where
+        F: FnOnce(CancellationToken) -> Fut,
+        Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let work = task(stop.clone());
+        let failures = self.failures.clone();
+        let span = tracing::info_span!("task", name);
+        let watched = async move {
+            let end = work.await;
+            if stop.is_cancelled() {
+                if let Err(error) = end {
+                    tracing::debug!(error = format!("{error:#}"), "task failed while it was being stopped");
+                }
+                return;
+            }
+            let error = match end {
+                Ok(()) => anyhow!("task `{name}` ended unexpectedly"),
+                Err(error) => error.context(format!("task `{name}` failed")),
+            };
+            // A full channel means that an earlier failure is ending the process already.
+            let _ = failures.try_send(error);
+        };
+        #[expect(clippy::disallowed_methods, reason = "this is the supervisor")]
+        let handle = self.tracker.spawn(watched.instrument(span));
+        drop(handle);
+    }
+
+    /// A token that is cancelled at shutdown.
+    #[must_use]
+    pub fn child_token(&self) -> CancellationToken {
+        self.shutdown.child_token()
+    }
+
+    /// Waits until every task has ended, at most this long. Says whether they all have.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.tracker.close();
+        let drained = tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok();
+        if drained {
+            tracing::info!("drained");
+        } else {
+            tracing::warn!(tasks = self.tracker.len(), "gave up after {} s", deadline.as_secs());
+        }
+        drained
+    }
+}
+
+impl Failures {
+    /// Waits for the first task that ends unexpectedly. Never returns while all is well.
+    pub async fn first(&mut self) -> anyhow::Error {
+        match self.0.recv().await {
+            Some(error) => error,
+            // All senders gone: no task is left that could fail.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn task_that_ends_unasked_is_reported_by_name() {
+        let (supervisor, mut failures) = Supervisor::new(CancellationToken::new());
+        supervisor.supervise("listener", |_stop| async { Ok(()) });
+        assert_eq!(failures.first().await.to_string(), "task `listener` ended unexpectedly");
+    }
+
+    #[tokio::test]
+    async fn failing_task_is_reported_with_its_cause() {
+        let (supervisor, mut failures) = Supervisor::new(CancellationToken::new());
+        supervisor.supervise("listener", |_stop| async { Err(anyhow!("socket closed")) });
+        assert_eq!(format!("{:#}", failures.first().await), "task `listener` failed: socket closed");
+    }
+
+    #[tokio::test]
+    async fn tasks_that_end_on_request_are_drained() {
+        let shutdown = CancellationToken::new();
+        let (supervisor, _failures) = Supervisor::new(shutdown.clone());
+        supervisor.supervise("listener", |stop| async move {
+            stop.cancelled().await;
+            Ok(())
+        });
+        shutdown.cancel();
+        assert!(supervisor.drain(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn task_that_does_not_end_is_given_up_after_the_deadline() {
+        let shutdown = CancellationToken::new();
+        let (supervisor, _failures) = Supervisor::new(shutdown.clone());
+        supervisor.supervise("stuck", |_stop| async {
+            std::future::pending::<()>().await;
+            Ok(())
+        });
+        shutdown.cancel();
+        assert!(!supervisor.drain(Duration::from_secs(5)).await);
+    }
+}
