@@ -13,6 +13,7 @@ pub mod status;
 pub mod supervisor;
 
 mod agent;
+mod persist;
 
 pub use agent::run_agent;
 pub use options::{AgentOptions, AgentOutcome, Listeners, Timing};

@@ -27,7 +27,14 @@ impl Supervisor {
     #[must_use]
     pub fn new(shutdown: CancellationToken) -> (Supervisor, Failures) {
         let (failures, receiver) = mpsc::channel(1);
-        (Supervisor { tracker: TaskTracker::new(), shutdown, failures }, Failures(receiver))
+        (
+            Supervisor {
+                tracker: TaskTracker::new(),
+                shutdown,
+                failures,
+            },
+            Failures(receiver),
+        )
     }
 
     /// Spawns a task that lives as long as the process. It gets a token that is cancelled at shutdown; an end before
@@ -115,7 +122,10 @@ mod tests {
     async fn failing_task_is_reported_with_its_cause() {
         let (supervisor, mut failures) = Supervisor::new(CancellationToken::new());
         supervisor.supervise("listener", |_stop| async { Err(anyhow!("socket closed")) });
-        assert_eq!(format!("{:#}", failures.first().await), "task `listener` failed: socket closed");
+        assert_eq!(
+            format!("{:#}", failures.first().await),
+            "task `listener` failed: socket closed"
+        );
     }
 
     #[tokio::test]

@@ -1,0 +1,224 @@
+//! What a person on the site should know: a ring of events on disk, one JSON object a line.
+//!
+//! Appended and synced one by one, so that a power cut loses at most the line that was being written; a torn last line
+//! is dropped when the log is opened. Kept between [`KEEP`] and twice as many events long.
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use camino::{Utf8Path, Utf8PathBuf};
+use jiff::Timestamp;
+use landfall_core::status::{Event, EventKind, EventReason};
+use tokio::sync::Mutex;
+
+use crate::persist::write_private;
+
+/// How many events survive when the log is shortened.
+pub const KEEP: usize = 1_000;
+
+/// The log's name in the state directory.
+pub const FILE_NAME: &str = "events.jsonl";
+
+/// The event log of a running agent: the only writer. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EventLog {
+    writer: Arc<Mutex<Writer>>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    path: Utf8PathBuf,
+    file: fs_err::File,
+    next: u64,
+    lines: usize,
+}
+
+impl EventLog {
+    /// Opens the log of this state directory; the sequence goes on where it ended.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or written.
+    pub fn open(state_dir: &Utf8Path) -> anyhow::Result<EventLog> {
+        Ok(EventLog {
+            writer: Arc::new(Mutex::new(Writer::open(state_dir.join(FILE_NAME), KEEP)?)),
+        })
+    }
+
+    /// Records an event. A disk that takes no more events must not stop the agent from doing its work: the failure is
+    /// logged, and the event is lost.
+    pub async fn record(&self, kind: EventKind, reason: EventReason, subject: &str, message: String) {
+        let event = Event {
+            sequence: 0,
+            time: Timestamp::now(),
+            kind,
+            reason,
+            subject: subject.to_owned(),
+            message,
+        };
+        match kind {
+            EventKind::Normal => tracing::info!(?reason, subject, message = event.message, "event"),
+            EventKind::Warning => tracing::warn!(?reason, subject, message = event.message, "event"),
+        }
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        let written = tokio::task::spawn_blocking(move || writer.append(event)).await;
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(error = format!("{error:#}"), "cannot record an event"),
+            Err(error) => tracing::error!(%error, "cannot record an event"),
+        }
+    }
+}
+
+impl Writer {
+    fn open(path: Utf8PathBuf, keep: usize) -> anyhow::Result<Writer> {
+        let events = load_events(&path)?;
+        let next = events.back().map_or(1, |event| event.sequence + 1);
+        rewrite(&path, events.iter().skip(events.len().saturating_sub(keep)))?;
+        let file = open_for_append(&path)?;
+        Ok(Writer {
+            path,
+            file,
+            next,
+            lines: events.len().min(keep),
+        })
+    }
+
+    fn append(&mut self, mut event: Event) -> anyhow::Result<()> {
+        if self.lines >= 2 * KEEP {
+            *self = Writer::open(self.path.clone(), KEEP)?;
+        }
+        event.sequence = self.next;
+        let mut line = serde_json::to_vec(&event)?;
+        line.push(b'\n');
+        self.file.write_all(&line)?;
+        self.file.sync_data()?;
+        self.next += 1;
+        self.lines += 1;
+        Ok(())
+    }
+}
+
+fn open_for_append(path: &Utf8Path) -> anyhow::Result<fs_err::File> {
+    let file = fs_err::OpenOptions::new().append(true).open(path)?;
+    Ok(file)
+}
+
+fn rewrite<'a>(path: &Utf8Path, events: impl Iterator<Item = &'a Event>) -> anyhow::Result<()> {
+    let mut bytes = Vec::new();
+    for event in events {
+        serde_json::to_writer(&mut bytes, event)?;
+        bytes.push(b'\n');
+    }
+    write_private(path, &bytes)
+}
+
+/// The events of a state directory whose sequence is greater than `since`, oldest first. Reads beside a running agent.
+///
+/// # Errors
+///
+/// When the file is there and cannot be read. No file is no events.
+pub fn read_events(state_dir: &Utf8Path, since: u64) -> anyhow::Result<Vec<Event>> {
+    let events = load_events(&state_dir.join(FILE_NAME))?;
+    Ok(events.into_iter().filter(|event| event.sequence > since).collect())
+}
+
+/// All events of the file. A line that is no event is one that a power cut tore, and is left out.
+fn load_events(path: &Utf8Path) -> anyhow::Result<VecDeque<Event>> {
+    let text = match fs_err::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(VecDeque::new()),
+        Err(error) => return Err(error).context("cannot read the event log"),
+    };
+    Ok(text
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "test set-up")]
+
+    use super::*;
+
+    fn mk_dir() -> (tempfile::TempDir, Utf8PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        (dir, path)
+    }
+
+    async fn record(log: &EventLog, subject: &str) {
+        log.record(EventKind::Normal, EventReason::ImageStored, subject, String::new())
+            .await;
+    }
+
+    #[tokio::test]
+    async fn sequence_goes_on_after_a_restart() {
+        let (_dir, path) = mk_dir();
+        record(&EventLog::open(&path).unwrap(), "a").await;
+        record(&EventLog::open(&path).unwrap(), "b").await;
+        let seen: Vec<_> = read_events(&path, 0)
+            .unwrap()
+            .into_iter()
+            .map(|e| (e.sequence, e.subject))
+            .collect();
+        assert_eq!(seen, [(1, "a".to_owned()), (2, "b".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn torn_last_line_is_dropped_and_its_number_used_again() {
+        let (_dir, path) = mk_dir();
+        record(&EventLog::open(&path).unwrap(), "a").await;
+        let whole = std::fs::read(path.join(FILE_NAME)).unwrap();
+        let torn = [whole.as_slice(), &whole[..whole.len() / 2]].concat();
+        std::fs::write(path.join(FILE_NAME), torn).unwrap();
+        record(&EventLog::open(&path).unwrap(), "b").await;
+        let seen: Vec<_> = read_events(&path, 0)
+            .unwrap()
+            .into_iter()
+            .map(|e| (e.sequence, e.subject))
+            .collect();
+        assert_eq!(seen, [(1, "a".to_owned()), (2, "b".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn reader_gets_only_what_came_since() {
+        let (_dir, path) = mk_dir();
+        let log = EventLog::open(&path).unwrap();
+        for subject in ["a", "b", "c"] {
+            record(&log, subject).await;
+        }
+        let seen: Vec<_> = read_events(&path, 2).unwrap().into_iter().map(|e| e.subject).collect();
+        assert_eq!(seen, ["c"]);
+    }
+
+    #[test]
+    fn log_that_is_twice_too_long_is_shortened_to_the_newest() {
+        let (_dir, path) = mk_dir();
+        let file = path.join(FILE_NAME);
+        let mk_event = |sequence| Event {
+            sequence,
+            time: Timestamp::UNIX_EPOCH,
+            kind: EventKind::Normal,
+            reason: EventReason::ImageStored,
+            subject: String::new(),
+            message: String::new(),
+        };
+        let many: Vec<_> = (1..=2 * KEEP as u64).map(mk_event).collect();
+        rewrite(&file, many.iter()).unwrap();
+        let mut writer = Writer::open(file, 2 * KEEP).unwrap();
+        writer.append(mk_event(0)).unwrap();
+        let events = read_events(&path, 0).unwrap();
+        assert_eq!(events.len(), KEEP + 1);
+        assert_eq!(events.last().unwrap().sequence, 2 * KEEP as u64 + 1);
+    }
+
+    #[test]
+    fn state_directory_without_a_log_has_no_events() {
+        let (_dir, path) = mk_dir();
+        assert_eq!(read_events(&path, 0).unwrap(), []);
+    }
+}

@@ -1,0 +1,183 @@
+//! What the agent is doing, for everybody who asks: held in memory, written to `status.json` soon after each change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use camino::{Utf8Path, Utf8PathBuf};
+use jiff::Timestamp;
+use landfall_core::status::{AgentStatus, ImageStatus, Phase};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::persist::write_private;
+
+/// The status's name in the state directory.
+pub const FILE_NAME: &str = "status.json";
+
+/// The least time between two writes of the file, phase changes excepted: progress changes it many times a second.
+const WRITE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The status of a running agent: many readers and writers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StatusStore {
+    path: Utf8PathBuf,
+    status: Arc<watch::Sender<AgentStatus>>,
+}
+
+impl StatusStore {
+    /// A store that writes into this state directory.
+    #[must_use]
+    pub fn new(state_dir: &Utf8Path) -> StatusStore {
+        let (status, _) = watch::channel(AgentStatus::starting(Timestamp::now()));
+        StatusStore {
+            path: state_dir.join(FILE_NAME),
+            status: Arc::new(status),
+        }
+    }
+
+    /// The status now.
+    #[must_use]
+    pub fn get(&self) -> AgentStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Hears of every change.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<AgentStatus> {
+        self.status.subscribe()
+    }
+
+    /// Changes the status. The file follows within half a second.
+    pub fn update(&self, change: impl FnOnce(&mut AgentStatus)) {
+        self.status.send_modify(|status| {
+            change(status);
+            status.updated = Timestamp::now();
+        });
+    }
+
+    /// Changes the status of one image.
+    pub fn update_image(&self, image: &str, change: impl FnOnce(&mut ImageStatus)) {
+        self.update(|status| change(status.images.entry(image.to_owned()).or_default()));
+    }
+
+    /// Enters a phase; the file says so before this returns.
+    pub async fn enter(&self, phase: Phase) {
+        self.update(|status| {
+            status.phase = phase;
+            status.failed_phase = None;
+            status.message = None;
+            status.since = Timestamp::now();
+        });
+        self.flush().await;
+    }
+
+    /// Enters `Degraded`, because this phase failed for this reason; the file says so before this returns.
+    pub async fn degrade(&self, failed: Phase, message: &str) {
+        self.update(|status| {
+            status.phase = Phase::Degraded;
+            status.failed_phase = Some(failed);
+            status.message = Some(message.to_owned());
+            status.since = Timestamp::now();
+        });
+        self.flush().await;
+    }
+
+    /// Writes the file. A disk that takes no status must not stop the agent from doing its work: it is logged.
+    pub async fn flush(&self) {
+        let status = self.get();
+        let path = self.path.clone();
+        let written = tokio::task::spawn_blocking(move || write_status(&path, &status)).await;
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(error = format!("{error:#}"), "cannot write the status"),
+            Err(error) => tracing::error!(%error, "cannot write the status"),
+        }
+    }
+
+    /// Keeps the file up to date until it is told to stop, then writes it a last time.
+    pub async fn keep_written(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut changes = self.subscribe();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = changes.changed() => changed.context("the status store is gone")?,
+            }
+            self.flush().await;
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(WRITE_INTERVAL) => {}
+            }
+        }
+        self.flush().await;
+        Ok(())
+    }
+}
+
+fn write_status(path: &Utf8Path, status: &AgentStatus) -> anyhow::Result<()> {
+    write_private(path, &serde_json::to_vec_pretty(status)?)
+}
+
+/// The status that the agent last wrote into this state directory; `None` when none ever ran there. Reads beside a
+/// running agent.
+///
+/// # Errors
+///
+/// When the file is there and cannot be read, or is none of ours.
+pub fn read_status(state_dir: &Utf8Path) -> anyhow::Result<Option<AgentStatus>> {
+    let path = state_dir.join(FILE_NAME);
+    let bytes = match fs_err::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .with_context(|| format!("`{path}` is not a status of the agent"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mk_store() -> (tempfile::TempDir, Utf8PathBuf, StatusStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        let store = StatusStore::new(&path);
+        (dir, path, store)
+    }
+
+    #[tokio::test]
+    async fn phase_is_on_disk_when_it_is_entered() {
+        let (_dir, path, store) = mk_store();
+        assert_eq!(read_status(&path).unwrap(), None);
+        store.enter(Phase::Images).await;
+        assert_eq!(read_status(&path).unwrap().unwrap().phase, Phase::Images);
+    }
+
+    #[tokio::test]
+    async fn degraded_status_says_which_phase_failed_and_why() {
+        let (_dir, path, store) = mk_store();
+        store.degrade(Phase::Images, "1 of 3 images cannot be fetched").await;
+        let status = read_status(&path).unwrap().unwrap();
+        assert_eq!(
+            (status.phase, status.failed_phase, status.message.as_deref()),
+            (
+                Phase::Degraded,
+                Some(Phase::Images),
+                Some("1 of 3 images cannot be fetched")
+            )
+        );
+        assert!(!status.is_ready());
+    }
+
+    #[tokio::test]
+    async fn last_change_is_written_at_the_stop() {
+        let (_dir, path, store) = mk_store();
+        let stop = CancellationToken::new();
+        store.update_image("a", |image| image.stored = true);
+        stop.cancel();
+        store.clone().keep_written(stop).await.unwrap();
+        assert!(read_status(&path).unwrap().unwrap().images["a"].stored);
+    }
+}
