@@ -1,1 +1,15 @@
-//! (in work)
+//! Fixtures that run real programs: Debian's `docker-registry`, `skopeo`, `containerd` and our own binary.
+//!
+//! Start reading at [`site`]: it puts the others together.
+//!
+//! Invariants: every child is ended by its process id when its owner goes away, on panic too; no port is fixed; nothing is
+//! written outside a temporary directory; waiting is polling on a condition with a deadline, never a bare sleep.
+
+pub mod agent;
+pub mod docker_registry;
+pub mod https;
+pub mod poll;
+pub mod port;
+pub mod program;
+pub mod skopeo;
+pub mod tls;

@@ -1,0 +1,178 @@
+//! Debian's `docker-registry` (distribution 2.8) as a child on a free loopback port.
+
+mod access_log;
+
+use std::process::Command;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use tempfile::TempDir;
+
+use crate::poll::wait_for;
+use crate::port::free_port;
+use crate::program::{Program, run};
+use crate::tls::PrivateAuthority;
+
+pub use access_log::{Request, parse_access_log};
+
+/// How often another port is tried when somebody was faster.
+const PORT_ATTEMPTS: usize = 8;
+
+/// Name and password of the only user.
+#[derive(Debug, Clone, Copy)]
+pub struct Account<'a> {
+    /// The name.
+    pub user: &'a str,
+    /// The password.
+    pub password: &'a str,
+}
+
+/// A running registry.
+#[derive(Debug)]
+pub struct DockerRegistry {
+    program: Program,
+    port: u16,
+    directory: TempDir,
+}
+
+impl DockerRegistry {
+    /// Starts an empty registry, with TLS from `authority`; without an account everybody may do everything.
+    ///
+    /// # Panics
+    /// When it does not come to listen.
+    #[must_use]
+    pub fn start(authority: &PrivateAuthority, account: Option<Account<'_>>) -> DockerRegistry {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = Utf8Path::from_path(directory.path()).expect("a temporary directory with a UTF-8 name");
+        let server_files = authority.write_server_files(path);
+        if let Some(account) = account {
+            write_htpasswd(path, account);
+        }
+        for _ in 0..PORT_ATTEMPTS {
+            let port = free_port();
+            write_config(path, port, &server_files, account.is_some());
+            if let Some(program) = start_listening(path, port) {
+                return DockerRegistry {
+                    program,
+                    port,
+                    directory,
+                };
+            }
+        }
+        panic!("docker-registry found no free port in {PORT_ATTEMPTS} attempts");
+    }
+
+    /// `127.0.0.1:<port>`.
+    #[must_use]
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Ends the process; the data and the port stay for [`DockerRegistry::start_again`].
+    pub fn stop(&mut self) {
+        self.program.kill();
+    }
+
+    /// Starts the process again after [`DockerRegistry::stop`].
+    ///
+    /// # Panics
+    /// When it does not come to listen.
+    pub fn start_again(&mut self) {
+        self.program = start_listening(self.path(), self.port).expect("the registry's port is still free");
+    }
+
+    /// All requests so far, in the order of their arrival, once all that have begun are answered.
+    ///
+    /// # Panics
+    /// When one is not answered within the deadline.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        wait_for("the registry's answer to every request", || {
+            let requests = parse_access_log(&self.program.stderr());
+            requests
+                .iter()
+                .all(|request| request.finished.is_some())
+                .then_some(requests)
+        })
+    }
+
+    /// The size of a blob that the registry holds, in bytes.
+    ///
+    /// # Panics
+    /// When it does not hold it.
+    #[must_use]
+    pub fn blob_size(&self, digest: &str) -> u64 {
+        let hex = digest.strip_prefix("sha256:").expect("a SHA-256 digest");
+        let blob = format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+        fs_err::metadata(self.path().join(blob))
+            .expect("a blob of this registry")
+            .len()
+    }
+
+    /// What the registry wrote, to be searched for secrets.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.program.output()
+    }
+
+    fn path(&self) -> &Utf8Path {
+        Utf8Path::from_path(self.directory.path()).expect("checked at the start")
+    }
+}
+
+/// Starts the program and waits until it listens; `None` when the port is taken.
+fn start_listening(directory: &Utf8Path, port: u16) -> Option<Program> {
+    let mut command = Command::new("docker-registry");
+    command
+        .arg("serve")
+        .arg(directory.join("config.yml"))
+        .current_dir(directory);
+    let listening = format!("listening on 127.0.0.1:{port}");
+    let mut program = Program::start("docker-registry", directory, command);
+    // The log is appended to: an older process's line must not count.
+    let seen = program.stderr().matches(&listening).count();
+    wait_for("docker-registry listening", || {
+        if let Some(status) = program.try_wait() {
+            let output = program.output();
+            assert!(
+                output.contains("address already in use"),
+                "docker-registry ended with {status}:\n{output}"
+            );
+            return Some(false);
+        }
+        (program.stderr().matches(&listening).count() > seen || can_connect(port)).then_some(true)
+    })
+    .then_some(program)
+}
+
+fn can_connect(port: u16) -> bool {
+    std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+/// The bcrypt entry, made by Apache's own tool.
+fn write_htpasswd(directory: &Utf8Path, account: Account<'_>) {
+    let mut command = Command::new("htpasswd");
+    command.args(["-nbB", account.user, account.password]);
+    fs_err::write(directory.join("htpasswd"), run(command).succeeded().stdout()).expect("a file in our own directory");
+}
+
+fn write_config(directory: &Utf8Path, port: u16, server: &(Utf8PathBuf, Utf8PathBuf), authenticated: bool) {
+    let auth = if authenticated {
+        format!(
+            "auth:\n  htpasswd: {{realm: landfall, path: {}}}\n",
+            directory.join("htpasswd")
+        )
+    } else {
+        String::new()
+    };
+    // JSON log lines tell the bytes written and the user; the access log proper tells neither.
+    let config = format!(
+        "version: 0.1\n\
+         log: {{level: info, formatter: json, accesslog: {{disabled: true}}}}\n\
+         storage:\n  filesystem: {{rootdirectory: {data}}}\n\
+         http:\n  addr: 127.0.0.1:{port}\n  secret: not-a-secret\n  tls: {{certificate: {}, key: {}}}\n{auth}",
+        server.0,
+        server.1,
+        data = directory.join("data"),
+    );
+    fs_err::write(directory.join("config.yml"), config).expect("a file in our own directory");
+}

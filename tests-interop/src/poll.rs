@@ -1,0 +1,29 @@
+//! Waiting on a condition. Deadlines are generous: they tell a hang from a slow machine and measure nothing.
+#![expect(
+    clippy::disallowed_types,
+    reason = "these tests wait for other processes, whose clock cannot be paused"
+)]
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// After this long a condition is taken not to come true any more.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Between two looks; short, since kills are aimed at an instant.
+const INTERVAL: Duration = Duration::from_millis(2);
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// After [`DEADLINE`], saying what was waited for.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = look() {
+            return answer;
+        }
+        assert!(start.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+        thread::sleep(INTERVAL);
+    }
+}

@@ -1,0 +1,206 @@
+//! Child processes that end with their owner, and programs that run to their end.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::poll::wait_for;
+
+/// A running child. Its output goes to two files, so that it can be read at any time and after a kill.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    child: Child,
+    stdout: Utf8PathBuf,
+    stderr: Utf8PathBuf,
+}
+
+impl Program {
+    /// Starts a command; its output goes to `<directory>/<name>.{out,err}`, behind what is there.
+    ///
+    /// # Panics
+    /// When the program cannot be started; mostly since it is not installed.
+    #[must_use]
+    pub fn start(name: &str, directory: &Utf8Path, mut command: Command) -> Program {
+        let stdout = directory.join(format!("{name}.out"));
+        let stderr = directory.join(format!("{name}.err"));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(open_log(&stdout))
+            .stderr(open_log(&stderr))
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "cannot start {:?} (`make test` installs it): {error}",
+                    command.get_program()
+                )
+            });
+        Program {
+            name: name.to_owned(),
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Panics
+    /// When the kernel does not know our child.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("our own child can be asked for")
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// After the deadline, with its output.
+    pub fn wait(&mut self) -> ExitStatus {
+        let what = format!("the end of {}", self.name);
+        wait_for(&what, || self.try_wait())
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// When the child is gone.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.name));
+    }
+
+    /// `kill -9`, and waits for the end. A child that has ended already stays ended.
+    pub fn kill(&mut self) {
+        // The only error is that it has ended, which is what is wanted.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// The process id.
+    ///
+    /// # Panics
+    /// Never: a process id is positive.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// What it wrote to standard output so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        read_lossy(&self.stdout)
+    }
+
+    /// What it wrote to standard error so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        read_lossy(&self.stderr)
+    }
+
+    /// Both, for the message of a failed assertion.
+    #[must_use]
+    pub fn output(&self) -> String {
+        format!(
+            "{0} wrote to stdout:\n{1}\n{0} wrote to stderr:\n{2}",
+            self.name,
+            self.stdout(),
+            self.stderr()
+        )
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs a program to its end.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+pub fn run(mut command: Command) -> Finished {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| {
+        panic!(
+            "cannot start {:?} (`make test` installs it): {error}",
+            command.get_program()
+        )
+    });
+    let mut line = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args().map(OsStr::to_string_lossy) {
+        write!(line, " {argument}").expect("a string takes everything");
+    }
+    Finished { line, output }
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    line: String,
+    output: Output,
+}
+
+impl Finished {
+    /// Its exit code; `None` when a signal ended it.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        self.output.status.code()
+    }
+
+    /// What it wrote to standard output.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    /// The bytes it wrote to standard output.
+    #[must_use]
+    pub fn stdout_bytes(&self) -> &[u8] {
+        &self.output.stdout
+    }
+
+    /// What it wrote to standard error.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    /// The same, when it succeeded.
+    ///
+    /// # Panics
+    /// When it failed, with all that it wrote.
+    #[must_use]
+    pub fn succeeded(self) -> Finished {
+        assert!(self.output.status.success(), "{self}");
+        self
+    }
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "`{}`: {}\nstdout:\n{}\nstderr:\n{}",
+            self.line,
+            self.output.status,
+            self.stdout(),
+            self.stderr()
+        )
+    }
+}
+
+fn open_log(path: &Utf8Path) -> std::fs::File {
+    fs_err::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .expect("a log file in our own directory")
+        .into_file()
+}
+
+fn read_lossy(path: &Utf8Path) -> String {
+    String::from_utf8_lossy(&fs_err::read(path).unwrap_or_default()).into_owned()
+}
