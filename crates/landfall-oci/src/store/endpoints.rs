@@ -1,0 +1,268 @@
+//! The store as a place that images are copied from and to.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::{Digest, ImageReference};
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use tokio_util::io::ReaderStream;
+
+use crate::image::{BlobState, BlobStream, ImageSink, ImageSource, RawManifest, TransferError};
+use crate::store::ContentStore;
+use crate::store::error::StoreError;
+use crate::store::pins::Hold;
+
+/// How many bytes are read from the disk at once.
+const READ_PIECE: usize = 256 * 1024;
+/// How many pieces wait for the disk before the network has to.
+const PIECES_WAITING: usize = 32;
+
+impl ContentStore {
+    /// Streams `length` bytes of a blob, from a byte offset; fewer when it ends before.
+    ///
+    /// # Errors
+    /// When it is not here.
+    pub async fn stream_blob(&self, digest: &Digest, offset: u64, length: u64) -> Result<BlobStream, StoreError> {
+        let store = self.clone();
+        let wanted = digest.clone();
+        let file = blocking(move || store.open_blob(&wanted, offset)).await?;
+        let (file, _path) = file.into_parts();
+        let mut file = tokio::fs::File::from_std(file);
+        file.set_max_buf_size(READ_PIECE);
+        let digest = digest.clone();
+        let stream = ReaderStream::with_capacity(file.take(length), READ_PIECE).map_err(move |error| {
+            StoreError::Disk(error).during(format!("cannot read blob `{digest}` from the content store"))
+        });
+        Ok(stream.boxed())
+    }
+
+    /// Receives a blob from `offset` on and makes it visible once it is verified. When the stream fails, what arrived is
+    /// kept. Hashing and writing happen on a blocking thread while the next bytes arrive.
+    ///
+    /// # Errors
+    /// The stream's own error, or why the bytes are not the blob.
+    pub async fn receive_blob(
+        &self,
+        blob: &Descriptor,
+        offset: u64,
+        mut stream: BlobStream,
+    ) -> Result<(), TransferError> {
+        let failed = |error: StoreError| error.during(format!("cannot store blob `{}`", blob.digest));
+        let (sender, mut receiver) = mpsc::channel::<Bytes>(PIECES_WAITING);
+        let store = self.clone();
+        let wanted = blob.clone();
+        let receive = blocking(move || {
+            let mut writer = store.writer(&wanted, offset)?;
+            while let Some(bytes) = receiver.blocking_recv() {
+                writer.append(&bytes)?;
+            }
+            Ok(writer)
+        });
+        let forward = async move {
+            while let Some(bytes) = stream.next().await {
+                // The receiver is gone only when the writer failed, which then says why.
+                if sender.send(bytes?).await.is_err() {
+                    break;
+                }
+            }
+            Ok::<(), TransferError>(())
+        };
+        let (writer, forwarded) = futures_util::join!(receive, forward);
+        let writer = writer.map_err(failed)?;
+        forwarded?;
+        blocking(move || writer.commit()).await.map_err(failed)
+    }
+}
+
+/// Reads the images of one repository from the store.
+#[derive(Debug, Clone)]
+pub struct StoreSource {
+    store: ContentStore,
+    image: ImageReference,
+}
+
+impl StoreSource {
+    /// The source of this image's repository.
+    #[must_use]
+    pub fn new(store: ContentStore, image: ImageReference) -> StoreSource {
+        StoreSource { store, image }
+    }
+
+    fn select(&self, selector: &str) -> Result<Digest, StoreError> {
+        if let Ok(digest) = selector.parse::<Digest>() {
+            return Ok(digest);
+        }
+        let images = self.store.images();
+        let named = images.iter().find(|(name, _)| {
+            name.host == self.image.host
+                && name.repository == self.image.repository
+                && name.tag.as_ref().is_some_and(|tag| tag.as_str() == selector)
+        });
+        match named {
+            Some((_, descriptor)) => Ok(descriptor.digest.clone()),
+            None => Err(StoreError::NoImage {
+                image: format!("{}/{}:{selector}", self.image.host, self.image.repository),
+            }),
+        }
+    }
+}
+
+impl ImageSource for StoreSource {
+    fn describe(&self) -> String {
+        "the content store".to_owned()
+    }
+
+    fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>> {
+        let source = self.clone();
+        let wanted = selector.to_owned();
+        async move {
+            blocking(move || source.store.read_manifest(&source.select(&wanted)?))
+                .await
+                .map_err(|error| error.during(format!("cannot read manifest `{selector}` from the content store")))
+        }
+        .boxed()
+    }
+
+    fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
+        async move {
+            self.store
+                .stream_blob(&blob.digest, offset, blob.size.saturating_sub(offset))
+                .await
+                .map_err(|error| error.during(format!("cannot read blob `{}` from the content store", blob.digest)))
+        }
+        .boxed()
+    }
+}
+
+/// Writes images into the store. As long as it lives, everything that it found or wrote is safe from garbage collection.
+#[derive(Debug)]
+pub struct StoreSink {
+    store: ContentStore,
+    hold: std::sync::Arc<Hold>,
+}
+
+impl StoreSink {
+    /// A sink into this store.
+    #[must_use]
+    pub fn new(store: ContentStore) -> StoreSink {
+        let hold = std::sync::Arc::new(store.hold());
+        StoreSink { store, hold }
+    }
+}
+
+impl ImageSink for StoreSink {
+    fn describe(&self) -> String {
+        "the content store".to_owned()
+    }
+
+    fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
+        let store = self.store.clone();
+        let hold = self.hold.clone();
+        let digest = manifest.digest.clone();
+        async move {
+            blocking(move || store.holds_all_of(&digest, &hold))
+                .await
+                .map_err(|error| {
+                    error.during(format!(
+                        "cannot look for image `{}` in the content store",
+                        manifest.digest
+                    ))
+                })
+        }
+        .boxed()
+    }
+
+    fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>> {
+        self.hold.keep(&blob.digest);
+        let store = self.store.clone();
+        let wanted = blob.clone();
+        async move {
+            blocking(move || store.blob_state(&wanted))
+                .await
+                .map_err(|error| error.during(format!("cannot look for blob `{}` in the content store", blob.digest)))
+        }
+        .boxed()
+    }
+
+    fn write_blob<'a>(
+        &'a self,
+        blob: &'a Descriptor,
+        offset: u64,
+        stream: BlobStream,
+    ) -> BoxFuture<'a, Result<(), TransferError>> {
+        self.hold.keep(&blob.digest);
+        self.store.receive_blob(blob, offset, stream).boxed()
+    }
+
+    fn write_manifest<'a>(
+        &'a self,
+        manifest: &'a RawManifest,
+        name: Option<&'a ImageReference>,
+    ) -> BoxFuture<'a, Result<(), TransferError>> {
+        let store = self.store.clone();
+        let hold = self.hold.clone();
+        let owned = manifest.clone();
+        let name = name.cloned();
+        async move {
+            blocking(move || store.write_manifest(&owned, name.as_ref(), &hold))
+                .await
+                .map_err(|error| error.during(format!("cannot store manifest `{}`", manifest.digest)))
+        }
+        .boxed()
+    }
+}
+
+impl ContentStore {
+    fn holds_all_of(&self, manifest: &Digest, hold: &Hold) -> Result<bool, StoreError> {
+        match self.first_missing(manifest, |digest| hold.keep(digest)) {
+            Ok(missing) => Ok(missing.is_none()),
+            Err(error) if error.is_mended_by_a_new_copy() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a manifest whose children are all here, and names it.
+    ///
+    /// # Errors
+    /// [`StoreError::Incomplete`] when a child is missing; otherwise when the bytes are not what the digest says or the
+    /// disk fails.
+    pub fn write_manifest(
+        &self,
+        manifest: &RawManifest,
+        name: Option<&ImageReference>,
+        hold: &Hold,
+    ) -> Result<(), StoreError> {
+        hold.keep(&manifest.digest);
+        self.check_children(manifest, |digest| hold.keep(digest))?;
+        let descriptor = Descriptor::new(
+            &manifest.media_type,
+            manifest.digest.clone(),
+            manifest.bytes.len() as u64,
+        );
+        // One that was damaged on disk is written anew.
+        if self.read_manifest(&manifest.digest).is_err() {
+            let mut writer = self.writer(&descriptor, 0)?;
+            writer.append(&manifest.bytes)?;
+            writer.commit()?;
+        }
+        match name {
+            Some(name) => self.name_image(name, &descriptor),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Runs work that touches the disk on a blocking thread.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_runtime_is_shutting_down) => Err(StoreError::Stopping),
+        },
+    }
+}

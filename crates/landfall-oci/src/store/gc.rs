@@ -1,0 +1,129 @@
+//! Garbage collection: which blobs may go.
+
+use std::time::{Duration, SystemTime};
+
+use camino::Utf8Path;
+use fs_err as fs;
+use landfall_core::reference::Digest;
+
+use crate::store::error::StoreError;
+use crate::store::{ALGORITHMS, BLOBS, ContentStore, INGEST};
+
+/// How long the first bytes of a blob wait for a writer that goes on.
+const PARTIAL_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// What a collection did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GcReport {
+    /// Blobs and abandoned partial files that were deleted.
+    pub deleted: usize,
+    /// How many bytes they had.
+    pub bytes: u64,
+}
+
+impl ContentStore {
+    /// Deletes the blobs that neither a named image, nor a root of the caller's, nor a transfer under way counts on, and
+    /// partial files that nobody went on with for a week. `more_roots` is called once the collection watches all
+    /// transfers: roots that appear later are safe as long as a [`crate::store::ContentStore::hold`] was on their blobs.
+    ///
+    /// # Errors
+    /// When the disk does not answer; what was deleted until then is garbage either way.
+    pub fn gc(
+        &self,
+        more_roots: impl FnOnce() -> Result<Vec<Digest>, StoreError>,
+        now: SystemTime,
+    ) -> Result<GcReport, StoreError> {
+        if !self.inner.pins.begin_collection() {
+            return Ok(GcReport::default());
+        }
+        let report = self.collect(more_roots, now);
+        self.inner.pins.end_collection();
+        report
+    }
+
+    fn collect(
+        &self,
+        more_roots: impl FnOnce() -> Result<Vec<Digest>, StoreError>,
+        now: SystemTime,
+    ) -> Result<GcReport, StoreError> {
+        let mut roots = more_roots()?;
+        roots.extend(self.images().into_values().map(|descriptor| descriptor.digest));
+        let reachable = self.reachable(roots)?;
+        let mut report = GcReport::default();
+        for algorithm in ALGORITHMS {
+            for entry in fs::read_dir(self.inner.root.join(BLOBS).join(algorithm))? {
+                let entry = entry?;
+                let Some(digest) = digest_of_file(algorithm, &entry) else {
+                    continue;
+                };
+                if reachable.contains(&digest) {
+                    continue;
+                }
+                let size = entry.metadata()?.len();
+                if let Some(deleted) = self
+                    .inner
+                    .pins
+                    .delete_unpinned(&digest, || fs::remove_file(entry.path()))
+                {
+                    deleted?;
+                    report.deleted += 1;
+                    report.bytes += size;
+                }
+            }
+        }
+        self.delete_old_partials(now, &mut report)?;
+        Ok(report)
+    }
+
+    fn delete_old_partials(&self, now: SystemTime, report: &mut GcReport) -> Result<(), StoreError> {
+        for (digest, path) in self.partials()? {
+            if self.inner.claims.is_claimed(&digest) {
+                continue;
+            }
+            let metadata = fs::metadata(&path)?;
+            let age = now.duration_since(metadata.modified()?).unwrap_or_default();
+            if age > PARTIAL_AGE_MAX {
+                fs::remove_file(&path)?;
+                report.deleted += 1;
+                report.bytes += metadata.len();
+            }
+        }
+        Ok(())
+    }
+
+    /// After a crash: what is in `ingest` and no writer can go on with is deleted.
+    pub(super) fn clean_ingest(&self) -> Result<(), StoreError> {
+        let resumable = self.partials()?;
+        for entry in fs::read_dir(self.inner.root.join(INGEST))? {
+            let path = entry?.path();
+            let useful = resumable
+                .iter()
+                .any(|(digest, partial)| partial.as_std_path() == path && !self.blob_path(digest).exists());
+            if !useful {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn partials(&self) -> Result<Vec<(Digest, camino::Utf8PathBuf)>, StoreError> {
+        let mut partials = Vec::new();
+        for entry in fs::read_dir(self.inner.root.join(INGEST))? {
+            let path = entry?.path();
+            let digest = Utf8Path::from_path(&path)
+                .and_then(Utf8Path::file_name)
+                .and_then(|name| name.replacen('-', ":", 1).parse::<Digest>().ok());
+            if let Some(digest) = digest {
+                let path = self.ingest_path(&digest);
+                partials.push((digest, path));
+            }
+        }
+        Ok(partials)
+    }
+}
+
+/// A file that is not named like a blob is not ours to delete.
+fn digest_of_file(algorithm: &str, entry: &fs::DirEntry) -> Option<Digest> {
+    let name = entry.file_name();
+    format!("{algorithm}:{}", name.to_str()?).parse().ok()
+}

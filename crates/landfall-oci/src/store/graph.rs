@@ -1,0 +1,104 @@
+//! Walking an image's graph inside the store.
+
+use std::collections::HashSet;
+
+use landfall_core::oci_types::{Descriptor, parse_manifest};
+use landfall_core::reference::Digest;
+
+use crate::image::{BlobState, RawManifest};
+use crate::store::error::StoreError;
+use crate::store::{ContentStore, MANIFEST_SIZE_MAX};
+
+impl ContentStore {
+    /// Whether a manifest and everything that it names is here, each with the size that its descriptor gives. Foreign
+    /// layers may be missing.
+    ///
+    /// # Errors
+    /// When the disk does not answer. A manifest that is damaged or cannot be read is not complete, which is no error: a
+    /// new copy mends it.
+    pub fn is_complete(&self, manifest: &Digest) -> Result<bool, StoreError> {
+        match self.first_missing(manifest, |_| ()) {
+            Ok(missing) => Ok(missing.is_none()),
+            Err(error) if error.is_mended_by_a_new_copy() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The first piece of content under a manifest that is not here. `visit` sees each digest before it is looked for.
+    pub(super) fn first_missing(
+        &self,
+        manifest: &Digest,
+        mut visit: impl FnMut(&Digest),
+    ) -> Result<Option<Digest>, StoreError> {
+        visit(manifest);
+        let mut seen = HashSet::from([manifest.clone()]);
+        let mut pending = vec![manifest.clone()];
+        while let Some(digest) = pending.pop() {
+            for child in self.children(&digest)? {
+                visit(&child.digest);
+                if self.blob_state(&child)? != BlobState::Complete {
+                    if child.is_foreign() {
+                        continue;
+                    }
+                    return Ok(Some(child.digest));
+                }
+                if child.is_manifest() && seen.insert(child.digest.clone()) {
+                    pending.push(child.digest);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Everything that these manifests reach, themselves included; what is missing or damaged reaches nothing.
+    pub(super) fn reachable(&self, roots: impl IntoIterator<Item = Digest>) -> Result<HashSet<Digest>, StoreError> {
+        let mut reached = HashSet::new();
+        let mut pending: Vec<Digest> = roots.into_iter().collect();
+        while let Some(digest) = pending.pop() {
+            if !reached.insert(digest.clone()) {
+                continue;
+            }
+            let children = match self.children(&digest) {
+                Ok(children) => children,
+                Err(StoreError::Disk(error)) => return Err(StoreError::Disk(error)),
+                Err(_not_a_manifest_that_can_be_read) => continue,
+            };
+            for child in children {
+                if child.is_manifest() {
+                    pending.push(child.digest);
+                } else {
+                    reached.insert(child.digest);
+                }
+            }
+        }
+        Ok(reached)
+    }
+
+    /// Verifies that a manifest in memory names only what is here, and keeps it all from garbage collection by `visit`.
+    pub(super) fn check_children(
+        &self,
+        manifest: &RawManifest,
+        mut visit: impl FnMut(&Digest),
+    ) -> Result<(), StoreError> {
+        for child in children_of(manifest.digest.clone(), &manifest.bytes)? {
+            visit(&child.digest);
+            if self.blob_state(&child)? != BlobState::Complete && !child.is_foreign() {
+                return Err(StoreError::Incomplete {
+                    manifest: manifest.digest.clone(),
+                    child: child.digest,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn children(&self, manifest: &Digest) -> Result<Vec<Descriptor>, StoreError> {
+        let bytes = self.read_blob(manifest, MANIFEST_SIZE_MAX)?;
+        children_of(manifest.clone(), &bytes)
+    }
+}
+
+fn children_of(digest: Digest, bytes: &[u8]) -> Result<Vec<Descriptor>, StoreError> {
+    let content = parse_manifest(bytes).map_err(|source| StoreError::Manifest { digest, source })?;
+    Ok(content.children().cloned().collect())
+}

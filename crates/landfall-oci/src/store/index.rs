@@ -1,0 +1,142 @@
+//! `index.json`: which images the store has, by name (OCI image layout specification).
+
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use landfall_core::oci_types::{Descriptor, media_type};
+use landfall_core::reference::ImageReference;
+use serde::{Deserialize, Serialize};
+
+use crate::store::durable;
+use crate::store::error::StoreError;
+
+/// The annotation by which `skopeo` and other readers of OCI layouts find an image.
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation by which `ctr images import` names an image.
+pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// The names, in memory as they are on disk.
+#[derive(Debug)]
+pub(super) struct ImageIndex {
+    path: Utf8PathBuf,
+    images: BTreeMap<ImageReference, Descriptor>,
+}
+
+/// An index as it is written.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct IndexFile {
+    pub(crate) schema_version: u32,
+    #[serde(default)]
+    pub(crate) media_type: Option<String>,
+    pub(crate) manifests: Vec<Descriptor>,
+}
+
+impl ImageIndex {
+    /// Reads the index. A file that cannot be read as one is set aside, an entry that cannot is left out; both are told.
+    pub(super) fn load(path: &Utf8Path) -> Result<(ImageIndex, Vec<String>), StoreError> {
+        let mut index = ImageIndex {
+            path: path.to_owned(),
+            images: BTreeMap::new(),
+        };
+        let mut repairs = Vec::new();
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                index.save(&index.images)?;
+                return Ok((index, repairs));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match serde_json::from_slice::<IndexFile>(&text) {
+            Ok(file) => index.take_entries(file, &mut repairs),
+            Err(error) => {
+                let aside = path.with_extension("json.damaged");
+                durable::publish(path, &aside)?;
+                repairs.push(format!(
+                    "`{path}` was damaged ({error}) and is now `{aside}`; the blobs are untouched, the images have to be \
+                     named again"
+                ));
+                index.save(&index.images)?;
+            }
+        }
+        Ok((index, repairs))
+    }
+
+    fn take_entries(&mut self, file: IndexFile, repairs: &mut Vec<String>) {
+        for mut descriptor in file.manifests {
+            let name = descriptor.annotations.remove(CONTAINERD_NAME);
+            descriptor.annotations.remove(REF_NAME);
+            match name.as_deref().map(str::parse::<ImageReference>) {
+                Some(Ok(name)) => {
+                    self.images.insert(name.canonical(), descriptor);
+                }
+                Some(Err(error)) => repairs.push(format!(
+                    "`{}` names an image `{}`, which is left out: {error}",
+                    self.path,
+                    name.unwrap_or_default()
+                )),
+                None => repairs.push(format!(
+                    "`{}` has an entry `{}` without a name, which is left out",
+                    self.path, descriptor.digest
+                )),
+            }
+        }
+    }
+
+    pub(super) fn images(&self) -> &BTreeMap<ImageReference, Descriptor> {
+        &self.images
+    }
+
+    /// Sets a name; what is in memory changes only once the disk has it.
+    pub(super) fn insert(&mut self, name: ImageReference, manifest: Descriptor) -> Result<(), StoreError> {
+        if self.images.get(&name) == Some(&manifest) {
+            return Ok(());
+        }
+        let mut images = self.images.clone();
+        images.insert(name, manifest);
+        self.save(&images)?;
+        self.images = images;
+        Ok(())
+    }
+
+    /// Removes a name; tells whether there was one.
+    pub(super) fn remove(&mut self, name: &ImageReference) -> Result<bool, StoreError> {
+        let mut images = self.images.clone();
+        if images.remove(name).is_none() {
+            return Ok(false);
+        }
+        self.save(&images)?;
+        self.images = images;
+        Ok(true)
+    }
+
+    fn save(&self, images: &BTreeMap<ImageReference, Descriptor>) -> Result<(), StoreError> {
+        let manifests = images
+            .iter()
+            .map(|(name, descriptor)| named_descriptor(descriptor, &name.to_string()))
+            .collect();
+        durable::replace_file(&self.path, &render_index(manifests))?;
+        Ok(())
+    }
+}
+
+/// The descriptor of an index entry, with the name in the two annotations by which others find it.
+pub(crate) fn named_descriptor(descriptor: &Descriptor, name: &str) -> Descriptor {
+    let mut named = descriptor.clone();
+    for annotation in [REF_NAME, CONTAINERD_NAME] {
+        named.annotations.insert(annotation.to_owned(), name.to_owned());
+    }
+    named
+}
+
+/// The bytes of an index of these manifests.
+pub(crate) fn render_index(manifests: Vec<Descriptor>) -> Vec<u8> {
+    let file = IndexFile {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_INDEX.to_owned()),
+        manifests,
+    };
+    serde_json::to_vec_pretty(&file).expect("descriptors are strings and numbers, which JSON can hold")
+}

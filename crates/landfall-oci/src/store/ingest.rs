@@ -1,0 +1,300 @@
+//! Bytes on their way to becoming a blob: hashed while they are received, visible once they are verified and on disk.
+
+use std::collections::HashSet;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use camino::Utf8PathBuf;
+use fs_err as fs;
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::Digest;
+
+use crate::digest::{Algorithm, Digester};
+use crate::store::error::StoreError;
+use crate::store::{ContentStore, INGEST, durable};
+
+/// How many bytes go to the disk, or are read for their hash, at once.
+const PIECE: usize = 256 * 1024;
+
+/// Which partial files have a writer, and the numbers that private files are told apart by.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    claimed: Mutex<HashSet<Digest>>,
+    counter: AtomicU64,
+}
+
+impl Claims {
+    fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        // Insertions and removals are single steps: a panic cannot leave half of one.
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_claimed(&self, digest: &Digest) -> bool {
+        self.lock().contains(digest)
+    }
+
+    fn claim(&self, digest: &Digest) -> bool {
+        self.lock().insert(digest.clone())
+    }
+
+    fn release(&self, digest: &Digest) {
+        self.lock().remove(digest);
+    }
+
+    fn next_number(&self) -> u64 {
+        self.counter.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A file that is being received, and the hash of its bytes so far.
+#[derive(Debug)]
+struct Ingest {
+    path: Utf8PathBuf,
+    file: BufWriter<fs::File>,
+    digester: Digester,
+}
+
+impl Ingest {
+    /// Opens the file and keeps its first `offset` bytes.
+    fn open(path: Utf8PathBuf, algorithm: Algorithm, offset: u64) -> Result<Ingest, StoreError> {
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)?;
+        let mut digester = Digester::new(algorithm);
+        hash_prefix(&mut file, offset, &mut digester)?;
+        file.set_len(digester.length())?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(Ingest {
+            path,
+            file: BufWriter::with_capacity(PIECE, file),
+            digester,
+        })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.write_all(bytes)?;
+        self.digester.update(bytes);
+        Ok(())
+    }
+
+    /// Everything that was appended is on disk afterwards, though not under a name that counts.
+    fn seal(&mut self) -> Result<(), StoreError> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        Ok(())
+    }
+}
+
+/// Writes one blob whose digest and size are known. When it is dropped before [`BlobWriter::commit`], what arrived is
+/// kept for another attempt.
+#[derive(Debug)]
+pub struct BlobWriter {
+    store: ContentStore,
+    blob: Descriptor,
+    ingest: Ingest,
+    /// Whether the file is the one that later attempts go on with.
+    resumable: bool,
+    committed: bool,
+}
+
+impl BlobWriter {
+    pub(super) fn begin(store: &ContentStore, blob: &Descriptor, offset: u64) -> Result<BlobWriter, StoreError> {
+        let claims = &store.inner.claims;
+        let resumable = claims.claim(&blob.digest);
+        let shared = store.ingest_path(&blob.digest);
+        let path = if resumable {
+            shared
+        } else {
+            Utf8PathBuf::from(format!("{shared}.{}", claims.next_number()))
+        };
+        let ingest = match Ingest::open(path, Algorithm::of(&blob.digest), offset) {
+            Ok(ingest) => ingest,
+            Err(error) => {
+                if resumable {
+                    claims.release(&blob.digest);
+                }
+                return Err(error);
+            }
+        };
+        let found = ingest.digester.length();
+        let writer = BlobWriter {
+            store: store.clone(),
+            blob: blob.clone(),
+            ingest,
+            resumable,
+            committed: false,
+        };
+        if found == offset {
+            Ok(writer)
+        } else {
+            Err(StoreError::Offset {
+                digest: blob.digest.clone(),
+                offset,
+                found,
+            })
+        }
+    }
+
+    /// How many bytes are here, those of earlier attempts included.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.ingest.digester.length()
+    }
+
+    /// Takes in more bytes.
+    ///
+    /// # Errors
+    /// When there are more than the blob has, or the disk does not take them.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.length() + bytes.len() as u64 > self.blob.size {
+            self.discard()?;
+            return Err(StoreError::TooLong {
+                digest: self.blob.digest.clone(),
+                size: self.blob.size,
+            });
+        }
+        self.ingest.append(bytes)
+    }
+
+    /// Verifies size and digest and makes the blob visible; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// When bytes are missing (they can still follow, in another attempt), when the digest is another one (what arrived
+    /// is thrown away), or the disk fails.
+    pub fn commit(mut self) -> Result<(), StoreError> {
+        let found = self.length();
+        if found < self.blob.size {
+            return Err(StoreError::Short {
+                digest: self.blob.digest.clone(),
+                size: self.blob.size,
+                found,
+            });
+        }
+        let digest = self.ingest.digester.clone().finish();
+        if digest != self.blob.digest {
+            self.discard()?;
+            return Err(StoreError::WrongDigest {
+                expected: self.blob.digest.clone(),
+                found: digest,
+            });
+        }
+        self.ingest.seal()?;
+        durable::publish(&self.ingest.path, &self.store.blob_path(&self.blob.digest))?;
+        self.committed = true;
+        Ok(())
+    }
+
+    /// Forgets what arrived: none of it can be trusted.
+    fn discard(&mut self) -> Result<(), StoreError> {
+        self.ingest.digester = Digester::new(Algorithm::of(&self.blob.digest));
+        self.ingest.file.seek(SeekFrom::Start(0))?;
+        self.ingest.file.get_mut().set_len(0)?;
+        Ok(())
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if self.resumable {
+            if let Err(error) = self.ingest.file.flush() {
+                tracing::debug!(digest = %self.blob.digest, %error, "the end of a partial blob is lost");
+            }
+            self.store.inner.claims.release(&self.blob.digest);
+        } else if !self.committed {
+            remove_quietly(&self.ingest.path);
+        }
+    }
+}
+
+/// Writes a blob whose digest is told at the end, as in an upload to the registry server.
+#[derive(Debug)]
+pub struct Upload {
+    store: ContentStore,
+    ingest: Ingest,
+    committed: bool,
+}
+
+impl Upload {
+    pub(super) fn begin(store: &ContentStore) -> Result<Upload, StoreError> {
+        let name = format!("upload.{}", store.inner.claims.next_number());
+        let path = store.inner.root.join(INGEST).join(name);
+        Ok(Upload {
+            store: store.clone(),
+            ingest: Ingest::open(path, Algorithm::Sha256, 0)?,
+            committed: false,
+        })
+    }
+
+    /// How many bytes arrived.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.ingest.digester.length()
+    }
+
+    /// Takes in more bytes.
+    ///
+    /// # Errors
+    /// When the disk does not take them.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.ingest.append(bytes)
+    }
+
+    /// Verifies the digest and makes the blob visible under it; it is on disk when this returns. Gives its size.
+    ///
+    /// # Errors
+    /// When the digest is another one or the disk fails; the upload is gone then.
+    pub fn commit(mut self, digest: &Digest) -> Result<u64, StoreError> {
+        self.ingest.seal()?;
+        let found = match Algorithm::of(digest) {
+            Algorithm::Sha256 => self.ingest.digester.clone().finish(),
+            other => {
+                // Nearly nobody uses it: the file is read a second time rather than hashed twice on its way in.
+                let mut digester = Digester::new(other);
+                hash_prefix(self.ingest.file.get_mut(), u64::MAX, &mut digester)?;
+                digester.finish()
+            }
+        };
+        if found != *digest {
+            return Err(StoreError::WrongDigest {
+                expected: digest.clone(),
+                found,
+            });
+        }
+        durable::publish(&self.ingest.path, &self.store.blob_path(digest))?;
+        self.committed = true;
+        Ok(self.length())
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.committed {
+            remove_quietly(&self.ingest.path);
+        }
+    }
+}
+
+/// Hashes at most the first `length` bytes of a file.
+fn hash_prefix(file: &mut fs::File, length: u64, digester: &mut Digester) -> Result<(), StoreError> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut piece = vec![0; PIECE];
+    let mut rest = file.take(length);
+    loop {
+        let read = rest.read(&mut piece)?;
+        if read == 0 {
+            return Ok(());
+        }
+        digester.update(&piece[..read]);
+    }
+}
+
+/// What stays behind is removed when the store is opened next.
+fn remove_quietly(path: &camino::Utf8Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::debug!(%error, "a temporary file stays until the next start");
+    }
+}
