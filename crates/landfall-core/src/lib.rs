@@ -8,7 +8,9 @@
 //! secret.
 
 pub mod config;
+pub mod credential;
 pub mod diagnostic;
+pub mod http_path;
 pub mod inventory;
 pub mod oci_types;
 pub mod plan;

@@ -140,8 +140,8 @@ impl Step {
 pub fn plan_steps(settings: &Settings, planned: &[PlannedImage], inventory: &Inventory) -> Vec<Step> {
     let containerd = settings.landfall.containerd_enable;
     let mut steps = Vec::new();
+    let mut names = HashSet::new();
     for role in [ImageRole::Provider, ImageRole::Infrastructure, ImageRole::Application] {
-        let mut names = HashSet::new();
         let images: Vec<(usize, &PlannedImage)> = (planned.iter().enumerate())
             .filter(|(_, image)| image.role == role && names.insert(&image.canonical))
             .collect();

@@ -1,0 +1,154 @@
+//! Settings built by hand, for tests that start behind the parser.
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use landfall_core::config::{
+    Compat, Finding, ImageRole, Login, ManagementMode, MappingRule, Network, OwnSettings, Primary, PrimaryKind,
+    PrimaryTls, ProfileImage, Registry, RegistryRole, RulePrefix, Settings, Webhook,
+};
+use landfall_core::diagnostic::Location;
+use landfall_core::reference::{ImageReference, parse_reference};
+
+/// The password of every registry: must never be seen in any output.
+pub(crate) const CANARY: &str = "canary-password";
+
+/// A place in a file.
+pub(crate) fn mk_location(file: &str, line: u32) -> Location {
+    Location {
+        file: Arc::from(file),
+        line,
+        column: 1,
+        key: Arc::from("a.key"),
+    }
+}
+
+/// Nothing configured: redirection on, no registry, no image.
+pub(crate) fn mk_settings() -> Settings {
+    Settings {
+        management_mode: ManagementMode::Central,
+        compat: Compat::None,
+        registries: Vec::new(),
+        rules: Vec::new(),
+        primary: None,
+        webhook: Webhook {
+            enable: true,
+            port: None,
+        },
+        network: Network::default(),
+        ca_certificates: Vec::new(),
+        local_ui_port: 5080,
+        images: Vec::new(),
+        opted_out_namespaces: BTreeSet::new(),
+        stages: BTreeMap::new(),
+        landfall: OwnSettings {
+            state_dir: "/var/lib/landfall".into(),
+            containerd_socket: "/run/containerd/containerd.sock".into(),
+            containerd_enable: true,
+            concurrency: 8,
+            bandwidth_limit: None,
+            reconcile_interval_seconds: 300,
+            listen: None,
+            webhook_listen: "127.0.0.1".to_owned(),
+            primary_listen: None,
+            primary_tls: PrimaryTls::Auto,
+        },
+    }
+}
+
+fn split(address: &str) -> (&str, &str) {
+    let address = address.trim_end_matches('/');
+    address.split_once('/').unwrap_or((address, ""))
+}
+
+/// A reference that is known to be good.
+pub(crate) fn mk_reference(text: &str) -> ImageReference {
+    parse_reference(text).unwrap_or_else(|error| panic!("`{text}`: {error}"))
+}
+
+/// Adds a registry at `host[:port][/path]`, with a password.
+pub(crate) fn with_registry(mut settings: Settings, role: RegistryRole, address: &str) -> Settings {
+    let (host, path) = split(address);
+    let line = u32::try_from(settings.registries.len()).unwrap() + 5;
+    settings.registries.push(Registry {
+        role,
+        host: host.parse().unwrap(),
+        path: path.to_owned(),
+        login: Some(Login {
+            username: "robot".to_owned(),
+            password: CANARY.into(),
+            location: mk_location("user-data.yaml", line + 1),
+        }),
+        insecure: false,
+        certificates: Vec::new(),
+        repository_name: None,
+        location: mk_location("user-data.yaml", line),
+    });
+    settings
+}
+
+/// Adds the external registry at an address.
+pub(crate) fn with_external(settings: Settings, address: &str) -> Settings {
+    with_registry(settings, RegistryRole::External, address)
+}
+
+/// Adds a mapping rule; `all` is the key of that name.
+pub(crate) fn with_rule(mut settings: Settings, from: &str, to: &str) -> Settings {
+    let (to_host, to_path) = split(to);
+    let line = u32::try_from(settings.rules.len()).unwrap() + 20;
+    settings.rules.push(MappingRule {
+        from: if from == "all" {
+            RulePrefix::All
+        } else {
+            let (host, path) = split(from);
+            RulePrefix::Path {
+                host: host.parse().unwrap(),
+                path: path.to_owned(),
+            }
+        },
+        to_host: to_host.parse().unwrap(),
+        to_path: to_path.to_owned(),
+        location: mk_location("user-data.yaml", line),
+    });
+    settings
+}
+
+/// Sets the primary registry, project `spectro-images`.
+pub(crate) fn with_primary(mut settings: Settings, endpoint: &str, sync: bool) -> Settings {
+    settings.primary = Some(Primary {
+        kind: PrimaryKind::Embedded,
+        endpoint: endpoint.parse().unwrap(),
+        project: "spectro-images".to_owned(),
+        sync,
+        location: None,
+    });
+    with_registry(settings, RegistryRole::Primary, endpoint)
+}
+
+/// Adds an image of a profile.
+pub(crate) fn with_image(mut settings: Settings, role: ImageRole, source: &str) -> Settings {
+    let line = u32::try_from(settings.images.len()).unwrap() + 1;
+    settings.images.push(ProfileImage {
+        source: source.to_owned(),
+        reference: mk_reference(source),
+        role,
+        layer: match role {
+            ImageRole::Provider => "os",
+            ImageRole::Infrastructure => "cni",
+            ImageRole::Application => "addon",
+        }
+        .to_owned(),
+        pack: "pack".to_owned(),
+        profile: "edge".to_owned(),
+        finding: Finding::Declared,
+        location: mk_location("profile.yaml", line),
+    });
+    settings
+}
+
+/// Switches redirection off.
+pub(crate) fn without_redirection(mut settings: Settings) -> Settings {
+    settings.webhook.enable = false;
+    settings
+}
