@@ -1,0 +1,286 @@
+//! A client of containerd's API over its unix socket: names images, and writes their content.
+//!
+//! Uses the services that containerd 1.6, 1.7 and 2.x have in common (content, images, leases, namespaces, version) and
+//! neither `ctr` nor the transfer service. Images are not unpacked: the CRI plug-in does that when it first needs one.
+//! Every call has a limit in time.
+//!
+//! Start at [`Containerd::connect`]; [`Namespace`] reads and names images, [`Import`] writes.
+
+mod children;
+mod error;
+mod import;
+mod proto;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use hyper_util::rt::TokioIo;
+use landfall_core::oci_types::Descriptor;
+use tokio::net::UnixStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Request};
+
+use self::proto::services::images::v1 as images;
+use self::proto::services::namespaces::v1 as namespaces;
+use self::proto::services::version::v1::version_client::VersionClient;
+use self::proto::types;
+
+pub use self::error::{ContainerdError, GrpcStatus};
+pub use self::import::{BlobPresence, Import, WriteBlobError};
+
+/// The namespace in which kubelet's containerd keeps its images.
+pub const KUBERNETES_NAMESPACE: &str = "k8s.io";
+/// A label of an image that keeps kubelet from collecting it (containerd 1.7 and later; ignored before). Core images
+/// carry it: no registry could give them back.
+pub const PINNED_LABEL: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// For calls that wait for a garbage collection.
+const COLLECTION_LIMIT: Duration = Duration::from_secs(300);
+/// containerd sends and takes messages of up to 16 MiB; tonic alone would refuse a list of images beyond 4 MiB.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// A connection to containerd. Cheap to clone; connects again by itself after containerd restarted.
+#[derive(Debug, Clone)]
+pub struct Containerd {
+    channel: Channel,
+    socket: Arc<Utf8Path>,
+}
+
+impl Containerd {
+    /// Connects to the unix socket.
+    ///
+    /// # Errors
+    /// [`ContainerdError::Connect`] when nobody listens there or we may not use it.
+    pub async fn connect(socket: &Utf8Path) -> Result<Self, ContainerdError> {
+        let refused = |source| ContainerdError::Connect {
+            socket: socket.to_owned(),
+            source,
+        };
+        // tonic would wrap the cause beyond recognition, so one plain connection asks first.
+        UnixStream::connect(socket).await.map_err(refused)?;
+        let path: Utf8PathBuf = socket.to_owned();
+        let connector = tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        // The address is never looked at: the connector always goes to the socket.
+        let channel = Endpoint::from_static("http://containerd.invalid")
+            .connect_timeout(CONNECT_LIMIT)
+            .connect_with_connector(connector)
+            .await
+            .map_err(|cause| refused(std::io::Error::other(cause)))?;
+        Ok(Containerd {
+            channel,
+            socket: Arc::from(socket),
+        })
+    }
+
+    /// containerd's version, e.g. `1.6.20~ds1`.
+    ///
+    /// # Errors
+    /// When containerd cannot be asked.
+    pub async fn version(&self) -> Result<String, ContainerdError> {
+        let mut client = VersionClient::new(self.channel.clone());
+        let answer = self
+            .call(CALL_LIMIT, || "ask for the version".to_owned(), client.version(()))
+            .await?;
+        Ok(answer.version)
+    }
+
+    /// A namespace, made when it is missing.
+    ///
+    /// # Errors
+    /// When `name` is no valid namespace, or containerd cannot be asked.
+    pub async fn ensure_namespace(&self, name: &str) -> Result<Namespace, ContainerdError> {
+        let attempt = || format!("make namespace `{name}`");
+        let header = MetadataValue::try_from(name).map_err(|_| {
+            ContainerdError::call(
+                attempt(),
+                &self.socket,
+                tonic::Status::invalid_argument("not a header value"),
+            )
+        })?;
+        let request = namespaces::CreateNamespaceRequest {
+            namespace: Some(namespaces::Namespace { name: name.to_owned() }),
+        };
+        let mut client = namespaces::namespaces_client::NamespacesClient::new(self.channel.clone());
+        match self.call(CALL_LIMIT, attempt, client.create(request)).await {
+            Ok(_) => {}
+            Err(error) if error.is(Code::AlreadyExists) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Namespace {
+            containerd: self.clone(),
+            header,
+        })
+    }
+
+    async fn call<T>(
+        &self,
+        limit: Duration,
+        attempt: impl Fn() -> String,
+        answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, ContainerdError> {
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(ContainerdError::call(attempt(), &self.socket, status)),
+            Err(_) => Err(ContainerdError::Timeout {
+                attempt: attempt(),
+                socket: self.socket.as_ref().to_owned(),
+                limit,
+            }),
+        }
+    }
+}
+
+/// One of containerd's namespaces.
+#[derive(Debug, Clone)]
+pub struct Namespace {
+    containerd: Containerd,
+    header: MetadataValue<Ascii>,
+}
+
+impl Namespace {
+    /// Every image: name to what it points at. The descriptors hold media type, digest and size.
+    ///
+    /// # Errors
+    /// When containerd cannot be asked.
+    pub async fn images(&self) -> Result<BTreeMap<String, Descriptor>, ContainerdError> {
+        let request = self.request(images::ListImagesRequest { filters: Vec::new() });
+        let mut client = self.images_client();
+        let answer = self
+            .containerd
+            .call(CALL_LIMIT, || "list the images".to_owned(), client.list(request))
+            .await?;
+        Ok(answer
+            .images
+            .into_iter()
+            .filter_map(|image| Some((image.name, descriptor(image.target?)?)))
+            .collect())
+    }
+
+    /// Names content: makes the image, or points an existing one of that name at `target`. `labels` are added to
+    /// those that an existing image has.
+    ///
+    /// # Errors
+    /// When containerd cannot be asked, or refuses the name.
+    pub async fn put_image(
+        &self,
+        name: &str,
+        target: &Descriptor,
+        labels: &[(&str, &str)],
+    ) -> Result<(), ContainerdError> {
+        let attempt = || format!("create image `{name}`");
+        let labels: BTreeMap<_, _> = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let mut paths = vec!["target".to_owned()];
+        paths.extend(labels.keys().map(|key| format!("labels.{key}")));
+        let image = images::Image {
+            name: name.to_owned(),
+            labels,
+            target: Some(wire_descriptor(target)),
+        };
+        let create = self.request(images::CreateImageRequest {
+            image: Some(image.clone()),
+        });
+        match self
+            .containerd
+            .call(CALL_LIMIT, attempt, self.images_client().create(create))
+            .await
+        {
+            Err(error) if error.is(Code::AlreadyExists) => {
+                let update = images::UpdateImageRequest {
+                    image: Some(image),
+                    update_mask: Some(types::FieldMask { paths }),
+                };
+                let mut client = self.images_client();
+                let answer = client.update(self.request(update));
+                self.containerd
+                    .call(CALL_LIMIT, || format!("update image `{name}`"), answer)
+                    .await
+                    .map(drop)
+            }
+            other => other.map(drop),
+        }
+    }
+
+    /// Takes an image's name away; content that nothing else refers to is collected before this returns. Whether there was
+    /// such an image.
+    ///
+    /// # Errors
+    /// When containerd cannot be asked.
+    pub async fn delete_image(&self, name: &str) -> Result<bool, ContainerdError> {
+        let request = self.request(images::DeleteImageRequest {
+            name: name.to_owned(),
+            sync: true,
+        });
+        let mut client = self.images_client();
+        let answer = client.delete(request);
+        match self
+            .containerd
+            .call(COLLECTION_LIMIT, || format!("delete image `{name}`"), answer)
+            .await
+        {
+            Ok(()) => Ok(true),
+            Err(error) if error.is(Code::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins to write content. Nothing that the import wrote or found is garbage-collected before it is finished or
+    /// `lifetime` is over (that is what ends it after a crash).
+    ///
+    /// # Errors
+    /// When containerd cannot be asked.
+    pub async fn begin_import(&self, lifetime: Duration) -> Result<Import, ContainerdError> {
+        Import::begin(self.clone(), lifetime).await
+    }
+
+    fn images_client(&self) -> images::images_client::ImagesClient<Channel> {
+        images::images_client::ImagesClient::new(self.containerd.channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request
+            .metadata_mut()
+            .insert("containerd-namespace", self.header.clone());
+        request
+    }
+}
+
+fn wire_descriptor(descriptor: &Descriptor) -> types::Descriptor {
+    types::Descriptor {
+        media_type: descriptor.media_type.clone(),
+        digest: descriptor.digest.to_string(),
+        size: wire_size(descriptor.size),
+    }
+}
+
+/// A descriptor of containerd's; `None` where it names no digest that we know.
+fn descriptor(wire: types::Descriptor) -> Option<Descriptor> {
+    Some(Descriptor {
+        media_type: wire.media_type,
+        digest: wire.digest.parse().ok()?,
+        size: u64::try_from(wire.size).ok()?,
+        platform: None,
+        urls: Vec::new(),
+        annotations: BTreeMap::new(),
+        artifact_type: None,
+    })
+}
+
+/// A size as protobuf has it. No file is longer than `i64::MAX`, so that a larger number only makes a check fail.
+fn wire_size(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}

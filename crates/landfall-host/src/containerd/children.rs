@@ -1,0 +1,107 @@
+//! What a manifest names, and the labels by which containerd's garbage collector knows it: pure.
+//!
+//! containerd keeps content only while a root reaches it: an image's name, a lease, or a label of other content. Labels
+//! are those that `ctr images import` and the CRI plug-in set (containerd, `images/handlers.go`, `ChildGCLabels`), so that
+//! content looks the same whoever wrote it.
+
+use std::collections::BTreeMap;
+
+use landfall_core::oci_types::{Descriptor, media_type};
+use landfall_core::reference::Digest;
+use serde::Deserialize;
+
+/// Every label that keeps content alive begins so.
+const REFERENCE_PREFIX: &str = "containerd.io/gc.ref.content";
+
+/// Whether content of this media type names other content.
+pub(super) fn is_manifest(kind: &str) -> bool {
+    matches!(
+        kind,
+        media_type::OCI_MANIFEST | media_type::OCI_INDEX | media_type::DOCKER_MANIFEST | media_type::DOCKER_INDEX
+    )
+}
+
+#[derive(Deserialize)]
+struct Links {
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+}
+
+/// What a manifest or an index names, by the label that keeps it alive.
+pub(super) fn child_labels(manifest: &[u8]) -> Result<BTreeMap<String, String>, serde_json::Error> {
+    let links: Links = serde_json::from_slice(manifest)?;
+    let label = |kind: String, child: &Descriptor| (format!("{REFERENCE_PREFIX}.{kind}"), child.digest.to_string());
+    let config = links.config.iter().map(|child| label("config".to_owned(), child));
+    let layers = links
+        .layers
+        .iter()
+        .enumerate()
+        .map(|(at, child)| label(format!("l.{at}"), child));
+    let manifests = links
+        .manifests
+        .iter()
+        .enumerate()
+        .map(|(at, child)| label(format!("m.{at}"), child));
+    Ok(config.chain(layers).chain(manifests).collect())
+}
+
+/// What content names, read back from its labels.
+pub(super) fn labelled_children(labels: &BTreeMap<String, String>) -> Vec<Digest> {
+    labels
+        .iter()
+        .filter(|(key, _)| key.starts_with(REFERENCE_PREFIX))
+        .filter_map(|(_, digest)| digest.parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor(kind: &str, fill: char) -> serde_json::Value {
+        serde_json::json!({ "mediaType": kind, "digest": format!("sha256:{}", fill.to_string().repeat(64)), "size": 1 })
+    }
+
+    #[test]
+    fn a_manifest_labels_its_config_and_its_layers_in_order() {
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "config": descriptor(media_type::OCI_CONFIG, 'a'),
+            "layers": [descriptor(media_type::OCI_LAYER, 'b'), descriptor(media_type::OCI_LAYER_GZIP, 'c')],
+        });
+        let labels = child_labels(manifest.to_string().as_bytes()).unwrap();
+        let keys: Vec<_> = labels
+            .iter()
+            .map(|(key, digest)| format!("{key} {}", &digest[7..8]))
+            .collect();
+        insta::assert_snapshot!(keys.join("\n"), @"
+        containerd.io/gc.ref.content.config a
+        containerd.io/gc.ref.content.l.0 b
+        containerd.io/gc.ref.content.l.1 c
+        ");
+        assert_eq!(labelled_children(&labels).len(), 3);
+    }
+
+    #[test]
+    fn an_index_labels_its_manifests() {
+        let index = serde_json::json!({
+            "schemaVersion": 2,
+            "manifests": [descriptor(media_type::OCI_MANIFEST, 'a'), descriptor(media_type::OCI_MANIFEST, 'b')],
+        });
+        let labels = child_labels(index.to_string().as_bytes()).unwrap();
+        let keys: Vec<_> = labels.keys().map(String::as_str).collect();
+        assert_eq!(
+            keys,
+            ["containerd.io/gc.ref.content.m.0", "containerd.io/gc.ref.content.m.1"]
+        );
+    }
+
+    #[test]
+    fn other_labels_are_no_children() {
+        let labels = BTreeMap::from([("containerd.io/distribution.source.docker.io".to_owned(), "a".to_owned())]);
+        assert_eq!(labelled_children(&labels), []);
+    }
+}

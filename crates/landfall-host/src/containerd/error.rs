@@ -1,0 +1,212 @@
+//! What can go wrong with containerd, and what follows from it.
+
+use std::io;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::reference::Digest;
+use landfall_core::retry::FailureKind;
+use tonic::Code;
+
+/// A call to containerd failed. Every text names the socket and what was tried, with the image or blob it was about.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerdError {
+    /// Nobody answers on the socket, or we may not use it.
+    #[error("cannot connect to containerd at `{socket}`")]
+    Connect {
+        /// The unix socket.
+        socket: Utf8PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// containerd answered with an error.
+    #[error("cannot {attempt} in containerd at `{socket}`")]
+    Call {
+        /// What we were trying to do, to what.
+        attempt: String,
+        /// The unix socket.
+        socket: Utf8PathBuf,
+        /// containerd's answer.
+        #[source]
+        status: GrpcStatus,
+    },
+    /// containerd did not answer in time.
+    #[error("cannot {attempt} in containerd at `{socket}`: no answer within {} s", limit.as_secs())]
+    Timeout {
+        /// What we were trying to do, to what.
+        attempt: String,
+        /// The unix socket.
+        socket: Utf8PathBuf,
+        /// How long we waited.
+        limit: Duration,
+    },
+    /// The source of a blob ended early.
+    #[error("cannot write blob `{digest}` into containerd: its source ended after {received} of {size} bytes")]
+    SourceEnded {
+        /// The blob.
+        digest: Digest,
+        /// Bytes that arrived, those of earlier attempts included.
+        received: u64,
+        /// Bytes that the descriptor promises.
+        size: u64,
+    },
+    /// The source of a blob delivers more than the descriptor promises.
+    #[error("cannot write blob `{digest}` into containerd: its source has more than {size} bytes")]
+    SourceTooLong {
+        /// The blob.
+        digest: Digest,
+        /// Bytes that the descriptor promises.
+        size: u64,
+    },
+    /// The caller goes on from an offset that containerd has not reached (it dropped a partial write meanwhile).
+    #[error("cannot write blob `{digest}` into containerd from byte {offset} on: it holds {held} bytes")]
+    OffsetLost {
+        /// The blob.
+        digest: Digest,
+        /// Where the caller's bytes begin.
+        offset: u64,
+        /// What containerd has.
+        held: u64,
+    },
+    /// The bytes of a manifest are not a manifest.
+    #[error("cannot read the children of manifest `{digest}`")]
+    Manifest {
+        /// The manifest.
+        digest: Digest,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// containerd's answer to a call that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code:?}: {message}")]
+pub struct GrpcStatus {
+    code: Code,
+    message: String,
+}
+
+impl GrpcStatus {
+    pub(super) fn code(&self) -> Code {
+        self.code
+    }
+}
+
+impl From<tonic::Status> for GrpcStatus {
+    fn from(status: tonic::Status) -> Self {
+        GrpcStatus {
+            code: status.code(),
+            message: status.message().to_owned(),
+        }
+    }
+}
+
+impl ContainerdError {
+    pub(super) fn call(attempt: String, socket: &Utf8Path, status: tonic::Status) -> Self {
+        ContainerdError::Call {
+            attempt,
+            socket: socket.to_owned(),
+            status: status.into(),
+        }
+    }
+
+    /// What follows from the failure.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            ContainerdError::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                FailureKind::Forbidden
+            }
+            ContainerdError::Connect { .. }
+            | ContainerdError::Timeout { .. }
+            | ContainerdError::SourceEnded { .. }
+            | ContainerdError::OffsetLost { .. } => FailureKind::Unreachable,
+            ContainerdError::SourceTooLong { .. } | ContainerdError::Manifest { .. } => FailureKind::Corrupt,
+            ContainerdError::Call { status, .. } => kind_of_status(status),
+        }
+    }
+
+    /// One thing to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ContainerdError::Connect { socket, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(format!("run as root, or give this user access to `{socket}`"))
+            }
+            ContainerdError::Connect { socket, .. } => Some(format!(
+                "start containerd (`systemctl start containerd`), or set `landfall.containerd.socket` if it listens \
+                 elsewhere than `{socket}`"
+            )),
+            ContainerdError::Call { status, .. } if is_disk_full(&status.message) => {
+                Some("make room on the file system of containerd's root, usually /var/lib/containerd".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn is(&self, wanted: Code) -> bool {
+        matches!(self, ContainerdError::Call { status, .. } if status.code() == wanted)
+    }
+}
+
+fn kind_of_status(status: &GrpcStatus) -> FailureKind {
+    match status.code {
+        Code::NotFound => FailureKind::NotFound,
+        Code::PermissionDenied | Code::Unauthenticated => FailureKind::Forbidden,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => FailureKind::Unreachable,
+        // A commit of other bytes than the digest or the size promises is answered so.
+        Code::FailedPrecondition => FailureKind::Corrupt,
+        // containerd passes errors of the file system on as text.
+        _ if is_disk_full(&status.message) => FailureKind::Local,
+        _ => FailureKind::Protocol,
+    }
+}
+
+fn is_disk_full(message: &str) -> bool {
+    message.contains("no space left on device")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_containerd_decides_what_follows() {
+        let table = [
+            (Code::NotFound, "image \"a\": not found", FailureKind::NotFound),
+            (Code::PermissionDenied, "", FailureKind::Forbidden),
+            (Code::Unavailable, "ref x locked: unavailable", FailureKind::Unreachable),
+            (
+                Code::FailedPrecondition,
+                "unexpected commit digest",
+                FailureKind::Corrupt,
+            ),
+            (Code::Unknown, "write /x: no space left on device", FailureKind::Local),
+            (Code::Unknown, "something else", FailureKind::Protocol),
+        ];
+        for (code, message, kind) in table {
+            let error = ContainerdError::call(
+                "write blob `b`".to_owned(),
+                Utf8Path::new("/run/c.sock"),
+                tonic::Status::new(code, message),
+            );
+            assert_eq!(error.kind(), kind, "{code:?} {message}");
+        }
+    }
+
+    #[test]
+    fn a_missing_socket_and_a_forbidden_one_differ() {
+        let connect = |kind: io::ErrorKind| ContainerdError::Connect {
+            socket: Utf8PathBuf::from("/run/c.sock"),
+            source: kind.into(),
+        };
+        assert_eq!(connect(io::ErrorKind::NotFound).kind(), FailureKind::Unreachable);
+        assert_eq!(connect(io::ErrorKind::PermissionDenied).kind(), FailureKind::Forbidden);
+        insta::assert_snapshot!(
+            connect(io::ErrorKind::NotFound),
+            @"cannot connect to containerd at `/run/c.sock`"
+        );
+    }
+}

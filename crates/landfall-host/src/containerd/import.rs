@@ -1,0 +1,388 @@
+//! Writing content into containerd under a lease: blobs that resume, manifests with the labels that keep their children.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use futures_util::{Stream, StreamExt as _};
+use jiff::{SignedDuration, Timestamp};
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::Digest;
+use landfall_core::retry::FailureKind;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+
+use super::children::{child_labels, is_manifest, labelled_children};
+use super::proto::services::content::v1 as content;
+use super::proto::services::content::v1::content_client::ContentClient;
+use super::proto::services::leases::v1 as leases;
+use super::proto::services::leases::v1::leases_client::LeasesClient;
+use super::proto::types;
+use super::writer::BlobWriter;
+use super::{CALL_LIMIT, COLLECTION_LIMIT, ContainerdError, Namespace};
+
+/// The label by which containerd ends a lease (RFC 3339).
+const EXPIRY_LABEL: &str = "containerd.io/gc.expire";
+/// How much of a blob containerd has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobPresence {
+    /// All of it, verified.
+    Complete,
+    /// The first bytes of it, from an earlier [`Import::write_blob`].
+    Partial(u64),
+    /// Nothing.
+    Missing,
+}
+
+/// [`Import::write_blob`] failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteBlobError<E> {
+    /// The stream of bytes failed; what arrived before is kept. This is the stream's own error.
+    #[error(transparent)]
+    Source(E),
+    /// containerd failed.
+    #[error(transparent)]
+    Containerd(#[from] ContainerdError),
+}
+
+/// Content being written into one namespace. End it with [`Import::finish`] once images name what must stay.
+#[derive(Debug)]
+pub struct Import {
+    namespace: Namespace,
+    lease: String,
+    lease_header: MetadataValue<Ascii>,
+}
+
+impl Import {
+    pub(super) async fn begin(namespace: Namespace, lifetime: Duration) -> Result<Self, ContainerdError> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let now = Timestamp::now();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let lease = format!("landfall-{}-{}-{number}", std::process::id(), now.as_nanosecond());
+        let lease_header =
+            MetadataValue::try_from(&lease).expect("a lease's name is made of letters, digits and hyphens");
+        let expiry = SignedDuration::try_from(lifetime)
+            .ok()
+            .and_then(|lifetime| now.checked_add(lifetime).ok());
+        let labels = BTreeMap::from([(EXPIRY_LABEL.to_owned(), expiry.unwrap_or(Timestamp::MAX).to_string())]);
+        let import = Import {
+            namespace,
+            lease,
+            lease_header,
+        };
+        let request = import.namespace.request(leases::CreateRequest {
+            id: import.lease.clone(),
+            labels,
+        });
+        let mut client = import.leases_client();
+        let answer = client.create(request);
+        import
+            .namespace
+            .containerd
+            .call(CALL_LIMIT, || "create a lease".to_owned(), answer)
+            .await?;
+        Ok(import)
+    }
+
+    /// The namespace that is written to.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// How much of a blob is there. What is there stays at least until the import is finished.
+    ///
+    /// # Errors
+    /// When containerd cannot be asked.
+    pub async fn blob_presence(&self, digest: &Digest) -> Result<BlobPresence, ContainerdError> {
+        self.hold(digest).await?;
+        if self.content_labels(digest).await?.is_some() {
+            return Ok(BlobPresence::Complete);
+        }
+        let request = self.request(content::StatusRequest {
+            r#ref: ingest_name(digest),
+        });
+        let mut client = self.content_client();
+        match self
+            .call(
+                CALL_LIMIT,
+                "look for a partial write of",
+                digest,
+                client.status(request),
+            )
+            .await
+        {
+            Ok(answer) => Ok(match answer.status.map_or(0, |status| unsigned(status.offset)) {
+                0 => BlobPresence::Missing,
+                offset => BlobPresence::Partial(offset),
+            }),
+            Err(error) if error.is(Code::NotFound) => Ok(BlobPresence::Missing),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a manifest and everything below it is there, as far as its labels tell: an index that was pulled for one
+    /// platform only counts as whole when that is all its writer labelled.
+    ///
+    /// # Errors
+    /// When `manifest` is no manifest, or containerd cannot be asked.
+    pub async fn has_image(&self, digest: &Digest, manifest: &[u8]) -> Result<bool, ContainerdError> {
+        self.hold(digest).await?;
+        let named = labels_of(digest, manifest)?;
+        let Some(labels) = self.content_labels(digest).await? else {
+            return Ok(false);
+        };
+        if named.iter().any(|(key, child)| labels.get(key) != Some(child)) {
+            return Ok(false);
+        }
+        let mut waiting = labelled_children(&labels);
+        while let Some(child) = waiting.pop() {
+            let Some(labels) = self.content_labels(&child).await? else {
+                return Ok(false);
+            };
+            waiting.extend(labelled_children(&labels));
+        }
+        Ok(true)
+    }
+
+    /// Writes a blob from a stream whose first byte is byte `offset` of it. It counts once containerd has verified digest
+    /// and size. A blob that is there already is success and leaves the stream unread. When the stream fails, what
+    /// arrived is kept for another attempt ([`Import::blob_presence`]).
+    ///
+    /// # Errors
+    /// The stream's own error, or containerd's; wrong bytes are [`FailureKind::Corrupt`] and are thrown away.
+    ///
+    /// [`FailureKind::Corrupt`]: landfall_core::retry::FailureKind::Corrupt
+    pub async fn write_blob<E>(
+        &self,
+        blob: &Descriptor,
+        offset: u64,
+        stream: impl Stream<Item = Result<Bytes, E>> + Send,
+    ) -> Result<(), WriteBlobError<E>> {
+        let written = self.write(blob, BTreeMap::new(), offset, stream).await;
+        self.settle(&blob.digest, written).await
+    }
+
+    /// Writes a manifest or an index whose children are all there, with the labels that keep them. `manifest` holds the
+    /// exact bytes of `digest`.
+    ///
+    /// # Errors
+    /// When `manifest` is no manifest, or containerd fails.
+    pub async fn write_manifest(
+        &self,
+        media_type: &str,
+        digest: &Digest,
+        manifest: Bytes,
+    ) -> Result<(), ContainerdError> {
+        let labels = if is_manifest(media_type) {
+            labels_of(digest, &manifest)?
+        } else {
+            BTreeMap::new()
+        };
+        if self.blob_presence(digest).await? == BlobPresence::Complete {
+            return self.update_labels(digest, labels).await;
+        }
+        let blob = Descriptor {
+            media_type: media_type.to_owned(),
+            digest: digest.clone(),
+            size: manifest.len() as u64,
+            platform: None,
+            urls: Vec::new(),
+            annotations: BTreeMap::new(),
+            artifact_type: None,
+        };
+        let stream = futures_util::stream::iter([Ok::<_, Infallible>(manifest)]);
+        let written = self.write(&blob, labels.clone(), 0, stream).await;
+        match self.settle(digest, written).await {
+            // Somebody else may have written it meanwhile, without our labels.
+            Ok(()) => self.update_labels(digest, labels).await,
+            Err(WriteBlobError::Source(never)) => match never {},
+            Err(WriteBlobError::Containerd(error)) => Err(error),
+        }
+    }
+
+    /// Lets go of everything that no image names.
+    ///
+    /// # Errors
+    /// When containerd cannot be asked; the lease then ends by its expiry.
+    pub async fn finish(self) -> Result<(), ContainerdError> {
+        let request = self.namespace.request(leases::DeleteRequest {
+            id: self.lease.clone(),
+            sync: true,
+        });
+        let mut client = self.leases_client();
+        let answer = client.delete(request);
+        self.namespace
+            .containerd
+            .call(COLLECTION_LIMIT, || format!("end lease `{}`", self.lease), answer)
+            .await
+    }
+
+    /// Puts content under the lease, before anything is concluded from its being there.
+    async fn hold(&self, digest: &Digest) -> Result<(), ContainerdError> {
+        let resource = leases::Resource {
+            id: digest.to_string(),
+            r#type: "content".to_owned(),
+        };
+        let request = leases::AddResourceRequest {
+            id: self.lease.clone(),
+            resource: Some(resource),
+        };
+        let mut client = self.leases_client();
+        let answer = client.add_resource(self.namespace.request(request));
+        self.call(CALL_LIMIT, "lease", digest, answer).await
+    }
+
+    /// The labels of complete content; `None` where there is none.
+    async fn content_labels(&self, digest: &Digest) -> Result<Option<BTreeMap<String, String>>, ContainerdError> {
+        let request = self.request(content::InfoRequest {
+            digest: digest.to_string(),
+        });
+        let mut client = self.content_client();
+        match self.call(CALL_LIMIT, "look for", digest, client.info(request)).await {
+            Ok(answer) => Ok(Some(answer.info.map(|info| info.labels).unwrap_or_default())),
+            Err(error) if error.is(Code::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn update_labels(&self, digest: &Digest, labels: BTreeMap<String, String>) -> Result<(), ContainerdError> {
+        if labels.is_empty() {
+            return Ok(());
+        }
+        let paths = labels.keys().map(|key| format!("labels.{key}")).collect();
+        let request = self.request(content::UpdateRequest {
+            info: Some(content::Info {
+                digest: digest.to_string(),
+                size: 0,
+                labels,
+            }),
+            update_mask: Some(types::FieldMask { paths }),
+        });
+        let mut client = self.content_client();
+        self.call(CALL_LIMIT, "label", digest, client.update(request))
+            .await
+            .map(drop)
+    }
+
+    /// Turns "is there already" into success, and throws wrong bytes away, so that the next attempt does not go on from
+    /// them.
+    async fn settle<E>(
+        &self,
+        digest: &Digest,
+        written: Result<(), WriteBlobError<E>>,
+    ) -> Result<(), WriteBlobError<E>> {
+        match &written {
+            Err(WriteBlobError::Containerd(error)) if error.is(Code::AlreadyExists) => return Ok(()),
+            Err(WriteBlobError::Containerd(error)) if error.kind() == FailureKind::Corrupt => {
+                let request = self.request(content::AbortRequest {
+                    r#ref: ingest_name(digest),
+                });
+                let mut client = self.content_client();
+                let aborted = self
+                    .call(CALL_LIMIT, "drop the wrong bytes of", digest, client.abort(request))
+                    .await;
+                if let Err(error) = aborted {
+                    // The wrong bytes are what the caller must hear of; they are found wrong again if they stay.
+                    tracing::debug!(%digest, %error, "wrong bytes were not dropped");
+                }
+            }
+            _ => {}
+        }
+        written
+    }
+
+    async fn write<E>(
+        &self,
+        blob: &Descriptor,
+        labels: BTreeMap<String, String>,
+        offset: u64,
+        stream: impl Stream<Item = Result<Bytes, E>> + Send,
+    ) -> Result<(), WriteBlobError<E>> {
+        let mut stream = pin!(stream);
+        let mut writer = BlobWriter::open(self, blob).await?;
+        let held = writer.received();
+        if held < offset {
+            return Err(ContainerdError::OffsetLost {
+                digest: blob.digest.clone(),
+                offset,
+                held,
+            }
+            .into());
+        }
+        // containerd may have more than the caller knew of: a blob of another namespace is all there at once.
+        let mut skip = held - offset;
+        while writer.received() < blob.size {
+            match stream.next().await {
+                Some(Ok(mut bytes)) => {
+                    let skipped = bytes.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
+                    bytes.advance(skipped);
+                    skip -= skipped as u64;
+                    writer.append(&bytes).await?;
+                }
+                Some(Err(error)) => {
+                    writer.pause().await?;
+                    return Err(WriteBlobError::Source(error));
+                }
+                None => {
+                    let received = writer.received();
+                    writer.pause().await?;
+                    let (digest, size) = (blob.digest.clone(), blob.size);
+                    return Err(ContainerdError::SourceEnded { digest, received, size }.into());
+                }
+            }
+        }
+        Ok(writer.commit(labels).await?)
+    }
+
+    pub(super) fn content_client(&self) -> ContentClient<Channel> {
+        ContentClient::new(self.namespace.containerd.channel.clone())
+    }
+
+    fn leases_client(&self) -> LeasesClient<Channel> {
+        LeasesClient::new(self.namespace.containerd.channel.clone())
+    }
+
+    /// A request whose effects belong to the lease.
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = self.namespace.request(message);
+        request
+            .metadata_mut()
+            .insert("containerd-lease", self.lease_header.clone());
+        request
+    }
+
+    pub(super) async fn call<T>(
+        &self,
+        limit: Duration,
+        verb: &str,
+        digest: &Digest,
+        answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, ContainerdError> {
+        self.namespace
+            .containerd
+            .call(limit, || format!("{verb} blob `{digest}`"), answer)
+            .await
+    }
+}
+
+/// The name of a blob's partial write: the same in every attempt, so that one goes on where another stopped.
+pub(super) fn ingest_name(digest: &Digest) -> String {
+    format!("landfall-{digest}")
+}
+
+/// A length as protobuf has it; containerd sends none below zero.
+pub(super) fn unsigned(length: i64) -> u64 {
+    u64::try_from(length).unwrap_or(0)
+}
+
+fn labels_of(digest: &Digest, manifest: &[u8]) -> Result<BTreeMap<String, String>, ContainerdError> {
+    child_labels(manifest).map_err(|source| ContainerdError::Manifest {
+        digest: digest.clone(),
+        source,
+    })
+}
