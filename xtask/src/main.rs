@@ -1,11 +1,39 @@
-//! (in work)
+//! Work on the project itself: `cargo xtask gen [--check]` writes the generated documentation and schemas (or says which
+//! of them have drifted), `cargo xtask check-layers` checks the direction of the dependencies,
+//! `cargo run -p xtask --features proto -- proto` generates the client of containerd's API anew.
+
+mod layers;
 #[cfg(feature = "proto")]
 mod proto;
 
-fn main() -> anyhow::Result<()> {
-    match std::env::args().nth(1).as_deref() {
-        #[cfg(feature = "proto")]
-        Some("proto") => proto::generate(std::path::Path::new(".")),
-        _ => Ok(()),
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+const USAGE: &str = "usage: cargo xtask check-layers";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn run(arguments: &[&str]) -> anyhow::Result<()> {
+    match arguments {
+        ["check-layers"] => layers::check(),
+        #[cfg(feature = "proto")]
+        ["proto"] => proto::generate(std::path::Path::new(".")),
+        _ => bail!(USAGE),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a tool for developers; this is its only output")]
+fn say(text: &str) {
+    eprintln!("{text}");
 }

@@ -1,1 +1,51 @@
-//! (in work)
+//! The `landfall` program as a library: command line, commands, output.
+//!
+//! Start reading at [`cli`] (what the user can say), then `commands` (one module each). The decisions are made in
+//! `landfall-core`; a command loads files, asks, and prints.
+//!
+//! Invariants: stdout carries data and nothing else; every line passes through [`output::printer::Printer`]; no secret
+//! is ever printed; no asynchronous runtime is started before a command needs one.
+
+pub mod cli;
+mod commands;
+pub mod exit;
+pub mod output;
+
+use cli::Cli;
+use exit::ExitStatus;
+use output::printer::{Printer, ReaderGone};
+use output::progress::ProgressMode;
+
+/// What every command gets besides its own arguments.
+#[derive(Debug)]
+struct Context {
+    printer: Printer,
+    progress: ProgressMode,
+}
+
+/// Runs one command and says on stderr what went wrong.
+#[must_use]
+pub fn run(cli: Cli) -> ExitStatus {
+    let context = Context {
+        printer: Printer::new(cli.global.verbosity()),
+        progress: cli.global.progress,
+    };
+    match commands::dispatch(cli.command, &context) {
+        Ok(status) => status,
+        Err(error) if error.is::<ReaderGone>() => ExitStatus::Done,
+        Err(error) => {
+            context.printer.problem(error_chain(&error));
+            ExitStatus::Failed
+        }
+    }
+}
+
+/// An error with its causes, one a line.
+fn error_chain(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        text.push_str("\n  because: ");
+        text.push_str(&cause.to_string());
+    }
+    text
+}

@@ -1,2 +1,23 @@
-//! (in work)
-fn main() {}
+//! The `landfall` program: parse the command line, run it, say what went wrong, exit. Everything else is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use landfall::cli::Cli;
+use landfall::exit::ExitStatus;
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => landfall::run(cli).into(),
+        Err(usage) => {
+            // `--help` and `--version` arrive here too: text for stdout, status 0. A reader that has gone is no error.
+            let status = if usage.use_stderr() {
+                ExitStatus::Failed
+            } else {
+                ExitStatus::Done
+            };
+            let _reader_gone = usage.print();
+            status.into()
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `landfall events`: what happened on this host, from the agent's event log.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use landfall_core::status::{Event, EventKind};
+
+use crate::Context;
+use crate::commands::status::StateArgs;
+use crate::exit::ExitStatus;
+use crate::output::printer::{Printer, stdout_width};
+use crate::output::structured::{OutputArgs, OutputFormat, print_report};
+use crate::output::table::Table;
+
+/// How often `--follow` looks for new events. The log is a file that is replaced now and then: reading it again works
+/// on every file system, and an event a second late is no loss.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Show what happened on this host.
+///
+/// The agent keeps at least the last thousand events, across restarts. `--follow` goes on until it is interrupted;
+/// with `-o json` it writes one object per line.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  landfall events --follow -o json")]
+pub struct EventsArgs {
+    /// Where the agent keeps its state.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Go on and write new events as they happen.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only events with a greater sequence number than this.
+    #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
+    pub since: u64,
+    /// How events are written.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+pub(crate) fn run(args: &EventsArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    if !args.follow {
+        let events = load_events(args, args.since)?;
+        print_report(&context.printer, args.output.output, &events, |events| table_of(events))?;
+        return Ok(ExitStatus::Done);
+    }
+    let mut since = args.since;
+    loop {
+        for event in load_events(args, since)? {
+            since = event.sequence;
+            print_one(&context.printer, args.output.output, &event)?;
+        }
+        thread::sleep(POLL);
+    }
+}
+
+fn load_events(args: &EventsArgs, since: u64) -> anyhow::Result<Vec<Event>> {
+    landfall_agent::events::read_events(&args.state.state_dir, since).context("cannot read the agent's events")
+}
+
+fn print_one(printer: &Printer, format: OutputFormat, event: &Event) -> anyhow::Result<()> {
+    match format {
+        OutputFormat::Table => printer.data(&one_line(event)),
+        OutputFormat::Json => printer.data(&serde_json::to_string(event).context("cannot write an event as JSON")?),
+    }
+}
+
+fn one_line(event: &Event) -> String {
+    let Event {
+        time,
+        reason,
+        subject,
+        message,
+        ..
+    } = event;
+    format!(
+        "{time:.0}  {:<7}  {:<20}  {subject}  {message}",
+        kind_word(event.kind),
+        format!("{reason:?}")
+    )
+}
+
+fn table_of(events: &[Event]) -> String {
+    let mut table = Table::new(&["TIME", "KIND", "REASON", "SUBJECT", "MESSAGE"]);
+    for event in events {
+        table.row([
+            format!("{:.0}", event.time),
+            kind_word(event.kind).to_owned(),
+            format!("{:?}", event.reason),
+            event.subject.clone(),
+            event.message.clone(),
+        ]);
+    }
+    table.render(stdout_width())
+}
+
+fn kind_word(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Normal => "normal",
+        EventKind::Warning => "warning",
+    }
+}

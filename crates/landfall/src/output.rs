@@ -1,0 +1,6 @@
+//! What people and programs see: data on stdout, talk on stderr, progress, tables.
+
+pub mod printer;
+pub mod progress;
+pub mod structured;
+pub mod table;

@@ -1,0 +1,93 @@
+//! Progress of long work, from one stream of events: bars on a terminal, lines in a pipe, JSON lines for programs.
+//!
+//! All of it is talk and goes to stderr.
+
+mod bars;
+mod lines;
+
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use landfall_core::status::{NoProgress, ProgressSink};
+
+use crate::output::printer::{Printer, Verbosity};
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ProgressMode {
+    /// Bars on a terminal, plain lines elsewhere.
+    #[default]
+    Auto,
+    /// A line of text per phase and image.
+    Plain,
+    /// A JSON object per event and line.
+    Json,
+    /// Nothing.
+    None,
+}
+
+/// Where the progress of a command goes, and how log lines get past it.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// Takes the events.
+    pub sink: Arc<dyn ProgressSink>,
+    /// Writes log lines to stderr without tearing the bars apart.
+    pub log: LogWriter,
+}
+
+impl Progress {
+    /// The display that the user asked for.
+    #[must_use]
+    pub fn new(mode: ProgressMode, printer: &Printer) -> Progress {
+        let bars_fit = io::stderr().is_terminal() && printer.verbosity() > Verbosity::Quiet;
+        match mode {
+            ProgressMode::Auto if bars_fit => {
+                let bars = bars::Bars::new();
+                let log = LogWriter {
+                    bars: Some(bars.multi()),
+                };
+                Progress {
+                    sink: Arc::new(bars),
+                    log,
+                }
+            }
+            ProgressMode::Auto | ProgressMode::Plain => Progress::without_bars(lines::PlainLines::new(printer.clone())),
+            ProgressMode::Json => Progress::without_bars(lines::JsonLines),
+            ProgressMode::None => Progress::without_bars(NoProgress),
+        }
+    }
+
+    fn without_bars(sink: impl ProgressSink + 'static) -> Progress {
+        Progress {
+            sink: Arc::new(sink),
+            log: LogWriter { bars: None },
+        }
+    }
+}
+
+/// Writes to stderr; bars, where there are any, stand aside for the line.
+#[derive(Debug, Clone)]
+pub struct LogWriter {
+    bars: Option<indicatif::MultiProgress>,
+}
+
+impl io::Write for LogWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let write = || io::stderr().lock().write_all(line);
+        match &self.bars {
+            Some(bars) => bars.suspend(write)?,
+            None => write()?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// A digest as people compare it: the algorithm and twelve digits.
+fn short_digest(digest: &str) -> &str {
+    digest.get(.."sha256:".len() + 12).unwrap_or(digest)
+}

@@ -1,0 +1,133 @@
+//! Progress as bars: one for all bytes with rate and time to go, one per blob under way.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use landfall_core::status::{ProgressEvent, ProgressSink};
+
+use crate::output::progress::lines::Sentence;
+use crate::output::progress::short_digest;
+
+/// Bars on a terminal.
+pub(super) struct Bars {
+    multi: MultiProgress,
+    total: ProgressBar,
+    blobs: Mutex<HashMap<String, ProgressBar>>,
+}
+
+impl fmt::Debug for Bars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bars")
+    }
+}
+
+impl Bars {
+    pub(super) fn new() -> Bars {
+        let multi = MultiProgress::new();
+        let total = multi.add(ProgressBar::new(0).with_style(style(
+            "{prefix:15} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
+        )));
+        Bars {
+            multi,
+            total,
+            blobs: Mutex::default(),
+        }
+    }
+
+    /// A handle by which other lines get past the bars.
+    pub(super) fn multi(&self) -> MultiProgress {
+        self.multi.clone()
+    }
+
+    fn blobs(&self) -> MutexGuard<'_, HashMap<String, ProgressBar>> {
+        // A panic elsewhere leaves at worst a bar too many.
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, event: &ProgressEvent) {
+        // A terminal that has gone has nobody before it.
+        let _nobody_looks = self.multi.println(Sentence(event).to_string());
+    }
+}
+
+impl ProgressSink for Bars {
+    fn progress(&self, event: ProgressEvent) {
+        match &event {
+            ProgressEvent::Phase { phase } => {
+                self.say(&event);
+                self.total.set_prefix(format!("{phase:?}"));
+            }
+            ProgressEvent::BlobStarted {
+                image,
+                digest,
+                size,
+                offset,
+            } => {
+                self.total.inc_length(size - offset);
+                let bar = ProgressBar::new(*size)
+                    .with_position(*offset)
+                    .with_style(style("  {prefix:19} {bar:25} {bytes}/{total_bytes} {wide_msg}"));
+                let bar = self.multi.add(
+                    bar.with_prefix(short_digest(digest).to_owned())
+                        .with_message(image.clone()),
+                );
+                self.blobs().insert(digest.clone(), bar);
+            }
+            ProgressEvent::BlobAdvanced { digest, bytes } => {
+                self.total.inc(*bytes);
+                if let Some(bar) = self.blobs().get(digest) {
+                    bar.inc(*bytes);
+                }
+            }
+            ProgressEvent::BlobFinished { digest } => {
+                if let Some(bar) = self.blobs().remove(digest) {
+                    bar.finish_and_clear();
+                    self.multi.remove(&bar);
+                }
+            }
+            ProgressEvent::BlobSkipped { .. } => {}
+            ProgressEvent::Retrying { .. }
+            | ProgressEvent::ImageFinished { .. }
+            | ProgressEvent::ImageFailed { .. } => {
+                self.say(&event);
+            }
+        }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.total.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates of this file are valid; a test builds the bars")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_blob_leaves_no_bar_behind() {
+        let bars = Bars::new();
+        let digest = "sha256:00".to_owned();
+        bars.progress(ProgressEvent::BlobStarted {
+            image: "a".into(),
+            digest: digest.clone(),
+            size: 10,
+            offset: 4,
+        });
+        bars.progress(ProgressEvent::BlobAdvanced {
+            digest: digest.clone(),
+            bytes: 6,
+        });
+        assert_eq!(bars.blobs()[&digest].position(), 10);
+        assert_eq!((bars.total.position(), bars.total.length()), (6, Some(6)));
+        bars.progress(ProgressEvent::BlobFinished { digest });
+        assert!(bars.blobs().is_empty());
+    }
+}

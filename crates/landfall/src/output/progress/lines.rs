@@ -1,0 +1,151 @@
+//! Progress as lines: text for a pipe, JSON for programs.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use landfall_core::status::{ProgressEvent, ProgressSink};
+
+use crate::output::printer::Printer;
+use crate::output::progress::short_digest;
+
+/// A line of text per phase, image and retry; blobs only with `--verbose`.
+#[derive(Debug)]
+pub(super) struct PlainLines {
+    printer: Printer,
+}
+
+impl PlainLines {
+    pub(super) fn new(printer: Printer) -> PlainLines {
+        PlainLines { printer }
+    }
+}
+
+impl ProgressSink for PlainLines {
+    fn progress(&self, event: ProgressEvent) {
+        match event {
+            ProgressEvent::Phase { .. }
+            | ProgressEvent::ImageFinished { .. }
+            | ProgressEvent::ImageFailed { .. }
+            | ProgressEvent::Retrying { .. } => self.printer.note(Sentence(&event)),
+            ProgressEvent::BlobStarted { .. }
+            | ProgressEvent::BlobFinished { .. }
+            | ProgressEvent::BlobSkipped { .. } => {
+                self.printer.detail(Sentence(&event));
+            }
+            ProgressEvent::BlobAdvanced { .. } => {}
+        }
+    }
+}
+
+/// One event in words.
+pub(super) struct Sentence<'a>(pub(super) &'a ProgressEvent);
+
+impl fmt::Display for Sentence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ProgressEvent::Phase { phase } => write!(f, "phase {phase:?}"),
+            ProgressEvent::BlobStarted {
+                image,
+                digest,
+                size,
+                offset: 0,
+            } => {
+                write!(f, "  fetching {} ({size} bytes) of {image}", short_digest(digest))
+            }
+            ProgressEvent::BlobStarted {
+                image,
+                digest,
+                size,
+                offset,
+            } => {
+                write!(
+                    f,
+                    "  resuming {} at byte {offset} of {size} of {image}",
+                    short_digest(digest)
+                )
+            }
+            ProgressEvent::BlobAdvanced { digest, bytes } => write!(f, "  {}: {bytes} bytes", short_digest(digest)),
+            ProgressEvent::BlobFinished { digest } => write!(f, "  verified {}", short_digest(digest)),
+            ProgressEvent::BlobSkipped { digest, size } => {
+                write!(f, "  there already: {} ({size} bytes)", short_digest(digest))
+            }
+            ProgressEvent::Retrying {
+                subject,
+                attempt,
+                delay_ms,
+                error,
+            } => {
+                write!(f, "  {subject}: attempt {attempt} in {delay_ms} ms, because {error}")
+            }
+            ProgressEvent::ImageFinished { image } => write!(f, "  done {image}"),
+            ProgressEvent::ImageFailed { image, error } => write!(f, "  failed {image}: {error}"),
+        }
+    }
+}
+
+/// A JSON object per line, as [`ProgressEvent`] serialises.
+#[derive(Debug)]
+pub(super) struct JsonLines;
+
+impl ProgressSink for JsonLines {
+    fn progress(&self, event: ProgressEvent) {
+        let mut line = serde_json::to_vec(&event).expect("a progress event has only strings and numbers");
+        line.push(b'\n');
+        // With stderr gone there is no place left to complain to; the work goes on.
+        let _nobody_listens = io::stderr().lock().write_all(&line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_core::status::Phase;
+
+    use super::*;
+
+    #[test]
+    fn events_read_as_sentences() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        let image = "docker.io/library/nginx:1.27".to_owned();
+        let events = [
+            ProgressEvent::Phase {
+                phase: Phase::ProviderImage,
+            },
+            ProgressEvent::BlobStarted {
+                image: image.clone(),
+                digest: digest.clone(),
+                size: 10,
+                offset: 0,
+            },
+            ProgressEvent::BlobStarted {
+                image: image.clone(),
+                digest: digest.clone(),
+                size: 10,
+                offset: 4,
+            },
+            ProgressEvent::BlobFinished { digest: digest.clone() },
+            ProgressEvent::BlobSkipped { digest, size: 10 },
+            ProgressEvent::Retrying {
+                subject: image.clone(),
+                attempt: 2,
+                delay_ms: 500,
+                error: "reset".into(),
+            },
+            ProgressEvent::ImageFinished { image: image.clone() },
+            ProgressEvent::ImageFailed {
+                image,
+                error: "not there".into(),
+            },
+        ];
+        let lines: Vec<String> = events.iter().map(|event| Sentence(event).to_string()).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        phase ProviderImage
+          fetching sha256:abababababab (10 bytes) of docker.io/library/nginx:1.27
+          resuming sha256:abababababab at byte 4 of 10 of docker.io/library/nginx:1.27
+          verified sha256:abababababab
+          there already: sha256:abababababab (10 bytes)
+          docker.io/library/nginx:1.27: attempt 2 in 500 ms, because reset
+          done docker.io/library/nginx:1.27
+          failed docker.io/library/nginx:1.27: not there
+        ");
+    }
+}

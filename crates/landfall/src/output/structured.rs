@@ -1,0 +1,43 @@
+//! `-o table|json|yaml`: one value, three ways to show it.
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::output::printer::Printer;
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum OutputFormat {
+    /// Text for people; may change between versions.
+    #[default]
+    Table,
+    /// JSON with a documented, versioned schema.
+    Json,
+}
+
+/// `-o`, for every command that reports.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct OutputArgs {
+    /// How the result is written to stdout.
+    #[arg(short = 'o', long = "output", value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: OutputFormat,
+}
+
+/// Writes a report as the user asked for it; `table` makes the text for people.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn print_report<T: Serialize>(
+    printer: &Printer,
+    format: OutputFormat,
+    report: &T,
+    table: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
+    match format {
+        OutputFormat::Table => printer.data(&table(report)),
+        OutputFormat::Json => {
+            printer.data(&serde_json::to_string_pretty(report).context("cannot write the report as JSON")?)
+        }
+    }
+}
