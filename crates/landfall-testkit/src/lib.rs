@@ -1,1 +1,3 @@
-//! (in work)
+//! Fakes and fixtures for Landfall's tests, and the generated images of its demo. Nothing here is installed on a host.
+
+pub mod image_builder;

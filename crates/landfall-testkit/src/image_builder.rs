@@ -1,0 +1,361 @@
+//! Small, valid images in memory: the same input makes the same bytes, so that tests can name digests.
+//!
+//! Digests are computed here and not by the code under test, on purpose.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use flate2::{Compression, GzBuilder};
+use landfall_core::oci_types::{Descriptor, Platform, media_type};
+use landfall_core::reference::Digest;
+use serde_json::json;
+
+/// The directory of the provider image that holds the core images' archives.
+pub const KUBE_IMAGES: &str = "opt/kube-images";
+
+/// An image, or an index of several, with all its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// The manifest or index at the top.
+    pub root: Descriptor,
+    /// Configurations and layers.
+    pub blobs: BTreeMap<Digest, Bytes>,
+    /// Manifests and indexes with their media types, each after those that it names: the order in which they are pushed.
+    pub manifests: Vec<(Descriptor, Bytes)>,
+}
+
+/// Builds one image of one platform.
+#[derive(Debug, Clone)]
+pub struct ImageBuilder {
+    platform: Platform,
+    layers: Vec<Layer>,
+    command: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    media_type: String,
+    content: Bytes,
+    /// The digest of the layer when it is not compressed, which the configuration lists.
+    diff_id: Digest,
+}
+
+impl Default for ImageBuilder {
+    fn default() -> ImageBuilder {
+        ImageBuilder::new()
+    }
+}
+
+impl ImageBuilder {
+    /// An image for `linux/amd64` without layers.
+    #[must_use]
+    pub fn new() -> ImageBuilder {
+        ImageBuilder {
+            platform: mk_platform("linux", "amd64"),
+            layers: Vec::new(),
+            command: Vec::new(),
+        }
+    }
+
+    /// Sets the platform.
+    #[must_use]
+    pub fn platform(mut self, os: &str, architecture: &str) -> ImageBuilder {
+        self.platform = mk_platform(os, architecture);
+        self
+    }
+
+    /// Sets what a container of this image runs.
+    #[must_use]
+    pub fn command(mut self, command: &[&str]) -> ImageBuilder {
+        self.command = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Adds a gzip layer of these files, `(path, content)`.
+    #[must_use]
+    pub fn gzip_layer(self, files: &[(&str, &[u8])]) -> ImageBuilder {
+        let tar = tar_of(files);
+        let compressed = gzip(&tar);
+        self.layer(media_type::OCI_LAYER_GZIP, &tar, compressed)
+    }
+
+    /// Adds an uncompressed layer of these files, `(path, content)`.
+    #[must_use]
+    pub fn plain_layer(self, files: &[(&str, &[u8])]) -> ImageBuilder {
+        let tar = tar_of(files);
+        self.layer(media_type::OCI_LAYER, &tar, tar.clone())
+    }
+
+    /// Adds a layer that the caller made: `tar` as it is unpacked, `content` as it is stored.
+    #[must_use]
+    pub fn layer(mut self, media_type: &str, tar: &[u8], content: Vec<u8>) -> ImageBuilder {
+        self.layers.push(Layer {
+            media_type: media_type.to_owned(),
+            content: content.into(),
+            diff_id: digest_of(tar),
+        });
+        self
+    }
+
+    /// The image.
+    #[must_use]
+    pub fn build(&self) -> BuiltImage {
+        let config = json!({
+            "created": "1970-01-01T00:00:00Z",
+            "os": self.platform.os,
+            "architecture": self.platform.architecture,
+            "config": {"Cmd": self.command},
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": self.layers.iter().map(|layer| &layer.diff_id).collect::<Vec<_>>(),
+            },
+        });
+        let mut blobs = BTreeMap::new();
+        let mut add = |media_type: &str, content: Bytes| {
+            let descriptor = describe(media_type, &content);
+            blobs.insert(descriptor.digest.clone(), content);
+            descriptor
+        };
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::OCI_MANIFEST,
+            "config": add(media_type::OCI_CONFIG, to_bytes(&config)),
+            "layers": self
+                .layers
+                .iter()
+                .map(|layer| add(&layer.media_type, layer.content.clone()))
+                .collect::<Vec<_>>(),
+        });
+        let manifest = to_bytes(&manifest);
+        let mut root = describe(media_type::OCI_MANIFEST, &manifest);
+        root.platform = Some(self.platform.clone());
+        BuiltImage {
+            manifests: vec![(root.clone(), manifest)],
+            root,
+            blobs,
+        }
+    }
+}
+
+impl BuiltImage {
+    /// The bytes of the manifest or index at the top.
+    #[must_use]
+    pub fn root_bytes(&self) -> Bytes {
+        self.manifests
+            .last()
+            .map(|(_, bytes)| bytes.clone())
+            .unwrap_or_default()
+    }
+
+    /// All content by digest, manifests included.
+    pub fn all_content(&self) -> impl Iterator<Item = (&Digest, &Bytes)> {
+        let manifests = self
+            .manifests
+            .iter()
+            .map(|(descriptor, bytes)| (&descriptor.digest, bytes));
+        self.blobs.iter().chain(manifests)
+    }
+}
+
+/// One index of these images.
+#[must_use]
+pub fn multi_platform(images: &[BuiltImage]) -> BuiltImage {
+    let entries: Vec<&Descriptor> = images.iter().map(|image| &image.root).collect();
+    let index = to_bytes(&json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries,
+    }));
+    let root = describe(media_type::OCI_INDEX, &index);
+    let mut manifests: Vec<_> = images.iter().flat_map(|image| image.manifests.clone()).collect();
+    manifests.push((root.clone(), index));
+    BuiltImage {
+        root,
+        blobs: images.iter().flat_map(|image| image.blobs.clone()).collect(),
+        manifests,
+    }
+}
+
+/// An image whose single layer holds one file `name` with this text: for tests that only need images to differ.
+#[must_use]
+pub fn small_image(name: &str) -> BuiltImage {
+    ImageBuilder::new()
+        .gzip_layer(&[(&format!("app/{name}"), name.as_bytes())])
+        .build()
+}
+
+/// A provider image: an operating system's file or two, and these archives, `(file name, bytes)`, in
+/// `/opt/kube-images` of a layer of their own.
+#[must_use]
+pub fn provider_image(core: &[(&str, &[u8])]) -> BuiltImage {
+    let paths: Vec<String> = core.iter().map(|(file, _)| format!("{KUBE_IMAGES}/{file}")).collect();
+    let files: Vec<(&str, &[u8])> = paths
+        .iter()
+        .zip(core)
+        .map(|(path, (_, bytes))| (path.as_str(), *bytes))
+        .collect();
+    ImageBuilder::new()
+        .gzip_layer(&[("etc/os-release", b"ID=landfall-test\n"), ("etc/hostname", b"edge\n")])
+        .gzip_layer(&files)
+        .build()
+}
+
+/// What `docker save` writes: `manifest.json`, configurations, and the layers uncompressed. Only for images with plain
+/// layers.
+#[must_use]
+pub fn docker_archive(images: &[(&[&str], &BuiltImage)]) -> Vec<u8> {
+    let mut files: BTreeMap<String, Bytes> = BTreeMap::new();
+    let mut entries = Vec::new();
+    for (names, image) in images {
+        let manifest: serde_json::Value =
+            serde_json::from_slice(&image.root_bytes()).expect("the builder wrote this manifest");
+        let mut member = |descriptor: &serde_json::Value, name: &dyn Fn(&str) -> String| {
+            let digest: Digest = serde_json::from_value(descriptor["digest"].clone()).expect("the builder wrote it");
+            let path = name(digest.hex());
+            files.insert(path.clone(), image.blobs[&digest].clone());
+            path
+        };
+        let config = member(&manifest["config"], &|hex| format!("{hex}.json"));
+        let layers: Vec<String> = manifest["layers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|layer| member(layer, &|hex| format!("{hex}/layer.tar")))
+            .collect();
+        entries.push(json!({"Config": config, "RepoTags": names, "Layers": layers}));
+    }
+    files.insert("manifest.json".to_owned(), to_bytes(&json!(entries)));
+    let files: Vec<(&str, &[u8])> = files
+        .iter()
+        .map(|(path, bytes)| (path.as_str(), bytes.as_ref()))
+        .collect();
+    tar_of(&files)
+}
+
+/// An OCI image layout in a tar, as `skopeo copy … oci-archive:` and `ctr images export` write it.
+#[must_use]
+pub fn oci_archive(images: &[(&str, &BuiltImage)]) -> Vec<u8> {
+    let mut files: BTreeMap<String, Bytes> = BTreeMap::new();
+    files.insert(
+        "oci-layout".to_owned(),
+        Bytes::from_static(br#"{"imageLayoutVersion":"1.0.0"}"#),
+    );
+    let mut entries = Vec::new();
+    for (name, image) in images {
+        for (digest, bytes) in image.all_content() {
+            files.insert(format!("blobs/{}/{}", digest.algorithm(), digest.hex()), bytes.clone());
+        }
+        let mut entry = image.root.clone();
+        for annotation in ["org.opencontainers.image.ref.name", "io.containerd.image.name"] {
+            entry.annotations.insert(annotation.to_owned(), (*name).to_owned());
+        }
+        entries.push(entry);
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
+    files.insert("index.json".to_owned(), to_bytes(&index));
+    let files: Vec<(&str, &[u8])> = files
+        .iter()
+        .map(|(path, bytes)| (path.as_str(), bytes.as_ref()))
+        .collect();
+    tar_of(&files)
+}
+
+/// A tar of regular files, `(path, content)`, in the given order, owned by root at time 0.
+#[must_use]
+pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, path, *content)
+            .expect("a test's path fits into a tar and memory takes all writes");
+    }
+    tar.into_inner().expect("memory takes all writes")
+}
+
+/// Compresses as gzip, without a time or a name in the header.
+#[must_use]
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).expect("memory takes all writes");
+    encoder.finish().expect("memory takes all writes")
+}
+
+/// The SHA-256 digest of bytes.
+#[must_use]
+pub fn digest_of(bytes: &[u8]) -> Digest {
+    let hex: String = digest(&SHA256, bytes)
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("sha256:{hex}")
+        .parse()
+        .expect("64 hexadecimal digits are a digest")
+}
+
+fn describe(media_type: &str, bytes: &[u8]) -> Descriptor {
+    Descriptor::new(media_type, digest_of(bytes), bytes.len() as u64)
+}
+
+fn mk_platform(os: &str, architecture: &str) -> Platform {
+    Platform {
+        os: os.to_owned(),
+        architecture: architecture.to_owned(),
+        variant: None,
+    }
+}
+
+fn to_bytes(value: &serde_json::Value) -> Bytes {
+    value.to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_input_makes_the_same_bytes() {
+        assert_eq!(small_image("a"), small_image("a"));
+        assert_ne!(small_image("a").root.digest, small_image("b").root.digest);
+        let provider = || provider_image(&[("pause.tar", b"tar")]);
+        assert_eq!(provider(), provider());
+    }
+
+    #[test]
+    fn every_blob_has_the_digest_that_it_is_listed_under() {
+        let image = multi_platform(&[
+            small_image("a"),
+            ImageBuilder::new()
+                .platform("linux", "arm64")
+                .plain_layer(&[("b", b"b")])
+                .build(),
+        ]);
+        assert_eq!(image.manifests.len(), 3);
+        assert_eq!(image.all_content().count(), 7);
+        for (digest, bytes) in image.all_content() {
+            assert_eq!(*digest, digest_of(bytes));
+        }
+    }
+
+    #[test]
+    fn archives_hold_an_entry_for_each_part() {
+        let image = ImageBuilder::new().plain_layer(&[("a", b"a")]).build();
+        let names = |tar: &[u8]| -> Vec<String> {
+            tar::Archive::new(tar)
+                .entries()
+                .unwrap()
+                .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+                .collect()
+        };
+        let docker = names(&docker_archive(&[(&["a/b:1"], &image)]));
+        assert_eq!(docker.len(), 3);
+        assert!(docker.contains(&"manifest.json".to_owned()), "{docker:?}");
+        assert_eq!(names(&oci_archive(&[("a/b:1", &image)])).len(), 5);
+    }
+}
