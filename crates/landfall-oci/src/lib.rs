@@ -5,6 +5,7 @@
 //! Invariants: a blob is visible only under a digest that it has; a manifest is visible only when all that it names is
 //! there; no credential is sent to a host other than the one it was given for, and none is ever printed.
 
+pub mod build;
 pub mod digest;
 pub mod image;
 pub mod store;
