@@ -6,6 +6,7 @@
 //! written outside a temporary directory; waiting is polling on a condition with a deadline, never a bare sleep.
 
 pub mod agent;
+pub mod canary;
 pub mod docker_registry;
 pub mod https;
 pub mod poll;
@@ -13,3 +14,4 @@ pub mod port;
 pub mod program;
 pub mod skopeo;
 pub mod tls;
+pub mod user_data;

@@ -1,0 +1,76 @@
+//! Secrets that are easy to find again: no output of the program and no file of its state may hold one.
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+/// The password of the external registry.
+pub const EXTERNAL_PASSWORD: &str = "canary-external-4f1c2a";
+
+/// The password of the provider registry.
+pub const PROVIDER_PASSWORD: &str = "canary-provider-8b3e6d";
+
+/// The password of the primary registry.
+pub const PRIMARY_PASSWORD: &str = "canary-primary-27d9f0";
+
+/// What is the same in all of them.
+const MARK: &str = "canary-";
+
+/// The lines of a text that hold a secret, in clear or as base64 of `user:password` for `user`.
+#[must_use]
+pub fn leaks<'a>(text: &'a str, user: &str) -> Vec<&'a str> {
+    use base64::Engine as _;
+    let encoded = [EXTERNAL_PASSWORD, PROVIDER_PASSWORD, PRIMARY_PASSWORD]
+        .map(|password| base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")));
+    text.lines()
+        .filter(|line| line.contains(MARK) || encoded.iter().any(|token| line.contains(token)))
+        .collect()
+}
+
+/// The files below a directory that hold a secret, except those whose name `may_hold` allows.
+///
+/// # Panics
+/// When the directory cannot be read.
+#[must_use]
+pub fn leaking_files(directory: &Utf8Path, user: &str, may_hold: impl Fn(&Utf8Path) -> bool) -> Vec<Utf8PathBuf> {
+    files_below(directory)
+        .into_iter()
+        .filter(|file| !may_hold(file))
+        .filter(|file| {
+            // A file that is gone by now is a temporary one that was renamed.
+            let bytes = fs_err::read(file).unwrap_or_default();
+            !leaks(&String::from_utf8_lossy(&bytes), user).is_empty()
+        })
+        .collect()
+}
+
+/// Every regular file below a directory; none when it is not there.
+///
+/// # Panics
+/// When a name is not UTF-8.
+#[must_use]
+pub fn files_below(directory: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let mut files = Vec::new();
+    let mut pending = vec![directory.to_owned()];
+    while let Some(next) = pending.pop() {
+        let Ok(entries) = next.read_dir_utf8() else { continue };
+        for entry in entries.flatten() {
+            // Links are not followed: containerd's and our own directories have none that matter.
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => pending.push(entry.into_path()),
+                Ok(kind) if kind.is_file() => files.push(entry.into_path()),
+                _ => {}
+            }
+        }
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_found_in_clear_and_in_an_authorization_header() {
+        let text = "a\nAuthorization: Basic YWRtaW46Y2FuYXJ5LWV4dGVybmFsLTRmMWMyYQ==\nb: canary-external-4f1c2a\n";
+        assert_eq!(leaks(text, "admin").len(), 2);
+    }
+}

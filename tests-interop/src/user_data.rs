@@ -1,0 +1,141 @@
+//! User-data as a site writes it, for the registries and ports of one test.
+
+use std::fmt::Write as _;
+
+use camino::Utf8Path;
+
+use crate::docker_registry::Account;
+
+/// The values of a user-data file that differ between tests.
+#[derive(Debug, Clone, Copy)]
+pub struct UserData<'a> {
+    /// `stylus.registryCredentials`, when there is an external registry.
+    pub external: Option<External<'a>>,
+    /// `stylus.site.caCerts`: one authority (PEM).
+    pub site_authority: Option<&'a str>,
+    /// `landfall.stateDir`.
+    pub state_dir: &'a Utf8Path,
+    /// `landfall.containerd.socket`.
+    pub containerd_socket: &'a Utf8Path,
+    /// The ports that the agent listens on.
+    pub ports: Ports,
+    /// `landfall.bandwidthLimit`, bytes a second: slow enough for a kill to hit a transfer.
+    pub bandwidth_limit: Option<u64>,
+}
+
+/// The ports that the agent listens on.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    /// The embedded primary registry.
+    pub primary: u16,
+    /// The webhook.
+    pub webhook: u16,
+    /// Health, metrics and status.
+    pub api: u16,
+}
+
+/// The external registry.
+#[derive(Debug, Clone, Copy)]
+pub struct External<'a> {
+    /// `host:port/path`.
+    pub domain: &'a str,
+    /// Name and password.
+    pub account: Account<'a>,
+    /// `certificates`: the authority (PEM).
+    pub authority: Option<&'a str>,
+}
+
+impl UserData<'_> {
+    /// The file's text.
+    ///
+    /// # Panics
+    /// Never: writing to a string does not fail.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.try_render().expect("a string takes everything")
+    }
+
+    fn try_render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::from("#cloud-config\nstylus:\n");
+        if let Some(pem) = self.site_authority {
+            writeln!(text, "  site:\n    caCerts:\n      - |\n{}", indented(pem, 8))?;
+        }
+        if let Some(external) = self.external {
+            writeln!(text, "  registryCredentials:\n    domain: \"{}\"", external.domain)?;
+            writeln!(text, "    username: \"{}\"", external.account.user)?;
+            writeln!(text, "    password: \"{}\"", external.account.password)?;
+            if let Some(pem) = external.authority {
+                writeln!(text, "    certificates: |\n{}", indented(pem, 6))?;
+            }
+        }
+        writeln!(text, "  imageRedirectWebhook:\n    port: {}", self.ports.webhook)?;
+        writeln!(text, "  localUI:\n    port: {}", self.ports.api)?;
+        writeln!(text, "landfall:\n  stateDir: {}", self.state_dir)?;
+        writeln!(text, "  containerd:\n    socket: {}", self.containerd_socket)?;
+        writeln!(text, "  primary:\n    endpoint: 127.0.0.1:{}", self.ports.primary)?;
+        if let Some(limit) = self.bandwidth_limit {
+            writeln!(text, "  bandwidthLimit: {limit}")?;
+        }
+        Ok(text)
+    }
+}
+
+fn indented(text: &str, by: usize) -> String {
+    let margin = " ".repeat(by);
+    text.trim_end()
+        .lines()
+        .map(|line| format!("{margin}{line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_a_block_below_their_key() {
+        let user_data = UserData {
+            external: Some(External {
+                domain: "127.0.0.1:5000/landfall",
+                account: Account {
+                    user: "admin",
+                    password: "secret",
+                },
+                authority: Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            }),
+            site_authority: None,
+            state_dir: Utf8Path::new("/state"),
+            containerd_socket: Utf8Path::new("/run/c.sock"),
+            ports: Ports {
+                primary: 1,
+                webhook: 2,
+                api: 3,
+            },
+            bandwidth_limit: Some(1_000),
+        };
+        let expected = r#"#cloud-config
+stylus:
+  registryCredentials:
+    domain: "127.0.0.1:5000/landfall"
+    username: "admin"
+    password: "secret"
+    certificates: |
+      -----BEGIN CERTIFICATE-----
+      AAAA
+      -----END CERTIFICATE-----
+  imageRedirectWebhook:
+    port: 2
+  localUI:
+    port: 3
+landfall:
+  stateDir: /state
+  containerd:
+    socket: /run/c.sock
+  primary:
+    endpoint: 127.0.0.1:1
+  bandwidthLimit: 1000
+"#;
+        assert_eq!(user_data.render(), expected);
+    }
+}
