@@ -121,15 +121,18 @@ impl DockerRegistry {
 
 /// Starts the program and waits until it listens; `None` when the port is taken.
 fn start_listening(directory: &Utf8Path, port: u16) -> Option<Program> {
-    let mut command = Command::new("docker-registry");
+    let name = "docker-registry";
+    let listening = format!("listening on 127.0.0.1:{port}");
+    let mut command = Command::new(name);
     command
         .arg("serve")
         .arg(directory.join("config.yml"))
         .current_dir(directory);
-    let listening = format!("listening on 127.0.0.1:{port}");
-    let mut program = Program::start("docker-registry", directory, command);
-    // The log is appended to: an older process's line must not count.
-    let seen = program.stderr().matches(&listening).count();
+    // The log is appended to: the line of an older process must not count.
+    let seen = Program::stderr_before_start(name, directory)
+        .matches(&listening)
+        .count();
+    let mut program = Program::start(name, directory, command);
     wait_for("docker-registry listening", || {
         if let Some(status) = program.try_wait() {
             let output = program.output();
@@ -139,13 +142,9 @@ fn start_listening(directory: &Utf8Path, port: u16) -> Option<Program> {
             );
             return Some(false);
         }
-        (program.stderr().matches(&listening).count() > seen || can_connect(port)).then_some(true)
+        (program.stderr().matches(&listening).count() > seen).then_some(true)
     })
     .then_some(program)
-}
-
-fn can_connect(port: u16) -> bool {
-    std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
 /// The bcrypt entry, made by Apache's own tool.

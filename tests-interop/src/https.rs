@@ -27,19 +27,23 @@ impl Answer {
     }
 }
 
-/// Reads a URL; `None` when nobody answers. Only `authority` (PEM) is trusted.
-#[must_use]
-pub fn get(url: &str, authority: Option<&str>) -> Option<Answer> {
+/// Reads a URL. Only `authority` (PEM) is trusted.
+///
+/// # Errors
+/// When nobody answers, or somebody who is not trusted.
+pub fn get(url: &str, authority: Option<&str>) -> reqwest::Result<Answer> {
     request(Method::GET, url, authority, None)
 }
 
-/// Posts JSON; `None` when nobody answers. Only `authority` (PEM) is trusted.
-#[must_use]
-pub fn post(url: &str, authority: Option<&str>, body: &Value) -> Option<Answer> {
+/// Posts JSON. Only `authority` (PEM) is trusted.
+///
+/// # Errors
+/// When nobody answers, or somebody who is not trusted.
+pub fn post(url: &str, authority: Option<&str>, body: &Value) -> reqwest::Result<Answer> {
     request(Method::POST, url, authority, Some(body))
 }
 
-fn request(method: Method, url: &str, authority: Option<&str>, body: Option<&Value>) -> Option<Answer> {
+fn request(method: Method, url: &str, authority: Option<&str>, body: Option<&Value>) -> reqwest::Result<Answer> {
     PROVIDER.call_once(|| {
         // An error means that there is a provider already.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
@@ -61,11 +65,11 @@ fn request(method: Method, url: &str, authority: Option<&str>, body: Option<&Val
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.ok()?;
+        let response = request.send().await?;
         let status = response.status().as_u16();
-        Some(Answer {
+        Ok(Answer {
             status,
-            body: response.text().await.ok()?,
+            body: response.text().await?,
         })
     })
 }

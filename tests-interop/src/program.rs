@@ -25,8 +25,7 @@ impl Program {
     /// When the program cannot be started; mostly since it is not installed.
     #[must_use]
     pub fn start(name: &str, directory: &Utf8Path, mut command: Command) -> Program {
-        let stdout = directory.join(format!("{name}.out"));
-        let stderr = directory.join(format!("{name}.err"));
+        let [stdout, stderr] = log_files(name, directory);
         let child = command
             .stdin(Stdio::null())
             .stdout(open_log(&stdout))
@@ -44,6 +43,13 @@ impl Program {
             stdout,
             stderr,
         }
+    }
+
+    /// What earlier programs of this name and directory wrote to standard error.
+    #[must_use]
+    pub fn stderr_before_start(name: &str, directory: &Utf8Path) -> String {
+        let [_, stderr] = log_files(name, directory);
+        read_lossy(&stderr)
     }
 
     /// Whether it has ended, and how.
@@ -190,6 +196,10 @@ impl std::fmt::Display for Finished {
             self.stderr()
         )
     }
+}
+
+fn log_files(name: &str, directory: &Utf8Path) -> [Utf8PathBuf; 2] {
+    ["out", "err"].map(|extension| directory.join(format!("{name}.{extension}")))
 }
 
 fn open_log(path: &Utf8Path) -> std::fs::File {
