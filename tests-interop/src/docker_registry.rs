@@ -163,10 +163,10 @@ fn write_config(directory: &Utf8Path, port: u16, server: &(Utf8PathBuf, Utf8Path
     } else {
         String::new()
     };
-    // JSON log lines tell the bytes written and the user; the access log proper tells neither.
+    // At level debug the JSON lines tell the user and the bytes written; the access log proper tells neither.
     let config = format!(
         "version: 0.1\n\
-         log: {{level: info, formatter: json, accesslog: {{disabled: true}}}}\n\
+         log: {{level: debug, formatter: json, accesslog: {{disabled: true}}}}\n\
          storage:\n  filesystem: {{rootdirectory: {data}}}\n\
          http:\n  addr: 127.0.0.1:{port}\n  secret: not-a-secret\n  tls: {{certificate: {}, key: {}}}\n{auth}",
         server.0,

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod canary;
 pub mod docker_registry;
 pub mod https;
+pub mod images;
 pub mod poll;
 pub mod port;
 pub mod program;

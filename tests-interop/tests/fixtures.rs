@@ -2,6 +2,8 @@
 
 use landfall_tests_interop::docker_registry::{Account, DockerRegistry};
 use landfall_tests_interop::https;
+use landfall_tests_interop::images::{NamedImage, profile_images, push_images};
+use landfall_tests_interop::skopeo::{Access, Skopeo};
 use landfall_tests_interop::tls::PrivateAuthority;
 
 #[test]
@@ -39,4 +41,51 @@ fn a_registry_without_an_account_serves_everybody() {
     registry.start_again();
     assert_eq!(https::get(&url, Some(authority.pem())).expect("an answer").status, 200);
     assert_eq!(registry.requests().len(), 2, "{}", registry.log());
+}
+
+#[test]
+fn every_image_of_the_profile_comes_back_from_the_registry_with_its_digest() {
+    let authority = PrivateAuthority::generate("fixture");
+    let account = Account {
+        user: "u",
+        password: "p",
+    };
+    let registry = DockerRegistry::start(&authority, Some(account));
+    let host = registry.host();
+    let access = Access {
+        host: &host,
+        authority: Some(authority.pem()),
+        account: Some(account),
+    };
+    let skopeo = Skopeo::default();
+    let images = profile_images();
+    push_images(&skopeo, access, "all", &images);
+    for NamedImage { name, image } in &images {
+        assert_eq!(
+            skopeo.pull(access, &format!("all/{name}")),
+            image.root.digest.to_string(),
+            "{name}"
+        );
+    }
+    assert_eq!(skopeo.tags(access, "all/docker.io/library/nginx"), ["1.27"]);
+
+    let requests = registry.requests();
+    let provider = &images[0].image;
+    let layer = provider
+        .blobs
+        .keys()
+        .next()
+        .expect("a provider image has blobs")
+        .to_string();
+    let pulled: Vec<_> = requests
+        .iter()
+        .filter(|request| request.fetched_blob() == Some(&layer))
+        .collect();
+    assert_eq!(pulled.len(), 1, "{pulled:?}");
+    assert_eq!(
+        pulled[0].repository(),
+        Some("all/example.io/my-images/example-custom-os")
+    );
+    assert_eq!(pulled[0].user.as_deref(), Some("u"));
+    assert_eq!(pulled[0].written, registry.blob_size(&layer));
 }

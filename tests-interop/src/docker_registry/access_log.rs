@@ -53,6 +53,10 @@ pub fn parse_access_log(log: &str) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     let mut by_id: HashMap<String, usize> = HashMap::new();
     for (number, line) in log.lines().enumerate() {
+        // The storage driver's traces are most of the log and say nothing new.
+        if line.contains("\"trace.duration\"") {
+            continue;
+        }
         let Ok(line) = serde_json::from_str::<Value>(line) else {
             continue;
         };
@@ -71,6 +75,9 @@ pub fn parse_access_log(log: &str) -> Vec<Request> {
             requests.len() - 1
         });
         let request = &mut requests[index];
+        if let Some(user) = text("auth.user.name") {
+            request.user = Some(user.to_owned());
+        }
         let message = text("msg").unwrap_or_default();
         if message.starts_with("response completed") {
             request.finished = Some(number);
@@ -80,7 +87,6 @@ pub fn parse_access_log(log: &str) -> Vec<Request> {
                 .and_then(|n| u16::try_from(n).ok())
                 .unwrap_or(0);
             request.written = line.get("http.response.written").and_then(Value::as_u64).unwrap_or(0);
-            request.user = text("auth.user.name").map(str::to_owned);
         } else if message.starts_with("error authorizing context") {
             request.finished = Some(number);
             request.status = 401;
@@ -96,7 +102,8 @@ mod tests {
     const LOG: &str = r#"{"level":"info","msg":"listening on 127.0.0.1:1, tls"}
 {"http.request.id":"a","http.request.method":"GET","http.request.uri":"/v2/x/y/blobs/sha256:00","msg":"authorized request"}
 {"http.request.id":"b","http.request.method":"GET","http.request.uri":"/v2/x/y/manifests/1","msg":"error authorizing context: no"}
-{"auth.user.name":"admin","http.request.id":"a","http.request.method":"GET","http.request.uri":"/v2/x/y/blobs/sha256:00","http.response.status":206,"http.response.written":7,"msg":"response completed"}
+{"auth.user.name":"admin","http.request.id":"a","http.request.method":"GET","http.request.uri":"/v2/x/y/blobs/sha256:00","msg":"GetBlob"}
+{"http.request.id":"a","http.request.method":"GET","http.request.uri":"/v2/x/y/blobs/sha256:00","http.response.status":206,"http.response.written":7,"msg":"response completed"}
 {"http.request.id":"c","http.req"#;
 
     #[test]
@@ -106,7 +113,7 @@ mod tests {
             requests[0],
             Request {
                 started: 1,
-                finished: Some(3),
+                finished: Some(4),
                 method: "GET".to_owned(),
                 path: "/v2/x/y/blobs/sha256:00".to_owned(),
                 status: 206,
