@@ -6,6 +6,8 @@
 //! there; no credential is sent to a host other than the one it was given for, and none is ever printed.
 
 pub mod build;
+pub mod client;
 pub mod digest;
 pub mod image;
 pub mod store;
+pub mod tls;

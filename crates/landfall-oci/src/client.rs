@@ -1,0 +1,158 @@
+//! A client for one registry (OCI distribution specification 1.1). Decides what is asked and what an answer means; how a
+//! request travels is [`transport`]'s, what is retried is [`crate::copy`]'s.
+
+mod auth;
+mod blob;
+mod challenge;
+pub mod error;
+mod harbor;
+mod listing;
+mod manifest;
+mod origin;
+mod repository;
+mod transport;
+mod upload;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use landfall_core::reference::RegistryHost;
+use secrecy::SecretString;
+
+pub use auth::Login;
+pub use challenge::{Challenge, parse_challenges};
+pub use error::{Action, Fault, RegistryError};
+pub use manifest::MANIFEST_SIZE_MAX;
+pub use repository::{RegistrySink, RegistrySource};
+
+use self::auth::Need;
+use self::transport::{Call, Transport};
+use crate::tls::TlsPolicy;
+
+/// One registry, and all that is needed to talk to it.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Where it is. `docker.io` is reached at `registry-1.docker.io`.
+    pub host: RegistryHost,
+    /// How its certificate is judged.
+    pub tls: TlsPolicy,
+    /// Who we are there; `None` is anonymous.
+    pub login: Option<Login>,
+    /// Token servers outside the registry's own domain that may see the login.
+    pub token_servers: Vec<RegistryHost>,
+    /// The way out of this network.
+    pub proxies: Proxies,
+    /// The limits of patience.
+    pub timeouts: Timeouts,
+}
+
+impl Endpoint {
+    /// A registry with a certificate from a known authority, anonymous, without proxies.
+    #[must_use]
+    pub fn new(host: RegistryHost) -> Endpoint {
+        Endpoint {
+            host,
+            tls: TlsPolicy::default(),
+            login: None,
+            token_servers: Vec::new(),
+            proxies: Proxies::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// Proxies, as `http_proxy`, `https_proxy` and `no_proxy` name them; the environment is not read. This machine itself is
+/// never reached by a proxy.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies {
+    /// The proxy's URL for `http://`. Secret, as it may hold a password.
+    pub http: Option<SecretString>,
+    /// The proxy's URL for `https://`.
+    pub https: Option<SecretString>,
+    /// Hosts, domains and networks that are reached directly, separated by commas.
+    pub no_proxy: Option<String>,
+}
+
+/// How long to wait. There is no limit for a whole transfer: a large blob over a thin link takes hours and is well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection, TLS included.
+    pub connect: Duration,
+    /// For the head of an answer.
+    pub answer: Duration,
+    /// For the next byte of a transfer, either way.
+    pub stall: Duration,
+    /// For the answer to an upload after its last byte: the registry may hash all of it again.
+    pub commit: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(30),
+            stall: Duration::from_secs(30),
+            commit: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A client for one registry. Cheap to clone; clones share connections and tokens.
+#[derive(Clone)]
+pub struct RegistryClient {
+    transport: Arc<Transport>,
+}
+
+impl fmt::Debug for RegistryClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryClient")
+            .field("endpoint", self.transport.endpoint())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RegistryClient {
+    /// Sets up a client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When a certificate or a proxy's address cannot be used.
+    pub fn new(endpoint: Endpoint) -> Result<RegistryClient, RegistryError> {
+        let registry = endpoint.host.clone();
+        match Transport::new(endpoint) {
+            Ok(transport) => Ok(RegistryClient {
+                transport: Arc::new(transport),
+            }),
+            Err(fault) => Err(RegistryError {
+                action: Action::Prepare,
+                registry,
+                fault: Box::new(fault),
+            }),
+        }
+    }
+
+    /// The registry that this client is for.
+    #[must_use]
+    pub fn host(&self) -> &RegistryHost {
+        &self.transport.endpoint().host
+    }
+
+    /// Asks whether the registry answers and lets us in (`GET /v2/`).
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), RegistryError> {
+        let call = Call::new(Method::GET, "/v2/", Need::Ping);
+        let answer = self.transport.send_expecting(call, &[StatusCode::OK]).await;
+        answer.map(drop).map_err(|fault| self.error(Action::Reach, fault))
+    }
+
+    fn error(&self, action: Action, fault: Fault) -> RegistryError {
+        RegistryError {
+            action,
+            registry: self.host().clone(),
+            fault: Box::new(fault),
+        }
+    }
+}

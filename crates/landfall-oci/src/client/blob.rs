@@ -1,0 +1,206 @@
+//! Blobs, on their way down: opened at an offset, watched for stalls, never longer than their descriptor says. Whether
+//! the bytes are the right ones is the sink's to decide: only it sees all of them across resumed transfers.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_util::stream::{self, StreamExt};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::Repository;
+use reqwest::Response;
+use tokio::time::timeout;
+
+use super::RegistryClient;
+use super::auth::Need;
+use super::error::{Action, ConnectionProblem, Fault, ProtocolProblem, RegistryError};
+use super::transport::{Call, classify, stalled};
+use crate::image::{BlobStream, TransferError};
+
+impl RegistryClient {
+    /// Opens a blob at a byte offset. A registry that ignores the range sends all of it, and the bytes before the offset
+    /// are passed over. The stream ends with an error when it stalls, breaks, or has another length than it should.
+    ///
+    /// # Errors
+    /// When it is not there, cannot be had, or has another size.
+    pub async fn open_blob(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        offset: u64,
+    ) -> Result<BlobStream, RegistryError> {
+        if offset >= blob.size && offset > 0 {
+            return Ok(Box::pin(stream::empty()));
+        }
+        let action = fetch_action(repository, blob);
+        let opened = self.open_blob_inner(repository, blob, offset).await;
+        let (answer, skip) = opened.map_err(|fault| self.error(action.clone(), fault))?;
+        let client = self.clone();
+        let body = Body {
+            answer,
+            skip,
+            left: blob.size - offset,
+            size: blob.size,
+            stall: self.transport.endpoint().timeouts.stall,
+        };
+        let chunks = stream::unfold(Some(body), async |body| {
+            let mut body = body?;
+            match body.next_chunk().await {
+                Ok(Some(chunk)) => Some((Ok(chunk), Some(body))),
+                Ok(None) => None,
+                Err(fault) => Some((Err(fault), None)),
+            }
+        });
+        let explained =
+            chunks.map(move |chunk| chunk.map_err(|fault| TransferError::from(client.error(action.clone(), fault))));
+        Ok(Box::pin(explained) as Pin<Box<_>>)
+    }
+
+    /// The answer, and how many bytes at its start are not wanted.
+    async fn open_blob_inner(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        offset: u64,
+    ) -> Result<(Response, u64), Fault> {
+        let mut call = blob_call(Method::GET, repository, blob);
+        if offset > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={offset}-")).expect("digits are visible ASCII");
+            call = call.header(RANGE, range);
+        }
+        let expected = [StatusCode::OK, StatusCode::PARTIAL_CONTENT];
+        let answer = self.transport.send_expecting(call, &expected).await?;
+        if answer.status() == StatusCode::OK {
+            check_size(header_number(answer.headers(), CONTENT_LENGTH.as_str()), blob.size)?;
+            return Ok((answer, offset));
+        }
+        let range = answer
+            .headers()
+            .get(CONTENT_RANGE)
+            .and_then(|value| parse_content_range(value.to_str().ok()?));
+        match range {
+            Some((first, total)) if first == offset => {
+                check_size(total, blob.size)?;
+                Ok((answer, 0))
+            }
+            _ => Err(Fault::Protocol(ProtocolProblem::WrongRange { offset })),
+        }
+    }
+
+    /// Whether a blob is in a repository, with the size that its descriptor says.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked.
+    pub async fn blob_exists(&self, repository: &Repository, blob: &Descriptor) -> Result<bool, RegistryError> {
+        let call = blob_call(Method::HEAD, repository, blob);
+        let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
+        let answer = self.transport.send_expecting(call, &expected).await;
+        let answer = answer.map_err(|fault| self.error(fetch_action(repository, blob), fault))?;
+        let size = header_number(answer.headers(), CONTENT_LENGTH.as_str());
+        Ok(answer.status() == StatusCode::OK && size.is_none_or(|size| size == blob.size))
+    }
+}
+
+fn fetch_action(repository: &Repository, blob: &Descriptor) -> Action {
+    Action::FetchBlob {
+        repository: repository.clone(),
+        digest: blob.digest.clone(),
+    }
+}
+
+fn blob_call(method: Method, repository: &Repository, blob: &Descriptor) -> Call {
+    let path = format!("/v2/{repository}/blobs/{}", blob.digest);
+    Call::new(method, path, Need::Pull(repository.clone()))
+}
+
+fn header_number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn check_size(found: Option<u64>, expected: u64) -> Result<(), Fault> {
+    match found {
+        Some(found) if found != expected => Err(Fault::WrongSize { expected, found }),
+        _ => Ok(()),
+    }
+}
+
+/// `bytes FIRST-LAST/TOTAL` (RFC 9110 section 14.4) as first byte and total; the total may be `*`.
+fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let first = range.split_once('-')?.0.trim().parse().ok()?;
+    match total.trim() {
+        "*" => Some((first, None)),
+        total => Some((first, Some(total.parse().ok()?))),
+    }
+}
+
+/// The body of an answer while it is read.
+struct Body {
+    answer: Response,
+    /// Bytes at the start that nobody wants.
+    skip: u64,
+    /// Bytes that are still to come after those.
+    left: u64,
+    size: u64,
+    stall: Duration,
+}
+
+impl Body {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Fault> {
+        loop {
+            let chunk = timeout(self.stall, self.answer.chunk())
+                .await
+                .map_err(|_| stalled(self.stall))?;
+            let Some(mut chunk) = chunk.map_err(classify)? else {
+                return self.end();
+            };
+            let skipped = chunk.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+            chunk.advance(skipped);
+            self.skip -= skipped as u64;
+            let length = chunk.len() as u64;
+            if length > self.left {
+                return Err(Fault::WrongSize {
+                    expected: self.size,
+                    found: self.size - self.left + length,
+                });
+            }
+            self.left -= length;
+            if length > 0 {
+                return Ok(Some(chunk));
+            }
+        }
+    }
+
+    /// A body that ends early without an error below has no stated length: an old proxy that lost its other side.
+    fn end(&self) -> Result<Option<Bytes>, Fault> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        Err(Fault::Connection {
+            problem: ConnectionProblem::Broken,
+            source: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_its_first_byte_and_the_total() {
+        let cases = [
+            ("bytes 5-9/10", Some((5, Some(10)))),
+            ("bytes 5-9/*", Some((5, None))),
+            ("bytes */10", None),
+            ("items 5-9/10", None),
+            ("bytes 5-9", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_content_range(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The one thing that Harbor wants beside the distribution protocol: a project must exist before anything is pushed to it.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
+use serde_json::json;
+
+use super::RegistryClient;
+use super::auth::Need;
+use super::error::{Action, Fault, RegistryError};
+use super::transport::{Call, CallBody};
+
+impl RegistryClient {
+    /// Makes sure that a Harbor project is there; a new one is private and has no quota. Says whether it was made now.
+    ///
+    /// # Errors
+    /// When the login may not make projects, or this is no Harbor.
+    pub async fn ensure_project(&self, project: &str) -> Result<bool, RegistryError> {
+        let ensured = self.ensure_project_inner(project).await;
+        ensured.map_err(|fault| {
+            let project = project.to_owned();
+            self.error(Action::EnsureProject { project }, fault)
+        })
+    }
+
+    async fn ensure_project_inner(&self, project: &str) -> Result<bool, Fault> {
+        let path = format!("/api/v2.0/projects?project_name={project}");
+        let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
+        let found = self
+            .transport
+            .send_expecting(Call::new(Method::HEAD, path, Need::Login), &expected)
+            .await?;
+        if found.status() == StatusCode::OK {
+            return Ok(false);
+        }
+        let body = json!({"project_name": project, "metadata": {"public": "false"}, "storage_limit": -1});
+        let mut call = Call::new(Method::POST, "/api/v2.0/projects", Need::Login)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        call.body = CallBody::Bytes(Bytes::from(body.to_string()));
+        // 409: somebody was faster.
+        let expected = [StatusCode::CREATED, StatusCode::CONFLICT];
+        let made = self.transport.send_expecting(call, &expected).await?;
+        Ok(made.status() == StatusCode::CREATED)
+    }
+}

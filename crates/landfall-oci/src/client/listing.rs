@@ -1,0 +1,117 @@
+//! Lists that come in pages: tags and repositories (OCI distribution specification, "Content discovery").
+
+use http::header::LINK;
+use http::{HeaderMap, Method, StatusCode};
+use landfall_core::reference::Repository;
+use reqwest::Url;
+
+use super::RegistryClient;
+use super::auth::Need;
+use super::error::{Action, Fault, ProtocolProblem, RegistryError};
+use super::origin;
+use super::transport::{Call, Target};
+
+const PAGES_MAX: usize = 10_000;
+const PAGE_SIZE_MAX: usize = 4 * 1024 * 1024;
+
+#[derive(serde::Deserialize)]
+struct Page {
+    #[serde(default)]
+    tags: Option<Vec<String>>,
+    #[serde(default)]
+    repositories: Option<Vec<String>>,
+}
+
+impl RegistryClient {
+    /// The tags of a repository, in the registry's order.
+    ///
+    /// # Errors
+    /// When the repository is unknown or the registry cannot be asked.
+    pub async fn list_tags(&self, repository: &Repository) -> Result<Vec<String>, RegistryError> {
+        let path = format!("/v2/{repository}/tags/list");
+        let listed = self
+            .fetch_pages(path, Need::Pull(repository.clone()), |page| page.tags)
+            .await;
+        listed.map_err(|fault| {
+            let repository = repository.clone();
+            self.error(Action::ListTags { repository }, fault)
+        })
+    }
+
+    /// The repositories of the registry; not every registry tells.
+    ///
+    /// # Errors
+    /// When the registry does not tell or cannot be asked.
+    pub async fn list_repositories(&self) -> Result<Vec<String>, RegistryError> {
+        let path = "/v2/_catalog?n=1000".to_owned();
+        let listed = self.fetch_pages(path, Need::Catalog, |page| page.repositories).await;
+        listed.map_err(|fault| self.error(Action::ListRepositories, fault))
+    }
+
+    async fn fetch_pages(
+        &self,
+        path: String,
+        need: Need,
+        pick: fn(Page) -> Option<Vec<String>>,
+    ) -> Result<Vec<String>, Fault> {
+        let mut found = Vec::new();
+        let mut target = Target::Path(path);
+        for _ in 0..PAGES_MAX {
+            let mut call = Call::new(Method::GET, "", need.clone());
+            call.target = target;
+            let answer = self.transport.send_expecting(call, &[StatusCode::OK]).await?;
+            let next = next_page(answer.url(), answer.headers())?;
+            let body = self.transport.read_body(answer, PAGE_SIZE_MAX).await?;
+            let page = serde_json::from_slice(&body).map_err(|_| Fault::Protocol(ProtocolProblem::NotJson))?;
+            found.extend(pick(page).unwrap_or_default());
+            match next {
+                Some(next) => target = Target::Url(next),
+                None => return Ok(found),
+            }
+        }
+        Err(Fault::Protocol(ProtocolProblem::TooManyPages(PAGES_MAX)))
+    }
+}
+
+/// The `Link` with `rel="next"` (RFC 8288), on the same host only.
+fn next_page(asked: &Url, headers: &HeaderMap) -> Result<Option<Url>, Fault> {
+    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let Some(link) = links.flat_map(|value| value.split(',')).find_map(parse_next_link) else {
+        return Ok(None);
+    };
+    match origin::resolve_location(asked, link) {
+        Some(next) if origin::is_home(asked, &next) => Ok(Some(next)),
+        _ => Err(Fault::Protocol(ProtocolProblem::PageElsewhere)),
+    }
+}
+
+fn parse_next_link(link: &str) -> Option<&str> {
+    let (url, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+    let is_next = parameters
+        .split(';')
+        .any(|parameter| matches!(parameter.trim(), "rel=\"next\"" | "rel=next"));
+    is_next.then_some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_on_the_same_host_or_nowhere() {
+        let asked = Url::parse("https://reg.example.com/v2/_catalog").unwrap();
+        let next = |link: &str| {
+            let headers = HeaderMap::from_iter([(LINK, HeaderValue::from_str(link).unwrap())]);
+            next_page(&asked, &headers).map(|url| url.map(|url| url.to_string()))
+        };
+        let relative = next(r#"</v2/_catalog?last=a&n=2>; rel="next""#).unwrap();
+        assert_eq!(
+            relative.as_deref(),
+            Some("https://reg.example.com/v2/_catalog?last=a&n=2")
+        );
+        assert_eq!(next("</x>; rel=prev").unwrap(), None);
+        assert!(next(r#"<https://evil.example/v2/_catalog>; rel="next""#).is_err());
+    }
+}

@@ -1,0 +1,204 @@
+//! Manifests: fetched and pushed as the raw bytes that their digest names.
+
+use std::str::FromStr;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use landfall_core::oci_types::{Descriptor, is_manifest_type, parse_manifest};
+use landfall_core::reference::{Digest, Repository};
+
+use super::RegistryClient;
+use super::auth::Need;
+use super::error::{Action, Fault, ProtocolProblem, RegistryError};
+use super::transport::{Call, CallBody};
+use crate::digest::{Algorithm, Digester};
+use crate::image::RawManifest;
+
+/// The largest manifest that is read, in bytes: what registries must take at least (OCI distribution specification,
+/// "Pushing Manifests").
+pub const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
+
+const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                        application/vnd.docker.distribution.manifest.list.v2+json, \
+                        application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+impl RegistryClient {
+    /// Fetches a manifest by tag or digest. The bytes are verified against the digest that was asked for, or against the
+    /// one that the registry states.
+    ///
+    /// # Errors
+    /// When it is not there, cannot be had, is larger than [`MANIFEST_SIZE_MAX`], or is not what its digest names.
+    pub async fn fetch_manifest(&self, repository: &Repository, selector: &str) -> Result<RawManifest, RegistryError> {
+        let fetched = self.fetch_manifest_inner(repository, selector).await;
+        fetched.map_err(|fault| self.error(fetch_action(repository, selector), fault))
+    }
+
+    async fn fetch_manifest_inner(&self, repository: &Repository, selector: &str) -> Result<RawManifest, Fault> {
+        let call = manifest_call(Method::GET, repository, selector);
+        let answer = self.transport.send_expecting(call, &[StatusCode::OK]).await?;
+        let stated = header_digest(answer.headers());
+        let content_type = header_media_type(answer.headers());
+        let bytes = self.transport.read_body(answer, MANIFEST_SIZE_MAX).await?;
+        let asked = Digest::from_str(selector).ok();
+        let digest = digest_like(&bytes, asked.as_ref().or(stated.as_ref()));
+        if let Some(expected) = asked.filter(|asked| *asked != digest) {
+            return Err(Fault::WrongDigest {
+                expected,
+                computed: digest,
+            });
+        }
+        if let Some(header) = stated.filter(|stated| stated.algorithm() == digest.algorithm() && *stated != digest) {
+            return Err(Fault::Protocol(ProtocolProblem::DigestHeader {
+                header,
+                computed: digest,
+            }));
+        }
+        Ok(RawManifest {
+            media_type: settle_media_type(content_type, &bytes)?,
+            bytes,
+            digest,
+        })
+    }
+
+    /// Asks for a manifest's digest, size and media type; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked.
+    pub async fn head_manifest(
+        &self,
+        repository: &Repository,
+        selector: &str,
+    ) -> Result<Option<Descriptor>, RegistryError> {
+        let fail = |fault| self.error(fetch_action(repository, selector), fault);
+        let call = manifest_call(Method::HEAD, repository, selector);
+        let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
+        let answer = self.transport.send_expecting(call, &expected).await.map_err(fail)?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let headers = answer.headers();
+        let size = headers
+            .get(http::header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
+        match (header_digest(headers), header_media_type(headers), size) {
+            (Some(digest), Some(media_type), Some(size)) => Ok(Some(Descriptor::new(&media_type, digest, size))),
+            // The headers are optional (distribution specification, "Checking if content exists in the registry").
+            _ => {
+                let manifest = self.fetch_manifest(repository, selector).await?;
+                let size = manifest.bytes.len() as u64;
+                Ok(Some(Descriptor::new(&manifest.media_type, manifest.digest, size)))
+            }
+        }
+    }
+
+    /// Pushes a manifest under a tag or its digest.
+    ///
+    /// # Errors
+    /// When the registry does not take it, or states another digest for it.
+    pub async fn push_manifest(
+        &self,
+        repository: &Repository,
+        selector: &str,
+        manifest: &RawManifest,
+    ) -> Result<(), RegistryError> {
+        let pushed = self.push_manifest_inner(repository, selector, manifest).await;
+        pushed.map_err(|fault| {
+            let action = Action::PushManifest {
+                repository: repository.clone(),
+                selector: selector.to_owned(),
+            };
+            self.error(action, fault)
+        })
+    }
+
+    async fn push_manifest_inner(
+        &self,
+        repository: &Repository,
+        selector: &str,
+        manifest: &RawManifest,
+    ) -> Result<(), Fault> {
+        let content_type = HeaderValue::from_str(&manifest.media_type)
+            .map_err(|_| Fault::Protocol(ProtocolProblem::UnsupportedManifest(manifest.media_type.clone())))?;
+        let path = format!("/v2/{repository}/manifests/{selector}");
+        let mut call = Call::new(Method::PUT, path, Need::Push(repository.clone())).header(CONTENT_TYPE, content_type);
+        call.body = CallBody::Bytes(manifest.bytes.clone());
+        let answer = self
+            .transport
+            .send_expecting(call, &[StatusCode::CREATED, StatusCode::OK])
+            .await?;
+        match header_digest(answer.headers()) {
+            Some(header) if header.algorithm() == manifest.digest.algorithm() && header != manifest.digest => {
+                Err(Fault::Protocol(ProtocolProblem::DigestHeader {
+                    header,
+                    computed: manifest.digest.clone(),
+                }))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn fetch_action(repository: &Repository, selector: &str) -> Action {
+    Action::FetchManifest {
+        repository: repository.clone(),
+        selector: selector.to_owned(),
+    }
+}
+
+fn manifest_call(method: Method, repository: &Repository, selector: &str) -> Call {
+    let path = format!("/v2/{repository}/manifests/{selector}");
+    let need = Need::Pull(repository.clone());
+    Call::new(method, path, need).header(ACCEPT, HeaderValue::from_static(ACCEPTED))
+}
+
+fn header_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get(DOCKER_CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
+}
+
+/// The media type without parameters such as `charset`.
+fn header_media_type(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let essence = text.split(';').next()?.trim();
+    (!essence.is_empty()).then(|| essence.to_owned())
+}
+
+fn digest_like(bytes: &[u8], model: Option<&Digest>) -> Digest {
+    let mut digester = Digester::new(model.map(Algorithm::of).unwrap_or_default());
+    digester.update(bytes);
+    digester.finish()
+}
+
+/// The header decides where it names a kind of manifest; else (`application/json`, nothing) the content does.
+fn settle_media_type(header: Option<String>, bytes: &Bytes) -> Result<String, Fault> {
+    if let Some(header) = &header
+        && is_manifest_type(header)
+    {
+        return Ok(header.clone());
+    }
+    match parse_manifest(bytes) {
+        Ok(content) => Ok(content.media_type().to_owned()),
+        Err(_) => Err(Fault::Protocol(match header {
+            Some(header) => ProtocolProblem::UnsupportedManifest(header),
+            None => ProtocolProblem::NoMediaType,
+        })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_core::oci_types::media_type;
+
+    use super::*;
+
+    #[test]
+    fn the_content_says_what_it_is_where_the_header_does_not() {
+        let index = Bytes::from_static(br#"{"schemaVersion":2,"manifests":[]}"#);
+        let settle = |header: Option<&str>| settle_media_type(header.map(str::to_owned), &index).unwrap();
+        assert_eq!(settle(Some("application/json")), media_type::OCI_INDEX);
+        assert_eq!(settle(None), media_type::OCI_INDEX);
+        assert_eq!(settle(Some(media_type::DOCKER_INDEX)), media_type::DOCKER_INDEX);
+        assert!(settle_media_type(Some("text/html".to_owned()), &Bytes::from_static(b"<html>")).is_err());
+    }
+}

@@ -1,0 +1,241 @@
+//! Who is who on the network: which URLs are the registry itself, which hosts may see its login. Pure.
+//!
+//! The rules (SPEC section 13), and why:
+//! - **Requests** carry `Authorization` only to the registry's own scheme, host and port. A redirect, an upload's
+//!   `Location` or a page of a list elsewhere is followed without it, or not at all.
+//! - **From https to http** nothing is ever followed.
+//! - **A token server** (the `realm` of a `Bearer` challenge) gets the login when it is the registry's own host, is in the
+//!   registry's domain, or is listed for the registry; and by https only, unless the registry itself is reached by plain
+//!   HTTP. Without a login any https server may be asked, as an anonymous token tells it nothing.
+//! - **Addresses of the machine or the link** (`127.0.0.1`, `169.254.169.254`) are never the answer to a question that was
+//!   sent elsewhere. Private addresses are: an on-premises registry lives on one.
+
+use std::net::IpAddr;
+
+use landfall_core::reference::RegistryHost;
+use reqwest::Url;
+
+/// Where Docker Hub's registry really lives.
+const DOCKER_HUB_REGISTRY: &str = "registry-1.docker.io";
+
+/// The URL of a registry's root.
+///
+/// The grammar of a host is narrower than that of a URL's authority, so that this cannot fail but on hosts that no one can
+/// reach, e.g. with port 99999.
+pub(super) fn base_url(scheme: &str, host: &RegistryHost) -> Option<Url> {
+    let authority = if host.is_docker_hub() {
+        DOCKER_HUB_REGISTRY
+    } else {
+        host.as_str()
+    };
+    Url::parse(&format!("{scheme}://{authority}/")).ok()
+}
+
+/// Whether a URL is on the registry itself: scheme, host and port are the same.
+pub(super) fn is_home(base: &Url, url: &Url) -> bool {
+    base.origin() == url.origin()
+}
+
+/// What `Location` means, seen from the URL that was asked. A registry behind a TLS proxy often writes `http://` with its
+/// own name: that is the registry itself, and stays on TLS.
+pub(super) fn resolve_location(asked: &Url, location: &str) -> Option<Url> {
+    let mut url = asked.join(location).ok()?;
+    let same_authority = url.host_str() == asked.host_str() && url.port() == asked.port();
+    if same_authority && asked.scheme() == "https" && url.scheme() == "http" {
+        url.set_scheme("https").ok()?;
+    }
+    Some(url)
+}
+
+/// Whether a redirect may be followed.
+///
+/// # Errors
+/// Why it may not.
+pub(super) fn judge_redirect(from: &Url, to: &Url) -> Result<(), &'static str> {
+    if !matches!(to.scheme(), "http" | "https") {
+        return Err("is neither https nor http");
+    }
+    if from.scheme() == "https" && to.scheme() == "http" {
+        return Err("gives up TLS");
+    }
+    if from.host_str() != to.host_str() && is_local(to) && !is_local(from) {
+        return Err("is an address of this machine or link");
+    }
+    Ok(())
+}
+
+/// Whether a token server may be asked for a token, with our login if there is one.
+///
+/// # Errors
+/// Why it may not.
+pub(super) fn judge_realm(
+    base: &Url,
+    realm: &Url,
+    has_login: bool,
+    listed: &[RegistryHost],
+) -> Result<(), &'static str> {
+    if is_home(base, realm) {
+        return Ok(());
+    }
+    if realm.scheme() != "https" && base.scheme() == "https" {
+        return Err("is not reached by https");
+    }
+    let authority = authority(realm);
+    if base.host_str() == realm.host_str() || listed.iter().any(|host| host.as_str() == authority) {
+        return Ok(());
+    }
+    if realm.scheme() != "https" {
+        return Err("is another host and not reached by https");
+    }
+    if is_local(realm) && !is_local(base) {
+        return Err("is an address of this machine or link");
+    }
+    let same_domain = match (base.domain(), realm.domain()) {
+        (Some(registry), Some(realm)) => share_domain(registry, realm),
+        _ => false,
+    };
+    if has_login && !same_domain {
+        return Err("is neither in the registry's domain nor listed for it");
+    }
+    Ok(())
+}
+
+/// `host[:port]` of a URL.
+pub(super) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or("");
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+fn is_local(url: &Url) -> bool {
+    let Some(host) = url.host_str() else { return true };
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    match name.parse() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local() || address.is_unspecified(),
+        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unicast_link_local() || address.is_unspecified(),
+        Err(_) => name == "localhost" || name.ends_with(".localhost"),
+    }
+}
+
+/// Whether two names are in one registrable domain, told without the public suffix list: they share two labels, or three
+/// where the top level is a country whose second level is a category (`co.uk`, `com.au`).
+///
+/// Coarser than the list, which is enough here: a registry that wanted our login could simply ask for it by `Basic`.
+fn share_domain(one: &str, other: &str) -> bool {
+    let labels = |name: &str| {
+        name.to_ascii_lowercase()
+            .split('.')
+            .rev()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let (one, other) = (labels(one), labels(other));
+    let shared = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    let is_category = one[0].len() == 2 && one.get(1).is_some_and(|label| label.len() <= 3);
+    shared >= if is_category { 3 } else { 2 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn token_servers_see_a_login_only_in_the_registrys_domain() {
+        let cases = [
+            // registry, realm, with login, without
+            (
+                "https://registry-1.docker.io",
+                "https://auth.docker.io/token",
+                true,
+                true,
+            ),
+            ("https://ghcr.io", "https://ghcr.io/token", true, true),
+            (
+                "https://docker.elastic.co",
+                "https://docker-auth.elastic.co/auth",
+                true,
+                true,
+            ),
+            ("https://reg.shop.co.uk", "https://auth.shop.co.uk/t", true, true),
+            ("https://reg.shop.co.uk", "https://auth.evil.co.uk/t", false, true),
+            ("https://lscr.io", "https://ghcr.io/token", false, true),
+            ("https://reg.example.com:5000", "https://reg.example.com/t", true, true),
+            ("https://10.0.0.1:5000", "https://10.0.0.1:5001/t", true, true),
+            ("https://10.0.0.1:5000", "https://10.0.0.2/t", false, true),
+            ("https://reg.example.com", "http://reg.example.com/t", false, false),
+            ("https://reg.example.com", "http://auth.example.com/t", false, false),
+            ("http://reg.example.com", "http://reg.example.com:8080/t", true, true),
+            ("http://reg.example.com", "http://auth.example.com/t", false, false),
+            ("https://reg.example.com", "https://169.254.169.254/t", false, false),
+            ("https://reg.example.com", "https://localhost/t", false, false),
+            ("https://reg.example.com", "https://[::1]:8443/t", false, false),
+        ];
+        for (registry, realm, with_login, without_login) in cases {
+            let judge = |has_login| judge_realm(&url(registry), &url(realm), has_login, &[]).is_ok();
+            assert_eq!(judge(true), with_login, "{registry} {realm} with a login");
+            assert_eq!(judge(false), without_login, "{registry} {realm} without a login");
+        }
+    }
+
+    #[test]
+    fn a_listed_token_server_sees_the_login() {
+        let listed = ["token.example.net:8443".parse().unwrap()];
+        let registry = url("https://reg.example.com");
+        assert!(judge_realm(&registry, &url("https://token.example.net:8443/t"), true, &listed).is_ok());
+        assert!(judge_realm(&registry, &url("https://token.example.net/t"), true, &listed).is_err());
+    }
+
+    #[test]
+    fn redirects_never_give_up_tls_nor_point_inside() {
+        let cases = [
+            ("https://a.example", "https://cdn.example/x", true),
+            ("https://a.example", "http://cdn.example/x", false),
+            ("http://a.example", "http://cdn.example/x", true),
+            ("https://a.example", "ftp://cdn.example/x", false),
+            ("https://a.example", "https://127.0.0.1/x", false),
+            ("https://a.example", "https://169.254.169.254/x", false),
+            ("https://a.example", "https://10.1.1.1/x", true),
+            ("http://127.0.0.1:5000", "http://localhost:5001/x", true),
+        ];
+        for (from, to, allowed) in cases {
+            assert_eq!(judge_redirect(&url(from), &url(to)).is_ok(), allowed, "{from} -> {to}");
+        }
+    }
+
+    #[test]
+    fn a_location_on_the_registry_itself_stays_on_tls() {
+        let cases = [
+            ("https://a.example/v2/", "/v2/x?y=1", "https://a.example/v2/x?y=1"),
+            (
+                "https://a.example/v2/",
+                "http://a.example/v2/x",
+                "https://a.example/v2/x",
+            ),
+            (
+                "https://a.example/v2/",
+                "http://b.example/v2/x",
+                "http://b.example/v2/x",
+            ),
+            (
+                "https://a.example/v2/",
+                "http://a.example:81/v2/x",
+                "http://a.example:81/v2/x",
+            ),
+        ];
+        for (asked, location, expected) in cases {
+            assert_eq!(resolve_location(&url(asked), location).unwrap().as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn docker_hub_is_reached_where_it_lives() {
+        let base = base_url("https", &"docker.io".parse().unwrap()).unwrap();
+        assert_eq!(base.as_str(), "https://registry-1.docker.io/");
+    }
+}

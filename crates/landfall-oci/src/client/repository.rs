@@ -1,0 +1,141 @@
+//! A repository of a registry as a place that images are copied from and to.
+
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
+use landfall_core::retry::FailureKind;
+
+use super::RegistryClient;
+use crate::image::{BlobState, BlobStream, ImageSink, ImageSource, RawManifest, TransferError};
+
+/// Reads images from one repository.
+#[derive(Debug, Clone)]
+pub struct RegistrySource {
+    /// The registry.
+    pub client: RegistryClient,
+    /// The repository.
+    pub repository: Repository,
+}
+
+impl ImageSource for RegistrySource {
+    fn describe(&self) -> String {
+        format!("{}/{}", self.client.host(), self.repository)
+    }
+
+    fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>> {
+        Box::pin(async move { Ok(self.client.fetch_manifest(&self.repository, selector).await?) })
+    }
+
+    fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
+        Box::pin(async move { Ok(self.client.open_blob(&self.repository, blob, offset).await?) })
+    }
+}
+
+/// Writes one image to one repository.
+#[derive(Debug)]
+pub struct RegistrySink {
+    client: RegistryClient,
+    repository: Repository,
+    tag: Option<Tag>,
+    /// What the tag points to, as far as we have seen: saves a second question, and a push that changes nothing.
+    tagged: Mutex<Option<Digest>>,
+}
+
+impl RegistrySink {
+    /// The image's top manifest is pushed under `tag`; without one it is there by its digest only. The name that
+    /// [`ImageSink::write_manifest`] is given does not matter: where an image goes is the plan's decision.
+    #[must_use]
+    pub fn new(client: RegistryClient, repository: Repository, tag: Option<Tag>) -> RegistrySink {
+        RegistrySink {
+            client,
+            repository,
+            tag,
+            tagged: Mutex::new(None),
+        }
+    }
+
+    fn remember(&self, digest: Option<Digest>) {
+        *self.tagged.lock().unwrap_or_else(PoisonError::into_inner) = digest;
+    }
+
+    fn is_tagged(&self, digest: &Digest) -> bool {
+        self.tagged.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(digest)
+    }
+}
+
+impl ImageSink for RegistrySink {
+    fn describe(&self) -> String {
+        format!("{}/{}", self.client.host(), self.repository)
+    }
+
+    /// A registry takes a manifest only when it has all that the manifest names, so that the manifest stands for all.
+    fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
+        Box::pin(async move {
+            if let Some(tag) = &self.tag {
+                let found = self.client.head_manifest(&self.repository, tag.as_str()).await?;
+                let found = found.map(|found| found.digest);
+                self.remember(found.clone());
+                if found.as_ref() == Some(&manifest.digest) {
+                    return Ok(true);
+                }
+            }
+            let found = self
+                .client
+                .head_manifest(&self.repository, manifest.digest.as_str())
+                .await?;
+            Ok(found.is_some())
+        })
+    }
+
+    fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>> {
+        Box::pin(async move {
+            match self.client.blob_exists(&self.repository, blob).await? {
+                true => Ok(BlobState::Complete),
+                false => Ok(BlobState::Missing),
+            }
+        })
+    }
+
+    fn write_blob<'a>(
+        &'a self,
+        blob: &'a Descriptor,
+        offset: u64,
+        stream: BlobStream,
+    ) -> BoxFuture<'a, Result<(), TransferError>> {
+        Box::pin(async move {
+            if offset > 0 {
+                return Err(TransferError {
+                    attempt: format!(
+                        "cannot push `{}` to `{}` from byte {offset} on",
+                        blob.digest,
+                        self.describe()
+                    ),
+                    kind: FailureKind::Protocol,
+                    source: None,
+                });
+            }
+            Ok(self.client.push_blob(&self.repository, blob, stream).await?)
+        })
+    }
+
+    fn write_manifest<'a>(
+        &'a self,
+        manifest: &'a RawManifest,
+        name: Option<&'a ImageReference>,
+    ) -> BoxFuture<'a, Result<(), TransferError>> {
+        Box::pin(async move {
+            let tag = self.tag.as_ref().filter(|_| name.is_some());
+            if tag.is_some() && self.is_tagged(&manifest.digest) {
+                return Ok(());
+            }
+            let selector = tag.map_or(manifest.digest.as_str(), Tag::as_str);
+            self.client.push_manifest(&self.repository, selector, manifest).await?;
+            if tag.is_some() {
+                self.remember(Some(manifest.digest.clone()));
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,176 @@
+//! What a TLS peer must prove before we talk to it. Decides which certificates are trusted; does not open connections.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{self, CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+/// How a registry's certificate is judged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsPolicy {
+    /// No certificate is verified, and plain HTTP is spoken with a server that speaks no TLS (SPEC section 5).
+    pub insecure: bool,
+    /// Certificates in PEM that are trusted beside the system's: certification authorities, or the server's own.
+    pub certificates: Vec<String>,
+}
+
+/// A certificate that the user gave cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateProblem {
+    /// The text is not PEM.
+    #[error("certificate number {number} is not PEM text")]
+    NotPem {
+        /// Which one of the list, from 1.
+        number: usize,
+        /// What the reader says.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    /// The text is well-formed and holds no certificate.
+    #[error("certificate number {number} holds no `BEGIN CERTIFICATE` block")]
+    Empty {
+        /// Which one of the list, from 1.
+        number: usize,
+    },
+    /// The block is not a certificate.
+    #[error("certificate number {number} cannot be trusted as an authority")]
+    NotACertificate {
+        /// Which one of the list, from 1.
+        number: usize,
+        /// What the verifier says.
+        #[source]
+        source: rustls::Error,
+    },
+}
+
+/// The cryptography that all our TLS uses.
+#[must_use]
+pub fn crypto_provider() -> Arc<CryptoProvider> {
+    Arc::new(crypto::aws_lc_rs::default_provider())
+}
+
+/// The client side of TLS under a policy: HTTP/1.1 only, because one HTTP/2 connection makes all the blobs of a registry
+/// share one window.
+///
+/// The system's roots are read anew for each configuration, so that a long-running agent sees changes. A system without
+/// any is no error: then only the policy's own certificates count.
+///
+/// # Errors
+/// When a certificate of the policy cannot be used.
+pub fn client_config(policy: &TlsPolicy) -> Result<ClientConfig, CertificateProblem> {
+    let provider = crypto_provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports the default protocol versions");
+    // Read even when nothing is verified: a certificate that cannot be used is worth an error today, not on the day when
+    // `insecure` is taken away.
+    let roots = trusted_roots(policy)?;
+    let builder = if policy.insecure {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(NoVerification { algorithms }))
+    } else {
+        builder.with_root_certificates(roots)
+    };
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn trusted_roots(policy: &TlsPolicy) -> Result<RootCertStore, CertificateProblem> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    for error in &system.errors {
+        tracing::debug!(%error, "a system root certificate cannot be read");
+    }
+    roots.add_parsable_certificates(system.certs);
+    for (index, text) in policy.certificates.iter().enumerate() {
+        let number = index + 1;
+        let mut found = false;
+        for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
+            let certificate = certificate.map_err(|source| CertificateProblem::NotPem { number, source })?;
+            roots
+                .add(certificate)
+                .map_err(|source| CertificateProblem::NotACertificate { number, source })?;
+            found = true;
+        }
+        if !found {
+            return Err(CertificateProblem::Empty { number });
+        }
+    }
+    Ok(roots)
+}
+
+/// Accepts every certificate; the handshake itself is still checked.
+#[derive(Debug)]
+struct NoVerification {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for NoVerification {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_cannot_be_used_is_named_by_its_place_in_the_list() {
+        let good = rcgen::generate_simple_self_signed(["localhost".to_owned()])
+            .unwrap()
+            .cert
+            .pem();
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let cases = [
+            ("hello", "certificate number 2 holds no `BEGIN CERTIFICATE` block"),
+            (broken, "certificate number 2 cannot be trusted as an authority"),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA",
+                "certificate number 2 is not PEM text",
+            ),
+        ];
+        for (text, expected) in cases {
+            let policy = TlsPolicy {
+                insecure: false,
+                certificates: vec![good.clone(), text.to_owned()],
+            };
+            assert_eq!(client_config(&policy).unwrap_err().to_string(), expected);
+        }
+    }
+}
