@@ -6,8 +6,10 @@
 //! there; no credential is sent to a host other than the one it was given for, and none is ever printed.
 
 pub mod build;
+pub mod certificate;
 pub mod client;
 pub mod digest;
 pub mod image;
+pub mod serve;
 pub mod store;
 pub mod tls;

@@ -13,7 +13,7 @@
 //! Methods that are not `async` may touch the disk: long ones (a [`BlobWriter`], [`ContentStore::gc`]) belong on a
 //! blocking thread. [`endpoints::StoreSource`] and [`endpoints::StoreSink`] see to that themselves.
 
-mod durable;
+pub(crate) mod durable;
 pub mod endpoints;
 pub mod error;
 pub mod gc;
