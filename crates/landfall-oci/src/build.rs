@@ -1,217 +1,291 @@
-//! Builds small images from nothing, for the demonstration and for tests: the same input gives the same bytes.
+//! Builds small, valid images in memory, for the demonstration and for tests: the same input makes the same bytes.
 //!
-//! It is no image builder for people: whole layers in memory, no history, no commands.
+//! It is no image builder for people: everything is in memory, and there is no history.
 
-use std::io::{self, Write as _};
+use std::collections::BTreeMap;
+use std::io::Write;
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::{Compression, GzBuilder};
 use landfall_core::oci_types::{Descriptor, Platform, media_type};
-use serde_json::{Value, json};
+use landfall_core::reference::Digest;
+use serde_json::json;
 
 use crate::digest::digest_of;
-use crate::image::RawManifest;
-use crate::store::ContentStore;
-use crate::store::error::StoreError;
 
-/// An image in memory: its manifest, and the blobs that it names.
-#[derive(Debug, Clone)]
+/// The directory of the provider image that holds the core images' archives.
+pub const KUBE_IMAGES: &str = "opt/kube-images";
+
+/// An image, or an index of several, with all its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuiltImage {
-    /// The manifest.
-    pub manifest: RawManifest,
-    /// Configuration first, then the layers from the bottom up.
-    pub blobs: Vec<BuiltBlob>,
+    /// The manifest or index at the top.
+    pub root: Descriptor,
+    /// Configurations and layers.
+    pub blobs: BTreeMap<Digest, Bytes>,
+    /// Manifests and indexes with their media types, each after those that it names: the order in which they are pushed.
+    pub manifests: Vec<(Descriptor, Bytes)>,
 }
 
-/// A blob in memory.
+/// Builds one image of one platform.
 #[derive(Debug, Clone)]
-pub struct BuiltBlob {
-    /// What the manifest says of it.
-    pub descriptor: Descriptor,
-    /// Its bytes.
-    pub bytes: Bytes,
+pub struct ImageBuilder {
+    platform: Platform,
+    layers: Vec<Layer>,
+    command: Vec<String>,
 }
 
-/// A tar with these files, by path relative to the root of the file system.
-///
-/// # Errors
-/// When a path cannot stand in a tar, e.g. because it is absolute.
-pub fn build_tar(files: &[(&str, &[u8])]) -> io::Result<Vec<u8>> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for (path, content) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        archive.append_data(&mut header, path, *content)?;
+#[derive(Debug, Clone)]
+struct Layer {
+    media_type: String,
+    content: Bytes,
+    /// The digest of the layer when it is not compressed, which the configuration lists.
+    diff_id: Digest,
+}
+
+impl Default for ImageBuilder {
+    fn default() -> ImageBuilder {
+        ImageBuilder::new()
     }
-    archive.into_inner()
 }
 
-/// An image for a platform with these layers, each a tar, from the bottom up. Layers are compressed with gzip.
-///
-/// # Errors
-/// Never for what fits into memory; compressing is fallible by its type.
-pub fn build_image(platform: &Platform, layers: &[Vec<u8>]) -> io::Result<BuiltImage> {
-    let diff_ids: Vec<String> = layers.iter().map(|layer| digest_of(layer).to_string()).collect();
-    let config = json!({
-        "architecture": platform.architecture,
-        "os": platform.os,
-        "config": {},
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    });
-    let mut blobs = vec![mk_blob(media_type::OCI_CONFIG, config.to_string().into_bytes())];
-    for layer in layers {
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        gzip.write_all(layer)?;
-        blobs.push(mk_blob(media_type::OCI_LAYER_GZIP, gzip.finish()?));
-    }
-    let layers: Vec<&Descriptor> = blobs[1..].iter().map(|blob| &blob.descriptor).collect();
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::OCI_MANIFEST,
-        "config": blobs[0].descriptor,
-        "layers": layers,
-    });
-    Ok(BuiltImage {
-        manifest: mk_manifest(media_type::OCI_MANIFEST, &manifest),
-        blobs,
-    })
-}
-
-/// A tar of an OCI image layout that holds these images under these names, as `ctr images import` reads it.
-///
-/// # Errors
-/// Never for what fits into memory; writing is fallible by its type.
-pub fn build_archive(images: &[(&str, &BuiltImage)]) -> io::Result<Vec<u8>> {
-    let manifests: Vec<Value> = images
-        .iter()
-        .map(|(name, image)| index_entry(name, &image.manifest))
-        .collect();
-    let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests});
-    let mut files: Vec<(String, Bytes)> = vec![
-        (
-            "oci-layout".to_owned(),
-            Bytes::from_static(br#"{"imageLayoutVersion":"1.0.0"}"#),
-        ),
-        ("index.json".to_owned(), index.to_string().into()),
-    ];
-    for (_, image) in images {
-        files.push((
-            blob_path(&image.manifest.digest.to_string()),
-            image.manifest.bytes.clone(),
-        ));
-        for blob in &image.blobs {
-            files.push((blob_path(&blob.descriptor.digest.to_string()), blob.bytes.clone()));
+impl ImageBuilder {
+    /// An image for `linux/amd64` without layers.
+    #[must_use]
+    pub fn new() -> ImageBuilder {
+        ImageBuilder {
+            platform: mk_platform("linux", "amd64"),
+            layers: Vec::new(),
+            command: Vec::new(),
         }
     }
+
+    /// Sets the platform.
+    #[must_use]
+    pub fn platform(mut self, os: &str, architecture: &str) -> ImageBuilder {
+        self.platform = mk_platform(os, architecture);
+        self
+    }
+
+    /// Sets what a container of this image runs.
+    #[must_use]
+    pub fn command(mut self, command: &[&str]) -> ImageBuilder {
+        self.command = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Adds a gzip layer of these files, `(path, content)`.
+    #[must_use]
+    pub fn gzip_layer(self, files: &[(&str, &[u8])]) -> ImageBuilder {
+        let tar = tar_of(files);
+        let compressed = gzip(&tar);
+        self.layer(media_type::OCI_LAYER_GZIP, &tar, compressed)
+    }
+
+    /// Adds an uncompressed layer of these files, `(path, content)`.
+    #[must_use]
+    pub fn plain_layer(self, files: &[(&str, &[u8])]) -> ImageBuilder {
+        let tar = tar_of(files);
+        self.layer(media_type::OCI_LAYER, &tar, tar.clone())
+    }
+
+    /// Adds a layer that the caller made: `tar` as it is unpacked, `content` as it is stored.
+    #[must_use]
+    pub fn layer(mut self, media_type: &str, tar: &[u8], content: Vec<u8>) -> ImageBuilder {
+        self.layers.push(Layer {
+            media_type: media_type.to_owned(),
+            content: content.into(),
+            diff_id: digest_of(tar),
+        });
+        self
+    }
+
+    /// The image.
+    #[must_use]
+    pub fn build(&self) -> BuiltImage {
+        let config = json!({
+            "created": "1970-01-01T00:00:00Z",
+            "os": self.platform.os,
+            "architecture": self.platform.architecture,
+            "config": {"Cmd": self.command},
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": self.layers.iter().map(|layer| &layer.diff_id).collect::<Vec<_>>(),
+            },
+        });
+        let mut blobs = BTreeMap::new();
+        let mut add = |media_type: &str, content: Bytes| {
+            let descriptor = describe(media_type, &content);
+            blobs.insert(descriptor.digest.clone(), content);
+            descriptor
+        };
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::OCI_MANIFEST,
+            "config": add(media_type::OCI_CONFIG, to_bytes(&config)),
+            "layers": self
+                .layers
+                .iter()
+                .map(|layer| add(&layer.media_type, layer.content.clone()))
+                .collect::<Vec<_>>(),
+        });
+        let manifest = to_bytes(&manifest);
+        let mut root = describe(media_type::OCI_MANIFEST, &manifest);
+        root.platform = Some(self.platform.clone());
+        BuiltImage {
+            manifests: vec![(root.clone(), manifest)],
+            root,
+            blobs,
+        }
+    }
+}
+
+impl BuiltImage {
+    /// The bytes of the manifest or index at the top.
+    #[must_use]
+    pub fn root_bytes(&self) -> Bytes {
+        self.manifests
+            .last()
+            .map(|(_, bytes)| bytes.clone())
+            .unwrap_or_default()
+    }
+
+    /// All content by digest, manifests included.
+    pub fn all_content(&self) -> impl Iterator<Item = (&Digest, &Bytes)> {
+        let manifests = self
+            .manifests
+            .iter()
+            .map(|(descriptor, bytes)| (&descriptor.digest, bytes));
+        self.blobs.iter().chain(manifests)
+    }
+}
+
+/// A provider image: an operating system's file or two, and these archives, `(file name, bytes)`, in
+/// `/opt/kube-images` of a layer of their own.
+#[must_use]
+pub fn provider_image(core: &[(&str, &[u8])]) -> BuiltImage {
+    let paths: Vec<String> = core.iter().map(|(file, _)| format!("{KUBE_IMAGES}/{file}")).collect();
+    let files: Vec<(&str, &[u8])> = paths
+        .iter()
+        .zip(core)
+        .map(|(path, (_, bytes))| (path.as_str(), *bytes))
+        .collect();
+    ImageBuilder::new()
+        .gzip_layer(&[("etc/os-release", b"ID=landfall\n"), ("etc/hostname", b"edge\n")])
+        .gzip_layer(&files)
+        .build()
+}
+
+/// An OCI image layout in a tar, as `skopeo copy … oci-archive:` and `ctr images export` write it.
+#[must_use]
+pub fn oci_archive(images: &[(&str, &BuiltImage)]) -> Vec<u8> {
+    let mut files: BTreeMap<String, Bytes> = BTreeMap::new();
+    files.insert(
+        "oci-layout".to_owned(),
+        Bytes::from_static(br#"{"imageLayoutVersion":"1.0.0"}"#),
+    );
+    let mut entries = Vec::new();
+    for (name, image) in images {
+        for (digest, bytes) in image.all_content() {
+            files.insert(format!("blobs/{}/{}", digest.algorithm(), digest.hex()), bytes.clone());
+        }
+        let mut entry = image.root.clone();
+        for annotation in ["org.opencontainers.image.ref.name", "io.containerd.image.name"] {
+            entry.annotations.insert(annotation.to_owned(), (*name).to_owned());
+        }
+        entries.push(entry);
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
+    files.insert("index.json".to_owned(), to_bytes(&index));
     let files: Vec<(&str, &[u8])> = files
         .iter()
         .map(|(path, bytes)| (path.as_str(), bytes.as_ref()))
         .collect();
-    build_tar(&files)
+    tar_of(&files)
 }
 
-impl BuiltImage {
-    /// What points to the manifest.
-    #[must_use]
-    pub fn descriptor(&self) -> Descriptor {
-        let RawManifest {
-            bytes,
-            media_type,
-            digest,
-        } = &self.manifest;
-        Descriptor::new(media_type, digest.clone(), bytes.len() as u64)
+/// A tar of regular files, `(path, content)`, in the given order, owned by root at time 0.
+///
+/// # Panics
+/// When a path is absolute or holds `..`: the paths of the images built here are written in the code.
+#[must_use]
+pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, path, *content)
+            .expect("the paths of small images fit into a tar, and memory takes all writes");
     }
+    tar.into_inner().expect("memory takes all writes")
+}
 
-    /// Writes the image into a store, without a name.
-    ///
-    /// # Errors
-    /// When the disk does not take it.
-    pub fn store_in(&self, store: &ContentStore) -> Result<(), StoreError> {
-        for blob in &self.blobs {
-            store.write_blob_bytes(&blob.descriptor, &blob.bytes)?;
-        }
-        store.write_blob_bytes(&self.descriptor(), &self.manifest.bytes)
+/// Compresses as gzip, without a time or a name in the header.
+#[must_use]
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).expect("memory takes all writes");
+    encoder.finish().expect("memory takes all writes")
+}
+
+fn describe(media_type: &str, bytes: &[u8]) -> Descriptor {
+    Descriptor::new(media_type, digest_of(bytes), bytes.len() as u64)
+}
+
+fn mk_platform(os: &str, architecture: &str) -> Platform {
+    Platform {
+        os: os.to_owned(),
+        architecture: architecture.to_owned(),
+        variant: None,
     }
 }
 
-fn mk_blob(media_type: &str, bytes: Vec<u8>) -> BuiltBlob {
-    let descriptor = Descriptor::new(media_type, digest_of(&bytes), bytes.len() as u64);
-    BuiltBlob {
-        descriptor,
-        bytes: bytes.into(),
-    }
-}
-
-fn mk_manifest(media_type: &str, manifest: &Value) -> RawManifest {
-    let bytes = Bytes::from(manifest.to_string());
-    RawManifest {
-        digest: digest_of(&bytes),
-        bytes,
-        media_type: media_type.to_owned(),
-    }
-}
-
-fn index_entry(name: &str, manifest: &RawManifest) -> Value {
-    json!({
-        "mediaType": manifest.media_type,
-        "digest": manifest.digest,
-        "size": manifest.bytes.len(),
-        "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name},
-    })
-}
-
-fn blob_path(digest: &str) -> String {
-    format!("blobs/{}", digest.replacen(':', "/", 1))
+fn to_bytes(value: &serde_json::Value) -> Bytes {
+    value.to_string().into()
 }
 
 #[cfg(test)]
 mod tests {
-    use landfall_core::oci_types::parse_manifest;
-
     use super::*;
 
-    fn mk_image(content: &[u8]) -> BuiltImage {
-        let platform = Platform {
-            os: "linux".into(),
-            architecture: "amd64".into(),
-            variant: None,
-        };
-        build_image(&platform, &[build_tar(&[("etc/motd", content)]).unwrap()]).unwrap()
+    #[test]
+    fn the_same_input_makes_the_same_bytes() {
+        let provider = |content: &[u8]| provider_image(&[("pause.tar", content)]);
+        assert_eq!(provider(b"a"), provider(b"a"));
+        assert_ne!(provider(b"a").root.digest, provider(b"b").root.digest);
     }
 
     #[test]
-    fn the_same_input_gives_the_same_bytes() {
-        assert_eq!(mk_image(b"hello").manifest, mk_image(b"hello").manifest);
-        assert_ne!(mk_image(b"hello").manifest, mk_image(b"world").manifest);
-    }
-
-    #[test]
-    fn the_manifest_names_exactly_the_blobs() {
-        let image = mk_image(b"hello");
-        let content = parse_manifest(&image.manifest.bytes).unwrap();
-        let children: Vec<&Descriptor> = content.children().collect();
-        let blobs: Vec<&Descriptor> = image.blobs.iter().map(|blob| &blob.descriptor).collect();
-        assert_eq!(children, blobs);
-    }
-
-    #[test]
-    fn an_archive_is_an_oci_layout_with_a_file_per_blob() {
-        let image = mk_image(b"hello");
-        let archive = build_archive(&[("docker.io/library/hello:1", &image)]).unwrap();
-        let mut paths = Vec::new();
-        for entry in tar::Archive::new(archive.as_slice()).entries().unwrap() {
-            paths.push(entry.unwrap().path().unwrap().display().to_string());
+    fn every_blob_has_the_digest_that_it_is_listed_under() {
+        let image = provider_image(&[("pause.tar", b"tar")]);
+        assert_eq!(image.all_content().count(), 4);
+        for (digest, bytes) in image.all_content() {
+            assert_eq!(*digest, digest_of(bytes));
         }
-        let mut expected = vec!["oci-layout".to_owned(), "index.json".to_owned()];
-        expected.push(blob_path(&image.manifest.digest.to_string()));
-        expected.extend(
-            image
-                .blobs
-                .iter()
-                .map(|blob| blob_path(&blob.descriptor.digest.to_string())),
-        );
+    }
+
+    #[test]
+    fn an_archive_is_a_layout_with_a_file_for_each_blob() {
+        let image = ImageBuilder::new().plain_layer(&[("a", b"a")]).build();
+        let archive = oci_archive(&[("a/b:1", &image)]);
+        let mut paths: Vec<String> = tar::Archive::new(archive.as_slice())
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect();
+        paths.sort();
+        let blobs = image
+            .all_content()
+            .map(|(digest, _)| format!("blobs/sha256/{}", digest.hex()));
+        let mut expected: Vec<String> = blobs
+            .chain(["index.json".to_owned(), "oci-layout".to_owned()])
+            .collect();
+        expected.sort();
         assert_eq!(paths, expected);
     }
 }

@@ -1,163 +1,15 @@
-//! Small, valid images in memory: the same input makes the same bytes, so that tests can name digests.
+//! Images for tests, made by `landfall_oci::build`, with what only tests need: several platforms, `docker save`.
 //!
-//! Digests are computed here and not by the code under test, on purpose.
+//! [`digest_of`] is computed here and not by the code under test, on purpose.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use flate2::{Compression, GzBuilder};
-use landfall_core::oci_types::{Descriptor, Platform, media_type};
+use landfall_core::oci_types::{Descriptor, media_type};
 use landfall_core::reference::Digest;
+pub use landfall_oci::build::{BuiltImage, ImageBuilder, KUBE_IMAGES, gzip, oci_archive, provider_image, tar_of};
 use serde_json::json;
-
-/// The directory of the provider image that holds the core images' archives.
-pub const KUBE_IMAGES: &str = "opt/kube-images";
-
-/// An image, or an index of several, with all its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuiltImage {
-    /// The manifest or index at the top.
-    pub root: Descriptor,
-    /// Configurations and layers.
-    pub blobs: BTreeMap<Digest, Bytes>,
-    /// Manifests and indexes with their media types, each after those that it names: the order in which they are pushed.
-    pub manifests: Vec<(Descriptor, Bytes)>,
-}
-
-/// Builds one image of one platform.
-#[derive(Debug, Clone)]
-pub struct ImageBuilder {
-    platform: Platform,
-    layers: Vec<Layer>,
-    command: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-struct Layer {
-    media_type: String,
-    content: Bytes,
-    /// The digest of the layer when it is not compressed, which the configuration lists.
-    diff_id: Digest,
-}
-
-impl Default for ImageBuilder {
-    fn default() -> ImageBuilder {
-        ImageBuilder::new()
-    }
-}
-
-impl ImageBuilder {
-    /// An image for `linux/amd64` without layers.
-    #[must_use]
-    pub fn new() -> ImageBuilder {
-        ImageBuilder {
-            platform: mk_platform("linux", "amd64"),
-            layers: Vec::new(),
-            command: Vec::new(),
-        }
-    }
-
-    /// Sets the platform.
-    #[must_use]
-    pub fn platform(mut self, os: &str, architecture: &str) -> ImageBuilder {
-        self.platform = mk_platform(os, architecture);
-        self
-    }
-
-    /// Sets what a container of this image runs.
-    #[must_use]
-    pub fn command(mut self, command: &[&str]) -> ImageBuilder {
-        self.command = command.iter().map(|&word| word.to_owned()).collect();
-        self
-    }
-
-    /// Adds a gzip layer of these files, `(path, content)`.
-    #[must_use]
-    pub fn gzip_layer(self, files: &[(&str, &[u8])]) -> ImageBuilder {
-        let tar = tar_of(files);
-        let compressed = gzip(&tar);
-        self.layer(media_type::OCI_LAYER_GZIP, &tar, compressed)
-    }
-
-    /// Adds an uncompressed layer of these files, `(path, content)`.
-    #[must_use]
-    pub fn plain_layer(self, files: &[(&str, &[u8])]) -> ImageBuilder {
-        let tar = tar_of(files);
-        self.layer(media_type::OCI_LAYER, &tar, tar.clone())
-    }
-
-    /// Adds a layer that the caller made: `tar` as it is unpacked, `content` as it is stored.
-    #[must_use]
-    pub fn layer(mut self, media_type: &str, tar: &[u8], content: Vec<u8>) -> ImageBuilder {
-        self.layers.push(Layer {
-            media_type: media_type.to_owned(),
-            content: content.into(),
-            diff_id: digest_of(tar),
-        });
-        self
-    }
-
-    /// The image.
-    #[must_use]
-    pub fn build(&self) -> BuiltImage {
-        let config = json!({
-            "created": "1970-01-01T00:00:00Z",
-            "os": self.platform.os,
-            "architecture": self.platform.architecture,
-            "config": {"Cmd": self.command},
-            "rootfs": {
-                "type": "layers",
-                "diff_ids": self.layers.iter().map(|layer| &layer.diff_id).collect::<Vec<_>>(),
-            },
-        });
-        let mut blobs = BTreeMap::new();
-        let mut add = |media_type: &str, content: Bytes| {
-            let descriptor = describe(media_type, &content);
-            blobs.insert(descriptor.digest.clone(), content);
-            descriptor
-        };
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": media_type::OCI_MANIFEST,
-            "config": add(media_type::OCI_CONFIG, to_bytes(&config)),
-            "layers": self
-                .layers
-                .iter()
-                .map(|layer| add(&layer.media_type, layer.content.clone()))
-                .collect::<Vec<_>>(),
-        });
-        let manifest = to_bytes(&manifest);
-        let mut root = describe(media_type::OCI_MANIFEST, &manifest);
-        root.platform = Some(self.platform.clone());
-        BuiltImage {
-            manifests: vec![(root.clone(), manifest)],
-            root,
-            blobs,
-        }
-    }
-}
-
-impl BuiltImage {
-    /// The bytes of the manifest or index at the top.
-    #[must_use]
-    pub fn root_bytes(&self) -> Bytes {
-        self.manifests
-            .last()
-            .map(|(_, bytes)| bytes.clone())
-            .unwrap_or_default()
-    }
-
-    /// All content by digest, manifests included.
-    pub fn all_content(&self) -> impl Iterator<Item = (&Digest, &Bytes)> {
-        let manifests = self
-            .manifests
-            .iter()
-            .map(|(descriptor, bytes)| (&descriptor.digest, bytes));
-        self.blobs.iter().chain(manifests)
-    }
-}
 
 /// One index of these images.
 #[must_use]
@@ -181,22 +33,6 @@ pub fn multi_platform(images: &[BuiltImage]) -> BuiltImage {
 pub fn small_image(name: &str) -> BuiltImage {
     ImageBuilder::new()
         .gzip_layer(&[(&format!("app/{name}"), name.as_bytes())])
-        .build()
-}
-
-/// A provider image: an operating system's file or two, and these archives, `(file name, bytes)`, in
-/// `/opt/kube-images` of a layer of their own.
-#[must_use]
-pub fn provider_image(core: &[(&str, &[u8])]) -> BuiltImage {
-    let paths: Vec<String> = core.iter().map(|(file, _)| format!("{KUBE_IMAGES}/{file}")).collect();
-    let files: Vec<(&str, &[u8])> = paths
-        .iter()
-        .zip(core)
-        .map(|(path, (_, bytes))| (path.as_str(), *bytes))
-        .collect();
-    ImageBuilder::new()
-        .gzip_layer(&[("etc/os-release", b"ID=landfall-test\n"), ("etc/hostname", b"edge\n")])
-        .gzip_layer(&files)
         .build()
 }
 
@@ -232,60 +68,6 @@ pub fn docker_archive(images: &[(&[&str], &BuiltImage)]) -> Vec<u8> {
     tar_of(&files)
 }
 
-/// An OCI image layout in a tar, as `skopeo copy … oci-archive:` and `ctr images export` write it.
-#[must_use]
-pub fn oci_archive(images: &[(&str, &BuiltImage)]) -> Vec<u8> {
-    let mut files: BTreeMap<String, Bytes> = BTreeMap::new();
-    files.insert(
-        "oci-layout".to_owned(),
-        Bytes::from_static(br#"{"imageLayoutVersion":"1.0.0"}"#),
-    );
-    let mut entries = Vec::new();
-    for (name, image) in images {
-        for (digest, bytes) in image.all_content() {
-            files.insert(format!("blobs/{}/{}", digest.algorithm(), digest.hex()), bytes.clone());
-        }
-        let mut entry = image.root.clone();
-        for annotation in ["org.opencontainers.image.ref.name", "io.containerd.image.name"] {
-            entry.annotations.insert(annotation.to_owned(), (*name).to_owned());
-        }
-        entries.push(entry);
-    }
-    let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
-    files.insert("index.json".to_owned(), to_bytes(&index));
-    let files: Vec<(&str, &[u8])> = files
-        .iter()
-        .map(|(path, bytes)| (path.as_str(), bytes.as_ref()))
-        .collect();
-    tar_of(&files)
-}
-
-/// A tar of regular files, `(path, content)`, in the given order, owned by root at time 0.
-#[must_use]
-pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for (path, content) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(content.len() as u64);
-        tar.append_data(&mut header, path, *content)
-            .expect("a test's path fits into a tar and memory takes all writes");
-    }
-    tar.into_inner().expect("memory takes all writes")
-}
-
-/// Compresses as gzip, without a time or a name in the header.
-#[must_use]
-pub fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).expect("memory takes all writes");
-    encoder.finish().expect("memory takes all writes")
-}
-
 /// The SHA-256 digest of bytes.
 #[must_use]
 pub fn digest_of(bytes: &[u8]) -> Digest {
@@ -301,14 +83,6 @@ pub fn digest_of(bytes: &[u8]) -> Digest {
 
 fn describe(media_type: &str, bytes: &[u8]) -> Descriptor {
     Descriptor::new(media_type, digest_of(bytes), bytes.len() as u64)
-}
-
-fn mk_platform(os: &str, architecture: &str) -> Platform {
-    Platform {
-        os: os.to_owned(),
-        architecture: architecture.to_owned(),
-        variant: None,
-    }
 }
 
 fn to_bytes(value: &serde_json::Value) -> Bytes {
