@@ -107,19 +107,20 @@ impl Containerd {
                 tonic::Status::invalid_argument("not a header value"),
             )
         })?;
-        let request = namespaces::CreateNamespaceRequest {
-            namespace: Some(namespaces::Namespace { name: name.to_owned() }),
-        };
-        let mut client = namespaces::namespaces_client::NamespacesClient::new(self.channel.clone());
-        match self.call(CALL_LIMIT, attempt, client.create(request)).await {
-            Ok(_) => {}
-            Err(error) if error.is(Code::AlreadyExists) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(Namespace {
+        let namespace = Namespace {
             containerd: self.clone(),
             header,
-        })
+        };
+        let wanted = namespaces::Namespace { name: name.to_owned() };
+        // Namespaces are in no namespace, but containerd 1.6 publishes the event of its making in that of the request.
+        let request = namespace.request(namespaces::CreateNamespaceRequest {
+            namespace: Some(wanted),
+        });
+        let mut client = namespaces::namespaces_client::NamespacesClient::new(self.channel.clone());
+        match self.call(CALL_LIMIT, attempt, client.create(request)).await {
+            Err(error) if !error.is(Code::AlreadyExists) => Err(error),
+            _ => Ok(namespace),
+        }
     }
 
     async fn call<T>(
@@ -269,15 +270,11 @@ fn wire_descriptor(descriptor: &Descriptor) -> types::Descriptor {
 
 /// A descriptor of containerd's; `None` where it names no digest that we know.
 fn descriptor(wire: types::Descriptor) -> Option<Descriptor> {
-    Some(Descriptor {
-        media_type: wire.media_type,
-        digest: wire.digest.parse().ok()?,
-        size: u64::try_from(wire.size).ok()?,
-        platform: None,
-        urls: Vec::new(),
-        annotations: BTreeMap::new(),
-        artifact_type: None,
-    })
+    Some(Descriptor::new(
+        &wire.media_type,
+        wire.digest.parse().ok()?,
+        u64::try_from(wire.size).ok()?,
+    ))
 }
 
 /// A size as protobuf has it. No file is longer than `i64::MAX`, so that a larger number only makes a check fail.

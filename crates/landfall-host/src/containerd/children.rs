@@ -6,46 +6,27 @@
 
 use std::collections::BTreeMap;
 
-use landfall_core::oci_types::{Descriptor, media_type};
+use landfall_core::oci_types::{ManifestContent, ManifestError, parse_manifest};
 use landfall_core::reference::Digest;
-use serde::Deserialize;
 
 /// Every label that keeps content alive begins so.
 const REFERENCE_PREFIX: &str = "containerd.io/gc.ref.content";
 
-/// Whether content of this media type names other content.
-pub(super) fn is_manifest(kind: &str) -> bool {
-    matches!(
-        kind,
-        media_type::OCI_MANIFEST | media_type::OCI_INDEX | media_type::DOCKER_MANIFEST | media_type::DOCKER_INDEX
-    )
-}
-
-#[derive(Deserialize)]
-struct Links {
-    config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
-
-/// What a manifest or an index names, by the label that keeps it alive.
-pub(super) fn child_labels(manifest: &[u8]) -> Result<BTreeMap<String, String>, serde_json::Error> {
-    let links: Links = serde_json::from_slice(manifest)?;
-    let label = |kind: String, child: &Descriptor| (format!("{REFERENCE_PREFIX}.{kind}"), child.digest.to_string());
-    let config = links.config.iter().map(|child| label("config".to_owned(), child));
-    let layers = links
-        .layers
+/// What a manifest or an index names, by the label that keeps it alive. Foreign layers have none: they are not ours to
+/// hold.
+pub(super) fn child_labels(manifest: &[u8]) -> Result<BTreeMap<String, String>, ManifestError> {
+    let content = parse_manifest(manifest)?;
+    let (config, children, letter) = match &content {
+        ManifestContent::Image(manifest) => (Some(&manifest.config), &manifest.layers, 'l'),
+        ManifestContent::Index(index) => (None, &index.manifests, 'm'),
+    };
+    let config = config.map(|config| (format!("{REFERENCE_PREFIX}.config"), config.digest.to_string()));
+    let children = children
         .iter()
         .enumerate()
-        .map(|(at, child)| label(format!("l.{at}"), child));
-    let manifests = links
-        .manifests
-        .iter()
-        .enumerate()
-        .map(|(at, child)| label(format!("m.{at}"), child));
-    Ok(config.chain(layers).chain(manifests).collect())
+        .filter(|(_, child)| !child.is_foreign())
+        .map(|(at, child)| (format!("{REFERENCE_PREFIX}.{letter}.{at}"), child.digest.to_string()));
+    Ok(config.into_iter().chain(children).collect())
 }
 
 /// What content names, read back from its labels.
@@ -59,6 +40,8 @@ pub(super) fn labelled_children(labels: &BTreeMap<String, String>) -> Vec<Digest
 
 #[cfg(test)]
 mod tests {
+    use landfall_core::oci_types::media_type;
+
     use super::*;
 
     fn descriptor(kind: &str, fill: char) -> serde_json::Value {
@@ -66,11 +49,12 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_labels_its_config_and_its_layers_in_order() {
+    fn a_manifest_labels_its_config_and_those_layers_that_may_be_kept() {
         let manifest = serde_json::json!({
             "schemaVersion": 2,
             "config": descriptor(media_type::OCI_CONFIG, 'a'),
-            "layers": [descriptor(media_type::OCI_LAYER, 'b'), descriptor(media_type::OCI_LAYER_GZIP, 'c')],
+            "layers": [descriptor(media_type::OCI_LAYER, 'b'), descriptor(media_type::OCI_LAYER_GZIP, 'c'),
+                descriptor("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", 'd')],
         });
         let labels = child_labels(manifest.to_string().as_bytes()).unwrap();
         let keys: Vec<_> = labels

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::oci_types::ManifestError;
 use landfall_core::reference::Digest;
 use landfall_core::retry::FailureKind;
 use tonic::Code;
@@ -76,7 +77,7 @@ pub enum ContainerdError {
         digest: Digest,
         /// The cause.
         #[source]
-        source: serde_json::Error,
+        source: ManifestError,
     },
 }
 
@@ -95,10 +96,20 @@ impl GrpcStatus {
 }
 
 impl From<tonic::Status> for GrpcStatus {
+    /// A status with a cause was made on our side, by a connection that broke; tonic calls that `Unknown`.
     fn from(status: tonic::Status) -> Self {
+        let Some(mut cause) = std::error::Error::source(&status) else {
+            return GrpcStatus {
+                code: status.code(),
+                message: status.message().to_owned(),
+            };
+        };
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
         GrpcStatus {
-            code: status.code(),
-            message: status.message().to_owned(),
+            code: Code::Unavailable,
+            message: cause.to_string(),
         }
     }
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use futures_util::{Stream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
-use landfall_core::oci_types::Descriptor;
+use landfall_core::oci_types::{Descriptor, is_manifest_type};
 use landfall_core::reference::Digest;
 use landfall_core::retry::FailureKind;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-use super::children::{child_labels, is_manifest, labelled_children};
+use super::children::{child_labels, labelled_children};
 use super::proto::services::content::v1 as content;
 use super::proto::services::content::v1::content_client::ContentClient;
 use super::proto::services::leases::v1 as leases;
@@ -178,7 +178,7 @@ impl Import {
         digest: &Digest,
         manifest: Bytes,
     ) -> Result<(), ContainerdError> {
-        let labels = if is_manifest(media_type) {
+        let labels = if is_manifest_type(media_type) {
             labels_of(digest, &manifest)?
         } else {
             BTreeMap::new()
@@ -186,15 +186,7 @@ impl Import {
         if self.blob_presence(digest).await? == BlobPresence::Complete {
             return self.update_labels(digest, labels).await;
         }
-        let blob = Descriptor {
-            media_type: media_type.to_owned(),
-            digest: digest.clone(),
-            size: manifest.len() as u64,
-            platform: None,
-            urls: Vec::new(),
-            annotations: BTreeMap::new(),
-            artifact_type: None,
-        };
+        let blob = Descriptor::new(media_type, digest.clone(), manifest.len() as u64);
         let stream = futures_util::stream::iter([Ok::<_, Infallible>(manifest)]);
         let written = self.write(&blob, labels.clone(), 0, stream).await;
         match self.settle(digest, written).await {

@@ -1,0 +1,331 @@
+//! The client of containerd's API against a real, private containerd; `ctr` only checks what it did.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use landfall_core::oci_types::{Descriptor, media_type};
+use landfall_core::reference::Digest;
+use landfall_core::retry::FailureKind;
+use landfall_host::containerd::{BlobPresence, Containerd, Import, KUBERNETES_NAMESPACE, Namespace, WriteBlobError};
+use landfall_testkit::containerd_process::ContainerdProcess;
+
+const NAME: &str = "registry.example.com/core/pause:3.9";
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// An index of one platform with one image of one layer; children before parents.
+struct FakeImage {
+    config: Content,
+    layer: Content,
+    manifest: Content,
+    index: Content,
+}
+
+#[derive(Clone)]
+struct Content {
+    descriptor: Descriptor,
+    bytes: Bytes,
+}
+
+fn digest_of(bytes: &[u8]) -> Digest {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}").parse().unwrap()
+}
+
+fn mk_content(kind: &str, bytes: impl Into<Bytes>) -> Content {
+    let bytes = bytes.into();
+    Content {
+        descriptor: Descriptor::new(kind, digest_of(&bytes), bytes.len() as u64),
+        bytes,
+    }
+}
+
+fn mk_image() -> FakeImage {
+    // An empty tar archive is 1024 zero bytes; padding makes it more than one chunk of the write stream.
+    let layer = mk_content(media_type::OCI_LAYER, vec![0_u8; 3 << 20]);
+    let config = serde_json::json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": { "type": "layers", "diff_ids": [layer.descriptor.digest] },
+    });
+    let config = mk_content(media_type::OCI_CONFIG, config.to_string());
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::OCI_MANIFEST,
+        "config": config.descriptor,
+        "layers": [layer.descriptor],
+    });
+    let manifest = mk_content(media_type::OCI_MANIFEST, manifest.to_string());
+    let mut child = serde_json::to_value(&manifest.descriptor).unwrap();
+    child["platform"] = serde_json::json!({ "os": "linux", "architecture": "amd64" });
+    let index = serde_json::json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [child] });
+    let index = mk_content(media_type::OCI_INDEX, index.to_string());
+    FakeImage {
+        config,
+        layer,
+        manifest,
+        index,
+    }
+}
+
+fn whole(content: &Content) -> stream::Iter<std::array::IntoIter<Result<Bytes, Infallible>, 1>> {
+    stream::iter([Ok(content.bytes.clone())])
+}
+
+async fn connect(process: &ContainerdProcess) -> Namespace {
+    let containerd = Containerd::connect(&process.socket()).await.unwrap();
+    containerd.ensure_namespace(KUBERNETES_NAMESPACE).await.unwrap()
+}
+
+async fn import(namespace: &Namespace, image: &FakeImage) {
+    let import = namespace.begin_import(LIFETIME).await.unwrap();
+    for blob in [&image.layer, &image.config] {
+        import.write_blob(&blob.descriptor, 0, whole(blob)).await.unwrap();
+    }
+    for manifest in [&image.manifest, &image.index] {
+        write_manifest(&import, manifest).await;
+    }
+    namespace.put_image(NAME, &image.index.descriptor, &[]).await.unwrap();
+    import.finish().await.unwrap();
+}
+
+async fn write_manifest(import: &Import, manifest: &Content) {
+    let Descriptor { media_type, digest, .. } = &manifest.descriptor;
+    import
+        .write_manifest(media_type, digest, manifest.bytes.clone())
+        .await
+        .unwrap();
+}
+
+/// Whether containerd itself has the content, collected garbage excluded.
+fn content_list(process: &ContainerdProcess) -> String {
+    process.ctr(&["content", "ls", "--quiet"]).unwrap()
+}
+
+#[tokio::test]
+async fn an_imported_image_is_seen_and_exported_by_ctr() {
+    let process = ContainerdProcess::start().unwrap();
+    let image = mk_image();
+    let namespace = connect(&process).await;
+    import(&namespace, &image).await;
+
+    assert_eq!(process.ctr(&["images", "ls", "--quiet"]).unwrap(), format!("{NAME}\n"));
+    assert_eq!(namespace.images().await.unwrap()[NAME], image.index.descriptor);
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("image.tar");
+    process
+        .ctr(&["images", "export", "--all-platforms", archive.to_str().unwrap(), NAME])
+        .unwrap();
+    let exported = fs_err::read(&archive).unwrap();
+    let layer_path = format!("blobs/sha256/{}", image.layer.descriptor.digest.hex());
+    assert!(
+        exported
+            .windows(layer_path.len())
+            .any(|window| window == layer_path.as_bytes()),
+        "the exported archive holds the layer"
+    );
+}
+
+#[tokio::test]
+async fn an_imported_image_survives_garbage_collection_and_a_restart() {
+    let mut process = ContainerdProcess::start().unwrap();
+    let image = mk_image();
+    let namespace = connect(&process).await;
+    import(&namespace, &image).await;
+    let unnamed = mk_content(media_type::OCI_LAYER, "nobody names this");
+    let second = namespace.begin_import(LIFETIME).await.unwrap();
+    second
+        .write_blob(&unnamed.descriptor, 0, whole(&unnamed))
+        .await
+        .unwrap();
+    assert!(
+        content_list(&process).contains(unnamed.descriptor.digest.as_str()),
+        "the lease keeps it"
+    );
+
+    // Ends with a collection, which proves that collections work here: the unnamed blob goes.
+    second.finish().await.unwrap();
+    process.restart().unwrap();
+
+    let list = content_list(&process);
+    for content in [&image.layer, &image.config, &image.manifest, &image.index] {
+        assert!(
+            list.contains(content.descriptor.digest.as_str()),
+            "{} is kept",
+            content.descriptor.media_type
+        );
+    }
+    assert!(
+        !list.contains(unnamed.descriptor.digest.as_str()),
+        "what nobody names is collected"
+    );
+    let images = match namespace.images().await {
+        // The call that finds the connection broken fails; the next one connects again.
+        Err(error) if error.kind() == FailureKind::Unreachable => namespace.images().await,
+        other => other,
+    };
+    assert_eq!(images.unwrap().len(), 1);
+    let check = process.ctr(&["images", "check", "--quiet"]).unwrap();
+    assert_eq!(check, format!("{NAME}\n"));
+}
+
+#[tokio::test]
+async fn a_repeated_import_reads_no_blob_again() {
+    let process = ContainerdProcess::start().unwrap();
+    let image = mk_image();
+    let namespace = connect(&process).await;
+    import(&namespace, &image).await;
+
+    let second = namespace.begin_import(LIFETIME).await.unwrap();
+    let index = &image.index;
+    assert!(second.has_image(&index.descriptor.digest, &index.bytes).await.unwrap());
+    assert_eq!(
+        second.blob_presence(&image.layer.descriptor.digest).await.unwrap(),
+        BlobPresence::Complete
+    );
+    let unread = stream::poll_fn(|_| -> std::task::Poll<Option<Result<Bytes, Infallible>>> {
+        panic!("the stream of a blob that is there is not read")
+    });
+    second.write_blob(&image.layer.descriptor, 0, unread).await.unwrap();
+    second.finish().await.unwrap();
+    import(&namespace, &image).await;
+    assert_eq!(namespace.images().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_image_whose_layer_is_missing_is_not_there() {
+    let process = ContainerdProcess::start().unwrap();
+    let image = mk_image();
+    let import = connect(&process).await.begin_import(LIFETIME).await.unwrap();
+    let Content { descriptor, bytes } = &image.index;
+    assert!(
+        !import.has_image(&descriptor.digest, bytes).await.unwrap(),
+        "nothing is there"
+    );
+    import
+        .write_blob(&image.config.descriptor, 0, whole(&image.config))
+        .await
+        .unwrap();
+    write_manifest(&import, &image.manifest).await;
+    write_manifest(&import, &image.index).await;
+    assert!(
+        !import.has_image(&descriptor.digest, bytes).await.unwrap(),
+        "the layer is missing"
+    );
+    import
+        .write_blob(&image.layer.descriptor, 0, whole(&image.layer))
+        .await
+        .unwrap();
+    assert!(import.has_image(&descriptor.digest, bytes).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_broken_stream_is_resumed_where_it_stopped() {
+    let process = ContainerdProcess::start().unwrap();
+    let layer = mk_image().layer;
+    let (digest, size) = (&layer.descriptor.digest, layer.descriptor.size);
+    let namespace = connect(&process).await;
+    let import = namespace.begin_import(LIFETIME).await.unwrap();
+    let half = layer.bytes.slice(..layer.bytes.len() / 2);
+    let cut = stream::iter([Ok(half.clone()), Err("the link went down")]);
+    let error = import.write_blob(&layer.descriptor, 0, cut).await.unwrap_err();
+    assert!(
+        matches!(error, WriteBlobError::Source("the link went down")),
+        "the source's own error comes back"
+    );
+
+    let offset = half.len() as u64;
+    assert_eq!(
+        import.blob_presence(digest).await.unwrap(),
+        BlobPresence::Partial(offset)
+    );
+    let ended = import
+        .write_blob(&layer.descriptor, offset, stream::empty::<Result<Bytes, Infallible>>())
+        .await;
+    assert_eq!(
+        ended.unwrap_err().to_string(),
+        format!("cannot write blob `{digest}` into containerd: its source ended after {offset} of {size} bytes")
+    );
+    let rest = stream::iter([Ok::<_, Infallible>(layer.bytes.slice(half.len()..))]);
+    import.write_blob(&layer.descriptor, offset, rest).await.unwrap();
+    assert_eq!(import.blob_presence(digest).await.unwrap(), BlobPresence::Complete);
+}
+
+#[tokio::test]
+async fn wrong_bytes_are_refused_and_not_resumed_from() {
+    let process = ContainerdProcess::start().unwrap();
+    let layer = mk_image().layer;
+    let import = connect(&process).await.begin_import(LIFETIME).await.unwrap();
+    for (wrong, size) in [("same length", layer.bytes.len()), ("too long", layer.bytes.len() + 1)] {
+        let bytes = stream::iter([Ok::<_, Infallible>(Bytes::from(vec![1; size]))]);
+        let error = match import.write_blob(&layer.descriptor, 0, bytes).await {
+            Err(WriteBlobError::Containerd(error)) => error,
+            other => panic!("{wrong}: {other:?}"),
+        };
+        assert_eq!(error.kind(), FailureKind::Corrupt, "{wrong}: {error}");
+        let presence = import.blob_presence(&layer.descriptor.digest).await.unwrap();
+        assert_eq!(presence, BlobPresence::Missing, "{wrong}");
+    }
+    import.write_blob(&layer.descriptor, 0, whole(&layer)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_empty_blob_is_written() {
+    let process = ContainerdProcess::start().unwrap();
+    let import = connect(&process).await.begin_import(LIFETIME).await.unwrap();
+    let empty = mk_content(media_type::OCI_LAYER, "");
+    import.write_blob(&empty.descriptor, 0, whole(&empty)).await.unwrap();
+    assert_eq!(
+        import.blob_presence(&empty.descriptor.digest).await.unwrap(),
+        BlobPresence::Complete
+    );
+}
+
+#[tokio::test]
+async fn a_name_moves_to_new_content_and_goes_away_once() {
+    let process = ContainerdProcess::start().unwrap();
+    let image = mk_image();
+    let namespace = connect(&process).await;
+    import(&namespace, &image).await;
+    namespace
+        .put_image(
+            NAME,
+            &image.manifest.descriptor,
+            &[("io.cri-containerd.pinned", "pinned")],
+        )
+        .await
+        .unwrap();
+    assert_eq!(namespace.images().await.unwrap()[NAME], image.manifest.descriptor);
+    let listed = process.ctr(&["images", "ls", &format!("name=={NAME}")]).unwrap();
+    assert!(listed.contains("io.cri-containerd.pinned=pinned"), "{listed}");
+    assert!(namespace.delete_image(NAME).await.unwrap());
+    assert!(!namespace.delete_image(NAME).await.unwrap(), "it is gone already");
+    assert_eq!(content_list(&process), "", "its content went with it");
+}
+
+#[tokio::test]
+async fn the_version_is_that_of_the_program() {
+    let process = ContainerdProcess::start().unwrap();
+    let containerd = Containerd::connect(&process.socket()).await.unwrap();
+    let version = containerd.version().await.unwrap();
+    assert!(process.ctr(&["version"]).unwrap().contains(&version), "{version}");
+}
+
+#[tokio::test]
+async fn a_containerd_that_is_down_is_named_with_its_socket() {
+    let mut process = ContainerdProcess::start().unwrap();
+    let namespace = connect(&process).await;
+    let socket = process.socket();
+    process.kill();
+    let running = namespace.images().await.unwrap_err();
+    assert_eq!(running.kind(), FailureKind::Unreachable);
+    assert_eq!(
+        running.to_string(),
+        format!("cannot list the images in containerd at `{socket}`")
+    );
+    let fresh = Containerd::connect(&socket).await.unwrap_err();
+    assert_eq!(fresh.kind(), FailureKind::Unreachable);
+    assert_eq!(fresh.to_string(), format!("cannot connect to containerd at `{socket}`"));
+}
