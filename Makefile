@@ -1,0 +1,42 @@
+# Every target works on a fresh machine that has a Rust toolchain and Debian's package sources.
+
+CARGO ?= cargo
+# Debian's packages by the program that shows that they are there.
+PEERS := docker-registry:docker-registry containerd:containerd runc:runc skopeo:skopeo htpasswd:apache2-utils \
+         openssl:openssl ip:iproute2
+
+.PHONY: help test lint peers bench demo docs
+
+help: ## What can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/'
+
+test: peers lint ## Formatting, clippy, layers, generated files; unit, property, doc, binary and interop tests
+	$(CARGO) test --quiet --workspace --exclude landfall-tests-interop --locked
+	$(CARGO) build --quiet --locked --bin landfall
+	$(CARGO) test --quiet --package landfall-tests-interop --locked -- --test-threads=1
+
+lint: ## Formatting, clippy, layers, generated files
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
+	$(CARGO) xtask check-layers
+	$(CARGO) xtask gen --check
+
+peers: ## Installs the real programs that the interop tests run, where they are missing
+	@missing=$$(for peer in $(PEERS); do \
+	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${peer%%:*}" >/dev/null || echo "$${peer##*:}"; \
+	  done); \
+	if [ -n "$$missing" ]; then \
+	  echo "installing from Debian's packages:" $$missing; \
+	  sudo=$$([ "$$(id -u)" -eq 0 ] || echo sudo); \
+	  $$sudo apt-get -qq update && \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes $$missing >/dev/null; \
+	fi
+
+bench: ## Speed and memory against their limits
+	$(CARGO) run --quiet --profile dist --locked --package landfall-bench
+
+demo: ## The whole path on this machine, with nothing installed
+	$(CARGO) run --release --locked -- demo
+
+docs: ## Writes the generated reference anew
+	$(CARGO) xtask gen
