@@ -5,6 +5,8 @@ use std::sync::Once;
 use reqwest::{Certificate, Client, Method};
 use serde_json::Value;
 
+use crate::docker_registry::Account;
+
 static PROVIDER: Once = Once::new();
 
 /// Status and body of an answer.
@@ -27,49 +29,62 @@ impl Answer {
     }
 }
 
-/// Reads a URL. Only `authority` (PEM) is trusted.
-///
-/// # Errors
-/// When nobody answers, or somebody who is not trusted.
-pub fn get(url: &str, authority: Option<&str>) -> reqwest::Result<Answer> {
-    request(Method::GET, url, authority, None)
+/// Who asks, and whom they trust.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Caller<'a> {
+    /// The only authority that is trusted (PEM).
+    pub authority: Option<&'a str>,
+    /// Name and password, sent with every request.
+    pub account: Option<Account<'a>>,
 }
 
-/// Posts JSON. Only `authority` (PEM) is trusted.
-///
-/// # Errors
-/// When nobody answers, or somebody who is not trusted.
-pub fn post(url: &str, authority: Option<&str>, body: &Value) -> reqwest::Result<Answer> {
-    request(Method::POST, url, authority, Some(body))
-}
+impl Caller<'_> {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// When nobody answers, or somebody who is not trusted.
+    pub fn get(&self, url: &str) -> reqwest::Result<Answer> {
+        self.request(Method::GET, url, None)
+    }
 
-fn request(method: Method, url: &str, authority: Option<&str>, body: Option<&Value>) -> reqwest::Result<Answer> {
-    PROVIDER.call_once(|| {
-        // An error means that there is a provider already.
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    });
-    let authorities = authority
-        .into_iter()
-        .map(|pem| Certificate::from_pem(pem.as_bytes()).expect("a PEM certificate"));
-    let client = Client::builder()
-        .no_proxy()
-        .tls_certs_only(authorities)
-        .build()
-        .expect("a client with these settings");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime on this thread");
-    runtime.block_on(async {
+    /// Posts JSON.
+    ///
+    /// # Errors
+    /// When nobody answers, or somebody who is not trusted.
+    pub fn post(&self, url: &str, body: &Value) -> reqwest::Result<Answer> {
+        self.request(Method::POST, url, Some(body))
+    }
+
+    fn request(&self, method: Method, url: &str, body: Option<&Value>) -> reqwest::Result<Answer> {
+        PROVIDER.call_once(|| {
+            // An error means that there is a provider already.
+            drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        });
+        let authorities = self
+            .authority
+            .map(|pem| Certificate::from_pem(pem.as_bytes()).expect("a PEM certificate"));
+        let client = Client::builder()
+            .no_proxy()
+            .tls_certs_only(authorities)
+            .build()
+            .expect("a client with these settings");
         let mut request = client.request(method, url);
+        if let Some(Account { user, password }) = self.account {
+            request = request.basic_auth(user, Some(password));
+        }
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await?;
-        let status = response.status().as_u16();
-        Ok(Answer {
-            status,
-            body: response.text().await?,
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime on this thread");
+        runtime.block_on(async {
+            let response = request.send().await?;
+            Ok(Answer {
+                status: response.status().as_u16(),
+                body: response.text().await?,
+            })
         })
-    })
+    }
 }

@@ -1,10 +1,17 @@
 //! The fixtures themselves: what the other tests rely on.
 
 use landfall_tests_interop::docker_registry::{Account, DockerRegistry};
-use landfall_tests_interop::https;
+use landfall_tests_interop::https::Caller;
 use landfall_tests_interop::images::{NamedImage, profile_images, push_images};
 use landfall_tests_interop::skopeo::{Access, Skopeo};
 use landfall_tests_interop::tls::PrivateAuthority;
+
+fn caller(authority: &PrivateAuthority) -> Caller<'_> {
+    Caller {
+        authority: Some(authority.pem()),
+        account: None,
+    }
+}
 
 #[test]
 fn a_registry_with_an_account_refuses_strangers_and_logs_it() {
@@ -16,7 +23,9 @@ fn a_registry_with_an_account_refuses_strangers_and_logs_it() {
             password: "p",
         }),
     );
-    let answer = https::get(&format!("https://{}/v2/", registry.host()), Some(authority.pem())).expect("an answer");
+    let answer = caller(&authority)
+        .get(&format!("https://{}/v2/", registry.host()))
+        .expect("an answer");
     assert_eq!(answer.status, 401);
     let requests = registry.requests();
     assert_eq!(requests.len(), 1, "{}", registry.log());
@@ -28,18 +37,15 @@ fn a_registry_without_an_account_serves_everybody() {
     let authority = PrivateAuthority::generate("fixture");
     let mut registry = DockerRegistry::start(&authority, None);
     let url = format!("https://{}/v2/_catalog", registry.host());
-    assert_eq!(https::get(&url, Some(authority.pem())).expect("an answer").status, 200);
+    assert_eq!(caller(&authority).get(&url).expect("an answer").status, 200);
     assert!(
-        https::get(&url, Some(PrivateAuthority::generate("other").pem())).is_err(),
+        caller(&PrivateAuthority::generate("other")).get(&url).is_err(),
         "an unknown authority"
     );
     registry.stop();
-    assert!(
-        https::get(&url, Some(authority.pem())).is_err(),
-        "a registry that is down"
-    );
+    assert!(caller(&authority).get(&url).is_err(), "a registry that is down");
     registry.start_again();
-    assert_eq!(https::get(&url, Some(authority.pem())).expect("an answer").status, 200);
+    assert_eq!(caller(&authority).get(&url).expect("an answer").status, 200);
     assert_eq!(registry.requests().len(), 2, "{}", registry.log());
 }
 
