@@ -5,8 +5,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::status::{AgentStatus, Phase, ProgressEvent};
+use rustix::process::Signal;
 
-use crate::program::{Finished, run};
+use crate::poll::wait_for;
+use crate::program::{Finished, Program, run};
 
 static BINARY: OnceLock<Utf8PathBuf> = OnceLock::new();
 
@@ -58,4 +61,102 @@ pub fn landfall(arguments: &[&str]) -> Command {
 #[must_use]
 pub fn run_landfall(arguments: &[&str]) -> Finished {
     run(landfall(arguments))
+}
+
+/// A running `landfall agent`.
+#[derive(Debug)]
+pub struct LandfallAgent {
+    program: Program,
+    state_dir: Utf8PathBuf,
+    /// How much of the log is an earlier agent's.
+    log_start: usize,
+}
+
+impl LandfallAgent {
+    pub(crate) fn start(log_directory: &Utf8Path, state_dir: &Utf8Path, arguments: &[&str]) -> LandfallAgent {
+        let log_start = Program::stderr_before_start("landfall", log_directory).len();
+        let program = Program::start("landfall", log_directory, landfall(arguments));
+        LandfallAgent { program, state_dir: state_dir.to_owned(), log_start }
+    }
+
+    /// What this run wrote to standard error: messages, and progress as JSON lines.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.program.stderr().split_off(self.log_start)
+    }
+
+    /// The progress so far.
+    #[must_use]
+    pub fn progress(&self) -> Vec<ProgressEvent> {
+        self.stderr().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The messages so far: every line that is no progress.
+    #[must_use]
+    pub fn messages(&self) -> String {
+        let stderr = self.stderr();
+        let lines = stderr.lines().filter(|line| serde_json::from_str::<ProgressEvent>(line).is_err());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Everything that any agent of this site wrote, to be searched for secrets.
+    #[must_use]
+    pub fn output(&self) -> String {
+        self.program.output()
+    }
+
+    /// Waits for an instant of the progress; `what` is for the message.
+    ///
+    /// # Panics
+    /// When the agent ends before, or the deadline passes.
+    pub fn wait_for_progress(&mut self, what: &str, reached: impl Fn(&[ProgressEvent]) -> bool) {
+        wait_for(what, || {
+            if reached(&self.progress()) {
+                return Some(());
+            }
+            let ended = self.program.try_wait();
+            // What was written in between counts.
+            let late = ended.is_some() && reached(&self.progress());
+            if let (Some(status), false) = (ended, late) {
+                panic!("{what}: the agent ended before with {status}\n{}", self.output());
+            }
+            late.then_some(())
+        });
+    }
+
+    /// Waits for a phase by the status file, as an operator would.
+    ///
+    /// # Panics
+    /// When the agent ends before, or the deadline passes.
+    pub fn wait_for_phase(&mut self, phase: Phase) -> AgentStatus {
+        let file = self.state_dir.join("status.json");
+        let pid = self.program.pid();
+        wait_for(&format!("phase {phase} of agent {pid:?}"), || {
+            let status: Option<AgentStatus> =
+                fs_err::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            if let Some(status) = status.filter(|status| status.phase == phase) {
+                return Some(status);
+            }
+            if let Some(ended) = self.program.try_wait() {
+                panic!("the agent ended before phase {phase} with {ended}\n{}", self.output());
+            }
+            None
+        })
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.program.kill();
+    }
+
+    /// Asks it to stop, and answers its exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        self.program.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for its end, and answers its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.program.wait().code()
+    }
 }

@@ -13,6 +13,8 @@ pub mod images;
 pub mod poll;
 pub mod port;
 pub mod program;
+pub mod site;
 pub mod skopeo;
+pub mod source;
 pub mod tls;
 pub mod user_data;

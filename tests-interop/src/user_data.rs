@@ -13,10 +13,6 @@ pub struct UserData<'a> {
     pub external: Option<External<'a>>,
     /// `stylus.site.caCerts`: one authority (PEM).
     pub site_authority: Option<&'a str>,
-    /// `landfall.stateDir`.
-    pub state_dir: &'a Utf8Path,
-    /// `landfall.containerd.socket`.
-    pub containerd_socket: &'a Utf8Path,
     /// The ports that the agent listens on.
     pub ports: Ports,
     /// `landfall.bandwidthLimit`, bytes a second: slow enough for a kill to hit a transfer.
@@ -46,16 +42,16 @@ pub struct External<'a> {
 }
 
 impl UserData<'_> {
-    /// The file's text.
+    /// The file's text, with `landfall.stateDir` and `landfall.containerd.socket`.
     ///
     /// # Panics
     /// Never: writing to a string does not fail.
     #[must_use]
-    pub fn render(&self) -> String {
-        self.try_render().expect("a string takes everything")
+    pub fn render(&self, state_dir: &Utf8Path, containerd_socket: &Utf8Path) -> String {
+        self.try_render(state_dir, containerd_socket).expect("a string takes everything")
     }
 
-    fn try_render(&self) -> Result<String, std::fmt::Error> {
+    fn try_render(&self, state_dir: &Utf8Path, containerd_socket: &Utf8Path) -> Result<String, std::fmt::Error> {
         let mut text = String::from("#cloud-config\nstylus:\n");
         if let Some(pem) = self.site_authority {
             writeln!(text, "  site:\n    caCerts:\n      - |\n{}", indented(pem, 8))?;
@@ -70,8 +66,8 @@ impl UserData<'_> {
         }
         writeln!(text, "  imageRedirectWebhook:\n    port: {}", self.ports.webhook)?;
         writeln!(text, "  localUI:\n    port: {}", self.ports.api)?;
-        writeln!(text, "landfall:\n  stateDir: {}", self.state_dir)?;
-        writeln!(text, "  containerd:\n    socket: {}", self.containerd_socket)?;
+        writeln!(text, "landfall:\n  stateDir: {state_dir}")?;
+        writeln!(text, "  containerd:\n    socket: {containerd_socket}")?;
         writeln!(text, "  primary:\n    endpoint: 127.0.0.1:{}", self.ports.primary)?;
         if let Some(limit) = self.bandwidth_limit {
             writeln!(text, "  bandwidthLimit: {limit}")?;
@@ -105,8 +101,6 @@ mod tests {
                 authority: Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
             }),
             site_authority: None,
-            state_dir: Utf8Path::new("/state"),
-            containerd_socket: Utf8Path::new("/run/c.sock"),
             ports: Ports {
                 primary: 1,
                 webhook: 2,
@@ -136,6 +130,6 @@ landfall:
     endpoint: 127.0.0.1:1
   bandwidthLimit: 1000
 "#;
-        assert_eq!(user_data.render(), expected);
+        assert_eq!(user_data.render(Utf8Path::new("/state"), Utf8Path::new("/run/c.sock")), expected);
     }
 }

@@ -1,0 +1,190 @@
+//! One edge host: its inputs, its state directory, its containerd and its ports, all private to a test.
+
+use std::collections::BTreeSet;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_testkit::containerd_process::ContainerdProcess;
+use landfall_testkit::image_builder::digest_of;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::agent::{LandfallAgent, run_landfall};
+use crate::canary::{PRIMARY_PASSWORD, PROVIDER_PASSWORD, files_below};
+use crate::docker_registry::Account;
+use crate::port::free_port;
+use crate::program::Finished;
+use crate::skopeo::Access;
+use crate::user_data::{Ports, UserData};
+
+/// The user that `profile-edge.yaml` names for the primary registry.
+pub const PRIMARY_ACCOUNT: Account<'static> = Account { user: "admin", password: PRIMARY_PASSWORD };
+
+/// An edge host. Dropping it ends containerd and removes everything.
+#[derive(Debug)]
+pub struct Site {
+    directory: TempDir,
+    /// The private containerd.
+    pub containerd: ContainerdProcess,
+    /// Where the agent listens.
+    pub ports: Ports,
+}
+
+impl Site {
+    /// A host with nothing on it but containerd; the profile is the example's, mended by `landfall profile fix`.
+    ///
+    /// # Panics
+    /// When a program is missing or fails.
+    #[must_use]
+    pub fn new() -> Site {
+        let site = Site {
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            containerd: ContainerdProcess::start().expect("a private containerd"),
+            ports: Ports { primary: free_port(), webhook: free_port(), api: free_port() },
+        };
+        for directory in [site.path("root"), site.state_dir()] {
+            fs_err::create_dir(directory).expect("a directory of our own");
+        }
+        let values =
+            format!("macro:\n  provider-password: {PROVIDER_PASSWORD}\nvar:\n  registryPassword: {PRIMARY_PASSWORD}\n");
+        site.write("values.yaml", &values);
+        site.write_profile(|example| example);
+        site
+    }
+
+    /// Writes the user-data; `change` gets the values of a host without an external registry.
+    pub fn write_user_data<'a>(&'a self, change: impl FnOnce(UserData<'a>) -> UserData<'a>) {
+        let (state_dir, socket) = (self.state_dir(), self.containerd.socket());
+        let plain = UserData {
+            external: None,
+            site_authority: None,
+            ports: self.ports,
+            bandwidth_limit: None,
+        };
+        self.write("user-data.yaml", &change(plain).render(&state_dir, &socket));
+    }
+
+    /// Writes the example's profile as `change` makes it, mended by `landfall profile fix`.
+    ///
+    /// # Panics
+    /// When it cannot be mended.
+    pub fn write_profile(&self, change: impl FnOnce(String) -> String) {
+        let example = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/profile-edge.yaml");
+        self.write("profile.yaml", &change(fs_err::read_to_string(example).expect("the example is in the repository")));
+        let profile = self.path("profile.yaml");
+        drop(run_landfall(&["profile", "fix", profile.as_str()]).succeeded());
+    }
+
+    /// Runs a command on the host's inputs to its end.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        let inputs = self.inputs();
+        run_landfall(&[arguments, &inputs.iter().map(String::as_str).collect::<Vec<_>>()].concat())
+    }
+
+    /// Starts the agent.
+    #[must_use]
+    pub fn start_agent(&self, arguments: &[&str]) -> LandfallAgent {
+        let root = self.path("root");
+        let inputs = self.inputs();
+        let mut line = vec!["agent", "--progress", "json", "--root", root.as_str()];
+        line.extend(inputs.iter().map(String::as_str));
+        line.extend(arguments);
+        LandfallAgent::start(&self.path(""), &self.state_dir(), &line)
+    }
+
+    /// The profile and user-data, and the values for its templates in a file, since others can read a command line.
+    fn inputs(&self) -> Vec<String> {
+        [("--user-data", "user-data.yaml"), ("--profile", "profile.yaml"), ("--values", "values.yaml")]
+            .into_iter()
+            .flat_map(|(flag, file)| [flag.to_owned(), self.path(file).into_string()])
+            .collect()
+    }
+
+    /// `landfall.stateDir`.
+    #[must_use]
+    pub fn state_dir(&self) -> Utf8PathBuf {
+        self.path("state")
+    }
+
+    /// The directory that stands for `/`.
+    #[must_use]
+    pub fn root(&self) -> Utf8PathBuf {
+        self.path("root")
+    }
+
+    /// A file of an input, to be named in a message.
+    #[must_use]
+    pub fn path(&self, name: &str) -> Utf8PathBuf {
+        Utf8Path::from_path(self.directory.path()).expect("a temporary directory with a UTF-8 name").join(name)
+    }
+
+    /// The names in containerd's namespace `k8s.io`, as `ctr` sees them.
+    ///
+    /// # Panics
+    /// When `ctr` fails.
+    #[must_use]
+    pub fn containerd_images(&self) -> BTreeSet<String> {
+        let names = self.containerd.ctr(&["images", "ls", "-q"]).expect("ctr lists the images");
+        names.lines().map(str::to_owned).collect()
+    }
+
+    /// The images of which containerd does not have all content, as `ctr` sees it.
+    ///
+    /// # Panics
+    /// When `ctr` fails.
+    #[must_use]
+    pub fn incomplete_containerd_images(&self) -> Vec<String> {
+        let table = self.containerd.ctr(&["images", "check"]).expect("ctr checks the images");
+        table.lines().skip(1).filter(|line| !line.contains(" complete ")).map(str::to_owned).collect()
+    }
+
+    /// How skopeo reaches the primary registry: without TLS, since it listens on loopback only.
+    #[must_use]
+    pub fn primary_access<'a>(&self, host: &'a str) -> Access<'a> {
+        Access { host, authority: None, account: Some(PRIMARY_ACCOUNT) }
+    }
+
+    /// `host:port` of the primary registry.
+    #[must_use]
+    pub fn primary_host(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.primary)
+    }
+
+    /// The digests of all finished blobs on disk.
+    ///
+    /// # Panics
+    /// When one is not what its name says: it was let in before it was verified.
+    #[must_use]
+    pub fn finished_blobs(&self) -> BTreeSet<String> {
+        files_below(&self.state_dir())
+            .into_iter()
+            .filter(|file| file.parent().is_some_and(|parent| parent.ends_with("blobs/sha256")))
+            .map(|file| {
+                let digest = digest_of(&fs_err::read(&file).expect("a blob can be read")).to_string();
+                assert_eq!(digest.strip_prefix("sha256:"), file.file_name(), "{file} holds other bytes");
+                digest
+            })
+            .collect()
+    }
+
+    /// What `landfall status -o json` answers.
+    ///
+    /// # Panics
+    /// When it answers something else.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let state = self.state_dir();
+        let answer = run_landfall(&["status", "--state-dir", state.as_str(), "--output", "json"]);
+        serde_json::from_str(&answer.stdout()).unwrap_or_else(|error| panic!("not JSON ({error}): {answer}"))
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs_err::write(self.path(name), text).expect("a file in our own directory");
+    }
+}
+
+impl Default for Site {
+    fn default() -> Site {
+        Site::new()
+    }
+}

@@ -1,0 +1,52 @@
+//! A registry with TLS from a private authority, an account, and every image of the profile.
+
+use crate::docker_registry::{Account, DockerRegistry};
+use crate::images::{NamedImage, profile_images, push_images};
+use crate::skopeo::{Access, Skopeo};
+use crate::tls::PrivateAuthority;
+
+/// The registry and what it takes to use it.
+#[derive(Debug)]
+pub struct SourceRegistry {
+    /// Who signed its certificate.
+    pub authority: PrivateAuthority,
+    /// The only account, when it asks for one.
+    pub account: Option<Account<'static>>,
+    /// The process.
+    pub registry: DockerRegistry,
+    /// The images that it serves.
+    pub images: Vec<NamedImage>,
+}
+
+impl SourceRegistry {
+    /// Starts a registry and fills it with the profile's images that `wanted` chooses, each below `<prefix>/` under its
+    /// whole canonical name.
+    ///
+    /// # Panics
+    /// When a program is missing or fails.
+    #[must_use]
+    pub fn start(account: Option<Account<'static>>, prefix: &str, wanted: impl Fn(&str) -> bool) -> SourceRegistry {
+        let authority = PrivateAuthority::generate("Landfall interop site");
+        let registry = DockerRegistry::start(&authority, account);
+        let images: Vec<NamedImage> = profile_images().into_iter().filter(|image| wanted(image.name)).collect();
+        let source = SourceRegistry { authority, account, registry, images };
+        push_images(&Skopeo::default(), source.access(&source.registry.host()), prefix, &source.images);
+        source
+    }
+
+    /// How skopeo reaches it.
+    #[must_use]
+    pub fn access<'a>(&'a self, host: &'a str) -> Access<'a> {
+        Access { host, authority: Some(self.authority.pem()), account: self.account }
+    }
+
+    /// The digest of an image's manifest or index.
+    ///
+    /// # Panics
+    /// When the registry does not have it.
+    #[must_use]
+    pub fn digest(&self, name: &str) -> String {
+        let found = self.images.iter().find(|image| image.name == name);
+        found.unwrap_or_else(|| panic!("`{name}` is none of the profile's images")).image.root.digest.to_string()
+    }
+}
