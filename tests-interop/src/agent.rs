@@ -76,7 +76,11 @@ impl LandfallAgent {
     pub(crate) fn start(log_directory: &Utf8Path, state_dir: &Utf8Path, arguments: &[&str]) -> LandfallAgent {
         let log_start = Program::stderr_before_start("landfall", log_directory).len();
         let program = Program::start("landfall", log_directory, landfall(arguments));
-        LandfallAgent { program, state_dir: state_dir.to_owned(), log_start }
+        LandfallAgent {
+            program,
+            state_dir: state_dir.to_owned(),
+            log_start,
+        }
     }
 
     /// What this run wrote to standard error: messages, and progress as JSON lines.
@@ -88,14 +92,19 @@ impl LandfallAgent {
     /// The progress so far.
     #[must_use]
     pub fn progress(&self) -> Vec<ProgressEvent> {
-        self.stderr().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        self.stderr()
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// The messages so far: every line that is no progress.
     #[must_use]
     pub fn messages(&self) -> String {
         let stderr = self.stderr();
-        let lines = stderr.lines().filter(|line| serde_json::from_str::<ProgressEvent>(line).is_err());
+        let lines = stderr
+            .lines()
+            .filter(|line| serde_json::from_str::<ProgressEvent>(line).is_err());
         lines.collect::<Vec<_>>().join("\n")
     }
 
@@ -132,8 +141,9 @@ impl LandfallAgent {
         let file = self.state_dir.join("status.json");
         let pid = self.program.pid();
         wait_for(&format!("phase {phase} of agent {pid:?}"), || {
-            let status: Option<AgentStatus> =
-                fs_err::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let status: Option<AgentStatus> = fs_err::read(&file)
+                .ok()
+                .and_then(|bytes| serde_json::from_slice(&bytes).ok());
             if let Some(status) = status.filter(|status| status.phase == phase) {
                 return Some(status);
             }

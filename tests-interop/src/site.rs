@@ -17,7 +17,10 @@ use crate::skopeo::Access;
 use crate::user_data::{Ports, UserData};
 
 /// The user that `profile-edge.yaml` names for the primary registry.
-pub const PRIMARY_ACCOUNT: Account<'static> = Account { user: "admin", password: PRIMARY_PASSWORD };
+pub const PRIMARY_ACCOUNT: Account<'static> = Account {
+    user: "admin",
+    password: PRIMARY_PASSWORD,
+};
 
 /// An edge host. Dropping it ends containerd and removes everything.
 #[derive(Debug)]
@@ -39,7 +42,11 @@ impl Site {
         let site = Site {
             directory: tempfile::tempdir().expect("a temporary directory"),
             containerd: ContainerdProcess::start().expect("a private containerd"),
-            ports: Ports { primary: free_port(), webhook: free_port(), api: free_port() },
+            ports: Ports {
+                primary: free_port(),
+                webhook: free_port(),
+                api: free_port(),
+            },
         };
         for directory in [site.path("root"), site.state_dir()] {
             fs_err::create_dir(directory).expect("a directory of our own");
@@ -69,7 +76,10 @@ impl Site {
     /// When it cannot be mended.
     pub fn write_profile(&self, change: impl FnOnce(String) -> String) {
         let example = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/profile-edge.yaml");
-        self.write("profile.yaml", &change(fs_err::read_to_string(example).expect("the example is in the repository")));
+        self.write(
+            "profile.yaml",
+            &change(fs_err::read_to_string(example).expect("the example is in the repository")),
+        );
         let profile = self.path("profile.yaml");
         drop(run_landfall(&["profile", "fix", profile.as_str()]).succeeded());
     }
@@ -94,10 +104,14 @@ impl Site {
 
     /// The profile and user-data, and the values for its templates in a file, since others can read a command line.
     fn inputs(&self) -> Vec<String> {
-        [("--user-data", "user-data.yaml"), ("--profile", "profile.yaml"), ("--values", "values.yaml")]
-            .into_iter()
-            .flat_map(|(flag, file)| [flag.to_owned(), self.path(file).into_string()])
-            .collect()
+        [
+            ("--user-data", "user-data.yaml"),
+            ("--profile", "profile.yaml"),
+            ("--values", "values.yaml"),
+        ]
+        .into_iter()
+        .flat_map(|(flag, file)| [flag.to_owned(), self.path(file).into_string()])
+        .collect()
     }
 
     /// `landfall.stateDir`.
@@ -115,7 +129,9 @@ impl Site {
     /// A file of an input, to be named in a message.
     #[must_use]
     pub fn path(&self, name: &str) -> Utf8PathBuf {
-        Utf8Path::from_path(self.directory.path()).expect("a temporary directory with a UTF-8 name").join(name)
+        Utf8Path::from_path(self.directory.path())
+            .expect("a temporary directory with a UTF-8 name")
+            .join(name)
     }
 
     /// The names in containerd's namespace `k8s.io`, as `ctr` sees them.
@@ -124,7 +140,10 @@ impl Site {
     /// When `ctr` fails.
     #[must_use]
     pub fn containerd_images(&self) -> BTreeSet<String> {
-        let names = self.containerd.ctr(&["images", "ls", "-q"]).expect("ctr lists the images");
+        let names = self
+            .containerd
+            .ctr(&["images", "ls", "-q"])
+            .expect("ctr lists the images");
         names.lines().map(str::to_owned).collect()
     }
 
@@ -134,14 +153,26 @@ impl Site {
     /// When `ctr` fails.
     #[must_use]
     pub fn incomplete_containerd_images(&self) -> Vec<String> {
-        let table = self.containerd.ctr(&["images", "check"]).expect("ctr checks the images");
-        table.lines().skip(1).filter(|line| !line.contains(" complete ")).map(str::to_owned).collect()
+        let table = self
+            .containerd
+            .ctr(&["images", "check"])
+            .expect("ctr checks the images");
+        table
+            .lines()
+            .skip(1)
+            .filter(|line| !line.contains(" complete "))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// How skopeo reaches the primary registry: without TLS, since it listens on loopback only.
     #[must_use]
     pub fn primary_access<'a>(&self, host: &'a str) -> Access<'a> {
-        Access { host, authority: None, account: Some(PRIMARY_ACCOUNT) }
+        Access {
+            host,
+            authority: None,
+            account: Some(PRIMARY_ACCOUNT),
+        }
     }
 
     /// `host:port` of the primary registry.
@@ -161,7 +192,11 @@ impl Site {
             .filter(|file| file.parent().is_some_and(|parent| parent.ends_with("blobs/sha256")))
             .map(|file| {
                 let digest = digest_of(&fs_err::read(&file).expect("a blob can be read")).to_string();
-                assert_eq!(digest.strip_prefix("sha256:"), file.file_name(), "{file} holds other bytes");
+                assert_eq!(
+                    digest.strip_prefix("sha256:"),
+                    file.file_name(),
+                    "{file} holds other bytes"
+                );
                 digest
             })
             .collect()

@@ -28,16 +28,33 @@ impl SourceRegistry {
     pub fn start(account: Option<Account<'static>>, prefix: &str, wanted: impl Fn(&str) -> bool) -> SourceRegistry {
         let authority = PrivateAuthority::generate("Landfall interop site");
         let registry = DockerRegistry::start(&authority, account);
-        let images: Vec<NamedImage> = profile_images().into_iter().filter(|image| wanted(image.name)).collect();
-        let source = SourceRegistry { authority, account, registry, images };
-        push_images(&Skopeo::default(), source.access(&source.registry.host()), prefix, &source.images);
+        let images: Vec<NamedImage> = profile_images()
+            .into_iter()
+            .filter(|image| wanted(image.name))
+            .collect();
+        let source = SourceRegistry {
+            authority,
+            account,
+            registry,
+            images,
+        };
+        push_images(
+            &Skopeo::default(),
+            source.access(&source.registry.host()),
+            prefix,
+            &source.images,
+        );
         source
     }
 
     /// How skopeo reaches it.
     #[must_use]
     pub fn access<'a>(&'a self, host: &'a str) -> Access<'a> {
-        Access { host, authority: Some(self.authority.pem()), account: self.account }
+        Access {
+            host,
+            authority: Some(self.authority.pem()),
+            account: self.account,
+        }
     }
 
     /// The digest of an image's manifest or index.
@@ -47,6 +64,11 @@ impl SourceRegistry {
     #[must_use]
     pub fn digest(&self, name: &str) -> String {
         let found = self.images.iter().find(|image| image.name == name);
-        found.unwrap_or_else(|| panic!("`{name}` is none of the profile's images")).image.root.digest.to_string()
+        found
+            .unwrap_or_else(|| panic!("`{name}` is none of the profile's images"))
+            .image
+            .root
+            .digest
+            .to_string()
     }
 }

@@ -48,7 +48,8 @@ impl UserData<'_> {
     /// Never: writing to a string does not fail.
     #[must_use]
     pub fn render(&self, state_dir: &Utf8Path, containerd_socket: &Utf8Path) -> String {
-        self.try_render(state_dir, containerd_socket).expect("a string takes everything")
+        self.try_render(state_dir, containerd_socket)
+            .expect("a string takes everything")
     }
 
     fn try_render(&self, state_dir: &Utf8Path, containerd_socket: &Utf8Path) -> Result<String, std::fmt::Error> {
@@ -130,6 +131,9 @@ landfall:
     endpoint: 127.0.0.1:1
   bandwidthLimit: 1000
 "#;
-        assert_eq!(user_data.render(Utf8Path::new("/state"), Utf8Path::new("/run/c.sock")), expected);
+        assert_eq!(
+            user_data.render(Utf8Path::new("/state"), Utf8Path::new("/run/c.sock")),
+            expected
+        );
     }
 }
