@@ -65,7 +65,7 @@ pub enum Compat {
 }
 
 /// What a registry of the user's is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RegistryRole {
     /// `stylus.registryCredentials` or `stylus.externalRegistries.registries[]`.
@@ -97,6 +97,18 @@ pub struct Registry {
     pub repository_name: Option<String>,
     /// Where it is written.
     pub location: Location,
+}
+
+impl Registry {
+    /// `host[:port][/path]`, as the user names it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        if self.path.is_empty() {
+            self.host.to_string()
+        } else {
+            format!("{}/{}", self.host, self.path)
+        }
+    }
 }
 
 /// Name and password for basic authentication.
@@ -186,7 +198,7 @@ pub struct Network {
 }
 
 /// What an image of a profile is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageRole {
     /// The OS and Kubernetes image; always first, never in the primary registry.
@@ -198,7 +210,7 @@ pub enum ImageRole {
 }
 
 /// How we know that a profile needs an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Finding {
     /// It stands in `pack.content.images` or `system.uri`.

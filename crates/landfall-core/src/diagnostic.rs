@@ -17,7 +17,7 @@ pub struct NamedText {
 }
 
 /// A place in an input file. Line and column count from 1; the column counts characters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema)]
 pub struct Location {
     /// The file name as the user gave it.
     pub file: Arc<str>,

@@ -15,6 +15,7 @@ pub mod inventory;
 pub mod oci_types;
 pub mod plan;
 pub mod reference;
+pub mod report;
 pub mod resolve;
 pub mod retry;
 pub mod status;

@@ -27,3 +27,146 @@ pub enum FailureKind {
     /// Our own side failed: disk full, permissions.
     Local,
 }
+
+/// How often and how long one source is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts at one source, the first included.
+    pub attempts: u32,
+    /// The wait after the first failure; it doubles with each further one.
+    pub first_delay: Duration,
+    /// The longest wait.
+    pub longest_delay: Duration,
+    /// The longest wait that a registry may ask for with `Retry-After`.
+    pub longest_retry_after: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Five attempts within about a quarter of a minute; a registry may ask for two minutes.
+    fn default() -> RetryPolicy {
+        RetryPolicy {
+            attempts: 5,
+            first_delay: Duration::from_secs(1),
+            longest_delay: Duration::from_secs(30),
+            longest_retry_after: Duration::from_secs(120),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The wait after the given number of failed attempts, from 1. `jitter` from 0 to 1, which the caller draws, takes
+    /// off up to half, so that many hosts that lost one registry do not come back in step.
+    #[must_use]
+    pub fn delay(&self, failed: u32, jitter: f64) -> Duration {
+        let doublings = failed.saturating_sub(1).min(31);
+        let full = self.first_delay.saturating_mul(1 << doublings).min(self.longest_delay);
+        // Not `clamp`, which would let NaN through.
+        full.mul_f64(1.0 - jitter.max(0.0).min(1.0) / 2.0)
+    }
+
+    /// All waits of one source, in order: one for each value of `jitter`, at most one less than there are attempts.
+    pub fn delays(&self, jitter: impl IntoIterator<Item = f64>) -> impl Iterator<Item = Duration> {
+        let policy = *self;
+        (1..policy.attempts)
+            .zip(jitter)
+            .map(move |(failed, jitter)| policy.delay(failed, jitter))
+    }
+}
+
+/// What to do after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Try the same source again after this wait.
+    Retry {
+        /// How long to wait.
+        delay: Duration,
+    },
+    /// Go on with the next candidate; when there is none, the transfer has failed.
+    NextSource,
+    /// No source can help: the failure is our own.
+    Stop,
+}
+
+/// Decides after the given number of failed attempts at one source, from 1, by the kind of the last failure.
+#[must_use]
+pub fn next_action(kind: FailureKind, failed: u32, policy: &RetryPolicy, jitter: f64) -> Action {
+    let delay = match kind {
+        FailureKind::Unreachable | FailureKind::Corrupt | FailureKind::RateLimited { after: None } => {
+            policy.delay(failed, jitter)
+        }
+        FailureKind::RateLimited { after: Some(after) } => after.min(policy.longest_retry_after),
+        // The same question to the same registry would get the same answer.
+        FailureKind::NotFound
+        | FailureKind::Unauthorized
+        | FailureKind::Forbidden
+        | FailureKind::BadTls
+        | FailureKind::Protocol => return Action::NextSource,
+        FailureKind::Local => return Action::Stop,
+    };
+    if failed < policy.attempts {
+        Action::Retry { delay }
+    } else {
+        Action::NextSource
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POLICY: RetryPolicy = RetryPolicy {
+        attempts: 4,
+        first_delay: Duration::from_secs(1),
+        longest_delay: Duration::from_secs(3),
+        longest_retry_after: Duration::from_secs(60),
+    };
+
+    #[test]
+    fn delays_double_up_to_the_longest() {
+        let delays: Vec<u64> = POLICY.delays([0.0; 9]).map(|delay| delay.as_secs()).collect();
+        assert_eq!(delays, [1, 2, 3]);
+    }
+
+    #[test]
+    fn the_kind_of_a_failure_decides_what_comes_next() {
+        let after = |seconds| FailureKind::RateLimited {
+            after: Some(Duration::from_secs(seconds)),
+        };
+        let retry = |seconds| Action::Retry {
+            delay: Duration::from_secs(seconds),
+        };
+        for (kind, failed, expected) in [
+            (FailureKind::NotFound, 1, Action::NextSource),
+            (FailureKind::Unauthorized, 1, Action::NextSource),
+            (FailureKind::Forbidden, 1, Action::NextSource),
+            (FailureKind::BadTls, 1, Action::NextSource),
+            (FailureKind::Protocol, 1, Action::NextSource),
+            (FailureKind::Local, 1, Action::Stop),
+            (FailureKind::Unreachable, 1, retry(1)),
+            (FailureKind::Unreachable, 3, retry(3)),
+            (FailureKind::Unreachable, 4, Action::NextSource),
+            (FailureKind::Corrupt, 2, retry(2)),
+            (FailureKind::RateLimited { after: None }, 1, retry(1)),
+            (after(7), 1, retry(7)),
+            (after(3600), 1, retry(60)),
+            (after(7), 4, Action::NextSource),
+        ] {
+            assert_eq!(
+                next_action(kind, failed, &POLICY, 0.0),
+                expected,
+                "{kind:?} after {failed}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_delay_is_never_longer_than_allowed_nor_shorter_than_half(failed in any::<u32>(), jitter in prop_oneof![any::<f64>(), 0.0..1.0, Just(f64::NAN)]) {
+            let delay = POLICY.delay(failed, jitter);
+            prop_assert!(delay <= POLICY.longest_delay);
+            prop_assert!(delay >= POLICY.first_delay / 2);
+        }
+    }
+}

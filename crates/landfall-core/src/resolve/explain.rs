@@ -1,6 +1,6 @@
 //! Reasons in words: one sentence each, with the rule, the file and the line.
 
-use crate::config::{MappingRule, Registry, RulePrefix};
+use crate::config::{MappingRule, RulePrefix};
 use crate::diagnostic::Location;
 use crate::reference::ImageReference;
 
@@ -28,7 +28,7 @@ impl Resolver<'_> {
                 let registry = &self.settings.registries[index];
                 format!(
                     "external registry `{}` serves every image ({})",
-                    address_of(registry),
+                    registry.address(),
                     place(&registry.location)
                 )
             }
@@ -88,8 +88,4 @@ fn host_and_path(host: &str, path: &str) -> String {
 
 fn target_of(rule: &MappingRule) -> String {
     host_and_path(rule.to_host.as_str(), &rule.to_path)
-}
-
-fn address_of(registry: &Registry) -> String {
-    host_and_path(registry.host.as_str(), &registry.path)
 }

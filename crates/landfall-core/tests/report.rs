@@ -1,0 +1,212 @@
+//! The documented answers of `plan`, `images` and `explain`.
+
+mod common;
+
+use common::{CANARY, mk_reference, mk_settings, with_external, with_image, with_primary, with_registry, with_rule};
+use landfall_core::config::{ImageRole, RegistryRole, Settings};
+use landfall_core::plan::plan_images;
+use landfall_core::report::{explain_report, images_report, plan_report, schemas};
+use landfall_core::resolve::Resolver;
+use serde::Serialize;
+
+fn edge() -> Settings {
+    let settings = with_image(mk_settings(), ImageRole::Application, "nginx:1.27");
+    let settings = with_image(settings, ImageRole::Provider, "container://quay.io/kairos/core:1");
+    let settings = with_registry(settings, RegistryRole::Pack, "docker.io");
+    with_primary(with_external(settings, "reg:5000/p"), "10.10.100.45:30003", true)
+}
+
+fn to_json(report: &impl Serialize) -> String {
+    serde_json::to_string_pretty(report).unwrap()
+}
+
+#[test]
+fn a_plan_says_of_every_image_where_it_comes_from_and_why() {
+    let settings = edge();
+    let resolver = Resolver::new(&settings);
+    let report = plan_report(&resolver, &plan_images(&settings, &resolver));
+    insta::assert_snapshot!(to_json(&report), @r#"
+    {
+      "apiVersion": "landfall.dev/v1alpha1",
+      "kind": "Plan",
+      "redirection": true,
+      "primaryRegistry": "10.10.100.45:30003/spectro-images",
+      "images": [
+        {
+          "source": "container://quay.io/kairos/core:1",
+          "canonical": "quay.io/kairos/core:1",
+          "role": "provider",
+          "layer": "os",
+          "pack": "pack",
+          "profile": "edge",
+          "finding": "declared",
+          "location": {
+            "file": "profile.yaml",
+            "line": 2,
+            "column": 1,
+            "key": "a.key"
+          },
+          "pull": [
+            {
+              "reference": "reg:5000/p/quay.io/kairos/core:1",
+              "place": "external",
+              "why": "external registry `reg:5000/p` serves every image (user-data.yaml:6)",
+              "credentials": {
+                "registry": "reg:5000/p",
+                "role": "external",
+                "username": "robot",
+                "location": {
+                  "file": "user-data.yaml",
+                  "line": 7,
+                  "column": 1,
+                  "key": "a.key"
+                }
+              }
+            }
+          ],
+          "primary": null,
+          "runtime": "reg:5000/p/quay.io/kairos/core:1",
+          "warning": null
+        },
+        {
+          "source": "nginx:1.27",
+          "canonical": "docker.io/library/nginx:1.27",
+          "role": "application",
+          "layer": "addon",
+          "pack": "pack",
+          "profile": "edge",
+          "finding": "declared",
+          "location": {
+            "file": "profile.yaml",
+            "line": 1,
+            "column": 1,
+            "key": "a.key"
+          },
+          "pull": [
+            {
+              "reference": "reg:5000/p/docker.io/library/nginx:1.27",
+              "place": "external",
+              "why": "external registry `reg:5000/p` serves every image (user-data.yaml:6)",
+              "credentials": {
+                "registry": "reg:5000/p",
+                "role": "external",
+                "username": "robot",
+                "location": {
+                  "file": "user-data.yaml",
+                  "line": 7,
+                  "column": 1,
+                  "key": "a.key"
+                }
+              }
+            }
+          ],
+          "primary": "10.10.100.45:30003/spectro-images/reg_5000/p/docker.io/library/nginx:1.27",
+          "runtime": "10.10.100.45:30003/spectro-images/reg_5000/p/docker.io/library/nginx:1.27",
+          "warning": null
+        }
+      ],
+      "summary": {
+        "provider": 1,
+        "infrastructure": 0,
+        "application": 1,
+        "toPrimary": 1,
+        "warnings": 0
+      }
+    }
+    "#);
+}
+
+#[test]
+fn an_explanation_keeps_the_tag_as_it_was_asked_for() {
+    let settings = with_rule(edge(), "quay.io", "ex.com/q");
+    let report = explain_report(&Resolver::new(&settings), &mk_reference("nginx"), Some("web"));
+    insta::assert_snapshot!(to_json(&report), @r#"
+    {
+      "apiVersion": "landfall.dev/v1alpha1",
+      "kind": "Explain",
+      "image": "docker.io/library/nginx",
+      "canonical": "docker.io/library/nginx:latest",
+      "role": "application",
+      "inProfile": null,
+      "namespace": {
+        "name": "web",
+        "optedOut": false
+      },
+      "candidates": [
+        {
+          "reference": "10.10.100.45:30003/spectro-images/docker.io/library/nginx",
+          "place": "primary",
+          "why": "primary registry `10.10.100.45:30003/spectro-images` holds application images",
+          "credentials": {
+            "registry": "10.10.100.45:30003",
+            "role": "primary",
+            "username": "robot",
+            "location": {
+              "file": "user-data.yaml",
+              "line": 8,
+              "column": 1,
+              "key": "a.key"
+            }
+          }
+        },
+        {
+          "reference": "docker.io/library/nginx",
+          "place": "origin",
+          "why": "no mapping rule is for this image: unchanged",
+          "credentials": {
+            "registry": "docker.io",
+            "role": "pack",
+            "username": "robot",
+            "location": {
+              "file": "user-data.yaml",
+              "line": 6,
+              "column": 1,
+              "key": "a.key"
+            }
+          }
+        }
+      ],
+      "runtimeBeforePrimary": "docker.io/library/nginx",
+      "runtime": "10.10.100.45:30003/spectro-images/docker.io/library/nginx",
+      "warning": "no mapping rule matches `docker.io/library/nginx`: it is pulled as it is written"
+    }
+    "#);
+}
+
+#[test]
+fn in_a_namespace_that_is_opted_out_an_image_stays_as_it_is() {
+    let mut settings = edge();
+    settings.opted_out_namespaces.insert("web".to_owned());
+    let resolver = Resolver::new(&settings);
+    let runtime = |namespace| explain_report(&resolver, &mk_reference("nginx"), namespace).runtime;
+    assert_eq!(runtime(Some("web")), "docker.io/library/nginx");
+    assert_ne!(runtime(Some("other")), "docker.io/library/nginx");
+    assert_ne!(runtime(None), "docker.io/library/nginx");
+}
+
+#[test]
+fn every_report_follows_its_schema_and_holds_no_password() {
+    let settings = edge();
+    let resolver = Resolver::new(&settings);
+    let reports = [
+        (
+            "Plan",
+            to_json(&plan_report(&resolver, &plan_images(&settings, &resolver))),
+        ),
+        ("Images", to_json(&images_report(&settings))),
+        (
+            "Explain",
+            to_json(&explain_report(&resolver, &mk_reference("nginx"), Some("web"))),
+        ),
+    ];
+    for ((kind, report), (schema_kind, schema)) in reports.into_iter().zip(schemas()) {
+        assert_eq!(kind, schema_kind);
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["kind"], kind);
+        let validator = jsonschema::validator_for(schema.as_value()).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&report).map(|error| error.to_string()).collect();
+        assert_eq!(errors, Vec::<String>::new(), "{kind}");
+        assert!(!report.to_string().contains(CANARY), "{kind}");
+    }
+    assert!(!format!("{settings:?}").contains(CANARY));
+}
