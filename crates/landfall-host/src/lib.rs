@@ -9,5 +9,8 @@
 //! in time.
 
 pub mod containerd;
+pub mod facts;
 pub mod files;
+pub mod notify;
 pub mod root;
+pub mod stages;
