@@ -1,0 +1,85 @@
+//! The listener: TCP or TLS, one task for each connection, all in one thread.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::{FakeTls, State, handler};
+
+pub(super) fn serve_in_thread(listener: TcpListener, state: Arc<State>, stop: CancellationToken) -> JoinHandle<()> {
+    listener.set_nonblocking(true).expect("a socket can be non-blocking");
+    let acceptor = state.options.tls.as_ref().map(mk_acceptor);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
+    std::thread::spawn(move || {
+        runtime
+            .block_on(stop.run_until_cancelled_owned(serve(listener, acceptor, state)))
+            .unwrap_or(())
+    })
+}
+
+async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc<State>) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is a TCP socket");
+    let mut connections = JoinSet::new();
+    loop {
+        // A client that gives up while it connects is the client's business.
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
+        let (acceptor, state) = (acceptor.clone(), state.clone());
+        connections.spawn(async move {
+            match acceptor {
+                None => serve_connection(stream, state).await,
+                // A client that does not like our certificate ends here: the test looks at the client.
+                Some(acceptor) => {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        serve_connection(stream, state).await;
+                    }
+                }
+            }
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>) {
+    let service = service_fn(move |request| {
+        let state = state.clone();
+        async move {
+            handler::handle(&state, request)
+                .await
+                .ok_or_else(|| io::Error::other("an injected fault"))
+        }
+    });
+    let connection = auto::Builder::new(TokioExecutor::new());
+    // Faults end connections on purpose; there is nobody to tell.
+    drop(connection.serve_connection(TokioIo::new(stream), service).await);
+}
+
+fn mk_acceptor(tls: &FakeTls) -> TlsAcceptor {
+    let certificates = CertificateDer::pem_slice_iter(tls.certificates.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .expect("the certificates are PEM");
+    let key = PrivateKeyDer::from_pem_slice(tls.key.as_bytes()).expect("the key is PEM");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports the default protocol versions")
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)
+        .expect("the key belongs to the certificate");
+    TlsAcceptor::from(Arc::new(config))
+}
