@@ -63,7 +63,7 @@ pub fn profile_images() -> Vec<NamedImage> {
     images
 }
 
-/// Pushes images below `<prefix>/`, each under its whole canonical name.
+/// Pushes images, each under `prefix` and its whole canonical name.
 ///
 /// # Panics
 /// When skopeo fails.
@@ -72,7 +72,7 @@ pub fn push_images(skopeo: &Skopeo, access: Access<'_>, prefix: &str, images: &[
         let directory = tempfile::tempdir().expect("a temporary directory");
         let layout = Utf8Path::from_path(directory.path()).expect("a temporary directory with a UTF-8 name");
         write_layout(layout, image);
-        skopeo.push_layout(layout, "image", access, &format!("{prefix}/{name}"));
+        skopeo.push_layout(layout, "image", access, &format!("{prefix}{name}"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Fixtures that run real programs: Debian's `docker-registry`, `skopeo`, `containerd` and our own binary.
 //!
-//! Start reading at [`site`]: it puts the others together.
+//! Start reading at [`world`] and [`site`]: they put the others together.
 //!
 //! Invariants: every child is ended by its process id when its owner goes away, on panic too; no port is fixed; nothing is
 //! written outside a temporary directory; waiting is polling on a condition with a deadline, never a bare sleep.
@@ -18,3 +18,4 @@ pub mod skopeo;
 pub mod source;
 pub mod tls;
 pub mod user_data;
+pub mod world;

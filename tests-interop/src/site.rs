@@ -58,16 +58,23 @@ impl Site {
         site
     }
 
-    /// Writes the user-data; `change` gets the values of a host without an external registry.
-    pub fn write_user_data<'a>(&'a self, change: impl FnOnce(UserData<'a>) -> UserData<'a>) {
-        let (state_dir, socket) = (self.state_dir(), self.containerd.socket());
-        let plain = UserData {
+    /// The user-data of a host without an external registry.
+    #[must_use]
+    pub fn user_data(&self) -> UserData<'static> {
+        UserData {
             external: None,
             site_authority: None,
             ports: self.ports,
             bandwidth_limit: None,
-        };
-        self.write("user-data.yaml", &change(plain).render(&state_dir, &socket));
+        }
+    }
+
+    /// Writes the user-data of this host.
+    pub fn write_user_data(&self, user_data: UserData<'_>) {
+        self.write(
+            "user-data.yaml",
+            &user_data.render(&self.state_dir(), &self.containerd.socket()),
+        );
     }
 
     /// Writes the example's profile as `change` makes it, mended by `landfall profile fix`.

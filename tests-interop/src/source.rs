@@ -19,7 +19,7 @@ pub struct SourceRegistry {
 }
 
 impl SourceRegistry {
-    /// Starts a registry and fills it with the profile's images that `wanted` chooses, each below `<prefix>/` under its
+    /// Starts a registry and fills it with the profile's images that `wanted` chooses, each under `prefix` and its
     /// whole canonical name.
     ///
     /// # Panics

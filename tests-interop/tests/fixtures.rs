@@ -65,7 +65,7 @@ fn every_image_of_the_profile_comes_back_from_the_registry_with_its_digest() {
     };
     let skopeo = Skopeo::default();
     let images = profile_images();
-    push_images(&skopeo, access, "all", &images);
+    push_images(&skopeo, access, "all/", &images);
     for NamedImage { name, image } in &images {
         assert_eq!(
             skopeo.pull(access, &format!("all/{name}")),
