@@ -88,3 +88,18 @@ pub struct TransferError {
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
+
+impl TransferError {
+    /// What was tried and every cause below it, in one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.attempt.clone();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}

@@ -8,6 +8,7 @@
 pub mod build;
 pub mod certificate;
 pub mod client;
+pub mod copy;
 pub mod digest;
 pub mod image;
 pub mod serve;

@@ -1,0 +1,95 @@
+//! The walk from an image's top manifest to everything that it is made of.
+
+use std::collections::HashSet;
+
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
+use landfall_core::reference::Digest;
+use landfall_core::retry::FailureKind;
+
+use super::Job;
+use crate::image::{RawManifest, TransferError};
+
+/// The most manifests that one image may have; the largest public indexes have some dozens.
+const MANIFESTS_MAX: usize = 1000;
+/// How deep indexes may lie in indexes.
+const DEPTH_MAX: usize = 8;
+/// Manifests that are fetched at once.
+const FETCHES_MAX: usize = 4;
+
+/// What an image is made of, without its top manifest.
+#[derive(Debug, Default)]
+pub(super) struct Graph {
+    /// Manifests and indexes, each after those that it names.
+    pub(super) manifests: Vec<RawManifest>,
+    /// Configurations and layers, each once.
+    pub(super) blobs: Vec<Descriptor>,
+    seen: HashSet<Digest>,
+}
+
+impl Job<'_> {
+    pub(super) async fn fetch_manifest(&self, selector: &str) -> Result<RawManifest, TransferError> {
+        self.retrying(&self.image, || self.source.fetch_manifest(selector))
+            .await
+    }
+
+    pub(super) async fn walk(&self, root: &RawManifest) -> Result<Graph, TransferError> {
+        let mut graph = Graph::default();
+        self.walk_below(root, 0, &mut graph).await?;
+        Ok(graph)
+    }
+
+    fn walk_below<'a>(
+        &'a self,
+        manifest: &'a RawManifest,
+        depth: usize,
+        graph: &'a mut Graph,
+    ) -> BoxFuture<'a, Result<(), TransferError>> {
+        Box::pin(async move {
+            let content = parse_manifest(&manifest.bytes).map_err(|error| TransferError {
+                attempt: format!("cannot copy manifest `{}` of `{}`", manifest.digest, self.image),
+                kind: FailureKind::Protocol,
+                source: Some(Box::new(error)),
+            })?;
+            let parts = content.children().filter(|part| !is_left_out(part));
+            let new: Vec<_> = parts
+                .filter(|part| graph.seen.insert(part.digest.clone()))
+                .cloned()
+                .collect();
+            let ManifestContent::Index(_) = content else {
+                graph.blobs.extend(new);
+                return Ok(());
+            };
+            if depth >= DEPTH_MAX || graph.manifests.len() + new.len() > MANIFESTS_MAX {
+                return Err(self.too_large());
+            }
+            let fetches: Vec<_> = new
+                .iter()
+                .map(|part| self.fetch_manifest(part.digest.as_str()))
+                .collect();
+            let children: Vec<_> = stream::iter(fetches).buffered(FETCHES_MAX).try_collect().await?;
+            for child in children {
+                self.walk_below(&child, depth + 1, graph).await?;
+                graph.manifests.push(child);
+            }
+            Ok(())
+        })
+    }
+
+    fn too_large(&self) -> TransferError {
+        TransferError {
+            attempt: format!(
+                "cannot copy `{}`: it has more than {MANIFESTS_MAX} manifests or more than {DEPTH_MAX} indexes in one another",
+                self.image
+            ),
+            kind: FailureKind::Protocol,
+            source: None,
+        }
+    }
+}
+
+/// A layer that must not be handed on and says where it lives. Without an address it is copied like any other.
+fn is_left_out(part: &Descriptor) -> bool {
+    part.is_foreign() && !part.urls.is_empty()
+}
