@@ -19,3 +19,4 @@ pub mod report;
 pub mod resolve;
 pub mod retry;
 pub mod status;
+pub mod template;

@@ -1,0 +1,91 @@
+//! Finds `AlwaysPullImages` in the configuration of Kubernetes, and says how the line reads without it.
+//!
+//! It stands in kubeadm's `extraArgs`, as a mapping or as v1beta4's list of name and value, or in an item of K3s' and
+//! RKE2's `kube-apiserver-arg`. All are in `cluster.config`, a string of YAML inside the values of a pack.
+
+use std::ops::Range;
+
+use crate::config::yaml::Node;
+
+const FLAG: &str = "enable-admission-plugins";
+const PLUGIN: &str = "AlwaysPullImages";
+
+/// A list of admission plug-ins that holds `AlwaysPullImages`.
+#[derive(Debug, Clone)]
+pub(crate) struct Plugins {
+    /// The scalar with the list.
+    pub(crate) node: Node,
+    /// What is to be removed when nothing is left: key and value, or the list's item.
+    pub(crate) first: Node,
+    /// The list without the plug-in; `None` when nothing is left.
+    pub(crate) corrected: Option<String>,
+    /// What is to be cut out of the scalar's text, in order.
+    pub(crate) cuts: Vec<Range<usize>>,
+}
+
+/// Looks through one document of `cluster.config`.
+pub(crate) fn find_always_pull(config: &Node) -> Vec<Plugins> {
+    let mut found = Vec::new();
+    if let Some(arguments) = config.at(&["clusterConfiguration", "apiServer", "extraArgs"]) {
+        for entry in arguments.entries() {
+            if entry.key.text() == Some(FLAG) {
+                found.extend(plugins(&entry.value, &entry.key, ""));
+            }
+        }
+        for item in arguments.items() {
+            if item.get("name").and_then(Node::text) == Some(FLAG)
+                && let Some(value) = item.get("value")
+            {
+                found.extend(plugins(value, item, ""));
+            }
+        }
+    }
+    if let Some(arguments) = config.get("kube-apiserver-arg") {
+        let single = std::slice::from_ref(arguments);
+        let items = if arguments.items().is_empty() {
+            single
+        } else {
+            arguments.items()
+        };
+        for item in items {
+            let prefix = ["enable-admission-plugins=", "--enable-admission-plugins="]
+                .into_iter()
+                .find(|prefix| item.text().is_some_and(|text| text.starts_with(prefix)));
+            if let Some(prefix) = prefix {
+                found.extend(plugins(item, item, prefix));
+            }
+        }
+    }
+    found
+}
+
+fn plugins(node: &Node, first: &Node, prefix: &str) -> Option<Plugins> {
+    let text = node.text()?;
+    let list = text.strip_prefix(prefix)?;
+    let mut cuts = Vec::new();
+    let mut kept = Vec::new();
+    let mut at = prefix.len();
+    let parts: Vec<&str> = list.split(',').collect();
+    for part in &parts {
+        let end = at + part.len();
+        if part.trim() == PLUGIN {
+            // The comma behind goes too; at the end, the one in front.
+            let is_last = end == text.len();
+            let start = if is_last && !kept.is_empty() { at - 1 } else { at };
+            cuts.push(start..(end + 1).min(text.len()));
+        } else {
+            kept.push(*part);
+        }
+        at = end + 1;
+    }
+    if cuts.is_empty() {
+        return None;
+    }
+    let corrected = (!kept.is_empty()).then(|| format!("{prefix}{}", kept.join(",")));
+    Some(Plugins {
+        node: node.clone(),
+        first: first.clone(),
+        corrected,
+        cuts,
+    })
+}

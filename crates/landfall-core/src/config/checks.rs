@@ -1,0 +1,321 @@
+//! Findings about the whole: what is right by itself and wrong together (SPEC section 6).
+
+use std::collections::BTreeSet;
+
+use crate::config::codes::{self, CodeDoc};
+use crate::config::facts::{Facts, ProviderImage, Sourced};
+use crate::config::report::{Draft, Report};
+use crate::config::settings::{Compat, ImageRole, Registry, RegistryRole, RulePrefix, Settings};
+use crate::config::yaml;
+use crate::config::yaml::KeyPath;
+use crate::diagnostic::Severity;
+use crate::reference::ImageReference;
+use crate::resolve::{Resolver, Warning};
+
+/// A check: looks at everything that was read, reports under its code.
+pub(crate) struct Check {
+    /// What it raises.
+    pub(crate) doc: &'static CodeDoc,
+    run: fn(&Facts, &Settings, &mut Draftsman<'_>),
+}
+
+/// Every check, in the order of codes.
+pub(crate) const CHECKS: &[Check] = &[
+    check(&codes::RULE_WITHOUT_IMAGE, rules_match_images),
+    check(&codes::IMAGE_WITHOUT_RULE, images_match_rules),
+    check(&codes::SEVERAL_WITHOUT_RULE, images_have_one_registry),
+    check(&codes::SEVERAL_PROVIDER_REGISTRIES, one_provider_registry),
+    check(&codes::REGISTRY_TWICE, registries_differ),
+    check(&codes::PROVIDER_HOST_DIFFERS, provider_login_fits_image),
+    check(&codes::PROVIDER_AND_EXTERNAL, provider_login_beside_external),
+    check(&codes::PROVIDER_AND_PRIMARY, provider_login_beside_primary),
+    check(&codes::NO_PROVIDER_IMAGE, provider_image_is_there),
+    check(&codes::SEVERAL_PROVIDER_IMAGES, one_provider_image),
+    check(&codes::ALWAYS_PULL_IMAGES, no_always_pull_images),
+    check(&codes::CONFIGS_ONLY, registries_yaml_redirects),
+];
+
+const fn check(doc: &'static CodeDoc, run: fn(&Facts, &Settings, &mut Draftsman<'_>)) -> Check {
+    Check { doc, run }
+}
+
+/// Runs every check.
+pub(crate) fn run_checks(facts: &Facts, settings: &Settings, report: &mut Report) {
+    for check in CHECKS {
+        (check.run)(facts, settings, &mut Draftsman { doc: check.doc, report });
+    }
+}
+
+/// Reports under the code of one check.
+pub(crate) struct Draftsman<'a> {
+    doc: &'static CodeDoc,
+    report: &'a mut Report,
+}
+
+impl Draftsman<'_> {
+    fn node(&mut self, node: &yaml::Node, message: impl Into<String>) -> &mut Draft {
+        self.report.node(self.doc, node, message)
+    }
+}
+
+fn with_role(facts: &Facts, role: RegistryRole) -> impl Iterator<Item = &Sourced<Registry>> {
+    facts
+        .registries
+        .iter()
+        .filter(move |registry| registry.value.role == role)
+}
+
+/// Provider registries with a login: those that the original restricts.
+fn private_providers(facts: &Facts) -> impl Iterator<Item = &Sourced<Registry>> {
+    with_role(facts, RegistryRole::Provider).filter(|registry| registry.value.login.is_some())
+}
+
+fn rules_match_images(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    if !facts.has_profile || facts.images.is_empty() {
+        return;
+    }
+    for rule in &facts.rules {
+        let RulePrefix::Path { host, path } = &rule.value.from else {
+            continue;
+        };
+        let matches = |reference: &ImageReference| {
+            let repository = reference.repository.as_str();
+            reference.host == *host
+                && (path.is_empty()
+                    || repository
+                        .strip_prefix(path.as_str())
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        };
+        if !facts.images.iter().any(|image| matches(&image.value.reference)) {
+            draft
+                .node(&rule.node, "no image of the profiles is below this prefix")
+                .help("remove the rule, or mend the prefix; whole path segments are compared, from the start");
+        }
+    }
+}
+
+fn images_match_rules(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+    for image in warned_images(facts, settings, Warning::NoRuleMatches) {
+        draft
+            .node(
+                &image.node,
+                format!(
+                    "no mapping rule matches `{}`: it is pulled from where it is",
+                    image.value.source
+                ),
+            )
+            .help(format!("add a rule for `{}`", image.value.reference.host));
+    }
+}
+
+fn images_have_one_registry(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+    for image in warned_images(facts, settings, Warning::SeveralRegistriesNoRule) {
+        draft
+            .node(
+                &image.node,
+                format!(
+                    "there are several external registries and no rule: `{}` is pulled from where it is",
+                    image.value.source
+                ),
+            )
+            .help("add `registryMappingRules` that say which registry has which images");
+    }
+}
+
+fn warned_images<'f>(
+    facts: &'f Facts,
+    settings: &Settings,
+    warning: Warning,
+) -> Vec<&'f Sourced<crate::config::ProfileImage>> {
+    let resolver = Resolver::new(settings);
+    let is_warned = |image: &&Sourced<crate::config::ProfileImage>| {
+        resolver.resolve(&image.value.reference, image.value.role).warning == Some(warning)
+    };
+    facts.images.iter().filter(is_warned).collect()
+}
+
+fn one_provider_registry(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+    let mut providers = private_providers(facts);
+    let Some(first) = providers.next() else { return };
+    let first_host = &first.value.host;
+    for other in providers.filter(|other| other.value.host != *first_host) {
+        let finding = draft
+            .node(&other.node, "a second provider registry with a login")
+            .also(&first.node, "the first one");
+        palette(
+            finding,
+            settings,
+            "Palette supports one; Landfall uses each for its own images",
+            "with `--compat palette` only the first is used",
+        );
+    }
+}
+
+fn registries_differ(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    let mut seen: Vec<&Sourced<Registry>> = Vec::new();
+    for registry in with_role(facts, RegistryRole::External) {
+        let same = seen
+            .iter()
+            .find(|known| known.value.host == registry.value.host && known.value.path == registry.value.path);
+        match same {
+            Some(known) => {
+                draft
+                    .node(
+                        &registry.node,
+                        "this registry is written twice; the first entry is used",
+                    )
+                    .also(&known.node, "first written here")
+                    .help("remove one of the entries");
+            }
+            None => seen.push(registry),
+        }
+    }
+}
+
+fn provider_login_fits_image(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    let provider = facts
+        .images
+        .iter()
+        .find(|image| image.value.role == ImageRole::Provider);
+    let Some(image) = provider else { return };
+    let hosts: BTreeSet<_> = with_role(facts, RegistryRole::Provider)
+        .map(|registry| &registry.value.host)
+        .collect();
+    if hosts.is_empty() || hosts.contains(&image.value.reference.host) {
+        return;
+    }
+    for registry in with_role(facts, RegistryRole::Provider) {
+        draft
+            .node(
+                &registry.node,
+                format!(
+                    "the provider image is at `{}`, not at `{}`: this login is not used",
+                    image.value.reference.host, registry.value.host
+                ),
+            )
+            .also(&image.node, "the provider image")
+            .help(format!("write `registry: {}`", image.value.reference.host));
+    }
+}
+
+fn provider_login_beside_external(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+    let Some(external) = with_role(facts, RegistryRole::External).next() else {
+        return;
+    };
+    for provider in private_providers(facts) {
+        let finding = draft
+            .node(
+                &provider.node,
+                "a provider registry with a login beside an external registry",
+            )
+            .also(&external.node, "the external registry");
+        palette(
+            finding,
+            settings,
+            "Palette ignores the provider's login then; Landfall uses each login for its own registry",
+            "with `--compat palette` the provider's login is ignored",
+        );
+    }
+}
+
+fn provider_login_beside_primary(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+    if settings.primary.is_none() {
+        return;
+    }
+    for provider in private_providers(facts) {
+        let finding = draft.node(
+            &provider.node,
+            "a provider registry with a login beside a primary registry",
+        );
+        palette(
+            finding,
+            settings,
+            "Palette does not support this; Landfall does",
+            "Palette does not support this: remove one of the two",
+        );
+    }
+}
+
+/// What the original would do is a note, and a warning to those who asked for the original.
+fn palette(finding: &mut Draft, settings: &Settings, note: &str, warning: &str) {
+    match settings.compat {
+        Compat::None => finding.help(note),
+        Compat::Palette => finding.severity(Severity::Warning).help(warning),
+    };
+}
+
+fn provider_image_is_there(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    for pack in &facts.os_packs {
+        if pack.provider == ProviderImage::Missing {
+            draft
+                .node(
+                    &pack.node,
+                    format!("the OS pack `{}` names no provider image", pack.name),
+                )
+                .help("add `options: {system.uri: <image>}` to its values, or `system.uri: NA` if there is none");
+        }
+    }
+}
+
+fn one_provider_image(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    let mut providers = facts
+        .images
+        .iter()
+        .filter(|image| image.value.role == ImageRole::Provider);
+    let Some(first) = providers.next() else { return };
+    for other in providers {
+        draft
+            .node(&other.node, "a second provider image; the first is used")
+            .also(&first.node, "the first one")
+            .help("keep one OS pack");
+    }
+}
+
+fn no_always_pull_images(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+    let external = with_role(facts, RegistryRole::External).next();
+    let why = match (external, &settings.primary) {
+        (Some(_), _) => "an external registry",
+        (None, Some(_)) => "a primary registry",
+        (None, None) => return,
+    };
+    for plugins in &facts.always_pull {
+        let help = match &plugins.corrected {
+            Some(corrected) if plugins.node.raw_text().is_some_and(|text| text.contains('=')) => {
+                format!("write `- {corrected}`; `landfall profile fix` does it")
+            }
+            Some(corrected) => {
+                format!("write `enable-admission-plugins: {corrected}`; `landfall profile fix` does it")
+            }
+            None => "remove the flag; `landfall profile fix` does it".to_owned(),
+        };
+        draft
+            .node(
+                &plugins.node,
+                format!("`AlwaysPullImages` cannot be used with {why}: preloaded core images could not start"),
+            )
+            .help(help);
+    }
+}
+
+fn registries_yaml_redirects(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    for file in &facts.stage_files {
+        let (path, content) = &file.value;
+        let flavour = match path.as_str() {
+            "/etc/rancher/k3s/registries.yaml" => "K3s",
+            "/etc/rancher/rke2/registries.yaml" => "RKE2",
+            _ => continue,
+        };
+        let text = crate::config::text::Text::of_file(&crate::diagnostic::NamedText::new(path, content));
+        let documents = yaml::load(&text, &KeyPath::default()).documents;
+        let Some(root) = documents.first() else { continue };
+        let has = |key: &str| root.get(key).is_some_and(|node| !node.entries().is_empty());
+        if has("configs") && !has("mirrors") {
+            draft
+                .node(
+                    &file.node,
+                    format!("`{path}` has `configs` and no `mirrors`: {flavour} gets logins, and redirects no pull"),
+                )
+                .help("add `mirrors`; `landfall redirect render` writes them");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Every finding that the configuration can raise: stable code, usual severity, explanation, example of the cure.
+//!
+//! The page of all codes in the docs is generated from [`all_codes`]. A code is never given a second meaning.
+
+use crate::diagnostic::Severity;
+
+/// What the docs say about a code.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CodeDoc {
+    /// The stable code, e.g. `LF0101`.
+    pub code: &'static str,
+    /// How bad it usually is; `--compat palette` makes some notes warnings.
+    pub severity: Severity,
+    /// What is wrong, in a few words.
+    pub title: &'static str,
+    /// Why it matters.
+    pub explanation: &'static str,
+    /// What to write instead.
+    pub example_fix: &'static str,
+}
+
+/// All codes, in ascending order.
+#[must_use]
+pub fn all_codes() -> &'static [&'static CodeDoc] {
+    ALL
+}
+
+macro_rules! codes {
+    ($($name:ident = $code:literal, $severity:ident, $title:literal, $explanation:literal, $fix:literal;)*) => {
+        $(pub(crate) static $name: CodeDoc = CodeDoc {
+            code: $code,
+            severity: Severity::$severity,
+            title: $title,
+            explanation: $explanation,
+            example_fix: $fix,
+        };)*
+        static ALL: &[&CodeDoc] = &[$(&$name),*];
+    };
+}
+
+codes! {
+    MISSING_HEADER = "LF0101", Error, "user-data without `#cloud-config`",
+        "cloud-init and Kairos take a file for user-data only when its first line that is not empty is `#cloud-config`; any other file is ignored in silence.",
+        "#cloud-config\nstylus: {}";
+    YAML_SYNTAX = "LF0102", Error, "not YAML",
+        "The file, or a string of YAML inside it, cannot be parsed. Nothing behind the place that is shown was read.",
+        "stylus:\n  managementMode: local";
+    BYTE_ORDER_MARK = "LF0103", Warning, "byte order mark",
+        "An editor put an invisible U+FEFF in front of the first line. Landfall skips it; cloud-init then does not find `#cloud-config`.",
+        "save the file as UTF-8 without BOM";
+    TAB = "LF0104", Error, "tab where YAML wants spaces",
+        "YAML forbids tabs in indentation.",
+        "stylus:\n  site: {}";
+    ALIAS = "LF0105", Error, "unquoted `*`",
+        "A plain value that starts with `*` is a YAML alias, a reference to an anchor elsewhere in the file. Passwords that were masked with asterisks are the usual case.",
+        "password: \"****\"";
+    DUPLICATE_KEY = "LF0106", Error, "key written twice",
+        "YAML allows a key once in a mapping. Which of the two would count depends on the program that reads it.",
+        "stylus:\n  site: {}";
+    TOO_LARGE = "LF0107", Error, "input beyond a limit",
+        "Inputs are limited to 1 MiB, 50,000 YAML nodes and 100 levels, so that no file can exhaust a small host.",
+        "split the profile, or remove what is generated";
+    SEVERAL_DOCUMENTS = "LF0108", Error, "several YAML documents",
+        "A user-data file and a profile are one document each; whatever stands behind the second `---` is not read.",
+        "give each document as a file of its own";
+
+    WRONG_TYPE = "LF0201", Error, "wrong type",
+        "The key takes a value of another type. Plain `true`, `12` and the like are not strings in YAML: a string needs quotes then.",
+        "password: \"123456\"";
+    NULL = "LF0202", Error, "value missing",
+        "The key is there and its value is empty, which YAML reads as null. A value that starts with `#` is a comment.",
+        "password: \"####\"";
+    UNKNOWN_KEY = "LF0203", Warning, "unknown key",
+        "Neither Landfall nor, as far as is documented, Palette Edge knows this key. It has no effect.",
+        "stylus:\n  registryCredentials:\n    domain: reg:5000";
+    UNKNOWN_OWN_KEY = "LF0204", Error, "unknown key under `landfall`",
+        "These settings are Landfall's own; a key that it does not know can only be a slip.",
+        "landfall:\n  stateDir: /var/lib/landfall";
+    MISPLACED = "LF0205", Error, "key at the wrong indentation",
+        "The key is known, but not at this place, where it has no effect. Published examples have this slip.",
+        "stylus:\n  externalRegistries:\n    registryMappingRules: {}";
+    DEPRECATED = "LF0206", Warning, "old spelling",
+        "The key still works; its present name is another one.",
+        "stylus:\n  imageRedirectWebhook:\n    enable: false";
+    OUT_OF_RANGE = "LF0207", Error, "number out of range",
+        "The number cannot be used for this key.",
+        "stylus:\n  localUI:\n    port: 5080";
+    UNKNOWN_WORD = "LF0208", Error, "none of the allowed values",
+        "The key takes one of a few words.",
+        "stylus:\n  managementMode: local";
+    MAP_FOR_LIST = "LF0209", Warning, "mapping where a list belongs",
+        "Landfall reads a single mapping as a list of one. Kairos itself drops all stages of a file for this.",
+        "stages:\n  boot:\n    - name: one";
+
+    BAD_DOMAIN = "LF0301", Error, "not a registry",
+        "A registry is written `host[:port][/path]`.",
+        "domain: \"10.10.254.254:8000/spectro-images\"";
+    SCHEME = "LF0302", Warning, "scheme in a registry's name",
+        "Image references have no `https://`; it is left out. For plain HTTP set `insecure: true`.",
+        "domain: reg.example.com";
+    LOGIN_IN_NAME = "LF0303", Error, "name and password inside a registry's name",
+        "A password in a name is shown wherever the name is shown.",
+        "domain: reg.example.com\nusername: admin\npassword: \"…\"";
+    BAD_BASE64 = "LF0304", Error, "password is not base64",
+        "`encodedPassword: true` says that the password is base64; it cannot be decoded as such.",
+        "password: \"Y2hhbmdlLW1l\"\nencodedPassword: true";
+    BAD_PEM = "LF0305", Error, "not a PEM certificate",
+        "A certificate is base64 between `-----BEGIN CERTIFICATE-----` and `-----END CERTIFICATE-----`.",
+        "certificates:\n  - |\n    -----BEGIN CERTIFICATE-----\n    MIIB…\n    -----END CERTIFICATE-----";
+    PLACEHOLDER_PEM = "LF0306", Warning, "certificate is a placeholder",
+        "The lines around the certificate are right, what is between them is not a certificate. It is left out, so that the registry is trusted by the system's certificates only.",
+        "put the certificate of the registry's CA there";
+    BOTH_FORMS = "LF0307", Error, "`registryCredentials` and `externalRegistries` together",
+        "The first is the short form of the second. Landfall goes on with `externalRegistries`.",
+        "stylus:\n  externalRegistries:\n    registries:\n      - domain: reg:5000";
+    GRC_IO = "LF0308", Warning, "`grc.io`",
+        "Google's registry is `gcr.io`. Published examples have this slip; such a rule never matches.",
+        "\"gcr.io/spectro-images-public\": \"reg.example.com/images\"";
+    BAD_RULE = "LF0309", Error, "mapping rule that cannot be used",
+        "A rule maps `host[:port][/path]` to `host[:port][/path]`; the word `all` on the left stands for every image.",
+        "\"gcr.io/spectro-dev\": \"reg.example.com/images\"";
+    RULE_WITHOUT_IMAGE = "LF0310", Warning, "mapping rule that matches no image",
+        "No image of the profiles is below this prefix. Whole path segments are compared, from the start.",
+        "remove the rule, or mend the prefix";
+    IMAGE_WITHOUT_RULE = "LF0311", Warning, "image that no rule matches",
+        "Rules exist, and none is for this image: it is pulled from the registry that the profile names.",
+        "\"docker.io\": \"reg.example.com/docker.io\"";
+    SEVERAL_WITHOUT_RULE = "LF0312", Warning, "several registries and no rule",
+        "With several external registries only rules say which of them an image comes from; this one is pulled from the registry that the profile names.",
+        "registryMappingRules:\n  \"docker.io\": \"reg.example.com/docker.io\"";
+    SEVERAL_PROVIDER_REGISTRIES = "LF0313", Note, "several private provider registries",
+        "Landfall keeps one login for each registry. Palette supports one private provider registry per cluster; with `--compat palette` only the first counts.",
+        "keep `providerCredentials` in one OS pack";
+    LOGIN_INCOMPLETE = "LF0314", Warning, "password without user name",
+        "Basic authentication needs both. Without a user name the registry is used anonymously.",
+        "username: admin\npassword: \"…\"";
+    REGISTRY_TWICE = "LF0315", Warning, "registry written twice",
+        "Two entries have the same host and path; the first one is used.",
+        "remove one of the entries";
+    PROVIDER_HOST_DIFFERS = "LF0316", Warning, "provider credentials for another registry",
+        "The login is used for the registry that it names only, and the provider image is not there.",
+        "providerCredentials:\n  registry: <the host of system.uri>";
+    SECRET_REFERENCE = "LF0317", Warning, "reference to a Secret",
+        "The name or password stands in a Secret or ConfigMap of the cluster, which is not read outside of it. Until then the registry is used anonymously.",
+        "username: admin\npassword: \"{{.spectro.macro.registryPassword}}\"";
+    PROVIDER_AND_EXTERNAL = "LF0318", Note, "provider credentials beside an external registry",
+        "Landfall uses each login for its own registry. Palette ignores the provider's login when there is an external registry; `--compat palette` does so too.",
+        "remove `providerCredentials`";
+    PROVIDER_AND_PRIMARY = "LF0319", Note, "provider credentials beside a primary registry",
+        "Landfall supports both. Palette does not support a provider registry with a login beside a primary registry.",
+        "remove `providerCredentials`";
+
+    UNRESOLVED_TEMPLATE = "LF0401", Error, "template without a value",
+        "What the template stands for is not known. The value that holds it is left out.",
+        "landfall plan --set macro.NAME=value";
+    UNSUPPORTED_TEMPLATE = "LF0402", Error, "template that cannot be evaluated",
+        "Landfall looks up one name per template. Functions and pipelines are evaluated by Palette only.",
+        "{{.spectro.macro.NAME}}";
+    TEMPLATE_CYCLE = "LF0403", Error, "template that needs itself",
+        "The value of an option leads back to the option.",
+        "options:\n  system.uri: example.io/os:v1";
+    BAD_IMAGE = "LF0404", Error, "not an image reference",
+        "The image cannot be pulled under this name; it is left out of the plan.",
+        "image: registry.example.com/team/app:1.2.0";
+    NO_PROVIDER_IMAGE = "LF0405", Warning, "no provider image",
+        "The OS pack does not say which image holds the operating system and Kubernetes. Where there is none on purpose, say so with `NA`.",
+        "options:\n  system.uri: example.io/os:v1";
+    NO_PACKS = "LF0406", Error, "not a cluster profile",
+        "A profile has its packs at `spec.template.packs` (or `spec.packs`).",
+        "metadata: {name: edge}\nspec:\n  template:\n    packs: []";
+    MANIFEST_UNREADABLE = "LF0407", Warning, "manifest that is not YAML",
+        "Images are looked for in pod specs. This manifest holds templates of another tool and cannot be read, so images in it are not known.",
+        "list its images in `pack.content.images`";
+    SEVERAL_PROVIDER_IMAGES = "LF0408", Warning, "several provider images",
+        "A host runs one provider image. The first is used.",
+        "keep one OS pack";
+    UNKNOWN_LAYER = "LF0409", Warning, "unknown layer",
+        "A pack is in the layer `os`, `k8s`, `cni`, `csi` or `addon`. This one is treated as `addon`.",
+        "layer: addon";
+
+    ALWAYS_PULL_IMAGES = "LF0501", Error, "`AlwaysPullImages` with a private registry",
+        "The admission plug-in makes every start of a container ask the registry, so that preloaded core images, which are in no registry, cannot start.",
+        "enable-admission-plugins: NamespaceLifecycle,ServiceAccount,NodeRestriction";
+    CONFIGS_ONLY = "LF0502", Warning, "`registries.yaml` without mirrors",
+        "`configs` gives K3s and RKE2 credentials and trust; only `mirrors` redirects a pull.",
+        "mirrors:\n  gcr.io:\n    endpoint: [\"https://reg.example.com\"]";
+
+    UNKNOWN_STAGE = "LF0601", Warning, "unknown stage",
+        "Kairos runs its own stages, each with `.before` and `.after`; nothing runs this one.",
+        "stages:\n  initramfs: []";
+    IGNORED_STAGE_KEY = "LF0602", Warning, "key that a stage ignores",
+        "Kairos ignores keys that it does not know without a word; this one has a near relative.",
+        "permissions: 0644";
+    BAD_MODE = "LF0603", Error, "not a file mode",
+        "A mode is octal digits, at most 7777.",
+        "permissions: 0644";
+    DECIMAL_MODE = "LF0604", Warning, "mode in decimal",
+        "Without a leading 0 YAML reads the digits as a decimal number, which is another mode.",
+        "permissions: 0644";
+    BAD_CONTENT = "LF0605", Error, "content that cannot be decoded",
+        "The content is not what `encoding` says.",
+        "encoding: b64\ncontent: aGVsbG8K";
+    BAD_PATH = "LF0606", Error, "path that cannot be written",
+        "A stage writes to absolute paths without `..`.",
+        "path: /etc/motd";
+    BAD_SETTING = "LF0607", Error, "setting that cannot be used",
+        "The value has the right type and does not mean anything usable.",
+        "landfall:\n  primary:\n    endpoint: \"10.10.100.45:30003\"";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_ascending_and_explained() {
+        for pair in all_codes().windows(2) {
+            assert!(pair[0].code < pair[1].code, "{} before {}", pair[0].code, pair[1].code);
+        }
+        for doc in all_codes() {
+            assert!(doc.code.starts_with("LF") && doc.code.len() == 6, "{}", doc.code);
+            assert!(doc.explanation.ends_with('.'), "{}", doc.code);
+            assert!(!doc.title.is_empty() && !doc.example_fix.is_empty(), "{}", doc.code);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Reads the values of the pack registry-connect: the primary registry, and rules and logins that a profile brings.
+
+use crate::config::codes;
+use crate::config::facts::{Facts, Sourced};
+use crate::config::registry::{self, RegistryKeys, read_certificates, read_registry, read_rule, registry_at};
+use crate::config::report::Report;
+use crate::config::settings::RegistryRole;
+use crate::config::user_data::default_primary;
+use crate::config::yaml::{self, Node, Value};
+
+/// Takes `charts.registry-connect.config`.
+pub(crate) fn read_connect(config: &Node, facts: &mut Facts, report: &mut Report) {
+    read_rules(config, facts, report);
+    for node in config
+        .at(&["registry", "credentials"])
+        .map(Node::items_or_self)
+        .unwrap_or_default()
+    {
+        if let Some(value) = read_registry(node, registry::PACK, report) {
+            facts.registries.push(Sourced::new(value, node));
+        }
+    }
+    if let Some(in_cluster) = config.at(&["registry", "inClusterRegistry"]) {
+        read_primary(config, in_cluster, facts, report);
+    }
+}
+
+/// `imageReplacementRules` replaces the rules of the user-data as a whole (SPEC section 5).
+fn read_rules(config: &Node, facts: &mut Facts, report: &mut Report) {
+    let Some(node) = config
+        .at(&["registry", "imageReplacementRules"])
+        .filter(|node| !node.is_null() && !node.is_unresolved())
+    else {
+        return;
+    };
+    let parsed;
+    let rules = if matches!(node.value, Value::Mapping(_)) {
+        node
+    } else {
+        let Some(text) = node.to_text().filter(|text| !text.as_str().trim().is_empty()) else {
+            return;
+        };
+        let Some(tree) = yaml::parse_document(&text, node.path(), report) else {
+            return;
+        };
+        parsed = tree;
+        &parsed
+    };
+    if !matches!(rules.value, Value::Mapping(_)) {
+        if !rules.is_null() {
+            report
+                .node(
+                    &codes::WRONG_TYPE,
+                    rules,
+                    format!("`{}` takes a mapping of prefixes", rules.path()),
+                )
+                .help("write `source.host/path: target.host/path`, one a line");
+        }
+        return;
+    }
+    facts.rules.clear();
+    for entry in rules.entries() {
+        if entry.value.text().is_none() && !entry.value.is_unresolved() {
+            let message = format!(
+                "`{}` takes a string, and this is {}",
+                entry.value.path(),
+                entry.value.kind()
+            );
+            report.node(&codes::WRONG_TYPE, &entry.value, message);
+        }
+        if let Some(value) = read_rule(entry, report) {
+            facts.rules.push(Sourced::new(value, &entry.key));
+        }
+    }
+}
+
+fn read_primary(config: &Node, in_cluster: &Node, facts: &mut Facts, report: &mut Report) {
+    let mut primary = facts.settings.primary.take().unwrap_or_else(default_primary);
+    primary.location = Some(in_cluster.location());
+    let project = config
+        .at(&["content", "sync", "projects", "images"])
+        .or_else(|| in_cluster.at(&["projects", "images"]))
+        // The older form: one name, or a list of them with that of the images first.
+        .or_else(|| in_cluster.get("projects"))
+        .map(|node| node.items().first().unwrap_or(node))
+        .and_then(Node::text)
+        .map(|project| project.trim_matches('/'))
+        .filter(|project| !project.is_empty());
+    if let Some(project) = project {
+        project.clone_into(&mut primary.project);
+    }
+    primary.sync = config
+        .at(&["content", "sync", "enable"])
+        .and_then(Node::boolean)
+        .unwrap_or(primary.sync);
+    let keys = RegistryKeys {
+        domain: "endpoint",
+        username: "username",
+        role: RegistryRole::Primary,
+    };
+    let credentials = in_cluster
+        .get("credentials")
+        .map(Node::items_or_self)
+        .unwrap_or_default();
+    let node = credentials.first().unwrap_or(in_cluster);
+    let mut value = registry_at(node, primary.endpoint.clone(), String::new(), keys, report);
+    if let Some(certificates) = config.get("certificates").filter(|list| !list.items().is_empty()) {
+        value.certificates.extend(read_certificates(certificates, report));
+    }
+    facts.registries.push(Sourced::new(value, node));
+    facts.settings.primary = Some(primary);
+}

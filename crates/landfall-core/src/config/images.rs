@@ -1,0 +1,125 @@
+//! Collects the images of a pack: declared in its values, discovered in pod specs.
+
+use crate::config::codes;
+use crate::config::facts::{Facts, Sourced};
+use crate::config::registry::check_grc_io;
+use crate::config::report::Report;
+use crate::config::settings::{Finding, ImageRole, ProfileImage};
+use crate::config::yaml::{Node, Value};
+use crate::diagnostic::Severity;
+use crate::reference::parse_reference;
+
+/// The word for "no image" in `system.uri`, and thereby in image lists that template it.
+pub(crate) const NO_IMAGE: &str = "NA";
+const CONTAINER_LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
+/// Whose images are collected.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owner<'a> {
+    pub(crate) profile: &'a str,
+    pub(crate) pack: &'a str,
+    pub(crate) layer: &'a str,
+    pub(crate) role: ImageRole,
+}
+
+/// Takes the image that a node names.
+pub(crate) fn take_image(node: &Node, owner: Owner<'_>, finding: Finding, facts: &mut Facts, report: &mut Report) {
+    let Some(source) = node.text() else { return };
+    let source = source.trim();
+    if source == NO_IMAGE {
+        return;
+    }
+    if source.contains("{{") {
+        report
+            .node(
+                &codes::BAD_IMAGE,
+                node,
+                format!("`{source}` is a template of another tool; the image is not listed"),
+            )
+            .severity(Severity::Warning)
+            .help("list the finished image in `pack.content.images`");
+        return;
+    }
+    match parse_reference(source) {
+        Ok(reference) => {
+            check_grc_io(node, reference.host.as_str(), report);
+            let image = ProfileImage {
+                source: source.to_owned(),
+                reference,
+                role: owner.role,
+                layer: owner.layer.to_owned(),
+                pack: owner.pack.to_owned(),
+                profile: owner.profile.to_owned(),
+                finding,
+                location: node.location(),
+            };
+            facts.images.push(Sourced::new(image, node));
+        }
+        Err(error) => {
+            report
+                .node(
+                    &codes::BAD_IMAGE,
+                    node,
+                    format!("the image of pack `{}` cannot be used: {error}", owner.pack),
+                )
+                .help("write `host/path:tag` or `host/path@sha256:…`");
+        }
+    }
+}
+
+/// Takes the images of every pod spec at or below a node.
+pub(crate) fn take_pod_images(node: &Node, owner: Owner<'_>, facts: &mut Facts, report: &mut Report) {
+    match &node.value {
+        Value::Sequence(items) => {
+            for item in items {
+                take_pod_images(item, owner, facts, report);
+            }
+        }
+        Value::Mapping(entries) => {
+            for entry in entries {
+                let key = entry.key.text().unwrap_or_default();
+                for item in entry.value.items() {
+                    let image = if CONTAINER_LISTS.contains(&key) {
+                        item.get("image")
+                    } else if key == "volumes" {
+                        item.at(&["image", "reference"])
+                    } else {
+                        None
+                    };
+                    if let Some(image) = image {
+                        take_image(image, owner, Finding::Discovered, facts, report);
+                    }
+                }
+                take_pod_images(&entry.value, owner, facts, report);
+            }
+        }
+        Value::Scalar(_) | Value::Unknown => {}
+    }
+}
+
+/// The images in the order of work, each once: the provider image first; with its most infrastructural role, at the
+/// first place.
+pub(crate) fn merge_images(images: Vec<Sourced<ProfileImage>>) -> Vec<Sourced<ProfileImage>> {
+    let mut merged: Vec<Sourced<ProfileImage>> = Vec::new();
+    let mut index_of = std::collections::HashMap::new();
+    let (provider, others): (Vec<_>, Vec<_>) = images
+        .into_iter()
+        .partition(|image| image.value.role == ImageRole::Provider);
+    for image in provider.into_iter().chain(others) {
+        match index_of.entry(image.value.reference.canonical()) {
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(merged.len());
+                merged.push(image);
+            }
+            std::collections::hash_map::Entry::Occupied(occupied) => {
+                if let Some(known) = merged.get_mut(*occupied.get()) {
+                    known.value.role = known.value.role.min(image.value.role);
+                    if image.value.finding == Finding::Declared {
+                        known.value.finding = Finding::Declared;
+                    }
+                }
+            }
+        }
+    }
+    merged
+}

@@ -1,0 +1,372 @@
+//! Reads cluster profiles: files that hold strings of YAML that hold strings of YAML.
+
+use std::collections::BTreeMap;
+
+use crate::config::admission_plugins::find_always_pull;
+use crate::config::codes;
+use crate::config::connect::read_connect;
+use crate::config::facts::{Facts, OsPack, ProviderImage, Sourced};
+use crate::config::images::{NO_IMAGE, Owner, take_image, take_pod_images};
+use crate::config::keys;
+use crate::config::registry::{self, read_registry};
+use crate::config::report::Report;
+use crate::config::settings::{Finding, ImageRole};
+use crate::config::shape::{check_shape, nearest};
+use crate::config::stages::read_stages;
+use crate::config::text::Text;
+use crate::config::yaml::{self, KeyPath, Node, Value};
+use crate::diagnostic::NamedText;
+use crate::template::{PackOptions, Protected, TemplateValues, Templates};
+
+const LAYERS: [&str; 5] = ["os", "k8s", "cni", "csi", "addon"];
+const ADDON: &str = "addon";
+/// Labels by which a namespace opts out of redirection (SPEC section 9).
+const OPT_OUT: [&str; 2] = ["stylus.io/imageswap=disable", "landfall.dev/redirect=disabled"];
+
+/// One profile file, parsed.
+struct Profile {
+    name: String,
+    packs: Vec<Pack>,
+}
+
+/// One layer of a profile, its values still as they are written.
+struct Pack {
+    node: Node,
+    name: String,
+    layer: String,
+    base: KeyPath,
+}
+
+/// Reads all profiles into the facts.
+pub(crate) fn read_profiles(files: &[NamedText], values: &TemplateValues, facts: &mut Facts, report: &mut Report) {
+    let profiles: Vec<Profile> = files.iter().filter_map(|file| load_profile(file, report)).collect();
+    facts.has_profile = !profiles.is_empty();
+    let mut templates = Templates::new(values, pack_options(&profiles));
+    // Stages run in the order OS pack, Kubernetes pack, wherever these stand (SPEC section 3.1).
+    let mut stages = Vec::new();
+    for profile in &profiles {
+        for pack in &profile.packs {
+            let Some(values) = pack_values(pack, &mut templates, report) else {
+                continue;
+            };
+            check_shape(&values, &keys::PACK_VALUES, report);
+            read_pack(&profile.name, pack, &values, &mut templates, facts, report);
+            let order = LAYERS
+                .iter()
+                .position(|layer| *layer == pack.layer)
+                .filter(|order| *order < 2);
+            if let (Some(order), Some(node)) = (order, values.get("stages")) {
+                stages.push((order, node.clone()));
+            }
+        }
+    }
+    stages.sort_by_key(|(order, _)| *order);
+    for (_, node) in &stages {
+        read_stages(node, facts, report);
+    }
+}
+
+/// The lists of admission plug-ins that hold `AlwaysPullImages`, in one profile, whatever its templates stand for.
+pub(crate) fn find_always_pull_in(file: &NamedText) -> Vec<crate::config::admission_plugins::Plugins> {
+    let mut facts = Facts::default();
+    read_profiles(
+        std::slice::from_ref(file),
+        &TemplateValues::default(),
+        &mut facts,
+        &mut Report::default(),
+    );
+    facts.always_pull
+}
+
+fn load_profile(file: &NamedText, report: &mut Report) -> Option<Profile> {
+    let text = Text::of_file(file);
+    let root = yaml::parse_document(&text, &KeyPath::default(), report)?;
+    check_shape(&root, &keys::PROFILE, report);
+    let list = root
+        .at(&["spec", "template", "packs"])
+        .filter(|packs| !packs.is_null())
+        .or_else(|| root.at(&["spec", "packs"]));
+    let Some(list) = list else {
+        report
+            .node(
+                &codes::NO_PACKS,
+                &root,
+                "there are no packs: this is not a cluster profile",
+            )
+            .help("give the profile as Palette's API exports it, with its packs at `spec.template.packs`");
+        return None;
+    };
+    let packs = list
+        .items()
+        .iter()
+        .filter(|node| matches!(node.value, Value::Mapping(_)))
+        .map(|node| load_pack(node, report))
+        .collect();
+    Some(Profile {
+        name: root
+            .at(&["metadata", "name"])
+            .and_then(Node::text)
+            .unwrap_or(&file.name)
+            .to_owned(),
+        packs,
+    })
+}
+
+fn load_pack(node: &Node, report: &mut Report) -> Pack {
+    let name = node.get("name").and_then(Node::text).unwrap_or("unnamed").to_owned();
+    let layer_node = node.get("layer");
+    let layer = layer_node.and_then(Node::text).unwrap_or(ADDON);
+    let known = LAYERS.contains(&layer);
+    if let Some(layer_node) = layer_node.filter(|_| !known) {
+        let draft = report.node(
+            &codes::UNKNOWN_LAYER,
+            layer_node,
+            format!("pack `{name}` is in the unknown layer `{layer}`; it is treated as `{ADDON}`"),
+        );
+        draft.help(match nearest(layer, LAYERS.into_iter()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("layers are: {}", LAYERS.join(", ")),
+        });
+    }
+    Pack {
+        base: KeyPath::default().key(&format!("packs[{name}]")),
+        layer: if known { layer } else { ADDON }.to_owned(),
+        node: node.clone(),
+        name,
+    }
+}
+
+/// The options of every pack, read before any template has a value.
+fn pack_options(profiles: &[Profile]) -> PackOptions {
+    let mut all = PackOptions::new();
+    for pack in profiles.iter().flat_map(|profile| &profile.packs) {
+        let Some(values) = pack.node.get("values") else {
+            continue;
+        };
+        let mut options = BTreeMap::new();
+        if matches!(values.value, Value::Mapping(_)) {
+            collect_options(values.get("options"), "", &mut options, &str::to_owned);
+        } else if let Some(text) = values.to_text() {
+            let protected = Protected::new(text.as_str());
+            let text = Text::derived(&text, &protected.content, Vec::new());
+            let documents = yaml::load(&text, &KeyPath::default()).documents;
+            let root = documents.first();
+            let options_node = root.and_then(|root| root.get("options"));
+            collect_options(options_node, "", &mut options, &|raw| protected.restore(raw));
+        }
+        all.entry(pack.name.clone()).or_insert(options);
+    }
+    all
+}
+
+/// Flattens nested options: `system: {uri: x}` has the key `system.uri`, as the literal key has.
+fn collect_options(
+    node: Option<&Node>,
+    prefix: &str,
+    options: &mut BTreeMap<String, String>,
+    restore: &impl Fn(&str) -> String,
+) {
+    for entry in node.map(Node::entries).unwrap_or_default() {
+        let Some(key) = entry.key.raw_text() else { continue };
+        let name = format!("{prefix}{key}");
+        match entry.value.raw_text() {
+            Some(text) if !entry.value.is_null() => {
+                options.insert(name, restore(text));
+            }
+            _ => collect_options(Some(&entry.value), &format!("{name}."), options, restore),
+        }
+    }
+}
+
+/// The values of a pack after templates, as a tree.
+fn pack_values(pack: &Pack, templates: &mut Templates<'_>, report: &mut Report) -> Option<Node> {
+    let values = pack.node.get("values").filter(|values| !values.is_null())?;
+    let base = pack.base.key("values");
+    embedded(values, &base, templates, report)
+}
+
+/// What a string of YAML holds, or a mapping as it is, its templates replaced.
+fn embedded(node: &Node, base: &KeyPath, templates: &mut Templates<'_>, report: &mut Report) -> Option<Node> {
+    if matches!(node.value, Value::Mapping(_) | Value::Sequence(_)) {
+        return Some(rendered_tree(node, templates, report));
+    }
+    let text = templates.render(&node.to_text()?, &base.to_string(), report);
+    yaml::parse_document(&text, base, report).filter(|root| !root.is_null())
+}
+
+/// A tree whose scalars have their templates replaced one by one.
+fn rendered_tree(node: &Node, templates: &mut Templates<'_>, report: &mut Report) -> Node {
+    let mut rendered = node.clone();
+    match &mut rendered.value {
+        Value::Scalar(scalar) => {
+            if scalar.text.contains("{{")
+                && let Some(text) = node.to_text()
+            {
+                return node.with_scalar(&templates.render(&text, &node.key_path(), report));
+            }
+        }
+        Value::Sequence(items) => {
+            for item in items {
+                *item = rendered_tree(item, templates, report);
+            }
+        }
+        Value::Mapping(entries) => {
+            for entry in entries {
+                entry.value = rendered_tree(&entry.value, templates, report);
+            }
+        }
+        Value::Unknown => {}
+    }
+    rendered
+}
+
+fn read_pack(
+    profile: &str,
+    pack: &Pack,
+    values: &Node,
+    templates: &mut Templates<'_>,
+    facts: &mut Facts,
+    report: &mut Report,
+) {
+    let owner = Owner {
+        profile,
+        pack: &pack.name,
+        layer: &pack.layer,
+        role: if pack.layer == ADDON {
+            ImageRole::Application
+        } else {
+            ImageRole::Infrastructure
+        },
+    };
+    if pack.layer == "os" {
+        read_os_pack(pack, values, owner, facts, report);
+    }
+    for item in values
+        .at(&["pack", "content", "images"])
+        .map(Node::items)
+        .unwrap_or_default()
+    {
+        if let Some(image) = item.get("image") {
+            take_image(image, owner, Finding::Declared, facts, report);
+        }
+    }
+    read_namespace_labels(values, facts);
+    read_cluster_config(pack, values, facts, report);
+    if let Some(connect) = values.at(&["charts", "registry-connect", "config"]) {
+        read_connect(connect, facts, report);
+    }
+    if let Some(manifests) = values.get("manifests") {
+        take_pod_images(manifests, owner, facts, report);
+    }
+    read_manifests(pack, owner, templates, facts, report);
+}
+
+fn read_os_pack(pack: &Pack, values: &Node, owner: Owner<'_>, facts: &mut Facts, report: &mut Report) {
+    let uri = values.get("options").and_then(|options| {
+        let nested = || options.at(&["system", "uri"]);
+        options.get("system.uri").or_else(nested)
+    });
+    let provider = match uri.filter(|uri| !uri.is_null()) {
+        None => ProviderImage::Missing,
+        Some(uri) if uri.text().is_some_and(|text| text.trim() == NO_IMAGE) => ProviderImage::None,
+        Some(uri) => {
+            let owner = Owner {
+                role: ImageRole::Provider,
+                ..owner
+            };
+            take_image(uri, owner, Finding::Declared, facts, report);
+            ProviderImage::Given
+        }
+    };
+    facts.os_packs.push(OsPack {
+        node: pack.node.get("name").unwrap_or(&pack.node).clone(),
+        name: pack.name.clone(),
+        provider,
+    });
+    let credentials = values.get("providerCredentials").filter(|node| {
+        node.get("registry")
+            .is_some_and(|registry| !registry.is_null() && registry.raw_text() != Some(""))
+    });
+    if let Some(node) = credentials
+        && let Some(value) = read_registry(node, registry::PROVIDER, report)
+    {
+        facts
+            .registries
+            .push(Sourced::new(value, node.get("registry").unwrap_or(node)));
+    }
+}
+
+fn read_namespace_labels(values: &Node, facts: &mut Facts) {
+    for entry in values
+        .at(&["pack", "namespaceLabels"])
+        .map(Node::entries)
+        .unwrap_or_default()
+    {
+        let labels = entry.value.text().unwrap_or_default();
+        let opts_out = labels.split(',').any(|label| OPT_OUT.contains(&label.trim()));
+        if let Some(namespace) = entry.key.text().filter(|_| opts_out) {
+            facts.settings.opted_out_namespaces.insert(namespace.to_owned());
+        }
+    }
+}
+
+fn read_cluster_config(pack: &Pack, values: &Node, facts: &mut Facts, report: &mut Report) {
+    let Some(config) = values.at(&["cluster", "config"]).filter(|config| !config.is_null()) else {
+        return;
+    };
+    if matches!(config.value, Value::Mapping(_)) {
+        facts.always_pull.extend(find_always_pull(config));
+        return;
+    }
+    // Templates were replaced with those of the whole values.
+    let Some(text) = config.to_text() else { return };
+    let base = pack.base.key("values").key("cluster").key("config");
+    let loaded = yaml::load(&text, &base);
+    loaded.report_problems(report);
+    for document in &loaded.documents {
+        yaml::report_secrets(document, false, report);
+        facts.always_pull.extend(find_always_pull(document));
+    }
+}
+
+fn read_manifests(
+    pack: &Pack,
+    owner: Owner<'_>,
+    templates: &mut Templates<'_>,
+    facts: &mut Facts,
+    report: &mut Report,
+) {
+    for manifest in pack.node.get("manifests").map(Node::items).unwrap_or_default() {
+        let Some(content) = manifest.get("content").filter(|content| !content.is_null()) else {
+            continue;
+        };
+        let name = manifest.get("name").and_then(Node::text).unwrap_or("unnamed");
+        let base = pack.base.key(&format!("manifests[{name}]"));
+        if matches!(content.value, Value::Mapping(_) | Value::Sequence(_)) {
+            let tree = rendered_tree(content, templates, report);
+            take_pod_images(&tree, owner, facts, report);
+            continue;
+        }
+        let Some(text) = content.to_text() else { continue };
+        let text = templates.render(&text, &base.to_string(), report);
+        let loaded = yaml::load(&text, &base);
+        if loaded.complete || !text.as_str().contains("{{") {
+            loaded.report_problems(report);
+        } else {
+            report
+                .node(
+                    &codes::MANIFEST_UNREADABLE,
+                    manifest.get("name").unwrap_or(content),
+                    format!(
+                        "the manifest `{name}` of pack `{}` holds templates and is not YAML",
+                        pack.name
+                    ),
+                )
+                .help("list its images in `pack.content.images` of the pack");
+        }
+        for document in &loaded.documents {
+            yaml::report_secrets(document, false, report);
+            take_pod_images(document, owner, facts, report);
+        }
+    }
+}

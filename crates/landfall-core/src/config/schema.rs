@@ -1,0 +1,72 @@
+//! The JSON Schema of user-data and of profiles, made from the table of keys, so that editors complete what is written.
+
+use serde_json::{Map, Value, json};
+
+use crate::config::keys;
+use crate::config::shape::{Key, Shape, Unknown};
+
+/// The JSON Schema of a user-data file. Unknown keys are allowed under `stylus`, as Palette has many; not under
+/// `landfall`.
+#[must_use]
+pub fn user_data_schema() -> Value {
+    document("Landfall user-data", &keys::USER_DATA)
+}
+
+/// The JSON Schema of a cluster profile, as far as Landfall reads it.
+#[must_use]
+pub fn profile_schema() -> Value {
+    document("Cluster profile", &keys::PROFILE)
+}
+
+fn document(title: &str, shape: &Shape) -> Value {
+    let mut schema = schema_of(shape);
+    if let Value::Object(fields) = &mut schema {
+        fields.insert(
+            "$schema".to_owned(),
+            json!("https://json-schema.org/draft/2020-12/schema"),
+        );
+        fields.insert("title".to_owned(), json!(title));
+    }
+    schema
+}
+
+fn schema_of(shape: &Shape) -> Value {
+    match shape {
+        Shape::Any => json!({}),
+        Shape::Text => json!({"type": "string"}),
+        Shape::Label => json!({"type": ["string", "number", "boolean", "null"]}),
+        Shape::Bool => json!({"type": "boolean"}),
+        Shape::Number(min, max) => json!({"type": "integer", "minimum": min, "maximum": max}),
+        Shape::Mode => json!({"type": ["integer", "string"], "pattern": "^(0o)?[0-7]{1,5}$"}),
+        Shape::Word(words) => json!({"enum": words}),
+        Shape::Map(keys, unknown) => map_schema(keys, *unknown),
+        Shape::MapOf(inner) => json!({"type": ["object", "null"], "additionalProperties": schema_of(inner)}),
+        Shape::List(inner) => json!({"type": ["array", "null"], "items": schema_of(inner)}),
+        Shape::OneOrMany(inner) => {
+            json!({"anyOf": [schema_of(inner), {"type": "array", "items": schema_of(inner)}]})
+        }
+        Shape::Steps(inner) => {
+            json!({"anyOf": [{"type": ["array", "null"], "items": schema_of(inner)}, schema_of(inner)]})
+        }
+        Shape::Yaml => json!({"type": ["string", "object", "null"]}),
+    }
+}
+
+fn map_schema(keys: &[Key], unknown: Unknown) -> Value {
+    let mut properties = Map::new();
+    for key in keys {
+        let mut schema = schema_of(&key.shape);
+        if let Value::Object(fields) = &mut schema {
+            fields.insert("description".to_owned(), json!(key.about));
+            if key.replaced_by.is_some() {
+                fields.insert("deprecated".to_owned(), json!(true));
+            }
+        }
+        properties.insert(key.name.to_owned(), schema);
+    }
+    let mut schema = json!({"type": ["object", "null"], "properties": properties});
+    if let (Value::Object(fields), Unknown::Error) = (&mut schema, unknown) {
+        fields.insert("additionalProperties".to_owned(), json!(false));
+    }
+    schema
+}

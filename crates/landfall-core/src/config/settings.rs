@@ -1,0 +1,376 @@
+//! The types that the rest of the program works with: everything that the user wrote, checked and merged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+use secrecy::SecretString;
+use serde::Serialize;
+
+use crate::diagnostic::Location;
+use crate::reference::{ImageReference, RegistryHost};
+
+/// Everything the program needs to know of the user-data and the profiles, checked and merged.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `stylus.managementMode`.
+    pub management_mode: ManagementMode,
+    /// Whether the original's limitations are reproduced (`--compat palette`).
+    pub compat: Compat,
+    /// Every registry that the user named, with its credentials and trust: the one credential table (SPEC section 6).
+    pub registries: Vec<Registry>,
+    /// The mapping rules that are in force, in the order they were written. `imageReplacementRules` replaces
+    /// `registryMappingRules` as a whole where both exist (SPEC section 5).
+    pub rules: Vec<MappingRule>,
+    /// The primary registry, when there is one.
+    pub primary: Option<Primary>,
+    /// `stylus.imageRedirectWebhook`.
+    pub webhook: Webhook,
+    /// `stylus.site.network`.
+    pub network: Network,
+    /// `stylus.site.caCerts`, PEM.
+    pub ca_certificates: Vec<Arc<str>>,
+    /// `stylus.localUI.port`.
+    pub local_ui_port: u16,
+    /// Every image of every profile, in the order in which they are written; provider image first.
+    pub images: Vec<ProfileImage>,
+    /// Namespaces whose labels in the profile (`pack.namespaceLabels`) opt out of redirection.
+    pub opted_out_namespaces: BTreeSet<String>,
+    /// `stages.*` of the user-data and the profiles, in the order of execution within each stage.
+    pub stages: BTreeMap<String, Vec<Stage>>,
+    /// `landfall.*`: our own settings.
+    pub landfall: OwnSettings,
+}
+
+/// Who manages the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ManagementMode {
+    /// By a central Palette.
+    #[default]
+    Central,
+    /// On its own; air-gapped.
+    Local,
+}
+
+/// Whose behaviour is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compat {
+    /// Landfall's own: the original's limitations are lifted.
+    #[default]
+    None,
+    /// The original's (SPEC section 6).
+    Palette,
+}
+
+/// What a registry of the user's is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RegistryRole {
+    /// `stylus.registryCredentials` or `stylus.externalRegistries.registries[]`.
+    External,
+    /// `providerCredentials` of the OS pack: the provider image only.
+    Provider,
+    /// `charts.registry-connect.config.registry.credentials[]`: credentials, no redirection.
+    Pack,
+    /// The primary registry.
+    Primary,
+}
+
+/// One registry: where it is, how it is trusted and who we are there.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// What it is for.
+    pub role: RegistryRole,
+    /// `host[:port]`.
+    pub host: RegistryHost,
+    /// The path behind the host, without slashes at its ends; often empty.
+    pub path: String,
+    /// Name and password; `None` is anonymous.
+    pub login: Option<Login>,
+    /// TLS without verification, and plain HTTP if the server speaks no TLS (SPEC section 5).
+    pub insecure: bool,
+    /// Trust anchors for this registry, PEM.
+    pub certificates: Vec<Arc<str>>,
+    /// Kept and shown; never put into a path.
+    pub repository_name: Option<String>,
+    /// Where it is written.
+    pub location: Location,
+}
+
+impl Registry {
+    /// `host[:port][/path]`, as the user names it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        if self.path.is_empty() {
+            self.host.to_string()
+        } else {
+            format!("{}/{}", self.host, self.path)
+        }
+    }
+}
+
+/// Name and password for basic authentication.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The user's name.
+    pub username: String,
+    /// The password, decoded.
+    pub password: SecretString,
+    /// Where the password is written: the key to mend when it is refused.
+    pub location: Location,
+}
+
+/// A mapping rule: images below `from` come from `to` (SPEC section 5, rule 1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MappingRule {
+    /// The source prefix.
+    pub from: RulePrefix,
+    /// The target's host.
+    pub to_host: RegistryHost,
+    /// The target's path, without slashes at its ends; may be empty.
+    pub to_path: String,
+    /// Where it is written.
+    pub location: Location,
+}
+
+/// The source side of a mapping rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum RulePrefix {
+    /// The key `all`: every image, by prepending.
+    All,
+    /// A host and whole path segments below it.
+    Path {
+        /// The canonical host.
+        host: RegistryHost,
+        /// The path, without slashes at its ends; may be empty.
+        path: String,
+    },
+}
+
+/// The primary registry (SPEC section 8).
+#[derive(Debug, Clone, Serialize)]
+pub struct Primary {
+    /// What serves it.
+    pub kind: PrimaryKind,
+    /// `host:port` as nodes and pods name it.
+    pub endpoint: RegistryHost,
+    /// The project in front of every path; `spectro-images`.
+    pub project: String,
+    /// `content.sync.enable`: whether what is missing may come from the internet.
+    pub sync: bool,
+    /// Where it is written, when the user wrote it.
+    pub location: Option<Location>,
+}
+
+/// What serves the primary registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrimaryKind {
+    /// Landfall's own.
+    #[default]
+    Embedded,
+    /// Any OCI registry that is there already, Zot included.
+    Registry,
+    /// Harbor, whose project is created by its API.
+    Harbor,
+}
+
+/// `stylus.imageRedirectWebhook`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Webhook {
+    /// Whether pulls are redirected at all (SPEC section 10).
+    pub enable: bool,
+    /// The port; `None` where the user wrote 0 or nothing.
+    pub port: Option<u16>,
+}
+
+/// `stylus.site.network`.
+#[derive(Debug, Clone, Default)]
+pub struct Network {
+    /// Proxy for plain HTTP; may hold a password in its URL, hence secret.
+    pub http_proxy: Option<SecretString>,
+    /// Proxy for HTTPS.
+    pub https_proxy: Option<SecretString>,
+    /// Hosts, domains and CIDRs that are reached directly.
+    pub no_proxy: Option<String>,
+}
+
+/// What an image of a profile is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageRole {
+    /// The OS and Kubernetes image; always first, never in the primary registry.
+    Provider,
+    /// An image of an infrastructure layer (os, k8s, cni, csi): never in the primary registry.
+    Infrastructure,
+    /// Everything else.
+    Application,
+}
+
+/// How we know that a profile needs an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Finding {
+    /// It stands in `pack.content.images` or `system.uri`.
+    Declared,
+    /// It stands in a pod spec of a manifest.
+    Discovered,
+}
+
+/// One image that a profile needs. The same image may be needed by several packs: it is listed once, with its most
+/// infrastructural role, at the first place.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProfileImage {
+    /// As written, after templates.
+    pub source: String,
+    /// As parsed: host and path canonical, tag and digest as written.
+    pub reference: ImageReference,
+    /// What it is for.
+    pub role: ImageRole,
+    /// `os`, `k8s`, `cni`, `csi` or `addon`.
+    pub layer: String,
+    /// The pack's name.
+    pub pack: String,
+    /// The profile's name.
+    pub profile: String,
+    /// Declared or discovered.
+    pub finding: Finding,
+    /// Where it is written.
+    pub location: Location,
+}
+
+/// One step of a stage, as the user wrote it (SPEC section 10.1).
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// `name`, unique after a suffix where needed.
+    pub name: String,
+    /// `if`: run by `sh -c`; the step runs when it exits 0.
+    pub condition: Option<String>,
+    /// Files to write.
+    pub files: Vec<StageFile>,
+    /// Directories to make.
+    pub directories: Vec<StageDirectory>,
+    /// Commands for `sh -c`, in order.
+    pub commands: Vec<String>,
+    /// Where it is written.
+    pub location: Location,
+}
+
+/// A file of a stage.
+#[derive(Debug, Clone)]
+pub struct StageFile {
+    /// Absolute path.
+    pub path: String,
+    /// Mode bits.
+    pub mode: u32,
+    /// Numeric owner.
+    pub owner: u32,
+    /// Numeric group.
+    pub group: u32,
+    /// `user[:group]`, which beats the numbers.
+    pub owner_name: Option<String>,
+    /// The content, decoded.
+    pub content: SecretBytes,
+}
+
+/// Bytes that may hold a secret: not printed.
+#[derive(Clone)]
+pub struct SecretBytes(pub Vec<u8>);
+
+impl std::fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretBytes({} bytes)", self.0.len())
+    }
+}
+
+/// A directory of a stage.
+#[derive(Debug, Clone)]
+pub struct StageDirectory {
+    /// Absolute path.
+    pub path: String,
+    /// Mode bits.
+    pub mode: u32,
+    /// Numeric owner.
+    pub owner: u32,
+    /// Numeric group.
+    pub group: u32,
+}
+
+/// `landfall.*` in the user-data: our own settings. Unknown keys here are errors.
+#[derive(Debug, Clone, Serialize)]
+pub struct OwnSettings {
+    /// `landfall.stateDir`: where the agent keeps everything; `/var/lib/landfall`.
+    pub state_dir: Utf8PathBuf,
+    /// `landfall.containerd.socket`: a unix socket; `/run/containerd/containerd.sock`.
+    pub containerd_socket: Utf8PathBuf,
+    /// `landfall.containerd.enable`: false on a host without containerd; core images are then kept in the store.
+    pub containerd_enable: bool,
+    /// `landfall.concurrency`: parallel blob transfers; 8.
+    pub concurrency: usize,
+    /// `landfall.bandwidthLimit`: bytes a second for all downloads together; none.
+    pub bandwidth_limit: Option<u64>,
+    /// `landfall.reconcileInterval`: seconds between reconciliations; 300.
+    pub reconcile_interval_seconds: u64,
+    /// `landfall.listen`: where `/healthz`, `/readyz`, `/metrics` and the status API are; `127.0.0.1:<localUI.port>`.
+    pub listen: Option<String>,
+    /// `landfall.webhook.listen`: host part of the webhook's address; `127.0.0.1`.
+    pub webhook_listen: String,
+    /// `landfall.primary.listen`: where the embedded registry binds; the endpoint.
+    pub primary_listen: Option<String>,
+    /// `landfall.primary.tls`: TLS of the embedded registry.
+    pub primary_tls: PrimaryTls,
+}
+
+/// TLS of the embedded registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrimaryTls {
+    /// On, with a certificate of our own making, unless it listens on loopback.
+    #[default]
+    Auto,
+    /// Always on.
+    On,
+}
+
+impl Default for OwnSettings {
+    fn default() -> OwnSettings {
+        OwnSettings {
+            state_dir: Utf8PathBuf::from("/var/lib/landfall"),
+            containerd_socket: Utf8PathBuf::from("/run/containerd/containerd.sock"),
+            containerd_enable: true,
+            concurrency: 8,
+            bandwidth_limit: None,
+            reconcile_interval_seconds: 300,
+            listen: None,
+            webhook_listen: "127.0.0.1".to_owned(),
+            primary_listen: None,
+            primary_tls: PrimaryTls::Auto,
+        }
+    }
+}
+
+impl Default for Settings {
+    /// What an empty user-data and no profile mean.
+    fn default() -> Settings {
+        Settings {
+            management_mode: ManagementMode::default(),
+            compat: Compat::default(),
+            registries: Vec::new(),
+            rules: Vec::new(),
+            primary: None,
+            webhook: Webhook {
+                enable: true,
+                port: None,
+            },
+            network: Network::default(),
+            ca_certificates: Vec::new(),
+            local_ui_port: 5080,
+            images: Vec::new(),
+            opted_out_namespaces: BTreeSet::new(),
+            stages: BTreeMap::new(),
+            landfall: OwnSettings::default(),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A text that knows where each of its bytes was written.
+//!
+//! A profile nests: a file holds `values`, a string of YAML; that holds `cluster.config`, again a string of YAML; and
+//! templates are put in by text before anything is parsed. Each such step makes a new [`Text`] out of a piece of
+//! another, with segments that lead back. Every diagnostic thereby points into the file that the user can edit.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::diagnostic::{Location, NamedText};
+
+/// A text and the way back to the file that it comes from. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Text(Arc<Inner>);
+
+struct Inner {
+    content: Arc<str>,
+    origin: Origin,
+}
+
+enum Origin {
+    File(Arc<FileOrigin>),
+    Derived { parent: Text, segments: Vec<Segment> },
+}
+
+/// A file, with the starts of its lines.
+pub(crate) struct FileOrigin {
+    pub(crate) name: Arc<str>,
+    pub(crate) content: Arc<str>,
+    line_starts: Vec<usize>,
+}
+
+/// From `at` on, up to the next segment, the text is what the parent holds from `parent_at` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) at: usize,
+    pub(crate) parent_at: usize,
+    /// Whether bytes correspond one by one; else all of the segment was written at `parent_at`.
+    pub(crate) linear: bool,
+}
+
+/// A piece of a [`Text`].
+#[derive(Debug, Clone)]
+pub(crate) struct Span {
+    pub(crate) text: Text,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+impl Text {
+    /// The whole of a file.
+    pub(crate) fn of_file(file: &NamedText) -> Text {
+        let line_starts = std::iter::once(0)
+            .chain(file.text.match_indices('\n').map(|(at, _)| at + 1))
+            .collect();
+        Text(Arc::new(Inner {
+            content: file.text.clone(),
+            origin: Origin::File(Arc::new(FileOrigin {
+                name: file.name.clone(),
+                content: file.text.clone(),
+                line_starts,
+            })),
+        }))
+    }
+
+    /// A text made out of `parent`. Segments are in ascending order of `at`.
+    pub(crate) fn derived(parent: &Text, content: &str, segments: Vec<Segment>) -> Text {
+        Text(Arc::new(Inner {
+            content: Arc::from(content),
+            origin: Origin::Derived {
+                parent: parent.clone(),
+                segments,
+            },
+        }))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0.content
+    }
+
+    /// A piece of it.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Span {
+        Span {
+            text: self.clone(),
+            start: range.start,
+            end: range.end,
+        }
+    }
+
+    /// The file and the byte offset in it of a byte of this text.
+    fn trace(&self, offset: usize) -> (Arc<FileOrigin>, usize) {
+        let mut text = self;
+        let mut offset = offset;
+        loop {
+            match &text.0.origin {
+                Origin::File(file) => return (file.clone(), offset.min(file.content.len())),
+                Origin::Derived { parent, segments } => {
+                    let index = segments.partition_point(|segment| segment.at <= offset);
+                    offset = match index.checked_sub(1).and_then(|index| segments.get(index)) {
+                        Some(segment) if segment.linear => segment.parent_at + (offset - segment.at),
+                        Some(segment) => segment.parent_at,
+                        None => 0,
+                    };
+                    text = parent;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Text {
+    // The content may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Text({} bytes)", self.as_str().len())
+    }
+}
+
+impl Span {
+    /// The file and the bytes of it that are covered. Empty spans stay empty.
+    pub(crate) fn in_file(&self) -> (Arc<FileOrigin>, Range<usize>) {
+        let (file, start) = self.text.trace(self.start);
+        if self.end <= self.start {
+            return (file, start..start);
+        }
+        // The end is traced by the last byte, as the end itself may belong to another segment.
+        let (_, last) = self.text.trace(self.end - 1);
+        let end = file.content.ceil_char_boundary(last + 1);
+        (file, start..end.max(start))
+    }
+
+    /// Where it starts, for the person who mends it.
+    pub(crate) fn location(&self, key: Arc<str>) -> Location {
+        let (file, range) = self.in_file();
+        let (line, column) = file.line_and_column(range.start);
+        Location {
+            file: file.name.clone(),
+            line,
+            column,
+            key,
+        }
+    }
+}
+
+impl FileOrigin {
+    fn line_and_column(&self, offset: usize) -> (u32, u32) {
+        let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
+        let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
+        let column = self
+            .content
+            .get(start..self.content.floor_char_boundary(offset))
+            .map_or(0, |before| before.chars().count());
+        let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        (narrow(line), narrow(column + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_traced_through_two_texts_to_the_file() {
+        let file = Text::of_file(&NamedText::new("f", "one\ntwö three\n"));
+        let inner = Text::derived(
+            &file,
+            "three",
+            vec![Segment {
+                at: 0,
+                parent_at: 9,
+                linear: true,
+            }],
+        );
+        let filled = Text::derived(
+            &inner,
+            "thVALUEee",
+            vec![
+                Segment {
+                    at: 0,
+                    parent_at: 0,
+                    linear: true,
+                },
+                Segment {
+                    at: 2,
+                    parent_at: 2,
+                    linear: false,
+                },
+                Segment {
+                    at: 7,
+                    parent_at: 3,
+                    linear: true,
+                },
+            ],
+        );
+        for (offset, column) in [(0, 5), (1, 6), (2, 7), (6, 7), (7, 8), (8, 9)] {
+            let location = filled.slice(offset..offset + 1).location(Arc::from(""));
+            assert_eq!((location.line, location.column), (2, column), "offset {offset}");
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Reads user-data: the `#cloud-config` files of one host, merged into one tree.
+
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+use secrecy::SecretString;
+
+use crate::config::codes;
+use crate::config::facts::{Facts, Sourced};
+use crate::config::keys;
+use crate::config::registry::{self, read_certificates, read_registry, read_rule, registry_at};
+use crate::config::report::Report;
+use crate::config::settings::{
+    ManagementMode, Network, OwnSettings, Primary, PrimaryKind, PrimaryTls, RegistryRole, Webhook,
+};
+use crate::config::shape::check_shape;
+use crate::config::stages::read_stages;
+use crate::config::text::Text;
+use crate::config::yaml::{self, Entry, KeyPath, Node, Value};
+use crate::diagnostic::NamedText;
+
+const HEADER: &str = "#cloud-config";
+const BYTE_ORDER_MARK: char = '\u{FEFF}';
+pub(crate) const DEFAULT_PROJECT: &str = "spectro-images";
+pub(crate) const DEFAULT_ENDPOINT: &str = "127.0.0.1:30003";
+
+/// Parses and checks every file, and lays the later ones over the earlier: maps merge, lists replace, the lists of
+/// stages append.
+pub(crate) fn load_user_data(files: &[NamedText], report: &mut Report) -> Option<Node> {
+    let mut merged: Option<Node> = None;
+    for file in files {
+        let text = Text::of_file(file);
+        check_header(&text, report);
+        let Some(document) = yaml::parse_document(&text, &KeyPath::default(), report) else {
+            continue;
+        };
+        if document.is_null() {
+            continue;
+        }
+        check_shape(&document, &keys::USER_DATA, report);
+        merged = Some(match merged {
+            Some(below) => merge(&below, &document, Place::Root),
+            None => document,
+        });
+    }
+    merged
+}
+
+fn check_header(text: &Text, report: &mut Report) {
+    let content = text.as_str();
+    let bare = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
+    if bare.len() < content.len() {
+        report
+            .at(
+                &codes::BYTE_ORDER_MARK,
+                text.slice(0..0),
+                Arc::from(""),
+                "the file starts with an invisible byte order mark",
+            )
+            .help("save it as UTF-8 without BOM: cloud-init does not find `#cloud-config` behind it");
+    }
+    let start = content.len() - bare.trim_start().len();
+    let line = content[start..].lines().next().unwrap_or_default();
+    if line.trim_end() != HEADER {
+        let draft = report.at(
+            &codes::MISSING_HEADER,
+            text.slice(start..start + line.len()),
+            Arc::from(""),
+            format!("the first line of user-data is not `{HEADER}`"),
+        );
+        if line.replace(' ', "").trim_end() == HEADER {
+            draft.help(format!("write it without a space: `{HEADER}`"));
+        } else {
+            draft.help(format!("put `{HEADER}` above this line"));
+        }
+    }
+}
+
+/// Lays `above` over `below`. `place` says whether lists replace or append there.
+pub(crate) fn merge(below: &Node, above: &Node, place: Place) -> Node {
+    if above.is_null() {
+        // A key that is written with nothing behind it takes nothing away.
+        return below.clone();
+    }
+    let mut merged = above.clone();
+    let is_list = |node: &Node| matches!(node.value, Value::Sequence(_) | Value::Mapping(_));
+    if place == Place::Steps && is_list(below) && is_list(above) {
+        let steps = below.items_or_self().iter().chain(above.items_or_self()).cloned();
+        merged.value = Value::Sequence(steps.collect());
+    } else if let (Value::Mapping(under), Value::Mapping(over)) = (&below.value, &above.value) {
+        let mut entries = under.clone();
+        for entry in over {
+            let name = entry.key.text();
+            match entries.iter_mut().find(|own| own.key.text() == name) {
+                Some(own) => {
+                    *own = Entry {
+                        value: merge(&own.value, &entry.value, place.below(name)),
+                        key: entry.key.clone(),
+                    }
+                }
+                None => entries.push(entry.clone()),
+            }
+        }
+        merged.value = Value::Mapping(entries);
+    }
+    merged
+}
+
+/// Where in user-data a value stands, as far as merging needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Root,
+    /// The value of `stages`.
+    Stages,
+    /// The value of one stage: a list of steps.
+    Steps,
+    Elsewhere,
+}
+
+impl Place {
+    fn below(self, key: Option<&str>) -> Place {
+        match self {
+            Place::Root if key == Some("stages") => Place::Stages,
+            Place::Stages => Place::Steps,
+            Place::Root | Place::Steps | Place::Elsewhere => Place::Elsewhere,
+        }
+    }
+}
+
+/// Takes everything out of the merged tree.
+pub(crate) fn read_user_data(root: &Node, facts: &mut Facts, report: &mut Report) {
+    if let Some(stylus) = root.get("stylus") {
+        read_registries(stylus, facts, report);
+        read_stylus(stylus, facts, report);
+    }
+    if let Some(stages) = root.get("stages") {
+        read_stages(stages, facts, report);
+    }
+    if let Some(own) = root.get("landfall") {
+        read_own(own, facts, report);
+    }
+}
+
+fn read_registries(stylus: &Node, facts: &mut Facts, report: &mut Report) {
+    let present = |key: &str| stylus.get(key).filter(|node| !node.entries().is_empty());
+    let single = present("registryCredentials");
+    let several = present("externalRegistries");
+    let registries = match (single, several) {
+        (Some(single), Some(several)) => {
+            report
+                .node(
+                    &codes::BOTH_FORMS,
+                    single,
+                    "`registryCredentials` and `externalRegistries` exclude each other",
+                )
+                .also(several, "the other form")
+                .help("use one of them: move the registry into `externalRegistries.registries`, or remove it");
+            several.get("registries").map(Node::items).unwrap_or_default()
+        }
+        (Some(single), None) => std::slice::from_ref(single),
+        (None, Some(several)) => several.get("registries").map(Node::items).unwrap_or_default(),
+        (None, None) => &[],
+    };
+    for node in registries {
+        if let Some(value) = read_registry(node, registry::EXTERNAL, report) {
+            facts.registries.push(Sourced::new(value, node));
+        }
+    }
+    let rules = several.and_then(|several| several.get("registryMappingRules"));
+    for entry in rules.map(Node::entries).unwrap_or_default() {
+        if let Some(value) = read_rule(entry, report) {
+            facts.rules.push(Sourced::new(value, &entry.key));
+        }
+    }
+}
+
+fn read_stylus(stylus: &Node, facts: &mut Facts, report: &mut Report) {
+    let settings = &mut facts.settings;
+    let word = |key: &str| stylus.get(key).and_then(Node::text);
+    settings.management_mode = match (word("managementMode"), word("installationMode")) {
+        (Some("local"), _) | (None, Some("airgap")) => ManagementMode::Local,
+        _ => ManagementMode::Central,
+    };
+    let webhook = |keys: &[&str]| stylus.at(keys);
+    let enable = webhook(&["imageRedirectWebhook", "enable"])
+        .or_else(|| webhook(&["webhook", "enable"]))
+        .and_then(Node::boolean);
+    let port = webhook(&["imageRedirectWebhook", "port"]).or_else(|| webhook(&["webhook", "port"]));
+    settings.webhook = Webhook {
+        enable: enable.unwrap_or(true),
+        port: port.and_then(port_number),
+    };
+    let ui_port = stylus
+        .at(&["localUI", "port"])
+        .or_else(|| stylus.at(&["emcServer", "port"]))
+        .and_then(port_number);
+    settings.local_ui_port = ui_port.unwrap_or(settings.local_ui_port);
+    let Some(site) = stylus.get("site") else { return };
+    if let Some(certificates) = site.get("caCerts").filter(|list| !list.items().is_empty()) {
+        settings.ca_certificates = read_certificates(certificates, report);
+    }
+    let network = |key: &str| {
+        site.at(&["network", key])
+            .and_then(Node::text)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    settings.network = Network {
+        http_proxy: network("httpProxy").map(SecretString::from),
+        https_proxy: network("httpsProxy").map(SecretString::from),
+        no_proxy: network("noProxy"),
+    };
+}
+
+/// 0 stands for the default.
+fn port_number(node: &Node) -> Option<u16> {
+    node.integer()
+        .and_then(|port| u16::try_from(port).ok())
+        .filter(|port| *port != 0)
+}
+
+fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
+    let text = |keys: &[&str]| own.at(keys).and_then(Node::text).filter(|text| !text.is_empty());
+    let count = |key: &str| own.get(key).and_then(Node::integer);
+    let defaults = OwnSettings::default();
+    let path = |keys: &[&str], default: Utf8PathBuf, report: &mut Report| match text(keys) {
+        Some(path) if path.starts_with('/') => Utf8PathBuf::from(path),
+        Some(_) => {
+            if let Some(node) = own.at(keys) {
+                report
+                    .node(
+                        &codes::BAD_SETTING,
+                        node,
+                        format!("`{}` is not an absolute path", node.path()),
+                    )
+                    .help(format!("start it with `/`, e.g. `{default}`"));
+            }
+            default
+        }
+        None => default,
+    };
+    facts.settings.landfall = OwnSettings {
+        state_dir: path(&["stateDir"], defaults.state_dir, report),
+        containerd_socket: path(&["containerd", "socket"], defaults.containerd_socket, report),
+        containerd_enable: own
+            .at(&["containerd", "enable"])
+            .and_then(Node::boolean)
+            .unwrap_or(defaults.containerd_enable),
+        concurrency: count("concurrency")
+            .and_then(|count| usize::try_from(count).ok())
+            .unwrap_or(defaults.concurrency)
+            .clamp(1, 256),
+        bandwidth_limit: count("bandwidthLimit")
+            .and_then(|limit| u64::try_from(limit).ok())
+            .filter(|limit| *limit > 0),
+        reconcile_interval_seconds: count("reconcileInterval")
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .filter(|seconds| (1..=86_400).contains(seconds))
+            .unwrap_or(defaults.reconcile_interval_seconds),
+        listen: text(&["listen"]).map(str::to_owned),
+        webhook_listen: text(&["webhook", "listen"]).map_or(defaults.webhook_listen, str::to_owned),
+        primary_listen: text(&["primary", "listen"]).map(str::to_owned),
+        primary_tls: match text(&["primary", "tls"]) {
+            Some("on") => PrimaryTls::On,
+            _ => PrimaryTls::Auto,
+        },
+    };
+}
+
+/// Takes `landfall.primary`: after the profiles, as it beats what registry-connect says.
+pub(crate) fn read_own_primary(root: &Node, facts: &mut Facts, report: &mut Report) {
+    let Some(node) = root
+        .at(&["landfall", "primary"])
+        .filter(|primary| !primary.entries().is_empty())
+    else {
+        return;
+    };
+    let kind = match node.get("kind").and_then(Node::text) {
+        Some("harbor") => PrimaryKind::Harbor,
+        Some("registry" | "zot") => PrimaryKind::Registry,
+        _ => PrimaryKind::Embedded,
+    };
+    let mut primary = facts.settings.primary.take().unwrap_or_else(default_primary);
+    primary.kind = kind;
+    primary.location = Some(node.location());
+    match node.get("endpoint") {
+        Some(endpoint) => {
+            if let Some((host, path)) = registry::read_place(endpoint, report) {
+                if !path.is_empty() {
+                    report
+                        .node(
+                            &codes::BAD_SETTING,
+                            endpoint,
+                            format!("`{}` is `host[:port]`, without a path", endpoint.path()),
+                        )
+                        .help("put the path into `project`");
+                }
+                primary.endpoint = host;
+            }
+        }
+        None if kind != PrimaryKind::Embedded => {
+            report
+                .node(
+                    &codes::BAD_SETTING,
+                    node,
+                    "a primary registry that is not the embedded one needs its `endpoint`",
+                )
+                .help("add `endpoint: host:port`");
+        }
+        None => {}
+    }
+    if let Some(project) = node.get("project").and_then(Node::text).filter(|text| !text.is_empty()) {
+        primary.project = project.trim_matches('/').to_owned();
+    }
+    let has_access = ["username", "password", "certificates", "insecure"]
+        .iter()
+        .any(|key| node.get(key).is_some());
+    if has_access {
+        facts
+            .registries
+            .retain(|registry| registry.value.role != RegistryRole::Primary);
+        let keys = registry::RegistryKeys {
+            domain: "endpoint",
+            username: "username",
+            role: RegistryRole::Primary,
+        };
+        let value = registry_at(node, primary.endpoint.clone(), String::new(), keys, report);
+        facts.registries.push(Sourced::new(value, node));
+    }
+    for registry in &mut facts.registries {
+        if registry.value.role == RegistryRole::Primary {
+            registry.value.host = primary.endpoint.clone();
+        }
+    }
+    facts.settings.primary = Some(primary);
+}
+
+/// The embedded registry on loopback.
+pub(crate) fn default_primary() -> Primary {
+    Primary {
+        kind: PrimaryKind::Embedded,
+        endpoint: DEFAULT_ENDPOINT.parse().expect("the constant is a host with a port"),
+        project: DEFAULT_PROJECT.to_owned(),
+        sync: true,
+        location: None,
+    }
+}

@@ -1,0 +1,357 @@
+//! YAML: the only place that knows which library reads it.
+//!
+//! A document becomes a tree of [`Node`]s that keep each scalar as it is written. A type is given to a scalar when it
+//! is asked for one, by the reader who knows which is wanted: so `012`, `y` and `0644` are never turned into something
+//! else on the way, every wrong type in a file is found in one pass, and each node knows its place.
+//!
+//! This reads serde-saphyr's event stream (its re-exported parser) and not its serde front: derived types stop at the
+//! first wrong key, and lose positions inside strings of YAML.
+
+mod build;
+mod scalar;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_saphyr::granit_parser::ScalarStyle;
+
+use crate::config::report::Report;
+use crate::config::text::{Span, Text};
+
+pub(crate) use build::load;
+
+/// The largest text that is parsed, in bytes.
+pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
+/// The most nodes that a text may have, aliases counted as often as they are used.
+pub(crate) const NODES_MAX: usize = 50_000;
+/// The deepest nesting of blocks, and of brackets.
+pub(crate) const DEPTH_MAX: usize = 100;
+/// Stands around the number of a template without a value; see [`crate::template`].
+pub(crate) const UNRESOLVED_START: char = '\u{F8FE}';
+/// The end of such a mark.
+pub(crate) const UNRESOLVED_END: char = '\u{F8FF}';
+
+/// One YAML value and where it is written.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    text: Text,
+    start: usize,
+    end: usize,
+    /// The key that the value belongs to: marks the place of an empty value.
+    key: Option<(usize, usize)>,
+    path: KeyPath,
+}
+
+/// What a node holds.
+#[derive(Clone)]
+pub(crate) enum Value {
+    Scalar(Scalar),
+    Sequence(Vec<Node>),
+    Mapping(Vec<Entry>),
+    /// An alias without an anchor; a finding says so.
+    Unknown,
+}
+
+/// A scalar after YAML's escapes, without a type.
+#[derive(Clone)]
+pub(crate) struct Scalar {
+    pub(crate) text: Arc<str>,
+    pub(crate) style: ScalarStyle,
+    /// Tagged `!!str`: a string although it is not quoted.
+    pub(crate) is_string: bool,
+}
+
+/// A key and its value.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) key: Node,
+    pub(crate) value: Node,
+}
+
+/// The keys and indices that lead to a node, shared with its neighbours.
+#[derive(Clone, Default)]
+pub(crate) struct KeyPath(Option<Arc<Step>>);
+
+struct Step {
+    parent: KeyPath,
+    part: Part,
+}
+
+enum Part {
+    Key(Arc<str>),
+    Index(usize),
+}
+
+/// Parses a text of one document. Problems go to the report; `None` when the text is not YAML.
+pub(crate) fn parse_document(text: &Text, base: &KeyPath, report: &mut Report) -> Option<Node> {
+    let loaded = load(text, base);
+    let second = loaded.documents.get(1).map(Node::span);
+    loaded.report_problems(report);
+    if let Some(span) = second {
+        report
+            .at(
+                &crate::config::codes::SEVERAL_DOCUMENTS,
+                span,
+                Arc::from(""),
+                "a second YAML document starts here and is not read",
+            )
+            .help("write each document to a file of its own, or remove the `---` above");
+    }
+    let mut documents = loaded.documents;
+    if documents.is_empty() || !loaded.complete {
+        return None;
+    }
+    let document = documents.swap_remove(0);
+    report_secrets(&document, false, report);
+    Some(document)
+}
+
+/// Marks every value of a secret key below `node`.
+pub(crate) fn report_secrets(node: &Node, secret: bool, report: &mut Report) {
+    match &node.value {
+        Value::Scalar(_) if secret => report.secret(node.span()),
+        Value::Scalar(_) | Value::Unknown => {}
+        Value::Sequence(items) => {
+            for item in items {
+                report_secrets(item, secret, report);
+            }
+        }
+        Value::Mapping(entries) => {
+            let is_secret_object = node.get("kind").and_then(Node::text) == Some("Secret");
+            for entry in entries {
+                let key = entry.key.text().unwrap_or_default();
+                let secret = secret
+                    || crate::diagnostic::mask::is_secret_key(key)
+                    || (is_secret_object && matches!(key, "data" | "stringData"));
+                report_secrets(&entry.value, secret, report);
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Where it is written. An empty value is where its key is.
+    pub(crate) fn span(&self) -> Span {
+        match self.key {
+            Some((start, end)) if self.start >= self.end => self.text.slice(start..end),
+            _ => self.text.slice(self.start..self.end),
+        }
+    }
+
+    /// The key path as text.
+    pub(crate) fn key_path(&self) -> Arc<str> {
+        Arc::from(self.path.to_string())
+    }
+
+    pub(crate) fn path(&self) -> &KeyPath {
+        &self.path
+    }
+
+    pub(crate) fn location(&self) -> crate::diagnostic::Location {
+        self.span().location(self.key_path())
+    }
+
+    /// The value of a key; the first where a key stands twice.
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        self.entries()
+            .iter()
+            .find(|entry| entry.key.text() == Some(key))
+            .map(|entry| &entry.value)
+    }
+
+    /// The value at the end of a path of keys.
+    pub(crate) fn at(&self, keys: &[&str]) -> Option<&Node> {
+        keys.iter().try_fold(self, |node, key| node.get(key))
+    }
+
+    /// The entries of a mapping; none for anything else.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        match &self.value {
+            Value::Mapping(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The items of a sequence; none for anything else.
+    pub(crate) fn items(&self) -> &[Node] {
+        match &self.value {
+            Value::Sequence(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The items of a sequence; a mapping counts as a list of one.
+    pub(crate) fn items_or_self(&self) -> &[Node] {
+        match &self.value {
+            Value::Sequence(items) => items,
+            Value::Mapping(_) => std::slice::from_ref(self),
+            _ => &[],
+        }
+    }
+
+    fn scalar(&self) -> Option<&Scalar> {
+        match &self.value {
+            Value::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    /// The text of a scalar that is not null and holds no template without a value.
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.scalar()
+            .filter(|_| !self.is_null() && !self.is_unresolved())
+            .map(|scalar| &*scalar.text)
+    }
+
+    /// The text of any scalar as it is, marks of templates included.
+    pub(crate) fn raw_text(&self) -> Option<&str> {
+        self.scalar().map(|scalar| &*scalar.text)
+    }
+
+    /// Whether the value is null: nothing, `~` or `null`.
+    pub(crate) fn is_null(&self) -> bool {
+        self.plain()
+            .is_some_and(|text| matches!(text, "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// Whether the value holds a template that has no value, or is an alias of nothing: its finding is made already.
+    pub(crate) fn is_unresolved(&self) -> bool {
+        match &self.value {
+            Value::Scalar(scalar) => is_unresolved(&scalar.text),
+            Value::Unknown => true,
+            Value::Sequence(_) | Value::Mapping(_) => false,
+        }
+    }
+
+    /// The text of an unquoted scalar.
+    fn plain(&self) -> Option<&str> {
+        self.scalar()
+            .filter(|scalar| scalar.style == ScalarStyle::Plain && !scalar.is_string)
+            .map(|scalar| &*scalar.text)
+    }
+
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match self.plain()? {
+            "true" | "True" | "TRUE" => Some(true),
+            "false" | "False" | "FALSE" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// A decimal number.
+    pub(crate) fn integer(&self) -> Option<i64> {
+        self.plain()
+            .filter(|text| !text.starts_with('+'))
+            .and_then(|text| text.parse().ok())
+    }
+
+    /// A file mode: `0644`, `0o644`, `"0644"` are octal; `420` is decimal.
+    pub(crate) fn mode(&self) -> Option<u32> {
+        let text = self.text()?;
+        let octal = |digits: &str| {
+            let good = !digits.is_empty() && digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+            good.then(|| u32::from_str_radix(digits, 8).ok()).flatten()
+        };
+        let mode = match text.strip_prefix("0o") {
+            Some(digits) => octal(digits),
+            None if self.plain().is_none() || text.starts_with('0') => octal(text),
+            None => self.integer().and_then(|number| u32::try_from(number).ok()),
+        };
+        mode.filter(|mode| *mode <= 0o7777)
+    }
+
+    /// What kind of value it is, in words.
+    pub(crate) fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Sequence(_) => "a list",
+            Value::Mapping(_) => "a mapping",
+            Value::Unknown => "an alias",
+            Value::Scalar(_) if self.is_null() => "nothing (null)",
+            Value::Scalar(_) if self.boolean().is_some() => "a boolean",
+            Value::Scalar(_) if self.plain().is_some_and(|text| text.parse::<f64>().is_ok()) => "a number",
+            Value::Scalar(_) => "a string",
+        }
+    }
+
+    /// The scalar as a text of its own, whose places lead back to the file.
+    pub(crate) fn to_text(&self) -> Option<Text> {
+        let scalar = self.scalar()?;
+        let segments = scalar::align(self.text.as_str(), self.start..self.end, scalar);
+        Some(Text::derived(&self.text, &scalar.text, segments))
+    }
+
+    /// The same node with a scalar of another text, as it is after templates.
+    pub(crate) fn with_scalar(&self, text: &Text) -> Node {
+        let Some(scalar) = self.scalar() else {
+            return self.clone();
+        };
+        Node {
+            value: Value::Scalar(Scalar {
+                text: Arc::from(text.as_str()),
+                ..scalar.clone()
+            }),
+            ..self.clone()
+        }
+    }
+
+    /// The place of the bytes `range` of this scalar's text.
+    pub(crate) fn inner_span(&self, range: std::ops::Range<usize>) -> Span {
+        match self.to_text() {
+            Some(text) => text.slice(range),
+            None => self.span(),
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    // Values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({}: {})", self.path, self.kind())
+    }
+}
+
+/// Whether a text holds the mark of a template without a value.
+pub(crate) fn is_unresolved(text: &str) -> bool {
+    text.contains(UNRESOLVED_START)
+}
+
+impl KeyPath {
+    /// The path of a key below this one.
+    pub(crate) fn key(&self, key: &str) -> KeyPath {
+        self.step(Part::Key(Arc::from(key)))
+    }
+
+    /// The path of an item below this one.
+    pub(crate) fn index(&self, index: usize) -> KeyPath {
+        self.step(Part::Index(index))
+    }
+
+    fn step(&self, part: Part) -> KeyPath {
+        KeyPath(Some(Arc::new(Step {
+            parent: self.clone(),
+            part,
+        })))
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(step) = &self.0 else { return Ok(()) };
+        step.parent.fmt(f)?;
+        match &step.part {
+            Part::Index(index) => write!(f, "[{index}]"),
+            Part::Key(key) => {
+                if step.parent.0.is_some() {
+                    f.write_str(".")?;
+                }
+                // A key with a dot in it would read as two; one that ends in `]` names a pack.
+                if key.contains('.') && !key.ends_with(']') {
+                    write!(f, "\"{key}\"")
+                } else {
+                    f.write_str(key)
+                }
+            }
+        }
+    }
+}

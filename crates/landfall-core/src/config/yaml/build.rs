@@ -1,0 +1,389 @@
+//! From the parser's events to a tree of nodes, within limits.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde_saphyr::granit_parser::{ErrorKind, Event, Options, Parser, ScanError};
+
+use crate::config::codes::{self, CodeDoc};
+use crate::config::report::Report;
+use crate::config::text::{Span, Text};
+use crate::config::yaml::{DEPTH_MAX, Entry, KeyPath, NODES_MAX, Node, Scalar, TEXT_BYTES_MAX, Value};
+
+const MERGE_KEY: &str = "<<";
+
+/// What a text holds.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// The documents that could be read.
+    pub(crate) documents: Vec<Node>,
+    /// Whether everything was read; if not, the last problem says why.
+    pub(crate) complete: bool,
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug)]
+struct Problem {
+    doc: &'static CodeDoc,
+    span: Span,
+    key: Arc<str>,
+    message: String,
+    help: Option<&'static str>,
+    also: Option<Node>,
+}
+
+impl Loaded {
+    /// Hands the problems over.
+    pub(crate) fn report_problems(&self, report: &mut Report) {
+        for problem in &self.problems {
+            let draft = report.at(
+                problem.doc,
+                problem.span.clone(),
+                problem.key.clone(),
+                problem.message.clone(),
+            );
+            if let Some(help) = problem.help {
+                draft.help(help);
+            }
+            if let Some(node) = &problem.also {
+                draft.also(node, "first written here");
+            }
+        }
+    }
+}
+
+/// Reads all documents of a text. `base` is the key path of the text itself.
+pub(crate) fn load(text: &Text, base: &KeyPath) -> Loaded {
+    let mut builder = Builder {
+        text,
+        base,
+        stack: Vec::new(),
+        anchors: HashMap::new(),
+        nodes: 0,
+        documents: Vec::new(),
+        problems: Vec::new(),
+    };
+    let complete = builder.run();
+    Loaded {
+        documents: builder.documents,
+        complete,
+        problems: builder.problems,
+    }
+}
+
+struct Builder<'a> {
+    text: &'a Text,
+    base: &'a KeyPath,
+    stack: Vec<Frame>,
+    /// Finished nodes with an anchor, and how many nodes each holds.
+    anchors: HashMap<usize, (Node, usize)>,
+    nodes: usize,
+    documents: Vec<Node>,
+    problems: Vec<Problem>,
+}
+
+/// A collection that is not finished yet.
+struct Frame {
+    kind: FrameKind,
+    anchor: usize,
+    start: usize,
+    key: Option<(usize, usize)>,
+    path: KeyPath,
+    nodes_before: usize,
+}
+
+enum FrameKind {
+    Sequence(Vec<Node>),
+    Mapping {
+        entries: Vec<Entry>,
+        seen: HashSet<Arc<str>>,
+        pending_key: Option<Node>,
+    },
+}
+
+impl Builder<'_> {
+    fn run(&mut self) -> bool {
+        let content = self.text.as_str();
+        if content.len() > TEXT_BYTES_MAX {
+            self.problem(
+                &codes::TOO_LARGE,
+                0..0,
+                format!("the text has {} bytes; the limit is {TEXT_BYTES_MAX}", content.len()),
+                None,
+            );
+            return false;
+        }
+        let mut options = Options::default();
+        options.set_emit_comments(false);
+        options.emit_unresolved_aliases = true;
+        options.block_nesting_limit = DEPTH_MAX;
+        options.flow_nesting_limit = DEPTH_MAX;
+        let parser = Parser::new_from_str_with_options(content, options);
+        for step in parser {
+            let (event, span) = match step {
+                Ok(step) => step,
+                Err(error) => {
+                    self.syntax_error(&error);
+                    return false;
+                }
+            };
+            let start = span.start.byte_offset().unwrap_or(0);
+            let end = span.end.byte_offset().unwrap_or(start);
+            self.event(event, start, end);
+            if self.nodes > NODES_MAX {
+                self.problem(
+                    &codes::TOO_LARGE,
+                    start..end,
+                    format!("the text has more than {NODES_MAX} YAML nodes"),
+                    None,
+                );
+                return false;
+            }
+        }
+        true
+    }
+
+    fn event(&mut self, event: Event<'_>, start: usize, end: usize) {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_string = tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
+                let value = Value::Scalar(Scalar {
+                    text: Arc::from(&*text),
+                    style,
+                    is_string,
+                });
+                let node = self.node(value, start, end);
+                self.finished(node, anchor, 1);
+            }
+            Event::SequenceStart(_, anchor, _) => self.open(FrameKind::Sequence(Vec::new()), anchor, start),
+            Event::MappingStart(_, anchor, _) => {
+                let kind = FrameKind::Mapping {
+                    entries: Vec::new(),
+                    seen: HashSet::new(),
+                    pending_key: None,
+                };
+                self.open(kind, anchor, start);
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(end),
+            Event::Alias(id) => self.alias(id, start, end),
+            Event::UnresolvedAlias(_) => self.unresolved_alias(start, end),
+            Event::DocumentStart(..) => self.anchors.clear(),
+            // StreamStart, StreamEnd, DocumentEnd and comments carry no value.
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, kind: FrameKind, anchor: usize, start: usize) {
+        let (path, key) = self.place();
+        self.stack.push(Frame {
+            kind,
+            anchor,
+            start,
+            key,
+            path,
+            nodes_before: self.nodes,
+        });
+    }
+
+    fn close(&mut self, end: usize) {
+        let Some(frame) = self.stack.pop() else { return };
+        let value = match frame.kind {
+            FrameKind::Sequence(items) => Value::Sequence(items),
+            FrameKind::Mapping { entries, .. } => Value::Mapping(merged(entries)),
+        };
+        let node = Node {
+            value,
+            text: self.text.clone(),
+            start: frame.start,
+            end: end.max(frame.start),
+            key: frame.key,
+            path: frame.path,
+        };
+        let weight = self.nodes - frame.nodes_before + 1;
+        self.finished(node, frame.anchor, weight);
+    }
+
+    fn alias(&mut self, id: usize, start: usize, end: usize) {
+        let Some((target, weight)) = self.anchors.get(&id) else {
+            // An anchor that is not finished: the alias stands inside what it names.
+            self.unresolved_alias(start, end);
+            return;
+        };
+        let weight = *weight;
+        self.nodes += weight;
+        if self.nodes <= NODES_MAX {
+            let node = target.clone();
+            self.attach(node);
+        }
+    }
+
+    fn unresolved_alias(&mut self, start: usize, end: usize) {
+        let node = self.node(Value::Unknown, start, end);
+        self.problems.push(Problem {
+            doc: &codes::ALIAS,
+            span: node.span(),
+            key: node.key_path(),
+            message: "a value that starts with `*` is a YAML alias, and there is no anchor of that name".to_owned(),
+            help: Some("put the value in quotes, as in `password: \"****\"`"),
+            also: None,
+        });
+        self.finished(node, 0, 1);
+    }
+
+    /// Path and key of the node that comes next.
+    fn place(&self) -> (KeyPath, Option<(usize, usize)>) {
+        match self.stack.last() {
+            None => (self.base.clone(), None),
+            Some(frame) => match &frame.kind {
+                FrameKind::Sequence(items) => (frame.path.index(items.len()), None),
+                FrameKind::Mapping {
+                    pending_key: Some(key), ..
+                } => (frame.path.key(key.text().unwrap_or("?")), Some((key.start, key.end))),
+                FrameKind::Mapping { pending_key: None, .. } => (frame.path.clone(), None),
+            },
+        }
+    }
+
+    fn node(&self, value: Value, start: usize, end: usize) -> Node {
+        let (path, key) = self.place();
+        Node {
+            value,
+            text: self.text.clone(),
+            start,
+            end: end.max(start),
+            key,
+            path,
+        }
+    }
+
+    fn finished(&mut self, node: Node, anchor: usize, weight: usize) {
+        self.nodes += 1;
+        if anchor != 0 {
+            self.anchors.insert(anchor, (node.clone(), weight));
+        }
+        self.attach(node);
+    }
+
+    fn attach(&mut self, node: Node) {
+        let Some(frame) = self.stack.last_mut() else {
+            self.documents.push(node);
+            return;
+        };
+        match &mut frame.kind {
+            FrameKind::Sequence(items) => items.push(node),
+            FrameKind::Mapping {
+                entries,
+                seen,
+                pending_key,
+            } => match pending_key.take() {
+                None => *pending_key = Some(node),
+                Some(key) => {
+                    if let Some(text) = key.text()
+                        && text != MERGE_KEY
+                        && !seen.insert(Arc::from(text))
+                    {
+                        let first = entries.iter().find(|entry| entry.key.text() == Some(text));
+                        self.problems.push(Problem {
+                            doc: &codes::DUPLICATE_KEY,
+                            span: key.span(),
+                            key: Arc::from(frame.path.key(text).to_string()),
+                            message: format!("the key `{text}` is written twice in one mapping"),
+                            help: Some("remove one of the two; the first is used"),
+                            also: first.map(|entry| entry.key.clone()),
+                        });
+                        return;
+                    }
+                    entries.push(Entry { key, value: node });
+                }
+            },
+        }
+    }
+
+    fn syntax_error(&mut self, error: &ScanError) {
+        let content = self.text.as_str();
+        let offset = error.marker().byte_offset().unwrap_or(0).min(content.len());
+        // An error at the very end is shown at the last thing that is written.
+        let offset = if content[content.floor_char_boundary(offset)..].trim().is_empty() {
+            content.trim_end().char_indices().next_back().map_or(0, |(at, _)| at)
+        } else {
+            content.floor_char_boundary(offset)
+        };
+        let length = content[offset..].chars().next().map_or(0, char::len_utf8);
+        let (doc, message, help) = explain(error.kind());
+        self.problem(doc, offset..offset + length, message, help);
+    }
+
+    fn problem(
+        &mut self,
+        doc: &'static CodeDoc,
+        range: std::ops::Range<usize>,
+        message: String,
+        help: Option<&'static str>,
+    ) {
+        self.problems.push(Problem {
+            doc,
+            span: self.text.slice(range),
+            key: Arc::from(self.base.to_string()),
+            message,
+            help,
+            also: None,
+        });
+    }
+}
+
+fn explain(kind: &ErrorKind) -> (&'static CodeDoc, String, Option<&'static str>) {
+    match kind {
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabAtBlockScalarStart
+        | ErrorKind::TabInPlainScalar => (
+            &codes::TAB,
+            "a tab stands where YAML wants spaces".to_owned(),
+            Some("indent with spaces only"),
+        ),
+        ErrorKind::RecursionLimitExceeded => (
+            &codes::TOO_LARGE,
+            format!("the YAML is nested deeper than {DEPTH_MAX} levels"),
+            None,
+        ),
+        ErrorKind::MissingAnchorOrAliasName | ErrorKind::UnknownAnchor => (
+            &codes::ALIAS,
+            "a value that starts with `*` or `&` is a YAML alias or anchor".to_owned(),
+            Some("put the value in quotes"),
+        ),
+        ErrorKind::UnexpectedCharacter { .. } | ErrorKind::MappingValueNotAllowed => (
+            &codes::YAML_SYNTAX,
+            format!("cannot parse YAML: {kind}"),
+            Some("check the indentation, and put values with special characters (`: `, `@`, `%`, `{`) in quotes"),
+        ),
+        _ => (
+            &codes::YAML_SYNTAX,
+            format!("cannot parse YAML: {kind}"),
+            Some("check the indentation and the quotes around this place"),
+        ),
+    }
+}
+
+/// Puts the entries of `<<` where they belong: behind the mapping's own, which win.
+fn merged(entries: Vec<Entry>) -> Vec<Entry> {
+    if !entries.iter().any(|entry| entry.key.text() == Some(MERGE_KEY)) {
+        return entries;
+    }
+    let (merges, mut entries): (Vec<Entry>, Vec<Entry>) = entries
+        .into_iter()
+        .partition(|entry| entry.key.text() == Some(MERGE_KEY));
+    for merge in merges {
+        let sources: Vec<&Node> = match &merge.value.value {
+            Value::Sequence(items) => items.iter().collect(),
+            _ => vec![&merge.value],
+        };
+        for entry in sources.iter().flat_map(|source| source.entries()) {
+            let is_new = !entries.iter().any(|own| own.key.text() == entry.key.text());
+            if is_new {
+                entries.push(entry.clone());
+            }
+        }
+    }
+    entries
+}

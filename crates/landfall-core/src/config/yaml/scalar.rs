@@ -1,0 +1,242 @@
+//! Where each piece of a scalar's text stands in the source: what YAML's folding, indentation and escapes did, undone.
+
+use std::ops::Range;
+
+use serde_saphyr::granit_parser::ScalarStyle;
+
+use crate::config::text::Segment;
+use crate::config::yaml::Scalar;
+
+/// The segments of a scalar that the parser found at `range` of `source`: with its quotes, or from the first character
+/// of a block that is not blank.
+pub(super) fn align(source: &str, range: Range<usize>, scalar: &Scalar) -> Vec<Segment> {
+    let block = |start| (source.get(start..range.end).unwrap_or_default(), start);
+    match scalar.style {
+        ScalarStyle::Literal => {
+            let (body, offset) = block(block_start(source, range.start));
+            literal(body, offset, &scalar.text)
+        }
+        ScalarStyle::Folded => {
+            let (body, offset) = block(block_start(source, range.start));
+            folded(body, offset, &scalar.text, ScalarStyle::Folded)
+        }
+        style => folded(
+            source.get(range.clone()).unwrap_or_default(),
+            range.start,
+            &scalar.text,
+            style,
+        ),
+    }
+}
+
+/// Where a block's first line starts, indentation and leading blank lines included: behind the line of its header.
+fn block_start(source: &str, first_character: usize) -> usize {
+    let mut start = line_start(source, first_character);
+    while start > 0 {
+        let above = line_start(source, start - 1);
+        if !source[above..start].trim().is_empty() {
+            break;
+        }
+        start = above;
+    }
+    start
+}
+
+fn line_start(source: &str, offset: usize) -> usize {
+    source[..source.floor_char_boundary(offset)]
+        .rfind('\n')
+        .map_or(0, |newline| newline + 1)
+}
+
+/// In a literal block every line of the text is one line of the source, less its indentation.
+fn literal(source: &str, offset: usize, text: &str) -> Vec<Segment> {
+    let mut source_lines = lines_with_offsets(source);
+    let mut segments = Vec::new();
+    let mut at = 0;
+    let mut indent = None;
+    for line in text.split_inclusive('\n') {
+        let Some((line_at, source_line)) = source_lines.next() else {
+            break;
+        };
+        let content = line.trim_end_matches('\n');
+        if indent.is_none() && !content.is_empty() {
+            indent = Some(source_line.len().saturating_sub(content.len()));
+        }
+        segments.push(Segment {
+            at,
+            parent_at: offset + line_at + indent.unwrap_or(0).min(source_line.len()),
+            linear: true,
+        });
+        at += line.len();
+    }
+    segments
+}
+
+fn lines_with_offsets(source: &str) -> impl Iterator<Item = (usize, &str)> {
+    source.split_inclusive('\n').scan(0, |at, line| {
+        let start = *at;
+        *at += line.len();
+        Some((start, line.trim_end_matches(['\n', '\r'])))
+    })
+}
+
+/// Walks text and source side by side: equal characters match, white space was folded, escapes stand for one character.
+fn folded(source: &str, offset: usize, text: &str, style: ScalarStyle) -> Vec<Segment> {
+    let mut cursor = match style {
+        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => usize::from(source.starts_with(['"', '\''])),
+        ScalarStyle::Plain | ScalarStyle::Literal | ScalarStyle::Folded => 0,
+    };
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut push = |at: usize, source_at: usize, linear: bool| {
+        let next = Segment {
+            at,
+            parent_at: offset + source_at,
+            linear,
+        };
+        let continues = segments.last().is_some_and(|last| {
+            last.linear && linear && next.parent_at.checked_sub(last.parent_at) == Some(next.at - last.at)
+        });
+        if !continues {
+            segments.push(next);
+        }
+    };
+    for (at, character) in text.char_indices() {
+        if style == ScalarStyle::DoubleQuoted {
+            while let Some(length) = line_continuation(&source[cursor..]) {
+                cursor += length;
+            }
+        }
+        let rest = &source[cursor..];
+        let Some(next) = rest.chars().next() else {
+            push(at, source.len().saturating_sub(1), false);
+            break;
+        };
+        if style == ScalarStyle::DoubleQuoted && next == '\\' {
+            push(at, cursor, false);
+            cursor += escape_length(rest);
+        } else if style == ScalarStyle::SingleQuoted && rest.starts_with("''") {
+            push(at, cursor, false);
+            cursor += 2;
+        } else if next == character && character != '\n' && !folds(rest) {
+            push(at, cursor, true);
+            cursor += next.len_utf8();
+        } else if character.is_whitespace() && next.is_whitespace() {
+            push(at, cursor, false);
+            let more_follows = text[at + character.len_utf8()..].starts_with('\n');
+            cursor += if more_follows {
+                line_length(rest)
+            } else {
+                white_length(rest)
+            };
+        } else if character.is_whitespace() {
+            // Its white space was passed with the line break before it.
+            push(at, cursor, false);
+        } else {
+            // White space of the source that is not in the text: indentation.
+            cursor += white_length(rest);
+            push(at, cursor, true);
+            cursor += source[cursor..].chars().next().map_or(0, char::len_utf8);
+        }
+    }
+    segments
+}
+
+/// Whether a line break stands behind nothing but blanks.
+fn folds(rest: &str) -> bool {
+    rest.starts_with([' ', '\t', '\r', '\n']) && rest.trim_start_matches([' ', '\t', '\r']).starts_with('\n')
+}
+
+fn white_length(rest: &str) -> usize {
+    rest.len() - rest.trim_start().len()
+}
+
+fn line_length(rest: &str) -> usize {
+    rest.find('\n').map_or(rest.len(), |newline| newline + 1)
+}
+
+/// A backslash at the end of a line joins it to the next.
+fn line_continuation(rest: &str) -> Option<usize> {
+    let after = rest.strip_prefix('\\')?;
+    let after = after.strip_prefix('\r').unwrap_or(after).strip_prefix('\n')?;
+    Some(rest.len() - after.trim_start_matches([' ', '\t']).len())
+}
+
+fn escape_length(rest: &str) -> usize {
+    let length = match rest.as_bytes().get(1) {
+        Some(b'x') => 4,
+        Some(b'u') => {
+            // A character beyond the basic plane is written as two escapes in JSON.
+            let high = rest.get(2..6).and_then(|digits| u16::from_str_radix(digits, 16).ok());
+            if high.is_some_and(|unit| (0xD800..0xDC00).contains(&unit)) {
+                12
+            } else {
+                6
+            }
+        }
+        Some(b'U') => 10,
+        _ => 1 + rest.chars().nth(1).map_or(0, char::len_utf8),
+    };
+    rest.floor_char_boundary(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::config::text::Text;
+    use crate::config::yaml::{KeyPath, Node, load};
+    use crate::diagnostic::NamedText;
+
+    fn first_value(file: &str) -> Node {
+        let loaded = load(&Text::of_file(&NamedText::new("f", file)), &KeyPath::default());
+        assert!(loaded.complete, "{file:?}");
+        loaded.documents[0].entries()[0].value.clone()
+    }
+
+    /// Line and column of the first `needle` inside the scalar's text.
+    fn place_of(file: &str, needle: &str) -> (u32, u32) {
+        let text = first_value(file).to_text().unwrap();
+        let at = text
+            .as_str()
+            .find(needle)
+            .unwrap_or_else(|| panic!("{:?} in {:?}", needle, text.as_str()));
+        let location = text.slice(at..at + 1).location(Arc::from(""));
+        (location.line, location.column)
+    }
+
+    #[test]
+    fn words_inside_a_scalar_are_found_where_they_are_written() {
+        for (file, needle, place) in [
+            ("a: plain word", "word", (1, 10)),
+            ("a: plain\n  on two\n  lines", "lines", (3, 3)),
+            ("a: 'it''s  word'", "word", (1, 12)),
+            ("a: 'one\n\n  two word'", "word", (3, 7)),
+            ("a: \"x\\ty word\"", "word", (1, 10)),
+            ("a: \"x\\n\\u00e4\\n word\"", "word", (1, 17)),
+            ("a: \"\\ud83d\\ude00 word\"", "word", (1, 18)),
+            ("a: \"one \\\n    two word\"", "word", (2, 9)),
+            ("a: |\n  one\n  two word\n", "word", (3, 7)),
+            ("a: |-\n\n  one\n\n    two word\n", "word", (5, 9)),
+            ("a: |2\n   one\n  two word\n", "word", (3, 7)),
+            ("a: | # note\n  one\r\n  two word\r\n", "word", (3, 7)),
+            ("a: >\n  one\n  two word\n", "word", (3, 7)),
+            ("a: >-\n  one\n\n  two\n    more word\n  end\n", "word", (5, 10)),
+            ("a: >-\n  one\n\n  two\n    more word\n  end\n", "end", (6, 3)),
+            ("a: |\n  ä word\n", "word", (2, 5)),
+            ("{\"a\": \"x: 1\\n  image: word\\n\"}", "word", (1, 23)),
+        ] {
+            assert_eq!(place_of(file, needle), place, "{needle:?} in {file:?}");
+        }
+    }
+
+    #[test]
+    fn nested_strings_of_yaml_lead_back_to_the_file() {
+        let outer = first_value("values: |\n  cluster:\n    config: |\n      a: b\n      c: word\n");
+        let loaded = load(&outer.to_text().unwrap(), &KeyPath::default());
+        let config = loaded.documents[0].at(&["cluster", "config"]).unwrap();
+        let inner = load(&config.to_text().unwrap(), &KeyPath::default());
+        let word = inner.documents[0].get("c").unwrap();
+        assert_eq!((word.location().line, word.location().column), (5, 10));
+        assert_eq!(&*word.location().key, "c");
+    }
+}

@@ -1,0 +1,336 @@
+//! Which pieces of a text are secret, and how a line is shown without them.
+//!
+//! Two layers: what the parser knows to be a secret (the caller passes those ranges), and what looks like one, found
+//! here line by line, because a file that does not parse must not leak either. When in doubt, too much is masked.
+
+use std::ops::Range;
+
+use crate::diagnostic::Excerpt;
+
+const MASK: &str = "****";
+/// A line is cut around its mark beyond this many characters.
+const WIDTH_MAX: usize = 140;
+const WIDTH_BEFORE_MARK: usize = 50;
+const SECRET_WORDS: [&str; 7] = [
+    "password",
+    "passwd",
+    "token",
+    "secret",
+    "apikey",
+    "privatekey",
+    "jsonkey",
+];
+/// Keys that hold such a word and no secret: flags, and names of things that hold the secret.
+const HARMLESS_KEYS: [&str; 1] = ["encodedpassword"];
+const HARMLESS_ENDINGS: [&str; 4] = ["ref", "name", "namespace", "file"];
+
+/// Whether the value of such a key is a secret: `password`, `edgeHostToken`, `_json_key`, `client_secret`…
+#[must_use]
+pub fn is_secret_key(key: &str) -> bool {
+    let plain: String = key
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|character| character.to_ascii_lowercase())
+        .collect();
+    SECRET_WORDS.iter().any(|word| plain.contains(word))
+        && !HARMLESS_KEYS.contains(&plain.as_str())
+        && !HARMLESS_ENDINGS.iter().any(|ending| plain.ends_with(ending))
+}
+
+/// How line breaks are written in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineBreaks {
+    /// As line breaks.
+    Real,
+    /// Also as `\n`, in the strings of a JSON file.
+    Escaped,
+}
+
+/// The byte ranges of a text that look like secrets: values of secret keys with their continuation lines, private keys,
+/// and names and passwords in URLs.
+#[must_use]
+pub fn secret_ranges(text: &str, breaks: LineBreaks) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let mut secret_indent: Option<usize> = None;
+    let mut in_private_key = false;
+    for line in logical_lines(text, breaks) {
+        let content = &text[line.clone()];
+        let indent = content.len() - content.trim_start().len();
+        if content.contains("-----BEGIN") && content.contains("PRIVATE KEY") {
+            in_private_key = true;
+        }
+        let continues = secret_indent.is_some_and(|secret| indent > secret || content.trim().is_empty());
+        if in_private_key || continues {
+            ranges.push(line.start + indent..line.end);
+            in_private_key &= !content.contains("-----END");
+            continue;
+        }
+        secret_indent = None;
+        if let Some((key_at, value_at)) = secret_value(content) {
+            secret_indent = Some(key_at);
+            let value = content[value_at..].trim_end_matches('\r');
+            let start = value_at + (value.len() - value.trim_start().len());
+            if !value.trim().is_empty() && !is_block_header(value.trim()) {
+                ranges.push(line.start + start..line.start + value_at + value.trim_end().len());
+            }
+        }
+        ranges.extend(url_logins(content).map(|range| line.start + range.start..line.start + range.end));
+    }
+    ranges
+}
+
+/// A free text (a message, a hint) without the names and passwords of its URLs.
+#[must_use]
+pub fn mask_urls(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let mut shown = 0;
+    for login in url_logins(text) {
+        masked.push_str(&text[shown..login.start]);
+        masked.push_str(MASK);
+        shown = login.end;
+    }
+    masked.push_str(&text[shown..]);
+    masked
+}
+
+/// The line of `text` around `mark` as it may be shown. `secrets` are byte ranges of `text`, in any order.
+#[must_use]
+pub fn excerpt(text: &str, mark: Range<usize>, secrets: &[Range<usize>]) -> Excerpt {
+    let start = text.floor_char_boundary(mark.start);
+    let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+    let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
+    let end = text.floor_char_boundary(mark.end).clamp(start, line_end);
+    let mut hidden: Vec<Range<usize>> = secrets
+        .iter()
+        .map(|range| {
+            let from = text.floor_char_boundary(range.start).max(line_start);
+            from..text.ceil_char_boundary(range.end).min(line_end)
+        })
+        .filter(|range| !range.is_empty() && !is_template(&text[range.clone()]))
+        .collect();
+    hidden.sort_by_key(|range| range.start);
+    let mut line = String::new();
+    let (mut mark_start, mut mark_end) = (None, None);
+    let mut at = line_start;
+    let mut hidden = hidden.into_iter().peekable();
+    while at < line_end {
+        while hidden.next_if(|range| range.end <= at).is_some() {}
+        let next = match hidden.peek() {
+            Some(range) if range.start <= at => {
+                let next = range.end;
+                if start < next {
+                    mark_start.get_or_insert(line.chars().count());
+                }
+                line.push_str(MASK);
+                next
+            }
+            _ => {
+                if start <= at {
+                    mark_start.get_or_insert(line.chars().count());
+                }
+                let character = text[at..].chars().next().unwrap_or(' ');
+                // A tab or a control character would shift or colour the terminal.
+                line.push(if character.is_control() { ' ' } else { character });
+                at + character.len_utf8()
+            }
+        };
+        at = next;
+        if end <= at {
+            mark_end.get_or_insert(line.chars().count());
+        }
+    }
+    let length = line.chars().count();
+    let mark_start = mark_start.unwrap_or(length);
+    let mark_end = if end <= start {
+        mark_start
+    } else {
+        mark_end.unwrap_or(length)
+    };
+    cut(&line, mark_start, mark_end.max(mark_start))
+}
+
+fn cut(line: &str, start: usize, end: usize) -> Excerpt {
+    let length = line.chars().count();
+    if length <= WIDTH_MAX {
+        let line = line.trim_end().to_owned();
+        let length = line.chars().count();
+        return Excerpt {
+            start: start.min(length),
+            end: end.clamp(start.min(length), length),
+            line,
+        };
+    }
+    let from = start.saturating_sub(WIDTH_BEFORE_MARK);
+    let to = (from + WIDTH_MAX).min(length);
+    let head = if from > 0 { "…" } else { "" };
+    let tail = if to < length { "…" } else { "" };
+    let window: String = line.chars().skip(from).take(to - from).collect();
+    let shift = |position: usize| position.clamp(from, to) - from + head.chars().count();
+    Excerpt {
+        line: format!("{head}{window}{tail}"),
+        start: shift(start),
+        end: shift(end),
+    }
+}
+
+fn logical_lines(text: &str, breaks: LineBreaks) -> Vec<Range<usize>> {
+    let mut lines = Vec::new();
+    let mut start = 0;
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let (length, ends) = match bytes[at] {
+            b'\n' => (1, true),
+            b'\\' if breaks == LineBreaks::Escaped => match bytes.get(at + 1) {
+                Some(b'n') => (2, true),
+                Some(next) if next.is_ascii() => (2, false),
+                _ => (1, false),
+            },
+            _ => (1, false),
+        };
+        if ends {
+            lines.push(start..at);
+            start = at + length;
+        }
+        at += length;
+    }
+    lines.push(start..text.len());
+    lines
+}
+
+/// Where a secret key and its value start in a line: the first `key:` or `key=` of that kind.
+fn secret_value(line: &str) -> Option<(usize, usize)> {
+    line.match_indices([':', '=']).find_map(|(at, _)| {
+        let before = line[..at].trim_end().trim_end_matches(['"', '\'', '\\']);
+        let key_at = before
+            .rfind(|character: char| !(character.is_alphanumeric() || matches!(character, '_' | '-' | '.')))
+            .map_or(0, |position| {
+                position + before[position..].chars().next().map_or(1, char::len_utf8)
+            });
+        is_secret_key(&before[key_at..]).then_some((key_at, at + 1))
+    })
+}
+
+fn is_block_header(value: &str) -> bool {
+    let mut characters = value.chars();
+    matches!(characters.next(), Some('|' | '>'))
+        && characters.all(|character| matches!(character, '+' | '-' | '0'..='9'))
+}
+
+/// `name:password` of `scheme://name:password@host`.
+fn url_logins(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
+    text.match_indices("://").filter_map(|(at, separator)| {
+        let start = at + separator.len();
+        let length = text[start..]
+            .find(|character: char| character == '/' || character.is_whitespace())
+            .unwrap_or(text.len() - start);
+        let login = text[start..start + length].rfind('@')?;
+        (login > 0).then_some(start..start + login)
+    })
+}
+
+/// Whether all of a value is one look-up like `{{.spectro.macro.NAME}}`, which says nothing secret.
+fn is_template(value: &str) -> bool {
+    let bare = value.trim().trim_matches(['"', '\'']);
+    bare.strip_prefix("{{")
+        .and_then(|rest| rest.strip_suffix("}}"))
+        .is_some_and(|inner| {
+            let inner = inner.trim();
+            inner.starts_with(".spectro.")
+                && inner
+                    .chars()
+                    .all(|character| character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_'))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CANARY: &str = "canary-7f3a";
+
+    fn shown(text: &str, at: usize) -> String {
+        excerpt(text, at..at + 1, &secret_ranges(text, LineBreaks::Real)).line
+    }
+
+    #[test]
+    fn every_line_of_a_secret_is_masked() {
+        for text in [
+            "password: canary-7f3a",
+            "  edgeHostToken: 'canary-7f3a'",
+            "- {name: a, password: \"x y, canary-7f3a\", b: c}",
+            "password:\n  canary-7f3a",
+            "password: |\n  one\n\n  canary-7f3a\nnext: 1",
+            "\"password\" : \"canary-7f3a\"",
+            "_json_key: canary-7f3a",
+            "export TOKEN=canary-7f3a",
+            "proxy: http://user:canary-7f3a@proxy:3128",
+            "proxy: http://canary-7f3a@proxy:3128",
+            "-----BEGIN RSA PRIVATE KEY-----\ncanary-7f3a\n-----END RSA PRIVATE KEY-----",
+            "a:\n  tls.key: -----BEGIN PRIVATE KEY----- canary-7f3a -----END PRIVATE KEY-----",
+        ] {
+            for (at, _) in text.char_indices() {
+                let shown = shown(text, at);
+                assert!(!shown.contains(CANARY), "{text:?} at {at} shows {shown:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn harmless_neighbours_stay_readable() {
+        for text in [
+            "encodedPassword: true",
+            "passwordRef: {kind: Secret}",
+            "secretName: tls",
+            "domain: reg:5000/path",
+            "image: a/b:1@sha256:00",
+            "password: \"{{ .spectro.macro.provider-password }}\"",
+        ] {
+            assert_eq!(shown(text, 0), text);
+        }
+        assert_eq!(shown("password: |\n  x\nnext: 1", 16), "next: 1");
+    }
+
+    #[test]
+    fn the_mark_follows_what_is_masked_and_cut() {
+        let text = "{password: abc, x: y}";
+        let masked = excerpt(text, 11..14, &secret_ranges(text, LineBreaks::Real));
+        assert_eq!(
+            (masked.line.as_str(), masked.start, masked.end),
+            ("{password: ****", 11, 15)
+        );
+        let long = format!("{}MARK{}", "a".repeat(300), "b".repeat(300));
+        let cut = excerpt(&long, 300..304, &[]);
+        let marked: String = cut.line.chars().skip(cut.start).take(cut.end - cut.start).collect();
+        assert_eq!(marked, "MARK");
+        assert_eq!(cut.line.chars().count(), WIDTH_MAX + 2);
+    }
+
+    #[test]
+    fn in_json_only_the_line_of_the_secret_is_masked() {
+        let text = r#"{"values": "a: 1\npassword: canary-7f3a\nimage: x"}"#;
+        let line = excerpt(text, 45..46, &secret_ranges(text, LineBreaks::Escaped)).line;
+        assert_eq!(line, r#"{"values": "a: 1\npassword: ****\nimage: x"}"#);
+    }
+
+    #[test]
+    fn urls_in_messages_lose_their_logins() {
+        assert_eq!(
+            mask_urls("see https://a:b@c/d and https://e/f@g"),
+            "see https://****@c/d and https://e/f@g"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_and_any_mark_make_an_excerpt(text in "(?s).{0,80}", start in 0usize..100, length in 0usize..100, from in 0usize..90, to in 0usize..90) {
+            let range = from.min(to)..from.max(to);
+            let excerpt = excerpt(&text, start..start + length, &[range]);
+            prop_assert!(excerpt.start <= excerpt.end);
+            prop_assert!(excerpt.end <= excerpt.line.chars().count());
+            prop_assert!(!excerpt.line.contains('\n'));
+        }
+    }
+}

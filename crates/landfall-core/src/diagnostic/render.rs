@@ -1,0 +1,68 @@
+//! Diagnostics as text, in the look of rustc.
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
+
+/// The findings as a person reads them: code, severity, `file:line:column`, the line, a hint. One empty line between
+/// two findings; a newline at the end; empty when there are none.
+#[must_use]
+pub fn render_text(diagnostics: &Diagnostics, color: bool) -> String {
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&renderer.render(&[group(diagnostic)]));
+        text.push('\n');
+    }
+    text
+}
+
+fn group(diagnostic: &Diagnostic) -> Group<'_> {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+        Severity::Note => Level::NOTE,
+    };
+    let mut group = Group::with_title(level.primary_title(diagnostic.message.as_str()).id(diagnostic.code));
+    group = labelled(group, &diagnostic.primary, AnnotationKind::Primary);
+    for label in &diagnostic.secondary {
+        group = labelled(group, label, AnnotationKind::Context);
+    }
+    if let Some(help) = &diagnostic.help {
+        group = group.element(Level::HELP.with_name(Some("hint")).message(help.as_str()));
+    }
+    group
+}
+
+/// The marked line with its place. Where masking or cutting moved the mark, the place is given apart from the line, as
+/// the renderer would count its column in what is shown.
+fn labelled<'a>(group: Group<'a>, label: &'a Label, kind: AnnotationKind) -> Group<'a> {
+    let location = &label.location;
+    let (line, column) = (location.line as usize, location.column as usize);
+    let origin = Origin::path(location.file.as_ref()).line(line).char_column(column);
+    let Some(excerpt) = &label.excerpt else {
+        return group.element(origin);
+    };
+    let mut annotation = kind.span(byte_offset(&excerpt.line, excerpt.start)..byte_offset(&excerpt.line, excerpt.end));
+    if !label.text.is_empty() {
+        annotation = annotation.label(label.text.as_str());
+    }
+    let snippet = Snippet::source(excerpt.line.as_str())
+        .line_start(line)
+        .annotation(annotation);
+    if excerpt.start + 1 == column {
+        group.element(snippet.path(location.file.as_ref()))
+    } else {
+        group.element(origin).element(snippet)
+    }
+}
+
+fn byte_offset(line: &str, characters: usize) -> usize {
+    line.char_indices()
+        .nth(characters)
+        .map_or(line.len(), |(offset, _)| offset)
+}
