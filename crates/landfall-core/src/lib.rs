@@ -7,6 +7,7 @@
 //! does this image come from?" is answered by [`resolve::Resolver`] and nowhere else. No value of this crate prints a
 //! secret.
 
+pub mod admission;
 pub mod config;
 pub mod credential;
 pub mod diagnostic;

@@ -334,7 +334,7 @@ pub enum ReferenceError {
     #[error("the reference is empty")]
     Empty,
     /// A bare image ID: it names content on one host, nothing that can be pulled.
-    #[error("64 hexadecimal digits are an image ID, not a name that can be pulled")]
+    #[error("64 hexadecimal digits, with or without `sha256:`, are an image ID and not a name that can be pulled")]
     ImageId,
     /// The host cannot be one.
     #[error("`{host}` is not a registry host: write `name[:port]`, an IPv4 address or `[IPv6]`")]
@@ -412,9 +412,11 @@ fn names_a_host(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
-/// Whether the text is a bare image ID.
+/// Whether the text is a bare image ID, with or without its algorithm. `sha256:…` would parse as a tag of the
+/// repository `sha256`, which nobody means.
 fn is_image_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(is_lower_hex)
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    hex.len() == 64 && hex.bytes().all(is_lower_hex)
 }
 
 fn is_lower_hex(byte: u8) -> bool {

@@ -60,8 +60,9 @@ impl RetryPolicy {
     pub fn delay(&self, failed: u32, jitter: f64) -> Duration {
         let doublings = failed.saturating_sub(1).min(31);
         let full = self.first_delay.saturating_mul(1 << doublings).min(self.longest_delay);
-        // Not `clamp`, which would let NaN through.
-        full.mul_f64(1.0 - jitter.max(0.0).min(1.0) / 2.0)
+        // NaN passes through `clamp`, and a Duration panics on it.
+        let jitter = if jitter.is_nan() { 0.0 } else { jitter.clamp(0.0, 1.0) };
+        full.mul_f64(1.0 - jitter / 2.0)
     }
 
     /// All waits of one source, in order: one for each value of `jitter`, at most one less than there are attempts.

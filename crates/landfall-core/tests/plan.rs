@@ -1,4 +1,5 @@
 //! Plans: the order of work, the reasons, and the law that a plan applied leaves an empty plan.
+#![expect(clippy::unwrap_used, reason = "test set-up")]
 
 mod common;
 

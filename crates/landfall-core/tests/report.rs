@@ -1,4 +1,5 @@
 //! The documented answers of `plan`, `images` and `explain`.
+#![expect(clippy::unwrap_used, reason = "test set-up")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Settings built by hand, for tests that start behind the parser.
+#![expect(clippy::unwrap_used, reason = "test set-up")]
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,347 @@
+//! How a pod is rewritten at admission (SPEC section 9): bytes of an AdmissionReview in, bytes of its answer out.
+//!
+//! The pod is only looked at, never written back: the answer is one `test` and one `replace` for each image, at its
+//! exact place, and one annotation with the originals. Fields that we do not know stay untouched because we do not touch
+//! them. Nothing here denies a pod, and nothing asks a registry: whether the primary registry holds an image is a fact
+//! that the caller passes in.
+
+mod patch;
+mod pod;
+
+use std::collections::{BTreeMap, HashMap};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::reference::{ImageReference, ReferenceError, parse_reference};
+use crate::resolve::Resolver;
+use patch::PatchOperation;
+use pod::{ImagePlace, PodView};
+
+/// The annotation that keeps what the user wrote: a JSON object of container name to image. An image volume's key is
+/// `volume:` and its name.
+pub const ORIGINAL_IMAGES: &str = "landfall.dev/original-images";
+/// The label that opts a pod or a namespace out, with [`OPT_OUT_VALUE`].
+pub const OPT_OUT_LABEL: &str = "landfall.dev/redirect";
+/// The value of [`OPT_OUT_LABEL`] that opts out.
+pub const OPT_OUT_VALUE: &str = "disabled";
+/// The audit annotation that says of every image what was decided, and why. The API server puts the webhook's name in
+/// front.
+pub const AUDIT_KEY: &str = "redirect";
+
+const API_VERSION: &str = "admission.k8s.io/v1";
+const KIND: &str = "AdmissionReview";
+const MIRROR_POD: &str = "kubernetes.io/config.mirror";
+/// Istio's placeholder for the proxy image that its own webhook fills in.
+const ISTIO_PLACEHOLDER: &str = "auto";
+const LOCAL_HOST: &str = "localhost";
+
+/// What a review is decided by.
+#[expect(missing_debug_implementations, reason = "it holds a function")]
+#[derive(Clone, Copy)]
+pub struct AdmissionRules<'a> {
+    /// Where images come from; its settings say which namespaces are opted out.
+    pub resolver: &'a Resolver<'a>,
+    /// Whether the primary registry holds this (canonical) reference, by the agent's inventory. Must be quick.
+    pub primary_holds: &'a dyn Fn(&ImageReference) -> bool,
+}
+
+/// A review, answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reviewed {
+    /// The body of the answer, JSON.
+    pub response: Vec<u8>,
+    /// How many images were rewritten.
+    pub rewritten: usize,
+    /// What the user is told, in the answer too.
+    pub warnings: Vec<String>,
+    /// What was decided about every image that was looked at, and why; in the answer as an audit annotation.
+    pub reasons: BTreeMap<String, String>,
+}
+
+/// Why a request is no review that can be answered. A pod is never the reason.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmissionError {
+    /// The body is not an AdmissionReview's JSON.
+    #[error("cannot read the body as an AdmissionReview")]
+    Body(#[source] serde_json::Error),
+    /// It is another kind or version.
+    #[error("expected `{KIND}` of `{API_VERSION}`, not `{kind}` of `{api_version}`")]
+    Version {
+        /// `kind`.
+        kind: String,
+        /// `apiVersion`.
+        api_version: String,
+    },
+    /// There is no request in it.
+    #[error("the AdmissionReview has no `request` with a `uid`")]
+    NoRequest,
+    /// The answer cannot be written.
+    #[error("cannot write the answer")]
+    Answer(#[source] serde_json::Error),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    #[serde(borrow, default)]
+    request: Option<Request<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request<'a> {
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    kind: GroupVersionKind,
+    #[serde(default)]
+    sub_resource: Option<String>,
+    #[serde(default)]
+    operation: String,
+    #[serde(default)]
+    namespace: Option<String>,
+    #[serde(borrow, default)]
+    object: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    old_object: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+struct GroupVersionKind {
+    #[serde(default)]
+    group: String,
+    #[serde(default)]
+    kind: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: AnswerBody<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerBody<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    audit_annotations: BTreeMap<&'static str, String>,
+}
+
+/// What was decided about a pod.
+#[derive(Default)]
+struct Decision {
+    rewritten: usize,
+    operations: Vec<PatchOperation>,
+    originals: BTreeMap<String, String>,
+    warnings: Vec<String>,
+    reasons: BTreeMap<String, String>,
+}
+
+/// Answers a review: always allowed; a pod's images are redirected by `rules`.
+///
+/// # Errors
+/// When the body is not an AdmissionReview that can be answered, which says nothing about the pod in it.
+pub fn review(bytes: &[u8], rules: &AdmissionRules<'_>) -> Result<Reviewed, AdmissionError> {
+    let review: Review<'_> = serde_json::from_slice(bytes).map_err(AdmissionError::Body)?;
+    if review.api_version != API_VERSION || review.kind != KIND {
+        return Err(AdmissionError::Version {
+            kind: review.kind,
+            api_version: review.api_version,
+        });
+    }
+    let request = (review.request)
+        .filter(|request| !request.uid.is_empty())
+        .ok_or(AdmissionError::NoRequest)?;
+    let decision = decide(&request, rules);
+    let response = answer(&request.uid, &decision).map_err(AdmissionError::Answer)?;
+    Ok(Reviewed {
+        response,
+        rewritten: decision.rewritten,
+        warnings: decision.warnings,
+        reasons: decision.reasons,
+    })
+}
+
+fn answer(uid: &str, decision: &Decision) -> Result<Vec<u8>, serde_json::Error> {
+    let patch = if decision.operations.is_empty() {
+        None
+    } else {
+        Some(STANDARD.encode(serde_json::to_vec(&decision.operations)?))
+    };
+    let mut audit_annotations = BTreeMap::new();
+    if !decision.reasons.is_empty() {
+        audit_annotations.insert(AUDIT_KEY, serde_json::to_string(&decision.reasons)?);
+    }
+    serde_json::to_vec(&Answer {
+        api_version: API_VERSION,
+        kind: KIND,
+        response: AnswerBody {
+            uid,
+            allowed: true,
+            patch_type: patch.as_ref().map(|_| "JSONPatch"),
+            patch,
+            warnings: &decision.warnings,
+            audit_annotations,
+        },
+    })
+}
+
+/// Everything but a pod that is made or changed is allowed as it is.
+fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
+    let is_pod = request.kind.group.is_empty() && request.kind.kind == "Pod";
+    let is_spec = matches!(request.sub_resource.as_deref(), None | Some("" | "ephemeralcontainers"));
+    let is_update = request.operation == "UPDATE";
+    let Some(object) = request
+        .object
+        .filter(|_| is_pod && is_spec && (is_update || request.operation == "CREATE"))
+    else {
+        return Decision::default();
+    };
+    let opted_out = &rules.resolver.settings().opted_out_namespaces;
+    if let Some(namespace) = request.namespace.as_ref().filter(|name| opted_out.contains(*name)) {
+        return Decision::left_alone(format!("namespace `{namespace}` is opted out"));
+    }
+    let pod = match serde_json::from_str::<PodView>(object.get()) {
+        Ok(pod) => pod,
+        Err(error) => return Decision::unreadable(&error),
+    };
+    if let Some(why) = why_pod_is_left_alone(&pod) {
+        return Decision::left_alone(why.to_owned());
+    }
+    if !is_update {
+        return decide_pod(&pod, &HashMap::new(), rules);
+    }
+    // Without the old pod nobody can say what this request changes, and a guess could restart containers.
+    let Some(old) = request.old_object else {
+        return Decision::default();
+    };
+    match serde_json::from_str::<PodView>(old.get()) {
+        Ok(old) => decide_pod(&pod, &old.images_by_name(), rules),
+        Err(error) => Decision::unreadable(&error),
+    }
+}
+
+impl Decision {
+    fn left_alone(why: String) -> Decision {
+        Decision {
+            reasons: [("pod".to_owned(), format!("left as it is: {why}"))].into(),
+            ..Decision::default()
+        }
+    }
+
+    fn unreadable(error: &serde_json::Error) -> Decision {
+        Decision {
+            warnings: vec![format!("landfall: the pod is left as it is: {error}")],
+            ..Decision::left_alone("it cannot be read".to_owned())
+        }
+    }
+}
+
+fn why_pod_is_left_alone(pod: &PodView) -> Option<&'static str> {
+    if pod.has_annotation(MIRROR_POD) {
+        Some("it mirrors a static pod")
+    } else if pod.label(OPT_OUT_LABEL) == Some(OPT_OUT_VALUE) {
+        Some("its label opts it out")
+    } else {
+        None
+    }
+}
+
+/// `old` holds the images before the request, by kind of place and name; what is there unchanged is not touched, so that
+/// no edit of a label restarts a container.
+fn decide_pod(pod: &PodView, old: &HashMap<(&str, &str), &str>, rules: &AdmissionRules<'_>) -> Decision {
+    let mut decision = Decision::default();
+    for place in pod.image_places() {
+        if old.get(&(place.list, place.name)) == Some(&place.image) {
+            continue;
+        }
+        let reason = match decide_image(&place, rules) {
+            Verdict::Redirect { to, why } => {
+                let reason = format!("{} -> {to}: {why}", place.image);
+                decision.rewritten += 1;
+                decision
+                    .operations
+                    .extend(patch::replace_image(&place.pointer(), place.image, to));
+                decision.originals.insert(place.key(), place.image.to_owned());
+                reason
+            }
+            Verdict::LeaveAlone { why } => format!("left as it is: {why}"),
+            Verdict::NotAReference { error } => {
+                decision.warnings.push(warning_text(&place, &error));
+                format!("left as it is: {error}")
+            }
+        };
+        decision.reasons.insert(place.key(), reason);
+    }
+    if decision.rewritten > 0 {
+        (decision.operations).push(patch::annotate(pod, ORIGINAL_IMAGES, &decision.originals));
+    }
+    decision
+}
+
+enum Verdict {
+    Redirect { to: String, why: String },
+    LeaveAlone { why: String },
+    NotAReference { error: ReferenceError },
+}
+
+fn decide_image(place: &ImagePlace<'_>, rules: &AdmissionRules<'_>) -> Verdict {
+    let leave = |why: &str| Verdict::LeaveAlone { why: why.to_owned() };
+    if place.never_pulled {
+        return leave("it is never pulled");
+    }
+    if place.image == ISTIO_PLACEHOLDER {
+        return leave("`auto` stands for an image that Istio fills in");
+    }
+    let reference = match parse_reference(place.image) {
+        Ok(reference) => reference,
+        Err(ReferenceError::ImageId) => return leave("an image ID names content on one host"),
+        Err(error) => return Verdict::NotAReference { error },
+    };
+    if reference.host.as_str() == LOCAL_HOST {
+        return leave("`localhost/` names an image that was built on the node");
+    }
+    let resolution = rules.resolver.resolve(&reference, rules.resolver.role_of(&reference));
+    let primary_holds =
+        (resolution.primary()).is_some_and(|primary| (rules.primary_holds)(&primary.reference.canonical()));
+    let candidate = resolution.runtime(primary_holds);
+    let why = rules.resolver.explain(candidate);
+    if candidate.reference == reference {
+        Verdict::LeaveAlone { why }
+    } else {
+        Verdict::Redirect {
+            to: candidate.reference.to_string(),
+            why,
+        }
+    }
+}
+
+/// The API server may cut warnings at 256 characters and drops those with control characters.
+fn warning_text(place: &ImagePlace<'_>, error: &ReferenceError) -> String {
+    let text = format!("landfall: the image of `{}` is left as it is: {error}", place.name);
+    let printable = text
+        .chars()
+        .map(|character| if character.is_control() { ' ' } else { character });
+    let mut short: String = printable.clone().take(250).collect();
+    if printable.count() > 250 {
+        short.push('…');
+    }
+    short
+}

@@ -1,0 +1,176 @@
+//! The few fields of a pod that admission looks at. Everything else is skipped, whatever it is.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+
+/// A pod, as far as its images go. Lists and maps may be missing or null.
+#[derive(Deserialize)]
+pub(super) struct PodView {
+    #[serde(default)]
+    metadata: Option<Metadata>,
+    #[serde(default)]
+    spec: Option<Spec>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default)]
+    init_containers: Option<Vec<Container>>,
+    #[serde(default)]
+    containers: Option<Vec<Container>>,
+    #[serde(default)]
+    ephemeral_containers: Option<Vec<Container>>,
+    #[serde(default)]
+    volumes: Option<Vec<Volume>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    image: Option<String>,
+    #[serde(default)]
+    image_pull_policy: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Volume {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    image: Option<ImageVolume>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageVolume {
+    #[serde(default)]
+    reference: Option<String>,
+    #[serde(default)]
+    pull_policy: Option<String>,
+}
+
+const VOLUMES: &str = "volumes";
+
+/// One place in a pod where an image is named.
+pub(super) struct ImagePlace<'a> {
+    /// The list under `spec`.
+    pub(super) list: &'static str,
+    /// The position in that list.
+    index: usize,
+    /// The container's or volume's name.
+    pub(super) name: &'a str,
+    /// The image as it was written; never empty.
+    pub(super) image: &'a str,
+    /// `imagePullPolicy: Never`.
+    pub(super) never_pulled: bool,
+}
+
+impl ImagePlace<'_> {
+    /// The place as a JSON pointer (RFC 6901).
+    pub(super) fn pointer(&self) -> String {
+        let field = if self.list == VOLUMES {
+            "image/reference"
+        } else {
+            "image"
+        };
+        format!("/spec/{}/{}/{field}", self.list, self.index)
+    }
+
+    /// The place's name in annotations: container names are unique in a pod, a volume may share one of them.
+    pub(super) fn key(&self) -> String {
+        if self.list == VOLUMES {
+            format!("volume:{}", self.name)
+        } else {
+            self.name.to_owned()
+        }
+    }
+}
+
+impl PodView {
+    /// Whether the pod has any metadata, and any annotations in it.
+    pub(super) fn annotations(&self) -> Option<Option<&BTreeMap<String, String>>> {
+        self.metadata.as_ref().map(|metadata| metadata.annotations.as_ref())
+    }
+
+    pub(super) fn has_annotation(&self, key: &str) -> bool {
+        self.annotations()
+            .flatten()
+            .is_some_and(|annotations| annotations.contains_key(key))
+    }
+
+    pub(super) fn label(&self, key: &str) -> Option<&str> {
+        let labels = self.metadata.as_ref()?.labels.as_ref()?;
+        labels.get(key).map(String::as_str)
+    }
+
+    /// Every place of the pod that names an image: image volumes, then containers of all kinds.
+    pub(super) fn image_places(&self) -> impl Iterator<Item = ImagePlace<'_>> {
+        let spec = self.spec.as_ref();
+        let volumes = (spec
+            .and_then(|spec| spec.volumes.as_ref())
+            .into_iter()
+            .flatten()
+            .enumerate())
+        .filter_map(|(index, volume)| {
+            let image = volume.image.as_ref()?;
+            place(
+                VOLUMES,
+                index,
+                &volume.name,
+                image.reference.as_deref(),
+                image.pull_policy.as_deref(),
+            )
+        });
+        let containers = [
+            ("initContainers", spec.and_then(|spec| spec.init_containers.as_ref())),
+            ("containers", spec.and_then(|spec| spec.containers.as_ref())),
+            (
+                "ephemeralContainers",
+                spec.and_then(|spec| spec.ephemeral_containers.as_ref()),
+            ),
+        ];
+        let containers = containers.into_iter().flat_map(|(list, containers)| {
+            (containers.into_iter().flatten().enumerate()).filter_map(move |(index, container)| {
+                let policy = container.image_pull_policy.as_deref();
+                place(list, index, &container.name, container.image.as_deref(), policy)
+            })
+        });
+        volumes.chain(containers)
+    }
+
+    /// The images by list and name, to tell which ones a request changes.
+    pub(super) fn images_by_name(&self) -> HashMap<(&str, &str), &str> {
+        (self.image_places())
+            .map(|place| ((place.list, place.name), place.image))
+            .collect()
+    }
+}
+
+fn place<'a>(
+    list: &'static str,
+    index: usize,
+    name: &'a str,
+    image: Option<&'a str>,
+    pull_policy: Option<&str>,
+) -> Option<ImagePlace<'a>> {
+    Some(ImagePlace {
+        list,
+        index,
+        name,
+        image: image.filter(|image| !image.is_empty())?,
+        never_pulled: pull_policy == Some("Never"),
+    })
+}
