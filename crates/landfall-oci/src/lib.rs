@@ -5,12 +5,16 @@
 //! Invariants: a blob is visible only under a digest that it has; a manifest is visible only when all that it names is
 //! there; no credential is sent to a host other than the one it was given for, and none is ever printed.
 
+pub mod archive;
 pub mod build;
 pub mod certificate;
 pub mod client;
 pub mod copy;
+pub mod decode;
 pub mod digest;
 pub mod image;
+mod inner_path;
+pub mod layers;
 pub mod serve;
 pub mod store;
 pub mod tls;

@@ -18,7 +18,7 @@ pub mod endpoints;
 pub mod error;
 pub mod gc;
 mod graph;
-mod index;
+pub(crate) mod index;
 pub mod ingest;
 pub mod pins;
 

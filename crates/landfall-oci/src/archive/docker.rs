@@ -1,0 +1,147 @@
+//! `docker save` archives: a list of images in `manifest.json`, each with a configuration and uncompressed layers. They
+//! have no manifest of the registry's kind, so one is made; the same archive always gives the same manifest.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+
+use landfall_core::oci_types::{Descriptor, media_type};
+use landfall_core::reference::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::archive::entries::{Entries, Extent};
+use crate::archive::source::Place;
+use crate::archive::{ArchiveError, Found};
+use crate::decode::{Compression, sniff_compression};
+use crate::digest::{Algorithm, Digester, digest_of};
+
+const LIST: &str = "manifest.json";
+
+/// An image in the list.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ListedImage {
+    pub(super) config: String,
+    #[serde(default)]
+    pub(super) repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Vec<String>,
+}
+
+/// The list, if the archive has one.
+pub(super) fn list_images(entries: &Entries) -> Result<Option<Vec<ListedImage>>, ArchiveError> {
+    if !entries.contains(LIST) {
+        return Ok(None);
+    }
+    entries.parse_document(LIST).map(Some)
+}
+
+/// Makes a manifest for each image of the list.
+pub(super) fn read_images(entries: &Entries, listed: &[ListedImage]) -> Result<Found, ArchiveError> {
+    let mut found = Found::default();
+    let mut layers = HashMap::new();
+    for image in listed {
+        let root = read_image(entries, image, &mut layers, &mut found)?;
+        found.images.push((image.repo_tags.clone().unwrap_or_default(), root));
+    }
+    Ok(found)
+}
+
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<Digest>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MadeManifest<'a> {
+    schema_version: u32,
+    media_type: &'a str,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+}
+
+fn read_image(
+    entries: &Entries,
+    image: &ListedImage,
+    layers: &mut HashMap<Extent, Descriptor>,
+    found: &mut Found,
+) -> Result<Descriptor, ArchiveError> {
+    let config_bytes = entries.read_document(&image.config, LIST)?;
+    let config: Config = serde_json::from_slice(&config_bytes).map_err(|source| ArchiveError::Document {
+        entry: image.config.clone(),
+        source,
+    })?;
+    let listed = config.rootfs.diff_ids.len();
+    if listed != image.layers.len() {
+        return Err(ArchiveError::LayerCount {
+            config: image.config.clone(),
+            layers: image.layers.len(),
+            listed,
+        });
+    }
+    let mut descriptors = Vec::with_capacity(listed);
+    for (path, diff_id) in image.layers.iter().zip(&config.rootfs.diff_ids) {
+        let extent = entries.extent(path, LIST)?;
+        let layer = match layers.get(&extent) {
+            Some(layer) => layer.clone(),
+            None => describe_layer(entries, extent)?,
+        };
+        if layer.media_type == media_type::OCI_LAYER && layer.digest != *diff_id {
+            return Err(ArchiveError::Damaged {
+                entry: path.clone(),
+                expected: diff_id.clone(),
+                found: layer.digest,
+            });
+        }
+        found.contents.insert(layer.digest.clone(), Place::Archive(extent));
+        layers.insert(extent, layer.clone());
+        descriptors.push(layer);
+    }
+    let config = Descriptor::new(
+        media_type::OCI_CONFIG,
+        digest_of(&config_bytes),
+        config_bytes.len() as u64,
+    );
+    found
+        .contents
+        .insert(config.digest.clone(), Place::Memory(config_bytes));
+    let manifest = MadeManifest {
+        schema_version: 2,
+        media_type: media_type::OCI_MANIFEST,
+        config,
+        layers: descriptors,
+    };
+    let bytes = serde_json::to_vec(&manifest).expect("descriptors are strings and numbers, which JSON can hold");
+    let root = Descriptor::new(media_type::OCI_MANIFEST, digest_of(&bytes), bytes.len() as u64);
+    found.contents.insert(root.digest.clone(), Place::Memory(bytes.into()));
+    Ok(root)
+}
+
+/// Layers are plain tars by the rules; some tools write compressed ones, which are passed on as they are.
+fn describe_layer(entries: &Entries, extent: Extent) -> Result<Descriptor, ArchiveError> {
+    let mut reader = entries.reader(extent);
+    let mut digester = Digester::new(Algorithm::Sha256);
+    let read = |source: io::Error| entries.read_error(source);
+    let mut piece = vec![0; 256 * 1024];
+    let mut first = Vec::new();
+    loop {
+        let length = reader.read(&mut piece).map_err(read)?;
+        if length == 0 {
+            break;
+        }
+        let missing = 4_usize.saturating_sub(first.len()).min(length);
+        first.extend_from_slice(&piece[..missing]);
+        digester.update(&piece[..length]);
+    }
+    let media_type = match sniff_compression(&first) {
+        Compression::None => media_type::OCI_LAYER,
+        Compression::Gzip => media_type::OCI_LAYER_GZIP,
+        Compression::Zstd => media_type::OCI_LAYER_ZSTD,
+    };
+    Ok(Descriptor::new(media_type, digester.finish(), extent.size))
+}

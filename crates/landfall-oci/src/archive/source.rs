@@ -1,0 +1,161 @@
+//! An image of an archive as a place that images are copied from.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
+use landfall_core::oci_types::{Descriptor, parse_manifest};
+use landfall_core::reference::Digest;
+use landfall_core::retry::FailureKind;
+
+use crate::archive::DOCUMENT_SIZE_MAX;
+use crate::archive::entries::{Entries, Extent};
+use crate::digest::matches_digest;
+use crate::image::{BlobStream, ImageSource, RawManifest, TransferError};
+
+/// How many bytes are read from the archive at once.
+const PIECE: u64 = 256 * 1024;
+
+/// Where content is.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// A piece of the archive.
+    Archive(Extent),
+    /// Made by us, or small.
+    Memory(Bytes),
+}
+
+/// Where all content is.
+pub(super) type Contents = HashMap<Digest, Place>;
+
+/// Reads one image of an archive.
+#[derive(Debug, Clone)]
+pub(super) struct ArchiveSource {
+    shared: Arc<Shared>,
+    /// What a selector that is no digest stands for.
+    root: Option<Digest>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    archive: String,
+    entries: Entries,
+    contents: Contents,
+}
+
+impl ArchiveSource {
+    pub(super) fn new(archive: String, entries: Entries, contents: Contents) -> ArchiveSource {
+        let shared = Shared {
+            archive,
+            entries,
+            contents,
+        };
+        ArchiveSource {
+            shared: Arc::new(shared),
+            root: None,
+        }
+    }
+
+    pub(super) fn for_image(&self, root: &Descriptor) -> ArchiveSource {
+        ArchiveSource {
+            shared: self.shared.clone(),
+            root: Some(root.digest.clone()),
+        }
+    }
+
+    fn fail(&self, what: &str, kind: FailureKind, source: Option<io::Error>) -> TransferError {
+        TransferError {
+            attempt: format!("cannot read `{what}` from the archive `{}`", self.shared.archive),
+            kind,
+            source: source.map(Into::into),
+        }
+    }
+
+    fn place(&self, digest: &Digest) -> Result<&Place, TransferError> {
+        self.shared
+            .contents
+            .get(digest)
+            .ok_or_else(|| self.fail(digest.as_str(), FailureKind::NotFound, None))
+    }
+
+    /// Reads a piece of content, `length` bytes from `offset` or what there is of them.
+    async fn read(&self, place: &Place, offset: u64, length: u64) -> io::Result<Bytes> {
+        match place {
+            Place::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let end = usize::try_from(offset.saturating_add(length)).unwrap_or(usize::MAX);
+                Ok(bytes.slice(start..end.min(bytes.len())))
+            }
+            Place::Archive(extent) => {
+                let skipped = offset.min(extent.size);
+                let piece = Extent {
+                    offset: extent.offset + skipped,
+                    size: length.min(extent.size - skipped),
+                };
+                let shared = self.shared.clone();
+                let read = tokio::task::spawn_blocking(move || {
+                    let mut bytes = Vec::new();
+                    shared.entries.reader(piece).read_to_end(&mut bytes)?;
+                    Ok(Bytes::from(bytes))
+                });
+                read.await.map_err(io::Error::other)?
+            }
+        }
+    }
+}
+
+impl ImageSource for ArchiveSource {
+    fn describe(&self) -> String {
+        format!("the archive `{}`", self.shared.archive)
+    }
+
+    fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>> {
+        async move {
+            let digest = match (selector.parse::<Digest>(), &self.root) {
+                (Ok(digest), _) => digest,
+                (Err(_is_a_tag), Some(root)) => root.clone(),
+                (Err(_is_a_tag), None) => return Err(self.fail(selector, FailureKind::NotFound, None)),
+            };
+            let place = self.place(&digest)?;
+            let bytes = self
+                .read(place, 0, DOCUMENT_SIZE_MAX + 1)
+                .await
+                .map_err(|error| self.fail(selector, FailureKind::Local, Some(error)))?;
+            if !matches_digest(&bytes, &digest) {
+                return Err(self.fail(selector, FailureKind::Corrupt, None));
+            }
+            let content = parse_manifest(&bytes)
+                .map_err(|error| self.fail(selector, FailureKind::Protocol, Some(io::Error::other(error))))?;
+            Ok(RawManifest {
+                media_type: content.media_type().to_owned(),
+                digest,
+                bytes,
+            })
+        }
+        .boxed()
+    }
+
+    fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
+        async move {
+            let place = self.place(&blob.digest)?.clone();
+            let source = self.clone();
+            let digest = blob.digest.clone();
+            let pieces = stream::try_unfold(offset, move |at| {
+                let (source, place, digest) = (source.clone(), place.clone(), digest.clone());
+                async move {
+                    let bytes = source
+                        .read(&place, at, PIECE)
+                        .await
+                        .map_err(|error| source.fail(digest.as_str(), FailureKind::Local, Some(error)))?;
+                    let next = at + bytes.len() as u64;
+                    Ok((!bytes.is_empty()).then_some((bytes, next)))
+                }
+            });
+            Ok(pieces.boxed())
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,308 @@
+#![expect(clippy::disallowed_methods, reason = "test set-up")]
+
+use std::io::Write;
+
+use futures_util::StreamExt;
+use landfall_core::retry::FailureKind;
+use landfall_testkit::image_builder::{
+    BuiltImage, ImageBuilder, digest_of, docker_archive, gzip, multi_platform, oci_archive, tar_of,
+};
+
+use super::*;
+
+fn mk_plain(content: &str) -> BuiltImage {
+    ImageBuilder::new()
+        .plain_layer(&[("base", b"base")])
+        .plain_layer(&[("file", content.as_bytes())])
+        .build()
+}
+
+fn open(bytes: &[u8]) -> Result<Vec<ArchiveImage>, ArchiveError> {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Utf8Path::from_path(directory.path()).unwrap();
+    let path = spool.join("images.tar");
+    std::fs::write(&path, bytes).unwrap();
+    open_archive(&path, spool)
+}
+
+async fn read_blob(image: &ArchiveImage, blob: &Descriptor, offset: u64) -> Vec<u8> {
+    let pieces: Vec<_> = image.source.open_blob(blob, offset).await.unwrap().collect().await;
+    pieces.into_iter().flat_map(|piece| piece.unwrap()).collect()
+}
+
+/// Everything under the image's root can be read, and has the digest that it is asked for by.
+async fn assert_whole(image: &ArchiveImage) {
+    let mut pending = vec![image.root.clone()];
+    while let Some(descriptor) = pending.pop() {
+        if !descriptor.is_manifest() {
+            let bytes = read_blob(image, &descriptor, 0).await;
+            assert_eq!(digest_of(&bytes), descriptor.digest);
+            assert_eq!(bytes.len() as u64, descriptor.size);
+            assert_eq!(read_blob(image, &descriptor, 1).await, bytes[1..]);
+            continue;
+        }
+        let raw = image.source.fetch_manifest(descriptor.digest.as_str()).await.unwrap();
+        assert_eq!(raw.bytes.len() as u64, descriptor.size);
+        let content = landfall_core::oci_types::parse_manifest(&raw.bytes).unwrap();
+        pending.extend(content.children().cloned());
+    }
+}
+
+#[tokio::test]
+async fn an_archive_of_docker_save_gives_images_with_manifests_of_their_own() {
+    let (first, second) = (mk_plain("first"), mk_plain("second"));
+    let archive = docker_archive(&[(&["a/first:1", "a/also:1"], &first), (&[], &second)]);
+    let zstd = zstd::encode_all(archive.as_slice(), 0).unwrap();
+    for bytes in [archive.clone(), gzip(&archive), zstd] {
+        let images = open(&bytes).unwrap();
+        let names: Vec<_> = images.iter().map(|image| image.names.clone()).collect();
+        assert_eq!(names, [vec!["a/first:1".to_owned(), "a/also:1".to_owned()], vec![]]);
+        for image in &images {
+            assert_whole(image).await;
+        }
+        let raw = images[0].source.fetch_manifest("1").await.unwrap();
+        assert_eq!(raw.digest, images[0].root.digest, "a tag stands for the image");
+        // The builder writes the same fields in the same order: the image is what it was before it was saved.
+        assert_eq!(raw.bytes, first.root_bytes());
+    }
+}
+
+#[tokio::test]
+async fn an_oci_archive_gives_the_images_of_its_index() {
+    let index = multi_platform(&[
+        mk_plain("amd64"),
+        ImageBuilder::new()
+            .platform("linux", "arm64")
+            .gzip_layer(&[("x", b"x")])
+            .build(),
+    ]);
+    let single = mk_plain("single");
+    let archive = oci_archive(&[
+        ("docker.io/a/multi:1", &index),
+        ("reg:5000/b:2", &single),
+        ("reg:5000/b:3", &single),
+    ]);
+    let images = open(&archive).unwrap();
+    let names: Vec<_> = images.iter().map(|image| image.names.join(" ")).collect();
+    assert_eq!(names, ["docker.io/a/multi:1", "reg:5000/b:2 reg:5000/b:3"]);
+    assert_eq!(images[0].root.digest, index.root.digest);
+    for image in &images {
+        assert_whole(image).await;
+    }
+    let error = images[1]
+        .source
+        .fetch_manifest(digest_of(b"other").as_str())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, FailureKind::NotFound);
+}
+
+/// The files of an archive, to change one of them.
+fn files_of(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut tar = tar::Archive::new(archive);
+    tar.entries()
+        .unwrap()
+        .map(|entry| {
+            let mut entry = entry.unwrap();
+            let mut content = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+            (entry.path().unwrap().display().to_string(), content)
+        })
+        .collect()
+}
+
+fn to_tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let files: Vec<(&str, &[u8])> = files
+        .iter()
+        .map(|(path, content)| (path.as_str(), content.as_slice()))
+        .collect();
+    tar_of(&files)
+}
+
+#[test]
+fn an_export_of_one_platform_may_lack_the_others() {
+    let arm = ImageBuilder::new()
+        .platform("linux", "arm64")
+        .plain_layer(&[("x", b"x")])
+        .build();
+    let index = multi_platform(&[mk_plain("amd64"), arm.clone()]);
+    let mut files = files_of(&oci_archive(&[("a/b:1", &index)]));
+    files.retain(|(path, _)| !arm.all_content().any(|(digest, _)| path.ends_with(digest.hex())));
+    assert_eq!(open(&to_tar(&files)).unwrap().len(), 1);
+}
+
+#[test]
+fn a_mere_tag_is_no_name_and_the_list_of_docker_save_helps_out() {
+    let image = mk_plain("x");
+    let manifest: landfall_core::oci_types::Manifest = serde_json::from_slice(&image.root_bytes()).unwrap();
+    let mut files = files_of(&oci_archive(&[("v1", &image)]));
+    for (path, content) in &mut files {
+        if path == "index.json" {
+            let text = String::from_utf8(content.clone()).unwrap();
+            *content = text.replace("io.containerd.image.name", "other").into_bytes();
+        }
+    }
+    assert_eq!(open(&to_tar(&files)).unwrap()[0].names, [] as [String; 0]);
+    let list = format!(
+        r#"[{{"Config":"blobs/sha256/{}","RepoTags":["reg/a:v1"],"Layers":[]}}]"#,
+        manifest.config.digest.hex()
+    );
+    files.push(("manifest.json".to_owned(), list.into_bytes()));
+    assert_eq!(open(&to_tar(&files)).unwrap()[0].names, ["reg/a:v1"]);
+}
+
+#[test]
+fn layers_that_are_links_to_others_are_followed_inside_the_archive_only() {
+    let image = ImageBuilder::new()
+        .plain_layer(&[("x", b"x")])
+        .plain_layer(&[("x", b"x")])
+        .build();
+    let layer = tar_of(&[("x", b"x")]);
+    let config = &image.blobs[&serde_json::from_slice::<landfall_core::oci_types::Manifest>(&image.root_bytes())
+        .unwrap()
+        .config
+        .digest];
+    let list = br#"[{"Config":"c.json","RepoTags":["a:1"],"Layers":["1/layer.tar","2/layer.tar"]}]"#;
+    let build = |kind: tar::EntryType, target: &str| {
+        let mut tar = tar::Builder::new(tar_of(&[
+            ("manifest.json", list),
+            ("c.json", config),
+            ("1/layer.tar", &layer),
+        ]));
+        // The builder above ended the archive: go on before its end.
+        let end = tar.get_ref().len() - 1024;
+        tar.get_mut().truncate(end);
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.as_gnu_mut().unwrap().name[..11].copy_from_slice(b"2/layer.tar");
+        header.as_gnu_mut().unwrap().linkname[..target.len()].copy_from_slice(target.as_bytes());
+        header.set_cksum();
+        tar.get_mut().write_all(header.as_bytes()).unwrap();
+        tar.into_inner().unwrap()
+    };
+    use tar::EntryType::{Link, Symlink};
+    assert_eq!(
+        open(&build(Symlink, "../1/layer.tar")).unwrap()[0].root.digest,
+        image.root.digest
+    );
+    assert_eq!(
+        open(&build(Link, "1/layer.tar")).unwrap()[0].root.digest,
+        image.root.digest
+    );
+    for target in ["../../1/layer.tar", "/etc/passwd", "layer.tar", "../1/nothing"] {
+        let error = open(&build(Symlink, target)).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                ArchiveError::Entry {
+                    problem: EntryProblem::Link,
+                    ..
+                }
+            ),
+            "{target}: {error}"
+        );
+    }
+    let error = open(&build(tar::EntryType::Fifo, "")).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ArchiveError::Entry {
+                problem: EntryProblem::Kind,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn hostile_and_damaged_archives_are_refused_with_the_part_that_is_wrong() {
+    let image = mk_plain("x");
+    let docker = files_of(&docker_archive(&[(&["a:1"], &image)]));
+    let oci = files_of(&oci_archive(&[("a/b:1", &image)]));
+    let change = |files: &[(String, Vec<u8>)], of: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut files = files.to_vec();
+        for (path, content) in &mut files {
+            if path.ends_with(of) {
+                change(content);
+            }
+        }
+        to_tar(&files)
+    };
+    let without = |files: &[(String, Vec<u8>)], of: &str| {
+        let mut files = files.to_vec();
+        files.retain(|(path, _)| !path.ends_with(of));
+        to_tar(&files)
+    };
+    let twice = |files: &[(String, Vec<u8>)]| to_tar(&[files, &files[..1]].concat());
+    let root = image.root.digest.hex();
+    for (case, archive, expected) in [
+        ("no archive", b"hello".to_vec(), "cannot read the archive"),
+        (
+            "nothing in it",
+            to_tar(&[("readme".to_owned(), vec![])]),
+            "neither `index.json` nor",
+        ),
+        ("an entry twice", twice(&docker), "which is there twice"),
+        (
+            "a changed layer",
+            change(&docker, "layer.tar", &|bytes| bytes[0] ^= 1),
+            "the archive is damaged",
+        ),
+        ("a missing layer", without(&docker, "layer.tar"), "has no entry"),
+        (
+            "a list that is no list",
+            change(&docker, "manifest.json", &|bytes| bytes.truncate(9)),
+            "cannot be read as JSON",
+        ),
+        (
+            "a changed manifest",
+            change(&oci, root, &|bytes| bytes.push(b' ')),
+            "the archive is damaged",
+        ),
+        ("a missing manifest", without(&oci, root), "has no entry"),
+        (
+            "an index that is none",
+            change(&oci, "index.json", &|bytes| bytes.clear()),
+            "cannot be read as JSON",
+        ),
+        (
+            "a list too large to read",
+            change(&docker, "manifest.json", &|bytes| bytes.resize(9 << 20, b' ')),
+            "larger than such a document",
+        ),
+    ] {
+        let error = open(&archive).unwrap_err().to_string();
+        assert!(error.contains(expected), "{case}: {error}");
+    }
+    let mut climbing = tar_of(&[("manifest.json", b"[]"), ("12345", b"")]);
+    let at = climbing.windows(5).position(|window| window == b"12345").unwrap();
+    let header = at..at + 512;
+    climbing[at..at + 5].copy_from_slice(b"../ab");
+    let mut fixed = tar::Header::from_byte_slice(&climbing[header.clone()]).clone();
+    fixed.set_cksum();
+    climbing[header].copy_from_slice(fixed.as_bytes());
+    let error = open(&climbing).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ArchiveError::Entry {
+                problem: EntryProblem::Path,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_configuration_that_lists_other_layers_is_refused() {
+    let config = br#"{"rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let list = br#"[{"Config":"c","RepoTags":null,"Layers":["l"]}]"#;
+    let error = open(&tar_of(&[("c", config), ("l", b""), ("manifest.json", list)])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the archive's image `c` has 1 layers where its configuration lists 0"
+    );
+}

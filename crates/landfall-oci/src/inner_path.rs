@@ -1,0 +1,73 @@
+//! Paths inside an archive or an image: they never lead out of it.
+
+/// A path from the root, without `.`, `..` and doubled slashes; a relative one is seen from the directory `base`. `None`
+/// when it climbs above the root. The root itself is the empty text.
+pub(crate) fn resolve_inside(base: &str, path: &str) -> Option<String> {
+    if path.contains('\0') {
+        return None;
+    }
+    let base = if path.starts_with('/') { "" } else { base };
+    let mut parts: Vec<&str> = base.split('/').filter(|part| !part.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// As [`resolve_inside`], for the path of an entry, which needs no `..`: `None` when it has one.
+pub(crate) fn entry_path(path: &str) -> Option<String> {
+    if path.split('/').any(|part| part == "..") {
+        return None;
+    }
+    resolve_inside("", path)
+}
+
+/// The directory of a path that [`resolve_inside`] gave.
+pub(crate) fn parent_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn paths_stay_inside() {
+        for (base, path, expected) in [
+            ("", "./a/b", Some("a/b")),
+            ("", "a//b/", Some("a/b")),
+            ("a", "../b/layer.tar", Some("b/layer.tar")),
+            ("a", "../../b", None),
+            ("", "../b", None),
+            ("a", "/etc/passwd", Some("etc/passwd")),
+            ("", "a/../../b", None),
+            ("a/b", "c", Some("a/b/c")),
+            ("a", "b\0c", None),
+        ] {
+            assert_eq!(resolve_inside(base, path).as_deref(), expected, "{path} from {base}");
+        }
+        assert_eq!(entry_path("a/../b"), None);
+        assert_eq!(entry_path("./a/..b").as_deref(), Some("a/..b"));
+        assert_eq!((parent_of("a/b/c"), parent_of("a")), ("a/b", ""));
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_panics_or_leads_out(base in "[a./]{0,12}", path in "[a./\\PC]{0,12}") {
+            let Some(base) = resolve_inside("", &base) else { return Ok(()) };
+            if let Some(resolved) = resolve_inside(&base, &path) {
+                prop_assert!(!resolved.starts_with('/'));
+                prop_assert!(resolved.split('/').all(|part| part != ".." && part != "."));
+                prop_assert_eq!(entry_path(&resolved), Some(resolved.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Finds files in an image's layers, as a container would see them: upper layers win, whiteouts delete (OCI image
+//! specification, layer.md). Layers are read as streams; only the files that are asked for touch the disk.
+//!
+//! Decides which files of which platform; does not decide what they are for.
+
+pub mod pattern;
+mod view;
+
+use std::io::{self, Read};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use landfall_core::oci_types::{Descriptor, Manifest, ManifestContent, Platform, parse_manifest};
+use landfall_core::reference::Digest;
+
+use crate::decode::CappedDecoder;
+use crate::inner_path::entry_path;
+use crate::layers::pattern::PathPattern;
+use crate::layers::view::{Found, View};
+use crate::store::ContentStore;
+use crate::store::error::StoreError;
+
+/// How deep indexes may lie in each other.
+const INDEX_DEPTH_MAX: usize = 4;
+
+/// Bounds of an extraction, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExtractLimits {
+    /// What one layer may decompress to.
+    pub layer: u64,
+    /// What all files together may have.
+    pub files: u64,
+}
+
+impl Default for ExtractLimits {
+    fn default() -> ExtractLimits {
+        const GIB: u64 = 1024 * 1024 * 1024;
+        ExtractLimits {
+            layer: 64 * GIB,
+            files: 64 * GIB,
+        }
+    }
+}
+
+/// Files of an image, in a directory that is gone when this value is dropped.
+#[derive(Debug)]
+pub struct ExtractedFiles {
+    /// In the order of their paths.
+    pub files: Vec<ExtractedFile>,
+    _directory: tempfile::TempDir,
+}
+
+/// One file of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtractedFile {
+    /// Its path in the image, without a leading `/`.
+    pub path: String,
+    /// Where its content is.
+    pub content: Utf8PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Why files cannot be taken out of an image.
+#[derive(Debug, thiserror::Error)]
+pub enum LayersError {
+    /// The store does not have the image, or cannot read it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The image is not made for this platform.
+    #[error(
+        "the image `{image}` is not there for the platform `{wanted}`, only for {}",
+        list(available)
+    )]
+    Platform {
+        /// The image.
+        image: Digest,
+        /// What was asked for.
+        wanted: Platform,
+        /// What there is.
+        available: Vec<Platform>,
+    },
+    /// Indexes in indexes in indexes.
+    #[error("the image `{image}` has its manifests more than {INDEX_DEPTH_MAX} indexes deep")]
+    TooDeep {
+        /// The image.
+        image: Digest,
+    },
+    /// A layer cannot be read.
+    #[error("cannot read the layer `{layer}`")]
+    Layer {
+        /// The layer.
+        layer: Digest,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A layer has a path that leads out of the image.
+    #[error("the layer `{layer}` has the path `{path}`, which leads out of the image")]
+    Path {
+        /// The layer.
+        layer: Digest,
+        /// The path.
+        path: String,
+    },
+    /// A file that is asked for is a link to something else.
+    #[error("the image's `{path}` is a link to `{target}`, which is not among the files that are asked for")]
+    Link {
+        /// The file.
+        path: String,
+        /// Where it leads.
+        target: String,
+    },
+    /// The files are too large.
+    #[error("the files in the image that are asked for have more than {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The work directory's path is not text.
+    #[error("the content store's directory has a path that is not text")]
+    WorkDirectory,
+}
+
+fn list(platforms: &[Platform]) -> String {
+    match platforms {
+        [] => "no platform at all".to_owned(),
+        platforms => {
+            let shown: Vec<String> = platforms.iter().map(|platform| format!("`{platform}`")).collect();
+            shown.join(", ")
+        }
+    }
+}
+
+/// Takes the files that match a pattern out of an image, for a platform when the image is there for several. Blocks: call
+/// it on a blocking thread.
+///
+/// # Errors
+/// When the image is not in the store, not there for the platform, hostile, or larger than the limits.
+pub fn extract_files(
+    store: &ContentStore,
+    image: &Digest,
+    platform: &Platform,
+    patterns: &[PathPattern],
+    limits: ExtractLimits,
+) -> Result<ExtractedFiles, LayersError> {
+    let manifest = select_manifest(store, image, platform)?;
+    let directory = store.work_directory()?;
+    let root = Utf8Path::from_path(directory.path()).ok_or(LayersError::WorkDirectory)?;
+    let mut view = View::default();
+    let mut taken = Taken {
+        root,
+        count: 0,
+        left: limits.files,
+        limits,
+    };
+    for layer in manifest.layers.iter().filter(|layer| !layer.is_foreign()) {
+        read_layer(store, layer, patterns, &mut view, &mut taken)?;
+    }
+    let files = view
+        .into_files()
+        .map_err(|(path, target)| LayersError::Link { path, target })?;
+    Ok(ExtractedFiles {
+        files,
+        _directory: directory,
+    })
+}
+
+/// The manifest of an image for a platform. An image that is there once is taken as it is.
+///
+/// # Errors
+/// [`LayersError::Platform`] lists what there is.
+pub fn select_manifest(store: &ContentStore, image: &Digest, wanted: &Platform) -> Result<Manifest, LayersError> {
+    let mut digest = image.clone();
+    for _ in 0..INDEX_DEPTH_MAX {
+        let raw = store.read_manifest(&digest)?;
+        let content = parse_manifest(&raw.bytes).map_err(|source| StoreError::Manifest {
+            digest: digest.clone(),
+            source,
+        })?;
+        match content {
+            ManifestContent::Image(manifest) => return Ok(manifest),
+            ManifestContent::Index(index) => {
+                digest = select_platform(&index.manifests, wanted).ok_or_else(|| LayersError::Platform {
+                    image: image.clone(),
+                    wanted: wanted.clone(),
+                    available: index
+                        .manifests
+                        .iter()
+                        .filter_map(|entry| entry.platform.clone())
+                        .collect(),
+                })?;
+            }
+        }
+    }
+    Err(LayersError::TooDeep { image: image.clone() })
+}
+
+/// The entry of an index for a platform: the wanted variant, else one without a variant, else any. An index with a single
+/// entry without a platform has nothing to choose.
+fn select_platform(entries: &[Descriptor], wanted: &Platform) -> Option<Digest> {
+    if let [only] = entries
+        && only.platform.is_none()
+    {
+        return Some(only.digest.clone());
+    }
+    let rank = |entry: &Descriptor| {
+        let platform = entry.platform.as_ref()?;
+        (platform.os == wanted.os && platform.architecture == wanted.architecture).then_some(match &platform.variant {
+            variant if *variant == wanted.variant => 0,
+            None => 1,
+            Some(_) => 2,
+        })
+    };
+    entries
+        .iter()
+        .filter_map(|entry| rank(entry).map(|rank| (rank, entry)))
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, entry)| entry.digest.clone())
+}
+
+struct Taken<'a> {
+    root: &'a Utf8Path,
+    count: usize,
+    left: u64,
+    limits: ExtractLimits,
+}
+
+fn read_layer(
+    store: &ContentStore,
+    layer: &Descriptor,
+    patterns: &[PathPattern],
+    view: &mut View,
+    taken: &mut Taken<'_>,
+) -> Result<(), LayersError> {
+    let failed = |source| LayersError::Layer {
+        layer: layer.digest.clone(),
+        source,
+    };
+    let (blob, _path) = store.open_blob(&layer.digest, 0)?.into_parts();
+    let decoder = CappedDecoder::new(blob, taken.limits.layer).map_err(failed)?;
+    let mut archive = tar::Archive::new(decoder);
+    view.begin_layer();
+    for entry in archive.entries().map_err(failed)? {
+        let mut entry = entry.map_err(failed)?;
+        let Ok(raw_path) = String::from_utf8(entry.path_bytes().into_owned()) else {
+            continue;
+        };
+        let path = entry_path(&raw_path).ok_or_else(|| LayersError::Path {
+            layer: layer.digest.clone(),
+            path: raw_path.clone(),
+        })?;
+        let kind = entry.header().entry_type();
+        if kind == tar::EntryType::XGlobalHeader || view.apply_whiteout(&path) {
+            continue;
+        }
+        if kind.is_dir() {
+            view.put_directory(&path);
+            continue;
+        }
+        view.remove(&path);
+        if !patterns.iter().any(|pattern| pattern.matches(&path)) {
+            continue;
+        }
+        let found = if kind.is_hard_link() || kind.is_symlink() {
+            let target = entry.link_name_bytes().unwrap_or_default();
+            Found::link(&path, &String::from_utf8_lossy(&target), kind.is_symlink())
+        } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
+            take_file(&mut entry, taken).map_err(|error| error.or_reading(failed))?
+        } else {
+            continue;
+        };
+        view.put(path, found);
+    }
+    Ok(())
+}
+
+/// Why a file was not taken: reading failed, or something of ours.
+enum TakeError {
+    Read(io::Error),
+    Other(LayersError),
+}
+
+impl TakeError {
+    fn or_reading(self, read: impl FnOnce(io::Error) -> LayersError) -> LayersError {
+        match self {
+            TakeError::Read(error) => read(error),
+            TakeError::Other(error) => error,
+        }
+    }
+}
+
+fn take_file(entry: &mut impl Read, taken: &mut Taken<'_>) -> Result<Found, TakeError> {
+    let content = taken.root.join(taken.count.to_string());
+    taken.count += 1;
+    let mut file = fs::File::create(&content).map_err(|error| TakeError::Other(StoreError::from(error).into()))?;
+    let size = io::copy(&mut entry.take(taken.left + 1), &mut file).map_err(TakeError::Read)?;
+    taken.left = taken
+        .left
+        .checked_sub(size)
+        .ok_or(TakeError::Other(LayersError::TooLarge {
+            limit: taken.limits.files,
+        }))?;
+    Ok(Found::File { content, size })
+}
+
+#[cfg(test)]
+mod tests;

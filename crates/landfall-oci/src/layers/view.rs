@@ -1,0 +1,137 @@
+//! What a container sees of several layers, for the few paths that anybody asks for.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8PathBuf;
+use fs_err as fs;
+
+use crate::inner_path::{parent_of, resolve_inside};
+use crate::layers::ExtractedFile;
+
+const WHITEOUT: &str = ".wh.";
+const OPAQUE: &str = ".wh..wh..opq";
+/// More links in a row than any image needs.
+const LINKS_MAX: usize = 8;
+
+/// A path that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    File {
+        content: Utf8PathBuf,
+        size: u64,
+    },
+    /// The target from the image's root, or as it is written when it leads out of the image.
+    Link {
+        target: String,
+    },
+}
+
+impl Found {
+    pub(super) fn link(path: &str, target: &str, symbolic: bool) -> Found {
+        let base = if symbolic { parent_of(path) } else { "" };
+        let from_root = resolve_inside(base, target);
+        Found::Link {
+            target: from_root.unwrap_or_else(|| target.to_owned()),
+        }
+    }
+}
+
+/// The paths so far, each with the number of its layer.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    paths: BTreeMap<String, (usize, Found)>,
+    layer: usize,
+}
+
+impl View {
+    pub(super) fn begin_layer(&mut self) {
+        self.layer += 1;
+    }
+
+    /// Whether an entry is a whiteout, which then hides what lower layers have; what its own layer has stays, whichever
+    /// comes first.
+    pub(super) fn apply_whiteout(&mut self, path: &str) -> bool {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if name == OPAQUE {
+            self.hide(parent, false);
+            return true;
+        }
+        let Some(hidden) = name.strip_prefix(WHITEOUT) else {
+            return false;
+        };
+        let hidden = if parent.is_empty() {
+            hidden.to_owned()
+        } else {
+            format!("{parent}/{hidden}")
+        };
+        self.hide(&hidden, true);
+        true
+    }
+
+    fn hide(&mut self, path: &str, itself: bool) {
+        let layer = self.layer;
+        self.retain(|candidate, of_layer| {
+            let hidden = is_below(candidate, path) || (itself && candidate == path);
+            !hidden || of_layer == layer
+        });
+    }
+
+    /// A directory takes the place of a file of the same path; what lies in it stays.
+    pub(super) fn put_directory(&mut self, path: &str) {
+        self.retain(|candidate, _| candidate != path);
+    }
+
+    /// Anything else takes the place of whatever was there, with all that lay below it.
+    pub(super) fn remove(&mut self, path: &str) {
+        self.retain(|candidate, _| candidate != path && !is_below(candidate, path));
+    }
+
+    pub(super) fn put(&mut self, path: String, found: Found) {
+        self.paths.insert(path, (self.layer, found));
+    }
+
+    fn retain(&mut self, keep: impl Fn(&str, usize) -> bool) {
+        self.paths.retain(|path, (layer, found)| {
+            let kept = keep(path, *layer);
+            if let (false, Found::File { content, .. }) = (kept, found)
+                && let Err(error) = fs::remove_file(&*content)
+            {
+                tracing::debug!(%error, "a file stays in the work directory until that goes");
+            }
+            kept
+        });
+    }
+
+    /// The files, by path. A link that leads to one of them adds nothing; one that leads elsewhere is an error.
+    pub(super) fn into_files(self) -> Result<Vec<ExtractedFile>, (String, String)> {
+        let mut files = Vec::new();
+        for (path, (_, found)) in &self.paths {
+            match found {
+                Found::File { content, size } => files.push(ExtractedFile {
+                    path: path.clone(),
+                    content: content.clone(),
+                    size: *size,
+                }),
+                Found::Link { target } if self.leads_to_a_file(target) => {}
+                Found::Link { target } => return Err((path.clone(), target.clone())),
+            }
+        }
+        Ok(files)
+    }
+
+    fn leads_to_a_file(&self, target: &str) -> bool {
+        let mut at = target;
+        for _ in 0..LINKS_MAX {
+            match self.paths.get(at) {
+                Some((_, Found::File { .. })) => return true,
+                Some((_, Found::Link { target })) => at = target,
+                None => return false,
+            }
+        }
+        false
+    }
+}
+
+fn is_below(path: &str, directory: &str) -> bool {
+    directory.is_empty() || path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+}
