@@ -179,8 +179,6 @@ async fn a_repeated_import_reads_no_blob_again() {
     import(&namespace, &image).await;
 
     let second = namespace.begin_import(LIFETIME).await.unwrap();
-    let index = &image.index;
-    assert!(second.has_image(&index.descriptor.digest, &index.bytes).await.unwrap());
     assert_eq!(
         second.blob_presence(&image.layer.descriptor.digest).await.unwrap(),
         BlobPresence::Complete
@@ -195,30 +193,26 @@ async fn a_repeated_import_reads_no_blob_again() {
 }
 
 #[tokio::test]
-async fn an_image_whose_layer_is_missing_is_not_there() {
+async fn a_second_writer_of_a_blob_waits_for_the_first() {
     let process = ContainerdProcess::start().unwrap();
-    let image = mk_image();
+    let layer = mk_image().layer;
     let import = connect(&process).await.begin_import(LIFETIME).await.unwrap();
-    let Content { descriptor, bytes } = &image.index;
+    let (bytes, incoming) = tokio::sync::oneshot::channel::<Bytes>();
+    let slow = stream::once(async { incoming.await.map_err(|_| "the sender is gone") });
+    let mut first = std::pin::pin!(import.write_blob(&layer.descriptor, 0, slow));
+    let mut second = std::pin::pin!(import.write_blob(&layer.descriptor, 0, whole(&layer)));
+    let moment = Duration::from_millis(300);
     assert!(
-        !import.has_image(&descriptor.digest, bytes).await.unwrap(),
-        "nothing is there"
+        tokio::time::timeout(moment, &mut first).await.is_err(),
+        "the first has no bytes yet"
     );
-    import
-        .write_blob(&image.config.descriptor, 0, whole(&image.config))
-        .await
-        .unwrap();
-    write_manifest(&import, &image.manifest).await;
-    write_manifest(&import, &image.index).await;
     assert!(
-        !import.has_image(&descriptor.digest, bytes).await.unwrap(),
-        "the layer is missing"
+        tokio::time::timeout(moment, &mut second).await.is_err(),
+        "the second waits"
     );
-    import
-        .write_blob(&image.layer.descriptor, 0, whole(&image.layer))
-        .await
-        .unwrap();
-    assert!(import.has_image(&descriptor.digest, bytes).await.unwrap());
+    bytes.send(layer.bytes.clone()).unwrap();
+    first.await.unwrap();
+    second.await.unwrap();
 }
 
 #[tokio::test]

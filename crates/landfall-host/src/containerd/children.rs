@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use landfall_core::oci_types::{ManifestContent, ManifestError, parse_manifest};
-use landfall_core::reference::Digest;
 
 /// Every label that keeps content alive begins so.
 const REFERENCE_PREFIX: &str = "containerd.io/gc.ref.content";
@@ -27,15 +26,6 @@ pub(super) fn child_labels(manifest: &[u8]) -> Result<BTreeMap<String, String>, 
         .filter(|(_, child)| !child.is_foreign())
         .map(|(at, child)| (format!("{REFERENCE_PREFIX}.{letter}.{at}"), child.digest.to_string()));
     Ok(config.into_iter().chain(children).collect())
-}
-
-/// What content names, read back from its labels.
-pub(super) fn labelled_children(labels: &BTreeMap<String, String>) -> Vec<Digest> {
-    labels
-        .iter()
-        .filter(|(key, _)| key.starts_with(REFERENCE_PREFIX))
-        .filter_map(|(_, digest)| digest.parse().ok())
-        .collect()
 }
 
 #[cfg(test)]
@@ -66,7 +56,6 @@ mod tests {
         containerd.io/gc.ref.content.l.0 b
         containerd.io/gc.ref.content.l.1 c
         ");
-        assert_eq!(labelled_children(&labels).len(), 3);
     }
 
     #[test]
@@ -81,11 +70,5 @@ mod tests {
             keys,
             ["containerd.io/gc.ref.content.m.0", "containerd.io/gc.ref.content.m.1"]
         );
-    }
-
-    #[test]
-    fn other_labels_are_no_children() {
-        let labels = BTreeMap::from([("containerd.io/distribution.source.docker.io".to_owned(), "a".to_owned())]);
-        assert_eq!(labelled_children(&labels), []);
     }
 }

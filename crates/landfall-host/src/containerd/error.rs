@@ -89,12 +89,6 @@ pub struct GrpcStatus {
     message: String,
 }
 
-impl GrpcStatus {
-    pub(super) fn code(&self) -> Code {
-        self.code
-    }
-}
-
 impl From<tonic::Status> for GrpcStatus {
     /// A status with a cause was made on our side, by a connection that broke; tonic calls that `Unknown`.
     fn from(status: tonic::Status) -> Self {
@@ -158,7 +152,13 @@ impl ContainerdError {
     }
 
     pub(super) fn is(&self, wanted: Code) -> bool {
-        matches!(self, ContainerdError::Call { status, .. } if status.code() == wanted)
+        matches!(self, ContainerdError::Call { status, .. } if status.code == wanted)
+    }
+
+    /// Whether somebody else holds the write that we asked for. containerd has no code of its own for that.
+    pub(super) fn is_locked(&self) -> bool {
+        self.is(Code::Unavailable)
+            && matches!(self, ContainerdError::Call { status, .. } if status.message.contains(" locked for "))
     }
 }
 

@@ -16,7 +16,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-use super::children::{child_labels, labelled_children};
+use super::children::child_labels;
 use super::proto::services::content::v1 as content;
 use super::proto::services::content::v1::content_client::ContentClient;
 use super::proto::services::leases::v1 as leases;
@@ -100,7 +100,7 @@ impl Import {
     /// When containerd cannot be asked.
     pub async fn blob_presence(&self, digest: &Digest) -> Result<BlobPresence, ContainerdError> {
         self.hold(digest).await?;
-        if self.content_labels(digest).await?.is_some() {
+        if self.has_content(digest).await? {
             return Ok(BlobPresence::Complete);
         }
         let request = self.request(content::StatusRequest {
@@ -125,32 +125,9 @@ impl Import {
         }
     }
 
-    /// Whether a manifest and everything below it is there, as far as its labels tell: an index that was pulled for one
-    /// platform only counts as whole when that is all its writer labelled.
-    ///
-    /// # Errors
-    /// When `manifest` is no manifest, or containerd cannot be asked.
-    pub async fn has_image(&self, digest: &Digest, manifest: &[u8]) -> Result<bool, ContainerdError> {
-        self.hold(digest).await?;
-        let named = labels_of(digest, manifest)?;
-        let Some(labels) = self.content_labels(digest).await? else {
-            return Ok(false);
-        };
-        if named.iter().any(|(key, child)| labels.get(key) != Some(child)) {
-            return Ok(false);
-        }
-        let mut waiting = labelled_children(&labels);
-        while let Some(child) = waiting.pop() {
-            let Some(labels) = self.content_labels(&child).await? else {
-                return Ok(false);
-            };
-            waiting.extend(labelled_children(&labels));
-        }
-        Ok(true)
-    }
-
     /// Writes a blob from a stream whose first byte is byte `offset` of it. It counts once containerd has verified digest
-    /// and size. A blob that is there already is success and leaves the stream unread. When the stream fails, what
+    /// and size. A blob that is there already is success and leaves the stream unread; while somebody else writes it, this
+    /// waits. When the stream fails, what
     /// arrived is kept for another attempt ([`Import::blob_presence`]).
     ///
     /// # Errors
@@ -229,15 +206,14 @@ impl Import {
         self.call(CALL_LIMIT, "lease", digest, answer).await
     }
 
-    /// The labels of complete content; `None` where there is none.
-    async fn content_labels(&self, digest: &Digest) -> Result<Option<BTreeMap<String, String>>, ContainerdError> {
+    async fn has_content(&self, digest: &Digest) -> Result<bool, ContainerdError> {
         let request = self.request(content::InfoRequest {
             digest: digest.to_string(),
         });
         let mut client = self.content_client();
         match self.call(CALL_LIMIT, "look for", digest, client.info(request)).await {
-            Ok(answer) => Ok(Some(answer.info.map(|info| info.labels).unwrap_or_default())),
-            Err(error) if error.is(Code::NotFound) => Ok(None),
+            Ok(_) => Ok(true),
+            Err(error) if error.is(Code::NotFound) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -250,7 +226,6 @@ impl Import {
         let request = self.request(content::UpdateRequest {
             info: Some(content::Info {
                 digest: digest.to_string(),
-                size: 0,
                 labels,
             }),
             update_mask: Some(types::FieldMask { paths }),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use landfall_core::oci_types::Descriptor;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -17,6 +18,8 @@ use super::{CALL_LIMIT, ContainerdError, wire_size};
 
 /// Opening a partial write makes containerd hash what is there, and a commit syncs it to disk.
 const WHOLE_BLOB_LIMIT: Duration = Duration::from_secs(600);
+/// How often it is asked whether another writer of the same blob is done.
+const LOCK_POLL: Duration = Duration::from_millis(200);
 const CHUNK_LIMIT: Duration = Duration::from_secs(60);
 /// Large enough that waiting for the answer does not show, well below the 4 MiB that any gRPC server takes.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -34,8 +37,19 @@ pub(super) struct BlobWriter<'a> {
 }
 
 impl<'a> BlobWriter<'a> {
-    /// Opens a new write, or the one that an earlier attempt left.
+    /// Opens a new write, or the one that an earlier attempt left. containerd lets in one writer of a blob at a time: while
+    /// there is another, of ours or not, this waits, mostly to hear that the blob is there.
     pub(super) async fn open(import: &'a Import, blob: &'a Descriptor) -> Result<Self, ContainerdError> {
+        let begun = Instant::now();
+        loop {
+            match Self::try_open(import, blob).await {
+                Err(error) if error.is_locked() && begun.elapsed() < WHOLE_BLOB_LIMIT => sleep(LOCK_POLL).await,
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_open(import: &'a Import, blob: &'a Descriptor) -> Result<Self, ContainerdError> {
         let (requests, outgoing) = mpsc::channel(1);
         let mut client = import.content_client();
         let stat = WriteContentRequest {

@@ -3,8 +3,6 @@
 pub struct Info {
     #[prost(string, tag = "1")]
     pub digest: ::prost::alloc::string::String,
-    #[prost(int64, tag = "2")]
-    pub size: i64,
     #[prost(btree_map = "string, string", tag = "5")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
