@@ -1,6 +1,8 @@
 //! The client of containerd's API against a real, private containerd; `ctr` only checks what it did.
+#![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +10,9 @@ use futures_util::stream;
 use landfall_core::oci_types::{Descriptor, media_type};
 use landfall_core::reference::Digest;
 use landfall_core::retry::FailureKind;
-use landfall_host::containerd::{BlobPresence, Containerd, Import, KUBERNETES_NAMESPACE, Namespace, WriteBlobError};
+use landfall_host::containerd::{
+    BlobPresence, Containerd, ContainerdError, Import, KUBERNETES_NAMESPACE, Namespace, WriteBlobError,
+};
 use landfall_testkit::containerd_process::ContainerdProcess;
 
 const NAME: &str = "registry.example.com/core/pause:3.9";
@@ -104,6 +108,16 @@ fn content_list(process: &ContainerdProcess) -> String {
     process.ctr(&["content", "ls", "--quiet"]).unwrap()
 }
 
+/// The call that finds its connection broken by a restart fails; the next one connects again.
+async fn once_more<T, F: Future<Output = Result<T, ContainerdError>>>(
+    call: impl Fn() -> F,
+) -> Result<T, ContainerdError> {
+    match call().await {
+        Err(error) if error.kind() == FailureKind::Unreachable => call().await,
+        other => other,
+    }
+}
+
 #[tokio::test]
 async fn an_imported_image_is_seen_and_exported_by_ctr() {
     let process = ContainerdProcess::start().unwrap();
@@ -161,11 +175,7 @@ async fn an_imported_image_survives_garbage_collection_and_a_restart() {
         !list.contains(unnamed.descriptor.digest.as_str()),
         "what nobody names is collected"
     );
-    let images = match namespace.images().await {
-        // The call that finds the connection broken fails; the next one connects again.
-        Err(error) if error.kind() == FailureKind::Unreachable => namespace.images().await,
-        other => other,
-    };
+    let images = once_more(|| namespace.images()).await;
     assert_eq!(images.unwrap().len(), 1);
     let check = process.ctr(&["images", "check", "--quiet"]).unwrap();
     assert_eq!(check, format!("{NAME}\n"));
@@ -245,6 +255,25 @@ async fn a_broken_stream_is_resumed_where_it_stopped() {
     let rest = stream::iter([Ok::<_, Infallible>(layer.bytes.slice(half.len()..))]);
     import.write_blob(&layer.descriptor, offset, rest).await.unwrap();
     assert_eq!(import.blob_presence(digest).await.unwrap(), BlobPresence::Complete);
+}
+
+#[tokio::test]
+async fn a_new_import_goes_on_where_a_killed_containerd_stopped() {
+    let mut process = ContainerdProcess::start().unwrap();
+    let layer = mk_image().layer;
+    let namespace = connect(&process).await;
+    let import = namespace.begin_import(LIFETIME).await.unwrap();
+    let half = layer.bytes.slice(..layer.bytes.len() / 2);
+    let cut = stream::iter([Ok(half.clone()), Err("power cut")]);
+    import.write_blob(&layer.descriptor, 0, cut).await.unwrap_err();
+    process.restart().unwrap();
+
+    let second = once_more(|| namespace.begin_import(LIFETIME)).await.unwrap();
+    let offset = half.len() as u64;
+    let presence = second.blob_presence(&layer.descriptor.digest).await.unwrap();
+    assert_eq!(presence, BlobPresence::Partial(offset));
+    let rest = stream::iter([Ok::<_, Infallible>(layer.bytes.slice(half.len()..))]);
+    second.write_blob(&layer.descriptor, offset, rest).await.unwrap();
 }
 
 #[tokio::test]
