@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -13,7 +13,6 @@ mod proto;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 

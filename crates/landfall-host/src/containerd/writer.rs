@@ -2,7 +2,6 @@
 //! acknowledged byte is one that a later attempt need not send.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
 
 use bytes::BytesMut;
