@@ -78,6 +78,7 @@ macro_rules! reference_part {
 
 reference_part!(
     /// A registry's `host[:port]` in canonical form: lower case, and the aliases of Docker Hub become `docker.io`.
+    /// A single label keeps its capitals: they are what tells it from a path.
     RegistryHost,
     canonical_host
 );
@@ -98,6 +99,13 @@ reference_part!(
 );
 
 impl RegistryHost {
+    /// Whether everybody reads this as a host in front of a path. A single label such as `reg` is none: `reg/a` is
+    /// `docker.io/reg/a` to every program; `reg:443/a` is not.
+    #[must_use]
+    pub fn is_unmistakable(&self) -> bool {
+        names_a_host(&self.0)
+    }
+
     /// Whether this is Docker Hub.
     #[must_use]
     pub fn is_docker_hub(&self) -> bool {
@@ -138,6 +146,8 @@ impl RegistryHost {
                 "" => Cow::Borrowed("0"),
                 trimmed => Cow::Owned(trimmed.to_owned()),
             }
+        } else if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(name.to_ascii_lowercase())
         } else {
             Cow::Borrowed(name)
         };
@@ -457,8 +467,11 @@ fn canonical_host(host: &str) -> Result<String, ReferenceError> {
     let lower = host.to_ascii_lowercase();
     if DOCKER_HUB_ALIASES.contains(&lower.as_str()) {
         Ok(DOCKER_HUB.to_owned())
-    } else {
+    } else if names_a_host(&lower) {
         Ok(lower)
+    } else {
+        // A single label is a host by its capitals alone (`Reg/a`): in lower case it would be read as a path.
+        Ok(host.to_owned())
     }
 }
 

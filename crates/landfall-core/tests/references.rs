@@ -40,6 +40,19 @@ fn every_reference_of_real_packs_is_one_image_of_its_own() {
     assert_eq!(canonical.len(), 288);
 }
 
+#[test]
+fn a_host_that_is_one_by_its_capitals_keeps_them() {
+    for (text, expected) in [
+        ("Reg/a", "Reg/a"),
+        ("Reg.IO/a", "reg.io/a"),
+        ("Reg:5000/a", "reg:5000/a"),
+        ("LOCALHOST/a", "localhost/a"),
+        ("Index.Docker.io/a", "docker.io/library/a"),
+    ] {
+        assert_eq!(parse_reference(text).unwrap().to_string(), expected);
+    }
+}
+
 /// References as people write them: familiar names, hosts with ports, IPv6, tags and digests in every combination.
 fn reference_text() -> impl Strategy<Value = String> {
     let host = prop_oneof![
@@ -48,7 +61,7 @@ fn reference_text() -> impl Strategy<Value = String> {
         "(index\\.|registry-1\\.)?docker\\.io/",
         "[a-z0-9]{1,8}\\.[a-z]{2,3}(:[1-9][0-9]{1,3})?/",
         Just("[2001:db8::1]:5000/".to_owned()),
-        "[A-Z]{1,4}\\.io/",
+        "[A-Za-z]{0,3}[A-Z](\\.io)?/",
     ];
     let path = "[a-z0-9]{1,6}([._-][a-z0-9]{1,4})?(/[a-z0-9]{1,6}(__[a-z0-9]{1,3})?){0,4}";
     let tag = "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,12})?";
