@@ -11,9 +11,8 @@ use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use landfall_core::status::{Event, EventKind, EventReason};
+use landfall_host::files::write_atomic;
 use tokio::sync::Mutex;
-
-use crate::persist::write_private;
 
 /// How many events survive when the log is shortened.
 pub const KEEP: usize = 1_000;
@@ -112,7 +111,7 @@ fn rewrite<'a>(path: &Utf8Path, events: impl Iterator<Item = &'a Event>) -> anyh
         serde_json::to_writer(&mut bytes, event)?;
         bytes.push(b'\n');
     }
-    write_private(path, &bytes)
+    Ok(write_atomic(path, 0o600, &bytes)?)
 }
 
 /// The events of a state directory whose sequence is greater than `since`, oldest first. Reads beside a running agent.

@@ -7,13 +7,31 @@
 //! [`supervisor`] alone; the provider image is complete before any other transfer begins; no secret is in any event,
 //! status, metric or log line.
 
+pub mod api;
 pub mod events;
+pub mod metrics;
 pub mod options;
+pub mod progress;
 pub mod status;
 pub mod supervisor;
+pub mod webhook;
 
 mod agent;
-mod persist;
 
 pub use agent::run_agent;
 pub use options::{AgentOptions, AgentOutcome, Listeners, Timing};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn agent_run_can_be_sent_to_another_thread() {
+        fn assert_send<T: Send>(_: impl FnOnce() -> T) {}
+        assert_send(|| {
+            super::run_agent(
+                super::AgentOptions::new(Vec::new(), Vec::new()),
+                std::sync::Arc::new(landfall_core::status::NoProgress),
+                tokio_util::sync::CancellationToken::new(),
+            )
+        });
+    }
+}

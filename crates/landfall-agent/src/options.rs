@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use landfall_core::config::Compat;
+use landfall_core::retry::RetryPolicy;
 use landfall_core::status::Phase;
+use landfall_core::template::TemplateValues;
 use tokio::net::TcpListener;
 
 /// What [`crate::run_agent`] needs to know that stands in no input file.
@@ -14,6 +16,8 @@ pub struct AgentOptions {
     pub user_data: Vec<Utf8PathBuf>,
     /// The cluster profiles, infrastructure profile first.
     pub profiles: Vec<Utf8PathBuf>,
+    /// Values for the templates in the profiles.
+    pub values: TemplateValues,
     /// Whose limitations are reproduced.
     pub compat: Compat,
     /// Where the agent keeps everything; `landfall.stateDir` when `None`.
@@ -35,6 +39,7 @@ impl AgentOptions {
         AgentOptions {
             user_data,
             profiles,
+            values: TemplateValues::default(),
             compat: Compat::None,
             state_dir: None,
             root: Utf8PathBuf::from("/"),
@@ -64,10 +69,8 @@ pub struct Timing {
     pub file_poll: Duration,
     /// Delay before a degraded agent tries again; it doubles with each failure, up to the reconcile interval.
     pub degraded_retry: Duration,
-    /// How often a failed load, push or wait is tried before the phase fails.
-    pub attempts: u32,
-    /// Delay before the first of these retries; it doubles.
-    pub attempt_delay: Duration,
+    /// How often and how long a transfer, a load or a wait for the primary registry is tried before its phase fails.
+    pub retry: RetryPolicy,
     /// How long a graceful stop may take.
     pub shutdown_deadline: Duration,
 }
@@ -77,8 +80,7 @@ impl Default for Timing {
         Timing {
             file_poll: Duration::from_secs(5),
             degraded_retry: Duration::from_secs(10),
-            attempts: 5,
-            attempt_delay: Duration::from_secs(1),
+            retry: RetryPolicy::default(),
             shutdown_deadline: Duration::from_secs(20),
         }
     }

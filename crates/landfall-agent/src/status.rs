@@ -7,10 +7,9 @@ use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use landfall_core::status::{AgentStatus, ImageStatus, Phase};
+use landfall_host::files::write_atomic;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-use crate::persist::write_private;
 
 /// The status's name in the state directory.
 pub const FILE_NAME: &str = "status.json";
@@ -115,7 +114,7 @@ impl StatusStore {
 }
 
 fn write_status(path: &Utf8Path, status: &AgentStatus) -> anyhow::Result<()> {
-    write_private(path, &serde_json::to_vec_pretty(status)?)
+    Ok(write_atomic(path, 0o600, &serde_json::to_vec_pretty(status)?)?)
 }
 
 /// The status that the agent last wrote into this state directory; `None` when none ever ran there. Reads beside a

@@ -76,7 +76,8 @@ pub enum Step {
         /// Why.
         reason: Reason,
     },
-    /// Load the core images that ride in the provider image's layers into containerd.
+    /// Load the core images that ride in the provider image's layers into containerd; into the store where containerd
+    /// is switched off.
     LoadCoreImages {
         /// The provider image's name in the store.
         provider: ImageReference,
@@ -152,13 +153,14 @@ pub fn plan_steps(settings: &Settings, planned: &[PlannedImage], inventory: &Inv
         );
         let images = images.into_iter().map(|(_, image)| image);
         match role {
-            ImageRole::Provider if containerd => {
+            // Also without containerd: then they are kept in the store, so that nothing is lost.
+            ImageRole::Provider => {
                 steps.extend(images.filter_map(|image| core_step(image, inventory)));
             }
             ImageRole::Infrastructure if containerd => {
                 steps.extend(images.filter_map(|image| load_step(image, inventory)));
             }
-            ImageRole::Provider | ImageRole::Infrastructure => {}
+            ImageRole::Infrastructure => {}
             ImageRole::Application => {
                 // Two sources may have one name in the primary registry: the first one written is kept there, or the
                 // two would replace each other for ever.

@@ -84,12 +84,13 @@ fn the_provider_image_is_first_then_infrastructure_then_applications_then_the_pr
 }
 
 #[test]
-fn without_containerd_nothing_is_loaded_and_without_a_primary_nothing_is_pushed() {
+fn without_containerd_only_core_images_are_extracted_and_without_a_primary_nothing_is_pushed() {
     let mut settings = edge();
     settings.landfall.containerd_enable = false;
     let steps = plan_steps(&settings, &plan(&settings), &Inventory::default());
     insta::assert_snapshot!(show(&steps), @r"
     ProviderImage: store quay.io/kairos/core:1 (NotStored)
+    CoreImages: load core images of quay.io/kairos/core:1 (NotLoaded)
     Images: store quay.io/calico/node:v3 (NotStored)
     Images: store docker.io/library/nginx:1.27 (NotStored)
     ");

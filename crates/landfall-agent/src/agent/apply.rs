@@ -1,0 +1,159 @@
+//! Carries out what the plan says, step by step: a dull loop. What is decided here is only the order in time: images go
+//! on side by side, the steps of one image one after the other. The loop finishes, whatever fails.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use landfall_core::plan::Step;
+use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::status::{EventReason, ProgressEvent};
+use tracing::Instrument as _;
+
+use crate::agent::Host;
+use crate::agent::core_images::load_core_images;
+use crate::agent::failure::Explanation;
+use crate::agent::ledger::CoreImages;
+use crate::agent::reconciler::InForce;
+use crate::agent::transfer::{fetch_image, load_image, push_image};
+use crate::options::Timing;
+
+/// What a step did that has to be remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// It can be seen by looking.
+    InPlace,
+    /// These core images are loaded.
+    Core(CoreImages),
+    /// The primary registry holds this.
+    Pushed {
+        /// Where.
+        target: ImageReference,
+        /// What.
+        digest: Digest,
+    },
+}
+
+/// One image whose steps did not all succeed: why, and what to mend.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) explanation: Explanation,
+}
+
+/// Applies steps; one result for each image. Each failure is an event and in the status before this returns.
+pub(crate) async fn apply_steps(
+    host: &Arc<Host>,
+    force: &InForce,
+    timing: &Timing,
+    steps: Vec<Step>,
+) -> Vec<Result<Applied, Failed>> {
+    let side_by_side = force.settings.landfall.concurrency.max(1);
+    stream::iter(by_image(steps))
+        .map(|(image, steps)| {
+            let span = tracing::info_span!("image", %image);
+            apply_in_turn(host, force, timing, image.to_string(), steps).instrument(span)
+        })
+        .buffer_unordered(side_by_side)
+        .collect()
+        .await
+}
+
+/// The steps of each image, in the order in which the plan first names it.
+fn by_image(steps: Vec<Step>) -> Vec<(ImageReference, Vec<Step>)> {
+    let mut places: HashMap<ImageReference, usize> = HashMap::new();
+    let mut groups: Vec<(ImageReference, Vec<Step>)> = Vec::new();
+    for step in steps {
+        let name = image_of(&step).clone();
+        let place = *places.entry(name.clone()).or_insert(groups.len());
+        if place == groups.len() {
+            groups.push((name, Vec::new()));
+        }
+        groups[place].1.push(step);
+    }
+    groups
+}
+
+/// The image that a step is about.
+pub(crate) fn image_of(step: &Step) -> &ImageReference {
+    match step {
+        Step::StoreImage { name, .. } | Step::LoadImage { name, .. } | Step::PushImage { name, .. } => name,
+        Step::LoadCoreImages { provider, .. } => provider,
+    }
+}
+
+async fn apply_in_turn(
+    host: &Arc<Host>,
+    force: &InForce,
+    timing: &Timing,
+    image: String,
+    steps: Vec<Step>,
+) -> Result<Applied, Failed> {
+    let mut last = Applied::InPlace;
+    for step in steps {
+        let reason = failure_reason(&step);
+        match apply_step(host, force, timing, step).await {
+            Ok(applied) => last = applied,
+            Err(explanation) => {
+                let text = explanation.to_string();
+                host.warn(reason, &image, text.clone()).await;
+                host.status
+                    .update_image(&image, |status| status.error = Some(text.clone()));
+                host.progress(ProgressEvent::ImageFailed {
+                    image: image.clone(),
+                    error: text,
+                });
+                return Err(Failed { explanation });
+            }
+        }
+    }
+    host.status.update_image(&image, |status| status.error = None);
+    Ok(last)
+}
+
+fn failure_reason(step: &Step) -> EventReason {
+    match step {
+        Step::StoreImage { .. } => EventReason::ImageFailed,
+        Step::LoadCoreImages { .. } | Step::LoadImage { .. } => EventReason::LoadFailed,
+        Step::PushImage { .. } => EventReason::PushFailed,
+    }
+}
+
+async fn apply_step(host: &Arc<Host>, force: &InForce, timing: &Timing, step: Step) -> Result<Applied, Explanation> {
+    match step {
+        Step::StoreImage { planned, name, .. } => {
+            let from = fetch_image(host, force, timing, planned, &name).await?;
+            host.note(
+                EventReason::ImageStored,
+                &name.to_string(),
+                format!("fetched from `{from}`"),
+            )
+            .await;
+            Ok(Applied::InPlace)
+        }
+        Step::LoadCoreImages { provider, .. } => {
+            let core = load_core_images(host, force, timing, &provider).await?;
+            Ok(Applied::Core(core))
+        }
+        Step::LoadImage { name, as_names, .. } => {
+            load_image(host, force, timing, &name, &as_names).await?;
+            host.note(
+                EventReason::ImageLoaded,
+                &name.to_string(),
+                format!("named {}", as_names.join(", ")),
+            )
+            .await;
+            Ok(Applied::InPlace)
+        }
+        Step::PushImage { name, target, .. } => {
+            let digest = push_image(host, force, &name, &target).await?;
+            host.note(
+                EventReason::ImagePushed,
+                &name.to_string(),
+                format!("pushed to `{target}`"),
+            )
+            .await;
+            Ok(Applied::Pushed { target, digest })
+        }
+    }
+}

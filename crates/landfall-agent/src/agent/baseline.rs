@@ -1,0 +1,175 @@
+//! What the host came up with against what the configuration now asks for: whether it has to be repaved or rebooted.
+//! The decision is pure; reading the host's facts is separate.
+
+use camino::Utf8Path;
+use landfall_core::config::{ImageRole, Settings, Stage};
+use landfall_core::status::HostConditions;
+use landfall_host::root::HostRoot;
+use landfall_oci::digest::{Algorithm, Digester};
+
+use crate::agent::ledger::Baseline;
+
+/// What the configuration asks for, on the host as it runs now.
+///
+/// A fact that cannot be read is empty, hence never differs from itself: it raises nothing.
+pub(crate) fn gather_baseline(settings: &Settings, root: &HostRoot) -> Baseline {
+    let read = |path: &str| root.read(Utf8Path::new(path)).ok().flatten().unwrap_or_default();
+    let provider = settings.images.iter().find(|image| image.role == ImageRole::Provider);
+    let boot = read("/proc/sys/kernel/random/boot_id");
+    Baseline {
+        provider: provider.map(|image| image.reference.canonical().to_string()),
+        initramfs: fingerprint_initramfs(settings),
+        system: digest_hex([read("/etc/os-release").as_slice()]),
+        boot: String::from_utf8_lossy(&boot).trim().to_owned(),
+    }
+}
+
+/// Compares what the host came up with to what is wanted now. The first value is the baseline from now on: a host that
+/// runs another operating system image was repaved, one with another boot was rebooted, and both were brought up with
+/// what is wanted.
+pub(crate) fn compare_baseline(before: &Baseline, now: &Baseline) -> (Baseline, HostConditions) {
+    let repaved = before.system != now.system;
+    let rebooted = repaved || before.boot != now.boot;
+    let baseline = Baseline {
+        provider: if repaved {
+            now.provider.clone()
+        } else {
+            before.provider.clone()
+        },
+        initramfs: if rebooted {
+            now.initramfs.clone()
+        } else {
+            before.initramfs.clone()
+        },
+        system: now.system.clone(),
+        boot: now.boot.clone(),
+    };
+    let name = |provider: &Option<String>| provider.clone().unwrap_or_else(|| "none".to_owned());
+    let conditions = HostConditions {
+        repave_required: (baseline.provider != now.provider).then(|| {
+            format!(
+                "the provider image is now `{}`, and this host came up with `{}`",
+                name(&now.provider),
+                name(&baseline.provider)
+            )
+        }),
+        reboot_required: (baseline.initramfs != now.initramfs)
+            .then(|| "the `initramfs` stages differ from those that this host booted with".to_owned()),
+    };
+    (baseline, conditions)
+}
+
+fn fingerprint_initramfs(settings: &Settings) -> String {
+    let stages = settings
+        .stages
+        .iter()
+        .filter(|(name, _)| name.split('.').next() == Some("initramfs"));
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    for (name, steps) in stages {
+        parts.push(name.clone().into_bytes());
+        parts.extend(steps.iter().flat_map(step_parts));
+    }
+    digest_hex(parts.iter().map(Vec::as_slice))
+}
+
+/// Everything that a step does; not where it is written.
+fn step_parts(step: &Stage) -> Vec<Vec<u8>> {
+    let Stage {
+        name,
+        condition,
+        files,
+        directories,
+        commands,
+        location: _,
+    } = step;
+    let mut parts = vec![format!("{name:?} {condition:?} {commands:?} {directories:?}").into_bytes()];
+    for file in files {
+        parts.push(
+            format!(
+                "{} {:o} {} {} {:?}",
+                file.path, file.mode, file.owner, file.group, file.owner_name
+            )
+            .into_bytes(),
+        );
+        parts.push(file.content.0.clone());
+    }
+    parts
+}
+
+fn digest_hex<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut digester = Digester::new(Algorithm::Sha256);
+    for part in parts {
+        digester.update(&(part.len() as u64).to_be_bytes());
+        digester.update(part);
+    }
+    digester.finish().hex().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mk_baseline(provider: &str, initramfs: &str, system: &str, boot: &str) -> Baseline {
+        Baseline {
+            provider: Some(provider.to_owned()),
+            initramfs: initramfs.to_owned(),
+            system: system.to_owned(),
+            boot: boot.to_owned(),
+        }
+    }
+
+    #[test]
+    fn conditions_follow_from_what_changed_since_the_host_came_up() {
+        let before = mk_baseline("os:1", "stages-1", "linux-1", "boot-1");
+        let cases = [
+            (
+                "nothing",
+                mk_baseline("os:1", "stages-1", "linux-1", "boot-1"),
+                (false, false),
+            ),
+            (
+                "provider image",
+                mk_baseline("os:2", "stages-1", "linux-1", "boot-1"),
+                (true, false),
+            ),
+            (
+                "initramfs stage",
+                mk_baseline("os:1", "stages-2", "linux-1", "boot-1"),
+                (false, true),
+            ),
+            (
+                "both",
+                mk_baseline("os:2", "stages-2", "linux-1", "boot-1"),
+                (true, true),
+            ),
+            (
+                "stage, then rebooted",
+                mk_baseline("os:1", "stages-2", "linux-1", "boot-2"),
+                (false, false),
+            ),
+            (
+                "both, then rebooted",
+                mk_baseline("os:2", "stages-2", "linux-1", "boot-2"),
+                (true, false),
+            ),
+            (
+                "both, then repaved",
+                mk_baseline("os:2", "stages-2", "linux-2", "boot-2"),
+                (false, false),
+            ),
+        ];
+        for (what, now, wanted) in cases {
+            let (baseline, conditions) = compare_baseline(&before, &now);
+            let got = (
+                conditions.repave_required.is_some(),
+                conditions.reboot_required.is_some(),
+            );
+            assert_eq!(got, wanted, "{what}");
+            assert_eq!(
+                compare_baseline(&baseline, &now).1,
+                conditions,
+                "{what}: the condition stays until it is met"
+            );
+        }
+    }
+}

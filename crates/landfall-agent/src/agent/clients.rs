@@ -1,0 +1,99 @@
+//! The registries of one configuration, ready to talk to: credentials, trust and proxies of each from the one table.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use landfall_core::config::{Registry, Settings};
+use landfall_core::reference::RegistryHost;
+use landfall_oci::client::{Endpoint, Login, Proxies, RegistryClient, RegistryError};
+use landfall_oci::tls::TlsPolicy;
+
+/// Clients, made when they are first needed and kept: they share connections and tokens.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    settings: Arc<Settings>,
+    /// How the embedded registry is trusted: only we know.
+    own: Mutex<Option<OwnRegistry>>,
+    made: Mutex<HashMap<(RegistryHost, Option<usize>), RegistryClient>>,
+}
+
+/// The registry that this process serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OwnRegistry {
+    /// Its endpoint.
+    pub(crate) host: RegistryHost,
+    /// The authority of its certificate; `None` when it speaks plain HTTP, on loopback.
+    pub(crate) authority: Option<String>,
+}
+
+impl Clients {
+    /// No client yet.
+    pub(crate) fn new(settings: Arc<Settings>) -> Clients {
+        Clients {
+            settings,
+            own: Mutex::default(),
+            made: Mutex::default(),
+        }
+    }
+
+    /// Says how the registry that this process serves is trusted.
+    pub(crate) fn trust_own(&self, own: OwnRegistry) {
+        let mut known = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref() != Some(&own) {
+            self.made
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|(host, _), _| *host != own.host);
+            *known = Some(own);
+        }
+    }
+
+    /// The client for a host, with the credentials of this registry of the settings.
+    ///
+    /// # Errors
+    ///
+    /// When its certificates or proxies cannot be used.
+    pub(crate) fn client(&self, host: &RegistryHost, registry: Option<usize>) -> Result<RegistryClient, RegistryError> {
+        let key = (host.clone(), registry);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = made.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = RegistryClient::new(self.endpoint(host, registry))?;
+        made.insert(key, client.clone());
+        Ok(client)
+    }
+
+    fn endpoint(&self, host: &RegistryHost, registry: Option<usize>) -> Endpoint {
+        let registry: Option<&Registry> = registry.map(|index| &self.settings.registries[index]);
+        let mut certificates: Vec<String> = self.settings.ca_certificates.iter().map(ToString::to_string).collect();
+        certificates.extend(
+            registry
+                .iter()
+                .flat_map(|registry| &registry.certificates)
+                .map(ToString::to_string),
+        );
+        let mut insecure = registry.is_some_and(|registry| registry.insecure);
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = own.as_ref().filter(|own| own.host == *host) {
+            certificates.extend(own.authority.clone());
+            insecure |= own.authority.is_none();
+        }
+        let network = &self.settings.network;
+        Endpoint {
+            tls: TlsPolicy { insecure, certificates },
+            login: registry
+                .and_then(|registry| registry.login.as_ref())
+                .map(|login| Login {
+                    username: login.username.clone(),
+                    password: login.password.clone(),
+                }),
+            proxies: Proxies {
+                http: network.http_proxy.clone(),
+                https: network.https_proxy.clone(),
+                no_proxy: network.no_proxy.clone(),
+            },
+            ..Endpoint::new(host.clone())
+        }
+    }
+}

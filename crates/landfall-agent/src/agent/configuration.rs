@@ -1,0 +1,134 @@
+//! Which configuration is in force: the one in the files when it has no errors, otherwise the last good one.
+
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::config::{self, Compat, Settings, parse_settings};
+use landfall_core::diagnostic::{Diagnostics, Severity};
+use landfall_core::template::TemplateValues;
+
+use crate::agent::inputs::{Inputs, load_inputs};
+use crate::options::AgentOptions;
+
+/// Where a configuration comes from and how it is read.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    user_data: Vec<Utf8PathBuf>,
+    profiles: Vec<Utf8PathBuf>,
+    values: TemplateValues,
+    compat: Compat,
+}
+
+impl Origin {
+    /// As the options say.
+    pub(crate) fn of(options: &AgentOptions) -> Origin {
+        Origin {
+            user_data: options.user_data.clone(),
+            profiles: options.profiles.clone(),
+            values: options.values.clone(),
+            compat: options.compat,
+        }
+    }
+
+    /// Reads and checks the files as they are now.
+    pub(crate) async fn read(&self) -> Reading {
+        let origin = self.clone();
+        match tokio::task::spawn_blocking(move || load_inputs(&origin.user_data, &origin.profiles)).await {
+            Ok(Ok(inputs)) => self.check(inputs),
+            Ok(Err(error)) => Reading::unreadable(&error),
+            Err(error) => Reading::unreadable(&error.into()),
+        }
+    }
+
+    /// The fingerprint of the files as they are now; `None` when one cannot be read.
+    pub(crate) async fn fingerprint(&self) -> Option<String> {
+        let origin = self.clone();
+        let read = move || {
+            load_inputs(&origin.user_data, &origin.profiles)
+                .ok()
+                .map(|inputs| inputs.fingerprint())
+        };
+        tokio::task::spawn_blocking(read).await.ok().flatten()
+    }
+
+    /// Checks texts.
+    pub(crate) fn check(&self, inputs: Inputs) -> Reading {
+        let fingerprint = Some(inputs.fingerprint());
+        let (settings, diagnostics) = parse_settings(&config::Inputs {
+            user_data: inputs.user_data.clone(),
+            profiles: inputs.profiles.clone(),
+            values: self.values.clone(),
+            compat: self.compat,
+        });
+        let result = match settings {
+            Some(settings) if !diagnostics.has_errors() => Ok(Good {
+                settings: Arc::new(settings),
+                inputs,
+            }),
+            _ => Err(summarize_errors(&diagnostics)),
+        };
+        Reading { fingerprint, result }
+    }
+}
+
+/// What the files said at one time.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// Their fingerprint; `None` when they could not be read.
+    pub(crate) fingerprint: Option<String>,
+    /// The configuration, or what is wrong with it.
+    pub(crate) result: Result<Good, String>,
+}
+
+/// A configuration without errors, with its texts: they are let go once they are kept on disk.
+#[derive(Debug)]
+pub(crate) struct Good {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) inputs: Inputs,
+}
+
+impl Reading {
+    fn unreadable(error: &anyhow::Error) -> Reading {
+        Reading {
+            fingerprint: None,
+            result: Err(format!("{error:#}")),
+        }
+    }
+
+    /// The state directory that the configuration names.
+    pub(crate) fn state_dir(&self) -> Option<&Utf8Path> {
+        self.result
+            .as_ref()
+            .ok()
+            .map(|good| good.settings.landfall.state_dir.as_path())
+    }
+}
+
+/// The first reading of a run.
+pub(crate) async fn read_first(options: &AgentOptions) -> Reading {
+    Origin::of(options).read().await
+}
+
+/// The first error with its place and hint, and how many more there are.
+fn summarize_errors(diagnostics: &Diagnostics) -> String {
+    let errors = diagnostics.count(Severity::Error);
+    let Some(first) = diagnostics
+        .iter()
+        .find(|diagnostic| diagnostic.severity == Severity::Error)
+    else {
+        return "the configuration cannot be used; hint: run `landfall validate`".to_owned();
+    };
+    let place = &first.primary.location;
+    let mut text = format!(
+        "{}:{}:{}: {} ({})",
+        place.file, place.line, place.column, first.message, first.code
+    );
+    if errors > 1 {
+        text.push_str(&format!(", and {} more", errors - 1));
+    }
+    if let Some(help) = &first.help {
+        text.push_str("; hint: ");
+        text.push_str(help);
+    }
+    text
+}

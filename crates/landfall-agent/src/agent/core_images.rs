@@ -1,0 +1,221 @@
+//! The images that ride in the provider image's layers as archives: taken out, and loaded into containerd, or kept in
+//! the store on a host without it (SPEC section 7). Each archive is tried several times; one that stays out is an event,
+//! and the phase fails.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use camino::Utf8Path;
+use landfall_core::reference::{Digest, ImageReference, parse_reference};
+use landfall_core::retry::FailureKind;
+use landfall_core::status::EventReason;
+use landfall_host::facts::own_platform;
+use landfall_oci::archive::{ArchiveImage, open_archive};
+use landfall_oci::copy::copy_image;
+use landfall_oci::image::TransferError;
+use landfall_oci::layers::pattern::provider_image_patterns;
+use landfall_oci::layers::{ExtractLimits, ExtractedFile, ExtractedFiles, extract_files};
+use landfall_oci::store::ContentStore;
+use landfall_oci::store::endpoints::StoreSink;
+
+use crate::agent::Host;
+use crate::agent::attempts::with_attempts;
+use crate::agent::failure::Explanation;
+use crate::agent::ledger::{CoreImages, KeptIn};
+use crate::agent::reconciler::InForce;
+use crate::agent::runtime::{self, RuntimeSink};
+use crate::agent::transfer::explain_load;
+use crate::options::Timing;
+
+/// Loads every core image of a stored provider image.
+pub(crate) async fn load_core_images(
+    host: &Arc<Host>,
+    force: &InForce,
+    timing: &Timing,
+    provider: &ImageReference,
+) -> Result<CoreImages, Explanation> {
+    let (digest, extracted) = extract(&host.store, provider).await.map_err(|error| {
+        Explanation::new(
+            format!("the core images cannot be taken out of the provider image `{provider}`: {error:#}"),
+            "look at how the provider image was built, and name another one in `system.uri` of the OS pack",
+        )
+    })?;
+    let kept_in = if force.settings.landfall.containerd_enable {
+        KeptIn::Containerd
+    } else {
+        KeptIn::Store
+    };
+    let mut names = Vec::new();
+    let mut failures = Vec::new();
+    for file in &extracted.files {
+        let loaded = with_attempts(&timing.retry, &*host.meter, &file.path, || async {
+            load_archive(host, force, kept_in, file).await
+        });
+        match loaded.await {
+            Ok(of_archive) => {
+                for name in &of_archive {
+                    host.note(
+                        EventReason::ImageLoaded,
+                        name,
+                        format!("from `{}` of the provider image", file.path),
+                    )
+                    .await;
+                }
+                names.extend(of_archive);
+            }
+            Err(error) => {
+                let failure = explain_load(&format!("`{}` of the provider image `{provider}`", file.path), &error);
+                host.warn(EventReason::LoadFailed, &file.path, failure.to_string())
+                    .await;
+                failures.push(failure);
+            }
+        }
+    }
+    match failures.len() {
+        0 => Ok(CoreImages {
+            provider: digest,
+            kept_in,
+            names,
+        }),
+        failed => {
+            let all = extracted.files.len();
+            let joined = Explanation::join(failures);
+            Err(Explanation::new(
+                format!("{failed} of {all} archives: {}", joined.message),
+                joined.hint,
+            ))
+        }
+    }
+}
+
+async fn extract(store: &ContentStore, provider: &ImageReference) -> anyhow::Result<(Digest, ExtractedFiles)> {
+    let digest = store.image(provider).context("it is not in the content store")?.digest;
+    let (store, image) = (store.clone(), digest.clone());
+    let work = move || {
+        extract_files(
+            &store,
+            &image,
+            &own_platform(),
+            &provider_image_patterns(),
+            ExtractLimits::default(),
+        )
+    };
+    let extracted = tokio::task::spawn_blocking(work).await??;
+    Ok((digest, extracted))
+}
+
+/// Loads the images of one archive. Says their names.
+async fn load_archive(
+    host: &Arc<Host>,
+    force: &InForce,
+    kept_in: KeptIn,
+    file: &ExtractedFile,
+) -> Result<Vec<String>, TransferError> {
+    let (images, _spool) = open(&host.store, &file.content, &file.path).await?;
+    let mut loaded = Vec::new();
+    for image in images {
+        let names = parse_names(&image, &file.path)?;
+        match kept_in {
+            KeptIn::Containerd => into_containerd(host, force, &image, &names).await?,
+            KeptIn::Store => into_store(host, force, &image, &names).await?,
+        }
+        loaded.extend(names.iter().map(ImageReference::runtime_name));
+    }
+    Ok(loaded)
+}
+
+/// Indexes an archive; a compressed one is decompressed beside the store until the second value is dropped.
+async fn open(
+    store: &ContentStore,
+    content: &Utf8Path,
+    path: &str,
+) -> Result<(Vec<ArchiveImage>, tempfile::TempDir), TransferError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| TransferError {
+        attempt: format!("cannot read the archive `{path}`"),
+        kind: FailureKind::Corrupt,
+        source: Some(source),
+    };
+    let (store, content) = (store.clone(), content.to_owned());
+    let work = move || {
+        let spool = store.work_directory()?;
+        let directory = Utf8Path::from_path(spool.path()).context("the state directory's path is not text")?;
+        let images = open_archive(&content, directory)?;
+        anyhow::Ok((images, spool))
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(error)) => Err(failed(error.into())),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+/// The names of an archive's image. One without a name could never be used: that is a broken archive.
+fn parse_names(image: &ArchiveImage, path: &str) -> Result<Vec<ImageReference>, TransferError> {
+    let broken = |attempt: String, source: Option<Box<dyn std::error::Error + Send + Sync>>| TransferError {
+        attempt,
+        kind: FailureKind::Protocol,
+        source,
+    };
+    let names = image.names.iter().map(|name| {
+        let parsed = parse_reference(name).map(|reference| reference.canonical());
+        parsed.map_err(|error| {
+            broken(
+                format!("cannot use the image name `{name}` in `{path}`"),
+                Some(error.into()),
+            )
+        })
+    });
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    if names.is_empty() {
+        return Err(broken(
+            format!(
+                "cannot use the image `{}` in `{path}`: it has no name",
+                image.root.digest
+            ),
+            None,
+        ));
+    }
+    Ok(names)
+}
+
+async fn into_containerd(
+    host: &Host,
+    force: &InForce,
+    image: &ArchiveImage,
+    names: &[ImageReference],
+) -> Result<(), TransferError> {
+    let namespace = runtime::connect(&host.root, &force.settings.landfall.containerd_socket).await?;
+    let all = names.iter().map(ImageReference::runtime_name).collect();
+    let sink = RuntimeSink::begin(&namespace, all).await?;
+    copy_image(
+        &*image.source,
+        image.root.digest.as_str(),
+        &sink,
+        Some(&names[0]),
+        &force.local,
+        &*host.meter,
+    )
+    .await?;
+    sink.finish().await
+}
+
+async fn into_store(
+    host: &Host,
+    force: &InForce,
+    image: &ArchiveImage,
+    names: &[ImageReference],
+) -> Result<(), TransferError> {
+    let sink = StoreSink::new(host.store.clone());
+    for name in names {
+        copy_image(
+            &*image.source,
+            image.root.digest.as_str(),
+            &sink,
+            Some(name),
+            &force.local,
+            &*host.meter,
+        )
+        .await?;
+    }
+    Ok(())
+}

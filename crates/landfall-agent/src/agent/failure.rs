@@ -1,0 +1,329 @@
+//! A failed transfer, said for the person who mends it: which image, which registry, why, and which key of which file to
+//! change. Pure: the same failure gives the same words in events, status and the exit message of `--once`.
+
+use std::fmt;
+
+use landfall_core::config::{ProfileImage, Registry, RegistryRole, Settings};
+use landfall_core::diagnostic::Location;
+use landfall_core::reference::{ImageReference, RegistryHost};
+use landfall_core::resolve::{Candidate, Why};
+use landfall_core::retry::FailureKind;
+use landfall_oci::image::TransferError;
+
+/// What failed and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Explanation {
+    /// What failed, where and why.
+    pub(crate) message: String,
+    /// One thing to do, naming the key and the place to mend.
+    pub(crate) hint: String,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; hint: {}", self.message, self.hint)
+    }
+}
+
+impl Explanation {
+    /// A failure with one thing to do about it.
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Explanation {
+        Explanation {
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// Several candidates were tried: what the first one, which the user prefers, needs is the thing to do.
+    pub(crate) fn join(tried: Vec<Explanation>) -> Explanation {
+        let hint = tried.first().map(|first| first.hint.clone()).unwrap_or_default();
+        let messages: Vec<String> = tried.into_iter().map(|one| one.message).collect();
+        Explanation {
+            message: messages.join("; then "),
+            hint,
+        }
+    }
+}
+
+/// An error with its causes in one line, as only the top of a program would print it.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
+/// Explains why an image could not be fetched from this candidate.
+pub(crate) fn explain_fetch(
+    settings: &Settings,
+    image: &ProfileImage,
+    candidate: &Candidate,
+    error: &TransferError,
+) -> Explanation {
+    let host = &candidate.reference.host;
+    let peer = Peer {
+        registry: candidate.registry.map(|index| &settings.registries[index]),
+        host: host.as_str(),
+        repository: candidate.reference.repository.as_str(),
+        verb: "pull from",
+    };
+    let (reason, hint) = match error.kind {
+        FailureKind::NotFound => (
+            format!("it does not have `{}`", candidate.reference),
+            hint_for_missing(settings, image, candidate),
+        ),
+        kind => peer.explain(kind, error),
+    };
+    Explanation::new(
+        format!(
+            "image `{}` cannot be fetched from registry `{host}`: {reason}",
+            image.source
+        ),
+        hint,
+    )
+}
+
+/// Explains why an image could not be pushed to the primary registry.
+pub(crate) fn explain_push(
+    settings: &Settings,
+    image: &ImageReference,
+    target: &ImageReference,
+    registry: Option<usize>,
+    error: &TransferError,
+) -> Explanation {
+    let host = &target.host;
+    let peer = Peer {
+        registry: registry.map(|index| &settings.registries[index]),
+        host: host.as_str(),
+        repository: target.repository.as_str(),
+        verb: "push to",
+    };
+    let (reason, hint) = match error.kind {
+        FailureKind::NotFound => (
+            format!("it takes nothing at `{target}`"),
+            match &settings.primary {
+                Some(primary) => format!("create the project `{}` in it", primary.project),
+                None => "create the project in it".to_owned(),
+            },
+        ),
+        kind => peer.explain(kind, error),
+    };
+    Explanation::new(
+        format!("image `{image}` cannot be pushed to the primary registry `{host}`: {reason}"),
+        hint,
+    )
+}
+
+/// Explains why the primary registry does not answer.
+pub(crate) fn explain_primary(
+    settings: &Settings,
+    host: &RegistryHost,
+    registry: Option<usize>,
+    error: &TransferError,
+) -> Explanation {
+    let registry = registry.map(|index| &settings.registries[index]);
+    let peer = Peer {
+        registry,
+        host: host.as_str(),
+        repository: "",
+        verb: "use",
+    };
+    let (reason, hint) = peer.explain(error.kind, error);
+    Explanation::new(format!("the primary registry `{host}` cannot be used: {reason}"), hint)
+}
+
+/// Explains why an image of the profile has no place that it may be fetched from.
+pub(crate) fn explain_no_place(image: &ProfileImage) -> Explanation {
+    Explanation::new(
+        format!(
+            "image `{}` may not be fetched from anywhere: sync from the origin is off",
+            image.source
+        ),
+        format!(
+            "push it to the primary registry by hand, or set `content.sync.enable: true` in the registry-connect pack; the \
+             image is listed at {}",
+            place(&image.location)
+        ),
+    )
+}
+
+fn hint_for_missing(settings: &Settings, image: &ProfileImage, candidate: &Candidate) -> String {
+    let listed = place(&image.location);
+    match candidate.why {
+        Why::Rule(index) => format!(
+            "push it there, or mend the image at {listed} or the mapping rule at {}",
+            place(&settings.rules[index].location)
+        ),
+        Why::Prepend(_) => format!("push it there, or mend the image at {listed}"),
+        _ => format!("mend the image at {listed}"),
+    }
+}
+
+/// The other side of a transfer.
+struct Peer<'a> {
+    registry: Option<&'a Registry>,
+    host: &'a str,
+    repository: &'a str,
+    /// What we were trying to do there, e.g. `pull from`.
+    verb: &'static str,
+}
+
+impl Peer<'_> {
+    /// Reason and hint.
+    fn explain(&self, kind: FailureKind, error: &TransferError) -> (String, String) {
+        let host = self.host;
+        // The attempt is said already; what is missing is the cause.
+        let cause = error
+            .source
+            .as_deref()
+            .map_or_else(|| error.attempt.clone(), |source| chain(source));
+        match kind {
+            FailureKind::Unauthorized => self.explain_unauthorized(),
+            FailureKind::Forbidden => self.explain_forbidden(),
+            FailureKind::NotFound => (
+                "it does not have it".to_owned(),
+                format!("look into the registry `{host}`"),
+            ),
+            FailureKind::BadTls => (
+                format!("its certificate is not trusted: {cause}"),
+                match self.registry {
+                    Some(registry) => format!(
+                        "add the PEM of the authority that signed it as {}, or set `insecure: true` there",
+                        field(registry, Field::Certificates)
+                    ),
+                    None => "add the PEM of the authority that signed it to `stylus.site.caCerts` in the user-data"
+                        .to_owned(),
+                },
+            ),
+            FailureKind::Unreachable => (
+                format!("it does not answer: {cause}"),
+                match self.registry {
+                    Some(registry) => format!(
+                        "check that `{host}` is up and can be reached from this host; its address is {}",
+                        field(registry, Field::Address)
+                    ),
+                    None => format!(
+                        "check that `{host}` can be reached from this host, or name a registry that can be in \
+                         `stylus.registryCredentials.domain` in the user-data"
+                    ),
+                },
+            ),
+            FailureKind::RateLimited { .. } => (
+                "it allows no more requests for now".to_owned(),
+                match self.registry {
+                    Some(Registry { login: Some(_), .. }) => "wait, or ask its operator for a higher limit".to_owned(),
+                    Some(registry) => {
+                        format!(
+                            "wait, or log in, which often allows more: add {}",
+                            field(registry, Field::Username)
+                        )
+                    }
+                    None => format!(
+                        "wait, or add `{host}` with a login to `stylus.externalRegistries.registries` in the user-data"
+                    ),
+                },
+            ),
+            FailureKind::Corrupt => (
+                format!("the bytes are not those that their digest names: {cause}"),
+                format!("push the image to `{host}` again, and look for a proxy that changes what passes through it"),
+            ),
+            FailureKind::Protocol => (
+                format!("it gives an answer that no registry gives: {cause}"),
+                match self.registry {
+                    Some(registry) => format!(
+                        "check that a registry, and nothing else, listens there; its address is {}",
+                        field(registry, Field::Address)
+                    ),
+                    None => format!("check that a registry, and nothing else, listens at `{host}`"),
+                },
+            ),
+            FailureKind::Local => (
+                format!("this host failed: {cause}"),
+                "look at the free space and the permissions of `landfall.stateDir`".to_owned(),
+            ),
+        }
+    }
+
+    fn explain_unauthorized(&self) -> (String, String) {
+        match self.registry {
+            Some(Registry { login: Some(login), .. }) => (
+                format!("it refuses the password of user `{}`", login.username),
+                format!("mend `{}` at {}", login.location.key, place(&login.location)),
+            ),
+            Some(registry) => (
+                "it asks for a login, and none is given".to_owned(),
+                format!("add {} and the password", field(registry, Field::Username)),
+            ),
+            None => (
+                "it asks for a login, and none is given".to_owned(),
+                format!(
+                    "add `{}` with a login to `stylus.externalRegistries.registries` in the user-data",
+                    self.host
+                ),
+            ),
+        }
+    }
+
+    fn explain_forbidden(&self) -> (String, String) {
+        match self.registry {
+            Some(registry @ Registry { login: Some(login), .. }) => (
+                format!("user `{}` may not {} `{}`", login.username, self.verb, self.repository),
+                format!(
+                    "grant it there, or name another user as {}",
+                    field(registry, Field::Username)
+                ),
+            ),
+            _ => {
+                let (_, hint) = self.explain_unauthorized();
+                (
+                    format!("anonymous users may not {} `{}`", self.verb, self.repository),
+                    hint,
+                )
+            }
+        }
+    }
+}
+
+/// A field of a registry, by its job; its name depends on where the registry is written.
+#[derive(Debug, Clone, Copy)]
+enum Field {
+    Address,
+    Username,
+    Certificates,
+}
+
+/// `` `stylus.registryCredentials.domain` at user-data.yaml:7:5 ``.
+fn field(registry: &Registry, field: Field) -> String {
+    format!(
+        "`{}` at {}",
+        key_of(&registry.location, registry.role, field),
+        place(&registry.location)
+    )
+}
+
+fn place(location: &Location) -> String {
+    format!("{}:{}:{}", location.file, location.line, location.column)
+}
+
+/// The key of a registry's field. The location may name the registry's mapping or its address.
+fn key_of(location: &Location, role: RegistryRole, field: Field) -> String {
+    let names = match role {
+        RegistryRole::External | RegistryRole::Pack => ["domain", "username", "certificates"],
+        RegistryRole::Provider => ["registry", "user", "certificates"],
+        RegistryRole::Primary => ["endpoint", "username", "certificates"],
+    };
+    let [address, username, certificates] = names;
+    let name = match field {
+        Field::Address => address,
+        Field::Username => username,
+        Field::Certificates => certificates,
+    };
+    let parent = location
+        .key
+        .strip_suffix(address)
+        .map_or(&*location.key, |parent| parent.trim_end_matches('.'));
+    if parent.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{parent}.{name}")
+    }
+}

@@ -1,0 +1,167 @@
+//! The input files: read, told apart by content hash, and kept as the last good ones.
+
+use anyhow::Context as _;
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::diagnostic::NamedText;
+use landfall_host::files::write_atomic;
+use landfall_oci::digest::{Algorithm, Digester};
+use serde::{Deserialize, Serialize};
+
+/// The copy of the inputs in force. It holds the passwords that they hold, hence mode 0600.
+const LAST_GOOD: &str = "last-good.json";
+
+/// The texts of one configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Inputs {
+    /// User-data, site data last.
+    pub(crate) user_data: Vec<NamedText>,
+    /// Profiles.
+    pub(crate) profiles: Vec<NamedText>,
+}
+
+/// Reads the input files.
+///
+/// # Errors
+///
+/// When one cannot be read or is not UTF-8.
+pub(crate) fn load_inputs(user_data: &[Utf8PathBuf], profiles: &[Utf8PathBuf]) -> anyhow::Result<Inputs> {
+    let load = |paths: &[Utf8PathBuf]| {
+        let texts = paths.iter().map(|path| {
+            let text = fs_err::read_to_string(path)?;
+            Ok(NamedText {
+                name: path.as_str().into(),
+                text: text.into(),
+            })
+        });
+        texts.collect::<anyhow::Result<Vec<_>>>()
+    };
+    Ok(Inputs {
+        user_data: load(user_data)?,
+        profiles: load(profiles)?,
+    })
+}
+
+impl Inputs {
+    /// SHA-256 over names and texts, hex. Equal inputs have equal fingerprints, and no other ones.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut digester = Digester::new(Algorithm::Sha256);
+        for texts in [&self.user_data, &self.profiles] {
+            digester.update(&(texts.len() as u64).to_be_bytes());
+            for part in texts.iter().flat_map(|text| [&text.name, &text.text]) {
+                digester.update(&(part.len() as u64).to_be_bytes());
+                digester.update(part.as_bytes());
+            }
+        }
+        digester.finish().hex().to_owned()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct LastGood {
+    user_data: Vec<(String, String)>,
+    profiles: Vec<(String, String)>,
+}
+
+/// Keeps these inputs as the last good ones: a restart with broken files goes on with them.
+///
+/// # Errors
+///
+/// When the copy cannot be written.
+pub(crate) fn write_last_good(state_dir: &Utf8Path, inputs: &Inputs) -> anyhow::Result<()> {
+    let plain = |texts: &[NamedText]| {
+        texts
+            .iter()
+            .map(|text| (text.name.to_string(), text.text.to_string()))
+            .collect()
+    };
+    let kept = LastGood {
+        user_data: plain(&inputs.user_data),
+        profiles: plain(&inputs.profiles),
+    };
+    write_atomic(&state_dir.join(LAST_GOOD), 0o600, &serde_json::to_vec(&kept)?)?;
+    Ok(())
+}
+
+/// The last good inputs; `None` when there never were any.
+///
+/// # Errors
+///
+/// When the copy is there and cannot be read.
+pub(crate) fn load_last_good(state_dir: &Utf8Path) -> anyhow::Result<Option<Inputs>> {
+    let path = state_dir.join(LAST_GOOD);
+    let bytes = match fs_err::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // serde's message could quote the text, which holds passwords.
+    let kept: LastGood = serde_json::from_slice(&bytes)
+        .ok()
+        .with_context(|| format!("`{path}` is not what the agent wrote"))?;
+    let named = |texts: Vec<(String, String)>| {
+        texts
+            .into_iter()
+            .map(|(name, text)| NamedText {
+                name: name.into(),
+                text: text.into(),
+            })
+            .collect()
+    };
+    Ok(Some(Inputs {
+        user_data: named(kept.user_data),
+        profiles: named(kept.profiles),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mk_inputs(user_data: &[(&str, &str)], profiles: &[(&str, &str)]) -> Inputs {
+        let mk = |texts: &[(&str, &str)]| {
+            texts
+                .iter()
+                .map(|(name, text)| NamedText {
+                    name: (*name).into(),
+                    text: (*text).into(),
+                })
+                .collect()
+        };
+        Inputs {
+            user_data: mk(user_data),
+            profiles: mk(profiles),
+        }
+    }
+
+    #[test]
+    fn any_difference_changes_the_fingerprint() {
+        let inputs = [
+            mk_inputs(&[("a", "b")], &[("c", "d")]),
+            mk_inputs(&[("a", "B")], &[("c", "d")]),
+            mk_inputs(&[("ab", "")], &[("c", "d")]),
+            mk_inputs(&[("a", "b"), ("c", "d")], &[]),
+            mk_inputs(&[], &[("a", "b"), ("c", "d")]),
+        ];
+        let distinct: std::collections::BTreeSet<_> = inputs.iter().map(Inputs::fingerprint).collect();
+        assert_eq!(distinct.len(), inputs.len());
+        assert_eq!(inputs[0].fingerprint(), inputs[0].clone().fingerprint());
+    }
+
+    #[test]
+    fn last_good_inputs_come_back_and_only_their_owner_reads_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let state_dir = Utf8Path::from_path(dir.path()).unwrap();
+        assert!(load_last_good(state_dir).unwrap().is_none());
+        let inputs = mk_inputs(&[("u", "secret")], &[("p", "x")]);
+        write_last_good(state_dir, &inputs).unwrap();
+        let back = load_last_good(state_dir).unwrap().unwrap();
+        assert_eq!(back.fingerprint(), inputs.fingerprint());
+        let mode = fs_err::metadata(state_dir.join(LAST_GOOD))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

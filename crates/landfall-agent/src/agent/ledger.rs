@@ -1,0 +1,202 @@
+//! What the agent must remember across a restart and cannot see by looking: small, versioned, synced and renamed into
+//! place. What it can see (the store, containerd) is looked at anew each time.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::reference::{Digest, ImageReference};
+use landfall_host::files::write_atomic;
+use serde::{Deserialize, Serialize};
+
+/// The ledger's name in the state directory.
+const FILE_NAME: &str = "ledger.json";
+
+/// The version of the format. A ledger of a later version is refused: it may say things that this program would forget.
+const VERSION: u32 = 1;
+
+/// The agent's memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Ledger {
+    version: u32,
+    /// Counts the configurations that came into force.
+    pub(crate) generation: u64,
+    /// SHA-256 of the configuration in force, hex.
+    pub(crate) configuration: Option<String>,
+    /// The core images that were loaded last.
+    pub(crate) core_images: Option<CoreImages>,
+    /// What the primary registry is known to hold.
+    pub(crate) primary: BTreeMap<ImageReference, Digest>,
+    /// What the host came up with, once `Running` was reached.
+    pub(crate) baseline: Option<Baseline>,
+}
+
+/// The core images of one provider image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CoreImages {
+    /// The provider image's manifest.
+    pub(crate) provider: Digest,
+    /// Where they went.
+    pub(crate) kept_in: KeptIn,
+    /// The names they have there.
+    pub(crate) names: Vec<String>,
+}
+
+/// Where core images are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum KeptIn {
+    /// In containerd, namespace `k8s.io`.
+    Containerd,
+    /// In the content store, on a host without containerd.
+    Store,
+}
+
+/// What the host runs on: changes against it need a repave or a reboot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Baseline {
+    /// The provider image, when there is one.
+    pub(crate) provider: Option<String>,
+    /// Fingerprint of the `initramfs` stages.
+    pub(crate) initramfs: String,
+    /// Which operating system image was running: another one means that the host was repaved.
+    pub(crate) system: String,
+    /// Which boot it was.
+    pub(crate) boot: String,
+}
+
+impl Default for Ledger {
+    fn default() -> Ledger {
+        Ledger {
+            version: VERSION,
+            generation: 0,
+            configuration: None,
+            core_images: None,
+            primary: BTreeMap::new(),
+            baseline: None,
+        }
+    }
+}
+
+/// The ledger on disk and in memory. Changed by one task only.
+#[derive(Debug)]
+pub(crate) struct LedgerFile {
+    path: Utf8PathBuf,
+    ledger: Ledger,
+}
+
+impl LedgerFile {
+    /// Reads the ledger of this state directory; a new one when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, is none of ours, or is of a later version.
+    pub(crate) fn load(state_dir: &Utf8Path) -> anyhow::Result<LedgerFile> {
+        let path = state_dir.join(FILE_NAME);
+        let ledger = match fs_err::read(&path) {
+            Ok(bytes) => parse_ledger(&bytes)
+                .with_context(|| format!("cannot use `{path}`; remove it, and the agent looks at everything anew"))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ledger::default(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(LedgerFile { path, ledger })
+    }
+
+    /// The ledger.
+    pub(crate) fn get(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Changes the ledger; it is on disk when this returns. Nothing is written when nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written; the change is then in memory only.
+    pub(crate) fn update(&mut self, change: impl FnOnce(&mut Ledger)) -> anyhow::Result<()> {
+        let before = self.ledger.clone();
+        change(&mut self.ledger);
+        if before == self.ledger {
+            return Ok(());
+        }
+        Ok(write_atomic(
+            &self.path,
+            0o600,
+            &serde_json::to_vec_pretty(&self.ledger)?,
+        )?)
+    }
+}
+
+fn parse_ledger(bytes: &[u8]) -> anyhow::Result<Ledger> {
+    let ledger: Ledger = serde_json::from_slice(bytes).context("it is not a ledger of the agent")?;
+    if ledger.version != VERSION {
+        bail!(
+            "it is of version {}, and this program knows version {VERSION}",
+            ledger.version
+        );
+    }
+    Ok(ledger)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "test set-up")]
+
+    use super::*;
+
+    fn mk_dir() -> (tempfile::TempDir, Utf8PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn what_is_remembered_is_there_after_a_restart() {
+        let (_dir, path) = mk_dir();
+        let reference: ImageReference = "reg:5000/spectro-images/docker.io/library/nginx:1".parse().unwrap();
+        let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
+        let mut file = LedgerFile::load(&path).unwrap();
+        file.update(|ledger| {
+            ledger.primary.insert(reference, digest);
+        })
+        .unwrap();
+        assert_eq!(LedgerFile::load(&path).unwrap().get(), file.get());
+    }
+
+    #[test]
+    fn unchanged_ledger_is_not_written() {
+        let (_dir, path) = mk_dir();
+        LedgerFile::load(&path).unwrap().update(|_| {}).unwrap();
+        assert!(!path.join(FILE_NAME).exists());
+    }
+
+    #[test]
+    fn unusable_ledgers_are_refused_with_a_way_out() {
+        let (_dir, path) = mk_dir();
+        let newer = serde_json::to_string(&Ledger {
+            version: 2,
+            ..Ledger::default()
+        })
+        .unwrap();
+        let cases = [
+            (
+                "{",
+                "it is not a ledger of the agent: EOF while parsing an object at line 1 column 1",
+            ),
+            (newer.as_str(), "it is of version 2, and this program knows version 1"),
+        ];
+        for (text, reason) in cases {
+            std::fs::write(path.join(FILE_NAME), text).unwrap();
+            let error = format!("{:#}", LedgerFile::load(&path).unwrap_err());
+            assert_eq!(
+                error,
+                format!(
+                    "cannot use `{}`; remove it, and the agent looks at everything anew: {reason}",
+                    path.join(FILE_NAME)
+                )
+            );
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Binding, and servers that a configuration change may move.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use landfall_oci::serve::tls::CertificateSlot;
+use landfall_oci::serve::{ServeLimits, serve};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::supervisor::Supervisor;
+
+/// Binds an address; the error names the key that sets it.
+///
+/// # Errors
+///
+/// When the address cannot be bound.
+pub(crate) async fn bind(address: &str, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on `{address}`; hint: free it, or set {key} in the user-data"))
+}
+
+/// A server that runs until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// The settings that it was started with, in a form that can be compared.
+    pub(crate) started_with: String,
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Server {
+    /// Starts to serve.
+    pub(crate) fn start(
+        supervisor: &Supervisor,
+        name: &'static str,
+        started_with: String,
+        listener: TcpListener,
+        certificate: Option<Arc<CertificateSlot>>,
+        router: Router,
+    ) -> Server {
+        let stop = supervisor.child_token();
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        supervisor.supervise_until(name, stop.clone(), |stop| async move {
+            let _end = end;
+            let drained = serve(listener, certificate, router, ServeLimits::default(), stop).await;
+            if drained.abandoned > 0 {
+                tracing::warn!(
+                    connections = drained.abandoned,
+                    "connections were closed before they were done"
+                );
+            }
+            Ok(())
+        });
+        Server {
+            started_with,
+            stop,
+            ended,
+        }
+    }
+
+    /// The token that ends the server: for tasks that live as long as it does.
+    pub(crate) fn token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Ends the server and waits until its address is free.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.ended.cancelled().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,119 @@
+//! What each phase does. A phase takes stock, asks the plan what is missing, and has it applied: run twice, the second
+//! time finds nothing to do, which is what makes every phase resumable.
+
+use std::sync::Arc;
+
+use landfall_core::plan::{Step, plan_steps};
+use landfall_core::status::Phase;
+
+use crate::agent::apply::{Applied, Failed, apply_steps};
+use crate::agent::attempts::with_attempts;
+use crate::agent::reconciler::{InForce, Reconciler};
+use crate::agent::survey::{show_stock, take_stock};
+
+impl Reconciler {
+    /// Runs one phase. The answer is a sentence for its event.
+    ///
+    /// # Errors
+    ///
+    /// When the phase could not be completed: what failed, where, and what to mend.
+    pub(super) async fn run_phase(&mut self, phase: Phase) -> anyhow::Result<String> {
+        if phase == Phase::Validating {
+            let force = self.take_configuration().await?;
+            self.ensure_api(&force.settings).await?;
+            return Ok(count_images(force.planned.len()));
+        }
+        let Some(force) = self.in_force.clone() else {
+            anyhow::bail!("no configuration is in force");
+        };
+        match phase {
+            Phase::ProviderImage => self.apply_phase(&force, phase, false).await,
+            Phase::CoreImages | Phase::Images => self.apply_phase(&force, phase, true).await,
+            Phase::PrimaryRegistry => {
+                let Some(primary) = &force.settings.primary else {
+                    return Ok("no primary registry is configured".to_owned());
+                };
+                self.bring_up_primary(&force, primary).await?;
+                self.find_lost_images(&force).await?;
+                self.apply_phase(&force, phase, false).await
+            }
+            Phase::Redirect => self.redirect(&force).await,
+            Phase::Validating | Phase::Running | Phase::Degraded => Ok(String::new()),
+        }
+    }
+
+    async fn apply_phase(&mut self, force: &Arc<InForce>, phase: Phase, with_runtime: bool) -> anyhow::Result<String> {
+        let steps = self.missing(force, phase, with_runtime).await?;
+        if steps.is_empty() {
+            return Ok("nothing to do".to_owned());
+        }
+        let results = apply_steps(&self.host, force, &self.timing, steps).await;
+        let images = results.len();
+        let failures = self.remember(results)?;
+        if !failures.is_empty() {
+            anyhow::bail!(summarize_failures(images, &failures));
+        }
+        // What was applied is looked at, not believed.
+        match self.missing(force, phase, with_runtime).await?.len() {
+            0 => Ok(count_images(images)),
+            left => anyhow::bail!("{left} steps have to be done again: something else changes what they did"),
+        }
+    }
+
+    /// The steps of a phase that are still to be done.
+    async fn missing(&self, force: &Arc<InForce>, phase: Phase, with_runtime: bool) -> anyhow::Result<Vec<Step>> {
+        let ledger = self.ledger.get();
+        // containerd may still be starting, as we are.
+        let inventory = with_attempts(&self.timing.retry, &*self.host.meter, "taking stock", || async {
+            take_stock(&self.host, &force.settings, ledger, with_runtime).await
+        })
+        .await?;
+        let mut steps = plan_steps(&force.settings, &force.planned, &inventory);
+        show_stock(&self.host.status, &force.planned, &inventory, &steps);
+        steps.retain(|step| step.phase() == phase);
+        Ok(steps)
+    }
+
+    /// Writes into the ledger what was done; hands back what failed.
+    fn remember(&mut self, results: Vec<Result<Applied, Failed>>) -> anyhow::Result<Vec<Failed>> {
+        let mut failures = Vec::new();
+        self.ledger.update(|ledger| {
+            for result in results {
+                match result {
+                    Ok(Applied::InPlace) => {}
+                    Ok(Applied::Core(core)) => ledger.core_images = Some(core),
+                    Ok(Applied::Pushed { target, digest }) => {
+                        ledger.primary.insert(target, digest);
+                    }
+                    Err(failure) => failures.push(failure),
+                }
+            }
+        })?;
+        Ok(failures)
+    }
+}
+
+/// The first of these many failures are told in full; the events tell the rest.
+const TOLD_IN_FULL: usize = 3;
+
+fn summarize_failures(images: usize, failures: &[Failed]) -> String {
+    if let ([only], 1) = (failures, images) {
+        return only.explanation.to_string();
+    }
+    let mut text = format!("{} of {images} images failed", failures.len());
+    for failure in failures.iter().take(TOLD_IN_FULL) {
+        text.push_str(": ");
+        text.push_str(&failure.explanation.to_string());
+    }
+    if failures.len() > TOLD_IN_FULL {
+        text.push_str(": the others are told by `landfall events`");
+    }
+    text
+}
+
+fn count_images(number: usize) -> String {
+    match number {
+        1 => "1 image".to_owned(),
+        number => format!("{number} images"),
+    }
+}

