@@ -8,33 +8,53 @@ mod explain;
 mod prefix;
 
 use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::config::{Compat, ImageRole, Primary, RegistryRole, RulePrefix, Settings};
+use crate::config::{ImageRole, Primary, RegistryRole, RulePrefix, Settings};
 use crate::reference::{ImageReference, ReferenceError, RegistryHost};
 use prefix::{PrefixMap, below, join};
 
 /// The resolution rules of one [`Settings`], compiled for fast look-up.
 #[derive(Debug)]
 pub struct Resolver<'a> {
-    settings: &'a Settings,
+    settings: Compiled<'a>,
     /// Mapping rules by their source prefix.
-    rules: PrefixMap<'a, usize>,
+    rules: PrefixMap<usize>,
     /// The rule with the key `all`.
     all: Option<usize>,
     /// Where the mapping rules lead to: what is below is left alone, whatever rule matches it.
-    targets: PrefixMap<'a, ()>,
+    targets: PrefixMap<()>,
     /// All external registries: what is below needs no rule.
-    externals: PrefixMap<'a, ()>,
+    externals: PrefixMap<()>,
     /// The external registry that everything is prepended with: there is exactly one, and no rule.
     single_external: Option<usize>,
     has_external: bool,
     /// Credentials for any image, and those for the provider image only.
-    registries: PrefixMap<'a, usize>,
-    provider_registries: PrefixMap<'a, usize>,
+    registries: PrefixMap<usize>,
+    provider_registries: PrefixMap<usize>,
     /// What the profiles say each image is for, by canonical source.
     roles: HashMap<ImageReference, ImageRole>,
+}
+
+/// The settings that a resolver was compiled from: lent for one run, or shared by a long-running role.
+#[derive(Debug)]
+enum Compiled<'a> {
+    Lent(&'a Settings),
+    Shared(Arc<Settings>),
+}
+
+impl Deref for Compiled<'_> {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        match self {
+            Compiled::Lent(settings) => settings,
+            Compiled::Shared(settings) => settings,
+        }
+    }
 }
 
 /// The answer: candidates in the order in which they are to be tried.
@@ -134,13 +154,23 @@ struct Mapped {
 }
 
 impl<'a> Resolver<'a> {
-    /// Compiles the rules.
+    /// Compiles the rules of settings that outlive the resolver.
     #[must_use]
     pub fn new(settings: &'a Settings) -> Resolver<'a> {
+        Resolver::compile(settings, Compiled::Lent(settings))
+    }
+
+    /// Compiles the rules of settings that the resolver keeps: for roles that answer many requests with one resolver.
+    #[must_use]
+    pub fn shared(settings: Arc<Settings>) -> Resolver<'static> {
+        Resolver::compile(&settings, Compiled::Shared(Arc::clone(&settings)))
+    }
+
+    fn compile(settings: &Settings, compiled: Compiled<'a>) -> Resolver<'a> {
         let external =
             || (settings.registries.iter().enumerate()).filter(|(_, registry)| registry.role == RegistryRole::External);
         let mut resolver = Resolver {
-            settings,
+            settings: compiled,
             rules: PrefixMap::new(),
             all: None,
             targets: PrefixMap::new(),
@@ -164,7 +194,7 @@ impl<'a> Resolver<'a> {
         if settings.rules.is_empty() && external().count() == 1 {
             resolver.single_external = external().next().map(|(index, _)| index);
         }
-        resolver.compile_credentials();
+        resolver.compile_credentials(settings);
         for image in &settings.images {
             resolver.roles.entry(image.reference.canonical()).or_insert(image.role);
         }
@@ -172,18 +202,13 @@ impl<'a> Resolver<'a> {
     }
 
     /// At the same scope, what the user wrote for pulling beats what a pack says: external, primary, pack.
-    fn compile_credentials(&mut self) {
-        let settings = self.settings;
+    fn compile_credentials(&mut self, settings: &Settings) {
         for role in [RegistryRole::External, RegistryRole::Primary, RegistryRole::Pack] {
             for (index, registry) in settings.registries.iter().enumerate() {
                 if registry.role == role {
                     self.registries.insert(registry.host.as_str(), &registry.path, index);
                 }
             }
-        }
-        // The original ignores provider credentials as soon as an external registry is set (SPEC section 6).
-        if settings.compat == Compat::Palette && self.has_external {
-            return;
         }
         for (index, registry) in settings.registries.iter().enumerate() {
             if registry.role == RegistryRole::Provider {
@@ -194,8 +219,8 @@ impl<'a> Resolver<'a> {
 
     /// The settings that the rules were compiled from.
     #[must_use]
-    pub fn settings(&self) -> &'a Settings {
-        self.settings
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// What an image is for: its role in the profiles; an image that no profile knows is an application's.
@@ -309,12 +334,12 @@ impl<'a> Resolver<'a> {
             (target, Why::Rule(*index))
         } else if let Some(index) = self.all {
             let rule = &self.settings.rules[index];
-            (prepend(&rule.to_host, &[&rule.to_path], source), Why::Rule(index))
+            (prepend(&rule.to_host, &rule.to_path, source), Why::Rule(index))
         } else if self.externals.longest(host, path).is_some() {
             return unchanged(Why::AlreadyThere, None);
         } else if let Some(index) = self.single_external {
             let registry = &self.settings.registries[index];
-            (prepend(&registry.host, &[&registry.path], source), Why::Prepend(index))
+            (prepend(&registry.host, &registry.path, source), Why::Prepend(index))
         } else if !self.settings.rules.is_empty() {
             return unchanged(Why::NoRule, Some(Warning::NoRuleMatches));
         } else if self.has_external {
@@ -338,11 +363,11 @@ impl<'a> Resolver<'a> {
         if self.is_in_primary(mapped) {
             return None;
         }
-        Some(prepend(&primary.endpoint, &[&primary.project], mapped))
+        Some(prepend(&primary.endpoint, &primary.project, mapped))
     }
 
     /// The provider image comes before the primary registry runs, and infrastructure images are what it runs on.
-    fn primary_for(&self, role: ImageRole) -> Option<&'a Primary> {
+    fn primary_for(&self, role: ImageRole) -> Option<&Primary> {
         match role {
             ImageRole::Application => self.settings.primary.as_ref(),
             ImageRole::Provider | ImageRole::Infrastructure => None,
@@ -357,7 +382,7 @@ impl<'a> Resolver<'a> {
 }
 
 /// `host/path/<original host>/<original path>` (rules 2, 5 and 6).
-fn prepend(host: &RegistryHost, path: &[&str; 1], source: &ImageReference) -> Result<ImageReference, ReferenceError> {
+fn prepend(host: &RegistryHost, path: &str, source: &ImageReference) -> Result<ImageReference, ReferenceError> {
     let original = source.host.as_path_component();
-    source.in_repository(host, &join(&[path[0], &original, source.repository.as_str()]))
+    source.in_repository(host, &join(&[path, &original, source.repository.as_str()]))
 }

@@ -5,7 +5,7 @@ mod common;
 use common::{
     mk_reference, mk_settings, with_external, with_image, with_primary, with_registry, with_rule, without_redirection,
 };
-use landfall_core::config::{Compat, ImageRole, RegistryRole, Settings};
+use landfall_core::config::{ImageRole, RegistryRole, Settings};
 use landfall_core::reference::parse_reference;
 use landfall_core::resolve::{Place, Resolution, Resolver, Warning, Why};
 use proptest::prelude::*;
@@ -312,22 +312,6 @@ fn credentials_are_chosen_by_host_port_and_longest_path() {
             "{reference} {role:?}"
         );
     }
-}
-
-#[test]
-fn the_original_ignores_provider_credentials_beside_an_external_registry() {
-    let settings = with_external(mk_settings(), "ex.com");
-    let mut settings = with_registry(settings, RegistryRole::Provider, "prov.example");
-    let reference = mk_reference("prov.example/os:1");
-    assert_eq!(
-        Resolver::new(&settings).registry_for(&reference, ImageRole::Provider),
-        Some(1)
-    );
-    settings.compat = Compat::Palette;
-    assert_eq!(
-        Resolver::new(&settings).registry_for(&reference, ImageRole::Provider),
-        None
-    );
 }
 
 #[test]

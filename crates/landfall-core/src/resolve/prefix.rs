@@ -4,18 +4,19 @@ use std::collections::HashMap;
 
 /// Values under `host/path` prefixes. The first value under a prefix stays.
 #[derive(Debug)]
-pub(crate) struct PrefixMap<'a, V> {
-    hosts: HashMap<&'a str, HashMap<&'a str, V>>,
+pub(crate) struct PrefixMap<V> {
+    hosts: HashMap<String, HashMap<String, V>>,
 }
 
-impl<'a, V> PrefixMap<'a, V> {
-    pub(crate) fn new() -> PrefixMap<'a, V> {
+impl<V> PrefixMap<V> {
+    pub(crate) fn new() -> PrefixMap<V> {
         PrefixMap { hosts: HashMap::new() }
     }
 
     /// Puts a value under a prefix, unless there is one. An empty path stands for the whole host.
-    pub(crate) fn insert(&mut self, host: &'a str, path: &'a str, value: V) {
-        self.hosts.entry(host).or_default().entry(path).or_insert(value);
+    pub(crate) fn insert(&mut self, host: &str, path: &str, value: V) {
+        let paths = self.hosts.entry(host.to_owned()).or_default();
+        paths.entry(path.to_owned()).or_insert(value);
     }
 
     /// The value under the longest prefix, with that prefix's path. Segments are dropped whole, from the right, so that
