@@ -2,15 +2,17 @@
 //! of them have drifted), `cargo xtask check-layers` checks the direction of the dependencies,
 //! `cargo run -p xtask --features proto -- proto` generates the client of containerd's API anew.
 
+mod generated;
 mod layers;
 #[cfg(feature = "proto")]
 mod proto;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
-const USAGE: &str = "usage: cargo xtask check-layers";
+const USAGE: &str = "usage: cargo xtask gen [--check] | check-layers";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -25,10 +27,15 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[&str]) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("this crate lies in the workspace")?;
     match arguments {
+        ["gen"] => generated::write(root),
+        ["gen", "--check"] => generated::check(root),
         ["check-layers"] => layers::check(),
         #[cfg(feature = "proto")]
-        ["proto"] => proto::generate(std::path::Path::new(".")),
+        ["proto"] => proto::generate(root),
         _ => bail!(USAGE),
     }
 }

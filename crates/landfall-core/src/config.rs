@@ -17,7 +17,7 @@ mod registry;
 pub(crate) mod report;
 mod schema;
 mod settings;
-mod shape;
+pub(crate) mod shape;
 mod stages;
 pub(crate) mod text;
 mod user_data;
@@ -32,6 +32,7 @@ pub use codes::{CodeDoc, all_codes};
 pub use fix::fix_profile;
 pub use schema::{profile_schema, user_data_schema};
 pub use settings::*;
+pub use yaml::emit::{YamlWriteError, render_yaml};
 
 use facts::Facts;
 use report::Report;

@@ -1,8 +1,9 @@
 //! What the user can say: the command line as types. `docs/reference/cli.md` is generated from it.
 
-use clap::{Args, Parser, Subcommand};
+use camino::Utf8PathBuf;
+use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{events, status};
+use crate::commands::{agent, events, explain, images, plan, profile, schema, status, validate};
 use crate::output::printer::Verbosity;
 use crate::output::progress::ProgressMode;
 
@@ -69,8 +70,60 @@ impl GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Check user-data and profiles.
+    Validate(validate::ValidateArgs),
+    /// Show where every image comes from and goes.
+    Plan(plan::PlanArgs),
+    /// List the images that the profiles need.
+    Images(images::ImagesArgs),
+    /// Say why one image comes from where it does.
+    Explain(explain::ExplainArgs),
+    /// Print the JSON Schema of an input or a report.
+    Schema(schema::SchemaArgs),
+    /// Mend a profile.
+    Profile(profile::ProfileArgs),
+    /// Fetch the images, fill the primary registry, redirect the cluster's pulls.
+    Agent(agent::AgentArgs),
     /// Show what the agent on this host is doing.
     Status(status::StatusArgs),
     /// Show what happened on this host.
     Events(events::EventsArgs),
+}
+
+/// The inputs: user-data, profiles and what fills their templates.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Inputs")]
+pub struct InputArgs {
+    /// A `#cloud-config` file; give it again for site data on top. `-` is stdin.
+    #[arg(long = "user-data", value_name = "FILE", required_unless_present = "profiles")]
+    pub user_data: Vec<Utf8PathBuf>,
+    /// A cluster profile in JSON or YAML; give it again for add-on profiles. `-` is stdin.
+    #[arg(long = "profile", value_name = "FILE")]
+    pub profiles: Vec<Utf8PathBuf>,
+    /// What fills the profiles' templates.
+    #[command(flatten)]
+    pub values: ValueArgs,
+    /// Reproduce another product's limitations, with a warning for each.
+    #[arg(long, value_enum, value_name = "PRODUCT")]
+    pub compat: Option<CompatWith>,
+}
+
+/// What fills the profiles' templates.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Inputs")]
+pub struct ValueArgs {
+    /// Fills a template, e.g. `macro.NAME=…`, `var.NAME=…`, `system.cluster.uid=…`. Beats the values file. Others on
+    /// this machine can read command lines: put secrets into the values file.
+    #[arg(long = "set", value_name = "KEY=VALUE", action = ArgAction::Append)]
+    pub set: Vec<String>,
+    /// A YAML file with the maps `macro`, `var` and `system`.
+    #[arg(long, value_name = "FILE")]
+    pub values: Option<Utf8PathBuf>,
+}
+
+/// A product whose behaviour can be reproduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CompatWith {
+    /// Palette Edge.
+    Palette,
 }

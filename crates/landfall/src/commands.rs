@@ -1,7 +1,14 @@
 //! The commands, one module each, and the dispatch to them.
 
+pub(crate) mod agent;
 pub(crate) mod events;
+pub(crate) mod explain;
+pub(crate) mod images;
+pub(crate) mod plan;
+pub(crate) mod profile;
+pub(crate) mod schema;
 pub(crate) mod status;
+pub(crate) mod validate;
 
 use crate::Context;
 use crate::cli::Command;
@@ -10,6 +17,13 @@ use crate::exit::ExitStatus;
 /// Runs the command that the user asked for.
 pub(crate) fn dispatch(command: Command, context: &Context) -> anyhow::Result<ExitStatus> {
     match command {
+        Command::Validate(args) => validate::run(&args, context),
+        Command::Plan(args) => plan::run(&args, context),
+        Command::Images(args) => images::run(&args, context),
+        Command::Explain(args) => explain::run(&args, context),
+        Command::Schema(args) => schema::run(&args, context),
+        Command::Profile(args) => profile::run(&args, context),
+        Command::Agent(args) => agent::run(&args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Events(args) => events::run(&args, context),
     }

@@ -9,7 +9,11 @@
 pub mod cli;
 mod commands;
 pub mod exit;
+mod inputs;
+mod interrupt;
+mod logging;
 pub mod output;
+pub mod schemas;
 
 use cli::Cli;
 use exit::ExitStatus;

@@ -8,6 +8,7 @@
 //! first wrong key, and lose positions inside strings of YAML.
 
 mod build;
+pub(crate) mod emit;
 mod scalar;
 
 use std::fmt;

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::config::shape::edit_distance;
 use crate::diagnostic::Excerpt;
 
 const MASK: &str = "****";
@@ -32,7 +33,9 @@ pub fn is_secret_key(key: &str) -> bool {
         .filter(char::is_ascii_alphanumeric)
         .map(|character| character.to_ascii_lowercase())
         .collect();
-    SECRET_WORDS.iter().any(|word| plain.contains(word))
+    // A misspelt `pasword` is reported as an unknown key, with its line.
+    let misspelt = edit_distance(&plain, "password") <= 2;
+    (misspelt || SECRET_WORDS.iter().any(|word| plain.contains(word)))
         && !HARMLESS_KEYS.contains(&plain.as_str())
         && !HARMLESS_ENDINGS.iter().any(|ending| plain.ends_with(ending))
 }

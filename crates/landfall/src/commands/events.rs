@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use landfall_core::config::render_yaml;
 use landfall_core::status::{Event, EventKind};
 
 use crate::Context;
@@ -63,6 +64,8 @@ fn print_one(printer: &Printer, format: OutputFormat, event: &Event) -> anyhow::
     match format {
         OutputFormat::Table => printer.data(&one_line(event)),
         OutputFormat::Json => printer.data(&serde_json::to_string(event).context("cannot write an event as JSON")?),
+        // A document each, so that a reader need not wait for the end.
+        OutputFormat::Yaml => printer.data(&format!("---\n{}", render_yaml(event)?)),
     }
 }
 

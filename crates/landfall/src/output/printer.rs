@@ -48,8 +48,18 @@ impl Printer {
     /// # Errors
     /// [`ReaderGone`] when nobody reads any more; otherwise what writing failed with.
     pub fn data(&self, text: &str) -> anyhow::Result<()> {
+        let line_end = if text.ends_with('\n') { "" } else { "\n" };
+        self.exact_data(text)?;
+        self.exact_data(line_end)
+    }
+
+    /// Writes data to stdout as it is.
+    ///
+    /// # Errors
+    /// As [`Printer::data`].
+    pub fn exact_data(&self, text: &str) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
-        let written = write_line(&mut out, text).and_then(|()| out.flush());
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         match written {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
@@ -75,17 +85,8 @@ impl Printer {
     fn talk(&self, needed: Verbosity, text: &dyn fmt::Display) {
         if self.verbosity >= needed {
             // With stderr gone there is no place left to complain to.
-            let _nobody_listens = write_line(&mut io::stderr().lock(), &text.to_string());
+            let _nobody_listens = writeln!(io::stderr().lock(), "{}", text.to_string().trim_end_matches('\n'));
         }
-    }
-}
-
-fn write_line(to: &mut impl Write, text: &str) -> io::Result<()> {
-    to.write_all(text.as_bytes())?;
-    if text.ends_with('\n') {
-        Ok(())
-    } else {
-        to.write_all(b"\n")
     }
 }
 

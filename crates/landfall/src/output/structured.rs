@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::ValueEnum;
+use landfall_core::config::render_yaml;
 use serde::Serialize;
 
 use crate::output::printer::Printer;
@@ -14,6 +15,8 @@ pub enum OutputFormat {
     Table,
     /// JSON with a documented, versioned schema.
     Json,
+    /// The same in YAML.
+    Yaml,
 }
 
 /// `-o`, for every command that reports.
@@ -39,5 +42,6 @@ pub fn print_report<T: Serialize>(
         OutputFormat::Json => {
             printer.data(&serde_json::to_string_pretty(report).context("cannot write the report as JSON")?)
         }
+        OutputFormat::Yaml => printer.data(&render_yaml(report)?),
     }
 }

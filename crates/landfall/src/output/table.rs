@@ -90,7 +90,7 @@ fn render_row(text: &mut String, cells: &[impl AsRef<str>], widths: &[usize]) {
 }
 
 /// Cuts a cell into pieces of at most `width` characters: after a blank or a separator of an image reference where
-/// there is one in the second half, else anywhere.
+/// there is one behind the first quarter, else anywhere.
 fn wrap(cell: &str, width: usize) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut rest = cell;
@@ -98,7 +98,7 @@ fn wrap(cell: &str, width: usize) -> Vec<&str> {
         let cut = rest[..limit]
             .rfind([' ', '/', '@', ':', ','])
             .map(|separator| separator + 1)
-            .filter(|cut| *cut * 2 > limit)
+            .filter(|cut| *cut * 4 > limit)
             .unwrap_or(limit);
         pieces.push(rest[..cut].trim_end());
         rest = rest[cut..].trim_start();

@@ -1,0 +1,82 @@
+//! `landfall agent`: the long-running role. This module only starts and stops it.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use camino::Utf8PathBuf;
+use clap::Args;
+use landfall_agent::{AgentOptions, AgentOutcome, run_agent};
+use tokio_util::sync::CancellationToken;
+
+use crate::Context;
+use crate::cli::InputArgs;
+use crate::exit::ExitStatus;
+use crate::inputs::compat_of;
+use crate::interrupt::run_until_signalled;
+use crate::logging::{self, LogFormat};
+use crate::output::progress::Progress;
+
+/// Fetch the images, fill the primary registry, redirect the cluster's pulls.
+///
+/// Runs on an edge host, under systemd. Goes through its phases until everything is in place, then watches its input
+/// files and mends what changes. SIGTERM ends it in good order; whatever interrupts it, the next run goes on where this
+/// one was. With `--once` it ends when everything is in place (status 0) or a phase failed for good (status 1).
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Example:\n  landfall agent --user-data /oem/90_custom.yaml --profile /etc/landfall/profile.yaml"
+)]
+pub struct AgentArgs {
+    /// What the host is to become.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// End when everything is in place.
+    #[arg(long)]
+    pub once: bool,
+    /// Where the agent keeps everything; beats `landfall.stateDir` of the user-data.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<Utf8PathBuf>,
+    /// The root of the host's file system.
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub root: Utf8PathBuf,
+    /// How log lines are written.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub log_format: LogFormat,
+}
+
+pub(crate) fn run(args: &AgentArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let progress = Progress::new(context.progress, &context.printer);
+    logging::start(args.log_format, progress.log.clone(), "info")?;
+    let options = options_of(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    let shutdown = CancellationToken::new();
+    let agent = run_agent(options, Arc::clone(&progress.sink), shutdown.clone());
+    let outcome = runtime.block_on(run_until_signalled(agent, &shutdown));
+    // What did not end in good order until now must not keep the process.
+    runtime.shutdown_background();
+    Ok(match outcome? {
+        AgentOutcome::Running | AgentOutcome::Drained => ExitStatus::Done,
+        AgentOutcome::Failed { phase, message } => {
+            context.printer.problem(format_args!("phase {phase} failed: {message}"));
+            ExitStatus::AnswerIsNo
+        }
+        AgentOutcome::GaveUp => bail!("something was still busy when the time for an end in good order was over"),
+    })
+}
+
+fn options_of(args: &AgentArgs) -> anyhow::Result<AgentOptions> {
+    let InputArgs {
+        user_data, profiles, ..
+    } = &args.inputs;
+    if user_data.iter().chain(profiles).any(|path| path.as_str() == "-") {
+        bail!("the agent watches its input files: stdin (`-`) cannot be watched");
+    }
+    let mut options = AgentOptions::new(user_data.clone(), profiles.clone());
+    options.compat = compat_of(args.inputs.compat);
+    options.state_dir.clone_from(&args.state_dir);
+    options.root.clone_from(&args.root);
+    options.once = args.once;
+    Ok(options)
+}

@@ -1,0 +1,111 @@
+//! `landfall explain`: why one image comes from where it does.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use clap::Args;
+use landfall_core::reference::ImageReference;
+use landfall_core::report::{CandidateRow, ExplainReport, explain_report};
+use landfall_core::resolve::Resolver;
+
+use crate::Context;
+use crate::cli::InputArgs;
+use crate::exit::ExitStatus;
+use crate::inputs::load_settings;
+use crate::output::structured::{OutputArgs, print_report};
+
+/// Say why one image comes from where it does.
+///
+/// Every place that the image may come from, in order, with the rule that says so and the credentials that are used
+/// there. The webhook and the agent decide by the same function. The image need not be in a profile.
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Example:\n  landfall explain nginx:1.27 --user-data user-data.yaml --profile profile.yaml"
+)]
+pub struct ExplainArgs {
+    /// The image, as a pod names it.
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// The namespace of the pod: it may be opted out.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// What decides.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// How the explanation is written.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+pub(crate) fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let image: ImageReference = args
+        .image
+        .parse()
+        .with_context(|| format!("`{}` is not an image reference", args.image))?;
+    let checked = load_settings(&args.inputs)?;
+    checked.tell(context);
+    if let Some(settings) = &checked.settings {
+        let report = explain_report(&Resolver::new(settings), &image, args.namespace.as_deref());
+        print_report(&context.printer, args.output.output, &report, render_explanation)?;
+    }
+    Ok(checked.status())
+}
+
+fn render_explanation(report: &ExplainReport) -> String {
+    let mut text = format!("{}\n", report.canonical);
+    match &report.in_profile {
+        Some(row) => say(
+            &mut text,
+            "named",
+            &format!(
+                "{}:{}, pack {}, layer {}",
+                row.location.file, row.location.line, row.pack, row.layer
+            ),
+        ),
+        None => say(&mut text, "named", "by no profile: taken for an application's image"),
+    }
+    if let Some(namespace) = &report.namespace {
+        let fact = if namespace.opted_out {
+            "opted out by a profile: the image stays as it is"
+        } else {
+            "redirected"
+        };
+        say(&mut text, "namespace", &format!("{}: {fact}", namespace.name));
+    }
+    text.push_str("\ncandidates, in order\n");
+    for (index, candidate) in report.candidates.iter().enumerate() {
+        render_candidate(&mut text, index + 1, candidate);
+    }
+    text.push_str("\na pod's image becomes\n");
+    say(&mut text, "once everything is in place", &report.runtime);
+    if report.runtime_before_primary != report.runtime {
+        say(
+            &mut text,
+            "until the primary registry holds it",
+            &report.runtime_before_primary,
+        );
+    }
+    if let Some(warning) = &report.warning {
+        let _a_string_takes_everything = write!(text, "\nwarning: {warning}\n");
+    }
+    text
+}
+
+fn render_candidate(text: &mut String, number: usize, candidate: &CandidateRow) {
+    let credentials = match &candidate.credentials {
+        Some(used) => format!(
+            "{} at {} ({}:{})",
+            used.username, used.registry, used.location.file, used.location.line
+        ),
+        None => "none".to_owned(),
+    };
+    let _a_string_takes_everything = write!(
+        text,
+        "  {number}. {}\n     why: {}\n     credentials: {credentials}\n",
+        candidate.reference, candidate.why
+    );
+}
+
+fn say(text: &mut String, name: &str, fact: &str) {
+    let _a_string_takes_everything = writeln!(text, "  {name}: {fact}");
+}

@@ -1,0 +1,126 @@
+//! `landfall plan`: where every image comes from and goes.
+
+use clap::Args;
+use landfall_core::config::{Finding, ImageRole};
+use landfall_core::plan::plan_images;
+use landfall_core::report::{ImageRow, PlanReport, PlanSummary, plan_report};
+use landfall_core::resolve::Resolver;
+
+use crate::Context;
+use crate::cli::InputArgs;
+use crate::exit::ExitStatus;
+use crate::inputs::load_settings;
+use crate::output::printer::stdout_width;
+use crate::output::structured::{OutputArgs, print_report};
+use crate::output::table::Table;
+
+/// Show where every image comes from and goes.
+///
+/// Every image of the profiles in the order of work: the reference that the agent pulls, why that one, and what a pod's
+/// image becomes. Findings about the inputs go to stderr; the plan is printed as far as it is known, and the exit status
+/// is 1 when a finding is an error.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  landfall plan --user-data user-data.yaml --profile profile.yaml -o json")]
+pub struct PlanArgs {
+    /// What is planned.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// How the plan is written.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+pub(crate) fn run(args: &PlanArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let checked = load_settings(&args.inputs)?;
+    checked.tell(context);
+    if let Some(settings) = &checked.settings {
+        let resolver = Resolver::new(settings);
+        let report = plan_report(&resolver, &plan_images(settings, &resolver));
+        print_report(&context.printer, args.output.output, &report, |report| {
+            render_plan(report, stdout_width())
+        })?;
+    }
+    Ok(checked.status())
+}
+
+/// The plan for people: a row per image, then the reasons that the rows refer to, then the totals.
+pub(crate) fn render_plan(report: &PlanReport, width: Option<usize>) -> String {
+    let mut reasons: Vec<&str> = Vec::new();
+    let mut table = Table::new(&["#", "ROLE", "IMAGE", "PULLED FROM", "WHY", "BECOMES"]);
+    for (index, row) in report.images.iter().enumerate() {
+        let (reference, why) = match row.pull.first() {
+            Some(first) => (first.reference.clone(), reason_mark(&mut reasons, &first.why)),
+            None => (String::new(), String::new()),
+        };
+        let becomes = if reference == row.runtime {
+            "the same".to_owned()
+        } else {
+            row.runtime.clone()
+        };
+        table.row([
+            (index + 1).to_string(),
+            role_word(&row.image),
+            row.image.canonical.clone(),
+            reference,
+            why,
+            becomes,
+        ]);
+    }
+    let mut text = table.render(width);
+    text.push('\n');
+    for (index, reason) in reasons.iter().enumerate() {
+        text.push_str(&format!("{} {reason}\n", mark(index)));
+    }
+    text.push_str(&totals(report));
+    text
+}
+
+/// Few reasons hold for many images: each is written once, below the table.
+fn reason_mark<'a>(reasons: &mut Vec<&'a str>, why: &'a str) -> String {
+    let index = reasons.iter().position(|reason| *reason == why).unwrap_or_else(|| {
+        reasons.push(why);
+        reasons.len() - 1
+    });
+    mark(index)
+}
+
+fn mark(index: usize) -> String {
+    format!("[{}]", index + 1)
+}
+
+fn role_word(image: &ImageRow) -> String {
+    let role = match image.role {
+        ImageRole::Provider => "provider",
+        ImageRole::Infrastructure => "infra",
+        ImageRole::Application => "app",
+    };
+    match image.finding {
+        Finding::Declared => role.to_owned(),
+        Finding::Discovered => format!("{role}*"),
+    }
+}
+
+fn totals(report: &PlanReport) -> String {
+    let PlanSummary {
+        provider,
+        infrastructure,
+        application,
+        to_primary,
+        ..
+    } = &report.summary;
+    let mut lines = Vec::new();
+    if report.images.iter().any(|row| row.image.finding == Finding::Discovered) {
+        lines.push("* found in a manifest, not listed by its pack".to_owned());
+    }
+    if !report.redirection {
+        lines.push("redirection is off: pods keep the images that they name".to_owned());
+    }
+    lines.push(format!(
+        "{} images: {provider} provider, {infrastructure} infrastructure, {application} application",
+        report.images.len()
+    ));
+    if let Some(primary) = &report.primary_registry {
+        lines.push(format!("{to_primary} of them go to the primary registry {primary}"));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,75 @@
+//! `landfall profile fix`: writes the correction that `landfall validate` names.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use anyhow::{Context as _, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::{Args, Subcommand};
+use landfall_core::config::fix_profile;
+use landfall_host::files::write_atomic;
+
+use crate::Context;
+use crate::exit::ExitStatus;
+use crate::inputs::load_text;
+
+/// Mend a profile.
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: ProfileCommand,
+}
+
+/// What can be done with a profile.
+#[derive(Debug, Subcommand)]
+pub enum ProfileCommand {
+    /// Take `AlwaysPullImages` out of the Kubernetes layer.
+    Fix(FixArgs),
+}
+
+/// Take `AlwaysPullImages` out of the Kubernetes layer.
+///
+/// That admission plug-in makes every pod start ask a registry, which an edge site without network cannot answer. Every
+/// other byte of the file stays as it is. Without `--write` the corrected profile goes to stdout.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  landfall profile fix profile.yaml --write")]
+pub struct FixArgs {
+    /// The profile, in JSON or YAML; `-` is stdin.
+    #[arg(value_name = "FILE")]
+    pub file: Utf8PathBuf,
+    /// Replace the file.
+    #[arg(short, long)]
+    pub write: bool,
+}
+
+pub(crate) fn run(args: &ProfileArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let ProfileCommand::Fix(args) = &args.command;
+    if args.write && args.file.as_str() == "-" {
+        bail!("stdin (`-`) cannot be written: leave `--write` away and redirect stdout");
+    }
+    let profile = load_text(&args.file)?;
+    let fixed = fix_profile(&profile);
+    match (&fixed, args.write) {
+        (None, _) => context.printer.note(format_args!("`{}`: nothing to fix", profile.name)),
+        (Some(text), true) => {
+            replace_file(&args.file, text)?;
+            context
+                .printer
+                .note(format_args!("`{}`: took `AlwaysPullImages` out", profile.name));
+        }
+        (Some(_), false) => {}
+    }
+    if !args.write {
+        context.printer.exact_data(fixed.as_deref().unwrap_or(&profile.text))?;
+    }
+    Ok(ExitStatus::Done)
+}
+
+/// Replaces a user's file as a whole; a link stays, and its target keeps its mode.
+fn replace_file(path: &Utf8Path, text: &str) -> anyhow::Result<()> {
+    let target = path
+        .canonicalize_utf8()
+        .with_context(|| format!("cannot find `{path}`"))?;
+    let mode = fs_err::metadata(&target)?.permissions().mode() & 0o7777;
+    write_atomic(&target, mode, text.as_bytes()).with_context(|| format!("cannot replace `{path}`"))
+}

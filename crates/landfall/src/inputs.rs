@@ -1,0 +1,133 @@
+//! Reads the input files and has them checked: the only place where the command line meets the configuration.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use std::io::Read as _;
+
+use anyhow::{Context as _, bail};
+use landfall_core::config::{Compat, Inputs, Settings, parse_settings};
+use landfall_core::diagnostic::{Diagnostics, NamedText, Severity, render_text};
+use landfall_core::template::TemplateValues;
+
+use crate::Context;
+use crate::cli::{CompatWith, InputArgs, ValueArgs};
+use crate::exit::ExitStatus;
+use crate::output::printer::{Verbosity, stderr_may_be_coloured};
+
+/// What messages call stdin.
+const STDIN_NAME: &str = "<stdin>";
+
+/// The inputs, read and checked.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// What they mean; `None` when they mean nothing that could be worked with.
+    pub(crate) settings: Option<Settings>,
+    /// What was found.
+    pub(crate) diagnostics: Diagnostics,
+}
+
+impl Checked {
+    /// Says the findings on stderr, for commands whose data is something else: errors always, warnings unless `--quiet`,
+    /// notes with `--verbose`.
+    pub(crate) fn tell(&self, context: &Context) {
+        let least = match context.printer.verbosity() {
+            Verbosity::Quiet => Severity::Error,
+            Verbosity::Normal => Severity::Warning,
+            Verbosity::Verbose => Severity::Note,
+        };
+        let mut told = Diagnostics::new();
+        // `Severity` is ordered from the worst on.
+        told.extend(
+            self.diagnostics
+                .iter()
+                .filter(|finding| finding.severity <= least)
+                .cloned(),
+        );
+        if !told.is_empty() {
+            context.printer.problem(render_text(&told, stderr_may_be_coloured()));
+        }
+    }
+
+    /// Findings that are errors make the answer a no.
+    pub(crate) fn status(&self) -> ExitStatus {
+        if self.diagnostics.has_errors() {
+            ExitStatus::AnswerIsNo
+        } else {
+            ExitStatus::Done
+        }
+    }
+}
+
+/// Reads the files that the command line names, and checks them.
+///
+/// # Errors
+/// When a file cannot be read or is not UTF-8, or a `--set` is not `key=value`.
+pub(crate) fn load_settings(args: &InputArgs) -> anyhow::Result<Checked> {
+    let from_stdin = args
+        .user_data
+        .iter()
+        .chain(&args.profiles)
+        .filter(|path| path.as_str() == "-")
+        .count();
+    if from_stdin > 1 {
+        bail!("stdin (`-`) can be read only once");
+    }
+    let (values, mut diagnostics) = load_values(&args.values)?;
+    let inputs = Inputs {
+        user_data: load_texts(&args.user_data)?,
+        profiles: load_texts(&args.profiles)?,
+        values,
+        compat: compat_of(args.compat),
+    };
+    let (settings, found) = parse_settings(&inputs);
+    diagnostics.extend(found.iter().cloned());
+    Ok(Checked { settings, diagnostics })
+}
+
+/// Whose limitations are reproduced.
+pub(crate) fn compat_of(compat: Option<CompatWith>) -> Compat {
+    match compat {
+        Some(CompatWith::Palette) => Compat::Palette,
+        None => Compat::None,
+    }
+}
+
+/// The values for templates: `--set` beats the values file.
+///
+/// # Errors
+/// When the file cannot be read, or a `--set` is not `key=value`.
+pub(crate) fn load_values(args: &ValueArgs) -> anyhow::Result<(TemplateValues, Diagnostics)> {
+    let mut values = TemplateValues::default();
+    for assignment in &args.set {
+        // The whole assignment may hold a password: only what stands before the `=` is repeated.
+        let name = assignment.split_once('=').map_or("…", |(name, _)| name);
+        values
+            .set(assignment)
+            .with_context(|| format!("cannot use `--set {name}`"))?;
+    }
+    let mut diagnostics = Diagnostics::new();
+    if let Some(path) = &args.values {
+        diagnostics = values.add_file(&load_text(path)?);
+    }
+    Ok((values, diagnostics))
+}
+
+fn load_texts(paths: &[Utf8PathBuf]) -> anyhow::Result<Vec<NamedText>> {
+    paths.iter().map(|path| load_text(path)).collect()
+}
+
+/// One input file with the name that messages call it by; `-` is stdin.
+///
+/// # Errors
+/// When it cannot be read or is not UTF-8.
+pub(crate) fn load_text(path: &Utf8Path) -> anyhow::Result<NamedText> {
+    if path.as_str() != "-" {
+        let text = fs_err::read_to_string(path).context("cannot read an input")?;
+        return Ok(NamedText::new(path.as_str(), &text));
+    }
+    let mut text = String::new();
+    std::io::stdin()
+        .lock()
+        .read_to_string(&mut text)
+        .context("cannot read an input from stdin")?;
+    Ok(NamedText::new(STDIN_NAME, &text))
+}

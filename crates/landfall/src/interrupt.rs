@@ -1,0 +1,49 @@
+//! SIGTERM and SIGINT: the first asks for an end in good order, the second ends at once.
+
+use std::future::Future;
+
+use anyhow::{Context as _, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Runs long work. The first signal cancels `shutdown` and waits for the work to end; the second gives it up.
+///
+/// # Errors
+/// What the work fails with; that signals cannot be heard; that a second signal came.
+pub(crate) async fn run_until_signalled<T>(
+    work: impl Future<Output = anyhow::Result<T>>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<T> {
+    let mut signals = Signals::listen()?;
+    let mut work = Box::pin(work);
+    tokio::select! {
+        ended = &mut work => return ended,
+        () = signals.next() => shutdown.cancel(),
+    }
+    tokio::select! {
+        ended = &mut work => ended,
+        () = signals.next() => bail!("a second signal came before everything had ended in good order"),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Signals> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What the long-running commands log, and how: to stderr, past the progress bars.
+
+use std::sync::Mutex;
+
+use anyhow::{Context as _, anyhow};
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+use crate::output::printer::stderr_may_be_coloured;
+use crate::output::progress::LogWriter;
+
+/// The environment variable with the filter, e.g. `debug` or `landfall_oci=trace,info`.
+const FILTER_VARIABLE: &str = "LANDFALL_LOG";
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    /// For people and journald.
+    #[default]
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+/// Starts logging to stderr. `LANDFALL_LOG` beats `default_filter`.
+///
+/// # Errors
+/// When the filter in the environment is none, or logging was started before.
+pub(crate) fn start(format: LogFormat, writer: LogWriter, default_filter: &str) -> anyhow::Result<()> {
+    let filter = match std::env::var(FILTER_VARIABLE) {
+        Ok(filter) => filter
+            .parse()
+            .with_context(|| format!("`{FILTER_VARIABLE}` is no filter"))?,
+        Err(_not_set) => EnvFilter::new(default_filter),
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(stderr_may_be_coloured())
+        .with_writer(Mutex::new(writer));
+    let started = match format {
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| anyhow!("cannot start logging: {error}"))
+}

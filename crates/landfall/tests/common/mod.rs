@@ -1,0 +1,66 @@
+//! Runs the built program on the examples.
+
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// A value that must never be seen again.
+pub(crate) const CANARY: &str = "canary-7f3a9c";
+
+/// Values for every template of the example profile.
+pub(crate) const VALUES: [&str; 4] = [
+    "--set",
+    "macro.provider-password=canary-7f3a9c",
+    "--set",
+    "var.registryPassword=canary-7f3a9c",
+];
+
+/// The program, started in the workspace's root, where `examples/` is; nothing of this machine's settings.
+pub(crate) fn landfall(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_landfall"));
+    command
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        .env_clear()
+        .args(arguments);
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    landfall(arguments).output().expect("the program starts")
+}
+
+/// Runs the program with a text on stdin.
+pub(crate) fn run_with_stdin(arguments: &[&str], text: &str) -> Output {
+    let mut command = landfall(arguments);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    stdin.write_all(text.as_bytes()).expect("the program reads stdin");
+    drop(stdin);
+    child.wait_with_output().expect("the program ends")
+}
+
+/// Status, stdout and stderr as one text, for a snapshot.
+pub(crate) fn shown(output: &Output) -> String {
+    let mut text = format!("status {}\n", output.status.code().expect("the program was not killed"));
+    for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
+        let content = String::from_utf8_lossy(bytes);
+        if !content.is_empty() {
+            write!(text, "--- {name}\n{content}").expect("a string takes everything");
+        }
+    }
+    text
+}
+
+/// Runs the program and gives [`shown`].
+pub(crate) fn show(arguments: &[&str]) -> String {
+    shown(&run(arguments))
+}

@@ -1,0 +1,101 @@
+//! The generated part of the documentation: written from the code, so that it cannot tell something else.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use clap::{Command, CommandFactory as _};
+use landfall_core::config::{CodeDoc, all_codes};
+
+use crate::say;
+
+/// Width of the help texts in the command line reference.
+const HELP_WIDTH: usize = 100;
+
+/// Writes the files below the workspace's root.
+pub(crate) fn write(root: &Path) -> anyhow::Result<()> {
+    for (path, text) in files()? {
+        let path = root.join(path);
+        let directory = path.parent().context("every generated file lies in a directory")?;
+        fs_err::create_dir_all(directory)?;
+        fs_err::write(&path, text)?;
+    }
+    Ok(())
+}
+
+/// Fails when a file below the workspace's root is not what [`write`] would write.
+pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
+    let mut drifted = 0;
+    for (path, text) in files()? {
+        // A file that is not there has drifted as well.
+        if fs_err::read_to_string(root.join(&path)).ok().as_ref() != Some(&text) {
+            say(&format!("`{path}` is not what the code says"));
+            drifted += 1;
+        }
+    }
+    ensure!(
+        drifted == 0,
+        "{drifted} generated files have drifted: run `cargo xtask gen` and commit the result"
+    );
+    Ok(())
+}
+
+/// Every generated file: path below the workspace's root, and text.
+fn files() -> anyhow::Result<Vec<(String, String)>> {
+    let mut files = vec![
+        (
+            "docs/reference/cli.md".to_owned(),
+            render_cli(landfall::cli::Cli::command()),
+        ),
+        ("docs/reference/diagnostics.md".to_owned(), render_codes(all_codes())),
+    ];
+    for name in landfall::schemas::NAMES {
+        let schema = landfall::schemas::find(name).with_context(|| format!("there is no schema `{name}`"))?;
+        let text = serde_json::to_string_pretty(&schema).context("cannot write a schema")? + "\n";
+        files.push((format!("docs/reference/{name}.schema.json"), text));
+    }
+    Ok(files)
+}
+
+fn render_cli(command: Command) -> String {
+    let mut text = String::from(
+        "# Command line\n\nGenerated from the code by `cargo xtask gen`. `landfall help COMMAND` says the same.\n",
+    );
+    let mut command = command.term_width(HELP_WIDTH);
+    command.build();
+    render_command(&mut text, &mut command, "landfall");
+    text
+}
+
+fn render_command(text: &mut String, command: &mut Command, path: &str) {
+    text.push_str(&format!(
+        "\n## `{path}`\n\n```text\n{}\n```\n",
+        command.render_long_help().to_string().trim_end()
+    ));
+    for child in command
+        .get_subcommands_mut()
+        .filter(|child| child.get_name() != "help" && !child.is_hide_set())
+    {
+        let path = format!("{path} {}", child.get_name());
+        render_command(text, child, &path);
+    }
+}
+
+fn render_codes(codes: &[&CodeDoc]) -> String {
+    let mut text = String::from(
+        "# Diagnostics\n\nGenerated from the code by `cargo xtask gen`. A code keeps its meaning for ever; a new meaning \
+         gets a new code.\n",
+    );
+    for CodeDoc {
+        code,
+        severity,
+        title,
+        explanation,
+        example_fix,
+    } in codes
+    {
+        text.push_str(&format!(
+            "\n## {code}: {title}\n\n*{severity:?}.* {explanation}\n\nWrite instead:\n\n```yaml\n{example_fix}\n```\n"
+        ));
+    }
+    text
+}
