@@ -144,6 +144,7 @@ impl Transport {
             // What a TLS server answers to plain HTTP: then it does speak TLS, and the first failure is the one to show.
             Ok(answer) if answer.status() == StatusCode::BAD_REQUEST => Err(no_tls),
             Ok(_) => Ok(plain),
+            Err(fault) if speaks_no_tls(&no_tls) => Err(fault),
             Err(_) => Err(no_tls),
         }
     }
@@ -424,6 +425,17 @@ fn is_out_of_reach(fault: &Fault) -> bool {
         fault,
         Fault::Connection {
             problem: ConnectionProblem::ConnectTimeout(_) | ConnectionProblem::Name,
+            ..
+        }
+    )
+}
+
+/// Whether somebody answered, and not in TLS: then what plain HTTP failed with is the real failure.
+fn speaks_no_tls(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Tls {
+            problem: TlsProblem::NotTls,
             ..
         }
     )

@@ -21,7 +21,7 @@ pub struct BlobsInFlight {
 pub(super) struct Turn {
     turns: Turns,
     key: Key,
-    /// `Option` only so that it can be given back before the entry is looked at.
+    /// `None` while it waits, and at its end before the entry is looked at.
     guard: Option<OwnedMutexGuard<()>>,
 }
 
@@ -33,11 +33,14 @@ impl BlobsInFlight {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             turns.entry(key.clone()).or_default().clone()
         };
-        Turn {
-            guard: Some(lock.lock_owned().await),
+        // Made before the wait, so that a wait that is given up cleans up as well.
+        let mut turn = Turn {
+            guard: None,
             turns: self.turns.clone(),
             key,
-        }
+        };
+        turn.guard = Some(lock.lock_owned().await);
+        turn
     }
 }
 
@@ -71,6 +74,10 @@ mod tests {
         let first = flights.turn("sink".to_owned(), digest('a')).await;
         let mut second = pin!(flights.turn("sink".to_owned(), digest('a')));
         assert!(poll!(&mut second).is_pending());
+        {
+            let mut gives_up = pin!(flights.turn("sink".to_owned(), digest('a')));
+            assert!(poll!(&mut gives_up).is_pending());
+        }
         assert!(poll!(pin!(flights.turn("sink".to_owned(), digest('b')))).is_ready());
         assert!(poll!(pin!(flights.turn("other".to_owned(), digest('a')))).is_ready());
         drop(first);

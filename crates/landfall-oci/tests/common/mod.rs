@@ -1,0 +1,242 @@
+//! What the tests of client and copy share.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::{Digest, ImageReference, Repository};
+use landfall_core::retry::{FailureKind, RetryPolicy};
+use landfall_core::status::{ProgressEvent, ProgressSink};
+use landfall_oci::client::{Endpoint, Login, RegistryClient, RegistrySource, Timeouts};
+use landfall_oci::copy::CopyOptions;
+use landfall_oci::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
+use landfall_oci::tls::TlsPolicy;
+use landfall_testkit::fake_registry::{FakeRegistry, LoggedRequest};
+use landfall_testkit::image_builder::digest_of;
+
+/// A password that must not turn up anywhere.
+pub(crate) const CANARY: &str = "canary-9f3a-password";
+
+pub(crate) fn mk_endpoint(registry: &FakeRegistry) -> Endpoint {
+    let mut endpoint = Endpoint::new(registry.host());
+    endpoint.tls = TlsPolicy {
+        insecure: true,
+        certificates: Vec::new(),
+    };
+    endpoint
+}
+
+pub(crate) fn mk_client(registry: &FakeRegistry) -> RegistryClient {
+    RegistryClient::new(mk_endpoint(registry)).unwrap()
+}
+
+pub(crate) fn mk_client_with_login(registry: &FakeRegistry, username: &str, password: &str) -> RegistryClient {
+    let mut endpoint = mk_endpoint(registry);
+    endpoint.login = Some(Login {
+        username: username.to_owned(),
+        password: password.to_owned().into(),
+    });
+    RegistryClient::new(endpoint).unwrap()
+}
+
+/// Limits that a test can wait for.
+pub(crate) fn short_timeouts() -> Timeouts {
+    Timeouts {
+        connect: Duration::from_secs(5),
+        answer: Duration::from_millis(150),
+        stall: Duration::from_millis(150),
+        commit: Duration::from_millis(150),
+    }
+}
+
+pub(crate) fn mk_source(registry: &FakeRegistry) -> RegistrySource {
+    RegistrySource {
+        client: mk_client(registry),
+        repository: repository("shop/app"),
+    }
+}
+
+/// Retries that take no time.
+pub(crate) fn mk_options() -> CopyOptions {
+    let mut options = CopyOptions::new(4);
+    options.retry = RetryPolicy {
+        first_delay: Duration::from_millis(1),
+        longest_delay: Duration::from_millis(2),
+        ..RetryPolicy::default()
+    };
+    options
+}
+
+pub(crate) fn repository(path: &str) -> Repository {
+    path.parse().unwrap()
+}
+
+/// Bytes that differ everywhere.
+pub(crate) fn mk_bytes(length: u32) -> Bytes {
+    (0..length.div_ceil(4))
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect()
+}
+
+pub(crate) async fn collect(mut stream: BlobStream) -> Result<Bytes, TransferError> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = stream.next().await {
+        bytes.extend_from_slice(&chunk?);
+    }
+    Ok(bytes.freeze())
+}
+
+/// An error and all its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// What a registry was asked, one request a line, with ports and digests made short.
+pub(crate) fn log(registry: &FakeRegistry) -> String {
+    let lines: Vec<_> = registry.requests().iter().map(short_line).collect();
+    lines.join("\n")
+}
+
+fn short_line(request: &LoggedRequest) -> String {
+    let mut line = request.to_string();
+    while let Some(start) = line.find("sha256:") {
+        line.replace_range(start..start + "sha256:".len() + 60, "");
+    }
+    line
+}
+
+/// A sink that keeps everything in memory, and the beginnings of blobs as well.
+#[derive(Debug, Default)]
+pub(crate) struct MemorySink {
+    pub(crate) inner: Mutex<MemoryContent>,
+    /// Forget what came of a blob that failed.
+    pub(crate) forgets: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct MemoryContent {
+    pub(crate) blobs: HashMap<Digest, Bytes>,
+    pub(crate) partial: HashMap<Digest, Bytes>,
+    pub(crate) manifests: Vec<RawManifest>,
+    pub(crate) names: HashMap<String, Digest>,
+}
+
+impl MemorySink {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, MemoryContent> {
+        self.inner.lock().unwrap()
+    }
+
+    fn failure(kind: FailureKind, attempt: &str) -> TransferError {
+        TransferError {
+            attempt: attempt.to_owned(),
+            kind,
+            source: None,
+        }
+    }
+}
+
+impl ImageSink for MemorySink {
+    fn describe(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
+        Box::pin(async {
+            Ok(self
+                .lock()
+                .manifests
+                .iter()
+                .any(|found| found.digest == manifest.digest))
+        })
+    }
+
+    fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>> {
+        Box::pin(async {
+            let inner = self.lock();
+            Ok(
+                match (inner.blobs.contains_key(&blob.digest), inner.partial.get(&blob.digest)) {
+                    (true, _) => BlobState::Complete,
+                    (false, Some(partial)) => BlobState::Partial(partial.len() as u64),
+                    (false, None) => BlobState::Missing,
+                },
+            )
+        })
+    }
+
+    fn write_blob<'a>(
+        &'a self,
+        blob: &'a Descriptor,
+        offset: u64,
+        mut stream: BlobStream,
+    ) -> BoxFuture<'a, Result<(), TransferError>> {
+        Box::pin(async move {
+            let partial = self.lock().partial.remove(&blob.digest).unwrap_or_default();
+            assert_eq!(partial.len() as u64, offset, "the copy goes on where the sink said");
+            let mut bytes = BytesMut::from(partial);
+            while let Some(chunk) = stream.next().await {
+                match chunk {
+                    Ok(chunk) => bytes.extend_from_slice(&chunk),
+                    Err(error) => {
+                        if !self.forgets {
+                            self.lock().partial.insert(blob.digest.clone(), bytes.freeze());
+                        }
+                        return Err(error);
+                    }
+                }
+            }
+            if digest_of(&bytes) != blob.digest {
+                return Err(MemorySink::failure(
+                    FailureKind::Corrupt,
+                    "the bytes are not the right ones",
+                ));
+            }
+            self.lock().blobs.insert(blob.digest.clone(), bytes.freeze());
+            Ok(())
+        })
+    }
+
+    fn write_manifest<'a>(
+        &'a self,
+        manifest: &'a RawManifest,
+        name: Option<&'a ImageReference>,
+    ) -> BoxFuture<'a, Result<(), TransferError>> {
+        Box::pin(async move {
+            let mut inner = self.lock();
+            inner.manifests.retain(|found| found.digest != manifest.digest);
+            inner.manifests.push(manifest.clone());
+            if let Some(name) = name {
+                inner.names.insert(name.to_string(), manifest.digest.clone());
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Progress, kept.
+#[derive(Debug, Default)]
+pub(crate) struct ProgressLog(Mutex<Vec<ProgressEvent>>);
+
+impl ProgressLog {
+    pub(crate) fn events(&self) -> Vec<ProgressEvent> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl ProgressSink for ProgressLog {
+    fn progress(&self, event: ProgressEvent) {
+        self.0.lock().unwrap().push(event);
+    }
+}
