@@ -1,12 +1,15 @@
 //! What a TLS peer must prove before we talk to it. Decides which certificates are trusted; does not open connections.
 
+mod verifier;
+
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{self, CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::crypto::{self, CryptoProvider};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
+
+use self::verifier::{NoVerification, SignedOrGiven};
 
 /// How a registry's certificate is judged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,88 +65,48 @@ pub fn crypto_provider() -> Arc<CryptoProvider> {
 /// When a certificate of the policy cannot be used.
 pub fn client_config(policy: &TlsPolicy) -> Result<ClientConfig, CertificateProblem> {
     let provider = crypto_provider();
-    let algorithms = provider.signature_verification_algorithms;
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .expect("the provider supports the default protocol versions");
     // Read even when nothing is verified: a certificate that cannot be used is worth an error today, not on the day when
     // `insecure` is taken away.
-    let roots = trusted_roots(policy)?;
+    let verifier = SignedOrGiven::new(given_certificates(policy)?, system_roots(), &provider)?;
+    let dangerous = builder.dangerous();
     let builder = if policy.insecure {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(NoVerification { algorithms }))
+        dangerous.with_custom_certificate_verifier(Arc::new(NoVerification::new(&provider)))
     } else {
-        builder.with_root_certificates(roots)
+        dangerous.with_custom_certificate_verifier(Arc::new(verifier))
     };
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-fn trusted_roots(policy: &TlsPolicy) -> Result<RootCertStore, CertificateProblem> {
+fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
         tracing::debug!(%error, "a system root certificate cannot be read");
     }
     roots.add_parsable_certificates(system.certs);
+    roots
+}
+
+/// The certificates of a policy, each with its place in the list, from 1.
+fn given_certificates(policy: &TlsPolicy) -> Result<Vec<(usize, CertificateDer<'static>)>, CertificateProblem> {
+    let mut given = Vec::new();
     for (index, text) in policy.certificates.iter().enumerate() {
         let number = index + 1;
-        let mut found = false;
+        let before = given.len();
         for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
             let certificate = certificate.map_err(|source| CertificateProblem::NotPem { number, source })?;
-            roots
-                .add(certificate)
-                .map_err(|source| CertificateProblem::NotACertificate { number, source })?;
-            found = true;
+            given.push((number, certificate));
         }
-        if !found {
+        if given.len() == before {
             return Err(CertificateProblem::Empty { number });
         }
     }
-    Ok(roots)
-}
-
-/// Accepts every certificate; the handshake itself is still checked.
-#[derive(Debug)]
-struct NoVerification {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    Ok(given)
 }
 
 #[cfg(test)]
