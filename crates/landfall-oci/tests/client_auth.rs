@@ -138,13 +138,15 @@ async fn a_wrong_or_missing_login_is_one_clear_failure_without_the_password() {
 #[tokio::test]
 async fn a_password_that_the_registry_echoes_is_taken_out() {
     let registry = start(basic());
-    let body = format!(r#"{{"errors":[{{"code":"DENIED","message":"bad password {CANARY}"}}]}}"#);
+    let body = format!(
+        r#"{{"errors":[{{"code":"DENIED","message":"bad password {CANARY}, sent as YW5uOmNhbmFyeS05ZjNhLXBhc3N3b3Jk"}}]}}"#
+    );
     registry.inject(Fault::once("/manifests/", Effect::Status(403, vec![], body)));
     let client = mk_client_with_login(&registry, "ann", CANARY);
     let error = client.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap_err();
     assert_eq!(
         error.fault.to_string(),
-        "the registry answers 403 Forbidden: DENIED: bad password [redacted]"
+        "the registry answers 403 Forbidden: DENIED: bad password [redacted], sent as [redacted]"
     );
     assert!(!format!("{error:?}").contains("canary"));
 }

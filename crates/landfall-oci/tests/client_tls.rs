@@ -174,7 +174,6 @@ async fn a_proxy_is_used_for_others_but_not_for_this_machine() {
     let proxy = FakeRegistry::start();
     let mut endpoint = mk_endpoint(&proxy);
     endpoint.timeouts = short_timeouts();
-    endpoint.timeouts.answer = Duration::from_secs(5);
     endpoint.proxies.http = Some(proxy.url().replace("://", "://ann:canary@").into());
     endpoint.proxies.https = Some(proxy.url().into());
     let local = FakeRegistry::start();

@@ -45,8 +45,11 @@ impl fmt::Debug for Login {
 impl Login {
     /// The value of an `Authorization` header (RFC 7617).
     pub(super) fn basic(&self) -> HeaderValue {
-        let text = format!("{}:{}", self.username, self.password.expose_secret());
-        sensitive("Basic", &STANDARD.encode(text)).expect("base64 is visible ASCII")
+        sensitive("Basic", &self.encoded()).expect("base64 is visible ASCII")
+    }
+
+    fn encoded(&self) -> String {
+        STANDARD.encode(format!("{}:{}", self.username, self.password.expose_secret()))
     }
 }
 
@@ -234,10 +237,12 @@ impl Authority {
         Ok(header)
     }
 
-    /// The message without the password that the server may have echoed.
+    /// The message without the password that the server may have echoed, as it is or as it was sent.
     pub(super) fn redact(&self, message: ServerMessage) -> ServerMessage {
         match &self.login {
-            Some(login) => message.without(login.password.expose_secret()),
+            Some(login) => message
+                .without(&login.encoded())
+                .without(login.password.expose_secret()),
             None => message,
         }
     }

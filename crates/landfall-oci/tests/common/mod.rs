@@ -45,13 +45,13 @@ pub(crate) fn mk_client_with_login(registry: &FakeRegistry, username: &str, pass
     RegistryClient::new(endpoint).unwrap()
 }
 
-/// Limits that a test can wait for.
+/// Limits that a test can wait for, with room for a machine that is busy.
 pub(crate) fn short_timeouts() -> Timeouts {
     Timeouts {
         connect: Duration::from_secs(5),
-        answer: Duration::from_millis(150),
-        stall: Duration::from_millis(150),
-        commit: Duration::from_millis(150),
+        answer: Duration::from_secs(5),
+        stall: Duration::from_millis(300),
+        commit: Duration::from_secs(1),
     }
 }
 
