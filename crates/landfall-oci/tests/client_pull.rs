@@ -1,5 +1,7 @@
 //! The client reads from a registry that misbehaves in every way we know.
 
+#![expect(clippy::unwrap_used, reason = "test set-up")]
+
 mod common;
 
 use common::{chain, collect, log, mk_bytes, mk_client, mk_endpoint, repository, short_timeouts};

@@ -1,5 +1,7 @@
 //! Which servers the client trusts.
 
+#![expect(clippy::unwrap_used, reason = "test set-up")]
+
 mod common;
 
 use common::{chain, mk_endpoint, short_timeouts};
@@ -11,7 +13,6 @@ use landfall_oci::client::{Fault, RegistryClient};
 use landfall_oci::tls::TlsPolicy;
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, FakeRegistryOptions, FakeTls};
 use secrecy::ExposeSecret;
-use std::time::Duration;
 
 fn validity(from_hours: i64, to_hours: i64) -> Validity {
     let now = Timestamp::now();

@@ -1,5 +1,7 @@
 //! Images are copied whole, once, and over bad links.
 
+#![expect(clippy::unwrap_used, reason = "test set-up")]
+
 mod common;
 
 use std::sync::Arc;

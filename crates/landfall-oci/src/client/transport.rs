@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::{Body, Client, NoProxy, Proxy, Response, Url};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -350,14 +350,14 @@ fn http_client(endpoint: &Endpoint, policy: &TlsPolicy) -> Result<Client, Fault>
         .no_proxy();
     let proxies = &endpoint.proxies;
     let except = format!("{NEVER_PROXIED},{}", proxies.no_proxy.as_deref().unwrap_or(""));
-    let make: [(_, &Option<SecretString>, fn(&str) -> reqwest::Result<Proxy>); 2] = [
-        ("HTTP", &proxies.http, |url| Proxy::http(url)),
-        ("HTTPS", &proxies.https, |url| Proxy::https(url)),
-    ];
-    for (which, url, make) in make {
-        let Some(url) = url else { continue };
-        let proxy = make(url.expose_secret()).map_err(|_| Fault::Proxy { which })?;
-        builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&except)));
+    let direct = || NoProxy::from_string(&except);
+    if let Some(url) = &proxies.http {
+        let proxy = Proxy::http(url.expose_secret()).map_err(|_| Fault::Proxy { which: "HTTP" })?;
+        builder = builder.proxy(proxy.no_proxy(direct()));
+    }
+    if let Some(url) = &proxies.https {
+        let proxy = Proxy::https(url.expose_secret()).map_err(|_| Fault::Proxy { which: "HTTPS" })?;
+        builder = builder.proxy(proxy.no_proxy(direct()));
     }
     builder.build().map_err(Fault::Setup)
 }

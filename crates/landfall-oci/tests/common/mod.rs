@@ -1,6 +1,7 @@
 //! What the tests of client and copy share.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
