@@ -16,5 +16,6 @@ pub mod image;
 mod inner_path;
 pub mod layers;
 pub mod serve;
+pub mod server;
 pub mod store;
 pub mod tls;

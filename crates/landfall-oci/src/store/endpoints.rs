@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference};
 use tokio::io::AsyncReadExt;
@@ -12,6 +12,7 @@ use tokio_util::io::ReaderStream;
 use crate::image::{BlobState, BlobStream, ImageSink, ImageSource, RawManifest, TransferError};
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
+use crate::store::ingest::{BlobWriter, Upload};
 use crate::store::pins::Hold;
 
 /// How many bytes are read from the disk at once.
@@ -43,37 +44,60 @@ impl ContentStore {
     ///
     /// # Errors
     /// The stream's own error, or why the bytes are not the blob.
-    pub async fn receive_blob(
-        &self,
-        blob: &Descriptor,
-        offset: u64,
-        mut stream: BlobStream,
-    ) -> Result<(), TransferError> {
+    pub async fn receive_blob(&self, blob: &Descriptor, offset: u64, stream: BlobStream) -> Result<(), TransferError> {
         let failed = |error: StoreError| error.during(format!("cannot store blob `{}`", blob.digest));
-        let (sender, mut receiver) = mpsc::channel::<Bytes>(PIECES_WAITING);
         let store = self.clone();
         let wanted = blob.clone();
-        let receive = blocking(move || {
-            let mut writer = store.writer(&wanted, offset)?;
-            while let Some(bytes) = receiver.blocking_recv() {
-                writer.append(&bytes)?;
-            }
-            Ok(writer)
-        });
-        let forward = async move {
-            while let Some(bytes) = stream.next().await {
-                // The receiver is gone only when the writer failed, which then says why.
-                if sender.send(bytes?).await.is_err() {
-                    break;
-                }
-            }
-            Ok::<(), TransferError>(())
-        };
-        let (writer, forwarded) = futures_util::join!(receive, forward);
-        let writer = writer.map_err(failed)?;
-        forwarded?;
+        let (writer, received) = fill(move || store.writer(&wanted, offset), stream)
+            .await
+            .map_err(failed)?;
+        received?;
         blocking(move || writer.commit()).await.map_err(failed)
     }
+}
+
+/// What bytes can be received into.
+pub(crate) trait Receiver: Send + 'static {
+    /// Takes in more bytes.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
+}
+
+impl Receiver for BlobWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        BlobWriter::append(self, bytes)
+    }
+}
+
+impl Receiver for Upload {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        Upload::append(self, bytes)
+    }
+}
+
+/// Receives a stream on a blocking thread. Gives the receiver back, with what it got until the stream ended or failed.
+pub(crate) async fn fill<R: Receiver, E>(
+    open: impl FnOnce() -> Result<R, StoreError> + Send + 'static,
+    mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
+) -> Result<(R, Result<(), E>), StoreError> {
+    let (sender, mut pieces) = mpsc::channel::<Bytes>(PIECES_WAITING);
+    let receive = blocking(move || {
+        let mut receiver = open()?;
+        while let Some(bytes) = pieces.blocking_recv() {
+            receiver.append(&bytes)?;
+        }
+        Ok(receiver)
+    });
+    let forward = async move {
+        while let Some(bytes) = stream.next().await {
+            // Nobody listens only when the receiver failed, which then says why.
+            if sender.send(bytes?).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let (receiver, forwarded) = futures_util::join!(receive, forward);
+    Ok((receiver?, forwarded))
 }
 
 /// Reads the images of one repository from the store.

@@ -1,0 +1,353 @@
+//! Uploads: in one request, in two, in chunks, or by mounting what is here already.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use axum::body::Body;
+use axum::extract::{Query, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use landfall_core::reference::{Digest, Repository};
+use serde::Deserialize;
+use tokio::time::{Instant, timeout};
+
+use crate::server::error::{ApiError, Code};
+use crate::server::range::parse_content_range;
+use crate::server::route::parse_digest;
+use crate::server::{CONTENT_DIGEST, Registry, header_value};
+use crate::store::endpoints::{blocking, fill};
+use crate::store::ingest::Upload;
+
+/// How long an upload waits for its next request.
+const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long a request waits for its next bytes.
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// How many uploads are open at once.
+const SESSIONS_MAX: usize = 1024;
+const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// The uploads under way, by the names that clients know them by.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    sessions: Mutex<HashMap<String, Session>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    repository: Repository,
+    touched: Instant,
+    length: u64,
+    /// `None` while a request is at it.
+    upload: Option<Upload>,
+}
+
+#[derive(Debug, Deserialize)]
+struct UploadQuery {
+    digest: Option<String>,
+    mount: Option<String>,
+    from: Option<String>,
+}
+
+impl Uploads {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+        // Changes are single steps: a panic cannot leave half of one.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self, repository: &Repository, upload: Upload) -> Result<String, ApiError> {
+        let mut sessions = self.lock();
+        sessions.retain(|_, session| session.upload.is_none() || session.touched.elapsed() < IDLE_MAX);
+        if sessions.len() >= SESSIONS_MAX {
+            return Err(ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                Code::TooManyRequests,
+                "too many uploads are under way",
+            ));
+        }
+        let id = random_id();
+        let session = Session {
+            repository: repository.clone(),
+            touched: Instant::now(),
+            length: upload.length(),
+            upload: Some(upload),
+        };
+        sessions.insert(id.clone(), session);
+        Ok(id)
+    }
+
+    /// Takes an upload for a request; it comes back by [`Uploads::put_back`] or is gone.
+    fn take(&self, repository: &Repository, id: &str) -> Result<Upload, ApiError> {
+        let mut sessions = self.lock();
+        let session = sessions
+            .get_mut(id)
+            .filter(|session| session.repository == *repository)
+            .ok_or_else(unknown_upload)?;
+        session.upload.take().ok_or_else(|| {
+            ApiError::new(
+                StatusCode::CONFLICT,
+                Code::BlobUploadInvalid,
+                "another request is at this upload",
+            )
+        })
+    }
+
+    fn put_back(&self, id: &str, upload: Upload) {
+        if let Some(session) = self.lock().get_mut(id) {
+            session.touched = Instant::now();
+            session.length = upload.length();
+            session.upload = Some(upload);
+        }
+    }
+
+    fn remove(&self, id: &str) {
+        self.lock().remove(id);
+    }
+}
+
+/// An upload that a request took. Whatever ends the request, the session does not stay taken.
+struct Taken<'a> {
+    uploads: &'a Uploads,
+    id: &'a str,
+    done: bool,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.uploads.remove(self.id);
+        }
+    }
+}
+
+impl Registry {
+    pub(super) async fn start_upload(
+        self: &Arc<Registry>,
+        name: &Repository,
+        request: Request,
+    ) -> Result<Response, ApiError> {
+        let query = parse_query(request.uri())?;
+        if let Some(mounted) = self.mount(name, &query)? {
+            return Ok(mounted);
+        }
+        let store = self.store.clone();
+        let upload = blocking(move || store.upload()).await?;
+        match &query.digest {
+            None => {
+                let id = self.uploads.insert(name, upload)?;
+                Ok(under_way(StatusCode::ACCEPTED, name, &id, 0))
+            }
+            Some(digest) => {
+                let digest = parse_digest(digest)?;
+                let (upload, received) = fill(move || Ok(upload), body_stream(request.into_body())).await?;
+                received?;
+                self.commit(name, upload, digest).await
+            }
+        }
+    }
+
+    /// Mounts a blob: from the repository that is named, or, when none is, from anywhere in the store.
+    fn mount(&self, name: &Repository, query: &UploadQuery) -> Result<Option<Response>, ApiError> {
+        let Some(digest) = &query.mount else {
+            return Ok(None);
+        };
+        let digest = parse_digest(digest)?;
+        let hold = self.store.hold();
+        hold.keep(&digest);
+        let allowed = match query.from.as_deref().map(str::parse::<Repository>) {
+            None => true,
+            Some(Ok(from)) => self.has_blob(&from, &digest),
+            Some(Err(_no_such_name)) => false,
+        };
+        if !allowed || self.store.blob_size(&digest)?.is_none() {
+            return Ok(None);
+        }
+        self.link(name, &digest, hold);
+        Ok(Some(created(name, &digest)))
+    }
+
+    pub(super) fn upload_status(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
+        let sessions = self.uploads.lock();
+        let session = sessions
+            .get(id)
+            .filter(|session| session.repository == *name)
+            .ok_or_else(unknown_upload)?;
+        Ok(under_way(StatusCode::NO_CONTENT, name, id, session.length))
+    }
+
+    pub(super) fn cancel_upload(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
+        drop(self.uploads.take(name, id)?);
+        self.uploads.remove(id);
+        Ok(StatusCode::NO_CONTENT.into_response())
+    }
+
+    pub(super) async fn append_upload(
+        self: &Arc<Registry>,
+        name: &Repository,
+        id: &str,
+        request: Request,
+    ) -> Result<Response, ApiError> {
+        let upload = self.receive(name, id, request).await?;
+        let length = upload.length();
+        self.uploads.put_back(id, upload);
+        Ok(under_way(StatusCode::ACCEPTED, name, id, length))
+    }
+
+    pub(super) async fn finish_upload(
+        self: &Arc<Registry>,
+        name: &Repository,
+        id: &str,
+        request: Request,
+    ) -> Result<Response, ApiError> {
+        let digest = match parse_query(request.uri())?.digest {
+            Some(digest) => parse_digest(&digest)?,
+            None => {
+                return Err(ApiError::new(
+                    StatusCode::BAD_REQUEST,
+                    Code::DigestInvalid,
+                    "the last request of an upload names its `digest`",
+                ));
+            }
+        };
+        let upload = self.receive(name, id, request).await?;
+        self.uploads.remove(id);
+        self.commit(name, upload, digest).await
+    }
+
+    /// Adds a request's body to an upload. When the client hangs up in the middle, what arrived stays in the session, and
+    /// the client learns by its status where to go on.
+    async fn receive(&self, name: &Repository, id: &str, request: Request) -> Result<Upload, ApiError> {
+        let upload = self.uploads.take(name, id)?;
+        let mut taken = Taken {
+            uploads: &self.uploads,
+            id,
+            done: false,
+        };
+        let (parts, body) = request.into_parts();
+        if let Err(error) = check_chunk(&parts.headers, name, id, upload.length()) {
+            self.uploads.put_back(id, upload);
+            taken.done = true;
+            return Err(error);
+        }
+        let (upload, received) = fill(move || Ok(upload), body_stream(body)).await?;
+        taken.done = true;
+        match received {
+            Ok(()) => Ok(upload),
+            Err(error) => {
+                self.uploads.put_back(id, upload);
+                Err(error)
+            }
+        }
+    }
+
+    async fn commit(&self, name: &Repository, upload: Upload, digest: Digest) -> Result<Response, ApiError> {
+        let hold = self.store.hold();
+        hold.keep(&digest);
+        let wanted = digest.clone();
+        blocking(move || upload.commit(&wanted)).await?;
+        self.link(name, &digest, hold);
+        Ok(created(name, &digest))
+    }
+}
+
+fn parse_query(uri: &Uri) -> Result<UploadQuery, ApiError> {
+    Query::try_from_uri(uri).map(|Query(query)| query).map_err(|_| {
+        ApiError::new(
+            StatusCode::BAD_REQUEST,
+            Code::BlobUploadInvalid,
+            "the query cannot be understood",
+        )
+    })
+}
+
+/// A chunk begins where the last one ended, and is as long as it says.
+fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, length: u64) -> Result<(), ApiError> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(range) = text(header::CONTENT_RANGE) else {
+        return Ok(());
+    };
+    let stated = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    match parse_content_range(range) {
+        Some((first, chunk)) if first == length && stated.is_none_or(|stated| stated == chunk) => Ok(()),
+        Some((first, _)) if first == length => Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            Code::SizeInvalid,
+            "`Content-Range` and `Content-Length` disagree",
+        )),
+        _ => Err(ApiError::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            Code::BlobUploadInvalid,
+            format!("the upload `{id}` of `{name}` goes on at byte {length}"),
+        )
+        .with_header(header::RANGE, range_header(length))),
+    }
+}
+
+/// The body's bytes; a client that sends none for too long has hung up.
+fn body_stream(body: Body) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin {
+    let broken = || {
+        ApiError::new(
+            StatusCode::BAD_REQUEST,
+            Code::BlobUploadInvalid,
+            "the body did not arrive whole",
+        )
+    };
+    stream::unfold(body.into_data_stream(), move |mut data| async move {
+        let item = match timeout(STALL_MAX, data.next()).await {
+            Ok(None) => return None,
+            Ok(Some(Ok(bytes))) => Ok(bytes),
+            Ok(Some(Err(_))) | Err(_) => Err(broken()),
+        };
+        Some((item, data))
+    })
+    .boxed()
+}
+
+fn unknown_upload() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        Code::BlobUploadUnknown,
+        "there is no such upload: it is over, was cancelled, or the registry was restarted",
+    )
+}
+
+fn created(name: &Repository, digest: &Digest) -> Response {
+    (
+        StatusCode::CREATED,
+        [
+            (header::LOCATION, header_value(&format!("/v2/{name}/blobs/{digest}"))),
+            (CONTENT_DIGEST, header_value(digest.as_str())),
+        ],
+    )
+        .into_response()
+}
+
+fn under_way(status: StatusCode, name: &Repository, id: &str, length: u64) -> Response {
+    (
+        status,
+        [
+            (
+                header::LOCATION,
+                header_value(&format!("/v2/{name}/blobs/uploads/{id}")),
+            ),
+            (header::RANGE, range_header(length)),
+            (UPLOAD_ID, header_value(id)),
+        ],
+    )
+        .into_response()
+}
+
+/// The last byte that is here; an upload without any says `0-0`, as all registries do.
+fn range_header(length: u64) -> HeaderValue {
+    header_value(&format!("0-{}", length.saturating_sub(1)))
+}
+
+/// Nobody else can guess it.
+fn random_id() -> String {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).expect("the system gives random bytes");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
