@@ -43,7 +43,7 @@ use crate::store::error::StoreError;
 use crate::store::gc::GcReport;
 use crate::store::pins::Hold;
 
-pub use crate::server::auth::{Login, LoginError};
+pub use crate::server::auth::{Users, UsersError};
 
 /// How long a pushed blob waits for a manifest that names it.
 const LINK_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -57,7 +57,7 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 #[derive(Debug, Default)]
 pub struct Policy {
     /// Who may push, and pull; `None` lets everybody do both.
-    pub login: Option<Login>,
+    pub login: Option<Users>,
     /// Whether pulling needs no login.
     pub anonymous_pull: bool,
     /// Whether nothing may be changed through the API.

@@ -22,7 +22,7 @@ const REMEMBERED_MAX: usize = 256;
 
 /// The users of a registry.
 #[derive(Debug, Clone)]
-pub enum Login {
+pub enum Users {
     /// One user.
     User {
         /// The name.
@@ -43,17 +43,17 @@ pub struct Htpasswd {
 /// A line of an htpasswd file is not one that we can use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} of the htpasswd text is not `user:` and a bcrypt hash: write it by `htpasswd -B`")]
-pub struct LoginError {
+pub struct UsersError {
     /// Which line, from 1.
     pub line: usize,
 }
 
-impl Login {
+impl Users {
     /// Reads the text of an htpasswd file. Only bcrypt is accepted: the other kinds are broken or plain text.
     ///
     /// # Errors
     /// Names the line that is not one; never what is in it.
-    pub fn parse_htpasswd(text: &str) -> Result<Login, LoginError> {
+    pub fn parse_htpasswd(text: &str) -> Result<Users, UsersError> {
         let mut users = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -64,16 +64,16 @@ impl Login {
                 Some((name, hash)) if !name.is_empty() && hash.starts_with("$2") => {
                     users.push((name.to_owned(), hash.to_owned()));
                 }
-                _ => return Err(LoginError { line: index + 1 }),
+                _ => return Err(UsersError { line: index + 1 }),
             }
         }
-        Ok(Login::Htpasswd(Htpasswd { users: users.into() }))
+        Ok(Users::Htpasswd(Htpasswd { users: users.into() }))
     }
 
     /// Whether name and password are those of a user. Blocks for a bcrypt hash.
     fn admits(&self, name: &str, password: &str) -> bool {
         match self {
-            Login::User {
+            Users::User {
                 name: expected,
                 password: secret,
             } => {
@@ -82,7 +82,7 @@ impl Login {
                     verify_slices_are_equal(secret.expose_secret().as_bytes(), password.as_bytes()).is_ok();
                 same_name & same_password
             }
-            Login::Htpasswd(Htpasswd { users }) => users
+            Users::Htpasswd(Htpasswd { users }) => users
                 .iter()
                 .filter(|(user, _)| user == name)
                 .any(|(_, hash)| bcrypt::verify(password, hash).unwrap_or(false)),
@@ -140,7 +140,7 @@ impl Gate {
         Ok(())
     }
 
-    async fn knows(&self, login: &Login, authorization: &HeaderValue) -> bool {
+    async fn knows(&self, login: &Users, authorization: &HeaderValue) -> bool {
         let mut digester = Digester::new(Algorithm::Sha256);
         digester.update(&self.key);
         digester.update(authorization.as_bytes());
