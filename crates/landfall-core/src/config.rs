@@ -70,7 +70,8 @@ pub fn parse_settings(inputs: &Inputs) -> (Option<Settings>, Diagnostics) {
     checks::run_checks(&facts, &settings, &mut report);
     let nothing_given = inputs.user_data.is_empty() && inputs.profiles.is_empty();
     let readable = user_data.is_some() || facts.has_profile || nothing_given;
-    (readable.then_some(settings), report.finish())
+    let files = inputs.user_data.iter().chain(&inputs.profiles);
+    (readable.then_some(settings), report.finish(files))
 }
 
 fn assemble(facts: &Facts) -> Settings {
@@ -111,7 +112,7 @@ pub(crate) fn parse_values_file(file: &NamedText) -> (Vec<(String, SecretString)
             }
         }
     }
-    (values, report.finish())
+    (values, report.finish([file]))
 }
 
 fn flatten(node: &yaml::Node, name: &str, values: &mut Vec<(String, SecretString)>) {

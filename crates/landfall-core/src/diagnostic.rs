@@ -155,15 +155,9 @@ impl Diagnostics {
         self.0.iter()
     }
 
-    /// Orders them by file and line, as they were found where these are equal, and drops repetitions. Files keep the
-    /// order in which they first appear.
-    pub fn sort(&mut self) {
-        let mut files: Vec<Arc<str>> = Vec::new();
-        for finding in &self.0 {
-            if !files.contains(&finding.primary.location.file) {
-                files.push(finding.primary.location.file.clone());
-            }
-        }
+    /// Orders them by file, in the order of `files`, then by line and column; findings at one place stay as they were
+    /// found. Drops repetitions.
+    pub fn sort(&mut self, files: &[Arc<str>]) {
         self.0.sort_by_key(|finding| {
             let location = &finding.primary.location;
             let file = files.iter().position(|file| *file == location.file);

@@ -17,7 +17,7 @@ pub(crate) struct Plugins {
     pub(crate) node: Node,
     /// What is to be removed when nothing is left: key and value, or the list's item.
     pub(crate) first: Node,
-    /// The list without the plug-in; `None` when nothing is left.
+    /// The line without the plug-in; `None` when nothing is left.
     pub(crate) corrected: Option<String>,
     /// What is to be cut out of the scalar's text, in order.
     pub(crate) cuts: Vec<Range<usize>>,
@@ -29,14 +29,14 @@ pub(crate) fn find_always_pull(config: &Node) -> Vec<Plugins> {
     if let Some(arguments) = config.at(&["clusterConfiguration", "apiServer", "extraArgs"]) {
         for entry in arguments.entries() {
             if entry.key.text() == Some(FLAG) {
-                found.extend(plugins(&entry.value, &entry.key, ""));
+                found.extend(plugins(&entry.value, &entry.key, "", "enable-admission-plugins: "));
             }
         }
         for item in arguments.items() {
             if item.get("name").and_then(Node::text) == Some(FLAG)
                 && let Some(value) = item.get("value")
             {
-                found.extend(plugins(value, item, ""));
+                found.extend(plugins(value, item, "", "value: "));
             }
         }
     }
@@ -52,14 +52,15 @@ pub(crate) fn find_always_pull(config: &Node) -> Vec<Plugins> {
                 .into_iter()
                 .find(|prefix| item.text().is_some_and(|text| text.starts_with(prefix)));
             if let Some(prefix) = prefix {
-                found.extend(plugins(item, item, prefix));
+                found.extend(plugins(item, item, prefix, "- "));
             }
         }
     }
     found
 }
 
-fn plugins(node: &Node, first: &Node, prefix: &str) -> Option<Plugins> {
+/// `prefix` is what the scalar holds in front of the list; `lead` is what its line holds in front of the scalar.
+fn plugins(node: &Node, first: &Node, prefix: &str, lead: &str) -> Option<Plugins> {
     let text = node.text()?;
     let list = text.strip_prefix(prefix)?;
     let mut cuts = Vec::new();
@@ -69,10 +70,14 @@ fn plugins(node: &Node, first: &Node, prefix: &str) -> Option<Plugins> {
     for part in &parts {
         let end = at + part.len();
         if part.trim() == PLUGIN {
-            // The comma behind goes too; at the end, the one in front.
-            let is_last = end == text.len();
-            let start = if is_last && !kept.is_empty() { at - 1 } else { at };
-            cuts.push(start..(end + 1).min(text.len()));
+            // The comma in front goes too; of the first ones, that behind.
+            cuts.push(if kept.is_empty() {
+                let behind = text.get(end + 1..).unwrap_or_default();
+                let blanks = behind.len() - behind.trim_start_matches(' ').len();
+                at..(end + 1 + blanks).min(text.len())
+            } else {
+                at - 1..end
+            });
         } else {
             kept.push(*part);
         }
@@ -81,7 +86,7 @@ fn plugins(node: &Node, first: &Node, prefix: &str) -> Option<Plugins> {
     if cuts.is_empty() {
         return None;
     }
-    let corrected = (!kept.is_empty()).then(|| format!("{prefix}{}", kept.join(",")));
+    let corrected = (!kept.is_empty()).then(|| format!("{lead}{prefix}{}", kept.join(",")));
     Some(Plugins {
         node: node.clone(),
         first: first.clone(),

@@ -1,6 +1,6 @@
 //! Findings about the whole: what is right by itself and wrong together (SPEC section 6).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::config::codes::{self, CodeDoc};
 use crate::config::facts::{Facts, ProviderImage, Sourced};
@@ -9,7 +9,6 @@ use crate::config::settings::{Compat, ImageRole, Registry, RegistryRole, RulePre
 use crate::config::yaml;
 use crate::config::yaml::KeyPath;
 use crate::diagnostic::Severity;
-use crate::reference::ImageReference;
 use crate::resolve::{Resolver, Warning};
 
 /// A check: looks at everything that was read, reports under its code.
@@ -74,21 +73,27 @@ fn rules_match_images(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
     if !facts.has_profile || facts.images.is_empty() {
         return;
     }
+    // Every prefix of every image, so that many rules against many images stay cheap.
+    let mut prefixes: HashSet<(&str, &str)> = HashSet::new();
+    for image in &facts.images {
+        let reference = &image.value.reference;
+        let path = reference.repository.as_str();
+        let ends = path.match_indices('/').map(|(slash, _)| slash).chain([0, path.len()]);
+        prefixes.extend(ends.map(|end| (reference.host.as_str(), &path[..end])));
+    }
     for rule in &facts.rules {
         let RulePrefix::Path { host, path } = &rule.value.from else {
             continue;
         };
-        let matches = |reference: &ImageReference| {
-            let repository = reference.repository.as_str();
-            reference.host == *host
-                && (path.is_empty()
-                    || repository
-                        .strip_prefix(path.as_str())
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
-        };
-        if !facts.images.iter().any(|image| matches(&image.value.reference)) {
+        if !prefixes.contains(&(host.as_str(), path.as_str())) {
             draft
-                .node(&rule.node, "no image of the profiles is below this prefix")
+                .node(
+                    &rule.node,
+                    format!(
+                        "no image of the profiles is below `{}`",
+                        rule.node.text().unwrap_or_default()
+                    ),
+                )
                 .help("remove the rule, or mend the prefix; whole path segments are compared, from the start");
         }
     }
@@ -280,12 +285,7 @@ fn no_always_pull_images(facts: &Facts, settings: &Settings, draft: &mut Draftsm
     };
     for plugins in &facts.always_pull {
         let help = match &plugins.corrected {
-            Some(corrected) if plugins.node.raw_text().is_some_and(|text| text.contains('=')) => {
-                format!("write `- {corrected}`; `landfall profile fix` does it")
-            }
-            Some(corrected) => {
-                format!("write `enable-admission-plugins: {corrected}`; `landfall profile fix` does it")
-            }
+            Some(corrected) => format!("write `{corrected}`; `landfall profile fix` does it"),
             None => "remove the flag; `landfall profile fix` does it".to_owned(),
         };
         draft

@@ -80,7 +80,7 @@ const STYLUS: &[Key] = &[
         "installationMode",
         Word(&["connected", "airgap"]),
         "Old spelling of `managementMode`.",
-        "stylus.managementMode: local` (or `central"
+        "stylus.managementMode"
     ),
     key!("localUI", Map(LOCAL_UI, Unknown::Warning), "The web page on the host."),
     old_key!(

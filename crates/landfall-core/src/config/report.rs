@@ -7,7 +7,7 @@ use crate::config::codes::CodeDoc;
 use crate::config::text::{FileOrigin, Span};
 use crate::config::yaml::Node;
 use crate::diagnostic::mask::{self, LineBreaks};
-use crate::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
+use crate::diagnostic::{Diagnostic, Diagnostics, Label, NamedText, Severity};
 
 /// The findings so far.
 #[derive(Debug, Default)]
@@ -67,8 +67,8 @@ impl Report {
         self.secrets.push(span);
     }
 
-    /// Cuts and masks the excerpts; orders the findings.
-    pub(crate) fn finish(self) -> Diagnostics {
+    /// Cuts and masks the excerpts; orders the findings by file, as `files` are ordered.
+    pub(crate) fn finish<'f>(self, files: impl IntoIterator<Item = &'f NamedText>) -> Diagnostics {
         let secrets: Vec<(Arc<FileOrigin>, Range<usize>)> = self.secrets.iter().map(Span::in_file).collect();
         let mut cache: Vec<(Arc<FileOrigin>, Vec<Range<usize>>)> = Vec::new();
         let mut diagnostics = Diagnostics::new();
@@ -78,13 +78,14 @@ impl Report {
             diagnostics.push(Diagnostic {
                 severity: draft.severity,
                 code: draft.doc.code,
-                message: mask::mask_urls(&draft.message),
+                message: mask::mask_message(&draft.message),
                 primary,
                 secondary: labels.collect(),
                 help: draft.help.as_deref().map(mask::mask_urls),
             });
         }
-        diagnostics.sort();
+        let files: Vec<Arc<str>> = files.into_iter().map(|file| file.name.clone()).collect();
+        diagnostics.sort(&files);
         diagnostics
     }
 }

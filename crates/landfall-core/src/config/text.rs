@@ -90,18 +90,42 @@ impl Text {
 
     /// The file and the byte offset in it of a byte of this text.
     fn trace(&self, offset: usize) -> (Arc<FileOrigin>, usize) {
+        self.trace_by(offset, |segments, offset| {
+            let index = segments.partition_point(|segment| segment.at <= offset);
+            match index.checked_sub(1).and_then(|index| segments.get(index)) {
+                Some(segment) if segment.linear => segment.parent_at + (offset - segment.at),
+                Some(segment) => segment.parent_at,
+                None => 0,
+            }
+        })
+    }
+
+    /// The same for the end of a piece, `end` being behind its last byte: that byte's segment counts.
+    fn trace_end(&self, end: usize) -> usize {
+        let (_, end) = self.trace_by(end, |segments, end| {
+            let index = segments.partition_point(|segment| segment.at < end);
+            match (
+                index.checked_sub(1).and_then(|index| segments.get(index)),
+                segments.get(index),
+            ) {
+                (Some(segment), _) if segment.linear => segment.parent_at + (end - segment.at),
+                // What was written as a whole ends where the next begins.
+                (Some(_), Some(next)) => next.parent_at,
+                (Some(segment), None) => segment.parent_at + 1,
+                (None, _) => 0,
+            }
+        });
+        end
+    }
+
+    fn trace_by(&self, offset: usize, step: impl Fn(&[Segment], usize) -> usize) -> (Arc<FileOrigin>, usize) {
         let mut text = self;
         let mut offset = offset;
         loop {
             match &text.0.origin {
                 Origin::File(file) => return (file.clone(), offset.min(file.content.len())),
                 Origin::Derived { parent, segments } => {
-                    let index = segments.partition_point(|segment| segment.at <= offset);
-                    offset = match index.checked_sub(1).and_then(|index| segments.get(index)) {
-                        Some(segment) if segment.linear => segment.parent_at + (offset - segment.at),
-                        Some(segment) => segment.parent_at,
-                        None => 0,
-                    };
+                    offset = step(segments, offset);
                     text = parent;
                 }
             }
@@ -123,9 +147,7 @@ impl Span {
         if self.end <= self.start {
             return (file, start..start);
         }
-        // The end is traced by the last byte, as the end itself may belong to another segment.
-        let (_, last) = self.text.trace(self.end - 1);
-        let end = file.content.ceil_char_boundary(last + 1);
+        let end = file.content.ceil_char_boundary(self.text.trace_end(self.end));
         (file, start..end.max(start))
     }
 

@@ -1,5 +1,6 @@
 //! Reads user-data: the `#cloud-config` files of one host, merged into one tree.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
@@ -89,9 +90,17 @@ pub(crate) fn merge(below: &Node, above: &Node, place: Place) -> Node {
         merged.value = Value::Sequence(steps.collect());
     } else if let (Value::Mapping(under), Value::Mapping(over)) = (&below.value, &above.value) {
         let mut entries = under.clone();
+        let index_of: HashMap<&str, usize> = under
+            .iter()
+            .enumerate()
+            .filter_map(|(index, entry)| Some((entry.key.text()?, index)))
+            .collect();
         for entry in over {
             let name = entry.key.text();
-            match entries.iter_mut().find(|own| own.key.text() == name) {
+            match name
+                .and_then(|name| index_of.get(name))
+                .and_then(|index| entries.get_mut(*index))
+            {
                 Some(own) => {
                     *own = Entry {
                         value: merge(&own.value, &entry.value, place.below(name)),

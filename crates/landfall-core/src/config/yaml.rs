@@ -10,6 +10,8 @@
 mod build;
 pub(crate) mod emit;
 mod scalar;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -111,7 +113,7 @@ pub(crate) fn parse_document(text: &Text, base: &KeyPath, report: &mut Report) -
 /// Marks every value of a secret key below `node`.
 pub(crate) fn report_secrets(node: &Node, secret: bool, report: &mut Report) {
     match &node.value {
-        Value::Scalar(_) if secret => report.secret(node.span()),
+        Value::Scalar(_) if secret && !node.is_null() => report.secret(node.span()),
         Value::Scalar(_) | Value::Unknown => {}
         Value::Sequence(items) => {
             for item in items {
@@ -132,11 +134,18 @@ pub(crate) fn report_secrets(node: &Node, secret: bool, report: &mut Report) {
 }
 
 impl Node {
-    /// Where it is written. An empty value is where its key is.
+    /// Where it is written. An empty value, and a collection that starts on a line of its own, are where their key is.
     pub(crate) fn span(&self) -> Span {
-        match self.key {
-            Some((start, end)) if self.start >= self.end => self.text.slice(start..end),
-            _ => self.text.slice(self.start..self.end),
+        let own = self.text.slice(self.start..self.end);
+        let Some((key_start, key_end)) = self.key else {
+            return own;
+        };
+        let between = self.text.as_str().get(key_end..self.start).unwrap_or_default();
+        let is_below = !matches!(self.value, Value::Scalar(_)) && between.contains('\n');
+        if self.start >= self.end || is_below {
+            self.text.slice(key_start..key_end)
+        } else {
+            own
         }
     }
 

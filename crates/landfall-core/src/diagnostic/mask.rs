@@ -96,6 +96,16 @@ pub fn mask_urls(text: &str) -> String {
     masked
 }
 
+/// A message that may quote an input: without what looks like a secret in it.
+#[must_use]
+pub fn mask_message(message: &str) -> String {
+    let mut masked = mask_urls(message);
+    for secret in secret_ranges(&masked, LineBreaks::Real).into_iter().rev() {
+        masked.replace_range(secret, MASK);
+    }
+    masked
+}
+
 /// The line of `text` around `mark` as it may be shown. `secrets` are byte ranges of `text`, in any order.
 #[must_use]
 pub fn excerpt(text: &str, mark: Range<usize>, secrets: &[Range<usize>]) -> Excerpt {
@@ -112,6 +122,13 @@ pub fn excerpt(text: &str, mark: Range<usize>, secrets: &[Range<usize>]) -> Exce
         .filter(|range| !range.is_empty() && !is_template(&text[range.clone()]))
         .collect();
     hidden.sort_by_key(|range| range.start);
+    hidden.dedup_by(|next, last| {
+        let overlaps = next.start <= last.end;
+        if overlaps {
+            last.end = last.end.max(next.end);
+        }
+        overlaps
+    });
     let mut line = String::new();
     let (mut mark_start, mut mark_end) = (None, None);
     let mut at = line_start;
@@ -132,8 +149,7 @@ pub fn excerpt(text: &str, mark: Range<usize>, secrets: &[Range<usize>]) -> Exce
                     mark_start.get_or_insert(line.chars().count());
                 }
                 let character = text[at..].chars().next().unwrap_or(' ');
-                // A tab or a control character would shift or colour the terminal.
-                line.push(if character.is_control() { ' ' } else { character });
+                line.push(if is_invisible(character) { ' ' } else { character });
                 at + character.len_utf8()
             }
         };
@@ -174,6 +190,13 @@ fn cut(line: &str, start: usize, end: usize) -> Excerpt {
         start: shift(start),
         end: shift(end),
     }
+}
+
+/// Tabs and control characters would shift or colour the terminal; byte order marks and the marks that turn the writing
+/// direction would hide what is there.
+fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{FEFF}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 fn logical_lines(text: &str, breaks: LineBreaks) -> Vec<Range<usize>> {

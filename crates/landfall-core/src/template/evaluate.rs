@@ -100,7 +100,7 @@ impl<'a> Templates<'a> {
             .filter(|name| !name.is_empty() && name.chars().all(is_name_character))
             .ok_or_else(|| Failure {
                 doc: &codes::UNSUPPORTED_TEMPLATE,
-                message: format!("cannot evaluate the template `{{{{{inner}}}}}`: it is more than one name"),
+                message: "cannot evaluate this template: it is more than one name".to_owned(),
                 help: "write one look-up such as `{{.spectro.macro.NAME}}`, with the finished value in the macro"
                     .to_owned(),
             })?;
@@ -287,7 +287,7 @@ mod tests {
         let mut report = Report::default();
         let text =
             Templates::new(&values, options()).render(&Text::of_file(&NamedText::new("f", source)), "k", &mut report);
-        let codes = report.finish().iter().map(|finding| finding.code).collect();
+        let codes = report.finish([]).iter().map(|finding| finding.code).collect();
         (text.as_str().to_owned(), codes)
     }
 
@@ -332,7 +332,7 @@ mod tests {
         let file = Text::of_file(&NamedText::new("f", "{{.spectro.pack.p.options.l39}}"));
         Templates::new(&values, BTreeMap::from([("p".to_owned(), pack)])).render(&file, "k", &mut report);
         assert_eq!(
-            report.finish().iter().map(|finding| finding.code).collect::<Vec<_>>(),
+            report.finish([]).iter().map(|finding| finding.code).collect::<Vec<_>>(),
             ["LF0107"]
         );
     }

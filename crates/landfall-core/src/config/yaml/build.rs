@@ -308,8 +308,14 @@ impl Builder<'_> {
         } else {
             content.floor_char_boundary(offset)
         };
-        let length = content[offset..].chars().next().map_or(0, char::len_utf8);
         let (doc, message, help) = explain(error.kind());
+        let line = content[..offset].rfind('\n').map_or(0, |newline| newline + 1);
+        let offset = match content[line..offset].rfind('\t') {
+            // The parser stops behind the tab.
+            Some(tab) if std::ptr::eq(doc, &codes::TAB) => line + tab,
+            _ => offset,
+        };
+        let length = content[offset..].chars().next().map_or(0, char::len_utf8);
         self.problem(doc, offset..offset + length, message, help);
     }
 
@@ -373,14 +379,18 @@ fn merged(entries: Vec<Entry>) -> Vec<Entry> {
     let (merges, mut entries): (Vec<Entry>, Vec<Entry>) = entries
         .into_iter()
         .partition(|entry| entry.key.text() == Some(MERGE_KEY));
+    let mut seen: HashSet<Arc<str>> = entries
+        .iter()
+        .filter_map(|entry| entry.key.text())
+        .map(Arc::from)
+        .collect();
     for merge in merges {
-        let sources: Vec<&Node> = match &merge.value.value {
-            Value::Sequence(items) => items.iter().collect(),
-            _ => vec![&merge.value],
+        let sources = match &merge.value.value {
+            Value::Sequence(items) => items.as_slice(),
+            _ => std::slice::from_ref(&merge.value),
         };
-        for entry in sources.iter().flat_map(|source| source.entries()) {
-            let is_new = !entries.iter().any(|own| own.key.text() == entry.key.text());
-            if is_new {
+        for entry in sources.iter().flat_map(Node::entries) {
+            if entry.key.text().is_some_and(|key| seen.insert(Arc::from(key))) {
                 entries.push(entry.clone());
             }
         }
