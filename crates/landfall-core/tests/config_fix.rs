@@ -1,5 +1,5 @@
 //! `landfall profile fix` removes `AlwaysPullImages` and changes no other byte.
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up reads files")]
+#![expect(clippy::disallowed_methods, reason = "test set-up reads files")]
 
 use landfall_core::config::fix_profile;
 use landfall_core::diagnostic::NamedText;
