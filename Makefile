@@ -33,7 +33,8 @@ peers: ## Installs the real programs that the interop tests run, where they are 
 	fi
 
 bench: ## Speed and memory against their limits
-	$(CARGO) run --quiet --profile dist --locked --package landfall-bench
+	$(CARGO) build --quiet --profile dist --locked --bin landfall
+	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- core
 
 demo: ## The whole path on this machine, with nothing installed
 	$(CARGO) run --release --locked -- demo

@@ -46,7 +46,11 @@ pub fn plan_images(settings: &Settings, resolver: &Resolver<'_>) -> Vec<PlannedI
 fn plan_image(index: usize, image: &ProfileImage, resolver: &Resolver<'_>) -> PlannedImage {
     let canonical = image.reference.canonical();
     let resolution = resolver.resolve(&canonical, image.role);
-    let primary = resolver.primary_target(&canonical, image.role);
+    let primary = match resolution.primary() {
+        Some(candidate) => Some(candidate.reference.clone()),
+        // While redirection is off, the primary registry is filled though nothing is pulled from it.
+        None => resolver.primary_target(&canonical, image.role),
+    };
     let runtime = resolution.runtime(true).reference.clone();
     let mut pull = resolution.candidates;
     pull.retain(|candidate| candidate.why != Why::Primary);

@@ -479,39 +479,33 @@ fn checked_repository(path: &str) -> Result<&str, ReferenceError> {
     if path.len() > REPOSITORY_LENGTH_MAX {
         return Err(ReferenceError::TooLong { length: path.len() });
     }
-    if path.split('/').all(is_path_component) {
+    if is_repository_path(path.as_bytes()) {
         return Ok(path);
     }
-    if path.bytes().any(|byte| byte.is_ascii_uppercase()) && path.to_ascii_lowercase().split('/').all(is_path_component)
-    {
+    let has_uppercase = path.bytes().any(|byte| byte.is_ascii_uppercase());
+    if has_uppercase && is_repository_path(path.to_ascii_lowercase().as_bytes()) {
         return Err(ReferenceError::Uppercase { path: path.to_owned() });
     }
     Err(ReferenceError::Path { path: path.to_owned() })
 }
 
-fn is_path_component(component: &str) -> bool {
-    let bytes = component.as_bytes();
-    let alphanumeric = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9');
-    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
-        return false;
-    };
-    if !alphanumeric(first) || !alphanumeric(last) {
-        return false;
+/// Letters and digits, with one separator between any two: `/`, `.`, `_`, `__` or any number of dashes. One pass: every
+/// resolution checks the name that it makes.
+fn is_repository_path(path: &[u8]) -> bool {
+    // As if behind a slash: a separator may not come first.
+    let mut separator = b'/';
+    let mut separator_length = 1_usize;
+    for &byte in path {
+        separator_length = match byte {
+            b'a'..=b'z' | b'0'..=b'9' => 0,
+            b'/' | b'.' | b'_' | b'-' if separator_length == 0 => 1,
+            b'_' if separator == b'_' && separator_length == 1 => 2,
+            b'-' if separator == b'-' => separator_length + 1,
+            _ => return false,
+        };
+        separator = byte;
     }
-    let mut rest = bytes;
-    while let Some(start) = rest.iter().position(|byte| !alphanumeric(byte)) {
-        let length = rest[start..]
-            .iter()
-            .position(alphanumeric)
-            .unwrap_or(rest.len() - start);
-        let separator = &rest[start..start + length];
-        let good = matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|byte| *byte == b'-');
-        if !good {
-            return false;
-        }
-        rest = &rest[start + length..];
-    }
-    true
+    separator_length == 0
 }
 
 fn checked_tag(tag: &str) -> Result<&str, ReferenceError> {

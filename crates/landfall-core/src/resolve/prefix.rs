@@ -5,7 +5,15 @@ use std::collections::HashMap;
 /// Values under `host/path` prefixes. The first value under a prefix stays.
 #[derive(Debug)]
 pub(crate) struct PrefixMap<V> {
-    hosts: HashMap<String, HashMap<String, V>>,
+    hosts: HashMap<String, Paths<V>>,
+}
+
+/// The prefixes of one host.
+#[derive(Debug)]
+struct Paths<V> {
+    values: HashMap<String, V>,
+    /// Of any key, in bytes: a longer prefix need not be looked up.
+    longest_key: usize,
 }
 
 impl<V> PrefixMap<V> {
@@ -15,8 +23,12 @@ impl<V> PrefixMap<V> {
 
     /// Puts a value under a prefix, unless there is one. An empty path stands for the whole host.
     pub(crate) fn insert(&mut self, host: &str, path: &str, value: V) {
-        let paths = self.hosts.entry(host.to_owned()).or_default();
-        paths.entry(path.to_owned()).or_insert(value);
+        let paths = self.hosts.entry(host.to_owned()).or_insert_with(|| Paths {
+            values: HashMap::new(),
+            longest_key: 0,
+        });
+        paths.longest_key = paths.longest_key.max(path.len());
+        paths.values.entry(path.to_owned()).or_insert(value);
     }
 
     /// The value under the longest prefix, with that prefix's path. Segments are dropped whole, from the right, so that
@@ -25,7 +37,9 @@ impl<V> PrefixMap<V> {
         let paths = self.hosts.get(host)?;
         let mut prefix = path;
         loop {
-            if let Some(value) = paths.get(prefix) {
+            if prefix.len() <= paths.longest_key
+                && let Some(value) = paths.values.get(prefix)
+            {
                 return Some((prefix, value));
             }
             if prefix.is_empty() {

@@ -1,0 +1,106 @@
+//! Programs as their user meets them: wall time and memory.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use crate::report::Row;
+
+const RUNS: usize = 20;
+
+/// How long something takes.
+#[expect(clippy::disallowed_types, reason = "a benchmark measures real time")]
+pub(crate) fn time<T>(run: impl FnOnce() -> T) -> Duration {
+    let start = std::time::Instant::now();
+    let result = run();
+    let elapsed = start.elapsed();
+    drop(result);
+    elapsed
+}
+
+/// The value in the middle; 0 of nothing.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// `landfall --help`, from start to end.
+pub(crate) fn measure_help(binary: &Path) -> anyhow::Result<Row> {
+    let mut runs = Vec::with_capacity(RUNS);
+    for _ in 0..RUNS {
+        let mut command = Command::new(binary);
+        command.arg("--help").stdout(Stdio::null());
+        let mut status = None;
+        let elapsed = time(|| status = Some(command.status()));
+        let status = status
+            .context("`--help` was not run")?
+            .context("cannot run `landfall --help`")?;
+        ensure!(status.success(), "`landfall --help` ended with {status}");
+        runs.push(elapsed.as_secs_f64() * 1e3);
+    }
+    Ok(Row::new("landfall --help", "wall time, ms", median(runs), 10.0))
+}
+
+/// Starts a program, waits until it is ready, gives it time to settle, reads the memory it holds, ends it.
+///
+/// # Errors
+/// When it ends by itself, is not ready before the deadline, or its memory cannot be read.
+pub(crate) fn resident_bytes(
+    command: &mut Command,
+    is_ready: impl Fn() -> bool,
+    deadline: Duration,
+    settle: Duration,
+) -> anyhow::Result<u64> {
+    const POLL: Duration = Duration::from_millis(50);
+    let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+    let mut waited = Duration::ZERO;
+    let ready = loop {
+        if let Some(status) = child.try_wait()? {
+            break Err(anyhow::anyhow!("it ended with {status} before it was ready"));
+        }
+        if is_ready() {
+            break Ok(());
+        }
+        if waited >= deadline {
+            break Err(anyhow::anyhow!("it was not ready within {deadline:?}"));
+        }
+        std::thread::sleep(POLL);
+        waited += POLL;
+    };
+    let measured = ready.and_then(|()| {
+        std::thread::sleep(settle);
+        let status = fs_err::read_to_string(format!("/proc/{}/status", child.id()))?;
+        parse_resident_bytes(&status).context("there is no `VmRSS` in its status")
+    });
+    child.kill().context("cannot end it")?;
+    child.wait().context("cannot wait for its end")?;
+    measured
+}
+
+/// `VmRSS:   1234 kB` of proc(5).
+fn parse_resident_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read_from_the_status_of_a_process() {
+        assert_eq!(
+            parse_resident_bytes("Name:\tx\nVmRSS:\t    1234 kB\n"),
+            Some(1234 * 1024)
+        );
+        assert_eq!(parse_resident_bytes("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn the_median_is_the_value_in_the_middle() {
+        assert_eq!(median(vec![9.0, 1.0, 5.0]), 5.0);
+    }
+}
