@@ -1,6 +1,6 @@
 //! The pure core of Landfall: facts in, decision out.
 //!
-//! Start reading at [`reference`], then [`config`] (what the user wrote), [`resolve`] (where an image comes from and
+//! Start reading at [`mod@reference`], then [`config`] (what the user wrote), [`resolve`] (where an image comes from and
 //! why) and [`plan`] (what is to be done about it).
 //!
 //! Invariants: nothing here does I/O, reads a clock, the environment or a file, or knows async. Every question "where
