@@ -184,7 +184,7 @@ impl Peer<'_> {
                 format!("look into the registry `{host}`"),
             ),
             FailureKind::BadTls => (
-                format!("its certificate is not trusted: {cause}"),
+                cause,
                 match self.registry {
                     Some(registry) => format!(
                         "add the PEM of the authority that signed it as {}, or set `insecure: true` there",
@@ -251,7 +251,11 @@ impl Peer<'_> {
             ),
             Some(registry) => (
                 "it asks for a login, and none is given".to_owned(),
-                format!("add {} and the password", field(registry, Field::Username)),
+                format!(
+                    "add `{}` and the password beside {}",
+                    key_of(&registry.location, registry.role, Field::Username),
+                    place(&registry.location)
+                ),
             ),
             None => (
                 "it asks for a login, and none is given".to_owned(),
@@ -291,10 +295,14 @@ enum Field {
     Certificates,
 }
 
-/// `` `stylus.registryCredentials.domain` at user-data.yaml:7:5 ``.
+/// `` `stylus.registryCredentials.domain` at user-data.yaml:7:5 ``. A field that may be missing is said to be beside it.
 fn field(registry: &Registry, field: Field) -> String {
+    let at = match field {
+        Field::Address => "at",
+        Field::Username | Field::Certificates => "beside",
+    };
     format!(
-        "`{}` at {}",
+        "`{}` {at} {}",
         key_of(&registry.location, registry.role, field),
         place(&registry.location)
     )

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use axum::Router;
 use landfall_oci::serve::tls::CertificateSlot;
 use landfall_oci::serve::{ServeLimits, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::failure::Explanation;
 use crate::supervisor::Supervisor;
 
 /// Binds an address; the error names the key that sets it.
@@ -17,9 +17,10 @@ use crate::supervisor::Supervisor;
 ///
 /// When the address cannot be bound.
 pub(crate) async fn bind(address: &str, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on `{address}`; hint: free it, or set {key} in the user-data"))
+    TcpListener::bind(address).await.map_err(|error| {
+        let message = format!("cannot listen on `{address}`: {error}");
+        anyhow::anyhow!(Explanation::new(message, format!("free it, or set {key} in the user-data")))
+    })
 }
 
 /// A server that runs until it is dropped.

@@ -1,0 +1,127 @@
+//! An agent that keeps running: files change, images get lost, and it is asked to stop.
+
+#![expect(clippy::disallowed_methods, reason = "test set-up")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Differences, Site};
+use landfall_agent::{AgentOutcome, run_agent};
+use landfall_core::status::{AgentStatus, EventReason, NoProgress, Phase};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long a test waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Agent {
+    task: JoinHandle<anyhow::Result<AgentOutcome>>,
+    shutdown: CancellationToken,
+}
+
+impl Agent {
+    async fn start(site: &Site) -> Agent {
+        let mut options = site.options().await;
+        options.once = false;
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(run_agent(options, Arc::new(NoProgress), shutdown.clone()));
+        Agent { task, shutdown }
+    }
+
+    async fn stop(self) -> AgentOutcome {
+        self.shutdown.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap()
+    }
+}
+
+async fn wait_for(site: &Site, what: &str, mut is: impl FnMut(&AgentStatus) -> bool) -> AgentStatus {
+    let seen = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Ok(Some(status)) = landfall_agent::status::read_status(&site.state_dir())
+                && is(&status)
+            {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    seen.await.unwrap_or_else(|_| panic!("it never came: {what}; {:#?}", site.status()))
+}
+
+async fn wait_for_running(site: &Site) {
+    wait_for(site, "running", |status| status.phase == Phase::Running).await;
+}
+
+fn reasons(site: &Site, reason: EventReason) -> Vec<String> {
+    let events = site.events();
+    let told = events.iter().filter(|event| event.reason == reason);
+    told.map(|event| site.readable(&event.message)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_profile_brings_the_new_image_and_invalid_one_changes_nothing() {
+    let site = Site::new();
+    site.upstream.add_image("docker.io/library/redis", "7", &landfall_testkit::image_builder::small_image("redis"));
+    let agent = Agent::start(&site).await;
+    wait_for_running(&site).await;
+
+    std::fs::write(site.path("profile.yaml"), "spec: [").unwrap();
+    let status = wait_for(&site, "invalid", |status| status.configuration_error.is_some()).await;
+    assert!(status.images.contains_key("docker.io/library/nginx:1.27"), "the last good one is in force");
+    assert_eq!(reasons(&site, EventReason::ConfigurationInvalid).len(), 1);
+
+    site.write_profile(&["nginx:1.27", "redis:7"]);
+    wait_for(&site, "redis", |status| {
+        status.phase == Phase::Running
+            && status.configuration_error.is_none()
+            && status.images.get("docker.io/library/redis:7").is_some_and(|image| image.in_primary)
+    })
+    .await;
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restart_with_broken_files_goes_on_with_the_last_good_configuration() {
+    let site = Site::new();
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    std::fs::write(site.path("user-data.yaml"), "stylus: {}\n").unwrap();
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    assert!(site.status().configuration_error.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_provider_image_asks_for_a_repave_and_changed_initramfs_stage_for_a_reboot() {
+    let site = Site::new();
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    assert_eq!(site.status().host, Default::default());
+    let stage = |stage: &str| Differences {
+        more: vec![format!("stages:\n  {stage}:\n    - name: x\n      commands: [\"true\"]")],
+        ..Differences::default()
+    };
+    site.write_user_data(&stage("reconcile"));
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    assert_eq!(site.status().host, Default::default(), "a reconcile stage asks for nothing");
+
+    site.write_user_data(&stage("initramfs"));
+    site.upstream.add_image("example.io/os", "2", &common::os_image());
+    let profile = std::fs::read_to_string(site.path("profile.yaml")).unwrap();
+    std::fs::write(site.path("profile.yaml"), profile.replace("example.io/os:1", "example.io/os:2")).unwrap();
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    assert_eq!(
+        reasons(&site, EventReason::RepaveRequired),
+        ["the provider image is now `example.io/os:2`, and this host came up with `example.io/os:1`"]
+    );
+    assert_eq!(reasons(&site, EventReason::RebootRequired).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhook_that_is_off_is_said_in_words_and_nothing_serves() {
+    let site = Site::new();
+    site.write_user_data(&Differences { webhook_off: true, ..Differences::default() });
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    let status = site.status();
+    assert_eq!(status.webhook, None);
+    insta::assert_snapshot!(status.redirect, @"");
+}
