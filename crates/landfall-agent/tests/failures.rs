@@ -15,17 +15,27 @@ use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
 fn basic() -> Access {
-    Access::Basic { username: "edge".to_owned(), password: "right".to_owned() }
+    Access::Basic {
+        username: "edge".to_owned(),
+        password: "right".to_owned(),
+    }
 }
 
 fn credentials(lines: &[&str]) -> Differences {
-    Differences { credentials: lines.iter().map(|line| (*line).to_owned()).collect(), ..Differences::default() }
+    Differences {
+        credentials: lines.iter().map(|line| (*line).to_owned()).collect(),
+        ..Differences::default()
+    }
 }
 
 #[tokio::test]
 async fn wrong_password_names_the_key_to_mend_and_not_the_password() {
     let site = Site::with_access(basic(), None);
-    site.write_user_data(&credentials(&["username: edge", &format!("password: {CANARY}"), "insecure: true"]));
+    site.write_user_data(&credentials(&[
+        "username: edge",
+        &format!("password: {CANARY}"),
+        "insecure: true",
+    ]));
     let (phase, message) = site.failure().await;
     assert_eq!(phase, Phase::ProviderImage);
     insta::assert_snapshot!(message, @"image `example.io/os:1` cannot be fetched from registry `REGISTRY`: it refuses the password of user `edge`; hint: mend `stylus.registryCredentials.password` at DIR/user-data.yaml:6:15");
@@ -53,7 +63,10 @@ async fn registry_that_is_down_names_its_address() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let domain = free.local_addr().unwrap().to_string();
     drop(free);
-    site.write_user_data(&Differences { domain: Some(domain.clone()), ..Differences::default() });
+    site.write_user_data(&Differences {
+        domain: Some(domain.clone()),
+        ..Differences::default()
+    });
     let (_, message) = site.failure().await;
     insta::assert_snapshot!(message.replace(&domain, "REGISTRY"), @"image `example.io/os:1` cannot be fetched from registry `REGISTRY`: it does not answer: the connection is refused: nothing listens there; hint: check that `REGISTRY` is up and can be reached from this host; its address is `stylus.registryCredentials.domain` at DIR/user-data.yaml:4:13");
 }
@@ -61,7 +74,11 @@ async fn registry_that_is_down_names_its_address() {
 #[tokio::test]
 async fn configuration_with_errors_fails_where_there_is_no_last_good_one() {
     let site = Site::new();
-    std::fs::write(site.path("user-data.yaml"), "#cloud-config\nstylus:\n  registryCredentials: 7\n").unwrap();
+    std::fs::write(
+        site.path("user-data.yaml"),
+        "#cloud-config\nstylus:\n  registryCredentials: 7\n",
+    )
+    .unwrap();
     let (phase, message) = site.failure().await;
     assert_eq!(phase, Phase::Validating);
     insta::assert_snapshot!(message, @"DIR/user-data.yaml:3:24: `stylus.registryCredentials` takes a mapping, and this is a number (LF0201)");
@@ -70,16 +87,26 @@ async fn configuration_with_errors_fails_where_there_is_no_last_good_one() {
 #[tokio::test]
 async fn unknown_authority_says_where_its_certificate_belongs() {
     let now = jiff::Timestamp::now();
-    let validity = Validity { not_before: now, not_after: now.checked_add(jiff::SignedDuration::from_hours(1)).unwrap() };
+    let validity = Validity {
+        not_before: now,
+        not_after: now.checked_add(jiff::SignedDuration::from_hours(1)).unwrap(),
+    };
     let authority = make_authority("a private authority", validity).unwrap();
     let pair = issue_certificate(&authority, &["127.0.0.1"], validity).unwrap();
-    let tls = FakeTls { certificates: pair.certificate, key: pair.key.expose_secret().to_owned() };
+    let tls = FakeTls {
+        certificates: pair.certificate,
+        key: pair.key.expose_secret().to_owned(),
+    };
     let site = Site::with_access(Access::Open, Some(tls));
     site.write_user_data(&credentials(&["username: edge", "password: x"]));
     let (_, message) = site.failure().await;
     insta::assert_snapshot!(message, @"image `example.io/os:1` cannot be fetched from registry `REGISTRY`: its certificate is not trusted: its certificate is signed by an authority that is not trusted here: invalid peer certificate: UnknownIssuer; hint: add the PEM of the authority that signed it as `stylus.registryCredentials.certificates` beside DIR/user-data.yaml:4:13, or set `insecure: true` there");
     let pem = authority.certificate.replace('\n', "\n        ");
-    site.write_user_data(&credentials(&["username: edge", "password: x", &format!("certificates: |\n        {pem}")]));
+    site.write_user_data(&credentials(&[
+        "username: edge",
+        "password: x",
+        &format!("certificates: |\n        {pem}"),
+    ]));
     assert_eq!(site.run().await, AgentOutcome::Running);
 }
 
@@ -89,11 +116,22 @@ async fn port_in_use_names_the_key_that_moves_it() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let more = vec![format!("  listen: \"{address}\"")];
-    site.write_user_data(&Differences { more, ..Differences::default() });
+    site.write_user_data(&Differences {
+        more,
+        ..Differences::default()
+    });
     let mut options = site.options().await;
     options.listeners.status = None;
-    let end = run_agent(options, Arc::new(NoProgress), CancellationToken::new()).await.unwrap();
-    let AgentOutcome::Failed { phase: Phase::Validating, message } = end else { panic!("{end:?}") };
+    let end = run_agent(options, Arc::new(NoProgress), CancellationToken::new())
+        .await
+        .unwrap();
+    let AgentOutcome::Failed {
+        phase: Phase::Validating,
+        message,
+    } = end
+    else {
+        panic!("{end:?}")
+    };
     insta::assert_snapshot!(message.replace(&address, "ADDRESS"), @"cannot listen on `ADDRESS`; hint: free it, or set `landfall.listen` or `stylus.localUI.port` in the user-data: Address already in use (os error 98)");
 }
 
@@ -107,6 +145,9 @@ async fn images_that_can_be_fetched_are_fetched_although_another_one_fails() {
     let failed = &status.images["docker.io/library/nginx:9.99"];
     assert!(!failed.stored && failed.error.is_some());
     let events = site.events();
-    let event = events.iter().find(|event| event.reason == EventReason::ImageFailed).unwrap();
+    let event = events
+        .iter()
+        .find(|event| event.reason == EventReason::ImageFailed)
+        .unwrap();
     assert_eq!(event.subject, "docker.io/library/nginx:9.99");
 }

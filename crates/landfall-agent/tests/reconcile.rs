@@ -32,7 +32,11 @@ impl Agent {
 
     async fn stop(self) -> AgentOutcome {
         self.shutdown.cancel();
-        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap()
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
     }
 }
 
@@ -47,7 +51,8 @@ async fn wait_for(site: &Site, what: &str, mut is: impl FnMut(&AgentStatus) -> b
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
-    seen.await.unwrap_or_else(|_| panic!("it never came: {what}; {:#?}", site.status()))
+    seen.await
+        .unwrap_or_else(|_| panic!("it never came: {what}; {:#?}", site.status()))
 }
 
 async fn wait_for_running(site: &Site) {
@@ -63,20 +68,30 @@ fn reasons(site: &Site, reason: EventReason) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changed_profile_brings_the_new_image_and_invalid_one_changes_nothing() {
     let site = Site::new();
-    site.upstream.add_image("docker.io/library/redis", "7", &landfall_testkit::image_builder::small_image("redis"));
+    site.upstream.add_image(
+        "docker.io/library/redis",
+        "7",
+        &landfall_testkit::image_builder::small_image("redis"),
+    );
     let agent = Agent::start(&site).await;
     wait_for_running(&site).await;
 
     std::fs::write(site.path("profile.yaml"), "spec: [").unwrap();
     let status = wait_for(&site, "invalid", |status| status.configuration_error.is_some()).await;
-    assert!(status.images.contains_key("docker.io/library/nginx:1.27"), "the last good one is in force");
+    assert!(
+        status.images.contains_key("docker.io/library/nginx:1.27"),
+        "the last good one is in force"
+    );
     assert_eq!(reasons(&site, EventReason::ConfigurationInvalid).len(), 1);
 
     site.write_profile(&["nginx:1.27", "redis:7"]);
     wait_for(&site, "redis", |status| {
         status.phase == Phase::Running
             && status.configuration_error.is_none()
-            && status.images.get("docker.io/library/redis:7").is_some_and(|image| image.in_primary)
+            && status
+                .images
+                .get("docker.io/library/redis:7")
+                .is_some_and(|image| image.in_primary)
     })
     .await;
     assert_eq!(agent.stop().await, AgentOutcome::Drained);
@@ -97,17 +112,27 @@ async fn changed_provider_image_asks_for_a_repave_and_changed_initramfs_stage_fo
     assert_eq!(site.run().await, AgentOutcome::Running);
     assert_eq!(site.status().host, Default::default());
     let stage = |stage: &str| Differences {
-        more: vec![format!("stages:\n  {stage}:\n    - name: x\n      commands: [\"true\"]")],
+        more: vec![format!(
+            "stages:\n  {stage}:\n    - name: x\n      commands: [\"true\"]"
+        )],
         ..Differences::default()
     };
     site.write_user_data(&stage("reconcile"));
     assert_eq!(site.run().await, AgentOutcome::Running);
-    assert_eq!(site.status().host, Default::default(), "a reconcile stage asks for nothing");
+    assert_eq!(
+        site.status().host,
+        Default::default(),
+        "a reconcile stage asks for nothing"
+    );
 
     site.write_user_data(&stage("initramfs"));
     site.upstream.add_image("example.io/os", "2", &common::os_image());
     let profile = std::fs::read_to_string(site.path("profile.yaml")).unwrap();
-    std::fs::write(site.path("profile.yaml"), profile.replace("example.io/os:1", "example.io/os:2")).unwrap();
+    std::fs::write(
+        site.path("profile.yaml"),
+        profile.replace("example.io/os:1", "example.io/os:2"),
+    )
+    .unwrap();
     assert_eq!(site.run().await, AgentOutcome::Running);
     assert_eq!(
         reasons(&site, EventReason::RepaveRequired),
@@ -119,7 +144,10 @@ async fn changed_provider_image_asks_for_a_repave_and_changed_initramfs_stage_fo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn webhook_that_is_off_is_said_in_words_and_nothing_serves() {
     let site = Site::new();
-    site.write_user_data(&Differences { webhook_off: true, ..Differences::default() });
+    site.write_user_data(&Differences {
+        webhook_off: true,
+        ..Differences::default()
+    });
     assert_eq!(site.run().await, AgentOutcome::Running);
     let status = site.status();
     assert_eq!(status.webhook, None);

@@ -30,8 +30,14 @@ async fn provider_image_is_complete_before_anything_else_is_fetched() {
     let site = Site::new();
     assert_eq!(site.run().await, AgentOutcome::Running);
     let fetched = site.fetched();
-    let last_of_provider = fetched.iter().rposition(|path| path.contains("/example.io/os/")).unwrap();
-    let first_other = fetched.iter().position(|path| !path.contains("/example.io/os/")).unwrap();
+    let last_of_provider = fetched
+        .iter()
+        .rposition(|path| path.contains("/example.io/os/"))
+        .unwrap();
+    let first_other = fetched
+        .iter()
+        .position(|path| !path.contains("/example.io/os/"))
+        .unwrap();
     assert!(last_of_provider < first_other, "{fetched:#?}");
 }
 
@@ -42,6 +48,10 @@ async fn second_run_transfers_nothing() {
     site.upstream.clear_requests();
     assert_eq!(site.run().await, AgentOutcome::Running);
     assert_eq!(site.fetched(), Vec::<String>::new());
-    let stored = site.events().iter().filter(|event| event.reason == EventReason::ImageStored).count();
+    let stored = site
+        .events()
+        .iter()
+        .filter(|event| event.reason == EventReason::ImageStored)
+        .count();
     assert_eq!(stored, 3, "only by the first run");
 }

@@ -19,7 +19,10 @@ use crate::supervisor::Supervisor;
 pub(crate) async fn bind(address: &str, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let message = format!("cannot listen on `{address}`: {error}");
-        anyhow::anyhow!(Explanation::new(message, format!("free it, or set {key} in the user-data")))
+        anyhow::anyhow!(Explanation::new(
+            message,
+            format!("free it, or set {key} in the user-data")
+        ))
     })
 }
 

@@ -55,7 +55,11 @@ impl Site {
     }
 
     pub fn with_access(access: Access, tls: Option<FakeTls>) -> Site {
-        let upstream = FakeRegistry::start_with(FakeRegistryOptions { access, tls, ..FakeRegistryOptions::default() });
+        let upstream = FakeRegistry::start_with(FakeRegistryOptions {
+            access,
+            tls,
+            ..FakeRegistryOptions::default()
+        });
         upstream.add_image("example.io/os", "1", &os_image());
         upstream.add_image("example.io/calico", "1", &small_image("calico"));
         upstream.add_image("docker.io/library/nginx", "1.27", &small_image("nginx"));
@@ -79,7 +83,10 @@ impl Site {
     }
 
     pub fn write_user_data(&self, differences: &Differences) {
-        let domain = differences.domain.clone().unwrap_or_else(|| self.upstream.host().to_string());
+        let domain = differences
+            .domain
+            .clone()
+            .unwrap_or_else(|| self.upstream.host().to_string());
         let mut lines = vec![
             "#cloud-config".to_owned(),
             "stylus:".to_owned(),
@@ -100,7 +107,10 @@ impl Site {
     }
 
     pub fn write_profile(&self, applications: &[&str]) {
-        let images: String = applications.iter().map(|image| format!("                - image: {image}\n")).collect();
+        let images: String = applications
+            .iter()
+            .map(|image| format!("                - image: {image}\n"))
+            .collect();
         let text = format!(
             r#"metadata:
   name: store
@@ -158,7 +168,9 @@ spec:
     /// Runs the agent once.
     pub async fn run(&self) -> AgentOutcome {
         let options = self.options().await;
-        run_agent(options, Arc::new(NoProgress), CancellationToken::new()).await.unwrap()
+        run_agent(options, Arc::new(NoProgress), CancellationToken::new())
+            .await
+            .unwrap()
     }
 
     /// Runs the agent once; it has to fail. The message with ports and paths taken out.
@@ -187,7 +199,12 @@ spec:
     /// The blobs and manifests that were fetched from the upstream registry, in order: repository and kind.
     pub fn fetched(&self) -> Vec<String> {
         let requests = self.upstream.requests();
-        let answered = requests.iter().filter(|request| request.method == "GET" && request.status == Some(200));
-        answered.map(|request| request.path.clone()).filter(|path| path != "/v2/").collect()
+        let answered = requests
+            .iter()
+            .filter(|request| request.method == "GET" && request.status == Some(200));
+        answered
+            .map(|request| request.path.clone())
+            .filter(|path| path != "/v2/")
+            .collect()
     }
 }

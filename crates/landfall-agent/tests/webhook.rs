@@ -1,0 +1,184 @@
+//! The webhook's routes, called directly.
+
+#![expect(clippy::disallowed_methods, reason = "test set-up")]
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use landfall_agent::metrics::Metrics;
+use landfall_agent::webhook::{Reviewer, WebhookRules, reviewer, webhook_router};
+use landfall_core::config::{Inputs, Settings, parse_settings};
+use landfall_core::diagnostic::NamedText;
+use landfall_core::status::AgentStatus;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+fn mk_settings(domain: &str) -> Arc<Settings> {
+    let text = format!(
+        "#cloud-config\nstylus:\n  registryCredentials:\n    domain: {domain}\nlandfall:\n  primary:\n    endpoint: 127.0.0.1:5999\n"
+    );
+    let inputs = Inputs {
+        user_data: vec![NamedText::new("user-data.yaml", &text)],
+        ..Inputs::default()
+    };
+    let (settings, diagnostics) = parse_settings(&inputs);
+    assert!(!diagnostics.has_errors());
+    Arc::new(settings.unwrap())
+}
+
+fn mk_rules(domain: &str, primary: &[&str]) -> Arc<WebhookRules> {
+    let primary: HashSet<_> = primary.iter().map(|reference| reference.parse().unwrap()).collect();
+    Arc::new(WebhookRules {
+        settings: mk_settings(domain),
+        primary,
+    })
+}
+
+struct Webhook {
+    reviewer: Reviewer,
+    rules: watch::Sender<Arc<WebhookRules>>,
+    metrics: Metrics,
+}
+
+fn start(rules: Arc<WebhookRules>) -> Webhook {
+    let (rules, changes) = watch::channel(rules);
+    let metrics = Metrics::new();
+    let (reviewer, task) = reviewer(changes, metrics.clone());
+    tokio::spawn(task.run(CancellationToken::new()));
+    Webhook {
+        reviewer,
+        rules,
+        metrics,
+    }
+}
+
+impl Webhook {
+    async fn post(&self, body: impl Into<Body>) -> (StatusCode, String) {
+        let request = Request::post("/mutate")
+            .header("content-type", "application/json")
+            .body(body.into())
+            .unwrap();
+        let response = webhook_router(self.reviewer.clone()).oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// What the first container's image becomes.
+    async fn image_of(&self, image: &str) -> Option<String> {
+        let (status, body) = self.post(mk_review(image)).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(answer["response"]["allowed"], true);
+        let patch = decode_base64(answer["response"]["patch"].as_str()?);
+        let patch: serde_json::Value = serde_json::from_slice(&patch).unwrap();
+        let replace = patch
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|step| step["op"] == "replace")
+            .unwrap();
+        Some(replace["value"].as_str().unwrap().to_owned())
+    }
+}
+
+fn mk_review(image: &str) -> String {
+    serde_json::json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "1", "operation": "CREATE", "namespace": "default",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "object": {
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+                "spec": {"containers": [{"name": "a", "image": image}]},
+            },
+        },
+    })
+    .to_string()
+}
+
+fn decode_base64(text: &str) -> Vec<u8> {
+    let value = |byte: u8| "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".find(char::from(byte));
+    let digits: Vec<usize> = text.bytes().filter_map(value).collect();
+    let mut bytes = Vec::new();
+    for four in digits.chunks(4) {
+        let number = four.iter().fold(0, |number, digit| number << 6 | digit) << (6 * (4 - four.len()));
+        bytes.extend(&u32::try_from(number).unwrap().to_be_bytes()[1..four.len()]);
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn image_comes_from_the_primary_registry_once_it_is_there_and_from_the_external_one_before() {
+    let webhook = start(mk_rules("reg:5000", &[]));
+    assert_eq!(
+        webhook.image_of("nginx:1").await.as_deref(),
+        Some("reg:5000/docker.io/library/nginx:1")
+    );
+    let target = "127.0.0.1:5999/spectro-images/reg_5000/docker.io/library/nginx:1";
+    webhook.rules.send_replace(mk_rules("reg:5000", &[target]));
+    assert_eq!(webhook.image_of("nginx:1").await.as_deref(), Some(target));
+}
+
+#[tokio::test]
+async fn new_configuration_holds_from_the_next_review_on() {
+    let webhook = start(mk_rules("one:5000", &[]));
+    assert_eq!(
+        webhook.image_of("nginx:1").await.as_deref(),
+        Some("one:5000/docker.io/library/nginx:1")
+    );
+    webhook.rules.send_replace(mk_rules("two:5000", &[]));
+    assert_eq!(
+        webhook.image_of("nginx:1").await.as_deref(),
+        Some("two:5000/docker.io/library/nginx:1")
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_review_is_refused_and_counted() {
+    let webhook = start(mk_rules("reg:5000", &[]));
+    assert_eq!(
+        webhook.post("{").await,
+        (
+            StatusCode::BAD_REQUEST,
+            r#"{"error":"cannot read the body as an AdmissionReview"}"#.to_owned()
+        )
+    );
+    assert_eq!(webhook.image_of("localhost/a:1").await, None);
+    webhook.image_of("nginx:1").await;
+    let text = webhook
+        .metrics
+        .render(&AgentStatus::starting(jiff::Timestamp::UNIX_EPOCH));
+    let mut counts: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("landfall_webhook_re") && !line.contains("duration"))
+        .collect();
+    counts.sort_unstable();
+    insta::assert_snapshot!(counts.join("\n"), @r#"
+    landfall_webhook_reviews_total{answer="Patched"} 1
+    landfall_webhook_reviews_total{answer="Refused"} 1
+    landfall_webhook_reviews_total{answer="Unchanged"} 1
+    landfall_webhook_rewrites_total 1
+    "#);
+}
+
+#[tokio::test]
+async fn body_beyond_the_limit_is_refused() {
+    let webhook = start(mk_rules("reg:5000", &[]));
+    assert_eq!(
+        webhook.post(vec![b' '; (8 << 20) + 1]).await.0,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+}
+
+#[tokio::test]
+async fn health_is_answered_without_the_rules() {
+    let webhook = start(mk_rules("reg:5000", &[]));
+    let request = Request::get("/healthz").body(Body::empty()).unwrap();
+    let response = webhook_router(webhook.reviewer.clone()).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
