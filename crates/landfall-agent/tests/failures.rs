@@ -100,7 +100,7 @@ async fn unknown_authority_says_where_its_certificate_belongs() {
     let site = Site::with_access(Access::Open, Some(tls));
     site.write_user_data(&credentials(&["username: edge", "password: x"]));
     let (_, message) = site.failure().await;
-    insta::assert_snapshot!(message, @"image `example.io/os:1` cannot be fetched from registry `REGISTRY`: its certificate is not trusted: its certificate is signed by an authority that is not trusted here: invalid peer certificate: UnknownIssuer; hint: add the PEM of the authority that signed it as `stylus.registryCredentials.certificates` beside DIR/user-data.yaml:4:13, or set `insecure: true` there");
+    insta::assert_snapshot!(message, @"image `example.io/os:1` cannot be fetched from registry `REGISTRY`: its certificate is signed by an authority that is not trusted here: invalid peer certificate: UnknownIssuer; hint: add the PEM of the authority that signed it as `stylus.registryCredentials.certificates` beside DIR/user-data.yaml:4:13, or set `insecure: true` there");
     let pem = authority.certificate.replace('\n', "\n        ");
     site.write_user_data(&credentials(&[
         "username: edge",
@@ -132,7 +132,7 @@ async fn port_in_use_names_the_key_that_moves_it() {
     else {
         panic!("{end:?}")
     };
-    insta::assert_snapshot!(message.replace(&address, "ADDRESS"), @"cannot listen on `ADDRESS`; hint: free it, or set `landfall.listen` or `stylus.localUI.port` in the user-data: Address already in use (os error 98)");
+    insta::assert_snapshot!(message.replace(&address, "ADDRESS"), @"cannot listen on `ADDRESS`: Address already in use (os error 98); hint: free it, or set `landfall.listen` or `stylus.localUI.port` in the user-data");
 }
 
 #[tokio::test]

@@ -148,8 +148,14 @@ async fn webhook_that_is_off_is_said_in_words_and_nothing_serves() {
         webhook_off: true,
         ..Differences::default()
     });
+    // Nothing is redirected, so that the profile itself has to name the upstream registry.
+    let host = site.upstream.host();
+    site.write_profile(&[&format!("{host}/docker.io/library/nginx:1.27")]);
+    let profile = std::fs::read_to_string(site.path("profile.yaml")).unwrap();
+    let profile = profile.replace(" example.io/", &format!(" {host}/example.io/"));
+    std::fs::write(site.path("profile.yaml"), profile).unwrap();
     assert_eq!(site.run().await, AgentOutcome::Running);
     let status = site.status();
     assert_eq!(status.webhook, None);
-    insta::assert_snapshot!(status.redirect, @"");
+    insta::assert_snapshot!(status.redirect, @"nothing is redirected, neither to an external registry nor to the primary one: `stylus.imageRedirectWebhook.enable` is false");
 }

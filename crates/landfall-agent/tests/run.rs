@@ -7,6 +7,7 @@ mod common;
 use common::Site;
 use landfall_agent::AgentOutcome;
 use landfall_core::status::{EventReason, Phase};
+use landfall_oci::store::ContentStore;
 
 #[tokio::test]
 async fn host_reaches_running_and_every_image_is_where_it_belongs() {
@@ -17,12 +18,31 @@ async fn host_reaches_running_and_every_image_is_where_it_belongs() {
     let images: Vec<String> = (status.images.iter())
         .map(|(name, image)| format!("{name} stored={} primary={}", image.stored, image.in_primary))
         .collect();
-    insta::assert_snapshot!(images.join("\n"), @"");
+    insta::assert_snapshot!(images.join("\n"), @r"
+    docker.io/library/nginx:1.27 stored=true primary=true
+    example.io/calico:1 stored=true primary=false
+    example.io/os:1 stored=true primary=false
+    ");
     let phases: Vec<String> = (site.events().iter())
         .filter(|event| event.reason == EventReason::PhaseFinished)
         .map(|event| format!("{}: {}", event.subject, event.message))
         .collect();
-    insta::assert_snapshot!(site.readable(&phases.join("\n")), @"");
+    insta::with_settings!({filters => vec![(r"127\.0\.0\.1:\d+", "ADDRESS")]}, {
+    insta::assert_snapshot!(site.readable(&phases.join("\n")), @r"
+    Validating: 3 images
+    ProviderImage: 1 image
+    CoreImages: 1 image
+    Images: 2 images
+    PrimaryRegistry: 1 image
+    Redirect: the webhook at https://ADDRESS/mutate redirects the images of pods
+    ");
+    });
+    let store = ContentStore::open(&site.state_dir().join("store")).unwrap();
+    let names: Vec<String> = store.images().keys().map(ToString::to_string).collect();
+    assert!(
+        names.contains(&"registry.k8s.io/pause:3.9".to_owned()),
+        "core images without containerd: {names:?}"
+    );
 }
 
 #[tokio::test]

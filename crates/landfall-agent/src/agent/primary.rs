@@ -10,6 +10,7 @@ use landfall_core::status::{EventReason, ServingStatus};
 use landfall_oci::client::RegistryClient;
 use landfall_oci::image::TransferError;
 use landfall_oci::serve::tls::CertificateSlot;
+use landfall_oci::server::{Policy, Registry, Users, registry_service};
 use secrecy::ExposeSecret as _;
 
 use crate::agent::attempts::with_attempts;
@@ -112,7 +113,7 @@ impl Reconciler {
                     .as_ref()
                     .map(|issued| CertificateSlot::new(&issued.pair))
                     .transpose()?;
-                let router = embedded_router(&self.host.store, primary, login.as_ref());
+                let router = registry_service(self.embedded_registry().await?, policy(login.as_ref()));
                 let supervisor = &self.host.supervisor;
                 let server = Server::start(supervisor, "primary", started_with, listener, slot.clone(), router);
                 PrimaryService { server, slot, login }
@@ -124,6 +125,19 @@ impl Reconciler {
             authority: issued.as_ref().map(|issued| issued.authority.clone()),
         });
         Ok(issued)
+    }
+
+    /// The embedded registry's records, read once.
+    async fn embedded_registry(&mut self) -> anyhow::Result<Arc<Registry>> {
+        if let Some(registry) = &self.registry {
+            return Ok(registry.clone());
+        }
+        let (store, directory) = (self.host.store.clone(), self.host.state_dir.join("registry"));
+        let registry = tokio::task::spawn_blocking(move || Registry::open(store, &directory)).await??;
+        for repair in registry.repairs() {
+            tracing::warn!(repair, "embedded registry mended");
+        }
+        Ok(self.registry.insert(Arc::new(registry)).clone())
     }
 
     async fn primary_certificate(&self, primary: &Primary) -> anyhow::Result<Issued> {
@@ -214,11 +228,13 @@ fn with_tls(settings: &Settings, primary: &Primary) -> bool {
     }
 }
 
-fn embedded_router(
-    store: &landfall_oci::store::ContentStore,
-    primary: &Primary,
-    login: Option<&Login>,
-) -> axum::Router {
-    let _ = (store, primary, login);
-    axum::Router::new()
+/// Pulling needs the login as well: whoever may not push is nobody that we know.
+fn policy(login: Option<&Login>) -> Policy {
+    Policy {
+        login: login.map(|login| Users::User {
+            name: login.username.clone(),
+            password: login.password.clone(),
+        }),
+        ..Policy::default()
+    }
 }

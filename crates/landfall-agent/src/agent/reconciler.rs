@@ -10,6 +10,7 @@ use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::resolve::Resolver;
 use landfall_core::status::{EventReason, Phase, ProgressEvent};
 use landfall_oci::copy::{BandwidthLimit, CopyOptions};
+use landfall_oci::server::Registry;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -34,6 +35,7 @@ pub(crate) struct Reconciler {
     pub(super) in_force: Option<Arc<InForce>>,
     pub(super) api: Option<Server>,
     pub(super) primary: Option<PrimaryService>,
+    pub(super) registry: Option<Arc<Registry>>,
     pub(super) webhook: Option<WebhookService>,
     origin: Origin,
     once: bool,
@@ -115,6 +117,7 @@ impl Reconciler {
             in_force: None,
             api: None,
             primary: None,
+            registry: None,
             webhook: None,
             seen: None,
             first: Some(first),

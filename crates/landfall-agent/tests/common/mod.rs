@@ -1,7 +1,11 @@
 //! A site in miniature: an upstream registry with a provider image, an infrastructure image and an application image,
 //! user-data and a profile that name them, and an agent in a directory of its own. All on loopback, on free ports.
 
-#![allow(dead_code, reason = "not every test file uses every part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a module of several test programs, none of which uses every part"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
