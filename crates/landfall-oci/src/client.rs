@@ -3,13 +3,17 @@
 
 mod auth;
 mod blob;
+mod call;
 mod challenge;
-pub mod error;
+mod connect;
+mod error;
 mod harbor;
 mod listing;
 mod manifest;
 mod origin;
+mod problem;
 mod repository;
+mod server_message;
 mod transport;
 mod upload;
 
@@ -25,10 +29,13 @@ pub use auth::Login;
 pub use challenge::{Challenge, parse_challenges};
 pub use error::{Action, Fault, RegistryError};
 pub use manifest::MANIFEST_SIZE_MAX;
+pub use problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 pub use repository::{RegistrySink, RegistrySource};
+pub use server_message::ServerMessage;
 
 use self::auth::Need;
-use self::transport::{Call, Transport};
+use self::call::Call;
+use self::transport::Transport;
 use crate::tls::TlsPolicy;
 
 /// One registry, and all that is needed to talk to it.

@@ -320,3 +320,42 @@ async fn a_loop_of_redirects_ends() {
     );
     assert_eq!(log(&registry).matches("-> 307").count(), 6);
 }
+
+#[tokio::test]
+async fn a_server_that_the_registry_points_to_is_named_when_it_fails() {
+    let registry = FakeRegistry::start();
+    let blob = registry.add_blob(media_type::OCI_LAYER, mk_bytes(100));
+    let (gone, empty) = (FakeRegistry::start().host(), FakeRegistry::start());
+    let client = mk_client(&registry);
+    let cases = [
+        (
+            gone.clone(),
+            "the connection is refused: nothing listens there",
+            FailureKind::Unreachable,
+        ),
+        (
+            empty.host(),
+            "the registry answers 404 Not Found: BLOB_UNKNOWN: blob unknown to registry",
+            FailureKind::NotFound,
+        ),
+    ];
+    for (host, expected, kind) in cases {
+        let to = format!("http://{host}/v2/shop/app/blobs/{}?signature=canary", blob.digest);
+        registry.inject(Fault::once("/blobs/", Effect::Redirect(to)));
+        let error = client.open_blob(&repository("shop/app"), &blob, 0).await.err().unwrap();
+        let attempt = format!(
+            "cannot fetch blob `shop/app@{}` from `{}`",
+            blob.digest,
+            registry.host()
+        );
+        assert_eq!(
+            chain(&error),
+            format!("{attempt}: the registry sends us to `{host}`: {expected}")
+        );
+        assert_eq!(error.kind(), kind);
+        assert!(
+            !format!("{error:?}").contains("canary"),
+            "a signed URL is a secret: {error:?}"
+        );
+    }
+}

@@ -8,7 +8,7 @@ use common::{chain, mk_endpoint, short_timeouts};
 use jiff::{SignedDuration, Timestamp};
 use landfall_core::retry::FailureKind;
 use landfall_oci::certificate::{PemPair, Validity, issue_certificate, make_authority};
-use landfall_oci::client::error::TlsProblem;
+use landfall_oci::client::TlsProblem;
 use landfall_oci::client::{Fault, RegistryClient};
 use landfall_oci::tls::TlsPolicy;
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, FakeRegistryOptions, FakeTls};

@@ -15,8 +15,10 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::challenge::Challenge;
-use super::error::{Fault, ProtocolProblem, ServerMessage};
+use super::error::Fault;
 use super::origin;
+use super::problem::ProtocolProblem;
+use super::server_message::ServerMessage;
 
 /// A token's life when the token server does not say (distribution's token specification).
 const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(60);
@@ -186,7 +188,7 @@ impl Authority {
         });
         let Some(challenge) = usable else {
             return Err(match challenges.is_empty() {
-                true => Fault::Protocol(ProtocolProblem::NoUsableChallenge),
+                true => Fault::from(ProtocolProblem::NoUsableChallenge),
                 false => Fault::LoginMissing { message },
             });
         };
@@ -223,7 +225,7 @@ impl Authority {
             .find(|token| !token.is_empty());
         let header = token
             .and_then(|token| sensitive("Bearer", token))
-            .ok_or(Fault::Protocol(ProtocolProblem::NoToken))?;
+            .ok_or(Fault::from(ProtocolProblem::NoToken))?;
         let life = answer
             .expires_in
             .map_or(TOKEN_LIFE_DEFAULT, Duration::from_secs)
@@ -251,7 +253,7 @@ impl Authority {
 /// The scope is ours, the least that the step needs; the registry's own word counts only where it is not one of the
 /// distribution's scopes (`aws`, at public.ecr.aws).
 fn token_url(realm: &str, service: Option<&str>, scope: Option<&str>, need: &Need) -> Result<Url, Fault> {
-    let mut url = Url::parse(realm).map_err(|_| Fault::Protocol(ProtocolProblem::BadRealm))?;
+    let mut url = Url::parse(realm).map_err(|_| Fault::from(ProtocolProblem::BadRealm))?;
     let foreign = scope.filter(|scope| !scope.starts_with("repository:") && !scope.starts_with("registry:"));
     let scopes = match foreign {
         Some(scope) => vec![scope.to_owned()],

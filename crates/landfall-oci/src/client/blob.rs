@@ -15,8 +15,11 @@ use tokio::time::timeout;
 
 use super::RegistryClient;
 use super::auth::Need;
-use super::error::{Action, ConnectionProblem, Fault, ProtocolProblem, RegistryError};
-use super::transport::{Call, classify, stalled};
+use super::call::Call;
+use super::connect::classify;
+use super::error::{Action, Fault, RegistryError};
+use super::problem::{ConnectionProblem, ProtocolProblem};
+use super::transport::stalled;
 use crate::image::{BlobStream, TransferError};
 
 impl RegistryClient {
@@ -85,7 +88,7 @@ impl RegistryClient {
                 check_size(total, blob.size)?;
                 Ok((answer, 0))
             }
-            _ => Err(Fault::Protocol(ProtocolProblem::WrongRange { offset })),
+            _ => Err(Fault::from(ProtocolProblem::WrongRange { offset })),
         }
     }
 
@@ -178,10 +181,7 @@ impl Body {
         if self.left == 0 {
             return Ok(None);
         }
-        Err(Fault::Connection {
-            problem: ConnectionProblem::Broken,
-            source: None,
-        })
+        Err(Fault::from(ConnectionProblem::Broken))
     }
 }
 

@@ -9,6 +9,8 @@ use http::StatusCode;
 use landfall_core::reference::{Digest, RegistryHost, Repository};
 use landfall_core::retry::FailureKind;
 
+use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
+use super::server_message::ServerMessage;
 use crate::image::TransferError;
 use crate::tls::CertificateProblem;
 
@@ -212,6 +214,15 @@ pub enum Fault {
     /// The answer breaks the protocol.
     #[error("the answer breaks the distribution protocol: {0}")]
     Protocol(ProtocolProblem),
+    /// Another server, to which the registry sends us, failed: a token server, or where its blobs live.
+    #[error("the registry sends us to `{host}`")]
+    Elsewhere {
+        /// The host that failed.
+        host: String,
+        /// How. Its texts say "the registry" and mean this host.
+        #[source]
+        fault: Box<Fault>,
+    },
     /// The stream that was to be pushed failed.
     #[error("the bytes to push could not be read")]
     Body(#[source] TransferError),
@@ -229,200 +240,25 @@ pub enum Fault {
     Setup(#[source] reqwest::Error),
 }
 
-/// How a connection failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectionProblem {
-    /// Nobody listens there.
-    #[error("the connection is refused: nothing listens there")]
-    Refused,
-    /// The name is unknown.
-    #[error("the name cannot be resolved")]
-    Name,
-    /// The connection was not set up in time.
-    #[error("no connection within {}", seconds(.0))]
-    ConnectTimeout(Duration),
-    /// No answer came in time.
-    #[error("no answer within {}", seconds(.0))]
-    AnswerTimeout(Duration),
-    /// Bytes stopped to flow.
-    #[error("the transfer stalled: no byte passed for {}", seconds(.0))]
-    Stalled(Duration),
-    /// The other side ended the connection too early.
-    #[error("the connection broke")]
-    Broken,
-}
-
-/// How TLS failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TlsProblem {
-    /// Nobody that we trust signed the certificate.
-    #[error("its certificate is signed by an authority that is not trusted here")]
-    UnknownAuthority,
-    /// The certificate's time is over.
-    #[error("its certificate has expired")]
-    Expired,
-    /// The certificate's time has not come.
-    #[error("its certificate is not valid yet: is this machine's clock right?")]
-    NotYetValid,
-    /// The certificate is for somebody else.
-    #[error("its certificate is for another name")]
-    WrongName,
-    /// The server speaks no TLS.
-    #[error("the server speaks plain HTTP, and the registry is not marked `insecure`")]
-    NotTls,
-    /// Anything else.
-    #[error("the TLS handshake failed")]
-    Handshake,
-}
-
-impl TlsProblem {
-    /// One thing to do about it.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
-            TlsProblem::UnknownAuthority => {
-                "put the PEM of the authority that signed it under `certificates` of this registry"
-            }
-            TlsProblem::Expired => "renew the registry's certificate",
-            TlsProblem::NotYetValid => "set this machine's clock",
-            TlsProblem::WrongName => "use a name that the certificate is for, or renew it with this name",
-            TlsProblem::NotTls => "serve the registry over TLS, or set `insecure: true` for it",
-            TlsProblem::Handshake => "check that a TLS server listens at this address and port",
-        }
+impl From<ConnectionProblem> for Fault {
+    fn from(problem: ConnectionProblem) -> Fault {
+        Fault::Connection { problem, source: None }
     }
 }
 
-/// What in an answer breaks the protocol.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProtocolProblem {
-    /// An upload without a place to send the bytes to.
-    #[error("an upload was accepted without a usable `Location`")]
-    NoLocation,
-    /// A redirect without a target.
-    #[error("a redirect has no usable `Location`")]
-    BadRedirect,
-    /// Too many redirects.
-    #[error("more than {0} redirects")]
-    RedirectLoop(usize),
-    /// A range that is not the one asked for.
-    #[error("a range from byte {offset} was asked for and another one came")]
-    WrongRange {
-        /// What was asked for.
-        offset: u64,
-    },
-    /// The body is not the JSON that it should be.
-    #[error("the body is not the JSON that was expected")]
-    NotJson,
-    /// A header that a manifest needs is missing.
-    #[error("a manifest came without a media type")]
-    NoMediaType,
-    /// A manifest of a kind that nobody can use any more.
-    #[error("the manifest has the media type `{0}`, which is not supported")]
-    UnsupportedManifest(String),
-    /// A challenge that we cannot answer.
-    #[error("no way to log in that is supported: neither `Basic` nor `Bearer` is offered")]
-    NoUsableChallenge,
-    /// The realm of a challenge.
-    #[error("the `realm` of its challenge is not a URL")]
-    BadRealm,
-    /// An answer of a token server without a token.
-    #[error("the token server's answer holds no token")]
-    NoToken,
-    /// A page of a list points elsewhere.
-    #[error("the next page of a list is on another host")]
-    PageElsewhere,
-    /// A list that never ends.
-    #[error("a list has more than {0} pages")]
-    TooManyPages(usize),
-    /// The digest header differs from the bytes.
-    #[error("`Docker-Content-Digest` is `{header}` but the bytes have `{computed}`")]
-    DigestHeader {
-        /// What the header says.
-        header: Digest,
-        /// What the bytes have.
-        computed: Digest,
-    },
-}
-
-/// What a server says about a failure: the distribution envelope's codes and messages, or the body's first line. Bounded,
-/// and free of control characters. Displays with a leading `: ` unless it is empty.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ServerMessage(String);
-
-const SERVER_MESSAGE_LENGTH_MAX: usize = 300;
-
-impl ServerMessage {
-    /// Takes the message out of the body of an error. HTML, which proxies send, is left out.
-    #[must_use]
-    pub fn from_body(body: &[u8]) -> ServerMessage {
-        let text = match serde_json::from_slice::<ErrorBody>(body) {
-            Ok(body) => body.to_text(),
-            Err(_) => {
-                let text = String::from_utf8_lossy(body);
-                let line = text.lines().map(str::trim).find(|line| !line.is_empty());
-                line.filter(|line| !line.starts_with('<')).unwrap_or("").to_owned()
-            }
-        };
-        let clean = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .take(SERVER_MESSAGE_LENGTH_MAX);
-        ServerMessage(clean.collect::<String>().trim().to_owned())
-    }
-
-    /// The same message without a secret that the server echoes.
-    #[must_use]
-    pub fn without(&self, secret: &str) -> ServerMessage {
-        if secret.is_empty() {
-            return self.clone();
-        }
-        ServerMessage(self.0.replace(secret, "[redacted]"))
-    }
-}
-
-impl fmt::Display for ServerMessage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        write!(f, ": {}", self.0)
-    }
-}
-
-#[derive(serde::Deserialize)]
-struct ErrorBody {
-    #[serde(default)]
-    errors: Vec<ErrorEntry>,
-    // The token specification's and OAuth's way to say it.
-    #[serde(default)]
-    details: String,
-    #[serde(default)]
-    error_description: String,
-}
-
-#[derive(serde::Deserialize)]
-struct ErrorEntry {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
-}
-
-impl ErrorBody {
-    fn to_text(&self) -> String {
-        let entries = self.errors.iter().map(|entry| match entry.message.as_str() {
-            "" => entry.code.clone(),
-            message => format!("{}: {message}", entry.code),
-        });
-        let text = entries.collect::<Vec<_>>().join("; ");
-        [text, self.details.clone(), self.error_description.clone()]
-            .into_iter()
-            .find(|text| !text.is_empty())
-            .unwrap_or_default()
+impl From<ProtocolProblem> for Fault {
+    fn from(problem: ProtocolProblem) -> Fault {
+        Fault::Protocol(problem)
     }
 }
 
 impl Fault {
+    /// The registry's part in the failure of a transfer, e.g. for its hint. `None` when the failure is somebody else's.
+    #[must_use]
+    pub fn of(error: &TransferError) -> Option<&Fault> {
+        error.source.as_deref()?.downcast_ref()
+    }
+
     /// What follows from the fault (STYLE 3.5).
     #[must_use]
     pub fn kind(&self) -> FailureKind {
@@ -443,6 +279,7 @@ impl Fault {
             | Fault::RedirectRefused { .. }
             | Fault::Protocol(_) => FailureKind::Protocol,
             Fault::Body(error) => error.kind,
+            Fault::Elsewhere { fault, .. } => fault.kind(),
             Fault::Certificate(_) | Fault::Proxy { .. } | Fault::Setup(_) => FailureKind::Local,
         }
     }
@@ -452,6 +289,7 @@ impl Fault {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Fault::Tls { problem, .. } => Some(problem.hint()),
+            Fault::Elsewhere { fault, .. } => fault.hint(),
             Fault::LoginMissing { .. } => Some("configure `username` and `password` for this registry"),
             Fault::LoginRefused { .. } => Some("correct `username` and `password` of this registry"),
             Fault::TokenServerNotTrusted { .. } => {
@@ -500,13 +338,5 @@ impl From<RegistryError> for TransferError {
             attempt: error.to_string(),
             source: Some(error.fault),
         }
-    }
-}
-
-fn seconds(duration: &Duration) -> String {
-    if duration.subsec_nanos() == 0 {
-        format!("{} s", duration.as_secs())
-    } else {
-        format!("{} ms", duration.as_millis())
     }
 }

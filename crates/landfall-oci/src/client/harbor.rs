@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::RegistryClient;
 use super::auth::Need;
+use super::call::{Call, CallBody};
 use super::error::{Action, Fault, RegistryError};
-use super::transport::{Call, CallBody};
 
 impl RegistryClient {
     /// Makes sure that a Harbor project is there; a new one is private and has no quota. Says whether it was made now.

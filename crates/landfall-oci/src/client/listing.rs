@@ -7,9 +7,10 @@ use reqwest::Url;
 
 use super::RegistryClient;
 use super::auth::Need;
-use super::error::{Action, Fault, ProtocolProblem, RegistryError};
+use super::call::{Call, Target};
+use super::error::{Action, Fault, RegistryError};
 use super::origin;
-use super::transport::{Call, Target};
+use super::problem::ProtocolProblem;
 
 const PAGES_MAX: usize = 10_000;
 const PAGE_SIZE_MAX: usize = 4 * 1024 * 1024;
@@ -62,14 +63,14 @@ impl RegistryClient {
             let answer = self.transport.send_expecting(call, &[StatusCode::OK]).await?;
             let next = next_page(answer.url(), answer.headers())?;
             let body = self.transport.read_body(answer, PAGE_SIZE_MAX).await?;
-            let page = serde_json::from_slice(&body).map_err(|_| Fault::Protocol(ProtocolProblem::NotJson))?;
+            let page = serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NotJson))?;
             found.extend(pick(page).unwrap_or_default());
             match next {
                 Some(next) => target = Target::Url(next),
                 None => return Ok(found),
             }
         }
-        Err(Fault::Protocol(ProtocolProblem::TooManyPages(PAGES_MAX)))
+        Err(Fault::from(ProtocolProblem::TooManyPages(PAGES_MAX)))
     }
 }
 
@@ -81,7 +82,7 @@ fn next_page(asked: &Url, headers: &HeaderMap) -> Result<Option<Url>, Fault> {
     };
     match origin::resolve_location(asked, link) {
         Some(next) if origin::is_home(asked, &next) => Ok(Some(next)),
-        _ => Err(Fault::Protocol(ProtocolProblem::PageElsewhere)),
+        _ => Err(Fault::from(ProtocolProblem::PageElsewhere)),
     }
 }
 

@@ -10,8 +10,9 @@ use landfall_core::reference::{Digest, Repository};
 
 use super::RegistryClient;
 use super::auth::Need;
-use super::error::{Action, Fault, ProtocolProblem, RegistryError};
-use super::transport::{Call, CallBody};
+use super::call::{Call, CallBody};
+use super::error::{Action, Fault, RegistryError};
+use super::problem::ProtocolProblem;
 use crate::digest::{Algorithm, Digester};
 use crate::image::RawManifest;
 
@@ -50,7 +51,7 @@ impl RegistryClient {
             });
         }
         if let Some(header) = stated.filter(|stated| stated.algorithm() == digest.algorithm() && *stated != digest) {
-            return Err(Fault::Protocol(ProtocolProblem::DigestHeader {
+            return Err(Fault::from(ProtocolProblem::DigestHeader {
                 header,
                 computed: digest,
             }));
@@ -120,7 +121,7 @@ impl RegistryClient {
         manifest: &RawManifest,
     ) -> Result<(), Fault> {
         let content_type = HeaderValue::from_str(&manifest.media_type)
-            .map_err(|_| Fault::Protocol(ProtocolProblem::UnsupportedManifest(manifest.media_type.clone())))?;
+            .map_err(|_| Fault::from(ProtocolProblem::UnsupportedManifest(manifest.media_type.clone())))?;
         let path = format!("/v2/{repository}/manifests/{selector}");
         let mut call = Call::new(Method::PUT, path, Need::Push(repository.clone())).header(CONTENT_TYPE, content_type);
         call.body = CallBody::Bytes(manifest.bytes.clone());
@@ -130,7 +131,7 @@ impl RegistryClient {
             .await?;
         match header_digest(answer.headers()) {
             Some(header) if header.algorithm() == manifest.digest.algorithm() && header != manifest.digest => {
-                Err(Fault::Protocol(ProtocolProblem::DigestHeader {
+                Err(Fault::from(ProtocolProblem::DigestHeader {
                     header,
                     computed: manifest.digest.clone(),
                 }))

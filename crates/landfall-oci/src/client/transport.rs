@@ -1,32 +1,31 @@
 //! One request to a registry, from URL to answer: scheme, login, redirects, time limits. Everything above it thinks in
 //! manifests and blobs; nothing above it sees a login or a token.
 
-use std::error::Error;
 use std::future::Future;
-use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use reqwest::{Body, Client, NoProxy, Proxy, Response, Url};
-use secrecy::ExposeSecret;
+use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use reqwest::{Client, Response, Url};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::auth::{Answer, Authority, Need, TOKEN_ANSWER_MAX, TokenAnswer, TokenRequest};
+use super::call::{Call, CallBody, Target};
 use super::challenge::parse_challenges;
-use super::error::{ConnectionProblem, Fault, ProtocolProblem, ServerMessage, TlsProblem};
+use super::connect::{classify, http_client};
+use super::error::Fault;
+use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
+use super::server_message::ServerMessage;
 use super::{Endpoint, Timeouts, origin};
-use crate::tls::{self, TlsPolicy};
+use crate::tls::TlsPolicy;
 
 const REDIRECTS_MAX: usize = 5;
 /// The most of an error's body that is read, in bytes.
 const ERROR_BODY_MAX: usize = 64 * 1024;
 /// The longest wait that a registry can ask for and be believed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
-/// Hosts that no proxy can reach for us.
-const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";
 
 /// The connections to one registry and to where it redirects.
 pub(super) struct Transport {
@@ -37,54 +36,6 @@ pub(super) struct Transport {
     authority: Authority,
     endpoint: Endpoint,
     base: OnceCell<Url>,
-}
-
-/// One request.
-pub(super) struct Call {
-    pub(super) method: Method,
-    pub(super) target: Target,
-    pub(super) headers: HeaderMap,
-    pub(super) body: CallBody,
-    pub(super) need: Need,
-}
-
-/// Where a request goes.
-pub(super) enum Target {
-    /// A path and query on the registry.
-    Path(String),
-    /// A place that the registry named.
-    Url(Url),
-}
-
-/// What a request carries.
-pub(super) enum CallBody {
-    /// Nothing.
-    Empty,
-    /// Bytes that can be sent again.
-    Bytes(Bytes),
-    /// A stream of known length, which can be sent once; how long to wait for the answer is up to the caller.
-    Stream(Body, u64),
-}
-
-impl Call {
-    pub(super) fn new(method: Method, path: impl Into<String>, need: Need) -> Call {
-        Call {
-            method,
-            target: Target::Path(path.into()),
-            headers: HeaderMap::new(),
-            body: CallBody::Empty,
-            need,
-        }
-    }
-
-    pub(super) fn header(mut self, name: http::HeaderName, value: HeaderValue) -> Call {
-        self.headers.insert(name, value);
-        self
-    }
-
-    fn follows_redirects(&self) -> bool {
-        self.method == Method::GET || self.method == Method::HEAD
-    }
 }
 
 impl Transport {
@@ -123,12 +74,7 @@ impl Transport {
     }
 
     async fn find_base(&self) -> Result<Url, Fault> {
-        let url = |scheme| {
-            origin::base_url(scheme, &self.endpoint.host).ok_or(Fault::Connection {
-                problem: ConnectionProblem::Name,
-                source: None,
-            })
-        };
+        let url = |scheme| origin::base_url(scheme, &self.endpoint.host).ok_or(Fault::from(ConnectionProblem::Name));
         let secure = url("https")?;
         if !self.endpoint.tls.insecure {
             return Ok(secure);
@@ -153,23 +99,22 @@ impl Transport {
     pub(super) async fn send(&self, mut call: Call) -> Result<Response, Fault> {
         let base = self.base().await?;
         let mut url = match &call.target {
-            Target::Path(path) => base
-                .join(path)
-                .map_err(|_| Fault::Protocol(ProtocolProblem::BadRedirect))?,
+            Target::Path(path) => base.join(path).map_err(|_| Fault::from(ProtocolProblem::BadRedirect))?,
             Target::Url(url) => url.clone(),
         };
         for _ in 0..=REDIRECTS_MAX {
             let answer = if origin::is_home(base, &url) {
                 self.send_home(base, &url, &mut call).await?
             } else {
-                self.execute_call(&self.abroad, &url, &mut call, None).await?
+                let answer = self.execute_call(&self.abroad, &url, &mut call, None).await;
+                answer.map_err(|fault| self.locate(&url, fault))?
             };
-            if !call.follows_redirects() || !is_redirect(answer.status()) {
+            if !call.only_reads() || !is_redirect(answer.status()) {
                 return Ok(answer);
             }
             url = redirect_target(&url, answer.headers())?;
         }
-        Err(Fault::Protocol(ProtocolProblem::RedirectLoop(REDIRECTS_MAX)))
+        Err(Fault::from(ProtocolProblem::RedirectLoop(REDIRECTS_MAX)))
     }
 
     /// Sends a request and takes any status but those that `expected` holds as a failure.
@@ -247,11 +192,14 @@ impl Transport {
         if let Some(login) = token.login {
             request = request.header(AUTHORIZATION, login.basic());
         }
-        let answer = self.execute(request).await?;
+        let answer = self
+            .execute(request)
+            .await
+            .map_err(|fault| self.locate(&token.url, fault))?;
         let status = answer.status();
         if status == StatusCode::OK {
             let body = self.read_body(answer, TOKEN_ANSWER_MAX).await?;
-            return serde_json::from_slice(&body).map_err(|_| Fault::Protocol(ProtocolProblem::NoToken));
+            return serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NoToken));
         }
         let retry_after = retry_after(answer.headers());
         let message = self.message_of(answer).await;
@@ -281,13 +229,24 @@ impl Transport {
     }
 
     /// An answer that is a failure, with what it says about itself.
-    pub(super) async fn refusal(&self, answer: Response) -> Fault {
-        let status = answer.status();
-        let retry_after = retry_after(answer.headers());
-        Fault::Answer {
-            status,
-            retry_after,
+    async fn refusal(&self, answer: Response) -> Fault {
+        let url = answer.url().clone();
+        let fault = Fault::Answer {
+            status: answer.status(),
+            retry_after: retry_after(answer.headers()),
             message: self.message_of(answer).await,
+        };
+        self.locate(&url, fault)
+    }
+
+    /// The fault, with the host where it is when that is not the registry itself.
+    fn locate(&self, url: &Url, fault: Fault) -> Fault {
+        match self.base.get() {
+            Some(base) if !origin::is_home(base, url) => Fault::Elsewhere {
+                host: origin::authority(url),
+                fault: Box::new(fault),
+            },
+            _ => fault,
         }
     }
 
@@ -305,7 +264,7 @@ impl Transport {
         authorization: Option<HeaderValue>,
     ) -> Result<Response, Fault> {
         let streams = matches!(call.body, CallBody::Stream(..));
-        let request = to_request(client, url, call, authorization);
+        let request = call.take_request(client, url, authorization);
         if streams {
             // The answer comes when the last byte is there: the caller watches the bytes.
             return request.send().await.map_err(|error| self.explain(error));
@@ -319,71 +278,16 @@ impl Transport {
         async move {
             match sent.await {
                 Ok(answer) => answer.map_err(|error| self.explain(error)),
-                Err(_) => Err(Fault::Connection {
-                    problem: ConnectionProblem::AnswerTimeout(limit),
-                    source: None,
-                }),
+                Err(_) => Err(Fault::from(ConnectionProblem::AnswerTimeout(limit))),
             }
         }
     }
 
     fn explain(&self, error: reqwest::Error) -> Fault {
         if error.is_connect() && error.is_timeout() {
-            return Fault::Connection {
-                problem: ConnectionProblem::ConnectTimeout(self.timeouts().connect),
-                source: None,
-            };
+            return Fault::from(ConnectionProblem::ConnectTimeout(self.timeouts().connect));
         }
         classify(error)
-    }
-}
-
-fn http_client(endpoint: &Endpoint, policy: &TlsPolicy) -> Result<Client, Fault> {
-    let mut builder = Client::builder()
-        .tls_backend_preconfigured(tls::client_config(policy)?)
-        .user_agent(concat!("landfall/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .http1_only()
-        .connect_timeout(endpoint.timeouts.connect)
-        .no_proxy();
-    let proxies = &endpoint.proxies;
-    let except = format!("{NEVER_PROXIED},{}", proxies.no_proxy.as_deref().unwrap_or(""));
-    let direct = || NoProxy::from_string(&except);
-    if let Some(url) = &proxies.http {
-        let proxy = Proxy::http(url.expose_secret()).map_err(|_| Fault::Proxy { which: "HTTP" })?;
-        builder = builder.proxy(proxy.no_proxy(direct()));
-    }
-    if let Some(url) = &proxies.https {
-        let proxy = Proxy::https(url.expose_secret()).map_err(|_| Fault::Proxy { which: "HTTPS" })?;
-        builder = builder.proxy(proxy.no_proxy(direct()));
-    }
-    builder.build().map_err(Fault::Setup)
-}
-
-fn to_request(
-    client: &Client,
-    url: &Url,
-    call: &mut Call,
-    authorization: Option<HeaderValue>,
-) -> reqwest::RequestBuilder {
-    let mut request = client
-        .request(call.method.clone(), url.clone())
-        .headers(call.headers.clone());
-    if let Some(authorization) = authorization {
-        request = request.header(AUTHORIZATION, authorization);
-    }
-    let reads = call.follows_redirects();
-    match &mut call.body {
-        CallBody::Empty if reads => request,
-        // Some registries and proxies want to hear that a POST is empty.
-        CallBody::Empty => request.header(CONTENT_LENGTH, 0),
-        CallBody::Bytes(bytes) => request.body(bytes.clone()),
-        CallBody::Stream(stream, length) => {
-            let stream = std::mem::take(stream);
-            request.header(CONTENT_LENGTH, *length).body(stream)
-        }
     }
 }
 
@@ -392,7 +296,7 @@ fn is_redirect(status: StatusCode) -> bool {
 }
 
 fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Fault> {
-    let to = location(from, headers).ok_or(Fault::Protocol(ProtocolProblem::BadRedirect))?;
+    let to = location(from, headers).ok_or(Fault::from(ProtocolProblem::BadRedirect))?;
     origin::judge_redirect(from, &to).map_err(|reason| Fault::RedirectRefused {
         to: origin::authority(&to),
         reason,
@@ -413,10 +317,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 pub(super) fn stalled(limit: Duration) -> Fault {
-    Fault::Connection {
-        problem: ConnectionProblem::Stalled(limit),
-        source: None,
-    }
+    Fault::from(ConnectionProblem::Stalled(limit))
 }
 
 /// Whether plain HTTP cannot do better where TLS failed like this.
@@ -439,58 +340,4 @@ fn speaks_no_tls(fault: &Fault) -> bool {
             ..
         }
     )
-}
-
-/// Finds out from the chain of causes what went wrong. The URL is taken out: it may hold a signature.
-pub(super) fn classify(error: reqwest::Error) -> Fault {
-    let error = error.without_url();
-    let problem = if error.is_dns() {
-        Some(ConnectionProblem::Name)
-    } else {
-        None
-    };
-    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
-    while let Some(found) = cause {
-        if let Some(tls) = rustls_error(found) {
-            return Fault::Tls {
-                problem: tls_problem(tls),
-                source: Some(Box::new(tls.clone())),
-            };
-        }
-        let io_kind = found.downcast_ref::<io::Error>().map(io::Error::kind);
-        if io_kind == Some(io::ErrorKind::ConnectionRefused) {
-            return Fault::Connection {
-                problem: ConnectionProblem::Refused,
-                source: None,
-            };
-        }
-        cause = found.source();
-    }
-    Fault::Connection {
-        problem: problem.unwrap_or(ConnectionProblem::Broken),
-        source: Some(Box::new(error)),
-    }
-}
-
-/// `io::Error::source` passes over the error that it wraps.
-fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    if let Some(io) = error.downcast_ref::<io::Error>() {
-        return rustls_error(io.get_ref()?);
-    }
-    error.downcast_ref()
-}
-
-fn tls_problem(error: &rustls::Error) -> TlsProblem {
-    use rustls::CertificateError as Certificate;
-    match error {
-        rustls::Error::InvalidCertificate(certificate) => match certificate {
-            Certificate::UnknownIssuer | Certificate::BadSignature => TlsProblem::UnknownAuthority,
-            Certificate::Expired | Certificate::ExpiredContext { .. } => TlsProblem::Expired,
-            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => TlsProblem::NotYetValid,
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => TlsProblem::WrongName,
-            _ => TlsProblem::Handshake,
-        },
-        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => TlsProblem::NotTls,
-        _ => TlsProblem::Handshake,
-    }
 }

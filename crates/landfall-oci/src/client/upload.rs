@@ -16,8 +16,10 @@ use reqwest::{Response, Url};
 use tokio::time::{Instant, sleep_until};
 
 use super::auth::Need;
-use super::error::{Action, ConnectionProblem, Fault, ProtocolProblem, RegistryError};
-use super::transport::{Call, CallBody, Target, location, stalled};
+use super::call::{Call, CallBody, Target};
+use super::error::{Action, Fault, RegistryError};
+use super::problem::{ConnectionProblem, ProtocolProblem};
+use super::transport::{location, stalled};
 use super::{RegistryClient, Timeouts};
 use crate::image::{BlobStream, TransferError};
 
@@ -117,7 +119,7 @@ fn push_action(repository: &Repository, digest: &Digest) -> Action {
 }
 
 fn upload_url(answer: &Response) -> Result<Url, Fault> {
-    let to = location(answer.url(), answer.headers()).ok_or(Fault::Protocol(ProtocolProblem::NoLocation))?;
+    let to = location(answer.url(), answer.headers()).ok_or(Fault::from(ProtocolProblem::NoLocation))?;
     super::origin::judge_redirect(answer.url(), &to).map_err(|reason| Fault::RedirectRefused {
         to: super::origin::authority(&to),
         reason,
@@ -189,10 +191,7 @@ impl Watch {
 }
 
 fn no_answer(limit: Duration) -> Fault {
-    Fault::Connection {
-        problem: ConnectionProblem::AnswerTimeout(limit),
-        source: None,
-    }
+    Fault::from(ConnectionProblem::AnswerTimeout(limit))
 }
 
 /// The body of an upload: tells the watch whose turn it is, and keeps the source's failure, which the HTTP client would
