@@ -150,6 +150,14 @@ impl BuiltImage {
             .unwrap_or_default()
     }
 
+    /// Configurations and layers, each with the digest and size that a push names.
+    pub fn described_blobs(&self) -> impl Iterator<Item = (Descriptor, &Bytes)> {
+        let describe = |digest: &Digest, bytes: &Bytes| {
+            Descriptor::new("application/octet-stream", digest.clone(), bytes.len() as u64)
+        };
+        self.blobs.iter().map(move |(digest, bytes)| (describe(digest, bytes), bytes))
+    }
+
     /// All content by digest, manifests included.
     pub fn all_content(&self) -> impl Iterator<Item = (&Digest, &Bytes)> {
         let manifests = self

@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{agent, events, explain, images, plan, profile, schema, status, validate};
+use crate::commands::{agent, demo, events, explain, images, plan, profile, schema, status, validate};
 use crate::output::printer::Verbosity;
 use crate::output::progress::ProgressMode;
 
@@ -70,6 +70,8 @@ impl GlobalArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// See the whole path at work on this machine, with nothing installed.
+    Demo(demo::DemoArgs),
     /// Check user-data and profiles.
     Validate(validate::ValidateArgs),
     /// Show where every image comes from and goes.

@@ -1,6 +1,7 @@
 //! The commands, one module each, and the dispatch to them.
 
 pub(crate) mod agent;
+pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod images;
@@ -17,6 +18,7 @@ use crate::exit::ExitStatus;
 /// Runs the command that the user asked for.
 pub(crate) fn dispatch(command: Command, context: &Context) -> anyhow::Result<ExitStatus> {
     match command {
+        Command::Demo(args) => demo::run(&args, context),
         Command::Validate(args) => validate::run(&args, context),
         Command::Plan(args) => plan::run(&args, context),
         Command::Images(args) => images::run(&args, context),

@@ -6,14 +6,16 @@ use anyhow::{Context as _, bail};
 use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_agent::{AgentOptions, AgentOutcome, run_agent};
+use landfall_core::diagnostic::render_text;
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
 use crate::cli::InputArgs;
 use crate::exit::ExitStatus;
-use crate::inputs::compat_of;
+use crate::inputs::{compat_of, load_values};
 use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};
+use crate::output::printer::stderr_may_be_coloured;
 use crate::output::progress::Progress;
 
 /// Fetch the images, fill the primary registry, redirect the cluster's pulls.
@@ -46,7 +48,15 @@ pub struct AgentArgs {
 pub(crate) fn run(args: &AgentArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let progress = Progress::new(context.progress, &context.printer);
     logging::start(args.log_format, progress.log.clone(), "info")?;
-    let options = options_of(args)?;
+    let (values, findings) = load_values(&args.inputs.values)?;
+    if findings.has_errors() {
+        context
+            .printer
+            .problem(render_text(&findings, stderr_may_be_coloured()));
+        return Ok(ExitStatus::AnswerIsNo);
+    }
+    let mut options = options_of(args)?;
+    options.values = values;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -56,14 +66,19 @@ pub(crate) fn run(args: &AgentArgs, context: &Context) -> anyhow::Result<ExitSta
     let outcome = runtime.block_on(run_until_signalled(agent, &shutdown));
     // What did not end in good order until now must not keep the process.
     runtime.shutdown_background();
-    Ok(match outcome? {
-        AgentOutcome::Running | AgentOutcome::Drained => ExitStatus::Done,
+    end_of(outcome?, context)
+}
+
+/// What the end of an agent's run means for whoever started it.
+pub(crate) fn end_of(outcome: AgentOutcome, context: &Context) -> anyhow::Result<ExitStatus> {
+    match outcome {
+        AgentOutcome::Running | AgentOutcome::Drained => Ok(ExitStatus::Done),
         AgentOutcome::Failed { phase, message } => {
             context.printer.problem(format_args!("phase {phase} failed: {message}"));
-            ExitStatus::AnswerIsNo
+            Ok(ExitStatus::AnswerIsNo)
         }
         AgentOutcome::GaveUp => bail!("something was still busy when the time for an end in good order was over"),
-    })
+    }
 }
 
 fn options_of(args: &AgentArgs) -> anyhow::Result<AgentOptions> {

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use camino::Utf8Path;
 use landfall_oci::build::{BuiltImage, ImageBuilder, oci_archive, provider_image};
 
 /// Who the site is at its upstream registry.
 pub(super) const UPSTREAM_USER: &str = "edge-host";
+/// The password there. It opens nothing but made-up images, on loopback, while the demonstration runs.
+pub(super) const UPSTREAM_PASSWORD: &str = "only-for-the-demonstration";
 /// Below which path the upstream registry keeps its copies.
 pub(super) const UPSTREAM_PATH: &str = "mirror";
 
@@ -22,7 +23,10 @@ const CORE: [&str; 4] = [
 
 /// All other images, in canonical form, with the size of their content in KiB.
 const OTHERS: [(&str, usize); 6] = [
-    ("us-docker.pkg.dev/palette-images/packs/calico/3.30.0/node:v3.30.0", 3072),
+    (
+        "us-docker.pkg.dev/palette-images/packs/calico/3.30.0/node:v3.30.0",
+        3072,
+    ),
     ("us-docker.pkg.dev/palette-images/packs/calico/3.30.0/cni:v3.30.0", 2048),
     ("docker.io/longhornio/longhorn-manager:v1.9.0", 1536),
     ("docker.io/library/nginx:1.27", 1024),
@@ -44,21 +48,30 @@ fn mk_provider_image() -> BuiltImage {
         .iter()
         .map(|name| {
             let file = name.rsplit(['/', ':']).nth(1).unwrap_or(name);
-            (format!("{file}.tar"), oci_archive(&[(name, &mk_image(name, 128 * 1024))]))
+            (
+                format!("{file}.tar"),
+                oci_archive(&[(name, &mk_image(name, 128 * 1024))]),
+            )
         })
         .collect();
-    let archives: Vec<(&str, &[u8])> =
-        archives.iter().map(|(file, bytes)| (file.as_str(), bytes.as_slice())).collect();
+    let archives: Vec<(&str, &[u8])> = archives
+        .iter()
+        .map(|(file, bytes)| (file.as_str(), bytes.as_slice()))
+        .collect();
     provider_image(&archives)
 }
 
 fn mk_image(name: &str, size: usize) -> BuiltImage {
-    ImageBuilder::new().gzip_layer(&[("etc/image-name", name.as_bytes()), ("data", &noise(name, size))]).build()
+    ImageBuilder::new()
+        .gzip_layer(&[("etc/image-name", name.as_bytes()), ("data", &noise(name, size))])
+        .build()
 }
 
 /// Bytes that do not compress, so that the progress has something to show; the same for the same seed (xorshift64).
 fn noise(seed: &str, size: usize) -> Vec<u8> {
-    let mut state = seed.bytes().fold(0x9E37_79B9_7F4A_7C15_u64, |state, byte| (state ^ u64::from(byte)).rotate_left(9));
+    let mut state = seed.bytes().fold(0x9E37_79B9_7F4A_7C15_u64, |state, byte| {
+        (state ^ u64::from(byte)).rotate_left(9)
+    });
     let mut bytes = Vec::with_capacity(size + 8);
     while bytes.len() < size {
         state ^= state << 13;
@@ -71,17 +84,16 @@ fn noise(seed: &str, size: usize) -> Vec<u8> {
 }
 
 /// The user-data of the demonstration's host.
-pub(super) fn user_data(upstream: SocketAddr, password: &str, primary: SocketAddr, state_dir: &Utf8Path) -> String {
+pub(super) fn user_data(upstream: SocketAddr, primary: SocketAddr) -> String {
     format!(
         r#"#cloud-config
 stylus:
   registryCredentials:
     domain: "{upstream}/{UPSTREAM_PATH}"
     username: "{UPSTREAM_USER}"
-    password: "{password}"
+    password: "{UPSTREAM_PASSWORD}"
     insecure: true
 landfall:
-  stateDir: "{state_dir}"
   containerd:
     enable: false
   primary:
@@ -175,7 +187,11 @@ mod tests {
     #[test]
     fn the_upstream_has_every_image_that_the_profile_names_and_no_core_image() {
         let names: Vec<&str> = upstream_images().iter().map(|(name, _)| *name).collect();
-        for name in [PROVIDER, "docker.io/library/nginx:1.27", "docker.io/library/busybox:1.37"] {
+        for name in [
+            PROVIDER,
+            "docker.io/library/nginx:1.27",
+            "docker.io/library/busybox:1.37",
+        ] {
             assert!(names.contains(&name), "{name}");
         }
         assert!(CORE.iter().all(|core| !names.contains(core)));

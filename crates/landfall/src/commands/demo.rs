@@ -1,0 +1,236 @@
+//! `landfall demo`: the whole path on one machine, in one process, with nothing installed.
+//!
+//! Everything in it is what a host runs: the embedded registry as upstream and as primary, the agent with its phases, and
+//! its webhook over HTTPS. Only the images are made up, and there is no containerd.
+
+mod review;
+mod site;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+use landfall_agent::status::read_status;
+use landfall_agent::{AgentOptions, Listeners, run_agent};
+use landfall_core::config::{Inputs, parse_settings};
+use landfall_core::diagnostic::{NamedText, render_text};
+use landfall_core::plan::plan_images;
+use landfall_core::report::plan_report;
+use landfall_core::resolve::Resolver;
+use landfall_core::status::{AgentStatus, Phase};
+use landfall_host::files::write_atomic;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::Context;
+use crate::commands::agent::end_of;
+use crate::commands::plan::render_plan;
+use crate::exit::ExitStatus;
+use crate::interrupt::run_until_signalled;
+use crate::logging::{self, LogFormat};
+use crate::output::printer::{Printer, stdout_width};
+use crate::output::progress::Progress;
+
+/// How often the demonstration looks at the status that the agent keeps on disk.
+const POLL: Duration = Duration::from_millis(100);
+
+/// See the whole path at work on this machine, with nothing installed.
+///
+/// Starts an upstream registry with made-up images on loopback, writes a user-data and a profile, and runs the agent
+/// through every phase: provider image, core images, all others, primary registry, redirection. Then it asks the agent's
+/// webhook what becomes of a pod. Needs no root, no network and no container runtime; everything is in a temporary
+/// directory that goes away at the end. A failed phase ends it with status 1.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  landfall demo --exit")]
+pub struct DemoArgs {
+    /// End once everything is in place, instead of staying up until Ctrl-C.
+    #[arg(long)]
+    pub exit: bool,
+}
+
+pub(crate) fn run(args: &DemoArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let progress = Progress::new(context.progress, &context.printer);
+    logging::start(LogFormat::Text, progress.log.clone(), "error")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    let shutdown = CancellationToken::new();
+    let demonstration = demonstrate(args.exit, context, &progress, &shutdown);
+    let ended = runtime.block_on(run_until_signalled(demonstration, &shutdown));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn demonstrate(
+    exit: bool,
+    context: &Context,
+    progress: &Progress,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<ExitStatus> {
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let path = Utf8Path::from_path(directory.path()).context("the temporary directory's name is not UTF-8")?;
+    let upstream_listener = bind().await?;
+    let upstream = upstream_listener.local_addr()?;
+    let serving = upstream::serve_upstream(&path.join("upstream"), upstream_listener)?;
+    let story = async {
+        let site = Site::set_up(path, upstream).await?;
+        introduce(&site, upstream, &context.printer)?;
+        upstream::push_images(upstream, &site::upstream_images()).await?;
+        run_site(site, exit, context, progress, shutdown).await
+    };
+    // The upstream registry lives as long as the story.
+    tokio::select! {
+        ended = Box::pin(story) => ended,
+        () = serving => bail!("the upstream registry ended before the demonstration"),
+    }
+}
+
+/// The demonstration's files and the addresses that the agent serves at.
+struct Site {
+    directory: Utf8PathBuf,
+    user_data: NamedText,
+    profile: NamedText,
+    api: SocketAddr,
+    primary: SocketAddr,
+    listeners: Listeners,
+}
+
+impl Site {
+    async fn set_up(directory: &Utf8Path, upstream: SocketAddr) -> anyhow::Result<Site> {
+        let (api, webhook, primary) = (bind().await?, bind().await?, bind().await?);
+        let primary_address = primary.local_addr()?;
+        fs_err::create_dir(directory.join("host"))?;
+        Ok(Site {
+            directory: directory.to_owned(),
+            user_data: write_input(directory, "user-data.yaml", &site::user_data(upstream, primary_address))?,
+            profile: write_input(directory, "profile.yaml", site::PROFILE)?,
+            api: api.local_addr()?,
+            primary: primary_address,
+            listeners: Listeners {
+                status: Some(api),
+                webhook: Some(webhook),
+                primary: Some(primary),
+            },
+        })
+    }
+
+    fn state_dir(&self) -> Utf8PathBuf {
+        self.directory.join("state")
+    }
+
+    fn agent_options(&mut self) -> AgentOptions {
+        let path = |input: &NamedText| Utf8PathBuf::from(&*input.name);
+        let mut options = AgentOptions::new(vec![path(&self.user_data)], vec![path(&self.profile)]);
+        options.root = self.directory.join("host");
+        options.state_dir = Some(self.state_dir());
+        options.listeners = std::mem::take(&mut self.listeners);
+        options
+    }
+}
+
+async fn bind() -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(("127.0.0.1", 0)).await;
+    bound.context("cannot listen on a free port of 127.0.0.1")
+}
+
+fn write_input(directory: &Utf8Path, name: &str, text: &str) -> anyhow::Result<NamedText> {
+    let path = directory.join(name);
+    // The user-data holds a password, as on a real host.
+    write_atomic(&path, 0o600, text.as_bytes()).with_context(|| format!("cannot write `{path}`"))?;
+    Ok(NamedText::new(path.as_str(), text))
+}
+
+/// Says what there is, and shows the plan.
+fn introduce(site: &Site, upstream: SocketAddr, printer: &Printer) -> anyhow::Result<()> {
+    printer.note(format_args!(
+        "upstream registry  {upstream}, with made-up images, behind a login\n\
+         user-data          {}\n\
+         profile            {}\n\
+         primary registry   {}, embedded\n\
+         containerd         none: the core images are kept in the content store\n",
+        site.user_data.name, site.profile.name, site.primary
+    ));
+    let inputs = Inputs {
+        user_data: vec![site.user_data.clone()],
+        profiles: vec![site.profile.clone()],
+        ..Inputs::default()
+    };
+    let (settings, diagnostics) = parse_settings(&inputs);
+    if diagnostics.has_errors() {
+        bail!(
+            "the demonstration's own inputs have errors\n{}",
+            render_text(&diagnostics, false)
+        );
+    }
+    let settings = settings.context("the demonstration's own inputs mean nothing")?;
+    let resolver = Resolver::new(&settings);
+    let report = plan_report(&resolver, &plan_images(&settings, &resolver));
+    printer.data(&(render_plan(&report, stdout_width()) + "\n"))
+}
+
+/// Runs the agent, and shows what came of it.
+async fn run_site(
+    mut site: Site,
+    exit: bool,
+    context: &Context,
+    progress: &Progress,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<ExitStatus> {
+    let stop = shutdown.child_token();
+    let options = site.agent_options();
+    let mut agent = Box::pin(run_agent(options, Arc::clone(&progress.sink), stop.clone()));
+    let shown = tokio::select! {
+        ended = &mut agent => return end_of(ended?, context),
+        shown = show(&site, exit, &context.printer) => shown,
+    };
+    stop.cancel();
+    let ended = agent.await?;
+    match shown? {
+        ExitStatus::Done => end_of(ended, context),
+        status => Ok(status),
+    }
+}
+
+/// Waits until everything is in place, asks the webhook, and stays up unless it is to end.
+async fn show(site: &Site, exit: bool, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let status = wait_until_settled(&site.state_dir()).await?;
+    if status.phase == Phase::Degraded {
+        let failed = status.failed_phase.unwrap_or(Phase::Degraded);
+        printer.problem(format_args!(
+            "phase {failed} failed: {}",
+            status.message.unwrap_or_default()
+        ));
+        return Ok(ExitStatus::AnswerIsNo);
+    }
+    let webhook = status.webhook.context("the agent runs and serves no webhook")?;
+    printer.data(&review::ask_webhook(&webhook).await?)?;
+    if !exit {
+        let (api, state_dir) = (site.api, site.state_dir());
+        printer.note(format_args!(
+            "everything is in place; Ctrl-C ends it. Meanwhile, in another terminal:\n  \
+             landfall status --state-dir {state_dir}\n  landfall events --state-dir {state_dir}\n  \
+             curl http://{api}/metrics\n  curl http://{}/v2/_catalog",
+            site.primary
+        ));
+        // Ctrl-C ends the agent, and the agent's end ends this.
+        std::future::pending::<()>().await;
+    }
+    Ok(ExitStatus::Done)
+}
+
+/// Waits for the end of the agent's first way through its phases, good or bad.
+async fn wait_until_settled(state_dir: &Utf8Path) -> anyhow::Result<AgentStatus> {
+    loop {
+        if let Some(status) = read_status(state_dir)?
+            && matches!(status.phase, Phase::Running | Phase::Degraded)
+        {
+            return Ok(status);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
