@@ -233,19 +233,15 @@ impl<'a> Resolver<'a> {
     /// are carried over as they are.
     #[must_use]
     pub fn resolve(&self, source: &ImageReference, role: ImageRole) -> Resolution {
+        let untouched = |place, why| Resolution {
+            candidates: vec![self.candidate(place, source.clone(), why, role)],
+            warning: None,
+        };
         if !self.settings.webhook.enable {
-            let candidate = self.candidate(Place::Origin, source.clone(), Why::RedirectionOff, role);
-            return Resolution {
-                candidates: vec![candidate],
-                warning: None,
-            };
+            return untouched(Place::Origin, Why::RedirectionOff);
         }
         if self.is_in_primary(source) {
-            let candidate = self.candidate(Place::Primary, source.clone(), Why::AlreadyThere, role);
-            return Resolution {
-                candidates: vec![candidate],
-                warning: None,
-            };
+            return untouched(Place::Primary, Why::AlreadyThere);
         }
         let mapped = self.map(source);
         let mut warning = mapped.warning;
