@@ -1,5 +1,5 @@
 //! A client for one registry (OCI distribution specification 1.1). Decides what is asked and what an answer means; how a
-//! request travels is [`transport`]'s, what is retried is [`crate::copy`]'s.
+//! request travels is `transport`'s, what is retried is [`crate::copy`]'s.
 
 mod auth;
 mod blob;
