@@ -8,6 +8,7 @@ mod entries;
 mod oci;
 mod source;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -168,6 +169,8 @@ pub fn open_archive(archive: &Utf8Path, spool: &Utf8Path) -> Result<Vec<ArchiveI
 struct Found {
     images: Vec<(Vec<String>, Descriptor)>,
     contents: source::Contents,
+    /// Manifests that were looked for, and what they became.
+    placed: HashMap<Digest, Option<oci::Content>>,
 }
 
 #[cfg(test)]

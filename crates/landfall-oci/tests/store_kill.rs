@@ -1,7 +1,7 @@
 //! A process that writes into the store is killed by SIGKILL, again and again: what it said was done is there, and
 //! nothing that is visible is short or wrong.
 
-#![expect(clippy::disallowed_methods, reason = "test set-up")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test set-up")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

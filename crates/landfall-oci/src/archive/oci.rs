@@ -1,6 +1,7 @@
 //! OCI image layouts in a tar: `index.json` names the images, `blobs/<algorithm>/<hex>` holds them. Archives of
 //! `ctr images export` and of recent versions of `docker save` have a `manifest.json` beside it, with more names.
 
+use bytes::Bytes;
 use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 
@@ -12,6 +13,8 @@ use crate::digest::{digest_of, matches_digest};
 use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
 
 pub(super) const INDEX: &str = "index.json";
+/// How deep indexes may lie in each other; what lies deeper counts as missing.
+const INDEX_DEPTH_MAX: usize = 8;
 
 /// Lists the images of the layout. Entries of one digest with several names are one image.
 pub(super) fn read_images(entries: &Entries, listed: &[ListedImage]) -> Result<Found, ArchiveError> {
@@ -24,12 +27,13 @@ pub(super) fn read_images(entries: &Entries, listed: &[ListedImage]) -> Result<F
         if names.is_empty() {
             names = listed_names(entries, &root, listed)?;
         }
+        let root = place(entries, &root, 0, &mut found)?.ok_or_else(|| ArchiveError::Missing {
+            entry: blob_path(&root.digest),
+            named_by: INDEX.to_owned(),
+        })?;
         match found.images.iter_mut().find(|(_, known)| known.digest == root.digest) {
             Some((known, _)) => known.extend(names),
-            None => {
-                walk(entries, &root, &mut found)?;
-                found.images.push((names, root));
-            }
+            None => found.images.push((names, root)),
         }
     }
     Ok(found)
@@ -58,34 +62,105 @@ fn listed_names(entries: &Entries, root: &Descriptor, listed: &[ListedImage]) ->
         .collect())
 }
 
-/// Finds the place of everything under a manifest. An index may name images of other platforms that are not there: that
-/// is how an export of one platform looks.
-fn walk(entries: &Entries, root: &Descriptor, found: &mut Found) -> Result<(), ArchiveError> {
-    let mut pending = vec![root.clone()];
-    while let Some(manifest) = pending.pop() {
-        let path = blob_path(&manifest.digest);
-        if found.contents.contains_key(&manifest.digest) {
-            continue;
-        }
-        let content = read_manifest(entries, &manifest.digest)?;
-        found
-            .contents
-            .insert(manifest.digest.clone(), Place::Archive(entries.extent(&path, INDEX)?));
-        let in_index = matches!(content, ManifestContent::Index(_));
-        for child in content.children() {
-            let child_path = blob_path(&child.digest);
-            if (in_index || child.is_foreign()) && !entries.contains(&child_path) {
-                continue;
+/// Finds the place of everything under a manifest, and gives the manifest; `None` when it is not in the archive.
+///
+/// An export of one platform has the whole index and the content of that platform only. Such an index is narrowed to what
+/// is there, because nothing of ours holds an image that is not whole; its digest changes with that.
+fn place(
+    entries: &Entries,
+    manifest: &Descriptor,
+    depth: usize,
+    found: &mut Found,
+) -> Result<Option<Descriptor>, ArchiveError> {
+    // A manifest that several indexes name is looked at once: an archive cannot make us walk it for ever.
+    if let Some(known) = found.placed.get(&manifest.digest) {
+        return Ok(known.clone().map(|content| content.named_by(manifest)));
+    }
+    let placed = place_new(entries, manifest, depth, found)?;
+    let content = placed.as_ref().map(Content::of);
+    found.placed.insert(manifest.digest.clone(), content);
+    Ok(placed)
+}
+
+fn place_new(
+    entries: &Entries,
+    manifest: &Descriptor,
+    depth: usize,
+    found: &mut Found,
+) -> Result<Option<Descriptor>, ArchiveError> {
+    let path = blob_path(&manifest.digest);
+    if !entries.contains(&path) || depth > INDEX_DEPTH_MAX {
+        return Ok(None);
+    }
+    match read_manifest(entries, &manifest.digest)? {
+        ManifestContent::Image(image) => {
+            for part in std::iter::once(&image.config).chain(&image.layers) {
+                let part_path = blob_path(&part.digest);
+                if part.is_foreign() && !entries.contains(&part_path) {
+                    continue;
+                }
+                let extent = entries.extent(&part_path, manifest.digest.as_str())?;
+                found.contents.insert(part.digest.clone(), Place::Archive(extent));
             }
-            if child.is_manifest() {
-                pending.push(child.clone());
-            } else {
-                let extent = entries.extent(&child_path, manifest.digest.as_str())?;
-                found.contents.insert(child.digest.clone(), Place::Archive(extent));
+        }
+        ManifestContent::Index(index) => {
+            let mut kept = Vec::new();
+            for child in &index.manifests {
+                kept.extend(place(entries, child, depth + 1, found)?);
+            }
+            if kept != index.manifests {
+                return narrow(entries, manifest, kept, found);
             }
         }
     }
-    Ok(())
+    let extent = entries.extent(&path, INDEX)?;
+    found.contents.insert(manifest.digest.clone(), Place::Archive(extent));
+    Ok(Some(manifest.clone()))
+}
+
+/// What a manifest became: itself, or narrowed.
+#[derive(Debug, Clone)]
+pub(super) struct Content {
+    digest: Digest,
+    size: u64,
+}
+
+impl Content {
+    fn of(descriptor: &Descriptor) -> Content {
+        Content {
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+        }
+    }
+
+    /// As an index describes it, which may add platform and annotations.
+    fn named_by(self, entry: &Descriptor) -> Descriptor {
+        Descriptor {
+            digest: self.digest,
+            size: self.size,
+            ..entry.clone()
+        }
+    }
+}
+
+/// The same index with these manifests only.
+fn narrow(
+    entries: &Entries,
+    index: &Descriptor,
+    kept: Vec<Descriptor>,
+    found: &mut Found,
+) -> Result<Option<Descriptor>, ArchiveError> {
+    if kept.is_empty() {
+        return Ok(None);
+    }
+    let mut document: serde_json::Value = entries.parse_document(&blob_path(&index.digest))?;
+    document["manifests"] = serde_json::json!(kept);
+    let bytes = Bytes::from(document.to_string());
+    let mut narrowed = index.clone();
+    narrowed.digest = digest_of(&bytes);
+    narrowed.size = bytes.len() as u64;
+    found.contents.insert(narrowed.digest.clone(), Place::Memory(bytes));
+    Ok(Some(narrowed))
 }
 
 fn read_manifest(entries: &Entries, digest: &Digest) -> Result<ManifestContent, ArchiveError> {

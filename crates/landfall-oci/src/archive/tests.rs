@@ -119,16 +119,40 @@ fn to_tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     tar_of(&files)
 }
 
-#[test]
-fn an_export_of_one_platform_may_lack_the_others() {
+#[tokio::test]
+async fn an_export_of_one_platform_gives_an_index_of_what_is_there() {
     let arm = ImageBuilder::new()
         .platform("linux", "arm64")
         .plain_layer(&[("x", b"x")])
         .build();
-    let index = multi_platform(&[mk_plain("amd64"), arm.clone()]);
+    let amd = mk_plain("amd64");
+    let index = multi_platform(&[amd.clone(), arm.clone()]);
     let mut files = files_of(&oci_archive(&[("a/b:1", &index)]));
     files.retain(|(path, _)| !arm.all_content().any(|(digest, _)| path.ends_with(digest.hex())));
-    assert_eq!(open(&to_tar(&files)).unwrap().len(), 1);
+    let images = open(&to_tar(&files)).unwrap();
+    assert_whole(&images[0]).await;
+    assert_eq!(images[0].names, ["a/b:1"]);
+    assert_eq!(
+        images[0].root.digest,
+        multi_platform(std::slice::from_ref(&amd)).root.digest
+    );
+    files.retain(|(path, _)| !path.ends_with(amd.root.digest.hex()));
+    let error = open(&to_tar(&files)).unwrap_err();
+    assert!(matches!(error, ArchiveError::Missing { .. }), "{error}");
+}
+
+#[test]
+fn indexes_that_name_each_other_many_times_are_read_once() {
+    let mut image = mk_plain("x");
+    for _ in 0..7 {
+        // Fifty times the same at each of seven levels: 50^7 paths lead to the image.
+        let mut next = multi_platform(&vec![image.clone(); 50]);
+        next.manifests.sort_by(|(a, _), (b, _)| a.digest.cmp(&b.digest));
+        next.manifests.dedup();
+        image = next;
+    }
+    let images = open(&oci_archive(&[("a/b:1", &image)])).unwrap();
+    assert_eq!(images[0].root.digest, image.root.digest);
 }
 
 #[test]

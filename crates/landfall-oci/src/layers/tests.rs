@@ -109,11 +109,16 @@ fn files_come_in_the_order_of_their_paths_whatever_the_layer_is_compressed_with(
     assert_eq!(paths, ["opt/kube-images/etcd.tar", "opt/kube-images/pause.tar"]);
 }
 
+/// The files of a layer, `(path, content)`.
+type Upper<'a> = &'a [(&'a str, &'a [u8])];
+/// What is extracted, `(path, content)`.
+type Seen<'a> = &'a [(&'a str, &'a str)];
+
 #[test]
 fn upper_layers_replace_and_delete_what_lower_ones_have() {
     let lower: &[(&str, &[u8])] = &[(A, b"old a"), (B, b"old b"), (C, b"old c")];
     let both: &[(&str, &str)] = &[(A, "old a"), (B, "old b")];
-    let cases: [(&str, &[(&str, &[u8])], &[(&str, &str)]); 8] = [
+    let cases: [(&str, Upper<'_>, Seen<'_>); 8] = [
         (
             "a file is replaced",
             &[(A, b"new a")],
