@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{agent, demo, events, explain, images, plan, profile, schema, status, validate};
+use crate::commands::{agent, demo, events, explain, images, plan, profile, registry, schema, status, validate};
 use crate::output::printer::Verbosity;
 use crate::output::progress::ProgressMode;
 
@@ -90,6 +90,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Show what happened on this host.
     Events(events::EventsArgs),
+    /// Serve images.
+    Registry(registry::RegistryArgs),
 }
 
 /// The inputs: user-data, profiles and what fills their templates.

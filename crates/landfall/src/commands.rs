@@ -7,6 +7,7 @@ pub(crate) mod explain;
 pub(crate) mod images;
 pub(crate) mod plan;
 pub(crate) mod profile;
+pub(crate) mod registry;
 pub(crate) mod schema;
 pub(crate) mod status;
 pub(crate) mod validate;
@@ -28,5 +29,6 @@ pub(crate) fn dispatch(command: Command, context: &Context) -> anyhow::Result<Ex
         Command::Agent(args) => agent::run(&args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Events(args) => events::run(&args, context),
+        Command::Registry(args) => registry::run(&args, context),
     }
 }

@@ -238,7 +238,7 @@ fn explain_names_rule_and_credentials_by_file_and_line() {
 
     candidates, in order
       1. 127.0.0.1:30003/spectro-images/10.10.254.254_8000/spectro-images/docker.io/library/nginx:1.27
-         why: primary registry `127.0.0.1:30003/spectro-images` holds application images (examples/profile-edge.yaml:69)
+         why: primary registry `127.0.0.1:30003/spectro-images` holds application images (examples/profile-edge.yaml:68)
          credentials: admin at 127.0.0.1:30003 (examples/profile-edge.yaml:71)
       2. 10.10.254.254:8000/spectro-images/docker.io/library/nginx:1.27
          why: external registry `10.10.254.254:8000/spectro-images` serves every image (examples/user-data-single.yaml:8)
@@ -269,7 +269,7 @@ fn explain_knows_a_namespace_that_is_opted_out() {
 
     candidates, in order
       1. 127.0.0.1:30003/spectro-images/example.registry.com/internal-images/x:1
-         why: primary registry `127.0.0.1:30003/spectro-images` holds application images (examples/profile-edge.yaml:69)
+         why: primary registry `127.0.0.1:30003/spectro-images` holds application images (examples/profile-edge.yaml:68)
          credentials: admin at 127.0.0.1:30003 (examples/profile-edge.yaml:71)
       2. example.registry.com/internal-images/x:1
          why: mapping rule `gcr.io/spectro-dev-public` to `example.registry.com/internal-images` (examples/user-data-multi.yaml:22)

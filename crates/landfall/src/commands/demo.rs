@@ -170,7 +170,7 @@ fn introduce(site: &Site, upstream: SocketAddr, printer: &Printer) -> anyhow::Re
     let settings = settings.context("the demonstration's own inputs mean nothing")?;
     let resolver = Resolver::new(&settings);
     let report = plan_report(&resolver, &plan_images(&settings, &resolver));
-    printer.data(&(render_plan(&report, stdout_width()) + "\n"))
+    printer.data(&(render_plan(&report, stdout_width()) + "\n\n"))
 }
 
 /// Runs the agent, and shows what came of it.

@@ -18,7 +18,10 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::demo::site::{UPSTREAM_PASSWORD, UPSTREAM_PATH, UPSTREAM_USER};
 
 /// Serves an empty registry until the future is dropped.
-pub(super) fn serve_upstream(directory: &Utf8Path, listener: TcpListener) -> anyhow::Result<impl Future<Output = ()> + use<>> {
+pub(super) fn serve_upstream(
+    directory: &Utf8Path,
+    listener: TcpListener,
+) -> anyhow::Result<impl Future<Output = ()> + use<>> {
     let store = ContentStore::open(&directory.join("store")).context("cannot open the upstream registry's store")?;
     let registry =
         Registry::open(store, &directory.join("repositories")).context("cannot open the upstream registry")?;

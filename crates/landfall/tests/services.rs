@@ -1,0 +1,200 @@
+//! The commands that stay up: how they start, serve and end.
+
+#![expect(clippy::disallowed_methods, reason = "test set-up")]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Stdio};
+
+use common::{landfall, run, show};
+
+/// A command that runs until the test ends it, on panic too.
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Running {
+        let mut child = landfall(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        Running { child, stdout }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("stdout is UTF-8");
+        line.trim_end().to_owned()
+    }
+
+    fn terminate(&mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the program runs");
+        self.child.wait().expect("the program ends").code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("the registry listens");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+    )
+    .expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn registry_serve_says_where_it_listens_answers_and_ends_on_sigterm() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let root = directory.path().to_str().expect("a UTF-8 path");
+    let mut registry = Running::start(&["registry", "serve", "--root", root, "--listen", "127.0.0.1:0"]);
+    let url = registry.line();
+    let address = url.strip_prefix("http://").expect("a plain URL on loopback");
+    assert!(get(address, "/v2/_catalog").contains(r#"{"repositories":[]}"#));
+    assert_eq!(registry.terminate(), Some(0));
+}
+
+#[test]
+fn registry_with_a_login_refuses_who_has_none() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let root = directory.path().to_str().expect("a UTF-8 path");
+    let users = directory.path().join("htpasswd");
+    std::fs::write(
+        &users,
+        "edge:$2y$05$tPzzn0nOGrbqNqTKWsCoJe5JYF9WvVvLg1V8Q9N2OhGTgJ5Q5Jx7S\n",
+    )
+    .expect("the users");
+    let users = users.to_str().expect("a UTF-8 path");
+    let mut registry = Running::start(&[
+        "registry",
+        "serve",
+        "--root",
+        root,
+        "--listen",
+        "127.0.0.1:0",
+        "--htpasswd",
+        users,
+    ]);
+    let url = registry.line();
+    let address = url.strip_prefix("http://").expect("a plain URL on loopback");
+    assert!(get(address, "/v2/").starts_with("HTTP/1.1 401"));
+    assert_eq!(registry.terminate(), Some(0));
+}
+
+#[test]
+fn registry_serve_wants_tls_and_a_login_where_others_can_reach_it() {
+    insta::assert_snapshot!(show(&["registry", "serve", "--root", "/nowhere", "--listen", "0.0.0.0:0"]), @r"
+    status 2
+    --- stderr
+    error: others can reach `0.0.0.0:0`: give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1
+    ");
+}
+
+#[test]
+fn agent_refuses_inputs_that_it_cannot_watch() {
+    insta::assert_snapshot!(show(&["agent", "--user-data", "-", "--once"]), @r"
+    status 2
+    --- stderr
+    error: the agent watches its input files: stdin (`-`) cannot be watched
+    ");
+}
+
+#[test]
+fn demo_goes_through_every_phase_and_ends_with_0() {
+    let output = run(&["demo", "--exit"]);
+    let (data, talk) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert_eq!(output.status.code(), Some(0), "{data}\n{talk}");
+    let phases: Vec<&str> = talk.lines().filter_map(|line| line.strip_prefix("phase ")).collect();
+    assert_eq!(
+        phases,
+        [
+            "Validating",
+            "ProviderImage",
+            "CoreImages",
+            "Images",
+            "PrimaryRegistry",
+            "Redirect",
+            "Running"
+        ],
+        "{talk}"
+    );
+    assert!(!data.contains("only-for-the-demonstration") && !talk.contains("only-for-the-demonstration"));
+    let filters = vec![
+        (r"127\.0\.0\.1:\d+", "HOST:PORT"),
+        (r"127\.0\.0\.1_\d+", "HOST_PORT"),
+        (r"/\S+/user-data", "user-data"),
+        // The columns are as wide as this run's ports.
+        (r" {2,}", "  "),
+    ];
+    insta::with_settings!({filters => filters}, {
+        insta::assert_snapshot!(data, @r#"
+        #  ROLE  IMAGE  PULLED FROM  WHY  BECOMES
+        1  provider  example.io/my-images/edge-os:v1.4.5  HOST:PORT/mirror/example.io/my-images/edge-os:v1.4.5  [1]  the same
+        2  infra  us-docker.pkg.dev/palette-images/packs/calico/3.30.0/node:v3.30.0  HOST:PORT/mirror/us-docker.pkg.dev/palette-images/packs/calico/3.30.0/node:v3.30.0  [1]  the same
+        3  infra  us-docker.pkg.dev/palette-images/packs/calico/3.30.0/cni:v3.30.0  HOST:PORT/mirror/us-docker.pkg.dev/palette-images/packs/calico/3.30.0/cni:v3.30.0  [1]  the same
+        4  infra  docker.io/longhornio/longhorn-manager:v1.9.0  HOST:PORT/mirror/docker.io/longhornio/longhorn-manager:v1.9.0  [1]  the same
+        5  app  docker.io/library/nginx:1.27  HOST:PORT/mirror/docker.io/library/nginx:1.27  [1]  HOST:PORT/spectro-images/HOST_PORT/mirror/docker.io/library/nginx:1.27
+        6  app  ghcr.io/spectrocloud/hello-universe:1.2.0  HOST:PORT/mirror/ghcr.io/spectrocloud/hello-universe:1.2.0  [1]  HOST:PORT/spectro-images/HOST_PORT/mirror/ghcr.io/spectrocloud/hello-universe:1.2.0
+        7  app*  docker.io/library/busybox:1.37  HOST:PORT/mirror/docker.io/library/busybox:1.37  [1]  HOST:PORT/spectro-images/HOST_PORT/mirror/docker.io/library/busybox:1.37
+
+        [1] external registry `HOST:PORT/mirror` serves every image (user-data.yaml:4)
+        * found in a manifest, not listed by its pack
+        7 images: 1 provider, 3 infrastructure, 3 application
+        3 of them go to the primary registry HOST:PORT/spectro-images
+
+        a pod is created; the webhook answers:
+          /spec/initContainers/0/image  busybox:1.37 -> HOST:PORT/spectro-images/HOST_PORT/mirror/docker.io/library/busybox:1.37
+          /spec/containers/0/image  nginx:1.27 -> HOST:PORT/spectro-images/HOST_PORT/mirror/docker.io/library/nginx:1.27
+        as JSON Patch (RFC 6902):
+        [
+          {
+          "op": "test",
+          "path": "/spec/initContainers/0/image",
+          "value": "busybox:1.37"
+          },
+          {
+          "op": "replace",
+          "path": "/spec/initContainers/0/image",
+          "value": "HOST:PORT/spectro-images/HOST_PORT/mirror/docker.io/library/busybox:1.37"
+          },
+          {
+          "op": "test",
+          "path": "/spec/containers/0/image",
+          "value": "nginx:1.27"
+          },
+          {
+          "op": "replace",
+          "path": "/spec/containers/0/image",
+          "value": "HOST:PORT/spectro-images/HOST_PORT/mirror/docker.io/library/nginx:1.27"
+          },
+          {
+          "op": "add",
+          "path": "/metadata/annotations",
+          "value": {
+          "landfall.dev/original-images": "{\"wait\":\"busybox:1.37\",\"web\":\"nginx:1.27\"}"
+          }
+          }
+        ]
+        "#);
+    });
+}
