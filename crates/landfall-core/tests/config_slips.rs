@@ -1233,3 +1233,20 @@ spec:
       = hint: add `registryMappingRules` that say which registry has which images
     "###);
 }
+
+#[test]
+fn a_host_without_dot_or_port_is_docker_hub_to_others() {
+    let shown = findings(
+        "#cloud-config\nstylus:\n  registryCredentials:\n    domain: reg/images\n",
+        "",
+    );
+    insta::assert_snapshot!(shown, @r#"
+    error[LF0320]: other programs read `reg/…` as `docker.io/reg/…`
+     --> user-data:4:13
+      |
+    4 |     domain: reg/images
+      |             ^^^^^^^^^^
+      |
+      = hint: write the port too: `reg:443`, or the host's full name
+    "#);
+}

@@ -28,6 +28,7 @@ pub(crate) const CHECKS: &[Check] = &[
     check(&codes::PROVIDER_HOST_DIFFERS, provider_login_fits_image),
     check(&codes::PROVIDER_AND_EXTERNAL, provider_login_beside_external),
     check(&codes::PROVIDER_AND_PRIMARY, provider_login_beside_primary),
+    check(&codes::NAMELESS_HOST, targets_are_hosts_to_all),
     check(&codes::NO_PROVIDER_IMAGE, provider_image_is_there),
     check(&codes::SEVERAL_PROVIDER_IMAGES, one_provider_image),
     check(&codes::ALWAYS_PULL_IMAGES, no_always_pull_images),
@@ -174,6 +175,16 @@ fn registries_differ(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
             }
             None => seen.push(registry),
         }
+    }
+}
+
+fn targets_are_hosts_to_all(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    let registries = with_role(facts, RegistryRole::External).map(|registry| (&registry.value.host, &registry.node));
+    let rules = facts.rules.iter().map(|rule| (&rule.value.to_host, &rule.node));
+    for (host, node) in registries.chain(rules).filter(|(host, _)| !host.is_unmistakable()) {
+        draft
+            .node(node, format!("other programs read `{host}/…` as `docker.io/{host}/…`"))
+            .help(format!("write the port too: `{host}:443`, or the host's full name"));
     }
 }
 

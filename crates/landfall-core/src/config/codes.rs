@@ -149,6 +149,9 @@ codes! {
     PROVIDER_AND_PRIMARY = "LF0319", Note, "provider credentials beside a primary registry",
         "Landfall supports both. Palette does not support a provider registry with a login beside a primary registry.",
         "remove `providerCredentials`";
+    NAMELESS_HOST = "LF0320", Error, "a registry's name that is no host to others",
+        "containerd, kubelet and every other program read `reg/a/b` as `docker.io/reg/a/b`: a first component is a host only when it has a dot or a port, or is `localhost`. Images redirected there would be asked of Docker Hub.",
+        "domain: \"reg:443\"";
 
     UNRESOLVED_TEMPLATE = "LF0401", Error, "template without a value",
         "What the template stands for is not known. The value that holds it is left out.",

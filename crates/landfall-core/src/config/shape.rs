@@ -180,12 +180,10 @@ fn report_wrong_type(node: &Node, shape: &Shape, report: &mut Report) {
     let draft = report.node(
         &codes::WRONG_TYPE,
         node,
-        format!(
-            "`{}` takes {}, and this is {}",
-            node.path(),
-            describe(shape),
-            node.kind()
-        ),
+        match node.path().to_string().as_str() {
+            "" => format!("the file holds {}, and should hold {}", node.kind(), describe(shape)),
+            path => format!("`{path}` takes {}, and this is {}", describe(shape), node.kind()),
+        },
     );
     match shape {
         Shape::Text if node.text().is_some() => draft.help("put the value in quotes"),
