@@ -179,7 +179,10 @@ fn registries_differ(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
 }
 
 fn targets_are_hosts_to_all(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
-    let registries = with_role(facts, RegistryRole::External).map(|registry| (&registry.value.host, &registry.node));
+    let registries = with_role(facts, RegistryRole::External).map(|registry| {
+        let node = registry.node.get("domain").unwrap_or(&registry.node);
+        (&registry.value.host, node)
+    });
     let rules = facts.rules.iter().map(|rule| (&rule.value.to_host, &rule.node));
     for (host, node) in registries.chain(rules).filter(|(host, _)| !host.is_unmistakable()) {
         draft
