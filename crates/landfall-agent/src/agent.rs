@@ -18,6 +18,7 @@ mod reconciler;
 mod redirect;
 mod runtime;
 mod schedule;
+mod service_manager;
 mod stages;
 mod survey;
 mod transfer;
@@ -27,11 +28,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::status::{EventKind, EventReason, ProgressEvent, ProgressSink};
+use landfall_host::notify::ServiceState;
 use landfall_host::root::HostRoot;
 use landfall_oci::store::ContentStore;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::reconciler::Reconciler;
+use crate::agent::service_manager::{supervise_watchdog, tell};
 use crate::events::EventLog;
 use crate::metrics::Metrics;
 use crate::options::{AgentOptions, AgentOutcome};
@@ -61,6 +64,7 @@ pub async fn run_agent(
     let state_dir = choose_state_dir(&options, first.state_dir())?;
     let host = Arc::new(Host::open(&options, state_dir, progress, supervisor.clone()).await?);
     host.supervise();
+    supervise_watchdog(&supervisor);
     host.events
         .record(
             EventKind::Normal,
@@ -83,6 +87,7 @@ pub async fn run_agent(
             .record(EventKind::Normal, EventReason::AgentStopping, "agent", message)
             .await;
     }
+    tell(ServiceState::Stopping);
     stop.cancel();
     let drained = supervisor.drain(deadline).await;
     Ok(match end? {

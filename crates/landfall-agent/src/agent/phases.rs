@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use landfall_core::config::PrimaryKind;
 use landfall_core::plan::{Step, plan_steps};
 use landfall_core::status::Phase;
 
@@ -21,6 +22,7 @@ impl Reconciler {
         if phase == Phase::Validating {
             let force = self.take_configuration().await?;
             self.ensure_api(&force.settings).await?;
+            self.resume_services(&force).await;
             return Ok(count_images(force.planned.len()));
         }
         let Some(force) = self.in_force.clone() else {
@@ -39,6 +41,22 @@ impl Reconciler {
             }
             Phase::Redirect => self.redirect(&force).await,
             Phase::Validating | Phase::Running | Phase::Degraded => Ok(String::new()),
+        }
+    }
+
+    /// Serves again what was served before a restart, before anything is fetched: pods must not wait for a registry far
+    /// away that may be down. A failure is told by the phase that comes to it.
+    async fn resume_services(&mut self, force: &Arc<InForce>) {
+        if self.ledger.get().baseline.is_none() {
+            return;
+        }
+        if let Some(primary) = (force.settings.primary.as_ref()).filter(|primary| primary.kind == PrimaryKind::Embedded)
+            && let Err(error) = self.serve_primary(force, primary).await
+        {
+            tracing::warn!(error = format!("{error:#}"), "cannot serve the primary registry yet");
+        }
+        if let Err(error) = self.redirect(force).await {
+            tracing::warn!(error = format!("{error:#}"), "cannot redirect yet");
         }
     }
 

@@ -16,7 +16,7 @@ use secrecy::ExposeSecret as _;
 use crate::agent::attempts::with_attempts;
 use crate::agent::certificates::{Issued, ensure_certificate};
 use crate::agent::clients::OwnRegistry;
-use crate::agent::failure::explain_primary;
+use crate::agent::failure::{Explanation, explain_primary};
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::{InForce, Reconciler};
 
@@ -93,6 +93,13 @@ impl Reconciler {
         let login = force
             .primary_registry
             .and_then(|index| force.settings.registries[index].login.clone());
+        if login.is_none() && !is_loopback(&address) {
+            anyhow::bail!(Explanation::new(
+                format!("the embedded registry would let everybody push at `{address}`: it has no login"),
+                "add `landfall.primary.username` and `.password` to the user-data, or the credentials of \
+                 `inClusterRegistry` to the registry-connect pack",
+            ));
+        }
         let started_with = format!("{address} {}/ tls={}", primary.project, issued.is_some());
         let service = match self.primary.take() {
             Some(service) if service.server.started_with == started_with && same_login(&service.login, &login) => {
@@ -221,11 +228,12 @@ fn primary_address(settings: &Settings, primary: &Primary) -> String {
 fn with_tls(settings: &Settings, primary: &Primary) -> bool {
     match settings.landfall.primary_tls {
         PrimaryTls::On => true,
-        PrimaryTls::Auto => {
-            let address = primary_address(settings, primary);
-            !address.parse::<RegistryHost>().is_ok_and(|host| host.is_loopback())
-        }
+        PrimaryTls::Auto => !is_loopback(&primary_address(settings, primary)),
     }
+}
+
+fn is_loopback(address: &str) -> bool {
+    address.parse::<RegistryHost>().is_ok_and(|host| host.is_loopback())
 }
 
 /// Pulling needs the login as well: whoever may not push is nobody that we know.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use landfall_core::config::Settings;
+use landfall_core::config::{ImageRole, Settings};
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::resolve::Resolver;
 use landfall_core::status::{EventReason, Phase, ProgressEvent};
+use landfall_host::notify::ServiceState;
 use landfall_oci::copy::{BandwidthLimit, CopyOptions};
 use landfall_oci::server::Registry;
 use tokio::sync::watch;
@@ -23,6 +24,7 @@ use crate::agent::ledger::LedgerFile;
 use crate::agent::listeners::Server;
 use crate::agent::primary::PrimaryService;
 use crate::agent::redirect::WebhookService;
+use crate::agent::service_manager::tell;
 use crate::agent::stages::supervise_stages;
 use crate::options::{AgentOptions, AgentOutcome, Listeners, Timing};
 
@@ -63,9 +65,9 @@ impl InForce {
     fn new(settings: Arc<Settings>, timing: &Timing) -> InForce {
         let resolver = Resolver::new(&settings);
         let planned = plan_images(&settings, &resolver);
-        let primary_registry = (planned.iter())
-            .find_map(|image| Some((image.primary.as_ref()?, image.role)))
-            .and_then(|(target, role)| resolver.registry_for(target, role));
+        let primary_registry = (settings.primary.as_ref())
+            .and_then(|primary| format!("{}/{}/image", primary.endpoint, primary.project).parse().ok())
+            .and_then(|reference| resolver.registry_for(&reference, ImageRole::Application));
         let limit = settings.landfall.bandwidth_limit.and_then(NonZeroU64::new);
         let local = CopyOptions {
             retry: timing.retry,
@@ -158,7 +160,12 @@ impl Reconciler {
             if show {
                 self.enter(phase).await;
             }
-            match self.run_phase(phase).await {
+            let result = self.run_phase(phase).await;
+            if phase == Phase::Validating {
+                // Listeners of an earlier run are bound by now; an agent with broken input is up as well, and says so.
+                tell(ServiceState::Ready);
+            }
+            match result {
                 Ok(summary) if show => self.host.note(EventReason::PhaseFinished, phase.name(), summary).await,
                 Ok(_) => {}
                 Err(error) => {
@@ -167,6 +174,7 @@ impl Reconciler {
                         .warn(EventReason::PhaseFailed, phase.name(), message.clone())
                         .await;
                     self.host.status.degrade(phase, &message).await;
+                    tell(ServiceState::Status(&format!("Degraded: {message}")));
                     return Ok(Some(PhaseFailure { phase, message }));
                 }
             }
@@ -179,6 +187,7 @@ impl Reconciler {
     }
 
     async fn enter(&self, phase: Phase) {
+        tell(ServiceState::Status(phase.name()));
         self.host.status.enter(phase).await;
         self.host.note(EventReason::PhaseStarted, phase.name(), "").await;
         self.host.progress(ProgressEvent::Phase { phase });

@@ -7,6 +7,8 @@
     reason = "a module of several test programs, none of which uses every part"
 )]
 
+pub mod agent;
+
 use std::sync::Arc;
 use std::time::Duration;
 

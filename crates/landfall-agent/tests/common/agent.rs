@@ -1,0 +1,57 @@
+//! An agent that keeps running beside the test.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use landfall_agent::{AgentOutcome, run_agent};
+use landfall_core::status::{AgentStatus, NoProgress, Phase};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Site;
+
+/// How long a test waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Agent {
+    task: JoinHandle<anyhow::Result<AgentOutcome>>,
+    shutdown: CancellationToken,
+}
+
+impl Agent {
+    pub async fn start(site: &Site) -> Agent {
+        let mut options = site.options().await;
+        options.once = false;
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(run_agent(options, Arc::new(NoProgress), shutdown.clone()));
+        Agent { task, shutdown }
+    }
+
+    pub async fn stop(self) -> AgentOutcome {
+        self.shutdown.cancel();
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
+    }
+}
+
+pub async fn wait_for(site: &Site, what: &str, mut is: impl FnMut(&AgentStatus) -> bool) -> AgentStatus {
+    let seen = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Ok(Some(status)) = landfall_agent::status::read_status(&site.state_dir())
+                && is(&status)
+            {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    seen.await
+        .unwrap_or_else(|_| panic!("it never came: {what}; {:#?}", site.status()))
+}
+
+pub async fn wait_for_running(site: &Site) {
+    wait_for(site, "running", |status| status.phase == Phase::Running).await;
+}
