@@ -72,9 +72,7 @@ impl Supervisor {
             // A full channel means that an earlier failure is ending the process already.
             let _ = failures.try_send(error);
         };
-        #[expect(clippy::disallowed_methods, reason = "this is the supervisor")]
-        let handle = self.tracker.spawn(watched.instrument(span));
-        drop(handle);
+        drop(self.tracker.spawn(watched.instrument(span)));
     }
 
     /// A token that is cancelled at shutdown.

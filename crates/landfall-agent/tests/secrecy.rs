@@ -1,6 +1,6 @@
 //! No secret in anything that the agent writes or answers: a canary password is planted, and everything is searched.
 
-#![expect(clippy::disallowed_methods, reason = "test set-up")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
 
 mod common;
 

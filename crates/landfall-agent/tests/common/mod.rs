@@ -2,6 +2,7 @@
 //! user-data and a profile that name them, and an agent in a directory of its own. All on loopback, on free ports.
 
 #![allow(
+    clippy::unwrap_used,
     dead_code,
     unreachable_pub,
     reason = "a module of several test programs, none of which uses every part"
