@@ -20,6 +20,9 @@ use crate::server::route::Route;
 /// How many logins are remembered as good, so that each is checked by bcrypt once and not for each request.
 const REMEMBERED_MAX: usize = 256;
 
+/// An empty name and an empty password: what skopeo sends, once it was asked for a login, when it has none.
+const NOBODY: &str = "Basic Og==";
+
 /// The users of a registry.
 #[derive(Debug, Clone)]
 pub enum Users {
@@ -119,7 +122,7 @@ impl Gate {
 
     pub(super) async fn admit(&self, method: &Method, headers: &HeaderMap, route: &Route) -> Result<(), ApiError> {
         let reads = matches!(*method, Method::GET | Method::HEAD);
-        let authorization = headers.get(header::AUTHORIZATION);
+        let authorization = headers.get(header::AUTHORIZATION).filter(|value| *value != NOBODY);
         if let Some(login) = &self.policy.login {
             // The ping asks for the login even where pulling needs none: skopeo and docker learn there, and only there,
             // how to log in for a push. containerd, which pulls, does not ping.
