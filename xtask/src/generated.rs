@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use clap::{Command, CommandFactory as _};
-use landfall_core::config::{CodeDoc, all_codes};
+use landfall_core::config::{CodeDoc, all_codes, user_data_schema};
+use serde_json::Value;
 
 use crate::say;
 
@@ -47,6 +48,10 @@ fn files() -> anyhow::Result<Vec<(String, String)>> {
             render_cli(landfall::cli::Cli::command()),
         ),
         ("docs/reference/diagnostics.md".to_owned(), render_codes(all_codes())),
+        (
+            "docs/reference/settings.md".to_owned(),
+            render_settings(&user_data_schema()),
+        ),
     ];
     for name in landfall::schemas::NAMES {
         let schema = landfall::schemas::find(name).with_context(|| format!("there is no schema `{name}`"))?;
@@ -98,4 +103,32 @@ fn render_codes(codes: &[&CodeDoc]) -> String {
         ));
     }
     text
+}
+
+fn render_settings(user_data: &Value) -> String {
+    let mut text = String::from(
+        "# Settings\n\nGenerated from the code by `cargo xtask gen`. Landfall's own settings stand in the user-data under \
+         `landfall`; an unknown key there is an error. The keys under `stylus` are those of Palette Edge, as far as they \
+         concern images.\n\n| key | meaning, default |\n|---|---|\n",
+    );
+    for root in ["landfall", "stylus"] {
+        render_keys(&mut text, root, &user_data["properties"][root]);
+    }
+    text
+}
+
+/// A row for each key below `path` that holds a value.
+fn render_keys(text: &mut String, path: &str, schema: &Value) {
+    let Some(properties) = schema["properties"].as_object() else {
+        let meaning = schema["description"].as_str().unwrap_or_default();
+        text.push_str(&format!("| `{path}` | {meaning} |\n"));
+        return;
+    };
+    for (key, schema) in properties {
+        let (path, schema) = match schema.get("items") {
+            Some(items) if items.get("properties").is_some() => (format!("{path}.{key}[]"), items),
+            _ => (format!("{path}.{key}"), schema),
+        };
+        render_keys(text, &path, schema);
+    }
 }
