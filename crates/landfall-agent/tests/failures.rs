@@ -11,6 +11,7 @@ use landfall_agent::{AgentOutcome, run_agent};
 use landfall_core::status::{EventReason, NoProgress, Phase};
 use landfall_oci::certificate::{Validity, issue_certificate, make_authority};
 use landfall_testkit::fake_registry::{Access, FakeTls};
+use landfall_testkit::image_builder::provider_image;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
@@ -150,4 +151,29 @@ async fn images_that_can_be_fetched_are_fetched_although_another_one_fails() {
         .find(|event| event.reason == EventReason::ImageFailed)
         .unwrap();
     assert_eq!(event.subject, "docker.io/library/nginx:9.99");
+}
+
+#[tokio::test]
+async fn broken_core_image_is_an_event_and_nothing_after_it_is_fetched() {
+    let site = Site::new();
+    let broken = provider_image(&[("etcd.tar", b"no archive"), ("pause.tar", &common::core_archive())]);
+    site.upstream.add_image("example.io/os", "1", &broken);
+    let (phase, message) = site.failure().await;
+    assert_eq!(phase, Phase::CoreImages);
+    insta::assert_snapshot!(message, @"1 of 2 archives failed: `opt/kube-images/etcd.tar` of the provider image `example.io/os:1` cannot be loaded: cannot read the archive `opt/kube-images/etcd.tar`: failed to read entire block; hint: look at how the provider image was built, or name another one in `system.uri` of the OS pack");
+    let events = site.events();
+    let of = |reason| -> Vec<&str> {
+        events
+            .iter()
+            .filter(|event| event.reason == reason)
+            .map(|event| event.subject.as_str())
+            .collect()
+    };
+    assert_eq!(of(EventReason::LoadFailed), ["example.io/os:1"]);
+    assert_eq!(
+        of(EventReason::ImageLoaded),
+        ["registry.k8s.io/pause:3.9"],
+        "the others are loaded"
+    );
+    assert_eq!(of(EventReason::ImageStored), ["example.io/os:1"]);
 }

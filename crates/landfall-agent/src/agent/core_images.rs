@@ -10,7 +10,7 @@ use landfall_core::reference::{Digest, ImageReference, parse_reference};
 use landfall_core::retry::FailureKind;
 use landfall_core::status::EventReason;
 use landfall_host::facts::own_platform;
-use landfall_oci::archive::{ArchiveImage, open_archive};
+use landfall_oci::archive::{ArchiveError, ArchiveImage, open_archive};
 use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;
 use landfall_oci::layers::pattern::provider_image_patterns;
@@ -20,11 +20,10 @@ use landfall_oci::store::endpoints::StoreSink;
 
 use crate::agent::Host;
 use crate::agent::attempts::with_attempts;
-use crate::agent::failure::Explanation;
+use crate::agent::failure::{Explanation, explain_load};
 use crate::agent::ledger::{CoreImages, KeptIn};
 use crate::agent::reconciler::InForce;
 use crate::agent::runtime::{self, RuntimeSink};
-use crate::agent::transfer::explain_load;
 use crate::options::Timing;
 
 /// Loads every core image of a stored provider image.
@@ -64,10 +63,10 @@ pub(crate) async fn load_core_images(
                 names.extend(of_archive);
             }
             Err(error) => {
-                let failure = explain_load(&format!("`{}` of the provider image `{provider}`", file.path), &error);
-                host.warn(EventReason::LoadFailed, &file.path, failure.to_string())
-                    .await;
-                failures.push(failure);
+                failures.push(explain_load(
+                    &format!("`{}` of the provider image `{provider}`", file.path),
+                    &error,
+                ));
             }
         }
     }
@@ -81,7 +80,7 @@ pub(crate) async fn load_core_images(
             let all = extracted.files.len();
             let joined = Explanation::join(failures);
             Err(Explanation::new(
-                format!("{failed} of {all} archives: {}", joined.message),
+                format!("{failed} of {all} archives failed: {}", joined.message),
                 joined.hint,
             ))
         }
@@ -139,7 +138,11 @@ async fn open(
     let work = move || {
         let spool = store.work_directory()?;
         let directory = Utf8Path::from_path(spool.path()).context("the state directory's path is not text")?;
-        let images = open_archive(&content, directory)?;
+        let images = open_archive(&content, directory).map_err(|error| match error {
+            // It names the file by our temporary name, which means nothing to anybody.
+            ArchiveError::Read { source, .. } => anyhow::Error::from(source),
+            error => error.into(),
+        })?;
         anyhow::Ok((images, spool))
     };
     match tokio::task::spawn_blocking(work).await {

@@ -8,6 +8,7 @@ use landfall_core::diagnostic::Location;
 use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, Why};
 use landfall_core::retry::FailureKind;
+use landfall_host::containerd::ContainerdError;
 use landfall_oci::image::TransferError;
 
 /// What failed and what to do about it.
@@ -131,6 +132,22 @@ pub(crate) fn explain_primary(
     Explanation::new(format!("the primary registry `{host}` cannot be used: {reason}"), hint)
 }
 
+/// Explains why something could not be loaded into containerd.
+pub(crate) fn explain_load(what: &str, error: &TransferError) -> Explanation {
+    let of_containerd = error
+        .source
+        .as_deref()
+        .and_then(|source| source.downcast_ref::<ContainerdError>());
+    let hint = match (of_containerd.and_then(ContainerdError::hint), error.kind) {
+        (Some(hint), _) => hint,
+        (None, FailureKind::Corrupt | FailureKind::Protocol) => {
+            "look at how the provider image was built, or name another one in `system.uri` of the OS pack".to_owned()
+        }
+        (None, _) => "look at containerd's log (`journalctl -u containerd`), and at the free space".to_owned(),
+    };
+    Explanation::new(format!("{what} cannot be loaded: {}", chain(error)), hint)
+}
+
 /// Explains why an image of the profile has no place that it may be fetched from.
 pub(crate) fn explain_no_place(image: &ProfileImage) -> Explanation {
     Explanation::new(
@@ -202,8 +219,8 @@ impl Peer<'_> {
                         field(registry, Field::Address)
                     ),
                     None => format!(
-                        "check that `{host}` can be reached from this host, or name a registry that can be in \
-                         `stylus.registryCredentials.domain` in the user-data"
+                        "check that `{host}` can be reached from this host, or set `stylus.registryCredentials.domain` \
+                         in the user-data to a registry that can"
                     ),
                 },
             ),
@@ -335,3 +352,6 @@ fn key_of(location: &Location, role: RegistryRole, field: Field) -> String {
         format!("{parent}.{name}")
     }
 }
+
+#[cfg(test)]
+mod tests;

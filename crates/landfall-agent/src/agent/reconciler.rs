@@ -146,9 +146,9 @@ impl Reconciler {
             }
             failures = if failure.is_some() { failures + 1 } else { 0 };
             let wake = self.wait(next_pass_in(failures, &self.timing, self.interval())).await;
-            show_from = match (wake, failure) {
-                (Wake::FilesChanged, _) => Some(Phase::Validating),
-                (Wake::Time, failure) => failure.map(|failure| failure.phase),
+            show_from = match wake {
+                Wake::FilesChanged if self.is_reconfigured().await => Some(Phase::Validating),
+                Wake::FilesChanged | Wake::Time => failure.map(|failure| failure.phase),
             };
         }
     }
@@ -213,6 +213,15 @@ impl Reconciler {
             .as_ref()
             .map(|force| force.settings.landfall.reconcile_interval_seconds);
         Duration::from_secs(seconds.unwrap_or(300).max(1))
+    }
+
+    /// Whether the changed files put another configuration in force, or left none.
+    async fn is_reconfigured(&mut self) -> bool {
+        let before = self.in_force.clone();
+        let Ok(now) = self.take_configuration().await else {
+            return true;
+        };
+        !before.is_some_and(|before| Arc::ptr_eq(&before, &now))
     }
 
     /// Looks at the files and decides which configuration is in force.

@@ -152,10 +152,7 @@ impl ImageSink for RuntimeSink {
 
 fn failed(error: ContainerdError) -> TransferError {
     TransferError {
-        attempt: match error.hint() {
-            Some(hint) => format!("cannot load the image into containerd (hint: {hint})"),
-            None => "cannot load the image into containerd".to_owned(),
-        },
+        attempt: "cannot use containerd".to_owned(),
         kind: error.kind(),
         source: Some(Box::new(error)),
     }

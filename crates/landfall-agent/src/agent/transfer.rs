@@ -11,7 +11,7 @@ use landfall_oci::store::endpoints::{StoreSink, StoreSource};
 
 use crate::agent::Host;
 use crate::agent::attempts::with_attempts;
-use crate::agent::failure::{Explanation, chain, explain_fetch, explain_no_place, explain_push};
+use crate::agent::failure::{Explanation, chain, explain_fetch, explain_load, explain_no_place, explain_push};
 use crate::agent::reconciler::InForce;
 use crate::agent::runtime::{self, RuntimeSink};
 use crate::options::Timing;
@@ -102,14 +102,6 @@ pub(crate) async fn load_image(
     loaded
         .await
         .map_err(|error| explain_load(&format!("image `{name}`"), &error))
-}
-
-/// Explains why something could not be loaded into containerd.
-pub(crate) fn explain_load(what: &str, error: &TransferError) -> Explanation {
-    Explanation::new(
-        format!("{what} cannot be loaded: {}", chain(error)),
-        "check that containerd runs and that `landfall.containerd.socket` in the user-data is its socket",
-    )
 }
 
 /// Pushes a stored image to the primary registry. Says what it pushed.

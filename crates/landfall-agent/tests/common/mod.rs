@@ -49,10 +49,14 @@ pub fn pause_image() -> BuiltImage {
     ImageBuilder::new().plain_layer(&[("pause", b"pause")]).build()
 }
 
+/// An archive with one core image.
+pub fn core_archive() -> Vec<u8> {
+    docker_archive(&[(&["registry.k8s.io/pause:3.9"], &pause_image())])
+}
+
 /// The image of the operating system, with one archive of core images in it.
 pub fn os_image() -> BuiltImage {
-    let archive = docker_archive(&[(&["registry.k8s.io/pause:3.9"], &pause_image())]);
-    provider_image(&[("core.tar", &archive)])
+    provider_image(&[("core.tar", &core_archive())])
 }
 
 impl Site {
