@@ -4,7 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use clap::{Command, CommandFactory as _};
+use jiff::Timestamp;
+use landfall_agent::metrics::Metrics;
 use landfall_core::config::{CodeDoc, all_codes, user_data_schema};
+use landfall_core::status::AgentStatus;
 use serde_json::Value;
 
 use crate::say;
@@ -53,6 +56,8 @@ fn files() -> anyhow::Result<Vec<(String, String)>> {
             render_settings(&user_data_schema()),
         ),
     ];
+    let metrics = Metrics::new().render(&AgentStatus::starting(Timestamp::UNIX_EPOCH));
+    files.push(("docs/reference/metrics.md".to_owned(), render_metrics(&metrics)));
     for name in landfall::schemas::NAMES {
         let schema = landfall::schemas::find(name).with_context(|| format!("there is no schema `{name}`"))?;
         let text = serde_json::to_string_pretty(&schema).context("cannot write a schema")? + "\n";
@@ -101,6 +106,25 @@ fn render_codes(codes: &[&CodeDoc]) -> String {
         text.push_str(&format!(
             "\n## {code}: {title}\n\n*{severity:?}.* {explanation}\n\nWrite instead:\n\n```yaml\n{example_fix}\n```\n"
         ));
+    }
+    text
+}
+
+/// From the exposition of an agent that has only just started: `# HELP name text`, then `# TYPE name kind`.
+fn render_metrics(exposition: &str) -> String {
+    let mut text = String::from(
+        "# Metrics\n\nGenerated from the code by `cargo xtask gen`. The agent serves them at `/metrics`, next to `/healthz` \
+         and `/readyz`, on `landfall.listen`.\n\n| metric | kind | meaning |\n|---|---|---|\n",
+    );
+    let mut meaning = "";
+    for line in exposition.lines() {
+        if let Some((_, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            meaning = help;
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            // OpenMetrics names a counter's family without the suffix that its samples have.
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            text.push_str(&format!("| `{name}{suffix}` | {kind} | {meaning} |\n"));
+        }
     }
     text
 }
