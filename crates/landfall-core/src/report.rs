@@ -7,10 +7,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::{Finding, ImageRole, ProfileImage, RegistryRole, Settings};
-use crate::diagnostic::Location;
+use crate::diagnostic::{Diagnostics, Location, Severity};
 use crate::plan::PlannedImage;
 use crate::reference::ImageReference;
 use crate::resolve::{Candidate, Place, Resolver};
+use crate::status::{AgentStatus, Event};
 
 /// The version of these types.
 pub const API_VERSION: &str = "landfall.dev/v1alpha1";
@@ -116,6 +117,22 @@ pub struct CredentialsRow {
     pub location: Location,
 }
 
+/// The answer of `landfall validate`: every finding about the inputs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ValidationReport<'a> {
+    /// `landfall.dev/v1alpha1`.
+    pub api_version: &'static str,
+    /// `Validation`.
+    pub kind: &'static str,
+    /// How many findings are errors.
+    pub errors: usize,
+    /// How many are warnings.
+    pub warnings: usize,
+    /// The findings, by file and line.
+    pub diagnostics: &'a Diagnostics,
+}
+
 /// The answer of `landfall images`: every image of the profiles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -164,6 +181,18 @@ pub struct NamespaceRow {
     pub name: String,
     /// Whether a profile opts it out (`pack.namespaceLabels`).
     pub opted_out: bool,
+}
+
+/// Reports the findings.
+#[must_use]
+pub fn validation_report(diagnostics: &Diagnostics) -> ValidationReport<'_> {
+    ValidationReport {
+        api_version: API_VERSION,
+        kind: "Validation",
+        errors: diagnostics.count(Severity::Error),
+        warnings: diagnostics.count(Severity::Warning),
+        diagnostics,
+    }
 }
 
 /// Reports a plan.
@@ -251,13 +280,16 @@ pub fn explain_report(resolver: &Resolver<'_>, image: &ImageReference, namespace
     }
 }
 
-/// The JSON schemas of the reports, by kind.
+/// The JSON schemas of what commands write with `-o json`, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 3] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 6] {
     [
-        ("Plan", schemars::schema_for!(PlanReport)),
-        ("Images", schemars::schema_for!(ImagesReport)),
-        ("Explain", schemars::schema_for!(ExplainReport)),
+        ("validate", schemars::schema_for!(ValidationReport<'_>)),
+        ("plan", schemars::schema_for!(PlanReport)),
+        ("images", schemars::schema_for!(ImagesReport)),
+        ("explain", schemars::schema_for!(ExplainReport)),
+        ("status", schemars::schema_for!(AgentStatus)),
+        ("events", schemars::schema_for!(Vec<Event>)),
     ]
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The agent's phases, in order (SPEC section 7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// Reading and checking user-data and profiles.
     Validating,
@@ -60,7 +61,7 @@ impl std::fmt::Display for Phase {
 }
 
 /// What the agent is doing, as `landfall status`, the API and the state directory's `status.json` show it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatus {
     /// The version of this type: `landfall.dev/v1alpha1`.
@@ -72,8 +73,10 @@ pub struct AgentStatus {
     /// Why, when `phase` is `Degraded`.
     pub message: Option<String>,
     /// When this phase was entered.
+    #[schemars(with = "String")]
     pub since: Timestamp,
     /// When this status was written.
+    #[schemars(with = "String")]
     pub updated: Timestamp,
     /// SHA-256 of the configuration that is in force, hex.
     pub configuration: Option<String>,
@@ -131,7 +134,7 @@ impl AgentStatus {
 }
 
 /// Something that others connect to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServingStatus {
     /// Where it is reached.
@@ -141,11 +144,12 @@ pub struct ServingStatus {
     pub ca_file: Option<String>,
     /// When its certificate ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub certificate_expires: Option<Timestamp>,
 }
 
 /// What the host has to do that the agent does not do by itself; each says why.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostConditions {
     /// The provider image is another than the one that this host came up with.
@@ -157,7 +161,7 @@ pub struct HostConditions {
 }
 
 /// Where one image is.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageStatus {
     /// Complete in the content store.
@@ -173,7 +177,7 @@ pub struct ImageStatus {
 }
 
 /// Totals of the transfers of this run.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TransferStatus {
     /// Bytes that crossed the network.
@@ -187,12 +191,13 @@ pub struct TransferStatus {
 }
 
 /// Something a person on the site should know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// Counts up, without gaps, across restarts.
     pub sequence: u64,
     /// When.
+    #[schemars(with = "String")]
     pub time: Timestamp,
     /// Normal or warning.
     pub kind: EventKind,
@@ -205,7 +210,7 @@ pub struct Event {
 }
 
 /// How an event is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EventKind {
     /// As it should be.
     Normal,
@@ -214,7 +219,7 @@ pub enum EventKind {
 }
 
 /// What an event is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum EventReason {
     /// The agent started.
     AgentStarted,
@@ -255,7 +260,7 @@ pub enum EventReason {
 }
 
 /// Progress, for a terminal or as JSON lines (`--progress json`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ProgressEvent {
     /// A phase began.

@@ -4,10 +4,12 @@
 mod common;
 
 use common::{CANARY, mk_reference, mk_settings, with_external, with_image, with_primary, with_registry, with_rule};
-use landfall_core::config::{ImageRole, RegistryRole, Settings};
+use jiff::Timestamp;
+use landfall_core::config::{ImageRole, Inputs, RegistryRole, Settings, parse_settings};
 use landfall_core::plan::plan_images;
-use landfall_core::report::{explain_report, images_report, plan_report, schemas};
+use landfall_core::report::{explain_report, images_report, plan_report, schemas, validation_report};
 use landfall_core::resolve::Resolver;
+use landfall_core::status::{AgentStatus, Event, EventKind, EventReason};
 use serde::Serialize;
 
 fn edge() -> Settings {
@@ -189,25 +191,36 @@ fn in_a_namespace_that_is_opted_out_an_image_stays_as_it_is() {
 fn every_report_follows_its_schema_and_holds_no_password() {
     let settings = edge();
     let resolver = Resolver::new(&settings);
+    let (_, diagnostics) = parse_settings(&Inputs::default());
+    let event = Event {
+        sequence: 1,
+        time: Timestamp::UNIX_EPOCH,
+        kind: EventKind::Normal,
+        reason: EventReason::ImageStored,
+        subject: "nginx".to_owned(),
+        message: String::new(),
+    };
     let reports = [
+        ("validate", to_json(&validation_report(&diagnostics))),
         (
-            "Plan",
+            "plan",
             to_json(&plan_report(&resolver, &plan_images(&settings, &resolver))),
         ),
-        ("Images", to_json(&images_report(&settings))),
+        ("images", to_json(&images_report(&settings))),
         (
-            "Explain",
+            "explain",
             to_json(&explain_report(&resolver, &mk_reference("nginx"), Some("web"))),
         ),
+        ("status", to_json(&AgentStatus::starting(Timestamp::UNIX_EPOCH))),
+        ("events", to_json(&[event])),
     ];
-    for ((kind, report), (schema_kind, schema)) in reports.into_iter().zip(schemas()) {
-        assert_eq!(kind, schema_kind);
+    for ((command, report), (of_command, schema)) in reports.into_iter().zip(schemas()) {
+        assert_eq!(command, of_command);
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-        assert_eq!(report["kind"], kind);
         let validator = jsonschema::validator_for(schema.as_value()).unwrap();
         let errors: Vec<String> = validator.iter_errors(&report).map(|error| error.to_string()).collect();
-        assert_eq!(errors, Vec::<String>::new(), "{kind}");
-        assert!(!report.to_string().contains(CANARY), "{kind}");
+        assert_eq!(errors, Vec::<String>::new(), "{command}");
+        assert!(!report.to_string().contains(CANARY), "{command}");
     }
     assert!(!format!("{settings:?}").contains(CANARY));
 }

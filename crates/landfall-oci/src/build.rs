@@ -155,7 +155,9 @@ impl BuiltImage {
         let describe = |digest: &Digest, bytes: &Bytes| {
             Descriptor::new("application/octet-stream", digest.clone(), bytes.len() as u64)
         };
-        self.blobs.iter().map(move |(digest, bytes)| (describe(digest, bytes), bytes))
+        self.blobs
+            .iter()
+            .map(move |(digest, bytes)| (describe(digest, bytes), bytes))
     }
 
     /// All content by digest, manifests included.

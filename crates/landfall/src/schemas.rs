@@ -4,7 +4,16 @@ use landfall_core::{config, report};
 use serde_json::Value;
 
 /// What there are schemas of.
-pub const NAMES: [&str; 5] = ["user-data", "profile", "plan", "images", "explain"];
+pub const NAMES: [&str; 8] = [
+    "user-data",
+    "profile",
+    "validate",
+    "plan",
+    "images",
+    "explain",
+    "status",
+    "events",
+];
 
 /// The schema of that name; `None` when there is none.
 #[must_use]
@@ -12,10 +21,10 @@ pub fn find(name: &str) -> Option<Value> {
     match name {
         "user-data" => Some(config::user_data_schema()),
         "profile" => Some(config::profile_schema()),
-        report_kind => {
+        command => {
             let found = report::schemas()
                 .into_iter()
-                .find(|(kind, _)| kind.eq_ignore_ascii_case(report_kind));
+                .find(|(of_command, _)| *of_command == command);
             found.map(|(_, schema)| schema.to_value())
         }
     }

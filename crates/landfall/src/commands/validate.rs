@@ -1,9 +1,8 @@
 //! `landfall validate`: what is wrong with the inputs.
 
 use clap::Args;
-use landfall_core::diagnostic::{Diagnostics, Severity, render_text};
-use landfall_core::report::API_VERSION;
-use serde::Serialize;
+use landfall_core::diagnostic::render_text;
+use landfall_core::report::{ValidationReport, validation_report};
 
 use crate::Context;
 use crate::cli::InputArgs;
@@ -27,26 +26,9 @@ pub struct ValidateArgs {
     pub output: OutputArgs,
 }
 
-/// The findings as JSON and YAML.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ValidateReport<'a> {
-    api_version: &'static str,
-    kind: &'static str,
-    errors: usize,
-    warnings: usize,
-    diagnostics: &'a Diagnostics,
-}
-
 pub(crate) fn run(args: &ValidateArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    let report = ValidateReport {
-        api_version: API_VERSION,
-        kind: "Validation",
-        errors: checked.diagnostics.count(Severity::Error),
-        warnings: checked.diagnostics.count(Severity::Warning),
-        diagnostics: &checked.diagnostics,
-    };
+    let report = validation_report(&checked.diagnostics);
     print_report(&context.printer, args.output.output, &report, |report| {
         let mut text = render_text(report.diagnostics, stdout_may_be_coloured());
         if !text.is_empty() {
@@ -58,7 +40,7 @@ pub(crate) fn run(args: &ValidateArgs, context: &Context) -> anyhow::Result<Exit
     Ok(checked.status())
 }
 
-fn summary(report: &ValidateReport<'_>) -> String {
+fn summary(report: &ValidationReport<'_>) -> String {
     match (report.errors, report.warnings) {
         (0, 0) => "no findings".to_owned(),
         (errors, warnings) => format!("{}, {}", counted(errors, "error"), counted(warnings, "warning")),
