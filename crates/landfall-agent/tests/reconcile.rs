@@ -8,6 +8,7 @@ use common::agent::{Agent, wait_for, wait_for_running};
 use common::{Differences, Site};
 use landfall_agent::AgentOutcome;
 use landfall_core::status::{EventReason, Phase};
+use landfall_testkit::image_builder::small_image;
 
 fn reasons(site: &Site, reason: EventReason) -> Vec<String> {
     let events = site.events();
@@ -18,11 +19,8 @@ fn reasons(site: &Site, reason: EventReason) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changed_profile_brings_the_new_image_and_invalid_one_changes_nothing() {
     let site = Site::new();
-    site.upstream.add_image(
-        "docker.io/library/redis",
-        "7",
-        &landfall_testkit::image_builder::small_image("redis"),
-    );
+    site.upstream
+        .add_image("docker.io/library/redis", "7", &small_image("redis"));
     let agent = Agent::start(&site).await;
     wait_for_running(&site).await;
 
@@ -108,4 +106,26 @@ async fn webhook_that_is_off_is_said_in_words_and_nothing_serves() {
     let status = site.status();
     assert_eq!(status.webhook, None);
     insta::assert_snapshot!(status.redirect, @"nothing is redirected, neither to an external registry nor to the primary one: `stylus.imageRedirectWebhook.enable` is false");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blob_that_got_lost_is_fetched_again_while_the_agent_stays_ready() {
+    let site = Site::new();
+    let text = std::fs::read_to_string(site.path("user-data.yaml")).unwrap();
+    let text = text.replace("reconcileInterval: 3600", "reconcileInterval: 1");
+    std::fs::write(site.path("user-data.yaml"), text).unwrap();
+    let agent = Agent::start(&site).await;
+    wait_for_running(&site).await;
+    let phases = reasons(&site, EventReason::PhaseStarted).len();
+
+    let blob = small_image("calico").root.digest;
+    let file = site.state_dir().join("store/blobs/sha256").join(blob.hex());
+    std::fs::remove_file(&file).unwrap();
+    wait_for(&site, "the blob", |status| {
+        assert_eq!(status.phase, Phase::Running);
+        file.exists()
+    })
+    .await;
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
+    assert_eq!(reasons(&site, EventReason::PhaseStarted).len(), phases, "a quiet pass");
 }

@@ -145,7 +145,8 @@ pub(crate) fn explain_load(what: &str, error: &TransferError) -> Explanation {
         }
         (None, _) => "look at containerd's log (`journalctl -u containerd`), and at the free space".to_owned(),
     };
-    Explanation::new(format!("{what} cannot be loaded: {}", chain(error)), hint)
+    let cause = of_containerd.map_or_else(|| chain(error), |error| chain(error));
+    Explanation::new(format!("{what} cannot be loaded: {cause}"), hint)
 }
 
 /// Explains why an image of the profile has no place that it may be fetched from.

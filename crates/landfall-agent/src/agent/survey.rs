@@ -10,6 +10,7 @@ use landfall_oci::store::ContentStore;
 
 use crate::agent::Host;
 use crate::agent::apply::image_of;
+use crate::agent::failure::explain_load;
 use crate::agent::ledger::{CoreImages, KeptIn, Ledger};
 use crate::agent::runtime;
 use crate::status::StatusStore;
@@ -29,8 +30,13 @@ pub(crate) async fn take_stock(
     let store = host.store.clone();
     let stored = tokio::task::spawn_blocking(move || complete_images(&store)).await?;
     let runtime = if with_runtime && settings.landfall.containerd_enable {
-        let namespace = runtime::connect(&host.root, &settings.landfall.containerd_socket).await?;
-        runtime::fetch_names(&namespace).await?
+        let names = async {
+            let namespace = runtime::connect(&host.root, &settings.landfall.containerd_socket).await?;
+            runtime::fetch_names(&namespace).await
+        };
+        names
+            .await
+            .map_err(|error| anyhow::anyhow!(explain_load("core and infrastructure images", &error)))?
     } else {
         BTreeMap::new()
     };
