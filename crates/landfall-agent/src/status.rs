@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use landfall_core::status::{AgentStatus, ImageStatus, Phase};
 use landfall_host::files::write_atomic;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The status's name in the state directory.
@@ -22,6 +22,8 @@ const WRITE_INTERVAL: Duration = Duration::from_millis(500);
 pub struct StatusStore {
     path: Utf8PathBuf,
     status: Arc<watch::Sender<AgentStatus>>,
+    /// Held while the file is written: an older status must not replace a newer one.
+    writing: Arc<Mutex<()>>,
 }
 
 impl StatusStore {
@@ -32,6 +34,7 @@ impl StatusStore {
         StatusStore {
             path: state_dir.join(FILE_NAME),
             status: Arc::new(status),
+            writing: Arc::default(),
         }
     }
 
@@ -84,9 +87,14 @@ impl StatusStore {
 
     /// Writes the file. A disk that takes no status must not stop the agent from doing its work: it is logged.
     pub async fn flush(&self) {
+        let turn = Arc::clone(&self.writing).lock_owned().await;
         let status = self.get();
         let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || write_status(&path, &status)).await;
+        let written = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            write_status(&path, &status)
+        })
+        .await;
         match written {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(error = format!("{error:#}"), "cannot write the status"),

@@ -188,8 +188,9 @@ impl Reconciler {
 
     async fn enter(&self, phase: Phase) {
         tell(ServiceState::Status(phase.name()));
-        self.host.status.enter(phase).await;
+        // Whoever sees the phase in the status finds its event as well.
         self.host.note(EventReason::PhaseStarted, phase.name(), "").await;
+        self.host.status.enter(phase).await;
         self.host.progress(ProgressEvent::Phase { phase });
     }
 
