@@ -138,6 +138,12 @@ fn demo_goes_through_every_phase_and_ends_with_0() {
         ],
         "{talk}"
     );
+    let fetched: Vec<&str> = talk.lines().filter_map(|line| line.strip_prefix("  done ")).collect();
+    assert_eq!(fetched.len(), 7, "{talk}");
+    assert_eq!(
+        fetched[0], "example.io/my-images/edge-os:v1.4.5",
+        "the provider image is complete before any other"
+    );
     assert!(!data.contains("only-for-the-demonstration") && !talk.contains("only-for-the-demonstration"));
     let filters = vec![
         (r"127\.0\.0\.1:\d+", "HOST:PORT"),
