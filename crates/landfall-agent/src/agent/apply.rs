@@ -123,9 +123,6 @@ async fn apply_step(host: &Arc<Host>, force: &InForce, timing: &Timing, step: St
     match step {
         Step::StoreImage { planned, name, .. } => {
             let from = fetch_image(host, force, timing, planned, &name).await?;
-            host.progress(ProgressEvent::ImageFinished {
-                image: name.to_string(),
-            });
             host.note(
                 EventReason::ImageStored,
                 &name.to_string(),
