@@ -1,10 +1,13 @@
 //! The only place that spawns tasks. Every task has a name, a span and the shutdown token; a task that ends although
 //! nobody asked it to ends the process, so that systemd restarts a whole agent and not a half-dead one.
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -58,7 +61,9 @@ impl Supervisor {
         let failures = self.failures.clone();
         let span = tracing::info_span!("task", name);
         let watched = async move {
-            let end = work.await;
+            // Nothing of a task that panicked is used again: what it shared is shared by locks that take a poisoned state.
+            let end = AssertUnwindSafe(work).catch_unwind().await;
+            let end = end.unwrap_or_else(|panic| Err(anyhow!("it panicked: {}", panic_text(&*panic))));
             if stop.is_cancelled() {
                 if let Err(error) = end {
                     tracing::debug!(error = format!("{error:#}"), "task failed while it was being stopped");
@@ -94,6 +99,14 @@ impl Supervisor {
     }
 }
 
+/// What `panic!` was given: a literal or a formatted text, hardly ever anything else.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let literal = panic.downcast_ref::<&str>().copied();
+    literal
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}
+
 impl Failures {
     /// Waits for the first task that ends unexpectedly. Never returns while all is well.
     pub async fn first(&mut self) -> anyhow::Error {
@@ -123,6 +136,16 @@ mod tests {
         assert_eq!(
             format!("{:#}", failures.first().await),
             "task `listener` failed: socket closed"
+        );
+    }
+
+    #[tokio::test]
+    async fn panicking_task_is_reported_like_a_failing_one() {
+        let (supervisor, mut failures) = Supervisor::new(CancellationToken::new());
+        supervisor.supervise("listener", |_stop| async { panic!("index {} is out of bounds", 3) });
+        assert_eq!(
+            format!("{:#}", failures.first().await),
+            "task `listener` failed: it panicked: index 3 is out of bounds"
         );
     }
 

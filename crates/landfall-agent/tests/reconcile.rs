@@ -129,3 +129,48 @@ async fn blob_that_got_lost_is_fetched_again_while_the_agent_stays_ready() {
     assert_eq!(agent.stop().await, AgentOutcome::Drained);
     assert_eq!(reasons(&site, EventReason::PhaseStarted).len(), phases, "a quiet pass");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listener_moves_from_loopback_to_every_address_on_the_same_port() {
+    let site = Site::new();
+    let options = site.options().await;
+    let port_of = |listener: &Option<tokio::net::TcpListener>| listener.as_ref().unwrap().local_addr().unwrap().port();
+    let (status_port, webhook_port) = (port_of(&options.listeners.status), port_of(&options.listeners.webhook));
+    let agent = Agent::start_with(options);
+    wait_for_running(&site).await;
+
+    let mut text = std::fs::read_to_string(site.path("user-data.yaml")).unwrap();
+    text = text.replace(
+        "stylus:\n",
+        &format!("stylus:\n  imageRedirectWebhook:\n    port: {webhook_port}\n"),
+    );
+    text.push_str(&format!(
+        "  listen: \"0.0.0.0:{status_port}\"\n  webhook:\n    listen: 0.0.0.0\n"
+    ));
+    std::fs::write(site.path("user-data.yaml"), text).unwrap();
+    let url = format!("https://0.0.0.0:{webhook_port}/mutate");
+    wait_for(&site, "moved", |status| {
+        status.phase == Phase::Running && status.webhook.as_ref().is_some_and(|webhook| webhook.url == url)
+    })
+    .await;
+    assert_eq!(reasons(&site, EventReason::PhaseFailed), [""; 0]);
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embedded_registry_ends_when_the_configuration_has_no_primary_registry_any_more() {
+    let site = Site::new();
+    let agent = Agent::start(&site).await;
+    wait_for_running(&site).await;
+
+    let text = std::fs::read_to_string(site.path("user-data.yaml")).unwrap();
+    let (without_primary, _) = text.split_once("  primary:").unwrap();
+    std::fs::write(site.path("user-data.yaml"), without_primary).unwrap();
+    wait_for(&site, "no primary", |status| {
+        status.phase == Phase::Running && status.primary.is_none()
+    })
+    .await;
+    let refused = tokio::net::TcpStream::connect(("127.0.0.1", site.primary_port)).await;
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
+}

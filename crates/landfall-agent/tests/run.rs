@@ -4,10 +4,28 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
+
 use common::Site;
-use landfall_agent::AgentOutcome;
-use landfall_core::status::{EventReason, Phase};
+use landfall_agent::{AgentOutcome, run_agent};
+use landfall_core::status::{EventReason, Phase, ProgressEvent, ProgressSink};
 use landfall_oci::store::ContentStore;
+use tokio_util::sync::CancellationToken;
+
+/// What is told between blobs.
+#[derive(Debug, Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl ProgressSink for Told {
+    fn progress(&self, event: ProgressEvent) {
+        let line = match event {
+            ProgressEvent::Phase { phase } => phase.to_string(),
+            ProgressEvent::ImageFinished { image } => format!("  {image}"),
+            _ => return,
+        };
+        self.0.lock().unwrap().push(line);
+    }
+}
 
 #[tokio::test]
 async fn host_reaches_running_and_every_image_is_where_it_belongs() {
@@ -43,6 +61,32 @@ async fn host_reaches_running_and_every_image_is_where_it_belongs() {
         names.contains(&"registry.k8s.io/pause:3.9".to_owned()),
         "core images without containerd: {names:?}"
     );
+}
+
+#[tokio::test]
+async fn each_image_is_told_once_in_each_phase_that_did_something_for_it() {
+    let site = Site::new();
+    let told = Arc::new(Told::default());
+    let outcome = run_agent(site.options().await, told.clone(), CancellationToken::new()).await;
+    assert_eq!(outcome.unwrap(), AgentOutcome::Running);
+    let mut lines = told.0.lock().unwrap().clone();
+    // The two of one phase come in any order.
+    let images = lines.iter().position(|line| line == "Images").unwrap();
+    lines[images + 1..=images + 2].sort();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    Validating
+    ProviderImage
+      example.io/os:1
+    CoreImages
+      example.io/os:1
+    Images
+      docker.io/library/nginx:1.27
+      example.io/calico:1
+    PrimaryRegistry
+      docker.io/library/nginx:1.27
+    Redirect
+    Running
+    ");
 }
 
 #[tokio::test]

@@ -20,6 +20,10 @@ impl Reconciler {
         if self.api.as_ref().is_some_and(|server| server.started_with == address) {
             return Ok(());
         }
+        // The old address may be a part of the new one (loopback of all), which then is free only when it is.
+        if let Some(old) = self.api.take() {
+            old.stop().await;
+        }
         let listener = match self.listeners.status.take() {
             Some(bound) => bound,
             None => bind(&address, "`landfall.listen` or `stylus.localUI.port`").await?,

@@ -33,6 +33,7 @@ impl Reconciler {
             Phase::CoreImages | Phase::Images => self.apply_phase(&force, phase, true).await,
             Phase::PrimaryRegistry => {
                 let Some(primary) = &force.settings.primary else {
+                    self.end_primary().await;
                     return Ok("no primary registry is configured".to_owned());
                 };
                 self.bring_up_primary(&force, primary).await?;

@@ -79,6 +79,16 @@ impl Reconciler {
         Ok(())
     }
 
+    /// Stops serving what the configuration no longer has.
+    pub(super) async fn end_primary(&mut self) {
+        if let Some(service) = self.primary.take() {
+            service.server.stop().await;
+        }
+        if self.host.status.get().primary.is_some() {
+            self.host.status.update(|status| status.primary = None);
+        }
+    }
+
     /// Serves the embedded registry; moves it when its address changed. Gives its certificate, where it has one.
     pub(super) async fn serve_primary(
         &mut self,

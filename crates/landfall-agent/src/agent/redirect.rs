@@ -55,8 +55,13 @@ impl Reconciler {
                 service.rules.send_replace(rules);
                 service
             }
-            // Another address: the old server ends when it is dropped.
-            _ => self.start_webhook(address, &issued, rules).await?,
+            other => {
+                // The old address may be a part of the new one (loopback of all), which then is free only when it is.
+                if let Some(old) = other {
+                    old.server.stop().await;
+                }
+                self.start_webhook(address, &issued, rules).await?
+            }
         };
         let words = format!("the webhook at {} redirects the images of pods", service.url);
         self.host.status.update(|status| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_agent::{AgentOutcome, run_agent};
+use landfall_agent::{AgentOptions, AgentOutcome, run_agent};
 use landfall_core::status::{AgentStatus, NoProgress, Phase};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,10 @@ pub struct Agent {
 
 impl Agent {
     pub async fn start(site: &Site) -> Agent {
-        let mut options = site.options().await;
+        Agent::start_with(site.options().await)
+    }
+
+    pub fn start_with(mut options: AgentOptions) -> Agent {
         options.once = false;
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(run_agent(options, Arc::new(NoProgress), shutdown.clone()));

@@ -5,8 +5,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, DATE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use jiff::Timestamp;
 use reqwest::{Client, Response, Url};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -309,11 +310,27 @@ pub(super) fn location(asked: &Url, headers: &HeaderMap) -> Option<Url> {
     origin::resolve_location(asked, headers.get(LOCATION)?.to_str().ok()?)
 }
 
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3). Its other form, a date, is not used by registries; what cannot be
-/// read is as if it were not there.
+/// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3). A date is counted from the answer's own `Date`, so
+/// that it does not matter whose clock is wrong. What cannot be read is as if it were not there.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let now = headers
+                .get(DATE)
+                .and_then(|value| parse_http_date(value.to_str().ok()?));
+            let wait = parse_http_date(text)?.duration_since(now.unwrap_or_else(Timestamp::now));
+            // A date that is past is a wait of nothing.
+            Duration::try_from(wait).unwrap_or_default()
+        }
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`: the form that RFC 9110 section 5.6.7 has senders use, a case of RFC 5322's.
+fn parse_http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 pub(super) fn stalled(limit: Duration) -> Fault {
@@ -340,4 +357,36 @@ fn speaks_no_tls(fault: &Fault) -> bool {
             ..
         }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_is_read_in_seconds_or_as_a_date_and_is_bounded() {
+        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        let cases = [
+            ("7", None, Some(7)),
+            ("99999999", None, Some(300)),
+            ("Sun, 06 Nov 1994 08:49:57 GMT", date, Some(20)),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", date, Some(0)),
+            ("Sat, 06 Nov 2094 08:49:07 GMT", None, Some(300)),
+            ("Sun, 06 Nov 1994 08:49:57 GMT", None, Some(0)),
+            ("soon", date, None),
+            ("-1", None, None),
+        ];
+        for (text, date, seconds) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(text));
+            if let Some(date) = date {
+                headers.insert(DATE, HeaderValue::from_static(date));
+            }
+            assert_eq!(
+                retry_after(&headers),
+                seconds.map(Duration::from_secs),
+                "`{text}` at {date:?}"
+            );
+        }
+    }
 }
