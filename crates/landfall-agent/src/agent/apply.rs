@@ -108,6 +108,7 @@ async fn apply_in_turn(
         }
     }
     host.status.update_image(&image, |status| status.error = None);
+    host.progress(ProgressEvent::ImageFinished { image });
     Ok(last)
 }
 
