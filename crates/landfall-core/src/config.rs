@@ -4,6 +4,7 @@
 //! table of known keys (`keys`), readers take the values out, [`parse_settings`] puts them together and `checks` look at
 //! the whole. Each step reports what it finds and goes on with the rest.
 
+mod address;
 mod admission_plugins;
 mod checks;
 pub(crate) mod codes;

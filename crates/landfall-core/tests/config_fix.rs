@@ -1,11 +1,11 @@
 //! `landfall profile fix` removes `AlwaysPullImages` and changes no other byte.
-#![expect(clippy::disallowed_methods, reason = "test set-up reads files")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up reads files")]
 
 use landfall_core::config::fix_profile;
 use landfall_core::diagnostic::NamedText;
 
 fn fix(profile: &str) -> Option<String> {
-    fix_profile(&NamedText::new("profile", profile))
+    fix_profile(&NamedText::new("profile", profile)).unwrap()
 }
 
 /// A Kubernetes pack in literal blocks, around the lines of `cluster.config`.
@@ -95,12 +95,31 @@ fn the_example_differs_in_one_place_and_is_then_right() {
 
 #[test]
 fn without_the_plug_in_nothing_is_mended() {
-    for profile in [
-        "",
-        "spec: [",
-        "a: b",
-        &nested("kube-apiserver-arg: [enable-admission-plugins=A]"),
+    let profile = nested("kube-apiserver-arg: [enable-admission-plugins=A]");
+    assert_eq!(fix(&profile), None);
+}
+
+#[test]
+fn a_template_without_a_value_does_not_hide_the_plug_in() {
+    for (before, after) in [
+        ("{{.spectro.macro.MORE}},AlwaysPullImages", "{{.spectro.macro.MORE}}"),
+        ("AlwaysPullImages,{{.spectro.macro.MORE}}", "{{.spectro.macro.MORE}}"),
     ] {
-        assert_eq!(fix(profile), None, "{profile}");
+        let lines = |list: &str| nested(&format!("kube-apiserver-arg:\n- enable-admission-plugins={list}"));
+        assert_eq!(fix(&lines(before)), Some(lines(after)), "{before}");
+    }
+}
+
+#[test]
+fn what_is_no_profile_is_said_to_be_none_and_not_left_unfixed_in_silence() {
+    for (text, code) in [
+        ("", "LF0406"),
+        ("# nothing\n---\n", "LF0406"),
+        ("#cloud-config\nstylus: {}\n", "LF0406"),
+        ("a: [b", "LF0102"),
+    ] {
+        let findings = fix_profile(&NamedText::new("profile", text)).unwrap_err();
+        let codes: Vec<_> = findings.iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, [code], "{text:?}");
     }
 }

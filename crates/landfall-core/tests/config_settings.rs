@@ -382,6 +382,52 @@ fn images_are_discovered_in_all_containers_and_image_volumes() {
 }
 
 #[test]
+fn a_pack_of_manifests_needs_no_values() {
+    for values in [
+        "",
+        "      values: ''\n",
+        "      values: null\n",
+        "      values: '# none'\n",
+    ] {
+        let text = profile(&format!(
+            "    - name: app\n{values}      manifests:\n        - name: pod\n          content: 'spec: {{containers: [{{image: a.io/1}}]}}'\n"
+        ));
+        let (settings, diagnostics) = parse_all(&[], &[&text], Compat::None);
+        assert!(diagnostics.is_empty(), "{values}: {diagnostics:?}");
+        let sources: Vec<_> = settings.images.iter().map(|image| image.source.as_str()).collect();
+        assert_eq!(sources, ["a.io/1"], "{values}");
+    }
+}
+
+#[test]
+fn images_are_discovered_in_manifests_that_the_values_hold_as_text() {
+    let text = profile(
+        "    - name: byo-manifest
+      values: |
+        manifests:
+          byo-manifest:
+            contents: |
+              kind: Pod
+              spec: {containers: [{image: a.io/1}]}
+              ---
+              kind: Pod
+              spec: {containers: [{image: a.io/2}]}
+            settings: |
+              [not yaml
+              image = a.io/no
+",
+    );
+    let (settings, diagnostics) = parse_all(&[], &[&text], Compat::None);
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    let found: Vec<_> = settings
+        .images
+        .iter()
+        .map(|image| (image.source.as_str(), image.location.line))
+        .collect();
+    assert_eq!(found, [("a.io/1", 10), ("a.io/2", 13)]);
+}
+
+#[test]
 fn a_profile_in_json_reads_as_one_in_yaml() {
     let json = r#"{"metadata": {"name": "edge"}, "spec": {"template": {"packs": [{"name": "os", "layer": "os", "tag": null,
         "values": "options:\n  system.uri: \"{{ .spectro.pack.os.options.system.registry }}/os:1\"\n  system.registry: r.io\n",

@@ -19,6 +19,12 @@ fn findings(user_data: &str, profile: &str) -> String {
         ..Inputs::default()
     };
     let (settings, diagnostics) = parse_settings(&inputs);
+    for finding in &diagnostics {
+        assert!(
+            finding.help.is_some(),
+            "nothing says what to write instead: {finding:?}"
+        );
+    }
     let shown = render_text(&diagnostics, false);
     let json = serde_json::to_string(&diagnostics).unwrap();
     for output in [
@@ -583,6 +589,8 @@ stylus:
       |
     4 |     domain: [reg]
       |             ^^^^^
+      |
+      = hint: write a string
 
     error[LF0201]: `stylus.registryCredentials.username` takes a string, and this is a number
      --> user-data:5:15
@@ -833,7 +841,7 @@ stages:
     7 |             configs:
       |             ^^^^^^^^
       |
-      = hint: add `mirrors`; `landfall redirect render` writes them
+      = hint: add `mirrors`, e.g. `mirrors: {gcr.io: {endpoint: ["https://reg.example.com"]}}`
     "###);
 }
 
@@ -1249,4 +1257,155 @@ fn a_host_without_dot_or_port_is_docker_hub_to_others() {
       |
       = hint: write the port too: `reg:443`, or the host's full name
     "#);
+}
+
+#[test]
+fn addresses_of_our_own_that_cannot_be_used_are_found_before_the_agent_binds() {
+    let shown = findings(
+        r#"#cloud-config
+landfall:
+  listen: foo
+  webhook: {listen: "127.0.0.1:9443"}
+  primary: {listen: ":30003", project: Team/../b}
+"#,
+        "",
+    );
+    insta::assert_snapshot!(shown, @r###"
+    error[LF0607]: `landfall.listen` is not `host:port`
+     --> user-data:3:11
+      |
+    3 |   listen: foo
+      |           ^^^
+      |
+      = hint: write e.g. `127.0.0.1:5080`, or `[::1]:5080`
+
+    error[LF0607]: `landfall.webhook.listen` is not a host without a port
+     --> user-data:4:21
+      |
+    4 |   webhook: {listen: "127.0.0.1:9443"}
+      |                     ^^^^^^^^^^^^^^^^
+      |
+      = hint: write e.g. `127.0.0.1`; the port is `stylus.imageRedirectWebhook.port`
+
+    error[LF0607]: `landfall.primary.listen` is not `host:port`
+     --> user-data:5:21
+      |
+    5 |   primary: {listen: ":30003", project: Team/../b}
+      |                     ^^^^^^^^
+      |
+      = hint: write e.g. `127.0.0.1:5080`, or `[::1]:5080`
+
+    error[LF0607]: `landfall.primary.project` cannot be part of a repository's name
+     --> user-data:5:40
+      |
+    5 |   primary: {listen: ":30003", project: Team/../b}
+      |                                        ^^^^^^^^^
+      |
+      = hint: write it in lower case, with letters, digits, `-`, `_` and `.`, e.g. `spectro-images`
+    "###);
+}
+
+#[test]
+fn addresses_of_our_own_may_be_names_and_ipv6() {
+    let shown = findings(
+        r#"#cloud-config
+landfall:
+  listen: "[::]:5080"
+  webhook: {listen: "::1"}
+  primary: {listen: "localhost:30003", project: /team/images/}
+"#,
+        "",
+    );
+    assert_eq!(shown, "");
+}
+
+#[test]
+fn two_rules_for_one_prefix_are_one_too_many() {
+    let shown = findings(
+        r#"#cloud-config
+stylus:
+  externalRegistries:
+    registries: [{domain: reg.example.com}]
+    registryMappingRules:
+      docker.io: reg.example.com/a
+      https://index.docker.io/: reg.example.com/b
+      gcr.io/x: ""
+"#,
+        "",
+    );
+    insta::assert_snapshot!(shown, @r###"
+    warning[LF0302]: the name of a registry has no scheme: `https://` is left out
+     --> user-data:7:7
+      |
+    7 |       https://index.docker.io/: reg.example.com/b
+      |       ^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: remove it
+
+    warning[LF0321]: a rule for this prefix is there already; the first one is used
+     --> user-data:7:7
+      |
+    7 |       https://index.docker.io/: reg.example.com/b
+      |       ^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+     ::: user-data:6:7
+      |
+    6 |       docker.io: reg.example.com/a
+      |       --------- the first one
+      |
+      = hint: remove one of the two; schemes, slashes at the end and aliases of `docker.io` make no difference
+
+    error[LF0309]: `stylus.externalRegistries.registryMappingRules."gcr.io/x"` is empty
+     --> user-data:8:17
+      |
+    8 |       gcr.io/x: ""
+      |                 ^^
+      |
+      = hint: write `host[:port][/path]`, or remove the rule
+    "###);
+}
+
+#[test]
+fn an_empty_profile_is_no_profile() {
+    insta::assert_snapshot!(findings("", "# nothing\n---\n"), @r###"
+    error[LF0406]: the profile is empty
+     --> profile.yaml:1:1
+      |
+    1 | # nothing
+      | ^
+      |
+      = hint: give the profile as Palette's API exports it, with its packs at `spec.template.packs`
+    "###);
+}
+
+#[test]
+fn an_empty_document_behind_the_first_loses_nothing() {
+    assert_eq!(findings("#cloud-config\nstylus: {}\n---\n# the end\n", ""), "");
+}
+
+#[test]
+fn an_unquoted_template_of_another_tool_is_said_to_hide_an_image() {
+    let shown = findings(
+        "",
+        r#"spec:
+  packs:
+    - name: chart
+      layer: addon
+      manifests:
+        - name: pod
+          content: |
+            spec:
+              containers:
+                - image: {{ .Values.image }}
+"#,
+    );
+    insta::assert_snapshot!(shown, @r###"
+    warning[LF0404]: `{{ .Values.image }}` is a template of another tool; the image is not listed
+      --> profile.yaml:10:26
+       |
+    10 |                 - image: {{ .Values.image }}
+       |                          ^^^^^^^^^^^^^^^^^^^
+       |
+       = hint: list the finished image in `pack.content.images`
+    "###);
 }

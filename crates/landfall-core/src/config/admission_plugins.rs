@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::config::yaml::Node;
+use crate::config::yaml::{Node, UNRESOLVED_END, UNRESOLVED_START};
 
 const FLAG: &str = "enable-admission-plugins";
 const PLUGIN: &str = "AlwaysPullImages";
@@ -50,7 +50,7 @@ pub(crate) fn find_always_pull(config: &Node) -> Vec<Plugins> {
         for item in items {
             let prefix = ["enable-admission-plugins=", "--enable-admission-plugins="]
                 .into_iter()
-                .find(|prefix| item.text().is_some_and(|text| text.starts_with(prefix)));
+                .find(|prefix| item.raw_text().is_some_and(|text| text.starts_with(prefix)));
             if let Some(prefix) = prefix {
                 found.extend(plugins(item, item, prefix, "- "));
             }
@@ -61,7 +61,8 @@ pub(crate) fn find_always_pull(config: &Node) -> Vec<Plugins> {
 
 /// `prefix` is what the scalar holds in front of the list; `lead` is what its line holds in front of the scalar.
 fn plugins(node: &Node, first: &Node, prefix: &str, lead: &str) -> Option<Plugins> {
-    let text = node.text()?;
+    // Templates in the list that have no value yet do not hide the plug-in.
+    let text = node.raw_text()?;
     let list = text.strip_prefix(prefix)?;
     let mut cuts = Vec::new();
     let mut kept = Vec::new();
@@ -86,11 +87,16 @@ fn plugins(node: &Node, first: &Node, prefix: &str, lead: &str) -> Option<Plugin
     if cuts.is_empty() {
         return None;
     }
-    let corrected = (!kept.is_empty()).then(|| format!("{lead}{prefix}{}", kept.join(",")));
+    let corrected = (!kept.is_empty()).then(|| format!("{lead}{prefix}{}", without_marks(&kept.join(","))));
     Some(Plugins {
         node: node.clone(),
         first: first.clone(),
         corrected,
         cuts,
     })
+}
+
+/// Templates without a value, as a reader of a hint understands them.
+fn without_marks(text: &str) -> String {
+    text.replace(UNRESOLVED_START, "{{…").replace(UNRESOLVED_END, "}}")
 }

@@ -1,6 +1,7 @@
 //! Findings about the whole: what is right by itself and wrong together (SPEC section 6).
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::config::codes::{self, CodeDoc};
 use crate::config::facts::{Facts, ProviderImage, Sourced};
@@ -29,6 +30,7 @@ pub(crate) const CHECKS: &[Check] = &[
     check(&codes::PROVIDER_AND_EXTERNAL, provider_login_beside_external),
     check(&codes::PROVIDER_AND_PRIMARY, provider_login_beside_primary),
     check(&codes::NAMELESS_HOST, targets_are_hosts_to_all),
+    check(&codes::RULE_TWICE, rules_differ),
     check(&codes::NO_PROVIDER_IMAGE, provider_image_is_there),
     check(&codes::SEVERAL_PROVIDER_IMAGES, one_provider_image),
     check(&codes::ALWAYS_PULL_IMAGES, no_always_pull_images),
@@ -174,6 +176,27 @@ fn registries_differ(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
                     .help("remove one of the entries");
             }
             None => seen.push(registry),
+        }
+    }
+}
+
+fn rules_differ(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    let mut seen = HashMap::new();
+    for rule in &facts.rules {
+        let source = match &rule.value.from {
+            RulePrefix::All => ("", ""),
+            RulePrefix::Path { host, path } => (host.as_str(), path.as_str()),
+        };
+        match seen.entry(source) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(rule);
+            }
+            Entry::Occupied(known) => {
+                draft
+                    .node(&rule.node, "a rule for this prefix is there already; the first one is used")
+                    .also(&known.get().node, "the first one")
+                    .help("remove one of the two; schemes, slashes at the end and aliases of `docker.io` make no difference");
+            }
         }
     }
 }
@@ -329,7 +352,7 @@ fn registries_yaml_redirects(facts: &Facts, _: &Settings, draft: &mut Draftsman<
                     &file.node,
                     format!("`{path}` has `configs` and no `mirrors`: {flavour} gets logins, and redirects no pull"),
                 )
-                .help("add `mirrors`; `landfall redirect render` writes them");
+                .help("add `mirrors`, e.g. `mirrors: {gcr.io: {endpoint: [\"https://reg.example.com\"]}}`");
         }
     }
 }

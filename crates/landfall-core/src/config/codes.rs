@@ -152,6 +152,9 @@ codes! {
     NAMELESS_HOST = "LF0320", Error, "a registry's name that is no host to others",
         "containerd, kubelet and every other program read `reg/a/b` as `docker.io/reg/a/b`: a first component is a host only when it has a dot or a port, or is `localhost`. Images redirected there would be asked of Docker Hub.",
         "domain: \"reg:443\"";
+    RULE_TWICE = "LF0321", Warning, "mapping rule written twice",
+        "Two rules have the same prefix once scheme, slashes at the end and aliases of `docker.io` are gone; the first one is used.",
+        "remove one of the rules";
 
     UNRESOLVED_TEMPLATE = "LF0401", Error, "template without a value",
         "What the template stands for is not known. The value that holds it is left out.",

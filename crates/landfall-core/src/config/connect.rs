@@ -1,5 +1,6 @@
 //! Reads the values of the pack registry-connect: the primary registry, and rules and logins that a profile brings.
 
+use crate::config::address::read_project;
 use crate::config::codes;
 use crate::config::facts::{Facts, Sourced};
 use crate::config::registry::{self, RegistryKeys, read_certificates, read_registry, read_rule, registry_at};
@@ -66,7 +67,9 @@ fn read_rules(config: &Node, facts: &mut Facts, report: &mut Report) {
                 entry.value.path(),
                 entry.value.kind()
             );
-            report.node(&codes::WRONG_TYPE, &entry.value, message);
+            report
+                .node(&codes::WRONG_TYPE, &entry.value, message)
+                .help("write the target as `host[:port][/path]`");
         }
         if let Some(value) = read_rule(entry, report) {
             facts.rules.push(Sourced::new(value, &entry.key));
@@ -82,12 +85,9 @@ fn read_primary(config: &Node, in_cluster: &Node, facts: &mut Facts, report: &mu
         .or_else(|| in_cluster.at(&["projects", "images"]))
         // The older form: one name, or a list of them with that of the images first.
         .or_else(|| in_cluster.get("projects"))
-        .map(|node| node.items().first().unwrap_or(node))
-        .and_then(Node::text)
-        .map(|project| project.trim_matches('/'))
-        .filter(|project| !project.is_empty());
-    if let Some(project) = project {
-        project.clone_into(&mut primary.project);
+        .map(|node| node.items().first().unwrap_or(node));
+    if let Some(project) = read_project(project, report) {
+        primary.project = project;
     }
     primary.sync = config
         .at(&["content", "sync", "enable"])

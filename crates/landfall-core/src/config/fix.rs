@@ -4,15 +4,22 @@ use std::ops::Range;
 
 use crate::config::admission_plugins::Plugins;
 use crate::config::profile::find_always_pull_in;
+use crate::config::report::Report;
 use crate::config::text::Span;
-use crate::diagnostic::NamedText;
+use crate::diagnostic::{Diagnostics, NamedText};
 
 /// The profile without `AlwaysPullImages`; `None` when there is nothing to remove. The other plug-ins keep their order;
 /// a flag that would be left empty is dropped, with its line where it has one of its own.
-#[must_use]
-pub fn fix_profile(profile: &NamedText) -> Option<String> {
+///
+/// # Errors
+/// The findings that say why the text is not a profile: then nobody knows what there is to remove.
+pub fn fix_profile(profile: &NamedText) -> Result<Option<String>, Diagnostics> {
+    let mut report = Report::default();
+    let Some(found) = find_always_pull_in(profile, &mut report) else {
+        return Err(report.finish([profile]));
+    };
     let mut edits: Vec<(Range<usize>, &str)> = Vec::new();
-    for plugins in find_always_pull_in(profile) {
+    for plugins in found {
         edits.extend(edits_for(&plugins));
     }
     // From the end, so that places in front stay right; each once, should an anchor have been used twice.
@@ -28,7 +35,7 @@ pub fn fix_profile(profile: &NamedText) -> Option<String> {
             changed = true;
         }
     }
-    changed.then_some(fixed)
+    Ok(changed.then_some(fixed))
 }
 
 fn edits_for(plugins: &Plugins) -> Vec<(Range<usize>, &'static str)> {

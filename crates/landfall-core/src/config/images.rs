@@ -5,7 +5,7 @@ use crate::config::facts::{Facts, Sourced};
 use crate::config::registry::check_grc_io;
 use crate::config::report::Report;
 use crate::config::settings::{Finding, ImageRole, ProfileImage};
-use crate::config::yaml::{Node, Value};
+use crate::config::yaml::{self, Node, Value};
 use crate::diagnostic::Severity;
 use crate::reference::parse_reference;
 
@@ -24,8 +24,10 @@ pub(crate) struct Owner<'a> {
 
 /// Takes the image that a node names.
 pub(crate) fn take_image(node: &Node, owner: Owner<'_>, finding: Finding, facts: &mut Facts, report: &mut Report) {
-    let Some(source) = node.text() else { return };
-    let source = source.trim();
+    let unquoted = unquoted_template(node);
+    let Some(source) = node.text().map(str::trim).or(unquoted.as_deref()) else {
+        return;
+    };
     if source == NO_IMAGE {
         return;
     }
@@ -64,6 +66,39 @@ pub(crate) fn take_image(node: &Node, owner: Owner<'_>, finding: Finding, facts:
                 )
                 .help("write `host/path:tag` or `host/path@sha256:…`");
         }
+    }
+}
+
+/// What stands at a node that holds `{{ … }}` without quotes: to YAML that is a mapping in a mapping.
+fn unquoted_template(node: &Node) -> Option<String> {
+    let span = node.span();
+    let written = span.text.as_str().get(span.start..span.end)?;
+    let is_template = matches!(node.value, Value::Mapping(_)) && written.starts_with("{{");
+    is_template.then(|| written.trim_end().to_owned())
+}
+
+/// Takes the images of manifests that the values of a pack hold as text, as Palette's pack for one's own manifests does
+/// (`manifests.<name>.contents`). Text that is not YAML is somebody's configuration and no finding.
+pub(crate) fn take_embedded_pod_images(node: &Node, owner: Owner<'_>, facts: &mut Facts, report: &mut Report) {
+    match &node.value {
+        Value::Scalar(scalar) if scalar.text.contains('\n') => {
+            let Some(text) = node.to_text() else { return };
+            for document in &yaml::load(&text, node.path()).documents {
+                yaml::report_secrets(document, false, report);
+                take_pod_images(document, owner, facts, report);
+            }
+        }
+        Value::Sequence(items) => {
+            for item in items {
+                take_embedded_pod_images(item, owner, facts, report);
+            }
+        }
+        Value::Mapping(entries) => {
+            for entry in entries {
+                take_embedded_pod_images(&entry.value, owner, facts, report);
+            }
+        }
+        Value::Scalar(_) | Value::Unknown => {}
     }
 }
 

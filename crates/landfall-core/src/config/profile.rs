@@ -1,12 +1,13 @@
 //! Reads cluster profiles: files that hold strings of YAML that hold strings of YAML.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::config::admission_plugins::find_always_pull;
+use crate::config::admission_plugins::{Plugins, find_always_pull};
 use crate::config::codes;
 use crate::config::connect::read_connect;
 use crate::config::facts::{Facts, OsPack, ProviderImage, Sourced};
-use crate::config::images::{NO_IMAGE, Owner, take_image, take_pod_images};
+use crate::config::images::{NO_IMAGE, Owner, take_embedded_pod_images, take_image, take_pod_images};
 use crate::config::keys;
 use crate::config::registry::{self, read_registry};
 use crate::config::report::Report;
@@ -46,18 +47,20 @@ pub(crate) fn read_profiles(files: &[NamedText], values: &TemplateValues, facts:
     let mut stages = Vec::new();
     for profile in &profiles {
         for pack in &profile.packs {
-            let Some(values) = pack_values(pack, &mut templates, report) else {
-                continue;
-            };
-            check_shape(&values, &keys::PACK_VALUES, report);
-            read_pack(&profile.name, pack, &values, &mut templates, facts, report);
-            let order = LAYERS
-                .iter()
-                .position(|layer| *layer == pack.layer)
-                .filter(|order| *order < 2);
-            if let (Some(order), Some(node)) = (order, values.get("stages")) {
-                stages.push((order, node.clone()));
+            let owner = owner_of(profile, pack);
+            if let Some(values) = pack_values(pack, &mut templates, report) {
+                check_shape(&values, &keys::PACK_VALUES, report);
+                read_values(pack, &values, owner, facts, report);
+                let order = LAYERS
+                    .iter()
+                    .position(|layer| *layer == pack.layer)
+                    .filter(|order| *order < 2);
+                if let (Some(order), Some(node)) = (order, values.get("stages")) {
+                    stages.push((order, node.clone()));
+                }
             }
+            // A pack of manifests needs no values.
+            read_manifests(pack, owner, &mut templates, facts, report);
         }
     }
     stages.sort_by_key(|(order, _)| *order);
@@ -66,20 +69,34 @@ pub(crate) fn read_profiles(files: &[NamedText], values: &TemplateValues, facts:
     }
 }
 
-/// The lists of admission plug-ins that hold `AlwaysPullImages`, in one profile, whatever its templates stand for.
-pub(crate) fn find_always_pull_in(file: &NamedText) -> Vec<crate::config::admission_plugins::Plugins> {
+/// The lists of admission plug-ins that hold `AlwaysPullImages`, in one profile, whatever its templates stand for;
+/// `None`, with the findings in `report`, when it is not a profile that can be read.
+pub(crate) fn find_always_pull_in(file: &NamedText, report: &mut Report) -> Option<Vec<Plugins>> {
+    load_profile(file, report)?;
     let mut facts = Facts::default();
+    // What is wrong further inside is for `landfall validate` to say.
     read_profiles(
         std::slice::from_ref(file),
         &TemplateValues::default(),
         &mut facts,
         &mut Report::default(),
     );
-    facts.always_pull
+    Some(facts.always_pull)
 }
 
 fn load_profile(file: &NamedText, report: &mut Report) -> Option<Profile> {
     let text = Text::of_file(file);
+    if yaml::is_blank(&text) {
+        report
+            .at(
+                &codes::NO_PACKS,
+                text.slice(0..0),
+                Arc::from(""),
+                "the profile is empty",
+            )
+            .help("give the profile as Palette's API exports it, with its packs at `spec.template.packs`");
+        return None;
+    }
     let root = yaml::parse_document(&text, &KeyPath::default(), report)?;
     check_shape(&root, &keys::PROFILE, report);
     let list = root
@@ -220,16 +237,9 @@ fn rendered_tree(node: &Node, templates: &mut Templates<'_>, report: &mut Report
     rendered
 }
 
-fn read_pack(
-    profile: &str,
-    pack: &Pack,
-    values: &Node,
-    templates: &mut Templates<'_>,
-    facts: &mut Facts,
-    report: &mut Report,
-) {
-    let owner = Owner {
-        profile,
+fn owner_of<'p>(profile: &'p Profile, pack: &'p Pack) -> Owner<'p> {
+    Owner {
+        profile: &profile.name,
         pack: &pack.name,
         layer: &pack.layer,
         role: if pack.layer == ADDON {
@@ -237,7 +247,10 @@ fn read_pack(
         } else {
             ImageRole::Infrastructure
         },
-    };
+    }
+}
+
+fn read_values(pack: &Pack, values: &Node, owner: Owner<'_>, facts: &mut Facts, report: &mut Report) {
     if pack.layer == "os" {
         read_os_pack(pack, values, owner, facts, report);
     }
@@ -257,8 +270,8 @@ fn read_pack(
     }
     if let Some(manifests) = values.get("manifests") {
         take_pod_images(manifests, owner, facts, report);
+        take_embedded_pod_images(manifests, owner, facts, report);
     }
-    read_manifests(pack, owner, templates, facts, report);
 }
 
 fn read_os_pack(pack: &Pack, values: &Node, owner: Owner<'_>, facts: &mut Facts, report: &mut Report) {

@@ -128,7 +128,9 @@ pub(crate) fn read_place(node: &Node, report: &mut Report) -> Option<(RegistryHo
             .rsplit_once(':')
             .is_some_and(|(_, port)| port.len() > 5 && !port.ends_with(']'))
     {
-        report.node(&codes::BAD_DOMAIN, node, format!("`{host_text}` has no usable port"));
+        report
+            .node(&codes::BAD_DOMAIN, node, format!("`{host_text}` has no usable port"))
+            .help("write a port from 1 to 65535, or none");
         return None;
     }
     if !path.is_empty()
@@ -253,14 +255,16 @@ pub(crate) fn read_certificates(node: &Node, report: &mut Report) -> Vec<Arc<str
 
 fn read_certificate(item: &Node, report: &mut Report) -> Option<Arc<str>> {
     if let Some(reference) = item.get("certificateRef") {
-        report.node(
-            &codes::SECRET_REFERENCE,
-            reference,
-            format!(
-                "`{}` names an object of the cluster, which is not read here",
-                reference.path()
-            ),
-        );
+        report
+            .node(
+                &codes::SECRET_REFERENCE,
+                reference,
+                format!(
+                    "`{}` names an object of the cluster, which is not read here",
+                    reference.path()
+                ),
+            )
+            .help("write the certificate itself, as `certificate` with the PEM text");
         return None;
     }
     let node = item.get("certificate").unwrap_or(item);
@@ -345,6 +349,12 @@ pub(crate) fn read_rule(entry: &Entry, report: &mut Report) -> Option<MappingRul
 
 fn read_rule_side(node: &Node, report: &mut Report) -> Option<(RegistryHost, String)> {
     let text = node.text()?;
+    if text.trim().is_empty() {
+        report
+            .node(&codes::BAD_RULE, node, format!("`{}` is empty", node.path()))
+            .help("write `host[:port][/path]`, or remove the rule");
+        return None;
+    }
     let looks_like_host = |part: &str| part == "localhost" || part.contains(['.', ':']);
     let first = without_any_scheme(text).split('/').next().unwrap_or_default();
     if !looks_like_host(first) && !text.contains('@') {

@@ -190,7 +190,7 @@ fn report_wrong_type(node: &Node, shape: &Shape, report: &mut Report) {
         Shape::Bool => draft.help("write `true` or `false`, without quotes"),
         Shape::Number(..) if node.text().is_some() => draft.help("write the digits, without quotes"),
         Shape::List(_) => draft.help("write each item on a line of its own, with `- ` in front"),
-        _ => draft,
+        _ => draft.help(format!("write {}", describe(shape))),
     };
 }
 

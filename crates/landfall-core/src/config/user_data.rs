@@ -6,6 +6,7 @@ use std::sync::Arc;
 use camino::Utf8PathBuf;
 use secrecy::SecretString;
 
+use crate::config::address::{read_listen, read_listen_host, read_project};
 use crate::config::codes;
 use crate::config::facts::{Facts, Sourced};
 use crate::config::keys;
@@ -266,9 +267,9 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
             .and_then(|seconds| u64::try_from(seconds).ok())
             .filter(|seconds| (1..=86_400).contains(seconds))
             .unwrap_or(defaults.reconcile_interval_seconds),
-        listen: text(&["listen"]).map(str::to_owned),
-        webhook_listen: text(&["webhook", "listen"]).map_or(defaults.webhook_listen, str::to_owned),
-        primary_listen: text(&["primary", "listen"]).map(str::to_owned),
+        listen: read_listen(own.get("listen"), report),
+        webhook_listen: read_listen_host(own.at(&["webhook", "listen"]), report).unwrap_or(defaults.webhook_listen),
+        primary_listen: read_listen(own.at(&["primary", "listen"]), report),
         primary_tls: match text(&["primary", "tls"]) {
             Some("on") => PrimaryTls::On,
             _ => PrimaryTls::Auto,
@@ -318,8 +319,8 @@ pub(crate) fn read_own_primary(root: &Node, facts: &mut Facts, report: &mut Repo
         }
         None => {}
     }
-    if let Some(project) = node.get("project").and_then(Node::text).filter(|text| !text.is_empty()) {
-        primary.project = project.trim_matches('/').to_owned();
+    if let Some(project) = read_project(node.get("project"), report) {
+        primary.project = project;
     }
     let has_access = ["username", "password", "certificates", "insecure"]
         .iter()

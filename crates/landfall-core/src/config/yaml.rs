@@ -89,7 +89,9 @@ enum Part {
 /// Parses a text of one document. Problems go to the report; `None` when the text is not YAML.
 pub(crate) fn parse_document(text: &Text, base: &KeyPath, report: &mut Report) -> Option<Node> {
     let loaded = load(text, base);
-    let second = loaded.documents.get(1).map(Node::span);
+    // What is behind a last `---` is an empty document: nothing is lost.
+    let mut others = loaded.documents.iter().skip(1);
+    let second = others.find(|document| !document.is_null()).map(Node::span);
     loaded.report_problems(report);
     if let Some(span) = second {
         report
@@ -108,6 +110,14 @@ pub(crate) fn parse_document(text: &Text, base: &KeyPath, report: &mut Report) -
     let document = documents.swap_remove(0);
     report_secrets(&document, false, report);
     Some(document)
+}
+
+/// Whether a text holds no YAML at all: nothing, or only comments.
+pub(crate) fn is_blank(text: &Text) -> bool {
+    text.as_str().lines().all(|line| {
+        let line = line.trim_start_matches('\u{FEFF}').trim();
+        line.is_empty() || line.starts_with('#') || line == "---"
+    })
 }
 
 /// Marks every value of a secret key below `node`.

@@ -75,12 +75,14 @@ impl<'a> Templates<'a> {
                 }
             };
             if rendered.len() + value.len() + (source.len() - copied) > TEXT_BYTES_MAX {
-                report.at(
-                    &codes::TOO_LARGE,
-                    text.slice(found.start..found.end),
-                    Arc::from(key),
-                    format!("the values of its templates make the text larger than {TEXT_BYTES_MAX} bytes"),
-                );
+                report
+                    .at(
+                        &codes::TOO_LARGE,
+                        text.slice(found.start..found.end),
+                        Arc::from(key),
+                        format!("the values of its templates make the text larger than {TEXT_BYTES_MAX} bytes"),
+                    )
+                    .help("shorten the values that its templates stand for");
                 break;
             }
             push(&mut segments, rendered.len(), copied, true);

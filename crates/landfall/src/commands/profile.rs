@@ -10,7 +10,7 @@ use landfall_host::files::write_atomic;
 
 use crate::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::load_text;
+use crate::inputs::{Checked, load_text};
 
 /// Mend a profile.
 #[derive(Debug, Args)]
@@ -48,7 +48,17 @@ pub(crate) fn run(args: &ProfileArgs, context: &Context) -> anyhow::Result<ExitS
         bail!("stdin (`-`) cannot be written: leave `--write` away and redirect stdout");
     }
     let profile = load_text(&args.file)?;
-    let fixed = fix_profile(&profile);
+    let fixed = match fix_profile(&profile) {
+        Ok(fixed) => fixed,
+        Err(diagnostics) => {
+            let unreadable = Checked {
+                settings: None,
+                diagnostics,
+            };
+            unreadable.tell(context);
+            return Ok(unreadable.status());
+        }
+    };
     match (&fixed, args.write) {
         (None, _) => context.printer.note(format_args!("`{}`: nothing to fix", profile.name)),
         (Some(text), true) => {

@@ -52,6 +52,9 @@ impl Loaded {
     }
 }
 
+/// What to do about a text that is too large.
+const SPLIT: &str = "split the file, or remove what is generated";
+
 /// Reads all documents of a text. `base` is the key path of the text itself.
 pub(crate) fn load(text: &Text, base: &KeyPath) -> Loaded {
     let mut builder = Builder {
@@ -109,7 +112,7 @@ impl Builder<'_> {
                 &codes::TOO_LARGE,
                 0..0,
                 format!("the text has {} bytes; the limit is {TEXT_BYTES_MAX}", content.len()),
-                None,
+                Some(SPLIT),
             );
             return false;
         }
@@ -135,7 +138,7 @@ impl Builder<'_> {
                     &codes::TOO_LARGE,
                     start..end,
                     format!("the text has more than {NODES_MAX} YAML nodes"),
-                    None,
+                    Some(SPLIT),
                 );
                 return false;
             }
@@ -351,7 +354,7 @@ fn explain(kind: &ErrorKind) -> (&'static CodeDoc, String, Option<&'static str>)
         ErrorKind::RecursionLimitExceeded => (
             &codes::TOO_LARGE,
             format!("the YAML is nested deeper than {DEPTH_MAX} levels"),
-            None,
+            Some("write it flatter, or remove what is generated"),
         ),
         ErrorKind::MissingAnchorOrAliasName | ErrorKind::UnknownAnchor => (
             &codes::ALIAS,

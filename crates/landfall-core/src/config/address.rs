@@ -1,0 +1,75 @@
+//! Values of our own settings that are addresses or paths of a registry: checked here, so that the agent does not find
+//! out when it binds.
+
+use crate::config::codes;
+use crate::config::report::Report;
+use crate::config::yaml::Node;
+use crate::reference::{RegistryHost, Repository};
+
+/// Reads `host:port` to listen at; `None` when nothing usable is given.
+pub(crate) fn read_listen(node: Option<&Node>, report: &mut Report) -> Option<String> {
+    let (node, text) = given(node)?;
+    let has_port = |host: RegistryHost| host.port().is_some();
+    if text.parse::<RegistryHost>().is_ok_and(has_port) {
+        return Some(text.to_owned());
+    }
+    report_unusable(
+        node,
+        "is not `host:port`",
+        "write e.g. `127.0.0.1:5080`, or `[::1]:5080`",
+        report,
+    );
+    None
+}
+
+/// Reads a host to listen at, whose port is set elsewhere; `None` when nothing usable is given.
+pub(crate) fn read_listen_host(node: Option<&Node>, report: &mut Report) -> Option<String> {
+    let (node, text) = given(node)?;
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let with_port = if bare.contains(':') {
+        format!("[{bare}]:1")
+    } else {
+        format!("{bare}:1")
+    };
+    if with_port.parse::<RegistryHost>().is_ok() {
+        return Some(text.to_owned());
+    }
+    report_unusable(
+        node,
+        "is not a host without a port",
+        "write e.g. `127.0.0.1`; the port is `stylus.imageRedirectWebhook.port`",
+        report,
+    );
+    None
+}
+
+/// Reads the project of the primary registry; `None` when nothing usable is given.
+pub(crate) fn read_project(node: Option<&Node>, report: &mut Report) -> Option<String> {
+    let (node, text) = given(node)?;
+    let project = text.trim_matches('/');
+    if project.is_empty() {
+        return None;
+    }
+    if project.parse::<Repository>().is_ok() {
+        return Some(project.to_owned());
+    }
+    report_unusable(
+        node,
+        "cannot be part of a repository's name",
+        "write it in lower case, with letters, digits, `-`, `_` and `.`, e.g. `spectro-images`",
+        report,
+    );
+    None
+}
+
+fn given(node: Option<&Node>) -> Option<(&Node, &str)> {
+    let node = node?;
+    let text = node.text().filter(|text| !text.is_empty())?;
+    Some((node, text))
+}
+
+fn report_unusable(node: &Node, why: &str, help: &str, report: &mut Report) {
+    report
+        .node(&codes::BAD_SETTING, node, format!("`{}` {why}", node.path()))
+        .help(help);
+}
