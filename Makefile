@@ -34,7 +34,6 @@ peers: ## Installs the real programs that the interop tests run, where they are 
 
 bench: ## Speed and memory against their limits
 	$(CARGO) build --quiet --profile dist --locked --bin landfall
-	$(CARGO) build --quiet --profile dist --locked --bin landfall
 	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- core
 
 demo: ## The whole path on this machine, with nothing installed
