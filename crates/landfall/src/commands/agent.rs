@@ -18,6 +18,10 @@ use crate::logging::{self, LogFormat};
 use crate::output::printer::stderr_may_be_coloured;
 use crate::output::progress::Progress;
 
+/// Threads that drive the tasks. Transfers wait for the network, and hashing and disk work run on blocking threads: one
+/// worker per core would only cost an edge host memory.
+const WORKERS: usize = 2;
+
 /// Fetch the images, fill the primary registry, redirect the cluster's pulls.
 ///
 /// Runs on an edge host, under systemd. Goes through its phases until everything is in place, then watches its input
@@ -58,6 +62,7 @@ pub(crate) fn run(args: &AgentArgs, context: &Context) -> anyhow::Result<ExitSta
     let mut options = options_of(args)?;
     options.values = values;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
