@@ -9,6 +9,7 @@ use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, Why};
 use landfall_core::retry::FailureKind;
 use landfall_host::containerd::ContainerdError;
+use landfall_oci::client::{Fault, TlsProblem};
 use landfall_oci::image::TransferError;
 
 /// What failed and what to do about it.
@@ -201,17 +202,7 @@ impl Peer<'_> {
                 "it does not have it".to_owned(),
                 format!("look into the registry `{host}`"),
             ),
-            FailureKind::BadTls => (
-                cause,
-                match self.registry {
-                    Some(registry) => format!(
-                        "add the PEM of the authority that signed it as {}, or set `insecure: true` there",
-                        field(registry, Field::Certificates)
-                    ),
-                    None => "add the PEM of the authority that signed it to `stylus.site.caCerts` in the user-data"
-                        .to_owned(),
-                },
-            ),
+            FailureKind::BadTls => (cause, self.hint_for_tls(Fault::of(error).and_then(Fault::tls_problem))),
             FailureKind::Unreachable => (
                 format!("it does not answer: {cause}"),
                 match self.registry {
@@ -258,6 +249,26 @@ impl Peer<'_> {
                 format!("this host failed: {cause}"),
                 "look at the free space and the permissions of `landfall.stateDir`".to_owned(),
             ),
+        }
+    }
+
+    /// More trust mends an unknown authority and nothing else.
+    fn hint_for_tls(&self, problem: Option<&TlsProblem>) -> String {
+        match (problem, self.registry) {
+            (Some(problem @ (TlsProblem::Expired | TlsProblem::NotYetValid)), _)
+            | (Some(problem @ TlsProblem::WrongName), None) => problem.hint().to_owned(),
+            (Some(TlsProblem::WrongName), Some(registry)) => format!(
+                "name it as its certificate does in {}, or renew the certificate with the name `{}`",
+                field(registry, Field::Address),
+                self.host
+            ),
+            (_, Some(registry)) => format!(
+                "add the PEM of the authority that signed it as {}, or set `insecure: true` there",
+                field(registry, Field::Certificates)
+            ),
+            (_, None) => {
+                "add the PEM of the authority that signed it to `stylus.site.caCerts` in the user-data".to_owned()
+            }
         }
     }
 

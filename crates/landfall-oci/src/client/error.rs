@@ -259,6 +259,16 @@ impl Fault {
         error.source.as_deref()?.downcast_ref()
     }
 
+    /// How TLS failed, when it was TLS.
+    #[must_use]
+    pub fn tls_problem(&self) -> Option<&TlsProblem> {
+        match self {
+            Fault::Tls { problem, .. } => Some(problem),
+            Fault::Elsewhere { fault, .. } => fault.tls_problem(),
+            _ => None,
+        }
+    }
+
     /// What follows from the fault (STYLE 3.5).
     #[must_use]
     pub fn kind(&self) -> FailureKind {

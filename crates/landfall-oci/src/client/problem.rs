@@ -58,7 +58,7 @@ impl TlsProblem {
             TlsProblem::UnknownAuthority => {
                 "put the PEM of the authority that signed it under `certificates` of this registry"
             }
-            TlsProblem::Expired => "renew the registry's certificate",
+            TlsProblem::Expired => "renew the registry's certificate, if this machine's clock is right",
             TlsProblem::NotYetValid => "set this machine's clock",
             TlsProblem::WrongName => "use a name that the certificate is for, or renew it with this name",
             TlsProblem::NotTls => "serve the registry over TLS, or set `insecure: true` for it",

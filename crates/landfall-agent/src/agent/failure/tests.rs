@@ -223,3 +223,34 @@ fn no_explanation_holds_a_password() {
         assert!(!explain_all(user_data, source).contains("canary"));
     }
 }
+
+#[test]
+fn certificate_that_more_trust_does_not_mend_gets_a_hint_of_its_own() {
+    let (settings, planned) =
+        mk_site("#cloud-config\nstylus:\n  registryCredentials:\n    domain: reg:5000\n    certificates: []\n");
+    let image = settings
+        .images
+        .iter()
+        .position(|image| image.source == "nginx:1.27")
+        .unwrap();
+    let planned = planned.iter().find(|planned| planned.image == image).unwrap();
+    let problems = [TlsProblem::Expired, TlsProblem::NotYetValid, TlsProblem::WrongName];
+    let told = problems.map(|problem| {
+        let fault = Fault::Tls { problem, source: None };
+        let error = TransferError {
+            attempt: "cannot fetch".to_owned(),
+            kind: fault.kind(),
+            source: Some(Box::new(fault)),
+        };
+        let explained = explain_fetch(&settings, &settings.images[image], &planned.pull[0], &error);
+        format!("{}\n  hint: {}", explained.message, explained.hint)
+    });
+    insta::assert_snapshot!(told.join("\n"), @r"
+    image `nginx:1.27` cannot be fetched from registry `reg:5000`: its certificate has expired
+      hint: renew the registry's certificate, if this machine's clock is right
+    image `nginx:1.27` cannot be fetched from registry `reg:5000`: its certificate is not valid yet: is this machine's clock right?
+      hint: set this machine's clock
+    image `nginx:1.27` cannot be fetched from registry `reg:5000`: its certificate is for another name
+      hint: name it as its certificate does in `stylus.registryCredentials.domain` at user-data.yaml:4:13, or renew the certificate with the name `reg:5000`
+    ");
+}
