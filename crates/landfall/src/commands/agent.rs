@@ -79,7 +79,9 @@ pub(crate) fn end_of(outcome: AgentOutcome, context: &Context) -> anyhow::Result
     match outcome {
         AgentOutcome::Running | AgentOutcome::Drained => Ok(ExitStatus::Done),
         AgentOutcome::Failed { phase, message } => {
-            context.printer.problem(format_args!("phase {phase} failed: {message}"));
+            context
+                .printer
+                .problem(format_args!("error: phase {phase} failed: {message}"));
             Ok(ExitStatus::AnswerIsNo)
         }
         AgentOutcome::GaveUp => bail!("something was still busy when the time for an end in good order was over"),

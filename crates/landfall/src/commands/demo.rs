@@ -202,7 +202,7 @@ async fn show(site: &Site, exit: bool, printer: &Printer) -> anyhow::Result<Exit
     if status.phase == Phase::Degraded {
         let failed = status.failed_phase.unwrap_or(Phase::Degraded);
         printer.problem(format_args!(
-            "phase {failed} failed: {}",
+            "error: phase {failed} failed: {}",
             status.message.unwrap_or_default()
         ));
         return Ok(ExitStatus::AnswerIsNo);
