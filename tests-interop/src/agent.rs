@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::status::{AgentStatus, Phase, ProgressEvent};
 use rustix::process::Signal;
 
-use crate::poll::wait_for;
+use crate::poll::try_wait_for;
 use crate::program::{Finished, Program, run};
 
 static BINARY: OnceLock<Utf8PathBuf> = OnceLock::new();
@@ -117,41 +117,38 @@ impl LandfallAgent {
     /// Waits for an instant of the progress; `what` is for the message.
     ///
     /// # Panics
-    /// When the agent ends before, or the deadline passes.
+    /// When the agent ends or has everything in place before, or the deadline passes.
     pub fn wait_for_progress(&mut self, what: &str, reached: impl Fn(&[ProgressEvent]) -> bool) {
-        wait_for(what, || {
-            if reached(&self.progress()) {
-                return Some(());
-            }
-            let ended = self.program.try_wait();
-            // What was written in between counts.
-            let late = ended.is_some() && reached(&self.progress());
-            if let (Some(status), false) = (ended, late) {
-                panic!("{what}: the agent ended before with {status}\n{}", self.output());
-            }
-            late.then_some(())
+        let last = ProgressEvent::Phase { phase: Phase::Running };
+        let came = try_wait_for(|| {
+            // Asked for first, so that what was written until the end counts.
+            let ended = self.program.try_wait().is_some();
+            let progress = self.progress();
+            let reached = reached(&progress);
+            (reached || ended || progress.contains(&last)).then_some(reached)
         });
+        assert_eq!(came, Some(true), "{what} was not reached\n{}", self.messages());
     }
 
     /// Waits for a phase by the status file, as an operator would.
     ///
     /// # Panics
-    /// When the agent ends before, or the deadline passes.
+    /// When the agent ends or is degraded before, or the deadline passes.
     pub fn wait_for_phase(&mut self, phase: Phase) -> AgentStatus {
         let file = self.state_dir.join("status.json");
-        let pid = self.program.pid();
-        wait_for(&format!("phase {phase} of agent {pid:?}"), || {
-            let status: Option<AgentStatus> = fs_err::read(&file)
-                .ok()
-                .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            if let Some(status) = status.filter(|status| status.phase == phase) {
-                return Some(status);
-            }
-            if let Some(ended) = self.program.try_wait() {
-                panic!("the agent ended before phase {phase} with {ended}\n{}", self.output());
-            }
-            None
-        })
+        let last = try_wait_for(|| {
+            let ended = self.program.try_wait().is_some();
+            let bytes = fs_err::read(&file).ok();
+            let status: Option<AgentStatus> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let settled = status
+                .as_ref()
+                .is_some_and(|status| status.phase == phase || status.phase == Phase::Degraded);
+            (settled || ended).then_some(status)
+        });
+        match last.flatten() {
+            Some(status) if status.phase == phase => status,
+            other => panic!("phase {phase} was not reached: {other:#?}\n{}", self.messages()),
+        }
     }
 
     /// `kill -9`.

@@ -1,5 +1,7 @@
 //! Secrets that are easy to find again: no output of the program and no file of its state may hold one.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use camino::{Utf8Path, Utf8PathBuf};
 
 /// The password of the external registry.
@@ -10,6 +12,9 @@ pub const PROVIDER_PASSWORD: &str = "canary-provider-8b3e6d";
 
 /// The password of the primary registry.
 pub const PRIMARY_PASSWORD: &str = "canary-primary-27d9f0";
+
+/// The only file of the agent's that holds secrets: the inputs that were last found good, for a start with bad ones.
+pub const LAST_GOOD: &str = "last-good.json";
 
 /// What is the same in all of them.
 const MARK: &str = "canary-";
@@ -25,20 +30,27 @@ pub fn leaks<'a>(text: &'a str, user: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// The files below a directory that hold a secret, except those whose name `may_hold` allows.
+/// The files below a directory that hold a secret, except those of these names, when only their owner may read them.
 ///
 /// # Panics
-/// When the directory cannot be read.
+/// When a file's mode cannot be read.
 #[must_use]
-pub fn leaking_files(directory: &Utf8Path, user: &str, may_hold: impl Fn(&Utf8Path) -> bool) -> Vec<Utf8PathBuf> {
+pub fn leaking_files(directory: &Utf8Path, user: &str, may_hold: &[&str]) -> Vec<Utf8PathBuf> {
+    let is_private = |file: &Utf8Path| {
+        let mode = fs_err::metadata(file)
+            .expect("a file that was just read")
+            .permissions()
+            .mode();
+        file.file_name().is_some_and(|name| may_hold.contains(&name)) && mode & 0o077 == 0
+    };
     files_below(directory)
         .into_iter()
-        .filter(|file| !may_hold(file))
         .filter(|file| {
             // A file that is gone by now is a temporary one that was renamed.
             let bytes = fs_err::read(file).unwrap_or_default();
             !leaks(&String::from_utf8_lossy(&bytes), user).is_empty()
         })
+        .filter(|file| !is_private(file))
         .collect()
 }
 

@@ -17,13 +17,18 @@ const INTERVAL: Duration = Duration::from_millis(2);
 ///
 /// # Panics
 /// After [`DEADLINE`], saying what was waited for.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    try_wait_for(look).unwrap_or_else(|| panic!("{what}: not within {DEADLINE:?}"))
+}
+
+/// Asks until there is an answer; `None` after [`DEADLINE`].
+pub fn try_wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
-        if let Some(answer) = look() {
+        let answer = look();
+        if answer.is_some() || start.elapsed() > DEADLINE {
             return answer;
         }
-        assert!(start.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
         thread::sleep(INTERVAL);
     }
 }

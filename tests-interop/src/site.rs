@@ -1,6 +1,6 @@
 //! One edge host: its inputs, its state directory, its containerd and its ports, all private to a test.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_testkit::containerd_process::ContainerdProcess;
@@ -14,7 +14,7 @@ use crate::docker_registry::Account;
 use crate::port::free_port;
 use crate::program::Finished;
 use crate::skopeo::Access;
-use crate::user_data::{Ports, UserData};
+use crate::user_data::{CONTAINERD_SOCKET, Ports, STATE_DIR, UserData};
 
 /// The user that `profile-edge.yaml` names for the primary registry.
 pub const PRIMARY_ACCOUNT: Account<'static> = Account {
@@ -48,9 +48,9 @@ impl Site {
                 api: free_port(),
             },
         };
-        for directory in [site.path("root"), site.state_dir()] {
-            fs_err::create_dir(directory).expect("a directory of our own");
-        }
+        let socket = site.root().join(CONTAINERD_SOCKET.trim_start_matches('/'));
+        fs_err::create_dir_all(socket.parent().expect("a path with a directory")).expect("a directory of our own");
+        fs_err::os::unix::fs::symlink(site.containerd.socket(), socket).expect("a link in our own directory");
         let values =
             format!("macro:\n  provider-password: {PROVIDER_PASSWORD}\nvar:\n  registryPassword: {PRIMARY_PASSWORD}\n");
         site.write("values.yaml", &values);
@@ -71,10 +71,7 @@ impl Site {
 
     /// Writes the user-data of this host.
     pub fn write_user_data(&self, user_data: UserData<'_>) {
-        self.write(
-            "user-data.yaml",
-            &user_data.render(&self.state_dir(), &self.containerd.socket()),
-        );
+        self.write("user-data.yaml", &user_data.render());
     }
 
     /// Writes the example's profile as `change` makes it, mended by `landfall profile fix`.
@@ -88,7 +85,7 @@ impl Site {
             &change(fs_err::read_to_string(example).expect("the example is in the repository")),
         );
         let profile = self.path("profile.yaml");
-        drop(run_landfall(&["profile", "fix", profile.as_str()]).succeeded());
+        drop(run_landfall(&["profile", "fix", "--write", profile.as_str()]).succeeded());
     }
 
     /// Runs a command on the host's inputs to its end.
@@ -101,7 +98,7 @@ impl Site {
     /// Starts the agent.
     #[must_use]
     pub fn start_agent(&self, arguments: &[&str]) -> LandfallAgent {
-        let root = self.path("root");
+        let root = self.root();
         let inputs = self.inputs();
         let mut line = vec!["agent", "--progress", "json", "--root", root.as_str()];
         line.extend(inputs.iter().map(String::as_str));
@@ -121,10 +118,10 @@ impl Site {
         .collect()
     }
 
-    /// `landfall.stateDir`.
+    /// `landfall.stateDir`, below [`Site::root`].
     #[must_use]
     pub fn state_dir(&self) -> Utf8PathBuf {
-        self.path("state")
+        self.root().join(STATE_DIR.trim_start_matches('/'))
     }
 
     /// The directory that stands for `/`.
@@ -141,17 +138,19 @@ impl Site {
             .join(name)
     }
 
-    /// The names in containerd's namespace `k8s.io`, as `ctr` sees them.
+    /// The images in containerd's namespace `k8s.io` with the digests that they point at, as `ctr` sees them.
     ///
     /// # Panics
     /// When `ctr` fails.
     #[must_use]
-    pub fn containerd_images(&self) -> BTreeSet<String> {
-        let names = self
-            .containerd
-            .ctr(&["images", "ls", "-q"])
-            .expect("ctr lists the images");
-        names.lines().map(str::to_owned).collect()
+    pub fn containerd_images(&self) -> BTreeMap<String, String> {
+        let table = self.containerd.ctr(&["images", "ls"]).expect("ctr lists the images");
+        // REF TYPE DIGEST …
+        let row = |line: &str| {
+            let mut columns = line.split_whitespace();
+            Some((columns.next()?.to_owned(), columns.nth(1)?.to_owned()))
+        };
+        table.lines().skip(1).filter_map(row).collect()
     }
 
     /// The images of which containerd does not have all content, as `ctr` sees it.

@@ -2,9 +2,13 @@
 
 use std::fmt::Write as _;
 
-use camino::Utf8Path;
-
 use crate::docker_registry::Account;
+
+/// `landfall.stateDir`; below the directory that stands for the host's root, as every path in a user-data.
+pub const STATE_DIR: &str = "/var/lib/landfall-interop";
+
+/// `landfall.containerd.socket`.
+pub const CONTAINERD_SOCKET: &str = "/run/landfall-interop/containerd.sock";
 
 /// The values of a user-data file that differ between tests.
 #[derive(Debug, Clone, Copy)]
@@ -42,17 +46,16 @@ pub struct External<'a> {
 }
 
 impl UserData<'_> {
-    /// The file's text, with `landfall.stateDir` and `landfall.containerd.socket`.
+    /// The file's text.
     ///
     /// # Panics
     /// Never: writing to a string does not fail.
     #[must_use]
-    pub fn render(&self, state_dir: &Utf8Path, containerd_socket: &Utf8Path) -> String {
-        self.try_render(state_dir, containerd_socket)
-            .expect("a string takes everything")
+    pub fn render(&self) -> String {
+        self.try_render().expect("a string takes everything")
     }
 
-    fn try_render(&self, state_dir: &Utf8Path, containerd_socket: &Utf8Path) -> Result<String, std::fmt::Error> {
+    fn try_render(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::from("#cloud-config\nstylus:\n");
         if let Some(pem) = self.site_authority {
             writeln!(text, "  site:\n    caCerts:\n      - |\n{}", indented(pem, 8))?;
@@ -67,8 +70,8 @@ impl UserData<'_> {
         }
         writeln!(text, "  imageRedirectWebhook:\n    port: {}", self.ports.webhook)?;
         writeln!(text, "  localUI:\n    port: {}", self.ports.api)?;
-        writeln!(text, "landfall:\n  stateDir: {state_dir}")?;
-        writeln!(text, "  containerd:\n    socket: {containerd_socket}")?;
+        writeln!(text, "landfall:\n  stateDir: {STATE_DIR}")?;
+        writeln!(text, "  containerd:\n    socket: {CONTAINERD_SOCKET}")?;
         writeln!(text, "  primary:\n    endpoint: 127.0.0.1:{}", self.ports.primary)?;
         if let Some(limit) = self.bandwidth_limit {
             writeln!(text, "  bandwidthLimit: {limit}")?;
@@ -124,16 +127,13 @@ stylus:
   localUI:
     port: 3
 landfall:
-  stateDir: /state
+  stateDir: /var/lib/landfall-interop
   containerd:
-    socket: /run/c.sock
+    socket: /run/landfall-interop/containerd.sock
   primary:
     endpoint: 127.0.0.1:1
   bandwidthLimit: 1000
 "#;
-        assert_eq!(
-            user_data.render(Utf8Path::new("/state"), Utf8Path::new("/run/c.sock")),
-            expected
-        );
+        assert_eq!(user_data.render(), expected);
     }
 }

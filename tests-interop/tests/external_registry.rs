@@ -1,0 +1,344 @@
+//! The main job on real programs: docker-registry with an account and TLS from a private authority is the external
+//! registry, the embedded registry is the primary one, and containerd is a private one.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use landfall_core::status::{Phase, ProgressEvent};
+use landfall_tests_interop::agent::{LandfallAgent, run_landfall};
+use landfall_tests_interop::canary::{LAST_GOOD, PRIMARY_PASSWORD, PROVIDER_PASSWORD, leaking_files, leaks};
+use landfall_tests_interop::docker_registry::{Account, Request};
+use landfall_tests_interop::https::Caller;
+use landfall_tests_interop::images::{APPLICATIONS, CORE, INFRASTRUCTURE, PROVIDER};
+use landfall_tests_interop::site::{PRIMARY_ACCOUNT, Site};
+use landfall_tests_interop::skopeo::Skopeo;
+use landfall_tests_interop::world::{ACCOUNT, World};
+use serde_json::Value;
+
+fn run_to_running(site: &Site) -> LandfallAgent {
+    let mut agent = site.start_agent(&[]);
+    agent.wait_for_phase(Phase::Running);
+    agent
+}
+
+#[test]
+fn the_whole_path_leads_every_image_where_the_plan_says() {
+    let world = World::start();
+    let filled = world.source.registry.requests().len();
+    let mut agent = run_to_running(&world.site);
+    let requests = world.source.registry.requests().split_off(filled);
+
+    provider_image_came_first(&requests);
+    core_images_are_in_containerd_and_no_registry_served_them(&world, &requests);
+    every_blob_was_fetched_once(&world, &requests);
+    images_went_where_the_plan_says(&world, &requests);
+    values_on_the_command_line_make_the_same_plan(&world);
+    primary_holds_exactly_the_applications(&world);
+    nobody_reads_the_primary_without_its_password(&world);
+    webhook_leads_the_profiles_pod_to_the_primary(&world);
+    endpoints_answer(&world);
+    reports_are_json(&world);
+    no_secret_leaked(&world, &agent);
+
+    assert_eq!(agent.terminate(), Some(0), "{}", agent.output());
+    second_run_transfers_no_blob(&world);
+}
+
+fn provider_image_came_first(requests: &[Request]) {
+    let of_provider = |request: &&Request| request.repository() == Some(&format!("landfall/{}", untagged(PROVIDER)));
+    let others = |request: &&Request| request.repository().is_some() && !of_provider(request);
+    let last_of_provider = requests
+        .iter()
+        .filter(of_provider)
+        .filter_map(|request| request.finished)
+        .max();
+    let first_other = requests.iter().filter(others).map(|request| request.started).min();
+    assert!(last_of_provider.is_some() && first_other.is_some(), "{requests:#?}");
+    assert!(last_of_provider < first_other, "{requests:#?}");
+}
+
+fn core_images_are_in_containerd_and_no_registry_served_them(world: &World, requests: &[Request]) {
+    let loaded = world.site.containerd_images();
+    for core in CORE {
+        assert!(loaded.contains_key(core), "{core} is missing in {loaded:?}");
+        assert!(
+            requests.iter().all(|request| !request.path.contains(untagged(core))),
+            "{core} was asked for"
+        );
+    }
+    assert_eq!(world.site.incomplete_containerd_images(), Vec::<String>::new());
+}
+
+/// Also a layer that several images share, each in a repository of its own.
+fn every_blob_was_fetched_once(world: &World, requests: &[Request]) {
+    let mut fetched: Vec<&str> = requests.iter().filter_map(Request::fetched_blob).collect();
+    fetched.sort_unstable();
+    let mut expected: Vec<String> = world
+        .source
+        .images
+        .iter()
+        .flat_map(|image| image.image.blobs.keys().map(ToString::to_string))
+        .collect();
+    expected.sort_unstable();
+    expected.dedup();
+    assert_eq!(fetched, expected);
+}
+
+fn values_on_the_command_line_make_the_same_plan(world: &World) {
+    let [user_data, profile] = ["user-data.yaml", "profile.yaml"].map(|name| world.site.path(name));
+    let inputs = [
+        "plan",
+        "-o",
+        "json",
+        "--user-data",
+        user_data.as_str(),
+        "--profile",
+        profile.as_str(),
+    ];
+    let values = [
+        format!("macro.provider-password={PROVIDER_PASSWORD}"),
+        format!("var.registryPassword={PRIMARY_PASSWORD}"),
+    ];
+    let values = ["--set", &values[0], "--set", &values[1]];
+    let with_set = run_landfall(&[&inputs[..], &values[..]].concat()).succeeded().stdout();
+    assert_eq!(with_set, world.site.run(&["plan", "-o", "json"]).stdout());
+}
+
+fn images_went_where_the_plan_says(world: &World, requests: &[Request]) {
+    let plan = world.plan();
+    let all: BTreeSet<&str> = [PROVIDER]
+        .into_iter()
+        .chain(INFRASTRUCTURE)
+        .chain(APPLICATIONS)
+        .collect();
+    assert_eq!(plan.keys().map(String::as_str).collect::<BTreeSet<_>>(), all);
+    let loaded = world.site.containerd_images();
+    for (name, row) in &plan {
+        let pull = row["pull"][0]["reference"].as_str().unwrap();
+        assert_eq!(pull, format!("{}/{name}", world.domain()));
+        let manifest = format!("/v2/landfall/{}", name.replacen(':', "/manifests/", 1));
+        assert!(
+            requests
+                .iter()
+                .any(|request| request.path == manifest && request.status == 200),
+            "{manifest}"
+        );
+        assert!(requests.iter().all(|request| request.status != 200
+            || request.repository().is_none()
+            || request.user.as_deref() == Some(ACCOUNT.user)));
+        let primary = row["primary"].as_str();
+        let runtime = row["runtime"].as_str().unwrap();
+        if APPLICATIONS.contains(&name.as_str()) {
+            let expected = format!("{}/{}", world.site.primary_host(), world.primary_repository(name));
+            assert_eq!((primary, runtime), (Some(expected.as_str()), expected.as_str()));
+        } else {
+            assert_eq!(primary, None, "{name} is of an infrastructure layer");
+        }
+        if INFRASTRUCTURE.contains(&name.as_str()) {
+            assert_eq!(
+                loaded.get(runtime),
+                Some(&world.source.digest(name)),
+                "{runtime} in {loaded:#?}"
+            );
+        }
+    }
+}
+
+fn primary_holds_exactly_the_applications(world: &World) {
+    let host = world.site.primary_host();
+    let caller = Caller {
+        authority: None,
+        account: Some(PRIMARY_ACCOUNT),
+    };
+    let catalog = caller.get(&format!("http://{host}/v2/_catalog")).unwrap().json();
+    let expected: BTreeSet<String> = APPLICATIONS
+        .iter()
+        .map(|name| world.primary_repository(untagged(name)))
+        .collect();
+    let found: BTreeSet<String> = catalog["repositories"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(found, expected);
+
+    let skopeo = Skopeo::default();
+    let access = world.site.primary_access(&host);
+    for name in APPLICATIONS {
+        let tag = name.rsplit_once(':').unwrap().1;
+        assert_eq!(
+            skopeo.tags(access, &world.primary_repository(untagged(name))),
+            [tag],
+            "{name}"
+        );
+        assert_eq!(
+            skopeo.pull(access, &world.primary_repository(name)),
+            world.source.digest(name),
+            "{name}"
+        );
+    }
+}
+
+fn nobody_reads_the_primary_without_its_password(world: &World) {
+    let url = format!("http://{}/v2/_catalog", world.site.primary_host());
+    let wrong = Account {
+        password: "wrong",
+        ..PRIMARY_ACCOUNT
+    };
+    for account in [None, Some(wrong)] {
+        assert_eq!(
+            Caller {
+                authority: None,
+                account
+            }
+            .get(&url)
+            .unwrap()
+            .status,
+            401
+        );
+    }
+}
+
+fn webhook_leads_the_profiles_pod_to_the_primary(world: &World) {
+    let webhook = &world.site.status()["webhook"];
+    let authority = fs_err::read_to_string(webhook["caFile"].as_str().unwrap()).unwrap();
+    let review = serde_json::json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "namespace": "store",
+            "operation": "CREATE",
+            "object": {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"generateName": "store-", "namespace": "store", "labels": {"app": "store"}},
+                "spec": {
+                    "initContainers": [{"name": "wait", "image": "busybox:1.37"}],
+                    "containers": [
+                        {"name": "web", "image": "nginx:1.27"},
+                        {"name": "metrics", "image": "quay.io/prometheus/node-exporter:v1.9.1"},
+                    ],
+                },
+            },
+        },
+    });
+    let caller = Caller {
+        authority: Some(&authority),
+        account: None,
+    };
+    let answer = caller.post(webhook["url"].as_str().unwrap(), &review).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let response = &answer.json()["response"];
+    assert_eq!(response["allowed"], true);
+    let replaced: BTreeMap<String, String> = patch_of(response)
+        .iter()
+        .filter(|step| step["op"] == "replace" && step["path"].as_str().unwrap().ends_with("/image"))
+        .map(|step| {
+            (
+                step["path"].as_str().unwrap().to_owned(),
+                step["value"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect();
+    let expected: BTreeMap<String, String> = [
+        ("/spec/initContainers/0/image", "docker.io/library/busybox:1.37"),
+        ("/spec/containers/0/image", "docker.io/library/nginx:1.27"),
+        ("/spec/containers/1/image", "quay.io/prometheus/node-exporter:v1.9.1"),
+    ]
+    .map(|(path, name)| {
+        (
+            path.to_owned(),
+            format!("{}/{}", world.site.primary_host(), world.primary_repository(name)),
+        )
+    })
+    .into();
+    assert_eq!(replaced, expected);
+}
+
+fn patch_of(response: &Value) -> Vec<Value> {
+    use base64::Engine as _;
+    let patch = base64::engine::general_purpose::STANDARD
+        .decode(response["patch"].as_str().unwrap())
+        .unwrap();
+    serde_json::from_slice(&patch).unwrap()
+}
+
+fn endpoints_answer(world: &World) {
+    let base = format!("http://127.0.0.1:{}", world.site.ports.api);
+    let caller = Caller::default();
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(caller.get(&format!("{base}{path}")).unwrap().status, 200, "{path}");
+    }
+    let metrics = caller.get(&format!("{base}/metrics")).unwrap();
+    assert_eq!(metrics.status, 200);
+    assert!(metrics.body.ends_with("# EOF\n"), "not OpenMetrics: {}", metrics.body);
+}
+
+fn reports_are_json(world: &World) {
+    assert_eq!(world.site.status()["phase"], "Running");
+    let state = world.site.state_dir();
+    let events = run_landfall(&["events", "--state-dir", state.as_str(), "-o", "json"])
+        .succeeded()
+        .stdout();
+    let events: Value = serde_json::from_str(&events).unwrap();
+    let phases: Vec<&str> = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["reason"] == "PhaseStarted")
+        .map(|event| event["subject"].as_str().unwrap())
+        .collect();
+    let expected = Phase::WORK.into_iter().chain([Phase::Running]).map(Phase::name);
+    assert_eq!(phases, expected.collect::<Vec<_>>(), "{events:#}");
+}
+
+fn no_secret_leaked(world: &World, agent: &LandfallAgent) {
+    let user = ACCOUNT.user;
+    let output = agent.output();
+    assert_eq!(leaks(&output, user), Vec::<&str>::new());
+    for arguments in [
+        ["plan", "-o", "json"],
+        ["plan", "-o", "table"],
+        ["images", "-o", "yaml"],
+        ["validate", "-o", "json"],
+    ] {
+        let ran = world.site.run(&arguments).to_string();
+        assert_eq!(leaks(&ran, user), Vec::<&str>::new(), "{arguments:?}");
+    }
+    let base = format!("http://127.0.0.1:{}", world.site.ports.api);
+    let metrics = Caller::default().get(&format!("{base}/metrics")).unwrap().body;
+    assert_eq!(leaks(&metrics, user), Vec::<&str>::new());
+    assert_eq!(
+        leaking_files(&world.site.root(), user, &[LAST_GOOD]),
+        Vec::<camino::Utf8PathBuf>::new()
+    );
+}
+
+fn second_run_transfers_no_blob(world: &World) {
+    let before = world.source.registry.requests().len();
+    let mut again = world.site.start_agent(&["--once"]);
+    assert_eq!(again.wait(), Some(0), "{}", again.output());
+    let requests = world.source.registry.requests().split_off(before);
+    let moved: Vec<&Request> = requests
+        .iter()
+        .filter(|request| request.fetched_blob().is_some())
+        .collect();
+    assert!(moved.is_empty(), "{moved:#?}");
+    let written: Vec<&Request> = requests.iter().filter(|request| request.writes()).collect();
+    assert!(written.is_empty(), "{written:#?}");
+    let started: Vec<ProgressEvent> = again
+        .progress()
+        .into_iter()
+        .filter(|event| matches!(event, ProgressEvent::BlobStarted { .. }))
+        .collect();
+    assert!(started.is_empty(), "{started:#?}");
+}
+
+fn untagged(name: &str) -> &str {
+    name.rsplit_once(':').map_or(name, |(name, _)| name)
+}

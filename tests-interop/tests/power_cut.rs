@@ -1,0 +1,199 @@
+//! `kill -9` in every phase: what was finished is never fetched again, nothing short is ever taken for whole, and the
+//! next start ends in `Running`.
+
+use std::collections::BTreeSet;
+
+use landfall_core::status::{Phase, ProgressEvent};
+use landfall_tests_interop::docker_registry::Request;
+use landfall_tests_interop::images::{APPLICATIONS, CORE};
+use landfall_tests_interop::site::Site;
+use landfall_tests_interop::user_data::UserData;
+use landfall_tests_interop::world::World;
+
+/// Bytes a second: all images together then take a second or two, long enough for a kill to hit its instant.
+const SLOW: u64 = 6_000_000;
+
+/// When to kill.
+#[derive(Debug, Clone, Copy)]
+enum Instant {
+    /// As soon as the phase is announced.
+    Begin(Phase),
+    /// After so many blobs were finished in the phase.
+    Blobs(Phase, usize),
+    /// After so many bytes were moved in the phase.
+    Bytes(Phase, u64),
+    /// After so many images were finished in the phase.
+    Images(Phase, usize),
+}
+
+const INSTANTS: [Instant; 16] = [
+    Instant::Begin(Phase::Validating),
+    Instant::Begin(Phase::ProviderImage),
+    Instant::Bytes(Phase::ProviderImage, 1),
+    Instant::Blobs(Phase::ProviderImage, 1),
+    Instant::Bytes(Phase::ProviderImage, 1_000_000),
+    Instant::Begin(Phase::CoreImages),
+    Instant::Blobs(Phase::CoreImages, 1),
+    Instant::Blobs(Phase::CoreImages, 4),
+    Instant::Begin(Phase::Images),
+    Instant::Blobs(Phase::Images, 3),
+    Instant::Bytes(Phase::Images, 3_000_000),
+    Instant::Images(Phase::Images, 4),
+    Instant::Begin(Phase::PrimaryRegistry),
+    Instant::Images(Phase::PrimaryRegistry, 1),
+    Instant::Begin(Phase::Redirect),
+    Instant::Begin(Phase::Running),
+];
+
+impl Instant {
+    fn is_reached(self, progress: &[ProgressEvent]) -> bool {
+        match self {
+            Instant::Begin(phase) => since(progress, phase).is_some(),
+            Instant::Blobs(phase, many) => {
+                count(progress, phase, |event| {
+                    matches!(event, ProgressEvent::BlobFinished { .. })
+                }) >= many
+            }
+            Instant::Images(phase, many) => {
+                count(progress, phase, |event| {
+                    matches!(event, ProgressEvent::ImageFinished { .. })
+                }) >= many
+            }
+            Instant::Bytes(phase, many) => {
+                let moved = since(progress, phase).into_iter().flatten().map(|event| match event {
+                    ProgressEvent::BlobAdvanced { bytes, .. } => *bytes,
+                    _ => 0,
+                });
+                moved.sum::<u64>() >= many
+            }
+        }
+    }
+}
+
+/// The events after the phase was announced.
+fn since(progress: &[ProgressEvent], phase: Phase) -> Option<&[ProgressEvent]> {
+    let start = progress
+        .iter()
+        .position(|event| *event == ProgressEvent::Phase { phase })?;
+    Some(&progress[start + 1..])
+}
+
+fn count(progress: &[ProgressEvent], phase: Phase, wanted: impl Fn(&ProgressEvent) -> bool) -> usize {
+    since(progress, phase)
+        .into_iter()
+        .flatten()
+        .filter(|event| wanted(event))
+        .count()
+}
+
+fn slowly(user_data: UserData<'_>) -> UserData<'_> {
+    UserData {
+        bandwidth_limit: Some(SLOW),
+        ..user_data
+    }
+}
+
+/// The blobs that were asked for since `from`.
+fn fetched(world: &World, from: usize) -> BTreeSet<String> {
+    let requests = world.source.registry.requests().split_off(from);
+    requests
+        .iter()
+        .filter_map(Request::fetched_blob)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Starts the agent, and kills it at the instant.
+fn kill_at(world: &World, instant: Instant) {
+    let mut agent = world.site.start_agent(&[]);
+    agent.wait_for_progress(&format!("{instant:?}"), |progress| instant.is_reached(progress));
+    agent.kill();
+}
+
+fn runs_to_the_end_without(world: &World, finished: &BTreeSet<String>, what: &str) {
+    let from = world.source.registry.requests().len();
+    let mut again = world.site.start_agent(&["--once"]);
+    assert_eq!(again.wait(), Some(0), "{what}: {}", again.output());
+    let twice: Vec<String> = fetched(world, from).intersection(finished).cloned().collect();
+    assert_eq!(twice, Vec::<String>::new(), "{what}: fetched though finished");
+    everything_is_in_place(&world.site, what);
+}
+
+fn everything_is_in_place(site: &Site, what: &str) {
+    let status = site.status();
+    assert_eq!(status["phase"], "Running", "{what}: {status:#}");
+    for name in APPLICATIONS {
+        assert_eq!(status["images"][name]["inPrimary"], true, "{what}: {name}: {status:#}");
+    }
+    let loaded = site.containerd_images();
+    for name in CORE {
+        assert!(loaded.contains_key(name), "{what}: {name} is missing in {loaded:?}");
+    }
+    assert_eq!(site.incomplete_containerd_images(), Vec::<String>::new(), "{what}");
+    // Every blob on disk is hashed once more.
+    assert!(!site.finished_blobs().is_empty(), "{what}");
+}
+
+#[test]
+fn a_kill_at_any_instant_costs_no_finished_blob() {
+    let mut world = World::start();
+    for instant in INSTANTS {
+        world.write_user_data(slowly);
+        kill_at(&world, instant);
+        let finished = world.site.finished_blobs();
+        runs_to_the_end_without(&world, &finished, &format!("killed at {instant:?}"));
+        world = world.with_new_site();
+    }
+}
+
+#[test]
+fn an_interrupted_blob_goes_on_where_it_was_cut() {
+    let world = World::start();
+    // The provider image takes seconds: the cut is inside it, however busy this machine is. By then more has arrived of
+    // one of its blobs than the store keeps in memory.
+    let crawl = Some(600_000);
+    world.write_user_data(|user_data| UserData {
+        bandwidth_limit: crawl,
+        ..user_data
+    });
+    kill_at(&world, Instant::Bytes(Phase::ProviderImage, 1_700_000));
+    world.write_user_data(|user_data| user_data);
+    let from = world.source.registry.requests().len();
+    runs_to_the_end_without(&world, &world.site.finished_blobs(), "killed inside the provider image");
+    let requests = world.source.registry.requests().split_off(from);
+    let is_rest = |request: &&Request| {
+        let Some(blob) = request.fetched_blob() else {
+            return false;
+        };
+        request.status == 206 && request.written < world.source.registry.blob_size(blob)
+    };
+    assert!(requests.iter().any(|request| is_rest(&request)), "{requests:#?}");
+}
+
+#[test]
+fn kills_in_all_phases_one_after_the_other_end_in_running() {
+    let world = World::start();
+    world.write_user_data(slowly);
+    let mut finished = BTreeSet::new();
+    for phase in Phase::WORK {
+        let from = world.source.registry.requests().len();
+        kill_at(&world, Instant::Begin(phase));
+        assert!(
+            fetched(&world, from).is_disjoint(&finished),
+            "{phase}: fetched though finished"
+        );
+        finished = world.site.finished_blobs();
+    }
+    runs_to_the_end_without(&world, &finished, "killed in every phase");
+}
+
+#[test]
+fn a_graceful_stop_amid_transfers_ends_with_status_0_and_costs_no_finished_blob() {
+    let world = World::start();
+    world.write_user_data(slowly);
+    let mut agent = world.site.start_agent(&[]);
+    let instant = Instant::Blobs(Phase::Images, 2);
+    agent.wait_for_progress("two blobs", |progress| instant.is_reached(progress));
+    assert_eq!(agent.terminate(), Some(0), "{}", agent.output());
+    runs_to_the_end_without(&world, &world.site.finished_blobs(), "stopped by SIGTERM");
+}
