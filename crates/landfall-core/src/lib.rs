@@ -10,6 +10,7 @@
 pub mod admission;
 pub mod config;
 pub mod credential;
+pub mod credential_file;
 pub mod diagnostic;
 pub mod http_path;
 pub mod inventory;

@@ -1,0 +1,264 @@
+//! Files that hold logins for registries: docker's `config.json` (podman's `auth.json` has the same form) and Palette's
+//! credentials JSON. Says what such a file means and what it holds for a place; reading it, and asking the helper
+//! programs that it names, is the caller's.
+//!
+//! Sources of the rules: docker/cli `cli/config`, `containers-auth.json(5)`, and Palette's own examples.
+
+mod docker;
+mod edit;
+mod palette;
+
+use secrecy::SecretString;
+
+use crate::reference::{RegistryHost, Repository};
+
+pub use docker::{DOCKER_HUB_KEY, DockerConfig};
+pub use edit::{remove_login, set_login};
+pub use palette::PaletteCredentials;
+
+/// Who we are at a registry.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// A user name and a password, or an access token in its place.
+    Password {
+        /// Who.
+        username: String,
+        /// The secret.
+        password: SecretString,
+    },
+    /// A token that is exchanged for access tokens (`identitytoken`, OAuth 2.0's refresh token).
+    IdentityToken(SecretString),
+}
+
+/// What a credential helper gives as user name when the secret is an identity token.
+const IDENTITY_TOKEN_USER: &str = "<token>";
+
+impl Credential {
+    /// A pair as credential helpers give it; `None` when it is empty.
+    #[must_use]
+    pub fn from_pair(username: &str, secret: &str) -> Option<Credential> {
+        if secret.is_empty() {
+            return None;
+        }
+        if username == IDENTITY_TOKEN_USER {
+            return Some(Credential::IdentityToken(secret.into()));
+        }
+        (!username.is_empty()).then(|| Credential::Password {
+            username: username.to_owned(),
+            password: secret.into(),
+        })
+    }
+}
+
+/// Where a file says that a login is.
+#[derive(Debug, Clone)]
+pub enum Lookup<'a> {
+    /// In the file itself.
+    Stored(&'a Credential),
+    /// With a helper program; `otherwise` is what the file itself holds, for when the helper knows nothing.
+    Helper {
+        /// `docker-credential-NAME` is the program.
+        name: &'a str,
+        /// What the helper calls the registry.
+        server: String,
+        /// What the file itself holds.
+        otherwise: Option<&'a Credential>,
+    },
+}
+
+/// A file that holds logins.
+#[derive(Debug, Clone)]
+pub enum CredentialFile {
+    /// Docker's or podman's.
+    Docker(DockerConfig),
+    /// Palette's.
+    Palette(PaletteCredentials),
+}
+
+/// What is wrong with a file. No text of the file is repeated: any of it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialFileProblem {
+    /// Not JSON, or a value of another type than it should be.
+    #[error("line {line}, column {column}: {what}")]
+    Json {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// JSON of another purpose.
+    #[error("it has neither `auths`, `credHelpers` or `credsStore` (docker) nor `image` (Palette)")]
+    UnknownForm,
+    /// An entry that cannot be used.
+    #[error("the entry `{key}` is not usable: {what}")]
+    Entry {
+        /// Its key, or its place in the list.
+        key: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+impl CredentialFileProblem {
+    fn of(error: &serde_json::Error) -> CredentialFileProblem {
+        CredentialFileProblem::Json {
+            line: error.line(),
+            column: error.column(),
+            what: match error.classify() {
+                serde_json::error::Category::Eof => "the JSON ends too early",
+                serde_json::error::Category::Data => "a value of another type is needed here",
+                serde_json::error::Category::Syntax | serde_json::error::Category::Io => "this is not JSON",
+            },
+        }
+    }
+}
+
+/// Reads a file of either form.
+///
+/// # Errors
+/// When it is not JSON, or of neither form.
+pub fn parse_credential_file(text: &str) -> Result<CredentialFile, CredentialFileProblem> {
+    let keys: std::collections::BTreeMap<String, serde::de::IgnoredAny> =
+        serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
+    let has = |key: &str| keys.contains_key(key);
+    if has("image") || has("helm") {
+        return palette::parse(text).map(CredentialFile::Palette);
+    }
+    if keys.is_empty() || ["auths", "credHelpers", "credsStore"].into_iter().any(has) {
+        return docker::parse(text).map(CredentialFile::Docker);
+    }
+    Err(CredentialFileProblem::UnknownForm)
+}
+
+/// Reads docker's file, which may hold much else besides logins.
+///
+/// # Errors
+/// When it is not JSON of docker's form.
+pub fn parse_docker_config(text: &str) -> Result<CredentialFile, CredentialFileProblem> {
+    docker::parse(text).map(CredentialFile::Docker)
+}
+
+impl CredentialFile {
+    /// Where the login for a repository is, or for the registry as a whole: by the host, and the longest path prefix of
+    /// whole segments.
+    ///
+    /// # Errors
+    /// When the entry that is for this place cannot be used.
+    pub fn find(
+        &self,
+        host: &RegistryHost,
+        repository: Option<&Repository>,
+    ) -> Result<Option<Lookup<'_>>, CredentialFileProblem> {
+        match self {
+            CredentialFile::Docker(file) => file.find(host, repository),
+            CredentialFile::Palette(file) => Ok(file.find(host, repository).map(Lookup::Stored)),
+        }
+    }
+}
+
+/// A place that a login is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Scope {
+    host: RegistryHost,
+    /// Without slashes at its ends; empty for the whole registry.
+    path: String,
+}
+
+impl Scope {
+    /// `[scheme://]host[:port][/path]`; the paths `/v1/` and `/v2/` are the API's, not a repository's.
+    fn parse(text: &str) -> Option<Scope> {
+        let bare = text.split_once("://").map_or(text, |(_, bare)| bare);
+        let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+        let path = path.trim_matches('/');
+        let path = if matches!(path, "v1" | "v2") { "" } else { path };
+        Some(Scope {
+            host: host.parse().ok()?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// How much of the place's path this covers, in bytes; `None` when it is not for the place.
+    fn covers(&self, host: &RegistryHost, repository: Option<&Repository>) -> Option<usize> {
+        if self.host != *host {
+            return None;
+        }
+        if self.path.is_empty() {
+            return Some(0);
+        }
+        let rest = repository?.as_str().strip_prefix(self.path.as_str())?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(self.path.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_a_file_is_told_by_its_keys() {
+        let cases = [
+            (r#"{"auths":{}}"#, "docker"),
+            (r#"{"credsStore":"x"}"#, "docker"),
+            ("{}", "docker"),
+            (r#"{"auths":null,"credHelpers":null}"#, "docker"),
+            (r#"{"image":[],"helm":[]}"#, "palette"),
+            (
+                r#"{"user":"ann"}"#,
+                "it has neither `auths`, `credHelpers` or `credsStore` (docker) nor `image` (Palette)",
+            ),
+            ("{\n  \"auths\": ", "line 2, column 11: the JSON ends too early"),
+            ("auths:\n  x: y", "line 1, column 1: this is not JSON"),
+            (
+                r#"{"auths":{"reg":{"auth":["canary"]}}}"#,
+                "line 1, column 24: a value of another type is needed here",
+            ),
+            (
+                r#"{"image":[{"endpoint":"canary"}]}"#,
+                "line 1, column 31: a value of another type is needed here",
+            ),
+        ];
+        for (text, expected) in cases {
+            let found = match parse_credential_file(text) {
+                Ok(CredentialFile::Docker(_)) => "docker".to_owned(),
+                Ok(CredentialFile::Palette(_)) => "palette".to_owned(),
+                Err(problem) => problem.to_string(),
+            };
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_covers_whole_segments() {
+        let cases = [
+            ("quay.io", Some("a/b"), Some(0)),
+            ("quay.io/a", Some("a/b"), Some(1)),
+            ("quay.io/a/b/", Some("a/b"), Some(3)),
+            ("quay.io/a/b", Some("a/bc"), None),
+            ("quay.io/a", None, None),
+            ("https://quay.io/v2/", None, Some(0)),
+            ("quay.io:443", Some("a"), None),
+        ];
+        for (scope, repository, expected) in cases {
+            let repository = repository.map(|path| path.parse().unwrap());
+            let found = Scope::parse(scope)
+                .unwrap()
+                .covers(&"quay.io".parse().unwrap(), repository.as_ref());
+            assert_eq!(found, expected, "{scope}");
+        }
+    }
+
+    #[test]
+    fn a_helpers_token_user_means_an_identity_token() {
+        assert!(matches!(
+            Credential::from_pair("<token>", "t"),
+            Some(Credential::IdentityToken(_))
+        ));
+        assert!(matches!(
+            Credential::from_pair("AWS", "t"),
+            Some(Credential::Password { .. })
+        ));
+        assert!(Credential::from_pair("ann", "").is_none() && Credential::from_pair("", "x").is_none());
+    }
+}

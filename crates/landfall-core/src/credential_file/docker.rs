@@ -1,0 +1,281 @@
+//! Docker's `config.json`, as far as logins go.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::{Credential, CredentialFileProblem, Lookup, Scope};
+use crate::reference::{RegistryHost, Repository};
+
+/// What docker calls Docker Hub, in its file and to its helpers.
+pub const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+
+/// What podman writes where docker names a helper, for "the file itself".
+const FILE_ITSELF: &str = "containers-auth.json";
+
+/// Decodes with padding or without: hand-made files often lack it.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The logins of a `config.json` and the helpers that know more.
+#[derive(Debug, Clone)]
+pub struct DockerConfig {
+    entries: Vec<Entry>,
+    creds_store: Option<String>,
+    cred_helpers: Vec<(RegistryHost, String)>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    key: String,
+    scope: Scope,
+    /// `None` where docker left only a mark that a helper knows the login.
+    credential: Result<Option<Credential>, &'static str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawConfig {
+    auths: Option<BTreeMap<String, RawAuth>>,
+    creds_store: Option<String>,
+    cred_helpers: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct RawAuth {
+    auth: Option<SecretString>,
+    identitytoken: Option<SecretString>,
+    username: Option<String>,
+    password: Option<SecretString>,
+}
+
+pub(super) fn parse(text: &str) -> Result<DockerConfig, CredentialFileProblem> {
+    let raw: RawConfig = serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
+    let named = |name: &String| !name.is_empty() && name != FILE_ITSELF;
+    // A key that is no place can be for no registry of ours, e.g. an empty one.
+    let entries = raw.auths.into_iter().flatten().filter_map(|(key, auth)| {
+        Some(Entry {
+            scope: scope_of(&key)?,
+            credential: auth.credential(),
+            key,
+        })
+    });
+    Ok(DockerConfig {
+        entries: entries.collect(),
+        creds_store: raw.creds_store.filter(named),
+        cred_helpers: (raw.cred_helpers.into_iter().flatten())
+            .filter_map(|(key, name)| Some((scope_of(&key)?.host, name)))
+            .collect(),
+    })
+}
+
+/// A key with a scheme is docker's old form, which names a whole registry whatever path it has.
+pub(super) fn scope_of(key: &str) -> Option<Scope> {
+    let mut scope = Scope::parse(key)?;
+    if key.contains("://") {
+        scope.path.clear();
+    }
+    Some(scope)
+}
+
+/// The key that docker gives a registry.
+pub(super) fn key_of(host: &RegistryHost) -> String {
+    if host.is_docker_hub() {
+        DOCKER_HUB_KEY.to_owned()
+    } else {
+        host.to_string()
+    }
+}
+
+impl RawAuth {
+    fn credential(self) -> Result<Option<Credential>, &'static str> {
+        let is_there = |secret: &SecretString| !secret.expose_secret().is_empty();
+        if let Some(token) = self.identitytoken.filter(is_there) {
+            return Ok(Some(Credential::IdentityToken(token)));
+        }
+        if let Some(auth) = self.auth.filter(is_there) {
+            return decode(auth.expose_secret()).map(Some);
+        }
+        let username = self.username.unwrap_or_default();
+        let password = self.password.unwrap_or_default();
+        Ok(Credential::from_pair(&username, password.expose_secret()))
+    }
+}
+
+fn decode(auth: &str) -> Result<Credential, &'static str> {
+    let bytes = BASE64.decode(auth.trim()).map_err(|_| "`auth` is not base64")?;
+    let text = String::from_utf8(bytes).map_err(|_| "`auth` is not base64 of a text")?;
+    let (username, password) = text
+        .split_once(':')
+        .ok_or("`auth` is not base64 of `username:password`")?;
+    // Docker pads with NUL to hide the length.
+    Credential::from_pair(username, password.trim_end_matches('\0')).ok_or("`auth` has no user name or no password")
+}
+
+impl DockerConfig {
+    pub(super) fn find(
+        &self,
+        host: &RegistryHost,
+        repository: Option<&Repository>,
+    ) -> Result<Option<Lookup<'_>>, CredentialFileProblem> {
+        let own = |entry: &&Entry| !matches!(entry.credential, Ok(None));
+        let preferred = key_of(host);
+        let best = (self.entries.iter().filter(own))
+            .filter_map(|entry| Some(((entry.scope.covers(host, repository)?, entry.key == preferred), entry)))
+            .max_by_key(|(rank, _)| *rank);
+        let stored = match best.map(|(_, entry)| (entry, &entry.credential)) {
+            None | Some((_, Ok(None))) => Ok(None),
+            Some((_, Ok(Some(credential)))) => Ok(Some(credential)),
+            Some((entry, Err(what))) => Err(CredentialFileProblem::Entry {
+                key: entry.key.clone(),
+                what,
+            }),
+        };
+        let Some(name) = self.helper(host) else {
+            return Ok(stored?.map(Lookup::Stored));
+        };
+        Ok(Some(Lookup::Helper {
+            name,
+            server: key_of(host),
+            // Docker itself asks only the helper; a broken entry beside it must not be in its way.
+            otherwise: stored.unwrap_or_default(),
+        }))
+    }
+
+    /// The helper that keeps the login for a registry, when it is not the file itself.
+    #[must_use]
+    pub fn helper(&self, host: &RegistryHost) -> Option<&str> {
+        match self.cred_helpers.iter().find(|(found, _)| found == host) {
+            Some((_, name)) if name == FILE_ITSELF || name.is_empty() => None,
+            Some((_, name)) => Some(name),
+            None => self.creds_store.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    /// `ann:canary` and friends, in base64.
+    const FILE: &str = r#"{
+        "HttpHeaders": {"User-Agent": "Docker-Client/19.03"},
+        "auths": {
+            "": {"auth": "YW5uOmNhbmFyeQ=="},
+            "https://index.docker.io/v1/": {"auth": "aHViOmNhbmFyeQ=="},
+            "index.docker.io": {"auth": "b2xkOmNhbmFyeQ=="},
+            "https://old.example.com/some/path": {"auth": "b2xkOmNhbmFyeQ"},
+            "quay.io": {"auth": "YW55OmNhbmFyeQ=="},
+            "quay.io/shop": {"auth": "c2hvcDpjYW5hcnk="},
+            "quay.io/shop/app": {"identitytoken": "canary", "auth": "MDAwOg=="},
+            "nul.example.com": {"auth": "YW5uOmNhbmFyeQAAAA=="},
+            "plain.example.com": {"username": "ann", "password": "canary"},
+            "broken.example.com": {"auth": "%%canary"},
+            "nocolon.example.com": {"auth": "Y2FuYXJ5"},
+            "stored.example.com": {}
+        },
+        "credHelpers": {"gcr.io": "gcloud", "123.dkr.ecr.eu-west-1.amazonaws.com": "ecr-login"}
+    }"#;
+
+    fn describe(file: &DockerConfig, host: &str, repository: Option<&str>) -> String {
+        let repository = repository.map(|path| path.parse().unwrap());
+        let mut text = String::new();
+        let mut write = |credential: &Credential| match credential {
+            Credential::Password { username, password } => {
+                assert_eq!(password.expose_secret(), "canary");
+                write!(text, "{username}").unwrap();
+            }
+            Credential::IdentityToken(_) => text.push_str("token"),
+        };
+        match file.find(&host.parse().unwrap(), repository.as_ref()) {
+            Ok(None) => return "nothing".to_owned(),
+            Err(problem) => return problem.to_string(),
+            Ok(Some(Lookup::Stored(credential))) => write(credential),
+            Ok(Some(Lookup::Helper {
+                name,
+                server,
+                otherwise,
+            })) => {
+                otherwise.into_iter().for_each(write);
+                return format!("helper {name} for {server}, otherwise `{text}`");
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn a_login_is_found_by_host_and_the_longest_path() {
+        let file = parse(FILE).unwrap();
+        let cases = [
+            ("docker.io", None, "hub"),
+            ("registry-1.docker.io", Some("library/nginx"), "hub"),
+            ("old.example.com", Some("other"), "old"),
+            ("quay.io", Some("other/app"), "any"),
+            ("quay.io", Some("shopping/app"), "any"),
+            ("quay.io", Some("shop/db"), "shop"),
+            ("quay.io", Some("shop/app"), "token"),
+            ("quay.io:443", Some("shop/app"), "nothing"),
+            ("nul.example.com", None, "ann"),
+            ("plain.example.com", None, "ann"),
+            ("stored.example.com", None, "nothing"),
+            (
+                "broken.example.com",
+                None,
+                "the entry `broken.example.com` is not usable: `auth` is not base64",
+            ),
+            (
+                "nocolon.example.com",
+                None,
+                "the entry `nocolon.example.com` is not usable: `auth` is not base64 of `username:password`",
+            ),
+            ("gcr.io", Some("p/x"), "helper gcloud for gcr.io, otherwise ``"),
+            (
+                "123.dkr.ecr.eu-west-1.amazonaws.com",
+                None,
+                "helper ecr-login for 123.dkr.ecr.eu-west-1.amazonaws.com, otherwise ``",
+            ),
+        ];
+        for (host, repository, expected) in cases {
+            assert_eq!(describe(&file, host, repository), expected, "{host} {repository:?}");
+        }
+    }
+
+    #[test]
+    fn a_store_is_asked_for_every_registry_that_has_no_helper_of_its_own() {
+        let text = FILE.replacen(
+            '{',
+            r#"{"credsStore": "secretservice", "credHelpersX": {"quay.io": ""},"#,
+            1,
+        );
+        let text = text.replace(r#""gcr.io": "gcloud""#, r#""gcr.io": "containers-auth.json""#);
+        let file = parse(&text).unwrap();
+        let cases = [
+            (
+                "docker.io",
+                "helper secretservice for https://index.docker.io/v1/, otherwise `hub`",
+            ),
+            (
+                "broken.example.com",
+                "helper secretservice for broken.example.com, otherwise ``",
+            ),
+            ("gcr.io", "nothing"),
+        ];
+        for (host, expected) in cases {
+            assert_eq!(describe(&file, host, None), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let shown = format!("{:?}", parse(FILE).unwrap());
+        assert!(!shown.contains("canary") && !shown.contains("Y2FuYXJ5"), "{shown}");
+    }
+}
