@@ -36,6 +36,7 @@ pub use server_message::ServerMessage;
 use self::auth::Need;
 use self::call::Call;
 use self::transport::Transport;
+use crate::keychain::Keychain;
 use crate::tls::TlsPolicy;
 
 /// One registry, and all that is needed to talk to it.
@@ -45,8 +46,10 @@ pub struct Endpoint {
     pub host: RegistryHost,
     /// How its certificate is judged.
     pub tls: TlsPolicy,
-    /// Who we are there; `None` is anonymous.
+    /// Who we are there, when the configuration says it.
     pub login: Option<Login>,
+    /// Where a login is looked for otherwise. With neither we are anonymous.
+    pub keychain: Option<Arc<Keychain>>,
     /// Token servers outside the registry's own domain that may see the login.
     pub token_servers: Vec<RegistryHost>,
     /// The way out of this network.
@@ -63,6 +66,7 @@ impl Endpoint {
             host,
             tls: TlsPolicy::default(),
             login: None,
+            keychain: None,
             token_servers: Vec::new(),
             proxies: Proxies::default(),
             timeouts: Timeouts::default(),

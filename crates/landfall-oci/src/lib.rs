@@ -14,6 +14,7 @@ pub mod decode;
 pub mod digest;
 pub mod image;
 mod inner_path;
+pub mod keychain;
 pub mod layers;
 pub mod serve;
 pub mod server;

@@ -12,6 +12,7 @@ use landfall_core::retry::FailureKind;
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 use super::server_message::ServerMessage;
 use crate::image::TransferError;
+use crate::keychain::KeychainError;
 use crate::tls::CertificateProblem;
 
 /// A request to a registry failed: what we tried is the text, why it failed is the source.
@@ -136,13 +137,24 @@ pub enum Fault {
         message: ServerMessage,
     },
     /// The registry, or the token server that it names, does not accept our login.
-    #[error("the login of user `{username}` is not accepted{message}")]
+    #[error("the login of user `{username}`{} is not accepted{message}", from(origin.as_ref()))]
     LoginRefused {
         /// Who we said we are.
         username: String,
+        /// Where the login is from, when the configuration does not hold it.
+        origin: Option<String>,
         /// What the registry says about it.
         message: ServerMessage,
     },
+    /// A token ended while bytes were on their way that can be sent only once. The next attempt has a new one.
+    #[error("the registry no longer accepts the token that the transfer began with{message}")]
+    LoginLapsed {
+        /// What the registry says about it.
+        message: ServerMessage,
+    },
+    /// The login could not be looked up.
+    #[error("the login for the registry cannot be looked up")]
+    Keychain(#[from] KeychainError),
     /// The token server did not give a token.
     #[error("the token server `{server}` answers {status}{message}")]
     TokenRefused {
@@ -280,7 +292,7 @@ impl Fault {
                 status, retry_after, ..
             } => kind_of_status(*status, *retry_after),
             Fault::LoginMissing { .. } | Fault::LoginRefused { .. } => FailureKind::Unauthorized,
-            Fault::Connection { .. } => FailureKind::Unreachable,
+            Fault::Connection { .. } | Fault::LoginLapsed { .. } => FailureKind::Unreachable,
             Fault::Tls { .. } => FailureKind::BadTls,
             Fault::WrongDigest { .. } | Fault::WrongSize { .. } => FailureKind::Corrupt,
             Fault::Protocol(ProtocolProblem::DigestHeader { .. }) => FailureKind::Corrupt,
@@ -290,7 +302,7 @@ impl Fault {
             | Fault::Protocol(_) => FailureKind::Protocol,
             Fault::Body(error) => error.kind,
             Fault::Elsewhere { fault, .. } => fault.kind(),
-            Fault::Certificate(_) | Fault::Proxy { .. } | Fault::Setup(_) => FailureKind::Local,
+            Fault::Keychain(_) | Fault::Certificate(_) | Fault::Proxy { .. } | Fault::Setup(_) => FailureKind::Local,
         }
     }
 
@@ -301,7 +313,8 @@ impl Fault {
             Fault::Tls { problem, .. } => Some(problem.hint()),
             Fault::Elsewhere { fault, .. } => fault.hint(),
             Fault::LoginMissing { .. } => Some("configure `username` and `password` for this registry"),
-            Fault::LoginRefused { .. } => Some("correct `username` and `password` of this registry"),
+            Fault::LoginRefused { origin: Some(_), .. } => Some("log in again with `landfall login`"),
+            Fault::LoginRefused { origin: None, .. } => Some("correct `username` and `password` of this registry"),
             Fault::TokenServerNotTrusted { .. } => {
                 Some("list the token server for this registry if it is the right one")
             }
@@ -312,6 +325,10 @@ impl Fault {
             _ => None,
         }
     }
+}
+
+fn from(origin: Option<&String>) -> String {
+    origin.map_or_else(String::new, |origin| format!(" from {origin}"))
 }
 
 fn kind_of_status(status: StatusCode, retry_after: Option<Duration>) -> FailureKind {

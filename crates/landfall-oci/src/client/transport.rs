@@ -5,14 +5,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, DATE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use reqwest::{Client, Response, Url};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::auth::{Answer, Authority, Need, TOKEN_ANSWER_MAX, TokenAnswer, TokenRequest};
+use super::auth::{Answer, Authority, Freshness, Need, TOKEN_ANSWER_MAX, Token};
 use super::call::{Call, CallBody, Target};
 use super::challenge::parse_challenges;
 use super::connect::{classify, http_client};
@@ -54,7 +54,12 @@ impl Transport {
         Ok(Transport {
             home,
             abroad,
-            authority: Authority::new(endpoint.login.clone(), endpoint.token_servers.clone()),
+            authority: Authority::new(
+                endpoint.host.clone(),
+                endpoint.login.clone(),
+                endpoint.keychain.clone(),
+                endpoint.token_servers.clone(),
+            ),
             endpoint,
             base: OnceCell::new(),
         })
@@ -129,12 +134,15 @@ impl Transport {
 
     /// Sends a request to the registry itself, and a second time when the first answer is a challenge that can be met.
     async fn send_home(&self, base: &Url, url: &Url, call: &mut Call) -> Result<Response, Fault> {
-        let header = self
-            .header_for(self.authority.prepare(base, &call.need).await?, &call.need)
-            .await?;
-        let had_login = header.is_some();
         let can_repeat = !matches!(call.body, CallBody::Stream(..));
-        let first = self.execute_call(&self.home, url, call, header).await?;
+        let freshness = if can_repeat {
+            Freshness::Now
+        } else {
+            Freshness::ForStream
+        };
+        let prepared = self.authority.prepare(&call.need).await?;
+        let header = self.header_for(base, prepared, &call.need, freshness).await?;
+        let first = self.execute_call(&self.home, url, call, header.clone()).await?;
         if first.status() != StatusCode::UNAUTHORIZED {
             return Ok(first);
         }
@@ -144,71 +152,87 @@ impl Transport {
             .flat_map(parse_challenges)
             .collect();
         let message = self.message_of(first).await;
+        let had_login = header.is_some();
         let next = self
             .authority
-            .challenged(base, &call.need, challenges, message.clone())
+            .challenged(&call.need, challenges, header, message.clone())
             .await?;
-        let same_again = had_login && matches!(next, Answer::Header(_));
-        if same_again || !can_repeat {
-            return Err(self.unauthorized(message));
+        let is_token = matches!(next, Answer::Token { .. });
+        if had_login && !is_token {
+            return Err(self.authority.unauthorized(message));
         }
-        let header = self.header_for(next, &call.need).await?;
+        let header = self.header_for(base, next, &call.need, freshness).await?;
+        if !can_repeat {
+            // The body is gone. The upload was opened with a token that was good then: the next attempt has a new one.
+            return Err(Fault::LoginLapsed { message });
+        }
         let second = self.execute_call(&self.home, url, call, header).await?;
         if second.status() == StatusCode::UNAUTHORIZED {
             let message = self.message_of(second).await;
-            return Err(self.unauthorized(message));
+            return Err(self.authority.unauthorized(message));
         }
         Ok(second)
     }
 
-    fn unauthorized(&self, message: ServerMessage) -> Fault {
-        match self.authority.login() {
-            Some(login) => Fault::LoginRefused {
-                username: login.username.clone(),
-                message,
-            },
-            None => Fault::LoginMissing { message },
+    /// What to send. A token is fetched by the first who needs it; the others wait for it.
+    async fn header_for(
+        &self,
+        base: &Url,
+        answer: Answer,
+        need: &Need,
+        freshness: Freshness,
+    ) -> Result<Option<HeaderValue>, Fault> {
+        let (slot, refused) = match answer {
+            Answer::Header(header) => return Ok(header),
+            Answer::Token { slot, refused } => (slot, refused),
+        };
+        let mut slot = slot.lock().await;
+        if let Some(token) = slot.as_ref()
+            && token.is_good(freshness)
+            && Some(&token.header) != refused.as_ref()
+        {
+            return Ok(Some(token.header.clone()));
         }
-    }
-
-    async fn header_for(&self, answer: Answer<'_>, need: &Need) -> Result<Option<HeaderValue>, Fault> {
-        match answer {
-            Answer::Header(header) => Ok(header),
-            Answer::TokenFirst(request) => {
-                let answer = self.fetch_token(request).await?;
-                self.authority.keep(need, &answer).await.map(Some)
-            }
-        }
+        let token = slot.insert(self.fetch_token(base, need).await?);
+        Ok(Some(token.header.clone()))
     }
 
     /// Asks a token server; it may not redirect us.
-    async fn fetch_token(&self, token: TokenRequest<'_>) -> Result<TokenAnswer, Fault> {
-        let base = self.base().await?;
-        let client = if token.url.host_str() == base.host_str() {
+    async fn fetch_token(&self, base: &Url, need: &Need) -> Result<Token, Fault> {
+        let call = self.authority.token_call(base, need).await?;
+        let client = if call.url.host_str() == base.host_str() {
             &self.home
         } else {
             &self.abroad
         };
-        let mut request = client.get(token.url.clone());
-        if let Some(login) = token.login {
-            request = request.header(AUTHORIZATION, login.basic());
+        let mut request = match call.form {
+            None => client.get(call.url.clone()),
+            Some(form) => client
+                .post(call.url.clone())
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form),
+        };
+        if let Some(authorization) = call.authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         let answer = self
             .execute(request)
             .await
-            .map_err(|fault| self.locate(&token.url, fault))?;
+            .map_err(|fault| self.locate(&call.url, fault))?;
         let status = answer.status();
         if status == StatusCode::OK {
+            let date = answer.headers().get(DATE).cloned();
             let body = self.read_body(answer, TOKEN_ANSWER_MAX).await?;
-            return serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NoToken));
+            let answer = serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NoToken))?;
+            return Token::from_answer(&answer, date.as_ref());
         }
         let retry_after = retry_after(answer.headers());
         let message = self.message_of(answer).await;
         if status == StatusCode::UNAUTHORIZED {
-            return Err(self.unauthorized(message));
+            return Err(self.authority.unauthorized(message));
         }
         Err(Fault::TokenRefused {
-            server: origin::authority(&token.url),
+            server: origin::authority(&call.url),
             status,
             message,
             retry_after,

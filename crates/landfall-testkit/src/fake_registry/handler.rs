@@ -147,10 +147,19 @@ fn answer(state: &State, parts: &Parts, body: Bytes, ranged: bool) -> Answer {
     let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let mut inner = state.lock();
     if path == "/token" {
-        if !access::may_have_token(&state.options.access, authorization) {
+        let form = String::from_utf8_lossy(&body);
+        let (pairs, may_have) = if parts.method == Method::POST {
+            let sent = values(&form, "refresh_token").pop();
+            let known = &state.options.identity_token;
+            (&*form, known.is_some() && sent == *known)
+        } else {
+            let query = parts.uri.query().unwrap_or("");
+            (query, access::may_have_token(&state.options.access, authorization))
+        };
+        if !may_have {
             return mk_error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "wrong login");
         }
-        let scopes = query(parts, "scope");
+        let scopes = values(pairs, "scope");
         let token = inner.tokens.give(scopes);
         return mk_answer(StatusCode::OK, json!({"token": token, "expires_in": 300}).to_string());
     }
@@ -190,12 +199,12 @@ fn answer(state: &State, parts: &Parts, body: Bytes, ranged: bool) -> Answer {
 }
 
 fn query(parts: &Parts, name: &str) -> Vec<String> {
-    let pairs = parts
-        .uri
-        .query()
-        .unwrap_or("")
-        .split('&')
-        .filter_map(|pair| pair.split_once('='));
+    values(parts.uri.query().unwrap_or(""), name)
+}
+
+/// The values of one name in a query or a form.
+fn values(pairs: &str, name: &str) -> Vec<String> {
+    let pairs = pairs.split('&').filter_map(|pair| pair.split_once('='));
     // The few characters that scopes and digests need.
     let decode = |text: &str| text.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
     pairs

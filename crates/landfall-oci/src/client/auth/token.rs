@@ -1,0 +1,257 @@
+//! Tokens: how they are asked for, how long they are good, and one place for each where all who need it wait for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use landfall_core::credential_file::Credential;
+use reqwest::Url;
+use secrecy::ExposeSecret;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::super::error::Fault;
+use super::super::problem::ProtocolProblem;
+use super::{Need, sensitive};
+
+/// A token's life when the token server does not say (distribution's token specification).
+const LIFE_DEFAULT: Duration = Duration::from_secs(60);
+/// Longer lives are not believed.
+const LIFE_MAX: Duration = Duration::from_secs(3600);
+/// What a token must have left when a body follows that can be sent only once.
+const LEFT_FOR_STREAM: Duration = Duration::from_secs(10);
+/// The largest answer of a token server that is read, in bytes.
+pub(crate) const TOKEN_ANSWER_MAX: usize = 64 * 1024;
+/// How OAuth 2.0 knows us.
+const CLIENT_ID: &str = "landfall";
+
+/// A token that is good for a while.
+pub(crate) struct Token {
+    pub(crate) header: HeaderValue,
+    taken: Instant,
+    life: Duration,
+}
+
+/// The place of one token. Whoever finds it empty or stale fetches the token while holding the lock.
+pub(crate) type TokenSlot = Arc<Mutex<Option<Token>>>;
+
+/// How long a token must still be good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Long enough to be sent: a refusal costs one more round trip.
+    Now,
+    /// Long enough that it does not end on the way: what is sent with it cannot be sent again.
+    ForStream,
+}
+
+/// What a token server answered.
+#[derive(serde::Deserialize)]
+pub(crate) struct TokenAnswer {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    access_token: String,
+    expires_in: Option<u64>,
+    issued_at: Option<String>,
+}
+
+impl Token {
+    /// # Errors
+    /// When the answer holds no token. `date` is the answer's `Date` header.
+    pub(crate) fn from_answer(answer: &TokenAnswer, date: Option<&HeaderValue>) -> Result<Token, Fault> {
+        let token = [&answer.token, &answer.access_token]
+            .into_iter()
+            .find(|token| !token.is_empty());
+        let header = token.and_then(|token| sensitive("Bearer", token));
+        let date = date.and_then(|date| date.to_str().ok());
+        Ok(Token {
+            header: header.ok_or(Fault::from(ProtocolProblem::NoToken))?,
+            taken: Instant::now(),
+            life: life(answer, date),
+        })
+    }
+
+    /// Whether it can still be used.
+    pub(crate) fn is_good(&self, freshness: Freshness) -> bool {
+        let margin = match freshness {
+            // The registry's clock and the way there take their part.
+            Freshness::Now => self.life / 10,
+            Freshness::ForStream => LEFT_FOR_STREAM.max(self.life / 10).min(self.life / 2),
+        };
+        self.taken.elapsed() + margin < self.life
+    }
+}
+
+/// How long a token is good from now on. A token server may give a token that it made earlier: its age is told by the
+/// server's own clock, because an edge host's may be anywhere.
+fn life(answer: &TokenAnswer, date: Option<&str>) -> Duration {
+    let life = answer.expires_in.map_or(LIFE_DEFAULT, Duration::from_secs);
+    let issued: Option<Timestamp> = answer.issued_at.as_deref().and_then(|text| text.parse().ok());
+    let now = date.and_then(|date| rfc2822::parse(date).ok());
+    let age = match (issued, now) {
+        (Some(issued), Some(now)) => Duration::try_from(now.timestamp().duration_since(issued)).unwrap_or_default(),
+        _ => Duration::ZERO,
+    };
+    life.saturating_sub(age).min(LIFE_MAX)
+}
+
+/// A request to a token server.
+pub(crate) struct TokenCall {
+    pub(crate) url: Url,
+    /// Form fields for a POST (OAuth 2.0); `None` is a GET.
+    pub(crate) form: Option<String>,
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
+/// How a token is asked for. The scope is ours, the least that the step needs; the registry's own word counts only where
+/// it is not one of the distribution's scopes (`aws`, at public.ecr.aws).
+pub(super) fn token_call(
+    mut url: Url,
+    service: Option<&str>,
+    scope: Option<&str>,
+    need: &Need,
+    credential: Option<&Credential>,
+) -> TokenCall {
+    let foreign = scope.filter(|scope| !scope.starts_with("repository:") && !scope.starts_with("registry:"));
+    let scopes = match foreign {
+        Some(scope) => vec![scope.to_owned()],
+        None => need.scopes(),
+    };
+    if let Some(Credential::IdentityToken(token)) = credential {
+        // The form has the syntax of a query: a URL writes it.
+        let mut form = url.clone();
+        form.set_query(None);
+        form.query_pairs_mut()
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("service", service.unwrap_or_default())
+            .append_pair("client_id", CLIENT_ID)
+            .append_pair("scope", &scopes.join(" "))
+            .append_pair("refresh_token", token.expose_secret());
+        return TokenCall {
+            form: form.query().map(str::to_owned),
+            url,
+            authorization: None,
+        };
+    }
+    {
+        let mut query = url.query_pairs_mut();
+        if let Some(service) = service {
+            query.append_pair("service", service);
+        }
+        for scope in &scopes {
+            query.append_pair("scope", scope);
+        }
+    }
+    TokenCall {
+        url,
+        form: None,
+        authorization: credential.and_then(super::basic),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url_for(need: &Need, scope: Option<&str>) -> String {
+        let realm = Url::parse("https://t/x").unwrap();
+        token_call(realm, Some("s"), scope, need, None).url.to_string()
+    }
+
+    #[test]
+    fn a_token_is_asked_for_the_least_that_a_step_needs() {
+        let pull = Need::Pull("a/b".parse().unwrap());
+        let mount = Need::Mount {
+            to: "a/b".parse().unwrap(),
+            from: "c".parse().unwrap(),
+        };
+        let wide = Some("repository:a/b:pull,push,delete");
+        let cases = [
+            (&pull, wide, "https://t/x?service=s&scope=repository%3Aa%2Fb%3Apull"),
+            (&pull, Some("aws"), "https://t/x?service=s&scope=aws"),
+            (
+                &mount,
+                None,
+                "https://t/x?service=s&scope=repository%3Aa%2Fb%3Apull%2Cpush&scope=repository%3Ac%3Apull",
+            ),
+            (&Need::Ping, None, "https://t/x?service=s"),
+        ];
+        for (need, scope, expected) in cases {
+            assert_eq!(url_for(need, scope), expected);
+        }
+    }
+
+    #[test]
+    fn an_identity_token_is_exchanged_in_a_form_and_never_in_the_url() {
+        let credential = Credential::IdentityToken("ca&nary".into());
+        let need = Need::Push("a".parse().unwrap());
+        let realm = Url::parse("https://t/x?account=1").unwrap();
+        let call = token_call(realm, Some("s"), None, &need, Some(&credential));
+        assert_eq!(call.url.as_str(), "https://t/x?account=1");
+        assert_eq!(
+            call.form.unwrap(),
+            "grant_type=refresh_token&service=s&client_id=landfall&scope=repository%3Aa%3Apull%2Cpush&refresh_token=ca%26nary"
+        );
+        assert!(call.authorization.is_none());
+    }
+
+    fn answer(json: &str) -> TokenAnswer {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_tokens_age_is_told_by_the_servers_own_clock() {
+        let date = Some("Sat, 21 Nov 2026 10:00:40 GMT");
+        let cases = [
+            (r#"{"token":"t"}"#, date, 60),
+            (r#"{"token":"t","expires_in":300}"#, date, 300),
+            (
+                r#"{"token":"t","expires_in":300,"issued_at":"2026-11-21T10:00:00Z"}"#,
+                date,
+                260,
+            ),
+            (
+                r#"{"token":"t","expires_in":300,"issued_at":"2026-11-21T10:00:00Z"}"#,
+                None,
+                300,
+            ),
+            (
+                r#"{"token":"t","expires_in":300,"issued_at":"2026-11-21T11:00:00Z"}"#,
+                date,
+                300,
+            ),
+            (
+                r#"{"token":"t","expires_in":300,"issued_at":"1970-01-01T00:00:00Z"}"#,
+                date,
+                0,
+            ),
+            (r#"{"token":"t","expires_in":300,"issued_at":"canary"}"#, date, 300),
+            (r#"{"token":"t","expires_in":99999999}"#, None, 3600),
+        ];
+        for (json, date, expected) in cases {
+            assert_eq!(life(&answer(json), date), Duration::from_secs(expected), "{json}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_renewed_earlier_when_a_stream_follows() {
+        let cases = [
+            // life, seconds gone, good for a request, good for a stream
+            (300, 0, true, true),
+            (300, 265, true, true),
+            (300, 275, false, false),
+            (60, 49, true, true),
+            (60, 52, true, false),
+            (5, 2, true, true),
+            (5, 3, true, false),
+        ];
+        for (life, gone, request, stream) in cases {
+            let token = Token::from_answer(&answer(&format!(r#"{{"token":"t","expires_in":{life}}}"#)), None).unwrap();
+            tokio::time::advance(Duration::from_secs(gone)).await;
+            assert_eq!(token.is_good(Freshness::Now), request, "{life} {gone}");
+            assert_eq!(token.is_good(Freshness::ForStream), stream, "{life} {gone}");
+        }
+    }
+}

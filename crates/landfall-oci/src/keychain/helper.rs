@@ -1,0 +1,332 @@
+//! Docker's credential helpers: `docker-credential-NAME ACTION`, request on stdin, answer on stdout
+//! (github.com/docker/docker-credential-helpers). No secret is ever an argument or in the environment; a helper has a
+//! limit in time and in output, and is killed with its children when it goes beyond.
+
+use std::ffi::OsStr;
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use landfall_core::credential_file::Credential;
+use rustix::process::{Pid, Signal, kill_process_group};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+/// Helpers of clouds go to the network, and some ask a person.
+const TIME_MAX: Duration = Duration::from_secs(60);
+/// The most that a helper may print, in bytes; tokens of clouds have some kilobytes.
+const OUTPUT_BYTES_MAX: u64 = 256 << 10;
+/// The most of a complaint that is repeated, in characters.
+const COMPLAINT_MAX: usize = 300;
+/// What the protocol says instead of an empty answer.
+const NOT_FOUND: &str = "credentials not found";
+
+/// What a helper is asked to do.
+#[derive(Debug, Clone, Copy)]
+pub enum HelperAction<'a> {
+    /// To give the login for a server.
+    Get {
+        /// What docker calls the registry.
+        server: &'a str,
+    },
+    /// To keep a login.
+    Store {
+        /// What docker calls the registry.
+        server: &'a str,
+        /// Who.
+        username: &'a str,
+        /// The secret.
+        password: &'a SecretString,
+    },
+    /// To forget a login.
+    Erase {
+        /// What docker calls the registry.
+        server: &'a str,
+    },
+}
+
+/// A helper failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the credential helper `docker-credential-{name}` failed for `{server}`")]
+pub struct HelperError {
+    /// The helper.
+    pub name: String,
+    /// The registry, as the helper knows it.
+    pub server: String,
+    /// How it failed.
+    #[source]
+    pub problem: HelperProblem,
+}
+
+/// How a helper failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HelperProblem {
+    /// The name leads elsewhere than to a helper.
+    #[error("the name of a helper has only letters, digits, `-`, `_` and `.`")]
+    Name,
+    /// There is no such program.
+    #[error("it is not installed: no such program in `PATH`")]
+    Missing,
+    /// It could not be started or talked to.
+    #[error("it cannot be run")]
+    Run(#[source] io::Error),
+    /// It took too long.
+    #[error("it gave no answer within {} s and was ended", .0.as_secs())]
+    Timeout(Duration),
+    /// It said no.
+    #[error("it ended with {status}: {complaint}")]
+    Failed {
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said, one line.
+        complaint: String,
+    },
+    /// It printed too much.
+    #[error("it printed more than {OUTPUT_BYTES_MAX} bytes")]
+    TooMuch,
+    /// It printed something else than the protocol says.
+    #[error("its answer is not JSON with `Username` and `Secret`")]
+    Answer,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawAnswer {
+    #[serde(default)]
+    username: String,
+    secret: SecretString,
+}
+
+impl HelperAction<'_> {
+    fn verb(&self) -> &'static str {
+        match self {
+            HelperAction::Get { .. } => "get",
+            HelperAction::Store { .. } => "store",
+            HelperAction::Erase { .. } => "erase",
+        }
+    }
+
+    fn server(&self) -> &str {
+        match self {
+            HelperAction::Get { server } | HelperAction::Store { server, .. } | HelperAction::Erase { server } => {
+                server
+            }
+        }
+    }
+
+    fn input(&self) -> Zeroizing<String> {
+        Zeroizing::new(match self {
+            HelperAction::Get { server } | HelperAction::Erase { server } => (*server).to_owned(),
+            HelperAction::Store {
+                server,
+                username,
+                password,
+            } => serde_json::json!({
+                "ServerURL": server,
+                "Username": username,
+                "Secret": password.expose_secret(),
+            })
+            .to_string(),
+        })
+    }
+}
+
+/// Runs a helper, and gives the login that it knows, when it was asked for one. `search` is where it is looked for, as
+/// `PATH` says it; `None` is the `PATH` of this process.
+///
+/// # Errors
+/// When it is not there, fails, or does not keep to the protocol or its limits.
+pub async fn run_helper(
+    name: &str,
+    action: HelperAction<'_>,
+    search: Option<&OsStr>,
+) -> Result<Option<Credential>, HelperError> {
+    run(name, action, search, TIME_MAX)
+        .await
+        .map_err(|problem| HelperError {
+            name: name.to_owned(),
+            server: action.server().to_owned(),
+            problem,
+        })
+}
+
+async fn run(
+    name: &str,
+    action: HelperAction<'_>,
+    search: Option<&OsStr>,
+    limit: Duration,
+) -> Result<Option<Credential>, HelperProblem> {
+    let allowed = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    if name.is_empty() || !name.chars().all(allowed) {
+        return Err(HelperProblem::Name);
+    }
+    let mut command = Command::new(format!("docker-credential-{name}"));
+    if let Some(search) = search {
+        command.env("PATH", search);
+    }
+    let child = command
+        .arg(action.verb())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = child.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => HelperProblem::Missing,
+        _ => HelperProblem::Run(error),
+    })?;
+    let talked = timeout(limit, talk(&mut child, &action.input())).await;
+    let (status, output, errors) = match talked {
+        Ok(Ok(talked)) => talked,
+        Ok(Err(error)) => {
+            kill_group(&mut child).await;
+            return Err(HelperProblem::Run(error));
+        }
+        Err(_) => {
+            kill_group(&mut child).await;
+            return Err(HelperProblem::Timeout(limit));
+        }
+    };
+    if output.len() as u64 > OUTPUT_BYTES_MAX {
+        return Err(HelperProblem::TooMuch);
+    }
+    read_answer(action, status, &output, &errors)
+}
+
+fn read_answer(
+    action: HelperAction<'_>,
+    status: ExitStatus,
+    output: &[u8],
+    errors: &[u8],
+) -> Result<Option<Credential>, HelperProblem> {
+    if !status.success() {
+        let complaint = complaint(output, errors);
+        let knows_nothing = complaint.contains(NOT_FOUND);
+        return match action {
+            HelperAction::Get { .. } | HelperAction::Erase { .. } if knows_nothing => Ok(None),
+            _ => Err(HelperProblem::Failed { status, complaint }),
+        };
+    }
+    match action {
+        HelperAction::Get { .. } => {
+            let answer: RawAnswer = serde_json::from_slice(output).map_err(|_| HelperProblem::Answer)?;
+            Ok(Credential::from_pair(&answer.username, answer.secret.expose_secret()))
+        }
+        HelperAction::Store { .. } | HelperAction::Erase { .. } => Ok(None),
+    }
+}
+
+/// The protocol has errors on stdout; programs also use stderr. What looks like an answer is not repeated.
+fn complaint(output: &[u8], errors: &[u8]) -> String {
+    let lines = [output, errors].map(|bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+        line.filter(|line| !line.contains(['{', '}'])).map(str::to_owned)
+    });
+    let line = lines.into_iter().flatten().next();
+    let line = line.unwrap_or_else(|| "it does not say why".to_owned());
+    line.chars()
+        .filter(|character| !character.is_control())
+        .take(COMPLAINT_MAX)
+        .collect()
+}
+
+type Talked = (ExitStatus, Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>);
+
+async fn talk(child: &mut Child, input: &str) -> io::Result<Talked> {
+    let mut stdin = child.stdin.take();
+    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+    let write = async {
+        if let Some(mut stdin) = stdin.take() {
+            // A helper that does not read its input says why by its status.
+            let _closed_early = stdin.write_all(input.as_bytes()).await;
+        }
+        Ok(())
+    };
+    let ((), output, errors) = tokio::try_join!(write, read_to_limit(&mut stdout), read_to_limit(&mut stderr))?;
+    Ok((child.wait().await?, output, errors))
+}
+
+/// Reads to the end and keeps the beginning, one byte more than the limit: a helper never waits for us to read.
+async fn read_to_limit(pipe: &mut Option<impl AsyncRead + Unpin>) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut kept = Zeroizing::new(Vec::new());
+    if let Some(pipe) = pipe {
+        (&mut *pipe).take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut kept).await?;
+        tokio::io::copy(pipe, &mut tokio::io::sink()).await?;
+    }
+    Ok(kept)
+}
+
+/// Ends the helper and what it started.
+async fn kill_group(child: &mut Child) {
+    let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    if let Some(group) = group {
+        // It may have ended in this very moment.
+        let _already_gone = kill_process_group(group, Signal::KILL);
+    }
+    if let Err(error) = child.wait().await {
+        tracing::debug!(%error, "a credential helper that was ended cannot be waited for");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The programs in `tests/data/helpers`, and the shell that they need.
+    fn search() -> std::ffi::OsString {
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/helpers");
+        format!("{own}:/usr/bin:/bin").into()
+    }
+
+    async fn get(name: &str, limit: Duration) -> Result<Option<Credential>, HelperProblem> {
+        let action = HelperAction::Get {
+            server: "reg.example.com",
+        };
+        run(name, action, Some(&search()), limit).await
+    }
+
+    #[tokio::test]
+    async fn a_helper_gives_the_login_for_the_server_that_it_is_asked_for() {
+        let Ok(Some(Credential::Password { username, password })) = get("good", TIME_MAX).await else {
+            panic!("the helper gave no login");
+        };
+        assert_eq!(username, "ann at reg.example.com");
+        assert_eq!(password.expose_secret(), "canary");
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_knows_nothing_is_no_failure() {
+        assert!(matches!(get("empty", TIME_MAX).await, Ok(None)));
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_fails_says_why_and_never_a_secret() {
+        let cases = [
+            ("nowhere", "it is not installed: no such program in `PATH`"),
+            (
+                "../good",
+                "the name of a helper has only letters, digits, `-`, `_` and `.`",
+            ),
+            ("angry", "it ended with exit status: 3: no session: run `cloud login`"),
+            ("leaky", "it ended with exit status: 1: it does not say why"),
+            ("chatty", "it printed more than 262144 bytes"),
+            ("garbled", "its answer is not JSON with `Username` and `Secret`"),
+        ];
+        for (name, expected) in cases {
+            let problem = get(name, TIME_MAX).await.err().unwrap();
+            assert_eq!(problem.to_string(), expected, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_hangs_is_ended_with_its_children() {
+        let problem = get("slow", Duration::from_millis(300)).await.err().unwrap();
+        assert!(matches!(problem, HelperProblem::Timeout(_)), "{problem}");
+    }
+}
