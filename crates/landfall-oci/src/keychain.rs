@@ -86,12 +86,15 @@ pub struct Keychain {
     files: Vec<LoginFile>,
     /// Where helpers are looked for, as `PATH` says it; `None` is the `PATH` of this process.
     helper_path: Option<OsString>,
-    read: Mutex<HashMap<Utf8PathBuf, (Instant, Option<Arc<CredentialFile>>)>>,
-    /// By helper and server; the inner lock is held while the helper runs, so that it runs once for all who wait.
-    answers: Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<HelperAnswer>>>>,
+    read: Mutex<HashMap<Utf8PathBuf, ReadFile>>,
+    /// By helper and server.
+    answers: Mutex<HashMap<(String, String), HelperAnswer>>,
 }
 
-type HelperAnswer = Option<(Instant, Option<Credential>)>;
+/// When a file was read and what it means; `None` when it is not there.
+type ReadFile = (Instant, Option<Arc<CredentialFile>>);
+/// When a helper answered and what. The lock is held while the helper runs, so that it runs once for all who wait.
+type HelperAnswer = Arc<tokio::sync::Mutex<Option<(Instant, Option<Credential>)>>>;
 
 impl std::fmt::Debug for Keychain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

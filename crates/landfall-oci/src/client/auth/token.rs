@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
 use landfall_core::credential_file::Credential;
 use reqwest::Url;
 use secrecy::ExposeSecret;
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 
 use super::super::error::Fault;
 use super::super::problem::ProtocolProblem;
+use super::super::transport::parse_http_date;
 use super::{Need, sensitive};
 
 /// A token's life when the token server does not say (distribution's token specification).
@@ -89,9 +89,9 @@ impl Token {
 fn life(answer: &TokenAnswer, date: Option<&str>) -> Duration {
     let life = answer.expires_in.map_or(LIFE_DEFAULT, Duration::from_secs);
     let issued: Option<Timestamp> = answer.issued_at.as_deref().and_then(|text| text.parse().ok());
-    let now = date.and_then(|date| rfc2822::parse(date).ok());
+    let now = date.and_then(parse_http_date);
     let age = match (issued, now) {
-        (Some(issued), Some(now)) => Duration::try_from(now.timestamp().duration_since(issued)).unwrap_or_default(),
+        (Some(issued), Some(now)) => Duration::try_from(now.duration_since(issued)).unwrap_or_default(),
         _ => Duration::ZERO,
     };
     life.saturating_sub(age).min(LIFE_MAX)
