@@ -82,7 +82,7 @@ async fn configuration_with_errors_fails_where_there_is_no_last_good_one() {
     .unwrap();
     let (phase, message) = site.failure().await;
     assert_eq!(phase, Phase::Validating);
-    insta::assert_snapshot!(message, @"DIR/user-data.yaml:3:24: `stylus.registryCredentials` takes a mapping, and this is a number (LF0201)");
+    insta::assert_snapshot!(message, @"DIR/user-data.yaml:3:24: `stylus.registryCredentials` takes a mapping, and this is a number (LF0201); hint: write a mapping");
 }
 
 #[tokio::test]
