@@ -115,6 +115,7 @@ pub fn excerpt(text: &str, mark: Range<usize>, secrets: &[Range<usize>]) -> Exce
     let end = text.floor_char_boundary(mark.end).clamp(start, line_end);
     let mut hidden: Vec<Range<usize>> = secrets
         .iter()
+        .filter(|range| range.start < line_end && line_start < range.end)
         .map(|range| {
             let from = text.floor_char_boundary(range.start).max(line_start);
             from..text.ceil_char_boundary(range.end).min(line_end)
@@ -130,35 +131,38 @@ pub fn excerpt(text: &str, mark: Range<usize>, secrets: &[Range<usize>]) -> Exce
         overlaps
     });
     let mut line = String::new();
+    // A JSON file may be one line of a megabyte with a thousand findings: only what can be shown is walked.
+    let mut length = 0;
     let (mut mark_start, mut mark_end) = (None, None);
-    let mut at = line_start;
+    let mut at = first_shown(text, line_start, start, &hidden);
     let mut hidden = hidden.into_iter().peekable();
-    while at < line_end {
+    while at < line_end && mark_start.is_none_or(|mark_start| length - mark_start <= WIDTH_MAX) {
         while hidden.next_if(|range| range.end <= at).is_some() {}
         let next = match hidden.peek() {
             Some(range) if range.start <= at => {
                 let next = range.end;
                 if start < next {
-                    mark_start.get_or_insert(line.chars().count());
+                    mark_start.get_or_insert(length);
                 }
                 line.push_str(MASK);
+                length += MASK.len();
                 next
             }
             _ => {
                 if start <= at {
-                    mark_start.get_or_insert(line.chars().count());
+                    mark_start.get_or_insert(length);
                 }
                 let character = text[at..].chars().next().unwrap_or(' ');
                 line.push(if is_invisible(character) { ' ' } else { character });
+                length += 1;
                 at + character.len_utf8()
             }
         };
         at = next;
         if end <= at {
-            mark_end.get_or_insert(line.chars().count());
+            mark_end.get_or_insert(length);
         }
     }
-    let length = line.chars().count();
     let mark_start = mark_start.unwrap_or(length);
     let mark_end = if end <= start {
         mark_start
@@ -166,6 +170,28 @@ pub fn excerpt(text: &str, mark: Range<usize>, secrets: &[Range<usize>]) -> Exce
         mark_end.unwrap_or(length)
     };
     cut(&line, mark_start, mark_end.max(mark_start))
+}
+
+/// The byte from which a line is walked: so many characters in front of the mark that [`cut`] has a choice. `hidden` is
+/// in order and does not overlap.
+fn first_shown(text: &str, line_start: usize, mark: usize, hidden: &[Range<usize>]) -> usize {
+    let mut at = mark;
+    let mut room = WIDTH_MAX + 1;
+    while line_start < at && room > 0 {
+        let before = hidden.partition_point(|range| range.start < at);
+        let secret = before.checked_sub(1).and_then(|index| hidden.get(index));
+        match secret.filter(|range| at <= range.end) {
+            Some(range) => {
+                at = range.start;
+                room = room.saturating_sub(MASK.len());
+            }
+            None => {
+                at = text.floor_char_boundary(at - 1);
+                room -= 1;
+            }
+        }
+    }
+    at
 }
 
 fn cut(line: &str, start: usize, end: usize) -> Excerpt {
@@ -332,6 +358,36 @@ mod tests {
         let marked: String = cut.line.chars().skip(cut.start).take(cut.end - cut.start).collect();
         assert_eq!(marked, "MARK");
         assert_eq!(cut.line.chars().count(), WIDTH_MAX + 2);
+    }
+
+    #[test]
+    fn a_thousand_findings_on_one_line_of_a_megabyte_cost_what_they_show() {
+        // Walking the whole line for each would be 10^9 characters: minutes in a debug build.
+        let text = "x".repeat(1024 * 1024);
+        for start in (0..text.len()).step_by(1024) {
+            let excerpt = excerpt(&text, start..start + 1, &[]);
+            assert!(excerpt.line.chars().count() <= WIDTH_MAX + 2);
+        }
+    }
+
+    #[test]
+    fn secrets_far_and_near_are_masked_on_a_long_line() {
+        let secret = "canary-7f3a ".repeat(100);
+        let text = format!("{}{secret}MARK{secret}{}", "a".repeat(300), "b".repeat(300));
+        let (first, mark) = (300..300 + secret.len(), 300 + secret.len()..304 + secret.len());
+        let second = mark.end..mark.end + secret.len();
+        let shown = excerpt(&text, mark, &[second, first]);
+        let marked: String = shown
+            .line
+            .chars()
+            .skip(shown.start)
+            .take(shown.end - shown.start)
+            .collect();
+        assert_eq!(marked, "MARK");
+        assert_eq!(
+            shown.line,
+            format!("…{}****MARK****{}…", "a".repeat(46), "b".repeat(82))
+        );
     }
 
     #[test]
