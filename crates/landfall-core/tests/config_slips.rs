@@ -1409,3 +1409,41 @@ fn an_unquoted_template_of_another_tool_is_said_to_hide_an_image() {
        = hint: list the finished image in `pack.content.images`
     "###);
 }
+
+#[test]
+fn a_secret_that_cannot_be_parsed_is_not_shown() {
+    // Once as a block, where the wrong line is shown, and once in JSON, where a neighbour is.
+    let manifest = "kind: Secret\nstringData:\n  free: canary: x\n";
+    let block = manifest.replace('\n', "\n            ");
+    findings(
+        "",
+        &format!(
+            "spec:\n  packs:\n    - name: a\n      manifests:\n        - name: s\n          content: |\n            {block}\n"
+        ),
+    );
+    let json = serde_json::json!({"spec": {"packs": [{"name": "a", "layer": "nowhere", "manifests": [{"name": "s", "content": manifest}]}]}});
+    findings("", &json.to_string());
+}
+
+#[test]
+fn a_login_in_front_of_an_image_is_not_shown() {
+    let shown = findings(
+        "",
+        r#"spec:
+  packs:
+    - name: a
+      layer: addon
+      values: |
+        pack: {content: {images: [{image: "user:canary@reg.io/x:1"}]}}
+"#,
+    );
+    insta::assert_snapshot!(shown, @r###"
+    error[LF0404]: the image of pack `a` cannot be used: `reg.io/x:1` is not a digest: write `sha256:` or `sha512:` and the hexadecimal digits
+     --> profile.yaml:6:43
+      |
+    6 |         pack: {content: {images: [{image: ****}]}}
+      |                                           ^^^^
+      |
+      = hint: write `host/path:tag` or `host/path@sha256:…`
+    "###);
+}

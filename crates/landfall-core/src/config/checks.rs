@@ -160,22 +160,21 @@ fn one_provider_registry(facts: &Facts, settings: &Settings, draft: &mut Draftsm
 }
 
 fn registries_differ(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
-    let mut seen: Vec<&Sourced<Registry>> = Vec::new();
+    let mut seen = HashMap::new();
     for registry in with_role(facts, RegistryRole::External) {
-        let same = seen
-            .iter()
-            .find(|known| known.value.host == registry.value.host && known.value.path == registry.value.path);
-        match same {
-            Some(known) => {
+        match seen.entry((&registry.value.host, &registry.value.path)) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(registry);
+            }
+            Entry::Occupied(known) => {
                 draft
                     .node(
                         &registry.node,
                         "this registry is written twice; the first entry is used",
                     )
-                    .also(&known.node, "first written here")
+                    .also(&known.get().node, "first written here")
                     .help("remove one of the entries");
             }
-            None => seen.push(registry),
         }
     }
 }

@@ -58,6 +58,10 @@ pub(crate) fn take_image(node: &Node, owner: Owner<'_>, finding: Finding, facts:
             facts.images.push(Sourced::new(image, node));
         }
         Err(error) => {
+            // `user:password@host/path` is no reference, and must not be shown for all that.
+            if source.split_once('@').is_some_and(|(_, behind)| behind.contains('/')) {
+                report.secret(node.span());
+            }
             report
                 .node(
                     &codes::BAD_IMAGE,
@@ -83,8 +87,9 @@ pub(crate) fn take_embedded_pod_images(node: &Node, owner: Owner<'_>, facts: &mu
     match &node.value {
         Value::Scalar(scalar) if scalar.text.contains('\n') => {
             let Some(text) = node.to_text() else { return };
-            for document in &yaml::load(&text, node.path()).documents {
-                yaml::report_secrets(document, false, report);
+            let loaded = yaml::load(&text, node.path());
+            yaml::report_secrets_of(&loaded, &text, report);
+            for document in &loaded.documents {
                 take_pod_images(document, owner, facts, report);
             }
         }

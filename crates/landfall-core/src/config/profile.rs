@@ -336,8 +336,8 @@ fn read_cluster_config(pack: &Pack, values: &Node, facts: &mut Facts, report: &m
     let base = pack.base.key("values").key("cluster").key("config");
     let loaded = yaml::load(&text, &base);
     loaded.report_problems(report);
+    yaml::report_secrets_of(&loaded, &text, report);
     for document in &loaded.documents {
-        yaml::report_secrets(document, false, report);
         facts.always_pull.extend(find_always_pull(document));
     }
 }
@@ -363,6 +363,7 @@ fn read_manifests(
         let Some(text) = content.to_text() else { continue };
         let text = templates.render(&text, &base.to_string(), report);
         let loaded = yaml::load(&text, &base);
+        yaml::report_secrets_of(&loaded, &text, report);
         if loaded.complete || !text.as_str().contains("{{") {
             loaded.report_problems(report);
         } else {
@@ -378,7 +379,6 @@ fn read_manifests(
                 .help("list its images in `pack.content.images` of the pack");
         }
         for document in &loaded.documents {
-            yaml::report_secrets(document, false, report);
             take_pod_images(document, owner, facts, report);
         }
     }

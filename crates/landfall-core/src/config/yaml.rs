@@ -21,7 +21,7 @@ use serde_saphyr::granit_parser::ScalarStyle;
 use crate::config::report::Report;
 use crate::config::text::{Span, Text};
 
-pub(crate) use build::load;
+pub(crate) use build::{Loaded, load};
 
 /// The largest text that is parsed, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
@@ -118,6 +118,17 @@ pub(crate) fn is_blank(text: &Text) -> bool {
         let line = line.trim_start_matches('\u{FEFF}').trim();
         line.is_empty() || line.starts_with('#') || line == "---"
     })
+}
+
+/// Marks the secrets of all documents of a text. Where a Secret could not be read to its end, nobody knows which of its
+/// lines are secret: all are.
+pub(crate) fn report_secrets_of(loaded: &Loaded, text: &Text, report: &mut Report) {
+    for document in &loaded.documents {
+        report_secrets(document, false, report);
+    }
+    if !loaded.complete && text.as_str().contains("Secret") {
+        report.secret(text.slice(0..text.as_str().len()));
+    }
 }
 
 /// Marks every value of a secret key below `node`.
