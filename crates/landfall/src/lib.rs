@@ -6,6 +6,7 @@
 //! Invariants: stdout carries data and nothing else; every line passes through [`output::printer::Printer`]; no secret
 //! is ever printed; no asynchronous runtime is started before a command needs one.
 
+mod allocator;
 pub mod cli;
 mod commands;
 pub mod exit;

@@ -69,6 +69,13 @@ fn registry_serve_says_where_it_listens_answers_and_ends_on_sigterm() {
     let url = registry.line();
     let address = url.strip_prefix("http://").expect("a plain URL on loopback");
     assert!(get(address, "/v2/_catalog").contains(r#"{"repositories":[]}"#));
+    let environment = std::fs::read(format!("/proc/{}/environ", registry.child.id())).expect("it runs");
+    let environment = String::from_utf8_lossy(&environment);
+    assert_eq!(
+        environment.matches("MALLOC_MMAP_THRESHOLD_=131072").count(),
+        1,
+        "gives memory back"
+    );
     assert_eq!(registry.terminate(), Some(0));
 }
 

@@ -9,7 +9,6 @@ use landfall_agent::{AgentOptions, AgentOutcome, run_agent};
 use landfall_core::diagnostic::render_text;
 use tokio_util::sync::CancellationToken;
 
-use crate::Context;
 use crate::cli::InputArgs;
 use crate::exit::ExitStatus;
 use crate::inputs::{compat_of, load_values};
@@ -17,6 +16,7 @@ use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};
 use crate::output::printer::stderr_may_be_coloured;
 use crate::output::progress::Progress;
+use crate::{Context, allocator};
 
 /// Threads that drive the tasks. Transfers wait for the network, and hashing and disk work run on blocking threads: one
 /// worker per core would only cost an edge host memory.
@@ -50,6 +50,7 @@ pub struct AgentArgs {
 }
 
 pub(crate) fn run(args: &AgentArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    allocator::settle();
     let progress = Progress::new(context.progress, &context.printer);
     logging::start(args.log_format, progress.log.clone(), "info")?;
     let (values, findings) = load_values(&args.inputs.values)?;

@@ -14,11 +14,11 @@ use landfall_oci::store::ContentStore;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::Context;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};
 use crate::output::progress::Progress;
+use crate::{Context, allocator};
 
 /// Serve images.
 #[derive(Debug, Args)]
@@ -72,6 +72,7 @@ pub(crate) fn run(args: &RegistryArgs, context: &Context) -> anyhow::Result<Exit
         "others can reach `{}`: give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1",
         args.listen
     );
+    allocator::settle();
     let progress = Progress::new(context.progress, &context.printer);
     logging::start(args.log_format, progress.log, "info")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
