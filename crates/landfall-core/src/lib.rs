@@ -14,6 +14,7 @@ pub mod credential_file;
 pub mod diagnostic;
 pub mod http_path;
 pub mod inventory;
+pub mod no_proxy;
 pub mod oci_types;
 pub mod plan;
 pub mod reference;

@@ -13,6 +13,7 @@ mod manifest;
 mod origin;
 mod problem;
 mod repository;
+mod resolver;
 mod server_message;
 mod transport;
 mod upload;
@@ -21,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
 use http::{Method, StatusCode};
 use landfall_core::reference::RegistryHost;
 use secrecy::SecretString;
@@ -46,6 +48,8 @@ pub struct Endpoint {
     pub host: RegistryHost,
     /// How its certificate is judged.
     pub tls: TlsPolicy,
+    /// Directories with one of certificates for each registry (`/etc/docker/certs.d`), read again when they change.
+    pub certificate_roots: Vec<Utf8PathBuf>,
     /// Who we are there, when the configuration says it.
     pub login: Option<Login>,
     /// Where a login is looked for otherwise. With neither we are anonymous.
@@ -65,6 +69,7 @@ impl Endpoint {
         Endpoint {
             host,
             tls: TlsPolicy::default(),
+            certificate_roots: Vec::new(),
             login: None,
             keychain: None,
             token_servers: Vec::new(),

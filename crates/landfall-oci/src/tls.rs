@@ -1,5 +1,6 @@
 //! What a TLS peer must prove before we talk to it. Decides which certificates are trusted; does not open connections.
 
+mod directory;
 mod verifier;
 
 use std::sync::Arc;
@@ -10,6 +11,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use self::verifier::{NoVerification, SignedOrGiven};
+
+pub use self::directory::{
+    ClientIdentity, DirectoryProblem, RegistryCertificates, USUAL_CERTIFICATE_ROOTS, load_registry_certificates,
+};
 
 /// How a registry's certificate is judged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +43,18 @@ pub enum CertificateProblem {
         /// Which one of the list, from 1.
         number: usize,
     },
+    /// One of the registry's own directory (`certs.d`).
+    #[error(transparent)]
+    Directory(#[from] DirectoryProblem),
+    /// A file of the registry's own directory (`certs.d`).
+    #[error("cannot use `{path}`")]
+    InFile {
+        /// The file.
+        path: camino::Utf8PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<CertificateProblem>,
+    },
     /// The block is not a certificate.
     #[error("certificate number {number} cannot be trusted as an authority")]
     NotACertificate {
@@ -64,20 +81,41 @@ pub fn crypto_provider() -> Arc<CryptoProvider> {
 /// # Errors
 /// When a certificate of the policy cannot be used.
 pub fn client_config(policy: &TlsPolicy) -> Result<ClientConfig, CertificateProblem> {
+    client_config_with(policy, &RegistryCertificates::default())
+}
+
+/// The same with the certificates of the registry's own directory.
+///
+/// # Errors
+/// When a certificate cannot be used.
+pub fn client_config_with(policy: &TlsPolicy, own: &RegistryCertificates) -> Result<ClientConfig, CertificateProblem> {
     let provider = crypto_provider();
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .expect("the provider supports the default protocol versions");
     // Read even when nothing is verified: a certificate that cannot be used is worth an error today, not on the day when
     // `insecure` is taken away.
-    let verifier = SignedOrGiven::new(given_certificates(policy)?, system_roots(), &provider)?;
+    let mut given = given_certificates(&policy.certificates)?;
+    for (path, text) in &own.authorities {
+        let in_file = |source| CertificateProblem::InFile {
+            path: path.clone(),
+            source: Box::new(source),
+        };
+        let certificates = given_certificates(std::slice::from_ref(text)).map_err(in_file)?;
+        SignedOrGiven::new(certificates.clone(), RootCertStore::empty(), &provider).map_err(in_file)?;
+        given.extend(certificates);
+    }
+    let verifier = SignedOrGiven::new(given, system_roots(), &provider)?;
     let dangerous = builder.dangerous();
     let builder = if policy.insecure {
         dangerous.with_custom_certificate_verifier(Arc::new(NoVerification::new(&provider)))
     } else {
         dangerous.with_custom_certificate_verifier(Arc::new(verifier))
     };
-    let mut config = builder.with_no_client_auth();
+    let mut config = match &own.identity {
+        Some(identity) => directory::with_identity(builder, identity)?,
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -92,10 +130,10 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-/// The certificates of a policy, each with its place in the list, from 1.
-fn given_certificates(policy: &TlsPolicy) -> Result<Vec<(usize, CertificateDer<'static>)>, CertificateProblem> {
+/// The certificates of a list, each with its place in the list, from 1.
+fn given_certificates(texts: &[String]) -> Result<Vec<(usize, CertificateDer<'static>)>, CertificateProblem> {
     let mut given = Vec::new();
-    for (index, text) in policy.certificates.iter().enumerate() {
+    for (index, text) in texts.iter().enumerate() {
         let number = index + 1;
         let before = given.len();
         for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {

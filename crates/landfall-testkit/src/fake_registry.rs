@@ -40,6 +40,8 @@ pub struct FakeRegistryOptions {
     pub access: Access,
     /// Certificate chain and key in PEM; without them it speaks plain HTTP.
     pub tls: Option<FakeTls>,
+    /// With TLS: the authority, in PEM, that has to have signed the certificate of whoever connects.
+    pub client_authority: Option<String>,
     /// The token that the token server takes in exchange for access tokens, by OAuth 2.0's `POST`.
     pub identity_token: Option<String>,
     /// What it is called: an IP address of this machine, or a name for one. `127.0.0.1` when empty.

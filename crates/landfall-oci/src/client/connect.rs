@@ -3,21 +3,86 @@
 use std::error::Error;
 use std::io;
 
-use reqwest::{Client, NoProxy, Proxy};
-use secrecy::ExposeSecret;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::Endpoint;
+use landfall_core::no_proxy::{NoProxy, parse_no_proxy};
+use reqwest::{Client, Proxy, Url};
+use secrecy::{ExposeSecret, SecretString};
+
 use super::error::Fault;
 use super::problem::{ConnectionProblem, TlsProblem};
-use crate::tls::{self, TlsPolicy};
+use super::resolver::OutsideOnly;
+use super::{Endpoint, Proxies};
+use crate::tls::{self, RegistryCertificates, TlsPolicy, load_registry_certificates};
 
 /// Hosts that no proxy can reach for us.
 const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";
+/// How often the certificates on disk are compared with those in use.
+pub(super) const CERTIFICATES_CHECKED_EVERY: Duration = Duration::from_secs(15);
+
+/// The connections to one registry and to where it redirects.
+pub(super) struct Connections {
+    /// To the registry itself, under its own policy.
+    pub(super) home: Client,
+    /// To anybody else: certificates are always verified, ours is not shown, and no login is ever sent.
+    pub(super) abroad: Client,
+    certificates: RegistryCertificates,
+}
+
+impl Connections {
+    /// # Errors
+    /// When a certificate or a proxy's address cannot be used.
+    pub(super) fn new(endpoint: &Endpoint) -> Result<Connections, Fault> {
+        Connections::with(endpoint, load(endpoint)?)
+    }
+
+    /// New connections when the certificates on disk are others than before.
+    ///
+    /// # Errors
+    /// As in [`Connections::new`].
+    pub(super) fn renewed(&self, endpoint: &Endpoint) -> Result<Option<Connections>, Fault> {
+        let certificates = load(endpoint)?;
+        if certificates == self.certificates {
+            return Ok(None);
+        }
+        Connections::with(endpoint, certificates).map(Some)
+    }
+
+    fn with(endpoint: &Endpoint, certificates: RegistryCertificates) -> Result<Connections, Fault> {
+        let verified = TlsPolicy {
+            insecure: false,
+            certificates: endpoint.tls.certificates.clone(),
+        };
+        let public = RegistryCertificates {
+            authorities: certificates.authorities.clone(),
+            identity: None,
+        };
+        let builder = http_client(endpoint, &verified, &public)?;
+        let abroad = builder.dns_resolver(Arc::new(OutsideOnly::new(endpoint)));
+        Ok(Connections {
+            home: http_client(endpoint, &endpoint.tls, &certificates)?
+                .build()
+                .map_err(Fault::Setup)?,
+            abroad: abroad.build().map_err(Fault::Setup)?,
+            certificates,
+        })
+    }
+}
+
+fn load(endpoint: &Endpoint) -> Result<RegistryCertificates, Fault> {
+    let loaded = load_registry_certificates(&endpoint.certificate_roots, &endpoint.host);
+    loaded.map_err(|problem| Fault::Certificate(problem.into()))
+}
 
 /// An HTTP client that follows nothing, repeats nothing and reads no environment.
-pub(super) fn http_client(endpoint: &Endpoint, policy: &TlsPolicy) -> Result<Client, Fault> {
+fn http_client(
+    endpoint: &Endpoint,
+    policy: &TlsPolicy,
+    certificates: &RegistryCertificates,
+) -> Result<reqwest::ClientBuilder, Fault> {
     let mut builder = Client::builder()
-        .tls_backend_preconfigured(tls::client_config(policy)?)
+        .tls_backend_preconfigured(tls::client_config_with(policy, certificates)?)
         .user_agent(concat!("landfall/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -25,18 +90,36 @@ pub(super) fn http_client(endpoint: &Endpoint, policy: &TlsPolicy) -> Result<Cli
         .http1_only()
         .connect_timeout(endpoint.timeouts.connect)
         .no_proxy();
-    let proxies = &endpoint.proxies;
-    let except = format!("{NEVER_PROXIED},{}", proxies.no_proxy.as_deref().unwrap_or(""));
-    let direct = || NoProxy::from_string(&except);
-    if let Some(url) = &proxies.http {
-        let proxy = Proxy::http(url.expose_secret()).map_err(|_| Fault::Proxy { which: "HTTP" })?;
-        builder = builder.proxy(proxy.no_proxy(direct()));
+    let Proxies { http, https, no_proxy } = &endpoint.proxies;
+    let direct = parse_no_proxy(&format!("{NEVER_PROXIED},{}", no_proxy.as_deref().unwrap_or("")));
+    for (proxy, scheme, which) in [(http, "http", "HTTP"), (https, "https", "HTTPS")] {
+        if let Some(address) = proxy {
+            let address = proxy_url(address).ok_or(Fault::Proxy { which })?;
+            builder = builder.proxy(proxy_for(scheme, address, direct.clone()));
+        }
     }
-    if let Some(url) = &proxies.https {
-        let proxy = Proxy::https(url.expose_secret()).map_err(|_| Fault::Proxy { which: "HTTPS" })?;
-        builder = builder.proxy(proxy.no_proxy(direct()));
-    }
-    builder.build().map_err(Fault::Setup)
+    Ok(builder)
+}
+
+/// `host:port` without a scheme is what many environments hold: it means plain HTTP to the proxy.
+pub(super) fn proxy_url(address: &SecretString) -> Option<Url> {
+    let text = address.expose_secret().trim();
+    let parsed = if text.contains("://") {
+        Url::parse(text)
+    } else {
+        Url::parse(&format!("http://{text}"))
+    };
+    parsed
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+fn proxy_for(scheme: &'static str, address: Url, direct: NoProxy) -> Proxy {
+    Proxy::custom(move |url| {
+        let host = url.host_str()?;
+        let port = url.port_or_known_default()?;
+        (url.scheme() == scheme && !direct.covers(host, port)).then(|| address.clone())
+    })
 }
 
 /// Finds out from the chain of causes what went wrong. The URL is taken out: it may hold a signature.

@@ -10,10 +10,10 @@
 //! - **Addresses of the machine or the link** (`127.0.0.1`, `169.254.169.254`) are never the answer to a question that was
 //!   sent elsewhere. Private addresses are: an on-premises registry lives on one.
 
-use std::net::IpAddr;
-
 use landfall_core::reference::RegistryHost;
 use reqwest::Url;
+
+use super::resolver::is_local_address;
 
 /// Where Docker Hub's registry really lives.
 const DOCKER_HUB_REGISTRY: &str = "registry-1.docker.io";
@@ -113,8 +113,7 @@ fn is_local(url: &Url) -> bool {
     let Some(host) = url.host_str() else { return true };
     let name = host.trim_start_matches('[').trim_end_matches(']');
     match name.parse() {
-        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local() || address.is_unspecified(),
-        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unicast_link_local() || address.is_unspecified(),
+        Ok(address) => is_local_address(address),
         Err(_) => name == "localhost" || name.ends_with(".localhost"),
     }
 }

@@ -2,25 +2,26 @@
 //! manifests and blobs; nothing above it sees a login or a token.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use reqwest::{Client, Response, Url};
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::auth::{Answer, Authority, Freshness, Need, TOKEN_ANSWER_MAX, Token};
 use super::call::{Call, CallBody, Target};
 use super::challenge::parse_challenges;
-use super::connect::{classify, http_client};
+use super::connect::{CERTIFICATES_CHECKED_EVERY, Connections, classify};
 use super::error::Fault;
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 use super::server_message::ServerMessage;
 use super::{Endpoint, Timeouts, origin};
-use crate::tls::TlsPolicy;
 
 const REDIRECTS_MAX: usize = 5;
 /// The most of an error's body that is read, in bytes.
@@ -28,12 +29,10 @@ const ERROR_BODY_MAX: usize = 64 * 1024;
 /// The longest wait that a registry can ask for and be believed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
-/// The connections to one registry and to where it redirects.
+/// One registry, and what we know of it.
 pub(super) struct Transport {
-    /// To the registry itself, under its own policy.
-    home: Client,
-    /// To anybody else: certificates are always verified, and no login is ever sent.
-    abroad: Client,
+    connections: ArcSwap<Connections>,
+    certificates_checked: Mutex<Instant>,
     authority: Authority,
     endpoint: Endpoint,
     base: OnceCell<Url>,
@@ -41,19 +40,9 @@ pub(super) struct Transport {
 
 impl Transport {
     pub(super) fn new(endpoint: Endpoint) -> Result<Transport, Fault> {
-        let abroad_policy = TlsPolicy {
-            insecure: false,
-            certificates: endpoint.tls.certificates.clone(),
-        };
-        let abroad = http_client(&endpoint, &abroad_policy)?;
-        let home = if endpoint.tls.insecure {
-            http_client(&endpoint, &endpoint.tls)?
-        } else {
-            abroad.clone()
-        };
         Ok(Transport {
-            home,
-            abroad,
+            connections: ArcSwap::from_pointee(Connections::new(&endpoint)?),
+            certificates_checked: Mutex::new(Instant::now()),
             authority: Authority::new(
                 endpoint.host.clone(),
                 endpoint.login.clone(),
@@ -63,6 +52,30 @@ impl Transport {
             endpoint,
             base: OnceCell::new(),
         })
+    }
+
+    /// The connections, with the certificates that are on disk now.
+    fn connections(&self) -> Arc<Connections> {
+        if !self.endpoint.certificate_roots.is_empty() && self.is_check_due() {
+            match self.connections.load().renewed(&self.endpoint) {
+                Ok(None) => {}
+                Ok(Some(renewed)) => self.connections.store(Arc::new(renewed)),
+                // Somebody may be replacing them right now: the old ones are as good as they were.
+                Err(fault) => {
+                    tracing::warn!(registry = %self.endpoint.host, error = %fault, "changed certificates cannot be used");
+                }
+            }
+        }
+        self.connections.load_full()
+    }
+
+    fn is_check_due(&self) -> bool {
+        let mut checked = self.certificates_checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = checked.elapsed() >= CERTIFICATES_CHECKED_EVERY;
+        if is_due {
+            *checked = Instant::now();
+        }
+        is_due
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -85,7 +98,8 @@ impl Transport {
         if !self.endpoint.tls.insecure {
             return Ok(secure);
         }
-        let ping = |base: &Url| self.home.get(format!("{base}v2/"));
+        let home = &self.connections().home;
+        let ping = |base: &Url| home.get(format!("{base}v2/"));
         let no_tls = match self.execute(ping(&secure)).await {
             Ok(_) => return Ok(secure),
             Err(fault) if is_out_of_reach(&fault) => return Err(fault),
@@ -112,7 +126,9 @@ impl Transport {
             let answer = if origin::is_home(base, &url) {
                 self.send_home(base, &url, &mut call).await?
             } else {
-                let answer = self.execute_call(&self.abroad, &url, &mut call, None).await;
+                let answer = self
+                    .execute_call(&self.connections().abroad, &url, &mut call, None)
+                    .await;
                 answer.map_err(|fault| self.locate(&url, fault))?
             };
             if !call.only_reads() || !is_redirect(answer.status()) {
@@ -142,7 +158,9 @@ impl Transport {
         };
         let prepared = self.authority.prepare(&call.need).await?;
         let header = self.header_for(base, prepared, &call.need, freshness).await?;
-        let first = self.execute_call(&self.home, url, call, header.clone()).await?;
+        let first = self
+            .execute_call(&self.connections().home, url, call, header.clone())
+            .await?;
         if first.status() != StatusCode::UNAUTHORIZED {
             return Ok(first);
         }
@@ -166,7 +184,7 @@ impl Transport {
             // The body is gone. The upload was opened with a token that was good then: the next attempt has a new one.
             return Err(Fault::LoginLapsed { message });
         }
-        let second = self.execute_call(&self.home, url, call, header).await?;
+        let second = self.execute_call(&self.connections().home, url, call, header).await?;
         if second.status() == StatusCode::UNAUTHORIZED {
             let message = self.message_of(second).await;
             return Err(self.authority.unauthorized(message));
@@ -200,10 +218,11 @@ impl Transport {
     /// Asks a token server; it may not redirect us.
     async fn fetch_token(&self, base: &Url, need: &Need) -> Result<Token, Fault> {
         let call = self.authority.token_call(base, need).await?;
+        let connections = self.connections();
         let client = if call.url.host_str() == base.host_str() {
-            &self.home
+            &connections.home
         } else {
-            &self.abroad
+            &connections.abroad
         };
         let mut request = match call.form {
             None => client.get(call.url.clone()),

@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn files_are_where_docker_and_podman_keep_them() {
-        let cases: [(&[(&str, &str)], &[&str]); 4] = [
+        type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+        let cases: [Case; 4] = [
             (
                 &[("HOME", "/home/ann")],
                 &[

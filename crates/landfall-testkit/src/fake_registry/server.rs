@@ -8,8 +8,10 @@ use std::thread::JoinHandle;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -19,7 +21,8 @@ use super::{FakeTls, State, handler};
 
 pub(super) fn serve_in_thread(listener: TcpListener, state: Arc<State>, stop: CancellationToken) -> JoinHandle<()> {
     listener.set_nonblocking(true).expect("a socket can be non-blocking");
-    let acceptor = state.options.tls.as_ref().map(mk_acceptor);
+    let clients = state.options.client_authority.as_deref();
+    let acceptor = state.options.tls.as_ref().map(|tls| mk_acceptor(tls, clients));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -69,16 +72,26 @@ async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + '
     drop(connection.serve_connection(TokioIo::new(stream), service).await);
 }
 
-fn mk_acceptor(tls: &FakeTls) -> TlsAcceptor {
+fn mk_acceptor(tls: &FakeTls, client_authority: Option<&str>) -> TlsAcceptor {
     let certificates = CertificateDer::pem_slice_iter(tls.certificates.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .expect("the certificates are PEM");
     let key = PrivateKeyDer::from_pem_slice(tls.key.as_bytes()).expect("the key is PEM");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .expect("the provider supports the default protocol versions")
-        .with_no_client_auth()
+        .expect("the provider supports the default protocol versions");
+    let builder = match client_authority {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let authority = CertificateDer::from_pem_slice(authority.as_bytes()).expect("the authority is PEM");
+            let mut roots = RootCertStore::empty();
+            roots.add(authority).expect("the authority is a certificate");
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.expect("there is a root"))
+        }
+    };
+    let config = builder
         .with_single_cert(certificates, key)
         .expect("the key belongs to the certificate");
     TlsAcceptor::from(Arc::new(config))

@@ -1,0 +1,105 @@
+//! Names of other hosts that a registry sends us to. Whatever they are called, they do not lead to this machine or its
+//! link (`169.254.169.254` has a cloud's secrets); what is judged here is the address that is then connected to, so that a
+//! second look-up cannot give another one. Private addresses are fine: an on-premises registry lives among them.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::net::lookup_host;
+
+use super::Endpoint;
+use super::connect::proxy_url;
+
+/// Resolves names to addresses outside of this machine.
+pub(super) struct OutsideOnly {
+    /// A registry on this machine may send us to another one here.
+    registry: String,
+    /// Proxies are the user's choice and may be on this machine.
+    proxies: Vec<String>,
+}
+
+impl OutsideOnly {
+    pub(super) fn new(endpoint: &Endpoint) -> OutsideOnly {
+        let proxies = [&endpoint.proxies.http, &endpoint.proxies.https].into_iter().flatten();
+        OutsideOnly {
+            registry: endpoint.host.name().to_owned(),
+            proxies: proxies
+                .filter_map(|proxy| Some(proxy_url(proxy)?.host_str()?.to_owned()))
+                .collect(),
+        }
+    }
+}
+
+impl Resolve for OutsideOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        let trusted = self.proxies.iter().any(|proxy| proxy == name.as_str());
+        let registry = self.registry.clone();
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
+            if trusted || !found.iter().any(is_inside) || is_here(&registry).await {
+                return Ok(Box::new(found.into_iter()) as Addrs);
+            }
+            Err(io::Error::other("the name leads to an address of this machine or link").into())
+        })
+    }
+}
+
+fn is_inside(address: &SocketAddr) -> bool {
+    is_local_address(address.ip())
+}
+
+/// Whether an address is this machine's, or of the link that it is on.
+pub(super) fn is_local_address(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local() || address.is_unspecified(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local() || address.is_unspecified(),
+    }
+}
+
+async fn is_here(registry: &str) -> bool {
+    let name = registry.trim_start_matches('[').trim_end_matches(']');
+    let found = lookup_host((name, 0)).await;
+    found.is_ok_and(|mut found| found.any(|address| is_inside(&address)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use super::*;
+
+    async fn resolve(registry: &str, name: &str) -> bool {
+        let endpoint = Endpoint::new(registry.parse().unwrap());
+        OutsideOnly::new(&endpoint)
+            .resolve(Name::from_str(name).unwrap())
+            .await
+            .is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_name_leads_to_this_machine_only_from_a_registry_on_it() {
+        assert!(!resolve("10.1.2.3:5000", "localhost").await);
+        assert!(resolve("localhost:5000", "localhost").await);
+        assert!(resolve("127.0.0.1:5000", "localhost").await);
+    }
+
+    #[test]
+    fn private_addresses_are_no_local_ones() {
+        let cases = [
+            ("127.0.0.1", true),
+            ("169.254.169.254", true),
+            ("::ffff:169.254.169.254", true),
+            ("::1", true),
+            ("fe80::1", true),
+            ("0.0.0.0", true),
+            ("10.0.0.1", false),
+            ("192.168.1.1", false),
+            ("fd00::1", false),
+            ("1.1.1.1", false),
+        ];
+        for (address, expected) in cases {
+            assert_eq!(is_local_address(address.parse().unwrap()), expected, "{address}");
+        }
+    }
+}
