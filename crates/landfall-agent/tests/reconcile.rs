@@ -174,3 +174,24 @@ async fn embedded_registry_ends_when_the_configuration_has_no_primary_registry_a
     assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
     assert_eq!(agent.stop().await, AgentOutcome::Drained);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn corrected_registry_is_used_while_the_wrong_one_still_does_not_answer() {
+    let site = Site::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    site.write_user_data(&Differences {
+        domain: Some(silent.local_addr().unwrap().to_string()),
+        ..Differences::default()
+    });
+    let agent = Agent::start(&site).await;
+    wait_for(&site, "a transfer", |status| status.phase == Phase::ProviderImage).await;
+
+    site.write_user_data(&Differences::default());
+    wait_for_running(&site).await;
+    assert_eq!(
+        reasons(&site, EventReason::PhaseFailed),
+        [""; 0],
+        "nobody waited for it to fail"
+    );
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
+}

@@ -66,7 +66,11 @@ impl Reconciler {
         if steps.is_empty() {
             return Ok("nothing to do".to_owned());
         }
-        let results = apply_steps(&self.host, force, &self.timing, steps).await;
+        let results = tokio::select! {
+            results = apply_steps(&self.host, force, &self.timing, steps) => results,
+            // A registry that does not answer must not keep its own correction waiting. What arrived is kept.
+            changed = self.files_changed() => return Err(changed.into()),
+        };
         let images = results.len();
         let failures = self.remember(results)?;
         if !failures.is_empty() {

@@ -95,6 +95,11 @@ struct PhaseFailure {
     message: String,
 }
 
+/// An input file changed while a phase was at work: what it does may not be wanted any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the input files changed")]
+pub(super) struct FilesChanged;
+
 /// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wake {
@@ -166,6 +171,11 @@ impl Reconciler {
                 tell(ServiceState::Ready);
             }
             match result {
+                Err(error) if error.is::<FilesChanged>() => {
+                    // No failure of the phase: the wait that follows ends at once, and the next pass looks at the files.
+                    let message = error.to_string();
+                    return Ok(Some(PhaseFailure { phase, message }));
+                }
                 Ok(summary) if show => self.host.note(EventReason::PhaseFinished, phase.name(), summary).await,
                 Ok(_) => {}
                 Err(error) => {
@@ -206,6 +216,15 @@ impl Reconciler {
                 return Wake::FilesChanged;
             }
         }
+    }
+
+    /// Waits until a file's content changed; for ever where nobody would look at it again.
+    pub(super) async fn files_changed(&self) -> FilesChanged {
+        if self.once {
+            return std::future::pending().await;
+        }
+        while self.wait(self.interval()).await == Wake::Time {}
+        FilesChanged
     }
 
     fn interval(&self) -> Duration {
