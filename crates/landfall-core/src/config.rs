@@ -105,7 +105,13 @@ pub(crate) fn parse_values_file(file: &NamedText) -> (Vec<(String, SecretString)
     let mut report = Report::default();
     let text = text::Text::of_file(file);
     let mut values = Vec::new();
-    if let Some(root) = yaml::parse_document(&text, &yaml::KeyPath::default(), &mut report) {
+    let root = yaml::parse_document(&text, &yaml::KeyPath::default(), &mut report);
+    // Passwords are put here, under any name: no value is ever shown, and nothing of a file that was not fully read.
+    match &root {
+        Some(root) if report.is_empty() => yaml::report_secrets(root, true, &mut report),
+        _ => report.secret(text.slice(0..text.as_str().len())),
+    }
+    if let Some(root) = root {
         shape::check_shape(&root, &keys::VALUES, &mut report);
         for scope in root.entries() {
             if let Some(name) = scope.key.text() {

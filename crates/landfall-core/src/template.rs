@@ -111,4 +111,21 @@ mod tests {
         let wrong = values.add_file(&NamedText::new("values.yaml", "macros: {a: b}\nvar: [x]\n"));
         assert_eq!(wrong.len(), 2);
     }
+
+    #[test]
+    fn no_value_of_a_values_file_is_shown() {
+        for text in [
+            "macro: {a: canary\n",
+            "macros: {a: canary}\n",
+            "var: canary\n",
+            "macro: [canary]\n",
+            "macro:\n  a: canary\n  a: canary\n",
+            "canary\n",
+            "macro: {a: b}\n---\nmacro: {b: canary}\n",
+        ] {
+            let findings = TemplateValues::default().add_file(&NamedText::new("values.yaml", text));
+            let shown = crate::diagnostic::render_text(&findings, false);
+            assert!(!shown.is_empty() && !shown.contains("canary"), "{text:?}: {shown}");
+        }
+    }
 }

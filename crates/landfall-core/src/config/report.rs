@@ -62,6 +62,11 @@ impl Report {
         &mut self.drafts[last]
     }
 
+    /// Whether there are no findings so far.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.drafts.is_empty()
+    }
+
     /// Marks a piece of text as secret: no excerpt will show it.
     pub(crate) fn secret(&mut self, span: Span) {
         self.secrets.push(span);
