@@ -284,13 +284,19 @@ pub fn explain_report(resolver: &Resolver<'_>, image: &ImageReference, namespace
 #[must_use]
 pub fn schemas() -> [(&'static str, schemars::Schema); 6] {
     [
-        ("validate", schemars::schema_for!(ValidationReport<'_>)),
-        ("plan", schemars::schema_for!(PlanReport)),
-        ("images", schemars::schema_for!(ImagesReport)),
-        ("explain", schemars::schema_for!(ExplainReport)),
-        ("status", schemars::schema_for!(AgentStatus)),
-        ("events", schemars::schema_for!(Vec<Event>)),
+        ("validate", schema_of::<ValidationReport<'_>>()),
+        ("plan", schema_of::<PlanReport>()),
+        ("images", schema_of::<ImagesReport>()),
+        ("explain", schema_of::<ExplainReport>()),
+        ("status", schema_of::<AgentStatus>()),
+        ("events", schema_of::<Vec<Event>>()),
     ]
+}
+
+/// What is written, not what could be read: a key that is left out when it is empty is not required.
+fn schema_of<T: JsonSchema>() -> schemars::Schema {
+    let settings = schemars::generate::SchemaSettings::default().for_serialize();
+    settings.into_generator().into_root_schema_for::<T>()
 }
 
 fn image_row(image: &ProfileImage) -> ImageRow {

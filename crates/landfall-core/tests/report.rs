@@ -6,6 +6,7 @@ mod common;
 use common::{CANARY, mk_reference, mk_settings, with_external, with_image, with_primary, with_registry, with_rule};
 use jiff::Timestamp;
 use landfall_core::config::{ImageRole, Inputs, RegistryRole, Settings, parse_settings};
+use landfall_core::diagnostic::NamedText;
 use landfall_core::plan::plan_images;
 use landfall_core::report::{explain_report, images_report, plan_report, schemas, validation_report};
 use landfall_core::resolve::Resolver;
@@ -191,7 +192,15 @@ fn in_a_namespace_that_is_opted_out_an_image_stays_as_it_is() {
 fn every_report_follows_its_schema_and_holds_no_password() {
     let settings = edge();
     let resolver = Resolver::new(&settings);
-    let (_, diagnostics) = parse_settings(&Inputs::default());
+    // Findings with a second place and without, with an excerpt and without.
+    let (_, diagnostics) = parse_settings(&Inputs {
+        user_data: vec![
+            NamedText::new("user-data", "stylus: {a: b, a: c}\n"),
+            NamedText::new("empty", ""),
+        ],
+        ..Inputs::default()
+    });
+    assert!(diagnostics.len() > 2);
     let event = Event {
         sequence: 1,
         time: Timestamp::UNIX_EPOCH,
