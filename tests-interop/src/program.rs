@@ -162,12 +162,6 @@ impl Finished {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
 
-    /// The bytes it wrote to standard output.
-    #[must_use]
-    pub fn stdout_bytes(&self) -> &[u8] {
-        &self.output.stdout
-    }
-
     /// What it wrote to standard error.
     #[must_use]
     pub fn stderr(&self) -> String {

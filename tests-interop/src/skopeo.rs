@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tempfile::TempDir;
 
 use crate::docker_registry::Account;
-use crate::program::{Finished, run};
+use crate::program::run;
 
 /// `skopeo` with its own directory for credentials, certificates and everything else.
 #[derive(Debug)]
@@ -90,16 +90,6 @@ impl Skopeo {
             .iter()
             .map(|tag| tag.as_str().expect("a tag is a string").to_owned())
             .collect()
-    }
-
-    /// Asks for an image with whatever outcome.
-    #[must_use]
-    pub fn try_inspect(&self, access: Access<'_>, repository_and_tag: &str) -> Finished {
-        let mut command = self.command(["inspect", "--raw"]);
-        command
-            .args(self.access_arguments("", access))
-            .arg(format!("docker://{}/{repository_and_tag}", access.host));
-        run(command)
     }
 
     fn command<const N: usize>(&self, arguments: [&str; N]) -> Command {
