@@ -321,12 +321,15 @@ impl Reconciler {
         let planned = &force.planned;
         self.host.status.update(|status| {
             status.configuration = fingerprint;
-            let wanted: Vec<String> = planned.iter().map(|image| image.canonical.to_string()).collect();
-            status.images.retain(|name, _| wanted.contains(name));
-            for (name, image) in wanted.into_iter().zip(planned) {
-                let place = image.pull.first().map(|candidate| candidate.reference.to_string());
-                status.images.entry(name).or_default().pull_reference = place;
-            }
+            let mut before = std::mem::take(&mut status.images);
+            status.images = (planned.iter())
+                .map(|image| {
+                    let name = image.canonical.to_string();
+                    let mut shown = before.remove(&name).unwrap_or_default();
+                    shown.pull_reference = image.pull.first().map(|candidate| candidate.reference.to_string());
+                    (name, shown)
+                })
+                .collect();
         });
         self.stages.send_replace(Some(settings));
         self.in_force = Some(force.clone());
