@@ -440,3 +440,24 @@ fn a_profile_in_json_reads_as_one_in_yaml() {
         (2, 44)
     );
 }
+
+#[test]
+fn image_without_any_source_is_a_finding_that_names_the_key() {
+    let packs = |sync: bool| {
+        profile(&format!(
+            "  - name: registry-connect\n    layer: addon\n    values: |\n      pack: {{content: {{images: [{{image: \"nginx:1\"}}, \
+             {{image: \"redis:7\"}}]}}}}\n      charts: {{registry-connect: {{config: {{content: {{sync: {{enable: {sync}}}}}, \
+             registry: {{inClusterRegistry: {{credentials: []}}}}}}}}}}\n"
+        ))
+    };
+    let found = |sync: bool, external: &str| {
+        let user_data = format!("#cloud-config\nstylus:\n  site: {{name: x}}\n{external}");
+        let (_, diagnostics) = parse_all(&[&user_data], &[&packs(sync)], Compat::None);
+        let found = diagnostics.iter().filter(|diagnostic| diagnostic.code == "LF0503");
+        found.map(|diagnostic| diagnostic.message.clone()).collect::<Vec<_>>()
+    };
+    let told = "`nginx:1` may be pulled from nowhere, and 1 more: `content.sync.enable` is false and no external registry is set";
+    assert_eq!(found(false, ""), [told]);
+    assert_eq!(found(true, ""), [""; 0]);
+    assert_eq!(found(false, "  registryCredentials: {domain: \"reg:5000\"}\n"), [""; 0]);
+}

@@ -10,7 +10,7 @@ use crate::config::settings::{Compat, ImageRole, Registry, RegistryRole, RulePre
 use crate::config::yaml;
 use crate::config::yaml::KeyPath;
 use crate::diagnostic::Severity;
-use crate::resolve::{Resolver, Warning};
+use crate::resolve::{Resolver, Warning, Why};
 
 /// A check: looks at everything that was read, reports under its code.
 pub(crate) struct Check {
@@ -35,6 +35,7 @@ pub(crate) const CHECKS: &[Check] = &[
     check(&codes::SEVERAL_PROVIDER_IMAGES, one_provider_image),
     check(&codes::ALWAYS_PULL_IMAGES, no_always_pull_images),
     check(&codes::CONFIGS_ONLY, registries_yaml_redirects),
+    check(&codes::NO_SOURCE, images_have_a_source),
 ];
 
 const fn check(doc: &'static CodeDoc, run: fn(&Facts, &Settings, &mut Draftsman<'_>)) -> Check {
@@ -128,6 +129,31 @@ fn images_have_one_registry(facts: &Facts, settings: &Settings, draft: &mut Draf
             )
             .help("add `registryMappingRules` that say which registry has which images");
     }
+}
+
+/// One finding for all of them: they have one reason.
+fn images_have_a_source(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+    let resolver = Resolver::new(settings);
+    let mut without = facts.images.iter().filter(|image| {
+        let resolution = resolver.resolve(&image.value.reference, image.value.role);
+        resolution
+            .candidates
+            .iter()
+            .all(|candidate| candidate.why == Why::Primary)
+    });
+    let Some(first) = without.next() else { return };
+    let more = match without.count() {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let message = format!(
+        "`{}` may be pulled from nowhere{more}: `content.sync.enable` is false and no external registry is set",
+        first.value.source
+    );
+    draft.node(&first.node, message).help(
+        "set `content.sync.enable: true`, or `stylus.registryCredentials`, or push the images to the primary registry by \
+         hand",
+    );
 }
 
 fn warned_images<'f>(

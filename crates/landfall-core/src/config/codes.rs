@@ -190,6 +190,9 @@ codes! {
     CONFIGS_ONLY = "LF0502", Warning, "`registries.yaml` without mirrors",
         "`configs` gives K3s and RKE2 credentials and trust; only `mirrors` redirects a pull.",
         "mirrors:\n  gcr.io:\n    endpoint: [\"https://reg.example.com\"]";
+    NO_SOURCE = "LF0503", Warning, "images that may be pulled from nowhere",
+        "Sync is off and no external registry is set: the images have to be in the primary registry already.",
+        "content:\n  sync:\n    enable: true";
 
     UNKNOWN_STAGE = "LF0601", Warning, "unknown stage",
         "Kairos runs its own stages, each with `.before` and `.after`; nothing runs this one.",
