@@ -7,6 +7,7 @@ use landfall_core::config::Compat;
 use landfall_core::retry::RetryPolicy;
 use landfall_core::status::Phase;
 use landfall_core::template::TemplateValues;
+use landfall_oci::client::MachineAccess;
 use tokio::net::TcpListener;
 
 /// What [`crate::run_agent`] needs to know that stands in no input file.
@@ -26,6 +27,8 @@ pub struct AgentOptions {
     pub root: Utf8PathBuf,
     /// End when `Running` is reached, or when a phase failed for good.
     pub once: bool,
+    /// What this machine knows of registries beside the settings.
+    pub machine: MachineAccess,
     /// Sockets that are bound already; where `None`, the settings say where to bind.
     pub listeners: Listeners,
     /// How long things take.
@@ -44,6 +47,7 @@ impl AgentOptions {
             state_dir: None,
             root: Utf8PathBuf::from("/"),
             once: false,
+            machine: MachineAccess::default(),
             listeners: Listeners::default(),
             timing: Timing::default(),
         }

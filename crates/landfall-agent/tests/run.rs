@@ -6,10 +6,11 @@ mod common;
 
 use std::sync::{Arc, Mutex};
 
-use common::Site;
+use common::{CANARY, Differences, Site};
 use landfall_agent::{AgentOutcome, run_agent};
 use landfall_core::status::{EventReason, Phase, ProgressEvent, ProgressSink};
 use landfall_oci::store::ContentStore;
+use landfall_testkit::fake_registry::Access;
 use tokio_util::sync::CancellationToken;
 
 /// What is told between blobs.
@@ -118,4 +119,25 @@ async fn second_run_transfers_nothing() {
         .filter(|event| event.reason == EventReason::ImageStored)
         .count();
     assert_eq!(stored, 3, "only by the first run");
+}
+
+/// The user-data says nothing of a login: the file that it names has it.
+#[tokio::test]
+async fn a_login_is_taken_from_the_credentials_file() {
+    let site = Site::with_access(
+        Access::Basic {
+            username: "ann".to_owned(),
+            password: CANARY.to_owned(),
+        },
+        None,
+    );
+    let path = site.path("credentials.json");
+    let endpoint = site.upstream.host();
+    let text = format!(r#"{{"image": [{{"endpoint": "{endpoint}", "username": "ann", "password": "{CANARY}"}}]}}"#);
+    std::fs::write(&path, text).unwrap();
+    site.write_user_data(&Differences {
+        more: vec![format!("  credentialsFile: {path}")],
+        ..Differences::default()
+    });
+    assert_eq!(site.run().await, AgentOutcome::Running);
 }

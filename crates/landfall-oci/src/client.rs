@@ -9,6 +9,7 @@ mod connect;
 mod error;
 mod harbor;
 mod listing;
+mod machine;
 mod manifest;
 mod origin;
 mod problem;
@@ -30,6 +31,7 @@ use secrecy::SecretString;
 pub use auth::Login;
 pub use challenge::{Challenge, parse_challenges};
 pub use error::{Action, Fault, RegistryError};
+pub use machine::MachineAccess;
 pub use manifest::MANIFEST_SIZE_MAX;
 pub use problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 pub use repository::{RegistrySink, RegistrySource};
@@ -79,8 +81,7 @@ impl Endpoint {
     }
 }
 
-/// Proxies, as `http_proxy`, `https_proxy` and `no_proxy` name them; the environment is not read. This machine itself is
-/// never reached by a proxy.
+/// Proxies, as `http_proxy`, `https_proxy` and `no_proxy` name them. This machine itself is never reached by a proxy.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
     /// The proxy's URL for `http://`. Secret, as it may hold a password.

@@ -5,13 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use landfall_core::config::{Registry, Settings};
 use landfall_core::reference::RegistryHost;
+use landfall_oci::client::MachineAccess;
 use landfall_oci::client::{Endpoint, Login, Proxies, RegistryClient, RegistryError};
+use landfall_oci::keychain::Keychain;
 use landfall_oci::tls::TlsPolicy;
 
 /// Clients, made when they are first needed and kept: they share connections and tokens.
 #[derive(Debug)]
 pub(crate) struct Clients {
     settings: Arc<Settings>,
+    machine: MachineAccess,
+    keychain: Arc<Keychain>,
     /// How the embedded registry is trusted: only we know.
     own: Mutex<Option<OwnRegistry>>,
     made: Mutex<HashMap<(RegistryHost, Option<usize>), RegistryClient>>,
@@ -28,8 +32,11 @@ pub(crate) struct OwnRegistry {
 
 impl Clients {
     /// No client yet.
-    pub(crate) fn new(settings: Arc<Settings>) -> Clients {
+    pub(crate) fn new(settings: Arc<Settings>, machine: MachineAccess) -> Clients {
+        let named = settings.landfall.credentials_file.as_deref();
         Clients {
+            keychain: Arc::new(machine.keychain(named)),
+            machine,
             settings,
             own: Mutex::default(),
             made: Mutex::default(),
@@ -59,7 +66,7 @@ impl Clients {
         if let Some(client) = made.get(&key) {
             return Ok(client.clone());
         }
-        let client = RegistryClient::new(self.endpoint(host, registry))?;
+        let client = RegistryClient::new(self.machine.complete(self.endpoint(host, registry), &self.keychain))?;
         made.insert(key, client.clone());
         Ok(client)
     }

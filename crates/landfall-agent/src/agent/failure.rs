@@ -196,7 +196,13 @@ impl Peer<'_> {
             .as_deref()
             .map_or_else(|| error.attempt.clone(), |source| chain(source));
         match kind {
-            FailureKind::Unauthorized => self.explain_unauthorized(),
+            FailureKind::Unauthorized => match Fault::of(error) {
+                // The user-data has nothing to mend: the login is from a file beside it.
+                Some(Fault::LoginRefused { origin: Some(_), .. }) => {
+                    (cause, format!("log in again with `landfall login {host}`"))
+                }
+                _ => self.explain_unauthorized(),
+            },
             FailureKind::Forbidden => self.explain_forbidden(),
             FailureKind::NotFound => (
                 "it does not have it".to_owned(),

@@ -10,6 +10,7 @@ use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::resolve::Resolver;
 use landfall_core::status::{EventReason, Phase, ProgressEvent};
 use landfall_host::notify::ServiceState;
+use landfall_oci::client::MachineAccess;
 use landfall_oci::copy::{BandwidthLimit, CopyOptions};
 use landfall_oci::server::Registry;
 use tokio::sync::watch;
@@ -32,6 +33,7 @@ use crate::options::{AgentOptions, AgentOutcome, Listeners, Timing};
 pub(crate) struct Reconciler {
     pub(super) host: Arc<Host>,
     pub(super) timing: Timing,
+    machine: MachineAccess,
     pub(super) listeners: Listeners,
     pub(super) ledger: LedgerFile,
     pub(super) in_force: Option<Arc<InForce>>,
@@ -62,7 +64,7 @@ pub(crate) struct InForce {
 }
 
 impl InForce {
-    fn new(settings: Arc<Settings>, timing: &Timing) -> InForce {
+    fn new(settings: Arc<Settings>, timing: &Timing, machine: &MachineAccess) -> InForce {
         let resolver = Resolver::new(&settings);
         let planned = plan_images(&settings, &resolver);
         let primary_registry = (settings.primary.as_ref())
@@ -78,7 +80,7 @@ impl InForce {
             ..local.clone()
         };
         InForce {
-            clients: Clients::new(settings.clone()),
+            clients: Clients::new(settings.clone(), machine.clone()),
             planned,
             primary_registry,
             downloads,
@@ -117,6 +119,7 @@ impl Reconciler {
         Ok(Reconciler {
             origin: Origin::of(&options),
             timing: options.timing,
+            machine: options.machine,
             listeners: options.listeners,
             once: options.once,
             host,
@@ -317,7 +320,7 @@ impl Reconciler {
     }
 
     fn force(&mut self, settings: Arc<Settings>, fingerprint: Option<String>) -> anyhow::Result<Arc<InForce>> {
-        let force = Arc::new(InForce::new(settings.clone(), &self.timing));
+        let force = Arc::new(InForce::new(settings.clone(), &self.timing, &self.machine));
         let planned = &force.planned;
         self.host.status.update(|status| {
             status.configuration = fingerprint;

@@ -210,6 +210,11 @@ const LANDFALL: &[Key] = &[
         "Bytes a second for all downloads together; no limit."
     ),
     key!(
+        "credentialsFile",
+        Text,
+        "A file of logins beside those of the user-data: Palette's credentials JSON, or docker's `config.json`; none."
+    ),
+    key!(
         "reconcileInterval",
         Number(1, 86_400),
         "Seconds between two reconciliations; 300."

@@ -311,6 +311,8 @@ pub struct OwnSettings {
     pub concurrency: usize,
     /// `landfall.bandwidthLimit`: bytes a second for all downloads together; none.
     pub bandwidth_limit: Option<u64>,
+    /// `landfall.credentialsFile`: logins beside those of the user-data, in Palette's or docker's form; none.
+    pub credentials_file: Option<Utf8PathBuf>,
     /// `landfall.reconcileInterval`: seconds between reconciliations; 300.
     pub reconcile_interval_seconds: u64,
     /// `landfall.listen`: where `/healthz`, `/readyz`, `/metrics` and the status API are; `127.0.0.1:<localUI.port>`.
@@ -342,6 +344,7 @@ impl Default for OwnSettings {
             containerd_enable: true,
             concurrency: 8,
             bandwidth_limit: None,
+            credentials_file: None,
             reconcile_interval_seconds: 300,
             listen: None,
             webhook_listen: "127.0.0.1".to_owned(),

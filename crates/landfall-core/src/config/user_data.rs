@@ -263,6 +263,13 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
         bandwidth_limit: count("bandwidthLimit")
             .and_then(|limit| u64::try_from(limit).ok())
             .filter(|limit| *limit > 0),
+        credentials_file: text(&["credentialsFile"]).map(|_| {
+            path(
+                &["credentialsFile"],
+                Utf8PathBuf::from("/etc/landfall/credentials.json"),
+                report,
+            )
+        }),
         reconcile_interval_seconds: count("reconcileInterval")
             .and_then(|seconds| u64::try_from(seconds).ok())
             .filter(|seconds| (1..=86_400).contains(seconds))

@@ -49,6 +49,7 @@ pub(crate) fn mk_settings() -> Settings {
             containerd_enable: true,
             concurrency: 8,
             bandwidth_limit: None,
+            credentials_file: None,
             reconcile_interval_seconds: 300,
             listen: None,
             webhook_listen: "127.0.0.1".to_owned(),

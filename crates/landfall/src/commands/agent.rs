@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_agent::{AgentOptions, AgentOutcome, run_agent};
 use landfall_core::diagnostic::render_text;
+use landfall_oci::client::{MachineAccess, Proxies};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::InputArgs;
@@ -101,5 +102,10 @@ fn options_of(args: &AgentArgs) -> anyhow::Result<AgentOptions> {
     options.state_dir.clone_from(&args.state_dir);
     options.root.clone_from(&args.root);
     options.once = args.once;
+    // The user-data says which proxies a host uses; a service's environment is nobody's to look into.
+    options.machine = MachineAccess {
+        proxies: Proxies::default(),
+        ..MachineAccess::of_environment()
+    };
     Ok(options)
 }

@@ -1,0 +1,111 @@
+//! What a machine knows of registries beside the settings: logins in docker's files, certificates, proxies. The only
+//! place that reads the environment for them.
+
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::{Endpoint, Proxies};
+use crate::keychain::{Keychain, LoginFile, login_file_paths};
+use crate::tls::USUAL_CERTIFICATE_ROOTS;
+
+/// What is used where the settings say nothing. The default is nothing at all: tests and the demonstration must not
+/// depend on whose machine they run on.
+#[derive(Debug, Clone, Default)]
+pub struct MachineAccess {
+    /// Files that may hold logins, in the order in which they are asked.
+    pub login_files: Vec<Utf8PathBuf>,
+    /// Directories with one of certificates for each registry.
+    pub certificate_roots: Vec<Utf8PathBuf>,
+    /// The way out of this network.
+    pub proxies: Proxies,
+}
+
+impl MachineAccess {
+    /// What the environment of this process and the usual places say.
+    #[must_use]
+    pub fn of_environment() -> MachineAccess {
+        let variable = |name: &str| std::env::var(name).ok();
+        MachineAccess {
+            login_files: login_file_paths(&variable, rustix::process::geteuid().as_raw()),
+            certificate_roots: USUAL_CERTIFICATE_ROOTS.map(Utf8PathBuf::from).to_vec(),
+            proxies: Proxies::of_variables(&variable),
+        }
+    }
+
+    /// The logins of this machine, behind those of a file that the user named.
+    #[must_use]
+    pub fn keychain(&self, named: Option<&Utf8Path>) -> Keychain {
+        let named = named.map(|path| LoginFile::Named(path.to_owned()));
+        let usual = self.login_files.iter().cloned().map(LoginFile::Usual);
+        Keychain::new(named.into_iter().chain(usual).collect())
+    }
+
+    /// The endpoint with what this machine knows; what it says itself counts more.
+    #[must_use]
+    pub fn complete(&self, mut endpoint: Endpoint, keychain: &Arc<Keychain>) -> Endpoint {
+        endpoint.keychain = Some(Arc::clone(keychain));
+        endpoint.certificate_roots.clone_from(&self.certificate_roots);
+        if endpoint.proxies.http.is_none() && endpoint.proxies.https.is_none() {
+            endpoint.proxies = self.proxies.clone();
+        }
+        endpoint
+    }
+}
+
+impl Proxies {
+    /// `http_proxy`, `https_proxy` and `no_proxy`, in capitals or not; the small ones count more, as in curl.
+    #[must_use]
+    pub fn of_variables(variable: &dyn Fn(&str) -> Option<String>) -> Proxies {
+        let either = |small: &str| {
+            let names = [small.to_owned(), small.to_ascii_uppercase()];
+            names
+                .into_iter()
+                .find_map(|name| variable(&name).filter(|value| !value.trim().is_empty()))
+        };
+        Proxies {
+            http: either("http_proxy").map(Into::into),
+            https: either("https_proxy").map(Into::into),
+            no_proxy: either("no_proxy"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    #[test]
+    fn proxies_have_small_names_or_large_ones() {
+        let variable = |name: &str| match name {
+            "HTTP_PROXY" => Some("http://large:1".to_owned()),
+            "http_proxy" => Some("http://small:1".to_owned()),
+            "HTTPS_PROXY" => Some("large:2".to_owned()),
+            "https_proxy" => Some(String::new()),
+            _ => None,
+        };
+        let proxies = Proxies::of_variables(&variable);
+        assert_eq!(proxies.http.unwrap().expose_secret(), "http://small:1");
+        assert_eq!(proxies.https.unwrap().expose_secret(), "large:2");
+        assert!(proxies.no_proxy.is_none());
+    }
+
+    #[test]
+    fn the_settings_proxies_count_more_than_the_machines() {
+        let machine = MachineAccess {
+            proxies: Proxies {
+                https: Some("http://machine:1".to_owned().into()),
+                ..Proxies::default()
+            },
+            ..MachineAccess::default()
+        };
+        let keychain = Arc::new(machine.keychain(None));
+        let plain = Endpoint::new("reg".parse().unwrap());
+        let mut own = plain.clone();
+        own.proxies.http = Some("http://settings:1".to_owned().into());
+        assert!(machine.complete(plain, &keychain).proxies.https.is_some());
+        assert!(machine.complete(own, &keychain).proxies.https.is_none());
+    }
+}
