@@ -12,7 +12,7 @@ use secrecy::SecretString;
 
 use crate::reference::{RegistryHost, Repository};
 
-pub use docker::{DOCKER_HUB_KEY, DockerConfig};
+pub use docker::{DOCKER_HUB_KEY, DockerConfig, registry_key};
 pub use edit::{remove_login, set_login};
 pub use palette::PaletteCredentials;
 

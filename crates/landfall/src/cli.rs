@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{agent, demo, events, explain, images, plan, profile, registry, schema, status, validate};
+use crate::commands::{agent, demo, events, explain, images, login, plan, profile, registry, schema, status, validate};
 use crate::output::printer::Verbosity;
 use crate::output::progress::ProgressMode;
 
@@ -92,6 +92,10 @@ pub enum Command {
     Events(events::EventsArgs),
     /// Serve images.
     Registry(registry::RegistryArgs),
+    /// Log in to a registry.
+    Login(login::LoginArgs),
+    /// Forget the login of a registry.
+    Logout(login::LogoutArgs),
 }
 
 /// The inputs: user-data, profiles and what fills their templates.

@@ -5,6 +5,7 @@ pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod images;
+pub(crate) mod login;
 pub(crate) mod plan;
 pub(crate) mod profile;
 pub(crate) mod registry;
@@ -30,5 +31,7 @@ pub(crate) fn dispatch(command: Command, context: &Context) -> anyhow::Result<Ex
         Command::Status(args) => status::run(&args, context),
         Command::Events(args) => events::run(&args, context),
         Command::Registry(args) => registry::run(&args, context),
+        Command::Login(args) => login::run_login(&args, context),
+        Command::Logout(args) => login::run_logout(&args, context),
     }
 }

@@ -15,6 +15,7 @@ mod interrupt;
 mod logging;
 pub mod output;
 pub mod schemas;
+mod terminal;
 
 use cli::Cli;
 use exit::ExitStatus;

@@ -84,8 +84,9 @@ pub(super) fn scope_of(key: &str) -> Option<Scope> {
     Some(scope)
 }
 
-/// The key that docker gives a registry.
-pub(super) fn key_of(host: &RegistryHost) -> String {
+/// What docker calls a registry, in its file and to its helpers.
+#[must_use]
+pub fn registry_key(host: &RegistryHost) -> String {
     if host.is_docker_hub() {
         DOCKER_HUB_KEY.to_owned()
     } else {
@@ -125,7 +126,7 @@ impl DockerConfig {
         repository: Option<&Repository>,
     ) -> Result<Option<Lookup<'_>>, CredentialFileProblem> {
         let own = |entry: &&Entry| !matches!(entry.credential, Ok(None));
-        let preferred = key_of(host);
+        let preferred = registry_key(host);
         let best = (self.entries.iter().filter(own))
             .filter_map(|entry| Some(((entry.scope.covers(host, repository)?, entry.key == preferred), entry)))
             .max_by_key(|(rank, _)| *rank);
@@ -142,7 +143,7 @@ impl DockerConfig {
         };
         Ok(Some(Lookup::Helper {
             name,
-            server: key_of(host),
+            server: registry_key(host),
             // Docker itself asks only the helper; a broken entry beside it must not be in its way.
             otherwise: stored.unwrap_or_default(),
         }))

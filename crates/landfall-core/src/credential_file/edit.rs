@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serializer};
 use serde_json::value::RawValue;
 
 use super::CredentialFileProblem;
-use super::docker::{key_of, scope_of};
+use super::docker::{registry_key, scope_of};
 use crate::reference::RegistryHost;
 
 const AUTHS: &str = "auths";
@@ -33,7 +33,7 @@ pub fn set_login(
         let quoted = RawValue::from_string(format!("\"{auth}\"")).expect("base64 needs no escapes");
         entry.set("auth", Value::Raw(quoted));
     }
-    auths.set(&key_of(host), Value::Object(entry));
+    auths.set(&registry_key(host), Value::Object(entry));
     file.set(AUTHS, Value::Object(auths));
     Ok(render(&file))
 }

@@ -1,0 +1,224 @@
+//! `landfall login` and `landfall logout`: keep a login where docker, podman and Landfall find it.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+use landfall_core::credential_file::{CredentialFile, parse_docker_config, registry_key, remove_login, set_login};
+use landfall_core::reference::RegistryHost;
+use landfall_core::retry::FailureKind;
+use landfall_host::files::write_atomic;
+use landfall_oci::client::{Endpoint, Login, MachineAccess, RegistryClient};
+use landfall_oci::keychain::{HelperAction, docker_config_path, run_helper};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::Context;
+use crate::exit::ExitStatus;
+use crate::terminal;
+
+/// A longer password is a wrong file, in bytes; a service account's key has some kilobytes.
+const PASSWORD_BYTES_MAX: u64 = 64 << 10;
+/// Only the owner reads logins.
+const FILE_MODE: u32 = 0o600;
+
+/// Log in to a registry.
+///
+/// The registry is asked first. The login is then kept in docker's `config.json` (`$DOCKER_CONFIG`, or
+/// `~/.docker/config.json`), or with the credential helper that this file names; whatever else is in the file stays as
+/// it is. Every command that talks to registries finds it there.
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Example:\n  landfall login registry.example.com --username ann --password-stdin < password"
+)]
+pub struct LoginArgs {
+    /// The registry as `host[:port]`.
+    #[arg(value_name = "REGISTRY")]
+    pub registry: RegistryHost,
+    /// Who; asked for when it is not given.
+    #[arg(short, long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Read the password from stdin instead of asking for it.
+    #[arg(long, requires = "username")]
+    pub password_stdin: bool,
+    /// Do not verify the registry's certificate, and speak plain HTTP if it speaks no TLS.
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// Forget the login of a registry.
+///
+/// Takes it out of docker's `config.json`, and out of the credential helper that the file names.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  landfall logout registry.example.com")]
+pub struct LogoutArgs {
+    /// The registry as `host[:port]`.
+    #[arg(value_name = "REGISTRY")]
+    pub registry: RegistryHost,
+}
+
+pub(crate) fn run_login(args: &LoginArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let login = read_login(args)?;
+    let runtime = runtime()?;
+    let mut endpoint = Endpoint {
+        login: Some(login.clone()),
+        ..Endpoint::new(args.registry.clone())
+    };
+    endpoint.tls.insecure = args.insecure;
+    // Another login of this machine must not stand in for the one that is tried.
+    let machine = MachineAccess {
+        login_files: Vec::new(),
+        ..MachineAccess::of_environment()
+    };
+    let keychain = Arc::new(machine.keychain(None));
+    let client = RegistryClient::new(machine.complete(endpoint, &keychain))?;
+    if let Err(error) = runtime.block_on(client.ping()) {
+        let is_no = matches!(error.kind(), FailureKind::Unauthorized | FailureKind::Forbidden);
+        ensure!(is_no, anyhow::Error::new(error));
+        context
+            .printer
+            .problem(format_args!("error: {error}\n  because: {}", error.fault));
+        return Ok(ExitStatus::AnswerIsNo);
+    }
+    let file = DockerFile::load()?;
+    let password = match file.helper(&args.registry)? {
+        None => Some((login.username.as_str(), &login.password)),
+        Some(name) => {
+            let server = registry_key(&args.registry);
+            let store = HelperAction::Store {
+                server: &server,
+                username: &login.username,
+                password: &login.password,
+            };
+            runtime.block_on(run_helper(&name, store, None))?;
+            None
+        }
+    };
+    let text = set_login(&file.text, &args.registry, password).with_context(|| file.unusable())?;
+    file.write(&text)?;
+    context.printer.note(format_args!(
+        "logged in to `{}` as `{}`: kept in `{}`",
+        args.registry, login.username, file.path
+    ));
+    Ok(ExitStatus::Done)
+}
+
+pub(crate) fn run_logout(args: &LogoutArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let file = DockerFile::load()?;
+    if let Some(name) = file.helper(&args.registry)? {
+        let server = registry_key(&args.registry);
+        runtime()?.block_on(run_helper(&name, HelperAction::Erase { server: &server }, None))?;
+    }
+    let removed = remove_login(&file.text, &args.registry).with_context(|| file.unusable())?;
+    let Some(text) = removed else {
+        context
+            .printer
+            .note(format_args!("no login for `{}` in `{}`", args.registry, file.path));
+        return Ok(ExitStatus::Done);
+    };
+    file.write(&text)?;
+    context.printer.note(format_args!(
+        "logged out of `{}`: taken out of `{}`",
+        args.registry, file.path
+    ));
+    Ok(ExitStatus::Done)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the asynchronous runtime")
+}
+
+fn read_login(args: &LoginArgs) -> anyhow::Result<Login> {
+    let username = match &args.username {
+        Some(username) => username.clone(),
+        None => terminal::ask("Username: ").context("cannot ask for the user name: give `--username`")?,
+    };
+    let password = if args.password_stdin {
+        read_password(std::io::stdin().lock())?
+    } else {
+        terminal::ask_secret("Password: ").context("cannot ask for the password: give `--password-stdin`")?
+    };
+    ensure!(!username.is_empty(), "the user name is empty");
+    ensure!(!username.contains(':'), "a user name holds no `:` (RFC 7617)");
+    ensure!(!password.expose_secret().is_empty(), "the password is empty");
+    Ok(Login { username, password })
+}
+
+/// All of it but one line end, which `echo` and editors add.
+fn read_password(input: impl std::io::Read) -> anyhow::Result<SecretString> {
+    let mut text = String::new();
+    let read = input.take(PASSWORD_BYTES_MAX + 1).read_to_string(&mut text);
+    read.context("cannot read the password from stdin")?;
+    if text.len() as u64 > PASSWORD_BYTES_MAX {
+        bail!("the password on stdin is larger than {PASSWORD_BYTES_MAX} bytes");
+    }
+    let password = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(password.strip_suffix('\r').unwrap_or(password).into())
+}
+
+/// Docker's file as it is now.
+struct DockerFile {
+    path: Utf8PathBuf,
+    text: String,
+}
+
+impl DockerFile {
+    fn load() -> anyhow::Result<DockerFile> {
+        let path = docker_config_path(&|name| std::env::var(name).ok());
+        let path = path.context("nobody says where docker's `config.json` is: set `HOME` or `DOCKER_CONFIG`")?;
+        // A link to a file elsewhere stays a link.
+        let path = path.canonicalize_utf8().unwrap_or(path);
+        let text = match fs_err::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error).context("cannot read the logins"),
+        };
+        Ok(DockerFile { path, text })
+    }
+
+    fn unusable(&self) -> String {
+        format!("cannot use `{}`", self.path)
+    }
+
+    /// The helper that keeps the login of this registry.
+    fn helper(&self, registry: &RegistryHost) -> anyhow::Result<Option<String>> {
+        if self.text.trim().is_empty() {
+            return Ok(None);
+        }
+        let parsed = parse_docker_config(&self.text).with_context(|| self.unusable())?;
+        Ok(match parsed {
+            CredentialFile::Docker(file) => file.helper(registry).map(str::to_owned),
+            CredentialFile::Palette(_) => None,
+        })
+    }
+
+    fn write(&self, text: &SecretString) -> anyhow::Result<()> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let directory = self.path.parent().unwrap_or(Utf8Path::new("."));
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.with_context(|| format!("cannot make `{directory}`"))?;
+        write_atomic(&self.path, FILE_MODE, text.expose_secret().as_bytes())?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_end_is_not_part_of_a_password() {
+        for (text, expected) in [
+            ("a b", "a b"),
+            ("x\n", "x"),
+            ("x\r\n", "x"),
+            ("x\n\n", "x\n"),
+            (" x ", " x "),
+        ] {
+            assert_eq!(read_password(text.as_bytes()).unwrap().expose_secret(), expected);
+        }
+        assert!(read_password(std::io::repeat(b'x')).is_err());
+    }
+}
