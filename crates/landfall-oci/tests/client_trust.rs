@@ -1,0 +1,73 @@
+//! Nothing that a registry says is followed without a look at where it leads, nor believed without a limit.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{CANARY, mk_client, mk_client_with_login, repository};
+use landfall_core::retry::FailureKind;
+use landfall_oci::client::{Fault as Failure, ProtocolProblem};
+use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
+use landfall_testkit::image_builder::small_image;
+
+fn start_bearer() -> FakeRegistry {
+    let registry = FakeRegistry::start_with(FakeRegistryOptions {
+        access: Access::Bearer {
+            login: Some(("ann".to_owned(), CANARY.to_owned())),
+            realm: String::new(),
+        },
+        ..FakeRegistryOptions::default()
+    });
+    registry.add_image("shop/app", "1.0", &small_image("app"));
+    registry
+}
+
+#[tokio::test]
+async fn a_next_page_elsewhere_is_not_asked_for() {
+    let (registry, elsewhere) = (FakeRegistry::start(), FakeRegistry::start());
+    let link = format!("<{}/v2/_catalog?last=a>; rel=\"next\"", elsewhere.url());
+    let page = Effect::Status(200, vec![("link", link)], r#"{"tags": ["a"]}"#.to_owned());
+    registry.inject(Fault::once("/tags/list", page));
+    let error = mk_client(&registry)
+        .list_tags(&repository("shop/app"))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(*error.fault, Failure::Protocol(ProtocolProblem::PageElsewhere)),
+        "{error:?}"
+    );
+    assert!(elsewhere.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_server_may_not_send_us_on() {
+    let (registry, elsewhere) = (start_bearer(), start_bearer());
+    let to = format!("{}/token", elsewhere.url());
+    registry.inject(Fault::once("/token", Effect::Redirect(to)));
+    let client = mk_client_with_login(&registry, "ann", CANARY);
+    client.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap_err();
+    assert!(elsewhere.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_tokens_answer_has_a_limit() {
+    let registry = start_bearer();
+    let huge = format!(r#"{{"token": "{}"}}"#, "x".repeat(100_000));
+    registry.inject(Fault::once("/token", Effect::Status(200, vec![], huge)));
+    let client = mk_client_with_login(&registry, "ann", CANARY);
+    let error = client.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap_err();
+    assert!(matches!(*error.fault, Failure::TooLarge { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_wait_of_days_is_not_believed() {
+    let registry = FakeRegistry::start();
+    let busy = Effect::Status(429, vec![("retry-after", "864000".to_owned())], String::new());
+    registry.inject(Fault::once("/manifests/", busy));
+    let error = mk_client(&registry)
+        .fetch_manifest(&repository("shop/app"), "1.0")
+        .await
+        .unwrap_err();
+    let limit = Some(Duration::from_secs(300));
+    assert_eq!(error.kind(), FailureKind::RateLimited { after: limit });
+}
