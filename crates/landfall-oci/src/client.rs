@@ -16,6 +16,7 @@ mod problem;
 mod repository;
 mod resolver;
 mod server_message;
+mod settings;
 mod transport;
 mod upload;
 

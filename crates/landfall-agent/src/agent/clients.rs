@@ -3,12 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use landfall_core::config::{Registry, Settings};
+use landfall_core::config::Settings;
 use landfall_core::reference::RegistryHost;
-use landfall_oci::client::MachineAccess;
-use landfall_oci::client::{Endpoint, Login, Proxies, RegistryClient, RegistryError};
+use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError};
 use landfall_oci::keychain::Keychain;
-use landfall_oci::tls::TlsPolicy;
 
 /// Clients, made when they are first needed and kept: they share connections and tokens.
 #[derive(Debug)]
@@ -72,35 +70,12 @@ impl Clients {
     }
 
     fn endpoint(&self, host: &RegistryHost, registry: Option<usize>) -> Endpoint {
-        let registry: Option<&Registry> = registry.map(|index| &self.settings.registries[index]);
-        let mut certificates: Vec<String> = self.settings.ca_certificates.iter().map(ToString::to_string).collect();
-        certificates.extend(
-            registry
-                .iter()
-                .flat_map(|registry| &registry.certificates)
-                .map(ToString::to_string),
-        );
-        let mut insecure = registry.is_some_and(|registry| registry.insecure);
+        let mut endpoint = Endpoint::of_settings(&self.settings, host, registry);
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = own.as_ref().filter(|own| own.host == *host) {
-            certificates.extend(own.authority.clone());
-            insecure |= own.authority.is_none();
+            endpoint.tls.certificates.extend(own.authority.clone());
+            endpoint.tls.insecure |= own.authority.is_none();
         }
-        let network = &self.settings.network;
-        Endpoint {
-            tls: TlsPolicy { insecure, certificates },
-            login: registry
-                .and_then(|registry| registry.login.as_ref())
-                .map(|login| Login {
-                    username: login.username.clone(),
-                    password: login.password.clone(),
-                }),
-            proxies: Proxies {
-                http: network.http_proxy.clone(),
-                https: network.https_proxy.clone(),
-                no_proxy: network.no_proxy.clone(),
-            },
-            ..Endpoint::new(host.clone())
-        }
+        endpoint
     }
 }

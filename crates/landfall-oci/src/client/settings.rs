@@ -1,0 +1,36 @@
+//! What the settings say about a registry: its login, the trust in it, and the way there. The only place that knows, for
+//! the agent and for every command.
+
+use landfall_core::config::Settings;
+use landfall_core::reference::RegistryHost;
+
+use super::{Endpoint, Login, Proxies};
+use crate::tls::TlsPolicy;
+
+impl Endpoint {
+    /// A host, with the credentials and trust of one of [`Settings::registries`]; `None` is anonymous, and trusts what
+    /// the site trusts.
+    #[must_use]
+    pub fn of_settings(settings: &Settings, host: &RegistryHost, registry: Option<usize>) -> Endpoint {
+        let registry = registry.and_then(|index| settings.registries.get(index));
+        let own_certificates = registry.map_or(&[][..], |registry| &registry.certificates);
+        let certificates = settings.ca_certificates.iter().chain(own_certificates);
+        let login = registry.and_then(|registry| registry.login.as_ref());
+        Endpoint {
+            tls: TlsPolicy {
+                insecure: registry.is_some_and(|registry| registry.insecure),
+                certificates: certificates.map(ToString::to_string).collect(),
+            },
+            login: login.map(|login| Login {
+                username: login.username.clone(),
+                password: login.password.clone(),
+            }),
+            proxies: Proxies {
+                http: settings.network.http_proxy.clone(),
+                https: settings.network.https_proxy.clone(),
+                no_proxy: settings.network.no_proxy.clone(),
+            },
+            ..Endpoint::new(host.clone())
+        }
+    }
+}
