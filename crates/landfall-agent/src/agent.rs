@@ -42,6 +42,8 @@ use crate::progress::Meter;
 use crate::status::StatusStore;
 use crate::supervisor::Supervisor;
 
+pub use crate::agent::failure::{Explanation, explain_fetch, explain_no_place};
+
 /// Where the agent keeps everything when neither an option nor the configuration says otherwise.
 const DEFAULT_STATE_DIR: &str = "/var/lib/landfall";
 

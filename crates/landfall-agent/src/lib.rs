@@ -18,7 +18,7 @@ pub mod webhook;
 
 mod agent;
 
-pub use agent::run_agent;
+pub use agent::{Explanation, explain_fetch, explain_no_place, run_agent};
 pub use options::{AgentOptions, AgentOutcome, Listeners, Timing};
 
 #[cfg(test)]

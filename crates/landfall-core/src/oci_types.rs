@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,48 @@ impl fmt::Display for Platform {
             Some(variant) => write!(f, "/{variant}"),
             None => Ok(()),
         }
+    }
+}
+
+/// A text is no platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no platform: write it as `linux/amd64` or `linux/arm/v7`")]
+pub struct PlatformError(String);
+
+impl FromStr for Platform {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> Result<Platform, PlatformError> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let is_word = |part: &&str| {
+            !part.is_empty()
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+        };
+        match parts[..] {
+            [os, architecture] | [os, architecture, _] if parts.iter().all(is_word) => Ok(Platform {
+                os: os.to_owned(),
+                architecture: architecture.to_owned(),
+                variant: parts.get(2).map(ToString::to_string),
+            }),
+            _ => Err(PlatformError(text.to_owned())),
+        }
+    }
+}
+
+impl Platform {
+    /// Whether an image for `offered` is what somebody wants who asks for this platform. Without a variant any will do;
+    /// `arm64` has only `v8`, which images name or leave out.
+    #[must_use]
+    pub fn accepts(&self, offered: &Platform) -> bool {
+        let variant = |platform: &Platform| match (platform.architecture.as_str(), platform.variant.as_deref()) {
+            ("arm64", None | Some("8" | "v8")) => None,
+            (_, variant) => variant.map(str::to_owned),
+        };
+        self.os == offered.os
+            && self.architecture == offered.architecture
+            && variant(self).is_none_or(|wanted| variant(offered) == Some(wanted))
     }
 }
 
@@ -289,6 +332,31 @@ mod tests {
 
     const CONFIG: &str = r#"{"mediaType":"application/vnd.oci.image.config.v1+json","size":2,
         "digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}"#;
+
+    #[test]
+    fn a_platform_accepts_what_runs_on_it() {
+        for (wanted, offered, accepted) in [
+            ("linux/amd64", "linux/amd64", true),
+            ("linux/amd64", "linux/arm64", false),
+            ("linux/amd64", "windows/amd64", false),
+            ("linux/arm64", "linux/arm64/v8", true),
+            ("linux/arm64/v8", "linux/arm64", true),
+            ("linux/arm", "linux/arm/v7", true),
+            ("linux/arm/v7", "linux/arm", false),
+            ("linux/arm/v7", "linux/arm/v6", false),
+        ] {
+            let platform = |text: &str| text.parse::<Platform>().unwrap();
+            assert_eq!(
+                platform(wanted).accepts(&platform(offered)),
+                accepted,
+                "{wanted} {offered}"
+            );
+            assert_eq!(platform(offered).to_string(), offered);
+        }
+        for text in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/a b"] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn an_image_is_told_from_an_index_by_its_fields() {

@@ -3,6 +3,8 @@
 //! Built from settings and plan by pure functions; the table for people is made from the same values. Credentials are
 //! named by their registry, user and place in the file; the password never gets here.
 
+mod check;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -12,6 +14,8 @@ use crate::plan::PlannedImage;
 use crate::reference::ImageReference;
 use crate::resolve::{Candidate, Place, Resolver};
 use crate::status::{AgentStatus, Event};
+
+pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
 
 /// The version of these types.
 pub const API_VERSION: &str = "landfall.dev/v1alpha1";
@@ -282,12 +286,13 @@ pub fn explain_report(resolver: &Resolver<'_>, image: &ImageReference, namespace
 
 /// The JSON schemas of what commands write with `-o json`, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 6] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 7] {
     [
         ("validate", schema_of::<ValidationReport<'_>>()),
         ("plan", schema_of::<PlanReport>()),
         ("images", schema_of::<ImagesReport>()),
         ("explain", schema_of::<ExplainReport>()),
+        ("check", schema_of::<CheckReport>()),
         ("status", schema_of::<AgentStatus>()),
         ("events", schema_of::<Vec<Event>>()),
     ]
@@ -299,7 +304,9 @@ fn schema_of<T: JsonSchema>() -> schemars::Schema {
     settings.into_generator().into_root_schema_for::<T>()
 }
 
-fn image_row(image: &ProfileImage) -> ImageRow {
+/// An image of the profiles, as reports show it.
+#[must_use]
+pub fn image_row(image: &ProfileImage) -> ImageRow {
     ImageRow {
         source: image.source.clone(),
         canonical: image.reference.canonical().to_string(),

@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference};
-use landfall_core::retry::{FailureKind, RetryPolicy};
+use landfall_core::retry::RetryPolicy;
 use landfall_core::status::ProgressSink;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -137,19 +137,5 @@ impl Job<'_> {
             }
         }
         first_failure.map_or(Ok(()), Err)
-    }
-
-    /// Carries a step out unless the copy is stopped first.
-    async fn unless_stopped<T>(&self, step: impl Future<Output = T>) -> Result<T, TransferError> {
-        let stopped = self.options.cancel.run_until_cancelled(step).await;
-        stopped.ok_or_else(|| self.stopped())
-    }
-
-    fn stopped(&self) -> TransferError {
-        TransferError {
-            attempt: format!("copying `{}` was stopped on request", self.image),
-            kind: FailureKind::Local,
-            source: None,
-        }
     }
 }

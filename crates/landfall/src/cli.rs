@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{agent, demo, events, explain, images, login, plan, profile, registry, schema, status, validate};
+use crate::commands::{agent, check, demo, events, explain, images, login, plan, profile, registry, schema, status, validate};
 use crate::output::printer::Verbosity;
 use crate::output::progress::ProgressMode;
 
@@ -80,6 +80,8 @@ pub enum Command {
     Images(images::ImagesArgs),
     /// Say why one image comes from where it does.
     Explain(explain::ExplainArgs),
+    /// Check that every image is where the plan pulls it from.
+    Check(check::CheckArgs),
     /// Print the JSON Schema of an input or a report.
     Schema(schema::SchemaArgs),
     /// Mend a profile.

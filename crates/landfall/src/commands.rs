@@ -1,6 +1,7 @@
 //! The commands, one module each, and the dispatch to them.
 
 pub(crate) mod agent;
+pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod explain;
@@ -25,6 +26,7 @@ pub(crate) fn dispatch(command: Command, context: &Context) -> anyhow::Result<Ex
         Command::Plan(args) => plan::run(&args, context),
         Command::Images(args) => images::run(&args, context),
         Command::Explain(args) => explain::run(&args, context),
+        Command::Check(args) => check::run(&args, context),
         Command::Schema(args) => schema::run(&args, context),
         Command::Profile(args) => profile::run(&args, context),
         Command::Agent(args) => agent::run(&args, context),

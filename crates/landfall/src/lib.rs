@@ -14,6 +14,7 @@ mod inputs;
 mod interrupt;
 mod logging;
 pub mod output;
+mod registries;
 pub mod schemas;
 mod terminal;
 

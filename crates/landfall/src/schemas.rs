@@ -4,13 +4,14 @@ use landfall_core::{config, report};
 use serde_json::Value;
 
 /// What there are schemas of.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     "user-data",
     "profile",
     "validate",
     "plan",
     "images",
     "explain",
+    "check",
     "status",
     "events",
 ];

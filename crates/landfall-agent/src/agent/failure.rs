@@ -14,11 +14,11 @@ use landfall_oci::image::TransferError;
 
 /// What failed and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Explanation {
+pub struct Explanation {
     /// What failed, where and why.
-    pub(crate) message: String,
+    pub message: String,
     /// One thing to do, naming the key and the place to mend.
-    pub(crate) hint: String,
+    pub hint: String,
 }
 
 impl fmt::Display for Explanation {
@@ -37,7 +37,8 @@ impl Explanation {
     }
 
     /// Several candidates were tried: what the first one, which the user prefers, needs is the thing to do.
-    pub(crate) fn join(tried: Vec<Explanation>) -> Explanation {
+    #[must_use]
+    pub fn join(tried: Vec<Explanation>) -> Explanation {
         let hint = tried.first().map(|first| first.hint.clone()).unwrap_or_default();
         let messages: Vec<String> = tried.into_iter().map(|one| one.message).collect();
         Explanation {
@@ -55,7 +56,8 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Explains why an image could not be fetched from this candidate.
-pub(crate) fn explain_fetch(
+#[must_use]
+pub fn explain_fetch(
     settings: &Settings,
     image: &ProfileImage,
     candidate: &Candidate,
@@ -151,7 +153,8 @@ pub(crate) fn explain_load(what: &str, error: &TransferError) -> Explanation {
 }
 
 /// Explains why an image of the profile has no place that it may be fetched from.
-pub(crate) fn explain_no_place(image: &ProfileImage) -> Explanation {
+#[must_use]
+pub fn explain_no_place(image: &ProfileImage) -> Explanation {
     Explanation::new(
         format!(
             "image `{}` may not be fetched from anywhere: sync from the origin is off",

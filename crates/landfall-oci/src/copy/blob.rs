@@ -8,6 +8,7 @@ use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
 use super::Job;
+use super::retries::stopped;
 use crate::image::{BlobState, BlobStream, TransferError};
 
 /// Pieces that may wait between source and sink: enough to keep both busy, too few to matter for memory.
@@ -43,7 +44,7 @@ impl Job<'_> {
         let _turn = self.unless_stopped(turn).await?;
         // `Err` means a closed semaphore: the owner of the options wants no more transfers.
         let permit = self.unless_stopped(self.options.transfers.acquire()).await?;
-        let _permit = permit.map_err(|_| self.stopped())?;
+        let _permit = permit.map_err(|_| stopped(&self.image))?;
         let digest = blob.digest.as_str();
         let mut failed = 0;
         let mut furthest = 0;

@@ -4,24 +4,28 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use futures_util::future::BoxFuture;
-use landfall_core::retry::{Action, next_action};
-use landfall_core::status::ProgressEvent;
+use landfall_core::retry::{Action, FailureKind, next_action};
+use landfall_core::status::{ProgressEvent, ProgressSink};
 
-use super::Job;
+use super::{CopyOptions, Job};
 use crate::image::TransferError;
 
-impl Job<'_> {
-    /// Carries out a step until it succeeds or the failure is final.
-    pub(super) async fn retrying<'a, T>(
+impl CopyOptions {
+    /// Carries out a step until it succeeds or the failure is final; `subject` is what progress calls it.
+    ///
+    /// # Errors
+    /// The last failure, or that the work was cancelled.
+    pub async fn retrying<'a, T>(
         &self,
+        progress: &dyn ProgressSink,
         subject: &str,
         mut step: impl FnMut() -> BoxFuture<'a, Result<T, TransferError>>,
     ) -> Result<T, TransferError> {
         let mut failed = 0;
         loop {
-            match self.unless_stopped(step()).await? {
+            match self.unless_stopped(subject, step()).await? {
                 Ok(done) => return Ok(done),
-                Err(error) => self.wait_to_retry(subject, &mut failed, error).await?,
+                Err(error) => self.wait_to_retry(progress, subject, &mut failed, error).await?,
             }
         }
     }
@@ -29,24 +33,67 @@ impl Job<'_> {
     /// Counts a failure and waits as long as it takes; gives the failure back when it is final.
     pub(super) async fn wait_to_retry(
         &self,
+        progress: &dyn ProgressSink,
         subject: &str,
         failed: &mut u32,
         error: TransferError,
     ) -> Result<(), TransferError> {
         *failed += 1;
-        let Action::Retry { delay } = next_action(error.kind, *failed, &self.options.retry, draw_jitter()) else {
+        let Action::Retry { delay } = next_action(error.kind, *failed, &self.retry, draw_jitter()) else {
             return Err(error);
         };
-        if self.options.cancel.is_cancelled() {
-            return Err(self.stopped());
+        if self.cancel.is_cancelled() {
+            return Err(stopped(subject));
         }
-        self.progress.progress(ProgressEvent::Retrying {
+        progress.progress(ProgressEvent::Retrying {
             subject: subject.to_owned(),
             attempt: *failed + 1,
             delay_ms: whole_milliseconds(delay),
             error: error.chain(),
         });
-        self.unless_stopped(tokio::time::sleep(delay)).await
+        self.unless_stopped(subject, tokio::time::sleep(delay)).await
+    }
+
+    /// Carries a step out unless the work is stopped first.
+    pub(super) async fn unless_stopped<T>(
+        &self,
+        subject: &str,
+        step: impl Future<Output = T>,
+    ) -> Result<T, TransferError> {
+        let ended = self.cancel.run_until_cancelled(step).await;
+        ended.ok_or_else(|| stopped(subject))
+    }
+}
+
+impl Job<'_> {
+    pub(super) async fn retrying<'a, T>(
+        &self,
+        subject: &str,
+        step: impl FnMut() -> BoxFuture<'a, Result<T, TransferError>>,
+    ) -> Result<T, TransferError> {
+        self.options.retrying(self.progress, subject, step).await
+    }
+
+    pub(super) async fn wait_to_retry(
+        &self,
+        subject: &str,
+        failed: &mut u32,
+        error: TransferError,
+    ) -> Result<(), TransferError> {
+        self.options.wait_to_retry(self.progress, subject, failed, error).await
+    }
+
+    pub(super) async fn unless_stopped<T>(&self, step: impl Future<Output = T>) -> Result<T, TransferError> {
+        self.options.unless_stopped(&self.image, step).await
+    }
+}
+
+/// The work was cancelled.
+pub(super) fn stopped(subject: &str) -> TransferError {
+    TransferError {
+        attempt: format!("copying `{subject}` was stopped on request"),
+        kind: FailureKind::Local,
+        source: None,
     }
 }
 

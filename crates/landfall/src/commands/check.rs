@@ -1,0 +1,226 @@
+//! `landfall check`: is every image where the plan pulls it from?
+
+mod ask;
+
+use anyhow::Context as _;
+use clap::Args;
+use futures_util::{StreamExt, stream};
+use landfall_agent::{Explanation, explain_fetch, explain_no_place};
+use landfall_core::config::Settings;
+use landfall_core::oci_types::Platform;
+use landfall_core::plan::{PlannedImage, plan_images};
+use landfall_core::reference::ImageReference;
+use landfall_core::report::{CheckReport, CheckRow, CheckState, CheckSummary, image_row};
+use landfall_core::resolve::{Candidate, Resolver};
+use landfall_core::retry::FailureKind;
+use landfall_oci::copy::CopyOptions;
+use landfall_oci::image::TransferError;
+
+use self::ask::{Found, ask};
+use crate::Context;
+use crate::cli::InputArgs;
+use crate::exit::ExitStatus;
+use crate::inputs::load_settings;
+use crate::interrupt::run_until_signalled;
+use crate::output::printer::stdout_width;
+use crate::output::progress::Progress;
+use crate::output::structured::{OutputArgs, print_report};
+use crate::output::table::Table;
+use crate::registries::Registries;
+
+/// Check that every image is where the plan pulls it from.
+///
+/// Before a deployment: asks the registries, with the logins of the user-data and the profiles, for every image of the
+/// plan, in the order in which the agent would. Nothing is pulled: a HEAD request per image, and, when platforms are asked
+/// for, the small documents that list them. The exit status is 1 when an image is missing.
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Example:\n  landfall check --user-data user-data.yaml --profile profile.yaml --platform linux/arm64"
+)]
+pub struct CheckArgs {
+    /// What is checked.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// A platform that every image must have, e.g. `linux/arm64`; give it again for more. Any will do without.
+    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
+    pub platforms: Vec<Platform>,
+    /// How many images are asked for at once.
+    #[arg(long, value_name = "NUMBER", default_value_t = 16)]
+    pub concurrency: usize,
+    /// How the result is written.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let checked = load_settings(&args.inputs)?;
+    checked.tell(context);
+    let Some(settings) = &checked.settings else {
+        return Ok(checked.status());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    let options = CopyOptions::new(args.concurrency);
+    let checking = async { Ok(check(settings, args, context, &options).await) };
+    let report = runtime.block_on(run_until_signalled(checking, &options.cancel))?;
+    let width = stdout_width();
+    print_report(&context.printer, args.output.output, &report, |report| {
+        render_check(report, width)
+    })?;
+    if report.is_complete() {
+        return Ok(checked.status());
+    }
+    Ok(ExitStatus::AnswerIsNo)
+}
+
+/// What every question of a check needs.
+struct Check<'a> {
+    settings: &'a Settings,
+    registries: Registries<'a>,
+    platforms: &'a [Platform],
+    options: &'a CopyOptions,
+    progress: Progress,
+}
+
+async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options: &CopyOptions) -> CheckReport {
+    let resolver = Resolver::new(settings);
+    let planned = plan_images(settings, &resolver);
+    let check = Check {
+        settings,
+        registries: Registries::new(settings),
+        platforms: &args.platforms,
+        options,
+        progress: Progress::new(context.progress, &context.printer),
+    };
+    let questions: Vec<_> = planned.iter().map(|image| check.check_image(image)).collect();
+    let rows = stream::iter(questions)
+        .buffered(args.concurrency.max(1))
+        .collect()
+        .await;
+    let platforms = args.platforms.iter().map(ToString::to_string).collect();
+    CheckReport::new(platforms, rows)
+}
+
+impl Check<'_> {
+    /// The first place that has the image decides, as it does for the agent.
+    async fn check_image(&self, planned: &PlannedImage) -> CheckRow {
+        let image = &self.settings.images[planned.image];
+        let mut row = CheckRow {
+            image: image_row(image),
+            state: CheckState::Missing,
+            reference: planned.pull.first().map(|first| first.reference.to_string()),
+            digest: None,
+            missing_platforms: Vec::new(),
+            problem: None,
+            fix: None,
+        };
+        let mut problems = Vec::new();
+        for candidate in &planned.pull {
+            match self.ask_candidate(candidate).await {
+                Ok(found) => {
+                    self.tell_found(&mut row, planned, candidate, &found);
+                    return row;
+                }
+                Err(error) => {
+                    // A place that could not be asked may have it.
+                    if error.kind != FailureKind::NotFound {
+                        row.state = CheckState::Unknown;
+                    }
+                    problems.push(explain_fetch(self.settings, image, candidate, &error));
+                }
+            }
+        }
+        if planned.pull.is_empty() {
+            problems.push(explain_no_place(image));
+        }
+        let Explanation { message, hint } = Explanation::join(problems);
+        row.problem = Some(message);
+        row.fix = match (row.state, planned.pull.first()) {
+            (CheckState::Missing, Some(first)) => copy_command(planned, &first.reference).or(Some(hint)),
+            _ => Some(hint),
+        };
+        row
+    }
+
+    async fn ask_candidate(&self, candidate: &Candidate) -> Result<Found, TransferError> {
+        let reference = &candidate.reference;
+        let client = self.registries.client(&reference.host, candidate.registry)?;
+        let subject = reference.to_string();
+        let question = || Box::pin(ask(&client, reference, self.platforms)) as _;
+        self.options.retrying(&*self.progress.sink, &subject, question).await
+    }
+
+    fn tell_found(&self, row: &mut CheckRow, planned: &PlannedImage, candidate: &Candidate, found: &Found) {
+        row.reference = Some(candidate.reference.to_string());
+        row.digest = Some(found.digest.to_string());
+        row.missing_platforms = found.missing.iter().map(ToString::to_string).collect();
+        row.state = CheckState::Present;
+        if !found.missing.is_empty() {
+            row.state = CheckState::Incomplete;
+            row.problem = Some(format!("it has nothing for {}", row.missing_platforms.join(", ")));
+            row.fix = copy_command(planned, &candidate.reference);
+        }
+    }
+}
+
+/// The command that brings an image to where it is pulled from; `None` when that is its origin already.
+fn copy_command(planned: &PlannedImage, target: &ImageReference) -> Option<String> {
+    if planned.canonical == *target {
+        return None;
+    }
+    Some(format!("landfall copy {} {target}", planned.canonical))
+}
+
+fn render_check(report: &CheckReport, width: Option<usize>) -> String {
+    let mut table = Table::new(&["STATE", "IMAGE", "PULLED FROM", "DIGEST"]);
+    for row in &report.images {
+        table.row([
+            state_word(row.state).to_owned(),
+            row.image.canonical.clone(),
+            row.reference.clone().unwrap_or_default(),
+            row.digest.as_deref().map(short_digest).unwrap_or_default().to_owned(),
+        ]);
+    }
+    let mut text = table.render(width);
+    for row in report.images.iter().filter(|row| row.state != CheckState::Present) {
+        text.push_str(&format!("\n{}: {}\n", state_word(row.state), row.image.canonical));
+        for (word, line) in [("why", &row.problem), ("fix", &row.fix)] {
+            if let Some(line) = line {
+                text.push_str(&format!("  {word}: {line}\n"));
+            }
+        }
+    }
+    let CheckSummary {
+        present,
+        incomplete,
+        missing,
+        unknown,
+    } = report.summary;
+    let mut totals = vec![format!("{present} of {} images are there", report.images.len())];
+    for (count, what) in [
+        (incomplete, "without a platform"),
+        (missing, "missing"),
+        (unknown, "not known"),
+    ] {
+        if count > 0 {
+            totals.push(format!("{count} {what}"));
+        }
+    }
+    text.push_str(&format!("\n{}\n", totals.join(", ")));
+    text
+}
+
+fn state_word(state: CheckState) -> &'static str {
+    match state {
+        CheckState::Present => "present",
+        CheckState::Incomplete => "incomplete",
+        CheckState::Missing => "missing",
+        CheckState::Unknown => "unknown",
+    }
+}
+
+fn short_digest(digest: &str) -> &str {
+    digest.get(.."sha256:".len() + 12).unwrap_or(digest)
+}

@@ -1,0 +1,93 @@
+//! Asks a registry for an image: one HEAD request, and, when platforms are wanted, the documents that name them.
+
+use futures_util::StreamExt;
+use landfall_core::oci_types::{Descriptor, ManifestContent, ManifestError, Platform, parse_manifest};
+use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::retry::FailureKind;
+use landfall_oci::client::{MANIFEST_SIZE_MAX, RegistryClient};
+use landfall_oci::image::TransferError;
+
+/// What a registry has.
+pub(super) struct Found {
+    /// The digest that it gives for the image.
+    pub(super) digest: Digest,
+    /// The platforms that were wanted and are not there.
+    pub(super) missing: Vec<Platform>,
+}
+
+/// Asks for an image.
+///
+/// # Errors
+/// With [`FailureKind::NotFound`] when it is not there; with another kind when the registry cannot be asked.
+pub(super) async fn ask(
+    client: &RegistryClient,
+    reference: &ImageReference,
+    platforms: &[Platform],
+) -> Result<Found, TransferError> {
+    let head = client
+        .head_manifest(&reference.repository, reference.manifest_selector())
+        .await?;
+    let Some(head) = head else {
+        return Err(TransferError {
+            attempt: format!("`{reference}` is not there"),
+            kind: FailureKind::NotFound,
+            source: None,
+        });
+    };
+    let mut missing = Vec::new();
+    if !platforms.is_empty() {
+        let offered = offered_platforms(client, reference, &head).await?;
+        let lacks = |wanted: &&Platform| !offered.iter().any(|offered| wanted.accepts(offered));
+        missing.extend(platforms.iter().filter(lacks).cloned());
+    }
+    Ok(Found {
+        digest: head.digest,
+        missing,
+    })
+}
+
+/// The platforms of an image. Those of an index count only when their manifests are there: an index may be copied
+/// without all that it names.
+async fn offered_platforms(
+    client: &RegistryClient,
+    reference: &ImageReference,
+    head: &Descriptor,
+) -> Result<Vec<Platform>, TransferError> {
+    let repository = &reference.repository;
+    let manifest = client.fetch_manifest(repository, head.digest.as_str()).await?;
+    let unreadable = |error: ManifestError| TransferError {
+        attempt: format!("cannot read the manifest of `{reference}`"),
+        kind: FailureKind::Protocol,
+        source: Some(Box::new(error)),
+    };
+    let index = match parse_manifest(&manifest.bytes).map_err(unreadable)? {
+        ManifestContent::Index(index) => index,
+        ManifestContent::Image(image) => return image_platform(client, reference, &image.config).await,
+    };
+    let mut offered = Vec::new();
+    for entry in index.manifests {
+        let Some(platform) = entry.platform else { continue };
+        let selector = entry.digest.as_str();
+        if client.head_manifest(repository, selector).await?.is_some() {
+            offered.push(platform);
+        }
+    }
+    Ok(offered)
+}
+
+/// The platform that an image's configuration names; artifacts have none.
+async fn image_platform(
+    client: &RegistryClient,
+    reference: &ImageReference,
+    config: &Descriptor,
+) -> Result<Vec<Platform>, TransferError> {
+    if config.size > MANIFEST_SIZE_MAX as u64 {
+        return Ok(Vec::new());
+    }
+    let mut stream = client.open_blob(&reference.repository, config, 0).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.next().await {
+        bytes.extend_from_slice(&piece?);
+    }
+    Ok(serde_json::from_slice(&bytes).into_iter().collect())
+}
