@@ -1,5 +1,6 @@
-//! Copies an image from a source to a sink: the only code that walks an image's graph. Children are written before their
-//! parents, so that a manifest in the sink always has all that it names; each blob moves once, from where it stopped.
+//! Copies images from sources to sinks: the only code that walks an image's graph. Children are written before their
+//! parents, so that a manifest in the sink always has all that it names; each blob moves once however many images share
+//! it, from where it stopped, and is mounted where the registry has it in another repository.
 //!
 //! What is retried is decided by [`landfall_core::retry`]; which source comes next is the caller's to decide. Nothing is
 //! spawned: dropping the future stops the copy, and [`CopyOptions::cancel`] stops it so that sinks keep what they have.
@@ -7,26 +8,30 @@
 mod bandwidth;
 mod blob;
 mod feed;
-mod flights;
 mod graph;
 mod retries;
+mod whereabouts;
 
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{self, FuturesUnordered};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference};
-use landfall_core::retry::RetryPolicy;
-use landfall_core::status::ProgressSink;
+use landfall_core::retry::{FailureKind, RetryPolicy};
+use landfall_core::status::{ProgressEvent, ProgressSink};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use bandwidth::BandwidthLimit;
-pub use flights::BlobsInFlight;
+pub use whereabouts::Whereabouts;
 
 use self::blob::BlobOutcome;
-use crate::image::{ImageSink, ImageSource, TransferError};
+use self::graph::Graph;
+use crate::image::{BlobState, ImageSink, ImageSource, RawManifest, TransferError};
+
+/// How many images are looked at at once; how many blobs move is the options' to say.
+const IMAGES_AT_ONCE: usize = 32;
 
 /// What copies have in common. Clones share everything: make one and clone it for each image, and the limits hold for all
 /// of them together.
@@ -34,8 +39,8 @@ use crate::image::{ImageSink, ImageSource, TransferError};
 pub struct CopyOptions {
     /// How many blobs are under way at once.
     pub transfers: Arc<Semaphore>,
-    /// Who copies which blob right now, so that images that share one move it once.
-    pub in_flight: BlobsInFlight,
+    /// Who copies which blob right now, and where it is already, so that images that share one move it once.
+    pub whereabouts: Whereabouts,
     /// How many bytes a second may be read from sources.
     pub bandwidth: Option<Arc<BandwidthLimit>>,
     /// How often and how long to try again.
@@ -50,7 +55,7 @@ impl CopyOptions {
     pub fn new(concurrency: usize) -> CopyOptions {
         CopyOptions {
             transfers: Arc::new(Semaphore::new(concurrency.max(1))),
-            in_flight: BlobsInFlight::default(),
+            whereabouts: Whereabouts::default(),
             bandwidth: None,
             retry: RetryPolicy::default(),
             cancel: CancellationToken::new(),
@@ -63,12 +68,62 @@ impl CopyOptions {
 pub struct CopyReport {
     /// The digest of the image's top manifest.
     pub digest: Digest,
+    /// The sink had the whole image under its name: nobody looked at the blobs.
+    pub unchanged: bool,
     /// Bytes of blobs that were read from the source, those of failed attempts included.
     pub bytes_moved: u64,
     /// Blobs that were written.
     pub blobs_moved: u64,
-    /// Blobs that the sink had already. Zero when it had the whole image: then nobody looks at the blobs.
+    /// Bytes of the blobs that were mounted.
+    pub bytes_mounted: u64,
+    /// Blobs that the sink's registry took over from another of its repositories.
+    pub blobs_mounted: u64,
+    /// Bytes of the blobs that the sink had already.
+    pub bytes_skipped: u64,
+    /// Blobs that the sink had already.
     pub blobs_skipped: u64,
+}
+
+impl CopyReport {
+    fn new(digest: Digest) -> CopyReport {
+        CopyReport {
+            digest,
+            unchanged: false,
+            bytes_moved: 0,
+            blobs_moved: 0,
+            bytes_mounted: 0,
+            blobs_mounted: 0,
+            bytes_skipped: 0,
+            blobs_skipped: 0,
+        }
+    }
+
+    fn count(&mut self, blob: &Descriptor, outcome: BlobOutcome) {
+        let (blobs, bytes) = match outcome {
+            // Its bytes were counted as they came.
+            BlobOutcome::Moved => {
+                self.blobs_moved += 1;
+                return;
+            }
+            BlobOutcome::Mounted => (&mut self.blobs_mounted, &mut self.bytes_mounted),
+            BlobOutcome::Skipped => (&mut self.blobs_skipped, &mut self.bytes_skipped),
+        };
+        *blobs += 1;
+        *bytes += blob.size;
+    }
+}
+
+/// One image to copy.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageCopy<'a> {
+    /// Where from.
+    pub source: &'a dyn ImageSource,
+    /// The tag or digest there.
+    pub selector: &'a str,
+    /// Where to.
+    pub sink: &'a dyn ImageSink,
+    /// What it is called there.
+    pub name: Option<&'a ImageReference>,
 }
 
 /// One copy: what every part of it needs to know.
@@ -79,6 +134,39 @@ struct Job<'a> {
     progress: &'a dyn ProgressSink,
     /// What messages and progress call the image.
     image: String,
+}
+
+/// Copies images, all of them at once as far as the options allow: what they share crosses the link once. The answers are
+/// in the order of the copies; one that fails keeps none of the others from going on.
+///
+/// Tells `progress` of each image that is finished or has failed.
+pub async fn copy_images(
+    copies: &[ImageCopy<'_>],
+    options: &CopyOptions,
+    progress: &dyn ProgressSink,
+) -> Vec<Result<CopyReport, TransferError>> {
+    let under_way: Vec<_> = copies
+        .iter()
+        .map(|copy| Box::pin(copy_and_tell(copy, options, progress)))
+        .collect();
+    stream::iter(under_way).buffered(IMAGES_AT_ONCE).collect().await
+}
+
+async fn copy_and_tell(
+    copy: &ImageCopy<'_>,
+    options: &CopyOptions,
+    progress: &dyn ProgressSink,
+) -> Result<CopyReport, TransferError> {
+    let copied = copy_image(copy.source, copy.selector, copy.sink, copy.name, options, progress).await;
+    let image = called(copy.source, copy.selector, copy.name);
+    progress.progress(match &copied {
+        Ok(_) => ProgressEvent::ImageFinished { image },
+        Err(error) => ProgressEvent::ImageFailed {
+            image,
+            error: error.chain(),
+        },
+    });
+    copied
 }
 
 /// Copies the image that `selector` (a tag or digest) names in `source` to `sink`, with all its platforms, and gives it
@@ -97,45 +185,89 @@ pub async fn copy_image(
     options: &CopyOptions,
     progress: &dyn ProgressSink,
 ) -> Result<CopyReport, TransferError> {
-    let image = name.map_or_else(|| format!("{} {selector}", source.describe()), ToString::to_string);
     let job = Job {
         source,
         sink,
         options,
         progress,
-        image,
+        image: called(source, selector, name),
     };
     let root = job.fetch_manifest(selector).await?;
-    let mut report = CopyReport {
-        digest: root.digest.clone(),
-        bytes_moved: 0,
-        blobs_moved: 0,
-        blobs_skipped: 0,
-    };
-    let has_image = job.retrying(&job.image, || sink.has_image(&root)).await?;
-    if !has_image {
-        let graph = job.walk(&root).await?;
+    let mut report = CopyReport::new(root.digest.clone());
+    report.unchanged = job.retrying(&job.image, || sink.has_image(&root)).await?;
+    let mut graph = Graph::default();
+    if !report.unchanged {
+        graph = job.walk(&root).await?;
         job.copy_blobs(&graph.blobs, &mut report).await?;
-        for manifest in &graph.manifests {
-            job.retrying(&job.image, || sink.write_manifest(manifest, None)).await?;
-        }
     }
-    job.retrying(&job.image, || sink.write_manifest(&root, name)).await?;
+    if let Err(error) = job.write_manifests(&graph, &root, name).await {
+        let lost = job.lost_blobs(&graph, &error).await?;
+        if lost.is_empty() {
+            return Err(error);
+        }
+        tracing::info!(
+            image = job.image,
+            blobs = lost.len(),
+            "the sink has lost blobs; they are copied again"
+        );
+        job.copy_blobs(&lost, &mut report).await?;
+        job.write_manifests(&graph, &root, name).await?;
+    }
     Ok(report)
+}
+
+/// What messages and progress call an image.
+fn called(source: &dyn ImageSource, selector: &str, name: Option<&ImageReference>) -> String {
+    name.map_or_else(|| format!("{} {selector}", source.describe()), ToString::to_string)
 }
 
 impl Job<'_> {
     async fn copy_blobs(&self, blobs: &[Descriptor], report: &mut CopyReport) -> Result<(), TransferError> {
-        let mut copies: FuturesUnordered<_> = blobs.iter().map(|blob| self.copy_blob(blob)).collect();
+        let mut copies: FuturesUnordered<_> = blobs
+            .iter()
+            .map(async |blob| (blob, self.copy_blob(blob).await))
+            .collect();
         let mut first_failure = None;
-        while let Some((bytes, outcome)) = copies.next().await {
+        while let Some((blob, (bytes, outcome))) = copies.next().await {
             report.bytes_moved += bytes;
             match outcome {
-                Ok(BlobOutcome::Moved) => report.blobs_moved += 1,
-                Ok(BlobOutcome::Skipped) => report.blobs_skipped += 1,
+                Ok(outcome) => report.count(blob, outcome),
                 Err(error) => first_failure = first_failure.or(Some(error)),
             }
         }
         first_failure.map_or(Ok(()), Err)
+    }
+
+    async fn write_manifests(
+        &self,
+        graph: &Graph,
+        root: &RawManifest,
+        name: Option<&ImageReference>,
+    ) -> Result<(), TransferError> {
+        for manifest in &graph.manifests {
+            self.retrying(&self.image, || self.sink.write_manifest(manifest, None))
+                .await?;
+        }
+        self.retrying(&self.image, || self.sink.write_manifest(root, name))
+            .await
+    }
+
+    /// The blobs that were thought to be in the sink and are not, where a refused manifest raises the suspicion: somebody
+    /// wiped the sink, or collected its garbage, while we relied on it.
+    async fn lost_blobs(&self, graph: &Graph, refusal: &TransferError) -> Result<Vec<Descriptor>, TransferError> {
+        let mut lost = Vec::new();
+        if !matches!(refusal.kind, FailureKind::NotFound | FailureKind::Protocol) {
+            return Ok(lost);
+        }
+        for blob in &graph.blobs {
+            let state = self
+                .retrying(blob.digest.as_str(), || self.sink.blob_state(blob))
+                .await?;
+            if state != BlobState::Complete {
+                self.forget(blob).await?;
+                lost.push(blob.clone());
+            }
+        }
+        Ok(lost)
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use landfall_core::oci_types::Descriptor;
-use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::reference::{Digest, ImageReference, RegistryHost, Repository};
 use landfall_core::retry::FailureKind;
 
 /// A manifest or index as the bytes that its digest names.
@@ -25,10 +25,24 @@ pub struct RawManifest {
 /// The bytes of a blob, in order, from the offset that was asked for.
 pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, TransferError>> + Send>>;
 
+/// A repository of a registry: blobs can be mounted from one to another of the same registry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BlobPlace {
+    /// The registry.
+    pub registry: RegistryHost,
+    /// The repository.
+    pub repository: Repository,
+}
+
 /// One repository (or archive, or store) that images are read from.
 pub trait ImageSource: Send + Sync + fmt::Debug {
     /// What messages call it, e.g. `registry.example.com/a/b`.
     fn describe(&self) -> String;
+
+    /// The repository that this is, if it is one.
+    fn place(&self) -> Option<BlobPlace> {
+        None
+    }
 
     /// Fetches a manifest by tag or digest, verified against the digest where one was asked for.
     fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>>;
@@ -48,6 +62,17 @@ pub enum BlobState {
     Missing,
 }
 
+/// What there is to do for a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobStart {
+    /// Nothing: it was there.
+    Present,
+    /// Nothing any more: the sink took it over from the place that was named.
+    Mounted,
+    /// Its bytes are wanted, from this offset on.
+    Wanted(u64),
+}
+
 /// Something that images are written to.
 pub trait ImageSink: Send + Sync + fmt::Debug {
     /// What messages call it.
@@ -58,6 +83,27 @@ pub trait ImageSink: Send + Sync + fmt::Debug {
 
     /// How much of a blob is there already.
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>>;
+
+    /// The repository that this is, if it is one.
+    fn place(&self) -> Option<BlobPlace> {
+        None
+    }
+
+    /// Gets ready for a blob, whose bytes follow when they are wanted. Where `from` names another repository of the same
+    /// registry that is said to have it, the sink may take it over from there.
+    fn start_blob<'a>(
+        &'a self,
+        blob: &'a Descriptor,
+        _from: Option<&'a Repository>,
+    ) -> BoxFuture<'a, Result<BlobStart, TransferError>> {
+        Box::pin(async move {
+            Ok(match self.blob_state(blob).await? {
+                BlobState::Complete => BlobStart::Present,
+                BlobState::Partial(offset) => BlobStart::Wanted(offset),
+                BlobState::Missing => BlobStart::Wanted(0),
+            })
+        })
+    }
 
     /// Writes a blob from `offset` on; it counts only once its digest and size are verified. When the stream fails, what
     /// arrived is kept for a later [`ImageSink::blob_state`] where the sink can do that.

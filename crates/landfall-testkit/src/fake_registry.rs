@@ -46,6 +46,8 @@ pub struct FakeRegistryOptions {
     pub identity_token: Option<String>,
     /// What it is called: an IP address of this machine, or a name for one. `127.0.0.1` when empty.
     pub name: String,
+    /// A blob is in the repository that it was pushed to or mounted in, and in no other one.
+    pub repositories_apart: bool,
 }
 
 /// What a TLS server shows.
@@ -152,6 +154,9 @@ impl FakeRegistry {
             options,
             inner: Mutex::default(),
         });
+        if state.options.repositories_apart {
+            state.lock().content.keep_apart();
+        }
         let stop = CancellationToken::new();
         let thread = server::serve_in_thread(listener, state.clone(), stop.clone());
         FakeRegistry {
@@ -178,7 +183,8 @@ impl FakeRegistry {
     pub fn add_image(&self, repository: &str, tag: &str, image: &BuiltImage) {
         let mut inner = self.state.lock();
         for bytes in image.blobs.values() {
-            inner.content.put_blob(bytes.clone());
+            let digest = inner.content.put_blob(bytes.clone());
+            inner.content.link_blob(repository, digest.as_str());
         }
         for (descriptor, bytes) in &image.manifests {
             inner.content.put_manifest(

@@ -4,3 +4,4 @@ pub mod containerd_process;
 pub mod fake_registry;
 pub mod host_fixture;
 pub mod image_builder;
+pub mod weak_link;

@@ -5,10 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::future::BoxFuture;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
-use landfall_core::retry::FailureKind;
 
 use super::RegistryClient;
-use crate::image::{BlobState, BlobStream, ImageSink, ImageSource, RawManifest, TransferError};
+use super::upload::Uploads;
+use crate::image::{BlobPlace, BlobStart, BlobState, BlobStream, ImageSink, ImageSource, RawManifest, TransferError};
 
 /// Reads images from one repository.
 #[derive(Debug, Clone)]
@@ -22,6 +22,13 @@ pub struct RegistrySource {
 impl ImageSource for RegistrySource {
     fn describe(&self) -> String {
         format!("{}/{}", self.client.host(), self.repository)
+    }
+
+    fn place(&self) -> Option<BlobPlace> {
+        Some(BlobPlace {
+            registry: self.client.host().clone(),
+            repository: self.repository.clone(),
+        })
     }
 
     fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>> {
@@ -41,6 +48,7 @@ pub struct RegistrySink {
     tag: Option<Tag>,
     /// What the tag points to, as far as we have seen: saves a second question, and a push that changes nothing.
     tagged: Mutex<Option<Digest>>,
+    uploads: Uploads,
 }
 
 impl RegistrySink {
@@ -53,6 +61,7 @@ impl RegistrySink {
             repository,
             tag,
             tagged: Mutex::new(None),
+            uploads: Uploads::default(),
         }
     }
 
@@ -70,22 +79,24 @@ impl ImageSink for RegistrySink {
         format!("{}/{}", self.client.host(), self.repository)
     }
 
-    /// A registry takes a manifest only when it has all that the manifest names, so that the manifest stands for all.
+    fn place(&self) -> Option<BlobPlace> {
+        Some(BlobPlace {
+            registry: self.client.host().clone(),
+            repository: self.repository.clone(),
+        })
+    }
+
+    /// A registry takes a manifest only when it has all that the manifest names, so that the manifest stands for all. One
+    /// question is enough: a manifest that is there under another name costs a question for each blob, and no bytes.
     fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
         Box::pin(async move {
-            if let Some(tag) = &self.tag {
-                let found = self.client.head_manifest(&self.repository, tag.as_str()).await?;
-                let found = found.map(|found| found.digest);
+            let selector = self.tag.as_ref().map_or(manifest.digest.as_str(), Tag::as_str);
+            let found = self.client.head_manifest(&self.repository, selector).await?;
+            let found = found.map(|found| found.digest);
+            if self.tag.is_some() {
                 self.remember(found.clone());
-                if found.as_ref() == Some(&manifest.digest) {
-                    return Ok(true);
-                }
             }
-            let found = self
-                .client
-                .head_manifest(&self.repository, manifest.digest.as_str())
-                .await?;
-            Ok(found.is_some())
+            Ok(found.as_ref() == Some(&manifest.digest))
         })
     }
 
@@ -98,26 +109,21 @@ impl ImageSink for RegistrySink {
         })
     }
 
+    fn start_blob<'a>(
+        &'a self,
+        blob: &'a Descriptor,
+        from: Option<&'a Repository>,
+    ) -> BoxFuture<'a, Result<BlobStart, TransferError>> {
+        Box::pin(self.uploads.start(&self.client, &self.repository, blob, from))
+    }
+
     fn write_blob<'a>(
         &'a self,
         blob: &'a Descriptor,
         offset: u64,
         stream: BlobStream,
     ) -> BoxFuture<'a, Result<(), TransferError>> {
-        Box::pin(async move {
-            if offset > 0 {
-                return Err(TransferError {
-                    attempt: format!(
-                        "cannot push `{}` to `{}` from byte {offset} on",
-                        blob.digest,
-                        self.describe()
-                    ),
-                    kind: FailureKind::Protocol,
-                    source: None,
-                });
-            }
-            Ok(self.client.push_blob(&self.repository, blob, stream).await?)
-        })
+        Box::pin(self.uploads.write(&self.client, &self.repository, blob, offset, stream))
     }
 
     fn write_manifest<'a>(

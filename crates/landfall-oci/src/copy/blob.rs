@@ -4,12 +4,14 @@ use std::pin::pin;
 
 use futures_util::stream;
 use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::Repository;
 use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
 use super::Job;
 use super::retries::stopped;
-use crate::image::{BlobState, BlobStream, TransferError};
+use super::whereabouts::Turn;
+use crate::image::{BlobPlace, BlobStart, BlobStream, TransferError};
 
 /// Pieces that may wait between source and sink: enough to keep both busy, too few to matter for memory.
 const PIECES_WAITING_MAX: usize = 8;
@@ -19,6 +21,8 @@ const PIECES_WAITING_MAX: usize = 8;
 pub(super) enum BlobOutcome {
     /// It was written.
     Moved,
+    /// The registry took it over from another of its repositories.
+    Mounted,
     /// It was there.
     Skipped,
 }
@@ -40,28 +44,52 @@ impl Job<'_> {
     }
 
     async fn copy_blob_counting(&self, blob: &Descriptor, bytes_moved: &mut u64) -> Result<BlobOutcome, TransferError> {
-        let turn = self.options.in_flight.turn(self.sink.describe(), blob.digest.clone());
-        let _turn = self.unless_stopped(turn).await?;
+        let mut turn = self.turn(blob).await?;
+        let place = self.sink.place();
+        let here = place.as_ref().map(|place| &place.repository);
+        if here.is_some_and(|here| turn.places().contains(here)) {
+            return Ok(self.skip(blob, BlobOutcome::Skipped));
+        }
         // `Err` means a closed semaphore: the owner of the options wants no more transfers.
         let permit = self.unless_stopped(self.options.transfers.acquire()).await?;
         let _permit = permit.map_err(|_| stopped(&self.image))?;
+        let mut from = place.as_ref().and_then(|place| self.mount_source(&turn, place));
         let digest = blob.digest.as_str();
         let mut failed = 0;
         let mut furthest = 0;
         loop {
-            let offset = match self.retrying(digest, || self.sink.blob_state(blob)).await? {
-                BlobState::Complete => {
-                    return Ok(self.skip(blob));
+            let started = self
+                .retrying(digest, || self.sink.start_blob(blob, from.as_ref()))
+                .await;
+            let offset = match started {
+                Ok(BlobStart::Wanted(offset)) => offset,
+                Ok(there) => {
+                    here.into_iter().for_each(|here| turn.arrived_in(here));
+                    let mounted = there == BlobStart::Mounted;
+                    let outcome = if mounted {
+                        BlobOutcome::Mounted
+                    } else {
+                        BlobOutcome::Skipped
+                    };
+                    return Ok(self.skip(blob, outcome));
                 }
-                BlobState::Partial(offset) => offset,
-                BlobState::Missing => 0,
+                // We may not be allowed to read there, and still be allowed to write here.
+                Err(_) if from.is_some() => {
+                    from = None;
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
+            if let Some(refused) = from.take() {
+                turn.lost_from(&refused);
+            }
             if offset > furthest {
                 furthest = offset;
                 failed = 0;
             }
             match self.transfer(blob, offset, bytes_moved).await {
                 Ok(()) => {
+                    here.into_iter().for_each(|here| turn.arrived_in(here));
                     self.progress.progress(ProgressEvent::BlobFinished {
                         digest: digest.to_owned(),
                     });
@@ -73,12 +101,38 @@ impl Job<'_> {
         }
     }
 
-    fn skip(&self, blob: &Descriptor) -> BlobOutcome {
+    async fn turn(&self, blob: &Descriptor) -> Result<Turn, TransferError> {
+        let storage = match self.sink.place() {
+            Some(place) => place.registry.to_string(),
+            None => self.sink.describe(),
+        };
+        let turn = self.options.whereabouts.turn(storage, blob.digest.clone());
+        self.unless_stopped(turn).await
+    }
+
+    /// Forgets that the sink has a blob.
+    pub(super) async fn forget(&self, blob: &Descriptor) -> Result<(), TransferError> {
+        if let Some(place) = self.sink.place() {
+            self.turn(blob).await?.lost_from(&place.repository);
+        }
+        Ok(())
+    }
+
+    /// Another repository of the sink's registry that has the blob: one that got it in this process, or the source.
+    fn mount_source(&self, turn: &Turn, sink: &BlobPlace) -> Option<Repository> {
+        let source = self.source.place().filter(|source| source.registry == sink.registry);
+        let known = turn.places().last().cloned();
+        known
+            .or(source.map(|source| source.repository))
+            .filter(|from| *from != sink.repository)
+    }
+
+    fn skip(&self, blob: &Descriptor, outcome: BlobOutcome) -> BlobOutcome {
         self.progress.progress(ProgressEvent::BlobSkipped {
             digest: blob.digest.to_string(),
             size: blob.size,
         });
-        BlobOutcome::Skipped
+        outcome
     }
 
     /// Moves the rest of a blob: the source feeds, the sink writes, both in this task. When the copy is stopped, the sink

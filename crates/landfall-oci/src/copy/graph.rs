@@ -1,5 +1,6 @@
 //! The walk from an image's top manifest to everything that it is made of.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use futures_util::future::BoxFuture;
@@ -37,6 +38,8 @@ impl Job<'_> {
     pub(super) async fn walk(&self, root: &RawManifest) -> Result<Graph, TransferError> {
         let mut graph = Graph::default();
         self.walk_below(root, 0, &mut graph).await?;
+        // The largest take longest: begun first, they end with the others.
+        graph.blobs.sort_by_key(|blob| Reverse(blob.size));
         Ok(graph)
     }
 

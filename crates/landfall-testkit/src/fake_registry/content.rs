@@ -1,6 +1,6 @@
-//! What a fake registry holds. Blobs are common to all repositories; manifests are not.
+//! What a fake registry holds. Blobs are common to all repositories, unless it keeps them apart; manifests are not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use landfall_core::reference::Digest;
@@ -14,6 +14,8 @@ pub(super) struct Content {
     /// `(repository, tag or digest)`, so that tags list in order.
     manifests: BTreeMap<(String, String), (String, Bytes)>,
     uploads: u64,
+    /// Which repository has which blob, where they are kept apart.
+    members: Option<HashSet<(String, String)>>,
 }
 
 impl Content {
@@ -21,6 +23,23 @@ impl Content {
         let digest = digest_of(&bytes);
         self.blobs.insert(digest.to_string(), bytes);
         digest
+    }
+
+    pub(super) fn keep_apart(&mut self) {
+        self.members = Some(HashSet::new());
+    }
+
+    /// The repository has the blob from now on.
+    pub(super) fn link_blob(&mut self, repository: &str, digest: &str) {
+        if let Some(members) = &mut self.members {
+            members.insert((repository.to_owned(), digest.to_owned()));
+        }
+    }
+
+    pub(super) fn blob_in(&self, repository: &str, digest: &str) -> Option<Bytes> {
+        let member = (repository.to_owned(), digest.to_owned());
+        let is_here = self.members.as_ref().is_none_or(|members| members.contains(&member));
+        self.blob(digest).filter(|_| is_here)
     }
 
     pub(super) fn remove_blob(&mut self, digest: &Digest) {
@@ -78,7 +97,7 @@ impl Content {
         let missing_blob = blobs
             .filter(|part| part["urls"].is_null())
             .filter_map(|part| digest(&part))
-            .find(|digest| !self.blobs.contains_key(digest));
+            .find(|digest| self.blob_in(repository, digest).is_none());
         let missing_manifest = || {
             let manifests = list("manifests").into_iter().filter_map(|part| digest(&part));
             manifests

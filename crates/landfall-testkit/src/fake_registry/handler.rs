@@ -193,7 +193,7 @@ fn answer(state: &State, parts: &Parts, body: Bytes, ranged: bool) -> Answer {
     }
     match path.split_once("/blobs/") {
         Some((repository, upload)) if upload.starts_with("uploads/") => blob_upload(content, parts, repository, body),
-        Some((_, digest)) => blob(content, parts, digest, ranged),
+        Some((repository, digest)) => blob(content, parts, repository, digest, ranged),
         None => mk_error(StatusCode::NOT_FOUND, "UNKNOWN", "no such page"),
     }
 }
@@ -255,8 +255,8 @@ fn manifest(content: &mut Content, parts: &Parts, repository: &str, selector: &s
     }
 }
 
-fn blob(content: &Content, parts: &Parts, digest: &str, ranged: bool) -> Answer {
-    let Some(bytes) = content.blob(digest) else {
+fn blob(content: &Content, parts: &Parts, repository: &str, digest: &str, ranged: bool) -> Answer {
+    let Some(bytes) = content.blob_in(repository, digest) else {
         return mk_error(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "blob unknown to registry");
     };
     let range = parts
@@ -278,10 +278,12 @@ fn blob(content: &Content, parts: &Parts, digest: &str, ranged: bool) -> Answer 
 fn blob_upload(content: &mut Content, parts: &Parts, repository: &str, body: Bytes) -> Answer {
     match parts.method {
         Method::POST => {
+            let from = query(parts, "from").pop().unwrap_or_default();
             let mounted = query(parts, "mount")
                 .pop()
-                .filter(|digest| content.blob(digest).is_some());
-            if mounted.is_some() {
+                .filter(|digest| content.blob_in(&from, digest).is_some());
+            if let Some(digest) = mounted {
+                content.link_blob(repository, &digest);
                 return mk_answer(StatusCode::CREATED, "");
             }
             let location = format!("/v2/{repository}/blobs/uploads/{}?state=s", content.next_upload());
@@ -297,6 +299,7 @@ fn blob_upload(content: &mut Content, parts: &Parts, repository: &str, body: Byt
                 );
             }
             content.put_blob(body);
+            content.link_blob(repository, &expected);
             mk_answer(StatusCode::CREATED, "").with(DIGEST_HEADER, &expected)
         }
         _ => mk_answer(StatusCode::NO_CONTENT, ""),

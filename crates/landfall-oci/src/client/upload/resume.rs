@@ -1,0 +1,159 @@
+//! The uploads of one sink: where each one stands, and how it goes on after it broke off.
+//!
+//! A blob goes up in one request. When that breaks off, the registry is asked how much has arrived, and the rest follows.
+//! A registry that has lost the upload with its request (distribution 2 does) gets the blob again in small pieces, each
+//! on a connection of its own: what cuts long connections does not get at those.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::{Digest, Repository};
+use landfall_core::retry::FailureKind;
+
+use super::{Opened, Upload};
+use crate::client::RegistryClient;
+use crate::image::{BlobStart, BlobStream, TransferError};
+
+/// How large a piece is: little is lost with one, and a large blob still takes few requests.
+const PIECE: usize = 4 * 1024 * 1024;
+
+/// The uploads to one repository that are not complete.
+#[derive(Default)]
+pub(in crate::client) struct Uploads {
+    states: Mutex<HashMap<Digest, State>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    /// Where the upload stood when we last heard of it.
+    upload: Option<Upload>,
+    /// A request of it was begun: only the registry knows how far that came.
+    begun: bool,
+    /// The registry loses uploads whose requests break off.
+    in_pieces: bool,
+}
+
+impl fmt::Debug for Uploads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uploads").finish_non_exhaustive()
+    }
+}
+
+impl Uploads {
+    fn state(&self, digest: &Digest) -> State {
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        states.get(digest).cloned().unwrap_or_default()
+    }
+
+    fn set(&self, digest: &Digest, state: Option<State>) {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        match state {
+            Some(state) => states.insert(digest.clone(), state),
+            None => states.remove(digest),
+        };
+    }
+
+    /// Finds out what there is to do for a blob.
+    pub(in crate::client) async fn start(
+        &self,
+        client: &RegistryClient,
+        repository: &Repository,
+        blob: &Descriptor,
+        from: Option<&Repository>,
+    ) -> Result<BlobStart, TransferError> {
+        let digest = &blob.digest;
+        let mut state = self.state(digest);
+        if let Some(upload) = &state.upload {
+            let found = match state.begun {
+                true => client.find_upload(repository, digest, upload).await?,
+                false => Some(upload.clone()),
+            };
+            if let Some(upload) = found.filter(|found| found.offset() <= blob.size) {
+                let offset = upload.offset();
+                state.upload = Some(upload);
+                state.begun = false;
+                self.set(digest, Some(state));
+                return Ok(BlobStart::Wanted(offset));
+            }
+            state.in_pieces = true;
+        }
+        match client
+            .open_upload(repository, digest, from.unwrap_or(repository))
+            .await?
+        {
+            Opened::Present => {
+                self.set(digest, None);
+                Ok(from.map_or(BlobStart::Present, |_| BlobStart::Mounted))
+            }
+            Opened::Wanted(upload) => {
+                state.upload = Some(upload);
+                state.begun = false;
+                self.set(digest, Some(state));
+                Ok(BlobStart::Wanted(0))
+            }
+        }
+    }
+
+    /// Sends a blob from `offset` on, which is where [`Uploads::start`] said it stands.
+    pub(in crate::client) async fn write(
+        &self,
+        client: &RegistryClient,
+        repository: &Repository,
+        blob: &Descriptor,
+        offset: u64,
+        stream: BlobStream,
+    ) -> Result<(), TransferError> {
+        let mut state = self.state(&blob.digest);
+        let upload = state.upload.clone().filter(|upload| upload.offset() == offset);
+        let Some(upload) = upload else {
+            return Err(TransferError {
+                attempt: format!("cannot push `{}` to `{repository}` from byte {offset} on", blob.digest),
+                kind: FailureKind::Protocol,
+                source: None,
+            });
+        };
+        state.begun = true;
+        let in_pieces = state.in_pieces;
+        self.set(&blob.digest, Some(state));
+        let (upload, stream) = match in_pieces {
+            true => self.write_pieces(client, repository, blob, upload, stream).await?,
+            false => (upload, stream),
+        };
+        client.finish_upload(repository, blob, upload, stream).await?;
+        self.set(&blob.digest, None);
+        Ok(())
+    }
+
+    /// Sends all whole pieces, and gives back what is left for the last request.
+    async fn write_pieces(
+        &self,
+        client: &RegistryClient,
+        repository: &Repository,
+        blob: &Descriptor,
+        mut upload: Upload,
+        mut stream: BlobStream,
+    ) -> Result<(Upload, BlobStream), TransferError> {
+        let mut waiting = BytesMut::new();
+        while let Some(bytes) = stream.next().await {
+            waiting.extend_from_slice(&bytes?);
+            while waiting.len() >= PIECE {
+                let piece = waiting.split_to(PIECE).freeze();
+                upload = client
+                    .append_to_upload(repository, &blob.digest, &upload, piece)
+                    .await?;
+                let reached = State {
+                    upload: Some(upload.clone()),
+                    begun: true,
+                    in_pieces: true,
+                };
+                self.set(&blob.digest, Some(reached));
+            }
+        }
+        let rest: Bytes = waiting.freeze();
+        Ok((upload, Box::pin(stream::iter([Ok(rest)]))))
+    }
+}

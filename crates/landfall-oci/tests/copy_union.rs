@@ -1,0 +1,193 @@
+//! Many images in one pipeline: what they share crosses the link once, and the destination is never taken at our word.
+
+#![expect(clippy::unwrap_used, reason = "test set-up")]
+
+mod common;
+
+use common::{log, mk_bytes, mk_client, mk_options, mk_source, repository};
+use landfall_core::reference::{Digest, Tag};
+use landfall_core::status::{NoProgress, ProgressEvent};
+use landfall_oci::client::{RegistrySink, RegistrySource};
+use landfall_oci::copy::{ImageCopy, copy_image, copy_images};
+use landfall_testkit::fake_registry::{Effect, FakeRegistry, FakeRegistryOptions, Fault};
+use landfall_testkit::image_builder::{BuiltImage, ImageBuilder};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// Images with one base and a layer of their own each.
+fn mk_images() -> Vec<BuiltImage> {
+    let base = mk_bytes(300_000);
+    NAMES
+        .map(|name| {
+            ImageBuilder::new()
+                .plain_layer(&[("base", &base)])
+                .plain_layer(&[(name, name.as_bytes())])
+                .build()
+        })
+        .to_vec()
+}
+
+fn base_of(image: &BuiltImage) -> Digest {
+    let (digest, _) = image.blobs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    digest.clone()
+}
+
+/// A registry that keeps its repositories apart, as real ones do.
+fn strict_registry() -> FakeRegistry {
+    FakeRegistry::start_with(FakeRegistryOptions {
+        repositories_apart: true,
+        ..FakeRegistryOptions::default()
+    })
+}
+
+fn mk_sink(registry: &FakeRegistry, path: &str) -> RegistrySink {
+    let tag: Tag = "1".parse().unwrap();
+    RegistrySink::new(mk_client(registry), repository(path), Some(tag))
+}
+
+#[tokio::test]
+async fn a_blob_that_images_share_crosses_once_and_is_mounted_in_the_other_repositories() {
+    let (from, to) = (FakeRegistry::start(), strict_registry());
+    let images = mk_images();
+    for (name, image) in NAMES.iter().zip(&images) {
+        from.add_image(name, "1", image);
+    }
+    let (source_client, sink_client) = (mk_client(&from), mk_client(&to));
+    let sources = NAMES.map(|name| RegistrySource {
+        client: source_client.clone(),
+        repository: repository(name),
+    });
+    let sinks = NAMES.map(|name| {
+        let tag = Some("1".parse().unwrap());
+        RegistrySink::new(sink_client.clone(), repository(&format!("mirror/{name}")), tag)
+    });
+    let names = NAMES.map(|name| format!("reg.example.com/mirror/{name}:1").parse().unwrap());
+    let copies: Vec<_> = (0..NAMES.len())
+        .map(|n| ImageCopy {
+            source: &sources[n],
+            selector: "1",
+            sink: &sinks[n],
+            name: Some(&names[n]),
+        })
+        .collect();
+    let reports = copy_images(&copies, &mk_options(), &NoProgress).await;
+    let reports: Vec<_> = reports.into_iter().map(Result::unwrap).collect();
+    let total = |count: fn(&landfall_oci::copy::CopyReport) -> u64| reports.iter().map(count).sum::<u64>();
+    assert_eq!(
+        total(|report| report.blobs_moved),
+        7,
+        "three configurations, three own layers, one base"
+    );
+    assert_eq!(total(|report| report.blobs_mounted), 2);
+    let base = base_of(&images[0]);
+    let reads = from
+        .requests()
+        .iter()
+        .filter(|request| request.path.contains(base.as_str()))
+        .count();
+    assert_eq!(reads, 1, "{}", log(&from));
+    let puts = |method: &str| to.requests().iter().filter(|request| request.method == method).count();
+    assert_eq!(
+        (puts("PUT"), puts("POST")),
+        (7 + 3, 9),
+        "two requests for a new blob, one for a mounted one"
+    );
+    assert_eq!(puts("HEAD"), 3, "one question for each image: {}", log(&to));
+    for (name, image) in NAMES.iter().zip(&images) {
+        assert_eq!(to.manifest(&format!("mirror/{name}"), "1").unwrap(), image.root_bytes());
+    }
+    to.clear_requests();
+    let again = copy_images(&copies, &mk_options(), &NoProgress).await;
+    assert!(again.into_iter().all(|report| report.unwrap().unchanged));
+    assert_eq!(to.requests().len(), 3, "{}", log(&to));
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_mount_gets_the_bytes() {
+    for status in [202, 400, 405] {
+        let (from, to) = (FakeRegistry::start(), strict_registry());
+        let images = mk_images();
+        from.add_image("shop/app", "1", &images[0]);
+        to.add_image("other", "1", &images[0]);
+        let answer = match status {
+            202 => Effect::Status(
+                202,
+                vec![("Location", "/v2/mirror/blobs/uploads/7".to_owned())],
+                String::new(),
+            ),
+            refusal => Effect::Status(refusal, Vec::new(), String::new()),
+        };
+        to.inject(Fault::once("mount=", answer).method("POST").always());
+        let copied = copy_image(
+            &mk_source(&from),
+            "1",
+            &mk_sink(&to, "mirror"),
+            None,
+            &mk_options(),
+            &NoProgress,
+        )
+        .await;
+        assert_eq!(copied.unwrap().blobs_moved, 3, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn within_one_registry_nothing_crosses_the_link() {
+    let registry = strict_registry();
+    registry.add_image("shop/app", "1", &mk_images()[0]);
+    let sink = mk_sink(&registry, "mirror");
+    let report = copy_image(&mk_source(&registry), "1", &sink, None, &mk_options(), &NoProgress)
+        .await
+        .unwrap();
+    assert_eq!((report.bytes_moved, report.blobs_mounted), (0, 3));
+}
+
+#[tokio::test]
+async fn a_destination_that_lost_blobs_is_mended_in_the_same_run() {
+    let (from, to) = (FakeRegistry::start(), strict_registry());
+    let images = mk_images();
+    for (tag, image) in NAMES.iter().zip(&images) {
+        from.add_image("shop/app", tag, image);
+    }
+    let (options, source) = (mk_options(), mk_source(&from));
+    copy_image(&source, "a", &mk_sink(&to, "mirror"), None, &options, &NoProgress)
+        .await
+        .unwrap();
+    to.remove_blob(&base_of(&images[0]));
+    let name = "reg.example.com/mirror:1".parse().unwrap();
+    let sink = mk_sink(&to, "mirror");
+    let report = copy_image(&source, "b", &sink, Some(&name), &options, &NoProgress)
+        .await
+        .unwrap();
+    assert_eq!(report.blobs_moved, 3, "its own two, and the base again");
+    assert_eq!(to.manifest("mirror", "1").unwrap(), images[1].root_bytes());
+    assert!(to.blob(&base_of(&images[0])).is_some());
+}
+
+#[tokio::test]
+async fn one_image_that_fails_keeps_no_other_from_going_on() {
+    let (from, to) = (FakeRegistry::start(), FakeRegistry::start());
+    let images = mk_images();
+    from.add_image("shop/app", "1", &images[0]);
+    let (source, sink) = (mk_source(&from), mk_sink(&to, "mirror"));
+    let copy = |selector| ImageCopy {
+        source: &source,
+        selector,
+        sink: &sink,
+        name: None,
+    };
+    let progress = common::ProgressLog::default();
+    let reports = copy_images(&[copy("missing"), copy("1")], &mk_options(), &progress).await;
+    assert!(reports[0].is_err() && reports[1].is_ok());
+    let told: Vec<_> = progress
+        .events()
+        .into_iter()
+        .filter(|event| {
+            matches!(
+                event,
+                ProgressEvent::ImageFinished { .. } | ProgressEvent::ImageFailed { .. }
+            )
+        })
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+}
