@@ -9,7 +9,9 @@ mod bandwidth;
 mod blob;
 mod feed;
 mod graph;
+mod proof;
 mod retries;
+mod survey;
 mod whereabouts;
 
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use bandwidth::BandwidthLimit;
+pub use survey::survey_images;
 pub use whereabouts::Whereabouts;
 
 use self::blob::BlobOutcome;

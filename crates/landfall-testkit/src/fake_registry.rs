@@ -2,7 +2,7 @@
 //! asked. It has a thread of its own, so that a synchronous test of the binary can use it too.
 //!
 //! It is a second reading of the distribution specification, made apart from the server that we ship, and smaller: no
-//! chunks, no deletion, no referrers.
+//! deletion, no referrers.
 
 mod access;
 mod content;

@@ -5,10 +5,12 @@ use std::pin::pin;
 use futures_util::stream;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Repository;
+use landfall_core::retry::FailureKind;
 use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
 use super::Job;
+use super::proof::Proof;
 use super::retries::stopped;
 use super::whereabouts::Turn;
 use crate::image::{BlobPlace, BlobStart, BlobStream, TransferError};
@@ -55,6 +57,8 @@ impl Job<'_> {
         let _permit = permit.map_err(|_| stopped(&self.image))?;
         let mut from = place.as_ref().and_then(|place| self.mount_source(&turn, place));
         let digest = blob.digest.as_str();
+        // Other sinks hash what they get.
+        let mut proof = place.is_some().then(|| Proof::new(blob));
         let mut failed = 0;
         let mut furthest = 0;
         loop {
@@ -87,7 +91,7 @@ impl Job<'_> {
                 furthest = offset;
                 failed = 0;
             }
-            match self.transfer(blob, offset, bytes_moved).await {
+            match self.transfer(blob, offset, bytes_moved, proof.as_mut()).await {
                 Ok(()) => {
                     here.into_iter().for_each(|here| turn.arrived_in(here));
                     self.progress.progress(ProgressEvent::BlobFinished {
@@ -95,19 +99,33 @@ impl Job<'_> {
                     });
                     return Ok(BlobOutcome::Moved);
                 }
-                Err(BlobFailure::Source(error)) => return Err(error),
-                Err(BlobFailure::Sink(error)) => self.wait_to_retry(digest, &mut failed, error).await?,
+                Err(BlobFailure::Source(error)) if error.kind != FailureKind::Corrupt => return Err(error),
+                Err(BlobFailure::Source(error) | BlobFailure::Sink(error)) => {
+                    self.wait_to_retry(digest, &mut failed, error).await?
+                }
             }
         }
     }
 
     async fn turn(&self, blob: &Descriptor) -> Result<Turn, TransferError> {
-        let storage = match self.sink.place() {
+        let turn = self.options.whereabouts.turn(self.storage(), blob.digest.clone());
+        self.unless_stopped(turn).await
+    }
+
+    /// What the sink has its blobs in common with.
+    pub(super) fn storage(&self) -> String {
+        match self.sink.place() {
             Some(place) => place.registry.to_string(),
             None => self.sink.describe(),
-        };
-        let turn = self.options.whereabouts.turn(storage, blob.digest.clone());
-        self.unless_stopped(turn).await
+        }
+    }
+
+    /// Whether source and sink are one registry, so that blobs need not come here.
+    pub(super) fn is_within_registry(&self) -> bool {
+        let (source, sink) = (self.source.place(), self.sink.place());
+        source
+            .zip(sink)
+            .is_some_and(|(source, sink)| source.registry == sink.registry)
     }
 
     /// Forgets that the sink has a blob.
@@ -137,7 +155,13 @@ impl Job<'_> {
 
     /// Moves the rest of a blob: the source feeds, the sink writes, both in this task. When the copy is stopped, the sink
     /// sees its stream fail and keeps what it has.
-    async fn transfer(&self, blob: &Descriptor, offset: u64, bytes_moved: &mut u64) -> Result<(), BlobFailure> {
+    async fn transfer(
+        &self,
+        blob: &Descriptor,
+        offset: u64,
+        bytes_moved: &mut u64,
+        proof: Option<&mut Proof>,
+    ) -> Result<(), BlobFailure> {
         self.progress.progress(ProgressEvent::BlobStarted {
             image: self.image.clone(),
             digest: blob.digest.to_string(),
@@ -149,7 +173,7 @@ impl Job<'_> {
             let piece = receiver.recv().await?;
             Some((piece, receiver))
         }));
-        let mut feed = pin!(self.feed(blob, offset, sender, bytes_moved));
+        let mut feed = pin!(self.feed(blob, offset, sender, bytes_moved, proof));
         let mut write = self.sink.write_blob(blob, offset, received);
         let mut fed = None;
         loop {

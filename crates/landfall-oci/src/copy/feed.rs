@@ -4,10 +4,12 @@
 use bytes::Bytes;
 use futures_util::StreamExt;
 use landfall_core::oci_types::Descriptor;
+use landfall_core::retry::FailureKind;
 use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
 use super::Job;
+use super::proof::Proof;
 use crate::image::TransferError;
 
 /// Progress after which earlier failures are forgotten: a link that breaks now and then still gets the blob through,
@@ -23,18 +25,28 @@ impl Job<'_> {
         offset: u64,
         sender: mpsc::Sender<Result<Bytes, TransferError>>,
         bytes_moved: &mut u64,
+        mut proof: Option<&mut Proof>,
     ) -> Result<(), TransferError> {
         let mut position = offset;
         let mut failed = 0;
         loop {
             let begin = position;
-            let Err(error) = self.feed_once(blob, &mut position, &sender, bytes_moved).await else {
+            let fed = self.feed_once(blob, &mut position, &sender, bytes_moved, proof.as_deref_mut());
+            let Err(error) = fed.await else {
                 return Ok(());
             };
             if position - begin >= PROGRESS_THAT_COUNTS {
                 failed = 0;
             }
-            if let Err(error) = self.wait_to_retry(blob.digest.as_str(), &mut failed, error).await {
+            // Bytes that are wrong are with the sink already: no more of them.
+            let all_again = proof.is_some() && error.kind == FailureKind::Corrupt;
+            let wait = async {
+                match all_again {
+                    true => Err(error),
+                    false => self.wait_to_retry(blob.digest.as_str(), &mut failed, error).await,
+                }
+            };
+            if let Err(error) = wait.await {
                 let told = TransferError {
                     attempt: error.attempt.clone(),
                     kind: error.kind,
@@ -53,12 +65,16 @@ impl Job<'_> {
         position: &mut u64,
         sender: &mpsc::Sender<Result<Bytes, TransferError>>,
         bytes_moved: &mut u64,
+        mut proof: Option<&mut Proof>,
     ) -> Result<(), TransferError> {
         let mut stream = self.unless_stopped(self.source.open_blob(blob, *position)).await??;
         while let Some(chunk) = self.unless_stopped(stream.next()).await? {
             let chunk = chunk?;
             let length = chunk.len();
             *bytes_moved += length as u64;
+            if let Some(proof) = &mut proof {
+                proof.see(blob, *position, &chunk)?;
+            }
             if let Some(limit) = &self.options.bandwidth {
                 self.unless_stopped(limit.pass(length)).await?;
             }

@@ -14,6 +14,8 @@ pub(super) struct Content {
     /// `(repository, tag or digest)`, so that tags list in order.
     manifests: BTreeMap<(String, String), (String, Bytes)>,
     uploads: u64,
+    /// The bytes of uploads so far, by their path.
+    pieces: HashMap<String, Vec<u8>>,
     /// Which repository has which blob, where they are kept apart.
     members: Option<HashSet<(String, String)>>,
 }
@@ -81,6 +83,18 @@ impl Content {
             .collect();
         names.dedup();
         names
+    }
+
+    /// Adds to an upload; says how long it is now.
+    pub(super) fn append(&mut self, path: &str, bytes: &[u8]) -> usize {
+        let upload = self.pieces.entry(path.to_owned()).or_default();
+        upload.extend_from_slice(bytes);
+        upload.len()
+    }
+
+    /// All of an upload, which is over.
+    pub(super) fn take_upload(&mut self, path: &str) -> Bytes {
+        self.pieces.remove(path).unwrap_or_default().into()
     }
 
     pub(super) fn next_upload(&mut self) -> u64 {

@@ -289,8 +289,18 @@ fn blob_upload(content: &mut Content, parts: &Parts, repository: &str, body: Byt
             let location = format!("/v2/{repository}/blobs/uploads/{}?state=s", content.next_upload());
             mk_answer(StatusCode::ACCEPTED, "").with(LOCATION, &location)
         }
+        Method::PATCH => {
+            let path = parts.uri.path();
+            let length = content.append(path, &body);
+            let range = format!("0-{}", length.saturating_sub(1));
+            mk_answer(StatusCode::ACCEPTED, "")
+                .with(LOCATION, path)
+                .with(RANGE, &range)
+        }
         Method::PUT => {
             let expected = query(parts, "digest").pop().unwrap_or_default();
+            content.append(parts.uri.path(), &body);
+            let body = content.take_upload(parts.uri.path());
             if digest_of(&body).as_str() != expected {
                 return mk_error(
                     StatusCode::BAD_REQUEST,

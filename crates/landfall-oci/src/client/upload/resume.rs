@@ -10,12 +10,13 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
+use http::StatusCode;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use landfall_core::retry::FailureKind;
 
 use super::{Opened, Upload};
-use crate::client::RegistryClient;
+use crate::client::{Fault, RegistryClient};
 use crate::image::{BlobStart, BlobStream, TransferError};
 
 /// How large a piece is: little is lost with one, and a large blob still takes few requests.
@@ -119,13 +120,35 @@ impl Uploads {
         state.begun = true;
         let in_pieces = state.in_pieces;
         self.set(&blob.digest, Some(state));
-        let (upload, stream) = match in_pieces {
-            true => self.write_pieces(client, repository, blob, upload, stream).await?,
-            false => (upload, stream),
+        let sent = async {
+            let (upload, stream) = match in_pieces {
+                true => self.write_pieces(client, repository, blob, upload, stream).await?,
+                false => (upload, stream),
+            };
+            Ok(client.finish_upload(repository, blob, upload, stream).await?)
         };
-        client.finish_upload(repository, blob, upload, stream).await?;
-        self.set(&blob.digest, None);
-        Ok(())
+        let sent: Result<(), TransferError> = sent.await;
+        let mut error = match sent {
+            Ok(()) => {
+                self.set(&blob.digest, None);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        // The registry is still at the request that broke off, or has got more of it than it said: it is asked again.
+        if is_conflict(&error) {
+            error.kind = FailureKind::Unreachable;
+            return Err(error);
+        }
+        // A registry that refuses the bytes of several requests may have put them together wrongly.
+        if offset > 0 && error.kind == FailureKind::Protocol {
+            error.kind = FailureKind::Corrupt;
+        }
+        // What arrived is worth nothing: the next attempt begins anew.
+        if matches!(error.kind, FailureKind::Corrupt | FailureKind::Protocol) {
+            self.set(&blob.digest, None);
+        }
+        Err(error)
     }
 
     /// Sends all whole pieces, and gives back what is left for the last request.
@@ -156,4 +179,12 @@ impl Uploads {
         let rest: Bytes = waiting.freeze();
         Ok((upload, Box::pin(stream::iter([Ok(rest)]))))
     }
+}
+
+fn is_conflict(error: &TransferError) -> bool {
+    let status = match Fault::of(error) {
+        Some(Fault::Answer { status, .. }) => *status,
+        _ => return false,
+    };
+    matches!(status, StatusCode::CONFLICT | StatusCode::RANGE_NOT_SATISFIABLE)
 }
