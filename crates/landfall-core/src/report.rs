@@ -4,6 +4,7 @@
 //! named by their registry, user and place in the file; the password never gets here.
 
 mod check;
+mod transfer;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -16,6 +17,7 @@ use crate::resolve::{Candidate, Place, Resolver};
 use crate::status::{AgentStatus, Event};
 
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
+pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 
 /// The version of these types.
 pub const API_VERSION: &str = "landfall.dev/v1alpha1";
@@ -286,13 +288,14 @@ pub fn explain_report(resolver: &Resolver<'_>, image: &ImageReference, namespace
 
 /// The JSON schemas of what commands write with `-o json`, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 7] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 8] {
     [
         ("validate", schema_of::<ValidationReport<'_>>()),
         ("plan", schema_of::<PlanReport>()),
         ("images", schema_of::<ImagesReport>()),
         ("explain", schema_of::<ExplainReport>()),
         ("check", schema_of::<CheckReport>()),
+        ("transfer", schema_of::<TransferReport>()),
         ("status", schema_of::<AgentStatus>()),
         ("events", schema_of::<Vec<Event>>()),
     ]

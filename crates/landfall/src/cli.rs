@@ -3,7 +3,9 @@
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{agent, check, demo, events, explain, images, login, plan, profile, registry, schema, status, validate};
+use crate::commands::{
+    agent, check, copy, demo, events, explain, images, login, plan, profile, push, registry, schema, status, validate,
+};
 use crate::output::printer::Verbosity;
 use crate::output::progress::ProgressMode;
 
@@ -82,6 +84,10 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Check that every image is where the plan pulls it from.
     Check(check::CheckArgs),
+    /// Push every image of the profiles to the external registry.
+    Push(push::PushArgs),
+    /// Copy images.
+    Copy(copy::CopyArgs),
     /// Print the JSON Schema of an input or a report.
     Schema(schema::SchemaArgs),
     /// Mend a profile.

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod check;
+pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod explain;
@@ -9,9 +10,11 @@ pub(crate) mod images;
 pub(crate) mod login;
 pub(crate) mod plan;
 pub(crate) mod profile;
+pub(crate) mod push;
 pub(crate) mod registry;
 pub(crate) mod schema;
 pub(crate) mod status;
+pub(crate) mod transfer;
 pub(crate) mod validate;
 
 use crate::Context;
@@ -27,6 +30,8 @@ pub(crate) fn dispatch(command: Command, context: &Context) -> anyhow::Result<Ex
         Command::Images(args) => images::run(&args, context),
         Command::Explain(args) => explain::run(&args, context),
         Command::Check(args) => check::run(&args, context),
+        Command::Push(args) => push::run(&args, context),
+        Command::Copy(args) => copy::run(&args, context),
         Command::Schema(args) => schema::run(&args, context),
         Command::Profile(args) => profile::run(&args, context),
         Command::Agent(args) => agent::run(&args, context),

@@ -4,7 +4,7 @@ use landfall_core::{config, report};
 use serde_json::Value;
 
 /// What there are schemas of.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     "user-data",
     "profile",
     "validate",
@@ -12,6 +12,7 @@ pub const NAMES: [&str; 9] = [
     "images",
     "explain",
     "check",
+    "transfer",
     "status",
     "events",
 ];

@@ -89,7 +89,7 @@ async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options
     let planned = plan_images(settings, &resolver);
     let check = Check {
         settings,
-        registries: Registries::new(settings),
+        registries: Registries::new(settings, &[]),
         platforms: &args.platforms,
         options,
         progress: Progress::new(context.progress, &context.printer),

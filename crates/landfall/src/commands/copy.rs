@@ -1,0 +1,89 @@
+//! `landfall copy`: images from anywhere to anywhere.
+
+use anyhow::{Context as _, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+use landfall_core::config::{Inputs, parse_settings};
+
+use crate::Context;
+use crate::commands::transfer::location::Location;
+use crate::commands::transfer::{Ends, Transfer, TransferArgs, run_transfers};
+use crate::exit::ExitStatus;
+use crate::inputs::load_text;
+use crate::registries::Registries;
+
+/// Copy images.
+///
+/// Whole, with all their platforms, so that digests and signatures stay what they are. Many images are one piece of work:
+/// a layer that several of them share crosses the link once, and what the destination has is not moved. Logins are those
+/// of docker and podman on this machine. A transfer that breaks off goes on where it stopped.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct CopyArgs {
+    /// Where from: a registry's image, `oci-archive:FILE[:NAME]` or `docker-archive:FILE[:NAME]`.
+    #[arg(value_name = "FROM", required_unless_present = "from_file", requires = "to")]
+    pub from: Option<Location>,
+    /// Where to: a registry's image.
+    #[arg(value_name = "TO")]
+    pub to: Option<Location>,
+    /// A file with FROM and TO on each line, `#` for remarks; `-` is stdin.
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    pub from_file: Option<Utf8PathBuf>,
+    /// How they are moved.
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  landfall copy quay.io/shop/till:1.0 registry.local:5000/shop/till:1.0
+  landfall copy oci-archive:till.tar registry.local:5000/shop/till:1.0 --insecure registry.local:5000
+  landfall copy --from-file images.txt --dry-run";
+
+pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let pairs = match (&args.from, &args.to, &args.from_file) {
+        (Some(from), Some(to), _) => vec![(from.clone(), to.clone())],
+        (_, _, Some(file)) => load_pairs(file)?,
+        _ => bail!("nothing to copy: name FROM and TO, or a file with `--from-file`"),
+    };
+    let (settings, _nothing_to_find) = parse_settings(&Inputs::default());
+    let settings = settings.context("settings without any input cannot be made")?;
+    let registries = Registries::new(&settings, &args.transfer.insecure);
+    let open = |from: &Location, to: &Location| {
+        let (source, selector) = from.open_source(&registries, None)?;
+        let (sink, name) = to.open_sink(&registries, None)?;
+        Ok(Ends {
+            source,
+            selector,
+            sink,
+            name,
+        })
+    };
+    let transfers: Vec<_> = pairs
+        .iter()
+        .map(|(from, to)| Transfer {
+            source: from.to_string(),
+            destination: to.to_string(),
+            ends: open(from, to),
+        })
+        .collect();
+    run_transfers(&transfers, &args.transfer, context)
+}
+
+fn load_pairs(file: &Utf8Path) -> anyhow::Result<Vec<(Location, Location)>> {
+    let text = load_text(file)?;
+    let mut pairs = Vec::new();
+    for (number, line) in text.text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let place = || format!("{}:{}", text.name, number + 1);
+        match words[..] {
+            [] => {}
+            [from, to] => {
+                let parse = |text: &str| text.parse::<Location>().with_context(place);
+                pairs.push((parse(from)?, parse(to)?));
+            }
+            _ => bail!("{}: a line is two places, FROM and TO", place()),
+        }
+    }
+    Ok(pairs)
+}

@@ -1,0 +1,88 @@
+//! `landfall push`: the images of a profile from where they are from to where the plan expects them.
+
+use clap::Args;
+use landfall_core::config::{ImageRole, Settings};
+use landfall_core::plan::{PlannedImage, plan_images};
+use landfall_core::resolve::{Place, Resolver};
+
+use crate::Context;
+use crate::cli::InputArgs;
+use crate::commands::transfer::location::Location;
+use crate::commands::transfer::{Ends, Transfer, TransferArgs, run_transfers};
+use crate::exit::ExitStatus;
+use crate::inputs::load_settings;
+use crate::registries::Registries;
+
+/// Push every image of the profiles to the external registry.
+///
+/// From where the profiles name it to where the plan pulls it from. Run it at a desk that reaches both; `landfall check`
+/// says what is still missing. What is there already is not moved, so that it can be run again at any time. Logins are
+/// those of the user-data and the profiles, else those of docker and podman on this machine.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  landfall push --user-data user-data.yaml --profile profile.yaml --dry-run")]
+pub struct PushArgs {
+    /// Whose images are pushed, and where to.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// How they are moved.
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+}
+
+pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let checked = load_settings(&args.inputs)?;
+    checked.tell(context);
+    let Some(settings) = &checked.settings else {
+        return Ok(checked.status());
+    };
+    let resolver = Resolver::new(settings);
+    let registries = Registries::new(settings, &args.transfer.insecure);
+    let planned = plan_images(settings, &resolver);
+    let transfers: Vec<_> = planned
+        .iter()
+        .filter_map(|image| plan_push(settings, &resolver, &registries, image))
+        .collect();
+    let stay = planned.len() - transfers.len();
+    if stay > 0 {
+        context.printer.note(format_args!(
+            "{stay} of {} images are pulled from where they are from: nothing to push for them",
+            planned.len()
+        ));
+    }
+    let moved = run_transfers(&transfers, &args.transfer, context)?;
+    Ok(match moved {
+        ExitStatus::Done => checked.status(),
+        status => status,
+    })
+}
+
+/// The push of an image that is pulled from an external registry under another name than its own.
+fn plan_push(
+    settings: &Settings,
+    resolver: &Resolver<'_>,
+    registries: &Registries<'_>,
+    image: &PlannedImage,
+) -> Option<Transfer> {
+    let target = image.pull.iter().find(|candidate| candidate.place == Place::External)?;
+    if target.reference == image.canonical {
+        return None;
+    }
+    let role: ImageRole = settings.images[image.image].role;
+    let from = Location::Registry(image.canonical.clone());
+    let to = Location::Registry(target.reference.clone());
+    let open = || {
+        let (source, selector) = from.open_source(registries, resolver.registry_for(&image.canonical, role))?;
+        let (sink, name) = to.open_sink(registries, target.registry)?;
+        Ok(Ends {
+            source,
+            selector,
+            sink,
+            name,
+        })
+    };
+    Some(Transfer {
+        source: from.to_string(),
+        destination: to.to_string(),
+        ends: open(),
+    })
+}

@@ -1,0 +1,228 @@
+//! What `landfall copy` and `landfall push` have in common: their options, the work, and the table at the end.
+
+pub(crate) mod location;
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Args;
+use landfall_core::reference::{ImageReference, RegistryHost};
+use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
+use landfall_core::retry::FailureKind;
+use landfall_oci::client::Fault;
+use landfall_oci::copy::{BandwidthLimit, CopyOptions, CopyReport, ImageCopy, copy_images, survey_images};
+use landfall_oci::image::{ImageSink, ImageSource, TransferError};
+
+use crate::Context;
+use crate::exit::ExitStatus;
+use crate::interrupt::run_until_signalled;
+use crate::output::printer::stdout_width;
+use crate::output::progress::Progress;
+use crate::output::structured::{OutputArgs, print_report};
+use crate::output::table::Table;
+
+/// How images are moved.
+#[derive(Debug, Args)]
+pub struct TransferArgs {
+    /// Say what would move, be mounted or stay, and write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How many blobs are under way at once.
+    #[arg(long, value_name = "NUMBER", default_value_t = 8)]
+    pub concurrency: usize,
+    /// The most that is read from all sources together, in bytes a second.
+    #[arg(long, value_name = "BYTES")]
+    pub bandwidth: Option<NonZeroU64>,
+    /// A registry whose certificate is not verified, and that may speak plain HTTP; give it again for more.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub insecure: Vec<RegistryHost>,
+    /// How the result is written.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// One image to move, opened at both ends; or why it cannot be.
+pub(crate) struct Transfer {
+    /// What the user calls the one end.
+    pub(crate) source: String,
+    /// What the user calls the other end.
+    pub(crate) destination: String,
+    /// Both ends.
+    pub(crate) ends: Result<Ends, TransferError>,
+}
+
+/// Both ends of a transfer.
+pub(crate) struct Ends {
+    pub(crate) source: Arc<dyn ImageSource>,
+    pub(crate) selector: String,
+    pub(crate) sink: Arc<dyn ImageSink>,
+    pub(crate) name: Option<ImageReference>,
+}
+
+/// Moves images, prints the report, and says whether all of them are there now.
+pub(crate) fn run_transfers(
+    transfers: &[Transfer],
+    args: &TransferArgs,
+    context: &Context,
+) -> anyhow::Result<ExitStatus> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    let mut options = CopyOptions::new(args.concurrency);
+    options.bandwidth = args.bandwidth.map(|limit| Arc::new(BandwidthLimit::new(limit)));
+    let progress = Progress::new(context.progress, &context.printer);
+    let moving = async { Ok(transfer(transfers, args.dry_run, &options, &progress).await) };
+    let report = runtime.block_on(run_until_signalled(moving, &options.cancel));
+    drop(progress);
+    let (report, width) = (report?, stdout_width());
+    print_report(&context.printer, args.output.output, &report, |report| {
+        render_transfer(report, width)
+    })?;
+    Ok(match report.summary.failed {
+        0 => ExitStatus::Done,
+        _ => ExitStatus::AnswerIsNo,
+    })
+}
+
+async fn transfer(transfers: &[Transfer], dry_run: bool, options: &CopyOptions, progress: &Progress) -> TransferReport {
+    let opened: Vec<_> = transfers
+        .iter()
+        .filter_map(|transfer| transfer.ends.as_ref().ok())
+        .collect();
+    let copies: Vec<_> = opened
+        .iter()
+        .map(|ends| ImageCopy {
+            source: &*ends.source,
+            selector: &ends.selector,
+            sink: &*ends.sink,
+            name: ends.name.as_ref(),
+        })
+        .collect();
+    let results = match dry_run {
+        true => survey_images(&copies, options, &*progress.sink).await,
+        false => copy_images(&copies, options, &*progress.sink).await,
+    };
+    let mut results = results.into_iter();
+    let rows = transfers.iter().map(|transfer| match &transfer.ends {
+        Err(error) => failed_row(transfer, error),
+        Ok(_) => match results.next().expect("each copy has an answer") {
+            Ok(report) => copied_row(transfer, &report),
+            Err(error) => failed_row(transfer, &error),
+        },
+    });
+    TransferReport::new(dry_run, rows.collect())
+}
+
+fn row(transfer: &Transfer, state: TransferState) -> TransferRow {
+    TransferRow {
+        source: transfer.source.clone(),
+        destination: transfer.destination.clone(),
+        state,
+        digest: None,
+        blobs: BlobTally::default(),
+        problem: None,
+        fix: None,
+    }
+}
+
+fn copied_row(transfer: &Transfer, report: &CopyReport) -> TransferRow {
+    let state = match report.unchanged {
+        true => TransferState::Unchanged,
+        false => TransferState::Copied,
+    };
+    TransferRow {
+        digest: Some(report.digest.to_string()),
+        blobs: BlobTally {
+            moved: report.blobs_moved,
+            moved_bytes: report.bytes_moved,
+            mounted: report.blobs_mounted,
+            mounted_bytes: report.bytes_mounted,
+            skipped: report.blobs_skipped,
+            skipped_bytes: report.bytes_skipped,
+        },
+        ..row(transfer, state)
+    }
+}
+
+fn failed_row(transfer: &Transfer, error: &TransferError) -> TransferRow {
+    let fix = Fault::of(error).and_then(Fault::hint).map(str::to_owned);
+    let fix = fix.or_else(|| match error.kind {
+        FailureKind::NotFound => Some("check the name and the tag".to_owned()),
+        FailureKind::Unreachable => Some("run it again: what has arrived is not moved a second time".to_owned()),
+        _ => None,
+    });
+    TransferRow {
+        problem: Some(error.chain()),
+        fix,
+        ..row(transfer, TransferState::Failed)
+    }
+}
+
+fn render_transfer(report: &TransferReport, width: Option<usize>) -> String {
+    let mut table = Table::new(&["STATE", "FROM", "TO", "MOVED", "MOUNTED", "THERE"]);
+    for row in &report.images {
+        let BlobTally {
+            moved_bytes,
+            mounted_bytes,
+            skipped_bytes,
+            ..
+        } = row.blobs;
+        table.row([
+            state_word(row.state, report.dry_run).to_owned(),
+            row.source.clone(),
+            row.destination.clone(),
+            bytes(moved_bytes),
+            bytes(mounted_bytes),
+            bytes(skipped_bytes),
+        ]);
+    }
+    let mut text = table.render(width);
+    for row in report.images.iter().filter(|row| row.state == TransferState::Failed) {
+        text.push_str(&format!("\nfailed: {}\n", row.destination));
+        for (word, line) in [("why", &row.problem), ("fix", &row.fix)] {
+            if let Some(line) = line {
+                text.push_str(&format!("  {word}: {line}\n"));
+            }
+        }
+    }
+    text.push_str(&totals(report));
+    text
+}
+
+fn totals(report: &TransferReport) -> String {
+    let TransferSummary {
+        copied,
+        unchanged,
+        failed,
+        blobs,
+    } = &report.summary;
+    let (done, were) = if report.dry_run {
+        ("to copy", "would be ")
+    } else {
+        ("copied", "")
+    };
+    format!(
+        "\n{} images: {copied} {done}, {unchanged} unchanged, {failed} failed; {} {were}moved, {} mounted, {} there already\n",
+        report.images.len(),
+        bytes(blobs.moved_bytes),
+        bytes(blobs.mounted_bytes),
+        bytes(blobs.skipped_bytes),
+    )
+}
+
+fn state_word(state: TransferState, dry_run: bool) -> &'static str {
+    match state {
+        TransferState::Copied if dry_run => "to copy",
+        TransferState::Copied => "copied",
+        TransferState::Unchanged => "unchanged",
+        TransferState::Failed => "failed",
+    }
+}
+
+/// A size as people read it.
+fn bytes(count: u64) -> String {
+    indicatif::BinaryBytes(count).to_string()
+}

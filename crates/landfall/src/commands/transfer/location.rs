@@ -1,0 +1,216 @@
+//! Where an image is, as the command line says it: skopeo's transport names, and a plain reference for a registry.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::bail;
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::reference::{ImageReference, ReferenceError};
+use landfall_core::retry::FailureKind;
+use landfall_oci::archive::{ArchiveImage, open_archive};
+use landfall_oci::client::{RegistrySink, RegistrySource};
+use landfall_oci::image::{ImageSink, ImageSource, TransferError};
+
+use crate::registries::Registries;
+
+/// Where an image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In a registry: `docker://HOST/REPOSITORY:TAG`, or the reference alone.
+    Registry(ImageReference),
+    /// In a tar of `skopeo`, `ctr images export` or `docker save`: `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`.
+    Archive {
+        /// What the user wrote before the file.
+        transport: &'static str,
+        /// The file.
+        file: Utf8PathBuf,
+        /// The image in it; none is the only one.
+        name: Option<String>,
+    },
+}
+
+/// A text names no place.
+#[derive(Debug, thiserror::Error)]
+pub enum LocationError {
+    /// Neither a transport nor a reference.
+    #[error("`{text}` is no image reference")]
+    Reference {
+        /// The text.
+        text: String,
+        /// Why.
+        #[source]
+        source: ReferenceError,
+    },
+    /// A transport without a file.
+    #[error("`{0}` names no file: write it as `oci-archive:FILE` or `oci-archive:FILE:NAME`")]
+    NoFile(String),
+    /// One of skopeo's transports that we do not have.
+    #[error(
+        "`{0}` is a place that images are not copied to or from: use a registry, `oci-archive:` or `docker-archive:`"
+    )]
+    Unsupported(String),
+}
+
+/// The archives that there are.
+const ARCHIVES: [&str; 2] = ["oci-archive:", "docker-archive:"];
+/// Transports of skopeo that we do not have. Without this list they would be taken for repositories on Docker Hub.
+const UNSUPPORTED: [&str; 6] = [
+    "oci:",
+    "dir:",
+    "docker-daemon:",
+    "containers-storage:",
+    "ostree:",
+    "sif:",
+];
+
+impl FromStr for Location {
+    type Err = LocationError;
+
+    fn from_str(text: &str) -> Result<Location, LocationError> {
+        for transport in ARCHIVES {
+            let Some(rest) = text.strip_prefix(transport) else {
+                continue;
+            };
+            let (file, name) = match rest.split_once(':') {
+                Some((file, name)) => (file, Some(name.to_owned()).filter(|name| !name.is_empty())),
+                None => (rest, None),
+            };
+            if file.is_empty() {
+                return Err(LocationError::NoFile(text.to_owned()));
+            }
+            return Ok(Location::Archive {
+                transport,
+                file: file.into(),
+                name,
+            });
+        }
+        if UNSUPPORTED.iter().any(|transport| text.starts_with(transport)) {
+            return Err(LocationError::Unsupported(text.to_owned()));
+        }
+        match text.parse::<ImageReference>() {
+            Ok(reference) => Ok(Location::Registry(reference.canonical())),
+            Err(source) => Err(LocationError::Reference {
+                text: text.to_owned(),
+                source,
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Location::Registry(reference) => write!(f, "{reference}"),
+            Location::Archive { transport, file, name } => {
+                write!(f, "{transport}{file}")?;
+                name.iter().try_for_each(|name| write!(f, ":{name}"))
+            }
+        }
+    }
+}
+
+impl Location {
+    /// The image as a source, and what to ask it for. Blocks where an archive is read.
+    ///
+    /// # Errors
+    /// When the registry cannot be set up, or the archive does not have the image.
+    pub(crate) fn open_source(
+        &self,
+        registries: &Registries<'_>,
+        registry: Option<usize>,
+    ) -> Result<(Arc<dyn ImageSource>, String), TransferError> {
+        match self {
+            Location::Registry(reference) => {
+                let source = RegistrySource {
+                    client: registries.client(&reference.host, registry)?,
+                    repository: reference.repository.clone(),
+                };
+                Ok((Arc::new(source), reference.manifest_selector().to_owned()))
+            }
+            Location::Archive { file, name, .. } => {
+                let image = find_in_archive(file, name.as_deref()).map_err(|problem| TransferError {
+                    attempt: format!("cannot open `{self}`"),
+                    kind: FailureKind::Local,
+                    source: Some(problem.into()),
+                })?;
+                Ok((image.source, image.root.digest.to_string()))
+            }
+        }
+    }
+
+    /// The place as a sink.
+    ///
+    /// # Errors
+    /// When images cannot be copied there.
+    pub(crate) fn open_sink(
+        &self,
+        registries: &Registries<'_>,
+        registry: Option<usize>,
+    ) -> Result<(Arc<dyn ImageSink>, Option<ImageReference>), TransferError> {
+        match self {
+            Location::Registry(reference) => {
+                let client = registries.client(&reference.host, registry)?;
+                let sink = RegistrySink::new(client, reference.repository.clone(), reference.tag.clone());
+                Ok((Arc::new(sink), Some(reference.clone())))
+            }
+            Location::Archive { .. } => Err(TransferError {
+                attempt: format!("cannot write `{self}`: archives are read only; copy to a registry"),
+                kind: FailureKind::Local,
+                source: None,
+            }),
+        }
+    }
+}
+
+/// The image of that name, in whatever form either side writes it.
+fn find_in_archive(file: &Utf8Path, name: Option<&str>) -> anyhow::Result<ArchiveImage> {
+    let spool = Utf8PathBuf::try_from(std::env::temp_dir())?;
+    let images = open_archive(file, &spool)?;
+    let names: Vec<String> = images.iter().flat_map(|image| image.names.clone()).collect();
+    let is_named = |image: &ArchiveImage, wanted: &str| {
+        let canonical = |name: &str| name.parse::<ImageReference>().ok().map(|name| name.canonical());
+        image
+            .names
+            .iter()
+            .any(|found| found == wanted || canonical(found).is_some_and(|found| Some(found) == canonical(wanted)))
+    };
+    let mut found = images
+        .into_iter()
+        .filter(|image| name.is_none_or(|name| is_named(image, name)));
+    match (found.next(), found.next(), name) {
+        (Some(image), None, _) => Ok(image),
+        (Some(_), Some(_), _) => bail!(
+            "it holds several images: add one of {} to the file's name",
+            list(&names)
+        ),
+        (None, _, Some(name)) => bail!("it holds no image `{name}`, but {}", list(&names)),
+        (None, _, None) => bail!("it holds no image"),
+    }
+}
+
+fn list(names: &[String]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_is_a_transport_or_a_reference() {
+        for (text, shown) in [
+            ("nginx", "docker.io/library/nginx:latest"),
+            ("docker://reg:5000/a/b:1", "reg:5000/a/b:1"),
+            ("oci-archive:a.tar", "oci-archive:a.tar"),
+            ("oci-archive:a.tar:reg/a:1", "oci-archive:a.tar:reg/a:1"),
+            ("docker-archive:/tmp/a.tar:nginx", "docker-archive:/tmp/a.tar:nginx"),
+        ] {
+            assert_eq!(text.parse::<Location>().unwrap().to_string(), shown, "{text}");
+        }
+        for text in ["", "oci-archive:", "oci:/tmp/x", "dir:/tmp/x", "A B"] {
+            assert!(text.parse::<Location>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `landfall push` and `landfall copy` between registries, and out of archives.
+
+#![expect(clippy::disallowed_methods, reason = "test set-up")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{run, shown};
+use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions};
+use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, oci_archive};
+
+/// Registries that keep their repositories apart, as real ones do.
+fn strict_registry() -> FakeRegistry {
+    FakeRegistry::start_with(FakeRegistryOptions {
+        repositories_apart: true,
+        ..FakeRegistryOptions::default()
+    })
+}
+
+/// Images with a common base.
+fn mk_image(name: &str) -> BuiltImage {
+    ImageBuilder::new()
+        .plain_layer(&[("base", &[7; 300_000])])
+        .plain_layer(&[("name", name.as_bytes())])
+        .build()
+}
+
+/// What the program says, with the registries' addresses and all padding taken out.
+fn show(arguments: &[&str], from: &FakeRegistry, to: &FakeRegistry) -> String {
+    let mut text = shown(&run(arguments))
+        .replace(from.host().as_str(), "ORIGIN")
+        .replace(to.host().as_str(), "EXTERNAL");
+    while text.contains("   ") {
+        text = text.replace("   ", "  ");
+    }
+    text
+}
+
+fn write(directory: &Path, name: &str, text: impl AsRef<[u8]>) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, text).expect("a file in a temporary directory");
+    path.display().to_string()
+}
+
+#[test]
+fn push_brings_every_image_to_where_the_plan_pulls_it() {
+    let (origin, external) = (FakeRegistry::start(), strict_registry());
+    for name in ["till", "scale"] {
+        origin.add_image(&format!("shop/{name}"), "1.0", &mk_image(name));
+    }
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (host, external_host) = (origin.host(), external.host());
+    let user_data = write(
+        directory.path(),
+        "user-data.yaml",
+        format!(
+            "#cloud-config\nstylus:\n  registryCredentials:\n    domain: {external_host}/mirror\n    insecure: true\n"
+        ),
+    );
+    let profile = write(
+        directory.path(),
+        "profile.yaml",
+        format!(
+            "metadata: {{name: shop}}\nspec:\n  template:\n    packs:\n      - name: shop\n        layer: addon\n        \
+             type: manifest\n        tag: 1.0.0\n        values: |\n          pack:\n            content:\n              \
+             images:\n                - image: {host}/shop/till:1.0\n                - image: {host}/shop/scale:1.0\n"
+        ),
+    );
+    let inputs = ["--user-data", &user_data, "--profile", &profile];
+    let push = |more: &[&str]| {
+        let arguments = [
+            &["push"],
+            &inputs[..],
+            &["--insecure", host.as_str(), "--progress", "none", "--concurrency", "1"],
+            more,
+        ]
+        .concat();
+        show(&arguments, &origin, &external)
+    };
+    let port_in_path = host.as_str().replace(':', "_");
+    let clean = |text: String| text.replace(&port_in_path, "ORIGIN_PATH");
+    insta::assert_snapshot!("dry_run", clean(push(&["--dry-run"])));
+    assert!(
+        external
+            .requests()
+            .iter()
+            .all(|request| matches!(request.method.as_str(), "HEAD" | "GET"))
+    );
+    insta::assert_snapshot!("first", clean(push(&[])));
+    insta::assert_snapshot!("again", clean(push(&[])));
+    let check = [&["check"], &inputs[..]].concat();
+    assert!(show(&check, &origin, &external).starts_with("status 0\n"));
+}
+
+#[test]
+fn copy_takes_lists_archives_and_the_logins_of_docker() {
+    let origin = FakeRegistry::start();
+    let external = FakeRegistry::start_with(FakeRegistryOptions {
+        access: Access::Basic {
+            username: "ann".to_owned(),
+            password: "canary-7f3a9c".to_owned(),
+        },
+        ..FakeRegistryOptions::default()
+    });
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    origin.add_image("shop/till", "1.0", &mk_image("till"));
+    let tar = oci_archive(&[("quay.io/shop/scale:1.0", &mk_image("scale"))]);
+    let archive = write(directory.path(), "scale.tar", tar);
+    let (host, external_host) = (origin.host(), external.host());
+    let list = write(
+        directory.path(),
+        "images.txt",
+        format!(
+            "# two images\n{host}/shop/till:1.0 {external_host}/a/till:1.0\n\noci-archive:{archive} docker://{external_host}/a/scale:1.0\n"
+        ),
+    );
+    let logins = format!(r#"{{"auths":{{"{external_host}":{{"username":"ann","password":"canary-7f3a9c"}}}}}}"#);
+    write(directory.path(), "config.json", logins);
+    let mut command = common::landfall(&[
+        "copy",
+        "--from-file",
+        &list,
+        "--insecure",
+        host.as_str(),
+        "--insecure",
+        external_host.as_str(),
+        "-o",
+        "json",
+    ]);
+    command.env("DOCKER_CONFIG", directory.path());
+    let output = command.output().expect("the program starts");
+    let text = shown(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(!text.contains("canary"), "{text}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON on stdout");
+    assert_eq!(report["summary"]["copied"], 2);
+    for name in ["till", "scale"] {
+        let found = external.manifest(&format!("a/{name}"), "1.0").expect("it was pushed");
+        assert_eq!(found, mk_image(name).root_bytes());
+    }
+}
+
+#[test]
+fn what_cannot_be_copied_is_said_at_the_end_and_keeps_nothing_else_back() {
+    let (origin, external) = (FakeRegistry::start(), FakeRegistry::start());
+    origin.add_image("shop/till", "1.0", &mk_image("till"));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (host, external_host) = (origin.host(), external.host());
+    let list = write(
+        directory.path(),
+        "images.txt",
+        format!("{host}/shop/gone:1.0 {external_host}/a/gone:1.0\n{host}/shop/till:1.0 {external_host}/a/till:1.0\n"),
+    );
+    let insecure = [
+        "--insecure",
+        host.as_str(),
+        "--insecure",
+        external_host.as_str(),
+        "--progress",
+        "none",
+    ];
+    let arguments = [&["copy", "--from-file", &list], &insecure[..]].concat();
+    insta::assert_snapshot!("partly", show(&arguments, &origin, &external));
+    assert!(external.manifest("a/till", "1.0").is_some());
+}
