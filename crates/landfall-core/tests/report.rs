@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use landfall_core::config::{ImageRole, Inputs, RegistryRole, Settings, parse_settings};
 use landfall_core::diagnostic::NamedText;
 use landfall_core::plan::plan_images;
-use landfall_core::report::{explain_report, images_report, plan_report, schemas, validation_report};
+use landfall_core::report::{
+    BlobTally, CheckReport, CheckRow, CheckState, TransferReport, TransferRow, TransferState, explain_report,
+    image_row, images_report, plan_report, schemas, validation_report,
+};
 use landfall_core::resolve::Resolver;
 use landfall_core::status::{AgentStatus, Event, EventKind, EventReason};
 use serde::Serialize;
@@ -209,6 +212,24 @@ fn every_report_follows_its_schema_and_holds_no_password() {
         subject: "nginx".to_owned(),
         message: String::new(),
     };
+    let check = CheckRow {
+        image: image_row(&settings.images[0]),
+        state: CheckState::Missing,
+        reference: Some("reg/nginx:1".to_owned()),
+        digest: None,
+        missing_platforms: Vec::new(),
+        problem: Some("it is not there".to_owned()),
+        fix: None,
+    };
+    let transfer = TransferRow {
+        source: "nginx".to_owned(),
+        destination: "reg/nginx:1".to_owned(),
+        state: TransferState::Copied,
+        digest: None,
+        blobs: BlobTally::default(),
+        problem: None,
+        fix: None,
+    };
     let reports = [
         ("validate", to_json(&validation_report(&diagnostics))),
         (
@@ -220,6 +241,8 @@ fn every_report_follows_its_schema_and_holds_no_password() {
             "explain",
             to_json(&explain_report(&resolver, &mk_reference("nginx"), Some("web"))),
         ),
+        ("check", to_json(&CheckReport::new(Vec::new(), vec![check]))),
+        ("transfer", to_json(&TransferReport::new(false, vec![transfer]))),
         ("status", to_json(&AgentStatus::starting(Timestamp::UNIX_EPOCH))),
         ("events", to_json(&[event])),
     ];

@@ -1,6 +1,6 @@
 //! Uploads over links that break: they go on where the registry says they stopped.
 
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
+#![expect(clippy::unwrap_used, reason = "test set-up")]
 
 mod common;
 

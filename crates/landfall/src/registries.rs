@@ -1,18 +1,19 @@
 //! The registries that a command talks to: one client each, so that connections and tokens are shared. What the settings
-//! do not say of a registry comes from the files in which docker and podman keep their logins.
+//! do not say of a registry comes from this machine: the logins of docker and podman, certificates, proxies.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use landfall_core::config::Settings;
 use landfall_core::reference::RegistryHost;
-use landfall_oci::client::{Endpoint, RegistryClient, RegistryError};
-use landfall_oci::keychain::{Keychain, LoginFile, login_file_paths};
+use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError};
+use landfall_oci::keychain::Keychain;
 
 /// Clients for the registries of these settings, made when they are first needed.
 #[derive(Debug)]
 pub(crate) struct Registries<'a> {
     settings: &'a Settings,
+    machine: MachineAccess,
     keychain: Arc<Keychain>,
     /// Registries that the command line says not to verify.
     insecure: Vec<RegistryHost>,
@@ -22,12 +23,12 @@ pub(crate) struct Registries<'a> {
 impl<'a> Registries<'a> {
     /// No client yet.
     pub(crate) fn new(settings: &'a Settings, insecure: &[RegistryHost]) -> Registries<'a> {
-        let variable = |name: &str| std::env::var(name).ok();
-        let paths = login_file_paths(&variable, rustix::process::getuid().as_raw());
-        let files = paths.into_iter().map(LoginFile::Usual).collect();
+        let machine = MachineAccess::of_environment();
+        let named = settings.landfall.credentials_file.as_deref();
         Registries {
             settings,
-            keychain: Arc::new(Keychain::new(files)),
+            keychain: Arc::new(machine.keychain(named)),
+            machine,
             insecure: insecure.to_vec(),
             made: Mutex::default(),
         }
@@ -44,9 +45,8 @@ impl<'a> Registries<'a> {
             return Ok(client.clone());
         }
         let mut endpoint = Endpoint::of_settings(self.settings, host, registry);
-        endpoint.keychain = Some(self.keychain.clone());
         endpoint.tls.insecure |= self.insecure.contains(host);
-        let client = RegistryClient::new(endpoint)?;
+        let client = RegistryClient::new(self.machine.complete(endpoint, &self.keychain))?;
         made.insert(key, client.clone());
         Ok(client)
     }

@@ -62,7 +62,19 @@ fn what_is_missing_is_named_with_the_command_that_brings_it() {
     let registry = FakeRegistry::start();
     registry.add_image("mirror/quay.io/shop/till", "1.0", &ImageBuilder::new().build());
     let site = Site::new(&registry, "secret");
-    insta::assert_snapshot!(site.check(&registry, &[]));
+    insta::assert_snapshot!(site.check(&registry, &[]), @r#"
+    status 1
+    --- stdout
+    STATE  IMAGE  PULLED FROM  DIGEST
+    present  quay.io/shop/till:1.0  REGISTRY/mirror/quay.io/shop/till:1.0  sha256:522c4590cd9b
+    missing  quay.io/shop/scale:1.0  REGISTRY/mirror/quay.io/shop/scale:1.0
+
+    missing: quay.io/shop/scale:1.0
+      why: image `quay.io/shop/scale:1.0` cannot be fetched from registry `REGISTRY`: it does not have `REGISTRY/mirror/quay.io/shop/scale:1.0`
+      fix: landfall copy quay.io/shop/scale:1.0 REGISTRY/mirror/quay.io/shop/scale:1.0
+
+    1 of 2 images are there, 1 missing
+    "#);
     let requests = registry.requests();
     assert!(
         requests
@@ -98,7 +110,19 @@ fn a_platform_that_an_image_lacks_is_found() {
     registry.add_image("mirror/quay.io/shop/till", "1.0", &both);
     registry.add_image("mirror/quay.io/shop/scale", "1.0", &ImageBuilder::new().build());
     let site = Site::new(&registry, "secret");
-    insta::assert_snapshot!(site.check(&registry, &["--platform", "linux/arm64"]));
+    insta::assert_snapshot!(site.check(&registry, &["--platform", "linux/arm64"]), @r#"
+    status 1
+    --- stdout
+    STATE  IMAGE  PULLED FROM  DIGEST
+    present  quay.io/shop/till:1.0  REGISTRY/mirror/quay.io/shop/till:1.0  sha256:7225e97735fe
+    incomplete  quay.io/shop/scale:1.0  REGISTRY/mirror/quay.io/shop/scale:1.0  sha256:522c4590cd9b
+
+    incomplete: quay.io/shop/scale:1.0
+      why: it has nothing for linux/arm64
+      fix: landfall copy quay.io/shop/scale:1.0 REGISTRY/mirror/quay.io/shop/scale:1.0
+
+    1 of 2 images are there, 1 without a platform
+    "#);
 }
 
 #[test]
@@ -113,5 +137,21 @@ fn a_wrong_password_is_not_taken_for_a_missing_image() {
     let site = Site::new(&registry, "canary-7f3a9c");
     let output = site.check(&registry, &[]);
     assert!(!output.contains("canary"), "{output}");
-    insta::assert_snapshot!(output);
+    insta::assert_snapshot!(output, @r#"
+    status 1
+    --- stdout
+    STATE  IMAGE  PULLED FROM  DIGEST
+    unknown  quay.io/shop/till:1.0  REGISTRY/mirror/quay.io/shop/till:1.0
+    unknown  quay.io/shop/scale:1.0  REGISTRY/mirror/quay.io/shop/scale:1.0
+
+    unknown: quay.io/shop/till:1.0
+      why: image `quay.io/shop/till:1.0` cannot be fetched from registry `REGISTRY`: it refuses the password of user `edge`
+      fix: mend `stylus.registryCredentials.password` at DIRECTORY/user-data.yaml:6:15
+
+    unknown: quay.io/shop/scale:1.0
+      why: image `quay.io/shop/scale:1.0` cannot be fetched from registry `REGISTRY`: it refuses the password of user `edge`
+      fix: mend `stylus.registryCredentials.password` at DIRECTORY/user-data.yaml:6:15
+
+    0 of 2 images are there, 2 not known
+    "#);
 }

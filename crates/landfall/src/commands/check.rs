@@ -192,6 +192,9 @@ fn render_check(report: &CheckReport, width: Option<usize>) -> String {
             }
         }
     }
+    if report.summary.missing + report.summary.incomplete > 1 {
+        text.push_str("\nto bring all that is missing: `landfall push` with the same inputs\n");
+    }
     let CheckSummary {
         present,
         incomplete,
