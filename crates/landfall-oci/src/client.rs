@@ -101,7 +101,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For the head of an answer.
     pub answer: Duration,
-    /// For the next byte of a transfer, either way.
+    /// For the next bytes of a transfer, either way: for as many as make 256 bytes a second on the way down.
     pub stall: Duration,
     /// For the answer to an upload after its last byte: the registry may hash all of it again.
     pub commit: Duration,

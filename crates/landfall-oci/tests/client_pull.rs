@@ -5,13 +5,14 @@
 mod common;
 
 use common::{chain, collect, log, mk_bytes, mk_client, mk_endpoint, repository, short_timeouts};
-use landfall_core::oci_types::media_type;
+use landfall_core::oci_types::{Descriptor, media_type};
 use landfall_core::retry::FailureKind;
-use landfall_oci::client::RegistryClient;
+use landfall_oci::client::{Endpoint, RegistryClient};
 use landfall_oci::image::BlobStream;
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};
 use landfall_testkit::image_builder::small_image;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn a_manifest_is_fetched_by_tag_and_by_digest() {
@@ -267,7 +268,7 @@ async fn a_transfer_that_breaks_or_stalls_ends_with_what_came_before() {
         (Effect::CutBodyAfter(40_000), "the connection broke"),
         (
             Effect::StallBodyAfter(40_000),
-            "the transfer stalled: no byte passed for 300 ms",
+            "the transfer stalled: next to nothing passed for 300 ms",
         ),
     ];
     for (effect, expected) in cases {
@@ -358,4 +359,43 @@ async fn a_server_that_the_registry_points_to_is_named_when_it_fails() {
             "a signed URL is a secret: {error:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_byte_now_and_then_is_a_stall() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut endpoint = Endpoint::new(listener.local_addr().unwrap().to_string().parse().unwrap());
+    endpoint.tls.insecure = true;
+    endpoint.timeouts = short_timeouts();
+    let client = RegistryClient::new(endpoint).unwrap();
+    let trickle = async {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (mut read, mut write) = stream.into_split();
+            let mut request = [0; 4096];
+            let length = read.read(&mut request).await.unwrap();
+            if !request.starts_with(b"GET") || length == 0 {
+                continue;
+            }
+            write
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+                .await
+                .unwrap();
+            let mut beat = tokio::time::interval(Duration::from_millis(20));
+            while write.write_all(b"x").await.is_ok() {
+                beat.tick().await;
+            }
+        }
+    };
+    let digest = landfall_testkit::image_builder::digest_of(b"x");
+    let blob = Descriptor::new("", digest, 100_000);
+    let fetch = async {
+        let stream = client.open_blob(&repository("a/b"), &blob, 0).await.unwrap();
+        collect(stream).await.unwrap_err()
+    };
+    let error = tokio::select! {
+        () = trickle => unreachable!("it goes on for ever"),
+        error = fetch => error,
+    };
+    assert_eq!(error.kind, FailureKind::Unreachable, "{}", error.chain());
 }

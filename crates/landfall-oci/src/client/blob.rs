@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Repository;
 use reqwest::Response;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::RegistryClient;
 use super::auth::Need;
@@ -21,6 +21,9 @@ use super::error::{Action, Fault, RegistryError};
 use super::problem::{ConnectionProblem, ProtocolProblem};
 use super::transport::stalled;
 use crate::image::{BlobStream, TransferError};
+
+/// A transfer that is slower than this has stalled, in bytes a second: a byte now and then would keep it alive for ever.
+const SLOWEST: u64 = 256;
 
 impl RegistryClient {
     /// Opens a blob at a byte offset. A registry that ignores the range sends all of it, and the bytes before the offset
@@ -47,6 +50,8 @@ impl RegistryClient {
             left: blob.size - offset,
             size: blob.size,
             stall: self.transport.endpoint().timeouts.stall,
+            waited: Duration::ZERO,
+            since_waiting: 0,
         };
         let chunks = stream::unfold(Some(body), async |body| {
             let mut body = body?;
@@ -148,17 +153,28 @@ struct Body {
     left: u64,
     size: u64,
     stall: Duration,
+    /// How long we have waited for bytes since enough of them came. The time that the sink takes does not count.
+    waited: Duration,
+    /// The bytes that came since then.
+    since_waiting: u64,
 }
 
 impl Body {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Fault> {
         loop {
-            let chunk = timeout(self.stall, self.answer.chunk())
+            let begin = Instant::now();
+            let chunk = timeout(self.stall.saturating_sub(self.waited), self.answer.chunk())
                 .await
                 .map_err(|_| stalled(self.stall))?;
             let Some(mut chunk) = chunk.map_err(classify)? else {
                 return self.end();
             };
+            self.waited += begin.elapsed();
+            self.since_waiting += chunk.len() as u64;
+            if self.since_waiting >= SLOWEST * self.stall.as_secs().max(1) {
+                self.waited = Duration::ZERO;
+                self.since_waiting = 0;
+            }
             let skipped = chunk.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
             chunk.advance(skipped);
             self.skip -= skipped as u64;

@@ -20,7 +20,7 @@ pub enum ConnectionProblem {
     #[error("no answer within {}", seconds(.0))]
     AnswerTimeout(Duration),
     /// Bytes stopped to flow.
-    #[error("the transfer stalled: no byte passed for {}", seconds(.0))]
+    #[error("the transfer stalled: next to nothing passed for {}", seconds(.0))]
     Stalled(Duration),
     /// The other side ended the connection too early.
     #[error("the connection broke")]
