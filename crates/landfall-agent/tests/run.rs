@@ -1,6 +1,6 @@
 //! The whole agent in one process, against a fake upstream registry and its own embedded one.
 
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
+#![expect(clippy::disallowed_methods, reason = "test set-up")]
 
 mod common;
 
