@@ -4,10 +4,24 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use camino::Utf8PathBuf;
+use clap::Args;
 use landfall_core::config::Settings;
 use landfall_core::reference::RegistryHost;
 use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError};
 use landfall_oci::keychain::Keychain;
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AccessArgs {
+    /// A file with logins, in docker's form or Palette's (`{"image": [...]}`). It is asked before those of docker and
+    /// podman; what the user-data and the profiles say counts more.
+    #[arg(long, value_name = "FILE")]
+    pub credentials: Option<Utf8PathBuf>,
+    /// A registry whose certificate is not verified, and that may speak plain HTTP; give it again for more.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub insecure: Vec<RegistryHost>,
+}
 
 /// Clients for the registries of these settings, made when they are first needed.
 #[derive(Debug)]
@@ -22,14 +36,15 @@ pub(crate) struct Registries<'a> {
 
 impl<'a> Registries<'a> {
     /// No client yet.
-    pub(crate) fn new(settings: &'a Settings, insecure: &[RegistryHost]) -> Registries<'a> {
+    pub(crate) fn new(settings: &'a Settings, access: &AccessArgs) -> Registries<'a> {
         let machine = MachineAccess::of_environment();
-        let named = settings.landfall.credentials_file.as_deref();
+        let named = access.credentials.as_deref();
+        let named = named.or(settings.landfall.credentials_file.as_deref());
         Registries {
             settings,
             keychain: Arc::new(machine.keychain(named)),
             machine,
-            insecure: insecure.to_vec(),
+            insecure: access.insecure.clone(),
             made: Mutex::default(),
         }
     }

@@ -161,6 +161,56 @@ fn copy_takes_lists_archives_and_the_logins_of_docker() {
 }
 
 #[test]
+fn a_named_file_of_logins_and_a_proxy_are_used() {
+    let origin = FakeRegistry::start_with(FakeRegistryOptions {
+        access: Access::Basic {
+            username: "_json_key".to_owned(),
+            password: r#"{"key":"canary-7f3a9c"}"#.to_owned(),
+        },
+        ..FakeRegistryOptions::default()
+    });
+    let external = FakeRegistry::start();
+    origin.add_image("shop/till", "1.0", &mk_image("till"));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let credentials = write(
+        directory.path(),
+        "credentials.json",
+        r#"{"image":[{"endpoint":"registry.invalid","username":"_json_key","password":{"key":"canary-7f3a9c"}}]}"#,
+    );
+    let external_host = external.host();
+    let destination = format!("{external_host}/a/till:1.0");
+    let copy = |more: &[&str]| {
+        let arguments = [
+            &["copy", "registry.invalid/shop/till:1.0", &destination][..],
+            &["--insecure", "registry.invalid", "--insecure", external_host.as_str()],
+            &["--progress", "none"],
+            more,
+        ]
+        .concat();
+        let mut command = common::landfall(&arguments);
+        // The name leads nowhere: only the proxy, which is the registry itself here, knows it.
+        for variable in ["http_proxy", "HTTPS_PROXY"] {
+            command.env(variable, origin.url());
+        }
+        shown(&command.output().expect("the program starts")).replace(external_host.as_str(), "EXTERNAL")
+    };
+    let refused = copy(&[]);
+    assert!(refused.contains("wants a login and none is configured"), "{refused}");
+    let copied = copy(&["--credentials", &credentials]);
+    assert!(copied.starts_with("status 0\n"), "{copied}");
+    assert!(!copied.contains("canary"), "{copied}");
+    assert_eq!(
+        external.manifest("a/till", "1.0").expect("it was pushed"),
+        mk_image("till").root_bytes()
+    );
+    let missing = copy(&["--credentials", "/nowhere/credentials.json"]);
+    assert!(
+        missing.contains("cannot read the logins in `/nowhere/credentials.json`"),
+        "{missing}"
+    );
+}
+
+#[test]
 fn what_cannot_be_copied_is_said_at_the_end_and_keeps_nothing_else_back() {
     let (origin, external) = (FakeRegistry::start(), FakeRegistry::start());
     origin.add_image("shop/till", "1.0", &mk_image("till"));

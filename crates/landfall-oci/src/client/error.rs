@@ -312,7 +312,9 @@ impl Fault {
         match self {
             Fault::Tls { problem, .. } => Some(problem.hint()),
             Fault::Elsewhere { fault, .. } => fault.hint(),
-            Fault::LoginMissing { .. } => Some("configure `username` and `password` for this registry"),
+            Fault::LoginMissing { .. } => {
+                Some("configure `username` and `password` for this registry, or log in with `landfall login`")
+            }
             Fault::LoginRefused { origin: Some(_), .. } => Some("log in again with `landfall login`"),
             Fault::LoginRefused { origin: None, .. } => Some("correct `username` and `password` of this registry"),
             Fault::TokenServerNotTrusted { .. } => {

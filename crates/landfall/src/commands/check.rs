@@ -26,7 +26,7 @@ use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
 use crate::output::structured::{OutputArgs, print_report};
 use crate::output::table::Table;
-use crate::registries::Registries;
+use crate::registries::{AccessArgs, Registries};
 
 /// Check that every image is where the plan pulls it from.
 ///
@@ -47,6 +47,9 @@ pub struct CheckArgs {
     /// How many images are asked for at once.
     #[arg(long, value_name = "NUMBER", default_value_t = 16)]
     pub concurrency: usize,
+    /// How registries are reached.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -89,7 +92,7 @@ async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options
     let planned = plan_images(settings, &resolver);
     let check = Check {
         settings,
-        registries: Registries::new(settings, &[]),
+        registries: Registries::new(settings, &args.access),
         platforms: &args.platforms,
         options,
         progress: Progress::new(context.progress, &context.printer),

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
     };
     let (settings, _nothing_to_find) = parse_settings(&Inputs::default());
     let settings = settings.context("settings without any input cannot be made")?;
-    let registries = Registries::new(&settings, &args.transfer.insecure);
+    let registries = Registries::new(&settings, &args.transfer.access);
     let open = |from: &Location, to: &Location| {
         let (source, selector) = from.open_source(&registries, None)?;
         let (sink, name) = to.open_sink(&registries, None)?;

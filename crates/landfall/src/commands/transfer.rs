@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
-use landfall_core::reference::{ImageReference, RegistryHost};
+use landfall_core::reference::ImageReference;
 use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 use landfall_core::retry::FailureKind;
 use landfall_oci::client::Fault;
@@ -21,6 +21,7 @@ use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
 use crate::output::structured::{OutputArgs, print_report};
 use crate::output::table::Table;
+use crate::registries::AccessArgs;
 
 /// How images are moved.
 #[derive(Debug, Args)]
@@ -34,9 +35,9 @@ pub struct TransferArgs {
     /// The most that is read from all sources together, in bytes a second.
     #[arg(long, value_name = "BYTES")]
     pub bandwidth: Option<NonZeroU64>,
-    /// A registry whose certificate is not verified, and that may speak plain HTTP; give it again for more.
-    #[arg(long, value_name = "HOST[:PORT]")]
-    pub insecure: Vec<RegistryHost>,
+    /// How registries are reached.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
