@@ -8,15 +8,20 @@ tools=${LANDFALL_CACHE:-$HOME/.cache/landfall}/tools
 mkdir -p "$tools"
 for name in "$@"; do
   line=$(grep "^$name	" "$here/tools.tsv") || { echo "tools.sh: \`$name\` is not in tools.tsv" >&2; exit 2; }
-  version=$(echo "$line" | cut -f2)
-  package=$(echo "$line" | cut -f3)
+  module=$(echo "$line" | cut -f2)
+  version=$(echo "$line" | cut -f3)
+  package=$(echo "$line" | cut -f4)
   directory=$tools/$name-$version
   if [ ! -x "$directory/$name" ]; then
-    echo "building $package@$version" >&2
+    echo "building $name: $package@$version" >&2
     # A directory of this process alone, renamed into place: two builds at once do no harm, a broken one leaves nothing.
     fresh=$(mktemp -d "$tools/.$name.XXXXXX")
     trap 'rm -rf "$fresh"' EXIT
-    GOBIN=$fresh GOFLAGS=-trimpath CGO_ENABLED=0 GOTOOLCHAIN=local go install "$package@$version"
+    # `go install PACKAGE@VERSION` asks for lists of versions that the module proxy does not have of every module.
+    printf 'module build\n\nrequire %s %s\n' "$module" "$version" >"$fresh/go.mod"
+    printf '//go:build tools\n\npackage build\n\nimport _ "%s"\n' "$package" >"$fresh/tools.go"
+    (cd "$fresh" && GOFLAGS='-mod=mod -trimpath -buildvcs=false' CGO_ENABLED=0 GOTOOLCHAIN=local go build -o "$name" "$package")
+    rm "$fresh"/go.* "$fresh/tools.go"
     chmod 755 "$fresh"
     mv -T "$fresh" "$directory" 2>/dev/null || rm -rf "$fresh"
     trap - EXIT
