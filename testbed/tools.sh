@@ -17,11 +17,26 @@ for name in "$@"; do
     # A directory of this process alone, renamed into place: two builds at once do no harm, a broken one leaves nothing.
     fresh=$(mktemp -d "$tools/.$name.XXXXXX")
     trap 'rm -rf "$fresh"' EXIT
-    # `go install PACKAGE@VERSION` asks for lists of versions that the module proxy does not have of every module.
-    printf 'module build\n\nrequire %s %s\n' "$module" "$version" >"$fresh/go.mod"
-    printf '//go:build tools\n\npackage build\n\nimport _ "%s"\n' "$package" >"$fresh/tools.go"
-    (cd "$fresh" && GOFLAGS='-mod=mod -trimpath -buildvcs=false' CGO_ENABLED=0 GOTOOLCHAIN=local go build -o "$name" "$package")
-    rm "$fresh"/go.* "$fresh/tools.go"
+    flags=
+    case $module in
+      ./*)
+        # Kubernetes replaces its own parts, so a module here names them all.
+        build=$here/$module
+        grep -qF " $version" "$build/go.mod" || { echo "tools.sh: $build/go.mod has no $version" >&2; exit 2; }
+        ;;
+      *)
+        # `go install PACKAGE@VERSION` asks for lists of versions that the module proxy does not have of every module.
+        build=$fresh/module
+        mkdir "$build"
+        printf 'module build\n\nrequire %s %s\n' "$module" "$version" >"$build/go.mod"
+        printf '//go:build tools\n\npackage build\n\nimport _ "%s"\n' "$package" >"$build/tools.go"
+        flags=-mod=mod
+        ;;
+    esac
+    # Without its version Kubernetes calls itself v0.0.0. Tests run meanwhile: they go first.
+    (cd "$build" && GOFLAGS="$flags -trimpath -buildvcs=false" CGO_ENABLED=0 GOTOOLCHAIN=local nice -n 5 \
+      go build -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" -o "$fresh/$name" "$package")
+    rm -rf "$fresh/module"
     chmod 755 "$fresh"
     mv -T "$fresh" "$directory" 2>/dev/null || rm -rf "$fresh"
     trap - EXIT
