@@ -1,80 +1,18 @@
-//! Which credential the kubelet would use for an image: its matching of `matchImages`, exactly.
+//! Which credential the kubelet gets for an image: the decisions of the credential provider (SPEC section 11).
 //!
-//! Decides only whether a pattern covers an image; looking credentials up is the credential provider's. Source of the
-//! rules: `URLsMatch` in `pkg/credentialprovider/keyring.go` of Kubernetes, and the description of `matchImages` in
-//! `kubelet.config.k8s.io/v1`.
+//! The way through: `parse_request` reads what the kubelet asks, `lookup_names` says which files may hold the login and
+//! in what order, `parse_login_file` reads one, and `render_answer` writes what the kubelet gets. Reading stdin and files
+//! is the program's. Source of the formats: `credentialprovider.kubelet.k8s.io/v1` of Kubernetes, and the public
+//! behaviour of generic-credential-provider 1.0.0, whose place this takes.
 
-/// Whether the kubelet's pattern covers an image: equal port, equal number of host labels, each label by its glob
-/// (`*` stands for any part of one label), the pattern's path a prefix of the image's. A scheme in front is ignored, and
-/// so are `/v1/` and `/v2/` behind the host, as in the keys of `config.json`.
-#[must_use]
-pub fn kubelet_pattern_matches(pattern: &str, image: &str) -> bool {
-    let (pattern, image) = (UrlParts::of(pattern), UrlParts::of(image));
-    pattern.port == image.port
-        && image.path.starts_with(pattern.path)
-        && pattern.host.split('.').count() == image.host.split('.').count()
-        && (pattern.host.split('.').zip(image.host.split('.'))).all(|(glob, label)| label_matches(glob, label))
-}
+mod answer;
+mod login_file;
+mod lookup;
+mod pattern;
+mod request;
 
-struct UrlParts<'a> {
-    host: &'a str,
-    port: &'a str,
-    /// With its leading slash; empty when there is nothing behind the host.
-    path: &'a str,
-}
-
-impl<'a> UrlParts<'a> {
-    fn of(text: &'a str) -> UrlParts<'a> {
-        let text = text.split_once("://").map_or(text, |(_, rest)| rest);
-        let (authority, path) = text.split_at(text.find('/').unwrap_or(text.len()));
-        let path = ["/v1/", "/v2/"]
-            .iter()
-            .find(|version| path.starts_with(**version))
-            .map_or(path, |version| &path[version.len() - 1..]);
-        // The colons of an IPv6 address stand in brackets; a port is behind the last one outside.
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, port),
-            _ => (authority, ""),
-        };
-        UrlParts {
-            host,
-            port,
-            path: if path == "/" { "" } else { path },
-        }
-    }
-}
-
-fn label_matches(glob: &str, label: &str) -> bool {
-    let Some((head, tail)) = glob.split_once('*') else {
-        return glob == label;
-    };
-    let Some(rest) = label.strip_prefix(head) else {
-        return false;
-    };
-    (0..=rest.len()).any(|skipped| rest.is_char_boundary(skipped) && label_matches(tail, &rest[skipped..]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_stands_for_any_part_of_one_label() {
-        for (pattern, image, expected) in [
-            ("app*.k8s.io", "app1.k8s.io/x", true),
-            ("a*b*c.io", "axxbyyc.io", true),
-            ("a*b*c.io", "axxbyy.io", false),
-            ("*", "reg/x", true),
-            ("*.io", "a.b.io", false),
-            ("[::1]:5000", "[::1]:5000/x", true),
-            ("[::1]", "[::1]:5000/x", false),
-            ("reg:30003/a", "reg:30003/ab", true),
-        ] {
-            assert_eq!(
-                kubelet_pattern_matches(pattern, image),
-                expected,
-                "{pattern} for {image}"
-            );
-        }
-    }
-}
+pub use answer::{Answer, render_answer};
+pub use login_file::{LoginFile, LoginFileProblem, PathLogin, StoredLogin, parse_login_file, render_login_file};
+pub use lookup::{FileName, Reach, lookup_names};
+pub use pattern::kubelet_pattern_matches;
+pub use request::{ProviderRequest, RequestProblem, WireVersion, parse_request};

@@ -9,6 +9,7 @@
 mod allocator;
 pub mod cli;
 mod commands;
+pub mod credential_provider;
 pub mod exit;
 mod inputs;
 mod interrupt;

@@ -1,12 +1,18 @@
 //! The `landfall` program: parse the command line, run it, say what went wrong, exit. Everything else is in the library.
+//! Called by the name of the credential provider, it is that and nothing else.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use landfall::cli::Cli;
+use landfall::credential_provider;
 use landfall::exit::ExitStatus;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    if credential_provider::is_called(arguments.next().as_deref()) {
+        return credential_provider::run(arguments);
+    }
     match Cli::try_parse() {
         Ok(cli) => landfall::run(cli).into(),
         Err(usage) => {

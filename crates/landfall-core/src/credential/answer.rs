@@ -1,0 +1,111 @@
+//! What the kubelet gets on stdout: `CredentialProviderResponse`.
+
+use std::collections::BTreeMap;
+
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{LoginFile, ProviderRequest, WireVersion};
+
+/// An answer, with what it was made from.
+#[derive(Debug)]
+pub enum Answer<'a> {
+    /// Nothing is known of this registry: a valid answer, with which the kubelet goes on without a login. It is not
+    /// kept, so that a file that is added is used at once.
+    Nothing(WireVersion),
+    /// The login in this file.
+    Login {
+        /// What was asked.
+        request: &'a ProviderRequest,
+        /// The file that was found.
+        file: &'a LoginFile,
+    },
+}
+
+/// Writes an answer as one line of JSON. It holds the password: it is for stdout and nothing else.
+#[must_use]
+pub fn render_answer(answer: &Answer<'_>) -> Zeroizing<String> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Response<'a> {
+        kind: &'static str,
+        api_version: WireVersion,
+        cache_key_type: &'static str,
+        cache_duration: &'a str,
+        auth: BTreeMap<&'a str, Auth<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Auth<'a> {
+        username: &'a str,
+        password: &'a str,
+    }
+    let mut response = Response {
+        kind: "CredentialProviderResponse",
+        api_version: WireVersion::V1,
+        cache_key_type: "Registry",
+        cache_duration: "0s",
+        auth: BTreeMap::new(),
+    };
+    match answer {
+        Answer::Nothing(version) => response.api_version = *version,
+        Answer::Login { request, file } => {
+            response.api_version = request.version;
+            // The kubelet matches paths by characters, not by segments: with logins per path each image is asked for.
+            if !file.paths.is_empty() {
+                response.cache_key_type = "Image";
+            }
+            response.cache_duration = &file.duration;
+            response.auth = (file.login_for(&request.image.repository).into_iter())
+                .map(|login| {
+                    let auth = Auth {
+                        username: &login.username,
+                        password: login.password.expose_secret(),
+                    };
+                    (request.registry.as_str(), auth)
+                })
+                .collect();
+        }
+    }
+    Zeroizing::new(serde_json::to_string(&response).expect("strings and maps of strings are JSON"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::{kubelet_pattern_matches, parse_login_file, parse_request};
+
+    fn answer(image: &str, file: &str) -> String {
+        let request = parse_request(&format!(r#"{{"image":"{image}"}}"#)).unwrap();
+        let file = parse_login_file(file).unwrap();
+        render_answer(&Answer::Login {
+            request: &request,
+            file: &file,
+        })
+        .to_string()
+    }
+
+    #[test]
+    fn the_answer_is_keyed_with_the_port() {
+        insta::assert_snapshot!(
+            answer("10.10.100.45:30003/spectro-images/x:1", r#"{"username":"ann","password":"secret","duration":"1m"}"#),
+            @r#"{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Registry","cacheDuration":"1m","auth":{"10.10.100.45:30003":{"username":"ann","password":"secret"}}}"#
+        );
+        assert!(kubelet_pattern_matches(
+            "10.10.100.45:30003",
+            "10.10.100.45:30003/spectro-images/x"
+        ));
+    }
+
+    #[test]
+    fn with_logins_per_path_the_kubelet_asks_for_each_image() {
+        let file = r#"{"paths":{"team":{"username":"t","password":"p"}}}"#;
+        insta::assert_snapshot!(answer("reg:5000/team/x", file), @r#"{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Image","cacheDuration":"0h5m0s","auth":{"reg:5000":{"username":"t","password":"p"}}}"#);
+        insta::assert_snapshot!(answer("reg:5000/teamwork/x", file), @r#"{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Image","cacheDuration":"0h5m0s","auth":{}}"#);
+    }
+
+    #[test]
+    fn knowing_nothing_is_a_valid_answer_that_is_not_kept() {
+        insta::assert_snapshot!(*render_answer(&Answer::Nothing(WireVersion::V1)), @r#"{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Registry","cacheDuration":"0s","auth":{}}"#);
+    }
+}

@@ -1,0 +1,314 @@
+//! `/etc/kubernetes/registries/<host>.json`: `{username, password, duration}`, as users write it, and three keys that the
+//! agent adds to say what that form cannot: logins for a part of a registry, that subdomains get none, and whose file it is.
+
+use std::collections::BTreeMap;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::reference::Repository;
+
+/// How long the kubelet keeps an answer when the file does not say; the value of the program whose place this takes.
+const DEFAULT_DURATION: &str = "0h5m0s";
+/// The mark in files that the agent writes.
+const MANAGED_BY: &str = "landfall";
+
+/// The logins of one file.
+#[derive(Debug, Clone)]
+pub struct LoginFile {
+    /// For everything that no path below covers.
+    pub general: Option<StoredLogin>,
+    /// For repositories below a path.
+    pub paths: Vec<PathLogin>,
+    /// How long the kubelet may keep the answer, in Go's notation of durations.
+    pub duration: String,
+    /// Whether the file serves subdomains of the host that it is named after.
+    pub subdomains: bool,
+    /// What was written for `duration` could not be used, and the default is.
+    pub duration_ignored: bool,
+}
+
+/// A name and a password.
+#[derive(Debug, Clone)]
+pub struct StoredLogin {
+    /// Who.
+    pub username: String,
+    /// The password.
+    pub password: SecretString,
+}
+
+/// A login for the repositories below a path.
+#[derive(Debug, Clone)]
+pub struct PathLogin {
+    /// Whole segments, without slashes at the ends.
+    pub path: String,
+    /// The login.
+    pub login: StoredLogin,
+}
+
+/// A file that cannot be used. No text of it is repeated: any of it may be the password.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {what}")]
+pub struct LoginFileProblem {
+    /// From 1.
+    pub line: usize,
+    /// From 1.
+    pub column: usize,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+#[derive(Deserialize)]
+struct RawFile {
+    username: Option<String>,
+    password: Option<SecretString>,
+    duration: Option<serde_json::Value>,
+    subdomains: Option<bool>,
+    #[serde(default)]
+    paths: BTreeMap<String, RawLogin>,
+}
+
+#[derive(Deserialize)]
+struct RawLogin {
+    username: String,
+    password: SecretString,
+}
+
+/// Reads a file. Keys that are not known are left alone, as they always were.
+///
+/// # Errors
+/// When it is not JSON, or a value is of the wrong type.
+pub fn parse_login_file(text: &str) -> Result<LoginFile, LoginFileProblem> {
+    let raw: RawFile = serde_json::from_str(text).map_err(|error| LoginFileProblem {
+        line: error.line(),
+        column: error.column(),
+        what: match error.classify() {
+            serde_json::error::Category::Eof => "the JSON ends too early",
+            serde_json::error::Category::Data => "a value of another type is needed here",
+            serde_json::error::Category::Syntax | serde_json::error::Category::Io => "this is not JSON",
+        },
+    })?;
+    let given = raw
+        .duration
+        .as_ref()
+        .and_then(serde_json::Value::as_str)
+        .filter(|text| is_duration(text));
+    let general = match (raw.username, raw.password) {
+        (None, None) => None,
+        (username, password) => Some(StoredLogin {
+            username: username.unwrap_or_default(),
+            password: password.unwrap_or_default(),
+        }),
+    };
+    let paths = raw.paths.into_iter().map(|(path, login)| PathLogin {
+        path: path.trim_matches('/').to_owned(),
+        login: StoredLogin {
+            username: login.username,
+            password: login.password,
+        },
+    });
+    Ok(LoginFile {
+        general,
+        paths: paths.collect(),
+        duration: given.unwrap_or(DEFAULT_DURATION).to_owned(),
+        subdomains: raw.subdomains.unwrap_or(true),
+        duration_ignored: raw.duration.is_some() && given.is_none(),
+    })
+}
+
+impl LoginFile {
+    /// The login for a repository: that of the longest path of whole segments, else the general one.
+    #[must_use]
+    pub fn login_for(&self, repository: &Repository) -> Option<&StoredLogin> {
+        let below = |path: &str| {
+            let rest = repository.as_str().strip_prefix(path);
+            rest.is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with('/'))
+        };
+        let covering = self.paths.iter().filter(|entry| below(&entry.path));
+        let nearest = covering.max_by_key(|entry| entry.path.len()).map(|entry| &entry.login);
+        nearest.or(self.general.as_ref())
+    }
+}
+
+/// The text of a file that the agent writes, ours by its mark and for this host alone.
+#[must_use]
+pub fn render_login_file(general: Option<&StoredLogin>, paths: &[PathLogin]) -> Zeroizing<String> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct File<'a> {
+        managed_by: &'static str,
+        #[serde(flatten)]
+        general: Option<Login<'a>>,
+        duration: &'static str,
+        subdomains: bool,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        paths: BTreeMap<&'a str, Login<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Login<'a> {
+        username: &'a str,
+        password: &'a str,
+    }
+    fn shown(login: &StoredLogin) -> Login<'_> {
+        Login {
+            username: &login.username,
+            password: login.password.expose_secret(),
+        }
+    }
+    let file = File {
+        managed_by: MANAGED_BY,
+        general: general.map(shown),
+        duration: DEFAULT_DURATION,
+        subdomains: false,
+        paths: paths
+            .iter()
+            .map(|entry| (entry.path.as_str(), shown(&entry.login)))
+            .collect(),
+    };
+    let mut text = Zeroizing::new(serde_json::to_string_pretty(&file).expect("strings and maps of strings are JSON"));
+    text.push('\n');
+    text
+}
+
+/// Whether Go's `time.ParseDuration` reads it and it is not negative: `5m0s`, `1.5h`, `0`.
+fn is_duration(text: &str) -> bool {
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return true;
+    }
+    let mut parts = 0;
+    while !rest.is_empty() {
+        let number = rest
+            .bytes()
+            .take_while(|byte| byte.is_ascii_digit() || *byte == b'.')
+            .count();
+        let (digits, tail) = rest.split_at(number);
+        let is_number = digits.bytes().any(|byte| byte.is_ascii_digit()) && digits.matches('.').count() <= 1;
+        let unit = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"]
+            .iter()
+            .filter(|unit| tail.starts_with(**unit))
+            .max_by_key(|unit| unit.len());
+        let (true, Some(unit)) = (is_number, unit) else {
+            return false;
+        };
+        rest = &tail[unit.len()..];
+        parts += 1;
+    }
+    parts > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who<'a>(file: &'a LoginFile, repository: &str) -> Option<&'a str> {
+        (file.login_for(&repository.parse().unwrap())).map(|login| login.username.as_str())
+    }
+
+    #[test]
+    fn a_users_file_is_read_as_it_always_was() {
+        let file = parse_login_file(r#"{"username":"ann","password":"p","duration":"1h30m","note":[1]}"#).unwrap();
+        assert_eq!(who(&file, "a/b"), Some("ann"));
+        assert_eq!(
+            (file.duration.as_str(), file.subdomains, file.duration_ignored),
+            ("1h30m", true, false)
+        );
+        let file = parse_login_file(r#"{"password":"p"}"#).unwrap();
+        assert_eq!((who(&file, "a"), file.duration.as_str()), (Some(""), "0h5m0s"));
+        assert_eq!(who(&parse_login_file("{}").unwrap(), "a"), None);
+    }
+
+    #[test]
+    fn the_longest_path_of_whole_segments_has_the_login() {
+        let file = parse_login_file(
+            r#"{"username":"all","password":"p","paths":{
+                "team": {"username":"team","password":"p"},
+                "team/a/": {"username":"a","password":"p"}}}"#,
+        )
+        .unwrap();
+        for (repository, expected) in [
+            ("team/a/x", "a"),
+            ("team/ab", "team"),
+            ("teams/x", "all"),
+            ("team", "team"),
+        ] {
+            assert_eq!(who(&file, repository), Some(expected), "{repository}");
+        }
+    }
+
+    #[test]
+    fn a_duration_that_the_kubelet_would_refuse_is_not_passed_on() {
+        for (text, usable) in [
+            ("\"0h5m0s\"", true),
+            ("\"0\"", true),
+            ("\"1.5h\"", true),
+            ("\"300ms\"", true),
+            ("\"5us\"", true),
+            ("300", false),
+            ("\"300\"", false),
+            ("\"-5m\"", false),
+            ("\"5 m\"", false),
+            ("\"\"", false),
+            ("\"h\"", false),
+            ("\"1.2.3s\"", false),
+        ] {
+            let file = parse_login_file(&format!(r#"{{"username":"u","duration":{text}}}"#)).unwrap();
+            assert_eq!(file.duration_ignored, !usable, "{text}");
+            assert_eq!(
+                file.duration == DEFAULT_DURATION,
+                !usable || text == "\"0h5m0s\"",
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_without_its_text() {
+        for (text, expected) in [
+            ("", "line 1, column 0: the JSON ends too early"),
+            ("username: canary", "line 1, column 1: this is not JSON"),
+            (
+                "{\"username\":\"u\",\n\"password\":[\"canary\"]}",
+                "line 2, column 11: a value of another type is needed here",
+            ),
+        ] {
+            assert_eq!(parse_login_file(text).unwrap_err().to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_agent_writes_is_read_back() {
+        let login = |name: &str| StoredLogin {
+            username: name.to_owned(),
+            password: "p\"ä".into(),
+        };
+        let text = render_login_file(
+            Some(&login("all")),
+            &[PathLogin {
+                path: "team".to_owned(),
+                login: login("team"),
+            }],
+        );
+        insta::assert_snapshot!(*text, @r#"
+        {
+          "managedBy": "landfall",
+          "username": "all",
+          "password": "p\"ä",
+          "duration": "0h5m0s",
+          "subdomains": false,
+          "paths": {
+            "team": {
+              "username": "team",
+              "password": "p\"ä"
+            }
+          }
+        }
+        "#);
+        let file = parse_login_file(&text).unwrap();
+        assert_eq!(
+            (who(&file, "x"), who(&file, "team/x"), file.subdomains),
+            (Some("all"), Some("team"), false)
+        );
+    }
+}

@@ -1,0 +1,300 @@
+//! `landfall-credential-provider`: the kubelet's exec plug-in (SPEC section 11). A link of that name to this program.
+//!
+//! Runs at every pull of an image, hence without argument parser, asynchronous runtime or log framework: a request on
+//! stdin, a file or two, an answer on stdout. What is decided is decided in `landfall_core::credential`. A login that
+//! cannot be read is said on stderr, which the kubelet logs, and answered with a valid empty answer: the pull then goes
+//! on without it, and fails with the registry's own words if it was needed.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use landfall_core::credential::{
+    Answer, LoginFile, ProviderRequest, Reach, RequestProblem, lookup_names, parse_login_file, parse_request,
+    render_answer,
+};
+use zeroize::Zeroizing;
+
+/// The names under which this program is the credential provider: ours, and that of the program whose place it takes.
+const NAMES: [&str; 2] = ["landfall-credential-provider", "generic-credential-provider"];
+
+/// Where the login files are.
+const DEFAULT_CREDROOT: &str = "/etc/kubernetes/registries";
+
+/// More than any request or login file has, in bytes.
+const INPUT_MAX: u64 = 1 << 20;
+
+const USAGE: &str = "\
+The kubelet's credential provider of Landfall: reads a CredentialProviderRequest on stdin, answers on stdout.
+
+Usage: landfall-credential-provider [OPTIONS]
+
+Options:
+  -c, --credroot DIR  Directory with a file HOST.json or HOST:PORT.json for each registry: username, password and,
+                      if wanted, duration [default: /etc/kubernetes/registries]
+      --any-suffix    Also use files named after a top-level domain (io.json) or a part of an IP address (1.1.json)
+  -d, --debug         Say on stderr which files are looked at; never a password
+  -v, --version       Print the version
+  -h, --help          Print this";
+
+/// Whether the program was started under one of the provider's names.
+#[must_use]
+pub fn is_called(program: Option<&OsStr>) -> bool {
+    let name = program.and_then(|program| Path::new(program).file_name());
+    name.is_some_and(|name| NAMES.iter().any(|known| name == OsStr::new(known)))
+}
+
+/// Runs as the credential provider, with the arguments behind the program's name: exit status 0 with an answer on
+/// stdout, 1 when the request or the arguments cannot be understood.
+#[must_use]
+pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut streams = Streams {
+        input: &mut io::stdin().lock(),
+        out: &mut io::stdout().lock(),
+        talk: &mut io::stderr().lock(),
+    };
+    match serve(arguments, &mut streams) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            streams.say(&format!("error: {}", chain(&problem)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("the argument `{0}` is not known; hint: see `landfall-credential-provider --help`")]
+    Argument(String),
+    #[error("`{0}` needs a value; hint: see `landfall-credential-provider --help`")]
+    Value(&'static str),
+    #[error("cannot read the request on stdin")]
+    Input(#[source] io::Error),
+    #[error(transparent)]
+    Request(#[from] RequestProblem),
+    #[error("cannot write the answer to stdout")]
+    Output(#[source] io::Error),
+}
+
+struct Streams<'a> {
+    input: &'a mut dyn Read,
+    out: &'a mut dyn Write,
+    talk: &'a mut dyn Write,
+}
+
+impl Streams<'_> {
+    fn say(&mut self, line: &str) {
+        // With stderr gone there is no place left to complain to.
+        let _nobody_listens = writeln!(self.talk, "landfall-credential-provider: {line}");
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), Problem> {
+        (self.out.write_all(text.as_bytes()))
+            .and_then(|()| self.out.flush())
+            .map_err(Problem::Output)
+    }
+}
+
+/// What the arguments ask for.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Answer(Options),
+    Version,
+    Help,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    credroot: PathBuf,
+    reach: Reach,
+    debug: bool,
+}
+
+fn serve(arguments: impl Iterator<Item = OsString>, streams: &mut Streams<'_>) -> Result<(), Problem> {
+    let options = match parse_arguments(arguments)? {
+        Wanted::Answer(options) => options,
+        Wanted::Version => {
+            return streams.write(concat!(
+                "landfall-credential-provider version ",
+                env!("CARGO_PKG_VERSION"),
+                "\n"
+            ));
+        }
+        Wanted::Help => return streams.write(&format!("{USAGE}\n")),
+    };
+    let mut text = String::new();
+    (&mut *streams.input)
+        .take(INPUT_MAX)
+        .read_to_string(&mut text)
+        .map_err(Problem::Input)?;
+    let request = parse_request(&text)?;
+    let file = find_file(&options, &request, streams);
+    let answer = match &file {
+        Some(file) => Answer::Login {
+            request: &request,
+            file,
+        },
+        None => Answer::Nothing(request.version),
+    };
+    streams.write(&render_answer(&answer))
+}
+
+fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Wanted, Problem> {
+    let mut options = Options {
+        credroot: PathBuf::from(DEFAULT_CREDROOT),
+        reach: Reach::Domains,
+        debug: false,
+    };
+    while let Some(argument) = arguments.next() {
+        let shown = argument.to_string_lossy();
+        match &*shown {
+            "-c" | "--credroot" => {
+                options.credroot = arguments.next().ok_or(Problem::Value("--credroot"))?.into();
+            }
+            "--any-suffix" => options.reach = Reach::Anything,
+            "-d" | "--debug" => options.debug = true,
+            "-v" | "--version" => return Ok(Wanted::Version),
+            "-h" | "--help" => return Ok(Wanted::Help),
+            other => match other.strip_prefix("--credroot=").or_else(|| other.strip_prefix("-c")) {
+                Some(directory) if !directory.is_empty() => options.credroot = PathBuf::from(directory),
+                _ => return Err(Problem::Argument(other.to_owned())),
+            },
+        }
+    }
+    Ok(Wanted::Answer(options))
+}
+
+/// The nearest file that serves this registry. A file that is there and cannot be used ends the search: another's login
+/// must not be sent in its place.
+fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams<'_>) -> Option<LoginFile> {
+    for name in lookup_names(&request.image.host, options.reach) {
+        let path = options.credroot.join(format!("{}.json", name.name));
+        let text = match read_file(&path) {
+            Ok(Some(text)) => text,
+            Ok(None) => {
+                if options.debug {
+                    streams.say(&format!("there is no `{}`", path.display()));
+                }
+                continue;
+            }
+            Err(error) => {
+                let hint = "the image is pulled without a login; hint: it has to be a file that root can read";
+                streams.say(&format!("cannot read `{}`: {error}; {hint}", path.display()));
+                return None;
+            }
+        };
+        let file = match parse_login_file(&text) {
+            Ok(file) => file,
+            Err(problem) => {
+                let hint = r#"the image is pulled without a login; hint: write {"username": "…", "password": "…"}"#;
+                streams.say(&format!("cannot use `{}`: {problem}; {hint}", path.display()));
+                return None;
+            }
+        };
+        if name.is_parent && !file.subdomains {
+            if options.debug {
+                streams.say(&format!("`{}` is not for subdomains", path.display()));
+            }
+            continue;
+        }
+        if file.duration_ignored {
+            let hint = "hint: write it as `5m0s`";
+            streams.say(&format!(
+                "the `duration` in `{}` is no duration; {hint}",
+                path.display()
+            ));
+        }
+        if options.debug {
+            let found = match file.login_for(&request.image.repository) {
+                Some(login) => format!("has the login of user `{}`", login.username),
+                None => "has no login".to_owned(),
+            };
+            streams.say(&format!("`{}` {found} for `{}`", path.display(), request.image));
+        }
+        return Some(file);
+    }
+    streams.say(&format!(
+        "no login for `{}`: there is no `{}.json` in `{}`; the image is pulled without a login",
+        request.registry,
+        request.image.host,
+        options.credroot.display()
+    ));
+    None
+}
+
+fn read_file(path: &Path) -> io::Result<Option<Zeroizing<String>>> {
+    let file = match fs_err::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(without_path(&error)),
+    };
+    // In one piece and wiped afterwards: the text holds the password.
+    let mut text = Zeroizing::new(String::with_capacity(4096));
+    let read = file.take(INPUT_MAX).read_to_string(&mut text);
+    read.map(|_| Some(text)).map_err(|error| without_path(&error))
+}
+
+/// The system's own words: our message names the file already.
+fn without_path(error: &io::Error) -> io::Error {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
+fn chain(problem: &Problem) -> String {
+    let mut text = problem.to_string();
+    let mut cause = std::error::Error::source(problem);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_provider_is_told_by_the_name_that_the_program_is_called_by() {
+        for (program, expected) in [
+            ("/usr/libexec/kubernetes/landfall-credential-provider", true),
+            ("generic-credential-provider", true),
+            ("/usr/bin/landfall", false),
+            ("", false),
+        ] {
+            assert_eq!(is_called(Some(OsStr::new(program))), expected, "{program}");
+        }
+        assert!(!is_called(None));
+    }
+
+    #[test]
+    fn the_flags_are_those_of_the_program_whose_place_this_takes() {
+        let parse = |arguments: &[&str]| parse_arguments(arguments.iter().map(OsString::from));
+        let answer = |credroot: &str, reach, debug| {
+            Wanted::Answer(Options {
+                credroot: PathBuf::from(credroot),
+                reach,
+                debug,
+            })
+        };
+        for (arguments, expected) in [
+            (&[][..], answer(DEFAULT_CREDROOT, Reach::Domains, false)),
+            (&["--credroot", "/a", "-d"], answer("/a", Reach::Domains, true)),
+            (&["--credroot=/a"], answer("/a", Reach::Domains, false)),
+            (&["-c", "/a", "--any-suffix"], answer("/a", Reach::Anything, false)),
+            (&["-c/a"], answer("/a", Reach::Domains, false)),
+            (&["-v"], Wanted::Version),
+            (&["--debug", "--version"], Wanted::Version),
+            (&["-h"], Wanted::Help),
+        ] {
+            assert_eq!(parse(arguments).unwrap(), expected, "{arguments:?}");
+        }
+        for arguments in [&["--credroot"][..], &["--credroot="], &["x"], &["-x"]] {
+            assert!(parse(arguments).is_err(), "{arguments:?}");
+        }
+    }
+}
