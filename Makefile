@@ -5,10 +5,10 @@ CARGO ?= cargo
 PEERS := docker-registry:docker-registry containerd:containerd runc:runc skopeo:skopeo htpasswd:apache2-utils \
          openssl:openssl ip:iproute2
 
-.PHONY: help test lint peers bench demo docs
+.PHONY: help test lint peers bench bench-copy demo docs
 
 help: ## What can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
 
 test: peers lint ## Formatting, clippy, layers, generated files; unit, property, doc, binary and interop tests
 	$(CARGO) test --quiet --workspace --exclude landfall-tests-interop --locked
@@ -35,6 +35,10 @@ peers: ## Installs the real programs that the interop tests run, where they are 
 bench: ## Speed and memory against their limits
 	$(CARGO) build --quiet --profile dist --locked --bin landfall
 	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- core
+
+bench-copy: peers ## Copies side by side with skopeo, crane, regctl and regsync
+	$(CARGO) build --quiet --profile dist --locked --bin landfall
+	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- copy $(ARGS)
 
 demo: ## The whole path on this machine, with nothing installed
 	$(CARGO) run --release --locked -- demo

@@ -1,6 +1,5 @@
 //! The agent at rest: running, with its servers up and nothing to do.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::process::resident_bytes;
+use crate::registries::free_port;
 use crate::report::Row;
 
 const MEGABYTE: f64 = 1e6;
@@ -53,10 +53,4 @@ pub(crate) fn measure(binary: &Path) -> anyhow::Result<Row> {
 
 fn is_running(status: &str) -> bool {
     serde_json::from_str::<serde_json::Value>(status).is_ok_and(|status| status["phase"] == "Running")
-}
-
-/// A port that was free a moment ago: the agent's own defaults may be taken on this machine.
-fn free_port() -> anyhow::Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("cannot bind a port")?;
-    Ok(listener.local_addr().context("cannot read the port")?.port())
 }

@@ -1,71 +1,77 @@
-//! Speed and memory against their limits: `landfall-bench core [--binary PATH]`.
+//! Side-by-side benchmarks: `landfall-bench core|copy`.
 //!
 //! Every number is measured here and now; what cannot be measured is left out and said. Prints a table and writes
-//! `target/bench/core.json`. Status 1 means that a limit is missed.
+//! `target/bench/NAME.json`. Status 1 means that a limit is missed.
 
+mod content;
+mod copy;
+mod core;
+mod fill;
+mod http;
 mod idle;
 mod plan;
 mod process;
+mod registries;
 mod report;
+mod tools;
+mod workload;
 
 use std::env;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
 
-use report::Row;
+/// Side-by-side benchmarks.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    suite: Suite,
+}
 
-const USAGE: &str = "usage: landfall-bench [core] [--binary PATH-OF-LANDFALL]";
+#[derive(Debug, Subcommand)]
+enum Suite {
+    /// Decisions, start-up and memory at rest, against their limits.
+    Core(Subject),
+    /// Copies from registry to registry.
+    Copy(copy::CopyArgs),
+}
 
-fn main() -> anyhow::Result<ExitCode> {
-    let mut arguments = env::args().skip(1);
-    let mut binary = None;
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "core" => {}
-            "--binary" => binary = Some(PathBuf::from(arguments.next().context(USAGE)?)),
-            other => bail!("`{other}` is not known; {USAGE}"),
+/// The program that is measured.
+#[derive(Debug, Args)]
+pub(crate) struct Subject {
+    /// The `landfall` to measure; by default the one that was built in the same profile as this program.
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+}
+
+impl Subject {
+    /// Where the program is.
+    pub(crate) fn landfall(&self) -> anyhow::Result<PathBuf> {
+        match &self.binary {
+            Some(binary) => Ok(binary.clone()),
+            None => {
+                let here = env::current_exe().context("cannot find this program")?;
+                Ok(here.with_file_name("landfall"))
+            }
         }
     }
-    let mut stderr = std::io::stderr().lock();
-    let mut rows = plan::measure()?;
-    let binary = match binary {
-        Some(binary) => binary,
-        None => beside_this_program()?,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let (name, rows) = match Cli::parse().suite {
+        Suite::Core(subject) => ("core", core::measure(&subject)?),
+        Suite::Copy(args) => ("copy", copy::measure(&args)?),
     };
-    if binary.exists() {
-        rows.extend(measure_binary(&binary, &mut stderr)?);
-    } else {
-        writeln!(
-            stderr,
-            "left out: `{}` is not built (cargo build --profile dist --bin landfall)",
-            binary.display()
-        )?;
-    }
     std::io::stdout()
         .lock()
         .write_all(report::render_table(&rows).as_bytes())?;
-    report::write_json(&rows, Path::new("target/bench/core.json"))?;
+    report::write_json(&rows, &Path::new("target/bench").join(name).with_extension("json"))?;
     Ok(if rows.iter().all(|row| row.reach) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
-}
-
-fn measure_binary(binary: &Path, stderr: &mut impl std::io::Write) -> anyhow::Result<Vec<Row>> {
-    let mut rows = vec![process::measure_help(binary)?];
-    match idle::measure(binary) {
-        Ok(row) => rows.push(row),
-        Err(error) => writeln!(stderr, "left out: the agent's idle memory: {error:#}")?,
-    }
-    Ok(rows)
-}
-
-/// The `landfall` that was built in the same profile.
-fn beside_this_program() -> anyhow::Result<PathBuf> {
-    let here = env::current_exe().context("cannot find this program")?;
-    Ok(here.with_file_name("landfall"))
 }

@@ -1,10 +1,12 @@
 //! Programs as their user meets them: wall time and memory.
 
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use wait4::Wait4 as _;
 
 use crate::report::Row;
 
@@ -18,6 +20,62 @@ pub(crate) fn time<T>(run: impl FnOnce() -> T) -> Duration {
     let elapsed = start.elapsed();
     drop(result);
     elapsed
+}
+
+/// What a program took, its children included.
+#[derive(Debug, Clone)]
+pub(crate) struct Usage {
+    /// From start to end.
+    pub(crate) wall: Duration,
+    /// Time of all processors, the kernel's on the program's behalf included.
+    pub(crate) cpu: Duration,
+    /// The most memory that one process held, in bytes. A child's begins with what this program holds at its start.
+    pub(crate) peak_bytes: u64,
+    /// Whether it succeeded; else its status and the last line it said.
+    pub(crate) outcome: Result<(), String>,
+}
+
+/// Runs a program to its end, or ends it at the deadline.
+///
+/// # Errors
+/// When it cannot be started or waited for.
+#[expect(clippy::disallowed_types, reason = "a benchmark measures real time")]
+pub(crate) fn run_timed(command: &mut Command, deadline: Duration) -> anyhow::Result<Usage> {
+    const POLL: Duration = Duration::from_millis(1);
+    let mut said = tempfile::tempfile().context("cannot make a file for what it says")?;
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(said.try_clone()?);
+    let start = std::time::Instant::now();
+    let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+    let mut late = false;
+    let ended = loop {
+        if let Some(ended) = child.try_wait4()? {
+            break ended;
+        }
+        if start.elapsed() > deadline && !late {
+            late = true;
+            child.kill()?;
+        }
+        std::thread::sleep(POLL);
+    };
+    let wall = start.elapsed();
+    let mut text = String::new();
+    said.rewind()?;
+    said.read_to_string(&mut text)?;
+    let last_line = text.trim().lines().last().unwrap_or_default();
+    let outcome = match (late, ended.status.success()) {
+        (true, _) => Err(format!("ended after {deadline:?}")),
+        (false, true) => Ok(()),
+        (false, false) => Err(format!("{}: {last_line}", ended.status)),
+    };
+    Ok(Usage {
+        wall,
+        cpu: ended.rusage.utime + ended.rusage.stime,
+        peak_bytes: ended.rusage.maxrss,
+        outcome,
+    })
 }
 
 /// The value in the middle; 0 of nothing.
@@ -97,6 +155,31 @@ mod tests {
             Some(1234 * 1024)
         );
         assert_eq!(parse_resident_bytes("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_program_is_charged_for_what_its_children_do() {
+        let mut busy = Command::new("sh");
+        busy.args(["-c", "sh -c 'i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done'; true"]);
+        let usage = run_timed(&mut busy, Duration::from_secs(60)).unwrap();
+        assert_eq!(usage.outcome, Ok(()));
+        assert!(
+            usage.cpu >= Duration::from_millis(10) && usage.wall > Duration::ZERO,
+            "{usage:?}"
+        );
+        assert!(usage.peak_bytes > 100_000, "{usage:?}");
+    }
+
+    #[test]
+    fn a_failure_says_what_the_program_said() {
+        let mut failing = Command::new("sh");
+        failing.args(["-c", "echo first >&2; echo last >&2; exit 3"]);
+        let usage = run_timed(&mut failing, Duration::from_secs(60)).unwrap();
+        assert_eq!(usage.outcome, Err("exit status: 3: last".to_owned()));
+        let mut endless = Command::new("sleep");
+        endless.arg("60");
+        let usage = run_timed(&mut endless, Duration::from_millis(20)).unwrap();
+        assert_eq!(usage.outcome, Err("ended after 20ms".to_owned()));
     }
 
     #[test]

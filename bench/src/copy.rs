@@ -1,0 +1,241 @@
+//! Copies from registry to registry, side by side with the programs that people use today.
+
+mod clients;
+mod timed;
+
+use std::collections::BTreeMap;
+use std::io::{Write as _, stderr};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use self::clients::{CLIENTS, Client};
+use self::timed::{Before, Comparison, compare};
+use crate::Subject;
+use crate::fill::fill_registry;
+use crate::registries::{RegistryKind, RunningRegistry};
+use crate::report::Row;
+use crate::tools::find_registry;
+use crate::workload::{Workload, big, profile, small, updated_profile};
+
+/// What is copied, and how.
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    #[command(flatten)]
+    subject: Subject,
+    /// Only these cases.
+    #[arg(
+        long = "case",
+        value_enum,
+        ignore_case = true,
+        value_delimiter = ',',
+        value_name = "CASE"
+    )]
+    cases: Vec<Case>,
+    /// How often each program copies; the median counts.
+    #[arg(long, default_value_t = 3, value_name = "NUMBER")]
+    rounds: usize,
+    /// The registries that are copied to.
+    #[arg(long = "to", value_enum, value_delimiter = ',', value_name = "REGISTRY",
+          default_values_t = [RegistryKind::Registry3, RegistryKind::Landfall])]
+    destinations: Vec<RegistryKind>,
+    /// Only these programs beside ours.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    against: Option<Vec<String>>,
+}
+
+/// One piece of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Case {
+    /// A profile: 40 images that share layers, 1.8 GB.
+    W1,
+    /// One layer of 2 GiB.
+    W2,
+    /// 200 small images.
+    W3,
+    /// W1 and W3 again, where everything is there.
+    W4,
+    /// W1 where 6 of 40 images have changed.
+    W5,
+}
+
+/// The programs that copy.
+#[derive(Debug)]
+struct Programs {
+    found: BTreeMap<Client, PathBuf>,
+    absent: BTreeMap<Client, String>,
+}
+
+impl Programs {
+    fn find(landfall: &Path, against: Option<&[String]>) -> Programs {
+        let mut programs = Programs {
+            found: BTreeMap::new(),
+            absent: BTreeMap::new(),
+        };
+        for client in CLIENTS {
+            let is_wanted = against.is_none_or(|names| names.iter().any(|name| name == client.name()));
+            if client != Client::Landfall && !is_wanted {
+                continue;
+            }
+            match client.find(landfall) {
+                Ok(program) => drop(programs.found.insert(client, program)),
+                Err(why) => drop(programs.absent.insert(client, why)),
+            }
+        }
+        programs
+    }
+
+    fn peers(&self) -> impl Iterator<Item = Client> {
+        let all = self.found.keys().chain(self.absent.keys()).copied();
+        all.filter(|client| *client != Client::Landfall)
+    }
+}
+
+/// Where copies come from: the registry that most sites run.
+const SOURCE: RegistryKind = RegistryKind::DockerRegistry;
+
+/// Everything that a case needs.
+struct Bench<'a> {
+    args: &'a CopyArgs,
+    landfall: PathBuf,
+    programs: Programs,
+    rows: Vec<Row>,
+}
+
+/// Carries out the cases.
+pub(crate) fn measure(args: &CopyArgs) -> anyhow::Result<Vec<Row>> {
+    let landfall = args.subject.landfall()?;
+    let programs = Programs::find(&landfall, args.against.as_deref());
+    let mut bench = Bench {
+        args,
+        landfall,
+        programs,
+        rows: Vec::new(),
+    };
+    let has = |case| args.cases.is_empty() || args.cases.contains(&case);
+    if has(Case::W2) {
+        bench.copy_into_empty("W2 one layer of 2 GiB", &big(), 1.5)?;
+    }
+    if has(Case::W3) || has(Case::W4) {
+        let factor = has(Case::W3).then_some(1.3);
+        bench.copy_and_copy_again("200 small images", "W3", factor, has(Case::W4), &small())?;
+    }
+    if has(Case::W1) || has(Case::W4) {
+        let factor = has(Case::W1).then_some(1.5);
+        bench.copy_and_copy_again("a profile of 40 images", "W1", factor, has(Case::W4), &profile(1))?;
+    }
+    if has(Case::W5) {
+        bench.copy_update()?;
+    }
+    Ok(bench.rows)
+}
+
+impl Bench<'_> {
+    /// A registry, or `None` when its program is absent, which is said.
+    fn start(&self, kind: RegistryKind) -> anyhow::Result<Option<RunningRegistry>> {
+        match find_registry(kind, &self.landfall) {
+            Ok(program) => RunningRegistry::start(kind, &program).map(Some),
+            Err(why) => {
+                writeln!(stderr(), "left out: copies to {}, which is absent: {why}", kind.name())?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn start_source(&self, workload: &Workload) -> anyhow::Result<RunningRegistry> {
+        let source = self.start(SOURCE)?.context("there is no registry to copy from")?;
+        fill_registry(&source.host(), workload)?;
+        let (unique, logical) = workload.bytes();
+        writeln!(
+            stderr(),
+            "source: {} images, {:.2} GB, {:.2} GB with what they share counted for each",
+            workload.images.len(),
+            unique as f64 / 1e9,
+            logical as f64 / 1e9
+        )?;
+        Ok(source)
+    }
+
+    fn copy_into_empty(&mut self, case: &str, workload: &Workload, factor: f64) -> anyhow::Result<()> {
+        let source = self.start_source(workload)?;
+        for &kind in &self.args.destinations {
+            if let Some(mut destination) = self.start(kind)? {
+                self.compare(
+                    format!("{case} → {}", kind.name()),
+                    &source,
+                    workload,
+                    Before::Empty,
+                    factor,
+                    &mut destination,
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first copy where a factor is given for it, and copies of what is there already.
+    fn copy_and_copy_again(
+        &mut self,
+        what: &str,
+        name: &str,
+        factor: Option<f64>,
+        again: bool,
+        workload: &Workload,
+    ) -> anyhow::Result<()> {
+        let source = self.start_source(workload)?;
+        for &kind in &self.args.destinations {
+            let Some(mut destination) = self.start(kind)? else {
+                continue;
+            };
+            if let Some(factor) = factor {
+                let case = format!("{name} {what} → {}", kind.name());
+                self.compare(case, &source, workload, Before::Empty, factor, &mut destination)?;
+            }
+            if again {
+                fill_registry(&destination.host(), workload)?;
+                let case = format!("W4 {what} again → {}", kind.name());
+                self.compare(case, &source, workload, Before::Untouched, 1.0, &mut destination)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_update(&mut self) -> anyhow::Result<()> {
+        let before = profile(1);
+        let after = updated_profile();
+        let source = self.start_source(&after)?;
+        for &kind in &self.args.destinations {
+            let Some(mut destination) = self.start(kind)? else {
+                continue;
+            };
+            fill_registry(&destination.host(), &before)?;
+            let kept = destination.keep()?;
+            let case = format!("W5 6 of 40 images changed → {}", kind.name());
+            self.compare(case, &source, &after, Before::Kept(&kept), 1.0, &mut destination)?;
+        }
+        Ok(())
+    }
+
+    fn compare(
+        &mut self,
+        case: String,
+        source: &RunningRegistry,
+        workload: &Workload,
+        before: Before<'_>,
+        factor: f64,
+        destination: &mut RunningRegistry,
+    ) -> anyhow::Result<()> {
+        let source = source.host();
+        let comparison = Comparison {
+            case,
+            source: &source,
+            workload,
+            before,
+            rounds: self.args.rounds,
+            factor,
+        };
+        self.rows.extend(compare(&comparison, destination, &self.programs)?);
+        Ok(())
+    }
+}

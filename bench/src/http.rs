@@ -1,0 +1,152 @@
+//! As much HTTP/1.1 as filling and checking a registry takes, over plain TCP: what judges a copy shares no code with it.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::content::Content;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The most of a body that is kept, in bytes.
+const BODY_MAX: u64 = 8 * 1024 * 1024;
+
+/// One connection to one server.
+pub(crate) struct Http {
+    stream: BufReader<TcpStream>,
+    host: String,
+}
+
+/// What a request carries.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Body<'a> {
+    Empty,
+    Bytes(&'a [u8]),
+    Content(Content),
+}
+
+/// What a server says.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+impl Http {
+    /// Connects to `HOST:PORT`.
+    pub(crate) fn connect(host: &str) -> anyhow::Result<Http> {
+        let stream = TcpStream::connect(host).with_context(|| format!("cannot connect to `{host}`"))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Http {
+            stream: BufReader::new(stream),
+            host: host.to_owned(),
+        })
+    }
+
+    /// One request and its answer. `path` may be a whole URL of this server.
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body<'_>,
+    ) -> anyhow::Result<Answer> {
+        let answered = self.exchange(method, path, headers, body);
+        answered.with_context(|| format!("`{method} {path}` at `{}` failed", self.host))
+    }
+
+    fn exchange(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body<'_>,
+    ) -> anyhow::Result<Answer> {
+        let path = path.strip_prefix(&format!("http://{}", self.host)).unwrap_or(path);
+        let length = match body {
+            Body::Empty => 0,
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::Content(content) => content.size,
+        };
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n",
+            self.host
+        );
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        let out = self.stream.get_mut();
+        out.write_all(head.as_bytes())?;
+        match body {
+            Body::Empty => {}
+            Body::Bytes(bytes) => out.write_all(bytes)?,
+            Body::Content(content) => content.write_to(out)?,
+        }
+        self.read_answer(method)
+    }
+
+    fn read_answer(&mut self, method: &str) -> anyhow::Result<Answer> {
+        let status_line = self.read_line()?;
+        let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status: u16 = status.with_context(|| format!("`{status_line}` is no status line"))?;
+        let mut answer = Answer {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+        };
+        loop {
+            let line = self.read_line()?;
+            let Some((name, value)) = line.split_once(':') else {
+                break;
+            };
+            answer.headers.push((name.to_owned(), value.trim().to_owned()));
+        }
+        if method == "HEAD" || matches!(status, 204 | 304) {
+            return Ok(answer);
+        }
+        if let Some(length) = answer.header("content-length") {
+            let length = length.parse()?;
+            answer.body = self.read_body(length)?;
+        } else if answer.header("transfer-encoding").is_some() {
+            loop {
+                let length = self.read_line()?;
+                let length =
+                    u64::from_str_radix(length.trim(), 16).with_context(|| format!("`{length}` is no chunk"))?;
+                let chunk = self.read_body(length)?;
+                answer.body.extend(chunk);
+                self.read_line()?;
+                if length == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(answer)
+    }
+
+    fn read_line(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            bail!("the server closed the connection");
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    fn read_body(&mut self, length: u64) -> anyhow::Result<Vec<u8>> {
+        let kept = length.min(BODY_MAX);
+        let mut body = Vec::new();
+        self.stream.by_ref().take(kept).read_to_end(&mut body)?;
+        io::copy(&mut self.stream.by_ref().take(length - kept), &mut io::sink())?;
+        Ok(body)
+    }
+}

@@ -1,0 +1,226 @@
+//! Registries as children on loopback, each with storage of its own on memory.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::http::{Body, Http};
+
+/// Memory that is a file system, where there is one: a disk would be the slowest part of every row.
+const MEMORY: &str = "/dev/shm";
+const START_TIME: Duration = Duration::from_secs(10);
+
+/// A registry program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+pub(crate) enum RegistryKind {
+    /// Debian's docker-registry (distribution 2.8).
+    DockerRegistry,
+    /// Distribution 3.
+    Registry3,
+    /// olareg.
+    Olareg,
+    /// `landfall registry serve`.
+    Landfall,
+}
+
+impl RegistryKind {
+    /// What rows call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            RegistryKind::DockerRegistry => "docker-registry",
+            RegistryKind::Registry3 => "registry 3",
+            RegistryKind::Olareg => "olareg",
+            RegistryKind::Landfall => "landfall",
+        }
+    }
+
+    fn command(self, program: &Path, root: &Path, port: u16) -> anyhow::Result<Command> {
+        let mut command = Command::new(program);
+        match self {
+            RegistryKind::DockerRegistry | RegistryKind::Registry3 => {
+                let config = root.join("config.yml");
+                fs_err::write(&config, distribution_config(&root.join("data"), port))?;
+                command.arg("serve").arg(config);
+                // The default exporter of version 3 looks for a collector.
+                command.env("OTEL_TRACES_EXPORTER", "none");
+            }
+            RegistryKind::Olareg => {
+                let (root, port) = (root.join("data"), port.to_string());
+                command.args([
+                    "serve",
+                    "--addr",
+                    "127.0.0.1",
+                    "--port",
+                    &port,
+                    "--store-type",
+                    "dir",
+                    "--dir",
+                ]);
+                command.arg(root);
+            }
+            RegistryKind::Landfall => {
+                command.args(["registry", "serve", "--listen", &format!("127.0.0.1:{port}"), "--root"]);
+                command.arg(root.join("data"));
+            }
+        }
+        Ok(command)
+    }
+}
+
+fn distribution_config(data: &Path, port: u16) -> String {
+    format!(
+        "version: 0.1\n\
+         log: {{level: error, accesslog: {{disabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: {data}}}, delete: {{enabled: true}}}}\n\
+         http: {{addr: '127.0.0.1:{port}', secret: not-a-secret}}\n",
+        data = data.display()
+    )
+}
+
+/// A running registry. Its process ends and its storage goes when it is dropped.
+#[derive(Debug)]
+pub(crate) struct RunningRegistry {
+    kind: RegistryKind,
+    program: PathBuf,
+    port: u16,
+    root: tempfile::TempDir,
+    child: Child,
+}
+
+impl RunningRegistry {
+    /// Starts an empty registry and waits until it answers.
+    pub(crate) fn start(kind: RegistryKind, program: &Path) -> anyhow::Result<RunningRegistry> {
+        let root = match Path::new(MEMORY).is_dir() {
+            true => tempfile::Builder::new().prefix("landfall-bench-").tempdir_in(MEMORY),
+            false => tempfile::tempdir(),
+        };
+        let root = root.context("cannot make a directory for a registry")?;
+        let port = free_port()?;
+        let child = start(kind, program, root.path(), port)?;
+        Ok(RunningRegistry {
+            kind,
+            program: program.to_owned(),
+            port,
+            root,
+            child,
+        })
+    }
+
+    /// `127.0.0.1:PORT`
+    pub(crate) fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// What all processors did for it since it was started, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let stat = fs_err::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let ticks = parse_cpu_ticks(&stat).context("cannot read a registry's CPU time")?;
+        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// Ends it, takes all content away, or puts the content of a [`RunningRegistry::keep`] there, and starts it again.
+    pub(crate) fn restart(&mut self, content: Option<&Path>) -> anyhow::Result<()> {
+        self.stop()?;
+        let data = self.root.path().join("data");
+        if data.exists() {
+            fs_err::remove_dir_all(&data)?;
+        }
+        if let Some(content) = content {
+            copy_directory(content, &data)?;
+        }
+        self.child = start(self.kind, &self.program, self.root.path(), self.port)?;
+        Ok(())
+    }
+
+    /// Keeps a copy of the content, as long as this registry is there.
+    pub(crate) fn keep(&mut self) -> anyhow::Result<PathBuf> {
+        let kept = self.root.path().join("kept");
+        self.stop()?;
+        if kept.exists() {
+            fs_err::remove_dir_all(&kept)?;
+        }
+        copy_directory(&self.root.path().join("data"), &kept)?;
+        self.child = start(self.kind, &self.program, self.root.path(), self.port)?;
+        Ok(kept)
+    }
+
+    fn stop(&mut self) -> anyhow::Result<()> {
+        self.child.kill().context("cannot end a registry")?;
+        self.child.wait().context("cannot wait for a registry's end")?;
+        Ok(())
+    }
+}
+
+impl Drop for RunningRegistry {
+    fn drop(&mut self) {
+        // It has ended already, then.
+        drop(self.stop());
+    }
+}
+
+fn start(kind: RegistryKind, program: &Path, root: &Path, port: u16) -> anyhow::Result<Child> {
+    const POLL: Duration = Duration::from_millis(5);
+    fs_err::create_dir_all(root.join("data"))?;
+    let log = fs_err::File::create(root.join("log"))?.into_parts().0;
+    let mut command = kind.command(program, root, port)?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+    let host = format!("127.0.0.1:{port}");
+    let mut waited = Duration::ZERO;
+    while !answers(&host) {
+        if let Some(status) = child.try_wait()? {
+            let log = fs_err::read_to_string(root.join("log"))?;
+            bail!("{} ended with {status}: {}", kind.name(), log.trim());
+        }
+        if waited >= START_TIME {
+            child.kill()?;
+            child.wait()?;
+            bail!("{} did not answer within {START_TIME:?}", kind.name());
+        }
+        std::thread::sleep(POLL);
+        waited += POLL;
+    }
+    Ok(child)
+}
+
+fn answers(host: &str) -> bool {
+    let ping = Http::connect(host).and_then(|mut http| http.request("GET", "/v2/", &[], Body::Empty));
+    ping.is_ok_and(|answer| answer.status == 200)
+}
+
+fn copy_directory(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    let copied = copied.context("cannot run `cp`")?;
+    anyhow::ensure!(copied.success(), "`cp` could not copy `{}`", from.display());
+    Ok(())
+}
+
+/// User and kernel time of proc(5)'s `stat`. The name, which comes second, may hold anything.
+fn parse_cpu_ticks(stat: &str) -> Option<u64> {
+    const USER: usize = 11;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut times = rest.split_whitespace().skip(USER);
+    let mut next = || times.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
+/// A port that was free a moment ago: servers' own defaults may be taken on this machine.
+pub(crate) fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("cannot bind a port")?;
+    Ok(listener.local_addr().context("cannot read the port")?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_that_of_program_and_kernel() {
+        let stat = "42 (a) b) S 1 42 42 0 -1 4194560 100 0 0 0 7 5 0 0 20 0 1 0 100 1000 10";
+        assert_eq!(parse_cpu_ticks(stat), Some(12));
+        assert_eq!(parse_cpu_ticks("42 (x) S 1"), None);
+    }
+}
