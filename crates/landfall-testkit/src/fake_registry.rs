@@ -8,6 +8,7 @@ mod access;
 mod content;
 mod fault;
 mod handler;
+mod harbor;
 mod server;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use access::Access;
 pub use fault::{Effect, Fault};
+pub use harbor::FakeHarbor;
 
 use crate::image_builder::{BuiltImage, digest_of};
 
@@ -48,6 +50,8 @@ pub struct FakeRegistryOptions {
     pub name: String,
     /// A blob is in the repository that it was pushed to or mounted in, and in no other one.
     pub repositories_apart: bool,
+    /// It is a Harbor: it has projects, and refuses what is pushed outside of them.
+    pub harbor: Option<FakeHarbor>,
 }
 
 /// What a TLS server shows.
@@ -100,6 +104,8 @@ struct Inner {
     content: content::Content,
     faults: Vec<Fault>,
     tokens: access::Tokens,
+    /// Projects that were made since the start.
+    projects: Vec<String>,
     log: Vec<LoggedRequest>,
 }
 

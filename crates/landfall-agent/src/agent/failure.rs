@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use landfall_core::config::{ProfileImage, Registry, RegistryRole, Settings};
+use landfall_core::config::{Primary, ProfileImage, Registry, RegistryRole, Settings};
 use landfall_core::diagnostic::Location;
 use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, Why};
@@ -133,6 +133,36 @@ pub(crate) fn explain_primary(
     };
     let (reason, hint) = peer.explain(error.kind, error);
     Explanation::new(format!("the primary registry `{host}` cannot be used: {reason}"), hint)
+}
+
+/// Explains why the project of the primary registry, which is a Harbor, is neither there nor can be made.
+pub(crate) fn explain_project(
+    settings: &Settings,
+    primary: &Primary,
+    registry: Option<usize>,
+    error: &TransferError,
+) -> Explanation {
+    let peer = Peer {
+        registry: registry.map(|index| &settings.registries[index]),
+        host: primary.endpoint.as_str(),
+        repository: &primary.project,
+        verb: "create the project",
+    };
+    let (reason, hint) = match error.kind {
+        FailureKind::NotFound => (
+            "it has no project API".to_owned(),
+            "check that Harbor listens there; for another registry write `kind: registry` in `landfall.primary`"
+                .to_owned(),
+        ),
+        kind => peer.explain(kind, error),
+    };
+    Explanation::new(
+        format!(
+            "the project `{}` of the primary registry `{}` cannot be made: {reason}",
+            primary.project, primary.endpoint
+        ),
+        hint,
+    )
 }
 
 /// Explains why something could not be loaded into containerd.

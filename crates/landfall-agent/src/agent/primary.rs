@@ -16,7 +16,7 @@ use secrecy::ExposeSecret as _;
 use crate::agent::attempts::with_attempts;
 use crate::agent::certificates::{Issued, ensure_certificate};
 use crate::agent::clients::OwnRegistry;
-use crate::agent::failure::{Explanation, explain_primary};
+use crate::agent::failure::{Explanation, explain_primary, explain_project};
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::{InForce, Reconciler};
 
@@ -69,10 +69,15 @@ impl Reconciler {
         let answered = with_attempts(&self.timing.retry, &*self.host.meter, &subject, || client.ping());
         answered.await.map_err(|error| explain(error.into()))?;
         if primary.kind == PrimaryKind::Harbor {
-            client
-                .ensure_project(&primary.project)
-                .await
-                .map_err(|error| explain(error.into()))?;
+            client.ensure_project(&primary.project).await.map_err(|error| {
+                let error = TransferError::from(error);
+                anyhow::anyhow!(explain_project(
+                    &force.settings,
+                    primary,
+                    force.primary_registry,
+                    &error
+                ))
+            })?;
         }
         shown.url = format!("{scheme}://{}", primary.endpoint);
         self.host.status.update(|status| status.primary = Some(shown));

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::content::Content;
 use super::fault::{Effect, take_fault};
-use super::{LoggedRequest, State, access};
+use super::{LoggedRequest, State, access, harbor};
 use crate::image_builder::digest_of;
 
 const DIGEST_HEADER: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -163,6 +163,14 @@ fn answer(state: &State, parts: &Parts, body: Bytes, ranged: bool) -> Answer {
         let token = inner.tokens.give(scopes);
         return mk_answer(StatusCode::OK, json!({"token": token, "expires_in": 300}).to_string());
     }
+    if let Some(harbor) = &state.options.harbor
+        && path.starts_with(harbor::PROJECTS)
+    {
+        let is_known =
+            access::challenge(&state.options.access, &inner.tokens, &state.base, authorization, None).is_none();
+        let (status, code) = harbor.answer(&mut inner.projects, is_known, parts, &body);
+        return mk_error(status, code, "an answer of the project API");
+    }
     let Some(path) = path.strip_prefix("/v2/") else {
         return mk_error(StatusCode::NOT_FOUND, "UNKNOWN", "no such page");
     };
@@ -178,6 +186,12 @@ fn answer(state: &State, parts: &Parts, body: Bytes, ranged: bool) -> Answer {
     }
     if path.is_empty() {
         return mk_answer(StatusCode::OK, "{}");
+    }
+    if let Some(harbor) = &state.options.harbor
+        && let Some((name, _)) = repository
+        && !harbor.has_project_of(&inner.projects, name)
+    {
+        return mk_error(StatusCode::NOT_FOUND, "NOT_FOUND", "project not found");
     }
     if path == "_catalog" {
         let repositories = inner.content.repositories();
