@@ -1,4 +1,5 @@
-//! Debian's `docker-registry` (distribution 2.8) as a child on a free loopback port.
+//! distribution as a child on a free loopback port: Debian's `docker-registry` (2.8), or 3.1.1, which `testbed/tools.sh`
+//! builds.
 
 mod access_log;
 
@@ -11,6 +12,7 @@ use crate::poll::wait_for;
 use crate::port::free_port;
 use crate::program::{Program, run};
 use crate::tls::PrivateAuthority;
+use crate::tool::tool;
 
 pub use access_log::{Request, parse_access_log};
 
@@ -26,9 +28,19 @@ pub struct Account<'a> {
     pub password: &'a str,
 }
 
+/// Which of its releases runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// Debian's.
+    V2,
+    /// The current one, of `testbed/tools.tsv`.
+    V3,
+}
+
 /// A running registry.
 #[derive(Debug)]
 pub struct DockerRegistry {
+    release: Release,
     program: Program,
     port: u16,
     directory: TempDir,
@@ -41,6 +53,19 @@ impl DockerRegistry {
     /// When it does not come to listen.
     #[must_use]
     pub fn start(authority: &PrivateAuthority, account: Option<Account<'_>>) -> DockerRegistry {
+        DockerRegistry::start_release(Release::V2, authority, account)
+    }
+
+    /// As [`DockerRegistry::start`], of another release. The access log is only read of Debian's.
+    ///
+    /// # Panics
+    /// When it cannot be built, or does not come to listen.
+    #[must_use]
+    pub fn start_release(
+        release: Release,
+        authority: &PrivateAuthority,
+        account: Option<Account<'_>>,
+    ) -> DockerRegistry {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = Utf8Path::from_path(directory.path()).expect("a temporary directory with a UTF-8 name");
         let server_files = authority.write_server_files(path);
@@ -50,8 +75,9 @@ impl DockerRegistry {
         for _ in 0..PORT_ATTEMPTS {
             let port = free_port();
             write_config(path, port, &server_files, account.is_some());
-            if let Some(program) = start_listening(path, port) {
+            if let Some(program) = start_listening(release, path, port) {
                 return DockerRegistry {
+                    release,
                     program,
                     port,
                     directory,
@@ -77,7 +103,8 @@ impl DockerRegistry {
     /// # Panics
     /// When it does not come to listen.
     pub fn start_again(&mut self) {
-        self.program = start_listening(self.path(), self.port).expect("the registry's port is still free");
+        self.program =
+            start_listening(self.release, self.path(), self.port).expect("the registry's port is still free");
     }
 
     /// All requests so far, in the order of their arrival, once all that have begun are answered.
@@ -120,11 +147,16 @@ impl DockerRegistry {
 }
 
 /// Starts the program and waits until it listens; `None` when the port is taken.
-fn start_listening(directory: &Utf8Path, port: u16) -> Option<Program> {
+fn start_listening(release: Release, directory: &Utf8Path, port: u16) -> Option<Program> {
     let name = "docker-registry";
     let listening = format!("listening on 127.0.0.1:{port}");
-    let mut command = Command::new(name);
+    let mut command = match release {
+        Release::V2 => Command::new(name),
+        Release::V3 => Command::new(tool("registry")),
+    };
+    // 3.1.1 would send traces to a collector.
     command
+        .env("OTEL_TRACES_EXPORTER", "none")
         .arg("serve")
         .arg(directory.join("config.yml"))
         .current_dir(directory);

@@ -17,5 +17,6 @@ pub mod site;
 pub mod skopeo;
 pub mod source;
 pub mod tls;
+pub mod tool;
 pub mod user_data;
 pub mod world;

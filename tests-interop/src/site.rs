@@ -65,6 +65,7 @@ impl Site {
             external: None,
             site_authority: None,
             ports: self.ports,
+            primary: None,
             bandwidth_limit: None,
         }
     }

@@ -19,6 +19,8 @@ pub struct UserData<'a> {
     pub site_authority: Option<&'a str>,
     /// The ports that the agent listens on.
     pub ports: Ports,
+    /// A primary registry that is not the embedded one.
+    pub primary: Option<ForeignPrimary<'a>>,
     /// `landfall.bandwidthLimit`, bytes a second: slow enough for a kill to hit a transfer.
     pub bandwidth_limit: Option<u64>,
 }
@@ -43,6 +45,17 @@ pub struct External<'a> {
     pub account: Account<'a>,
     /// `certificates`: the authority (PEM).
     pub authority: Option<&'a str>,
+}
+
+/// `landfall.primary` of kind `registry`.
+#[derive(Debug, Clone, Copy)]
+pub struct ForeignPrimary<'a> {
+    /// `host:port`.
+    pub endpoint: &'a str,
+    /// Name and password.
+    pub account: Account<'a>,
+    /// `certificates`: the authority (PEM).
+    pub authority: &'a str,
 }
 
 impl UserData<'_> {
@@ -72,7 +85,19 @@ impl UserData<'_> {
         writeln!(text, "  localUI:\n    port: {}", self.ports.api)?;
         writeln!(text, "landfall:\n  stateDir: {STATE_DIR}")?;
         writeln!(text, "  containerd:\n    socket: {CONTAINERD_SOCKET}")?;
-        writeln!(text, "  primary:\n    endpoint: 127.0.0.1:{}", self.ports.primary)?;
+        match self.primary {
+            None => writeln!(text, "  primary:\n    endpoint: 127.0.0.1:{}", self.ports.primary)?,
+            Some(primary) => {
+                writeln!(
+                    text,
+                    "  primary:\n    kind: registry\n    endpoint: {}",
+                    primary.endpoint
+                )?;
+                writeln!(text, "    username: \"{}\"", primary.account.user)?;
+                writeln!(text, "    password: \"{}\"", primary.account.password)?;
+                writeln!(text, "    certificates: |\n{}", indented(primary.authority, 6))?;
+            }
+        }
         if let Some(limit) = self.bandwidth_limit {
             writeln!(text, "  bandwidthLimit: {limit}")?;
         }
@@ -110,6 +135,7 @@ mod tests {
                 webhook: 2,
                 api: 3,
             },
+            primary: None,
             bandwidth_limit: Some(1_000),
         };
         let expected = r#"#cloud-config

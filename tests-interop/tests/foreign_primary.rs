@@ -1,0 +1,71 @@
+//! A registry that is not ours as the primary one: the agent fills it by its endpoint and credentials.
+
+use landfall_core::status::ProgressEvent;
+use landfall_tests_interop::canary::{LAST_GOOD, leaking_files, leaks};
+use landfall_tests_interop::docker_registry::{Account, DockerRegistry, Release};
+use landfall_tests_interop::images::APPLICATIONS;
+use landfall_tests_interop::site::PRIMARY_ACCOUNT;
+use landfall_tests_interop::skopeo::{Access, Skopeo};
+use landfall_tests_interop::tls::PrivateAuthority;
+use landfall_tests_interop::user_data::{ForeignPrimary, UserData};
+use landfall_tests_interop::world::{ACCOUNT, World};
+
+const WRONG: Account<'static> = Account {
+    password: "canary-wrong-88f0",
+    ..PRIMARY_ACCOUNT
+};
+
+fn write_primary(world: &World, endpoint: &str, account: Account<'_>, authority: &PrivateAuthority) {
+    let primary = ForeignPrimary {
+        endpoint,
+        account,
+        authority: authority.pem(),
+    };
+    world.write_user_data(|user_data| UserData {
+        primary: Some(primary),
+        ..user_data
+    });
+}
+
+#[test]
+fn the_agent_fills_distributions_registries_and_finds_them_filled_the_next_time() {
+    let mut world = World::start();
+    for release in [Release::V2, Release::V3] {
+        world = world.with_new_site();
+        let authority = PrivateAuthority::generate("primary");
+        let primary = DockerRegistry::start_release(release, &authority, Some(PRIMARY_ACCOUNT));
+        let host = primary.host();
+
+        write_primary(&world, &host, WRONG, &authority);
+        let mut agent = world.site.start_agent(&["--once"]);
+        assert_eq!(agent.wait(), Some(1), "{release:?}: {}", agent.output());
+        let messages = agent.messages();
+        let refused = format!("the primary registry `{host}` cannot be used: it refuses the password of user `admin`");
+        assert!(messages.contains(&refused), "{messages}");
+        assert!(messages.contains("mend `landfall.primary.password` at "), "{messages}");
+
+        write_primary(&world, &host, PRIMARY_ACCOUNT, &authority);
+        let mut agent = world.site.start_agent(&["--once"]);
+        assert_eq!(agent.wait(), Some(0), "{release:?}: {}", agent.output());
+        let access = Access {
+            host: &host,
+            authority: Some(authority.pem()),
+            account: Some(PRIMARY_ACCOUNT),
+        };
+        for name in APPLICATIONS {
+            let pulled = Skopeo::default().pull(access, &world.primary_repository(name));
+            assert_eq!(pulled, world.source.digest(name), "{release:?} {name}");
+        }
+
+        let mut again = world.site.start_agent(&["--once"]);
+        assert_eq!(again.wait(), Some(0), "{release:?}: {}", again.output());
+        let moved = again.progress().into_iter();
+        let moved = moved.filter(|event| matches!(event, ProgressEvent::BlobStarted { .. }));
+        assert_eq!(moved.count(), 0, "{release:?}: {}", again.stderr());
+        for user in [ACCOUNT.user, PRIMARY_ACCOUNT.user] {
+            assert_eq!(leaks(&agent.output(), user), Vec::<&str>::new());
+            let leaking = leaking_files(&world.site.root(), user, &[LAST_GOOD]);
+            assert_eq!(leaking, Vec::<camino::Utf8PathBuf>::new(), "{release:?}");
+        }
+    }
+}
