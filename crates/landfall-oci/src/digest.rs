@@ -58,6 +58,12 @@ impl Digester {
         }
     }
 
+    /// What it hashes by.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
     /// Takes in more bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.context.update(bytes);

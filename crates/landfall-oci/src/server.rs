@@ -3,26 +3,29 @@
 //!
 //! Decides what a repository holds and who may ask. Listening and TLS are [`crate::serve`]'s.
 //!
-//! Repositories are small JSON records, `<directory>/<name>/_record.json`, replaced atomically. Blobs belong to a
-//! repository when one of its manifests names them; before that, a push links them in memory only: after a restart the
-//! client mounts them again, which moves no bytes.
+//! Repositories are small records, `<directory>/<name>/_record.jsonl`, a line for each change. What was acknowledged is on
+//! disk: a blob in its place and its line in the record, a manifest likewise. Two rules keep images whole while garbage is
+//! collected: a blob is held before anybody counts on it, and a manifest's line comes only once its parts are there.
 
 mod auth;
 mod blobs;
+mod collect;
+mod conditional;
 mod error;
 mod listing;
 mod manifests;
+mod promises;
 mod range;
+mod record;
 mod records;
 mod route;
+mod space;
 mod uploads;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -30,23 +33,26 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use camino::Utf8Path;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use jiff::Timestamp;
 use landfall_core::reference::{Digest, Repository};
-use tokio::time::Instant;
 
 use crate::server::auth::Gate;
 use crate::server::error::{ApiError, Code};
+use crate::server::promises::Promises;
+use crate::server::record::Change;
 use crate::server::records::Records;
 use crate::server::route::Route;
 use crate::server::uploads::Uploads;
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
-use crate::store::gc::GcReport;
-use crate::store::pins::Hold;
 
 pub use crate::server::auth::{Users, UsersError};
+pub use crate::server::collect::GRACE;
+pub use crate::server::space::SpaceFloor;
 
-/// How long a pushed blob waits for a manifest that names it.
-const LINK_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// A blob that is pushed once more has its time renewed when that is older than this, so that it does not go while the
+/// manifest is on its way.
+const RENEW_AFTER_SECONDS: i64 = 60;
 const API_VERSION: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
     HeaderValue::from_static("registry/2.0"),
@@ -62,6 +68,9 @@ pub struct Policy {
     pub anonymous_pull: bool,
     /// Whether nothing may be changed through the API.
     pub read_only: bool,
+    /// Whether images are taken of which a layer or the configuration is not here. An index may always name manifests that
+    /// are not: that is how one platform of many is copied under the image's own digest.
+    pub incomplete_images: bool,
 }
 
 /// The registry's content.
@@ -69,78 +78,65 @@ pub struct Policy {
 pub struct Registry {
     store: ContentStore,
     records: Records,
-    links: Mutex<HashMap<(Repository, Digest), Link>>,
     uploads: Uploads,
-}
-
-/// A blob that was pushed to a repository, for which no manifest came yet.
-#[derive(Debug)]
-struct Link {
-    since: Instant,
-    _hold: Hold,
+    promises: Promises,
+    floor: SpaceFloor,
 }
 
 impl Registry {
-    /// Reads the records of all repositories. A record that is damaged is set aside; see [`Registry::repairs`].
+    /// Opens the repositories in a directory, which is made when it is not there. Records are read when they are asked
+    /// for.
     ///
     /// # Errors
-    /// When the directory cannot be read or made.
+    /// When the directory cannot be made.
     pub fn open(store: ContentStore, directory: &Utf8Path) -> Result<Registry, StoreError> {
         Ok(Registry {
             store,
-            records: Records::load(directory)?,
-            links: Mutex::default(),
+            records: Records::open(directory)?,
             uploads: Uploads::default(),
+            promises: Promises::default(),
+            floor: SpaceFloor::default(),
         })
     }
 
-    /// What [`Registry::open`] had to mend, one sentence each.
+    /// Refuses uploads below another amount of free space than the default.
     #[must_use]
-    pub fn repairs(&self) -> &[String] {
-        self.records.repairs()
+    pub fn with_floor(mut self, floor: SpaceFloor) -> Registry {
+        self.floor = floor;
+        self
     }
 
     /// The digest of the manifest that a repository has under a tag or digest.
-    #[must_use]
-    pub fn find_manifest(&self, repository: &Repository, selector: &str) -> Option<Digest> {
-        self.records.get(repository)?.select(selector).cloned()
-    }
-
-    /// All repositories that hold a manifest, in order.
-    #[must_use]
-    pub fn repositories(&self) -> Vec<Repository> {
-        self.records.names()
-    }
-
-    /// Deletes the blobs that no repository, no named image of the store and no push under way counts on. Blocks.
     ///
     /// # Errors
-    /// When the disk does not answer.
-    pub fn gc(&self, now: SystemTime) -> Result<GcReport, StoreError> {
-        self.links().retain(|_, link| link.since.elapsed() < LINK_AGE_MAX);
-        self.store.gc(|| Ok(self.records.manifests()), now)
+    /// When its record cannot be read.
+    pub fn find_manifest(&self, repository: &Repository, selector: &str) -> Result<Option<Digest>, StoreError> {
+        let found = self.records.glance(repository, |record| {
+            record.select(selector).map(|(digest, _)| digest.clone())
+        })?;
+        Ok(found.flatten())
     }
 
-    fn links(&self) -> MutexGuard<'_, HashMap<(Repository, Digest), Link>> {
-        // Insertions and removals are single steps: a panic cannot leave half of one.
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn link(&self, repository: &Repository, digest: &Digest, hold: Hold) {
-        let link = Link {
-            since: Instant::now(),
-            _hold: hold,
-        };
-        self.links().insert((repository.clone(), digest.clone()), link);
+    /// Writes down that a blob belongs to a repository.
+    fn link(&self, repository: &Repository, digest: &Digest) -> Result<(), StoreError> {
+        let now = Timestamp::now();
+        self.records.change(repository, |record| {
+            let fresh = record
+                .blobs
+                .get(digest)
+                .is_some_and(|at| now.as_second() - at.as_second() < RENEW_AFTER_SECONDS);
+            let change = (!fresh).then(|| Change::AddBlob {
+                digest: digest.clone(),
+                at: now,
+            });
+            (change.into_iter().collect(), ())
+        })
     }
 
     /// Whether a blob belongs to a repository.
-    fn has_blob(&self, repository: &Repository, digest: &Digest) -> bool {
-        self.links().contains_key(&(repository.clone(), digest.clone()))
-            || self
-                .records
-                .get(repository)
-                .is_some_and(|record| record.names_blob(digest))
+    fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, StoreError> {
+        let shelf = self.records.get(repository)?;
+        Ok(shelf.is_some_and(|shelf| shelf.read().has_blob(digest)))
     }
 }
 
@@ -148,6 +144,7 @@ impl Registry {
 pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
     let api = Api {
         registry,
+        incomplete_images: policy.incomplete_images,
         gate: Gate::new(policy),
     };
     Router::new().fallback(answer).with_state(Arc::new(api))
@@ -156,6 +153,7 @@ pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
 #[derive(Debug)]
 struct Api {
     registry: Arc<Registry>,
+    incomplete_images: bool,
     gate: Gate,
 }
 
@@ -179,18 +177,22 @@ impl Api {
         let get = request.method() == Method::GET;
         match (request.method(), &route) {
             (&Method::GET | &Method::HEAD, Route::Ping) => Ok(json_response(b"{}".to_vec())),
-            (&Method::GET, Route::Catalog) => registry.list_repositories(request.uri()),
+            (&Method::GET, Route::Catalog) => registry.list_repositories(request.uri()).await,
             (&Method::GET, Route::Tags { name }) => registry.list_tags(name, request.uri()),
             (&Method::GET, Route::Referrers { name, digest }) => registry.list_referrers(name, digest, request.uri()),
             (&Method::GET | &Method::HEAD, Route::Manifest { name, selector }) => {
-                registry.get_manifest(name, selector, get).await
+                registry.get_manifest(name, selector, request.headers(), get).await
             }
-            (&Method::PUT, Route::Manifest { name, selector }) => registry.put_manifest(name, selector, request).await,
+            (&Method::PUT, Route::Manifest { name, selector }) => {
+                registry
+                    .put_manifest(name, selector, request, self.incomplete_images)
+                    .await
+            }
             (&Method::DELETE, Route::Manifest { name, selector }) => registry.delete_manifest(name, selector).await,
             (&Method::GET | &Method::HEAD, Route::Blob { name, digest }) => {
                 registry.get_blob(name, digest, request.headers(), get).await
             }
-            (&Method::DELETE, Route::Blob { name, digest }) => registry.delete_blob(name, digest),
+            (&Method::DELETE, Route::Blob { name, digest }) => registry.delete_blob(name, digest).await,
             (&Method::POST, Route::Uploads { name }) => registry.start_upload(name, request).await,
             (&Method::GET, Route::Upload { name, id }) => registry.upload_status(name, id),
             (&Method::PATCH, Route::Upload { name, id }) => registry.append_upload(name, id, request).await,

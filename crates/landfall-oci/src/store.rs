@@ -36,7 +36,7 @@ use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::digest::matches_digest;
+use crate::digest::{Algorithm, matches_digest};
 use crate::image::{BlobState, RawManifest};
 use crate::store::error::StoreError;
 use crate::store::index::ImageIndex;
@@ -155,12 +155,13 @@ impl ContentStore {
         BlobWriter::begin(self, blob, offset)
     }
 
-    /// Begins to write a blob whose digest is not known yet. What is not committed is gone when the upload is dropped.
+    /// Begins to write a blob whose digest is not known yet, hashed by `algorithm` as it arrives. What is not committed is
+    /// gone when the upload is dropped.
     ///
     /// # Errors
     /// When the disk does not answer.
-    pub fn upload(&self) -> Result<Upload, StoreError> {
-        Upload::begin(self)
+    pub fn upload(&self, algorithm: Algorithm) -> Result<Upload, StoreError> {
+        Upload::begin(self, algorithm)
     }
 
     /// Writes a blob from memory. Does nothing when it is here.

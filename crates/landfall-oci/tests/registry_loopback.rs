@@ -157,7 +157,7 @@ async fn an_image_goes_from_an_archive_through_store_and_registry_into_another_s
     assert_eq!(report.blobs_moved, u64::try_from(index.blobs.len()).unwrap());
     assert!(far.is_complete(&root).unwrap());
     assert_eq!(
-        served.registry.find_manifest(&repository("project/a/b"), "1"),
+        served.registry.find_manifest(&repository("project/a/b"), "1").unwrap(),
         Some(root.clone())
     );
     let again = copy_image(&source, "1", &sink, Some(&name), &options, &NoProgress)
@@ -250,8 +250,8 @@ async fn a_registry_over_the_agents_own_store_takes_its_images_without_a_second_
     .unwrap();
     assert_eq!(blobs(), before);
     assert_eq!(
-        served.registry.repositories(),
-        [repository("spectro-images/docker.io/a/b")]
+        served.client("canary").list_repositories().await.unwrap(),
+        ["spectro-images/docker.io/a/b"]
     );
     served.stop().await;
 }

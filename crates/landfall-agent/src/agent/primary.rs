@@ -149,16 +149,13 @@ impl Reconciler {
         Ok(issued)
     }
 
-    /// The embedded registry's records, read once.
+    /// The embedded registry, opened once.
     async fn embedded_registry(&mut self) -> anyhow::Result<Arc<Registry>> {
         if let Some(registry) = &self.registry {
             return Ok(registry.clone());
         }
         let (store, directory) = (self.host.store.clone(), self.host.state_dir.join("registry"));
         let registry = tokio::task::spawn_blocking(move || Registry::open(store, &directory)).await??;
-        for repair in registry.repairs() {
-            tracing::warn!(repair, "embedded registry mended");
-        }
         Ok(self.registry.insert(Arc::new(registry)).clone())
     }
 

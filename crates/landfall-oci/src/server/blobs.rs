@@ -1,13 +1,19 @@
 //! Blobs: reading them, whole or in part.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall_core::reference::{Digest, Repository};
 
+use crate::server::conditional::{effective_range, entity_tag, not_modified};
 use crate::server::error::{ApiError, Code};
 use crate::server::range::{Wanted, parse_range};
+use crate::server::record::Change;
 use crate::server::{CONTENT_DIGEST, Registry, header_value};
+use crate::store::endpoints::blocking;
+use crate::store::error::StoreError;
 
 impl Registry {
     pub(super) async fn get_blob(
@@ -17,11 +23,18 @@ impl Registry {
         headers: &HeaderMap,
         with_body: bool,
     ) -> Result<Response, ApiError> {
+        if !with_body {
+            // Whoever only asks is about to push what is missing, and counts on the rest.
+            self.promises.give(&self.store, digest);
+        }
         let size = match self.store.blob_size(digest)? {
-            Some(size) if self.has_blob(name, digest) => size,
+            Some(size) if self.has_blob(name, digest)? => size,
             _ => return Err(unknown_blob(name, digest)),
         };
-        let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+        if let Some(response) = not_modified(headers, digest) {
+            return Ok(response);
+        }
+        let range = effective_range(headers, digest);
         let (status, offset, length) = match parse_range(range, size) {
             Wanted::All => (StatusCode::OK, 0, size),
             Wanted::Part { offset, length } => (StatusCode::PARTIAL_CONTENT, offset, length),
@@ -46,7 +59,7 @@ impl Registry {
             ),
             (header::CONTENT_LENGTH, length.into()),
             (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
-            (header::ETAG, header_value(&format!("\"{digest}\""))),
+            (header::ETAG, entity_tag(digest)),
             (CONTENT_DIGEST, header_value(digest.as_str())),
         ];
         let mut response = (status, headers, body).into_response();
@@ -59,20 +72,47 @@ impl Registry {
     }
 
     /// Unlinks a blob that no manifest of the repository names; the bytes go with the next garbage collection.
-    pub(super) fn delete_blob(&self, name: &Repository, digest: &Digest) -> Result<Response, ApiError> {
-        let named = self.records.get(name).is_some_and(|record| record.names_blob(digest));
-        if named {
-            return Err(ApiError::new(
+    pub(super) async fn delete_blob(
+        self: &Arc<Registry>,
+        name: &Repository,
+        digest: &Digest,
+    ) -> Result<Response, ApiError> {
+        let (registry, repository, blob) = (self.clone(), name.clone(), digest.clone());
+        let deletion = blocking(move || registry.unlink(&repository, &blob));
+        match deletion.await? {
+            Deletion::Done => Ok(StatusCode::ACCEPTED.into_response()),
+            Deletion::Unknown => Err(unknown_blob(name, digest)),
+            Deletion::Needed => Err(ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 Code::Unsupported,
                 format!("a manifest of `{name}` needs the blob; delete that one first"),
-            ));
-        }
-        match self.links().remove(&(name.clone(), digest.clone())) {
-            Some(_) => Ok(StatusCode::ACCEPTED.into_response()),
-            None => Err(unknown_blob(name, digest)),
+            )),
         }
     }
+
+    fn unlink(&self, name: &Repository, digest: &Digest) -> Result<Deletion, StoreError> {
+        let manifests: Option<Vec<Digest>> = self
+            .records
+            .glance(name, |record| record.manifests.keys().cloned().collect())?;
+        let Some(manifests) = manifests else {
+            return Ok(Deletion::Unknown);
+        };
+        if self.store.reachable(manifests)?.contains(digest) {
+            return Ok(Deletion::Needed);
+        }
+        self.records.change(name, |record| {
+            let known = record.blobs.contains_key(digest);
+            let change = known.then(|| Change::DropBlob { digest: digest.clone() });
+            let deletion = if known { Deletion::Done } else { Deletion::Unknown };
+            (change.into_iter().collect(), deletion)
+        })
+    }
+}
+
+enum Deletion {
+    Done,
+    Unknown,
+    Needed,
 }
 
 fn unknown_blob(name: &Repository, digest: &Digest) -> ApiError {

@@ -61,7 +61,7 @@ pub(super) struct ApiError {
     status: StatusCode,
     code: Code,
     message: Cow<'static, str>,
-    header: Option<(HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
@@ -70,13 +70,18 @@ impl ApiError {
             status,
             code,
             message: message.into(),
-            header: None,
+            headers: Vec::new(),
         }
     }
 
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> ApiError {
-        self.header = Some((name, value));
+        self.headers.push((name, value));
         self
+    }
+
+    /// Whether the disk is full.
+    pub(super) fn is_out_of_space(&self) -> bool {
+        self.status == StatusCode::INSUFFICIENT_STORAGE
     }
 
     #[cfg(test)]
@@ -118,6 +123,14 @@ impl From<StoreError> for ApiError {
                     "the registry's disk is full; what it holds can still be pulled",
                 )
             }
+            StoreError::NoSpace { .. } => {
+                tracing::error!(error = chain, "an upload is refused");
+                ApiError::new(
+                    StatusCode::INSUFFICIENT_STORAGE,
+                    Code::Unknown,
+                    format!("{chain}; what the registry holds can still be pulled"),
+                )
+            }
             _ => {
                 tracing::error!(error = chain, "the registry's store failed");
                 ApiError::new(
@@ -150,7 +163,7 @@ impl IntoResponse for ApiError {
             body.to_string(),
         )
             .into_response();
-        if let Some((name, value)) = self.header {
+        for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }
         response

@@ -1,55 +1,63 @@
 //! Manifests: what makes an image visible.
 
+use std::sync::Arc;
+
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Query, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
+use jiff::Timestamp;
+use landfall_core::oci_types::{ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, Repository, Tag};
-
-use std::sync::Arc;
 
 use crate::digest::{digest_of, matches_digest};
 use crate::image::{BlobState, RawManifest};
+use crate::server::conditional::{entity_tag, not_modified};
 use crate::server::error::{ApiError, Code};
 use crate::server::listing::unknown_repository;
-use crate::server::records::ManifestEntry;
+use crate::server::record::{Change, ManifestEntry};
+use crate::server::route::parse_digest;
 use crate::server::{CONTENT_DIGEST, Registry, header_value};
 use crate::store::endpoints::blocking;
 use crate::store::error::StoreError;
 
 /// What the specification lets a registry refuse to take more of ("Pushing Manifests"), in bytes.
 const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
+/// How many tags one request may set; the draft of version 1.2 asks for 10 at least.
+const TAGS_MAX: usize = 64;
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 impl Registry {
     pub(super) async fn get_manifest(
         &self,
         name: &Repository,
         selector: &str,
+        request: &HeaderMap,
         with_body: bool,
     ) -> Result<Response, ApiError> {
-        let record = self.records.get(name).ok_or_else(|| unknown_repository(name))?;
-        let unknown = || {
-            ApiError::new(
-                StatusCode::NOT_FOUND,
-                Code::ManifestUnknown,
-                format!("the repository `{name}` has no manifest `{selector}`"),
-            )
+        let shelf = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
+        let (digest, media_type, size) = {
+            let record = shelf.read();
+            let (digest, entry) = record
+                .select(selector)
+                .ok_or_else(|| unknown_manifest(name, selector))?;
+            (digest.clone(), header_value(&entry.media_type), entry.size)
         };
-        let digest = record.select(selector).ok_or_else(unknown)?.clone();
-        let entry = record.manifests.get(&digest).ok_or_else(unknown)?;
+        if let Some(response) = not_modified(request, &digest) {
+            return Ok(response);
+        }
         let headers = [
-            (header::CONTENT_TYPE, header_value(&entry.descriptor.media_type)),
-            (header::CONTENT_LENGTH, entry.descriptor.size.into()),
-            (header::ETAG, header_value(&format!("\"{digest}\""))),
+            (header::CONTENT_TYPE, media_type),
+            (header::CONTENT_LENGTH, size.into()),
+            (header::ETAG, entity_tag(&digest)),
             (CONTENT_DIGEST, header_value(digest.as_str())),
         ];
         let body = if with_body {
             let store = self.store.clone();
-            Body::from(blocking(move || store.read_manifest(&digest)).await?.bytes)
+            Body::from(blocking(move || store.read_blob(&digest, MANIFEST_SIZE_MAX as u64)).await?)
         } else {
             Body::empty()
         };
@@ -61,24 +69,25 @@ impl Registry {
         name: &Repository,
         selector: &str,
         request: Request,
+        incomplete_images: bool,
     ) -> Result<Response, ApiError> {
         let stated_type = request
             .headers()
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
-        let target = Target::parse(selector)?;
+        let target = Target::parse(selector, request.uri())?;
         let bytes = read_body(request).await?;
-        let digest = match &target {
-            Target::Digest(digest) if !matches_digest(&bytes, digest) => {
+        let digest = match &target.digest {
+            Some(digest) if !matches_digest(&bytes, digest) => {
                 return Err(ApiError::new(
                     StatusCode::BAD_REQUEST,
                     Code::DigestInvalid,
                     "the manifest is not what its digest says",
                 ));
             }
-            Target::Digest(digest) => digest.clone(),
-            Target::Tag(_) => digest_of(&bytes),
+            Some(digest) => digest.clone(),
+            None => digest_of(&bytes),
         };
         let content = parse_manifest(&bytes).map_err(|source| {
             ApiError::from(StoreError::Manifest {
@@ -86,61 +95,80 @@ impl Registry {
                 source,
             })
         })?;
+        self.check_space(bytes.len() as u64)?;
         let media_type = check_media_type(&content, stated_type)?;
-        let manifest = RawManifest {
-            bytes,
-            media_type,
-            digest: digest.clone(),
-        };
         let subject = content.subject().map(|subject| subject.digest.clone());
-        let registry = self.clone();
-        let repository = name.clone();
-        blocking(move || registry.store_manifest(&repository, &target, &manifest, &content)).await?;
-        let mut response = (
-            StatusCode::CREATED,
-            [
-                (
-                    header::LOCATION,
-                    header_value(&format!("/v2/{name}/manifests/{digest}")),
-                ),
-                (CONTENT_DIGEST, header_value(digest.as_str())),
-            ],
-        )
-            .into_response();
+        let push = Push {
+            manifest: RawManifest {
+                bytes,
+                media_type,
+                digest: digest.clone(),
+            },
+            content,
+            tags: target.tags.clone(),
+            incomplete: incomplete_images,
+        };
+        let (registry, repository) = (self.clone(), name.clone());
+        blocking(move || registry.store_manifest(&repository, &push)).await?;
+        let location = header_value(&format!("/v2/{name}/manifests/{digest}"));
+        let headers = [
+            (header::LOCATION, location),
+            (CONTENT_DIGEST, header_value(digest.as_str())),
+        ];
+        let mut response = (StatusCode::CREATED, headers).into_response();
         if let Some(subject) = subject {
             response.headers_mut().insert(SUBJECT, header_value(subject.as_str()));
+        }
+        if target.digest.is_some() {
+            for tag in &target.tags {
+                response.headers_mut().append(TAG, header_value(tag.as_str()));
+            }
         }
         Ok(response)
     }
 
-    fn store_manifest(
-        &self,
-        name: &Repository,
-        target: &Target,
-        manifest: &RawManifest,
-        content: &ManifestContent,
-    ) -> Result<(), StoreError> {
+    fn store_manifest(&self, name: &Repository, push: &Push) -> Result<(), StoreError> {
         // Until the record counts as a root, this keeps everything from garbage collection.
         let hold = self.store.hold();
-        for child in content.children() {
+        let shelf = self.records.get(name)?;
+        let has = |digest: &Digest| shelf.as_ref().is_some_and(|shelf| shelf.read().has_blob(digest));
+        let may_lack_parts = push.incomplete || matches!(push.content, ManifestContent::Index(_));
+        let mut here = Vec::new();
+        for child in push.content.children() {
             hold.keep(&child.digest);
-            let is_here = self.has_blob(name, &child.digest) && self.store.blob_state(child)? == BlobState::Complete;
-            if !is_here && !child.is_foreign() {
+            if self.store.blob_state(child)? == BlobState::Complete && has(&child.digest) {
+                here.push(child.digest.clone());
+            } else if !may_lack_parts && !child.is_foreign() {
                 return Err(StoreError::Incomplete {
-                    manifest: manifest.digest.clone(),
+                    manifest: push.manifest.digest.clone(),
                     child: child.digest.clone(),
                 });
             }
         }
-        self.store.write_manifest(manifest, None, &hold)?;
-        let size = manifest.bytes.len() as u64;
-        let descriptor = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
-        let entry = ManifestEntry::new(descriptor, content);
+        self.store.write_manifest_alone(&push.manifest, &hold)?;
+        let digest = &push.manifest.digest;
+        let size = push.manifest.bytes.len() as u64;
+        let entry = ManifestEntry::new(push.manifest.media_type.clone(), size, &push.content);
+        let at = Timestamp::now();
         self.records.change(name, |record| {
-            record.manifests.insert(manifest.digest.clone(), entry);
-            if let Target::Tag(tag) = target {
-                record.tags.insert(tag.clone(), manifest.digest.clone());
+            // A collection may have let go of a blob since it was looked for; it is held, and belongs here.
+            let mut changes: Vec<Change> = here
+                .into_iter()
+                .filter(|child| !record.has_blob(child))
+                .map(|digest| Change::AddBlob { digest, at })
+                .collect();
+            if record.manifests.get(digest) != Some(&entry) {
+                changes.push(Change::AddManifest {
+                    digest: digest.clone(),
+                    entry,
+                });
             }
+            let moved = push.tags.iter().filter(|tag| record.tags.get(*tag) != Some(digest));
+            changes.extend(moved.map(|tag| Change::SetTag {
+                tag: tag.clone(),
+                digest: digest.clone(),
+            }));
+            (changes, ())
         })
     }
 
@@ -150,50 +178,88 @@ impl Registry {
         name: &Repository,
         selector: &str,
     ) -> Result<Response, ApiError> {
-        let target = Target::parse(selector)?;
-        if self.records.get(name).is_none() {
+        let target = Target::parse(selector, &Uri::default())?;
+        if self.records.get(name)?.is_none() {
             return Err(unknown_repository(name));
         }
-        let registry = self.clone();
-        let repository = name.clone();
+        let (registry, repository) = (self.clone(), name.clone());
         let deleted = blocking(move || {
-            registry.records.change(&repository, |record| match &target {
-                Target::Tag(tag) => record.tags.remove(tag).is_some(),
-                Target::Digest(digest) => {
-                    record.tags.retain(|_, tagged| tagged != digest);
-                    record.manifests.remove(digest).is_some()
-                }
+            registry.records.change(&repository, |record| {
+                let change = match (target.digest, target.tags.into_iter().next()) {
+                    (Some(digest), _) if record.manifests.contains_key(&digest) => {
+                        Some(Change::DropManifest { digest })
+                    }
+                    (None, Some(tag)) if record.tags.contains_key(&tag) => Some(Change::DropTag { tag }),
+                    _ => None,
+                };
+                let found = change.is_some();
+                (change.into_iter().collect(), found)
             })
         });
         if deleted.await? {
             Ok(StatusCode::ACCEPTED.into_response())
         } else {
-            Err(ApiError::new(
-                StatusCode::NOT_FOUND,
-                Code::ManifestUnknown,
-                format!("the repository `{name}` has no manifest `{selector}`"),
-            ))
+            Err(unknown_manifest(name, selector))
         }
     }
 }
 
-/// What a manifest is put under.
+fn unknown_manifest(name: &Repository, selector: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        Code::ManifestUnknown,
+        format!("the repository `{name}` has no manifest `{selector}`"),
+    )
+}
+
+/// A manifest on its way into a repository.
+struct Push {
+    manifest: RawManifest,
+    content: ManifestContent,
+    tags: Vec<Tag>,
+    /// Whether parts of an image may be missing.
+    incomplete: bool,
+}
+
+/// What a manifest is put under: a tag, or a digest and any number of tags.
 #[derive(Debug)]
-enum Target {
-    Tag(Tag),
-    Digest(Digest),
+struct Target {
+    digest: Option<Digest>,
+    tags: Vec<Tag>,
 }
 
 impl Target {
-    fn parse(selector: &str) -> Result<Target, ApiError> {
-        if selector.contains(':') {
-            return super::route::parse_digest(selector).map(Target::Digest);
+    fn parse(selector: &str, uri: &Uri) -> Result<Target, ApiError> {
+        if !selector.contains(':') {
+            return Ok(Target {
+                digest: None,
+                tags: vec![parse_tag(selector)?],
+            });
         }
-        selector
-            .parse()
-            .map(Target::Tag)
-            .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, Code::TagInvalid, format!("{error}")))
+        let digest = parse_digest(selector)?;
+        let Query(query) = Query::<Vec<(String, String)>>::try_from_uri(uri).unwrap_or_default();
+        let tags: Vec<Tag> = query
+            .iter()
+            .filter(|(key, _)| key == "tag")
+            .map(|(_, tag)| parse_tag(tag))
+            .collect::<Result<_, _>>()?;
+        if tags.len() > TAGS_MAX {
+            return Err(ApiError::new(
+                StatusCode::URI_TOO_LONG,
+                Code::TagInvalid,
+                format!("one request sets at most {TAGS_MAX} tags"),
+            ));
+        }
+        Ok(Target {
+            digest: Some(digest),
+            tags,
+        })
     }
+}
+
+fn parse_tag(text: &str) -> Result<Tag, ApiError> {
+    text.parse()
+        .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, Code::TagInvalid, format!("{error}")))
 }
 
 /// The manifest is served under the type that it was pushed with, which must be the one that it gives itself.

@@ -8,7 +8,8 @@ pub(super) enum Wanted {
     All,
     /// A part: offset and length.
     Part { offset: u64, length: u64 },
-    /// Nothing that the content has.
+    /// Nothing that the content has, or a range that ends before it begins, which RFC 9110 section 14.2 allows to reject
+    /// and the conformance suite of the distribution specification wants rejected.
     Unsatisfiable,
 }
 
@@ -22,6 +23,7 @@ pub(super) fn parse_range(header: Option<&str>, size: u64) -> Wanted {
     };
     let (offset, end) = match (parse_number(first), parse_number(last)) {
         (Some(first), Some(last)) if first <= last => (first, last.saturating_add(1).min(size)),
+        (Some(_), Some(_)) => return Wanted::Unsatisfiable,
         (Some(first), None) if last.is_empty() => (first, size),
         (None, Some(suffix)) if first.is_empty() => (size.saturating_sub(suffix), size),
         _ => return Wanted::All,
@@ -67,7 +69,7 @@ mod tests {
             (Some("bytes=-40"), part(0, 10)),
             (Some("bytes=10-"), Wanted::Unsatisfiable),
             (Some("bytes=-0"), Wanted::Unsatisfiable),
-            (Some("bytes=5-3"), Wanted::All),
+            (Some("bytes=5-3"), Wanted::Unsatisfiable),
             (Some("bytes=0-1,3-4"), Wanted::All),
             (Some("bytes=-"), Wanted::All),
             (Some("bytes=+1-2"), Wanted::All),

@@ -1,94 +1,120 @@
-//! What each repository holds: a small JSON record on disk, the same in memory.
+//! The records of all repositories: `<directory>/<name>/_record.jsonl`, read when they are first asked for, so that a
+//! registry of any size starts at once.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::io::{Seek, SeekFrom, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use landfall_core::oci_types::{Descriptor, ManifestContent};
-use landfall_core::reference::{Digest, Repository, Tag};
-use serde::{Deserialize, Serialize};
+use landfall_core::reference::Repository;
 
+use crate::server::record::{Change, ParsedRecord, Record, parse_record, render_changes};
 use crate::store::durable;
 use crate::store::error::StoreError;
 
 /// No repository's path can have a component that begins like this.
-const RECORD_FILE: &str = "_record.json";
-const VERSION: u32 = 1;
-
-/// One repository.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Record {
-    version: u32,
-    pub(super) tags: BTreeMap<Tag, Digest>,
-    pub(super) manifests: BTreeMap<Digest, ManifestEntry>,
-}
-
-/// One manifest of a repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ManifestEntry {
-    /// What it is served as, with size, artifact type and annotations as a list of referrers shows them.
-    pub(super) descriptor: Descriptor,
-    /// The manifest that it refers to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) subject: Option<Digest>,
-    /// The configuration and layers that it names.
-    #[serde(default)]
-    blobs: BTreeSet<Digest>,
-}
-
-impl ManifestEntry {
-    pub(super) fn new(mut descriptor: Descriptor, content: &ManifestContent) -> ManifestEntry {
-        descriptor.artifact_type = content.artifact_type().map(str::to_owned);
-        descriptor.annotations = content.annotations().clone();
-        let blobs = match content {
-            ManifestContent::Image(_) => content.children().map(|child| child.digest.clone()).collect(),
-            ManifestContent::Index(_) => BTreeSet::new(),
-        };
-        ManifestEntry {
-            descriptor,
-            subject: content.subject().map(|subject| subject.digest.clone()),
-            blobs,
-        }
-    }
-}
-
-impl Record {
-    /// The manifest under a tag or digest.
-    pub(super) fn select(&self, selector: &str) -> Option<&Digest> {
-        match (selector.parse::<Digest>(), selector.parse::<Tag>()) {
-            (Ok(digest), _) => self.manifests.get_key_value(&digest).map(|(digest, _)| digest),
-            (_, Ok(tag)) => self.tags.get(&tag),
-            _ => None,
-        }
-    }
-
-    /// Whether one of the manifests names a blob, or is it.
-    pub(super) fn names_blob(&self, digest: &Digest) -> bool {
-        self.manifests.contains_key(digest) || self.manifests.values().any(|entry| entry.blobs.contains(digest))
-    }
-}
+const RECORD_FILE: &str = "_record.jsonl";
+/// A record is rewritten when it has so many lines more than twice what it needs.
+const SPARE_LINES: usize = 256;
 
 /// All repositories.
 #[derive(Debug)]
 pub(super) struct Records {
     directory: Utf8PathBuf,
-    current: RwLock<BTreeMap<Repository, Arc<Record>>>,
-    /// Held while a record is changed: readers go on with the old one until the new one is on disk.
-    writing: Mutex<()>,
-    repairs: Vec<String>,
+    shelves: RwLock<HashMap<Repository, Arc<Shelf>>>,
+}
+
+/// One repository, in memory and on disk.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    record: RwLock<Record>,
+    /// Held while the record is changed: readers go on with what is on disk.
+    log: Mutex<Log>,
+}
+
+/// A record's file.
+#[derive(Debug)]
+struct Log {
+    path: Utf8PathBuf,
+    /// Where the last good line ends.
+    length: u64,
+    lines: usize,
+    /// Whether the file has lines that cannot be read, and must be set aside before it is changed.
+    damaged: bool,
 }
 
 impl Records {
-    pub(super) fn load(directory: &Utf8Path) -> Result<Records, StoreError> {
+    pub(super) fn open(directory: &Utf8Path) -> Result<Records, StoreError> {
         fs::create_dir_all(directory)?;
-        let mut records = BTreeMap::new();
-        let mut repairs = Vec::new();
+        Ok(Records::read_only(directory))
+    }
+
+    /// The records of a registry that another process may be serving.
+    pub(super) fn read_only(directory: &Utf8Path) -> Records {
+        Records {
+            directory: directory.to_owned(),
+            shelves: RwLock::default(),
+        }
+    }
+
+    /// A repository that there is.
+    pub(super) fn get(&self, repository: &Repository) -> Result<Option<Arc<Shelf>>, StoreError> {
+        if let Some(shelf) = self.loaded(repository) {
+            return Ok(Some(shelf));
+        }
+        let Some(shelf) = self.load(repository)? else {
+            return Ok(None);
+        };
+        Ok(Some(self.keep(repository, shelf)))
+    }
+
+    /// What a repository holds now, without keeping it in memory for the next who asks.
+    pub(super) fn glance<T>(
+        &self,
+        repository: &Repository,
+        look: impl FnOnce(&Record) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        if let Some(shelf) = self.loaded(repository) {
+            return Ok(Some(look(&shelf.read())));
+        }
+        Ok(self.load(repository)?.map(|shelf| look(&shelf.read())))
+    }
+
+    /// Changes a record: on disk first, then for readers. Gives what `decide` gives beside the changes.
+    pub(super) fn change<T>(
+        &self,
+        repository: &Repository,
+        decide: impl FnOnce(&Record) -> (Vec<Change>, T),
+    ) -> Result<T, StoreError> {
+        let shelf = match self.get(repository)? {
+            Some(shelf) => shelf,
+            None => self.keep(repository, Shelf::new(self.path(repository), ParsedRecord::default())),
+        };
+        let mut log = shelf.log();
+        let (changes, result) = decide(&shelf.read());
+        if changes.is_empty() {
+            return Ok(result);
+        }
+        log.prepare(&self.directory, &shelf.read())?;
+        log.append(&changes)?;
+        let mut record = shelf.record.write().unwrap_or_else(PoisonError::into_inner);
+        for change in changes {
+            record.apply(change);
+        }
+        Ok(result)
+    }
+
+    /// All repositories that have a record, in order; those without a manifest as well.
+    pub(super) fn names(&self) -> Result<Vec<Repository>, StoreError> {
+        let mut names = Vec::new();
         let mut pending = vec![Utf8PathBuf::new()];
         while let Some(relative) = pending.pop() {
-            for entry in fs::read_dir(directory.join(&relative))? {
+            let entries = match fs::read_dir(self.directory.join(&relative)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
                 let entry = entry?;
                 let Ok(name) = entry.file_name().into_string() else {
                     continue;
@@ -98,98 +124,126 @@ impl Records {
                 } else if name == RECORD_FILE
                     && let Ok(repository) = relative.as_str().parse::<Repository>()
                 {
-                    let path = directory.join(&relative).join(RECORD_FILE);
-                    match serde_json::from_slice::<Record>(&fs::read(&path)?) {
-                        Ok(record) => {
-                            records.insert(repository, Arc::new(record));
-                        }
-                        Err(error) => {
-                            let aside = Utf8PathBuf::from(format!("{path}.damaged"));
-                            durable::publish(&path, &aside)?;
-                            repairs.push(format!(
-                                "`{path}` was damaged ({error}) and is now `{aside}`; the repository `{repository}` is \
-                                 empty until its images are pushed again, which moves no blob that is still there"
-                            ));
-                        }
-                    }
+                    names.push(repository);
                 }
             }
         }
-        Ok(Records {
-            directory: directory.to_owned(),
-            current: RwLock::new(records),
-            writing: Mutex::new(()),
-            repairs,
-        })
+        names.sort();
+        Ok(names)
     }
 
-    pub(super) fn repairs(&self) -> &[String] {
-        &self.repairs
+    fn path(&self, repository: &Repository) -> Utf8PathBuf {
+        self.directory.join(repository.as_str()).join(RECORD_FILE)
     }
 
-    pub(super) fn get(&self, repository: &Repository) -> Option<Arc<Record>> {
-        self.current
+    fn loaded(&self, repository: &Repository) -> Option<Arc<Shelf>> {
+        self.shelves
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(repository)
             .cloned()
     }
 
-    pub(super) fn names(&self) -> Vec<Repository> {
-        self.current
-            .read()
+    /// Of two who read a record at the same time, both go on with what the first one keeps.
+    fn keep(&self, repository: &Repository, shelf: Shelf) -> Arc<Shelf> {
+        self.shelves
+            .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .filter(|(_, record)| !record.manifests.is_empty())
-            .map(|(name, _)| name.clone())
-            .collect()
+            .entry(repository.clone())
+            .or_insert_with(|| Arc::new(shelf))
+            .clone()
     }
 
-    /// All manifests of all repositories.
-    pub(super) fn manifests(&self) -> Vec<Digest> {
-        self.current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .flat_map(|record| record.manifests.keys().cloned())
-            .collect()
-    }
-
-    /// Changes a record: on disk first, then for readers. Gives what the change gives.
-    pub(super) fn change<T>(
-        &self,
-        repository: &Repository,
-        change: impl FnOnce(&mut Record) -> T,
-    ) -> Result<T, StoreError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.get(repository).unwrap_or_default();
-        let mut record = (*before).clone();
-        record.version = VERSION;
-        let result = change(&mut record);
-        if record != *before {
-            self.save(repository, &record)?;
-            self.current
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(repository.clone(), Arc::new(record));
+    /// Reads a record; changes nothing.
+    fn load(&self, repository: &Repository) -> Result<Option<Shelf>, StoreError> {
+        let path = self.path(repository);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let parsed = parse_record(&text);
+        if !parsed.damaged.is_empty() {
+            tracing::error!(%path, lines = ?parsed.damaged, "a repository's record is damaged; what the lines named is \
+                missing until it is pushed again, which moves no blob that is still there");
         }
-        Ok(result)
+        Ok(Some(Shelf::new(path, parsed)))
+    }
+}
+
+impl Shelf {
+    fn new(path: Utf8PathBuf, parsed: ParsedRecord) -> Shelf {
+        Shelf {
+            log: Mutex::new(Log {
+                path,
+                length: parsed.length,
+                lines: parsed.lines,
+                damaged: !parsed.damaged.is_empty(),
+            }),
+            record: RwLock::new(parsed.record),
+        }
     }
 
-    fn save(&self, repository: &Repository, record: &Record) -> Result<(), StoreError> {
-        let directory = self.directory.join(repository.as_str());
-        if !directory.exists() {
-            fs::create_dir_all(&directory)?;
-            // Each new directory's name lies in the one above it.
-            for above in directory.ancestors().skip(1) {
-                durable::sync_directory(above)?;
-                if above == self.directory {
-                    break;
-                }
-            }
+    /// What the repository holds. Nobody waits for the disk while this is held.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Record> {
+        // A change is a few insertions that cannot panic half way.
+        self.record.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    /// Makes the file one that can be appended to: there, whole, and not much longer than it must be.
+    fn prepare(&mut self, directory: &Utf8Path, record: &Record) -> Result<(), StoreError> {
+        let due = self.lines > 2 * record.fewest_lines() + SPARE_LINES;
+        if self.length > 0 && !self.damaged && !due {
+            return Ok(());
         }
-        let text = serde_json::to_vec_pretty(record).expect("names, digests and numbers are JSON");
-        durable::replace_file(&directory.join(RECORD_FILE), &text)?;
+        if self.length == 0 {
+            make_directory(self.path.parent().unwrap_or(directory), directory)?;
+        }
+        if self.damaged {
+            fs::copy(&self.path, format!("{}.damaged", self.path))?;
+        }
+        let text = render_changes(&record.to_changes());
+        durable::replace_file(&self.path, &text)?;
+        self.length = text.len() as u64;
+        self.lines = record.fewest_lines();
+        self.damaged = false;
         Ok(())
     }
+
+    /// Appends lines; they are on disk when this returns. On failure the file is what it was.
+    fn append(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let text = render_changes(changes);
+        let mut file = fs::OpenOptions::new().write(true).open(&self.path)?;
+        if file.metadata()?.len() != self.length {
+            // A torn line that a crash left.
+            file.set_len(self.length)?;
+        }
+        file.seek(SeekFrom::Start(self.length))?;
+        if let Err(error) = file.write_all(&text).and_then(|()| file.sync_data()) {
+            // When this fails as well, the next append does it.
+            drop(file.set_len(self.length));
+            return Err(error.into());
+        }
+        self.length += text.len() as u64;
+        self.lines += changes.len();
+        Ok(())
+    }
+}
+
+/// Makes a directory below another one, durably: each new directory's name lies in the one above it.
+fn make_directory(directory: &Utf8Path, top: &Utf8Path) -> Result<(), StoreError> {
+    fs::create_dir_all(directory)?;
+    for above in directory.ancestors().skip(1) {
+        durable::sync_directory(above)?;
+        if above == top {
+            break;
+        }
+    }
+    Ok(())
 }

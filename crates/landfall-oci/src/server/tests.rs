@@ -10,6 +10,9 @@ use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, digest_of, multi
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use std::time::{Duration, SystemTime};
+
+use super::record::Change;
 use super::*;
 
 struct Fixture {
@@ -150,7 +153,6 @@ async fn a_part_of_a_blob_can_be_asked_for() {
         ("bytes=7-", 206, "789", "bytes 7-9/10"),
         ("bytes=-3", 206, "789", "bytes 7-9/10"),
         ("bytes=0-99", 206, "0123456789", "bytes 0-9/10"),
-        ("bytes=4-2", 200, "0123456789", ""),
     ] {
         let answer = fixture.send("GET", &path, &[("range", range)], Body::empty()).await;
         assert_eq!(
@@ -162,10 +164,17 @@ async fn a_part_of_a_blob_can_be_asked_for() {
         let head = fixture.send("HEAD", &path, &[("range", range)], Body::empty()).await;
         assert_eq!(head.header("content-length"), body.len().to_string());
     }
+    for range in ["bytes=10-", "bytes=4-2"] {
+        let answer = fixture.send("GET", &path, &[("range", range)], Body::empty()).await;
+        assert_eq!((answer.status, answer.header("content-range")), (416, "bytes */10"));
+    }
+    let etag = format!("\"{digest}\"");
     let answer = fixture
-        .send("GET", &path, &[("range", "bytes=10-")], Body::empty())
+        .send("GET", &path, &[("if-none-match", &etag)], Body::empty())
         .await;
-    assert_eq!((answer.status, answer.header("content-range")), (416, "bytes */10"));
+    assert_eq!((answer.status, answer.header("etag")), (304, etag.as_str()));
+    let other = [("range", "bytes=2-4"), ("if-range", "\"sha256:other\"")];
+    assert_eq!(fixture.send("GET", &path, &other, Body::empty()).await.status, 200);
 }
 
 #[tokio::test]
@@ -197,6 +206,7 @@ async fn an_upload_in_two_requests_or_in_chunks_ends_in_the_blob() {
     for wrong in ["0-5", "7-9", "nonsense"] {
         let answer = fixture.send("PATCH", &chunks, &[("content-range", wrong)], "x").await;
         assert_eq!((answer.status, answer.header("range")), (416, "0-5"), "{wrong}");
+        assert_eq!(answer.header("location"), chunks, "where to go on");
     }
     let lying = [("content-range", "6-10"), ("content-length", "1")];
     assert_eq!(fixture.send("PATCH", &chunks, &lying, "w").await.code(), "SIZE_INVALID");
@@ -458,15 +468,15 @@ async fn repositories_outlive_a_restart_and_a_damaged_record_loses_no_blob() {
         router,
     } = fixture;
     drop((registry, router));
-    std::fs::write(directory.path().join("repositories/c/_record.json"), b"{\"tags\":").unwrap();
+    let record = directory.path().join("repositories/c/_record.jsonl");
+    let text = std::fs::read_to_string(&record)
+        .unwrap()
+        .replace("addManifest", "addManif");
+    std::fs::write(&record, text).unwrap();
     let registry = open(&directory);
-    assert_eq!(registry.repairs().len(), 1, "{:?}", registry.repairs());
-    assert_eq!(
-        registry.find_manifest(&"a/b".parse().unwrap(), "v1"),
-        Some(image.root.digest.clone())
-    );
-    assert_eq!(registry.find_manifest(&"a/b".parse().unwrap(), "v2"), None);
-    assert_eq!(registry.repositories(), ["a/b".parse().unwrap()]);
+    let find = |name: &str, tag: &str| registry.find_manifest(&name.parse().unwrap(), tag).unwrap();
+    assert_eq!(find("a/b", "v1"), Some(image.root.digest.clone()));
+    assert_eq!((find("a/b", "v2"), find("c", "v1")), (None, None));
     let fixture = Fixture {
         router: registry_service(registry.clone(), Policy::default()),
         directory,
@@ -492,21 +502,164 @@ async fn collection_keeps_what_repositories_hold_and_what_was_just_pushed() {
     let image = small_image("a");
     fixture.push("a", "v1", &image).await;
     let loose = fixture.push_blob("a", b"waits for its manifest").await;
-    let gc = || fixture.registry.gc(SystemTime::now()).unwrap().deleted;
-    assert_eq!(gc(), 0);
-    tokio::time::advance(LINK_AGE_MAX).await;
-    assert_eq!(gc(), 1, "nobody came for the loose one");
-    assert_eq!(fixture.get(&format!("/v2/a/blobs/{loose}")).await.status, 404);
+    let path = format!("/v2/a/blobs/{loose}");
+    let gc = |grace: Duration| fixture.registry.gc(grace, SystemTime::now()).unwrap().deleted;
+    assert_eq!(gc(GRACE), 0);
+    assert_eq!(fixture.send("HEAD", &path, &[], Body::empty()).await.status, 200);
+    assert_eq!(gc(Duration::ZERO), 0, "a client was told that it is here");
+    tokio::time::advance(GRACE).await;
+    assert_eq!(gc(Duration::ZERO), 1, "nobody came for the loose one");
+    assert_eq!(fixture.get(&path).await.status, 404);
     assert!(fixture.registry.store.is_complete(&image.root.digest).unwrap());
-    fixture
-        .send(
-            "DELETE",
-            &format!("/v2/a/manifests/{}", image.root.digest),
-            &[],
-            Body::empty(),
-        )
+    let manifest = format!("/v2/a/manifests/{}", image.root.digest);
+    assert_eq!(fixture.send("DELETE", &manifest, &[], Body::empty()).await.status, 202);
+    assert_eq!(gc(Duration::ZERO), 3);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_restart() {
+    let fixture = mk_fixture();
+    let pushed = fixture.push_blob("a", b"pushed").await;
+    let path = format!("/v2/b/blobs/uploads/?mount={pushed}&from=a");
+    assert_eq!(fixture.send("POST", &path, &[], Body::empty()).await.status, 201);
+    let image = small_image("a");
+    fixture.push("a", "v1", &image).await;
+    let gone = fixture.push_blob("a", b"gone").await;
+    let path = format!("/v2/a/blobs/{gone}");
+    assert_eq!(fixture.send("DELETE", &path, &[], Body::empty()).await.status, 202);
+
+    let Fixture {
+        directory,
+        registry,
+        router,
+    } = fixture;
+    drop((registry, router));
+    let record = directory.path().join("repositories/a/_record.jsonl");
+    let mut torn = std::fs::read(&record).unwrap();
+    torn.extend(b"{\"addBlob\":{\"digest\":\"sha2");
+    std::fs::write(&record, torn).unwrap();
+    let registry = open(&directory);
+    let fixture = Fixture {
+        router: registry_service(registry.clone(), Policy::default()),
+        directory,
+        registry,
+    };
+    for path in [
+        format!("/v2/a/blobs/{pushed}"),
+        format!("/v2/b/blobs/{pushed}"),
+        "/v2/a/manifests/v1".to_owned(),
+    ] {
+        assert_eq!(fixture.get(&path).await.status, 200, "{path}");
+    }
+    assert_eq!(fixture.get(&format!("/v2/a/blobs/{gone}")).await.status, 404);
+    fixture.push_blob("a", b"goes on behind the torn line").await;
+    let text = std::fs::read_to_string(record).unwrap();
+    assert!(
+        text.lines().all(|line| serde_json::from_str::<Change>(line).is_ok()),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_record_that_grew_by_many_changes_shrinks_again() {
+    let fixture = mk_fixture();
+    let image = small_image("a");
+    fixture.push("a", "v1", &image).await;
+    for _ in 0..160 {
+        for method in ["PUT", "DELETE"] {
+            let headers = [("content-type", image.root.media_type.as_str())];
+            let answer = fixture
+                .send(method, "/v2/a/manifests/v2", &headers, image.root_bytes())
+                .await;
+            assert!(answer.status < 300, "{answer:?}");
+        }
+    }
+    let record = fixture.directory.path().join("repositories/a/_record.jsonl");
+    let lines = std::fs::read_to_string(record).unwrap().lines().count();
+    assert!(lines < 280, "{lines}");
+    assert_eq!(fixture.get("/v2/a/tags/list").await.json()["tags"], json!(["v1"]));
+}
+
+#[tokio::test]
+async fn an_index_may_name_manifests_that_are_not_here_and_an_image_lack_layers_where_that_is_allowed() {
+    let sparse = multi_platform(&[small_image("a"), ImageBuilder::new().platform("linux", "arm64").build()]);
+    let fixture = mk_fixture();
+    let answer = fixture
+        .push_manifest("a", "v1", &sparse.root, &sparse.root_bytes())
         .await;
-    assert_eq!(gc(), 3);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let image = small_image("a");
+    for (incomplete_images, status) in [(false, 400), (true, 201)] {
+        let fixture = mk_fixture_with(Policy {
+            incomplete_images,
+            ..Policy::default()
+        });
+        let answer = fixture.push_manifest("a", "v1", &image.root, &image.root_bytes()).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_put_by_digest_takes_tags_along() {
+    let fixture = mk_fixture();
+    let image = small_image("a");
+    fixture.push("a", "v1", &image).await;
+    let selector = format!("{}?tag=v2&tag=v3", image.root.digest);
+    let answer = fixture
+        .push_manifest("a", &selector, &image.root, &image.root_bytes())
+        .await;
+    let tags: Vec<_> = answer.headers.get_all("oci-tag").iter().collect();
+    assert_eq!((answer.status, tags.len()), (201, 2));
+    assert!(tags[0] == "v2" && tags[1] == "v3", "{tags:?}");
+    assert_eq!(
+        fixture.get("/v2/a/tags/list").await.json()["tags"],
+        json!(["v1", "v2", "v3"])
+    );
+    for (query, status, code) in [
+        ("tag=-bad".to_owned(), 400, "TAG_INVALID"),
+        (vec!["tag=x"; 65].join("&"), 414, "TAG_INVALID"),
+    ] {
+        let selector = format!("{}?{query}", image.root.digest);
+        let answer = fixture
+            .push_manifest("a", &selector, &image.root, &image.root_bytes())
+            .await;
+        assert_eq!((answer.status, answer.code().as_str()), (status, code));
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_uploads_and_goes_on_serving() {
+    let fixture = mk_fixture();
+    let image = small_image("a");
+    fixture.push("a", "v1", &image).await;
+    let Fixture {
+        directory,
+        registry,
+        router,
+    } = fixture;
+    drop((registry, router));
+    let root = Utf8Path::from_path(directory.path()).unwrap();
+    let store = ContentStore::open(&root.join("store")).unwrap();
+    let registry = Registry::open(store, &root.join("repositories")).unwrap();
+    // No disk has that much room for one upload.
+    let huge = u64::MAX.to_string();
+    let registry = Arc::new(registry);
+    let fixture = Fixture {
+        router: registry_service(registry.clone(), Policy::default()),
+        directory,
+        registry,
+    };
+    let path = format!("/v2/a/blobs/uploads/?digest={}", digest_of(b"x"));
+    let answer = fixture.send("POST", &path, &[("content-length", &huge)], "x").await;
+    assert_eq!((answer.status, answer.code()), (507, "UNKNOWN".to_owned()));
+    let message = answer.json()["errors"][0]["message"].to_string();
+    assert!(message.contains("landfall registry gc"), "{message}");
+    assert_eq!(fixture.get("/v2/a/manifests/v1").await.status, 200);
+    assert_eq!(
+        fixture.send("POST", &path, &[], "x").await.status,
+        201,
+        "there is room for this one"
+    );
 }
 
 fn basic(user: &str, password: &str) -> String {
@@ -528,6 +681,7 @@ async fn only_users_get_in_and_reading_may_be_open_to_all() {
                 login: Some(login.clone()),
                 anonymous_pull,
                 read_only: false,
+                ..Policy::default()
             };
             assert!(!format!("{policy:?}").contains("canary"));
             let fixture = mk_fixture_with(policy);

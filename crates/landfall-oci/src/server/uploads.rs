@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{Query, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -13,8 +13,10 @@ use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use landfall_core::reference::{Digest, Repository};
 use serde::Deserialize;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 
+use crate::digest::Algorithm;
 use crate::server::error::{ApiError, Code};
 use crate::server::range::parse_content_range;
 use crate::server::route::parse_digest;
@@ -24,8 +26,12 @@ use crate::store::ingest::Upload;
 
 /// How long an upload waits for its next request.
 const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
-/// How long a request waits for its next bytes.
+/// How long a request waits for its next [`STALL_BYTES`].
 const STALL_MAX: Duration = Duration::from_secs(60);
+/// A client that sends fewer in [`STALL_MAX`] keeps a connection and a file busy for nothing.
+const STALL_BYTES: usize = 16 * 1024;
+/// After so many bytes of a body the disk is looked at again: other uploads fill it as well.
+const SPACE_CHECKED_EVERY: u64 = 4 * 1024 * 1024;
 /// How many uploads are open at once.
 const SESSIONS_MAX: usize = 1024;
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -50,6 +56,8 @@ struct UploadQuery {
     digest: Option<String>,
     mount: Option<String>,
     from: Option<String>,
+    #[serde(rename = "digest-algorithm")]
+    algorithm: Option<String>,
 }
 
 impl Uploads {
@@ -59,8 +67,8 @@ impl Uploads {
     }
 
     fn insert(&self, repository: &Repository, upload: Upload) -> Result<String, ApiError> {
+        self.expire();
         let mut sessions = self.lock();
-        sessions.retain(|_, session| session.upload.is_none() || session.touched.elapsed() < IDLE_MAX);
         if sessions.len() >= SESSIONS_MAX {
             return Err(ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -77,6 +85,12 @@ impl Uploads {
         };
         sessions.insert(id.clone(), session);
         Ok(id)
+    }
+
+    /// Forgets the uploads that nobody went on with.
+    pub(super) fn expire(&self) {
+        self.lock()
+            .retain(|_, session| session.upload.is_none() || session.touched.elapsed() < IDLE_MAX);
     }
 
     /// Takes an upload for a request; it comes back by [`Uploads::put_back`] or is gone.
@@ -130,19 +144,26 @@ impl Registry {
         request: Request,
     ) -> Result<Response, ApiError> {
         let query = parse_query(request.uri())?;
-        if let Some(mounted) = self.mount(name, &query)? {
+        if let Some(mounted) = self.mount(name, &query).await? {
             return Ok(mounted);
         }
+        let digest = query.digest.as_deref().map(parse_digest).transpose()?;
+        self.check_space(content_length(request.headers()))?;
+        let algorithm = match (&digest, query.algorithm.as_deref()) {
+            (Some(digest), _) => Algorithm::of(digest),
+            (None, Some("sha512")) => Algorithm::Sha512,
+            (None, _) => Algorithm::Sha256,
+        };
         let store = self.store.clone();
-        let upload = blocking(move || store.upload()).await?;
-        match &query.digest {
+        let upload = blocking(move || store.upload(algorithm)).await?;
+        match digest {
             None => {
                 let id = self.uploads.insert(name, upload)?;
                 Ok(under_way(StatusCode::ACCEPTED, name, &id, 0))
             }
             Some(digest) => {
-                let digest = parse_digest(digest)?;
-                let (upload, received) = fill(move || Ok(upload), body_stream(request.into_body())).await?;
+                let body = self.body_stream(request.into_body());
+                let (upload, received) = fill(move || Ok(upload), body).await?;
                 received?;
                 self.commit(name, upload, digest).await
             }
@@ -150,7 +171,7 @@ impl Registry {
     }
 
     /// Mounts a blob: from the repository that is named, or, when none is, from anywhere in the store.
-    fn mount(&self, name: &Repository, query: &UploadQuery) -> Result<Option<Response>, ApiError> {
+    async fn mount(self: &Arc<Registry>, name: &Repository, query: &UploadQuery) -> Result<Option<Response>, ApiError> {
         let Some(digest) = &query.mount else {
             return Ok(None);
         };
@@ -159,13 +180,14 @@ impl Registry {
         hold.keep(&digest);
         let allowed = match query.from.as_deref().map(str::parse::<Repository>) {
             None => true,
-            Some(Ok(from)) => self.has_blob(&from, &digest),
+            Some(Ok(from)) => self.has_blob(&from, &digest)?,
             Some(Err(_no_such_name)) => false,
         };
         if !allowed || self.store.blob_size(&digest)?.is_none() {
             return Ok(None);
         }
-        self.link(name, &digest, hold);
+        let (registry, repository, blob) = (self.clone(), name.clone(), digest.clone());
+        blocking(move || registry.link(&repository, &blob)).await?;
         Ok(Some(created(name, &digest)))
     }
 
@@ -190,7 +212,7 @@ impl Registry {
         id: &str,
         request: Request,
     ) -> Result<Response, ApiError> {
-        let upload = self.receive(name, id, request).await?;
+        let upload = self.receive(name, id, request, None).await?;
         let length = upload.length();
         self.uploads.put_back(id, upload);
         Ok(under_way(StatusCode::ACCEPTED, name, id, length))
@@ -212,15 +234,21 @@ impl Registry {
                 ));
             }
         };
-        let upload = self.receive(name, id, request).await?;
+        let upload = self.receive(name, id, request, Some(&digest)).await?;
         self.uploads.remove(id);
         self.commit(name, upload, digest).await
     }
 
     /// Adds a request's body to an upload. When the client hangs up in the middle, what arrived stays in the session, and
-    /// the client learns by its status where to go on.
-    async fn receive(&self, name: &Repository, id: &str, request: Request) -> Result<Upload, ApiError> {
-        let upload = self.uploads.take(name, id)?;
+    /// the client learns by its status where to go on. When the disk is full, the upload goes, and gives its room back.
+    async fn receive(
+        &self,
+        name: &Repository,
+        id: &str,
+        request: Request,
+        digest: Option<&Digest>,
+    ) -> Result<Upload, ApiError> {
+        let mut upload = self.uploads.take(name, id)?;
         let mut taken = Taken {
             uploads: &self.uploads,
             id,
@@ -232,25 +260,114 @@ impl Registry {
             taken.done = true;
             return Err(error);
         }
-        let (upload, received) = fill(move || Ok(upload), body_stream(body)).await?;
-        taken.done = true;
+        self.check_space(content_length(&parts.headers))?;
+        if let Some(digest) = digest {
+            upload.expect_algorithm(Algorithm::of(digest));
+        }
+        let (upload, received) = fill(move || Ok(upload), self.body_stream(body)).await?;
         match received {
-            Ok(()) => Ok(upload),
+            Ok(()) => {
+                taken.done = true;
+                Ok(upload)
+            }
             Err(error) => {
-                self.uploads.put_back(id, upload);
+                taken.done = !error.is_out_of_space();
+                if taken.done {
+                    self.uploads.put_back(id, upload);
+                }
                 Err(error)
             }
         }
     }
 
-    async fn commit(&self, name: &Repository, upload: Upload, digest: Digest) -> Result<Response, ApiError> {
+    async fn commit(
+        self: &Arc<Registry>,
+        name: &Repository,
+        upload: Upload,
+        digest: Digest,
+    ) -> Result<Response, ApiError> {
         let hold = self.store.hold();
         hold.keep(&digest);
-        let wanted = digest.clone();
-        blocking(move || upload.commit(&wanted)).await?;
-        self.link(name, &digest, hold);
+        let (registry, repository, wanted) = (self.clone(), name.clone(), digest.clone());
+        blocking(move || {
+            upload.commit(&wanted)?;
+            registry.link(&repository, &wanted)?;
+            drop(hold);
+            Ok(())
+        })
+        .await?;
         Ok(created(name, &digest))
     }
+
+    /// The body's bytes. A client that sends too few for too long has hung up, and the disk is looked at now and then.
+    fn body_stream(&self, body: Body) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + use<'_> {
+        let begin = Receiving {
+            data: body.into_data_stream(),
+            patience: Patience::default(),
+            unchecked: 0,
+        };
+        stream::unfold(begin, move |mut receiving| async move {
+            let item = match receiving.next().await {
+                Ok(None) => return None,
+                Ok(Some(Ok(bytes))) => receiving.count(&bytes, self).map(|()| bytes),
+                Ok(Some(Err(_))) | Err(_) => Err(ApiError::new(
+                    StatusCode::BAD_REQUEST,
+                    Code::BlobUploadInvalid,
+                    "the body did not arrive whole",
+                )),
+            };
+            Some((item, receiving))
+        })
+        .boxed()
+    }
+}
+
+/// A body that is being received.
+struct Receiving {
+    data: BodyDataStream,
+    patience: Patience,
+    /// Bytes since the disk was looked at.
+    unchecked: u64,
+}
+
+/// How long a client was waited for, and how little it sent meanwhile.
+#[derive(Default)]
+struct Patience {
+    waited: Duration,
+    bytes: usize,
+}
+
+impl Receiving {
+    /// The next bytes. Only waiting for the client counts: the disk may take its time.
+    async fn next(&mut self) -> Result<Option<Result<Bytes, axum::Error>>, Elapsed> {
+        let start = Instant::now();
+        let left = STALL_MAX.saturating_sub(self.patience.waited);
+        let item = timeout(left, self.data.next()).await;
+        self.patience.waited += start.elapsed();
+        item
+    }
+
+    fn count(&mut self, bytes: &Bytes, registry: &Registry) -> Result<(), ApiError> {
+        self.patience.bytes += bytes.len();
+        if self.patience.bytes >= STALL_BYTES {
+            self.patience = Patience::default();
+        }
+        self.unchecked += bytes.len() as u64;
+        if self.unchecked >= SPACE_CHECKED_EVERY {
+            self.unchecked = 0;
+            registry.check_space(SPACE_CHECKED_EVERY)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a request announces, in bytes; 0 when it does not.
+fn content_length(headers: &HeaderMap) -> u64 {
+    headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|length| length.parse().ok())
+        .unwrap_or_default()
 }
 
 fn parse_query(uri: &Uri) -> Result<UploadQuery, ApiError> {
@@ -282,28 +399,9 @@ fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, length: u64) ->
             Code::BlobUploadInvalid,
             format!("the upload `{id}` of `{name}` goes on at byte {length}"),
         )
+        .with_header(header::LOCATION, location(name, id))
         .with_header(header::RANGE, range_header(length))),
     }
-}
-
-/// The body's bytes; a client that sends none for too long has hung up.
-fn body_stream(body: Body) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin {
-    let broken = || {
-        ApiError::new(
-            StatusCode::BAD_REQUEST,
-            Code::BlobUploadInvalid,
-            "the body did not arrive whole",
-        )
-    };
-    stream::unfold(body.into_data_stream(), move |mut data| async move {
-        let item = match timeout(STALL_MAX, data.next()).await {
-            Ok(None) => return None,
-            Ok(Some(Ok(bytes))) => Ok(bytes),
-            Ok(Some(Err(_))) | Err(_) => Err(broken()),
-        };
-        Some((item, data))
-    })
-    .boxed()
 }
 
 fn unknown_upload() -> ApiError {
@@ -329,15 +427,16 @@ fn under_way(status: StatusCode, name: &Repository, id: &str, length: u64) -> Re
     (
         status,
         [
-            (
-                header::LOCATION,
-                header_value(&format!("/v2/{name}/blobs/uploads/{id}")),
-            ),
+            (header::LOCATION, location(name, id)),
             (header::RANGE, range_header(length)),
             (UPLOAD_ID, header_value(id)),
         ],
     )
         .into_response()
+}
+
+fn location(name: &Repository, id: &str) -> HeaderValue {
+    header_value(&format!("/v2/{name}/blobs/uploads/{id}"))
 }
 
 /// The last byte that is here; an upload without any says `0-0`, as all registries do.

@@ -258,23 +258,29 @@ impl ContentStore {
         name: Option<&ImageReference>,
         hold: &Hold,
     ) -> Result<(), StoreError> {
-        hold.keep(&manifest.digest);
         self.check_children(manifest, |digest| hold.keep(digest))?;
-        let descriptor = Descriptor::new(
-            &manifest.media_type,
-            manifest.digest.clone(),
-            manifest.bytes.len() as u64,
-        );
+        let descriptor = self.write_manifest_alone(manifest, hold)?;
+        match name {
+            Some(name) => self.name_image(name, &descriptor),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a manifest, whatever else is here.
+    ///
+    /// # Errors
+    /// When the bytes are not what the digest says, or the disk fails.
+    pub(crate) fn write_manifest_alone(&self, manifest: &RawManifest, hold: &Hold) -> Result<Descriptor, StoreError> {
+        hold.keep(&manifest.digest);
+        let size = manifest.bytes.len() as u64;
+        let descriptor = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
         // One that was damaged on disk is written anew.
         if self.read_manifest(&manifest.digest).is_err() {
             let mut writer = self.writer(&descriptor, 0)?;
             writer.append(&manifest.bytes)?;
             writer.commit()?;
         }
-        match name {
-            Some(name) => self.name_image(name, &descriptor),
-            None => Ok(()),
-        }
+        Ok(descriptor)
     }
 }
 

@@ -94,6 +94,19 @@ pub enum StoreError {
         /// The name.
         image: String,
     },
+    /// The disk has no room for what is to come.
+    #[error(
+        "no room for {incoming} more bytes: the disk has {free} bytes free, of which {floor} are kept; delete images and \
+         run `landfall registry gc`, or give the registry a larger disk"
+    )]
+    NoSpace {
+        /// What the disk has left, in bytes.
+        free: u64,
+        /// What is kept, in bytes.
+        floor: u64,
+        /// What is to come, in bytes.
+        incoming: u64,
+    },
     /// The process ends.
     #[error("the process is stopping")]
     Stopping,
@@ -112,7 +125,9 @@ impl StoreError {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
-            StoreError::Disk(_) | StoreError::InUse { .. } | StoreError::Stopping => FailureKind::Local,
+            StoreError::Disk(_) | StoreError::InUse { .. } | StoreError::NoSpace { .. } | StoreError::Stopping => {
+                FailureKind::Local
+            }
             StoreError::Missing { .. } | StoreError::NoImage { .. } => FailureKind::NotFound,
             StoreError::WrongDigest { .. } | StoreError::TooLong { .. } | StoreError::Damaged { .. } => {
                 FailureKind::Corrupt

@@ -21,6 +21,15 @@ pub struct GcReport {
     pub bytes: u64,
 }
 
+/// What a collection keeps beside the images that have a name in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Roots {
+    /// Manifests, kept with everything that they reach.
+    pub manifests: Vec<Digest>,
+    /// Blobs, kept as they are.
+    pub blobs: Vec<Digest>,
+}
+
 impl ContentStore {
     /// Deletes the blobs that neither a named image, nor a root of the caller's, nor a transfer under way counts on, and
     /// partial files that nobody went on with for a week. `more_roots` is called once the collection watches all
@@ -30,7 +39,7 @@ impl ContentStore {
     /// When the disk does not answer; what was deleted until then is garbage either way.
     pub fn gc(
         &self,
-        more_roots: impl FnOnce() -> Result<Vec<Digest>, StoreError>,
+        more_roots: impl FnOnce() -> Result<Roots, StoreError>,
         now: SystemTime,
     ) -> Result<GcReport, StoreError> {
         if !self.inner.pins.begin_collection() {
@@ -43,12 +52,13 @@ impl ContentStore {
 
     fn collect(
         &self,
-        more_roots: impl FnOnce() -> Result<Vec<Digest>, StoreError>,
+        more_roots: impl FnOnce() -> Result<Roots, StoreError>,
         now: SystemTime,
     ) -> Result<GcReport, StoreError> {
-        let mut roots = more_roots()?;
-        roots.extend(self.images().into_values().map(|descriptor| descriptor.digest));
-        let reachable = self.reachable(roots)?;
+        let Roots { mut manifests, blobs } = more_roots()?;
+        manifests.extend(self.images().into_values().map(|descriptor| descriptor.digest));
+        let mut reachable = self.reachable(manifests)?;
+        reachable.extend(blobs);
         let mut report = GcReport::default();
         for algorithm in ALGORITHMS {
             for entry in fs::read_dir(self.inner.root.join(BLOBS).join(algorithm))? {

@@ -219,14 +219,21 @@ pub struct Upload {
 }
 
 impl Upload {
-    pub(super) fn begin(store: &ContentStore) -> Result<Upload, StoreError> {
+    pub(super) fn begin(store: &ContentStore, algorithm: Algorithm) -> Result<Upload, StoreError> {
         let name = format!("upload.{}", store.inner.claims.next_number());
         let path = store.inner.root.join(INGEST).join(name);
         Ok(Upload {
             store: store.clone(),
-            ingest: Ingest::open(path, Algorithm::Sha256, 0)?,
+            ingest: Ingest::open(path, algorithm, 0)?,
             committed: false,
         })
+    }
+
+    /// Hashes by another algorithm from now on; only while nothing has arrived.
+    pub fn expect_algorithm(&mut self, algorithm: Algorithm) {
+        if self.length() == 0 {
+            self.ingest.digester = Digester::new(algorithm);
+        }
     }
 
     /// How many bytes arrived.
@@ -249,14 +256,14 @@ impl Upload {
     /// When the digest is another one or the disk fails; the upload is gone then.
     pub fn commit(mut self, digest: &Digest) -> Result<u64, StoreError> {
         self.ingest.seal()?;
-        let found = match Algorithm::of(digest) {
-            Algorithm::Sha256 => self.ingest.digester.clone().finish(),
-            other => {
-                // Nearly nobody uses it: the file is read a second time rather than hashed twice on its way in.
-                let mut digester = Digester::new(other);
-                hash_prefix(self.ingest.file.get_mut(), u64::MAX, &mut digester)?;
-                digester.finish()
-            }
+        let wanted = Algorithm::of(digest);
+        let found = if wanted == self.ingest.digester.algorithm() {
+            self.ingest.digester.clone().finish()
+        } else {
+            // The client sent everything before it told the algorithm, which nearly nobody does.
+            let mut digester = Digester::new(wanted);
+            hash_prefix(self.ingest.file.get_mut(), u64::MAX, &mut digester)?;
+            digester.finish()
         };
         if found != *digest {
             return Err(StoreError::WrongDigest {

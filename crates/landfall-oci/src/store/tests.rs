@@ -8,6 +8,7 @@ use landfall_core::oci_types::media_type;
 use landfall_core::retry::FailureKind;
 
 use super::endpoints::{StoreSink, StoreSource};
+use super::gc::Roots;
 use super::*;
 use crate::digest::{Algorithm, Digester, digest_of};
 use crate::image::{ImageSink, ImageSource, TransferError};
@@ -65,7 +66,7 @@ fn name(text: &str) -> ImageReference {
 }
 
 fn gc(store: &ContentStore) -> usize {
-    store.gc(|| Ok(Vec::new()), SystemTime::now()).unwrap().deleted
+    store.gc(|| Ok(Roots::default()), SystemTime::now()).unwrap().deleted
 }
 
 #[test]
@@ -176,10 +177,10 @@ fn a_sha512_blob_is_verified_by_its_own_algorithm() {
     let blob = Descriptor::new("", digester.finish(), 5);
     store.write_blob_bytes(&blob, b"hello").unwrap();
     assert_eq!(store.read_blob(&blob.digest, 10).unwrap(), "hello");
-    let mut upload = store.upload().unwrap();
+    let mut upload = store.upload(Algorithm::Sha256).unwrap();
     upload.append(b"hello").unwrap();
     assert_eq!(upload.commit(&blob.digest).unwrap(), 5);
-    let mut upload = store.upload().unwrap();
+    let mut upload = store.upload(Algorithm::Sha256).unwrap();
     upload.append(b"other").unwrap();
     assert!(matches!(
         upload.commit(&blob.digest),
@@ -362,7 +363,17 @@ fn collection_takes_what_nobody_counts_on_and_nothing_else() {
     let orphan = mk_image(&store, b"orphan");
     std::fs::write(fixture.root.join("blobs/sha256/README"), b"not ours").unwrap();
 
-    let report = store.gc(|| Ok(vec![rooted.digest.clone()]), SystemTime::now()).unwrap();
+    let report = store
+        .gc(
+            || {
+                Ok(Roots {
+                    manifests: vec![rooted.digest.clone()],
+                    blobs: Vec::new(),
+                })
+            },
+            SystemTime::now(),
+        )
+        .unwrap();
     assert_eq!(
         report.deleted, 2,
         "the orphan's manifest and layer; the configuration is shared"
@@ -389,7 +400,7 @@ fn an_image_that_is_named_while_a_collection_runs_is_kept() {
         store
             .first_missing(&manifest.digest, |digest| hold.keep(digest))
             .unwrap();
-        Ok(Vec::new())
+        Ok(Roots::default())
     };
     assert_eq!(store.gc(during, SystemTime::now()).unwrap().deleted, 0);
     assert!(store.is_complete(&manifest.digest).unwrap());
@@ -403,15 +414,15 @@ fn partial_files_wait_a_week() {
     let blob = mk_blob(b"partial");
     store.writer(&blob, 0).unwrap().append(b"part").unwrap();
     let days = |days: u64| SystemTime::now() + Duration::from_secs(days * 24 * 60 * 60);
-    assert_eq!(store.gc(|| Ok(Vec::new()), days(6)).unwrap().deleted, 0);
+    assert_eq!(store.gc(|| Ok(Roots::default()), days(6)).unwrap().deleted, 0);
     let writer = store.writer(&blob, 4).unwrap();
     assert_eq!(
-        store.gc(|| Ok(Vec::new()), days(8)).unwrap().deleted,
+        store.gc(|| Ok(Roots::default()), days(8)).unwrap().deleted,
         0,
         "a writer is on it"
     );
     drop(writer);
-    assert_eq!(store.gc(|| Ok(Vec::new()), days(8)).unwrap().deleted, 1);
+    assert_eq!(store.gc(|| Ok(Roots::default()), days(8)).unwrap().deleted, 1);
     assert_eq!(store.blob_state(&blob).unwrap(), BlobState::Missing);
 }
 

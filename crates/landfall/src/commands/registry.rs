@@ -94,15 +94,13 @@ async fn serve_registry(
     let policy = Policy {
         login: args.htpasswd.as_deref().map(load_users).transpose()?,
         read_only: args.read_only,
+        incomplete_images: true,
         ..Policy::default()
     };
     let certificate = load_certificate(args)?;
     let store = ContentStore::open(&args.root).with_context(|| format!("cannot open the store in `{}`", args.root))?;
     let registry = Registry::open(store, &args.root.join("repositories"))
         .with_context(|| format!("cannot open the registry in `{}`", args.root))?;
-    for repair in registry.repairs() {
-        tracing::warn!(repair, "registry mended");
-    }
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on `{}`", args.listen))?;
