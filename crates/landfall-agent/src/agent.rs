@@ -30,6 +30,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::status::{EventKind, EventReason, ProgressEvent, ProgressSink};
 use landfall_host::notify::ServiceState;
 use landfall_host::root::HostRoot;
+use landfall_oci::client::UploadJournal;
 use landfall_oci::store::ContentStore;
 use tokio_util::sync::CancellationToken;
 
@@ -115,6 +116,8 @@ pub(crate) struct Host {
     pub(crate) state_dir: Utf8PathBuf,
     pub(crate) root: HostRoot,
     pub(crate) store: ContentStore,
+    /// The uploads to the primary registry that outlive a power cut.
+    pub(crate) uploads: Option<UploadJournal>,
     pub(crate) events: EventLog,
     pub(crate) status: StatusStore,
     pub(crate) metrics: Metrics,
@@ -134,10 +137,12 @@ impl Host {
             tokio::task::spawn_blocking(move || {
                 create_private_dir(&state_dir)?;
                 let store = ContentStore::open(&state_dir.join("store")).context("cannot open the content store")?;
-                Ok::<_, anyhow::Error>((store, EventLog::open(&state_dir)?))
+                let uploads =
+                    UploadJournal::open(&state_dir.join("uploads")).context("cannot open the upload journal")?;
+                Ok::<_, anyhow::Error>((store, uploads, EventLog::open(&state_dir)?))
             })
         };
-        let (store, events) = opened
+        let (store, uploads, events) = opened
             .await?
             .with_context(|| format!("cannot use `{state_dir}`; hint: set `landfall.stateDir` in the user-data"))?;
         for repair in store.repairs() {
@@ -147,6 +152,7 @@ impl Host {
         Ok(Host {
             root: HostRoot::new(options.root.clone()),
             store,
+            uploads,
             events,
             status: StatusStore::new(&state_dir),
             meter: Arc::new(Meter::new(progress, metrics.clone())),

@@ -37,7 +37,7 @@ pub use manifest::MANIFEST_SIZE_MAX;
 pub use problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 pub use repository::{RegistrySink, RegistrySource};
 pub use server_message::ServerMessage;
-pub use upload::{Opened, Upload};
+pub use upload::{Opened, Upload, UploadJournal};
 
 use self::auth::Need;
 use self::call::Call;

@@ -8,7 +8,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_core::config::Settings;
 use landfall_core::reference::RegistryHost;
-use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError};
+use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError, UploadJournal};
 use landfall_oci::keychain::Keychain;
 
 /// How registries are reached.
@@ -31,6 +31,8 @@ pub(crate) struct Registries<'a> {
     keychain: Arc<Keychain>,
     /// Registries that the command line says not to verify.
     insecure: Vec<RegistryHost>,
+    /// The uploads that are to outlive this process.
+    pub(crate) journal: Option<UploadJournal>,
     made: Mutex<HashMap<(RegistryHost, Option<usize>), RegistryClient>>,
 }
 
@@ -45,6 +47,7 @@ impl<'a> Registries<'a> {
             keychain: Arc::new(machine.keychain(named)),
             machine,
             insecure: access.insecure.clone(),
+            journal: None,
             made: Mutex::default(),
         }
     }

@@ -126,7 +126,8 @@ pub(crate) async fn push_image(
         .client(&target.host, force.primary_registry)
         .map_err(|error| explain(error.into()))?;
     let source = StoreSource::new(host.store.clone(), name.clone());
-    let sink = RegistrySink::new(client, target.repository.clone(), target.tag.clone());
+    let sink =
+        RegistrySink::new(client, target.repository.clone(), target.tag.clone()).with_journal(host.uploads.clone());
     let pushed = copy_image(
         &source,
         stored.digest.as_str(),

@@ -7,7 +7,7 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
 
 use super::RegistryClient;
-use super::upload::Uploads;
+use super::upload::{UploadJournal, Uploads};
 use crate::image::{BlobPlace, BlobStart, BlobState, BlobStream, ImageSink, ImageSource, RawManifest, TransferError};
 
 /// Reads images from one repository.
@@ -63,6 +63,13 @@ impl RegistrySink {
             tagged: Mutex::new(None),
             uploads: Uploads::default(),
         }
+    }
+
+    /// The same, with a journal of its uploads: what an earlier process began is gone on with.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Option<UploadJournal>) -> RegistrySink {
+        self.uploads = Uploads::new(journal);
+        self
     }
 
     fn remember(&self, digest: Option<Digest>) {

@@ -5,6 +5,7 @@
 //! An upload that broke off goes on where the registry says it stopped. Some registries lose an upload whose request broke
 //! off; for them [`RegistryClient::append_to_upload`] sends small pieces, each of which is safe once it is answered.
 
+mod journal;
 mod resume;
 mod watch;
 
@@ -18,6 +19,7 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use reqwest::{Response, Url};
 
+pub use self::journal::UploadJournal;
 pub(super) use self::resume::Uploads;
 use self::watch::{Watch, WatchedStream};
 use super::RegistryClient;

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Repository;
 use landfall_core::retry::FailureKind;
@@ -91,6 +91,11 @@ impl Job<'_> {
                 furthest = offset;
                 failed = 0;
             }
+            if let Some(proof) = &mut proof
+                && self.source.place().is_none()
+            {
+                self.see_beginning(blob, offset, proof).await?;
+            }
             match self.transfer(blob, offset, bytes_moved, proof.as_mut()).await {
                 Ok(()) => {
                     here.into_iter().for_each(|here| turn.arrived_in(here));
@@ -105,6 +110,27 @@ impl Job<'_> {
                 }
             }
         }
+    }
+
+    /// Reads again what an earlier process sent, for its hash, from a source on this machine. From a registry it would
+    /// cross the link a second time; then the sink's own verification has to do.
+    async fn see_beginning(&self, blob: &Descriptor, length: u64, proof: &mut Proof) -> Result<(), TransferError> {
+        if proof.reaches(length) {
+            return Ok(());
+        }
+        let mut position = 0;
+        let mut stream = self.unless_stopped(self.source.open_blob(blob, 0)).await??;
+        while let Some(piece) = self.unless_stopped(stream.next()).await? {
+            let piece = piece?;
+            let wanted = usize::try_from(length - position).unwrap_or(usize::MAX);
+            let seen = &piece[..piece.len().min(wanted)];
+            proof.see(blob, position, seen)?;
+            position += seen.len() as u64;
+            if position == length {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn turn(&self, blob: &Descriptor) -> Result<Turn, TransferError> {

@@ -21,6 +21,11 @@ impl Proof {
         }
     }
 
+    /// Whether all bytes before this position were seen.
+    pub(super) fn reaches(&self, position: u64) -> bool {
+        self.hashed >= position
+    }
+
     /// Takes note of the bytes at a position. What was seen in an earlier attempt is passed over. Bytes behind a gap say
     /// nothing: then the sink went on with what an earlier process sent, and only it can tell.
     ///

@@ -10,7 +10,6 @@ use crate::commands::transfer::location::Location;
 use crate::commands::transfer::{Ends, Transfer, TransferArgs, run_transfers};
 use crate::exit::ExitStatus;
 use crate::inputs::load_text;
-use crate::registries::Registries;
 
 /// Copy images.
 ///
@@ -47,7 +46,7 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
     };
     let (settings, _nothing_to_find) = parse_settings(&Inputs::default());
     let settings = settings.context("settings without any input cannot be made")?;
-    let registries = Registries::new(&settings, &args.transfer.access);
+    let registries = args.transfer.registries(&settings, context);
     let open = |from: &Location, to: &Location| {
         let (source, selector) = from.open_source(&registries, None)?;
         let (sink, name) = to.open_sink(&registries, None)?;

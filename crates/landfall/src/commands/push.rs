@@ -36,7 +36,7 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
         return Ok(checked.status());
     };
     let resolver = Resolver::new(settings);
-    let registries = Registries::new(settings, &args.transfer.access);
+    let registries = args.transfer.registries(settings, context);
     let planned = plan_images(settings, &resolver);
     let transfers: Vec<_> = planned
         .iter()

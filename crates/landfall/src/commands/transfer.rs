@@ -6,11 +6,13 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use camino::Utf8PathBuf;
 use clap::Args;
+use landfall_core::config::Settings;
 use landfall_core::reference::ImageReference;
 use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 use landfall_core::retry::FailureKind;
-use landfall_oci::client::Fault;
+use landfall_oci::client::{Fault, UploadJournal};
 use landfall_oci::copy::{BandwidthLimit, CopyOptions, CopyReport, ImageCopy, copy_images, survey_images};
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 
@@ -21,7 +23,7 @@ use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
 use crate::output::structured::{OutputArgs, print_report};
 use crate::output::table::Table;
-use crate::registries::AccessArgs;
+use crate::registries::{AccessArgs, Registries};
 
 /// How images are moved.
 #[derive(Debug, Args)]
@@ -35,12 +37,51 @@ pub struct TransferArgs {
     /// The most that is read from all sources together, in bytes a second.
     #[arg(long, value_name = "BYTES")]
     pub bandwidth: Option<NonZeroU64>,
+    /// Where uploads under way are remembered, so that a run that was killed is followed by one that goes on where it
+    /// stopped. `$XDG_STATE_HOME/landfall` or `~/.local/state/landfall` without.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<Utf8PathBuf>,
     /// How registries are reached.
     #[command(flatten)]
     pub access: AccessArgs,
     /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+impl TransferArgs {
+    /// The registries of these settings, as these options say. Without a journal nothing is lost but the bytes of an
+    /// upload that a later run could have gone on with.
+    pub(crate) fn registries<'a>(&self, settings: &'a Settings, context: &Context) -> Registries<'a> {
+        let mut registries = Registries::new(settings, &self.access);
+        let Some(directory) = self
+            .state_dir
+            .clone()
+            .or_else(usual_state_dir)
+            .filter(|_| !self.dry_run)
+        else {
+            return registries;
+        };
+        let directory = directory.join("uploads");
+        match UploadJournal::open(&directory) {
+            Ok(Some(journal)) => registries.journal = Some(journal),
+            Ok(None) => context.printer.detail(format_args!(
+                "another run has `{directory}`: uploads of this one are not remembered"
+            )),
+            Err(error) => context
+                .printer
+                .note(format_args!("uploads are not remembered in `{directory}`: {error}")),
+        }
+        registries
+    }
+}
+
+/// Where the XDG base directory specification keeps the state of programs.
+fn usual_state_dir() -> Option<Utf8PathBuf> {
+    let variable = |name| std::env::var(name).ok().map(Utf8PathBuf::from);
+    let base = variable("XDG_STATE_HOME").filter(|path| path.is_absolute());
+    let base = base.or_else(|| variable("HOME").map(|home| home.join(".local/state")));
+    base.map(|base| base.join("landfall"))
 }
 
 /// One image to move, opened at both ends; or why it cannot be.

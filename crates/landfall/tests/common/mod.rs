@@ -3,9 +3,9 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 /// A value that must never be seen again.
 pub(crate) const CANARY: &str = "canary-7f3a9c";
@@ -63,4 +63,42 @@ pub(crate) fn shown(output: &Output) -> String {
 /// Runs the program and gives [`shown`].
 pub(crate) fn show(arguments: &[&str]) -> String {
     shown(&run(arguments))
+}
+
+/// A command that runs until the test ends it, on panic too.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub(crate) fn start(arguments: &[&str]) -> Running {
+        let mut child = landfall(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        Running { child, stdout }
+    }
+
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("stdout is UTF-8");
+        line.trim_end().to_owned()
+    }
+
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the program runs");
+        self.child.wait().expect("the program ends").code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
 }

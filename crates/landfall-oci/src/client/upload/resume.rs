@@ -15,7 +15,8 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use landfall_core::retry::FailureKind;
 
-use super::{Opened, Upload};
+use super::journal::Errand;
+use super::{Opened, Upload, UploadJournal};
 use crate::client::{Fault, RegistryClient};
 use crate::image::{BlobStart, BlobStream, TransferError};
 
@@ -26,6 +27,8 @@ const PIECE: usize = 4 * 1024 * 1024;
 #[derive(Default)]
 pub(in crate::client) struct Uploads {
     states: Mutex<HashMap<Digest, State>>,
+    /// Those that are to outlive this process, if any.
+    journal: Option<UploadJournal>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -45,6 +48,13 @@ impl fmt::Debug for Uploads {
 }
 
 impl Uploads {
+    pub(in crate::client) fn new(journal: Option<UploadJournal>) -> Uploads {
+        Uploads {
+            states: Mutex::default(),
+            journal,
+        }
+    }
+
     fn state(&self, digest: &Digest) -> State {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         states.get(digest).cloned().unwrap_or_default()
@@ -67,6 +77,11 @@ impl Uploads {
         from: Option<&Repository>,
     ) -> Result<BlobStart, TransferError> {
         let digest = &blob.digest;
+        let errand = Errand {
+            registry: client.host(),
+            repository,
+            blob,
+        };
         let mut state = self.state(digest);
         if let Some(upload) = &state.upload {
             let found = match state.begun {
@@ -81,6 +96,7 @@ impl Uploads {
                 return Ok(BlobStart::Wanted(offset));
             }
             state.in_pieces = true;
+            self.forget(errand);
         }
         match client
             .open_upload(repository, digest, from.unwrap_or(repository))
@@ -88,14 +104,47 @@ impl Uploads {
         {
             Opened::Present => {
                 self.set(digest, None);
+                self.forget(errand);
                 Ok(from.map_or(BlobStart::Present, |_| BlobStart::Mounted))
             }
-            Opened::Wanted(upload) => {
+            Opened::Wanted(new) => {
+                let upload = match self.find_recorded(client, errand).await {
+                    Some(recorded) => {
+                        client.cancel_upload(repository, new).await;
+                        recorded
+                    }
+                    None => {
+                        self.record(errand, &new);
+                        new
+                    }
+                };
+                let offset = upload.offset();
                 state.upload = Some(upload);
                 state.begun = false;
                 self.set(digest, Some(state));
-                Ok(BlobStart::Wanted(0))
+                Ok(BlobStart::Wanted(offset))
             }
+        }
+    }
+
+    /// The upload of an earlier process, where it got anywhere. That the registry cannot be asked is no reason to stop.
+    async fn find_recorded(&self, client: &RegistryClient, errand: Errand<'_>) -> Option<Upload> {
+        let url = self.journal.as_ref()?.find(errand)?;
+        let recorded = Upload { url, offset: 0 };
+        let found = client.find_upload(errand.repository, &errand.blob.digest, &recorded);
+        let found = found.await.ok().flatten();
+        found.filter(|found| (1..=errand.blob.size).contains(&found.offset()))
+    }
+
+    fn record(&self, errand: Errand<'_>, upload: &Upload) {
+        if let Some(journal) = &self.journal {
+            journal.record(errand, &upload.url);
+        }
+    }
+
+    fn forget(&self, errand: Errand<'_>) {
+        if let Some(journal) = &self.journal {
+            journal.forget(errand);
         }
     }
 
@@ -110,6 +159,11 @@ impl Uploads {
     ) -> Result<(), TransferError> {
         let mut state = self.state(&blob.digest);
         let upload = state.upload.clone().filter(|upload| upload.offset() == offset);
+        let errand = Errand {
+            registry: client.host(),
+            repository,
+            blob,
+        };
         let Some(upload) = upload else {
             return Err(TransferError {
                 attempt: format!("cannot push `{}` to `{repository}` from byte {offset} on", blob.digest),
@@ -122,7 +176,7 @@ impl Uploads {
         self.set(&blob.digest, Some(state));
         let sent = async {
             let (upload, stream) = match in_pieces {
-                true => self.write_pieces(client, repository, blob, upload, stream).await?,
+                true => self.write_pieces(client, errand, upload, stream).await?,
                 false => (upload, stream),
             };
             Ok(client.finish_upload(repository, blob, upload, stream).await?)
@@ -131,6 +185,7 @@ impl Uploads {
         let mut error = match sent {
             Ok(()) => {
                 self.set(&blob.digest, None);
+                self.forget(errand);
                 return Ok(());
             }
             Err(error) => error,
@@ -147,6 +202,7 @@ impl Uploads {
         // What arrived is worth nothing: the next attempt begins anew.
         if matches!(error.kind, FailureKind::Corrupt | FailureKind::Protocol) {
             self.set(&blob.digest, None);
+            self.forget(errand);
         }
         Err(error)
     }
@@ -155,11 +211,11 @@ impl Uploads {
     async fn write_pieces(
         &self,
         client: &RegistryClient,
-        repository: &Repository,
-        blob: &Descriptor,
+        errand: Errand<'_>,
         mut upload: Upload,
         mut stream: BlobStream,
     ) -> Result<(Upload, BlobStream), TransferError> {
+        let Errand { repository, blob, .. } = errand;
         let mut waiting = BytesMut::new();
         while let Some(bytes) = stream.next().await {
             waiting.extend_from_slice(&bytes?);
@@ -174,6 +230,7 @@ impl Uploads {
                     in_pieces: true,
                 };
                 self.set(&blob.digest, Some(reached));
+                self.record(errand, &upload);
             }
         }
         let rest: Bytes = waiting.freeze();

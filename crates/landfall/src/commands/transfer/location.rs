@@ -152,6 +152,7 @@ impl Location {
             Location::Registry(reference) => {
                 let client = registries.client(&reference.host, registry)?;
                 let sink = RegistrySink::new(client, reference.repository.clone(), reference.tag.clone());
+                let sink = sink.with_journal(registries.journal.clone());
                 Ok((Arc::new(sink), Some(reference.clone())))
             }
             Location::Archive { .. } => Err(TransferError {
