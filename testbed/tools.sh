@@ -28,7 +28,7 @@ for name in "$@"; do
         # `go install PACKAGE@VERSION` asks for lists of versions that the module proxy does not have of every module.
         build=$fresh/module
         mkdir "$build"
-        printf 'module build\n\nrequire %s %s\n' "$module" "$version" >"$build/go.mod"
+        printf 'module build\n\ngo 1.24\n\nrequire %s %s\n' "$module" "$version" >"$build/go.mod"
         printf '//go:build tools\n\npackage build\n\nimport _ "%s"\n' "$package" >"$build/tools.go"
         flags=-mod=mod
         ;;
