@@ -3,14 +3,17 @@
 CARGO ?= cargo
 # Debian's packages by the program that shows that they are there.
 PEERS := docker-registry:docker-registry containerd:containerd runc:runc skopeo:skopeo htpasswd:apache2-utils \
-         openssl:openssl ip:iproute2
+         openssl:openssl ip:iproute2 busybox:busybox-static /usr/lib/cni/bridge:containernetworking-plugins
+# The programs of the tests' Kubernetes, by their names in testbed/tools.tsv.
+CLUSTER_TOOLS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl containerd containerd-shim-runc-v2
+CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 
-.PHONY: help test lint peers bench bench-copy demo docs
+.PHONY: help test lint peers testbed cluster-up cluster-down bench bench-copy demo docs
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
 
-test: peers lint ## Formatting, clippy, layers, generated files; unit, property, doc, binary and interop tests
+test: peers lint testbed ## Formatting, clippy, layers, generated files; unit, property, doc, binary and interop tests
 	$(CARGO) test --quiet --workspace --exclude landfall-tests-interop --locked
 	$(CARGO) build --quiet --locked --bin landfall
 	$(CARGO) test --quiet --package landfall-tests-interop --locked -- --test-threads=1
@@ -31,6 +34,18 @@ peers: ## Installs the real programs that the interop tests run, where they are 
 	  $$sudo apt-get -qq update && \
 	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes $$missing >/dev/null; \
 	fi
+
+testbed: peers ## Builds the real Kubernetes for the tests, where it is missing: once, outside of the tree
+	@testbed/tools.sh $(CLUSTER_TOOLS) >/dev/null
+
+cluster-up: testbed ## Starts a Kubernetes of one node on loopback, to be used by hand; prints how
+	@$(CARGO) build --quiet --locked --package landfall-tests-interop --bin landfall-testbed
+	@target/debug/landfall-testbed up $(CLUSTER_DIR)
+	@echo "export PATH=$$(dirname $$(testbed/tools.sh kubectl)):\$$PATH"
+
+cluster-down: ## Ends it, and removes all that it made
+	@$(CARGO) build --quiet --locked --package landfall-tests-interop --bin landfall-testbed
+	@target/debug/landfall-testbed down $(CLUSTER_DIR)
 
 bench: ## Speed and memory against their limits
 	$(CARGO) build --quiet --profile dist --locked --bin landfall

@@ -9,6 +9,14 @@ use crate::docker_registry::Account;
 
 static PROVIDER: Once = Once::new();
 
+/// Chooses the crypto provider of every client here.
+pub fn install_crypto_provider() {
+    PROVIDER.call_once(|| {
+        // An error means that there is a provider already.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    });
+}
+
 /// Status and body of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -56,10 +64,7 @@ impl Caller<'_> {
     }
 
     fn request(&self, method: Method, url: &str, body: Option<&Value>) -> reqwest::Result<Answer> {
-        PROVIDER.call_once(|| {
-            // An error means that there is a provider already.
-            drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        });
+        install_crypto_provider();
         let authorities = self
             .authority
             .map(|pem| Certificate::from_pem(pem.as_bytes()).expect("a PEM certificate"));

@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod canary;
+pub mod cluster;
 pub mod docker_registry;
 pub mod https;
 pub mod images;

@@ -10,6 +10,15 @@ pub struct PrivateAuthority {
     issuer: Issuer<'static, KeyPair>,
 }
 
+/// A certificate with its key, both PEM.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+}
+
 impl PrivateAuthority {
     /// Makes one.
     ///
@@ -34,19 +43,39 @@ impl PrivateAuthority {
         &self.pem
     }
 
+    /// Issues a certificate for a server at these names and addresses, or for a client that needs none of them. As
+    /// Kubernetes reads a client's certificate, `name` is the user and `group` the only group.
+    ///
+    /// # Panics
+    /// When one of the names is none.
+    #[must_use]
+    pub fn issue(&self, name: &str, group: Option<&str>, addresses: &[&str]) -> Issued {
+        let key = KeyPair::generate().expect("a key of the default algorithm");
+        let addresses: Vec<String> = addresses.iter().map(|&address| address.to_owned()).collect();
+        let mut params = CertificateParams::new(addresses).expect("names and addresses");
+        params.distinguished_name.push(DnType::CommonName, name);
+        if let Some(group) = group {
+            params.distinguished_name.push(DnType::OrganizationName, group);
+        }
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .expect("a certificate of our own parameters");
+        Issued {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     /// Writes `server.pem` and `server.key` for a server on 127.0.0.1.
     ///
     /// # Panics
     /// When they cannot be written.
     #[must_use]
     pub fn write_server_files(&self, directory: &Utf8Path) -> (Utf8PathBuf, Utf8PathBuf) {
-        let key = KeyPair::generate().expect("a key of the default algorithm");
-        let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])
-            .and_then(|params| params.signed_by(&key, &self.issuer))
-            .expect("a certificate for an address");
+        let issued = self.issue("127.0.0.1", None, &["127.0.0.1"]);
         let files = (directory.join("server.pem"), directory.join("server.key"));
-        fs_err::write(&files.0, certificate.pem()).expect("a file in our own directory");
-        fs_err::write(&files.1, key.serialize_pem()).expect("a file in our own directory");
+        fs_err::write(&files.0, issued.certificate).expect("a file in our own directory");
+        fs_err::write(&files.1, issued.key).expect("a file in our own directory");
         files
     }
 }

@@ -36,6 +36,24 @@ pub fn small_image(name: &str) -> BuiltImage {
         .build()
 }
 
+/// The start of an image that can run: one layer with this program, which everybody may execute.
+///
+/// # Panics
+/// When the path is absolute or too long for a tar.
+#[must_use]
+pub fn program_image(path: &str, program: &[u8]) -> ImageBuilder {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_size(program.len() as u64);
+    header.set_mtime(0);
+    let mut layer = tar::Builder::new(Vec::new());
+    layer
+        .append_data(&mut header, path, program)
+        .expect("a short relative path, and memory takes all writes");
+    let layer = layer.into_inner().expect("memory takes all writes");
+    ImageBuilder::new().layer(media_type::OCI_LAYER_GZIP, &layer, gzip(&layer))
+}
+
 /// What `docker save` writes: `manifest.json`, configurations, and the layers uncompressed. Only for images with plain
 /// layers.
 #[must_use]

@@ -1,0 +1,109 @@
+//! A real Kubernetes on this machine, for tests and by hand (`make cluster-up`, `make cluster-down`).
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer's program")]
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{ExitCode, Stdio};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_tests_interop::cluster::remains::Remains;
+use landfall_tests_interop::cluster::{ADMIN_KUBECONFIG, enter, machine};
+use landfall_tests_interop::poll::{try_wait_for, wait_for};
+use landfall_tests_interop::program::run;
+
+/// Commands go in here: a pipe that the cluster itself holds open.
+const CONTROL: &str = "control";
+/// The answers; two lines mean that the kubelet is up as well.
+const ANSWERS: &str = "testbed.out";
+const LOG: &str = "testbed.err";
+const PID: &str = "testbed.pid";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["up", directory] => up(Utf8Path::new(directory)),
+        ["down", directory] => down(Utf8Path::new(directory)),
+        ["inside", directory] => machine::run_inside(Utf8Path::new(directory)),
+        _ => {
+            eprintln!("usage: landfall-testbed up|down DIRECTORY");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Starts a cluster that outlives this process.
+fn up(directory: &Utf8Path) {
+    assert!(
+        !directory.exists(),
+        "{directory} is there: `make cluster-down` ends that cluster"
+    );
+    fs_err::create_dir_all(directory).expect("a new directory");
+    let control = directory.join(CONTROL);
+    let mut pipe = std::process::Command::new("mkfifo");
+    pipe.arg(&control);
+    drop(run(pipe).succeeded());
+    // Open for reading and writing, so that it never ends.
+    let input = fs_err::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&control)
+        .expect("our own pipe");
+    let file = |name: &str| {
+        fs_err::File::create(directory.join(name))
+            .expect("a file in our own directory")
+            .into_file()
+    };
+    let myself = Utf8PathBuf::from_path_buf(std::env::current_exe().expect("a program knows its own path"))
+        .expect("a target directory with a UTF-8 name");
+    let mut child = enter(&myself, directory)
+        .stdin(Stdio::from(input.into_file()))
+        .stdout(file(ANSWERS))
+        .stderr(file(LOG))
+        .process_group(0)
+        .spawn()
+        .expect("unshare is part of util-linux");
+    fs_err::write(directory.join(PID), child.id().to_string()).expect("a file in our own directory");
+    tell(directory, "kubelet");
+    let answers = || fs_err::read_to_string(directory.join(ANSWERS)).unwrap_or_default();
+    let log = fs_err::File::open(directory.join(LOG)).expect("our own file");
+    let ready = wait_twice(|| (answers() == "ok\nok\n" || child.try_wait().ok().flatten().is_some()).then(answers));
+    if ready.as_deref() != Some("ok\nok\n") {
+        panic!(
+            "the cluster failed:\n{}",
+            std::io::read_to_string(log).unwrap_or_default()
+        );
+    }
+    println!(
+        "export KUBECONFIG={}",
+        directory.join("credentials").join(ADMIN_KUBECONFIG)
+    );
+}
+
+/// The control plane and the kubelet have a deadline each, inside; this is only a little more than both.
+fn wait_twice<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    (0..5).find_map(|_| try_wait_for(&mut look))
+}
+
+/// Ends a cluster and removes what is left of it, whatever state it is in.
+fn down(directory: &Utf8Path) {
+    let pid = fs_err::read_to_string(directory.join(PID))
+        .ok()
+        .and_then(|pid| pid.parse::<i32>().ok());
+    if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+        let gone = || rustix::process::test_kill_process(pid).is_err().then_some(());
+        if gone().is_none() {
+            tell(directory, "end");
+            if try_wait_for(gone).is_none() {
+                let _ended_by_now = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                wait_for("the end of the cluster", gone);
+            }
+        }
+    }
+    Remains::of(directory).remove();
+}
+
+fn tell(directory: &Utf8Path, line: &str) {
+    fs_err::write(directory.join(CONTROL), format!("{line}\n")).expect("our own pipe");
+}

@@ -1,0 +1,171 @@
+//! A minimal client of the Kubernetes API: JSON in, JSON out, and waiting with a deadline.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use camino::Utf8Path;
+use reqwest::{Certificate, Client, Identity, Method};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::https::{Answer, install_crypto_provider};
+use crate::poll::{try_wait_for, wait_for};
+
+/// A client with the rights of a kubeconfig's user.
+#[derive(Debug)]
+pub struct KubeClient {
+    server: String,
+    client: Client,
+    runtime: Runtime,
+}
+
+impl KubeClient {
+    /// Reads a kubeconfig of the testbed's, which is JSON.
+    ///
+    /// # Panics
+    /// When it is something else.
+    #[must_use]
+    pub fn of_kubeconfig(path: &Utf8Path) -> KubeClient {
+        install_crypto_provider();
+        let text = fs_err::read_to_string(path).expect("the testbed wrote this file");
+        let config: Value = serde_json::from_str(&text).expect("the testbed writes JSON");
+        let decode = |value: &Value| {
+            STANDARD
+                .decode(value.as_str().expect("the testbed wrote a string"))
+                .expect("the testbed wrote base64")
+        };
+        let cluster = &config["clusters"][0]["cluster"];
+        let user = &config["users"][0]["user"];
+        let mut identity = decode(&user["client-certificate-data"]);
+        identity.extend(decode(&user["client-key-data"]));
+        let client = Client::builder()
+            .no_proxy()
+            .tls_certs_only([
+                Certificate::from_pem(&decode(&cluster["certificate-authority-data"])).expect("a PEM certificate")
+            ])
+            .identity(Identity::from_pem(&identity).expect("a PEM certificate and its key"))
+            .build()
+            .expect("a client with these settings");
+        KubeClient {
+            server: cluster["server"]
+                .as_str()
+                .expect("the testbed wrote a string")
+                .to_owned(),
+            client,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime on this thread"),
+        }
+    }
+
+    /// Sends a request; patches are merge patches.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn request(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::Result<Answer> {
+        let patch = method == Method::PATCH;
+        let mut request = self.client.request(method, format!("{}{path}", self.server));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        if patch {
+            request = request.header("content-type", "application/merge-patch+json");
+        }
+        self.runtime.block_on(async {
+            let response = request.send().await?;
+            Ok(Answer {
+                status: response.status().as_u16(),
+                body: response.text().await?,
+            })
+        })
+    }
+
+    /// An object, when it is there.
+    #[must_use]
+    pub fn try_get(&self, path: &str) -> Option<Value> {
+        let answer = self.request(Method::GET, path, None).ok()?;
+        // Health checks answer text.
+        (answer.status == 200).then(|| serde_json::from_str(&answer.body).unwrap_or(Value::Null))
+    }
+
+    /// An object.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Value {
+        self.write(Method::GET, path, None)
+    }
+
+    /// Creates an object in a collection, and answers what became of it.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn create(&self, path: &str, object: &Value) -> Value {
+        self.write(Method::POST, path, Some(object))
+    }
+
+    /// Changes an object by a merge patch.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn patch(&self, path: &str, patch: &Value) -> Value {
+        self.write(Method::PATCH, path, Some(patch))
+    }
+
+    /// Writes an object whole.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn replace(&self, path: &str, object: &Value) -> Value {
+        self.write(Method::PUT, path, Some(object))
+    }
+
+    /// Deletes an object, or all of a collection, at once, with all that they own.
+    ///
+    /// # Panics
+    /// When it is refused; that there is nothing is fine.
+    pub fn delete(&self, path: &str) {
+        let options = json!({"gracePeriodSeconds": 0, "propagationPolicy": "Background"});
+        let answer = self
+            .request(Method::DELETE, path, Some(&options))
+            .expect("the API server answers");
+        assert!(matches!(answer.status, 200 | 202 | 404), "DELETE {path}: {answer:?}");
+    }
+
+    /// Creates a namespace and waits until pods can be made in it.
+    ///
+    /// # Panics
+    /// When it is refused, or the deadline passes.
+    pub fn create_namespace(&self, name: &str, labels: &Value) {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        self.create("/api/v1/namespaces", &namespace);
+        let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
+        wait_for("a service account in a new namespace", || self.try_get(&account));
+    }
+
+    /// Waits until an object is as it should be.
+    ///
+    /// # Panics
+    /// After the deadline, with what the object was last.
+    pub fn wait(&self, path: &str, what: &str, reached: impl Fn(&Value) -> bool) -> Value {
+        let mut last = None;
+        let found = try_wait_for(|| {
+            last = self.try_get(path);
+            last.clone().filter(&reached)
+        });
+        found.unwrap_or_else(|| panic!("{what}: {path} is {:#}", last.unwrap_or_default()))
+    }
+
+    fn write(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
+        let line = format!("{method} {path}");
+        let answer = self.request(method, path, body).expect("the API server answers");
+        assert!(
+            (200..300).contains(&answer.status),
+            "{line}: {} {}",
+            answer.status,
+            answer.body
+        );
+        answer.json()
+    }
+}

@@ -1,0 +1,89 @@
+//! Who is who in the cluster: one authority signs every certificate.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::json;
+
+use crate::tls::PrivateAuthority;
+
+/// The node's name.
+pub(super) const NODE: &str = "edge";
+
+/// The files that the cluster's programs are given, below one directory.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    directory: Utf8PathBuf,
+}
+
+impl Credentials {
+    /// Writes them all, for an API server at this port of 127.0.0.1.
+    pub(super) fn write(directory: &Utf8Path, api_port: u16) -> Credentials {
+        fs_err::create_dir_all(directory).expect("a directory of our own");
+        let credentials = Credentials {
+            directory: directory.to_owned(),
+        };
+        let authority = PrivateAuthority::generate("Landfall testbed");
+        credentials.put("ca.pem", authority.pem());
+        // Whoever may ask the kubelet anything, as kubeadm has it.
+        let pairs: [(&str, &str, Option<&str>, &[&str]); 3] = [
+            (
+                "apiserver",
+                "kube-apiserver",
+                None,
+                &["127.0.0.1", "localhost", "kubernetes.default.svc", "10.96.0.1"],
+            ),
+            (
+                "apiserver-kubelet-client",
+                "kube-apiserver",
+                Some("system:masters"),
+                &[],
+            ),
+            // Service accounts' tokens are signed with this key; its certificate only says which key it is.
+            ("service-accounts", "service-accounts", None, &[]),
+        ];
+        for (file, name, group, addresses) in pairs {
+            let issued = authority.issue(name, group, addresses);
+            credentials.put(&format!("{file}.pem"), &issued.certificate);
+            credentials.put(&format!("{file}.key"), &issued.key);
+        }
+        let node = format!("system:node:{NODE}");
+        let users = [
+            ("admin", "kubernetes-admin", Some("system:masters")),
+            ("controller-manager", "system:kube-controller-manager", None),
+            ("scheduler", "system:kube-scheduler", None),
+            ("kubelet", node.as_str(), Some("system:nodes")),
+        ];
+        for (file, name, group) in users {
+            let issued = authority.issue(name, group, &[]);
+            let kubeconfig = json!({
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "testbed", "cluster": {
+                    "server": format!("https://127.0.0.1:{api_port}"),
+                    "certificate-authority-data": base64(authority.pem()),
+                }}],
+                "users": [{"name": name, "user": {
+                    "client-certificate-data": base64(&issued.certificate),
+                    "client-key-data": base64(&issued.key),
+                }}],
+                "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": name}}],
+                "current-context": "testbed",
+            });
+            credentials.put(&format!("{file}.kubeconfig"), &format!("{kubeconfig:#}\n"));
+        }
+        credentials
+    }
+
+    /// The path of one of the files.
+    pub(super) fn path(&self, file: &str) -> Utf8PathBuf {
+        self.directory.join(file)
+    }
+
+    fn put(&self, file: &str, content: &str) {
+        fs_err::write(self.path(file), content).expect("a file in our own directory");
+    }
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}

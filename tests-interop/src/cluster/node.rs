@@ -1,0 +1,236 @@
+//! The node: containerd with CRI and a bridge for its pods, and the kubelet. Every file of theirs is in one directory.
+
+use std::process::Command;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_testkit::image_builder::oci_archive;
+use serde_json::json;
+
+use super::credentials::{Credentials, NODE};
+use super::handle::{CONTAINERD_SOCKET, KubeletOptions};
+use super::images::waiting_image;
+use super::remains::Remains;
+use crate::port::free_port;
+use crate::program::run;
+
+/// What sandboxes are made of; imported, never pulled.
+const PAUSE: &str = "landfall.invalid/pause:1";
+
+/// Where Debian puts the CNI plug-ins.
+const CNI_PLUGINS: &str = "/usr/lib/cni";
+
+/// More than any test makes.
+const MAX_PODS: u32 = 400;
+
+/// The node's network: a bridge whose address is the node's, and addresses on it for the pods.
+#[derive(Debug, Clone)]
+pub(super) struct Network {
+    bridge: String,
+    /// `10.x.y`, of a /24.
+    prefix: String,
+}
+
+impl Network {
+    /// Makes the bridge. It is outside of the cluster's namespaces: [`Remains`] takes it away.
+    pub(super) fn create(remains: &Remains) -> Network {
+        let network = Network {
+            bridge: remains.bridge().to_owned(),
+            prefix: free_subnet(remains.seed()),
+        };
+        let bridge = network.bridge.as_str();
+        ip(&["link", "add", bridge, "type", "bridge"]);
+        ip(&[
+            "address",
+            "add",
+            &format!("{}/24", network.node_address()),
+            "dev",
+            bridge,
+        ]);
+        ip(&["link", "set", bridge, "up"]);
+        network
+    }
+
+    /// The node's own address, which the API server calls the kubelet at.
+    pub(super) fn node_address(&self) -> String {
+        format!("{}.1", self.prefix)
+    }
+
+    fn write_configuration(&self, directory: &Utf8Path) {
+        // Pods talk to the node and to each other; there is no way out, and no rule of the host's firewall is touched.
+        let configuration = json!({
+            "cniVersion": "1.0.0",
+            "name": "testbed",
+            "plugins": [{
+                "type": "bridge",
+                "bridge": self.bridge,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": directory.join("addresses"),
+                    "ranges": [[{"subnet": format!("{}.0/24", self.prefix), "rangeStart": format!("{}.2", self.prefix)}]],
+                },
+            }],
+        });
+        put(&directory.join("10-testbed.conflist"), &configuration.to_string());
+    }
+}
+
+/// A /24 of 10.0.0.0/8 that the machine has no route to.
+fn free_subnet(seed: u32) -> String {
+    let mut routes = Command::new("ip");
+    routes.args(["route", "show"]);
+    let routes = run(routes).succeeded().stdout();
+    (seed..)
+        .map(|number| format!("10.{}.{}", 100 + (number >> 8) % 100, number % 256))
+        .find(|prefix| !routes.contains(&format!("{prefix}.")))
+        .expect("a machine without a route to every subnet")
+}
+
+fn ip(arguments: &[&str]) {
+    let mut command = Command::new("ip");
+    command.args(arguments);
+    drop(run(command).succeeded());
+}
+
+/// Writes containerd's configuration and gives its command line.
+pub(super) fn containerd(program: &Utf8Path, shim: &Utf8Path, directory: &Utf8Path, network: &Network) -> Command {
+    let cni = directory.join("cni");
+    fs_err::create_dir_all(&cni).expect("a directory of our own");
+    network.write_configuration(&cni);
+    fs_err::create_dir_all(directory.join("certs.d")).expect("a directory of our own");
+    // Debian's CNI plug-ins are too old for `use_internal_loopback`'s opposite to matter; the oom scores of sandboxes need a
+    // capability that a machine in a sandbox does not have.
+    let configuration = format!(
+        r#"version = 3
+root = "{directory}/root"
+state = "{directory}/state"
+disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.erofs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.blockfile",
+  "io.containerd.nri.v1.nri", "io.containerd.internal.v1.tracing"]
+
+[grpc]
+  address = "{directory}/{CONTAINERD_SOCKET}"
+
+[ttrpc]
+  address = "{directory}/{CONTAINERD_SOCKET}.ttrpc"
+
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "overlayfs"
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{PAUSE}"
+  [plugins."io.containerd.cri.v1.images".registry]
+    config_path = "{directory}/certs.d"
+
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["{CNI_PLUGINS}"]
+    conf_dir = "{cni}"
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+      SystemdCgroup = false
+"#
+    );
+    let file = directory.join("config.toml");
+    put(&file, &configuration);
+    let mut command = Command::new(program);
+    let path = std::env::var("PATH").unwrap_or_default();
+    let shim = shim.parent().expect("a program lies in a directory");
+    command
+        .args(["--config", file.as_str()])
+        .env("PATH", format!("{shim}:{path}:/usr/sbin:/sbin"));
+    command
+}
+
+/// Writes the pause image and gives the command that imports it, which fails as long as containerd does not answer.
+pub(super) fn import_pause_image(directory: &Utf8Path) -> impl Fn() -> Command {
+    let archive = directory.join("pause.tar");
+    fs_err::write(&archive, oci_archive(&[(PAUSE, &waiting_image(PAUSE))])).expect("a file in our own directory");
+    let socket = directory.join(CONTAINERD_SOCKET);
+    move || {
+        let mut command = Command::new("ctr");
+        command
+            .args([
+                "--address",
+                socket.as_str(),
+                "--namespace",
+                "k8s.io",
+                "images",
+                "import",
+            ])
+            .arg(&archive);
+        command
+    }
+}
+
+/// Writes the kubelet's configuration and gives its command line, and the port of its health check.
+pub(super) fn kubelet(
+    program: &Utf8Path,
+    directory: &Utf8Path,
+    files: &Credentials,
+    network: &Network,
+    remains: &Remains,
+    options: &KubeletOptions,
+) -> (Command, u16) {
+    let health_port = free_port();
+    let containerd = directory
+        .parent()
+        .expect("the kubelet's directory is below the cluster's");
+    let configuration = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": network.node_address(),
+        "port": free_port(),
+        "healthzBindAddress": "127.0.0.1",
+        "healthzPort": health_port,
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "webhook": {"enabled": true},
+            "x509": {"clientCAFile": files.path("ca.pem")},
+        },
+        "authorization": {"mode": "Webhook"},
+        "containerRuntimeEndpoint": format!("unix://{containerd}/containerd/{CONTAINERD_SOCKET}"),
+        // The machine's control groups are as they are, v1 mostly where tests run; the kubelet only names a parent.
+        "cgroupDriver": "cgroupfs",
+        "cgroupsPerQOS": false,
+        "enforceNodeAllocatable": [],
+        "cgroupRoot": remains.control_group(),
+        "failCgroupV1": false,
+        "failSwapOn": false,
+        "localStorageCapacityIsolation": false,
+        "makeIPTablesUtilChains": false,
+        "resolvConf": directory.join("resolv.conf"),
+        // A full disk of a developer's must not end the tests' pods.
+        "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
+        "imageGCHighThresholdPercent": 100,
+        "maxPods": MAX_PODS,
+        "podLogsDir": directory.join("logs"),
+        "serializeImagePulls": false,
+        "registryPullQPS": 0,
+        "kubeAPIQPS": 200,
+        "kubeAPIBurst": 400,
+        "syncFrequency": "10s",
+    });
+    fs_err::create_dir_all(directory.join("logs")).expect("a directory of our own");
+    let file = directory.join("config.json");
+    put(&file, &configuration.to_string());
+    let mut command = Command::new(program);
+    command
+        .arg(format!("--config={file}"))
+        .arg(format!("--kubeconfig={}", files.path("kubelet.kubeconfig")))
+        .arg(format!("--root-dir={directory}/root"))
+        .arg(format!("--cert-dir={directory}/pki"))
+        .arg(format!("--hostname-override={NODE}"))
+        .arg(format!("--node-ip={}", network.node_address()))
+        .args(options.flags())
+        .env(
+            "PATH",
+            format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()),
+        );
+    (command, health_port)
+}
+
+fn put(path: &Utf8PathBuf, content: &str) {
+    fs_err::write(path, content).expect("a file in our own directory");
+}
