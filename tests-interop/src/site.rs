@@ -22,12 +22,12 @@ pub const PRIMARY_ACCOUNT: Account<'static> = Account {
     password: PRIMARY_PASSWORD,
 };
 
-/// An edge host. Dropping it ends containerd and removes everything.
+/// An edge host. Dropping it ends its containerd and removes everything.
 #[derive(Debug)]
 pub struct Site {
     directory: TempDir,
-    /// The private containerd.
-    pub containerd: ContainerdProcess,
+    /// The private containerd; a node of a cluster has the cluster's.
+    containerd: Option<ContainerdProcess>,
     /// Where the agent listens.
     pub ports: Ports,
 }
@@ -39,9 +39,23 @@ impl Site {
     /// When a program is missing or fails.
     #[must_use]
     pub fn new() -> Site {
+        let containerd = ContainerdProcess::start().expect("a private containerd");
+        let socket = containerd.socket();
+        Site {
+            containerd: Some(containerd),
+            ..Site::on(&socket)
+        }
+    }
+
+    /// A host whose containerd listens at this socket and belongs to somebody else.
+    ///
+    /// # Panics
+    /// When our own binary fails.
+    #[must_use]
+    pub fn on(containerd: &Utf8Path) -> Site {
         let site = Site {
             directory: tempfile::tempdir().expect("a temporary directory"),
-            containerd: ContainerdProcess::start().expect("a private containerd"),
+            containerd: None,
             ports: Ports {
                 primary: free_port(),
                 webhook: free_port(),
@@ -50,7 +64,7 @@ impl Site {
         };
         let socket = site.root().join(CONTAINERD_SOCKET.trim_start_matches('/'));
         fs_err::create_dir_all(socket.parent().expect("a path with a directory")).expect("a directory of our own");
-        fs_err::os::unix::fs::symlink(site.containerd.socket(), socket).expect("a link in our own directory");
+        fs_err::os::unix::fs::symlink(containerd, socket).expect("a link in our own directory");
         let values =
             format!("macro:\n  provider-password: {PROVIDER_PASSWORD}\nvar:\n  registryPassword: {PRIMARY_PASSWORD}\n");
         site.write("values.yaml", &values);
@@ -67,6 +81,7 @@ impl Site {
             ports: self.ports,
             primary: None,
             bandwidth_limit: None,
+            webhook: None,
         }
     }
 
@@ -145,7 +160,7 @@ impl Site {
     /// When `ctr` fails.
     #[must_use]
     pub fn containerd_images(&self) -> BTreeMap<String, String> {
-        let table = self.containerd.ctr(&["images", "ls"]).expect("ctr lists the images");
+        let table = self.ctr(&["images", "ls"]);
         // REF TYPE DIGEST …
         let row = |line: &str| {
             let mut columns = line.split_whitespace();
@@ -160,10 +175,7 @@ impl Site {
     /// When `ctr` fails.
     #[must_use]
     pub fn incomplete_containerd_images(&self) -> Vec<String> {
-        let table = self
-            .containerd
-            .ctr(&["images", "check"])
-            .expect("ctr checks the images");
+        let table = self.ctr(&["images", "check"]);
         table
             .lines()
             .skip(1)
@@ -218,6 +230,11 @@ impl Site {
         let state = self.state_dir();
         let answer = run_landfall(&["status", "--state-dir", state.as_str(), "--output", "json"]);
         serde_json::from_str(&answer.stdout()).unwrap_or_else(|error| panic!("not JSON ({error}): {answer}"))
+    }
+
+    fn ctr(&self, arguments: &[&str]) -> String {
+        let containerd = self.containerd.as_ref().expect("a host with a containerd of its own");
+        containerd.ctr(arguments).expect("ctr answers")
     }
 
     fn write(&self, name: &str, text: &str) {

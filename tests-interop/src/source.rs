@@ -26,12 +26,18 @@ impl SourceRegistry {
     /// When a program is missing or fails.
     #[must_use]
     pub fn start(account: Option<Account<'static>>, prefix: &str, wanted: impl Fn(&str) -> bool) -> SourceRegistry {
+        let images = profile_images().into_iter().filter(|image| wanted(image.name));
+        SourceRegistry::with(account, prefix, images.collect())
+    }
+
+    /// Starts a registry and fills it with these images, each under `prefix` and its whole canonical name.
+    ///
+    /// # Panics
+    /// When a program is missing or fails.
+    #[must_use]
+    pub fn with(account: Option<Account<'static>>, prefix: &str, images: Vec<NamedImage>) -> SourceRegistry {
         let authority = PrivateAuthority::generate("Landfall interop site");
         let registry = DockerRegistry::start(&authority, account);
-        let images: Vec<NamedImage> = profile_images()
-            .into_iter()
-            .filter(|image| wanted(image.name))
-            .collect();
         let source = SourceRegistry {
             authority,
             account,

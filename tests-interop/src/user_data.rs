@@ -23,6 +23,8 @@ pub struct UserData<'a> {
     pub primary: Option<ForeignPrimary<'a>>,
     /// `landfall.bandwidthLimit`, bytes a second: slow enough for a kill to hit a transfer.
     pub bandwidth_limit: Option<u64>,
+    /// `landfall.webhook`, as a YAML flow mapping.
+    pub webhook: Option<&'a str>,
 }
 
 /// The ports that the agent listens on.
@@ -101,6 +103,9 @@ impl UserData<'_> {
         if let Some(limit) = self.bandwidth_limit {
             writeln!(text, "  bandwidthLimit: {limit}")?;
         }
+        if let Some(webhook) = self.webhook {
+            writeln!(text, "  webhook: {webhook}")?;
+        }
         Ok(text)
     }
 }
@@ -137,6 +142,7 @@ mod tests {
             },
             primary: None,
             bandwidth_limit: Some(1_000),
+            webhook: Some("{sweepInterval: 1}"),
         };
         let expected = r#"#cloud-config
 stylus:
@@ -159,6 +165,7 @@ landfall:
   primary:
     endpoint: 127.0.0.1:1
   bandwidthLimit: 1000
+  webhook: {sweepInterval: 1}
 "#;
         assert_eq!(user_data.render(), expected);
     }

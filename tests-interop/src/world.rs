@@ -42,12 +42,14 @@ impl World {
     /// When a program is missing or fails.
     #[must_use]
     pub fn new(source: SourceRegistry) -> World {
+        World::of(source, Site::new())
+    }
+
+    /// This host before an external registry that is there already.
+    #[must_use]
+    pub fn of(source: SourceRegistry, site: Site) -> World {
         let domain = format!("{}/landfall", source.registry.host());
-        let world = World {
-            source,
-            site: Site::new(),
-            domain,
-        };
+        let world = World { source, site, domain };
         world.write_user_data(|user_data| user_data);
         world
     }
