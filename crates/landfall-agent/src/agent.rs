@@ -4,7 +4,7 @@ mod api_server;
 mod apply;
 mod attempts;
 mod baseline;
-mod certificates;
+pub(crate) mod certificates;
 mod clients;
 mod configuration;
 mod core_images;

@@ -16,9 +16,13 @@ pub mod status;
 pub mod supervisor;
 pub mod webhook;
 
+mod cluster;
+mod kube;
+
 mod agent;
 
 pub use agent::{Explanation, explain_fetch, explain_no_place, run_agent};
+pub use cluster::fetch_namespace_choice;
 pub use options::{AgentOptions, AgentOutcome, Listeners, Timing};
 
 #[cfg(test)]

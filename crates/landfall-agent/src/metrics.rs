@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use landfall_core::status::{AgentStatus, Phase};
+use landfall_core::status::{AgentStatus, Phase, ServingStatus};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -36,6 +36,10 @@ pub struct Metrics {
     pub rewrites: Counter,
     /// Seconds that a review took.
     pub review_duration: Histogram,
+    /// Times that the webhook's registration was written, mending included.
+    pub registrations: Counter,
+    /// Images of live pods that the sweeper changed.
+    pub mended: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,6 +69,8 @@ pub struct ReviewLabel {
 pub enum ReviewAnswer {
     /// With a patch.
     Patched,
+    /// In observe-only mode: with what would have changed.
+    Observed,
     /// With no change.
     Unchanged,
     /// The request was none that we understand.
@@ -83,6 +89,8 @@ impl Metrics {
         let reviews = Family::default();
         let rewrites = Counter::<u64, AtomicU64>::default();
         let review_duration = Histogram::new(LATENCY_BUCKETS);
+        let registrations = Counter::<u64, AtomicU64>::default();
+        let mended = Counter::<u64, AtomicU64>::default();
         let mut registry = Registry::with_prefix("landfall");
         registry.register("phase", "1 for the phase that the agent is in", Family::clone(&phase));
         registry.register(
@@ -119,6 +127,16 @@ impl Metrics {
             Unit::Seconds,
             Histogram::clone(&review_duration),
         );
+        registry.register(
+            "webhook_registrations",
+            "Times that the webhook's registration was written, mending included",
+            Counter::clone(&registrations),
+        );
+        registry.register(
+            "webhook_mended",
+            "Images of live pods that the sweeper changed",
+            Counter::clone(&mended),
+        );
         Metrics {
             registry: Arc::new(registry),
             phase,
@@ -129,6 +147,8 @@ impl Metrics {
             reviews,
             rewrites,
             review_duration,
+            registrations,
+            mended,
         }
     }
 
@@ -170,8 +190,14 @@ impl Metrics {
         count("loaded", |image| image.loaded);
         count("in_primary", |image| image.in_primary);
         count("failed", |image| image.error.is_some());
-        for (certificate, serving) in [("webhook", &status.webhook), ("primary", &status.primary)] {
-            if let Some(end) = serving.as_ref().and_then(|serving| serving.certificate_expires) {
+        let end_of = |serving: &Option<ServingStatus>| serving.as_ref().and_then(|serving| serving.certificate_expires);
+        let authority = (status.cluster.as_ref()).and_then(|cluster| cluster.authority_expires);
+        for (certificate, end) in [
+            ("webhook", end_of(&status.webhook)),
+            ("webhook-authority", authority),
+            ("primary", end_of(&status.primary)),
+        ] {
+            if let Some(end) = end {
                 self.certificates
                     .get_or_create(&CertificateLabel { certificate })
                     .set(end.as_second());

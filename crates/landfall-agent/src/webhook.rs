@@ -1,28 +1,27 @@
 //! The admission webhook: `POST /mutate` takes an AdmissionReview v1 and answers with the patch that
 //! `landfall_core::admission` decides on; `/healthz` says that it is there (SPEC section 9).
 //!
-//! No request waits for the network: what the primary registry holds comes from the agent's own inventory. All reviews
-//! are decided by one task, which keeps the compiled rules beside the settings that they borrow from; a decision takes
-//! microseconds.
+//! No request waits for the network or for a lock: the rules, what the primary registry holds and what namespaces chose
+//! are kept beside it and swapped whole. A decision takes microseconds, and is made on the thread that read the request.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use landfall_core::admission::{AdmissionError, AdmissionRules, Reviewed, review};
+use landfall_core::admission::{AdmissionError, AdmissionRules, Mend, Reviewed, plan_mend, review};
+use landfall_core::choice::RedirectChoice;
+use landfall_core::cluster::configuration::MUTATE_PATH;
 use landfall_core::config::Settings;
 use landfall_core::reference::ImageReference;
 use landfall_core::resolve::Resolver;
-use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::metrics::{Metrics, ReviewAnswer};
@@ -37,89 +36,100 @@ const BODY_LIMIT: usize = 8 << 20;
 /// kube-apiserver waits 10 s at most by default; an answer after that helps nobody.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Reviews that wait for their turn; more wait in their connections.
-const QUEUE: usize = 256;
-
-/// What reviews are decided by.
+/// What reviews are decided by, compiled once for many.
 #[derive(Debug)]
 pub struct WebhookRules {
-    /// The configuration in force.
-    pub settings: Arc<Settings>,
-    /// What the primary registry is known to hold.
-    pub primary: HashSet<ImageReference>,
+    resolver: Resolver<'static>,
+    primary: HashSet<ImageReference>,
+    observe_only: bool,
 }
 
-/// Hands reviews to the task that decides them. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Reviewer {
-    queue: mpsc::Sender<Job>,
-    metrics: Metrics,
-}
-
-#[derive(Debug)]
-struct Job {
-    body: Bytes,
-    answer: oneshot::Sender<Result<Reviewed, AdmissionError>>,
-}
-
-/// The task that decides reviews: [`ReviewTask::run`] is to be supervised.
-#[derive(Debug)]
-pub struct ReviewTask {
-    queue: mpsc::Receiver<Job>,
-    rules: watch::Receiver<Arc<WebhookRules>>,
-}
-
-/// A reviewer and its task. New rules hold from the next review on.
-#[must_use]
-pub fn reviewer(rules: watch::Receiver<Arc<WebhookRules>>, metrics: Metrics) -> (Reviewer, ReviewTask) {
-    let (sender, queue) = mpsc::channel(QUEUE);
-    (Reviewer { queue: sender, metrics }, ReviewTask { queue, rules })
-}
-
-impl ReviewTask {
-    /// Decides reviews until it is told to stop or nobody can ask any more.
-    ///
-    /// # Errors
-    ///
-    /// When whoever owns the rules is gone.
-    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        loop {
-            let rules = self.rules.borrow_and_update().clone();
-            let resolver = Resolver::new(&rules.settings);
-            loop {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return Ok(()),
-                    changed = self.rules.changed() => {
-                        changed.context("the webhook's rules are gone")?;
-                        break;
-                    }
-                    job = self.queue.recv() => match job {
-                        // An answer that nobody waits for any more is lost, rightly.
-                        Some(job) => drop(job.answer.send(decide(&job.body, &resolver, &rules.primary))),
-                        None => return Ok(()),
-                    }
-                }
-            }
+impl WebhookRules {
+    /// The rules of these settings, and what the primary registry is known to hold.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, primary: HashSet<ImageReference>) -> WebhookRules {
+        WebhookRules {
+            observe_only: settings.landfall.webhook.observe_only,
+            resolver: Resolver::shared(settings),
+            primary,
         }
     }
 }
 
-fn decide(body: &[u8], resolver: &Resolver<'_>, primary: &HashSet<ImageReference>) -> Result<Reviewed, AdmissionError> {
-    let primary_holds = |reference: &ImageReference| primary.contains(reference);
-    review(
-        body,
-        &AdmissionRules {
-            resolver,
-            primary_holds: &primary_holds,
-        },
-    )
+/// Decides reviews, and about pods that slipped through. Cheap to clone; all clones share rules and choices.
+#[derive(Debug, Clone)]
+pub struct Reviewer {
+    shared: Arc<Shared>,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+struct Shared {
+    rules: ArcSwap<WebhookRules>,
+    choices: ArcSwap<HashMap<String, RedirectChoice>>,
+}
+
+impl Reviewer {
+    /// A reviewer that knows of no choice in the cluster yet.
+    #[must_use]
+    pub fn new(rules: WebhookRules, metrics: Metrics) -> Reviewer {
+        let shared = Shared {
+            rules: ArcSwap::from_pointee(rules),
+            choices: ArcSwap::default(),
+        };
+        Reviewer {
+            shared: Arc::new(shared),
+            metrics,
+        }
+    }
+
+    /// Puts rules in force, from the next review on.
+    pub fn replace_rules(&self, rules: WebhookRules) {
+        self.shared.rules.store(Arc::new(rules));
+    }
+
+    /// Takes over what the namespaces of the cluster chose by their labels.
+    pub fn replace_choices(&self, choices: HashMap<String, RedirectChoice>) {
+        self.shared.choices.store(Arc::new(choices));
+    }
+
+    /// Answers a review.
+    ///
+    /// # Errors
+    ///
+    /// When the body is no review that can be answered.
+    pub fn review(&self, body: &[u8]) -> Result<Reviewed, AdmissionError> {
+        self.with_rules(|rules| review(body, rules))
+    }
+
+    /// Decides about a live pod, as the API server lists it.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no pod.
+    pub fn plan_mend(&self, pod: &str) -> Result<Option<Mend>, AdmissionError> {
+        self.with_rules(|rules| plan_mend(pod, rules))
+    }
+
+    fn with_rules<T>(&self, decide: impl FnOnce(&AdmissionRules<'_>) -> T) -> T {
+        let (rules, choices) = (self.shared.rules.load(), self.shared.choices.load());
+        decide(&AdmissionRules {
+            resolver: &rules.resolver,
+            primary_holds: &|reference| rules.primary.contains(reference),
+            namespace_choice: &|namespace| choices.get(namespace).copied(),
+            observe_only: rules.observe_only,
+        })
+    }
+
+    fn observes_only(&self) -> bool {
+        self.shared.rules.load().observe_only
+    }
 }
 
 /// The webhook's routes.
 pub fn webhook_router(reviewer: Reviewer) -> Router {
     Router::new()
-        .route("/mutate", post(mutate))
+        .route(MUTATE_PATH, post(mutate))
         .route("/healthz", get(async || "ok\n"))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
@@ -128,17 +138,12 @@ pub fn webhook_router(reviewer: Reviewer) -> Router {
 
 async fn mutate(State(reviewer): State<Reviewer>, body: Bytes) -> Response {
     let start = Instant::now();
-    let (answer, answered) = oneshot::channel();
-    let queued = reviewer.queue.send(Job { body, answer }).await.is_ok();
-    let Some(reviewed) = (if queued { answered.await.ok() } else { None }) else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the webhook is stopping");
-    };
-    match reviewed {
+    match reviewer.review(&body) {
         Ok(reviewed) => {
-            let kind = if reviewed.rewritten > 0 {
-                ReviewAnswer::Patched
-            } else {
-                ReviewAnswer::Unchanged
+            let kind = match reviewed.rewritten {
+                0 => ReviewAnswer::Unchanged,
+                _ if reviewer.observes_only() => ReviewAnswer::Observed,
+                _ => ReviewAnswer::Patched,
             };
             reviewer.metrics.count_review(kind, reviewed.rewritten, start.elapsed());
             for (image, reason) in &reviewed.reasons {
@@ -153,11 +158,8 @@ async fn mutate(State(reviewer): State<Reviewer>, body: Bytes) -> Response {
         Err(error) => {
             reviewer.metrics.count_review(ReviewAnswer::Refused, 0, start.elapsed());
             tracing::warn!(%error, "request is no review");
-            refuse(StatusCode::BAD_REQUEST, &error.to_string())
+            let body = Json(serde_json::json!({ "error": error.to_string() }));
+            (StatusCode::BAD_REQUEST, body).into_response()
         }
     }
-}
-
-fn refuse(status: StatusCode, error: &str) -> Response {
-    (status, Json(serde_json::json!({ "error": error }))).into_response()
 }

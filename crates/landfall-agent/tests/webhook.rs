@@ -8,12 +8,11 @@ use std::sync::Arc;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use landfall_agent::metrics::Metrics;
-use landfall_agent::webhook::{Reviewer, WebhookRules, reviewer, webhook_router};
+use landfall_agent::webhook::{Reviewer, WebhookRules, webhook_router};
+use landfall_core::choice::RedirectChoice;
 use landfall_core::config::{Inputs, Settings, parse_settings};
 use landfall_core::diagnostic::NamedText;
 use landfall_core::status::AgentStatus;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 fn mk_settings(domain: &str) -> Arc<Settings> {
@@ -29,28 +28,20 @@ fn mk_settings(domain: &str) -> Arc<Settings> {
     Arc::new(settings.unwrap())
 }
 
-fn mk_rules(domain: &str, primary: &[&str]) -> Arc<WebhookRules> {
+fn mk_rules(domain: &str, primary: &[&str]) -> WebhookRules {
     let primary: HashSet<_> = primary.iter().map(|reference| reference.parse().unwrap()).collect();
-    Arc::new(WebhookRules {
-        settings: mk_settings(domain),
-        primary,
-    })
+    WebhookRules::new(mk_settings(domain), primary)
 }
 
 struct Webhook {
     reviewer: Reviewer,
-    rules: watch::Sender<Arc<WebhookRules>>,
     metrics: Metrics,
 }
 
-fn start(rules: Arc<WebhookRules>) -> Webhook {
-    let (rules, changes) = watch::channel(rules);
+fn start(rules: WebhookRules) -> Webhook {
     let metrics = Metrics::new();
-    let (reviewer, task) = reviewer(changes, metrics.clone());
-    tokio::spawn(task.run(CancellationToken::new()));
     Webhook {
-        reviewer,
-        rules,
+        reviewer: Reviewer::new(rules, metrics.clone()),
         metrics,
     }
 }
@@ -120,7 +111,7 @@ async fn image_comes_from_the_primary_registry_once_it_is_there_and_from_the_ext
         Some("reg:5000/docker.io/library/nginx:1")
     );
     let target = "127.0.0.1:5999/spectro-images/reg_5000/docker.io/library/nginx:1";
-    webhook.rules.send_replace(mk_rules("reg:5000", &[target]));
+    webhook.reviewer.replace_rules(mk_rules("reg:5000", &[target]));
     assert_eq!(webhook.image_of("nginx:1").await.as_deref(), Some(target));
 }
 
@@ -131,11 +122,25 @@ async fn new_configuration_holds_from_the_next_review_on() {
         webhook.image_of("nginx:1").await.as_deref(),
         Some("one:5000/docker.io/library/nginx:1")
     );
-    webhook.rules.send_replace(mk_rules("two:5000", &[]));
+    webhook.reviewer.replace_rules(mk_rules("two:5000", &[]));
     assert_eq!(
         webhook.image_of("nginx:1").await.as_deref(),
         Some("two:5000/docker.io/library/nginx:1")
     );
+}
+
+#[tokio::test]
+async fn choice_of_a_namespace_holds_from_the_next_review_on() {
+    let webhook = start(mk_rules("one:5000", &[]));
+    assert!(webhook.image_of("nginx:1").await.is_some());
+    webhook
+        .reviewer
+        .replace_choices([("default".to_owned(), RedirectChoice::Node)].into());
+    assert_eq!(webhook.image_of("nginx:1").await, None);
+    webhook
+        .reviewer
+        .replace_choices([("other".to_owned(), RedirectChoice::Node)].into());
+    assert!(webhook.image_of("nginx:1").await.is_some());
 }
 
 #[tokio::test]

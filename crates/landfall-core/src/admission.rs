@@ -7,26 +7,28 @@
 
 mod patch;
 mod pod;
+mod sweep;
 
-use std::collections::{BTreeMap, HashMap};
+pub use sweep::{Mend, MendedImage, plan_mend};
+
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::choice::{REDIRECT_LABEL, RedirectChoice};
 use crate::reference::{ImageReference, ReferenceError, parse_reference};
 use crate::resolve::Resolver;
-use patch::PatchOperation;
+use patch::{ImageNote, PatchOperation};
 use pod::{ImagePlace, PodView};
 
-/// The annotation that keeps what the user wrote: a JSON object of container name to image. An image volume's key is
-/// `volume:` and its name.
+/// The annotation that keeps what the user wrote, and why it was changed: a JSON object of container name to `image` and
+/// `reason`. An image volume's key is `volume:` and its name.
 pub const ORIGINAL_IMAGES: &str = "landfall.dev/original-images";
-/// The label that opts a pod or a namespace out, with [`OPT_OUT_VALUE`].
-pub const OPT_OUT_LABEL: &str = "landfall.dev/redirect";
-/// The value of [`OPT_OUT_LABEL`] that opts out.
-pub const OPT_OUT_VALUE: &str = "disabled";
+/// The annotation of observe-only mode: what would have become of each image, in the form of [`ORIGINAL_IMAGES`].
+pub const OBSERVED_IMAGES: &str = "landfall.dev/observed-images";
 /// The audit annotation that says of every image what was decided, and why. The API server puts the webhook's name in
 /// front.
 pub const AUDIT_KEY: &str = "redirect";
@@ -42,8 +44,12 @@ const LOCAL_HOST: &str = "localhost";
 #[expect(missing_debug_implementations, reason = "it holds a function")]
 #[derive(Clone, Copy)]
 pub struct AdmissionRules<'a> {
-    /// Where images come from; its settings say which namespaces are opted out.
+    /// Where images come from; its settings say what the profiles chose for their namespaces.
     pub resolver: &'a Resolver<'a>,
+    /// What a namespace chose by its labels in the cluster, as far as they are known. Must be quick.
+    pub namespace_choice: &'a dyn Fn(&str) -> Option<RedirectChoice>,
+    /// Decide and say, and change no image.
+    pub observe_only: bool,
     /// Whether the primary registry holds this (canonical) reference, by the agent's inventory. Must be quick.
     pub primary_holds: &'a dyn Fn(&ImageReference) -> bool,
 }
@@ -53,7 +59,7 @@ pub struct AdmissionRules<'a> {
 pub struct Reviewed {
     /// The body of the answer, JSON.
     pub response: Vec<u8>,
-    /// How many images were rewritten.
+    /// How many images were rewritten; in observe-only mode, how many would have been.
     pub rewritten: usize,
     /// What the user is told, in the answer too.
     pub warnings: Vec<String>,
@@ -144,12 +150,21 @@ struct AnswerBody<'a> {
     audit_annotations: BTreeMap<&'static str, String>,
 }
 
+impl AdmissionRules<'_> {
+    /// Why the pods of a namespace stay as they are; `None` where they are redirected.
+    fn why_namespace(&self, namespace: &str) -> Option<String> {
+        let in_profile = || (self.resolver.settings().namespace_choices).get(namespace).copied();
+        let choice = (self.namespace_choice)(namespace).or_else(in_profile)?;
+        Some(choice.explain_namespace(namespace))
+    }
+}
+
 /// What was decided about a pod.
 #[derive(Default)]
 struct Decision {
-    rewritten: usize,
+    /// The keys of the places whose image is changed, or would be.
+    rewritten: Vec<String>,
     operations: Vec<PatchOperation>,
-    originals: BTreeMap<String, String>,
     warnings: Vec<String>,
     reasons: BTreeMap<String, String>,
 }
@@ -173,7 +188,7 @@ pub fn review(bytes: &[u8], rules: &AdmissionRules<'_>) -> Result<Reviewed, Admi
     let response = answer(&request.uid, &decision).map_err(AdmissionError::Answer)?;
     Ok(Reviewed {
         response,
-        rewritten: decision.rewritten,
+        rewritten: decision.rewritten.len(),
         warnings: decision.warnings,
         reasons: decision.reasons,
     })
@@ -214,9 +229,8 @@ fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
     else {
         return Decision::default();
     };
-    let opted_out = &rules.resolver.settings().opted_out_namespaces;
-    if let Some(namespace) = request.namespace.as_ref().filter(|name| opted_out.contains(*name)) {
-        return Decision::left_alone(format!("namespace `{namespace}` is opted out"));
+    if let Some(why) = request.namespace.as_deref().and_then(|name| rules.why_namespace(name)) {
+        return Decision::left_alone(why);
     }
     let pod = match serde_json::from_str::<PodView>(object.get()) {
         Ok(pod) => pod,
@@ -226,14 +240,22 @@ fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
         return Decision::left_alone(why.to_owned());
     }
     if !is_update {
-        return decide_pod(&pod, &HashMap::new(), rules);
+        return decide_pod(&pod, |_| true, rules);
     }
     // Without the old pod nobody can say what this request changes, and a guess could restart containers.
     let Some(old) = request.old_object else {
         return Decision::default();
     };
     match serde_json::from_str::<PodView>(old.get()) {
-        Ok(old) => decide_pod(&pod, &old.images_by_name(), rules),
+        Ok(old) => {
+            // What is there unchanged is not touched, so that no edit of a label restarts a container.
+            let before = old.images_by_name();
+            decide_pod(
+                &pod,
+                |place| before.get(&(place.list, place.name)) != Some(&place.image),
+                rules,
+            )
+        }
         Err(error) => Decision::unreadable(&error),
     }
 }
@@ -257,30 +279,34 @@ impl Decision {
 fn why_pod_is_left_alone(pod: &PodView) -> Option<&'static str> {
     if pod.has_annotation(MIRROR_POD) {
         Some("it mirrors a static pod")
-    } else if pod.label(OPT_OUT_LABEL) == Some(OPT_OUT_VALUE) {
-        Some("its label opts it out")
     } else {
-        None
+        let choice = RedirectChoice::of_label(REDIRECT_LABEL, pod.label(REDIRECT_LABEL)?)?;
+        Some(choice.explain_pod())
     }
 }
 
-/// `old` holds the images before the request, by kind of place and name; what is there unchanged is not touched, so that
-/// no edit of a label restarts a container.
-fn decide_pod(pod: &PodView, old: &HashMap<(&str, &str), &str>, rules: &AdmissionRules<'_>) -> Decision {
+/// Decides about the places of a pod that are `in_question`.
+fn decide_pod(pod: &PodView, in_question: impl Fn(&ImagePlace<'_>) -> bool, rules: &AdmissionRules<'_>) -> Decision {
     let mut decision = Decision::default();
-    for place in pod.image_places() {
-        if old.get(&(place.list, place.name)) == Some(&place.image) {
-            continue;
-        }
+    let mut noted: BTreeMap<String, ImageNote> = BTreeMap::new();
+    for place in pod.image_places().filter(in_question) {
         let reason = match decide_image(&place, rules) {
             Verdict::Redirect { to, why } => {
                 let reason = format!("{} -> {to}: {why}", place.image);
-                decision.rewritten += 1;
-                decision
-                    .operations
-                    .extend(patch::replace_image(&place.pointer(), place.image, to));
-                decision.originals.insert(place.key(), place.image.to_owned());
-                reason
+                decision.rewritten.push(place.key());
+                if rules.observe_only {
+                    let text = format!("landfall: observed only: {}: {reason}", place.name);
+                    decision.warnings.push(printable(&text));
+                    noted.insert(place.key(), ImageNote { image: to, reason: why });
+                    format!("observed only: {reason}")
+                } else {
+                    decision
+                        .operations
+                        .extend(patch::replace_image(&place.pointer(), place.image, to));
+                    let image = place.image.to_owned();
+                    noted.insert(place.key(), ImageNote { image, reason: why });
+                    reason
+                }
             }
             Verdict::LeaveAlone { why } => format!("left as it is: {why}"),
             Verdict::NotAReference { error } => {
@@ -290,8 +316,13 @@ fn decide_pod(pod: &PodView, old: &HashMap<(&str, &str), &str>, rules: &Admissio
         };
         decision.reasons.insert(place.key(), reason);
     }
-    if decision.rewritten > 0 {
-        (decision.operations).push(patch::annotate(pod, ORIGINAL_IMAGES, &decision.originals));
+    if !noted.is_empty() {
+        let key = if rules.observe_only {
+            OBSERVED_IMAGES
+        } else {
+            ORIGINAL_IMAGES
+        };
+        decision.operations.push(patch::annotate(pod, key, noted));
     }
     decision
 }
@@ -333,9 +364,15 @@ fn decide_image(place: &ImagePlace<'_>, rules: &AdmissionRules<'_>) -> Verdict {
     }
 }
 
-/// The API server may cut warnings at 256 characters and drops those with control characters.
 fn warning_text(place: &ImagePlace<'_>, error: &ReferenceError) -> String {
-    let text = format!("landfall: the image of `{}` is left as it is: {error}", place.name);
+    printable(&format!(
+        "landfall: the image of `{}` is left as it is: {error}",
+        place.name
+    ))
+}
+
+/// The API server may cut warnings at 256 characters and drops those with control characters.
+fn printable(text: &str) -> String {
     let printable = text
         .chars()
         .map(|character| if character.is_control() { ' ' } else { character });

@@ -7,6 +7,7 @@
 mod address;
 mod admission_plugins;
 mod checks;
+mod cluster;
 pub(crate) mod codes;
 mod connect;
 mod facts;

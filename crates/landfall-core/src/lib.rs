@@ -8,6 +8,8 @@
 //! secret.
 
 pub mod admission;
+pub mod choice;
+pub mod cluster;
 pub mod config;
 pub mod credential;
 pub mod credential_file;

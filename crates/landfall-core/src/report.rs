@@ -9,6 +9,7 @@ mod transfer;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::choice::RedirectChoice;
 use crate::config::{Finding, ImageRole, ProfileImage, RegistryRole, Settings};
 use crate::diagnostic::{Diagnostics, Location, Severity};
 use crate::plan::PlannedImage;
@@ -185,8 +186,23 @@ pub struct ExplainReport {
 pub struct NamespaceRow {
     /// Its name.
     pub name: String,
-    /// Whether a profile opts it out (`pack.namespaceLabels`).
-    pub opted_out: bool,
+    /// What keeps the webhook away from it: `disabled`, or `node` for redirection by the node's mirror files.
+    pub choice: Option<RedirectChoice>,
+    /// Why its pods stay as they are: as the audit annotation says it; null where they are redirected.
+    pub why: Option<String>,
+}
+
+impl NamespaceRow {
+    /// What a namespace chose: by its labels in the cluster where they are known, otherwise by those of the profiles.
+    #[must_use]
+    pub fn new(settings: &Settings, name: &str, in_cluster: Option<RedirectChoice>) -> NamespaceRow {
+        let choice = in_cluster.or_else(|| settings.namespace_choices.get(name).copied());
+        NamespaceRow {
+            name: name.to_owned(),
+            choice,
+            why: choice.map(|choice| choice.explain_namespace(name)),
+        }
+    }
 }
 
 /// Reports the findings.
@@ -248,18 +264,18 @@ pub fn images_report(settings: &Settings) -> ImagesReport {
 /// Reports where one image comes from; tag and digest stay as they were asked for. In a namespace that is opted out,
 /// the image stays as it is.
 #[must_use]
-pub fn explain_report(resolver: &Resolver<'_>, image: &ImageReference, namespace: Option<&str>) -> ExplainReport {
+pub fn explain_report(
+    resolver: &Resolver<'_>,
+    image: &ImageReference,
+    namespace: Option<NamespaceRow>,
+) -> ExplainReport {
     let settings = resolver.settings();
     let canonical = image.canonical();
     let role = resolver.role_of(image);
     let resolution = resolver.resolve(image, role);
-    let namespace = namespace.map(|name| NamespaceRow {
-        name: name.to_owned(),
-        opted_out: settings.opted_out_namespaces.contains(name),
-    });
-    let opted_out = namespace.as_ref().is_some_and(|namespace| namespace.opted_out);
+    let left_alone = (namespace.as_ref()).is_some_and(|namespace| namespace.choice.is_some());
     let runtime = |primary_holds| {
-        if opted_out {
+        if left_alone {
             image.to_string()
         } else {
             resolution.runtime(primary_holds).reference.to_string()

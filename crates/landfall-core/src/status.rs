@@ -96,6 +96,9 @@ pub struct AgentStatus {
     /// The primary registry, once it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<ServingStatus>,
+    /// The cluster that the webhook is registered at, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterStatus>,
     /// What the host has to do that the agent does not do by itself.
     #[serde(default)]
     pub host: HostConditions,
@@ -122,6 +125,7 @@ impl AgentStatus {
             redirect: String::new(),
             webhook: None,
             primary: None,
+            cluster: None,
             host: HostConditions::default(),
         }
     }
@@ -146,6 +150,23 @@ pub struct ServingStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub certificate_expires: Option<Timestamp>,
+}
+
+/// The cluster that the webhook is registered at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// The API server's URL.
+    pub server: String,
+    /// Whether this agent writes the registration; the others follow.
+    pub writer: bool,
+    /// When the authority of the webhook's certificates ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub authority_expires: Option<Timestamp>,
+    /// What keeps us from the cluster's API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// What the host has to do that the agent does not do by itself; each says why.
@@ -253,6 +274,16 @@ pub enum EventReason {
     RepaveRequired,
     /// An `initramfs` stage changed: the host has to be rebooted.
     RebootRequired,
+    /// The cluster's API cannot be used.
+    ClusterUnreachable,
+    /// The webhook was registered at the API server, or its registration was mended.
+    WebhookRegistered,
+    /// The authority of the webhook's certificates was made or replaced, or a step of that was taken.
+    AuthorityReplaced,
+    /// A pod that slipped through was redirected.
+    PodMended,
+    /// A pod that slipped through stays as it is.
+    PodNotRedirected,
     /// A step of a stage failed.
     StageFailed,
     /// A stage ran.

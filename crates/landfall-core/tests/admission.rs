@@ -9,8 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::{mk_reference, mk_settings, with_external, with_image, with_primary, with_rule, without_redirection};
 use json_patch::apply_patch;
-use landfall_core::admission::{AdmissionError, AdmissionRules, Reviewed, review};
+use landfall_core::admission::{AdmissionError, AdmissionRules, Mend, MendedImage, Reviewed, plan_mend, review};
+use landfall_core::choice::RedirectChoice;
 use landfall_core::config::{ImageRole, Settings};
+use landfall_core::report::explain_report;
 use landfall_core::resolve::Resolver;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -44,12 +46,22 @@ fn mk_pod(image: &str) -> Value {
     json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": image}]}})
 }
 
+/// Rules by which the primary registry holds nothing and no namespace in the cluster chose anything.
+fn mk_rules<'a>(resolver: &'a Resolver<'a>) -> AdmissionRules<'a> {
+    AdmissionRules {
+        resolver,
+        primary_holds: &|_| false,
+        namespace_choice: &|_| None,
+        observe_only: false,
+    }
+}
+
 /// Reviews and takes the answer apart: the response, and the patch in it.
 fn answer_where(settings: &Settings, holds: bool, request: &Value) -> (Reviewed, Value, Value) {
     let resolver = Resolver::new(settings);
     let rules = AdmissionRules {
-        resolver: &resolver,
         primary_holds: &|_| holds,
+        ..mk_rules(&resolver)
     };
     let reviewed = review(request.to_string().as_bytes(), &rules).unwrap();
     let answer: Value = serde_json::from_slice(&reviewed.response).unwrap();
@@ -115,7 +127,7 @@ fn every_place_of_a_pod_is_redirected_and_the_originals_are_kept() {
     {"op":"replace","path":"/spec/containers/1/image","value":"reg:5000/other_8443/a/b:1"}
     {"op":"test","path":"/spec/ephemeralContainers/0/image","value":"quay.io/debug:latest"}
     {"op":"replace","path":"/spec/ephemeralContainers/0/image","value":"reg:5000/quay.io/debug:latest"}
-    {"op":"add","path":"/metadata/annotations/landfall.dev~1original-images","value":"{\"debug\":\"quay.io/debug:latest\",\"init\":\"busybox\",\"side\":\"other:8443/a/b:1\",\"volume:data\":\"quay.io/data:2\",\"web\":\"nginx:1.27\"}"}
+    {"op":"add","path":"/metadata/annotations/landfall.dev~1original-images","value":"{\"debug\":{\"image\":\"quay.io/debug:latest\",\"reason\":\"external registry `reg:5000` serves every image (user-data.yaml:5)\"},\"init\":{\"image\":\"busybox\",\"reason\":\"external registry `reg:5000` serves every image (user-data.yaml:5)\"},\"side\":{\"image\":\"other:8443/a/b:1\",\"reason\":\"external registry `reg:5000` serves every image (user-data.yaml:5)\"},\"volume:data\":{\"image\":\"quay.io/data:2\",\"reason\":\"external registry `reg:5000` serves every image (user-data.yaml:5)\"},\"web\":{\"image\":\"nginx:1.27\",\"reason\":\"external registry `reg:5000` serves every image (user-data.yaml:5)\"}}"}
     "#);
     let reasons = response["auditAnnotations"]["redirect"].as_str().unwrap();
     let reasons: Value = serde_json::from_str(reasons).unwrap();
@@ -230,20 +242,23 @@ fn an_update_touches_only_what_it_changes() {
     insta::assert_snapshot!(lines(&patch), @r#"
     {"op":"test","path":"/spec/containers/1/image","value":"nginx:2"}
     {"op":"replace","path":"/spec/containers/1/image","value":"reg:5000/docker.io/library/nginx:2"}
-    {"op":"add","path":"/metadata/annotations","value":{"landfall.dev/original-images":"{\"b\":\"nginx:2\"}"}}
+    {"op":"add","path":"/metadata/annotations","value":{"landfall.dev/original-images":"{\"b\":{\"image\":\"nginx:2\",\"reason\":\"external registry `reg:5000` serves every image (user-data.yaml:5)\"}}"}}
     "#);
 }
 
 #[test]
 fn the_originals_of_earlier_requests_stay_in_the_annotation() {
-    let annotations = json!({"landfall.dev/original-images": "{\"a\":\"nginx:1\",\"b\":\"nginx:1\"}"});
+    let note = |image: &str| json!({"image": image, "reason": "external registry `reg:5000` serves every image (user-data.yaml:5)"});
+    let notes = json!({"a": note("nginx:1"), "b": note("nginx:1")}).to_string();
+    let annotations = json!({"landfall.dev/original-images": notes});
     let old = json!({"metadata": {"annotations": annotations}, "spec": {"containers": [
         {"name": "a", "image": "reg:5000/docker.io/library/nginx:1"},
         {"name": "b", "image": "reg:5000/docker.io/library/nginx:1"}]}});
     let mut new = old.clone();
     new["spec"]["containers"][1]["image"] = json!("nginx:2");
     let (_, _, patch) = answer(&external(), &mk_update(&old, &new));
-    assert_eq!(patch[2]["value"], "{\"a\":\"nginx:1\",\"b\":\"nginx:2\"}");
+    let merged: Value = serde_json::from_str(patch[2]["value"].as_str().unwrap()).unwrap();
+    assert_eq!(merged, json!({"a": note("nginx:1"), "b": note("nginx:2")}));
 }
 
 #[test]
@@ -306,10 +321,7 @@ fn a_pod_that_cannot_be_read_is_allowed_with_a_warning() {
 fn what_is_no_review_is_an_error() {
     let settings = external();
     let resolver = Resolver::new(&settings);
-    let rules = AdmissionRules {
-        resolver: &resolver,
-        primary_holds: &|_| false,
-    };
+    let rules = mk_rules(&resolver);
     let version = r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"1"}}"#;
     let no_request = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#;
     assert!(matches!(review(b"{", &rules), Err(AdmissionError::Body(_))));
@@ -326,10 +338,186 @@ fn what_is_no_review_is_an_error() {
 #[test]
 fn a_namespace_that_is_opted_out_is_left_alone() {
     let mut settings = external();
-    settings.opted_out_namespaces.insert("web".to_owned());
+    settings
+        .namespace_choices
+        .insert("web".to_owned(), RedirectChoice::Disabled);
     let (reviewed, _, patch) = answer(&settings, &mk_create(&mk_pod("nginx")));
     assert_eq!(patch, json!([]));
     assert_eq!(reviewed.reasons["pod"], "left as it is: namespace `web` is opted out");
+}
+
+#[test]
+fn a_namespace_and_a_pod_that_chose_the_nodes_mirror_files_are_left_alone() {
+    let settings = external();
+    let resolver = Resolver::new(&settings);
+    let rules = AdmissionRules {
+        namespace_choice: &|name| (name == "web").then_some(RedirectChoice::Node),
+        ..mk_rules(&resolver)
+    };
+    let reviewed = review(mk_create(&mk_pod("nginx")).to_string().as_bytes(), &rules).unwrap();
+    assert_eq!(reviewed.rewritten, 0);
+    let why = RedirectChoice::Node.explain_namespace("web");
+    assert_eq!(reviewed.reasons["pod"], format!("left as it is: {why}"));
+
+    let mut pod = mk_pod("nginx");
+    pod["metadata"]["labels"] = json!({"landfall.dev/redirect": "node"});
+    let (reviewed, _, patch) = answer(&settings, &mk_create(&pod));
+    assert_eq!(patch, json!([]));
+    assert_eq!(
+        reviewed.reasons["pod"],
+        "left as it is: its label chose redirection by the node's mirror files"
+    );
+}
+
+#[test]
+fn observing_changes_no_image_and_says_what_it_would_have_changed() {
+    let settings = external();
+    let resolver = Resolver::new(&settings);
+    let rules = AdmissionRules {
+        observe_only: true,
+        ..mk_rules(&resolver)
+    };
+    let request = mk_create(&mk_pod("nginx")).to_string();
+    let reviewed = review(request.as_bytes(), &rules).unwrap();
+    assert_eq!(reviewed.rewritten, 1);
+    let answer: Value = serde_json::from_slice(&reviewed.response).unwrap();
+    let patch = STANDARD.decode(answer["response"]["patch"].as_str().unwrap()).unwrap();
+    insta::assert_snapshot!(lines(&serde_json::from_slice(&patch).unwrap()), @r#"{"op":"add","path":"/metadata/annotations","value":{"landfall.dev/observed-images":"{\"c\":{\"image\":\"reg:5000/docker.io/library/nginx\",\"reason\":\"external registry `reg:5000` serves every image (user-data.yaml:5)\"}}"}}"#);
+    insta::assert_snapshot!(answer["response"]["warnings"][0].as_str().unwrap(), @"");
+    insta::assert_snapshot!(reviewed.reasons["c"], @"");
+}
+
+#[test]
+fn annotation_audit_and_explanation_give_the_same_reason() {
+    let settings = external();
+    let resolver = Resolver::new(&settings);
+    let (reviewed, _, patch) = answer(&settings, &mk_create(&mk_pod("nginx")));
+    let explained = &explain_report(&resolver, &mk_reference("nginx"), None).candidates[0].why;
+    let annotation = &patch[2]["value"]["landfall.dev/original-images"];
+    let annotation = if annotation.is_null() {
+        &patch[2]["value"]["annotations"]["landfall.dev/original-images"]
+    } else {
+        annotation
+    };
+    let annotation: Value = serde_json::from_str(annotation.as_str().unwrap()).unwrap();
+    assert_eq!(annotation["c"]["reason"], *explained);
+    assert!(reviewed.reasons["c"].ends_with(explained), "{}", reviewed.reasons["c"]);
+}
+
+/// A pod that slipped through, with statuses `(container, imageID, reason of waiting)`.
+fn mk_live_pod(spec: Value, statuses: &[(&str, &str, &str)]) -> Value {
+    let statuses: Vec<Value> = (statuses.iter())
+        .map(|(name, image_id, reason)| {
+            let state = if reason.is_empty() {
+                json!({"running": {}})
+            } else {
+                json!({"waiting": {"reason": reason}})
+            };
+            json!({"name": name, "imageID": image_id, "state": state})
+        })
+        .collect();
+    json!({"metadata": {"name": "p", "namespace": "web", "uid": "u1"}, "spec": spec,
+        "status": {"containerStatuses": statuses}})
+}
+
+fn mend_of(pod: &Value) -> Option<Mend> {
+    let settings = external();
+    let resolver = Resolver::new(&settings);
+    plan_mend(&pod.to_string(), &mk_rules(&resolver)).unwrap()
+}
+
+#[test]
+fn a_pod_that_cannot_pull_is_mended_where_it_waits_and_nowhere_else() {
+    let spec = json!({"containers": [
+        {"name": "runs", "image": "nginx:1"}, {"name": "waits", "image": "nginx:2"},
+        {"name": "new", "image": "nginx:3"}, {"name": "crashes", "image": "nginx:4"},
+        {"name": "lost", "image": "nginx:5"}, {"name": "there", "image": "reg:5000/docker.io/library/nginx:6"}]});
+    let pod = mk_live_pod(
+        spec,
+        &[
+            ("runs", "sha256:a", ""),
+            ("waits", "", "ContainerCreating"),
+            ("crashes", "sha256:a", "CrashLoopBackOff"),
+            ("lost", "sha256:a", "ImagePullBackOff"),
+            ("there", "", "ErrImagePull"),
+        ],
+    );
+    let mend = mend_of(&pod).unwrap();
+    assert_eq!(
+        (mend.namespace.as_str(), mend.name.as_str(), mend.uid.as_str()),
+        ("web", "p", "u1")
+    );
+    assert_eq!(mend.stuck, Vec::<String>::new());
+    let containers: Vec<_> = mend
+        .images
+        .iter()
+        .map(|MendedImage { container, .. }| container.as_str())
+        .collect();
+    assert_eq!(containers, ["waits", "new", "lost"]);
+    let patch: Value = serde_json::from_slice(&mend.patch.unwrap()).unwrap();
+    assert_eq!(patch[0], json!({"op": "test", "path": "/metadata/uid", "value": "u1"}));
+    let mut mended = pod;
+    apply_patch(&mut mended, &patch).unwrap();
+    let images: Vec<_> = (0..6)
+        .map(|index| mended["spec"]["containers"][index]["image"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        images,
+        [
+            "nginx:1",
+            "reg:5000/docker.io/library/nginx:2",
+            "reg:5000/docker.io/library/nginx:3",
+            "nginx:4",
+            "reg:5000/docker.io/library/nginx:5",
+            "reg:5000/docker.io/library/nginx:6"
+        ]
+    );
+    assert_eq!(mend_of(&mended), None, "once is enough");
+}
+
+#[test]
+fn what_cannot_be_changed_on_a_live_pod_is_told() {
+    let spec = json!({
+        "containers": [{"name": "c", "image": "reg:5000/docker.io/library/nginx"}],
+        "ephemeralContainers": [{"name": "debug", "image": "busybox"}],
+        "volumes": [{"name": "data", "image": {"reference": "quay.io/data:1"}}]});
+    let mend = mend_of(&mk_live_pod(spec.clone(), &[])).unwrap();
+    assert_eq!(mend.stuck, ["volume:data", "debug"]);
+    assert_eq!(mend.patch, None);
+    let mut running = mk_live_pod(spec, &[("c", "sha256:a", "")]);
+    running["status"]["ephemeralContainerStatuses"] = json!([{"name": "debug", "imageID": "sha256:b", "state": {}}]);
+    assert_eq!(mend_of(&running), None);
+}
+
+#[test]
+fn pods_that_end_or_opted_out_are_not_mended() {
+    let pod = mk_live_pod(
+        json!({"containers": [{"name": "c", "image": "nginx"}]}),
+        &[("c", "", "ErrImagePull")],
+    );
+    assert!(mend_of(&pod).is_some());
+    for (pointer, value) in [
+        ("deletionTimestamp", json!("2026-01-01T00:00:00Z")),
+        ("labels", json!({"landfall.dev/redirect": "disabled"})),
+        ("annotations", json!({"kubernetes.io/config.mirror": "x"})),
+    ] {
+        let mut pod = pod.clone();
+        pod["metadata"][pointer] = value;
+        assert_eq!(mend_of(&pod), None, "{pointer}");
+    }
+    let settings = external();
+    let resolver = Resolver::new(&settings);
+    let rules = AdmissionRules {
+        namespace_choice: &|_| Some(RedirectChoice::Disabled),
+        ..mk_rules(&resolver)
+    };
+    assert_eq!(plan_mend(&pod.to_string(), &rules).unwrap(), None);
+    let observing = AdmissionRules {
+        observe_only: true,
+        ..mk_rules(&resolver)
+    };
+    let mend = plan_mend(&pod.to_string(), &observing).unwrap().unwrap();
+    assert_eq!((mend.patch, mend.images.len()), (None, 1));
 }
 
 #[test]
@@ -359,8 +547,8 @@ fn the_inventory_is_asked_for_the_canonical_name_in_the_primary_registry() {
     let resolver = Resolver::new(&settings);
     let expected = mk_reference(&format!("{PRIMARY}/spectro-images/docker.io/library/nginx:latest"));
     let rules = AdmissionRules {
-        resolver: &resolver,
         primary_holds: &|asked| *asked == expected,
+        ..mk_rules(&resolver)
     };
     let reviewed = review(mk_create(&mk_pod("nginx")).to_string().as_bytes(), &rules).unwrap();
     assert_eq!(reviewed.rewritten, 1);
@@ -509,7 +697,7 @@ proptest! {
     fn no_body_makes_the_review_panic(body in proptest::collection::vec(any::<u8>(), 0..64), object in anything()) {
         let settings = external();
         let resolver = Resolver::new(&settings);
-        let rules = AdmissionRules { resolver: &resolver, primary_holds: &|_| false };
+        let rules = mk_rules(&resolver);
         let _ = review(&body, &rules);
         // A pod of any shape is answered, and allowed.
         prop_assert!(review(mk_create(&object).to_string().as_bytes(), &rules).is_ok());

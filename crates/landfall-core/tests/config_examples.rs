@@ -1,6 +1,7 @@
 //! The examples of the repository: what they mean, what is found in them, and that the schema accepts them.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up reads files")]
 
+use landfall_core::choice::RedirectChoice;
 use landfall_core::config::{
     Finding, ImageRole, Inputs, ManagementMode, PrimaryKind, RegistryRole, Settings, parse_settings, profile_schema,
     user_data_schema,
@@ -123,7 +124,7 @@ fn the_single_form_gives_three_registries_and_an_embedded_primary() {
         (PrimaryKind::Embedded, "spectro-images", true)
     );
     assert_eq!(settings.management_mode, ManagementMode::Central);
-    assert!(settings.opted_out_namespaces.contains("legacy"));
+    assert_eq!(settings.namespace_choices["legacy"], RedirectChoice::Disabled);
     assert_eq!(codes(&diagnostics), [("LF0318", 19), ("LF0319", 19), ("LF0501", 34)]);
 }
 

@@ -5,12 +5,13 @@ mod common;
 
 use common::{CANARY, mk_reference, mk_settings, with_external, with_image, with_primary, with_registry, with_rule};
 use jiff::Timestamp;
+use landfall_core::choice::RedirectChoice;
 use landfall_core::config::{ImageRole, Inputs, RegistryRole, Settings, parse_settings};
 use landfall_core::diagnostic::NamedText;
 use landfall_core::plan::plan_images;
 use landfall_core::report::{
-    BlobTally, CheckReport, CheckRow, CheckState, TransferReport, TransferRow, TransferState, explain_report,
-    image_row, images_report, plan_report, schemas, validation_report,
+    BlobTally, CheckReport, CheckRow, CheckState, NamespaceRow, TransferReport, TransferRow, TransferState,
+    explain_report, image_row, images_report, plan_report, schemas, validation_report,
 };
 use landfall_core::resolve::Resolver;
 use landfall_core::status::{AgentStatus, Event, EventKind, EventReason};
@@ -126,7 +127,11 @@ fn a_plan_says_of_every_image_where_it_comes_from_and_why() {
 #[test]
 fn an_explanation_keeps_the_tag_as_it_was_asked_for() {
     let settings = with_rule(edge(), "quay.io", "ex.com/q");
-    let report = explain_report(&Resolver::new(&settings), &mk_reference("nginx"), Some("web"));
+    let report = explain_report(
+        &Resolver::new(&settings),
+        &mk_reference("nginx"),
+        Some(NamespaceRow::new(&settings, "web", None)),
+    );
     insta::assert_snapshot!(to_json(&report), @r#"
     {
       "apiVersion": "landfall.dev/v1alpha1",
@@ -137,7 +142,8 @@ fn an_explanation_keeps_the_tag_as_it_was_asked_for() {
       "inProfile": null,
       "namespace": {
         "name": "web",
-        "optedOut": false
+        "choice": null,
+        "why": null
       },
       "candidates": [
         {
@@ -183,9 +189,14 @@ fn an_explanation_keeps_the_tag_as_it_was_asked_for() {
 #[test]
 fn in_a_namespace_that_is_opted_out_an_image_stays_as_it_is() {
     let mut settings = edge();
-    settings.opted_out_namespaces.insert("web".to_owned());
+    settings
+        .namespace_choices
+        .insert("web".to_owned(), RedirectChoice::Disabled);
     let resolver = Resolver::new(&settings);
-    let runtime = |namespace| explain_report(&resolver, &mk_reference("nginx"), namespace).runtime;
+    let runtime = |namespace| {
+        let namespace = Option::map(namespace, |name| NamespaceRow::new(&settings, name, None));
+        explain_report(&resolver, &mk_reference("nginx"), namespace).runtime
+    };
     assert_eq!(runtime(Some("web")), "docker.io/library/nginx");
     assert_ne!(runtime(Some("other")), "docker.io/library/nginx");
     assert_ne!(runtime(None), "docker.io/library/nginx");
@@ -239,7 +250,11 @@ fn every_report_follows_its_schema_and_holds_no_password() {
         ("images", to_json(&images_report(&settings))),
         (
             "explain",
-            to_json(&explain_report(&resolver, &mk_reference("nginx"), Some("web"))),
+            to_json(&explain_report(
+                &resolver,
+                &mk_reference("nginx"),
+                Some(NamespaceRow::new(&settings, "web", None)),
+            )),
         ),
         ("check", to_json(&CheckReport::new(Vec::new(), vec![check]))),
         ("transfer", to_json(&TransferReport::new(false, vec![transfer]))),

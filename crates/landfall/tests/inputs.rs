@@ -265,7 +265,7 @@ fn explain_knows_a_namespace_that_is_opted_out() {
     --- stdout
     gcr.io/spectro-dev-public/x:1
       named: by no profile: taken for an application's image
-      namespace: legacy: opted out by a profile: the image stays as it is
+      namespace: left as it is: namespace `legacy` is opted out
 
     candidates, in order
       1. 127.0.0.1:30003/spectro-images/example.registry.com/internal-images/x:1

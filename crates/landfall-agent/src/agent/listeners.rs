@@ -66,11 +66,6 @@ impl Server {
         }
     }
 
-    /// The token that ends the server: for tasks that live as long as it does.
-    pub(crate) fn token(&self) -> CancellationToken {
-        self.stop.clone()
-    }
-
     /// Ends the server and waits until its address is free.
     pub(crate) async fn stop(self) {
         self.stop.cancel();

@@ -42,7 +42,7 @@ pub(crate) struct Reconciler {
     pub(super) registry: Option<Arc<Registry>>,
     pub(super) webhook: Option<WebhookService>,
     origin: Origin,
-    once: bool,
+    pub(super) once: bool,
     /// What the files said when they were last looked at, in force or not.
     seen: Option<String>,
     first: Option<Reading>,

@@ -1,17 +1,18 @@
 //! The redirect phase: the webhook serves, or the status says in words that nothing is redirected.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use landfall_core::cluster::configuration::{MUTATE_PATH, webhook_address};
 use landfall_core::config::Settings;
 use landfall_core::status::ServingStatus;
-use landfall_oci::serve::tls::CertificateSlot;
-use tokio::sync::watch;
 
-use crate::agent::certificates::{Issued, ensure_certificate};
+use crate::agent::certificates::Issued;
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::{InForce, Reconciler};
-use crate::webhook::{self, WebhookRules, reviewer, webhook_router};
+use crate::cluster::{ClusterContext, ClusterService, Registration, ServingCertificate};
+use crate::webhook::{self, Reviewer, WebhookRules, webhook_router};
 
 /// Names by which kube-apiserver on this host reaches the webhook.
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -20,9 +21,11 @@ const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 #[derive(Debug)]
 pub(crate) struct WebhookService {
     server: Server,
-    slot: Arc<CertificateSlot>,
-    rules: watch::Sender<Arc<WebhookRules>>,
-    url: String,
+    serving: Arc<ServingCertificate>,
+    reviewer: Reviewer,
+    /// Where it listens.
+    local: SocketAddr,
+    cluster: Option<ClusterService>,
 }
 
 impl Reconciler {
@@ -43,97 +46,123 @@ impl Reconciler {
             });
             return Ok(words.to_owned());
         }
-        let issued = self.webhook_certificate(settings).await?;
-        let rules = Arc::new(WebhookRules {
-            settings: settings.clone(),
-            primary: self.ledger.get().primary.keys().cloned().collect(),
-        });
-        let address = webhook_address(settings);
-        let service = match self.webhook.take() {
-            Some(service) if service.server.started_with == address => {
-                service.slot.replace(&issued.pair)?;
-                service.rules.send_replace(rules);
-                service
+        let rules = WebhookRules::new(settings.clone(), self.ledger.get().primary.keys().cloned().collect());
+        let port = settings.webhook.port.unwrap_or(webhook::DEFAULT_PORT);
+        let (listen, names) = (listen_address(settings, port), certificate_names(settings, port));
+        let started_with = format!("{listen} {}", names.join(" "));
+        let (mut service, issued) = match self.webhook.take() {
+            Some(service) if service.server.started_with == started_with => {
+                service.reviewer.replace_rules(rules);
+                let issued = service.serving.renew(Timestamp::now()).await?;
+                (service, issued)
             }
             other => {
                 // The old address may be a part of the new one (loopback of all), which then is free only when it is.
                 if let Some(old) = other {
                     old.server.stop().await;
                 }
-                self.start_webhook(address, &issued, rules).await?
+                let directory = self.host.state_dir.join("webhook");
+                let (serving, issued) = ServingCertificate::open(directory, names, Timestamp::now()).await?;
+                let reviewer = Reviewer::new(rules, self.host.metrics.clone());
+                (
+                    self.start_webhook(&listen, started_with, serving, reviewer).await?,
+                    issued,
+                )
             }
         };
-        let words = format!("the webhook at {} redirects the images of pods", service.url);
+        if !self.once {
+            self.register_webhook(&mut service, settings);
+        }
+        Ok(self.show_webhook(service, &issued, settings))
+    }
+
+    fn show_webhook(&mut self, service: WebhookService, issued: &Issued, settings: &Settings) -> String {
+        let url = format!("https://{}{MUTATE_PATH}", service.local);
+        let words = if settings.landfall.webhook.observe_only {
+            format!(
+                "the webhook at {url} changes nothing and says what it would: `landfall.webhook.observeOnly` is true"
+            )
+        } else {
+            format!("the webhook at {url} redirects the images of pods")
+        };
         self.host.status.update(|status| {
             status.redirect.clone_from(&words);
             status.webhook = Some(ServingStatus {
-                url: service.url.clone(),
+                url,
                 ca_file: Some(issued.authority_file.to_string()),
                 certificate_expires: Some(issued.expires),
             });
         });
         self.webhook = Some(service);
-        Ok(words)
+        words
     }
 
     async fn start_webhook(
         &mut self,
-        address: String,
-        issued: &Issued,
-        rules: Arc<WebhookRules>,
+        listen: &str,
+        started_with: String,
+        serving: Arc<ServingCertificate>,
+        reviewer: Reviewer,
     ) -> anyhow::Result<WebhookService> {
         let listener = match self.listeners.webhook.take() {
             Some(bound) => bound,
             None => {
                 bind(
-                    &address,
+                    listen,
                     "`stylus.imageRedirectWebhook.port` or `landfall.webhook.listen`",
                 )
                 .await?
             }
         };
-        let url = format!("https://{}/mutate", listener.local_addr()?);
-        let slot = CertificateSlot::new(&issued.pair)?;
-        let (rules, changes) = watch::channel(rules);
-        let (reviewer, task) = reviewer(changes, self.host.metrics.clone());
-        let router = webhook_router(reviewer);
-        let server = Server::start(
-            &self.host.supervisor,
-            "webhook",
-            address,
-            listener,
-            Some(slot.clone()),
-            router,
-        );
-        self.host
-            .supervisor
-            .supervise_until("webhook-reviews", server.token(), |stop| task.run(stop));
+        let local = listener.local_addr()?;
+        let router = webhook_router(reviewer.clone());
+        let (supervisor, slot) = (&self.host.supervisor, Some(serving.slot()));
+        let server = Server::start(supervisor, "webhook", started_with, listener, slot, router);
         Ok(WebhookService {
             server,
-            slot,
-            rules,
-            url,
+            serving,
+            reviewer,
+            local,
+            cluster: None,
         })
     }
 
-    async fn webhook_certificate(&self, settings: &Settings) -> anyhow::Result<Issued> {
-        let directory = self.host.state_dir.join("webhook");
-        let mut names: Vec<String> = LOOPBACK_NAMES.map(ToOwned::to_owned).to_vec();
-        let host = settings.landfall.webhook_listen.trim_matches(['[', ']']).to_owned();
-        if !names.contains(&host) && host != "0.0.0.0" && host != "::" {
-            names.push(host);
-        }
-        let make = move || {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            ensure_certificate(&directory, "Landfall webhook", &names, Timestamp::now())
+    /// Has the API server told of the webhook, where this host has a cluster.
+    fn register_webhook(&self, service: &mut WebhookService, settings: &Arc<Settings>) {
+        let registration = Registration {
+            address: webhook_address(settings, service.local.port()),
+            settings: settings.clone(),
         };
-        tokio::task::spawn_blocking(make).await?
+        let context = || ClusterContext {
+            root: self.host.root.clone(),
+            events: self.host.events.clone(),
+            status: self.host.status.clone(),
+            metrics: self.host.metrics.clone(),
+            supervisor: self.host.supervisor.clone(),
+            reviewer: service.reviewer.clone(),
+            serving: service.serving.clone(),
+        };
+        service.cluster = ClusterService::ensure(service.cluster.take(), context, registration);
     }
 }
 
-fn webhook_address(settings: &Settings) -> String {
+/// The names by which API servers reach the webhook: those of loopback, of the address that it listens at, and of the
+/// address that they are told.
+fn certificate_names(settings: &Settings, port: u16) -> Vec<String> {
+    let mut names: Vec<String> = LOOPBACK_NAMES.map(ToOwned::to_owned).to_vec();
+    let listen = settings.landfall.webhook_listen.trim_matches(['[', ']']).to_owned();
+    let own = (listen != "0.0.0.0" && listen != "::").then_some(listen);
+    let told = webhook_address(settings, port).names();
+    for name in own.into_iter().chain(told) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn listen_address(settings: &Settings, port: u16) -> String {
     let host = &settings.landfall.webhook_listen;
-    let port = settings.webhook.port.unwrap_or(webhook::DEFAULT_PORT);
     if host.contains(':') && !host.starts_with('[') {
         format!("[{host}]:{port}")
     } else {

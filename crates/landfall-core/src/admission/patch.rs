@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::pod::PodView;
@@ -13,6 +13,15 @@ pub(super) struct PatchOperation {
     op: &'static str,
     path: String,
     value: Value,
+}
+
+/// Goes on only if the pod still is this one, and not another of its name.
+pub(super) fn test_uid(uid: &str) -> PatchOperation {
+    PatchOperation {
+        op: "test",
+        path: "/metadata/uid".to_owned(),
+        value: Value::from(uid),
+    }
 }
 
 /// Replaces an image, only if it still is the one that the decision was made on.
@@ -31,14 +40,23 @@ pub(super) fn replace_image(pointer: &str, from: &str, to: String) -> [PatchOper
     ]
 }
 
+/// What the annotation says of one image.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ImageNote {
+    /// What the user wrote; in observe-only mode, what it would have become.
+    pub(super) image: String,
+    /// Why it was changed.
+    pub(super) reason: String,
+}
+
 /// Adds to the annotation with the originals; what earlier requests put there stays. `add` makes the deepest object that
 /// is missing and touches nothing else.
-pub(super) fn annotate(pod: &PodView, key: &str, originals: &BTreeMap<String, String>) -> PatchOperation {
+pub(super) fn annotate(pod: &PodView, key: &str, notes: BTreeMap<String, ImageNote>) -> PatchOperation {
     let before = (pod.annotations().flatten()).and_then(|annotations| annotations.get(key));
-    let mut merged: BTreeMap<String, String> = before
+    let mut merged: BTreeMap<String, ImageNote> = before
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
-    merged.extend(originals.iter().map(|(name, image)| (name.clone(), image.clone())));
+    merged.extend(notes);
     let value = json!(merged).to_string();
     let (path, value) = match pod.annotations() {
         Some(Some(_)) => (format!("/metadata/annotations/{}", escape(key)), Value::from(value)),

@@ -68,7 +68,8 @@ fn given(node: Option<&Node>) -> Option<(&Node, &str)> {
     Some((node, text))
 }
 
-fn report_unusable(node: &Node, why: &str, help: &str, report: &mut Report) {
+/// Reports a value that cannot be used: what is wrong with it, and what to write instead.
+pub(crate) fn report_unusable(node: &Node, why: &str, help: &str, report: &mut Report) {
     report
         .node(&codes::BAD_SETTING, node, format!("`{}` {why}", node.path()))
         .help(help);

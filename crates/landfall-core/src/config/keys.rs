@@ -225,6 +225,7 @@ const LANDFALL: &[Key] = &[
         "Address of health, metrics and status: `host:port`; `127.0.0.1:<localUI.port>`."
     ),
     key!("webhook", Map(OWN_WEBHOOK, Unknown::Error), "The admission webhook."),
+    key!("kubernetes", Map(KUBERNETES, Unknown::Error), "The cluster's API."),
     key!("primary", Map(PRIMARY, Unknown::Error), "The primary registry."),
 ];
 
@@ -237,7 +238,62 @@ const CONTAINERD: &[Key] = &[
     key!("socket", Text, "Its unix socket; `/run/containerd/containerd.sock`."),
 ];
 
-const OWN_WEBHOOK: &[Key] = &[key!("listen", Text, "Host part of the webhook's address; `127.0.0.1`.")];
+const OWN_WEBHOOK: &[Key] = &[
+    key!("listen", Text, "Host part of the webhook's address; `127.0.0.1`."),
+    key!(
+        "failurePolicy",
+        Word(&["Ignore", "Fail"]),
+        "What the API server does with a pod while the webhook cannot be reached; `Ignore`: the sweeper mends it."
+    ),
+    key!(
+        "timeoutSeconds",
+        Number(1, 30),
+        "How long the API server waits for the webhook; 2."
+    ),
+    key!(
+        "observeOnly",
+        Bool,
+        "`true`: decide, count, warn and annotate, and change no image."
+    ),
+    key!(
+        "sweepInterval",
+        Number(0, 86_400),
+        "Seconds between two looks for pods that slipped through; 10, and 0 is never."
+    ),
+    key!(
+        "rotationOverlap",
+        Number(1, 86_400),
+        "Seconds that the API servers know a new certificate authority before it is used; 60."
+    ),
+    key!(
+        "url",
+        Text,
+        "How the API servers reach the webhook; `https://127.0.0.1:<port>/mutate`."
+    ),
+    key!(
+        "service",
+        Text,
+        "The service in front of the webhook, `namespace/name`, for an agent that runs in the cluster."
+    ),
+];
+
+const KUBERNETES: &[Key] = &[
+    key!(
+        "enable",
+        Bool,
+        "`false`: the agent keeps away from the cluster's API; the webhook is registered by hand."
+    ),
+    key!(
+        "kubeconfig",
+        Text,
+        "Where the API is and who we are there; the first that is there of kubeadm's, K3s' and RKE2's."
+    ),
+    key!(
+        "namespace",
+        Text,
+        "Where the Lease and the Secret of the webhook are; `kube-system`."
+    ),
+];
 
 const PRIMARY: &[Key] = &[
     key!(

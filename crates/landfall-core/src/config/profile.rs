@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::choice::RedirectChoice;
 use crate::config::admission_plugins::{Plugins, find_always_pull};
 use crate::config::codes;
 use crate::config::connect::read_connect;
@@ -21,8 +22,6 @@ use crate::template::{PackOptions, Protected, TemplateValues, Templates};
 
 const LAYERS: [&str; 5] = ["os", "k8s", "cni", "csi", "addon"];
 const ADDON: &str = "addon";
-/// Labels by which a namespace opts out of redirection (SPEC section 9).
-const OPT_OUT: [&str; 2] = ["stylus.io/imageswap=disable", "landfall.dev/redirect=disabled"];
 
 /// One profile file, parsed.
 struct Profile {
@@ -316,9 +315,9 @@ fn read_namespace_labels(values: &Node, facts: &mut Facts) {
         .unwrap_or_default()
     {
         let labels = entry.value.text().unwrap_or_default();
-        let opts_out = labels.split(',').any(|label| OPT_OUT.contains(&label.trim()));
-        if let Some(namespace) = entry.key.text().filter(|_| opts_out) {
-            facts.settings.opted_out_namespaces.insert(namespace.to_owned());
+        let labels = labels.split(',').filter_map(|label| label.trim().split_once('='));
+        if let (Some(namespace), Some(choice)) = (entry.key.text(), RedirectChoice::of_labels(labels)) {
+            (facts.settings.namespace_choices).insert(namespace.to_owned(), choice);
         }
     }
 }

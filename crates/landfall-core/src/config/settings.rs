@@ -1,12 +1,13 @@
 //! The types that the rest of the program works with: everything that the user wrote, checked and merged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use secrecy::SecretString;
 use serde::Serialize;
 
+use crate::choice::RedirectChoice;
 use crate::diagnostic::Location;
 use crate::reference::{ImageReference, RegistryHost};
 
@@ -34,8 +35,8 @@ pub struct Settings {
     pub local_ui_port: u16,
     /// Every image of every profile, in the order in which they are written; provider image first.
     pub images: Vec<ProfileImage>,
-    /// Namespaces whose labels in the profile (`pack.namespaceLabels`) opt out of redirection.
-    pub opted_out_namespaces: BTreeSet<String>,
+    /// Namespaces whose labels in the profile (`pack.namespaceLabels`) keep the webhook away.
+    pub namespace_choices: BTreeMap<String, RedirectChoice>,
     /// `stages.*` of the user-data and the profiles, in the order of execution within each stage.
     pub stages: BTreeMap<String, Vec<Stage>>,
     /// `landfall.*`: our own settings.
@@ -319,10 +320,99 @@ pub struct OwnSettings {
     pub listen: Option<String>,
     /// `landfall.webhook.listen`: host part of the webhook's address; `127.0.0.1`.
     pub webhook_listen: String,
+    /// `landfall.webhook.*` beside `listen`: how the webhook decides and how the API server is told of it.
+    pub webhook: WebhookPolicy,
+    /// `landfall.kubernetes.*`: the cluster's API.
+    pub kubernetes: KubernetesAccess,
     /// `landfall.primary.listen`: where the embedded registry binds; the endpoint.
     pub primary_listen: Option<String>,
     /// `landfall.primary.tls`: TLS of the embedded registry.
     pub primary_tls: PrimaryTls,
+}
+
+/// `landfall.webhook.*`: how the webhook decides and how the API server is told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WebhookPolicy {
+    /// `failurePolicy`: what the API server does with a pod while the webhook cannot be reached.
+    pub failure: FailurePolicy,
+    /// `timeoutSeconds`: how long the API server waits for an answer; 2.
+    pub timeout_seconds: u16,
+    /// `observeOnly`: decide, count and warn, and change no image.
+    pub observe_only: bool,
+    /// `sweepInterval`: seconds between two looks for pods that slipped through; 10, and 0 is never.
+    pub sweep_interval_seconds: u32,
+    /// `rotationOverlap`: seconds that the API servers know a new authority before it is used; 60.
+    pub rotation_overlap_seconds: u32,
+    /// `url`: how the API servers reach the webhook; on this host's loopback.
+    pub url: Option<String>,
+    /// `service`: the service in front of the webhook, for an agent that runs in the cluster.
+    pub service: Option<ServiceName>,
+}
+
+impl Default for WebhookPolicy {
+    fn default() -> WebhookPolicy {
+        WebhookPolicy {
+            failure: FailurePolicy::Ignore,
+            timeout_seconds: 2,
+            observe_only: false,
+            sweep_interval_seconds: 10,
+            rotation_overlap_seconds: 60,
+            url: None,
+            service: None,
+        }
+    }
+}
+
+/// What the API server does with a pod while the webhook cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub enum FailurePolicy {
+    /// The pod is made as it is; the sweeper mends it.
+    #[default]
+    Ignore,
+    /// The pod is not made.
+    Fail,
+}
+
+impl FailurePolicy {
+    /// The name as Kubernetes writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            FailurePolicy::Ignore => "Ignore",
+            FailurePolicy::Fail => "Fail",
+        }
+    }
+}
+
+/// A service of the cluster, `namespace/name`; the webhook is at its port 443.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServiceName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// `landfall.kubernetes.*`: the cluster's API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KubernetesAccess {
+    /// `enable`: false keeps the agent from the cluster's API; somebody else registers the webhook.
+    pub enable: bool,
+    /// `kubeconfig`: the file that says where the API is and who we are there; `None`: the first that is there of
+    /// kubeadm's, K3s' and RKE2's.
+    pub kubeconfig: Option<Utf8PathBuf>,
+    /// `namespace`: where the Lease and the authority's Secret are; `kube-system`.
+    pub namespace: String,
+}
+
+impl Default for KubernetesAccess {
+    fn default() -> KubernetesAccess {
+        KubernetesAccess {
+            enable: true,
+            kubeconfig: None,
+            namespace: "kube-system".to_owned(),
+        }
+    }
 }
 
 /// TLS of the embedded registry.
@@ -348,6 +438,8 @@ impl Default for OwnSettings {
             reconcile_interval_seconds: 300,
             listen: None,
             webhook_listen: "127.0.0.1".to_owned(),
+            webhook: WebhookPolicy::default(),
+            kubernetes: KubernetesAccess::default(),
             primary_listen: None,
             primary_tls: PrimaryTls::Auto,
         }
@@ -371,7 +463,7 @@ impl Default for Settings {
             ca_certificates: Vec::new(),
             local_ui_port: 5080,
             images: Vec::new(),
-            opted_out_namespaces: BTreeSet::new(),
+            namespace_choices: BTreeMap::new(),
             stages: BTreeMap::new(),
             landfall: OwnSettings::default(),
         }

@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use secrecy::SecretString;
 
 use crate::config::address::{read_listen, read_listen_host, read_project};
+use crate::config::cluster::{read_kubernetes, read_webhook_policy};
 use crate::config::codes;
 use crate::config::facts::{Facts, Sourced};
 use crate::config::keys;
@@ -276,6 +277,8 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
             .unwrap_or(defaults.reconcile_interval_seconds),
         listen: read_listen(own.get("listen"), report),
         webhook_listen: read_listen_host(own.at(&["webhook", "listen"]), report).unwrap_or(defaults.webhook_listen),
+        webhook: read_webhook_policy(own, report),
+        kubernetes: read_kubernetes(own, report),
         primary_listen: read_listen(own.at(&["primary", "listen"]), report),
         primary_tls: match text(&["primary", "tls"]) {
             Some("on") => PrimaryTls::On,

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use landfall_core::config::{
@@ -41,7 +41,7 @@ pub(crate) fn mk_settings() -> Settings {
         ca_certificates: Vec::new(),
         local_ui_port: 5080,
         images: Vec::new(),
-        opted_out_namespaces: BTreeSet::new(),
+        namespace_choices: BTreeMap::new(),
         stages: BTreeMap::new(),
         landfall: OwnSettings {
             state_dir: "/var/lib/landfall".into(),
@@ -53,6 +53,8 @@ pub(crate) fn mk_settings() -> Settings {
             reconcile_interval_seconds: 300,
             listen: None,
             webhook_listen: "127.0.0.1".to_owned(),
+            webhook: Default::default(),
+            kubernetes: Default::default(),
             primary_listen: None,
             primary_tls: PrimaryTls::Auto,
         },

@@ -3,9 +3,12 @@
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
+use camino::Utf8PathBuf;
 use clap::Args;
+use landfall_agent::fetch_namespace_choice;
+use landfall_core::choice::RedirectChoice;
 use landfall_core::reference::ImageReference;
-use landfall_core::report::{CandidateRow, ExplainReport, explain_report};
+use landfall_core::report::{CandidateRow, ExplainReport, NamespaceRow, explain_report};
 use landfall_core::resolve::Resolver;
 
 use crate::Context;
@@ -29,6 +32,9 @@ pub struct ExplainArgs {
     /// The namespace of the pod: it may be opted out.
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
+    /// Ask the cluster what the namespace chose by its labels.
+    #[arg(long, value_name = "FILE", requires = "namespace")]
+    pub kubeconfig: Option<Utf8PathBuf>,
     /// What decides.
     #[command(flatten)]
     pub inputs: InputArgs,
@@ -45,10 +51,25 @@ pub(crate) fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<ExitS
     let checked = load_settings(&args.inputs)?;
     checked.tell(context);
     if let Some(settings) = &checked.settings {
-        let report = explain_report(&Resolver::new(settings), &image, args.namespace.as_deref());
+        let namespace = match &args.namespace {
+            Some(name) => Some(NamespaceRow::new(settings, name, fetch_choice(args, name)?)),
+            None => None,
+        };
+        let report = explain_report(&Resolver::new(settings), &image, namespace);
         print_report(&context.printer, args.output.output, &report, render_explanation)?;
     }
     Ok(checked.status())
+}
+
+fn fetch_choice(args: &ExplainArgs, namespace: &str) -> anyhow::Result<Option<RedirectChoice>> {
+    let Some(kubeconfig) = &args.kubeconfig else {
+        return Ok(None);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    runtime.block_on(fetch_namespace_choice(kubeconfig, namespace))
 }
 
 fn render_explanation(report: &ExplainReport) -> String {
@@ -65,12 +86,11 @@ fn render_explanation(report: &ExplainReport) -> String {
         None => say(&mut text, "named", "by no profile: taken for an application's image"),
     }
     if let Some(namespace) = &report.namespace {
-        let fact = if namespace.opted_out {
-            "opted out by a profile: the image stays as it is"
-        } else {
-            "redirected"
+        let fact = match &namespace.why {
+            Some(why) => format!("left as it is: {why}"),
+            None => format!("`{}` is redirected", namespace.name),
         };
-        say(&mut text, "namespace", &format!("{}: {fact}", namespace.name));
+        say(&mut text, "namespace", &fact);
     }
     text.push_str("\ncandidates, in order\n");
     for (index, candidate) in report.candidates.iter().enumerate() {

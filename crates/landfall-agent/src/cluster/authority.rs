@@ -1,0 +1,253 @@
+//! The authority as the cluster keeps it: a Secret, read and written. When a step is due is decided in
+//! `landfall_core::cluster::authority`; here it is carried out on the values.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use landfall_core::cluster::authority::{AuthorityFacts, RotationPolicy, merge_bundle};
+use landfall_core::cluster::{FIELD_MANAGER, ROTATE_ANNOTATION, SECRET_NAME};
+use landfall_oci::certificate::{PemPair, Validity, make_authority, read_expiry};
+use landfall_oci::serve::tls::CertificateSlot;
+use secrecy::ExposeSecret as _;
+
+use super::serving::AUTHORITY_NAME;
+
+const DAY: SignedDuration = SignedDuration::from_secs(24 * 3600);
+const AUTHORITY_DAYS: i32 = 3650;
+const RENEW_DAYS: i32 = 365;
+/// Certificates count from a little before now: the clocks of other hosts may be behind.
+const CLOCK_SKEW: Duration = Duration::from_secs(3600);
+
+/// The steps' distances; only the overlap is a setting.
+pub(crate) fn rotation_policy(overlap_seconds: u32) -> RotationPolicy {
+    RotationPolicy {
+        renew_before: DAY * RENEW_DAYS,
+        overlap: SignedDuration::from_secs(i64::from(overlap_seconds)),
+        retire_after: DAY,
+    }
+}
+
+/// The webhook's authorities.
+#[derive(Debug, Clone)]
+pub(crate) struct Authority {
+    /// The one that signs.
+    pub(crate) current: PemPair,
+    /// The one that signs next.
+    pub(crate) next: Option<PemPair>,
+    /// The certificate of the one before.
+    pub(crate) previous: Option<String>,
+    /// When the last step was made.
+    pub(crate) changed: Timestamp,
+    /// Whether somebody asked for a new one.
+    pub(crate) wanted: bool,
+    /// When the one that signs ends.
+    pub(crate) ends: Timestamp,
+}
+
+impl Authority {
+    /// The first authority: a new one, or one that an agent serves with already.
+    ///
+    /// # Errors
+    ///
+    /// When its certificate cannot be read.
+    pub(crate) fn first(current: PemPair, now: Timestamp) -> anyhow::Result<Authority> {
+        Ok(Authority {
+            ends: read_expiry(&current.certificate)?,
+            current,
+            next: None,
+            previous: None,
+            changed: now,
+            wanted: false,
+        })
+    }
+
+    /// Reads the Secret.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what we wrote: something is missing, or certificate and key do not belong together.
+    pub(crate) fn parse(secret: &Secret) -> anyhow::Result<Authority> {
+        let text = |key: &str| -> anyhow::Result<Option<String>> {
+            let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+            (bytes.map(|ByteString(bytes)| String::from_utf8(bytes.clone())))
+                .transpose()
+                .ok()
+                .with_context(|| format!("`{key}` is not text"))
+        };
+        let pair = |name: &str| -> anyhow::Result<Option<PemPair>> {
+            let (certificate, key) = (text(&format!("{name}.crt"))?, text(&format!("{name}.key"))?);
+            let (Some(certificate), Some(key)) = (certificate, key) else {
+                return Ok(None);
+            };
+            let pair = PemPair {
+                certificate,
+                key: key.into(),
+            };
+            CertificateSlot::new(&pair).with_context(|| format!("`{name}.crt` or `{name}.key` cannot be used"))?;
+            Ok(Some(pair))
+        };
+        let current = pair("ca")?.context("`ca.crt` or `ca.key` is missing")?;
+        let annotations = secret.metadata.annotations.as_ref();
+        Ok(Authority {
+            ends: read_expiry(&current.certificate)?,
+            current,
+            next: pair("next")?,
+            previous: text("previous.crt")?,
+            changed: (text("changed")?.and_then(|text| text.parse().ok())).unwrap_or(Timestamp::UNIX_EPOCH),
+            wanted: annotations.is_some_and(|annotations| annotations.contains_key(ROTATE_ANNOTATION)),
+        })
+    }
+
+    /// Writes the Secret, over the one that was there.
+    pub(crate) fn render(&self, over: Option<&Secret>) -> Secret {
+        let mut secret = over.cloned().unwrap_or_default();
+        secret.metadata.name = Some(SECRET_NAME.to_owned());
+        let labels = secret.metadata.labels.get_or_insert_default();
+        labels.insert("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned());
+        if let Some(annotations) = &mut secret.metadata.annotations
+            && !self.wanted
+        {
+            annotations.remove(ROTATE_ANNOTATION);
+        }
+        let mut data = BTreeMap::new();
+        let mut put = |key: &str, text: &str| data.insert(key.to_owned(), ByteString(text.as_bytes().to_vec()));
+        put("ca.crt", &self.current.certificate);
+        put("ca.key", self.current.key.expose_secret());
+        if let Some(next) = &self.next {
+            put("next.crt", &next.certificate);
+            put("next.key", next.key.expose_secret());
+        }
+        if let Some(previous) = &self.previous {
+            put("previous.crt", previous);
+        }
+        put("changed", &self.changed.to_string());
+        secret.data = Some(data);
+        secret
+    }
+
+    /// What the plan wants to know. `known` is the bundle that the API server has.
+    pub(crate) fn facts(&self, known: Option<&str>) -> AuthorityFacts {
+        AuthorityFacts {
+            ends: self.ends,
+            has_next: self.next.is_some(),
+            has_previous: self.previous.is_some(),
+            changed: self.changed,
+            wanted: self.wanted,
+            is_known: known == Some(self.bundle().as_str()),
+        }
+    }
+
+    /// What the API server is to trust.
+    pub(crate) fn bundle(&self) -> String {
+        merge_bundle(
+            &self.current.certificate,
+            self.next.as_ref().map(|next| next.certificate.as_str()),
+            self.previous.as_deref(),
+        )
+    }
+
+    /// Lets the API server know the next authority.
+    pub(crate) fn introduce(mut self, next: PemPair, now: Timestamp) -> Authority {
+        self.next = Some(next);
+        self.wanted = false;
+        self.changed = now;
+        self
+    }
+
+    /// The next authority signs from now on.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or its certificate cannot be read.
+    pub(crate) fn promote(self, now: Timestamp) -> anyhow::Result<Authority> {
+        let next = self.next.context("no next authority was introduced")?;
+        Ok(Authority {
+            previous: Some(self.current.certificate),
+            wanted: self.wanted,
+            ..Authority::first(next, now)?
+        })
+    }
+
+    /// Forgets the authority before.
+    pub(crate) fn retire(mut self, now: Timestamp) -> Authority {
+        self.previous = None;
+        self.changed = now;
+        self
+    }
+}
+
+/// A new authority.
+///
+/// # Errors
+///
+/// When the library cannot make it.
+pub(crate) fn new_authority(now: Timestamp) -> anyhow::Result<PemPair> {
+    let validity = Validity {
+        not_before: now.checked_sub(CLOCK_SKEW)?,
+        not_after: now.checked_add(DAY * AUTHORITY_DAYS)?,
+    };
+    Ok(make_authority(AUTHORITY_NAME, validity)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mk_first(now: Timestamp) -> Authority {
+        Authority::first(new_authority(now).unwrap(), now).unwrap()
+    }
+
+    #[test]
+    fn authority_is_read_back_from_its_secret_through_a_whole_rotation() {
+        let now = Timestamp::now();
+        let first = mk_first(now);
+        let mut secret = first.render(None);
+        secret.metadata.resource_version = Some("7".to_owned());
+        secret.metadata.annotations = Some([(ROTATE_ANNOTATION.to_owned(), "now".to_owned())].into());
+        let wanted = Authority::parse(&secret).unwrap();
+        assert!(wanted.wanted);
+
+        let introduced = wanted.introduce(new_authority(now).unwrap(), now);
+        let secret = introduced.render(Some(&secret));
+        assert_eq!(secret.metadata.resource_version.as_deref(), Some("7"));
+        assert_eq!(secret.metadata.annotations, Some(BTreeMap::new()), "asked for once");
+        let introduced = Authority::parse(&secret).unwrap();
+        assert_eq!(introduced.bundle().matches("BEGIN CERTIFICATE").count(), 2);
+        assert!(introduced.facts(Some(&introduced.bundle())).is_known);
+        assert!(!introduced.facts(Some(&first.bundle())).is_known);
+
+        let promoted = Authority::parse(&introduced.promote(now).unwrap().render(Some(&secret))).unwrap();
+        assert_eq!(promoted.previous.as_ref(), Some(&first.current.certificate));
+        assert!(promoted.next.is_none());
+        assert_eq!(promoted.bundle().matches("BEGIN CERTIFICATE").count(), 2);
+        let retired = Authority::parse(&promoted.retire(now).render(Some(&secret))).unwrap();
+        assert_eq!(retired.bundle().matches("BEGIN CERTIFICATE").count(), 1);
+    }
+
+    #[test]
+    fn secret_that_somebody_spoilt_is_told_without_its_content() {
+        let now = Timestamp::now();
+        let good = mk_first(now).render(None);
+        let other = mk_first(now).render(None);
+        let with = |key: &str, value: Option<ByteString>| {
+            let mut spoilt = good.clone();
+            let data = spoilt.data.as_mut().unwrap();
+            match value {
+                Some(value) => data.insert(key.to_owned(), value),
+                None => data.remove(key),
+            };
+            format!("{:#}", Authority::parse(&spoilt).unwrap_err())
+        };
+        let foreign_key = other.data.as_ref().unwrap()["ca.key"].clone();
+        assert_eq!(with("ca.key", None), "`ca.crt` or `ca.key` is missing");
+        assert_eq!(with("ca.crt", Some(ByteString(vec![0xff]))), "`ca.crt` is not text");
+        assert_eq!(
+            with("ca.key", Some(foreign_key)),
+            "`ca.crt` or `ca.key` cannot be used: the certificate and the key do not belong together"
+        );
+    }
+}

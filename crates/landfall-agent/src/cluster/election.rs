@@ -1,0 +1,119 @@
+//! The Lease, carried out: what `landfall_core::cluster::election` decides becomes calls.
+
+use anyhow::Context as _;
+use camino::Utf8Path;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use landfall_core::cluster::LEASE_NAME;
+use landfall_core::cluster::election::{Election, LeaseRecord, Move};
+use landfall_host::root::HostRoot;
+
+use crate::kube::{Cluster, Refusal, refusal_of};
+
+/// How long a holder may be silent.
+const DURATION: SignedDuration = SignedDuration::from_secs(15);
+
+/// One agent's part in the election.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    election: Election,
+}
+
+impl Candidate {
+    /// A candidate with a name of its own: the host's, and what no other process has.
+    pub(crate) fn new(root: &HostRoot, now: Timestamp) -> Candidate {
+        let host = (root.join(Utf8Path::new("/proc/sys/kernel/hostname")).ok())
+            .and_then(|path| fs_err::read(path).ok())
+            .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
+            .unwrap_or_default();
+        let name = format!("{host}_{}_{:x}", std::process::id(), now.as_nanosecond());
+        Candidate {
+            election: Election::new(name),
+        }
+    }
+
+    /// Looks at the Lease and does what is to be done. Says whether this agent holds it now.
+    ///
+    /// # Errors
+    ///
+    /// When the API server cannot be asked.
+    pub(crate) async fn campaign(&mut self, cluster: &Cluster, now: Timestamp) -> anyhow::Result<bool> {
+        let found = cluster.fetch_lease().await?;
+        let record = found.as_ref().map(read_record);
+        let written = match self.election.decide(record.as_ref(), now) {
+            Move::Follow => return Ok(false),
+            Move::Create => cluster.create_lease(&self.lease(None, 0, now)).await,
+            Move::TakeOver => {
+                let transitions = record.map_or(0, |record| record.transitions.saturating_add(1));
+                cluster.replace_lease(&self.lease(found, transitions, now)).await
+            }
+            Move::Renew => {
+                let transitions = record.map_or(0, |record| record.transitions);
+                cluster.replace_lease(&self.lease(found, transitions, now)).await
+            }
+        };
+        match written {
+            Ok(_) => Ok(true),
+            // Somebody else was quicker: they lead.
+            Err(error) if refusal_of(&error).is_some() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the Lease up, so that others need not wait until it is over.
+    ///
+    /// # Errors
+    ///
+    /// When the API server cannot be asked.
+    pub(crate) async fn resign(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let Some(mut found) = cluster.fetch_lease().await? else {
+            return Ok(());
+        };
+        let spec = found.spec.as_mut().context("the Lease has no spec")?;
+        if spec.holder_identity.as_deref() != Some(self.election.name()) {
+            return Ok(());
+        }
+        spec.holder_identity = Some(String::new());
+        match cluster.replace_lease(&found).await {
+            Err(error) if refusal_of(&error) == Some(Refusal::Conflict) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    fn lease(&self, over: Option<Lease>, transitions: i32, now: Timestamp) -> Lease {
+        let over = over.unwrap_or_else(|| Lease {
+            metadata: ObjectMeta {
+                name: Some(LEASE_NAME.to_owned()),
+                ..ObjectMeta::default()
+            },
+            spec: None,
+        });
+        let before = over.spec.unwrap_or_default();
+        let mine = before.holder_identity.as_deref() == Some(self.election.name());
+        let acquired = if mine { before.acquire_time } else { None };
+        Lease {
+            metadata: over.metadata,
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.election.name().to_owned()),
+                lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+                acquire_time: Some(acquired.unwrap_or(MicroTime(now))),
+                renew_time: Some(MicroTime(now)),
+                lease_transitions: Some(transitions),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+}
+
+fn read_record(lease: &Lease) -> LeaseRecord {
+    let spec = lease.spec.clone().unwrap_or_default();
+    LeaseRecord {
+        holder: spec.holder_identity.unwrap_or_default(),
+        duration: spec
+            .lease_duration_seconds
+            .map_or(DURATION, |seconds| SignedDuration::from_secs(i64::from(seconds))),
+        renewed: spec.renew_time.map(|MicroTime(time)| time),
+        transitions: spec.lease_transitions.unwrap_or(0),
+    }
+}

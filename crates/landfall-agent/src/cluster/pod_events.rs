@@ -1,0 +1,47 @@
+//! What happened to a pod, where its owner looks for it: an Event of the pod's namespace.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use landfall_core::admission::Mend;
+use landfall_core::cluster::FIELD_MANAGER;
+
+/// How an event is meant; the words are Kubernetes'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Severity {
+    Normal,
+    Warning,
+}
+
+/// An event about the pod that was looked at.
+pub(crate) fn pod_event(mend: &Mend, severity: Severity, reason: &str, message: &str, now: Timestamp) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{:x}", mend.name, now.as_nanosecond())),
+            namespace: Some(mend.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(mend.name.clone()),
+            namespace: Some(mend.namespace.clone()),
+            uid: Some(mend.uid.clone()),
+            ..ObjectReference::default()
+        },
+        type_: Some(match severity {
+            Severity::Normal => "Normal".to_owned(),
+            Severity::Warning => "Warning".to_owned(),
+        }),
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        source: Some(EventSource {
+            component: Some(FIELD_MANAGER.to_owned()),
+            host: None,
+        }),
+        first_timestamp: Some(Time(now)),
+        last_timestamp: Some(Time(now)),
+        count: Some(1),
+        ..Event::default()
+    }
+}

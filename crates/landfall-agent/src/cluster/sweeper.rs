@@ -1,0 +1,175 @@
+//! The sweeper: looks for pods that slipped through un-redirected and wait for their images, and mends them. Only the
+//! holder of the Lease sweeps. It reads a page of pods at a time and keeps none of them.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use landfall_core::admission::Mend;
+use landfall_core::status::EventReason;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::pod_events::{Severity, pod_event};
+use super::{ClusterContext, Registration, now};
+use crate::kube::{Cluster, Refusal, refusal_of};
+
+/// Pods that were told of are remembered by their UID, and told of once; beyond this many we begin anew.
+const REMEMBERED: usize = 4096;
+
+/// The sweeper. Runs all the time, and works while this agent leads.
+#[derive(Debug)]
+pub(crate) struct Sweeper {
+    context: ClusterContext,
+    cluster: Cluster,
+    registration: watch::Receiver<Registration>,
+    leads: watch::Receiver<bool>,
+    /// UIDs of pods that cannot be mended, or are only observed.
+    told: HashSet<String>,
+}
+
+impl Sweeper {
+    pub(crate) fn new(
+        context: ClusterContext,
+        cluster: Cluster,
+        registration: watch::Receiver<Registration>,
+        leads: watch::Receiver<bool>,
+    ) -> Sweeper {
+        Sweeper {
+            context,
+            cluster,
+            registration,
+            leads,
+            told: HashSet::new(),
+        }
+    }
+
+    /// Sweeps until it is stopped.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let leads = *self.leads.borrow_and_update();
+            if let (true, Some(_)) = (leads, self.interval())
+                && let Err(error) = self.sweep().await
+            {
+                let problem = format!("{error:#}");
+                tracing::warn!(problem, "cannot look for pods that slipped through");
+            }
+            let wait = self.interval().unwrap_or(Duration::MAX);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+                // Whoever takes over sweeps at once: the agent before may have been down for a while.
+                changed = self.leads.changed() => if changed.is_err() { return stop.cancelled().await },
+                changed = self.registration.changed() => if changed.is_err() { return stop.cancelled().await },
+            }
+        }
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        let seconds = self
+            .registration
+            .borrow()
+            .settings
+            .landfall
+            .webhook
+            .sweep_interval_seconds;
+        (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
+    }
+
+    async fn sweep(&mut self) -> anyhow::Result<()> {
+        let mut from = None;
+        loop {
+            let page = self.cluster.list_pods(from.as_deref()).await?;
+            for pod in &page.pods {
+                match self.context.reviewer.plan_mend(pod.get()) {
+                    Ok(None) => {}
+                    Ok(Some(mend)) => self.mend(&mend).await?,
+                    Err(error) => tracing::warn!(%error, "a listed pod cannot be read"),
+                }
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn mend(&mut self, mend: &Mend) -> anyhow::Result<()> {
+        if let Some(patch) = &mend.patch {
+            match self.cluster.patch_pod(&mend.namespace, &mend.name, patch.clone()).await {
+                Ok(()) => {
+                    self.context.metrics.mended.inc_by(mend.images.len() as u64);
+                    self.tell(mend, Severity::Normal, "Redirected", &list_images(mend))
+                        .await;
+                }
+                // It is gone, or another than it was: the next sweep looks again.
+                Err(error) if is_overtaken(&error) => {
+                    tracing::debug!(
+                        pod = mend.name,
+                        error = format!("{error:#}"),
+                        "pod was changed meanwhile"
+                    );
+                }
+                Err(error) => {
+                    if self.remember(mend) {
+                        let message = format!("the pod cannot be mended: {error:#}");
+                        self.tell(mend, Severity::Warning, "NotRedirected", &message).await;
+                    }
+                }
+            }
+        } else if !mend.images.is_empty() && self.remember(mend) {
+            let message = format!("observed only: {}", list_images(mend));
+            self.tell(mend, Severity::Warning, "NotRedirected", &message).await;
+        }
+        if !mend.stuck.is_empty() && self.remember(mend) {
+            let message = format!(
+                "the image of {} cannot be changed on a live pod: delete the pod, so that it is made anew",
+                mend.stuck.join(", ")
+            );
+            self.tell(mend, Severity::Warning, "NotRedirected", &message).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the pod was not told of before.
+    fn remember(&mut self, mend: &Mend) -> bool {
+        if self.told.len() >= REMEMBERED {
+            self.told.clear();
+        }
+        self.told.insert(mend.uid.clone())
+    }
+
+    async fn tell(&self, mend: &Mend, severity: Severity, reason: &str, message: &str) {
+        let subject = format!("pod `{}/{}`", mend.namespace, mend.name);
+        match severity {
+            Severity::Normal => {
+                let context = &self.context;
+                context.note(EventReason::PodMended, &subject, message.to_owned()).await;
+            }
+            Severity::Warning => {
+                let context = &self.context;
+                context
+                    .warn(EventReason::PodNotRedirected, &subject, message.to_owned())
+                    .await;
+            }
+        }
+        let event = pod_event(mend, severity, reason, message, now());
+        if let Err(error) = self.cluster.create_event(&mend.namespace, &event).await {
+            tracing::debug!(error = format!("{error:#}"), "no event at the pod");
+        }
+    }
+}
+
+/// 422 is a `test` operation of the patch that does not hold any more.
+fn is_overtaken(error: &anyhow::Error) -> bool {
+    matches!(
+        refusal_of(error),
+        Some(Refusal::NotFound | Refusal::Conflict | Refusal::Unfit)
+    )
+}
+
+fn list_images(mend: &Mend) -> String {
+    let images: Vec<String> = (mend.images.iter())
+        .map(|image| format!("{}: {}", image.container, image.reason))
+        .collect();
+    images.join("; ")
+}

@@ -1,0 +1,281 @@
+//! The writer: holds the Lease, owns authority and registration, and mends both as soon as a watch shows that somebody
+//! changed them. Agents that do not lead follow the authority, so that their certificates are of it.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::Secret;
+use landfall_core::cluster::CONFIGURATION_NAME;
+use landfall_core::cluster::authority::{RotationStep, plan_rotation};
+use landfall_core::cluster::configuration::{is_as_rendered, mend_configuration, render_configuration};
+use landfall_core::status::EventReason;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::authority::{Authority, new_authority, rotation_policy};
+use super::election::Candidate;
+use super::{ClusterContext, Registration, now};
+use crate::kube::{Cluster, refusal_of};
+
+/// How often the Lease is looked at.
+const CAMPAIGN_INTERVAL: Duration = Duration::from_secs(3);
+/// How long a holder acts without having renewed: less than others wait before they take over.
+const TRUSTED_FOR: Duration = Duration::from_secs(10);
+
+/// What was seen of an object.
+#[derive(Debug, Clone, PartialEq)]
+enum Seen<T> {
+    /// Nothing was heard of it yet.
+    Unknown,
+    /// It is not there.
+    Missing,
+    /// It is this.
+    There(T),
+}
+
+impl<T> From<Option<T>> for Seen<T> {
+    fn from(found: Option<T>) -> Seen<T> {
+        found.map_or(Seen::Missing, Seen::There)
+    }
+}
+
+/// The writer, or one who follows it.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    context: ClusterContext,
+    cluster: Cluster,
+    registration: watch::Receiver<Registration>,
+    leads: watch::Sender<bool>,
+    candidate: Candidate,
+    renewed: Option<Instant>,
+    secret: Seen<Secret>,
+    configuration: Seen<Value>,
+    /// The certificate of the authority that we serve under.
+    adopted: Option<String>,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        context: ClusterContext,
+        cluster: Cluster,
+        registration: watch::Receiver<Registration>,
+        leads: watch::Sender<bool>,
+    ) -> Writer {
+        Writer {
+            candidate: Candidate::new(&context.root, now()),
+            context,
+            cluster,
+            registration,
+            leads,
+            renewed: None,
+            secret: Seen::Unknown,
+            configuration: Seen::Unknown,
+            adopted: None,
+        }
+    }
+
+    /// Writes and follows until it is stopped; then gives the Lease up.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut secrets = pin!(self.cluster.watch_secret());
+        let mut configurations = pin!(self.cluster.watch_configuration());
+        let mut campaign = tokio::time::interval(CAMPAIGN_INTERVAL);
+        campaign.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let campaigned = tokio::select! {
+                () = stop.cancelled() => break,
+                _ = campaign.tick() => true,
+                Some(secret) = secrets.next() => {
+                    self.secret = secret.into();
+                    false
+                }
+                Some(configuration) = configurations.next() => {
+                    self.configuration = configuration.into();
+                    false
+                }
+                Ok(()) = self.registration.changed() => false,
+            };
+            if let Err(error) = self.step(campaigned).await {
+                if refusal_of(&error).is_some() {
+                    // Somebody else was quicker: what they wrote arrives by the watches.
+                    tracing::debug!(error = format!("{error:#}"), "write refused");
+                } else {
+                    self.context.tell_problem(&format!("{error:#}")).await;
+                }
+            }
+        }
+        if let Err(error) = self.candidate.resign(&self.cluster).await {
+            tracing::debug!(error = format!("{error:#}"), "the Lease ends by itself");
+        }
+    }
+
+    async fn step(&mut self, campaign: bool) -> anyhow::Result<()> {
+        if campaign {
+            self.campaign().await?;
+        }
+        if self.leads() {
+            self.keep_authority().await?;
+        }
+        self.follow_authority().await?;
+        if self.leads() {
+            self.keep_configuration().await?;
+        }
+        self.context.clear_problem();
+        Ok(())
+    }
+
+    fn leads(&self) -> bool {
+        self.renewed.is_some_and(|renewed| renewed.elapsed() < TRUSTED_FOR)
+    }
+
+    async fn campaign(&mut self) -> anyhow::Result<()> {
+        let led = self.leads();
+        let asked = Instant::now();
+        match self.candidate.campaign(&self.cluster, now()).await {
+            Ok(true) => self.renewed = Some(asked),
+            Ok(false) => self.renewed = None,
+            Err(error) => {
+                self.leads.send_replace(self.leads());
+                return Err(error);
+            }
+        }
+        let leads = self.leads();
+        if leads && !led {
+            // What others wrote while we followed may not have arrived by the watches.
+            self.secret = self.cluster.fetch_secret().await?.into();
+            self.configuration = self.cluster.fetch_configuration().await?.into();
+            tracing::info!("this agent writes the webhook's registration");
+        }
+        if leads != led {
+            self.leads.send_replace(leads);
+            (self.context.status).update(|status| status.cluster.get_or_insert_default().writer = leads);
+        }
+        Ok(())
+    }
+
+    /// Makes, replaces and rotates the authority.
+    async fn keep_authority(&mut self) -> anyhow::Result<()> {
+        let there = match &self.secret {
+            Seen::Unknown => return Ok(()),
+            Seen::Missing => None,
+            Seen::There(secret) => Some(secret.clone()),
+        };
+        let authority = match there.as_ref().map(Authority::parse).transpose() {
+            Ok(authority) => authority,
+            Err(error) => {
+                let message =
+                    format!("the Secret with the webhook's authority cannot be used and is made anew: {error:#}");
+                (self.context.warn(EventReason::AuthorityReplaced, "webhook", message)).await;
+                None
+            }
+        };
+        let known = self.known_bundle();
+        let facts = authority.as_ref().map(|authority| authority.facts(known.as_deref()));
+        let overlap = self
+            .registration
+            .borrow()
+            .settings
+            .landfall
+            .webhook
+            .rotation_overlap_seconds;
+        let now = now();
+        let (next, message) = match (plan_rotation(facts.as_ref(), now, &rotation_policy(overlap)), authority) {
+            (RotationStep::Create, _) | (_, None) => {
+                // Begin with what this agent serves with: nobody has to change anything.
+                let current = match self.context.serving.load_authority().await {
+                    Ok(pair) => pair,
+                    Err(_) => new_authority(now)?,
+                };
+                (
+                    Authority::first(current, now)?,
+                    "an authority for the webhook's certificates was made",
+                )
+            }
+            (RotationStep::Keep, _) => return Ok(()),
+            (RotationStep::Introduce, Some(authority)) => (
+                authority.introduce(new_authority(now)?, now),
+                "the next authority was introduced to the API servers",
+            ),
+            (RotationStep::Promote, Some(authority)) => (
+                authority.promote(now)?,
+                "certificates are issued by the next authority from now on",
+            ),
+            (RotationStep::Retire, Some(authority)) => (authority.retire(now), "the authority before was forgotten"),
+        };
+        let written = self.cluster.write_secret(&next.render(there.as_ref())).await?;
+        self.secret = Seen::There(written);
+        (self
+            .context
+            .note(EventReason::AuthorityReplaced, "webhook", message.to_owned()))
+        .await;
+        Ok(())
+    }
+
+    /// Serves under the authority of the cluster.
+    async fn follow_authority(&mut self) -> anyhow::Result<()> {
+        let Seen::There(secret) = &self.secret else {
+            return Ok(());
+        };
+        // One that cannot be used is the writer's to mend; until then we serve as before.
+        let Ok(authority) = Authority::parse(secret) else {
+            return Ok(());
+        };
+        if self.adopted.as_ref() == Some(&authority.current.certificate) {
+            return Ok(());
+        }
+        let issued = self.context.serving.adopt(authority.current.clone(), now()).await?;
+        self.context.status.update(|status| {
+            status.cluster.get_or_insert_default().authority_expires = Some(authority.ends);
+            if let Some(webhook) = &mut status.webhook {
+                webhook.certificate_expires = Some(issued.expires);
+            }
+        });
+        tracing::info!(expires = %issued.expires, "the webhook serves under the cluster's authority");
+        self.adopted = Some(authority.current.certificate);
+        Ok(())
+    }
+
+    /// Registers the webhook, and mends the registration.
+    async fn keep_configuration(&mut self) -> anyhow::Result<()> {
+        let Seen::There(secret) = &self.secret else {
+            return Ok(());
+        };
+        let authority = Authority::parse(secret).context("the authority's Secret cannot be used")?;
+        let rendered = {
+            let registration = self.registration.borrow_and_update();
+            render_configuration(&registration.settings, &registration.address, &authority.bundle())
+        };
+        let (next, message) = match &self.configuration {
+            Seen::Unknown => return Ok(()),
+            Seen::There(found) if is_as_rendered(found, &rendered) => return Ok(()),
+            Seen::There(found) => (
+                mend_configuration(found, &rendered),
+                "the webhook's registration was not as it should be, and is again",
+            ),
+            Seen::Missing => (rendered, "the webhook was registered at the API server"),
+        };
+        let written = self.cluster.write_configuration(&next).await?;
+        self.configuration = Seen::There(written);
+        self.context.metrics.registrations.inc();
+        let subject = format!("MutatingWebhookConfiguration `{CONFIGURATION_NAME}`");
+        (self
+            .context
+            .note(EventReason::WebhookRegistered, &subject, message.to_owned()))
+        .await;
+        Ok(())
+    }
+
+    /// The bundle that the API server has.
+    fn known_bundle(&self) -> Option<String> {
+        let Seen::There(configuration) = &self.configuration else {
+            return None;
+        };
+        let bundle = configuration["webhooks"][0]["clientConfig"]["caBundle"].as_str()?;
+        String::from_utf8(STANDARD.decode(bundle).ok()?).ok()
+    }
+}

@@ -1,0 +1,307 @@
+//! The few calls that we make to the cluster's API, behind one struct. Decides nothing.
+//!
+//! Objects that only this crate reads are typed; pods and the webhook's configuration stay raw JSON, because what we do
+//! not know of them is to stay as it is.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::http::{Request, header};
+use camino::Utf8Path;
+use futures_util::{Stream, StreamExt as _};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Event, Namespace, Secret};
+use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, watch_object};
+use kube::{Api, Client, Config};
+use landfall_core::cluster::{CONFIGURATION_NAME, FIELD_MANAGER, LEASE_NAME, SECRET_NAME};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// How long one call may take. Watches have their own limit.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Delay after a watch failed.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
+/// Pods in one answer: what bounds our memory, whatever the size of the cluster.
+const PAGE: u32 = 100;
+
+/// A connection to the cluster's API. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    client: Client,
+    namespace: String,
+    server: String,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("server", &self.server)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a call was refused, as far as a caller goes on differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Somebody else was quicker.
+    Conflict,
+    /// It is not there.
+    NotFound,
+    /// The object is not what the call takes it for: mostly a `test` of a JSON patch that does not hold.
+    Unfit,
+}
+
+/// A page of pods.
+#[derive(Debug)]
+pub(crate) struct PodPage {
+    /// The pods, as the API server wrote them.
+    pub(crate) pods: Vec<Box<RawValue>>,
+    /// Where the next page begins; `None` at the end.
+    pub(crate) next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PodList {
+    metadata: ListMetadata,
+    #[serde(default = "Vec::new")]
+    items: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct ListMetadata {
+    #[serde(default, rename = "continue")]
+    next: Option<String>,
+}
+
+impl Cluster {
+    /// Connects as a kubeconfig says, or as the service account of the pod that we run in.
+    ///
+    /// # Errors
+    ///
+    /// When the file or the account cannot be used. Whether the API answers is not asked.
+    pub(crate) async fn connect(kubeconfig: Option<&Utf8Path>, namespace: &str) -> anyhow::Result<Cluster> {
+        let mut config = match kubeconfig {
+            Some(path) => {
+                let file = path.to_owned();
+                let read = move || Kubeconfig::read_from(file.as_std_path());
+                let kubeconfig = tokio::task::spawn_blocking(read).await?;
+                let options = KubeConfigOptions::default();
+                let config = match kubeconfig {
+                    Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await,
+                    Err(error) => Err(error),
+                };
+                config.with_context(|| format!("cannot use the kubeconfig `{path}`"))?
+            }
+            None => Config::incluster().context("cannot use the service account of this pod")?,
+        };
+        config.connect_timeout = Some(CALL_TIMEOUT);
+        let server = config.cluster_url.to_string();
+        let client = Client::try_from(config).with_context(|| format!("cannot make a client for `{server}`"))?;
+        Ok(Cluster {
+            client,
+            namespace: namespace.to_owned(),
+            server,
+        })
+    }
+
+    /// The API server's URL.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The Lease that elects the writer.
+    pub(crate) async fn fetch_lease(&self) -> anyhow::Result<Option<Lease>> {
+        limited(self.leases().get_opt(LEASE_NAME))
+            .await
+            .context("cannot read the Lease")
+    }
+
+    /// Makes the Lease; an existing one is a conflict.
+    pub(crate) async fn create_lease(&self, lease: &Lease) -> anyhow::Result<Lease> {
+        (limited(self.leases().create(&post(), lease)).await).context("cannot make the Lease")
+    }
+
+    /// Writes the Lease, if nobody changed it in between.
+    pub(crate) async fn replace_lease(&self, lease: &Lease) -> anyhow::Result<Lease> {
+        (limited(self.leases().replace(LEASE_NAME, &post(), lease)).await).context("cannot write the Lease")
+    }
+
+    /// The authority's Secret.
+    pub(crate) async fn fetch_secret(&self) -> anyhow::Result<Option<Secret>> {
+        (limited(self.secrets().get_opt(SECRET_NAME)).await).context("cannot read the authority's Secret")
+    }
+
+    /// Makes or replaces the authority's Secret; one without a resource version is made.
+    pub(crate) async fn write_secret(&self, secret: &Secret) -> anyhow::Result<Secret> {
+        let written = if secret.metadata.resource_version.is_some() {
+            limited(self.secrets().replace(SECRET_NAME, &post(), secret)).await
+        } else {
+            limited(self.secrets().create(&post(), secret)).await
+        };
+        written.context("cannot write the authority's Secret")
+    }
+
+    /// The authority's Secret as it is, and as it changes.
+    pub(crate) fn watch_secret(&self) -> impl Stream<Item = Option<Secret>> + Send + use<> {
+        paced("secret", watch_object(self.secrets(), SECRET_NAME))
+    }
+
+    /// The MutatingWebhookConfiguration as it is, and as it changes.
+    pub(crate) fn watch_configuration(&self) -> impl Stream<Item = Option<Value>> + Send + use<> {
+        // A dynamic object has no type to watch by name with: the field selector is what `watch_object` does as well.
+        let fields = format!("metadata.name={CONFIGURATION_NAME}");
+        let events = watcher::watcher(self.configurations(), watcher::Config::default().fields(&fields));
+        let mut seen = false;
+        paced("configuration", events).filter_map(move |event| {
+            let item = match event {
+                watcher::Event::Init => {
+                    seen = false;
+                    None
+                }
+                watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+                    seen = true;
+                    Some(serde_json::to_value(object).ok())
+                }
+                watcher::Event::InitDone if seen => None,
+                watcher::Event::InitDone | watcher::Event::Delete(_) => Some(None),
+            };
+            std::future::ready(item)
+        })
+    }
+
+    /// The MutatingWebhookConfiguration as it is.
+    pub(crate) async fn fetch_configuration(&self) -> anyhow::Result<Option<Value>> {
+        let found = limited(self.configurations().get_opt(CONFIGURATION_NAME)).await;
+        let found = found.context("cannot read the MutatingWebhookConfiguration")?;
+        Ok(found.map(serde_json::to_value).transpose()?)
+    }
+
+    /// Makes or replaces the MutatingWebhookConfiguration; one without a resource version is made.
+    pub(crate) async fn write_configuration(&self, configuration: &Value) -> anyhow::Result<Value> {
+        let object: DynamicObject = serde_json::from_value(configuration.clone())?;
+        let api = self.configurations();
+        let written = if object.metadata.resource_version.is_some() {
+            limited(api.replace(CONFIGURATION_NAME, &post(), &object)).await
+        } else {
+            limited(api.create(&post(), &object)).await
+        };
+        Ok(serde_json::to_value(
+            written.context("cannot write the MutatingWebhookConfiguration")?,
+        )?)
+    }
+
+    /// The namespaces that match a label selector, by their metadata alone, as they are and as they change.
+    pub(crate) fn watch_namespaces(
+        &self,
+        selector: &str,
+    ) -> impl Stream<Item = watcher::Event<PartialObjectMeta<Namespace>>> + Send + use<> {
+        let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
+        let config = watcher::Config::default().labels(selector);
+        paced("namespaces", watcher::watcher(namespaces, config))
+    }
+
+    /// The labels of a namespace; `None` when there is no such namespace.
+    pub(crate) async fn fetch_namespace(&self, name: &str) -> anyhow::Result<Option<PartialObjectMeta<Namespace>>> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let found = limited(namespaces.get_metadata_opt(name)).await;
+        found.with_context(|| format!("cannot read the namespace `{name}` from `{}`", self.server))
+    }
+
+    /// A page of the pods that have not ended.
+    pub(crate) async fn list_pods(&self, from: Option<&str>) -> anyhow::Result<PodPage> {
+        // `%21%3D` is `!=`.
+        let mut url =
+            format!("/api/v1/pods?limit={PAGE}&fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed");
+        if let Some(from) = from {
+            url.push_str("&continue=");
+            url.push_str(from);
+        }
+        let request = Request::get(url).body(Vec::new())?;
+        let list: PodList = (limited(self.client.request(request)).await).context("cannot list the pods")?;
+        Ok(PodPage {
+            pods: list.items,
+            next: list.metadata.next.filter(|next| !next.is_empty()),
+        })
+    }
+
+    /// Applies a JSON patch (RFC 6902) to a pod.
+    pub(crate) async fn patch_pod(&self, namespace: &str, name: &str, patch: Vec<u8>) -> anyhow::Result<()> {
+        let url = format!("/api/v1/namespaces/{namespace}/pods/{name}?fieldManager={FIELD_MANAGER}");
+        let request = Request::patch(url)
+            .header(header::CONTENT_TYPE, "application/json-patch+json")
+            .body(patch)?;
+        // What the answer says is not needed, and a pod can be large.
+        let patched = limited(self.client.request_text(request)).await;
+        patched.with_context(|| format!("cannot patch the pod `{namespace}/{name}`"))?;
+        Ok(())
+    }
+
+    /// Records an event about an object of this namespace.
+    pub(crate) async fn create_event(&self, namespace: &str, event: &Event) -> anyhow::Result<()> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        limited(events.create(&post(), event))
+            .await
+            .context("cannot record an event")?;
+        Ok(())
+    }
+
+    fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn configurations(&self) -> Api<DynamicObject> {
+        let kind = ApiResource::erase::<MutatingWebhookConfiguration>(&());
+        Api::all_with(self.client.clone(), &kind)
+    }
+}
+
+/// What the API server refused, when that is why a call failed.
+pub(crate) fn refusal_of(error: &anyhow::Error) -> Option<Refusal> {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) if status.code == 409 => Some(Refusal::Conflict),
+        Some(kube::Error::Api(status)) if status.code == 404 => Some(Refusal::NotFound),
+        Some(kube::Error::Api(status)) if status.code == 422 => Some(Refusal::Unfit),
+        _ => None,
+    }
+}
+
+fn post() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
+async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(result) => Ok(result?),
+        Err(_elapsed) => anyhow::bail!("the API server gave no answer within {} s", CALL_TIMEOUT.as_secs()),
+    }
+}
+
+/// A watch that goes on after failures, not faster than it should.
+fn paced<T: Send>(
+    what: &'static str,
+    events: impl Stream<Item = watcher::Result<T>> + Send,
+) -> impl Stream<Item = T> + Send {
+    events.filter_map(move |event| async move {
+        match event {
+            Ok(event) => Some(event),
+            Err(error) => {
+                tracing::debug!(what, %error, "watch failed");
+                tokio::time::sleep(WATCH_PAUSE).await;
+                None
+            }
+        }
+    })
+}

@@ -1,0 +1,192 @@
+//! Pods that slipped through un-redirected: which of them wait for an image, and the patch that mends them.
+//!
+//! Of a live pod, Kubernetes lets the images of containers and init containers be changed, and nothing else that we care
+//! for. Only containers that wait for their image are touched: to change the image of one that runs would restart it.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use super::pod::{ImagePlace, PodView};
+use super::{AdmissionError, AdmissionRules, Verdict, decide_image, decide_pod, patch, why_pod_is_left_alone};
+
+/// A pod that is to be mended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mend {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's UID.
+    pub uid: String,
+    /// The JSON patch; `None` when nothing can be changed, or in observe-only mode.
+    pub patch: Option<Vec<u8>>,
+    /// The images that the patch changes; in observe-only mode, that it would change.
+    pub images: Vec<MendedImage>,
+    /// Places whose image cannot be changed on a live pod: the pod has to be made anew.
+    pub stuck: Vec<String>,
+}
+
+/// An image that is mended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MendedImage {
+    /// The container.
+    pub container: String,
+    /// What was decided, and why, as the audit annotation would have said it.
+    pub reason: String,
+}
+
+/// Reasons of kubelet's for a container that waits for its image, whatever ran in it before.
+const PULL_FAILURES: [&str; 4] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ImageInspectError",
+    "RegistryUnavailable",
+];
+
+#[derive(Deserialize)]
+struct Identified {
+    metadata: Identity,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Identity {
+    #[serde(default)]
+    namespace: String,
+    name: String,
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    deletion_timestamp: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    #[serde(default)]
+    container_statuses: Vec<ContainerStatus>,
+    #[serde(default)]
+    init_container_statuses: Vec<ContainerStatus>,
+    #[serde(default)]
+    ephemeral_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerStatus {
+    name: String,
+    #[serde(default, rename = "imageID")]
+    image_id: String,
+    #[serde(default)]
+    state: State,
+}
+
+#[derive(Deserialize, Default)]
+struct State {
+    #[serde(default)]
+    waiting: Option<Waiting>,
+}
+
+#[derive(Deserialize)]
+struct Waiting {
+    #[serde(default)]
+    reason: String,
+}
+
+impl ContainerStatus {
+    fn waits_for_image(&self) -> bool {
+        (self.state.waiting.as_ref())
+            .is_some_and(|waiting| self.image_id.is_empty() || PULL_FAILURES.contains(&waiting.reason.as_str()))
+    }
+}
+
+/// Decides about a pod (JSON, as the API server lists it): `None` when there is nothing to mend.
+///
+/// # Errors
+/// When the text is no pod.
+pub fn plan_mend(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<Mend>, AdmissionError> {
+    let Identified { metadata, status } = serde_json::from_str(pod).map_err(AdmissionError::Body)?;
+    if metadata.deletion_timestamp.is_some() || rules.why_namespace(&metadata.namespace).is_some() {
+        return Ok(None);
+    }
+    let view: PodView = serde_json::from_str(pod).map_err(AdmissionError::Body)?;
+    if why_pod_is_left_alone(&view).is_some() {
+        return Ok(None);
+    }
+    let waiting = Waits::of(&status);
+    let mut decision = decide_pod(&view, |place| waiting.can_be_mended(place), rules);
+    let stuck: Vec<String> = (view.image_places())
+        .filter(|place| waiting.is_stuck(place) && matches!(decide_image(place, rules), Verdict::Redirect { .. }))
+        .map(|place| place.key())
+        .collect();
+    if decision.rewritten.is_empty() && stuck.is_empty() {
+        return Ok(None);
+    }
+    let images = (decision.rewritten.into_iter())
+        .map(|container| MendedImage {
+            reason: decision.reasons.remove(&container).unwrap_or_default(),
+            container,
+        })
+        .collect::<Vec<_>>();
+    let mut patch = None;
+    if !images.is_empty() && !rules.observe_only {
+        let operations: Vec<_> = std::iter::once(patch::test_uid(&metadata.uid))
+            .chain(decision.operations)
+            .collect();
+        patch = Some(serde_json::to_vec(&operations).map_err(AdmissionError::Answer)?);
+    }
+    Ok(Some(Mend {
+        images,
+        namespace: metadata.namespace,
+        name: metadata.name,
+        uid: metadata.uid,
+        patch,
+        stuck,
+    }))
+}
+
+/// Which containers wait for their image. One without a status has not been looked at by kubelet: it waits too.
+struct Waits<'a> {
+    lists: [(&'static str, HashMap<&'a str, bool>); 3],
+    nothing_ran: bool,
+}
+
+impl<'a> Waits<'a> {
+    fn of(status: &'a Status) -> Waits<'a> {
+        let waits = |statuses: &'a [ContainerStatus]| -> HashMap<&'a str, bool> {
+            (statuses.iter())
+                .map(|status| (status.name.as_str(), status.waits_for_image()))
+                .collect()
+        };
+        let all = [&status.container_statuses, &status.init_container_statuses];
+        Waits {
+            nothing_ran: all.into_iter().flatten().all(|status| status.image_id.is_empty()),
+            lists: [
+                ("containers", waits(&status.container_statuses)),
+                ("initContainers", waits(&status.init_container_statuses)),
+                ("ephemeralContainers", waits(&status.ephemeral_container_statuses)),
+            ],
+        }
+    }
+
+    fn waits(&self, place: &ImagePlace<'_>) -> bool {
+        let list = self.lists.iter().find(|(list, _)| *list == place.list);
+        list.is_some_and(|(_, waits)| waits.get(place.name).copied().unwrap_or(true))
+    }
+
+    fn can_be_mended(&self, place: &ImagePlace<'_>) -> bool {
+        matches!(place.list, "containers" | "initContainers") && self.waits(place)
+    }
+
+    fn is_stuck(&self, place: &ImagePlace<'_>) -> bool {
+        match place.list {
+            "ephemeralContainers" => self.waits(place),
+            // kubelet pulls image volumes before it starts anything.
+            "volumes" => self.nothing_ran,
+            _ => false,
+        }
+    }
+}

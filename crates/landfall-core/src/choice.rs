@@ -1,0 +1,85 @@
+//! What the owner of a namespace or a pod chooses by its labels: no redirection, or redirection by the node's own mirror
+//! files (SPEC section 9, opting out). The one place that knows the labels.
+
+use serde::{Deserialize, Serialize};
+
+/// Landfall's own label, on a namespace or a pod.
+pub const REDIRECT_LABEL: &str = "landfall.dev/redirect";
+/// The value of [`REDIRECT_LABEL`] that opts out.
+pub const DISABLED: &str = "disabled";
+/// The value of [`REDIRECT_LABEL`] that leaves the redirection to the node: for operators that compare the pods they
+/// find with the pods they made.
+pub const NODE: &str = "node";
+/// The label that Palette's users know, on a namespace.
+pub const PALETTE_LABEL: &str = "stylus.io/imageswap";
+/// The value of [`PALETTE_LABEL`] that opts out.
+pub const PALETTE_DISABLED: &str = "disable";
+
+/// A choice that keeps the webhook away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RedirectChoice {
+    /// Nothing is redirected.
+    Disabled,
+    /// The node's mirror files redirect; the pod keeps the image that its owner wrote.
+    Node,
+}
+
+impl RedirectChoice {
+    /// The choice that one label of a namespace makes.
+    #[must_use]
+    pub fn of_label(key: &str, value: &str) -> Option<RedirectChoice> {
+        match (key, value) {
+            (REDIRECT_LABEL, DISABLED) | (PALETTE_LABEL, PALETTE_DISABLED) => Some(RedirectChoice::Disabled),
+            (REDIRECT_LABEL, NODE) => Some(RedirectChoice::Node),
+            _ => None,
+        }
+    }
+
+    /// The choice that the labels of a namespace make; opting out beats everything.
+    pub fn of_labels<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<RedirectChoice> {
+        (labels.into_iter())
+            .filter_map(|(key, value)| RedirectChoice::of_label(key, value))
+            .min()
+    }
+
+    /// Why a pod in this namespace stays as it is: the same words for the audit log and for `landfall explain`.
+    #[must_use]
+    pub fn explain_namespace(self, namespace: &str) -> String {
+        match self {
+            RedirectChoice::Disabled => format!("namespace `{namespace}` is opted out"),
+            RedirectChoice::Node => format!("namespace `{namespace}` chose redirection by the node's mirror files"),
+        }
+    }
+
+    /// Why a pod with this choice on itself stays as it is.
+    #[must_use]
+    pub fn explain_pod(self) -> &'static str {
+        match self {
+            RedirectChoice::Disabled => "its label opts it out",
+            RedirectChoice::Node => "its label chose redirection by the node's mirror files",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_choose_and_opting_out_beats_the_node() {
+        for (labels, expected) in [
+            (vec![], None),
+            (vec![("landfall.dev/redirect", "enabled")], None),
+            (vec![("stylus.io/imageswap", "disabled")], None),
+            (vec![("stylus.io/imageswap", "disable")], Some(RedirectChoice::Disabled)),
+            (vec![("landfall.dev/redirect", "node")], Some(RedirectChoice::Node)),
+            (
+                vec![("landfall.dev/redirect", "node"), ("stylus.io/imageswap", "disable")],
+                Some(RedirectChoice::Disabled),
+            ),
+        ] {
+            assert_eq!(RedirectChoice::of_labels(labels.clone()), expected, "{labels:?}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The webhook's certificate authority over time: made once, and replaced with an overlap, so that no API server ever
+//! meets a certificate whose authority it does not know.
+//!
+//! The steps of a rotation: **introduce** the next authority (all API servers learn it, nobody uses it), **promote** it
+//! once they know it (every agent issues its certificate anew; the old authority stays known), **retire** the old one.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// What is known of the authority, without its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuthorityFacts {
+    /// When the authority that signs now ends.
+    pub ends: Timestamp,
+    /// Whether the next one is there.
+    pub has_next: bool,
+    /// Whether the one before is still known.
+    pub has_previous: bool,
+    /// When the last step was made.
+    pub changed: Timestamp,
+    /// Whether somebody asked for a new one.
+    pub wanted: bool,
+    /// Whether the API server is seen to know every authority that is there.
+    pub is_known: bool,
+}
+
+/// How long the steps are apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RotationPolicy {
+    /// A new authority is introduced when the one that signs has less than this left.
+    pub renew_before: SignedDuration,
+    /// How long the API servers know the next one before it signs.
+    pub overlap: SignedDuration,
+    /// How long the one before stays known after it signed last: agents that were cut off may still use it.
+    pub retire_after: SignedDuration,
+}
+
+/// What to do about the authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RotationStep {
+    /// Nothing.
+    Keep,
+    /// There is none: make the first.
+    Create,
+    /// Make the next one, and let the API servers know it.
+    Introduce,
+    /// The next one signs from now on.
+    Promote,
+    /// Forget the one before.
+    Retire,
+}
+
+/// Decides on the next step.
+#[must_use]
+pub fn plan_rotation(authority: Option<&AuthorityFacts>, now: Timestamp, policy: &RotationPolicy) -> RotationStep {
+    let Some(authority) = authority else {
+        return RotationStep::Create;
+    };
+    let since = now.duration_since(authority.changed);
+    let left = authority.ends.duration_since(now);
+    if authority.has_next {
+        // With one that has ended nobody is served: there is nothing to wait for.
+        let overlapped = authority.is_known && since >= policy.overlap;
+        return if overlapped || left.is_negative() {
+            RotationStep::Promote
+        } else {
+            RotationStep::Keep
+        };
+    }
+    if authority.wanted || left < policy.renew_before {
+        return RotationStep::Introduce;
+    }
+    if authority.has_previous && since >= policy.retire_after {
+        return RotationStep::Retire;
+    }
+    RotationStep::Keep
+}
+
+/// The bundle of authorities that the API server is to trust: the one that signs, the next, the one before.
+#[must_use]
+pub fn merge_bundle(current: &str, next: Option<&str>, previous: Option<&str>) -> String {
+    let mut bundle = String::new();
+    for certificate in [Some(current), next, previous].into_iter().flatten() {
+        let certificate = certificate.trim();
+        if !certificate.is_empty() && !bundle.contains(certificate) {
+            bundle.push_str(certificate);
+            bundle.push('\n');
+        }
+    }
+    bundle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 24 * 3600;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn mk_policy() -> RotationPolicy {
+        RotationPolicy {
+            renew_before: SignedDuration::from_secs(30 * DAY),
+            overlap: SignedDuration::from_secs(60),
+            retire_after: SignedDuration::from_secs(DAY),
+        }
+    }
+
+    fn mk_facts() -> AuthorityFacts {
+        AuthorityFacts {
+            ends: at(3650 * DAY),
+            has_next: false,
+            has_previous: false,
+            changed: at(0),
+            wanted: false,
+            is_known: true,
+        }
+    }
+
+    #[test]
+    fn each_state_has_one_next_step() {
+        let with = |change: fn(&mut AuthorityFacts)| {
+            let mut facts = mk_facts();
+            change(&mut facts);
+            Some(facts)
+        };
+        let introduced: fn(&mut AuthorityFacts) = |facts| facts.has_next = true;
+        for (case, facts, now, expected) in [
+            ("none", None, 0, RotationStep::Create),
+            ("young", with(|_| {}), DAY, RotationStep::Keep),
+            ("near its end", with(|_| {}), 3630 * DAY, RotationStep::Introduce),
+            (
+                "asked for",
+                with(|facts| facts.wanted = true),
+                0,
+                RotationStep::Introduce,
+            ),
+            ("introduced just now", with(introduced), 59, RotationStep::Keep),
+            ("known for long enough", with(introduced), 60, RotationStep::Promote),
+            (
+                "introduced, and the API server does not know it",
+                with(|facts| (facts.has_next, facts.is_known) = (true, false)),
+                DAY,
+                RotationStep::Keep,
+            ),
+            (
+                "introduced, and the old one has ended",
+                with(|facts| (facts.has_next, facts.is_known) = (true, false)),
+                3651 * DAY,
+                RotationStep::Promote,
+            ),
+            (
+                "asked for again while one is introduced",
+                with(|facts| (facts.has_next, facts.wanted) = (true, true)),
+                59,
+                RotationStep::Keep,
+            ),
+            (
+                "promoted",
+                with(|facts| facts.has_previous = true),
+                DAY - 1,
+                RotationStep::Keep,
+            ),
+            (
+                "promoted a day ago",
+                with(|facts| facts.has_previous = true),
+                DAY,
+                RotationStep::Retire,
+            ),
+            (
+                "asked for again before the old one is retired",
+                with(|facts| (facts.has_previous, facts.wanted) = (true, true)),
+                60,
+                RotationStep::Introduce,
+            ),
+        ] {
+            assert_eq!(plan_rotation(facts.as_ref(), at(now), &mk_policy()), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn bundle_holds_each_authority_once_in_order() {
+        assert_eq!(merge_bundle("a\n", None, None), "a\n");
+        assert_eq!(merge_bundle("a", Some("b\n"), Some("c")), "a\nb\nc\n");
+        assert_eq!(merge_bundle("a", Some("b"), Some("a\n")), "a\nb\n");
+        assert_eq!(merge_bundle("a", None, Some(" ")), "a\n");
+    }
+}
