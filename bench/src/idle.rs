@@ -27,6 +27,7 @@ pub(crate) fn measure(binary: &Path) -> anyhow::Result<Row> {
         path("profile.yaml"),
         "metadata: {name: idle}\nspec: {version: '1', template: {packs: []}}\n",
     )?;
+    fs_err::create_dir(path("root"))?;
     let mut command = Command::new(binary);
     command
         .arg("agent")
@@ -34,6 +35,8 @@ pub(crate) fn measure(binary: &Path) -> anyhow::Result<Row> {
         .arg(path("user-data.yaml"))
         .arg("--profile")
         .arg(path("profile.yaml"))
+        .arg("--root")
+        .arg(path("root"))
         .arg("--state-dir")
         .arg(path("state"))
         .stdout(Stdio::null())

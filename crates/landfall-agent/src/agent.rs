@@ -9,6 +9,7 @@ mod clients;
 mod configuration;
 mod core_images;
 mod failure;
+mod host_files;
 mod inputs;
 mod ledger;
 mod listeners;

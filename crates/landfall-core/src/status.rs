@@ -288,6 +288,10 @@ pub enum EventReason {
     StageFailed,
     /// A stage ran.
     StageFinished,
+    /// Files by which kubelet or container runtime are told of the registries were written or removed.
+    HostFilesChanged,
+    /// A file of that kind is the user's own, and stays as it is.
+    HostFileKept,
 }
 
 /// Progress, for a terminal or as JSON lines (`--progress json`).

@@ -147,6 +147,33 @@ pub fn preview_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileErro
     })
 }
 
+/// Removes a file, and its directory where that is empty then. Whether there was one. Blocks.
+///
+/// # Errors
+/// When the path leaves the root, a directory has the name, or the system refuses.
+pub fn remove_file(root: &HostRoot, path: &Utf8Path) -> Result<bool, FileError> {
+    let place = match find(root, path, Missing::Refuse) {
+        Err(FileError::Path {
+            source: RootError::Io { source, .. },
+            ..
+        }) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let failed = |error: rustix::io::Errno| io_error("remove", path)(error.into());
+    match rustix::fs::unlinkat(&place.directory, place.name.as_str(), AtFlags::empty()) {
+        Err(rustix::io::Errno::NOENT) => return Ok(false),
+        other => other.map_err(failed)?,
+    }
+    rustix::fs::fsync(&place.directory).map_err(failed)?;
+    if let Some(parent) = path.parent()
+        && let Ok(above) = find(root, parent, Missing::Refuse)
+    {
+        // Refused as long as anything is in it, which is what is wanted.
+        let _stays = rustix::fs::unlinkat(&above.directory, above.name.as_str(), AtFlags::REMOVEDIR);
+    }
+    Ok(true)
+}
+
 /// Brings a directory into its state; missing parents are made with mode 0755.
 ///
 /// # Errors

@@ -11,6 +11,7 @@
 pub mod containerd;
 pub mod facts;
 pub mod files;
+pub mod managed;
 pub mod notify;
 pub mod root;
 pub mod stages;

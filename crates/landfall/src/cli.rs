@@ -4,7 +4,8 @@ use camino::Utf8PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, check, copy, demo, events, explain, images, login, plan, profile, push, registry, schema, status, validate,
+    agent, check, copy, demo, events, explain, images, login, plan, profile, push, redirect, registry, schema, status,
+    validate,
 };
 use crate::output::printer::Verbosity;
 use crate::output::progress::ProgressMode;
@@ -98,6 +99,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Show what happened on this host.
     Events(events::EventsArgs),
+    /// Tell kubelet and container runtime what the rules mean.
+    Redirect(redirect::RedirectArgs),
     /// Serve images.
     Registry(registry::RegistryArgs),
     /// Log in to a registry.

@@ -11,6 +11,7 @@ pub(crate) mod login;
 pub(crate) mod plan;
 pub(crate) mod profile;
 pub(crate) mod push;
+pub(crate) mod redirect;
 pub(crate) mod registry;
 pub(crate) mod schema;
 pub(crate) mod status;
@@ -37,6 +38,7 @@ pub(crate) fn dispatch(command: Command, context: &Context) -> anyhow::Result<Ex
         Command::Agent(args) => agent::run(&args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Events(args) => events::run(&args, context),
+        Command::Redirect(args) => redirect::run(&args, context),
         Command::Registry(args) => registry::run(&args, context),
         Command::Login(args) => login::run_login(&args, context),
         Command::Logout(args) => login::run_logout(&args, context),

@@ -40,7 +40,10 @@ impl Reconciler {
                 self.find_lost_images(&force).await?;
                 self.apply_phase(&force, phase, false).await
             }
-            Phase::Redirect => self.redirect(&force).await,
+            Phase::Redirect => {
+                self.write_host_files(&force).await?;
+                self.redirect(&force).await
+            }
             Phase::Validating | Phase::Running | Phase::Degraded => Ok(String::new()),
         }
     }

@@ -1,10 +1,12 @@
 //! The agent's loop: a pass through the phases, then a wait for a reason to make another one.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use camino::Utf8PathBuf;
 use landfall_core::config::{ImageRole, Settings};
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::resolve::Resolver;
@@ -41,6 +43,8 @@ pub(crate) struct Reconciler {
     pub(super) primary: Option<PrimaryService>,
     pub(super) registry: Option<Arc<Registry>>,
     pub(super) webhook: Option<WebhookService>,
+    /// Files of the user's in the place of ours that were told of.
+    pub(super) kept_files: BTreeSet<Utf8PathBuf>,
     origin: Origin,
     pub(super) once: bool,
     /// What the files said when they were last looked at, in force or not.
@@ -129,6 +133,7 @@ impl Reconciler {
             primary: None,
             registry: None,
             webhook: None,
+            kept_files: BTreeSet::new(),
             seen: None,
             first: Some(first),
             stages,

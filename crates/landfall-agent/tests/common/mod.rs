@@ -152,6 +152,7 @@ spec:
     }
 
     pub async fn options(&self) -> AgentOptions {
+        std::fs::create_dir_all(self.path("root")).unwrap();
         let primary = TcpListener::bind(("127.0.0.1", self.primary_port)).await.unwrap();
         AgentOptions {
             state_dir: Some(self.state_dir()),

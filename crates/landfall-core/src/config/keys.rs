@@ -227,6 +227,37 @@ const LANDFALL: &[Key] = &[
     key!("webhook", Map(OWN_WEBHOOK, Unknown::Error), "The admission webhook."),
     key!("kubernetes", Map(KUBERNETES, Unknown::Error), "The cluster's API."),
     key!("primary", Map(PRIMARY, Unknown::Error), "The primary registry."),
+    key!("kubelet", Map(KUBELET, Unknown::Error), "The kubelet's logins."),
+    key!(
+        "mirror",
+        Map(MIRROR, Unknown::Error),
+        "Redirection on the node itself, by the container runtime's own files."
+    ),
+];
+
+const KUBELET: &[Key] = &[key!(
+    "enable",
+    Bool,
+    "`false` where the agent is not to write login files and `CredentialProviderConfig`."
+)];
+
+const MIRROR: &[Key] = &[
+    key!(
+        "enable",
+        Bool,
+        "The agent serves a pull-through endpoint on loopback that the mirror files name; `false`."
+    ),
+    key!("listen", Text, "Address of that endpoint; `127.0.0.1:5081`."),
+    key!(
+        "files",
+        OneOrMany(&Word(&["containerd", "k3s", "rke2"])),
+        "The runtimes whose mirror files the agent writes; none."
+    ),
+    key!(
+        "hosts",
+        OneOrMany(&Text),
+        "Registries that get a mirror file beside those of the profiles' images; none."
+    ),
 ];
 
 const CONTAINERD: &[Key] = &[

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::choice::RedirectChoice;
 use crate::diagnostic::Location;
+use crate::hostconf::Dialect;
 use crate::reference::{ImageReference, RegistryHost};
 
 /// Everything the program needs to know of the user-data and the profiles, checked and merged.
@@ -328,6 +329,35 @@ pub struct OwnSettings {
     pub primary_listen: Option<String>,
     /// `landfall.primary.tls`: TLS of the embedded registry.
     pub primary_tls: PrimaryTls,
+    /// `landfall.kubelet.enable`: whether the agent writes the kubelet's login files and plug-in configuration; true.
+    pub kubelet_enable: bool,
+    /// `landfall.mirror`: redirection on the node itself (SPEC section 10.2).
+    pub mirror: MirrorSettings,
+}
+
+/// `landfall.mirror`: redirection on the node itself, where the container runtime is told what the rules mean. The user's
+/// explicit wish: it holds whether the webhook is on or off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MirrorSettings {
+    /// `enable`: the agent serves a pull-through endpoint on loopback, and the files name it; false.
+    pub enable: bool,
+    /// `listen`: where that endpoint is; `127.0.0.1:5081`.
+    pub listen: String,
+    /// `files`: the runtimes whose mirror files the agent writes; none.
+    pub files: Vec<Dialect>,
+    /// `hosts`: registries that get a mirror file beside those of the profiles' images; none.
+    pub hosts: Vec<RegistryHost>,
+}
+
+impl Default for MirrorSettings {
+    fn default() -> MirrorSettings {
+        MirrorSettings {
+            enable: false,
+            listen: "127.0.0.1:5081".to_owned(),
+            files: Vec::new(),
+            hosts: Vec::new(),
+        }
+    }
 }
 
 /// `landfall.webhook.*`: how the webhook decides and how the API server is told of it.
@@ -442,6 +472,8 @@ impl Default for OwnSettings {
             kubernetes: KubernetesAccess::default(),
             primary_listen: None,
             primary_tls: PrimaryTls::Auto,
+            kubelet_enable: true,
+            mirror: MirrorSettings::default(),
         }
     }
 }

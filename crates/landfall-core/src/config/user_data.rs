@@ -14,13 +14,14 @@ use crate::config::keys;
 use crate::config::registry::{self, read_certificates, read_registry, read_rule, registry_at};
 use crate::config::report::Report;
 use crate::config::settings::{
-    ManagementMode, Network, OwnSettings, Primary, PrimaryKind, PrimaryTls, RegistryRole, Webhook,
+    ManagementMode, MirrorSettings, Network, OwnSettings, Primary, PrimaryKind, PrimaryTls, RegistryRole, Webhook,
 };
 use crate::config::shape::check_shape;
 use crate::config::stages::read_stages;
 use crate::config::text::Text;
 use crate::config::yaml::{self, Entry, KeyPath, Node, Value};
 use crate::diagnostic::NamedText;
+use crate::hostconf::Dialect;
 
 const HEADER: &str = "#cloud-config";
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
@@ -284,7 +285,30 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
             Some("on") => PrimaryTls::On,
             _ => PrimaryTls::Auto,
         },
+        kubelet_enable: (own.at(&["kubelet", "enable"]).and_then(Node::boolean)).unwrap_or(defaults.kubelet_enable),
+        mirror: read_mirror(own.get("mirror"), report),
     };
+}
+
+fn read_mirror(node: Option<&Node>, report: &mut Report) -> MirrorSettings {
+    let defaults = MirrorSettings::default();
+    let Some(node) = node else { return defaults };
+    let each = |key: &str| node.get(key).map_or(&[][..], Node::items_or_self);
+    MirrorSettings {
+        enable: node.get("enable").and_then(Node::boolean).unwrap_or(defaults.enable),
+        listen: read_listen(node.get("listen"), report).unwrap_or(defaults.listen),
+        files: (each("files").iter().filter_map(Node::text))
+            .filter_map(|word| {
+                [Dialect::Containerd, Dialect::K3s, Dialect::Rke2]
+                    .into_iter()
+                    .find(|dialect| dialect.name() == word)
+            })
+            .collect(),
+        hosts: (each("hosts").iter())
+            .filter_map(|host| registry::read_place(host, report))
+            .map(|(host, _)| host)
+            .collect(),
+    }
 }
 
 /// Takes `landfall.primary`: after the profiles, as it beats what registry-connect says.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use landfall_core::config::{
     Compat, Finding, ImageRole, Login, ManagementMode, MappingRule, Network, OwnSettings, Primary, PrimaryKind,
-    PrimaryTls, ProfileImage, Registry, RegistryRole, RulePrefix, Settings, Webhook,
+    ProfileImage, Registry, RegistryRole, RulePrefix, Settings, Webhook,
 };
 use landfall_core::diagnostic::Location;
 use landfall_core::reference::{ImageReference, parse_reference};
@@ -43,21 +43,7 @@ pub(crate) fn mk_settings() -> Settings {
         images: Vec::new(),
         namespace_choices: BTreeMap::new(),
         stages: BTreeMap::new(),
-        landfall: OwnSettings {
-            state_dir: "/var/lib/landfall".into(),
-            containerd_socket: "/run/containerd/containerd.sock".into(),
-            containerd_enable: true,
-            concurrency: 8,
-            bandwidth_limit: None,
-            credentials_file: None,
-            reconcile_interval_seconds: 300,
-            listen: None,
-            webhook_listen: "127.0.0.1".to_owned(),
-            webhook: Default::default(),
-            kubernetes: Default::default(),
-            primary_listen: None,
-            primary_tls: PrimaryTls::Auto,
-        },
+        landfall: OwnSettings::default(),
     }
 }
 

@@ -123,13 +123,20 @@ impl Site {
         self.directory.join("state")
     }
 
-    fn agent_options(&mut self) -> AgentOptions {
+    /// What the agent takes for the host: it writes the kubelet's files there.
+    fn host(&self) -> anyhow::Result<Utf8PathBuf> {
+        let host = self.directory.join("host");
+        fs_err::create_dir_all(&host)?;
+        Ok(host)
+    }
+
+    fn agent_options(&mut self) -> anyhow::Result<AgentOptions> {
         let path = |input: &NamedText| Utf8PathBuf::from(&*input.name);
         let mut options = AgentOptions::new(vec![path(&self.user_data)], vec![path(&self.profile)]);
-        options.root = self.directory.join("host");
+        options.root = self.host()?;
         options.state_dir = Some(self.state_dir());
         options.listeners = std::mem::take(&mut self.listeners);
-        options
+        Ok(options)
     }
 }
 
@@ -182,7 +189,7 @@ async fn run_site(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<ExitStatus> {
     let stop = shutdown.child_token();
-    let options = site.agent_options();
+    let options = site.agent_options()?;
     let mut agent = Box::pin(run_agent(options, Arc::clone(&progress.sink), stop.clone()));
     let shown = tokio::select! {
         ended = &mut agent => return end_of(ended?, context),

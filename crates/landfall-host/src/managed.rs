@@ -1,0 +1,200 @@
+//! Files that are ours as a whole, in directories that others use too: what we wrote is replaced and removed, what
+//! somebody else wrote is left alone and said.
+//!
+//! Two things tell ours: the mark in the file ([`landfall_core::hostconf::is_ours`]), which a user takes out to make the
+//! file theirs, and a manifest of what was written, by group, so that what is no longer wanted is found. The manifest
+//! names a file before it is there: a power cut between the two leaves nothing behind that is not known.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::hostconf::{HostFile, is_ours};
+use serde::{Deserialize, Serialize};
+
+use crate::files::{Change, FileError, FileSpec, ensure_file, preview_file, remove_file, write_atomic};
+use crate::root::{HostRoot, RootError};
+
+/// The manifest's name in the state directory.
+const MANIFEST: &str = "managed-files.json";
+const VERSION: u32 = 1;
+
+/// What happened, or would happen, to the files of one group.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ManagedChanges {
+    /// Written, for they were not there or differed.
+    pub written: Vec<Utf8PathBuf>,
+    /// Removed, for they are no longer wanted.
+    pub removed: Vec<Utf8PathBuf>,
+    /// Wanted, but somebody else's: left alone.
+    pub kept: Vec<Utf8PathBuf>,
+}
+
+impl ManagedChanges {
+    /// Whether everything is as it should be, as far as it is ours.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.written.is_empty() && self.removed.is_empty()
+    }
+}
+
+/// The files could not be brought into their state.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagedError {
+    /// A file cannot be written or removed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file cannot be read.
+    #[error(transparent)]
+    Read(#[from] RootError),
+    /// The state directory cannot be used.
+    #[error("cannot use the list of the files that Landfall wrote")]
+    State(#[source] io::Error),
+    /// The manifest is not one.
+    #[error(
+        "cannot use `{path}`, which lists the files that Landfall wrote; hint: remove it, files with the mark are found again"
+    )]
+    Manifest {
+        /// The manifest.
+        path: Utf8PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// The groups of files of one host.
+#[derive(Debug, Clone)]
+pub struct ManagedFiles {
+    root: HostRoot,
+    manifest: Utf8PathBuf,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Manifest {
+    version: u32,
+    groups: BTreeMap<String, BTreeSet<Utf8PathBuf>>,
+}
+
+impl ManagedFiles {
+    /// The files below a root, listed in the state directory: a path as it is for this process, not below the root.
+    #[must_use]
+    pub fn new(root: HostRoot, state_dir: &Utf8Path) -> ManagedFiles {
+        ManagedFiles {
+            root,
+            manifest: state_dir.join(MANIFEST),
+        }
+    }
+
+    /// Makes a group consist of exactly these files. Run twice, the second time changes nothing. Blocks.
+    ///
+    /// # Errors
+    /// When a file or the manifest cannot be read or written. What was done stays done and is listed.
+    pub fn apply(&self, group: &str, files: &[HostFile]) -> Result<ManagedChanges, ManagedError> {
+        let mut manifest = self.read_manifest()?;
+        let (writes, changes) = self.compare(&manifest, group, files)?;
+        let before = manifest.groups.get(group).cloned().unwrap_or_default();
+        let after: BTreeSet<_> = (files.iter().map(|file| file.path.clone()))
+            .filter(|path| !changes.kept.contains(path))
+            .collect();
+        self.write_manifest(&mut manifest, group, before.union(&after).cloned().collect())?;
+        for file in &writes {
+            ensure_file(&self.root, file)?;
+        }
+        for path in &changes.removed {
+            remove_file(&self.root, path)?;
+        }
+        self.write_manifest(&mut manifest, group, after)?;
+        Ok(changes)
+    }
+
+    /// What [`ManagedFiles::apply`] would do; touches nothing.
+    ///
+    /// # Errors
+    /// When a file or the manifest cannot be read.
+    pub fn preview(&self, group: &str, files: &[HostFile]) -> Result<ManagedChanges, ManagedError> {
+        Ok(self.compare(&self.read_manifest()?, group, files)?.1)
+    }
+
+    fn compare(
+        &self,
+        manifest: &Manifest,
+        group: &str,
+        files: &[HostFile],
+    ) -> Result<(Vec<FileSpec>, ManagedChanges), ManagedError> {
+        let mut changes = ManagedChanges::default();
+        let mut writes = Vec::new();
+        for file in files {
+            if self.is_somebody_elses(&file.path)? {
+                changes.kept.push(file.path.clone());
+                continue;
+            }
+            let spec = FileSpec {
+                path: file.path.clone(),
+                mode: file.mode,
+                owner: None,
+                group: None,
+                content: file.content.as_bytes().to_vec(),
+            };
+            if preview_file(&self.root, &spec)? != Change::Unchanged {
+                changes.written.push(file.path.clone());
+                writes.push(spec);
+            }
+        }
+        for path in manifest.groups.get(group).into_iter().flatten() {
+            let is_wanted = files.iter().any(|file| file.path == *path);
+            if !is_wanted && self.root.read(path)?.is_some() && !self.is_somebody_elses(path)? {
+                changes.removed.push(path.clone());
+            }
+        }
+        Ok((writes, changes))
+    }
+
+    fn is_somebody_elses(&self, path: &Utf8Path) -> Result<bool, ManagedError> {
+        Ok(self.root.read(path)?.is_some_and(|content| !is_ours(&content)))
+    }
+
+    fn read_manifest(&self) -> Result<Manifest, ManagedError> {
+        match fs_err::read(&self.manifest) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|source| ManagedError::Manifest {
+                path: self.manifest.clone(),
+                source,
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Manifest::default()),
+            Err(error) => Err(ManagedError::State(error)),
+        }
+    }
+
+    fn write_manifest(
+        &self,
+        manifest: &mut Manifest,
+        group: &str,
+        paths: BTreeSet<Utf8PathBuf>,
+    ) -> Result<(), ManagedError> {
+        manifest.version = VERSION;
+        if paths.is_empty() {
+            manifest.groups.remove(group);
+        } else {
+            manifest.groups.insert(group.to_owned(), paths);
+        }
+        let mut content = serde_json::to_vec_pretty(manifest).expect("maps of strings to lists of strings are JSON");
+        content.push(b'\n');
+        // A host that never had a file of ours gets no manifest either.
+        if manifest.groups.is_empty() && !self.manifest.exists() {
+            return Ok(());
+        }
+        if let Some(directory) = self.manifest.parent() {
+            // It holds what the user-data holds.
+            let mut private = DirBuilder::new();
+            private.recursive(true).mode(0o700);
+            private.create(directory).map_err(ManagedError::State)?;
+        }
+        write_atomic(&self.manifest, 0o600, &content)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

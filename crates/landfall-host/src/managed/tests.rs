@@ -1,0 +1,118 @@
+use landfall_core::hostconf::HEADER;
+use landfall_testkit::host_fixture::HostFixture;
+
+use super::*;
+
+fn file(path: &str, text: &str) -> HostFile {
+    HostFile {
+        path: path.into(),
+        mode: 0o600,
+        content: format!("{HEADER}{text}\n").into(),
+    }
+}
+
+fn managed(host: &HostFixture) -> ManagedFiles {
+    ManagedFiles::new(HostRoot::new(host.root()), &host.path("/state"))
+}
+
+/// Previews and applies; the preview tells what happens.
+fn apply(host: &HostFixture, files: &[HostFile]) -> ManagedChanges {
+    let managed = managed(host);
+    let foreseen = managed.preview("containerd", files).unwrap();
+    let changes = managed.apply("containerd", files).unwrap();
+    assert_eq!(foreseen, changes, "the preview tells what happens");
+    changes
+}
+
+fn write(host: &HostFixture, path: &str, text: &str) {
+    let path = host.path(path);
+    fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+    let spec = FileSpec {
+        path: path.file_name().unwrap().into(),
+        mode: 0o644,
+        owner: None,
+        group: None,
+        content: text.as_bytes().to_vec(),
+    };
+    ensure_file(&HostRoot::new(path.parent().unwrap()), &spec).unwrap();
+}
+
+fn exists(host: &HostFixture, path: &str) -> bool {
+    host.path(path).exists()
+}
+
+#[test]
+fn a_group_consists_of_exactly_the_files_that_are_wanted() {
+    let host = HostFixture::mk();
+    let (a, b) = (file("/certs.d/a/hosts.toml", "1"), file("/certs.d/b/hosts.toml", "1"));
+    assert_eq!(
+        apply(&host, &[a.clone(), b.clone()]).written,
+        [a.path.clone(), b.path.clone()]
+    );
+    assert!(
+        apply(&host, &[a.clone(), b.clone()]).is_empty(),
+        "the second time changes nothing"
+    );
+    let changes = apply(&host, &[file("/certs.d/b/hosts.toml", "2")]);
+    assert_eq!((changes.written, changes.removed), (vec![b.path], vec![a.path]));
+    assert!(!exists(&host, "/certs.d/a"), "the directory went with its last file");
+    assert_eq!(apply(&host, &[]).removed.len(), 1);
+    assert!(!exists(&host, "/certs.d/b"));
+}
+
+#[test]
+fn what_the_user_wrote_stays() {
+    let host = HostFixture::mk();
+    write(&host, "/certs.d/a/hosts.toml", "server = \"mine\"\n");
+    write(&host, "/certs.d/b/ca.crt", "mine");
+    let files = [file("/certs.d/a/hosts.toml", "1"), file("/certs.d/b/hosts.toml", "1")];
+    let changes = apply(&host, &files);
+    assert_eq!((changes.written.len(), changes.kept), (1, vec![files[0].path.clone()]));
+    apply(&host, &[]);
+    assert!(exists(&host, "/certs.d/a/hosts.toml") && exists(&host, "/certs.d/b/ca.crt"));
+    assert!(!exists(&host, "/certs.d/b/hosts.toml"));
+}
+
+#[test]
+fn a_file_whose_mark_the_user_took_out_is_theirs() {
+    let host = HostFixture::mk();
+    let ours = file("/certs.d/a/hosts.toml", "1");
+    apply(&host, std::slice::from_ref(&ours));
+    write(&host, "/certs.d/a/hosts.toml", "server = \"mine\"\n");
+    assert_eq!(apply(&host, std::slice::from_ref(&ours)).kept, [ours.path]);
+    apply(&host, &[]);
+    assert!(exists(&host, "/certs.d/a/hosts.toml"));
+}
+
+#[test]
+fn a_marked_file_is_taken_over_when_the_manifest_is_gone() {
+    let host = HostFixture::mk();
+    apply(&host, &[file("/a", "1")]);
+    fs_err::remove_file(host.path("/state/managed-files.json")).unwrap();
+    assert_eq!(apply(&host, &[file("/a", "2")]).written, ["/a"]);
+    assert_eq!(apply(&host, &[]).removed, ["/a"]);
+}
+
+#[test]
+fn groups_do_not_touch_each_other() {
+    let host = HostFixture::mk();
+    managed(&host).apply("kubelet", &[file("/k", "1")]).unwrap();
+    apply(&host, &[file("/c", "1")]);
+    apply(&host, &[]);
+    assert!(exists(&host, "/k") && !exists(&host, "/c"));
+}
+
+#[test]
+fn a_host_without_files_of_ours_gets_no_manifest() {
+    let host = HostFixture::mk();
+    assert!(apply(&host, &[]).is_empty());
+    assert!(!exists(&host, "/state"));
+}
+
+#[test]
+fn a_broken_manifest_is_said_with_what_to_do() {
+    let host = HostFixture::mk();
+    write(&host, "/state/managed-files.json", "{");
+    let error = managed(&host).apply("containerd", &[]).unwrap_err();
+    insta::assert_snapshot!(error.to_string().replace(host.root().as_str(), "ROOT"), @"cannot use `ROOT/state/managed-files.json`, which lists the files that Landfall wrote; hint: remove it, files with the mark are found again");
+}

@@ -1,0 +1,243 @@
+//! `landfall redirect`: the rules in the words of kubelet, container runtime and distribution.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::{Args, Subcommand, ValueEnum};
+use landfall_core::config::Settings;
+use landfall_core::hostconf::{Dialect, Rendering, render};
+use landfall_host::managed::{ManagedChanges, ManagedFiles};
+use landfall_host::root::HostRoot;
+
+use crate::Context;
+use crate::cli::InputArgs;
+use crate::exit::ExitStatus;
+use crate::inputs::load_settings;
+
+/// What stands in place of a password where it is shown.
+const MASK: &str = "****";
+
+/// Tell kubelet and container runtime what the rules mean.
+#[derive(Debug, Args)]
+pub struct RedirectArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: RedirectCommand,
+}
+
+/// What can be done with the files.
+#[derive(Debug, Subcommand)]
+pub enum RedirectCommand {
+    /// Show the files, and what their format cannot say.
+    Render(RenderArgs),
+    /// Write the files on this host.
+    Apply(ApplyArgs),
+    /// Remove the files that Landfall wrote on this host.
+    Remove(RemoveArgs),
+}
+
+/// Show the files, and what their format cannot say.
+///
+/// The same rules that the webhook goes by, as files for the node. Passwords are shown as `****` unless asked for. What
+/// the format cannot say is told on stderr.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  landfall redirect render --for containerd --user-data user-data.yaml")]
+pub struct RenderArgs {
+    /// For whom.
+    #[arg(long = "for", value_enum, value_name = "FORMAT")]
+    pub dialect: RedirectFor,
+    /// Show passwords.
+    #[arg(long)]
+    pub show_secrets: bool,
+    /// What decides.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+}
+
+/// Write the files on this host.
+///
+/// Files of the user's in the same directories stay as they are, and are named. Those of an earlier run that are no
+/// longer wanted are removed. The agent does the same where `landfall.mirror.files` asks for it.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  landfall redirect apply --for k3s --user-data /oem/90_custom.yaml")]
+pub struct ApplyArgs {
+    /// For whom.
+    #[arg(long = "for", value_enum, value_name = "FORMAT")]
+    pub dialect: RedirectFor,
+    /// Where.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// What decides.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+}
+
+/// Remove the files that Landfall wrote on this host.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  landfall redirect remove --for containerd")]
+pub struct RemoveArgs {
+    /// For whom.
+    #[arg(long = "for", value_enum, value_name = "FORMAT")]
+    pub dialect: RedirectFor,
+    /// Where.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// The host whose files are meant.
+#[derive(Debug, Args)]
+pub struct HostArgs {
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The root of the host's file system.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: Utf8PathBuf,
+    /// Where the list of our files is, below the root; beats `landfall.stateDir` of the user-data.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<Utf8PathBuf>,
+}
+
+/// For whom the rules are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RedirectFor {
+    /// containerd: `hosts.toml` files and a drop-in.
+    Containerd,
+    /// K3s: `registries.yaml`.
+    K3s,
+    /// RKE2: `registries.yaml`.
+    Rke2,
+    /// kubeadm: settings for the cluster's configuration.
+    Kubeadm,
+    /// The kubelet: login files and `CredentialProviderConfig`.
+    Kubelet,
+}
+
+impl RedirectFor {
+    fn dialect(self) -> Dialect {
+        match self {
+            RedirectFor::Containerd => Dialect::Containerd,
+            RedirectFor::K3s => Dialect::K3s,
+            RedirectFor::Rke2 => Dialect::Rke2,
+            RedirectFor::Kubeadm => Dialect::Kubeadm,
+            RedirectFor::Kubelet => Dialect::Kubelet,
+        }
+    }
+}
+
+pub(crate) fn run(args: &RedirectArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    match &args.command {
+        RedirectCommand::Render(args) => show(args, context),
+        RedirectCommand::Apply(args) => apply(args, context),
+        RedirectCommand::Remove(args) => remove(args, context),
+    }
+}
+
+fn show(args: &RenderArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let checked = load_settings(&args.inputs)?;
+    checked.tell(context);
+    if let Some(settings) = &checked.settings {
+        let rendering = match args.show_secrets {
+            true => render(settings, args.dialect.dialect()),
+            false => render(&masked(settings), args.dialect.dialect()),
+        };
+        context.printer.data(&render_shown(&rendering))?;
+        tell_gaps(&rendering, context);
+    }
+    Ok(checked.status())
+}
+
+fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let checked = load_settings(&args.inputs)?;
+    checked.tell(context);
+    let Some(settings) = checked.settings.as_ref().filter(|_| !checked.diagnostics.has_errors()) else {
+        return Ok(ExitStatus::AnswerIsNo);
+    };
+    let rendering = render(settings, args.dialect.dialect());
+    if rendering.files.is_empty() && !rendering.fragments.is_empty() {
+        bail!(
+            "there is no file of its own for {0}; hint: `landfall redirect render --for {0}` shows what belongs into \
+             the cluster's configuration",
+            args.dialect.dialect().name()
+        );
+    }
+    tell_gaps(&rendering, context);
+    let managed = managed_files(&args.host, &settings.landfall.state_dir)?;
+    let group = args.dialect.dialect().name();
+    let changes = match args.host.dry_run {
+        true => managed.preview(group, &rendering.files),
+        false => managed.apply(group, &rendering.files),
+    };
+    report_changes(&changes.context("cannot write the files")?, args.host.dry_run, context)
+}
+
+fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let managed = managed_files(&args.host, &Settings::default().landfall.state_dir)?;
+    let group = args.dialect.dialect().name();
+    let changes = match args.host.dry_run {
+        true => managed.preview(group, &[]),
+        false => managed.apply(group, &[]),
+    };
+    report_changes(&changes.context("cannot remove the files")?, args.host.dry_run, context)
+}
+
+fn managed_files(host: &HostArgs, configured: &Utf8Path) -> anyhow::Result<ManagedFiles> {
+    let root = HostRoot::new(host.root.clone());
+    let state_dir = root.join(host.state_dir.as_deref().unwrap_or(configured))?;
+    Ok(ManagedFiles::new(root, &state_dir))
+}
+
+/// One line a file on stdout. A file of the user's in the place of ours makes the answer a no.
+fn report_changes(changes: &ManagedChanges, dry_run: bool, context: &Context) -> anyhow::Result<ExitStatus> {
+    let mut text = String::new();
+    for (verb, paths) in [
+        ("write", &changes.written),
+        ("remove", &changes.removed),
+        ("keep", &changes.kept),
+    ] {
+        for path in paths {
+            writeln!(text, "{verb} {path}")?;
+        }
+    }
+    context.printer.exact_data(&text)?;
+    if changes.is_empty() && changes.kept.is_empty() {
+        context.printer.note("everything is as it should be");
+    } else if dry_run {
+        context.printer.note("nothing was done: `--dry-run`");
+    }
+    for path in &changes.kept {
+        context.printer.problem(format_args!(
+            "`{path}` is not Landfall's and stays as it is; hint: remove it, and Landfall writes its own"
+        ));
+    }
+    Ok(match changes.kept.is_empty() {
+        true => ExitStatus::Done,
+        false => ExitStatus::AnswerIsNo,
+    })
+}
+
+fn render_shown(rendering: &Rendering) -> String {
+    let files =
+        (rendering.files.iter()).map(|file| format!("# ==> {} (mode {:04o})\n{}", file.path, file.mode, *file.content));
+    let fragments = (rendering.fragments.iter()).map(|part| format!("# ==> for {}\n{}", part.place, part.text));
+    files.chain(fragments).collect::<Vec<_>>().join("\n")
+}
+
+fn tell_gaps(rendering: &Rendering, context: &Context) {
+    for gap in &rendering.gaps {
+        context.printer.note(format_args!("not said by these files: {gap}"));
+    }
+}
+
+fn masked(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    for login in settings
+        .registries
+        .iter_mut()
+        .filter_map(|registry| registry.login.as_mut())
+    {
+        login.password = MASK.into();
+    }
+    settings
+}
