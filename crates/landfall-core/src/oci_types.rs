@@ -1,5 +1,7 @@
 //! Manifests, indexes and descriptors: the fields that we read. Raw bytes are always kept beside them.
 
+mod platforms;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,10 @@
 //! Retry, next source or stop: decided on the kind of a failure, by a table.
 
+mod circuit;
+
 use std::time::Duration;
+
+pub use circuit::{Circuit, CircuitPolicy};
 
 /// What went wrong with a transfer, as far as the decision goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +22,8 @@ pub enum FailureKind {
     },
     /// No connection, a connection that broke or stalled, or a 5xx.
     Unreachable,
+    /// It has been silent for so long that it is not asked for now.
+    GivenUp,
     /// The certificate is not one that we trust.
     BadTls,
     /// The bytes are not those that the digest names.
@@ -100,6 +106,7 @@ pub fn next_action(kind: FailureKind, failed: u32, policy: &RetryPolicy, jitter:
         FailureKind::NotFound
         | FailureKind::Unauthorized
         | FailureKind::Forbidden
+        | FailureKind::GivenUp
         | FailureKind::BadTls
         | FailureKind::Protocol => return Action::NextSource,
         FailureKind::Local => return Action::Stop,
@@ -142,6 +149,7 @@ mod tests {
             (FailureKind::NotFound, 1, Action::NextSource),
             (FailureKind::Unauthorized, 1, Action::NextSource),
             (FailureKind::Forbidden, 1, Action::NextSource),
+            (FailureKind::GivenUp, 1, Action::NextSource),
             (FailureKind::BadTls, 1, Action::NextSource),
             (FailureKind::Protocol, 1, Action::NextSource),
             (FailureKind::Local, 1, Action::Stop),

@@ -13,6 +13,7 @@ mod machine;
 mod manifest;
 mod origin;
 mod problem;
+mod referrers;
 mod repository;
 mod resolver;
 mod server_message;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use http::{Method, StatusCode};
 use landfall_core::reference::RegistryHost;
+use landfall_core::retry::CircuitPolicy;
 use secrecy::SecretString;
 
 pub use auth::Login;
@@ -64,6 +66,8 @@ pub struct Endpoint {
     pub proxies: Proxies,
     /// The limits of patience.
     pub timeouts: Timeouts,
+    /// When it counts as gone, and for how long it is left alone then.
+    pub circuit: CircuitPolicy,
 }
 
 impl Endpoint {
@@ -79,6 +83,7 @@ impl Endpoint {
             token_servers: Vec::new(),
             proxies: Proxies::default(),
             timeouts: Timeouts::default(),
+            circuit: CircuitPolicy::default(),
         }
     }
 }

@@ -7,8 +7,10 @@
 
 mod bandwidth;
 mod blob;
+mod companions;
 mod feed;
 mod graph;
+mod parts;
 mod proof;
 mod retries;
 mod survey;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, FuturesUnordered};
-use landfall_core::oci_types::Descriptor;
+use landfall_core::oci_types::{Descriptor, Platform};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::retry::{FailureKind, RetryPolicy};
 use landfall_core::status::{ProgressEvent, ProgressSink};
@@ -26,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use bandwidth::BandwidthLimit;
+pub use parts::PartsRefused;
 pub use survey::survey_images;
 pub use whereabouts::Whereabouts;
 
@@ -46,6 +49,10 @@ pub struct CopyOptions {
     pub whereabouts: Whereabouts,
     /// How many bytes a second may be read from sources.
     pub bandwidth: Option<Arc<BandwidthLimit>>,
+    /// The platforms that are copied; all of them when there is none here.
+    pub platforms: Arc<[Platform]>,
+    /// Whether signatures, attestations and the like are copied as well.
+    pub referrers: bool,
     /// How often and how long to try again.
     pub retry: RetryPolicy,
     /// Stops the copy.
@@ -60,6 +67,8 @@ impl CopyOptions {
             transfers: Arc::new(Semaphore::new(concurrency.max(1))),
             whereabouts: Whereabouts::default(),
             bandwidth: None,
+            platforms: Arc::default(),
+            referrers: false,
             retry: RetryPolicy::default(),
             cancel: CancellationToken::new(),
         }
@@ -85,6 +94,8 @@ pub struct CopyReport {
     pub bytes_skipped: u64,
     /// Blobs that the sink had already.
     pub blobs_skipped: u64,
+    /// Signatures, attestations and the like that the sink has now; their blobs are counted with the image's.
+    pub companions: u64,
 }
 
 impl CopyReport {
@@ -98,7 +109,18 @@ impl CopyReport {
             blobs_mounted: 0,
             bytes_skipped: 0,
             blobs_skipped: 0,
+            companions: 0,
         }
+    }
+
+    fn add_companion(&mut self, part: &CopyReport) {
+        self.companions += 1;
+        self.bytes_moved += part.bytes_moved;
+        self.blobs_moved += part.blobs_moved;
+        self.bytes_mounted += part.bytes_mounted;
+        self.blobs_mounted += part.blobs_mounted;
+        self.bytes_skipped += part.bytes_skipped;
+        self.blobs_skipped += part.blobs_skipped;
     }
 
     fn count(&mut self, blob: &Descriptor, outcome: BlobOutcome) {
@@ -172,8 +194,8 @@ async fn copy_and_tell(
     copied
 }
 
-/// Copies the image that `selector` (a tag or digest) names in `source` to `sink`, with all its platforms, and gives it
-/// `name` there. Layers that must not be handed on are left out: they have addresses of their own.
+/// Copies the image that `selector` (a tag or digest) names in `source` to `sink`, with all its platforms or those of the
+/// options, and gives it `name` there. Layers that must not be handed on are left out: they have addresses of their own.
 ///
 /// Does not tell `progress` that the image is finished or has failed: there may be another source.
 ///
@@ -195,18 +217,39 @@ pub async fn copy_image(
         progress,
         image: called(source, selector, name),
     };
+    let (mut report, subjects) = copy_graph(&job, selector, name, &options.platforms).await?;
+    if options.referrers {
+        job.copy_companions(subjects, &mut report).await?;
+    }
+    Ok(report)
+}
+
+/// Copies an image without what belongs to it. Gives its manifests as well where something may belong to them.
+async fn copy_graph(
+    job: &Job<'_>,
+    selector: &str,
+    name: Option<&ImageReference>,
+    platforms: &[Platform],
+) -> Result<(CopyReport, Vec<Digest>), TransferError> {
     let root = job.fetch_manifest(selector).await?;
     let mut report = CopyReport::new(root.digest.clone());
-    report.unchanged = job.retrying(&job.image, || sink.has_image(&root)).await?;
+    report.unchanged = job.is_there(&root, platforms).await?;
     let mut graph = Graph::default();
-    if !report.unchanged {
-        graph = job.walk(&root).await?;
-        job.copy_blobs(&graph.blobs, &mut report).await?;
+    if !report.unchanged || job.options.referrers {
+        graph = job.walk(&root, platforms).await?;
     }
+    let mut subjects = vec![root.digest.clone()];
+    subjects.extend(graph.manifests.iter().map(|manifest| manifest.digest.clone()));
+    if report.unchanged {
+        // The name may be new, as far as the sink knows.
+        job.write_manifests(&Graph::default(), &root, name).await?;
+        return Ok((report, subjects));
+    }
+    job.copy_blobs(&graph.blobs, &mut report).await?;
     if let Err(error) = job.write_manifests(&graph, &root, name).await {
         let lost = job.lost_blobs(&graph, &error).await?;
         if lost.is_empty() {
-            return Err(error);
+            return Err(parts::explain_refusal(&graph, error));
         }
         tracing::info!(
             image = job.image,
@@ -214,9 +257,10 @@ pub async fn copy_image(
             "the sink has lost blobs; they are copied again"
         );
         job.copy_blobs(&lost, &mut report).await?;
-        job.write_manifests(&graph, &root, name).await?;
+        let written = job.write_manifests(&graph, &root, name).await;
+        written.map_err(|error| parts::explain_refusal(&graph, error))?;
     }
-    Ok(report)
+    Ok((report, subjects))
 }
 
 /// What messages and progress call an image.

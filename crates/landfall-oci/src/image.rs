@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use landfall_core::oci_types::Descriptor;
-use landfall_core::reference::{Digest, ImageReference, RegistryHost, Repository};
+use landfall_core::reference::{Digest, ImageReference, RegistryHost, Repository, Tag};
 use landfall_core::retry::FailureKind;
 
 /// A manifest or index as the bytes that its digest names.
@@ -34,6 +34,15 @@ pub struct BlobPlace {
     pub repository: Repository,
 }
 
+/// Something that belongs to an image without being part of it: a signature, an attestation, a bill of materials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Companion {
+    /// What to ask the source for.
+    pub selector: String,
+    /// The tag that it has to have, when it is found by its tag.
+    pub tag: Option<Tag>,
+}
+
 /// One repository (or archive, or store) that images are read from.
 pub trait ImageSource: Send + Sync + fmt::Debug {
     /// What messages call it, e.g. `registry.example.com/a/b`.
@@ -49,6 +58,11 @@ pub trait ImageSource: Send + Sync + fmt::Debug {
 
     /// Opens a blob at a byte offset. A source that cannot seek answers from 0 by failing with `Protocol`.
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>>;
+
+    /// What belongs to a manifest. A source that cannot know has nothing.
+    fn find_companions<'a>(&'a self, _subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Companion>, TransferError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
 }
 
 /// How much of a blob a sink has.
@@ -79,7 +93,21 @@ pub trait ImageSink: Send + Sync + fmt::Debug {
     fn describe(&self) -> String;
 
     /// Whether this manifest and everything that it names is there.
+    ///
+    /// The parts of an index may be missing where [`ImageSink::has_manifest`] says so.
     fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>>;
+
+    /// Whether a manifest that an index names is there. A sink that takes an index only with all of its parts need not
+    /// look again.
+    fn has_manifest<'a>(&'a self, _part: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
+        Box::pin(async { Ok(true) })
+    }
+
+    /// The same place for something that belongs to the image, under this tag or by its digest alone; `None` when this
+    /// takes images only.
+    fn companion_sink(&self, _tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
+        None
+    }
 
     /// How much of a blob is there already.
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>>;

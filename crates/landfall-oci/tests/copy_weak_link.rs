@@ -5,73 +5,19 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use camino::Utf8Path;
-use common::{mk_bytes, mk_client, mk_options, mk_source, repository, short_timeouts};
+use common::{Served, mk_bytes, mk_client, mk_options, mk_plain_endpoint, mk_source, repository};
 use landfall_core::status::NoProgress;
-use landfall_oci::client::{Endpoint, RegistryClient, RegistrySink};
+use landfall_oci::client::{RegistryClient, RegistrySink};
 use landfall_oci::copy::{CopyReport, copy_image};
 use landfall_oci::image::TransferError;
-use landfall_oci::serve::{ServeLimits, serve};
-use landfall_oci::server::{Policy, Registry, registry_service};
-use landfall_oci::store::ContentStore;
-use landfall_oci::tls::TlsPolicy;
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};
 use landfall_testkit::image_builder::{BuiltImage, ImageBuilder};
 use landfall_testkit::weak_link::{WeakLink, Weakness};
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 const LAYER: u32 = 8_000_000;
 const CUT: u64 = 1_500_000;
-
-/// The registry that we ship, by plain HTTP, as long as it is kept.
-struct Served {
-    address: SocketAddr,
-    _task: JoinSet<()>,
-    _directory: tempfile::TempDir,
-}
-
-impl Served {
-    async fn start() -> Served {
-        let directory = tempfile::tempdir().unwrap();
-        let path = Utf8Path::from_path(directory.path()).unwrap();
-        let store = ContentStore::open(&path.join("store")).unwrap();
-        let registry = Arc::new(Registry::open(store, path).unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let service = registry_service(registry, Policy::default());
-        let mut task = JoinSet::new();
-        let serving = serve(
-            listener,
-            None,
-            service,
-            ServeLimits::default(),
-            CancellationToken::new(),
-        );
-        task.spawn(async {
-            let _drained = serving.await;
-        });
-        Served {
-            address,
-            _task: task,
-            _directory: directory,
-        }
-    }
-}
-
-fn mk_endpoint(address: SocketAddr) -> Endpoint {
-    let mut endpoint = Endpoint::new(address.to_string().parse().unwrap());
-    endpoint.tls = TlsPolicy {
-        insecure: true,
-        certificates: Vec::new(),
-    };
-    endpoint.timeouts = short_timeouts();
-    endpoint
-}
 
 fn big_image() -> BuiltImage {
     ImageBuilder::new().plain_layer(&[("data", &mk_bytes(LAYER))]).build()
@@ -82,7 +28,7 @@ async fn copy_over(link: &WeakLink, to: SocketAddr) -> Result<CopyReport, Transf
     let from = FakeRegistry::start();
     let image = big_image();
     from.add_image("shop/app", "1", &image);
-    let client = RegistryClient::new(mk_endpoint(link.address())).unwrap();
+    let client = RegistryClient::new(mk_plain_endpoint(link.address())).unwrap();
     let sink = RegistrySink::new(client, repository("mirror/app"), Some("1".parse().unwrap()));
     let name = "reg.example.com/mirror/app:1".parse().unwrap();
     let mut options = mk_options();
@@ -90,7 +36,7 @@ async fn copy_over(link: &WeakLink, to: SocketAddr) -> Result<CopyReport, Transf
     options.retry.first_delay = Duration::from_millis(50);
     options.retry.longest_delay = Duration::from_millis(500);
     let report = copy_image(&mk_source(&from), "1", &sink, Some(&name), &options, &NoProgress).await?;
-    let direct = RegistryClient::new(mk_endpoint(to)).unwrap();
+    let direct = RegistryClient::new(mk_plain_endpoint(to)).unwrap();
     let manifest = direct.fetch_manifest(&repository("mirror/app"), "1").await.unwrap();
     assert_eq!(manifest.bytes, image.root_bytes());
     Ok(report)

@@ -242,7 +242,7 @@ impl Peer<'_> {
                 format!("look into the registry `{host}`"),
             ),
             FailureKind::BadTls => (cause, self.hint_for_tls(Fault::of(error).and_then(Fault::tls_problem))),
-            FailureKind::Unreachable => (
+            FailureKind::Unreachable | FailureKind::GivenUp => (
                 format!("it does not answer: {cause}"),
                 match self.registry {
                     Some(registry) => format!(

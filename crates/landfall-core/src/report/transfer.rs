@@ -33,6 +33,8 @@ pub struct TransferRow {
     pub state: TransferState,
     /// The digest of its top manifest.
     pub digest: Option<String>,
+    /// Signatures, attestations and the like that were copied with it.
+    pub referrers: u64,
     /// Its blobs.
     pub blobs: BlobTally,
     /// Why it failed, in a sentence.

@@ -68,6 +68,13 @@ pub enum Action {
         /// The repository.
         repository: Repository,
     },
+    /// Listing what refers to a manifest.
+    ListReferrers {
+        /// The repository.
+        repository: Repository,
+        /// The manifest.
+        digest: Digest,
+    },
     /// Listing the repositories.
     ListRepositories,
     /// Creating a Harbor project.
@@ -87,6 +94,7 @@ impl Action {
             Action::FetchManifest { .. }
             | Action::FetchBlob { .. }
             | Action::ListTags { .. }
+            | Action::ListReferrers { .. }
             | Action::ListRepositories => "from",
         }
     }
@@ -106,6 +114,7 @@ impl fmt::Display for Action {
             Action::FetchBlob { repository, digest } => write!(f, "fetch blob `{repository}@{digest}`"),
             Action::PushBlob { repository, digest } => write!(f, "push blob `{repository}@{digest}`"),
             Action::ListTags { repository } => write!(f, "list the tags of `{repository}`"),
+            Action::ListReferrers { repository, digest } => write!(f, "list what refers to `{repository}@{digest}`"),
             Action::ListRepositories => write!(f, "list the repositories"),
             Action::EnsureProject { project } => write!(f, "create project `{project}`"),
         }
@@ -183,6 +192,12 @@ pub enum Fault {
         /// The cause from below, when it says more.
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// It has not answered for a while, and is left alone for now.
+    #[error("it has not answered anything for {} s, and is not asked for now", silent.as_secs())]
+    GivenUp {
+        /// For how long.
+        silent: Duration,
     },
     /// TLS failed.
     #[error("{problem}")]
@@ -293,6 +308,7 @@ impl Fault {
             } => kind_of_status(*status, *retry_after),
             Fault::LoginMissing { .. } | Fault::LoginRefused { .. } => FailureKind::Unauthorized,
             Fault::Connection { .. } | Fault::LoginLapsed { .. } => FailureKind::Unreachable,
+            Fault::GivenUp { .. } => FailureKind::GivenUp,
             Fault::Tls { .. } => FailureKind::BadTls,
             Fault::WrongDigest { .. } | Fault::WrongSize { .. } => FailureKind::Corrupt,
             Fault::Protocol(ProtocolProblem::DigestHeader { .. }) => FailureKind::Corrupt,
@@ -324,6 +340,7 @@ impl Fault {
                 problem: ConnectionProblem::Name,
                 ..
             } => Some("check the registry's name and this machine's DNS"),
+            Fault::GivenUp { .. } => Some("check that the registry is up and can be reached from here"),
             _ => None,
         }
     }

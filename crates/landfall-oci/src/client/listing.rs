@@ -1,7 +1,8 @@
-//! Lists that come in pages: tags and repositories (OCI distribution specification, "Content discovery").
+//! Lists that come in pages: tags, repositories and referrers (OCI distribution specification, "Content discovery").
 
 use http::header::LINK;
 use http::{HeaderMap, Method, StatusCode};
+use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Repository;
 use reqwest::Url;
 
@@ -16,11 +17,13 @@ const PAGES_MAX: usize = 10_000;
 const PAGE_SIZE_MAX: usize = 4 * 1024 * 1024;
 
 #[derive(serde::Deserialize)]
-struct Page {
+pub(super) struct Page {
     #[serde(default)]
     tags: Option<Vec<String>>,
     #[serde(default)]
     repositories: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) manifests: Option<Vec<Descriptor>>,
 }
 
 impl RegistryClient {
@@ -49,12 +52,12 @@ impl RegistryClient {
         listed.map_err(|fault| self.error(Action::ListRepositories, fault))
     }
 
-    async fn fetch_pages(
+    pub(super) async fn fetch_pages<T>(
         &self,
         path: String,
         need: Need,
-        pick: fn(Page) -> Option<Vec<String>>,
-    ) -> Result<Vec<String>, Fault> {
+        pick: fn(Page) -> Option<Vec<T>>,
+    ) -> Result<Vec<T>, Fault> {
         let mut found = Vec::new();
         let mut target = Target::Path(path);
         for _ in 0..PAGES_MAX {

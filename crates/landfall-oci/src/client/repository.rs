@@ -3,12 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
-use landfall_core::oci_types::Descriptor;
+use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
 
 use super::RegistryClient;
 use super::upload::{UploadJournal, Uploads};
-use crate::image::{BlobPlace, BlobStart, BlobState, BlobStream, ImageSink, ImageSource, RawManifest, TransferError};
+use crate::image::{
+    BlobPlace, BlobStart, BlobState, BlobStream, Companion, ImageSink, ImageSource, RawManifest, TransferError,
+};
 
 /// Reads images from one repository.
 #[derive(Debug, Clone)]
@@ -37,6 +39,10 @@ impl ImageSource for RegistrySource {
 
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
         Box::pin(async move { Ok(self.client.open_blob(&self.repository, blob, offset).await?) })
+    }
+
+    fn find_companions<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Companion>, TransferError>> {
+        Box::pin(async move { Ok(self.client.find_companions(&self.repository, subject).await?) })
     }
 }
 
@@ -93,8 +99,8 @@ impl ImageSink for RegistrySink {
         })
     }
 
-    /// A registry takes a manifest only when it has all that the manifest names, so that the manifest stands for all. One
-    /// question is enough: a manifest that is there under another name costs a question for each blob, and no bytes.
+    /// A registry takes a manifest only when it has all that the manifest names, the parts of an index excepted, so that
+    /// the manifest stands for all. One question is enough: a manifest that is there under another name costs a question for each blob, and no bytes.
     fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
         Box::pin(async move {
             let selector = self.tag.as_ref().map_or(manifest.digest.as_str(), Tag::as_str);
@@ -105,6 +111,19 @@ impl ImageSink for RegistrySink {
             }
             Ok(found.as_ref() == Some(&manifest.digest))
         })
+    }
+
+    /// Some registries take an index without all of its parts.
+    fn has_manifest<'a>(&'a self, part: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
+        Box::pin(async move {
+            let selector = part.digest.as_str();
+            Ok(self.client.head_manifest(&self.repository, selector).await?.is_some())
+        })
+    }
+
+    fn companion_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
+        let sink = RegistrySink::new(self.client.clone(), self.repository.clone(), tag.cloned());
+        Some(Box::new(sink))
     }
 
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>> {
@@ -145,6 +164,9 @@ impl ImageSink for RegistrySink {
             }
             let selector = tag.map_or(manifest.digest.as_str(), Tag::as_str);
             self.client.push_manifest(&self.repository, selector, manifest).await?;
+            if let Ok(content) = parse_manifest(&manifest.bytes) {
+                self.client.ensure_listed(&self.repository, manifest, &content).await?;
+            }
             if tag.is_some() {
                 self.remember(Some(manifest.digest.clone()));
             }

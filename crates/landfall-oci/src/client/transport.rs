@@ -2,7 +2,7 @@
 //! manifests and blobs; nothing above it sees a login or a token.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
+use landfall_core::retry::Circuit;
 use reqwest::{Client, Response, Url};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
@@ -36,6 +37,10 @@ pub(super) struct Transport {
     authority: Authority,
     endpoint: Endpoint,
     base: OnceCell<Url>,
+    /// Whether the registry is worth asking.
+    circuit: Mutex<Circuit>,
+    /// What the circuit counts time from.
+    made: Instant,
 }
 
 impl Transport {
@@ -51,6 +56,8 @@ impl Transport {
             ),
             endpoint,
             base: OnceCell::new(),
+            circuit: Mutex::default(),
+            made: Instant::now(),
         })
     }
 
@@ -116,7 +123,26 @@ impl Transport {
     }
 
     /// Sends a request: logs in when asked to, follows redirects of reads. An answer of any status but 401 is `Ok`.
-    pub(super) async fn send(&self, mut call: Call) -> Result<Response, Fault> {
+    ///
+    /// A registry that has been silent for a while is not asked: each of many images would wait for it in turn.
+    pub(super) async fn send(&self, call: Call) -> Result<Response, Fault> {
+        let (policy, now) = (&self.endpoint.circuit, self.made.elapsed());
+        let admitted = self.circuit().admit(policy, now);
+        admitted.map_err(|silent| Fault::GivenUp { silent })?;
+        let sent = self.send_admitted(call).await;
+        if is_silence(&sent) {
+            self.circuit().unanswered(policy, self.made.elapsed());
+        } else {
+            self.circuit().answered();
+        }
+        sent
+    }
+
+    fn circuit(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send_admitted(&self, mut call: Call) -> Result<Response, Fault> {
         let base = self.base().await?;
         let mut url = match &call.target {
             Target::Path(path) => base.join(path).map_err(|_| Fault::from(ProtocolProblem::BadRedirect))?,
@@ -332,6 +358,14 @@ impl Transport {
             return Fault::from(ConnectionProblem::ConnectTimeout(self.timeouts().connect));
         }
         classify(error)
+    }
+}
+
+/// Whether nobody answered, or a proxy that has nobody behind it.
+fn is_silence(sent: &Result<Response, Fault>) -> bool {
+    match sent {
+        Ok(answer) => matches!(answer.status().as_u16(), 502..=504) && !answer.headers().contains_key(RETRY_AFTER),
+        Err(fault) => matches!(fault, Fault::Connection { .. }),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
+use landfall_core::oci_types::{Descriptor, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
 use landfall_core::retry::FailureKind;
 
@@ -26,6 +26,8 @@ pub(super) struct Graph {
     pub(super) manifests: Vec<RawManifest>,
     /// Configurations and layers, each once.
     pub(super) blobs: Vec<Descriptor>,
+    /// Parts of an index were left out.
+    pub(super) has_left_out: bool,
     seen: HashSet<Digest>,
 }
 
@@ -35,9 +37,9 @@ impl Job<'_> {
             .await
     }
 
-    pub(super) async fn walk(&self, root: &RawManifest) -> Result<Graph, TransferError> {
+    pub(super) async fn walk(&self, root: &RawManifest, platforms: &[Platform]) -> Result<Graph, TransferError> {
         let mut graph = Graph::default();
-        self.walk_below(root, 0, &mut graph).await?;
+        self.walk_below(root, platforms, 0, &mut graph).await?;
         // The largest take longest: begun first, they end with the others.
         graph.blobs.sort_by_key(|blob| Reverse(blob.size));
         Ok(graph)
@@ -46,6 +48,7 @@ impl Job<'_> {
     fn walk_below<'a>(
         &'a self,
         manifest: &'a RawManifest,
+        platforms: &'a [Platform],
         depth: usize,
         graph: &'a mut Graph,
     ) -> BoxFuture<'a, Result<(), TransferError>> {
@@ -55,8 +58,16 @@ impl Job<'_> {
                 kind: FailureKind::Protocol,
                 source: Some(Box::new(error)),
             })?;
-            let parts = content.children().filter(|part| !is_left_out(part));
+            let parts: Vec<_> = match &content {
+                ManifestContent::Index(index) => {
+                    let parts = self.select_parts(index, platforms)?;
+                    graph.has_left_out |= parts.len() < index.manifests.len();
+                    parts
+                }
+                ManifestContent::Image(_) => content.children().filter(|part| !is_left_out(part)).collect(),
+            };
             let new: Vec<_> = parts
+                .into_iter()
                 .filter(|part| graph.seen.insert(part.digest.clone()))
                 .cloned()
                 .collect();
@@ -73,7 +84,7 @@ impl Job<'_> {
                 .collect();
             let children: Vec<_> = stream::iter(fetches).buffered(FETCHES_MAX).try_collect().await?;
             for child in children {
-                self.walk_below(&child, depth + 1, graph).await?;
+                self.walk_below(&child, platforms, depth + 1, graph).await?;
                 graph.manifests.push(child);
             }
             Ok(())

@@ -39,11 +39,11 @@ impl Job<'_> {
     async fn survey(&self, selector: &str, moved: &mut HashSet<(String, Digest)>) -> Result<CopyReport, TransferError> {
         let root = self.fetch_manifest(selector).await?;
         let mut report = CopyReport::new(root.digest.clone());
-        report.unchanged = self.retrying(&self.image, || self.sink.has_image(&root)).await?;
+        report.unchanged = self.is_there(&root, &self.options.platforms).await?;
         if report.unchanged {
             return Ok(report);
         }
-        let graph = self.walk(&root).await?;
+        let graph = self.walk(&root, &self.options.platforms).await?;
         let questions: Vec<_> = graph
             .blobs
             .iter()

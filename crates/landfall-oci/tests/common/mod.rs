@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use camino::Utf8Path;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use landfall_core::oci_types::Descriptor;
@@ -17,9 +19,15 @@ use landfall_core::status::{ProgressEvent, ProgressSink};
 use landfall_oci::client::{Endpoint, Login, RegistryClient, RegistrySource, Timeouts};
 use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
+use landfall_oci::serve::{ServeLimits, serve};
+use landfall_oci::server::{Policy, Registry, registry_service};
+use landfall_oci::store::ContentStore;
 use landfall_oci::tls::TlsPolicy;
 use landfall_testkit::fake_registry::{FakeRegistry, LoggedRequest};
 use landfall_testkit::image_builder::digest_of;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// A password that must not turn up anywhere.
 pub(crate) const CANARY: &str = "canary-9f3a-password";
@@ -240,4 +248,54 @@ impl ProgressSink for ProgressLog {
     fn progress(&self, event: ProgressEvent) {
         self.0.lock().unwrap().push(event);
     }
+}
+
+/// The registry that we ship, by plain HTTP, as long as it is kept.
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
+    _task: JoinSet<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl Served {
+    pub(crate) async fn start() -> Served {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap();
+        let store = ContentStore::open(&path.join("store")).unwrap();
+        let registry = Arc::new(Registry::open(store, path).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = registry_service(registry, Policy::default());
+        let mut task = JoinSet::new();
+        let serving = serve(
+            listener,
+            None,
+            service,
+            ServeLimits::default(),
+            CancellationToken::new(),
+        );
+        task.spawn(async {
+            let _drained = serving.await;
+        });
+        Served {
+            address,
+            _task: task,
+            _directory: directory,
+        }
+    }
+
+    pub(crate) fn client(&self) -> RegistryClient {
+        RegistryClient::new(mk_plain_endpoint(self.address)).unwrap()
+    }
+}
+
+/// A registry by plain HTTP, of which little patience is expected.
+pub(crate) fn mk_plain_endpoint(address: SocketAddr) -> Endpoint {
+    let mut endpoint = Endpoint::new(address.to_string().parse().unwrap());
+    endpoint.tls = TlsPolicy {
+        insecure: true,
+        certificates: Vec::new(),
+    };
+    endpoint.timeouts = short_timeouts();
+    endpoint
 }

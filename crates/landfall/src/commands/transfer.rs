@@ -9,11 +9,14 @@ use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_core::config::Settings;
+use landfall_core::oci_types::Platform;
 use landfall_core::reference::ImageReference;
 use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 use landfall_core::retry::FailureKind;
 use landfall_oci::client::{Fault, UploadJournal};
-use landfall_oci::copy::{BandwidthLimit, CopyOptions, CopyReport, ImageCopy, copy_images, survey_images};
+use landfall_oci::copy::{
+    BandwidthLimit, CopyOptions, CopyReport, ImageCopy, PartsRefused, copy_images, survey_images,
+};
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 
 use crate::Context;
@@ -34,6 +37,13 @@ pub struct TransferArgs {
     /// How many blobs are under way at once.
     #[arg(long, value_name = "NUMBER", default_value_t = 8)]
     pub concurrency: usize,
+    /// A platform that is copied, e.g. `linux/arm64`; give it again for more. All of them without. The index stays as it
+    /// is, so that digests and signatures stay valid; a registry that takes it only whole says so.
+    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
+    pub platforms: Vec<Platform>,
+    /// Copy what belongs to the images as well: signatures, attestations, bills of materials.
+    #[arg(long)]
+    pub referrers: bool,
     /// The most that is read from all sources together, in bytes a second.
     #[arg(long, value_name = "BYTES")]
     pub bandwidth: Option<NonZeroU64>,
@@ -114,6 +124,8 @@ pub(crate) fn run_transfers(
         .build()
         .context("cannot start the asynchronous runtime")?;
     let mut options = CopyOptions::new(args.concurrency);
+    options.platforms = args.platforms.as_slice().into();
+    options.referrers = args.referrers;
     options.bandwidth = args.bandwidth.map(|limit| Arc::new(BandwidthLimit::new(limit)));
     let progress = Progress::new(context.progress, &context.printer);
     let moving = async { Ok(transfer(transfers, args.dry_run, &options, &progress).await) };
@@ -164,6 +176,7 @@ fn row(transfer: &Transfer, state: TransferState) -> TransferRow {
         destination: transfer.destination.clone(),
         state,
         digest: None,
+        referrers: 0,
         blobs: BlobTally::default(),
         problem: None,
         fix: None,
@@ -177,6 +190,7 @@ fn copied_row(transfer: &Transfer, report: &CopyReport) -> TransferRow {
     };
     TransferRow {
         digest: Some(report.digest.to_string()),
+        referrers: report.companions,
         blobs: BlobTally {
             moved: report.blobs_moved,
             moved_bytes: report.bytes_moved,
@@ -191,9 +205,12 @@ fn copied_row(transfer: &Transfer, report: &CopyReport) -> TransferRow {
 
 fn failed_row(transfer: &Transfer, error: &TransferError) -> TransferRow {
     let fix = Fault::of(error).and_then(Fault::hint).map(str::to_owned);
+    let fix = fix.or_else(|| copy_parts_alone(transfer, error));
     let fix = fix.or_else(|| match error.kind {
         FailureKind::NotFound => Some("check the name and the tag".to_owned()),
-        FailureKind::Unreachable => Some("run it again: what has arrived is not moved a second time".to_owned()),
+        FailureKind::Unreachable | FailureKind::GivenUp => {
+            Some("run it again: what has arrived is not moved a second time".to_owned())
+        }
         _ => None,
     });
     TransferRow {
@@ -201,6 +218,21 @@ fn failed_row(transfer: &Transfer, error: &TransferError) -> TransferRow {
         fix,
         ..row(transfer, TransferState::Failed)
     }
+}
+
+/// What to do where a registry wants the platforms that were left out.
+fn copy_parts_alone(transfer: &Transfer, error: &TransferError) -> Option<String> {
+    let refused: &PartsRefused = error.source.as_deref()?.downcast_ref()?;
+    let Transfer {
+        source, destination, ..
+    } = transfer;
+    let part = refused.copied.first()?;
+    let repository = source
+        .rsplit_once(':')
+        .map_or(source.as_str(), |(repository, _tag)| repository);
+    Some(format!(
+        "copy it whole, without `--platform`, or one platform in its place: `landfall copy {repository}@{part} {destination}`"
+    ))
 }
 
 fn render_transfer(report: &TransferReport, width: Option<usize>) -> String {

@@ -1,0 +1,151 @@
+//! What refers to an image without being part of it (OCI distribution specification, "Listing Referrers"), for registries
+//! that have the interface and those that do not, and cosign's older way, which is a tag beside the image.
+
+use http::StatusCode;
+use landfall_core::oci_types::{Descriptor, ManifestContent, media_type, parse_manifest};
+use landfall_core::reference::{Digest, Repository, Tag};
+use landfall_core::retry::FailureKind;
+
+use super::RegistryClient;
+use super::auth::Need;
+use super::error::{Action, Fault, RegistryError};
+use crate::digest::digest_of;
+use crate::image::{Companion, RawManifest};
+use crate::store::index::render_index;
+
+/// What cosign names its tags by: signatures, attestations, bills of materials.
+const COSIGN_KINDS: [&str; 3] = ["sig", "att", "sbom"];
+
+impl RegistryClient {
+    /// What refers to a manifest, as the registry lists it, or as the tag lists it that stands in for the list where the
+    /// registry has no such interface.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, or the list goes on at another host.
+    pub async fn list_referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>, RegistryError> {
+        if let Some(listed) = self.ask_for_referrers(repository, subject).await? {
+            return Ok(listed);
+        }
+        self.referrers_by_tag(repository, subject).await
+    }
+
+    /// Everything that belongs to a manifest: what refers to it, and cosign's tags.
+    ///
+    /// # Errors
+    /// As in [`RegistryClient::list_referrers`].
+    pub async fn find_companions(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Companion>, RegistryError> {
+        let referrers = self.list_referrers(repository, subject).await?;
+        let mut companions: Vec<_> = referrers
+            .into_iter()
+            .map(|referrer| Companion {
+                selector: referrer.digest.to_string(),
+                tag: None,
+            })
+            .collect();
+        for kind in COSIGN_KINDS {
+            let Ok(tag) = format!("{}-{}.{kind}", subject.algorithm(), subject.hex()).parse::<Tag>() else {
+                continue;
+            };
+            if self.head_manifest(repository, tag.as_str()).await?.is_some() {
+                companions.push(Companion {
+                    selector: tag.to_string(),
+                    tag: Some(tag),
+                });
+            }
+        }
+        Ok(companions)
+    }
+
+    /// Sees to it that a manifest that was pushed is listed with what it refers to: a registry without the interface
+    /// leaves that to its clients ("Pushing Manifests with Subject").
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, or does not take the list.
+    pub async fn ensure_listed(
+        &self,
+        repository: &Repository,
+        manifest: &RawManifest,
+        content: &ManifestContent,
+    ) -> Result<(), RegistryError> {
+        let Some(subject) = content.subject() else {
+            return Ok(());
+        };
+        if self.ask_for_referrers(repository, &subject.digest).await?.is_some() {
+            return Ok(());
+        }
+        let mut listed = self.referrers_by_tag(repository, &subject.digest).await?;
+        if listed.iter().any(|known| known.digest == manifest.digest) {
+            return Ok(());
+        }
+        let size = manifest.bytes.len() as u64;
+        let mut entry = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
+        entry.artifact_type = content.artifact_type().map(str::to_owned);
+        entry.annotations.clone_from(content.annotations());
+        listed.push(entry);
+        let bytes = render_index(listed);
+        let list = RawManifest {
+            digest: digest_of(&bytes),
+            media_type: media_type::OCI_INDEX.to_owned(),
+            bytes: bytes.into(),
+        };
+        self.push_manifest(repository, &list_tag(&subject.digest), &list).await
+    }
+
+    /// The registry's own list; `None` when it has no such interface.
+    async fn ask_for_referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Descriptor>>, RegistryError> {
+        let path = format!("/v2/{repository}/referrers/{subject}");
+        let need = Need::Pull(repository.clone());
+        match self.fetch_pages(path, need, |page| page.manifests).await {
+            Ok(listed) => Ok(Some(listed)),
+            Err(Fault::Answer { status, .. }) if has_no_interface(status) => Ok(None),
+            Err(fault) => {
+                let action = Action::ListReferrers {
+                    repository: repository.clone(),
+                    digest: subject.clone(),
+                };
+                Err(self.error(action, fault))
+            }
+        }
+    }
+
+    async fn referrers_by_tag(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>, RegistryError> {
+        match self.fetch_manifest(repository, &list_tag(subject)).await {
+            Ok(list) => Ok(match parse_manifest(&list.bytes) {
+                Ok(ManifestContent::Index(index)) => index.manifests,
+                // Somebody else's tag.
+                Ok(ManifestContent::Image(_)) | Err(_) => Vec::new(),
+            }),
+            Err(error) if error.kind() == FailureKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The tag that lists what refers to a manifest ("Referrers Tag Schema").
+fn list_tag(subject: &Digest) -> String {
+    let hex = subject.hex();
+    format!("{}-{}", subject.algorithm(), &hex[..hex.len().min(64)])
+}
+
+fn has_no_interface(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+    )
+}

@@ -1,0 +1,61 @@
+//! A registry that is gone is not asked by everybody in turn.
+
+#![expect(clippy::unwrap_used, reason = "test set-up")]
+
+mod common;
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use common::{log, mk_endpoint};
+use landfall_core::retry::{CircuitPolicy, FailureKind};
+use landfall_oci::client::RegistryClient;
+use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};
+
+fn mk_policy(rest: Duration) -> CircuitPolicy {
+    CircuitPolicy {
+        failures: 2,
+        silence: Duration::ZERO,
+        rest,
+    }
+}
+
+#[tokio::test]
+async fn a_dead_registry_is_given_up_and_said_to_be() {
+    let registry = FakeRegistry::start();
+    let mut endpoint = mk_endpoint(&registry);
+    // Nobody listens here any more.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    endpoint.host = address.to_string().parse().unwrap();
+    endpoint.circuit = mk_policy(Duration::from_secs(3600));
+    let client = RegistryClient::new(endpoint).unwrap();
+    let mut kinds = Vec::new();
+    for _ in 0..4 {
+        kinds.push(client.ping().await.unwrap_err().kind());
+    }
+    assert_eq!(
+        kinds,
+        [
+            FailureKind::Unreachable,
+            FailureKind::Unreachable,
+            FailureKind::GivenUp,
+            FailureKind::GivenUp
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_registry_that_is_back_is_found_by_the_first_who_may_ask() {
+    let registry = FakeRegistry::start();
+    let bad_gateway = Effect::Status(502, Vec::new(), String::new());
+    registry.inject(Fault::once("/v2/", bad_gateway).times(2));
+    let mut endpoint = mk_endpoint(&registry);
+    endpoint.tls.insecure = true;
+    endpoint.circuit = mk_policy(Duration::ZERO);
+    let client = RegistryClient::new(endpoint).unwrap();
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(client.ping().await.is_ok());
+    }
+    assert!(answers[2] && answers[3], "{answers:?}: {}", log(&registry));
+}

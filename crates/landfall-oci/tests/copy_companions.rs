@@ -1,0 +1,125 @@
+//! What belongs to an image comes along with it: referrers by the interface and by tag, cosign's tags, in circles too.
+
+#![expect(clippy::unwrap_used, reason = "test set-up")]
+
+mod common;
+
+use common::{Served, mk_client, mk_options, mk_source, repository};
+use landfall_core::oci_types::{Descriptor, media_type};
+use landfall_core::reference::Digest;
+use landfall_core::retry::FailureKind;
+use landfall_core::status::NoProgress;
+use landfall_oci::client::{RegistryClient, RegistrySink, RegistrySource};
+use landfall_oci::copy::{CopyOptions, CopyReport, copy_image};
+use landfall_oci::image::{ImageSink, ImageSource, TransferError};
+use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};
+use landfall_testkit::image_builder::{digest_of, small_image};
+use serde_json::json;
+
+const SIGNATURE: &str = "application/vnd.example.signature";
+
+/// Puts a signature of `subject` into the registry; what lists it is the caller's.
+fn add_signature(registry: &FakeRegistry, subject: &Digest, text: &str) -> Descriptor {
+    let config = registry.add_blob("application/vnd.oci.empty.v1+json", "{}");
+    let layer = registry.add_blob("text/plain", text.to_owned());
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::OCI_MANIFEST,
+        "artifactType": SIGNATURE,
+        "config": config,
+        "layers": [layer],
+        "subject": {"mediaType": media_type::OCI_MANIFEST, "digest": subject, "size": 7},
+        "annotations": {"of": text},
+    });
+    let bytes = manifest.to_string();
+    let digest = digest_of(bytes.as_bytes());
+    let size = bytes.len() as u64;
+    registry.add_manifest("shop/app", digest.as_str(), media_type::OCI_MANIFEST, bytes);
+    Descriptor::new(media_type::OCI_MANIFEST, digest, size)
+}
+
+/// Lists what refers to a manifest by the tag that stands in for the interface.
+fn list_by_tag(registry: &FakeRegistry, subject: &Digest, referrers: &[&Descriptor]) {
+    let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": referrers});
+    let tag = format!("sha256-{}", subject.hex());
+    registry.add_manifest("shop/app", &tag, media_type::OCI_INDEX, index.to_string());
+}
+
+async fn copy(source: &dyn ImageSource, sink: &dyn ImageSink) -> Result<CopyReport, TransferError> {
+    let options = CopyOptions {
+        referrers: true,
+        ..mk_options()
+    };
+    let name = "reg.example.com/mirror/app:1".parse().unwrap();
+    copy_image(source, "1", sink, Some(&name), &options, &NoProgress).await
+}
+
+async fn listed(client: &RegistryClient, subject: &Digest) -> Vec<Digest> {
+    let found = client.list_referrers(&repository("mirror/app"), subject).await.unwrap();
+    found.into_iter().map(|referrer| referrer.digest).collect()
+}
+
+#[tokio::test]
+async fn signatures_and_what_is_said_about_them_come_along_to_registries_of_both_kinds() {
+    let from = FakeRegistry::start();
+    let image = small_image("app");
+    from.add_image("shop/app", "1", &image);
+    let subject = &image.root.digest;
+    let signature = add_signature(&from, subject, "signature");
+    let timestamp = add_signature(&from, &signature.digest, "of the signature");
+    list_by_tag(&from, subject, &[&signature]);
+    // A circle, which only a registry that lies can have.
+    list_by_tag(&from, &signature.digest, &[&timestamp, &signature]);
+    let cosign_tag = format!("sha256-{}.sig", subject.hex());
+    let cosign = small_image("cosign");
+    from.add_image("shop/app", &cosign_tag, &cosign);
+
+    // The registry that we ship has the interface.
+    let ours = Served::start().await;
+    let client = ours.client();
+    let sink = || RegistrySink::new(client.clone(), repository("mirror/app"), Some("1".parse().unwrap()));
+    let report = copy(&mk_source(&from), &sink()).await.unwrap();
+    assert_eq!(report.companions, 3);
+    assert_eq!(listed(&client, subject).await, [signature.digest.clone()]);
+    assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest.clone()]);
+    let found = client
+        .fetch_manifest(&repository("mirror/app"), &cosign_tag)
+        .await
+        .unwrap();
+    assert_eq!(found.digest, cosign.root.digest);
+    // An image that is there already gets what is new about it.
+    let again = copy(&mk_source(&from), &sink()).await.unwrap();
+    assert!(again.unchanged && again.bytes_moved == 0, "{again:?}");
+
+    // The other one has not: there a tag has to list them.
+    let theirs = FakeRegistry::start();
+    let source = RegistrySource {
+        client,
+        repository: repository("mirror/app"),
+    };
+    let sink = RegistrySink::new(mk_client(&theirs), repository("mirror/app"), Some("1".parse().unwrap()));
+    copy(&source, &sink).await.unwrap();
+    let client = mk_client(&theirs);
+    let list = client.list_referrers(&repository("mirror/app"), subject).await.unwrap();
+    assert_eq!(list[0].digest, signature.digest);
+    assert_eq!(list[0].artifact_type.as_deref(), Some(SIGNATURE));
+    assert_eq!(list[0].annotations["of"], "signature");
+    assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest]);
+    assert_eq!(theirs.manifest("mirror/app", &cosign_tag), Some(cosign.root_bytes()));
+}
+
+#[tokio::test]
+async fn a_list_of_referrers_that_goes_on_elsewhere_is_not_followed() {
+    let from = FakeRegistry::start();
+    let elsewhere = FakeRegistry::start();
+    from.add_image("shop/app", "1", &small_image("app"));
+    let next = format!("<{}/v2/shop/app/referrers/x>; rel=\"next\"", elsewhere.url());
+    let page = json!({"schemaVersion": 2, "manifests": []}).to_string();
+    from.inject(Fault::once("/referrers/", Effect::Status(200, vec![("link", next)], page)).always());
+    let to = FakeRegistry::start();
+    let sink = RegistrySink::new(mk_client(&to), repository("mirror/app"), None);
+    let error = copy(&mk_source(&from), &sink).await.unwrap_err();
+    assert_eq!(error.kind, FailureKind::Protocol);
+    assert!(error.chain().contains("on another host"), "{}", error.chain());
+    assert!(elsewhere.requests().is_empty());
+}

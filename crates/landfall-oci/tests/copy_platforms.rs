@@ -1,0 +1,98 @@
+//! Some platforms of an image: the index stays what it is, and registries that want all of it say so.
+
+#![expect(clippy::unwrap_used, reason = "test set-up")]
+
+mod common;
+
+use common::{Served, mk_client, mk_options, mk_source, repository};
+use landfall_core::retry::FailureKind;
+use landfall_core::status::NoProgress;
+use landfall_oci::client::{RegistryClient, RegistrySink};
+use landfall_oci::copy::{CopyOptions, CopyReport, ImageCopy, PartsRefused, copy_image, survey_images};
+use landfall_oci::image::TransferError;
+use landfall_testkit::fake_registry::FakeRegistry;
+use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, multi_platform};
+
+fn mk_image() -> (BuiltImage, BuiltImage, BuiltImage) {
+    let one = |architecture: &str| {
+        ImageBuilder::new()
+            .platform("linux", architecture)
+            .plain_layer(&[("program", architecture.as_bytes())])
+            .build()
+    };
+    let (amd64, arm64) = (one("amd64"), one("arm64"));
+    (multi_platform(&[amd64.clone(), arm64.clone()]), amd64, arm64)
+}
+
+async fn copy(from: &FakeRegistry, to: &RegistryClient, platforms: &[&str]) -> Result<CopyReport, TransferError> {
+    let sink = RegistrySink::new(to.clone(), repository("mirror/app"), Some("1".parse().unwrap()));
+    let name = "reg.example.com/mirror/app:1".parse().unwrap();
+    let options = mk_platform_options(platforms);
+    copy_image(&mk_source(from), "1", &sink, Some(&name), &options, &NoProgress).await
+}
+
+fn mk_platform_options(platforms: &[&str]) -> CopyOptions {
+    CopyOptions {
+        platforms: platforms.iter().map(|text| text.parse().unwrap()).collect(),
+        ..mk_options()
+    }
+}
+
+#[tokio::test]
+async fn a_subset_moves_less_keeps_the_index_and_can_be_completed_later() {
+    let (from, ours) = (FakeRegistry::start(), Served::start().await);
+    let to = ours.client();
+    let (image, amd64, arm64) = mk_image();
+    from.add_image("shop/app", "1", &image);
+    let holds = async |part: &BuiltImage| {
+        let found = to
+            .head_manifest(&repository("mirror/app"), part.root.digest.as_str())
+            .await;
+        found.unwrap().is_some()
+    };
+    let sink = RegistrySink::new(to.clone(), repository("mirror/app"), Some("1".parse().unwrap()));
+    let source = mk_source(&from);
+    let planned = ImageCopy {
+        source: &source,
+        selector: "1",
+        sink: &sink,
+        name: None,
+    };
+    let survey = survey_images(&[planned], &mk_platform_options(&["linux/arm64"]), &NoProgress).await;
+    let report = copy(&from, &to, &["linux/arm64"]).await.unwrap();
+    assert_eq!(survey[0].as_ref().unwrap().bytes_moved, report.bytes_moved);
+    assert_eq!(report.blobs_moved, 2);
+    let index = to.fetch_manifest(&repository("mirror/app"), "1").await.unwrap();
+    assert_eq!(index.bytes, image.root_bytes());
+    assert!(holds(&arm64).await && !holds(&amd64).await);
+    assert!(copy(&from, &to, &["linux/arm64"]).await.unwrap().unchanged);
+    let rest = copy(&from, &to, &[]).await.unwrap();
+    assert!(!rest.unchanged && holds(&amd64).await);
+    assert_eq!((rest.blobs_moved, rest.blobs_skipped), (2, 2));
+    assert!(copy(&from, &to, &[]).await.unwrap().unchanged);
+}
+
+#[tokio::test]
+async fn a_registry_that_wants_all_of_an_index_is_named_as_the_reason() {
+    let (from, to) = (FakeRegistry::start(), FakeRegistry::start());
+    let (image, _, arm64) = mk_image();
+    from.add_image("shop/app", "1", &image);
+    let error = copy(&from, &mk_client(&to), &["linux/arm64"]).await.unwrap_err();
+    assert!(error.chain().contains("only with all of them"), "{}", error.chain());
+    let refused: &PartsRefused = error.source.as_deref().unwrap().downcast_ref().unwrap();
+    assert_eq!(refused.copied, [arm64.root.digest]);
+}
+
+#[tokio::test]
+async fn an_image_without_the_platform_is_not_copied() {
+    let (from, to) = (FakeRegistry::start(), FakeRegistry::start());
+    from.add_image("shop/app", "1", &mk_image().0);
+    let error = copy(&from, &mk_client(&to), &["linux/s390x"]).await.unwrap_err();
+    assert_eq!(error.kind, FailureKind::NotFound);
+    assert!(
+        error
+            .attempt
+            .ends_with("for `linux/s390x`: it is for `linux/amd64`, `linux/arm64`"),
+        "{error}"
+    );
+}
