@@ -1,0 +1,154 @@
+//! What is not there, what is refused, and how that is said.
+
+use landfall_tests_interop::wire::Wire;
+use serde_json::json;
+
+use crate::checks::Checks;
+use crate::content::{Hash, OCI_CONFIG, OCI_IMAGE, OCI_INDEX};
+use crate::{REPOSITORY, REPOSITORY_2};
+
+/// A registry that holds nothing yet.
+pub(crate) fn check_empty(wire: &Wire, checks: &mut Checks) {
+    let tags = wire.get(&format!("/v2/{REPOSITORY}/tags/list"));
+    checks.error("tags of an unknown repository", &tags, 404, "NAME_UNKNOWN");
+    let subject = Hash::Sha256.of(b"nobody");
+    let referrers = wire.get(&format!("/v2/{REPOSITORY}/referrers/{subject}"));
+    checks.status("referrers of nothing", &referrers, 200);
+    checks.header("referrers of nothing", &referrers, "content-type", OCI_INDEX);
+    checks.same("referrers of nothing", referrers.json()["manifests"].clone(), json!([]));
+    let catalog = wire.get("/v2/_catalog");
+    checks.same("an empty catalog", catalog.json(), json!({"repositories": []}));
+}
+
+/// Manifests that are missing or are none.
+pub(crate) fn check_manifests(wire: &Wire, checks: &mut Checks) {
+    let path = |selector: &str| format!("/v2/{REPOSITORY}/manifests/{selector}");
+    let missing = Hash::Sha256.of(b"no such manifest");
+    for selector in [missing.as_str(), "no-such-tag"] {
+        checks.error(
+            "a missing manifest",
+            &wire.get(&path(selector)),
+            404,
+            "MANIFEST_UNKNOWN",
+        );
+        checks.status(
+            "HEAD of a missing manifest",
+            &wire.send("HEAD", &path(selector), &[], ""),
+            404,
+        );
+    }
+    let bad = wire.get(&path("sha256:baddigeststring"));
+    checks.that("GET by half a digest", [400, 404].contains(&bad.status), bad.status);
+    let config = json!({"mediaType": OCI_CONFIG, "size": 2, "digest": Hash::Sha256.of(b"{}")});
+    let image = json!({"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": config, "layers": []}).to_string();
+    for (what, selector, media_type, body, status, code) in [
+        (
+            "half a digest",
+            "sha256:baddigeststring",
+            OCI_IMAGE,
+            image.as_str(),
+            400,
+            "DIGEST_INVALID",
+        ),
+        (
+            "another digest",
+            missing.as_str(),
+            OCI_IMAGE,
+            &image,
+            400,
+            "DIGEST_INVALID",
+        ),
+        ("a bad tag", ".tag", OCI_IMAGE, &image, 400, "TAG_INVALID"),
+        ("no JSON", "v1", OCI_IMAGE, "{", 400, "MANIFEST_INVALID"),
+        ("no manifest", "v1", OCI_IMAGE, "{}", 400, "MANIFEST_INVALID"),
+        ("another type", "v1", OCI_INDEX, &image, 400, "MANIFEST_INVALID"),
+    ] {
+        let reply = wire.send("PUT", &path(selector), &[("content-type", media_type)], body.to_owned());
+        checks.error(format!("PUT of a manifest: {what}"), &reply, status, code);
+    }
+    let large = vec![b' '; 5 << 20];
+    let reply = wire.try_send("PUT", &path("v1"), &[("content-type", OCI_IMAGE)], large);
+    // A server may hang up on a client that goes on sending what was refused.
+    checks.that(
+        "PUT of 5 MiB",
+        reply.as_ref().map_or(true, |reply| reply.status == 413),
+        &reply,
+    );
+    for (what, method, target, status, code) in [
+        ("a bad name", "GET", "/v2/UPPER/tags/list", 400, "NAME_INVALID"),
+        (
+            "a name that climbs",
+            "GET",
+            "/v2/a%2f..%2fb/tags/list",
+            400,
+            "NAME_INVALID",
+        ),
+        ("no address", "GET", "/v2/a/b/c", 404, "UNSUPPORTED"),
+        ("no method", "PATCH", "/v2/a/tags/list", 405, "UNSUPPORTED"),
+        (
+            "a bad number",
+            "GET",
+            "/v2/_catalog?n=many",
+            400,
+            "PAGINATION_NUMBER_INVALID",
+        ),
+        ("a bad digest", "GET", "/v2/a/blobs/sha256:short", 400, "DIGEST_INVALID"),
+    ] {
+        checks.error(what, &wire.send(method, target, &[], ""), status, code);
+    }
+}
+
+/// The list of repositories, page by page.
+pub(crate) fn check_catalog(wire: &Wire, checks: &mut Checks) {
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).to_string();
+    let names = [REPOSITORY, REPOSITORY_2, "conformance/third"];
+    for name in names {
+        let target = format!("/v2/{name}/manifests/v1");
+        let reply = wire.send("PUT", &target, &[("content-type", OCI_INDEX)], index.clone());
+        checks.status("PUT of an empty index", &reply, 201);
+    }
+    checks.same(
+        "the catalog",
+        wire.get("/v2/_catalog").json(),
+        json!({"repositories": names}),
+    );
+    let mut next = "/v2/_catalog?n=1".to_owned();
+    for name in names {
+        let page = wire.get(&next);
+        checks.same("a page of the catalog", page.json(), json!({"repositories": [name]}));
+        let link = page.header("link");
+        next = link
+            .trim_start_matches('<')
+            .split('>')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+    }
+    checks.same("the last page of the catalog", next.as_str(), "");
+}
+
+/// Requests of somebody who may do nothing.
+pub(crate) fn check_refused(wire: &Wire, checks: &mut Checks) {
+    let digest = Hash::Sha256.of(b"{}");
+    for (method, target) in [
+        ("GET", "/v2/".to_owned()),
+        ("GET", "/v2/_catalog".to_owned()),
+        ("GET", format!("/v2/{REPOSITORY}/tags/list")),
+        ("GET", format!("/v2/{REPOSITORY}/manifests/v1")),
+        ("GET", format!("/v2/{REPOSITORY}/blobs/{digest}")),
+        ("GET", format!("/v2/{REPOSITORY}/referrers/{digest}")),
+        ("POST", format!("/v2/{REPOSITORY}/blobs/uploads/")),
+        ("PUT", format!("/v2/{REPOSITORY}/manifests/v1")),
+        ("DELETE", format!("/v2/{REPOSITORY}/manifests/v1")),
+    ] {
+        let reply = wire.send(method, &target, &[], "");
+        checks.error(
+            format!("{method} {target} without a login"),
+            &reply,
+            401,
+            "UNAUTHORIZED",
+        );
+        let asked = reply.header("www-authenticate").starts_with("Basic ");
+        checks.that("what to log in with", asked, &reply.headers);
+    }
+}
