@@ -1,9 +1,13 @@
 //! Digests, computed while bytes pass by (OCI image specification, descriptor.md: `sha256` and `sha512`).
 
 use std::fmt;
+use std::io::{self, Read};
 
 use aws_lc_rs::digest::{Context, SHA256, SHA512, digest};
 use landfall_core::reference::Digest;
+
+/// How many bytes are read for their hash at once.
+const PIECE: usize = 256 * 1024;
 
 /// Hashes bytes as they pass.
 #[derive(Clone)]
@@ -68,6 +72,22 @@ impl Digester {
     pub fn update(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
         self.length += bytes.len() as u64;
+    }
+
+    /// Takes in all that can be read, piece by piece; `progress` is told the bytes of each.
+    ///
+    /// # Errors
+    /// The reader's own.
+    pub fn read_all(&mut self, reader: &mut impl Read, mut progress: impl FnMut(u64)) -> io::Result<()> {
+        let mut piece = vec![0; PIECE];
+        loop {
+            let read = reader.read(&mut piece)?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.update(&piece[..read]);
+            progress(read as u64);
+        }
     }
 
     /// How many bytes were taken in.

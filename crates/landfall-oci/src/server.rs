@@ -7,17 +7,21 @@
 //! disk: a blob in its place and its line in the record, a manifest likewise. Two rules keep images whole while garbage is
 //! collected: a blob is held before anybody counts on it, and a manifest's line comes only once its parts are there.
 
+mod attempts;
 mod auth;
 mod blobs;
 mod collect;
 mod conditional;
 mod error;
+pub mod inventory;
 mod listing;
 mod manifests;
+mod metrics;
 mod promises;
 mod range;
 mod record;
 mod records;
+mod removal;
 mod route;
 mod space;
 mod uploads;
@@ -25,29 +29,35 @@ mod uploads;
 #[cfg(test)]
 mod tests;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use camino::Utf8Path;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 use landfall_core::reference::{Digest, Repository};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::server::auth::Gate;
 use crate::server::error::{ApiError, Code};
+use crate::server::metrics::Metrics;
 use crate::server::promises::Promises;
 use crate::server::record::Change;
 use crate::server::records::Records;
 use crate::server::route::Route;
+use crate::server::space::Disk;
 use crate::server::uploads::Uploads;
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
 
 pub use crate::server::auth::{Users, UsersError};
 pub use crate::server::collect::GRACE;
+pub use crate::server::removal::Removed;
 pub use crate::server::space::SpaceFloor;
 
 /// A blob that is pushed once more has its time renewed when that is older than this, so that it does not go while the
@@ -57,6 +67,7 @@ const API_VERSION: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
     HeaderValue::from_static("registry/2.0"),
 );
+const METRICS_PATH: &str = "/metrics";
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Who may do what.
@@ -71,7 +82,16 @@ pub struct Policy {
     /// Whether images are taken of which a layer or the configuration is not here. An index may always name manifests that
     /// are not: that is how one platform of many is copied under the image's own digest.
     pub incomplete_images: bool,
+    /// How many requests are under way at once; more are asked to come again. `None`: [`DEFAULT_REQUESTS_MAX`].
+    pub requests_max: Option<usize>,
+    /// Whether `/metrics` is served, to whoever may pull.
+    pub metrics: bool,
+    /// Whether each request is logged.
+    pub access_log: bool,
 }
+
+/// How many requests are under way at once, when nothing else is said.
+pub const DEFAULT_REQUESTS_MAX: usize = 1024;
 
 /// The registry's content.
 #[derive(Debug)]
@@ -142,10 +162,14 @@ impl Registry {
 
 /// The distribution API under `/v2/`, for [`crate::serve::serve`] or a test's `oneshot`.
 pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
+    let requests_max = policy.requests_max.unwrap_or(DEFAULT_REQUESTS_MAX);
     let api = Api {
         registry,
-        incomplete_images: policy.incomplete_images,
-        gate: Gate::new(policy),
+        gate: Gate::new(&policy),
+        metrics: policy.metrics.then(Metrics::new),
+        requests_max,
+        under_way: Arc::new(Semaphore::new(requests_max)),
+        policy,
     };
     Router::new().fallback(answer).with_state(Arc::new(api))
 }
@@ -153,26 +177,81 @@ pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
 #[derive(Debug)]
 struct Api {
     registry: Arc<Registry>,
-    incomplete_images: bool,
+    policy: Policy,
     gate: Gate,
+    metrics: Option<Metrics>,
+    requests_max: usize,
+    under_way: Arc<Semaphore>,
 }
 
 async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let begun = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let mut response = match api.respond(request).await {
+    let peer = peer_of(&request);
+    let route = Route::parse(&path);
+    let named = route.as_ref().ok().cloned();
+    let mut response = match api.respond(request, route, peer).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
     response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
-    tracing::debug!(%method, path, status = response.status().as_u16(), "registry request");
+    let status = response.status().as_u16();
+    if let Some(metrics) = &api.metrics {
+        metrics.count(&method, named.as_ref(), status);
+    }
+    if api.policy.access_log {
+        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let path = shown_path(&path, named.as_ref());
+        tracing::info!(%peer, %method, path, status, micros, "registry request");
+    }
     response
 }
 
+/// Who asks; the unspecified address where nobody is connected, as in a test.
+fn peer_of(request: &Request) -> IpAddr {
+    request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip())
+}
+
+/// The path as it may be logged: whoever knows the name of an upload can go on with it.
+fn shown_path<'a>(path: &'a str, route: Option<&Route>) -> &'a str {
+    match route {
+        Some(Route::Upload { .. }) => path.rsplit_once('/').map_or(path, |(path, _name)| path),
+        _ => path,
+    }
+}
+
 impl Api {
-    async fn respond(&self, request: Request) -> Result<Response, ApiError> {
-        let route = Route::parse(request.uri().path())?;
-        self.gate.admit(request.method(), request.headers(), &route).await?;
+    async fn respond(
+        &self,
+        request: Request,
+        route: Result<Route, ApiError>,
+        peer: IpAddr,
+    ) -> Result<Response, ApiError> {
+        let Ok(_permit) = self.under_way.try_acquire() else {
+            return Err(ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                Code::TooManyRequests,
+                "too many requests are under way",
+            )
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
+        };
+        if let Some(metrics) = &self.metrics
+            && request.uri().path() == METRICS_PATH
+        {
+            // Whoever may list what is here may count it.
+            self.gate
+                .admit(request.method(), request.headers(), &Route::Catalog, peer)
+                .await?;
+            return self.show_metrics(metrics);
+        }
+        let route = route?;
+        self.gate
+            .admit(request.method(), request.headers(), &route, peer)
+            .await?;
         let registry = &self.registry;
         let get = request.method() == Method::GET;
         match (request.method(), &route) {
@@ -185,7 +264,7 @@ impl Api {
             }
             (&Method::PUT, Route::Manifest { name, selector }) => {
                 registry
-                    .put_manifest(name, selector, request, self.incomplete_images)
+                    .put_manifest(name, selector, request, self.policy.incomplete_images)
                     .await
             }
             (&Method::DELETE, Route::Manifest { name, selector }) => registry.delete_manifest(name, selector).await,
@@ -204,6 +283,19 @@ impl Api {
                 "this method is not one of this address",
             )),
         }
+    }
+
+    fn show_metrics(&self, metrics: &Metrics) -> Result<Response, ApiError> {
+        let under_way = self.requests_max - self.under_way.available_permits();
+        let free = Disk::of(&self.registry.store).ok().map(|disk| disk.free);
+        let text = metrics.render(under_way, free).map_err(|_| {
+            ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Code::Unknown,
+                "the metrics cannot be written",
+            )
+        })?;
+        Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
     }
 }
 

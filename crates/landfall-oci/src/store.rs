@@ -36,7 +36,7 @@ use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::digest::{Algorithm, matches_digest};
+use crate::digest::{Algorithm, Digester, matches_digest};
 use crate::image::{BlobState, RawManifest};
 use crate::store::error::StoreError;
 use crate::store::index::ImageIndex;
@@ -69,8 +69,8 @@ struct Inner {
     claims: Claims,
     pins: Pins,
     repairs: Vec<String>,
-    /// Held for its `flock`, which ends with the file.
-    _lock: fs::File,
+    /// Held for its `flock`, which ends with the file; `None` where nothing is written.
+    _lock: Option<fs::File>,
 }
 
 impl ContentStore {
@@ -103,11 +103,38 @@ impl ContentStore {
             claims: Claims::default(),
             pins: Pins::default(),
             repairs,
-            _lock: lock,
+            _lock: Some(lock),
         };
         let store = ContentStore { inner: Arc::new(inner) };
         store.clean_ingest()?;
         Ok(store)
+    }
+
+    /// A look at the blobs of a store that another process may have open. Whoever gets it writes nothing.
+    pub(crate) fn read_only(root: &Utf8Path) -> ContentStore {
+        let inner = Inner {
+            root: root.to_owned(),
+            index: Mutex::new(ImageIndex::empty(&root.join(INDEX_FILE))),
+            claims: Claims::default(),
+            pins: Pins::default(),
+            repairs: Vec::new(),
+            _lock: None,
+        };
+        ContentStore { inner: Arc::new(inner) }
+    }
+
+    /// Deletes a blob that is damaged, so that the next push or download brings it anew. Tells whether it was damaged.
+    ///
+    /// # Errors
+    /// When the disk does not answer.
+    pub fn delete_damaged(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let mut digester = Digester::new(Algorithm::of(digest));
+        digester.read_all(&mut self.open_blob(digest, 0)?, |_| ())?;
+        let damaged = digester.finish() != *digest;
+        if damaged {
+            fs::remove_file(self.blob_path(digest))?;
+        }
+        Ok(damaged)
     }
 
     /// The store's directory: an OCI image layout that other programs may read.

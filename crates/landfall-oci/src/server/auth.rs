@@ -1,9 +1,11 @@
 //! Who may ask for what.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand;
 use base64::Engine;
@@ -11,14 +13,16 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use landfall_core::reference::Digest;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
 
 use crate::digest::{Algorithm, Digester};
 use crate::server::Policy;
+use crate::server::attempts::Attempts;
 use crate::server::error::{ApiError, Code};
 use crate::server::route::Route;
 
-/// How many logins are remembered as good, so that each is checked by bcrypt once and not for each request.
-const REMEMBERED_MAX: usize = 256;
+/// How many logins are remembered, so that each is checked by bcrypt once and not for each request.
+const REMEMBERED_MAX: usize = 1024;
 
 /// An empty name and an empty password: what skopeo sends, once it was asked for a login, when it has none.
 const NOBODY: &str = "Basic Og==";
@@ -40,7 +44,14 @@ pub enum Users {
 /// Users with bcrypt hashes, as `htpasswd -B` writes them.
 #[derive(Clone)]
 pub struct Htpasswd {
-    users: Arc<[(String, String)]>,
+    users: Arc<ArcSwap<Lines>>,
+}
+
+/// The lines of an htpasswd file: names and hashes.
+struct Lines {
+    /// Counts how often they were replaced.
+    generation: u64,
+    users: Vec<(String, String)>,
 }
 
 /// A line of an htpasswd file is not one that we can use.
@@ -57,20 +68,28 @@ impl Users {
     /// # Errors
     /// Names the line that is not one; never what is in it.
     pub fn parse_htpasswd(text: &str) -> Result<Users, UsersError> {
-        let mut users = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            match line.split_once(':') {
-                Some((name, hash)) if !name.is_empty() && hash.starts_with("$2") => {
-                    users.push((name.to_owned(), hash.to_owned()));
-                }
-                _ => return Err(UsersError { line: index + 1 }),
-            }
+        let users = Arc::new(ArcSwap::from_pointee(parse_lines(text, 0)?));
+        Ok(Users::Htpasswd(Htpasswd { users }))
+    }
+
+    /// Takes other users from the text of an htpasswd file, for this value and its clones.
+    ///
+    /// # Errors
+    /// Names the line that is not one; the users stay as they were.
+    pub fn replace(&self, text: &str) -> Result<(), UsersError> {
+        if let Users::Htpasswd(Htpasswd { users }) = self {
+            let lines = parse_lines(text, self.generation() + 1)?;
+            users.store(Arc::new(lines));
         }
-        Ok(Users::Htpasswd(Htpasswd { users: users.into() }))
+        Ok(())
+    }
+
+    /// Tells apart what was in force when a login was found good from what is in force now.
+    fn generation(&self) -> u64 {
+        match self {
+            Users::User { .. } => 0,
+            Users::Htpasswd(Htpasswd { users }) => users.load().generation,
+        }
     }
 
     /// Whether name and password are those of a user. Blocks for a bcrypt hash.
@@ -86,6 +105,8 @@ impl Users {
                 same_name & same_password
             }
             Users::Htpasswd(Htpasswd { users }) => users
+                .load()
+                .users
                 .iter()
                 .filter(|(user, _)| user == name)
                 .any(|(_, hash)| bcrypt::verify(password, hash).unwrap_or(false)),
@@ -93,47 +114,76 @@ impl Users {
     }
 }
 
+fn parse_lines(text: &str, generation: u64) -> Result<Lines, UsersError> {
+    let mut users = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match line.split_once(':') {
+            Some((name, hash)) if !name.is_empty() && hash.starts_with("$2") => {
+                users.push((name.to_owned(), hash.to_owned()));
+            }
+            _ => return Err(UsersError { line: index + 1 }),
+        }
+    }
+    Ok(Lines { generation, users })
+}
+
 impl fmt::Debug for Htpasswd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Htpasswd")
-            .field("users", &self.users.len())
+            .field("users", &self.users.load().users.len())
             .finish_non_exhaustive()
     }
 }
 
 /// Lets requests in, or says why not.
 pub(super) struct Gate {
-    policy: Policy,
-    /// Hashes of `Authorization` headers that were good, with a key that nobody else has.
-    remembered: Mutex<HashSet<Digest>>,
+    login: Option<Users>,
+    anonymous_pull: bool,
+    read_only: bool,
+    /// What was found of `Authorization` headers, by hashes with a key that nobody else has: bcrypt is slow on purpose.
+    remembered: Mutex<HashMap<Digest, bool>>,
+    attempts: Attempts,
     key: [u8; 32],
 }
 
 impl Gate {
-    pub(super) fn new(policy: Policy) -> Gate {
+    pub(super) fn new(policy: &Policy) -> Gate {
         let mut key = [0; 32];
         rand::fill(&mut key).expect("the system gives random bytes");
         Gate {
-            policy,
+            login: policy.login.clone(),
+            anonymous_pull: policy.anonymous_pull,
+            read_only: policy.read_only,
             remembered: Mutex::default(),
+            attempts: Attempts::default(),
             key,
         }
     }
 
-    pub(super) async fn admit(&self, method: &Method, headers: &HeaderMap, route: &Route) -> Result<(), ApiError> {
+    pub(super) async fn admit(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        route: &Route,
+        peer: IpAddr,
+    ) -> Result<(), ApiError> {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let authorization = headers.get(header::AUTHORIZATION).filter(|value| *value != NOBODY);
-        if let Some(login) = &self.policy.login {
+        if let Some(login) = &self.login {
             // The ping asks for the login even where pulling needs none: skopeo and docker learn there, and only there,
             // how to log in for a push. containerd, which pulls, does not ping.
-            let open = self.policy.anonymous_pull && reads && *route != Route::Ping;
+            let open = self.anonymous_pull && reads && *route != Route::Ping;
             match authorization {
-                Some(authorization) if self.knows(login, authorization).await => {}
+                Some(authorization) if self.knows(login, authorization, peer).await? => {}
                 None if open => {}
                 _ => return Err(unauthorized()),
             }
         }
-        if self.policy.read_only && !reads {
+        if self.read_only && !reads {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
                 Code::Denied,
@@ -143,32 +193,44 @@ impl Gate {
         Ok(())
     }
 
-    async fn knows(&self, login: &Users, authorization: &HeaderValue) -> bool {
+    /// Whether a login is one of ours. What was found once is not computed again; whoever tries many is slowed down.
+    async fn knows(&self, login: &Users, authorization: &HeaderValue, peer: IpAddr) -> Result<bool, ApiError> {
         let mut digester = Digester::new(Algorithm::Sha256);
         digester.update(&self.key);
+        digester.update(&login.generation().to_le_bytes());
         digester.update(authorization.as_bytes());
         let hash = digester.finish();
-        if self.remembered().contains(&hash) {
-            return true;
+        if let Some(known) = self.remembered().get(&hash) {
+            return Ok(*known);
         }
         let Some((name, password)) = parse_basic(authorization) else {
-            return false;
+            return Ok(false);
         };
+        let now = Instant::now();
+        if let Some(wait) = self.attempts.must_wait(peer, now) {
+            return Err(ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                Code::TooManyRequests,
+                "too many wrong logins came from your address",
+            )
+            .with_header(header::RETRY_AFTER, wait.as_secs().max(1).into()));
+        }
         let login = login.clone();
         let admitted = tokio::task::spawn_blocking(move || login.admits(&name, password.expose_secret()))
             .await
             .unwrap_or(false);
-        if admitted {
-            let mut remembered = self.remembered();
-            if remembered.len() >= REMEMBERED_MAX {
-                remembered.clear();
-            }
-            remembered.insert(hash);
+        if !admitted {
+            self.attempts.failed(peer, now);
         }
-        admitted
+        let mut remembered = self.remembered();
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.clear();
+        }
+        remembered.insert(hash, admitted);
+        Ok(admitted)
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
+    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, bool>> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -176,7 +238,9 @@ impl Gate {
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gate")
-            .field("policy", &self.policy)
+            .field("login", &self.login)
+            .field("anonymous_pull", &self.anonymous_pull)
+            .field("read_only", &self.read_only)
             .finish_non_exhaustive()
     }
 }

@@ -4,6 +4,7 @@
 use rustix::fs::statvfs;
 
 use crate::server::Registry;
+use crate::store::ContentStore;
 use crate::store::error::StoreError;
 
 /// How much of the disk stays free, in bytes. Of a disk that is small, at most a twentieth.
@@ -28,12 +29,30 @@ impl SpaceFloor {
     }
 }
 
+/// How large a store's disk is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Disk {
+    /// What everybody may still fill, in bytes.
+    pub(super) free: u64,
+    /// In bytes.
+    pub(super) total: u64,
+}
+
+impl Disk {
+    pub(super) fn of(store: &ContentStore) -> Result<Disk, StoreError> {
+        let disk = statvfs(store.root().as_std_path()).map_err(|errno| StoreError::Disk(errno.into()))?;
+        Ok(Disk {
+            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+            total: disk.f_blocks.saturating_mul(disk.f_frsize),
+        })
+    }
+}
+
 impl Registry {
     /// Refuses bytes for which there is no room.
     pub(super) fn check_space(&self, incoming: u64) -> Result<(), StoreError> {
-        let disk = statvfs(self.store.root().as_std_path()).map_err(|errno| StoreError::Disk(errno.into()))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let floor = self.floor.of_disk(disk.f_blocks.saturating_mul(disk.f_frsize));
+        let Disk { free, total } = Disk::of(&self.store)?;
+        let floor = self.floor.of_disk(total);
         if free < floor.saturating_add(incoming) {
             return Err(StoreError::NoSpace { free, floor, incoming });
         }

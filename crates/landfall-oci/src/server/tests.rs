@@ -745,3 +745,120 @@ async fn a_read_only_registry_changes_nothing_and_other_methods_are_not_known() 
     let answer = mk_fixture().send("PATCH", "/v2/_catalog", &[], Body::empty()).await;
     assert_eq!((answer.status, answer.code()), (405, "UNSUPPORTED".to_owned()));
 }
+
+#[tokio::test]
+async fn logins_are_replaced_while_the_registry_is_served_and_guesses_are_slowed_down() {
+    let line = |password: &str| format!("edge:{}", bcrypt::hash(password, 4).unwrap());
+    let users = Users::parse_htpasswd(&line("old")).unwrap();
+    let fixture = mk_fixture_with(Policy {
+        login: Some(users.clone()),
+        ..Policy::default()
+    });
+    let ping = async |password: &str| {
+        let authorization = basic("edge", password);
+        let answer = fixture
+            .send("GET", "/v2/", &[("authorization", &authorization)], Body::empty())
+            .await;
+        (answer.status, answer.header("retry-after").to_owned())
+    };
+    assert_eq!(ping("old").await.0, 200);
+    users.replace(&line("new")).unwrap();
+    users.replace("edge:plain").unwrap_err();
+    assert_eq!((ping("old").await.0, ping("new").await.0), (401, 200));
+    for guess in 0..19 {
+        assert_eq!(ping(&format!("guess {guess}")).await.0, 401);
+    }
+    assert_eq!(ping("guess 0").await.0, 401, "the same once more costs nothing");
+    let (status, wait) = ping("guess 20").await;
+    assert!(
+        status == 429 && (1..=60).contains(&wait.parse::<u64>().unwrap()),
+        "{status} {wait}"
+    );
+    assert_eq!(ping("new").await.0, 200, "who is known goes on");
+}
+
+#[tokio::test]
+async fn metrics_are_served_to_whoever_may_pull_and_where_they_are_asked_for() {
+    let login = Some(Users::User {
+        name: "edge".to_owned(),
+        password: "canary".to_owned().into(),
+    });
+    assert_eq!(mk_fixture().get("/metrics").await.status, 404);
+    let fixture = mk_fixture_with(Policy {
+        login,
+        metrics: true,
+        ..Policy::default()
+    });
+    assert_eq!(fixture.get("/metrics").await.status, 401);
+    let authorization = [("authorization", basic("edge", "canary"))];
+    let headers: Vec<(&str, &str)> = authorization
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    assert_eq!(fixture.send("GET", "/v2/", &headers, Body::empty()).await.status, 200);
+    let answer = fixture.send("GET", "/metrics", &headers, Body::empty()).await;
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    for line in [
+        "landfall_registry_requests_total{method=\"GET\",content=\"ping\",status=\"200\"} 1",
+        "landfall_registry_requests_under_way 1",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn more_requests_than_are_allowed_at_once_are_asked_to_come_again() {
+    let fixture = mk_fixture_with(Policy {
+        requests_max: Some(0),
+        ..Policy::default()
+    });
+    let answer = fixture.get("/v2/").await;
+    assert_eq!((answer.status, answer.code()), (429, "TOOMANYREQUESTS".to_owned()));
+    assert_eq!(answer.header("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn what_is_held_is_listed_counted_verified_and_taken_away() {
+    let fixture = mk_fixture();
+    let image = small_image("a");
+    fixture.push("a/b", "v1", &image).await;
+    fixture.push("a/b", "v2", &image).await;
+    let root = Utf8Path::from_path(fixture.directory.path()).unwrap();
+    let inventory = || inventory::Inventory::new(&root.join("store"), &root.join("repositories"));
+    let listed = inventory().repositories().unwrap();
+    assert_eq!((listed.len(), listed[0].untagged), (1, 0));
+    assert_eq!(listed[0].tags.keys().collect::<Vec<_>>(), ["v1", "v2"]);
+    let stats = inventory().stats().unwrap();
+    assert_eq!((stats.tags, stats.manifests, stats.blobs), (2, 1, 3));
+    assert_eq!(stats.blob_bytes, listed[0].bytes);
+    let found = inventory().verify(|_| ()).unwrap();
+    assert!(found.is_good() && found.blobs == 3, "{found:?}");
+
+    let (layer, bytes) = image.blobs.iter().next_back().unwrap();
+    let file = root.join("store/blobs/sha256").join(layer.hex());
+    let mut rotten = bytes.to_vec();
+    rotten[0] ^= 1;
+    std::fs::write(&file, rotten).unwrap();
+    let found = inventory().verify(|_| ()).unwrap();
+    assert_eq!((found.damaged, found.missing.len()), (vec![layer.clone()], 0));
+    assert!(fixture.registry.store.delete_damaged(layer).unwrap());
+    let found = inventory().verify(|_| ()).unwrap();
+    assert!(!found.is_good() && found.missing[0].digest == *layer, "{found:?}");
+    fixture.push_blob("a/b", bytes).await;
+    assert!(!fixture.registry.store.delete_damaged(layer).unwrap());
+    assert!(inventory().verify(|_| ()).unwrap().is_good());
+
+    let name: Repository = "a/b".parse().unwrap();
+    let remove = |selector: Option<&str>| {
+        let removed = fixture.registry.remove(&name, selector).unwrap();
+        (removed.tags, removed.manifests)
+    };
+    assert_eq!((remove(Some("v1")), remove(Some("v1"))), ((1, 0), (0, 0)));
+    assert_eq!(remove(Some(image.root.digest.as_str())), (1, 1));
+    assert_eq!(remove(None), (0, 0));
+    assert_eq!(inventory().repositories().unwrap(), []);
+    assert_eq!(
+        fixture.registry.gc(Duration::ZERO, SystemTime::now()).unwrap().deleted,
+        3
+    );
+}

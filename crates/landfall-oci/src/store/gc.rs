@@ -60,29 +60,54 @@ impl ContentStore {
         let mut reachable = self.reachable(manifests)?;
         reachable.extend(blobs);
         let mut report = GcReport::default();
-        for algorithm in ALGORITHMS {
-            for entry in fs::read_dir(self.inner.root.join(BLOBS).join(algorithm))? {
-                let entry = entry?;
-                let Some(digest) = digest_of_file(algorithm, &entry) else {
-                    continue;
-                };
-                if reachable.contains(&digest) {
-                    continue;
-                }
-                let size = entry.metadata()?.len();
-                if let Some(deleted) = self
-                    .inner
-                    .pins
-                    .delete_unpinned(&digest, || fs::remove_file(entry.path()))
-                {
-                    deleted?;
-                    report.deleted += 1;
-                    report.bytes += size;
-                }
+        for digest in self.blobs()? {
+            let Some(size) = self.blob_size(&digest)?.filter(|_| !reachable.contains(&digest)) else {
+                continue;
+            };
+            let path = self.blob_path(&digest);
+            if let Some(deleted) = self.inner.pins.delete_unpinned(&digest, || fs::remove_file(path)) {
+                deleted?;
+                report.deleted += 1;
+                report.bytes += size;
             }
         }
         self.delete_old_partials(now, &mut report)?;
         Ok(report)
+    }
+
+    /// All blobs that are here. A file that is not named like a blob is not ours.
+    ///
+    /// # Errors
+    /// When the disk does not answer.
+    pub fn blobs(&self) -> Result<Vec<Digest>, StoreError> {
+        let mut blobs = Vec::new();
+        for algorithm in ALGORITHMS {
+            let entries = match fs::read_dir(self.inner.root.join(BLOBS).join(algorithm)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                blobs.extend(digest_of_file(algorithm, &entry?));
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// The bytes of what is being received, or was and is not done.
+    ///
+    /// # Errors
+    /// When the disk does not answer.
+    pub(crate) fn unfinished_bytes(&self) -> Result<u64, StoreError> {
+        let entries = match fs::read_dir(self.inner.root.join(INGEST)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            entries => entries?,
+        };
+        let mut bytes = 0;
+        for entry in entries {
+            // Gone meanwhile: it is done.
+            bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
+        }
+        Ok(bytes)
     }
 
     fn delete_old_partials(&self, now: SystemTime, report: &mut GcReport) -> Result<(), StoreError> {
@@ -132,7 +157,6 @@ impl ContentStore {
     }
 }
 
-/// A file that is not named like a blob is not ours to delete.
 fn digest_of_file(algorithm: &str, entry: &fs::DirEntry) -> Option<Digest> {
     let name = entry.file_name();
     format!("{algorithm}:{}", name.to_str()?).parse().ok()

@@ -34,12 +34,17 @@ pub(crate) struct IndexFile {
 }
 
 impl ImageIndex {
-    /// Reads the index. A file that cannot be read as one is set aside, an entry that cannot is left out; both are told.
-    pub(super) fn load(path: &Utf8Path) -> Result<(ImageIndex, Vec<String>), StoreError> {
-        let mut index = ImageIndex {
+    /// No names, for a store whose names nobody asks for.
+    pub(super) fn empty(path: &Utf8Path) -> ImageIndex {
+        ImageIndex {
             path: path.to_owned(),
             images: BTreeMap::new(),
-        };
+        }
+    }
+
+    /// Reads the index. A file that cannot be read as one is set aside, an entry that cannot is left out; both are told.
+    pub(super) fn load(path: &Utf8Path) -> Result<(ImageIndex, Vec<String>), StoreError> {
+        let mut index = ImageIndex::empty(path);
         let mut repairs = Vec::new();
         let text = match fs::read(path) {
             Ok(text) => text,

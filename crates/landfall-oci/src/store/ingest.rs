@@ -14,7 +14,7 @@ use crate::digest::{Algorithm, Digester};
 use crate::store::error::StoreError;
 use crate::store::{ContentStore, INGEST, durable};
 
-/// How many bytes go to the disk, or are read for their hash, at once.
+/// How many bytes go to the disk at once.
 const PIECE: usize = 256 * 1024;
 
 /// Which partial files have a writer, and the numbers that private files are told apart by.
@@ -288,15 +288,8 @@ impl Drop for Upload {
 /// Hashes at most the first `length` bytes of a file.
 fn hash_prefix(file: &mut fs::File, length: u64, digester: &mut Digester) -> Result<(), StoreError> {
     file.seek(SeekFrom::Start(0))?;
-    let mut piece = vec![0; PIECE];
-    let mut rest = file.take(length);
-    loop {
-        let read = rest.read(&mut piece)?;
-        if read == 0 {
-            return Ok(());
-        }
-        digester.update(&piece[..read]);
-    }
+    digester.read_all(&mut file.take(length), |_| ())?;
+    Ok(())
 }
 
 /// What stays behind is removed when the store is opened next.

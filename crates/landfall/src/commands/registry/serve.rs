@@ -1,0 +1,192 @@
+//! `landfall registry serve`: the embedded registry on its own.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::Args;
+use landfall_oci::certificate::load_pair;
+use landfall_oci::serve::tls::CertificateSlot;
+use landfall_oci::serve::{ServeLimits, serve};
+use landfall_oci::server::{DEFAULT_REQUESTS_MAX, GRACE, Policy, Registry, SpaceFloor, Users, registry_service};
+use landfall_oci::store::ContentStore;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::registry::RootArgs;
+use crate::commands::registry::reload::Followed;
+use crate::exit::ExitStatus;
+use crate::interrupt::run_until_signalled;
+use crate::logging::{self, LogFormat};
+use crate::output::progress::Progress;
+use crate::{Context, allocator};
+
+/// Serve a registry from a directory.
+///
+/// The same registry that the agent embeds as the primary one: any OCI client pushes to it and pulls from it. On an
+/// address that others can reach it wants TLS and a login.
+#[derive(Debug, Args)]
+#[command(after_long_help = "Example:\n  landfall registry serve --root /srv/images --listen 127.0.0.1:5000")]
+pub struct ServeArgs {
+    /// Where the images are kept; made when it is not there.
+    #[command(flatten)]
+    pub root: RootArgs,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
+    pub listen: SocketAddr,
+    /// Who may push and pull: a file made by `htpasswd -B`. Without it, everybody may.
+    #[arg(long, value_name = "FILE")]
+    pub htpasswd: Option<Utf8PathBuf>,
+    /// The server's certificate chain, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<Utf8PathBuf>,
+    /// The certificate's key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<Utf8PathBuf>,
+    /// Let everybody pull; pushing and deleting still needs the login of `--htpasswd`.
+    #[arg(long, requires = "htpasswd")]
+    pub anonymous_pull: bool,
+    /// Refuse pushes and deletions.
+    #[arg(long)]
+    pub read_only: bool,
+    /// Refuse images of which a layer or the configuration is not here.
+    #[arg(long)]
+    pub complete_images: bool,
+    /// How many bytes of the disk uploads leave free; at most a twentieth of the disk.
+    #[arg(long, value_name = "BYTES", default_value_t = SpaceFloor::default().bytes)]
+    pub min_free: u64,
+    /// How often garbage is collected, in seconds; 0: never.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub gc_every: u64,
+    /// How many connections are open at once; more wait.
+    #[arg(long, value_name = "NUMBER", default_value_t = ServeLimits::default().connections)]
+    pub max_connections: usize,
+    /// How many requests are under way at once; more are asked to come again.
+    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_REQUESTS_MAX)]
+    pub max_requests: usize,
+    /// Serve metrics for Prometheus at `/metrics`, to whoever may pull.
+    #[arg(long)]
+    pub metrics: bool,
+    /// Log every request.
+    #[arg(long)]
+    pub access_log: bool,
+    /// How log lines are written.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub log_format: LogFormat,
+}
+
+pub(super) fn run(args: &ServeArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    ensure!(
+        args.listen.ip().is_loopback() || (args.tls_certificate.is_some() && args.htpasswd.is_some()),
+        "others can reach `{}`: give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1",
+        args.listen
+    );
+    allocator::settle();
+    let progress = Progress::new(context.progress, &context.printer);
+    logging::start(args.log_format, progress.log, "info")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    let shutdown = CancellationToken::new();
+    runtime.block_on(run_until_signalled(
+        serve_registry(args, context, shutdown.clone()),
+        &shutdown,
+    ))
+}
+
+async fn serve_registry(
+    args: &ServeArgs,
+    context: &Context,
+    shutdown: CancellationToken,
+) -> anyhow::Result<ExitStatus> {
+    let users = args.htpasswd.as_deref().map(load_users).transpose()?;
+    let policy = Policy {
+        login: users.clone(),
+        anonymous_pull: args.anonymous_pull,
+        read_only: args.read_only,
+        incomplete_images: !args.complete_images,
+        requests_max: Some(args.max_requests),
+        metrics: args.metrics,
+        access_log: args.access_log,
+    };
+    let certificate = load_certificate(args)?;
+    let root = &args.root.root;
+    let store = ContentStore::open(root).with_context(|| format!("cannot open the store in `{root}`"))?;
+    let registry = Registry::open(store, &args.root.repositories())
+        .with_context(|| format!("cannot open the registry in `{root}`"))?
+        .with_floor(SpaceFloor { bytes: args.min_free });
+    let registry = Arc::new(registry);
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on `{}`", args.listen))?;
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    context
+        .printer
+        .data(&format!("{scheme}://{}", listener.local_addr()?))?;
+    let followed = Followed {
+        certificate: certificate
+            .clone()
+            .zip(args.tls_certificate.clone())
+            .zip(args.tls_key.clone())
+            .map(|((slot, certificate), key)| (slot, certificate, key)),
+        users: users.zip(args.htpasswd.clone()),
+    };
+    let router = registry_service(registry.clone(), policy);
+    let limits = ServeLimits {
+        connections: args.max_connections,
+        ..ServeLimits::default()
+    };
+    let drained = tokio::select! {
+        drained = serve(listener, certificate, router, limits, shutdown) => drained,
+        never = followed.follow() => match never {},
+        never = collect_garbage(registry, args.gc_every) => match never {},
+    };
+    ensure!(
+        drained.abandoned == 0,
+        "{} connections were closed before they were done",
+        drained.abandoned
+    );
+    Ok(ExitStatus::Done)
+}
+
+/// Collects garbage now and then, for ever.
+async fn collect_garbage(registry: Arc<Registry>, every: u64) -> Infallible {
+    if every == 0 {
+        return std::future::pending().await;
+    }
+    let every = Duration::from_secs(every);
+    let mut tick = interval_at(Instant::now() + every, every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let registry = registry.clone();
+        match tokio::task::spawn_blocking(move || registry.gc(GRACE, SystemTime::now())).await {
+            Ok(Ok(report)) => tracing::info!(deleted = report.deleted, bytes = report.bytes, "garbage collected"),
+            Ok(Err(error)) => tracing::error!(
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "garbage cannot be collected; it is tried again"
+            ),
+            Err(error) => tracing::error!(%error, "garbage collection ended early; it is tried again"),
+        }
+    }
+}
+
+fn load_users(path: &Utf8Path) -> anyhow::Result<Users> {
+    let text = fs_err::read_to_string(path)?;
+    Users::parse_htpasswd(&text).with_context(|| format!("cannot use `{path}`"))
+}
+
+fn load_certificate(args: &ServeArgs) -> anyhow::Result<Option<Arc<CertificateSlot>>> {
+    let (Some(certificate), Some(key)) = (&args.tls_certificate, &args.tls_key) else {
+        return Ok(None);
+    };
+    let slot = load_pair(certificate, key).and_then(|pair| CertificateSlot::new(&pair));
+    Ok(Some(slot.with_context(|| {
+        format!("cannot use the certificate `{certificate}`")
+    })?))
+}
