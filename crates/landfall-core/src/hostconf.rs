@@ -4,13 +4,17 @@
 //! Start at [`Rendering`]. Each format is one module; none decides where an image comes from, they ask
 //! [`crate::resolve::Resolver`]. What a format cannot say is in [`Rendering::gaps`], never dropped.
 
+pub mod containerd;
+pub mod core_images;
 pub mod kubelet;
+pub mod registries;
+pub mod routes;
 
 use camino::Utf8PathBuf;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::config::Settings;
+use crate::config::{RegistryRole, Settings};
 use crate::reference::RegistryHost;
 
 /// The first line of every file of ours whose format has comments.
@@ -101,8 +105,18 @@ pub struct Fragment {
 pub fn render(settings: &Settings, dialect: Dialect) -> Rendering {
     match dialect {
         Dialect::Kubelet => kubelet::render_kubelet(settings),
-        Dialect::Containerd | Dialect::K3s | Dialect::Rke2 | Dialect::Kubeadm => Rendering::default(),
+        Dialect::Containerd => containerd::render_containerd(settings),
+        Dialect::K3s | Dialect::Rke2 => registries::render_registries(settings, dialect),
+        Dialect::Kubeadm => core_images::render_kubeadm(settings),
     }
+}
+
+/// Whether an image that is redirected may never come from its own registry: there is an external one, or only what the
+/// primary registry was given counts (SPEC section 5, rule 6).
+#[must_use]
+pub fn origin_forbidden(settings: &Settings) -> bool {
+    let has_external = (settings.registries.iter()).any(|registry| registry.role == RegistryRole::External);
+    has_external || settings.primary.as_ref().is_some_and(|primary| !primary.sync)
 }
 
 /// Whether a file's content is marked as ours. A user who takes the mark out has made the file theirs.

@@ -233,15 +233,18 @@ impl<'a> Resolver<'a> {
     /// are carried over as they are.
     #[must_use]
     pub fn resolve(&self, source: &ImageReference, role: ImageRole) -> Resolution {
-        let untouched = |place, why| Resolution {
-            candidates: vec![self.candidate(place, source.clone(), why, role)],
-            warning: None,
-        };
         if !self.settings.webhook.enable {
-            return untouched(Place::Origin, Why::RedirectionOff);
+            return self.untouched(source, role, Place::Origin, Why::RedirectionOff);
         }
+        self.resolve_on_node(source, role)
+    }
+
+    /// The same for what the user asks for beside the webhook or in its place, whose switch then does not count: mirror
+    /// files and the node-local mirror (SPEC section 10.2).
+    #[must_use]
+    pub fn resolve_on_node(&self, source: &ImageReference, role: ImageRole) -> Resolution {
         if self.is_in_primary(source) {
-            return untouched(Place::Primary, Why::AlreadyThere);
+            return self.untouched(source, role, Place::Primary, Why::AlreadyThere);
         }
         let mapped = self.map(source);
         let mut warning = mapped.warning;
@@ -267,6 +270,13 @@ impl<'a> Resolver<'a> {
             candidates.push(self.candidate(Place::Origin, source.clone(), Why::SyncFromOrigin, role));
         }
         Resolution { candidates, warning }
+    }
+
+    fn untouched(&self, source: &ImageReference, role: ImageRole, place: Place, why: Why) -> Resolution {
+        Resolution {
+            candidates: vec![self.candidate(place, source.clone(), why, role)],
+            warning: None,
+        }
     }
 
     fn sync_allowed(&self) -> bool {

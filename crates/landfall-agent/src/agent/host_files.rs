@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use camino::Utf8PathBuf;
 use landfall_core::config::Settings;
-use landfall_core::hostconf::kubelet::render_kubelet;
-use landfall_core::hostconf::{Dialect, HostFile};
+use landfall_core::hostconf::{Dialect, HostFile, render};
 use landfall_core::status::EventReason;
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
 
@@ -31,11 +30,16 @@ impl Reconciler {
 
 /// The files of each dialect; none where the settings do not ask for them, so that what was written is removed.
 fn wanted_files(settings: &Settings) -> Vec<(Dialect, Vec<HostFile>)> {
-    let kubelet = match settings.landfall.kubelet_enable {
-        true => render_kubelet(settings).files,
+    let wanted = |dialect| match dialect {
+        Dialect::Kubelet => settings.landfall.kubelet_enable,
+        other => settings.landfall.mirror.files.contains(&other),
+    };
+    let files = |dialect| match wanted(dialect) {
+        true => render(settings, dialect).files,
         false => Vec::new(),
     };
-    vec![(Dialect::Kubelet, kubelet)]
+    let dialects = [Dialect::Kubelet, Dialect::Containerd, Dialect::K3s, Dialect::Rke2];
+    dialects.map(|dialect| (dialect, files(dialect))).into()
 }
 
 async fn tell_changes(host: &Host, dialect: Dialect, changes: &ManagedChanges, told: &mut BTreeSet<Utf8PathBuf>) {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use landfall_core::config::{Login, Primary, PrimaryKind, PrimaryTls, Settings};
+use landfall_core::config::{Login, Primary, PrimaryKind};
 use landfall_core::reference::{Digest, ImageReference, RegistryHost};
 use landfall_core::status::{EventReason, ServingStatus};
 use landfall_oci::client::RegistryClient;
@@ -100,8 +100,8 @@ impl Reconciler {
         force: &Arc<InForce>,
         primary: &Primary,
     ) -> anyhow::Result<Option<Issued>> {
-        let address = primary_address(&force.settings, primary);
-        let issued = match with_tls(&force.settings, primary) {
+        let address = force.settings.primary_address(primary);
+        let issued = match force.settings.primary_speaks_tls(primary) {
             true => Some(self.primary_certificate(primary).await?),
             false => None,
         };
@@ -228,22 +228,6 @@ fn same_login(before: &Option<Login>, now: &Option<Login>) -> bool {
 }
 
 /// Where the embedded registry binds: `landfall.primary.listen`, otherwise its endpoint.
-fn primary_address(settings: &Settings, primary: &Primary) -> String {
-    match (&settings.landfall.primary_listen, primary.endpoint.port()) {
-        (Some(listen), _) => listen.clone(),
-        (None, Some(_)) => primary.endpoint.to_string(),
-        (None, None) => format!("{}:443", primary.endpoint),
-    }
-}
-
-/// Plain HTTP only where nobody but this host can listen in.
-fn with_tls(settings: &Settings, primary: &Primary) -> bool {
-    match settings.landfall.primary_tls {
-        PrimaryTls::On => true,
-        PrimaryTls::Auto => !is_loopback(&primary_address(settings, primary)),
-    }
-}
-
 fn is_loopback(address: &str) -> bool {
     address.parse::<RegistryHost>().is_ok_and(|host| host.is_loopback())
 }

@@ -166,6 +166,29 @@ pub struct Primary {
     pub location: Option<Location>,
 }
 
+impl Settings {
+    /// Where the embedded registry binds: `landfall.primary.listen`, else the endpoint.
+    #[must_use]
+    pub fn primary_address(&self, primary: &Primary) -> String {
+        match (&self.landfall.primary_listen, primary.endpoint.port()) {
+            (Some(listen), _) => listen.clone(),
+            (None, Some(_)) => primary.endpoint.to_string(),
+            (None, None) => format!("{}:443", primary.endpoint),
+        }
+    }
+
+    /// Whether the embedded registry speaks TLS: plain HTTP only where nobody but this host can listen in.
+    #[must_use]
+    pub fn primary_speaks_tls(&self, primary: &Primary) -> bool {
+        let address = self.primary_address(primary);
+        let is_loopback = || address.parse().is_ok_and(|host: RegistryHost| host.is_loopback());
+        match self.landfall.primary_tls {
+            PrimaryTls::On => true,
+            PrimaryTls::Auto => !is_loopback(),
+        }
+    }
+}
+
 /// What serves the primary registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]

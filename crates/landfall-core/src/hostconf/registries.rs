@@ -1,0 +1,235 @@
+//! K3s and RKE2: `registries.yaml`, read when the service starts.
+//!
+//! A mirror is for a registry; `rewrite` changes the repository's name by a regular expression, the same for all of its
+//! endpoints, and not for the registry itself, which is always asked last unless the service is told otherwise. Source:
+//! the private registry pages of K3s and RKE2.
+
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use secrecy::ExposeSecret as _;
+
+use super::containerd::{certificates_of, own_authority};
+use super::routes::{HostRoutes, Route, Scheme, Way, join, routes_of, schemes, source_hosts, without_suffix};
+use super::{Dialect, Fragment, HEADER, HostFile, Rendering, file_stem};
+use crate::config::Settings;
+use crate::reference::RegistryHost;
+use crate::resolve::Resolver;
+
+/// Renders `registries.yaml` for K3s or RKE2.
+#[must_use]
+pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
+    let directory = Utf8PathBuf::from(format!("/etc/rancher/{}", dialect.name()));
+    let resolver = Resolver::new(settings);
+    let mut rendering = Rendering::default();
+    let mut targets: BTreeMap<RegistryHost, Way> = BTreeMap::new();
+    let mut mirrors = String::new();
+    if settings.landfall.mirror.enable {
+        let url = format!("http://{}", settings.landfall.mirror.listen);
+        mirrors.push_str(&format!("  \"*\":\n    endpoint:\n      - {}\n", quoted(&url)));
+    } else {
+        for host in source_hosts(settings) {
+            let Some(mirror) = routes_of(&resolver, &host).and_then(|routes| mirror_of(&routes, &mut rendering.gaps))
+            else {
+                continue;
+            };
+            mirrors.push_str(&render_mirror(settings, &host, &mirror));
+            targets.extend(mirror.endpoints.into_iter().map(|way| (way.host.clone(), way)));
+        }
+        rendering.gaps.push(
+            "images of registries that neither the profiles nor the rules name are pulled as they are written; hint: \
+             `landfall.mirror.hosts` names more, `landfall.mirror.enable` covers all"
+                .to_owned(),
+        );
+    }
+    let configs = render_configs(settings, &directory, targets.values(), &mut rendering.files);
+    let mut text = HEADER.to_owned();
+    for (key, entries) in [("mirrors", &mirrors), ("configs", &configs)] {
+        if !entries.is_empty() {
+            text.push_str(&format!("{key}:\n{entries}"));
+        }
+    }
+    rendering.files.push(HostFile {
+        path: directory.join("registries.yaml"),
+        mode: 0o600,
+        content: text.into(),
+    });
+    if super::origin_forbidden(settings) {
+        rendering.gaps.push(format!(
+            "{0} asks the registry itself where no mirror has an image; hint: `disable-default-registry-endpoint: true` \
+             in its configuration forbids that",
+            dialect.name()
+        ));
+        rendering.fragments.push(Fragment {
+            place: format!(
+                "{directory}/config.yaml.d/90-landfall.yaml, where the registries themselves must not be asked"
+            ),
+            text: "disable-default-registry-endpoint: true\n".to_owned(),
+        });
+    }
+    rendering.fragments.extend(super::core_images::render_default_registry(
+        settings,
+        dialect,
+        &mut rendering.gaps,
+    ));
+    rendering.gaps.push(format!(
+        "{} reads `registries.yaml` when it starts: restart it after a change",
+        dialect.name()
+    ));
+    rendering
+}
+
+/// A registry's mirror: endpoints, each with what is put in front of the rewritten name, and what rewrites names.
+struct Mirror {
+    endpoints: Vec<Way>,
+    rewrites: Vec<(String, String)>,
+}
+
+/// The mirror that means what the routes mean; `None` where nothing is redirected, or, with a gap, nothing can be said.
+fn mirror_of(routes: &HostRoutes, gaps: &mut Vec<String>) -> Option<Mirror> {
+    if routes.is_untouched() {
+        return None;
+    }
+    let redirected: Vec<(&Route, Vec<&Way>)> = (std::iter::once(&routes.general).chain(&routes.paths))
+        .map(|route| {
+            let ways = route
+                .ways
+                .iter()
+                .filter(|way| !way.is_origin_of(&routes.host, &route.path));
+            (route, ways.collect::<Vec<_>>())
+        })
+        .filter(|(_, ways)| !ways.is_empty())
+        .collect();
+    let mirror = common_endpoints(&redirected).filter(|_| are_apart(&redirected));
+    if mirror.is_none() {
+        let names = redirected
+            .iter()
+            .map(|(route, _)| format!("`{}`", join(routes.host.as_str(), &route.path)));
+        gaps.push(format!(
+            "the rules for {} lead to different registries or overlap, which `rewrite` cannot tell apart: images of `{}` \
+             are pulled as they are written; hint: `landfall.mirror.enable` follows every rule",
+            names.collect::<Vec<_>>().join(", "),
+            routes.host
+        ));
+        return None;
+    }
+    let general_is_redirected = redirected.iter().any(|(route, _)| route.path.is_empty());
+    if !general_is_redirected {
+        gaps.push(format!(
+            "the other images of `{}` are asked for at the rules' target as well, under their own names, before the \
+             registry itself",
+            routes.host
+        ));
+    }
+    mirror
+}
+
+/// The endpoints that serve all routes: the last way's name is what names are rewritten to, the others' have a prefix.
+fn common_endpoints(redirected: &[(&Route, Vec<&Way>)]) -> Option<Mirror> {
+    let mut endpoints: Option<Vec<Way>> = None;
+    let mut rewrites = Vec::new();
+    for (route, ways) in redirected {
+        let name = &ways.last()?.prefix;
+        let here = ways.iter().map(|way| {
+            let prefix = without_suffix(&way.prefix, name)?.to_owned();
+            Some(Way {
+                prefix,
+                ..(*way).clone()
+            })
+        });
+        let here = here.collect::<Option<Vec<_>>>()?;
+        if endpoints.get_or_insert_with(|| here.clone()) != &here {
+            return None;
+        }
+        if *name != route.path {
+            let pattern = match route.path.as_str() {
+                "" => "^(.*)$".to_owned(),
+                path => format!("^{}/(.*)$", path.replace('.', "\\.")),
+            };
+            rewrites.push((pattern, join(name, "$1")));
+        }
+    }
+    Some(Mirror {
+        endpoints: endpoints?,
+        rewrites,
+    })
+}
+
+/// Whether no two routes cover the same name: which of two rewrites is taken is not defined.
+fn are_apart(redirected: &[(&Route, Vec<&Way>)]) -> bool {
+    let paths: Vec<&str> = redirected.iter().map(|(route, _)| route.path.as_str()).collect();
+    let covers = |outer: &str, inner: &str| outer.is_empty() || inner.starts_with(&format!("{outer}/"));
+    (paths.iter().enumerate()).all(|(at, path)| {
+        paths
+            .iter()
+            .enumerate()
+            .all(|(other, inner)| at == other || !covers(path, inner))
+    })
+}
+
+fn render_mirror(settings: &Settings, host: &RegistryHost, mirror: &Mirror) -> String {
+    let mut text = format!("  {}:\n    endpoint:\n", quoted(host.as_str()));
+    for way in &mirror.endpoints {
+        for scheme in schemes(settings, &way.host, way.registry) {
+            let path = if way.prefix.is_empty() {
+                String::new()
+            } else {
+                format!("/v2/{}", way.prefix)
+            };
+            text.push_str(&format!(
+                "      - {}\n",
+                quoted(&format!("{}://{}{path}", scheme.name(), way.host))
+            ));
+        }
+    }
+    if !mirror.rewrites.is_empty() {
+        text.push_str("    rewrite:\n");
+        for (pattern, name) in &mirror.rewrites {
+            text.push_str(&format!("      {}: {}\n", quoted(pattern), quoted(name)));
+        }
+    }
+    text
+}
+
+fn render_configs<'a>(
+    settings: &Settings,
+    directory: &Utf8Path,
+    ways: impl Iterator<Item = &'a Way>,
+    files: &mut Vec<HostFile>,
+) -> String {
+    let mut text = String::new();
+    for way in ways {
+        let mut entry = String::new();
+        if let Some(login) = (way.registry).and_then(|index| settings.registries[index].login.as_ref()) {
+            entry.push_str(&format!(
+                "    auth:\n      username: {}\n      password: {}\n",
+                quoted(&login.username),
+                quoted(login.password.expose_secret())
+            ));
+        }
+        let pem = certificates_of(settings, way);
+        let unverified = schemes(settings, &way.host, way.registry).contains(&Scheme::HttpsUnverified);
+        if unverified {
+            entry.push_str("    tls:\n      insecure_skip_verify: true\n");
+        } else if !pem.is_empty() {
+            let path = directory.join(format!("landfall-{}-ca.crt", file_stem(&way.host)));
+            entry.push_str(&format!("    tls:\n      ca_file: {}\n", quoted(path.as_str())));
+            files.push(HostFile {
+                path,
+                mode: 0o644,
+                content: format!("{HEADER}{pem}").into(),
+            });
+        } else if let Some(path) = own_authority(settings, &way.host) {
+            entry.push_str(&format!("    tls:\n      ca_file: {}\n", quoted(path.as_str())));
+        }
+        if !entry.is_empty() {
+            text.push_str(&format!("  {}:\n{entry}", quoted(way.host.as_str())));
+        }
+    }
+    text
+}
+
+/// A YAML double-quoted string: JSON's are a part of YAML's.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,211 @@
+//! What the rules mean for whole registries: mirror files know hosts and paths, not images.
+//!
+//! No rule is read here: the resolver is asked about a name that stands for every image below a path, and the answer is
+//! taken apart. What comes of it is what the resolver says, whatever its rules are.
+
+use std::collections::BTreeSet;
+
+use crate::config::{ImageRole, PrimaryKind, RulePrefix, Settings};
+use crate::reference::{ImageReference, RegistryHost};
+use crate::resolve::{Place, Resolver};
+
+/// Stands for every repository below a path.
+const ANY: &str = "landfall-any/image";
+
+/// Where the images of one registry come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRoutes {
+    /// The registry that images are named after.
+    pub host: RegistryHost,
+    /// For everything that no path below is for.
+    pub general: Route,
+    /// For repositories below a path, where that is not what `general` means.
+    pub paths: Vec<Route>,
+}
+
+/// The places for the repositories below one path, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Without slashes at its ends; empty for the whole host.
+    pub path: String,
+    /// At least one.
+    pub ways: Vec<Way>,
+}
+
+/// One place: `host/path/<rest>` is at `way.host/way.prefix/<rest>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// The kind of place.
+    pub place: Place,
+    /// The registry to ask.
+    pub host: RegistryHost,
+    /// What is put in the place of the route's path.
+    pub prefix: String,
+    /// Index into [`Settings::registries`] of login and trust.
+    pub registry: Option<usize>,
+}
+
+impl HostRoutes {
+    /// Whether nothing of this registry is redirected.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        let own = |route: &Route| matches!(&route.ways[..], [way] if way.is_origin_of(&self.host, &route.path));
+        own(&self.general) && self.paths.iter().all(own)
+    }
+}
+
+impl Way {
+    /// Whether this is the registry itself, under the image's own name.
+    #[must_use]
+    pub fn is_origin_of(&self, host: &RegistryHost, path: &str) -> bool {
+        self.host == *host && self.prefix == path
+    }
+}
+
+/// How a registry is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// TLS, verified.
+    Https,
+    /// TLS without verification: the user marked it `insecure`.
+    HttpsUnverified,
+    /// Plain HTTP.
+    Http,
+}
+
+impl Scheme {
+    /// As in a URL.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::Https | Scheme::HttpsUnverified => "https",
+            Scheme::Http => "http",
+        }
+    }
+}
+
+/// The schemes by which a registry is to be asked, in order (SPEC section 5): plain HTTP is tried last, and only where
+/// the user marked the registry `insecure`, or it is our own on loopback.
+#[must_use]
+pub fn schemes(settings: &Settings, host: &RegistryHost, registry: Option<usize>) -> Vec<Scheme> {
+    let own = (settings.primary.as_ref())
+        .filter(|primary| primary.kind == PrimaryKind::Embedded && primary.endpoint == *host);
+    if own.is_some_and(|primary| !settings.primary_speaks_tls(primary)) {
+        return vec![Scheme::Http];
+    }
+    match registry.is_some_and(|index| settings.registries[index].insecure) {
+        true => vec![Scheme::HttpsUnverified, Scheme::Http],
+        false => vec![Scheme::Https],
+    }
+}
+
+/// The registries that images are named after: those of the profiles' images, of the rules, and those that the user
+/// names; without those that images are redirected to.
+#[must_use]
+pub fn source_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
+    let of_rules = settings.rules.iter().filter_map(|rule| match &rule.from {
+        RulePrefix::Path { host, .. } => Some(host.clone()),
+        RulePrefix::All => None,
+    });
+    let mut hosts: BTreeSet<RegistryHost> = (settings.images.iter().map(|image| image.reference.host.clone()))
+        .chain(of_rules)
+        .chain(settings.landfall.mirror.hosts.iter().cloned())
+        .collect();
+    for target in target_hosts(settings) {
+        hosts.remove(&target);
+    }
+    hosts
+}
+
+/// The registries that images are redirected to.
+#[must_use]
+pub fn target_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
+    use crate::config::RegistryRole::External;
+    let externals = settings.registries.iter().filter(|registry| registry.role == External);
+    (externals.map(|registry| registry.host.clone()))
+        .chain(settings.rules.iter().map(|rule| rule.to_host.clone()))
+        .chain(settings.primary.iter().map(|primary| primary.endpoint.clone()))
+        .collect()
+}
+
+/// Asks the resolver what it makes of a registry's images: of all, and of those below each path that it has a rule for.
+#[must_use]
+pub fn routes_of(resolver: &Resolver<'_>, host: &RegistryHost) -> Option<HostRoutes> {
+    let general = route(resolver, host, "")?;
+    let paths: BTreeSet<&str> = (resolver.settings().rules.iter())
+        .filter_map(|rule| match &rule.from {
+            RulePrefix::Path { host: of, path } if of == host && !path.is_empty() => Some(path.as_str()),
+            _ => None,
+        })
+        .collect();
+    let paths = paths.into_iter().filter_map(|path| route(resolver, host, path));
+    Some(HostRoutes {
+        host: host.clone(),
+        paths: paths.filter(|route| !says_the_same(route, &general)).collect(),
+        general,
+    })
+}
+
+fn route(resolver: &Resolver<'_>, host: &RegistryHost, path: &str) -> Option<Route> {
+    let name = join(path, ANY);
+    let source: ImageReference = format!("{host}/{name}").parse().ok()?;
+    let source = source.in_repository(host, &name).ok()?;
+    let resolution = resolver.resolve_on_node(&source, ImageRole::Application);
+    let ways = resolution.candidates.iter().map(|candidate| {
+        let prefix = candidate.reference.repository.as_str().strip_suffix(ANY)?;
+        Some(Way {
+            place: candidate.place,
+            host: candidate.reference.host.clone(),
+            prefix: prefix.trim_end_matches('/').to_owned(),
+            registry: candidate.registry,
+        })
+    });
+    Some(Route {
+        path: path.to_owned(),
+        ways: ways.collect::<Option<Vec<_>>>()?,
+    })
+}
+
+/// Whether a path's route is what the general one makes of that path.
+fn says_the_same(route: &Route, general: &Route) -> bool {
+    route.ways.len() == general.ways.len()
+        && (route.ways.iter().zip(&general.ways))
+            .all(|(way, general)| way.host == general.host && way.prefix == join(&general.prefix, &route.path))
+}
+
+/// Two parts of a path; either may be empty.
+#[must_use]
+pub(super) fn join(left: &str, right: &str) -> String {
+    match (left, right) {
+        ("", only) | (only, "") => only.to_owned(),
+        (left, right) => format!("{left}/{right}"),
+    }
+}
+
+/// `path` without `suffix`, whole segments; `None` where it does not end with it.
+#[must_use]
+pub(super) fn without_suffix<'a>(path: &'a str, suffix: &str) -> Option<&'a str> {
+    if suffix.is_empty() {
+        return Some(path);
+    }
+    let rest = path.strip_suffix(suffix)?;
+    rest.is_empty().then_some(rest).or_else(|| rest.strip_suffix('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suffix_is_whole_segments() {
+        for (path, suffix, expected) in [
+            ("a/b/c", "b/c", Some("a")),
+            ("b/c", "b/c", Some("")),
+            ("ab/c", "b/c", None),
+            ("a", "", Some("a")),
+            ("a", "b", None),
+        ] {
+            assert_eq!(without_suffix(path, suffix), expected, "{path} without {suffix}");
+        }
+    }
+}
