@@ -44,6 +44,7 @@ use crate::progress::Meter;
 use crate::status::StatusStore;
 use crate::supervisor::Supervisor;
 
+pub(crate) use crate::agent::failure::chain;
 pub use crate::agent::failure::{Explanation, explain_fetch, explain_no_place};
 
 /// Where the agent keeps everything when neither an option nor the configuration says otherwise.

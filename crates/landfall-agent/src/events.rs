@@ -20,7 +20,11 @@ pub const KEEP: usize = 1_000;
 /// The log's name in the state directory.
 pub const FILE_NAME: &str = "events.jsonl";
 
-/// The event log of a running agent: the only writer. Cheap to clone.
+/// Held while the log is written.
+const LOCK_NAME: &str = "events.lock";
+
+/// The event log of a state directory. Cheap to clone. `landfall stages run` writes beside a running agent: a lock on a
+/// file of its own keeps the sequence without gaps.
 #[derive(Debug, Clone)]
 pub struct EventLog {
     writer: Arc<Mutex<Writer>>,
@@ -30,6 +34,8 @@ pub struct EventLog {
 struct Writer {
     path: Utf8PathBuf,
     file: fs_err::File,
+    /// The log's length in bytes when it was last written here: another one means that somebody else wrote.
+    length: u64,
     next: u64,
     lines: usize,
 }
@@ -73,11 +79,17 @@ impl EventLog {
 
 impl Writer {
     fn open(path: Utf8PathBuf, keep: usize) -> anyhow::Result<Writer> {
+        let _held = lock(&path)?;
+        Writer::open_locked(path, keep)
+    }
+
+    fn open_locked(path: Utf8PathBuf, keep: usize) -> anyhow::Result<Writer> {
         let events = load_events(&path)?;
         let next = events.back().map_or(1, |event| event.sequence + 1);
         rewrite(&path, events.iter().skip(events.len().saturating_sub(keep)))?;
         let file = open_for_append(&path)?;
         Ok(Writer {
+            length: file.metadata()?.len(),
             path,
             file,
             next,
@@ -86,18 +98,34 @@ impl Writer {
     }
 
     fn append(&mut self, mut event: Event) -> anyhow::Result<()> {
-        if self.lines >= 2 * KEEP {
-            *self = Writer::open(self.path.clone(), KEEP)?;
+        let _held = lock(&self.path)?;
+        let is_changed = fs_err::metadata(&self.path).map_or(true, |metadata| metadata.len() != self.length);
+        if is_changed || self.lines >= 2 * KEEP {
+            let keep = if self.lines >= 2 * KEEP { KEEP } else { 2 * KEEP };
+            *self = Writer::open_locked(self.path.clone(), keep)?;
         }
         event.sequence = self.next;
         let mut line = serde_json::to_vec(&event)?;
         line.push(b'\n');
         self.file.write_all(&line)?;
         self.file.sync_data()?;
+        self.length += line.len() as u64;
         self.next += 1;
         self.lines += 1;
         Ok(())
     }
+}
+
+/// Waits for the lock; it is let go with the value.
+fn lock(log: &Utf8Path) -> anyhow::Result<fs_err::File> {
+    let mut options = fs_err::OpenOptions::new();
+    let file = options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(log.with_file_name(LOCK_NAME))?;
+    file.file().lock().context("cannot lock the event log")?;
+    Ok(file)
 }
 
 fn open_for_append(path: &Utf8Path) -> anyhow::Result<fs_err::File> {
@@ -165,6 +193,20 @@ mod tests {
             .map(|e| (e.sequence, e.subject))
             .collect();
         assert_eq!(seen, [(1, "a".to_owned()), (2, "b".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn two_writers_take_turns_and_no_number_is_used_twice() {
+        let (_dir, path) = mk_dir();
+        let (agent, command) = (EventLog::open(&path).unwrap(), EventLog::open(&path).unwrap());
+        for (log, subject) in [(&agent, "a"), (&command, "b"), (&command, "c"), (&agent, "d")] {
+            record(log, subject).await;
+        }
+        let seen: Vec<_> = (read_events(&path, 0).unwrap().into_iter())
+            .map(|event| (event.sequence, event.subject))
+            .collect();
+        let expected = [(1, "a"), (2, "b"), (3, "c"), (4, "d")];
+        assert_eq!(seen, expected.map(|(number, subject)| (number, subject.to_owned())));
     }
 
     #[tokio::test]

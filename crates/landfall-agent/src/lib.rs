@@ -12,6 +12,7 @@ pub mod events;
 pub mod metrics;
 pub mod options;
 pub mod progress;
+pub mod stage_events;
 pub mod status;
 pub mod supervisor;
 pub mod webhook;

@@ -24,5 +24,6 @@ pub mod reference;
 pub mod report;
 pub mod resolve;
 pub mod retry;
+pub mod stage;
 pub mod status;
 pub mod template;

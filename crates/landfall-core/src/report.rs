@@ -4,6 +4,7 @@
 //! named by their registry, user and place in the file; the password never gets here.
 
 mod check;
+mod stages;
 mod transfer;
 
 use schemars::JsonSchema;
@@ -18,6 +19,7 @@ use crate::resolve::{Candidate, Place, Resolver};
 use crate::status::{AgentStatus, Event};
 
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
+pub use stages::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, StagesSummary};
 pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 
 /// The version of these types.
@@ -304,7 +306,7 @@ pub fn explain_report(
 
 /// The JSON schemas of what commands write with `-o json`, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 8] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 9] {
     [
         ("validate", schema_of::<ValidationReport<'_>>()),
         ("plan", schema_of::<PlanReport>()),
@@ -312,6 +314,7 @@ pub fn schemas() -> [(&'static str, schemars::Schema); 8] {
         ("explain", schema_of::<ExplainReport>()),
         ("check", schema_of::<CheckReport>()),
         ("transfer", schema_of::<TransferReport>()),
+        ("stages", schema_of::<StagesReport>()),
         ("status", schema_of::<AgentStatus>()),
         ("events", schema_of::<Vec<Event>>()),
     ]

@@ -286,6 +286,8 @@ pub enum EventReason {
     PodNotRedirected,
     /// A step of a stage failed.
     StageFailed,
+    /// A step of a stage changed something, or ran commands.
+    StepFinished,
     /// A stage ran.
     StageFinished,
     /// Files by which kubelet or container runtime are told of the registries were written or removed.

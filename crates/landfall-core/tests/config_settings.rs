@@ -132,9 +132,9 @@ fn file_modes_are_octal_however_they_are_written() {
         ("0o644", 0o644),
         ("'755'", 0o755),
     ] {
-        let settings = parse(&format!(
-            "stages: {{boot: [{{files: [{{path: /a, permissions: {written}}}]}}]}}\n"
-        ));
+        let text = format!("#cloud-config\nstages: {{boot: [{{files: [{{path: /a, permissions: {written}}}]}}]}}\n");
+        let (settings, diagnostics) = parse_all(&[&text], &[], Compat::None);
+        assert!(!diagnostics.has_errors(), "{written}");
         assert_eq!(settings.stages["boot"][0].files[0].mode, mode, "{written}");
     }
 }

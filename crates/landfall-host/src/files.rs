@@ -42,6 +42,17 @@ impl std::fmt::Debug for FileSpec {
     }
 }
 
+impl FileSpec {
+    /// Whether a file is as it should be.
+    #[must_use]
+    pub fn fits(&self, found: &FoundFile) -> bool {
+        found.mode == self.mode & MODE_BITS
+            && self.owner.is_none_or(|owner| owner == found.owner)
+            && self.group.is_none_or(|group| group == found.group)
+            && found.content == self.content
+    }
+}
+
 /// A directory as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectorySpec {
@@ -121,30 +132,95 @@ pub fn ensure_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileError
     Ok(change)
 }
 
+/// A file as it was found.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FoundFile {
+    /// Permission bits.
+    pub mode: u32,
+    /// The owner's number.
+    pub owner: u32,
+    /// The group's number.
+    pub group: u32,
+    /// The content; may hold a secret, so that it is not printed.
+    pub content: Vec<u8>,
+}
+
+impl std::fmt::Debug for FoundFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FoundFile({:04o}, {} bytes)", self.mode, self.content.len())
+    }
+}
+
+/// The file of that path as it is; `None` when there is none. Touches nothing.
+///
+/// # Errors
+/// When the path leaves the root, something else has the name, or the system refuses.
+pub fn inspect_file(root: &HostRoot, path: &Utf8Path) -> Result<Option<FoundFile>, FileError> {
+    let Some(place) = find_present(root, path)? else {
+        return Ok(None);
+    };
+    let found = read_existing(&place, path)?;
+    Ok(found.map(|(stat, content)| FoundFile {
+        mode: stat.st_mode & MODE_BITS,
+        owner: stat.st_uid,
+        group: stat.st_gid,
+        content,
+    }))
+}
+
 /// What [`ensure_file`] would do; touches nothing.
 ///
 /// # Errors
 /// As [`ensure_file`], as far as they show beforehand.
 pub fn preview_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileError> {
-    let place = match find(root, &file.path, Missing::Refuse) {
+    Ok(match inspect_file(root, &file.path)? {
+        None => Change::Created,
+        Some(found) if file.fits(&found) => Change::Unchanged,
+        Some(_) => Change::Updated,
+    })
+}
+
+/// What [`ensure_directory`] would do; touches nothing.
+///
+/// # Errors
+/// As [`ensure_directory`], as far as they show beforehand.
+pub fn preview_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<Change, FileError> {
+    let path = &directory.path;
+    let Some(place) = find_present(root, path)? else {
+        return Ok(Change::Created);
+    };
+    let stat = match rustix::fs::statat(&place.directory, place.name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(rustix::io::Errno::NOENT) => return Ok(Change::Created),
+        Err(error) => return Err(io_error("read", path)(error.into())),
+    };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(FileError::Kind {
+            path: path.clone(),
+            wanted: "directory",
+        });
+    }
+    let attributes = Attributes {
+        mode: directory.mode & MODE_BITS,
+        owner: directory.owner,
+        group: directory.group,
+    };
+    Ok(if attributes.fit(&stat) {
+        Change::Unchanged
+    } else {
+        Change::Updated
+    })
+}
+
+/// `None` where a directory on the way is missing.
+fn find_present(root: &HostRoot, path: &Utf8Path) -> Result<Option<Place>, FileError> {
+    match find(root, path, Missing::Refuse) {
         Err(FileError::Path {
             source: RootError::Io { source, .. },
             ..
-        }) if source.kind() == io::ErrorKind::NotFound => {
-            return Ok(Change::Created);
-        }
-        other => other?,
-    };
-    let attributes = Attributes {
-        mode: file.mode & MODE_BITS,
-        owner: file.owner,
-        group: file.group,
-    };
-    Ok(match read_existing(&place, &file.path)? {
-        None => Change::Created,
-        Some((stat, content)) if attributes.fit(&stat) && content == file.content => Change::Unchanged,
-        Some(_) => Change::Updated,
-    })
+        }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// Removes a file, and its directory where that is empty then. Whether there was one. Blocks.

@@ -98,6 +98,23 @@ impl HostRoot {
         Ok(self.0.join(inside))
     }
 
+    /// A root of its own at a directory below this one: what others may change below it, links included, then leads
+    /// nowhere else. It holds as long as the second value lives.
+    ///
+    /// # Errors
+    /// When the directory cannot be reached or opened.
+    pub(crate) fn confine(&self, directory: &Utf8Path) -> Result<(HostRoot, OwnedFd), RootError> {
+        let place = self.find(directory, Missing::Refuse)?;
+        let opened = rustix::fs::openat(&place.directory, place.name.as_str(), directory_flags(), Mode::empty())
+            .map_err(|error| RootError::Io {
+                path: directory.to_owned(),
+                at: place.name.clone(),
+                source: error.into(),
+            })?;
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&opened));
+        Ok((HostRoot::new(path), opened))
+    }
+
     /// Reads a file; `None` when there is none.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use camino::Utf8PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    agent, check, copy, demo, events, explain, images, login, plan, profile, push, redirect, registry, schema, status,
+    agent, check, copy, demo, events, explain, images, login, plan, profile, push, redirect, registry, schema, stages,
+    status,
     validate,
 };
 use crate::output::printer::Verbosity;
@@ -95,6 +96,8 @@ pub enum Command {
     Profile(profile::ProfileArgs),
     /// Fetch the images, fill the primary registry, redirect the cluster's pulls.
     Agent(agent::AgentArgs),
+    /// Run the stages of user-data and profiles.
+    Stages(stages::StagesArgs),
     /// Show what the agent on this host is doing.
     Status(status::StatusArgs),
     /// Show what happened on this host.

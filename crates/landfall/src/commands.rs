@@ -14,6 +14,7 @@ pub(crate) mod push;
 pub(crate) mod redirect;
 pub(crate) mod registry;
 pub(crate) mod schema;
+pub(crate) mod stages;
 pub(crate) mod status;
 pub(crate) mod transfer;
 pub(crate) mod validate;
@@ -36,6 +37,7 @@ pub(crate) fn dispatch(command: Command, context: &Context) -> anyhow::Result<Ex
         Command::Schema(args) => schema::run(&args, context),
         Command::Profile(args) => profile::run(&args, context),
         Command::Agent(args) => agent::run(&args, context),
+        Command::Stages(args) => stages::run(&args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Events(args) => events::run(&args, context),
         Command::Redirect(args) => redirect::run(&args, context),

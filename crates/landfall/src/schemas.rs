@@ -4,7 +4,7 @@ use landfall_core::{config, report};
 use serde_json::Value;
 
 /// What there are schemas of.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     "user-data",
     "profile",
     "validate",
@@ -13,6 +13,7 @@ pub const NAMES: [&str; 10] = [
     "explain",
     "check",
     "transfer",
+    "stages",
     "status",
     "events",
 ];

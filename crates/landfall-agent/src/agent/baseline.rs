@@ -2,10 +2,12 @@
 //! The decision is pure; reading the host's facts is separate.
 
 use camino::Utf8Path;
-use landfall_core::config::{ImageRole, Settings, Stage};
+use landfall_core::config::{ImageRole, Settings};
+use landfall_core::stage::{StageFile, StageStep};
 use landfall_core::status::HostConditions;
 use landfall_host::root::HostRoot;
 use landfall_oci::digest::{Algorithm, Digester};
+use secrecy::ExposeSecret as _;
 
 use crate::agent::ledger::Baseline;
 
@@ -72,26 +74,50 @@ fn fingerprint_initramfs(settings: &Settings) -> String {
     digest_hex(parts.iter().map(Vec::as_slice))
 }
 
-/// Everything that a step does; not where it is written.
-fn step_parts(step: &Stage) -> Vec<Vec<u8>> {
-    let Stage {
+/// Everything that a step does; not where it is written. What a step does not have leaves no trace, so that an agent of a
+/// later version, which knows more parts, finds the fingerprint of a step that has none of them as it was.
+fn step_parts(step: &StageStep) -> Vec<Vec<u8>> {
+    let StageStep {
         name,
         condition,
         files,
         directories,
         commands,
+        users,
+        systemctl,
+        environment,
         location: _,
     } = step;
     let mut parts = vec![format!("{name:?} {condition:?} {commands:?} {directories:?}").into_bytes()];
-    for file in files {
-        parts.push(
-            format!(
-                "{} {:o} {} {} {:?}",
-                file.path, file.mode, file.owner, file.group, file.owner_name
-            )
-            .into_bytes(),
+    for StageFile {
+        path,
+        mode,
+        owner,
+        group,
+        owner_name,
+        content,
+    } in files.iter().chain(&systemctl.overrides)
+    {
+        parts.push(format!("{path} {mode:o} {owner} {group} {owner_name:?}").into_bytes());
+        parts.push(content.0.clone());
+    }
+    let units = [&systemctl.enable, &systemctl.disable, &systemctl.mask, &systemctl.start];
+    if units.iter().any(|units| !units.is_empty()) {
+        parts.push(format!("{units:?}").into_bytes());
+    }
+    for user in users {
+        // The password is not printed with the rest.
+        parts.push(format!("{user:?}").into_bytes());
+        parts.extend(
+            user.password
+                .as_ref()
+                .map(|password| password.expose_secret().as_bytes().to_vec()),
         );
-        parts.push(file.content.0.clone());
+    }
+    if let Some(environment) = environment {
+        parts.push(environment.path.clone().into_bytes());
+        let variables = environment.variables.iter();
+        parts.extend(variables.map(|(name, value)| format!("{name}={}", value.expose_secret()).into_bytes()));
     }
     parts
 }

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_core::config::{Settings, Stage};
-use landfall_core::status::EventReason;
+use landfall_core::config::Settings;
+use landfall_core::stage::parts_of;
 use landfall_host::facts::gather_facts;
 use landfall_host::stages::{StageOptions, run_stage};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::agent::Host;
-use crate::agent::failure::chain;
 use crate::agent::schedule::until_reconcile_stages;
+use crate::stage_events::stage_events;
 
-/// The stages that run again and again, in order.
-const STAGES: [&str; 3] = ["reconcile.before", "reconcile", "reconcile.after"];
+/// The stage that runs again and again.
+const STAGE: &str = "reconcile";
 
 /// Runs the stages of the configuration in force, from now on.
 pub(crate) fn supervise_stages(host: &Arc<Host>, settings: watch::Receiver<Option<Arc<Settings>>>) {
@@ -47,29 +47,16 @@ async fn run_on_schedule<T, F: Future<Output = ()>>(uptime_at_start: Duration, r
 }
 
 async fn run_reconcile_stages(host: &Host, settings: &Settings) {
-    for stage in STAGES {
-        if let Some(steps) = settings.stages.get(stage).filter(|steps| !steps.is_empty()) {
-            run_one(host, stage, steps).await;
+    for part in parts_of(STAGE).unwrap_or_default() {
+        let Some(steps) = settings.stages.get(&part).filter(|steps| !steps.is_empty()) else {
+            continue;
+        };
+        let report = run_stage(steps, &host.root, &StageOptions::default()).await;
+        for event in stage_events(&part, &report) {
+            let (kind, reason, subject, message) = event;
+            host.events.record(kind, reason, &subject, message).await;
         }
     }
-}
-
-async fn run_one(host: &Host, stage: &str, steps: &[Stage]) {
-    let report = run_stage(steps, &host.root, &StageOptions::default()).await;
-    for step in report.failed_steps() {
-        let place = format!("{}:{}:{}", step.location.file, step.location.line, step.location.column);
-        // A step goes on after a failure, so that there may be several.
-        for failure in step.failures() {
-            let message = format!("step `{}` at {place}: {}", step.name, chain(failure));
-            host.warn(EventReason::StageFailed, stage, message).await;
-        }
-    }
-    let failed = report.failed_steps().count();
-    let message = match failed {
-        0 => format!("{} steps", report.steps.len()),
-        failed => format!("{failed} of {} steps failed", report.steps.len()),
-    };
-    host.note(EventReason::StageFinished, stage, message).await;
 }
 
 #[cfg(test)]

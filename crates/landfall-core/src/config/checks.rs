@@ -1,5 +1,7 @@
 //! Findings about the whole: what is right by itself and wrong together (SPEC section 6).
 
+mod written_files;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -7,8 +9,8 @@ use crate::config::codes::{self, CodeDoc};
 use crate::config::facts::{Facts, ProviderImage, Sourced};
 use crate::config::report::{Draft, Report};
 use crate::config::settings::{Compat, ImageRole, Registry, RegistryRole, RulePrefix, Settings};
+use crate::config::text::Span;
 use crate::config::yaml;
-use crate::config::yaml::KeyPath;
 use crate::diagnostic::Severity;
 use crate::resolve::{Resolver, Warning, Why};
 
@@ -34,8 +36,31 @@ pub(crate) const CHECKS: &[Check] = &[
     check(&codes::NO_PROVIDER_IMAGE, provider_image_is_there),
     check(&codes::SEVERAL_PROVIDER_IMAGES, one_provider_image),
     check(&codes::ALWAYS_PULL_IMAGES, no_always_pull_images),
-    check(&codes::CONFIGS_ONLY, registries_yaml_redirects),
+    check(&codes::CONFIGS_ONLY, written_files::registries_yaml_redirects),
     check(&codes::NO_SOURCE, images_have_a_source),
+    check(&codes::CAPITAL_KUBELET, written_files::kubelet_is_in_small_letters),
+    check(&codes::MATH_IMAGES, written_files::images_are_matched),
+    check(
+        &codes::WHOLE_CONTAINERD_CONFIG,
+        written_files::containerd_config_is_a_drop_in,
+    ),
+    check(
+        &codes::CREDENTIAL_DIRECTORY,
+        written_files::credentials_are_where_they_are_read,
+    ),
+    check(
+        &codes::REGISTRIES_YAML_PATH,
+        written_files::registries_yaml_is_the_distribution_s,
+    ),
+    check(&codes::READABLE_CREDENTIAL, written_files::credentials_are_private),
+    check(
+        &codes::LATE_PROVIDER_CONFIG,
+        written_files::provider_config_is_there_in_time,
+    ),
+    check(
+        &codes::NO_CACHE_DURATION,
+        written_files::providers_have_a_cache_duration,
+    ),
 ];
 
 const fn check(doc: &'static CodeDoc, run: fn(&Facts, &Settings, &mut Draftsman<'_>)) -> Check {
@@ -56,6 +81,10 @@ pub(crate) struct Draftsman<'a> {
 }
 
 impl Draftsman<'_> {
+    fn span(&mut self, span: Span, node: &yaml::Node, message: impl Into<String>) -> &mut Draft {
+        self.report.at(self.doc, span, node.key_path(), message)
+    }
+
     fn node(&mut self, node: &yaml::Node, message: impl Into<String>) -> &mut Draft {
         self.report.node(self.doc, node, message)
     }
@@ -356,28 +385,5 @@ fn no_always_pull_images(facts: &Facts, settings: &Settings, draft: &mut Draftsm
                 format!("`AlwaysPullImages` cannot be used with {why}: preloaded core images could not start"),
             )
             .help(help);
-    }
-}
-
-fn registries_yaml_redirects(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
-    for file in &facts.stage_files {
-        let (path, content) = &file.value;
-        let flavour = match path.as_str() {
-            "/etc/rancher/k3s/registries.yaml" => "K3s",
-            "/etc/rancher/rke2/registries.yaml" => "RKE2",
-            _ => continue,
-        };
-        let text = crate::config::text::Text::of_file(&crate::diagnostic::NamedText::new(path, content));
-        let documents = yaml::load(&text, &KeyPath::default()).documents;
-        let Some(root) = documents.first() else { continue };
-        let has = |key: &str| root.get(key).is_some_and(|node| !node.entries().is_empty());
-        if has("configs") && !has("mirrors") {
-            draft
-                .node(
-                    &file.node,
-                    format!("`{path}` has `configs` and no `mirrors`: {flavour} gets logins, and redirects no pull"),
-                )
-                .help("add `mirrors`, e.g. `mirrors: {gcr.io: {endpoint: [\"https://reg.example.com\"]}}`");
-        }
     }
 }

@@ -215,6 +215,51 @@ codes! {
     BAD_SETTING = "LF0607", Error, "setting that cannot be used",
         "The value has the right type and does not mean anything usable.",
         "landfall:\n  primary:\n    endpoint: \"10.10.100.45:30003\"";
+    CAPITAL_KUBELET = "LF0608", Error, "`Kubelet` with a capital K",
+        "A search-and-replace turned `kubelet` into `Kubelet` in published examples. API groups and fields are compared letter by letter: kubelet and kubeadm refuse the file, or ignore the field.",
+        "apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig";
+    MATH_IMAGES = "LF0609", Error, "`mathImages`",
+        "The field of a credential provider is `matchImages`; published examples have this slip, and kubelet then never asks the plug-in.",
+        "matchImages:\n  - gcr.io";
+    STEP_CONDITION = "LF0610", Warning, "condition that Landfall does not evaluate",
+        "Kairos knows more conditions than `if`. A step that has one of them is left out, so that it never runs where it should not.",
+        "if: '[ \"$(uname -m)\" = x86_64 ]'";
+    STEP_KEY_NOT_RUN = "LF0611", Warning, "part of a step that Landfall does not run",
+        "Landfall runs `files`, `directories`, `commands`, `users`, `systemctl` and `environment`; Kairos knows more. The other parts of the step run.",
+        "commands:\n  - hostnamectl set-hostname edge-1";
+    WHOLE_CONTAINERD_CONFIG = "LF0612", Warning, "a stage that writes containerd's whole `config.toml`",
+        "The file belongs to the operating system image: a copy hides what an upgrade brings, and with systemd extensions it is not read at all. A drop-in says only what is to differ.",
+        "path: /etc/containerd/conf.d/registry-config-path.toml\ncontent: |\n  version = 2\n  [plugins.\"io.containerd.grpc.v1.cri\".registry]\n    config_path = \"/etc/containerd/certs.d\"";
+    CREDENTIAL_DIRECTORY = "LF0613", Warning, "credential file in a directory that nobody reads",
+        "The credential provider reads `/etc/kubernetes/registries`; its README names another directory.",
+        "path: /etc/kubernetes/registries/gcr.io.json";
+    REGISTRIES_YAML_PATH = "LF0614", Warning, "`registries.yaml` of another distribution",
+        "K3s reads `/etc/rancher/k3s/registries.yaml`, RKE2 reads `/etc/rancher/rke2/registries.yaml`. Published examples give both the path of K3s.",
+        "path: /etc/rancher/rke2/registries.yaml";
+    STRING_MODE = "LF0615", Warning, "mode in quotes",
+        "Landfall reads a mode in quotes as octal. Kairos takes numbers only: it drops all stages of the file without a word.",
+        "permissions: 0644";
+    READABLE_CREDENTIAL = "LF0616", Warning, "credential that everybody on the host may read",
+        "The file holds a login and its mode lets other users read it. Without `permissions` Landfall writes such a file with 0600.",
+        "permissions: 0600";
+    LATE_PROVIDER_CONFIG = "LF0617", Warning, "kubelet's configuration written after kubelet started",
+        "kubelet reads the `CredentialProviderConfig` once, when it starts; `reconcile` runs five minutes later. The files with the logins may be written then: they are read each time.",
+        "stages:\n  initramfs:\n    - name: credential provider\n      files: []";
+    NO_CACHE_DURATION = "LF0618", Error, "credential provider without `defaultCacheDuration`",
+        "The field is mandatory: kubelet ends with `providers.defaultCacheDuration: Required value`.",
+        "defaultCacheDuration: 5m0s";
+    BAD_USER = "LF0619", Error, "user that cannot be made",
+        "A login name has lower-case letters, digits, `_`, `-` and `.`, at most 32 of them; a number is below 4294967295; a home directory is an absolute path; none of the fields holds `:` or a line break.",
+        "users:\n  kairos:\n    groups: [admin]";
+    BAD_VARIABLE = "LF0620", Error, "variable that cannot be written",
+        "A variable's name has letters, digits and `_`, and does not begin with a digit; its value is one line.",
+        "environment:\n  HTTP_PROXY: http://proxy:3128";
+    BAD_UNIT = "LF0621", Error, "not the name of a unit",
+        "A unit's name has letters, digits and `:-_.@\\`, and does not begin with `-`.",
+        "systemctl:\n  enable:\n    - landfall-agent.service";
+    REMOTE_KEY = "LF0622", Warning, "SSH key that would have to be fetched",
+        "Landfall writes keys as they are given. Kairos fetches those of `github:NAME`; a host without a network then has none.",
+        "ssh_authorized_keys:\n  - ssh-ed25519 AAAA… operator";
 }
 
 #[cfg(test)]

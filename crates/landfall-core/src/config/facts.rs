@@ -33,12 +33,32 @@ pub(crate) struct Facts {
     pub(crate) os_packs: Vec<OsPack>,
     /// Lists of admission plug-ins that hold `AlwaysPullImages`.
     pub(crate) always_pull: Vec<super::admission_plugins::Plugins>,
-    /// Content of stage files by path, for checks that look into them.
-    pub(crate) stage_files: Vec<Sourced<(String, String)>>,
+    /// The files that stages write, for checks that look into them.
+    pub(crate) stage_files: Vec<WrittenFile>,
+    /// The documents of every `cluster.config`.
+    pub(crate) cluster_configs: Vec<Node>,
+    /// The name of the Kubernetes pack, which tells the distribution.
+    pub(crate) kubernetes_pack: Option<String>,
     /// How often each step's name was used, in any stage.
     pub(crate) step_names: BTreeMap<String, usize>,
     /// Whether there is a profile at all.
     pub(crate) has_profile: bool,
+}
+
+/// A file that a stage writes.
+#[derive(Debug)]
+pub(crate) struct WrittenFile {
+    /// The stage, with its suffix.
+    pub(crate) stage: String,
+    pub(crate) path: Sourced<String>,
+    /// The content, decoded; its node is that of the file when it has no content.
+    pub(crate) content: Sourced<String>,
+    /// Whether the content stands there as it is, so that its places can be shown.
+    pub(crate) is_plain: bool,
+    /// The mode, where it is written.
+    pub(crate) mode: Option<Sourced<u32>>,
+    /// Whether it holds a login, by its place or its looks.
+    pub(crate) holds_secret: bool,
 }
 
 /// An OS pack and what it says about the provider image.

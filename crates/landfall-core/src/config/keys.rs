@@ -366,10 +366,54 @@ const STEP: &[Key] = &[
         "Directories to make."
     ),
     key!("commands", List(&Label), "Commands for `sh -c`, in order."),
-    key!("environment", MapOf(&Label), "Environment variables to write."),
-    key!("environment_file", Text, "The file for them."),
-    key!("systemctl", Any, "Units to enable, disable, start, mask or override."),
-    key!("users", Any, "Users to make."),
+    key!(
+        "users",
+        MapOf(&Map(USER, Unknown::Silent)),
+        "Users to make, by login name."
+    ),
+    key!(
+        "systemctl",
+        Map(SYSTEMCTL, Unknown::Silent),
+        "Units to enable, disable, mask, start or override."
+    ),
+    key!("environment", MapOf(&Label), "Variables to set in a file."),
+    key!("environment_file", Text, "The file for them; `/etc/environment`."),
+];
+
+const SYSTEMCTL: &[Key] = &[
+    key!("enable", OneOrMany(&Text), "Units to enable."),
+    key!("disable", OneOrMany(&Text), "Units to disable."),
+    key!("mask", OneOrMany(&Text), "Units to mask."),
+    key!("start", OneOrMany(&Text), "Units to start."),
+    key!(
+        "overrides",
+        Steps(&Map(OVERRIDE, Unknown::Silent)),
+        "Drop-ins for units."
+    ),
+];
+
+const OVERRIDE: &[Key] = &[
+    key!("service", Text, "The unit."),
+    key!("name", Text, "The drop-in's file name; `override-yip.conf`."),
+    key!("content", Text, "Its content."),
+];
+
+const USER: &[Key] = &[
+    key!("passwd", Text, "A hash as in `/etc/shadow`, or the password itself."),
+    key!("lock_passwd", Bool, "Whether no password opens the account."),
+    key!(
+        "ssh_authorized_keys",
+        OneOrMany(&Text),
+        "Public keys that open the account."
+    ),
+    key!("gecos", Text, "Who it is."),
+    key!("homedir", Text, "The home directory; `/home/<name>`."),
+    key!("no_create_home", Bool, "Whether the home directory is not made."),
+    key!("primary_group", Text, "The primary group; one of the user's name."),
+    key!("groups", OneOrMany(&Text), "Other groups."),
+    key!("shell", Text, "The login shell; `/bin/sh`."),
+    key!("uid", Label, "The number; the first that is free."),
+    key!("system", Bool, "Whether the number is below 1000."),
 ];
 
 const FILE: &[Key] = &[

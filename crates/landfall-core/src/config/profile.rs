@@ -323,11 +323,15 @@ fn read_namespace_labels(values: &Node, facts: &mut Facts) {
 }
 
 fn read_cluster_config(pack: &Pack, values: &Node, facts: &mut Facts, report: &mut Report) {
+    if pack.layer == "k8s" {
+        facts.kubernetes_pack.get_or_insert_with(|| pack.name.clone());
+    }
     let Some(config) = values.at(&["cluster", "config"]).filter(|config| !config.is_null()) else {
         return;
     };
     if matches!(config.value, Value::Mapping(_)) {
         facts.always_pull.extend(find_always_pull(config));
+        facts.cluster_configs.push(config.clone());
         return;
     }
     // Templates were replaced with those of the whole values.
@@ -339,6 +343,7 @@ fn read_cluster_config(pack: &Pack, values: &Node, facts: &mut Facts, report: &m
     for document in &loaded.documents {
         facts.always_pull.extend(find_always_pull(document));
     }
+    facts.cluster_configs.extend(loaded.documents);
 }
 
 fn read_manifests(

@@ -11,6 +11,7 @@ use crate::choice::RedirectChoice;
 use crate::diagnostic::Location;
 use crate::hostconf::Dialect;
 use crate::reference::{ImageReference, RegistryHost};
+use crate::stage::StageStep;
 
 /// Everything the program needs to know of the user-data and the profiles, checked and merged.
 #[derive(Debug, Clone)]
@@ -39,7 +40,7 @@ pub struct Settings {
     /// Namespaces whose labels in the profile (`pack.namespaceLabels`) keep the webhook away.
     pub namespace_choices: BTreeMap<String, RedirectChoice>,
     /// `stages.*` of the user-data and the profiles, in the order of execution within each stage.
-    pub stages: BTreeMap<String, Vec<Stage>>,
+    pub stages: BTreeMap<String, Vec<StageStep>>,
     /// `landfall.*`: our own settings.
     pub landfall: OwnSettings,
 }
@@ -264,63 +265,6 @@ pub struct ProfileImage {
     pub finding: Finding,
     /// Where it is written.
     pub location: Location,
-}
-
-/// One step of a stage, as the user wrote it (SPEC section 10.1).
-#[derive(Debug, Clone)]
-pub struct Stage {
-    /// `name`, unique after a suffix where needed.
-    pub name: String,
-    /// `if`: run by `sh -c`; the step runs when it exits 0.
-    pub condition: Option<String>,
-    /// Files to write.
-    pub files: Vec<StageFile>,
-    /// Directories to make.
-    pub directories: Vec<StageDirectory>,
-    /// Commands for `sh -c`, in order.
-    pub commands: Vec<String>,
-    /// Where it is written.
-    pub location: Location,
-}
-
-/// A file of a stage.
-#[derive(Debug, Clone)]
-pub struct StageFile {
-    /// Absolute path.
-    pub path: String,
-    /// Mode bits.
-    pub mode: u32,
-    /// Numeric owner.
-    pub owner: u32,
-    /// Numeric group.
-    pub group: u32,
-    /// `user[:group]`, which beats the numbers.
-    pub owner_name: Option<String>,
-    /// The content, decoded.
-    pub content: SecretBytes,
-}
-
-/// Bytes that may hold a secret: not printed.
-#[derive(Clone)]
-pub struct SecretBytes(pub Vec<u8>);
-
-impl std::fmt::Debug for SecretBytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SecretBytes({} bytes)", self.0.len())
-    }
-}
-
-/// A directory of a stage.
-#[derive(Debug, Clone)]
-pub struct StageDirectory {
-    /// Absolute path.
-    pub path: String,
-    /// Mode bits.
-    pub mode: u32,
-    /// Numeric owner.
-    pub owner: u32,
-    /// Numeric group.
-    pub group: u32,
 }
 
 /// `landfall.*` in the user-data: our own settings. Unknown keys here are errors.

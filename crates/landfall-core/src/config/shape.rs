@@ -221,6 +221,18 @@ fn check_mode(node: &Node, shape: &Shape, report: &mut Report) {
             .help("write octal digits, such as `0644`");
         return;
     };
+    if node.is_quoted() {
+        report
+            .node(
+                &codes::STRING_MODE,
+                node,
+                format!(
+                    "`{}` is in quotes: Kairos then drops all stages of the file",
+                    node.path()
+                ),
+            )
+            .help(format!("write `{mode:04o}`, without quotes"));
+    }
     // 644 is decimal, and 0o1204 as a mode; nobody means that.
     let decimal = node
         .integer()

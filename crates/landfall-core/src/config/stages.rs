@@ -1,5 +1,7 @@
 //! Reads `stages`: steps that the host runs when Kairos reaches a stage (SPEC section 10.1).
 
+mod step;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -7,36 +9,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::config::codes;
-use crate::config::facts::{Facts, Sourced};
+use crate::config::facts::{Facts, Sourced, WrittenFile};
 use crate::config::report::Report;
-use crate::config::settings::{SecretBytes, Stage, StageDirectory, StageFile};
 use crate::config::shape::nearest;
 use crate::config::yaml::Node;
 use crate::diagnostic::mask::{self, LineBreaks};
+use crate::stage::{CREDENTIAL_DIRECTORY, STAGES, SecretBytes, StageDirectory, StageFile, StageStep, base_of};
 
-/// Kairos' stages, without `.before` and `.after`.
-pub(crate) const STAGES: [&str; 15] = [
-    "rootfs",
-    "initramfs",
-    "boot",
-    "fs",
-    "network",
-    "reconcile",
-    "before-install",
-    "before-upgrade",
-    "before-reset",
-    "after-install",
-    "after-install-chroot",
-    "after-upgrade",
-    "after-upgrade-chroot",
-    "after-reset",
-    "after-reset-chroot",
-];
 const MODE_PLAIN: u32 = 0o644;
 const MODE_SECRET: u32 = 0o600;
 const MODE_DIRECTORY: u32 = 0o755;
-/// Files below hold logins, whatever their content looks like.
-const CREDENTIAL_DIRECTORY: &str = "/etc/kubernetes/registries/";
 /// What a compressed file of a stage may grow to, in bytes.
 const CONTENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Keys that Kairos ignores without a word, and what was meant.
@@ -53,17 +35,15 @@ pub(crate) fn read_stages(stages: &Node, facts: &mut Facts, report: &mut Report)
         let Some(stage) = entry.key.text() else { continue };
         check_stage_name(&entry.key, stage, report);
         for node in entry.value.items_or_self() {
-            let step = read_step(node, stage, facts, report);
-            facts.settings.stages.entry(stage.to_owned()).or_default().push(step);
+            if let Some(step) = read_step(node, stage, facts, report) {
+                facts.settings.stages.entry(stage.to_owned()).or_default().push(step);
+            }
         }
     }
 }
 
 fn check_stage_name(key: &Node, stage: &str, report: &mut Report) {
-    let base = stage
-        .strip_suffix(".before")
-        .or_else(|| stage.strip_suffix(".after"))
-        .unwrap_or(stage);
+    let base = base_of(stage);
     if !STAGES.contains(&base) {
         let draft = report.node(&codes::UNKNOWN_STAGE, key, format!("there is no stage `{stage}`"));
         match nearest(base, STAGES.into_iter()) {
@@ -76,24 +56,28 @@ fn check_stage_name(key: &Node, stage: &str, report: &mut Report) {
     }
 }
 
-fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -> Stage {
-    let label = |key: &str| node.get(key).and_then(Node::text);
-    let name = unique_name(label("name").unwrap_or(stage), &mut facts.step_names);
+/// `None` for a step whose condition cannot be asked: it must not run where it should not.
+fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -> Option<StageStep> {
+    let written_name = node.get("name").and_then(Node::text).unwrap_or(stage);
+    let name = unique_name(written_name, &mut facts.step_names);
+    step::check_keys(node, report);
     let lists = |key: &str| node.get(key).map(Node::items_or_self).unwrap_or_default();
     let mut files = Vec::new();
     for file in lists("files") {
-        if let Some(read) = read_file(file, facts, report) {
+        if let Some(read) = read_file(file, stage, facts, report) {
             files.push(read);
         }
     }
-    Stage {
+    let condition = node.get("if").filter(|condition| !condition.is_null());
+    let is_askable = condition.is_none_or(|condition| condition.text().is_some()) && !step::has_other_condition(node);
+    let step = StageStep {
         name,
-        condition: label("if").map(str::to_owned),
-        files,
+        condition: condition.and_then(Node::text).map(str::to_owned),
         directories: lists("directories")
             .iter()
             .filter_map(|directory| read_directory(directory, report))
             .collect(),
+        files,
         commands: node
             .get("commands")
             .map(Node::items)
@@ -102,8 +86,12 @@ fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -
             .filter_map(Node::text)
             .map(str::to_owned)
             .collect(),
+        users: step::read_users(node, report),
+        systemctl: step::read_systemctl(node, report),
+        environment: step::read_environment(node, report),
         location: node.location(),
-    }
+    };
+    is_askable.then_some(step)
 }
 
 /// Steps of one name overwrite each other in Kairos; here the second gets a number.
@@ -122,7 +110,7 @@ fn unique_name(name: &str, used: &mut BTreeMap<String, usize>) -> String {
     }
 }
 
-fn read_file(node: &Node, facts: &mut Facts, report: &mut Report) -> Option<StageFile> {
+fn read_file(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -> Option<StageFile> {
     check_ignored_keys(node, report);
     let path = read_path(node, report)?;
     let content_node = node.get("content");
@@ -149,10 +137,14 @@ fn read_file(node: &Node, facts: &mut Facts, report: &mut Report) -> Option<Stag
     let text = String::from_utf8_lossy(&content);
     let holds_secret =
         path.starts_with(CREDENTIAL_DIRECTORY) || !mask::secret_ranges(&text, LineBreaks::Real).is_empty();
-    facts.stage_files.push(Sourced::new(
-        (path.clone(), text.into_owned()),
-        content_node.unwrap_or(node),
-    ));
+    facts.stage_files.push(WrittenFile {
+        stage: stage.to_owned(),
+        path: Sourced::new(path.clone(), node.get("path").unwrap_or(node)),
+        is_plain: text == written,
+        content: Sourced::new(text.into_owned(), content_node.unwrap_or(node)),
+        mode: mode(node).and_then(|mode| Some(Sourced::new(mode, node.get("permissions")?))),
+        holds_secret,
+    });
     Some(StageFile {
         mode: mode(node).unwrap_or(if holds_secret { MODE_SECRET } else { MODE_PLAIN }),
         owner: number(node, "owner"),
@@ -180,18 +172,27 @@ fn read_path(node: &Node, report: &mut Report) -> Option<String> {
             .help("add `path: /…`");
         return None;
     };
-    let path = path_node.text()?;
-    let is_good = path.starts_with('/') && !path.contains('\0') && !path.split('/').any(|part| part == "..");
-    if !is_good {
+    good_path(path_node, report)
+}
+
+/// The path of a node, where it can be written to.
+fn good_path(node: &Node, report: &mut Report) -> Option<String> {
+    let path = node.text()?;
+    if !is_good_path(path) {
         report
             .node(
                 &codes::BAD_PATH,
-                path_node,
-                format!("`{}` is not an absolute path without `..`", path_node.path()),
+                node,
+                format!("`{}` is not an absolute path without `..`", node.path()),
             )
             .help("write the whole path, from `/` on");
+        return None;
     }
-    is_good.then(|| path.to_owned())
+    Some(path.to_owned())
+}
+
+fn is_good_path(path: &str) -> bool {
+    path.starts_with('/') && !path.contains(['\0', '\n']) && !path.split('/').any(|part| part == "..")
 }
 
 fn check_ignored_keys(node: &Node, report: &mut Report) {

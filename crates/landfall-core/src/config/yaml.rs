@@ -262,6 +262,11 @@ impl Node {
             .map(|scalar| &*scalar.text)
     }
 
+    /// Whether it is a scalar that can be nothing but a string.
+    pub(crate) fn is_quoted(&self) -> bool {
+        self.scalar().is_some() && self.plain().is_none()
+    }
+
     pub(crate) fn boolean(&self) -> Option<bool> {
         match self.plain()? {
             "true" | "True" | "TRUE" => Some(true),

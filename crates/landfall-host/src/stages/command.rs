@@ -15,32 +15,45 @@ use super::StageError;
 const OUTPUT_BYTES_MAX: usize = 16 << 10;
 const READ_BYTES: usize = 4 << 10;
 
-/// Runs `sh -c script` and gives back the end of its output. It gets no input, and a process group of its own, so that a
-/// command that takes too long is killed with its children. What it leaves running in the background is not waited for.
+/// Runs `sh -c script`; see [`run_program`].
 pub(super) async fn run_shell(script: &str, directory: &Utf8Path, limit: Duration) -> Result<String, StageError> {
-    let (reader, writer) = std::io::pipe().map_err(StageError::Shell)?;
-    let mut reader = Receiver::from_owned_fd(reader.into()).map_err(StageError::Shell)?;
-    // The command holds the pipe's writing end until the end of this statement; ours must be closed to see the end.
-    let mut child = Command::new("sh")
-        .args(["-c", script])
-        .current_dir(directory)
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).current_dir(directory);
+    run_program(command, "sh", limit).await
+}
+
+/// Runs a program and gives back the end of its output. It gets no input, and a process group of its own, so that one that
+/// takes too long is killed with its children. What it leaves running in the background is not waited for.
+///
+/// # Errors
+/// When it cannot be run, ends with something else than 0, or takes longer than `limit`.
+pub(super) async fn run_program(mut command: Command, name: &str, limit: Duration) -> Result<String, StageError> {
+    let failed = |source| StageError::Program {
+        program: name.to_owned(),
+        source,
+    };
+    let (reader, writer) = std::io::pipe().map_err(failed)?;
+    let mut reader = Receiver::from_owned_fd(reader.into()).map_err(failed)?;
+    let mut child = command
         .stdin(Stdio::null())
-        .stdout(writer.try_clone().map_err(StageError::Shell)?)
+        .stdout(writer.try_clone().map_err(failed)?)
         .stderr(writer)
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(StageError::Shell)?;
+        .map_err(failed)?;
+    // The command holds the pipe's writing end; it must be closed here to see the end.
+    drop(command);
     let mut output = Vec::new();
     let ended = tokio::time::timeout(limit, watch(&mut child, &mut reader, &mut output)).await;
     let Ok(ended) = ended else {
-        kill_group(&mut child).await?;
+        kill_group(&mut child).await.map_err(failed)?;
         return Err(StageError::Timeout {
             limit,
             output: text(&output),
         });
     };
-    let status = ended.map_err(StageError::Shell)?;
+    let status = ended.map_err(failed)?;
     // What the command printed last is still in the pipe.
     let mut buffer = [0; READ_BYTES];
     while let Ok(length @ 1..) = reader.try_read(&mut buffer) {
@@ -73,13 +86,13 @@ async fn watch(
     }
 }
 
-async fn kill_group(child: &mut Child) -> Result<(), StageError> {
+async fn kill_group(child: &mut Child) -> std::io::Result<()> {
     let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     if let Some(group) = group {
         // It may have ended in this very moment.
         let _already_gone = kill_process_group(group, Signal::KILL);
     }
-    child.wait().await.map(drop).map_err(StageError::Shell)
+    child.wait().await.map(drop)
 }
 
 fn keep_end(output: &mut Vec<u8>, bytes: &[u8]) {

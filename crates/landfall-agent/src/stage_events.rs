@@ -1,0 +1,125 @@
+//! What running a stage is worth telling: one event for each step that did something, one for each failure, one for the
+//! stage. A step that found everything as it should be is not worth one every hour.
+
+use landfall_core::status::{EventKind, EventReason};
+use landfall_host::files::Change;
+use landfall_host::stages::{Action, Effect, EffectOutcome, StageReport, StepReport};
+
+use crate::agent::chain;
+
+/// Kind, reason, subject and message of an event.
+pub type StageEvent = (EventKind, EventReason, String, String);
+
+/// The events of one part of a stage, in the order of its steps. The subject is the part; no message holds a command, what
+/// it printed, or the content of a file.
+#[must_use]
+pub fn stage_events(part: &str, report: &StageReport) -> Vec<StageEvent> {
+    let mut events = Vec::new();
+    for step in &report.steps {
+        let step_name = format!("step `{}` at {}", step.name, step.location);
+        if step.did_something() {
+            let message = format!("{step_name}: {}", deeds(step));
+            events.push((EventKind::Normal, EventReason::StepFinished, part.to_owned(), message));
+        }
+        // A step goes on after a failure, so that there may be several.
+        for (action, error) in step.failures() {
+            let what = match action {
+                None => "`if`: ".to_owned(),
+                // These errors name the file themselves.
+                Some(Action::File(_) | Action::Directory(_) | Action::Variables(_)) => String::new(),
+                Some(action) => format!("{action}: "),
+            };
+            let message = format!("{step_name}: {what}{}", chain(error));
+            events.push((EventKind::Warning, EventReason::StageFailed, part.to_owned(), message));
+        }
+    }
+    let failed = report.failed_steps().count();
+    let message = match failed {
+        0 => format!("{} steps", report.steps.len()),
+        failed => format!("{failed} of {} steps failed", report.steps.len()),
+    };
+    events.push((EventKind::Normal, EventReason::StageFinished, part.to_owned(), message));
+    events
+}
+
+fn deeds(step: &StepReport) -> String {
+    let told: Vec<String> = step.effects.iter().filter_map(deed).collect();
+    told.join(", ")
+}
+
+fn deed(effect: &Effect) -> Option<String> {
+    let Effect { action, outcome } = effect;
+    match outcome {
+        EffectOutcome::Ensured(Change::Created) => Some(format!("created {action}")),
+        EffectOutcome::Ensured(Change::Updated) => Some(match action {
+            Action::Unit { .. } | Action::ReloadUnits => action.to_string(),
+            _ => format!("updated {action}"),
+        }),
+        EffectOutcome::Ran { .. } => Some(format!("ran {action}")),
+        EffectOutcome::Ensured(Change::Unchanged)
+        | EffectOutcome::WouldDo { .. }
+        | EffectOutcome::NotRun
+        | EffectOutcome::Failed(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_core::diagnostic::Location;
+    use landfall_host::stages::StageError;
+
+    use super::*;
+
+    fn mk_step(name: &str, outcomes: Vec<(Action, EffectOutcome)>) -> StepReport {
+        let effects = outcomes.into_iter().map(|(action, outcome)| Effect { action, outcome });
+        StepReport {
+            name: name.to_owned(),
+            location: Location {
+                file: "user-data".into(),
+                line: 7,
+                column: 3,
+                key: "stages.boot[0]".into(),
+            },
+            condition: None,
+            effects: effects.collect(),
+        }
+    }
+
+    #[test]
+    fn steps_that_did_something_and_failures_are_told_and_quiet_ones_are_not() {
+        let file = |path: &str| Action::File(path.into());
+        let report = StageReport {
+            steps: vec![
+                mk_step("quiet", vec![(file("/a"), EffectOutcome::Ensured(Change::Unchanged))]),
+                mk_step(
+                    "busy",
+                    vec![
+                        (file("/a"), EffectOutcome::Ensured(Change::Created)),
+                        (file("/b"), EffectOutcome::Ensured(Change::Updated)),
+                        (
+                            Action::Command(1),
+                            EffectOutcome::Ran {
+                                output: "canary".to_owned(),
+                            },
+                        ),
+                        (
+                            Action::User("kairos".to_owned()),
+                            EffectOutcome::Failed(StageError::NoSalt {
+                                user: "kairos".to_owned(),
+                            }),
+                        ),
+                    ],
+                ),
+            ],
+        };
+        let told: Vec<String> = stage_events("boot", &report)
+            .into_iter()
+            .map(|(kind, reason, subject, message)| format!("{kind:?} {reason:?} {subject}: {message}"))
+            .collect();
+        insta::assert_snapshot!(told.join("\n"), @r"
+        Normal StepFinished boot: step `busy` at user-data:7:3: created file `/a`, updated file `/b`, ran command 1
+        Warning StageFailed boot: step `busy` at user-data:7:3: user `kairos`: cannot hash the password of user `kairos`
+        Normal StageFinished boot: 1 of 2 steps failed
+        ");
+    }
+}

@@ -1,0 +1,210 @@
+//! Findings about what stages write and what a cluster's configuration says to kubelet: the slips of published examples,
+//! each with the corrected text.
+
+use std::ops::Range;
+
+use crate::config::facts::{Facts, WrittenFile};
+use crate::config::settings::Settings;
+use crate::config::text::{Span, Text};
+use crate::config::yaml::{self, KeyPath, Node, Value};
+use crate::diagnostic::NamedText;
+use crate::stage::{CREDENTIAL_DIRECTORY, base_of};
+
+use super::Draftsman;
+
+const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
+const DROP_IN: &str = "/etc/containerd/conf.d/registry-config-path.toml";
+/// What the README of the original's credential provider says by mistake.
+const README_DIRECTORY: &str = "/etc/kubernetes/registry/";
+const K3S_REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
+const RKE2_REGISTRIES: &str = "/etc/rancher/rke2/registries.yaml";
+const PROVIDER_CONFIG: &str = "CredentialProviderConfig";
+/// As it is written, and as it must be.
+const CAPITALS: [(&str, &str); 3] = [
+    ("Kubelet.config.k8s.io", "kubelet.config.k8s.io"),
+    ("credentialprovider.Kubelet.k8s.io", "credentialprovider.kubelet.k8s.io"),
+    ("KubeletExtraArgs", "kubeletExtraArgs"),
+];
+const MATCH_IMAGES: [(&str, &str); 1] = [("mathImages", "matchImages")];
+/// Bits by which others than the owner may read.
+const OTHERS_READ: u32 = 0o044;
+
+pub(super) fn kubelet_is_in_small_letters(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    for_words(facts, &CAPITALS, draft, |wrong, right| {
+        format!("`{wrong}` has a capital K: neither kubelet nor kubeadm knows it as `{right}`")
+    });
+}
+
+pub(super) fn images_are_matched(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    for_words(facts, &MATCH_IMAGES, draft, |wrong, right| {
+        format!("`{wrong}` is no field of a credential provider; `{right}` is")
+    });
+}
+
+pub(super) fn containerd_config_is_a_drop_in(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    for file in with_path(facts, |path| path == CONTAINERD_CONFIG) {
+        draft
+            .node(&file.path.node, format!("the stage writes the whole `{CONTAINERD_CONFIG}`"))
+            .help(format!(
+                "write a drop-in: `path: {DROP_IN}` with `version = 2`, `[plugins.\"io.containerd.grpc.v1.cri\".registry]` \
+                 and `config_path = \"/etc/containerd/certs.d\"`, a line each"
+            ));
+    }
+}
+
+pub(super) fn credentials_are_where_they_are_read(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    for file in with_path(facts, |path| path.starts_with(README_DIRECTORY)) {
+        let path = &file.path.value;
+        let right = path.replacen(README_DIRECTORY, CREDENTIAL_DIRECTORY, 1);
+        draft
+            .node(&file.path.node, format!("no credential provider reads `{path}`"))
+            .help(format!("write `path: {right}`"));
+    }
+}
+
+pub(super) fn registries_yaml_is_the_distribution_s(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    let Some(pack) = &facts.kubernetes_pack else { return };
+    let (wrong, right) = match pack.as_str() {
+        name if name.contains("rke2") => (K3S_REGISTRIES, RKE2_REGISTRIES),
+        name if name.contains("k3s") => (RKE2_REGISTRIES, K3S_REGISTRIES),
+        _ => return,
+    };
+    for file in with_path(facts, |path| path == wrong) {
+        draft
+            .node(
+                &file.path.node,
+                format!("the distribution of pack `{pack}` does not read `{wrong}`"),
+            )
+            .help(format!("write `path: {right}`"));
+    }
+}
+
+pub(super) fn credentials_are_private(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    for file in facts.stage_files.iter().filter(|file| file.holds_secret) {
+        if let Some(mode) = file.mode.as_ref().filter(|mode| mode.value & OTHERS_READ != 0) {
+            let message = format!(
+                "`{}` holds a login, and everybody on the host may read it",
+                file.path.value
+            );
+            draft.node(&mode.node, message).help("write `permissions: 0600`");
+        }
+    }
+}
+
+pub(super) fn provider_config_is_there_in_time(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    for file in facts
+        .stage_files
+        .iter()
+        .filter(|file| base_of(&file.stage) == "reconcile")
+    {
+        if documents(file).iter().any(is_provider_config) {
+            draft
+                .node(
+                    &file.path.node,
+                    "kubelet reads this file at its start, minutes before `reconcile` writes it",
+                )
+                .help("write it in the stage `initramfs`; the files with the logins may stay in `reconcile`");
+        }
+    }
+}
+
+pub(super) fn providers_have_a_cache_duration(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    for file in &facts.stage_files {
+        for document in documents(file).iter().filter(|document| is_provider_config(document)) {
+            let providers = document.get("providers").map(Node::items).unwrap_or_default();
+            for provider in providers
+                .iter()
+                .filter(|provider| provider.get("defaultCacheDuration").is_none())
+            {
+                let name = provider.get("name").and_then(Node::text).unwrap_or("unnamed");
+                draft
+                    .node(
+                        &file.content.node,
+                        format!("the provider `{name}` has no `defaultCacheDuration`: kubelet ends"),
+                    )
+                    .help("add `defaultCacheDuration: 5m0s` to it");
+            }
+        }
+    }
+}
+
+/// `configs` without `mirrors` (SPEC section 6).
+pub(super) fn registries_yaml_redirects(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+    for file in with_path(facts, |path| path == K3S_REGISTRIES || path == RKE2_REGISTRIES) {
+        let path = &file.path.value;
+        let flavour = if path == K3S_REGISTRIES { "K3s" } else { "RKE2" };
+        let documents = documents(file);
+        let Some(root) = documents.first() else { continue };
+        let has = |key: &str| root.get(key).is_some_and(|node| !node.entries().is_empty());
+        if has("configs") && !has("mirrors") {
+            draft
+                .node(
+                    &file.content.node,
+                    format!("`{path}` has `configs` and no `mirrors`: {flavour} gets logins, and redirects no pull"),
+                )
+                .help("add `mirrors`, e.g. `mirrors: {gcr.io: {endpoint: [\"https://reg.example.com\"]}}`");
+        }
+    }
+}
+
+fn with_path(facts: &Facts, is_meant: impl Fn(&str) -> bool) -> impl Iterator<Item = &WrittenFile> {
+    facts.stage_files.iter().filter(move |file| is_meant(&file.path.value))
+}
+
+/// The YAML documents of a file that a stage writes; none when it is something else.
+fn documents(file: &WrittenFile) -> Vec<Node> {
+    let text = Text::of_file(&NamedText::new(&file.path.value, &file.content.value));
+    yaml::load(&text, &KeyPath::default()).documents
+}
+
+fn is_provider_config(document: &Node) -> bool {
+    document.get("kind").and_then(Node::text) == Some(PROVIDER_CONFIG)
+}
+
+/// Reports every wrong word in the files of stages and in the clusters' configurations, where it is written.
+fn for_words(facts: &Facts, words: &[(&str, &str)], draft: &mut Draftsman<'_>, message: impl Fn(&str, &str) -> String) {
+    for (wrong, right) in words {
+        let mut report = |span: Span, node: &Node| {
+            draft
+                .span(span, node, message(wrong, right))
+                .help(format!("write `{right}`"));
+        };
+        for file in &facts.stage_files {
+            let node = &file.content.node;
+            for place in occurrences(&file.content.value, wrong) {
+                let span = if file.is_plain {
+                    node.inner_span(place)
+                } else {
+                    node.span()
+                };
+                report(span, node);
+            }
+        }
+        for config in &facts.cluster_configs {
+            each_scalar(config, &mut |node| {
+                for place in occurrences(node.text().unwrap_or_default(), wrong) {
+                    report(node.inner_span(place), node);
+                }
+            });
+        }
+    }
+}
+
+fn occurrences(text: &str, word: &str) -> Vec<Range<usize>> {
+    text.match_indices(word).map(|(at, word)| at..at + word.len()).collect()
+}
+
+/// Keys and values.
+fn each_scalar(node: &Node, see: &mut impl FnMut(&Node)) {
+    match &node.value {
+        Value::Scalar(_) => see(node),
+        Value::Sequence(items) => items.iter().for_each(|item| each_scalar(item, see)),
+        Value::Mapping(entries) => {
+            for entry in entries {
+                see(&entry.key);
+                each_scalar(&entry.value, see);
+            }
+        }
+        Value::Unknown => {}
+    }
+}

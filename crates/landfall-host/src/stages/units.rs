@@ -1,0 +1,90 @@
+//! Units: asked first, so that a unit that is as it should be is left alone; changed by `systemctl`, which also works on a
+//! root that is not running.
+
+use landfall_core::stage::Systemctl;
+
+use crate::files::Change;
+use crate::root::HostRoot;
+
+use super::outcome::{Action, Effect, EffectOutcome, StageError};
+use super::{StageOptions, command, writes};
+
+/// What to do to a unit, what to ask first, and the answer that leaves nothing to do.
+const VERBS: [(&str, &str, &str); 4] = [
+    ("enable", "is-enabled", "enabled"),
+    ("disable", "is-enabled", "disabled"),
+    ("mask", "is-enabled", "masked"),
+    ("start", "is-active", "active"),
+];
+
+/// Writes the drop-ins, has systemd read them, then enables, disables, masks and starts, in this order.
+pub(super) async fn ensure_units(wanted: &Systemctl, root: &HostRoot, options: &StageOptions) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    let mut changed = false;
+    for file in &wanted.overrides {
+        let outcome = writes::ensure_stage_file(file, root, options).await;
+        changed |= matches!(outcome, EffectOutcome::Ensured(Change::Created | Change::Updated));
+        let action = Action::File(file.path.clone().into());
+        effects.push(Effect { action, outcome });
+    }
+    if changed && root.is_running_host() {
+        let outcome = match systemctl(&["daemon-reload"], root, options).await {
+            Ok(_) => EffectOutcome::Ensured(Change::Updated),
+            Err(error) => EffectOutcome::Failed(error),
+        };
+        let action = Action::ReloadUnits;
+        effects.push(Effect { action, outcome });
+    }
+    let lists = [&wanted.enable, &wanted.disable, &wanted.mask, &wanted.start];
+    for ((verb, question, done), units) in VERBS.into_iter().zip(lists) {
+        for unit in units {
+            let outcome = ensure_unit(verb, question, done, unit, root, options).await;
+            let unit = unit.clone();
+            effects.push(Effect {
+                action: Action::Unit { verb, unit },
+                outcome,
+            });
+        }
+    }
+    effects
+}
+
+async fn ensure_unit(
+    verb: &'static str,
+    question: &str,
+    done: &str,
+    unit: &str,
+    root: &HostRoot,
+    options: &StageOptions,
+) -> EffectOutcome {
+    if verb == "start" && !root.is_running_host() {
+        return EffectOutcome::NotRun;
+    }
+    // Every state but the one asked for has an exit status of its own: what was printed is the answer.
+    let answer = match systemctl(&[question, "--", unit], root, options).await {
+        Ok(output) | Err(StageError::Systemctl { output, .. }) => output,
+        Err(error) => return EffectOutcome::Failed(error),
+    };
+    if answer.lines().last().map(str::trim) == Some(done) {
+        return EffectOutcome::Ensured(Change::Unchanged);
+    }
+    if options.dry_run {
+        return EffectOutcome::WouldDo { diff: None };
+    }
+    match systemctl(&[verb, "--", unit], root, options).await {
+        Ok(_) => EffectOutcome::Ensured(Change::Updated),
+        Err(error) => EffectOutcome::Failed(error),
+    }
+}
+
+async fn systemctl(arguments: &[&str], root: &HostRoot, options: &StageOptions) -> Result<String, StageError> {
+    let mut command = tokio::process::Command::new(options.systemctl.as_std_path());
+    if !root.is_running_host() {
+        command.arg(format!("--root={}", root.as_path()));
+    }
+    command.arg("--no-ask-password").args(arguments);
+    match command::run_program(command, options.systemctl.as_str(), options.command_limit).await {
+        Err(StageError::Exit { status, output }) => Err(StageError::Systemctl { status, output }),
+        other => other,
+    }
+}

@@ -1,0 +1,161 @@
+//! `landfall stages run`: one stage of the user-data and the profiles, now. The agent runs `reconcile` by itself.
+
+mod render;
+
+use anyhow::{Context as _, anyhow};
+use camino::Utf8PathBuf;
+use clap::{Args, Subcommand};
+use landfall_agent::events::EventLog;
+use landfall_agent::stage_events::stage_events;
+use landfall_core::config::Settings;
+use landfall_core::report::StagesReport;
+use landfall_core::stage::{STAGES, parts_of};
+use landfall_host::root::HostRoot;
+use landfall_host::stages::{EffectOutcome, StageError, StageOptions, StageReport, run_stage};
+
+use crate::Context;
+use crate::cli::InputArgs;
+use crate::exit::ExitStatus;
+use crate::inputs::load_settings;
+use crate::output::structured::{OutputArgs, print_report};
+
+/// Run the stages of user-data and profiles.
+#[derive(Debug, Args)]
+pub struct StagesArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: StagesCommand,
+}
+
+/// What can be done with stages.
+#[derive(Debug, Subcommand)]
+pub enum StagesCommand {
+    /// Run one stage now.
+    Run(RunArgs),
+}
+
+/// Run one stage now.
+///
+/// `boot` runs `boot.before`, `boot` and `boot.after`; a part can be named by itself. Steps of the user-data come first,
+/// then those of the OS pack, then those of the Kubernetes pack. What fails is told and the rest still runs (status 1);
+/// what is as it should be is not touched. Below another root than `/` files, directories, users, variables and the
+/// enabling of units are done, commands and the start of units are not, and a step with an `if` is skipped, as its
+/// command would ask the wrong host.
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Example:\n  landfall stages run initramfs --user-data /oem/90_custom.yaml --root /mnt --dry-run"
+)]
+pub struct RunArgs {
+    /// The stage, e.g. `initramfs`, `boot.after`.
+    #[arg(value_name = "STAGE")]
+    pub stage: String,
+    /// Where the stages are written.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// The directory that stands for `/`.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: Utf8PathBuf,
+    /// Change nothing and tell what would be done, with the differences in files. Conditions are not asked.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where events are recorded beside those of the agent; beats `landfall.stateDir`. Where the directory is not there,
+    /// they are only told here.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<Utf8PathBuf>,
+    /// How the result is written.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+pub(crate) fn run(args: &StagesArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let StagesCommand::Run(args) = &args.command;
+    let parts = parts_of(&args.stage).ok_or_else(|| {
+        let known = STAGES.join(", ");
+        anyhow!(
+            "there is no stage `{}`; stages are {known}, each with `.before` and `.after`",
+            args.stage
+        )
+    })?;
+    let checked = load_settings(&args.inputs)?;
+    checked.tell(context);
+    let Some(settings) = &checked.settings else {
+        return Ok(ExitStatus::AnswerIsNo);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    let reports = runtime.block_on(run_parts(&parts, settings, args, context));
+    let steps = reports.iter().flat_map(|(part, report)| render::rows(part, report));
+    let report = StagesReport::new(&args.stage, args.root.as_str(), args.dry_run, steps.collect());
+    print_report(&context.printer, args.output.output, &report, render::text)?;
+    Ok(match report.summary.failed {
+        0 => checked.status(),
+        _ => ExitStatus::AnswerIsNo,
+    })
+}
+
+async fn run_parts(
+    parts: &[String],
+    settings: &Settings,
+    args: &RunArgs,
+    context: &Context,
+) -> Vec<(String, StageReport)> {
+    let root = HostRoot::new(args.root.clone());
+    let options = StageOptions {
+        dry_run: args.dry_run,
+        ..StageOptions::default()
+    };
+    let events = open_events(settings, args, &root, context);
+    let mut reports = Vec::new();
+    for part in parts {
+        let Some(steps) = settings.stages.get(part) else {
+            continue;
+        };
+        let report = run_stage(steps, &root, &options).await;
+        tell_outputs(&report, context);
+        if let Some(events) = &events {
+            for (kind, reason, subject, message) in stage_events(part, &report) {
+                events.record(kind, reason, &subject, message).await;
+            }
+        }
+        reports.push((part.clone(), report));
+    }
+    reports
+}
+
+/// The agent's event log, where there is one: a stage of the early boot runs before its directory is mounted.
+fn open_events(settings: &Settings, args: &RunArgs, root: &HostRoot, context: &Context) -> Option<EventLog> {
+    let directory = args.state_dir.as_ref().unwrap_or(&settings.landfall.state_dir);
+    let is_wanted = !args.dry_run && (root.is_running_host() || args.state_dir.is_some());
+    if !is_wanted || !directory.is_dir() {
+        return None;
+    }
+    match EventLog::open(directory) {
+        Ok(log) => Some(log),
+        Err(error) => {
+            context.printer.note(format_args!("events are not recorded: {error:#}"));
+            None
+        }
+    }
+}
+
+/// What commands printed may hold a secret: only whoever asks for it sees it.
+fn tell_outputs(report: &StageReport, context: &Context) {
+    for (step, effect) in report
+        .steps
+        .iter()
+        .flat_map(|step| step.effects.iter().map(move |effect| (step, effect)))
+    {
+        let output = match &effect.outcome {
+            EffectOutcome::Ran { output }
+            | EffectOutcome::Failed(StageError::Exit { output, .. } | StageError::Timeout { output, .. }) => output,
+            _ => continue,
+        };
+        if !output.is_empty() {
+            context
+                .printer
+                .detail(format_args!("step `{}`, {}:\n{output}", step.name, effect.action));
+        }
+    }
+}
