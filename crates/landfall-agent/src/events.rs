@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -34,8 +35,8 @@ pub struct EventLog {
 struct Writer {
     path: Utf8PathBuf,
     file: fs_err::File,
-    /// The log's length in bytes when it was last written here: another one means that somebody else wrote.
-    length: u64,
+    /// The log's inode, and its length in bytes, when it was last written here: others mean that somebody else wrote.
+    seen: (u64, u64),
     next: u64,
     lines: usize,
 }
@@ -89,7 +90,7 @@ impl Writer {
         rewrite(&path, events.iter().skip(events.len().saturating_sub(keep)))?;
         let file = open_for_append(&path)?;
         Ok(Writer {
-            length: file.metadata()?.len(),
+            seen: identity(&file.metadata()?),
             path,
             file,
             next,
@@ -99,7 +100,7 @@ impl Writer {
 
     fn append(&mut self, mut event: Event) -> anyhow::Result<()> {
         let _held = lock(&self.path)?;
-        let is_changed = fs_err::metadata(&self.path).map_or(true, |metadata| metadata.len() != self.length);
+        let is_changed = fs_err::metadata(&self.path).map_or(true, |metadata| identity(&metadata) != self.seen);
         if is_changed || self.lines >= 2 * KEEP {
             let keep = if self.lines >= 2 * KEEP { KEEP } else { 2 * KEEP };
             *self = Writer::open_locked(self.path.clone(), keep)?;
@@ -109,11 +110,15 @@ impl Writer {
         line.push(b'\n');
         self.file.write_all(&line)?;
         self.file.sync_data()?;
-        self.length += line.len() as u64;
+        self.seen.1 += line.len() as u64;
         self.next += 1;
         self.lines += 1;
         Ok(())
     }
+}
+
+fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
+    (metadata.ino(), metadata.len())
 }
 
 /// Waits for the lock; it is let go with the value.
