@@ -5,8 +5,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
     agent, check, copy, demo, events, explain, images, login, plan, profile, push, redirect, registry, schema, stages,
-    status,
-    validate,
+    status, validate,
 };
 use crate::output::printer::Verbosity;
 use crate::output::progress::ProgressMode;
