@@ -11,10 +11,11 @@
 pub mod client;
 mod components;
 mod credentials;
+pub mod edge;
 mod handle;
 pub mod images;
 pub mod machine;
 mod node;
 pub mod remains;
 
-pub use handle::{ADMIN_KUBECONFIG, CONTAINERD_SOCKET, Cluster, KubeletOptions, enter};
+pub use handle::{ADMIN_KUBECONFIG, CONTAINERD_SOCKET, Cluster, enter};

@@ -22,13 +22,18 @@ pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Asks until there is an answer; `None` after [`DEADLINE`].
-pub fn try_wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn try_wait_for<T>(look: impl FnMut() -> Option<T>) -> Option<T> {
+    try_wait_every(INTERVAL, look)
+}
+
+/// As [`try_wait_for`], for looks that are work for others: a cluster that is asked all the time has no time.
+pub fn try_wait_every<T>(interval: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         let answer = look();
         if answer.is_some() || start.elapsed() > DEADLINE {
             return answer;
         }
-        thread::sleep(INTERVAL);
+        thread::sleep(interval);
     }
 }

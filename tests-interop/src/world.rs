@@ -62,15 +62,21 @@ impl World {
 
     /// Writes the user-data anew, as `change` makes it from the right one.
     pub fn write_user_data<'a>(&'a self, change: impl FnOnce(UserData<'a>) -> UserData<'a>) {
+        self.site.write_user_data(change(self.user_data_of(&self.site)));
+    }
+
+    /// The user-data of a host that pulls from the external registry.
+    #[must_use]
+    pub fn user_data_of(&self, site: &Site) -> UserData<'_> {
         let external = External {
             domain: &self.domain,
             account: ACCOUNT,
             authority: Some(self.source.authority.pem()),
         };
-        self.site.write_user_data(change(UserData {
+        UserData {
             external: Some(external),
-            ..self.site.user_data()
-        }));
+            ..site.user_data()
+        }
     }
 
     /// The external registry as user-data names it.

@@ -1,5 +1,7 @@
 //! A minimal client of the Kubernetes API: JSON in, JSON out, and waiting with a deadline.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use camino::Utf8Path;
@@ -8,7 +10,10 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::https::{Answer, install_crypto_provider};
-use crate::poll::{try_wait_for, wait_for};
+use crate::poll::try_wait_every;
+
+/// Between two looks at an object.
+pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A client with the rights of a kubeconfig's user.
 #[derive(Debug)]
@@ -141,7 +146,7 @@ impl KubeClient {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
         self.create("/api/v1/namespaces", &namespace);
         let account = format!("/api/v1/namespaces/{name}/serviceaccounts/default");
-        wait_for("a service account in a new namespace", || self.try_get(&account));
+        self.wait(&account, "a service account in a new namespace", |_| true);
     }
 
     /// Waits until an object is as it should be.
@@ -150,7 +155,7 @@ impl KubeClient {
     /// After the deadline, with what the object was last.
     pub fn wait(&self, path: &str, what: &str, reached: impl Fn(&Value) -> bool) -> Value {
         let mut last = None;
-        let found = try_wait_for(|| {
+        let found = try_wait_every(INTERVAL, || {
             last = self.try_get(path);
             last.clone().filter(&reached)
         });

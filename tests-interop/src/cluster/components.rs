@@ -66,6 +66,8 @@ pub(super) fn apiserver(
         ("client-ca-file", files.path("ca.pem").into_string()),
         ("tls-cert-file", files.path("apiserver.pem").into_string()),
         ("tls-private-key-file", files.path("apiserver.key").into_string()),
+        // No name server knows the node's name.
+        ("kubelet-preferred-address-types", "InternalIP".to_owned()),
         (
             "kubelet-client-certificate",
             files.path("apiserver-kubelet-client.pem").into_string(),
@@ -102,6 +104,8 @@ pub(super) fn controller_manager(program: &Utf8Path, files: &Credentials) -> Com
         ("bind-address", "127.0.0.1".to_owned()),
         ("secure-port", free_port().to_string()),
         ("leader-elect", "false".to_owned()),
+        // Each controller has the rights of its own role; the program's role has few.
+        ("use-service-account-credentials", "true".to_owned()),
         ("root-ca-file", files.path("ca.pem").into_string()),
         (
             "service-account-private-key-file",

@@ -16,33 +16,6 @@ pub const CONTAINERD_SOCKET: &str = "containerd.sock";
 
 pub(super) const COMMAND_KUBELET: &str = "kubelet";
 
-/// What a test chooses of the kubelet.
-#[derive(Debug, Clone, Default)]
-pub struct KubeletOptions {
-    /// The configuration of credential providers, and the directory of their programs.
-    pub credential_provider: Option<(Utf8PathBuf, Utf8PathBuf)>,
-    flags: Vec<String>,
-}
-
-impl KubeletOptions {
-    /// The options as flags.
-    pub(super) fn flags(&self) -> Vec<String> {
-        let mut flags = self.flags.clone();
-        if let Some((config, programs)) = &self.credential_provider {
-            flags.push(format!("--image-credential-provider-config={config}"));
-            flags.push(format!("--image-credential-provider-bin-dir={programs}"));
-        }
-        flags
-    }
-
-    pub(super) fn of_flags<'a>(flags: impl Iterator<Item = &'a str>) -> KubeletOptions {
-        KubeletOptions {
-            credential_provider: None,
-            flags: flags.map(str::to_owned).collect(),
-        }
-    }
-}
-
 /// A running cluster. It ends when this is dropped, and also when this process ends in any way.
 #[derive(Debug)]
 pub struct Cluster {
@@ -82,14 +55,12 @@ impl Cluster {
         cluster
     }
 
-    /// Starts the kubelet, or starts it anew, and waits until the node is ready.
+    /// Starts the kubelet, or starts it anew, with these flags as well, and waits until the node is ready.
     ///
     /// # Panics
     /// When it does not come up.
-    pub fn start_kubelet(&self, options: &KubeletOptions) {
-        let mut line = vec![COMMAND_KUBELET.to_owned()];
-        line.extend(options.flags());
-        self.command(Some(&line.join("\t")));
+    pub fn start_kubelet(&self, flags: &[&str]) {
+        self.command(Some(&[&[COMMAND_KUBELET], flags].concat().join("\t")));
     }
 
     /// A client with every right.

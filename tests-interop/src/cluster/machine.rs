@@ -9,14 +9,14 @@ use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::client::KubeClient;
+use super::client::{INTERVAL, KubeClient};
 use super::components::{AUDIT_POLICY, apiserver, controller_manager, etcd, scheduler, tools};
 use super::credentials::{Credentials, NODE};
-use super::handle::{ADMIN_KUBECONFIG, COMMAND_KUBELET, KubeletOptions};
+use super::handle::{ADMIN_KUBECONFIG, COMMAND_KUBELET};
 use super::node::{Network, containerd, import_pause_image, kubelet};
 use super::remains::Remains;
 use crate::https::Caller;
-use crate::poll::try_wait_for;
+use crate::poll::try_wait_every;
 use crate::port::free_port;
 use crate::program::{Program, run};
 
@@ -65,7 +65,7 @@ pub fn run_inside(directory: &Utf8Path) {
         let line = line.expect("standard input is a pipe");
         let mut words = line.split('\t');
         match words.next() {
-            Some(COMMAND_KUBELET) => machine.start_kubelet(&KubeletOptions::of_flags(words)),
+            Some(COMMAND_KUBELET) => machine.start_kubelet(&words.collect::<Vec<_>>()),
             _ => break,
         }
         answer();
@@ -157,7 +157,7 @@ impl Machine {
     }
 
     /// Starts the kubelet, after ending the one before it, and waits until the node is ready by it.
-    fn start_kubelet(&mut self, options: &KubeletOptions) {
+    fn start_kubelet(&mut self, flags: &[&str]) {
         self.kubelet = None;
         let directory = self.directory.join("kubelet");
         fs_err::create_dir_all(&directory).expect("a directory of our own");
@@ -169,7 +169,7 @@ impl Machine {
             &self.credentials,
             &self.network,
             &self.remains,
-            options,
+            flags,
         );
         let mut programs = [Program::start("kubelet", &self.directory, command)];
         let health = format!("http://127.0.0.1:{health_port}/healthz");
@@ -210,7 +210,7 @@ fn mount(arguments: &[&str]) {
 /// # Panics
 /// When one of them ends before, or the deadline passes; with the end of its log.
 fn wait_for_one(what: &str, programs: &mut [Program], mut reached: impl FnMut() -> bool) {
-    let came = try_wait_for(|| {
+    let came = try_wait_every(INTERVAL, || {
         if reached() {
             return Some(());
         }

@@ -7,7 +7,7 @@ use landfall_testkit::image_builder::oci_archive;
 use serde_json::json;
 
 use super::credentials::{Credentials, NODE};
-use super::handle::{CONTAINERD_SOCKET, KubeletOptions};
+use super::handle::CONTAINERD_SOCKET;
 use super::images::waiting_image;
 use super::remains::Remains;
 use crate::port::free_port;
@@ -171,7 +171,7 @@ pub(super) fn kubelet(
     files: &Credentials,
     network: &Network,
     remains: &Remains,
-    options: &KubeletOptions,
+    flags: &[&str],
 ) -> (Command, u16) {
     let health_port = free_port();
     let containerd = directory
@@ -223,7 +223,7 @@ pub(super) fn kubelet(
         .arg(format!("--cert-dir={directory}/pki"))
         .arg(format!("--hostname-override={NODE}"))
         .arg(format!("--node-ip={}", network.node_address()))
-        .args(options.flags())
+        .args(flags)
         .env(
             "PATH",
             format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()),

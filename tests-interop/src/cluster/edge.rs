@@ -1,0 +1,160 @@
+//! A cluster with Landfall on its node: an external registry that holds images that run, and an agent with the rights of
+//! the cluster's administrator, as on a control-plane host.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::status::Phase;
+use serde_json::{Value, json};
+
+use super::client::KubeClient;
+use super::handle::Cluster;
+use super::images::{finishing_image, waiting_image};
+use crate::agent::{LandfallAgent, binary};
+use crate::images::{APPLICATIONS, NamedImage, profile_images};
+use crate::site::Site;
+use crate::source::SourceRegistry;
+use crate::world::{ACCOUNT, World};
+
+/// The registration of the webhook, and the Secret with its authority.
+pub const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/landfall";
+/// See [`REGISTRATION`].
+pub const AUTHORITY: &str = "/api/v1/namespaces/kube-system/secrets/landfall-webhook-ca";
+
+/// Where the agent finds the cluster, below the host's root.
+const KUBECONFIG: &str = "etc/kubernetes/admin.conf";
+/// What the agent writes for the kubelet, below the host's root.
+const CREDENTIAL_PROVIDER_CONFIG: &str = "etc/kubernetes/landfall-credential-provider.yaml";
+const LOGINS: &str = "etc/kubernetes/registries";
+const CREDENTIAL_PROVIDER: &str = "landfall-credential-provider";
+/// Quick enough for a test.
+const WEBHOOK: &str = "{sweepInterval: 1, rotationOverlap: 3}";
+/// The image of the profile whose container ends at once: that of an init container.
+const FINISHING: &str = "docker.io/library/busybox:1.37";
+
+/// A cluster, a registry and a host. The agent is started by the test.
+#[derive(Debug)]
+pub struct Edge {
+    /// The external registry, and the node as a host of Landfall's.
+    pub world: World,
+    /// The cluster.
+    pub cluster: Cluster,
+    /// A client with every right in it.
+    pub client: KubeClient,
+}
+
+impl Edge {
+    /// Starts all but the kubelet and the agent; `testbed` is the path of `landfall-testbed`.
+    ///
+    /// # Panics
+    /// When a program is missing or fails.
+    #[must_use]
+    pub fn start(testbed: &Utf8Path) -> Edge {
+        let cluster = Cluster::start(testbed);
+        let source = SourceRegistry::with(Some(ACCOUNT), "landfall/", running_images());
+        let world = World::of(source, Site::on(&cluster.containerd_socket()));
+        let edge = Edge {
+            client: cluster.client(),
+            world,
+            cluster,
+        };
+        edge.prepare(&edge.world.site);
+        edge
+    }
+
+    /// Another host of the same cluster, with nothing on it.
+    #[must_use]
+    pub fn another_site(&self) -> Site {
+        let site = Site::on(&self.cluster.containerd_socket());
+        self.prepare(&site);
+        site
+    }
+
+    /// Starts the agent of the node, and waits until everything is in place and the webhook is registered.
+    ///
+    /// # Panics
+    /// When that does not come to be.
+    #[must_use]
+    pub fn start_agent(&self) -> LandfallAgent {
+        let mut agent = self.world.site.start_agent(&[]);
+        agent.wait_for_phase(Phase::Running);
+        let port = format!(":{}/", self.world.site.ports.webhook);
+        self.client.wait(REGISTRATION, "the webhook registered", |found| {
+            let webhook = &found["webhooks"][0]["clientConfig"];
+            webhook["caBundle"].is_string() && webhook["url"].as_str().is_some_and(|url| url.contains(&port))
+        });
+        agent
+    }
+
+    /// Starts the kubelet with the credential provider that the agent configured.
+    ///
+    /// # Panics
+    /// When the agent did not, or the kubelet does not come up.
+    pub fn start_kubelet(&self) {
+        let root = self.world.site.root();
+        let config = fs_err::read_to_string(root.join(CREDENTIAL_PROVIDER_CONFIG))
+            .expect("the agent writes the kubelet's CredentialProviderConfig");
+        // The host's root is a directory here, which only the plug-in has to be told of.
+        let config = format!("{config}    args:\n      - \"--credroot={}\"\n", root.join(LOGINS));
+        let programs = self.path("plugins");
+        fs_err::create_dir_all(&programs).expect("a directory of our own");
+        fs_err::os::unix::fs::symlink(binary(), programs.join(CREDENTIAL_PROVIDER)).expect("a link of our own");
+        let file = self.path("credential-provider.yaml");
+        fs_err::write(&file, config).expect("a file in our own directory");
+        self.cluster.start_kubelet(&[
+            &format!("--image-credential-provider-config={file}"),
+            &format!("--image-credential-provider-bin-dir={programs}"),
+        ]);
+    }
+
+    /// What the image of an application becomes, for example that of `docker.io/library/nginx:1.27`.
+    #[must_use]
+    pub fn redirected(&self, canonical: &str) -> String {
+        format!(
+            "{}/{}",
+            self.world.site.primary_host(),
+            self.world.primary_repository(canonical)
+        )
+    }
+
+    fn prepare(&self, site: &Site) {
+        site.write_user_data(crate::user_data::UserData {
+            webhook: Some(WEBHOOK),
+            ..self.world.user_data_of(site)
+        });
+        let kubeconfig = site.root().join(KUBECONFIG);
+        fs_err::create_dir_all(kubeconfig.parent().expect("a path with a directory")).expect("a directory of our own");
+        fs_err::copy(self.cluster.kubeconfig(), kubeconfig).expect("a file in our own directory");
+    }
+
+    fn path(&self, name: &str) -> Utf8PathBuf {
+        self.world.site.path(name)
+    }
+}
+
+/// A pod that no node takes: what the API server makes of it is all that is looked at.
+#[must_use]
+pub fn homeless_pod(name: &str, image: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "nodeSelector": {"landfall.invalid/none": "true"},
+            "containers": [{"name": "main", "image": image}],
+        },
+    })
+}
+
+/// The profile's images; those of the applications can be run.
+fn running_images() -> Vec<NamedImage> {
+    let mut images = profile_images();
+    for named in &mut images {
+        if APPLICATIONS.contains(&named.name) {
+            named.image = if named.name == FINISHING {
+                finishing_image(named.name)
+            } else {
+                waiting_image(named.name)
+            };
+        }
+    }
+    images
+}

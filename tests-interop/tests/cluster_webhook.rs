@@ -1,0 +1,237 @@
+//! The webhook before a real API server: its authority and registration, agents that come, go and compete, pods that slip
+//! through, and an operator that compares. No kubelet takes part, since none of this needs one.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use camino::Utf8Path;
+use landfall_core::status::Phase;
+use landfall_tests_interop::agent::LandfallAgent;
+use landfall_tests_interop::cluster::client::KubeClient;
+use landfall_tests_interop::cluster::edge::{AUTHORITY, Edge, REGISTRATION, homeless_pod};
+use landfall_tests_interop::https::Caller;
+use landfall_tests_interop::poll::wait_for;
+use landfall_tests_interop::site::Site;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const NGINX: &str = "docker.io/library/nginx:1.27";
+
+/// One cluster for all of these, since starting one takes longer than most of them.
+#[test]
+fn webhook_keeps_its_promises_at_a_real_api_server() {
+    let edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-testbed")));
+    let (agent, second_agent, second) = two_agents_that_start_at_once_share_one_authority(&edge);
+    registration_heals(&edge);
+    authority_rotates_with_no_failed_admission(&edge);
+    operator_is_spared_where_the_namespace_chose_the_node(&edge);
+    no_pod_is_lost_while_the_agents_are_killed(&edge, agent, second_agent);
+    drop(second);
+}
+
+fn two_agents_that_start_at_once_share_one_authority(edge: &Edge) -> (LandfallAgent, LandfallAgent, Site) {
+    let second = edge.another_site();
+    let mut agents = [edge.world.site.start_agent(&[]), second.start_agent(&[])];
+    for agent in &mut agents {
+        agent.wait_for_phase(Phase::Running);
+    }
+    let registration = edge
+        .client
+        .wait(REGISTRATION, "a registration", |found| bundle(found).is_some());
+    let authority = edge.client.get(AUTHORITY);
+    let ports = [edge.world.site.ports.webhook, second.ports.webhook];
+    wait_for("both agents serving under the registered authority", || {
+        let bundle = bundle(&edge.client.get(REGISTRATION))?;
+        let trusting = Caller {
+            authority: Some(&bundle),
+            account: None,
+        };
+        let answers = |port: &u16| {
+            let answer = trusting.get(&format!("https://127.0.0.1:{port}/healthz"));
+            answer.is_ok_and(|answer| answer.status == 200)
+        };
+        ports.iter().all(answers).then_some(())
+    });
+    let bundle = bundle(&registration).unwrap();
+    assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 1, "{bundle}");
+    assert_eq!(
+        edge.client.get(AUTHORITY)["data"],
+        authority["data"],
+        "one authority, made once"
+    );
+    let url = registration["webhooks"][0]["clientConfig"]["url"].as_str().unwrap();
+    assert!(
+        ports
+            .iter()
+            .any(|port| url == format!("https://127.0.0.1:{port}/mutate")),
+        "{url}"
+    );
+    assert_redirected(edge, "two-agents");
+    let [first_agent, second_agent] = agents;
+    (first_agent, second_agent, second)
+}
+
+fn registration_heals(edge: &Edge) {
+    let before = edge.client.get(REGISTRATION);
+    let mut broken = before.clone();
+    // The API server takes a bundle only of certificates: that of the cluster itself is another's.
+    let kubeconfig: Value = serde_json::from_str(&fs_err::read_to_string(edge.cluster.kubeconfig()).unwrap()).unwrap();
+    broken["webhooks"][0]["clientConfig"]["caBundle"] =
+        kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"].clone();
+    edge.client.replace(REGISTRATION, &broken);
+    let healed = |found: &Value| found["webhooks"] == before["webhooks"];
+    edge.client.wait(REGISTRATION, "the right caBundle again", healed);
+    assert_redirected(edge, "bundle-healed");
+
+    edge.client.delete(REGISTRATION);
+    edge.client.wait(REGISTRATION, "the registration again", healed);
+    assert_redirected(edge, "deletion-healed");
+}
+
+fn authority_rotates_with_no_failed_admission(edge: &Edge) {
+    let bundle_before = bundle(&edge.client.get(REGISTRATION)).unwrap();
+    let redirected = edge.redirected(NGINX);
+    let done = AtomicBool::new(false);
+    let (created, slipped_through) = std::thread::scope(|scope| {
+        let creating = scope.spawn(|| {
+            let client = edge.cluster.client();
+            let mut created = 0_u32;
+            let mut slipped_through = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let pod = homeless_pod("rotating", "nginx:1.27");
+                // The registration says Ignore: a failed call would let the pod through as it is.
+                let pod = client.create("/api/v1/namespaces/default/pods?dryRun=All", &pod);
+                created += 1;
+                if pod["spec"]["containers"][0]["image"] != redirected.as_str() {
+                    slipped_through.push(pod);
+                }
+            }
+            (created, slipped_through)
+        });
+        let rotate = json!({"metadata": {"annotations": {"landfall.dev/rotate": "now"}}});
+        edge.client.patch(AUTHORITY, &rotate);
+        edge.client.wait(REGISTRATION, "another authority, alone", |found| {
+            bundle(found)
+                .is_some_and(|bundle| bundle.matches("BEGIN CERTIFICATE").count() == 1 && bundle != bundle_before)
+        });
+        done.store(true, Ordering::Relaxed);
+        creating.join().unwrap()
+    });
+    assert!(
+        slipped_through.is_empty(),
+        "{} of {created}: {}",
+        slipped_through.len(),
+        slipped_through[0]
+    );
+    assert!(
+        created > 20,
+        "only {created} pods were made while the authority was rotated"
+    );
+}
+
+/// Makes its pod anew whenever the pod's image is not the one that it wants.
+fn operate(client: &KubeClient, namespace: &str, rounds: usize) -> usize {
+    let pods = format!("/api/v1/namespaces/{namespace}/pods");
+    let pod = format!("{pods}/operated");
+    let mut made = 0;
+    for _ in 0..rounds {
+        match client.try_get(&pod) {
+            Some(found) if found["spec"]["containers"][0]["image"] == "nginx:1.27" => {}
+            found => {
+                if found.is_some() {
+                    client.delete(&pod);
+                    wait_for("the pod gone", || client.try_get(&pod).is_none().then_some(()));
+                }
+                client.create(&pods, &homeless_pod("operated", "nginx:1.27"));
+                made += 1;
+            }
+        }
+    }
+    made
+}
+
+fn operator_is_spared_where_the_namespace_chose_the_node(edge: &Edge) {
+    edge.client.create_namespace("operated-by-webhook", &json!({}));
+    edge.client
+        .create_namespace("operated-by-node", &json!({"landfall.dev/redirect": "node"}));
+    assert_eq!(
+        operate(&edge.client, "operated-by-webhook", 5),
+        5,
+        "the webhook changes what this operator made"
+    );
+    // The agent learns of a namespace by a watch.
+    wait_for("a pod left to the node", || {
+        let pod = homeless_pod("asked", "nginx:1.27");
+        let pod = edge
+            .client
+            .create("/api/v1/namespaces/operated-by-node/pods?dryRun=All", &pod);
+        (pod["spec"]["containers"][0]["image"] == "nginx:1.27").then_some(())
+    });
+    assert_eq!(operate(&edge.client, "operated-by-node", 5), 1);
+}
+
+fn no_pod_is_lost_while_the_agents_are_killed(edge: &Edge, mut agent: LandfallAgent, mut second: LandfallAgent) {
+    const PODS: usize = 200;
+    edge.client.create_namespace("storm", &json!({}));
+    let mut restarted = None;
+    for number in 0..PODS {
+        match number {
+            60 => {
+                agent.kill();
+                second.kill();
+            }
+            140 => restarted = Some(edge.world.site.start_agent(&[])),
+            _ => {}
+        }
+        let pod = homeless_pod(&format!("pod-{number}"), "nginx:1.27");
+        edge.client.create("/api/v1/namespaces/storm/pods", &pod);
+    }
+    let redirected = edge.redirected(NGINX);
+    let images = |list: &Value| -> Vec<String> {
+        let pods = list["items"].as_array().unwrap();
+        pods.iter()
+            .map(|pod| pod["spec"]["containers"][0]["image"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let path = "/api/v1/namespaces/storm/pods";
+    let all = edge.client.wait(path, "every pod redirected in the end", |list| {
+        images(list).iter().all(|image| *image == redirected)
+    });
+    assert_eq!(images(&all).len(), PODS);
+    // Those that slipped through were mended, or the test did not test anything.
+    let events = edge.client.get("/api/v1/namespaces/storm/events");
+    let mended = events["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["reason"] == "Redirected");
+    assert!(mended.count() > 0, "no pod slipped through while no agent was there");
+    assert_eq!(restarted.unwrap().terminate(), Some(0));
+}
+
+/// Creates a pod and looks at what the API server made of it.
+fn assert_redirected(edge: &Edge, name: &str) {
+    let answer = edge
+        .client
+        .request(
+            Method::POST,
+            "/api/v1/namespaces/default/pods?dryRun=All",
+            Some(&homeless_pod(name, "nginx:1.27")),
+        )
+        .unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    assert_eq!(
+        answer.json()["spec"]["containers"][0]["image"],
+        edge.redirected(NGINX).as_str(),
+        "{name}"
+    );
+}
+
+/// The `caBundle`, as PEM.
+fn bundle(registration: &Value) -> Option<String> {
+    let bundle = registration["webhooks"][0]["clientConfig"]["caBundle"].as_str()?;
+    Some(String::from_utf8(STANDARD.decode(bundle).unwrap()).unwrap())
+}
