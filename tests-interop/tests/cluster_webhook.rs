@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
@@ -10,10 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use camino::Utf8Path;
 use landfall_core::status::Phase;
 use landfall_tests_interop::agent::LandfallAgent;
-use landfall_tests_interop::cluster::client::KubeClient;
+use landfall_tests_interop::cluster::client::{KubeClient, wait_for};
 use landfall_tests_interop::cluster::edge::{AUTHORITY, Edge, REGISTRATION, homeless_pod};
 use landfall_tests_interop::https::Caller;
-use landfall_tests_interop::poll::wait_for;
 use landfall_tests_interop::site::Site;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn webhook_keeps_its_promises_at_a_real_api_server() {
     let edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-testbed")));
     let (agent, second_agent, second) = two_agents_that_start_at_once_share_one_authority(&edge);
     registration_heals(&edge);
-    authority_rotates_with_no_failed_admission(&edge);
+    authority_rotates_with_no_failed_admission(&edge, &second);
     operator_is_spared_where_the_namespace_chose_the_node(&edge);
     no_pod_is_lost_while_the_agents_are_killed(&edge, agent, second_agent);
     drop(second);
@@ -45,15 +45,10 @@ fn two_agents_that_start_at_once_share_one_authority(edge: &Edge) -> (LandfallAg
     let ports = [edge.world.site.ports.webhook, second.ports.webhook];
     wait_for("both agents serving under the registered authority", || {
         let bundle = bundle(&edge.client.get(REGISTRATION))?;
-        let trusting = Caller {
-            authority: Some(&bundle),
-            account: None,
-        };
-        let answers = |port: &u16| {
-            let answer = trusting.get(&format!("https://127.0.0.1:{port}/healthz"));
-            answer.is_ok_and(|answer| answer.status == 200)
-        };
-        ports.iter().all(answers).then_some(())
+        [&edge.world.site, &second]
+            .into_iter()
+            .all(|site| answers(site, &bundle))
+            .then_some(())
     });
     let bundle = bundle(&registration).unwrap();
     assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 1, "{bundle}");
@@ -91,16 +86,17 @@ fn registration_heals(edge: &Edge) {
     assert_redirected(edge, "deletion-healed");
 }
 
-fn authority_rotates_with_no_failed_admission(edge: &Edge) {
-    let bundle_before = bundle(&edge.client.get(REGISTRATION)).unwrap();
+fn authority_rotates_with_no_failed_admission(edge: &Edge, second: &Site) {
+    let before = edge.client.get(AUTHORITY)["data"]["ca.crt"].clone();
     let redirected = edge.redirected(NGINX);
-    let done = AtomicBool::new(false);
     let (created, slipped_through) = std::thread::scope(|scope| {
-        let creating = scope.spawn(|| {
+        let done = CancelOnDrop::default();
+        let is_done = done.0.clone();
+        let creating = scope.spawn(move || {
             let client = edge.cluster.client();
             let mut created = 0_u32;
             let mut slipped_through = Vec::new();
-            while !done.load(Ordering::Relaxed) {
+            while !is_done.load(Ordering::Relaxed) {
                 let pod = homeless_pod("rotating", "nginx:1.27");
                 // The registration says Ignore: a failed call would let the pod through as it is.
                 let pod = client.create("/api/v1/namespaces/default/pods?dryRun=All", &pod);
@@ -113,23 +109,47 @@ fn authority_rotates_with_no_failed_admission(edge: &Edge) {
         });
         let rotate = json!({"metadata": {"annotations": {"landfall.dev/rotate": "now"}}});
         edge.client.patch(AUTHORITY, &rotate);
-        edge.client.wait(REGISTRATION, "another authority, alone", |found| {
-            bundle(found)
-                .is_some_and(|bundle| bundle.matches("BEGIN CERTIFICATE").count() == 1 && bundle != bundle_before)
+        let rotated = edge.client.wait(AUTHORITY, "another authority", |found| {
+            found["data"]["ca.crt"] != before && found["data"]["previous.crt"] == before
         });
-        done.store(true, Ordering::Relaxed);
+        let new = decode(&rotated["data"]["ca.crt"]);
+        wait_for("both agents serving under the new authority", || {
+            [&edge.world.site, second]
+                .into_iter()
+                .all(|site| answers(site, &new))
+                .then_some(())
+        });
+        edge.client.wait(REGISTRATION, "both authorities registered", |found| {
+            bundle(found) == Some(format!("{new}{}", decode(&before)))
+        });
+        drop(done);
         creating.join().unwrap()
     });
-    assert!(
-        slipped_through.is_empty(),
-        "{} of {created}: {}",
-        slipped_through.len(),
-        slipped_through[0]
-    );
+    assert_eq!(slipped_through, Vec::<Value>::new(), "of {created}");
     assert!(
         created > 20,
         "only {created} pods were made while the authority was rotated"
     );
+}
+
+/// Ends a loop also when the test fails, which would wait for it otherwise.
+#[derive(Default)]
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether the webhook of a host answers to whoever trusts only this authority.
+fn answers(site: &Site, authority: &str) -> bool {
+    let trusting = Caller {
+        authority: Some(authority),
+        account: None,
+    };
+    let answer = trusting.get(&format!("https://127.0.0.1:{}/healthz", site.ports.webhook));
+    answer.is_ok_and(|answer| answer.status == 200)
 }
 
 /// Makes its pod anew whenever the pod's image is not the one that it wants.
@@ -232,6 +252,10 @@ fn assert_redirected(edge: &Edge, name: &str) {
 
 /// The `caBundle`, as PEM.
 fn bundle(registration: &Value) -> Option<String> {
-    let bundle = registration["webhooks"][0]["clientConfig"]["caBundle"].as_str()?;
-    Some(String::from_utf8(STANDARD.decode(bundle).unwrap()).unwrap())
+    let bundle = &registration["webhooks"][0]["clientConfig"]["caBundle"];
+    bundle.is_string().then(|| decode(bundle))
+}
+
+fn decode(base64: &Value) -> String {
+    String::from_utf8(STANDARD.decode(base64.as_str().unwrap()).unwrap()).unwrap()
 }

@@ -12,6 +12,8 @@ use tokio::runtime::Runtime;
 use crate::https::{Answer, install_crypto_provider};
 use crate::poll::try_wait_every;
 
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
 /// Between two looks at an object.
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -68,13 +70,18 @@ impl KubeClient {
     /// # Errors
     /// When nobody answers.
     pub fn request(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::Result<Answer> {
-        let patch = method == Method::PATCH;
+        let content = if method == Method::PATCH {
+            MERGE_PATCH
+        } else {
+            "application/json"
+        };
+        self.send(method, path, content, body.map(ToString::to_string))
+    }
+
+    fn send(&self, method: Method, path: &str, content: &str, body: Option<String>) -> reqwest::Result<Answer> {
         let mut request = self.client.request(method, format!("{}{path}", self.server));
         if let Some(body) = body {
-            request = request.json(body);
-        }
-        if patch {
-            request = request.header("content-type", "application/merge-patch+json");
+            request = request.header("content-type", content).body(body);
         }
         self.runtime.block_on(async {
             let response = request.send().await?;
@@ -116,6 +123,29 @@ impl KubeClient {
     /// When it is refused.
     pub fn patch(&self, path: &str, patch: &Value) -> Value {
         self.write(Method::PATCH, path, Some(patch))
+    }
+
+    /// Changes an object by a strategic merge patch: containers are known by their names.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn patch_strategically(&self, path: &str, patch: &Value) -> Value {
+        let content = "application/strategic-merge-patch+json";
+        expect_success(
+            &format!("PATCH {path}"),
+            &self.send(Method::PATCH, path, content, Some(patch.to_string())),
+        )
+    }
+
+    /// Creates an object that is written in YAML.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn create_yaml(&self, path: &str, object: &str) -> Value {
+        expect_success(
+            &format!("POST {path}"),
+            &self.send(Method::POST, path, "application/yaml", Some(object.to_owned())),
+        )
     }
 
     /// Writes an object whole.
@@ -164,13 +194,25 @@ impl KubeClient {
 
     fn write(&self, method: Method, path: &str, body: Option<&Value>) -> Value {
         let line = format!("{method} {path}");
-        let answer = self.request(method, path, body).expect("the API server answers");
-        assert!(
-            (200..300).contains(&answer.status),
-            "{line}: {} {}",
-            answer.status,
-            answer.body
-        );
-        answer.json()
+        expect_success(&line, &self.request(method, path, body))
     }
+}
+
+/// Asks a cluster until there is an answer, without keeping it from its work.
+///
+/// # Panics
+/// After the deadline, saying what was waited for.
+pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    try_wait_every(INTERVAL, look).unwrap_or_else(|| panic!("{what}: not in time"))
+}
+
+fn expect_success(line: &str, answer: &reqwest::Result<Answer>) -> Value {
+    let answer = answer.as_ref().expect("the API server answers");
+    assert!(
+        (200..300).contains(&answer.status),
+        "{line}: {} {}",
+        answer.status,
+        answer.body
+    );
+    answer.json()
 }

@@ -97,8 +97,8 @@ pub(super) fn containerd(program: &Utf8Path, shim: &Utf8Path, directory: &Utf8Pa
     fs_err::create_dir_all(&cni).expect("a directory of our own");
     network.write_configuration(&cni);
     fs_err::create_dir_all(directory.join("certs.d")).expect("a directory of our own");
-    // Debian's CNI plug-ins are too old for `use_internal_loopback`'s opposite to matter; the oom scores of sandboxes need a
-    // capability that a machine in a sandbox does not have.
+    // To lower the score by which the kernel chooses whom to kill takes a capability that virtual machines of builds do
+    // not give: restricted, sandboxes keep the score that they are started with.
     let configuration = format!(
         r#"version = 3
 root = "{directory}/root"

@@ -1,0 +1,499 @@
+//! The purpose of it all, on a real cluster: with the external registry gone, pods that ask for `nginx:1.27` run from the
+//! primary registry, and the kubelet has its login from our plug-in.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+
+use camino::Utf8Path;
+use landfall_tests_interop::cluster::client::wait_for;
+use landfall_tests_interop::cluster::edge::{Edge, REGISTRATION, homeless_pod};
+use landfall_tests_interop::cluster::images::WAIT;
+use landfall_tests_interop::https::Caller;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const NGINX: &str = "docker.io/library/nginx:1.27";
+const BUSYBOX: &str = "docker.io/library/busybox:1.37";
+const HELLO: &str = "ghcr.io/spectrocloud/hello-universe:1.2.0";
+
+/// One cluster for all of these, since starting one takes longer than most of them.
+#[test]
+fn pods_run_from_the_primary_registry_with_the_external_one_gone() {
+    let mut edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-testbed")));
+    let agent = edge.start_agent();
+    edge.start_kubelet();
+    edge.world.source.registry.stop();
+
+    let cron = cron_job_begins(&edge);
+    profiles_deployment_runs(&edge);
+    kubelet_had_its_login_from_our_plugin(&edge);
+    every_kind_of_image_is_redirected_and_runs(&edge);
+    controllers_pods_run(&edge);
+    label_edit_restarts_nothing(&edge);
+    late_update_touches_only_what_it_changes(&edge);
+    namespaces_and_pods_opt_out(&edge);
+    nothing_but_images_and_one_annotation_changes(&edge);
+    fields_of_the_future_stay(&edge);
+    audit_log_says_why(&edge);
+    cron_jobs_pod_runs(&edge, &cron);
+    drop(agent);
+}
+
+/// The Deployment of `examples/profile-edge.yaml`, as it is written there.
+fn example_deployment() -> String {
+    let example = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/profile-edge.yaml");
+    let example = fs_err::read_to_string(example).unwrap();
+    let (_, manifest) = example.split_once("            content: |\n").unwrap();
+    manifest
+        .lines()
+        .map(|line| format!("{}\n", line.strip_prefix("              ").unwrap()))
+        .collect()
+}
+
+fn profiles_deployment_runs(edge: &Edge) {
+    edge.client.create_namespace("store", &json!({}));
+    let manifest = example_deployment();
+    edge.client
+        .create_yaml("/apis/apps/v1/namespaces/store/deployments", &manifest);
+    edge.client.wait(
+        "/apis/apps/v1/namespaces/store/deployments/store",
+        "the profile's Deployment running",
+        |deployment| deployment["status"]["availableReplicas"] == 1,
+    );
+    let pods = edge.client.get("/api/v1/namespaces/store/pods");
+    let pod = &pods["items"][0];
+    let images = images_of(pod);
+    let expected = [
+        ("metrics", "quay.io/prometheus/node-exporter:v1.9.1"),
+        ("wait", BUSYBOX),
+        ("web", NGINX),
+    ];
+    assert_eq!(
+        images,
+        expected
+            .map(|(name, image)| (name.to_owned(), edge.redirected(image)))
+            .into()
+    );
+    assert_all_ran_from_the_primary(edge, pod, 3);
+    assert_eq!(
+        originals(pod),
+        [
+            ("metrics", "quay.io/prometheus/node-exporter:v1.9.1"),
+            ("wait", "busybox:1.37"),
+            ("web", "nginx:1.27"),
+        ]
+        .map(|(name, image)| (name.to_owned(), image.to_owned()))
+        .into()
+    );
+}
+
+/// What the user wrote, by the annotation.
+fn originals(pod: &Value) -> BTreeMap<String, String> {
+    let annotation = pod["metadata"]["annotations"]["landfall.dev/original-images"].as_str();
+    let originals: BTreeMap<String, Value> = serde_json::from_str(annotation.unwrap()).unwrap();
+    originals
+        .into_iter()
+        .map(|(name, original)| (name, original["image"].as_str().unwrap().to_owned()))
+        .collect()
+}
+
+/// The primary registry takes nobody without a login, and no secret was made: the kubelet asked our program.
+fn kubelet_had_its_login_from_our_plugin(edge: &Edge) {
+    let secrets = edge
+        .client
+        .get("/api/v1/secrets?fieldSelector=type=kubernetes.io/dockerconfigjson");
+    assert_eq!(secrets["items"], json!([]));
+    let anonymous = Caller::default()
+        .get(&format!("http://{}/v2/", edge.world.site.primary_host()))
+        .unwrap();
+    assert_eq!(anonymous.status, 401, "the primary registry asks for a login");
+    let metrics = edge
+        .client
+        .request(Method::GET, "/api/v1/nodes/edge/proxy/metrics", None)
+        .unwrap();
+    let calls = metrics
+        .body
+        .lines()
+        .find(|line| line.starts_with("kubelet_credential_provider_plugin_duration_count{"))
+        .unwrap_or_else(|| {
+            panic!(
+                "the kubelet called no credential provider:\n{}",
+                edge.cluster.log("kubelet")
+            )
+        });
+    assert!(
+        calls.contains(r#"plugin_name="landfall-credential-provider""#),
+        "{calls}"
+    );
+    let failed = |line: &&str| line.starts_with("kubelet_credential_provider_plugin_errors_total{");
+    assert_eq!(metrics.body.lines().find(failed), None);
+}
+
+fn every_kind_of_image_is_redirected_and_runs(edge: &Edge) {
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "every-kind"},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "initContainers": [{"name": "init", "image": "busybox:1.37"}],
+            "containers": [{
+                "name": "main",
+                "image": "nginx:1.27",
+                "volumeMounts": [{"name": "files", "mountPath": "/files"}],
+            }],
+            "volumes": [{"name": "files", "image": {"reference": HELLO}}],
+        },
+    });
+    edge.client.create(pods, &pod);
+    running(edge, "default", "every-kind");
+    let path = format!("{pods}/every-kind");
+    let with_ephemeral = json!({"spec": {"ephemeralContainers": [
+        {"name": "debugger", "image": "nginx:1.27", "command": ["/bin/busybox", "sh", "-c", WAIT]},
+    ]}});
+    edge.client
+        .patch_strategically(&format!("{path}/ephemeralcontainers"), &with_ephemeral);
+    let pod = edge.client.wait(&path, "the ephemeral container running", |pod| {
+        pod["status"]["ephemeralContainerStatuses"][0]["state"]["running"].is_object()
+    });
+    let redirected = |image: &str| edge.redirected(image);
+    assert_eq!(
+        images_of(&pod),
+        [
+            ("debugger", NGINX),
+            ("init", BUSYBOX),
+            ("main", NGINX),
+            ("volume:files", HELLO)
+        ]
+        .map(|(name, image)| (name.to_owned(), redirected(image)))
+        .into()
+    );
+    assert_all_ran_from_the_primary(edge, &pod, 3);
+}
+
+fn controllers_pods_run(edge: &Edge) {
+    let template = json!({
+        "metadata": {"labels": {"app": "controlled"}},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "main", "image": "nginx:1.27"}],
+        },
+    });
+    let selector = json!({"matchLabels": {"app": "controlled"}});
+    for (kind, resource, spec, ready) in [
+        ("DaemonSet", "daemonsets", json!({}), "numberReady"),
+        (
+            "StatefulSet",
+            "statefulsets",
+            json!({"serviceName": "controlled"}),
+            "readyReplicas",
+        ),
+    ] {
+        let namespace = kind.to_lowercase();
+        edge.client.create_namespace(&namespace, &json!({}));
+        let mut object =
+            json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "controlled"}, "spec": spec});
+        object["spec"]["selector"] = selector.clone();
+        object["spec"]["template"] = template.clone();
+        let collection = format!("/apis/apps/v1/namespaces/{namespace}/{resource}");
+        edge.client.create(&collection, &object);
+        edge.client.wait(&format!("{collection}/controlled"), kind, |found| {
+            found["status"][ready] == 1
+        });
+        let pods = edge.client.get(&format!("/api/v1/namespaces/{namespace}/pods"));
+        assert_eq!(images_of(&pods["items"][0])["main"], edge.redirected(NGINX), "{kind}");
+        assert_all_ran_from_the_primary(edge, &pods["items"][0], 1);
+        // What its owner wrote stays as it was.
+        let owner = edge.client.get(&format!("{collection}/controlled"));
+        assert_eq!(
+            owner["spec"]["template"]["spec"]["containers"][0]["image"],
+            "nginx:1.27"
+        );
+    }
+}
+
+/// A CronJob's controller acts at the full minute: it is looked at last.
+fn cron_job_begins(edge: &Edge) -> String {
+    edge.client.create_namespace("cronjob", &json!({}));
+    let collection = "/apis/batch/v1/namespaces/cronjob/cronjobs";
+    let job = json!({"template": {"spec": {
+        "restartPolicy": "Never",
+        "containers": [{"name": "main", "image": "busybox:1.37"}],
+    }}});
+    edge.client.create(
+        collection,
+        &json!({
+            "apiVersion": "batch/v1",
+            "kind": "CronJob",
+            "metadata": {"name": "every-minute"},
+            "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": job}},
+        }),
+    );
+    format!("{collection}/every-minute")
+}
+
+fn cron_jobs_pod_runs(edge: &Edge, cron: &str) {
+    wait_for("the CronJob's first run", || {
+        let found = edge.client.get(cron);
+        found["status"]["lastSuccessfulTime"].is_string().then_some(())
+    });
+    let pods = edge.client.get("/api/v1/namespaces/cronjob/pods");
+    assert_eq!(images_of(&pods["items"][0])["main"], edge.redirected(BUSYBOX));
+    assert_all_ran_from_the_primary(edge, &pods["items"][0], 1);
+}
+
+fn label_edit_restarts_nothing(edge: &Edge) {
+    let path = "/api/v1/namespaces/default/pods/every-kind";
+    let before = edge.client.get(path);
+    let after = edge
+        .client
+        .patch(path, &json!({"metadata": {"labels": {"edited": "yes"}}}));
+    assert_eq!(after["spec"], before["spec"]);
+    assert_no_restart(edge, path, &before);
+}
+
+/// A pod that was made while its namespace was opted out keeps its image when somebody edits its label later.
+fn late_update_touches_only_what_it_changes(edge: &Edge) {
+    edge.client
+        .create_namespace("late", &json!({"stylus.io/imageswap": "disable"}));
+    let collection = "/api/v1/namespaces/late/pods";
+    let pause = "landfall.invalid/pause:1";
+    wait_until_left_alone(edge, "late", "disable");
+    let mut pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "early"},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "main", "image": pause}]},
+    });
+    edge.client.create(collection, &pod);
+    let before = running(edge, "late", "early");
+    edge.client.patch(
+        "/api/v1/namespaces/late",
+        &json!({"metadata": {"labels": {"stylus.io/imageswap": null}}}),
+    );
+    // The agent learns of it by a watch.
+    wait_for("the namespace redirected", || {
+        let asked = edge.client.create(
+            &format!("{collection}?dryRun=All"),
+            &homeless_pod("asked", "nginx:1.27"),
+        );
+        (images_of(&asked)["main"] == edge.redirected(NGINX)).then_some(())
+    });
+    let path = format!("{collection}/early");
+    let after = edge
+        .client
+        .patch(&path, &json!({"metadata": {"labels": {"edited": "yes"}}}));
+    assert_eq!(after["spec"], before["spec"]);
+    assert_no_restart(edge, &path, &before);
+    // An image that the request changes is redirected, like that of a new pod.
+    pod = edge.client.patch_strategically(
+        &path,
+        &json!({"spec": {"containers": [{"name": "main", "image": "nginx:1.27"}]}}),
+    );
+    assert_eq!(images_of(&pod)["main"], edge.redirected(NGINX));
+    edge.client.wait(&path, "the changed container running", |pod| {
+        pod["status"]["containerStatuses"][0]["imageID"]
+            .as_str()
+            .is_some_and(|id| id.starts_with(&edge.world.site.primary_host()))
+            && pod["status"]["containerStatuses"][0]["ready"] == true
+    });
+}
+
+fn namespaces_and_pods_opt_out(edge: &Edge) {
+    for (name, label, value) in [
+        ("opted-out-1", "stylus.io/imageswap", "disable"),
+        ("opted-out-2", "landfall.dev/redirect", "disabled"),
+    ] {
+        edge.client.create_namespace(name, &json!({label: value}));
+        wait_until_left_alone(edge, name, value);
+    }
+    let mut pod = homeless_pod("opted-out", "nginx:1.27");
+    pod["metadata"]["labels"] = json!({"landfall.dev/redirect": "disabled"});
+    let pod = edge.client.create("/api/v1/namespaces/default/pods?dryRun=All", &pod);
+    assert_eq!(images_of(&pod)["main"], "nginx:1.27");
+}
+
+/// The agent learns of a namespace by a watch: a moment after it was made, or at once by the registration's selector.
+fn wait_until_left_alone(edge: &Edge, namespace: &str, label: &str) {
+    wait_for(&format!("a pod left alone in {namespace} by its label {label}"), || {
+        let pod = homeless_pod("asked", "nginx:1.27");
+        let collection = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
+        let pod = edge.client.create(&collection, &pod);
+        (images_of(&pod)["main"] == "nginx:1.27").then_some(())
+    });
+}
+
+/// The same pod, once with the webhook and once without, by the API server's own count of fields.
+fn nothing_but_images_and_one_annotation_changes(edge: &Edge) {
+    let mut pod = homeless_pod("compared", "nginx:1.27");
+    pod["metadata"]["labels"] = json!({"app": "compared"});
+    pod["metadata"]["annotations"] = json!({"a": "b"});
+    pod["spec"]["imagePullSecrets"] = json!([{"name": "theirs"}]);
+    pod["spec"]["containers"][0]["resizePolicy"] = json!([{"resourceName": "cpu", "restartPolicy": "NotRequired"}]);
+    pod["spec"]["resources"] = json!({"requests": {"cpu": "1m"}});
+    pod["spec"]["containers"][0]["restartPolicyRules"] = Value::Null;
+    let make = |namespace: &str| {
+        let mut made = edge
+            .client
+            .create(&format!("/api/v1/namespaces/{namespace}/pods?dryRun=All"), &pod);
+        for field in [
+            "uid",
+            "creationTimestamp",
+            "namespace",
+            "managedFields",
+            "resourceVersion",
+        ] {
+            made["metadata"].as_object_mut().unwrap().remove(field);
+        }
+        // The token's volume has a random name.
+        let text = made.to_string();
+        let random = text.split("kube-api-access-").nth(1).map(|rest| rest[..5].to_owned());
+        let text = random.map_or(text.clone(), |random| text.replace(&random, "xxxxx"));
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let plain = make("opted-out-1");
+    let mut redirected = make("default");
+    assert_eq!(images_of(&redirected)["main"], edge.redirected(NGINX));
+    redirected["spec"]["containers"][0]["image"] = json!("nginx:1.27");
+    assert_eq!(
+        originals(&redirected),
+        [("main".to_owned(), "nginx:1.27".to_owned())].into()
+    );
+    let annotations = redirected["metadata"]["annotations"].as_object_mut().unwrap();
+    annotations.remove("landfall.dev/original-images");
+    assert_eq!(redirected, plain);
+}
+
+/// The API server drops what it does not know; one of the future will not. So the webhook is asked directly, as it would.
+fn fields_of_the_future_stay(edge: &Edge) {
+    let mut pod = homeless_pod("future", "nginx:1.27");
+    pod["spec"]["fromTheFuture"] = json!({"containers": [{"image": "nginx:1.27"}]});
+    pod["spec"]["containers"][0]["fromTheFuture"] = json!([1, {"deep": true}]);
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "1",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "operation": "CREATE",
+            "namespace": "default",
+            "object": pod,
+        },
+    });
+    let registration = edge.client.get(REGISTRATION);
+    let client = &registration["webhooks"][0]["clientConfig"];
+    let authority = decode(&client["caBundle"]);
+    let caller = Caller {
+        authority: Some(&authority),
+        account: None,
+    };
+    let answer = caller.post(client["url"].as_str().unwrap(), &review).unwrap().json();
+    let patch: Value = serde_json::from_str(&decode(&answer["response"]["patch"])).unwrap();
+    let paths: Vec<&str> = patch
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|operation| operation["path"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        paths,
+        [
+            "/spec/containers/0/image",
+            "/spec/containers/0/image",
+            "/metadata/annotations",
+        ]
+    );
+}
+
+fn audit_log_says_why(edge: &Edge) {
+    let log = edge.cluster.audit_log();
+    let entry = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .find(|entry| entry["objectRef"]["name"] == "every-kind" && entry["verb"] == "create")
+        .expect("the pod's creation in the audit log");
+    let why = entry["annotations"]["pods.landfall.dev/redirect"].as_str().unwrap();
+    assert!(why.contains(&edge.redirected(NGINX)), "{why}");
+}
+
+/// Waits until a pod runs.
+fn running(edge: &Edge, namespace: &str, name: &str) -> Value {
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+    edge.client.wait(&path, "a running pod", |pod| {
+        pod["status"]["containerStatuses"][0]["ready"] == true
+    })
+}
+
+/// Every image of a pod by its container's name; that of a volume by `volume:` and its name.
+fn images_of(pod: &Value) -> BTreeMap<String, String> {
+    let list = |field: &str| pod["spec"][field].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let containers = ["containers", "initContainers", "ephemeralContainers"]
+        .into_iter()
+        .flat_map(list)
+        .map(|container| (text(&container["name"]), text(&container["image"])));
+    let volumes = list("volumes")
+        .into_iter()
+        .filter(|volume| volume["image"].is_object())
+        .map(|volume| {
+            (
+                format!("volume:{}", text(&volume["name"])),
+                text(&volume["image"]["reference"]),
+            )
+        });
+    containers.chain(volumes).collect()
+}
+
+/// What the kubelet says that it ran.
+fn assert_all_ran_from_the_primary(edge: &Edge, pod: &Value, containers: usize) {
+    let primary = format!("{}/spectro-images/", edge.world.site.primary_host());
+    let ids: Vec<String> = statuses(pod)
+        .iter()
+        .map(|status| status["imageID"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(ids.len(), containers, "{ids:?}");
+    assert!(
+        ids.iter().all(|id| id.starts_with(&primary) && id.contains("@sha256:")),
+        "{ids:?}"
+    );
+}
+
+/// The statuses of all containers.
+fn statuses(pod: &Value) -> Vec<Value> {
+    [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ]
+    .into_iter()
+    .flat_map(|field| pod["status"][field].as_array().cloned().unwrap_or_default())
+    .collect()
+}
+
+/// Waits until the kubelet has seen a pod as it is now, and sees that its containers are those from before.
+fn assert_no_restart(edge: &Edge, path: &str, before: &Value) {
+    let ids = |pod: &Value| -> Vec<Value> {
+        let statuses = statuses(pod);
+        statuses
+            .iter()
+            .map(|status| json!([status["containerID"], status["restartCount"]]))
+            .collect()
+    };
+    // A field that may be changed while the containers stay: the kubelet says when it has seen it, and all before.
+    let now = edge
+        .client
+        .patch(path, &json!({"spec": {"activeDeadlineSeconds": 36_000}}));
+    assert!(now["metadata"]["generation"].as_u64() > before["metadata"]["generation"].as_u64());
+    let after = edge.client.wait(path, "the kubelet's look at the pod", |pod| {
+        pod["status"]["observedGeneration"] == now["metadata"]["generation"]
+    });
+    assert_eq!(ids(&after), ids(before));
+}
+
+fn decode(base64: &Value) -> String {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(base64.as_str().unwrap());
+    String::from_utf8(bytes.unwrap()).unwrap()
+}
