@@ -81,7 +81,7 @@ impl Site {
             ports: self.ports,
             primary: None,
             bandwidth_limit: None,
-            webhook: None,
+            more: "",
         }
     }
 

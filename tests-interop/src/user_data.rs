@@ -23,8 +23,8 @@ pub struct UserData<'a> {
     pub primary: Option<ForeignPrimary<'a>>,
     /// `landfall.bandwidthLimit`, bytes a second: slow enough for a kill to hit a transfer.
     pub bandwidth_limit: Option<u64>,
-    /// `landfall.webhook`, as a YAML flow mapping.
-    pub webhook: Option<&'a str>,
+    /// More lines of `landfall`, each with its margin and its end.
+    pub more: &'a str,
 }
 
 /// The ports that the agent listens on.
@@ -103,9 +103,7 @@ impl UserData<'_> {
         if let Some(limit) = self.bandwidth_limit {
             writeln!(text, "  bandwidthLimit: {limit}")?;
         }
-        if let Some(webhook) = self.webhook {
-            writeln!(text, "  webhook: {webhook}")?;
-        }
+        text.push_str(self.more);
         Ok(text)
     }
 }
@@ -142,7 +140,7 @@ mod tests {
             },
             primary: None,
             bandwidth_limit: Some(1_000),
-            webhook: Some("{sweepInterval: 1}"),
+            more: "  webhook: {sweepInterval: 1}\n",
         };
         let expected = r#"#cloud-config
 stylus:

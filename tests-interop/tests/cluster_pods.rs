@@ -33,6 +33,7 @@ fn pods_run_from_the_primary_registry_with_the_external_one_gone() {
     label_edit_restarts_nothing(&edge);
     late_update_touches_only_what_it_changes(&edge);
     namespaces_and_pods_opt_out(&edge);
+    node_redirects_where_the_namespace_chose_it(&edge);
     nothing_but_images_and_one_annotation_changes(&edge);
     fields_of_the_future_stay(&edge);
     audit_log_says_why(&edge);
@@ -313,6 +314,29 @@ fn namespaces_and_pods_opt_out(edge: &Edge) {
     pod["metadata"]["labels"] = json!({"landfall.dev/redirect": "disabled"});
     let pod = edge.client.create("/api/v1/namespaces/default/pods?dryRun=All", &pod);
     assert_eq!(images_of(&pod)["main"], "nginx:1.27");
+}
+
+/// The pod stays as its owner made it, and containerd asks the primary registry by its mirror files.
+fn node_redirects_where_the_namespace_chose_it(edge: &Edge) {
+    edge.client
+        .create_namespace("by-node", &json!({"landfall.dev/redirect": "node"}));
+    wait_until_left_alone(edge, "by-node", "node");
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "as-written"},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "main", "image": "nginx:1.27", "imagePullPolicy": "Always"}],
+        },
+    });
+    edge.client.create("/api/v1/namespaces/by-node/pods", &pod);
+    let pod = running(edge, "by-node", "as-written");
+    assert_eq!(images_of(&pod)["main"], "nginx:1.27");
+    let status = &pod["status"]["containerStatuses"][0];
+    // Nobody else has it: the external registry is stopped, and the pull policy says that it was asked for.
+    let id = status["imageID"].as_str().unwrap();
+    assert!(id.contains(&edge.world.source.digest(NGINX)), "{id}");
 }
 
 /// The agent learns of a namespace by a watch: a moment after it was made, or at once by the registration's selector.

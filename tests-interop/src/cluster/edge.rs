@@ -25,8 +25,9 @@ const KUBECONFIG: &str = "etc/kubernetes/admin.conf";
 const CREDENTIAL_PROVIDER_CONFIG: &str = "etc/kubernetes/landfall-credential-provider.yaml";
 const LOGINS: &str = "etc/kubernetes/registries";
 const CREDENTIAL_PROVIDER: &str = "landfall-credential-provider";
-/// Quick enough for a test.
-const WEBHOOK: &str = "{sweepInterval: 1, rotationOverlap: 3}";
+const MIRROR_FILES: &str = "etc/containerd/certs.d";
+/// Quick enough for a test, and with mirror files beside the webhook.
+const SETTINGS: &str = "  webhook: {sweepInterval: 1, rotationOverlap: 3}\n  mirror: {files: [containerd]}\n";
 /// The image of the profile whose container ends at once: that of an init container.
 const FINISHING: &str = "docker.io/library/busybox:1.37";
 
@@ -57,6 +58,8 @@ impl Edge {
             cluster,
         };
         edge.prepare(&edge.world.site);
+        let mirror_files = edge.world.site.root().join(MIRROR_FILES);
+        edge.cluster.read_mirror_files_from(&mirror_files);
         edge
     }
 
@@ -117,7 +120,7 @@ impl Edge {
 
     fn prepare(&self, site: &Site) {
         site.write_user_data(crate::user_data::UserData {
-            webhook: Some(WEBHOOK),
+            more: SETTINGS,
             ..self.world.user_data_of(site)
         });
         let kubeconfig = site.root().join(KUBECONFIG);

@@ -14,6 +14,9 @@ pub const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
 /// containerd's socket, below its directory.
 pub const CONTAINERD_SOCKET: &str = "containerd.sock";
 
+/// containerd's directory of mirror files, below its own; not there as long as nobody wants any.
+pub(super) const CERTS_DIRECTORY: &str = "certs.d";
+
 pub(super) const COMMAND_KUBELET: &str = "kubelet";
 
 /// A running cluster. It ends when this is dropped, and also when this process ends in any way.
@@ -79,6 +82,15 @@ impl Cluster {
     #[must_use]
     pub fn containerd_socket(&self) -> Utf8PathBuf {
         self.directory.join("containerd").join(CONTAINERD_SOCKET)
+    }
+
+    /// Lets containerd find the mirror files that somebody writes into this directory; it looks at every pull.
+    ///
+    /// # Panics
+    /// When called twice.
+    pub fn read_mirror_files_from(&self, directory: &Utf8Path) {
+        let link = self.directory.join("containerd").join(CERTS_DIRECTORY);
+        fs_err::os::unix::fs::symlink(directory, link).expect("a link in our own directory");
     }
 
     /// The API server's audit log of writes to pods, one JSON object a line.

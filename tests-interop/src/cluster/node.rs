@@ -7,7 +7,7 @@ use landfall_testkit::image_builder::oci_archive;
 use serde_json::json;
 
 use super::credentials::{Credentials, NODE};
-use super::handle::CONTAINERD_SOCKET;
+use super::handle::{CERTS_DIRECTORY, CONTAINERD_SOCKET};
 use super::images::waiting_image;
 use super::remains::Remains;
 use crate::port::free_port;
@@ -96,7 +96,6 @@ pub(super) fn containerd(program: &Utf8Path, shim: &Utf8Path, directory: &Utf8Pa
     let cni = directory.join("cni");
     fs_err::create_dir_all(&cni).expect("a directory of our own");
     network.write_configuration(&cni);
-    fs_err::create_dir_all(directory.join("certs.d")).expect("a directory of our own");
     // To lower the score by which the kernel chooses whom to kill takes a capability that virtual machines of builds do
     // not give: restricted, sandboxes keep the score that they are started with.
     let configuration = format!(
@@ -118,7 +117,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   [plugins."io.containerd.cri.v1.images".pinned_images]
     sandbox = "{PAUSE}"
   [plugins."io.containerd.cri.v1.images".registry]
-    config_path = "{directory}/certs.d"
+    config_path = "{directory}/{CERTS_DIRECTORY}"
 
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
