@@ -1,6 +1,6 @@
 //! The webhook's routes, called directly.
 
-#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
+#![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,0 +1,194 @@
+//! A cluster's API in memory: objects by their paths, with resource versions, conflicts, selectors, pages and watches.
+//!
+//! A real HTTP server on loopback. It knows no kinds and checks no fields; what it is strict about is what clients race
+//! on: a write with an old resource version is a conflict, a creation over something is one too.
+
+mod handler;
+mod objects;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use objects::Objects;
+
+/// How long a test waits for what has to come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the server does with calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scenario {
+    /// It answers.
+    #[default]
+    Healthy,
+    /// Every call fails with 503, and open watches end.
+    Unavailable,
+}
+
+/// The server; it ends when it is dropped.
+#[derive(Debug)]
+pub struct FakeApiServer {
+    address: SocketAddr,
+    state: Arc<State>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct State {
+    objects: Mutex<Objects>,
+    /// Counts up with every change, of the scenario too.
+    changes: watch::Sender<u64>,
+    scenario: Mutex<Scenario>,
+}
+
+impl State {
+    fn scenario(&self) -> Scenario {
+        *self.scenario.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_objects<T>(&self, work: impl FnOnce(&mut Objects) -> T) -> T {
+        let done = work(&mut self.objects.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changes.send_modify(|changes| *changes += 1);
+        done
+    }
+}
+
+impl FakeApiServer {
+    /// Starts a server with nothing in it.
+    ///
+    /// # Panics
+    /// When there is no free port on loopback.
+    #[must_use]
+    pub fn start() -> FakeApiServer {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        listener.set_nonblocking(true).expect("a socket can be non-blocking");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let (changes, _) = watch::channel(0);
+        let state = Arc::new(State {
+            objects: Mutex::default(),
+            changes,
+            scenario: Mutex::default(),
+        });
+        let stop = CancellationToken::new();
+        let router = Router::new().fallback(handler::handle).with_state(state.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let serve = async {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is a TCP socket");
+                // It serves until the runtime is dropped, with all its connections.
+                drop(axum::serve(listener, router).await);
+            };
+            let _stopped = runtime.block_on(stopped.run_until_cancelled_owned(serve));
+        });
+        FakeApiServer {
+            address,
+            state,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// A kubeconfig for this server.
+    #[must_use]
+    pub fn kubeconfig(&self) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: fake\n\
+             clusters: [{{name: fake, cluster: {{server: \"http://{}\"}}}}]\n\
+             users: [{{name: fake, user: {{}}}}]\n\
+             contexts: [{{name: fake, context: {{cluster: fake, user: fake}}}}]\n",
+            self.address
+        )
+    }
+
+    /// What is at a path, e.g. `/api/v1/namespaces/web`.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let objects = self.state.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.get(path).cloned()
+    }
+
+    /// Makes or overwrites an object, as somebody with all rights would.
+    pub fn put(&self, path: &str, object: Value) {
+        self.state.with_objects(|objects| objects.put(path, object));
+    }
+
+    /// Changes an object that is there.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
+        self.state.with_objects(|objects| {
+            let mut object = objects.get(path).expect("the object to edit is there").clone();
+            change(&mut object);
+            objects.put(path, object);
+        });
+    }
+
+    /// Deletes an object.
+    pub fn delete(&self, path: &str) {
+        self.state.with_objects(|objects| objects.delete(path));
+    }
+
+    /// How many objects are below a path.
+    #[must_use]
+    pub fn count(&self, collection: &str) -> usize {
+        let objects = self.state.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.list(collection).count()
+    }
+
+    /// How often an object was written.
+    #[must_use]
+    pub fn writes(&self, path: &str) -> usize {
+        let objects = self.state.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.changes_since(0).filter(|change| change.path == path).count()
+    }
+
+    /// Lets another scenario begin.
+    pub fn play(&self, scenario: Scenario) {
+        *self.state.scenario.lock().unwrap_or_else(PoisonError::into_inner) = scenario;
+        self.state.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Waits until what is at a path is as it should be.
+    ///
+    /// # Panics
+    /// When that does not come within half a minute: with what is there.
+    pub async fn wait_for(&self, what: &str, path: &str, is: impl Fn(Option<&Value>) -> bool) -> Option<Value> {
+        let mut changes = self.state.changes.subscribe();
+        let seen = tokio::time::timeout(PATIENCE, async {
+            loop {
+                changes.mark_unchanged();
+                let found = self.get(path);
+                if is(found.as_ref()) {
+                    return found;
+                }
+                drop(changes.changed().await);
+            }
+        });
+        match seen.await {
+            Ok(found) => found,
+            Err(_elapsed) => panic!("it never came: {what}; at `{path}` is {:?}", self.get(path)),
+        }
+    }
+}
+
+impl Drop for FakeApiServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            // A panic of its thread has been told on stderr already.
+            drop(thread.join());
+        }
+    }
+}
