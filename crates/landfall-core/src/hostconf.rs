@@ -4,6 +4,7 @@
 //! Start at [`Rendering`]. Each format is one module; none decides where an image comes from, they ask
 //! [`crate::resolve::Resolver`]. What a format cannot say is in [`Rendering::gaps`], never dropped.
 
+pub mod admission_policy;
 pub mod containerd;
 pub mod core_images;
 pub mod kubelet;
@@ -40,6 +41,9 @@ pub enum Dialect {
     Kubeadm,
     /// The kubelet: login files and `CredentialProviderConfig`.
     Kubelet,
+    /// The API server: a MutatingAdmissionPolicy in place of the webhook.
+    #[serde(rename = "mutating-admission-policy")]
+    MutatingAdmissionPolicy,
 }
 
 impl Dialect {
@@ -52,6 +56,7 @@ impl Dialect {
             Dialect::Rke2 => "rke2",
             Dialect::Kubeadm => "kubeadm",
             Dialect::Kubelet => "kubelet",
+            Dialect::MutatingAdmissionPolicy => "mutating-admission-policy",
         }
     }
 }
@@ -108,6 +113,7 @@ pub fn render(settings: &Settings, dialect: Dialect) -> Rendering {
         Dialect::Containerd => containerd::render_containerd(settings),
         Dialect::K3s | Dialect::Rke2 => registries::render_registries(settings, dialect),
         Dialect::Kubeadm => core_images::render_kubeadm(settings),
+        Dialect::MutatingAdmissionPolicy => admission_policy::render_admission_policy(settings),
     }
 }
 

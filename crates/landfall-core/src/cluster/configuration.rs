@@ -12,6 +12,8 @@ use crate::config::{ServiceName, Settings};
 
 /// The path of the webhook.
 pub const MUTATE_PATH: &str = "/mutate";
+/// The API group of webhooks and policies.
+pub(crate) const ADMISSION_GROUP: &str = "admissionregistration.k8s.io";
 const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -82,16 +84,8 @@ impl WebhookAddress {
 #[must_use]
 pub fn render_configuration(settings: &Settings, address: &WebhookAddress, ca_bundle: &str) -> Value {
     let policy = &settings.landfall.webhook;
-    let mut namespaces = vec![
-        not_in(REDIRECT_LABEL, &[DISABLED, NODE]),
-        not_in(PALETTE_LABEL, &[PALETTE_DISABLED]),
-    ];
-    let chosen: Vec<&str> = settings.namespace_choices.keys().map(String::as_str).collect();
-    if !chosen.is_empty() {
-        namespaces.push(not_in(NAMESPACE_NAME_LABEL, &chosen));
-    }
     json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
+        "apiVersion": format!("{ADMISSION_GROUP}/v1"),
         "kind": "MutatingWebhookConfiguration",
         "metadata": { "name": CONFIGURATION_NAME, "labels": { MANAGED_BY: FIELD_MANAGER } },
         "webhooks": [{
@@ -100,17 +94,11 @@ pub fn render_configuration(settings: &Settings, address: &WebhookAddress, ca_bu
             "clientConfig": address.client_config(ca_bundle),
             "failurePolicy": policy.failure.name(),
             "matchPolicy": "Equivalent",
-            "namespaceSelector": { "matchExpressions": namespaces },
-            "objectSelector": { "matchExpressions": [not_in(REDIRECT_LABEL, &[DISABLED, NODE])] },
+            "namespaceSelector": namespace_selector(settings),
+            "objectSelector": object_selector(),
             // A webhook after ours may add containers (Istio does): their images are redirected in a second pass.
             "reinvocationPolicy": "IfNeeded",
-            "rules": [{
-                "apiGroups": [""],
-                "apiVersions": ["v1"],
-                "operations": ["CREATE", "UPDATE"],
-                "resources": ["pods", "pods/ephemeralcontainers"],
-                "scope": "Namespaced",
-            }],
+            "rules": [rule()],
             "sideEffects": "None",
             "timeoutSeconds": policy.timeout_seconds,
         }],
@@ -137,6 +125,42 @@ pub fn mend_configuration(found: &Value, rendered: &Value) -> Value {
         None => mended["metadata"]["labels"] = rendered["metadata"]["labels"].clone(),
     }
     mended
+}
+
+/// What a policy of the API server's own looks at: the same namespaces and pods.
+pub(crate) fn match_resources(settings: &Settings) -> Value {
+    json!({
+        "matchPolicy": "Equivalent",
+        "namespaceSelector": namespace_selector(settings),
+        "objectSelector": object_selector(),
+        "resourceRules": [rule()],
+    })
+}
+
+fn namespace_selector(settings: &Settings) -> Value {
+    let mut namespaces = vec![
+        not_in(REDIRECT_LABEL, &[DISABLED, NODE]),
+        not_in(PALETTE_LABEL, &[PALETTE_DISABLED]),
+    ];
+    let chosen: Vec<&str> = settings.namespace_choices.keys().map(String::as_str).collect();
+    if !chosen.is_empty() {
+        namespaces.push(not_in(NAMESPACE_NAME_LABEL, &chosen));
+    }
+    json!({ "matchExpressions": namespaces })
+}
+
+fn object_selector() -> Value {
+    json!({ "matchExpressions": [not_in(REDIRECT_LABEL, &[DISABLED, NODE])] })
+}
+
+fn rule() -> Value {
+    json!({
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": ["pods", "pods/ephemeralcontainers"],
+        "scope": "Namespaced",
+    })
 }
 
 fn not_in(key: &str, values: &[&str]) -> Value {

@@ -112,6 +112,8 @@ pub enum RedirectFor {
     Kubeadm,
     /// The kubelet: login files and `CredentialProviderConfig`.
     Kubelet,
+    /// The API server: a MutatingAdmissionPolicy in place of the webhook.
+    MutatingAdmissionPolicy,
 }
 
 impl RedirectFor {
@@ -122,6 +124,7 @@ impl RedirectFor {
             RedirectFor::Rke2 => Dialect::Rke2,
             RedirectFor::Kubeadm => Dialect::Kubeadm,
             RedirectFor::Kubelet => Dialect::Kubelet,
+            RedirectFor::MutatingAdmissionPolicy => Dialect::MutatingAdmissionPolicy,
         }
     }
 }

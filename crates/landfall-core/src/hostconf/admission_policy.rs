@@ -1,0 +1,277 @@
+//! The rules as a MutatingAdmissionPolicy (`admissionregistration.k8s.io/v1`): redirection inside the API server, with no
+//! webhook and no certificate. What its expressions cannot say is listed, never dropped.
+//!
+//! CEL has no functions of one's own: the policy goes from the places that name images, by way of their canonical names,
+//! to what they become, one variable for each step. Which rule is for an image is decided by
+//! [`crate::resolve::Resolver`] everywhere else; a test against a real API server holds the two together.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::cluster::configuration::{ADMISSION_GROUP, match_resources};
+use crate::cluster::{CONFIGURATION_NAME, WEBHOOK_NAME};
+use crate::config::{MappingRule, RegistryRole, RulePrefix, Settings, render_yaml};
+use crate::hostconf::{Fragment, Rendering};
+
+/// Renders the policy of these settings, and its binding, for `kubectl apply`.
+#[must_use]
+pub fn render_admission_policy(settings: &Settings) -> Rendering {
+    let documents = objects(settings).map(|object| render_yaml(&object).expect("a JSON object has a YAML form"));
+    Rendering {
+        fragments: vec![Fragment {
+            place: "the cluster, by `kubectl apply -f -`".to_owned(),
+            text: documents.join("---\n"),
+        }],
+        gaps: gaps(settings),
+        ..Rendering::default()
+    }
+}
+
+/// The MutatingAdmissionPolicy and the MutatingAdmissionPolicyBinding.
+fn objects(settings: &Settings) -> [Value; 2] {
+    let failure = settings.landfall.webhook.failure.name();
+    let variable = |name: &str, expression: String| json!({ "name": name, "expression": expression });
+    let policy = json!({
+        "apiVersion": format!("{ADMISSION_GROUP}/v1"),
+        "kind": "MutatingAdmissionPolicy",
+        "metadata": { "name": WEBHOOK_NAME },
+        "spec": {
+            "failurePolicy": failure,
+            "reinvocationPolicy": "IfNeeded",
+            "matchConstraints": match_resources(settings),
+            "matchConditions": [{
+                "name": "no-mirror-pod",
+                "expression": "!has(object.metadata.annotations) || !('kubernetes.io/config.mirror' in object.metadata.annotations)",
+            }],
+            "variables": [
+                variable("before", format!(
+                    "request.operation == 'CREATE' ? [] : ({}).map(p, p.list + '/' + p.name + '=' + p.image)",
+                    places("oldObject")
+                )),
+                variable("places", format!(
+                    "({}).filter(p, !((p.list + '/' + p.name + '=' + p.image) in variables.before) && {LEFT_ALONE})",
+                    places("object")
+                )),
+                variable("canonical", format!("variables.places.map(p, {})", with_reference(HOSTED))),
+                variable("redirected", format!(
+                    "variables.canonical.map(p, {}).map(p, {}).filter(p, p.ref != '')",
+                    with_reference(LIBRARY),
+                    with_reference(&target(settings)),
+                )),
+            ],
+            "mutations": [{
+                "patchType": "ApplyConfiguration",
+                "applyConfiguration": { "expression": apply() },
+            }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": format!("{ADMISSION_GROUP}/v1"),
+        "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": { "name": CONFIGURATION_NAME },
+        "spec": { "policyName": WEBHOOK_NAME },
+    });
+    [policy, binding]
+}
+
+/// Images that are not ours to change: no image, `auto` of Istio, never pulled, built on the node, image IDs, and hosts
+/// whose name as a path component takes more than one replacement.
+const LEFT_ALONE: &str = "p.image != '' && p.image != 'auto' && p.pull != 'Never' && !p.image.startsWith('localhost/') \
+                          && !p.image.startsWith('[') && !p.image.matches('^(sha256:)?[a-f0-9]{64}$')";
+
+/// The image with its host written out.
+const HOSTED: &str = "p.image.contains('/') && (p.image.split('/')[0].contains('.') || \
+                      p.image.split('/')[0].contains(':') || p.image.split('/')[0] == 'localhost') \
+                      ? (p.image.split('/')[0] in ['index.docker.io', 'registry-1.docker.io'] \
+                      ? 'docker.io' + p.image.substring(p.image.indexOf('/')) : p.image) : 'docker.io/' + p.image";
+
+/// Docker Hub's short names are below `library`.
+const LIBRARY: &str = "p.ref.startsWith('docker.io/') && p.ref.split('/').size() == 2 \
+                       ? 'docker.io/library/' + p.ref.split('/')[1] : p.ref";
+
+fn with_reference(expression: &str) -> String {
+    format!("{{'list': p.list, 'name': p.name, 'image': p.image, 'pull': p.pull, 'ref': {expression}}}")
+}
+
+/// Every place of a pod that names an image, as a list of maps of strings: the type checker wants one type in a map.
+fn places(object: &str) -> String {
+    let containers = |list: &str| {
+        format!(
+            "(has({object}.spec.{list}) ? {object}.spec.{list}.map(c, {{'list': '{list}', 'name': string(c.name), \
+             'image': has(c.image) ? string(c.image) : '', 'pull': has(c.imagePullPolicy) ? string(c.imagePullPolicy) : '', 'ref': ''}}) : [])"
+        )
+    };
+    let volumes = format!(
+        "(has({object}.spec.volumes) ? {object}.spec.volumes.filter(v, has(v.image) && has(v.image.reference)).map(v, \
+         {{'list': 'volumes', 'name': string(v.name), 'image': string(v.image.reference), \
+         'pull': has(v.image.pullPolicy) ? string(v.image.pullPolicy) : '', 'ref': ''}}) : [])"
+    );
+    [
+        containers("initContainers"),
+        containers("containers"),
+        containers("ephemeralContainers"),
+        volumes,
+    ]
+    .join(" + ")
+}
+
+/// What a canonical reference becomes; empty where it stays as it is.
+fn target(settings: &Settings) -> String {
+    let mut expression = String::new();
+    let mut when = |condition: &str, value: &str| {
+        let _a_string_takes_everything = write!(expression, "{condition} ? {value} : ");
+    };
+    if let Some(primary) = &settings.primary {
+        when(&below(primary.endpoint.as_str(), &primary.project), "''");
+    }
+    for rule in &settings.rules {
+        when(&below(rule.to_host.as_str(), &rule.to_path), "''");
+    }
+    for rule in by_length(settings) {
+        if let RulePrefix::Path { host, path } = &rule.from {
+            let from = join(host.as_str(), path);
+            let to = literal(&join(rule.to_host.as_str(), &rule.to_path));
+            // With no path on either side a bare host would be left of the name.
+            let condition = if rule.to_path.is_empty() {
+                format!("p.ref.startsWith({})", literal(&format!("{from}/")))
+            } else {
+                below(host.as_str(), path)
+            };
+            when(&condition, &format!("{to} + p.ref.substring({})", from.len()));
+        }
+    }
+    let all = (settings.rules.iter()).find(|rule| rule.from == RulePrefix::All);
+    let externals: Vec<_> = (settings.registries.iter())
+        .filter(|registry| registry.role == RegistryRole::External)
+        .collect();
+    if let Some(rule) = all {
+        return expression + &prepend(&join(rule.to_host.as_str(), &rule.to_path));
+    }
+    for registry in &externals {
+        when(&below(registry.host.as_str(), &registry.path), "''");
+    }
+    match (settings.rules.is_empty(), externals.as_slice()) {
+        (true, [only]) => expression + &prepend(&only.address()),
+        _ => expression + "''",
+    }
+}
+
+/// The longest prefix is asked first.
+fn by_length(settings: &Settings) -> Vec<&MappingRule> {
+    let mut rules: Vec<&MappingRule> = settings.rules.iter().collect();
+    rules.sort_by_key(|rule| match &rule.from {
+        RulePrefix::All => 0,
+        RulePrefix::Path { path, .. } => usize::MAX - path.len(),
+    });
+    rules
+}
+
+/// Whether `p.ref` is below a prefix, by whole segments.
+fn below(host: &str, path: &str) -> String {
+    if path.is_empty() {
+        return format!("p.ref.startsWith({})", literal(&format!("{host}/")));
+    }
+    let prefix = join(host, path);
+    let starts = ["/", ":", "@"].map(|end| format!("p.ref.startsWith({})", literal(&format!("{prefix}{end}"))));
+    format!("(p.ref == {} || {})", literal(&prefix), starts.join(" || "))
+}
+
+fn prepend(target: &str) -> String {
+    format!(
+        "{} + p.ref.split('/')[0].replace(':', '_') + p.ref.substring(p.ref.indexOf('/'))",
+        literal(&format!("{target}/"))
+    )
+}
+
+fn join(host: &str, path: &str) -> String {
+    if path.is_empty() {
+        host.to_owned()
+    } else {
+        format!("{host}/{path}")
+    }
+}
+
+/// Hosts and paths hold neither quotes nor backslashes: their grammar forbids them.
+fn literal(text: &str) -> String {
+    format!("'{text}'")
+}
+
+/// The mutation: lists merge by name, fields that are not named stay.
+fn apply() -> String {
+    let containers = |list: &str| {
+        format!(
+            "{list}: variables.redirected.filter(p, p.list == '{list}').map(p, Object.spec.{list}{{name: p.name, image: p.ref}})"
+        )
+    };
+    format!(
+        "Object{{spec: Object.spec{{{}, {}, {}, volumes: variables.redirected.filter(p, p.list == 'volumes').map(p, \
+         Object.spec.volumes{{name: p.name, image: Object.spec.volumes.image{{reference: p.ref}}}})}}}}",
+        containers("initContainers"),
+        containers("containers"),
+        containers("ephemeralContainers"),
+    )
+}
+
+fn gaps(settings: &Settings) -> Vec<String> {
+    let mut gaps = vec![
+        "it needs Kubernetes 1.36; in 1.34 and 1.35 write `v1beta1` for `v1` and switch its feature gate on".to_owned(),
+        "no annotation keeps the originals, no reason is in the audit log, and nobody counts".to_owned(),
+        "nobody mends pods that were made before the policy: there is no sweeper".to_owned(),
+        "registries at an IPv6 address are left as they are".to_owned(),
+    ];
+    if let Some(primary) = &settings.primary {
+        gaps.push(format!(
+            "a policy cannot know what the primary registry `{}` holds: no image is redirected to it",
+            primary.endpoint
+        ));
+    }
+    if settings.landfall.webhook.observe_only {
+        gaps.push("a policy cannot only observe (`landfall.webhook.observeOnly`): it changes images".to_owned());
+    }
+    gaps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Inputs, parse_settings};
+    use crate::diagnostic::NamedText;
+
+    fn mk_settings(stylus: &str) -> Settings {
+        let inputs = Inputs {
+            user_data: vec![NamedText::new(
+                "user-data.yaml",
+                &format!("#cloud-config\nstylus:\n{stylus}"),
+            )],
+            ..Inputs::default()
+        };
+        parse_settings(&inputs).0.unwrap()
+    }
+
+    const RULES: &str = "  externalRegistries:\n    registries: [{domain: ex.com, username: u, password: p}]\n    \
+                         registryMappingRules: {gcr.io/a: ex.com/short, gcr.io/a/b: ex.com/long, quay.io: other.io}\n";
+
+    #[test]
+    fn longest_rule_is_asked_first_and_targets_are_left_alone() {
+        insta::assert_snapshot!(target(&mk_settings(RULES)), @r#"(p.ref == 'ex.com/short' || p.ref.startsWith('ex.com/short/') || p.ref.startsWith('ex.com/short:') || p.ref.startsWith('ex.com/short@')) ? '' : (p.ref == 'ex.com/long' || p.ref.startsWith('ex.com/long/') || p.ref.startsWith('ex.com/long:') || p.ref.startsWith('ex.com/long@')) ? '' : p.ref.startsWith('other.io/') ? '' : (p.ref == 'gcr.io/a/b' || p.ref.startsWith('gcr.io/a/b/') || p.ref.startsWith('gcr.io/a/b:') || p.ref.startsWith('gcr.io/a/b@')) ? 'ex.com/long' + p.ref.substring(10) : (p.ref == 'gcr.io/a' || p.ref.startsWith('gcr.io/a/') || p.ref.startsWith('gcr.io/a:') || p.ref.startsWith('gcr.io/a@')) ? 'ex.com/short' + p.ref.substring(8) : p.ref.startsWith('quay.io/') ? 'other.io' + p.ref.substring(7) : p.ref.startsWith('ex.com/') ? '' : ''"#);
+    }
+
+    #[test]
+    fn the_only_external_registry_is_prepended() {
+        let settings = mk_settings("  registryCredentials: {domain: \"reg:5000/mirror\", username: u, password: p}\n");
+        insta::assert_snapshot!(target(&settings), @r#"(p.ref == 'reg:5000/mirror' || p.ref.startsWith('reg:5000/mirror/') || p.ref.startsWith('reg:5000/mirror:') || p.ref.startsWith('reg:5000/mirror@')) ? '' : 'reg:5000/mirror/' + p.ref.split('/')[0].replace(':', '_') + p.ref.substring(p.ref.indexOf('/'))"#);
+    }
+
+    #[test]
+    fn what_a_policy_cannot_say_is_said() {
+        let has = |settings: &Settings, word: &str| {
+            let gaps = render_admission_policy(settings).gaps;
+            gaps.iter().any(|gap| gap.contains(word))
+        };
+        let mut settings = mk_settings(RULES);
+        assert!(!has(&settings, "observeOnly"));
+        settings.landfall.webhook.observe_only = true;
+        assert!(has(&settings, "observeOnly"));
+    }
+}
