@@ -8,10 +8,7 @@ PEERS := docker-registry:docker-registry containerd:containerd runc:runc skopeo:
 CLUSTER_TOOLS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl containerd containerd-shim-runc-v2
 CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 
-# Peers that `go` builds, once: see testbed/tools.tsv.
-TOOLS := registry crane regctl
-
-.PHONY: help test lint peers testbed cluster-up cluster-down bench bench-copy demo docs
+.PHONY: help test lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook demo docs
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -37,7 +34,6 @@ peers: ## Installs the real programs that the interop tests run, where they are 
 	  $$sudo apt-get -qq update && \
 	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes $$missing >/dev/null; \
 	fi
-	@testbed/tools.sh $(TOOLS) >/dev/null
 
 testbed: peers ## Builds the real Kubernetes for the tests, where it is missing: once, outside of the tree
 	@testbed/tools.sh $(CLUSTER_TOOLS) >/dev/null
@@ -51,6 +47,10 @@ cluster-down: ## Ends it, and removes all that it made
 	@$(CARGO) build --quiet --locked --package landfall-tests-interop --bin landfall-testbed
 	@target/debug/landfall-testbed down $(CLUSTER_DIR)
 
+manifests: ## Renders the chart's plain manifests anew, for those without Helm
+	@$$(testbed/tools.sh helm) template landfall charts/landfall --namespace landfall --kube-version 1.33.0 \
+	  --values charts/landfall/ci/example-values.yaml >packaging/kubernetes/landfall.yaml
+
 bench: ## Speed and memory against their limits
 	$(CARGO) build --quiet --profile dist --locked --bin landfall
 	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- core
@@ -58,6 +58,10 @@ bench: ## Speed and memory against their limits
 bench-copy: peers ## Copies side by side with skopeo, crane, regctl and regsync
 	$(CARGO) build --quiet --profile dist --locked --bin landfall
 	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- copy $(ARGS)
+
+bench-webhook: ## The admission webhook under load: latency, rate, memory, cold start
+	$(CARGO) build --quiet --profile dist --locked --bin landfall
+	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- webhook
 
 demo: ## The whole path on this machine, with nothing installed
 	$(CARGO) run --release --locked -- demo

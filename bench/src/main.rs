@@ -1,4 +1,4 @@
-//! Side-by-side benchmarks: `landfall-bench core|copy`.
+//! Side-by-side benchmarks: `landfall-bench core|copy|webhook`.
 //!
 //! Every number is measured here and now; what cannot be measured is left out and said. Prints a table and writes
 //! `target/bench/NAME.json`. Status 1 means that a limit is missed.
@@ -14,6 +14,7 @@ mod process;
 mod registries;
 mod report;
 mod tools;
+mod webhook;
 mod workload;
 
 use std::env;
@@ -37,6 +38,8 @@ enum Suite {
     Core(Subject),
     /// Copies from registry to registry.
     Copy(copy::CopyArgs),
+    /// The admission webhook under load.
+    Webhook(Subject),
 }
 
 /// The program that is measured.
@@ -64,6 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let (name, rows) = match Cli::parse().suite {
         Suite::Core(subject) => ("core", core::measure(&subject)?),
         Suite::Copy(args) => ("copy", copy::measure(&args)?),
+        Suite::Webhook(subject) => ("webhook", webhook::measure(&subject.landfall()?)?),
     };
     std::io::stdout()
         .lock()

@@ -129,12 +129,20 @@ pub(crate) fn resident_bytes(
     };
     let measured = ready.and_then(|()| {
         std::thread::sleep(settle);
-        let status = fs_err::read_to_string(format!("/proc/{}/status", child.id()))?;
-        parse_resident_bytes(&status).context("there is no `VmRSS` in its status")
+        read_resident_bytes(child.id())
     });
     child.kill().context("cannot end it")?;
     child.wait().context("cannot wait for its end")?;
     measured
+}
+
+/// The memory that a process holds, in bytes.
+///
+/// # Errors
+/// When there is no such process.
+pub(crate) fn read_resident_bytes(process: u32) -> anyhow::Result<u64> {
+    let status = fs_err::read_to_string(format!("/proc/{process}/status"))?;
+    parse_resident_bytes(&status).context("there is no `VmRSS` in its status")
 }
 
 /// `VmRSS:   1234 kB` of proc(5).

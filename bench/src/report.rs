@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 
-/// One measured value against its limit, or against those of other programs. Smaller is better.
+/// One measured value against its limit, or against those of other programs. Smaller is better, but for
+/// [`Row::at_least`].
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     /// What was done.
@@ -64,6 +65,20 @@ impl Row {
             reach: landfall.is_some_and(|landfall| limit.is_none_or(|limit| landfall <= limit)),
             peers,
             remarks: BTreeMap::new(),
+        }
+    }
+
+    /// A value that only tells.
+    pub(crate) fn told(case: impl Into<String>, metric: &'static str, landfall: f64) -> Row {
+        Row::against_peers(case, metric, Some(landfall), BTreeMap::new(), 0.0)
+    }
+
+    /// A value of which more is better, against the least that is to be reached.
+    pub(crate) fn at_least(case: impl Into<String>, metric: &'static str, landfall: f64, limit: f64) -> Row {
+        Row {
+            ratio: Some(landfall / limit),
+            reach: landfall >= limit,
+            ..Row::new(case, metric, landfall, limit)
         }
     }
 
