@@ -24,7 +24,7 @@ mod agent;
 
 pub use agent::{Explanation, explain_fetch, explain_no_place, run_agent};
 pub use cluster::fetch_namespace_choice;
-pub use options::{AgentOptions, AgentOutcome, Listeners, Timing};
+pub use options::{AgentOptions, AgentOutcome, Listeners, Role, Timing};
 
 #[cfg(test)]
 mod tests {

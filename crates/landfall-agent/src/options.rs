@@ -27,6 +27,8 @@ pub struct AgentOptions {
     pub root: Utf8PathBuf,
     /// End when `Running` is reached, or when a phase failed for good.
     pub once: bool,
+    /// What the agent does.
+    pub role: Role,
     /// What this machine knows of registries beside the settings.
     pub machine: MachineAccess,
     /// Sockets that are bound already; where `None`, the settings say where to bind.
@@ -47,9 +49,32 @@ impl AgentOptions {
             state_dir: None,
             root: Utf8PathBuf::from("/"),
             once: false,
+            role: Role::Host,
             machine: MachineAccess::default(),
             listeners: Listeners::default(),
             timing: Timing::default(),
+        }
+    }
+}
+
+/// What an agent does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// Everything: images, primary registry, redirection, stages.
+    #[default]
+    Host,
+    /// The webhook alone, in a pod: it fetches nothing, and asks the primary registry what it holds.
+    Webhook,
+}
+
+impl Role {
+    /// The phases of work, in order. A webhook redirects before it knows what the primary registry holds: nobody waits
+    /// for a registry.
+    #[must_use]
+    pub fn phases(self) -> &'static [Phase] {
+        match self {
+            Role::Host => &Phase::WORK,
+            Role::Webhook => &[Phase::Validating, Phase::Redirect, Phase::PrimaryRegistry],
         }
     }
 }

@@ -296,8 +296,7 @@ impl Job<'_> {
                 .await?;
         }
         self.retrying(&self.image, || self.sink.write_manifest(root, name))
-            .await?;
-        self.retrying(&self.image, || self.sink.finish_image(root)).await
+            .await
     }
 
     /// The blobs that were thought to be in the sink and are not, where a refused manifest raises the suspicion: somebody

@@ -5,7 +5,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
     agent, check, copy, demo, events, explain, images, login, plan, profile, push, redirect, registry, schema, stages,
-    status, validate,
+    status, validate, webhook,
 };
 use crate::output::printer::Verbosity;
 use crate::output::progress::ProgressMode;
@@ -105,6 +105,8 @@ pub enum Command {
     Redirect(redirect::RedirectArgs),
     /// Serve images.
     Registry(registry::RegistryArgs),
+    /// Serve the admission webhook alone.
+    Webhook(webhook::WebhookArgs),
     /// Log in to a registry.
     Login(login::LoginArgs),
     /// Forget the login of a registry.

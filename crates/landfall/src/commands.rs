@@ -18,6 +18,7 @@ pub(crate) mod stages;
 pub(crate) mod status;
 pub(crate) mod transfer;
 pub(crate) mod validate;
+pub(crate) mod webhook;
 
 use crate::Context;
 use crate::cli::Command;
@@ -42,6 +43,7 @@ pub(crate) fn dispatch(command: Command, context: &Context) -> anyhow::Result<Ex
         Command::Events(args) => events::run(&args, context),
         Command::Redirect(args) => redirect::run(&args, context),
         Command::Registry(args) => registry::run(&args, context),
+        Command::Webhook(args) => webhook::run(&args, context),
         Command::Login(args) => login::run_login(&args, context),
         Command::Logout(args) => login::run_logout(&args, context),
     }

@@ -11,6 +11,7 @@ use crate::agent::apply::{Applied, Failed, apply_steps};
 use crate::agent::attempts::with_attempts;
 use crate::agent::reconciler::{InForce, Reconciler};
 use crate::agent::survey::{show_stock, take_stock};
+use crate::options::Role;
 
 impl Reconciler {
     /// Runs one phase. The answer is a sentence for its event.
@@ -31,6 +32,7 @@ impl Reconciler {
         match phase {
             Phase::ProviderImage => self.apply_phase(&force, phase, false).await,
             Phase::CoreImages | Phase::Images => self.apply_phase(&force, phase, true).await,
+            Phase::PrimaryRegistry if self.role == Role::Webhook => self.survey_primary(&force).await,
             Phase::PrimaryRegistry => {
                 let Some(primary) = &force.settings.primary else {
                     self.end_primary().await;

@@ -1,6 +1,7 @@
 //! The primary registry: the embedded one is served from the agent's own content store, any other is waited for. Then
 //! what it holds is checked against what it was given.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -208,6 +209,40 @@ impl Reconciler {
                 ledger.primary.remove(target);
             }
         })
+    }
+}
+
+impl Reconciler {
+    /// Asks the primary registry which images of the profiles it holds, for a webhook that pushes nothing itself. One that
+    /// does not answer changes nothing: what was known stays, and so do the pods.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be written or the webhook cannot be told.
+    pub(super) async fn survey_primary(&mut self, force: &Arc<InForce>) -> anyhow::Result<String> {
+        let Some(primary) = &force.settings.primary else {
+            return Ok("no primary registry is configured".to_owned());
+        };
+        let client = force.clients.client(&primary.endpoint, force.primary_registry)?;
+        let mut held = BTreeMap::new();
+        let targets = force.planned.iter().filter_map(|image| image.primary.as_ref());
+        for target in targets {
+            match holds(&client, target).await {
+                Ok(Some(digest)) => {
+                    held.insert(target.clone(), digest);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let explained = explain_primary(&force.settings, &primary.endpoint, force.primary_registry, &error);
+                    return Ok(format!("what was known of the primary registry stays: {explained}"));
+                }
+            }
+        }
+        let number = held.len();
+        self.ledger
+            .update(|ledger| ledger.primary = held.into_iter().collect())?;
+        self.redirect(force).await?;
+        Ok(format!("the primary registry holds {number} images of the profiles"))
     }
 }
 

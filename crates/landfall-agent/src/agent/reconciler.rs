@@ -29,7 +29,7 @@ use crate::agent::primary::PrimaryService;
 use crate::agent::redirect::WebhookService;
 use crate::agent::service_manager::tell;
 use crate::agent::stages::supervise_stages;
-use crate::options::{AgentOptions, AgentOutcome, Listeners, Timing};
+use crate::options::{AgentOptions, AgentOutcome, Listeners, Role, Timing};
 
 /// The agent's state between passes. One task owns it.
 pub(crate) struct Reconciler {
@@ -47,6 +47,7 @@ pub(crate) struct Reconciler {
     pub(super) kept_files: BTreeSet<Utf8PathBuf>,
     origin: Origin,
     pub(super) once: bool,
+    pub(super) role: Role,
     /// What the files said when they were last looked at, in force or not.
     seen: Option<String>,
     first: Option<Reading>,
@@ -126,6 +127,7 @@ impl Reconciler {
             machine: options.machine,
             listeners: options.listeners,
             once: options.once,
+            role: options.role,
             host,
             ledger,
             in_force: None,
@@ -142,7 +144,9 @@ impl Reconciler {
 
     /// Makes passes until `once` ends it; otherwise until the future is dropped.
     pub(crate) async fn run(mut self) -> anyhow::Result<AgentOutcome> {
-        supervise_stages(&self.host, self.stages.subscribe());
+        if self.role == Role::Host {
+            supervise_stages(&self.host, self.stages.subscribe());
+        }
         // Phases from here on are shown; a look at what is in place already is not worth an event every few minutes.
         let mut show_from = Some(Phase::Validating);
         let mut failures = 0;
@@ -168,7 +172,7 @@ impl Reconciler {
 
     /// Goes through the phases in order, up to the first that fails.
     async fn pass(&mut self, show_from: Option<Phase>) -> anyhow::Result<Option<PhaseFailure>> {
-        for phase in Phase::WORK {
+        for &phase in self.role.phases() {
             let show = show_from.is_some_and(|from| phase >= from);
             if show {
                 self.enter(phase).await;
@@ -197,7 +201,9 @@ impl Reconciler {
                 }
             }
         }
-        self.settle().await?;
+        if self.role == Role::Host {
+            self.settle().await?;
+        }
         if self.host.status.get().phase != Phase::Running {
             self.enter(Phase::Running).await;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use camino::Utf8PathBuf;
 use clap::Args;
-use landfall_agent::{AgentOptions, AgentOutcome, run_agent};
+use landfall_agent::{AgentOptions, AgentOutcome, Role, run_agent};
 use landfall_core::diagnostic::render_text;
 use landfall_oci::client::{MachineAccess, Proxies};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,11 @@ pub struct AgentArgs {
 }
 
 pub(crate) fn run(args: &AgentArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    run_role(args, Role::Host, context)
+}
+
+/// Runs an agent in one of its roles.
+pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyhow::Result<ExitStatus> {
     allocator::settle();
     let progress = Progress::new(context.progress, &context.printer);
     logging::start(args.log_format, progress.log.clone(), "info")?;
@@ -63,6 +68,7 @@ pub(crate) fn run(args: &AgentArgs, context: &Context) -> anyhow::Result<ExitSta
     }
     let mut options = options_of(args)?;
     options.values = values;
+    options.role = role;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()

@@ -118,7 +118,8 @@ pub(crate) fn run_transfers(
     args: &TransferArgs,
     context: &Context,
 ) -> anyhow::Result<ExitStatus> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;

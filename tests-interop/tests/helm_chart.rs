@@ -1,0 +1,109 @@
+//! The Helm chart, looked at by helm itself: it lints, refuses wrong values, gives the manifests that are checked in, and
+//! a configuration that our own program takes.
+
+#![expect(clippy::disallowed_methods, reason = "test set-up")]
+
+use std::process::Command;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_tests_interop::agent::run_landfall;
+use landfall_tests_interop::program::run;
+use landfall_tests_interop::tool::tool;
+
+fn in_project(path: &str) -> Utf8PathBuf {
+    Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn helm(arguments: &[&str]) -> Command {
+    let mut command = Command::new(tool("helm"));
+    command
+        .args(arguments)
+        .args(["--kube-version", "1.33.0"])
+        .current_dir(in_project("charts/landfall"));
+    command
+}
+
+fn render(more: &[&str]) -> String {
+    let arguments = [
+        "template",
+        "landfall",
+        ".",
+        "--namespace",
+        "landfall",
+        "--values",
+        "ci/example-values.yaml",
+    ];
+    run(helm(&[&arguments, more].concat())).succeeded().stdout()
+}
+
+#[test]
+fn chart_lints_with_the_example_values() {
+    let linted = run(helm(&["lint", ".", "--strict", "--values", "ci/example-values.yaml"]));
+    assert_eq!(linted.code(), Some(0), "{}{}", linted.stdout(), linted.stderr());
+}
+
+#[test]
+fn plain_manifests_are_what_the_chart_renders() {
+    let checked_in = std::fs::read_to_string(in_project("packaging/kubernetes/landfall.yaml")).unwrap();
+    assert!(
+        render(&[]) == checked_in,
+        "packaging/kubernetes/landfall.yaml differs: run `make manifests`"
+    );
+}
+
+#[test]
+fn wrong_and_unknown_values_are_refused_by_name() {
+    for (value, named) in [
+        ("webhook.failurePolicy=ignore", "failurePolicy"),
+        ("webhook.timeoutSeconds=31", "timeoutSeconds"),
+        ("replicas=0", "replicas"),
+        ("webhok.observeOnly=true", "webhok"),
+        ("image.digest=sha256:short", "digest"),
+        ("config.userData=stylus:", "userData"),
+        ("config.existingSecret=", "config.userData or config.existingSecret"),
+    ] {
+        let refused = run(helm(&[
+            "template",
+            ".",
+            "--values",
+            "ci/example-values.yaml",
+            "--set",
+            value,
+        ]));
+        assert_ne!(refused.code(), Some(0), "{value}");
+        assert!(refused.stderr().contains(named), "{value}: {}", refused.stderr());
+    }
+}
+
+#[test]
+fn without_the_sweeper_nobody_may_touch_pods() {
+    let rules = |more: &[&str]| render(&[&["--show-only", "templates/rbac.yaml"], more].concat());
+    assert!(rules(&[]).contains("resources: [pods]"));
+    let without = rules(&["--set", "sweeper.enabled=false"]);
+    assert!(!without.contains("pods") && !without.contains("patch"), "{without}");
+}
+
+#[test]
+fn configuration_that_the_chart_makes_is_one_that_the_program_takes() {
+    let mine = "#cloud-config\nstylus:\n  registryCredentials:\n    domain: reg.example:5000\n";
+    let directory = tempfile::tempdir().unwrap();
+    let directory = Utf8Path::from_path(directory.path()).unwrap();
+    let (user_data, cluster) = (directory.join("user-data.yaml"), directory.join("cluster.yaml"));
+    std::fs::write(&user_data, mine).unwrap();
+    for more in [
+        &[][..],
+        &[
+            "--set",
+            "sweeper.enabled=false,webhook.failurePolicy=Fail,webhook.observeOnly=true",
+        ],
+    ] {
+        let rendered = render(&[&["--show-only", "templates/configuration.yaml"], more].concat());
+        let (_, block) = rendered.split_once("  cluster.yaml: |\n").unwrap();
+        let lines = block.lines().take_while(|line| line.starts_with("    "));
+        let text: String = lines.map(|line| format!("{}\n", &line[4..])).collect();
+        std::fs::write(&cluster, &text).unwrap();
+        let files = ["--user-data", user_data.as_str(), "--user-data", cluster.as_str()];
+        let checked = run_landfall(&[&["validate"][..], &files].concat());
+        assert_eq!(checked.code(), Some(0), "{text}\n{}", checked.stderr());
+    }
+}
