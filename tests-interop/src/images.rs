@@ -136,7 +136,11 @@ fn noise(name: &str, length: usize) -> Vec<u8> {
     bytes
 }
 
-fn write_layout(layout: &Utf8Path, image: &BuiltImage) {
+/// Writes an image as an OCI layout directory, under the name `image`.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn write_layout(layout: &Utf8Path, image: &BuiltImage) {
     let blobs = layout.join("blobs/sha256");
     fs_err::create_dir_all(&blobs).expect("a directory of our own");
     for (digest, bytes) in image.all_content() {

@@ -41,7 +41,10 @@ impl LandfallRegistry {
         root: Option<&Utf8Path>,
         further: &[&str],
     ) -> LandfallRegistry {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        // In memory where that is to be had: nothing here is about the speed of a disk.
+        let directory = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .expect("a temporary directory");
         let path = Utf8Path::from_path(directory.path()).expect("a temporary directory with a UTF-8 name");
         let root = root.map_or_else(|| path.join("data"), Utf8Path::to_owned);
         let mut arguments: Vec<String> = ["registry", "serve", "--listen", "127.0.0.1:0", "--root", root.as_str()]

@@ -14,6 +14,7 @@ mod collect;
 mod conditional;
 mod error;
 pub mod inventory;
+mod linger;
 mod listing;
 mod manifests;
 mod metrics;
@@ -45,6 +46,7 @@ use tokio::time::Instant;
 
 use crate::server::auth::Gate;
 use crate::server::error::{ApiError, Code};
+use crate::server::linger::SharedBody;
 use crate::server::metrics::Metrics;
 use crate::server::promises::Promises;
 use crate::server::record::Change;
@@ -191,9 +193,11 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     let peer = peer_of(&request);
     let route = Route::parse(&path);
     let named = route.as_ref().ok().cloned();
-    let mut response = match api.respond(request, route, peer).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
+    let (request, body) = SharedBody::of(request);
+    let mut response = match (api.respond(request, route, peer).await, body) {
+        (Ok(response), _) => response,
+        (Err(error), None) => error.into_response(),
+        (Err(error), Some(body)) => body.answer(error.into_response()),
     };
     response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
     let status = response.status().as_u16();

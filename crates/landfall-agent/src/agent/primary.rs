@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use landfall_core::config::{Login, Primary, PrimaryKind};
@@ -11,8 +12,9 @@ use landfall_core::status::{EventReason, ServingStatus};
 use landfall_oci::client::RegistryClient;
 use landfall_oci::image::TransferError;
 use landfall_oci::serve::tls::CertificateSlot;
-use landfall_oci::server::{Policy, Registry, Users, registry_service};
+use landfall_oci::server::{GRACE, Policy, Registry, Users, registry_service};
 use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
 
 use crate::agent::attempts::with_attempts;
 use crate::agent::certificates::{Issued, ensure_certificate};
@@ -20,6 +22,9 @@ use crate::agent::clients::OwnRegistry;
 use crate::agent::failure::{Explanation, explain_primary, explain_project};
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::{InForce, Reconciler};
+
+/// How often garbage is collected.
+const COLLECT_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// The embedded registry while it is served.
 #[derive(Debug)]
@@ -158,6 +163,27 @@ impl Reconciler {
         let (store, directory) = (self.host.store.clone(), self.host.state_dir.join("registry"));
         let registry = tokio::task::spawn_blocking(move || Registry::open(store, &directory)).await??;
         Ok(self.registry.insert(Arc::new(registry)).clone())
+    }
+
+    /// Deletes now and then what no image of this host and of the embedded registry needs. A failure is told and is no
+    /// reason to stop: room may become short, nothing else.
+    pub(super) async fn collect_garbage(&mut self) {
+        if self.collected.elapsed() < COLLECT_EVERY {
+            return;
+        }
+        self.collected = Instant::now();
+        // Also while the registry is not served: what it holds is not garbage.
+        let report = match self.embedded_registry().await {
+            Ok(registry) => tokio::task::spawn_blocking(move || registry.gc(GRACE, SystemTime::now()))
+                .await
+                .map_err(anyhow::Error::from)
+                .and_then(|report| Ok(report?)),
+            Err(error) => Err(error),
+        };
+        match report {
+            Ok(report) => tracing::info!(deleted = report.deleted, bytes = report.bytes, "garbage collected"),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "garbage cannot be collected"),
+        }
     }
 
     async fn primary_certificate(&self, primary: &Primary) -> anyhow::Result<Issued> {

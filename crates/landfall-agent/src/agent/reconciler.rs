@@ -42,6 +42,8 @@ pub(crate) struct Reconciler {
     pub(super) api: Option<Server>,
     pub(super) primary: Option<PrimaryService>,
     pub(super) registry: Option<Arc<Registry>>,
+    /// When garbage was collected last, or the agent began.
+    pub(super) collected: Instant,
     pub(super) webhook: Option<WebhookService>,
     /// Files of the user's in the place of ours that were told of.
     pub(super) kept_files: BTreeSet<Utf8PathBuf>,
@@ -134,6 +136,7 @@ impl Reconciler {
             api: None,
             primary: None,
             registry: None,
+            collected: Instant::now(),
             webhook: None,
             kept_files: BTreeSet::new(),
             seen: None,
@@ -202,6 +205,7 @@ impl Reconciler {
             }
         }
         if self.role == Role::Host {
+            self.collect_garbage().await;
             self.settle().await?;
         }
         if self.host.status.get().phase != Phase::Running {

@@ -120,7 +120,8 @@ impl From<StoreError> for ApiError {
                 ApiError::new(
                     StatusCode::INSUFFICIENT_STORAGE,
                     Code::Unknown,
-                    "the registry's disk is full; what it holds can still be pulled",
+                    "the registry's disk is full: delete images and run `landfall registry gc`, or give it a larger disk; \
+                     what it holds can still be pulled",
                 )
             }
             StoreError::NoSpace { .. } => {

@@ -148,7 +148,8 @@ impl Registry {
             return Ok(mounted);
         }
         let digest = query.digest.as_deref().map(parse_digest).transpose()?;
-        self.check_space(content_length(request.headers()))?;
+        let announced = content_length(request.headers());
+        self.check_space(announced.unwrap_or_default())?;
         let algorithm = match (&digest, query.algorithm.as_deref()) {
             (Some(digest), _) => Algorithm::of(digest),
             (None, Some("sha512")) => Algorithm::Sha512,
@@ -162,7 +163,7 @@ impl Registry {
                 Ok(under_way(StatusCode::ACCEPTED, name, &id, 0))
             }
             Some(digest) => {
-                let body = self.body_stream(request.into_body());
+                let body = self.body_stream(request.into_body(), announced);
                 let (upload, received) = fill(move || Ok(upload), body).await?;
                 received?;
                 self.commit(name, upload, digest).await
@@ -260,11 +261,12 @@ impl Registry {
             taken.done = true;
             return Err(error);
         }
-        self.check_space(content_length(&parts.headers))?;
+        let announced = content_length(&parts.headers);
+        self.check_space(announced.unwrap_or_default())?;
         if let Some(digest) = digest {
             upload.expect_algorithm(Algorithm::of(digest));
         }
-        let (upload, received) = fill(move || Ok(upload), self.body_stream(body)).await?;
+        let (upload, received) = fill(move || Ok(upload), self.body_stream(body, announced)).await?;
         match received {
             Ok(()) => {
                 taken.done = true;
@@ -300,10 +302,15 @@ impl Registry {
     }
 
     /// The body's bytes. A client that sends too few for too long has hung up, and the disk is looked at now and then.
-    fn body_stream(&self, body: Body) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + use<'_> {
+    fn body_stream(
+        &self,
+        body: Body,
+        announced: Option<u64>,
+    ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + use<'_> {
         let begin = Receiving {
             data: body.into_data_stream(),
             patience: Patience::default(),
+            left: announced,
             unchecked: 0,
         };
         stream::unfold(begin, move |mut receiving| async move {
@@ -326,6 +333,8 @@ impl Registry {
 struct Receiving {
     data: BodyDataStream,
     patience: Patience,
+    /// What is still to come, where the client said how much there is.
+    left: Option<u64>,
     /// Bytes since the disk was looked at.
     unchecked: u64,
 }
@@ -353,21 +362,20 @@ impl Receiving {
             self.patience = Patience::default();
         }
         self.unchecked += bytes.len() as u64;
+        self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
         if self.unchecked >= SPACE_CHECKED_EVERY {
             self.unchecked = 0;
-            registry.check_space(SPACE_CHECKED_EVERY)?;
+            let next = self.left.unwrap_or(SPACE_CHECKED_EVERY).min(SPACE_CHECKED_EVERY);
+            registry.check_space(next)?;
         }
         Ok(())
     }
 }
 
-/// What a request announces, in bytes; 0 when it does not.
-fn content_length(headers: &HeaderMap) -> u64 {
-    headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|length| length.parse().ok())
-        .unwrap_or_default()
+/// How many bytes a request announces.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
 }
 
 fn parse_query(uri: &Uri) -> Result<UploadQuery, ApiError> {

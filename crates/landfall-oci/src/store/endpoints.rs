@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_util::io::ReaderStream;
 
+use crate::digest::Algorithm;
 use crate::image::{BlobState, BlobStream, ImageSink, ImageSource, RawManifest, TransferError};
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
@@ -276,9 +277,9 @@ impl ContentStore {
         let descriptor = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
         // One that was damaged on disk is written anew.
         if self.read_manifest(&manifest.digest).is_err() {
-            let mut writer = self.writer(&descriptor, 0)?;
-            writer.append(&manifest.bytes)?;
-            writer.commit()?;
+            let mut upload = self.upload(Algorithm::of(&manifest.digest))?;
+            upload.append(&manifest.bytes)?;
+            upload.commit(&manifest.digest)?;
         }
         Ok(descriptor)
     }

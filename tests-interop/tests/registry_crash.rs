@@ -1,0 +1,168 @@
+//! `kill -9` of a registry under parallel pushes, again and again: what it acknowledged is there after the next start and
+//! is what it was, nothing that is listed is short, and what was broken off leaves nothing behind.
+#![expect(clippy::unwrap_used, reason = "test set-up")]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use camino::Utf8Path;
+use landfall_tests_interop::agent::run_landfall;
+use landfall_tests_interop::landfall_registry::LandfallRegistry;
+use landfall_tests_interop::poll::wait_for;
+use landfall_tests_interop::wire::Wire;
+use serde_json::json;
+
+/// How often it is killed.
+const KILLS: u64 = 200;
+/// How many push at the same time.
+const CLIENTS: u64 = 4;
+/// A registry lives until so many things, less than this many, were acknowledged,
+const PUSHED_MAX: u64 = 16;
+/// and so many microseconds, less than this many.
+const MORE_MAX: u64 = 4000;
+
+const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// What the registry said that it has: paths below `/v2/`, each with the digest of what is served there.
+type Acknowledged = Mutex<BTreeMap<String, String>>;
+
+fn sha256(bytes: &[u8]) -> String {
+    let hex: String = digest(&SHA256, bytes)
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("sha256:{hex}")
+}
+
+/// Numbers that are the same in every run.
+fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// Pushes one image, and writes down what was acknowledged, piece by piece. Ends early when the registry does.
+fn push_image(wire: &Wire, repository: &str, number: u64, acknowledged: &Acknowledged) -> Option<()> {
+    let note = |path: String, digest: &str| acknowledged.lock().unwrap().insert(path, digest.to_owned());
+    let layer = format!("{repository} {number} ").repeat(1 + usize::try_from(number % 7).unwrap() * 900);
+    let config =
+        json!({"architecture": "amd64", "os": "linux", "number": number, "repository": repository}).to_string();
+    let mut parts = Vec::new();
+    for (media_type, bytes) in [(OCI_LAYER, layer), (OCI_CONFIG, config)] {
+        let blob = sha256(bytes.as_bytes());
+        parts.push(json!({"mediaType": media_type, "digest": blob, "size": bytes.len()}));
+        let uploads = format!("/v2/{repository}/blobs/uploads/");
+        let reply = if number.is_multiple_of(2) {
+            wire.try_send("POST", &format!("{uploads}?digest={blob}"), &[], bytes)
+                .ok()?
+        } else {
+            let begun = wire.try_send("POST", &uploads, &[], "").ok()?;
+            let location = begun.header("location").to_owned();
+            let half = bytes.len() / 2;
+            let first = bytes.as_bytes()[..half].to_vec();
+            drop(wire.try_send("PATCH", &location, &[], first).ok()?);
+            let rest = bytes.as_bytes()[half..].to_vec();
+            wire.try_send("PUT", &format!("{location}?digest={blob}"), &[], rest)
+                .ok()?
+        };
+        assert_eq!(reply.status, 201, "{}", String::from_utf8_lossy(&reply.body));
+        note(format!("{repository}/blobs/{blob}"), &blob);
+    }
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": parts[1], "layers": [parts[0]]}).to_string();
+    let root = sha256(manifest.as_bytes());
+    let target = format!("/v2/{repository}/manifests/v{number}");
+    let reply = wire
+        .try_send("PUT", &target, &[("content-type", OCI_IMAGE)], manifest)
+        .ok()?;
+    assert_eq!(reply.status, 201, "{}", String::from_utf8_lossy(&reply.body));
+    note(format!("{repository}/manifests/v{number}"), &root);
+    note(format!("{repository}/manifests/{root}"), &root);
+    Some(())
+}
+
+#[test]
+fn what_was_acknowledged_survives_two_hundred_kills() {
+    // Memory outlives a kill as a disk does, and does not wait for the machine's other writers.
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let root = Utf8Path::from_path(directory.path()).unwrap();
+    let mut registry = LandfallRegistry::start_with(None, None, Some(root), &["--complete-images"]);
+    let acknowledged = Acknowledged::default();
+    let mut random = 0x1dea_5eed_u64;
+    let mut numbers = 0;
+    for kill in 0..KILLS {
+        let over = AtomicBool::new(false);
+        let wanted = acknowledged.lock().unwrap().len() + usize::try_from(next(&mut random) % PUSHED_MAX).unwrap();
+        let more = Duration::from_micros(next(&mut random) % MORE_MAX);
+        let (url, first) = (registry.url().to_owned(), numbers);
+        numbers += 1000;
+        thread::scope(|scope| {
+            for client in 0..CLIENTS {
+                let (url, over, acknowledged) = (&url, &over, &acknowledged);
+                scope.spawn(move || {
+                    let wire = Wire::new(url, None, None);
+                    // Two clients share a repository.
+                    let repository = format!("crash/{}", client / 2);
+                    let mut number = first + client * 250;
+                    while !over.load(Ordering::Relaxed)
+                        && push_image(&wire, &repository, number, acknowledged).is_some()
+                    {
+                        number += 1;
+                    }
+                });
+            }
+            wait_for("acknowledged pushes", || {
+                (acknowledged.lock().unwrap().len() >= wanted).then_some(())
+            });
+            thread::sleep(more);
+            registry.kill();
+            over.store(true, Ordering::Relaxed);
+        });
+        registry.start_again();
+        // Looking at everything each time would be most of the time.
+        if kill % 20 == 19 {
+            check_all(&registry, &acknowledged.lock().unwrap());
+        }
+    }
+    let acknowledged = acknowledged.into_inner().unwrap();
+    assert!(
+        acknowledged.len() > 200,
+        "only {} things were pushed",
+        acknowledged.len()
+    );
+    check_all(&registry, &acknowledged);
+    let verified = run_landfall(&["registry", "verify", "--root", root.as_str(), "-o", "json"]).succeeded();
+    let verified: serde_json::Value = serde_json::from_str(&verified.stdout()).unwrap();
+    assert_eq!((&verified["damaged"], &verified["missing"]), (&json!([]), &json!([])));
+    let left: Vec<_> = fs_err::read_dir(root.join("ingest")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Everything that was acknowledged is served, and what is listed can be read.
+fn check_all(registry: &LandfallRegistry, acknowledged: &BTreeMap<String, String>) {
+    let wire = Wire::new(registry.url(), None, None);
+    for (path, expected) in acknowledged {
+        let reply = wire.get(&format!("/v2/{path}"));
+        assert_eq!(reply.status, 200, "{path}: {}", String::from_utf8_lossy(&reply.body));
+        assert_eq!(sha256(&reply.body), *expected, "{path}");
+    }
+    for repository in ["crash/0", "crash/1"] {
+        let tags = wire.get(&format!("/v2/{repository}/tags/list"));
+        for tag in tags.json()["tags"].as_array().into_iter().flatten() {
+            let tag = tag.as_str().unwrap();
+            assert_eq!(
+                wire.get(&format!("/v2/{repository}/manifests/{tag}")).status,
+                200,
+                "{tag}"
+            );
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A disk that is full, on a small file system of its own: uploads are refused with what to do, pulls go on, nothing is
+//! damaged, and it recovers by itself.
+#![expect(clippy::unwrap_used, reason = "test set-up")]
+
+use std::process::Command;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_tests_interop::agent::run_landfall;
+use landfall_tests_interop::landfall_registry::LandfallRegistry;
+use landfall_tests_interop::program::run;
+use landfall_tests_interop::wire::{Reply, Wire};
+use serde_json::json;
+
+const MIB: usize = 1024 * 1024;
+const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// A file system in memory, gone with its owner.
+struct SmallDisk {
+    directory: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount(size: &str) -> SmallDisk {
+        let disk = SmallDisk {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        let mut command = Command::new("mount");
+        command
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "landfall-test"])
+            .arg(disk.path().as_std_path());
+        drop(run(command).succeeded());
+        disk
+    }
+
+    fn path(&self) -> &Utf8Path {
+        Utf8Path::from_path(self.directory.path()).unwrap()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let mut command = Command::new("umount");
+        command.arg(self.path().as_std_path());
+        drop(run(command));
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let hex: String = digest(&SHA256, bytes)
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("sha256:{hex}")
+}
+
+fn layer(number: u8) -> Vec<u8> {
+    vec![number; 4 * MIB]
+}
+
+fn push_blob(wire: &Wire, bytes: &[u8], announced: bool) -> Reply {
+    let target = format!("/v2/a/blobs/uploads/?digest={}", sha256(bytes));
+    if announced {
+        return wire.send("POST", &target, &[], bytes.to_vec());
+    }
+    let pieces: Vec<Result<Vec<u8>, std::io::Error>> = bytes.chunks(MIB).map(|piece| Ok(piece.to_vec())).collect();
+    let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
+    wire.send("POST", &target, &[], body)
+}
+
+fn push_image(wire: &Wire, number: u8) -> Option<Reply> {
+    let bytes = layer(number);
+    let reply = push_blob(wire, &bytes, true);
+    if reply.status != 201 {
+        return Some(reply);
+    }
+    let config = json!({"mediaType": OCI_LAYER, "digest": sha256(&bytes), "size": bytes.len()});
+    let manifest = json!({"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": config, "layers": []}).to_string();
+    let target = format!("/v2/a/manifests/v{number}");
+    let reply = wire.send("PUT", &target, &[("content-type", OCI_IMAGE)], manifest);
+    (reply.status != 201).then_some(reply)
+}
+
+fn blobs_on_disk(root: &Utf8Path) -> usize {
+    fs_err::read_dir(root.join("blobs/sha256")).unwrap().count()
+}
+
+#[test]
+fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
+    let disk = SmallDisk::mount("48m");
+    let root: Utf8PathBuf = disk.path().join("data");
+    let mut registry = LandfallRegistry::start_with(None, None, Some(&root), &["--gc-every", "1"]);
+    let wire = Wire::new(registry.url(), None, None);
+    let (refused, number) = (0..)
+        .find_map(|number| push_image(&wire, number).map(|reply| (reply, number)))
+        .unwrap();
+    assert!((8..12).contains(&number), "{number} images of 4 MiB fit on 48 MiB");
+    let check_refused = |reply: &Reply| {
+        let error = reply.json()["errors"][0].clone();
+        assert_eq!((reply.status, error["code"].as_str()), (507, Some("UNKNOWN")));
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("`landfall registry gc`"), "{message}");
+    };
+    check_refused(&refused);
+    let before = blobs_on_disk(&root);
+    for attempt in 0..8 {
+        // Without a length the registry sees it only when the bytes come.
+        check_refused(&push_blob(&wire, &[b'x'; 9 * MIB], attempt % 2 == 0));
+    }
+    assert_eq!(blobs_on_disk(&root), before);
+    assert_eq!(
+        fs_err::read_dir(root.join("ingest")).unwrap().count(),
+        0,
+        "nothing is left of them"
+    );
+    for pulled in 0..number {
+        assert_eq!(wire.get(&format!("/v2/a/manifests/v{pulled}")).status, 200);
+        let path = format!("/v2/a/blobs/{}", sha256(&layer(pulled)));
+        assert_eq!(wire.get(&path).body, layer(pulled));
+    }
+
+    // Somebody else fills the rest to the last byte.
+    let hog = disk.path().join("hog");
+    let filled = fs_err::write(&hog, vec![0; 48 * MIB]);
+    assert!(filled.is_err(), "the disk is full");
+    check_refused(&push_blob(&wire, b"one more byte", true));
+    assert_eq!(wire.get("/v2/a/manifests/v0").status, 200);
+    registry.start_again();
+    let wire = Wire::new(registry.url(), None, None);
+    assert_eq!(wire.get("/v2/a/manifests/v0").status, 200, "it starts on a full disk");
+
+    // Room comes, and nobody tells the registry.
+    fs_err::remove_file(&hog).unwrap();
+    check_refused(&push_image(&wire, number).unwrap());
+    for deleted in 0..3 {
+        let digest = wire
+            .get(&format!("/v2/a/manifests/v{deleted}"))
+            .header("docker-content-digest")
+            .to_owned();
+        let reply = wire.send("DELETE", &format!("/v2/a/manifests/{digest}"), &[], "");
+        assert_eq!(reply.status, 202);
+    }
+    registry.kill();
+    let collected =
+        run_landfall(&["registry", "gc", "--root", root.as_str(), "--grace", "0", "-o", "json"]).succeeded();
+    let collected: serde_json::Value = serde_json::from_str(&collected.stdout()).unwrap();
+    assert_eq!(collected["deleted"], 6, "three manifests and three layers");
+    registry.start_again();
+    let wire = Wire::new(registry.url(), None, None);
+    assert!(push_image(&wire, number).is_none(), "there is room again");
+    drop(run_landfall(&["registry", "verify", "--root", root.as_str()]).succeeded());
+}
