@@ -13,6 +13,7 @@ mod host_files;
 mod inputs;
 mod ledger;
 mod listeners;
+mod mirror;
 mod phases;
 mod primary;
 mod reconciler;

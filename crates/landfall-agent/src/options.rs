@@ -89,6 +89,8 @@ pub struct Listeners {
     pub webhook: Option<TcpListener>,
     /// For the embedded primary registry.
     pub primary: Option<TcpListener>,
+    /// For the node-local mirror.
+    pub mirror: Option<TcpListener>,
 }
 
 /// Intervals and limits that a test wants shorter than a host.

@@ -101,13 +101,13 @@ fn prepending_is_a_url_with_override_path_and_the_origin_is_never_the_server() {
     capabilities = ["pull", "resolve"]
     override_path = true
 
+    [header]
+    authorization = "Basic ZWRnZTpzZWNyZXQ="
+
     [host."https://10.0.0.1:30003/v2/spectro-images/ext.example.com_8000/spectro-images/other_8443"]
       capabilities = ["pull", "resolve"]
       override_path = true
       ca = "/var/lib/landfall/primary/ca.crt"
-
-    [header]
-    authorization = "Basic ZWRnZTpzZWNyZXQ="
 
     [host."https://10.0.0.1:30003/v2/spectro-images/ext.example.com_8000/spectro-images/other_8443".header]
       authorization = "Basic YWRtaW46b3RoZXI="
@@ -117,13 +117,13 @@ fn prepending_is_a_url_with_override_path_and_the_origin_is_never_the_server() {
     capabilities = ["pull", "resolve"]
     override_path = true
 
+    [header]
+    authorization = "Basic ZWRnZTpzZWNyZXQ="
+
     [host."https://10.0.0.1:30003/v2/spectro-images/ext.example.com_8000/spectro-images/quay.io"]
       capabilities = ["pull", "resolve"]
       override_path = true
       ca = "/var/lib/landfall/primary/ca.crt"
-
-    [header]
-    authorization = "Basic ZWRnZTpzZWNyZXQ="
 
     [host."https://10.0.0.1:30003/v2/spectro-images/ext.example.com_8000/spectro-images/quay.io".header]
       authorization = "Basic YWRtaW46b3RoZXI="
@@ -132,6 +132,10 @@ fn prepending_is_a_url_with_override_path_and_the_origin_is_never_the_server() {
     server = "https://10.0.0.1:30003"
     capabilities = ["pull", "resolve"]
     ca = "/var/lib/landfall/primary/ca.crt"
+
+    [host."https://10.0.0.1:30003"]
+      capabilities = ["pull", "resolve"]
+      ca = "/var/lib/landfall/primary/ca.crt"
     ==> /etc/containerd/conf.d/50-landfall.toml 0644
     # (header)
     version = 2
@@ -165,6 +169,14 @@ fn rules_for_whole_registries_are_said_to_containerd_and_others_are_gaps() {
 
     [header]
     authorization = "Basic ZWRnZTpzZWNyZXQ="
+
+    [host."https://ex.example.com/v2/internal/gcr"]
+      capabilities = ["pull", "resolve"]
+      override_path = true
+      ca = "ex.example.com-landfall-ca.crt"
+
+    [host."https://ex.example.com/v2/internal/gcr".header]
+      authorization = "Basic ZWRnZTpzZWNyZXQ="
     ==> /etc/containerd/certs.d/quay.io/hosts.toml 0644
     # (header)
     server = "https://quay.io"
@@ -188,6 +200,10 @@ fn rules_for_whole_registries_are_said_to_containerd_and_others_are_gaps() {
     server = "https://ex.example.com"
     capabilities = ["pull", "resolve"]
     ca = "ex.example.com-landfall-ca.crt"
+
+    [host."https://ex.example.com"]
+      capabilities = ["pull", "resolve"]
+      ca = "ex.example.com-landfall-ca.crt"
     ==> /etc/containerd/certs.d/plain:5000/hosts.toml 0644
     # (header)
     server = "http://plain:5000"
@@ -325,6 +341,9 @@ fn with_the_node_local_mirror_one_file_is_enough() {
     # (header)
     server = "https://ext:5000"
     capabilities = ["pull", "resolve"]
+
+    [host."https://ext:5000"]
+      capabilities = ["pull", "resolve"]
     ==> /etc/containerd/conf.d/50-landfall.toml 0644
     # (header)
     version = 2

@@ -18,6 +18,7 @@ mod linger;
 mod listing;
 mod manifests;
 mod metrics;
+pub mod mirror;
 mod promises;
 mod range;
 mod record;

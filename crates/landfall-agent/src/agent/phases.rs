@@ -43,8 +43,10 @@ impl Reconciler {
                 self.apply_phase(&force, phase, false).await
             }
             Phase::Redirect => {
+                self.serve_mirror(&force).await?;
                 self.write_host_files(&force).await?;
-                self.redirect(&force).await
+                let words = self.redirect(&force).await?;
+                Ok(self.tell_node_level(&force.settings, words))
             }
             Phase::Validating | Phase::Running | Phase::Degraded => Ok(String::new()),
         }
@@ -60,6 +62,9 @@ impl Reconciler {
             && let Err(error) = self.serve_primary(force, primary).await
         {
             tracing::warn!(error = format!("{error:#}"), "cannot serve the primary registry yet");
+        }
+        if let Err(error) = self.serve_mirror(force).await {
+            tracing::warn!(error = format!("{error:#}"), "cannot serve the node-local mirror yet");
         }
         if let Err(error) = self.redirect(force).await {
             tracing::warn!(error = format!("{error:#}"), "cannot redirect yet");

@@ -25,6 +25,7 @@ use crate::agent::configuration::{Good, Origin, Reading};
 use crate::agent::inputs::{load_last_good, write_last_good};
 use crate::agent::ledger::LedgerFile;
 use crate::agent::listeners::Server;
+use crate::agent::mirror::MirrorService;
 use crate::agent::primary::PrimaryService;
 use crate::agent::redirect::WebhookService;
 use crate::agent::service_manager::tell;
@@ -45,6 +46,7 @@ pub(crate) struct Reconciler {
     /// When garbage was collected last, or the agent began.
     pub(super) collected: Instant,
     pub(super) webhook: Option<WebhookService>,
+    pub(super) mirror: Option<MirrorService>,
     /// Files of the user's in the place of ours that were told of.
     pub(super) kept_files: BTreeSet<Utf8PathBuf>,
     origin: Origin,
@@ -138,6 +140,7 @@ impl Reconciler {
             registry: None,
             collected: Instant::now(),
             webhook: None,
+            mirror: None,
             kept_files: BTreeSet::new(),
             seen: None,
             first: Some(first),

@@ -162,6 +162,7 @@ spec:
                 status: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
                 webhook: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
                 primary: Some(primary),
+                mirror: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
             },
             timing: Timing {
                 file_poll: Duration::from_millis(20),

@@ -99,31 +99,12 @@ fn render_host(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHost
             tables.push(Table::of_way(settings, way, scheme));
         }
     }
-    let origin = ways.iter().find(|way| way.is_origin_of(host, ""));
-    // The last place is the server, so that nothing else is: a server that is left out is the registry itself.
-    let server = match origin {
-        Some(origin) => {
-            (schemes(settings, host, origin.registry).pop()).map(|scheme| Table::of_origin(settings, origin, scheme))
-        }
-        None => tables.pop(),
-    };
-    let mut text = HEADER.to_owned();
-    if let Some(server) = &server {
-        text.push_str(&format!("server = {}\n", quoted(&server.url)));
-        text.push_str(&server.render(""));
+    if let Some(origin) = ways.iter().find(|way| way.is_origin_of(host, "")) {
+        let scheme = schemes(settings, host, origin.registry).pop();
+        tables.extend(scheme.map(|scheme| Table::of_origin(settings, origin, scheme)));
     }
-    for table in &tables {
-        text.push_str(&format!("\n[host.{}]\n{}", quoted(&table.url), table.render("  ")));
-    }
-    if let Some(header) = server.as_ref().and_then(|server| server.render_header("header", "")) {
-        text.push_str(&header);
-    }
-    for table in &tables {
-        if let Some(header) = table.render_header(&format!("host.{}.header", quoted(&table.url)), "  ") {
-            text.push_str(&header);
-        }
-    }
-    let has_login = tables.iter().chain(&server).any(|table| table.login.is_some());
+    let text = render_tables(&tables);
+    let has_login = tables.iter().any(|table| table.login.is_some());
     rendering
         .files
         .extend(render_certificates(settings, &directory, ways.iter()));
@@ -202,23 +183,40 @@ fn render_target(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHo
     if is_plain && !settings.landfall.mirror.enable {
         return Vec::new();
     }
-    let mut text = HEADER.to_owned();
-    let mut tables: Vec<Table> = schemes
-        .into_iter()
+    let tables: Vec<Table> = (schemes.into_iter())
         .map(|scheme| Table::of_origin(settings, &way, scheme))
         .collect();
-    if let Some(server) = tables.pop() {
-        text.push_str(&format!("server = {}\n{}", quoted(&server.url), server.render("")));
-    }
-    for table in tables {
-        text.push_str(&format!("\n[host.{}]\n{}", quoted(&table.url), table.render("  ")));
-    }
+    let text = render_tables(&tables);
     files.push(HostFile {
         path: hosts_toml(file_stem(host)),
         mode: 0o644,
         content: text.into(),
     });
     files
+}
+
+/// The text of `hosts.toml` that asks these places, in this order, and no other: the last one is the `server`, which would
+/// be the registry itself if it were left out. containerd 1.6 does not read a file without any `[host]` table.
+fn render_tables(tables: &[Table<'_>]) -> String {
+    let mut text = HEADER.to_owned();
+    let (server, before) = match tables {
+        [] => return text,
+        [only] => (only, tables),
+        [before @ .., server] => (server, before),
+    };
+    text.push_str(&format!("server = {}\n{}", quoted(&server.url), server.render("")));
+    text.extend(server.render_header("header", "").as_deref().map(String::as_str));
+    for table in before {
+        let name = format!("host.{}", quoted(&table.url));
+        text.push_str(&format!("\n[{name}]\n{}", table.render("  ")));
+        text.extend(
+            table
+                .render_header(&format!("{name}.header"), "  ")
+                .as_deref()
+                .map(String::as_str),
+        );
+    }
+    text
 }
 
 /// One `[host]` table, or the root table that belongs to `server`.

@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_core::oci_types::Descriptor;
-use landfall_core::reference::Repository;
+use landfall_core::reference::{Digest, Repository};
 use reqwest::Response;
 use tokio::time::{Instant, timeout};
 
@@ -95,6 +95,23 @@ impl RegistryClient {
             }
             _ => Err(Fault::from(ProtocolProblem::WrongRange { offset })),
         }
+    }
+
+    /// The size of a blob that is known by its digest alone; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, or does not say.
+    pub async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, RegistryError> {
+        let blob = Descriptor::new("application/octet-stream", digest.clone(), 0);
+        let fail = |fault| self.error(fetch_action(repository, &blob), fault);
+        let call = blob_call(Method::HEAD, repository, &blob);
+        let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
+        let answer = self.transport.send_expecting(call, &expected).await.map_err(fail)?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let size = header_number(answer.headers(), CONTENT_LENGTH.as_str());
+        size.map(Some).ok_or_else(|| fail(Fault::from(ProtocolProblem::NoSize)))
     }
 
     /// Whether a blob is in a repository, with the size that its descriptor says.

@@ -79,6 +79,9 @@ pub enum ProtocolProblem {
     /// Too many redirects.
     #[error("more than {0} redirects")]
     RedirectLoop(usize),
+    /// A blob's size is missing.
+    #[error("the answer does not say how large the blob is (`Content-Length`)")]
+    NoSize,
     /// A range that is not the one asked for.
     #[error("a range from byte {offset} was asked for and another one came")]
     WrongRange {

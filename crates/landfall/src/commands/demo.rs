@@ -115,6 +115,7 @@ impl Site {
                 status: Some(api),
                 webhook: Some(webhook),
                 primary: Some(primary),
+                mirror: None,
             },
         })
     }
