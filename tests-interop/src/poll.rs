@@ -13,6 +13,9 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// Between two looks; short, since kills are aimed at an instant.
 const INTERVAL: Duration = Duration::from_millis(2);
 
+const CLUSTER_DEADLINE: Duration = Duration::from_secs(180);
+const CLUSTER_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Asks until there is an answer.
 ///
 /// # Panics
@@ -23,15 +26,19 @@ pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
 
 /// Asks until there is an answer; `None` after [`DEADLINE`].
 pub fn try_wait_for<T>(look: impl FnMut() -> Option<T>) -> Option<T> {
-    try_wait_every(INTERVAL, look)
+    ask(INTERVAL, DEADLINE, look)
 }
 
-/// As [`try_wait_for`], for looks that are work for others: a cluster that is asked all the time has no time.
-pub fn try_wait_every<T>(interval: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+/// As [`try_wait_for`], of a cluster: one that is asked all the time has no time, and elections and back-offs add up.
+pub fn try_wait_for_cluster<T>(look: impl FnMut() -> Option<T>) -> Option<T> {
+    ask(CLUSTER_INTERVAL, CLUSTER_DEADLINE, look)
+}
+
+fn ask<T>(interval: Duration, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         let answer = look();
-        if answer.is_some() || start.elapsed() > DEADLINE {
+        if answer.is_some() || start.elapsed() > deadline {
             return answer;
         }
         thread::sleep(interval);

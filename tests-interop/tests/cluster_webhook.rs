@@ -15,7 +15,6 @@ use landfall_tests_interop::cluster::client::{KubeClient, wait_for};
 use landfall_tests_interop::cluster::edge::{AUTHORITY, Edge, REGISTRATION, homeless_pod};
 use landfall_tests_interop::https::Caller;
 use landfall_tests_interop::site::Site;
-use reqwest::Method;
 use serde_json::{Value, json};
 
 const NGINX: &str = "docker.io/library/nginx:1.27";
@@ -25,11 +24,10 @@ const NGINX: &str = "docker.io/library/nginx:1.27";
 fn webhook_keeps_its_promises_at_a_real_api_server() {
     let edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-testbed")));
     let (agent, second_agent, second) = two_agents_that_start_at_once_share_one_authority(&edge);
-    registration_heals(&edge);
+    registration_heals(&edge, &second);
     authority_rotates_with_no_failed_admission(&edge, &second);
     operator_is_spared_where_the_namespace_chose_the_node(&edge);
-    no_pod_is_lost_while_the_agents_are_killed(&edge, agent, second_agent);
-    drop(second);
+    no_pod_is_lost_while_the_agents_are_killed(&edge, agent, &second, second_agent);
 }
 
 fn two_agents_that_start_at_once_share_one_authority(edge: &Edge) -> (LandfallAgent, LandfallAgent, Site) {
@@ -64,12 +62,12 @@ fn two_agents_that_start_at_once_share_one_authority(edge: &Edge) -> (LandfallAg
             .any(|port| url == format!("https://127.0.0.1:{port}/mutate")),
         "{url}"
     );
-    assert_redirected(edge, "two-agents");
+    assert_redirected(edge, &second, "two-agents");
     let [first_agent, second_agent] = agents;
     (first_agent, second_agent, second)
 }
 
-fn registration_heals(edge: &Edge) {
+fn registration_heals(edge: &Edge, second: &Site) {
     let before = edge.client.get(REGISTRATION);
     let mut broken = before.clone();
     // The API server takes a bundle only of certificates: that of the cluster itself is another's.
@@ -79,16 +77,16 @@ fn registration_heals(edge: &Edge) {
     edge.client.replace(REGISTRATION, &broken);
     let healed = |found: &Value| found["webhooks"] == before["webhooks"];
     edge.client.wait(REGISTRATION, "the right caBundle again", healed);
-    assert_redirected(edge, "bundle-healed");
+    assert_redirected(edge, second, "bundle-healed");
 
     edge.client.delete(REGISTRATION);
     edge.client.wait(REGISTRATION, "the registration again", healed);
-    assert_redirected(edge, "deletion-healed");
+    assert_redirected(edge, second, "deletion-healed");
 }
 
 fn authority_rotates_with_no_failed_admission(edge: &Edge, second: &Site) {
     let before = edge.client.get(AUTHORITY)["data"]["ca.crt"].clone();
-    let redirected = edge.redirected(NGINX);
+    let redirected = redirected(edge, second);
     let (created, slipped_through) = std::thread::scope(|scope| {
         let done = CancelOnDrop::default();
         let is_done = done.0.clone();
@@ -101,7 +99,7 @@ fn authority_rotates_with_no_failed_admission(edge: &Edge, second: &Site) {
                 // The registration says Ignore: a failed call would let the pod through as it is.
                 let pod = client.create("/api/v1/namespaces/default/pods?dryRun=All", &pod);
                 created += 1;
-                if pod["spec"]["containers"][0]["image"] != redirected.as_str() {
+                if !redirected.contains(&image_of(&pod)) {
                     slipped_through.push(pod);
                 }
             }
@@ -193,7 +191,12 @@ fn operator_is_spared_where_the_namespace_chose_the_node(edge: &Edge) {
     assert_eq!(operate(&edge.client, "operated-by-node", 5), 1);
 }
 
-fn no_pod_is_lost_while_the_agents_are_killed(edge: &Edge, mut agent: LandfallAgent, mut second: LandfallAgent) {
+fn no_pod_is_lost_while_the_agents_are_killed(
+    edge: &Edge,
+    mut agent: LandfallAgent,
+    second: &Site,
+    mut second_agent: LandfallAgent,
+) {
     const PODS: usize = 200;
     edge.client.create_namespace("storm", &json!({}));
     let mut restarted = None;
@@ -201,7 +204,7 @@ fn no_pod_is_lost_while_the_agents_are_killed(edge: &Edge, mut agent: LandfallAg
         match number {
             60 => {
                 agent.kill();
-                second.kill();
+                second_agent.kill();
             }
             140 => restarted = Some(edge.world.site.start_agent(&[])),
             _ => {}
@@ -209,18 +212,13 @@ fn no_pod_is_lost_while_the_agents_are_killed(edge: &Edge, mut agent: LandfallAg
         let pod = homeless_pod(&format!("pod-{number}"), "nginx:1.27");
         edge.client.create("/api/v1/namespaces/storm/pods", &pod);
     }
-    let redirected = edge.redirected(NGINX);
-    let images = |list: &Value| -> Vec<String> {
-        let pods = list["items"].as_array().unwrap();
-        pods.iter()
-            .map(|pod| pod["spec"]["containers"][0]["image"].as_str().unwrap().to_owned())
-            .collect()
-    };
+    let redirected = redirected(edge, second);
     let path = "/api/v1/namespaces/storm/pods";
     let all = edge.client.wait(path, "every pod redirected in the end", |list| {
-        images(list).iter().all(|image| *image == redirected)
+        let mut pods = list["items"].as_array().unwrap().iter();
+        pods.all(|pod| redirected.contains(&image_of(pod)))
     });
-    assert_eq!(images(&all).len(), PODS);
+    assert_eq!(all["items"].as_array().unwrap().len(), PODS);
     // Those that slipped through were mended, or the test did not test anything.
     let events = edge.client.get("/api/v1/namespaces/storm/events");
     let mended = events["items"]
@@ -232,22 +230,22 @@ fn no_pod_is_lost_while_the_agents_are_killed(edge: &Edge, mut agent: LandfallAg
     assert_eq!(restarted.unwrap().terminate(), Some(0));
 }
 
-/// Creates a pod and looks at what the API server made of it.
-fn assert_redirected(edge: &Edge, name: &str) {
-    let answer = edge
-        .client
-        .request(
-            Method::POST,
-            "/api/v1/namespaces/default/pods?dryRun=All",
-            Some(&homeless_pod(name, "nginx:1.27")),
-        )
-        .unwrap();
-    assert_eq!(answer.status, 201, "{}", answer.body);
-    assert_eq!(
-        answer.json()["spec"]["containers"][0]["image"],
-        edge.redirected(NGINX).as_str(),
-        "{name}"
-    );
+/// Has the API server look at a pod, and looks at what became of it.
+fn assert_redirected(edge: &Edge, second: &Site, when: &str) {
+    let pods = "/api/v1/namespaces/default/pods?dryRun=All";
+    let pod = edge.client.create(pods, &homeless_pod("asked", "nginx:1.27"));
+    let image = image_of(&pod);
+    assert!(redirected(edge, second).contains(&image), "{when}: {image}");
+}
+
+/// What an image becomes: each of the two hosts has a primary registry, and either agent may be the one that is asked.
+fn redirected(edge: &Edge, second: &Site) -> [String; 2] {
+    [&edge.world.site, second].map(|site| format!("{}/{}", site.primary_host(), edge.world.primary_repository(NGINX)))
+}
+
+fn image_of(pod: &Value) -> String {
+    let image = pod["spec"]["containers"][0]["image"].as_str();
+    image.expect("a pod has an image").to_owned()
 }
 
 /// The `caBundle`, as PEM.

@@ -8,7 +8,7 @@ use std::process::{ExitCode, Stdio};
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_tests_interop::cluster::remains::Remains;
 use landfall_tests_interop::cluster::{ADMIN_KUBECONFIG, enter, machine};
-use landfall_tests_interop::poll::{try_wait_for, wait_for};
+use landfall_tests_interop::poll::{try_wait_for, try_wait_for_cluster, wait_for};
 use landfall_tests_interop::program::run;
 
 /// Commands go in here: a pipe that the cluster itself holds open.
@@ -83,7 +83,7 @@ fn up(directory: &Utf8Path) {
 
 /// The control plane and the kubelet have a deadline each, inside; this is only a little more than both.
 fn wait_twice<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    (0..5).find_map(|_| try_wait_for(&mut look))
+    (0..2).find_map(|_| try_wait_for_cluster(&mut look))
 }
 
 /// Ends a cluster and removes what is left of it, whatever state it is in.

@@ -1,7 +1,5 @@
 //! A minimal client of the Kubernetes API: JSON in, JSON out, and waiting with a deadline.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use camino::Utf8Path;
@@ -10,12 +8,9 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::https::{Answer, install_crypto_provider};
-use crate::poll::try_wait_every;
+use crate::poll::try_wait_for_cluster;
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
-
-/// Between two looks at an object.
-pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A client with the rights of a kubeconfig's user.
 #[derive(Debug)]
@@ -185,7 +180,7 @@ impl KubeClient {
     /// After the deadline, with what the object was last.
     pub fn wait(&self, path: &str, what: &str, reached: impl Fn(&Value) -> bool) -> Value {
         let mut last = None;
-        let found = try_wait_every(INTERVAL, || {
+        let found = try_wait_for_cluster(|| {
             last = self.try_get(path);
             last.clone().filter(&reached)
         });
@@ -203,7 +198,7 @@ impl KubeClient {
 /// # Panics
 /// After the deadline, saying what was waited for.
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    try_wait_every(INTERVAL, look).unwrap_or_else(|| panic!("{what}: not in time"))
+    try_wait_for_cluster(look).unwrap_or_else(|| panic!("{what}: not in time"))
 }
 
 fn expect_success(line: &str, answer: &reqwest::Result<Answer>) -> Value {

@@ -9,14 +9,14 @@ use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::client::{INTERVAL, KubeClient};
+use super::client::KubeClient;
 use super::components::{AUDIT_POLICY, apiserver, controller_manager, etcd, scheduler, tools};
 use super::credentials::{Credentials, NODE};
 use super::handle::{ADMIN_KUBECONFIG, COMMAND_KUBELET};
 use super::node::{Network, containerd, import_pause_image, kubelet};
 use super::remains::Remains;
 use crate::https::Caller;
-use crate::poll::try_wait_every;
+use crate::poll::try_wait_for_cluster;
 use crate::port::free_port;
 use crate::program::{Program, run};
 
@@ -210,7 +210,7 @@ fn mount(arguments: &[&str]) {
 /// # Panics
 /// When one of them ends before, or the deadline passes; with the end of its log.
 fn wait_for_one(what: &str, programs: &mut [Program], mut reached: impl FnMut() -> bool) {
-    let came = try_wait_every(INTERVAL, || {
+    let came = try_wait_for_cluster(|| {
         if reached() {
             return Some(());
         }
