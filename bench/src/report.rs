@@ -21,6 +21,9 @@ pub(crate) struct Row {
     pub(crate) peers: BTreeMap<String, Option<f64>>,
     /// What is to be reached, where there is such a value.
     pub(crate) limit: Option<f64>,
+    /// What the others' share of the work takes alone, where that was measured: nobody can be faster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bound: Option<f64>,
     /// How many times better than the limit, or than the best of the others where there are others.
     pub(crate) ratio: Option<f64>,
     /// Whether the limit is kept.
@@ -39,6 +42,7 @@ impl Row {
             landfall: Some(landfall),
             peers: BTreeMap::new(),
             limit: Some(limit),
+            bound: None,
             ratio: Some(limit / landfall),
             reach: landfall <= limit,
             remarks: BTreeMap::new(),
@@ -61,7 +65,12 @@ impl Row {
             metric,
             landfall,
             limit,
-            ratio: best.zip(landfall).map(|(best, landfall)| best / landfall),
+            bound: None,
+            // Less than the clock can tell is no ratio.
+            ratio: best
+                .zip(landfall)
+                .filter(|(_, landfall)| *landfall > 0.0)
+                .map(|(best, landfall)| best / landfall),
             reach: landfall.is_some_and(|landfall| limit.is_none_or(|limit| landfall <= limit)),
             peers,
             remarks: BTreeMap::new(),
@@ -80,6 +89,12 @@ impl Row {
             reach: landfall >= limit,
             ..Row::new(case, metric, landfall, limit)
         }
+    }
+
+    /// The row with how long the work takes at least, whoever does it: what a limit below that is worth is to be seen.
+    pub(crate) fn with_bound(mut self, bound: f64) -> Row {
+        self.bound = Some(bound);
+        self
     }
 
     /// The row with a limit of its own, whatever others need.
@@ -107,6 +122,9 @@ pub(crate) fn render_table(rows: &[Row]) -> String {
     for row in rows {
         let ratio = row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.1}x"));
         let missed = if row.reach { "" } else { "  MISSED" };
+        let bound = row
+            .bound
+            .map_or_else(String::new, |bound| format!("  bound {bound:.2}"));
         let peers: String = row
             .peers
             .iter()
@@ -114,7 +132,7 @@ pub(crate) fn render_table(rows: &[Row]) -> String {
             .collect();
         let _a_string_takes_everything = writeln!(
             table,
-            "{:width$}  {:>metric$}  {:>9}  {:>9}  {ratio:>7}{missed}{peers}",
+            "{:width$}  {:>metric$}  {:>9}  {:>9}  {ratio:>7}{missed}{bound}{peers}",
             row.case,
             row.metric,
             number(row.landfall),
