@@ -37,6 +37,11 @@ impl Job<'_> {
             };
             if position - begin >= PROGRESS_THAT_COUNTS {
                 failed = 0;
+                // The link is cut now and then, and nobody asked us to wait: a pause at each cut would only add up.
+                if error.kind == FailureKind::Unreachable && !self.options.cancel.is_cancelled() {
+                    tracing::debug!(digest = %blob.digest, position, error = %error.chain(), "resumed at once");
+                    continue;
+                }
             }
             // Bytes that are wrong are with the sink already: no more of them.
             let all_again = proof.is_some() && error.kind == FailureKind::Corrupt;
