@@ -1,6 +1,7 @@
 //! Copies from registry to registry, side by side with the programs that people use today.
 
 mod clients;
+mod faults;
 mod timed;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use self::clients::{CLIENTS, Client};
+use self::faults::{Road, copy_after_kill, copy_over_bad_links};
 use self::timed::{Before, Comparison, compare};
 use crate::Subject;
 use crate::fill::fill_registry;
@@ -36,6 +38,9 @@ pub(crate) struct CopyArgs {
     /// How often each program copies; the median counts.
     #[arg(long, default_value_t = 3, value_name = "NUMBER")]
     rounds: usize,
+    /// The registry that is copied from. Debian's docker-registry takes five times as long to answer, and hides who waits.
+    #[arg(long = "from", value_enum, value_name = "REGISTRY", default_value_t = RegistryKind::Registry3)]
+    source: RegistryKind,
     /// The registries that are copied to.
     #[arg(long = "to", value_enum, value_delimiter = ',', value_name = "REGISTRY",
           default_values_t = [RegistryKind::Registry3, RegistryKind::Landfall])]
@@ -58,6 +63,10 @@ enum Case {
     W4,
     /// W1 where 6 of 40 images have changed.
     W5,
+    /// W2 over links that are cut or fall silent.
+    W8,
+    /// W2 after a first run that was killed half-way.
+    W8k,
 }
 
 /// The programs that copy.
@@ -92,9 +101,6 @@ impl Programs {
     }
 }
 
-/// Where copies come from: the registry that most sites run.
-const SOURCE: RegistryKind = RegistryKind::DockerRegistry;
-
 /// Everything that a case needs.
 struct Bench<'a> {
     args: &'a CopyArgs,
@@ -128,6 +134,9 @@ pub(crate) fn measure(args: &CopyArgs) -> anyhow::Result<Vec<Row>> {
     if has(Case::W5) {
         bench.copy_update()?;
     }
+    if has(Case::W8) || has(Case::W8k) {
+        bench.copy_badly(has(Case::W8), has(Case::W8k))?;
+    }
     Ok(bench.rows)
 }
 
@@ -144,7 +153,9 @@ impl Bench<'_> {
     }
 
     fn start_source(&self, workload: &Workload) -> anyhow::Result<RunningRegistry> {
-        let source = self.start(SOURCE)?.context("there is no registry to copy from")?;
+        let source = self
+            .start(self.args.source)?
+            .context("there is no registry to copy from")?;
         fill_registry(&source.host(), workload)?;
         let (unique, logical) = workload.bytes();
         writeln!(
@@ -213,6 +224,30 @@ impl Bench<'_> {
             let kept = destination.keep()?;
             let case = format!("W5 6 of 40 images changed → {}", kind.name());
             self.compare(case, &source, &after, Before::Kept(&kept), 1.0, &mut destination)?;
+        }
+        Ok(())
+    }
+
+    fn copy_badly(&mut self, over_bad_links: bool, after_kill: bool) -> anyhow::Result<()> {
+        let workload = big();
+        let source = self.start_source(&workload)?;
+        for (index, &kind) in self.args.destinations.iter().enumerate() {
+            let Some(mut destination) = self.start(kind)? else {
+                continue;
+            };
+            let mut road = Road {
+                source: &source,
+                destination: &mut destination,
+                workload: &workload,
+                programs: &self.programs,
+                to: kind.name(),
+            };
+            if over_bad_links {
+                self.rows.extend(copy_over_bad_links(&mut road, index == 0)?);
+            }
+            if after_kill {
+                self.rows.extend(copy_after_kill(&mut road)?);
+            }
         }
         Ok(())
     }

@@ -123,7 +123,7 @@ fn profile_with_changes(divisor: u64, changed: usize) -> Workload {
                 .map(|&base| layers.get(base as u64, BASES[base] * MIB / divisor))
                 .collect();
             for own in 0..3 {
-                let size = numbers.draw_lognormal(6.0 * MIB as f64, 1.3).min(96.0 * MIB as f64);
+                let size = numbers.draw_lognormal(6.0 * MIB as f64, 1.05).min(96.0 * MIB as f64);
                 mine.push(layers.get(100 + index as u64 * 10 + own, whole(size) / divisor + 1));
             }
             let is_changed = index * changed / PROFILE_IMAGES != (index + 1) * changed / PROFILE_IMAGES;

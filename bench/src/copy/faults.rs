@@ -1,0 +1,304 @@
+//! Copies over bad links: the proxy of the tests cuts every connection, or lets one go silent, and counts what passes.
+//! What counts is whether the image arrives, and how many bytes it took.
+
+use std::collections::BTreeMap;
+use std::io::{Write as _, stderr};
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use landfall_testkit::weak_link::{WeakLink, Weakness};
+
+use super::Programs;
+use super::clients::{Client, Ends};
+use crate::fill::check_registry;
+use crate::process::run_timed;
+use crate::registries::RunningRegistry;
+use crate::report::Row;
+use crate::workload::Workload;
+
+/// Every connection, for as long as there are any.
+const ALL: u64 = u64::MAX;
+/// So many that the one that carries the layer is among them: a client's first only finds out whether TLS is spoken.
+const FIRST: u64 = 3;
+const FAR: u64 = 300_000_000;
+const NEAR: u64 = 20_000_000;
+/// How many times the bytes that are needed may be moved.
+const MOVED_MAX: f64 = 1.05;
+/// How much of the bytes a second run may move after the first one was killed half-way.
+const MOVED_AFTER_KILL_MAX: f64 = 0.55;
+/// Others have this long: those that have not noticed a silent link by then did not in 90 s either.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// We say how long we need.
+const OUR_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Which end of the copy the link leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Source,
+    Destination,
+}
+
+struct Fault {
+    what: &'static str,
+    end: End,
+    weakness: Weakness,
+    connections: u64,
+    /// Whether the others are run too; those with many cuts take long, and tell nothing new.
+    compared: bool,
+}
+
+const FAULTS: [Fault; 10] = [
+    fault(
+        "source closes after 300 MB",
+        End::Source,
+        Weakness::Closes(FAR),
+        ALL,
+        true,
+    ),
+    fault(
+        "source resets after 300 MB",
+        End::Source,
+        Weakness::Resets(FAR),
+        ALL,
+        true,
+    ),
+    fault(
+        "source closes after 20 MB",
+        End::Source,
+        Weakness::Closes(NEAR),
+        ALL,
+        false,
+    ),
+    fault(
+        "source resets after 20 MB",
+        End::Source,
+        Weakness::Resets(NEAR),
+        ALL,
+        false,
+    ),
+    fault(
+        "destination closes after 300 MB",
+        End::Destination,
+        Weakness::Closes(FAR),
+        ALL,
+        true,
+    ),
+    fault(
+        "destination resets after 300 MB",
+        End::Destination,
+        Weakness::Resets(FAR),
+        ALL,
+        true,
+    ),
+    fault(
+        "destination closes after 20 MB",
+        End::Destination,
+        Weakness::Closes(NEAR),
+        ALL,
+        false,
+    ),
+    fault(
+        "destination resets after 20 MB",
+        End::Destination,
+        Weakness::Resets(NEAR),
+        ALL,
+        false,
+    ),
+    fault(
+        "source falls silent",
+        End::Source,
+        Weakness::FallsSilent(FAR),
+        FIRST,
+        true,
+    ),
+    fault(
+        "destination falls silent",
+        End::Destination,
+        Weakness::FallsSilent(FAR),
+        FIRST,
+        false,
+    ),
+];
+
+const fn fault(what: &'static str, end: End, weakness: Weakness, connections: u64, compared: bool) -> Fault {
+    Fault {
+        what,
+        end,
+        weakness,
+        connections,
+        compared,
+    }
+}
+
+/// A copy between two registries that programs make in turn.
+pub(super) struct Road<'a> {
+    pub(super) source: &'a RunningRegistry,
+    pub(super) destination: &'a mut RunningRegistry,
+    pub(super) workload: &'a Workload,
+    pub(super) programs: &'a Programs,
+    /// What rows call the destination.
+    pub(super) to: &'static str,
+}
+
+/// What one copy came to.
+struct Arrival {
+    moved: f64,
+    wall: f64,
+}
+
+/// W8: one large layer over each bad link. Where `compared`, with the others too.
+pub(super) fn copy_over_bad_links(road: &mut Road<'_>, compared: bool) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for fault in &FAULTS {
+        let mut arrivals: BTreeMap<Client, Result<Arrival, String>> = BTreeMap::new();
+        for &client in road.programs.found.keys() {
+            if client == Client::Landfall || (compared && fault.compared) {
+                let arrival = road.copy_over(fault, client)?;
+                let told = match &arrival {
+                    Ok(arrival) => format!("{:.2} s, {:.3} times the bytes", arrival.wall, arrival.moved),
+                    Err(why) => why.clone(),
+                };
+                writeln!(stderr(), "W8 {} → {}: {}: {told}", fault.what, road.to, client.name())?;
+                arrivals.insert(client, arrival);
+            }
+        }
+        let case = format!("W8 {} → {}", fault.what, road.to);
+        let row = |metric, value: fn(&Arrival) -> f64| {
+            let of = |client| {
+                arrivals
+                    .get(&client)
+                    .and_then(|arrival| arrival.as_ref().ok())
+                    .map(value)
+            };
+            let others = arrivals.keys().filter(|client| **client != Client::Landfall);
+            let peers = others.map(|client| (client.name().to_owned(), of(*client))).collect();
+            let mut row = Row::against_peers(&case, metric, of(Client::Landfall), peers, 0.0);
+            for (client, arrival) in &arrivals {
+                if let Err(why) = arrival {
+                    row = row.remark(client.name(), why);
+                }
+            }
+            row
+        };
+        rows.push(row("bytes moved by needed", |arrival| arrival.moved).with_limit(MOVED_MAX));
+        rows.push(row("wall, s", |arrival| arrival.wall));
+    }
+    Ok(rows)
+}
+
+/// W8k: a copy is killed half-way and run again; what the second run moves.
+pub(super) fn copy_after_kill(road: &mut Road<'_>) -> anyhow::Result<Vec<Row>> {
+    let mut moved = BTreeMap::new();
+    let mut remarks = Vec::new();
+    for &client in road.programs.found.keys() {
+        let second = road.kill_and_copy_again(client)?;
+        if let Err(why) = &second {
+            remarks.push((client, why.clone()));
+        }
+        moved.insert(client, second.ok());
+    }
+    let ours = moved.remove(&Client::Landfall).flatten();
+    let peers = moved
+        .into_iter()
+        .map(|(client, moved)| (client.name().to_owned(), moved))
+        .collect();
+    let case = format!("W8k killed half-way, run again → {}", road.to);
+    let row = Row::against_peers(case, "bytes moved by needed", ours, peers, 0.0).with_limit(MOVED_AFTER_KILL_MAX);
+    Ok(vec![
+        remarks
+            .iter()
+            .fold(row, |row, (client, why)| row.remark(client.name(), why)),
+    ])
+}
+
+impl Road<'_> {
+    fn needed(&self) -> f64 {
+        self.workload.bytes().0 as f64
+    }
+
+    fn copy_over(&mut self, fault: &Fault, client: Client) -> anyhow::Result<Result<Arrival, String>> {
+        self.destination.restart(None)?;
+        let (source, destination) = (self.source.host(), self.destination.host());
+        let target = match fault.end {
+            End::Source => &source,
+            End::Destination => &destination,
+        };
+        let link = WeakLink::start(address(target)?, fault.weakness, fault.connections);
+        let weak = link.address().to_string();
+        let home = tempfile::tempdir()?;
+        let (from, to) = match fault.end {
+            End::Source => (&weak, &destination),
+            End::Destination => (&source, &weak),
+        };
+        let ends = Ends {
+            source: from,
+            destination: to,
+            workload: self.workload,
+            home: home.path(),
+        };
+        let mut command = client.command(&self.programs.found[&client], &ends)?;
+        let deadline = if client == Client::Landfall {
+            OUR_DEADLINE
+        } else {
+            DEADLINE
+        };
+        let usage = run_timed(&mut command, deadline)?;
+        let passed = match fault.end {
+            End::Source => link.bytes_to_client(),
+            End::Destination => link.bytes_to_server(),
+        };
+        let moved = passed as f64 / self.needed();
+        let checked = usage.outcome.and_then(|()| {
+            check_registry(&destination, self.workload)
+                .map_err(|error| format!("what it copied is not whole: {error:#}"))
+        });
+        Ok(match checked {
+            Ok(()) => Ok(Arrival {
+                moved,
+                wall: usage.wall.as_secs_f64(),
+            }),
+            Err(why) => Err(format!("{why} (after {moved:.2} times the bytes)")),
+        })
+    }
+
+    fn kill_and_copy_again(&mut self, client: Client) -> anyhow::Result<Result<f64, String>> {
+        const POLL: Duration = Duration::from_millis(1);
+        self.destination.restart(None)?;
+        let destination = self.destination.host();
+        let link = WeakLink::start(address(&self.source.host())?, Weakness::Closes(u64::MAX), 0);
+        let source = link.address().to_string();
+        let home = tempfile::tempdir()?;
+        let ends = Ends {
+            source: &source,
+            destination: &destination,
+            workload: self.workload,
+            home: home.path(),
+        };
+        let mut command = client.command(&self.programs.found[&client], &ends)?;
+        let mut first = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        while (link.bytes_to_client() as f64) < self.needed() / 2.0 {
+            ensure!(
+                first.try_wait()?.is_none(),
+                "{} ended before it was half-way",
+                client.name()
+            );
+            std::thread::sleep(POLL);
+        }
+        first.kill()?;
+        first.wait()?;
+        let before = link.bytes_to_client();
+        let usage = run_timed(&mut command, DEADLINE)?;
+        let moved = (link.bytes_to_client() - before) as f64 / self.needed();
+        let checked = usage.outcome.and_then(|()| {
+            check_registry(&destination, self.workload)
+                .map_err(|error| format!("what it copied is not whole: {error:#}"))
+        });
+        Ok(checked.map(|()| moved))
+    }
+}
+
+fn address(host: &str) -> anyhow::Result<SocketAddr> {
+    host.parse().with_context(|| format!("`{host}` is no address"))
+}
