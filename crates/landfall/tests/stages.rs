@@ -232,3 +232,33 @@ fn a_stage_that_is_none_is_said_with_those_there_are() {
     error: there is no stage `boots`; stages are rootfs, initramfs, boot, fs, network, reconcile, before-install, before-upgrade, before-reset, after-install, after-install-chroot, after-upgrade, after-upgrade-chroot, after-reset, after-reset-chroot, each with `.before` and `.after`
     ");
 }
+
+#[test]
+fn the_units_that_are_shipped_run_stages_that_there_are_with_arguments_that_there_are() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/systemd");
+    let mut stages = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let Some(stage) = name.strip_prefix("landfall-stages-") else {
+            continue;
+        };
+        let text = std::fs::read_to_string(&path).unwrap();
+        let command = text
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart=/usr/bin/"))
+            .unwrap();
+        let arguments = command.split(' ').filter(|argument| !argument.starts_with('$'));
+        let cli = landfall::cli::Cli::try_parse_from(arguments).unwrap();
+        let Command::Stages(StagesArgs {
+            command: StagesCommand::Run(run),
+        }) = cli.command
+        else {
+            panic!("{name} runs something else");
+        };
+        assert_eq!(run.stage, stage, "{name}");
+        stages.push(run.stage);
+    }
+    stages.sort();
+    assert_eq!(stages, ["boot", "fs", "initramfs", "network", "rootfs"]);
+}

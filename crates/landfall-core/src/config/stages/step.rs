@@ -201,12 +201,15 @@ fn read_user(key: &Node, node: &Node, report: &mut Report) -> Option<StageUser> 
     let text = |key: &str| node.get(key).and_then(Node::text).map(str::to_owned);
     let flag = |key: &str| node.get(key).and_then(Node::boolean).unwrap_or(false);
     let name = key.text()?;
-    let mut bad = |at: &Node, what: String| {
-        let help = "see the explanation of LF0619 for what is allowed";
+    let mut bad = |at: &Node, what: String, help: &str| {
         report.node(&codes::BAD_USER, at, what).help(help);
     };
     if !is_user_name(name) {
-        bad(key, format!("`{name}` cannot be a login name"));
+        bad(
+            key,
+            format!("`{name}` cannot be a login name"),
+            "write lower-case letters, digits, `_`, `-` and `.`, a letter first, at most 32",
+        );
         return None;
     }
     for field in ["gecos", "homedir", "shell", "primary_group", "passwd"] {
@@ -215,7 +218,11 @@ fn read_user(key: &Node, node: &Node, report: &mut Report) -> Option<StageUser> 
         let is_written = |text: &str| field != "passwd" || is_password_hash(text);
         let breaks = |text: &str| text.contains([':', '\n', '\r']);
         if value.text().is_some_and(|text| is_written(text) && breaks(text)) {
-            bad(value, format!("`{field}` of user `{name}` holds `:` or a line break"));
+            bad(
+                value,
+                format!("`{field}` of user `{name}` holds `:` or a line break"),
+                "leave it out: it would break the line of `/etc/passwd`",
+            );
             return None;
         }
     }
@@ -225,6 +232,7 @@ fn read_user(key: &Node, node: &Node, report: &mut Report) -> Option<StageUser> 
         bad(
             home,
             format!("the home directory of user `{name}` is not an absolute path without `..`"),
+            "write the whole path, from `/` on",
         );
         return None;
     }
@@ -237,7 +245,11 @@ fn read_user(key: &Node, node: &Node, report: &mut Report) -> Option<StageUser> 
         {
             Some(number) => Some(number),
             None => {
-                bad(uid, format!("`uid` of user `{name}` is no number"));
+                bad(
+                    uid,
+                    format!("`uid` of user `{name}` is no number"),
+                    "write a number, e.g. `uid: 2000`, or leave it out",
+                );
                 return None;
             }
         },

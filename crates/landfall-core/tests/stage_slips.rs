@@ -1,0 +1,324 @@
+//! The slips of published examples in stages and cluster configurations, each with the corrected text.
+
+use landfall_core::config::{Inputs, parse_settings};
+use landfall_core::diagnostic::{NamedText, render_text};
+
+const CANARY: &str = "canary";
+
+/// What is shown for the stages of one user-data, and a Kubernetes pack with this `cluster.config`, when there is one.
+fn findings(stages: &str, kubernetes: Option<(&str, &str)>) -> String {
+    let profiles = kubernetes.map(|(pack, config)| {
+        let text = format!("spec:\n  packs:\n    - name: {pack}\n      layer: k8s\n      values: |\n        cluster:\n          config: |\n{config}");
+        NamedText::new("profile.yaml", &text)
+    });
+    let inputs = Inputs {
+        user_data: vec![NamedText::new(
+            "user-data",
+            &format!("#cloud-config\nstages:\n{stages}"),
+        )],
+        profiles: profiles.into_iter().collect(),
+        ..Inputs::default()
+    };
+    let (_, diagnostics) = parse_settings(&inputs);
+    let shown = render_text(&diagnostics, false);
+    assert!(!shown.contains(CANARY), "a secret is shown:\n{shown}");
+    assert!(
+        diagnostics.iter().all(|finding| finding.help.is_some()),
+        "nothing says what to write instead"
+    );
+    shown
+}
+
+const PROVIDER_CONFIG: &str = "  initramfs:
+    - name: credential provider
+      files:
+        - path: /etc/kubernetes/credential-provider-config.yaml
+          permissions: 0644
+          content: |
+            apiVersion: Kubelet.config.k8s.io/v1
+            kind: CredentialProviderConfig
+            providers:
+              - name: generic-credential-provider
+                apiVersion: credentialprovider.Kubelet.k8s.io/v1
+                defaultCacheDuration: 5m0s
+                mathImages:
+                  - gcr.io
+";
+
+#[test]
+fn a_capital_k_and_math_images_are_shown_where_they_are_written() {
+    insta::assert_snapshot!(findings(PROVIDER_CONFIG, None), @r"
+    error[LF0608]: `Kubelet.config.k8s.io` has a capital K: neither kubelet nor kubeadm knows it as `kubelet.config.k8s.io`
+     --> user-data:9:25
+      |
+    9 |             apiVersion: Kubelet.config.k8s.io/v1
+      |                         ^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: write `kubelet.config.k8s.io`
+
+    error[LF0608]: `credentialprovider.Kubelet.k8s.io` has a capital K: neither kubelet nor kubeadm knows it as `credentialprovider.kubelet.k8s.io`
+      --> user-data:13:29
+       |
+    13 |                 apiVersion: credentialprovider.Kubelet.k8s.io/v1
+       |                             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+       |
+       = hint: write `credentialprovider.kubelet.k8s.io`
+
+    error[LF0609]: `mathImages` is no field of a credential provider; `matchImages` is
+      --> user-data:15:17
+       |
+    15 |                 mathImages:
+       |                 ^^^^^^^^^^
+       |
+       = hint: write `matchImages`
+    ");
+}
+
+#[test]
+fn a_capital_k_is_found_in_a_cluster_s_configuration() {
+    let config = "            clusterConfiguration: {}\n            joinConfiguration:\n              nodeRegistration:\n                KubeletExtraArgs:\n                  image-credential-provider-bin-dir: /usr/local/bin\n";
+    insta::assert_snapshot!(findings("  boot: []\n", Some(("edge-k8s", config))), @r"
+    error[LF0608]: `KubeletExtraArgs` has a capital K: neither kubelet nor kubeadm knows it as `kubeletExtraArgs`
+      --> profile.yaml:11:17
+       |
+    11 |                 KubeletExtraArgs:
+       |                 ^^^^^^^^^^^^^^^^
+       |
+       = hint: write `kubeletExtraArgs`
+    ");
+}
+
+#[test]
+fn a_provider_configuration_comes_in_time_and_has_a_cache_duration() {
+    let late = PROVIDER_CONFIG
+        .replace("initramfs", "reconcile")
+        .replace("Kubelet", "kubelet")
+        .replace("math", "match")
+        .replace("                defaultCacheDuration: 5m0s\n", "");
+    insta::assert_snapshot!(findings(&late, None), @r"
+    warning[LF0617]: kubelet reads this file at its start, minutes before `reconcile` writes it
+     --> user-data:6:17
+      |
+    6 |         - path: /etc/kubernetes/credential-provider-config.yaml
+      |                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: write it in the stage `initramfs`; the files with the logins may stay in `reconcile`
+
+    error[LF0618]: the provider `generic-credential-provider` has no `defaultCacheDuration`: kubelet ends
+     --> user-data:9:13
+      |
+    9 |             apiVersion: kubelet.config.k8s.io/v1
+      |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: add `defaultCacheDuration: 5m0s` to it
+    ");
+}
+
+#[test]
+fn a_map_for_a_list_and_a_mode_in_quotes_make_kairos_drop_the_stages() {
+    let stages =
+        "  initramfs:\n    files:\n      - path: /etc/motd\n        permissions: \"0644\"\n        content: hello\n";
+    insta::assert_snapshot!(findings(stages, None), @r#"
+    warning[LF0209]: `stages.initramfs` is a mapping where a list belongs
+     --> user-data:3:3
+      |
+    3 |   initramfs:
+      |   ^^^^^^^^^
+      |
+      = hint: put `- ` in front of its first key and indent the others by two
+
+    warning[LF0615]: `stages.initramfs.files[0].permissions` is in quotes: Kairos then drops all stages of the file
+     --> user-data:6:22
+      |
+    6 |         permissions: "0644"
+      |                      ^^^^^^
+      |
+      = hint: write `0644`, without quotes
+    "#);
+}
+
+#[test]
+fn a_whole_containerd_configuration_is_a_drop_in_instead() {
+    let stages = "  initramfs:\n    - files:\n        - path: /etc/containerd/config.toml\n          content: |\n            version = 2\n";
+    insta::assert_snapshot!(findings(stages, None), @r#"
+    warning[LF0612]: the stage writes the whole `/etc/containerd/config.toml`
+     --> user-data:5:17
+      |
+    5 |         - path: /etc/containerd/config.toml
+      |                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: write a drop-in: `path: /etc/containerd/conf.d/registry-config-path.toml` with `version = 2`, `[plugins."io.containerd.grpc.v1.cri".registry]` and `config_path = "/etc/containerd/certs.d"`, a line each
+    "#);
+}
+
+#[test]
+fn registries_yaml_has_the_path_of_the_distribution() {
+    let stages = "  initramfs:\n    - files:\n        - path: /etc/rancher/k3s/registries.yaml\n          content: |\n            mirrors: {gcr.io: {endpoint: [\"https://reg.example.com\"]}}\n";
+    insta::assert_snapshot!(findings(stages, Some(("edge-rke2", "            cni: calico\n"))), @r"
+    warning[LF0614]: the distribution of pack `edge-rke2` does not read `/etc/rancher/k3s/registries.yaml`
+     --> user-data:5:17
+      |
+    5 |         - path: /etc/rancher/k3s/registries.yaml
+      |                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: write `path: /etc/rancher/rke2/registries.yaml`
+    ");
+    assert_eq!(findings(stages, Some(("edge-k3s", "            cni: calico\n"))), "");
+}
+
+#[test]
+fn credential_files_are_private_and_where_they_are_read() {
+    let stages = "  reconcile:\n    - files:\n        - path: /etc/kubernetes/registry/gcr.io.json\n          permissions: 0644\n          content: '{\"username\": \"u\", \"password\": \"canary\"}'\n";
+    insta::assert_snapshot!(findings(stages, None), @r"
+    warning[LF0613]: no credential provider reads `/etc/kubernetes/registry/gcr.io.json`
+     --> user-data:5:17
+      |
+    5 |         - path: /etc/kubernetes/registry/gcr.io.json
+      |                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: write `path: /etc/kubernetes/registries/gcr.io.json`
+
+    warning[LF0616]: `/etc/kubernetes/registry/gcr.io.json` holds a login, and everybody on the host may read it
+     --> user-data:6:24
+      |
+    6 |           permissions: 0644
+      |                        ^^^^
+      |
+      = hint: write `permissions: 0600`
+    ");
+}
+
+#[test]
+fn keys_that_kairos_ignores_are_named() {
+    let stages = "  boot:\n    - files:\n        - path: /etc/motd\n          permission: 0644\n          owner_string: root\n          content: hello\n";
+    insta::assert_snapshot!(findings(stages, None), @r"
+    warning[LF0602]: `permission` is no key of a stage's file and has no effect
+     --> user-data:6:11
+      |
+    6 |           permission: 0644
+      |           ^^^^^^^^^^
+      |
+      = hint: write `permissions`
+
+    warning[LF0602]: `owner_string` is no key of a stage's file and has no effect
+     --> user-data:7:11
+      |
+    7 |           owner_string: root
+      |           ^^^^^^^^^^^^
+      |
+      = hint: write `ownerstring`
+    ");
+}
+
+#[test]
+fn what_landfall_does_not_run_is_said_and_a_step_with_a_foreign_condition_is_left_out() {
+    let stages = "  boot:\n    - only_arch: arm64\n      commands: [\"true\"]\n    - hostname: edge-1\n";
+    insta::assert_snapshot!(findings(stages, None), @r"
+    warning[LF0610]: Landfall does not evaluate `only_arch`: the step is left out
+     --> user-data:4:7
+      |
+    4 |     - only_arch: arm64
+      |       ^^^^^^^^^
+      |
+      = hint: write the condition as a command: `if: …`
+
+    warning[LF0611]: Landfall does not run `hostname` of a step
+     --> user-data:6:7
+      |
+    6 |     - hostname: edge-1
+      |       ^^^^^^^^
+      |
+      = hint: write it as `files` or `commands`, or leave it to Kairos
+    ");
+    let text = format!("#cloud-config\nstages:\n{stages}");
+    let inputs = Inputs {
+        user_data: vec![NamedText::new("user-data", &text)],
+        ..Inputs::default()
+    };
+    let settings = parse_settings(&inputs).0.expect("there are no errors");
+    assert_eq!(settings.stages["boot"].len(), 1);
+}
+
+#[test]
+fn users_units_and_variables_that_cannot_be_are_said() {
+    let stages = "  boot:
+    - users:
+        Root: {passwd: canary}
+        kairos: {homedir: home, passwd: canary}
+        operator: {uid: many, ssh_authorized_keys: ['github:somebody']}
+      systemctl:
+        enable: ['--force', a/b]
+        overrides: [{service: kubelet, name: 'x y', content: ''}]
+      environment: {A: x}
+      environment_file: etc/environment
+    - environment: {1A: x, GOOD: \"a\\nb\"}
+      users: {operator: {ssh_authorized_keys: 'github:somebody'}}
+    - if: [a, list]
+      commands: [\"true\"]
+";
+    insta::assert_snapshot!(findings(stages, None), @r"
+    error[LF0619]: `Root` cannot be a login name
+     --> user-data:5:9
+      |
+    5 |         Root: {passwd: ****
+      |         ^^^^
+      |
+      = hint: write lower-case letters, digits, `_`, `-` and `.`, a letter first, at most 32
+
+    error[LF0619]: the home directory of user `kairos` is not an absolute path without `..`
+     --> user-data:6:27
+      |
+    6 |         kairos: {homedir: home, passwd: ****
+      |                           ^^^^
+      |
+      = hint: write the whole path, from `/` on
+
+    error[LF0619]: `uid` of user `operator` is no number
+     --> user-data:7:25
+      |
+    7 |         operator: {uid: many, ssh_authorized_keys: ['github:somebody']}
+      |                         ^^^^
+      |
+      = hint: write a number, e.g. `uid: 2000`, or leave it out
+
+    error[LF0621]: `--force` is not the name of a unit
+     --> user-data:9:18
+      |
+    9 |         enable: ['--force', a/b]
+      |                  ^^^^^^^^^
+      |
+      = hint: write the unit's name, e.g. `landfall-agent.service`
+
+    error[LF0621]: `a/b` is not the name of a unit
+     --> user-data:9:29
+      |
+    9 |         enable: ['--force', a/b]
+      |                             ^^^
+      |
+      = hint: write the unit's name, e.g. `landfall-agent.service`
+
+    error[LF0621]: `x y` is not the name of a unit
+      --> user-data:10:46
+       |
+    10 |         overrides: [{service: kubelet, name: 'x y', content: ''}]
+       |                                              ^^^^^
+       |
+       = hint: write the unit's name, e.g. `landfall-agent.service`
+
+    error[LF0606]: `stages.boot[0].environment_file` is not an absolute path without `..`
+      --> user-data:12:25
+       |
+    12 |       environment_file: etc/environment
+       |                         ^^^^^^^^^^^^^^^
+       |
+       = hint: write the whole path, from `/` on
+
+    error[LF0201]: `stages.boot[1].if` takes a string, and this is a list
+      --> user-data:13:11
+       |
+    13 |     - if: [a, list]
+       |           ^^^^^^^^^
+       |
+       = hint: write a string
+    ");
+}
