@@ -10,6 +10,7 @@ mod namespaces;
 mod pod_events;
 mod serving;
 mod sweeper;
+mod withdrawal;
 mod writer;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::supervisor::Supervisor;
 use crate::webhook::Reviewer;
 
 pub(crate) use serving::ServingCertificate;
+pub(crate) use withdrawal::Withdrawal;
 
 /// Where the distributions keep the kubeconfig of a control-plane host: kubeadm, K3s, RKE2.
 const KUBECONFIGS: [&str; 3] = [

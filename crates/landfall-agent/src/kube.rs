@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Namespace, Secret};
-use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, watch_object};
@@ -110,6 +110,16 @@ impl Cluster {
         })
     }
 
+    /// A connection to whatever answers in a test.
+    #[cfg(test)]
+    pub(crate) fn fake(client: Client) -> Cluster {
+        Cluster {
+            client,
+            namespace: "default".to_owned(),
+            server: "https://test".to_owned(),
+        }
+    }
+
     /// The API server's URL.
     pub(crate) fn server(&self) -> &str {
         &self.server
@@ -194,6 +204,21 @@ impl Cluster {
         Ok(serde_json::to_value(
             written.context("cannot write the MutatingWebhookConfiguration")?,
         )?)
+    }
+
+    /// Removes the MutatingWebhookConfiguration, if it still is the one that was found.
+    pub(crate) async fn delete_configuration(&self, found: &Value) -> anyhow::Result<()> {
+        let text = |field: &str| found["metadata"][field].as_str().map(str::to_owned);
+        let only_this = DeleteParams {
+            preconditions: Some(Preconditions {
+                resource_version: text("resourceVersion"),
+                uid: text("uid"),
+            }),
+            ..DeleteParams::default()
+        };
+        let deleted = limited(self.configurations().delete(CONFIGURATION_NAME, &only_this)).await;
+        deleted.context("cannot remove the MutatingWebhookConfiguration")?;
+        Ok(())
     }
 
     /// The namespaces that match a label selector, by their metadata alone, as they are and as they change.

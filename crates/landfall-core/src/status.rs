@@ -278,6 +278,8 @@ pub enum EventReason {
     ClusterUnreachable,
     /// The webhook was registered at the API server, or its registration was mended.
     WebhookRegistered,
+    /// Redirection is off, and the webhook's registration at the API server was removed.
+    WebhookUnregistered,
     /// The authority of the webhook's certificates was made or replaced, or a step of that was taken.
     AuthorityReplaced,
     /// A pod that slipped through was redirected.

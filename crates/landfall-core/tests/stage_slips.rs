@@ -322,3 +322,34 @@ fn users_units_and_variables_that_cannot_be_are_said() {
        = hint: write a string
     ");
 }
+
+/// Findings about registry-connect's values beside this user-data.
+fn connect_findings(user_data: &str, config: &str) -> String {
+    let profile = format!(
+        "spec:\n  packs:\n    - name: registry-connect\n      layer: addon\n      values:\n        charts:\n          registry-connect:\n            config: {config}\n"
+    );
+    let inputs = Inputs {
+        user_data: vec![NamedText::new("user-data", &format!("#cloud-config\n{user_data}"))],
+        profiles: vec![NamedText::new("profile.yaml", &profile)],
+        ..Inputs::default()
+    };
+    render_text(&parse_settings(&inputs).1, false)
+}
+
+#[test]
+fn rules_of_a_profile_replace_those_of_the_user_data_with_a_note() {
+    let user_data = "stylus: {externalRegistries: {registries: [{domain: reg.example.com}], registryMappingRules: {gcr.io: reg.example.com/a}}}\n";
+    let config = "{registry: {imageReplacementRules: {quay.io: reg.example.com/b}}}";
+    insta::assert_snapshot!(connect_findings(user_data, config), @"");
+}
+
+#[test]
+fn sync_without_a_primary_registry_has_no_effect() {
+    insta::assert_snapshot!(connect_findings("stylus: {}\n", "{content: {sync: {enable: false}}}"), @"");
+}
+
+#[test]
+fn a_rule_of_the_wrong_type_is_said_once() {
+    let user_data = "stylus: {externalRegistries: {registries: [{domain: reg.example.com}], registryMappingRules: {gcr.io: true}}}\n";
+    insta::assert_snapshot!(connect_findings(user_data, "{registry: {imageReplacementRules: {quay.io: 5}}}"), @"");
+}

@@ -116,10 +116,10 @@ fn status_without_an_agent_is_a_no() {
 }
 
 #[test]
-fn events_without_an_agent_are_none() {
+fn events_without_an_agent_are_a_no() {
     insta::assert_snapshot!(show(&["events", "--state-dir", "/nowhere", "-o", "json"]), @r"
-    status 0
-    --- stdout
-    []
+    status 1
+    --- stderr
+    no agent ever ran with the state directory `/nowhere`
     ");
 }

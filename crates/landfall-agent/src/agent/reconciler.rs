@@ -30,6 +30,7 @@ use crate::agent::primary::PrimaryService;
 use crate::agent::redirect::WebhookService;
 use crate::agent::service_manager::tell;
 use crate::agent::stages::supervise_stages;
+use crate::cluster::Withdrawal;
 use crate::options::{AgentOptions, AgentOutcome, Listeners, Role, Timing};
 
 /// The agent's state between passes. One task owns it.
@@ -47,6 +48,8 @@ pub(crate) struct Reconciler {
     pub(super) collected: Instant,
     pub(super) webhook: Option<WebhookService>,
     pub(super) mirror: Option<MirrorService>,
+    /// While redirection is off: the registration at the API server being taken back.
+    pub(super) withdrawal: Option<Withdrawal>,
     /// Files of the user's in the place of ours that were told of.
     pub(super) kept_files: BTreeSet<Utf8PathBuf>,
     origin: Origin,
@@ -141,6 +144,7 @@ impl Reconciler {
             collected: Instant::now(),
             webhook: None,
             mirror: None,
+            withdrawal: None,
             kept_files: BTreeSet::new(),
             seen: None,
             first: Some(first),

@@ -11,7 +11,7 @@ use landfall_core::status::ServingStatus;
 use crate::agent::certificates::Issued;
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::{InForce, Reconciler};
-use crate::cluster::{ClusterContext, ClusterService, Registration, ServingCertificate};
+use crate::cluster::{ClusterContext, ClusterService, Registration, ServingCertificate, Withdrawal};
 use crate::webhook::{self, Reviewer, WebhookRules, webhook_router};
 
 /// Names by which kube-apiserver on this host reaches the webhook.
@@ -38,6 +38,10 @@ impl Reconciler {
         let settings = &force.settings;
         if !settings.webhook.enable {
             self.webhook = None;
+            if self.withdrawal.is_none() && !self.once {
+                let host = &self.host;
+                self.withdrawal = Some(Withdrawal::start(&host.supervisor, &host.root, &host.events, settings));
+            }
             let words = "nothing is redirected, neither to an external registry nor to the primary one: \
                          `stylus.imageRedirectWebhook.enable` is false";
             self.host.status.update(|status| {
@@ -46,6 +50,7 @@ impl Reconciler {
             });
             return Ok(words.to_owned());
         }
+        self.withdrawal = None;
         let rules = WebhookRules::new(settings.clone(), self.ledger.get().primary.keys().cloned().collect());
         let port = settings.webhook.port.unwrap_or(webhook::DEFAULT_PORT);
         let (listen, names) = (listen_address(settings, port), certificate_names(settings, port));

@@ -112,6 +112,12 @@ pub fn is_as_rendered(found: &Value, rendered: &Value) -> bool {
         && found["metadata"]["labels"][MANAGED_BY] == rendered["metadata"]["labels"][MANAGED_BY]
 }
 
+/// Whether the object is one that an agent wrote: what others manage under this name is not ours to remove.
+#[must_use]
+pub fn is_ours(found: &Value) -> bool {
+    found["metadata"]["labels"][MANAGED_BY] == FIELD_MANAGER
+}
+
 /// Lays what should be over what is there; other labels and annotations stay, and so does the resource version, by which
 /// the API server sees that nobody changed it in between.
 #[must_use]

@@ -155,6 +155,12 @@ codes! {
     RULE_TWICE = "LF0321", Warning, "mapping rule written twice",
         "Two rules have the same prefix once scheme, slashes at the end and aliases of `docker.io` are gone; the first one is used.",
         "remove one of the rules";
+    RULES_REPLACED = "LF0322", Note, "rules of the user-data that a profile replaces",
+        "`imageReplacementRules` of registry-connect replaces `registryMappingRules` as a whole: none of the rules of the user-data is left.",
+        "imageReplacementRules: |\n  gcr.io: reg.example.com/gcr.io";
+    SYNC_WITHOUT_PRIMARY = "LF0323", Warning, "sync of a primary registry that there is not",
+        "`content.sync` says what may be brought into the primary registry; without `registry.inClusterRegistry` the profile sets none.",
+        "registry:\n  inClusterRegistry:\n    credentials: {username: admin, password: \"…\"}";
 
     UNRESOLVED_TEMPLATE = "LF0401", Error, "template without a value",
         "What the template stands for is not known. The value that holds it is left out.",

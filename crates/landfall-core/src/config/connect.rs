@@ -23,6 +23,17 @@ pub(crate) fn read_connect(config: &Node, facts: &mut Facts, report: &mut Report
     }
     if let Some(in_cluster) = config.at(&["registry", "inClusterRegistry"]) {
         read_primary(config, in_cluster, facts, report);
+    } else if let Some(sync) = config
+        .at(&["content", "sync", "enable"])
+        .filter(|sync| sync.boolean() == Some(false))
+    {
+        report
+            .node(
+                &codes::SYNC_WITHOUT_PRIMARY,
+                sync,
+                "`content.sync.enable: false` has no effect without `registry.inClusterRegistry`",
+            )
+            .help("add `registry: {inClusterRegistry: {…}}`, or leave `content.sync` out");
     }
 }
 
@@ -59,9 +70,22 @@ fn read_rules(config: &Node, facts: &mut Facts, report: &mut Report) {
         }
         return;
     }
+    if let Some(first) = facts.rules.first().filter(|_| !rules.entries().is_empty()) {
+        report
+            .node(
+                &codes::RULES_REPLACED,
+                node,
+                format!(
+                    "`imageReplacementRules` replaces all {} rules of the user-data",
+                    facts.rules.len()
+                ),
+            )
+            .also(&first.node, "the first of them")
+            .help("write all rules in one place: those of `registryMappingRules` have no effect");
+    }
     facts.rules.clear();
     for entry in rules.entries() {
-        if entry.value.text().is_none() && !entry.value.is_unresolved() {
+        if entry.value.kind() != "a string" && !entry.value.is_unresolved() {
             let message = format!(
                 "`{}` takes a string, and this is {}",
                 entry.value.path(),

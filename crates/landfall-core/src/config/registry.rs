@@ -338,7 +338,9 @@ pub(crate) fn read_rule(entry: &Entry, report: &mut Report) -> Option<MappingRul
         let (host, path) = read_rule_side(&entry.key, report)?;
         RulePrefix::Path { host, path }
     };
-    let (to_host, to_path) = read_rule_side(&entry.value, report)?;
+    // Anything else has its finding already.
+    let target = Some(&entry.value).filter(|value| value.kind() == "a string")?;
+    let (to_host, to_path) = read_rule_side(target, report)?;
     Some(MappingRule {
         from,
         to_host,

@@ -41,6 +41,14 @@ pub struct EventsArgs {
 }
 
 pub(crate) fn run(args: &EventsArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+    let log = args.state.state_dir.join(landfall_agent::events::FILE_NAME);
+    if !args.follow && !log.is_file() {
+        let directory = &args.state.state_dir;
+        context
+            .printer
+            .problem(format_args!("no agent ever ran with the state directory `{directory}`"));
+        return Ok(ExitStatus::AnswerIsNo);
+    }
     if !args.follow {
         let events = load_events(args, args.since)?;
         print_report(&context.printer, args.output.output, &events, |events| table_of(events))?;
