@@ -240,7 +240,8 @@ landfall: {primary: {endpoint: 'vip:30003'}}
 ",
     );
     let (settings, diagnostics) = parse_all(&[user_data], &[&connect], Compat::None);
-    assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    let codes: Vec<_> = diagnostics.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["LF0322"], "it is a note: {diagnostics:?}");
     assert_eq!(settings.rules.len(), 1);
     assert_eq!(settings.rules[0].from, RulePrefix::All);
     assert_eq!(

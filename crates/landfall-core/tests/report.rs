@@ -10,8 +10,9 @@ use landfall_core::config::{ImageRole, Inputs, RegistryRole, Settings, parse_set
 use landfall_core::diagnostic::NamedText;
 use landfall_core::plan::plan_images;
 use landfall_core::report::{
-    BlobTally, CheckReport, CheckRow, CheckState, NamespaceRow, TransferReport, TransferRow, TransferState,
-    explain_report, image_row, images_report, plan_report, schemas, validation_report,
+    BlobTally, CheckReport, CheckRow, CheckState, NamespaceRow, StageCondition, StageEffectRow, StageResult,
+    StageStepRow, StagesReport, TransferReport, TransferRow, TransferState, explain_report, image_row, images_report,
+    plan_report, schemas, validation_report,
 };
 use landfall_core::resolve::Resolver;
 use landfall_core::status::{AgentStatus, Event, EventKind, EventReason};
@@ -242,6 +243,19 @@ fn every_report_follows_its_schema_and_holds_no_password() {
         problem: None,
         fix: None,
     };
+    let step = StageStepRow {
+        part: "boot".to_owned(),
+        name: "motd".to_owned(),
+        location: settings.images[0].location.clone(),
+        condition: Some(StageCondition::True),
+        condition_error: None,
+        effects: vec![StageEffectRow {
+            action: "command 1".to_owned(),
+            result: StageResult::Ran,
+            error: None,
+            diff: None,
+        }],
+    };
     let reports = [
         ("validate", to_json(&validation_report(&diagnostics))),
         (
@@ -259,6 +273,7 @@ fn every_report_follows_its_schema_and_holds_no_password() {
         ),
         ("check", to_json(&CheckReport::new(Vec::new(), vec![check]))),
         ("transfer", to_json(&TransferReport::new(false, vec![transfer]))),
+        ("stages", to_json(&StagesReport::new("boot", "/", false, vec![step]))),
         ("status", to_json(&AgentStatus::starting(Timestamp::UNIX_EPOCH))),
         ("events", to_json(&[event])),
     ];

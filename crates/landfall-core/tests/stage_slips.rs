@@ -256,7 +256,7 @@ fn users_units_and_variables_that_cannot_be_are_said() {
     - if: [a, list]
       commands: [\"true\"]
 ";
-    insta::assert_snapshot!(findings(stages, None), @r"
+    insta::assert_snapshot!(findings(stages, None), @r#"
     error[LF0619]: `Root` cannot be a login name
      --> user-data:5:9
       |
@@ -313,14 +313,38 @@ fn users_units_and_variables_that_cannot_be_are_said() {
        |
        = hint: write the whole path, from `/` on
 
-    error[LF0201]: `stages.boot[1].if` takes a string, and this is a list
-      --> user-data:13:11
+    error[LF0620]: `1A` cannot be written as a variable
+      --> user-data:13:21
        |
-    13 |     - if: [a, list]
+    13 |     - environment: {1A: x, GOOD: "a\nb"}
+       |                     ^^
+       |
+       = hint: write `NAME: value` with letters, digits and `_` in the name, and one line as the value
+
+    error[LF0620]: `GOOD` cannot be written as a variable
+      --> user-data:13:28
+       |
+    13 |     - environment: {1A: x, GOOD: "a\nb"}
+       |                            ^^^^
+       |
+       = hint: write `NAME: value` with letters, digits and `_` in the name, and one line as the value
+
+    warning[LF0622]: `github:somebody` is the name of keys, not a key
+      --> user-data:14:47
+       |
+    14 |       users: {operator: {ssh_authorized_keys: 'github:somebody'}}
+       |                                               ^^^^^^^^^^^^^^^^^
+       |
+       = hint: write the public key itself, as in `~/.ssh/id_ed25519.pub`
+
+    error[LF0201]: `stages.boot[2].if` takes a string, and this is a list
+      --> user-data:15:11
+       |
+    15 |     - if: [a, list]
        |           ^^^^^^^^^
        |
        = hint: write a string
-    ");
+    "#);
 }
 
 /// Findings about registry-connect's values beside this user-data.
@@ -340,16 +364,53 @@ fn connect_findings(user_data: &str, config: &str) -> String {
 fn rules_of_a_profile_replace_those_of_the_user_data_with_a_note() {
     let user_data = "stylus: {externalRegistries: {registries: [{domain: reg.example.com}], registryMappingRules: {gcr.io: reg.example.com/a}}}\n";
     let config = "{registry: {imageReplacementRules: {quay.io: reg.example.com/b}}}";
-    insta::assert_snapshot!(connect_findings(user_data, config), @"");
+    insta::assert_snapshot!(connect_findings(user_data, config), @r"
+    note[LF0322]: `imageReplacementRules` replaces the rules of the user-data: none of them is left
+     --> profile.yaml:8:56
+      |
+    8 |             config: {registry: {imageReplacementRules: {quay.io: reg.example.com/b}}}
+      |                                                        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+     ::: user-data:2:95
+      |
+    2 | stylus: {externalRegistries: {registries: [{domain: reg.example.com}], registryMappingRules: {gcr.io: reg.example.com/a}}}
+      |                                                                                               ------ the first of them
+      |
+      = hint: write all rules in one place: those of `registryMappingRules` have no effect
+    ");
 }
 
 #[test]
 fn sync_without_a_primary_registry_has_no_effect() {
-    insta::assert_snapshot!(connect_findings("stylus: {}\n", "{content: {sync: {enable: false}}}"), @"");
+    insta::assert_snapshot!(connect_findings("stylus: {}\n", "{content: {sync: {enable: false}}}"), @r"
+    warning[LF0323]: `content.sync.enable: false` has no effect without `registry.inClusterRegistry`
+     --> profile.yaml:8:47
+      |
+    8 |             config: {content: {sync: {enable: false}}}
+      |                                               ^^^^^
+      |
+      = hint: add `registry: {inClusterRegistry: {…}}`, or leave `content.sync` out
+    ");
 }
 
 #[test]
 fn a_rule_of_the_wrong_type_is_said_once() {
     let user_data = "stylus: {externalRegistries: {registries: [{domain: reg.example.com}], registryMappingRules: {gcr.io: true}}}\n";
-    insta::assert_snapshot!(connect_findings(user_data, "{registry: {imageReplacementRules: {quay.io: 5}}}"), @"");
+    insta::assert_snapshot!(connect_findings(user_data, "{registry: {imageReplacementRules: {quay.io: 5}}}"), @r#"
+    error[LF0201]: `stylus.externalRegistries.registryMappingRules."gcr.io"` takes a string, and this is a boolean
+     --> user-data:2:103
+      |
+    2 | stylus: {externalRegistries: {registries: [{domain: reg.example.com}], registryMappingRules: {gcr.io: true}}}
+      |                                                                                                       ^^^^
+      |
+      = hint: put the value in quotes
+
+    error[LF0201]: `spec.packs[0].values.charts.registry-connect.config.registry.imageReplacementRules."quay.io"` takes a string, and this is a number
+     --> profile.yaml:8:66
+      |
+    8 |             config: {registry: {imageReplacementRules: {quay.io: 5}}}
+      |                                                                  ^
+      |
+      = hint: write the target as `host[:port][/path]`
+    "#);
 }

@@ -75,10 +75,7 @@ fn read_rules(config: &Node, facts: &mut Facts, report: &mut Report) {
             .node(
                 &codes::RULES_REPLACED,
                 node,
-                format!(
-                    "`imageReplacementRules` replaces all {} rules of the user-data",
-                    facts.rules.len()
-                ),
+                "`imageReplacementRules` replaces the rules of the user-data: none of them is left",
             )
             .also(&first.node, "the first of them")
             .help("write all rules in one place: those of `registryMappingRules` have no effect");
