@@ -47,6 +47,7 @@ impl Agent {
                 status: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
                 webhook: Some(webhook),
                 primary: None,
+                mirror: None,
             },
             timing: Timing::default(),
             ..AgentOptions::new(vec![path("user-data.yaml")], Vec::new())
