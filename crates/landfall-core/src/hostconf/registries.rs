@@ -90,12 +90,12 @@ fn mirror_of(routes: &HostRoutes, gaps: &mut Vec<String>) -> Option<Mirror> {
     if routes.is_untouched() {
         return None;
     }
+    // Where one route is for all, the registry itself is one more endpoint; beside others, a rewrite would reach it too.
+    let is_only = routes.paths.is_empty();
     let redirected: Vec<(&Route, Vec<&Way>)> = (std::iter::once(&routes.general).chain(&routes.paths))
         .map(|route| {
-            let ways = route
-                .ways
-                .iter()
-                .filter(|way| !way.is_origin_of(&routes.host, &route.path));
+            let is_origin = |way: &Way| way.is_origin_of(&routes.host, &route.path);
+            let ways = route.ways.iter().filter(|way| is_only || !is_origin(way));
             (route, ways.collect::<Vec<_>>())
         })
         .filter(|(_, ways)| !ways.is_empty())
@@ -170,6 +170,10 @@ fn are_apart(redirected: &[(&Route, Vec<&Way>)]) -> bool {
 fn render_mirror(settings: &Settings, host: &RegistryHost, mirror: &Mirror) -> String {
     let mut text = format!("  {}:\n    endpoint:\n", quoted(host.as_str()));
     for way in &mirror.endpoints {
+        let name = match way.host.is_docker_hub() {
+            true => "registry-1.docker.io",
+            false => way.host.as_str(),
+        };
         for scheme in schemes(settings, &way.host, way.registry) {
             let path = if way.prefix.is_empty() {
                 String::new()
@@ -178,7 +182,7 @@ fn render_mirror(settings: &Settings, host: &RegistryHost, mirror: &Mirror) -> S
             };
             text.push_str(&format!(
                 "      - {}\n",
-                quoted(&format!("{}://{}{path}", scheme.name(), way.host))
+                quoted(&format!("{}://{name}{path}", scheme.name()))
             ));
         }
     }
