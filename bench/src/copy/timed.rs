@@ -60,6 +60,12 @@ pub(super) fn compare(
     destination: &mut RunningRegistry,
     programs: &Programs,
 ) -> anyhow::Result<Vec<Row>> {
+    // Also the first to touch the memory that the destination's storage takes, which costs seconds on a virtual machine:
+    // whoever copied first would pay for it.
+    let alone = match comparison.before {
+        Before::Empty => Some(destination_alone(comparison, destination)?),
+        Before::Kept(_) | Before::Untouched => None,
+    };
     let mut records: BTreeMap<Client, Record> = BTreeMap::new();
     let mut running: Vec<Client> = programs.found.keys().copied().collect();
     for round in 0..comparison.rounds {
@@ -78,8 +84,7 @@ pub(super) fn compare(
         running.reverse();
     }
     let mut rows = rows(comparison, &records, programs);
-    if matches!(comparison.before, Before::Empty) && comparison.workload.images.len() == 1 {
-        let bound = destination_alone(comparison, destination)?;
+    if let Some(bound) = alone.filter(|_| comparison.workload.images.len() == 1) {
         rows = rows
             .into_iter()
             .map(|row| if row.metric == WALL { row.with_bound(bound) } else { row })
