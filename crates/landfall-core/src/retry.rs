@@ -24,6 +24,8 @@ pub enum FailureKind {
     Unreachable,
     /// It has been silent for so long that it is not asked for now.
     GivenUp,
+    /// The registry has no room left (507): that does not pass by waiting.
+    Full,
     /// The certificate is not one that we trust.
     BadTls,
     /// The bytes are not those that the digest names.
@@ -107,6 +109,7 @@ pub fn next_action(kind: FailureKind, failed: u32, policy: &RetryPolicy, jitter:
         | FailureKind::Unauthorized
         | FailureKind::Forbidden
         | FailureKind::GivenUp
+        | FailureKind::Full
         | FailureKind::BadTls
         | FailureKind::Protocol => return Action::NextSource,
         FailureKind::Local => return Action::Stop,
@@ -150,6 +153,7 @@ mod tests {
             (FailureKind::Unauthorized, 1, Action::NextSource),
             (FailureKind::Forbidden, 1, Action::NextSource),
             (FailureKind::GivenUp, 1, Action::NextSource),
+            (FailureKind::Full, 1, Action::NextSource),
             (FailureKind::BadTls, 1, Action::NextSource),
             (FailureKind::Protocol, 1, Action::NextSource),
             (FailureKind::Local, 1, Action::Stop),

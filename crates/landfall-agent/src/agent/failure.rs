@@ -284,6 +284,10 @@ impl Peer<'_> {
                     None => format!("check that a registry, and nothing else, listens at `{host}`"),
                 },
             ),
+            FailureKind::Full => (
+                format!("it has no room left: {cause}"),
+                format!("free space in the registry `{host}`, or give it a larger disk"),
+            ),
             FailureKind::Local => (
                 format!("this host failed: {cause}"),
                 "look at the free space and the permissions of `landfall.stateDir`".to_owned(),

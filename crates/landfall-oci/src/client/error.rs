@@ -358,6 +358,7 @@ fn kind_of_status(status: StatusCode, retry_after: Option<Duration>) -> FailureK
         429 => FailureKind::RateLimited { after: retry_after },
         // A server that says when to come back is busy, not gone.
         503 if retry_after.is_some() => FailureKind::RateLimited { after: retry_after },
+        507 => FailureKind::Full,
         408 | 425 | 500.. => FailureKind::Unreachable,
         _ => FailureKind::Protocol,
     }

@@ -208,6 +208,7 @@ fn failed_row(transfer: &Transfer, error: &TransferError) -> TransferRow {
     let fix = fix.or_else(|| copy_parts_alone(transfer, error));
     let fix = fix.or_else(|| match error.kind {
         FailureKind::NotFound => Some("check the name and the tag".to_owned()),
+        FailureKind::Full => Some("free space in the registry, or give it a larger disk".to_owned()),
         FailureKind::Unreachable | FailureKind::GivenUp => {
             Some("run it again: what has arrived is not moved a second time".to_owned())
         }
