@@ -296,7 +296,8 @@ impl Job<'_> {
                 .await?;
         }
         self.retrying(&self.image, || self.sink.write_manifest(root, name))
-            .await
+            .await?;
+        self.retrying(&self.image, || self.sink.finish_image(root)).await
     }
 
     /// The blobs that were thought to be in the sink and are not, where a refused manifest raises the suspicion: somebody

@@ -148,6 +148,11 @@ pub trait ImageSink: Send + Sync + fmt::Debug {
         manifest: &'a RawManifest,
         name: Option<&'a ImageReference>,
     ) -> BoxFuture<'a, Result<(), TransferError>>;
+
+    /// Everything of the image is written: what the sink has still to do to make it visible.
+    fn finish_image<'a>(&'a self, _root: &'a RawManifest) -> BoxFuture<'a, Result<(), TransferError>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// A transfer failed. The text says what was tried; the kind decides what happens next.

@@ -16,6 +16,7 @@ pub mod image;
 mod inner_path;
 pub mod keychain;
 pub mod layers;
+pub mod layout;
 pub mod serve;
 pub mod server;
 pub mod store;

@@ -54,9 +54,9 @@ async fn copy(source: &dyn ImageSource, sink: &dyn ImageSink) -> Result<CopyRepo
     copy_image(source, "1", sink, Some(&name), &options, &NoProgress).await
 }
 
-async fn listed(client: &RegistryClient, subject: &Digest) -> Vec<Digest> {
+async fn listed(client: &RegistryClient, subject: &Digest) -> Vec<String> {
     let found = client.list_referrers(&repository("mirror/app"), subject).await.unwrap();
-    found.into_iter().map(|referrer| referrer.digest).collect()
+    found.into_iter().map(|referrer| referrer.digest.to_string()).collect()
 }
 
 #[tokio::test]
@@ -80,8 +80,8 @@ async fn signatures_and_what_is_said_about_them_come_along_to_registries_of_both
     let sink = || RegistrySink::new(client.clone(), repository("mirror/app"), Some("1".parse().unwrap()));
     let report = copy(&mk_source(&from), &sink()).await.unwrap();
     assert_eq!(report.companions, 3);
-    assert_eq!(listed(&client, subject).await, [signature.digest.clone()]);
-    assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest.clone()]);
+    assert_eq!(listed(&client, subject).await, [signature.digest.to_string()]);
+    assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest.to_string()]);
     let found = client
         .fetch_manifest(&repository("mirror/app"), &cosign_tag)
         .await
@@ -104,7 +104,7 @@ async fn signatures_and_what_is_said_about_them_come_along_to_registries_of_both
     assert_eq!(list[0].digest, signature.digest);
     assert_eq!(list[0].artifact_type.as_deref(), Some(SIGNATURE));
     assert_eq!(list[0].annotations["of"], "signature");
-    assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest]);
+    assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest.to_string()]);
     assert_eq!(theirs.manifest("mirror/app", &cosign_tag), Some(cosign.root_bytes()));
 }
 

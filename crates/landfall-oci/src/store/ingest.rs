@@ -5,7 +5,7 @@ use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Digest;
@@ -49,7 +49,7 @@ impl Claims {
 
 /// A file that is being received, and the hash of its bytes so far.
 #[derive(Debug)]
-struct Ingest {
+pub(crate) struct Ingest {
     path: Utf8PathBuf,
     file: BufWriter<fs::File>,
     digester: Digester,
@@ -57,7 +57,7 @@ struct Ingest {
 
 impl Ingest {
     /// Opens the file and keeps its first `offset` bytes.
-    fn open(path: Utf8PathBuf, algorithm: Algorithm, offset: u64) -> Result<Ingest, StoreError> {
+    pub(crate) fn open(path: Utf8PathBuf, algorithm: Algorithm, offset: u64) -> Result<Ingest, StoreError> {
         let mut file = fs::OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -78,6 +78,55 @@ impl Ingest {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.file.write_all(bytes)?;
         self.digester.update(bytes);
+        Ok(())
+    }
+
+    /// Appends to a blob that is known; when there is more than it has, none of it can be trusted.
+    pub(crate) fn append_to(&mut self, blob: &Descriptor, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.digester.length() + bytes.len() as u64 > blob.size {
+            self.discard(blob)?;
+            return Err(StoreError::TooLong {
+                digest: blob.digest.clone(),
+                size: blob.size,
+            });
+        }
+        self.append(bytes)
+    }
+
+    /// Verifies size and digest and makes the file visible at `target`; it is on disk when this returns. Of a blob with
+    /// another digest nothing is kept.
+    pub(crate) fn commit(&mut self, blob: &Descriptor, target: &Utf8Path) -> Result<(), StoreError> {
+        let found = self.digester.length();
+        if found < blob.size {
+            return Err(StoreError::Short {
+                digest: blob.digest.clone(),
+                size: blob.size,
+                found,
+            });
+        }
+        let digest = self.digester.clone().finish();
+        if digest != blob.digest {
+            self.discard(blob)?;
+            return Err(StoreError::WrongDigest {
+                expected: blob.digest.clone(),
+                found: digest,
+            });
+        }
+        self.seal()?;
+        durable::publish(&self.path, target)?;
+        Ok(())
+    }
+
+    /// Hands what was appended to the disk, for another attempt.
+    pub(crate) fn flush(&mut self) -> Result<(), StoreError> {
+        Ok(self.file.flush()?)
+    }
+
+    /// Forgets what arrived: none of it can be trusted.
+    fn discard(&mut self, blob: &Descriptor) -> Result<(), StoreError> {
+        self.digester = Digester::new(Algorithm::of(&blob.digest));
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.get_mut().set_len(0)?;
         Ok(())
     }
 
@@ -150,14 +199,7 @@ impl BlobWriter {
     /// # Errors
     /// When there are more than the blob has, or the disk does not take them.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        if self.length() + bytes.len() as u64 > self.blob.size {
-            self.discard()?;
-            return Err(StoreError::TooLong {
-                digest: self.blob.digest.clone(),
-                size: self.blob.size,
-            });
-        }
-        self.ingest.append(bytes)
+        self.ingest.append_to(&self.blob, bytes)
     }
 
     /// Verifies size and digest and makes the blob visible; it is on disk when this returns.
@@ -166,33 +208,9 @@ impl BlobWriter {
     /// When bytes are missing (they can still follow, in another attempt), when the digest is another one (what arrived
     /// is thrown away), or the disk fails.
     pub fn commit(mut self) -> Result<(), StoreError> {
-        let found = self.length();
-        if found < self.blob.size {
-            return Err(StoreError::Short {
-                digest: self.blob.digest.clone(),
-                size: self.blob.size,
-                found,
-            });
-        }
-        let digest = self.ingest.digester.clone().finish();
-        if digest != self.blob.digest {
-            self.discard()?;
-            return Err(StoreError::WrongDigest {
-                expected: self.blob.digest.clone(),
-                found: digest,
-            });
-        }
-        self.ingest.seal()?;
-        durable::publish(&self.ingest.path, &self.store.blob_path(&self.blob.digest))?;
+        let target = self.store.blob_path(&self.blob.digest);
+        self.ingest.commit(&self.blob, &target)?;
         self.committed = true;
-        Ok(())
-    }
-
-    /// Forgets what arrived: none of it can be trusted.
-    fn discard(&mut self) -> Result<(), StoreError> {
-        self.ingest.digester = Digester::new(Algorithm::of(&self.blob.digest));
-        self.ingest.file.seek(SeekFrom::Start(0))?;
-        self.ingest.file.get_mut().set_len(0)?;
         Ok(())
     }
 }
@@ -293,7 +311,7 @@ fn hash_prefix(file: &mut fs::File, length: u64, digester: &mut Digester) -> Res
 }
 
 /// What stays behind is removed when the store is opened next.
-fn remove_quietly(path: &camino::Utf8Path) {
+fn remove_quietly(path: &Utf8Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::debug!(%error, "a temporary file stays until the next start");
     }

@@ -19,10 +19,10 @@ use crate::inputs::load_text;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CopyArgs {
-    /// Where from: a registry's image, `oci-archive:FILE[:NAME]` or `docker-archive:FILE[:NAME]`.
+    /// Where from: a registry's image, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]` or `docker-archive:FILE[:NAME]`.
     #[arg(value_name = "FROM", required_unless_present = "from_file", requires = "to")]
     pub from: Option<Location>,
-    /// Where to: a registry's image.
+    /// Where to: the same. An archive is written anew and holds one image, a directory takes any number.
     #[arg(value_name = "TO")]
     pub to: Option<Location>,
     /// A file with FROM and TO on each line, `#` for remarks; `-` is stdin.
@@ -36,6 +36,7 @@ pub struct CopyArgs {
 const EXAMPLES: &str = "Examples:
   landfall copy quay.io/shop/till:1.0 registry.local:5000/shop/till:1.0
   landfall copy oci-archive:till.tar registry.local:5000/shop/till:1.0 --insecure registry.local:5000
+  landfall copy quay.io/shop/till:1.0 oci:images:till --platform linux/arm64
   landfall copy --from-file images.txt --dry-run";
 
 pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStatus> {

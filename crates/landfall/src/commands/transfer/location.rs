@@ -11,6 +11,7 @@ use landfall_core::retry::FailureKind;
 use landfall_oci::archive::{ArchiveImage, open_archive};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
+use landfall_oci::layout::{ArchiveForm, ArchiveSink, LayoutSink, open_layout};
 
 use crate::registries::Registries;
 
@@ -19,15 +20,39 @@ use crate::registries::Registries;
 pub enum Location {
     /// In a registry: `docker://HOST/REPOSITORY:TAG`, or the reference alone.
     Registry(ImageReference),
-    /// In a tar of `skopeo`, `ctr images export` or `docker save`: `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`.
-    Archive {
-        /// What the user wrote before the file.
-        transport: &'static str,
-        /// The file.
+    /// In a file or directory: `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`.
+    File {
+        /// What is there.
+        transport: Transport,
+        /// The file or directory.
         file: Utf8PathBuf,
         /// The image in it; none is the only one.
         name: Option<String>,
     },
+}
+
+/// What images are kept in, in skopeo's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A directory with an OCI image layout.
+    OciDirectory,
+    /// A tar of one, as `skopeo` and `ctr images export` write it.
+    OciArchive,
+    /// A tar as `docker save` writes it.
+    DockerArchive,
+}
+
+impl Transport {
+    const ALL: [Transport; 3] = [Transport::OciArchive, Transport::DockerArchive, Transport::OciDirectory];
+
+    /// What stands before the file.
+    fn prefix(self) -> &'static str {
+        match self {
+            Transport::OciDirectory => "oci:",
+            Transport::OciArchive => "oci-archive:",
+            Transport::DockerArchive => "docker-archive:",
+        }
+    }
 }
 
 /// A text names no place.
@@ -47,29 +72,20 @@ pub enum LocationError {
     NoFile(String),
     /// One of skopeo's transports that we do not have.
     #[error(
-        "`{0}` is a place that images are not copied to or from: use a registry, `oci-archive:` or `docker-archive:`"
+        "`{0}` is a place that images are not copied to or from: use a registry, `oci:`, `oci-archive:` or `docker-archive:`"
     )]
     Unsupported(String),
 }
 
-/// The archives that there are.
-const ARCHIVES: [&str; 2] = ["oci-archive:", "docker-archive:"];
 /// Transports of skopeo that we do not have. Without this list they would be taken for repositories on Docker Hub.
-const UNSUPPORTED: [&str; 6] = [
-    "oci:",
-    "dir:",
-    "docker-daemon:",
-    "containers-storage:",
-    "ostree:",
-    "sif:",
-];
+const UNSUPPORTED: [&str; 5] = ["dir:", "docker-daemon:", "containers-storage:", "ostree:", "sif:"];
 
 impl FromStr for Location {
     type Err = LocationError;
 
     fn from_str(text: &str) -> Result<Location, LocationError> {
-        for transport in ARCHIVES {
-            let Some(rest) = text.strip_prefix(transport) else {
+        for transport in Transport::ALL {
+            let Some(rest) = text.strip_prefix(transport.prefix()) else {
                 continue;
             };
             let (file, name) = match rest.split_once(':') {
@@ -79,7 +95,7 @@ impl FromStr for Location {
             if file.is_empty() {
                 return Err(LocationError::NoFile(text.to_owned()));
             }
-            return Ok(Location::Archive {
+            return Ok(Location::File {
                 transport,
                 file: file.into(),
                 name,
@@ -102,8 +118,8 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Location::Registry(reference) => write!(f, "{reference}"),
-            Location::Archive { transport, file, name } => {
-                write!(f, "{transport}{file}")?;
+            Location::File { transport, file, name } => {
+                write!(f, "{}{file}", transport.prefix())?;
                 name.iter().try_for_each(|name| write!(f, ":{name}"))
             }
         }
@@ -128,8 +144,8 @@ impl Location {
                 };
                 Ok((Arc::new(source), reference.manifest_selector().to_owned()))
             }
-            Location::Archive { file, name, .. } => {
-                let image = find_in_archive(file, name.as_deref()).map_err(|problem| TransferError {
+            Location::File { transport, file, name } => {
+                let image = find_image(*transport, file, name.as_deref()).map_err(|problem| TransferError {
                     attempt: format!("cannot open `{self}`"),
                     kind: FailureKind::Local,
                     source: Some(problem.into()),
@@ -155,19 +171,27 @@ impl Location {
                 let sink = sink.with_journal(registries.journal.clone());
                 Ok((Arc::new(sink), Some(reference.clone())))
             }
-            Location::Archive { .. } => Err(TransferError {
-                attempt: format!("cannot write `{self}`: archives are read only; copy to a registry"),
-                kind: FailureKind::Local,
-                source: None,
-            }),
+            Location::File { transport, file, name } => {
+                let sink: Arc<dyn ImageSink> = match transport {
+                    Transport::OciDirectory => Arc::new(LayoutSink::new(file, name.clone())),
+                    Transport::OciArchive => Arc::new(ArchiveSink::new(file, name.clone(), ArchiveForm::Oci)),
+                    Transport::DockerArchive => Arc::new(ArchiveSink::new(file, name.clone(), ArchiveForm::Docker)),
+                };
+                Ok((sink, None))
+            }
         }
     }
 }
 
 /// The image of that name, in whatever form either side writes it.
-fn find_in_archive(file: &Utf8Path, name: Option<&str>) -> anyhow::Result<ArchiveImage> {
-    let spool = Utf8PathBuf::try_from(std::env::temp_dir())?;
-    let images = open_archive(file, &spool)?;
+fn find_image(transport: Transport, file: &Utf8Path, name: Option<&str>) -> anyhow::Result<ArchiveImage> {
+    let images = match transport {
+        Transport::OciDirectory => open_layout(file)?,
+        Transport::OciArchive | Transport::DockerArchive => {
+            let spool = Utf8PathBuf::try_from(std::env::temp_dir())?;
+            open_archive(file, &spool)?
+        }
+    };
     let names: Vec<String> = images.iter().flat_map(|image| image.names.clone()).collect();
     let is_named = |image: &ArchiveImage, wanted: &str| {
         let canonical = |name: &str| name.parse::<ImageReference>().ok().map(|name| name.canonical());
@@ -207,10 +231,12 @@ mod tests {
             ("oci-archive:a.tar", "oci-archive:a.tar"),
             ("oci-archive:a.tar:reg/a:1", "oci-archive:a.tar:reg/a:1"),
             ("docker-archive:/tmp/a.tar:nginx", "docker-archive:/tmp/a.tar:nginx"),
+            ("oci:/tmp/x", "oci:/tmp/x"),
+            ("oci:x:1.0", "oci:x:1.0"),
         ] {
             assert_eq!(text.parse::<Location>().unwrap().to_string(), shown, "{text}");
         }
-        for text in ["", "oci-archive:", "oci:/tmp/x", "dir:/tmp/x", "A B"] {
+        for text in ["", "oci-archive:", "oci:", "dir:/tmp/x", "A B"] {
             assert!(text.parse::<Location>().is_err(), "{text}");
         }
     }

@@ -1,0 +1,154 @@
+//! OCI image layouts in directories, as skopeo's `oci:DIR[:NAME]` reads and writes them, and the archives that are made of
+//! one. Unlike the content store, a layout is somebody else's: other programs write to it too, and entries that we do not
+//! know stay as they are.
+
+mod archive;
+mod directory;
+
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use landfall_core::oci_types::{Descriptor, parse_manifest};
+use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::retry::FailureKind;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio_util::io::ReaderStream;
+
+use crate::archive::ArchiveImage;
+use crate::digest::matches_digest;
+use crate::image::{BlobStream, ImageSource, RawManifest, TransferError};
+use crate::store::MANIFEST_SIZE_MAX;
+use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
+
+pub use archive::{ArchiveForm, ArchiveSink};
+pub use directory::LayoutSink;
+
+const INDEX: &str = "index.json";
+const LAYOUT_FILE: &str = "oci-layout";
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// How many bytes are read from the disk at once.
+const READ_PIECE: usize = 256 * 1024;
+
+/// Where a layout keeps content, seen from its root.
+fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+/// The entry of an index, with the name by which others find the image: skopeo by the name as it was given, containerd
+/// by the whole reference.
+fn named_entry(manifest: &RawManifest, name: Option<&str>) -> Descriptor {
+    let size = manifest.bytes.len() as u64;
+    let mut entry = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
+    let Some(name) = name else { return entry };
+    entry.annotations.insert(REF_NAME.to_owned(), name.to_owned());
+    if name.contains(['/', ':'])
+        && let Ok(reference) = name.parse::<ImageReference>()
+    {
+        let reference = reference.canonical().to_string();
+        entry.annotations.insert(CONTAINERD_NAME.to_owned(), reference);
+    }
+    entry
+}
+
+/// Lists the images of a layout. Blocks for as long as it takes to read its index.
+///
+/// # Errors
+/// When it has no index that can be read.
+pub fn open_layout(root: &Utf8Path) -> io::Result<Vec<ArchiveImage>> {
+    use std::io::Read as _;
+    let mut text = Vec::new();
+    let file = fs::File::open(root.join(INDEX))?;
+    file.take(MANIFEST_SIZE_MAX).read_to_end(&mut text)?;
+    let index: IndexFile = serde_json::from_slice(&text)?;
+    let images = index.manifests.into_iter().map(|entry| ArchiveImage {
+        names: [REF_NAME, CONTAINERD_NAME]
+            .iter()
+            .filter_map(|annotation| entry.annotations.get(*annotation).cloned())
+            .collect(),
+        source: Arc::new(LayoutSource {
+            root: root.to_owned(),
+            image: entry.digest.clone(),
+        }),
+        root: entry,
+    });
+    Ok(images.collect())
+}
+
+/// Reads one image of a layout.
+#[derive(Debug, Clone)]
+struct LayoutSource {
+    root: Utf8PathBuf,
+    /// What a selector that is no digest stands for.
+    image: Digest,
+}
+
+impl LayoutSource {
+    fn fail(&self, digest: &Digest, kind: FailureKind, source: Option<io::Error>) -> TransferError {
+        TransferError {
+            attempt: format!("cannot read `{digest}` from the layout `{}`", self.root),
+            kind,
+            source: source.map(Into::into),
+        }
+    }
+
+    async fn open(&self, digest: &Digest) -> Result<tokio::fs::File, TransferError> {
+        let opened = tokio::fs::File::open(self.root.join(blob_path(digest))).await;
+        opened.map_err(|error| {
+            let kind = match error.kind() {
+                io::ErrorKind::NotFound => FailureKind::NotFound,
+                _ => FailureKind::Local,
+            };
+            self.fail(digest, kind, Some(error))
+        })
+    }
+}
+
+impl ImageSource for LayoutSource {
+    fn describe(&self) -> String {
+        format!("the layout `{}`", self.root)
+    }
+
+    fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>> {
+        async move {
+            let digest = selector.parse().unwrap_or_else(|_is_a_tag| self.image.clone());
+            let file = self.open(&digest).await?;
+            let mut bytes = Vec::new();
+            let read = file.take(MANIFEST_SIZE_MAX).read_to_end(&mut bytes).await;
+            read.map_err(|error| self.fail(&digest, FailureKind::Local, Some(error)))?;
+            if !matches_digest(&bytes, &digest) {
+                return Err(self.fail(&digest, FailureKind::Corrupt, None));
+            }
+            let content = parse_manifest(&bytes)
+                .map_err(|error| self.fail(&digest, FailureKind::Protocol, Some(io::Error::other(error))))?;
+            Ok(RawManifest {
+                media_type: content.media_type().to_owned(),
+                digest,
+                bytes: bytes.into(),
+            })
+        }
+        .boxed()
+    }
+
+    fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
+        async move {
+            let source = self.clone();
+            let digest = blob.digest.clone();
+            let mut file = self.open(&digest).await?;
+            let sought = file.seek(io::SeekFrom::Start(offset)).await;
+            sought.map_err(|error| self.fail(&digest, FailureKind::Local, Some(error)))?;
+            file.set_max_buf_size(READ_PIECE);
+            let pieces = ReaderStream::with_capacity(file.take(blob.size.saturating_sub(offset)), READ_PIECE);
+            Ok(pieces
+                .map_err(move |error| source.fail(&digest, FailureKind::Local, Some(error)))
+                .boxed())
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! A layout in a directory as a place that images are copied to. What arrived of a blob waits in a directory of its own, so
+//! that another run goes on with it; everything else in the layout is there for every reader at any instant.
+
+use std::io;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::ImageReference;
+use rustix::fs::{FlockOperation, flock};
+use serde_json::{Value, json};
+
+use super::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
+use crate::digest::Algorithm;
+use crate::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
+use crate::store::durable;
+use crate::store::endpoints::{Receiver, blocking, fill};
+use crate::store::error::StoreError;
+use crate::store::index::REF_NAME;
+use crate::store::ingest::Ingest;
+
+/// Where the beginnings of blobs wait. Readers of layouts pass over what they do not know.
+const PARTIAL: &str = ".partial";
+
+/// Writes one image to a layout.
+#[derive(Debug, Clone)]
+pub struct LayoutSink {
+    root: Utf8PathBuf,
+    /// What it is called there: skopeo's name, of any form.
+    name: Option<String>,
+}
+
+/// A blob on its way into the layout.
+struct LayoutWriter {
+    ingest: Ingest,
+    blob: Descriptor,
+}
+
+impl Receiver for LayoutWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.ingest.append_to(&self.blob, bytes)
+    }
+}
+
+impl LayoutSink {
+    /// A layout in this directory, which is made with the first blob. An image that has the name there gives it up.
+    #[must_use]
+    pub fn new(root: &Utf8Path, name: Option<String>) -> LayoutSink {
+        LayoutSink {
+            root: root.to_owned(),
+            name,
+        }
+    }
+
+    fn partial_path(&self, blob: &Descriptor) -> Utf8PathBuf {
+        let name = format!("{}-{}", blob.digest.algorithm(), blob.digest.hex());
+        self.root.join(PARTIAL).join(name)
+    }
+
+    fn complete_path(&self, blob: &Descriptor) -> Utf8PathBuf {
+        self.root.join(blob_path(&blob.digest))
+    }
+
+    fn blob_state_now(&self, blob: &Descriptor) -> Result<BlobState, StoreError> {
+        if size_of(&self.complete_path(blob))? == Some(blob.size) {
+            return Ok(BlobState::Complete);
+        }
+        Ok(match size_of(&self.partial_path(blob))? {
+            Some(size) if size > 0 && size <= blob.size => BlobState::Partial(size),
+            _ => BlobState::Missing,
+        })
+    }
+
+    fn open_writer(&self, blob: &Descriptor, offset: u64) -> Result<LayoutWriter, StoreError> {
+        let path = self.partial_path(blob);
+        for path in [&path, &self.complete_path(blob)] {
+            if let Some(directory) = path.parent() {
+                fs::create_dir_all(directory)?;
+            }
+        }
+        Ok(LayoutWriter {
+            ingest: Ingest::open(path, Algorithm::of(&blob.digest), offset)?,
+            blob: blob.clone(),
+        })
+    }
+
+    /// The entry of the image in the index, if it is the one.
+    fn is_listed(&self, manifest: &RawManifest) -> bool {
+        let Ok(index) = self.load_index() else { return false };
+        let digest = manifest.digest.as_str();
+        entries(&index).any(|entry| entry["digest"] == digest && self.is_ours(entry))
+    }
+
+    fn is_ours(&self, entry: &Value) -> bool {
+        entry["annotations"][REF_NAME].as_str() == self.name.as_deref()
+    }
+
+    fn load_index(&self) -> Result<Value, StoreError> {
+        match fs::read(self.root.join(INDEX)) {
+            Ok(text) => Ok(serde_json::from_slice(&text).map_err(io::Error::from)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(json!({"schemaVersion": 2, "manifests": []})),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Names the image in the index. What else is there, and what we do not know, stays.
+    fn list(&self, manifest: &RawManifest) -> Result<(), StoreError> {
+        // One at a time, other processes included; the lock ends with the file.
+        let lock = fs::File::open(&self.root)?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(io::Error::from)?;
+        let layout = self.root.join(LAYOUT_FILE);
+        if !layout.exists() {
+            durable::replace_file(&layout, LAYOUT)?;
+        }
+        let mut index = self.load_index()?;
+        let mut kept: Vec<Value> = entries(&index)
+            .filter(|entry| {
+                !self.is_ours(entry) || (self.name.is_none() && entry["digest"] != manifest.digest.as_str())
+            })
+            .cloned()
+            .collect();
+        kept.push(json!(named_entry(manifest, self.name.as_deref())));
+        index["manifests"] = Value::Array(kept);
+        durable::replace_file(&self.root.join(INDEX), index.to_string().as_bytes())?;
+        // Only when nothing waits in it any more.
+        drop(fs::remove_dir(self.root.join(PARTIAL)));
+        Ok(())
+    }
+
+    fn attempt(&self, what: &str) -> String {
+        format!("cannot write {what} to the layout `{}`", self.root)
+    }
+}
+
+fn entries(index: &Value) -> impl Iterator<Item = &Value> {
+    index["manifests"].as_array().into_iter().flatten()
+}
+
+fn size_of(path: &Utf8Path) -> Result<Option<u64>, StoreError> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl ImageSink for LayoutSink {
+    fn describe(&self) -> String {
+        format!("the layout `{}`", self.root)
+    }
+
+    /// An image is listed last.
+    fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
+        let (sink, manifest) = (self.clone(), manifest.clone());
+        let found = blocking(move || Ok(sink.is_listed(&manifest)));
+        async move { found.await.map_err(|error| error.during(self.attempt("an image"))) }.boxed()
+    }
+
+    fn has_manifest<'a>(&'a self, part: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
+        async move { Ok(self.blob_state(part).await? == BlobState::Complete) }.boxed()
+    }
+
+    fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>> {
+        let (sink, wanted) = (self.clone(), blob.clone());
+        let found = blocking(move || sink.blob_state_now(&wanted));
+        async move {
+            found
+                .await
+                .map_err(|error| error.during(self.attempt(blob.digest.as_str())))
+        }
+        .boxed()
+    }
+
+    fn write_blob<'a>(
+        &'a self,
+        blob: &'a Descriptor,
+        offset: u64,
+        stream: BlobStream,
+    ) -> BoxFuture<'a, Result<(), TransferError>> {
+        let failed = |error: StoreError| error.during(self.attempt(blob.digest.as_str()));
+        async move {
+            let (sink, wanted) = (self.clone(), blob.clone());
+            let (writer, received) = fill(move || sink.open_writer(&wanted, offset), stream)
+                .await
+                .map_err(failed)?;
+            let target = self.complete_path(blob);
+            let (mut ingest, blob) = (writer.ingest, writer.blob);
+            let kept = blocking(move || match received {
+                Ok(()) => ingest.commit(&blob, &target).map(Ok),
+                // What arrived is for another attempt.
+                Err(error) => ingest.flush().map(|()| Err(error)),
+            });
+            kept.await.map_err(failed)?
+        }
+        .boxed()
+    }
+
+    fn write_manifest<'a>(
+        &'a self,
+        manifest: &'a RawManifest,
+        _name: Option<&'a ImageReference>,
+    ) -> BoxFuture<'a, Result<(), TransferError>> {
+        let (sink, manifest) = (self.clone(), manifest.clone());
+        async move {
+            let attempt = self.attempt(manifest.digest.as_str());
+            let size = manifest.bytes.len() as u64;
+            let described = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
+            let written = blocking(move || {
+                if sink.blob_state_now(&described)? == BlobState::Complete {
+                    return Ok(());
+                }
+                let mut writer = sink.open_writer(&described, 0)?;
+                writer.append(&manifest.bytes)?;
+                writer.ingest.commit(&described, &sink.complete_path(&described))
+            });
+            written.await.map_err(|error| error.during(attempt))
+        }
+        .boxed()
+    }
+
+    fn finish_image<'a>(&'a self, root: &'a RawManifest) -> BoxFuture<'a, Result<(), TransferError>> {
+        let (sink, manifest) = (self.clone(), root.clone());
+        async move {
+            let listed = blocking(move || sink.list(&manifest)).await;
+            listed.map_err(|error| error.during(self.attempt("the index")))
+        }
+        .boxed()
+    }
+}
