@@ -118,8 +118,7 @@ pub(crate) fn run_transfers(
     args: &TransferArgs,
     context: &Context,
 ) -> anyhow::Result<ExitStatus> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
