@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use landfall_core::no_proxy::{NoProxy, parse_no_proxy};
@@ -25,8 +25,9 @@ pub(super) const CERTIFICATES_CHECKED_EVERY: Duration = Duration::from_secs(15);
 pub(super) struct Connections {
     /// To the registry itself, under its own policy.
     pub(super) home: Client,
-    /// To anybody else: certificates are always verified, ours is not shown, and no login is ever sent.
-    pub(super) abroad: Client,
+    /// Made when a redirect first leads there: most registries never send anybody away, and it costs reading the system's
+    /// certificates.
+    abroad: OnceLock<Client>,
     certificates: RegistryCertificates,
 }
 
@@ -50,23 +51,36 @@ impl Connections {
     }
 
     fn with(endpoint: &Endpoint, certificates: RegistryCertificates) -> Result<Connections, Fault> {
+        Ok(Connections {
+            home: http_client(endpoint, &endpoint.tls, &certificates)?
+                .build()
+                .map_err(Fault::Setup)?,
+            abroad: OnceLock::new(),
+            certificates,
+        })
+    }
+
+    /// To anybody but the registry: certificates are always verified, ours is not shown, and no login is ever sent.
+    ///
+    /// # Errors
+    /// As in [`Connections::new`].
+    pub(super) fn abroad(&self, endpoint: &Endpoint) -> Result<&Client, Fault> {
+        if let Some(made) = self.abroad.get() {
+            return Ok(made);
+        }
         let verified = TlsPolicy {
             insecure: false,
             certificates: endpoint.tls.certificates.clone(),
         };
         let public = RegistryCertificates {
-            authorities: certificates.authorities.clone(),
+            authorities: self.certificates.authorities.clone(),
             identity: None,
         };
         let builder = http_client(endpoint, &verified, &public)?;
-        let abroad = builder.dns_resolver(Arc::new(OutsideOnly::new(endpoint)));
-        Ok(Connections {
-            home: http_client(endpoint, &endpoint.tls, &certificates)?
-                .build()
-                .map_err(Fault::Setup)?,
-            abroad: abroad.build().map_err(Fault::Setup)?,
-            certificates,
-        })
+        let builder = builder.dns_resolver(Arc::new(OutsideOnly::new(endpoint)));
+        let made = builder.build().map_err(Fault::Setup)?;
+        // Two may make one at the same time: both are good, and the first stays.
+        Ok(self.abroad.get_or_init(|| made))
     }
 }
 

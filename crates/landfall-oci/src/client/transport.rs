@@ -152,9 +152,9 @@ impl Transport {
             let answer = if origin::is_home(base, &url) {
                 self.send_home(base, &url, &mut call).await?
             } else {
-                let answer = self
-                    .execute_call(&self.connections().abroad, &url, &mut call, None)
-                    .await;
+                let connections = self.connections();
+                let abroad = connections.abroad(&self.endpoint)?;
+                let answer = self.execute_call(abroad, &url, &mut call, None).await;
                 answer.map_err(|fault| self.locate(&url, fault))?
             };
             if !call.only_reads() || !is_redirect(answer.status()) {
@@ -248,7 +248,7 @@ impl Transport {
         let client = if call.url.host_str() == base.host_str() {
             &connections.home
         } else {
-            &connections.abroad
+            connections.abroad(&self.endpoint)?
         };
         let mut request = match call.form {
             None => client.get(call.url.clone()),

@@ -16,7 +16,7 @@ use super::whereabouts::Turn;
 use crate::image::{BlobPlace, BlobStart, BlobStream, TransferError};
 
 /// Pieces that may wait between source and sink: enough to keep both busy, too few to matter for memory.
-const PIECES_WAITING_MAX: usize = 8;
+const PIECES_WAITING_MAX: usize = 2;
 
 /// What became of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
