@@ -8,6 +8,9 @@ PEERS := docker-registry:docker-registry containerd:containerd runc:runc skopeo:
 CLUSTER_TOOLS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl containerd containerd-shim-runc-v2
 CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 
+# Peers that `go` builds, once: see testbed/tools.tsv.
+TOOLS := registry crane regctl
+
 .PHONY: help test lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook demo docs
 
 help: ## What can be made
@@ -34,6 +37,7 @@ peers: ## Installs the real programs that the interop tests run, where they are 
 	  $$sudo apt-get -qq update && \
 	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes $$missing >/dev/null; \
 	fi
+	@testbed/tools.sh $(TOOLS) >/dev/null
 
 testbed: peers ## Builds the real Kubernetes for the tests, where it is missing: once, outside of the tree
 	@testbed/tools.sh $(CLUSTER_TOOLS) >/dev/null

@@ -136,10 +136,22 @@ fn noise(name: &str, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes an image as an OCI layout directory, under the name `image`.
+/// Everything of an image is in this layout, byte for byte.
 ///
 /// # Panics
-/// When it cannot be written.
+/// When something is missing or another.
+pub fn assert_in_layout(layout: &Utf8Path, image: &BuiltImage) {
+    for (digest, bytes) in image.all_content() {
+        let path = layout.join("blobs/sha256").join(digest.hex());
+        let found = fs_err::read(&path).expect("a blob of the layout");
+        assert!(found == bytes.as_ref(), "`{path}` has other bytes");
+    }
+}
+
+/// Writes an image as a layout, named `image`.
+///
+/// # Panics
+/// When the disk does not take it.
 pub fn write_layout(layout: &Utf8Path, image: &BuiltImage) {
     let blobs = layout.join("blobs/sha256");
     fs_err::create_dir_all(&blobs).expect("a directory of our own");

@@ -72,6 +72,26 @@ impl Skopeo {
             .to_owned()
     }
 
+    /// Copies an image between places on this machine, in skopeo's own words for them.
+    ///
+    /// # Panics
+    /// When skopeo fails.
+    pub fn copy(&self, from: &str, to: &str) {
+        let mut command = self.command(["copy"]);
+        command.args([from, to]);
+        drop(run(command).succeeded());
+    }
+
+    /// The same with all platforms, digests kept.
+    ///
+    /// # Panics
+    /// When skopeo fails.
+    pub fn copy_whole(&self, from: &str, to: &str) {
+        let mut command = self.command(["copy", "--all", "--preserve-digests"]);
+        command.args([from, to]);
+        drop(run(command).succeeded());
+    }
+
     /// The tags of a repository.
     ///
     /// # Panics
