@@ -1,6 +1,6 @@
 //! Harbor as the primary registry, stood in for by a registry with Harbor's project API.
 
-#![expect(clippy::disallowed_methods, reason = "test set-up")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
 
 mod common;
 
