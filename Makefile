@@ -11,7 +11,7 @@ CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 # Peers that `go` builds, once: see testbed/tools.tsv.
 TOOLS := registry crane regctl
 
-.PHONY: help test lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook demo docs
+.PHONY: help test lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook bench-registry demo docs
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -66,6 +66,10 @@ bench-copy: peers ## Copies side by side with skopeo, crane, regctl and regsync
 bench-webhook: ## The admission webhook under load: latency, rate, memory, cold start
 	$(CARGO) build --quiet --profile dist --locked --bin landfall
 	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- webhook
+
+bench-registry: peers ## Registries side by side: docker-registry, registry 3, olareg and ours
+	$(CARGO) build --quiet --profile dist --locked --bin landfall
+	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- registry $(ARGS)
 
 demo: ## The whole path on this machine, with nothing installed
 	$(CARGO) run --release --locked -- demo

@@ -32,7 +32,19 @@ pub(crate) fn fill_registry(host: &str, workload: &Workload) -> anyhow::Result<(
             None,
             Body::Bytes(&image.config),
         )?;
-        push_manifest(&mut http, image)?;
+        push_manifest(&mut http, image, TAG)?;
+    }
+    Ok(())
+}
+
+/// Pushes every image, and each under so many tags more.
+pub(crate) fn fill_tags(host: &str, workload: &Workload, tags: usize) -> anyhow::Result<()> {
+    fill_registry(host, workload)?;
+    let mut http = Http::connect(host)?;
+    for image in &workload.images {
+        for tag in 1..tags {
+            push_manifest(&mut http, image, &format!("more-{tag}"))?;
+        }
     }
     Ok(())
 }
@@ -71,8 +83,8 @@ fn push_blob(
     Ok(())
 }
 
-fn push_manifest(http: &mut Http, image: &Image) -> anyhow::Result<()> {
-    let path = format!("/v2/{}/manifests/{}", image.repository, TAG);
+fn push_manifest(http: &mut Http, image: &Image, tag: &str) -> anyhow::Result<()> {
+    let path = format!("/v2/{}/manifests/{tag}", image.repository);
     let pushed = http.request(
         "PUT",
         &path,

@@ -1,4 +1,4 @@
-//! Side-by-side benchmarks: `landfall-bench core|copy|webhook`.
+//! Side-by-side benchmarks: `landfall-bench core|copy|registry|webhook`.
 //!
 //! Every number is measured here and now; what cannot be measured is left out and said. Prints a table and writes
 //! `target/bench/NAME.json`. Status 1 means that a limit is missed.
@@ -12,6 +12,7 @@ mod idle;
 mod plan;
 mod process;
 mod registries;
+mod registry;
 mod report;
 mod tools;
 mod webhook;
@@ -40,6 +41,8 @@ enum Suite {
     Copy(copy::CopyArgs),
     /// The admission webhook under load.
     Webhook(Subject),
+    /// Registries: pulls, pushes, start-up and memory.
+    Registry(registry::RegistryArgs),
 }
 
 /// The program that is measured.
@@ -68,6 +71,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Suite::Core(subject) => ("core", core::measure(&subject)?),
         Suite::Copy(args) => ("copy", copy::measure(&args)?),
         Suite::Webhook(subject) => ("webhook", webhook::measure(&subject.landfall()?)?),
+        Suite::Registry(args) => ("registry", registry::measure(&args)?),
     };
     std::io::stdout()
         .lock()

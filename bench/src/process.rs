@@ -142,12 +142,14 @@ pub(crate) fn resident_bytes(
 /// When there is no such process.
 pub(crate) fn read_resident_bytes(process: u32) -> anyhow::Result<u64> {
     let status = fs_err::read_to_string(format!("/proc/{process}/status"))?;
-    parse_resident_bytes(&status).context("there is no `VmRSS` in its status")
+    parse_memory(&status, "VmRSS").context("there is no `VmRSS` in its status")
 }
 
-/// `VmRSS:   1234 kB` of proc(5).
-fn parse_resident_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// `VmRSS:   1234 kB` of proc(5), in bytes.
+pub(crate) fn parse_memory(status: &str, key: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
 }
@@ -159,10 +161,10 @@ mod tests {
     #[test]
     fn resident_memory_is_read_from_the_status_of_a_process() {
         assert_eq!(
-            parse_resident_bytes("Name:\tx\nVmRSS:\t    1234 kB\n"),
+            parse_memory("Name:\tx\nVmRSS:\t    1234 kB\n", "VmRSS"),
             Some(1234 * 1024)
         );
-        assert_eq!(parse_resident_bytes("Name:\tx\n"), None);
+        assert_eq!(parse_memory("Name:\tx\n", "VmRSS"), None);
     }
 
     #[test]

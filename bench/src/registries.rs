@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::http::{Body, Http};
+use crate::process::parse_memory;
 
 /// Memory that is a file system, where there is one: a disk would be the slowest part of every row.
 const MEMORY: &str = "/dev/shm";
@@ -80,6 +81,13 @@ fn distribution_config(data: &Path, port: u16) -> String {
     )
 }
 
+/// Memory of a process, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    pub(crate) resident_bytes: u64,
+    pub(crate) peak_bytes: u64,
+}
+
 /// A running registry. Its process ends and its storage goes when it is dropped.
 #[derive(Debug)]
 pub(crate) struct RunningRegistry {
@@ -119,6 +127,44 @@ impl RunningRegistry {
         let stat = fs_err::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let ticks = parse_cpu_ticks(&stat).context("cannot read a registry's CPU time")?;
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// What it holds now, and the most that it held.
+    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
+        let status = fs_err::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let bytes = |key| parse_memory(&status, key).with_context(|| format!("there is no `{key}` in its status"));
+        Ok(Memory {
+            resident_bytes: bytes("VmRSS")?,
+            peak_bytes: bytes("VmHWM")?,
+        })
+    }
+
+    /// Ends it and starts it again on the same content.
+    pub(crate) fn start_again(&mut self) -> anyhow::Result<()> {
+        self.stop()?;
+        self.child = start(self.kind, &self.program, self.root.path(), self.port)?;
+        Ok(())
+    }
+
+    /// Ends it, and starts it again: how long until it answers a request with 200.
+    #[expect(clippy::disallowed_types, reason = "a benchmark measures real time")]
+    pub(crate) fn time_to_answer(&mut self, path: &str) -> anyhow::Result<Duration> {
+        self.stop()?;
+        let mut command = self.kind.command(&self.program, self.root.path(), self.port)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let start = std::time::Instant::now();
+        self.child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        let host = self.host();
+        let answered = || {
+            let headers = [("accept", "application/vnd.oci.image.manifest.v1+json")];
+            let answer = Http::connect(&host).and_then(|mut http| http.request("GET", path, &headers, Body::Empty));
+            answer.is_ok_and(|answer| answer.status == 200)
+        };
+        while !answered() {
+            anyhow::ensure!(start.elapsed() < START_TIME, "{} does not answer", self.kind.name());
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(start.elapsed())
     }
 
     /// Ends it, takes all content away, or puts the content of a [`RunningRegistry::keep`] there, and starts it again.

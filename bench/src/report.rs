@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 /// One measured value against its limit, or against those of other programs. Smaller is better, but for
-/// [`Row::at_least`].
+/// [`Row::at_least`] and [`Row::rate`].
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     /// What was done.
@@ -95,6 +95,28 @@ impl Row {
     pub(crate) fn with_bound(mut self, bound: f64) -> Row {
         self.bound = Some(bound);
         self
+    }
+
+    /// A value of which more is better, against those of others and what is to be reached.
+    pub(crate) fn rate(
+        case: impl Into<String>,
+        metric: &'static str,
+        landfall: Option<f64>,
+        peers: BTreeMap<String, Option<f64>>,
+        limit: Option<f64>,
+    ) -> Row {
+        let best = peers.values().copied().flatten().max_by(f64::total_cmp);
+        Row {
+            case: case.into(),
+            metric,
+            landfall,
+            limit,
+            ratio: best.zip(landfall).map(|(best, landfall)| landfall / best),
+            reach: landfall.is_some_and(|landfall| limit.is_none_or(|limit| landfall >= limit)),
+            peers,
+            bound: None,
+            remarks: BTreeMap::new(),
+        }
     }
 
     /// The row with a limit of its own, whatever others need.

@@ -144,6 +144,23 @@ pub(crate) fn big() -> Workload {
     }
 }
 
+/// One image of one layer of so many bytes.
+pub(crate) fn single(size: u64) -> Workload {
+    let layer = Layers::default().get(3, size);
+    Workload {
+        images: vec![Image::new("p/single".to_owned(), vec![layer])],
+    }
+}
+
+/// The same small layer in many repositories.
+pub(crate) fn many_repositories(count: usize) -> Workload {
+    let layer = Layers::default().get(4, 1024);
+    let images = (0..count).map(|index| Image::new(format!("p/many-{index}"), vec![layer.clone()]));
+    Workload {
+        images: images.collect(),
+    }
+}
+
 /// W3, 200 images of 5 layers of 1 to 64 KiB, none shared.
 pub(crate) fn small() -> Workload {
     let mut layers = Layers::default();

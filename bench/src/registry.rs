@@ -1,0 +1,187 @@
+//! Registries side by side: how fast they serve and take images, and what that costs them.
+
+mod load;
+mod pull;
+mod push;
+mod start;
+
+use std::collections::BTreeMap;
+use std::io::{Write as _, stderr};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::Subject;
+use crate::process::median;
+use crate::registries::RegistryKind;
+use crate::report::Row;
+use crate::tools::find_registry;
+
+/// What is measured, and how.
+#[derive(Debug, Args)]
+pub(crate) struct RegistryArgs {
+    #[command(flatten)]
+    subject: Subject,
+    /// Only these cases.
+    #[arg(
+        long = "case",
+        value_enum,
+        ignore_case = true,
+        value_delimiter = ',',
+        value_name = "CASE"
+    )]
+    cases: Vec<Case>,
+    /// How often each registry is measured, in turn with the others; the median counts.
+    #[arg(long, default_value_t = 3, value_name = "NUMBER")]
+    rounds: usize,
+    /// Only these registries.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "REGISTRY",
+          default_values_t = [RegistryKind::DockerRegistry, RegistryKind::Registry3, RegistryKind::Olareg, RegistryKind::Landfall])]
+    registries: Vec<RegistryKind>,
+}
+
+/// One kind of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Case {
+    /// GET and HEAD of manifests, by 1, 8 and 64 connections.
+    Manifests,
+    /// GET of blobs of 1 KB, 1 MB and 2 GiB.
+    Blobs,
+    /// A profile of 40 images, 1.8 GB, pushed.
+    W1,
+    /// One layer of 2 GiB, pushed.
+    W2,
+    /// 200 small images, pushed.
+    W3,
+    /// From start to the first answer with 10,000 tags, and the memory that takes.
+    Start,
+}
+
+/// Tried on 2026-11-21 with `go install zotregistry.dev/zot/v2/cmd/zot@latest`.
+const ZOT_ABSENT: &str = "absent: go: module zotregistry.dev/zot/v2: reading \
+                          https://proxy.golang.org/zotregistry.dev/zot/v2/@v/list: 403 Forbidden";
+
+/// Carries out the cases.
+pub(crate) fn measure(args: &RegistryArgs) -> anyhow::Result<Vec<Row>> {
+    let landfall = args.subject.landfall()?;
+    let mut bench = Bench {
+        rounds: args.rounds,
+        landfall: landfall.clone(),
+        found: Vec::new(),
+        absent: BTreeMap::from([("zot".to_owned(), ZOT_ABSENT.to_owned())]),
+        rows: Vec::new(),
+    };
+    for &kind in &args.registries {
+        match find_registry(kind, &landfall) {
+            Ok(program) => bench.found.push((kind, program)),
+            Err(why) => drop(bench.absent.insert(kind.name().to_owned(), format!("absent: {why}"))),
+        }
+    }
+    let has = |case| args.cases.is_empty() || args.cases.contains(&case);
+    if has(Case::Manifests) {
+        pull::measure_manifests(&mut bench)?;
+    }
+    if has(Case::Blobs) {
+        pull::measure_blobs(&mut bench)?;
+    }
+    if has(Case::W3) {
+        push::measure(&mut bench, "W3 200 small images", &crate::workload::small(), 1.3)?;
+    }
+    if has(Case::W1) {
+        push::measure(
+            &mut bench,
+            "W1 a profile of 40 images",
+            &crate::workload::profile(1),
+            1.3,
+        )?;
+    }
+    if has(Case::W2) {
+        push::measure(&mut bench, "W2 one layer of 2 GiB", &crate::workload::big(), 1.0)?;
+    }
+    if has(Case::Start) {
+        start::measure(&mut bench)?;
+    }
+    Ok(bench.rows)
+}
+
+/// The programs, and what was measured of them so far.
+struct Bench {
+    rounds: usize,
+    landfall: PathBuf,
+    found: Vec<(RegistryKind, PathBuf)>,
+    absent: BTreeMap<String, String>,
+    rows: Vec<Row>,
+}
+
+/// Values of one metric, by registry.
+type Values = BTreeMap<RegistryKind, Vec<f64>>;
+
+/// What a value has to reach.
+#[derive(Debug, Clone, Copy)]
+enum Reach {
+    /// It only tells.
+    Nothing,
+    /// So many times less than the least of the others.
+    LessByFactor(f64),
+    /// At most this.
+    AtMost(f64),
+    /// So many times more than the best of the others.
+    MoreByFactor(f64),
+    /// So many times more than docker-registry, and so many times more than the best of the rest.
+    MoreThanDockerAndRest(f64, f64),
+}
+
+impl Bench {
+    /// Runs something for every registry, forwards and backwards by rounds.
+    fn rounds(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.found.len()).collect();
+        let mut all = Vec::new();
+        for _ in 0..self.rounds {
+            all.extend_from_slice(&order);
+            order.reverse();
+        }
+        all
+    }
+
+    /// Adds a row, with every registry that is absent.
+    fn row(&mut self, case: &str, metric: &'static str, values: &Values, reach: Reach) -> anyhow::Result<()> {
+        let value = |kind: RegistryKind| values.get(&kind).map(|values| median(values.clone()));
+        let peers = values.keys().filter(|kind| **kind != RegistryKind::Landfall);
+        let peers: BTreeMap<String, Option<f64>> = peers.map(|kind| (kind.name().to_owned(), value(*kind))).collect();
+        let landfall = value(RegistryKind::Landfall);
+        let best_of = |without: Option<RegistryKind>| {
+            let others = values
+                .keys()
+                .filter(|kind| **kind != RegistryKind::Landfall && Some(**kind) != without);
+            others.filter_map(|kind| value(*kind)).max_by(f64::total_cmp)
+        };
+        let mut row = match reach {
+            Reach::Nothing => Row::against_peers(case, metric, landfall, peers, 0.0),
+            Reach::LessByFactor(factor) => Row::against_peers(case, metric, landfall, peers, factor),
+            Reach::AtMost(limit) => Row::against_peers(case, metric, landfall, peers, 0.0).with_limit(limit),
+            Reach::MoreByFactor(factor) => {
+                let limit = best_of(None).map(|best| best * factor);
+                Row::rate(case, metric, landfall, peers, limit)
+            }
+            Reach::MoreThanDockerAndRest(docker, rest) => {
+                let docker = value(RegistryKind::DockerRegistry).map(|value| value * docker);
+                let rest = best_of(Some(RegistryKind::DockerRegistry)).map(|value| value * rest);
+                let limit = docker.into_iter().chain(rest).max_by(f64::total_cmp);
+                Row::rate(case, metric, landfall, peers, limit)
+            }
+        };
+        for (name, why) in &self.absent {
+            row = row.remark(name, why);
+        }
+        writeln!(
+            stderr(),
+            "{case:40} {metric:24} {:?}",
+            values
+                .iter()
+                .map(|(kind, values)| (kind.name(), values))
+                .collect::<Vec<_>>()
+        )?;
+        self.rows.push(row);
+        Ok(())
+    }
+}
