@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer's program")]
 
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{ExitCode, Stdio};
 
@@ -44,12 +45,7 @@ fn up(directory: &Utf8Path) {
     let mut pipe = std::process::Command::new("mkfifo");
     pipe.arg(&control);
     drop(run(pipe).succeeded());
-    // Open for reading and writing, so that it never ends.
-    let input = fs_err::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&control)
-        .expect("our own pipe");
+    let input = open_control(directory);
     let file = |name: &str| {
         fs_err::File::create(directory.join(name))
             .expect("a file in our own directory")
@@ -105,5 +101,13 @@ fn down(directory: &Utf8Path) {
 }
 
 fn tell(directory: &Utf8Path, line: &str) {
-    fs_err::write(directory.join(CONTROL), format!("{line}\n")).expect("our own pipe");
+    let mut control = open_control(directory);
+    control.write_all(format!("{line}\n").as_bytes()).expect("our own pipe");
+}
+
+/// Opens the pipe for both directions, so that it neither waits for another side nor ends.
+fn open_control(directory: &Utf8Path) -> fs_err::File {
+    let mut options = fs_err::OpenOptions::new();
+    let opened = options.read(true).write(true).open(directory.join(CONTROL));
+    opened.expect("our own pipe")
 }
