@@ -1,7 +1,5 @@
 //! A registry that is gone is not asked by everybody in turn.
 
-#![expect(clippy::unwrap_used, reason = "test set-up")]
-
 mod common;
 
 use std::net::TcpListener;
