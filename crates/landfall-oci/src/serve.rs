@@ -1,8 +1,11 @@
 //! Serves a router on a listener that the caller bound: the registry, the webhook and the status API alike.
 //!
+//! Pulls over plain TCP have a way of their own, [`pulls`], and everything else is hyper's.
+//!
 //! Plain or TLS, HTTP/1.1 and HTTP/2, a limit of connections, limits in time for handshake and headers, and an end in
 //! good order: no new connection, idle ones closed, requests under way finished within a deadline.
 
+pub(crate) mod pulls;
 pub mod tls;
 
 use std::io;
@@ -116,7 +119,10 @@ async fn serve_connection(
 ) -> Result<(), BoxError> {
     stream.set_nodelay(true)?;
     match acceptor {
-        None => serve_http(stream, Protocol::Http1, peer, router, limits, shutdown).await,
+        None => match pulls::serve_pulls(stream, peer, router.clone(), limits, &shutdown).await? {
+            Some(rest) => serve_http(pulls::rejoin(rest), Protocol::Http1, peer, router, limits, shutdown).await,
+            None => Ok(()),
+        },
         Some(acceptor) => {
             let stream = timeout(limits.handshake, acceptor.accept(stream))
                 .await
@@ -193,20 +199,24 @@ mod tests {
     use super::*;
     use crate::certificate::{PemPair, Validity, issue_certificate, make_authority, read_expiry};
 
-    const QUICK: ServeLimits = ServeLimits {
+    pub(super) const QUICK: ServeLimits = ServeLimits {
         connections: 8,
         handshake: Duration::from_secs(5),
         header: Duration::from_secs(5),
         drain: Duration::from_secs(5),
     };
 
-    struct Running {
-        address: SocketAddr,
+    pub(super) struct Running {
+        pub(super) address: SocketAddr,
         shutdown: CancellationToken,
         server: JoinSet<Drained>,
     }
 
-    async fn mk_server(router: Router, certificate: Option<Arc<CertificateSlot>>, limits: ServeLimits) -> Running {
+    pub(super) async fn mk_server(
+        router: Router,
+        certificate: Option<Arc<CertificateSlot>>,
+        limits: ServeLimits,
+    ) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
@@ -220,7 +230,7 @@ mod tests {
     }
 
     impl Running {
-        async fn stop(mut self) -> Drained {
+        pub(super) async fn stop(mut self) -> Drained {
             self.shutdown.cancel();
             self.server.join_next().await.unwrap().unwrap()
         }

@@ -13,6 +13,7 @@ mod blobs;
 mod collect;
 mod conditional;
 mod error;
+mod hot;
 pub mod inventory;
 mod linger;
 mod listing;
@@ -45,8 +46,11 @@ use landfall_core::reference::{Digest, Repository};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::serve::pulls::TakesFile;
 use crate::server::auth::Gate;
+use crate::server::blobs::Delivery;
 use crate::server::error::{ApiError, Code};
+use crate::server::hot::HotManifests;
 use crate::server::linger::SharedBody;
 use crate::server::metrics::Metrics;
 use crate::server::promises::Promises;
@@ -104,6 +108,7 @@ pub struct Registry {
     uploads: Uploads,
     promises: Promises,
     floor: SpaceFloor,
+    hot: HotManifests,
 }
 
 impl Registry {
@@ -118,6 +123,7 @@ impl Registry {
             records: Records::open(directory)?,
             uploads: Uploads::default(),
             promises: Promises::default(),
+            hot: HotManifests::default(),
             floor: SpaceFloor::default(),
         })
     }
@@ -274,7 +280,12 @@ impl Api {
             }
             (&Method::DELETE, Route::Manifest { name, selector }) => registry.delete_manifest(name, selector).await,
             (&Method::GET | &Method::HEAD, Route::Blob { name, digest }) => {
-                registry.get_blob(name, digest, request.headers(), get).await
+                let delivery = match (get, request.extensions().get::<TakesFile>()) {
+                    (false, _) => Delivery::Nothing,
+                    (true, Some(_)) => Delivery::File,
+                    (true, None) => Delivery::Stream,
+                };
+                registry.get_blob(name, digest, request.headers(), delivery).await
             }
             (&Method::DELETE, Route::Blob { name, digest }) => registry.delete_blob(name, digest).await,
             (&Method::POST, Route::Uploads { name }) => registry.start_upload(name, request).await,

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall_core::reference::{Digest, Repository};
 
+use crate::serve::pulls::FileBody;
 use crate::server::conditional::{effective_range, entity_tag, not_modified};
 use crate::server::error::{ApiError, Code};
 use crate::server::range::{Wanted, parse_range};
@@ -21,9 +22,9 @@ impl Registry {
         name: &Repository,
         digest: &Digest,
         headers: &HeaderMap,
-        with_body: bool,
+        delivery: Delivery,
     ) -> Result<Response, ApiError> {
-        if !with_body {
+        if delivery == Delivery::Nothing {
             // Whoever only asks is about to push what is missing, and counts on the rest.
             self.promises.give(&self.store, digest);
         }
@@ -47,10 +48,19 @@ impl Registry {
                 .with_header(header::CONTENT_RANGE, header_value(&format!("bytes */{size}"))));
             }
         };
-        let body = if with_body {
-            Body::from_stream(self.store.stream_blob(digest, offset, length).await?)
-        } else {
-            Body::empty()
+        let mut file = None;
+        let body = match delivery {
+            Delivery::Nothing => Body::empty(),
+            Delivery::Stream => Body::from_stream(self.store.stream_blob(digest, offset, length).await?),
+            Delivery::File => {
+                let (opened, _path) = self.store.open_blob(digest, 0)?.into_parts();
+                file = Some(FileBody {
+                    file: Arc::new(opened),
+                    offset,
+                    length,
+                });
+                Body::empty()
+            }
         };
         let headers = [
             (
@@ -67,6 +77,9 @@ impl Registry {
             let last = offset + length - 1;
             let range = header_value(&format!("bytes {offset}-{last}/{size}"));
             response.headers_mut().insert(header::CONTENT_RANGE, range);
+        }
+        if let Some(file) = file {
+            response.extensions_mut().insert(file);
         }
         Ok(response)
     }
@@ -107,6 +120,17 @@ impl Registry {
             (change.into_iter().collect(), deletion)
         })
     }
+}
+
+/// How a blob's bytes get to whoever asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// Only the headers are wanted.
+    Nothing,
+    /// As a body.
+    Stream,
+    /// The connection sends the file.
+    File,
 }
 
 enum Deletion {

@@ -56,12 +56,21 @@ impl Registry {
             (CONTENT_DIGEST, header_value(digest.as_str())),
         ];
         let body = if with_body {
-            let store = self.store.clone();
-            Body::from(blocking(move || store.read_blob(&digest, MANIFEST_SIZE_MAX as u64)).await?)
+            Body::from(self.read_manifest_bytes(digest).await?)
         } else {
             Body::empty()
         };
         Ok((headers, body).into_response())
+    }
+
+    async fn read_manifest_bytes(&self, digest: Digest) -> Result<Bytes, StoreError> {
+        if let Some(bytes) = self.hot.get(&digest) {
+            return Ok(bytes);
+        }
+        let (store, wanted) = (self.store.clone(), digest.clone());
+        let bytes = blocking(move || store.read_blob(&wanted, MANIFEST_SIZE_MAX as u64)).await?;
+        self.hot.keep(&digest, &bytes);
+        Ok(bytes)
     }
 
     pub(super) async fn put_manifest(

@@ -1,0 +1,322 @@
+//! Pulls over plain TCP, with no general HTTP server in between: nearly all requests that a registry gets are for small
+//! manifests, and nearly all bytes that it sends are files, which the kernel sends by itself (sendfile(2)).
+//!
+//! Answers `GET` and `HEAD` below `/v2/` that have no body and ask for nothing unusual, one after the other. The first
+//! request that is anything else goes to hyper with all that was read, and the rest of its connection too: there is no
+//! second implementation of what is hard about HTTP.
+
+use std::fs::File;
+use std::future::Future;
+use std::io::{self, Cursor, Write as _};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::response::Response;
+use bytes::BytesMut;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use rustix::fs::{Advice, fadvise, sendfile};
+use rustix::net::{SendFlags, send};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use crate::serve::ServeLimits;
+
+/// A longer head is hyper's business.
+const HEAD_MAX: usize = 8 * 1024;
+const HEADERS_MAX: usize = 32;
+/// How much of a file one call sends: what a disk that is not in memory may keep a thread for.
+const FILE_PIECE: u64 = 512 * 1024;
+const PATHS: &str = "/v2/";
+
+/// Marks a request whose answer may be a [`FileBody`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TakesFile;
+
+/// In the extensions of a response: its body is this part of a file. The response has a `Content-Length` and no other body.
+#[derive(Debug, Clone)]
+pub(crate) struct FileBody {
+    /// The file, which has that part.
+    pub(crate) file: std::sync::Arc<File>,
+    /// Where the part begins.
+    pub(crate) offset: u64,
+    /// How long it is.
+    pub(crate) length: u64,
+}
+
+/// A connection whose next request is not a pull, with what was read of it.
+pub(super) type Rest = (TcpStream, BytesMut);
+
+/// Answers pulls until the client or the server ends the connection, or another request comes.
+pub(super) async fn serve_pulls(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    mut router: Router,
+    limits: ServeLimits,
+    shutdown: &CancellationToken,
+) -> io::Result<Option<Rest>> {
+    let stopped = shutdown.cancelled();
+    tokio::pin!(stopped);
+    let mut input = BytesMut::new();
+    let mut output = Output::default();
+    loop {
+        let (mut request, head) = match parse_pull(&input) {
+            Parsed::Pull(request, head) => (*request, head),
+            Parsed::Other => return Ok(Some((stream, input))),
+            Parsed::Partial => {
+                input.reserve(HEAD_MAX);
+                let is_idle = input.is_empty();
+                let read = timeout(limits.header, stream.read_buf(&mut input));
+                let read = tokio::select! {
+                    read = read => read.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??,
+                    () = stopped.as_mut(), if is_idle => 0,
+                };
+                match read {
+                    0 => return Ok(None),
+                    _ => continue,
+                }
+            }
+        };
+        drop(input.split_to(head));
+        let with_body = request.method() == Method::GET;
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(TakesFile);
+        let response = match router.call(request).await {
+            Ok(response) => response,
+            Err(infallible) => match infallible {},
+        };
+        let is_last = shutdown.is_cancelled();
+        output
+            .write(&mut stream, response, with_body, is_last, limits.header)
+            .await?;
+        if is_last {
+            return Ok(None);
+        }
+    }
+}
+
+/// The connection as hyper takes it: what was read of it first.
+pub(super) fn rejoin((stream, read): Rest) -> impl AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    let (from, to) = stream.into_split();
+    tokio::io::join(Cursor::new(read).chain(from), to)
+}
+
+enum Parsed {
+    /// A request, and the length of its head.
+    Pull(Box<Request<Body>>, usize),
+    /// Not all of a head is here.
+    Partial,
+    /// Something that is not for us.
+    Other,
+}
+
+fn parse_pull(input: &[u8]) -> Parsed {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut headers);
+    match head.parse(input) {
+        Ok(httparse::Status::Complete(length)) => {
+            to_pull(&head).map_or(Parsed::Other, |request| Parsed::Pull(Box::new(request), length))
+        }
+        Ok(httparse::Status::Partial) if input.len() < HEAD_MAX => Parsed::Partial,
+        Ok(httparse::Status::Partial) | Err(_) => Parsed::Other,
+    }
+}
+
+/// `None` for what is not a pull, or is one with anything that we would have to think about.
+fn to_pull(head: &httparse::Request<'_, '_>) -> Option<Request<Body>> {
+    let method = match head.method? {
+        "GET" => Method::GET,
+        "HEAD" => Method::HEAD,
+        _ => return None,
+    };
+    let path = head.path.filter(|path| path.starts_with(PATHS))?;
+    if head.version != Some(1) {
+        return None;
+    }
+    let mut request = Request::new(Body::empty());
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::try_from(path).ok()?;
+    let mut hosts = 0;
+    for found in head.headers.iter() {
+        let name = HeaderName::from_bytes(found.name.as_bytes()).ok()?;
+        let value = HeaderValue::from_bytes(found.value).ok()?;
+        if name == header::HOST {
+            hosts += 1;
+        }
+        let is_usual = match name {
+            header::CONNECTION => value.as_bytes().eq_ignore_ascii_case(b"keep-alive"),
+            header::CONTENT_LENGTH => value == "0",
+            header::TRANSFER_ENCODING | header::UPGRADE | header::EXPECT | header::TE | header::TRAILER => false,
+            _ => true,
+        };
+        if !is_usual {
+            return None;
+        }
+        request.headers_mut().append(name, value);
+    }
+    // RFC 9112 section 3.2: neither none nor several.
+    (hosts == 1).then_some(request)
+}
+
+/// The answer as it goes out; kept for the next one.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    /// `Date`, and the second that it is of.
+    date: (i64, String),
+}
+
+impl Output {
+    async fn write(
+        &mut self,
+        stream: &mut TcpStream,
+        response: Response,
+        with_body: bool,
+        is_last: bool,
+        stall: Duration,
+    ) -> io::Result<()> {
+        let (mut parts, body) = response.into_parts();
+        let file = parts.extensions.remove::<FileBody>().filter(|_| with_body);
+        let may_have_body = !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if parts.status == StatusCode::NO_CONTENT {
+            // RFC 9110 section 8.6; routers set it all the same.
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
+        let mut chunked = false;
+        if may_have_body && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+            match body.size_hint().exact() {
+                Some(length) => drop(parts.headers.insert(header::CONTENT_LENGTH, length.into())),
+                None => {
+                    chunked = true;
+                    let value = HeaderValue::from_static("chunked");
+                    parts.headers.insert(header::TRANSFER_ENCODING, value);
+                }
+            }
+        }
+        if is_last {
+            let value = HeaderValue::from_static("close");
+            parts.headers.insert(header::CONNECTION, value);
+        }
+        self.render_head(&parts)?;
+        if let Some(file) = file {
+            return self.send_file(stream, &file, stall).await;
+        }
+        if with_body && may_have_body {
+            self.write_body(stream, body, chunked, stall).await?;
+        }
+        self.flush(stream, stall).await
+    }
+
+    fn render_head(&mut self, parts: &http::response::Parts) -> io::Result<()> {
+        let now = Timestamp::now();
+        if self.date.0 != now.as_second() || self.date.1.is_empty() {
+            let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+            self.date = (now.as_second(), date.map_err(io::Error::other)?);
+        }
+        let out = &mut self.bytes;
+        out.clear();
+        let reason = parts.status.canonical_reason().unwrap_or("-");
+        write!(out, "HTTP/1.1 {} {reason}\r\n", parts.status.as_str())?;
+        for (name, value) in &parts.headers {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        write!(out, "date: {}\r\n\r\n", self.date.1)
+    }
+
+    async fn write_body(
+        &mut self,
+        stream: &mut TcpStream,
+        mut body: Body,
+        chunked: bool,
+        stall: Duration,
+    ) -> io::Result<()> {
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(io::Error::other)?.into_data() else {
+                continue;
+            };
+            if chunked && !data.is_empty() {
+                write!(self.bytes, "{:x}\r\n", data.len())?;
+            }
+            self.bytes.extend_from_slice(&data);
+            if chunked && !data.is_empty() {
+                self.bytes.extend_from_slice(b"\r\n");
+            }
+            if self.bytes.len() > HEAD_MAX {
+                self.flush(stream, stall).await?;
+            }
+        }
+        if chunked {
+            self.bytes.extend_from_slice(b"0\r\n\r\n");
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self, stream: &mut TcpStream, stall: Duration) -> io::Result<()> {
+        // The kernel nearly always takes all of it at once: then no timer is needed.
+        let sent = match stream.try_write(&self.bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            sent => sent?,
+        };
+        if sent < self.bytes.len() {
+            within(stall, stream.write_all(&self.bytes[sent..])).await?;
+        }
+        self.bytes.clear();
+        // A manifest of megabytes does not stay with the connection.
+        self.bytes.shrink_to(2 * HEAD_MAX);
+        Ok(())
+    }
+
+    /// The head, which waits in the kernel for the first bytes of the file, and the file.
+    async fn send_file(&mut self, stream: &mut TcpStream, body: &FileBody, stall: Duration) -> io::Result<()> {
+        let flags = match body.length {
+            0 => SendFlags::empty(),
+            _ => SendFlags::MORE,
+        };
+        let mut sent = 0;
+        while sent < self.bytes.len() {
+            let rest = &self.bytes[sent..];
+            let ready = stream.async_io(Interest::WRITABLE, || Ok(send(&*stream, rest, flags)?));
+            sent += within(stall, ready).await?;
+        }
+        if body.length > FILE_PIECE {
+            let _only_advice = fadvise(&*body.file, body.offset, None, Advice::Sequential);
+        }
+        let mut offset = body.offset;
+        let end = body.offset + body.length;
+        while offset < end {
+            let piece = usize::try_from(FILE_PIECE.min(end - offset)).map_err(io::Error::other)?;
+            let ready = stream.async_io(Interest::WRITABLE, || {
+                Ok(sendfile(&*stream, &*body.file, Some(&mut offset), piece)?)
+            });
+            if within(stall, ready).await? == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "a blob is shorter than it was",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A client that takes no byte for so long is gone.
+async fn within<T>(stall: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(stall, work)
+        .await
+        .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+#[cfg(test)]
+mod tests;
