@@ -164,6 +164,7 @@ async fn what_is_no_review_is_refused_and_counted() {
         .collect();
     counts.sort_unstable();
     insta::assert_snapshot!(counts.join("\n"), @r#"
+    landfall_webhook_registrations_total 0
     landfall_webhook_reviews_total{answer="Patched"} 1
     landfall_webhook_reviews_total{answer="Refused"} 1
     landfall_webhook_reviews_total{answer="Unchanged"} 1

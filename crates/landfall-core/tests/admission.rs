@@ -383,8 +383,8 @@ fn observing_changes_no_image_and_says_what_it_would_have_changed() {
     let answer: Value = serde_json::from_slice(&reviewed.response).unwrap();
     let patch = STANDARD.decode(answer["response"]["patch"].as_str().unwrap()).unwrap();
     insta::assert_snapshot!(lines(&serde_json::from_slice(&patch).unwrap()), @r#"{"op":"add","path":"/metadata/annotations","value":{"landfall.dev/observed-images":"{\"c\":{\"image\":\"reg:5000/docker.io/library/nginx\",\"reason\":\"external registry `reg:5000` serves every image (user-data.yaml:5)\"}}"}}"#);
-    insta::assert_snapshot!(answer["response"]["warnings"][0].as_str().unwrap(), @"");
-    insta::assert_snapshot!(reviewed.reasons["c"], @"");
+    insta::assert_snapshot!(answer["response"]["warnings"][0].as_str().unwrap(), @"landfall: observed only: c: nginx -> reg:5000/docker.io/library/nginx: external registry `reg:5000` serves every image (user-data.yaml:5)");
+    insta::assert_snapshot!(reviewed.reasons["c"], @"observed only: nginx -> reg:5000/docker.io/library/nginx: external registry `reg:5000` serves every image (user-data.yaml:5)");
 }
 
 #[test]

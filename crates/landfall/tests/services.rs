@@ -167,7 +167,7 @@ fn demo_goes_through_every_phase_and_ends_with_0() {
           "op": "add",
           "path": "/metadata/annotations",
           "value": {
-          "landfall.dev/original-images": "{\"wait\":\"busybox:1.37\",\"web\":\"nginx:1.27\"}"
+          "landfall.dev/original-images": "{\"wait\":{\"image\":\"busybox:1.37\",\"reason\":\"primary registry `HOST:PORT/spectro-images` holds application images (user-data.yaml:11)\"},\"web\":{\"image\":\"nginx:1.27\",\"reason\":\"primary registry `HOST:PORT/spectro-images` holds application images (user-data.yaml:11)\"}}"
           }
           }
         ]

@@ -247,7 +247,8 @@ mod tests {
         assert_eq!(with("ca.crt", Some(ByteString(vec![0xff]))), "`ca.crt` is not text");
         assert_eq!(
             with("ca.key", Some(foreign_key)),
-            "`ca.crt` or `ca.key` cannot be used: the certificate and the key do not belong together"
+            "`ca.crt` or `ca.key` cannot be used: the certificate and the key do not belong together: \
+             keys may not be consistent: KeyMismatch"
         );
     }
 }

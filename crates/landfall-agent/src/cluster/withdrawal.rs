@@ -21,7 +21,7 @@ use crate::supervisor::Supervisor;
 /// How long until the next attempt: the API server may be down, another agent may lead.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The work of taking it back; ends when it is done, or when this is dropped.
+/// The work of taking it back; ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Withdrawal {
     stop: CancellationToken,
@@ -51,7 +51,10 @@ impl Withdrawal {
         supervisor.supervise_until("webhook-withdrawal", stop.clone(), |stop| async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = run(&root, &events, &settings) => {}
+                () = run(&root, &events, &settings) => {
+                    // Done; a supervised task that ends unasked would end the agent.
+                    stop.cancelled().await;
+                }
             }
             Ok(())
         });
