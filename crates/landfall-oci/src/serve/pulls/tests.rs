@@ -101,7 +101,7 @@ fn mk_router(file: std::sync::Arc<File>, offset: u64, length: u64) -> Router {
         response
     };
     let streamed = || async {
-        let pieces = ["one ", "two"].map(|piece| Ok::<_, std::convert::Infallible>(piece));
+        let pieces = ["one ", "two"].map(Ok::<_, std::convert::Infallible>);
         Body::from_stream(stream::iter(pieces))
     };
     Router::new()
