@@ -15,6 +15,8 @@ pub const PRIMARY_PASSWORD: &str = "canary-primary-27d9f0";
 
 /// The only file of the agent's that holds secrets: the inputs that were last found good, for a start with bad ones.
 pub const LAST_GOOD: &str = "last-good.json";
+/// The directory of the kubelet's login files.
+pub const KUBELET_LOGINS: &str = "etc/kubernetes/registries";
 
 /// What is the same in all of them.
 const MARK: &str = "canary-";
@@ -30,7 +32,7 @@ pub fn leaks<'a>(text: &'a str, user: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// The files below a directory that hold a secret, except those of these names, when only their owner may read them.
+/// The files below a directory that hold a secret, except those of these names or right below directories of these names, when only their owner may read them.
 ///
 /// # Panics
 /// When a file's mode cannot be read.
@@ -41,7 +43,8 @@ pub fn leaking_files(directory: &Utf8Path, user: &str, may_hold: &[&str]) -> Vec
             .expect("a file that was just read")
             .permissions()
             .mode();
-        file.file_name().is_some_and(|name| may_hold.contains(&name)) && mode & 0o077 == 0
+        (may_hold.iter()).any(|name| file.ends_with(name) || file.parent().is_some_and(|parent| parent.ends_with(name)))
+            && mode & 0o077 == 0
     };
     files_below(directory)
         .into_iter()

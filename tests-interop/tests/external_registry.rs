@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use landfall_core::status::{Phase, ProgressEvent};
 use landfall_tests_interop::agent::{LandfallAgent, run_landfall};
-use landfall_tests_interop::canary::{LAST_GOOD, PRIMARY_PASSWORD, PROVIDER_PASSWORD, leaking_files, leaks};
+use landfall_tests_interop::canary::{
+    KUBELET_LOGINS, LAST_GOOD, PRIMARY_PASSWORD, PROVIDER_PASSWORD, leaking_files, leaks,
+};
 use landfall_tests_interop::docker_registry::{Account, Request};
 use landfall_tests_interop::https::Caller;
 use landfall_tests_interop::images::{APPLICATIONS, CORE, INFRASTRUCTURE, PROVIDER};
@@ -314,7 +316,7 @@ fn no_secret_leaked(world: &World, agent: &LandfallAgent) {
     let metrics = Caller::default().get(&format!("{base}/metrics")).unwrap().body;
     assert_eq!(leaks(&metrics, user), Vec::<&str>::new());
     assert_eq!(
-        leaking_files(&world.site.root(), user, &[LAST_GOOD]),
+        leaking_files(&world.site.root(), user, &[LAST_GOOD, KUBELET_LOGINS]),
         Vec::<camino::Utf8PathBuf>::new()
     );
 }

@@ -1,7 +1,7 @@
 //! A registry that is not ours as the primary one: the agent fills it by its endpoint and credentials.
 
 use landfall_core::status::ProgressEvent;
-use landfall_tests_interop::canary::{LAST_GOOD, leaking_files, leaks};
+use landfall_tests_interop::canary::{KUBELET_LOGINS, LAST_GOOD, leaking_files, leaks};
 use landfall_tests_interop::docker_registry::{Account, DockerRegistry, Release};
 use landfall_tests_interop::images::APPLICATIONS;
 use landfall_tests_interop::site::PRIMARY_ACCOUNT;
@@ -64,7 +64,7 @@ fn the_agent_fills_distributions_registries_and_finds_them_filled_the_next_time(
         assert_eq!(moved.count(), 0, "{release:?}: {}", again.stderr());
         for user in [ACCOUNT.user, PRIMARY_ACCOUNT.user] {
             assert_eq!(leaks(&agent.output(), user), Vec::<&str>::new());
-            let leaking = leaking_files(&world.site.root(), user, &[LAST_GOOD]);
+            let leaking = leaking_files(&world.site.root(), user, &[LAST_GOOD, KUBELET_LOGINS]);
             assert_eq!(leaking, Vec::<camino::Utf8PathBuf>::new(), "{release:?}");
         }
     }

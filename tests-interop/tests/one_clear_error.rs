@@ -3,7 +3,7 @@
 
 use landfall_core::status::{Event, EventKind};
 use landfall_tests_interop::agent::{LandfallAgent, run_landfall};
-use landfall_tests_interop::canary::{LAST_GOOD, leaking_files, leaks};
+use landfall_tests_interop::canary::{KUBELET_LOGINS, LAST_GOOD, leaking_files, leaks};
 use landfall_tests_interop::docker_registry::Account;
 use landfall_tests_interop::images::PROVIDER;
 use landfall_tests_interop::source::SourceRegistry;
@@ -59,7 +59,7 @@ fn fails_with_one_error(world: &World, expected: &Expected<'_>) {
     let user = ACCOUNT.user;
     assert_eq!(leaks(&agent.output(), user), Vec::<&str>::new());
     assert_eq!(
-        leaking_files(&world.site.root(), user, &[LAST_GOOD]),
+        leaking_files(&world.site.root(), user, &[LAST_GOOD, KUBELET_LOGINS]),
         Vec::<camino::Utf8PathBuf>::new()
     );
 }

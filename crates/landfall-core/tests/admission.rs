@@ -521,6 +521,20 @@ fn pods_that_end_or_opted_out_are_not_mended() {
 }
 
 #[test]
+fn a_pod_that_another_agent_redirected_is_left_alone_and_one_that_was_changed_since_is_not() {
+    let originals = json!({"c": {"image": "nginx:1.27", "reason": "primary registry"}}).to_string();
+    let mend = |image: &str| {
+        let mut pod = mk_live_pod(json!({"containers": [{"name": "c", "image": image}]}), &[]);
+        pod["metadata"]["annotations"] = json!({"landfall.dev/original-images": originals});
+        mend_of(&pod)
+    };
+    assert_eq!(mend("other:30003/spectro-images/docker.io/library/nginx:1.27"), None);
+    for written in ["nginx:1.27", "busybox:1.37"] {
+        assert!(mend(written).is_some(), "{written}");
+    }
+}
+
+#[test]
 fn with_redirection_off_nothing_is_changed() {
     let settings = without_redirection(external());
     assert_eq!(answer(&settings, &mk_create(&mk_pod("nginx"))).2, json!([]));

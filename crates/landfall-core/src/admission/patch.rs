@@ -49,13 +49,18 @@ pub(super) struct ImageNote {
     pub(super) reason: String,
 }
 
+/// What an annotation of ours says of a pod's images; nothing where it is missing, or somebody spoilt it.
+pub(super) fn notes(pod: &PodView, key: &str) -> BTreeMap<String, ImageNote> {
+    (pod.annotations().flatten())
+        .and_then(|annotations| annotations.get(key))
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
 /// Adds to the annotation with the originals; what earlier requests put there stays. `add` makes the deepest object that
 /// is missing and touches nothing else.
 pub(super) fn annotate(pod: &PodView, key: &str, notes: BTreeMap<String, ImageNote>) -> PatchOperation {
-    let before = (pod.annotations().flatten()).and_then(|annotations| annotations.get(key));
-    let mut merged: BTreeMap<String, ImageNote> = before
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default();
+    let mut merged = self::notes(pod, key);
     merged.extend(notes);
     let value = json!(merged).to_string();
     let (path, value) = match pod.annotations() {

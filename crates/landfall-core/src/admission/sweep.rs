@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::pod::{ImagePlace, PodView};
-use super::{AdmissionError, AdmissionRules, Verdict, decide_image, decide_pod, patch, why_pod_is_left_alone};
+use super::{
+    AdmissionError, AdmissionRules, ORIGINAL_IMAGES, Verdict, decide_image, decide_pod, patch, why_pod_is_left_alone,
+};
 
 /// A pod that is to be mended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +119,15 @@ pub fn plan_mend(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<Mend>, 
         return Ok(None);
     }
     let waiting = Waits::of(&status);
-    let mut decision = decide_pod(&view, |place| waiting.can_be_mended(place), rules);
+    let originals = patch::notes(&view, ORIGINAL_IMAGES);
+    let is_redirected = |place: &ImagePlace<'_>| {
+        (originals.get(&place.key())).is_some_and(|original| is_redirection_of(place.image, &original.image))
+    };
+    let mut decision = decide_pod(
+        &view,
+        |place| waiting.can_be_mended(place) && !is_redirected(place),
+        rules,
+    );
     let stuck: Vec<String> = (view.image_places())
         .filter(|place| waiting.is_stuck(place) && matches!(decide_image(place, rules), Verdict::Redirect { .. }))
         .map(|place| place.key())
@@ -146,6 +156,14 @@ pub fn plan_mend(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<Mend>, 
         patch,
         stuck,
     }))
+}
+
+/// Whether an image looks like what an agent made of the original: another one whose last part, with its tag and digest,
+/// is the same. An agent with other rules or another primary registry may have redirected it, and redirecting the
+/// redirected leads nowhere.
+fn is_redirection_of(image: &str, original: &str) -> bool {
+    let last = |image: &str| image.rsplit('/').next().map(ToOwned::to_owned);
+    image != original && last(image) == last(original)
 }
 
 /// Which containers wait for their image. One without a status has not been looked at by kubelet: it waits too.
