@@ -18,12 +18,18 @@ use crate::hostconf::{Fragment, Rendering};
 #[must_use]
 pub fn render_admission_policy(settings: &Settings) -> Rendering {
     let documents = objects(settings).map(|object| render_yaml(&object).expect("a JSON object has a YAML form"));
+    let gaps = gaps(settings);
+    // Whoever finds the file later has not seen what was said when it was written.
+    let said: String = gaps
+        .iter()
+        .map(|gap| format!("# not said by this policy: {gap}\n"))
+        .collect();
     Rendering {
         fragments: vec![Fragment {
             place: "the cluster, by `kubectl apply -f -`".to_owned(),
-            text: documents.join("---\n"),
+            text: said + &documents.join("---\n"),
         }],
-        gaps: gaps(settings),
+        gaps,
         ..Rendering::default()
     }
 }
@@ -50,14 +56,23 @@ fn objects(settings: &Settings) -> [Value; 2] {
                     places("oldObject")
                 )),
                 variable("places", format!(
-                    "({}).filter(p, !((p.list + '/' + p.name + '=' + p.image) in variables.before) && {LEFT_ALONE})",
+                    "({}).filter(p, !((p.list + '/' + p.name + '=' + p.image) in variables.before) && {NOT_LEFT_ALONE})",
                     places("object")
                 )),
-                variable("canonical", format!("variables.places.map(p, {})", with_reference(HOSTED))),
+                variable("hosted", format!(
+                    "variables.places.map(p, {}).map(p, {})",
+                    with(SAME_HOST, WITHOUT_SCHEME),
+                    with(HOST, SAME_REFERENCE),
+                )),
+                variable("canonical", format!(
+                    "variables.hosted.filter(p, p.host != 'localhost').map(p, {}).map(p, {}).filter(p, {} && {FITS})",
+                    with(SAME_HOST, WITH_HOST),
+                    with(SAME_HOST, WITH_LIBRARY),
+                    is_reference(),
+                )),
                 variable("redirected", format!(
-                    "variables.canonical.map(p, {}).map(p, {}).filter(p, p.ref != '')",
-                    with_reference(LIBRARY),
-                    with_reference(&target(settings)),
+                    "variables.canonical.map(p, {}).filter(p, {FITS})",
+                    with(SAME_HOST, &target(settings)),
                 )),
             ],
             "mutations": [{
@@ -75,23 +90,45 @@ fn objects(settings: &Settings) -> [Value; 2] {
     [policy, binding]
 }
 
-/// Images that are not ours to change: no image, `auto` of Istio, never pulled, built on the node, image IDs, and hosts
-/// whose name as a path component takes more than one replacement.
-const LEFT_ALONE: &str = "p.image != '' && p.image != 'auto' && p.pull != 'Never' && !p.image.startsWith('localhost/') \
-                          && !p.image.startsWith('[') && !p.image.matches('^(sha256:)?[a-f0-9]{64}$')";
+/// Images that are ours to change: neither none nor Istio's `auto`, neither never pulled nor an image ID.
+const NOT_LEFT_ALONE: &str =
+    "p.image != '' && p.image != 'auto' && p.pull != 'Never' && !p.image.matches('^(sha256:)?[a-f0-9]{64}$')";
 
-/// The image with its host written out.
-const HOSTED: &str = "p.image.contains('/') && (p.image.split('/')[0].contains('.') || \
-                      p.image.split('/')[0].contains(':') || p.image.split('/')[0] == 'localhost') \
-                      ? (p.image.split('/')[0] in ['index.docker.io', 'registry-1.docker.io'] \
-                      ? 'docker.io' + p.image.substring(p.image.indexOf('/')) : p.image) : 'docker.io/' + p.image";
+const SAME_HOST: &str = "p.host";
+const SAME_REFERENCE: &str = "p.ref";
+
+const WITHOUT_SCHEME: &str = "p.image.startsWith('docker://') ? p.image.substring(9) \
+                              : p.image.startsWith('container://') ? p.image.substring(12) : p.image";
+
+/// The host that is written, in canonical form; empty where none is.
+const HOST: &str = "!p.ref.contains('/') ? '' : [p.ref.split('/')[0]].map(h, \
+                    h.lowerAscii() in ['docker.io', 'index.docker.io', 'registry-1.docker.io'] ? 'docker.io' \
+                    : h.contains('.') || h.contains(':') || h.lowerAscii() == 'localhost' ? h.lowerAscii() \
+                    : h != h.lowerAscii() ? h : '')[0]";
+
+const WITH_HOST: &str = "p.host == '' ? 'docker.io/' + p.ref : p.host + p.ref.substring(p.ref.indexOf('/'))";
 
 /// Docker Hub's short names are below `library`.
-const LIBRARY: &str = "p.ref.startsWith('docker.io/') && p.ref.split('/').size() == 2 \
-                       ? 'docker.io/library/' + p.ref.split('/')[1] : p.ref";
+const WITH_LIBRARY: &str = "p.ref.startsWith('docker.io/') && p.ref.split('/').size() == 2 \
+                            ? 'docker.io/library/' + p.ref.split('/')[1] : p.ref";
 
-fn with_reference(expression: &str) -> String {
-    format!("{{'list': p.list, 'name': p.name, 'image': p.image, 'pull': p.pull, 'ref': {expression}}}")
+/// A repository's path is no longer than the grammar allows; nothing stands for "stays as it is".
+const FITS: &str = "p.ref.matches('^[^/]+/[^:@]{1,255}([:@].*)?$')";
+
+/// Whether `p.ref` is a reference by the grammar of [`crate::reference`], at a host that is no IPv6 address: its name as
+/// a path component takes more replacements than a readable policy has.
+fn is_reference() -> String {
+    let label = "[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?";
+    let component = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*";
+    let digest = "@(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})";
+    format!(
+        "p.ref.matches('^{label}([.]{label})*(:[0-9]+)?/{component}(/{component})*(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{{0,127}})?({digest})?$')"
+    )
+}
+
+/// A place of a pod with another host and reference.
+fn with(host: &str, reference: &str) -> String {
+    format!("{{'list': p.list, 'name': p.name, 'image': p.image, 'pull': p.pull, 'host': {host}, 'ref': {reference}}}")
 }
 
 /// Every place of a pod that names an image, as a list of maps of strings: the type checker wants one type in a map.
@@ -99,13 +136,13 @@ fn places(object: &str) -> String {
     let containers = |list: &str| {
         format!(
             "(has({object}.spec.{list}) ? {object}.spec.{list}.map(c, {{'list': '{list}', 'name': string(c.name), \
-             'image': has(c.image) ? string(c.image) : '', 'pull': has(c.imagePullPolicy) ? string(c.imagePullPolicy) : '', 'ref': ''}}) : [])"
+             'image': has(c.image) ? string(c.image) : '', 'pull': has(c.imagePullPolicy) ? string(c.imagePullPolicy) : '', 'host': '', 'ref': ''}}) : [])"
         )
     };
     let volumes = format!(
         "(has({object}.spec.volumes) ? {object}.spec.volumes.filter(v, has(v.image) && has(v.image.reference)).map(v, \
          {{'list': 'volumes', 'name': string(v.name), 'image': string(v.image.reference), \
-         'pull': has(v.image.pullPolicy) ? string(v.image.pullPolicy) : '', 'ref': ''}}) : [])"
+         'pull': has(v.image.pullPolicy) ? string(v.image.pullPolicy) : '', 'host': '', 'ref': ''}}) : [])"
     );
     [
         containers("initContainers"),
@@ -132,13 +169,11 @@ fn target(settings: &Settings) -> String {
         if let RulePrefix::Path { host, path } = &rule.from {
             let from = join(host.as_str(), path);
             let to = literal(&join(rule.to_host.as_str(), &rule.to_path));
-            // With no path on either side a bare host would be left of the name.
-            let condition = if rule.to_path.is_empty() {
-                format!("p.ref.startsWith({})", literal(&format!("{from}/")))
-            } else {
-                below(host.as_str(), path)
-            };
-            when(&condition, &format!("{to} + p.ref.substring({})", from.len()));
+            // Where nothing is left of the name, FITS leaves the image as it is.
+            when(
+                &below(host.as_str(), path),
+                &format!("{to} + p.ref.substring({})", from.len()),
+            );
         }
     }
     let all = (settings.rules.iter()).find(|rule| rule.from == RulePrefix::All);
@@ -179,7 +214,7 @@ fn below(host: &str, path: &str) -> String {
 
 fn prepend(target: &str) -> String {
     format!(
-        "{} + p.ref.split('/')[0].replace(':', '_') + p.ref.substring(p.ref.indexOf('/'))",
+        "{} + p.ref.split('/')[0].lowerAscii().replace(':', '_') + p.ref.substring(p.ref.indexOf('/'))",
         literal(&format!("{target}/"))
     )
 }
@@ -218,7 +253,8 @@ fn gaps(settings: &Settings) -> Vec<String> {
         "it needs Kubernetes 1.36; in 1.34 and 1.35 write `v1beta1` for `v1` and switch its feature gate on".to_owned(),
         "no annotation keeps the originals, no reason is in the audit log, and nobody counts".to_owned(),
         "nobody mends pods that were made before the policy: there is no sweeper".to_owned(),
-        "registries at an IPv6 address are left as they are".to_owned(),
+        "images of registries at an IPv6 address are left as they are".to_owned(),
+        "a reference that cannot be read is left as it is, with no warning".to_owned(),
     ];
     if let Some(primary) = &settings.primary {
         gaps.push(format!(
@@ -260,7 +296,7 @@ mod tests {
     #[test]
     fn the_only_external_registry_is_prepended() {
         let settings = mk_settings("  registryCredentials: {domain: \"reg:5000/mirror\", username: u, password: p}\n");
-        insta::assert_snapshot!(target(&settings), @r#"(p.ref == 'reg:5000/mirror' || p.ref.startsWith('reg:5000/mirror/') || p.ref.startsWith('reg:5000/mirror:') || p.ref.startsWith('reg:5000/mirror@')) ? '' : 'reg:5000/mirror/' + p.ref.split('/')[0].replace(':', '_') + p.ref.substring(p.ref.indexOf('/'))"#);
+        insta::assert_snapshot!(target(&settings), @r#"(p.ref == 'reg:5000/mirror' || p.ref.startsWith('reg:5000/mirror/') || p.ref.startsWith('reg:5000/mirror:') || p.ref.startsWith('reg:5000/mirror@')) ? '' : 'reg:5000/mirror/' + p.ref.split('/')[0].lowerAscii().replace(':', '_') + p.ref.substring(p.ref.indexOf('/'))"#);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod policy;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,6 +25,7 @@ const NGINX: &str = "docker.io/library/nginx:1.27";
 #[test]
 fn webhook_keeps_its_promises_at_a_real_api_server() {
     let edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-testbed")));
+    policy::api_server_redirects_by_a_policy_as_the_webhook_would(&edge);
     let (agent, second_agent, second) = two_agents_that_start_at_once_share_one_authority(&edge);
     registration_heals(&edge, &second);
     authority_rotates_with_no_failed_admission(&edge, &second);
