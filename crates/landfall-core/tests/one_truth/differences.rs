@@ -1,0 +1,151 @@
+//! What a dialect cannot say as the resolver does. The list is here and, word for word, in the docs; a difference that is
+//! not on it fails the test, and so does a line of it that nothing needs.
+
+use std::fmt;
+
+use landfall_core::config::{RegistryRole, RulePrefix, Settings};
+use landfall_core::reference::ImageReference;
+use landfall_core::resolve::{Resolution, Warning};
+
+const DOCS: &str = include_str!("../../../../docs/limits-and-compat.md");
+const HEADING: &str = "## Where a dialect cannot say what the rules mean\n";
+
+/// A way of having images redirected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Dialect {
+    Webhook,
+    Policy,
+    HostsToml,
+    RegistriesYaml,
+    Mirror,
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dialect::Webhook => "webhook",
+            Dialect::Policy => "MutatingAdmissionPolicy",
+            Dialect::HostsToml => "`hosts.toml`",
+            Dialect::RegistriesYaml => "`registries.yaml`",
+            Dialect::Mirror => "node-local mirror",
+        })
+    }
+}
+
+/// An image that a dialect leads elsewhere.
+pub(crate) struct Case<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) image: &'a ImageReference,
+    pub(crate) resolution: &'a Resolution,
+}
+
+impl Case<'_> {
+    fn names_a_target(&self) -> bool {
+        let host = &self.image.host;
+        let externals = self
+            .settings
+            .registries
+            .iter()
+            .filter(|registry| registry.role == RegistryRole::External);
+        externals
+            .map(|registry| &registry.host)
+            .any(|external| external == host)
+            || self.settings.rules.iter().any(|rule| rule.to_host == *host)
+    }
+
+    fn has_too_long_a_name(&self) -> bool {
+        let warning = self.resolution.warning;
+        matches!(
+            warning,
+            Some(Warning::NameNotPossible | Warning::PrimaryNameNotPossible)
+        )
+    }
+
+    fn has_a_rule_for_a_part(&self) -> bool {
+        self.settings.rules.iter().any(
+            |rule| matches!(&rule.from, RulePrefix::Path { host, path } if *host == self.image.host && !path.is_empty()),
+        )
+    }
+}
+
+/// A line of the list.
+pub(crate) struct Difference {
+    pub(crate) dialects: &'static [Dialect],
+    /// Which images.
+    pub(crate) images: &'static str,
+    /// What is done instead, and why.
+    pub(crate) instead: &'static str,
+    /// Whether this is why.
+    pub(crate) explains: fn(&Case<'_>) -> bool,
+}
+
+/// The first line that explains a difference counts.
+pub(crate) const DIFFERENCES: &[Difference] = &[
+    Difference {
+        dialects: &[Dialect::Webhook, Dialect::Policy],
+        images: "`localhost/…`",
+        instead: "stay as they are: they were built on the node",
+        explains: |case| case.image.host.as_str() == "localhost",
+    },
+    Difference {
+        dialects: &[Dialect::Policy],
+        images: "of a registry at an IPv6 address",
+        instead: "stay as they are: CEL would need a replacement for each character of the address",
+        explains: |case| case.image.host.as_str().starts_with('['),
+    },
+    Difference {
+        dialects: &[Dialect::Policy, Dialect::HostsToml, Dialect::RegistriesYaml],
+        images: "whose name at the target would be longer than 255 characters",
+        instead: "are asked for there all the same, where no registry can have them; the others leave them as they are",
+        explains: |case| case.has_too_long_a_name(),
+    },
+    Difference {
+        dialects: &[Dialect::Policy],
+        images: "in the primary registry",
+        instead: "come from the place after it: nobody tells the API server what the primary registry holds",
+        explains: |case| case.resolution.primary().is_some(),
+    },
+    Difference {
+        dialects: &[Dialect::HostsToml, Dialect::RegistriesYaml, Dialect::Mirror],
+        images: "that name a registry which others are redirected to",
+        instead: "are asked for there: containerd cannot tell them from what a webhook has redirected already",
+        explains: |case| case.names_a_target(),
+    },
+    Difference {
+        dialects: &[Dialect::HostsToml],
+        images: "of a registry with a rule for a part of it",
+        instead: "are all asked for at the target first where the rule keeps the part's name at its end, and are pulled as they \
+                  are written otherwise: a file is for a whole registry",
+        explains: |case| case.has_a_rule_for_a_part(),
+    },
+    Difference {
+        dialects: &[Dialect::RegistriesYaml],
+        images: "of a registry with a rule for a part of it",
+        instead: "that no rule is for are asked for at the target as well; where rules nest or lead to several registries, all \
+                  are pulled as they are written: `rewrite` has no order, and one list of endpoints",
+        explains: |case| case.has_a_rule_for_a_part(),
+    },
+];
+
+/// The list as the docs have it: a row for each line.
+#[test]
+fn the_docs_list_the_same_differences() {
+    let (_, section) = DOCS.split_once(HEADING).expect("the docs have the section");
+    let section = section.split("\n## ").next().expect("a part");
+    let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
+    let rows: Vec<String> = rows.map(ToOwned::to_owned).collect();
+    let expected = DIFFERENCES.iter().map(|difference| {
+        let dialects: Vec<String> = difference.dialects.iter().map(ToString::to_string).collect();
+        format!(
+            "| {} | {} | {} |",
+            dialects.join(", "),
+            difference.images,
+            difference.instead
+        )
+    });
+    assert_eq!(
+        rows,
+        expected.collect::<Vec<_>>(),
+        "docs/limits-and-compat.md, {HEADING}"
+    );
+}

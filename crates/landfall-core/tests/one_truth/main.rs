@@ -1,0 +1,202 @@
+//! One truth in every dialect: what the webhook patches, what the MutatingAdmissionPolicy computes, and what `hosts.toml`,
+//! `registries.yaml` and the node-local mirror lead to, are the places that the resolver names.
+//!
+//! Each dialect is read by a small interpreter of what its runtime documents ([`files`], [`pods`]), which knows nothing of
+//! our rules. What a format forces to differ is listed in [`differences`].
+
+mod configurations;
+mod differences;
+mod files;
+#[path = "../common/json_patch.rs"]
+mod json_patch;
+mod pods;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use configurations::{Configuration, Image, configurations, images};
+use differences::{Case, DIFFERENCES, Dialect};
+use files::Registries;
+use landfall_core::config::ImageRole;
+use landfall_core::hostconf::{self, render};
+use landfall_core::http_path::parse_registry_path;
+use landfall_core::reference::{ImageReference, parse_reference};
+use landfall_core::resolve::{Resolution, Resolver};
+use pods::{Policy, by_webhook};
+
+/// Each once, in order.
+fn once(places: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = Vec::new();
+    for place in places {
+        if !seen.contains(&place) {
+            seen.push(place);
+        }
+    }
+    seen
+}
+
+/// `host/repository` of each candidate, in order.
+fn places(resolution: &Resolution) -> Vec<String> {
+    let names = resolution.candidates.iter().map(|candidate| &candidate.reference);
+    once(names.map(|name| format!("{}/{}", name.host, name.repository)))
+}
+
+/// The same image, however it is written.
+fn read(image: &str) -> String {
+    parse_reference(image).map_or_else(|_| image.to_owned(), |reference| reference.to_string())
+}
+
+/// What is asked of the node-local mirror is answered from the places that it finds; the rest is asked directly.
+fn through_mirror(resolver: &Resolver<'_>, image: &ImageReference, asked: Vec<String>) -> Vec<String> {
+    let mirror = format!("{}/", resolver.settings().landfall.mirror.listen);
+    let reference = match (&image.digest, &image.tag) {
+        (Some(digest), _) => digest.to_string(),
+        (None, Some(tag)) => tag.to_string(),
+        (None, None) => "latest".to_owned(),
+    };
+    once(asked.into_iter().flat_map(|place| {
+        let Some(name) = place.strip_prefix(&mirror) else {
+            return vec![place];
+        };
+        let path = format!("/v2/{name}/manifests/{reference}?ns={}", image.host);
+        let asked = parse_registry_path(&path)
+            .expect("a path of the registry API")
+            .mirrored_image();
+        // A request is for a repository: of what it names there, the rules know neither tag nor digest.
+        let asked = ImageReference {
+            tag: None,
+            digest: None,
+            ..asked.expect("`ns` is there").expect("`ns` is there")
+        };
+        places(&resolver.resolve_on_node(&asked, ImageRole::Application))
+    }))
+}
+
+/// The files of a configuration, and of the same with the node-local mirror.
+struct Files<'a> {
+    settings: [hostconf::Rendering; 2],
+    registries: [Registries; 2],
+    mirror: Resolver<'a>,
+}
+
+impl<'a> Files<'a> {
+    fn render(configuration: &'a Configuration) -> Files<'a> {
+        let both = [&configuration.settings, &configuration.with_mirror];
+        let k3s = both.map(|settings| render(settings, hostconf::Dialect::K3s));
+        Files {
+            settings: both.map(|settings| render(settings, hostconf::Dialect::Containerd)),
+            registries: k3s.each_ref().map(files::read_registries),
+            mirror: Resolver::new(&configuration.with_mirror),
+        }
+    }
+
+    /// Where each dialect of files leads.
+    fn lead(&self, image: &ImageReference) -> [(Dialect, Vec<String>); 4] {
+        let [containerd, containerd_mirror] = self.settings.each_ref().map(|files| files::by_containerd(files, image));
+        let [k3s, k3s_mirror] = self.registries.each_ref().map(|files| files::by_k3s(files, image));
+        [
+            (Dialect::HostsToml, containerd),
+            (Dialect::RegistriesYaml, k3s),
+            (Dialect::Mirror, through_mirror(&self.mirror, image, containerd_mirror)),
+            (Dialect::Mirror, through_mirror(&self.mirror, image, k3s_mirror)),
+        ]
+    }
+}
+
+/// Where every dialect leads an image, beside where the resolver does.
+fn compare(configuration: &Configuration, images: &[Image], mut differs: impl FnMut(Dialect, &Case<'_>, &str)) {
+    let resolver = Resolver::new(&configuration.settings);
+    let files = Files::render(configuration);
+    let by_policy = Policy::render(&configuration.settings).images(images);
+    let by_webhook = [false, true].map(|holds| by_webhook(&resolver, images, holds));
+    for (number, image) in images.iter().enumerate() {
+        let resolution = resolver.resolve(&image.reference, ImageRole::Application);
+        let case = Case {
+            settings: &configuration.settings,
+            image: &image.reference,
+            resolution: &resolution,
+        };
+        let mut check = |dialect, found: String, expected: String| {
+            if found != expected {
+                differs(
+                    dialect,
+                    &case,
+                    &format!("{}: {found} in the place of {expected}", image.text),
+                );
+            }
+        };
+        for (primary_holds, patched) in [false, true].into_iter().zip(&by_webhook) {
+            let expected = || resolution.runtime(primary_holds).reference.to_string();
+            check(Dialect::Webhook, read(&patched[number]), expected());
+            check(Dialect::Policy, read(&by_policy[number]), expected());
+        }
+        for (dialect, found) in files.lead(&image.reference) {
+            check(dialect, found.join(", "), places(&resolution).join(", "));
+        }
+    }
+}
+
+#[test]
+fn every_dialect_leads_to_the_same_places_or_differs_as_listed() {
+    let images = images();
+    // For each line of the list and dialect: the images that differ, by configuration.
+    let mut found: BTreeMap<(usize, Dialect), BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    let configurations = configurations(&images);
+    for configuration in &configurations {
+        let name = &configuration.name;
+        compare(configuration, &images, |dialect, case, what| {
+            let listed = (DIFFERENCES.iter())
+                .position(|line| line.dialects.contains(&dialect) && (line.explains)(case))
+                .unwrap_or_else(|| panic!("{name}: {dialect}: {what}, and no difference on the list explains it"));
+            let images = found
+                .entry((listed, dialect))
+                .or_default()
+                .entry(name.clone())
+                .or_default();
+            images.insert(case.image.to_string());
+        });
+    }
+    let listed = DIFFERENCES
+        .iter()
+        .enumerate()
+        .flat_map(|(at, line)| line.dialects.iter().map(move |of| (at, *of)));
+    assert_eq!(
+        found.keys().copied().collect::<Vec<_>>(),
+        listed.collect::<Vec<_>>(),
+        "every line of the list is needed"
+    );
+    let lines = found.iter().map(|((listed, dialect), differing)| {
+        let most = differing.values().map(BTreeSet::len).max().unwrap_or_default();
+        let which = DIFFERENCES[*listed].images;
+        format!("{dialect}, {which}: {most}, in {} configurations\n", differing.len())
+    });
+    let compared = format!("{} images, {} configurations\n", images.len(), configurations.len());
+    insta::assert_snapshot!(lines.fold(compared, |text, line| text + &line), @r"
+    395 images, 16 configurations
+    webhook, `localhost/…`: 2, in 11 configurations
+    MutatingAdmissionPolicy, `localhost/…`: 2, in 11 configurations
+    MutatingAdmissionPolicy, of a registry at an IPv6 address: 3, in 11 configurations
+    MutatingAdmissionPolicy, whose name at the target would be longer than 255 characters: 1, in 10 configurations
+    `hosts.toml`, whose name at the target would be longer than 255 characters: 1, in 9 configurations
+    `registries.yaml`, whose name at the target would be longer than 255 characters: 1, in 9 configurations
+    MutatingAdmissionPolicy, in the primary registry: 379, in 8 configurations
+    `hosts.toml`, that name a registry which others are redirected to: 1, in 8 configurations
+    `registries.yaml`, that name a registry which others are redirected to: 1, in 8 configurations
+    node-local mirror, that name a registry which others are redirected to: 1, in 8 configurations
+    `hosts.toml`, of a registry with a rule for a part of it: 96, in 6 configurations
+    `registries.yaml`, of a registry with a rule for a part of it: 95, in 6 configurations
+    ");
+}
+
+#[test]
+fn a_rendering_names_the_registries_whose_rules_it_cannot_say() {
+    for configuration in configurations(&images()) {
+        let has_part = configuration.name.contains("part") || configuration.name.contains("nested");
+        for dialect in [hostconf::Dialect::Containerd, hostconf::Dialect::K3s] {
+            let gaps = render(&configuration.settings, dialect).gaps;
+            let is_said = gaps
+                .iter()
+                .any(|gap| gap.contains("rule") && gap.contains("`docker.io`"));
+            assert_eq!(is_said, has_part, "{}, {dialect:?}: {gaps:?}", configuration.name);
+        }
+    }
+}
