@@ -11,7 +11,7 @@ CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 # Peers that `go` builds, once: see testbed/tools.tsv.
 TOOLS := registry crane regctl
 
-.PHONY: help test lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook bench-registry demo docs
+.PHONY: help test fuzz lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook bench-registry demo docs
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -26,6 +26,16 @@ lint: ## Formatting, clippy, layers, generated files
 	$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
 	$(CARGO) xtask check-layers
 	$(CARGO) xtask gen --check
+
+# What `make fuzz` runs, and for how many seconds each.
+TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+SECONDS_EACH ?= 60
+
+fuzz: ## libFuzzer on the registry's parsers; needs nightly and cargo-fuzz, see fuzz/README.md
+	@cd fuzz && for target in $(TARGETS); do \
+	  mkdir -p corpus/$$target && \
+	  $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target -- -max_total_time=$(SECONDS_EACH) || exit 1; \
+	done
 
 peers: ## Installs the real programs that the interop tests run, where they are missing
 	@missing=$$(for peer in $(PEERS); do \

@@ -291,8 +291,9 @@ pub fn parse_reference(text: &str) -> Result<ImageReference, ReferenceError> {
         _ => (RegistryHost(Arc::from(DOCKER_HUB)), parts.name),
     };
     let repository = if host.is_docker_hub() && !path.contains('/') {
+        // First as it was written, so that an error names what the user knows.
         checked_repository(path)?;
-        Repository(Arc::from(format!("{OFFICIAL_NAMESPACE}/{path}")))
+        format!("{OFFICIAL_NAMESPACE}/{path}").parse()?
     } else {
         path.parse()?
     };

@@ -12,6 +12,8 @@ pub mod client;
 pub mod copy;
 pub mod decode;
 pub mod digest;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod image;
 mod inner_path;
 pub mod keychain;

@@ -13,6 +13,8 @@ mod blobs;
 mod collect;
 mod conditional;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hot;
 pub mod inventory;
 mod linger;

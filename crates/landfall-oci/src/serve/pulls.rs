@@ -131,6 +131,26 @@ fn parse_pull(input: &[u8]) -> Parsed {
     }
 }
 
+/// The law of [`parse_pull`], for [`crate::fuzzing`]: a request is taken once all of its head is here, and what follows it
+/// changes nothing.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn check_pull(input: &[u8]) {
+    let Parsed::Pull(request, length) = parse_pull(input) else {
+        return;
+    };
+    assert!(request.uri().path().starts_with(PATHS) && request.headers().contains_key(header::HOST));
+    for end in [0, length / 2, length - 1] {
+        assert!(matches!(parse_pull(&input[..end]), Parsed::Partial), "cut at {end}");
+    }
+    let Parsed::Pull(alone, same_length) = parse_pull(&input[..length]) else {
+        panic!("the head alone is no request");
+    };
+    assert_eq!(
+        (alone.uri(), alone.headers(), same_length),
+        (request.uri(), request.headers(), length)
+    );
+}
+
 /// `None` for what is not a pull, or is one with anything that we would have to think about.
 fn to_pull(head: &httparse::Request<'_, '_>) -> Option<Request<Body>> {
     let method = match head.method? {

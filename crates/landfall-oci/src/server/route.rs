@@ -35,8 +35,8 @@ impl Route {
             ("blobs", "uploads") => Ok(Route::Uploads {
                 name: parse_name(name)?,
             }),
-            ("uploads", id) if name.ends_with("/blobs") => {
-                let name = parse_name(name.trim_end_matches("/blobs"))?;
+            ("uploads", id) if let Some(name) = name.strip_suffix("/blobs") => {
+                let name = parse_name(name)?;
                 Ok(match id {
                     "" => Route::Uploads { name },
                     id => Route::Upload {
@@ -91,15 +91,19 @@ fn percent_decode(text: &str) -> Option<String> {
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
         if first == b'%' {
-            let digits = std::str::from_utf8(after.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &after[2..];
+            let (&[high, low], after) = after.split_first_chunk()?;
+            bytes.push(hex_digit(high)? << 4 | hex_digit(low)?);
+            rest = after;
         } else {
             bytes.push(first);
             rest = after;
         }
     }
     String::from_utf8(bytes).ok()
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]
@@ -155,6 +159,13 @@ mod tests {
                 },
             ),
             (
+                "/v2/a/blobs/blobs/uploads/7-x".to_owned(),
+                Route::Upload {
+                    name: name("a/blobs"),
+                    id: "7-x".to_owned(),
+                },
+            ),
+            (
                 format!("/v2/a/referrers/{DIGEST}"),
                 Route::Referrers {
                     name: name("a"),
@@ -175,6 +186,8 @@ mod tests {
             ("/v2/a/b/c", 404, Code::Unsupported),
             ("/v2/manifests/v1", 404, Code::Unsupported),
             ("/v2/%zz/manifests/v1", 404, Code::Unsupported),
+            ("/v2/%+f/manifests/v1", 404, Code::Unsupported),
+            ("/v2/a/manifests/%a", 404, Code::Unsupported),
             ("/v2/UPPER/manifests/v1", 400, Code::NameInvalid),
             ("/v2/../../etc/manifests/v1", 400, Code::NameInvalid),
             ("/v2/a%2f..%2fb/manifests/v1", 400, Code::NameInvalid),
