@@ -50,6 +50,19 @@ pub(crate) fn digest_of(bytes: &[u8]) -> String {
     render_digest(aws_lc_rs::digest::digest(&SHA256, bytes).as_ref())
 }
 
+/// Hashes so many bytes, which are in the processor's cache already: the least that verifying them takes.
+pub(crate) fn hash_from_cache(size: u64) {
+    let mut hash = Context::new(&SHA256);
+    let piece = vec![0x5a; PIECE];
+    let mut left = size;
+    while left > 0 {
+        let now = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+        hash.update(&piece[..now]);
+        left -= now as u64;
+    }
+    std::hint::black_box(hash.finish());
+}
+
 fn render_digest(hash: &[u8]) -> String {
     let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")

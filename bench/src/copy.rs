@@ -1,6 +1,8 @@
 //! Copies from registry to registry, side by side with the programs that people use today.
 
+mod bounds;
 mod clients;
+mod counted;
 mod faults;
 mod timed;
 
@@ -12,6 +14,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use self::clients::{CLIENTS, Client};
+use self::counted::count;
 use self::faults::{Road, copy_after_kill, copy_over_bad_links};
 use self::timed::{Before, Comparison, compare};
 use crate::Subject;
@@ -35,9 +38,12 @@ pub(crate) struct CopyArgs {
         value_name = "CASE"
     )]
     cases: Vec<Case>,
-    /// How often each program copies; the median counts.
+    /// How often each program copies against the clock; the median counts. With 0 only the bytes are counted.
     #[arg(long, default_value_t = 3, value_name = "NUMBER")]
     rounds: usize,
+    /// Leave out the run in which the bytes are counted.
+    #[arg(long)]
+    uncounted: bool,
     /// The registry that is copied from. Debian's docker-registry takes five times as long to answer, and hides who waits.
     #[arg(long = "from", value_enum, value_name = "REGISTRY", default_value_t = RegistryKind::Registry3)]
     source: RegistryKind,
@@ -261,16 +267,20 @@ impl Bench<'_> {
         factor: f64,
         destination: &mut RunningRegistry,
     ) -> anyhow::Result<()> {
-        let source = source.host();
         let comparison = Comparison {
             case,
-            source: &source,
+            source,
             workload,
             before,
             rounds: self.args.rounds,
             factor,
         };
-        self.rows.extend(compare(&comparison, destination, &self.programs)?);
+        if self.args.rounds > 0 {
+            self.rows.extend(compare(&comparison, destination, &self.programs)?);
+        }
+        if !self.args.uncounted {
+            self.rows.extend(count(&comparison, destination, &self.programs)?);
+        }
         Ok(())
     }
 }

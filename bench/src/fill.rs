@@ -60,11 +60,30 @@ fn push_blob(
     if there.status == 200 {
         return Ok(());
     }
+    let Some(url) = open_upload(http, repository, digest, home)? else {
+        return Ok(());
+    };
+    let stored = http.request("PUT", &url, &[("content-type", "application/octet-stream")], body)?;
+    ensure!(
+        stored.status == 201,
+        "the upload of `{digest}` was answered with {}",
+        stored.status
+    );
+    Ok(())
+}
+
+/// Where the bytes of a blob go; `None` when the registry has it from the repository `home`.
+pub(crate) fn open_upload(
+    http: &mut Http,
+    repository: &str,
+    digest: &str,
+    home: Option<&str>,
+) -> anyhow::Result<Option<String>> {
     let mount = home.map(|home| format!("?mount={digest}&from={home}"));
     let path = format!("/v2/{repository}/blobs/uploads/{}", mount.unwrap_or_default());
     let opened = http.request("POST", &path, &[], Body::Empty)?;
     if opened.status == 201 {
-        return Ok(());
+        return Ok(None);
     }
     ensure!(
         opened.status == 202,
@@ -73,14 +92,7 @@ fn push_blob(
     );
     let location = opened.header("location").context("an upload without a location")?;
     let separator = if location.contains('?') { '&' } else { '?' };
-    let url = format!("{location}{separator}digest={digest}");
-    let stored = http.request("PUT", &url, &[("content-type", "application/octet-stream")], body)?;
-    ensure!(
-        stored.status == 201,
-        "the upload of `{digest}` was answered with {}",
-        stored.status
-    );
-    Ok(())
+    Ok(Some(format!("{location}{separator}digest={digest}")))
 }
 
 fn push_manifest(http: &mut Http, image: &Image, tag: &str) -> anyhow::Result<()> {

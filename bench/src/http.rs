@@ -4,13 +4,15 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::content::Content;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The most of a body that is kept, in bytes.
 const BODY_MAX: u64 = 8 * 1024 * 1024;
+/// How much is relayed at once, in bytes.
+const PIECE: usize = 256 * 1024;
 
 /// One connection to one server.
 pub(crate) struct Http {
@@ -65,6 +67,30 @@ impl Http {
         answered.with_context(|| format!("`{method} {path}` at `{}` failed", self.host))
     }
 
+    /// Reads a body of so many bytes from one server and sends it to another as it comes, and nothing else: what any program
+    /// that copies has to do, and the least that one can do.
+    pub(crate) fn relay(&mut self, from: &str, to: &mut Http, path: &str, size: u64) -> anyhow::Result<Answer> {
+        self.send_head("GET", from, &[], 0)?;
+        let found = self.read_head()?;
+        let length = found.header("content-length").and_then(|length| length.parse().ok());
+        ensure!(
+            found.status == 200 && length == Some(size),
+            "`GET {from}` was answered with {} and size {length:?} instead of {size}",
+            found.status
+        );
+        to.send_head("PUT", path, &[("content-type", "application/octet-stream")], size)?;
+        let mut piece = vec![0; PIECE];
+        let mut left = size;
+        while left > 0 {
+            let wanted = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+            let read = self.stream.read(&mut piece[..wanted])?;
+            ensure!(read > 0, "the server closed the connection");
+            to.stream.get_mut().write_all(&piece[..read])?;
+            left -= read as u64;
+        }
+        to.read_answer("PUT")
+    }
+
     fn exchange(
         &mut self,
         method: &str,
@@ -72,22 +98,13 @@ impl Http {
         headers: &[(&str, &str)],
         body: Body<'_>,
     ) -> anyhow::Result<Answer> {
-        let path = path.strip_prefix(&format!("http://{}", self.host)).unwrap_or(path);
         let length = match body {
             Body::Empty => 0,
             Body::Bytes(bytes) => bytes.len() as u64,
             Body::Content(content) => content.size,
         };
-        let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n",
-            self.host
-        );
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str("\r\n");
+        self.send_head(method, path, headers, length)?;
         let out = self.stream.get_mut();
-        out.write_all(head.as_bytes())?;
         match body {
             Body::Empty => {}
             Body::Bytes(bytes) => out.write_all(bytes)?,
@@ -96,7 +113,20 @@ impl Http {
         self.read_answer(method)
     }
 
-    fn read_answer(&mut self, method: &str) -> anyhow::Result<Answer> {
+    fn send_head(&mut self, method: &str, path: &str, headers: &[(&str, &str)], length: u64) -> anyhow::Result<()> {
+        let path = path.strip_prefix(&format!("http://{}", self.host)).unwrap_or(path);
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n",
+            self.host
+        );
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        Ok(self.stream.get_mut().write_all(head.as_bytes())?)
+    }
+
+    fn read_head(&mut self) -> anyhow::Result<Answer> {
         let status_line = self.read_line()?;
         let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status: u16 = status.with_context(|| format!("`{status_line}` is no status line"))?;
@@ -108,11 +138,15 @@ impl Http {
         loop {
             let line = self.read_line()?;
             let Some((name, value)) = line.split_once(':') else {
-                break;
+                return Ok(answer);
             };
             answer.headers.push((name.to_owned(), value.trim().to_owned()));
         }
-        if method == "HEAD" || matches!(status, 204 | 304) {
+    }
+
+    fn read_answer(&mut self, method: &str) -> anyhow::Result<Answer> {
+        let mut answer = self.read_head()?;
+        if method == "HEAD" || matches!(answer.status, 204 | 304) {
             return Ok(answer);
         }
         if let Some(length) = answer.header("content-length") {

@@ -1,11 +1,13 @@
 //! Programs as their user meets them: wall time and memory.
 
 use std::io::{Read, Seek};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal, kill_process_group};
 use wait4::Wait4 as _;
 
 use crate::report::Row;
@@ -35,7 +37,7 @@ pub(crate) struct Usage {
     pub(crate) outcome: Result<(), String>,
 }
 
-/// Runs a program to its end, or ends it at the deadline.
+/// Runs a program to its end, or ends it and its children at the deadline.
 ///
 /// # Errors
 /// When it cannot be started or waited for.
@@ -46,7 +48,8 @@ pub(crate) fn run_timed(command: &mut Command, deadline: Duration) -> anyhow::Re
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(said.try_clone()?);
+        .stderr(said.try_clone()?)
+        .process_group(0);
     let start = std::time::Instant::now();
     let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
     let mut late = false;
@@ -56,7 +59,7 @@ pub(crate) fn run_timed(command: &mut Command, deadline: Duration) -> anyhow::Re
         }
         if start.elapsed() > deadline && !late {
             late = true;
-            child.kill()?;
+            kill_group(&child)?;
         }
         std::thread::sleep(POLL);
     };
@@ -66,9 +69,9 @@ pub(crate) fn run_timed(command: &mut Command, deadline: Duration) -> anyhow::Re
     said.read_to_string(&mut text)?;
     let last_line = text.trim().lines().last().unwrap_or_default();
     let outcome = match (late, ended.status.success()) {
-        (true, _) => Err(format!("ended after {deadline:?}")),
+        (true, _) => Err(format!("hangs: it had not ended after {deadline:?}")),
         (false, true) => Ok(()),
-        (false, false) => Err(format!("{}: {last_line}", ended.status)),
+        (false, false) => Err(format!("fails with {}: {last_line}", ended.status)),
     };
     Ok(Usage {
         wall,
@@ -76,6 +79,15 @@ pub(crate) fn run_timed(command: &mut Command, deadline: Duration) -> anyhow::Re
         peak_bytes: ended.rusage.maxrss,
         outcome,
     })
+}
+
+/// Ends a child that leads a process group, and all of that group: a shell that runs a program for each image would leave
+/// the program behind.
+///
+/// # Errors
+/// When there is no such group.
+pub(crate) fn kill_group(leader: &Child) -> anyhow::Result<()> {
+    kill_process_group(Pid::from_child(leader), Signal::KILL).context("cannot end a program")
 }
 
 /// The value in the middle; 0 of nothing.
@@ -145,6 +157,25 @@ pub(crate) fn read_resident_bytes(process: u32) -> anyhow::Result<u64> {
     parse_memory(&status, "VmRSS").context("there is no `VmRSS` in its status")
 }
 
+/// What all processors did for a process, in seconds; `thread-self` is the thread that asks.
+///
+/// # Errors
+/// When there is no such process.
+pub(crate) fn read_cpu_seconds(process: &str) -> anyhow::Result<f64> {
+    let stat = fs_err::read_to_string(format!("/proc/{process}/stat"))?;
+    let ticks = parse_cpu_ticks(&stat).context("cannot read a program's CPU time")?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// User and kernel time of proc(5)'s `stat`. The name, which comes second, may hold anything.
+fn parse_cpu_ticks(stat: &str) -> Option<u64> {
+    const USER: usize = 11;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut times = rest.split_whitespace().skip(USER);
+    let mut next = || times.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
 /// `VmRSS:   1234 kB` of proc(5), in bytes.
 pub(crate) fn parse_memory(status: &str, key: &str) -> Option<u64> {
     let line = status
@@ -168,6 +199,13 @@ mod tests {
     }
 
     #[test]
+    fn processor_time_is_that_of_program_and_kernel() {
+        let stat = "42 (a) b) S 1 42 42 0 -1 4194560 100 0 0 0 7 5 0 0 20 0 1 0 100 1000 10";
+        assert_eq!(parse_cpu_ticks(stat), Some(12));
+        assert_eq!(parse_cpu_ticks("42 (x) S 1"), None);
+    }
+
+    #[test]
     fn a_program_is_charged_for_what_its_children_do() {
         let mut busy = Command::new("sh");
         busy.args(["-c", "sh -c 'i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done'; true"]);
@@ -185,11 +223,28 @@ mod tests {
         let mut failing = Command::new("sh");
         failing.args(["-c", "echo first >&2; echo last >&2; exit 3"]);
         let usage = run_timed(&mut failing, Duration::from_secs(60)).unwrap();
-        assert_eq!(usage.outcome, Err("exit status: 3: last".to_owned()));
+        assert_eq!(usage.outcome, Err("fails with exit status: 3: last".to_owned()));
         let mut endless = Command::new("sleep");
         endless.arg("60");
         let usage = run_timed(&mut endless, Duration::from_millis(20)).unwrap();
-        assert_eq!(usage.outcome, Err("ended after 20ms".to_owned()));
+        assert_eq!(usage.outcome, Err("hangs: it had not ended after 20ms".to_owned()));
+    }
+
+    #[test]
+    fn what_a_shell_runs_ends_with_it() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("lock");
+        // The lock is held for as long as anybody has the file open: the shell, and what it runs.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec 9>\"$0\"; flock 9; sleep 60; true"]).arg(&path);
+        let usage = run_timed(&mut shell, Duration::from_millis(500)).unwrap();
+        assert!(usage.outcome.is_err());
+        let lock = fs_err::File::open(&path).unwrap();
+        let is_free = || rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
+        assert!((0..2000).any(|_| is_free() || {
+            std::thread::sleep(Duration::from_millis(5));
+            false
+        }));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Registries as children on loopback, each with storage of its own on memory.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::http::{Body, Http};
-use crate::process::parse_memory;
+use crate::process::{parse_memory, read_cpu_seconds};
 
 /// Memory that is a file system, where there is one: a disk would be the slowest part of every row.
 const MEMORY: &str = "/dev/shm";
@@ -122,11 +122,14 @@ impl RunningRegistry {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The same, as a socket's address.
+    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
+        self.host().parse().context("a registry without an address")
+    }
+
     /// What all processors did for it since it was started, in seconds.
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let stat = fs_err::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let ticks = parse_cpu_ticks(&stat).context("cannot read a registry's CPU time")?;
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        read_cpu_seconds(&self.child.id().to_string())
     }
 
     /// What it holds now, and the most that it held.
@@ -244,29 +247,8 @@ fn copy_directory(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// User and kernel time of proc(5)'s `stat`. The name, which comes second, may hold anything.
-fn parse_cpu_ticks(stat: &str) -> Option<u64> {
-    const USER: usize = 11;
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut times = rest.split_whitespace().skip(USER);
-    let mut next = || times.next()?.parse::<u64>().ok();
-    Some(next()? + next()?)
-}
-
 /// A port that was free a moment ago: servers' own defaults may be taken on this machine.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot bind a port")?;
     Ok(listener.local_addr().context("cannot read the port")?.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn processor_time_is_that_of_program_and_kernel() {
-        let stat = "42 (a) b) S 1 42 42 0 -1 4194560 100 0 0 0 7 5 0 0 20 0 1 0 100 1000 10";
-        assert_eq!(parse_cpu_ticks(stat), Some(12));
-        assert_eq!(parse_cpu_ticks("42 (x) S 1"), None);
-    }
 }

@@ -119,9 +119,10 @@ impl Row {
         }
     }
 
-    /// The row with a limit of its own, whatever others need.
+    /// The row with a limit of its own, whatever others need; the ratio is to that.
     pub(crate) fn with_limit(mut self, limit: f64) -> Row {
         self.limit = Some(limit);
+        self.ratio = self.landfall.filter(|value| *value > 0.0).map(|value| limit / value);
         self.reach = self.landfall.is_some_and(|landfall| landfall <= limit);
         self
     }

@@ -50,8 +50,10 @@ impl Client {
             },
             Client::Skopeo => find_installed("skopeo"),
             Client::Crane | Client::Regctl | Client::Regsync => find_built(self.name()),
-            // Tried on 2026-11-21 with `cargo install ocync --version 0.5.2`.
-            Client::Ocync => Err("could not find `ocync` in registry `crates-io` with version `=0.5.2`".to_owned()),
+            // What `cargo install ocync` said on 2026-11-21.
+            Client::Ocync => {
+                Err("could not find `ocync` in registry `https://github.com/rust-lang/crates.io-index`".to_owned())
+            }
         }
     }
 
@@ -76,6 +78,7 @@ impl Client {
                 let mut command = Command::new(program);
                 command.args(["copy", "--insecure", source, "--insecure", destination, "--from-file"]);
                 command.arg(write("images.txt", list)?);
+                command.arg("--state-dir").arg(home.join("state"));
                 command
             }
             Client::Skopeo => {

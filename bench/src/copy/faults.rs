@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::io::{Write as _, stderr};
-use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
 use landfall_testkit::weak_link::{WeakLink, Weakness};
 
 use super::Programs;
 use super::clients::{Client, Ends};
+use super::counted::Moved;
 use crate::fill::check_registry;
-use crate::process::run_timed;
+use crate::process::{kill_group, run_timed};
 use crate::registries::RunningRegistry;
 use crate::report::Row;
 use crate::workload::Workload;
@@ -220,21 +220,11 @@ impl Road<'_> {
 
     fn copy_over(&mut self, fault: &Fault, client: Client) -> anyhow::Result<Result<Arrival, String>> {
         self.destination.restart(None)?;
-        let (source, destination) = (self.source.host(), self.destination.host());
-        let target = match fault.end {
-            End::Source => &source,
-            End::Destination => &destination,
-        };
-        let link = WeakLink::start(address(target)?, fault.weakness, fault.connections);
-        let weak = link.address().to_string();
+        let links = Links::start(self, Some(fault))?;
         let home = tempfile::tempdir()?;
-        let (from, to) = match fault.end {
-            End::Source => (&weak, &destination),
-            End::Destination => (&source, &weak),
-        };
         let ends = Ends {
-            source: from,
-            destination: to,
+            source: &links.source.address().to_string(),
+            destination: &links.destination.address().to_string(),
             workload: self.workload,
             home: home.path(),
         };
@@ -245,13 +235,9 @@ impl Road<'_> {
             DEADLINE
         };
         let usage = run_timed(&mut command, deadline)?;
-        let passed = match fault.end {
-            End::Source => link.bytes_to_client(),
-            End::Destination => link.bytes_to_server(),
-        };
-        let moved = passed as f64 / self.needed();
+        let moved = links.moved().most_since(Moved::default()) as f64 / self.needed();
         let checked = usage.outcome.and_then(|()| {
-            check_registry(&destination, self.workload)
+            check_registry(&self.destination.host(), self.workload)
                 .map_err(|error| format!("what it copied is not whole: {error:#}"))
         });
         Ok(match checked {
@@ -266,39 +252,61 @@ impl Road<'_> {
     fn kill_and_copy_again(&mut self, client: Client) -> anyhow::Result<Result<f64, String>> {
         const POLL: Duration = Duration::from_millis(1);
         self.destination.restart(None)?;
-        let destination = self.destination.host();
-        let link = WeakLink::start(address(&self.source.host())?, Weakness::Closes(u64::MAX), 0);
-        let source = link.address().to_string();
+        let links = Links::start(self, None)?;
         let home = tempfile::tempdir()?;
         let ends = Ends {
-            source: &source,
-            destination: &destination,
+            source: &links.source.address().to_string(),
+            destination: &links.destination.address().to_string(),
             workload: self.workload,
             home: home.path(),
         };
         let mut command = client.command(&self.programs.found[&client], &ends)?;
-        let mut first = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        while (link.bytes_to_client() as f64) < self.needed() / 2.0 {
-            ensure!(
-                first.try_wait()?.is_none(),
-                "{} ended before it was half-way",
-                client.name()
-            );
+        command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let mut first = command.spawn()?;
+        while (links.moved().to_destination as f64) < self.needed() / 2.0 {
+            if let Some(status) = first.try_wait()? {
+                return Ok(Err(format!("ended with {status} before it was half-way")));
+            }
             std::thread::sleep(POLL);
         }
-        first.kill()?;
+        kill_group(&first)?;
         first.wait()?;
-        let before = link.bytes_to_client();
+        let before = links.moved();
         let usage = run_timed(&mut command, DEADLINE)?;
-        let moved = (link.bytes_to_client() - before) as f64 / self.needed();
+        let moved = links.moved().most_since(before) as f64 / self.needed();
         let checked = usage.outcome.and_then(|()| {
-            check_registry(&destination, self.workload)
+            check_registry(&self.destination.host(), self.workload)
                 .map_err(|error| format!("what it copied is not whole: {error:#}"))
         });
         Ok(checked.map(|()| moved))
     }
 }
 
-fn address(host: &str) -> anyhow::Result<SocketAddr> {
-    host.parse().with_context(|| format!("`{host}` is no address"))
+/// The ways to both registries, of which one may be bad.
+struct Links {
+    source: WeakLink,
+    destination: WeakLink,
+}
+
+impl Links {
+    fn start(road: &Road<'_>, fault: Option<&Fault>) -> anyhow::Result<Links> {
+        let link = |registry: &RunningRegistry, end| {
+            let target = registry.address()?;
+            anyhow::Ok(match fault {
+                Some(fault) if fault.end == end => WeakLink::start(target, fault.weakness, fault.connections),
+                _ => WeakLink::counting(target),
+            })
+        };
+        Ok(Links {
+            source: link(road.source, End::Source)?,
+            destination: link(road.destination, End::Destination)?,
+        })
+    }
+
+    fn moved(&self) -> Moved {
+        Moved {
+            from_source: self.source.bytes_to_client(),
+            to_destination: self.destination.bytes_to_server(),
+        }
+    }
 }

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Programs;
+use super::bounds::{self, Bounds};
 use super::clients::{Client, Ends};
 use crate::fill::{check_registry, fill_registry};
-use crate::process::{Usage, median, run_timed, time};
+use crate::process::{Usage, median, run_timed};
 use crate::registries::RunningRegistry;
 use crate::report::Row;
 use crate::workload::Workload;
@@ -19,6 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const PEAK_MAX: f64 = 40.0;
 const MEGABYTE: f64 = 1e6;
 const WALL: &str = "wall, s";
+const CPU: &str = "client CPU, s";
 
 /// What the destination holds before each copy.
 #[derive(Debug, Clone, Copy)]
@@ -31,11 +33,22 @@ pub(super) enum Before<'a> {
     Untouched,
 }
 
+impl Before<'_> {
+    /// Makes the destination hold that.
+    pub(super) fn prepare(self, destination: &mut RunningRegistry) -> anyhow::Result<()> {
+        match self {
+            Before::Empty => destination.restart(None),
+            Before::Kept(kept) => destination.restart(Some(kept)),
+            Before::Untouched => Ok(()),
+        }
+    }
+}
+
 /// One comparison.
 #[derive(Debug)]
 pub(super) struct Comparison<'a> {
     pub(super) case: String,
-    pub(super) source: &'a str,
+    pub(super) source: &'a RunningRegistry,
     pub(super) workload: &'a Workload,
     pub(super) before: Before<'a>,
     pub(super) rounds: usize,
@@ -60,10 +73,8 @@ pub(super) fn compare(
     destination: &mut RunningRegistry,
     programs: &Programs,
 ) -> anyhow::Result<Vec<Row>> {
-    // Also the first to touch the memory that the destination's storage takes, which costs seconds on a virtual machine:
-    // whoever copied first would pay for it.
-    let alone = match comparison.before {
-        Before::Empty => Some(destination_alone(comparison, destination)?),
+    let bounds = match comparison.before {
+        Before::Empty => warm_up(comparison, destination)?,
         Before::Kept(_) | Before::Untouched => None,
     };
     let mut records: BTreeMap<Client, Record> = BTreeMap::new();
@@ -83,25 +94,28 @@ pub(super) fn compare(
         }
         running.reverse();
     }
-    let mut rows = rows(comparison, &records, programs);
-    if let Some(bound) = alone.filter(|_| comparison.workload.images.len() == 1) {
-        rows = rows
-            .into_iter()
-            .map(|row| if row.metric == WALL { row.with_bound(bound) } else { row })
-            .collect();
-    }
-    Ok(rows)
+    let rows = rows(comparison, &records, programs).into_iter();
+    Ok(rows.map(|row| within_bounds(row, bounds)).collect())
 }
 
-/// How long the destination takes for the same uploads when nothing is read from anywhere and nothing is verified: a
-/// bound where there is one upload only; of many a destination takes several at once.
-fn destination_alone(comparison: &Comparison<'_>, destination: &mut RunningRegistry) -> anyhow::Result<f64> {
+/// Fills the destination once before anybody is timed: whoever is the first to touch the memory that its storage takes pays
+/// for that, and it costs seconds on a virtual machine. One layer is moved by the least that can move it.
+fn warm_up(comparison: &Comparison<'_>, destination: &mut RunningRegistry) -> anyhow::Result<Option<Bounds>> {
     destination.restart(None)?;
-    let host = destination.host();
-    let mut filled = Ok(());
-    let taken = time(|| filled = fill_registry(&host, comparison.workload));
-    filled?;
-    Ok(taken.as_secs_f64())
+    fill_registry(&destination.host(), comparison.workload)?;
+    if comparison.workload.images.len() > 1 {
+        return Ok(None);
+    }
+    destination.restart(None)?;
+    bounds::measure(comparison, destination).map(Some)
+}
+
+fn within_bounds(row: Row, bounds: Option<Bounds>) -> Row {
+    match bounds {
+        Some(bounds) if row.metric == WALL => row.with_bound(bounds.wall),
+        Some(bounds) if row.metric == CPU => row.with_bound(bounds.client_cpu),
+        _ => row,
+    }
 }
 
 fn measure(
@@ -111,15 +125,12 @@ fn measure(
     client: Client,
     record: &mut Record,
 ) -> anyhow::Result<()> {
-    match comparison.before {
-        Before::Empty => destination.restart(None)?,
-        Before::Kept(kept) => destination.restart(Some(kept))?,
-        Before::Untouched => {}
-    }
+    comparison.before.prepare(destination)?;
     let home = tempfile::tempdir()?;
     let host = destination.host();
+    let source = comparison.source.host();
     let ends = Ends {
-        source: comparison.source,
+        source: &source,
         destination: &host,
         workload: comparison.workload,
         home: home.path(),
@@ -185,7 +196,7 @@ fn rows(comparison: &Comparison<'_>, records: &BTreeMap<Client, Record>, program
     };
     vec![
         row(WALL, |record| &record.wall, comparison.factor),
-        row("client CPU, s", |record| &record.cpu, 0.0),
+        row(CPU, |record| &record.cpu, 0.0),
         row("client peak, MB", |record| &record.peak, 0.0).with_limit(PEAK_MAX),
         row("destination CPU, s", |record| &record.destination_cpu, 0.0),
     ]

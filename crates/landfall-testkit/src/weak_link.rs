@@ -79,6 +79,15 @@ impl WeakLink {
         WeakLink { address, shared }
     }
 
+    /// A good link to a server, which only counts.
+    ///
+    /// # Panics
+    /// As in [`WeakLink::start`].
+    #[must_use]
+    pub fn counting(target: SocketAddr) -> WeakLink {
+        WeakLink::start(target, Weakness::Closes(u64::MAX), 0)
+    }
+
     /// Where clients connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -135,7 +144,7 @@ impl Shared {
         counter: &AtomicU64,
     ) -> io::Result<()> {
         let mut left = cut.map_or(u64::MAX, |_| self.weakness.limit());
-        let mut buffer = vec![0; 16 * 1024];
+        let mut buffer = vec![0; 64 * 1024];
         loop {
             let wanted = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
             if wanted == 0 {

@@ -1,0 +1,46 @@
+//! What the work takes at least, whoever does it: on a machine whose processors also run both registries, a copier can be
+//! as fast as what is left of them allows, and no faster.
+
+use super::timed::Comparison;
+use crate::content::hash_from_cache;
+use crate::fill::open_upload;
+use crate::http::Http;
+use crate::process::{read_cpu_seconds, time};
+use crate::registries::RunningRegistry;
+
+/// The least that a verified copy of one blob takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// In seconds. A relay that does not even look at the bytes is not faster, and neither are all processors together
+    /// with the work of both registries, of the relay and of one hash.
+    pub(super) wall: f64,
+    /// Of the copier alone, in seconds: the relay's, and one hash of bytes that are in the cache.
+    pub(super) client_cpu: f64,
+}
+
+/// Moves the only layer of a workload from registry to registry without verifying it; the destination is empty.
+pub(super) fn measure(comparison: &Comparison<'_>, destination: &RunningRegistry) -> anyhow::Result<Bounds> {
+    let image = &comparison.workload.images[0];
+    let layer = &image.layers[0];
+    let (mut from, mut to) = (
+        Http::connect(&comparison.source.host())?,
+        Http::connect(&destination.host())?,
+    );
+    let url = open_upload(&mut to, &image.repository, &layer.digest, None)?;
+    let url = anyhow::Context::context(url, "an empty registry has a blob")?;
+    let path = format!("/v2/{}/blobs/{}", image.repository, layer.digest);
+    let servers = || anyhow::Ok(comparison.source.cpu_seconds()? + destination.cpu_seconds()?);
+    let (servers_before, own_before) = (servers()?, read_cpu_seconds("thread-self")?);
+    let mut relayed = None;
+    let wall = time(|| relayed = Some(from.relay(&path, &mut to, &url, layer.content.size)));
+    let status = relayed.transpose()?.map(|answer| answer.status);
+    anyhow::ensure!(status == Some(201), "the relayed blob was answered with {status:?}");
+    let relay = read_cpu_seconds("thread-self")? - own_before;
+    let servers = servers()? - servers_before;
+    let hash = time(|| hash_from_cache(layer.content.size)).as_secs_f64();
+    let processors = std::thread::available_parallelism()?.get() as f64;
+    Ok(Bounds {
+        wall: wall.as_secs_f64().max((servers + relay + hash) / processors),
+        client_cpu: relay + hash,
+    })
+}

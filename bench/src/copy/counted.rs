@@ -1,0 +1,95 @@
+//! The bytes that each program moves, counted on the way: a run apart from those that are timed, since whatever counts
+//! takes time too.
+
+use std::collections::BTreeMap;
+use std::io::{Write as _, stderr};
+use std::time::Duration;
+
+use landfall_testkit::weak_link::WeakLink;
+
+use super::Programs;
+use super::clients::{Client, Ends};
+use super::timed::Comparison;
+use crate::fill::check_registry;
+use crate::process::run_timed;
+use crate::registries::RunningRegistry;
+use crate::report::Row;
+
+const DEADLINE: Duration = Duration::from_secs(240);
+const MEGABYTE: f64 = 1e6;
+
+/// What one program moved, in bytes, requests and answers included.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Moved {
+    pub(super) from_source: u64,
+    pub(super) to_destination: u64,
+}
+
+impl Moved {
+    /// The bytes that were moved since then, at the end where there were more.
+    pub(super) fn most_since(self, before: Moved) -> u64 {
+        let read = self.from_source - before.from_source;
+        read.max(self.to_destination - before.to_destination)
+    }
+}
+
+/// Runs every program once between links that count.
+pub(super) fn count(
+    comparison: &Comparison<'_>,
+    destination: &mut RunningRegistry,
+    programs: &Programs,
+) -> anyhow::Result<Vec<Row>> {
+    let mut moved: BTreeMap<Client, Result<Moved, String>> = BTreeMap::new();
+    for &client in programs.found.keys() {
+        let counted = count_one(comparison, destination, programs, client)?;
+        writeln!(stderr(), "{:34} {:9} {counted:?}", comparison.case, client.name())?;
+        moved.insert(client, counted);
+    }
+    let row = |metric, bytes: fn(&Moved) -> u64| {
+        let value = |client: Client| {
+            let moved = moved.get(&client)?.as_ref().ok()?;
+            Some(bytes(moved) as f64 / MEGABYTE)
+        };
+        let peers = programs
+            .peers()
+            .map(|client| (client.name().to_owned(), value(client)))
+            .collect();
+        let row = Row::against_peers(&comparison.case, metric, value(Client::Landfall), peers, 0.0);
+        let failures = moved
+            .iter()
+            .filter_map(|(client, moved)| Some((client, moved.as_ref().err()?)));
+        failures.fold(row, |row, (client, why)| row.remark(client.name(), why))
+    };
+    Ok(vec![
+        row("from source, MB", |moved| moved.from_source),
+        row("to destination, MB", |moved| moved.to_destination),
+    ])
+}
+
+fn count_one(
+    comparison: &Comparison<'_>,
+    destination: &mut RunningRegistry,
+    programs: &Programs,
+    client: Client,
+) -> anyhow::Result<Result<Moved, String>> {
+    comparison.before.prepare(destination)?;
+    let [near, far] = [comparison.source.address()?, destination.address()?].map(WeakLink::counting);
+    let home = tempfile::tempdir()?;
+    let (source, target) = (near.address().to_string(), far.address().to_string());
+    let ends = Ends {
+        source: &source,
+        destination: &target,
+        workload: comparison.workload,
+        home: home.path(),
+    };
+    let mut command = client.command(&programs.found[&client], &ends)?;
+    let usage = run_timed(&mut command, DEADLINE)?;
+    let checked = usage.outcome.and_then(|()| {
+        check_registry(&destination.host(), comparison.workload)
+            .map_err(|error| format!("what it copied is not whole: {error:#}"))
+    });
+    Ok(checked.map(|()| Moved {
+        from_source: near.bytes_to_client(),
+        to_destination: far.bytes_to_server(),
+    }))
+}
