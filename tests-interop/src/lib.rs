@@ -15,6 +15,7 @@ pub mod landfall_registry;
 pub mod poll;
 pub mod port;
 pub mod program;
+pub mod runtime;
 pub mod site;
 pub mod skopeo;
 pub mod source;

@@ -1,5 +1,6 @@
-//! The mirror files as a real containerd reads them: pulls through them from an authenticated registry with TLS from a
-//! private authority. The origins do not exist here: what is pulled came from the mirror.
+//! The mirror files as a real containerd reads them, Debian's 1.6 and the current 2.4, by `ctr` and by CRI: pulls through
+//! them from an authenticated registry with TLS from a private authority. The origins do not exist here: what is pulled
+//! came from the mirror.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -9,6 +10,7 @@ use landfall_testkit::image_builder::small_image;
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::docker_registry::Account;
 use landfall_tests_interop::images::NamedImage;
+use landfall_tests_interop::runtime::{CriRuntime, Release};
 use landfall_tests_interop::source::SourceRegistry;
 
 const ACCOUNT: Account<'_> = Account {
@@ -16,12 +18,14 @@ const ACCOUNT: Account<'_> = Account {
     password: "canary-mirror",
 };
 
-/// A registry, a containerd, and the root of a host whose files are applied.
+/// A registry, and the root of a host whose files are applied.
 struct Node {
     source: SourceRegistry,
-    containerd: ContainerdProcess,
     directory: tempfile::TempDir,
 }
+
+/// How a runtime pulls an image.
+type Pull<'a> = &'a dyn Fn(&str) -> Result<String, String>;
 
 impl Node {
     fn start() -> Node {
@@ -36,7 +40,6 @@ impl Node {
         ];
         Node {
             source: SourceRegistry::with(Some(ACCOUNT), "mirror/", images),
-            containerd: ContainerdProcess::start().expect("containerd starts"),
             directory: tempfile::tempdir().expect("a temporary directory"),
         }
     }
@@ -47,32 +50,29 @@ impl Node {
 
     /// Applies the files that this configuration of the external registry means.
     fn apply(&self, stylus: &str, hosts: &str) {
-        let pem: String = self
-            .source
-            .authority
-            .pem()
-            .lines()
-            .map(|line| format!("          {line}\n"))
-            .collect();
-        let host = self.source.registry.host();
-        let stylus = stylus
-            .replace("HOST", &host)
-            .replace("CERTIFICATE", &format!("|\n{pem}"));
-        let user_data = format!("#cloud-config\nstylus:\n{stylus}landfall:\n  mirror: {{hosts: [{hosts}]}}\n");
-        std::fs::write(self.path("user-data.yaml"), user_data).expect("the user-data");
-        std::fs::create_dir_all(self.path("root")).expect("a root");
-        let arguments = ["redirect", "apply", "--for", "containerd", "--root"];
-        let inputs = ["--user-data", self.path("user-data.yaml").as_str()].map(ToOwned::to_owned);
-        let root = self.path("root");
-        let line: Vec<&str> = arguments
-            .into_iter()
-            .chain([root.as_str()])
-            .chain(inputs.iter().map(String::as_str))
-            .collect();
-        drop(run_landfall(&line).succeeded());
+        self.redirect(&["apply", "--root", self.path("root").as_str()], stylus, hosts);
     }
 
-    fn pull(&self, image: &str) -> Result<String, String> {
+    /// A subcommand of `landfall redirect` for containerd; what it printed.
+    fn redirect(&self, command: &[&str], stylus: &str, hosts: &str) -> String {
+        let pem: String = (self.source.authority.pem().lines())
+            .map(|line| format!("          {line}\n"))
+            .collect();
+        let stylus = stylus
+            .replace("HOST", &self.source.registry.host())
+            .replace("CERTIFICATE", &format!("|\n{pem}"));
+        let user_data = format!("#cloud-config\nstylus:\n{stylus}landfall:\n  mirror: {{hosts: [{hosts}]}}\n");
+        let file = self.path("user-data.yaml");
+        std::fs::write(&file, user_data).expect("the user-data");
+        std::fs::create_dir_all(self.path("root")).expect("a root");
+        let arguments = ["--for", "containerd", "--user-data", file.as_str()];
+        run_landfall(&[&["redirect"], command, &arguments].concat())
+            .succeeded()
+            .stdout()
+    }
+
+    /// Pulls with `ctr`, whose resolver is that of containerd's clients.
+    fn ctr(&self, containerd: &ContainerdProcess, image: &str) -> Result<String, String> {
         let hosts = self.path("root/etc/containerd/certs.d");
         let arguments = [
             "images",
@@ -83,18 +83,48 @@ impl Node {
             hosts.as_str(),
             image,
         ];
-        self.containerd.ctr(&arguments).map_err(|error| error.to_string())
+        containerd.ctr(&arguments).map_err(|error| error.to_string())
     }
 
     /// Pulls an image that has not been here, and says which repository of the registry it came from.
-    fn pulled_from(&self, image: &str) -> String {
+    fn pulled_from(&self, pull: Pull<'_>, image: &str) -> String {
         let before = self.source.registry.requests().len();
-        self.pull(image).unwrap_or_else(|problem| panic!("{image}: {problem}"));
+        pull(image).unwrap_or_else(|problem| panic!("{image}: {problem}"));
         let requests = self.source.registry.requests().split_off(before);
         let asked = requests.iter().filter_map(|request| request.repository()).next();
         asked
             .unwrap_or_else(|| panic!("{image} came from elsewhere"))
             .to_owned()
+    }
+
+    /// Pulls by prepending, by digest and from a host with a port, then by other rules in the same files, which are read
+    /// at the next pull: the runtime goes on running.
+    fn assert_pulls_come_from_the_mirror(&self, pull: Pull<'_>) {
+        self.apply(PREPEND, "docker.io, quay.io, 'other.example.com:8443'");
+        let digest = self.source.digest("quay.io/team/app:1");
+        for (image, repository) in [
+            (
+                "docker.io/library/nginx:1.27".to_owned(),
+                "mirror/docker.io/library/nginx",
+            ),
+            (format!("quay.io/team/app@{digest}"), "mirror/quay.io/team/app"),
+            (
+                "other.example.com:8443/team/app:1".to_owned(),
+                "mirror/other.example.com_8443/team/app",
+            ),
+        ] {
+            assert_eq!(self.pulled_from(pull, &image), repository, "{image}");
+        }
+
+        self.apply(RULES, "docker.io");
+        for (image, repository) in [
+            ("gcr.io/team/app:1", "mirror/quay.io/team/app"),
+            ("ghcr.io/library/nginx:1.27", "mirror/docker.io/library/nginx"),
+        ] {
+            assert_eq!(self.pulled_from(pull, image), repository, "{image}");
+        }
+        let rotated_out = self.path("root/etc/containerd/certs.d/other.example.com:8443");
+        assert!(!rotated_out.exists(), "{rotated_out} is of the rules before");
     }
 }
 
@@ -118,44 +148,54 @@ const RULES: &str = "  externalRegistries:
 #[test]
 fn containerd_pulls_through_the_files_and_from_nowhere_else() {
     let mut node = Node::start();
-    node.apply(PREPEND, "docker.io, quay.io, 'other.example.com:8443'");
-    let digest = node.source.digest("quay.io/team/app:1");
-    for (image, repository) in [
-        (
-            "docker.io/library/nginx:1.27".to_owned(),
-            "mirror/docker.io/library/nginx",
-        ),
-        (format!("quay.io/team/app@{digest}"), "mirror/quay.io/team/app"),
-        (
-            "other.example.com:8443/team/app:1".to_owned(),
-            "mirror/other.example.com_8443/team/app",
-        ),
-    ] {
-        assert_eq!(node.pulled_from(&image), repository, "{image}");
-    }
-
-    // Other rules in the same files, read at the next pull: containerd goes on running.
-    node.apply(RULES, "docker.io");
-    for (image, repository) in [
-        ("gcr.io/team/app:1", "mirror/quay.io/team/app"),
-        ("ghcr.io/library/nginx:1.27", "mirror/docker.io/library/nginx"),
-    ] {
-        assert_eq!(node.pulled_from(image), repository, "{image}");
-    }
-    assert!(
-        !node.path("root/etc/containerd/certs.d/other.example.com:8443").exists(),
-        "rotated out"
-    );
-
+    let containerd = ContainerdProcess::start().expect("containerd starts");
+    node.assert_pulls_come_from_the_mirror(&|image| node.ctr(&containerd, image));
     node.apply(PREPEND, "quay.io");
     node.source.registry.stop();
-    let problem = node.pull("quay.io/team/app:1").expect_err("the mirror is down");
-    let mirror = format!("https://{}/v2/mirror/quay.io/team/app", node.source.registry.host());
+    let problem = node
+        .ctr(&containerd, "quay.io/team/app:1")
+        .expect_err("the mirror is down");
+    assert_only_the_mirror_was_asked(&node, &problem);
+    node.source.registry.start_again();
+    let pull = |image: &str| node.ctr(&containerd, image);
+    assert_eq!(node.pulled_from(&pull, "quay.io/team/app:1"), "mirror/quay.io/team/app");
+}
+
+/// The drop-in as it is applied is taken by both releases, whatever the version of the main file; the one that is shown
+/// for those who want version 3 does the same.
+#[test]
+fn cri_takes_the_drop_in_and_reads_changed_files_without_a_restart() {
+    for (release, version, drop_in) in [
+        (Release::V1_6, 2, "50-landfall.toml"),
+        (Release::V2_4, 2, "50-landfall.toml"),
+        (Release::V2_4, 3, "50-landfall.toml"),
+        (Release::V2_4, 3, "60-registry.toml"),
+    ] {
+        let mut node = Node::start();
+        node.apply(PREPEND, "docker.io");
+        let directory = node.path("root/etc/containerd");
+        let shown = node.redirect(&["render"], PREPEND, "docker.io");
+        let (_, shown) = shown
+            .split_once("/etc/containerd/conf.d/60-registry.toml\n")
+            .expect("a drop-in is shown");
+        std::fs::write(directory.join("conf.d/60-registry.toml"), shown).expect("the drop-in");
+        let runtime = CriRuntime::start(release, version, drop_in, &directory);
+        let pull = |image: &str| runtime.pull(image, None);
+        node.assert_pulls_come_from_the_mirror(&pull);
+        node.apply(PREPEND, "quay.io");
+        node.source.registry.stop();
+        let problem = pull("quay.io/other/app:1").expect_err("the mirror is down");
+        assert_only_the_mirror_was_asked(&node, &problem);
+        assert!(!runtime.output().contains(ACCOUNT.password), "{}", runtime.output());
+    }
+}
+
+/// Where a pull was tried, by what the runtime says: at the mirror, and not at the registry itself.
+fn assert_only_the_mirror_was_asked(node: &Node, problem: &str) {
+    let mirror = format!("https://{}/v2/mirror/quay.io/", node.source.registry.host());
     assert!(
         problem.contains(&mirror) && !problem.contains("https://quay.io"),
         "{problem}"
     );
     assert!(!problem.contains("canary"), "{problem}");
-    node.source.registry.start_again();
-    assert_eq!(node.pulled_from("quay.io/team/app:1"), "mirror/quay.io/team/app");
 }

@@ -142,8 +142,7 @@ fn prepending_is_a_url_with_override_path_and_the_origin_is_never_the_server() {
 
     [plugins."io.containerd.grpc.v1.cri".registry]
       config_path = "/etc/containerd/certs.d"
-    ==> for containerd 2.x with a configuration of version 3, in the place of /etc/containerd/conf.d/50-landfall.toml
-    # (header)
+    ==> for containerd 2, where a drop-in of version 3 is wanted beside ours: /etc/containerd/conf.d/60-registry.toml
     version = 3
 
     [plugins."io.containerd.cri.v1.images".registry]
@@ -218,8 +217,7 @@ fn rules_for_whole_registries_are_said_to_containerd_and_others_are_gaps() {
 
     [plugins."io.containerd.grpc.v1.cri".registry]
       config_path = "/etc/containerd/certs.d"
-    ==> for containerd 2.x with a configuration of version 3, in the place of /etc/containerd/conf.d/50-landfall.toml
-    # (header)
+    ==> for containerd 2, where a drop-in of version 3 is wanted beside ours: /etc/containerd/conf.d/60-registry.toml
     version = 3
 
     [plugins."io.containerd.cri.v1.images".registry]
@@ -350,8 +348,7 @@ fn with_the_node_local_mirror_one_file_is_enough() {
 
     [plugins."io.containerd.grpc.v1.cri".registry]
       config_path = "/etc/containerd/certs.d"
-    ==> for containerd 2.x with a configuration of version 3, in the place of /etc/containerd/conf.d/50-landfall.toml
-    # (header)
+    ==> for containerd 2, where a drop-in of version 3 is wanted beside ours: /etc/containerd/conf.d/60-registry.toml
     version = 3
 
     [plugins."io.containerd.cri.v1.images".registry]

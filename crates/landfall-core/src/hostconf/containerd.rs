@@ -19,10 +19,13 @@ use crate::resolve::Resolver;
 pub const CERTS_DIRECTORY: &str = "/etc/containerd/certs.d";
 /// The drop-in; `imports` of the main file has to cover it.
 pub const DROP_IN: &str = "/etc/containerd/conf.d/50-landfall.toml";
+/// Where a user may put the same in the words of containerd 2.
+const DROP_IN_OF_USERS: &str = "/etc/containerd/conf.d/60-registry.toml";
 /// The name of the certificates beside `hosts.toml`.
 const CERTIFICATES: &str = "landfall-ca.crt";
 
-/// Renders the mirror files and the drop-in for containerd 1.6 and 1.7, whose configuration is version 2.
+/// Renders the mirror files and the drop-in. It is of version 2: containerd 1 knows no other, and containerd 2 takes it
+/// beside a main file of version 2, 3 or 4 (seen with 2.4).
 #[must_use]
 pub fn render_containerd(settings: &Settings) -> Rendering {
     let resolver = Resolver::new(settings);
@@ -45,23 +48,22 @@ pub fn render_containerd(settings: &Settings) -> Rendering {
     rendering.files.push(HostFile {
         path: DROP_IN.into(),
         mode: 0o644,
-        content: render_drop_in(2).into(),
+        content: format!("{HEADER}{}", render_drop_in(2)).into(),
     });
     rendering.fragments.push(Fragment {
-        place: format!("containerd 2.x with a configuration of version 3, in the place of {DROP_IN}"),
+        place: format!("containerd 2, where a drop-in of version 3 is wanted beside ours: {DROP_IN_OF_USERS}"),
         text: render_drop_in(3),
     });
     rendering
 }
 
-/// The drop-in, in the version of the main file: one of another version is not taken.
-#[must_use]
-pub fn render_drop_in(version: u8) -> String {
+/// The setting that has containerd read the files, in the words of a version of its configuration.
+fn render_drop_in(version: u8) -> String {
     let plugin = match version {
         2 => "io.containerd.grpc.v1.cri",
         _ => "io.containerd.cri.v1.images",
     };
-    format!("{HEADER}version = {version}\n\n[plugins.\"{plugin}\".registry]\n  config_path = \"{CERTS_DIRECTORY}\"\n")
+    format!("version = {version}\n\n[plugins.\"{plugin}\".registry]\n  config_path = \"{CERTS_DIRECTORY}\"\n")
 }
 
 /// Everything goes to the endpoint on this node; the registry itself is asked only where the rules allow it.
