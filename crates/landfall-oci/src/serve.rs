@@ -2,31 +2,41 @@
 //!
 //! Pulls over plain TCP have a way of their own, [`pulls`], and everything else is hyper's.
 //!
-//! Plain or TLS, HTTP/1.1 and HTTP/2, a limit of connections, limits in time for handshake and headers, and an end in
-//! good order: no new connection, idle ones closed, requests under way finished within a deadline.
+//! Plain or TLS, HTTP/1.1 and HTTP/2, a limit of connections, limits in time for everything that a client is waited for, and
+//! an end in good order: no new connection, idle ones closed, requests under way finished within a deadline.
 
+pub(crate) mod pace;
 pub(crate) mod pulls;
 pub mod tls;
+mod watch;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
+use bytes::BytesMut;
+use futures_util::TryFutureExt;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
+use tower::Service;
 
+use crate::serve::pace::{PacedBody, PacedStream, too_slow};
 use crate::serve::tls::CertificateSlot;
+use crate::serve::watch::{ConnectionWatch, Outstayed, WatchedBody};
 
 /// The limits of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +47,8 @@ pub struct ServeLimits {
     pub handshake: Duration,
     /// How long a client may take for the headers of a request, and how long a connection may be idle.
     pub header: Duration,
+    /// How long a client is waited for while fewer than 16 KiB pass: of a body that it sends, or of an answer that it takes.
+    pub stall: Duration,
     /// How long requests under way may go on after the server was told to stop.
     pub drain: Duration,
 }
@@ -47,6 +59,7 @@ impl Default for ServeLimits {
             connections: 512,
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
             drain: Duration::from_secs(10),
         }
     }
@@ -120,18 +133,23 @@ async fn serve_connection(
     stream.set_nodelay(true)?;
     match acceptor {
         None => match pulls::serve_pulls(stream, peer, router.clone(), limits, &shutdown).await? {
-            Some(rest) => serve_http(pulls::rejoin(rest), Protocol::Http1, peer, router, limits, shutdown).await,
+            Some((read, stream)) => {
+                let stream = PacedStream::rejoin(read, stream, limits.stall);
+                serve_http(stream, Protocol::Http1, peer, router, limits, shutdown).await
+            }
             None => Ok(()),
         },
         Some(acceptor) => {
-            let stream = timeout(limits.handshake, acceptor.accept(stream))
-                .await
-                .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
-            let protocol = match stream.get_ref().1.alpn_protocol() {
-                Some(b"h2") => Protocol::Http2,
-                _ => Protocol::Http1,
-            };
-            serve_http(stream, protocol, peer, router, limits, shutdown).await
+            let mut stream = within(limits.handshake, acceptor.accept(stream)).await?;
+            if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                let stream = PacedStream::rejoin(BytesMut::new(), stream, limits.stall);
+                return serve_http(stream, Protocol::Http1, peer, router, limits, shutdown).await;
+            }
+            // hyper waits for it for ever.
+            let mut preface = BytesMut::zeroed(HTTP2_PREFACE_LENGTH);
+            within(limits.header, stream.read_exact(&mut preface)).await?;
+            let stream = PacedStream::rejoin(preface, stream, limits.stall);
+            serve_http(stream, Protocol::Http2, peer, router, limits, shutdown).await
         }
     }
 }
@@ -143,19 +161,27 @@ enum Protocol {
     Http2,
 }
 
+/// `PRI * HTTP/2.0 … SM …` (RFC 9113 section 3.4).
+const HTTP2_PREFACE_LENGTH: usize = 24;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn serve_http(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: PacedStream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     protocol: Protocol,
     peer: SocketAddr,
     router: Router,
     limits: ServeLimits,
     shutdown: CancellationToken,
 ) -> Result<(), BoxError> {
-    let service = router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+    let watch = ConnectionWatch::new();
+    let noted = watch.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = noted.begin();
+        let mut request = request.map(|body| Body::new(PacedBody::new(body, limits.stall)));
         request.extensions_mut().insert(ConnectInfo(peer));
-        request
+        let responded = router.clone().call(request);
+        async move { Ok::<_, Infallible>(responded.await?.map(|body| WatchedBody::new(body, answer))) }
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     let mut builder = match protocol {
@@ -171,14 +197,30 @@ async fn serve_http(
         .timer(TokioTimer::new())
         .keep_alive_interval(limits.header)
         .keep_alive_timeout(limits.header);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        outstayed = watch.outstayed(limits), if matches!(protocol, Protocol::Http2) => match outstayed {
+            Outstayed::Stalled => return Err(too_slow().into()),
+            Outstayed::Idle => {
+                connection.as_mut().graceful_shutdown();
+                // What it was sent last it may not have taken yet.
+                return within(limits.stall, connection.map_err(io::Error::other)).await.map_err(Into::into);
+            }
+        },
     }
     connection.await
 }
+
+/// What a client is waited for, for so long.
+async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, work).await.map_err(|_elapsed| too_slow())?
+}
+
+#[cfg(test)]
+mod slow;
 
 #[cfg(test)]
 mod tests {
@@ -203,6 +245,7 @@ mod tests {
         connections: 8,
         handshake: Duration::from_secs(5),
         header: Duration::from_secs(5),
+        stall: Duration::from_secs(5),
         drain: Duration::from_secs(5),
     };
 
@@ -236,7 +279,7 @@ mod tests {
         }
     }
 
-    async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> String {
+    pub(super) async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> String {
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -252,22 +295,31 @@ mod tests {
         issue_certificate(authority, &["127.0.0.1"], validity).unwrap()
     }
 
-    async fn expiry_seen_by_a_client(address: SocketAddr, authority: &PemPair) -> Timestamp {
+    pub(super) async fn connect_with_tls(
+        address: SocketAddr,
+        authority: &PemPair,
+        protocols: &[&str],
+    ) -> tokio_rustls::client::TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(authority.certificate.as_bytes()).unwrap())
             .unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let stream = TcpStream::connect(address).await.unwrap();
-        let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        tokio_rustls::TlsConnector::from(Arc::new(config))
             .connect(ServerName::try_from("127.0.0.1").unwrap(), stream)
             .await
-            .unwrap();
+            .unwrap()
+    }
+
+    async fn expiry_seen_by_a_client(address: SocketAddr, authority: &PemPair) -> Timestamp {
+        let mut stream = connect_with_tls(address, authority, &[]).await;
         assert!(ask(&mut stream, "/").await.contains("hello"));
         let seen = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
         let pem = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &seen);
@@ -277,13 +329,23 @@ mod tests {
         .unwrap()
     }
 
-    #[tokio::test]
-    async fn new_connections_see_a_new_certificate_without_a_restart() {
+    fn mk_authority() -> PemPair {
         let validity = Validity {
             not_before: Timestamp::now() - 1.hour(),
             not_after: Timestamp::now() + 100.hours(),
         };
-        let authority = make_authority("test", validity).unwrap();
+        make_authority("test", validity).unwrap()
+    }
+
+    pub(super) fn mk_pair_and_slot() -> (PemPair, Arc<CertificateSlot>) {
+        let authority = mk_authority();
+        let slot = CertificateSlot::new(&mk_pair(&authority, 5)).unwrap();
+        (authority, slot)
+    }
+
+    #[tokio::test]
+    async fn new_connections_see_a_new_certificate_without_a_restart() {
+        let authority = mk_authority();
         let (first, second) = (mk_pair(&authority, 5), mk_pair(&authority, 50));
         let slot = CertificateSlot::new(&first).unwrap();
         let router = Router::new().route("/", get(|| async { "hello" }));

@@ -6,8 +6,7 @@
 //! second implementation of what is hard about HTTP.
 
 use std::fs::File;
-use std::future::Future;
-use std::io::{self, Cursor, Write as _};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -23,13 +22,14 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use rustix::fs::{Advice, fadvise, sendfile};
 use rustix::net::{SendFlags, send};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::serve::ServeLimits;
+use crate::serve::pace::{Pace, too_slow};
+use crate::serve::{ServeLimits, within};
 
 /// A longer head is hyper's business.
 const HEAD_MAX: usize = 8 * 1024;
@@ -54,7 +54,7 @@ pub(crate) struct FileBody {
 }
 
 /// A connection whose next request is not a pull, with what was read of it.
-pub(super) type Rest = (TcpStream, BytesMut);
+pub(super) type Rest = (BytesMut, TcpStream);
 
 /// Answers pulls until the client or the server ends the connection, or another request comes.
 pub(super) async fn serve_pulls(
@@ -68,16 +68,18 @@ pub(super) async fn serve_pulls(
     tokio::pin!(stopped);
     let mut input = BytesMut::new();
     let mut output = Output::default();
+    // For the whole head: a byte now and then is not enough.
+    let mut deadline = Instant::now() + limits.header;
     loop {
         let (mut request, head) = match parse_pull(&input) {
             Parsed::Pull(request, head) => (*request, head),
-            Parsed::Other => return Ok(Some((stream, input))),
+            Parsed::Other => return Ok(Some((input, stream))),
             Parsed::Partial => {
                 input.reserve(HEAD_MAX);
                 let is_idle = input.is_empty();
-                let read = timeout(limits.header, stream.read_buf(&mut input));
+                let read = timeout_at(deadline, stream.read_buf(&mut input));
                 let read = tokio::select! {
-                    read = read => read.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??,
+                    read = read => read.map_err(|_elapsed| too_slow())??,
                     () = stopped.as_mut(), if is_idle => 0,
                 };
                 match read {
@@ -96,18 +98,13 @@ pub(super) async fn serve_pulls(
         };
         let is_last = shutdown.is_cancelled();
         output
-            .write(&mut stream, response, with_body, is_last, limits.header)
+            .write(&mut stream, response, with_body, is_last, limits.stall)
             .await?;
         if is_last {
             return Ok(None);
         }
+        deadline = Instant::now() + limits.header;
     }
-}
-
-/// The connection as hyper takes it: what was read of it first.
-pub(super) fn rejoin((stream, read): Rest) -> impl AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    let (from, to) = stream.into_split();
-    tokio::io::join(Cursor::new(read).chain(from), to)
 }
 
 enum Parsed {
@@ -227,13 +224,14 @@ impl Output {
             parts.headers.insert(header::CONNECTION, value);
         }
         self.render_head(&parts)?;
+        let mut pace = Pace::new(stall);
         if let Some(file) = file {
-            return self.send_file(stream, &file, stall).await;
+            return self.send_file(stream, &file, &mut pace).await;
         }
         if with_body && may_have_body {
-            self.write_body(stream, body, chunked, stall).await?;
+            self.write_body(stream, body, chunked, &mut pace).await?;
         }
-        self.flush(stream, stall).await
+        self.flush(stream, &mut pace).await
     }
 
     fn render_head(&mut self, parts: &http::response::Parts) -> io::Result<()> {
@@ -260,7 +258,7 @@ impl Output {
         stream: &mut TcpStream,
         mut body: Body,
         chunked: bool,
-        stall: Duration,
+        pace: &mut Pace,
     ) -> io::Result<()> {
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(io::Error::other)?.into_data() else {
@@ -274,7 +272,7 @@ impl Output {
                 self.bytes.extend_from_slice(b"\r\n");
             }
             if self.bytes.len() > HEAD_MAX {
-                self.flush(stream, stall).await?;
+                self.flush(stream, pace).await?;
             }
         }
         if chunked {
@@ -283,14 +281,10 @@ impl Output {
         Ok(())
     }
 
-    async fn flush(&mut self, stream: &mut TcpStream, stall: Duration) -> io::Result<()> {
-        // The kernel nearly always takes all of it at once: then no timer is needed.
-        let sent = match stream.try_write(&self.bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            sent => sent?,
-        };
-        if sent < self.bytes.len() {
-            within(stall, stream.write_all(&self.bytes[sent..])).await?;
+    async fn flush(&mut self, stream: &mut TcpStream, pace: &mut Pace) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < self.bytes.len() {
+            sent += pass(stream, pace, || stream.try_write(&self.bytes[sent..])).await?;
         }
         self.bytes.clear();
         // A manifest of megabytes does not stay with the connection.
@@ -299,7 +293,7 @@ impl Output {
     }
 
     /// The head, which waits in the kernel for the first bytes of the file, and the file.
-    async fn send_file(&mut self, stream: &mut TcpStream, body: &FileBody, stall: Duration) -> io::Result<()> {
+    async fn send_file(&mut self, stream: &mut TcpStream, body: &FileBody, pace: &mut Pace) -> io::Result<()> {
         let flags = match body.length {
             0 => SendFlags::empty(),
             _ => SendFlags::MORE,
@@ -307,8 +301,8 @@ impl Output {
         let mut sent = 0;
         while sent < self.bytes.len() {
             let rest = &self.bytes[sent..];
-            let ready = stream.async_io(Interest::WRITABLE, || Ok(send(&*stream, rest, flags)?));
-            sent += within(stall, ready).await?;
+            let send = || stream.try_io(Interest::WRITABLE, || Ok(send(&*stream, rest, flags)?));
+            sent += pass(stream, pace, send).await?;
         }
         if body.length > FILE_PIECE {
             let _only_advice = fadvise(&*body.file, body.offset, None, Advice::Sequential);
@@ -317,25 +311,42 @@ impl Output {
         let end = body.offset + body.length;
         while offset < end {
             let piece = usize::try_from(FILE_PIECE.min(end - offset)).map_err(io::Error::other)?;
-            let ready = stream.async_io(Interest::WRITABLE, || {
-                Ok(sendfile(&*stream, &*body.file, Some(&mut offset), piece)?)
-            });
-            if within(stall, ready).await? == 0 {
+            let send = || {
+                stream.try_io(Interest::WRITABLE, || {
+                    Ok(sendfile(&*stream, &*body.file, Some(&mut offset), piece)?)
+                })
+            };
+            if pass(stream, pace, send).await? == 0 {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "a blob is shorter than it was",
                 ));
             }
+            // Others want this thread as well.
+            tokio::task::consume_budget().await;
         }
         Ok(())
     }
 }
 
-/// A client that takes no byte for so long is gone.
-async fn within<T>(stall: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(stall, work)
-        .await
-        .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?
+/// Has the kernel take bytes, which it nearly always does at once: a timer is needed only when the client is slower.
+async fn pass(
+    stream: &TcpStream,
+    pace: &mut Pace,
+    mut attempt: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            taken => {
+                pace.moved(*taken.as_ref().unwrap_or(&0));
+                return taken;
+            }
+        }
+        let since = Instant::now();
+        within(pace.left(), stream.writable()).await?;
+        pace.waited(since.elapsed());
+    }
 }
 
 #[cfg(test)]

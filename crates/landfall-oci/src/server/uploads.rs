@@ -13,8 +13,7 @@ use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use landfall_core::reference::{Digest, Repository};
 use serde::Deserialize;
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::digest::Algorithm;
 use crate::server::error::{ApiError, Code};
@@ -26,10 +25,6 @@ use crate::store::ingest::Upload;
 
 /// How long an upload waits for its next request.
 const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
-/// How long a request waits for its next [`STALL_BYTES`].
-const STALL_MAX: Duration = Duration::from_secs(60);
-/// A client that sends fewer in [`STALL_MAX`] keeps a connection and a file busy for nothing.
-const STALL_BYTES: usize = 16 * 1024;
 /// After so many bytes of a body the disk is looked at again: other uploads fill it as well.
 const SPACE_CHECKED_EVERY: u64 = 4 * 1024 * 1024;
 /// How many uploads are open at once.
@@ -301,7 +296,7 @@ impl Registry {
         Ok(created(name, &digest))
     }
 
-    /// The body's bytes. A client that sends too few for too long has hung up, and the disk is looked at now and then.
+    /// The body's bytes. The disk is looked at now and then.
     fn body_stream(
         &self,
         body: Body,
@@ -309,15 +304,13 @@ impl Registry {
     ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + use<'_> {
         let begin = Receiving {
             data: body.into_data_stream(),
-            patience: Patience::default(),
             left: announced,
             unchecked: 0,
         };
         stream::unfold(begin, move |mut receiving| async move {
-            let item = match receiving.next().await {
-                Ok(None) => return None,
-                Ok(Some(Ok(bytes))) => receiving.count(&bytes, self).map(|()| bytes),
-                Ok(Some(Err(_))) | Err(_) => Err(ApiError::new(
+            let item = match receiving.data.next().await? {
+                Ok(bytes) => receiving.count(&bytes, self).map(|()| bytes),
+                Err(_) => Err(ApiError::new(
                     StatusCode::BAD_REQUEST,
                     Code::BlobUploadInvalid,
                     "the body did not arrive whole",
@@ -332,35 +325,14 @@ impl Registry {
 /// A body that is being received.
 struct Receiving {
     data: BodyDataStream,
-    patience: Patience,
     /// What is still to come, where the client said how much there is.
     left: Option<u64>,
     /// Bytes since the disk was looked at.
     unchecked: u64,
 }
 
-/// How long a client was waited for, and how little it sent meanwhile.
-#[derive(Default)]
-struct Patience {
-    waited: Duration,
-    bytes: usize,
-}
-
 impl Receiving {
-    /// The next bytes. Only waiting for the client counts: the disk may take its time.
-    async fn next(&mut self) -> Result<Option<Result<Bytes, axum::Error>>, Elapsed> {
-        let start = Instant::now();
-        let left = STALL_MAX.saturating_sub(self.patience.waited);
-        let item = timeout(left, self.data.next()).await;
-        self.patience.waited += start.elapsed();
-        item
-    }
-
     fn count(&mut self, bytes: &Bytes, registry: &Registry) -> Result<(), ApiError> {
-        self.patience.bytes += bytes.len();
-        if self.patience.bytes >= STALL_BYTES {
-            self.patience = Patience::default();
-        }
         self.unchecked += bytes.len() as u64;
         self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
         if self.unchecked >= SPACE_CHECKED_EVERY {

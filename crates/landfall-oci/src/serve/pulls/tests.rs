@@ -2,6 +2,7 @@ use std::io::Write as _;
 
 use axum::routing::get;
 use futures_util::stream;
+use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::serve::Drained;
@@ -205,7 +206,7 @@ async fn a_file_larger_than_every_buffer_arrives_whole_at_a_slow_client() {
 async fn a_client_that_takes_nothing_is_given_up() {
     let (file, _) = mk_file(20_000_000);
     let limits = ServeLimits {
-        header: Duration::from_millis(50),
+        stall: Duration::from_millis(50),
         ..QUICK
     };
     let running = mk_server(mk_router(file, 0, 20_000_000), None, limits).await;

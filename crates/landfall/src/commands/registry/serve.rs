@@ -65,6 +65,15 @@ pub struct ServeArgs {
     /// How many connections are open at once; more wait.
     #[arg(long, value_name = "NUMBER", default_value_t = ServeLimits::default().connections)]
     pub max_connections: usize,
+    /// For how many seconds a client may keep a connection waiting that neither sends nor takes 16 KiB.
+    #[arg(long, value_name = "SECONDS", default_value_t = ServeLimits::default().stall.as_secs(),
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub stall_timeout: u64,
+    /// For how many seconds a client may take for the headers of a request; a connection without a request is closed after as
+    /// many.
+    #[arg(long, value_name = "SECONDS", default_value_t = ServeLimits::default().header.as_secs(),
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub header_timeout: u64,
     /// How many requests are under way at once; more are asked to come again.
     #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_REQUESTS_MAX)]
     pub max_requests: usize,
@@ -139,6 +148,8 @@ async fn serve_registry(
     let router = registry_service(registry.clone(), policy);
     let limits = ServeLimits {
         connections: args.max_connections,
+        stall: Duration::from_secs(args.stall_timeout),
+        header: Duration::from_secs(args.header_timeout),
         ..ServeLimits::default()
     };
     let drained = tokio::select! {
