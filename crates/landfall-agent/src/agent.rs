@@ -42,6 +42,7 @@ use crate::events::EventLog;
 use crate::metrics::Metrics;
 use crate::options::{AgentOptions, AgentOutcome};
 use crate::progress::Meter;
+use crate::run_lock::RunLock;
 use crate::status::StatusStore;
 use crate::supervisor::Supervisor;
 
@@ -68,6 +69,9 @@ pub async fn run_agent(
     let (supervisor, mut failures) = Supervisor::new(stop.clone());
     let first = configuration::read_first(&options).await;
     let state_dir = choose_state_dir(&options, first.state_dir())?;
+    create_private_dir(&state_dir)
+        .with_context(|| format!("cannot use `{state_dir}`; hint: set `landfall.stateDir` in the user-data"))?;
+    let _one_at_a_time = RunLock::acquire(&state_dir).await?;
     let host = Arc::new(Host::open(&options, state_dir, progress, supervisor.clone()).await?);
     host.supervise();
     supervise_watchdog(&supervisor);
@@ -138,7 +142,6 @@ impl Host {
         let opened = {
             let state_dir = state_dir.clone();
             tokio::task::spawn_blocking(move || {
-                create_private_dir(&state_dir)?;
                 let store = ContentStore::open(&state_dir.join("store")).context("cannot open the content store")?;
                 let uploads =
                     UploadJournal::open(&state_dir.join("uploads")).context("cannot open the upload journal")?;

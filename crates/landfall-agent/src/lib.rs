@@ -19,6 +19,7 @@ pub mod webhook;
 
 mod cluster;
 mod kube;
+mod run_lock;
 
 mod agent;
 

@@ -224,6 +224,12 @@ mod tests {
         let mut status = AgentStatus::starting(Timestamp::UNIX_EPOCH);
         status.phase = Phase::Running;
         status.images.entry("a".to_owned()).or_default().stored = true;
+        status.webhook = Some(ServingStatus {
+            url: "https://127.0.0.1:10280/mutate".to_owned(),
+            ca_file: None,
+            certificate_expires: Some(Timestamp::from_second(1_800_000_000).unwrap()),
+        });
+        status.cluster.get_or_insert_default().authority_expires = Some(Timestamp::from_second(2_000_000_000).unwrap());
         status.images.entry("b".to_owned()).or_default().error = Some("no".to_owned());
         metrics.transferred.inc_by(7);
         metrics.count_review(ReviewAnswer::Patched, 2, Duration::from_micros(300));
@@ -235,6 +241,8 @@ mod tests {
         let mut values: Vec<_> = values.into_iter().filter(|line| !line.ends_with(" 0")).collect();
         values.sort_unstable();
         insta::assert_snapshot!(values.join("\n"), @r#"
+        landfall_certificate_expiry_timestamp_seconds{certificate="webhook"} 1800000000
+        landfall_certificate_expiry_timestamp_seconds{certificate="webhook-authority"} 2000000000
         landfall_images{state="failed"} 1
         landfall_images{state="planned"} 2
         landfall_images{state="stored"} 1

@@ -11,6 +11,8 @@ use landfall_host::files::write_atomic;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::run_lock::is_running;
+
 /// The status's name in the state directory.
 pub const FILE_NAME: &str = "status.json";
 
@@ -125,8 +127,8 @@ fn write_status(path: &Utf8Path, status: &AgentStatus) -> anyhow::Result<()> {
     Ok(write_atomic(path, 0o600, &serde_json::to_vec_pretty(status)?)?)
 }
 
-/// The status that the agent last wrote into this state directory; `None` when none ever ran there. Reads beside a
-/// running agent.
+/// The status that the agent last wrote into this state directory, and whether it still runs; `None` when none ever ran
+/// there.
 ///
 /// # Errors
 ///
@@ -138,9 +140,11 @@ pub fn read_status(state_dir: &Utf8Path) -> anyhow::Result<Option<AgentStatus>> 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .with_context(|| format!("`{path}` is not a status of the agent"))
+    let mut status: AgentStatus =
+        serde_json::from_slice(&bytes).with_context(|| format!("`{path}` is not a status of the agent"))?;
+    // An agent that was killed cannot write that it is gone.
+    status.running = is_running(state_dir)?;
+    Ok(Some(status))
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::choice::{REDIRECT_LABEL, RedirectChoice};
-use crate::reference::{ImageReference, ReferenceError, parse_reference};
+use crate::pod_image::{LeftAlone, PodImage, read_pod_image};
+use crate::reference::{ImageReference, ReferenceError};
 use crate::resolve::Resolver;
 use patch::{ImageNote, PatchOperation};
 use pod::{ImagePlace, PodView};
@@ -36,9 +37,6 @@ pub const AUDIT_KEY: &str = "redirect";
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 const MIRROR_POD: &str = "kubernetes.io/config.mirror";
-/// Istio's placeholder for the proxy image that its own webhook fills in.
-const ISTIO_PLACEHOLDER: &str = "auto";
-const LOCAL_HOST: &str = "localhost";
 
 /// What a review is decided by.
 #[expect(missing_debug_implementations, reason = "it holds a function")]
@@ -334,21 +332,17 @@ enum Verdict {
 }
 
 fn decide_image(place: &ImagePlace<'_>, rules: &AdmissionRules<'_>) -> Verdict {
-    let leave = |why: &str| Verdict::LeaveAlone { why: why.to_owned() };
+    let leave = |left_alone: LeftAlone| Verdict::LeaveAlone {
+        why: left_alone.why().to_owned(),
+    };
     if place.never_pulled {
-        return leave("it is never pulled");
+        return leave(LeftAlone::NeverPulled);
     }
-    if place.image == ISTIO_PLACEHOLDER {
-        return leave("`auto` stands for an image that Istio fills in");
-    }
-    let reference = match parse_reference(place.image) {
-        Ok(reference) => reference,
-        Err(ReferenceError::ImageId) => return leave("an image ID names content on one host"),
+    let reference = match read_pod_image(place.image) {
+        Ok(PodImage::InRegistry(reference)) => reference,
+        Ok(PodImage::LeftAlone(left_alone)) => return leave(left_alone),
         Err(error) => return Verdict::NotAReference { error },
     };
-    if reference.host.as_str() == LOCAL_HOST {
-        return leave("`localhost/` names an image that was built on the node");
-    }
     let resolution = rules.resolver.resolve(&reference, rules.resolver.role_of(&reference));
     let primary_holds =
         (resolution.primary()).is_some_and(|primary| (rules.primary_holds)(&primary.reference.canonical()));

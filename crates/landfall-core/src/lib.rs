@@ -20,6 +20,7 @@ pub mod inventory;
 pub mod no_proxy;
 pub mod oci_types;
 pub mod plan;
+pub mod pod_image;
 pub mod reference;
 pub mod report;
 pub mod resolve;

@@ -14,6 +14,7 @@ use crate::choice::RedirectChoice;
 use crate::config::{Finding, ImageRole, ProfileImage, RegistryRole, Settings};
 use crate::diagnostic::{Diagnostics, Location, Severity};
 use crate::plan::PlannedImage;
+use crate::pod_image::LeftAlone;
 use crate::reference::ImageReference;
 use crate::resolve::{Candidate, Place, Resolver};
 use crate::status::{AgentStatus, Event};
@@ -172,6 +173,8 @@ pub struct ExplainReport {
     pub in_profile: Option<ImageRow>,
     /// The namespace that was asked about.
     pub namespace: Option<NamespaceRow>,
+    /// Why it is never redirected, whatever the rules are; then there are no candidates.
+    pub left_alone: Option<&'static str>,
     /// Every place that it may come from, in order.
     pub candidates: Vec<CandidateRow>,
     /// What a pod's image becomes while the primary registry does not hold it.
@@ -300,7 +303,27 @@ pub fn explain_report(
         runtime_before_primary: runtime(false),
         runtime: runtime(true),
         namespace,
+        left_alone: None,
         warning: (resolution.warning).map(|warning| resolver.explain_warning(image, warning)),
+    }
+}
+
+/// Reports an image that is never redirected, and why.
+#[must_use]
+pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<NamespaceRow>) -> ExplainReport {
+    ExplainReport {
+        api_version: API_VERSION,
+        kind: "Explain",
+        image: image.to_owned(),
+        canonical: image.to_owned(),
+        role: ImageRole::Application,
+        in_profile: None,
+        namespace,
+        left_alone: Some(left_alone.why()),
+        candidates: Vec::new(),
+        runtime_before_primary: image.to_owned(),
+        runtime: image.to_owned(),
+        warning: None,
     }
 }
 

@@ -66,6 +66,9 @@ impl std::fmt::Display for Phase {
 pub struct AgentStatus {
     /// The version of this type: `landfall.dev/v1alpha1`.
     pub api_version: String,
+    /// Whether the agent that says this runs; of one that does not, the rest is what it said last.
+    #[serde(default)]
+    pub running: bool,
     /// The phase now.
     pub phase: Phase,
     /// The phase that failed, when `phase` is `Degraded`.
@@ -113,6 +116,7 @@ impl AgentStatus {
     pub fn starting(now: Timestamp) -> AgentStatus {
         AgentStatus {
             api_version: API_VERSION.to_owned(),
+            running: true,
             phase: Phase::Validating,
             failed_phase: None,
             message: None,

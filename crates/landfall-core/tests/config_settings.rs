@@ -367,7 +367,8 @@ fn images_are_discovered_in_all_containers_and_image_volumes() {
             spec:
               initContainers: [{image: a.io/2}]
               ephemeralContainers: [{image: a.io/3}]
-              volumes: [{image: {reference: a.io/4}}, {emptyDir: {}}]
+              volumes: [{image: {reference: a.io/4}}, {emptyDir: {}}, {image: {reference: a.io/no, pullPolicy: Never}}]
+              containers: [{image: auto}, {image: localhost/a}, {image: a.io/no, imagePullPolicy: Never}]
             ---
             kind: CronJob
             spec: {jobTemplate: {spec: {template: {spec: {containers: [{image: a.io/5}]}}}}}

@@ -146,6 +146,7 @@ fn an_explanation_keeps_the_tag_as_it_was_asked_for() {
         "choice": null,
         "why": null
       },
+      "leftAlone": null,
       "candidates": [
         {
           "reference": "10.10.100.45:30003/spectro-images/docker.io/library/nginx",

@@ -289,6 +289,22 @@ fn explain_knows_a_namespace_that_is_opted_out() {
 }
 
 #[test]
+fn explain_leaves_alone_what_the_webhook_leaves_alone() {
+    insta::assert_snapshot!(show(&["explain", "auto", "--user-data", "examples/user-data-single.yaml"]), @r"
+    status 0
+    --- stdout
+    auto
+      left as it is: `auto` stands for an image that Istio fills in
+    ");
+    insta::assert_snapshot!(show(&["explain", "localhost/a:1", "--user-data", "examples/user-data-single.yaml"]), @r"
+    status 0
+    --- stdout
+    localhost/a:1
+      left as it is: `localhost/` names an image that was built on the node
+    ");
+}
+
+#[test]
 fn explain_refuses_what_is_no_image() {
     insta::assert_snapshot!(show_with(&["explain", "a b"], &SINGLE), @r"
     status 2

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use landfall_core::cluster::authority::{AuthorityFacts, RotationPolicy, merge_bundle};
+use landfall_core::cluster::authority::{AuthorityFacts, RotationPolicy, RotationStep, merge_bundle};
 use landfall_core::cluster::{FIELD_MANAGER, ROTATE_ANNOTATION, SECRET_NAME};
 use landfall_oci::certificate::{PemPair, Validity, make_authority, read_expiry};
 use landfall_oci::serve::tls::CertificateSlot;
@@ -150,8 +150,22 @@ impl Authority {
         )
     }
 
+    /// Makes a step of a rotation; [`RotationStep::Create`] is [`Authority::first`].
+    ///
+    /// # Errors
+    ///
+    /// When a certificate cannot be made or read, or the step does not follow from what is there.
+    pub(crate) fn advance(self, step: RotationStep, now: Timestamp) -> anyhow::Result<Authority> {
+        match step {
+            RotationStep::Introduce => Ok(self.introduce(new_authority(now)?, now)),
+            RotationStep::Promote => self.promote(now),
+            RotationStep::Retire => Ok(self.retire(now)),
+            RotationStep::Keep | RotationStep::Create => Ok(self),
+        }
+    }
+
     /// Lets the API server know the next authority.
-    pub(crate) fn introduce(mut self, next: PemPair, now: Timestamp) -> Authority {
+    fn introduce(mut self, next: PemPair, now: Timestamp) -> Authority {
         self.next = Some(next);
         self.wanted = false;
         self.changed = now;
@@ -163,7 +177,7 @@ impl Authority {
     /// # Errors
     ///
     /// When there is none, or its certificate cannot be read.
-    pub(crate) fn promote(self, now: Timestamp) -> anyhow::Result<Authority> {
+    fn promote(self, now: Timestamp) -> anyhow::Result<Authority> {
         let next = self.next.context("no next authority was introduced")?;
         Ok(Authority {
             previous: Some(self.current.certificate),
@@ -173,7 +187,7 @@ impl Authority {
     }
 
     /// Forgets the authority before.
-    pub(crate) fn retire(mut self, now: Timestamp) -> Authority {
+    fn retire(mut self, now: Timestamp) -> Authority {
         self.previous = None;
         self.changed = now;
         self
@@ -195,6 +209,8 @@ pub(crate) fn new_authority(now: Timestamp) -> anyhow::Result<PemPair> {
 
 #[cfg(test)]
 mod tests {
+    use landfall_core::cluster::authority::plan_rotation;
+
     use super::*;
 
     fn mk_first(now: Timestamp) -> Authority {
@@ -226,6 +242,40 @@ mod tests {
         assert_eq!(promoted.bundle().matches("BEGIN CERTIFICATE").count(), 2);
         let retired = Authority::parse(&promoted.retire(now).render(Some(&secret))).unwrap();
         assert_eq!(retired.bundle().matches("BEGIN CERTIFICATE").count(), 1);
+    }
+
+    /// Minute by minute through three days of a clock that stands still but for us.
+    #[test]
+    fn old_authority_leaves_the_bundle_a_day_after_it_signed_last() {
+        let start = Timestamp::now();
+        let old = new_authority(start).unwrap();
+        let mut authority = Authority::first(old.clone(), start).unwrap();
+        authority.wanted = true;
+        let mut steps = Vec::new();
+        for minute in 0..3 * 24 * 60 {
+            let now = start + SignedDuration::from_mins(minute);
+            let before = authority.bundle();
+            let step = plan_rotation(Some(&authority.facts(Some(&before))), now, &rotation_policy(60));
+            authority = authority.advance(step, now).unwrap();
+            let trusted = authority.bundle().contains(old.certificate.trim());
+            assert_eq!(trusted, minute < 1 + 24 * 60, "{minute}");
+            assert!(
+                before.contains(authority.current.certificate.trim()),
+                "who signs was known before: {minute}"
+            );
+            if step != RotationStep::Keep {
+                steps.push((minute, step));
+            }
+        }
+        assert_eq!(
+            steps,
+            [
+                (0, RotationStep::Introduce),
+                (1, RotationStep::Promote),
+                (1 + 24 * 60, RotationStep::Retire),
+            ]
+        );
+        assert_eq!(authority.bundle().trim(), authority.current.certificate.trim());
     }
 
     #[test]

@@ -184,28 +184,24 @@ impl Writer {
             .webhook
             .rotation_overlap_seconds;
         let now = now();
-        let (next, message) = match (plan_rotation(facts.as_ref(), now, &rotation_policy(overlap)), authority) {
-            (RotationStep::Create, _) | (_, None) => {
+        let step = plan_rotation(facts.as_ref(), now, &rotation_policy(overlap));
+        let next = match authority {
+            None => {
                 // Begin with what this agent serves with: nobody has to change anything.
                 let current = match self.context.serving.load_authority().await {
                     Ok(pair) => pair,
                     Err(_) => new_authority(now)?,
                 };
-                (
-                    Authority::first(current, now)?,
-                    "an authority for the webhook's certificates was made",
-                )
+                Authority::first(current, now)?
             }
-            (RotationStep::Keep, _) => return Ok(()),
-            (RotationStep::Introduce, Some(authority)) => (
-                authority.introduce(new_authority(now)?, now),
-                "the next authority was introduced to the API servers",
-            ),
-            (RotationStep::Promote, Some(authority)) => (
-                authority.promote(now)?,
-                "certificates are issued by the next authority from now on",
-            ),
-            (RotationStep::Retire, Some(authority)) => (authority.retire(now), "the authority before was forgotten"),
+            Some(authority) => authority.advance(step, now)?,
+        };
+        let message = match step {
+            RotationStep::Keep => return Ok(()),
+            RotationStep::Create => "an authority for the webhook's certificates was made",
+            RotationStep::Introduce => "the next authority was introduced to the API servers",
+            RotationStep::Promote => "certificates are issued by the next authority from now on",
+            RotationStep::Retire => "the authority before was forgotten",
         };
         let written = self.cluster.write_secret(&next.render(there.as_ref())).await?;
         self.secret = Seen::There(written);

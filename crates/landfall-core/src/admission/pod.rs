@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
+use crate::pod_image::PULL_NEVER;
+
 /// A pod, as far as its images go. Lists and maps may be missing or null.
 #[derive(Deserialize)]
 pub(super) struct PodView {
@@ -171,6 +173,6 @@ fn place<'a>(
         index,
         name,
         image: image.filter(|image| !image.is_empty())?,
-        never_pulled: pull_policy == Some("Never"),
+        never_pulled: pull_policy == Some(PULL_NEVER),
     })
 }

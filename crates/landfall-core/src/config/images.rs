@@ -7,6 +7,7 @@ use crate::config::report::Report;
 use crate::config::settings::{Finding, ImageRole, ProfileImage};
 use crate::config::yaml::{self, Node, Value};
 use crate::diagnostic::Severity;
+use crate::pod_image::{PULL_NEVER, PodImage, read_pod_image};
 use crate::reference::parse_reference;
 
 /// The word for "no image" in `system.uri`, and thereby in image lists that template it.
@@ -119,14 +120,14 @@ pub(crate) fn take_pod_images(node: &Node, owner: Owner<'_>, facts: &mut Facts, 
             for entry in entries {
                 let key = entry.key.text().unwrap_or_default();
                 for item in entry.value.items() {
-                    let image = if CONTAINER_LISTS.contains(&key) {
-                        item.get("image")
+                    let (image, pull_policy) = if CONTAINER_LISTS.contains(&key) {
+                        (item.get("image"), item.get("imagePullPolicy"))
                     } else if key == "volumes" {
-                        item.at(&["image", "reference"])
+                        (item.at(&["image", "reference"]), item.at(&["image", "pullPolicy"]))
                     } else {
-                        None
+                        (None, None)
                     };
-                    if let Some(image) = image {
+                    if let Some(image) = image.filter(|image| is_fetched(image, pull_policy)) {
                         take_image(image, owner, Finding::Discovered, facts, report);
                     }
                 }
@@ -135,6 +136,12 @@ pub(crate) fn take_pod_images(node: &Node, owner: Owner<'_>, facts: &mut Facts, 
         }
         Value::Scalar(_) | Value::Unknown => {}
     }
+}
+
+/// Whether a node fetches the image of a pod: what the webhook leaves alone has no place in a registry.
+fn is_fetched(image: &Node, pull_policy: Option<&Node>) -> bool {
+    let is_left_alone = |text: &str| matches!(read_pod_image(text.trim()), Ok(PodImage::LeftAlone(_)));
+    pull_policy.and_then(Node::text) != Some(PULL_NEVER) && !image.text().is_some_and(is_left_alone)
 }
 
 /// The images in the order of work, each once: the provider image first; with its most infrastructural role, at the

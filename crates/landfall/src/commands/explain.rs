@@ -7,8 +7,8 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_agent::fetch_namespace_choice;
 use landfall_core::choice::RedirectChoice;
-use landfall_core::reference::ImageReference;
-use landfall_core::report::{CandidateRow, ExplainReport, NamespaceRow, explain_report};
+use landfall_core::pod_image::{PodImage, read_pod_image};
+use landfall_core::report::{CandidateRow, ExplainReport, NamespaceRow, explain_left_alone, explain_report};
 use landfall_core::resolve::Resolver;
 
 use crate::Context;
@@ -44,10 +44,7 @@ pub struct ExplainArgs {
 }
 
 pub(crate) fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let image: ImageReference = args
-        .image
-        .parse()
-        .with_context(|| format!("`{}` is not an image reference", args.image))?;
+    let image = read_pod_image(&args.image).with_context(|| format!("`{}` is not an image reference", args.image))?;
     let checked = load_settings(&args.inputs)?;
     checked.tell(context);
     if let Some(settings) = &checked.settings {
@@ -55,7 +52,10 @@ pub(crate) fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<ExitS
             Some(name) => Some(NamespaceRow::new(settings, name, fetch_choice(args, name)?)),
             None => None,
         };
-        let report = explain_report(&Resolver::new(settings), &image, namespace);
+        let report = match &image {
+            PodImage::InRegistry(image) => explain_report(&Resolver::new(settings), image, namespace),
+            PodImage::LeftAlone(left_alone) => explain_left_alone(&args.image, *left_alone, namespace),
+        };
         print_report(&context.printer, args.output.output, &report, render_explanation)?;
     }
     Ok(checked.status())
@@ -74,6 +74,10 @@ fn fetch_choice(args: &ExplainArgs, namespace: &str) -> anyhow::Result<Option<Re
 
 fn render_explanation(report: &ExplainReport) -> String {
     let mut text = format!("{}\n", report.canonical);
+    if let Some(why) = report.left_alone {
+        say(&mut text, "left as it is", why);
+        return text;
+    }
     match &report.in_profile {
         Some(row) => say(
             &mut text,

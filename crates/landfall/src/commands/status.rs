@@ -16,7 +16,7 @@ use crate::output::table::Table;
 /// Show what the agent on this host is doing.
 ///
 /// Reads the state directory, so it works beside a running agent and tells of the last one when none runs. Exit status 1
-/// means that the agent is degraded, or that none ever ran here.
+/// means that the agent is degraded, does not run, or never ran here.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall status -o json | jq .phase")]
 pub struct StatusArgs {
@@ -48,10 +48,10 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<ExitSt
     print_report(&context.printer, args.output.output, &status, |status| {
         describe(status, stdout_width())
     })?;
-    Ok(if status.phase == Phase::Degraded {
-        ExitStatus::AnswerIsNo
-    } else {
+    Ok(if status.running && status.phase != Phase::Degraded {
         ExitStatus::Done
+    } else {
+        ExitStatus::AnswerIsNo
     })
 }
 
@@ -63,6 +63,9 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
             let _a_string_takes_everything = writeln!(text, "{name:<14}{value}");
         }
     };
+    if !status.running {
+        line("Agent", &format!("not running; it said last, at {}:", status.updated));
+    }
     match status.failed_phase {
         Some(failed) => line("Phase", &format!("{} ({failed} failed)", status.phase)),
         None => line("Phase", status.phase.name()),
@@ -120,6 +123,18 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+
+    #[test]
+    fn status_of_an_agent_that_is_gone_says_so_first() {
+        let mut status = AgentStatus::starting(Timestamp::UNIX_EPOCH);
+        status.phase = Phase::Running;
+        status.running = false;
+        insta::assert_snapshot!(describe(&status, None), @r"
+        Agent         not running; it said last, at 1970-01-01T00:00:00Z:
+        Phase         Running
+        Since         1970-01-01T00:00:00Z
+        ");
+    }
 
     #[test]
     fn a_degraded_agent_says_which_phase_failed_and_which_image_is_missing() {

@@ -1,0 +1,85 @@
+//! One agent at a time for a state directory, and how others see that one is there: a lock on a file, which the kernel
+//! takes back from a process that was killed.
+
+use std::fs::TryLockError;
+use std::io;
+use std::time::Duration;
+
+use anyhow::bail;
+use camino::Utf8Path;
+
+/// The lock's name in the state directory.
+const FILE_NAME: &str = "agent.lock";
+
+/// Whoever looks whether an agent runs holds the lock for an instant, and an agent that ends lets go a moment later.
+const PATIENCE: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Held as long as an agent runs.
+#[derive(Debug)]
+pub(crate) struct RunLock(#[expect(dead_code, reason = "its lock is let go with it")] fs_err::File);
+
+impl RunLock {
+    /// Takes the lock of a state directory that is there.
+    ///
+    /// # Errors
+    ///
+    /// When another agent has it, or the file cannot be made.
+    pub(crate) async fn acquire(state_dir: &Utf8Path) -> anyhow::Result<RunLock> {
+        let path = state_dir.join(FILE_NAME);
+        let mut options = fs_err::OpenOptions::new();
+        let file = options.create(true).truncate(false).write(true).open(&path)?;
+        let give_up = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match file.file().try_lock() {
+                Ok(()) => return Ok(RunLock(file)),
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+                Err(TryLockError::WouldBlock) if tokio::time::Instant::now() < give_up => {
+                    tokio::time::sleep(INTERVAL).await;
+                }
+                Err(TryLockError::WouldBlock) => {
+                    bail!("another agent runs with this state directory: `{path}` is locked");
+                }
+            }
+        }
+    }
+}
+
+/// Whether an agent runs with this state directory.
+///
+/// # Errors
+///
+/// When the lock is there and cannot be looked at.
+pub(crate) fn is_running(state_dir: &Utf8Path) -> io::Result<bool> {
+    let file = match fs_err::File::open(state_dir.join(FILE_NAME)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.file().try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8PathBuf;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn second_agent_is_refused_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
+        assert!(!is_running(&path).unwrap());
+        let first = RunLock::acquire(&path).await.unwrap();
+        assert!(is_running(&path).unwrap());
+        let refused = RunLock::acquire(&path).await.unwrap_err();
+        assert!(refused.to_string().starts_with("another agent runs"), "{refused}");
+        drop(first);
+        assert!(!is_running(&path).unwrap());
+        RunLock::acquire(&path).await.unwrap();
+    }
+}
