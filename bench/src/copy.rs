@@ -3,11 +3,13 @@
 mod bounds;
 mod clients;
 mod counted;
+mod distance;
 mod faults;
 mod timed;
 
 use std::collections::BTreeMap;
 use std::io::{Write as _, stderr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -15,8 +17,9 @@ use clap::{Args, ValueEnum};
 
 use self::clients::{CLIENTS, Client};
 use self::counted::count;
+use self::distance::Distance;
 use self::faults::{Road, copy_after_kill, copy_over_bad_links};
-use self::timed::{Before, Comparison, compare};
+use self::timed::{Before, Comparison, WALL, compare};
 use crate::Subject;
 use crate::fill::fill_registry;
 use crate::registries::{RegistryKind, RunningRegistry};
@@ -69,6 +72,10 @@ enum Case {
     W4,
     /// W1 where 6 of 40 images have changed.
     W5,
+    /// W1 and W3 from afar: 200 Mbit/s, 25 ms each way.
+    W6,
+    /// The same, with one packet of a hundred lost.
+    W7,
     /// W2 over links that are cut or fall silent.
     W8,
     /// W2 after a first run that was killed half-way.
@@ -140,6 +147,11 @@ pub(crate) fn measure(args: &CopyArgs) -> anyhow::Result<Vec<Row>> {
     if has(Case::W5) {
         bench.copy_update()?;
     }
+    for (case, name, loss) in [(Case::W6, "W6", None), (Case::W7, "W7", Some("1%"))] {
+        if has(case) {
+            bench.copy_from_afar(name, loss)?;
+        }
+    }
     if has(Case::W8) || has(Case::W8k) {
         bench.copy_badly(has(Case::W8), has(Case::W8k))?;
     }
@@ -149,8 +161,12 @@ pub(crate) fn measure(args: &CopyArgs) -> anyhow::Result<Vec<Row>> {
 impl Bench<'_> {
     /// A registry, or `None` when its program is absent, which is said.
     fn start(&self, kind: RegistryKind) -> anyhow::Result<Option<RunningRegistry>> {
+        self.start_at(kind, Ipv4Addr::LOCALHOST.into())
+    }
+
+    fn start_at(&self, kind: RegistryKind, address: IpAddr) -> anyhow::Result<Option<RunningRegistry>> {
         match find_registry(kind, &self.landfall) {
-            Ok(program) => RunningRegistry::start(kind, &program).map(Some),
+            Ok(program) => RunningRegistry::start_at(kind, &program, address).map(Some),
             Err(why) => {
                 writeln!(stderr(), "left out: copies to {}, which is absent: {why}", kind.name())?;
                 Ok(None)
@@ -159,8 +175,12 @@ impl Bench<'_> {
     }
 
     fn start_source(&self, workload: &Workload) -> anyhow::Result<RunningRegistry> {
+        self.start_source_at(Ipv4Addr::LOCALHOST.into(), workload)
+    }
+
+    fn start_source_at(&self, address: IpAddr, workload: &Workload) -> anyhow::Result<RunningRegistry> {
         let source = self
-            .start(self.args.source)?
+            .start_at(self.args.source, address)?
             .context("there is no registry to copy from")?;
         fill_registry(&source.host(), workload)?;
         let (unique, logical) = workload.bytes();
@@ -230,6 +250,41 @@ impl Bench<'_> {
             let kept = destination.keep()?;
             let case = format!("W5 6 of 40 images changed → {}", kind.name());
             self.compare(case, &source, &after, Before::Kept(&kept), 1.0, &mut destination)?;
+        }
+        Ok(())
+    }
+
+    fn copy_from_afar(&mut self, name: &str, loss: Option<&str>) -> anyhow::Result<()> {
+        let distance = match Distance::start(loss) {
+            Ok(distance) => distance,
+            Err(why) => {
+                self.rows.push(Row::left_out(name, WALL, &format!("{why:#}")));
+                return Ok(());
+            }
+        };
+        for (what, workload) in [("W3", small()), ("W1", profile(1))] {
+            let far = distance.far.address;
+            let source = distance.far.inside(|| self.start_source_at(far, &workload))?;
+            for &kind in &self.args.destinations {
+                let case = format!("{name} {what} from afar → {}", kind.name());
+                distance.near.inside(|| match self.start(kind)? {
+                    Some(mut destination) => {
+                        // The link sets the pace, and always the same: one round tells.
+                        let comparison = Comparison {
+                            case,
+                            source: &source,
+                            workload: &workload,
+                            before: Before::Empty,
+                            rounds: 1,
+                            factor: 0.0,
+                        };
+                        self.rows
+                            .extend(compare(&comparison, &mut destination, &self.programs)?);
+                        Ok(())
+                    }
+                    None => Ok(()),
+                })?;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Registries as children on loopback, each with storage of its own on memory.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -38,22 +38,22 @@ impl RegistryKind {
         }
     }
 
-    fn command(self, program: &Path, root: &Path, port: u16) -> anyhow::Result<Command> {
+    fn command(self, program: &Path, root: &Path, address: SocketAddr) -> anyhow::Result<Command> {
         let mut command = Command::new(program);
         match self {
             RegistryKind::DockerRegistry | RegistryKind::Registry3 => {
                 let config = root.join("config.yml");
-                fs_err::write(&config, distribution_config(&root.join("data"), port))?;
+                fs_err::write(&config, distribution_config(&root.join("data"), address))?;
                 command.arg("serve").arg(config);
                 // The default exporter of version 3 looks for a collector.
                 command.env("OTEL_TRACES_EXPORTER", "none");
             }
             RegistryKind::Olareg => {
-                let (root, port) = (root.join("data"), port.to_string());
+                let (root, host, port) = (root.join("data"), address.ip().to_string(), address.port().to_string());
                 command.args([
                     "serve",
                     "--addr",
-                    "127.0.0.1",
+                    &host,
                     "--port",
                     &port,
                     "--store-type",
@@ -63,7 +63,7 @@ impl RegistryKind {
                 command.arg(root);
             }
             RegistryKind::Landfall => {
-                command.args(["registry", "serve", "--listen", &format!("127.0.0.1:{port}"), "--root"]);
+                command.args(["registry", "serve", "--listen", &address.to_string(), "--root"]);
                 command.arg(root.join("data"));
             }
         }
@@ -71,12 +71,12 @@ impl RegistryKind {
     }
 }
 
-fn distribution_config(data: &Path, port: u16) -> String {
+fn distribution_config(data: &Path, address: SocketAddr) -> String {
     format!(
         "version: 0.1\n\
          log: {{level: error, accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: {data}}}, delete: {{enabled: true}}}}\n\
-         http: {{addr: '127.0.0.1:{port}', secret: not-a-secret}}\n",
+         http: {{addr: '{address}', secret: not-a-secret}}\n",
         data = data.display()
     )
 }
@@ -93,38 +93,43 @@ pub(crate) struct Memory {
 pub(crate) struct RunningRegistry {
     kind: RegistryKind,
     program: PathBuf,
-    port: u16,
+    address: SocketAddr,
     root: tempfile::TempDir,
     child: Child,
 }
 
 impl RunningRegistry {
-    /// Starts an empty registry and waits until it answers.
+    /// Starts an empty registry on loopback and waits until it answers.
     pub(crate) fn start(kind: RegistryKind, program: &Path) -> anyhow::Result<RunningRegistry> {
+        RunningRegistry::start_at(kind, program, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same, at another address of this machine.
+    pub(crate) fn start_at(kind: RegistryKind, program: &Path, address: IpAddr) -> anyhow::Result<RunningRegistry> {
         let root = match Path::new(MEMORY).is_dir() {
             true => tempfile::Builder::new().prefix("landfall-bench-").tempdir_in(MEMORY),
             false => tempfile::tempdir(),
         };
         let root = root.context("cannot make a directory for a registry")?;
-        let port = free_port()?;
-        let child = start(kind, program, root.path(), port)?;
+        let address = SocketAddr::new(address, free_port()?);
+        let child = start(kind, program, root.path(), address)?;
         Ok(RunningRegistry {
             kind,
             program: program.to_owned(),
-            port,
+            address,
             root,
             child,
         })
     }
 
-    /// `127.0.0.1:PORT`
+    /// `ADDRESS:PORT`
     pub(crate) fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address.to_string()
     }
 
     /// The same, as a socket's address.
-    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
-        self.host().parse().context("a registry without an address")
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What all processors did for it since it was started, in seconds.
@@ -145,7 +150,7 @@ impl RunningRegistry {
     /// Ends it and starts it again on the same content.
     pub(crate) fn start_again(&mut self) -> anyhow::Result<()> {
         self.stop()?;
-        self.child = start(self.kind, &self.program, self.root.path(), self.port)?;
+        self.child = start(self.kind, &self.program, self.root.path(), self.address)?;
         Ok(())
     }
 
@@ -153,7 +158,7 @@ impl RunningRegistry {
     #[expect(clippy::disallowed_types, reason = "a benchmark measures real time")]
     pub(crate) fn time_to_answer(&mut self, path: &str) -> anyhow::Result<Duration> {
         self.stop()?;
-        let mut command = self.kind.command(&self.program, self.root.path(), self.port)?;
+        let mut command = self.kind.command(&self.program, self.root.path(), self.address)?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let start = std::time::Instant::now();
         self.child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
@@ -180,7 +185,7 @@ impl RunningRegistry {
         if let Some(content) = content {
             copy_directory(content, &data)?;
         }
-        self.child = start(self.kind, &self.program, self.root.path(), self.port)?;
+        self.child = start(self.kind, &self.program, self.root.path(), self.address)?;
         Ok(())
     }
 
@@ -192,7 +197,7 @@ impl RunningRegistry {
             fs_err::remove_dir_all(&kept)?;
         }
         copy_directory(&self.root.path().join("data"), &kept)?;
-        self.child = start(self.kind, &self.program, self.root.path(), self.port)?;
+        self.child = start(self.kind, &self.program, self.root.path(), self.address)?;
         Ok(kept)
     }
 
@@ -210,14 +215,14 @@ impl Drop for RunningRegistry {
     }
 }
 
-fn start(kind: RegistryKind, program: &Path, root: &Path, port: u16) -> anyhow::Result<Child> {
+fn start(kind: RegistryKind, program: &Path, root: &Path, address: SocketAddr) -> anyhow::Result<Child> {
     const POLL: Duration = Duration::from_millis(5);
     fs_err::create_dir_all(root.join("data"))?;
     let log = fs_err::File::create(root.join("log"))?.into_parts().0;
-    let mut command = kind.command(program, root, port)?;
+    let mut command = kind.command(program, root, address)?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-    let host = format!("127.0.0.1:{port}");
+    let host = address.to_string();
     let mut waited = Duration::ZERO;
     while !answers(&host) {
         if let Some(status) = child.try_wait()? {

@@ -77,6 +77,12 @@ impl Row {
         }
     }
 
+    /// A case that cannot be carried out here, and why: nothing is reached, and nothing missed.
+    pub(crate) fn left_out(case: impl Into<String>, metric: &'static str, why: &str) -> Row {
+        let row = Row::against_peers(case, metric, None, BTreeMap::new(), 0.0);
+        Row { reach: true, ..row }.remark("all", &format!("left out: {why}"))
+    }
+
     /// A value that only tells.
     pub(crate) fn told(case: impl Into<String>, metric: &'static str, landfall: f64) -> Row {
         Row::against_peers(case, metric, Some(landfall), BTreeMap::new(), 0.0)

@@ -220,7 +220,7 @@ impl Road<'_> {
 
     fn copy_over(&mut self, fault: &Fault, client: Client) -> anyhow::Result<Result<Arrival, String>> {
         self.destination.restart(None)?;
-        let links = Links::start(self, Some(fault))?;
+        let links = Links::start(self, Some(fault));
         let home = tempfile::tempdir()?;
         let ends = Ends {
             source: &links.source.address().to_string(),
@@ -252,7 +252,7 @@ impl Road<'_> {
     fn kill_and_copy_again(&mut self, client: Client) -> anyhow::Result<Result<f64, String>> {
         const POLL: Duration = Duration::from_millis(1);
         self.destination.restart(None)?;
-        let links = Links::start(self, None)?;
+        let links = Links::start(self, None);
         let home = tempfile::tempdir()?;
         let ends = Ends {
             source: &links.source.address().to_string(),
@@ -289,18 +289,18 @@ struct Links {
 }
 
 impl Links {
-    fn start(road: &Road<'_>, fault: Option<&Fault>) -> anyhow::Result<Links> {
+    fn start(road: &Road<'_>, fault: Option<&Fault>) -> Links {
         let link = |registry: &RunningRegistry, end| {
-            let target = registry.address()?;
-            anyhow::Ok(match fault {
+            let target = registry.address();
+            match fault {
                 Some(fault) if fault.end == end => WeakLink::start(target, fault.weakness, fault.connections),
                 _ => WeakLink::counting(target),
-            })
+            }
         };
-        Ok(Links {
-            source: link(road.source, End::Source)?,
-            destination: link(road.destination, End::Destination)?,
-        })
+        Links {
+            source: link(road.source, End::Source),
+            destination: link(road.destination, End::Destination),
+        }
     }
 
     fn moved(&self) -> Moved {

@@ -1,0 +1,108 @@
+//! A thin link: two network namespaces of our own with a pair of interfaces between them, which `tc netem` makes slow.
+//! Nothing outside of them is touched, and they go with this value.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Each way.
+const DELAY: &str = "25ms";
+const RATE: &str = "200mbit";
+/// Of a network that is kept for documents (RFC 5737), so that no route of this machine leads there.
+const NEAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
+/// Two places with a thin link between them.
+#[derive(Debug)]
+pub(super) struct Distance {
+    /// Where the programs run, and what they copy to.
+    pub(super) near: Place,
+    /// What they copy from.
+    pub(super) far: Place,
+}
+
+/// A network namespace.
+#[derive(Debug)]
+pub(super) struct Place {
+    name: String,
+    /// Its end of the link.
+    pub(super) address: IpAddr,
+}
+
+impl Distance {
+    /// Sets a link up; `loss` is what part of its packets gets lost, as netem takes it.
+    ///
+    /// # Errors
+    /// What the tools said: it takes the right to make namespaces, and a kernel with netem.
+    pub(super) fn start(loss: Option<&str>) -> anyhow::Result<Distance> {
+        let distance = Distance {
+            near: Place::make("near", NEAR)?,
+            far: Place::make("far", FAR)?,
+        };
+        let Distance { near, far } = &distance;
+        run(&format!(
+            "ip link add link0 netns {} type veth peer name link0 netns {}",
+            near.name, far.name
+        ))?;
+        for place in [near, far] {
+            let Place { name, address } = place;
+            run(&format!("ip -n {name} address add {address}/24 dev link0"))?;
+            run(&format!("ip -n {name} link set lo up"))?;
+            run(&format!("ip -n {name} link set link0 up"))?;
+            let loss = loss.map_or_else(String::new, |loss| format!(" loss {loss}"));
+            // As many packets as are on their way at this rate, and some that wait: the default is fewer.
+            run(&format!(
+                "tc -n {name} qdisc add dev link0 root netem limit 10000 delay {DELAY} rate {RATE}{loss}"
+            ))?;
+        }
+        Ok(distance)
+    }
+}
+
+impl Place {
+    fn make(side: &str, address: Ipv4Addr) -> anyhow::Result<Place> {
+        let name = format!("landfall-bench-{}-{side}", std::process::id());
+        run(&format!("ip netns add {name}"))?;
+        Ok(Place {
+            name,
+            address: address.into(),
+        })
+    }
+
+    /// Does something there: what it connects to, and the programs that it starts.
+    pub(super) fn inside<T: Send>(&self, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+        let namespace = fs_err::File::open(format!("/run/netns/{}", self.name))?;
+        std::thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                let moved =
+                    move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network));
+                moved.with_context(|| format!("cannot enter the network namespace `{}`", self.name))?;
+                work()
+            });
+            match there.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Its interfaces go with it. Who cannot remove it could not have made it.
+        drop(run(&format!("ip netns delete {}", self.name)));
+    }
+}
+
+/// Runs a tool; none of its words holds a space.
+fn run(line: &str) -> anyhow::Result<()> {
+    let mut words = line.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or_default());
+    let done = command.args(words).output().with_context(|| format!("`{line}`"))?;
+    if !done.status.success() {
+        bail!("`{line}`: {}", String::from_utf8_lossy(&done.stderr).trim());
+    }
+    Ok(())
+}
