@@ -12,6 +12,7 @@ mod listing;
 mod machine;
 mod manifest;
 mod origin;
+mod pace;
 mod problem;
 mod referrers;
 mod repository;
@@ -44,6 +45,7 @@ pub use upload::{Opened, Upload, UploadJournal};
 use self::auth::Need;
 use self::call::Call;
 use self::transport::Transport;
+use self::upload::Habit;
 use crate::keychain::Keychain;
 use crate::tls::TlsPolicy;
 
@@ -68,6 +70,8 @@ pub struct Endpoint {
     pub timeouts: Timeouts,
     /// When it counts as gone, and for how long it is left alone then.
     pub circuit: CircuitPolicy,
+    /// A larger blob goes up in pieces of so many bytes, until the registry is seen to keep what a broken request brought.
+    pub upload_piece: u64,
 }
 
 impl Endpoint {
@@ -84,6 +88,7 @@ impl Endpoint {
             proxies: Proxies::default(),
             timeouts: Timeouts::default(),
             circuit: CircuitPolicy::default(),
+            upload_piece: UPLOAD_PIECE,
         }
     }
 }
@@ -106,8 +111,11 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For the head of an answer.
     pub answer: Duration,
-    /// For the next bytes of a transfer, either way: for as many as make 256 bytes a second on the way down.
+    /// For a transfer that hardly moves, either way. The time in which the other end of a copy lets it wait does not count.
     pub stall: Duration,
+    /// What is not hardly moving, in bytes a second over that time. On the way up it is what this machine's system takes
+    /// over for sending, some hundred kilobytes at a time.
+    pub slowest: u64,
     /// For the answer to an upload after its last byte: the registry may hash all of it again.
     pub commit: Duration,
 }
@@ -118,15 +126,21 @@ impl Default for Timeouts {
             connect: Duration::from_secs(10),
             answer: Duration::from_secs(30),
             stall: Duration::from_secs(30),
+            slowest: 256,
             commit: Duration::from_secs(300),
         }
     }
 }
 
-/// A client for one registry. Cheap to clone; clones share connections and tokens.
+/// What is lost at most where a registry keeps nothing of a request that broke off, in bytes; larger than most layers, so
+/// that those take one request.
+const UPLOAD_PIECE: u64 = 64 * 1024 * 1024;
+
+/// A client for one registry. Cheap to clone; clones share connections, tokens and what was seen of the registry.
 #[derive(Clone)]
 pub struct RegistryClient {
     transport: Arc<Transport>,
+    habit: Arc<Habit>,
 }
 
 impl fmt::Debug for RegistryClient {
@@ -144,9 +158,11 @@ impl RegistryClient {
     /// When a certificate or a proxy's address cannot be used.
     pub fn new(endpoint: Endpoint) -> Result<RegistryClient, RegistryError> {
         let registry = endpoint.host.clone();
+        let habit = Habit::new(endpoint.upload_piece);
         match Transport::new(endpoint) {
             Ok(transport) => Ok(RegistryClient {
                 transport: Arc::new(transport),
+                habit: Arc::new(habit),
             }),
             Err(fault) => Err(RegistryError {
                 action: Action::Prepare,

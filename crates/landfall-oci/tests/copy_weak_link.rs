@@ -7,7 +7,7 @@ mod common;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::{Served, mk_bytes, mk_client, mk_options, mk_plain_endpoint, mk_source, repository};
+use common::{Served, mk_bytes, mk_client, mk_endpoint, mk_options, mk_plain_endpoint, mk_source, repository};
 use landfall_core::status::NoProgress;
 use landfall_oci::client::{RegistryClient, RegistrySink};
 use landfall_oci::copy::{CopyReport, copy_image};
@@ -23,12 +23,15 @@ fn big_image() -> BuiltImage {
     ImageBuilder::new().plain_layer(&[("data", &mk_bytes(LAYER))]).build()
 }
 
-/// Copies over the link, and then compares what arrived, not over the link.
-async fn copy_over(link: &WeakLink, to: SocketAddr) -> Result<CopyReport, TransferError> {
+/// Copies over the link, in pieces of so many bytes at first, and then compares what arrived, not over the link.
+async fn copy_over(link: &WeakLink, to: SocketAddr, piece: u64) -> Result<CopyReport, TransferError> {
     let from = FakeRegistry::start();
     let image = big_image();
     from.add_image("shop/app", "1", &image);
-    let client = RegistryClient::new(mk_plain_endpoint(link.address())).unwrap();
+    let mut endpoint = mk_plain_endpoint(link.address());
+    endpoint.upload_piece = piece;
+    endpoint.timeouts.answer = Duration::from_secs(1);
+    let client = RegistryClient::new(endpoint).unwrap();
     let sink = RegistrySink::new(client, repository("mirror/app"), Some("1".parse().unwrap()));
     let name = "reg.example.com/mirror/app:1".parse().unwrap();
     let mut options = mk_options();
@@ -45,34 +48,55 @@ async fn copy_over(link: &WeakLink, to: SocketAddr) -> Result<CopyReport, Transf
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_goes_on_where_the_link_broke() {
     for weakness in [Weakness::Closes(CUT), Weakness::Resets(CUT), Weakness::FallsSilent(CUT)] {
-        let registry = Served::start().await;
-        let link = WeakLink::start(registry.address, weakness, u64::MAX);
-        copy_over(&link, registry.address).await.unwrap();
-        let sent = link.bytes_to_server();
-        let needed = u64::from(LAYER);
-        assert!(sent < needed + needed / 4, "{weakness:?}: {sent} bytes for {needed}");
+        for piece in [2 * CUT, u64::MAX] {
+            let registry = Served::start().await;
+            let link = WeakLink::start(registry.address, weakness, u64::MAX);
+            copy_over(&link, registry.address, piece).await.unwrap();
+            let sent = link.bytes_to_server();
+            let needed = u64::from(LAYER);
+            assert!(
+                sent < needed + needed / 4,
+                "{weakness:?}, pieces of {piece}: {sent} bytes for {needed}"
+            );
+        }
     }
 }
 
+/// A registry, and a client that sends it pieces of one million bytes.
+fn mk_piecewise_client(to: &FakeRegistry) -> RegistryClient {
+    let mut endpoint = mk_endpoint(to);
+    endpoint.upload_piece = 1_000_000;
+    RegistryClient::new(endpoint).unwrap()
+}
+
+async fn copy_to(to: &FakeRegistry, client: &RegistryClient, path: &str, image: &BuiltImage) {
+    let from = FakeRegistry::start();
+    from.add_image("shop/app", "1", image);
+    let sink = RegistrySink::new(client.clone(), repository(path), None);
+    copy_image(&mk_source(&from), "1", &sink, None, &mk_options(), &NoProgress)
+        .await
+        .unwrap();
+    for (digest, bytes) in &image.blobs {
+        assert_eq!(to.blob(digest).as_ref(), Some(bytes));
+    }
+}
+
+fn uploads(to: &FakeRegistry) -> (usize, usize) {
+    let count = |method: &str| to.requests().iter().filter(|request| request.method == method).count();
+    (count("PATCH"), count("PUT"))
+}
+
 #[tokio::test]
-async fn a_registry_that_loses_broken_uploads_gets_small_pieces() {
-    let (from, to) = (FakeRegistry::start(), FakeRegistry::start());
-    let image = big_image();
-    from.add_image("shop/app", "1", &image);
-    to.inject(Fault::once("/blobs/uploads/", Effect::CloseAfterReading(2_000_000)).method("PUT"));
+async fn a_registry_that_loses_broken_uploads_gets_smaller_pieces() {
+    let to = FakeRegistry::start();
+    to.inject(Fault::once("/blobs/uploads/", Effect::CloseAfterReading(500_000)).method("PATCH"));
     to.inject(Fault::once(
         "/blobs/uploads/",
         Effect::Status(404, Vec::new(), String::new()),
     ));
-    let sink = RegistrySink::new(mk_client(&to), repository("mirror/app"), None);
-    copy_image(&mk_source(&from), "1", &sink, None, &mk_options(), &NoProgress)
-        .await
-        .unwrap();
-    let patches = to.requests().iter().filter(|request| request.method == "PATCH").count();
-    assert_eq!(patches, 1, "8 MB are a piece of 4 MiB and a rest: {}", common::log(&to));
-    for (digest, bytes) in &image.blobs {
-        assert_eq!(to.blob(digest).as_ref(), Some(bytes));
-    }
+    copy_to(&to, &mk_piecewise_client(&to), "mirror/app", &big_image()).await;
+    // The layer is 8 MB and some; the smallest piece is 256 KiB, and the first request is the one that broke.
+    assert_eq!(uploads(&to), (1 + 30, 3), "{}", common::log(&to));
 }
 
 #[tokio::test]

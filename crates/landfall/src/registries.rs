@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_core::config::Settings;
 use landfall_core::reference::RegistryHost;
-use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError, UploadJournal};
+use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError, Timeouts, UploadJournal};
 use landfall_oci::keychain::Keychain;
 
 /// How registries are reached.
@@ -21,6 +22,24 @@ pub struct AccessArgs {
     /// A registry whose certificate is not verified, and that may speak plain HTTP; give it again for more.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub insecure: Vec<RegistryHost>,
+    /// A transfer slower than this has stalled: it is cut, and goes on over a new connection. In bytes a second, either
+    /// way; 256 without. 0 is a transfer that does not move at all.
+    #[arg(long, value_name = "BYTES")]
+    pub stall_below: Option<u64>,
+    /// For how many seconds it has to be that slow; 30 without.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub stall_after: Option<u64>,
+}
+
+impl AccessArgs {
+    fn timeouts(&self) -> Timeouts {
+        let usual = Timeouts::default();
+        Timeouts {
+            stall: self.stall_after.map_or(usual.stall, Duration::from_secs),
+            slowest: self.stall_below.unwrap_or(usual.slowest),
+            ..usual
+        }
+    }
 }
 
 /// Clients for the registries of these settings, made when they are first needed.
@@ -31,6 +50,7 @@ pub(crate) struct Registries<'a> {
     keychain: Arc<Keychain>,
     /// Registries that the command line says not to verify.
     insecure: Vec<RegistryHost>,
+    timeouts: Timeouts,
     /// The uploads that are to outlive this process.
     pub(crate) journal: Option<UploadJournal>,
     made: Mutex<HashMap<(RegistryHost, Option<usize>), RegistryClient>>,
@@ -47,6 +67,7 @@ impl<'a> Registries<'a> {
             keychain: Arc::new(machine.keychain(named)),
             machine,
             insecure: access.insecure.clone(),
+            timeouts: access.timeouts(),
             journal: None,
             made: Mutex::default(),
         }
@@ -64,6 +85,7 @@ impl<'a> Registries<'a> {
         }
         let mut endpoint = Endpoint::of_settings(self.settings, host, registry);
         endpoint.tls.insecure |= self.insecure.contains(host);
+        endpoint.timeouts = self.timeouts.clone();
         let client = RegistryClient::new(self.machine.complete(endpoint, &self.keychain))?;
         made.insert(key, client.clone());
         Ok(client)

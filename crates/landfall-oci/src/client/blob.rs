@@ -18,12 +18,10 @@ use super::auth::Need;
 use super::call::Call;
 use super::connect::classify;
 use super::error::{Action, Fault, RegistryError};
+use super::pace::Pace;
 use super::problem::{ConnectionProblem, ProtocolProblem};
 use super::transport::stalled;
 use crate::image::{BlobStream, TransferError};
-
-/// A transfer that is slower than this has stalled, in bytes a second: a byte now and then would keep it alive for ever.
-const SLOWEST: u64 = 256;
 
 impl RegistryClient {
     /// Opens a blob at a byte offset. A registry that ignores the range sends all of it, and the bytes before the offset
@@ -44,14 +42,14 @@ impl RegistryClient {
         let opened = self.open_blob_inner(repository, blob, offset).await;
         let (answer, skip) = opened.map_err(|fault| self.error(action.clone(), fault))?;
         let client = self.clone();
+        let timeouts = &self.transport.endpoint().timeouts;
         let body = Body {
             answer,
             skip,
             left: blob.size - offset,
             size: blob.size,
-            stall: self.transport.endpoint().timeouts.stall,
-            waited: Duration::ZERO,
-            since_waiting: 0,
+            pace: Pace::new(timeouts),
+            stall: timeouts.stall,
         };
         let chunks = stream::unfold(Some(body), async |body| {
             let mut body = body?;
@@ -169,29 +167,22 @@ struct Body {
     /// Bytes that are still to come after those.
     left: u64,
     size: u64,
+    /// How fast bytes come. The time that the sink takes does not count.
+    pace: Pace,
     stall: Duration,
-    /// How long we have waited for bytes since enough of them came. The time that the sink takes does not count.
-    waited: Duration,
-    /// The bytes that came since then.
-    since_waiting: u64,
 }
 
 impl Body {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Fault> {
         loop {
             let begin = Instant::now();
-            let chunk = timeout(self.stall.saturating_sub(self.waited), self.answer.chunk())
+            let chunk = timeout(self.pace.patience(), self.answer.chunk())
                 .await
                 .map_err(|_| stalled(self.stall))?;
             let Some(mut chunk) = chunk.map_err(classify)? else {
                 return self.end();
             };
-            self.waited += begin.elapsed();
-            self.since_waiting += chunk.len() as u64;
-            if self.since_waiting >= SLOWEST * self.stall.as_secs().max(1) {
-                self.waited = Duration::ZERO;
-                self.since_waiting = 0;
-            }
+            self.pace.passed(chunk.len(), begin.elapsed());
             let skipped = chunk.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
             chunk.advance(skipped);
             self.skip -= skipped as u64;

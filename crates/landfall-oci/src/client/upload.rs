@@ -3,22 +3,24 @@
 //! a new blob costs two requests and any other one.
 //!
 //! An upload that broke off goes on where the registry says it stopped. Some registries lose an upload whose request broke
-//! off; for them [`RegistryClient::append_to_upload`] sends small pieces, each of which is safe once it is answered.
+//! off; for them [`RegistryClient::append_to_upload`] sends pieces on connections of their own.
 
+mod habit;
 mod journal;
+mod pieces;
 mod resume;
 mod watch;
 
 use std::fmt;
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream;
 use http::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use reqwest::{Response, Url};
 
+pub(super) use self::habit::Habit;
 pub use self::journal::UploadJournal;
 pub(super) use self::resume::Uploads;
 use self::watch::{Watch, WatchedStream};
@@ -29,9 +31,6 @@ use super::error::{Action, Fault, RegistryError};
 use super::problem::ProtocolProblem;
 use super::transport::location;
 use crate::image::BlobStream;
-
-/// How much of a piece is given to the connection at once: stalls are seen between two of these.
-const SLICE: usize = 64 * 1024;
 
 /// An upload under way.
 #[derive(Clone)]
@@ -146,18 +145,20 @@ impl RegistryClient {
         finished.map_err(|fault| self.push_error(repository, &blob.digest, fault))
     }
 
-    /// Sends the next piece of a blob on a connection of its own, so that no connection grows old enough to be cut.
+    /// Sends the next piece of a blob, of so many bytes, on a connection of its own, so that no connection grows old enough
+    /// to be cut.
     ///
     /// # Errors
-    /// When the registry does not take it, or the transfer stalls or breaks.
+    /// When the registry does not take it, the transfer stalls or breaks, or `piece` fails.
     pub async fn append_to_upload(
         &self,
         repository: &Repository,
         digest: &Digest,
         upload: &Upload,
-        piece: Bytes,
+        piece: BlobStream,
+        length: u64,
     ) -> Result<Upload, RegistryError> {
-        let appended = self.append(repository, upload, piece).await;
+        let appended = self.append(repository, upload, piece, length).await;
         appended.map_err(|fault| self.push_error(repository, digest, fault))
     }
 
@@ -219,19 +220,20 @@ impl RegistryClient {
         Ok(Opened::Wanted(Upload { url, offset: 0 }))
     }
 
-    async fn append(&self, repository: &Repository, upload: &Upload, piece: Bytes) -> Result<Upload, Fault> {
-        let length = piece.len() as u64;
-        let slices: Vec<_> = (0..piece.len())
-            .step_by(SLICE)
-            .map(|start| Ok(piece.slice(start..piece.len().min(start + SLICE))))
-            .collect();
+    async fn append(
+        &self,
+        repository: &Repository,
+        upload: &Upload,
+        piece: BlobStream,
+        length: u64,
+    ) -> Result<Upload, Fault> {
         let call = upload_call(Method::PATCH, repository, upload.url.clone())
             .header(CONTENT_RANGE, byte_range(upload.offset, length))
             .header(CONNECTION, HeaderValue::from_static("close"));
         let expected = [StatusCode::ACCEPTED, StatusCode::NO_CONTENT, StatusCode::CREATED];
-        let answer = self
-            .stream_body(call, Box::pin(stream::iter(slices)), length, &expected)
-            .await?;
+        // There is nothing to verify yet that could take long.
+        let answer_within = self.transport.endpoint().timeouts.answer;
+        let answer = self.stream_body(call, piece, length, &expected, answer_within).await?;
         Ok(Upload {
             url: upload_url(&answer)?,
             offset: upload.offset + length,
@@ -253,23 +255,27 @@ impl RegistryClient {
             call = call.header(CONTENT_RANGE, byte_range(upload.offset, length));
         }
         let expected = [StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT];
-        self.stream_body(call, stream, length, &expected).await.map(drop)
+        let answer_within = self.transport.endpoint().timeouts.commit;
+        let sent = self.stream_body(call, stream, length, &expected, answer_within);
+        sent.await.map(drop)
     }
 
-    /// Sends a request whose body is a stream, for as long as bytes move.
+    /// Sends a request whose body is a stream, for as long as bytes move; the answer has to come soon after the last one.
     async fn stream_body(
         &self,
         mut call: Call,
         stream: BlobStream,
         length: u64,
         expected: &[StatusCode],
+        answer_within: Duration,
     ) -> Result<Response, Fault> {
-        let watch = Watch::default();
+        let timeouts = &self.transport.endpoint().timeouts;
+        let watch = Watch::new(timeouts);
         let body = WatchedStream::new(stream, length, watch.clone());
         call.body = CallBody::Stream(reqwest::Body::wrap_stream(body), length);
         let sent = tokio::select! {
             sent = self.transport.send_expecting(call, expected) => sent,
-            fault = watch.guard(&self.transport.endpoint().timeouts) => Err(fault),
+            fault = watch.guard(timeouts.stall, answer_within) => Err(fault),
         };
         match watch.take_failure() {
             Some(failure) if sent.is_err() => Err(Fault::Body(failure)),

@@ -60,6 +60,7 @@ pub(crate) fn short_timeouts() -> Timeouts {
         connect: Duration::from_secs(5),
         answer: Duration::from_secs(5),
         stall: Duration::from_millis(300),
+        slowest: 256,
         commit: Duration::from_secs(1),
     }
 }

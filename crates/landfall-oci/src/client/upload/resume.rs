@@ -1,27 +1,22 @@
 //! The uploads of one sink: where each one stands, and how it goes on after it broke off.
 //!
-//! A blob goes up in one request. When that breaks off, the registry is asked how much has arrived, and the rest follows.
-//! A registry that has lost the upload with its request (distribution 2 does) gets the blob again in small pieces, each
-//! on a connection of its own: what cuts long connections does not get at those.
+//! When a request breaks off, the registry is asked how much has arrived, and the rest follows. Whether a large blob goes
+//! up in one request or in pieces depends on what the registry made of those that broke off: see `habit`.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use landfall_core::retry::FailureKind;
 
 use super::journal::Errand;
+use super::pieces::Pieces;
 use super::{Opened, Upload, UploadJournal};
 use crate::client::{Fault, RegistryClient};
 use crate::image::{BlobStart, BlobStream, TransferError};
-
-/// How large a piece is: little is lost with one, and a large blob still takes few requests.
-const PIECE: usize = 4 * 1024 * 1024;
 
 /// The uploads to one repository that are not complete.
 #[derive(Default)]
@@ -35,10 +30,8 @@ pub(in crate::client) struct Uploads {
 struct State {
     /// Where the upload stood when we last heard of it.
     upload: Option<Upload>,
-    /// A request of it was begun: only the registry knows how far that came.
-    begun: bool,
-    /// The registry loses uploads whose requests break off.
-    in_pieces: bool,
+    /// A request of so many bytes was begun: only the registry knows how far that came.
+    begun: Option<u64>,
 }
 
 impl fmt::Debug for Uploads {
@@ -85,17 +78,23 @@ impl Uploads {
         let mut state = self.state(digest);
         if let Some(upload) = &state.upload {
             let found = match state.begun {
-                true => client.find_upload(repository, digest, upload).await?,
-                false => Some(upload.clone()),
+                Some(_) => client.find_upload(repository, digest, upload).await?,
+                None => Some(upload.clone()),
             };
-            if let Some(upload) = found.filter(|found| found.offset() <= blob.size) {
+            let found = found.filter(|found| found.offset() <= blob.size);
+            let has_more = found.as_ref().is_some_and(|found| found.offset() > upload.offset());
+            match state.begun {
+                Some(_) if has_more => client.habit.keeps(),
+                Some(request) => client.habit.loses(request),
+                None => {}
+            }
+            state.begun = None;
+            if let Some(upload) = found {
                 let offset = upload.offset();
                 state.upload = Some(upload);
-                state.begun = false;
                 self.set(digest, Some(state));
                 return Ok(BlobStart::Wanted(offset));
             }
-            state.in_pieces = true;
             self.forget(errand);
         }
         match client
@@ -120,7 +119,6 @@ impl Uploads {
                 };
                 let offset = upload.offset();
                 state.upload = Some(upload);
-                state.begun = false;
                 self.set(digest, Some(state));
                 Ok(BlobStart::Wanted(offset))
             }
@@ -157,8 +155,8 @@ impl Uploads {
         offset: u64,
         stream: BlobStream,
     ) -> Result<(), TransferError> {
-        let mut state = self.state(&blob.digest);
-        let upload = state.upload.clone().filter(|upload| upload.offset() == offset);
+        let upload = self.state(&blob.digest).upload;
+        let upload = upload.filter(|upload| upload.offset() == offset);
         let errand = Errand {
             registry: client.host(),
             repository,
@@ -171,18 +169,7 @@ impl Uploads {
                 source: None,
             });
         };
-        state.begun = true;
-        let in_pieces = state.in_pieces;
-        self.set(&blob.digest, Some(state));
-        let sent = async {
-            let (upload, stream) = match in_pieces {
-                true => self.write_pieces(client, errand, upload, stream).await?,
-                false => (upload, stream),
-            };
-            Ok(client.finish_upload(repository, blob, upload, stream).await?)
-        };
-        let sent: Result<(), TransferError> = sent.await;
-        let mut error = match sent {
+        let mut error = match self.send(client, errand, upload, stream).await {
             Ok(()) => {
                 self.set(&blob.digest, None);
                 self.forget(errand);
@@ -207,34 +194,33 @@ impl Uploads {
         Err(error)
     }
 
-    /// Sends all whole pieces, and gives back what is left for the last request.
-    async fn write_pieces(
+    /// Sends the rest of a blob: in one request, or in as many as the registry's habit asks for.
+    async fn send(
         &self,
         client: &RegistryClient,
         errand: Errand<'_>,
         mut upload: Upload,
-        mut stream: BlobStream,
-    ) -> Result<(Upload, BlobStream), TransferError> {
+        stream: BlobStream,
+    ) -> Result<(), TransferError> {
         let Errand { repository, blob, .. } = errand;
-        let mut waiting = BytesMut::new();
-        while let Some(bytes) = stream.next().await {
-            waiting.extend_from_slice(&bytes?);
-            while waiting.len() >= PIECE {
-                let piece = waiting.split_to(PIECE).freeze();
-                upload = client
-                    .append_to_upload(repository, &blob.digest, &upload, piece)
-                    .await?;
-                let reached = State {
-                    upload: Some(upload.clone()),
-                    begun: true,
-                    in_pieces: true,
-                };
-                self.set(&blob.digest, Some(reached));
-                self.record(errand, &upload);
+        let pieces = Pieces::new(stream);
+        loop {
+            let left = blob.size - upload.offset();
+            let length = client.habit.piece(left);
+            let begun = State {
+                upload: Some(upload.clone()),
+                begun: Some(length),
+            };
+            self.set(&blob.digest, Some(begun));
+            let piece = pieces.next(length);
+            if length == left {
+                return Ok(client.finish_upload(repository, blob, upload, piece).await?);
             }
+            upload = client
+                .append_to_upload(repository, &blob.digest, &upload, piece, length)
+                .await?;
+            self.record(errand, &upload);
         }
-        let rest: Bytes = waiting.freeze();
-        Ok((upload, Box::pin(stream::iter([Ok(rest)]))))
     }
 }
 

@@ -1,7 +1,7 @@
-//! Watches an upload from the side of its body: who has to move next, and for how long nothing did.
+//! Watches an upload from the side of its body: who has to move next, and what came of waiting for it.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::client::Timeouts;
 use crate::client::error::Fault;
+use crate::client::pace::Pace;
 use crate::client::problem::ConnectionProblem;
 use crate::client::transport::stalled;
 use crate::image::{BlobStream, TransferError};
@@ -21,59 +22,75 @@ use crate::image::{BlobStream, TransferError};
 enum Turn {
     /// The source has to give bytes.
     Source,
-    /// The registry has to take bytes, since then.
-    Registry(Instant),
+    /// The registry has to take so many bytes, since then.
+    Registry { since: Instant, bytes: usize },
     /// The registry has all bytes and has to answer, since then.
-    Answer(Instant),
+    Answer { since: Instant },
 }
 
 /// Watches an upload from outside of its body.
 #[derive(Clone)]
 pub(super) struct Watch {
-    shared: Arc<Mutex<(Turn, Option<TransferError>)>>,
+    shared: Arc<Mutex<Shared>>,
 }
 
-impl Default for Watch {
-    fn default() -> Watch {
-        let begin = (Turn::Registry(Instant::now()), None);
-        Watch {
-            shared: Arc::new(Mutex::new(begin)),
-        }
-    }
+struct Shared {
+    turn: Turn,
+    pace: Pace,
+    failure: Option<TransferError>,
 }
 
 impl Watch {
+    pub(super) fn new(timeouts: &Timeouts) -> Watch {
+        let shared = Shared {
+            turn: Turn::Registry {
+                since: Instant::now(),
+                bytes: 0,
+            },
+            pace: Pace::new(timeouts),
+            failure: None,
+        };
+        Watch {
+            shared: Arc::new(Mutex::new(shared)),
+        }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, turn: Turn) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).0 = turn;
+        self.shared().turn = turn;
     }
 
-    fn turn(&self) -> Turn {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    fn fail(&self, failure: TransferError) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(failure);
+    /// The registry asks for more: what it was given before is on its way.
+    fn taken(&self) {
+        let mut shared = self.shared();
+        if let Turn::Registry { since, bytes } = shared.turn {
+            shared.pace.passed(bytes, since.elapsed());
+            shared.turn = Turn::Source;
+        }
     }
 
     pub(super) fn take_failure(&self) -> Option<TransferError> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).1.take()
+        self.shared().failure.take()
     }
 
-    /// Ends when the registry has let us wait for too long.
-    pub(super) async fn guard(&self, timeouts: &Timeouts) -> Fault {
+    /// Ends when the registry has hardly moved for too long, or has not answered within `answer` after the last byte.
+    pub(super) async fn guard(&self, stall: Duration, answer: Duration) -> Fault {
         loop {
-            let (deadline, fault): (_, fn(Duration) -> Fault) = match self.turn() {
-                Turn::Source => (Instant::now() + timeouts.stall, stalled),
-                Turn::Registry(since) => (since + timeouts.stall, stalled),
-                Turn::Answer(since) => (since + timeouts.commit, no_answer),
+            let (deadline, fault) = {
+                let shared = self.shared();
+                match shared.turn {
+                    Turn::Source => (Instant::now() + stall, None),
+                    Turn::Registry { since, .. } => (since + shared.pace.patience(), Some(stalled(stall))),
+                    Turn::Answer { since } => (since + answer, Some(no_answer(answer))),
+                }
             };
-            if deadline <= Instant::now() {
-                return fault(match self.turn() {
-                    Turn::Answer(_) => timeouts.commit,
-                    Turn::Source | Turn::Registry(_) => timeouts.stall,
-                });
+            match fault {
+                Some(fault) if deadline <= Instant::now() => return fault,
+                _ => sleep_until(deadline).await,
             }
-            sleep_until(deadline).await;
         }
     }
 }
@@ -105,30 +122,84 @@ impl Stream for WatchedStream {
     type Item = Result<Bytes, std::io::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.watch.taken();
         match self.inner.as_mut().poll_next(cx) {
-            Poll::Pending => {
-                self.watch.set(Turn::Source);
-                Poll::Pending
-            }
+            Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(chunk))) => {
                 self.left = self.left.saturating_sub(chunk.len() as u64);
-                let now = Instant::now();
+                let since = Instant::now();
                 // The HTTP client may not ask again once it has as many bytes as it announced.
-                self.watch.set(if self.left == 0 {
-                    Turn::Answer(now)
-                } else {
-                    Turn::Registry(now)
+                self.watch.set(match self.left {
+                    0 => Turn::Answer { since },
+                    _ => Turn::Registry {
+                        since,
+                        bytes: chunk.len(),
+                    },
                 });
                 Poll::Ready(Some(Ok(chunk)))
             }
             Poll::Ready(Some(Err(failure))) => {
-                self.watch.fail(failure);
+                self.watch.shared().failure = Some(failure);
                 Poll::Ready(Some(Err(std::io::Error::other("the source failed"))))
             }
             Poll::Ready(None) => {
-                self.watch.set(Turn::Answer(Instant::now()));
+                self.watch.set(Turn::Answer { since: Instant::now() });
                 Poll::Ready(None)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::future::{Either, select};
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+
+    const STALL: Duration = Duration::from_secs(10);
+    const ANSWER: Duration = Duration::from_secs(60);
+
+    /// A registry that takes a chunk of so many bytes every second, until all are taken; what the watch says meanwhile.
+    async fn upload(chunk: usize, chunks: usize, source_takes: Duration) -> Result<(), Fault> {
+        let watch = Watch::new(&Timeouts {
+            stall: STALL,
+            slowest: 100,
+            ..Timeouts::default()
+        });
+        let source = stream::iter(0..chunks).then(move |_| async move {
+            tokio::time::sleep(source_takes).await;
+            Ok(Bytes::from(vec![0; chunk]))
+        });
+        let length = (chunk * chunks) as u64;
+        let mut body = WatchedStream::new(Box::pin(source), length, watch.clone());
+        let taking = async {
+            while body.next().await.is_some() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        match select(pin!(taking), pin!(watch.guard(STALL, ANSWER))).await {
+            Either::Left(((), _)) => Ok(()),
+            Either::Right((fault, _)) => Err(fault),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_takes_less_than_the_limit_is_stalled_and_a_slow_one_is_not() {
+        let begin = Instant::now();
+        let stalled = upload(99, 1000, Duration::ZERO).await.unwrap_err();
+        assert_eq!(
+            stalled.to_string(),
+            "the transfer stalled: next to nothing passed for 10 s"
+        );
+        assert_eq!(begin.elapsed(), STALL);
+        assert!(upload(101, 1000, Duration::ZERO).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_takes_its_time_is_no_stall_of_the_registry() {
+        assert!(upload(99, 5, 3 * STALL).await.is_ok());
     }
 }

@@ -1,0 +1,72 @@
+//! What a registry makes of a request that breaks off in mid-upload, and so how the next blob goes there. One streaming
+//! request is the fastest, and safe where the registry keeps what it got. Some keep nothing: distribution 2 even gives up
+//! what earlier requests of the upload brought. For those a blob goes in pieces, each on a connection of its own, that are
+//! smaller than what connections there live for.
+
+use std::sync::{Mutex, PoisonError};
+
+/// How much smaller a piece gets when one was lost.
+const SMALLER: u64 = 16;
+/// A smaller piece is not worth its request, in bytes.
+const SMALLEST: u64 = 256 * 1024;
+
+/// What was seen of one registry.
+#[derive(Debug)]
+pub(in crate::client) struct Habit {
+    /// How large the pieces of a large blob are; `None` when it goes in one request.
+    piece: Mutex<Option<u64>>,
+}
+
+impl Habit {
+    /// Nothing was seen yet: large blobs go in pieces of this size.
+    pub(in crate::client) fn new(piece: u64) -> Habit {
+        Habit {
+            piece: Mutex::new(Some(piece.max(1))),
+        }
+    }
+
+    /// How much is sent in one request of a blob of which so many bytes are left.
+    pub(super) fn piece(&self, left: u64) -> u64 {
+        self.piece
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .unwrap_or(left)
+            .min(left)
+    }
+
+    /// It has bytes of a request that broke off.
+    pub(super) fn keeps(&self) {
+        *self.piece.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// It has nothing of a request of so many bytes that broke off.
+    pub(super) fn loses(&self, request: u64) {
+        let mut piece = self.piece.lock().unwrap_or_else(PoisonError::into_inner);
+        let smaller = (request / SMALLER).max(SMALLEST);
+        // Of many that broke at once, each says the same.
+        *piece = Some(piece.map_or(smaller, |piece| piece.min(smaller)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn pieces_get_smaller_with_each_loss_and_are_given_up_where_nothing_is_lost() {
+        let habit = Habit::new(64 * MIB);
+        assert_eq!((habit.piece(100 * MIB), habit.piece(MIB)), (64 * MIB, MIB));
+        habit.loses(64 * MIB);
+        habit.loses(64 * MIB);
+        assert_eq!(habit.piece(100 * MIB), 4 * MIB);
+        habit.loses(4 * MIB);
+        habit.loses(MIB / 4);
+        assert_eq!(habit.piece(100 * MIB), MIB / 4);
+        habit.keeps();
+        assert_eq!(habit.piece(100 * MIB), 100 * MIB);
+        habit.loses(32 * MIB);
+        assert_eq!(habit.piece(100 * MIB), 2 * MIB);
+    }
+}

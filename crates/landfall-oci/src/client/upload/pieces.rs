@@ -1,0 +1,98 @@
+//! A blob in pieces: each is a stream of its own, and none of them waits in memory.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+
+use crate::image::{BlobStream, TransferError};
+
+/// The bytes of a blob that were not given away yet.
+pub(super) struct Pieces {
+    source: Arc<Mutex<Source>>,
+}
+
+struct Source {
+    stream: BlobStream,
+    /// What came with the last bytes of a piece and belongs to the next one.
+    rest: Bytes,
+}
+
+impl Pieces {
+    pub(super) fn new(stream: BlobStream) -> Pieces {
+        let source = Source {
+            stream,
+            rest: Bytes::new(),
+        };
+        Pieces {
+            source: Arc::new(Mutex::new(source)),
+        }
+    }
+
+    /// The next so many bytes. The piece before has to be through: what it did not give is given by this one.
+    pub(super) fn next(&self, length: u64) -> BlobStream {
+        Box::pin(Piece {
+            source: self.source.clone(),
+            left: length,
+        })
+    }
+}
+
+struct Piece {
+    source: Arc<Mutex<Source>>,
+    left: u64,
+}
+
+impl Stream for Piece {
+    type Item = Result<Bytes, TransferError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let mut bytes = {
+            let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+            if source.rest.is_empty() {
+                match source.stream.as_mut().poll_next(cx) {
+                    Poll::Ready(Some(Ok(bytes))) => source.rest = bytes,
+                    other => return other,
+                }
+            }
+            std::mem::take(&mut source.rest)
+        };
+        let given = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        let rest = bytes.split_off(given);
+        self.source.lock().unwrap_or_else(PoisonError::into_inner).rest = rest;
+        self.left -= given as u64;
+        Poll::Ready(Some(Ok(bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{TryStreamExt, stream};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn pieces_put_together_are_the_blob(chunks in prop::collection::vec(1..9_usize, 0..9), length in 1..9_u64) {
+            let total: usize = chunks.iter().sum();
+            let blob: Vec<u8> = (0..=u8::MAX).cycle().take(total).collect();
+            let mut left = Bytes::from(blob.clone());
+            let chunks: Vec<_> = chunks.iter().map(|&size| Ok(left.split_to(size))).collect();
+            let pieces = Pieces::new(Box::pin(stream::iter(chunks)));
+            let mut together = Vec::new();
+            while together.len() < total {
+                let expected = (total - together.len()).min(usize::try_from(length).unwrap());
+                let piece: Vec<Bytes> = futures_util::FutureExt::now_or_never(pieces.next(length).try_collect()).unwrap().unwrap();
+                prop_assert_eq!(piece.concat().len(), expected);
+                together.extend(piece.concat());
+            }
+            prop_assert_eq!(together, blob);
+        }
+    }
+}
