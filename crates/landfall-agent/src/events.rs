@@ -56,6 +56,20 @@ impl EventLog {
     /// Records an event. A disk that takes no more events must not stop the agent from doing its work: the failure is
     /// logged, and the event is lost.
     pub async fn record(&self, kind: EventKind, reason: EventReason, subject: &str, message: String) {
+        match kind {
+            EventKind::Normal => tracing::info!(?reason, subject, message, "event"),
+            EventKind::Warning => tracing::warn!(?reason, subject, message, "event"),
+        }
+        self.write(kind, reason, subject, message).await;
+    }
+
+    /// Records a warning that sums up others: the log has their messages already, and does not get them a second time.
+    pub async fn record_summary(&self, reason: EventReason, subject: &str, message: String) {
+        tracing::info!(?reason, subject, "event");
+        self.write(EventKind::Warning, reason, subject, message).await;
+    }
+
+    async fn write(&self, kind: EventKind, reason: EventReason, subject: &str, message: String) {
         let event = Event {
             sequence: 0,
             time: Timestamp::now(),
@@ -64,10 +78,6 @@ impl EventLog {
             subject: subject.to_owned(),
             message,
         };
-        match kind {
-            EventKind::Normal => tracing::info!(?reason, subject, message = event.message, "event"),
-            EventKind::Warning => tracing::warn!(?reason, subject, message = event.message, "event"),
-        }
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
         let written = tokio::task::spawn_blocking(move || writer.append(event)).await;
         match written {

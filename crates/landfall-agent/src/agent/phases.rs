@@ -84,7 +84,7 @@ impl Reconciler {
         let images = results.len();
         let failures = self.remember(results)?;
         if !failures.is_empty() {
-            anyhow::bail!(summarize_failures(images, &failures));
+            return Err(ImagesFailed(summarize_failures(images, &failures)).into());
         }
         // What was applied is looked at, not believed.
         match self.missing(force, phase, with_runtime).await?.len() {
@@ -125,6 +125,11 @@ impl Reconciler {
         Ok(failures)
     }
 }
+
+/// Images failed: each of them was an event. The text sums them up.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct ImagesFailed(String);
 
 /// The first of these many failures are told in full; the events tell the rest.
 const TOLD_IN_FULL: usize = 3;

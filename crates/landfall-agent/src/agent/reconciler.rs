@@ -26,6 +26,7 @@ use crate::agent::inputs::{load_last_good, write_last_good};
 use crate::agent::ledger::LedgerFile;
 use crate::agent::listeners::Server;
 use crate::agent::mirror::MirrorService;
+use crate::agent::phases::ImagesFailed;
 use crate::agent::primary::PrimaryService;
 use crate::agent::redirect::WebhookService;
 use crate::agent::service_manager::tell;
@@ -202,9 +203,11 @@ impl Reconciler {
                 Ok(_) => {}
                 Err(error) => {
                     let message = format!("{error:#}");
-                    self.host
-                        .warn(EventReason::PhaseFailed, phase.name(), message.clone())
-                        .await;
+                    let (events, reason) = (&self.host.events, EventReason::PhaseFailed);
+                    match error.is::<ImagesFailed>() {
+                        true => events.record_summary(reason, phase.name(), message.clone()).await,
+                        false => self.host.warn(reason, phase.name(), message.clone()).await,
+                    }
                     self.host.status.degrade(phase, &message).await;
                     tell(ServiceState::Status(&format!("Degraded: {message}")));
                     return Ok(Some(PhaseFailure { phase, message }));

@@ -39,7 +39,8 @@ pub(crate) async fn fetch_image(
             });
             return Ok(reference.clone());
         };
-        tracing::warn!(%reference, error = chain(&error), "candidate failed");
+        // What failed in the end is an event, with what every candidate said.
+        tracing::debug!(%reference, error = chain(&error), "candidate failed");
         tried.push(explain_fetch(&force.settings, written, candidate, &error));
         // The copy has used up its attempts at this source.
         if next_action(error.kind, timing.retry.attempts, &timing.retry, 0.0) == Action::Stop {
@@ -112,7 +113,7 @@ pub(crate) async fn push_image(
     target: &ImageReference,
 ) -> Result<Digest, Explanation> {
     let explain = |error: TransferError| {
-        tracing::warn!(%target, error = chain(&error), "push failed");
+        tracing::debug!(%target, error = chain(&error), "push failed");
         explain_push(&force.settings, name, target, force.primary_registry, &error)
     };
     let Some(stored) = host.store.image(name) else {
