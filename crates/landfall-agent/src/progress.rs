@@ -96,7 +96,9 @@ impl ProgressSink for Meter {
                     self.metrics.retries.inc();
                 }
                 ProgressEvent::Phase { .. } => counts.remaining.clear(),
-                ProgressEvent::ImageFinished { .. } | ProgressEvent::ImageFailed { .. } => {}
+                ProgressEvent::BlobPlanned { .. }
+                | ProgressEvent::ImageFinished { .. }
+                | ProgressEvent::ImageFailed { .. } => {}
             }
         }
         self.next.progress(event);

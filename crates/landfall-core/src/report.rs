@@ -17,7 +17,7 @@ use crate::plan::PlannedImage;
 use crate::pod_image::LeftAlone;
 use crate::reference::ImageReference;
 use crate::resolve::{Candidate, Place, Resolver};
-use crate::status::{AgentStatus, Event};
+use crate::status::{AgentStatus, Event, ProgressEvent};
 
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
 pub use stages::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, StagesSummary};
@@ -329,7 +329,7 @@ pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<
 
 /// The JSON schemas of what commands write with `-o json`, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 9] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 10] {
     [
         ("validate", schema_of::<ValidationReport<'_>>()),
         ("plan", schema_of::<PlanReport>()),
@@ -340,6 +340,7 @@ pub fn schemas() -> [(&'static str, schemars::Schema); 9] {
         ("stages", schema_of::<StagesReport>()),
         ("status", schema_of::<AgentStatus>()),
         ("events", schema_of::<Vec<Event>>()),
+        ("progress", schema_of::<ProgressEvent>()),
     ]
 }
 

@@ -1,10 +1,14 @@
 //! The wire types of status, events and progress: one type for API, CLI, UI and disk.
 
+mod tally;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use tally::TransferTally;
 
 /// The agent's phases, in order (SPEC section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -310,6 +314,14 @@ pub enum ProgressEvent {
     Phase {
         /// The phase.
         phase: Phase,
+    },
+    /// A blob is part of an image that is to be copied. It is said once for each such image; whether the blob has to move
+    /// turns out later.
+    BlobPlanned {
+        /// The blob.
+        digest: String,
+        /// Its size in bytes.
+        size: u64,
     },
     /// A blob's transfer begins, at `offset` when it is resumed.
     BlobStarted {

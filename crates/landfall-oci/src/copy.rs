@@ -19,7 +19,8 @@ mod whereabouts;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use futures_util::stream::{self, FuturesUnordered};
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use landfall_core::oci_types::{Descriptor, Platform};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::retry::{FailureKind, RetryPolicy};
@@ -36,7 +37,7 @@ use self::blob::BlobOutcome;
 use self::graph::Graph;
 use crate::image::{BlobState, ImageSink, ImageSource, RawManifest, TransferError};
 
-/// How many images are looked at at once; how many blobs move is the options' to say.
+/// How many images are looked at at once, and how many are written; how many blobs move is the options' to say.
 const IMAGES_AT_ONCE: usize = 32;
 
 /// What copies have in common. Clones share everything: make one and clone it for each image, and the limits hold for all
@@ -162,7 +163,8 @@ struct Job<'a> {
 }
 
 /// Copies images, all of them at once as far as the options allow: what they share crosses the link once. The answers are
-/// in the order of the copies; one that fails keeps none of the others from going on.
+/// in the order of the copies; one that fails keeps none of the others from going on. All images are looked at while the
+/// first ones move already, so that it is soon known how much there is to move.
 ///
 /// Tells `progress` of each image that is finished or has failed.
 pub async fn copy_images(
@@ -170,20 +172,37 @@ pub async fn copy_images(
     options: &CopyOptions,
     progress: &dyn ProgressSink,
 ) -> Vec<Result<CopyReport, TransferError>> {
-    let under_way: Vec<_> = copies
-        .iter()
-        .map(|copy| Box::pin(copy_and_tell(copy, options, progress)))
-        .collect();
-    stream::iter(under_way).buffered(IMAGES_AT_ONCE).collect().await
+    let turns = Turns {
+        look: Semaphore::new(IMAGES_AT_ONCE),
+        write: Semaphore::new(IMAGES_AT_ONCE),
+    };
+    let under_way = copies.iter().map(|copy| copy_and_tell(copy, options, &turns, progress));
+    join_all(under_way).await
+}
+
+/// Keeps images from being worked on all at the same time: what is under way takes memory.
+struct Turns {
+    look: Semaphore,
+    write: Semaphore,
 }
 
 async fn copy_and_tell(
     copy: &ImageCopy<'_>,
     options: &CopyOptions,
+    turns: &Turns,
     progress: &dyn ProgressSink,
 ) -> Result<CopyReport, TransferError> {
-    let copied = copy_image(copy.source, copy.selector, copy.sink, copy.name, options, progress).await;
-    let image = called(copy.source, copy.selector, copy.name);
+    let job = Job::new(copy, options, progress);
+    let copied = async {
+        let looked = {
+            let _turn = turns.look.acquire().await;
+            Box::pin(job.look(copy.selector, &options.platforms)).await?
+        };
+        let _turn = turns.write.acquire().await;
+        Box::pin(job.carry_out(looked, copy.name)).await
+    };
+    let copied = copied.await;
+    let image = job.image;
     progress.progress(match &copied {
         Ok(_) => ProgressEvent::ImageFinished { image },
         Err(error) => ProgressEvent::ImageFailed {
@@ -210,57 +229,24 @@ pub async fn copy_image(
     options: &CopyOptions,
     progress: &dyn ProgressSink,
 ) -> Result<CopyReport, TransferError> {
-    let job = Job {
+    let copy = ImageCopy {
         source,
+        selector,
         sink,
-        options,
-        progress,
-        image: called(source, selector, name),
+        name,
     };
-    let (mut report, subjects) = copy_graph(&job, selector, name, &options.platforms).await?;
-    if options.referrers {
-        job.copy_companions(subjects, &mut report).await?;
-    }
-    Ok(report)
+    let job = Job::new(&copy, options, progress);
+    let looked = job.look(selector, &options.platforms).await?;
+    job.carry_out(looked, name).await
 }
 
-/// Copies an image without what belongs to it. Gives its manifests as well where something may belong to them.
-async fn copy_graph(
-    job: &Job<'_>,
-    selector: &str,
-    name: Option<&ImageReference>,
-    platforms: &[Platform],
-) -> Result<(CopyReport, Vec<Digest>), TransferError> {
-    let root = job.fetch_manifest(selector).await?;
-    let mut report = CopyReport::new(root.digest.clone());
-    report.unchanged = job.is_there(&root, platforms).await?;
-    let mut graph = Graph::default();
-    if !report.unchanged || job.options.referrers {
-        graph = job.walk(&root, platforms).await?;
-    }
-    let mut subjects = vec![root.digest.clone()];
-    subjects.extend(graph.manifests.iter().map(|manifest| manifest.digest.clone()));
-    if report.unchanged {
-        // The name may be new, as far as the sink knows.
-        job.write_manifests(&Graph::default(), &root, name).await?;
-        return Ok((report, subjects));
-    }
-    job.copy_blobs(&graph.blobs, &mut report).await?;
-    if let Err(error) = job.write_manifests(&graph, &root, name).await {
-        let lost = job.lost_blobs(&graph, &error).await?;
-        if lost.is_empty() {
-            return Err(parts::explain_refusal(&graph, error));
-        }
-        tracing::info!(
-            image = job.image,
-            blobs = lost.len(),
-            "the sink has lost blobs; they are copied again"
-        );
-        job.copy_blobs(&lost, &mut report).await?;
-        let written = job.write_manifests(&graph, &root, name).await;
-        written.map_err(|error| parts::explain_refusal(&graph, error))?;
-    }
-    Ok((report, subjects))
+/// What there is to do for an image.
+struct Looked {
+    root: RawManifest,
+    /// The sink has it all.
+    unchanged: bool,
+    /// What it is made of, as far as somebody has to know.
+    graph: Graph,
 }
 
 /// What messages and progress call an image.
@@ -268,7 +254,79 @@ fn called(source: &dyn ImageSource, selector: &str, name: Option<&ImageReference
     name.map_or_else(|| format!("{} {selector}", source.describe()), ToString::to_string)
 }
 
+impl<'a> Job<'a> {
+    fn new(copy: &ImageCopy<'a>, options: &'a CopyOptions, progress: &'a dyn ProgressSink) -> Job<'a> {
+        Job {
+            source: copy.source,
+            sink: copy.sink,
+            options,
+            progress,
+            image: called(copy.source, copy.selector, copy.name),
+        }
+    }
+}
+
 impl Job<'_> {
+    /// Finds out what there is to do, and tells which blobs it is about.
+    async fn look(&self, selector: &str, platforms: &[Platform]) -> Result<Looked, TransferError> {
+        let root = self.fetch_manifest(selector).await?;
+        let unchanged = self.is_there(&root, platforms).await?;
+        let mut graph = Graph::default();
+        if !unchanged || self.options.referrers {
+            graph = self.walk(&root, platforms).await?;
+        }
+        for blob in graph.blobs.iter().filter(|_| !unchanged) {
+            self.progress.progress(ProgressEvent::BlobPlanned {
+                digest: blob.digest.to_string(),
+                size: blob.size,
+            });
+        }
+        Ok(Looked { root, unchanged, graph })
+    }
+
+    /// Copies an image, with what belongs to it where the options say so.
+    async fn carry_out(&self, looked: Looked, name: Option<&ImageReference>) -> Result<CopyReport, TransferError> {
+        let (mut report, subjects) = self.carry_out_alone(looked, name).await?;
+        if self.options.referrers {
+            self.copy_companions(subjects, &mut report).await?;
+        }
+        Ok(report)
+    }
+
+    /// Copies an image without what belongs to it. Gives its manifests as well: something may belong to them.
+    async fn carry_out_alone(
+        &self,
+        looked: Looked,
+        name: Option<&ImageReference>,
+    ) -> Result<(CopyReport, Vec<Digest>), TransferError> {
+        let Looked { root, unchanged, graph } = looked;
+        let mut report = CopyReport::new(root.digest.clone());
+        report.unchanged = unchanged;
+        let mut subjects = vec![root.digest.clone()];
+        subjects.extend(graph.manifests.iter().map(|manifest| manifest.digest.clone()));
+        if unchanged {
+            // The name may be new, as far as the sink knows.
+            self.write_manifests(&Graph::default(), &root, name).await?;
+            return Ok((report, subjects));
+        }
+        self.copy_blobs(&graph.blobs, &mut report).await?;
+        if let Err(error) = self.write_manifests(&graph, &root, name).await {
+            let lost = self.lost_blobs(&graph, &error).await?;
+            if lost.is_empty() {
+                return Err(parts::explain_refusal(&graph, error));
+            }
+            tracing::info!(
+                image = self.image,
+                blobs = lost.len(),
+                "the sink has lost blobs; they are copied again"
+            );
+            self.copy_blobs(&lost, &mut report).await?;
+            let written = self.write_manifests(&graph, &root, name).await;
+            written.map_err(|error| parts::explain_refusal(&graph, error))?;
+        }
+        Ok((report, subjects))
+    }
+
     async fn copy_blobs(&self, blobs: &[Descriptor], report: &mut CopyReport) -> Result<(), TransferError> {
         let mut copies: FuturesUnordered<_> = blobs
             .iter()

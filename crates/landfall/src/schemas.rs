@@ -4,7 +4,7 @@ use landfall_core::{config, report};
 use serde_json::Value;
 
 /// What there are schemas of.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     "user-data",
     "profile",
     "validate",
@@ -16,6 +16,7 @@ pub const NAMES: [&str; 11] = [
     "stages",
     "status",
     "events",
+    "progress",
 ];
 
 /// The schema of that name; `None` when there is none.

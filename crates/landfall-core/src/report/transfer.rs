@@ -83,6 +83,8 @@ pub struct TransferSummary {
     pub unchanged: usize,
     /// Images that failed.
     pub failed: usize,
+    /// Signatures, attestations and the like that were copied with them.
+    pub referrers: u64,
     /// The blobs of all.
     pub blobs: BlobTally,
 }
@@ -98,6 +100,7 @@ impl TransferReport {
                 TransferState::Unchanged => &mut summary.unchanged,
                 TransferState::Failed => &mut summary.failed,
             } += 1;
+            summary.referrers += row.referrers;
             summary.blobs.add(&row.blobs);
         }
         TransferReport {

@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::retry::FailureKind;
 
-use super::{CopyReport, Job, copy_graph};
+use super::{CopyReport, Job};
 use crate::image::{Companion, ImageSink, TransferError};
 
 /// The most that may belong to one image; what a registry lists is bounded by nobody else.
@@ -68,7 +68,8 @@ impl Job<'_> {
             progress: self.progress,
         };
         // It is small, and there for all platforms.
-        Box::pin(copy_graph(&job, &companion.selector, name.as_ref(), &[])).await
+        let looked = Box::pin(job.look(&companion.selector, &[])).await?;
+        Box::pin(job.carry_out_alone(looked, name.as_ref())).await
     }
 
     fn fail(&self, why: String) -> TransferError {

@@ -7,7 +7,7 @@ use landfall_core::reference::Digest;
 use landfall_core::status::ProgressSink;
 
 use super::blob::BlobOutcome;
-use super::{CopyOptions, CopyReport, ImageCopy, Job, called};
+use super::{CopyOptions, CopyReport, ImageCopy, Job};
 use crate::image::{BlobState, TransferError};
 
 /// How many blobs are asked for at once.
@@ -23,13 +23,7 @@ pub async fn survey_images(
     let mut moved = HashSet::new();
     let mut reports = Vec::new();
     for copy in copies {
-        let job = Job {
-            source: copy.source,
-            sink: copy.sink,
-            options,
-            progress,
-            image: called(copy.source, copy.selector, copy.name),
-        };
+        let job = Job::new(copy, options, progress);
         reports.push(Box::pin(job.survey(copy.selector, &mut moved)).await);
     }
     reports

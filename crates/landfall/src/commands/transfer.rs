@@ -236,7 +236,10 @@ fn copy_parts_alone(transfer: &Transfer, error: &TransferError) -> Option<String
 }
 
 fn render_transfer(report: &TransferReport, width: Option<usize>) -> String {
-    let mut table = Table::new(&["STATE", "FROM", "TO", "MOVED", "MOUNTED", "THERE"]);
+    let with_referrers = report.summary.referrers > 0;
+    let mut columns = vec!["STATE", "FROM", "TO", "MOVED", "MOUNTED", "THERE"];
+    columns.extend(with_referrers.then_some("REFERRERS"));
+    let mut table = Table::new(&columns);
     for row in &report.images {
         let BlobTally {
             moved_bytes,
@@ -244,14 +247,16 @@ fn render_transfer(report: &TransferReport, width: Option<usize>) -> String {
             skipped_bytes,
             ..
         } = row.blobs;
-        table.row([
+        let mut cells = vec![
             state_word(row.state, report.dry_run).to_owned(),
             row.source.clone(),
             row.destination.clone(),
             bytes(moved_bytes),
             bytes(mounted_bytes),
             bytes(skipped_bytes),
-        ]);
+        ];
+        cells.extend(with_referrers.then(|| row.referrers.to_string()));
+        table.row(cells);
     }
     let mut text = table.render(width);
     for row in report.images.iter().filter(|row| row.state == TransferState::Failed) {
@@ -271,6 +276,7 @@ fn totals(report: &TransferReport) -> String {
         copied,
         unchanged,
         failed,
+        referrers,
         blobs,
     } = &report.summary;
     let (done, were) = if report.dry_run {
@@ -278,8 +284,12 @@ fn totals(report: &TransferReport) -> String {
     } else {
         ("copied", "")
     };
+    let with_referrers = match referrers {
+        0 => String::new(),
+        count => format!(", with {count} signatures and the like"),
+    };
     format!(
-        "\n{} images: {copied} {done}, {unchanged} unchanged, {failed} failed; {} {were}moved, {} mounted, {} there already\n",
+        "\n{} images: {copied} {done}, {unchanged} unchanged, {failed} failed{with_referrers}; {} {were}moved, {} mounted, {} there already\n",
         report.images.len(),
         bytes(blobs.moved_bytes),
         bytes(blobs.mounted_bytes),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use landfall_core::status::{ProgressEvent, ProgressSink};
+use landfall_core::status::{ProgressEvent, ProgressSink, TransferTally};
 
 use crate::output::progress::lines::Sentence;
 use crate::output::progress::short_digest;
@@ -14,6 +14,7 @@ use crate::output::progress::short_digest;
 pub(super) struct Bars {
     multi: MultiProgress,
     total: ProgressBar,
+    tally: Mutex<TransferTally>,
     blobs: Mutex<HashMap<String, ProgressBar>>,
 }
 
@@ -26,12 +27,17 @@ impl fmt::Debug for Bars {
 impl Bars {
     pub(super) fn new() -> Bars {
         let multi = MultiProgress::new();
-        let total = multi.add(ProgressBar::new(0).with_style(style(
-            "{prefix:15} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
-        )));
+        let total = multi.add(
+            ProgressBar::new(0)
+                .with_style(style(
+                    "{prefix:15} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
+                ))
+                .with_prefix("Total"),
+        );
         Bars {
             multi,
             total,
+            tally: Mutex::default(),
             blobs: Mutex::default(),
         }
     }
@@ -46,6 +52,13 @@ impl Bars {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn count(&self, event: &ProgressEvent) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.note(event);
+        self.total.set_length(tally.total());
+        self.total.set_position(tally.done());
+    }
+
     fn say(&self, event: &ProgressEvent) {
         // A terminal that has gone has nobody before it.
         let _nobody_looks = self.multi.println(Sentence(event).to_string());
@@ -54,6 +67,7 @@ impl Bars {
 
 impl ProgressSink for Bars {
     fn progress(&self, event: ProgressEvent) {
+        self.count(&event);
         match &event {
             ProgressEvent::Phase { phase } => {
                 self.say(&event);
@@ -65,7 +79,6 @@ impl ProgressSink for Bars {
                 size,
                 offset,
             } => {
-                self.total.inc_length(size - offset);
                 let bar = ProgressBar::new(*size)
                     .with_position(*offset)
                     .with_style(style("  {prefix:19} {bar:25} {bytes}/{total_bytes} {wide_msg}"));
@@ -73,10 +86,12 @@ impl ProgressSink for Bars {
                     bar.with_prefix(short_digest(digest).to_owned())
                         .with_message(image.clone()),
                 );
-                self.blobs().insert(digest.clone(), bar);
+                // What is tried again has a bar already.
+                if let Some(former) = self.blobs().insert(digest.clone(), bar) {
+                    self.multi.remove(&former);
+                }
             }
             ProgressEvent::BlobAdvanced { digest, bytes } => {
-                self.total.inc(*bytes);
                 if let Some(bar) = self.blobs().get(digest) {
                     bar.inc(*bytes);
                 }
@@ -87,7 +102,7 @@ impl ProgressSink for Bars {
                     self.multi.remove(&bar);
                 }
             }
-            ProgressEvent::BlobSkipped { .. } => {}
+            ProgressEvent::BlobPlanned { .. } | ProgressEvent::BlobSkipped { .. } => {}
             ProgressEvent::Retrying { .. }
             | ProgressEvent::ImageFinished { .. }
             | ProgressEvent::ImageFailed { .. } => {

@@ -2,26 +2,74 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use landfall_core::status::{ProgressEvent, ProgressSink};
+use indicatif::{BinaryBytes, HumanDuration};
+use landfall_core::status::{ProgressEvent, ProgressSink, TransferTally};
+use tokio::time::Instant;
 
 use crate::output::printer::Printer;
 use crate::output::progress::short_digest;
 
-/// A line of text per phase, image and retry; blobs only with `--verbose`.
+/// How often the totals are told while bytes move.
+const TOTALS_EVERY: Duration = Duration::from_secs(10);
+
+/// A line of text per phase, image and retry, and now and then the totals; blobs only with `--verbose`.
 #[derive(Debug)]
 pub(super) struct PlainLines {
     printer: Printer,
+    totals: Mutex<Totals>,
 }
 
 impl PlainLines {
     pub(super) fn new(printer: Printer) -> PlainLines {
-        PlainLines { printer }
+        PlainLines {
+            printer,
+            totals: Mutex::new(Totals {
+                tally: TransferTally::default(),
+                told: Instant::now(),
+                done_then: 0,
+            }),
+        }
+    }
+}
+
+/// What was told of all bytes together, and when.
+#[derive(Debug)]
+struct Totals {
+    tally: TransferTally,
+    told: Instant,
+    done_then: u64,
+}
+
+impl Totals {
+    /// The line to write after an event, when it is time for one.
+    fn note(&mut self, event: &ProgressEvent) -> Option<String> {
+        self.tally.note(event);
+        let passed = self.told.elapsed();
+        if passed < TOTALS_EVERY || !matches!(event, ProgressEvent::BlobAdvanced { .. }) {
+            return None;
+        }
+        let (done, total) = (self.tally.done(), self.tally.total());
+        let rate = u128::from(done.saturating_sub(self.done_then)) * 1000 / passed.as_millis().max(1);
+        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        (self.told, self.done_then) = (Instant::now(), done);
+        let (of, a_second) = (BinaryBytes(total), BinaryBytes(rate));
+        let mut line = format!("  {} of {of}, {a_second} a second", BinaryBytes(done));
+        if let Some(seconds) = (total - done).checked_div(rate) {
+            line += &format!(", {} to go", HumanDuration(Duration::from_secs(seconds)));
+        }
+        Some(line)
     }
 }
 
 impl ProgressSink for PlainLines {
     fn progress(&self, event: ProgressEvent) {
+        let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner).note(&event);
+        if let Some(line) = totals {
+            self.printer.note(line);
+        }
         match event {
             ProgressEvent::Phase { .. }
             | ProgressEvent::ImageFinished { .. }
@@ -32,7 +80,7 @@ impl ProgressSink for PlainLines {
             | ProgressEvent::BlobSkipped { .. } => {
                 self.printer.detail(Sentence(&event));
             }
-            ProgressEvent::BlobAdvanced { .. } => {}
+            ProgressEvent::BlobPlanned { .. } | ProgressEvent::BlobAdvanced { .. } => {}
         }
     }
 }
@@ -44,6 +92,9 @@ impl fmt::Display for Sentence<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             ProgressEvent::Phase { phase } => write!(f, "phase {phase:?}"),
+            ProgressEvent::BlobPlanned { digest, size } => {
+                write!(f, "  wanted: {} ({size} bytes)", short_digest(digest))
+            }
             ProgressEvent::BlobStarted {
                 image,
                 digest,
@@ -101,6 +152,32 @@ mod tests {
     use landfall_core::status::Phase;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn totals_are_told_now_and_then_with_the_time_to_go() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        let advanced = ProgressEvent::BlobAdvanced {
+            digest: digest.clone(),
+            bytes: 10 * 1024 * 1024,
+        };
+        let mut totals = PlainLines::new(Printer::new(crate::output::printer::Verbosity::Normal))
+            .totals
+            .into_inner()
+            .unwrap();
+        assert_eq!(
+            totals.note(&ProgressEvent::BlobPlanned {
+                digest,
+                size: 40 * 1024 * 1024
+            }),
+            None
+        );
+        tokio::time::advance(TOTALS_EVERY).await;
+        assert_eq!(
+            totals.note(&advanced).unwrap(),
+            "  10.00 MiB of 40.00 MiB, 1.00 MiB a second, 30 seconds to go"
+        );
+        assert_eq!(totals.note(&advanced), None);
+    }
 
     #[test]
     fn events_read_as_sentences() {
