@@ -12,6 +12,7 @@ pub mod client;
 mod components;
 mod credentials;
 pub mod edge;
+mod forward;
 mod handle;
 pub mod images;
 pub mod machine;

@@ -34,7 +34,8 @@ impl Agent {
         // Where kubeadm keeps it: nothing has to be configured.
         std::fs::create_dir_all(path("root/etc/kubernetes")).unwrap();
         std::fs::write(path("root/etc/kubernetes/admin.conf"), api.kubeconfig()).unwrap();
-        let user_data = "#cloud-config\nstylus:\n  registryCredentials:\n    domain: reg:5000\n\
+        let user_data = "#cloud-config\nstylus:\n  registryCredentials:\n    domain: reg:5000\n    username: u\n    \
+                         password: p\n\
                          landfall:\n  webhook:\n    sweepInterval: 1\n    rotationOverlap: 1\n";
         std::fs::write(path("user-data.yaml"), user_data).unwrap();
         let webhook = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -132,6 +133,9 @@ async fn agent_registers_the_webhook_with_an_authority_of_its_own_and_gives_the_
         secret["data"]["ca.crt"],
         "the bundle is the Secret's"
     );
+    let kubernetes = std::fs::read_dir(agent.directory.path().join("root/etc/kubernetes")).unwrap();
+    let files: Vec<_> = kubernetes.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(files, ["admin.conf"], "a pod's kubelet is not its own to configure");
     agent
         .wait_for("the writer", |cluster| {
             cluster.writer && cluster.authority_expires.is_some()

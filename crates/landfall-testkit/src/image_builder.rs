@@ -42,14 +42,25 @@ pub fn small_image(name: &str) -> BuiltImage {
 /// When the path is absolute or too long for a tar.
 #[must_use]
 pub fn program_image(path: &str, program: &[u8]) -> ImageBuilder {
-    let mut header = tar::Header::new_gnu();
-    header.set_mode(0o755);
-    header.set_size(program.len() as u64);
-    header.set_mtime(0);
+    programs_image(&[(path, program)])
+}
+
+/// The start of an image that can run: one layer with these programs and libraries, which everybody may execute.
+///
+/// # Panics
+/// When a path is absolute or too long for a tar.
+#[must_use]
+pub fn programs_image(files: &[(&str, &[u8])]) -> ImageBuilder {
     let mut layer = tar::Builder::new(Vec::new());
-    layer
-        .append_data(&mut header, path, program)
-        .expect("a short relative path, and memory takes all writes");
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o755);
+        header.set_size(content.len() as u64);
+        header.set_mtime(0);
+        layer
+            .append_data(&mut header, path, *content)
+            .expect("a short relative path, and memory takes all writes");
+    }
     let layer = layer.into_inner().expect("memory takes all writes");
     ImageBuilder::new().layer(media_type::OCI_LAYER_GZIP, &layer, gzip(&layer))
 }

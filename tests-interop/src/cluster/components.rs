@@ -5,11 +5,9 @@ use std::process::Command;
 use camino::Utf8Path;
 
 use super::credentials::Credentials;
+use super::node::Network;
 use crate::port::free_port;
 use crate::program::run;
-
-/// Services get their addresses from here; none is ever routed.
-const SERVICE_RANGE: &str = "10.96.0.0/16";
 
 /// The paths of tools, built first where they are missing.
 ///
@@ -51,6 +49,7 @@ pub(super) fn apiserver(
     port: u16,
     etcd_port: u16,
     audit: &Utf8Path,
+    network: &Network,
 ) -> Command {
     let mut command = Command::new(program);
     let flags = [
@@ -58,9 +57,10 @@ pub(super) fn apiserver(
         ("bind-address", "127.0.0.1".to_owned()),
         ("advertise-address", "127.0.0.1".to_owned()),
         ("secure-port", port.to_string()),
-        // There is no other server, and no route to a service: nobody looks for its endpoints.
         ("endpoint-reconciler-type", "none".to_owned()),
-        ("service-cluster-ip-range", SERVICE_RANGE.to_owned()),
+        ("service-cluster-ip-range", network.service_range()),
+        // There is no kube-proxy: a service's webhook is called at one of its pods.
+        ("enable-aggregator-routing", "true".to_owned()),
         ("authorization-mode", "Node,RBAC".to_owned()),
         ("enable-admission-plugins", "NodeRestriction".to_owned()),
         ("client-ca-file", files.path("ca.pem").into_string()),

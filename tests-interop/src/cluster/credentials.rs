@@ -15,8 +15,8 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Writes them all, for an API server at this port of 127.0.0.1.
-    pub(super) fn write(directory: &Utf8Path, api_port: u16) -> Credentials {
+    /// Writes them all, for an API server at this port of 127.0.0.1, which pods find at an address of its own.
+    pub(super) fn write(directory: &Utf8Path, api_port: u16, address_for_pods: &str) -> Credentials {
         fs_err::create_dir_all(directory).expect("a directory of our own");
         let credentials = Credentials {
             directory: directory.to_owned(),
@@ -29,7 +29,7 @@ impl Credentials {
                 "apiserver",
                 "kube-apiserver",
                 None,
-                &["127.0.0.1", "localhost", "kubernetes.default.svc", "10.96.0.1"],
+                &["127.0.0.1", "localhost", "kubernetes.default.svc", address_for_pods],
             ),
             (
                 "apiserver-kubelet-client",

@@ -6,7 +6,11 @@ use std::sync::Mutex;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use landfall_testkit::image_builder::BuiltImage;
+
 use super::client::KubeClient;
+use super::node::import_image;
+use crate::program::run;
 
 /// The kubeconfig of the cluster's administrator, below its directory.
 pub const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
@@ -82,6 +86,15 @@ impl Cluster {
     #[must_use]
     pub fn containerd_socket(&self) -> Utf8PathBuf {
         self.directory.join("containerd").join(CONTAINERD_SOCKET)
+    }
+
+    /// Puts an image on the node.
+    ///
+    /// # Panics
+    /// When containerd does not take it.
+    pub fn import_image(&self, name: &str, image: &BuiltImage) {
+        let import = import_image(&self.directory.join("containerd"), name, image);
+        drop(run(import()).succeeded());
     }
 
     /// Lets containerd find the mirror files that somebody writes into this directory; it looks at every pull.

@@ -1,6 +1,12 @@
 //! Images that run: Debian's static busybox, and nothing else.
 
-use landfall_testkit::image_builder::{BuiltImage, program_image};
+use std::process::Command;
+
+use camino::Utf8Path;
+use landfall_testkit::image_builder::{BuiltImage, program_image, programs_image};
+
+use crate::agent::binary;
+use crate::program::run;
 
 /// Debian's busybox-static.
 const BUSYBOX: &str = "/bin/busybox";
@@ -18,6 +24,30 @@ pub fn waiting_image(name: &str) -> BuiltImage {
 #[must_use]
 pub fn finishing_image(name: &str) -> BuiltImage {
     image(name, &["/bin/busybox", "true"])
+}
+
+/// An image of our own program, with the libraries that it is linked to and nothing else. Without its symbols: a layer
+/// of a hundred megabytes takes its time.
+///
+/// # Panics
+/// When `strip` or `ldd` is missing; both come with what compiled the program.
+#[must_use]
+pub fn landfall_image(directory: &Utf8Path) -> BuiltImage {
+    let stripped = directory.join("landfall-without-symbols");
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(&stripped).arg(binary());
+    drop(run(strip).succeeded());
+    let mut ldd = Command::new("ldd");
+    ldd.arg(&stripped);
+    let libraries = run(ldd).succeeded().stdout();
+    let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+    let mut files = vec![("usr/bin/landfall", fs_err::read(&stripped).expect("it was just made"))];
+    files.extend(libraries.map(|path| (&path[1..], fs_err::read(path).expect("ldd found it"))));
+    let files: Vec<(&str, &[u8])> = files
+        .iter()
+        .map(|(path, content)| (*path, content.as_slice()))
+        .collect();
+    programs_image(&files).command(&["landfall"]).build()
 }
 
 fn image(name: &str, command: &[&str]) -> BuiltImage {

@@ -12,6 +12,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::client::KubeClient;
 use super::components::{AUDIT_POLICY, apiserver, controller_manager, etcd, scheduler, tools};
 use super::credentials::{Credentials, NODE};
+use super::forward::forward;
 use super::handle::{ADMIN_KUBECONFIG, COMMAND_KUBELET};
 use super::node::{Network, containerd, import_pause_image, kubelet};
 use super::remains::Remains;
@@ -102,9 +103,11 @@ impl Machine {
             "containerd-shim-runc-v2",
         ]);
         let (api_port, etcd_port) = (free_port(), free_port());
-        let credentials = Credentials::write(&directory.join("credentials"), api_port);
-        fs_err::write(directory.join("audit-policy.json"), AUDIT_POLICY).expect("a file in our own directory");
         let network = Network::create(remains);
+        let address_for_pods = network.api_server_address();
+        let credentials = Credentials::write(&directory.join("credentials"), api_port, &address_for_pods);
+        forward(&format!("{address_for_pods}:443"), format!("127.0.0.1:{api_port}"));
+        fs_err::write(directory.join("audit-policy.json"), AUDIT_POLICY).expect("a file in our own directory");
         let node = directory.join("containerd");
         fs_err::create_dir_all(&node).expect("a directory of our own");
 
@@ -113,7 +116,14 @@ impl Machine {
             Program::start(
                 "kube-apiserver",
                 directory,
-                apiserver(&apiserver_program, &credentials, api_port, etcd_port, directory),
+                apiserver(
+                    &apiserver_program,
+                    &credentials,
+                    api_port,
+                    etcd_port,
+                    directory,
+                    &network,
+                ),
             ),
             Program::start(
                 "containerd",

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use landfall_testkit::image_builder::oci_archive;
+use landfall_testkit::image_builder::{BuiltImage, oci_archive};
 use serde_json::json;
 
 use super::credentials::{Credentials, NODE};
@@ -46,8 +46,20 @@ impl Network {
             "dev",
             bridge,
         ]);
+        let for_pods = format!("{}/24", network.api_server_address());
+        ip(&["address", "add", &for_pods, "dev", bridge]);
         ip(&["link", "set", bridge, "up"]);
         network
+    }
+
+    /// Where services get their addresses from: the end of the pods' subnet. The first is routed, the others are not.
+    pub(super) fn service_range(&self) -> String {
+        format!("{}.192/26", self.prefix)
+    }
+
+    /// The address of the service `kubernetes`, by which pods find the API server: the first of the range.
+    pub(super) fn api_server_address(&self) -> String {
+        format!("{}.193", self.prefix)
     }
 
     /// The node's own address, which the API server calls the kubelet at.
@@ -66,7 +78,11 @@ impl Network {
                 "ipam": {
                     "type": "host-local",
                     "dataDir": directory.join("addresses"),
-                    "ranges": [[{"subnet": format!("{}.0/24", self.prefix), "rangeStart": format!("{}.2", self.prefix)}]],
+                    "ranges": [[{
+                        "subnet": format!("{}.0/24", self.prefix),
+                        "rangeStart": format!("{}.2", self.prefix),
+                        "rangeEnd": format!("{}.191", self.prefix),
+                    }]],
                 },
             }],
         });
@@ -143,9 +159,14 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 }
 
 /// Writes the pause image and gives the command that imports it, which fails as long as containerd does not answer.
-pub(super) fn import_pause_image(directory: &Utf8Path) -> impl Fn() -> Command {
-    let archive = directory.join("pause.tar");
-    fs_err::write(&archive, oci_archive(&[(PAUSE, &waiting_image(PAUSE))])).expect("a file in our own directory");
+pub(super) fn import_pause_image(directory: &Utf8Path) -> impl Fn() -> Command + use<> {
+    import_image(directory, PAUSE, &waiting_image(PAUSE))
+}
+
+/// Writes an image and gives the command that imports it into the containerd of this directory.
+pub(super) fn import_image(directory: &Utf8Path, name: &str, image: &BuiltImage) -> impl Fn() -> Command + use<> {
+    let archive = directory.join("import.tar");
+    fs_err::write(&archive, oci_archive(&[(name, image)])).expect("a file in our own directory");
     let socket = directory.join(CONTAINERD_SOCKET);
     move || {
         let mut command = Command::new("ctr");

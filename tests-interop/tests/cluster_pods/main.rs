@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod in_cluster;
+
 use std::collections::BTreeMap;
 
 use camino::Utf8Path;
@@ -39,6 +41,8 @@ fn pods_run_from_the_primary_registry_with_the_external_one_gone() {
     audit_log_says_why(&edge);
     cron_jobs_pod_runs(&edge, &cron);
     drop(agent);
+    edge.world.source.registry.start_again();
+    in_cluster::webhook_serves_as_pods_of_the_cluster(&edge);
 }
 
 /// The Deployment of `examples/profile-edge.yaml`, as it is written there.

@@ -43,8 +43,11 @@ impl Reconciler {
                 self.apply_phase(&force, phase, false).await
             }
             Phase::Redirect => {
-                self.serve_mirror(&force).await?;
-                self.write_host_files(&force).await?;
+                // A pod has neither kubelet nor container runtime to tell, and a file system that is not to be written.
+                if self.role == Role::Host {
+                    self.serve_mirror(&force).await?;
+                    self.write_host_files(&force).await?;
+                }
                 let words = self.redirect(&force).await?;
                 Ok(self.tell_node_level(&force.settings, words))
             }

@@ -1,0 +1,105 @@
+//! The webhook as two pods of the cluster, from the Helm chart's own manifests: the API server calls it as a service, one
+//! of the pods owns authority and registration, and a pod that it redirects runs.
+
+use std::process::Command;
+
+use landfall_tests_interop::cluster::client::wait_for;
+use landfall_tests_interop::cluster::edge::{Edge, REGISTRATION, homeless_pod};
+use landfall_tests_interop::cluster::images::landfall_image;
+use landfall_tests_interop::program::run;
+use landfall_tests_interop::tool::tool;
+use landfall_tests_interop::world::ACCOUNT;
+use serde_json::{Value, json};
+
+use crate::{NGINX, decode, images_of, running};
+
+const IMAGE: &str = "landfall.invalid/landfall:test";
+const NAMESPACE: &str = "landfall";
+const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/landfall/deployments/landfall";
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/landfall/leases/landfall-webhook";
+const AUTHORITY: &str = "/api/v1/namespaces/landfall/secrets/landfall-webhook-ca";
+
+/// After the host's agent is gone, with the external registry there again: pods cannot ask the host's loopback what the
+/// primary registry holds.
+pub(crate) fn webhook_serves_as_pods_of_the_cluster(edge: &Edge) {
+    edge.client.delete(REGISTRATION);
+    edge.cluster
+        .import_image(IMAGE, &landfall_image(&edge.world.site.root()));
+    edge.client.create_namespace(NAMESPACE, &json!({}));
+    install(edge);
+    edge.client.wait(DEPLOYMENT, "both pods ready", |found| {
+        found["status"]["availableReplicas"] == 2
+    });
+    let pods = edge
+        .client
+        .get("/api/v1/namespaces/landfall/pods?labelSelector=app.kubernetes.io/name=landfall");
+    let pods = pods["items"].as_array().unwrap();
+    let lease = edge.client.get(LEASE);
+    let holder = lease["spec"]["holderIdentity"].as_str().unwrap();
+    let is_holder = |pod: &&Value| holder.starts_with(pod["metadata"]["name"].as_str().unwrap());
+    assert_eq!(pods.iter().filter(is_holder).count(), 1, "{holder}");
+
+    let authority = edge.client.get(AUTHORITY)["data"]["ca.crt"].clone();
+    let registration = edge.client.wait(REGISTRATION, "the registration", |found| {
+        found["webhooks"][0]["clientConfig"]["caBundle"] == authority
+    });
+    let client = &registration["webhooks"][0]["clientConfig"];
+    assert_eq!(
+        client["service"],
+        json!({"namespace": NAMESPACE, "name": "landfall", "path": "/mutate", "port": 443})
+    );
+    assert!(decode(&client["caBundle"]).contains("BEGIN CERTIFICATE"));
+
+    let redirected = format!("{}/{NGINX}", edge.world.domain());
+    wait_for("a pod redirected by the service", || {
+        let asked = homeless_pod("asked", "nginx:1.27");
+        let asked = edge.client.create("/api/v1/namespaces/default/pods?dryRun=All", &asked);
+        (images_of(&asked)["main"] == redirected).then_some(())
+    });
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "by-service"},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "main", "image": "nginx:1.27"}]},
+    });
+    edge.client.create("/api/v1/namespaces/default/pods", &pod);
+    let pod = running(edge, "default", "by-service");
+    assert_eq!(images_of(&pod)["main"], redirected);
+    // Ours were made before there was a webhook, and those that come after are left alone by their label.
+    assert!(pods.iter().all(|pod| images_of(pod)["webhook"] == IMAGE));
+}
+
+/// Has helm render the chart, and kubectl apply it.
+fn install(edge: &Edge) {
+    let user_data = edge.world.site.path("in-cluster.yaml");
+    let text = format!(
+        "#cloud-config\nstylus:\n  registryCredentials:\n    domain: '{}'\n    username: '{}'\n    password: '{}'\n",
+        edge.world.domain(),
+        ACCOUNT.user,
+        ACCOUNT.password
+    );
+    fs_err::write(&user_data, text).unwrap();
+    let (repository, tag) = IMAGE.rsplit_once(':').unwrap();
+    let mut helm = Command::new(tool("helm"));
+    helm.args([
+        "template",
+        NAMESPACE,
+        "charts/landfall",
+        "--namespace",
+        NAMESPACE,
+        "--kube-version",
+        "1.36.0",
+    ])
+    .args(["--set", &format!("image.repository={repository},image.tag={tag}")])
+    .args(["--set-file", &format!("config.userData={user_data}")])
+    .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let manifests = edge.world.site.path("in-cluster-manifests.yaml");
+    fs_err::write(&manifests, run(helm).succeeded().stdout()).unwrap();
+    let mut kubectl = Command::new(tool("kubectl"));
+    kubectl
+        .arg("--kubeconfig")
+        .arg(edge.cluster.kubeconfig())
+        .args(["apply", "--filename"])
+        .arg(&manifests);
+    drop(run(kubectl).succeeded());
+}
