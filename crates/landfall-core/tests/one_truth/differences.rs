@@ -94,9 +94,9 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         explains: |case| case.image.host.as_str().starts_with('['),
     },
     Difference {
-        dialects: &[Dialect::Policy, Dialect::HostsToml, Dialect::RegistriesYaml],
+        dialects: &[Dialect::HostsToml, Dialect::RegistriesYaml],
         images: "whose name at the target would be longer than 255 characters",
-        instead: "are asked for there all the same, where no registry can have them; the others leave them as they are",
+        instead: "are asked for there all the same, where no registry can have them; the other dialects leave them as they are",
         explains: |case| case.has_too_long_a_name(),
     },
     Difference {

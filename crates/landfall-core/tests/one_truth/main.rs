@@ -175,7 +175,6 @@ fn every_dialect_leads_to_the_same_places_or_differs_as_listed() {
     webhook, `localhost/…`: 2, in 11 configurations
     MutatingAdmissionPolicy, `localhost/…`: 2, in 11 configurations
     MutatingAdmissionPolicy, of a registry at an IPv6 address: 3, in 11 configurations
-    MutatingAdmissionPolicy, whose name at the target would be longer than 255 characters: 1, in 10 configurations
     `hosts.toml`, whose name at the target would be longer than 255 characters: 1, in 9 configurations
     `registries.yaml`, whose name at the target would be longer than 255 characters: 1, in 9 configurations
     MutatingAdmissionPolicy, in the primary registry: 379, in 8 configurations

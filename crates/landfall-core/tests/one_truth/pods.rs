@@ -2,15 +2,17 @@
 //! evaluated as the API server evaluates it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use base64::Engine as _;
 use cel::common::types::{self, Type};
+use cel::extractors::This;
 use cel::{Context, Env, Program, StructDef, Value as CelValue};
 use landfall_core::admission::{AdmissionRules, review};
 use landfall_core::config::Settings;
 use landfall_core::hostconf::{Dialect, render};
 use landfall_core::resolve::Resolver;
+use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::configurations::Image;
@@ -121,6 +123,9 @@ impl Policy {
     pub(crate) fn images(&self, images: &[Image]) -> Vec<String> {
         let mut pod = mk_pod(images);
         let mut context = Context::with_env(self.env.clone());
+        context
+            .add_function("matches", matches)
+            .expect("the library has none of its own");
         let mut known = HashMap::<String, CelValue>::new();
         context.add_variable("object", &pod).expect("a pod is JSON");
         let request = json!({"operation": "CREATE"});
@@ -157,6 +162,16 @@ fn apply_change(list: &mut Value, change: &str) {
         Value::Object(volume) => volume["reference"] = image.into(),
         plain => *plain = image.into(),
     }
+}
+
+/// CEL's `matches`. That of the library reads the expression anew for each text, which takes minutes here.
+fn matches(This(text): This<Arc<String>>, expression: Arc<String>) -> bool {
+    static COMPILED: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
+    let mut compiled = COMPILED.lock().expect("nobody panics with it");
+    let compiled = compiled
+        .entry(expression.to_string())
+        .or_insert_with(|| Regex::new(&expression).expect("the API server has read it"));
+    compiled.is_match(&text)
 }
 
 /// CEL as the API server has it: Kubernetes' library of strings, and a pod's apply configuration as types.
