@@ -234,6 +234,12 @@ fn registries_yaml_has_mirrors_rewrites_and_logins() {
     ==> /etc/rancher/k3s/registries.yaml 0600
     # (header)
     mirrors:
+      "docker.io":
+        endpoint:
+          - "https://10.0.0.1:30003/v2/spectro-images/ext.example.com_8000"
+          - "https://ext.example.com:8000"
+        rewrite:
+          "^(.*)$": "spectro-images/docker.io/$1"
       "other:8443":
         endpoint:
           - "https://10.0.0.1:30003/v2/spectro-images/ext.example.com_8000"

@@ -414,3 +414,43 @@ fn a_rule_of_the_wrong_type_is_said_once() {
       = hint: write the target as `host[:port][/path]`
     "#);
 }
+
+/// Namespaces that a profile leaves to the node, with these lines of user-data.
+fn namespace_findings(user_data: &str) -> String {
+    let profile = "spec:
+  packs:
+    - name: web
+      layer: addon
+      values: |
+        pack:
+          namespaceLabels:
+            operators: landfall.dev/redirect=node
+            others: stylus.io/imageswap=disable
+";
+    let inputs = Inputs {
+        user_data: vec![NamedText::new("user-data", &format!("#cloud-config\n{user_data}"))],
+        profiles: vec![NamedText::new("profile.yaml", profile)],
+        ..Inputs::default()
+    };
+    render_text(&parse_settings(&inputs).1, false)
+}
+
+#[test]
+fn a_namespace_left_to_the_node_needs_mirror_files_there() {
+    insta::assert_snapshot!(namespace_findings("stylus: {}\n"), @r"
+    warning[LF0504]: pods of namespace `operators` are left to the node, and no mirror file is written there
+     --> profile.yaml:8:24
+      |
+    8 |             operators: landfall.dev/redirect=node
+      |                        ^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: write `landfall.mirror.files: [containerd]` (or `k3s`, `rke2`) into the user-data, with `landfall.mirror.enable: true` for rules that its format cannot say
+    ");
+    for has_files in [
+        "landfall: {mirror: {files: [k3s]}}\n",
+        "stages: {boot: [{files: [{path: /etc/containerd/certs.d/quay.io/hosts.toml}]}]}\n",
+    ] {
+        let found = namespace_findings(has_files);
+        assert!(!found.contains("LF0504"), "{found}");
+    }
+}

@@ -38,6 +38,7 @@ pub(crate) const CHECKS: &[Check] = &[
     check(&codes::ALWAYS_PULL_IMAGES, no_always_pull_images),
     check(&codes::CONFIGS_ONLY, written_files::registries_yaml_redirects),
     check(&codes::NO_SOURCE, images_have_a_source),
+    check(&codes::NODE_WITHOUT_FILES, written_files::node_has_mirror_files),
     check(&codes::CAPITAL_KUBELET, written_files::kubelet_is_in_small_letters),
     check(&codes::MATH_IMAGES, written_files::images_are_matched),
     check(

@@ -199,6 +199,9 @@ codes! {
     NO_SOURCE = "LF0503", Warning, "images that may be pulled from nowhere",
         "Sync is off and no external registry is set: the images have to be in the primary registry already.",
         "content:\n  sync:\n    enable: true";
+    NODE_WITHOUT_FILES = "LF0504", Warning, "redirection by the node without mirror files",
+        "The webhook leaves the pods of this namespace to the node, and nothing tells its container runtime where images come from.",
+        "landfall:\n  mirror:\n    files: [containerd]";
 
     UNKNOWN_STAGE = "LF0601", Warning, "unknown stage",
         "Kairos runs its own stages, each with `.before` and `.after`; nothing runs this one.",

@@ -39,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) cluster_configs: Vec<Node>,
     /// The name of the Kubernetes pack, which tells the distribution.
     pub(crate) kubernetes_pack: Option<String>,
+    /// Namespaces that a profile has redirected by the node, where the label is written.
+    pub(crate) node_namespaces: Vec<Sourced<String>>,
     /// How often each step's name was used, in any stage.
     pub(crate) step_names: BTreeMap<String, usize>,
     /// Whether there is a profile at all.

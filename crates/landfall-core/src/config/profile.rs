@@ -318,6 +318,9 @@ fn read_namespace_labels(values: &Node, facts: &mut Facts) {
         let labels = labels.split(',').filter_map(|label| label.trim().split_once('='));
         if let (Some(namespace), Some(choice)) = (entry.key.text(), RedirectChoice::of_labels(labels)) {
             (facts.settings.namespace_choices).insert(namespace.to_owned(), choice);
+            if choice == RedirectChoice::Node {
+                (facts.node_namespaces).push(Sourced::new(namespace.to_owned(), &entry.value));
+            }
         }
     }
 }

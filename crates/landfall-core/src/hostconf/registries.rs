@@ -4,16 +4,18 @@
 //! endpoints, and not for the registry itself, which is always asked last unless the service is told otherwise. Source:
 //! the private registry pages of K3s and RKE2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::ExposeSecret as _;
 
 use super::containerd::{certificates_of, own_authority};
-use super::routes::{HostRoutes, Route, Scheme, Way, join, routes_of, schemes, source_hosts, without_suffix};
+use super::routes::{
+    HostRoutes, Route, Scheme, Way, join, routes_of, schemes, source_hosts, target_hosts, without_suffix,
+};
 use super::{Dialect, Fragment, HEADER, HostFile, Rendering, file_stem};
 use crate::config::Settings;
-use crate::reference::RegistryHost;
+use crate::reference::{DOCKER_HUB, RegistryHost};
 use crate::resolve::Resolver;
 
 /// Renders `registries.yaml` for K3s or RKE2.
@@ -28,7 +30,16 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
         let url = format!("http://{}", settings.landfall.mirror.listen);
         mirrors.push_str(&format!("  \"*\":\n    endpoint:\n      - {}\n", quoted(&url)));
     } else {
-        for host in source_hosts(settings) {
+        // The distribution's own images are named after Docker Hub, whatever the profiles name.
+        let hub = DOCKER_HUB
+            .parse()
+            .ok()
+            .filter(|hub| !target_hosts(settings).contains(hub));
+        for host in source_hosts(settings)
+            .into_iter()
+            .chain(hub)
+            .collect::<BTreeSet<RegistryHost>>()
+        {
             let Some(mirror) = routes_of(&resolver, &host).and_then(|routes| mirror_of(&routes, &mut rendering.gaps))
             else {
                 continue;

@@ -8,6 +8,7 @@ use crate::config::settings::Settings;
 use crate::config::text::{Span, Text};
 use crate::config::yaml::{self, KeyPath, Node, Value};
 use crate::diagnostic::NamedText;
+use crate::hostconf::containerd::CERTS_DIRECTORY;
 use crate::stage::{CREDENTIAL_DIRECTORY, base_of};
 
 use super::Draftsman;
@@ -76,6 +77,25 @@ pub(super) fn registries_yaml_is_the_distribution_s(facts: &Facts, _: &Settings,
                 format!("the distribution of pack `{pack}` does not read `{wrong}`"),
             )
             .help(format!("write `path: {right}`"));
+    }
+}
+
+/// Files that a stage writes count: somebody has seen to it.
+pub(super) fn node_has_mirror_files(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+    let is_mirror_file =
+        |path: &str| path.starts_with(CERTS_DIRECTORY) || [K3S_REGISTRIES, RKE2_REGISTRIES].contains(&path);
+    if !settings.landfall.mirror.files.is_empty() || with_path(facts, is_mirror_file).next().is_some() {
+        return;
+    }
+    for namespace in &facts.node_namespaces {
+        let message = format!(
+            "pods of namespace `{}` are left to the node, and no mirror file is written there",
+            namespace.value
+        );
+        (draft.node(&namespace.node, message)).help(
+            "write `landfall.mirror.files: [containerd]` (or `k3s`, `rke2`) into the user-data, with `landfall.mirror.enable: true` \
+             for rules that its format cannot say",
+        );
     }
 }
 
