@@ -73,8 +73,9 @@ bench-copy: peers ## Copies side by side with skopeo, crane, regctl and regsync
 	$(CARGO) build --quiet --profile dist --locked --bin landfall
 	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- copy $(ARGS)
 
-bench-webhook: ## The admission webhook under load: latency, rate, memory, cold start
+bench-webhook: ## The admission webhook under load: latency, rate, memory, cold start; and the credential provider
 	$(CARGO) build --quiet --profile dist --locked --bin landfall
+	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- credential
 	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- webhook
 
 bench-registry: peers ## Registries side by side: docker-registry, registry 3, olareg and ours

@@ -1,4 +1,4 @@
-//! Side-by-side benchmarks: `landfall-bench core|copy|registry|webhook`.
+//! Side-by-side benchmarks: `landfall-bench core|copy|credential|registry|webhook`.
 //!
 //! Every number is measured here and now; what cannot be measured is left out and said. Prints a table and writes
 //! `target/bench/NAME.json`. Status 1 means that a limit is missed.
@@ -6,6 +6,7 @@
 mod content;
 mod copy;
 mod core;
+mod credential;
 mod fill;
 mod http;
 mod idle;
@@ -39,6 +40,8 @@ enum Suite {
     Core(Subject),
     /// Copies from registry to registry.
     Copy(copy::CopyArgs),
+    /// The kubelet's credential provider, call by call.
+    Credential(Subject),
     /// The admission webhook under load.
     Webhook(Subject),
     /// Registries: pulls, pushes, start-up and memory.
@@ -70,6 +73,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let (name, rows) = match Cli::parse().suite {
         Suite::Core(subject) => ("core", core::measure(&subject)?),
         Suite::Copy(args) => ("copy", copy::measure(&args)?),
+        Suite::Credential(subject) => ("credential", credential::measure(&subject.landfall()?)?),
         Suite::Webhook(subject) => ("webhook", webhook::measure(&subject.landfall()?)?),
         Suite::Registry(args) => ("registry", registry::measure(&args)?),
     };

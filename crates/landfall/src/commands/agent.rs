@@ -22,6 +22,8 @@ use crate::{Context, allocator};
 /// Threads that drive the tasks. Transfers wait for the network, and hashing and disk work run on blocking threads: one
 /// worker per core would only cost an edge host memory.
 const WORKERS: usize = 2;
+/// Reviews take microseconds: on a host whose cores others want as well, a second thread makes them wait for each other.
+const WEBHOOK_WORKERS: usize = 1;
 
 /// Fetch the images, fill the primary registry, redirect the cluster's pulls.
 ///
@@ -70,7 +72,10 @@ pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyho
     options.values = values;
     options.role = role;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+        .worker_threads(match role {
+            Role::Host => WORKERS,
+            Role::Webhook => WEBHOOK_WORKERS,
+        })
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
