@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::agent::{Agent, wait_for, wait_for_running};
 use common::{Differences, Site};
 use landfall_agent::AgentOutcome;
@@ -128,6 +130,29 @@ async fn blob_that_got_lost_is_fetched_again_while_the_agent_stays_ready() {
     .await;
     assert_eq!(agent.stop().await, AgentOutcome::Drained);
     assert_eq!(reasons(&site, EventReason::PhaseStarted).len(), phases, "a quiet pass");
+}
+
+// On one thread, so that its clock can be moved.
+#[tokio::test]
+async fn every_hour_what_no_image_needs_is_deleted() {
+    let site = Site::new();
+    let text = std::fs::read_to_string(site.path("user-data.yaml")).unwrap();
+    let text = text.replace("reconcileInterval: 3600", "reconcileInterval: 1");
+    std::fs::write(site.path("user-data.yaml"), text).unwrap();
+    let agent = Agent::start(&site).await;
+    wait_for_running(&site).await;
+    let blobs = site.state_dir().join("store/blobs/sha256");
+    let count = || std::fs::read_dir(&blobs).unwrap().count();
+    let needed = count();
+    let garbage = blobs.join("0".repeat(64));
+    std::fs::write(&garbage, "garbage").unwrap();
+
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    tokio::time::resume();
+    wait_for(&site, "the collection", |_| !garbage.exists()).await;
+    assert_eq!(count(), needed, "what images need stays");
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::rand;
 use futures_util::future::BoxFuture;
 use landfall_core::retry::{Action, FailureKind, next_action};
 use landfall_core::status::{ProgressEvent, ProgressSink};
 
 use super::{CopyOptions, Job};
 use crate::image::TransferError;
+use crate::random::random_bytes;
 
 impl CopyOptions {
     /// Carries out a step until it succeeds or the failure is final; `subject` is what progress calls it.
@@ -101,11 +101,7 @@ fn whole_milliseconds(delay: Duration) -> u64 {
     u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A number from 0 to 1. Without randomness, which cannot be, there is no jitter.
+/// A number from 0 to 1.
 fn draw_jitter() -> f64 {
-    let mut bytes = [0; 4];
-    match rand::fill(&mut bytes) {
-        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
-        Err(_) => 0.0,
-    }
+    f64::from(u32::from_le_bytes(random_bytes())) / f64::from(u32::MAX)
 }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -16,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use crate::digest::{Algorithm, Digester};
+use crate::random::random_bytes;
 use crate::server::Policy;
 use crate::server::attempts::Attempts;
 use crate::server::error::{ApiError, Code};
@@ -152,15 +152,13 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new(policy: &Policy) -> Gate {
-        let mut key = [0; 32];
-        rand::fill(&mut key).expect("the system gives random bytes");
         Gate {
             login: policy.login.clone(),
             anonymous_pull: policy.anonymous_pull,
             read_only: policy.read_only,
             remembered: Mutex::default(),
             attempts: Attempts::default(),
-            key,
+            key: random_bytes(),
         }
     }
 

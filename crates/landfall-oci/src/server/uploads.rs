@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::rand;
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Query, Request};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +15,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::digest::Algorithm;
+use crate::random::random_bytes;
 use crate::server::error::{ApiError, Code};
 use crate::server::range::parse_content_range;
 use crate::server::route::parse_digest;
@@ -426,7 +426,5 @@ fn range_header(length: u64) -> HeaderValue {
 
 /// Nobody else can guess it.
 fn random_id() -> String {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).expect("the system gives random bytes");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(random_bytes()))
 }

@@ -11,9 +11,6 @@ use landfall_oci::serve::tls::CertificateSlot;
 use landfall_oci::server::Users;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How often the files are looked at.
-const EVERY: Duration = Duration::from_secs(10);
-
 /// What is followed.
 #[derive(Debug, Default)]
 pub(super) struct Followed {
@@ -25,8 +22,8 @@ pub(super) struct Followed {
 
 impl Followed {
     /// Follows the files for ever. What cannot be used is told and changes nothing.
-    pub(super) async fn follow(self) -> Infallible {
-        let mut tick = interval(EVERY);
+    pub(super) async fn follow(self, every: Duration) -> Infallible {
+        let mut tick = interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = None;
         loop {

@@ -62,8 +62,12 @@ pub struct ServeArgs {
     /// How often garbage is collected, in seconds; 0: never.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub gc_every: u64,
+    /// How often certificate, key and logins are read again, in seconds; what changed counts for new connections and requests.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub reload_every: u64,
     /// How many connections are open at once; more wait.
-    #[arg(long, value_name = "NUMBER", default_value_t = ServeLimits::default().connections)]
+    #[arg(long, value_name = "NUMBER", default_value_t = ServeLimits::default().connections,
+          value_parser = parse_count)]
     pub max_connections: usize,
     /// For how many seconds a client may keep a connection waiting that neither sends nor takes 16 KiB.
     #[arg(long, value_name = "SECONDS", default_value_t = ServeLimits::default().stall.as_secs(),
@@ -75,7 +79,7 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u64).range(1..))]
     pub header_timeout: u64,
     /// How many requests are under way at once; more are asked to come again.
-    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_REQUESTS_MAX)]
+    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_REQUESTS_MAX, value_parser = parse_count)]
     pub max_requests: usize,
     /// Serve metrics for Prometheus at `/metrics`, to whoever may pull.
     #[arg(long)]
@@ -86,6 +90,14 @@ pub struct ServeArgs {
     /// How log lines are written.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
+}
+
+/// With none at all nobody would be served.
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("give a number from 1 on".to_owned()),
+        Ok(count) => Ok(count),
+    }
 }
 
 pub(super) fn run(args: &ServeArgs, context: &Context) -> anyhow::Result<ExitStatus> {
@@ -154,7 +166,7 @@ async fn serve_registry(
     };
     let drained = tokio::select! {
         drained = serve(listener, certificate, router, limits, shutdown) => drained,
-        never = followed.follow() => match never {},
+        never = followed.follow(Duration::from_secs(args.reload_every)) => match never {},
         never = collect_garbage(registry, args.gc_every) => match never {},
     };
     ensure!(
