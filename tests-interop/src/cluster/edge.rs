@@ -3,9 +3,10 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::status::Phase;
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::KubeClient;
+use super::client::{KubeClient, wait_for};
 use super::handle::Cluster;
 use super::images::{finishing_image, waiting_image};
 use crate::agent::{LandfallAgent, binary};
@@ -118,11 +119,37 @@ impl Edge {
         )
     }
 
-    fn prepare(&self, site: &Site) {
+    /// Changes `imageRedirectWebhook.enable` under the running agent, and waits until its registration is withdrawn or
+    /// there again.
+    ///
+    /// # Panics
+    /// When that does not come to be.
+    pub fn turn_webhook(&self, on: bool) {
+        self.write_user_data(&self.world.site);
+        if !on {
+            let file = self.path("user-data.yaml");
+            let text = fs_err::read_to_string(&file).expect("it was just written");
+            let off = text.replace(
+                "  imageRedirectWebhook:\n",
+                "  imageRedirectWebhook:\n    enable: false\n",
+            );
+            fs_err::write(&file, off).expect("a file in our own directory");
+        }
+        wait_for("the webhook's registration", || {
+            let found = self.client.request(Method::GET, REGISTRATION, None).ok()?;
+            ((found.status == 200) == on).then_some(())
+        });
+    }
+
+    fn write_user_data(&self, site: &Site) {
         site.write_user_data(crate::user_data::UserData {
             more: SETTINGS,
             ..self.world.user_data_of(site)
         });
+    }
+
+    fn prepare(&self, site: &Site) {
+        self.write_user_data(site);
         let kubeconfig = site.root().join(KUBECONFIG);
         fs_err::create_dir_all(kubeconfig.parent().expect("a path with a directory")).expect("a directory of our own");
         fs_err::copy(self.cluster.kubeconfig(), kubeconfig).expect("a file in our own directory");

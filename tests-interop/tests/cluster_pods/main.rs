@@ -40,6 +40,7 @@ fn pods_run_from_the_primary_registry_with_the_external_one_gone() {
     fields_of_the_future_stay(&edge);
     audit_log_says_why(&edge);
     cron_jobs_pod_runs(&edge, &cron);
+    with_the_webhook_off_pods_run_as_written_with_our_login(&edge);
     drop(agent);
     edge.world.source.registry.start_again();
     in_cluster::webhook_serves_as_pods_of_the_cluster(&edge);
@@ -444,6 +445,35 @@ fn audit_log_says_why(edge: &Edge) {
         .expect("the pod's creation in the audit log");
     let why = entry["annotations"]["pods.landfall.dev/redirect"].as_str().unwrap();
     assert!(why.contains(&edge.redirected(NGINX)), "{why}");
+}
+
+/// Nothing changes the pod, and no secret is in it: what it asks for in a registry that wants a login is there by our
+/// plug-in. It pulls always, so that an image that is there already is asked for as well.
+fn with_the_webhook_off_pods_run_as_written_with_our_login(edge: &Edge) {
+    edge.turn_webhook(false);
+    let image = edge.redirected(NGINX);
+    for (name, image) in [("unredirected", "nginx:1.27"), ("with-our-login", image.as_str())] {
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name},
+            "spec": {
+                "terminationGracePeriodSeconds": 1,
+                "containers": [{"name": "main", "image": image, "imagePullPolicy": "Always"}],
+            },
+        });
+        let dry_run = edge.client.create("/api/v1/namespaces/default/pods?dryRun=All", &pod);
+        assert_eq!(images_of(&dry_run)["main"], image);
+        assert_eq!(dry_run["metadata"]["annotations"], Value::Null);
+        if name == "with-our-login" {
+            edge.client.create("/api/v1/namespaces/default/pods", &pod);
+        }
+    }
+    let pod = running(edge, "default", "with-our-login");
+    assert_eq!(pod["spec"]["imagePullSecrets"], Value::Null);
+    assert_all_ran_from_the_primary(edge, &pod, 1);
+    kubelet_had_its_login_from_our_plugin(edge);
+    edge.turn_webhook(true);
 }
 
 /// Waits until a pod runs.
