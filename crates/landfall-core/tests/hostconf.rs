@@ -148,6 +148,7 @@ fn prepending_is_a_url_with_override_path_and_the_origin_is_never_the_server() {
     [plugins."io.containerd.cri.v1.images".registry]
       config_path = "/etc/containerd/certs.d"
     gap: images of registries that neither the profiles nor the rules name are pulled as they are written; hint: `landfall.mirror.hosts` names more, `landfall.mirror.enable` covers all
+    gap: containerd reads `/etc/containerd/conf.d/50-landfall.toml` where `imports` of its `config.toml` covers it (containerd 2 does so by itself), and once it was restarted; the mirror files it reads at each pull
     "#);
 }
 
@@ -225,6 +226,7 @@ fn rules_for_whole_registries_are_said_to_containerd_and_others_are_gaps() {
     gap: the rule for `quay.io/team` is for a part of a registry: all of `quay.io` is asked for at its target first, and at the registry itself where it is not there
     gap: the rules for `us-docker.pkg.dev/other`, `us-docker.pkg.dev/palette-images` are for parts of a registry, and `hosts.toml` knows registries only: images of `us-docker.pkg.dev` are pulled as they are written; hint: `landfall.mirror.enable` follows every rule
     gap: images of registries that neither the profiles nor the rules name are pulled as they are written; hint: `landfall.mirror.hosts` names more, `landfall.mirror.enable` covers all
+    gap: containerd reads `/etc/containerd/conf.d/50-landfall.toml` where `imports` of its `config.toml` covers it (containerd 2 does so by itself), and once it was restarted; the mirror files it reads at each pull
     "#);
 }
 
@@ -359,6 +361,7 @@ fn with_the_node_local_mirror_one_file_is_enough() {
 
     [plugins."io.containerd.cri.v1.images".registry]
       config_path = "/etc/containerd/certs.d"
+    gap: containerd reads `/etc/containerd/conf.d/50-landfall.toml` where `imports` of its `config.toml` covers it (containerd 2 does so by itself), and once it was restarted; the mirror files it reads at each pull
     "#);
     let allowed = with_mirror("#cloud-config\nlandfall:\n  concurrency: 1\n");
     insta::assert_snapshot!(shown(&render(&allowed, Dialect::K3s)), @r#"

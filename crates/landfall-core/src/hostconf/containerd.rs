@@ -54,6 +54,10 @@ pub fn render_containerd(settings: &Settings) -> Rendering {
         place: format!("containerd 2, where a drop-in of version 3 is wanted beside ours: {DROP_IN_OF_USERS}"),
         text: render_drop_in(3),
     });
+    rendering.gaps.push(format!(
+        "containerd reads `{DROP_IN}` where `imports` of its `config.toml` covers it (containerd 2 does so by itself), and once \
+         it was restarted; the mirror files it reads at each pull"
+    ));
     rendering
 }
 
