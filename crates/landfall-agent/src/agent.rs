@@ -32,6 +32,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::status::{EventKind, EventReason, ProgressEvent, ProgressSink};
 use landfall_host::notify::ServiceState;
 use landfall_host::root::HostRoot;
+use landfall_oci::certificate::warm_key_generator;
 use landfall_oci::client::UploadJournal;
 use landfall_oci::store::ContentStore;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +65,8 @@ pub async fn run_agent(
     progress: Arc<dyn ProgressSink>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<AgentOutcome> {
+    // Beside what is read and written until the first certificate or handshake; nobody waits for its end.
+    drop(tokio::task::spawn_blocking(warm_key_generator));
     // A token of our own: tasks end as well when the run ends by itself.
     let stop = shutdown.child_token();
     let (supervisor, mut failures) = Supervisor::new(stop.clone());

@@ -75,11 +75,7 @@ fn what_is_written_and_removed_leaves_the_users_files_as_they_were() {
                 content.contains("landfall"),
                 "{format}: {line} has the mark:\n{content}"
             );
-            assert_eq!(
-                content.contains(CANARY) && file.mode & 0o077 != 0,
-                false,
-                "{format}: {line}"
-            );
+            assert!(!content.contains(CANARY) || file.mode & 0o077 == 0, "{format}: {line}");
         }
         assert_eq!(
             lines(&apply(&[])),
