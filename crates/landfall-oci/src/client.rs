@@ -14,6 +14,7 @@ mod manifest;
 mod origin;
 mod pace;
 mod problem;
+mod reach;
 mod referrers;
 mod repository;
 mod resolver;
@@ -44,6 +45,7 @@ pub use upload::{Opened, Upload, UploadJournal};
 
 use self::auth::Need;
 use self::call::Call;
+use self::reach::Reach;
 use self::transport::Transport;
 use self::upload::Habit;
 use crate::keychain::Keychain;
@@ -116,8 +118,19 @@ pub struct Timeouts {
     /// What is not hardly moving, in bytes a second over that time. On the way up it is what this machine's system takes
     /// over for sending, some hundred kilobytes at a time.
     pub slowest: u64,
-    /// For the answer to an upload after its last byte: the registry may hash all of it again.
+    /// For the answer to an upload after its last byte, at most: the registry may hash all of it again.
     pub commit: Duration,
+}
+
+/// A registry that hashes a blob again is not slower than this, in bytes a second.
+const SLOWEST_HASHING: u64 = 8 * 1024 * 1024;
+
+impl Timeouts {
+    /// For the answer to an upload of so many bytes: a link that went silent at the end of a small blob is noticed soon.
+    fn commit_of(&self, size: u64) -> Duration {
+        self.commit
+            .min(self.answer + Duration::from_secs(size / SLOWEST_HASHING))
+    }
 }
 
 impl Default for Timeouts {
@@ -141,6 +154,7 @@ const UPLOAD_PIECE: u64 = 64 * 1024 * 1024;
 pub struct RegistryClient {
     transport: Arc<Transport>,
     habit: Arc<Habit>,
+    reach: Arc<Reach>,
 }
 
 impl fmt::Debug for RegistryClient {
@@ -163,6 +177,7 @@ impl RegistryClient {
             Ok(transport) => Ok(RegistryClient {
                 transport: Arc::new(transport),
                 habit: Arc::new(habit),
+                reach: Arc::default(),
             }),
             Err(fault) => Err(RegistryError {
                 action: Action::Prepare,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{Served, mk_bytes, mk_client, mk_endpoint, mk_options, mk_plain_endpoint, mk_source, repository};
 use landfall_core::status::NoProgress;
-use landfall_oci::client::{RegistryClient, RegistrySink};
+use landfall_oci::client::{RegistryClient, RegistrySink, RegistrySource};
 use landfall_oci::copy::{CopyReport, copy_image};
 use landfall_oci::image::TransferError;
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};
@@ -97,6 +97,29 @@ async fn a_registry_that_loses_broken_uploads_gets_smaller_pieces() {
     copy_to(&to, &mk_piecewise_client(&to), "mirror/app", &big_image()).await;
     // The layer is 8 MB and some; the smallest piece is 256 KiB, and the first request is the one that broke.
     assert_eq!(uploads(&to), (1 + 30, 3), "{}", common::log(&to));
+}
+
+/// A reset takes with it what was not read yet: asked for in one, a blob would hardly get anywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_comes_in_ranges_over_a_link_that_resets_each_connection() {
+    let (from, to) = (FakeRegistry::start(), FakeRegistry::start());
+    let image = big_image();
+    from.add_image("shop/app", "1", &image);
+    let source = from.host().to_string().parse().unwrap();
+    let link = WeakLink::start(source, Weakness::Resets(CUT / 2), u64::MAX);
+    let source = RegistrySource {
+        client: RegistryClient::new(mk_plain_endpoint(link.address())).unwrap(),
+        repository: repository("shop/app"),
+    };
+    let sink = RegistrySink::new(mk_client(&to), repository("mirror/app"), None);
+    copy_image(&source, "1", &sink, None, &mk_options(), &NoProgress)
+        .await
+        .unwrap();
+    for (digest, bytes) in &image.blobs {
+        assert_eq!(to.blob(digest).as_ref(), Some(bytes));
+    }
+    let (sent, needed) = (link.bytes_to_client(), u64::from(LAYER));
+    assert!(sent < needed + 3 * CUT, "{sent} bytes for {needed}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod fault;
 mod handler;
 mod harbor;
 mod server;
+mod upstream;
 
 use std::fmt;
 use std::net::{Ipv4Addr, TcpListener};
@@ -50,6 +51,8 @@ pub struct FakeRegistryOptions {
     pub name: String,
     /// A blob is in the repository that it was pushed to or mounted in, and in no other one.
     pub repositories_apart: bool,
+    /// The URL of a real registry that answers in its place: the faults happen to its answers, the access is ours.
+    pub upstream: Option<String>,
     /// It is a Harbor: it has projects, and refuses what is pushed outside of them.
     pub harbor: Option<FakeHarbor>,
 }
@@ -96,6 +99,7 @@ struct State {
     options: FakeRegistryOptions,
     /// `http://127.0.0.1:1234`.
     base: String,
+    upstream: Option<upstream::Upstream>,
     inner: Mutex<Inner>,
 }
 
@@ -157,6 +161,7 @@ impl FakeRegistry {
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         let state = Arc::new(State {
             base: format!("{scheme}://{host}"),
+            upstream: options.upstream.as_deref().map(upstream::Upstream::new),
             options,
             inner: Mutex::default(),
         });

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use futures_util::stream::{self, StreamExt};
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use futures_util::stream;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
@@ -38,49 +38,57 @@ impl RegistryClient {
         if offset >= blob.size && offset > 0 {
             return Ok(Box::pin(stream::empty()));
         }
-        let action = fetch_action(repository, blob);
-        let opened = self.open_blob_inner(repository, blob, offset).await;
-        let (answer, skip) = opened.map_err(|fault| self.error(action.clone(), fault))?;
-        let client = self.clone();
+        let mut reading = Reading {
+            client: self.clone(),
+            repository: repository.clone(),
+            blob: blob.clone(),
+            position: offset,
+            body: None,
+        };
+        reading.open().await?;
+        let chunks = stream::unfold(Some(reading), async |reading| {
+            let mut reading = reading?;
+            match reading.next_chunk().await {
+                Ok(Some(chunk)) => Some((Ok(chunk), Some(reading))),
+                Ok(None) => None,
+                Err(error) => Some((Err(TransferError::from(error)), None)),
+            }
+        });
+        Ok(Box::pin(chunks) as Pin<Box<_>>)
+    }
+
+    /// The body of an answer, from `offset` on: all that is left, or a range that a connection lives long enough for.
+    async fn open_body(&self, repository: &Repository, blob: &Descriptor, offset: u64) -> Result<Body, Fault> {
+        let mut call = blob_call(Method::GET, repository, blob);
+        let left = blob.size.saturating_sub(offset);
+        let wanted = self.reach.range().map_or(left, |range| range.min(left));
+        let range = match wanted < left {
+            // A connection of its own, so that none grows old enough to be cut.
+            true => Some(format!("bytes={offset}-{}", offset + wanted - 1)),
+            false if offset > 0 => Some(format!("bytes={offset}-")),
+            false => None,
+        };
+        if wanted < left {
+            call = call.header(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(range) = range {
+            call = call.header(RANGE, HeaderValue::from_str(&range).expect("digits are visible ASCII"));
+        }
+        let expected = [StatusCode::OK, StatusCode::PARTIAL_CONTENT];
+        let answer = self.transport.send_expecting(call, &expected).await?;
         let timeouts = &self.transport.endpoint().timeouts;
-        let body = Body {
+        let body = |answer, skip, left| Body {
             answer,
             skip,
-            left: blob.size - offset,
+            left,
+            got: 0,
             size: blob.size,
             pace: Pace::new(timeouts),
             stall: timeouts.stall,
         };
-        let chunks = stream::unfold(Some(body), async |body| {
-            let mut body = body?;
-            match body.next_chunk().await {
-                Ok(Some(chunk)) => Some((Ok(chunk), Some(body))),
-                Ok(None) => None,
-                Err(fault) => Some((Err(fault), None)),
-            }
-        });
-        let explained =
-            chunks.map(move |chunk| chunk.map_err(|fault| TransferError::from(client.error(action.clone(), fault))));
-        Ok(Box::pin(explained) as Pin<Box<_>>)
-    }
-
-    /// The answer, and how many bytes at its start are not wanted.
-    async fn open_blob_inner(
-        &self,
-        repository: &Repository,
-        blob: &Descriptor,
-        offset: u64,
-    ) -> Result<(Response, u64), Fault> {
-        let mut call = blob_call(Method::GET, repository, blob);
-        if offset > 0 {
-            let range = HeaderValue::from_str(&format!("bytes={offset}-")).expect("digits are visible ASCII");
-            call = call.header(RANGE, range);
-        }
-        let expected = [StatusCode::OK, StatusCode::PARTIAL_CONTENT];
-        let answer = self.transport.send_expecting(call, &expected).await?;
         if answer.status() == StatusCode::OK {
             check_size(header_number(answer.headers(), CONTENT_LENGTH.as_str()), blob.size)?;
-            return Ok((answer, offset));
+            return Ok(body(answer, offset, left));
         }
         let range = answer
             .headers()
@@ -89,7 +97,7 @@ impl RegistryClient {
         match range {
             Some((first, total)) if first == offset => {
                 check_size(total, blob.size)?;
-                Ok((answer, 0))
+                Ok(body(answer, 0, wanted))
             }
             _ => Err(Fault::from(ProtocolProblem::WrongRange { offset })),
         }
@@ -159,6 +167,56 @@ fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
     }
 }
 
+/// A blob while it is read, over as many answers as it takes.
+struct Reading {
+    client: RegistryClient,
+    repository: Repository,
+    blob: Descriptor,
+    position: u64,
+    body: Option<Body>,
+}
+
+impl Reading {
+    async fn open(&mut self) -> Result<(), RegistryError> {
+        let opened = self.client.open_body(&self.repository, &self.blob, self.position);
+        let body = opened.await.map_err(|fault| self.fail(fault))?;
+        self.body = Some(body);
+        Ok(())
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        loop {
+            let Some(body) = &mut self.body else {
+                self.open().await?;
+                continue;
+            };
+            match body.next_chunk().await {
+                Ok(Some(chunk)) => {
+                    self.position += chunk.len() as u64;
+                    return Ok(Some(chunk));
+                }
+                Ok(None) => {
+                    self.client.reach.came_whole();
+                    if self.position >= self.blob.size {
+                        return Ok(None);
+                    }
+                    self.body = None;
+                }
+                Err(fault) => {
+                    if matches!(fault, Fault::Connection { .. }) {
+                        self.client.reach.broke(body.got);
+                    }
+                    return Err(self.fail(fault));
+                }
+            }
+        }
+    }
+
+    fn fail(&self, fault: Fault) -> RegistryError {
+        self.client.error(fetch_action(&self.repository, &self.blob), fault)
+    }
+}
+
 /// The body of an answer while it is read.
 struct Body {
     answer: Response,
@@ -166,6 +224,8 @@ struct Body {
     skip: u64,
     /// Bytes that are still to come after those.
     left: u64,
+    /// Bytes that came.
+    got: u64,
     size: u64,
     /// How fast bytes come. The time that the sink takes does not count.
     pace: Pace,
@@ -183,6 +243,7 @@ impl Body {
                 return self.end();
             };
             self.pace.passed(chunk.len(), begin.elapsed());
+            self.got += chunk.len() as u64;
             let skipped = chunk.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
             chunk.advance(skipped);
             self.skip -= skipped as u64;

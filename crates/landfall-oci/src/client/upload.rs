@@ -255,7 +255,7 @@ impl RegistryClient {
             call = call.header(CONTENT_RANGE, byte_range(upload.offset, length));
         }
         let expected = [StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT];
-        let answer_within = self.transport.endpoint().timeouts.commit;
+        let answer_within = self.transport.endpoint().timeouts.commit_of(blob.size);
         let sent = self.stream_body(call, stream, length, &expected, answer_within);
         sent.await.map(drop)
     }

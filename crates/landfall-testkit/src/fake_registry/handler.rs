@@ -68,7 +68,13 @@ async fn answer_with_fault(
     }
     let ranged = !matches!(effect, Some(Effect::IgnoreRange));
     let body = read_at_most(body, usize::MAX).await?;
-    let mut answer = answer(state, parts, body, ranged).build();
+    let mut answer = match gate(state, parts, &body) {
+        Some(refused) => refused.build(),
+        None => match &state.upstream {
+            Some(upstream) => upstream.forward(parts, body, ranged).await?,
+            None => answer(state, parts, body, ranged).build(),
+        },
+    };
     match effect {
         Some(Effect::CutBodyAfter(kept)) => answer.body_mut().end = End::Cut(kept),
         Some(Effect::StallBodyAfter(kept)) => answer.body_mut().end = End::Stall(kept),
@@ -142,12 +148,13 @@ impl Answer {
     }
 }
 
-fn answer(state: &State, parts: &Parts, body: Bytes, ranged: bool) -> Answer {
+/// Access: tokens, and the answer to who may not come in.
+fn gate(state: &State, parts: &Parts, body: &Bytes) -> Option<Answer> {
     let path = parts.uri.path();
     let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let mut inner = state.lock();
     if path == "/token" {
-        let form = String::from_utf8_lossy(&body);
+        let form = String::from_utf8_lossy(body);
         let (pairs, may_have) = if parts.method == Method::POST {
             let sent = values(&form, "refresh_token").pop();
             let known = &state.options.identity_token;
@@ -157,38 +164,39 @@ fn answer(state: &State, parts: &Parts, body: Bytes, ranged: bool) -> Answer {
             (query, access::may_have_token(&state.options.access, authorization))
         };
         if !may_have {
-            return mk_error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "wrong login");
+            return Some(mk_error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "wrong login"));
         }
         let scopes = values(pairs, "scope");
         let token = inner.tokens.give(scopes);
-        return mk_answer(StatusCode::OK, json!({"token": token, "expires_in": 300}).to_string());
+        let text = json!({"token": token, "expires_in": 300}).to_string();
+        return Some(mk_answer(StatusCode::OK, text));
     }
     if let Some(harbor) = &state.options.harbor
         && path.starts_with(harbor::PROJECTS)
     {
         let is_known =
             access::challenge(&state.options.access, &inner.tokens, &state.base, authorization, None).is_none();
-        let (status, code) = harbor.answer(&mut inner.projects, is_known, parts, &body);
-        return mk_error(status, code, "an answer of the project API");
+        let (status, code) = harbor.answer(&mut inner.projects, is_known, parts, body);
+        return Some(mk_error(status, code, "an answer of the project API"));
     }
-    let Some(path) = path.strip_prefix("/v2/") else {
+    let path = path.strip_prefix("/v2/")?;
+    let writes = parts.method != Method::GET && parts.method != Method::HEAD;
+    let needed = repository_of(path).map(|name| (name.to_owned(), if writes { "push" } else { "pull" }));
+    let challenge = access::challenge(&state.options.access, &inner.tokens, &state.base, authorization, needed);
+    let refused = mk_error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required");
+    challenge.map(|challenge| refused.with(WWW_AUTHENTICATE, &challenge))
+}
+
+fn answer(state: &State, parts: &Parts, body: Bytes, ranged: bool) -> Answer {
+    let Some(path) = parts.uri.path().strip_prefix("/v2/") else {
         return mk_error(StatusCode::NOT_FOUND, "UNKNOWN", "no such page");
     };
-    let writes = parts.method != Method::GET && parts.method != Method::HEAD;
-    let repository = ["/blobs/", "/manifests/", "/tags/"]
-        .iter()
-        .find_map(|middle| path.split_once(middle));
-    let needed = repository.map(|(name, _)| (name.to_owned(), if writes { "push" } else { "pull" }));
-    let challenge = access::challenge(&state.options.access, &inner.tokens, &state.base, authorization, needed);
-    if let Some(challenge) = challenge {
-        let refused = mk_error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required");
-        return refused.with(WWW_AUTHENTICATE, &challenge);
-    }
+    let mut inner = state.lock();
     if path.is_empty() {
         return mk_answer(StatusCode::OK, "{}");
     }
     if let Some(harbor) = &state.options.harbor
-        && let Some((name, _)) = repository
+        && let Some(name) = repository_of(path)
         && !harbor.has_project_of(&inner.projects, name)
     {
         return mk_error(StatusCode::NOT_FOUND, "NOT_FOUND", "project not found");
@@ -210,6 +218,11 @@ fn answer(state: &State, parts: &Parts, body: Bytes, ranged: bool) -> Answer {
         Some((repository, digest)) => blob(content, parts, repository, digest, ranged),
         None => mk_error(StatusCode::NOT_FOUND, "UNKNOWN", "no such page"),
     }
+}
+
+fn repository_of(path: &str) -> Option<&str> {
+    let middles = ["/blobs/", "/manifests/", "/tags/"];
+    middles.iter().find_map(|middle| Some(path.split_once(middle)?.0))
 }
 
 fn query(parts: &Parts, name: &str) -> Vec<String> {
@@ -278,12 +291,16 @@ fn blob(content: &Content, parts: &Parts, repository: &str, digest: &str, ranged
         .get(RANGE)
         .and_then(|value| value.to_str().ok())
         .filter(|_| ranged);
-    let first = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
-    match first {
+    let ends = range.and_then(|range| {
+        let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+        Some((first.parse::<usize>().ok()?, last.parse().unwrap_or(usize::MAX)))
+    });
+    match ends {
         None => mk_answer(StatusCode::OK, bytes),
-        Some(first) if first < bytes.len() => {
-            let range = format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len());
-            mk_answer(StatusCode::PARTIAL_CONTENT, bytes.slice(first..)).with(CONTENT_RANGE, &range)
+        Some((first, last)) if first < bytes.len() && first <= last => {
+            let end = last.min(bytes.len() - 1) + 1;
+            let range = format!("bytes {first}-{}/{}", end - 1, bytes.len());
+            mk_answer(StatusCode::PARTIAL_CONTENT, bytes.slice(first..end)).with(CONTENT_RANGE, &range)
         }
         Some(_) => mk_error(StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID", "range"),
     }
@@ -347,7 +364,7 @@ enum End {
 }
 
 impl FakeBody {
-    fn whole(bytes: Bytes) -> FakeBody {
+    pub(super) fn whole(bytes: Bytes) -> FakeBody {
         FakeBody {
             length: bytes.len(),
             bytes,
@@ -374,6 +391,7 @@ impl Body for FakeBody {
         }
         match self.end {
             End::Whole => Poll::Ready(None),
+            End::Cut(kept) if kept >= self.bytes.len() => Poll::Ready(None),
             End::Stall(_) => Poll::Pending,
             // The server flushes while it waits for us: what was sent so far must arrive before the end.
             End::Cut(_) if !self.waited => {

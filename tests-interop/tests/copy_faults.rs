@@ -1,0 +1,342 @@
+//! Every fault that a link or a registry can have, with real registries at both ends: afterwards the image is there, whole
+//! and verified, or the error says what went wrong. Never is there an image that is not whole.
+//!
+//! Debian's docker-registry, the current one and ours, each behind a proxy that puts the faults into their answers, or
+//! into the connection.
+
+use std::net::SocketAddr;
+use std::thread;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
+use landfall_testkit::image_builder::{BuiltImage, ImageBuilder};
+use landfall_testkit::weak_link::{WeakLink, Weakness};
+use landfall_tests_interop::agent::{binary, run_landfall};
+use landfall_tests_interop::docker_registry::{DockerRegistry, Release};
+use landfall_tests_interop::images::{assert_in_layout, write_layout};
+use landfall_tests_interop::landfall_registry::LandfallRegistry;
+use landfall_tests_interop::tls::PrivateAuthority;
+
+/// Which end of the copy has the fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Source,
+    Destination,
+}
+use End::{Destination, Source};
+
+/// What goes wrong.
+#[derive(Debug, Clone)]
+enum Wrong {
+    /// Requests are answered wrongly.
+    Answers(Vec<Fault>),
+    /// Connections break.
+    Link(Weakness),
+}
+
+struct Case {
+    name: &'static str,
+    end: End,
+    wrong: Wrong,
+    /// A part of the error; `None` where the copy gets through.
+    error: Option<&'static str>,
+}
+
+const LAYER: u32 = 750_000;
+const CUT: u64 = 1_000_000;
+/// Stands for the proxy's URL in what it answers.
+const PROXY: &str = "{proxy}";
+
+/// An image whose layer is three times as large as a connection lives long.
+fn mk_image() -> BuiltImage {
+    let noise: Vec<u8> = (0..LAYER)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    ImageBuilder::new().plain_layer(&[("noise", &noise)]).build()
+}
+
+fn status(status: u16) -> Effect {
+    Effect::Status(status, Vec::new(), String::new())
+}
+
+fn busy() -> Effect {
+    Effect::Status(429, vec![("retry-after", "1".to_owned())], String::new())
+}
+
+/// The table; `elsewhere` is a host that must learn nothing, `layer` the path of the large blob.
+fn cases(elsewhere: &FakeRegistry, layer: &str) -> Vec<Case> {
+    let passes = |name, end, fault: Fault| Case {
+        name,
+        end,
+        wrong: Wrong::Answers(vec![fault]),
+        error: None,
+    };
+    let lasts = |name, end, fault: Fault, error| Case {
+        name,
+        end,
+        wrong: Wrong::Answers(vec![fault.always()]),
+        error: Some(error),
+    };
+    let broken = |name, end, weakness| Case {
+        name,
+        end,
+        wrong: Wrong::Link(weakness),
+        error: None,
+    };
+    let (manifest, blob) = (
+        |effect| Fault::once("/manifests/", effect),
+        |effect| Fault::once(layer, effect),
+    );
+    let upload = |method, effect| Fault::once("/blobs/uploads/", effect).method(method);
+    let away = |path: &str| format!("{}{path}", elsewhere.url());
+    let lapsed = Effect::Status(
+        401,
+        vec![("www-authenticate", format!("Bearer realm=\"{PROXY}/token\""))],
+        String::new(),
+    );
+    let list = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let next_page = Effect::Status(
+        200,
+        vec![
+            ("content-type", "application/vnd.oci.image.index.v1+json".to_owned()),
+            ("link", format!("<{}>; rel=\"next\"", away("/v2/next"))),
+        ],
+        list.to_owned(),
+    );
+    vec![
+        broken("closed", Source, Weakness::Closes(CUT)),
+        broken("reset", Source, Weakness::Resets(CUT)),
+        broken("silent", Source, Weakness::FallsSilent(CUT)),
+        broken("closed on the way up", Destination, Weakness::Closes(CUT)),
+        broken("reset on the way up", Destination, Weakness::Resets(CUT)),
+        passes("manifest 500", Source, manifest(status(500))),
+        passes("manifest 429", Source, manifest(busy())),
+        passes("blob 500", Source, blob(status(500))),
+        passes("blob 429", Source, blob(busy())),
+        passes("body cut", Source, blob(Effect::CutBodyAfter(100_000)).times(3)),
+        passes("body stalls", Source, blob(Effect::StallBodyAfter(100_000))),
+        passes("wrong bytes once", Source, blob(Effect::FlipBit)),
+        lasts("wrong bytes", Source, blob(Effect::FlipBit), "have digest `sha256:"),
+        lasts("wrong manifest", Source, manifest(Effect::FlipBit), "have"),
+        lasts(
+            "short length",
+            Source,
+            blob(Effect::Truncate(1000)),
+            "bytes are on offer where the descriptor says",
+        ),
+        lasts(
+            "redirect to nothing",
+            Source,
+            blob(Effect::Redirect(away("/nothing"))),
+            "the registry sends us to",
+        ),
+        lasts(
+            "redirect to a file",
+            Source,
+            blob(Effect::Redirect("file:///etc/passwd".to_owned())),
+            "redirect",
+        ),
+        lasts(
+            "next page elsewhere",
+            Source,
+            Fault::once("/referrers/", next_page),
+            "the next page of a list is on another host",
+        ),
+        passes("post 500", Destination, upload("POST", status(500))),
+        passes("post 429", Destination, upload("POST", busy())),
+        passes("put 500", Destination, upload("PUT", status(500))),
+        passes("put 429", Destination, upload("PUT", busy())),
+        passes(
+            "put cut",
+            Destination,
+            upload("PUT", Effect::CloseAfterReading(100_000)),
+        ),
+        passes("token ends in mid-push", Destination, upload("PUT", lapsed)),
+        passes(
+            "tag 500",
+            Destination,
+            Fault::once("/manifests/", status(500)).method("PUT"),
+        ),
+        lasts("full", Destination, upload("PUT", status(507)), "507"),
+        lasts("refused", Destination, upload("PUT", status(403)), "403"),
+        lasts(
+            "location of a file",
+            Destination,
+            upload("POST", Effect::Location("file:///etc/passwd".to_owned())),
+            "redirect",
+        ),
+        lasts(
+            "location elsewhere",
+            Destination,
+            upload("POST", Effect::Location(away("/nothing"))),
+            "the registry sends us to",
+        ),
+    ]
+}
+
+/// A real registry.
+struct Real {
+    name: &'static str,
+    host: String,
+    scheme: &'static str,
+}
+
+/// What all cases share.
+struct World<'a> {
+    directory: &'a Utf8Path,
+    image: &'a BuiltImage,
+    /// Where the image is, as `app:1`.
+    source: &'a Real,
+}
+
+impl World<'_> {
+    fn carry_out(&self, case: &Case, to: &Real, number: usize) {
+        let what = format!("{} → {}", case.name, to.name);
+        let faulty = match case.end {
+            Source => self.source,
+            Destination => to,
+        };
+        // Held until the copy is through.
+        let (address, _proxy, _link) = match &case.wrong {
+            Wrong::Answers(faults) => {
+                let proxy = FakeRegistry::start_with(FakeRegistryOptions {
+                    access: Access::Bearer {
+                        login: None,
+                        realm: String::new(),
+                    },
+                    upstream: Some(format!("{}://{}", faulty.scheme, faulty.host)),
+                    ..FakeRegistryOptions::default()
+                });
+                for mut fault in faults.iter().cloned() {
+                    if let Effect::Status(_, headers, _) = &mut fault.effect {
+                        for (_, value) in headers {
+                            *value = value.replace(PROXY, &proxy.url());
+                        }
+                    }
+                    proxy.inject(fault);
+                }
+                (proxy.host().to_string(), Some(proxy), None)
+            }
+            Wrong::Link(weakness) => {
+                let target: SocketAddr = faulty.host.parse().expect("an address and a port");
+                let link = WeakLink::start(target, *weakness, u64::MAX);
+                (link.address().to_string(), None, Some(link))
+            }
+        };
+        let (from, into) = match case.end {
+            Source => (&address, &to.host),
+            Destination => (&self.source.host, &address),
+        };
+        let name = format!("case-{number}/app:1");
+        let copied = run_landfall(&[
+            "copy",
+            &format!("{from}/app:1"),
+            &format!("{into}/{name}"),
+            "--insecure",
+            from,
+            "--insecure",
+            into,
+            "--referrers",
+            "--stall-after",
+            "1",
+            "--state-dir",
+            self.path(&format!("{number}-state")).as_str(),
+        ]);
+        let back = self.path(&format!("{number}-back"));
+        let read = run_landfall(&[
+            "copy",
+            &format!("{}/{name}", to.host),
+            &format!("oci:{back}"),
+            "--insecure",
+            &to.host,
+        ]);
+        match case.error {
+            None => {
+                assert_eq!(copied.code(), Some(0), "{what}: {copied}");
+                assert_eq!(read.code(), Some(0), "{what}: {read}");
+                assert_in_layout(&back, self.image);
+            }
+            Some(error) => {
+                assert_eq!(copied.code(), Some(1), "{what}: {copied}");
+                assert!(copied.stdout().contains(error), "{what}: {copied}");
+                assert!(
+                    copied.stdout().contains("fix: ") || copied.stdout().contains("why: "),
+                    "{what}: {copied}"
+                );
+                if read.code() == Some(0) {
+                    // What belongs to it is missing; the image itself is whole.
+                    assert_in_layout(&back, self.image);
+                }
+            }
+        }
+    }
+
+    fn path(&self, name: &str) -> Utf8PathBuf {
+        self.directory.join(name)
+    }
+}
+
+#[test]
+fn each_fault_ends_in_a_whole_image_or_a_clear_error() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = Utf8Path::from_path(directory.path()).expect("a temporary directory with a UTF-8 name");
+    let authority = PrivateAuthority::generate("faults");
+    let [source, two, three] =
+        [Release::V2, Release::V2, Release::V3].map(|release| DockerRegistry::start_release(release, &authority, None));
+    let ours = LandfallRegistry::start(None, None);
+    let real = |name, host: &str, scheme| Real {
+        name,
+        host: host.to_owned(),
+        scheme,
+    };
+    let source = real("the source", &source.host(), "https");
+    let destinations = [
+        real("distribution 2", &two.host(), "https"),
+        real("distribution 3", &three.host(), "https"),
+        real("landfall", ours.host(), "http"),
+    ];
+    let image = mk_image();
+    let layout = directory.join("image");
+    write_layout(&layout, &image);
+    let first = format!("{}/app:1", source.host);
+    drop(
+        run_landfall(&[
+            "copy",
+            &format!("oci:{layout}:image"),
+            &first,
+            "--insecure",
+            &source.host,
+        ])
+        .succeeded(),
+    );
+
+    let elsewhere = FakeRegistry::start();
+    let layer = image
+        .described_blobs()
+        .map(|(blob, _)| blob)
+        .max_by_key(|blob| blob.size)
+        .expect("an image has blobs");
+    let cases = cases(&elsewhere, &format!("/blobs/{}", layer.digest));
+    let world = World {
+        directory,
+        image: &image,
+        source: &source,
+    };
+    // Built before anybody waits for it.
+    binary();
+    thread::scope(|scope| {
+        for (kind, to) in destinations.iter().enumerate() {
+            for (number, case) in cases.iter().enumerate() {
+                // What happens at the source happens once.
+                if case.end == Source && kind != number % destinations.len() {
+                    continue;
+                }
+                let world = &world;
+                scope.spawn(move || world.carry_out(case, to, 100 * kind + number));
+            }
+        }
+    });
+    let told: Vec<_> = elsewhere.requests();
+    assert!(told.iter().all(|request| request.authorization.is_none()), "{told:?}");
+    assert!(told.iter().all(|request| !request.path.contains("/next")), "{told:?}");
+}
