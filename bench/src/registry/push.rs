@@ -16,7 +16,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const PEAK_MAX: f64 = 40.0;
 
 pub(super) fn measure(bench: &mut Bench, case: &str, workload: &Workload, factor: f64) -> anyhow::Result<()> {
-    let kind = RegistryKind::DockerRegistry;
+    // The one that costs the least to copy from: what is left is the destination.
+    let kind = RegistryKind::Landfall;
     let program = find_registry(kind, &bench.landfall).map_err(|why| anyhow::anyhow!("nothing to copy from: {why}"))?;
     let source = RunningRegistry::start(kind, &program)?;
     fill_registry(&source.host(), workload)?;

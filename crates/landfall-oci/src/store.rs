@@ -182,12 +182,10 @@ impl ContentStore {
         BlobWriter::begin(self, blob, offset)
     }
 
-    /// Begins to write a blob whose digest is not known yet, hashed by `algorithm` as it arrives. What is not committed is
-    /// gone when the upload is dropped.
-    ///
-    /// # Errors
-    /// When the disk does not answer.
-    pub fn upload(&self, algorithm: Algorithm) -> Result<Upload, StoreError> {
+    /// Begins to write a blob whose digest is not known yet, hashed by `algorithm`. What is not committed is gone when the
+    /// upload is dropped.
+    #[must_use]
+    pub fn upload(&self, algorithm: Algorithm) -> Upload {
         Upload::begin(self, algorithm)
     }
 

@@ -21,6 +21,7 @@ use crate::server::range::parse_content_range;
 use crate::server::route::parse_digest;
 use crate::server::{CONTENT_DIGEST, Registry, header_value};
 use crate::store::endpoints::{blocking, fill};
+use crate::store::error::StoreError;
 use crate::store::ingest::Upload;
 
 /// How long an upload waits for its next request.
@@ -150,16 +151,14 @@ impl Registry {
             (None, Some("sha512")) => Algorithm::Sha512,
             (None, _) => Algorithm::Sha256,
         };
-        let store = self.store.clone();
-        let upload = blocking(move || store.upload(algorithm)).await?;
+        let upload = self.store.upload(algorithm);
         match digest {
             None => {
                 let id = self.uploads.insert(name, upload)?;
                 Ok(under_way(StatusCode::ACCEPTED, name, &id, 0))
             }
             Some(digest) => {
-                let body = self.body_stream(request.into_body(), announced);
-                let (upload, received) = fill(move || Ok(upload), body).await?;
+                let (upload, received) = self.take_in(upload, request.into_body(), announced).await?;
                 received?;
                 self.commit(name, upload, digest).await
             }
@@ -261,7 +260,7 @@ impl Registry {
         if let Some(digest) = digest {
             upload.expect_algorithm(Algorithm::of(digest));
         }
-        let (upload, received) = fill(move || Ok(upload), self.body_stream(body, announced)).await?;
+        let (upload, received) = self.take_in(upload, body, announced).await?;
         match received {
             Ok(()) => {
                 taken.done = true;
@@ -275,6 +274,26 @@ impl Registry {
                 Err(error)
             }
         }
+    }
+
+    /// Adds a body to an upload; what needs no disk needs no thread that waits for it.
+    async fn take_in(
+        &self,
+        mut upload: Upload,
+        body: Body,
+        announced: Option<u64>,
+    ) -> Result<(Upload, Result<(), ApiError>), StoreError> {
+        let mut pieces = self.body_stream(body, announced);
+        if !announced.is_some_and(|announced| upload.keeps_in_memory(announced)) {
+            return fill(move || Ok(upload), pieces).await;
+        }
+        while let Some(piece) = pieces.next().await {
+            match piece {
+                Ok(bytes) => upload.append(&bytes)?,
+                Err(error) => return Ok((upload, Err(error))),
+            }
+        }
+        Ok((upload, Ok(())))
     }
 
     async fn commit(

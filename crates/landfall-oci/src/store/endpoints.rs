@@ -277,7 +277,7 @@ impl ContentStore {
         let descriptor = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
         // One that was damaged on disk is written anew.
         if self.read_manifest(&manifest.digest).is_err() {
-            let mut upload = self.upload(Algorithm::of(&manifest.digest))?;
+            let mut upload = self.upload(Algorithm::of(&manifest.digest));
             upload.append(&manifest.bytes)?;
             upload.commit(&manifest.digest)?;
         }

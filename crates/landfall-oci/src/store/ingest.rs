@@ -16,6 +16,9 @@ use crate::store::{ContentStore, INGEST, durable};
 
 /// How many bytes go to the disk at once.
 const PIECE: usize = 256 * 1024;
+/// So many bytes of an upload wait in memory for more: most blobs of small images are whole then, and cost the disk one
+/// visit.
+const MEMORY_MAX: usize = 64 * 1024;
 
 /// Which partial files have a writer, and the numbers that private files are told apart by.
 #[derive(Debug, Default)]
@@ -72,6 +75,20 @@ impl Ingest {
             path,
             file: BufWriter::with_capacity(PIECE, file),
             digester,
+        })
+    }
+
+    /// Makes a file that is not there; `capacity` bytes of it go to the disk at once.
+    fn create(path: Utf8PathBuf, algorithm: Algorithm, capacity: usize) -> Result<Ingest, StoreError> {
+        let file = fs::OpenOptions::new()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .open(&path)?;
+        Ok(Ingest {
+            path,
+            file: BufWriter::with_capacity(capacity, file),
+            digester: Digester::new(algorithm),
         })
     }
 
@@ -232,32 +249,44 @@ impl Drop for BlobWriter {
 #[derive(Debug)]
 pub struct Upload {
     store: ContentStore,
-    ingest: Ingest,
+    algorithm: Algorithm,
+    /// The first bytes, until there are too many.
+    buffered: Vec<u8>,
+    /// The file, once there is one.
+    ingest: Option<Ingest>,
     committed: bool,
 }
 
 impl Upload {
-    pub(super) fn begin(store: &ContentStore, algorithm: Algorithm) -> Result<Upload, StoreError> {
-        let name = format!("upload.{}", store.inner.claims.next_number());
-        let path = store.inner.root.join(INGEST).join(name);
-        Ok(Upload {
+    pub(super) fn begin(store: &ContentStore, algorithm: Algorithm) -> Upload {
+        Upload {
             store: store.clone(),
-            ingest: Ingest::open(path, algorithm, 0)?,
+            algorithm,
+            buffered: Vec::new(),
+            ingest: None,
             committed: false,
-        })
+        }
     }
 
-    /// Hashes by another algorithm from now on; only while nothing has arrived.
+    /// Hashes by another algorithm from now on; only while nothing is on the disk.
     pub fn expect_algorithm(&mut self, algorithm: Algorithm) {
-        if self.length() == 0 {
-            self.ingest.digester = Digester::new(algorithm);
+        if self.ingest.is_none() {
+            self.algorithm = algorithm;
         }
     }
 
     /// How many bytes arrived.
     #[must_use]
     pub fn length(&self) -> u64 {
-        self.ingest.digester.length()
+        match &self.ingest {
+            Some(ingest) => ingest.digester.length(),
+            None => self.buffered.len() as u64,
+        }
+    }
+
+    /// Whether so many bytes more do not touch the disk.
+    pub(crate) fn keeps_in_memory(&self, more: u64) -> bool {
+        more == 0 || self.ingest.is_none() && self.buffered.len() as u64 + more <= MEMORY_MAX as u64
     }
 
     /// Takes in more bytes.
@@ -265,7 +294,25 @@ impl Upload {
     /// # Errors
     /// When the disk does not take them.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.ingest.append(bytes)
+        if self.keeps_in_memory(bytes.len() as u64) {
+            self.buffered.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.ingest(PIECE)?.append(bytes)
+    }
+
+    /// The file, with what was in memory.
+    fn ingest(&mut self, capacity: usize) -> Result<&mut Ingest, StoreError> {
+        let ingest = match self.ingest.take() {
+            Some(ingest) => self.ingest.insert(ingest),
+            None => {
+                let name = format!("upload.{}", self.store.inner.claims.next_number());
+                let path = self.store.inner.root.join(INGEST).join(name);
+                self.ingest.insert(Ingest::create(path, self.algorithm, capacity)?)
+            }
+        };
+        ingest.append(&std::mem::take(&mut self.buffered))?;
+        Ok(ingest)
     }
 
     /// Verifies the digest and makes the blob visible under it; it is on disk when this returns. Gives its size.
@@ -273,14 +320,16 @@ impl Upload {
     /// # Errors
     /// When the digest is another one or the disk fails; the upload is gone then.
     pub fn commit(mut self, digest: &Digest) -> Result<u64, StoreError> {
-        self.ingest.seal()?;
+        let target = self.store.blob_path(digest);
+        let ingest = self.ingest(0)?;
+        ingest.seal()?;
         let wanted = Algorithm::of(digest);
-        let found = if wanted == self.ingest.digester.algorithm() {
-            self.ingest.digester.clone().finish()
+        let found = if wanted == ingest.digester.algorithm() {
+            ingest.digester.clone().finish()
         } else {
             // The client sent everything before it told the algorithm, which nearly nobody does.
             let mut digester = Digester::new(wanted);
-            hash_prefix(self.ingest.file.get_mut(), u64::MAX, &mut digester)?;
+            hash_prefix(ingest.file.get_mut(), u64::MAX, &mut digester)?;
             digester.finish()
         };
         if found != *digest {
@@ -289,16 +338,17 @@ impl Upload {
                 found,
             });
         }
-        durable::publish(&self.ingest.path, &self.store.blob_path(digest))?;
+        durable::publish(&ingest.path, &target)?;
+        let length = ingest.digester.length();
         self.committed = true;
-        Ok(self.length())
+        Ok(length)
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.committed {
-            remove_quietly(&self.ingest.path);
+        if let Some(ingest) = self.ingest.as_ref().filter(|_| !self.committed) {
+            remove_quietly(&ingest.path);
         }
     }
 }
