@@ -71,7 +71,7 @@ fn what_is_missing_is_named_with_the_command_that_brings_it() {
 
     missing: quay.io/shop/scale:1.0
       why: image `quay.io/shop/scale:1.0` cannot be fetched from registry `REGISTRY`: it does not have `REGISTRY/mirror/quay.io/shop/scale:1.0`
-      fix: landfall copy quay.io/shop/scale:1.0 REGISTRY/mirror/quay.io/shop/scale:1.0
+      fix: landfall copy quay.io/shop/scale:1.0 REGISTRY/mirror/quay.io/shop/scale:1.0 --insecure REGISTRY
 
     1 of 2 images are there, 1 missing
     "#);
@@ -119,7 +119,7 @@ fn a_platform_that_an_image_lacks_is_found() {
 
     incomplete: quay.io/shop/scale:1.0
       why: it has nothing for linux/arm64
-      fix: landfall copy quay.io/shop/scale:1.0 REGISTRY/mirror/quay.io/shop/scale:1.0
+      fix: landfall copy quay.io/shop/scale:1.0 REGISTRY/mirror/quay.io/shop/scale:1.0 --insecure REGISTRY
 
     1 of 2 images are there, 1 without a platform
     "#);

@@ -9,7 +9,6 @@ use landfall_agent::{Explanation, explain_fetch, explain_no_place};
 use landfall_core::config::Settings;
 use landfall_core::oci_types::Platform;
 use landfall_core::plan::{PlannedImage, plan_images};
-use landfall_core::reference::ImageReference;
 use landfall_core::report::{CheckReport, CheckRow, CheckState, CheckSummary, image_row};
 use landfall_core::resolve::{Candidate, Resolver};
 use landfall_core::retry::FailureKind;
@@ -141,7 +140,7 @@ impl Check<'_> {
         let Explanation { message, hint } = Explanation::join(problems);
         row.problem = Some(message);
         row.fix = match (row.state, planned.pull.first()) {
-            (CheckState::Missing, Some(first)) => copy_command(planned, &first.reference).or(Some(hint)),
+            (CheckState::Missing, Some(first)) => self.copy_command(planned, first).or(Some(hint)),
             _ => Some(hint),
         };
         row
@@ -163,17 +162,24 @@ impl Check<'_> {
         if !found.missing.is_empty() {
             row.state = CheckState::Incomplete;
             row.problem = Some(format!("it has nothing for {}", row.missing_platforms.join(", ")));
-            row.fix = copy_command(planned, &candidate.reference);
+            row.fix = self.copy_command(planned, candidate);
         }
     }
-}
 
-/// The command that brings an image to where it is pulled from; `None` when that is its origin already.
-fn copy_command(planned: &PlannedImage, target: &ImageReference) -> Option<String> {
-    if planned.canonical == *target {
-        return None;
+    /// The command that brings an image to where it is pulled from; `None` when that is its origin already.
+    fn copy_command(&self, planned: &PlannedImage, target: &Candidate) -> Option<String> {
+        let reference = &target.reference;
+        if planned.canonical == *reference {
+            return None;
+        }
+        let registry = target.registry.and_then(|index| self.settings.registries.get(index));
+        // `copy` does not read the user-data.
+        let insecure = match registry {
+            Some(registry) if registry.insecure => format!(" --insecure {}", reference.host),
+            _ => String::new(),
+        };
+        Some(format!("landfall copy {} {reference}{insecure}", planned.canonical))
     }
-    Some(format!("landfall copy {} {target}", planned.canonical))
 }
 
 fn render_check(report: &CheckReport, width: Option<usize>) -> String {
