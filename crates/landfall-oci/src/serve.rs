@@ -7,6 +7,7 @@
 
 pub(crate) mod pace;
 pub(crate) mod pulls;
+pub(crate) mod pushes;
 pub mod tls;
 mod watch;
 

@@ -1,13 +1,15 @@
-//! Pulls over plain TCP, with no general HTTP server in between: nearly all requests that a registry gets are for small
-//! manifests, and nearly all bytes that it sends are files, which the kernel sends by itself (sendfile(2)).
+//! Pulls and pushes over plain TCP, with no general HTTP server in between: nearly all requests that a registry gets are
+//! for small manifests, and nearly all bytes that it sends are files, which the kernel sends by itself (sendfile(2)). The
+//! bytes that it gets are [`pushes`](super::pushes)' business.
 //!
-//! Answers `GET` and `HEAD` below `/v2/` that have no body and ask for nothing unusual, one after the other. The first
-//! request that is anything else goes to hyper with all that was read, and the rest of its connection too: there is no
-//! second implementation of what is hard about HTTP.
+//! Answers requests below `/v2/` that ask for nothing unusual, one after the other: `GET` and `HEAD` without a body, others
+//! with a body of a length that is told. The first request that is anything else goes to hyper with all that was read, and
+//! the rest of its connection too: there is no second implementation of what is hard about HTTP.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,6 +17,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
@@ -22,13 +25,14 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use rustix::fs::{Advice, fadvise, sendfile};
 use rustix::net::{SendFlags, send};
-use tokio::io::{AsyncReadExt, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::serve::pace::{Pace, too_slow};
+use crate::serve::pace::{Pace, PacedBody, too_slow};
+use crate::serve::pushes::PushBody;
 use crate::serve::{ServeLimits, within};
 
 /// A longer head is hyper's business.
@@ -46,19 +50,19 @@ pub(crate) struct TakesFile;
 #[derive(Debug, Clone)]
 pub(crate) struct FileBody {
     /// The file, which has that part.
-    pub(crate) file: std::sync::Arc<File>,
+    pub(crate) file: Arc<File>,
     /// Where the part begins.
     pub(crate) offset: u64,
     /// How long it is.
     pub(crate) length: u64,
 }
 
-/// A connection whose next request is not a pull, with what was read of it.
+/// A connection whose next request is not for us, with what was read of it.
 pub(super) type Rest = (BytesMut, TcpStream);
 
-/// Answers pulls until the client or the server ends the connection, or another request comes.
+/// Answers pulls and pushes until the client or the server ends the connection, or another request comes.
 pub(super) async fn serve_pulls(
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     mut router: Router,
     limits: ServeLimits,
@@ -66,18 +70,24 @@ pub(super) async fn serve_pulls(
 ) -> io::Result<Option<Rest>> {
     let stopped = shutdown.cancelled();
     tokio::pin!(stopped);
+    let stream = Arc::new(stream);
     let mut input = BytesMut::new();
     let mut output = Output::default();
     // For the whole head: a byte now and then is not enough.
     let mut deadline = Instant::now() + limits.header;
     loop {
-        let (mut request, head) = match parse_pull(&input) {
-            Parsed::Pull(request, head) => (*request, head),
-            Parsed::Other => return Ok(Some((input, stream))),
+        let (mut request, head, length) = match parse_pull(&input) {
+            Parsed::Ours {
+                request,
+                head,
+                body_length,
+            } => (*request, head, body_length),
+            // Bodies are gone once they are answered, and their hold on the connection with them.
+            Parsed::Other => return Ok(Arc::into_inner(stream).map(|stream| (input, stream))),
             Parsed::Partial => {
                 input.reserve(HEAD_MAX);
                 let is_idle = input.is_empty();
-                let read = timeout_at(deadline, stream.read_buf(&mut input));
+                let read = timeout_at(deadline, read_some(&stream, &mut input));
                 let read = tokio::select! {
                     read = read => read.map_err(|_elapsed| too_slow())??,
                     () = stopped.as_mut(), if is_idle => 0,
@@ -89,16 +99,25 @@ pub(super) async fn serve_pulls(
             }
         };
         drop(input.split_to(head));
-        let with_body = request.method() == Method::GET;
+        let with_body = request.method() != Method::HEAD;
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(TakesFile);
+        let mut pushed = None;
+        if length > 0 {
+            let here = usize::try_from(length).map_or(input.len(), |length| length.min(input.len()));
+            let body = PushBody::new(stream.clone(), input.split_to(here), length, limits.stall);
+            *request.body_mut() = Body::new(PacedBody::new(body.clone(), limits.stall));
+            request.extensions_mut().insert(body.clone());
+            pushed = Some(body);
+        }
         let response = match router.call(request).await {
             Ok(response) => response,
             Err(infallible) => match infallible {},
         };
-        let is_last = shutdown.is_cancelled();
+        // Where the next request begins is not known before the body has ended.
+        let is_last = shutdown.is_cancelled() || pushed.is_some_and(|body| body.left() > 0);
         output
-            .write(&mut stream, response, with_body, is_last, limits.stall)
+            .write(&stream, response, with_body, is_last, limits.stall)
             .await?;
         if is_last {
             return Ok(None);
@@ -107,9 +126,25 @@ pub(super) async fn serve_pulls(
     }
 }
 
+/// Reads what is there, as soon as something is; 0 at the end.
+async fn read_some(stream: &TcpStream, input: &mut BytesMut) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read_buf(input) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+}
+
 enum Parsed {
-    /// A request, and the length of its head.
-    Pull(Box<Request<Body>>, usize),
+    /// A request that is for us.
+    Ours {
+        request: Box<Request<Body>>,
+        /// The length of its head, in bytes.
+        head: usize,
+        body_length: u64,
+    },
     /// Not all of a head is here.
     Partial,
     /// Something that is not for us.
@@ -121,7 +156,11 @@ fn parse_pull(input: &[u8]) -> Parsed {
     let mut head = httparse::Request::new(&mut headers);
     match head.parse(input) {
         Ok(httparse::Status::Complete(length)) => {
-            to_pull(&head).map_or(Parsed::Other, |request| Parsed::Pull(Box::new(request), length))
+            to_ours(&head).map_or(Parsed::Other, |(request, body_length)| Parsed::Ours {
+                request: Box::new(request),
+                head: length,
+                body_length,
+            })
         }
         Ok(httparse::Status::Partial) if input.len() < HEAD_MAX => Parsed::Partial,
         Ok(httparse::Status::Partial) | Err(_) => Parsed::Other,
@@ -132,14 +171,26 @@ fn parse_pull(input: &[u8]) -> Parsed {
 /// changes nothing.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn check_pull(input: &[u8]) {
-    let Parsed::Pull(request, length) = parse_pull(input) else {
+    let Parsed::Ours {
+        request,
+        head: length,
+        body_length,
+    } = parse_pull(input)
+    else {
         return;
     };
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    assert!(!reads || body_length == 0);
     assert!(request.uri().path().starts_with(PATHS) && request.headers().contains_key(header::HOST));
     for end in [0, length / 2, length - 1] {
         assert!(matches!(parse_pull(&input[..end]), Parsed::Partial), "cut at {end}");
     }
-    let Parsed::Pull(alone, same_length) = parse_pull(&input[..length]) else {
+    let Parsed::Ours {
+        request: alone,
+        head: same_length,
+        ..
+    } = parse_pull(&input[..length])
+    else {
         panic!("the head alone is no request");
     };
     assert_eq!(
@@ -148,11 +199,15 @@ pub(crate) fn check_pull(input: &[u8]) {
     );
 }
 
-/// `None` for what is not a pull, or is one with anything that we would have to think about.
-fn to_pull(head: &httparse::Request<'_, '_>) -> Option<Request<Body>> {
-    let method = match head.method? {
-        "GET" => Method::GET,
-        "HEAD" => Method::HEAD,
+/// The request and the length of its body; `None` for anything that we would have to think about.
+fn to_ours(head: &httparse::Request<'_, '_>) -> Option<(Request<Body>, u64)> {
+    let (method, may_have_body) = match head.method? {
+        "GET" => (Method::GET, false),
+        "HEAD" => (Method::HEAD, false),
+        "POST" => (Method::POST, true),
+        "PUT" => (Method::PUT, true),
+        "PATCH" => (Method::PATCH, true),
+        "DELETE" => (Method::DELETE, true),
         _ => return None,
     };
     let path = head.path.filter(|path| path.starts_with(PATHS))?;
@@ -162,7 +217,7 @@ fn to_pull(head: &httparse::Request<'_, '_>) -> Option<Request<Body>> {
     let mut request = Request::new(Body::empty());
     *request.method_mut() = method;
     *request.uri_mut() = Uri::try_from(path).ok()?;
-    let mut hosts = 0;
+    let (mut hosts, mut length) = (0, None);
     for found in head.headers.iter() {
         let name = HeaderName::from_bytes(found.name.as_bytes()).ok()?;
         let value = HeaderValue::from_bytes(found.value).ok()?;
@@ -171,7 +226,10 @@ fn to_pull(head: &httparse::Request<'_, '_>) -> Option<Request<Body>> {
         }
         let is_usual = match name {
             header::CONNECTION => value.as_bytes().eq_ignore_ascii_case(b"keep-alive"),
-            header::CONTENT_LENGTH => value == "0",
+            header::CONTENT_LENGTH => {
+                let told = parse_length(value.as_bytes()).filter(|length| may_have_body || *length == 0);
+                told.is_some() && length.replace(told).is_none()
+            }
             header::TRANSFER_ENCODING | header::UPGRADE | header::EXPECT | header::TE | header::TRAILER => false,
             _ => true,
         };
@@ -181,7 +239,15 @@ fn to_pull(head: &httparse::Request<'_, '_>) -> Option<Request<Body>> {
         request.headers_mut().append(name, value);
     }
     // RFC 9112 section 3.2: neither none nor several.
-    (hosts == 1).then_some(request)
+    (hosts == 1).then_some((request, length.flatten().unwrap_or_default()))
+}
+
+/// Digits and nothing else (RFC 9110 section 8.6).
+fn parse_length(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.parse()
+        .ok()
+        .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The answer as it goes out; kept for the next one.
@@ -195,7 +261,7 @@ struct Output {
 impl Output {
     async fn write(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &TcpStream,
         response: Response,
         with_body: bool,
         is_last: bool,
@@ -255,12 +321,23 @@ impl Output {
 
     async fn write_body(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &TcpStream,
         mut body: Body,
         chunked: bool,
         pace: &mut Pace,
     ) -> io::Result<()> {
-        while let Some(frame) = body.frame().await {
+        loop {
+            let frame = match body.frame().now_or_never() {
+                Some(frame) => frame,
+                // The client has what there is before it has to wait.
+                None => {
+                    self.flush(stream, pace).await?;
+                    body.frame().await
+                }
+            };
+            let Some(frame) = frame else {
+                break;
+            };
             let Ok(data) = frame.map_err(io::Error::other)?.into_data() else {
                 continue;
             };
@@ -281,7 +358,7 @@ impl Output {
         Ok(())
     }
 
-    async fn flush(&mut self, stream: &mut TcpStream, pace: &mut Pace) -> io::Result<()> {
+    async fn flush(&mut self, stream: &TcpStream, pace: &mut Pace) -> io::Result<()> {
         let mut sent = 0;
         while sent < self.bytes.len() {
             sent += pass(stream, pace, || stream.try_write(&self.bytes[sent..])).await?;
@@ -293,7 +370,7 @@ impl Output {
     }
 
     /// The head, which waits in the kernel for the first bytes of the file, and the file.
-    async fn send_file(&mut self, stream: &mut TcpStream, body: &FileBody, pace: &mut Pace) -> io::Result<()> {
+    async fn send_file(&mut self, stream: &TcpStream, body: &FileBody, pace: &mut Pace) -> io::Result<()> {
         let flags = match body.length {
             0 => SendFlags::empty(),
             _ => SendFlags::MORE,
@@ -301,7 +378,7 @@ impl Output {
         let mut sent = 0;
         while sent < self.bytes.len() {
             let rest = &self.bytes[sent..];
-            let send = || stream.try_io(Interest::WRITABLE, || Ok(send(&*stream, rest, flags)?));
+            let send = || stream.try_io(Interest::WRITABLE, || Ok(send(stream, rest, flags)?));
             sent += pass(stream, pace, send).await?;
         }
         if body.length > FILE_PIECE {
@@ -313,7 +390,7 @@ impl Output {
             let piece = usize::try_from(FILE_PIECE.min(end - offset)).map_err(io::Error::other)?;
             let send = || {
                 stream.try_io(Interest::WRITABLE, || {
-                    Ok(sendfile(&*stream, &*body.file, Some(&mut offset), piece)?)
+                    Ok(sendfile(stream, &*body.file, Some(&mut offset), piece)?)
                 })
             };
             if pass(stream, pace, send).await? == 0 {

@@ -13,9 +13,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use landfall_core::reference::{Digest, Repository};
 use serde::Deserialize;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::digest::Algorithm;
 use crate::random::random_bytes;
+use crate::serve::pushes::PushBody;
 use crate::server::error::{ApiError, Code};
 use crate::server::range::parse_content_range;
 use crate::server::route::parse_digest;
@@ -158,7 +160,7 @@ impl Registry {
                 Ok(under_way(StatusCode::ACCEPTED, name, &id, 0))
             }
             Some(digest) => {
-                let (upload, received) = self.take_in(upload, request.into_body(), announced).await?;
+                let (upload, received) = self.take_in(upload, request, announced).await?;
                 received?;
                 self.commit(name, upload, digest).await
             }
@@ -237,7 +239,7 @@ impl Registry {
     /// Adds a request's body to an upload. When the client hangs up in the middle, what arrived stays in the session, and
     /// the client learns by its status where to go on. When the disk is full, the upload goes, and gives its room back.
     async fn receive(
-        &self,
+        self: &Arc<Registry>,
         name: &Repository,
         id: &str,
         request: Request,
@@ -249,18 +251,17 @@ impl Registry {
             id,
             done: false,
         };
-        let (parts, body) = request.into_parts();
-        if let Err(error) = check_chunk(&parts.headers, name, id, upload.length()) {
+        if let Err(error) = check_chunk(request.headers(), name, id, upload.length()) {
             self.uploads.put_back(id, upload);
             taken.done = true;
             return Err(error);
         }
-        let announced = content_length(&parts.headers);
+        let announced = content_length(request.headers());
         self.check_space(announced.unwrap_or_default())?;
         if let Some(digest) = digest {
             upload.expect_algorithm(Algorithm::of(digest));
         }
-        let (upload, received) = self.take_in(upload, body, announced).await?;
+        let (upload, received) = self.take_in(upload, request, announced).await?;
         match received {
             Ok(()) => {
                 taken.done = true;
@@ -276,15 +277,20 @@ impl Registry {
         }
     }
 
-    /// Adds a body to an upload; what needs no disk needs no thread that waits for it.
+    /// Adds a request's body to an upload; what needs no disk needs no thread that waits for it.
     async fn take_in(
-        &self,
+        self: &Arc<Registry>,
         mut upload: Upload,
-        body: Body,
+        mut request: Request,
         announced: Option<u64>,
     ) -> Result<(Upload, Result<(), ApiError>), StoreError> {
-        let mut pieces = self.body_stream(body, announced);
-        if !announced.is_some_and(|announced| upload.keeps_in_memory(announced)) {
+        let direct = request.extensions_mut().remove::<PushBody>();
+        let needs_disk = !announced.is_some_and(|announced| upload.keeps_in_memory(announced));
+        if let Some(body) = direct.filter(|_| needs_disk) {
+            return self.take_in_directly(upload, body, announced).await;
+        }
+        let mut pieces = self.body_stream(request.into_body(), announced);
+        if needs_disk {
             return fill(move || Ok(upload), pieces).await;
         }
         while let Some(piece) = pieces.next().await {
@@ -315,6 +321,37 @@ impl Registry {
         Ok(created(name, &digest))
     }
 
+    /// Adds a body to an upload from the connection itself, on the thread that hashes and writes it.
+    async fn take_in_directly(
+        self: &Arc<Registry>,
+        mut upload: Upload,
+        body: PushBody,
+        announced: Option<u64>,
+    ) -> Result<(Upload, Result<(), ApiError>), StoreError> {
+        let given_up = CancellationToken::new();
+        // Whatever ends this request ends the thread's work for it.
+        let _guard = given_up.clone().drop_guard();
+        let registry = self.clone();
+        blocking(move || {
+            let mut room = Room::new(announced);
+            let mut pieces = body.pieces(given_up).map_err(StoreError::Disk)?;
+            let received = loop {
+                match pieces.next() {
+                    Ok(None) => break Ok(()),
+                    Ok(Some(bytes)) => {
+                        if let Err(full) = room.count(bytes.len(), &registry) {
+                            break Err(full);
+                        }
+                        upload.append(bytes)?;
+                    }
+                    Err(_) => break Err(not_whole()),
+                }
+            };
+            Ok((upload, received))
+        })
+        .await
+    }
+
     /// The body's bytes. The disk is looked at now and then.
     fn body_stream(
         &self,
@@ -323,17 +360,12 @@ impl Registry {
     ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + use<'_> {
         let begin = Receiving {
             data: body.into_data_stream(),
-            left: announced,
-            unchecked: 0,
+            room: Room::new(announced),
         };
         stream::unfold(begin, move |mut receiving| async move {
             let item = match receiving.data.next().await? {
-                Ok(bytes) => receiving.count(&bytes, self).map(|()| bytes),
-                Err(_) => Err(ApiError::new(
-                    StatusCode::BAD_REQUEST,
-                    Code::BlobUploadInvalid,
-                    "the body did not arrive whole",
-                )),
+                Ok(bytes) => receiving.room.count(bytes.len(), self).map(|()| bytes),
+                Err(_) => Err(not_whole()),
             };
             Some((item, receiving))
         })
@@ -344,16 +376,28 @@ impl Registry {
 /// A body that is being received.
 struct Receiving {
     data: BodyDataStream,
+    room: Room,
+}
+
+/// Looks at the disk now and then, while a body is written to it.
+struct Room {
     /// What is still to come, where the client said how much there is.
     left: Option<u64>,
     /// Bytes since the disk was looked at.
     unchecked: u64,
 }
 
-impl Receiving {
-    fn count(&mut self, bytes: &Bytes, registry: &Registry) -> Result<(), ApiError> {
-        self.unchecked += bytes.len() as u64;
-        self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
+impl Room {
+    fn new(announced: Option<u64>) -> Room {
+        Room {
+            left: announced,
+            unchecked: 0,
+        }
+    }
+
+    fn count(&mut self, bytes: usize, registry: &Registry) -> Result<(), ApiError> {
+        self.unchecked += bytes as u64;
+        self.left = self.left.map(|left| left.saturating_sub(bytes as u64));
         if self.unchecked >= SPACE_CHECKED_EVERY {
             self.unchecked = 0;
             let next = self.left.unwrap_or(SPACE_CHECKED_EVERY).min(SPACE_CHECKED_EVERY);
@@ -361,6 +405,14 @@ impl Receiving {
         }
         Ok(())
     }
+}
+
+fn not_whole() -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        Code::BlobUploadInvalid,
+        "the body did not arrive whole",
+    )
 }
 
 /// How many bytes a request announces.

@@ -2,7 +2,7 @@ use std::io::Write as _;
 
 use axum::routing::get;
 use futures_util::stream;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::serve::Drained;
@@ -10,10 +10,10 @@ use crate::serve::tests::{QUICK, mk_server};
 
 const HOST: &str = "Host: test\r\n";
 
-fn is_pull(request: &str) -> Option<bool> {
+fn is_ours(request: &str) -> Option<bool> {
     match parse_pull(request.as_bytes()) {
-        Parsed::Pull(_, length) => {
-            assert_eq!(length, request.len(), "{request}");
+        Parsed::Ours { head, .. } => {
+            assert_eq!(head, request.len(), "{request}");
             Some(true)
         }
         Parsed::Other => Some(false),
@@ -22,7 +22,7 @@ fn is_pull(request: &str) -> Option<bool> {
 }
 
 #[test]
-fn only_plain_gets_and_heads_of_the_api_are_pulls() {
+fn only_plain_requests_of_the_api_are_ours() {
     for (request, expected) in [
         (format!("GET /v2/a/manifests/b HTTP/1.1\r\n{HOST}\r\n"), Some(true)),
         (
@@ -35,7 +35,28 @@ fn only_plain_gets_and_heads_of_the_api_are_pulls() {
         ),
         (format!("GET /v2/a HTTP/1.1\r\n{HOST}Acc"), None),
         (String::new(), None),
-        (format!("POST /v2/ HTTP/1.1\r\n{HOST}\r\n"), Some(false)),
+        (format!("POST /v2/ HTTP/1.1\r\n{HOST}\r\n"), Some(true)),
+        (
+            format!("PUT /v2/a HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\n"),
+            Some(true),
+        ),
+        (
+            format!("PUT /v2/a HTTP/1.1\r\n{HOST}Content-Length: +5\r\n\r\n"),
+            Some(false),
+        ),
+        (
+            format!("PUT /v2/a HTTP/1.1\r\n{HOST}Content-Length: 5\r\nContent-Length: 5\r\n\r\n"),
+            Some(false),
+        ),
+        (
+            format!("PUT /v2/a HTTP/1.1\r\n{HOST}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            Some(false),
+        ),
+        (
+            format!("PUT /v2/a HTTP/1.1\r\n{HOST}Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"),
+            Some(false),
+        ),
+        (format!("OPTIONS /v2/ HTTP/1.1\r\n{HOST}\r\n"), Some(false)),
         (format!("GET /metrics HTTP/1.1\r\n{HOST}\r\n"), Some(false)),
         (format!("GET http://test/v2/ HTTP/1.1\r\n{HOST}\r\n"), Some(false)),
         (format!("GET /v2/ HTTP/1.0\r\n{HOST}\r\n"), Some(false)),
@@ -62,7 +83,7 @@ fn only_plain_gets_and_heads_of_the_api_are_pulls() {
         ("PRI * HTTP/2.0\r\n\r\n".to_owned(), Some(false)),
         ("\u{1}\u{2}\u{3}".to_owned(), Some(false)),
     ] {
-        assert_eq!(is_pull(&request), expected, "{request:.60}");
+        assert_eq!(is_ours(&request), expected, "{request:.60}");
     }
 }
 
@@ -116,7 +137,7 @@ fn mk_router(file: std::sync::Arc<File>, offset: u64, length: u64) -> Router {
 }
 
 #[tokio::test]
-async fn answers_follow_each_other_and_the_first_push_goes_on_with_hyper() {
+async fn answers_follow_each_other_and_the_first_unusual_request_goes_on_with_hyper() {
     let (file, bytes) = mk_file(10);
     let running = mk_server(mk_router(file, 3, 5), None, QUICK).await;
     let mut client = TcpStream::connect(running.address).await.unwrap();
@@ -173,9 +194,21 @@ async fn answers_follow_each_other_and_the_first_push_goes_on_with_hyper() {
 
     --
     ");
+    // Several at once, with and without a body.
+    let three = format!(
+        "POST /v2/text HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nfirstGET /v2/text HTTP/1.1\r\n{HOST}\r\n\
+         POST /v2/text HTTP/1.1\r\n{HOST}Content-Length: 6\r\n\r\nsec"
+    );
+    assert!(answer(&mut client, &three, "hello").await.contains("got first"));
+    assert!(
+        answer(&mut client, "ond", "got second")
+            .await
+            .starts_with("HTTP/1.1 200 OK")
+    );
     // Two at once, of which the second is not for us.
-    let both =
-        format!("GET /v2/text HTTP/1.1\r\n{HOST}\r\nPOST /v2/text HTTP/1.1\r\n{HOST}Content-Length: 4\r\n\r\nbody");
+    let both = format!(
+        "GET /v2/text HTTP/1.1\r\n{HOST}\r\nPOST /v2/text HTTP/1.1\r\n{HOST}Content-Length: 4\r\nTE: trailers\r\n\r\nbody"
+    );
     assert!(answer(&mut client, &both, "got body").await.contains("hello"));
     let last = format!("GET /v2/text HTTP/1.1\r\n{HOST}\r\n");
     assert!(answer(&mut client, &last, "hello").await.starts_with("HTTP/1.1 200 OK"));
