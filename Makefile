@@ -18,7 +18,7 @@ help: ## What can be made
 
 test: peers lint testbed ## Formatting, clippy, layers, generated files; unit, property, doc, binary and interop tests
 	$(CARGO) test --quiet --workspace --exclude landfall-tests-interop --locked
-	$(CARGO) build --quiet --locked --bin landfall
+	$(CARGO) build --quiet --release --locked --package landfall --bin landfall
 	$(CARGO) test --quiet --package landfall-tests-interop --locked -- --test-threads=1
 
 lint: ## Formatting, clippy, layers, generated files

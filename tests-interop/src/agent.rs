@@ -13,36 +13,36 @@ use crate::program::{Finished, Program, run};
 
 static BINARY: OnceLock<Utf8PathBuf> = OnceLock::new();
 
-/// The path of `landfall`, built by the first caller with the profile of the running test.
+/// The environment variable that names cargo's profile of the binary under test, for those who want a quick debug build.
+const PROFILE: &str = "LANDFALL_TEST_PROFILE";
+
+/// The path of `landfall`, built by the first caller: the release build, which is what users run.
 ///
 /// # Panics
 /// When the build fails.
 pub fn binary() -> &'static Utf8Path {
     BINARY.get_or_init(|| {
+        let profile = std::env::var(PROFILE).unwrap_or_else(|_| "release".into());
         let test = std::env::current_exe().expect("a test knows its own path");
         // target/<profile>/deps/<test>
-        let profile_directory = test.ancestors().nth(2).expect("a test lies in target/<profile>/deps");
+        let target = test.ancestors().nth(3).expect("a test lies in target/<profile>/deps");
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args([
             "build",
             "--quiet",
+            "--locked",
             "--package",
             "landfall",
             "--bin",
             "landfall",
-            "--target-dir",
         ]);
-        command.arg(
-            profile_directory
-                .parent()
-                .expect("a profile lies in a target directory"),
-        );
-        if profile_directory.ends_with("release") {
-            command.arg("--release");
-        }
+        command.args(["--profile", &profile, "--target-dir"]).arg(target);
         command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
         drop(run(command).succeeded());
-        Utf8PathBuf::from_path_buf(profile_directory.join("landfall")).expect("a target directory with a UTF-8 name")
+        // Cargo's profile `dev` builds into a directory of another name.
+        let directory = if profile == "dev" { "debug" } else { &profile };
+        let binary = target.join(directory).join("landfall");
+        Utf8PathBuf::from_path_buf(binary).expect("a target directory with a UTF-8 name")
     })
 }
 
