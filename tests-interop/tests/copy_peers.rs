@@ -8,6 +8,7 @@ use landfall_testkit::containerd_process::ContainerdProcess;
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::docker_registry::{DockerRegistry, Release};
 use landfall_tests_interop::images::{NamedImage, assert_in_layout, profile_images, write_layout};
+use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::program::run;
 use landfall_tests_interop::skopeo::{Access, Skopeo};
 use landfall_tests_interop::tls::PrivateAuthority;
@@ -74,53 +75,57 @@ fn what_was_pushed_is_pulled_by_everybody_byte_for_byte() {
     let containerd = ContainerdProcess::start().expect("containerd starts");
     for release in [Release::V2, Release::V3] {
         let registry = DockerRegistry::start_release(release, &authority, None);
-        let host = registry.host();
-        for (number, (NamedImage { image, .. }, layout)) in fixture.layouts().into_iter().enumerate() {
-            let name = format!("{host}/peers/image-{number}:1");
-            copy(&format!("oci:{layout}"), &name, &["--insecure", &host]);
-            let pulled = |peer: &str| fixture.path(&format!("{release:?}-{number}-{peer}"));
+        push_and_pull(&fixture, &containerd, &authority, &registry.host());
+    }
+    let ours = LandfallRegistry::start(Some(&authority), None);
+    push_and_pull(&fixture, &containerd, &authority, ours.host());
+}
 
-            let digest = fixture.skopeo.pull(
-                Access {
-                    host: &host,
-                    authority: Some(authority.pem()),
-                    account: None,
-                },
-                &format!("peers/image-{number}:1"),
-            );
-            assert_eq!(digest, image.root.digest.to_string());
+/// Pushes with ours, pulls with all others, and compares.
+fn push_and_pull(fixture: &Fixture, containerd: &ContainerdProcess, authority: &PrivateAuthority, host: &str) {
+    for (number, (NamedImage { image, .. }, layout)) in fixture.layouts().into_iter().enumerate() {
+        let name = format!("{host}/peers/image-{number}:1");
+        copy(&format!("oci:{layout}"), &name, &["--insecure", host]);
+        let pulled = |peer: &str| fixture.path(&format!("{}-{number}-{peer}", host.replace(':', "-")));
 
-            let crane = pulled("crane");
-            let arguments = ["pull", "--insecure", "--format", "oci", &name, crane.as_str()];
-            drop(run(program(tool("crane").as_str(), &arguments)).succeeded());
-            assert_in_layout(&crane, &image);
+        let access = Access {
+            host,
+            authority: Some(authority.pem()),
+            account: None,
+        };
+        let digest = fixture.skopeo.pull(access, &format!("peers/image-{number}:1"));
+        assert_eq!(digest, image.root.digest.to_string());
 
-            let regctl = pulled("regctl");
-            let target = format!("ocidir://{regctl}:1");
-            let host_config = format!("reg={host},tls=insecure");
-            let mut command = program(
-                tool("regctl").as_str(),
-                &["--host", &host_config, "image", "copy", &name, &target],
-            );
-            command.env("REGCTL_CONFIG", fixture.path("regctl.json"));
-            drop(run(command).succeeded());
-            assert_in_layout(&regctl, &image);
+        let crane = pulled("crane");
+        let arguments = ["pull", "--insecure", "--format", "oci", &name, crane.as_str()];
+        drop(run(program(tool("crane").as_str(), &arguments)).succeeded());
+        assert_in_layout(&crane, &image);
 
-            let archive = fixture.path(&format!("{release:?}-{number}.tar"));
-            let hosts = fixture.hosts_directory(&host);
-            let fetch = [
-                "content",
-                "fetch",
-                "--hosts-dir",
-                hosts.as_str(),
-                "--all-platforms",
-                &name,
-            ];
-            containerd.ctr(&fetch).expect("containerd fetches it");
-            let export = ["images", "export", "--all-platforms", archive.as_str(), &name];
-            containerd.ctr(&export).expect("containerd has all of it");
-            assert_in_layout(&unpack(&archive, &pulled("containerd")), &image);
-        }
+        let regctl = pulled("regctl");
+        let target = format!("ocidir://{regctl}:1");
+        let host_config = format!("reg={host},tls=insecure");
+        let mut command = program(
+            tool("regctl").as_str(),
+            &["--host", &host_config, "image", "copy", &name, &target],
+        );
+        command.env("REGCTL_CONFIG", fixture.path("regctl.json"));
+        drop(run(command).succeeded());
+        assert_in_layout(&regctl, &image);
+
+        let archive = pulled("containerd.tar");
+        let hosts = fixture.hosts_directory(host);
+        let fetch = [
+            "content",
+            "fetch",
+            "--hosts-dir",
+            hosts.as_str(),
+            "--all-platforms",
+            &name,
+        ];
+        containerd.ctr(&fetch).expect("containerd fetches it");
+        let export = ["images", "export", "--all-platforms", archive.as_str(), &name];
+        containerd.ctr(&export).expect("containerd has all of it");
+        assert_in_layout(&unpack(&archive, &pulled("containerd")), &image);
     }
 }
 
