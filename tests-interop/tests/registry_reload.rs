@@ -1,6 +1,5 @@
 //! A registry whose certificate and logins are replaced while it is served, as cert-manager or a cron job does.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
-#![expect(clippy::disallowed_methods, reason = "plain blocking connections")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
