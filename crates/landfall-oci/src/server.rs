@@ -28,6 +28,7 @@ mod record;
 mod records;
 mod removal;
 mod route;
+mod sessions;
 mod space;
 mod uploads;
 
@@ -59,8 +60,8 @@ use crate::server::promises::Promises;
 use crate::server::record::Change;
 use crate::server::records::Records;
 use crate::server::route::Route;
+use crate::server::sessions::Uploads;
 use crate::server::space::Disk;
-use crate::server::uploads::Uploads;
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
 
@@ -291,7 +292,7 @@ impl Api {
             }
             (&Method::DELETE, Route::Blob { name, digest }) => registry.delete_blob(name, digest).await,
             (&Method::POST, Route::Uploads { name }) => registry.start_upload(name, request).await,
-            (&Method::GET, Route::Upload { name, id }) => registry.upload_status(name, id),
+            (&Method::GET, Route::Upload { name, id }) => registry.upload_status(name, id).await,
             (&Method::PATCH, Route::Upload { name, id }) => registry.append_upload(name, id, request).await,
             (&Method::PUT, Route::Upload { name, id }) => registry.finish_upload(name, id, request).await,
             (&Method::DELETE, Route::Upload { name, id }) => registry.cancel_upload(name, id),

@@ -236,6 +236,24 @@ async fn an_upload_whose_body_breaks_off_goes_on_from_there() {
 }
 
 #[tokio::test]
+async fn whoever_asks_how_far_an_upload_got_waits_for_the_request_that_is_at_it() {
+    let fixture = mk_fixture();
+    let location = fixture.send("POST", "/v2/a/blobs/uploads/", &[], Body::empty()).await;
+    let location = location.header("location");
+    let (sender, body) = tokio::sync::mpsc::channel(1);
+    let body = stream::unfold(body, async |mut body| Some((body.recv().await?, body)));
+    let sending = fixture.send("PATCH", location, &[], Body::from_stream(body));
+    let asking = async {
+        sender.send(Ok("hello")).await.unwrap();
+        let patient = fixture.get(location);
+        let hang_up = async { sender.send(Err(std::io::Error::other("cut"))).await.unwrap() };
+        tokio::join!(patient, hang_up).0
+    };
+    let (sent, answer) = tokio::join!(sending, asking);
+    assert_eq!((sent.status, answer.header("range")), (400, "0-4"));
+}
+
+#[tokio::test]
 async fn uploads_that_go_wrong_say_how_and_leave_nothing() {
     let fixture = mk_fixture();
     let location = fixture.send("POST", "/v2/a/blobs/uploads/", &[], Body::empty()).await;

@@ -1,8 +1,6 @@
 //! Uploads: in one request, in two, in chunks, or by mounting what is here already.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Query, Request};
@@ -12,11 +10,9 @@ use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use landfall_core::reference::{Digest, Repository};
 use serde::Deserialize;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::digest::Algorithm;
-use crate::random::random_bytes;
 use crate::serve::pushes::PushBody;
 use crate::server::error::{ApiError, Code};
 use crate::server::range::parse_content_range;
@@ -26,28 +22,9 @@ use crate::store::endpoints::{blocking, fill};
 use crate::store::error::StoreError;
 use crate::store::ingest::Upload;
 
-/// How long an upload waits for its next request.
-const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
 /// After so many bytes of a body the disk is looked at again: other uploads fill it as well.
 const SPACE_CHECKED_EVERY: u64 = 4 * 1024 * 1024;
-/// How many uploads are open at once.
-const SESSIONS_MAX: usize = 1024;
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
-
-/// The uploads under way, by the names that clients know them by.
-#[derive(Debug, Default)]
-pub(super) struct Uploads {
-    sessions: Mutex<HashMap<String, Session>>,
-}
-
-#[derive(Debug)]
-struct Session {
-    repository: Repository,
-    touched: Instant,
-    length: u64,
-    /// `None` while a request is at it.
-    upload: Option<Upload>,
-}
 
 #[derive(Debug, Deserialize)]
 struct UploadQuery {
@@ -56,83 +33,6 @@ struct UploadQuery {
     from: Option<String>,
     #[serde(rename = "digest-algorithm")]
     algorithm: Option<String>,
-}
-
-impl Uploads {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
-        // Changes are single steps: a panic cannot leave half of one.
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn insert(&self, repository: &Repository, upload: Upload) -> Result<String, ApiError> {
-        self.expire();
-        let mut sessions = self.lock();
-        if sessions.len() >= SESSIONS_MAX {
-            return Err(ApiError::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                Code::TooManyRequests,
-                "too many uploads are under way",
-            ));
-        }
-        let id = random_id();
-        let session = Session {
-            repository: repository.clone(),
-            touched: Instant::now(),
-            length: upload.length(),
-            upload: Some(upload),
-        };
-        sessions.insert(id.clone(), session);
-        Ok(id)
-    }
-
-    /// Forgets the uploads that nobody went on with.
-    pub(super) fn expire(&self) {
-        self.lock()
-            .retain(|_, session| session.upload.is_none() || session.touched.elapsed() < IDLE_MAX);
-    }
-
-    /// Takes an upload for a request; it comes back by [`Uploads::put_back`] or is gone.
-    fn take(&self, repository: &Repository, id: &str) -> Result<Upload, ApiError> {
-        let mut sessions = self.lock();
-        let session = sessions
-            .get_mut(id)
-            .filter(|session| session.repository == *repository)
-            .ok_or_else(unknown_upload)?;
-        session.upload.take().ok_or_else(|| {
-            ApiError::new(
-                StatusCode::CONFLICT,
-                Code::BlobUploadInvalid,
-                "another request is at this upload",
-            )
-        })
-    }
-
-    fn put_back(&self, id: &str, upload: Upload) {
-        if let Some(session) = self.lock().get_mut(id) {
-            session.touched = Instant::now();
-            session.length = upload.length();
-            session.upload = Some(upload);
-        }
-    }
-
-    fn remove(&self, id: &str) {
-        self.lock().remove(id);
-    }
-}
-
-/// An upload that a request took. Whatever ends the request, the session does not stay taken.
-struct Taken<'a> {
-    uploads: &'a Uploads,
-    id: &'a str,
-    done: bool,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.uploads.remove(self.id);
-        }
-    }
 }
 
 impl Registry {
@@ -188,13 +88,9 @@ impl Registry {
         Ok(Some(created(name, &digest)))
     }
 
-    pub(super) fn upload_status(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
-        let sessions = self.uploads.lock();
-        let session = sessions
-            .get(id)
-            .filter(|session| session.repository == *name)
-            .ok_or_else(unknown_upload)?;
-        Ok(under_way(StatusCode::NO_CONTENT, name, id, session.length))
+    pub(super) async fn upload_status(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
+        let length = self.uploads.settled_length(name, id).await?;
+        Ok(under_way(StatusCode::NO_CONTENT, name, id, length))
     }
 
     pub(super) fn cancel_upload(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
@@ -246,11 +142,7 @@ impl Registry {
         digest: Option<&Digest>,
     ) -> Result<Upload, ApiError> {
         let mut upload = self.uploads.take(name, id)?;
-        let mut taken = Taken {
-            uploads: &self.uploads,
-            id,
-            done: false,
-        };
+        let mut taken = self.uploads.watch(id);
         if let Err(error) = check_chunk(request.headers(), name, id, upload.length()) {
             self.uploads.put_back(id, upload);
             taken.done = true;
@@ -455,14 +347,6 @@ fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, length: u64) ->
     }
 }
 
-fn unknown_upload() -> ApiError {
-    ApiError::new(
-        StatusCode::NOT_FOUND,
-        Code::BlobUploadUnknown,
-        "there is no such upload: it is over, was cancelled, or the registry was restarted",
-    )
-}
-
 fn created(name: &Repository, digest: &Digest) -> Response {
     (
         StatusCode::CREATED,
@@ -493,9 +377,4 @@ fn location(name: &Repository, id: &str) -> HeaderValue {
 /// The last byte that is here; an upload without any says `0-0`, as all registries do.
 fn range_header(length: u64) -> HeaderValue {
     header_value(&format!("0-{}", length.saturating_sub(1)))
-}
-
-/// Nobody else can guess it.
-fn random_id() -> String {
-    format!("{:032x}", u128::from_be_bytes(random_bytes()))
 }
