@@ -1,7 +1,7 @@
 //! `kill -9` in every phase: what was finished is never fetched again, nothing short is ever taken for whole, and the
 //! next start ends in `Running`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use landfall_core::status::{Phase, ProgressEvent};
 use landfall_tests_interop::docker_registry::Request;
@@ -22,6 +22,8 @@ enum Instant {
     Blobs(Phase, usize),
     /// After so many bytes were moved in the phase.
     Bytes(Phase, u64),
+    /// While a blob is not finished of which so many bytes were moved in the phase.
+    Within(Phase, u64),
     /// After so many images were finished in the phase.
     Images(Phase, usize),
 }
@@ -65,6 +67,17 @@ impl Instant {
                     _ => 0,
                 });
                 moved.sum::<u64>() >= many
+            }
+            Instant::Within(phase, many) => {
+                let mut under_way = BTreeMap::<&str, u64>::new();
+                for event in since(progress, phase).into_iter().flatten() {
+                    match event {
+                        ProgressEvent::BlobAdvanced { digest, bytes } => *under_way.entry(digest).or_default() += bytes,
+                        ProgressEvent::BlobFinished { digest } => drop(under_way.remove(digest.as_str())),
+                        _ => {}
+                    }
+                }
+                under_way.values().any(|&moved| moved >= many)
             }
         }
     }
@@ -149,14 +162,14 @@ fn a_kill_at_any_instant_costs_no_finished_blob() {
 #[test]
 fn an_interrupted_blob_goes_on_where_it_was_cut() {
     let world = World::start();
-    // The provider image takes seconds: the cut is inside it, however busy this machine is. By then more has arrived of
-    // one of its blobs than the store keeps in memory.
-    let crawl = Some(600_000);
+    // A blob of the provider image takes more than a second: the cut is inside it, however busy this machine is, and more
+    // of it has arrived than the store keeps in memory.
+    let crawl = Some(300_000);
     world.write_user_data(|user_data| UserData {
         bandwidth_limit: crawl,
         ..user_data
     });
-    kill_at(&world, Instant::Bytes(Phase::ProviderImage, 1_700_000));
+    kill_at(&world, Instant::Within(Phase::ProviderImage, 300_000));
     world.write_user_data(|user_data| user_data);
     let from = world.source.registry.requests().len();
     runs_to_the_end_without(&world, &world.site.finished_blobs(), "killed inside the provider image");
