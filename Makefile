@@ -75,8 +75,9 @@ bench-copy: peers ## Copies side by side with skopeo, crane, regctl and regsync
 
 bench-webhook: ## The admission webhook under load: latency, rate, memory, cold start; and the credential provider
 	$(CARGO) build --quiet --profile dist --locked --bin landfall
-	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- credential
-	$(CARGO) run --quiet --profile dist --locked --package landfall-bench -- webhook
+	@status=0; for bench in credential webhook; do \
+	  $(CARGO) run --quiet --profile dist --locked --package landfall-bench -- $$bench || status=1; \
+	done; exit $$status
 
 bench-registry: peers ## Registries side by side: docker-registry, registry 3, olareg and ours
 	$(CARGO) build --quiet --profile dist --locked --bin landfall

@@ -48,8 +48,9 @@ pub(crate) fn measure(binary: &Path) -> anyhow::Result<Vec<Row>> {
         command.arg("--credroot").arg(path("registries"));
         command
     };
+    let interpreter = find_interpreter().unwrap_or_else(|_| "python3".to_owned());
     let python = || {
-        let mut command = Command::new("python3");
+        let mut command = Command::new(&interpreter);
         command.arg(path("provider.py")).arg(path("registries"));
         command
     };
@@ -92,6 +93,15 @@ pub(crate) fn measure(binary: &Path) -> anyhow::Result<Vec<Row>> {
         call = call.remark("python3", why);
     }
     Ok(vec![call, p99])
+}
+
+/// The interpreter itself: what `PATH` has under its name may be a script that first looks for it.
+fn find_interpreter() -> anyhow::Result<String> {
+    let told = Command::new("python3")
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output()?;
+    ensure!(told.status.success(), "python3 does not tell where it is");
+    Ok(String::from_utf8(told.stdout)?.trim().to_owned())
 }
 
 /// Calls a provider, and looks whether it gave the login. Milliseconds from its start to its end.
