@@ -12,7 +12,6 @@ mod listing;
 mod machine;
 mod manifest;
 mod origin;
-mod pace;
 mod problem;
 mod reach;
 mod referrers;
@@ -49,6 +48,7 @@ use self::reach::Reach;
 use self::transport::Transport;
 use self::upload::Habit;
 use crate::keychain::Keychain;
+use crate::pace::Pace;
 use crate::tls::TlsPolicy;
 
 /// One registry, and all that is needed to talk to it.
@@ -126,6 +126,12 @@ pub struct Timeouts {
 const SLOWEST_HASHING: u64 = 8 * 1024 * 1024;
 
 impl Timeouts {
+    /// The pace that a transfer has to keep.
+    fn pace(&self) -> Pace {
+        let milliseconds = u64::try_from(self.stall.as_millis()).unwrap_or(u64::MAX);
+        Pace::new(self.stall, self.slowest.saturating_mul(milliseconds) / 1000)
+    }
+
     /// For the answer to an upload of so many bytes: a link that went silent at the end of a small blob is noticed soon.
     fn commit_of(&self, size: u64) -> Duration {
         self.commit
@@ -209,5 +215,52 @@ impl RegistryClient {
             registry: self.host().clone(),
             fault: Box::new(fault),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(slowest: u64) -> Pace {
+        let timeouts = Timeouts {
+            stall: Duration::from_secs(10),
+            slowest,
+            ..Timeouts::default()
+        };
+        timeouts.pace()
+    }
+
+    /// So many bytes moved after so long a wait.
+    fn pass(pace: &mut Pace, bytes: usize, waited: Duration) {
+        pace.waited(waited);
+        pace.moved(bytes);
+    }
+
+    #[test]
+    fn a_trickle_below_the_limit_uses_the_patience_up() {
+        let mut pace = pace(100);
+        for second in 1..=10 {
+            pass(&mut pace, 99, Duration::from_secs(1));
+            assert_eq!(pace.left(), Duration::from_secs(10 - second));
+        }
+    }
+
+    #[test]
+    fn a_slow_transfer_above_the_limit_goes_on_for_ever() {
+        let mut pace = pace(100);
+        for _ in 0..1000 {
+            pass(&mut pace, 101, Duration::from_secs(1));
+            assert!(!pace.left().is_zero());
+        }
+    }
+
+    #[test]
+    fn without_a_limit_a_single_byte_is_enough_and_none_is_not() {
+        let mut pace = pace(0);
+        pass(&mut pace, 0, Duration::from_secs(9));
+        assert_eq!(pace.left(), Duration::from_secs(1));
+        pass(&mut pace, 1, Duration::from_millis(500));
+        assert_eq!(pace.left(), Duration::from_secs(10));
     }
 }

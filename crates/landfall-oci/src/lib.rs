@@ -19,6 +19,7 @@ mod inner_path;
 pub mod keychain;
 pub mod layers;
 pub mod layout;
+mod pace;
 mod random;
 pub mod serve;
 pub mod server;

@@ -18,10 +18,10 @@ use super::auth::Need;
 use super::call::Call;
 use super::connect::classify;
 use super::error::{Action, Fault, RegistryError};
-use super::pace::Pace;
 use super::problem::{ConnectionProblem, ProtocolProblem};
 use super::transport::stalled;
 use crate::image::{BlobStream, TransferError};
+use crate::pace::Pace;
 
 impl RegistryClient {
     /// Opens a blob at a byte offset. A registry that ignores the range sends all of it, and the bytes before the offset
@@ -83,7 +83,7 @@ impl RegistryClient {
             left,
             got: 0,
             size: blob.size,
-            pace: Pace::new(timeouts),
+            pace: timeouts.pace(),
             stall: timeouts.stall,
         };
         if answer.status() == StatusCode::OK {
@@ -236,13 +236,14 @@ impl Body {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Fault> {
         loop {
             let begin = Instant::now();
-            let chunk = timeout(self.pace.patience(), self.answer.chunk())
+            let chunk = timeout(self.pace.left(), self.answer.chunk())
                 .await
                 .map_err(|_| stalled(self.stall))?;
             let Some(mut chunk) = chunk.map_err(classify)? else {
                 return self.end();
             };
-            self.pace.passed(chunk.len(), begin.elapsed());
+            self.pace.waited(begin.elapsed());
+            self.pace.moved(chunk.len());
             self.got += chunk.len() as u64;
             let skipped = chunk.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
             chunk.advance(skipped);

@@ -13,42 +13,14 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::pace::Pace;
+
 /// A client with which fewer bytes pass keeps a connection, and often a file, busy for nothing.
 pub(crate) const PACE_BYTES: usize = 16 * 1024;
 
-/// How long a client was waited for, and how little passed meanwhile.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
-    limit: Duration,
-    waited: Duration,
-    bytes: usize,
-}
-
-impl Pace {
-    pub(crate) fn new(limit: Duration) -> Pace {
-        Pace {
-            limit,
-            waited: Duration::ZERO,
-            bytes: 0,
-        }
-    }
-
-    /// How much longer the client may keep us waiting.
-    pub(crate) fn left(&self) -> Duration {
-        self.limit.saturating_sub(self.waited)
-    }
-
-    pub(crate) fn waited(&mut self, time: Duration) {
-        self.waited += time;
-    }
-
-    pub(crate) fn moved(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        if self.bytes >= PACE_BYTES {
-            self.waited = Duration::ZERO;
-            self.bytes = 0;
-        }
-    }
+/// The pace that a client has to keep.
+pub(crate) fn pace_of_clients(limit: Duration) -> Pace {
+    Pace::new(limit, PACE_BYTES as u64)
 }
 
 /// A [`Pace`] of something that is polled.
@@ -61,7 +33,7 @@ struct PolledPace {
 impl PolledPace {
     fn new(limit: Duration) -> PolledPace {
         PolledPace {
-            pace: Pace::new(limit),
+            pace: pace_of_clients(limit),
             waiting: None,
         }
     }
@@ -233,7 +205,7 @@ mod tests {
     #[test]
     fn only_bytes_enough_make_up_for_the_waiting() {
         let second = Duration::from_secs(1);
-        let mut pace = Pace::new(3 * second);
+        let mut pace = pace_of_clients(3 * second);
         pace.waited(2 * second);
         pace.moved(PACE_BYTES - 1);
         assert_eq!(pace.left(), second);

@@ -31,7 +31,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::serve::pace::{Pace, PacedBody, too_slow};
+use crate::pace::Pace;
+use crate::serve::pace::{PacedBody, pace_of_clients, too_slow};
 use crate::serve::pushes::PushBody;
 use crate::serve::{ServeLimits, within};
 
@@ -290,7 +291,7 @@ impl Output {
             parts.headers.insert(header::CONNECTION, value);
         }
         self.render_head(&parts)?;
-        let mut pace = Pace::new(stall);
+        let mut pace = pace_of_clients(stall);
         if let Some(file) = file {
             return self.send_file(stream, &file, &mut pace).await;
         }

@@ -17,7 +17,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::serve::pace::{Pace, too_slow};
+use crate::pace::Pace;
+use crate::serve::pace::{pace_of_clients, too_slow};
 
 /// How much is read at once by who waits for it, in bytes: it stays in the processor's cache until it is hashed and written.
 const PIECE: usize = 256 * 1024;
@@ -76,7 +77,7 @@ impl PushBody {
             body: self.clone(),
             stream,
             buffer: vec![0; size],
-            pace: Pace::new(self.stall),
+            pace: pace_of_clients(self.stall),
             given_up,
         })
     }

@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::client::Timeouts;
 use crate::client::error::Fault;
-use crate::client::pace::Pace;
 use crate::client::problem::ConnectionProblem;
 use crate::client::transport::stalled;
 use crate::image::{BlobStream, TransferError};
+use crate::pace::Pace;
 
 /// Where an upload is. Time that is spent waiting for the source does not count as a stall of the registry: the source
 /// has limits of its own.
@@ -47,7 +47,7 @@ impl Watch {
                 since: Instant::now(),
                 bytes: 0,
             },
-            pace: Pace::new(timeouts),
+            pace: timeouts.pace(),
             failure: None,
         };
         Watch {
@@ -67,7 +67,8 @@ impl Watch {
     fn taken(&self) {
         let mut shared = self.shared();
         if let Turn::Registry { since, bytes } = shared.turn {
-            shared.pace.passed(bytes, since.elapsed());
+            shared.pace.waited(since.elapsed());
+            shared.pace.moved(bytes);
             shared.turn = Turn::Source;
         }
     }
@@ -83,7 +84,7 @@ impl Watch {
                 let shared = self.shared();
                 match shared.turn {
                     Turn::Source => (Instant::now() + stall, None),
-                    Turn::Registry { since, .. } => (since + shared.pace.patience(), Some(stalled(stall))),
+                    Turn::Registry { since, .. } => (since + shared.pace.left(), Some(stalled(stall))),
                     Turn::Answer { since } => (since + answer, Some(no_answer(answer))),
                 }
             };
