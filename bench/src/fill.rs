@@ -107,6 +107,12 @@ fn push_manifest(http: &mut Http, image: &Image, tag: &str) -> anyhow::Result<()
     Ok(())
 }
 
+/// What came of a copy: whether the program succeeded, and whether what it says to have copied is there.
+pub(crate) fn check_copy(outcome: Result<(), String>, host: &str, workload: &Workload) -> Result<(), String> {
+    outcome?;
+    check_registry(host, workload).map_err(|error| format!("what it copied is not whole: {error:#}"))
+}
+
 /// Checks that every image is there under its tag with the very bytes of its manifest, and every blob with its size.
 ///
 /// # Errors

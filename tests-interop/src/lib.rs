@@ -5,6 +5,7 @@
 //! Invariants: every child is ended by its process id when its owner goes away, on panic too; no port is fixed; nothing is
 //! written outside a temporary directory; waiting is polling on a condition with a deadline, never a bare sleep.
 
+pub mod admission;
 pub mod agent;
 pub mod canary;
 pub mod cluster;

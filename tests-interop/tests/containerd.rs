@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use landfall_core::oci_types::{Descriptor, media_type};
-use landfall_core::reference::Digest;
 use landfall_core::retry::FailureKind;
 use landfall_host::containerd::{
     BlobPresence, Containerd, ContainerdError, Import, KUBERNETES_NAMESPACE, Namespace, WriteBlobError,
 };
 use landfall_testkit::containerd_process::ContainerdProcess;
+use landfall_testkit::image_builder::digest_of;
 
 const NAME: &str = "registry.example.com/core/pause:3.9";
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -29,12 +29,6 @@ struct FakeImage {
 struct Content {
     descriptor: Descriptor,
     bytes: Bytes,
-}
-
-fn digest_of(bytes: &[u8]) -> Digest {
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}").parse().unwrap()
 }
 
 fn mk_content(kind: &str, bytes: impl Into<Bytes>) -> Content {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use landfall_core::status::{Phase, ProgressEvent};
+use landfall_tests_interop::admission::patch_of;
 use landfall_tests_interop::agent::{LandfallAgent, run_landfall};
 use landfall_tests_interop::canary::{
     KUBELET_LOGINS, LAST_GOOD, PRIMARY_PASSWORD, PROVIDER_PASSWORD, leaking_files, leaks,
@@ -260,14 +261,6 @@ fn webhook_leads_the_profiles_pod_to_the_primary(world: &World) {
     })
     .into();
     assert_eq!(replaced, expected);
-}
-
-fn patch_of(response: &Value) -> Vec<Value> {
-    use base64::Engine as _;
-    let patch = base64::engine::general_purpose::STANDARD
-        .decode(response["patch"].as_str().unwrap())
-        .unwrap();
-    serde_json::from_slice(&patch).unwrap()
 }
 
 fn endpoints_answer(world: &World) {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use camino::Utf8Path;
+use landfall_testkit::image_builder::digest_of;
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::poll::wait_for;
@@ -32,15 +32,6 @@ const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// What the registry said that it has: paths below `/v2/`, each with the digest of what is served there.
 type Acknowledged = Mutex<BTreeMap<String, String>>;
 
-fn sha256(bytes: &[u8]) -> String {
-    let hex: String = digest(&SHA256, bytes)
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sha256:{hex}")
-}
-
 /// Numbers that are the same in every run.
 fn next(state: &mut u64) -> u64 {
     *state ^= *state << 13;
@@ -57,7 +48,7 @@ fn push_image(wire: &Wire, repository: &str, number: u64, acknowledged: &Acknowl
         json!({"architecture": "amd64", "os": "linux", "number": number, "repository": repository}).to_string();
     let mut parts = Vec::new();
     for (media_type, bytes) in [(OCI_LAYER, layer), (OCI_CONFIG, config)] {
-        let blob = sha256(bytes.as_bytes());
+        let blob = digest_of(bytes.as_bytes()).to_string();
         parts.push(json!({"mediaType": media_type, "digest": blob, "size": bytes.len()}));
         let uploads = format!("/v2/{repository}/blobs/uploads/");
         let reply = if number.is_multiple_of(2) {
@@ -78,7 +69,7 @@ fn push_image(wire: &Wire, repository: &str, number: u64, acknowledged: &Acknowl
     }
     let manifest =
         json!({"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": parts[1], "layers": [parts[0]]}).to_string();
-    let root = sha256(manifest.as_bytes());
+    let root = digest_of(manifest.as_bytes()).to_string();
     let target = format!("/v2/{repository}/manifests/v{number}");
     let reply = wire
         .try_send("PUT", &target, &[("content-type", OCI_IMAGE)], manifest)
@@ -152,7 +143,7 @@ fn check_all(registry: &LandfallRegistry, acknowledged: &BTreeMap<String, String
     for (path, expected) in acknowledged {
         let reply = wire.get(&format!("/v2/{path}"));
         assert_eq!(reply.status, 200, "{path}: {}", String::from_utf8_lossy(&reply.body));
-        assert_eq!(sha256(&reply.body), *expected, "{path}");
+        assert_eq!(digest_of(&reply.body).as_str(), *expected, "{path}");
     }
     for repository in ["crash/0", "crash/1"] {
         let tags = wire.get(&format!("/v2/{repository}/tags/list"));

@@ -4,8 +4,8 @@
 
 use std::process::Command;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_testkit::image_builder::digest_of;
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::program::run;
@@ -47,21 +47,12 @@ impl Drop for SmallDisk {
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    let hex: String = digest(&SHA256, bytes)
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sha256:{hex}")
-}
-
 fn layer(number: u8) -> Vec<u8> {
     vec![number; 4 * MIB]
 }
 
 fn push_blob(wire: &Wire, bytes: &[u8], announced: bool) -> Reply {
-    let target = format!("/v2/a/blobs/uploads/?digest={}", sha256(bytes));
+    let target = format!("/v2/a/blobs/uploads/?digest={}", digest_of(bytes));
     if announced {
         return wire.send("POST", &target, &[], bytes.to_vec());
     }
@@ -76,7 +67,7 @@ fn push_image(wire: &Wire, number: u8) -> Option<Reply> {
     if reply.status != 201 {
         return Some(reply);
     }
-    let config = json!({"mediaType": OCI_LAYER, "digest": sha256(&bytes), "size": bytes.len()});
+    let config = json!({"mediaType": OCI_LAYER, "digest": digest_of(&bytes), "size": bytes.len()});
     let manifest = json!({"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": config, "layers": []}).to_string();
     let target = format!("/v2/a/manifests/v{number}");
     let reply = wire.send("PUT", &target, &[("content-type", OCI_IMAGE)], manifest);
@@ -117,7 +108,7 @@ fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
     );
     for pulled in 0..number {
         assert_eq!(wire.get(&format!("/v2/a/manifests/v{pulled}")).status, 200);
-        let path = format!("/v2/a/blobs/{}", sha256(&layer(pulled)));
+        let path = format!("/v2/a/blobs/{}", digest_of(&layer(pulled)));
         assert_eq!(wire.get(&path).body, layer(pulled));
     }
 

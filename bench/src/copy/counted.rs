@@ -10,7 +10,7 @@ use landfall_testkit::weak_link::WeakLink;
 use super::Programs;
 use super::clients::{Client, Ends};
 use super::timed::Comparison;
-use crate::fill::check_registry;
+use crate::fill::check_copy;
 use crate::process::run_timed;
 use crate::registries::RunningRegistry;
 use crate::report::Row;
@@ -84,10 +84,7 @@ fn count_one(
     };
     let mut command = client.command(&programs.found[&client], &ends)?;
     let usage = run_timed(&mut command, DEADLINE)?;
-    let checked = usage.outcome.and_then(|()| {
-        check_registry(&destination.host(), comparison.workload)
-            .map_err(|error| format!("what it copied is not whole: {error:#}"))
-    });
+    let checked = check_copy(usage.outcome, &destination.host(), comparison.workload);
     Ok(checked.map(|()| Moved {
         from_source: near.bytes_to_client(),
         to_destination: far.bytes_to_server(),

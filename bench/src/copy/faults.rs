@@ -12,7 +12,7 @@ use landfall_testkit::weak_link::{WeakLink, Weakness};
 use super::Programs;
 use super::clients::{Client, Ends};
 use super::counted::Moved;
-use crate::fill::check_registry;
+use crate::fill::check_copy;
 use crate::process::{kill_group, run_timed};
 use crate::registries::RunningRegistry;
 use crate::report::Row;
@@ -236,10 +236,7 @@ impl Road<'_> {
         };
         let usage = run_timed(&mut command, deadline)?;
         let moved = links.moved().most_since(Moved::default()) as f64 / self.needed();
-        let checked = usage.outcome.and_then(|()| {
-            check_registry(&self.destination.host(), self.workload)
-                .map_err(|error| format!("what it copied is not whole: {error:#}"))
-        });
+        let checked = check_copy(usage.outcome, &self.destination.host(), self.workload);
         Ok(match checked {
             Ok(()) => Ok(Arrival {
                 moved,
@@ -274,10 +271,7 @@ impl Road<'_> {
         let before = links.moved();
         let usage = run_timed(&mut command, DEADLINE)?;
         let moved = links.moved().most_since(before) as f64 / self.needed();
-        let checked = usage.outcome.and_then(|()| {
-            check_registry(&self.destination.host(), self.workload)
-                .map_err(|error| format!("what it copied is not whole: {error:#}"))
-        });
+        let checked = check_copy(usage.outcome, &self.destination.host(), self.workload);
         Ok(checked.map(|()| moved))
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Programs;
 use super::bounds::{self, Bounds};
 use super::clients::{Client, Ends};
-use crate::fill::{check_registry, fill_registry};
+use crate::fill::{check_copy, fill_registry};
 use crate::process::{Usage, median, run_timed};
 use crate::registries::RunningRegistry;
 use crate::report::Row;
@@ -140,9 +140,7 @@ fn measure(
     let before = destination.cpu_seconds()?;
     let usage = run_timed(&mut command, DEADLINE)?;
     let destination_cpu = destination.cpu_seconds()? - before;
-    let checked = usage.outcome.clone().and_then(|()| {
-        check_registry(&host, comparison.workload).map_err(|error| format!("what it copied is not whole: {error:#}"))
-    });
+    let checked = check_copy(usage.outcome.clone(), &host, comparison.workload);
     tell(comparison, client, &usage, &checked)?;
     match checked {
         Ok(()) => {

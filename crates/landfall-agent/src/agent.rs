@@ -47,7 +47,6 @@ use crate::run_lock::RunLock;
 use crate::status::StatusStore;
 use crate::supervisor::Supervisor;
 
-pub(crate) use crate::agent::failure::chain;
 pub use crate::agent::failure::{Explanation, explain_fetch, explain_no_place};
 
 /// Where the agent keeps everything when neither an option nor the configuration says otherwise.

@@ -1,11 +1,10 @@
 //! What running a stage is worth telling: one event for each step that did something, one for each failure, one for the
 //! stage. A step that found everything as it should be is not worth one every hour.
 
+use landfall_core::error_chain::error_chain;
 use landfall_core::status::{EventKind, EventReason};
 use landfall_host::files::Change;
 use landfall_host::stages::{Action, Effect, EffectOutcome, StageReport, StepReport};
-
-use crate::agent::chain;
 
 /// Kind, reason, subject and message of an event.
 pub type StageEvent = (EventKind, EventReason, String, String);
@@ -29,7 +28,7 @@ pub fn stage_events(part: &str, report: &StageReport) -> Vec<StageEvent> {
                 Some(Action::File(_) | Action::Directory(_) | Action::Variables(_)) => String::new(),
                 Some(action) => format!("{action}: "),
             };
-            let message = format!("{step_name}: {what}{}", chain(error));
+            let message = format!("{step_name}: {what}{}", error_chain(error));
             events.push((EventKind::Warning, EventReason::StageFailed, part.to_owned(), message));
         }
     }

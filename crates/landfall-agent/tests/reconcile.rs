@@ -110,12 +110,16 @@ async fn webhook_that_is_off_is_said_in_words_and_nothing_serves() {
     insta::assert_snapshot!(status.redirect, @"nothing is redirected, neither to an external registry nor to the primary one: `stylus.imageRedirectWebhook.enable` is false");
 }
 
+fn look_every_second(site: &Site) {
+    let text = std::fs::read_to_string(site.path("user-data.yaml")).expect("a file of the site");
+    let text = text.replace("reconcileInterval: 3600", "reconcileInterval: 1");
+    std::fs::write(site.path("user-data.yaml"), text).expect("a file of the site");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blob_that_got_lost_is_fetched_again_while_the_agent_stays_ready() {
     let site = Site::new();
-    let text = std::fs::read_to_string(site.path("user-data.yaml")).unwrap();
-    let text = text.replace("reconcileInterval: 3600", "reconcileInterval: 1");
-    std::fs::write(site.path("user-data.yaml"), text).unwrap();
+    look_every_second(&site);
     let agent = Agent::start(&site).await;
     wait_for_running(&site).await;
     let phases = reasons(&site, EventReason::PhaseStarted).len();
@@ -136,9 +140,7 @@ async fn blob_that_got_lost_is_fetched_again_while_the_agent_stays_ready() {
 #[tokio::test]
 async fn every_hour_what_no_image_needs_is_deleted() {
     let site = Site::new();
-    let text = std::fs::read_to_string(site.path("user-data.yaml")).unwrap();
-    let text = text.replace("reconcileInterval: 3600", "reconcileInterval: 1");
-    std::fs::write(site.path("user-data.yaml"), text).unwrap();
+    look_every_second(&site);
     let agent = Agent::start(&site).await;
     wait_for_running(&site).await;
     let blobs = site.state_dir().join("store/blobs/sha256");

@@ -101,18 +101,21 @@ pub fn parse_registry_path(path_and_query: &str) -> Result<RegistryPath, Registr
         "blobs" => RegistryContent::Blob(reference.parse().map_err(part)?),
         _ => return Err(shape()),
     };
-    let namespace = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("ns="))
-        .filter(|host| !host.is_empty());
     Ok(RegistryPath {
         repository: name.parse().map_err(part)?,
         content,
-        namespace: namespace
-            .map(|host| decode_host(host).parse())
-            .transpose()
-            .map_err(part)?,
+        namespace: parse_namespace(query).map_err(part)?,
     })
+}
+
+/// The registry that the query of a request asks a mirror to stand in for; `None` when it names none.
+///
+/// # Errors
+/// When `ns` is no registry.
+pub fn parse_namespace(query: &str) -> Result<Option<RegistryHost>, ReferenceError> {
+    let namespace = query.split('&').find_map(|pair| pair.strip_prefix("ns="));
+    let namespace = namespace.filter(|host| !host.is_empty());
+    namespace.map(|host| decode_host(host).parse()).transpose()
 }
 
 /// A host in a query: only the characters that a host may hold besides letters come percent-encoded.

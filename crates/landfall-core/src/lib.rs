@@ -14,6 +14,7 @@ pub mod config;
 pub mod credential;
 pub mod credential_file;
 pub mod diagnostic;
+pub mod error_chain;
 pub mod hostconf;
 pub mod http_path;
 pub mod inventory;

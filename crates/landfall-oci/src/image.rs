@@ -7,6 +7,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use landfall_core::error_chain::error_chain;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference, RegistryHost, Repository, Tag};
 use landfall_core::retry::FailureKind;
@@ -172,13 +173,6 @@ impl TransferError {
     /// What was tried and every cause below it, in one line.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.attempt.clone();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        error_chain(self)
     }
 }

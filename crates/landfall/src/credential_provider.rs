@@ -14,6 +14,7 @@ use landfall_core::credential::{
     Answer, LoginFile, ProviderRequest, Reach, RequestProblem, lookup_names, parse_login_file, parse_request,
     render_answer,
 };
+use landfall_core::error_chain::error_chain;
 use zeroize::Zeroizing;
 
 /// The names under which this program is the credential provider: ours, and that of the program whose place it takes.
@@ -57,7 +58,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match serve(arguments, &mut streams) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            streams.say(&format!("error: {}", chain(&problem)));
+            streams.say(&format!("error: {}", error_chain(&problem)));
             ExitCode::FAILURE
         }
     }
@@ -241,17 +242,6 @@ fn without_path(error: &io::Error) -> io::Error {
     error
         .raw_os_error()
         .map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
-}
-
-fn chain(problem: &Problem) -> String {
-    let mut text = problem.to_string();
-    let mut cause = std::error::Error::source(problem);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

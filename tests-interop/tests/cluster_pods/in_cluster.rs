@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use landfall_tests_interop::admission::decode;
 use landfall_tests_interop::cluster::client::wait_for;
 use landfall_tests_interop::cluster::edge::{Edge, REGISTRATION, homeless_pod};
 use landfall_tests_interop::cluster::images::landfall_image;
@@ -11,7 +12,7 @@ use landfall_tests_interop::tool::tool;
 use landfall_tests_interop::world::ACCOUNT;
 use serde_json::{Value, json};
 
-use crate::{NGINX, decode, images_of, running};
+use crate::{NGINX, images_of, running};
 
 const IMAGE: &str = "landfall.invalid/landfall:test";
 const NAMESPACE: &str = "landfall";

@@ -8,6 +8,7 @@ mod in_cluster;
 use std::collections::BTreeMap;
 
 use camino::Utf8Path;
+use landfall_tests_interop::admission::{decode, patch_of, review_of};
 use landfall_tests_interop::cluster::client::wait_for;
 use landfall_tests_interop::cluster::edge::{Edge, REGISTRATION, homeless_pod};
 use landfall_tests_interop::cluster::images::WAIT;
@@ -400,17 +401,6 @@ fn fields_of_the_future_stay(edge: &Edge) {
     let mut pod = homeless_pod("future", "nginx:1.27");
     pod["spec"]["fromTheFuture"] = json!({"containers": [{"image": "nginx:1.27"}]});
     pod["spec"]["containers"][0]["fromTheFuture"] = json!([1, {"deep": true}]);
-    let review = json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": "1",
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "operation": "CREATE",
-            "namespace": "default",
-            "object": pod,
-        },
-    });
     let registration = edge.client.get(REGISTRATION);
     let client = &registration["webhooks"][0]["clientConfig"];
     let authority = decode(&client["caBundle"]);
@@ -418,11 +408,12 @@ fn fields_of_the_future_stay(edge: &Edge) {
         authority: Some(&authority),
         account: None,
     };
-    let answer = caller.post(client["url"].as_str().unwrap(), &review).unwrap().json();
-    let patch: Value = serde_json::from_str(&decode(&answer["response"]["patch"])).unwrap();
-    let paths: Vec<&str> = patch
-        .as_array()
+    let answer = caller
+        .post(client["url"].as_str().unwrap(), &review_of(&pod))
         .unwrap()
+        .json();
+    let patch = patch_of(&answer["response"]);
+    let paths: Vec<&str> = patch
         .iter()
         .map(|operation| operation["path"].as_str().unwrap())
         .collect();
@@ -548,10 +539,4 @@ fn assert_no_restart(edge: &Edge, path: &str, before: &Value) {
         pod["status"]["observedGeneration"] == now["metadata"]["generation"]
     });
     assert_eq!(ids(&after), ids(before));
-}
-
-fn decode(base64: &Value) -> String {
-    use base64::Engine as _;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(base64.as_str().unwrap());
-    String::from_utf8(bytes.unwrap()).unwrap()
 }

@@ -8,10 +8,9 @@ mod policy;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use camino::Utf8Path;
 use landfall_core::status::Phase;
+use landfall_tests_interop::admission::decode;
 use landfall_tests_interop::agent::LandfallAgent;
 use landfall_tests_interop::cluster::client::{KubeClient, wait_for};
 use landfall_tests_interop::cluster::edge::{AUTHORITY, Edge, REGISTRATION, homeless_pod};
@@ -255,8 +254,4 @@ fn image_of(pod: &Value) -> String {
 fn bundle(registration: &Value) -> Option<String> {
     let bundle = &registration["webhooks"][0]["clientConfig"]["caBundle"];
     bundle.is_string().then(|| decode(bundle))
-}
-
-fn decode(base64: &Value) -> String {
-    String::from_utf8(STANDARD.decode(base64.as_str().unwrap()).unwrap()).unwrap()
 }

@@ -8,6 +8,7 @@ use landfall_core::admission::{AdmissionRules, review};
 use landfall_core::config::{Inputs, Settings, parse_settings};
 use landfall_core::diagnostic::NamedText;
 use landfall_core::resolve::Resolver;
+use landfall_tests_interop::admission::{patch_of, review_of};
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::cluster::client::wait_for;
 use landfall_tests_interop::cluster::edge::{Edge, homeless_pod};
@@ -15,7 +16,7 @@ use landfall_tests_interop::program::run;
 use landfall_tests_interop::tool::tool;
 use serde_json::{Value, json};
 
-use crate::{decode, image_of};
+use crate::image_of;
 
 const CORPUS: &str = include_str!("../../../crates/landfall-core/tests/data/image-refs.txt");
 const CASES: &str = include_str!("../../../crates/landfall-core/tests/data/redirect-cases.tsv");
@@ -130,23 +131,14 @@ impl<'a> Policy<'a> {
             observe_only: false,
             primary_holds: &|_| false,
         };
-        let request = json!({
-            "apiVersion": "admission.k8s.io/v1",
-            "kind": "AdmissionReview",
-            "request": {
-                "uid": "1",
-                "kind": {"group": "", "version": "v1", "kind": "Pod"},
-                "operation": "CREATE",
-                "namespace": "default",
-                "object": pod,
-            },
-        });
-        let answer = review(request.to_string().as_bytes(), &rules).unwrap();
+        let answer = review(review_of(pod).to_string().as_bytes(), &rules).unwrap();
         let answer: Value = serde_json::from_slice(&answer.response).unwrap();
         let mut pod = pod.clone();
         if answer["response"]["patch"].is_string() {
-            let patch: Vec<Value> = serde_json::from_str(&decode(&answer["response"]["patch"])).unwrap();
-            for operation in patch.iter().filter(|operation| operation["op"] == "replace") {
+            for operation in patch_of(&answer["response"])
+                .iter()
+                .filter(|operation| operation["op"] == "replace")
+            {
                 let place = pod.pointer_mut(operation["path"].as_str().unwrap());
                 *place.unwrap() = operation["value"].clone();
             }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use landfall_core::config::{Primary, ProfileImage, Registry, RegistryRole, Settings};
 use landfall_core::diagnostic::Location;
+use landfall_core::error_chain::error_chain;
 use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, Why};
 use landfall_core::retry::FailureKind;
@@ -46,13 +47,6 @@ impl Explanation {
             hint,
         }
     }
-}
-
-/// An error with its causes in one line, as only the top of a program would print it.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
 }
 
 /// Explains why an image could not be fetched from this candidate.
@@ -178,7 +172,7 @@ pub(crate) fn explain_load(what: &str, error: &TransferError) -> Explanation {
         }
         (None, _) => "look at containerd's log (`journalctl -u containerd`), and at the free space".to_owned(),
     };
-    let cause = of_containerd.map_or_else(|| chain(error), |error| chain(error));
+    let cause = of_containerd.map_or_else(|| error_chain(error), |error| error_chain(error));
     Explanation::new(format!("{what} cannot be loaded: {cause}"), hint)
 }
 
@@ -227,7 +221,7 @@ impl Peer<'_> {
         let cause = error
             .source
             .as_deref()
-            .map_or_else(|| error.attempt.clone(), |source| chain(source));
+            .map_or_else(|| error.attempt.clone(), |source| error_chain(source));
         match kind {
             FailureKind::Unauthorized => match Fault::of(error) {
                 // The user-data has nothing to mend: the login is from a file beside it.

@@ -1,6 +1,7 @@
 //! One image from one place to another: the steps of the plan that move bytes. Which place comes next is decided by
 //! `landfall_core::retry`, what a failure means by [`crate::agent::failure`].
 
+use landfall_core::error_chain::error_chain;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::Candidate;
 use landfall_core::retry::{Action, next_action};
@@ -11,7 +12,7 @@ use landfall_oci::store::endpoints::{StoreSink, StoreSource};
 
 use crate::agent::Host;
 use crate::agent::attempts::with_attempts;
-use crate::agent::failure::{Explanation, chain, explain_fetch, explain_load, explain_no_place, explain_push};
+use crate::agent::failure::{Explanation, explain_fetch, explain_load, explain_no_place, explain_push};
 use crate::agent::reconciler::InForce;
 use crate::agent::runtime::{self, RuntimeSink};
 use crate::options::Timing;
@@ -40,7 +41,7 @@ pub(crate) async fn fetch_image(
             return Ok(reference.clone());
         };
         // What failed in the end is an event, with what every candidate said.
-        tracing::debug!(%reference, error = chain(&error), "candidate failed");
+        tracing::debug!(%reference, error = error_chain(&error), "candidate failed");
         tried.push(explain_fetch(&force.settings, written, candidate, &error));
         // The copy has used up its attempts at this source.
         if next_action(error.kind, timing.retry.attempts, &timing.retry, 0.0) == Action::Stop {
@@ -113,7 +114,7 @@ pub(crate) async fn push_image(
     target: &ImageReference,
 ) -> Result<Digest, Explanation> {
     let explain = |error: TransferError| {
-        tracing::debug!(%target, error = chain(&error), "push failed");
+        tracing::debug!(%target, error = error_chain(&error), "push failed");
         explain_push(&force.settings, name, target, force.primary_registry, &error)
     };
     let Some(stored) = host.store.image(name) else {

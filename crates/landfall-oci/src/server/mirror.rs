@@ -14,7 +14,9 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
+use landfall_core::error_chain::error_chain;
+use landfall_core::http_path::parse_namespace;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, RegistryHost, Repository};
 use landfall_core::retry::FailureKind;
@@ -24,8 +26,7 @@ use crate::image::BlobStream;
 use crate::server::error::{ApiError, Code};
 use crate::server::range::{Wanted, parse_range};
 use crate::server::route::Route;
-
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+use crate::server::{CONTENT_DIGEST, header_value};
 
 /// A place to ask: a repository of a registry.
 #[derive(Debug, Clone)]
@@ -105,16 +106,7 @@ fn check_host(request: &Parts) -> Result<(), ApiError> {
 }
 
 fn find_places(places: &dyn MirrorPlaces, request: &Parts, name: &Repository) -> Result<Vec<MirrorPlace>, ApiError> {
-    let query = request.uri.query().unwrap_or_default();
-    let registry = query.split('&').find_map(|pair| pair.strip_prefix("ns="));
-    let registry = registry.map(|registry| {
-        registry
-            .replace("%3A", ":")
-            .replace("%3a", ":")
-            .replace("%5B", "[")
-            .replace("%5D", "]")
-    });
-    let Some(registry) = registry.and_then(|registry| registry.parse().ok()) else {
+    let Ok(Some(registry)) = parse_namespace(request.uri.query().unwrap_or_default()) else {
         let message = "the query lacks `ns=<registry>`, which containerd adds for a mirror";
         return Err(ApiError::new(StatusCode::BAD_REQUEST, Code::NameInvalid, message));
     };
@@ -180,7 +172,7 @@ async fn send_blob(
             Wanted::All => (0, size),
             Wanted::Part { offset, length } => (offset, length),
             Wanted::Unsatisfiable => {
-                let total = HeaderValue::from_str(&format!("bytes */{size}")).expect("digits are visible ASCII");
+                let total = header_value(&format!("bytes */{size}"));
                 let error = ApiError::new(
                     StatusCode::RANGE_NOT_SATISFIABLE,
                     Code::SizeInvalid,
@@ -209,12 +201,10 @@ async fn send_blob(
         );
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        let digest = HeaderValue::from_str(digest.as_str()).expect("a digest is visible ASCII");
-        headers.insert(CONTENT_DIGEST, digest);
+        headers.insert(CONTENT_DIGEST, header_value(digest.as_str()));
         if length < size {
             let last = offset + length - 1;
-            let part =
-                HeaderValue::from_str(&format!("bytes {offset}-{last}/{size}")).expect("digits are visible ASCII");
+            let part = header_value(&format!("bytes {offset}-{last}/{size}"));
             headers.insert(header::CONTENT_RANGE, part);
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         }
@@ -251,26 +241,18 @@ fn first_bytes(
 /// The first failure is told, if no place has it: what is not there is no failure.
 fn note_failure(failure: &mut Option<ApiError>, error: &RegistryError) {
     if error.kind() != FailureKind::NotFound {
-        tracing::warn!(error = chain(error), "a place of the node-local mirror does not serve");
+        tracing::warn!(
+            error = error_chain(error),
+            "a place of the node-local mirror does not serve"
+        );
         failure.get_or_insert_with(|| unreachable(error));
     }
 }
 
 fn unreachable(error: &RegistryError) -> ApiError {
-    bad_gateway(chain(error))
+    bad_gateway(error_chain(error))
 }
 
 fn bad_gateway(message: String) -> ApiError {
     ApiError::new(StatusCode::BAD_GATEWAY, Code::Unknown, message)
-}
-
-fn chain(error: &RegistryError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

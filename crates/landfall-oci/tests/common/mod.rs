@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use camino::Utf8Path;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use landfall_core::error_chain::error_chain;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference, Repository};
 use landfall_core::retry::{FailureKind, RetryPolicy};
@@ -104,14 +105,7 @@ pub(crate) async fn collect(mut stream: BlobStream) -> Result<Bytes, TransferErr
 
 /// An error and all its causes, in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    error_chain(error)
 }
 
 /// What a registry was asked, one request a line, with ports and digests made short.

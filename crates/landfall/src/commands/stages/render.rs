@@ -1,8 +1,8 @@
 //! A stage's run as rows of the report, and as text for people.
 
-use std::error::Error;
 use std::fmt::Write as _;
 
+use landfall_core::error_chain::error_chain;
 use landfall_core::report::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport};
 use landfall_host::files::Change;
 use landfall_host::stages::{ConditionOutcome, Effect, EffectOutcome, StageReport};
@@ -16,7 +16,7 @@ pub(super) fn rows(part: &str, report: &StageReport) -> Vec<StageStepRow> {
                 Some(ConditionOutcome::True) => (Some(StageCondition::True), None),
                 Some(ConditionOutcome::False) => (Some(StageCondition::False), None),
                 Some(ConditionOutcome::NotAsked) => (Some(StageCondition::NotAsked), None),
-                Some(ConditionOutcome::Failed(error)) => (Some(StageCondition::Failed), Some(chain(error))),
+                Some(ConditionOutcome::Failed(error)) => (Some(StageCondition::Failed), Some(error_chain(error))),
             };
             StageStepRow {
                 part: part.to_owned(),
@@ -38,7 +38,7 @@ fn row(effect: &Effect) -> StageEffectRow {
         EffectOutcome::Ran { .. } => (StageResult::Ran, None, None),
         EffectOutcome::WouldDo { diff } => (StageResult::WouldDo, None, diff.clone()),
         EffectOutcome::NotRun => (StageResult::NotRun, None, None),
-        EffectOutcome::Failed(error) => (StageResult::Failed, Some(chain(error)), None),
+        EffectOutcome::Failed(error) => (StageResult::Failed, Some(error_chain(error)), None),
     };
     StageEffectRow {
         action: effect.action.to_string(),
@@ -46,16 +46,6 @@ fn row(effect: &Effect) -> StageEffectRow {
         error,
         diff,
     }
-}
-
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _a_string_takes_everything = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// The report for people.

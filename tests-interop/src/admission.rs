@@ -1,0 +1,42 @@
+//! What an API server asks a webhook, and what it reads from the answer.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+/// The review of a pod that is created.
+#[must_use]
+pub fn review_of(pod: &Value) -> Value {
+    json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "1",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "operation": "CREATE",
+            "namespace": "default",
+            "object": pod,
+        },
+    })
+}
+
+/// The steps of a response's patch.
+///
+/// # Panics
+/// When it has none.
+#[must_use]
+pub fn patch_of(response: &Value) -> Vec<Value> {
+    serde_json::from_str(&decode(&response["patch"])).expect("a patch is a list of steps")
+}
+
+/// Text that Kubernetes' API holds in base64.
+///
+/// # Panics
+/// When it is something else.
+#[must_use]
+pub fn decode(base64: &Value) -> String {
+    let bytes = base64.as_str().and_then(|text| STANDARD.decode(text).ok());
+    bytes
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .expect("it is text in base64")
+}
