@@ -196,7 +196,7 @@ impl Reading {
                     return Ok(Some(chunk));
                 }
                 Ok(None) => {
-                    self.client.reach.came_whole();
+                    self.client.reach.came_whole(body.got);
                     if self.position >= self.blob.size {
                         return Ok(None);
                     }

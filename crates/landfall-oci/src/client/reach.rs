@@ -56,11 +56,13 @@ impl Reach {
         };
     }
 
-    /// All that was asked for came.
-    pub(super) fn came_whole(&self) {
+    /// All that was asked for came: so many bytes. Fewer than are in question say nothing: small blobs nearly always come.
+    pub(super) fn came_whole(&self, bytes: u64) {
         let mut state = self.state();
         *state = match *state {
+            State::BrokeOnce(after) if bytes <= after => State::BrokeOnce(after),
             State::Unbroken | State::BrokeOnce(_) => State::Unbroken,
+            State::Ranges { length, whole } if bytes < length => State::Ranges { length, whole },
             State::Ranges { length, whole } if whole + 1 < WHOLE_BEFORE_LARGER => State::Ranges {
                 length,
                 whole: whole + 1,
@@ -83,7 +85,7 @@ mod tests {
     fn one_break_changes_nothing_and_two_in_a_row_bring_ranges_that_fit() {
         let reach = Reach::default();
         reach.broke(MIB);
-        reach.came_whole();
+        reach.came_whole(2 * MIB);
         reach.broke(20 * MIB);
         assert_eq!(reach.range(), None);
         reach.broke(18 * MIB);
@@ -92,7 +94,18 @@ mod tests {
         assert_eq!(reach.range(), Some(MIB));
         reach.broke(0);
         assert_eq!(reach.range(), Some(SMALLEST));
-        (0..WHOLE_BEFORE_LARGER).for_each(|_| reach.came_whole());
+        (0..WHOLE_BEFORE_LARGER).for_each(|_| reach.came_whole(SMALLEST));
         assert_eq!(reach.range(), Some(2 * SMALLEST));
+    }
+
+    #[test]
+    fn small_blobs_that_come_whole_say_nothing_of_large_ones() {
+        let reach = Reach::default();
+        reach.broke(20 * MIB);
+        reach.came_whole(1);
+        reach.broke(20 * MIB);
+        assert_eq!(reach.range(), Some(10 * MIB));
+        (0..WHOLE_BEFORE_LARGER).for_each(|_| reach.came_whole(MIB));
+        assert_eq!(reach.range(), Some(10 * MIB));
     }
 }
