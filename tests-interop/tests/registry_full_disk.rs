@@ -133,13 +133,8 @@ fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
         let reply = wire.send("DELETE", &format!("/v2/a/manifests/{digest}"), &[], "");
         assert_eq!(reply.status, 202);
     }
-    registry.kill();
-    let collected =
-        run_landfall(&["registry", "gc", "--root", root.as_str(), "--grace", "0", "-o", "json"]).succeeded();
-    let collected: serde_json::Value = serde_json::from_str(&collected.stdout()).unwrap();
-    assert_eq!(collected["deleted"], 6, "three manifests and three layers");
-    registry.start_again();
-    let wire = Wire::new(registry.url(), None, None);
+    drop(run_landfall(&["registry", "gc", "--root", root.as_str(), "--grace", "0"]).succeeded());
+    assert_eq!(blobs_on_disk(&root), before - 6, "three manifests and three layers");
     assert!(push_image(&wire, number).is_none(), "there is room again");
     drop(run_landfall(&["registry", "verify", "--root", root.as_str()]).succeeded());
 }

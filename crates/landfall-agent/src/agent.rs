@@ -34,6 +34,7 @@ use landfall_host::notify::ServiceState;
 use landfall_host::root::HostRoot;
 use landfall_oci::certificate::warm_key_generator;
 use landfall_oci::client::UploadJournal;
+use landfall_oci::server::places::Places;
 use landfall_oci::store::ContentStore;
 use tokio_util::sync::CancellationToken;
 
@@ -144,7 +145,8 @@ impl Host {
         let opened = {
             let state_dir = state_dir.clone();
             tokio::task::spawn_blocking(move || {
-                let store = ContentStore::open(&state_dir.join("store")).context("cannot open the content store")?;
+                let store =
+                    ContentStore::open(&Places::of_agent(&state_dir).store).context("cannot open the content store")?;
                 let uploads =
                     UploadJournal::open(&state_dir.join("uploads")).context("cannot open the upload journal")?;
                 Ok::<_, anyhow::Error>((store, uploads, EventLog::open(&state_dir)?))

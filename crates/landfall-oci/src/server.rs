@@ -22,6 +22,8 @@ mod listing;
 mod manifests;
 mod metrics;
 pub mod mirror;
+pub mod orders;
+pub mod places;
 mod promises;
 mod range;
 mod record;

@@ -12,6 +12,8 @@ use landfall_core::status::{EventReason, ServingStatus};
 use landfall_oci::client::RegistryClient;
 use landfall_oci::image::TransferError;
 use landfall_oci::serve::tls::CertificateSlot;
+use landfall_oci::server::orders::take_orders;
+use landfall_oci::server::places::Places;
 use landfall_oci::server::{GRACE, Policy, Registry, Users, registry_service};
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
@@ -155,14 +157,22 @@ impl Reconciler {
         Ok(issued)
     }
 
-    /// The embedded registry, opened once.
+    /// The embedded registry, opened once; from then on `landfall registry gc` and `rm` are heard.
     async fn embedded_registry(&mut self) -> anyhow::Result<Arc<Registry>> {
         if let Some(registry) = &self.registry {
             return Ok(registry.clone());
         }
-        let (store, directory) = (self.host.store.clone(), self.host.state_dir.join("registry"));
-        let registry = tokio::task::spawn_blocking(move || Registry::open(store, &directory)).await??;
-        Ok(self.registry.insert(Arc::new(registry)).clone())
+        let (store, places) = (self.host.store.clone(), Places::of_agent(&self.host.state_dir));
+        let registry = tokio::task::spawn_blocking(move || Registry::open(store, &places.records)).await??;
+        let registry = Arc::new(registry);
+        let served = registry.clone();
+        self.host.supervisor.supervise("registry orders", |stop| async move {
+            tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                never = take_orders(served) => match never {},
+            }
+        });
+        Ok(self.registry.insert(registry).clone())
     }
 
     /// Deletes now and then what no image of this host and of the embedded registry needs. A failure is told and is no

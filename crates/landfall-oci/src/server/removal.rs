@@ -1,14 +1,13 @@
-//! Taking images out of a registry that is not served, as `landfall registry rm` does.
+//! Taking images out of a registry, as `landfall registry rm` does.
 
 use landfall_core::reference::Repository;
-use serde::Serialize;
 
 use crate::server::Registry;
 use crate::server::record::{Change, Record};
 use crate::store::error::StoreError;
 
 /// What was taken away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Removed {
     /// Tags.
     pub tags: usize,

@@ -21,34 +21,23 @@ pub struct RegistryArgs {
 }
 
 /// What can be done with a registry.
+// A line of help here would hide what the arguments' types say.
 #[derive(Debug, Subcommand)]
 pub enum RegistryCommand {
-    /// Serve a registry from a directory.
     Serve(ServeArgs),
-    /// Delete what no image needs.
     Gc(GcArgs),
-    /// Read everything, and say what is damaged or missing.
     Verify(VerifyArgs),
-    /// List repositories and tags.
     Ls(ListArgs),
-    /// Delete a tag, an image or a repository.
     Rm(RemoveArgs),
-    /// Count what is there.
     Stats(StatsArgs),
 }
 
 /// Which registry.
 #[derive(Debug, Args)]
 pub struct RootArgs {
-    /// Where the images are kept.
+    /// Where the images are kept: what `serve` was given, or the state directory of an agent.
     #[arg(long, value_name = "DIR")]
     pub root: Utf8PathBuf,
-}
-
-impl RootArgs {
-    fn repositories(&self) -> Utf8PathBuf {
-        self.root.join("repositories")
-    }
 }
 
 pub(crate) fn run(args: &RegistryArgs, context: &Context) -> anyhow::Result<ExitStatus> {

@@ -1,13 +1,13 @@
-//! `landfall registry gc|verify|ls|rm|stats`: on the directory itself. Those that only read may be run while it is served.
-
-use std::time::{Duration, SystemTime};
+//! `landfall registry gc|verify|ls|rm|stats`: on the directory itself. Those that only read do not mind whether it is served;
+//! the others leave the work to whoever serves it.
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use landfall_core::reference::Repository;
+use landfall_oci::server::GRACE;
 use landfall_oci::server::inventory::{Inventory, ListedRepository, RegistryStats, Verification};
-use landfall_oci::server::{GRACE, Registry};
-use landfall_oci::store::ContentStore;
+use landfall_oci::server::orders::{Order, carry_out};
+use landfall_oci::server::places::Places;
 use serde::Serialize;
 
 use crate::Context;
@@ -20,7 +20,8 @@ use crate::output::table::Table;
 /// Delete what no image needs.
 ///
 /// What was pushed less than an hour ago is kept, since its manifest may be on the way. A registry that is served does
-/// this by itself; this command is for one that is stopped.
+/// this every hour, and at once when it is asked by this command, which must be run by root or by the user that serves;
+/// pushes and pulls go on meanwhile.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry gc --root /srv/images")]
 pub struct GcArgs {
@@ -37,8 +38,9 @@ pub struct GcArgs {
 
 /// Read everything, and say what is damaged or missing.
 ///
-/// Every blob is hashed, and everything that a manifest names is looked for. Damaged blobs are deleted with `--delete-damaged`,
-/// so that the next push brings them anew; the registry must be stopped for that. Exits 1 when something is wrong.
+/// Every blob is hashed, and everything that a manifest names is looked for, while it is served or not. Damaged blobs are
+/// deleted with `--delete-damaged`, so that the next push brings them anew; a damaged manifest loses its tags with that.
+/// Exits 1 when something is wrong.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry verify --root /srv/images -o json")]
 pub struct VerifyArgs {
@@ -70,8 +72,8 @@ pub struct ListArgs {
 
 /// Delete a tag, an image or a repository.
 ///
-/// The registry must be stopped; on one that is served, delete by its API (`crane delete`, `regctl tag rm`, `skopeo
-/// delete`). Room is made by the next `gc`. Exits 1 when there is no such image.
+/// While it is served or not; whoever has no access to the directory deletes by the API (`crane delete`, `regctl tag rm`,
+/// `skopeo delete`). Room is made by the next `gc`. Exits 1 when there is no such image.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Examples:\n  landfall registry rm --root /srv/images library/nginx:1.27\n  \
@@ -110,14 +112,23 @@ struct Collected {
     bytes: u64,
 }
 
+/// What a removal did, as it is written.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Removed {
+    tags: usize,
+    manifests: usize,
+}
+
 pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let registry = open(&args.root)?;
-    let report = registry
-        .gc(Duration::from_secs(args.grace), SystemTime::now())
+    let order = Order::CollectGarbage {
+        grace_seconds: args.grace,
+    };
+    let deleted = carry_out(&find(&args.root)?, &order)
         .with_context(|| format!("cannot collect the garbage of `{}`", args.root.root))?;
     let collected = Collected {
-        deleted: report.deleted,
-        bytes: report.bytes,
+        deleted: deleted.files,
+        bytes: deleted.bytes,
     };
     print_report(&context.printer, args.output.output, &collected, |collected| {
         format!("{} files deleted, {} bytes", collected.deleted, collected.bytes)
@@ -130,12 +141,7 @@ pub(super) fn run_verify(args: &VerifyArgs, context: &Context) -> anyhow::Result
         .verify(|_| ())
         .with_context(|| format!("cannot verify `{}`", args.root.root))?;
     if args.delete_damaged && !found.damaged.is_empty() {
-        let store = open_store(&args.root)?;
-        for digest in &found.damaged {
-            if store.delete_damaged(digest)? {
-                context.printer.note(format_args!("deleted `{digest}`"));
-            }
-        }
+        delete_damaged(args, &found, context)?;
     }
     print_report(&context.printer, args.output.output, &found, render_verification)?;
     Ok(if found.is_good() {
@@ -143,6 +149,18 @@ pub(super) fn run_verify(args: &VerifyArgs, context: &Context) -> anyhow::Result
     } else {
         ExitStatus::AnswerIsNo
     })
+}
+
+fn delete_damaged(args: &VerifyArgs, found: &Verification, context: &Context) -> anyhow::Result<()> {
+    let places = find(&args.root)?;
+    for digest in &found.damaged {
+        let order = Order::DeleteDamaged { digest: digest.clone() };
+        let deleted = carry_out(&places, &order).with_context(|| format!("cannot delete `{digest}`"))?;
+        if deleted.files > 0 {
+            context.printer.note(format_args!("deleted `{digest}`"));
+        }
+    }
+    Ok(())
 }
 
 fn render_verification(found: &Verification) -> String {
@@ -205,9 +223,15 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
     let name: Repository = name
         .parse()
         .with_context(|| format!("`{name}` is no repository: give its name without the registry's host"))?;
-    let removed = open(&args.root)?
-        .remove(&name, selector)
-        .with_context(|| format!("cannot delete `{}`", args.target))?;
+    let order = Order::Remove {
+        repository: name,
+        selector: selector.map(str::to_owned),
+    };
+    let deleted = carry_out(&find(&args.root)?, &order).with_context(|| format!("cannot delete `{}`", args.target))?;
+    let removed = Removed {
+        tags: deleted.tags,
+        manifests: deleted.manifests,
+    };
     print_report(&context.printer, args.output.output, &removed, |removed| {
         format!("{} tags and {} manifests deleted", removed.tags, removed.manifests)
     })?;
@@ -251,28 +275,20 @@ fn render_stats(stats: &RegistryStats) -> String {
     table.render(stdout_width())
 }
 
-fn ensure_registry(args: &RootArgs) -> anyhow::Result<()> {
+fn find(args: &RootArgs) -> anyhow::Result<Places> {
+    let places = Places::find(&args.root);
     ensure!(
-        args.root.join("blobs").is_dir(),
-        "there is no registry in `{}`: give the directory that `landfall registry serve --root` was given",
+        places.store.join("blobs").is_dir(),
+        "there is no registry in `{}`: give the directory that `landfall registry serve --root` was given, or an agent's \
+         state directory",
         args.root
     );
-    Ok(())
+    Ok(places)
 }
 
 fn look(args: &RootArgs) -> anyhow::Result<Inventory> {
-    ensure_registry(args)?;
-    Ok(Inventory::new(&args.root, &args.repositories()))
-}
-
-fn open_store(args: &RootArgs) -> anyhow::Result<ContentStore> {
-    ensure_registry(args)?;
-    ContentStore::open(&args.root).with_context(|| format!("cannot open the store in `{}`", args.root))
-}
-
-fn open(args: &RootArgs) -> anyhow::Result<Registry> {
-    let store = open_store(args)?;
-    Registry::open(store, &args.repositories()).with_context(|| format!("cannot open the registry in `{}`", args.root))
+    let places = find(args)?;
+    Ok(Inventory::new(&places.store, &places.records))
 }
 
 #[cfg(test)]

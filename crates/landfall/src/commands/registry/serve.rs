@@ -11,13 +11,14 @@ use clap::Args;
 use landfall_oci::certificate::load_pair;
 use landfall_oci::serve::tls::CertificateSlot;
 use landfall_oci::serve::{ServeLimits, serve};
+use landfall_oci::server::orders::take_orders;
+use landfall_oci::server::places::Places;
 use landfall_oci::server::{DEFAULT_REQUESTS_MAX, GRACE, Policy, Registry, SpaceFloor, Users, registry_service};
 use landfall_oci::store::ContentStore;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::registry::RootArgs;
 use crate::commands::registry::reload::Followed;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
@@ -33,8 +34,8 @@ use crate::{Context, allocator};
 #[command(after_long_help = "Example:\n  landfall registry serve --root /srv/images --listen 127.0.0.1:5000")]
 pub struct ServeArgs {
     /// Where the images are kept; made when it is not there.
-    #[command(flatten)]
-    pub root: RootArgs,
+    #[arg(long, value_name = "DIR")]
+    pub root: Utf8PathBuf,
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
     pub listen: SocketAddr,
@@ -136,9 +137,10 @@ async fn serve_registry(
         access_log: args.access_log,
     };
     let certificate = load_certificate(args)?;
-    let root = &args.root.root;
-    let store = ContentStore::open(root).with_context(|| format!("cannot open the store in `{root}`"))?;
-    let registry = Registry::open(store, &args.root.repositories())
+    let root = &args.root;
+    let places = Places::on_its_own(root);
+    let store = ContentStore::open(&places.store).with_context(|| format!("cannot open the store in `{root}`"))?;
+    let registry = Registry::open(store, &places.records)
         .with_context(|| format!("cannot open the registry in `{root}`"))?
         .with_floor(SpaceFloor { bytes: args.min_free });
     let registry = Arc::new(registry);
@@ -167,7 +169,8 @@ async fn serve_registry(
     let drained = tokio::select! {
         drained = serve(listener, certificate, router, limits, shutdown) => drained,
         never = followed.follow(Duration::from_secs(args.reload_every)) => match never {},
-        never = collect_garbage(registry, args.gc_every) => match never {},
+        never = collect_garbage(registry.clone(), args.gc_every) => match never {},
+        never = take_orders(registry) => match never {},
     };
     ensure!(
         drained.abandoned == 0,
