@@ -23,7 +23,6 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use crate::server::Registry;
-
 use crate::server::places::Places;
 use crate::server::record::Change;
 use crate::store::ContentStore;

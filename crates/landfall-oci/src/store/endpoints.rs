@@ -1,12 +1,14 @@
 //! The store as a place that images are copied from and to.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference};
 use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::io::ReaderStream;
 
 use crate::digest::Algorithm;
@@ -18,8 +20,9 @@ use crate::store::pins::Hold;
 
 /// How many bytes are read from the disk at once.
 const READ_PIECE: usize = 256 * 1024;
-/// How many pieces wait for the disk before the network has to.
-const PIECES_WAITING: usize = 32;
+/// How many bytes wait for the disk before the network has to. Counted in bytes and not in pieces: hyper's are of any size
+/// up to 400 KiB.
+const WAITING_MAX: u32 = 1024 * 1024;
 
 impl ContentStore {
     /// Streams `length` bytes of a blob, from a byte offset; fewer when it ends before.
@@ -80,18 +83,23 @@ pub(crate) async fn fill<R: Receiver, E>(
     open: impl FnOnce() -> Result<R, StoreError> + Send + 'static,
     mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<(R, Result<(), E>), StoreError> {
-    let (sender, mut pieces) = mpsc::channel::<Bytes>(PIECES_WAITING);
+    let (sender, mut pieces) = mpsc::unbounded_channel::<(Bytes, OwnedSemaphorePermit)>();
     let receive = blocking(move || {
         let mut receiver = open()?;
-        while let Some(bytes) = pieces.blocking_recv() {
+        while let Some((bytes, _room)) = pieces.blocking_recv() {
             receiver.append(&bytes)?;
         }
         Ok(receiver)
     });
+    let room = Arc::new(Semaphore::new(WAITING_MAX as usize));
     let forward = async move {
         while let Some(bytes) = stream.next().await {
+            let bytes = bytes?;
+            let size = u32::try_from(bytes.len()).map_or(WAITING_MAX, |size| size.clamp(1, WAITING_MAX));
+            let taken = room.clone().acquire_many_owned(size).await;
+            let taken = taken.expect("nobody closes this semaphore");
             // Nobody listens only when the receiver failed, which then says why.
-            if sender.send(bytes?).await.is_err() {
+            if sender.send((bytes, taken)).is_err() {
                 break;
             }
         }

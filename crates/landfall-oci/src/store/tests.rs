@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use landfall_core::oci_types::media_type;
 use landfall_core::retry::FailureKind;
 
-use super::endpoints::{StoreSink, StoreSource};
+use super::endpoints::{Receiver, StoreSink, StoreSource, fill};
 use super::gc::Roots;
 use super::*;
 use crate::digest::{Algorithm, Digester, digest_of};
@@ -486,4 +486,44 @@ async fn what_the_sink_wrote_the_source_reads() {
     let pieces: Vec<_> = source.open_blob(&blob, 2).await.unwrap().collect().await;
     let bytes: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.unwrap()).collect();
     assert_eq!(bytes, b"yer");
+}
+
+/// A disk that does nothing until it is told to.
+struct SlowDisk {
+    go: std::sync::mpsc::Receiver<()>,
+    bytes: usize,
+}
+
+impl Receiver for SlowDisk {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        // An error is a go as well: nobody will say it any more.
+        let _told = self.go.recv();
+        self.bytes += bytes.len();
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_slow_disk_is_bounded_in_bytes() {
+    const PIECE: usize = 400 * 1024;
+    let taken = std::cell::Cell::new(0);
+    let pieces = stream::iter(0..20).map(|_| {
+        taken.set(taken.get() + 1);
+        Ok::<_, TransferError>(bytes::Bytes::from(vec![0; PIECE]))
+    });
+    let (go_on, go) = std::sync::mpsc::channel();
+    let filling = fill(|| Ok(SlowDisk { go, bytes: 0 }), pieces);
+    let looking = async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        drop(go_on);
+        taken.get()
+    };
+    let (filled, waiting) = tokio::join!(filling, looking);
+    assert_eq!(
+        waiting, 3,
+        "two pieces of a mebibyte, and one for which there is no room"
+    );
+    assert_eq!(filled.unwrap().0.bytes, 20 * PIECE);
 }
