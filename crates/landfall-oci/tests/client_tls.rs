@@ -9,10 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use landfall_core::retry::FailureKind;
 use landfall_oci::certificate::{PemPair, Validity, issue_certificate, make_authority};
 use landfall_oci::client::TlsProblem;
-use landfall_oci::client::{Fault, RegistryClient};
+use landfall_oci::client::{Endpoint, Fault, RegistryClient};
 use landfall_oci::tls::TlsPolicy;
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, FakeRegistryOptions, FakeTls};
 use secrecy::ExposeSecret;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 fn validity(from_hours: i64, to_hours: i64) -> Validity {
     let now = Timestamp::now();
@@ -137,6 +139,40 @@ async fn plain_http_is_never_spoken_with_a_registry_that_is_not_marked() {
         Some("serve the registry over TLS, or set `insecure: true` for it")
     );
     assert!(registry.requests().is_empty());
+}
+
+/// How a registry that answers plain HTTP with this status is spoken to, connection by connection.
+async fn spoken_with(status: &str) -> Vec<&'static str> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut endpoint = Endpoint::new(listener.local_addr().unwrap().to_string().parse().unwrap());
+    endpoint.tls.insecure = true;
+    let client = RegistryClient::new(endpoint).unwrap();
+    let mut spoken = Vec::new();
+    let serve = async {
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let length = connection.read(&mut request).await.unwrap();
+            spoken.push(if request[..length].starts_with(b"GET ") {
+                "http"
+            } else {
+                "tls"
+            });
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = serve => {}
+        pinged = client.ping() => assert_eq!(pinged.is_ok(), status == "200 OK"),
+    }
+    spoken
+}
+
+#[tokio::test]
+async fn tls_is_tried_with_an_insecure_registry_that_may_want_a_login_and_not_with_one_that_is_open() {
+    assert_eq!(spoken_with("200 OK").await, ["http", "http"]);
+    assert_eq!(spoken_with("401 Unauthorized").await, ["http", "tls", "http"]);
 }
 
 #[tokio::test]
