@@ -20,6 +20,7 @@ use landfall_oci::copy::{
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 
 use crate::Context;
+use crate::allocator;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
 use crate::output::printer::stdout_width;
@@ -118,6 +119,7 @@ pub(crate) fn run_transfers(
     args: &TransferArgs,
     context: &Context,
 ) -> anyhow::Result<ExitStatus> {
+    allocator::keep_freed();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
