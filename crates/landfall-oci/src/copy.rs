@@ -14,6 +14,7 @@ mod parts;
 mod proof;
 mod retries;
 mod survey;
+mod transfers;
 mod whereabouts;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub use bandwidth::BandwidthLimit;
 pub use parts::PartsRefused;
 pub use survey::survey_images;
+pub use transfers::Transfers;
 pub use whereabouts::Whereabouts;
 
 use self::blob::BlobOutcome;
@@ -45,7 +47,7 @@ const IMAGES_AT_ONCE: usize = 32;
 #[derive(Debug, Clone)]
 pub struct CopyOptions {
     /// How many blobs are under way at once.
-    pub transfers: Arc<Semaphore>,
+    pub transfers: Transfers,
     /// Who copies which blob right now, and where it is already, so that images that share one move it once.
     pub whereabouts: Whereabouts,
     /// How many bytes a second may be read from sources.
@@ -61,11 +63,11 @@ pub struct CopyOptions {
 }
 
 impl CopyOptions {
-    /// With so many blobs under way at once (at least one), no limit of bandwidth and the usual retries.
+    /// With so many blobs under way at once (see [`Transfers::new`]), no limit of bandwidth and the usual retries.
     #[must_use]
     pub fn new(concurrency: usize) -> CopyOptions {
         CopyOptions {
-            transfers: Arc::new(Semaphore::new(concurrency.max(1))),
+            transfers: Transfers::new(concurrency),
             whereabouts: Whereabouts::default(),
             bandwidth: None,
             platforms: Arc::default(),

@@ -431,9 +431,9 @@ async fn nothing_that_a_failed_copy_says_holds_the_password() {
 }
 
 #[tokio::test]
-async fn no_more_blobs_are_under_way_than_allowed() {
+async fn no_more_large_blobs_are_under_way_than_allowed() {
     let registry = FakeRegistry::start();
-    let layers: Vec<Vec<u8>> = (0..6u8).map(|number| vec![number; 1000]).collect();
+    let layers: Vec<Vec<u8>> = (0..6u8).map(|number| vec![number; 200_000]).collect();
     let image = layers
         .iter()
         .fold(ImageBuilder::new(), |image, layer| image.plain_layer(&[("x", layer)]))

@@ -203,7 +203,11 @@ const LANDFALL: &[Key] = &[
         "Where the agent keeps everything; `/var/lib/landfall`."
     ),
     key!("containerd", Map(CONTAINERD, Unknown::Error), "The container runtime."),
-    key!("concurrency", Number(1, 256), "Parallel transfers; 8."),
+    key!(
+        "concurrency",
+        Number(1, 256),
+        "Parallel transfers, four times as many of small blobs; 8."
+    ),
     key!(
         "bandwidthLimit",
         Number(1, i64::MAX),

@@ -276,7 +276,7 @@ pub struct OwnSettings {
     pub containerd_socket: Utf8PathBuf,
     /// `landfall.containerd.enable`: false on a host without containerd; core images are then kept in the store.
     pub containerd_enable: bool,
-    /// `landfall.concurrency`: parallel blob transfers; 8.
+    /// `landfall.concurrency`: parallel blob transfers, four times as many of small blobs; 8.
     pub concurrency: usize,
     /// `landfall.bandwidthLimit`: bytes a second for all downloads together; none.
     pub bandwidth_limit: Option<u64>,

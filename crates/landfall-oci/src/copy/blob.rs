@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 
 use super::Job;
 use super::proof::Proof;
-use super::retries::stopped;
 use super::whereabouts::Turn;
 use crate::image::{BlobPlace, BlobStart, BlobStream, TransferError};
 
@@ -52,9 +51,7 @@ impl Job<'_> {
         if here.is_some_and(|here| turn.places().contains(here)) {
             return Ok(self.skip(blob, BlobOutcome::Skipped));
         }
-        // `Err` means a closed semaphore: the owner of the options wants no more transfers.
-        let permit = self.unless_stopped(self.options.transfers.acquire()).await?;
-        let _permit = permit.map_err(|_| stopped(&self.image))?;
+        let _under_way = self.unless_stopped(self.options.transfers.begin(blob.size)).await?;
         let mut from = place.as_ref().and_then(|place| self.mount_source(&turn, place));
         let digest = blob.digest.as_str();
         // Other sinks hash what they get.

@@ -35,7 +35,7 @@ pub struct TransferArgs {
     /// Say what would move, be mounted or stay, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// How many blobs are under way at once.
+    /// How many blobs are under way at once; of those below 128 KiB, four times as many, but with 1 all go one by one.
     #[arg(long, value_name = "NUMBER", default_value_t = 8)]
     pub concurrency: usize,
     /// A platform that is copied, e.g. `linux/arm64`; give it again for more. All of them without. The index stays as it
