@@ -9,7 +9,7 @@ CLUSTER_TOOLS := etcd kube-apiserver kube-controller-manager kube-scheduler kube
 CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 
 # Peers that `go` builds, once: see testbed/tools.tsv.
-TOOLS := registry crane regctl
+TOOLS := registry crane regctl olareg
 
 .PHONY: help test fuzz lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook bench-registry demo docs
 

@@ -13,6 +13,7 @@ pub mod docker_registry;
 pub mod https;
 pub mod images;
 pub mod landfall_registry;
+pub mod olareg;
 pub mod poll;
 pub mod port;
 pub mod program;

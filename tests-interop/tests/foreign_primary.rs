@@ -4,6 +4,7 @@ use landfall_core::status::ProgressEvent;
 use landfall_tests_interop::canary::{KUBELET_LOGINS, LAST_GOOD, leaking_files, leaks};
 use landfall_tests_interop::docker_registry::{Account, DockerRegistry, Release};
 use landfall_tests_interop::images::APPLICATIONS;
+use landfall_tests_interop::olareg::Olareg;
 use landfall_tests_interop::site::PRIMARY_ACCOUNT;
 use landfall_tests_interop::skopeo::{Access, Skopeo};
 use landfall_tests_interop::tls::PrivateAuthority;
@@ -47,25 +48,44 @@ fn the_agent_fills_distributions_registries_and_finds_them_filled_the_next_time(
         write_primary(&world, &host, PRIMARY_ACCOUNT, &authority);
         let mut agent = world.site.start_agent(&["--once"]);
         assert_eq!(agent.wait(), Some(0), "{release:?}: {}", agent.output());
-        let access = Access {
-            host: &host,
-            authority: Some(authority.pem()),
-            account: Some(PRIMARY_ACCOUNT),
-        };
-        for name in APPLICATIONS {
-            let pulled = Skopeo::default().pull(access, &world.primary_repository(name));
-            assert_eq!(pulled, world.source.digest(name), "{release:?} {name}");
-        }
+        check_filled(&world, &host, &authority, &agent.output());
+    }
+}
 
-        let mut again = world.site.start_agent(&["--once"]);
-        assert_eq!(again.wait(), Some(0), "{release:?}: {}", again.output());
-        let moved = again.progress().into_iter();
-        let moved = moved.filter(|event| matches!(event, ProgressEvent::BlobStarted { .. }));
-        assert_eq!(moved.count(), 0, "{release:?}: {}", again.stderr());
-        for user in [ACCOUNT.user, PRIMARY_ACCOUNT.user] {
-            assert_eq!(leaks(&agent.output(), user), Vec::<&str>::new());
-            let leaking = leaking_files(&world.site.root(), user, &[LAST_GOOD, KUBELET_LOGINS]);
-            assert_eq!(leaking, Vec::<camino::Utf8PathBuf>::new(), "{release:?}");
-        }
+#[test]
+fn the_agent_fills_olareg_which_asks_nobody_to_log_in() {
+    let world = World::start();
+    let authority = PrivateAuthority::generate("primary");
+    let primary = Olareg::start(&authority);
+    let host = primary.host();
+    write_primary(&world, &host, PRIMARY_ACCOUNT, &authority);
+    let mut agent = world.site.start_agent(&["--once"]);
+    assert_eq!(agent.wait(), Some(0), "{}", agent.output());
+    check_filled(&world, &host, &authority, &agent.output());
+    assert_eq!(leaks(&primary.log(), PRIMARY_ACCOUNT.user), Vec::<&str>::new());
+}
+
+/// Every application is in the primary registry, the agent moves nothing the next time, and no password is where it does
+/// not belong: not in what the agent told either.
+fn check_filled(world: &World, host: &str, authority: &PrivateAuthority, told: &str) {
+    let access = Access {
+        host,
+        authority: Some(authority.pem()),
+        account: Some(PRIMARY_ACCOUNT),
+    };
+    for name in APPLICATIONS {
+        let pulled = Skopeo::default().pull(access, &world.primary_repository(name));
+        assert_eq!(pulled, world.source.digest(name), "{name}");
+    }
+
+    let mut again = world.site.start_agent(&["--once"]);
+    assert_eq!(again.wait(), Some(0), "{}", again.output());
+    let moved = again.progress().into_iter();
+    let moved = moved.filter(|event| matches!(event, ProgressEvent::BlobStarted { .. }));
+    assert_eq!(moved.count(), 0, "{}", again.stderr());
+    for user in [ACCOUNT.user, PRIMARY_ACCOUNT.user] {
+        assert_eq!(leaks(told, user), Vec::<&str>::new());
+        let leaking = leaking_files(&world.site.root(), user, &[LAST_GOOD, KUBELET_LOGINS]);
+        assert_eq!(leaking, Vec::<camino::Utf8PathBuf>::new());
     }
 }

@@ -2,7 +2,6 @@
 //! containerd are Debian's, crane and regctl are built from their Go modules.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
-use std::path::Path;
 use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -15,6 +14,7 @@ use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::program::{Finished, run};
 use landfall_tests_interop::skopeo::{Access, Skopeo};
 use landfall_tests_interop::tls::PrivateAuthority;
+use landfall_tests_interop::tool::tool;
 use landfall_tests_interop::wire::Wire;
 use serde_json::json;
 
@@ -103,14 +103,6 @@ impl Fixture {
     }
 }
 
-/// A tool of the testbed, built when it is not there.
-fn tool(name: &str) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testbed/tools.sh");
-    let mut command = Command::new(script);
-    command.arg(name);
-    run(command).succeeded().stdout().trim().to_owned()
-}
-
 #[test]
 fn skopeo_pushes_pulls_copies_lists_and_deletes() {
     let fixture = Fixture::start();
@@ -120,14 +112,28 @@ fn skopeo_pushes_pulls_copies_lists_and_deletes() {
     skopeo.push_layout(&layout, "image", fixture.access(), "team/copy:v2");
     assert_eq!(skopeo.tags(fixture.access(), "team/copy"), ["v2"]);
     let credentials = format!("--creds={}:{}", ACCOUNT.user, ACCOUNT.password);
-    let target = format!("docker://{}/team/copy:v2", fixture.registry.host());
+    let at = |image: &str| format!("docker://{}/{image}", fixture.registry.host());
     let certificates = fixture.path("certs.d");
     fs_err::create_dir(&certificates).unwrap();
     fs_err::copy(fixture.path("ca.pem"), certificates.join("ca.crt")).unwrap();
     let directory = format!("--cert-dir={certificates}");
+    let both = ["src", "dest"].map(|end| credentials.replace("--", &format!("--{end}-")));
+    let trust = ["src", "dest"].map(|end| directory.replace("--", &format!("--{end}-")));
+    let mut arguments = vec!["--insecure-policy", "copy", "--all"];
+    arguments.extend(both.iter().chain(&trust).map(String::as_str));
+    let ends = [at("team/app:v1"), at("team/second/copy:v3")];
+    arguments.extend(ends.iter().map(String::as_str));
+    drop(fixture.run("skopeo", &arguments));
+    assert_eq!(fixture.digest("team/second/copy", "v3"), fixture.root);
     drop(fixture.run(
         "skopeo",
-        &["--insecure-policy", "delete", &credentials, &directory, &target],
+        &[
+            "--insecure-policy",
+            "delete",
+            &credentials,
+            &directory,
+            &at("team/copy:v2"),
+        ],
     ));
     assert_eq!(fixture.digest("team/copy", "v2"), "");
     assert_eq!(fixture.digest("team/app", "v1"), fixture.root);
@@ -135,9 +141,9 @@ fn skopeo_pushes_pulls_copies_lists_and_deletes() {
 }
 
 #[test]
-fn crane_pulls_copies_lists_and_deletes() {
+fn crane_pulls_pushes_copies_lists_and_deletes() {
     let fixture = Fixture::start();
-    let (crane, host) = (tool("crane"), fixture.registry.host().to_owned());
+    let (crane, host) = (tool("crane").into_string(), fixture.registry.host().to_owned());
     let crane = |arguments: &[&str]| fixture.run(&crane, arguments).stdout().trim().to_owned();
     drop(crane(&[
         "auth",
@@ -169,9 +175,9 @@ fn crane_pulls_copies_lists_and_deletes() {
 }
 
 #[test]
-fn regctl_pulls_copies_with_referrers_lists_and_deletes() {
+fn regctl_pulls_pushes_copies_with_referrers_lists_and_deletes() {
     let fixture = Fixture::start();
-    let (regctl, host) = (tool("regctl"), fixture.registry.host().to_owned());
+    let (regctl, host) = (tool("regctl").into_string(), fixture.registry.host().to_owned());
     let regctl = |arguments: &[&str]| fixture.run(&regctl, arguments).stdout().trim().to_owned();
     let authority = fixture.authority.pem().to_owned();
     drop(regctl(&[
@@ -206,6 +212,15 @@ fn regctl_pulls_copies_with_referrers_lists_and_deletes() {
         "-f",
         note.as_str(),
     ]));
+    let layout = format!("ocidir://{}:v1", fixture.path("pulled"));
+    drop(regctl(&["image", "copy", &source, &layout]));
+    drop(regctl(&[
+        "image",
+        "copy",
+        &layout,
+        &format!("{host}/team/from-layout:v1"),
+    ]));
+    assert_eq!(fixture.digest("team/from-layout", "v1"), fixture.root);
     let copy = format!("{host}/team/regctl:v1");
     drop(regctl(&["image", "copy", "--referrers", &source, &copy]));
     assert_eq!(fixture.digest("team/regctl", "v1"), fixture.root);
@@ -215,7 +230,10 @@ fn regctl_pulls_copies_with_referrers_lists_and_deletes() {
         .json();
     assert_eq!(referrers["manifests"][0]["artifactType"], json!(kind));
     assert_eq!(regctl(&["tag", "ls", &format!("{host}/team/regctl")]), "v1");
-    assert_eq!(regctl(&["repo", "ls", &host]), "team/app\nteam/regctl");
+    assert_eq!(
+        regctl(&["repo", "ls", &host]),
+        "team/app\nteam/from-layout\nteam/regctl"
+    );
     drop(regctl(&["tag", "rm", &copy]));
     assert_eq!(fixture.digest("team/regctl", "v1"), "");
     assert_eq!(

@@ -1,14 +1,20 @@
 //! What is pushed: the kinds of content that the conformance suite of the distribution specification pushes.
 
 use aws_lc_rs::digest::{Algorithm, SHA256, SHA512, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 pub(crate) const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const OCI_LAYER_PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
-const FOREIGN_LAYER: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+const FOREIGN_LAYERS: [&str; 2] = [
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+];
 const KIND_1: &str = "application/vnd.example.landfall.v1";
 const KIND_2: &str = "application/vnd.example.landfall.v2";
 
@@ -72,6 +78,8 @@ pub(crate) struct Content {
     pub(crate) tags: Vec<(String, usize)>,
     /// Whether tags go along with the digest (`?tag=`).
     pub(crate) tags_by_parameter: bool,
+    /// Whether descriptors hold their content.
+    data_in_descriptors: bool,
     next: u64,
 }
 
@@ -88,13 +96,17 @@ impl Content {
             manifests: Vec::new(),
             tags: Vec::new(),
             tags_by_parameter: false,
+            data_in_descriptors: false,
             next: seed,
         }
     }
 
     fn blob(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
         let digest = self.hash.of(&bytes);
-        let descriptor = json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
+        let mut descriptor = json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
+        if self.data_in_descriptors {
+            descriptor["data"] = json!(STANDARD.encode(&bytes));
+        }
         self.blobs.push((digest, bytes));
         descriptor
     }
@@ -132,8 +144,12 @@ impl Content {
         let descriptor = json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
         let refers = manifest["subject"]["digest"].as_str().map(|subject| {
             let mut shown = descriptor.clone();
-            let kind = manifest.get("artifactType").unwrap_or(&manifest["config"]["mediaType"]);
-            shown["artifactType"] = kind.clone();
+            let kind = manifest
+                .get("artifactType")
+                .or_else(|| manifest["config"].get("mediaType"));
+            if let Some(kind) = kind {
+                shown["artifactType"] = kind.clone();
+            }
             if let Some(annotations) = manifest.get("annotations") {
                 shown["annotations"] = annotations.clone();
             }
@@ -206,6 +222,13 @@ pub(crate) fn everything() -> Vec<Content> {
     };
     vec![
         build("image", Sha256, |content| drop(content.image())).tagged("image"),
+        build("uncompressed image", Sha256, |content| {
+            content.next += 1;
+            let layer = content.blob(OCI_LAYER_PLAIN, noise(content.next, 900));
+            let parts = with(content.image_parts(), "layers", json!([layer]));
+            content.manifest(&parts);
+        })
+        .tagged("image-uncompressed"),
         build("large manifest", Sha256, large_manifest).tagged("large-manifest"),
         build("index", Sha256, |content| drop(content.index())).tagged("index"),
         build("nested index", Sha256, nested_index).tagged("index-of-index"),
@@ -229,13 +252,7 @@ pub(crate) fn everything() -> Vec<Content> {
         })
         .tagged("artifact-without-layers"),
         build("image with referrers", Sha256, referrers).tagged("tagged-artifact"),
-        build("index with a referrer", Sha256, |content| {
-            let subject = content.index();
-            let platforms = content.platforms();
-            let index = with(content.index_of(platforms), "subject", subject);
-            content.manifest(&with(index, "artifactType", json!(KIND_1)));
-        })
-        .tagged("index-with-subject"),
+        build("index with referrers", Sha256, index_referrers).tagged("index-with-subject"),
         build("missing subject", Sha256, |content| {
             let missing = json!({"mediaType": OCI_IMAGE, "size": 123, "digest": Sha256.of(b"missing content")});
             let artifact = with(content.artifact_parts(KIND_1), "subject", missing);
@@ -243,23 +260,12 @@ pub(crate) fn everything() -> Vec<Content> {
         })
         .tagged("missing-subject"),
         build("data field", Sha256, |content| {
-            let mut parts = content.image_parts();
-            parts["config"]["data"] = json!("e30=");
-            content.manifest(&parts);
+            content.data_in_descriptors = true;
+            content.image();
         })
         .tagged("data-field"),
-        build("foreign layers", Sha256, |content| {
-            let mut parts = content.image_parts();
-            parts["layers"][0] = json!({"mediaType": FOREIGN_LAYER, "size": 123_456, "digest": Sha256.of(b"elsewhere"),
-                                        "urls": ["https://store.example.com/blobs/elsewhere"]});
-            content.manifest(&parts);
-        })
-        .tagged("foreign-layers"),
-        build("fields of others", Sha256, |content| {
-            let parts = with(content.image_parts(), "dev.landfall.unknown", json!({"deep": [1, 2]}));
-            content.manifest(&parts);
-        })
-        .tagged("custom-fields"),
+        build("foreign layers", Sha256, foreign_layers).tagged("foreign-layers"),
+        build("fields of others", Sha256, fields_of_others).tagged("custom-fields"),
         build("no layers", Sha256, |content| {
             let parts = with(content.image_parts(), "layers", json!([]));
             content.manifest(&parts);
@@ -318,4 +324,46 @@ fn referrers(content: &mut Content) {
         let artifact = with(content.artifact_parts(kind), "subject", subject.clone());
         content.manifest(&artifact);
     }
+}
+
+/// The index and all that it names refer to another index.
+fn index_referrers(content: &mut Content) {
+    let subject = content.index();
+    let mut platforms = Vec::new();
+    for kind in [None, Some(KIND_1), Some(KIND_2)] {
+        let parts = match kind {
+            None => content.image_parts(),
+            Some(kind) => content.artifact_parts(kind),
+        };
+        platforms.push(content.manifest(&with(parts, "subject", subject.clone())));
+    }
+    let index = with(content.index_of(platforms), "subject", subject);
+    // An index without a kind has none: no configuration says it in its place.
+    content.manifest(&index);
+    let index = with(index, "artifactType", json!("application/vnd.example.landfall.index"));
+    content.manifest(&with(index, "annotations", json!({"dev.landfall.test": "of an index"})));
+}
+
+/// Two layers that are elsewhere, and one that is here.
+fn foreign_layers(content: &mut Content) {
+    let mut parts = content.image_parts();
+    for (number, media_type) in FOREIGN_LAYERS.iter().enumerate() {
+        let elsewhere = format!("elsewhere {number}");
+        let layer = json!({"mediaType": media_type, "size": 123_456, "digest": Hash::Sha256.of(elsewhere.as_bytes()),
+                           "urls": ["https://store.example.com/blobs/elsewhere"]});
+        parts["layers"].as_array_mut().unwrap().push(layer);
+    }
+    content.manifest(&parts);
+}
+
+/// An index, an image and a configuration with a field that nobody knows.
+fn fields_of_others(content: &mut Content) {
+    let unknown = || json!({"deep": [1, 2]});
+    let config = json!({"architecture": "amd64", "os": "linux", "dev.landfall.unknown": unknown(),
+                        "rootfs": {"type": "layers", "diff_ids": []}});
+    let config = content.blob(OCI_CONFIG, config.to_string().into_bytes());
+    let parts = with(content.image_parts(), "config", config);
+    let image = content.manifest(&with(parts, "dev.landfall.unknown", unknown()));
+    let index = content.index_of(vec![image]);
+    content.manifest(&with(index, "dev.landfall.unknown", unknown()));
 }
