@@ -1,7 +1,10 @@
+use std::fs::File;
 use std::io::Write as _;
 
+use axum::response::Response;
 use axum::routing::get;
 use futures_util::stream;
+use http::{Request, StatusCode, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -64,6 +67,14 @@ fn only_plain_requests_of_the_api_are_ours() {
         (format!("GET /v2/ HTTP/1.1\r\n{HOST}{HOST}\r\n"), Some(false)),
         (
             format!("GET /v2/ HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n"),
+            Some(true),
+        ),
+        (
+            format!("GET /v2/ HTTP/1.1\r\n{HOST}Connection: close, TE\r\n\r\n"),
+            Some(false),
+        ),
+        (
+            format!("GET /v2/ HTTP/1.1\r\n{HOST}Connection: close\r\nConnection: upgrade\r\n\r\n"),
             Some(false),
         ),
         (
@@ -104,14 +115,14 @@ async fn answer(client: &mut TcpStream, request: &str, end: &str) -> String {
     without_date(std::str::from_utf8(&read).unwrap())
 }
 
-fn mk_file(length: usize) -> (std::sync::Arc<File>, Vec<u8>) {
+fn mk_file(length: usize) -> (Arc<File>, Vec<u8>) {
     let bytes: Vec<u8> = (0..length).map(|at| b'a' + u8::try_from(at % 23).unwrap()).collect();
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(&bytes).unwrap();
-    (std::sync::Arc::new(file), bytes)
+    (Arc::new(file), bytes)
 }
 
-fn mk_router(file: std::sync::Arc<File>, offset: u64, length: u64) -> Router {
+fn mk_router(file: Arc<File>, offset: u64, length: u64) -> Router {
     let whole = move |request: Request<Body>| async move {
         assert!(
             request.extensions().get::<TakesFile>().is_some()
@@ -213,6 +224,30 @@ async fn answers_follow_each_other_and_the_first_unusual_request_goes_on_with_hy
     let last = format!("GET /v2/text HTTP/1.1\r\n{HOST}\r\n");
     assert!(answer(&mut client, &last, "hello").await.starts_with("HTTP/1.1 200 OK"));
     drop(client);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_the_end_of_the_connection_is_answered_first() {
+    let (file, _) = mk_file(10);
+    let running = mk_server(mk_router(file, 0, 10), None, QUICK).await;
+    let mut client = TcpStream::connect(running.address).await.unwrap();
+    let first = format!("POST /v2/text HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nfirst");
+    assert!(!answer(&mut client, &first, "got first").await.contains("connection"));
+    // What comes after it does not take the answer away.
+    let rest = "x".repeat(8_000_000);
+    let last = format!("POST /v2/text HTTP/1.1\r\n{HOST}Connection: close\r\nContent-Length: 4\r\n\r\nlast{rest}");
+    client.write_all(last.as_bytes()).await.unwrap();
+    let mut read = String::new();
+    client.read_to_string(&mut read).await.unwrap();
+    insta::assert_snapshot!(without_date(&read), @"
+    HTTP/1.1 200 OK
+    content-type: text/plain; charset=utf-8
+    content-length: 8
+    connection: close
+
+    got last
+    ");
     running.stop().await;
 }
 
