@@ -221,6 +221,8 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
 }
 
 #[cfg(test)]
+mod hang_up;
+#[cfg(test)]
 mod slow;
 
 #[cfg(test)]

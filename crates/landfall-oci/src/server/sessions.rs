@@ -1,16 +1,20 @@
 //! Uploads under way: a client opens one, sends what it has in as many requests as it likes, and asks how far it got.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
-use landfall_core::reference::Repository;
-use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use landfall_core::reference::{Digest, Repository};
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout};
 
+use crate::digest::Algorithm;
 use crate::random::random_bytes;
 use crate::server::error::{ApiError, Code};
+use crate::store::endpoints::Receiver;
+use crate::store::error::StoreError;
 use crate::store::ingest::Upload;
 
 /// How long an upload waits for its next request.
@@ -20,21 +24,20 @@ const SESSIONS_MAX: usize = 1024;
 /// How long a client that asks how far an upload got waits for the request that is at it.
 const SETTLE_MAX: Duration = Duration::from_secs(3);
 
-/// The uploads under way, by the names that clients know them by.
-#[derive(Debug, Default)]
+/// The uploads under way, by the names that clients know them by. Clones are the same ones.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Uploads {
-    sessions: Mutex<HashMap<String, Session>>,
-    /// Tells those who wait that a request has ended which was at an upload.
-    returned: Notify,
+    sessions: Arc<Mutex<HashMap<String, Session>>>,
 }
 
 #[derive(Debug)]
 struct Session {
     repository: Repository,
     touched: Instant,
+    /// What was there before the request that is at it.
     length: u64,
-    /// `None` while a request is at it.
-    upload: Option<Upload>,
+    /// Locked while a request is at it.
+    upload: Arc<tokio::sync::Mutex<Upload>>,
 }
 
 impl Uploads {
@@ -59,7 +62,7 @@ impl Uploads {
             repository: repository.clone(),
             touched: Instant::now(),
             length: upload.length(),
-            upload: Some(upload),
+            upload: Arc::new(tokio::sync::Mutex::new(upload)),
         };
         sessions.insert(id.clone(), session);
         Ok(id)
@@ -67,88 +70,113 @@ impl Uploads {
 
     /// Forgets the uploads that nobody went on with.
     pub(super) fn expire(&self) {
-        self.lock()
-            .retain(|_, session| session.upload.is_none() || session.touched.elapsed() < IDLE_MAX);
+        let now = Instant::now();
+        self.lock().retain(|_, session| {
+            if session.upload.try_lock().is_err() {
+                session.touched = now;
+            }
+            now - session.touched < IDLE_MAX
+        });
     }
 
-    /// Takes an upload for a request; it comes back by [`Uploads::put_back`] or is gone.
-    pub(super) fn take(&self, repository: &Repository, id: &str) -> Result<Upload, ApiError> {
-        let mut sessions = self.lock();
-        let session = sessions
-            .get_mut(id)
+    fn find<'a>(
+        sessions: &'a mut HashMap<String, Session>,
+        repository: &Repository,
+        id: &str,
+    ) -> Result<&'a mut Session, ApiError> {
+        let session = sessions.get_mut(id);
+        session
             .filter(|session| session.repository == *repository)
-            .ok_or_else(unknown_upload)?;
-        session.upload.take().ok_or_else(|| {
+            .ok_or_else(unknown_upload)
+    }
+
+    /// Takes an upload for a request.
+    pub(super) fn take(&self, repository: &Repository, id: &str) -> Result<TakenUpload, ApiError> {
+        let mut sessions = self.lock();
+        let session = Uploads::find(&mut sessions, repository, id)?;
+        let upload = session.upload.clone().try_lock_owned().map_err(|_locked| {
             ApiError::new(
                 StatusCode::CONFLICT,
                 Code::BlobUploadInvalid,
                 "another request is at this upload",
             )
+        })?;
+        session.touched = Instant::now();
+        session.length = upload.length();
+        Ok(TakenUpload {
+            upload,
+            session: Some((self.clone(), id.to_owned())),
         })
-    }
-
-    /// Leaves an upload for its next request.
-    pub(super) fn put_back(&self, id: &str, upload: Upload) {
-        if let Some(session) = self.lock().get_mut(id) {
-            session.touched = Instant::now();
-            session.length = upload.length();
-            session.upload = Some(upload);
-        }
-        self.returned.notify_waiters();
-    }
-
-    /// Ends a session.
-    pub(super) fn remove(&self, id: &str) {
-        self.lock().remove(id);
-        self.returned.notify_waiters();
-    }
-
-    /// Sees to it that a session does not stay taken.
-    pub(super) fn watch<'a>(&'a self, id: &'a str) -> Taken<'a> {
-        Taken {
-            uploads: self,
-            id,
-            done: false,
-        }
     }
 
     /// At which byte an upload goes on. While a request is at it, that is known only when the request ends, and it does soon
     /// when its client was killed: the next client asks while what the first one sent is still being read.
     pub(super) async fn settled_length(&self, repository: &Repository, id: &str) -> Result<u64, ApiError> {
-        let give_up = Instant::now() + SETTLE_MAX;
-        loop {
-            // Made before the look, so that no end between look and wait is missed.
-            let returned = self.returned.notified();
-            let length = {
-                let sessions = self.lock();
-                let session = sessions
-                    .get(id)
-                    .filter(|session| session.repository == *repository)
-                    .ok_or_else(unknown_upload)?;
-                if session.upload.is_some() {
-                    return Ok(session.length);
-                }
-                session.length
-            };
-            if timeout_at(give_up, returned).await.is_err() {
-                return Ok(length);
-            }
+        let (upload, before) = {
+            let mut sessions = self.lock();
+            let session = Uploads::find(&mut sessions, repository, id)?;
+            (session.upload.clone(), session.length)
+        };
+        let settled = timeout(SETTLE_MAX, upload.lock()).await.map(|upload| upload.length());
+        // The request may have ended the session.
+        Uploads::find(&mut self.lock(), repository, id)?;
+        Ok(settled.unwrap_or(before))
+    }
+}
+
+/// An upload that a request took. It belongs to whoever takes in the bytes, on whatever thread; once that ends, the session
+/// has the upload again, with what arrived. The request may be long gone by then, because its client is.
+#[derive(Debug)]
+pub(super) struct TakenUpload {
+    upload: OwnedMutexGuard<Upload>,
+    /// `None` for an upload that ends with its request.
+    session: Option<(Uploads, String)>,
+}
+
+impl TakenUpload {
+    /// An upload that nobody can go on with in another request.
+    pub(super) async fn without_session(upload: Upload) -> TakenUpload {
+        TakenUpload {
+            upload: Arc::new(tokio::sync::Mutex::new(upload)).lock_owned().await,
+            session: None,
+        }
+    }
+
+    /// Hashes by another algorithm from now on, where that is still possible.
+    pub(super) fn expect_algorithm(&mut self, algorithm: Algorithm) {
+        self.upload.expect_algorithm(algorithm);
+    }
+
+    /// Makes a blob of it. Whatever comes of that, nobody can go on with the upload afterwards.
+    pub(super) fn commit(mut self, digest: &Digest) -> Result<u64, StoreError> {
+        self.end_session();
+        self.upload.commit(digest)
+    }
+
+    /// Nobody can go on with it any more. Nothing stays of what is not committed.
+    pub(super) fn end_session(&mut self) {
+        if let Some((uploads, id)) = self.session.take() {
+            uploads.lock().remove(&id);
         }
     }
 }
 
-/// An upload that a request took. Whatever ends the request, the session does not stay taken.
-pub(super) struct Taken<'a> {
-    uploads: &'a Uploads,
-    id: &'a str,
-    pub(super) done: bool,
+impl Deref for TakenUpload {
+    type Target = Upload;
+
+    fn deref(&self) -> &Upload {
+        &self.upload
+    }
 }
 
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.uploads.remove(self.id);
+impl Receiver for TakenUpload {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let appended = self.upload.append(bytes);
+        if appended.is_err() {
+            // How much of it is on the disk nobody knows.
+            self.end_session();
         }
+        appended
     }
 }
 

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use landfall_core::oci_types::{Descriptor, media_type};
@@ -251,6 +251,38 @@ async fn whoever_asks_how_far_an_upload_got_waits_for_the_request_that_is_at_it(
     };
     let (sent, answer) = tokio::join!(sending, asking);
     assert_eq!((sent.status, answer.header("range")), (400, "0-4"));
+}
+
+#[tokio::test]
+async fn a_request_that_is_dropped_leaves_what_arrived_in_its_upload() {
+    let fixture = mk_fixture();
+    // In memory, and on the way to the disk.
+    for headers in [[("content-length", "11")].as_slice(), &[]] {
+        for method in ["PATCH", "PUT"] {
+            let location = fixture.send("POST", "/v2/a/blobs/uploads/", &[], Body::empty()).await;
+            let location = location.header("location");
+            let last = format!("{location}?digest={}", digest_of(b"hello world"));
+            let (sender, body) = tokio::sync::mpsc::channel(1);
+            let body = stream::unfold(body, async |mut body| Some((body.recv().await?, body)));
+            let body = Body::from_stream(body.map(Ok::<_, std::io::Error>));
+            let path = if method == "PUT" { &last } else { location };
+            let sending = fixture.send(method, path, headers, body);
+            let all_is_taken = async {
+                sender.send("hello").await.unwrap();
+                drop(sender.reserve().await.unwrap());
+            };
+            tokio::select! {
+                answer = sending => panic!("{answer:?} to half a body"),
+                () = all_is_taken => {}
+            }
+            assert_eq!(
+                fixture.get(location).await.header("range"),
+                "0-4",
+                "{method} {headers:?}"
+            );
+            assert_eq!(fixture.send("PUT", &last, &[], " world").await.status, 201);
+        }
+    }
 }
 
 #[tokio::test]

@@ -17,10 +17,10 @@ use crate::serve::pushes::PushBody;
 use crate::server::error::{ApiError, Code};
 use crate::server::range::parse_content_range;
 use crate::server::route::parse_digest;
+use crate::server::sessions::TakenUpload;
 use crate::server::{CONTENT_DIGEST, Registry, header_value};
-use crate::store::endpoints::{blocking, fill};
+use crate::store::endpoints::{Receiver as _, blocking, fill};
 use crate::store::error::StoreError;
-use crate::store::ingest::Upload;
 
 /// After so many bytes of a body the disk is looked at again: other uploads fill it as well.
 const SPACE_CHECKED_EVERY: u64 = 4 * 1024 * 1024;
@@ -60,6 +60,7 @@ impl Registry {
                 Ok(under_way(StatusCode::ACCEPTED, name, &id, 0))
             }
             Some(digest) => {
+                let upload = TakenUpload::without_session(upload).await;
                 let (upload, received) = self.take_in(upload, request, announced).await?;
                 received?;
                 self.commit(name, upload, digest).await
@@ -94,8 +95,7 @@ impl Registry {
     }
 
     pub(super) fn cancel_upload(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
-        drop(self.uploads.take(name, id)?);
-        self.uploads.remove(id);
+        self.uploads.take(name, id)?.end_session();
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
@@ -106,9 +106,7 @@ impl Registry {
         request: Request,
     ) -> Result<Response, ApiError> {
         let upload = self.receive(name, id, request, None).await?;
-        let length = upload.length();
-        self.uploads.put_back(id, upload);
-        Ok(under_way(StatusCode::ACCEPTED, name, id, length))
+        Ok(under_way(StatusCode::ACCEPTED, name, id, upload.length()))
     }
 
     pub(super) async fn finish_upload(
@@ -128,7 +126,6 @@ impl Registry {
             }
         };
         let upload = self.receive(name, id, request, Some(&digest)).await?;
-        self.uploads.remove(id);
         self.commit(name, upload, digest).await
     }
 
@@ -140,42 +137,30 @@ impl Registry {
         id: &str,
         request: Request,
         digest: Option<&Digest>,
-    ) -> Result<Upload, ApiError> {
+    ) -> Result<TakenUpload, ApiError> {
         let mut upload = self.uploads.take(name, id)?;
-        let mut taken = self.uploads.watch(id);
-        if let Err(error) = check_chunk(request.headers(), name, id, upload.length()) {
-            self.uploads.put_back(id, upload);
-            taken.done = true;
-            return Err(error);
-        }
+        check_chunk(request.headers(), name, id, upload.length())?;
         let announced = content_length(request.headers());
-        self.check_space(announced.unwrap_or_default())?;
+        self.check_space(announced.unwrap_or_default())
+            .inspect_err(|_full| upload.end_session())?;
         if let Some(digest) = digest {
             upload.expect_algorithm(Algorithm::of(digest));
         }
-        let (upload, received) = self.take_in(upload, request, announced).await?;
-        match received {
-            Ok(()) => {
-                taken.done = true;
-                Ok(upload)
-            }
-            Err(error) => {
-                taken.done = !error.is_out_of_space();
-                if taken.done {
-                    self.uploads.put_back(id, upload);
-                }
-                Err(error)
-            }
+        let (mut upload, received) = self.take_in(upload, request, announced).await?;
+        if received.as_ref().is_err_and(ApiError::is_out_of_space) {
+            upload.end_session();
         }
+        received?;
+        Ok(upload)
     }
 
     /// Adds a request's body to an upload; what needs no disk needs no thread that waits for it.
     async fn take_in(
         self: &Arc<Registry>,
-        mut upload: Upload,
+        mut upload: TakenUpload,
         mut request: Request,
         announced: Option<u64>,
-    ) -> Result<(Upload, Result<(), ApiError>), StoreError> {
+    ) -> Result<(TakenUpload, Result<(), ApiError>), StoreError> {
         let direct = request.extensions_mut().remove::<PushBody>();
         let needs_disk = !announced.is_some_and(|announced| upload.keeps_in_memory(announced));
         if let Some(body) = direct.filter(|_| needs_disk) {
@@ -197,7 +182,7 @@ impl Registry {
     async fn commit(
         self: &Arc<Registry>,
         name: &Repository,
-        upload: Upload,
+        upload: TakenUpload,
         digest: Digest,
     ) -> Result<Response, ApiError> {
         let hold = self.store.hold();
@@ -216,10 +201,10 @@ impl Registry {
     /// Adds a body to an upload from the connection itself, on the thread that hashes and writes it.
     async fn take_in_directly(
         self: &Arc<Registry>,
-        mut upload: Upload,
+        mut upload: TakenUpload,
         body: PushBody,
         announced: Option<u64>,
-    ) -> Result<(Upload, Result<(), ApiError>), StoreError> {
+    ) -> Result<(TakenUpload, Result<(), ApiError>), StoreError> {
         let given_up = CancellationToken::new();
         // Whatever ends this request ends the thread's work for it.
         let _guard = given_up.clone().drop_guard();

@@ -15,7 +15,7 @@ use crate::digest::Algorithm;
 use crate::image::{BlobState, BlobStream, ImageSink, ImageSource, RawManifest, TransferError};
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
-use crate::store::ingest::{BlobWriter, Upload};
+use crate::store::ingest::BlobWriter;
 use crate::store::pins::Hold;
 
 /// How many bytes are read from the disk at once.
@@ -69,12 +69,6 @@ pub(crate) trait Receiver: Send + 'static {
 impl Receiver for BlobWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         BlobWriter::append(self, bytes)
-    }
-}
-
-impl Receiver for Upload {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        Upload::append(self, bytes)
     }
 }
 

@@ -318,8 +318,8 @@ impl Upload {
     /// Verifies the digest and makes the blob visible under it; it is on disk when this returns. Gives its size.
     ///
     /// # Errors
-    /// When the digest is another one or the disk fails; the upload is gone then.
-    pub fn commit(mut self, digest: &Digest) -> Result<u64, StoreError> {
+    /// When the digest is another one or the disk fails; the upload is of no more use then.
+    pub fn commit(&mut self, digest: &Digest) -> Result<u64, StoreError> {
         let target = self.store.blob_path(digest);
         let ingest = self.ingest(0)?;
         ingest.seal()?;

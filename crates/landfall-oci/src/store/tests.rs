@@ -186,6 +186,7 @@ fn a_sha512_blob_is_verified_by_its_own_algorithm() {
         upload.commit(&blob.digest),
         Err(StoreError::WrongDigest { .. })
     ));
+    drop(upload);
     assert_eq!(std::fs::read_dir(fixture.root.join(INGEST)).unwrap().count(), 0);
 }
 
