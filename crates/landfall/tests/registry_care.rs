@@ -152,10 +152,21 @@ fn a_registry_is_cared_for_when_it_is_not_served() {
     fixture.registry.child.kill().expect("it runs");
     drop(fixture.registry.child.wait());
     assert!(fixture.root().join("orders").exists());
+    let tags = ["team/app:v1", "team/app:v2"].map(|tag| fixture.care("rm", &[tag]));
+    insta::assert_snapshot!(tags.concat(), @r"
+    status 0
+    --- stdout
+    1 tags and 0 manifests deleted
+    status 0
+    --- stdout
+    1 tags and 0 manifests deleted
+    --- stderr
+    the image itself stays, without a tag; `team/app@sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2` in place of `team/app:v2` takes it away
+    ");
     insta::assert_snapshot!(fixture.care("rm", &["team/app"]), @r"
     status 0
     --- stdout
-    2 tags and 1 manifests deleted
+    0 tags and 1 manifests deleted
     ");
     insta::assert_snapshot!(fixture.care("gc", &["--grace", "0"]), @r"
     status 0

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use camino::Utf8Path;
 use landfall_core::oci_types::parse_manifest;
-use landfall_core::reference::{Digest, Repository};
+use landfall_core::reference::{Digest, Repository, Tag};
 use serde::Serialize;
 
 use crate::digest::{Algorithm, Digester};
@@ -139,6 +139,19 @@ impl Inventory {
             });
         }
         Ok(listed)
+    }
+
+    /// The manifest that has this tag and no other one. Blocks.
+    ///
+    /// # Errors
+    /// When the repository's record cannot be read.
+    pub fn tagged_only(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, StoreError> {
+        let only = |record: &Record| {
+            let digest = record.tags.get(tag)?;
+            let tags = record.tags.values().filter(|tagged| *tagged == digest).count();
+            (tags == 1).then(|| digest.clone())
+        };
+        Ok(self.records.glance(repository, only)?.flatten())
     }
 
     /// Counts. Blocks.

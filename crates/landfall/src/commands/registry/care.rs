@@ -73,7 +73,8 @@ pub struct ListArgs {
 /// Delete a tag, an image or a repository.
 ///
 /// While it is served or not; whoever has no access to the directory deletes by the API (`crane delete`, `regctl tag rm`,
-/// `skopeo delete`). Room is made by the next `gc`. Exits 1 when there is no such image.
+/// `skopeo delete`). Room is made by the next `gc`, for images that are gone by digest: one that lost its last tag stays.
+/// Exits 1 when there is no such image.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Examples:\n  landfall registry rm --root /srv/images library/nginx:1.27\n  \
@@ -223,8 +224,13 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
     let name: Repository = name
         .parse()
         .with_context(|| format!("`{name}` is no repository: give its name without the registry's host"))?;
+    let tag = selector.and_then(|selector| selector.parse().ok());
+    let left = match tag {
+        Some(tag) => look(&args.root)?.tagged_only(&name, &tag)?,
+        None => None,
+    };
     let order = Order::Remove {
-        repository: name,
+        repository: name.clone(),
         selector: selector.map(str::to_owned),
     };
     let deleted = carry_out(&find(&args.root)?, &order).with_context(|| format!("cannot delete `{}`", args.target))?;
@@ -235,6 +241,12 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
     print_report(&context.printer, args.output.output, &removed, |removed| {
         format!("{} tags and {} manifests deleted", removed.tags, removed.manifests)
     })?;
+    if let Some(digest) = left {
+        context.printer.note(format_args!(
+            "the image itself stays, without a tag; `{name}@{digest}` in place of `{}` takes it away",
+            args.target
+        ));
+    }
     Ok(if removed.tags + removed.manifests == 0 {
         ExitStatus::AnswerIsNo
     } else {
