@@ -1,10 +1,9 @@
 //! Progress of the transfers under way: counted for the status and the metrics, passed on to whoever else wants to know.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use landfall_core::status::{ProgressEvent, ProgressSink, TransferStatus};
+use landfall_core::status::{ProgressEvent, ProgressSink, TransferStatus, TransferTally};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +28,8 @@ pub struct Meter {
 struct Counts {
     /// Bytes that crossed the network in this run.
     crossed: u64,
-    /// Bytes to go of each blob that is under way.
-    remaining: HashMap<String, u64>,
+    /// What there is to move in this phase, blobs that nobody has begun with included.
+    tally: TransferTally,
 }
 
 impl Meter {
@@ -46,7 +45,7 @@ impl Meter {
 
     fn counted(&self) -> (u64, u64) {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        (counts.crossed, counts.remaining.values().sum())
+        (counts.crossed, counts.tally.total() - counts.tally.done())
     }
 
     /// Keeps the status's transfer totals up to date until it is told to stop.
@@ -76,27 +75,21 @@ impl ProgressSink for Meter {
     fn progress(&self, event: ProgressEvent) {
         {
             let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.tally.note(&event);
             match &event {
-                ProgressEvent::BlobStarted {
-                    digest, size, offset, ..
-                } => {
-                    counts.remaining.insert(digest.clone(), size.saturating_sub(*offset));
-                }
-                ProgressEvent::BlobAdvanced { digest, bytes } => {
+                ProgressEvent::BlobAdvanced { bytes, .. } => {
                     counts.crossed += bytes;
                     self.metrics.transferred.inc_by(*bytes);
-                    if let Some(remaining) = counts.remaining.get_mut(digest) {
-                        *remaining = remaining.saturating_sub(*bytes);
-                    }
-                }
-                ProgressEvent::BlobFinished { digest } | ProgressEvent::BlobSkipped { digest, .. } => {
-                    counts.remaining.remove(digest);
                 }
                 ProgressEvent::Retrying { .. } => {
                     self.metrics.retries.inc();
                 }
-                ProgressEvent::Phase { .. } => counts.remaining.clear(),
+                // What an earlier phase could not move is not under way any more.
+                ProgressEvent::Phase { .. } => counts.tally = TransferTally::default(),
                 ProgressEvent::BlobPlanned { .. }
+                | ProgressEvent::BlobStarted { .. }
+                | ProgressEvent::BlobFinished { .. }
+                | ProgressEvent::BlobSkipped { .. }
                 | ProgressEvent::ImageFinished { .. }
                 | ProgressEvent::ImageFailed { .. } => {}
             }
@@ -176,5 +169,18 @@ mod tests {
         assert_eq!(meter.counted(), (10, 30));
         meter.progress(ProgressEvent::BlobFinished { digest });
         assert_eq!(meter.counted(), (10, 0));
+    }
+
+    #[test]
+    fn what_nobody_has_begun_with_counts_as_soon_as_it_is_known_until_the_next_phase() {
+        let meter = Meter::new(Arc::new(NoProgress), Metrics::new());
+        for (digest, size) in [("sha256:a", 100), ("sha256:b", 20), ("sha256:a", 100)] {
+            let digest = digest.to_owned();
+            meter.progress(ProgressEvent::BlobPlanned { digest, size });
+        }
+        assert_eq!(meter.counted(), (0, 120));
+        let phase = landfall_core::status::Phase::Images;
+        meter.progress(ProgressEvent::Phase { phase });
+        assert_eq!(meter.counted(), (0, 0));
     }
 }
