@@ -242,11 +242,21 @@ impl Descriptor {
         is_manifest_type(&self.media_type)
     }
 
+    /// Whether the content is a list of manifests.
+    #[must_use]
+    pub fn is_index(&self) -> bool {
+        is_index_type(&self.media_type)
+    }
+
     /// Whether the content is a layer that may not be handed on: it is fetched from its own place and need not be here.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.")
     }
+}
+
+fn is_index_type(media_type: &str) -> bool {
+    [media_type::OCI_INDEX, media_type::DOCKER_INDEX].contains(&media_type)
 }
 
 /// Whether a media type is that of a manifest or an index that we can read.
@@ -290,8 +300,7 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestContent, ManifestError> {
         (false, false) => return Err(ManifestError::Unknown),
     };
     if let Some(stated) = shape.media_type {
-        let index_type = [media_type::OCI_INDEX, media_type::DOCKER_INDEX].contains(&stated.as_str());
-        if is_manifest_type(&stated) && index_type != is_index {
+        if is_manifest_type(&stated) && is_index_type(&stated) != is_index {
             return Err(ManifestError::WrongType { stated });
         }
     }

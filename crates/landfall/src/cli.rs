@@ -131,6 +131,38 @@ pub struct InputArgs {
     pub compat: Option<CompatWith>,
 }
 
+impl InputArgs {
+    /// The same inputs as words of another command line. Values of `--set` are not repeated: they may be secrets, and
+    /// what we print is kept in logs.
+    pub(crate) fn repeated(&self) -> Vec<String> {
+        let files = |option: &str, files: &[Utf8PathBuf]| {
+            let words = files.iter().flat_map(|file| [option.to_owned(), file.to_string()]);
+            words.collect::<Vec<_>>()
+        };
+        let mut words = files("--user-data", &self.user_data);
+        words.extend(files("--profile", &self.profiles));
+        words.extend(files("--values", self.values.values.as_slice()));
+        for set in &self.values.set {
+            let key = set.split('=').next().unwrap_or_default();
+            words.extend(["--set".to_owned(), format!("{key}=…")]);
+        }
+        if self.compat == Some(CompatWith::Palette) {
+            words.extend(["--compat".to_owned(), "palette".to_owned()]);
+        }
+        words
+    }
+}
+
+/// Words as a shell takes them.
+pub(crate) fn command_line(words: &[String]) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+…".contains(c);
+    let quoted = words.iter().map(|word| match word.chars().all(is_plain) {
+        true => word.clone(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
 /// What fills the profiles' templates.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Inputs")]

@@ -32,6 +32,14 @@ pub struct AccessArgs {
 }
 
 impl AccessArgs {
+    /// Logins and trust as words of another command line.
+    pub(crate) fn repeated(&self) -> Vec<String> {
+        let credentials = self.credentials.iter().map(|file| ("--credentials", file.to_string()));
+        let insecure = self.insecure.iter().map(|host| ("--insecure", host.to_string()));
+        let pairs = credentials.chain(insecure);
+        pairs.flat_map(|(option, value)| [option.to_owned(), value]).collect()
+    }
+
     fn timeouts(&self) -> Timeouts {
         let usual = Timeouts::default();
         Timeouts {

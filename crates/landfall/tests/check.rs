@@ -57,6 +57,17 @@ impl Site {
     }
 }
 
+/// A registry for user `edge` with this password.
+fn mk_login(password: &str) -> FakeRegistryOptions {
+    FakeRegistryOptions {
+        access: Access::Basic {
+            username: "edge".to_owned(),
+            password: password.to_owned(),
+        },
+        ..FakeRegistryOptions::default()
+    }
+}
+
 #[test]
 fn what_is_missing_is_named_with_the_command_that_brings_it() {
     let registry = FakeRegistry::start();
@@ -71,7 +82,7 @@ fn what_is_missing_is_named_with_the_command_that_brings_it() {
 
     missing: quay.io/shop/scale:1.0
       why: image `quay.io/shop/scale:1.0` cannot be fetched from registry `REGISTRY`: it does not have `REGISTRY/mirror/quay.io/shop/scale:1.0`
-      fix: landfall copy quay.io/shop/scale:1.0 REGISTRY/mirror/quay.io/shop/scale:1.0 --insecure REGISTRY
+      fix: landfall push --user-data DIRECTORY/user-data.yaml --profile DIRECTORY/profile.yaml --image quay.io/shop/scale:1.0
 
     1 of 2 images are there, 1 missing
     "#);
@@ -82,6 +93,73 @@ fn what_is_missing_is_named_with_the_command_that_brings_it() {
             .all(|request| request.method == "HEAD" || request.path == "/v2/"),
         "{requests:?}"
     );
+}
+
+#[test]
+fn the_command_that_brings_an_image_does_so_as_it_is_printed() {
+    let (origin, registry) = (
+        FakeRegistry::start(),
+        FakeRegistry::start_with(mk_login("canary-7f3a9c")),
+    );
+    origin.add_image("shop/till", "1.0", &ImageBuilder::new().build());
+    // The login is in the user-data alone.
+    let site = Site::new(&registry, "canary-7f3a9c");
+    let host = origin.host();
+    let profile = PROFILE
+        .replace("quay.io/shop/till", &format!("{host}/shop/till"))
+        .replace("                - image: quay.io/shop/scale:1.0\n", "");
+    std::fs::write(site.directory.path().join("profile.yaml"), profile).expect("a file");
+    let path = |name: &str| site.directory.path().join(name).display().to_string();
+    let (user_data, profile) = (path("user-data.yaml"), path("profile.yaml"));
+    let inputs = [
+        "--user-data",
+        &user_data,
+        "--profile",
+        &profile,
+        "--insecure",
+        host.as_str(),
+    ];
+    let check = || shown(&run(&[&["check"], &inputs[..]].concat()));
+    let missing = check();
+    assert!(
+        missing.starts_with("status 1\n") && !missing.contains("canary"),
+        "{missing}"
+    );
+    let fix = missing
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("fix: landfall "));
+    let words: Vec<&str> = fix.expect("a command").split(' ').collect();
+    let fixed = shown(&run(&words));
+    assert!(fixed.starts_with("status 0\n") && !fixed.contains("canary"), "{fixed}");
+    let there = check();
+    assert!(there.starts_with("status 0\n"), "{there}");
+
+    let unknown = shown(&run(
+        &[&["push"], &inputs[..], &["--image", "quay.io/shop/gone:1.0"]].concat()
+    ));
+    assert!(
+        unknown.contains("the profiles have no image `quay.io/shop/gone:1.0`"),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn platforms_of_an_index_in_an_index_count_when_they_are_there() {
+    let registry = FakeRegistry::start();
+    let inner = multi_platform(&[
+        ImageBuilder::new().build(),
+        ImageBuilder::new().platform("linux", "arm64").build(),
+    ]);
+    let outer = multi_platform(&[inner, ImageBuilder::new().platform("linux", "s390x").build()]);
+    for name in ["till", "scale"] {
+        registry.add_image(&format!("mirror/quay.io/shop/{name}"), "1.0", &outer);
+    }
+    let site = Site::new(&registry, "secret");
+    let wanted = ["--platform", "linux/arm64", "--platform", "linux/s390x"];
+    let output = site.check(&registry, &wanted);
+    assert!(output.starts_with("status 0\n"), "{output}");
+    let output = site.check(&registry, &["--platform", "linux/riscv64"]);
+    assert!(output.contains("it has nothing for linux/riscv64"), "{output}");
 }
 
 #[test]
@@ -119,7 +197,7 @@ fn a_platform_that_an_image_lacks_is_found() {
 
     incomplete: quay.io/shop/scale:1.0
       why: it has nothing for linux/arm64
-      fix: landfall copy quay.io/shop/scale:1.0 REGISTRY/mirror/quay.io/shop/scale:1.0 --insecure REGISTRY
+      fix: landfall push --user-data DIRECTORY/user-data.yaml --profile DIRECTORY/profile.yaml --image quay.io/shop/scale:1.0
 
     1 of 2 images are there, 1 without a platform
     "#);
@@ -127,13 +205,7 @@ fn a_platform_that_an_image_lacks_is_found() {
 
 #[test]
 fn a_wrong_password_is_not_taken_for_a_missing_image() {
-    let registry = FakeRegistry::start_with(FakeRegistryOptions {
-        access: Access::Basic {
-            username: "edge".to_owned(),
-            password: "right".to_owned(),
-        },
-        ..FakeRegistryOptions::default()
-    });
+    let registry = FakeRegistry::start_with(mk_login("right"));
     let site = Site::new(&registry, "canary-7f3a9c");
     let output = site.check(&registry, &[]);
     assert!(!output.contains("canary"), "{output}");

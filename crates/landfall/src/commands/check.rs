@@ -17,7 +17,7 @@ use landfall_oci::image::TransferError;
 
 use self::ask::{Found, ask};
 use crate::Context;
-use crate::cli::InputArgs;
+use crate::cli::{InputArgs, command_line};
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::interrupt::run_until_signalled;
@@ -80,8 +80,8 @@ pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitSta
 /// What every question of a check needs.
 struct Check<'a> {
     settings: &'a Settings,
+    args: &'a CheckArgs,
     registries: Registries<'a>,
-    platforms: &'a [Platform],
     options: &'a CopyOptions,
     progress: Progress,
 }
@@ -92,7 +92,7 @@ async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options
     let check = Check {
         settings,
         registries: Registries::new(settings, &args.access),
-        platforms: &args.platforms,
+        args,
         options,
         progress: Progress::new(context.progress, &context.printer),
     };
@@ -140,7 +140,7 @@ impl Check<'_> {
         let Explanation { message, hint } = Explanation::join(problems);
         row.problem = Some(message);
         row.fix = match (row.state, planned.pull.first()) {
-            (CheckState::Missing, Some(first)) => self.copy_command(planned, first).or(Some(hint)),
+            (CheckState::Missing, Some(first)) => self.push_command(planned, first).or(Some(hint)),
             _ => Some(hint),
         };
         row
@@ -150,7 +150,7 @@ impl Check<'_> {
         let reference = &candidate.reference;
         let client = self.registries.client(&reference.host, candidate.registry)?;
         let subject = reference.to_string();
-        let question = || Box::pin(ask(&client, reference, self.platforms)) as _;
+        let question = || Box::pin(ask(&client, reference, &self.args.platforms)) as _;
         self.options.retrying(&*self.progress.sink, &subject, question).await
     }
 
@@ -162,23 +162,21 @@ impl Check<'_> {
         if !found.missing.is_empty() {
             row.state = CheckState::Incomplete;
             row.problem = Some(format!("it has nothing for {}", row.missing_platforms.join(", ")));
-            row.fix = self.copy_command(planned, candidate);
+            row.fix = self.push_command(planned, candidate);
         }
     }
 
-    /// The command that brings an image to where it is pulled from; `None` when that is its origin already.
-    fn copy_command(&self, planned: &PlannedImage, target: &Candidate) -> Option<String> {
-        let reference = &target.reference;
-        if planned.canonical == *reference {
+    /// The command that brings an image to where it is pulled from; `None` when that is its origin already. It reads the
+    /// same inputs: they have the logins.
+    fn push_command(&self, planned: &PlannedImage, target: &Candidate) -> Option<String> {
+        if planned.canonical == target.reference {
             return None;
         }
-        let registry = target.registry.and_then(|index| self.settings.registries.get(index));
-        // `copy` does not read the user-data.
-        let insecure = match registry {
-            Some(registry) if registry.insecure => format!(" --insecure {}", reference.host),
-            _ => String::new(),
-        };
-        Some(format!("landfall copy {} {reference}{insecure}", planned.canonical))
+        let mut words = vec!["landfall".to_owned(), "push".to_owned()];
+        words.extend(self.args.inputs.repeated());
+        words.extend(self.args.access.repeated());
+        words.extend(["--image".to_owned(), planned.canonical.to_string()]);
+        Some(command_line(&words))
     }
 }
 

@@ -1,8 +1,10 @@
 //! `landfall push`: the images of a profile from where they are from to where the plan expects them.
 
+use anyhow::ensure;
 use clap::Args;
 use landfall_core::config::{ImageRole, Settings};
 use landfall_core::plan::{PlannedImage, plan_images};
+use landfall_core::reference::ImageReference;
 use landfall_core::resolve::{Place, Resolver};
 
 use crate::Context;
@@ -24,6 +26,9 @@ pub struct PushArgs {
     /// Whose images are pushed, and where to.
     #[command(flatten)]
     pub inputs: InputArgs,
+    /// An image that is pushed, as the profiles name it; give it again for more. All of them without.
+    #[arg(long = "image", value_name = "IMAGE")]
+    pub images: Vec<ImageReference>,
     /// How they are moved.
     #[command(flatten)]
     pub transfer: TransferArgs,
@@ -37,7 +42,8 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
     };
     let resolver = Resolver::new(settings);
     let registries = args.transfer.registries(settings, context);
-    let planned = plan_images(settings, &resolver);
+    let mut planned = plan_images(settings, &resolver);
+    select_images(&mut planned, &args.images)?;
     let transfers: Vec<_> = planned
         .iter()
         .filter_map(|image| plan_push(settings, &resolver, &registries, image))
@@ -54,6 +60,20 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
         ExitStatus::Done => checked.status(),
         status => status,
     })
+}
+
+/// Keeps the images that were named, when any were.
+fn select_images(planned: &mut Vec<PlannedImage>, named: &[ImageReference]) -> anyhow::Result<()> {
+    let named: Vec<_> = named.iter().map(ImageReference::canonical).collect();
+    for name in &named {
+        let is_known = planned.iter().any(|image| image.canonical == *name);
+        ensure!(
+            is_known,
+            "the profiles have no image `{name}`: `landfall images` lists them"
+        );
+    }
+    planned.retain(|image| named.is_empty() || named.contains(&image.canonical));
+    Ok(())
 }
 
 /// The push of an image that is pulled from an external registry under another name than its own.

@@ -7,6 +7,9 @@ use landfall_core::retry::FailureKind;
 use landfall_oci::client::{MANIFEST_SIZE_MAX, RegistryClient};
 use landfall_oci::image::TransferError;
 
+/// The most indexes of one image that are read.
+const INDEXES_MAX: usize = 100;
+
 /// What a registry has.
 pub(super) struct Found {
     /// The digest that it gives for the image.
@@ -54,22 +57,30 @@ async fn offered_platforms(
     head: &Descriptor,
 ) -> Result<Vec<Platform>, TransferError> {
     let repository = &reference.repository;
-    let manifest = client.fetch_manifest(repository, head.digest.as_str()).await?;
     let unreadable = |error: ManifestError| TransferError {
         attempt: format!("cannot read the manifest of `{reference}`"),
         kind: FailureKind::Protocol,
         source: Some(Box::new(error)),
     };
-    let index = match parse_manifest(&manifest.bytes).map_err(unreadable)? {
-        ManifestContent::Index(index) => index,
-        ManifestContent::Image(image) => return image_platform(client, reference, &image.config).await,
-    };
     let mut offered = Vec::new();
-    for entry in index.manifests {
-        let Some(platform) = entry.platform else { continue };
-        let selector = entry.digest.as_str();
-        if client.head_manifest(repository, selector).await?.is_some() {
-            offered.push(platform);
+    let mut indexes = vec![head.digest.clone()];
+    // An index may name indexes; one that lies would do so for ever.
+    for _ in 0..INDEXES_MAX {
+        let Some(digest) = indexes.pop() else { break };
+        let manifest = client.fetch_manifest(repository, digest.as_str()).await?;
+        let index = match parse_manifest(&manifest.bytes).map_err(unreadable)? {
+            ManifestContent::Index(index) => index,
+            ManifestContent::Image(image) => return image_platform(client, reference, &image.config).await,
+        };
+        for entry in index.manifests {
+            if client.head_manifest(repository, entry.digest.as_str()).await?.is_none() {
+                continue;
+            }
+            if entry.is_index() {
+                indexes.push(entry.digest);
+            } else {
+                offered.extend(entry.platform);
+            }
         }
     }
     Ok(offered)
