@@ -136,7 +136,9 @@ async fn plain_http_is_never_spoken_with_a_registry_that_is_not_marked() {
     );
     assert_eq!(
         fault.hint(),
-        Some("serve the registry over TLS, or set `insecure: true` for it")
+        Some(
+            "serve the registry over TLS, or mark it: `insecure: true` in the user-data, `--insecure` on the command line"
+        )
     );
     assert!(registry.requests().is_empty());
 }

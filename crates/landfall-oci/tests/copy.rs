@@ -17,7 +17,7 @@ use landfall_core::reference::{ImageReference, Tag};
 use landfall_core::retry::FailureKind;
 use landfall_core::status::{NoProgress, ProgressEvent};
 use landfall_oci::client::{Login, RegistryClient, RegistrySink, RegistrySource};
-use landfall_oci::copy::{CopyOptions, CopyReport, copy_image};
+use landfall_oci::copy::{CopyOptions, CopyReport, ForeignRefused, copy_image};
 use landfall_oci::image::{ImageSink, TransferError};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
 use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, multi_platform, small_image};
@@ -315,6 +315,28 @@ async fn layers_that_must_not_be_handed_on_are_left_out() {
     assert_eq!(copied.unwrap().blobs_moved, 2);
     assert_eq!(sink.lock().manifests[0].media_type, media_type::DOCKER_MANIFEST);
     assert!(!sink.lock().blobs.contains_key(&foreign.digest));
+
+    // Docker's registry answers like this unless it is told to allow such addresses. It is asked once.
+    let refusing = FakeRegistry::start();
+    let no = r#"{"errors":[{"code":"UNKNOWN","message":"unknown error"},{"code":"MANIFEST_BLOB_UNKNOWN"}]}"#;
+    let refusal = Fault::once("/manifests/", Effect::Status(500, vec![], no.to_owned()));
+    refusing.inject(refusal.method("PUT").always());
+    let sink = RegistrySink::new(
+        mk_client(&refusing),
+        repository("shop/app"),
+        Some("1.0".parse().unwrap()),
+    );
+    let error = copy_app(&registry, &sink).await.unwrap_err();
+    assert!(
+        error.source.as_deref().unwrap().is::<ForeignRefused>(),
+        "{}",
+        error.chain()
+    );
+    let puts = refusing
+        .requests()
+        .into_iter()
+        .filter(|request| request.method == "PUT" && request.path.contains("/manifests/"));
+    assert_eq!(puts.count(), 1);
 }
 
 #[tokio::test]

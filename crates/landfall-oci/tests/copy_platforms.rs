@@ -73,6 +73,42 @@ async fn a_subset_moves_less_keeps_the_index_and_can_be_completed_later() {
 }
 
 #[tokio::test]
+async fn platforms_are_found_in_indexes_that_lie_in_an_index() {
+    let (from, ours) = (FakeRegistry::start(), Served::start().await);
+    let to = ours.client();
+    let (inner, amd64, arm64) = mk_image();
+    let s390x = ImageBuilder::new().platform("linux", "s390x").build();
+    // The entry of the inner index names no platform.
+    let image = multi_platform(&[inner.clone(), s390x.clone()]);
+    from.add_image("shop/app", "1", &image);
+    let holds = async |part: &BuiltImage| {
+        let found = to
+            .head_manifest(&repository("mirror/app"), part.root.digest.as_str())
+            .await;
+        found.unwrap().is_some()
+    };
+    // Each is found where it lies, and none of what an earlier run left out is taken to be there.
+    copy(&from, &to, &["linux/s390x"]).await.unwrap();
+    assert!(holds(&s390x).await && !holds(&arm64).await);
+    assert!(copy(&from, &to, &["linux/s390x"]).await.unwrap().unchanged);
+    assert!(!copy(&from, &to, &["linux/arm64"]).await.unwrap().unchanged);
+    assert!(holds(&arm64).await && !holds(&amd64).await);
+    assert!(!copy(&from, &to, &[]).await.unwrap().unchanged);
+    assert!(holds(&amd64).await);
+    assert!(copy(&from, &to, &[]).await.unwrap().unchanged);
+    let index = to.fetch_manifest(&repository("mirror/app"), "1").await.unwrap();
+    assert_eq!(index.bytes, image.root_bytes());
+    let error = copy(&from, &to, &["linux/riscv64"]).await.unwrap_err();
+    assert!(
+        error
+            .chain()
+            .ends_with("it is for `linux/s390x`, `linux/amd64`, `linux/arm64`"),
+        "{}",
+        error.chain()
+    );
+}
+
+#[tokio::test]
 async fn a_registry_that_wants_all_of_an_index_is_named_as_the_reason() {
     let (from, to) = (FakeRegistry::start(), FakeRegistry::start());
     let (image, _, arm64) = mk_image();
@@ -91,7 +127,7 @@ async fn an_image_without_the_platform_is_not_copied() {
     assert_eq!(error.kind, FailureKind::NotFound);
     assert!(
         error
-            .attempt
+            .chain()
             .ends_with("for `linux/s390x`: it is for `linux/amd64`, `linux/arm64`"),
         "{error}"
     );

@@ -300,6 +300,8 @@ impl Fault {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
+            // Docker's registry answers 500 when it has several reasons, this one among them; it will not pass.
+            Fault::Answer { message, .. } if message.names("MANIFEST_BLOB_UNKNOWN") => FailureKind::Protocol,
             Fault::Answer {
                 status, retry_after, ..
             }

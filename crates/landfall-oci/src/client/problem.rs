@@ -56,12 +56,15 @@ impl TlsProblem {
     pub fn hint(&self) -> &'static str {
         match self {
             TlsProblem::UnknownAuthority => {
-                "put the PEM of the authority that signed it under `certificates` of this registry"
+                "put the PEM of the authority that signed it under `certificates` of this registry, or as `ca.crt` into \
+                 `/etc/docker/certs.d/HOST:PORT/`"
             }
             TlsProblem::Expired => "renew the registry's certificate, if this machine's clock is right",
             TlsProblem::NotYetValid => "set this machine's clock",
             TlsProblem::WrongName => "use a name that the certificate is for, or renew it with this name",
-            TlsProblem::NotTls => "serve the registry over TLS, or set `insecure: true` for it",
+            TlsProblem::NotTls => {
+                "serve the registry over TLS, or mark it: `insecure: true` in the user-data, `--insecure` on the command line"
+            }
             TlsProblem::Handshake => "check that a TLS server listens at this address and port",
         }
     }

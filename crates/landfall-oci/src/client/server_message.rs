@@ -28,6 +28,13 @@ impl ServerMessage {
         ServerMessage(clean.collect::<String>().trim().to_owned())
     }
 
+    /// Whether it gives this error code of the distribution specification.
+    pub(super) fn names(&self, code: &str) -> bool {
+        self.0
+            .split("; ")
+            .any(|error| error == code || error.starts_with(&format!("{code}:")))
+    }
+
     /// The same message without a secret that the server echoes.
     #[must_use]
     pub fn without(&self, secret: &str) -> ServerMessage {

@@ -15,7 +15,7 @@ use crate::image::{RawManifest, TransferError};
 /// The most manifests that one image may have; the largest public indexes have some dozens.
 const MANIFESTS_MAX: usize = 1000;
 /// How deep indexes may lie in indexes.
-const DEPTH_MAX: usize = 8;
+pub(super) const DEPTH_MAX: usize = 8;
 /// Manifests that are fetched at once.
 const FETCHES_MAX: usize = 4;
 
@@ -28,6 +28,10 @@ pub(super) struct Graph {
     pub(super) blobs: Vec<Descriptor>,
     /// Parts of an index were left out.
     pub(super) has_left_out: bool,
+    /// Layers that must not be handed on were left out.
+    pub(super) has_foreign: bool,
+    /// The platforms that its indexes have something for.
+    offered: Vec<Platform>,
     seen: HashSet<Digest>,
 }
 
@@ -40,6 +44,7 @@ impl Job<'_> {
     pub(super) async fn walk(&self, root: &RawManifest, platforms: &[Platform]) -> Result<Graph, TransferError> {
         let mut graph = Graph::default();
         self.walk_below(root, platforms, 0, &mut graph).await?;
+        self.require_one(platforms, &graph.offered)?;
         // The largest take longest: begun first, they end with the others.
         graph.blobs.sort_by_key(|blob| Reverse(blob.size));
         Ok(graph)
@@ -60,11 +65,15 @@ impl Job<'_> {
             })?;
             let parts: Vec<_> = match &content {
                 ManifestContent::Index(index) => {
-                    let parts = self.select_parts(index, platforms)?;
+                    let parts = index.parts_for(platforms);
+                    graph.offered.extend(index.platforms().cloned());
                     graph.has_left_out |= parts.len() < index.manifests.len();
                     parts
                 }
-                ManifestContent::Image(_) => content.children().filter(|part| !is_left_out(part)).collect(),
+                ManifestContent::Image(_) => {
+                    graph.has_foreign |= content.children().any(is_left_out);
+                    content.children().filter(|part| !is_left_out(part)).collect()
+                }
             };
             let new: Vec<_> = parts
                 .into_iter()

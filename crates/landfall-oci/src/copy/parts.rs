@@ -1,13 +1,16 @@
 //! The parts of an index: which of them are wanted, whether they are there, and what it means when a sink wants the others
 //! as well. The index itself is never changed: its digest, and what was signed, stay what they are.
 
+use std::error::Error;
+
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use landfall_core::oci_types::{Descriptor, Index, ManifestContent, Platform, parse_manifest};
+use landfall_core::oci_types::{ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
 use landfall_core::retry::FailureKind;
 
 use super::Job;
-use super::graph::Graph;
+use super::graph::{DEPTH_MAX, Graph};
 use crate::image::{RawManifest, TransferError};
 
 /// How many parts are asked for at once.
@@ -24,71 +27,115 @@ pub struct PartsRefused {
     pub refusal: TransferError,
 }
 
+/// An image has nothing for any of the platforms that were asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("it is for {}", quoted(.offered))]
+pub struct PlatformMissing {
+    /// What it is for.
+    pub offered: Vec<Platform>,
+}
+
+/// A sink takes an image only with all of its layers, and some must not be handed on.
+#[derive(Debug, thiserror::Error)]
+#[error("it has layers that are fetched from addresses of their own, and the destination takes no such image")]
+pub struct ForeignRefused {
+    /// What the sink said.
+    #[source]
+    pub refusal: TransferError,
+}
+
 impl Job<'_> {
     /// Whether the sink has the image, and of an index the parts that are wanted.
     pub(super) async fn is_there(&self, root: &RawManifest, platforms: &[Platform]) -> Result<bool, TransferError> {
         if !self.retrying(&self.image, || self.sink.has_image(root)).await? {
             return Ok(false);
         }
-        // What cannot be parsed is a failure of the walk's to tell.
-        let Ok(ManifestContent::Index(index)) = parse_manifest(&root.bytes) else {
-            return Ok(true);
-        };
-        let questions: Vec<_> = index
-            .parts_for(platforms)
-            .into_iter()
-            .map(|part| self.retrying(&self.image, move || self.sink.has_manifest(part)))
-            .collect();
-        let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS_MAX);
-        while let Some(is_there) = answers.try_next().await? {
-            if !is_there {
-                return Ok(false);
-            }
+        let mut offered = Vec::new();
+        let is_there = self.has_parts(root, platforms, 0, &mut offered).await?;
+        if is_there {
+            self.require_one(platforms, &offered)?;
         }
-        Ok(true)
+        Ok(is_there)
     }
 
-    /// The parts of an index that are wanted.
-    ///
-    /// # Errors
-    /// When it has nothing for any of the platforms.
-    pub(super) fn select_parts<'i>(
-        &self,
-        index: &'i Index,
-        platforms: &[Platform],
-    ) -> Result<Vec<&'i Descriptor>, TransferError> {
-        let parts = index.parts_for(platforms);
-        let offered: Vec<_> = index.platforms().map(|platform| format!("`{platform}`")).collect();
-        let serves_one = |platform: &Platform| platforms.iter().any(|wanted| wanted.accepts(platform));
-        if platforms.is_empty() || offered.is_empty() || index.platforms().any(serves_one) {
-            return Ok(parts);
-        }
-        let wanted: Vec<_> = platforms.iter().map(|platform| format!("`{platform}`")).collect();
-        Err(TransferError {
-            attempt: format!(
-                "cannot copy `{}` for {}: it is for {}",
-                self.image,
-                wanted.join(", "),
-                offered.join(", ")
-            ),
-            kind: FailureKind::NotFound,
-            source: None,
+    /// Whether the sink has the parts of an index that are wanted, those of indexes in it included. Notes the platforms
+    /// that it has something for, as far as it looked.
+    fn has_parts<'a>(
+        &'a self,
+        manifest: &'a RawManifest,
+        platforms: &'a [Platform],
+        depth: usize,
+        offered: &'a mut Vec<Platform>,
+    ) -> BoxFuture<'a, Result<bool, TransferError>> {
+        Box::pin(async move {
+            // What cannot be parsed, or lies too deep, is a failure of the walk's to tell.
+            let Ok(ManifestContent::Index(index)) = parse_manifest(&manifest.bytes) else {
+                return Ok(true);
+            };
+            if depth > DEPTH_MAX {
+                return Ok(false);
+            }
+            offered.extend(index.platforms().cloned());
+            let parts = index.parts_for(platforms);
+            let questions: Vec<_> = parts
+                .iter()
+                .map(|part| self.retrying(&self.image, move || self.sink.has_manifest(part)))
+                .collect();
+            let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS_MAX);
+            while let Some(is_there) = answers.try_next().await? {
+                if !is_there {
+                    return Ok(false);
+                }
+            }
+            for part in parts.iter().filter(|part| part.is_index()) {
+                let inner = self.fetch_manifest(part.digest.as_str()).await?;
+                if !self.has_parts(&inner, platforms, depth + 1, &mut *offered).await? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         })
     }
+
+    /// That an image is for one of the platforms, or names none.
+    ///
+    /// # Errors
+    /// When it has nothing for any of them.
+    pub(super) fn require_one(&self, platforms: &[Platform], offered: &[Platform]) -> Result<(), TransferError> {
+        let serves_one = |offered: &Platform| platforms.iter().any(|wanted| wanted.accepts(offered));
+        if platforms.is_empty() || offered.is_empty() || offered.iter().any(serves_one) {
+            return Ok(());
+        }
+        Err(TransferError {
+            attempt: format!("cannot copy `{}` for {}", self.image, quoted(platforms)),
+            kind: FailureKind::NotFound,
+            source: Some(Box::new(PlatformMissing {
+                offered: offered.to_vec(),
+            })),
+        })
+    }
+}
+
+fn quoted(platforms: &[Platform]) -> String {
+    let texts: Vec<_> = platforms.iter().map(|platform| format!("`{platform}`")).collect();
+    texts.join(", ")
 }
 
 /// Says so where a manifest is refused that names what was left out.
 pub(super) fn explain_refusal(graph: &Graph, refusal: TransferError) -> TransferError {
     let is_refusal = matches!(refusal.kind, FailureKind::NotFound | FailureKind::Protocol);
-    if !graph.has_left_out || !is_refusal {
+    let (attempt, kind) = (refusal.attempt.clone(), refusal.kind);
+    let source: Box<dyn Error + Send + Sync> = if graph.has_left_out && is_refusal {
+        let copied = graph.manifests.iter().map(|part| part.digest.clone()).collect();
+        Box::new(PartsRefused { copied, refusal })
+    } else if graph.has_foreign && is_refusal {
+        Box::new(ForeignRefused { refusal })
+    } else {
         return refusal;
-    }
+    };
     TransferError {
-        attempt: refusal.attempt.clone(),
-        kind: refusal.kind,
-        source: Some(Box::new(PartsRefused {
-            copied: graph.manifests.iter().map(|part| part.digest.clone()).collect(),
-            refusal,
-        })),
+        attempt,
+        kind,
+        source: Some(source),
     }
 }

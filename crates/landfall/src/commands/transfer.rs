@@ -15,7 +15,8 @@ use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferStat
 use landfall_core::retry::FailureKind;
 use landfall_oci::client::{Fault, UploadJournal};
 use landfall_oci::copy::{
-    BandwidthLimit, CopyOptions, CopyReport, ImageCopy, PartsRefused, copy_images, survey_images,
+    BandwidthLimit, CopyOptions, CopyReport, ForeignRefused, ImageCopy, PartsRefused, PlatformMissing, copy_images,
+    survey_images,
 };
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 
@@ -208,6 +209,13 @@ fn failed_row(transfer: &Transfer, error: &TransferError) -> TransferRow {
     let fix = Fault::of(error).and_then(Fault::hint).map(str::to_owned);
     let fix = fix.or_else(|| copy_parts_alone(transfer, error));
     let fix = fix.or_else(|| match error.kind {
+        _ if is_because::<PlatformMissing>(error) => {
+            Some("name one of these with `--platform`, or none for all".to_owned())
+        }
+        _ if is_because::<ForeignRefused>(error) => Some(
+            "allow the layers' addresses in the registry (`validation.manifests.urls.allow` of Docker's), or use another"
+                .to_owned(),
+        ),
         FailureKind::NotFound => Some("check the name and the tag".to_owned()),
         FailureKind::Full => Some("free space in the registry, or give it a larger disk".to_owned()),
         FailureKind::Unreachable | FailureKind::GivenUp => {
@@ -220,6 +228,10 @@ fn failed_row(transfer: &Transfer, error: &TransferError) -> TransferRow {
         fix,
         ..row(transfer, TransferState::Failed)
     }
+}
+
+fn is_because<T: std::error::Error + 'static>(error: &TransferError) -> bool {
+    error.source.as_deref().is_some_and(|source| source.is::<T>())
 }
 
 /// What to do where a registry wants the platforms that were left out.
@@ -290,9 +302,12 @@ fn totals(report: &TransferReport) -> String {
         0 => String::new(),
         count => format!(", with {count} signatures and the like"),
     };
+    let images = match report.images.len() {
+        1 => "1 image".to_owned(),
+        count => format!("{count} images"),
+    };
     format!(
-        "\n{} images: {copied} {done}, {unchanged} unchanged, {failed} failed{with_referrers}; {} {were}moved, {} mounted, {} there already\n",
-        report.images.len(),
+        "\n{images}: {copied} {done}, {unchanged} unchanged, {failed} failed{with_referrers}; {} {were}moved, {} mounted, {} there already\n",
         bytes(blobs.moved_bytes),
         bytes(blobs.mounted_bytes),
         bytes(blobs.skipped_bytes),
