@@ -17,6 +17,7 @@ use landfall_core::reference::Digest;
 
 use crate::archive::entries::Entries;
 use crate::archive::source::ArchiveSource;
+use crate::companions::Companions;
 use crate::image::ImageSource;
 
 /// The largest JSON document that is read from an archive, in bytes.
@@ -152,7 +153,7 @@ pub fn open_archive(archive: &Utf8Path, spool: &Utf8Path) -> Result<Vec<ArchiveI
         (false, None) => return Err(ArchiveError::NoImages),
     };
     let described = archive.file_name().unwrap_or(archive.as_str()).to_owned();
-    let source = ArchiveSource::new(described, entries, found.contents);
+    let source = ArchiveSource::new(described, entries, found.contents, found.companions);
     Ok(found
         .images
         .into_iter()
@@ -169,6 +170,7 @@ pub fn open_archive(archive: &Utf8Path, spool: &Utf8Path) -> Result<Vec<ArchiveI
 struct Found {
     images: Vec<(Vec<String>, Descriptor)>,
     contents: source::Contents,
+    companions: Companions,
     /// Manifests that were looked for, and what they became.
     placed: HashMap<Digest, Option<oci::Content>>,
 }

@@ -288,14 +288,16 @@ impl Job<'_> {
 
     /// Copies an image, with what belongs to it where the options say so.
     async fn carry_out(&self, looked: Looked, name: Option<&ImageReference>) -> Result<CopyReport, TransferError> {
+        let root = looked.root.clone();
         let (mut report, subjects) = self.carry_out_alone(looked, name).await?;
         if self.options.referrers {
             self.copy_companions(subjects, &mut report).await?;
         }
+        self.finish(&root).await?;
         Ok(report)
     }
 
-    /// Copies an image without what belongs to it. Gives its manifests as well: something may belong to them.
+    /// Copies an image without what belongs to it, and does not finish it. Gives its manifests as well: something may belong to them.
     async fn carry_out_alone(
         &self,
         looked: Looked,
@@ -356,7 +358,11 @@ impl Job<'_> {
                 .await?;
         }
         self.retrying(&self.image, || self.sink.write_manifest(root, name))
-            .await?;
+            .await
+    }
+
+    /// Everything is written: the sink may show it.
+    async fn finish(&self, root: &RawManifest) -> Result<(), TransferError> {
         self.retrying(&self.image, || self.sink.finish_image(root)).await
     }
 

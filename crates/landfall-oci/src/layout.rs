@@ -11,7 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use landfall_core::oci_types::{Descriptor, parse_manifest};
+use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::retry::FailureKind;
 use std::sync::Arc;
@@ -19,8 +19,9 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use crate::archive::ArchiveImage;
+use crate::companions::{Companions, is_companion, name_of};
 use crate::digest::matches_digest;
-use crate::image::{BlobStream, ImageSource, RawManifest, TransferError};
+use crate::image::{BlobStream, Companion, ImageSource, RawManifest, TransferError};
 use crate::store::MANIFEST_SIZE_MAX;
 use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
 
@@ -64,7 +65,11 @@ pub fn open_layout(root: &Utf8Path) -> io::Result<Vec<ArchiveImage>> {
     let file = fs::File::open(root.join(INDEX))?;
     file.take(MANIFEST_SIZE_MAX).read_to_end(&mut text)?;
     let index: IndexFile = serde_json::from_slice(&text)?;
-    let images = index.manifests.into_iter().map(|entry| ArchiveImage {
+    let contents: Vec<_> = index.manifests.iter().map(|entry| read_manifest(root, entry)).collect();
+    let listed = Arc::new(Companions::new(index.manifests.iter().zip(&contents)));
+    let entries = index.manifests.into_iter().zip(contents);
+    let images = entries.filter(|(entry, content)| !is_companion(name_of(entry), content.as_ref()));
+    let images = images.map(|(entry, _)| ArchiveImage {
         names: [REF_NAME, CONTAINERD_NAME]
             .iter()
             .filter_map(|annotation| entry.annotations.get(*annotation).cloned())
@@ -72,10 +77,22 @@ pub fn open_layout(root: &Utf8Path) -> io::Result<Vec<ArchiveImage>> {
         source: Arc::new(LayoutSource {
             root: root.to_owned(),
             image: entry.digest.clone(),
+            companions: listed.clone(),
         }),
         root: entry,
     });
     Ok(images.collect())
+}
+
+/// What an entry of the index is; `None` when it cannot be read, which is for the copy to tell.
+fn read_manifest(root: &Utf8Path, entry: &Descriptor) -> Option<ManifestContent> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let file = fs::File::open(root.join(blob_path(&entry.digest))).ok()?;
+    file.take(MANIFEST_SIZE_MAX).read_to_end(&mut bytes).ok()?;
+    parse_manifest(&bytes)
+        .ok()
+        .filter(|_| matches_digest(&bytes, &entry.digest))
 }
 
 /// Reads one image of a layout.
@@ -84,6 +101,7 @@ struct LayoutSource {
     root: Utf8PathBuf,
     /// What a selector that is no digest stands for.
     image: Digest,
+    companions: Arc<Companions>,
 }
 
 impl LayoutSource {
@@ -131,6 +149,10 @@ impl ImageSource for LayoutSource {
             })
         }
         .boxed()
+    }
+
+    fn find_companions<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Companion>, TransferError>> {
+        async move { Ok(self.companions.of(subject)) }.boxed()
     }
 
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {

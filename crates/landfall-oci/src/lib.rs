@@ -9,6 +9,7 @@ pub mod archive;
 pub mod build;
 pub mod certificate;
 pub mod client;
+mod companions;
 pub mod copy;
 pub mod decode;
 pub mod digest;

@@ -4,14 +4,17 @@
 
 mod common;
 
+use camino::Utf8Path;
 use common::{Served, mk_client, mk_options, mk_source, repository};
 use landfall_core::oci_types::{Descriptor, media_type};
 use landfall_core::reference::Digest;
 use landfall_core::retry::FailureKind;
 use landfall_core::status::NoProgress;
+use landfall_oci::archive::open_archive;
 use landfall_oci::client::{RegistryClient, RegistrySink, RegistrySource};
 use landfall_oci::copy::{CopyOptions, CopyReport, copy_image};
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
+use landfall_oci::layout::{ArchiveForm, ArchiveSink, LayoutSink, open_layout};
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};
 use landfall_testkit::image_builder::{digest_of, small_image};
 use serde_json::json;
@@ -106,6 +109,50 @@ async fn signatures_and_what_is_said_about_them_come_along_to_registries_of_both
     assert_eq!(list[0].annotations["of"], "signature");
     assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest.to_string()]);
     assert_eq!(theirs.manifest("mirror/app", &cosign_tag), Some(cosign.root_bytes()));
+}
+
+#[tokio::test]
+async fn signatures_come_along_into_layouts_and_archives_and_out_of_them() {
+    let from = FakeRegistry::start();
+    let image = small_image("app");
+    from.add_image("shop/app", "1", &image);
+    let subject = &image.root.digest;
+    let signature = add_signature(&from, subject, "signature");
+    let timestamp = add_signature(&from, &signature.digest, "of the signature");
+    list_by_tag(&from, subject, &[&signature]);
+    list_by_tag(&from, &signature.digest, &[&timestamp]);
+    let cosign_tag = format!("sha256-{}.sig", subject.hex());
+    let cosign = small_image("cosign");
+    from.add_image("shop/app", &cosign_tag, &cosign);
+
+    let directory = tempfile::tempdir().unwrap();
+    let directory = Utf8Path::from_path(directory.path()).unwrap();
+    let (layout, tar) = (directory.join("layout"), directory.join("app.tar"));
+    let into_layout = LayoutSink::new(&layout, Some("app".to_owned()));
+    let into_archive = ArchiveSink::new(&tar, Some("app".to_owned()), ArchiveForm::Oci);
+    for sink in [&into_layout as &dyn ImageSink, &into_archive] {
+        assert_eq!(copy(&mk_source(&from), sink).await.unwrap().companions, 3);
+    }
+    for found in [open_layout(&layout).unwrap(), open_archive(&tar, directory).unwrap()] {
+        // They are no images of their own.
+        let [only] = &found[..] else { panic!("{found:?}") };
+        let ours = Served::start().await;
+        let client = ours.client();
+        let sink = RegistrySink::new(client.clone(), repository("mirror/app"), Some("1".parse().unwrap()));
+        let report = copy(&*only.source, &sink).await.unwrap();
+        assert_eq!((report.digest, report.companions), (subject.clone(), 3));
+        assert_eq!(listed(&client, subject).await, [signature.digest.to_string()]);
+        assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest.to_string()]);
+        let found = client.fetch_manifest(&repository("mirror/app"), &cosign_tag).await;
+        assert_eq!(found.unwrap().digest, cosign.root.digest);
+    }
+    // Docker's archives have no place for them: nothing is written.
+    let docker = directory.join("docker.tar");
+    let sink = ArchiveSink::new(&docker, None, ArchiveForm::Docker);
+    let error = copy(&mk_source(&from), &sink).await.unwrap_err();
+    assert!(error.attempt.contains("takes no signatures"), "{error}");
+    drop(sink);
+    assert!(!docker.exists());
 }
 
 #[tokio::test]

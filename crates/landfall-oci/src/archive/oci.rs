@@ -9,6 +9,7 @@ use crate::archive::docker::ListedImage;
 use crate::archive::entries::Entries;
 use crate::archive::source::Place;
 use crate::archive::{ArchiveError, Found};
+use crate::companions::{Companions, is_companion, name_of};
 use crate::digest::{digest_of, matches_digest};
 use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
 
@@ -20,7 +21,14 @@ const INDEX_DEPTH_MAX: usize = 8;
 pub(super) fn read_images(entries: &Entries, listed: &[ListedImage]) -> Result<Found, ArchiveError> {
     let index: IndexFile = entries.parse_document(INDEX)?;
     let mut found = Found::default();
-    for mut root in index.manifests {
+    let mut contents = Vec::new();
+    for entry in &index.manifests {
+        // What is not there is told below.
+        contents.push(read_manifest(entries, &entry.digest).ok());
+    }
+    found.companions = Companions::new(index.manifests.iter().zip(&contents));
+    for (mut root, content) in index.manifests.into_iter().zip(contents) {
+        let is_companion = is_companion(name_of(&root), content.as_ref());
         let mut names = names_of(&root);
         root.annotations.remove(CONTAINERD_NAME);
         root.annotations.remove(REF_NAME);
@@ -31,6 +39,9 @@ pub(super) fn read_images(entries: &Entries, listed: &[ListedImage]) -> Result<F
             entry: blob_path(&root.digest),
             named_by: INDEX.to_owned(),
         })?;
+        if is_companion {
+            continue;
+        }
         match found.images.iter_mut().find(|(_, known)| known.digest == root.digest) {
             Some((known, _)) => known.extend(names),
             None => found.images.push((names, root)),

@@ -13,8 +13,9 @@ use landfall_core::retry::FailureKind;
 
 use crate::archive::DOCUMENT_SIZE_MAX;
 use crate::archive::entries::{Entries, Extent};
+use crate::companions::Companions;
 use crate::digest::matches_digest;
-use crate::image::{BlobStream, ImageSource, RawManifest, TransferError};
+use crate::image::{BlobStream, Companion, ImageSource, RawManifest, TransferError};
 
 /// How many bytes are read from the archive at once.
 const PIECE: u64 = 256 * 1024;
@@ -44,14 +45,16 @@ struct Shared {
     archive: String,
     entries: Entries,
     contents: Contents,
+    companions: Companions,
 }
 
 impl ArchiveSource {
-    pub(super) fn new(archive: String, entries: Entries, contents: Contents) -> ArchiveSource {
+    pub(super) fn new(archive: String, entries: Entries, contents: Contents, companions: Companions) -> ArchiveSource {
         let shared = Shared {
             archive,
             entries,
             contents,
+            companions,
         };
         ArchiveSource {
             shared: Arc::new(shared),
@@ -136,6 +139,10 @@ impl ImageSource for ArchiveSource {
             })
         }
         .boxed()
+    }
+
+    fn find_companions<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Companion>, TransferError>> {
+        async move { Ok(self.shared.companions.of(subject)) }.boxed()
     }
 
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {

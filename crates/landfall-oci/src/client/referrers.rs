@@ -3,18 +3,16 @@
 
 use http::StatusCode;
 use landfall_core::oci_types::{Descriptor, ManifestContent, media_type, parse_manifest};
-use landfall_core::reference::{Digest, Repository, Tag};
+use landfall_core::reference::{Digest, Repository};
 use landfall_core::retry::FailureKind;
 
 use super::RegistryClient;
 use super::auth::Need;
 use super::error::{Action, Fault, RegistryError};
+use crate::companions::{cosign_tags, list_tag};
 use crate::digest::digest_of;
 use crate::image::{Companion, RawManifest};
 use crate::store::index::render_index;
-
-/// What cosign names its tags by: signatures, attestations, bills of materials.
-const COSIGN_KINDS: [&str; 3] = ["sig", "att", "sbom"];
 
 impl RegistryClient {
     /// What refers to a manifest, as the registry lists it, or as the tag lists it that stands in for the list where the
@@ -50,10 +48,7 @@ impl RegistryClient {
                 tag: None,
             })
             .collect();
-        for kind in COSIGN_KINDS {
-            let Ok(tag) = format!("{}-{}.{kind}", subject.algorithm(), subject.hex()).parse::<Tag>() else {
-                continue;
-            };
+        for tag in cosign_tags(subject) {
             if self.head_manifest(repository, tag.as_str()).await?.is_some() {
                 companions.push(Companion {
                     selector: tag.to_string(),
@@ -135,12 +130,6 @@ impl RegistryClient {
             Err(error) => Err(error),
         }
     }
-}
-
-/// The tag that lists what refers to a manifest ("Referrers Tag Schema").
-fn list_tag(subject: &Digest) -> String {
-    let hex = subject.hex();
-    format!("{}-{}", subject.algorithm(), &hex[..hex.len().min(64)])
 }
 
 fn has_no_interface(status: StatusCode) -> bool {

@@ -69,7 +69,10 @@ impl Job<'_> {
         };
         // It is small, and there for all platforms.
         let looked = Box::pin(job.look(&companion.selector, &[])).await?;
-        Box::pin(job.carry_out_alone(looked, name.as_ref())).await
+        let root = looked.root.clone();
+        let copied = Box::pin(job.carry_out_alone(looked, name.as_ref())).await?;
+        job.finish(&root).await?;
+        Ok(copied)
     }
 
     fn fail(&self, why: String) -> TransferError {

@@ -13,7 +13,7 @@ use fs_err as fs;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use landfall_core::oci_types::{Descriptor, Manifest, ManifestContent, parse_manifest};
-use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::reference::{Digest, ImageReference, Tag};
 use landfall_core::retry::FailureKind;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::pwrite;
@@ -46,6 +46,8 @@ pub struct ArchiveSink {
     path: Utf8PathBuf,
     name: Option<String>,
     form: ArchiveForm,
+    /// What is written belongs to the image, and is none itself.
+    is_companion: bool,
     /// Begun with the first blob: a dry run leaves nothing behind.
     tar: Arc<Mutex<Option<Tar>>>,
 }
@@ -60,6 +62,8 @@ struct Tar {
     places: HashMap<Digest, (u64, bool)>,
     /// The images themselves, without what is said about them.
     images: Vec<Manifest>,
+    /// What belongs to the image.
+    companions: Vec<Descriptor>,
     finished: bool,
 }
 
@@ -130,6 +134,7 @@ impl Tar {
             end: 0,
             places: HashMap::new(),
             images: Vec::new(),
+            companions: Vec::new(),
             finished: false,
         })
     }
@@ -163,7 +168,9 @@ impl Tar {
 
     fn finish(&mut self, path: &Utf8Path, root: &RawManifest, name: Option<&str>) -> Result<(), StoreError> {
         self.add_file(LAYOUT_FILE, LAYOUT)?;
-        self.add_file(INDEX, &render_index(vec![named_entry(root, name)]))?;
+        let mut listed = vec![named_entry(root, name)];
+        listed.append(&mut self.companions);
+        self.add_file(INDEX, &render_index(listed))?;
         if let [image] = &self.images[..] {
             let layers: Vec<_> = image.layers.iter().map(|layer| blob_path(&layer.digest)).collect();
             let names: Vec<_> = name.into_iter().collect();
@@ -197,6 +204,7 @@ impl ArchiveSink {
             path: path.to_owned(),
             name,
             form,
+            is_companion: false,
             tar: Arc::default(),
         }
     }
@@ -233,7 +241,8 @@ impl ArchiveSink {
         self.with_tar(|tar| {
             tar.enter(&blob.digest, size)?;
             // Attestations are manifests without a system to run on, and are no images.
-            if let Ok(ManifestContent::Image(image)) = parse_manifest(&manifest.bytes)
+            if !self.is_companion
+                && let Ok(ManifestContent::Image(image)) = parse_manifest(&manifest.bytes)
                 && image.config.media_type.contains(".image.")
                 && image.subject.is_none()
                 && !image.layers.iter().any(|layer| layer.media_type.contains("in-toto"))
@@ -257,6 +266,16 @@ impl ImageSink for ArchiveSink {
     /// It is written anew each time.
     fn has_image<'a>(&'a self, _manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
         async { Ok(false) }.boxed()
+    }
+
+    /// Docker's archives have no place for it.
+    fn companion_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
+        let sink = ArchiveSink {
+            name: tag.map(ToString::to_string),
+            is_companion: true,
+            ..self.clone()
+        };
+        (self.form == ArchiveForm::Oci).then(|| Box::new(sink) as _)
     }
 
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>> {
@@ -309,6 +328,12 @@ impl ImageSink for ArchiveSink {
 
     fn finish_image<'a>(&'a self, root: &'a RawManifest) -> BoxFuture<'a, Result<(), TransferError>> {
         async move {
+            if self.is_companion {
+                if let Some(tar) = &mut *self.lock() {
+                    tar.companions.push(named_entry(root, self.name.as_deref()));
+                }
+                return Ok(());
+            }
             let images = self.lock().as_ref().map_or(0, |tar| tar.images.len());
             if self.form == ArchiveForm::Docker && images != 1 {
                 return Err(TransferError {

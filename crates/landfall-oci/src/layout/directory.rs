@@ -8,7 +8,7 @@ use fs_err as fs;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use landfall_core::oci_types::Descriptor;
-use landfall_core::reference::ImageReference;
+use landfall_core::reference::{ImageReference, Tag};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
@@ -160,6 +160,11 @@ impl ImageSink for LayoutSink {
 
     fn has_manifest<'a>(&'a self, part: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
         async move { Ok(self.blob_state(part).await? == BlobState::Complete) }.boxed()
+    }
+
+    /// Beside the image, by its tag or without a name: readers find it by what it refers to.
+    fn companion_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
+        Some(Box::new(LayoutSink::new(&self.root, tag.map(ToString::to_string))))
     }
 
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>> {
