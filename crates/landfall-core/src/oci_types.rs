@@ -299,10 +299,11 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestContent, ManifestError> {
         (true, true) => return Err(ManifestError::Ambiguous),
         (false, false) => return Err(ManifestError::Unknown),
     };
-    if let Some(stated) = shape.media_type {
-        if is_manifest_type(&stated) && is_index_type(&stated) != is_index {
-            return Err(ManifestError::WrongType { stated });
-        }
+    if let Some(stated) = shape.media_type
+        && is_manifest_type(&stated)
+        && is_index_type(&stated) != is_index
+    {
+        return Err(ManifestError::WrongType { stated });
     }
     if is_index {
         serde_json::from_slice(bytes).map(ManifestContent::Index)
