@@ -18,6 +18,9 @@ use super::{Opened, Upload, UploadJournal};
 use crate::client::{Fault, RegistryClient};
 use crate::image::{BlobStart, BlobStream, TransferError};
 
+/// After so many conflicts an upload is given up.
+const CONFLICTS_MAX: u32 = 2;
+
 /// The uploads to one repository that are not complete.
 #[derive(Default)]
 pub(in crate::client) struct Uploads {
@@ -32,6 +35,8 @@ struct State {
     upload: Option<Upload>,
     /// A request of so many bytes was begun: only the registry knows how far that came.
     begun: Option<u64>,
+    /// How often the registry said that another request is at the upload, since it last got further.
+    conflicts: u32,
 }
 
 impl fmt::Debug for Uploads {
@@ -89,6 +94,9 @@ impl Uploads {
                 None => {}
             }
             state.begun = None;
+            if has_more {
+                state.conflicts = 0;
+            }
             if let Some(upload) = found {
                 let offset = upload.offset();
                 state.upload = Some(upload);
@@ -180,6 +188,7 @@ impl Uploads {
         // The registry is still at the request that broke off, or has got more of it than it said: it is asked again.
         if is_conflict(&error) {
             error.kind = FailureKind::Unreachable;
+            self.count_conflict(client, errand);
             return Err(error);
         }
         // A registry that refuses the bytes of several requests may have put them together wrongly.
@@ -192,6 +201,22 @@ impl Uploads {
             self.forget(errand);
         }
         Err(error)
+    }
+
+    /// A link that hardly moves keeps a request alive at the registry that is long over here. Then the blob is begun
+    /// anew, in pieces that get through.
+    fn count_conflict(&self, client: &RegistryClient, errand: Errand<'_>) {
+        let digest = &errand.blob.digest;
+        let mut state = self.state(digest);
+        state.conflicts += 1;
+        if state.conflicts < CONFLICTS_MAX {
+            return self.set(digest, Some(state));
+        }
+        if let Some(request) = state.begun {
+            client.habit.loses(request);
+        }
+        self.set(digest, None);
+        self.forget(errand);
     }
 
     /// Sends the rest of a blob: in one request, or in as many as the registry's habit asks for.
@@ -210,6 +235,7 @@ impl Uploads {
             let begun = State {
                 upload: Some(upload.clone()),
                 begun: Some(length),
+                conflicts: self.state(&blob.digest).conflicts,
             };
             self.set(&blob.digest, Some(begun));
             let piece = pieces.next(length);
