@@ -129,10 +129,16 @@ impl DockerRegistry {
     #[must_use]
     pub fn blob_size(&self, digest: &str) -> u64 {
         let hex = digest.strip_prefix("sha256:").expect("a SHA-256 digest");
-        let blob = format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
-        fs_err::metadata(self.path().join(blob))
+        let blob = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+        fs_err::metadata(self.data().join(blob))
             .expect("a blob of this registry")
             .len()
+    }
+
+    /// Where its data is.
+    #[must_use]
+    pub fn data(&self) -> Utf8PathBuf {
+        self.path().join("data")
     }
 
     /// What the registry wrote, to be searched for secrets.

@@ -2,16 +2,20 @@
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-use camino::Utf8Path;
-use landfall_testkit::image_builder::ImageBuilder;
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_testkit::image_builder::{
+    BuiltImage, ImageBuilder, docker_form, foreign_image, multi_platform, zstd_image,
+};
 use landfall_testkit::weak_link::{WeakLink, Weakness};
 use landfall_tests_interop::agent::{landfall, run_landfall};
-use landfall_tests_interop::docker_registry::DockerRegistry;
+use landfall_tests_interop::docker_registry::{DockerRegistry, Release};
 use landfall_tests_interop::images::{NamedImage, assert_in_layout, profile_images, push_images, write_layout};
+use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::poll::wait_for;
+use landfall_tests_interop::port::free_port;
 use landfall_tests_interop::program::{Program, run};
 use landfall_tests_interop::skopeo::{Access, Skopeo};
 use landfall_tests_interop::tls::PrivateAuthority;
@@ -88,10 +92,7 @@ fn a_blob_larger_than_any_connection_lives_gets_through_to_a_registry_that_canno
         DockerRegistry::start(&authority, None),
     );
     let (from_host, to_host) = (from.host(), to.host());
-    let noise: Vec<u8> = (0..6_000_000_u32)
-        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect();
-    let image = ImageBuilder::new().plain_layer(&[("noise", &noise)]).build();
+    let image = ImageBuilder::new().plain_layer(&[("noise", &noise(6_000_000))]).build();
     let name = "big:1";
     let images = [NamedImage { name, image }];
     let skopeo = Skopeo::default();
@@ -112,96 +113,141 @@ fn a_blob_larger_than_any_connection_lives_gets_through_to_a_registry_that_canno
 
 /// A file system of its own, of a few megabytes, as long as it is kept.
 struct SmallDisk {
-    directory: tempfile::TempDir,
+    path: Utf8PathBuf,
 }
 
 impl SmallDisk {
-    fn mount() -> SmallDisk {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+    fn mount(path: &Utf8Path) -> SmallDisk {
+        std::fs::create_dir_all(path).expect("a directory of our own");
         let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "size=4m", "landfall-test"])
-            .arg(directory.path());
+        mount.args(["-t", "tmpfs", "-o", "size=4m", "landfall-test"]).arg(path);
         drop(run(mount).succeeded());
-        SmallDisk { directory }
-    }
-
-    fn path(&self) -> &Utf8Path {
-        Utf8Path::from_path(self.directory.path()).expect("a temporary directory with a UTF-8 name")
+        SmallDisk { path: path.to_owned() }
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let mut unmount = Command::new("umount");
-        unmount.arg("--lazy").arg(self.directory.path());
+        unmount.arg("--lazy").arg(&self.path);
         drop(run(unmount));
     }
 }
 
+/// Bytes that do not compress, and differ.
+fn noise(numbers: u32) -> Vec<u8> {
+    (0..numbers)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect()
+}
+
 #[test]
 fn a_full_disk_is_named_and_leaves_what_was_there_whole() {
-    let disk = SmallDisk::mount();
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| Utf8Path::from_path(directory.path()).expect("a UTF-8 name").join(name);
-    let noise = |length: u32| -> Vec<u8> {
-        (0..length)
-            .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-            .collect()
-    };
     let [small, large] =
         [200_000, 2_000_000].map(|length| ImageBuilder::new().plain_layer(&[("noise", &noise(length))]).build());
     write_layout(&path("small"), &small);
     write_layout(&path("large"), &large);
-    let root = disk.path().join("images");
-    let arguments = ["registry", "serve", "--root", root.as_str(), "--listen", "127.0.0.1:0"];
-    let registry = Program::start("registry", &path(""), landfall(&arguments));
-    let host = wait_for("the registry's address", || {
-        Some(
-            registry
-                .stdout()
-                .strip_prefix("http://")?
-                .strip_suffix('\n')?
-                .to_owned(),
-        )
-    });
-    let push = |name: &str| {
-        let (source, target) = (format!("oci:{}:image", path(name)), format!("{host}/{name}/app:1"));
-        run_landfall(&["copy", &source, &target, "--insecure", &host])
-    };
-    drop(push("small").succeeded());
-    let failed = push("large");
-    assert_eq!(failed.code(), Some(1), "{failed}");
-    assert!(
-        failed.stdout().contains(&host) && failed.stdout().contains("507"),
-        "{failed}"
-    );
-    // What was there is served as before.
-    let back = path("back");
-    let source = format!("{host}/small/app:1");
-    drop(run_landfall(&["copy", &source, &format!("oci:{back}"), "--insecure", &host]).succeeded());
-    assert_in_layout(&back, &small);
+    let authority = PrivateAuthority::generate("full");
+    let theirs = DockerRegistry::start(&authority, None);
+    let their_disk = SmallDisk::mount(&theirs.data());
+    let our_disk = SmallDisk::mount(&path("our-disk"));
+    let ours = LandfallRegistry::start_with(None, None, Some(&our_disk.path.join("images")), &[]);
+    // Docker's registry does not say that it is the disk.
+    for (host, what) in [
+        (theirs.host().as_str(), "500 Internal Server Error"),
+        (ours.host(), "507"),
+    ] {
+        let push = |name: &str| {
+            let (source, target) = (format!("oci:{}:image", path(name)), format!("{host}/{name}/app:1"));
+            run_landfall(&["copy", &source, &target, "--insecure", host])
+        };
+        drop(push("small").succeeded());
+        let failed = push("large");
+        assert_eq!(failed.code(), Some(1), "{failed}");
+        assert!(
+            failed.stdout().contains(host) && failed.stdout().contains(what),
+            "{failed}"
+        );
+        // There is no image that is not whole, and what was there is served as before.
+        let pull = |name: &str| {
+            let back = path(&format!("{}-{name}", host.replace(':', "-")));
+            let source = format!("{host}/{name}/app:1");
+            (
+                run_landfall(&["copy", &source, &format!("oci:{back}"), "--insecure", host]),
+                back,
+            )
+        };
+        assert_eq!(pull("large").0.code(), Some(1));
+        let (pulled, back) = pull("small");
+        drop(pulled.succeeded());
+        assert_in_layout(&back, &small);
+    }
+    drop(their_disk);
 
-    let full = disk.path().join("layout");
+    let full = our_disk.path.join("layout");
     let failed = run_landfall(&["copy", &format!("oci:{}:image", path("large")), &format!("oci:{full}")]);
     assert_eq!(failed.code(), Some(1), "{failed}");
     assert!(failed.stdout().contains("No space left on device"), "{failed}");
     assert!(!full.join("index.json").exists());
 }
 
+/// A registry of which nothing is left after [`Wiped::wipe`] but its address.
+enum Wiped {
+    Theirs(DockerRegistry),
+    Ours { program: Program, port: u16 },
+}
+
+impl Wiped {
+    fn start_ours(directory: &Utf8Path, port: u16) -> Wiped {
+        let (root, listen) = (directory.join("ours"), format!("127.0.0.1:{port}"));
+        let arguments = ["registry", "serve", "--root", root.as_str(), "--listen", &listen];
+        let program = Program::start("ours", directory, landfall(&arguments));
+        wait_for("our registry listening", || TcpStream::connect(&listen).ok());
+        Wiped::Ours { program, port }
+    }
+
+    fn host(&self) -> String {
+        match self {
+            Wiped::Theirs(registry) => registry.host(),
+            Wiped::Ours { port, .. } => format!("127.0.0.1:{port}"),
+        }
+    }
+
+    fn wipe(self, directory: &Utf8Path) -> Wiped {
+        match self {
+            Wiped::Theirs(mut registry) => {
+                registry.stop();
+                std::fs::remove_dir_all(registry.data()).expect("a directory of our own");
+                registry.start_again();
+                Wiped::Theirs(registry)
+            }
+            Wiped::Ours { mut program, port } => {
+                program.kill();
+                std::fs::remove_dir_all(directory.join("ours")).expect("a directory of our own");
+                Wiped::start_ours(directory, port)
+            }
+        }
+    }
+}
+
+/// Edge hosts are made anew under the address that they had: what an earlier run noted down is worth nothing then.
 #[test]
 fn a_registry_that_was_wiped_between_two_runs_is_filled_again() {
     let authority = PrivateAuthority::generate("copy");
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let path = |name: &str| Utf8Path::from_path(directory.path()).expect("a UTF-8 name").join(name);
-    let image = ImageBuilder::new().plain_layer(&[("noise", &[3; 20_000_000])]).build();
-    write_layout(&path("image"), &image);
-    let state = path("state");
-    for _ in 0..2 {
-        // A new one each time: nothing that an earlier run noted down holds any more.
-        let registry = DockerRegistry::start(&authority, None);
+    let directory = Utf8Path::from_path(directory.path()).expect("a UTF-8 name");
+    let image = ImageBuilder::new().plain_layer(&[("noise", &noise(5_000_000))]).build();
+    let layout = directory.join("image");
+    write_layout(&layout, &image);
+    for mut registry in [
+        Wiped::Theirs(DockerRegistry::start(&authority, None)),
+        Wiped::start_ours(directory, free_port()),
+    ] {
         let host = registry.host();
-        let (source, target) = (format!("oci:{}:image", path("image")), format!("{host}/a/app:1"));
+        let state = directory.join(format!("state-{}", host.replace(':', "-")));
+        let (source, target) = (format!("oci:{layout}:image"), format!("{host}/a/app:1"));
         let arguments = [
             "copy",
             &source,
@@ -212,7 +258,73 @@ fn a_registry_that_was_wiped_between_two_runs_is_filled_again() {
             state.as_str(),
         ];
         drop(run_landfall(&arguments).succeeded());
-        let pulled = Skopeo::default().pull(open_registry(&host, &authority), "a/app:1");
-        assert_eq!(pulled, image.root.digest.to_string());
+        registry = registry.wipe(directory);
+        let refilled = run_landfall(&arguments).succeeded();
+        assert!(refilled.stdout().contains("1 copied"), "{refilled}");
+
+        // And where the journal has an upload that the registry knows nothing of any more.
+        registry = registry.wipe(directory);
+        let slow = [&arguments[..], &["--bandwidth", "8000000"]].concat();
+        let mut cut = Program::start("cut", directory, landfall(&slow));
+        wait_for("an upload in the journal", || {
+            let entries = std::fs::read_dir(state.join("uploads")).ok()?;
+            (entries.count() > 1).then_some(())
+        });
+        cut.kill();
+        registry = registry.wipe(directory);
+        drop(run_landfall(&arguments).succeeded());
+        let back = directory.join(format!("back-{}", host.replace(':', "-")));
+        drop(run_landfall(&["copy", &target, &format!("oci:{back}"), "--insecure", &host]).succeeded());
+        assert_in_layout(&back, &image);
+        drop(registry);
+    }
+}
+
+/// Images of every kind, with what the registries that exist make of them.
+#[test]
+fn images_of_every_kind_arrive_byte_for_byte() {
+    let authority = PrivateAuthority::generate("kinds");
+    let [two, three] =
+        [Release::V2, Release::V3].map(|release| DockerRegistry::start_release(release, &authority, None));
+    let ours = LandfallRegistry::start(None, None);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = Utf8Path::from_path(directory.path()).expect("a UTF-8 name");
+    let one = |architecture: &str| {
+        ImageBuilder::new()
+            .platform("linux", architecture)
+            .gzip_layer(&[("program", architecture.as_bytes())])
+            .build()
+    };
+    let pair = multi_platform(&[one("amd64"), one("arm64")]);
+    let kinds: [(&str, BuiltImage); 5] = [
+        ("docker", docker_form(&one("amd64"))),
+        ("docker-list", docker_form(&pair)),
+        ("zstd", zstd_image(&[("program", b"squeezed")])),
+        ("nested", multi_platform(&[pair.clone(), one("s390x")])),
+        ("foreign", foreign_image("http://127.0.0.1:9/layer")),
+    ];
+    for (kind, image) in &kinds {
+        let layout = directory.join(kind);
+        write_layout(&layout, image);
+        for (registry, host) in [
+            ("two", two.host()),
+            ("three", three.host()),
+            ("ours", ours.host().to_owned()),
+        ] {
+            let (source, target) = (format!("oci:{layout}:image"), format!("{host}/kinds/{kind}:1"));
+            let pushed = run_landfall(&["copy", &source, &target, "--insecure", &host]);
+            if *kind == "foreign" && registry != "ours" {
+                // They are told which addresses to allow, or they allow none.
+                assert_eq!(pushed.code(), Some(1), "{pushed}");
+                let text = pushed.stdout();
+                assert!(text.contains("fetched from addresses of their own"), "{pushed}");
+                assert!(text.contains("fix: allow the layers' addresses"), "{pushed}");
+                continue;
+            }
+            drop(pushed.succeeded());
+            let back = directory.join(format!("{kind}-{registry}"));
+            drop(run_landfall(&["copy", &target, &format!("oci:{back}"), "--insecure", &host]).succeeded());
+            assert_in_layout(&back, image);
+        }
     }
 }

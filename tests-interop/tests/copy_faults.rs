@@ -44,6 +44,8 @@ struct Case {
 
 const LAYER: u32 = 750_000;
 const CUT: u64 = 1_000_000;
+/// Bytes a second at which the layer takes longer than a stall.
+const SLOW: u64 = 600_000;
 /// Stands for the proxy's URL in what it answers.
 const PROXY: &str = "{proxy}";
 
@@ -107,8 +109,13 @@ fn cases(elsewhere: &FakeRegistry, layer: &str) -> Vec<Case> {
         broken("closed", Source, Weakness::Closes(CUT)),
         broken("reset", Source, Weakness::Resets(CUT)),
         broken("silent", Source, Weakness::FallsSilent(CUT)),
+        broken("crawls", Source, Weakness::Crawls(CUT)),
+        broken("slow", Source, Weakness::IsSlow(SLOW)),
         broken("closed on the way up", Destination, Weakness::Closes(CUT)),
         broken("reset on the way up", Destination, Weakness::Resets(CUT)),
+        broken("silent on the way up", Destination, Weakness::FallsSilent(CUT)),
+        broken("crawls on the way up", Destination, Weakness::Crawls(CUT)),
+        broken("slow on the way up", Destination, Weakness::IsSlow(SLOW)),
         passes("manifest 500", Source, manifest(status(500))),
         passes("manifest 429", Source, manifest(busy())),
         passes("blob 500", Source, blob(status(500))),
@@ -185,15 +192,14 @@ struct Real {
 struct World<'a> {
     directory: &'a Utf8Path,
     image: &'a BuiltImage,
-    /// Where the image is, as `app:1`.
-    source: &'a Real,
 }
 
 impl World<'_> {
-    fn carry_out(&self, case: &Case, to: &Real, number: usize) {
-        let what = format!("{} → {}", case.name, to.name);
+    /// Copies the image from where it is, as `app:1`.
+    fn carry_out(&self, case: &Case, from: &Real, to: &Real, number: usize) {
+        let what = format!("{}: {} → {}", case.name, from.name, to.name);
         let faulty = match case.end {
-            Source => self.source,
+            Source => from,
             Destination => to,
         };
         // Held until the copy is through.
@@ -225,7 +231,7 @@ impl World<'_> {
         };
         let (from, into) = match case.end {
             Source => (&address, &to.host),
-            Destination => (&self.source.host, &address),
+            Destination => (&from.host, &address),
         };
         let name = format!("case-{number}/app:1");
         let copied = run_landfall(&[
@@ -283,13 +289,16 @@ fn each_fault_ends_in_a_whole_image_or_a_clear_error() {
     let authority = PrivateAuthority::generate("faults");
     let [source, two, three] =
         [Release::V2, Release::V2, Release::V3].map(|release| DockerRegistry::start_release(release, &authority, None));
-    let ours = LandfallRegistry::start(None, None);
+    let [our_source, ours] = [(), ()].map(|()| LandfallRegistry::start(None, None));
     let real = |name, host: &str, scheme| Real {
         name,
         host: host.to_owned(),
         scheme,
     };
-    let source = real("the source", &source.host(), "https");
+    let sources = [
+        real("distribution 2", &source.host(), "https"),
+        real("landfall", our_source.host(), "http"),
+    ];
     let destinations = [
         real("distribution 2", &two.host(), "https"),
         real("distribution 3", &three.host(), "https"),
@@ -298,17 +307,10 @@ fn each_fault_ends_in_a_whole_image_or_a_clear_error() {
     let image = mk_image();
     let layout = directory.join("image");
     write_layout(&layout, &image);
-    let first = format!("{}/app:1", source.host);
-    drop(
-        run_landfall(&[
-            "copy",
-            &format!("oci:{layout}:image"),
-            &first,
-            "--insecure",
-            &source.host,
-        ])
-        .succeeded(),
-    );
+    for source in &sources {
+        let (layout, first) = (format!("oci:{layout}:image"), format!("{}/app:1", source.host));
+        drop(run_landfall(&["copy", &layout, &first, "--insecure", &source.host]).succeeded());
+    }
 
     let elsewhere = FakeRegistry::start();
     let layer = image
@@ -320,19 +322,21 @@ fn each_fault_ends_in_a_whole_image_or_a_clear_error() {
     let world = World {
         directory,
         image: &image,
-        source: &source,
     };
     // Built before anybody waits for it.
     binary();
     thread::scope(|scope| {
-        for (kind, to) in destinations.iter().enumerate() {
-            for (number, case) in cases.iter().enumerate() {
-                // What happens at the source happens once.
-                if case.end == Source && kind != number % destinations.len() {
-                    continue;
-                }
+        for (number, case) in cases.iter().enumerate() {
+            let (sources, destinations) = match case.end {
+                Source => (&sources[..], &destinations[number % 3..=number % 3]),
+                Destination => (&sources[..1], &destinations[..]),
+            };
+            let pairs = sources
+                .iter()
+                .flat_map(|from| destinations.iter().map(move |to| (from, to)));
+            for (kind, (from, to)) in pairs.enumerate() {
                 let world = &world;
-                scope.spawn(move || world.carry_out(case, to, 100 * kind + number));
+                scope.spawn(move || world.carry_out(case, from, to, 100 * kind + number));
             }
         }
     });

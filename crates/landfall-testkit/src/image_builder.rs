@@ -28,6 +28,89 @@ pub fn multi_platform(images: &[BuiltImage]) -> BuiltImage {
     }
 }
 
+/// The same image in Docker's own form, schema 2: other media types, and with them other digests. Only for images with
+/// gzip layers.
+///
+/// # Panics
+/// When the image is none that the builder made.
+#[must_use]
+pub fn docker_form(image: &BuiltImage) -> BuiltImage {
+    const FORMS: [(&str, &str); 4] = [
+        (media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST),
+        (media_type::OCI_INDEX, media_type::DOCKER_INDEX),
+        (media_type::OCI_CONFIG, "application/vnd.docker.container.image.v1+json"),
+        (
+            media_type::OCI_LAYER_GZIP,
+            "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        ),
+    ];
+    let docker = |text: &str| {
+        FORMS
+            .iter()
+            .fold(text.to_owned(), |text, (oci, docker)| text.replace(oci, docker))
+    };
+    let mut renamed: BTreeMap<Digest, Descriptor> = BTreeMap::new();
+    let mut manifests = Vec::new();
+    for (descriptor, bytes) in &image.manifests {
+        let text = docker(std::str::from_utf8(bytes).expect("the builder wrote JSON"));
+        let mut document: serde_json::Value = serde_json::from_str(&text).expect("the builder wrote JSON");
+        for entry in document["manifests"].as_array_mut().into_iter().flatten() {
+            let former: Digest = serde_json::from_value(entry["digest"].clone()).expect("the builder wrote it");
+            let now = &renamed[&former];
+            entry["digest"] = json!(now.digest);
+            entry["size"] = json!(now.size);
+        }
+        let bytes = to_bytes(&document);
+        let mut now = describe(&docker(&descriptor.media_type), &bytes);
+        now.platform.clone_from(&descriptor.platform);
+        renamed.insert(descriptor.digest.clone(), now.clone());
+        manifests.push((now, bytes));
+    }
+    BuiltImage {
+        root: renamed[&image.root.digest].clone(),
+        blobs: image.blobs.clone(),
+        manifests,
+    }
+}
+
+/// An image for `linux/amd64` whose single layer is compressed by zstd.
+///
+/// # Panics
+/// Never: memory takes all writes.
+#[must_use]
+pub fn zstd_image(files: &[(&str, &[u8])]) -> BuiltImage {
+    let tar = tar_of(files);
+    let compressed = zstd::encode_all(&tar[..], 0).expect("memory takes all writes");
+    ImageBuilder::new()
+        .layer(media_type::OCI_LAYER_ZSTD, &tar, compressed)
+        .build()
+}
+
+/// An image for `linux/amd64` with one layer here and one that must not be handed on: its vendor has it at `url`.
+///
+/// # Panics
+/// Never: the builder's manifests are JSON.
+#[must_use]
+pub fn foreign_image(url: &str) -> BuiltImage {
+    let mut image = docker_form(&small_image("beside the vendor's"));
+    let (root, bytes) = image.manifests.pop().expect("an image has a manifest");
+    let mut document: serde_json::Value = serde_json::from_slice(&bytes).expect("it is JSON");
+    let vendors = json!({
+        "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "digest": digest_of(b"the vendor's"), "size": 12, "urls": [url],
+    });
+    document["layers"]
+        .as_array_mut()
+        .expect("a list of layers")
+        .push(vendors);
+    let bytes = to_bytes(&document);
+    let mut now = describe(&root.media_type, &bytes);
+    now.platform = root.platform;
+    image.root = now.clone();
+    image.manifests.push((now, bytes));
+    image
+}
+
 /// An image whose single layer holds one file `name` with this text: for tests that only need images to differ.
 #[must_use]
 pub fn small_image(name: &str) -> BuiltImage {

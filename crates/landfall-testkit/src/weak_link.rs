@@ -19,12 +19,25 @@ pub enum Weakness {
     Resets(u64),
     /// Nothing passes any more after so many bytes, and nobody hears of it.
     FallsSilent(u64),
+    /// After so many bytes one passes now and then, some ten a second.
+    Crawls(u64),
+    /// So many bytes pass a second, and the connection is good otherwise.
+    IsSlow(u64),
 }
 
+/// A connection that crawls lets a byte through once in this time, a slow one its part of a second.
+const PAUSE: Duration = Duration::from_millis(100);
+
 impl Weakness {
+    /// How much passes as if nothing were wrong.
     fn limit(self) -> u64 {
-        let (Weakness::Closes(limit) | Weakness::Resets(limit) | Weakness::FallsSilent(limit)) = self;
-        limit
+        match self {
+            Weakness::Closes(limit)
+            | Weakness::Resets(limit)
+            | Weakness::FallsSilent(limit)
+            | Weakness::Crawls(limit) => limit,
+            Weakness::IsSlow(_) => 0,
+        }
     }
 }
 
@@ -175,8 +188,33 @@ impl Shared {
                 while from.read(&mut buffer)? > 0 {}
                 Shutdown::Both
             }
+            Weakness::Crawls(_) => {
+                pass_slowly(from, to, &mut buffer[..1], counter)?;
+                Shutdown::Both
+            }
+            Weakness::IsSlow(rate) => {
+                let part = usize::try_from(rate / 10)
+                    .unwrap_or(buffer.len())
+                    .clamp(1, buffer.len());
+                pass_slowly(from, to, &mut buffer[..part], counter)?;
+                // What the other side still has to say comes by the other direction.
+                return to.shutdown(Shutdown::Write);
+            }
         };
         from.shutdown(end)?;
         to.shutdown(end)
+    }
+}
+
+/// Passes what comes, at most a buffer of it and then a pause, until the sender has ended.
+fn pass_slowly(mut from: &TcpStream, mut to: &TcpStream, buffer: &mut [u8], counter: &AtomicU64) -> io::Result<()> {
+    loop {
+        let read = from.read(buffer)?;
+        if read == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..read])?;
+        counter.fetch_add(read as u64, Ordering::SeqCst);
+        thread::sleep(PAUSE);
     }
 }
