@@ -141,6 +141,21 @@ impl CopyReport {
     }
 }
 
+/// A copy of an image failed.
+#[derive(Debug)]
+pub struct CopyFailure {
+    /// Why.
+    pub error: TransferError,
+    /// What it amounted to until then; `None` when the source did not even have the manifest.
+    pub so_far: Option<CopyReport>,
+}
+
+impl From<TransferError> for CopyFailure {
+    fn from(error: TransferError) -> CopyFailure {
+        CopyFailure { error, so_far: None }
+    }
+}
+
 /// One image to copy.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageCopy<'a> {
@@ -173,7 +188,7 @@ pub async fn copy_images(
     copies: &[ImageCopy<'_>],
     options: &CopyOptions,
     progress: &dyn ProgressSink,
-) -> Vec<Result<CopyReport, TransferError>> {
+) -> Vec<Result<CopyReport, CopyFailure>> {
     let turns = Turns {
         look: Semaphore::new(IMAGES_AT_ONCE),
         write: Semaphore::new(IMAGES_AT_ONCE),
@@ -193,7 +208,7 @@ async fn copy_and_tell(
     options: &CopyOptions,
     turns: &Turns,
     progress: &dyn ProgressSink,
-) -> Result<CopyReport, TransferError> {
+) -> Result<CopyReport, CopyFailure> {
     let job = Job::new(copy, options, progress);
     let copied = async {
         let looked = {
@@ -207,9 +222,9 @@ async fn copy_and_tell(
     let image = job.image;
     progress.progress(match &copied {
         Ok(_) => ProgressEvent::ImageFinished { image },
-        Err(error) => ProgressEvent::ImageFailed {
+        Err(failure) => ProgressEvent::ImageFailed {
             image,
-            error: error.chain(),
+            error: failure.error.chain(),
         },
     });
     copied
@@ -239,7 +254,7 @@ pub async fn copy_image(
     };
     let job = Job::new(&copy, options, progress);
     let looked = job.look(selector, &options.platforms).await?;
-    job.carry_out(looked, name).await
+    job.carry_out(looked, name).await.map_err(|failure| failure.error)
 }
 
 /// What there is to do for an image.
@@ -287,14 +302,23 @@ impl Job<'_> {
     }
 
     /// Copies an image, with what belongs to it where the options say so.
-    async fn carry_out(&self, looked: Looked, name: Option<&ImageReference>) -> Result<CopyReport, TransferError> {
-        let root = looked.root.clone();
-        let (mut report, subjects) = self.carry_out_alone(looked, name).await?;
-        if self.options.referrers {
-            self.copy_companions(subjects, &mut report).await?;
+    async fn carry_out(&self, looked: Looked, name: Option<&ImageReference>) -> Result<CopyReport, CopyFailure> {
+        let mut report = CopyReport::new(looked.root.digest.clone());
+        let carried_out = async {
+            let root = looked.root.clone();
+            let subjects = self.carry_out_alone(looked, name, &mut report).await?;
+            if self.options.referrers {
+                self.copy_companions(subjects, &mut report).await?;
+            }
+            self.finish(&root).await
+        };
+        match carried_out.await {
+            Ok(()) => Ok(report),
+            Err(error) => Err(CopyFailure {
+                error,
+                so_far: Some(report),
+            }),
         }
-        self.finish(&root).await?;
-        Ok(report)
     }
 
     /// Copies an image without what belongs to it, and does not finish it. Gives its manifests as well: something may belong to them.
@@ -302,18 +326,18 @@ impl Job<'_> {
         &self,
         looked: Looked,
         name: Option<&ImageReference>,
-    ) -> Result<(CopyReport, Vec<Digest>), TransferError> {
+        report: &mut CopyReport,
+    ) -> Result<Vec<Digest>, TransferError> {
         let Looked { root, unchanged, graph } = looked;
-        let mut report = CopyReport::new(root.digest.clone());
         report.unchanged = unchanged;
         let mut subjects = vec![root.digest.clone()];
         subjects.extend(graph.manifests.iter().map(|manifest| manifest.digest.clone()));
         if unchanged {
             // The name may be new, as far as the sink knows.
             self.write_manifests(&Graph::default(), &root, name).await?;
-            return Ok((report, subjects));
+            return Ok(subjects);
         }
-        self.copy_blobs(&graph.blobs, &mut report).await?;
+        self.copy_blobs(&graph.blobs, report).await?;
         if let Err(error) = self.write_manifests(&graph, &root, name).await {
             let lost = self.lost_blobs(&graph, &error).await?;
             if lost.is_empty() {
@@ -324,11 +348,11 @@ impl Job<'_> {
                 blobs = lost.len(),
                 "the sink has lost blobs; they are copied again"
             );
-            self.copy_blobs(&lost, &mut report).await?;
+            self.copy_blobs(&lost, report).await?;
             let written = self.write_manifests(&graph, &root, name).await;
             written.map_err(|error| parts::explain_refusal(&graph, error))?;
         }
-        Ok((report, subjects))
+        Ok(subjects)
     }
 
     async fn copy_blobs(&self, blobs: &[Descriptor], report: &mut CopyReport) -> Result<(), TransferError> {

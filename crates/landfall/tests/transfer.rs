@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 
 use common::{run, shown};
-use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions};
+use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
 use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, oci_archive};
 
 /// Registries that keep their repositories apart, as real ones do.
@@ -244,4 +244,15 @@ fn what_cannot_be_copied_is_said_at_the_end_and_keeps_nothing_else_back() {
     2 images: 1 copied, 0 unchanged, 1 failed; 296.77 KiB moved, 0 B mounted, 0 B there already
     "#);
     assert!(external.manifest("a/till", "1.0").is_some());
+
+    // What was moved is said of an image that failed, too.
+    let no = Effect::Status(403, vec![], String::new());
+    external.inject(Fault::once("/manifests/", no).method("PUT").always());
+    let (source, destination) = (format!("{host}/shop/till:1.0"), format!("{external_host}/b/till:1.0"));
+    let arguments = [&["copy", &source, &destination, "-o", "json"], &insecure[..]].concat();
+    let report: serde_json::Value = serde_json::from_slice(&run(&arguments).stdout).expect("JSON on stdout");
+    assert_eq!(report["images"][0]["state"], "failed", "{report}");
+    let blobs = &report["images"][0]["blobs"];
+    let bytes = blobs["movedBytes"].as_u64().unwrap_or_default() + blobs["skippedBytes"].as_u64().unwrap_or_default();
+    assert!(bytes > 300_000, "{report}");
 }

@@ -70,9 +70,10 @@ impl Job<'_> {
         // It is small, and there for all platforms.
         let looked = Box::pin(job.look(&companion.selector, &[])).await?;
         let root = looked.root.clone();
-        let copied = Box::pin(job.carry_out_alone(looked, name.as_ref())).await?;
+        let mut part = CopyReport::new(root.digest.clone());
+        let below = Box::pin(job.carry_out_alone(looked, name.as_ref(), &mut part)).await?;
         job.finish(&root).await?;
-        Ok(copied)
+        Ok((part, below))
     }
 
     fn fail(&self, why: String) -> TransferError {

@@ -7,7 +7,7 @@ use landfall_core::reference::Digest;
 use landfall_core::status::ProgressSink;
 
 use super::blob::BlobOutcome;
-use super::{CopyOptions, CopyReport, ImageCopy, Job};
+use super::{CopyFailure, CopyOptions, CopyReport, ImageCopy, Job};
 use crate::image::{BlobState, TransferError};
 
 /// How many blobs are asked for at once.
@@ -19,12 +19,13 @@ pub async fn survey_images(
     copies: &[ImageCopy<'_>],
     options: &CopyOptions,
     progress: &dyn ProgressSink,
-) -> Vec<Result<CopyReport, TransferError>> {
+) -> Vec<Result<CopyReport, CopyFailure>> {
     let mut moved = HashSet::new();
     let mut reports = Vec::new();
     for copy in copies {
         let job = Job::new(copy, options, progress);
-        reports.push(Box::pin(job.survey(copy.selector, &mut moved)).await);
+        let surveyed = Box::pin(job.survey(copy.selector, &mut moved)).await;
+        reports.push(surveyed.map_err(CopyFailure::from));
     }
     reports
 }

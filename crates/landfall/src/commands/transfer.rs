@@ -15,8 +15,8 @@ use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferStat
 use landfall_core::retry::FailureKind;
 use landfall_oci::client::{Fault, UploadJournal};
 use landfall_oci::copy::{
-    BandwidthLimit, CopyOptions, CopyReport, ForeignRefused, ImageCopy, PartsRefused, PlatformMissing, copy_images,
-    survey_images,
+    BandwidthLimit, CopyFailure, CopyOptions, CopyReport, ForeignRefused, ImageCopy, PartsRefused, PlatformMissing,
+    copy_images, survey_images,
 };
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 
@@ -166,7 +166,10 @@ async fn transfer(transfers: &[Transfer], dry_run: bool, options: &CopyOptions, 
         Err(error) => failed_row(transfer, error),
         Ok(_) => match results.next().expect("each copy has an answer") {
             Ok(report) => copied_row(transfer, &report),
-            Err(error) => failed_row(transfer, &error),
+            Err(CopyFailure { error, so_far }) => TransferRow {
+                blobs: so_far.as_ref().map(tally).unwrap_or_default(),
+                ..failed_row(transfer, &error)
+            },
         },
     });
     TransferReport::new(dry_run, rows.collect())
@@ -193,15 +196,19 @@ fn copied_row(transfer: &Transfer, report: &CopyReport) -> TransferRow {
     TransferRow {
         digest: Some(report.digest.to_string()),
         referrers: report.companions,
-        blobs: BlobTally {
-            moved: report.blobs_moved,
-            moved_bytes: report.bytes_moved,
-            mounted: report.blobs_mounted,
-            mounted_bytes: report.bytes_mounted,
-            skipped: report.blobs_skipped,
-            skipped_bytes: report.bytes_skipped,
-        },
+        blobs: tally(report),
         ..row(transfer, state)
+    }
+}
+
+fn tally(report: &CopyReport) -> BlobTally {
+    BlobTally {
+        moved: report.blobs_moved,
+        moved_bytes: report.bytes_moved,
+        mounted: report.blobs_mounted,
+        mounted_bytes: report.bytes_mounted,
+        skipped: report.blobs_skipped,
+        skipped_bytes: report.bytes_skipped,
     }
 }
 
