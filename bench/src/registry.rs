@@ -1,5 +1,6 @@
 //! Registries side by side: how fast they serve and take images, and what that costs them.
 
+mod bound;
 mod load;
 mod pull;
 mod push;
@@ -183,5 +184,12 @@ impl Bench {
         )?;
         self.rows.push(row);
         Ok(())
+    }
+
+    /// Notes what bounds the value of the row that was added last.
+    fn bound_last_row(&mut self, bound: Option<f64>) {
+        if let Some(row) = self.rows.last_mut() {
+            row.bound = bound;
+        }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Row {
     pub(crate) peers: BTreeMap<String, Option<f64>>,
     /// What is to be reached, where there is such a value.
     pub(crate) limit: Option<f64>,
-    /// What the others' share of the work takes alone, where that was measured: nobody can be faster.
+    /// What the others' share of the work takes, or allows, alone, where that was measured: nobody can be faster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bound: Option<f64>,
     /// How many times better than the limit, or than the best of the others where there are others.

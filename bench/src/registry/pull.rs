@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::bound::{self, record_answer};
 use super::load::run_load;
 use super::{Bench, Reach, Values};
 use crate::fill::fill_registry;
+use crate::process::median;
 use crate::registries::{RegistryKind, RunningRegistry};
 use crate::workload::{Workload, big, single, small};
 
@@ -27,6 +29,7 @@ pub(super) fn measure_manifests(bench: &mut Bench) -> anyhow::Result<()> {
             let measured = work.measure(bench, &running)?;
             let reach = Reach::MoreThanDockerAndRest(8.0, 2.0);
             bench.row(&work.case, "requests/s", &measured.rate, reach)?;
+            bench.bound_last_row(work.bound(bench.rounds, &running)?);
             bench.row(&work.case, "server CPU, µs/request", &measured.cpu, Reach::Nothing)?;
         }
     }
@@ -89,6 +92,20 @@ impl Work {
             add(&mut measured.cpu, cpu * 1e6 / answers);
         }
         Ok(measured)
+    }
+
+    /// How many answers a second a server gives that has nothing to do for them.
+    fn bound(&self, rounds: usize, running: &[(RegistryKind, RunningRegistry)]) -> anyhow::Result<Option<f64>> {
+        let Some((_, ours)) = running.iter().find(|(kind, _)| *kind == RegistryKind::Landfall) else {
+            return Ok(None);
+        };
+        let answer = record_answer(&ours.host(), self.method, &self.path)?;
+        let mut rates = Vec::new();
+        for _ in 0..rounds {
+            let load = bound::measure(&answer, self.method, self.connections, self.duration)?;
+            rates.push(load.answers as f64 / load.seconds);
+        }
+        Ok(Some(median(rates)))
     }
 }
 
