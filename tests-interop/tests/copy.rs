@@ -111,6 +111,54 @@ fn a_blob_larger_than_any_connection_lives_gets_through_to_a_registry_that_canno
     }
 }
 
+/// Killed within the first piece of a blob: without TLS, and with it, our registry has what was sent of that.
+#[test]
+fn a_copy_that_was_killed_half_way_into_our_registry_has_half_to_do_when_it_is_run_again() {
+    let authority = PrivateAuthority::generate("copy");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| Utf8Path::from_path(directory.path()).expect("a UTF-8 name").join(name);
+    let image = ImageBuilder::new()
+        .plain_layer(&[("layer", &vec![3; 100_000_000])])
+        .build();
+    write_layout(&path("image"), &image);
+    let needed: u64 = image.described_blobs().map(|(blob, _)| blob.size).sum();
+    for authority in [None, Some(&authority)] {
+        let registry = LandfallRegistry::start(authority, None);
+        let link = WeakLink::counting(registry.host().parse().expect("an address and a port"));
+        let host = link.address().to_string();
+        let state = path(&format!("state-{}", authority.is_some()));
+        let (source, target) = (format!("oci:{}:image", path("image")), format!("{host}/a/app:1"));
+        let arguments = [
+            "copy",
+            &source,
+            &target,
+            "--insecure",
+            &host,
+            "--state-dir",
+            state.as_str(),
+        ];
+        // Slow enough for a kill to hit its instant.
+        let slowly = [&arguments[..], &["--bandwidth", "50000000"]].concat();
+        let mut first = Program::start("first", &path(""), landfall(&slowly));
+        wait_for("half of the bytes", || {
+            (link.bytes_to_server() >= needed / 2).then_some(())
+        });
+        first.kill();
+        let moved = link.bytes_to_server();
+        assert!(moved < needed * 9 / 10, "killed too late: {}", first.output());
+        drop(run_landfall(&arguments).succeeded());
+        let again = link.bytes_to_server() - moved;
+        assert!(
+            again <= needed * 55 / 100,
+            "{again} of {needed} bytes, with TLS: {}",
+            authority.is_some()
+        );
+        let back = path(&format!("back-{}", authority.is_some()));
+        drop(run_landfall(&["copy", &target, &format!("oci:{back}"), "--insecure", &host]).succeeded());
+        assert_in_layout(&back, &image);
+    }
+}
+
 /// A file system of its own, of a few megabytes, as long as it is kept.
 struct SmallDisk {
     path: Utf8PathBuf,
