@@ -1,7 +1,8 @@
 //! What a registry makes of a request that breaks off in mid-upload, and so how the next blob goes there. One streaming
 //! request is the fastest, and safe where the registry keeps what it got. Some keep nothing: distribution 2 even gives up
 //! what earlier requests of the upload brought. For those a blob goes in pieces, each on a connection of its own, that are
-//! smaller than what connections there live for.
+//! smaller than what connections there live for. So it does where connections break again and again, whatever is kept: with
+//! each of them is lost what was on its way, at both ends.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -15,6 +16,8 @@ const SMALLEST: u64 = 256 * 1024;
 pub(in crate::client) struct Habit {
     /// How large the pieces of a large blob are; `None` when it goes in one request.
     piece: Mutex<Option<u64>>,
+    /// How much connections there let through, by far.
+    through: Mutex<Option<u64>>,
 }
 
 impl Habit {
@@ -22,16 +25,14 @@ impl Habit {
     pub(in crate::client) fn new(piece: u64) -> Habit {
         Habit {
             piece: Mutex::new(Some(piece.max(1))),
+            through: Mutex::new(None),
         }
     }
 
     /// How much is sent in one request of a blob of which so many bytes are left.
     pub(super) fn piece(&self, left: u64) -> u64 {
-        self.piece
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .unwrap_or(left)
-            .min(left)
+        let limits = [&self.piece, &self.through].map(|limit| *limit.lock().unwrap_or_else(PoisonError::into_inner));
+        limits.into_iter().flatten().fold(left, u64::min)
     }
 
     /// It has bytes of a request that broke off.
@@ -45,6 +46,13 @@ impl Habit {
         let smaller = (request / SMALLER).max(SMALLEST);
         // Of many that broke at once, each says the same.
         *piece = Some(piece.map_or(smaller, |piece| piece.min(smaller)));
+    }
+
+    /// So many bytes of a request arrived before it broke off, and the one before it broke off too.
+    pub(super) fn breaks_again(&self, arrived: u64) {
+        let mut through = self.through.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = (arrived / 2).max(SMALLEST);
+        *through = Some(through.map_or(fits, |through| through.min(fits)));
     }
 }
 
@@ -68,5 +76,17 @@ mod tests {
         assert_eq!(habit.piece(100 * MIB), 100 * MIB);
         habit.loses(32 * MIB);
         assert_eq!(habit.piece(100 * MIB), 2 * MIB);
+    }
+
+    #[test]
+    fn connections_that_break_again_and_again_get_pieces_that_fit_whatever_is_kept() {
+        let habit = Habit::new(64 * MIB);
+        habit.keeps();
+        habit.breaks_again(20 * MIB);
+        assert_eq!((habit.piece(100 * MIB), habit.piece(MIB)), (10 * MIB, MIB));
+        habit.keeps();
+        assert_eq!(habit.piece(100 * MIB), 10 * MIB);
+        habit.breaks_again(0);
+        assert_eq!(habit.piece(100 * MIB), MIB / 4);
     }
 }

@@ -37,6 +37,8 @@ struct State {
     begun: Option<u64>,
     /// How often the registry said that another request is at the upload, since it last got further.
     conflicts: u32,
+    /// The request before that one broke off.
+    has_broken: bool,
 }
 
 impl fmt::Debug for Uploads {
@@ -87,14 +89,18 @@ impl Uploads {
                 None => Some(upload.clone()),
             };
             let found = found.filter(|found| found.offset() <= blob.size);
-            let has_more = found.as_ref().is_some_and(|found| found.offset() > upload.offset());
+            let arrived = found
+                .as_ref()
+                .map_or(0, |found| found.offset().saturating_sub(upload.offset()));
             match state.begun {
-                Some(_) if has_more => client.habit.keeps(),
+                Some(_) if arrived > 0 && state.has_broken => client.habit.breaks_again(arrived),
+                Some(_) if arrived > 0 => client.habit.keeps(),
                 Some(request) => client.habit.loses(request),
                 None => {}
             }
+            state.has_broken = state.begun.is_some();
             state.begun = None;
-            if has_more {
+            if arrived > 0 {
                 state.conflicts = 0;
             }
             if let Some(upload) = found {
@@ -229,13 +235,19 @@ impl Uploads {
     ) -> Result<(), TransferError> {
         let Errand { repository, blob, .. } = errand;
         let pieces = Pieces::new(stream);
+        let State {
+            conflicts,
+            mut has_broken,
+            ..
+        } = self.state(&blob.digest);
         loop {
             let left = blob.size - upload.offset();
             let length = client.habit.piece(left);
             let begun = State {
                 upload: Some(upload.clone()),
                 begun: Some(length),
-                conflicts: self.state(&blob.digest).conflicts,
+                conflicts,
+                has_broken,
             };
             self.set(&blob.digest, Some(begun));
             let piece = pieces.next(length);
@@ -245,6 +257,7 @@ impl Uploads {
             upload = client
                 .append_to_upload(repository, &blob.digest, &upload, piece, length)
                 .await?;
+            has_broken = false;
             self.record(errand, &upload);
         }
     }
