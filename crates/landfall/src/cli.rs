@@ -72,44 +72,29 @@ impl GlobalArgs {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
+#[expect(
+    missing_docs,
+    reason = "a line of help here would hide what the arguments' types say"
+)]
 pub enum Command {
-    /// See the whole path at work on this machine, with nothing installed.
     Demo(demo::DemoArgs),
-    /// Check user-data and profiles.
     Validate(validate::ValidateArgs),
-    /// Show where every image comes from and goes.
     Plan(plan::PlanArgs),
-    /// List the images that the profiles need.
     Images(images::ImagesArgs),
-    /// Say why one image comes from where it does.
     Explain(explain::ExplainArgs),
-    /// Check that every image is where the plan pulls it from.
     Check(check::CheckArgs),
-    /// Push every image of the profiles to the external registry.
     Push(push::PushArgs),
-    /// Copy images.
     Copy(copy::CopyArgs),
-    /// Print the JSON Schema of an input or a report.
     Schema(schema::SchemaArgs),
-    /// Mend a profile.
     Profile(profile::ProfileArgs),
-    /// Fetch the images, fill the primary registry, redirect the cluster's pulls.
     Agent(agent::AgentArgs),
-    /// Run the stages of user-data and profiles.
     Stages(stages::StagesArgs),
-    /// Show what the agent on this host is doing.
     Status(status::StatusArgs),
-    /// Show what happened on this host.
     Events(events::EventsArgs),
-    /// Tell kubelet and container runtime what the rules mean.
     Redirect(redirect::RedirectArgs),
-    /// Serve images.
     Registry(registry::RegistryArgs),
-    /// Serve the admission webhook alone.
     Webhook(webhook::WebhookArgs),
-    /// Log in to a registry.
     Login(login::LoginArgs),
-    /// Forget the login of a registry.
     Logout(login::LogoutArgs),
 }
 

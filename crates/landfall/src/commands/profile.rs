@@ -21,9 +21,9 @@ pub struct ProfileArgs {
 }
 
 /// What can be done with a profile.
+// A line of help here would hide what the arguments' types say.
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
-    /// Take `AlwaysPullImages` out of the Kubernetes layer.
     Fix(FixArgs),
 }
 

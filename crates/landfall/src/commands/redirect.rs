@@ -27,13 +27,11 @@ pub struct RedirectArgs {
 }
 
 /// What can be done with the files.
+// A line of help here would hide what the arguments' types say.
 #[derive(Debug, Subcommand)]
 pub enum RedirectCommand {
-    /// Show the files, and what their format cannot say.
     Render(RenderArgs),
-    /// Write the files on this host.
     Apply(ApplyArgs),
-    /// Remove the files that Landfall wrote on this host.
     Remove(RemoveArgs),
 }
 

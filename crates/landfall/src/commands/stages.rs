@@ -28,9 +28,9 @@ pub struct StagesArgs {
 }
 
 /// What can be done with stages.
+// A line of help here would hide what the arguments' types say.
 #[derive(Debug, Subcommand)]
 pub enum StagesCommand {
-    /// Run one stage now.
     Run(RunArgs),
 }
 

@@ -19,9 +19,9 @@ pub struct WebhookArgs {
 }
 
 /// What can be done with the webhook.
+// A line of help here would hide what the arguments' types say.
 #[derive(Debug, Subcommand)]
 pub enum WebhookCommand {
-    /// Serve the webhook, without the rest of the agent.
     Serve(ServeArgs),
 }
 
