@@ -18,10 +18,12 @@ fn find_canary(directory: &Path, found: &mut Vec<(String, u32)>) {
         let metadata = entry.metadata().unwrap();
         if metadata.is_dir() {
             find_canary(&entry.path(), found);
-        } else if std::fs::read(entry.path())
-            .unwrap()
-            .windows(CANARY.len())
-            .any(|bytes| bytes == CANARY.as_bytes())
+        } else if metadata.is_file()
+            // A socket holds nothing.
+            && std::fs::read(entry.path())
+                .unwrap()
+                .windows(CANARY.len())
+                .any(|bytes| bytes == CANARY.as_bytes())
         {
             found.push((
                 entry.file_name().into_string().unwrap(),

@@ -342,7 +342,11 @@ impl Fault {
                 problem: ConnectionProblem::Name,
                 ..
             } => Some("check the registry's name and this machine's DNS"),
-            Fault::GivenUp { .. } => Some("check that the registry is up and can be reached from here"),
+            Fault::GivenUp { .. }
+            | Fault::Connection {
+                problem: ConnectionProblem::Refused | ConnectionProblem::ConnectTimeout(_),
+                ..
+            } => Some("check that the registry is up and can be reached from here"),
             _ => None,
         }
     }
