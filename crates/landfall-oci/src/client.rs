@@ -8,6 +8,7 @@ mod challenge;
 mod connect;
 mod error;
 mod harbor;
+mod hello;
 mod listing;
 mod machine;
 mod manifest;

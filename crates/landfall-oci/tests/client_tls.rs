@@ -13,8 +13,9 @@ use landfall_oci::client::{Endpoint, Fault, RegistryClient};
 use landfall_oci::tls::TlsPolicy;
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, FakeRegistryOptions, FakeTls};
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 fn validity(from_hours: i64, to_hours: i64) -> Validity {
     let now = Timestamp::now();
@@ -143,8 +144,8 @@ async fn plain_http_is_never_spoken_with_a_registry_that_is_not_marked() {
     assert!(registry.requests().is_empty());
 }
 
-/// How a registry that answers plain HTTP with this status is spoken to, connection by connection.
-async fn spoken_with(status: &str) -> Vec<&'static str> {
+/// How an insecure registry is spoken to that gives this answer to whoever speaks TLS, and is well over plain HTTP.
+async fn spoken_with(to_tls: &[u8]) -> Vec<&'static str> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut endpoint = Endpoint::new(listener.local_addr().unwrap().to_string().parse().unwrap());
     endpoint.tls.insecure = true;
@@ -155,26 +156,60 @@ async fn spoken_with(status: &str) -> Vec<&'static str> {
             let (mut connection, _) = listener.accept().await.unwrap();
             let mut request = [0; 4096];
             let length = connection.read(&mut request).await.unwrap();
-            spoken.push(if request[..length].starts_with(b"GET ") {
-                "http"
-            } else {
-                "tls"
-            });
-            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            connection.write_all(answer.as_bytes()).await.unwrap();
+            let is_plain = request[..length].starts_with(b"GET ");
+            spoken.push(if is_plain { "http" } else { "tls" });
+            let well = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            connection
+                .write_all(if is_plain { well } else { to_tls })
+                .await
+                .unwrap();
         }
     };
     tokio::select! {
         () = serve => {}
-        pinged = client.ping() => assert_eq!(pinged.is_ok(), status == "200 OK"),
+        pinged = client.ping() => assert!(pinged.is_ok()),
     }
     spoken
 }
 
 #[tokio::test]
-async fn tls_is_tried_with_an_insecure_registry_that_may_want_a_login_and_not_with_one_that_is_open() {
-    assert_eq!(spoken_with("200 OK").await, ["http", "http"]);
-    assert_eq!(spoken_with("401 Unauthorized").await, ["http", "tls", "http"]);
+async fn an_insecure_registry_that_answers_tls_with_something_else_is_not_tried_by_a_handshake() {
+    assert_eq!(
+        spoken_with(b"HTTP/1.1 400 Bad Request\r\n\r\n").await,
+        ["tls", "http", "http"]
+    );
+    // It says nothing of itself.
+    assert_eq!(spoken_with(b"").await, ["tls", "tls", "http", "http"]);
+}
+
+#[tokio::test]
+async fn an_insecure_registry_that_speaks_both_is_spoken_to_by_tls() {
+    let authority = make_authority("shop CA", validity(-1, 24)).unwrap();
+    let by_tls = start(&issue_certificate(&authority, &["127.0.0.1"], validity(-1, 24)).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut endpoint = Endpoint::new(listener.local_addr().unwrap().to_string().parse().unwrap());
+    endpoint.tls.insecure = true;
+    let client = RegistryClient::new(endpoint).unwrap();
+    let mut relays = JoinSet::new();
+    let serve = async {
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut first = [0];
+            connection.peek(&mut first).await.unwrap();
+            assert_ne!(first, *b"G", "plain HTTP");
+            let host = by_tls.host().to_string();
+            relays.spawn(async move {
+                let mut server = TcpStream::connect(host).await.unwrap();
+                // Whoever only looked hangs up.
+                drop(copy_bidirectional(&mut connection, &mut server).await);
+            });
+        }
+    };
+    tokio::select! {
+        () = serve => {}
+        pinged = client.ping() => assert!(pinged.is_ok()),
+    }
+    assert_eq!(by_tls.requests().len(), 2);
 }
 
 #[tokio::test]
