@@ -111,6 +111,11 @@ fn a_blob_larger_than_any_connection_lives_gets_through_to_a_registry_that_canno
     }
 }
 
+fn copy_with_state<'a>(source: &'a str, target: &'a str, host: &'a str, state: &'a Utf8Path) -> [&'a str; 7] {
+    let state = state.as_str();
+    ["copy", source, target, "--insecure", host, "--state-dir", state]
+}
+
 /// Killed within the first piece of a blob: without TLS, and with it, our registry has what was sent of that.
 #[test]
 fn a_copy_that_was_killed_half_way_into_our_registry_has_half_to_do_when_it_is_run_again() {
@@ -128,15 +133,7 @@ fn a_copy_that_was_killed_half_way_into_our_registry_has_half_to_do_when_it_is_r
         let host = link.address().to_string();
         let state = path(&format!("state-{}", authority.is_some()));
         let (source, target) = (format!("oci:{}:image", path("image")), format!("{host}/a/app:1"));
-        let arguments = [
-            "copy",
-            &source,
-            &target,
-            "--insecure",
-            &host,
-            "--state-dir",
-            state.as_str(),
-        ];
+        let arguments = copy_with_state(&source, &target, &host, &state);
         // Slow enough for a kill to hit its instant.
         let slowly = [&arguments[..], &["--bandwidth", "50000000"]].concat();
         let mut first = Program::start("first", &path(""), landfall(&slowly));
@@ -296,15 +293,7 @@ fn a_registry_that_was_wiped_between_two_runs_is_filled_again() {
         let host = registry.host();
         let state = directory.join(format!("state-{}", host.replace(':', "-")));
         let (source, target) = (format!("oci:{layout}:image"), format!("{host}/a/app:1"));
-        let arguments = [
-            "copy",
-            &source,
-            &target,
-            "--insecure",
-            &host,
-            "--state-dir",
-            state.as_str(),
-        ];
+        let arguments = copy_with_state(&source, &target, &host, &state);
         drop(run_landfall(&arguments).succeeded());
         registry = registry.wipe(directory);
         let refilled = run_landfall(&arguments).succeeded();

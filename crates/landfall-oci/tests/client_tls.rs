@@ -144,12 +144,18 @@ async fn plain_http_is_never_spoken_with_a_registry_that_is_not_marked() {
     assert!(registry.requests().is_empty());
 }
 
-/// How an insecure registry is spoken to that gives this answer to whoever speaks TLS, and is well over plain HTTP.
-async fn spoken_with(to_tls: &[u8]) -> Vec<&'static str> {
+/// Where an insecure registry is expected, and its client.
+async fn insecure_place() -> (TcpListener, RegistryClient) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut endpoint = Endpoint::new(listener.local_addr().unwrap().to_string().parse().unwrap());
     endpoint.tls.insecure = true;
     let client = RegistryClient::new(endpoint).unwrap();
+    (listener, client)
+}
+
+/// How an insecure registry is spoken to that gives this answer to whoever speaks TLS, and is well over plain HTTP.
+async fn spoken_with(to_tls: &[u8]) -> Vec<&'static str> {
+    let (listener, client) = insecure_place().await;
     let mut spoken = Vec::new();
     let serve = async {
         loop {
@@ -186,10 +192,7 @@ async fn an_insecure_registry_that_answers_tls_with_something_else_is_not_tried_
 async fn an_insecure_registry_that_speaks_both_is_spoken_to_by_tls() {
     let authority = make_authority("shop CA", validity(-1, 24)).unwrap();
     let by_tls = start(&issue_certificate(&authority, &["127.0.0.1"], validity(-1, 24)).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut endpoint = Endpoint::new(listener.local_addr().unwrap().to_string().parse().unwrap());
-    endpoint.tls.insecure = true;
-    let client = RegistryClient::new(endpoint).unwrap();
+    let (listener, client) = insecure_place().await;
     let mut relays = JoinSet::new();
     let serve = async {
         loop {

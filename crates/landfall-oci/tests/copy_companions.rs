@@ -16,7 +16,7 @@ use landfall_oci::copy::{CopyOptions, CopyReport, copy_image};
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 use landfall_oci::layout::{ArchiveForm, ArchiveSink, LayoutSink, open_layout};
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};
-use landfall_testkit::image_builder::{digest_of, small_image};
+use landfall_testkit::image_builder::{BuiltImage, digest_of, small_image};
 use serde_json::json;
 
 const SIGNATURE: &str = "application/vnd.example.signature";
@@ -48,6 +48,35 @@ fn list_by_tag(registry: &FakeRegistry, subject: &Digest, referrers: &[&Descript
     registry.add_manifest("shop/app", &tag, media_type::OCI_INDEX, index.to_string());
 }
 
+/// An image, a signature with a timestamp of its own, and what cosign says.
+struct Signed {
+    subject: Digest,
+    signature: Descriptor,
+    timestamp: Descriptor,
+    cosign_tag: String,
+    cosign: BuiltImage,
+}
+
+/// Adds all of it; what is said about the signature itself is not listed yet.
+fn add_signed(registry: &FakeRegistry) -> Signed {
+    let image = small_image("app");
+    registry.add_image("shop/app", "1", &image);
+    let subject = image.root.digest;
+    let signature = add_signature(registry, &subject, "signature");
+    let timestamp = add_signature(registry, &signature.digest, "of the signature");
+    list_by_tag(registry, &subject, &[&signature]);
+    let cosign_tag = format!("sha256-{}.sig", subject.hex());
+    let cosign = small_image("cosign");
+    registry.add_image("shop/app", &cosign_tag, &cosign);
+    Signed {
+        subject,
+        signature,
+        timestamp,
+        cosign_tag,
+        cosign,
+    }
+}
+
 async fn copy(source: &dyn ImageSource, sink: &dyn ImageSink) -> Result<CopyReport, TransferError> {
     let options = CopyOptions {
         referrers: true,
@@ -65,17 +94,15 @@ async fn listed(client: &RegistryClient, subject: &Digest) -> Vec<String> {
 #[tokio::test]
 async fn signatures_and_what_is_said_about_them_come_along_to_registries_of_both_kinds() {
     let from = FakeRegistry::start();
-    let image = small_image("app");
-    from.add_image("shop/app", "1", &image);
-    let subject = &image.root.digest;
-    let signature = add_signature(&from, subject, "signature");
-    let timestamp = add_signature(&from, &signature.digest, "of the signature");
-    list_by_tag(&from, subject, &[&signature]);
+    let Signed {
+        subject,
+        signature,
+        timestamp,
+        cosign_tag,
+        cosign,
+    } = &add_signed(&from);
     // A circle, which only a registry that lies can have.
-    list_by_tag(&from, &signature.digest, &[&timestamp, &signature]);
-    let cosign_tag = format!("sha256-{}.sig", subject.hex());
-    let cosign = small_image("cosign");
-    from.add_image("shop/app", &cosign_tag, &cosign);
+    list_by_tag(&from, &signature.digest, &[timestamp, signature]);
 
     // The registry that we ship has the interface.
     let ours = Served::start().await;
@@ -86,7 +113,7 @@ async fn signatures_and_what_is_said_about_them_come_along_to_registries_of_both
     assert_eq!(listed(&client, subject).await, [signature.digest.to_string()]);
     assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest.to_string()]);
     let found = client
-        .fetch_manifest(&repository("mirror/app"), &cosign_tag)
+        .fetch_manifest(&repository("mirror/app"), cosign_tag)
         .await
         .unwrap();
     assert_eq!(found.digest, cosign.root.digest);
@@ -108,22 +135,20 @@ async fn signatures_and_what_is_said_about_them_come_along_to_registries_of_both
     assert_eq!(list[0].artifact_type.as_deref(), Some(SIGNATURE));
     assert_eq!(list[0].annotations["of"], "signature");
     assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest.to_string()]);
-    assert_eq!(theirs.manifest("mirror/app", &cosign_tag), Some(cosign.root_bytes()));
+    assert_eq!(theirs.manifest("mirror/app", cosign_tag), Some(cosign.root_bytes()));
 }
 
 #[tokio::test]
 async fn signatures_come_along_into_layouts_and_archives_and_out_of_them() {
     let from = FakeRegistry::start();
-    let image = small_image("app");
-    from.add_image("shop/app", "1", &image);
-    let subject = &image.root.digest;
-    let signature = add_signature(&from, subject, "signature");
-    let timestamp = add_signature(&from, &signature.digest, "of the signature");
-    list_by_tag(&from, subject, &[&signature]);
-    list_by_tag(&from, &signature.digest, &[&timestamp]);
-    let cosign_tag = format!("sha256-{}.sig", subject.hex());
-    let cosign = small_image("cosign");
-    from.add_image("shop/app", &cosign_tag, &cosign);
+    let Signed {
+        subject,
+        signature,
+        timestamp,
+        cosign_tag,
+        cosign,
+    } = &add_signed(&from);
+    list_by_tag(&from, &signature.digest, &[timestamp]);
 
     let directory = tempfile::tempdir().unwrap();
     let directory = Utf8Path::from_path(directory.path()).unwrap();
@@ -143,7 +168,7 @@ async fn signatures_come_along_into_layouts_and_archives_and_out_of_them() {
         assert_eq!((report.digest, report.companions), (subject.clone(), 3));
         assert_eq!(listed(&client, subject).await, [signature.digest.to_string()]);
         assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest.to_string()]);
-        let found = client.fetch_manifest(&repository("mirror/app"), &cosign_tag).await;
+        let found = client.fetch_manifest(&repository("mirror/app"), cosign_tag).await;
         assert_eq!(found.unwrap().digest, cosign.root.digest);
     }
     // Docker's archives have no place for them: nothing is written.

@@ -38,18 +38,19 @@ fn mk_platform_options(platforms: &[&str]) -> CopyOptions {
     }
 }
 
+async fn is_in_mirror(to: &RegistryClient, part: &BuiltImage) -> bool {
+    let mirror = repository("mirror/app");
+    let found = to.head_manifest(&mirror, part.root.digest.as_str()).await;
+    found.unwrap().is_some()
+}
+
 #[tokio::test]
 async fn a_subset_moves_less_keeps_the_index_and_can_be_completed_later() {
     let (from, ours) = (FakeRegistry::start(), Served::start().await);
     let to = ours.client();
     let (image, amd64, arm64) = mk_image();
     from.add_image("shop/app", "1", &image);
-    let holds = async |part: &BuiltImage| {
-        let found = to
-            .head_manifest(&repository("mirror/app"), part.root.digest.as_str())
-            .await;
-        found.unwrap().is_some()
-    };
+    let holds = async |part| is_in_mirror(&to, part).await;
     let sink = RegistrySink::new(to.clone(), repository("mirror/app"), Some("1".parse().unwrap()));
     let source = mk_source(&from);
     let planned = ImageCopy {
@@ -81,12 +82,7 @@ async fn platforms_are_found_in_indexes_that_lie_in_an_index() {
     // The entry of the inner index names no platform.
     let image = multi_platform(&[inner.clone(), s390x.clone()]);
     from.add_image("shop/app", "1", &image);
-    let holds = async |part: &BuiltImage| {
-        let found = to
-            .head_manifest(&repository("mirror/app"), part.root.digest.as_str())
-            .await;
-        found.unwrap().is_some()
-    };
+    let holds = async |part| is_in_mirror(&to, part).await;
     // Each is found where it lies, and none of what an earlier run left out is taken to be there.
     copy(&from, &to, &["linux/s390x"]).await.unwrap();
     assert!(holds(&s390x).await && !holds(&arm64).await);

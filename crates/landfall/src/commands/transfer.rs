@@ -24,6 +24,7 @@ use crate::Context;
 use crate::allocator;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
+use crate::output::counted;
 use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
 use crate::output::structured::{OutputArgs, print_report};
@@ -309,10 +310,7 @@ fn totals(report: &TransferReport) -> String {
         0 => String::new(),
         count => format!(", with {count} signatures and the like"),
     };
-    let images = match report.images.len() {
-        1 => "1 image".to_owned(),
-        count => format!("{count} images"),
-    };
+    let images = counted(report.images.len(), "image");
     format!(
         "\n{images}: {copied} {done}, {unchanged} unchanged, {failed} failed{with_referrers}; {} {were}moved, {} mounted, {} there already\n",
         bytes(blobs.moved_bytes),

@@ -8,6 +8,7 @@ use crate::Context;
 use crate::cli::InputArgs;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
+use crate::output::counted;
 use crate::output::printer::stdout_may_be_coloured;
 use crate::output::structured::{OutputArgs, print_report};
 
@@ -45,8 +46,4 @@ fn summary(report: &ValidationReport<'_>) -> String {
         (0, 0) => "no findings".to_owned(),
         (errors, warnings) => format!("{}, {}", counted(errors, "error"), counted(warnings, "warning")),
     }
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

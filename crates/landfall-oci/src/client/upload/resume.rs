@@ -235,21 +235,13 @@ impl Uploads {
     ) -> Result<(), TransferError> {
         let Errand { repository, blob, .. } = errand;
         let pieces = Pieces::new(stream);
-        let State {
-            conflicts,
-            mut has_broken,
-            ..
-        } = self.state(&blob.digest);
+        let mut state = self.state(&blob.digest);
         loop {
             let left = blob.size - upload.offset();
             let length = client.habit.piece(left);
-            let begun = State {
-                upload: Some(upload.clone()),
-                begun: Some(length),
-                conflicts,
-                has_broken,
-            };
-            self.set(&blob.digest, Some(begun));
+            state.upload = Some(upload.clone());
+            state.begun = Some(length);
+            self.set(&blob.digest, Some(state.clone()));
             let piece = pieces.next(length);
             if length == left {
                 return Ok(client.finish_upload(repository, blob, upload, piece).await?);
@@ -257,7 +249,7 @@ impl Uploads {
             upload = client
                 .append_to_upload(repository, &blob.digest, &upload, piece, length)
                 .await?;
-            has_broken = false;
+            state.has_broken = false;
             self.record(errand, &upload);
         }
     }
