@@ -129,6 +129,35 @@ async fn certificates_of_a_registrys_directory_are_used_and_read_again_when_they
 }
 
 #[tokio::test]
+async fn a_registry_that_wants_a_client_certificate_is_told_apart_and_the_place_for_one_is_named() {
+    let (server, clients, other) = (mk_authority("server"), mk_authority("clients"), mk_authority("other"));
+    let registry = start(&server, &clients);
+    for (case, shown) in [("none", None), ("of another authority", Some(&other))] {
+        let directory = Directory::new(&registry);
+        directory.write("ca.crt", &server.certificate);
+        if let Some(authority) = shown {
+            directory.write_identity(authority);
+        }
+        let client = RegistryClient::new(directory.endpoint(&registry)).unwrap();
+        let error = client.ping().await.unwrap_err();
+        assert_eq!(error.kind(), FailureKind::BadTls, "{case}: {}", chain(&error));
+        assert_eq!(
+            error.fault.to_string(),
+            "the registry asks for a client certificate, and was shown none that it accepts",
+            "{case}"
+        );
+        assert_eq!(
+            error.hint(),
+            Some(
+                "put a certificate that the registry accepts, and its key, into `/etc/docker/certs.d/HOST:PORT/` as \
+                 `client.cert` and `client.key`"
+            ),
+            "{case}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn our_certificate_is_not_shown_where_the_registry_sends_us() {
     let authority = mk_authority("all");
     let (registry, elsewhere) = (start(&authority, &authority), start(&authority, &authority));

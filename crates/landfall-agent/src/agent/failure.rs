@@ -292,7 +292,7 @@ impl Peer<'_> {
     /// More trust mends an unknown authority and nothing else.
     fn hint_for_tls(&self, problem: Option<&TlsProblem>) -> String {
         match (problem, self.registry) {
-            (Some(problem @ (TlsProblem::Expired | TlsProblem::NotYetValid)), _)
+            (Some(problem @ (TlsProblem::Expired | TlsProblem::NotYetValid | TlsProblem::ClientCertificate)), _)
             | (Some(problem @ TlsProblem::WrongName), None) => problem.hint().to_owned(),
             (Some(TlsProblem::WrongName), Some(registry)) => format!(
                 "name it as its certificate does in {}, or renew the certificate with the name `{}`",

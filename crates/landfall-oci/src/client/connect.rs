@@ -173,7 +173,7 @@ fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Erro
 }
 
 fn tls_problem(error: &rustls::Error) -> TlsProblem {
-    use rustls::CertificateError as Certificate;
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate};
     match error {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
             Certificate::UnknownIssuer | Certificate::BadSignature => TlsProblem::UnknownAuthority,
@@ -183,6 +183,17 @@ fn tls_problem(error: &rustls::Error) -> TlsProblem {
             _ => TlsProblem::Handshake,
         },
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => TlsProblem::NotTls,
+        // What a server says of a certificate is about ours (RFC 8446 section 6.2). Before TLS 1.3 there was no alert for
+        // a missing one: then servers call it bad.
+        rustls::Error::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA,
+        ) => TlsProblem::ClientCertificate,
         _ => TlsProblem::Handshake,
     }
 }

@@ -45,6 +45,9 @@ pub enum TlsProblem {
     /// The server speaks no TLS.
     #[error("the server speaks plain HTTP, and the registry is not marked `insecure`")]
     NotTls,
+    /// The server wants to know who we are, and none of our certificates is one that it takes.
+    #[error("the registry asks for a client certificate, and was shown none that it accepts")]
+    ClientCertificate,
     /// Anything else.
     #[error("the TLS handshake failed")]
     Handshake,
@@ -64,6 +67,10 @@ impl TlsProblem {
             TlsProblem::WrongName => "use a name that the certificate is for, or renew it with this name",
             TlsProblem::NotTls => {
                 "serve the registry over TLS, or mark it: `insecure: true` in the user-data, `--insecure` on the command line"
+            }
+            TlsProblem::ClientCertificate => {
+                "put a certificate that the registry accepts, and its key, into `/etc/docker/certs.d/HOST:PORT/` as \
+                 `client.cert` and `client.key`"
             }
             TlsProblem::Handshake => "check that a TLS server listens at this address and port",
         }

@@ -12,7 +12,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -47,15 +48,21 @@ async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc<
             match acceptor {
                 None => serve_connection(stream, state).await,
                 // A client that does not like our certificate ends here: the test looks at the client.
-                Some(acceptor) => {
-                    if let Ok(stream) = acceptor.accept(stream).await {
-                        serve_connection(stream, state).await;
-                    }
-                }
+                Some(acceptor) => match acceptor.accept(stream).into_fallible().await {
+                    Ok(stream) => serve_connection(stream, state).await,
+                    Err((_, stream)) => hang_up(stream).await,
+                },
             }
         });
         while connections.try_join_next().is_some() {}
     }
+}
+
+/// Ends a connection after a handshake that failed. What the client has sent already is read: left unread, it would make
+/// a reset of the end, which can overtake the alert that says why.
+async fn hang_up(mut stream: TcpStream) {
+    drop(stream.shutdown().await);
+    drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
 }
 
 async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>) {

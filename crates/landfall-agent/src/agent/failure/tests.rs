@@ -234,7 +234,12 @@ fn certificate_that_more_trust_does_not_mend_gets_a_hint_of_its_own() {
         .position(|image| image.source == "nginx:1.27")
         .unwrap();
     let planned = planned.iter().find(|planned| planned.image == image).unwrap();
-    let problems = [TlsProblem::Expired, TlsProblem::NotYetValid, TlsProblem::WrongName];
+    let problems = [
+        TlsProblem::Expired,
+        TlsProblem::NotYetValid,
+        TlsProblem::WrongName,
+        TlsProblem::ClientCertificate,
+    ];
     let told = problems.map(|problem| {
         let fault = Fault::Tls { problem, source: None };
         let error = TransferError {
@@ -252,5 +257,7 @@ fn certificate_that_more_trust_does_not_mend_gets_a_hint_of_its_own() {
       hint: set this machine's clock
     image `nginx:1.27` cannot be fetched from registry `reg:5000`: its certificate is for another name
       hint: name it as its certificate does in `stylus.registryCredentials.domain` at user-data.yaml:4:13, or renew the certificate with the name `reg:5000`
+    image `nginx:1.27` cannot be fetched from registry `reg:5000`: the registry asks for a client certificate, and was shown none that it accepts
+      hint: put a certificate that the registry accepts, and its key, into `/etc/docker/certs.d/HOST:PORT/` as `client.cert` and `client.key`
     ");
 }
