@@ -1,6 +1,7 @@
 //! What running a stage is worth telling: one event for each step that did something, one for each failure, one for the
 //! stage. A step that found everything as it should be is not worth one every hour.
 
+use landfall_core::counted::counted;
 use landfall_core::error_chain::error_chain;
 use landfall_core::status::{EventKind, EventReason};
 use landfall_host::files::Change;
@@ -33,9 +34,10 @@ pub fn stage_events(part: &str, report: &StageReport) -> Vec<StageEvent> {
         }
     }
     let failed = report.failed_steps().count();
+    let steps = counted(report.steps.len(), "step");
     let message = match failed {
-        0 => format!("{} steps", report.steps.len()),
-        failed => format!("{failed} of {} steps failed", report.steps.len()),
+        0 => steps,
+        failed => format!("{failed} of {steps} failed"),
     };
     events.push((EventKind::Normal, EventReason::StageFinished, part.to_owned(), message));
     events

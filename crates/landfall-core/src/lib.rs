@@ -11,6 +11,7 @@ pub mod admission;
 pub mod choice;
 pub mod cluster;
 pub mod config;
+pub mod counted;
 pub mod credential;
 pub mod credential_file;
 pub mod diagnostic;

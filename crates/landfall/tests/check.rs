@@ -84,7 +84,7 @@ fn what_is_missing_is_named_with_the_command_that_brings_it() {
       why: image `quay.io/shop/scale:1.0` cannot be fetched from registry `REGISTRY`: it does not have `REGISTRY/mirror/quay.io/shop/scale:1.0`
       fix: landfall push --user-data DIRECTORY/user-data.yaml --profile DIRECTORY/profile.yaml --image quay.io/shop/scale:1.0
 
-    1 of 2 images are there, 1 missing
+    1 of 2 images there, 1 missing
     "#);
     let requests = registry.requests();
     assert!(
@@ -199,7 +199,7 @@ fn a_platform_that_an_image_lacks_is_found() {
       why: it has nothing for linux/arm64
       fix: landfall push --user-data DIRECTORY/user-data.yaml --profile DIRECTORY/profile.yaml --image quay.io/shop/scale:1.0
 
-    1 of 2 images are there, 1 without a platform
+    1 of 2 images there, 1 without a platform
     "#);
 }
 
@@ -224,6 +224,6 @@ fn a_wrong_password_is_not_taken_for_a_missing_image() {
       why: image `quay.io/shop/scale:1.0` cannot be fetched from registry `REGISTRY`: it refuses the password of user `edge`
       fix: mend `stylus.registryCredentials.password` at DIRECTORY/user-data.yaml:6:15
 
-    0 of 2 images are there, 2 not known
+    0 of 2 images there, 2 not known
     "#);
 }

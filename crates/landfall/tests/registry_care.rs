@@ -81,7 +81,7 @@ fn a_registry_is_cared_for_while_it_is_served() {
     insta::assert_snapshot!(fixture.care("rm", &["team/app:v1"]), @r"
     status 0
     --- stdout
-    1 tags and 0 manifests deleted
+    1 tag and 0 manifests deleted
     ");
     insta::assert_snapshot!(fixture.care("rm", &["team/app:v1"]), @r"
     status 1
@@ -101,7 +101,7 @@ fn a_registry_is_cared_for_while_it_is_served() {
     insta::assert_snapshot!(fixture.care("rm", &["team/app"]), @r"
     status 0
     --- stdout
-    1 tags and 1 manifests deleted
+    1 tag and 1 manifest deleted
     ");
     insta::assert_snapshot!(fixture.care("gc", &["--grace", "0", "-o", "json"]), @r#"
     status 0
@@ -123,7 +123,7 @@ fn a_damaged_manifest_is_pushed_anew_after_it_was_deleted() {
     insta::assert_snapshot!(fixture.care("verify", &["--delete-damaged"]), @r"
     status 1
     --- stdout
-    1 blobs read, 88 bytes
+    1 blob read, 88 bytes
     damaged: `sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2`; delete it by `--delete-damaged` and push an image that has it once more
     --- stderr
     deleted `sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2`
@@ -141,7 +141,7 @@ fn a_damaged_manifest_is_pushed_anew_after_it_was_deleted() {
     insta::assert_snapshot!(fixture.care("verify", &[]), @r"
     status 0
     --- stdout
-    1 blobs read, 88 bytes
+    1 blob read, 88 bytes
     ");
 }
 
@@ -156,22 +156,22 @@ fn a_registry_is_cared_for_when_it_is_not_served() {
     insta::assert_snapshot!(tags.concat(), @r"
     status 0
     --- stdout
-    1 tags and 0 manifests deleted
+    1 tag and 0 manifests deleted
     status 0
     --- stdout
-    1 tags and 0 manifests deleted
+    1 tag and 0 manifests deleted
     --- stderr
     the image itself stays, without a tag; `team/app@sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2` in place of `team/app:v2` takes it away
     ");
     insta::assert_snapshot!(fixture.care("rm", &["team/app"]), @r"
     status 0
     --- stdout
-    0 tags and 1 manifests deleted
+    0 tags and 1 manifest deleted
     ");
     insta::assert_snapshot!(fixture.care("gc", &["--grace", "0"]), @r"
     status 0
     --- stdout
-    1 files deleted, 88 bytes
+    1 file deleted, 88 bytes
     ");
 }
 

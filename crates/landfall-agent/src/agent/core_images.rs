@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use camino::Utf8Path;
+use landfall_core::counted::counted;
 use landfall_core::reference::{Digest, ImageReference, parse_reference};
 use landfall_core::retry::FailureKind;
 use landfall_core::status::EventReason;
@@ -77,10 +78,10 @@ pub(crate) async fn load_core_images(
             names,
         }),
         failed => {
-            let all = extracted.files.len();
+            let all = counted(extracted.files.len(), "archive");
             let joined = Explanation::join(failures);
             Err(Explanation::new(
-                format!("{failed} of {all} archives failed: {}", joined.message),
+                format!("{failed} of {all} failed: {}", joined.message),
                 joined.hint,
             ))
         }

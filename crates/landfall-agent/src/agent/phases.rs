@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use landfall_core::config::PrimaryKind;
+use landfall_core::counted::counted;
 use landfall_core::plan::{Step, plan_steps};
 use landfall_core::status::Phase;
 
@@ -24,7 +25,7 @@ impl Reconciler {
             let force = self.take_configuration().await?;
             self.ensure_api(&force.settings).await?;
             self.resume_services(&force).await;
-            return Ok(count_images(force.planned.len()));
+            return Ok(counted(force.planned.len(), "image"));
         }
         let Some(force) = self.in_force.clone() else {
             anyhow::bail!("no configuration is in force");
@@ -91,8 +92,11 @@ impl Reconciler {
         }
         // What was applied is looked at, not believed.
         match self.missing(force, phase, with_runtime).await?.len() {
-            0 => Ok(count_images(images)),
-            left => anyhow::bail!("{left} steps have to be done again: something else changes what they did"),
+            0 => Ok(counted(images, "image")),
+            left => anyhow::bail!(
+                "{} to do again: something else changes what was done",
+                counted(left, "step")
+            ),
         }
     }
 
@@ -141,7 +145,7 @@ fn summarize_failures(images: usize, failures: &[Failed]) -> String {
     if let ([only], 1) = (failures, images) {
         return only.explanation.to_string();
     }
-    let mut text = format!("{} of {images} images failed", failures.len());
+    let mut text = format!("{} of {} failed", failures.len(), counted(images, "image"));
     for failure in failures.iter().take(TOLD_IN_FULL) {
         text.push_str(": ");
         text.push_str(&failure.explanation.to_string());
@@ -150,11 +154,4 @@ fn summarize_failures(images: usize, failures: &[Failed]) -> String {
         text.push_str(": the others are told by `landfall events`");
     }
     text
-}
-
-fn count_images(number: usize) -> String {
-    match number {
-        1 => "1 image".to_owned(),
-        number => format!("{number} images"),
-    }
 }

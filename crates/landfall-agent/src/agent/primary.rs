@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use landfall_core::config::{Login, Primary, PrimaryKind};
+use landfall_core::counted::counted;
 use landfall_core::reference::{Digest, ImageReference, RegistryHost};
 use landfall_core::status::{EventReason, ServingStatus};
 use landfall_oci::client::RegistryClient;
@@ -274,11 +275,11 @@ impl Reconciler {
                 }
             }
         }
-        let number = held.len();
+        let images = counted(held.len(), "image");
         self.ledger
             .update(|ledger| ledger.primary = held.into_iter().collect())?;
         self.redirect(force).await?;
-        Ok(format!("the primary registry holds {number} images of the profiles"))
+        Ok(format!("the primary registry holds {images} of the profiles"))
     }
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use futures_util::{StreamExt, stream};
 use landfall_agent::{Explanation, explain_fetch, explain_no_place};
 use landfall_core::config::Settings;
+use landfall_core::counted::counted;
 use landfall_core::oci_types::Platform;
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::report::{CheckReport, CheckRow, CheckState, CheckSummary, image_row};
@@ -208,7 +209,7 @@ fn render_check(report: &CheckReport, width: Option<usize>) -> String {
         missing,
         unknown,
     } = report.summary;
-    let mut totals = vec![format!("{present} of {} images are there", report.images.len())];
+    let mut totals = vec![format!("{present} of {} there", counted(report.images.len(), "image"))];
     for (count, what) in [
         (incomplete, "without a platform"),
         (missing, "missing"),

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use landfall_core::config::{Finding, ImageRole};
+use landfall_core::counted::counted;
 use landfall_core::plan::plan_images;
 use landfall_core::report::{ImageRow, PlanReport, PlanSummary, plan_report};
 use landfall_core::resolve::Resolver;
@@ -117,8 +118,8 @@ fn totals(report: &PlanReport) -> String {
              redirected".to_owned());
     }
     lines.push(format!(
-        "{} images: {provider} provider, {infrastructure} infrastructure, {application} application",
-        report.images.len()
+        "{}: {provider} provider, {infrastructure} infrastructure, {application} application",
+        counted(report.images.len(), "image")
     ));
     if let Some(primary) = &report.primary_registry {
         lines.push(format!("{to_primary} of them go to the primary registry {primary}"));

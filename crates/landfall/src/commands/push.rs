@@ -3,6 +3,7 @@
 use anyhow::ensure;
 use clap::Args;
 use landfall_core::config::{ImageRole, Settings};
+use landfall_core::counted::counted;
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::reference::ImageReference;
 use landfall_core::resolve::{Place, Resolver};
@@ -51,8 +52,8 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
     let stay = planned.len() - transfers.len();
     if stay > 0 {
         context.printer.note(format_args!(
-            "{stay} of {} images are pulled from where they are from: nothing to push for them",
-            planned.len()
+            "nothing to push for {stay} of {}: the plan pulls from the origin",
+            counted(planned.len(), "image")
         ));
     }
     let moved = run_transfers(&transfers, &args.transfer, context)?;

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_core::config::Settings;
+use landfall_core::counted::counted;
 use landfall_core::oci_types::Platform;
 use landfall_core::reference::ImageReference;
 use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
@@ -24,7 +25,6 @@ use crate::Context;
 use crate::allocator;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
-use crate::output::counted;
 use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
 use crate::output::structured::{OutputArgs, print_report};
@@ -308,7 +308,7 @@ fn totals(report: &TransferReport) -> String {
     };
     let with_referrers = match referrers {
         0 => String::new(),
-        count => format!(", with {count} signatures and the like"),
+        count => format!(", with {} and the like", counted(*count, "signature")),
     };
     let images = counted(report.images.len(), "image");
     format!(

@@ -1,6 +1,7 @@
 //! `landfall validate`: what is wrong with the inputs.
 
 use clap::Args;
+use landfall_core::counted::counted;
 use landfall_core::diagnostic::render_text;
 use landfall_core::report::{ValidationReport, validation_report};
 
@@ -8,7 +9,6 @@ use crate::Context;
 use crate::cli::InputArgs;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
-use crate::output::counted;
 use crate::output::printer::stdout_may_be_coloured;
 use crate::output::structured::{OutputArgs, print_report};
 

@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use landfall_core::counted::counted;
 use landfall_core::reference::Repository;
 use landfall_oci::server::GRACE;
 use landfall_oci::server::inventory::{Inventory, ListedRepository, RegistryStats, Verification};
@@ -132,7 +133,8 @@ pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitSta
         bytes: deleted.bytes,
     };
     print_report(&context.printer, args.output.output, &collected, |collected| {
-        format!("{} files deleted, {} bytes", collected.deleted, collected.bytes)
+        let (files, bytes) = (counted(collected.deleted, "file"), counted(collected.bytes, "byte"));
+        format!("{files} deleted, {bytes}")
     })?;
     Ok(ExitStatus::Done)
 }
@@ -165,7 +167,8 @@ fn delete_damaged(args: &VerifyArgs, found: &Verification, context: &Context) ->
 }
 
 fn render_verification(found: &Verification) -> String {
-    let mut lines = vec![format!("{} blobs read, {} bytes", found.blobs, found.bytes)];
+    let (blobs, bytes) = (counted(found.blobs, "blob"), counted(found.bytes, "byte"));
+    let mut lines = vec![format!("{blobs} read, {bytes}")];
     lines.extend(found.damaged.iter().map(|digest| {
         format!("damaged: `{digest}`; delete it by `--delete-damaged` and push an image that has it once more")
     }));
@@ -239,7 +242,8 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
         manifests: deleted.manifests,
     };
     print_report(&context.printer, args.output.output, &removed, |removed| {
-        format!("{} tags and {} manifests deleted", removed.tags, removed.manifests)
+        let (tags, manifests) = (counted(removed.tags, "tag"), counted(removed.manifests, "manifest"));
+        format!("{tags} and {manifests} deleted")
     })?;
     if let Some(digest) = left {
         context.printer.note(format_args!(

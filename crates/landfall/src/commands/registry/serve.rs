@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
+use landfall_core::counted::counted;
 use landfall_oci::certificate::load_pair;
 use landfall_oci::serve::tls::CertificateSlot;
 use landfall_oci::serve::{ServeLimits, serve};
@@ -174,8 +175,8 @@ async fn serve_registry(
     };
     ensure!(
         drained.abandoned == 0,
-        "{} connections were closed before they were done",
-        drained.abandoned
+        "{} closed before the end",
+        counted(drained.abandoned, "connection")
     );
     Ok(ExitStatus::Done)
 }

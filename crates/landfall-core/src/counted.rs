@@ -1,0 +1,24 @@
+//! Numbers of things in texts for people.
+
+use std::fmt::Display;
+
+/// `1 image`, `2 images`: for nouns that take an `s`.
+#[must_use]
+pub fn counted<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    let ending = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_is_singular_and_no_thing_is_plural() {
+        assert_eq!(
+            [0_usize, 1, 2].map(|count| counted(count, "image")),
+            ["0 images", "1 image", "2 images"]
+        );
+        assert_eq!(counted(1_u64, "byte"), "1 byte");
+    }
+}
