@@ -161,6 +161,22 @@ fn copy_takes_lists_archives_and_the_logins_of_docker() {
 }
 
 #[test]
+fn archives_and_layouts_may_be_named_without_a_directory() {
+    let origin = FakeRegistry::start();
+    origin.add_image("shop/till", "1.0", &mk_image("till"));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (host, from) = (origin.host(), format!("{}/shop/till:1.0", origin.host()));
+    for to in ["oci-archive:till.tar", "docker-archive:till-d.tar", "oci:images"] {
+        for (from, to) in [(from.as_str(), to), (to, &format!("{to}-again"))] {
+            let mut command = common::landfall(&["copy", from, to, "--insecure", host.as_str()]);
+            command.current_dir(directory.path());
+            let output = command.output().expect("the program starts");
+            assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
+        }
+    }
+}
+
+#[test]
 fn a_named_file_of_logins_and_a_proxy_are_used() {
     let origin = FakeRegistry::start_with(FakeRegistryOptions {
         access: Access::Basic {

@@ -36,6 +36,8 @@ fn replace_file_with_mode(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Resul
 pub(crate) fn publish(from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
     fs::rename(from, to)?;
     match to.parent() {
+        // What a bare file name has for a parent.
+        Some(directory) if directory.as_str().is_empty() => sync_directory(Utf8Path::new(".")),
         Some(directory) => sync_directory(directory),
         None => Ok(()),
     }
