@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use bandwidth::BandwidthLimit;
-pub use parts::{ForeignRefused, PartsRefused, PlatformMissing};
+pub use parts::{ForeignRefused, PartsMissing, PartsRefused, PlatformMissing};
 pub use survey::survey_images;
 pub use transfers::Transfers;
 pub use whereabouts::Whereabouts;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::{run, shown};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
-use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, oci_archive};
+use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, multi_platform, oci_archive};
 
 /// Registries that keep their repositories apart, as real ones do.
 fn strict_registry() -> FakeRegistry {
@@ -271,4 +271,46 @@ fn what_cannot_be_copied_is_said_at_the_end_and_keeps_nothing_else_back() {
     let blobs = &report["images"][0]["blobs"];
     let bytes = blobs["movedBytes"].as_u64().unwrap_or_default() + blobs["skippedBytes"].as_u64().unwrap_or_default();
     assert!(bytes > 300_000, "{report}");
+}
+
+/// An image for two platforms.
+fn mk_index() -> BuiltImage {
+    let one = |architecture: &str| {
+        let image = ImageBuilder::new().platform("linux", architecture);
+        image.plain_layer(&[("program", architecture.as_bytes())]).build()
+    };
+    multi_platform(&[one("amd64"), one("arm64")])
+}
+
+#[test]
+fn a_layout_that_holds_a_part_of_an_index_says_what_is_missing_and_what_can_be_copied() {
+    let (origin, external) = (FakeRegistry::start(), FakeRegistry::start());
+    origin.add_image("shop/till", "1.0", &mk_index());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let layout = directory.path().join("layout").display().to_string();
+    let copy = |from: &str, to: &str, more: &[&str]| {
+        let insecure = [origin.host(), external.host()].map(|host| format!("--insecure={host}"));
+        let mut arguments = vec!["copy", from, to, "--progress=none"];
+        arguments.extend(insecure.iter().map(String::as_str));
+        arguments.extend(more);
+        show(&arguments, &origin, &external).replace(&layout, "LAYOUT")
+    };
+    let till = format!("{}/shop/till:1.0", origin.host());
+    let destination = format!("{}/a/till:1.0", external.host());
+    let place = format!("oci:{layout}");
+    assert!(copy(&till, &place, &["--platform=linux/arm64"]).starts_with("status 0\n"));
+    insta::assert_snapshot!(copy(&place, &destination, &[]), @r"
+    status 1
+    --- stdout
+    STATE  FROM  TO  MOVED  MOUNTED  THERE
+    failed  oci:LAYOUT  EXTERNAL/a/till:1.0  0 B  0 B  0 B
+
+    failed: EXTERNAL/a/till:1.0
+      why: cannot copy `EXTERNAL/a/till:1.0`: the layout `LAYOUT` has no manifest for `linux/amd64`, which the image's index names: cannot read `sha256:543dfa9f2efb8fcd76fcf0731d11c289350eeb37883d62933ff71829e1ca7f0d` from the layout `LAYOUT`: No such file or directory (os error 2)
+      fix: bring the rest to the source, or copy what is there with `--platform linux/arm64`
+
+    1 image: 0 copied, 0 unchanged, 1 failed; 0 B moved, 0 B mounted, 0 B there already
+    ");
+    let again = format!("oci:{layout}-2");
+    assert!(copy(&place, &again, &["--platform=linux/arm64"]).starts_with("status 0\n"));
 }

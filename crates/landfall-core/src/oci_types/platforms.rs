@@ -13,7 +13,8 @@ impl Index {
     #[must_use]
     pub fn parts_for(&self, platforms: &[Platform]) -> Vec<&Descriptor> {
         let is_chosen = |part: &Descriptor| {
-            system_of(part).is_some_and(|offered| platforms.iter().any(|wanted| wanted.accepts(offered)))
+            part.image_platform()
+                .is_some_and(|offered| platforms.iter().any(|wanted| wanted.accepts(offered)))
         };
         let is_needed = |part: &&Descriptor| match part.annotations.get(ATTESTED) {
             _ if platforms.is_empty() => true,
@@ -21,19 +22,23 @@ impl Index {
                 let subject = self.manifests.iter().find(|other| other.digest.as_str() == attested);
                 subject.is_some_and(is_chosen)
             }
-            None => system_of(part).is_none() || is_chosen(part),
+            None => part.image_platform().is_none() || is_chosen(part),
         };
         self.manifests.iter().filter(is_needed).collect()
     }
 
     /// The platforms that there are images for.
     pub fn platforms(&self) -> impl Iterator<Item = &Platform> {
-        self.manifests.iter().filter_map(system_of)
+        self.manifests.iter().filter_map(Descriptor::image_platform)
     }
 }
 
-fn system_of(part: &Descriptor) -> Option<&Platform> {
-    part.platform.as_ref().filter(|platform| platform.os != NO_SYSTEM)
+impl Descriptor {
+    /// The platform that an entry of an index is an image for; none where it names none, or is no image.
+    #[must_use]
+    pub fn image_platform(&self) -> Option<&Platform> {
+        self.platform.as_ref().filter(|platform| platform.os != NO_SYSTEM)
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::Job;
 use crate::image::{RawManifest, TransferError};
 
 /// The most manifests that one image may have; the largest public indexes have some dozens.
-const MANIFESTS_MAX: usize = 1000;
+pub(super) const MANIFESTS_MAX: usize = 1000;
 /// How deep indexes may lie in indexes.
 pub(super) const DEPTH_MAX: usize = 8;
 /// Manifests that are fetched at once.
@@ -80,7 +80,7 @@ impl Job<'_> {
                 .filter(|part| graph.seen.insert(part.digest.clone()))
                 .cloned()
                 .collect();
-            let ManifestContent::Index(_) = content else {
+            let ManifestContent::Index(index) = &content else {
                 graph.blobs.extend(new);
                 return Ok(());
             };
@@ -91,7 +91,11 @@ impl Job<'_> {
                 .iter()
                 .map(|part| self.fetch_manifest(part.digest.as_str()))
                 .collect();
-            let children: Vec<_> = stream::iter(fetches).buffered(FETCHES_MAX).try_collect().await?;
+            let children: Result<Vec<_>, _> = stream::iter(fetches).buffered(FETCHES_MAX).try_collect().await;
+            let children = match children {
+                Ok(children) => children,
+                Err(error) => return Err(self.explain_missing(index, platforms, error).await),
+            };
             for child in children {
                 self.walk_below(&child, platforms, depth + 1, graph).await?;
                 graph.manifests.push(child);

@@ -1,16 +1,18 @@
 //! The parts of an index: which of them are wanted, whether they are there, and what it means when a sink wants the others
 //! as well. The index itself is never changed: its digest, and what was signed, stay what they are.
 
+use std::collections::HashSet;
 use std::error::Error;
+use std::fmt::Display;
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use landfall_core::oci_types::{ManifestContent, Platform, parse_manifest};
+use landfall_core::oci_types::{Descriptor, Index, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
 use landfall_core::retry::FailureKind;
 
 use super::Job;
-use super::graph::{DEPTH_MAX, Graph};
+use super::graph::{DEPTH_MAX, Graph, MANIFESTS_MAX};
 use crate::image::{RawManifest, TransferError};
 
 /// How many parts are asked for at once.
@@ -23,6 +25,21 @@ pub struct PartsRefused {
     /// The manifests that are there now, each of which can be copied alone, by its digest.
     pub copied: Vec<Digest>,
     /// What the sink said.
+    #[source]
+    pub refusal: TransferError,
+}
+
+/// A source has an index and not all of it: somebody copied some platforms there, or lost the others.
+#[derive(Debug, thiserror::Error)]
+#[error("{holder} has no manifest for {}, which the image's index names", quoted(.missing))]
+pub struct PartsMissing {
+    /// What messages call the source.
+    pub holder: String,
+    /// What is not there: platforms, and digests of what names none.
+    pub missing: Vec<String>,
+    /// The platforms that are there, with what belongs to each.
+    pub held: Vec<Platform>,
+    /// What the source said of the first one.
     #[source]
     pub refusal: TransferError,
 }
@@ -97,6 +114,50 @@ impl Job<'_> {
         })
     }
 
+    /// Says so where the source does not have a wanted part of an index, and what it has.
+    pub(super) async fn explain_missing(
+        &self,
+        index: &Index,
+        platforms: &[Platform],
+        refusal: TransferError,
+    ) -> TransferError {
+        if refusal.kind != FailureKind::NotFound {
+            return refusal;
+        }
+        let mut there = HashSet::new();
+        let mut absent = HashSet::new();
+        let questions: Vec<_> = index
+            .manifests
+            .iter()
+            .take(MANIFESTS_MAX)
+            .map(async |part| (&part.digest, self.source.fetch_manifest(part.digest.as_str()).await))
+            .collect();
+        let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS_MAX);
+        while let Some((digest, answer)) = answers.next().await {
+            match answer {
+                Ok(_) => there.insert(digest),
+                Err(error) if error.kind == FailureKind::NotFound => absent.insert(digest),
+                Err(_unknown) => false,
+            };
+        }
+        let is_whole = |platform: &&Platform| {
+            let parts = index.parts_for(std::slice::from_ref(*platform));
+            parts.iter().all(|part| there.contains(&part.digest))
+        };
+        let wanted = index.parts_for(platforms).into_iter();
+        let missing = PartsMissing {
+            holder: self.source.describe(),
+            missing: wanted.filter(|part| absent.contains(&part.digest)).map(label).collect(),
+            held: index.platforms().filter(is_whole).cloned().collect(),
+            refusal,
+        };
+        TransferError {
+            attempt: format!("cannot copy `{}`", self.image),
+            kind: FailureKind::NotFound,
+            source: Some(Box::new(missing)),
+        }
+    }
+
     /// That an image is for one of the platforms, or names none.
     ///
     /// # Errors
@@ -116,8 +177,14 @@ impl Job<'_> {
     }
 }
 
-fn quoted(platforms: &[Platform]) -> String {
-    let texts: Vec<_> = platforms.iter().map(|platform| format!("`{platform}`")).collect();
+/// What people call a part of an index.
+fn label(part: &Descriptor) -> String {
+    part.image_platform()
+        .map_or_else(|| part.digest.to_string(), ToString::to_string)
+}
+
+fn quoted<T: Display>(names: &[T]) -> String {
+    let texts: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     texts.join(", ")
 }
 

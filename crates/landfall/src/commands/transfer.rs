@@ -16,8 +16,8 @@ use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferStat
 use landfall_core::retry::FailureKind;
 use landfall_oci::client::{Fault, UploadJournal};
 use landfall_oci::copy::{
-    BandwidthLimit, CopyFailure, CopyOptions, CopyReport, ForeignRefused, ImageCopy, PartsRefused, PlatformMissing,
-    copy_images, survey_images,
+    BandwidthLimit, CopyFailure, CopyOptions, CopyReport, ForeignRefused, ImageCopy, PartsMissing, PartsRefused,
+    PlatformMissing, copy_images, survey_images,
 };
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 
@@ -216,6 +216,7 @@ fn tally(report: &CopyReport) -> BlobTally {
 fn failed_row(transfer: &Transfer, error: &TransferError) -> TransferRow {
     let fix = Fault::of(error).and_then(Fault::hint).map(str::to_owned);
     let fix = fix.or_else(|| copy_parts_alone(transfer, error));
+    let fix = fix.or_else(|| copy_what_is_there(error));
     let fix = fix.or_else(|| match error.kind {
         _ if is_because::<PlatformMissing>(error) => {
             Some("name one of these with `--platform`, or none for all".to_owned())
@@ -254,6 +255,19 @@ fn copy_parts_alone(transfer: &Transfer, error: &TransferError) -> Option<String
         .map_or(source.as_str(), |(repository, _tag)| repository);
     Some(format!(
         "copy it whole, without `--platform`, or one platform in its place: `landfall copy {repository}@{part} {destination}`"
+    ))
+}
+
+/// What to do where the source has a part of an index only.
+fn copy_what_is_there(error: &TransferError) -> Option<String> {
+    let PartsMissing { held, .. } = error.source.as_deref()?.downcast_ref()?;
+    if held.is_empty() {
+        return Some("bring the image to the source once more: nothing that it has can be copied".to_owned());
+    }
+    let options: Vec<_> = held.iter().map(|platform| format!("--platform {platform}")).collect();
+    Some(format!(
+        "bring the rest to the source, or copy what is there with `{}`",
+        options.join(" ")
     ))
 }
 
