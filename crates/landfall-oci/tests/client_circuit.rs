@@ -6,9 +6,11 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use common::{log, mk_endpoint};
+use futures_util::future::join_all;
 use landfall_core::retry::{CircuitPolicy, FailureKind};
 use landfall_oci::client::RegistryClient;
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};
+use tokio::time::Instant;
 
 fn mk_policy(rest: Duration) -> CircuitPolicy {
     CircuitPolicy {
@@ -56,4 +58,22 @@ async fn a_registry_that_is_back_is_found_by_the_first_who_may_ask() {
         answers.push(client.ping().await.is_ok());
     }
     assert!(answers[2] && answers[3], "{answers:?}: {}", log(&registry));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_requests_wait_for_a_silent_registry_once_and_not_in_turn() {
+    let registry = FakeRegistry::start();
+    let mut endpoint = mk_endpoint(&registry);
+    endpoint.tls.insecure = true;
+    // Connections are set up, and then nothing comes.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    endpoint.host = silent.local_addr().unwrap().to_string().parse().unwrap();
+    let connect = endpoint.timeouts.connect;
+    let client = RegistryClient::new(endpoint).unwrap();
+    let begun = Instant::now();
+    let answers = join_all((0..8).map(|_| client.ping())).await;
+    for answer in answers {
+        assert_eq!(answer.unwrap_err().kind(), FailureKind::Unreachable);
+    }
+    assert!(begun.elapsed() < connect * 2, "{:?}", begun.elapsed());
 }

@@ -177,6 +177,42 @@ fn archives_and_layouts_may_be_named_without_a_directory() {
 }
 
 #[test]
+fn a_registry_that_wants_all_platforms_is_met_by_the_command_that_is_printed() {
+    let (origin, external) = (FakeRegistry::start(), FakeRegistry::start());
+    let of = |architecture| {
+        let image = ImageBuilder::new().platform("linux", architecture);
+        image.plain_layer(&[("name", b"till")]).build()
+    };
+    let arm64 = of("arm64");
+    origin.add_image("shop/till", "1.0", &multi_platform(&[of("amd64"), arm64.clone()]));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let layout = format!("oci:{}", directory.path().display());
+    let (from, to) = (
+        format!("{}/shop/till:1.0", origin.host()),
+        format!("{}/a/till:1.0", external.host()),
+    );
+    let (host, external_host) = (origin.host(), external.host());
+    let insecure = ["--insecure", host.as_str(), "--insecure", external_host.as_str()];
+    let copy = |words: &[&str]| run(&[&["copy"], words, &insecure[..]].concat());
+    let fix = |from: &str| {
+        let output = copy(&[from, &to, "--platform", "linux/arm64", "-o", "json"]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON on stdout");
+        report["images"][0]["fix"].as_str().expect("a fix").to_owned()
+    };
+    assert!(copy(&[&from, &layout]).status.success());
+    assert_eq!(fix(&layout), "copy it whole, without `--platform`");
+
+    let fix = fix(&from);
+    let command = fix.split('`').nth(3).expect("a command");
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    assert!(run(&words).status.success(), "{fix}");
+    assert_eq!(
+        external.manifest("a/till", "1.0").expect("it was pushed"),
+        arm64.root_bytes()
+    );
+}
+
+#[test]
 fn a_named_file_of_logins_and_a_proxy_are_used() {
     let origin = FakeRegistry::start_with(FakeRegistryOptions {
         access: Access::Basic {

@@ -38,6 +38,8 @@ pub(super) struct Transport {
     authority: Authority,
     endpoint: Endpoint,
     base: OnceCell<Url>,
+    /// When it was last found that nobody answers, while `base` was wanted. Held by the one who asks.
+    silence: tokio::sync::Mutex<Option<(Instant, ConnectionProblem)>>,
     /// Whether the registry is worth asking.
     circuit: Mutex<Circuit>,
     /// What the circuit counts time from.
@@ -57,6 +59,7 @@ impl Transport {
             ),
             endpoint,
             base: OnceCell::new(),
+            silence: tokio::sync::Mutex::default(),
             circuit: Mutex::default(),
             made: Instant::now(),
         })
@@ -95,9 +98,24 @@ impl Transport {
     }
 
     /// The registry's root. For a registry that is marked insecure the first call finds out whether it speaks TLS; the
-    /// answer is kept for the life of the client.
+    /// answer is kept for the life of the client. Whoever waits for it takes what comes of it, silence as well: each of many
+    /// images would find that out in turn.
     async fn base(&self) -> Result<&Url, Fault> {
-        self.base.get_or_try_init(|| self.find_base()).await
+        if let Some(base) = self.base.get() {
+            return Ok(base);
+        }
+        let wanted = Instant::now();
+        let mut silence = self.silence.lock().await;
+        if let Some((noticed, problem)) = silence.as_ref()
+            && *noticed >= wanted
+        {
+            return Err(Fault::from(problem.clone()));
+        }
+        let found = self.base.get_or_try_init(|| self.find_base()).await;
+        if let Err(Fault::Connection { problem, .. }) = &found {
+            *silence = Some((Instant::now(), problem.clone()));
+        }
+        found
     }
 
     async fn find_base(&self) -> Result<Url, Fault> {

@@ -23,6 +23,8 @@ use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 
 use crate::Context;
 use crate::allocator;
+use crate::cli::command_line;
+use crate::commands::transfer::location::Location;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
 use crate::output::printer::stdout_width;
@@ -131,7 +133,7 @@ pub(crate) fn run_transfers(
     options.referrers = args.referrers;
     options.bandwidth = args.bandwidth.map(|limit| Arc::new(BandwidthLimit::new(limit)));
     let progress = Progress::new(context.progress, &context.printer);
-    let moving = async { Ok(transfer(transfers, args.dry_run, &options, &progress).await) };
+    let moving = async { Ok(transfer(transfers, args, &options, &progress).await) };
     let report = runtime.block_on(run_until_signalled(moving, &options.cancel));
     drop(progress);
     let (report, width) = (report?, stdout_width());
@@ -144,7 +146,12 @@ pub(crate) fn run_transfers(
     })
 }
 
-async fn transfer(transfers: &[Transfer], dry_run: bool, options: &CopyOptions, progress: &Progress) -> TransferReport {
+async fn transfer(
+    transfers: &[Transfer],
+    args: &TransferArgs,
+    options: &CopyOptions,
+    progress: &Progress,
+) -> TransferReport {
     let opened: Vec<_> = transfers
         .iter()
         .filter_map(|transfer| transfer.ends.as_ref().ok())
@@ -158,22 +165,22 @@ async fn transfer(transfers: &[Transfer], dry_run: bool, options: &CopyOptions, 
             name: ends.name.as_ref(),
         })
         .collect();
-    let results = match dry_run {
+    let results = match args.dry_run {
         true => survey_images(&copies, options, &*progress.sink).await,
         false => copy_images(&copies, options, &*progress.sink).await,
     };
     let mut results = results.into_iter();
     let rows = transfers.iter().map(|transfer| match &transfer.ends {
-        Err(error) => failed_row(transfer, error),
+        Err(error) => failed_row(transfer, args, error),
         Ok(_) => match results.next().expect("each copy has an answer") {
             Ok(report) => copied_row(transfer, &report),
             Err(CopyFailure { error, so_far }) => TransferRow {
                 blobs: so_far.as_ref().map(tally).unwrap_or_default(),
-                ..failed_row(transfer, &error)
+                ..failed_row(transfer, args, &error)
             },
         },
     });
-    TransferReport::new(dry_run, rows.collect())
+    TransferReport::new(args.dry_run, rows.collect())
 }
 
 fn row(transfer: &Transfer, state: TransferState) -> TransferRow {
@@ -213,9 +220,9 @@ fn tally(report: &CopyReport) -> BlobTally {
     }
 }
 
-fn failed_row(transfer: &Transfer, error: &TransferError) -> TransferRow {
+fn failed_row(transfer: &Transfer, args: &TransferArgs, error: &TransferError) -> TransferRow {
     let fix = Fault::of(error).and_then(Fault::hint).map(str::to_owned);
-    let fix = fix.or_else(|| copy_parts_alone(transfer, error));
+    let fix = fix.or_else(|| copy_parts_alone(transfer, args, error));
     let fix = fix.or_else(|| copy_what_is_there(error));
     let fix = fix.or_else(|| match error.kind {
         _ if is_because::<PlatformMissing>(error) => {
@@ -243,18 +250,21 @@ fn is_because<T: std::error::Error + 'static>(error: &TransferError) -> bool {
     error.source.as_deref().is_some_and(|source| source.is::<T>())
 }
 
-/// What to do where a registry wants the platforms that were left out.
-fn copy_parts_alone(transfer: &Transfer, error: &TransferError) -> Option<String> {
+/// What to do where a registry wants the platforms that were left out. One of them is chosen by its digest, which names
+/// nothing in a layout or an archive.
+fn copy_parts_alone(transfer: &Transfer, args: &TransferArgs, error: &TransferError) -> Option<String> {
     let refused: &PartsRefused = error.source.as_deref()?.downcast_ref()?;
-    let Transfer {
-        source, destination, ..
-    } = transfer;
-    let part = refused.copied.first()?;
-    let repository = source
-        .rsplit_once(':')
-        .map_or(source.as_str(), |(repository, _tag)| repository);
+    let whole = "copy it whole, without `--platform`";
+    let (Ok(Location::Registry(source)), Some(part)) = (transfer.source.parse(), refused.copied.first()) else {
+        return Some(whole.to_owned());
+    };
+    let mut words = vec!["landfall".to_owned(), "copy".to_owned()];
+    words.push(format!("{}/{}@{part}", source.host, source.repository));
+    words.push(transfer.destination.clone());
+    words.extend(args.access.repeated());
     Some(format!(
-        "copy it whole, without `--platform`, or one platform in its place: `landfall copy {repository}@{part} {destination}`"
+        "{whole}, or one platform in its place: `{}`",
+        command_line(&words)
     ))
 }
 
