@@ -292,7 +292,7 @@ impl Bench<'_> {
     fn copy_badly(&mut self, over_bad_links: bool, after_kill: bool) -> anyhow::Result<()> {
         let workload = big();
         let source = self.start_source(&workload)?;
-        for (index, &kind) in self.args.destinations.iter().enumerate() {
+        for &kind in &self.args.destinations {
             let Some(mut destination) = self.start(kind)? else {
                 continue;
             };
@@ -304,7 +304,7 @@ impl Bench<'_> {
                 to: kind.name(),
             };
             if over_bad_links {
-                self.rows.extend(copy_over_bad_links(&mut road, index == 0)?);
+                self.rows.extend(copy_over_bad_links(&mut road)?);
             }
             if after_kill {
                 self.rows.extend(copy_after_kill(&mut road)?);

@@ -148,13 +148,13 @@ struct Arrival {
     wall: f64,
 }
 
-/// W8: one large layer over each bad link. Where `compared`, with the others too.
-pub(super) fn copy_over_bad_links(road: &mut Road<'_>, compared: bool) -> anyhow::Result<Vec<Row>> {
+/// W8: one large layer over each bad link.
+pub(super) fn copy_over_bad_links(road: &mut Road<'_>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for fault in &FAULTS {
         let mut arrivals: BTreeMap<Client, Result<Arrival, String>> = BTreeMap::new();
         for &client in road.programs.found.keys() {
-            if client == Client::Landfall || (compared && fault.compared) {
+            if client == Client::Landfall || fault.compared {
                 let arrival = road.copy_over(fault, client)?;
                 let told = match &arrival {
                     Ok(arrival) => format!("{:.2} s, {:.3} times the bytes", arrival.wall, arrival.moved),
