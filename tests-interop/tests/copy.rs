@@ -111,6 +111,30 @@ fn a_blob_larger_than_any_connection_lives_gets_through_to_a_registry_that_canno
     }
 }
 
+/// What goes in one request costs the registry least; what may be lost with a request goes in several.
+#[test]
+fn a_large_blob_goes_in_pieces_only_to_a_registry_that_loses_what_breaks() {
+    let authority = PrivateAuthority::generate("pieces");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let layout = Utf8Path::from_path(directory.path()).expect("a temporary directory with a UTF-8 name");
+    let image = ImageBuilder::new()
+        .plain_layer(&[("noise", &noise(17_000_000))])
+        .build();
+    write_layout(layout, &image);
+    for (release, is_whole) in [(Release::V2, false), (Release::V3, true)] {
+        let registry = DockerRegistry::start_release(release, &authority, None);
+        let host = registry.host();
+        let (source, target) = (format!("oci:{layout}:image"), format!("{host}/big:1"));
+        drop(run_landfall(&["copy", &source, &target, "--insecure", &host]).succeeded());
+        assert_eq!(
+            transfers(&registry, "PATCH") == 0,
+            is_whole,
+            "{:?}",
+            registry.requests()
+        );
+    }
+}
+
 fn copy_with_state<'a>(source: &'a str, target: &'a str, host: &'a str, state: &'a Utf8Path) -> [&'a str; 7] {
     let state = state.as_str();
     ["copy", source, target, "--insecure", host, "--state-dir", state]

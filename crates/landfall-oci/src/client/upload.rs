@@ -3,7 +3,7 @@
 //! a new blob costs two requests and any other one.
 //!
 //! An upload that broke off goes on where the registry says it stopped. Some registries lose an upload whose request broke
-//! off; for them [`RegistryClient::append_to_upload`] sends pieces on connections of their own.
+//! off, and some proxies take no large request; for them [`RegistryClient::append_to_upload`] sends pieces on connections of their own.
 
 mod habit;
 mod journal;
@@ -15,7 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RANGE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use reqwest::{Response, Url};
@@ -31,6 +31,9 @@ use super::error::{Action, Fault, RegistryError};
 use super::problem::ProtocolProblem;
 use super::transport::location;
 use crate::image::BlobStream;
+
+/// What a registry calls an upload.
+const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// An upload under way.
 #[derive(Clone)]
@@ -196,8 +199,7 @@ impl RegistryClient {
         let path = format!("/v2/{repository}/blobs/uploads/");
         let call = Call::new(Method::POST, path, Need::Push(repository.clone()));
         let answer = self.transport.send_expecting(call, &[StatusCode::ACCEPTED]).await?;
-        let url = upload_url(&answer)?;
-        Ok(Upload { url, offset: 0 })
+        self.opened(&answer)
     }
 
     async fn request_mount(&self, to: &Repository, digest: &Digest, from: &Repository) -> Result<Opened, Fault> {
@@ -216,8 +218,15 @@ impl RegistryClient {
         if answer.status() == StatusCode::CREATED {
             return Ok(Opened::Present);
         }
-        let url = upload_url(&answer)?;
-        Ok(Opened::Wanted(Upload { url, offset: 0 }))
+        self.opened(&answer).map(Opened::Wanted)
+    }
+
+    fn opened(&self, answer: &Response) -> Result<Upload, Fault> {
+        if let Some(name) = answer.headers().get(UPLOAD_ID).and_then(|name| name.to_str().ok()) {
+            self.habit.calls_an_upload(name);
+        }
+        let url = upload_url(answer)?;
+        Ok(Upload { url, offset: 0 })
     }
 
     async fn append(

@@ -3,17 +3,21 @@
 //! what earlier requests of the upload brought. For those a blob goes in pieces, each on a connection of its own, that are
 //! smaller than what connections there live for. So it does where connections break again and again, whatever is kept: with
 //! each of them is lost what was on its way, at both ends.
+//!
+//! Until something breaks the name of an upload tells: distribution 2, and what was made of it, gives it a random UUID.
 
 use std::sync::{Mutex, PoisonError};
 
 /// How much smaller a piece gets when one was lost.
 const SMALLER: u64 = 16;
 /// A smaller piece is not worth its request, in bytes.
-const SMALLEST: u64 = 256 * 1024;
+pub(super) const SMALLEST: u64 = 256 * 1024;
 
 /// What was seen of one registry.
 #[derive(Debug)]
 pub(in crate::client) struct Habit {
+    /// The size of the first pieces.
+    first: u64,
     /// How large the pieces of a large blob are; `None` when it goes in one request.
     piece: Mutex<Option<u64>>,
     /// How much connections there let through, by far.
@@ -23,8 +27,10 @@ pub(in crate::client) struct Habit {
 impl Habit {
     /// Nothing was seen yet: large blobs go in pieces of this size.
     pub(in crate::client) fn new(piece: u64) -> Habit {
+        let first = piece.max(1);
         Habit {
-            piece: Mutex::new(Some(piece.max(1))),
+            first,
+            piece: Mutex::new(Some(first)),
             through: Mutex::new(None),
         }
     }
@@ -35,6 +41,16 @@ impl Habit {
         limits.into_iter().flatten().fold(left, u64::min)
     }
 
+    /// It called an upload this (`Docker-Upload-UUID`).
+    pub(super) fn calls_an_upload(&self, name: &str) {
+        if is_random_uuid(name) {
+            return;
+        }
+        let mut piece = self.piece.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was seen counts for more than a name.
+        *piece = piece.filter(|piece| *piece != self.first);
+    }
+
     /// It has bytes of a request that broke off.
     pub(super) fn keeps(&self) {
         *self.piece.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -43,7 +59,7 @@ impl Habit {
     /// It has nothing of a request of so many bytes that broke off.
     pub(super) fn loses(&self, request: u64) {
         let mut piece = self.piece.lock().unwrap_or_else(PoisonError::into_inner);
-        let smaller = (request / SMALLER).max(SMALLEST);
+        let smaller = (request.min(self.first) / SMALLER).max(SMALLEST);
         // Of many that broke at once, each says the same.
         *piece = Some(piece.map_or(smaller, |piece| piece.min(smaller)));
     }
@@ -54,6 +70,18 @@ impl Habit {
         let fits = (arrived / 2).max(SMALLEST);
         *through = Some(through.map_or(fits, |through| through.min(fits)));
     }
+}
+
+/// A UUID of version 4 (RFC 9562 section 5.4), as registries write them.
+fn is_random_uuid(name: &str) -> bool {
+    const DASHES: [usize; 4] = [8, 13, 18, 23];
+    const VERSION: usize = 14;
+    name.len() == 36
+        && name.bytes().enumerate().all(|(at, byte)| match at {
+            VERSION => byte == b'4',
+            at if DASHES.contains(&at) => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 #[cfg(test)]
@@ -76,6 +104,25 @@ mod tests {
         assert_eq!(habit.piece(100 * MIB), 100 * MIB);
         habit.loses(32 * MIB);
         assert_eq!(habit.piece(100 * MIB), 2 * MIB);
+    }
+
+    #[test]
+    fn a_blob_goes_in_one_request_where_uploads_have_no_random_uuid_and_nothing_was_lost() {
+        let whole = 2048 * MIB;
+        for (name, piece) in [
+            ("0b1a3f52-9a4e-4f0c-8b6f-2f1d5f0c7e11", 64 * MIB),
+            ("01a1fe07-bcd4-77ff-a869-dee51dfdd497", whole),
+            ("4f0c8b6f2f1d5f0c7e110b1a3f529a4e", whole),
+            ("0b1a3f52-9a4e-4f0c-8b6f-2f1d5f0c7e1x", whole),
+            ("", whole),
+        ] {
+            let habit = Habit::new(64 * MIB);
+            habit.calls_an_upload(name);
+            assert_eq!(habit.piece(whole), piece, "{name}");
+            habit.loses(whole);
+            habit.calls_an_upload(name);
+            assert_eq!(habit.piece(whole), 4 * MIB, "{name}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use landfall_core::retry::FailureKind;
 
+use super::habit::SMALLEST;
 use super::journal::Errand;
 use super::pieces::Pieces;
 use super::{Opened, Upload, UploadJournal};
@@ -191,11 +192,19 @@ impl Uploads {
             }
             Err(error) => error,
         };
-        // The registry is still at the request that broke off, or has got more of it than it said: it is asked again.
-        if is_conflict(&error) {
-            error.kind = FailureKind::Unreachable;
-            self.count_conflict(client, errand);
-            return Err(error);
+        match answered_status(&error) {
+            // The registry is still at the request that broke off, or has got more of it than it said: it is asked again.
+            Some(StatusCode::CONFLICT | StatusCode::RANGE_NOT_SATISFIABLE) => {
+                error.kind = FailureKind::Unreachable;
+                self.count_conflict(client, errand);
+                return Err(error);
+            }
+            // A proxy before the registry takes no request of this size: nothing of it arrived, so the next one is smaller.
+            Some(StatusCode::PAYLOAD_TOO_LARGE) if self.may_shrink(errand) => {
+                error.kind = FailureKind::Unreachable;
+                return Err(error);
+            }
+            _ => {}
         }
         // A registry that refuses the bytes of several requests may have put them together wrongly.
         if offset > 0 && error.kind == FailureKind::Protocol {
@@ -207,6 +216,11 @@ impl Uploads {
             self.forget(errand);
         }
         Err(error)
+    }
+
+    fn may_shrink(&self, errand: Errand<'_>) -> bool {
+        let begun = self.state(&errand.blob.digest).begun;
+        begun.is_some_and(|request| request > SMALLEST)
     }
 
     /// A link that hardly moves keeps a request alive at the registry that is long over here. Then the blob is begun
@@ -255,10 +269,9 @@ impl Uploads {
     }
 }
 
-fn is_conflict(error: &TransferError) -> bool {
-    let status = match Fault::of(error) {
-        Some(Fault::Answer { status, .. }) => *status,
-        _ => return false,
-    };
-    matches!(status, StatusCode::CONFLICT | StatusCode::RANGE_NOT_SATISFIABLE)
+fn answered_status(error: &TransferError) -> Option<StatusCode> {
+    match Fault::of(error) {
+        Some(Fault::Answer { status, .. }) => Some(*status),
+        _ => None,
+    }
 }
