@@ -19,6 +19,8 @@ mod registries;
 pub mod schemas;
 mod terminal;
 
+use landfall_oci::client::RegistryError;
+
 use cli::Cli;
 use exit::ExitStatus;
 use output::printer::{Printer, ReaderGone};
@@ -48,12 +50,17 @@ pub fn run(cli: Cli) -> ExitStatus {
     }
 }
 
-/// An error with its causes, one a line.
+/// An error with its causes, one a line, and what to do about it.
 fn error_chain(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error}");
     for cause in error.chain().skip(1) {
         text.push_str("\n  because: ");
         text.push_str(&cause.to_string());
+    }
+    let of_registry = error.chain().find_map(|cause| cause.downcast_ref::<RegistryError>());
+    if let Some(hint) = of_registry.and_then(RegistryError::hint) {
+        text.push_str("\n  hint: ");
+        text.push_str(hint);
     }
     text
 }

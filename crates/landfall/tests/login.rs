@@ -130,9 +130,28 @@ fn a_wrong_password_is_refused_and_nothing_is_kept() {
 }
 
 #[test]
+fn a_registry_that_cannot_be_reached_safely_is_named_with_what_to_do() {
+    let home = Home::new("");
+    let said = home.run(&["login", "--username", "ann", "--password-stdin"], CANARY);
+    insta::assert_snapshot!(said, @r"
+    status 2
+    --- stderr
+    error: cannot reach registry `HOST`
+      because: the server speaks plain HTTP, and the registry is not marked `insecure`
+      because: received corrupt message of type InvalidContentType
+      hint: serve the registry over TLS, or mark it: `insecure: true` in the user-data, `--insecure` on the command line
+    ");
+    assert!(!home.file().exists());
+}
+
+#[test]
 fn a_helper_keeps_the_login_and_the_file_only_a_mark() {
     let home = Home::new(r#"{"credsStore": "file"}"#);
-    home.login(CANARY);
+    insta::assert_snapshot!(home.login(CANARY), @r"
+    status 0
+    --- stderr
+    logged in to `HOST` as `ann`: kept with `docker-credential-file`
+    ");
     let kept = || std::fs::read_to_string(home.directory.path().join("kept"));
     assert_eq!(
         home.named(&kept().unwrap()),

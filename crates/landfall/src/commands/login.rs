@@ -82,7 +82,8 @@ pub(crate) fn run_login(args: &LoginArgs, context: &Context) -> anyhow::Result<E
         return Ok(ExitStatus::AnswerIsNo);
     }
     let file = DockerFile::load()?;
-    let password = match file.helper(&args.registry)? {
+    let helper = file.helper(&args.registry)?;
+    let password = match &helper {
         None => Some((login.username.as_str(), &login.password)),
         Some(name) => {
             let server = registry_key(&args.registry);
@@ -91,15 +92,19 @@ pub(crate) fn run_login(args: &LoginArgs, context: &Context) -> anyhow::Result<E
                 username: &login.username,
                 password: &login.password,
             };
-            runtime.block_on(run_helper(&name, store, None))?;
+            runtime.block_on(run_helper(name, store, None))?;
             None
         }
     };
     let text = set_login(&file.text, &args.registry, password).with_context(|| file.unusable())?;
     file.write(&text)?;
+    let keeper = match helper {
+        None => format!("in `{}`", file.path),
+        Some(name) => format!("with `docker-credential-{name}`"),
+    };
     context.printer.note(format_args!(
-        "logged in to `{}` as `{}`: kept in `{}`",
-        args.registry, login.username, file.path
+        "logged in to `{}` as `{}`: kept {keeper}",
+        args.registry, login.username
     ));
     Ok(ExitStatus::Done)
 }
