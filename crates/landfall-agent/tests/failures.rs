@@ -11,7 +11,7 @@ use landfall_agent::{AgentOutcome, run_agent};
 use landfall_core::status::{EventReason, NoProgress, Phase};
 use landfall_oci::certificate::{Validity, issue_certificate, make_authority};
 use landfall_testkit::fake_registry::{Access, FakeTls};
-use landfall_testkit::image_builder::provider_image;
+use landfall_testkit::image_builder::{ImageBuilder, multi_platform, oci_archive, provider_image};
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
@@ -176,4 +176,38 @@ async fn broken_core_image_is_an_event_and_nothing_after_it_is_fetched() {
         "the others are loaded"
     );
     assert_eq!(of(EventReason::ImageStored), ["example.io/os:1"]);
+}
+
+#[tokio::test]
+async fn core_image_of_an_archive_of_one_platform_is_loaded_and_said_to_have_another_digest() {
+    let site = Site::new();
+    let part = |architecture: &str| {
+        let image = ImageBuilder::new().platform("linux", architecture);
+        image.plain_layer(&[("program", architecture.as_bytes())]).build()
+    };
+    let (amd64, arm64) = (part("amd64"), part("arm64"));
+    let whole = multi_platform(&[amd64.clone(), arm64.clone()]);
+    let mut exported = whole.clone();
+    exported
+        .manifests
+        .retain(|(manifest, _)| manifest.digest != arm64.root.digest);
+    exported.blobs.retain(|digest, _| !arm64.blobs.contains_key(digest));
+    let archive = oci_archive(&[("registry.k8s.io/etcd:3.6", &exported)]);
+    let provider = provider_image(&[("etcd.tar", &archive)]);
+    site.upstream.add_image("example.io/os", "1", &provider);
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    let events = site.events();
+    let loaded = events
+        .iter()
+        .find(|event| event.reason == EventReason::ImageLoaded)
+        .unwrap();
+    let narrowed = multi_platform(&[amd64]).root.digest;
+    assert_eq!(
+        loaded.message,
+        format!(
+            "from `opt/kube-images/etcd.tar` of the provider image; the archive holds some of its platforms only, so that \
+             its index is `{narrowed}` in place of `{}`",
+            whole.root.digest
+        )
+    );
 }

@@ -239,6 +239,7 @@ fn every_report_follows_its_schema_and_holds_no_password() {
         destination: "reg/nginx:1".to_owned(),
         state: TransferState::Copied,
         digest: None,
+        lacking: Vec::new(),
         referrers: 0,
         blobs: BlobTally::default(),
         problem: None,

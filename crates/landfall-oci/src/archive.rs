@@ -32,6 +32,8 @@ pub struct ArchiveImage {
     pub names: Vec<String>,
     /// Its manifest or index.
     pub root: Descriptor,
+    /// The digest that the archive gives it, where [`open_whole_images`] narrowed it to what is there.
+    pub narrowed_from: Option<Digest>,
     /// Where it is read from: by the digest of [`ArchiveImage::root`], and everything that it names.
     pub source: Arc<dyn ImageSource>,
 }
@@ -132,13 +134,40 @@ pub enum EntryProblem {
     Count,
 }
 
+/// What becomes of an index that the archive holds a part of: an export of one platform has the whole index, and the
+/// content of that platform only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum PartialIndex {
+    /// It stays what it is.
+    #[default]
+    Kept,
+    /// It names what is there only. Its digest changes with that.
+    Narrowed,
+}
+
 /// Lists the images of an archive, plain, gzip or zstd. A compressed one is decompressed into a file without a name in
 /// `spool` first. Layers of a `docker save` archive are read once, for their digests. Blocks: call it on a blocking
 /// thread.
 ///
+/// An index of which the archive holds a part stays what it is, so that its digest and what was signed stay valid; what is
+/// not there is known to the image's source ([`ImageSource::lacks`]).
+///
 /// # Errors
-/// When the file cannot be read, or is not an archive of images that are whole.
+/// When the file cannot be read, or is not an archive of images, or one of them has no whole manifest in it.
 pub fn open_archive(archive: &Utf8Path, spool: &Utf8Path) -> Result<Vec<ArchiveImage>, ArchiveError> {
+    open(archive, spool, PartialIndex::Kept)
+}
+
+/// Lists the images of an archive as [`open_archive`] does, for places that hold whole images only: an index of which the
+/// archive holds a part is narrowed to that part, and [`ArchiveImage::narrowed_from`] is for the caller to tell.
+///
+/// # Errors
+/// Those of [`open_archive`].
+pub fn open_whole_images(archive: &Utf8Path, spool: &Utf8Path) -> Result<Vec<ArchiveImage>, ArchiveError> {
+    open(archive, spool, PartialIndex::Narrowed)
+}
+
+fn open(archive: &Utf8Path, spool: &Utf8Path, partial: PartialIndex) -> Result<Vec<ArchiveImage>, ArchiveError> {
     let read = |source| ArchiveError::Read {
         archive: archive.to_owned(),
         source,
@@ -148,19 +177,19 @@ pub fn open_archive(archive: &Utf8Path, spool: &Utf8Path) -> Result<Vec<ArchiveI
     let names = docker::list_images(&entries)?;
     let has_layout = entries.contains(oci::INDEX);
     let found = match (has_layout, names) {
-        (true, names) => oci::read_images(&entries, &names.unwrap_or_default())?,
+        (true, names) => oci::read_images(&entries, &names.unwrap_or_default(), partial)?,
         (false, Some(listed)) => docker::read_images(&entries, &listed)?,
         (false, None) => return Err(ArchiveError::NoImages),
     };
     let described = archive.file_name().unwrap_or(archive.as_str()).to_owned();
-    let source = ArchiveSource::new(described, entries, found.contents, found.companions);
-    Ok(found
-        .images
+    let (source, images) = ArchiveSource::new(described, entries, found);
+    Ok(images
         .into_iter()
-        .map(|(names, root)| ArchiveImage {
-            names,
-            source: Arc::new(source.for_image(&root)),
-            root,
+        .map(|image| ArchiveImage {
+            names: image.names,
+            source: Arc::new(source.for_image(&image.root)),
+            root: image.root,
+            narrowed_from: image.narrowed_from,
         })
         .collect())
 }
@@ -168,11 +197,20 @@ pub fn open_archive(archive: &Utf8Path, spool: &Utf8Path) -> Result<Vec<ArchiveI
 /// What an archive was found to hold.
 #[derive(Debug, Default)]
 struct Found {
-    images: Vec<(Vec<String>, Descriptor)>,
+    partial: PartialIndex,
+    images: Vec<FoundImage>,
     contents: source::Contents,
     companions: Companions,
     /// Manifests that were looked for, and what they became.
     placed: HashMap<Digest, Option<oci::Content>>,
+}
+
+/// One image, as far as it is known without a source to read it from.
+#[derive(Debug)]
+struct FoundImage {
+    names: Vec<String>,
+    root: Descriptor,
+    narrowed_from: Option<Digest>,
 }
 
 #[cfg(test)]

@@ -97,6 +97,9 @@ pub struct CopyReport {
     pub bytes_skipped: u64,
     /// Blobs that the sink had already.
     pub blobs_skipped: u64,
+    /// What an image that was copied is without, because the source was made without it: platforms, and digests of what
+    /// names none.
+    pub lacking: Vec<String>,
     /// Signatures, attestations and the like that the sink has now; their blobs are counted with the image's.
     pub companions: u64,
 }
@@ -112,6 +115,7 @@ impl CopyReport {
             blobs_mounted: 0,
             bytes_skipped: 0,
             blobs_skipped: 0,
+            lacking: Vec::new(),
             companions: 0,
         }
     }
@@ -337,6 +341,7 @@ impl Job<'_> {
             self.write_manifests(&Graph::default(), &root, name).await?;
             return Ok(subjects);
         }
+        report.lacking.clone_from(&graph.lacking);
         self.copy_blobs(&graph.blobs, report).await?;
         if let Err(error) = self.write_manifests(&graph, &root, name).await {
             let lost = self.lost_blobs(&graph, &error).await?;

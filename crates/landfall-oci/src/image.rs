@@ -54,6 +54,12 @@ pub trait ImageSource: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether it was made without this part of an index. Such a part is left out of a copy, which says so; that one is
+    /// missing from any other source is a failure.
+    fn lacks(&self, _part: &Descriptor) -> bool {
+        false
+    }
+
     /// Fetches a manifest by tag or digest, verified against the digest where one was asked for.
     fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>>;
 

@@ -80,6 +80,7 @@ pub fn open_layout(root: &Utf8Path) -> io::Result<Vec<ArchiveImage>> {
             companions: listed.clone(),
         }),
         root: entry,
+        narrowed_from: None,
     });
     Ok(images.collect())
 }

@@ -1,17 +1,20 @@
 //! Some platforms of an image: the index stays what it is, and registries that want all of it say so.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
+#![expect(clippy::disallowed_methods, reason = "test set-up")]
 
 mod common;
 
+use camino::Utf8Path;
 use common::{Served, mk_client, mk_options, mk_source, repository};
 use landfall_core::retry::FailureKind;
 use landfall_core::status::NoProgress;
+use landfall_oci::archive::open_archive;
 use landfall_oci::client::{RegistryClient, RegistrySink};
 use landfall_oci::copy::{CopyOptions, CopyReport, ImageCopy, PartsRefused, copy_image, survey_images};
 use landfall_oci::image::TransferError;
 use landfall_testkit::fake_registry::FakeRegistry;
-use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, multi_platform};
+use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, multi_platform, oci_archive};
 
 fn mk_image() -> (BuiltImage, BuiltImage, BuiltImage) {
     let one = |architecture: &str| {
@@ -127,4 +130,32 @@ async fn an_image_without_the_platform_is_not_copied() {
             .ends_with("for `linux/s390x`: it is for `linux/amd64`, `linux/arm64`"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn an_archive_of_one_platform_gives_a_registry_the_index_as_it_is_and_says_what_is_not_there() {
+    let ours = Served::start().await;
+    let to = ours.client();
+    let (image, amd64, arm64) = mk_image();
+    let mut exported = image.clone();
+    exported.manifests.retain(|(part, _)| part.digest != amd64.root.digest);
+    exported.blobs.retain(|digest, _| !amd64.blobs.contains_key(digest));
+    let directory = tempfile::tempdir().unwrap();
+    let directory = Utf8Path::from_path(directory.path()).unwrap();
+    let file = directory.join("app.tar");
+    std::fs::write(&file, oci_archive(&[("reg.example.com/app:1", &exported)])).unwrap();
+    let archive = &open_archive(&file, directory).unwrap()[0];
+    let sink = RegistrySink::new(to.clone(), repository("mirror/app"), Some("1".parse().unwrap()));
+    let name = "reg.example.com/mirror/app:1".parse().unwrap();
+    let copy = async |platforms: &[&str]| {
+        let options = mk_platform_options(platforms);
+        copy_image(&*archive.source, "1", &sink, Some(&name), &options, &NoProgress).await
+    };
+    let error = copy(&["linux/amd64"]).await.unwrap_err();
+    assert!(error.chain().ends_with("it is for `linux/arm64`"), "{}", error.chain());
+    assert_eq!(copy(&[]).await.unwrap().lacking, ["linux/amd64"]);
+    let index = to.fetch_manifest(&repository("mirror/app"), "1").await.unwrap();
+    assert_eq!(index.bytes, image.root_bytes());
+    assert!(is_in_mirror(&to, &arm64).await && !is_in_mirror(&to, &amd64).await);
+    assert!(copy(&[]).await.unwrap().unchanged);
 }

@@ -200,16 +200,16 @@ fn a_registry_that_wants_all_platforms_is_met_by_the_command_that_is_printed() {
         report["images"][0]["fix"].as_str().expect("a fix").to_owned()
     };
     assert!(copy(&[&from, &layout]).status.success());
-    assert_eq!(fix(&layout), "copy it whole, without `--platform`");
-
-    let fix = fix(&from);
-    let command = fix.split('`').nth(3).expect("a command");
-    let words: Vec<&str> = command.split(' ').skip(1).collect();
-    assert!(run(&words).status.success(), "{fix}");
-    assert_eq!(
-        external.manifest("a/till", "1.0").expect("it was pushed"),
-        arm64.root_bytes()
-    );
+    for source in [&from, &layout] {
+        let fix = fix(source);
+        let command = fix.split('`').nth(3).expect("a command");
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        assert!(run(&words).status.success(), "{fix}");
+        assert_eq!(
+            external.manifest("a/till", "1.0").expect("it was pushed"),
+            arm64.root_bytes()
+        );
+    }
 }
 
 #[test]
@@ -309,13 +309,15 @@ fn what_cannot_be_copied_is_said_at_the_end_and_keeps_nothing_else_back() {
     assert!(bytes > 300_000, "{report}");
 }
 
+/// An image for one platform.
+fn mk_part(architecture: &str) -> BuiltImage {
+    let image = ImageBuilder::new().platform("linux", architecture);
+    image.plain_layer(&[("program", architecture.as_bytes())]).build()
+}
+
 /// An image for two platforms.
 fn mk_index() -> BuiltImage {
-    let one = |architecture: &str| {
-        let image = ImageBuilder::new().platform("linux", architecture);
-        image.plain_layer(&[("program", architecture.as_bytes())]).build()
-    };
-    multi_platform(&[one("amd64"), one("arm64")])
+    multi_platform(&["amd64", "arm64"].map(mk_part))
 }
 
 #[test]
@@ -349,4 +351,63 @@ fn a_layout_that_holds_a_part_of_an_index_says_what_is_missing_and_what_can_be_c
     ");
     let again = format!("oci:{layout}-2");
     assert!(copy(&place, &again, &["--platform=linux/arm64"]).starts_with("status 0\n"));
+}
+
+#[test]
+fn an_archive_of_one_platform_keeps_its_index_or_is_said_not_to_be_taken() {
+    let external = FakeRegistry::start();
+    let mut exported = mk_index();
+    let absent = mk_part("amd64");
+    exported.manifests.retain(|(part, _)| part.digest != absent.root.digest);
+    exported.blobs.retain(|digest, _| !absent.blobs.contains_key(digest));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let tar = oci_archive(&[("quay.io/shop/till:1.0", &exported)]);
+    let archive = write(directory.path(), "till.tar", tar);
+    let insecure = format!("--insecure={}", external.host());
+    let copy = |from: &str, to: &str, more: &[&str]| {
+        let arguments = [&["copy", from, to, "--progress=none", &insecure], more].concat();
+        show(&arguments, &external, &external)
+            .replace("ORIGIN", "EXTERNAL")
+            .replace(&directory.path().display().to_string(), "DIR")
+    };
+    let source = format!("oci-archive:{archive}");
+    let layout = format!("oci:{}", directory.path().join("layout").display());
+    insta::assert_snapshot!(copy(&source, &layout, &[]), @r"
+    status 0
+    --- stdout
+    STATE  FROM  TO  MOVED  MOUNTED  THERE
+    copied  oci-archive:DIR/till.tar  oci:DIR/layout  2.20 KiB  0 B  0 B
+
+    in part: oci:DIR/layout
+      without: `linux/amd64`, which `oci-archive:DIR/till.tar` does not hold
+
+    1 image: 1 copied, 0 unchanged, 0 failed; 2.20 KiB moved, 0 B mounted, 0 B there already
+    ");
+    let index = std::fs::read_to_string(directory.path().join("layout/index.json")).expect("an index");
+    assert!(index.contains(exported.root.digest.as_str()), "{index}");
+
+    // What was not asked for is not missed.
+    let asked = copy(&source, &format!("{layout}-2"), &["--platform=linux/arm64"]);
+    assert!(asked.starts_with("status 0\n") && !asked.contains("in part"), "{asked}");
+
+    let destination = format!("{}/a/till:1.0", external.host());
+    insta::assert_snapshot!(copy(&source, &destination, &[]), @r"
+    status 1
+    --- stdout
+    STATE  FROM  TO  MOVED  MOUNTED  THERE
+    failed  oci-archive:DIR/till.tar  EXTERNAL/a/till:1.0  2.20 KiB  0 B  0 B
+
+    failed: EXTERNAL/a/till:1.0
+      why: cannot push manifest `a/till:1.0` to `EXTERNAL`: it was copied without some of its platforms, and the destination takes an index only with all of them: cannot push manifest `a/till:1.0` to `EXTERNAL`: the registry answers 400 Bad Request: MANIFEST_BLOB_UNKNOWN: sha256:543dfa9f2efb8fcd76fcf0731d11c289350eeb37883d62933ff71829e1ca7f0d
+      fix: copy it from a place that has `linux/amd64` too, or one platform in its place: `landfall copy oci-archive:DIR/till.tar:sha256:703565c5af43eb8cffb38efafd21b4e1533eb7bf7422af3d669c23748fa5f42b EXTERNAL/a/till:1.0 --insecure EXTERNAL`
+
+    1 image: 0 copied, 0 unchanged, 1 failed; 2.20 KiB moved, 0 B mounted, 0 B there already
+    ");
+    let part = mk_part("arm64");
+    let source = format!("oci-archive:{archive}:{}", part.root.digest);
+    assert!(copy(&source, &destination, &[]).starts_with("status 0\n"));
+    assert_eq!(
+        external.manifest("a/till", "1.0").expect("it was pushed"),
+        part.root_bytes()
+    );
 }

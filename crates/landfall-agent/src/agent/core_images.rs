@@ -11,7 +11,7 @@ use landfall_core::reference::{Digest, ImageReference, parse_reference};
 use landfall_core::retry::FailureKind;
 use landfall_core::status::EventReason;
 use landfall_host::facts::own_platform;
-use landfall_oci::archive::{ArchiveError, ArchiveImage, open_archive};
+use landfall_oci::archive::{ArchiveError, ArchiveImage, open_whole_images};
 use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;
 use landfall_oci::layers::pattern::provider_image_patterns;
@@ -53,15 +53,11 @@ pub(crate) async fn load_core_images(
         });
         match loaded.await {
             Ok(of_archive) => {
-                for name in &of_archive {
-                    host.note(
-                        EventReason::ImageLoaded,
-                        name,
-                        format!("from `{}` of the provider image", file.path),
-                    )
-                    .await;
+                for Loaded { name, remark } in of_archive {
+                    let text = format!("from `{}` of the provider image{remark}", file.path);
+                    host.note(EventReason::ImageLoaded, &name, text).await;
+                    names.push(name);
                 }
-                names.extend(of_archive);
             }
             Err(error) => {
                 failures.push(explain_load(
@@ -104,13 +100,20 @@ async fn extract(store: &ContentStore, provider: &ImageReference) -> anyhow::Res
     Ok((digest, extracted))
 }
 
-/// Loads the images of one archive. Says their names.
+/// An image that was loaded, by one of its names.
+struct Loaded {
+    name: String,
+    /// What else there is to say of it.
+    remark: String,
+}
+
+/// Loads the images of one archive.
 async fn load_archive(
     host: &Arc<Host>,
     force: &InForce,
     kept_in: KeptIn,
     file: &ExtractedFile,
-) -> Result<Vec<String>, TransferError> {
+) -> Result<Vec<Loaded>, TransferError> {
     let (images, _spool) = open(&host.store, &file.content, &file.path).await?;
     let mut loaded = Vec::new();
     for image in images {
@@ -119,9 +122,22 @@ async fn load_archive(
             KeptIn::Containerd => into_containerd(host, force, &image, &names).await?,
             KeptIn::Store => into_store(host, force, &image, &names).await?,
         }
-        loaded.extend(names.iter().map(ImageReference::runtime_name));
+        loaded.extend(names.iter().map(|name| Loaded {
+            name: name.runtime_name(),
+            remark: remark_on(&image),
+        }));
     }
     Ok(loaded)
+}
+
+/// That an image is not known here by the digest that its archive gives it.
+fn remark_on(image: &ArchiveImage) -> String {
+    image.narrowed_from.as_ref().map_or_else(String::new, |listed| {
+        let digest = &image.root.digest;
+        format!(
+            "; the archive holds some of its platforms only, so that its index is `{digest}` in place of `{listed}`"
+        )
+    })
 }
 
 /// Indexes an archive; a compressed one is decompressed beside the store until the second value is dropped.
@@ -139,7 +155,7 @@ async fn open(
     let work = move || {
         let spool = store.work_directory()?;
         let directory = Utf8Path::from_path(spool.path()).context("the state directory's path is not text")?;
-        let images = open_archive(&content, directory).map_err(|error| match error {
+        let images = open_whole_images(&content, directory).map_err(|error| match error {
             // It names the file by our temporary name, which means nothing to anybody.
             ArchiveError::Read { source, .. } => anyhow::Error::from(source),
             error => error.into(),

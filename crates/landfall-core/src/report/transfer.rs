@@ -33,6 +33,8 @@ pub struct TransferRow {
     pub state: TransferState,
     /// The digest of its top manifest.
     pub digest: Option<String>,
+    /// What a copied image is without, because its source was made without it: platforms, and digests of what names none.
+    pub lacking: Vec<String>,
     /// Signatures, attestations and the like that were copied with it.
     pub referrers: u64,
     /// Its blobs.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::entries::{Entries, Extent};
 use crate::archive::source::Place;
-use crate::archive::{ArchiveError, Found};
+use crate::archive::{ArchiveError, Found, FoundImage};
 use crate::decode::{Compression, sniff_compression};
 use crate::digest::{Algorithm, Digester, digest_of};
 
@@ -41,7 +41,11 @@ pub(super) fn read_images(entries: &Entries, listed: &[ListedImage]) -> Result<F
     let mut layers = HashMap::new();
     for image in listed {
         let root = read_image(entries, image, &mut layers, &mut found)?;
-        found.images.push((image.repo_tags.clone().unwrap_or_default(), root));
+        found.images.push(FoundImage {
+            names: image.repo_tags.clone().unwrap_or_default(),
+            root,
+            narrowed_from: None,
+        });
     }
     Ok(found)
 }

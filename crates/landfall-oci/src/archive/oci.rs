@@ -8,7 +8,7 @@ use landfall_core::reference::{Digest, ImageReference};
 use crate::archive::docker::ListedImage;
 use crate::archive::entries::Entries;
 use crate::archive::source::Place;
-use crate::archive::{ArchiveError, Found};
+use crate::archive::{ArchiveError, Found, FoundImage, PartialIndex};
 use crate::companions::{Companions, is_companion, name_of};
 use crate::digest::{digest_of, matches_digest};
 use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
@@ -18,9 +18,16 @@ pub(super) const INDEX: &str = "index.json";
 const INDEX_DEPTH_MAX: usize = 8;
 
 /// Lists the images of the layout. Entries of one digest with several names are one image.
-pub(super) fn read_images(entries: &Entries, listed: &[ListedImage]) -> Result<Found, ArchiveError> {
+pub(super) fn read_images(
+    entries: &Entries,
+    listed: &[ListedImage],
+    partial: PartialIndex,
+) -> Result<Found, ArchiveError> {
     let index: IndexFile = entries.parse_document(INDEX)?;
-    let mut found = Found::default();
+    let mut found = Found {
+        partial,
+        ..Found::default()
+    };
     let mut contents = Vec::new();
     for entry in &index.manifests {
         // What is not there is told below.
@@ -35,16 +42,21 @@ pub(super) fn read_images(entries: &Entries, listed: &[ListedImage]) -> Result<F
         if names.is_empty() {
             names = listed_names(entries, &root, listed)?;
         }
+        let named = root.digest.clone();
         let root = place(entries, &root, 0, &mut found)?.ok_or_else(|| ArchiveError::Missing {
-            entry: blob_path(&root.digest),
+            entry: blob_path(&named),
             named_by: INDEX.to_owned(),
         })?;
         if is_companion {
             continue;
         }
-        match found.images.iter_mut().find(|(_, known)| known.digest == root.digest) {
-            Some((known, _)) => known.extend(names),
-            None => found.images.push((names, root)),
+        match found.images.iter_mut().find(|known| known.root.digest == root.digest) {
+            Some(known) => known.names.extend(names),
+            None => found.images.push(FoundImage {
+                names,
+                narrowed_from: (named != root.digest).then_some(named),
+                root,
+            }),
         }
     }
     Ok(found)
@@ -73,10 +85,8 @@ fn listed_names(entries: &Entries, root: &Descriptor, listed: &[ListedImage]) ->
         .collect())
 }
 
-/// Finds the place of everything under a manifest, and gives the manifest; `None` when it is not in the archive.
-///
-/// An export of one platform has the whole index and the content of that platform only. Such an index is narrowed to what
-/// is there, because nothing of ours holds an image that is not whole; its digest changes with that.
+/// Finds the place of everything under a manifest, and gives the manifest, or what it is narrowed to; `None` when it is not
+/// in the archive, or an index nothing of which is there.
 fn place(
     entries: &Entries,
     manifest: &Descriptor,
@@ -119,8 +129,11 @@ fn place_new(
             for child in &index.manifests {
                 kept.extend(place(entries, child, depth + 1, found)?);
             }
-            if kept != index.manifests {
-                return narrow(entries, manifest, kept, found);
+            if kept.is_empty() && !index.manifests.is_empty() {
+                return Ok(None);
+            }
+            if kept != index.manifests && found.partial == PartialIndex::Narrowed {
+                return narrow(entries, manifest, kept, found).map(Some);
             }
         }
     }
@@ -160,10 +173,7 @@ fn narrow(
     index: &Descriptor,
     kept: Vec<Descriptor>,
     found: &mut Found,
-) -> Result<Option<Descriptor>, ArchiveError> {
-    if kept.is_empty() {
-        return Ok(None);
-    }
+) -> Result<Descriptor, ArchiveError> {
     let mut document: serde_json::Value = entries.parse_document(&blob_path(&index.digest))?;
     document["manifests"] = serde_json::json!(kept);
     let bytes = Bytes::from(document.to_string());
@@ -171,7 +181,7 @@ fn narrow(
     narrowed.digest = digest_of(&bytes);
     narrowed.size = bytes.len() as u64;
     found.contents.insert(narrowed.digest.clone(), Place::Memory(bytes));
-    Ok(Some(narrowed))
+    Ok(narrowed)
 }
 
 fn read_manifest(entries: &Entries, digest: &Digest) -> Result<ManifestContent, ArchiveError> {

@@ -1,6 +1,6 @@
 //! An image of an archive as a place that images are copied from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::Digest;
 use landfall_core::retry::FailureKind;
 
-use crate::archive::DOCUMENT_SIZE_MAX;
 use crate::archive::entries::{Entries, Extent};
+use crate::archive::{DOCUMENT_SIZE_MAX, Found, FoundImage};
 use crate::companions::Companions;
 use crate::digest::matches_digest;
 use crate::image::{BlobStream, Companion, ImageSource, RawManifest, TransferError};
@@ -46,20 +46,28 @@ struct Shared {
     entries: Entries,
     contents: Contents,
     companions: Companions,
+    /// Manifests that indexes in the archive name, and that are not in it.
+    absent: HashSet<Digest>,
 }
 
 impl ArchiveSource {
-    pub(super) fn new(archive: String, entries: Entries, contents: Contents, companions: Companions) -> ArchiveSource {
+    /// What reads the images that were found, and those images.
+    pub(super) fn new(archive: String, entries: Entries, found: Found) -> (ArchiveSource, Vec<FoundImage>) {
+        let placed = found.placed.into_iter();
         let shared = Shared {
             archive,
             entries,
-            contents,
-            companions,
+            contents: found.contents,
+            companions: found.companions,
+            absent: placed
+                .filter_map(|(digest, content)| content.is_none().then_some(digest))
+                .collect(),
         };
-        ArchiveSource {
+        let source = ArchiveSource {
             shared: Arc::new(shared),
             root: None,
-        }
+        };
+        (source, found.images)
     }
 
     pub(super) fn for_image(&self, root: &Descriptor) -> ArchiveSource {
@@ -113,6 +121,10 @@ impl ArchiveSource {
 impl ImageSource for ArchiveSource {
     fn describe(&self) -> String {
         format!("the archive `{}`", self.shared.archive)
+    }
+
+    fn lacks(&self, part: &Descriptor) -> bool {
+        self.shared.absent.contains(&part.digest)
     }
 
     fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>> {

@@ -18,11 +18,17 @@ fn mk_plain(content: &str) -> BuiltImage {
 }
 
 fn open(bytes: &[u8]) -> Result<Vec<ArchiveImage>, ArchiveError> {
+    open_by(open_archive, bytes)
+}
+
+type Open = fn(&Utf8Path, &Utf8Path) -> Result<Vec<ArchiveImage>, ArchiveError>;
+
+fn open_by(open: Open, bytes: &[u8]) -> Result<Vec<ArchiveImage>, ArchiveError> {
     let directory = tempfile::tempdir().unwrap();
     let spool = Utf8Path::from_path(directory.path()).unwrap();
     let path = spool.join("images.tar");
     std::fs::write(&path, bytes).unwrap();
-    open_archive(&path, spool)
+    open(&path, spool)
 }
 
 async fn read_blob(image: &ArchiveImage, blob: &Descriptor, offset: u64) -> Vec<u8> {
@@ -129,13 +135,21 @@ async fn an_export_of_one_platform_gives_an_index_of_what_is_there() {
     let index = multi_platform(&[amd.clone(), arm.clone()]);
     let mut files = files_of(&oci_archive(&[("a/b:1", &index)]));
     files.retain(|(path, _)| !arm.all_content().any(|(digest, _)| path.ends_with(digest.hex())));
-    let images = open(&to_tar(&files)).unwrap();
+    let images = open_by(open_whole_images, &to_tar(&files)).unwrap();
     assert_whole(&images[0]).await;
     assert_eq!(images[0].names, ["a/b:1"]);
     assert_eq!(
         images[0].root.digest,
         multi_platform(std::slice::from_ref(&amd)).root.digest
     );
+    assert_eq!(images[0].narrowed_from.as_ref(), Some(&index.root.digest));
+
+    // For a copy it stays what it is.
+    let kept = &open(&to_tar(&files)).unwrap()[0];
+    assert_eq!((&kept.root.digest, &kept.narrowed_from), (&index.root.digest, &None));
+    let raw = kept.source.fetch_manifest(index.root.digest.as_str()).await.unwrap();
+    assert_eq!(raw.bytes, index.root_bytes());
+    assert!(kept.source.lacks(&arm.root) && !kept.source.lacks(&amd.root));
     files.retain(|(path, _)| !path.ends_with(amd.root.digest.hex()));
     let error = open(&to_tar(&files)).unwrap_err();
     assert!(matches!(error, ArchiveError::Missing { .. }), "{error}");

@@ -28,6 +28,8 @@ pub(super) struct Graph {
     pub(super) blobs: Vec<Descriptor>,
     /// Parts of an index were left out.
     pub(super) has_left_out: bool,
+    /// Those of them that were wanted, and that the source was made without: platforms, and digests of what names none.
+    pub(super) lacking: Vec<String>,
     /// Layers that must not be handed on were left out.
     pub(super) has_foreign: bool,
     /// The platforms that its indexes have something for.
@@ -65,20 +67,21 @@ impl Job<'_> {
             })?;
             let parts: Vec<_> = match &content {
                 ManifestContent::Index(index) => {
-                    let parts = index.parts_for(platforms);
-                    graph.offered.extend(index.platforms().cloned());
+                    let held = self.held(index);
+                    graph.offered.extend(held.platforms().cloned());
+                    let parts: Vec<_> = held.parts_for(platforms).into_iter().cloned().collect();
                     graph.has_left_out |= parts.len() < index.manifests.len();
+                    graph.lacking.extend(self.lacking(index, platforms));
                     parts
                 }
                 ManifestContent::Image(_) => {
                     graph.has_foreign |= content.children().any(is_left_out);
-                    content.children().filter(|part| !is_left_out(part)).collect()
+                    content.children().filter(|part| !is_left_out(part)).cloned().collect()
                 }
             };
             let new: Vec<_> = parts
                 .into_iter()
                 .filter(|part| graph.seen.insert(part.digest.clone()))
-                .cloned()
                 .collect();
             let ManifestContent::Index(index) = &content else {
                 graph.blobs.extend(new);

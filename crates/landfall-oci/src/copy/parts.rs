@@ -24,6 +24,8 @@ const QUESTIONS_MAX: usize = 8;
 pub struct PartsRefused {
     /// The manifests that are there now, each of which can be copied alone, by its digest.
     pub copied: Vec<Digest>,
+    /// What was wanted, and the source itself was made without: platforms, and digests of what names none.
+    pub lacking: Vec<String>,
     /// What the sink said.
     #[source]
     pub refusal: TransferError,
@@ -92,8 +94,9 @@ impl Job<'_> {
             if depth > DEPTH_MAX {
                 return Ok(false);
             }
-            offered.extend(index.platforms().cloned());
-            let parts = index.parts_for(platforms);
+            let held = self.held(&index);
+            offered.extend(held.platforms().cloned());
+            let parts = held.parts_for(platforms);
             let questions: Vec<_> = parts
                 .iter()
                 .map(|part| self.retrying(&self.image, move || self.sink.has_manifest(part)))
@@ -112,6 +115,19 @@ impl Job<'_> {
             }
             Ok(true)
         })
+    }
+
+    /// An index without what the source was made without.
+    pub(super) fn held(&self, index: &Index) -> Index {
+        let mut held = index.clone();
+        held.manifests.retain(|part| !self.source.lacks(part));
+        held
+    }
+
+    /// What people call the wanted parts of an index that the source was made without.
+    pub(super) fn lacking(&self, index: &Index, platforms: &[Platform]) -> Vec<String> {
+        let wanted = index.parts_for(platforms).into_iter();
+        wanted.filter(|part| self.source.lacks(part)).map(label).collect()
     }
 
     /// Says so where the source does not have a wanted part of an index, and what it has.
@@ -194,7 +210,11 @@ pub(super) fn explain_refusal(graph: &Graph, refusal: TransferError) -> Transfer
     let (attempt, kind) = (refusal.attempt.clone(), refusal.kind);
     let source: Box<dyn Error + Send + Sync> = if graph.has_left_out && is_refusal {
         let copied = graph.manifests.iter().map(|part| part.digest.clone()).collect();
-        Box::new(PartsRefused { copied, refusal })
+        Box::new(PartsRefused {
+            copied,
+            lacking: graph.lacking.clone(),
+            refusal,
+        })
     } else if graph.has_foreign && is_refusal {
         Box::new(ForeignRefused { refusal })
     } else {

@@ -39,6 +39,7 @@ impl Job<'_> {
             return Ok(report);
         }
         let graph = self.walk(&root, &self.options.platforms).await?;
+        report.lacking.clone_from(&graph.lacking);
         let questions: Vec<_> = graph
             .blobs
             .iter()

@@ -189,6 +189,7 @@ fn row(transfer: &Transfer, state: TransferState) -> TransferRow {
         destination: transfer.destination.clone(),
         state,
         digest: None,
+        lacking: Vec::new(),
         referrers: 0,
         blobs: BlobTally::default(),
         problem: None,
@@ -203,6 +204,7 @@ fn copied_row(transfer: &Transfer, report: &CopyReport) -> TransferRow {
     };
     TransferRow {
         digest: Some(report.digest.to_string()),
+        lacking: report.lacking.clone(),
         referrers: report.companions,
         blobs: tally(report),
         ..row(transfer, state)
@@ -250,16 +252,18 @@ fn is_because<T: std::error::Error + 'static>(error: &TransferError) -> bool {
     error.source.as_deref().is_some_and(|source| source.is::<T>())
 }
 
-/// What to do where a registry wants the platforms that were left out. One of them is chosen by its digest, which names
-/// nothing in a layout or an archive.
+/// What to do where a registry wants the platforms that were left out.
 fn copy_parts_alone(transfer: &Transfer, args: &TransferArgs, error: &TransferError) -> Option<String> {
     let refused: &PartsRefused = error.source.as_deref()?.downcast_ref()?;
-    let whole = "copy it whole, without `--platform`";
-    let (Ok(Location::Registry(source)), Some(part)) = (transfer.source.parse(), refused.copied.first()) else {
-        return Some(whole.to_owned());
+    let whole = match refused.lacking.is_empty() {
+        true => "copy it whole, without `--platform`".to_owned(),
+        false => format!("copy it from a place that has {} too", quoted(&refused.lacking)),
+    };
+    let (Ok(source), Some(part)) = (transfer.source.parse::<Location>(), refused.copied.first()) else {
+        return Some(whole);
     };
     let mut words = vec!["landfall".to_owned(), "copy".to_owned()];
-    words.push(format!("{}/{}@{part}", source.host, source.repository));
+    words.push(source.part(part).to_string());
     words.push(transfer.destination.clone());
     words.extend(args.access.repeated());
     Some(format!(
@@ -279,6 +283,11 @@ fn copy_what_is_there(error: &TransferError) -> Option<String> {
         "bring the rest to the source, or copy what is there with `{}`",
         options.join(" ")
     ))
+}
+
+fn quoted(names: &[String]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
 }
 
 fn render_transfer(report: &TransferReport, width: Option<usize>) -> String {
@@ -305,6 +314,13 @@ fn render_transfer(report: &TransferReport, width: Option<usize>) -> String {
         table.row(cells);
     }
     let mut text = table.render(width);
+    for row in report.images.iter().filter(|row| !row.lacking.is_empty()) {
+        let (destination, lacking) = (&row.destination, quoted(&row.lacking));
+        text.push_str(&format!(
+            "\nin part: {destination}\n  without: {lacking}, which `{}` does not hold\n",
+            row.source
+        ));
+    }
     for row in report.images.iter().filter(|row| row.state == TransferState::Failed) {
         text.push_str(&format!("\nfailed: {}\n", row.destination));
         for (word, line) in [("why", &row.problem), ("fix", &row.fix)] {

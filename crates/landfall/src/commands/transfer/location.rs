@@ -4,15 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
-use landfall_core::reference::{ImageReference, ReferenceError};
+use landfall_core::reference::{Digest, ImageReference, ReferenceError};
 use landfall_core::retry::FailureKind;
 use landfall_oci::archive::{ArchiveImage, open_archive};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 use landfall_oci::layout::{ArchiveForm, ArchiveSink, LayoutSink, open_layout};
 
+use crate::commands::transfer::quoted;
 use crate::registries::Registries;
 
 /// Where an image is.
@@ -26,7 +27,7 @@ pub enum Location {
         transport: Transport,
         /// The file or directory.
         file: Utf8PathBuf,
-        /// The image in it; none is the only one.
+        /// The image in it, by its name or the digest of a manifest; none is the only one.
         name: Option<String>,
     },
 }
@@ -127,6 +128,22 @@ impl fmt::Display for Location {
 }
 
 impl Location {
+    /// One manifest of what is there, as an image of its own.
+    pub(crate) fn part(&self, digest: &Digest) -> Location {
+        match self {
+            Location::Registry(reference) => Location::Registry(ImageReference {
+                tag: None,
+                digest: Some(digest.clone()),
+                ..reference.clone()
+            }),
+            Location::File { transport, file, .. } => Location::File {
+                transport: *transport,
+                file: file.clone(),
+                name: Some(digest.to_string()),
+            },
+        }
+    }
+
     /// The image as a source, and what to ask it for. Blocks where an archive is read.
     ///
     /// # Errors
@@ -150,7 +167,8 @@ impl Location {
                     kind: FailureKind::Local,
                     source: Some(problem.into()),
                 })?;
-                Ok((image.source, image.root.digest.to_string()))
+                let selector = digest_in(name.as_deref()).unwrap_or(image.root.digest);
+                Ok((image.source, selector.to_string()))
             }
         }
     }
@@ -183,6 +201,11 @@ impl Location {
     }
 }
 
+/// A name that is a digest.
+fn digest_in(name: Option<&str>) -> Option<Digest> {
+    name?.parse().ok()
+}
+
 /// The image of that name, in whatever form either side writes it.
 fn find_image(transport: Transport, file: &Utf8Path, name: Option<&str>) -> anyhow::Result<ArchiveImage> {
     let images = match transport {
@@ -192,6 +215,10 @@ fn find_image(transport: Transport, file: &Utf8Path, name: Option<&str>) -> anyh
             open_archive(file, &spool)?
         }
     };
+    if digest_in(name).is_some() {
+        // Every manifest of the file can be asked for through any of its images.
+        return images.into_iter().next().context("it holds no image");
+    }
     let names: Vec<String> = images.iter().flat_map(|image| image.names.clone()).collect();
     let is_named = |image: &ArchiveImage, wanted: &str| {
         let canonical = |name: &str| name.parse::<ImageReference>().ok().map(|name| name.canonical());
@@ -207,16 +234,11 @@ fn find_image(transport: Transport, file: &Utf8Path, name: Option<&str>) -> anyh
         (Some(image), None, _) => Ok(image),
         (Some(_), Some(_), _) => bail!(
             "it holds several images: add one of {} to the file's name",
-            list(&names)
+            quoted(&names)
         ),
-        (None, _, Some(name)) => bail!("it holds no image `{name}`, but {}", list(&names)),
+        (None, _, Some(name)) => bail!("it holds no image `{name}`, but {}", quoted(&names)),
         (None, _, None) => bail!("it holds no image"),
     }
-}
-
-fn list(names: &[String]) -> String {
-    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    quoted.join(", ")
 }
 
 #[cfg(test)]
