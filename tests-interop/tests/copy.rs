@@ -224,9 +224,11 @@ fn a_full_disk_is_named_and_leaves_what_was_there_whole() {
     let our_disk = SmallDisk::mount(&path("our-disk"));
     let ours = LandfallRegistry::start_with(None, None, Some(&our_disk.path.join("images")), &[]);
     // Docker's registry does not say that it is the disk.
-    for (host, what) in [
-        (theirs.host().as_str(), "500 Internal Server Error"),
-        (ours.host(), "507"),
+    let look = "look into the registry's log, and whether its disk is full";
+    let free = "free space in the registry, or give it a larger disk";
+    for (host, what, fix) in [
+        (theirs.host().as_str(), "500 Internal Server Error", look),
+        (ours.host(), "507", free),
     ] {
         let push = |name: &str| {
             let (source, target) = (format!("oci:{}:image", path(name)), format!("{host}/{name}/app:1"));
@@ -236,7 +238,7 @@ fn a_full_disk_is_named_and_leaves_what_was_there_whole() {
         let failed = push("large");
         assert_eq!(failed.code(), Some(1), "{failed}");
         assert!(
-            failed.stdout().contains(host) && failed.stdout().contains(what),
+            [host, what, fix].iter().all(|part| failed.stdout().contains(part)),
             "{failed}"
         );
         // There is no image that is not whole, and what was there is served as before.

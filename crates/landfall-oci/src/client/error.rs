@@ -335,6 +335,10 @@ impl Fault {
             }
             Fault::LoginRefused { origin: Some(_), .. } => Some("log in again with `landfall login`"),
             Fault::LoginRefused { origin: None, .. } => Some("correct `username` and `password` of this registry"),
+            // Distribution says no more than this when its disk is full.
+            Fault::Answer { status, .. } if *status == StatusCode::INTERNAL_SERVER_ERROR => {
+                Some("look into the registry's log, and whether its disk is full")
+            }
             Fault::TokenServerNotTrusted { .. } => {
                 Some("list the token server for this registry if it is the right one")
             }
