@@ -297,7 +297,7 @@ impl Api {
             (&Method::GET, Route::Upload { name, id }) => registry.upload_status(name, id).await,
             (&Method::PATCH, Route::Upload { name, id }) => registry.append_upload(name, id, request).await,
             (&Method::PUT, Route::Upload { name, id }) => registry.finish_upload(name, id, request).await,
-            (&Method::DELETE, Route::Upload { name, id }) => registry.cancel_upload(name, id),
+            (&Method::DELETE, Route::Upload { name, id }) => registry.cancel_upload(name, id).await,
             _ => Err(ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 Code::Unsupported,

@@ -99,6 +99,10 @@ impl Pieces {
     /// # Errors
     /// When the client hangs up, is too slow, or nobody wants the body any more.
     pub(crate) fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        // Here as well as where it waits, which it does not while bytes crawl in.
+        if self.given_up.is_cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         let mut state = self.body.lock();
         let wanted = usize::try_from(state.left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
         if wanted == 0 {

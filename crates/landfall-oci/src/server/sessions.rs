@@ -9,6 +9,7 @@ use http::StatusCode;
 use landfall_core::reference::{Digest, Repository};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::digest::Algorithm;
 use crate::random::random_bytes;
@@ -38,6 +39,8 @@ struct Session {
     length: u64,
     /// Locked while a request is at it.
     upload: Arc<tokio::sync::Mutex<Upload>>,
+    /// Ends the request that is at it.
+    displaced: CancellationToken,
 }
 
 impl Uploads {
@@ -63,6 +66,7 @@ impl Uploads {
             touched: Instant::now(),
             length: upload.length(),
             upload: Arc::new(tokio::sync::Mutex::new(upload)),
+            displaced: CancellationToken::new(),
         };
         sessions.insert(id.clone(), session);
         Ok(id)
@@ -90,23 +94,47 @@ impl Uploads {
             .ok_or_else(unknown_upload)
     }
 
-    /// Takes an upload for a request.
-    pub(super) fn take(&self, repository: &Repository, id: &str) -> Result<TakenUpload, ApiError> {
-        let mut sessions = self.lock();
-        let session = Uploads::find(&mut sessions, repository, id)?;
-        let upload = session.upload.clone().try_lock_owned().map_err(|_locked| {
+    /// Takes an upload for a request. One that is still at it is ended, and waited for: its client has given it up, or would
+    /// not send another, and a slow link can keep it alive here for long. There are never two at one upload.
+    pub(super) async fn take(&self, repository: &Repository, id: &str) -> Result<TakenUpload, ApiError> {
+        let (upload, told) = {
+            let mut sessions = self.lock();
+            let session = Uploads::find(&mut sessions, repository, id)?;
+            match session.upload.clone().try_lock_owned() {
+                Ok(upload) => return Ok(self.taken(session, id, upload, None)),
+                Err(_locked) => session.displaced.cancel(),
+            }
+            (session.upload.clone(), session.length)
+        };
+        let upload = timeout(SETTLE_MAX, upload.lock_owned()).await.map_err(|_elapsed| {
             ApiError::new(
                 StatusCode::CONFLICT,
                 Code::BlobUploadInvalid,
                 "another request is at this upload",
             )
         })?;
+        let mut sessions = self.lock();
+        // The request may have ended the session.
+        let session = Uploads::find(&mut sessions, repository, id)?;
+        Ok(self.taken(session, id, upload, Some(told)))
+    }
+
+    fn taken(
+        &self,
+        session: &mut Session,
+        id: &str,
+        upload: OwnedMutexGuard<Upload>,
+        told: Option<u64>,
+    ) -> TakenUpload {
         session.touched = Instant::now();
         session.length = upload.length();
-        Ok(TakenUpload {
+        session.displaced = CancellationToken::new();
+        TakenUpload {
             upload,
             session: Some((self.clone(), id.to_owned())),
-        })
+            displaced: session.displaced.clone(),
+            told,
+        }
     }
 
     /// At which byte an upload goes on. While a request is at it, that is known only when the request ends, and it does soon
@@ -131,6 +159,10 @@ pub(super) struct TakenUpload {
     upload: OwnedMutexGuard<Upload>,
     /// `None` for an upload that ends with its request.
     session: Option<(Uploads, String)>,
+    /// Another request wants to go on with it.
+    pub(super) displaced: CancellationToken,
+    /// Where it stood as far as its client could know, when this request ended another that was at it.
+    pub(super) told: Option<u64>,
 }
 
 impl TakenUpload {
@@ -139,6 +171,8 @@ impl TakenUpload {
         TakenUpload {
             upload: Arc::new(tokio::sync::Mutex::new(upload)).lock_owned().await,
             session: None,
+            displaced: CancellationToken::new(),
+            told: None,
         }
     }
 

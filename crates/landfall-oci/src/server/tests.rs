@@ -286,6 +286,43 @@ async fn a_request_that_is_dropped_leaves_what_arrived_in_its_upload() {
 }
 
 #[tokio::test]
+async fn a_request_that_crawls_is_ended_by_the_next_one_which_learns_where_to_go_on() {
+    let fixture = mk_fixture();
+    let last = |location: &str| format!("{location}?digest={}", digest_of(b"hello world"));
+    // In memory, and on the way to the disk; with and without a word on where the next one begins.
+    for headers in [[("content-length", "11")].as_slice(), &[]] {
+        for begins in [[("content-range", "0-10")].as_slice(), &[]] {
+            for method in ["PATCH", "PUT"] {
+                let location = fixture.send("POST", "/v2/a/blobs/uploads/", &[], Body::empty()).await;
+                let location = location.header("location");
+                let (sender, body) = tokio::sync::mpsc::channel(1);
+                let body = stream::unfold(body, async |mut body| Some((body.recv().await?, body)));
+                let body = Body::from_stream(body.map(Ok::<_, std::io::Error>));
+                let path = if method == "PUT" { &last(location) } else { location };
+                let crawling = fixture.send(method, path, headers, body);
+                let next = async {
+                    // The end of this is the end of the body.
+                    let sender = sender;
+                    sender.send("hello").await.unwrap();
+                    drop(sender.reserve().await.unwrap());
+                    let refused = fixture.send("PUT", &last(location), begins, "hello world").await;
+                    assert_eq!((refused.status, refused.header("range")), (416, "0-4"));
+                    fixture
+                        .send("PUT", &last(location), &[("content-range", "5-10")], " world")
+                        .await
+                };
+                let (ended, finished) = tokio::join!(crawling, next);
+                assert_eq!(
+                    (ended.status, finished.status),
+                    (400, 201),
+                    "{method} {headers:?} {begins:?}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn uploads_that_go_wrong_say_how_and_leave_nothing() {
     let fixture = mk_fixture();
     let location = fixture.send("POST", "/v2/a/blobs/uploads/", &[], Body::empty()).await;

@@ -94,8 +94,8 @@ impl Registry {
         Ok(under_way(StatusCode::NO_CONTENT, name, id, length))
     }
 
-    pub(super) fn cancel_upload(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
-        self.uploads.take(name, id)?.end_session();
+    pub(super) async fn cancel_upload(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
+        self.uploads.take(name, id).await?.end_session();
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
@@ -129,8 +129,9 @@ impl Registry {
         self.commit(name, upload, digest).await
     }
 
-    /// Adds a request's body to an upload. When the client hangs up in the middle, what arrived stays in the session, and
-    /// the client learns by its status where to go on. When the disk is full, the upload goes, and gives its room back.
+    /// Adds a request's body to an upload. When the client hangs up in the middle, or another request takes the upload over,
+    /// what arrived stays in the session, and the client learns by its status where to go on. When the disk is full, the
+    /// upload goes, and gives its room back.
     async fn receive(
         self: &Arc<Registry>,
         name: &Repository,
@@ -138,8 +139,8 @@ impl Registry {
         request: Request,
         digest: Option<&Digest>,
     ) -> Result<TakenUpload, ApiError> {
-        let mut upload = self.uploads.take(name, id)?;
-        check_chunk(request.headers(), name, id, upload.length())?;
+        let mut upload = self.uploads.take(name, id).await?;
+        check_chunk(request.headers(), name, id, &upload)?;
         let announced = content_length(request.headers());
         self.check_space(announced.unwrap_or_default())
             .inspect_err(|_full| upload.end_session())?;
@@ -166,7 +167,7 @@ impl Registry {
         if let Some(body) = direct.filter(|_| needs_disk) {
             return self.take_in_directly(upload, body, announced).await;
         }
-        let mut pieces = self.body_stream(request.into_body(), announced);
+        let mut pieces = self.body_stream(request.into_body(), announced, upload.displaced.clone());
         if needs_disk {
             return fill(move || Ok(upload), pieces).await;
         }
@@ -205,7 +206,7 @@ impl Registry {
         body: PushBody,
         announced: Option<u64>,
     ) -> Result<(TakenUpload, Result<(), ApiError>), StoreError> {
-        let given_up = CancellationToken::new();
+        let given_up = upload.displaced.child_token();
         // Whatever ends this request ends the thread's work for it.
         let _guard = given_up.clone().drop_guard();
         let registry = self.clone();
@@ -234,15 +235,21 @@ impl Registry {
         &self,
         body: Body,
         announced: Option<u64>,
+        displaced: CancellationToken,
     ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + use<'_> {
         let begin = Receiving {
             data: body.into_data_stream(),
             room: Room::new(announced),
+            displaced,
         };
         stream::unfold(begin, move |mut receiving| async move {
-            let item = match receiving.data.next().await? {
-                Ok(bytes) => receiving.room.count(bytes.len(), self).map(|()| bytes),
-                Err(_) => Err(not_whole()),
+            let Receiving { data, room, displaced } = &mut receiving;
+            let item = match displaced.run_until_cancelled(data.next()).await {
+                Some(piece) => match piece? {
+                    Ok(bytes) => room.count(bytes.len(), self).map(|()| bytes),
+                    Err(_) => Err(not_whole()),
+                },
+                None => Err(not_whole()),
             };
             Some((item, receiving))
         })
@@ -254,6 +261,7 @@ impl Registry {
 struct Receiving {
     data: BodyDataStream,
     room: Room,
+    displaced: CancellationToken,
 }
 
 /// Looks at the disk now and then, while a body is written to it.
@@ -309,10 +317,26 @@ fn parse_query(uri: &Uri) -> Result<UploadQuery, ApiError> {
 }
 
 /// A chunk begins where the last one ended, and is as long as it says.
-fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, length: u64) -> Result<(), ApiError> {
+///
+/// One that does not say where it begins means where the client was told to go on, which may be out of date after it took
+/// the upload over.
+fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &TakenUpload) -> Result<(), ApiError> {
+    let length = upload.length();
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let elsewhere = || {
+        ApiError::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            Code::BlobUploadInvalid,
+            format!("the upload `{id}` of `{name}` goes on at byte {length}"),
+        )
+        .with_header(header::LOCATION, location(name, id))
+        .with_header(header::RANGE, range_header(length))
+    };
     let Some(range) = text(header::CONTENT_RANGE) else {
-        return Ok(());
+        return match upload.told {
+            Some(told) if told != length => Err(elsewhere()),
+            _ => Ok(()),
+        };
     };
     let stated = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     match parse_content_range(range) {
@@ -322,13 +346,7 @@ fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, length: u64) ->
             Code::SizeInvalid,
             "`Content-Range` and `Content-Length` disagree",
         )),
-        _ => Err(ApiError::new(
-            StatusCode::RANGE_NOT_SATISFIABLE,
-            Code::BlobUploadInvalid,
-            format!("the upload `{id}` of `{name}` goes on at byte {length}"),
-        )
-        .with_header(header::LOCATION, location(name, id))
-        .with_header(header::RANGE, range_header(length))),
+        _ => Err(elsewhere()),
     }
 }
 

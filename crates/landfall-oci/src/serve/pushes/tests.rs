@@ -11,8 +11,18 @@ use crate::serve::tests::{QUICK, Running, mk_server};
 use crate::serve::{Drained, ServeLimits};
 
 /// Says what came, read on a blocking thread; or what failed.
-async fn read_directly(Extension(body): Extension<PushBody>) -> String {
+async fn read_directly(body: Extension<PushBody>) -> String {
+    read_until(body, CancellationToken::new()).await
+}
+
+/// Does not want it any more before the first byte.
+async fn read_nothing(body: Extension<PushBody>) -> String {
     let given_up = CancellationToken::new();
+    given_up.cancel();
+    read_until(body, given_up).await
+}
+
+async fn read_until(Extension(body): Extension<PushBody>, given_up: CancellationToken) -> String {
     let _guard = given_up.clone().drop_guard();
     let read = tokio::task::spawn_blocking(move || {
         let mut all = Vec::new();
@@ -40,6 +50,7 @@ async fn mk_pushes(limits: ServeLimits) -> Running {
     let router = Router::new()
         .route("/v2/direct", put(read_directly))
         .route("/v2/body", put(read_as_body))
+        .route("/v2/given-up", put(read_nothing))
         .route("/v2/refused", put(refuse))
         .layer(axum::extract::DefaultBodyLimit::disable());
     mk_server(router, None, limits).await
@@ -77,6 +88,16 @@ async fn bodies_of_any_length_arrive_whole_however_they_are_read_and_another_req
     }
     drop(client);
     assert_eq!(running.stop().await, Drained { abandoned: 0 });
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_wants_any_more_is_not_read_although_its_bytes_are_there() {
+    let running = mk_pushes(QUICK).await;
+    let mut client = TcpStream::connect(running.address).await.unwrap();
+    client.write_all(head("given-up", 10).as_bytes()).await.unwrap();
+    client.write_all(b"half").await.unwrap();
+    assert_eq!(last_line(&mut client).await, "Interrupted");
+    running.stop().await;
 }
 
 #[tokio::test]
