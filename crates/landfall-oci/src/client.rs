@@ -73,7 +73,8 @@ pub struct Endpoint {
     pub timeouts: Timeouts,
     /// When it counts as gone, and for how long it is left alone then.
     pub circuit: CircuitPolicy,
-    /// A larger blob goes up in pieces of so many bytes where the registry may be one that keeps nothing of a broken request.
+    /// A larger blob goes up in pieces of so many bytes, and of four times as many where the registry seems to keep what a
+    /// broken request brought.
     pub upload_piece: u64,
 }
 
