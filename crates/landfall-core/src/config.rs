@@ -22,6 +22,7 @@ mod settings;
 pub(crate) mod shape;
 mod stages;
 pub(crate) mod text;
+mod token_server;
 mod user_data;
 pub(crate) mod yaml;
 
@@ -34,6 +35,7 @@ pub use codes::{CodeDoc, all_codes};
 pub use fix::fix_profile;
 pub use schema::{profile_schema, user_data_schema};
 pub use settings::*;
+pub use token_server::{NotATokenServer, TokenServer};
 pub use yaml::emit::{YamlWriteError, render_yaml};
 
 use facts::Facts;

@@ -167,6 +167,7 @@ fn our_own_settings_are_read() {
   containerd: {enable: false, socket: /c.sock}
   concurrency: 3
   bandwidthLimit: 1000
+  tokenServers: [reg:5000=auth.example.org]
   reconcileInterval: 60
   listen: 127.0.0.1:1
   webhook: {listen: 0.0.0.0}
@@ -186,6 +187,8 @@ fn our_own_settings_are_read() {
         (own.concurrency, own.bandwidth_limit, own.reconcile_interval_seconds),
         (3, Some(1000), 60)
     );
+    let servers: Vec<_> = own.token_servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["reg:5000=auth.example.org"]);
     assert_eq!(
         (own.listen.as_deref(), own.webhook_listen.as_str()),
         (Some("127.0.0.1:1"), "0.0.0.0")

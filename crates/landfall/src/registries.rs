@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::Args;
-use landfall_core::config::Settings;
+use landfall_core::config::{Settings, TokenServer};
 use landfall_core::reference::RegistryHost;
 use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError, Timeouts, UploadJournal};
 use landfall_oci::keychain::Keychain;
@@ -22,6 +22,9 @@ pub struct AccessArgs {
     /// A registry whose certificate is not verified, and that may speak plain HTTP; give it again for more.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub insecure: Vec<RegistryHost>,
+    /// A token server outside of a registry's own domain that may see the login of that registry; give it again for more.
+    #[arg(long = "token-server", value_name = "REGISTRY=SERVER")]
+    pub token_servers: Vec<TokenServer>,
     /// A transfer slower than this has stalled: it is cut, and goes on over a new connection. In bytes a second, either
     /// way; 256 without. 0 is a transfer that does not move at all.
     #[arg(long, value_name = "BYTES")]
@@ -36,7 +39,9 @@ impl AccessArgs {
     pub(crate) fn repeated(&self) -> Vec<String> {
         let credentials = self.credentials.iter().map(|file| ("--credentials", file.to_string()));
         let insecure = self.insecure.iter().map(|host| ("--insecure", host.to_string()));
-        let pairs = credentials.chain(insecure);
+        let servers = self.token_servers.iter();
+        let servers = servers.map(|server| ("--token-server", server.to_string()));
+        let pairs = credentials.chain(insecure).chain(servers);
         pairs.flat_map(|(option, value)| [option.to_owned(), value]).collect()
     }
 
@@ -58,6 +63,8 @@ pub(crate) struct Registries<'a> {
     keychain: Arc<Keychain>,
     /// Registries that the command line says not to verify.
     insecure: Vec<RegistryHost>,
+    /// Token servers that the command line lists beside those of the settings.
+    token_servers: Vec<TokenServer>,
     timeouts: Timeouts,
     /// The uploads that are to outlive this process.
     pub(crate) journal: Option<UploadJournal>,
@@ -75,6 +82,7 @@ impl<'a> Registries<'a> {
             keychain: Arc::new(machine.keychain(named)),
             machine,
             insecure: access.insecure.clone(),
+            token_servers: access.token_servers.clone(),
             timeouts: access.timeouts(),
             journal: None,
             made: Mutex::default(),
@@ -93,6 +101,9 @@ impl<'a> Registries<'a> {
         }
         let mut endpoint = Endpoint::of_settings(self.settings, host, registry);
         endpoint.tls.insecure |= self.insecure.contains(host);
+        endpoint
+            .token_servers
+            .extend(TokenServer::of_registry(&self.token_servers, host));
         endpoint.timeouts = self.timeouts.clone();
         let client = RegistryClient::new(self.machine.complete(endpoint, &self.keychain))?;
         made.insert(key, client.clone());

@@ -262,6 +262,45 @@ fn a_named_file_of_logins_and_a_proxy_are_used() {
     );
 }
 
+/// The token of another server is worth nothing at this registry; it is the asking that counts.
+#[test]
+fn a_token_server_of_another_domain_sees_the_login_only_where_it_is_listed() {
+    let elsewhere = FakeRegistry::start_with(FakeRegistryOptions {
+        name: "localhost".to_owned(),
+        ..FakeRegistryOptions::default()
+    });
+    let origin = FakeRegistry::start_with(FakeRegistryOptions {
+        access: Access::Bearer {
+            login: Some(("ann".to_owned(), "canary-7f3a9c".to_owned())),
+            realm: format!("{}/token", elsewhere.url()),
+        },
+        ..FakeRegistryOptions::default()
+    });
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let host = origin.host();
+    let credentials = write(
+        directory.path(),
+        "credentials.json",
+        format!(r#"{{"image":[{{"endpoint":"{host}","username":"ann","password":"canary-7f3a9c"}}]}}"#),
+    );
+    let source = format!("{host}/shop/till:1.0");
+    let target = format!("oci:{}/till", directory.path().display());
+    let copy = |more: &[&str]| {
+        let arguments = [
+            &["copy", &source, &target, "--insecure", host.as_str()][..],
+            &["--credentials", &credentials, "--progress", "none"],
+            more,
+        ]
+        .concat();
+        shown(&common::landfall(&arguments).output().expect("the program starts"))
+    };
+    let refused = copy(&[]);
+    assert!(refused.contains("by `--token-server`"), "{refused}");
+    assert!(elsewhere.requests().is_empty());
+    copy(&["--token-server", &format!("{host}={}", elsewhere.host())]);
+    assert!(elsewhere.requests()[0].authorization.is_some());
+}
+
 #[test]
 fn what_cannot_be_copied_is_said_at_the_end_and_keeps_nothing_else_back() {
     let (origin, external) = (FakeRegistry::start(), FakeRegistry::start());

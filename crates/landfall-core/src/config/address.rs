@@ -1,6 +1,7 @@
 //! Values of our own settings that are addresses or paths of a registry: checked here, so that the agent does not find
 //! out when it binds.
 
+use crate::config::TokenServer;
 use crate::config::codes;
 use crate::config::report::Report;
 use crate::config::yaml::Node;
@@ -41,6 +42,21 @@ pub(crate) fn read_listen_host(node: Option<&Node>, report: &mut Report) -> Opti
         report,
     );
     None
+}
+
+/// Reads a token server and whom it is for; `None` when nothing usable is given.
+pub(crate) fn read_token_server(node: Option<&Node>, report: &mut Report) -> Option<TokenServer> {
+    let (node, text) = given(node)?;
+    let read = text.parse().ok();
+    if read.is_none() {
+        report_unusable(
+            node,
+            "is not `REGISTRY=SERVER`",
+            "write e.g. `registry.example.com=auth.example.org`",
+            report,
+        );
+    }
+    read
 }
 
 /// Reads the project of the primary registry; `None` when nothing usable is given.

@@ -219,6 +219,11 @@ const LANDFALL: &[Key] = &[
         "A file of logins beside those of the user-data: Palette's credentials JSON, or docker's `config.json`; none."
     ),
     key!(
+        "tokenServers",
+        OneOrMany(&Text),
+        "Token servers outside of a registry's own domain that may see its login, as `REGISTRY=SERVER`; none."
+    ),
+    key!(
         "reconcileInterval",
         Number(1, 86_400),
         "Seconds between two reconciliations; 300."

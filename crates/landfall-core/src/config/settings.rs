@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use crate::choice::RedirectChoice;
+use crate::config::TokenServer;
 use crate::diagnostic::Location;
 use crate::hostconf::Dialect;
 use crate::reference::{ImageReference, RegistryHost};
@@ -282,6 +283,8 @@ pub struct OwnSettings {
     pub bandwidth_limit: Option<u64>,
     /// `landfall.credentialsFile`: logins beside those of the user-data, in Palette's or docker's form; none.
     pub credentials_file: Option<Utf8PathBuf>,
+    /// `landfall.tokenServers`: token servers outside of a registry's own domain that may see its login; none.
+    pub token_servers: Vec<TokenServer>,
     /// `landfall.reconcileInterval`: seconds between reconciliations; 300.
     pub reconcile_interval_seconds: u64,
     /// `landfall.listen`: where `/healthz`, `/readyz`, `/metrics` and the status API are; `127.0.0.1:<localUI.port>`.
@@ -432,6 +435,7 @@ impl Default for OwnSettings {
             concurrency: 8,
             bandwidth_limit: None,
             credentials_file: None,
+            token_servers: Vec::new(),
             reconcile_interval_seconds: 300,
             listen: None,
             webhook_listen: "127.0.0.1".to_owned(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use camino::Utf8PathBuf;
 use secrecy::SecretString;
 
-use crate::config::address::{read_listen, read_listen_host, read_project};
+use crate::config::address::{read_listen, read_listen_host, read_project, read_token_server};
 use crate::config::cluster::{read_kubernetes, read_webhook_policy};
 use crate::config::codes;
 use crate::config::facts::{Facts, Sourced};
@@ -272,6 +272,12 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
                 report,
             )
         }),
+        token_servers: own
+            .get("tokenServers")
+            .map_or(&[][..], Node::items_or_self)
+            .iter()
+            .filter_map(|node| read_token_server(Some(node), report))
+            .collect(),
         reconcile_interval_seconds: count("reconcileInterval")
             .and_then(|seconds| u64::try_from(seconds).ok())
             .filter(|seconds| (1..=86_400).contains(seconds))

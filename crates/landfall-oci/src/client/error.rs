@@ -339,9 +339,10 @@ impl Fault {
             Fault::Answer { status, .. } if *status == StatusCode::INTERNAL_SERVER_ERROR => {
                 Some("look into the registry's log, and whether its disk is full")
             }
-            Fault::TokenServerNotTrusted { .. } => {
-                Some("list the token server for this registry if it is the right one")
-            }
+            Fault::TokenServerNotTrusted { .. } => Some(
+                "if it is the right one, list it as `REGISTRY=SERVER`: in `landfall.tokenServers` of the user-data, or \
+                     by `--token-server`",
+            ),
             Fault::Connection {
                 problem: ConnectionProblem::Name,
                 ..

@@ -1,7 +1,7 @@
 //! What the settings say about a registry: its login, the trust in it, and the way there. The only place that knows, for
 //! the agent and for every command.
 
-use landfall_core::config::Settings;
+use landfall_core::config::{Settings, TokenServer};
 use landfall_core::reference::RegistryHost;
 
 use super::{Endpoint, Login, Proxies};
@@ -25,6 +25,7 @@ impl Endpoint {
                 username: login.username.clone(),
                 password: login.password.clone(),
             }),
+            token_servers: TokenServer::of_registry(&settings.landfall.token_servers, host).collect(),
             proxies: Proxies {
                 http: settings.network.http_proxy.clone(),
                 https: settings.network.https_proxy.clone(),

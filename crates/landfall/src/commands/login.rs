@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
+use landfall_core::config::TokenServer;
 use landfall_core::credential_file::{CredentialFile, parse_docker_config, registry_key, remove_login, set_login};
 use landfall_core::reference::RegistryHost;
 use landfall_core::retry::FailureKind;
@@ -45,6 +46,9 @@ pub struct LoginArgs {
     /// Do not verify the registry's certificate, and speak plain HTTP if it speaks no TLS.
     #[arg(long)]
     pub insecure: bool,
+    /// A token server outside of the registry's own domain that may see the login.
+    #[arg(long = "token-server", value_name = "REGISTRY=SERVER")]
+    pub token_servers: Vec<TokenServer>,
 }
 
 /// Forget the login of a registry.
@@ -63,6 +67,7 @@ pub(crate) fn run_login(args: &LoginArgs, context: &Context) -> anyhow::Result<E
     let runtime = runtime()?;
     let mut endpoint = Endpoint {
         login: Some(login.clone()),
+        token_servers: TokenServer::of_registry(&args.token_servers, &args.registry).collect(),
         ..Endpoint::new(args.registry.clone())
     };
     endpoint.tls.insecure = args.insecure;
