@@ -156,6 +156,8 @@ async fn a_refused_login_says_which_file_or_helper_it_is_from() {
             .replace(fixture.path().as_str(), "FILE")
             .replace(fixture.registry.host().as_str(), "HOST");
         assert!(said.starts_with(expected), "{said}");
+        let is_of_the_helper = error.hint().is_some_and(|hint| hint.starts_with("run the helper"));
+        assert_eq!(is_of_the_helper, text.contains("angry"), "{said}");
         assert!(!format!("{said} {error:?}").contains("canary"), "{error:?}");
     }
 }

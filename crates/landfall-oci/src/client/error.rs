@@ -347,6 +347,9 @@ impl Fault {
                 problem: ConnectionProblem::Name,
                 ..
             } => Some("check the registry's name and this machine's DNS"),
+            Fault::Keychain(KeychainError::Helper { .. }) => {
+                Some("run the helper by hand to see why, or take it out of the file and log in with `landfall login`")
+            }
             Fault::GivenUp { .. }
             | Fault::Connection {
                 problem: ConnectionProblem::Refused | ConnectionProblem::ConnectTimeout(_),
