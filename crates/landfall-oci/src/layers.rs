@@ -12,6 +12,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::oci_types::{Descriptor, Manifest, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
+use landfall_core::wording::quoted;
 
 use crate::decode::CappedDecoder;
 use crate::inner_path::entry_path;
@@ -125,10 +126,7 @@ pub enum LayersError {
 fn list(platforms: &[Platform]) -> String {
     match platforms {
         [] => "no platform at all".to_owned(),
-        platforms => {
-            let shown: Vec<String> = platforms.iter().map(|platform| format!("`{platform}`")).collect();
-            shown.join(", ")
-        }
+        platforms => quoted(platforms),
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use camino::Utf8Path;
-use landfall_core::counted::counted;
 use landfall_core::reference::{Digest, ImageReference, parse_reference};
 use landfall_core::retry::FailureKind;
 use landfall_core::status::EventReason;
+use landfall_core::wording::counted;
 use landfall_host::facts::own_platform;
 use landfall_oci::archive::{ArchiveError, ArchiveImage, open_whole_images};
 use landfall_oci::copy::copy_image;

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use landfall_core::config::PrimaryKind;
-use landfall_core::counted::counted;
 use landfall_core::plan::{Step, plan_steps};
 use landfall_core::status::Phase;
+use landfall_core::wording::counted;
 
 use crate::agent::apply::{Applied, Failed, apply_steps};
 use crate::agent::attempts::with_attempts;

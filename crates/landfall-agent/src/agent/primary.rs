@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use landfall_core::config::{Login, Primary, PrimaryKind};
-use landfall_core::counted::counted;
 use landfall_core::reference::{Digest, ImageReference, RegistryHost};
 use landfall_core::status::{EventReason, ServingStatus};
+use landfall_core::wording::counted;
 use landfall_oci::client::RegistryClient;
 use landfall_oci::image::TransferError;
 use landfall_oci::serve::tls::CertificateSlot;

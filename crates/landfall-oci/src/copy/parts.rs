@@ -3,13 +3,13 @@
 
 use std::collections::HashSet;
 use std::error::Error;
-use std::fmt::Display;
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use landfall_core::oci_types::{Descriptor, Index, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
 use landfall_core::retry::FailureKind;
+use landfall_core::wording::quoted;
 
 use super::Job;
 use super::graph::{DEPTH_MAX, Graph, MANIFESTS_MAX};
@@ -197,11 +197,6 @@ impl Job<'_> {
 fn label(part: &Descriptor) -> String {
     part.image_platform()
         .map_or_else(|| part.digest.to_string(), ToString::to_string)
-}
-
-fn quoted<T: Display>(names: &[T]) -> String {
-    let texts: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    texts.join(", ")
 }
 
 /// Says so where a manifest is refused that names what was left out.

@@ -7,12 +7,12 @@ use clap::Args;
 use futures_util::{StreamExt, stream};
 use landfall_agent::{Explanation, explain_fetch, explain_no_place};
 use landfall_core::config::Settings;
-use landfall_core::counted::counted;
 use landfall_core::oci_types::Platform;
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::report::{CheckReport, CheckRow, CheckState, CheckSummary, image_row};
 use landfall_core::resolve::{Candidate, Resolver};
 use landfall_core::retry::FailureKind;
+use landfall_core::wording::counted;
 use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::TransferError;
 

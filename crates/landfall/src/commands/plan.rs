@@ -2,10 +2,10 @@
 
 use clap::Args;
 use landfall_core::config::{Finding, ImageRole};
-use landfall_core::counted::counted;
 use landfall_core::plan::plan_images;
 use landfall_core::report::{ImageRow, PlanReport, PlanSummary, plan_report};
 use landfall_core::resolve::Resolver;
+use landfall_core::wording::counted;
 
 use crate::Context;
 use crate::cli::InputArgs;

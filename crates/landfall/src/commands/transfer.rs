@@ -9,11 +9,11 @@ use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_core::config::Settings;
-use landfall_core::counted::counted;
 use landfall_core::oci_types::Platform;
 use landfall_core::reference::ImageReference;
 use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 use landfall_core::retry::FailureKind;
+use landfall_core::wording::{counted, quoted};
 use landfall_oci::client::{Fault, UploadJournal};
 use landfall_oci::copy::{
     BandwidthLimit, CopyFailure, CopyOptions, CopyReport, ForeignRefused, ImageCopy, PartsMissing, PartsRefused,
@@ -283,11 +283,6 @@ fn copy_what_is_there(error: &TransferError) -> Option<String> {
         "bring the rest to the source, or copy what is there with `{}`",
         options.join(" ")
     ))
-}
-
-fn quoted(names: &[String]) -> String {
-    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    quoted.join(", ")
 }
 
 fn render_transfer(report: &TransferReport, width: Option<usize>) -> String {

@@ -1,9 +1,9 @@
 //! `landfall validate`: what is wrong with the inputs.
 
 use clap::Args;
-use landfall_core::counted::counted;
 use landfall_core::diagnostic::render_text;
 use landfall_core::report::{ValidationReport, validation_report};
+use landfall_core::wording::counted;
 
 use crate::Context;
 use crate::cli::InputArgs;

@@ -3,8 +3,8 @@
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use landfall_core::counted::counted;
 use landfall_core::reference::Repository;
+use landfall_core::wording::counted;
 use landfall_oci::server::GRACE;
 use landfall_oci::server::inventory::{Inventory, ListedRepository, RegistryStats, Verification};
 use landfall_oci::server::orders::{Order, carry_out};

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
-use landfall_core::counted::counted;
+use landfall_core::wording::counted;
 use landfall_oci::certificate::load_pair;
 use landfall_oci::serve::tls::CertificateSlot;
 use landfall_oci::serve::{ServeLimits, serve};

@@ -8,12 +8,12 @@ use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::reference::{Digest, ImageReference, ReferenceError};
 use landfall_core::retry::FailureKind;
+use landfall_core::wording::quoted;
 use landfall_oci::archive::{ArchiveImage, open_archive};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 use landfall_oci::layout::{ArchiveForm, ArchiveSink, LayoutSink, open_layout};
 
-use crate::commands::transfer::quoted;
 use crate::registries::Registries;
 
 /// Where an image is.

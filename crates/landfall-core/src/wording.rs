@@ -1,4 +1,4 @@
-//! Numbers of things in texts for people.
+//! Numbers and names of things in texts for people.
 
 use std::fmt::Display;
 
@@ -7,6 +7,13 @@ use std::fmt::Display;
 pub fn counted<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
     let ending = if count == N::from(1) { "" } else { "s" };
     format!("{count} {noun}{ending}")
+}
+
+/// Names as a list: "`a`, `b`".
+#[must_use]
+pub fn quoted<T: Display>(names: impl IntoIterator<Item = T>) -> String {
+    let texts: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    texts.join(", ")
 }
 
 #[cfg(test)]
@@ -20,5 +27,13 @@ mod tests {
             ["0 images", "1 image", "2 images"]
         );
         assert_eq!(counted(1_u64, "byte"), "1 byte");
+    }
+
+    #[test]
+    fn names_are_quoted_one_by_one() {
+        assert_eq!(
+            (quoted(["a", "b"]), quoted(["a"]), quoted([""; 0])),
+            ("`a`, `b`".to_owned(), "`a`".to_owned(), String::new())
+        );
     }
 }
