@@ -31,7 +31,8 @@ pub(crate) struct Usage {
     pub(crate) wall: Duration,
     /// Time of all processors, the kernel's on the program's behalf included.
     pub(crate) cpu: Duration,
-    /// The most memory that one process held, in bytes. A child's begins with what this program holds at its start.
+    /// The most memory that one process held, in bytes, as looked up every few milliseconds: what `wait4` says of it begins
+    /// with what this program holds at its start.
     pub(crate) peak_bytes: u64,
     /// Whether it succeeded; else its status and the last line it said.
     pub(crate) outcome: Result<(), String>,
@@ -44,6 +45,7 @@ pub(crate) struct Usage {
 #[expect(clippy::disallowed_types, reason = "a benchmark measures real time")]
 pub(crate) fn run_timed(command: &mut Command, deadline: Duration) -> anyhow::Result<Usage> {
     const POLL: Duration = Duration::from_millis(1);
+    const POLLS_A_LOOK: u32 = 5;
     let mut said = tempfile::tempfile().context("cannot make a file for what it says")?;
     command
         .stdin(Stdio::null())
@@ -53,7 +55,13 @@ pub(crate) fn run_timed(command: &mut Command, deadline: Duration) -> anyhow::Re
     let start = std::time::Instant::now();
     let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
     let mut late = false;
+    let mut peak_bytes = 0;
+    let mut polls = 0_u32;
     let ended = loop {
+        if polls.is_multiple_of(POLLS_A_LOOK) {
+            peak_bytes = highest_bytes(child.id()).max(peak_bytes);
+        }
+        polls += 1;
         if let Some(ended) = child.try_wait4()? {
             break ended;
         }
@@ -76,9 +84,21 @@ pub(crate) fn run_timed(command: &mut Command, deadline: Duration) -> anyhow::Re
     Ok(Usage {
         wall,
         cpu: ended.rusage.utime + ended.rusage.stime,
-        peak_bytes: ended.rusage.maxrss,
+        peak_bytes,
         outcome,
     })
+}
+
+/// The most memory that a process, or one of its children that are there now, has held so far, in bytes; 0 when it is gone.
+fn highest_bytes(process: u32) -> u64 {
+    let highest = |process: &str| {
+        let status = fs_err::read_to_string(format!("/proc/{process}/status")).ok()?;
+        parse_memory(&status, "VmHWM")
+    };
+    let children = fs_err::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    let own = process.to_string();
+    let all = children.split_whitespace().chain([own.as_str()]);
+    all.filter_map(highest).max().unwrap_or_default()
 }
 
 /// Ends a child that leads a process group, and all of that group: a shell that runs a program for each image would leave
@@ -216,6 +236,21 @@ mod tests {
             "{usage:?}"
         );
         assert!(usage.peak_bytes > 100_000, "{usage:?}");
+    }
+
+    #[test]
+    fn a_programs_memory_is_its_own_and_its_childrens_whatever_this_one_holds() {
+        let held = vec![1_u8; 64_000_000];
+        let peak = |script: &str| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]);
+            run_timed(&mut shell, Duration::from_secs(60)).unwrap().peak_bytes
+        };
+        let small = peak("sleep 0.1; true");
+        // `tail` keeps all that it may have to print; the pipe stays open for a while.
+        let large = peak("(head -c 20000000 /dev/zero; sleep 0.3) | tail -c 20000000 >/dev/null; true");
+        assert!(small < 20_000_000 && large > 20_000_000, "{small} {large}");
+        drop(held);
     }
 
     #[test]
