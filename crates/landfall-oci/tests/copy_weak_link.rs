@@ -47,16 +47,17 @@ async fn copy_over(link: &WeakLink, to: SocketAddr, piece: u64) -> Result<CopyRe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_goes_on_where_the_link_broke() {
-    for weakness in [Weakness::Closes(CUT), Weakness::Resets(CUT), Weakness::FallsSilent(CUT)] {
-        for piece in [2 * CUT, u64::MAX] {
+    // The first two connections may lose all that they carried; after them pieces go that fit.
+    let cut = 900_000;
+    for weakness in [Weakness::Closes(cut), Weakness::Resets(cut), Weakness::FallsSilent(cut)] {
+        for piece in [2 * cut, u64::MAX] {
             let registry = Served::start().await;
             let link = WeakLink::start(registry.address, weakness, u64::MAX);
             copy_over(&link, registry.address, piece).await.unwrap();
             let sent = link.bytes_to_server();
             let needed = u64::from(LAYER);
-            // The first two connections may lose all that they carried; after them pieces go that fit.
             assert!(
-                sent < needed + 2 * CUT,
+                sent < needed + needed / 4,
                 "{weakness:?}, pieces of {piece}: {sent} bytes for {needed}"
             );
         }
