@@ -57,6 +57,19 @@ struct Signed {
     cosign: BuiltImage,
 }
 
+impl Signed {
+    /// That the mirror has it, and lists each under what it is about.
+    async fn assert_is_in(&self, client: &RegistryClient) {
+        assert_eq!(listed(client, &self.subject).await, [self.signature.digest.to_string()]);
+        assert_eq!(
+            listed(client, &self.signature.digest).await,
+            [self.timestamp.digest.to_string()]
+        );
+        let found = client.fetch_manifest(&repository("mirror/app"), &self.cosign_tag).await;
+        assert_eq!(found.unwrap().digest, self.cosign.root.digest);
+    }
+}
+
 /// Adds all of it; what is said about the signature itself is not listed yet.
 fn add_signed(registry: &FakeRegistry) -> Signed {
     let image = small_image("app");
@@ -94,15 +107,9 @@ async fn listed(client: &RegistryClient, subject: &Digest) -> Vec<String> {
 #[tokio::test]
 async fn signatures_and_what_is_said_about_them_come_along_to_registries_of_both_kinds() {
     let from = FakeRegistry::start();
-    let Signed {
-        subject,
-        signature,
-        timestamp,
-        cosign_tag,
-        cosign,
-    } = &add_signed(&from);
+    let signed = add_signed(&from);
     // A circle, which only a registry that lies can have.
-    list_by_tag(&from, &signature.digest, &[timestamp, signature]);
+    list_by_tag(&from, &signed.signature.digest, &[&signed.timestamp, &signed.signature]);
 
     // The registry that we ship has the interface.
     let ours = Served::start().await;
@@ -110,13 +117,7 @@ async fn signatures_and_what_is_said_about_them_come_along_to_registries_of_both
     let sink = || RegistrySink::new(client.clone(), repository("mirror/app"), Some("1".parse().unwrap()));
     let report = copy(&mk_source(&from), &sink()).await.unwrap();
     assert_eq!(report.companions, 3);
-    assert_eq!(listed(&client, subject).await, [signature.digest.to_string()]);
-    assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest.to_string()]);
-    let found = client
-        .fetch_manifest(&repository("mirror/app"), cosign_tag)
-        .await
-        .unwrap();
-    assert_eq!(found.digest, cosign.root.digest);
+    signed.assert_is_in(&client).await;
     // An image that is there already gets what is new about it.
     let again = copy(&mk_source(&from), &sink()).await.unwrap();
     assert!(again.unchanged && again.bytes_moved == 0, "{again:?}");
@@ -130,25 +131,23 @@ async fn signatures_and_what_is_said_about_them_come_along_to_registries_of_both
     let sink = RegistrySink::new(mk_client(&theirs), repository("mirror/app"), Some("1".parse().unwrap()));
     copy(&source, &sink).await.unwrap();
     let client = mk_client(&theirs);
-    let list = client.list_referrers(&repository("mirror/app"), subject).await.unwrap();
-    assert_eq!(list[0].digest, signature.digest);
+    let list = client.list_referrers(&repository("mirror/app"), &signed.subject).await;
+    let list = list.unwrap();
+    assert_eq!(list[0].digest, signed.signature.digest);
     assert_eq!(list[0].artifact_type.as_deref(), Some(SIGNATURE));
     assert_eq!(list[0].annotations["of"], "signature");
-    assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest.to_string()]);
-    assert_eq!(theirs.manifest("mirror/app", cosign_tag), Some(cosign.root_bytes()));
+    signed.assert_is_in(&client).await;
+    assert_eq!(
+        theirs.manifest("mirror/app", &signed.cosign_tag),
+        Some(signed.cosign.root_bytes())
+    );
 }
 
 #[tokio::test]
 async fn signatures_come_along_into_layouts_and_archives_and_out_of_them() {
     let from = FakeRegistry::start();
-    let Signed {
-        subject,
-        signature,
-        timestamp,
-        cosign_tag,
-        cosign,
-    } = &add_signed(&from);
-    list_by_tag(&from, &signature.digest, &[timestamp]);
+    let signed = add_signed(&from);
+    list_by_tag(&from, &signed.signature.digest, &[&signed.timestamp]);
 
     let directory = tempfile::tempdir().unwrap();
     let directory = Utf8Path::from_path(directory.path()).unwrap();
@@ -165,11 +164,8 @@ async fn signatures_come_along_into_layouts_and_archives_and_out_of_them() {
         let client = ours.client();
         let sink = RegistrySink::new(client.clone(), repository("mirror/app"), Some("1".parse().unwrap()));
         let report = copy(&*only.source, &sink).await.unwrap();
-        assert_eq!((report.digest, report.companions), (subject.clone(), 3));
-        assert_eq!(listed(&client, subject).await, [signature.digest.to_string()]);
-        assert_eq!(listed(&client, &signature.digest).await, [timestamp.digest.to_string()]);
-        let found = client.fetch_manifest(&repository("mirror/app"), cosign_tag).await;
-        assert_eq!(found.unwrap().digest, cosign.root.digest);
+        assert_eq!((&report.digest, report.companions), (&signed.subject, 3));
+        signed.assert_is_in(&client).await;
     }
     // Docker's archives have no place for them: nothing is written.
     let docker = directory.join("docker.tar");
