@@ -15,6 +15,7 @@ pub mod decode;
 pub mod digest;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod header_names;
 pub mod image;
 mod inner_path;
 pub mod keychain;

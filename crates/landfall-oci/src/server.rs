@@ -80,7 +80,6 @@ const API_VERSION: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("registry/2.0"),
 );
 const METRICS_PATH: &str = "/metrics";
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Who may do what.
 #[derive(Debug, Default)]

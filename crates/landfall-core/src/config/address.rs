@@ -45,8 +45,8 @@ pub(crate) fn read_listen_host(node: Option<&Node>, report: &mut Report) -> Opti
 }
 
 /// Reads a token server and whom it is for; `None` when nothing usable is given.
-pub(crate) fn read_token_server(node: Option<&Node>, report: &mut Report) -> Option<TokenServer> {
-    let (node, text) = given(node)?;
+pub(crate) fn read_token_server(node: &Node, report: &mut Report) -> Option<TokenServer> {
+    let (node, text) = given(Some(node))?;
     let read = text.parse().ok();
     if read.is_none() {
         report_unusable(

@@ -276,7 +276,7 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
             .get("tokenServers")
             .map_or(&[][..], Node::items_or_self)
             .iter()
-            .filter_map(|node| read_token_server(Some(node), report))
+            .filter_map(|node| read_token_server(node, report))
             .collect(),
         reconcile_interval_seconds: count("reconcileInterval")
             .and_then(|seconds| u64::try_from(seconds).ok())

@@ -341,7 +341,7 @@ impl Fault {
             }
             Fault::TokenServerNotTrusted { .. } => Some(
                 "if it is the right one, list it as `REGISTRY=SERVER`: in `landfall.tokenServers` of the user-data, or \
-                     by `--token-server`",
+                 by `--token-server`",
             ),
             Fault::Connection {
                 problem: ConnectionProblem::Name,

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_core::oci_types::{Descriptor, is_manifest_type, parse_manifest};
 use landfall_core::reference::{Digest, Repository};
@@ -14,6 +14,7 @@ use super::call::{Call, CallBody};
 use super::error::{Action, Fault, RegistryError};
 use super::problem::ProtocolProblem;
 use crate::digest::{Algorithm, Digester};
+use crate::header_names::CONTENT_DIGEST;
 use crate::image::RawManifest;
 
 /// The largest manifest that is read, in bytes: what registries must take at least (OCI distribution specification,
@@ -23,7 +24,6 @@ pub const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
                         application/vnd.docker.distribution.manifest.list.v2+json, \
                         application/vnd.docker.distribution.manifest.v2+json";
-const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 impl RegistryClient {
     /// Fetches a manifest by tag or digest. The bytes are verified against the digest that was asked for, or against the
@@ -155,7 +155,7 @@ fn manifest_call(method: Method, repository: &Repository, selector: &str) -> Cal
 }
 
 fn header_digest(headers: &HeaderMap) -> Option<Digest> {
-    headers.get(DOCKER_CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
+    headers.get(CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
 }
 
 /// The media type without parameters such as `charset`.

@@ -3,7 +3,8 @@
 //! a new blob costs two requests and any other one.
 //!
 //! An upload that broke off goes on where the registry says it stopped. Some registries lose an upload whose request broke
-//! off, and some proxies take no large request; for them [`RegistryClient::append_to_upload`] sends pieces on connections of their own.
+//! off, and some proxies take no large request; for them [`RegistryClient::append_to_upload`] sends pieces on connections of
+//! their own.
 
 mod habit;
 mod journal;
@@ -15,7 +16,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RANGE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use reqwest::{Response, Url};
@@ -30,10 +31,8 @@ use super::call::{Call, CallBody, Target};
 use super::error::{Action, Fault, RegistryError};
 use super::problem::ProtocolProblem;
 use super::transport::location;
+use crate::header_names::UPLOAD_ID;
 use crate::image::BlobStream;
-
-/// What a registry calls an upload.
-const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// An upload under way.
 #[derive(Clone)]

@@ -7,12 +7,13 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall_core::reference::{Digest, Repository};
 
+use crate::header_names::CONTENT_DIGEST;
 use crate::serve::pulls::FileBody;
 use crate::server::conditional::{effective_range, entity_tag, not_modified};
 use crate::server::error::{ApiError, Code};
 use crate::server::range::{Wanted, parse_range};
 use crate::server::record::Change;
-use crate::server::{CONTENT_DIGEST, Registry, header_value};
+use crate::server::{Registry, header_value};
 use crate::store::endpoints::blocking;
 use crate::store::error::StoreError;
 

@@ -5,7 +5,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use landfall_core::reference::Digest;
 
-use crate::server::{CONTENT_DIGEST, header_value};
+use crate::header_names::CONTENT_DIGEST;
+use crate::server::header_value;
 
 /// The entity tag of content.
 pub(super) fn entity_tag(digest: &Digest) -> HeaderValue {

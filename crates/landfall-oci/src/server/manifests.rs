@@ -13,13 +13,14 @@ use landfall_core::oci_types::{ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, Repository, Tag};
 
 use crate::digest::{digest_of, matches_digest};
+use crate::header_names::CONTENT_DIGEST;
 use crate::image::{BlobState, RawManifest};
 use crate::server::conditional::{entity_tag, not_modified};
 use crate::server::error::{ApiError, Code};
 use crate::server::listing::unknown_repository;
 use crate::server::record::{Change, ManifestEntry};
 use crate::server::route::parse_digest;
-use crate::server::{CONTENT_DIGEST, Registry, header_value};
+use crate::server::{Registry, header_value};
 use crate::store::endpoints::blocking;
 use crate::store::error::StoreError;
 

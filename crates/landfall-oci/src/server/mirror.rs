@@ -22,11 +22,12 @@ use landfall_core::reference::{Digest, RegistryHost, Repository};
 use landfall_core::retry::FailureKind;
 
 use crate::client::{RegistryClient, RegistryError};
+use crate::header_names::CONTENT_DIGEST;
 use crate::image::BlobStream;
 use crate::server::error::{ApiError, Code};
+use crate::server::header_value;
 use crate::server::range::{Wanted, parse_range};
 use crate::server::route::Route;
-use crate::server::{CONTENT_DIGEST, header_value};
 
 /// A place to ask: a repository of a registry.
 #[derive(Debug, Clone)]

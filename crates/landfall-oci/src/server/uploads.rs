@@ -13,18 +13,18 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::digest::Algorithm;
+use crate::header_names::{CONTENT_DIGEST, UPLOAD_ID};
 use crate::serve::pushes::PushBody;
 use crate::server::error::{ApiError, Code};
 use crate::server::range::parse_content_range;
 use crate::server::route::parse_digest;
 use crate::server::sessions::TakenUpload;
-use crate::server::{CONTENT_DIGEST, Registry, header_value};
+use crate::server::{Registry, header_value};
 use crate::store::endpoints::{Receiver as _, blocking, fill};
 use crate::store::error::StoreError;
 
 /// After so many bytes of a body the disk is looked at again: other uploads fill it as well.
 const SPACE_CHECKED_EVERY: u64 = 4 * 1024 * 1024;
-const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 #[derive(Debug, Deserialize)]
 struct UploadQuery {
