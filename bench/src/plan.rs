@@ -5,12 +5,13 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use landfall_core::config::{ImageRole, Inputs, MappingRule, ProfileImage, RulePrefix, Settings, parse_settings};
+use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::NamedText;
 use landfall_core::inventory::Inventory;
 use landfall_core::plan::{plan_images, plan_steps};
 use landfall_core::reference::parse_reference;
 use landfall_core::resolve::Resolver;
+use landfall_core::settings::{ImageRole, MappingRule, ProfileImage, RulePrefix, Settings};
 
 use crate::process::{median, time};
 use crate::report::Row;

@@ -20,7 +20,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use jiff::Timestamp;
 use landfall_core::choice::RedirectChoice;
 use landfall_core::cluster::configuration::WebhookAddress;
-use landfall_core::config::Settings;
+use landfall_core::settings::Settings;
 use landfall_core::status::{ClusterStatus, EventKind, EventReason};
 use landfall_host::root::HostRoot;
 use tokio::sync::watch;

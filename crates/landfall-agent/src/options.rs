@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use landfall_core::config::Compat;
 use landfall_core::retry::RetryPolicy;
+use landfall_core::settings::Compat;
 use landfall_core::status::Phase;
 use landfall_core::template::TemplateValues;
 use landfall_oci::client::MachineAccess;

@@ -18,9 +18,9 @@ use axum::{Json, Router};
 use landfall_core::admission::{AdmissionError, AdmissionRules, Mend, Reviewed, plan_mend, review};
 use landfall_core::choice::RedirectChoice;
 use landfall_core::cluster::configuration::MUTATE_PATH;
-use landfall_core::config::Settings;
 use landfall_core::reference::ImageReference;
 use landfall_core::resolve::Resolver;
+use landfall_core::settings::Settings;
 use tokio::time::Instant;
 use tower_http::timeout::TimeoutLayer;
 

@@ -10,8 +10,9 @@ use axum::http::{Request, StatusCode};
 use landfall_agent::metrics::Metrics;
 use landfall_agent::webhook::{Reviewer, WebhookRules, webhook_router};
 use landfall_core::choice::RedirectChoice;
-use landfall_core::config::{Inputs, Settings, parse_settings};
+use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::NamedText;
+use landfall_core::settings::Settings;
 use landfall_core::status::AgentStatus;
 use tower::ServiceExt as _;
 

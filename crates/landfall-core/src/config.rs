@@ -18,24 +18,21 @@ mod profile;
 mod registry;
 pub(crate) mod report;
 mod schema;
-mod settings;
 pub(crate) mod shape;
 mod stages;
 pub(crate) mod text;
-mod token_server;
 mod user_data;
 pub(crate) mod yaml;
 
 use secrecy::SecretString;
 
 use crate::diagnostic::{Diagnostics, NamedText};
+use crate::settings::{Compat, RegistryRole, Settings};
 use crate::template::TemplateValues;
 
 pub use codes::{CodeDoc, all_codes};
 pub use fix::fix_profile;
 pub use schema::{profile_schema, user_data_schema};
-pub use settings::*;
-pub use token_server::{NotATokenServer, TokenServer};
 pub use yaml::emit::{YamlWriteError, render_yaml};
 
 use facts::Facts;

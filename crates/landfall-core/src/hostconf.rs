@@ -12,11 +12,10 @@ pub mod registries;
 pub mod routes;
 
 use camino::Utf8PathBuf;
-use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::config::{RegistryRole, Settings};
 use crate::reference::RegistryHost;
+use crate::settings::{Dialect, RegistryRole, Settings};
 
 /// The first line of every file of ours whose format has comments.
 pub const HEADER: &str = "# managed by landfall: changes are overwritten; to keep your own version, remove this line\n";
@@ -26,40 +25,6 @@ const JSON_MARK: &str = "\"managedBy\": \"landfall\"";
 
 /// A mark is within these first bytes of a file.
 const MARK_WITHIN: usize = 200;
-
-/// For whom files are rendered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dialect {
-    /// containerd with `config_path`: `hosts.toml` files.
-    Containerd,
-    /// K3s: `/etc/rancher/k3s/registries.yaml`.
-    K3s,
-    /// RKE2: `/etc/rancher/rke2/registries.yaml`.
-    Rke2,
-    /// kubeadm: settings of core images and kubelet flags.
-    Kubeadm,
-    /// The kubelet: login files and `CredentialProviderConfig`.
-    Kubelet,
-    /// The API server: a MutatingAdmissionPolicy in place of the webhook.
-    #[serde(rename = "mutating-admission-policy")]
-    MutatingAdmissionPolicy,
-}
-
-impl Dialect {
-    /// The name on the command line and in the manifest of our files.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Dialect::Containerd => "containerd",
-            Dialect::K3s => "k3s",
-            Dialect::Rke2 => "rke2",
-            Dialect::Kubeadm => "kubeadm",
-            Dialect::Kubelet => "kubelet",
-            Dialect::MutatingAdmissionPolicy => "mutating-admission-policy",
-        }
-    }
-}
 
 /// Everything that one dialect needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

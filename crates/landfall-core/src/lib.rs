@@ -26,6 +26,7 @@ pub mod reference;
 pub mod report;
 pub mod resolve;
 pub mod retry;
+pub mod settings;
 pub mod stage;
 pub mod status;
 pub mod template;

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use crate::config::{Finding, ImageRole, ProfileImage, Settings};
 use crate::inventory::Inventory;
 use crate::reference::ImageReference;
 use crate::resolve::{Candidate, Resolver, Warning, Why};
+use crate::settings::{Finding, ImageRole, ProfileImage, Settings};
 use crate::status::Phase;
 
 /// Where one image of the profile comes from and goes: a row of `landfall plan`.

@@ -11,12 +11,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::choice::RedirectChoice;
-use crate::config::{Finding, ImageRole, ProfileImage, RegistryRole, Settings};
 use crate::diagnostic::{Diagnostics, Location, Severity};
 use crate::plan::PlannedImage;
 use crate::pod_image::LeftAlone;
 use crate::reference::ImageReference;
 use crate::resolve::{Candidate, Place, Resolver};
+use crate::settings::{Finding, ImageRole, ProfileImage, RegistryRole, Settings};
 use crate::status::{AgentStatus, Event, ProgressEvent};
 
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::config::{ImageRole, Primary, RegistryRole, RulePrefix, Settings};
 use crate::reference::{ImageReference, ReferenceError, RegistryHost};
+use crate::settings::{ImageRole, Primary, RegistryRole, RulePrefix, Settings};
 use prefix::{PrefixMap, below, join};
 
 /// The resolution rules of one [`Settings`], compiled for fast look-up.

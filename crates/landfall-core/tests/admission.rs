@@ -11,9 +11,9 @@ use common::{mk_reference, mk_settings, with_external, with_image, with_primary,
 use json_patch::apply_patch;
 use landfall_core::admission::{AdmissionError, AdmissionRules, Mend, MendedImage, Reviewed, plan_mend, review};
 use landfall_core::choice::RedirectChoice;
-use landfall_core::config::{ImageRole, Settings};
 use landfall_core::report::explain_report;
 use landfall_core::resolve::Resolver;
+use landfall_core::settings::{ImageRole, Settings};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

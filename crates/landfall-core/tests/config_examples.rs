@@ -2,11 +2,9 @@
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up reads files")]
 
 use landfall_core::choice::RedirectChoice;
-use landfall_core::config::{
-    Finding, ImageRole, Inputs, ManagementMode, PrimaryKind, RegistryRole, Settings, parse_settings, profile_schema,
-    user_data_schema,
-};
+use landfall_core::config::{Inputs, parse_settings, profile_schema, user_data_schema};
 use landfall_core::diagnostic::{Diagnostics, NamedText};
+use landfall_core::settings::{Finding, ImageRole, ManagementMode, PrimaryKind, RegistryRole, Settings};
 use secrecy::ExposeSecret;
 
 fn example(name: &str) -> NamedText {

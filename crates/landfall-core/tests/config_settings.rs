@@ -1,11 +1,11 @@
 //! What inputs mean: merging, defaults, precedence.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
-use landfall_core::config::{
-    Compat, ImageRole, Inputs, ManagementMode, PrimaryKind, PrimaryTls, RegistryRole, RulePrefix, Settings,
-    parse_settings,
-};
+use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::{Diagnostics, NamedText};
+use landfall_core::settings::{
+    Compat, ImageRole, ManagementMode, PrimaryKind, PrimaryTls, RegistryRole, RulePrefix, Settings,
+};
 
 fn parse_all(user_data: &[&str], profiles: &[&str], compat: Compat) -> (Settings, Diagnostics) {
     let named = |texts: &[&str]| {

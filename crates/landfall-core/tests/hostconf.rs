@@ -1,9 +1,10 @@
 //! The host's files, from user-data to text.
 
-use landfall_core::config::{Inputs, Settings, parse_settings};
+use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::NamedText;
 use landfall_core::hostconf::kubelet::render_logins;
-use landfall_core::hostconf::{Dialect, HEADER, Rendering, is_ours, render};
+use landfall_core::hostconf::{HEADER, Rendering, is_ours, render};
+use landfall_core::settings::{Dialect, Settings};
 
 fn settings_of(user_data: &str) -> Settings {
     let inputs = Inputs {

@@ -6,11 +6,11 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{mk_reference, mk_settings, with_external, with_image, with_primary, with_rule, without_redirection};
-use landfall_core::config::{ImageRole, Settings};
 use landfall_core::inventory::Inventory;
 use landfall_core::plan::{PlannedImage, Step, plan_images, plan_steps};
 use landfall_core::reference::Digest;
 use landfall_core::resolve::Resolver;
+use landfall_core::settings::{ImageRole, Settings};
 use landfall_core::status::Phase;
 use proptest::prelude::*;
 

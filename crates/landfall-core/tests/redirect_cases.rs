@@ -5,11 +5,11 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{mk_reference, mk_settings, with_external, with_rule};
-use landfall_core::config::{ImageRole, Settings};
 use landfall_core::credential::kubelet_pattern_matches;
 use landfall_core::http_path::{RegistryContent, parse_registry_path};
 use landfall_core::reference::{parse_grammar, parse_reference};
 use landfall_core::resolve::Resolver;
+use landfall_core::settings::{ImageRole, Settings};
 
 const CASES: &str = include_str!("data/redirect-cases.tsv");
 

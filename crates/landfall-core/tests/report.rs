@@ -6,7 +6,7 @@ mod common;
 use common::{CANARY, mk_reference, mk_settings, with_external, with_image, with_primary, with_registry, with_rule};
 use jiff::Timestamp;
 use landfall_core::choice::RedirectChoice;
-use landfall_core::config::{ImageRole, Inputs, RegistryRole, Settings, parse_settings};
+use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::NamedText;
 use landfall_core::plan::plan_images;
 use landfall_core::report::{
@@ -15,6 +15,7 @@ use landfall_core::report::{
     plan_report, schemas, validation_report,
 };
 use landfall_core::resolve::Resolver;
+use landfall_core::settings::{ImageRole, RegistryRole, Settings};
 use landfall_core::status::{AgentStatus, Event, EventKind, EventReason};
 use serde::Serialize;
 

@@ -5,9 +5,9 @@ mod common;
 use common::{
     mk_reference, mk_settings, with_external, with_image, with_primary, with_registry, with_rule, without_redirection,
 };
-use landfall_core::config::{ImageRole, RegistryRole, Settings};
 use landfall_core::reference::parse_reference;
 use landfall_core::resolve::{Place, Resolution, Resolver, Warning, Why};
+use landfall_core::settings::{ImageRole, RegistryRole, Settings};
 use proptest::prelude::*;
 
 const PRIMARY: &str = "10.10.100.45:30003";

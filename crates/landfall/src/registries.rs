@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::Args;
-use landfall_core::config::{Settings, TokenServer};
 use landfall_core::reference::RegistryHost;
+use landfall_core::settings::{Settings, TokenServer};
 use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError, Timeouts, UploadJournal};
 use landfall_oci::keychain::Keychain;
 

@@ -5,9 +5,10 @@ use std::process::Command;
 
 use camino::Utf8PathBuf;
 use landfall_core::admission::{AdmissionRules, review};
-use landfall_core::config::{Inputs, Settings, parse_settings};
+use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::NamedText;
 use landfall_core::resolve::Resolver;
+use landfall_core::settings::Settings;
 use landfall_tests_interop::admission::{patch_of, review_of};
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::cluster::client::wait_for;

@@ -1,6 +1,6 @@
 //! Where the status API listens.
 
-use landfall_core::config::Settings;
+use landfall_core::settings::Settings;
 
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::Reconciler;

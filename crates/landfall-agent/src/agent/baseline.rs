@@ -2,7 +2,7 @@
 //! The decision is pure; reading the host's facts is separate.
 
 use camino::Utf8Path;
-use landfall_core::config::{ImageRole, Settings};
+use landfall_core::settings::{ImageRole, Settings};
 use landfall_core::stage::{StageFile, StageStep};
 use landfall_core::status::HostConditions;
 use landfall_host::root::HostRoot;

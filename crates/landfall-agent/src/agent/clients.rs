@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use landfall_core::config::Settings;
 use landfall_core::reference::RegistryHost;
+use landfall_core::settings::Settings;
 use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError};
 use landfall_oci::keychain::Keychain;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use camino::Utf8PathBuf;
-use landfall_core::config::Settings;
-use landfall_core::hostconf::{Dialect, HostFile, render};
+use landfall_core::hostconf::{HostFile, render};
+use landfall_core::settings::{Dialect, Settings};
 use landfall_core::status::EventReason;
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
 

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use landfall_core::config::{ImageRole, Settings};
 use landfall_core::reference::{ImageReference, RegistryHost, Repository};
 use landfall_core::resolve::Resolver;
+use landfall_core::settings::{ImageRole, Settings};
 use landfall_oci::client::RegistryError;
 use landfall_oci::server::mirror::{MirrorPlace, MirrorPlaces, mirror_service};
 

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use landfall_core::config::PrimaryKind;
 use landfall_core::plan::{Step, plan_steps};
+use landfall_core::settings::PrimaryKind;
 use landfall_core::status::Phase;
 use landfall_core::wording::counted;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use landfall_core::config::{Login, Primary, PrimaryKind};
 use landfall_core::reference::{Digest, ImageReference, RegistryHost};
+use landfall_core::settings::{Login, Primary, PrimaryKind};
 use landfall_core::status::{EventReason, ServingStatus};
 use landfall_core::wording::counted;
 use landfall_oci::client::RegistryClient;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use camino::Utf8PathBuf;
-use landfall_core::config::{ImageRole, Settings};
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::resolve::Resolver;
+use landfall_core::settings::{ImageRole, Settings};
 use landfall_core::status::{EventReason, Phase, ProgressEvent};
 use landfall_host::notify::ServiceState;
 use landfall_oci::client::MachineAccess;

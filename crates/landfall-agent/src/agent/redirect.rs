@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use landfall_core::cluster::configuration::{MUTATE_PATH, webhook_address};
-use landfall_core::config::Settings;
+use landfall_core::settings::Settings;
 use landfall_core::status::ServingStatus;
 
 use crate::agent::certificates::Issued;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_core::config::Settings;
+use landfall_core::settings::Settings;
 use landfall_core::stage::parts_of;
 use landfall_host::facts::gather_facts;
 use landfall_host::stages::{StageOptions, run_stage};

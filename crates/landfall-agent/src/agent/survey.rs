@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use landfall_core::config::Settings;
 use landfall_core::inventory::Inventory;
 use landfall_core::plan::{PlannedImage, Step};
 use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::settings::Settings;
 use landfall_oci::store::ContentStore;
 
-use crate::agent::Host;
 use crate::agent::apply::image_of;
 use crate::agent::failure::explain_load;
 use crate::agent::ledger::{CoreImages, KeptIn, Ledger};
-use crate::agent::runtime;
+use crate::agent::{Host, runtime};
 use crate::status::StatusStore;
 
 /// Takes stock. containerd is asked only when `with_runtime`: the provider image is fetched before containerd has to be

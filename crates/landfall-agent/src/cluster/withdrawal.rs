@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use landfall_core::cluster::CONFIGURATION_NAME;
 use landfall_core::cluster::configuration::is_ours;
-use landfall_core::config::Settings;
+use landfall_core::settings::Settings;
 use landfall_core::status::{EventKind, EventReason};
 use landfall_host::root::HostRoot;
 use tokio_util::sync::CancellationToken;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::choice::{DISABLED, NODE, PALETTE_DISABLED, PALETTE_LABEL, REDIRECT_LABEL};
 use crate::cluster::{CONFIGURATION_NAME, FIELD_MANAGER, WEBHOOK_NAME};
-use crate::config::{ServiceName, Settings};
+use crate::settings::{ServiceName, Settings};
 
 /// The path of the webhook.
 pub const MUTATE_PATH: &str = "/mutate";
@@ -177,7 +177,7 @@ fn not_in(key: &str, values: &[&str]) -> Value {
 mod tests {
     use super::*;
     use crate::choice::RedirectChoice;
-    use crate::config::FailurePolicy;
+    use crate::settings::FailurePolicy;
 
     #[test]
     fn whole_configuration_for_a_host() {

@@ -1,11 +1,11 @@
 //! Values of our own settings that are addresses or paths of a registry: checked here, so that the agent does not find
 //! out when it binds.
 
-use crate::config::TokenServer;
 use crate::config::codes;
 use crate::config::report::Report;
 use crate::config::yaml::Node;
 use crate::reference::{RegistryHost, Repository};
+use crate::settings::TokenServer;
 
 /// Reads `host:port` to listen at; `None` when nothing usable is given.
 pub(crate) fn read_listen(node: Option<&Node>, report: &mut Report) -> Option<String> {

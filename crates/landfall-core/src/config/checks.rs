@@ -8,11 +8,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::config::codes::{self, CodeDoc};
 use crate::config::facts::{Facts, ProviderImage, Sourced};
 use crate::config::report::{Draft, Report};
-use crate::config::settings::{Compat, ImageRole, Registry, RegistryRole, RulePrefix, Settings};
 use crate::config::text::Span;
 use crate::config::yaml;
 use crate::diagnostic::Severity;
 use crate::resolve::{Resolver, Warning, Why};
+use crate::settings::{Compat, ImageRole, Registry, RegistryRole, RulePrefix, Settings};
 
 /// A check: looks at everything that was read, reports under its code.
 pub(crate) struct Check {
@@ -190,9 +190,9 @@ fn warned_images<'f>(
     facts: &'f Facts,
     settings: &Settings,
     warning: Warning,
-) -> Vec<&'f Sourced<crate::config::ProfileImage>> {
+) -> Vec<&'f Sourced<crate::settings::ProfileImage>> {
     let resolver = Resolver::new(settings);
-    let is_warned = |image: &&Sourced<crate::config::ProfileImage>| {
+    let is_warned = |image: &&Sourced<crate::settings::ProfileImage>| {
         resolver.resolve(&image.value.reference, image.value.role).warning == Some(warning)
     };
     facts.images.iter().filter(is_warned).collect()

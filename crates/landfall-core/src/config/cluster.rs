@@ -4,8 +4,8 @@ use camino::Utf8PathBuf;
 
 use crate::config::address::report_unusable;
 use crate::config::report::Report;
-use crate::config::settings::{FailurePolicy, KubernetesAccess, ServiceName, WebhookPolicy};
 use crate::config::yaml::Node;
+use crate::settings::{FailurePolicy, KubernetesAccess, ServiceName, WebhookPolicy};
 
 /// Reads `landfall.webhook`, without `listen`.
 pub(crate) fn read_webhook_policy(own: &Node, report: &mut Report) -> WebhookPolicy {

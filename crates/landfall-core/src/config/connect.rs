@@ -5,9 +5,9 @@ use crate::config::codes;
 use crate::config::facts::{Facts, Sourced};
 use crate::config::registry::{self, RegistryKeys, read_certificates, read_registry, read_rule, registry_at};
 use crate::config::report::Report;
-use crate::config::settings::RegistryRole;
 use crate::config::user_data::default_primary;
 use crate::config::yaml::{self, Node, Value};
+use crate::settings::RegistryRole;
 
 /// Takes `charts.registry-connect.config`.
 pub(crate) fn read_connect(config: &Node, facts: &mut Facts, report: &mut Report) {

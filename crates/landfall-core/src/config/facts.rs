@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::settings::{MappingRule, ProfileImage, Registry, Settings};
 use crate::config::yaml::Node;
+use crate::settings::{MappingRule, ProfileImage, Registry, Settings};
 
 /// A value and where it is written.
 #[derive(Debug, Clone)]

@@ -4,11 +4,11 @@ use crate::config::codes;
 use crate::config::facts::{Facts, Sourced};
 use crate::config::registry::check_grc_io;
 use crate::config::report::Report;
-use crate::config::settings::{Finding, ImageRole, ProfileImage};
 use crate::config::yaml::{self, Node, Value};
 use crate::diagnostic::Severity;
 use crate::pod_image::{PULL_NEVER, PodImage, read_pod_image};
 use crate::reference::parse_reference;
+use crate::settings::{Finding, ImageRole, ProfileImage};
 
 /// The word for "no image" in `system.uri`, and thereby in image lists that template it.
 pub(crate) const NO_IMAGE: &str = "NA";

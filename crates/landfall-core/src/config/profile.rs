@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use crate::choice::RedirectChoice;
 use crate::config::admission_plugins::{Plugins, find_always_pull};
-use crate::config::codes;
 use crate::config::connect::read_connect;
 use crate::config::facts::{Facts, OsPack, ProviderImage, Sourced};
 use crate::config::images::{NO_IMAGE, Owner, take_embedded_pod_images, take_image, take_pod_images};
-use crate::config::keys;
 use crate::config::registry::{self, read_registry};
 use crate::config::report::Report;
-use crate::config::settings::{Finding, ImageRole};
 use crate::config::shape::{check_shape, nearest};
 use crate::config::stages::read_stages;
 use crate::config::text::Text;
 use crate::config::yaml::{self, KeyPath, Node, Value};
+use crate::config::{codes, keys};
 use crate::diagnostic::NamedText;
+use crate::settings::{Finding, ImageRole};
 use crate::template::{PackOptions, Protected, TemplateValues, Templates};
 
 const LAYERS: [&str; 5] = ["os", "k8s", "cni", "csi", "addon"];

@@ -8,20 +8,19 @@ use secrecy::SecretString;
 
 use crate::config::address::{read_listen, read_listen_host, read_project, read_token_server};
 use crate::config::cluster::{read_kubernetes, read_webhook_policy};
-use crate::config::codes;
 use crate::config::facts::{Facts, Sourced};
-use crate::config::keys;
 use crate::config::registry::{self, read_certificates, read_registry, read_rule, registry_at};
 use crate::config::report::Report;
-use crate::config::settings::{
-    ManagementMode, MirrorSettings, Network, OwnSettings, Primary, PrimaryKind, PrimaryTls, RegistryRole, Webhook,
-};
 use crate::config::shape::check_shape;
 use crate::config::stages::read_stages;
 use crate::config::text::Text;
 use crate::config::yaml::{self, Entry, KeyPath, Node, Value};
+use crate::config::{codes, keys};
 use crate::diagnostic::NamedText;
-use crate::hostconf::Dialect;
+use crate::settings::{
+    Dialect, ManagementMode, MirrorSettings, Network, OwnSettings, Primary, PrimaryKind, PrimaryTls, RegistryRole,
+    Webhook,
+};
 
 const HEADER: &str = "#cloud-config";
 const BYTE_ORDER_MARK: char = '\u{FEFF}';

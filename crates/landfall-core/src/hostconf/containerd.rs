@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 
 use super::routes::{HostRoutes, Scheme, Way, routes_of, schemes, source_hosts, target_hosts, without_suffix};
 use super::{Fragment, HEADER, HostFile, Rendering, file_stem};
-use crate::config::{ImageRole, Login, PrimaryKind, Settings};
 use crate::reference::RegistryHost;
 use crate::resolve::Resolver;
+use crate::settings::{ImageRole, Login, PrimaryKind, Settings};
 
 /// Where containerd looks for the files, once the drop-in says so.
 pub const CERTS_DIRECTORY: &str = "/etc/containerd/certs.d";

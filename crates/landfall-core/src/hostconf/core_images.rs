@@ -2,10 +2,10 @@
 //! K3s and RKE2. Their layouts are not that of the rules: what does not fit is a gap.
 
 use super::kubelet::render_flags;
-use super::{Dialect, Fragment, Rendering};
-use crate::config::{ImageRole, Settings};
+use super::{Fragment, Rendering};
 use crate::reference::parse_reference;
 use crate::resolve::{Place, Resolver};
+use crate::settings::{Dialect, ImageRole, Settings};
 
 /// Renders what belongs into kubeadm's `ClusterConfiguration`, and the kubelet's flags.
 #[must_use]

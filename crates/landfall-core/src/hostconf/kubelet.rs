@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{Fragment, HEADER, HostFile, Rendering, file_stem};
-use crate::config::{Registry, RegistryRole, Settings};
 use crate::credential::{PathLogin, StoredLogin, render_login_file};
 use crate::reference::RegistryHost;
+use crate::settings::{Registry, RegistryRole, Settings};
 
 /// Where the plug-in looks for login files.
 pub const LOGIN_DIRECTORY: &str = "/etc/kubernetes/registries";

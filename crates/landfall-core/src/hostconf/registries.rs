@@ -13,10 +13,10 @@ use super::containerd::{certificates_of, own_authority};
 use super::routes::{
     HostRoutes, Route, Scheme, Way, join, routes_of, schemes, source_hosts, target_hosts, without_suffix,
 };
-use super::{Dialect, Fragment, HEADER, HostFile, Rendering, file_stem};
-use crate::config::Settings;
+use super::{Fragment, HEADER, HostFile, Rendering, file_stem};
 use crate::reference::{DOCKER_HUB, RegistryHost};
 use crate::resolve::Resolver;
+use crate::settings::{Dialect, Settings};
 
 /// Renders `registries.yaml` for K3s or RKE2.
 #[must_use]

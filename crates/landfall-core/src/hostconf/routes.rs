@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{ImageRole, PrimaryKind, RulePrefix, Settings};
 use crate::reference::{ImageReference, RegistryHost};
 use crate::resolve::{Place, Resolver};
+use crate::settings::{ImageRole, PrimaryKind, RulePrefix, Settings};
 
 /// Stands for every repository below a path.
 const ANY: &str = "landfall-any/image";
@@ -120,7 +120,7 @@ pub fn source_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
 /// The registries that images are redirected to.
 #[must_use]
 pub fn target_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
-    use crate::config::RegistryRole::External;
+    use crate::settings::RegistryRole::External;
     let externals = settings.registries.iter().filter(|registry| registry.role == External);
     (externals.map(|registry| registry.host.clone()))
         .chain(settings.rules.iter().map(|rule| rule.to_host.clone()))

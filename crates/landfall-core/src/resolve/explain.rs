@@ -1,8 +1,8 @@
 //! Reasons in words: one sentence each, with the rule, the file and the line.
 
-use crate::config::{MappingRule, RulePrefix};
 use crate::diagnostic::Location;
 use crate::reference::ImageReference;
+use crate::settings::{MappingRule, RulePrefix};
 
 use super::{Candidate, Resolver, Warning, Why};
 

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use landfall_core::config::{
+use landfall_core::diagnostic::Location;
+use landfall_core::reference::{ImageReference, parse_reference};
+use landfall_core::settings::{
     Compat, Finding, ImageRole, Login, ManagementMode, MappingRule, Network, OwnSettings, Primary, PrimaryKind,
     ProfileImage, Registry, RegistryRole, RulePrefix, Settings, Webhook,
 };
-use landfall_core::diagnostic::Location;
-use landfall_core::reference::{ImageReference, parse_reference};
 
 /// The password of every registry: must never be seen in any output.
 pub(crate) const CANARY: &str = "canary-password";

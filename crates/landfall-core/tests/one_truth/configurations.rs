@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use landfall_core::config::{Inputs, Settings, parse_settings};
+use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::NamedText;
 use landfall_core::reference::{ImageReference, parse_reference};
+use landfall_core::settings::Settings;
 
 const CORPUS: &str = include_str!("../data/image-refs.txt");
 const CASES: &str = include_str!("../data/redirect-cases.tsv");

@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use landfall_core::config::{RegistryRole, RulePrefix, Settings};
 use landfall_core::reference::ImageReference;
 use landfall_core::resolve::{Resolution, Warning};
+use landfall_core::settings::{RegistryRole, RulePrefix, Settings};
 
 const DOCS: &str = include_str!("../../../../docs/limits-and-compat.md");
 const HEADING: &str = "## Where a dialect cannot say what the rules mean\n";

@@ -16,11 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use configurations::{Configuration, Image, configurations, images};
 use differences::{Case, DIFFERENCES, Dialect};
 use files::Registries;
-use landfall_core::config::ImageRole;
-use landfall_core::hostconf::{self, render};
+use landfall_core::hostconf::render;
 use landfall_core::http_path::parse_registry_path;
 use landfall_core::reference::{ImageReference, parse_reference};
 use landfall_core::resolve::{Resolution, Resolver};
+use landfall_core::settings::{self, ImageRole};
 use pods::{Policy, by_webhook};
 
 /// Each once, in order.
@@ -81,9 +81,9 @@ struct Files<'a> {
 impl<'a> Files<'a> {
     fn render(configuration: &'a Configuration) -> Files<'a> {
         let both = [&configuration.settings, &configuration.with_mirror];
-        let k3s = both.map(|settings| render(settings, hostconf::Dialect::K3s));
+        let k3s = both.map(|settings| render(settings, settings::Dialect::K3s));
         Files {
-            settings: both.map(|settings| render(settings, hostconf::Dialect::Containerd)),
+            settings: both.map(|settings| render(settings, settings::Dialect::Containerd)),
             registries: k3s.each_ref().map(files::read_registries),
             mirror: Resolver::new(&configuration.with_mirror),
         }
@@ -190,7 +190,7 @@ fn every_dialect_leads_to_the_same_places_or_differs_as_listed() {
 fn a_rendering_names_the_registries_whose_rules_it_cannot_say() {
     for configuration in configurations(&images()) {
         let has_part = configuration.name.contains("part") || configuration.name.contains("nested");
-        for dialect in [hostconf::Dialect::Containerd, hostconf::Dialect::K3s] {
+        for dialect in [settings::Dialect::Containerd, settings::Dialect::K3s] {
             let gaps = render(&configuration.settings, dialect).gaps;
             let is_said = gaps
                 .iter()

@@ -9,9 +9,9 @@ use cel::common::types::{self, Type};
 use cel::extractors::This;
 use cel::{Context, Env, Program, StructDef, Value as CelValue};
 use landfall_core::admission::{AdmissionRules, review};
-use landfall_core::config::Settings;
-use landfall_core::hostconf::{Dialect, render};
+use landfall_core::hostconf::render;
 use landfall_core::resolve::Resolver;
+use landfall_core::settings::{Dialect, Settings};
 use regex::Regex;
 use serde_json::{Value, json};
 

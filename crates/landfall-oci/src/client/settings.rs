@@ -1,8 +1,8 @@
 //! What the settings say about a registry: its login, the trust in it, and the way there. The only place that knows, for
 //! the agent and for every command.
 
-use landfall_core::config::{Settings, TokenServer};
 use landfall_core::reference::RegistryHost;
+use landfall_core::settings::{Settings, TokenServer};
 
 use super::{Endpoint, Login, Proxies};
 use crate::tls::TlsPolicy;

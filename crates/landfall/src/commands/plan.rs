@@ -1,10 +1,10 @@
 //! `landfall plan`: where every image comes from and goes.
 
 use clap::Args;
-use landfall_core::config::{Finding, ImageRole};
 use landfall_core::plan::plan_images;
 use landfall_core::report::{ImageRow, PlanReport, PlanSummary, plan_report};
 use landfall_core::resolve::Resolver;
+use landfall_core::settings::{Finding, ImageRole};
 use landfall_core::wording::counted;
 
 use crate::Context;

@@ -2,10 +2,10 @@
 
 use anyhow::ensure;
 use clap::Args;
-use landfall_core::config::{ImageRole, Settings};
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::reference::ImageReference;
 use landfall_core::resolve::{Place, Resolver};
+use landfall_core::settings::{ImageRole, Settings};
 use landfall_core::wording::counted;
 
 use crate::Context;

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
-use landfall_core::config::Settings;
-use landfall_core::hostconf::{Dialect, Rendering, render};
+use landfall_core::hostconf::{Rendering, render};
+use landfall_core::settings::{Dialect, Settings};
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
 use landfall_host::root::HostRoot;
 

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::Args;
-use landfall_core::config::Settings;
 use landfall_core::oci_types::Platform;
 use landfall_core::reference::ImageReference;
 use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 use landfall_core::retry::FailureKind;
+use landfall_core::settings::Settings;
 use landfall_core::wording::{counted, quoted};
 use landfall_oci::client::{Fault, UploadJournal};
 use landfall_oci::copy::{

@@ -4,11 +4,11 @@
 use std::ops::Range;
 
 use crate::config::facts::{Facts, WrittenFile};
-use crate::config::settings::Settings;
 use crate::config::text::{Span, Text};
 use crate::config::yaml::{self, KeyPath, Node, Value};
 use crate::diagnostic::NamedText;
 use crate::hostconf::containerd::CERTS_DIRECTORY;
+use crate::settings::Settings;
 use crate::stage::{CREDENTIAL_DIRECTORY, base_of};
 
 use super::Draftsman;

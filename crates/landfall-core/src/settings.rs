@@ -1,5 +1,7 @@
 //! The types that the rest of the program works with: everything that the user wrote, checked and merged.
 
+mod token_server;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,11 +10,11 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use crate::choice::RedirectChoice;
-use crate::config::TokenServer;
 use crate::diagnostic::Location;
-use crate::hostconf::Dialect;
 use crate::reference::{ImageReference, RegistryHost};
 use crate::stage::StageStep;
+
+pub use token_server::{NotATokenServer, TokenServer};
 
 /// Everything the program needs to know of the user-data and the profiles, checked and merged.
 #[derive(Debug, Clone)]
@@ -445,6 +447,40 @@ impl Default for OwnSettings {
             primary_tls: PrimaryTls::Auto,
             kubelet_enable: true,
             mirror: MirrorSettings::default(),
+        }
+    }
+}
+
+/// For whom files are rendered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// containerd with `config_path`: `hosts.toml` files.
+    Containerd,
+    /// K3s: `/etc/rancher/k3s/registries.yaml`.
+    K3s,
+    /// RKE2: `/etc/rancher/rke2/registries.yaml`.
+    Rke2,
+    /// kubeadm: settings of core images and kubelet flags.
+    Kubeadm,
+    /// The kubelet: login files and `CredentialProviderConfig`.
+    Kubelet,
+    /// The API server: a MutatingAdmissionPolicy in place of the webhook.
+    #[serde(rename = "mutating-admission-policy")]
+    MutatingAdmissionPolicy,
+}
+
+impl Dialect {
+    /// The name on the command line and in the manifest of our files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::Containerd => "containerd",
+            Dialect::K3s => "k3s",
+            Dialect::Rke2 => "rke2",
+            Dialect::Kubeadm => "kubeadm",
+            Dialect::Kubelet => "kubelet",
+            Dialect::MutatingAdmissionPolicy => "mutating-admission-policy",
         }
     }
 }
