@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, media_type};
-use landfall_core::retry::FailureKind;
 use landfall_host::containerd::{
     BlobPresence, Containerd, ContainerdError, Import, KUBERNETES_NAMESPACE, Namespace, WriteBlobError,
 };

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use landfall_core::retry::RetryPolicy;
+use landfall_core::config::TemplateValues;
+use landfall_core::failure::RetryPolicy;
 use landfall_core::settings::Compat;
 use landfall_core::status::Phase;
-use landfall_core::template::TemplateValues;
 use landfall_oci::client::MachineAccess;
 use tokio::net::TcpListener;
 

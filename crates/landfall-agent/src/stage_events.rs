@@ -1,7 +1,7 @@
 //! What running a stage is worth telling: one event for each step that did something, one for each failure, one for the
 //! stage. A step that found everything as it should be is not worth one every hour.
 
-use landfall_core::error_chain::error_chain;
+use landfall_core::failure::error_chain;
 use landfall_core::status::{EventKind, EventReason};
 use landfall_core::wording::counted;
 use landfall_host::files::Change;

@@ -20,20 +20,19 @@ pub(crate) mod report;
 mod schema;
 pub(crate) mod shape;
 mod stages;
+mod template;
 pub(crate) mod text;
 mod user_data;
+mod values_file;
 pub(crate) mod yaml;
-
-use secrecy::SecretString;
 
 use crate::diagnostic::{Diagnostics, NamedText};
 use crate::settings::{Compat, RegistryRole, Settings};
-use crate::template::TemplateValues;
 
 pub use codes::{CodeDoc, all_codes};
 pub use fix::fix_profile;
 pub use schema::{profile_schema, user_data_schema};
-pub use yaml::emit::{YamlWriteError, render_yaml};
+pub use template::{TemplateValueError, TemplateValues};
 
 use facts::Facts;
 use report::Report;
@@ -98,37 +97,4 @@ fn limit_as_palette(settings: &mut Settings) {
         providers += usize::from(is_provider);
         !is_provider || (!has_external && providers == 1)
     });
-}
-
-/// Reads a values file: `macro.NAME` and the like, with their values.
-pub(crate) fn parse_values_file(file: &NamedText) -> (Vec<(String, SecretString)>, Diagnostics) {
-    let mut report = Report::default();
-    let text = text::Text::of_file(file);
-    let mut values = Vec::new();
-    let root = yaml::parse_document(&text, &yaml::KeyPath::default(), &mut report);
-    // Passwords are put here, under any name: no value is ever shown, and nothing of a file that was not fully read.
-    match &root {
-        Some(root) if report.is_empty() => yaml::report_secrets(root, true, &mut report),
-        _ => report.secret(text.slice(0..text.as_str().len())),
-    }
-    if let Some(root) = root {
-        shape::check_shape(&root, &keys::VALUES, &mut report);
-        for scope in root.entries() {
-            if let Some(name) = scope.key.text() {
-                flatten(&scope.value, name, &mut values);
-            }
-        }
-    }
-    (values, report.finish([file]))
-}
-
-fn flatten(node: &yaml::Node, name: &str, values: &mut Vec<(String, SecretString)>) {
-    if let Some(text) = node.raw_text().filter(|_| !node.is_null()) {
-        values.push((name.to_owned(), SecretString::from(text)));
-    }
-    for entry in node.entries() {
-        if let Some(key) = entry.key.raw_text() {
-            flatten(&entry.value, &format!("{name}.{key}"), values);
-        }
-    }
 }

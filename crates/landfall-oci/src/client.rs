@@ -29,8 +29,8 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use http::{Method, StatusCode};
+use landfall_core::failure::CircuitPolicy;
 use landfall_core::reference::RegistryHost;
-use landfall_core::retry::CircuitPolicy;
 use secrecy::SecretString;
 
 pub use auth::Login;

@@ -2,7 +2,7 @@
 //! parents, so that a manifest in the sink always has all that it names; each blob moves once however many images share
 //! it, from where it stopped, and is mounted where the registry has it in another repository.
 //!
-//! What is retried is decided by [`landfall_core::retry`]; which source comes next is the caller's to decide. Nothing is
+//! What is retried is decided by [`landfall_core::failure`]; which source comes next is the caller's to decide. Nothing is
 //! spawned: dropping the future stops the copy, and [`CopyOptions::cancel`] stops it so that sinks keep what they have.
 
 mod bandwidth;
@@ -22,9 +22,9 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use landfall_core::failure::{FailureKind, RetryPolicy};
 use landfall_core::oci_types::{Descriptor, Platform};
 use landfall_core::reference::{Digest, ImageReference};
-use landfall_core::retry::{FailureKind, RetryPolicy};
 use landfall_core::status::{ProgressEvent, ProgressSink};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;

@@ -7,10 +7,9 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
-use landfall_core::error_chain::error_chain;
+use landfall_core::failure::{FailureKind, error_chain};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference, RegistryHost, Repository, Tag};
-use landfall_core::retry::FailureKind;
 
 /// A manifest or index as the bytes that its digest names.
 #[derive(Debug, Clone, PartialEq, Eq)]

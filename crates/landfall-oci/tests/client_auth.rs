@@ -3,8 +3,8 @@
 mod common;
 
 use common::{CANARY, chain, collect, log, mk_client, mk_client_with_login, mk_endpoint, repository};
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::media_type;
-use landfall_core::retry::FailureKind;
 use landfall_oci::client::{Endpoint, Login, RegistryClient};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
 use landfall_testkit::image_builder::small_image;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use common::{chain, mk_endpoint, repository};
 use jiff::{SignedDuration, Timestamp};
-use landfall_core::retry::FailureKind;
+use landfall_core::failure::FailureKind;
 use landfall_oci::certificate::{PemPair, Validity, issue_certificate, make_authority};
 use landfall_oci::client::{Endpoint, RegistryClient};
 use landfall_oci::tls::TlsPolicy;

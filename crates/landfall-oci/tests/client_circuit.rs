@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{log, mk_endpoint};
 use futures_util::future::join_all;
-use landfall_core::retry::{CircuitPolicy, FailureKind};
+use landfall_core::failure::{CircuitPolicy, FailureKind};
 use landfall_oci::client::RegistryClient;
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};
 use tokio::time::Instant;

@@ -5,8 +5,8 @@
 mod common;
 
 use common::{chain, collect, log, mk_bytes, mk_client, mk_endpoint, repository, short_timeouts};
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, media_type};
-use landfall_core::retry::FailureKind;
 use landfall_oci::client::{Endpoint, RegistryClient};
 use landfall_oci::image::BlobStream;
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};

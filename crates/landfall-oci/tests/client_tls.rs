@@ -6,7 +6,7 @@ mod common;
 
 use common::{chain, mk_endpoint, short_timeouts};
 use jiff::{SignedDuration, Timestamp};
-use landfall_core::retry::FailureKind;
+use landfall_core::failure::FailureKind;
 use landfall_oci::certificate::{PemPair, Validity, issue_certificate, make_authority};
 use landfall_oci::client::TlsProblem;
 use landfall_oci::client::{Endpoint, Fault, RegistryClient};

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{CANARY, mk_client, mk_client_with_login, repository};
-use landfall_core::retry::FailureKind;
+use landfall_core::failure::FailureKind;
 use landfall_oci::client::{Fault as Failure, ProtocolProblem};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
 use landfall_testkit::image_builder::small_image;

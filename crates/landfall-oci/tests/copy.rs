@@ -12,9 +12,9 @@ use common::{
     short_timeouts,
 };
 use futures_util::future::join_all;
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::media_type;
 use landfall_core::reference::{ImageReference, Tag};
-use landfall_core::retry::FailureKind;
 use landfall_core::status::{NoProgress, ProgressEvent};
 use landfall_oci::client::{Login, RegistryClient, RegistrySink, RegistrySource};
 use landfall_oci::copy::{CopyOptions, CopyReport, ForeignRefused, copy_image};

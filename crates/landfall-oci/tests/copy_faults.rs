@@ -8,7 +8,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{CANARY, chain, log, mk_bytes, mk_client_with_login, mk_endpoint, mk_options, repository, short_timeouts};
-use landfall_core::retry::FailureKind;
+use landfall_core::failure::FailureKind;
 use landfall_core::status::{NoProgress, ProgressEvent, ProgressSink};
 use landfall_oci::client::{Endpoint, RegistryClient, RegistrySink, RegistrySource};
 use landfall_oci::copy::{CopyReport, copy_image};

@@ -7,7 +7,7 @@ mod common;
 
 use camino::Utf8Path;
 use common::{Served, mk_client, mk_options, mk_source, repository};
-use landfall_core::retry::FailureKind;
+use landfall_core::failure::FailureKind;
 use landfall_core::status::NoProgress;
 use landfall_oci::archive::open_archive;
 use landfall_oci::client::{RegistryClient, RegistrySink};

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use jiff::{Timestamp, ToSpan};
+use landfall_core::failure::FailureKind;
 use landfall_core::reference::{ImageReference, Repository};
-use landfall_core::retry::FailureKind;
 use landfall_core::status::NoProgress;
 use landfall_oci::archive::open_archive;
 use landfall_oci::certificate::{Validity, issue_certificate, make_authority};

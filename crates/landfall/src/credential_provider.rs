@@ -14,7 +14,7 @@ use landfall_core::credential::{
     Answer, LoginFile, ProviderRequest, Reach, RequestProblem, lookup_names, parse_login_file, parse_request,
     render_answer,
 };
-use landfall_core::error_chain::error_chain;
+use landfall_core::failure::error_chain;
 use zeroize::Zeroizing;
 
 /// The names under which this program is the credential provider: ours, and that of the program whose place it takes.

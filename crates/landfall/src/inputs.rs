@@ -4,10 +4,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use std::io::Read as _;
 
 use anyhow::{Context as _, bail};
-use landfall_core::config::{Inputs, parse_settings};
+use landfall_core::config::{Inputs, TemplateValues, parse_settings};
 use landfall_core::diagnostic::{Diagnostics, NamedText, Severity, render_text};
 use landfall_core::settings::{Compat, Settings};
-use landfall_core::template::TemplateValues;
 
 use crate::Context;
 use crate::cli::{CompatWith, InputArgs, ValueArgs};

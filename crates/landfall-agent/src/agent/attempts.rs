@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use landfall_core::retry::RetryPolicy;
+use landfall_core::failure::RetryPolicy;
 use landfall_core::status::{ProgressEvent, ProgressSink};
 
 /// Tries until it works or the attempts are used up; the last error is the result.

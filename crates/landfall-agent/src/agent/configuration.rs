@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use landfall_core::config::{self, parse_settings};
+use landfall_core::config::{self, TemplateValues, parse_settings};
 use landfall_core::diagnostic::{Diagnostics, Severity};
 use landfall_core::settings::{Compat, Settings};
-use landfall_core::template::TemplateValues;
 
 use crate::agent::inputs::{Inputs, load_inputs};
 use crate::options::AgentOptions;

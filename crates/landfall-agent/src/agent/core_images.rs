@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use camino::Utf8Path;
+use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference, parse_reference};
-use landfall_core::retry::FailureKind;
 use landfall_core::status::EventReason;
 use landfall_core::wording::counted;
 use landfall_host::facts::own_platform;

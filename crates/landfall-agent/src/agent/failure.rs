@@ -4,10 +4,9 @@
 use std::fmt;
 
 use landfall_core::diagnostic::Location;
-use landfall_core::error_chain::error_chain;
+use landfall_core::failure::{FailureKind, error_chain};
 use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, Why};
-use landfall_core::retry::FailureKind;
 use landfall_core::settings::{Primary, ProfileImage, Registry, RegistryRole, Settings};
 use landfall_host::containerd::ContainerdError;
 use landfall_oci::client::{Fault, TlsProblem};

@@ -6,9 +6,9 @@ use std::time::Duration;
 use camino::Utf8Path;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference};
-use landfall_core::retry::FailureKind;
 use landfall_host::containerd::{
     BlobPresence, Containerd, ContainerdError, Import, KUBERNETES_NAMESPACE, Namespace, PINNED_LABEL, WriteBlobError,
 };

@@ -1,10 +1,9 @@
 //! One image from one place to another: the steps of the plan that move bytes. Which place comes next is decided by
-//! `landfall_core::retry`, what a failure means by [`crate::agent::failure`].
+//! `landfall_core::failure`, what a failure means by [`crate::agent::failure`].
 
-use landfall_core::error_chain::error_chain;
+use landfall_core::failure::{Action, error_chain, next_action};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::Candidate;
-use landfall_core::retry::{Action, next_action};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;

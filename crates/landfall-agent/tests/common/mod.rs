@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use landfall_agent::{AgentOptions, AgentOutcome, Listeners, Timing, run_agent};
-use landfall_core::retry::RetryPolicy;
+use landfall_core::failure::RetryPolicy;
 use landfall_core::status::{AgentStatus, Event, NoProgress, Phase};
 use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions, FakeTls};
 use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, docker_archive, provider_image, small_image};

@@ -10,14 +10,15 @@ use crate::config::facts::{Facts, OsPack, ProviderImage, Sourced};
 use crate::config::images::{NO_IMAGE, Owner, take_embedded_pod_images, take_image, take_pod_images};
 use crate::config::registry::{self, read_registry};
 use crate::config::report::Report;
-use crate::config::shape::{check_shape, nearest};
+use crate::config::shape::check_shape;
 use crate::config::stages::read_stages;
+use crate::config::template::{PackOptions, Protected, TemplateValues, Templates};
 use crate::config::text::Text;
 use crate::config::yaml::{self, KeyPath, Node, Value};
 use crate::config::{codes, keys};
 use crate::diagnostic::NamedText;
 use crate::settings::{Finding, ImageRole};
-use crate::template::{PackOptions, Protected, TemplateValues, Templates};
+use crate::wording::nearest;
 
 const LAYERS: [&str; 5] = ["os", "k8s", "cni", "csi", "addon"];
 const ADDON: &str = "addon";

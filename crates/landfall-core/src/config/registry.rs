@@ -8,10 +8,10 @@ use secrecy::SecretString;
 
 use crate::config::codes;
 use crate::config::report::Report;
-use crate::config::shape::nearest;
 use crate::config::yaml::{Entry, Node};
 use crate::reference::{RegistryHost, Repository};
 use crate::settings::{Login, MappingRule, Registry, RegistryRole, RulePrefix};
+use crate::wording::nearest;
 
 const SCHEMES: [&str; 2] = ["https://", "http://"];
 const CERTIFICATE_BEGIN: &str = "-----BEGIN CERTIFICATE-----";

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::codes;
 use crate::config::report::Report;
 use crate::config::yaml::{Entry, Node, Value};
+use crate::wording::nearest;
 
 /// A known key.
 #[derive(Debug)]
@@ -315,66 +316,4 @@ fn report_unknown(node: &Node, entry: &Entry, name: &str, keys: &'static [Key], 
         None => format!("known keys here: {}", current.collect::<Vec<_>>().join(", ")),
     };
     report.at(doc, span, key, format!("unknown key `{place}`")).help(help);
-}
-
-/// The word that was probably meant: at most a third of its letters differ.
-pub(crate) fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    words
-        .map(|word| {
-            (
-                edit_distance(&text.to_ascii_lowercase(), &word.to_ascii_lowercase()),
-                word,
-            )
-        })
-        .filter(|(distance, word)| *distance <= (word.chars().count() / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, word)| word)
-}
-
-/// Levenshtein's distance, with a swap of neighbours as one edit.
-pub(crate) fn edit_distance(left: &str, right: &str) -> usize {
-    let left: Vec<char> = left.chars().take(64).collect();
-    let right: Vec<char> = right.chars().take(64).collect();
-    let width = right.len() + 1;
-    let mut table = vec![0; (left.len() + 1) * width];
-    for row in 0..=left.len() {
-        for column in 0..=right.len() {
-            let at = row * width + column;
-            table[at] = if row == 0 || column == 0 {
-                row + column
-            } else {
-                let differs = usize::from(left[row - 1] != right[column - 1]);
-                let mut best = (table[at - width] + 1)
-                    .min(table[at - 1] + 1)
-                    .min(table[at - width - 1] + differs);
-                let swapped =
-                    row > 1 && column > 1 && left[row - 1] == right[column - 2] && left[row - 2] == right[column - 1];
-                if swapped {
-                    best = best.min(table[at - 2 * width - 2] + 1);
-                }
-                best
-            };
-        }
-    }
-    table[table.len() - 1]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_words_are_found_and_far_ones_are_not() {
-        let words = ["registryCredentials", "externalRegistries", "port", "enable"];
-        for (text, expected) in [
-            ("registryCredential", Some("registryCredentials")),
-            ("externalRegistires", Some("externalRegistries")),
-            ("Enable", Some("enable")),
-            ("prot", Some("port")),
-            ("edgeHostToken", None),
-            ("", None),
-        ] {
-            assert_eq!(nearest(text, words.into_iter()), expected, "{text}");
-        }
-    }
 }

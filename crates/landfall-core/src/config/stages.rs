@@ -11,10 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use crate::config::codes;
 use crate::config::facts::{Facts, Sourced, WrittenFile};
 use crate::config::report::Report;
-use crate::config::shape::nearest;
 use crate::config::yaml::Node;
 use crate::diagnostic::mask::{self, LineBreaks};
 use crate::stage::{CREDENTIAL_DIRECTORY, STAGES, SecretBytes, StageDirectory, StageFile, StageStep, base_of};
+use crate::wording::nearest;
 
 const MODE_PLAIN: u32 = 0o644;
 const MODE_SECRET: u32 = 0o600;

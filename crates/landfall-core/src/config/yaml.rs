@@ -8,7 +8,6 @@
 //! first wrong key, and lose positions inside strings of YAML.
 
 mod build;
-pub(crate) mod emit;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -29,7 +28,7 @@ pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) const NODES_MAX: usize = 50_000;
 /// The deepest nesting of blocks, and of brackets.
 pub(crate) const DEPTH_MAX: usize = 100;
-/// Stands around the number of a template without a value; see [`crate::template`].
+/// Stands around the number of a template without a value; see [`crate::config::template`].
 pub(crate) const UNRESOLVED_START: char = '\u{F8FE}';
 /// The end of such a mark.
 pub(crate) const UNRESOLVED_END: char = '\u{F8FF}';

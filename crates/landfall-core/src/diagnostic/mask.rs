@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use crate::config::shape::edit_distance;
 use crate::diagnostic::Excerpt;
+use crate::wording::edit_distance;
 
 const MASK: &str = "****";
 /// A line is cut around its mark beyond this many characters.

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use crate::cluster::configuration::{ADMISSION_GROUP, match_resources};
 use crate::cluster::{CONFIGURATION_NAME, WEBHOOK_NAME};
-use crate::config::render_yaml;
 use crate::hostconf::{Fragment, Rendering};
 use crate::settings::{MappingRule, RegistryRole, RulePrefix, Settings};
+use crate::yaml_out::render_yaml;
 
 /// Renders the policy of these settings, and its binding, for `kubectl apply`.
 #[must_use]

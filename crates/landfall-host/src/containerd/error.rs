@@ -4,9 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::ManifestError;
 use landfall_core::reference::Digest;
-use landfall_core::retry::FailureKind;
 use tonic::Code;
 
 /// A call to containerd failed. Every text names the socket and what was tried, with the image or blob it was about.

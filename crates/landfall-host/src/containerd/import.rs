@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use futures_util::{Stream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, is_manifest_type};
 use landfall_core::reference::Digest;
-use landfall_core::retry::FailureKind;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request};
@@ -133,7 +133,7 @@ impl Import {
     /// # Errors
     /// The stream's own error, or containerd's; wrong bytes are [`FailureKind::Corrupt`] and are thrown away.
     ///
-    /// [`FailureKind::Corrupt`]: landfall_core::retry::FailureKind::Corrupt
+    /// [`FailureKind::Corrupt`]: landfall_core::failure::FailureKind::Corrupt
     pub async fn write_blob<E>(
         &self,
         blob: &Descriptor,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::Digest;
-use landfall_core::retry::FailureKind;
 
 use crate::archive::entries::{Entries, Extent};
 use crate::archive::{DOCUMENT_SIZE_MAX, Found, FoundImage};

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use futures_util::StreamExt;
-use landfall_core::retry::FailureKind;
+use landfall_core::failure::FailureKind;
 use landfall_testkit::image_builder::{
     BuiltImage, ImageBuilder, digest_of, docker_archive, gzip, multi_platform, oci_archive, tar_of,
 };

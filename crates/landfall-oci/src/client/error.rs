@@ -6,8 +6,8 @@ use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
+use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, RegistryHost, Repository};
-use landfall_core::retry::FailureKind;
 
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 use super::server_message::ServerMessage;

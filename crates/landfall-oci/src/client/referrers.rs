@@ -2,9 +2,9 @@
 //! that have the interface and those that do not, and cosign's older way, which is a tag beside the image.
 
 use http::StatusCode;
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, ManifestContent, media_type, parse_manifest};
 use landfall_core::reference::{Digest, Repository};
-use landfall_core::retry::FailureKind;
 
 use super::RegistryClient;
 use super::auth::Need;

@@ -3,9 +3,9 @@
 use std::pin::pin;
 
 use futures_util::{StreamExt, stream};
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Repository;
-use landfall_core::retry::FailureKind;
 use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 

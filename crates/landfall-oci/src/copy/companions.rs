@@ -3,8 +3,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference};
-use landfall_core::retry::FailureKind;
 
 use super::{CopyReport, Job};
 use crate::image::{Companion, ImageSink, TransferError};

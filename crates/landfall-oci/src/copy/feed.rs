@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::Descriptor;
-use landfall_core::retry::FailureKind;
 use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
-use landfall_core::retry::FailureKind;
 
 use super::Job;
 use crate::image::{RawManifest, TransferError};

@@ -6,9 +6,9 @@ use std::error::Error;
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, Index, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
-use landfall_core::retry::FailureKind;
 use landfall_core::wording::quoted;
 
 use super::Job;

@@ -1,8 +1,8 @@
 //! Proof in passing: the bytes that go to a registry are hashed as they pass, and the last of them are held back when
 //! they are not what the digest names. The registry verifies them too; so the failure is known to be the source's.
 
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::Descriptor;
-use landfall_core::retry::FailureKind;
 
 use crate::digest::{Algorithm, Digester};
 use crate::image::TransferError;

@@ -1,9 +1,9 @@
-//! Trying again: carries out what [`landfall_core::retry`] decides.
+//! Trying again: carries out what [`landfall_core::failure`] decides.
 
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use landfall_core::retry::{Action, FailureKind, next_action};
+use landfall_core::failure::{Action, FailureKind, next_action};
 use landfall_core::status::{ProgressEvent, ProgressSink};
 
 use super::{CopyOptions, Job};

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use landfall_core::error_chain::error_chain;
+use landfall_core::failure::error_chain;
 use serde_json::json;
 
 use crate::store::error::StoreError;

@@ -15,11 +15,10 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
-use landfall_core::error_chain::error_chain;
+use landfall_core::failure::{FailureKind, error_chain};
 use landfall_core::http_path::parse_namespace;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, RegistryHost, Repository};
-use landfall_core::retry::FailureKind;
 
 use crate::client::{RegistryClient, RegistryError};
 use crate::header_names::CONTENT_DIGEST;

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use landfall_core::error_chain::error_chain;
+use landfall_core::failure::error_chain;
 use landfall_core::reference::{Digest, Repository};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

@@ -3,9 +3,9 @@
 use std::io;
 
 use camino::Utf8PathBuf;
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::ManifestError;
 use landfall_core::reference::Digest;
-use landfall_core::retry::FailureKind;
 
 use crate::image::TransferError;
 

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use camino::Utf8PathBuf;
 use futures_util::{StreamExt, stream};
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::media_type;
-use landfall_core::retry::FailureKind;
 
 use super::endpoints::{Receiver, StoreSink, StoreSource, fill};
 use super::gc::Roots;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use landfall_core::config::render_yaml;
 use landfall_core::status::{Event, EventKind};
+use landfall_core::yaml_out::render_yaml;
 
 use crate::Context;
 use crate::commands::status::StateArgs;

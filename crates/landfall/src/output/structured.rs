@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::ValueEnum;
-use landfall_core::config::render_yaml;
+use landfall_core::yaml_out::render_yaml;
 use serde::Serialize;
 
 use crate::output::printer::Printer;

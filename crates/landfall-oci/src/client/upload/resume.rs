@@ -8,9 +8,9 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use http::StatusCode;
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
-use landfall_core::retry::FailureKind;
 
 use super::habit::SMALLEST;
 use super::journal::Errand;

@@ -1,9 +1,9 @@
 //! Asks a registry for an image: one HEAD request, and, when platforms are wanted, the documents that name them.
 
 use futures_util::StreamExt;
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, ManifestContent, ManifestError, Platform, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
-use landfall_core::retry::FailureKind;
 use landfall_oci::client::{MANIFEST_SIZE_MAX, RegistryClient};
 use landfall_oci::image::TransferError;
 

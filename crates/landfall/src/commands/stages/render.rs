@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use landfall_core::error_chain::error_chain;
+use landfall_core::failure::error_chain;
 use landfall_core::report::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport};
 use landfall_host::files::Change;
 use landfall_host::stages::{ConditionOutcome, Effect, EffectOutcome, StageReport};

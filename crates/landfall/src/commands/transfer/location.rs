@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference, ReferenceError};
-use landfall_core::retry::FailureKind;
 use landfall_core::wording::quoted;
 use landfall_oci::archive::{ArchiveImage, open_archive};
 use landfall_oci::client::{RegistrySink, RegistrySource};

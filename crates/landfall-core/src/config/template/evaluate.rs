@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::config::codes::{self, CodeDoc};
 use crate::config::report::Report;
+use crate::config::template::TemplateValues;
 use crate::config::text::{Segment, Text};
 use crate::config::yaml::{TEXT_BYTES_MAX, UNRESOLVED_END, UNRESOLVED_START};
-use crate::template::TemplateValues;
 
 /// No value of a template may grow beyond this, in bytes, however its options refer to each other.
 const VALUE_BYTES_MAX: usize = 64 * 1024;

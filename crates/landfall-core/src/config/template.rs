@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config;
+use crate::config::values_file::parse_values_file;
 use crate::diagnostic::{Diagnostics, NamedText};
 
 pub(crate) use evaluate::{PackOptions, Protected, Templates};
@@ -58,7 +58,7 @@ impl TemplateValues {
     /// that are there already, from `--set`, stay.
     #[must_use]
     pub fn add_file(&mut self, file: &NamedText) -> Diagnostics {
-        let (values, diagnostics) = config::parse_values_file(file);
+        let (values, diagnostics) = parse_values_file(file);
         for (name, value) in values {
             self.0.entry(name).or_insert(value);
         }

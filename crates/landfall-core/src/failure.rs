@@ -1,0 +1,17 @@
+//! Failures: their kinds, the decision that follows from a kind, and their texts.
+//!
+//! [`next_action`] decides between another attempt, the next source and giving up. [`Circuit`] decides whether a
+//! registry that did not answer is asked again. [`error_chain`] renders an error with all its causes on one line, and
+//! [`Hint`] is the advice that goes with an error.
+
+mod circuit;
+mod error_chain;
+mod hint;
+mod kind;
+mod retry;
+
+pub use circuit::{Circuit, CircuitPolicy};
+pub use error_chain::error_chain;
+pub use hint::Hint;
+pub use kind::FailureKind;
+pub use retry::{Action, RetryPolicy, next_action};
