@@ -14,6 +14,7 @@ mod facts;
 mod fix;
 mod images;
 mod keys;
+mod node;
 mod profile;
 mod registry;
 pub(crate) mod report;

@@ -2,8 +2,8 @@
 //! out when it binds.
 
 use crate::config::codes;
+use crate::config::node::Node;
 use crate::config::report::Report;
-use crate::config::yaml::Node;
 use crate::reference::{RegistryHost, Repository};
 use crate::settings::TokenServer;
 

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::config::yaml::{Node, UNRESOLVED_END, UNRESOLVED_START};
+use crate::config::node::{Node, UNRESOLVED_END, UNRESOLVED_START};
 
 const FLAG: &str = "enable-admission-plugins";
 const PLUGIN: &str = "AlwaysPullImages";

@@ -7,9 +7,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::config::codes::{self, CodeDoc};
 use crate::config::facts::{Facts, ProviderImage, Sourced};
+use crate::config::node::Node;
 use crate::config::report::{Draft, Report};
 use crate::config::text::Span;
-use crate::config::yaml;
 use crate::diagnostic::Severity;
 use crate::resolve::{Resolver, Warning, Why};
 use crate::settings::{Compat, ImageRole, Registry, RegistryRole, RulePrefix, Settings};
@@ -82,11 +82,11 @@ pub(crate) struct Draftsman<'a> {
 }
 
 impl Draftsman<'_> {
-    fn span(&mut self, span: Span, node: &yaml::Node, message: impl Into<String>) -> &mut Draft {
+    fn span(&mut self, span: Span, node: &Node, message: impl Into<String>) -> &mut Draft {
         self.report.at(self.doc, span, node.key_path(), message)
     }
 
-    fn node(&mut self, node: &yaml::Node, message: impl Into<String>) -> &mut Draft {
+    fn node(&mut self, node: &Node, message: impl Into<String>) -> &mut Draft {
         self.report.node(self.doc, node, message)
     }
 }

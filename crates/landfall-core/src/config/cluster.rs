@@ -3,8 +3,8 @@
 use camino::Utf8PathBuf;
 
 use crate::config::address::report_unusable;
+use crate::config::node::Node;
 use crate::config::report::Report;
-use crate::config::yaml::Node;
 use crate::settings::{FailurePolicy, KubernetesAccess, ServiceName, WebhookPolicy};
 
 /// Reads `landfall.webhook`, without `listen`.

@@ -3,10 +3,11 @@
 use crate::config::address::read_project;
 use crate::config::codes;
 use crate::config::facts::{Facts, Sourced};
+use crate::config::node::{Node, Value};
 use crate::config::registry::{self, RegistryKeys, read_certificates, read_registry, read_rule, registry_at};
 use crate::config::report::Report;
 use crate::config::user_data::default_primary;
-use crate::config::yaml::{self, Node, Value};
+use crate::config::yaml::{self};
 use crate::settings::RegistryRole;
 
 /// Takes `charts.registry-connect.config`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::yaml::Node;
+use crate::config::node::Node;
 use crate::settings::{MappingRule, ProfileImage, Registry, Settings};
 
 /// A value and where it is written.

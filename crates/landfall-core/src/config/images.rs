@@ -2,9 +2,10 @@
 
 use crate::config::codes;
 use crate::config::facts::{Facts, Sourced};
+use crate::config::node::{Node, Value};
 use crate::config::registry::check_grc_io;
 use crate::config::report::Report;
-use crate::config::yaml::{self, Node, Value};
+use crate::config::yaml::{self};
 use crate::diagnostic::Severity;
 use crate::pod_image::{PULL_NEVER, PodImage, read_pod_image};
 use crate::reference::parse_reference;

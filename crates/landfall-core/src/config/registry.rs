@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 
 use crate::config::codes;
+use crate::config::node::{Entry, Node};
 use crate::config::report::Report;
-use crate::config::yaml::{Entry, Node};
 use crate::reference::{RegistryHost, Repository};
 use crate::settings::{Login, MappingRule, Registry, RegistryRole, RulePrefix};
 use crate::wording::nearest;

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::config::codes::CodeDoc;
+use crate::config::node::Node;
 use crate::config::text::{FileOrigin, Span};
-use crate::config::yaml::Node;
 use crate::diagnostic::mask::{self, LineBreaks};
 use crate::diagnostic::{Diagnostic, Diagnostics, Label, NamedText, Severity};
 

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use crate::config::codes;
+use crate::config::node::{Entry, Node, Value};
 use crate::config::report::Report;
-use crate::config::yaml::{Entry, Node, Value};
 use crate::wording::nearest;
 
 /// A known key.

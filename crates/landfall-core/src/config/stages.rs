@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::config::codes;
 use crate::config::facts::{Facts, Sourced, WrittenFile};
+use crate::config::node::Node;
 use crate::config::report::Report;
-use crate::config::yaml::Node;
 use crate::diagnostic::mask::{self, LineBreaks};
 use crate::stage::{CREDENTIAL_DIRECTORY, STAGES, SecretBytes, StageDirectory, StageFile, StageStep, base_of};
 use crate::wording::nearest;

@@ -9,12 +9,13 @@ use secrecy::SecretString;
 use crate::config::address::{read_listen, read_listen_host, read_project, read_token_server};
 use crate::config::cluster::{read_kubernetes, read_webhook_policy};
 use crate::config::facts::{Facts, Sourced};
+use crate::config::node::{Entry, KeyPath, Node, Value};
 use crate::config::registry::{self, read_certificates, read_registry, read_rule, registry_at};
 use crate::config::report::Report;
 use crate::config::shape::check_shape;
 use crate::config::stages::read_stages;
 use crate::config::text::Text;
-use crate::config::yaml::{self, Entry, KeyPath, Node, Value};
+use crate::config::yaml::{self};
 use crate::config::{codes, keys};
 use crate::diagnostic::NamedText;
 use crate::settings::{

@@ -3,10 +3,11 @@
 use secrecy::SecretString;
 
 use crate::config::keys;
+use crate::config::node::{KeyPath, Node};
 use crate::config::report::Report;
 use crate::config::shape::check_shape;
 use crate::config::text::Text;
-use crate::config::yaml::{self, KeyPath, Node};
+use crate::config::yaml::{self};
 use crate::diagnostic::{Diagnostics, NamedText};
 
 /// Reads a values file: `macro.NAME` and the like, with their values.

@@ -4,8 +4,9 @@
 use std::ops::Range;
 
 use crate::config::facts::{Facts, WrittenFile};
+use crate::config::node::{KeyPath, Node, Value};
 use crate::config::text::{Span, Text};
-use crate::config::yaml::{self, KeyPath, Node, Value};
+use crate::config::yaml::{self};
 use crate::diagnostic::NamedText;
 use crate::hostconf::containerd::CERTS_DIRECTORY;
 use crate::settings::Settings;

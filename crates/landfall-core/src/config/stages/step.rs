@@ -3,8 +3,8 @@
 use secrecy::SecretString;
 
 use crate::config::codes;
+use crate::config::node::Node;
 use crate::config::report::Report;
-use crate::config::yaml::Node;
 use crate::diagnostic::mask::is_secret_key;
 use crate::stage::accounts::{is_password_hash, is_user_name};
 use crate::stage::environment::is_variable_name;

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::config::codes::{self, CodeDoc};
+use crate::config::node::{UNRESOLVED_END, UNRESOLVED_START};
 use crate::config::report::Report;
 use crate::config::template::TemplateValues;
 use crate::config::text::{Segment, Text};
-use crate::config::yaml::{TEXT_BYTES_MAX, UNRESOLVED_END, UNRESOLVED_START};
+use crate::config::yaml::TEXT_BYTES_MAX;
 
 /// No value of a template may grow beyond this, in bytes, however its options refer to each other.
 const VALUE_BYTES_MAX: usize = 64 * 1024;

@@ -1,15 +1,22 @@
 //! From the parser's events to a tree of nodes, within limits.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_saphyr::granit_parser::{ErrorKind, Event, Options, Parser, ScanError};
 
 use crate::config::codes::{self, CodeDoc};
+use crate::config::node::{Entry, KeyPath, Node, Scalar, Value};
 use crate::config::report::Report;
 use crate::config::text::{Span, Text};
-use crate::config::yaml::{DEPTH_MAX, Entry, KeyPath, NODES_MAX, Node, Scalar, TEXT_BYTES_MAX, Value};
 
+/// The largest text that is parsed, in bytes.
+pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
+/// The most nodes that a text may have, aliases counted as often as they are used.
+const NODES_MAX: usize = 50_000;
+/// The deepest nesting of blocks, and of brackets.
+const DEPTH_MAX: usize = 100;
 const MERGE_KEY: &str = "<<";
 
 /// What a text holds.
@@ -90,7 +97,7 @@ struct Frame {
     kind: FrameKind,
     anchor: usize,
     start: usize,
-    key: Option<(usize, usize)>,
+    key: Option<Range<usize>>,
     path: KeyPath,
     nodes_before: usize,
 }
@@ -194,14 +201,7 @@ impl Builder<'_> {
             FrameKind::Sequence(items) => Value::Sequence(items),
             FrameKind::Mapping { entries, .. } => Value::Mapping(merged(entries)),
         };
-        let node = Node {
-            value,
-            text: self.text.clone(),
-            start: frame.start,
-            end: end.max(frame.start),
-            key: frame.key,
-            path: frame.path,
-        };
+        let node = Node::new(value, self.text, frame.start..end, frame.key, frame.path);
         let weight = self.nodes - frame.nodes_before + 1;
         self.finished(node, frame.anchor, weight);
     }
@@ -234,14 +234,14 @@ impl Builder<'_> {
     }
 
     /// Path and key of the node that comes next.
-    fn place(&self) -> (KeyPath, Option<(usize, usize)>) {
+    fn place(&self) -> (KeyPath, Option<Range<usize>>) {
         match self.stack.last() {
             None => (self.base.clone(), None),
             Some(frame) => match &frame.kind {
                 FrameKind::Sequence(items) => (frame.path.index(items.len()), None),
                 FrameKind::Mapping {
                     pending_key: Some(key), ..
-                } => (frame.path.key(key.text().unwrap_or("?")), Some((key.start, key.end))),
+                } => (frame.path.key(key.text().unwrap_or("?")), Some(key.range())),
                 FrameKind::Mapping { pending_key: None, .. } => (frame.path.clone(), None),
             },
         }
@@ -249,14 +249,7 @@ impl Builder<'_> {
 
     fn node(&self, value: Value, start: usize, end: usize) -> Node {
         let (path, key) = self.place();
-        Node {
-            value,
-            text: self.text.clone(),
-            start,
-            end: end.max(start),
-            key,
-            path,
-        }
+        Node::new(value, self.text, start..end, key, path)
     }
 
     fn finished(&mut self, node: Node, anchor: usize, weight: usize) {
@@ -322,13 +315,7 @@ impl Builder<'_> {
         self.problem(doc, offset..offset + length, message, help);
     }
 
-    fn problem(
-        &mut self,
-        doc: &'static CodeDoc,
-        range: std::ops::Range<usize>,
-        message: String,
-        help: Option<&'static str>,
-    ) {
+    fn problem(&mut self, doc: &'static CodeDoc, range: Range<usize>, message: String, help: Option<&'static str>) {
         self.problems.push(Problem {
             doc,
             span: self.text.slice(range),

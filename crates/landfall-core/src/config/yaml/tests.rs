@@ -1,5 +1,7 @@
 //! What we rely on of YAML, whichever library reads it.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::diagnostic::NamedText;
 
@@ -91,4 +93,57 @@ fn a_key_path_reads_like_the_file() {
     let root = parse("a:\n  - b.c:\n      d: [x, y]\n");
     let node = &root.at(&["a"]).unwrap().items()[0].at(&["b.c", "d"]).unwrap().items()[1];
     assert_eq!(&*node.key_path(), "a[0].\"b.c\".d[1]");
+}
+
+fn first_value(file: &str) -> Node {
+    let loaded = load(&Text::of_file(&NamedText::new("f", file)), &KeyPath::default());
+    assert!(loaded.complete, "{file:?}");
+    loaded.documents[0].entries()[0].value.clone()
+}
+
+/// Line and column of the first `needle` inside the scalar's text.
+fn place_of(file: &str, needle: &str) -> (u32, u32) {
+    let text = first_value(file).to_text().unwrap();
+    let at = text
+        .as_str()
+        .find(needle)
+        .unwrap_or_else(|| panic!("{:?} in {:?}", needle, text.as_str()));
+    let location = text.slice(at..at + 1).location(Arc::from(""));
+    (location.line, location.column)
+}
+
+#[test]
+fn words_inside_a_scalar_are_found_where_they_are_written() {
+    for (file, needle, place) in [
+        ("a: plain word", "word", (1, 10)),
+        ("a: plain\n  on two\n  lines", "lines", (3, 3)),
+        ("a: 'it''s  word'", "word", (1, 12)),
+        ("a: 'one\n\n  two word'", "word", (3, 7)),
+        ("a: \"x\\ty word\"", "word", (1, 10)),
+        ("a: \"x\\n\\u00e4\\n word\"", "word", (1, 17)),
+        ("a: \"\\ud83d\\ude00 word\"", "word", (1, 18)),
+        ("a: \"one \\\n    two word\"", "word", (2, 9)),
+        ("a: |\n  one\n  two word\n", "word", (3, 7)),
+        ("a: |-\n\n  one\n\n    two word\n", "word", (5, 9)),
+        ("a: |2\n   one\n  two word\n", "word", (3, 7)),
+        ("a: | # note\n  one\r\n  two word\r\n", "word", (3, 7)),
+        ("a: >\n  one\n  two word\n", "word", (3, 7)),
+        ("a: >-\n  one\n\n  two\n    more word\n  end\n", "word", (5, 10)),
+        ("a: >-\n  one\n\n  two\n    more word\n  end\n", "end", (6, 3)),
+        ("a: |\n  ä word\n", "word", (2, 5)),
+        ("{\"a\": \"x: 1\\n  image: word\\n\"}", "word", (1, 23)),
+    ] {
+        assert_eq!(place_of(file, needle), place, "{needle:?} in {file:?}");
+    }
+}
+
+#[test]
+fn nested_strings_of_yaml_lead_back_to_the_file() {
+    let outer = first_value("values: |\n  cluster:\n    config: |\n      a: b\n      c: word\n");
+    let loaded = load(&outer.to_text().unwrap(), &KeyPath::default());
+    let config = loaded.documents[0].at(&["cluster", "config"]).unwrap();
+    let inner = load(&config.to_text().unwrap(), &KeyPath::default());
+    let word = inner.documents[0].get("c").unwrap();
+    assert_eq!((word.location().line, word.location().column), (5, 10));
+    assert_eq!(&*word.location().key, "c");
 }

@@ -1,0 +1,275 @@
+//! The tree that a YAML document becomes: values that keep their text as it is written, and their places.
+//!
+//! A type is given to a scalar when it is asked for one, by the reader who knows which is wanted: so `012`, `y` and
+//! `0644` are never turned into something else on the way, every wrong type in a file is found in one pass, and each
+//! node knows its place.
+
+mod key_path;
+mod scalar;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde_saphyr::granit_parser::ScalarStyle;
+
+use crate::config::text::{Span, Text};
+use crate::diagnostic::Location;
+
+pub(crate) use key_path::KeyPath;
+pub(crate) use scalar::Scalar;
+
+/// Stands around the number of a template without a value; see [`crate::config::template`].
+pub(crate) const UNRESOLVED_START: char = '\u{F8FE}';
+/// The end of such a mark.
+pub(crate) const UNRESOLVED_END: char = '\u{F8FF}';
+
+/// One YAML value and where it is written.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    text: Text,
+    start: usize,
+    end: usize,
+    /// The key that the value belongs to: marks the place of an empty value.
+    key: Option<(usize, usize)>,
+    path: KeyPath,
+}
+
+/// What a node holds.
+#[derive(Clone)]
+pub(crate) enum Value {
+    Scalar(Scalar),
+    Sequence(Vec<Node>),
+    Mapping(Vec<Entry>),
+    /// An alias without an anchor; a finding says so.
+    Unknown,
+}
+
+/// A key and its value.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) key: Node,
+    pub(crate) value: Node,
+}
+
+impl Node {
+    /// The value at `path`, written at `range` of `text`; `key` is the range of its key.
+    pub(crate) fn new(
+        value: Value,
+        text: &Text,
+        range: Range<usize>,
+        key: Option<Range<usize>>,
+        path: KeyPath,
+    ) -> Node {
+        Node {
+            value,
+            text: text.clone(),
+            start: range.start,
+            end: range.end.max(range.start),
+            key: key.map(|key| (key.start, key.end)),
+            path,
+        }
+    }
+
+    /// The bytes of the text that it is written at.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    /// Where it is written. An empty value, and a collection that starts on a line of its own, are where their key is.
+    pub(crate) fn span(&self) -> Span {
+        let own = self.text.slice(self.start..self.end);
+        let Some((key_start, key_end)) = self.key else {
+            return own;
+        };
+        let between = self.text.as_str().get(key_end..self.start).unwrap_or_default();
+        let is_below = !matches!(self.value, Value::Scalar(_)) && between.contains('\n');
+        if self.start >= self.end || is_below {
+            self.text.slice(key_start..key_end)
+        } else {
+            own
+        }
+    }
+
+    /// The key path as text.
+    pub(crate) fn key_path(&self) -> Arc<str> {
+        Arc::from(self.path.to_string())
+    }
+
+    pub(crate) fn path(&self) -> &KeyPath {
+        &self.path
+    }
+
+    pub(crate) fn location(&self) -> Location {
+        self.span().location(self.key_path())
+    }
+
+    /// The value of a key; the first where a key stands twice.
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        self.entries()
+            .iter()
+            .find(|entry| entry.key.text() == Some(key))
+            .map(|entry| &entry.value)
+    }
+
+    /// The value at the end of a path of keys.
+    pub(crate) fn at(&self, keys: &[&str]) -> Option<&Node> {
+        keys.iter().try_fold(self, |node, key| node.get(key))
+    }
+
+    /// The entries of a mapping; none for anything else.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        match &self.value {
+            Value::Mapping(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The items of a sequence; none for anything else.
+    pub(crate) fn items(&self) -> &[Node] {
+        match &self.value {
+            Value::Sequence(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The items of a sequence; a mapping counts as a list of one.
+    pub(crate) fn items_or_self(&self) -> &[Node] {
+        match &self.value {
+            Value::Sequence(items) => items,
+            Value::Mapping(_) => std::slice::from_ref(self),
+            _ => &[],
+        }
+    }
+
+    fn scalar(&self) -> Option<&Scalar> {
+        match &self.value {
+            Value::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    /// The text of a scalar that is not null and holds no template without a value.
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.scalar()
+            .filter(|_| !self.is_null() && !self.is_unresolved())
+            .map(|scalar| &*scalar.text)
+    }
+
+    /// The text of any scalar as it is, marks of templates included.
+    pub(crate) fn raw_text(&self) -> Option<&str> {
+        self.scalar().map(|scalar| &*scalar.text)
+    }
+
+    /// Whether the value is null: nothing, `~` or `null`.
+    pub(crate) fn is_null(&self) -> bool {
+        self.plain()
+            .is_some_and(|text| matches!(text, "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// Whether the value holds a template that has no value, or is an alias of nothing: its finding is made already.
+    pub(crate) fn is_unresolved(&self) -> bool {
+        match &self.value {
+            Value::Scalar(scalar) => is_unresolved(&scalar.text),
+            Value::Unknown => true,
+            Value::Sequence(_) | Value::Mapping(_) => false,
+        }
+    }
+
+    /// The text of an unquoted scalar.
+    fn plain(&self) -> Option<&str> {
+        self.scalar()
+            .filter(|scalar| scalar.style == ScalarStyle::Plain && !scalar.is_string)
+            .map(|scalar| &*scalar.text)
+    }
+
+    /// Whether it is a scalar that can be nothing but a string.
+    pub(crate) fn is_quoted(&self) -> bool {
+        self.scalar().is_some() && self.plain().is_none()
+    }
+
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match self.plain()? {
+            "true" | "True" | "TRUE" => Some(true),
+            "false" | "False" | "FALSE" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// A decimal number.
+    pub(crate) fn integer(&self) -> Option<i64> {
+        self.plain()
+            .filter(|text| !text.starts_with('+'))
+            .and_then(|text| text.parse().ok())
+    }
+
+    /// A file mode: `0644`, `0o644`, `"0644"` are octal; `420` is decimal.
+    pub(crate) fn mode(&self) -> Option<u32> {
+        let text = self.text()?;
+        let octal = |digits: &str| {
+            let good = !digits.is_empty() && digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+            good.then(|| u32::from_str_radix(digits, 8).ok()).flatten()
+        };
+        let mode = match text.strip_prefix("0o") {
+            Some(digits) => octal(digits),
+            None if self.plain().is_none() || text.starts_with('0') => octal(text),
+            None => self.integer().and_then(|number| u32::try_from(number).ok()),
+        };
+        mode.filter(|mode| *mode <= 0o7777)
+    }
+
+    /// What kind of value it is, in words.
+    pub(crate) fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Sequence(_) => "a list",
+            Value::Mapping(_) => "a mapping",
+            Value::Unknown => "an alias",
+            Value::Scalar(_) if self.is_null() => "nothing (null)",
+            Value::Scalar(_) if self.boolean().is_some() => "a boolean",
+            Value::Scalar(_) if self.plain().is_some_and(|text| text.parse::<f64>().is_ok()) => "a number",
+            Value::Scalar(_) => "a string",
+        }
+    }
+
+    /// The scalar as a text of its own, whose places lead back to the file.
+    pub(crate) fn to_text(&self) -> Option<Text> {
+        let scalar = self.scalar()?;
+        let segments = scalar::align(self.text.as_str(), self.start..self.end, scalar);
+        Some(Text::derived(&self.text, &scalar.text, segments))
+    }
+
+    /// The same node with a scalar of another text, as it is after templates.
+    pub(crate) fn with_scalar(&self, text: &Text) -> Node {
+        let Some(scalar) = self.scalar() else {
+            return self.clone();
+        };
+        Node {
+            value: Value::Scalar(Scalar {
+                text: Arc::from(text.as_str()),
+                ..scalar.clone()
+            }),
+            ..self.clone()
+        }
+    }
+
+    /// The place of the bytes `range` of this scalar's text.
+    pub(crate) fn inner_span(&self, range: Range<usize>) -> Span {
+        match self.to_text() {
+            Some(text) => text.slice(range),
+            None => self.span(),
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    // Values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({}: {})", self.path, self.kind())
+    }
+}
+
+/// Whether a text holds the mark of a template without a value.
+pub(crate) fn is_unresolved(text: &str) -> bool {
+    text.contains(UNRESOLVED_START)
+}
