@@ -9,13 +9,16 @@ pub mod containerd;
 pub mod core_images;
 pub mod kubelet;
 pub mod registries;
+mod render;
 pub mod routes;
 
 use camino::Utf8PathBuf;
 use zeroize::Zeroizing;
 
 use crate::reference::RegistryHost;
-use crate::settings::{Dialect, RegistryRole, Settings};
+use crate::settings::{RegistryRole, Settings};
+
+pub use render::render;
 
 /// The first line of every file of ours whose format has comments.
 pub const HEADER: &str = "# managed by landfall: changes are overwritten; to keep your own version, remove this line\n";
@@ -67,19 +70,6 @@ pub struct Fragment {
     pub place: String,
     /// The text.
     pub text: String,
-}
-
-/// Renders everything that a dialect needs. Whether the webhook is on makes no difference: these files are what a user
-/// asks for beside it or in its place.
-#[must_use]
-pub fn render(settings: &Settings, dialect: Dialect) -> Rendering {
-    match dialect {
-        Dialect::Kubelet => kubelet::render_kubelet(settings),
-        Dialect::Containerd => containerd::render_containerd(settings),
-        Dialect::K3s | Dialect::Rke2 => registries::render_registries(settings, dialect),
-        Dialect::Kubeadm => core_images::render_kubeadm(settings),
-        Dialect::MutatingAdmissionPolicy => admission_policy::render_admission_policy(settings),
-    }
 }
 
 /// Whether an image that is redirected may never come from its own registry: there is an external one, or only what the

@@ -1,5 +1,6 @@
 //! Findings about the whole: what is right by itself and wrong together (SPEC section 6).
 
+mod reporter;
 mod written_files;
 
 use std::collections::hash_map::Entry;
@@ -7,18 +8,17 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::config::codes::{self, CodeDoc};
 use crate::config::facts::{Facts, ProviderImage, Sourced};
-use crate::config::node::Node;
 use crate::config::report::{Draft, Report};
-use crate::config::text::Span;
 use crate::diagnostic::Severity;
 use crate::resolve::{Resolver, Warning, Why};
 use crate::settings::{Compat, ImageRole, Registry, RegistryRole, RulePrefix, Settings};
+use reporter::CheckReporter;
 
 /// A check: looks at everything that was read, reports under its code.
 pub(crate) struct Check {
     /// What it raises.
     pub(crate) doc: &'static CodeDoc,
-    run: fn(&Facts, &Settings, &mut Draftsman<'_>),
+    run: fn(&Facts, &Settings, &mut CheckReporter<'_>),
 }
 
 /// Every check, in the order of codes.
@@ -64,30 +64,14 @@ pub(crate) const CHECKS: &[Check] = &[
     ),
 ];
 
-const fn check(doc: &'static CodeDoc, run: fn(&Facts, &Settings, &mut Draftsman<'_>)) -> Check {
+const fn check(doc: &'static CodeDoc, run: fn(&Facts, &Settings, &mut CheckReporter<'_>)) -> Check {
     Check { doc, run }
 }
 
 /// Runs every check.
 pub(crate) fn run_checks(facts: &Facts, settings: &Settings, report: &mut Report) {
     for check in CHECKS {
-        (check.run)(facts, settings, &mut Draftsman { doc: check.doc, report });
-    }
-}
-
-/// Reports under the code of one check.
-pub(crate) struct Draftsman<'a> {
-    doc: &'static CodeDoc,
-    report: &'a mut Report,
-}
-
-impl Draftsman<'_> {
-    fn span(&mut self, span: Span, node: &Node, message: impl Into<String>) -> &mut Draft {
-        self.report.at(self.doc, span, node.key_path(), message)
-    }
-
-    fn node(&mut self, node: &Node, message: impl Into<String>) -> &mut Draft {
-        self.report.node(self.doc, node, message)
+        (check.run)(facts, settings, &mut CheckReporter { doc: check.doc, report });
     }
 }
 
@@ -103,7 +87,7 @@ fn private_providers(facts: &Facts) -> impl Iterator<Item = &Sourced<Registry>> 
     with_role(facts, RegistryRole::Provider).filter(|registry| registry.value.login.is_some())
 }
 
-fn rules_match_images(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+fn rules_match_images(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     if !facts.has_profile || facts.images.is_empty() {
         return;
     }
@@ -133,7 +117,7 @@ fn rules_match_images(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
     }
 }
 
-fn images_match_rules(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+fn images_match_rules(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
     for image in warned_images(facts, settings, Warning::NoRuleMatches) {
         draft
             .node(
@@ -147,7 +131,7 @@ fn images_match_rules(facts: &Facts, settings: &Settings, draft: &mut Draftsman<
     }
 }
 
-fn images_have_one_registry(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+fn images_have_one_registry(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
     for image in warned_images(facts, settings, Warning::SeveralRegistriesNoRule) {
         draft
             .node(
@@ -162,7 +146,7 @@ fn images_have_one_registry(facts: &Facts, settings: &Settings, draft: &mut Draf
 }
 
 /// One finding for all of them: they have one reason.
-fn images_have_a_source(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+fn images_have_a_source(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
     let resolver = Resolver::new(settings);
     let mut without = facts.images.iter().filter(|image| {
         let resolution = resolver.resolve(&image.value.reference, image.value.role);
@@ -198,7 +182,7 @@ fn warned_images<'f>(
     facts.images.iter().filter(is_warned).collect()
 }
 
-fn one_provider_registry(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+fn one_provider_registry(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
     let mut providers = private_providers(facts);
     let Some(first) = providers.next() else { return };
     let first_host = &first.value.host;
@@ -215,7 +199,7 @@ fn one_provider_registry(facts: &Facts, settings: &Settings, draft: &mut Draftsm
     }
 }
 
-fn registries_differ(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+fn registries_differ(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     let mut seen = HashMap::new();
     for registry in with_role(facts, RegistryRole::External) {
         match seen.entry((&registry.value.host, &registry.value.path)) {
@@ -235,7 +219,7 @@ fn registries_differ(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
     }
 }
 
-fn rules_differ(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+fn rules_differ(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     let mut seen = HashMap::new();
     for rule in &facts.rules {
         let source = match &rule.value.from {
@@ -256,7 +240,7 @@ fn rules_differ(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
     }
 }
 
-fn targets_are_hosts_to_all(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+fn targets_are_hosts_to_all(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     let registries = with_role(facts, RegistryRole::External).map(|registry| {
         let node = registry.node.get("domain").unwrap_or(&registry.node);
         (&registry.value.host, node)
@@ -269,7 +253,7 @@ fn targets_are_hosts_to_all(facts: &Facts, _: &Settings, draft: &mut Draftsman<'
     }
 }
 
-fn provider_login_fits_image(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+fn provider_login_fits_image(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     let provider = facts
         .images
         .iter()
@@ -295,7 +279,7 @@ fn provider_login_fits_image(facts: &Facts, _: &Settings, draft: &mut Draftsman<
     }
 }
 
-fn provider_login_beside_external(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+fn provider_login_beside_external(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
     let Some(external) = with_role(facts, RegistryRole::External).next() else {
         return;
     };
@@ -315,7 +299,7 @@ fn provider_login_beside_external(facts: &Facts, settings: &Settings, draft: &mu
     }
 }
 
-fn provider_login_beside_primary(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+fn provider_login_beside_primary(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
     if settings.primary.is_none() {
         return;
     }
@@ -341,7 +325,7 @@ fn palette(finding: &mut Draft, settings: &Settings, note: &str, warning: &str) 
     };
 }
 
-fn provider_image_is_there(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+fn provider_image_is_there(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     for pack in &facts.os_packs {
         if pack.provider == ProviderImage::Missing {
             draft
@@ -354,7 +338,7 @@ fn provider_image_is_there(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_
     }
 }
 
-fn one_provider_image(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+fn one_provider_image(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     let mut providers = facts
         .images
         .iter()
@@ -368,7 +352,7 @@ fn one_provider_image(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
     }
 }
 
-fn no_always_pull_images(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+fn no_always_pull_images(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
     let external = with_role(facts, RegistryRole::External).next();
     let why = match (external, &settings.primary) {
         (Some(_), _) => "an external registry",

@@ -12,7 +12,7 @@ use crate::hostconf::containerd::CERTS_DIRECTORY;
 use crate::settings::Settings;
 use crate::stage::{CREDENTIAL_DIRECTORY, base_of};
 
-use super::Draftsman;
+use super::reporter::CheckReporter;
 
 const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
 const DROP_IN: &str = "/etc/containerd/conf.d/registry-config-path.toml";
@@ -31,19 +31,19 @@ const MATCH_IMAGES: [(&str, &str); 1] = [("mathImages", "matchImages")];
 /// Bits by which others than the owner may read.
 const OTHERS_READ: u32 = 0o044;
 
-pub(super) fn kubelet_is_in_small_letters(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+pub(super) fn kubelet_is_in_small_letters(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     for_words(facts, &CAPITALS, draft, |wrong, right| {
         format!("`{wrong}` has a capital K: neither kubelet nor kubeadm knows it as `{right}`")
     });
 }
 
-pub(super) fn images_are_matched(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+pub(super) fn images_are_matched(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     for_words(facts, &MATCH_IMAGES, draft, |wrong, right| {
         format!("`{wrong}` is no field of a credential provider; `{right}` is")
     });
 }
 
-pub(super) fn containerd_config_is_a_drop_in(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+pub(super) fn containerd_config_is_a_drop_in(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     for file in with_path(facts, |path| path == CONTAINERD_CONFIG) {
         draft
             .node(&file.path.node, format!("the stage writes the whole `{CONTAINERD_CONFIG}`"))
@@ -54,7 +54,7 @@ pub(super) fn containerd_config_is_a_drop_in(facts: &Facts, _: &Settings, draft:
     }
 }
 
-pub(super) fn credentials_are_where_they_are_read(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+pub(super) fn credentials_are_where_they_are_read(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     for file in with_path(facts, |path| path.starts_with(README_DIRECTORY)) {
         let path = &file.path.value;
         let right = path.replacen(README_DIRECTORY, CREDENTIAL_DIRECTORY, 1);
@@ -64,7 +64,7 @@ pub(super) fn credentials_are_where_they_are_read(facts: &Facts, _: &Settings, d
     }
 }
 
-pub(super) fn registries_yaml_is_the_distribution_s(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+pub(super) fn registries_yaml_is_the_distribution_s(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     let Some(pack) = &facts.kubernetes_pack else { return };
     let (wrong, right) = match pack.as_str() {
         name if name.contains("rke2") => (K3S_REGISTRIES, RKE2_REGISTRIES),
@@ -82,7 +82,7 @@ pub(super) fn registries_yaml_is_the_distribution_s(facts: &Facts, _: &Settings,
 }
 
 /// Files that a stage writes count: somebody has seen to it.
-pub(super) fn node_has_mirror_files(facts: &Facts, settings: &Settings, draft: &mut Draftsman<'_>) {
+pub(super) fn node_has_mirror_files(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
     let is_mirror_file =
         |path: &str| path.starts_with(CERTS_DIRECTORY) || [K3S_REGISTRIES, RKE2_REGISTRIES].contains(&path);
     if !settings.landfall.mirror.files.is_empty() || with_path(facts, is_mirror_file).next().is_some() {
@@ -100,7 +100,7 @@ pub(super) fn node_has_mirror_files(facts: &Facts, settings: &Settings, draft: &
     }
 }
 
-pub(super) fn credentials_are_private(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+pub(super) fn credentials_are_private(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     for file in facts.stage_files.iter().filter(|file| file.holds_secret) {
         if let Some(mode) = file.mode.as_ref().filter(|mode| mode.value & OTHERS_READ != 0) {
             let message = format!(
@@ -112,7 +112,7 @@ pub(super) fn credentials_are_private(facts: &Facts, _: &Settings, draft: &mut D
     }
 }
 
-pub(super) fn provider_config_is_there_in_time(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+pub(super) fn provider_config_is_there_in_time(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     for file in facts
         .stage_files
         .iter()
@@ -129,7 +129,7 @@ pub(super) fn provider_config_is_there_in_time(facts: &Facts, _: &Settings, draf
     }
 }
 
-pub(super) fn providers_have_a_cache_duration(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+pub(super) fn providers_have_a_cache_duration(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     for file in &facts.stage_files {
         for document in documents(file).iter().filter(|document| is_provider_config(document)) {
             let providers = document.get("providers").map(Node::items).unwrap_or_default();
@@ -150,7 +150,7 @@ pub(super) fn providers_have_a_cache_duration(facts: &Facts, _: &Settings, draft
 }
 
 /// `configs` without `mirrors` (SPEC section 6).
-pub(super) fn registries_yaml_redirects(facts: &Facts, _: &Settings, draft: &mut Draftsman<'_>) {
+pub(super) fn registries_yaml_redirects(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     for file in with_path(facts, |path| path == K3S_REGISTRIES || path == RKE2_REGISTRIES) {
         let path = &file.path.value;
         let flavour = if path == K3S_REGISTRIES { "K3s" } else { "RKE2" };
@@ -183,7 +183,12 @@ fn is_provider_config(document: &Node) -> bool {
 }
 
 /// Reports every wrong word in the files of stages and in the clusters' configurations, where it is written.
-fn for_words(facts: &Facts, words: &[(&str, &str)], draft: &mut Draftsman<'_>, message: impl Fn(&str, &str) -> String) {
+fn for_words(
+    facts: &Facts,
+    words: &[(&str, &str)],
+    draft: &mut CheckReporter<'_>,
+    message: impl Fn(&str, &str) -> String,
+) {
     for (wrong, right) in words {
         let mut report = |span: Span, node: &Node| {
             draft

@@ -10,7 +10,7 @@ use crate::stage::accounts::{is_password_hash, is_user_name};
 use crate::stage::environment::is_variable_name;
 use crate::stage::{ENVIRONMENT_FILE, Environment, SecretBytes, StageFile, StageUser, Systemctl};
 
-use super::{MODE_PLAIN, MODE_SECRET};
+use super::file::{MODE_PLAIN, MODE_SECRET, good_path, is_good_path};
 
 /// Conditions of Kairos beside `if`.
 const OTHER_CONDITIONS: [&str; 6] = [
@@ -157,7 +157,7 @@ pub(super) fn read_environment(step: &Node, report: &mut Report) -> Option<Envir
     let file = step.get("environment_file").filter(|file| !file.is_null());
     let path = match file {
         None => ENVIRONMENT_FILE.to_owned(),
-        Some(file) => super::good_path(file, report)?,
+        Some(file) => good_path(file, report)?,
     };
     let mut variables = Vec::new();
     let mut holds_secret = false;
@@ -227,7 +227,7 @@ fn read_user(key: &Node, node: &Node, report: &mut Report) -> Option<StageUser> 
         }
     }
     if let Some(home) = node.get("homedir")
-        && home.text().is_some_and(|home| !super::is_good_path(home))
+        && home.text().is_some_and(|home| !is_good_path(home))
     {
         bad(
             home,

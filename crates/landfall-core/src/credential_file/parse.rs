@@ -1,0 +1,96 @@
+//! A credential file of either form.
+
+use super::docker::{self, DockerConfig};
+use super::palette::{self, PaletteCredentials};
+use super::{CredentialFileProblem, Lookup};
+use crate::reference::{RegistryHost, Repository};
+
+/// A file that holds logins.
+#[derive(Debug, Clone)]
+pub enum CredentialFile {
+    /// Docker's or podman's.
+    Docker(DockerConfig),
+    /// Palette's.
+    Palette(PaletteCredentials),
+}
+
+/// Reads a file of either form.
+///
+/// # Errors
+/// When it is not JSON, or of neither form.
+pub fn parse_credential_file(text: &str) -> Result<CredentialFile, CredentialFileProblem> {
+    let keys: std::collections::BTreeMap<String, serde::de::IgnoredAny> =
+        serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
+    let has = |key: &str| keys.contains_key(key);
+    if has("image") || has("helm") {
+        return palette::parse(text).map(CredentialFile::Palette);
+    }
+    if keys.is_empty() || ["auths", "credHelpers", "credsStore"].into_iter().any(has) {
+        return docker::parse(text).map(CredentialFile::Docker);
+    }
+    Err(CredentialFileProblem::UnknownForm)
+}
+
+/// Reads docker's file, which may hold much else besides logins.
+///
+/// # Errors
+/// When it is not JSON of docker's form.
+pub fn parse_docker_config(text: &str) -> Result<CredentialFile, CredentialFileProblem> {
+    docker::parse(text).map(CredentialFile::Docker)
+}
+
+impl CredentialFile {
+    /// Where the login for a repository is, or for the registry as a whole: by the host, and the longest path prefix of
+    /// whole segments.
+    ///
+    /// # Errors
+    /// When the entry that is for this place cannot be used.
+    pub fn find(
+        &self,
+        host: &RegistryHost,
+        repository: Option<&Repository>,
+    ) -> Result<Option<Lookup<'_>>, CredentialFileProblem> {
+        match self {
+            CredentialFile::Docker(file) => file.find(host, repository),
+            CredentialFile::Palette(file) => Ok(file.find(host, repository).map(Lookup::Stored)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_a_file_is_told_by_its_keys() {
+        let cases = [
+            (r#"{"auths":{}}"#, "docker"),
+            (r#"{"credsStore":"x"}"#, "docker"),
+            ("{}", "docker"),
+            (r#"{"auths":null,"credHelpers":null}"#, "docker"),
+            (r#"{"image":[],"helm":[]}"#, "palette"),
+            (
+                r#"{"user":"ann"}"#,
+                "it has neither `auths`, `credHelpers` or `credsStore` (docker) nor `image` (Palette)",
+            ),
+            ("{\n  \"auths\": ", "line 2, column 11: the JSON ends too early"),
+            ("auths:\n  x: y", "line 1, column 1: this is not JSON"),
+            (
+                r#"{"auths":{"reg":{"auth":["canary"]}}}"#,
+                "line 1, column 24: a value of another type is needed here",
+            ),
+            (
+                r#"{"image":[{"endpoint":"canary"}]}"#,
+                "line 1, column 31: a value of another type is needed here",
+            ),
+        ];
+        for (text, expected) in cases {
+            let found = match parse_credential_file(text) {
+                Ok(CredentialFile::Docker(_)) => "docker".to_owned(),
+                Ok(CredentialFile::Palette(_)) => "palette".to_owned(),
+                Err(problem) => problem.to_string(),
+            };
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+}
