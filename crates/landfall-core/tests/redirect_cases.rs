@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use common::{mk_reference, mk_settings, with_external, with_rule};
 use landfall_core::credential::kubelet_pattern_matches;
-use landfall_core::http_path::{RegistryContent, parse_registry_path};
 use landfall_core::reference::{parse_grammar, parse_reference};
+use landfall_core::registry_path::{Route, parse_namespace};
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::{ImageRole, Settings};
 
@@ -170,15 +170,17 @@ fn credential(case: &Case<'_>) -> String {
 }
 
 fn registry_http_path(case: &Case<'_>) -> String {
-    // The rows are a mirror's: a tag without a registry means nothing to it.
-    let parsed = parse_registry_path(case.input).and_then(|path| path.mirrored_image().map(|_| path));
-    let Ok(path) = parsed else {
+    // The rows are a mirror's: it serves nothing without the registry that it stands in for.
+    let (path, query) = case.input.split_once('?').unwrap_or((case.input, ""));
+    let (Ok(route), Ok(Some(_registry))) = (Route::parse(path), parse_namespace(query)) else {
         return "ERROR".to_owned();
     };
-    let (tag, digest, kind) = match &path.content {
-        RegistryContent::ManifestTag(tag) => (tag.as_str(), "", "Manifest"),
-        RegistryContent::ManifestDigest(digest) => ("", digest.as_str(), "Manifest"),
-        RegistryContent::Blob(digest) => ("", digest.as_str(), "Blob"),
-    };
-    format!("name={} tag={tag} digest={digest} kind={kind}", path.repository)
+    match route {
+        Route::Manifest { name, selector } if selector.contains(':') => {
+            format!("name={name} tag= digest={selector} kind=Manifest")
+        }
+        Route::Manifest { name, selector } => format!("name={name} tag={selector} digest= kind=Manifest"),
+        Route::Blob { name, digest } => format!("name={name} tag= digest={digest} kind=Blob"),
+        route => panic!("no path of a mirror: {route:?}"),
+    }
 }

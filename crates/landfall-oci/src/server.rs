@@ -61,11 +61,11 @@ use crate::server::metrics::Metrics;
 use crate::server::promises::Promises;
 use crate::server::record::Change;
 use crate::server::records::Records;
-use crate::server::route::Route;
 use crate::server::sessions::Uploads;
 use crate::server::space::Disk;
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
+use landfall_core::registry_path::{RegistryPathError, Route};
 
 pub use crate::server::auth::{Users, UsersError};
 pub use crate::server::collect::GRACE;
@@ -243,7 +243,7 @@ impl Api {
     async fn respond(
         &self,
         request: Request,
-        route: Result<Route, ApiError>,
+        route: Result<Route, RegistryPathError>,
         peer: IpAddr,
     ) -> Result<Response, ApiError> {
         let Ok(_permit) = self.under_way.try_acquire() else {

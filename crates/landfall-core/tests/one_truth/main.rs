@@ -17,8 +17,8 @@ use configurations::{Configuration, Image, configurations, images};
 use differences::{Case, DIFFERENCES, Dialect};
 use files::Registries;
 use landfall_core::hostconf::render;
-use landfall_core::http_path::parse_registry_path;
 use landfall_core::reference::{ImageReference, parse_reference};
+use landfall_core::registry_path::{Route, parse_namespace};
 use landfall_core::resolve::{Resolution, Resolver};
 use landfall_core::settings::{self, ImageRole};
 use pods::{Policy, by_webhook};
@@ -57,15 +57,17 @@ fn through_mirror(resolver: &Resolver<'_>, image: &ImageReference, asked: Vec<St
         let Some(name) = place.strip_prefix(&mirror) else {
             return vec![place];
         };
-        let path = format!("/v2/{name}/manifests/{reference}?ns={}", image.host);
-        let asked = parse_registry_path(&path)
-            .expect("a path of the registry API")
-            .mirrored_image();
+        let path = format!("/v2/{name}/manifests/{reference}");
+        let Ok(Route::Manifest { name: repository, .. }) = Route::parse(&path) else {
+            panic!("no path of a manifest: {path}");
+        };
+        let host = parse_namespace(&format!("ns={}", image.host));
         // A request is for a repository: of what it names there, the rules know neither tag nor digest.
         let asked = ImageReference {
+            host: host.expect("`ns` is a registry").expect("`ns` is there"),
+            repository,
             tag: None,
             digest: None,
-            ..asked.expect("`ns` is there").expect("`ns` is there")
         };
         places(&resolver.resolve_on_node(&asked, ImageRole::Application))
     }))

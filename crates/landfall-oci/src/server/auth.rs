@@ -19,7 +19,7 @@ use crate::random::random_bytes;
 use crate::server::Policy;
 use crate::server::attempts::Attempts;
 use crate::server::error::{ApiError, Code};
-use crate::server::route::Route;
+use landfall_core::registry_path::Route;
 
 /// How many logins are remembered, so that each is checked by bcrypt once and not for each request.
 const REMEMBERED_MAX: usize = 1024;

@@ -3,7 +3,7 @@
 use crate::fuzzing::{check_digest, check_repository};
 use crate::server::range::{Wanted, parse_content_range, parse_range};
 use crate::server::record::{parse_record, render_changes};
-use crate::server::route::Route;
+use landfall_core::registry_path::Route;
 
 /// A route is what its path says, written as a path it is the same route, and its repository is a name.
 pub(crate) fn check_path(path: &str) {

@@ -16,9 +16,9 @@ use futures_util::{StreamExt as _, stream};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 use landfall_core::failure::{FailureKind, error_chain};
-use landfall_core::http_path::parse_namespace;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, RegistryHost, Repository};
+use landfall_core::registry_path::parse_namespace;
 
 use crate::client::{RegistryClient, RegistryError};
 use crate::header_names::CONTENT_DIGEST;
@@ -26,7 +26,7 @@ use crate::image::BlobStream;
 use crate::server::error::{ApiError, Code};
 use crate::server::header_value;
 use crate::server::range::{Wanted, parse_range};
-use crate::server::route::Route;
+use landfall_core::registry_path::Route;
 
 /// A place to ask: a repository of a registry.
 #[derive(Debug, Clone)]

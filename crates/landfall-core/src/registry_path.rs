@@ -1,0 +1,252 @@
+//! The paths of the OCI distribution API, `/v2/…`, and the `ns` that containerd adds when it asks a mirror.
+//!
+//! The embedded registry and the node's mirror both parse with [`Route`]. Repository names have slashes, so a path is
+//! read from its end: the last `/manifests/` or `/blobs/` counts.
+
+use crate::reference::{Digest, ReferenceError, RegistryHost, Repository};
+
+/// An endpoint of the distribution API (distribution-spec, "Endpoints").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    Ping,
+    Catalog,
+    Tags { name: Repository },
+    Manifest { name: Repository, selector: String },
+    Blob { name: Repository, digest: Digest },
+    Uploads { name: Repository },
+    Upload { name: Repository, id: String },
+    Referrers { name: Repository, digest: Digest },
+}
+
+/// A path that belongs to no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryPathError {
+    #[error("this is no address of the distribution API")]
+    NotAnEndpoint,
+    #[error(transparent)]
+    Name(ReferenceError),
+    #[error(transparent)]
+    Digest(ReferenceError),
+}
+
+impl Route {
+    /// Parses the path of a request, without its query.
+    ///
+    /// # Errors
+    /// When the path belongs to no endpoint, or its repository or digest breaks the grammar.
+    pub fn parse(path: &str) -> Result<Route, RegistryPathError> {
+        let decoded = percent_decode(path).ok_or(RegistryPathError::NotAnEndpoint)?;
+        let rest = match decoded.strip_prefix("/v2") {
+            Some("" | "/") => return Ok(Route::Ping),
+            Some("/_catalog") => return Ok(Route::Catalog),
+            Some(rest) => rest.strip_prefix('/').ok_or(RegistryPathError::NotAnEndpoint)?,
+            None => return Err(RegistryPathError::NotAnEndpoint),
+        };
+        let mut parts = rest.rsplitn(3, '/');
+        let (Some(last), Some(before), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(RegistryPathError::NotAnEndpoint);
+        };
+        match (before, last) {
+            ("blobs", "uploads") => Ok(Route::Uploads {
+                name: parse_name(name)?,
+            }),
+            ("uploads", id) if let Some(name) = name.strip_suffix("/blobs") => {
+                let name = parse_name(name)?;
+                Ok(match id {
+                    "" => Route::Uploads { name },
+                    id => Route::Upload {
+                        name,
+                        id: id.to_owned(),
+                    },
+                })
+            }
+            ("tags", "list") => Ok(Route::Tags {
+                name: parse_name(name)?,
+            }),
+            ("manifests", selector) => Ok(Route::Manifest {
+                name: parse_name(name)?,
+                selector: selector.to_owned(),
+            }),
+            ("blobs", digest) => Ok(Route::Blob {
+                name: parse_name(name)?,
+                digest: parse_digest(digest)?,
+            }),
+            ("referrers", digest) => Ok(Route::Referrers {
+                name: parse_name(name)?,
+                digest: parse_digest(digest)?,
+            }),
+            _ => Err(RegistryPathError::NotAnEndpoint),
+        }
+    }
+}
+
+fn parse_name(name: &str) -> Result<Repository, RegistryPathError> {
+    name.parse().map_err(RegistryPathError::Name)
+}
+
+fn parse_digest(digest: &str) -> Result<Digest, RegistryPathError> {
+    digest.parse().map_err(RegistryPathError::Digest)
+}
+
+/// The registry that the query of a request asks a mirror to stand in for; `None` when it names none.
+///
+/// # Errors
+/// When `ns` is no registry.
+pub fn parse_namespace(query: &str) -> Result<Option<RegistryHost>, ReferenceError> {
+    let namespace = query.split('&').find_map(|pair| pair.strip_prefix("ns="));
+    let namespace = namespace.filter(|host| !host.is_empty());
+    namespace.map(|host| decode_host(host).parse()).transpose()
+}
+
+/// A host in a query: only the characters that a host may hold besides letters come percent-encoded.
+fn decode_host(text: &str) -> String {
+    let mut host = text.to_owned();
+    for (encoded, plain) in [
+        ("%3A", ":"),
+        ("%3a", ":"),
+        ("%5B", "["),
+        ("%5b", "["),
+        ("%5D", "]"),
+        ("%5d", "]"),
+    ] {
+        host = host.replace(encoded, plain);
+    }
+    host
+}
+/// Undoes `%3A` and the like, which some clients write in digests.
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        if first == b'%' {
+            let (&[high, low], after) = after.split_first_chunk()?;
+            bytes.push(hex_digit(high)? << 4 | hex_digit(low)?);
+            rest = after;
+        } else {
+            bytes.push(first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DIGEST: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+
+    #[test]
+    fn a_path_is_read_from_its_end() {
+        let name = |text: &str| text.parse::<Repository>().unwrap();
+        let digest = || DIGEST.parse::<Digest>().unwrap();
+        let manifest = |of: &str, selector: &str| Route::Manifest {
+            name: name(of),
+            selector: selector.to_owned(),
+        };
+        for (path, expected) in [
+            ("/v2".to_owned(), Route::Ping),
+            ("/v2/".to_owned(), Route::Ping),
+            ("/v2/_catalog".to_owned(), Route::Catalog),
+            ("/v2/a/b/tags/list".to_owned(), Route::Tags { name: name("a/b") }),
+            ("/v2/a/manifests/v1".to_owned(), manifest("a", "v1")),
+            (
+                "/v2/a/manifests/manifests/manifests".to_owned(),
+                manifest("a/manifests", "manifests"),
+            ),
+            (
+                format!("/v2/a/blobs/{DIGEST}"),
+                Route::Blob {
+                    name: name("a"),
+                    digest: digest(),
+                },
+            ),
+            (
+                format!("/v2/a/blobs/{}", DIGEST.replace(':', "%3a")),
+                Route::Blob {
+                    name: name("a"),
+                    digest: digest(),
+                },
+            ),
+            (
+                "/v2/a/b/blobs/uploads/".to_owned(),
+                Route::Uploads { name: name("a/b") },
+            ),
+            ("/v2/a/b/blobs/uploads".to_owned(), Route::Uploads { name: name("a/b") }),
+            (
+                "/v2/a/blobs/uploads/7-x".to_owned(),
+                Route::Upload {
+                    name: name("a"),
+                    id: "7-x".to_owned(),
+                },
+            ),
+            (
+                "/v2/a/blobs/blobs/uploads/7-x".to_owned(),
+                Route::Upload {
+                    name: name("a/blobs"),
+                    id: "7-x".to_owned(),
+                },
+            ),
+            (
+                format!("/v2/a/referrers/{DIGEST}"),
+                Route::Referrers {
+                    name: name("a"),
+                    digest: digest(),
+                },
+            ),
+        ] {
+            assert_eq!(Route::parse(&path).unwrap(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_says_what_is_wrong_with_it() {
+        let kind = |error: RegistryPathError| match error {
+            RegistryPathError::NotAnEndpoint => "endpoint",
+            RegistryPathError::Name(_) => "name",
+            RegistryPathError::Digest(_) => "digest",
+        };
+        for (path, expected) in [
+            ("/", "endpoint"),
+            ("/v1/", "endpoint"),
+            ("/v2x", "endpoint"),
+            ("/v2/a/b/c", "endpoint"),
+            ("/v2/manifests/v1", "endpoint"),
+            ("/v2/%zz/manifests/v1", "endpoint"),
+            ("/v2/%+f/manifests/v1", "endpoint"),
+            ("/v2/a/manifests/%a", "endpoint"),
+            ("/v2/UPPER/manifests/v1", "name"),
+            ("/v2/../../etc/manifests/v1", "name"),
+            ("/v2/a%2f..%2fb/manifests/v1", "name"),
+            ("/v2/a/blobs/sha256:short", "digest"),
+            ("/v2/a/referrers/x", "digest"),
+        ] {
+            assert_eq!(kind(Route::parse(path).unwrap_err()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_namespace_may_have_a_port_and_be_encoded() {
+        for query in ["ns=reg.example%3A5000", "other=1&ns=reg.example:5000"] {
+            let namespace = parse_namespace(query).unwrap().unwrap();
+            assert_eq!(namespace.as_str(), "reg.example:5000");
+        }
+        for query in ["", "ns=", "other=1"] {
+            assert_eq!(parse_namespace(query), Ok(None), "{query}");
+        }
+        assert!(parse_namespace("ns=a/b").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_panics(path in "(/v2)?(/(blobs|uploads|manifests|tags|list|[a-z%.A-F0-9]{0,4}|\\PC{0,3})){0,6}") {
+            let _: Result<Route, RegistryPathError> = Route::parse(&path);
+        }
+    }
+}
