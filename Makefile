@@ -4,11 +4,11 @@ CARGO ?= cargo
 # Debian's packages by the program that shows that they are there.
 PEERS := docker-registry:docker-registry containerd:containerd runc:runc skopeo:skopeo htpasswd:apache2-utils \
          openssl:openssl ip:iproute2 busybox:busybox-static /usr/lib/cni/bridge:containernetworking-plugins
-# The programs of the tests' Kubernetes, by their names in testbed/tools.tsv.
+# The programs of the tests' Kubernetes, by their names in tests-interop/tools/tools.tsv.
 CLUSTER_TOOLS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl containerd containerd-shim-runc-v2
 CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 
-# Peers that `go` builds, once: see testbed/tools.tsv.
+# Peers that `go` builds, once: see tests-interop/tools/tools.tsv.
 TOOLS := registry crane regctl olareg
 
 .PHONY: help test fuzz lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook bench-registry demo docs
@@ -47,22 +47,22 @@ peers: ## Installs the real programs that the interop tests run, where they are 
 	  $$sudo apt-get -qq update && \
 	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends --yes $$missing >/dev/null; \
 	fi
-	@testbed/tools.sh $(TOOLS) >/dev/null
+	@tests-interop/tools/tools.sh $(TOOLS) >/dev/null
 
 testbed: peers ## Builds the real Kubernetes for the tests, where it is missing: once, outside of the tree
-	@testbed/tools.sh $(CLUSTER_TOOLS) >/dev/null
+	@tests-interop/tools/tools.sh $(CLUSTER_TOOLS) >/dev/null
 
 cluster-up: testbed ## Starts a Kubernetes of one node on loopback, to be used by hand; prints how
-	@$(CARGO) build --quiet --locked --package landfall-tests-interop --bin landfall-testbed
-	@target/debug/landfall-testbed up $(CLUSTER_DIR)
-	@echo "export PATH=$$(dirname $$(testbed/tools.sh kubectl)):\$$PATH"
+	@$(CARGO) build --quiet --locked --package landfall-tests-interop --bin landfall-test-cluster
+	@target/debug/landfall-test-cluster up $(CLUSTER_DIR)
+	@echo "export PATH=$$(dirname $$(tests-interop/tools/tools.sh kubectl)):\$$PATH"
 
 cluster-down: ## Ends it, and removes all that it made
-	@$(CARGO) build --quiet --locked --package landfall-tests-interop --bin landfall-testbed
-	@target/debug/landfall-testbed down $(CLUSTER_DIR)
+	@$(CARGO) build --quiet --locked --package landfall-tests-interop --bin landfall-test-cluster
+	@target/debug/landfall-test-cluster down $(CLUSTER_DIR)
 
 manifests: ## Renders the chart's plain manifests anew, for those without Helm
-	@$$(testbed/tools.sh helm) template landfall charts/landfall --namespace landfall --kube-version 1.33.0 \
+	@$$(tests-interop/tools/tools.sh helm) template landfall charts/landfall --namespace landfall --kube-version 1.33.0 \
 	  --values charts/landfall/ci/example-values.yaml >packaging/kubernetes/landfall.yaml
 
 bench: ## Speed and memory against their limits

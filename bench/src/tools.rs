@@ -18,11 +18,11 @@ pub(crate) fn find_installed(name: &str) -> Found {
         .ok_or_else(|| format!("`{name}` is not installed (make peers)"))
 }
 
-/// A program that `testbed/tools.sh` builds from its Go module, once.
+/// A program that `tests-interop/tools/tools.sh` builds from its Go module, once.
 pub(crate) fn find_built(name: &str) -> Found {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testbed/tools.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests-interop/tools/tools.sh");
     let built = Command::new(script).arg(name).stdin(Stdio::null()).output();
-    let built = built.map_err(|error| format!("testbed/tools.sh cannot be run: {error}"))?;
+    let built = built.map_err(|error| format!("tests-interop/tools/tools.sh cannot be run: {error}"))?;
     let last_line = |bytes: &[u8]| {
         String::from_utf8_lossy(bytes)
             .trim()

@@ -1,7 +1,7 @@
 //! A real Kubernetes of one node on loopback: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, containerd and
-//! kubelet, built from their pinned Go modules (`testbed/tools.sh`), and CNI plug-ins and runc from Debian.
+//! kubelet, built from their pinned Go modules (`tests-interop/tools/tools.sh`), and CNI plug-ins and runc from Debian.
 //!
-//! Start reading at [`machine`]: it is what runs inside. [`Cluster`] is the handle of a test, `landfall-testbed` the program
+//! Start reading at [`machine`]: it is what runs inside. [`Cluster`] is the handle of a test, `landfall-test-cluster` the program
 //! of both the test and `make cluster-up`.
 //!
 //! The whole cluster is one program's descendants in a PID and a mount namespace of their own. When that program ends, for

@@ -1,4 +1,4 @@
-//! distribution as a child on a free loopback port: Debian's `docker-registry` (2.8), or 3.1.1, which `testbed/tools.sh`
+//! distribution as a child on a free loopback port: Debian's `docker-registry` (2.8), or 3.1.1, which `tests-interop/tools/tools.sh`
 //! builds.
 
 mod access_log;
@@ -33,7 +33,7 @@ pub struct Account<'a> {
 pub enum Release {
     /// Debian's.
     V2,
-    /// The current one, of `testbed/tools.tsv`.
+    /// The current one, of `tests-interop/tools/tools.tsv`.
     V3,
 }
 

@@ -1,4 +1,4 @@
-//! olareg as a child on a free loopback port; `testbed/tools.sh` builds it. It knows no logins.
+//! olareg as a child on a free loopback port; `tests-interop/tools/tools.sh` builds it. It knows no logins.
 
 use std::net::TcpStream;
 use std::process::Command;

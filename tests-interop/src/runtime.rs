@@ -22,7 +22,7 @@ use crate::tool::tool;
 pub enum Release {
     /// Debian's.
     V1_6,
-    /// The current one, of `testbed/tools.tsv`.
+    /// The current one, of `tests-interop/tools/tools.tsv`.
     V2_4,
 }
 

@@ -1,4 +1,4 @@
-//! Programs of Go modules, built once by `testbed/tools.sh`.
+//! Programs of Go modules, built once by `tests-interop/tools/tools.sh`.
 
 use std::process::Command;
 
@@ -6,13 +6,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::program::run;
 
-/// The path of a program of `testbed/tools.tsv`, built when it is not there.
+/// The path of a program of `tests-interop/tools/tools.tsv`, built when it is not there.
 ///
 /// # Panics
 /// When it cannot be built, with what the build said.
 #[must_use]
 pub fn tool(name: &str) -> Utf8PathBuf {
-    let mut command = Command::new(Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../testbed/tools.sh"));
+    let mut command = Command::new(Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/tools.sh"));
     command.arg(name);
     Utf8PathBuf::from(run(command).succeeded().stdout().trim())
 }

@@ -14,7 +14,7 @@ use crate::program::run;
 /// # Panics
 /// When one cannot be built.
 pub(super) fn tools<const N: usize>(names: [&str; N]) -> [camino::Utf8PathBuf; N] {
-    let script = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../testbed/tools.sh");
+    let script = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/tools.sh");
     let mut command = Command::new(script);
     command.args(names);
     let output = run(command).succeeded().stdout();

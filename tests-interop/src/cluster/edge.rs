@@ -44,7 +44,7 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Starts all but the kubelet and the agent; `testbed` is the path of `landfall-testbed`.
+    /// Starts all but the kubelet and the agent; `testbed` is the path of `landfall-test-cluster`.
     ///
     /// # Panics
     /// When a program is missing or fails.

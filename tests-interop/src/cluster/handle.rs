@@ -32,7 +32,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster without a kubelet; `testbed` is the path of `landfall-testbed`.
+    /// Starts a cluster without a kubelet; `testbed` is the path of `landfall-test-cluster`.
     ///
     /// # Panics
     /// When it does not come up.

@@ -57,7 +57,7 @@ pub fn run_inside(directory: &Utf8Path) {
     assert_eq!(
         std::process::id(),
         1,
-        "`landfall-testbed inside` is for `landfall-testbed up` and the tests"
+        "`landfall-test-cluster inside` is for `landfall-test-cluster up` and the tests"
     );
     let end = End(Remains::of(directory));
     let mut machine = Machine::start(directory, &end.0);

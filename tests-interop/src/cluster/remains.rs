@@ -31,7 +31,7 @@ impl Remains {
             directory: directory.to_owned(),
             seed,
             bridge: format!("lf{seed:08x}"),
-            control_group: format!("/landfall-testbed-{seed:08x}"),
+            control_group: format!("/landfall-test-cluster-{seed:08x}"),
         }
     }
 

@@ -23,7 +23,7 @@ const HELLO: &str = "ghcr.io/spectrocloud/hello-universe:1.2.0";
 /// One cluster for all of these, since starting one takes longer than most of them.
 #[test]
 fn pods_run_from_the_primary_registry_with_the_external_one_gone() {
-    let mut edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-testbed")));
+    let mut edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-test-cluster")));
     let agent = edge.start_agent();
     edge.start_kubelet();
     edge.world.source.registry.stop();

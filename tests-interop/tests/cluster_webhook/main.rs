@@ -23,7 +23,7 @@ const NGINX: &str = "docker.io/library/nginx:1.27";
 /// One cluster for all of these, since starting one takes longer than most of them.
 #[test]
 fn webhook_keeps_its_promises_at_a_real_api_server() {
-    let edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-testbed")));
+    let edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-test-cluster")));
     policy::api_server_redirects_by_a_policy_as_the_webhook_would(&edge);
     let (agent, second_agent, second) = two_agents_that_start_at_once_share_one_authority(&edge);
     registration_heals(&edge, &second);

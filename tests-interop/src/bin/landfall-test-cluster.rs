@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         ["down", directory] => down(Utf8Path::new(directory)),
         ["inside", directory] => machine::run_inside(Utf8Path::new(directory)),
         _ => {
-            eprintln!("usage: landfall-testbed up|down DIRECTORY");
+            eprintln!("usage: landfall-test-cluster up|down DIRECTORY");
             return ExitCode::from(2);
         }
     }

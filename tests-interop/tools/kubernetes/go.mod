@@ -1,6 +1,6 @@
-// Kubernetes and etcd for the tests, at versions that belong together: what `testbed/tools.sh` builds the cluster's
+// Kubernetes and etcd for the tests, at versions that belong together: what `tests-interop/tools/tools.sh` builds the cluster's
 // programs from. `go install PACKAGE@VERSION` refuses modules that replace their own parts, so the parts are named here.
-module landfall.invalid/testbed/kubernetes
+module landfall.invalid/tests-interop/tools/kubernetes
 
 go 1.26.0
 
