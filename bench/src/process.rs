@@ -41,7 +41,7 @@ pub(crate) struct Usage {
 /// Runs a program to its end, or ends it and its children at the deadline.
 ///
 /// # Errors
-/// When it cannot be started or waited for.
+/// Returns an error if it cannot be started or waited for.
 #[expect(clippy::disallowed_types, reason = "a benchmark measures real time")]
 pub(crate) fn run_timed(command: &mut Command, deadline: Duration) -> anyhow::Result<Usage> {
     const POLL: Duration = Duration::from_millis(1);
@@ -105,7 +105,7 @@ fn highest_bytes(process: u32) -> u64 {
 /// the program behind.
 ///
 /// # Errors
-/// When there is no such group.
+/// Returns an error if there is no such group.
 pub(crate) fn kill_group(leader: &Child) -> anyhow::Result<()> {
     kill_process_group(Pid::from_child(leader), Signal::KILL).context("cannot end a program")
 }
@@ -136,7 +136,7 @@ pub(crate) fn measure_help(binary: &Path) -> anyhow::Result<Row> {
 /// Starts a program, waits until it is ready, gives it time to settle, reads the memory it holds, ends it.
 ///
 /// # Errors
-/// When it ends by itself, is not ready before the deadline, or its memory cannot be read.
+/// Returns an error if it ends by itself, is not ready before the deadline, or its memory cannot be read.
 pub(crate) fn resident_bytes(
     command: &mut Command,
     is_ready: impl Fn() -> bool,
@@ -171,7 +171,7 @@ pub(crate) fn resident_bytes(
 /// The memory that a process holds, in bytes.
 ///
 /// # Errors
-/// When there is no such process.
+/// Returns an error if there is no such process.
 pub(crate) fn read_resident_bytes(process: u32) -> anyhow::Result<u64> {
     let status = fs_err::read_to_string(format!("/proc/{process}/status"))?;
     parse_memory(&status, "VmRSS").context("there is no `VmRSS` in its status")
@@ -180,7 +180,7 @@ pub(crate) fn read_resident_bytes(process: u32) -> anyhow::Result<u64> {
 /// What all processors did for a process, in seconds; `thread-self` is the thread that asks.
 ///
 /// # Errors
-/// When there is no such process.
+/// Returns an error if there is no such process.
 pub(crate) fn read_cpu_seconds(process: &str) -> anyhow::Result<f64> {
     let stat = fs_err::read_to_string(format!("/proc/{process}/stat"))?;
     let ticks = parse_cpu_ticks(&stat).context("cannot read a program's CPU time")?;

@@ -1,10 +1,10 @@
-//! What an API server asks a webhook, and what it reads from the answer.
+//! Builds the AdmissionReview requests of an API server and reads the responses.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// The review of a pod that is created.
+/// Returns the review of a pod that is created.
 #[must_use]
 pub fn review_of(pod: &Value) -> Value {
     json!({
@@ -20,19 +20,19 @@ pub fn review_of(pod: &Value) -> Value {
     })
 }
 
-/// The steps of a response's patch.
+/// Returns the steps of the patch in a response.
 ///
 /// # Panics
-/// When it has none.
+/// Panics if there is no patch.
 #[must_use]
 pub fn patch_of(response: &Value) -> Vec<Value> {
     serde_json::from_str(&decode(&response["patch"])).expect("a patch is a list of steps")
 }
 
-/// Text that Kubernetes' API holds in base64.
+/// Decodes text that the Kubernetes API holds in base64.
 ///
 /// # Panics
-/// When it is something else.
+/// Panics if it is not base64 of UTF-8 text.
 #[must_use]
 pub fn decode(base64: &Value) -> String {
     let bytes = base64.as_str().and_then(|text| STANDARD.decode(text).ok());

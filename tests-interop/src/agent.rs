@@ -1,4 +1,4 @@
-//! The binary under test.
+//! The binary under test, and a running `landfall agent`.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,13 +13,13 @@ use crate::program::{Finished, Program, run};
 
 static BINARY: OnceLock<Utf8PathBuf> = OnceLock::new();
 
-/// The environment variable that names cargo's profile of the binary under test, for those who want a quick debug build.
+/// Environment variable with the cargo profile of the binary under test. `dev` gives a quick debug build.
 const PROFILE: &str = "LANDFALL_TEST_PROFILE";
 
-/// The path of `landfall`, built by the first caller: the release build, which is what users run.
+/// Returns the path of `landfall`. The first call builds it: the release build, which is what users run.
 ///
 /// # Panics
-/// When the build fails.
+/// Panics if the build fails.
 pub fn binary() -> &'static Utf8Path {
     BINARY.get_or_init(|| {
         let profile = std::env::var(PROFILE).unwrap_or_else(|_| "release".into());
@@ -46,7 +46,7 @@ pub fn binary() -> &'static Utf8Path {
     })
 }
 
-/// A command of the binary, with no configuration from this machine's environment.
+/// Returns a command of the binary that takes no configuration from the environment of this machine.
 #[must_use]
 pub fn landfall(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
@@ -68,7 +68,7 @@ pub fn run_landfall(arguments: &[&str]) -> Finished {
 pub struct LandfallAgent {
     program: Program,
     state_dir: Utf8PathBuf,
-    /// How much of the log is an earlier agent's.
+    /// Length of the log that an earlier agent wrote.
     log_start: usize,
 }
 
@@ -83,13 +83,13 @@ impl LandfallAgent {
         }
     }
 
-    /// What this run wrote to standard error: messages, and progress as JSON lines.
+    /// Returns what this run wrote to standard error: messages, and progress as JSON lines.
     #[must_use]
     pub fn stderr(&self) -> String {
         self.program.stderr().split_off(self.log_start)
     }
 
-    /// The progress so far.
+    /// Returns the progress events so far.
     #[must_use]
     pub fn progress(&self) -> Vec<ProgressEvent> {
         self.stderr()
@@ -98,7 +98,7 @@ impl LandfallAgent {
             .collect()
     }
 
-    /// The messages so far: every line that is no progress.
+    /// Returns the messages so far: every line that is not a progress event.
     #[must_use]
     pub fn messages(&self) -> String {
         let stderr = self.stderr();
@@ -108,20 +108,20 @@ impl LandfallAgent {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// Everything that any agent of this site wrote, to be searched for secrets.
+    /// Returns the output of all agents of this site, to be searched for secrets.
     #[must_use]
     pub fn output(&self) -> String {
         self.program.output()
     }
 
-    /// Waits for an instant of the progress; `what` is for the message.
+    /// Waits until the progress satisfies `reached`; `what` is for the message.
     ///
     /// # Panics
-    /// When the agent ends or has everything in place before, or the deadline passes.
+    /// Panics if the agent ends or has everything in place before, or the deadline passes.
     pub fn wait_for_progress(&mut self, what: &str, reached: impl Fn(&[ProgressEvent]) -> bool) {
         let last = ProgressEvent::Phase { phase: Phase::Running };
         let came = try_wait_for(|| {
-            // Asked for first, so that what was written until the end counts.
+            // Checked before the log is read, so that everything written until the end counts.
             let ended = self.program.try_wait().is_some();
             let progress = self.progress();
             let reached = reached(&progress);
@@ -130,10 +130,10 @@ impl LandfallAgent {
         assert_eq!(came, Some(true), "{what} was not reached\n{}", self.messages());
     }
 
-    /// Waits for a phase by the status file, as an operator would.
+    /// Waits for a phase by reading the status file, as an operator would.
     ///
     /// # Panics
-    /// When the agent ends or is degraded before, or the deadline passes.
+    /// Panics if the agent ends or is degraded before, or the deadline passes.
     pub fn wait_for_phase(&mut self, phase: Phase) -> AgentStatus {
         let file = self.state_dir.join("status.json");
         let last = try_wait_for(|| {
@@ -151,18 +151,18 @@ impl LandfallAgent {
         }
     }
 
-    /// `kill -9`.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         self.program.kill();
     }
 
-    /// Asks it to stop, and answers its exit code.
+    /// Sends SIGTERM and returns the exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         self.program.signal(Signal::TERM);
         self.wait()
     }
 
-    /// Waits for its end, and answers its exit code.
+    /// Waits for the end of the agent and returns the exit code.
     pub fn wait(&mut self) -> Option<i32> {
         self.program.wait().code()
     }

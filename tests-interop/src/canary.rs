@@ -1,27 +1,24 @@
-//! Secrets that are easy to find again: no output of the program and no file of its state may hold one.
+//! Secrets that are easy to find again. No output of the program and no file of its state may hold one.
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-/// The password of the external registry.
 pub const EXTERNAL_PASSWORD: &str = "canary-external-4f1c2a";
 
-/// The password of the provider registry.
 pub const PROVIDER_PASSWORD: &str = "canary-provider-8b3e6d";
 
-/// The password of the primary registry.
 pub const PRIMARY_PASSWORD: &str = "canary-primary-27d9f0";
 
-/// The only file of the agent's that holds secrets: the inputs that were last found good, for a start with bad ones.
+/// Name of the only file of the agent that holds secrets: the last valid inputs, for a start with invalid ones.
 pub const LAST_GOOD: &str = "last-good.json";
-/// The directory of the kubelet's login files.
+/// Directory of the kubelet's login files.
 pub const KUBELET_LOGINS: &str = "etc/kubernetes/registries";
 
-/// What is the same in all of them.
+/// Prefix of all passwords of these tests.
 const MARK: &str = "canary-";
 
-/// The lines of a text that hold a secret, in clear or as base64 of `user:password` for `user`.
+/// Returns the lines that hold a secret, in clear or as base64 of `user:password` for `user`.
 #[must_use]
 pub fn leaks<'a>(text: &'a str, user: &str) -> Vec<&'a str> {
     use base64::Engine as _;
@@ -32,10 +29,11 @@ pub fn leaks<'a>(text: &'a str, user: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// The files below a directory that hold a secret, except those of these names or right below directories of these names, when only their owner may read them.
+/// Returns the files below a directory that hold a secret. A file in `may_hold`, or directly in a directory of
+/// `may_hold`, is allowed if only its owner may read it.
 ///
 /// # Panics
-/// When a file's mode cannot be read.
+/// Panics if a file's mode cannot be read.
 #[must_use]
 pub fn leaking_files(directory: &Utf8Path, user: &str, may_hold: &[&str]) -> Vec<Utf8PathBuf> {
     let is_private = |file: &Utf8Path| {
@@ -49,7 +47,7 @@ pub fn leaking_files(directory: &Utf8Path, user: &str, may_hold: &[&str]) -> Vec
     files_below(directory)
         .into_iter()
         .filter(|file| {
-            // A file that is gone by now is a temporary one that was renamed.
+            // The file has disappeared: it was a temporary file that was renamed meanwhile.
             let bytes = fs_err::read(file).unwrap_or_default();
             !leaks(&String::from_utf8_lossy(&bytes), user).is_empty()
         })
@@ -57,10 +55,10 @@ pub fn leaking_files(directory: &Utf8Path, user: &str, may_hold: &[&str]) -> Vec
         .collect()
 }
 
-/// Every regular file below a directory; none when it is not there.
+/// Returns every regular file below a directory, none if the directory does not exist.
 ///
 /// # Panics
-/// When a name is not UTF-8.
+/// Panics if a name is not UTF-8.
 #[must_use]
 pub fn files_below(directory: &Utf8Path) -> Vec<Utf8PathBuf> {
     let mut files = Vec::new();
@@ -68,7 +66,8 @@ pub fn files_below(directory: &Utf8Path) -> Vec<Utf8PathBuf> {
     while let Some(next) = pending.pop() {
         let Ok(entries) = next.read_dir_utf8() else { continue };
         for entry in entries.flatten() {
-            // Links are not followed: containerd's and our own directories have none that matter.
+            // Symbolic links are not followed: the directories of containerd and Landfall have none that
+            // matter.
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => pending.push(entry.into_path()),
                 Ok(kind) if kind.is_file() => files.push(entry.into_path()),

@@ -1,5 +1,5 @@
-//! distribution as a child on a free loopback port: Debian's `docker-registry` (2.8), or 3.1.1, which `tests-interop/tools/tools.sh`
-//! builds.
+//! CNCF distribution as a child on a free loopback port: Debian's `docker-registry` (2.8), or 3.1.1, built by
+//! `tests-interop/tools/tools.sh`.
 
 mod access_log;
 
@@ -16,24 +16,22 @@ use crate::tool::tool;
 
 pub use access_log::{Request, parse_access_log};
 
-/// How often another port is tried when somebody was faster.
+/// Number of ports that are tried if another process takes one first.
 const PORT_ATTEMPTS: usize = 8;
 
-/// Name and password of the only user.
+/// Credentials of the only user.
 #[derive(Debug, Clone, Copy)]
 pub struct Account<'a> {
-    /// The name.
     pub user: &'a str,
-    /// The password.
     pub password: &'a str,
 }
 
-/// Which of its releases runs.
+/// Release of distribution that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
     /// Debian's.
     V2,
-    /// The current one, of `tests-interop/tools/tools.tsv`.
+    /// The version in `tests-interop/tools/tools.tsv`.
     V3,
 }
 
@@ -47,19 +45,20 @@ pub struct DockerRegistry {
 }
 
 impl DockerRegistry {
-    /// Starts an empty registry, with TLS from `authority`; without an account everybody may do everything.
+    /// Starts an empty registry, with TLS from `authority`. Without an account every client may do everything.
     ///
     /// # Panics
-    /// When it does not come to listen.
+    /// Panics if it does not listen before the deadline.
     #[must_use]
     pub fn start(authority: &PrivateAuthority, account: Option<Account<'_>>) -> DockerRegistry {
         DockerRegistry::start_release(Release::V2, authority, account)
     }
 
-    /// As [`DockerRegistry::start`], of another release. The access log is only read of Debian's.
+    /// Starts a registry of a release, like [`DockerRegistry::start`]. Only the access log of Debian's release
+    /// is parsed.
     ///
     /// # Panics
-    /// When it cannot be built, or does not come to listen.
+    /// Panics if the build fails, or it does not listen before the deadline.
     #[must_use]
     pub fn start_release(
         release: Release,
@@ -87,13 +86,13 @@ impl DockerRegistry {
         panic!("docker-registry found no free port in {PORT_ATTEMPTS} attempts");
     }
 
-    /// `127.0.0.1:<port>`.
+    /// Returns `127.0.0.1:<port>`.
     #[must_use]
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Ends the process; the data and the port stay for [`DockerRegistry::start_again`].
+    /// Ends the process. The data and the port stay for [`DockerRegistry::start_again`].
     pub fn stop(&mut self) {
         self.program.kill();
     }
@@ -101,16 +100,17 @@ impl DockerRegistry {
     /// Starts the process again after [`DockerRegistry::stop`].
     ///
     /// # Panics
-    /// When it does not come to listen.
+    /// Panics if it does not listen before the deadline.
     pub fn start_again(&mut self) {
         self.program =
             start_listening(self.release, self.path(), self.port).expect("the registry's port is still free");
     }
 
-    /// All requests so far, in the order of their arrival, once all that have begun are answered.
+    /// Waits until every request that has begun is answered, and returns all requests in the order of their
+    /// arrival.
     ///
     /// # Panics
-    /// When one is not answered within the deadline.
+    /// Panics if one is not answered within the deadline.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         wait_for("the registry's answer to every request", || {
@@ -122,10 +122,10 @@ impl DockerRegistry {
         })
     }
 
-    /// The size of a blob that the registry holds, in bytes.
+    /// Returns the size in bytes of a blob that the registry holds.
     ///
     /// # Panics
-    /// When it does not hold it.
+    /// Panics if the registry lacks it.
     #[must_use]
     pub fn blob_size(&self, digest: &str) -> u64 {
         let hex = digest.strip_prefix("sha256:").expect("a SHA-256 digest");
@@ -135,13 +135,13 @@ impl DockerRegistry {
             .len()
     }
 
-    /// Where its data is.
+    /// Returns the directory of the registry's data.
     #[must_use]
     pub fn data(&self) -> Utf8PathBuf {
         self.path().join("data")
     }
 
-    /// What the registry wrote, to be searched for secrets.
+    /// Returns the registry's output, to be searched for secrets.
     #[must_use]
     pub fn log(&self) -> String {
         self.program.output()
@@ -152,7 +152,7 @@ impl DockerRegistry {
     }
 }
 
-/// Starts the program and waits until it listens; `None` when the port is taken.
+/// Starts the program and waits until it listens. Returns `None` if the port is taken.
 fn start_listening(release: Release, directory: &Utf8Path, port: u16) -> Option<Program> {
     let name = "docker-registry";
     let listening = format!("listening on 127.0.0.1:{port}");
@@ -166,7 +166,7 @@ fn start_listening(release: Release, directory: &Utf8Path, port: u16) -> Option<
         .arg("serve")
         .arg(directory.join("config.yml"))
         .current_dir(directory);
-    // The log is appended to: the line of an older process must not count.
+    // The log is appended to: a line of an older process must not count.
     let seen = Program::stderr_before_start(name, directory)
         .matches(&listening)
         .count();
@@ -185,7 +185,7 @@ fn start_listening(release: Release, directory: &Utf8Path, port: u16) -> Option<
     .then_some(program)
 }
 
-/// The bcrypt entry, made by Apache's own tool.
+/// Writes the bcrypt entry with Apache's own tool.
 fn write_htpasswd(directory: &Utf8Path, account: Account<'_>) {
     let mut command = Command::new("htpasswd");
     command.args(["-nbB", account.user, account.password]);
@@ -201,7 +201,7 @@ fn write_config(directory: &Utf8Path, port: u16, server: &(Utf8PathBuf, Utf8Path
     } else {
         String::new()
     };
-    // At level debug the JSON lines tell the user and the bytes written; the access log proper tells neither.
+    // At level debug the JSON lines have the user and the bytes written. The access log proper has neither.
     let config = format!(
         "version: 0.1\n\
          log: {{level: debug, formatter: json, accesslog: {{disabled: true}}}}\n\

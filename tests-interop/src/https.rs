@@ -1,4 +1,4 @@
-//! A plain HTTP client for the endpoints of the agent: one request, one answer.
+//! An HTTP client for the endpoints of the agent: one request, one response.
 
 use std::sync::Once;
 
@@ -9,56 +9,54 @@ use crate::docker_registry::Account;
 
 static PROVIDER: Once = Once::new();
 
-/// Chooses the crypto provider of every client here.
+/// Installs the crypto provider of every client of this crate.
 pub fn install_crypto_provider() {
     PROVIDER.call_once(|| {
-        // An error means that there is a provider already.
+        // An error means that a provider is installed already.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     });
 }
 
-/// Status and body of an answer.
+/// Status and body of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
-    /// The body as text.
     pub body: String,
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Panics
-    /// When it is something else.
+    /// Panics if the body is not JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.body))
     }
 }
 
-/// Who asks, and whom they trust.
+/// Trust and credentials of a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Caller<'a> {
-    /// The only authority that is trusted (PEM).
+    /// The only trusted authority (PEM).
     pub authority: Option<&'a str>,
-    /// Name and password, sent with every request.
+    /// Credentials that are sent with every request.
     pub account: Option<Account<'a>>,
 }
 
 impl Caller<'_> {
-    /// Reads a URL.
+    /// Sends a GET request.
     ///
     /// # Errors
-    /// When nobody answers, or somebody who is not trusted.
+    /// Returns an error if the server does not answer or is not trusted.
     pub fn get(&self, url: &str) -> reqwest::Result<Answer> {
         self.request(Method::GET, url, None)
     }
 
-    /// Posts JSON.
+    /// Sends a POST request with JSON.
     ///
     /// # Errors
-    /// When nobody answers, or somebody who is not trusted.
+    /// Returns an error if the server does not answer or is not trusted.
     pub fn post(&self, url: &str, body: &Value) -> reqwest::Result<Answer> {
         self.request(Method::POST, url, Some(body))
     }

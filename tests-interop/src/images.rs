@@ -1,5 +1,5 @@
-//! Every image that `examples/profile-edge.yaml` needs, generated: the provider image with core images inside, images of
-//! several layers that share a base, and one of two platforms.
+//! Generated images for everything that `examples/profile-edge.yaml` needs: the provider image with core images
+//! inside, images with several layers that share a base, and one with two platforms.
 
 use camino::Utf8Path;
 use landfall_testkit::image_builder::{
@@ -9,24 +9,23 @@ use serde_json::json;
 
 use crate::skopeo::{Access, Skopeo};
 
-/// The provider image of the profile.
 pub const PROVIDER: &str = "example.io/my-images/example-custom-os:v1.4.5";
 
-/// What the core images are called in containerd: no registry of these tests serves them.
+/// Names of the core images in containerd. No registry of these tests serves them.
 pub const CORE: [&str; 3] = [
     "registry.k8s.io/kube-apiserver:v1.33.6",
     "registry.k8s.io/etcd:3.5.24-0",
     "registry.k8s.io/pause:3.10",
 ];
 
-/// The images of the infrastructure layers, provider image excepted.
+/// Images of the infrastructure layers, except the provider image.
 pub const INFRASTRUCTURE: [&str; 3] = [
     "us-docker.pkg.dev/palette-images/packs/calico/3.30.0/node:v3.30.0",
     "us-docker.pkg.dev/palette-images/packs/calico/3.30.0/cni:v3.30.0",
     "docker.io/longhornio/longhorn-manager:v1.9.0",
 ];
 
-/// The images of the add-on layers, declared and discovered.
+/// Images of the add-on layers, declared and discovered.
 pub const APPLICATIONS: [&str; 4] = [
     "docker.io/library/nginx:1.27",
     "ghcr.io/spectrocloud/hello-universe:1.2.0",
@@ -34,21 +33,19 @@ pub const APPLICATIONS: [&str; 4] = [
     "quay.io/prometheus/node-exporter:v1.9.1",
 ];
 
-/// The directory, beside [`KUBE_IMAGES`], that may hold more core images.
+/// Directory that may hold more core images, in addition to [`KUBE_IMAGES`].
 const CONTENT_IMAGES: &str = "opt/content/images";
 
 const KIB: usize = 1024;
 
-/// An image and its canonical name.
 #[derive(Debug, Clone)]
 pub struct NamedImage {
-    /// Canonical, e.g. `docker.io/library/nginx:1.27`.
+    /// Canonical name, for example `docker.io/library/nginx:1.27`.
     pub name: &'static str,
-    /// Manifests and blobs.
     pub image: BuiltImage,
 }
 
-/// All images that a registry has to serve, provider image first.
+/// Returns all images that a registry has to serve, the provider image first.
 #[must_use]
 pub fn profile_images() -> Vec<NamedImage> {
     let mut images = vec![NamedImage {
@@ -63,10 +60,10 @@ pub fn profile_images() -> Vec<NamedImage> {
     images
 }
 
-/// Pushes images, each under `prefix` and its whole canonical name.
+/// Pushes each image to `prefix` followed by its canonical name.
 ///
 /// # Panics
-/// When skopeo fails.
+/// Panics if skopeo fails.
 pub fn push_images(skopeo: &Skopeo, access: Access<'_>, prefix: &str, images: &[NamedImage]) {
     for NamedImage { name, image } in images {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -76,7 +73,7 @@ pub fn push_images(skopeo: &Skopeo, access: Access<'_>, prefix: &str, images: &[
     }
 }
 
-/// The core images, as the provider image holds them.
+/// Returns the core images, as the provider image holds them.
 #[must_use]
 pub fn core_images() -> [BuiltImage; 3] {
     CORE.map(|name| {
@@ -119,7 +116,7 @@ fn ordinary(name: &str) -> BuiltImage {
     }
 }
 
-/// Bytes that do not compress and are the same each time: an xorshift generator, started from the name.
+/// Returns incompressible bytes, the same each time: an xorshift generator, seeded from the name.
 fn noise(name: &str, length: usize) -> Vec<u8> {
     // FNV-1a; never 0, where xorshift would stay.
     let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -136,10 +133,10 @@ fn noise(name: &str, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Everything of an image is in this layout, byte for byte.
+/// Checks that a layout holds every manifest and blob of an image, byte for byte.
 ///
 /// # Panics
-/// When something is missing or another.
+/// Panics if something is missing or differs.
 pub fn assert_in_layout(layout: &Utf8Path, image: &BuiltImage) {
     for (digest, bytes) in image.all_content() {
         let path = layout.join("blobs/sha256").join(digest.hex());
@@ -148,10 +145,10 @@ pub fn assert_in_layout(layout: &Utf8Path, image: &BuiltImage) {
     }
 }
 
-/// Writes an image as a layout, named `image`.
+/// Writes an image as an OCI layout, named `image`.
 ///
 /// # Panics
-/// When the disk does not take it.
+/// Panics if the disk refuses it.
 pub fn write_layout(layout: &Utf8Path, image: &BuiltImage) {
     let blobs = layout.join("blobs/sha256");
     fs_err::create_dir_all(&blobs).expect("a directory of our own");

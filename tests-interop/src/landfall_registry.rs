@@ -11,7 +11,7 @@ use crate::poll::wait_for;
 use crate::program::{Program, run};
 use crate::tls::PrivateAuthority;
 
-/// A running registry of ours.
+/// A running Landfall registry.
 #[derive(Debug)]
 pub struct LandfallRegistry {
     program: Program,
@@ -21,19 +21,20 @@ pub struct LandfallRegistry {
 }
 
 impl LandfallRegistry {
-    /// Starts an empty registry. With an authority it speaks TLS; without an account everybody may do everything.
+    /// Starts an empty registry. With an authority it serves TLS; without an account every client may do
+    /// everything.
     ///
     /// # Panics
-    /// When it does not come to listen.
+    /// Panics if it does not listen before the deadline.
     #[must_use]
     pub fn start(authority: Option<&PrivateAuthority>, account: Option<Account<'_>>) -> LandfallRegistry {
         LandfallRegistry::start_with(authority, account, None, &[])
     }
 
-    /// The same with its data in another directory and further arguments.
+    /// Starts a registry with its data in `root`, if there is one, and these further arguments.
     ///
     /// # Panics
-    /// When it does not come to listen.
+    /// Panics if it does not listen before the deadline.
     #[must_use]
     pub fn start_with(
         authority: Option<&PrivateAuthority>,
@@ -41,7 +42,7 @@ impl LandfallRegistry {
         root: Option<&Utf8Path>,
         further: &[&str],
     ) -> LandfallRegistry {
-        // In memory where that is to be had: nothing here is about the speed of a disk.
+        // In memory where possible: these tests do not depend on the speed of a disk.
         let directory = tempfile::tempdir_in("/dev/shm")
             .or_else(|_| tempfile::tempdir())
             .expect("a temporary directory");
@@ -72,13 +73,13 @@ impl LandfallRegistry {
         }
     }
 
-    /// `http://127.0.0.1:<port>`, or `https`.
+    /// Returns `http://127.0.0.1:<port>`, or `https`.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// `127.0.0.1:<port>`.
+    /// Returns `127.0.0.1:<port>`.
     ///
     /// # Panics
     /// Never: a URL has a scheme.
@@ -87,7 +88,7 @@ impl LandfallRegistry {
         self.url.split_once("://").expect("a URL has a scheme").1
     }
 
-    /// Where its data is, unless it was told another place.
+    /// Returns the data directory, unless the arguments name another one.
     ///
     /// # Panics
     /// Never: checked at the start.
@@ -97,20 +98,20 @@ impl LandfallRegistry {
         path.join("data")
     }
 
-    /// The child.
+    /// Returns the child process.
     pub fn program(&mut self) -> &mut Program {
         &mut self.program
     }
 
-    /// `kill -9`; the data stays for [`LandfallRegistry::start_again`].
+    /// Sends SIGKILL. The data stays for [`LandfallRegistry::start_again`].
     pub fn kill(&mut self) {
         self.program.kill();
     }
 
-    /// Starts it again with the same arguments, on another port.
+    /// Starts the registry again with the same arguments, on another port.
     ///
     /// # Panics
-    /// When it does not come to listen.
+    /// Panics if it does not listen before the deadline.
     pub fn start_again(&mut self) {
         self.program.kill();
         let path = Utf8Path::from_path(self.directory.path()).expect("checked at the start");
@@ -118,11 +119,11 @@ impl LandfallRegistry {
     }
 }
 
-/// Starts the program and waits until it says where it listens.
+/// Starts the program and waits until it prints its address.
 fn start_listening(directory: &Utf8Path, arguments: &[String]) -> (Program, String) {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let name = "registry";
-    // Output is appended to: an older process's line must not count.
+    // Output is appended to: a line of an older process must not count.
     let seen = fs_err::read(directory.join(format!("{name}.out")))
         .unwrap_or_default()
         .len();

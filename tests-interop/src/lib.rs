@@ -1,9 +1,10 @@
-//! Fixtures that run real programs: Debian's `docker-registry`, `skopeo`, `containerd` and our own binary.
+//! Fixtures that run real programs: Debian's `docker-registry`, `skopeo`, `containerd`, and `landfall`.
 //!
 //! Start reading at [`world`] and [`site`]: they put the others together.
 //!
-//! Invariants: every child is ended by its process id when its owner goes away, on panic too; no port is fixed; nothing is
-//! written outside a temporary directory; waiting is polling on a condition with a deadline, never a bare sleep.
+//! Invariants: the owner of a child ends it by its process id, on panic too. No port is fixed. Nothing is
+//! written outside of a temporary directory. Waiting is polling on a condition with a deadline, never a bare
+//! sleep.
 
 pub mod admission;
 pub mod agent;

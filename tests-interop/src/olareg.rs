@@ -1,4 +1,4 @@
-//! olareg as a child on a free loopback port; `tests-interop/tools/tools.sh` builds it. It knows no logins.
+//! olareg as a child on a free loopback port, built by `tests-interop/tools/tools.sh`. It has no logins.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -12,7 +12,6 @@ use crate::program::Program;
 use crate::tls::PrivateAuthority;
 use crate::tool::tool;
 
-/// A running registry.
 #[derive(Debug)]
 pub struct Olareg {
     program: Program,
@@ -24,7 +23,7 @@ impl Olareg {
     /// Starts an empty registry, with TLS from `authority`.
     ///
     /// # Panics
-    /// When it cannot be built, or does not come to listen.
+    /// Panics if the build fails, or it does not listen before the deadline.
     #[must_use]
     pub fn start(authority: &PrivateAuthority) -> Olareg {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -50,13 +49,13 @@ impl Olareg {
         }
     }
 
-    /// `127.0.0.1:<port>`.
+    /// Returns `127.0.0.1:<port>`.
     #[must_use]
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// What it wrote, to be searched for secrets.
+    /// Returns the registry's output, to be searched for secrets.
     #[must_use]
     pub fn log(&self) -> String {
         self.program.output()

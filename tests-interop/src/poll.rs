@@ -7,29 +7,30 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// After this long a condition is taken not to come true any more.
+/// Time after which a condition counts as failed.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Between two looks; short, since kills are aimed at an instant.
+/// Time between two polls; short, since kills are aimed at an instant.
 const INTERVAL: Duration = Duration::from_millis(2);
 
 const CLUSTER_DEADLINE: Duration = Duration::from_secs(180);
 const CLUSTER_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Asks until there is an answer.
+/// Polls until `look` returns a value.
 ///
 /// # Panics
-/// After [`DEADLINE`], saying what was waited for.
+/// Panics after [`DEADLINE`], with `what` in the message.
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     try_wait_for(look).unwrap_or_else(|| panic!("{what}: not within {DEADLINE:?}"))
 }
 
-/// Asks until there is an answer; `None` after [`DEADLINE`].
+/// Polls until `look` returns a value; returns `None` after [`DEADLINE`].
 pub fn try_wait_for<T>(look: impl FnMut() -> Option<T>) -> Option<T> {
     ask(INTERVAL, DEADLINE, look)
 }
 
-/// As [`try_wait_for`], of a cluster: one that is asked all the time has no time, and elections and back-offs add up.
+/// Polls a cluster like [`try_wait_for`], with longer intervals and a longer deadline: constant polling slows a
+/// cluster down, and elections and back-offs add up.
 pub fn try_wait_for_cluster<T>(look: impl FnMut() -> Option<T>) -> Option<T> {
     ask(CLUSTER_INTERVAL, CLUSTER_DEADLINE, look)
 }

@@ -4,17 +4,17 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below the range from which the kernel takes the local ports of outgoing connections: a port from there could be taken by
-/// a client while its server is being restarted.
+/// Below the range of local ports for outgoing connections: a client could take a port of that range while its
+/// server restarts.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// A port on 127.0.0.1 that nobody listens on now and that this process has not handed out before.
+/// Returns a port of 127.0.0.1 on which nothing listens and that this process has not handed out before.
 ///
 /// # Panics
-/// When all of them are taken.
+/// Panics if all of them are taken.
 #[must_use]
 pub fn free_port() -> u16 {
     // Test binaries that run at the same time start far apart.

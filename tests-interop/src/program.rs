@@ -19,10 +19,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts a command; its output goes to `<directory>/<name>.{out,err}`, behind what is there.
+    /// Starts a command. Its output is appended to `<directory>/<name>.{out,err}`.
     ///
     /// # Panics
-    /// When the program cannot be started; mostly since it is not installed.
+    /// Panics if the program cannot be started, for example because it is not installed.
     #[must_use]
     pub fn start(name: &str, directory: &Utf8Path, mut command: Command) -> Program {
         let [stdout, stderr] = log_files(name, directory);
@@ -45,25 +45,25 @@ impl Program {
         }
     }
 
-    /// What earlier programs of this name and directory wrote to standard error.
+    /// Returns what earlier programs of this name and directory wrote to standard error.
     #[must_use]
     pub fn stderr_before_start(name: &str, directory: &Utf8Path) -> String {
         let [_, stderr] = log_files(name, directory);
         read_lossy(&stderr)
     }
 
-    /// Whether it has ended, and how.
+    /// Returns the exit status if the program has ended.
     ///
     /// # Panics
-    /// When the kernel does not know our child.
+    /// Panics if the kernel does not know our child.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("our own child can be asked for")
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the program.
     ///
     /// # Panics
-    /// After the deadline, with its output.
+    /// Panics after the deadline, with its output.
     pub fn wait(&mut self) -> ExitStatus {
         let what = format!("the end of {}", self.name);
         wait_for(&what, || self.try_wait())
@@ -72,20 +72,18 @@ impl Program {
     /// Sends a signal.
     ///
     /// # Panics
-    /// When the child is gone.
+    /// Panics if the child is gone.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.name));
     }
 
-    /// `kill -9`, and waits for the end. A child that has ended already stays ended.
+    /// Sends SIGKILL and waits for the end. A child that has already ended stays ended.
     pub fn kill(&mut self) {
-        // The only error is that it has ended, which is what is wanted.
+        // The only error is that the child has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 
-    /// The process id.
-    ///
     /// # Panics
     /// Never: a process id is positive.
     #[must_use]
@@ -93,19 +91,19 @@ impl Program {
         Pid::from_child(&self.child)
     }
 
-    /// What it wrote to standard output so far.
+    /// Returns what the program wrote to standard output so far.
     #[must_use]
     pub fn stdout(&self) -> String {
         read_lossy(&self.stdout)
     }
 
-    /// What it wrote to standard error so far.
+    /// Returns what the program wrote to standard error so far.
     #[must_use]
     pub fn stderr(&self) -> String {
         read_lossy(&self.stderr)
     }
 
-    /// Both, for the message of a failed assertion.
+    /// Returns both outputs, for the message of a failed assertion.
     #[must_use]
     pub fn output(&self) -> String {
         format!(
@@ -126,7 +124,7 @@ impl Drop for Program {
 /// Runs a program to its end.
 ///
 /// # Panics
-/// When it cannot be started.
+/// Panics if it cannot be started.
 #[must_use]
 pub fn run(mut command: Command) -> Finished {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| {
@@ -150,28 +148,26 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// Its exit code; `None` when a signal ended it.
+    /// Returns the exit code; `None` if a signal ended the program.
     #[must_use]
     pub fn code(&self) -> Option<i32> {
         self.output.status.code()
     }
 
-    /// What it wrote to standard output.
     #[must_use]
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
 
-    /// What it wrote to standard error.
     #[must_use]
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
-    /// The same, when it succeeded.
+    /// Returns the program if it succeeded.
     ///
     /// # Panics
-    /// When it failed, with all that it wrote.
+    /// Panics with the output if it failed.
     #[must_use]
     pub fn succeeded(self) -> Finished {
         assert!(self.output.status.success(), "{self}");

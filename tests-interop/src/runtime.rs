@@ -1,5 +1,5 @@
-//! containerd with its CRI plug-in, as a kubelet uses it: it reads drop-ins and mirror files of `/etc/containerd`, which
-//! is another directory for it alone (a mount namespace of its own). Pulls are CRI's `PullImage`.
+//! containerd with its CRI plug-in, as a kubelet uses it. It reads drop-ins and mirror files of
+//! `/etc/containerd`, which is another directory in its own mount namespace. Pulls are CRI's `PullImage`.
 
 use std::process::Command;
 
@@ -17,16 +17,16 @@ use crate::poll::try_wait_for;
 use crate::program::Program;
 use crate::tool::tool;
 
-/// Which containerd runs.
+/// Release of containerd that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
     /// Debian's.
     V1_6,
-    /// The current one, of `tests-interop/tools/tools.tsv`.
+    /// The version in `tests-interop/tools/tools.tsv`.
     V2_4,
 }
 
-/// A running containerd; ended by its process number on drop.
+/// A running containerd; ended by its process id on drop.
 #[derive(Debug)]
 pub struct CriRuntime {
     program: Program,
@@ -35,11 +35,11 @@ pub struct CriRuntime {
 }
 
 impl CriRuntime {
-    /// Starts one whose `/etc/containerd` is `etc`, and whose main file has this version and imports these files of
-    /// `conf.d`.
+    /// Starts containerd with `etc` as its `/etc/containerd`. The main file has this version and imports these
+    /// files of `conf.d`.
     ///
     /// # Panics
-    /// When it does not come to answer.
+    /// Panics if it does not answer before the deadline.
     #[must_use]
     pub fn start(release: Release, version: u8, imports: &str, etc: &Utf8Path) -> CriRuntime {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -75,10 +75,10 @@ impl CriRuntime {
         runtime
     }
 
-    /// Pulls an image as the kubelet does, with the login that it has for the image, and answers its ID.
+    /// Pulls an image as the kubelet does, with the kubelet's login for the image, and returns its ID.
     ///
     /// # Errors
-    /// What CRI says.
+    /// Returns the error of CRI as text.
     pub fn pull(&self, image: &str, login: Option<Account<'_>>) -> Result<String, String> {
         let request = PullImageRequest {
             image: Some(ImageSpec {
@@ -95,14 +95,11 @@ impl CriRuntime {
             .map_err(|status| status.message().to_owned())
     }
 
-    /// Everything that it wrote.
     #[must_use]
     pub fn output(&self) -> String {
         self.program.output()
     }
 
-    /// Where all of its files are.
-    ///
     /// # Panics
     /// Never: the directory was made with a UTF-8 name.
     #[must_use]
@@ -138,7 +135,7 @@ async fn connect(socket: Utf8PathBuf) -> Result<Channel, tonic::Status> {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    // The address is never looked at: the connector always goes to the socket.
+    // The address is not used: the connector always connects to the socket.
     let endpoint = Endpoint::from_static("http://containerd.invalid");
     let channel = endpoint.connect_with_connector(connector).await;
     channel.map_err(|error| tonic::Status::unavailable(error.to_string()))
@@ -157,7 +154,7 @@ fn configuration(directory: &Utf8Path, version: u8, imports: &str) -> String {
     )
 }
 
-/// The parts of CRI's `runtime.v1` that are used here; an unknown field is passed over.
+/// The parts of CRI's `runtime.v1` that are used here. Unknown fields are ignored.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Empty {}
 

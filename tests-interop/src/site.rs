@@ -22,21 +22,22 @@ pub const PRIMARY_ACCOUNT: Account<'static> = Account {
     password: PRIMARY_PASSWORD,
 };
 
-/// An edge host. Dropping it ends its containerd and removes everything.
+/// An edge host. Its drop ends its containerd and removes everything.
 #[derive(Debug)]
 pub struct Site {
     directory: TempDir,
     /// The private containerd; a node of a cluster has the cluster's.
     containerd: Option<ContainerdProcess>,
-    /// Where the agent listens.
+    /// Ports on which the agent listens.
     pub ports: Ports,
 }
 
 impl Site {
-    /// A host with nothing on it but containerd; the profile is the example's, mended by `landfall profile fix`.
+    /// Returns a host with nothing on it but containerd. Its profile is the example's, fixed by `landfall
+    /// profile fix`.
     ///
     /// # Panics
-    /// When a program is missing or fails.
+    /// Panics if a program is missing or fails.
     #[must_use]
     pub fn new() -> Site {
         let containerd = ContainerdProcess::start().expect("a private containerd");
@@ -47,10 +48,10 @@ impl Site {
         }
     }
 
-    /// A host whose containerd listens at this socket and belongs to somebody else.
+    /// Returns a host whose containerd listens at this socket and has another owner.
     ///
     /// # Panics
-    /// When our own binary fails.
+    /// Panics if `landfall` fails.
     #[must_use]
     pub fn on(containerd: &Utf8Path) -> Site {
         let site = Site {
@@ -72,7 +73,7 @@ impl Site {
         site
     }
 
-    /// The user-data of a host without an external registry.
+    /// Returns the user-data of a host without an external registry.
     #[must_use]
     pub fn user_data(&self) -> UserData<'static> {
         UserData {
@@ -85,15 +86,14 @@ impl Site {
         }
     }
 
-    /// Writes the user-data of this host.
     pub fn write_user_data(&self, user_data: UserData<'_>) {
         self.write("user-data.yaml", &user_data.render());
     }
 
-    /// Writes the example's profile as `change` makes it, mended by `landfall profile fix`.
+    /// Writes the profile of the example with a change, fixed by `landfall profile fix`.
     ///
     /// # Panics
-    /// When it cannot be mended.
+    /// Panics if the fix fails.
     pub fn write_profile(&self, change: impl FnOnce(String) -> String) {
         let example = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/profile-edge.yaml");
         self.write(
@@ -104,14 +104,13 @@ impl Site {
         drop(run_landfall(&["profile", "fix", "--write", profile.as_str()]).succeeded());
     }
 
-    /// Runs a command on the host's inputs to its end.
+    /// Runs a command on the inputs of the host to its end.
     #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Finished {
         let inputs = self.inputs();
         run_landfall(&[arguments, &inputs.iter().map(String::as_str).collect::<Vec<_>>()].concat())
     }
 
-    /// Starts the agent.
     #[must_use]
     pub fn start_agent(&self, arguments: &[&str]) -> LandfallAgent {
         let root = self.root();
@@ -122,7 +121,8 @@ impl Site {
         LandfallAgent::start(&self.path(""), &self.state_dir(), &line)
     }
 
-    /// The profile and user-data, and the values for its templates in a file, since others can read a command line.
+    /// Returns the arguments for the profile and the user-data. The values of its templates are in a file,
+    /// since other users can read a command line.
     fn inputs(&self) -> Vec<String> {
         [
             ("--user-data", "user-data.yaml"),
@@ -134,19 +134,19 @@ impl Site {
         .collect()
     }
 
-    /// `landfall.stateDir`, below [`Site::root`].
+    /// Returns `landfall.stateDir`, below [`Site::root`].
     #[must_use]
     pub fn state_dir(&self) -> Utf8PathBuf {
         self.root().join(STATE_DIR.trim_start_matches('/'))
     }
 
-    /// The directory that stands for `/`.
+    /// Returns the directory that stands for `/`.
     #[must_use]
     pub fn root(&self) -> Utf8PathBuf {
         self.path("root")
     }
 
-    /// A file of an input, to be named in a message.
+    /// Returns the path of an input file, to be named in a message.
     #[must_use]
     pub fn path(&self, name: &str) -> Utf8PathBuf {
         Utf8Path::from_path(self.directory.path())
@@ -154,10 +154,10 @@ impl Site {
             .join(name)
     }
 
-    /// The images in containerd's namespace `k8s.io` with the digests that they point at, as `ctr` sees them.
+    /// Returns the images of containerd's namespace `k8s.io` with their digests, according to `ctr`.
     ///
     /// # Panics
-    /// When `ctr` fails.
+    /// Panics if `ctr` fails.
     #[must_use]
     pub fn containerd_images(&self) -> BTreeMap<String, String> {
         let table = self.ctr(&["images", "ls"]);
@@ -169,10 +169,10 @@ impl Site {
         table.lines().skip(1).filter_map(row).collect()
     }
 
-    /// The images of which containerd does not have all content, as `ctr` sees it.
+    /// Returns the images whose content is incomplete in containerd, according to `ctr`.
     ///
     /// # Panics
-    /// When `ctr` fails.
+    /// Panics if `ctr` fails.
     #[must_use]
     pub fn incomplete_containerd_images(&self) -> Vec<String> {
         let table = self.ctr(&["images", "check"]);
@@ -184,7 +184,7 @@ impl Site {
             .collect()
     }
 
-    /// How skopeo reaches the primary registry: without TLS, since it listens on loopback only.
+    /// Returns skopeo's access to the primary registry: without TLS, since it listens on loopback only.
     #[must_use]
     pub fn primary_access<'a>(&self, host: &'a str) -> Access<'a> {
         Access {
@@ -194,16 +194,16 @@ impl Site {
         }
     }
 
-    /// `host:port` of the primary registry.
+    /// Returns `host:port` of the primary registry.
     #[must_use]
     pub fn primary_host(&self) -> String {
         format!("127.0.0.1:{}", self.ports.primary)
     }
 
-    /// The digests of all finished blobs on disk.
+    /// Returns the digests of all finished blobs on disk.
     ///
     /// # Panics
-    /// When one is not what its name says: it was let in before it was verified.
+    /// Panics if the content of one does not match its digest.
     #[must_use]
     pub fn finished_blobs(&self) -> BTreeSet<String> {
         files_below(&self.state_dir())
@@ -221,10 +221,10 @@ impl Site {
             .collect()
     }
 
-    /// What `landfall status -o json` answers.
+    /// Returns the output of `landfall status -o json`.
     ///
     /// # Panics
-    /// When it answers something else.
+    /// Panics if the output is not JSON.
     #[must_use]
     pub fn status(&self) -> Value {
         let state = self.state_dir();

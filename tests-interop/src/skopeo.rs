@@ -1,4 +1,4 @@
-//! `skopeo`, an OCI client that is not ours: it fills registries and checks what ours serves.
+//! `skopeo`, an OCI client of another project: it fills registries and checks the content that Landfall serves.
 
 use std::process::Command;
 
@@ -16,14 +16,13 @@ pub struct Skopeo {
     directory: TempDir,
 }
 
-/// How a registry is trusted and who we are there.
+/// Address, trust and credentials of a registry.
 #[derive(Debug, Clone, Copy)]
 pub struct Access<'a> {
     /// `host:port`.
     pub host: &'a str,
-    /// The authority to trust; `None` allows plain HTTP.
+    /// The trusted authority; `None` allows plain HTTP.
     pub authority: Option<&'a str>,
-    /// Who asks.
     pub account: Option<Account<'a>>,
 }
 
@@ -36,10 +35,10 @@ impl Default for Skopeo {
 }
 
 impl Skopeo {
-    /// Pushes the image `name` of an OCI layout directory, all platforms, digests kept.
+    /// Pushes the image `name` of an OCI layout directory, with all platforms and unchanged digests.
     ///
     /// # Panics
-    /// When skopeo fails.
+    /// Panics if skopeo fails.
     pub fn push_layout(&self, layout: &Utf8Path, name: &str, access: Access<'_>, repository_and_tag: &str) {
         let target = format!("docker://{}/{repository_and_tag}", access.host);
         let mut command = self.command(["copy", "--all", "--preserve-digests"]);
@@ -50,10 +49,11 @@ impl Skopeo {
         drop(run(command).succeeded());
     }
 
-    /// Pulls an image, all platforms, digests kept, into a new OCI layout, and answers the digest of its manifest.
+    /// Pulls an image into a new OCI layout, with all platforms and unchanged digests, and returns the digest
+    /// of its manifest.
     ///
     /// # Panics
-    /// When skopeo fails.
+    /// Panics if skopeo fails.
     #[must_use]
     pub fn pull(&self, access: Access<'_>, repository_and_tag: &str) -> String {
         let layout = tempfile::tempdir_in(&self.directory).expect("a temporary directory");
@@ -72,30 +72,30 @@ impl Skopeo {
             .to_owned()
     }
 
-    /// Copies an image between places on this machine, in skopeo's own words for them.
+    /// Copies an image on this machine. Both names are skopeo's transports.
     ///
     /// # Panics
-    /// When skopeo fails.
+    /// Panics if skopeo fails.
     pub fn copy(&self, from: &str, to: &str) {
         let mut command = self.command(["copy"]);
         command.args([from, to]);
         drop(run(command).succeeded());
     }
 
-    /// The same with all platforms, digests kept.
+    /// Copies an image with all platforms and unchanged digests.
     ///
     /// # Panics
-    /// When skopeo fails.
+    /// Panics if skopeo fails.
     pub fn copy_whole(&self, from: &str, to: &str) {
         let mut command = self.command(["copy", "--all", "--preserve-digests"]);
         command.args([from, to]);
         drop(run(command).succeeded());
     }
 
-    /// The tags of a repository.
+    /// Returns the tags of a repository.
     ///
     /// # Panics
-    /// When skopeo fails.
+    /// Panics if skopeo fails.
     #[must_use]
     pub fn tags(&self, access: Access<'_>, repository: &str) -> Vec<String> {
         let mut command = self.command(["list-tags"]);
@@ -125,7 +125,7 @@ impl Skopeo {
         command
     }
 
-    /// Credentials go through a file, as they would on a shared machine.
+    /// Credentials are passed in a file, as on a shared machine.
     fn access_arguments(&self, side: &str, access: Access<'_>) -> Vec<String> {
         let mut arguments = Vec::new();
         match access.authority {

@@ -1,39 +1,38 @@
-//! A registry with TLS from a private authority, an account, and every image of the profile.
+//! An external registry with TLS from a private authority, an account, and every image of the profile.
 
 use crate::docker_registry::{Account, DockerRegistry};
 use crate::images::{NamedImage, profile_images, push_images};
 use crate::skopeo::{Access, Skopeo};
 use crate::tls::PrivateAuthority;
 
-/// The registry and what it takes to use it.
+/// The registry and the access to it.
 #[derive(Debug)]
 pub struct SourceRegistry {
-    /// Who signed its certificate.
+    /// The authority that signed the registry's certificate.
     pub authority: PrivateAuthority,
-    /// The only account, when it asks for one.
+    /// The only account, if the registry asks for one.
     pub account: Option<Account<'static>>,
-    /// The process.
     pub registry: DockerRegistry,
-    /// The images that it serves.
+    /// The images that the registry serves.
     pub images: Vec<NamedImage>,
 }
 
 impl SourceRegistry {
-    /// Starts a registry and fills it with the profile's images that `wanted` chooses, each under `prefix` and its
-    /// whole canonical name.
+    /// Starts a registry and pushes the images of the profile that `wanted` selects, each to `prefix` followed
+    /// by its canonical name.
     ///
     /// # Panics
-    /// When a program is missing or fails.
+    /// Panics if a program is missing or fails.
     #[must_use]
     pub fn start(account: Option<Account<'static>>, prefix: &str, wanted: impl Fn(&str) -> bool) -> SourceRegistry {
         let images = profile_images().into_iter().filter(|image| wanted(image.name));
         SourceRegistry::with(account, prefix, images.collect())
     }
 
-    /// Starts a registry and fills it with these images, each under `prefix` and its whole canonical name.
+    /// Starts a registry and pushes these images, each to `prefix` followed by its canonical name.
     ///
     /// # Panics
-    /// When a program is missing or fails.
+    /// Panics if a program is missing or fails.
     #[must_use]
     pub fn with(account: Option<Account<'static>>, prefix: &str, images: Vec<NamedImage>) -> SourceRegistry {
         let authority = PrivateAuthority::generate("Landfall interop site");
@@ -53,7 +52,7 @@ impl SourceRegistry {
         source
     }
 
-    /// How skopeo reaches it.
+    /// Returns skopeo's access to the registry.
     #[must_use]
     pub fn access<'a>(&'a self, host: &'a str) -> Access<'a> {
         Access {
@@ -63,10 +62,10 @@ impl SourceRegistry {
         }
     }
 
-    /// The digest of an image's manifest or index.
+    /// Returns the digest of an image's manifest or index.
     ///
     /// # Panics
-    /// When the registry does not have it.
+    /// Panics if the registry lacks it.
     #[must_use]
     pub fn digest(&self, name: &str) -> String {
         let found = self.images.iter().find(|image| image.name == name);

@@ -1,4 +1,4 @@
-//! A certificate authority of our own, as a site has one that no system store knows.
+//! A private certificate authority, which no system store knows.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -13,17 +13,13 @@ pub struct PrivateAuthority {
 /// A certificate with its key, both PEM.
 #[derive(Debug, Clone)]
 pub struct Issued {
-    /// The certificate.
     pub certificate: String,
-    /// Its private key.
     pub key: String,
 }
 
 impl PrivateAuthority {
-    /// Makes one.
-    ///
     /// # Panics
-    /// When no key can be made.
+    /// Panics if no key can be made.
     #[must_use]
     pub fn generate(name: &str) -> PrivateAuthority {
         let key = KeyPair::generate().expect("a key of the default algorithm");
@@ -37,17 +33,17 @@ impl PrivateAuthority {
         }
     }
 
-    /// The certificate to trust.
+    /// Returns the certificate to trust.
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// Issues a certificate for a server at these names and addresses, or for a client that needs none of them. As
-    /// Kubernetes reads a client's certificate, `name` is the user and `group` the only group.
+    /// Issues a certificate for a server at these names and addresses, or for a client, which needs none.
+    /// Kubernetes reads `name` of a client's certificate as the user and `group` as its only group.
     ///
     /// # Panics
-    /// When one of the names is none.
+    /// Panics if one of the names is invalid.
     #[must_use]
     pub fn issue(&self, name: &str, group: Option<&str>, addresses: &[&str]) -> Issued {
         let key = KeyPair::generate().expect("a key of the default algorithm");
@@ -69,7 +65,7 @@ impl PrivateAuthority {
     /// Writes `server.pem` and `server.key` for a server on 127.0.0.1.
     ///
     /// # Panics
-    /// When they cannot be written.
+    /// Panics if they cannot be written.
     #[must_use]
     pub fn write_server_files(&self, directory: &Utf8Path) -> (Utf8PathBuf, Utf8PathBuf) {
         let issued = self.issue("127.0.0.1", None, &["127.0.0.1"]);

@@ -1,4 +1,4 @@
-//! Programs of Go modules, built once by `tests-interop/tools/tools.sh`.
+//! Programs from Go modules, built once by `tests-interop/tools/tools.sh`.
 
 use std::process::Command;
 
@@ -6,10 +6,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::program::run;
 
-/// The path of a program of `tests-interop/tools/tools.tsv`, built when it is not there.
+/// Returns the path of a program of `tests-interop/tools/tools.tsv`, and builds it if it is missing.
 ///
 /// # Panics
-/// When it cannot be built, with what the build said.
+/// Panics with the output of the build if it fails.
 #[must_use]
 pub fn tool(name: &str) -> Utf8PathBuf {
     let mut command = Command::new(Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/tools.sh"));

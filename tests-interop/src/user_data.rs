@@ -1,10 +1,11 @@
-//! User-data as a site writes it, for the registries and ports of one test.
+//! User-data for the registries and ports of one test, as a site writes it.
 
 use std::fmt::Write as _;
 
 use crate::docker_registry::Account;
 
-/// `landfall.stateDir`; below the directory that stands for the host's root, as every path in a user-data.
+/// `landfall.stateDir`. Like every path in user-data, it is below the directory that stands for the host's
+/// root.
 pub const STATE_DIR: &str = "/var/lib/landfall-interop";
 
 /// `landfall.containerd.socket`.
@@ -13,37 +14,33 @@ pub const CONTAINERD_SOCKET: &str = "/run/landfall-interop/containerd.sock";
 /// The values of a user-data file that differ between tests.
 #[derive(Debug, Clone, Copy)]
 pub struct UserData<'a> {
-    /// `stylus.registryCredentials`, when there is an external registry.
+    /// `stylus.registryCredentials`, if there is an external registry.
     pub external: Option<External<'a>>,
     /// `stylus.site.caCerts`: one authority (PEM).
     pub site_authority: Option<&'a str>,
-    /// The ports that the agent listens on.
     pub ports: Ports,
     /// A primary registry that is not the embedded one.
     pub primary: Option<ForeignPrimary<'a>>,
-    /// `landfall.bandwidthLimit`, bytes a second: slow enough for a kill to hit a transfer.
+    /// `landfall.bandwidthLimit`, in bytes a second: slow enough for a kill to hit a transfer.
     pub bandwidth_limit: Option<u64>,
-    /// More lines of `landfall`, each with its margin and its end.
+    /// More lines of `landfall`, each with its indentation and line break.
     pub more: &'a str,
 }
 
-/// The ports that the agent listens on.
+/// Ports on which the agent listens.
 #[derive(Debug, Clone, Copy)]
 pub struct Ports {
     /// The embedded primary registry.
     pub primary: u16,
-    /// The webhook.
     pub webhook: u16,
     /// Health, metrics and status.
     pub api: u16,
 }
 
-/// The external registry.
 #[derive(Debug, Clone, Copy)]
 pub struct External<'a> {
     /// `host:port/path`.
     pub domain: &'a str,
-    /// Name and password.
     pub account: Account<'a>,
     /// `certificates`: the authority (PEM).
     pub authority: Option<&'a str>,
@@ -54,14 +51,13 @@ pub struct External<'a> {
 pub struct ForeignPrimary<'a> {
     /// `host:port`.
     pub endpoint: &'a str,
-    /// Name and password.
     pub account: Account<'a>,
     /// `certificates`: the authority (PEM).
     pub authority: &'a str,
 }
 
 impl UserData<'_> {
-    /// The file's text.
+    /// Returns the text of the file.
     ///
     /// # Panics
     /// Never: writing to a string does not fail.

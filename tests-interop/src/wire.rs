@@ -1,4 +1,4 @@
-//! Plain HTTP, request by request: what a client library would hide is what these tests look at.
+//! HTTP request by request, with access to every header: these tests check what a client library hides.
 
 use std::sync::Once;
 
@@ -10,7 +10,7 @@ use crate::docker_registry::Account;
 
 static PROVIDER: Once = Once::new();
 
-/// Asks one server.
+/// A client of one server.
 #[derive(Debug)]
 pub struct Wire {
     base: String,
@@ -19,19 +19,16 @@ pub struct Wire {
     runtime: Runtime,
 }
 
-/// What it answered.
+/// A response of the server.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// The HTTP status.
     pub status: u16,
-    /// The headers.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// A header's value, empty when it is not there.
+    /// Returns the value of a header, or an empty string if it is missing.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers
@@ -40,7 +37,7 @@ impl Reply {
             .unwrap_or_default()
     }
 
-    /// The body as JSON; `null` when it is something else.
+    /// Parses the body as JSON; returns `null` if it is not JSON.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
@@ -48,14 +45,15 @@ impl Reply {
 }
 
 impl Wire {
-    /// Asks the server at `base`, e.g. `https://127.0.0.1:5000`, trusting `authority` alone.
+    /// Returns a client of the server at `base`, for example `https://127.0.0.1:5000`, that trusts `authority`
+    /// alone.
     ///
     /// # Panics
-    /// When no client can be made.
+    /// Panics if no client can be made.
     #[must_use]
     pub fn new(base: &str, authority: Option<&str>, account: Option<Account<'_>>) -> Wire {
         PROVIDER.call_once(|| {
-            // An error means that there is a provider already.
+            // An error means that a provider is installed already.
             drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         });
         let authorities = authority.map(|pem| Certificate::from_pem(pem.as_bytes()).expect("a PEM certificate"));
@@ -76,17 +74,17 @@ impl Wire {
         }
     }
 
-    /// Asks nobody's login with the next requests, or this one's.
+    /// Replaces the credentials of the following requests; `None` sends none.
     #[must_use]
     pub fn with_account(mut self, account: Option<Account<'_>>) -> Wire {
         self.account = account.map(|account| (account.user.to_owned(), account.password.to_owned()));
         self
     }
 
-    /// One request; `target` is a path with its query, or a whole URL.
+    /// Sends one request; `target` is a path with its query, or a whole URL.
     ///
     /// # Errors
-    /// When nobody answers.
+    /// Returns an error if the server does not answer.
     pub fn try_send(
         &self,
         method: &str,
@@ -114,19 +112,19 @@ impl Wire {
         })
     }
 
-    /// The same.
+    /// Sends one request like [`Wire::try_send`].
     ///
     /// # Panics
-    /// When nobody answers.
+    /// Panics if the server does not answer.
     pub fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Reply {
         self.try_send(method, target, headers, body)
             .unwrap_or_else(|error| panic!("{method} {target}: {error:?}"))
     }
 
-    /// A request without a body.
+    /// Sends a GET request.
     ///
     /// # Panics
-    /// When nobody answers.
+    /// Panics if the server does not answer.
     #[must_use]
     pub fn get(&self, target: &str) -> Reply {
         self.send("GET", target, &[], "")

@@ -1,4 +1,4 @@
-//! The topology of the main test: an edge host with an external registry that holds everything.
+//! The topology of the main test: an edge host, and an external registry that holds every image.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,10 @@ pub const ACCOUNT: Account<'static> = Account {
     password: EXTERNAL_PASSWORD,
 };
 
-/// A filled external registry and a host whose user-data names it.
+/// An external registry with content, and a host whose user-data names it.
 #[derive(Debug)]
 pub struct World {
-    /// The external registry.
     pub source: SourceRegistry,
-    /// The host.
     pub site: Site,
     domain: String,
 }
@@ -30,22 +28,22 @@ impl World {
     /// Starts both.
     ///
     /// # Panics
-    /// When a program is missing or fails.
+    /// Panics if a program is missing or fails.
     #[must_use]
     pub fn start() -> World {
         World::new(SourceRegistry::start(Some(ACCOUNT), "landfall/", |_| true))
     }
 
-    /// A new host before an external registry that is there already.
+    /// Returns a new host for an existing external registry.
     ///
     /// # Panics
-    /// When a program is missing or fails.
+    /// Panics if a program is missing or fails.
     #[must_use]
     pub fn new(source: SourceRegistry) -> World {
         World::of(source, Site::new())
     }
 
-    /// This host before an external registry that is there already.
+    /// Returns this host with an existing external registry.
     #[must_use]
     pub fn of(source: SourceRegistry, site: Site) -> World {
         let domain = format!("{}/landfall", source.registry.host());
@@ -54,18 +52,18 @@ impl World {
         world
     }
 
-    /// The same registry, and a host with nothing on it.
+    /// Replaces the host by one with nothing on it, and keeps the registry.
     #[must_use]
     pub fn with_new_site(self) -> World {
         World::new(self.source)
     }
 
-    /// Writes the user-data anew, as `change` makes it from the right one.
+    /// Writes the user-data again, with a change to the correct one.
     pub fn write_user_data<'a>(&'a self, change: impl FnOnce(UserData<'a>) -> UserData<'a>) {
         self.site.write_user_data(change(self.user_data_of(&self.site)));
     }
 
-    /// The user-data of a host that pulls from the external registry.
+    /// Returns the user-data of a host that pulls from the external registry.
     #[must_use]
     pub fn user_data_of(&self, site: &Site) -> UserData<'_> {
         let external = External {
@@ -79,22 +77,23 @@ impl World {
         }
     }
 
-    /// The external registry as user-data names it.
+    /// Returns the external registry as user-data names it.
     #[must_use]
     pub fn domain(&self) -> &str {
         &self.domain
     }
 
-    /// Where an image stands below `<primary>/`, by SPEC section 5, rules 2, 5 and 6.
+    /// Returns the path of an image below `<primary>/` ([spec:resolution.external], [spec:resolution.port],
+    /// [spec:resolution.primary]).
     #[must_use]
     pub fn primary_repository(&self, name: &str) -> String {
         format!("spectro-images/{}/{name}", self.domain.replacen(':', "_", 1))
     }
 
-    /// The rows of `landfall plan -o json`, by canonical source.
+    /// Returns the rows of `landfall plan -o json`, by canonical source.
     ///
     /// # Panics
-    /// When the plan has errors.
+    /// Panics if the plan has errors.
     #[must_use]
     pub fn plan(&self) -> BTreeMap<String, Value> {
         let text = self.site.run(&["plan", "-o", "json"]).succeeded().stdout();

@@ -1,4 +1,4 @@
-//! The client of containerd's API against a real, private containerd; `ctr` only checks what it did.
+//! The client of containerd's API with a real, private containerd. `ctr` only verifies the results.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::convert::Infallible;
@@ -40,7 +40,7 @@ fn mk_content(kind: &str, bytes: impl Into<Bytes>) -> Content {
 }
 
 fn mk_image() -> FakeImage {
-    // An empty tar archive is 1024 zero bytes; padding makes it more than one chunk of the write stream.
+    // An empty tar archive is 1024 zero bytes. Padding makes it longer than one message of the write stream.
     let layer = mk_content(media_type::OCI_LAYER, vec![0_u8; 3 << 20]);
     let config = serde_json::json!({
         "architecture": "amd64",
@@ -96,12 +96,12 @@ async fn write_manifest(import: &Import, manifest: &Content) {
         .unwrap();
 }
 
-/// Whether containerd itself has the content, collected garbage excluded.
+/// Returns the digests in containerd's own list of content, collected garbage excluded.
 fn content_list(process: &ContainerdProcess) -> String {
     process.ctr(&["content", "ls", "--quiet"]).unwrap()
 }
 
-/// The call that finds its connection broken by a restart fails; the next one connects again.
+/// Repeats a call once: the first one finds its connection broken by a restart, the second one connects again.
 async fn once_more<T, F: Future<Output = Result<T, ContainerdError>>>(
     call: impl Fn() -> F,
 ) -> Result<T, ContainerdError> {
@@ -152,7 +152,8 @@ async fn an_imported_image_survives_garbage_collection_and_a_restart() {
         "the lease keeps it"
     );
 
-    // Ends with a collection, which proves that collections work here: the unnamed blob goes.
+    // Ends with a garbage collection. It removes the unreferenced blob, which proves that collections work
+    // here.
     second.finish().await.unwrap();
     process.restart().unwrap();
 

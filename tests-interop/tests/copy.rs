@@ -1,4 +1,4 @@
-//! `landfall copy` between real registries, with skopeo as the one who looks.
+//! `landfall copy` between real registries, verified by skopeo.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -28,7 +28,7 @@ fn open_registry<'a>(host: &'a str, authority: &'a PrivateAuthority) -> Access<'
     }
 }
 
-/// The blobs that a registry gave and got.
+/// Counts the blobs that a registry served (`GET`) or received.
 fn transfers(registry: &DockerRegistry, method: &str) -> usize {
     let requests = registry.requests();
     let blobs = requests
@@ -83,7 +83,7 @@ fn a_list_of_images_arrives_whole_and_a_second_run_moves_nothing() {
     );
 }
 
-/// This registry loses an upload whose connection breaks; the copy gets through all the same, in pieces.
+/// This registry loses an upload when its connection breaks. The copy succeeds all the same, in chunks.
 #[test]
 fn a_blob_larger_than_any_connection_lives_gets_through_to_a_registry_that_cannot_resume() {
     let authority = PrivateAuthority::generate("copy");
@@ -111,7 +111,8 @@ fn a_blob_larger_than_any_connection_lives_gets_through_to_a_registry_that_canno
     }
 }
 
-/// What goes in one request costs the registry least; what may be lost with a request goes in several.
+/// One request per blob is the cheapest for a registry. Only a registry that loses interrupted uploads gets
+/// chunks.
 #[test]
 fn a_large_blob_goes_in_pieces_only_to_a_registry_that_loses_what_breaks() {
     let authority = PrivateAuthority::generate("pieces");
@@ -140,7 +141,8 @@ fn copy_with_state<'a>(source: &'a str, target: &'a str, host: &'a str, state: &
     ["copy", source, target, "--insecure", host, "--state-dir", state]
 }
 
-/// Killed within the first piece of a blob: without TLS, and with it, our registry has what was sent of that.
+/// The copy is killed within the first chunk of a blob. Landfall's registry keeps the bytes it received, with
+/// and without TLS.
 #[test]
 fn a_copy_that_was_killed_half_way_into_our_registry_has_half_to_do_when_it_is_run_again() {
     let authority = PrivateAuthority::generate("copy");
@@ -180,7 +182,7 @@ fn a_copy_that_was_killed_half_way_into_our_registry_has_half_to_do_when_it_is_r
     }
 }
 
-/// A file system of its own, of a few megabytes, as long as it is kept.
+/// A file system of a few megabytes, mounted until it is dropped.
 struct SmallDisk {
     path: Utf8PathBuf,
 }
@@ -203,7 +205,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Bytes that do not compress, and differ.
+/// Returns incompressible bytes.
 fn noise(numbers: u32) -> Vec<u8> {
     (0..numbers)
         .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
@@ -223,7 +225,7 @@ fn a_full_disk_is_named_and_leaves_what_was_there_whole() {
     let their_disk = SmallDisk::mount(&theirs.data());
     let our_disk = SmallDisk::mount(&path("our-disk"));
     let ours = LandfallRegistry::start_with(None, None, Some(&our_disk.path.join("images")), &[]);
-    // Docker's registry does not say that it is the disk.
+    // Docker's registry does not report a full disk as such.
     let look = "look into the registry's log, and whether its disk is full";
     let free = "free space in the registry, or give it a larger disk";
     for (host, what, fix) in [
@@ -241,7 +243,7 @@ fn a_full_disk_is_named_and_leaves_what_was_there_whole() {
             [host, what, fix].iter().all(|part| failed.stdout().contains(part)),
             "{failed}"
         );
-        // There is no image that is not whole, and what was there is served as before.
+        // No incomplete image exists, and earlier images are served as before.
         let pull = |name: &str| {
             let back = path(&format!("{}-{name}", host.replace(':', "-")));
             let source = format!("{host}/{name}/app:1");
@@ -264,7 +266,7 @@ fn a_full_disk_is_named_and_leaves_what_was_there_whole() {
     assert!(!full.join("index.json").exists());
 }
 
-/// A registry of which nothing is left after [`Wiped::wipe`] but its address.
+/// A registry whose content is lost at [`Wiped::wipe`], while its address stays.
 enum Wiped {
     Theirs(DockerRegistry),
     Ours { program: Program, port: u16 },
@@ -303,7 +305,7 @@ impl Wiped {
     }
 }
 
-/// Edge hosts are made anew under the address that they had: what an earlier run noted down is worth nothing then.
+/// Edge hosts are recreated under the same address: the journal of an earlier run is stale then.
 #[test]
 fn a_registry_that_was_wiped_between_two_runs_is_filled_again() {
     let authority = PrivateAuthority::generate("copy");
@@ -325,7 +327,7 @@ fn a_registry_that_was_wiped_between_two_runs_is_filled_again() {
         let refilled = run_landfall(&arguments).succeeded();
         assert!(refilled.stdout().contains("1 copied"), "{refilled}");
 
-        // And where the journal has an upload that the registry knows nothing of any more.
+        // The journal also has an upload that the registry no longer knows.
         registry = registry.wipe(directory);
         let slow = [&arguments[..], &["--bandwidth", "8000000"]].concat();
         let mut cut = Program::start("cut", directory, landfall(&slow));
@@ -343,7 +345,7 @@ fn a_registry_that_was_wiped_between_two_runs_is_filled_again() {
     }
 }
 
-/// Images of every kind, with what the registries that exist make of them.
+/// Copies images of every kind to each kind of registry.
 #[test]
 fn images_of_every_kind_arrive_byte_for_byte() {
     let authority = PrivateAuthority::generate("kinds");
@@ -377,7 +379,7 @@ fn images_of_every_kind_arrive_byte_for_byte() {
             let (source, target) = (format!("oci:{layout}:image"), format!("{host}/kinds/{kind}:1"));
             let pushed = run_landfall(&["copy", &source, &target, "--insecure", &host]);
             if *kind == "foreign" && registry != "ours" {
-                // They are told which addresses to allow, or they allow none.
+                // These registries need a list of allowed addresses, or allow none.
                 assert_eq!(pushed.code(), Some(1), "{pushed}");
                 let text = pushed.stdout();
                 assert!(text.contains("fetched from addresses of their own"), "{pushed}");

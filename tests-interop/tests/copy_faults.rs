@@ -1,8 +1,8 @@
-//! Every fault that a link or a registry can have, with real registries at both ends: afterwards the image is there, whole
-//! and verified, or the error says what went wrong. Never is there an image that is not whole.
+//! Every fault that a link or a registry can have, with real registries at both ends. Afterwards the image is
+//! complete and verified, or the error names the fault. No incomplete image ever exists.
 //!
-//! Debian's docker-registry, the current one and ours, each behind a proxy that puts the faults into their answers, or
-//! into the connection.
+//! The registries are Debian's docker-registry, the current release of distribution, and Landfall's, each
+//! behind a proxy that injects faults into responses or connections.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -17,7 +17,7 @@ use landfall_tests_interop::images::{assert_in_layout, write_layout};
 use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::tls::PrivateAuthority;
 
-/// Which end of the copy has the fault.
+/// The end of the copy that has the fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Source,
@@ -25,10 +25,10 @@ enum End {
 }
 use End::{Destination, Source};
 
-/// What goes wrong.
+/// A kind of fault.
 #[derive(Debug, Clone)]
 enum Wrong {
-    /// Requests are answered wrongly.
+    /// Requests get wrong responses.
     Answers(Vec<Fault>),
     /// Connections break.
     Link(Weakness),
@@ -38,18 +38,18 @@ struct Case {
     name: &'static str,
     end: End,
     wrong: Wrong,
-    /// A part of the error; `None` where the copy gets through.
+    /// A part of the error; `None` if the copy succeeds.
     error: Option<&'static str>,
 }
 
 const LAYER: u32 = 750_000;
 const CUT: u64 = 1_000_000;
-/// Bytes a second at which the layer takes longer than a stall.
+/// Bytes a second at which the layer takes longer than a stall timeout.
 const SLOW: u64 = 600_000;
-/// Stands for the proxy's URL in what it answers.
+/// Placeholder for the proxy's URL in its responses.
 const PROXY: &str = "{proxy}";
 
-/// An image whose layer is three times as large as a connection lives long.
+/// Returns an image whose layer is three times as large as the bytes that one connection carries.
 fn mk_image() -> BuiltImage {
     let noise: Vec<u8> = (0..LAYER)
         .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
@@ -65,7 +65,8 @@ fn busy() -> Effect {
     Effect::Status(429, vec![("retry-after", "1".to_owned())], String::new())
 }
 
-/// The table; `elsewhere` is a host that must learn nothing, `layer` the path of the large blob.
+/// Returns the fault table; `elsewhere` is a host that must not receive any login, `layer` the path of the
+/// large blob.
 fn cases(elsewhere: &FakeRegistry, layer: &str) -> Vec<Case> {
     let passes = |name, end, fault: Fault| Case {
         name,
@@ -188,21 +189,21 @@ struct Real {
     scheme: &'static str,
 }
 
-/// What all cases share.
+/// Fixtures of all cases.
 struct World<'a> {
     directory: &'a Utf8Path,
     image: &'a BuiltImage,
 }
 
 impl World<'_> {
-    /// Copies the image from where it is, as `app:1`.
+    /// Copies the image from one registry to another, as `app:1`.
     fn carry_out(&self, case: &Case, from: &Real, to: &Real, number: usize) {
         let what = format!("{}: {} → {}", case.name, from.name, to.name);
         let faulty = match case.end {
             Source => from,
             Destination => to,
         };
-        // Held until the copy is through.
+        // Kept until the copy has ended.
         let (address, _proxy, _link) = match &case.wrong {
             Wrong::Answers(faults) => {
                 let proxy = FakeRegistry::start_with(FakeRegistryOptions {
@@ -270,7 +271,7 @@ impl World<'_> {
                     "{what}: {copied}"
                 );
                 if read.code() == Some(0) {
-                    // What belongs to it is missing; the image itself is whole.
+                    // Its referrers are missing; the image itself is complete.
                     assert_in_layout(&back, self.image);
                 }
             }
@@ -323,7 +324,7 @@ fn each_fault_ends_in_a_whole_image_or_a_clear_error() {
         directory,
         image: &image,
     };
-    // Built before anybody waits for it.
+    // Built before any deadline starts.
     binary();
     thread::scope(|scope| {
         for (number, case) in cases.iter().enumerate() {

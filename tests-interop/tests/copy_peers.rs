@@ -1,5 +1,5 @@
-//! What `landfall copy` wrote, read by the programs that others use: skopeo, crane, regctl and containerd. And the other
-//! way round, for the forms that files have.
+//! Reads the output of `landfall copy` with other clients (skopeo, crane, regctl, containerd), and reads their
+//! archives and layouts with `landfall copy`.
 
 use std::process::Command;
 
@@ -33,7 +33,7 @@ impl Fixture {
         directory.join(name)
     }
 
-    /// Says to containerd that the registry speaks TLS: on loopback it expects plain HTTP.
+    /// Configures containerd to use TLS for the registry: it expects plain HTTP on loopback.
     fn hosts_directory(&self, host: &str) -> Utf8PathBuf {
         let hosts = self.path("hosts");
         let directory = hosts.join(host);
@@ -43,7 +43,7 @@ impl Fixture {
         hosts
     }
 
-    /// An image of two platforms, and one of one, each as a layout of its own.
+    /// Returns an image of two platforms and one of a single platform, each as its own layout.
     fn layouts(&self) -> Vec<(NamedImage, Utf8PathBuf)> {
         let images = profile_images();
         let wanted = |part: &str| images.iter().find(|image| image.name.contains(part)).cloned();
@@ -81,7 +81,7 @@ fn what_was_pushed_is_pulled_by_everybody_byte_for_byte() {
     push_and_pull(&fixture, &containerd, &authority, ours.host());
 }
 
-/// Pushes with ours, pulls with all others, and compares.
+/// Pushes with Landfall, pulls with all other clients, and compares.
 fn push_and_pull(fixture: &Fixture, containerd: &ContainerdProcess, authority: &PrivateAuthority, host: &str) {
     for (number, (NamedImage { image, .. }, layout)) in fixture.layouts().into_iter().enumerate() {
         let name = format!("{host}/peers/image-{number}:1");
@@ -136,7 +136,7 @@ fn files_go_to_skopeo_and_come_from_it_unchanged() {
         let source = format!("oci:{layout}:image");
         let here = |what: &str| fixture.path(&format!("{what}-{number}"));
 
-        // Ours, read by skopeo.
+        // Landfall's, read by skopeo.
         let (directory, archive) = (here("directory"), here("archive.tar"));
         copy(&source, &format!("oci:{directory}:{name}"), &[]);
         copy(&source, &format!("oci-archive:{archive}:{name}"), &[]);
@@ -147,7 +147,7 @@ fn files_go_to_skopeo_and_come_from_it_unchanged() {
                 .copy_whole(&format!("{form}:{from}:{name}"), &format!("oci:{read}:x"));
             assert_in_layout(&read, &image);
         }
-        // Skopeo's, read by us.
+        // Skopeo's, read by Landfall.
         let theirs = here("theirs.tar");
         fixture
             .skopeo
@@ -156,7 +156,7 @@ fn files_go_to_skopeo_and_come_from_it_unchanged() {
         copy(&format!("oci-archive:{theirs}"), &format!("oci:{back}"), &[]);
         assert_in_layout(&back, &image);
 
-        // One platform of it, for docker: skopeo and containerd read it too.
+        // One platform of it, for docker. skopeo and containerd read it too.
         let docker = here("docker.tar");
         copy(
             &source,
@@ -176,7 +176,7 @@ fn files_go_to_skopeo_and_come_from_it_unchanged() {
     }
 }
 
-/// Unpacks a tar, and gives the directory.
+/// Unpacks a tar archive and returns the directory.
 fn unpack(archive: &Utf8Path, to: &Utf8Path) -> Utf8PathBuf {
     fs_err::create_dir_all(to).expect("a directory of our own");
     let arguments = ["-xf", archive.as_str(), "-C", to.as_str()];

@@ -1,5 +1,5 @@
-//! The main job on real programs: docker-registry with an account and TLS from a private authority is the external
-//! registry, the embedded registry is the primary one, and containerd is a private one.
+//! The main scenario on real programs: docker-registry with an account and TLS from a private authority is the
+//! external registry, the embedded registry is the primary one, and containerd is a private one.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -73,7 +73,7 @@ fn core_images_are_in_containerd_and_no_registry_served_them(world: &World, requ
     assert_eq!(world.site.incomplete_containerd_images(), Vec::<String>::new());
 }
 
-/// Also a layer that several images share, each in a repository of its own.
+/// Includes a layer that several images in different repositories share.
 fn every_blob_was_fetched_once(world: &World, requests: &[Request]) {
     let mut fetched: Vec<&str> = requests.iter().filter_map(Request::fetched_blob).collect();
     fetched.sort_unstable();

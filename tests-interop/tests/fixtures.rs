@@ -1,4 +1,4 @@
-//! The fixtures themselves: what the other tests rely on.
+//! Tests of the fixtures themselves: the properties that other tests rely on.
 
 use landfall_tests_interop::docker_registry::{Account, DockerRegistry};
 use landfall_tests_interop::https::Caller;

@@ -1,4 +1,4 @@
-//! A registry that is not ours as the primary one: the agent fills it by its endpoint and credentials.
+//! A registry of another project as the primary one: the agent fills it through its endpoint and credentials.
 
 use landfall_core::status::ProgressEvent;
 use landfall_tests_interop::canary::{KUBELET_LOGINS, LAST_GOOD, leaking_files, leaks};
@@ -65,8 +65,8 @@ fn the_agent_fills_olareg_which_asks_nobody_to_log_in() {
     assert_eq!(leaks(&primary.log(), PRIMARY_ACCOUNT.user), Vec::<&str>::new());
 }
 
-/// Every application is in the primary registry, the agent moves nothing the next time, and no password is where it does
-/// not belong: not in what the agent told either.
+/// Checks that every application is in the primary registry, that a second run moves nothing, and that no
+/// password is in a wrong place or in `told`, the agent's output.
 fn check_filled(world: &World, host: &str, authority: &PrivateAuthority, told: &str) {
     let access = Access {
         host,

@@ -1,5 +1,5 @@
-//! The Helm chart, looked at by helm itself: it lints, refuses wrong values, gives the manifests that are checked in, and
-//! a configuration that our own program takes.
+//! The Helm chart, checked by helm itself: it lints, refuses wrong values, renders the manifests that are
+//! checked in, and renders a configuration that `landfall` accepts.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 

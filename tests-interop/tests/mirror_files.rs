@@ -1,6 +1,6 @@
-//! The mirror files as a real containerd reads them, Debian's 1.6 and the current 2.4, by `ctr` and by CRI: pulls through
-//! them from an authenticated registry with TLS from a private authority. The origins do not exist here: what is pulled
-//! came from the mirror.
+//! The mirror files as a real containerd reads them, Debian's 1.6 and the current 2.4, with `ctr` and CRI.
+//! Pulls go through them to an authenticated registry with TLS from a private authority. The origins do not
+//! exist here: every pulled image came from the mirror.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -24,7 +24,7 @@ struct Node {
     directory: tempfile::TempDir,
 }
 
-/// How a runtime pulls an image.
+/// A function by which a runtime pulls an image.
 type Pull<'a> = &'a dyn Fn(&str) -> Result<String, String>;
 
 impl Node {
@@ -48,12 +48,12 @@ impl Node {
         Utf8PathBuf::from_path_buf(self.directory.path().join(name)).expect("a UTF-8 path")
     }
 
-    /// Applies the files that this configuration of the external registry means.
+    /// Applies the files for this configuration of the external registry.
     fn apply(&self, stylus: &str, hosts: &str) {
         self.redirect(&["apply", "--root", self.path("root").as_str()], stylus, hosts);
     }
 
-    /// A subcommand of `landfall redirect` for containerd; what it printed.
+    /// Runs a subcommand of `landfall redirect` for containerd and returns its output.
     fn redirect(&self, command: &[&str], stylus: &str, hosts: &str) -> String {
         let pem: String = (self.source.authority.pem().lines())
             .map(|line| format!("          {line}\n"))
@@ -71,7 +71,7 @@ impl Node {
             .stdout()
     }
 
-    /// Pulls with `ctr`, whose resolver is that of containerd's clients.
+    /// Pulls with `ctr`, which uses the resolver of containerd's clients.
     fn ctr(&self, containerd: &ContainerdProcess, image: &str) -> Result<String, String> {
         let hosts = self.path("root/etc/containerd/certs.d");
         let arguments = [
@@ -86,7 +86,7 @@ impl Node {
         containerd.ctr(&arguments).map_err(|error| error.to_string())
     }
 
-    /// Pulls an image that has not been here, and says which repository of the registry it came from.
+    /// Pulls a new image and returns the repository of the registry that served it.
     fn pulled_from(&self, pull: Pull<'_>, image: &str) -> String {
         let before = self.source.registry.requests().len();
         pull(image).unwrap_or_else(|problem| panic!("{image}: {problem}"));
@@ -97,8 +97,8 @@ impl Node {
             .to_owned()
     }
 
-    /// Pulls by prepending, by digest and from a host with a port, then by other rules in the same files, which are read
-    /// at the next pull: the runtime goes on running.
+    /// Pulls with a prefix, by digest and from a host with a port, then by other rules in the same files. The
+    /// running runtime reads them at the next pull.
     fn assert_pulls_come_from_the_mirror(&self, pull: Pull<'_>) {
         self.apply(PREPEND, "docker.io, quay.io, 'other.example.com:8443'");
         let digest = self.source.digest("quay.io/team/app:1");
@@ -161,8 +161,8 @@ fn containerd_pulls_through_the_files_and_from_nowhere_else() {
     assert_eq!(node.pulled_from(&pull, "quay.io/team/app:1"), "mirror/quay.io/team/app");
 }
 
-/// The drop-in as it is applied is taken by both releases, whatever the version of the main file; the one that is shown
-/// for those who want version 3 does the same.
+/// Both releases accept the applied drop-in with any version of the main file. The variant shown for version 3
+/// has the same effect.
 #[test]
 fn cri_takes_the_drop_in_and_reads_changed_files_without_a_restart() {
     for (release, version, drop_in) in [
@@ -190,7 +190,7 @@ fn cri_takes_the_drop_in_and_reads_changed_files_without_a_restart() {
     }
 }
 
-/// Where a pull was tried, by what the runtime says: at the mirror, and not at the registry itself.
+/// Checks with the runtime's message that it asked the mirror, and not the registry itself.
 fn assert_only_the_mirror_was_asked(node: &Node, problem: &str) {
     let mirror = format!("https://{}/v2/mirror/quay.io/", node.source.registry.host());
     assert!(

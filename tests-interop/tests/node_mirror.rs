@@ -1,5 +1,6 @@
-//! The node-local mirror on real runtimes: containerd 1.6 and 2.4 have one `_default/hosts.toml`, which leads to the agent
-//! on loopback, which asks the primary registry, then the external one with TLS and a login, and nobody else.
+//! The node-local mirror with real runtimes. containerd 1.6 and 2.4 have one `_default/hosts.toml`, which leads
+//! to the agent on loopback. The agent asks the primary registry, then the external one with TLS and a login,
+//! and no other registry.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -25,7 +26,7 @@ const EXTERNAL: Account<'static> = Account {
     password: EXTERNAL_PASSWORD,
 };
 
-/// What a kubelet sends along for the registry that an image is named after.
+/// The kubelet's login for the registry in the name of the image.
 const KUBELETS: Account<'static> = Account {
     user: "origin",
     password: "canary-of-the-kubelet",
@@ -33,17 +34,18 @@ const KUBELETS: Account<'static> = Account {
 
 const NGINX: &str = "docker.io/library/nginx:1.27";
 
-/// The rules of a part of a registry lead to several places, which no mirror file can say.
+/// Mapping rules that send parts of one registry to several endpoints, which no mirror file can express.
 const RULES: &str = "    registryMappingRules:
       docker.io/library: HOST/mirror/lib
       docker.io/curlimages: HOST/mirror/tools
 ";
 
-/// An edge host with the mirror on: an external registry, an agent, and a registry that images are named after.
+/// An edge host with the mirror on: an external registry, an agent, and the registry in the names of the
+/// images.
 struct Edge {
     site: Site,
     external: SourceRegistry,
-    /// Nobody may ever connect to it.
+    /// No client may ever connect to it.
     origin: TcpListener,
     mirror: String,
 }
@@ -74,7 +76,7 @@ impl Edge {
         }
     }
 
-    /// Writes user-data with everything prepended, or with these rules; `mirror` is its `landfall.mirror`.
+    /// Writes user-data with a prefix for every image, or with these rules; `mirror` is its `landfall.mirror`.
     fn configure(&self, rules: &str, mirror: &str) {
         let pem: String = (self.external.authority.pem().lines())
             .map(|line| format!("          {line}\n"))
@@ -108,12 +110,12 @@ stylus:
         std::fs::write(self.site.path("user-data.yaml"), text).expect("the user-data");
     }
 
-    /// `landfall.mirror` with the mirror on.
+    /// Returns `landfall.mirror` with the mirror on.
     fn on(&self) -> String {
         format!("{{enable: true, files: [containerd], listen: '{}'}}", self.mirror)
     }
 
-    /// Starts the agent, which fills the primary registry with the one image of its profile.
+    /// Starts the agent, which fills the primary registry with the only image of its profile.
     fn start_agent(&self) -> LandfallAgent {
         let profile = "metadata: {name: store}\nspec:\n  template:\n    packs:\n    - name: web\n      layer: addon\n      \
                        values: |\n        pack:\n          content:\n            images:\n            - image: nginx:1.27\n";
@@ -127,8 +129,8 @@ stylus:
         self.site.root().join("etc/containerd/certs.d")
     }
 
-    /// Pulls as the kubelet does, with a login for the registry that the image is named after; answers which repositories
-    /// of the external registry were read, and as whom.
+    /// Pulls as the kubelet does, with a login for the registry in the name of the image. Returns the
+    /// repositories of the external registry that were read, each with the user.
     fn pull(&self, runtime: &CriRuntime, image: &str) -> Vec<(String, Option<String>)> {
         let before = self.external.registry.requests().len();
         runtime
@@ -167,7 +169,7 @@ fn one_default_file_leads_every_pull_to_the_agent_which_follows_every_rule() {
         let origin = edge.origin.local_addr().expect("it is bound");
         let from = |repository: &str| vec![(repository.to_owned(), Some(EXTERNAL.user.to_owned()))];
 
-        // By prepending, from a host with a port, by digest.
+        // With a prefix, from a host with a port, by digest.
         let digest = edge.external.digest("quay.io/team/app:1");
         for (image, repository) in [
             (
@@ -183,13 +185,13 @@ fn one_default_file_leads_every_pull_to_the_agent_which_follows_every_rule() {
         }
         assert_eq!(edge.pull(&runtime, "nginx:1.27"), [], "the primary registry has it");
 
-        // What no place has that the rules allow is not to be had, whoever it is named after.
+        // An image that no allowed endpoint has cannot be pulled, whatever registry its name contains.
         let problem = runtime
             .pull(&format!("{origin}/team/missing:1"), None)
             .expect_err("nobody has it");
         assert!(problem.contains("not found"), "{problem}");
 
-        // By rules for parts of a registry, taken up by the running agent.
+        // By rules for parts of a registry, which the running agent takes up.
         edge.configure(RULES, &edge.on());
         wait_for("the new rules", || runtime.pull("busybox:1.37", None).ok());
         assert_eq!(edge.pull(&runtime, "curlimages/curl:8"), from("mirror/tools/curl"));
@@ -202,7 +204,8 @@ fn one_default_file_leads_every_pull_to_the_agent_which_follows_every_rule() {
     }
 }
 
-/// Turning the mirror off on a running host takes its file away and its address back; turning it on does the reverse.
+/// Turning the mirror off on a running host removes its file and closes its address; turning it on reverses
+/// that.
 fn turned_off_and_on(edge: &Edge) {
     let default = edge.certs_directory().join("_default/hosts.toml");
     let of_the_user = edge.certs_directory().join("gcr.io/hosts.toml");
@@ -223,11 +226,11 @@ fn turned_off_and_on(edge: &Edge) {
     });
 }
 
-/// With the external registry gone the primary one serves, to a runtime that has nothing yet.
+/// With the external registry stopped, the primary one serves a runtime that has no images yet.
 fn primary_serves_without_the_external_registry(edge: &mut Edge, release: Release, version: u8) {
     edge.external.registry.stop();
     let fresh = CriRuntime::start(release, version, "*.toml", &edge.site.root().join("etc/containerd"));
-    // The rules of now come a moment after the mirror.
+    // The new rules apply a moment after the mirror starts.
     wait_for("nginx from the primary registry", || {
         fresh.pull("nginx:1.27", Some(KUBELETS)).ok()
     });

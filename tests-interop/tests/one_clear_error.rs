@@ -1,5 +1,5 @@
-//! What an operator reads when something is wrong with a registry: one error that names the image, the registry and the
-//! key to mend, and no secret.
+//! Errors that an operator reads when a registry fails: one error that names the image, the registry and the
+//! key to fix, and no secret.
 
 use landfall_core::status::{Event, EventKind};
 use landfall_tests_interop::agent::{LandfallAgent, run_landfall};
@@ -11,18 +11,18 @@ use landfall_tests_interop::tls::PrivateAuthority;
 use landfall_tests_interop::user_data::{External, UserData};
 use landfall_tests_interop::world::{ACCOUNT, World};
 
-/// What the error has to name.
+/// Expected parts of the error.
 struct Expected<'a> {
     image: &'a str,
-    /// The input file with the key to mend.
+    /// The input file with the key to fix.
     file: &'a str,
-    /// A line of that file holds this.
+    /// Text of a line in that file.
     line: &'a str,
-    /// The key's name; the image's own place has none.
+    /// Name of the key; the image's own origin has none.
     key: Option<&'a str>,
 }
 
-/// Runs the agent once, and checks that it fails with that one error.
+/// Runs the agent once, and checks that it fails with exactly this error.
 fn fails_with_one_error(world: &World, expected: &Expected<'_>) {
     let mut agent = world.site.start_agent(&["--once"]);
     assert_eq!(agent.wait(), Some(1), "{}", agent.output());
@@ -64,7 +64,7 @@ fn fails_with_one_error(world: &World, expected: &Expected<'_>) {
     );
 }
 
-/// The only error of this run.
+/// Returns the only error of this run.
 fn the_error(agent: &LandfallAgent) -> String {
     let messages = agent.messages();
     let errors: Vec<&str> = messages.lines().filter(|line| line.starts_with("error: ")).collect();
@@ -72,7 +72,7 @@ fn the_error(agent: &LandfallAgent) -> String {
     errors[0].to_owned()
 }
 
-/// What an operator on the site finds afterwards: one failed image, one failed phase.
+/// Returns the warnings that the operator finds afterwards: one failed image, one failed phase.
 fn warnings(world: &World) -> Vec<String> {
     let state = world.site.state_dir();
     let events = run_landfall(&["events", "--state-dir", state.as_str(), "-o", "json"])

@@ -1,4 +1,4 @@
-//! `kill -9` in every phase: what was finished is never fetched again, nothing short is ever taken for whole, and the
+//! SIGKILL in every phase. No finished blob is fetched again, no truncated one is accepted as complete, and the
 //! next start ends in `Running`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,21 +10,22 @@ use landfall_tests_interop::site::Site;
 use landfall_tests_interop::user_data::UserData;
 use landfall_tests_interop::world::World;
 
-/// Bytes a second: all images together then take a second or two, long enough for a kill to hit its instant.
+/// Bytes a second. All images together take a second or two at this rate, long enough for a kill to hit its
+/// instant.
 const SLOW: u64 = 6_000_000;
 
-/// When to kill.
+/// Instant of the kill.
 #[derive(Debug, Clone, Copy)]
 enum Instant {
     /// As soon as the phase is announced.
     Begin(Phase),
-    /// After so many blobs were finished in the phase.
+    /// After this number of finished blobs in the phase.
     Blobs(Phase, usize),
-    /// After so many bytes were moved in the phase.
+    /// After this number of bytes moved in the phase.
     Bytes(Phase, u64),
-    /// While a blob is not finished of which so many bytes were moved in the phase.
+    /// While a blob is unfinished of which this number of bytes were moved in the phase.
     Within(Phase, u64),
-    /// After so many images were finished in the phase.
+    /// After this number of finished images in the phase.
     Images(Phase, usize),
 }
 
@@ -83,7 +84,7 @@ impl Instant {
     }
 }
 
-/// The events after the phase was announced.
+/// Returns the events after the announcement of the phase.
 fn since(progress: &[ProgressEvent], phase: Phase) -> Option<&[ProgressEvent]> {
     let start = progress
         .iter()
@@ -106,7 +107,7 @@ fn slowly(user_data: UserData<'_>) -> UserData<'_> {
     }
 }
 
-/// The blobs that were asked for since `from`.
+/// Returns the blobs that were requested since log line `from`.
 fn fetched(world: &World, from: usize) -> BTreeSet<String> {
     let requests = world.source.registry.requests().split_off(from);
     requests
@@ -143,7 +144,7 @@ fn everything_is_in_place(site: &Site, what: &str) {
         assert!(loaded.contains_key(name), "{what}: {name} is missing in {loaded:?}");
     }
     assert_eq!(site.incomplete_containerd_images(), Vec::<String>::new(), "{what}");
-    // Every blob on disk is hashed once more.
+    // Hashes every blob on disk once more.
     assert!(!site.finished_blobs().is_empty(), "{what}");
 }
 
@@ -162,8 +163,9 @@ fn a_kill_at_any_instant_costs_no_finished_blob() {
 #[test]
 fn an_interrupted_blob_goes_on_where_it_was_cut() {
     let world = World::start();
-    // A blob of the provider image takes five seconds: the cut is inside it, however busy this machine is. A piece of up to
-    // 400 KiB may have arrived just now: what came before it is on the disk, and is more than the store keeps in memory.
+    // A blob of the provider image takes five seconds: the kill is inside it, however busy this machine is. A
+    // chunk of up to 400 KiB may have just arrived. The bytes before it are on disk, and are more than the
+    // store keeps in memory.
     let crawl = Some(300_000);
     world.write_user_data(|user_data| UserData {
         bandwidth_limit: crawl,

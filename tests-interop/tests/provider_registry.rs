@@ -1,5 +1,5 @@
-//! An authenticated provider registry without an external one: its login is used there, for the provider image, and
-//! nowhere else.
+//! An authenticated provider registry without an external one. Its login is used there, for the provider image,
+//! and nowhere else.
 
 use landfall_core::status::Phase;
 use landfall_tests_interop::canary::{PROVIDER_PASSWORD, leaks};
@@ -15,7 +15,8 @@ const ACCOUNT: Account<'static> = Account {
     password: PROVIDER_PASSWORD,
 };
 
-/// The profile with these registries as origins: the provider image from one, everything else from another.
+/// Returns the profile with these registries as origins: the provider image from one, everything else from the
+/// other.
 fn with_origins(profile: &str, provider: &SourceRegistry, others: &SourceRegistry) -> String {
     let at_provider = provider.registry.host();
     let at_others = others.registry.host();
@@ -27,7 +28,7 @@ fn with_origins(profile: &str, provider: &SourceRegistry, others: &SourceRegistr
         let short = name.trim_start_matches("docker.io/library/");
         text = text.replace(short, &origin);
     }
-    // The provider registry's authority stands where its login does; the others' is the site's.
+    // The authority of the provider registry is next to its login; that of the others is the site's.
     let certificates: String = provider
         .authority
         .pem()
@@ -94,7 +95,7 @@ fn the_login_of_the_provider_registry_fetches_the_provider_image_from_there() {
 #[test]
 fn the_login_of_the_provider_registry_is_never_given_to_another_registry() {
     let provider = SourceRegistry::start(Some(ACCOUNT), "", |name| name == PROVIDER);
-    // The same account would be let in here: were the login sent, the log would name its user.
+    // The same account is valid here: if the login were sent, the log would name its user.
     let others = SourceRegistry::start(Some(ACCOUNT), "", |name| name != PROVIDER);
     let site = mk_site(&provider, &others);
     let filled = others.registry.requests().len();

@@ -1,5 +1,5 @@
-//! Clients that are not ours, with TLS and a login, against our registry: push, pull, copy, list, delete. skopeo and
-//! containerd are Debian's, crane and regctl are built from their Go modules.
+//! Clients of other projects with Landfall's registry, TLS and a login: push, pull, copy, list, delete. skopeo
+//! and containerd are Debian's, crane and regctl are built from their Go modules.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::process::Command;
@@ -23,12 +23,12 @@ const ACCOUNT: Account<'_> = Account {
     password: "canary-of-clients",
 };
 
-/// A registry with TLS and a login, and an image of two platforms in it, pushed by skopeo.
+/// A registry with TLS and a login. It has an image of two platforms, pushed by skopeo.
 struct Fixture {
     authority: PrivateAuthority,
     registry: LandfallRegistry,
     directory: tempfile::TempDir,
-    /// The digest of the image's index.
+    /// Digest of the image's index.
     root: String,
 }
 
@@ -71,13 +71,13 @@ impl Fixture {
         Wire::new(self.registry.url(), Some(self.authority.pem()), Some(ACCOUNT))
     }
 
-    /// The digest that the registry has under a tag; empty when it has none.
+    /// Returns the digest of a tag in the registry; empty if there is no such tag.
     fn digest(&self, repository: &str, tag: &str) -> String {
         let reply = self.wire().get(&format!("/v2/{repository}/manifests/{tag}"));
         reply.header("docker-content-digest").to_owned()
     }
 
-    /// A command that has a home of its own and trusts our authority.
+    /// Returns a command that has its own home directory and trusts the authority of the test.
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
@@ -93,7 +93,7 @@ impl Fixture {
         run(self.command(program, arguments)).succeeded()
     }
 
-    /// What every client must leave behind: an image that verifies, and no password in the log.
+    /// Checks the result of every client: an image that verifies, and no password in the log.
     fn finish(mut self) {
         let log = self.registry.program().output();
         assert!(log.contains("registry request"), "there is an access log: {log}");
@@ -251,7 +251,7 @@ fn containerd_pulls_and_pushes() {
     let source = format!("{}/team/app:v1", fixture.registry.host());
     let pushed = format!("{}/team/containerd:v1", fixture.registry.host());
     let user = format!("{}:{}", ACCOUNT.user, ACCOUNT.password);
-    // Without a word on it, containerd speaks plain HTTP to loopback.
+    // Without configuration, containerd speaks plain HTTP to loopback.
     let hosts = fixture.path("hosts");
     let host = hosts.join(fixture.registry.host());
     fs_err::create_dir_all(&host).unwrap();

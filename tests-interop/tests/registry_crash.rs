@@ -1,5 +1,5 @@
-//! `kill -9` of a registry under parallel pushes, again and again: what it acknowledged is there after the next start and
-//! is what it was, nothing that is listed is short, and what was broken off leaves nothing behind.
+//! SIGKILL of a registry under parallel pushes, repeatedly. All acknowledged content is there unchanged after
+//! the next start, no listed content is truncated, and interrupted uploads leave nothing behind.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::collections::BTreeMap;
@@ -16,23 +16,23 @@ use landfall_tests_interop::poll::wait_for;
 use landfall_tests_interop::wire::Wire;
 use serde_json::json;
 
-/// How often it is killed.
+/// Number of kills.
 const KILLS: u64 = 200;
-/// How many push at the same time.
+/// Number of clients that push in parallel.
 const CLIENTS: u64 = 4;
-/// A registry lives until so many things, less than this many, were acknowledged,
+/// Upper limit of the random number of acknowledgements before a kill.
 const PUSHED_MAX: u64 = 16;
-/// and so many microseconds, less than this many.
+/// Upper limit of the random delay between them and the kill, in microseconds.
 const MORE_MAX: u64 = 4000;
 
 const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// What the registry said that it has: paths below `/v2/`, each with the digest of what is served there.
+/// Acknowledged content: paths below `/v2/`, each with the digest of the content there.
 type Acknowledged = Mutex<BTreeMap<String, String>>;
 
-/// Numbers that are the same in every run.
+/// Returns numbers that are the same in every run.
 fn next(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -40,7 +40,7 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
-/// Pushes one image, and writes down what was acknowledged, piece by piece. Ends early when the registry does.
+/// Pushes one image, and records each acknowledgement. Returns early if the registry ends.
 fn push_image(wire: &Wire, repository: &str, number: u64, acknowledged: &Acknowledged) -> Option<()> {
     let note = |path: String, digest: &str| acknowledged.lock().unwrap().insert(path, digest.to_owned());
     let layer = format!("{repository} {number} ").repeat(1 + usize::try_from(number % 7).unwrap() * 900);
@@ -82,7 +82,7 @@ fn push_image(wire: &Wire, repository: &str, number: u64, acknowledged: &Acknowl
 
 #[test]
 fn what_was_acknowledged_survives_two_hundred_kills() {
-    // Memory outlives a kill as a disk does, and does not wait for the machine's other writers.
+    // Memory survives a SIGKILL like a disk, and does not wait for other writers of the machine.
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let root = Utf8Path::from_path(directory.path()).unwrap();
     let mut registry = LandfallRegistry::start_with(None, None, Some(root), &["--complete-images"]);
@@ -118,7 +118,7 @@ fn what_was_acknowledged_survives_two_hundred_kills() {
             over.store(true, Ordering::Relaxed);
         });
         registry.start_again();
-        // Looking at everything each time would be most of the time.
+        // Checking everything after each kill would take most of the time.
         if kill % 20 == 19 {
             check_all(&registry, &acknowledged.lock().unwrap());
         }
@@ -137,7 +137,7 @@ fn what_was_acknowledged_survives_two_hundred_kills() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Everything that was acknowledged is served, and what is listed can be read.
+/// Checks that all acknowledged content is served and that all listed content can be read.
 fn check_all(registry: &LandfallRegistry, acknowledged: &BTreeMap<String, String>) {
     let wire = Wire::new(registry.url(), None, None);
     for (path, expected) in acknowledged {

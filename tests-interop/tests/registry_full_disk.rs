@@ -1,5 +1,5 @@
-//! A disk that is full, on a small file system of its own: uploads are refused with what to do, pulls go on, nothing is
-//! damaged, and it recovers by itself.
+//! A full disk, on a small file system: the registry refuses uploads with an instruction, serves pulls, damages
+//! nothing, and recovers by itself.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::process::Command;
@@ -16,7 +16,7 @@ const MIB: usize = 1024 * 1024;
 const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// A file system in memory, gone with its owner.
+/// A file system in memory, unmounted on drop.
 struct SmallDisk {
     directory: tempfile::TempDir,
 }
@@ -97,7 +97,7 @@ fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
     check_refused(&refused);
     let before = blobs_on_disk(&root);
     for attempt in 0..8 {
-        // Without a length the registry sees it only when the bytes come.
+        // Without a length, the registry sees it only when the bytes arrive.
         check_refused(&push_blob(&wire, &[b'x'; 9 * MIB], attempt % 2 == 0));
     }
     assert_eq!(blobs_on_disk(&root), before);
@@ -112,7 +112,7 @@ fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
         assert_eq!(wire.get(&path).body, layer(pulled));
     }
 
-    // Somebody else fills the rest to the last byte.
+    // Another program fills the rest to the last byte.
     let hog = disk.path().join("hog");
     let filled = fs_err::write(&hog, vec![0; 48 * MIB]);
     assert!(filled.is_err(), "the disk is full");
@@ -122,7 +122,7 @@ fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
     let wire = Wire::new(registry.url(), None, None);
     assert_eq!(wire.get("/v2/a/manifests/v0").status, 200, "it starts on a full disk");
 
-    // Room comes, and nobody tells the registry.
+    // Space becomes free without any signal to the registry.
     fs_err::remove_file(&hog).unwrap();
     check_refused(&push_image(&wire, number).unwrap());
     for deleted in 0..3 {

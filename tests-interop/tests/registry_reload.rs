@@ -1,4 +1,4 @@
-//! A registry whose certificate and logins are replaced while it is served, as cert-manager or a cron job does.
+//! Replacement of certificate and logins while the registry serves, as cert-manager or a cron job does it.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::io::{Read, Write};
@@ -64,14 +64,14 @@ impl Fixture {
         stream
     }
 
-    /// The status of a request with a login.
+    /// Returns the status of a request with a login.
     fn status(&self, account: Account<'_>) -> u16 {
         let wire = Wire::new(self.registry.url(), Some(self.authority.pem()), Some(account));
         wire.get("/v2/").status
     }
 }
 
-/// The certificate, as the file that it is from has it.
+/// Returns the server certificate in the form of its file.
 fn certificate(stream: &TlsStream) -> Vec<u8> {
     stream.conn.peer_certificates().unwrap()[0].to_vec()
 }
@@ -80,7 +80,7 @@ fn in_file(path: &Utf8PathBuf) -> Vec<u8> {
     CertificateDer::from_pem_file(path).unwrap().to_vec()
 }
 
-/// One request on a connection that stays. Nobody is logged in, which is an answer as well.
+/// Sends one request on a kept connection. It has no login, and a 401 is a response as well.
 fn ask(stream: &mut TlsStream) {
     stream.write_all(b"HEAD /v2/ HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
     let mut answer = Vec::new();
@@ -103,7 +103,7 @@ fn new_handshakes_see_a_new_certificate_and_open_connections_live_on() {
     let first = in_file(&fixture.file("server.pem"));
     assert_eq!(certificate(&open), first);
 
-    // Two files are never replaced at once; what lies between is no reason to stop.
+    // Two files cannot be replaced atomically. The state in between must not stop the registry.
     let (pem, _key) = fixture.authority.write_server_files(fixture.file("").as_path());
     let second = in_file(&pem);
     assert_ne!(first, second);

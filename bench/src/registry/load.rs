@@ -25,7 +25,7 @@ pub(super) struct Load {
 /// Asks for at least `duration`; a request that has begun is waited for.
 ///
 /// # Errors
-/// When an answer is not 200 or not whole.
+/// Returns an error if an answer is not 200 or not whole.
 #[expect(clippy::disallowed_types, reason = "a benchmark measures real time")]
 pub(super) fn run_load(
     host: &str,

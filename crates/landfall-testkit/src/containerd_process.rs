@@ -21,7 +21,7 @@ impl ContainerdProcess {
     /// Starts one and waits until its socket answers.
     ///
     /// # Errors
-    /// When there is no `containerd` program, or it ends or stays silent (the error then holds its log).
+    /// Returns an error if there is no `containerd` program, or it ends or stays silent (the error then holds its log).
     pub fn start() -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("landfall-containerd-").tempdir()?;
         let mut process = ContainerdProcess { directory, child: None };
@@ -57,7 +57,7 @@ impl ContainerdProcess {
     /// call `ctr`.
     ///
     /// # Errors
-    /// When `ctr` cannot run or fails (the error then holds what it printed).
+    /// Returns an error if `ctr` cannot run or fails (the error then holds what it printed).
     pub fn ctr(&self, arguments: &[&str]) -> io::Result<String> {
         let output = Command::new("ctr")
             .args(["--address", self.socket().as_str(), "--namespace", "k8s.io"])

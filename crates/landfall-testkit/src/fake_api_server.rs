@@ -64,7 +64,7 @@ impl FakeApiServer {
     /// Starts a server with nothing in it.
     ///
     /// # Panics
-    /// When there is no free port on loopback.
+    /// Panics if there is no free port on loopback.
     #[must_use]
     pub fn start() -> FakeApiServer {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
@@ -126,7 +126,7 @@ impl FakeApiServer {
     /// Changes an object that is there.
     ///
     /// # Panics
-    /// When it is not there.
+    /// Panics if it is not there.
     pub fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
         self.state.with_objects(|objects| {
             let mut object = objects.get(path).expect("the object to edit is there").clone();
@@ -163,7 +163,7 @@ impl FakeApiServer {
     /// Waits until what is at a path is as it should be.
     ///
     /// # Panics
-    /// When that does not come within half a minute: with what is there.
+    /// Panics if that does not come within half a minute: with what is there.
     pub async fn wait_for(&self, what: &str, path: &str, is: impl Fn(Option<&Value>) -> bool) -> Option<Value> {
         let mut changes = self.state.changes.subscribe();
         let seen = tokio::time::timeout(PATIENCE, async {

@@ -147,7 +147,7 @@ impl FakeRegistry {
     /// Starts a registry.
     ///
     /// # Panics
-    /// When there is no free port, or the options make no sense.
+    /// Panics if there is no free port, or the options make no sense.
     #[must_use]
     pub fn start_with(options: FakeRegistryOptions) -> FakeRegistry {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port is free");

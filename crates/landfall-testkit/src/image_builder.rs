@@ -32,7 +32,7 @@ pub fn multi_platform(images: &[BuiltImage]) -> BuiltImage {
 /// gzip layers.
 ///
 /// # Panics
-/// When the image is none that the builder made.
+/// Panics if the image is none that the builder made.
 #[must_use]
 pub fn docker_form(image: &BuiltImage) -> BuiltImage {
     const FORMS: [(&str, &str); 4] = [
@@ -122,7 +122,7 @@ pub fn small_image(name: &str) -> BuiltImage {
 /// The start of an image that can run: one layer with this program, which everybody may execute.
 ///
 /// # Panics
-/// When the path is absolute or too long for a tar.
+/// Panics if the path is absolute or too long for a tar.
 #[must_use]
 pub fn program_image(path: &str, program: &[u8]) -> ImageBuilder {
     programs_image(&[(path, program)])
@@ -131,7 +131,7 @@ pub fn program_image(path: &str, program: &[u8]) -> ImageBuilder {
 /// The start of an image that can run: one layer with these programs and libraries, which everybody may execute.
 ///
 /// # Panics
-/// When a path is absolute or too long for a tar.
+/// Panics if a path is absolute or too long for a tar.
 #[must_use]
 pub fn programs_image(files: &[(&str, &[u8])]) -> ImageBuilder {
     let mut layer = tar::Builder::new(Vec::new());

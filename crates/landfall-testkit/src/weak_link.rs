@@ -63,7 +63,7 @@ impl WeakLink {
     /// A link to a server, of which the first so many connections are bad.
     ///
     /// # Panics
-    /// When there is no free port.
+    /// Panics if there is no free port.
     #[must_use]
     pub fn start(target: SocketAddr, weakness: Weakness, weak_connections: u64) -> WeakLink {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port is free");

@@ -1,4 +1,4 @@
-//! A real Kubernetes on this machine, for tests and by hand (`make cluster-up`, `make cluster-down`).
+//! Real Kubernetes on this machine, for tests and by hand (`make cluster-up`, `make cluster-down`).
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer's program")]
 
@@ -12,12 +12,12 @@ use landfall_tests_interop::cluster::{ADMIN_KUBECONFIG, enter, machine};
 use landfall_tests_interop::poll::{try_wait_for, try_wait_for_cluster, wait_for};
 use landfall_tests_interop::program::run;
 
-/// Commands go in here: a pipe that the cluster itself holds open.
+/// Named pipe for commands. The cluster itself holds it open.
 const CONTROL: &str = "control";
-/// The answers; two lines mean that the kubelet is up as well.
-const ANSWERS: &str = "testbed.out";
-const LOG: &str = "testbed.err";
-const PID: &str = "testbed.pid";
+/// File of the answers. Two lines mean that the kubelet is up as well.
+const ANSWERS: &str = "test-cluster.out";
+const LOG: &str = "test-cluster.err";
+const PID: &str = "test-cluster.pid";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -77,12 +77,12 @@ fn up(directory: &Utf8Path) {
     );
 }
 
-/// The control plane and the kubelet have a deadline each, inside; this is only a little more than both.
+/// Waits for twice the deadline of one wait: the control plane and the kubelet have a deadline each, inside.
 fn wait_twice<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     (0..2).find_map(|_| try_wait_for_cluster(&mut look))
 }
 
-/// Ends a cluster and removes what is left of it, whatever state it is in.
+/// Ends a cluster in any state, and removes what is left of it.
 fn down(directory: &Utf8Path) {
     let pid = fs_err::read_to_string(directory.join(PID))
         .ok()
@@ -105,7 +105,7 @@ fn tell(directory: &Utf8Path, line: &str) {
     control.write_all(format!("{line}\n").as_bytes()).expect("our own pipe");
 }
 
-/// Opens the pipe for both directions, so that it neither waits for another side nor ends.
+/// Opens the pipe for both directions, so that opening does not block and reading never sees the end of file.
 fn open_control(directory: &Utf8Path) -> fs_err::File {
     let mut options = fs_err::OpenOptions::new();
     let opened = options.read(true).write(true).open(directory.join(CONTROL));

@@ -12,7 +12,7 @@ use crate::poll::try_wait_for_cluster;
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 
-/// A client with the rights of a kubeconfig's user.
+/// A client with the rights of the user of a kubeconfig.
 #[derive(Debug)]
 pub struct KubeClient {
     server: String,
@@ -21,19 +21,19 @@ pub struct KubeClient {
 }
 
 impl KubeClient {
-    /// Reads a kubeconfig of the testbed's, which is JSON.
+    /// Reads a kubeconfig of the test cluster, which is JSON.
     ///
     /// # Panics
-    /// When it is something else.
+    /// Panics if the file is not a kubeconfig in JSON.
     #[must_use]
     pub fn of_kubeconfig(path: &Utf8Path) -> KubeClient {
         install_crypto_provider();
-        let text = fs_err::read_to_string(path).expect("the testbed wrote this file");
-        let config: Value = serde_json::from_str(&text).expect("the testbed writes JSON");
+        let text = fs_err::read_to_string(path).expect("the test cluster wrote this file");
+        let config: Value = serde_json::from_str(&text).expect("the test cluster writes JSON");
         let decode = |value: &Value| {
             STANDARD
-                .decode(value.as_str().expect("the testbed wrote a string"))
-                .expect("the testbed wrote base64")
+                .decode(value.as_str().expect("the test cluster wrote a string"))
+                .expect("the test cluster wrote base64")
         };
         let cluster = &config["clusters"][0]["cluster"];
         let user = &config["users"][0]["user"];
@@ -50,7 +50,7 @@ impl KubeClient {
         KubeClient {
             server: cluster["server"]
                 .as_str()
-                .expect("the testbed wrote a string")
+                .expect("the test cluster wrote a string")
                 .to_owned(),
             client,
             runtime: tokio::runtime::Builder::new_current_thread()
@@ -60,10 +60,10 @@ impl KubeClient {
         }
     }
 
-    /// Sends a request; patches are merge patches.
+    /// Sends a request. Patches are merge patches.
     ///
     /// # Errors
-    /// When nobody answers.
+    /// Returns an error if the server does not answer.
     pub fn request(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::Result<Answer> {
         let content = if method == Method::PATCH {
             MERGE_PATCH
@@ -87,7 +87,7 @@ impl KubeClient {
         })
     }
 
-    /// An object, when it is there.
+    /// Returns an object, or `None` if it does not exist.
     #[must_use]
     pub fn try_get(&self, path: &str) -> Option<Value> {
         let answer = self.request(Method::GET, path, None).ok()?;
@@ -95,19 +95,19 @@ impl KubeClient {
         (answer.status == 200).then(|| serde_json::from_str(&answer.body).unwrap_or(Value::Null))
     }
 
-    /// An object.
+    /// Returns an object.
     ///
     /// # Panics
-    /// When it is not there.
+    /// Panics if it is not there.
     #[must_use]
     pub fn get(&self, path: &str) -> Value {
         self.write(Method::GET, path, None)
     }
 
-    /// Creates an object in a collection, and answers what became of it.
+    /// Creates an object in a collection and returns it as the API server stored it.
     ///
     /// # Panics
-    /// When it is refused.
+    /// Panics if the API server refuses it.
     pub fn create(&self, path: &str, object: &Value) -> Value {
         self.write(Method::POST, path, Some(object))
     }
@@ -115,15 +115,15 @@ impl KubeClient {
     /// Changes an object by a merge patch.
     ///
     /// # Panics
-    /// When it is refused.
+    /// Panics if the API server refuses it.
     pub fn patch(&self, path: &str, patch: &Value) -> Value {
         self.write(Method::PATCH, path, Some(patch))
     }
 
-    /// Changes an object by a strategic merge patch: containers are known by their names.
+    /// Changes an object by a strategic merge patch, which identifies containers by their names.
     ///
     /// # Panics
-    /// When it is refused.
+    /// Panics if the API server refuses it.
     pub fn patch_strategically(&self, path: &str, patch: &Value) -> Value {
         let content = "application/strategic-merge-patch+json";
         expect_success(
@@ -135,7 +135,7 @@ impl KubeClient {
     /// Creates an object that is written in YAML.
     ///
     /// # Panics
-    /// When it is refused.
+    /// Panics if the API server refuses it.
     pub fn create_yaml(&self, path: &str, object: &str) -> Value {
         expect_success(
             &format!("POST {path}"),
@@ -143,18 +143,18 @@ impl KubeClient {
         )
     }
 
-    /// Writes an object whole.
+    /// Replaces an object.
     ///
     /// # Panics
-    /// When it is refused.
+    /// Panics if the API server refuses it.
     pub fn replace(&self, path: &str, object: &Value) -> Value {
         self.write(Method::PUT, path, Some(object))
     }
 
-    /// Deletes an object, or all of a collection, at once, with all that they own.
+    /// Deletes an object or a whole collection at once, with all dependents. A missing object is no failure.
     ///
     /// # Panics
-    /// When it is refused; that there is nothing is fine.
+    /// Panics if the API server refuses it.
     pub fn delete(&self, path: &str) {
         let options = json!({"gracePeriodSeconds": 0, "propagationPolicy": "Background"});
         let answer = self
@@ -163,10 +163,10 @@ impl KubeClient {
         assert!(matches!(answer.status, 200 | 202 | 404), "DELETE {path}: {answer:?}");
     }
 
-    /// Creates a namespace and waits until pods can be made in it.
+    /// Creates a namespace and waits until pods can be created in it.
     ///
     /// # Panics
-    /// When it is refused, or the deadline passes.
+    /// Panics if the API server refuses it, or the deadline passes.
     pub fn create_namespace(&self, name: &str, labels: &Value) {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
         self.create("/api/v1/namespaces", &namespace);
@@ -174,10 +174,10 @@ impl KubeClient {
         self.wait(&account, "a service account in a new namespace", |_| true);
     }
 
-    /// Waits until an object is as it should be.
+    /// Waits until an object satisfies `reached`.
     ///
     /// # Panics
-    /// After the deadline, with what the object was last.
+    /// Panics after the deadline, with the last state of the object.
     pub fn wait(&self, path: &str, what: &str, reached: impl Fn(&Value) -> bool) -> Value {
         let mut last = None;
         let found = try_wait_for_cluster(|| {
@@ -193,10 +193,10 @@ impl KubeClient {
     }
 }
 
-/// Asks a cluster until there is an answer, without keeping it from its work.
+/// Polls a cluster until `look` returns a value, slowly enough not to disturb it.
 ///
 /// # Panics
-/// After the deadline, saying what was waited for.
+/// Panics after the deadline, with `what` in the message.
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     try_wait_for_cluster(look).unwrap_or_else(|| panic!("{what}: not in time"))
 }

@@ -9,10 +9,10 @@ use super::node::Network;
 use crate::port::free_port;
 use crate::program::run;
 
-/// The paths of tools, built first where they are missing.
+/// Returns the paths of tools, and builds those that are missing.
 ///
 /// # Panics
-/// When one cannot be built.
+/// Panics if one cannot be built.
 pub(super) fn tools<const N: usize>(names: [&str; N]) -> [camino::Utf8PathBuf; N] {
     let script = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/tools.sh");
     let mut command = Command::new(script);
@@ -22,7 +22,7 @@ pub(super) fn tools<const N: usize>(names: [&str; N]) -> [camino::Utf8PathBuf; N
     paths.try_into().expect("tools.sh prints a line for each name")
 }
 
-/// etcd on loopback; what it holds need not survive a power cut.
+/// Returns the command of etcd on loopback. Its data need not survive a power cut.
 pub(super) fn etcd(program: &Utf8Path, directory: &Utf8Path, port: u16) -> Command {
     let client = format!("http://127.0.0.1:{port}");
     let peer = format!("http://127.0.0.1:{}", free_port());
@@ -36,13 +36,13 @@ pub(super) fn etcd(program: &Utf8Path, directory: &Utf8Path, port: u16) -> Comma
     command
 }
 
-/// What the API server keeps of every write to a pod: what webhooks annotated, above all.
+/// Audit policy: keeps every write to a pod, above all the annotations of webhooks.
 pub(super) const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [
   {"level": "Metadata", "omitStages": ["RequestReceived"], "verbs": ["create", "update", "patch"],
    "resources": [{"group": "", "resources": ["pods", "pods/ephemeralcontainers"]}]},
   {"level": "None"}]}"#;
 
-/// The API server. A webhook and a node's kubelet are called by it, nothing else.
+/// Returns the command of the API server. It calls webhooks and the kubelet of the node, nothing else.
 pub(super) fn apiserver(
     program: &Utf8Path,
     files: &Credentials,
@@ -59,14 +59,14 @@ pub(super) fn apiserver(
         ("secure-port", port.to_string()),
         ("endpoint-reconciler-type", "none".to_owned()),
         ("service-cluster-ip-range", network.service_range()),
-        // There is no kube-proxy: a service's webhook is called at one of its pods.
+        // There is no kube-proxy: the API server calls the webhook of a service at one of its pods.
         ("enable-aggregator-routing", "true".to_owned()),
         ("authorization-mode", "Node,RBAC".to_owned()),
         ("enable-admission-plugins", "NodeRestriction".to_owned()),
         ("client-ca-file", files.path("ca.pem").into_string()),
         ("tls-cert-file", files.path("apiserver.pem").into_string()),
         ("tls-private-key-file", files.path("apiserver.key").into_string()),
-        // No name server knows the node's name.
+        // No name server knows the name of the node.
         ("kubelet-preferred-address-types", "InternalIP".to_owned()),
         (
             "kubelet-client-certificate",
@@ -96,7 +96,6 @@ pub(super) fn apiserver(
     command
 }
 
-/// The controllers.
 pub(super) fn controller_manager(program: &Utf8Path, files: &Credentials) -> Command {
     let mut command = Command::new(program);
     let flags = [
@@ -104,7 +103,7 @@ pub(super) fn controller_manager(program: &Utf8Path, files: &Credentials) -> Com
         ("bind-address", "127.0.0.1".to_owned()),
         ("secure-port", free_port().to_string()),
         ("leader-elect", "false".to_owned()),
-        // Each controller has the rights of its own role; the program's role has few.
+        // Each controller has the rights of its own role; the role of the program has few.
         ("use-service-account-credentials", "true".to_owned()),
         ("root-ca-file", files.path("ca.pem").into_string()),
         (
@@ -116,7 +115,6 @@ pub(super) fn controller_manager(program: &Utf8Path, files: &Credentials) -> Com
     command
 }
 
-/// The scheduler.
 pub(super) fn scheduler(program: &Utf8Path, files: &Credentials) -> Command {
     let mut command = Command::new(program);
     let flags = [

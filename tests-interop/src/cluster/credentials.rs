@@ -1,29 +1,29 @@
-//! Who is who in the cluster: one authority signs every certificate.
+//! Certificates and kubeconfigs of the cluster. One authority signs every certificate.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
 use crate::tls::PrivateAuthority;
 
-/// The node's name.
 pub(super) const NODE: &str = "edge";
 
-/// The files that the cluster's programs are given, below one directory.
+/// Files for the programs of the cluster, in one directory.
 #[derive(Debug)]
 pub(super) struct Credentials {
     directory: Utf8PathBuf,
 }
 
 impl Credentials {
-    /// Writes them all, for an API server at this port of 127.0.0.1, which pods find at an address of its own.
+    /// Writes all files. The API server listens on this port of 127.0.0.1, and pods reach it at
+    /// `address_for_pods`.
     pub(super) fn write(directory: &Utf8Path, api_port: u16, address_for_pods: &str) -> Credentials {
         fs_err::create_dir_all(directory).expect("a directory of our own");
         let credentials = Credentials {
             directory: directory.to_owned(),
         };
-        let authority = PrivateAuthority::generate("Landfall testbed");
+        let authority = PrivateAuthority::generate("Landfall test cluster");
         credentials.put("ca.pem", authority.pem());
-        // Whoever may ask the kubelet anything, as kubeadm has it.
+        // `system:masters` may ask the kubelet anything, as with kubeadm.
         let pairs: [(&str, &str, Option<&str>, &[&str]); 3] = [
             (
                 "apiserver",
@@ -37,7 +37,7 @@ impl Credentials {
                 Some("system:masters"),
                 &[],
             ),
-            // Service accounts' tokens are signed with this key; its certificate only says which key it is.
+            // This key signs the tokens of service accounts. Its certificate only identifies the key.
             ("service-accounts", "service-accounts", None, &[]),
         ];
         for (file, name, group, addresses) in pairs {
@@ -57,7 +57,7 @@ impl Credentials {
             let kubeconfig = json!({
                 "apiVersion": "v1",
                 "kind": "Config",
-                "clusters": [{"name": "testbed", "cluster": {
+                "clusters": [{"name": "test-cluster", "cluster": {
                     "server": format!("https://127.0.0.1:{api_port}"),
                     "certificate-authority-data": base64(authority.pem()),
                 }}],
@@ -65,15 +65,14 @@ impl Credentials {
                     "client-certificate-data": base64(&issued.certificate),
                     "client-key-data": base64(&issued.key),
                 }}],
-                "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": name}}],
-                "current-context": "testbed",
+                "contexts": [{"name": "test-cluster", "context": {"cluster": "test-cluster", "user": name}}],
+                "current-context": "test-cluster",
             });
             credentials.put(&format!("{file}.kubeconfig"), &format!("{kubeconfig:#}\n"));
         }
         credentials
     }
 
-    /// The path of one of the files.
     pub(super) fn path(&self, file: &str) -> Utf8PathBuf {
         self.directory.join(file)
     }

@@ -1,5 +1,5 @@
-//! A cluster with Landfall on its node: an external registry that holds images that run, and an agent with the rights of
-//! the cluster's administrator, as on a control-plane host.
+//! A cluster with Landfall on its node. An external registry holds images that run, and the agent has the
+//! rights of the cluster's administrator, as on a control-plane host.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::status::Phase;
@@ -15,42 +15,41 @@ use crate::site::Site;
 use crate::source::SourceRegistry;
 use crate::world::{ACCOUNT, World};
 
-/// The registration of the webhook, and the Secret with its authority.
+/// API path of the webhook's registration.
 pub const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/landfall";
-/// See [`REGISTRATION`].
+/// API path of the Secret with the webhook's authority.
 pub const AUTHORITY: &str = "/api/v1/namespaces/kube-system/secrets/landfall-webhook-ca";
 
-/// Where the agent finds the cluster, below the host's root.
+/// Path below the host's root at which the agent finds the kubeconfig.
 const KUBECONFIG: &str = "etc/kubernetes/admin.conf";
-/// What the agent writes for the kubelet, below the host's root.
+/// Path below the host's root of the file that the agent writes for the kubelet.
 const CREDENTIAL_PROVIDER_CONFIG: &str = "etc/kubernetes/landfall-credential-provider.yaml";
 const LOGINS: &str = "etc/kubernetes/registries";
 const CREDENTIAL_PROVIDER: &str = "landfall-credential-provider";
 const MIRROR_FILES: &str = "etc/containerd/certs.d";
-/// Quick enough for a test, and with mirror files beside the webhook.
+/// Short intervals for a test, and mirror files in addition to the webhook.
 const SETTINGS: &str = "  webhook: {sweepInterval: 1, rotationOverlap: 3}\n  mirror: {files: [containerd]}\n";
-/// The image of the profile whose container ends at once: that of an init container.
+/// Image of the profile whose container ends at once: the image of an init container.
 const FINISHING: &str = "docker.io/library/busybox:1.37";
 
-/// A cluster, a registry and a host. The agent is started by the test.
+/// A cluster, a registry and a host. The test starts the agent.
 #[derive(Debug)]
 pub struct Edge {
-    /// The external registry, and the node as a host of Landfall's.
+    /// The external registry, and the node as a host of Landfall.
     pub world: World,
-    /// The cluster.
     pub cluster: Cluster,
-    /// A client with every right in it.
+    /// A client with every right in the cluster.
     pub client: KubeClient,
 }
 
 impl Edge {
-    /// Starts all but the kubelet and the agent; `testbed` is the path of `landfall-test-cluster`.
+    /// Starts everything except the kubelet and the agent; `program` is the path of `landfall-test-cluster`.
     ///
     /// # Panics
-    /// When a program is missing or fails.
+    /// Panics if a program is missing or fails.
     #[must_use]
-    pub fn start(testbed: &Utf8Path) -> Edge {
-        let cluster = Cluster::start(testbed);
+    pub fn start(program: &Utf8Path) -> Edge {
+        let cluster = Cluster::start(program);
         let source = SourceRegistry::with(Some(ACCOUNT), "landfall/", running_images());
         let world = World::of(source, Site::on(&cluster.containerd_socket()));
         let edge = Edge {
@@ -64,7 +63,7 @@ impl Edge {
         edge
     }
 
-    /// Another host of the same cluster, with nothing on it.
+    /// Returns another host of the same cluster, with nothing on it.
     #[must_use]
     pub fn another_site(&self) -> Site {
         let site = Site::on(&self.cluster.containerd_socket());
@@ -72,10 +71,10 @@ impl Edge {
         site
     }
 
-    /// Starts the agent of the node, and waits until everything is in place and the webhook is registered.
+    /// Starts the agent of the node, and waits until it is `Running` and the webhook is registered.
     ///
     /// # Panics
-    /// When that does not come to be.
+    /// Panics after the deadline.
     #[must_use]
     pub fn start_agent(&self) -> LandfallAgent {
         let mut agent = self.world.site.start_agent(&[]);
@@ -91,12 +90,12 @@ impl Edge {
     /// Starts the kubelet with the credential provider that the agent configured.
     ///
     /// # Panics
-    /// When the agent did not, or the kubelet does not come up.
+    /// Panics if the agent has not configured it, or the kubelet does not become ready.
     pub fn start_kubelet(&self) {
         let root = self.world.site.root();
         let config = fs_err::read_to_string(root.join(CREDENTIAL_PROVIDER_CONFIG))
             .expect("the agent writes the kubelet's CredentialProviderConfig");
-        // The host's root is a directory here, which only the plug-in has to be told of.
+        // The host's root is a directory here, and the plug-in needs its path.
         let config = format!("{config}    args:\n      - \"--credroot={}\"\n", root.join(LOGINS));
         let programs = self.path("plugins");
         fs_err::create_dir_all(&programs).expect("a directory of our own");
@@ -109,7 +108,7 @@ impl Edge {
         ]);
     }
 
-    /// What the image of an application becomes, for example that of `docker.io/library/nginx:1.27`.
+    /// Returns the redirected image of an application, for example of `docker.io/library/nginx:1.27`.
     #[must_use]
     pub fn redirected(&self, canonical: &str) -> String {
         format!(
@@ -119,11 +118,11 @@ impl Edge {
         )
     }
 
-    /// Changes `imageRedirectWebhook.enable` under the running agent, and waits until its registration is withdrawn or
-    /// there again.
+    /// Changes `imageRedirectWebhook.enable` under the running agent, and waits until its registration is
+    /// withdrawn or back.
     ///
     /// # Panics
-    /// When that does not come to be.
+    /// Panics after the deadline.
     pub fn turn_webhook(&self, on: bool) {
         self.write_user_data(&self.world.site);
         if !on {
@@ -160,7 +159,7 @@ impl Edge {
     }
 }
 
-/// A pod that no node takes: what the API server makes of it is all that is looked at.
+/// Returns a pod that no node takes. The test only reads what the API server makes of it.
 #[must_use]
 pub fn homeless_pod(name: &str, image: &str) -> Value {
     json!({
@@ -174,7 +173,7 @@ pub fn homeless_pod(name: &str, image: &str) -> Value {
     })
 }
 
-/// The profile's images; those of the applications can be run.
+/// Returns the images of the profile; those of the applications can run.
 fn running_images() -> Vec<NamedImage> {
     let mut images = profile_images();
     for named in &mut images {

@@ -1,18 +1,18 @@
-//! The way of pods to the API server: a port that passes connections on. A cluster has kube-proxy for this.
+//! Forwards connections of pods to the API server. Other clusters have kube-proxy for this.
 
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 
-/// Passes every connection to `from` on to `to`, both `host:port`, as long as this process lives.
+/// Forwards every connection on `from` to `to`, both `host:port`, until this process ends.
 ///
 /// # Panics
-/// When `from` cannot be bound.
+/// Panics if `from` cannot be bound.
 pub(super) fn forward(from: &str, to: String) {
     let listener = TcpListener::bind(from).expect("an address of the cluster's own");
     thread::spawn(move || {
         for near in listener.incoming() {
-            // Whoever cannot be served sees a closed connection, and comes again.
+            // A client whose connection fails sees it closed and connects again.
             if let Ok((near, far)) = near.and_then(|near| Ok((near, TcpStream::connect(&to)?))) {
                 drop(pass_on(near, far));
             }

@@ -8,29 +8,31 @@ use landfall_testkit::image_builder::{BuiltImage, program_image, programs_image}
 use crate::agent::binary;
 use crate::program::run;
 
-/// Debian's busybox-static.
+/// Path of Debian's busybox-static.
 const BUSYBOX: &str = "/bin/busybox";
 
-/// What a container does that waits to be told to end. The first process of a container ignores what it does not handle.
+/// Script of a container that waits for SIGTERM. The first process of a container ignores signals that it does
+/// not handle.
 pub const WAIT: &str = "trap 'exit 0' TERM; while :; do /bin/busybox sleep 1000 & wait; done";
 
-/// An image whose container waits; different names make different images that share their program.
+/// Returns an image whose container waits. Different names give different images that share the layer of the
+/// program.
 #[must_use]
 pub fn waiting_image(name: &str) -> BuiltImage {
     image(name, &["/bin/busybox", "sh", "-c", WAIT])
 }
 
-/// An image whose container succeeds at once.
+/// Returns an image whose container succeeds at once.
 #[must_use]
 pub fn finishing_image(name: &str) -> BuiltImage {
     image(name, &["/bin/busybox", "true"])
 }
 
-/// An image of our own program, with the libraries that it is linked to and nothing else. Without its symbols: a layer
-/// of a hundred megabytes takes its time.
+/// Returns an image of `landfall` with the libraries that it is linked to and nothing else. The symbols are
+/// stripped: a layer of a hundred megabytes is slow.
 ///
 /// # Panics
-/// When `strip` or `ldd` is missing; both come with what compiled the program.
+/// Panics if `strip` or `ldd` is missing; both come with what compiled the program.
 #[must_use]
 pub fn landfall_image(directory: &Utf8Path) -> BuiltImage {
     let stripped = directory.join("landfall-without-symbols");

@@ -1,8 +1,8 @@
-//! What runs inside of the cluster's namespaces, as their first process: it starts everything, obeys its standard input,
-//! and ends everything when that ends.
+//! The first process of the cluster's namespaces. It starts everything, reads commands from standard input, and
+//! ends everything at the end of its input.
 //!
-//! Its standard output has a line `ok` when the cluster is up and after each command. The only command is `kubelet`, with
-//! flags behind it, all separated by tabs: the kubelet is started, or started anew, with these flags.
+//! It prints a line `ok` when the cluster is up and after each command. The only command is `kubelet` with
+//! flags, separated by tabs: it starts or restarts the kubelet with these flags.
 
 use std::io::{BufRead as _, Write as _};
 use std::process::Command;
@@ -21,7 +21,7 @@ use crate::poll::try_wait_for_cluster;
 use crate::port::free_port;
 use crate::program::{Program, run};
 
-/// How much of a program's log is shown when it fails.
+/// Number of lines of a program's log that a failure shows.
 const LAST_LINES: usize = 25;
 
 struct Machine {
@@ -32,27 +32,27 @@ struct Machine {
     client: KubeClient,
     kubelet_program: Utf8PathBuf,
     kubelet: Option<Program>,
-    /// They end with us.
+    /// Kept for their drop: they end with this process.
     _control_plane: Vec<Program>,
 }
 
-/// Ends every other process of the namespace, then removes what is outside of it.
+/// Kills every other process of the namespace on drop, then removes the resources outside of it.
 struct End(Remains);
 
 impl Drop for End {
     fn drop(&mut self) {
         let mut command = Command::new("sh");
-        // All but the first process, which we are, and the sender.
+        // The signal goes to all processes except the first one, which is this one, and the sender.
         command.args(["-c", "kill -KILL -1"]);
         drop(run(command));
         self.0.remove();
     }
 }
 
-/// Runs a cluster in this directory until standard input ends.
+/// Runs a cluster in this directory until the end of standard input.
 ///
 /// # Panics
-/// When a part of it does not come up, with the end of that part's log.
+/// Panics if a part of it does not come up, with the end of that part's log.
 pub fn run_inside(directory: &Utf8Path) {
     assert_eq!(
         std::process::id(),
@@ -78,7 +78,7 @@ pub fn run_inside(directory: &Utf8Path) {
 #[expect(clippy::print_stdout, reason = "the answer to whoever gave the command")]
 fn answer() {
     println!("ok");
-    // Whoever does not read any more has closed our input as well.
+    // A reader that has gone has closed the input as well.
     drop(std::io::stdout().flush());
 }
 
@@ -166,7 +166,7 @@ impl Machine {
         }
     }
 
-    /// Starts the kubelet, after ending the one before it, and waits until the node is ready by it.
+    /// Stops the previous kubelet, starts a new one, and waits until the node is ready.
     fn start_kubelet(&mut self, flags: &[&str]) {
         self.kubelet = None;
         let directory = self.directory.join("kubelet");
@@ -199,13 +199,13 @@ impl Machine {
     }
 }
 
-/// Programs keep files in places that no flag of theirs changes: shims in `/run`, CNI in `/var/lib`, links to logs in
-/// `/var/log`. In this mount namespace these are empty.
+/// Mounts empty file systems over directories whose paths no flag changes: `/run` (shims), `/var/lib` (CNI),
+/// `/var/log` (links to logs).
 fn hide_the_hosts_directories() {
-    // Containers' mounts have to be seen where they are made.
+    // Mounts of containers must be visible in the namespace in which they are made.
     mount(&["--make-rshared", "/"]);
     for directory in ["/run", "/var/lib", "/var/log"] {
-        mount(&["-t", "tmpfs", "testbed", directory]);
+        mount(&["-t", "tmpfs", "test-cluster", directory]);
     }
 }
 
@@ -218,7 +218,7 @@ fn mount(arguments: &[&str]) {
 /// Waits for a condition that these programs bring about.
 ///
 /// # Panics
-/// When one of them ends before, or the deadline passes; with the end of its log.
+/// Panics if one of them ends before, or the deadline passes; with the end of its log.
 fn wait_for_one(what: &str, programs: &mut [Program], mut reached: impl FnMut() -> bool) {
     let came = try_wait_for_cluster(|| {
         if reached() {

@@ -1,4 +1,4 @@
-//! The node: containerd with CRI and a bridge for its pods, and the kubelet. Every file of theirs is in one directory.
+//! The node: containerd with CRI, a bridge for the pods, and the kubelet. All their files are in one directory.
 
 use std::process::Command;
 
@@ -13,16 +13,16 @@ use super::remains::Remains;
 use crate::port::free_port;
 use crate::program::run;
 
-/// What sandboxes are made of; imported, never pulled.
+/// The image of pod sandboxes. It is imported, never pulled.
 const PAUSE: &str = "landfall.invalid/pause:1";
 
-/// Where Debian puts the CNI plug-ins.
+/// Directory of Debian's CNI plug-ins.
 const CNI_PLUGINS: &str = "/usr/lib/cni";
 
-/// More than any test makes.
+/// Larger than the number of pods of any test.
 const MAX_PODS: u32 = 400;
 
-/// The node's network: a bridge whose address is the node's, and addresses on it for the pods.
+/// The network of the node: a bridge with the address of the node, and a subnet for the pods.
 #[derive(Debug, Clone)]
 pub(super) struct Network {
     bridge: String,
@@ -31,7 +31,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Makes the bridge. It is outside of the cluster's namespaces: [`Remains`] takes it away.
+    /// Creates the bridge. It is outside of the cluster's namespaces: [`Remains`] removes it.
     pub(super) fn create(remains: &Remains) -> Network {
         let network = Network {
             bridge: remains.bridge().to_owned(),
@@ -52,26 +52,28 @@ impl Network {
         network
     }
 
-    /// Where services get their addresses from: the end of the pods' subnet. The first is routed, the others are not.
+    /// Returns the range of service addresses: the end of the pods' subnet. The first address is routed, the
+    /// others are not.
     pub(super) fn service_range(&self) -> String {
         format!("{}.192/26", self.prefix)
     }
 
-    /// The address of the service `kubernetes`, by which pods find the API server: the first of the range.
+    /// Returns the address of the service `kubernetes`, at which pods find the API server: the first of the
+    /// range.
     pub(super) fn api_server_address(&self) -> String {
         format!("{}.193", self.prefix)
     }
 
-    /// The node's own address, which the API server calls the kubelet at.
+    /// Returns the address of the node, at which the API server calls the kubelet.
     pub(super) fn node_address(&self) -> String {
         format!("{}.1", self.prefix)
     }
 
     fn write_configuration(&self, directory: &Utf8Path) {
-        // Pods talk to the node and to each other; there is no way out, and no rule of the host's firewall is touched.
+        // Pods reach the node and each other. There is no route out, and the host's firewall is not touched.
         let configuration = json!({
             "cniVersion": "1.0.0",
-            "name": "testbed",
+            "name": "test-cluster",
             "plugins": [{
                 "type": "bridge",
                 "bridge": self.bridge,
@@ -86,11 +88,11 @@ impl Network {
                 },
             }],
         });
-        put(&directory.join("10-testbed.conflist"), &configuration.to_string());
+        put(&directory.join("10-test-cluster.conflist"), &configuration.to_string());
     }
 }
 
-/// A /24 of 10.0.0.0/8 that the machine has no route to.
+/// Returns a /24 of 10.0.0.0/8 that the machine has no route to.
 fn free_subnet(seed: u32) -> String {
     let mut routes = Command::new("ip");
     routes.args(["route", "show"]);
@@ -107,13 +109,13 @@ fn ip(arguments: &[&str]) {
     drop(run(command).succeeded());
 }
 
-/// Writes containerd's configuration and gives its command line.
+/// Writes containerd's configuration and returns its command.
 pub(super) fn containerd(program: &Utf8Path, shim: &Utf8Path, directory: &Utf8Path, network: &Network) -> Command {
     let cni = directory.join("cni");
     fs_err::create_dir_all(&cni).expect("a directory of our own");
     network.write_configuration(&cni);
-    // To lower the score by which the kernel chooses whom to kill takes a capability that virtual machines of builds do
-    // not give: restricted, sandboxes keep the score that they are started with.
+    // Lowering the OOM score needs a capability that virtual machines of builds do not have. With
+    // `restrict_oom_score_adj`, sandboxes keep the score with which they are started.
     let configuration = format!(
         r#"version = 3
 root = "{directory}/root"
@@ -158,12 +160,12 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
     command
 }
 
-/// Writes the pause image and gives the command that imports it, which fails as long as containerd does not answer.
+/// Writes the pause image and returns the command that imports it. The command fails until containerd answers.
 pub(super) fn import_pause_image(directory: &Utf8Path) -> impl Fn() -> Command + use<> {
     import_image(directory, PAUSE, &waiting_image(PAUSE))
 }
 
-/// Writes an image and gives the command that imports it into the containerd of this directory.
+/// Writes an image and returns the command that imports it into the containerd of this directory.
 pub(super) fn import_image(directory: &Utf8Path, name: &str, image: &BuiltImage) -> impl Fn() -> Command + use<> {
     let archive = directory.join("import.tar");
     fs_err::write(&archive, oci_archive(&[(name, image)])).expect("a file in our own directory");
@@ -184,7 +186,7 @@ pub(super) fn import_image(directory: &Utf8Path, name: &str, image: &BuiltImage)
     }
 }
 
-/// Writes the kubelet's configuration and gives its command line, and the port of its health check.
+/// Writes the kubelet's configuration and returns its command, and the port of its health check.
 pub(super) fn kubelet(
     program: &Utf8Path,
     directory: &Utf8Path,
@@ -211,7 +213,7 @@ pub(super) fn kubelet(
         },
         "authorization": {"mode": "Webhook"},
         "containerRuntimeEndpoint": format!("unix://{containerd}/containerd/{CONTAINERD_SOCKET}"),
-        // The machine's control groups are as they are, v1 mostly where tests run; the kubelet only names a parent.
+        // The machine's control groups are mostly v1 where tests run. The kubelet only names a parent group.
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": false,
         "enforceNodeAllocatable": [],
@@ -221,7 +223,7 @@ pub(super) fn kubelet(
         "localStorageCapacityIsolation": false,
         "makeIPTablesUtilChains": false,
         "resolvConf": directory.join("resolv.conf"),
-        // A full disk of a developer's must not end the tests' pods.
+        // A full disk of the developer must not evict the pods of the tests.
         "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
         "maxPods": MAX_PODS,

@@ -1,5 +1,5 @@
-//! What a cluster leaves outside of its namespaces, and how it is removed: by the cluster itself at its end, and again by
-//! `make cluster-down`, should the cluster have been killed.
+//! Resources of a cluster outside of its namespaces, and their removal: by the cluster itself at its end, and
+//! by `make cluster-down` if the cluster was killed.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use crate::program::run;
 
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 
-/// Names that follow from the cluster's directory alone.
+/// Names of the resources. They depend on the directory of the cluster alone.
 #[derive(Debug, Clone)]
 pub struct Remains {
     directory: Utf8PathBuf,
@@ -20,7 +20,7 @@ pub struct Remains {
 }
 
 impl Remains {
-    /// Those of the cluster in this directory.
+    /// Returns the names for the cluster in this directory.
     #[must_use]
     pub fn of(directory: &Utf8Path) -> Remains {
         // FNV-1a: directories differ in a few characters.
@@ -35,32 +35,32 @@ impl Remains {
         }
     }
 
-    /// A number of this cluster's.
+    /// Returns a number that identifies the cluster.
     #[must_use]
     pub fn seed(&self) -> u32 {
         self.seed
     }
 
-    /// The bridge of its pods.
+    /// Returns the name of the bridge of the pods.
     #[must_use]
     pub fn bridge(&self) -> &str {
         &self.bridge
     }
 
-    /// The control group that all its containers are in, in every hierarchy.
+    /// Returns the control group of all containers, in every hierarchy.
     #[must_use]
     pub fn control_group(&self) -> &str {
         &self.control_group
     }
 
-    /// Removes them all; nothing of the cluster may run any more.
+    /// Removes all resources. No process of the cluster may run any more.
     ///
     /// # Panics
-    /// When a control group or the directory cannot be removed.
+    /// Panics if a control group or the directory cannot be removed.
     pub fn remove(&self) {
         let mut link = Command::new("ip");
         link.args(["link", "delete", &self.bridge]);
-        // It may not have come to be.
+        // The bridge may not exist yet.
         drop(run(link));
         for hierarchy in [
             "", "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd", "unified",
@@ -68,7 +68,7 @@ impl Remains {
             let group = Utf8Path::new(CONTROL_GROUPS)
                 .join(hierarchy)
                 .join(self.control_group.trim_start_matches('/'));
-            // A process that was killed leaves its group a moment later.
+            // A killed process leaves its control group a moment later.
             let removed = try_wait_for(|| remove_group(&group).ok());
             assert!(removed.is_some(), "cannot remove the control group {group}");
         }
@@ -83,7 +83,7 @@ impl Remains {
     }
 }
 
-/// Removes a control group and those below it. Their files cannot be removed, and need not be.
+/// Removes a control group and its descendants. The kernel removes their files itself.
 fn remove_group(group: &Utf8Path) -> std::io::Result<()> {
     if !group.exists() {
         return Ok(());
@@ -97,7 +97,7 @@ fn remove_group(group: &Utf8Path) -> std::io::Result<()> {
     fs_err::remove_dir(group)
 }
 
-/// Deepest first.
+/// Returns the mount points below a directory, deepest first.
 fn mounts_below(directory: &Utf8Path) -> Vec<String> {
     let table = fs_err::read_to_string("/proc/self/mounts").unwrap_or_default();
     let mut mounts: Vec<String> = table

@@ -1,4 +1,4 @@
-//! What distribution's JSON log says about requests: who asked for what, in which order, and how it went.
+//! Requests in distribution's JSON log: user, method, path, order and outcome.
 
 use std::collections::HashMap;
 
@@ -7,24 +7,23 @@ use serde_json::Value;
 /// One request. Line numbers of the log stand for time: the log is written under one lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The log line of its arrival.
+    /// Log line of the request's arrival.
     pub started: usize,
-    /// The log line of the end of its answer.
+    /// Log line of the end of the response.
     pub finished: Option<usize>,
-    /// E.g. `GET`.
     pub method: String,
-    /// Path and query, e.g. `/v2/a/b/manifests/1`.
+    /// Path and query, for example `/v2/a/b/manifests/1`.
     pub path: String,
-    /// The status; 401 when the log says only that the request was refused.
+    /// HTTP status; 401 if the log only says that the request was refused.
     pub status: u16,
-    /// Bytes of the answer's body.
+    /// Bytes of the response body.
     pub written: u64,
-    /// Who asked, when somebody authenticated.
+    /// The authenticated user.
     pub user: Option<String>,
 }
 
 impl Request {
-    /// The repository, e.g. `a/b`; none for `/v2/` and the catalog.
+    /// Returns the repository, for example `a/b`; `None` for `/v2/` and the catalog.
     #[must_use]
     pub fn repository(&self) -> Option<&str> {
         let rest = self.path.strip_prefix("/v2/")?;
@@ -33,27 +32,27 @@ impl Request {
             .find_map(|part| rest.find(part).map(|end| &rest[..end]))
     }
 
-    /// The digest, when a blob is read.
+    /// Returns the digest if the request reads a blob.
     #[must_use]
     pub fn fetched_blob(&self) -> Option<&str> {
         let digest = self.path.split_once("/blobs/")?.1;
         (self.method == "GET" && (200..300).contains(&self.status) && digest.starts_with("sha256:")).then_some(digest)
     }
 
-    /// Whether something is changed in the registry.
+    /// Returns true if the request changes content.
     #[must_use]
     pub fn writes(&self) -> bool {
         matches!(self.method.as_str(), "PUT" | "POST" | "PATCH" | "DELETE")
     }
 }
 
-/// Reads the log. A last line that is not whole yet is left out.
+/// Parses the log. An incomplete last line is left out.
 #[must_use]
 pub fn parse_access_log(log: &str) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     let mut by_id: HashMap<String, usize> = HashMap::new();
     for (number, line) in log.lines().enumerate() {
-        // The storage driver's traces are most of the log and say nothing new.
+        // Traces of the storage driver are most of the log and add nothing.
         if line.contains("\"trace.duration\"") {
             continue;
         }

@@ -1,5 +1,5 @@
-//! The webhook as two pods of the cluster, from the Helm chart's own manifests: the API server calls it as a service, one
-//! of the pods owns authority and registration, and a pod that it redirects runs.
+//! Runs the webhook as two pods of the cluster, from the manifests of the Helm chart. The API server calls it
+//! as a service, one of the pods owns authority and registration, and a redirected pod runs.
 
 use std::process::Command;
 
@@ -20,8 +20,8 @@ const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/landfall/deployments/landfall
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/landfall/leases/landfall-webhook";
 const AUTHORITY: &str = "/api/v1/namespaces/landfall/secrets/landfall-webhook-ca";
 
-/// After the host's agent is gone, with the external registry there again: pods cannot ask the host's loopback what the
-/// primary registry holds.
+/// Runs after the host's agent has ended, with the external registry back: pods cannot reach the primary
+/// registry on the host's loopback.
 pub(crate) fn webhook_serves_as_pods_of_the_cluster(edge: &Edge) {
     edge.client.delete(REGISTRATION);
     edge.cluster
@@ -66,11 +66,11 @@ pub(crate) fn webhook_serves_as_pods_of_the_cluster(edge: &Edge) {
     edge.client.create("/api/v1/namespaces/default/pods", &pod);
     let pod = running(edge, "default", "by-service");
     assert_eq!(images_of(&pod)["main"], redirected);
-    // Ours were made before there was a webhook, and those that come after are left alone by their label.
+    // The webhook's own pods were created before it was registered, and their label exempts later ones.
     assert!(pods.iter().all(|pod| images_of(pod)["webhook"] == IMAGE));
 }
 
-/// Has helm render the chart, and kubectl apply it.
+/// Renders the chart with helm and applies it with kubectl.
 fn install(edge: &Edge) {
     let user_data = edge.world.site.path("in-cluster.yaml");
     let text = format!(

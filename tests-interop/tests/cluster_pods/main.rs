@@ -1,5 +1,5 @@
-//! The purpose of it all, on a real cluster: with the external registry gone, pods that ask for `nginx:1.27` run from the
-//! primary registry, and the kubelet has its login from our plug-in.
+//! The main purpose on a real cluster: with the external registry stopped, pods that name `nginx:1.27` run from
+//! the primary registry, and the kubelet gets its login from Landfall's plug-in.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ const NGINX: &str = "docker.io/library/nginx:1.27";
 const BUSYBOX: &str = "docker.io/library/busybox:1.37";
 const HELLO: &str = "ghcr.io/spectrocloud/hello-universe:1.2.0";
 
-/// One cluster for all of these, since starting one takes longer than most of them.
+/// Uses one cluster for all checks, since starting one takes longer than most of them.
 #[test]
 fn pods_run_from_the_primary_registry_with_the_external_one_gone() {
     let mut edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-test-cluster")));
@@ -47,7 +47,7 @@ fn pods_run_from_the_primary_registry_with_the_external_one_gone() {
     in_cluster::webhook_serves_as_pods_of_the_cluster(&edge);
 }
 
-/// The Deployment of `examples/profile-edge.yaml`, as it is written there.
+/// Returns the Deployment of `examples/profile-edge.yaml`, unchanged.
 fn example_deployment() -> String {
     let example = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/profile-edge.yaml");
     let example = fs_err::read_to_string(example).unwrap();
@@ -95,7 +95,7 @@ fn profiles_deployment_runs(edge: &Edge) {
     );
 }
 
-/// What the user wrote, by the annotation.
+/// Returns the images that the user wrote, from the annotation.
 fn originals(pod: &Value) -> BTreeMap<String, String> {
     let annotation = pod["metadata"]["annotations"]["landfall.dev/original-images"].as_str();
     let originals: BTreeMap<String, Value> = serde_json::from_str(annotation.unwrap()).unwrap();
@@ -105,7 +105,7 @@ fn originals(pod: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The primary registry takes nobody without a login, and no secret was made: the kubelet asked our program.
+/// The primary registry requires a login and no secret exists: the kubelet asked the plug-in.
 fn kubelet_had_its_login_from_our_plugin(edge: &Edge) {
     let secrets = edge
         .client
@@ -212,7 +212,7 @@ fn controllers_pods_run(edge: &Edge) {
         let pods = edge.client.get(&format!("/api/v1/namespaces/{namespace}/pods"));
         assert_eq!(images_of(&pods["items"][0])["main"], edge.redirected(NGINX), "{kind}");
         assert_all_ran_from_the_primary(edge, &pods["items"][0], 1);
-        // What its owner wrote stays as it was.
+        // The owner's object stays unchanged.
         let owner = edge.client.get(&format!("{collection}/controlled"));
         assert_eq!(
             owner["spec"]["template"]["spec"]["containers"][0]["image"],
@@ -221,7 +221,7 @@ fn controllers_pods_run(edge: &Edge) {
     }
 }
 
-/// A CronJob's controller acts at the full minute: it is looked at last.
+/// Creates a CronJob, whose controller acts at the full minute. It is checked last.
 fn cron_job_begins(edge: &Edge) -> String {
     edge.client.create_namespace("cronjob", &json!({}));
     let collection = "/apis/batch/v1/namespaces/cronjob/cronjobs";
@@ -261,7 +261,7 @@ fn label_edit_restarts_nothing(edge: &Edge) {
     assert_no_restart(edge, path, &before);
 }
 
-/// A pod that was made while its namespace was opted out keeps its image when somebody edits its label later.
+/// A pod created while its namespace was opted out keeps its image when its label is edited later.
 fn late_update_touches_only_what_it_changes(edge: &Edge) {
     edge.client
         .create_namespace("late", &json!({"stylus.io/imageswap": "disable"}));
@@ -280,7 +280,7 @@ fn late_update_touches_only_what_it_changes(edge: &Edge) {
         "/api/v1/namespaces/late",
         &json!({"metadata": {"labels": {"stylus.io/imageswap": null}}}),
     );
-    // The agent learns of it by a watch.
+    // The agent learns of the label by a watch.
     wait_for("the namespace redirected", || {
         let asked = edge.client.create(
             &format!("{collection}?dryRun=All"),
@@ -322,7 +322,7 @@ fn namespaces_and_pods_opt_out(edge: &Edge) {
     assert_eq!(images_of(&pod)["main"], "nginx:1.27");
 }
 
-/// The pod stays as its owner made it, and containerd asks the primary registry by its mirror files.
+/// The pod stays as its owner made it, and containerd asks the primary registry because of its mirror files.
 fn node_redirects_where_the_namespace_chose_it(edge: &Edge) {
     edge.client
         .create_namespace("by-node", &json!({"landfall.dev/redirect": "node"}));
@@ -340,12 +340,13 @@ fn node_redirects_where_the_namespace_chose_it(edge: &Edge) {
     let pod = running(edge, "by-node", "as-written");
     assert_eq!(images_of(&pod)["main"], "nginx:1.27");
     let status = &pod["status"]["containerStatuses"][0];
-    // Nobody else has it: the external registry is stopped, and the pull policy says that it was asked for.
+    // No other registry has it: the external registry is stopped, and the pull policy forces a pull.
     let id = status["imageID"].as_str().unwrap();
     assert!(id.contains(&edge.world.source.digest(NGINX)), "{id}");
 }
 
-/// The agent learns of a namespace by a watch: a moment after it was made, or at once by the registration's selector.
+/// Waits until pods of a namespace are left alone. The agent learns of a namespace by a watch, a moment after
+/// its creation; the selector of the registration applies at once.
 fn wait_until_left_alone(edge: &Edge, namespace: &str, label: &str) {
     wait_for(&format!("a pod left alone in {namespace} by its label {label}"), || {
         let pod = homeless_pod("asked", "nginx:1.27");
@@ -355,7 +356,7 @@ fn wait_until_left_alone(edge: &Edge, namespace: &str, label: &str) {
     });
 }
 
-/// The same pod, once with the webhook and once without, by the API server's own count of fields.
+/// Compares the same pod with and without the webhook by the API server's own list of fields.
 fn nothing_but_images_and_one_annotation_changes(edge: &Edge) {
     let mut pod = homeless_pod("compared", "nginx:1.27");
     pod["metadata"]["labels"] = json!({"app": "compared"});
@@ -377,7 +378,7 @@ fn nothing_but_images_and_one_annotation_changes(edge: &Edge) {
         ] {
             made["metadata"].as_object_mut().unwrap().remove(field);
         }
-        // The token's volume has a random name.
+        // The volume of the token has a random name.
         let text = made.to_string();
         let random = text.split("kube-api-access-").nth(1).map(|rest| rest[..5].to_owned());
         let text = random.map_or(text.clone(), |random| text.replace(&random, "xxxxx"));
@@ -396,7 +397,8 @@ fn nothing_but_images_and_one_annotation_changes(edge: &Edge) {
     assert_eq!(redirected, plain);
 }
 
-/// The API server drops what it does not know; one of the future will not. So the webhook is asked directly, as it would.
+/// Sends fields of a future API version to the webhook directly, since this API server drops fields that it
+/// does not know.
 fn fields_of_the_future_stay(edge: &Edge) {
     let mut pod = homeless_pod("future", "nginx:1.27");
     pod["spec"]["fromTheFuture"] = json!({"containers": [{"image": "nginx:1.27"}]});
@@ -438,8 +440,8 @@ fn audit_log_says_why(edge: &Edge) {
     assert!(why.contains(&edge.redirected(NGINX)), "{why}");
 }
 
-/// Nothing changes the pod, and no secret is in it: what it asks for in a registry that wants a login is there by our
-/// plug-in. It pulls always, so that an image that is there already is asked for as well.
+/// The webhook is off: nothing changes the pod and it has no secret. The kubelet gets the login of its registry
+/// from the plug-in. The pod always pulls, so that present images are requested as well.
 fn with_the_webhook_off_pods_run_as_written_with_our_login(edge: &Edge) {
     edge.turn_webhook(false);
     let image = edge.redirected(NGINX);
@@ -467,7 +469,7 @@ fn with_the_webhook_off_pods_run_as_written_with_our_login(edge: &Edge) {
     edge.turn_webhook(true);
 }
 
-/// Waits until a pod runs.
+/// Waits until a pod runs and returns it.
 fn running(edge: &Edge, namespace: &str, name: &str) -> Value {
     let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
     edge.client.wait(&path, "a running pod", |pod| {
@@ -475,7 +477,7 @@ fn running(edge: &Edge, namespace: &str, name: &str) -> Value {
     })
 }
 
-/// Every image of a pod by its container's name; that of a volume by `volume:` and its name.
+/// Returns every image of a pod by the name of its container. Images of volumes have the key `volume:NAME`.
 fn images_of(pod: &Value) -> BTreeMap<String, String> {
     let list = |field: &str| pod["spec"][field].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -495,7 +497,7 @@ fn images_of(pod: &Value) -> BTreeMap<String, String> {
     containers.chain(volumes).collect()
 }
 
-/// What the kubelet says that it ran.
+/// Checks the images that the kubelet reports as run.
 fn assert_all_ran_from_the_primary(edge: &Edge, pod: &Value, containers: usize) {
     let primary = format!("{}/spectro-images/", edge.world.site.primary_host());
     let ids: Vec<String> = statuses(pod)
@@ -509,7 +511,7 @@ fn assert_all_ran_from_the_primary(edge: &Edge, pod: &Value, containers: usize) 
     );
 }
 
-/// The statuses of all containers.
+/// Returns the statuses of all containers.
 fn statuses(pod: &Value) -> Vec<Value> {
     [
         "containerStatuses",
@@ -521,7 +523,7 @@ fn statuses(pod: &Value) -> Vec<Value> {
     .collect()
 }
 
-/// Waits until the kubelet has seen a pod as it is now, and sees that its containers are those from before.
+/// Waits until the kubelet has observed the current pod, and checks that its containers are the earlier ones.
 fn assert_no_restart(edge: &Edge, path: &str, before: &Value) {
     let ids = |pod: &Value| -> Vec<Value> {
         let statuses = statuses(pod);
@@ -530,7 +532,8 @@ fn assert_no_restart(edge: &Edge, path: &str, before: &Value) {
             .map(|status| json!([status["containerID"], status["restartCount"]]))
             .collect()
     };
-    // A field that may be changed while the containers stay: the kubelet says when it has seen it, and all before.
+    // This field may change while the containers stay. The kubelet reports when it has observed the change, and
+    // with it all earlier ones.
     let now = edge
         .client
         .patch(path, &json!({"spec": {"activeDeadlineSeconds": 36_000}}));

@@ -1,5 +1,6 @@
-//! The webhook before a real API server: its authority and registration, agents that come, go and compete, pods that slip
-//! through, and an operator that compares. No kubelet takes part, since none of this needs one.
+//! The webhook with a real API server: its authority and registration, agents that start, stop and compete,
+//! pods that are admitted without it, and an operator that compares images. No kubelet runs, since none of this
+//! needs one.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 
 const NGINX: &str = "docker.io/library/nginx:1.27";
 
-/// One cluster for all of these, since starting one takes longer than most of them.
+/// Uses one cluster for all checks, since starting one takes longer than most of them.
 #[test]
 fn webhook_keeps_its_promises_at_a_real_api_server() {
     let edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-test-cluster")));
@@ -72,7 +73,7 @@ fn two_agents_that_start_at_once_share_one_authority(edge: &Edge) -> (LandfallAg
 fn registration_heals(edge: &Edge, second: &Site) {
     let before = edge.client.get(REGISTRATION);
     let mut broken = before.clone();
-    // The API server takes a bundle only of certificates: that of the cluster itself is another's.
+    // The API server accepts only a bundle of certificates. The cluster's own CA is a foreign authority here.
     let kubeconfig: Value = serde_json::from_str(&fs_err::read_to_string(edge.cluster.kubeconfig()).unwrap()).unwrap();
     broken["webhooks"][0]["clientConfig"]["caBundle"] =
         kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"].clone();
@@ -98,7 +99,7 @@ fn authority_rotates_with_no_failed_admission(edge: &Edge, second: &Site) {
             let mut slipped_through = Vec::new();
             while !is_done.load(Ordering::Relaxed) {
                 let pod = homeless_pod("rotating", "nginx:1.27");
-                // The registration says Ignore: a failed call would let the pod through as it is.
+                // The failure policy is Ignore: after a failed call the pod would be admitted unchanged.
                 let pod = client.create("/api/v1/namespaces/default/pods?dryRun=All", &pod);
                 created += 1;
                 if !redirected.contains(&image_of(&pod)) {
@@ -132,7 +133,7 @@ fn authority_rotates_with_no_failed_admission(edge: &Edge, second: &Site) {
     );
 }
 
-/// Ends a loop also when the test fails, which would wait for it otherwise.
+/// Stops a loop also if the test fails, which would wait for it otherwise.
 #[derive(Default)]
 struct CancelOnDrop(Arc<AtomicBool>);
 
@@ -142,7 +143,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// Whether the webhook of a host answers to whoever trusts only this authority.
+/// Returns true if the webhook of a host answers a client that trusts only this authority.
 fn answers(site: &Site, authority: &str) -> bool {
     let trusting = Caller {
         authority: Some(authority),
@@ -152,7 +153,7 @@ fn answers(site: &Site, authority: &str) -> bool {
     answer.is_ok_and(|answer| answer.status == 200)
 }
 
-/// Makes its pod anew whenever the pod's image is not the one that it wants.
+/// Recreates the pod of an operator whenever its image differs from the wanted one.
 fn operate(client: &KubeClient, namespace: &str, rounds: usize) -> usize {
     let pods = format!("/api/v1/namespaces/{namespace}/pods");
     let pod = format!("{pods}/operated");
@@ -221,7 +222,7 @@ fn no_pod_is_lost_while_the_agents_are_killed(
         pods.all(|pod| redirected.contains(&image_of(pod)))
     });
     assert_eq!(all["items"].as_array().unwrap().len(), PODS);
-    // Those that slipped through were mended, or the test did not test anything.
+    // Without repaired pods the test would not have tested anything.
     let events = edge.client.get("/api/v1/namespaces/storm/events");
     let mended = events["items"]
         .as_array()
@@ -232,7 +233,7 @@ fn no_pod_is_lost_while_the_agents_are_killed(
     assert_eq!(restarted.unwrap().terminate(), Some(0));
 }
 
-/// Has the API server look at a pod, and looks at what became of it.
+/// Sends a pod to the API server and checks that its images are redirected.
 fn assert_redirected(edge: &Edge, second: &Site, when: &str) {
     let pods = "/api/v1/namespaces/default/pods?dryRun=All";
     let pod = edge.client.create(pods, &homeless_pod("asked", "nginx:1.27"));
@@ -240,7 +241,8 @@ fn assert_redirected(edge: &Edge, second: &Site, when: &str) {
     assert!(redirected(edge, second).contains(&image), "{when}: {image}");
 }
 
-/// What an image becomes: each of the two hosts has a primary registry, and either agent may be the one that is asked.
+/// Returns the possible redirected images: each of the two hosts has a primary registry, and either agent may
+/// answer.
 fn redirected(edge: &Edge, second: &Site) -> [String; 2] {
     [&edge.world.site, second].map(|site| format!("{}/{}", site.primary_host(), edge.world.primary_repository(NGINX)))
 }
@@ -250,7 +252,7 @@ fn image_of(pod: &Value) -> String {
     image.expect("a pod has an image").to_owned()
 }
 
-/// The `caBundle`, as PEM.
+/// Returns the `caBundle` as PEM.
 fn bundle(registration: &Value) -> Option<String> {
     let bundle = &registration["webhooks"][0]["clientConfig"]["caBundle"];
     bundle.is_string().then(|| decode(bundle))

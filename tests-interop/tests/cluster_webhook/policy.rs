@@ -1,5 +1,5 @@
-//! The rules as a MutatingAdmissionPolicy, evaluated by the real API server: what becomes of a pod is what the webhook
-//! would have made of it, but for what the policy says that it cannot say.
+//! The rules as a MutatingAdmissionPolicy, evaluated by the real API server. The result equals that of the
+//! webhook, except for the limits that the policy itself documents.
 
 use std::process::Command;
 
@@ -21,12 +21,12 @@ use crate::image_of;
 
 const CORPUS: &str = include_str!("../../../crates/landfall-core/tests/data/image-refs.txt");
 const CASES: &str = include_str!("../../../crates/landfall-core/tests/data/redirect-cases.tsv");
-/// Containers of one pod: more than real pods have, so that the API server's cost limit is seen to be far.
+/// Containers of one pod: more than real pods have, to show that the API server's cost limit is far away.
 const CONTAINERS: usize = 80;
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const DRY_RUN: &str = "/api/v1/namespaces/default/pods?dryRun=All";
 
-/// The last one is at work while other kinds of pods and requests are looked at.
+/// Configurations in order. The last one stays active while other kinds of pods and requests are checked.
 const CONFIGURATIONS: [(&str, &str); 4] = [
     (
         "rules",
@@ -52,7 +52,7 @@ struct Policy<'a> {
     settings: Settings,
 }
 
-/// Everything about the policy, before any agent registers a webhook.
+/// Checks the policy before any agent registers a webhook.
 pub(crate) fn api_server_redirects_by_a_policy_as_the_webhook_would(edge: &Edge) {
     let pod = homeless_pod("early", "nginx:1.27");
     edge.client.create(PODS, &pod);
@@ -71,7 +71,8 @@ pub(crate) fn api_server_redirects_by_a_policy_as_the_webhook_would(edge: &Edge)
 }
 
 impl<'a> Policy<'a> {
-    /// Has `landfall` render the policy and `kubectl` apply it, and waits until the API server goes by it.
+    /// Renders the policy with `landfall`, applies it with `kubectl`, and waits until the API server follows
+    /// it.
     fn apply(edge: &'a Edge, name: &str, stylus: &str) -> Policy<'a> {
         let text = format!("#cloud-config\nstylus:\n{stylus}");
         let user_data = edge.world.site.path(&format!("{name}.yaml"));
@@ -96,7 +97,8 @@ impl<'a> Policy<'a> {
             settings: parse_settings(&inputs).0.unwrap(),
         };
         drop(run(policy.kubectl("apply")).succeeded());
-        // Each configuration does something else with this image: one that does nothing is waited for, too.
+        // Each configuration gives another result for this image, so that even one without any rule can be
+        // waited for.
         let pod = homeless_pod("asked", "quay.io/argoproj/argocd:v3");
         let expected = policy.by_webhook(&pod);
         wait_for("the API server going by the policy", || {
@@ -123,7 +125,7 @@ impl<'a> Policy<'a> {
         });
     }
 
-    /// What the webhook makes of a pod that is created, as long as the primary registry holds nothing.
+    /// Returns the webhook's result for a pod that is created while the primary registry is empty.
     fn by_webhook(&self, pod: &Value) -> Value {
         let resolver = Resolver::new(&self.settings);
         let rules = AdmissionRules {
@@ -199,7 +201,7 @@ impl<'a> Policy<'a> {
         self.assert_as_by_the_webhook(&pod, "every place");
         let made = self.edge.client.create(DRY_RUN, &pod);
         assert_eq!(image_of(&made), "reg:5000/mirror/docker.io/library/nginx:1.27");
-        // What is no image stays: lists are merged by name, and nothing else is named.
+        // Everything except images stays unchanged. Lists are merged by name, and the patch names nothing else.
         let mut images_back = made["spec"].clone();
         for pointer in [
             "/containers/0/image",
@@ -210,7 +212,7 @@ impl<'a> Policy<'a> {
         }
         pod["metadata"]["labels"] = json!({"landfall.dev/redirect": "disabled"});
         assert_eq!(images_back, self.edge.client.create(DRY_RUN, &pod)["spec"]);
-        // Twice is once.
+        // A second pass changes nothing.
         let again = homeless_pod("again", &image_of(&made));
         assert_eq!(image_of(&self.edge.client.create(DRY_RUN, &again)), image_of(&made));
     }
@@ -222,7 +224,7 @@ impl<'a> Policy<'a> {
             ("policy-3", json!({"landfall.dev/redirect": "node"})),
         ] {
             self.edge.client.create_namespace(name, &labels);
-            // The API server looks at the labels itself, and sees a new namespace a moment later.
+            // The API server evaluates the labels itself, and sees a new namespace a moment later.
             wait_for(&format!("a pod left alone in {name}"), || {
                 let pod = homeless_pod("asked", "nginx:1.27");
                 let pod = self
@@ -263,8 +265,8 @@ impl<'a> Policy<'a> {
     }
 }
 
-/// Those of real profiles, and those that other projects test their parsers with; the policy says that it leaves IPv6
-/// alone, and the API server refuses blanks at the ends.
+/// Returns references of real profiles, and those of other projects' parser tests. The policy documents that it
+/// leaves IPv6 alone, and the API server refuses blanks at the ends.
 fn references() -> Vec<String> {
     let first = |line: &str| line.split('\t').next().unwrap_or_default().to_owned();
     let second = |line: &str| line.split('\t').nth(1).unwrap_or_default().to_owned();
@@ -292,7 +294,7 @@ fn references() -> Vec<String> {
     images
 }
 
-/// Every image, in the order of the pod.
+/// Returns all images in the order of the pod.
 fn images_of(pod: &Value) -> Vec<String> {
     let lists = ["initContainers", "containers", "ephemeralContainers", "volumes"];
     let places = lists

@@ -1,4 +1,4 @@
-//! Blobs: every way to push one, to read it, and to delete it.
+//! Blobs: every way to push, read and delete one.
 
 use landfall_tests_interop::wire::{Reply, Wire};
 
@@ -14,7 +14,7 @@ pub(crate) enum Way {
     PostOnly,
     PostPut,
     Stream,
-    /// In chunks: whether the last one is the `PUT`'s, and whether each is tried in the wrong place first.
+    /// In chunks. Options: the `PUT` carries the last chunk; each chunk is first sent with a wrong range.
     Chunks {
         put_last: bool,
         out_of_order: bool,
@@ -55,7 +55,7 @@ fn begin(wire: &Wire, checks: &mut Checks, repository: &str) -> String {
     reply.header("location").to_owned()
 }
 
-/// Pushes bytes under a digest, and gives the last reply.
+/// Pushes a blob and returns the last response.
 pub(crate) fn push(wire: &Wire, checks: &mut Checks, repository: &str, way: Way, digest: &str, bytes: &[u8]) -> Reply {
     let octets = ("content-type", "application/octet-stream");
     match way {
@@ -110,7 +110,7 @@ fn push_chunks(
     };
     let mut start = 0;
     while start < bytes.len() {
-        // Of a single chunk every place is the right one.
+        // A single chunk has no wrong range.
         if out_of_order && bytes.len() > CHUNK {
             let wrong = if start + CHUNK < bytes.len() { start + CHUNK } else { 0 };
             let reply = send("PATCH", &location, chunk_at(wrong));
@@ -137,7 +137,7 @@ fn push_chunks(
     wire.send("PUT", &with_digest(&location, digest), &[], "")
 }
 
-/// Looks at a blob that is there.
+/// Checks a blob that the registry holds.
 pub(crate) fn check_present(wire: &Wire, checks: &mut Checks, repository: &str, digest: &str, bytes: &[u8]) {
     let path = format!("/v2/{repository}/blobs/{digest}");
     for method in ["HEAD", "GET"] {
@@ -151,7 +151,7 @@ pub(crate) fn check_present(wire: &Wire, checks: &mut Checks, repository: &str, 
     }
 }
 
-/// Deletes a blob; it is gone at once.
+/// Deletes a blob, and checks that it is gone at once.
 pub(crate) fn delete(wire: &Wire, checks: &mut Checks, repository: &str, digest: &str) {
     let path = format!("/v2/{repository}/blobs/{digest}");
     let reply = wire.send("DELETE", &path, &[], "");
@@ -160,7 +160,7 @@ pub(crate) fn delete(wire: &Wire, checks: &mut Checks, repository: &str, digest:
     checks.error("GET of a deleted blob", &wire.get(&path), 404, "BLOB_UNKNOWN");
 }
 
-/// Everything about blobs under one hash algorithm.
+/// Runs all checks of blobs with one hash algorithm.
 pub(crate) fn check_all(wire: &Wire, checks: &mut Checks, hash: Hash) {
     let missing = hash.of(b"nobody pushed this");
     let path = format!("/v2/{REPOSITORY}/blobs/{missing}");

@@ -1,10 +1,10 @@
-//! Counts what was looked at, and keeps what was wrong for the end: one failure hides no other.
+//! Counts checks, and reports the failed ones at the end: one failure hides no other.
 
 use std::fmt::{Debug, Display};
 
 use landfall_tests_interop::wire::Reply;
 
-/// What was looked at so far.
+/// The checks so far.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     passed: usize,
@@ -12,7 +12,7 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
-    /// One fact.
+    /// Checks one fact.
     pub(crate) fn that(&mut self, what: impl Display, holds: bool, seen: impl Debug) {
         if holds {
             self.passed += 1;
@@ -21,13 +21,13 @@ impl Checks {
         }
     }
 
-    /// Two values that must be the same.
+    /// Checks that two values are equal.
     pub(crate) fn same<T: PartialEq + Debug>(&mut self, what: impl Display, seen: T, expected: T) {
         let holds = seen == expected;
         self.that(what, holds, format!("{seen:?} instead of {expected:?}"));
     }
 
-    /// A status, and the body of an error.
+    /// Checks a status; a failure shows the body of the error.
     pub(crate) fn status(&mut self, what: impl Display, reply: &Reply, expected: u16) {
         self.that(
             format!("{what}: status {expected}"),
@@ -36,12 +36,12 @@ impl Checks {
         );
     }
 
-    /// A header with exactly this value.
+    /// Checks that a header has exactly this value.
     pub(crate) fn header(&mut self, what: impl Display, reply: &Reply, name: &str, expected: &str) {
         self.same(format!("{what}: `{name}`"), reply.header(name), expected);
     }
 
-    /// An error in the envelope of the specification.
+    /// Checks an error in the envelope of the distribution specification.
     pub(crate) fn error(&mut self, what: impl Display, reply: &Reply, status: u16, code: &str) {
         self.status(&what, reply, status);
         let error = &reply.json()["errors"][0];
@@ -50,10 +50,10 @@ impl Checks {
         self.that(format!("{what}: message"), told, &reply.body);
     }
 
-    /// How many there were.
+    /// Reports the failures and the number of checks.
     ///
     /// # Panics
-    /// When one failed, or fewer were made than there are: a loop that looks at nothing passes nothing.
+    /// Panics if one failed, or fewer were made than there are: a loop that looks at nothing passes nothing.
     pub(crate) fn finish(self, least: usize) {
         assert!(
             self.failed.is_empty(),

@@ -1,4 +1,4 @@
-//! What is pushed: the kinds of content that the conformance suite of the distribution specification pushes.
+//! The kinds of content that the conformance suite of the distribution specification pushes.
 
 use aws_lc_rs::digest::{Algorithm, SHA256, SHA512, digest};
 use base64::Engine;
@@ -44,7 +44,7 @@ impl Hash {
     }
 }
 
-/// Bytes that are the same in every run and different for every number.
+/// Returns bytes that are the same in every run and differ for every number.
 pub(crate) fn noise(number: u64, length: usize) -> Vec<u8> {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let step = || {
@@ -56,29 +56,28 @@ pub(crate) fn noise(number: u64, length: usize) -> Vec<u8> {
     std::iter::repeat_with(step).take(length).collect()
 }
 
-/// One manifest or index.
 #[derive(Debug, Clone)]
 pub(crate) struct Manifest {
     pub(crate) digest: String,
     pub(crate) media_type: String,
     pub(crate) bytes: Vec<u8>,
-    /// The subject's digest and what a list of referrers must show.
+    /// Digest of the subject, and the descriptor that a referrers list must contain.
     pub(crate) refers: Option<(String, Value)>,
 }
 
-/// Content that belongs together.
+/// Manifests and blobs that belong together.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) name: &'static str,
     hash: Hash,
     pub(crate) blobs: Vec<(String, Vec<u8>)>,
-    /// In the order in which they are pushed.
+    /// In the order of the pushes.
     pub(crate) manifests: Vec<Manifest>,
     /// Tags, each with the index of its manifest.
     pub(crate) tags: Vec<(String, usize)>,
-    /// Whether tags go along with the digest (`?tag=`).
+    /// True if tags are sent along with the digest (`?tag=`).
     pub(crate) tags_by_parameter: bool,
-    /// Whether descriptors hold their content.
+    /// True if descriptors embed their content.
     data_in_descriptors: bool,
     next: u64,
 }
@@ -136,7 +135,7 @@ impl Content {
                "annotations": {"dev.landfall.test": "hello", "dev.landfall.number": self.next.to_string()}})
     }
 
-    /// Adds a manifest and gives its descriptor.
+    /// Adds a manifest and returns its descriptor.
     fn manifest(&mut self, manifest: &Value) -> Value {
         let bytes = manifest.to_string().into_bytes();
         let digest = self.hash.of(&bytes);
@@ -206,7 +205,7 @@ fn with(mut value: Value, key: &str, field: Value) -> Value {
     value
 }
 
-/// Everything that the suite pushes.
+/// Returns all content that the suite pushes.
 pub(crate) fn everything() -> Vec<Content> {
     use Hash::{Sha256, Sha512};
     let parameters = |name, hash, tags: [&str; 4]| {
@@ -290,7 +289,7 @@ pub(crate) fn everything() -> Vec<Content> {
     ]
 }
 
-/// Nearly the 4 MiB that every registry must take.
+/// Adds a manifest close to the 4 MiB that every registry must accept.
 fn large_manifest(content: &mut Content) {
     let annotations: serde_json::Map<String, Value> = (0..390)
         .map(|number| (format!("large-annotation-{number}"), json!("A".repeat(10_000))))
@@ -326,7 +325,7 @@ fn referrers(content: &mut Content) {
     }
 }
 
-/// The index and all that it names refer to another index.
+/// Adds an index whose manifests, like itself, refer to another index as their subject.
 fn index_referrers(content: &mut Content) {
     let subject = content.index();
     let mut platforms = Vec::new();
@@ -338,13 +337,13 @@ fn index_referrers(content: &mut Content) {
         platforms.push(content.manifest(&with(parts, "subject", subject.clone())));
     }
     let index = with(content.index_of(platforms), "subject", subject);
-    // An index without a kind has none: no configuration says it in its place.
+    // An index without `artifactType` has none: there is no configuration media type to replace it.
     content.manifest(&index);
     let index = with(index, "artifactType", json!("application/vnd.example.landfall.index"));
     content.manifest(&with(index, "annotations", json!({"dev.landfall.test": "of an index"})));
 }
 
-/// Two layers that are elsewhere, and one that is here.
+/// Adds two foreign layers, which no registry stores, and one that is stored.
 fn foreign_layers(content: &mut Content) {
     let mut parts = content.image_parts();
     for (number, media_type) in FOREIGN_LAYERS.iter().enumerate() {
@@ -356,7 +355,7 @@ fn foreign_layers(content: &mut Content) {
     content.manifest(&parts);
 }
 
-/// An index, an image and a configuration with a field that nobody knows.
+/// Adds an index, an image and a configuration with an unknown field.
 fn fields_of_others(content: &mut Content) {
     let unknown = || json!({"deep": [1, 2]});
     let config = json!({"architecture": "amd64", "os": "linux", "dev.landfall.unknown": unknown(),

@@ -1,4 +1,4 @@
-//! What is not there, what is refused, and how that is said.
+//! Missing content, refused requests, and their error responses.
 
 use landfall_tests_interop::wire::Wire;
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::checks::Checks;
 use crate::content::{Hash, OCI_CONFIG, OCI_IMAGE, OCI_INDEX};
 use crate::{REPOSITORY, REPOSITORY_2};
 
-/// A registry that holds nothing yet.
+/// Checks an empty registry.
 pub(crate) fn check_empty(wire: &Wire, checks: &mut Checks) {
     let tags = wire.get(&format!("/v2/{REPOSITORY}/tags/list"));
     checks.error("tags of an unknown repository", &tags, 404, "NAME_UNKNOWN");
@@ -20,7 +20,7 @@ pub(crate) fn check_empty(wire: &Wire, checks: &mut Checks) {
     checks.same("an empty catalog", catalog.json(), json!({"repositories": []}));
 }
 
-/// Manifests that are missing or are none.
+/// Checks missing and invalid manifests.
 pub(crate) fn check_manifests(wire: &Wire, checks: &mut Checks) {
     let path = |selector: &str| format!("/v2/{REPOSITORY}/manifests/{selector}");
     let missing = Hash::Sha256.of(b"no such manifest");
@@ -93,7 +93,7 @@ pub(crate) fn check_manifests(wire: &Wire, checks: &mut Checks) {
     }
 }
 
-/// The list of repositories, page by page.
+/// Checks the list of repositories, page by page.
 pub(crate) fn check_catalog(wire: &Wire, checks: &mut Checks) {
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).to_string();
     let names = [REPOSITORY, REPOSITORY_2, "conformance/third"];
@@ -122,7 +122,7 @@ pub(crate) fn check_catalog(wire: &Wire, checks: &mut Checks) {
     checks.same("the last page of the catalog", next.as_str(), "");
 }
 
-/// Requests of somebody who may do nothing.
+/// Checks requests of a client without any permission.
 pub(crate) fn check_refused(wire: &Wire, checks: &mut Checks) {
     let digest = Hash::Sha256.of(b"{}");
     for (method, target) in [

@@ -1,4 +1,4 @@
-//! Manifests of every kind: pushed, listed, read, found by what they refer to, deleted.
+//! Manifests of every kind: push, list, read, referrers, delete.
 
 use landfall_tests_interop::wire::{Reply, Wire};
 use serde_json::Value;
@@ -12,7 +12,7 @@ fn path(selector: &str) -> String {
     format!("/v2/{REPOSITORY}/manifests/{selector}")
 }
 
-/// The whole life of some content.
+/// Pushes, reads, lists and deletes some content.
 pub(crate) fn check_life(wire: &Wire, checks: &mut Checks, content: &Content) {
     push(wire, checks, content);
     check_tags(wire, checks, content);

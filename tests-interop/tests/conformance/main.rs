@@ -1,6 +1,5 @@
-//! The checks of the OCI distribution specification, version 1.1 and what the draft of 1.2 adds, request by request against
-//! the built program. They follow the specification's own conformance suite, data set by data set; why that one itself
-//! does not run here is said in `docs/limits-and-compat.md`.
+//! The checks of the OCI distribution specification, version 1.1 and the draft of 1.2, request by request
+//! against the built program. They follow the specification's own conformance suite, data set by data set.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 mod blobs;
@@ -25,7 +24,7 @@ const ACCOUNT: Account<'_> = Account {
     password: "conformance",
 };
 
-/// How many checks a run makes at least.
+/// Minimum number of checks of a run.
 const LEAST: usize = 3000;
 
 fn check_everything(wire: &Wire) -> Checks {
