@@ -4,17 +4,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// Returns the review of a pod that is created.
+/// Returns the review of a pod that is created, in its own namespace or in `default`.
 #[must_use]
 pub fn review_of(pod: &Value) -> Value {
+    let namespace = pod["metadata"]["namespace"].as_str().unwrap_or("default");
     json!({
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
         "request": {
             "uid": "1",
             "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
             "operation": "CREATE",
-            "namespace": "default",
+            "namespace": namespace,
             "object": pod,
         },
     })

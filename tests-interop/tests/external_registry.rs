@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use landfall_core::status::{Phase, ProgressEvent};
-use landfall_tests_interop::admission::patch_of;
+use landfall_tests_interop::admission::{patch_of, review_of};
 use landfall_tests_interop::agent::{LandfallAgent, run_landfall};
 use landfall_tests_interop::canary::{
     KUBELET_LOGINS, LAST_GOOD, PRIMARY_PASSWORD, PROVIDER_PASSWORD, leaking_files, leaks,
@@ -17,7 +17,7 @@ use landfall_tests_interop::images::{APPLICATIONS, CORE, INFRASTRUCTURE, PROVIDE
 use landfall_tests_interop::site::{PRIMARY_ACCOUNT, Site};
 use landfall_tests_interop::skopeo::Skopeo;
 use landfall_tests_interop::world::{ACCOUNT, World};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn run_to_running(site: &Site) -> LandfallAgent {
     let mut agent = site.start_agent(&[]);
@@ -207,29 +207,18 @@ fn nobody_reads_the_primary_without_its_password(world: &World) {
 fn webhook_leads_the_profiles_pod_to_the_primary(world: &World) {
     let webhook = &world.site.status()["webhook"];
     let authority = fs_err::read_to_string(webhook["caFile"].as_str().unwrap()).unwrap();
-    let review = serde_json::json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "namespace": "store",
-            "operation": "CREATE",
-            "object": {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"generateName": "store-", "namespace": "store", "labels": {"app": "store"}},
-                "spec": {
-                    "initContainers": [{"name": "wait", "image": "busybox:1.37"}],
-                    "containers": [
-                        {"name": "web", "image": "nginx:1.27"},
-                        {"name": "metrics", "image": "quay.io/prometheus/node-exporter:v1.9.1"},
-                    ],
-                },
-            },
+    let review = review_of(&json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "store-", "namespace": "store", "labels": {"app": "store"}},
+        "spec": {
+            "initContainers": [{"name": "wait", "image": "busybox:1.37"}],
+            "containers": [
+                {"name": "web", "image": "nginx:1.27"},
+                {"name": "metrics", "image": "quay.io/prometheus/node-exporter:v1.9.1"},
+            ],
         },
-    });
+    }));
     let caller = Caller {
         authority: Some(&authority),
         account: None,
