@@ -1,16 +1,16 @@
-//! Bytes that look like compressed layers: a stream of pseudo-random numbers, the same for the same seed, never held in
-//! memory as a whole. What holds them would show in the memory of every program that is started afterwards: a child's
-//! peak begins with its parent's.
+//! Bytes that look like compressed layers: a stream of pseudo-random numbers, the same for the same seed. It is
+//! never held in memory as a whole: the peak of a child begins with the memory of its parent, so it would show
+//! in the peak of every program that is started later.
 
 use std::io::{self, Write};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 const PIECE: usize = 256 * 1024;
-/// How gzip begins: some programs look, and compress what is not compressed.
+/// Magic bytes of gzip. Some programs look at them, and compress layers that are not compressed.
 const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
 
-/// Bytes by seed and length.
+/// Bytes defined by seed and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Content {
     pub(crate) seed: u64,
@@ -18,7 +18,7 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Writes all of it.
+    /// Writes all bytes.
     pub(crate) fn write_to(self, out: &mut dyn Write) -> io::Result<()> {
         let mut numbers = Numbers(self.seed);
         let mut piece = vec![0; PIECE];
@@ -37,7 +37,7 @@ impl Content {
         Ok(())
     }
 
-    /// `sha256:…`, computed here and not by the code that is measured.
+    /// Returns `sha256:…`, computed here and not by the measured code.
     pub(crate) fn digest(self) -> String {
         let mut hash = Hashing(Context::new(&SHA256));
         self.write_to(&mut hash).expect("a hash takes everything");
@@ -45,12 +45,12 @@ impl Content {
     }
 }
 
-/// The digest of bytes in memory.
+/// Returns the digest of bytes in memory.
 pub(crate) fn digest_of(bytes: &[u8]) -> String {
     render_digest(aws_lc_rs::digest::digest(&SHA256, bytes).as_ref())
 }
 
-/// Hashes so many bytes, which are in the processor's cache already: the least that verifying them takes.
+/// Hashes this number of bytes from the processor's cache: the lower bound of verifying them.
 pub(crate) fn hash_from_cache(size: u64) {
     let mut hash = Context::new(&SHA256);
     let piece = vec![0x5a; PIECE];
@@ -93,13 +93,13 @@ impl Numbers {
         number ^ (number >> 31)
     }
 
-    /// A number from 0 up to 1.
+    /// Returns a number in `0.0..1.0`.
     pub(crate) fn draw_fraction(&mut self) -> f64 {
         const BITS: u32 = 53;
         (self.draw() >> (64 - BITS)) as f64 / (1_u64 << BITS) as f64
     }
 
-    /// A number whose logarithm is distributed normally (Box and Muller).
+    /// Returns a log-normally distributed number (Box and Muller).
     pub(crate) fn draw_lognormal(&mut self, median: f64, sigma: f64) -> f64 {
         let radius = (-2.0 * (1.0 - self.draw_fraction()).ln()).sqrt();
         let normal = radius * (std::f64::consts::TAU * self.draw_fraction()).cos();

@@ -1,4 +1,4 @@
-//! Copies from registry to registry, side by side with the programs that people use today.
+//! Copies from registry to registry, measured side by side with other copy programs.
 
 mod bounds;
 mod clients;
@@ -27,12 +27,12 @@ use crate::report::Row;
 use crate::tools::find_registry;
 use crate::workload::{Workload, big, profile, small, updated_profile};
 
-/// What is copied, and how.
+/// Options of the copy benchmark.
 #[derive(Debug, Args)]
 pub(crate) struct CopyArgs {
     #[command(flatten)]
     subject: Subject,
-    /// Only these cases.
+    /// Run only these cases
     #[arg(
         long = "case",
         value_enum,
@@ -41,48 +41,48 @@ pub(crate) struct CopyArgs {
         value_name = "CASE"
     )]
     cases: Vec<Case>,
-    /// How often each program copies against the clock; the median counts. With 0 only the bytes are counted.
+    /// Timed copies per program; the median counts. 0 only counts the bytes
     #[arg(long, default_value_t = 3, value_name = "NUMBER")]
     rounds: usize,
-    /// Leave out the run in which the bytes are counted.
+    /// Leave out the run that counts the bytes
     #[arg(long)]
     uncounted: bool,
-    /// The registry that is copied from. Debian's docker-registry takes five times as long to answer, and hides who waits.
+    /// Source registry. Debian's docker-registry takes five times as long to respond, which hides the waiting
+    /// of clients
     #[arg(long = "from", value_enum, value_name = "REGISTRY", default_value_t = RegistryKind::Registry3)]
     source: RegistryKind,
-    /// The registries that are copied to.
+    /// Destination registries
     #[arg(long = "to", value_enum, value_delimiter = ',', value_name = "REGISTRY",
           default_values_t = [RegistryKind::Registry3, RegistryKind::Landfall])]
     destinations: Vec<RegistryKind>,
-    /// Only these programs beside ours.
+    /// Run only these programs beside Landfall
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     against: Option<Vec<String>>,
 }
 
-/// One piece of work.
+/// One copy case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Case {
-    /// A profile: 40 images that share layers, 1.8 GB.
+    /// A profile: 40 images that share layers, 1.8 GB
     W1,
-    /// One layer of 2 GiB.
+    /// One layer of 2 GiB
     W2,
-    /// 200 small images.
+    /// 200 small images
     W3,
-    /// W1 and W3 again, where everything is there.
+    /// W1 and W3 again, with everything at the destination
     W4,
-    /// W1 where 6 of 40 images have changed.
+    /// W1 with 6 of 40 images changed
     W5,
-    /// W1 and W3 from afar: 200 Mbit/s, 25 ms each way.
+    /// W1 and W3 over a thin link: 200 Mbit/s, 25 ms each way
     W6,
-    /// The same, with one packet of a hundred lost.
+    /// W6 with 1 % packet loss
     W7,
-    /// W2 over links that are cut or fall silent.
+    /// W2 over links that break or stall
     W8,
-    /// W2 after a first run that was killed half-way.
+    /// W2 after a first run that was killed halfway
     W8k,
 }
 
-/// The programs that copy.
 #[derive(Debug)]
 struct Programs {
     found: BTreeMap<Client, PathBuf>,
@@ -114,7 +114,7 @@ impl Programs {
     }
 }
 
-/// Everything that a case needs.
+/// Fixtures of all cases.
 struct Bench<'a> {
     args: &'a CopyArgs,
     landfall: PathBuf,
@@ -122,7 +122,7 @@ struct Bench<'a> {
     rows: Vec<Row>,
 }
 
-/// Carries out the cases.
+/// Runs the cases.
 pub(crate) fn measure(args: &CopyArgs) -> anyhow::Result<Vec<Row>> {
     let landfall = args.subject.landfall()?;
     let programs = Programs::find(&landfall, args.against.as_deref());
@@ -159,7 +159,7 @@ pub(crate) fn measure(args: &CopyArgs) -> anyhow::Result<Vec<Row>> {
 }
 
 impl Bench<'_> {
-    /// A registry, or `None` when its program is absent, which is said.
+    /// Starts a registry. If its program is absent, prints that and returns `None`.
     fn start(&self, kind: RegistryKind) -> anyhow::Result<Option<RunningRegistry>> {
         self.start_at(kind, Ipv4Addr::LOCALHOST.into())
     }
@@ -211,7 +211,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// The first copy where a factor is given for it, and copies of what is there already.
+    /// Measures the first copy if it has a factor, and then copies of content that is there already.
     fn copy_and_copy_again(
         &mut self,
         what: &str,
@@ -269,7 +269,7 @@ impl Bench<'_> {
                 let case = format!("{name} {what} from afar → {}", kind.name());
                 distance.near.inside(|| match self.start(kind)? {
                     Some(mut destination) => {
-                        // The link sets the pace, and always the same: one round tells.
+                        // The link sets the pace, always the same: one round is enough.
                         let comparison = Comparison {
                             case,
                             source: &source,

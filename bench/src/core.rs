@@ -1,4 +1,4 @@
-//! Decisions, start-up and memory at rest.
+//! Decisions, start-up time and memory at rest.
 
 use std::io::{Write as _, stderr};
 use std::path::Path;
@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::report::Row;
 use crate::{Subject, idle, plan, process};
 
-/// Measures what needs no network. What needs the program is left out when it is not built, and that is said.
+/// Measures everything that needs no network. Rows that need the program are left out with a remark if it is
+/// not built.
 pub(crate) fn measure(subject: &Subject) -> anyhow::Result<Vec<Row>> {
     let mut rows = plan::measure()?;
     let binary = subject.landfall()?;

@@ -1,5 +1,5 @@
-//! The kubelet's credential provider, called as the kubelet calls it, beside a program of ten lines of Python that reads
-//! the same request and the same file, as the one whose place it takes does.
+//! The kubelet's credential provider, called as the kubelet calls it. It is measured beside a Python program of
+//! ten lines that reads the same request and the same file, like the provider that it replaces.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -33,12 +33,12 @@ print(json.dumps({"kind": "CredentialProviderResponse", "apiVersion": "credentia
     "cacheKeyType": "Registry", "cacheDuration": login["duration"], "auth": auth}))
 "#;
 
-/// Measures both in turns.
+/// Measures both programs in turn.
 pub(crate) fn measure(binary: &Path) -> anyhow::Result<Vec<Row>> {
     let directory = tempfile::tempdir().context("cannot make a directory")?;
     let path = |name: &str| directory.path().join(name);
     fs_err::create_dir(path("registries"))?;
-    // The name is shorter than the image's host by a label: both look twice.
+    // The file name is one label shorter than the image's host: both programs look twice.
     fs_err::write(path("registries/gcr.io.json"), LOGIN)?;
     fs_err::write(path("provider.py"), PYTHON)?;
     fs_err::os::unix::fs::symlink(fs_err::canonicalize(binary)?, path(NAME))?;
@@ -95,7 +95,7 @@ pub(crate) fn measure(binary: &Path) -> anyhow::Result<Vec<Row>> {
     Ok(vec![call, p99])
 }
 
-/// The interpreter itself: what `PATH` has under its name may be a script that first looks for it.
+/// Returns the interpreter itself: the entry of `PATH` may be a script that first searches for it.
 fn find_interpreter() -> anyhow::Result<String> {
     let told = Command::new("python3")
         .args(["-c", "import sys; print(sys.executable)"])
@@ -104,7 +104,7 @@ fn find_interpreter() -> anyhow::Result<String> {
     Ok(String::from_utf8(told.stdout)?.trim().to_owned())
 }
 
-/// Calls a provider, and looks whether it gave the login. Milliseconds from its start to its end.
+/// Calls a provider, checks that it returned the login, and returns the milliseconds from start to end.
 fn call(mut command: Command) -> anyhow::Result<f64> {
     let mut output = None;
     let elapsed = time(|| {
@@ -115,7 +115,7 @@ fn call(mut command: Command) -> anyhow::Result<f64> {
                 .stderr(Stdio::null())
                 .spawn()
                 .with_context(|| format!("cannot start {command:?}"))?;
-            // Dropped behind the write: the end of the request.
+            // Closed after the write: the end of the request.
             child
                 .stdin
                 .take()

@@ -1,4 +1,4 @@
-//! Puts a workload into a running registry, and finds out whether one has it.
+//! Pushes a workload into a running registry, and checks that a registry holds one.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use crate::content::digest_of;
 use crate::http::{Body, Http};
 use crate::workload::{Image, TAG, Workload};
 
-/// Pushes every image; a layer that several of them share is sent once and mounted after that, one that is there is not
-/// sent at all.
+/// Pushes every image. A layer that several images share is sent once and mounted after that. A present layer
+/// is not sent.
 pub(crate) fn fill_registry(host: &str, workload: &Workload) -> anyhow::Result<()> {
     let mut http = Http::connect(host)?;
     let mut homes: HashMap<&str, &str> = HashMap::new();
@@ -37,7 +37,7 @@ pub(crate) fn fill_registry(host: &str, workload: &Workload) -> anyhow::Result<(
     Ok(())
 }
 
-/// Pushes every image, and each under so many tags more.
+/// Pushes every image with this number of additional tags.
 pub(crate) fn fill_tags(host: &str, workload: &Workload, tags: usize) -> anyhow::Result<()> {
     fill_registry(host, workload)?;
     let mut http = Http::connect(host)?;
@@ -72,7 +72,7 @@ fn push_blob(
     Ok(())
 }
 
-/// Where the bytes of a blob go; `None` when the registry has it from the repository `home`.
+/// Returns the upload URL of a blob; `None` if the registry mounted it from the repository `home`.
 pub(crate) fn open_upload(
     http: &mut Http,
     repository: &str,
@@ -107,16 +107,17 @@ fn push_manifest(http: &mut Http, image: &Image, tag: &str) -> anyhow::Result<()
     Ok(())
 }
 
-/// What came of a copy: whether the program succeeded, and whether what it says to have copied is there.
+/// Returns the outcome of a copy: the program must succeed, and the registry must hold the workload.
 pub(crate) fn check_copy(outcome: Result<(), String>, host: &str, workload: &Workload) -> Result<(), String> {
     outcome?;
     check_registry(host, workload).map_err(|error| format!("what it copied is not whole: {error:#}"))
 }
 
-/// Checks that every image is there under its tag with the very bytes of its manifest, and every blob with its size.
+/// Checks that every image is there under its tag with the exact bytes of its manifest, and every blob with its
+/// size.
 ///
 /// # Errors
-/// What is missing or wrong.
+/// Returns an error that names the missing or wrong content.
 pub(crate) fn check_registry(host: &str, workload: &Workload) -> anyhow::Result<()> {
     let mut http = Http::connect(host)?;
     for image in &workload.images {

@@ -1,4 +1,5 @@
-//! As much HTTP/1.1 as filling and checking a registry takes, over plain TCP: what judges a copy shares no code with it.
+//! A minimal HTTP/1.1 client over plain TCP for filling and checking a registry. It shares no code with the
+//! measured copies.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -9,9 +10,9 @@ use anyhow::{Context as _, bail, ensure};
 use crate::content::Content;
 
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The most of a body that is kept, in bytes.
+/// Upper limit of a body that is kept, in bytes.
 const BODY_MAX: u64 = 8 * 1024 * 1024;
-/// How much is relayed at once, in bytes.
+/// Size of the relay buffer, in bytes.
 const PIECE: usize = 256 * 1024;
 
 /// One connection to one server.
@@ -20,7 +21,7 @@ pub(crate) struct Http {
     host: String,
 }
 
-/// What a request carries.
+/// The body of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Body<'a> {
     Empty,
@@ -28,7 +29,7 @@ pub(crate) enum Body<'a> {
     Content(Content),
 }
 
-/// What a server says.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -55,7 +56,7 @@ impl Http {
         })
     }
 
-    /// One request and its answer. `path` may be a whole URL of this server.
+    /// Sends one request and reads its response. `path` may be a whole URL of this server.
     pub(crate) fn request(
         &mut self,
         method: &str,
@@ -67,8 +68,8 @@ impl Http {
         answered.with_context(|| format!("`{method} {path}` at `{}` failed", self.host))
     }
 
-    /// Reads a body of so many bytes from one server and sends it to another as it comes, and nothing else: what any program
-    /// that copies has to do, and the least that one can do.
+    /// Streams a body of `size` bytes from one server to another and does nothing else. This is the minimum
+    /// work of any program that copies.
     pub(crate) fn relay(&mut self, from: &str, to: &mut Http, path: &str, size: u64) -> anyhow::Result<Answer> {
         self.send_head("GET", from, &[], 0)?;
         let found = self.read_head()?;

@@ -1,7 +1,7 @@
 //! Side-by-side benchmarks: `landfall-bench core|copy|credential|registry|webhook`.
 //!
-//! Every number is measured here and now; what cannot be measured is left out and said. Prints a table and writes
-//! `target/bench/NAME.json`. Status 1 means that a limit is missed.
+//! Every number is measured in the same run; a missing measurement has a remark. The program prints a table and
+//! writes `target/bench/NAME.json`. Exit status 1 means that a limit is missed.
 
 mod content;
 mod copy;
@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
-/// Side-by-side benchmarks.
+/// Side-by-side benchmarks
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -36,28 +36,28 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Suite {
-    /// Decisions, start-up and memory at rest, against their limits.
+    /// Decisions, start-up time and memory at rest, against their limits
     Core(Subject),
-    /// Copies from registry to registry.
+    /// Copies from registry to registry
     Copy(copy::CopyArgs),
-    /// The kubelet's credential provider, call by call.
+    /// The kubelet's credential provider, call by call
     Credential(Subject),
-    /// The admission webhook under load.
+    /// The admission webhook under load
     Webhook(Subject),
-    /// Registries: pulls, pushes, start-up and memory.
+    /// Registries: pulls, pushes, start-up time and memory
     Registry(registry::RegistryArgs),
 }
 
-/// The program that is measured.
+/// The measured program.
 #[derive(Debug, Args)]
 pub(crate) struct Subject {
-    /// The `landfall` to measure; by default the one that was built in the same profile as this program.
+    /// Path of the `landfall` to measure [default: the one built in the same profile as this program]
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
 }
 
 impl Subject {
-    /// Where the program is.
+    /// Returns the path of the program.
     pub(crate) fn landfall(&self) -> anyhow::Result<PathBuf> {
         match &self.binary {
             Some(binary) => Ok(binary.clone()),

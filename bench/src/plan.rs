@@ -1,4 +1,4 @@
-//! The decisions: a plan of 10,000 images against 1,000 rules, and one resolution among as many.
+//! The decisions: a plan of 10,000 images with 1,000 rules, and one resolution among as many.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -20,7 +20,6 @@ const IMAGES: usize = 10_000;
 const RULES: usize = 1_000;
 const RUNS: usize = 20;
 
-/// Measures the decisions.
 pub(crate) fn measure() -> anyhow::Result<Vec<Row>> {
     let settings = mk_settings()?;
     let plans = (0..RUNS).map(|_| time(|| black_box(plan(black_box(&settings)))).as_secs_f64() * 1e3);
@@ -52,14 +51,15 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-/// All of a plan: rules compiled, every image resolved, the steps of a host that has nothing yet.
+/// Plans everything: compiles the rules, resolves every image, and plans the steps of an empty host.
 fn plan(settings: &Settings) -> usize {
     let resolver = Resolver::new(settings);
     let planned = plan_images(settings, &resolver);
     plan_steps(settings, &planned, &Inventory::default()).len()
 }
 
-/// Settings as a user would write them, then multiplied: the parser's own limits are far below these numbers.
+/// Returns settings as a user would write them, then multiplied: the limits of the parser are far below these
+/// numbers.
 fn mk_settings() -> anyhow::Result<Settings> {
     let mut user_data = "#cloud-config\nlandfall:\n  primary:\n    endpoint: 10.10.100.45:30003\n".to_owned();
     user_data.push_str("stylus:\n  externalRegistries:\n    registries:\n");

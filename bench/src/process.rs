@@ -1,4 +1,4 @@
-//! Programs as their user meets them: wall time and memory.
+//! Wall time, CPU time and memory of programs.
 
 use std::io::{Read, Seek};
 use std::os::unix::process::CommandExt as _;
@@ -14,7 +14,7 @@ use crate::report::Row;
 
 const RUNS: usize = 20;
 
-/// How long something takes.
+/// Measures the wall time of a function.
 #[expect(clippy::disallowed_types, reason = "a benchmark measures real time")]
 pub(crate) fn time<T>(run: impl FnOnce() -> T) -> Duration {
     let start = std::time::Instant::now();
@@ -24,21 +24,21 @@ pub(crate) fn time<T>(run: impl FnOnce() -> T) -> Duration {
     elapsed
 }
 
-/// What a program took, its children included.
+/// Resources of a program and its children.
 #[derive(Debug, Clone)]
 pub(crate) struct Usage {
-    /// From start to end.
+    /// Wall time from start to end.
     pub(crate) wall: Duration,
-    /// Time of all processors, the kernel's on the program's behalf included.
+    /// CPU time of all processors, including the kernel's on behalf of the program.
     pub(crate) cpu: Duration,
-    /// The most memory that one process held, in bytes, as looked up every few milliseconds: what `wait4` says of it begins
-    /// with what this program holds at its start.
+    /// Highest memory of one process in bytes, polled every few milliseconds: the peak of `wait4` begins with
+    /// the memory of this program at the child's start.
     pub(crate) peak_bytes: u64,
-    /// Whether it succeeded; else its status and the last line it said.
+    /// `Ok` if the program succeeded, else its status and the last line of its output.
     pub(crate) outcome: Result<(), String>,
 }
 
-/// Runs a program to its end, or ends it and its children at the deadline.
+/// Runs a program to its end, or kills it and its children at the deadline.
 ///
 /// # Errors
 /// Returns an error if it cannot be started or waited for.
@@ -89,7 +89,8 @@ pub(crate) fn run_timed(command: &mut Command, deadline: Duration) -> anyhow::Re
     })
 }
 
-/// The most memory that a process, or one of its children that are there now, has held so far, in bytes; 0 when it is gone.
+/// Returns the highest memory that a process or one of its present children has held so far, in bytes; 0 if it
+/// has ended.
 fn highest_bytes(process: u32) -> u64 {
     let highest = |process: &str| {
         let status = fs_err::read_to_string(format!("/proc/{process}/status")).ok()?;
@@ -101,8 +102,8 @@ fn highest_bytes(process: u32) -> u64 {
     all.filter_map(highest).max().unwrap_or_default()
 }
 
-/// Ends a child that leads a process group, and all of that group: a shell that runs a program for each image would leave
-/// the program behind.
+/// Kills a child and its process group: a shell that runs a program for each image would leave the program
+/// behind.
 ///
 /// # Errors
 /// Returns an error if there is no such group.
@@ -110,13 +111,13 @@ pub(crate) fn kill_group(leader: &Child) -> anyhow::Result<()> {
     kill_process_group(Pid::from_child(leader), Signal::KILL).context("cannot end a program")
 }
 
-/// The value in the middle; 0 of nothing.
+/// Returns the middle value; 0 if there is none.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// `landfall --help`, from start to end.
+/// Measures `landfall --help` from start to end.
 pub(crate) fn measure_help(binary: &Path) -> anyhow::Result<Row> {
     let mut runs = Vec::with_capacity(RUNS);
     for _ in 0..RUNS {
@@ -133,7 +134,7 @@ pub(crate) fn measure_help(binary: &Path) -> anyhow::Result<Row> {
     Ok(Row::new("landfall --help", "wall time, ms", median(runs), 10.0))
 }
 
-/// Starts a program, waits until it is ready, gives it time to settle, reads the memory it holds, ends it.
+/// Starts a program, waits until it is ready and settled, reads its resident memory, and ends it.
 ///
 /// # Errors
 /// Returns an error if it ends by itself, is not ready before the deadline, or its memory cannot be read.
@@ -168,7 +169,7 @@ pub(crate) fn resident_bytes(
     measured
 }
 
-/// The memory that a process holds, in bytes.
+/// Returns the resident memory of a process in bytes.
 ///
 /// # Errors
 /// Returns an error if there is no such process.
@@ -177,7 +178,7 @@ pub(crate) fn read_resident_bytes(process: u32) -> anyhow::Result<u64> {
     parse_memory(&status, "VmRSS").context("there is no `VmRSS` in its status")
 }
 
-/// What all processors did for a process, in seconds; `thread-self` is the thread that asks.
+/// Returns the CPU time of a process in seconds; `thread-self` is the calling thread.
 ///
 /// # Errors
 /// Returns an error if there is no such process.
@@ -187,7 +188,7 @@ pub(crate) fn read_cpu_seconds(process: &str) -> anyhow::Result<f64> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// User and kernel time of proc(5)'s `stat`. The name, which comes second, may hold anything.
+/// Parses user and kernel time of proc(5)'s `stat`. The process name, the second field, may contain anything.
 fn parse_cpu_ticks(stat: &str) -> Option<u64> {
     const USER: usize = 11;
     let (_, rest) = stat.rsplit_once(')')?;
@@ -196,7 +197,7 @@ fn parse_cpu_ticks(stat: &str) -> Option<u64> {
     Some(next()? + next()?)
 }
 
-/// `VmRSS:   1234 kB` of proc(5), in bytes.
+/// Parses a line like `VmRSS:   1234 kB` of proc(5), in bytes.
 pub(crate) fn parse_memory(status: &str, key: &str) -> Option<u64> {
     let line = status
         .lines()
@@ -247,7 +248,7 @@ mod tests {
             run_timed(&mut shell, Duration::from_secs(60)).unwrap().peak_bytes
         };
         let small = peak("sleep 0.1; true");
-        // `tail` keeps all that it may have to print; the pipe stays open for a while.
+        // `tail` keeps everything that it may have to print, and the pipe stays open for a while.
         let large = peak("(head -c 20000000 /dev/zero; sleep 0.3) | tail -c 20000000 >/dev/null; true");
         assert!(small < 20_000_000 && large > 20_000_000, "{small} {large}");
         drop(held);
@@ -269,7 +270,7 @@ mod tests {
     fn what_a_shell_runs_ends_with_it() {
         let here = tempfile::tempdir().unwrap();
         let path = here.path().join("lock");
-        // The lock is held for as long as anybody has the file open: the shell, and what it runs.
+        // The shell and its child hold the lock as long as they have the file open.
         let mut shell = Command::new("sh");
         shell.args(["-c", "exec 9>\"$0\"; flock 9; sleep 60; true"]).arg(&path);
         let usage = run_timed(&mut shell, Duration::from_millis(500)).unwrap();

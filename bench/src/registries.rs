@@ -1,4 +1,4 @@
-//! Registries as children on loopback, each with storage of its own on memory.
+//! Registries as children on loopback, each with its own storage in memory.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -10,25 +10,25 @@ use anyhow::{Context as _, bail};
 use crate::http::{Body, Http};
 use crate::process::{parse_memory, read_cpu_seconds};
 
-/// Memory that is a file system, where there is one: a disk would be the slowest part of every row.
+/// A file system in memory: a disk would dominate every row.
 const MEMORY: &str = "/dev/shm";
 const START_TIME: Duration = Duration::from_secs(10);
 
 /// A registry program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
 pub(crate) enum RegistryKind {
-    /// Debian's docker-registry (distribution 2.8).
+    /// Debian's docker-registry (distribution 2.8)
     DockerRegistry,
-    /// Distribution 3.
+    /// Distribution 3
     Registry3,
-    /// olareg.
+    /// olareg
     Olareg,
-    /// `landfall registry serve`.
+    /// `landfall registry serve`
     Landfall,
 }
 
 impl RegistryKind {
-    /// What rows call it.
+    /// Returns the name of the registry in rows.
     pub(crate) fn name(self) -> &'static str {
         match self {
             RegistryKind::DockerRegistry => "docker-registry",
@@ -88,7 +88,7 @@ pub(crate) struct Memory {
     pub(crate) peak_bytes: u64,
 }
 
-/// A running registry. Its process ends and its storage goes when it is dropped.
+/// A running registry. Drop ends its process and removes its storage.
 #[derive(Debug)]
 pub(crate) struct RunningRegistry {
     kind: RegistryKind,
@@ -104,7 +104,7 @@ impl RunningRegistry {
         RunningRegistry::start_at(kind, program, Ipv4Addr::LOCALHOST.into())
     }
 
-    /// The same, at another address of this machine.
+    /// Starts an empty registry at another address of this machine.
     pub(crate) fn start_at(kind: RegistryKind, program: &Path, address: IpAddr) -> anyhow::Result<RunningRegistry> {
         let root = match Path::new(MEMORY).is_dir() {
             true => tempfile::Builder::new().prefix("landfall-bench-").tempdir_in(MEMORY),
@@ -122,22 +122,22 @@ impl RunningRegistry {
         })
     }
 
-    /// `ADDRESS:PORT`
+    /// Returns `ADDRESS:PORT`.
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// The same, as a socket's address.
+    /// Returns the socket address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What all processors did for it since it was started, in seconds.
+    /// Returns the CPU time since the start of the process, in seconds.
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
         read_cpu_seconds(&self.child.id().to_string())
     }
 
-    /// What it holds now, and the most that it held.
+    /// Returns the current and the highest memory.
     pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
         let status = fs_err::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let bytes = |key| parse_memory(&status, key).with_context(|| format!("there is no `{key}` in its status"));
@@ -147,14 +147,14 @@ impl RunningRegistry {
         })
     }
 
-    /// Ends it and starts it again on the same content.
+    /// Restarts the registry on the same content.
     pub(crate) fn start_again(&mut self) -> anyhow::Result<()> {
         self.stop()?;
         self.child = start(self.kind, &self.program, self.root.path(), self.address)?;
         Ok(())
     }
 
-    /// Ends it, and starts it again: how long until it answers a request with 200.
+    /// Restarts the registry and returns the time until it answers a request with 200.
     #[expect(clippy::disallowed_types, reason = "a benchmark measures real time")]
     pub(crate) fn time_to_answer(&mut self, path: &str) -> anyhow::Result<Duration> {
         self.stop()?;
@@ -175,7 +175,8 @@ impl RunningRegistry {
         Ok(start.elapsed())
     }
 
-    /// Ends it, takes all content away, or puts the content of a [`RunningRegistry::keep`] there, and starts it again.
+    /// Stops the registry, removes all content or restores the content of a [`RunningRegistry::keep`], and
+    /// starts it again.
     pub(crate) fn restart(&mut self, content: Option<&Path>) -> anyhow::Result<()> {
         self.stop()?;
         let data = self.root.path().join("data");
@@ -189,7 +190,7 @@ impl RunningRegistry {
         Ok(())
     }
 
-    /// Keeps a copy of the content, as long as this registry is there.
+    /// Copies the content; the copy lives as long as this registry.
     pub(crate) fn keep(&mut self) -> anyhow::Result<PathBuf> {
         let kept = self.root.path().join("kept");
         self.stop()?;
@@ -210,7 +211,7 @@ impl RunningRegistry {
 
 impl Drop for RunningRegistry {
     fn drop(&mut self) {
-        // It has ended already, then.
+        // An error means that it has ended already.
         drop(self.stop());
     }
 }
@@ -252,7 +253,7 @@ fn copy_directory(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A port that was free a moment ago: servers' own defaults may be taken on this machine.
+/// Returns a port that was free a moment ago: the servers' default ports may be taken on this machine.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot bind a port")?;
     Ok(listener.local_addr().context("cannot read the port")?.port())

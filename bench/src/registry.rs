@@ -1,4 +1,4 @@
-//! Registries side by side: how fast they serve and take images, and what that costs them.
+//! Registries side by side: rates of pulls and pushes, CPU time and memory.
 
 mod bound;
 mod load;
@@ -18,12 +18,12 @@ use crate::registries::RegistryKind;
 use crate::report::Row;
 use crate::tools::find_registry;
 
-/// What is measured, and how.
+/// Options of the registry benchmark.
 #[derive(Debug, Args)]
 pub(crate) struct RegistryArgs {
     #[command(flatten)]
     subject: Subject,
-    /// Only these cases.
+    /// Run only these cases
     #[arg(
         long = "case",
         value_enum,
@@ -32,29 +32,29 @@ pub(crate) struct RegistryArgs {
         value_name = "CASE"
     )]
     cases: Vec<Case>,
-    /// How often each registry is measured, in turn with the others; the median counts.
+    /// Measurements per registry, in turn with the others; the median counts
     #[arg(long, default_value_t = 3, value_name = "NUMBER")]
     rounds: usize,
-    /// Only these registries.
+    /// Measure only these registries
     #[arg(long, value_enum, value_delimiter = ',', value_name = "REGISTRY",
           default_values_t = [RegistryKind::DockerRegistry, RegistryKind::Registry3, RegistryKind::Olareg, RegistryKind::Landfall])]
     registries: Vec<RegistryKind>,
 }
 
-/// One kind of work.
+/// One registry case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Case {
-    /// GET and HEAD of manifests, by 1, 8 and 64 connections.
+    /// GET and HEAD of manifests, with 1, 8 and 64 connections
     Manifests,
-    /// GET of blobs of 1 KB, 1 MB and 2 GiB.
+    /// GET of blobs of 1 KB, 1 MB and 2 GiB
     Blobs,
-    /// A profile of 40 images, 1.8 GB, pushed.
+    /// Push of a profile: 40 images, 1.8 GB
     W1,
-    /// One layer of 2 GiB, pushed.
+    /// Push of one layer of 2 GiB
     W2,
-    /// 200 small images, pushed.
+    /// Push of 200 small images
     W3,
-    /// From start to the first answer with 10,000 tags, and the memory that takes.
+    /// Time from start to the first response with 10,000 tags, and memory
     Start,
 }
 
@@ -62,7 +62,7 @@ enum Case {
 const ZOT_ABSENT: &str = "absent: go: module zotregistry.dev/zot/v2: reading \
                           https://proxy.golang.org/zotregistry.dev/zot/v2/@v/list: 403 Forbidden";
 
-/// Carries out the cases.
+/// Runs the cases.
 pub(crate) fn measure(args: &RegistryArgs) -> anyhow::Result<Vec<Row>> {
     let landfall = args.subject.landfall()?;
     let mut bench = Bench {
@@ -105,7 +105,7 @@ pub(crate) fn measure(args: &RegistryArgs) -> anyhow::Result<Vec<Row>> {
     Ok(bench.rows)
 }
 
-/// The programs, and what was measured of them so far.
+/// The programs, and the rows so far.
 struct Bench {
     rounds: usize,
     landfall: PathBuf,
@@ -117,23 +117,23 @@ struct Bench {
 /// Values of one metric, by registry.
 type Values = BTreeMap<RegistryKind, Vec<f64>>;
 
-/// What a value has to reach.
+/// Required value of a row.
 #[derive(Debug, Clone, Copy)]
 enum Reach {
-    /// It only tells.
+    /// Nothing is required.
     Nothing,
-    /// So many times less than the least of the others.
+    /// Less than the lowest of the others, by this factor.
     LessByFactor(f64),
     /// At most this.
     AtMost(f64),
-    /// So many times more than the best of the others.
+    /// More than the best of the others, by this factor.
     MoreByFactor(f64),
-    /// So many times more than docker-registry, and so many times more than the best of the rest.
+    /// More than docker-registry, by the first factor, and more than the best of the rest, by the second.
     MoreThanDockerAndRest(f64, f64),
 }
 
 impl Bench {
-    /// Runs something for every registry, forwards and backwards by rounds.
+    /// Returns the order of measurements: every registry in turn, forwards and backwards by rounds.
     fn rounds(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.found.len()).collect();
         let mut all = Vec::new();
@@ -144,7 +144,7 @@ impl Bench {
         all
     }
 
-    /// Adds a row, with every registry that is absent.
+    /// Adds a row, with a remark for every absent registry.
     fn row(&mut self, case: &str, metric: &'static str, values: &Values, reach: Reach) -> anyhow::Result<()> {
         let value = |kind: RegistryKind| values.get(&kind).map(|values| median(values.clone()));
         let peers = values.keys().filter(|kind| **kind != RegistryKind::Landfall);
@@ -186,7 +186,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Notes what bounds the value of the row that was added last.
+    /// Adds a bound to the last row.
     fn bound_last_row(&mut self, bound: Option<f64>) {
         if let Some(row) = self.rows.last_mut() {
             row.bound = bound;

@@ -1,4 +1,4 @@
-//! What a benchmark answers: rows, as a table and as JSON.
+//! The result of a benchmark: rows, as a table and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,34 +7,32 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 
-/// One measured value against its limit, or against those of other programs. Smaller is better, but for
+/// One measured value with its limit, or with the values of other programs. Smaller is better, except for
 /// [`Row::at_least`] and [`Row::rate`].
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
-    /// What was done.
     pub(crate) case: String,
-    /// What was measured, with its unit.
+    /// The metric with its unit.
     pub(crate) metric: &'static str,
-    /// The measured value; `None` when it failed.
+    /// The measured value; `None` if the measurement failed.
     pub(crate) landfall: Option<f64>,
-    /// Other programs' values of the same metric; `None` for one that is absent or failed.
+    /// Values of the same metric for other programs; `None` for a program that is absent or failed.
     pub(crate) peers: BTreeMap<String, Option<f64>>,
-    /// What is to be reached, where there is such a value.
     pub(crate) limit: Option<f64>,
-    /// What the others' share of the work takes, or allows, alone, where that was measured: nobody can be faster.
+    /// Measured lower bound of the work (for rates: upper bound), which no program can beat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bound: Option<f64>,
-    /// How many times better than the limit, or than the best of the others where there are others.
+    /// Factor by which the value is better than the limit, or than the best peer if there are peers.
     pub(crate) ratio: Option<f64>,
-    /// Whether the limit is kept.
+    /// True if the limit is met.
     pub(crate) reach: bool,
-    /// Why a value is missing, by program.
+    /// Reasons of missing values, by program.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) remarks: BTreeMap<String, String>,
 }
 
 impl Row {
-    /// A value against its limit.
+    /// Returns a row for a value with its limit.
     pub(crate) fn new(case: impl Into<String>, metric: &'static str, landfall: f64, limit: f64) -> Row {
         Row {
             case: case.into(),
@@ -49,8 +47,8 @@ impl Row {
         }
     }
 
-    /// A value against those of others: it is to be `factor` times better than the best of them. With a factor of 0 the
-    /// row only tells.
+    /// Returns a row with peers: the value must be better than the best of them by `factor`. A factor of 0 sets
+    /// no limit.
     pub(crate) fn against_peers(
         case: impl Into<String>,
         metric: &'static str,
@@ -66,7 +64,7 @@ impl Row {
             landfall,
             limit,
             bound: None,
-            // Less than the clock can tell is no ratio.
+            // A value below the resolution of the clock has no ratio.
             ratio: best
                 .zip(landfall)
                 .filter(|(_, landfall)| *landfall > 0.0)
@@ -77,18 +75,18 @@ impl Row {
         }
     }
 
-    /// A case that cannot be carried out here, and why: nothing is reached, and nothing missed.
+    /// Returns a row for a case that cannot run here, with the reason. Its limit counts as met.
     pub(crate) fn left_out(case: impl Into<String>, metric: &'static str, why: &str) -> Row {
         let row = Row::against_peers(case, metric, None, BTreeMap::new(), 0.0);
         Row { reach: true, ..row }.remark("all", &format!("left out: {why}"))
     }
 
-    /// A value that only tells.
+    /// Returns a row without a limit.
     pub(crate) fn told(case: impl Into<String>, metric: &'static str, landfall: f64) -> Row {
         Row::against_peers(case, metric, Some(landfall), BTreeMap::new(), 0.0)
     }
 
-    /// A value of which more is better, against the least that is to be reached.
+    /// Returns a row for a value with a lower limit; more is better.
     pub(crate) fn at_least(case: impl Into<String>, metric: &'static str, landfall: f64, limit: f64) -> Row {
         Row {
             ratio: Some(landfall / limit),
@@ -97,13 +95,13 @@ impl Row {
         }
     }
 
-    /// The row with how long the work takes at least, whoever does it: what a limit below that is worth is to be seen.
+    /// Adds the minimum time of the work, to judge a limit below it.
     pub(crate) fn with_bound(mut self, bound: f64) -> Row {
         self.bound = Some(bound);
         self
     }
 
-    /// A value of which more is better, against those of others and what is to be reached.
+    /// Returns a row with peers and a limit in which more is better.
     pub(crate) fn rate(
         case: impl Into<String>,
         metric: &'static str,
@@ -125,7 +123,7 @@ impl Row {
         }
     }
 
-    /// The row with a limit of its own, whatever others need; the ratio is to that.
+    /// Sets a limit that does not depend on the peers; the ratio is to that limit.
     pub(crate) fn with_limit(mut self, limit: f64) -> Row {
         self.limit = Some(limit);
         self.ratio = self.landfall.filter(|value| *value > 0.0).map(|value| limit / value);
@@ -133,14 +131,14 @@ impl Row {
         self
     }
 
-    /// The row with a reason why a value of a program is missing.
+    /// Adds the reason why the value of a program is missing.
     pub(crate) fn remark(mut self, program: &str, why: &str) -> Row {
         self.remarks.insert(program.to_owned(), why.to_owned());
         self
     }
 }
 
-/// The rows for people.
+/// Renders the rows as a table.
 pub(crate) fn render_table(rows: &[Row]) -> String {
     let widest = |of: fn(&Row) -> &str| rows.iter().map(|row| of(row).chars().count()).max().unwrap_or_default();
     let (width, metric) = (widest(|row| &row.case), widest(|row| row.metric));
@@ -185,7 +183,7 @@ fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
 }
 
-/// The rows for programs.
+/// Writes the rows as JSON.
 pub(crate) fn write_json(rows: &[Row], path: &Path) -> anyhow::Result<()> {
     if let Some(directory) = path.parent() {
         fs_err::create_dir_all(directory)?;

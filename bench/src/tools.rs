@@ -1,14 +1,14 @@
-//! The programs of others: where they are, and why one is absent. A row whose program is absent says so.
+//! Programs of other projects: their paths, or the reasons of their absence, which rows report.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::registries::RegistryKind;
 
-/// A program, or why it cannot be had.
+/// The path of a program, or the reason of its absence.
 pub(crate) type Found = Result<PathBuf, String>;
 
-/// A program of Debian's packages.
+/// Finds a program of Debian's packages.
 pub(crate) fn find_installed(name: &str) -> Found {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let here = std::env::split_paths(&path).map(|directory| directory.join(name));
@@ -18,7 +18,7 @@ pub(crate) fn find_installed(name: &str) -> Found {
         .ok_or_else(|| format!("`{name}` is not installed (make peers)"))
 }
 
-/// A program that `tests-interop/tools/tools.sh` builds from its Go module, once.
+/// Builds a program from its Go module with `tests-interop/tools/tools.sh`, once.
 pub(crate) fn find_built(name: &str) -> Found {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests-interop/tools/tools.sh");
     let built = Command::new(script).arg(name).stdin(Stdio::null()).output();
@@ -37,7 +37,7 @@ pub(crate) fn find_built(name: &str) -> Found {
     Err(format!("cannot be built: {}", last_line(&built.stderr)))
 }
 
-/// A registry's program; `landfall` is the one that is measured.
+/// Finds the program of a registry; `landfall` is the measured one.
 pub(crate) fn find_registry(kind: RegistryKind, landfall: &Path) -> Found {
     match kind {
         RegistryKind::DockerRegistry => find_installed("docker-registry"),

@@ -1,5 +1,5 @@
-//! The admission webhook as kube-apiserver meets it: reviews over TLS, at several connections, with its registries there
-//! and gone; its memory after that; and the time from its start to the first answer.
+//! The admission webhook under the load of a kube-apiserver: reviews over TLS on several connections, with its
+//! registries up and down; its memory afterwards; and the time from its start to the first response.
 
 mod load;
 mod review;
@@ -15,7 +15,7 @@ use crate::registries::free_port;
 use crate::report::Row;
 use load::{Load, Trust, send_one};
 
-/// Connections at once, and whether the row has limits: those of the issue are for eight.
+/// Parallel connections, each with a flag: only the rows for eight connections have limits.
 const CONNECTIONS: [usize; 3] = [1, 8, 64];
 const LIMITED: usize = 8;
 const P99_LIMIT_MS: f64 = 1.0;
@@ -27,7 +27,6 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const MEASURED: Duration = Duration::from_secs(5);
 const START_TIME: Duration = Duration::from_secs(20);
 
-/// Measures everything in one run.
 pub(crate) fn measure(binary: &Path) -> anyhow::Result<Vec<Row>> {
     let review = review::render();
     let directory = tempfile::tempdir().context("cannot make a directory")?;
@@ -80,7 +79,7 @@ fn measure_load(webhook: &Webhook, review: &str, world: &str) -> anyhow::Result<
     Ok(rows)
 }
 
-/// The files of a webhook.
+/// Input files and port of a webhook.
 struct Site {
     directory: PathBuf,
     port: u16,
@@ -131,7 +130,7 @@ impl Drop for Registry {
     }
 }
 
-/// A webhook that has answered once.
+/// A webhook that has responded once.
 struct Webhook {
     child: Child,
     port: u16,
@@ -139,7 +138,7 @@ struct Webhook {
 }
 
 impl Webhook {
-    /// Starts `landfall webhook serve` and asks until it answers.
+    /// Starts `landfall webhook serve` and sends reviews until it responds.
     #[expect(clippy::disallowed_types, reason = "a benchmark measures real time")]
     fn start(binary: &Path, site: &Site, review: &str) -> anyhow::Result<Webhook> {
         const POLL: Duration = Duration::from_micros(500);
@@ -172,7 +171,7 @@ impl Webhook {
             if let Some(status) = webhook.child.try_wait()? {
                 bail!("the webhook ended with {status}");
             }
-            // It listens before it is asked anything: a refused connection is the usual answer until then.
+            // The port is not open until the webhook listens: refused connections are normal before that.
             if std::net::TcpStream::connect(("127.0.0.1", site.port)).is_ok() {
                 webhook.trust = Trust::of_file(&authority)?;
                 let answer = send_one(site.port, &webhook.trust, review)?;
@@ -190,7 +189,7 @@ impl Drop for Webhook {
     }
 }
 
-/// A child that cannot be ended has ended already.
+/// Kills a child; a failure means that it has ended already.
 fn end(child: &mut Child) {
     drop(child.kill());
     drop(child.wait());

@@ -1,5 +1,4 @@
-//! What is copied, pushed and pulled: sets of OCI images whose layers are as incompressible as those of real ones, made
-//! from a seed.
+//! Workloads: sets of OCI images whose layers are as incompressible as real ones, generated from a seed.
 
 use std::collections::HashMap;
 
@@ -7,7 +6,7 @@ use serde_json::json;
 
 use crate::content::{Content, Numbers, digest_of};
 
-/// What every image is called in its repository.
+/// Tag of every image.
 pub(crate) const TAG: &str = "v1";
 
 const MIB: u64 = 1024 * 1024;
@@ -15,7 +14,7 @@ const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// The layers that images of a profile share, in MiB.
+/// Sizes in MiB of the layers that images of a profile share.
 const BASES: [u64; 8] = [3, 6, 12, 20, 29, 37, 45, 80];
 const PROFILE_IMAGES: usize = 40;
 const SMALL_IMAGES: usize = 200;
@@ -27,18 +26,16 @@ pub(crate) struct Workload {
     pub(crate) images: Vec<Image>,
 }
 
-/// One image.
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
     pub(crate) repository: String,
     pub(crate) layers: Vec<Layer>,
-    /// The configuration's bytes.
+    /// The bytes of the configuration.
     pub(crate) config: Vec<u8>,
-    /// The manifest's bytes.
+    /// The bytes of the manifest.
     pub(crate) manifest: Vec<u8>,
 }
 
-/// One layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layer {
     pub(crate) content: Content,
@@ -70,17 +67,17 @@ impl Image {
         }
     }
 
-    /// The manifest's media type.
+    /// Returns the media type of the manifest.
     pub(crate) fn media_type(&self) -> &'static str {
         MANIFEST_TYPE
     }
 
-    /// `NAME:TAG`
+    /// Returns `NAME:TAG`.
     pub(crate) fn name(&self) -> String {
         format!("{}:{TAG}", self.repository)
     }
 
-    /// Digest and size of everything that the manifest names.
+    /// Returns digest and size of every blob that the manifest names.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = (String, u64)> {
         let config = (digest_of(&self.config), self.config.len() as u64);
         let layers = self
@@ -92,7 +89,7 @@ impl Image {
 }
 
 impl Workload {
-    /// Bytes of the blobs, each counted once, and once for each image that names it.
+    /// Returns the bytes of the blobs: first with each blob counted once, then counted once per image.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         let all: Vec<_> = self.images.iter().flat_map(Image::blobs).collect();
         let logical = all.iter().map(|(_, size)| size).sum();
@@ -101,13 +98,13 @@ impl Workload {
     }
 }
 
-/// W1, a profile: 40 images of 6 layers, of which 2 are shared bases of 3 to 80 MiB, 3 are the image's own (lognormal
-/// around 6 MiB, at most 96 MiB) and one is tiny. `divisor` makes every layer so many times smaller.
+/// Returns W1, a profile: 40 images of 6 layers, of which 2 are shared bases of 3 to 80 MiB, 3 are the image's
+/// own (lognormal around 6 MiB, at most 96 MiB) and one is tiny. `divisor` divides the size of every layer.
 pub(crate) fn profile(divisor: u64) -> Workload {
     profile_with_changes(divisor, 0)
 }
 
-/// W5, the same profile some days later: 6 of its images have another layer at the top, under the same tag.
+/// Returns W5, the same profile some days later: 6 of its images have another top layer under the same tag.
 pub(crate) fn updated_profile() -> Workload {
     profile_with_changes(1, CHANGED_IMAGES)
 }
@@ -136,7 +133,7 @@ fn profile_with_changes(divisor: u64, changed: usize) -> Workload {
     Workload { images }
 }
 
-/// W2, one image of one layer of 2 GiB.
+/// Returns W2, one image with one layer of 2 GiB.
 pub(crate) fn big() -> Workload {
     let layer = Layers::default().get(2, 2048 * MIB);
     Workload {
@@ -144,7 +141,7 @@ pub(crate) fn big() -> Workload {
     }
 }
 
-/// One image of one layer of so many bytes.
+/// Returns one image with one layer of `size` bytes.
 pub(crate) fn single(size: u64) -> Workload {
     let layer = Layers::default().get(3, size);
     Workload {
@@ -152,7 +149,7 @@ pub(crate) fn single(size: u64) -> Workload {
     }
 }
 
-/// The same small layer in many repositories.
+/// Returns the same small layer in many repositories.
 pub(crate) fn many_repositories(count: usize) -> Workload {
     let layer = Layers::default().get(4, 1024);
     let images = (0..count).map(|index| Image::new(format!("p/many-{index}"), vec![layer.clone()]));
@@ -161,7 +158,7 @@ pub(crate) fn many_repositories(count: usize) -> Workload {
     }
 }
 
-/// W3, 200 images of 5 layers of 1 to 64 KiB, none shared.
+/// Returns W3, 200 images of 5 layers of 1 to 64 KiB, none shared.
 pub(crate) fn small() -> Workload {
     let mut layers = Layers::default();
     let mut numbers = Numbers(200);
@@ -176,7 +173,7 @@ pub(crate) fn small() -> Workload {
     Workload { images }
 }
 
-/// Layers by seed: those that images share are hashed once.
+/// Layers by seed, so that shared ones are hashed once.
 #[derive(Default)]
 struct Layers(HashMap<u64, Layer>);
 

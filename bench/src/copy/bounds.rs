@@ -1,5 +1,5 @@
-//! What the work takes at least, whoever does it: on a machine whose processors also run both registries, a copier can be
-//! as fast as what is left of them allows, and no faster.
+//! Lower bounds of a copy. The processors of this machine also run both registries, so no copier can be faster
+//! than the rest of their time allows.
 
 use super::timed::Comparison;
 use crate::content::hash_from_cache;
@@ -8,17 +8,18 @@ use crate::http::Http;
 use crate::process::{read_cpu_seconds, time};
 use crate::registries::RunningRegistry;
 
-/// The least that a verified copy of one blob takes.
+/// Lower bounds of a verified copy of one blob.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// In seconds. A relay that does not even look at the bytes is not faster, and neither are all processors together
-    /// with the work of both registries, of the relay and of one hash.
+    /// In seconds: a relay that does not look at the bytes, or the work of both registries, the relay and one
+    /// hash, spread over all processors, whichever is longer.
     pub(super) wall: f64,
-    /// Of the copier alone, in seconds: the relay's, and one hash of bytes that are in the cache.
+    /// CPU time of the copier alone, in seconds: the relay, and one hash of bytes from the processor's cache.
     pub(super) client_cpu: f64,
 }
 
-/// Moves the only layer of a workload from registry to registry without verifying it; the destination is empty.
+/// Moves the only layer of a workload from registry to registry without verification. The destination must be
+/// empty.
 pub(super) fn measure(comparison: &Comparison<'_>, destination: &RunningRegistry) -> anyhow::Result<Bounds> {
     let image = &comparison.workload.images[0];
     let layer = &image.layers[0];

@@ -1,4 +1,4 @@
-//! The programs that copy images, and how each one is told to.
+//! The programs that copy images, and their command lines.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ impl Client {
         }
     }
 
-    /// The program, or why it is absent.
+    /// Returns the program, or the reason of its absence.
     pub(super) fn find(self, landfall: &Path) -> Found {
         match self {
             Client::Landfall => match landfall.is_file() {
@@ -57,7 +57,7 @@ impl Client {
         }
     }
 
-    /// The command that copies all images of a workload; what it needs to read is written first.
+    /// Writes the input files of the program and returns the command that copies all images of a workload.
     pub(super) fn command(self, program: &Path, ends: &Ends<'_>) -> anyhow::Result<Command> {
         let Ends {
             source,
@@ -97,7 +97,7 @@ impl Client {
                     "--dest-tls-verify=false",
                 ]);
                 command.arg(write("skopeo.yaml", list)?);
-                // All of the images are in repositories `p/…`, of which it keeps the last part.
+                // All images are in repositories `p/…`; the program keeps only the last part.
                 command.arg(format!("{destination}/p"));
                 command
             }
@@ -138,13 +138,13 @@ impl Client {
             }
             Client::Ocync => anyhow::bail!("it is absent"),
         };
-        // Nobody's logins and settings but those that are written here.
+        // No logins or settings except those that are written here.
         command.env("HOME", home).env_remove("DOCKER_CONFIG");
         Ok(command)
     }
 }
 
-/// Where a workload is copied from and to.
+/// Source, destination and workload of a copy.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ends<'a> {
     pub(super) source: &'a str,
@@ -154,7 +154,7 @@ pub(super) struct Ends<'a> {
     pub(super) home: &'a Path,
 }
 
-/// Several commands of one program, which are measured together.
+/// Returns one shell that runs a program several times, to measure them together.
 fn shell_loop(program: &Path, script: &str) -> Command {
     let mut command = Command::new("sh");
     command.arg("-c").arg(script).arg(program);

@@ -1,5 +1,4 @@
-//! The bytes that each program moves, counted on the way: a run apart from those that are timed, since whatever counts
-//! takes time too.
+//! Bytes that each program moves, counted by proxies. This is a separate run, since counting takes time.
 
 use std::collections::BTreeMap;
 use std::io::{Write as _, stderr};
@@ -18,7 +17,7 @@ use crate::report::Row;
 const DEADLINE: Duration = Duration::from_secs(240);
 const MEGABYTE: f64 = 1e6;
 
-/// What one program moved, in bytes, requests and answers included.
+/// Bytes that one program moved, including requests and responses.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Moved {
     pub(super) from_source: u64,
@@ -26,14 +25,14 @@ pub(super) struct Moved {
 }
 
 impl Moved {
-    /// The bytes that were moved since then, at the end where there were more.
+    /// Returns the bytes moved since `before`, at the end with the higher count.
     pub(super) fn most_since(self, before: Moved) -> u64 {
         let read = self.from_source - before.from_source;
         read.max(self.to_destination - before.to_destination)
     }
 }
 
-/// Runs every program once between links that count.
+/// Runs every program once between counting links.
 pub(super) fn count(
     comparison: &Comparison<'_>,
     destination: &mut RunningRegistry,

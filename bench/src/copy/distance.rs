@@ -1,5 +1,5 @@
-//! A thin link: two network namespaces of our own with a pair of interfaces between them, which `tc netem` makes slow.
-//! Nothing outside of them is touched, and they go with this value.
+//! A thin link: two network namespaces with a veth pair between them, slowed by `tc netem`. Nothing outside of
+//! them is changed, and drop removes them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
@@ -7,19 +7,19 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Each way.
+/// One-way delay.
 const DELAY: &str = "25ms";
 const RATE: &str = "200mbit";
-/// Of a network that is kept for documents (RFC 5737), so that no route of this machine leads there.
+/// Addresses of TEST-NET-1, reserved for documentation (RFC 5737): no route of this machine leads there.
 const NEAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
-/// Two places with a thin link between them.
+/// Two network namespaces with a thin link between them.
 #[derive(Debug)]
 pub(super) struct Distance {
-    /// Where the programs run, and what they copy to.
+    /// Namespace of the programs and the destination registry.
     pub(super) near: Place,
-    /// What they copy from.
+    /// Namespace of the source registry.
     pub(super) far: Place,
 }
 
@@ -27,15 +27,15 @@ pub(super) struct Distance {
 #[derive(Debug)]
 pub(super) struct Place {
     name: String,
-    /// Its end of the link.
+    /// Address of its end of the link.
     pub(super) address: IpAddr,
 }
 
 impl Distance {
-    /// Sets a link up; `loss` is what part of its packets gets lost, as netem takes it.
+    /// Sets up a link; `loss` is the packet loss in netem's notation.
     ///
     /// # Errors
-    /// What the tools said: it takes the right to make namespaces, and a kernel with netem.
+    /// Returns the output of the failed tool. The tools need the right to create namespaces, and a kernel with netem.
     pub(super) fn start(loss: Option<&str>) -> anyhow::Result<Distance> {
         let distance = Distance {
             near: Place::make("near", NEAR)?,
@@ -52,7 +52,7 @@ impl Distance {
             run(&format!("ip -n {name} link set lo up"))?;
             run(&format!("ip -n {name} link set link0 up"))?;
             let loss = loss.map_or_else(String::new, |loss| format!(" loss {loss}"));
-            // As many packets as are on their way at this rate, and some that wait: the default is fewer.
+            // The limit covers the packets in flight at this rate and a queue; the default is lower.
             run(&format!(
                 "tc -n {name} qdisc add dev link0 root netem limit 10000 delay {DELAY} rate {RATE}{loss}"
             ))?;
@@ -71,7 +71,7 @@ impl Place {
         })
     }
 
-    /// Does something there: what it connects to, and the programs that it starts.
+    /// Runs `work` in the namespace: its connections, and the programs that it starts.
     pub(super) fn inside<T: Send>(&self, work: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
         let namespace = fs_err::File::open(format!("/run/netns/{}", self.name))?;
         std::thread::scope(|scope| {
@@ -91,12 +91,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Its interfaces go with it. Who cannot remove it could not have made it.
+        // The interfaces go with the namespace. Without the right to remove it, it was never created.
         drop(run(&format!("ip netns delete {}", self.name)));
     }
 }
 
-/// Runs a tool; none of its words holds a space.
+/// Runs a tool; none of its arguments contains a space.
 fn run(line: &str) -> anyhow::Result<()> {
     let mut words = line.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or_default());

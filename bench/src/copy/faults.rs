@@ -1,5 +1,5 @@
-//! Copies over bad links: the proxy of the tests cuts every connection, or lets one go silent, and counts what passes.
-//! What counts is whether the image arrives, and how many bytes it took.
+//! Copies over bad links. The proxy of the testkit breaks every connection, or stalls one, and counts the
+//! bytes. Measured are the completion of the image and the bytes that it took.
 
 use std::collections::BTreeMap;
 use std::io::{Write as _, stderr};
@@ -18,22 +18,23 @@ use crate::registries::RunningRegistry;
 use crate::report::Row;
 use crate::workload::Workload;
 
-/// Every connection, for as long as there are any.
+/// Every connection.
 const ALL: u64 = u64::MAX;
-/// So many that the one that carries the layer is among them: a client's first only finds out whether TLS is spoken.
+/// Includes the connection that carries the layer: the first one of a client only probes for TLS.
 const FIRST: u64 = 3;
 const FAR: u64 = 300_000_000;
 const NEAR: u64 = 20_000_000;
-/// How many times the bytes that are needed may be moved.
+/// Upper limit of the moved bytes, as a multiple of the needed ones.
 const MOVED_MAX: f64 = 1.05;
-/// How much of the bytes a second run may move after the first one was killed half-way.
+/// Upper limit of the bytes of a second run after the first one was killed halfway, as a share of all bytes.
 const MOVED_AFTER_KILL_MAX: f64 = 0.55;
-/// Others have this long: those that have not noticed a silent link by then did not in 90 s either.
+/// Deadline of the other programs. Those that have not noticed a stalled link by then did not notice it in 90 s
+/// either.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// We say how long we need.
+/// Deadline of Landfall, whose time is reported.
 const OUR_DEADLINE: Duration = Duration::from_secs(300);
 
-/// Which end of the copy the link leads to.
+/// The end of the copy with the bad link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Source,
@@ -45,7 +46,7 @@ struct Fault {
     end: End,
     weakness: Weakness,
     connections: u64,
-    /// Whether the others are run too; those with many cuts take long, and tell nothing new.
+    /// True if the other programs run too. Cases with many breaks are slow and add nothing.
     compared: bool,
 }
 
@@ -132,23 +133,23 @@ const fn fault(what: &'static str, end: End, weakness: Weakness, connections: u6
     }
 }
 
-/// A copy between two registries that programs make in turn.
+/// A source and a destination between which the programs copy in turn.
 pub(super) struct Road<'a> {
     pub(super) source: &'a RunningRegistry,
     pub(super) destination: &'a mut RunningRegistry,
     pub(super) workload: &'a Workload,
     pub(super) programs: &'a Programs,
-    /// What rows call the destination.
+    /// Name of the destination in rows.
     pub(super) to: &'static str,
 }
 
-/// What one copy came to.
+/// The outcome of one copy.
 struct Arrival {
     moved: f64,
     wall: f64,
 }
 
-/// W8: one large layer over each bad link.
+/// W8: copies one large layer over each bad link.
 pub(super) fn copy_over_bad_links(road: &mut Road<'_>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for fault in &FAULTS {
@@ -188,7 +189,7 @@ pub(super) fn copy_over_bad_links(road: &mut Road<'_>) -> anyhow::Result<Vec<Row
     Ok(rows)
 }
 
-/// W8k: a copy is killed half-way and run again; what the second run moves.
+/// W8k: kills a copy halfway and counts the bytes of a second run.
 pub(super) fn copy_after_kill(road: &mut Road<'_>) -> anyhow::Result<Vec<Row>> {
     let mut moved = BTreeMap::new();
     let mut remarks = Vec::new();
@@ -276,7 +277,7 @@ impl Road<'_> {
     }
 }
 
-/// The ways to both registries, of which one may be bad.
+/// The links to both registries, of which one may be bad.
 struct Links {
     source: WeakLink,
     destination: WeakLink,

@@ -1,5 +1,5 @@
-//! Copies over a good link, against the clock: every program the same images, from the same source, into the same
-//! destination as it was before.
+//! Timed copies over a good link. Every program copies the same images from the same source, into a destination
+//! with the same initial content.
 
 use std::collections::BTreeMap;
 use std::io::{Write as _, stderr};
@@ -15,27 +15,26 @@ use crate::registries::RunningRegistry;
 use crate::report::Row;
 use crate::workload::Workload;
 
-/// Over a thin link the profile takes those that move every image for itself nearly three minutes.
+/// Programs that move every image separately take nearly three minutes for the profile over a thin link.
 const DEADLINE: Duration = Duration::from_secs(240);
-/// The most memory that we may ever hold, in MB.
+/// Upper limit of Landfall's peak memory, in MB.
 const PEAK_MAX: f64 = 40.0;
 const MEGABYTE: f64 = 1e6;
 pub(super) const WALL: &str = "wall, s";
 const CPU: &str = "client CPU, s";
 
-/// What the destination holds before each copy.
+/// Content of the destination before each copy.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Before<'a> {
-    /// Nothing.
     Empty,
-    /// What [`RunningRegistry::keep`] kept.
+    /// Content saved by [`RunningRegistry::keep`].
     Kept(&'a Path),
-    /// What the copy before left there.
+    /// Content left by the previous copy.
     Untouched,
 }
 
 impl Before<'_> {
-    /// Makes the destination hold that.
+    /// Restores that content.
     pub(super) fn prepare(self, destination: &mut RunningRegistry) -> anyhow::Result<()> {
         match self {
             Before::Empty => destination.restart(None),
@@ -53,11 +52,11 @@ pub(super) struct Comparison<'a> {
     pub(super) workload: &'a Workload,
     pub(super) before: Before<'a>,
     pub(super) rounds: usize,
-    /// How many times faster than the best of the others we are to be.
+    /// Required ratio to the best of the other programs.
     pub(super) factor: f64,
 }
 
-/// What was measured of one program.
+/// Measurements of one program.
 #[derive(Debug, Default)]
 struct Record {
     wall: Vec<f64>,
@@ -68,8 +67,9 @@ struct Record {
     failure: Option<String>,
 }
 
-/// Runs every program in turn, forwards and backwards by rounds, and compares the medians. One that fails has no time. One
-/// that takes more than twice as long as the best other in the first round cannot be the best: it is not run again.
+/// Runs every program in turn, forwards and backwards by rounds, and compares the medians. A failed program has
+/// no time. A program that takes more than twice as long as the best other one in the first round cannot be the
+/// best, and is not run again.
 pub(super) fn compare(
     comparison: &Comparison<'_>,
     destination: &mut RunningRegistry,
@@ -101,8 +101,8 @@ pub(super) fn compare(
     Ok(rows.map(|row| within_bounds(row, bounds, share)).collect())
 }
 
-/// What both registries take of the clock, in seconds, if all processors work for them and nobody else: the least of all
-/// programs whose copies were whole.
+/// Returns the wall time in seconds that both registries need if all processors work for them alone: the
+/// minimum over all programs with complete copies.
 fn registries_share(records: &BTreeMap<Client, Record>) -> anyhow::Result<f64> {
     let whole = records.values().filter(|record| record.failure.is_none());
     let cpu = whole.map(|record| median(record.source_cpu.clone()) + median(record.destination_cpu.clone()));
@@ -110,8 +110,8 @@ fn registries_share(records: &BTreeMap<Client, Record>) -> anyhow::Result<f64> {
     Ok(cpu.fold(f64::INFINITY, f64::min) / processors)
 }
 
-/// Fills the destination once before anybody is timed: whoever is the first to touch the memory that its storage takes pays
-/// for that, and it costs seconds on a virtual machine. One layer is moved by the least that can move it.
+/// Fills the destination once before the timed copies: the first program to touch the memory of its storage
+/// pays for it, which takes seconds on a virtual machine. One layer is moved by the fastest possible relay.
 fn warm_up(comparison: &Comparison<'_>, destination: &mut RunningRegistry) -> anyhow::Result<Option<Bounds>> {
     destination.restart(None)?;
     fill_registry(&destination.host(), comparison.workload)?;
@@ -122,7 +122,7 @@ fn warm_up(comparison: &Comparison<'_>, destination: &mut RunningRegistry) -> an
     bounds::measure(comparison, destination).map(Some)
 }
 
-/// One layer has bounds that were measured apart; of other work it is known what it takes the registries.
+/// Adds bounds to a row: measured ones for a single layer, the registries' share for other workloads.
 fn within_bounds(row: Row, bounds: Option<Bounds>, registries_share: f64) -> Row {
     match bounds {
         Some(bounds) if row.metric == WALL => row.with_bound(bounds.wall),
@@ -169,7 +169,7 @@ fn measure(
     Ok(())
 }
 
-/// Says what came of one copy: a run takes minutes, and single values show how steady they are.
+/// Prints the result of one copy: a run takes minutes, and single values show their spread.
 fn tell(
     comparison: &Comparison<'_>,
     client: Client,

@@ -1,4 +1,5 @@
-//! What bounds the rate of small answers: two threads that take turns over a socket, whatever the server does in between.
+//! Upper bound of the rate of small responses: two threads that take turns over a socket, without any work in
+//! between.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -11,7 +12,7 @@ use crate::http::{Body, Http};
 
 const REQUEST_MAX: usize = 16 * 1024;
 
-/// The answer of a server to one request, for [`measure`].
+/// Records the response of a server to one request, for [`measure`].
 pub(super) fn record_answer(host: &str, method: &str, path: &str) -> anyhow::Result<Vec<u8>> {
     let found = Http::connect(host)?.request(method, path, &[], Body::Empty)?;
     ensure!(
@@ -28,15 +29,15 @@ pub(super) fn record_answer(host: &str, method: &str, path: &str) -> anyhow::Res
     Ok(answer)
 }
 
-/// The load, answered by a server that does not read what it is asked: a thread for each connection, which waits in
-/// `recv(2)` and sends the recorded answer.
+/// Runs the load against a server that does not parse requests. It has a thread for each connection, which
+/// waits in `recv(2)` and sends the recorded response.
 pub(super) fn measure(answer: &[u8], method: &str, connections: usize, duration: Duration) -> anyhow::Result<Load> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let host = listener.local_addr()?.to_string();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for client in listener.incoming().take(connections).flatten() {
-                // How a connection ends the load generator sees, too.
+                // The load generator sees the end of a connection, too.
                 scope.spawn(move || drop(answer_all(client, answer)));
             }
         });

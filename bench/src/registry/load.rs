@@ -1,5 +1,5 @@
-//! A load generator: the same request again and again over connections that are kept, each with a thread of its own. It
-//! parses no more of an answer than where it ends, so that the server is what is measured.
+//! A load generator: repeats the same request over kept connections, each with its own thread. It only finds
+//! the end of a response, so that the server is measured and not the client.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,18 +11,18 @@ use anyhow::{Context as _, bail, ensure};
 const BUFFER: usize = 256 * 1024;
 const HEAD_MAX: usize = 16 * 1024;
 
-/// What was answered.
+/// The result of a load.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Load {
-    /// Answers.
+    /// Number of responses.
     pub(super) answers: u64,
     /// Bytes of their bodies.
     pub(super) bytes: u64,
-    /// From the first request to the last answer, in seconds.
+    /// Seconds from the first request to the last response.
     pub(super) seconds: f64,
 }
 
-/// Asks for at least `duration`; a request that has begun is waited for.
+/// Sends requests for at least `duration`, and waits for the responses of those that have begun.
 ///
 /// # Errors
 /// Returns an error if an answer is not 200 or not whole.
@@ -85,7 +85,7 @@ impl Connection {
         })
     }
 
-    /// One request and its whole answer. Gives the number of bytes of the body.
+    /// Sends one request, reads its whole response, and returns the length of the body.
     fn ask(&mut self, request: &[u8], is_head: bool) -> anyhow::Result<u64> {
         self.stream.write_all(request)?;
         let mut filled = 0;
@@ -117,7 +117,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
-/// The body's length, when the answer is the one that is wanted.
+/// Returns the length of the body if the status is 200.
 fn body_length(head: &[u8]) -> anyhow::Result<u64> {
     let head = std::str::from_utf8(head)?;
     ensure!(head.starts_with("HTTP/1.1 200 "), "answered with `{}`", head.trim_end());

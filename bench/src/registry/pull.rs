@@ -1,4 +1,4 @@
-//! Pulling: manifests and blobs of several sizes.
+//! Pulls: manifests, and blobs of several sizes.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::workload::{Workload, big, single, small};
 
 const MANIFEST_TIME: Duration = Duration::from_secs(1);
 const BLOB_TIME: Duration = Duration::from_millis(1500);
-/// How much memory a registry may ever hold here, in MB.
+/// Upper limit of Landfall's peak memory, in MB.
 const PEAK_MAX: f64 = 40.0;
 
 pub(super) fn measure_manifests(bench: &mut Bench) -> anyhow::Result<()> {
@@ -55,7 +55,7 @@ pub(super) fn measure_blobs(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One request, asked again and again.
+/// One request, sent repeatedly.
 struct Work {
     case: String,
     method: &'static str,
@@ -94,7 +94,7 @@ impl Work {
         Ok(measured)
     }
 
-    /// How many answers a second a server gives that has nothing to do for them.
+    /// Returns the responses per second of a server that has no work to do for them.
     fn bound(&self, rounds: usize, running: &[(RegistryKind, RunningRegistry)]) -> anyhow::Result<Option<f64>> {
         let Some((_, ours)) = running.iter().find(|(kind, _)| *kind == RegistryKind::Landfall) else {
             return Ok(None);
@@ -114,7 +114,7 @@ fn start_filled(bench: &Bench, workload: &Workload) -> anyhow::Result<Vec<(Regis
     for (kind, program) in &bench.found {
         let mut registry = RunningRegistry::start(*kind, program)?;
         fill_registry(&registry.host(), workload)?;
-        // What the filling took does not count.
+        // A restart resets the memory of the filling.
         registry.start_again()?;
         running.push((*kind, registry));
     }

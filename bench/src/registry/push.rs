@@ -1,4 +1,5 @@
-//! Pushing: the same images from the same source by the same client, `landfall copy`, into each registry while it is empty.
+//! Pushes: the same images from the same source by the same client, `landfall copy`, into each registry while
+//! it is empty.
 
 use std::process::Command;
 use std::time::Duration;
@@ -16,7 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const PEAK_MAX: f64 = 40.0;
 
 pub(super) fn measure(bench: &mut Bench, case: &str, workload: &Workload, factor: f64) -> anyhow::Result<()> {
-    // The one that costs the least to copy from: what is left is the destination.
+    // The source with the lowest cost, so that the destination dominates.
     let kind = RegistryKind::Landfall;
     let program = find_registry(kind, &bench.landfall).map_err(|why| anyhow::anyhow!("nothing to copy from: {why}"))?;
     let source = RunningRegistry::start(kind, &program)?;
@@ -48,7 +49,7 @@ pub(super) fn measure(bench: &mut Bench, case: &str, workload: &Workload, factor
     bench.row(&case, "highest memory, MB", &peak, Reach::AtMost(PEAK_MAX))
 }
 
-/// A command, and the directory with what it reads.
+/// A command, and the directory with its input.
 struct Copy {
     command: Command,
     _home: tempfile::TempDir,

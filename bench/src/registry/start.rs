@@ -1,4 +1,4 @@
-//! Starting with much content: 100 repositories of 100 tags each.
+//! Start-up with much content: 100 repositories of 100 tags each.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::workload::{TAG, many_repositories};
 
 const REPOSITORIES: usize = 100;
 const TAGS: usize = 100;
-/// Time to settle before memory at rest is read.
+/// Time to settle before the memory at rest is read.
 const SETTLE: Duration = Duration::from_secs(1);
 
 pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {

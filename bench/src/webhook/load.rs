@@ -1,5 +1,5 @@
-//! The load: HTTP/1.1 over TLS, one request at a time on each connection, all connections in one thread, so that it costs
-//! the measured program no more of the two cores than it must.
+//! The load: HTTP/1.1 over TLS, one request at a time on each connection. All connections are in one thread, to
+//! leave as much of the two cores as possible to the measured program.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// What the client trusts.
+/// Trust anchors of the client.
 #[derive(Clone)]
 pub(super) struct Trust(RootCertStore);
 
@@ -25,7 +25,7 @@ impl Trust {
         Trust(RootCertStore::empty())
     }
 
-    /// The authority in a PEM file.
+    /// Reads an authority from a PEM file.
     pub(super) fn of_file(path: &Path) -> anyhow::Result<Trust> {
         let pem = fs_err::read(path)?;
         let mut roots = RootCertStore::empty();
@@ -44,15 +44,15 @@ impl Trust {
     }
 }
 
-/// What a load gave.
+/// The result of a load.
 pub(super) struct Load {
-    /// In order, the shortest first.
+    /// In ascending order.
     latencies: Vec<Duration>,
     measured: Duration,
 }
 
 impl Load {
-    /// Sends the review again and again.
+    /// Sends the review repeatedly.
     pub(super) fn run(
         port: u16,
         trust: &Trust,
@@ -93,7 +93,7 @@ impl Load {
         })
     }
 
-    /// The latency that this share of the reviews kept.
+    /// Returns the latency that this share of the reviews did not exceed.
     pub(super) fn percentile(&self, share: f64) -> Duration {
         #[expect(
             clippy::cast_precision_loss,
@@ -105,7 +105,7 @@ impl Load {
         self.latencies[position.min(self.latencies.len() - 1)]
     }
 
-    /// Reviews a second.
+    /// Returns the reviews per second.
     pub(super) fn rate(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a count of at most some millions")]
         let count = self.latencies.len() as f64;
@@ -113,7 +113,7 @@ impl Load {
     }
 }
 
-/// One review on a connection of its own: what was answered.
+/// Sends one review on a new connection and returns the response.
 pub(super) fn send_one(port: u16, trust: &Trust, review: &str) -> anyhow::Result<String> {
     runtime()?.block_on(async {
         let mut connection = Connection::open(port, &trust.connector()?).await?;
@@ -151,7 +151,7 @@ impl Connection {
         })
     }
 
-    /// Sends a request and reads its answer to the end.
+    /// Sends a request and reads its response to the end.
     async fn send(&mut self, request: &[u8]) -> anyhow::Result<()> {
         self.stream.write_all(request).await?;
         self.stream.flush().await?;
@@ -167,7 +167,7 @@ impl Connection {
     }
 }
 
-/// Where an answer ends, once its headers are there. One that is not 200 is an error.
+/// Returns the end of a response once its headers have arrived. A status other than 200 is an error.
 fn end_of_answer(answer: &[u8]) -> anyhow::Result<Option<usize>> {
     const LENGTH: &str = "content-length: ";
     let Some(headers) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {

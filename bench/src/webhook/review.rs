@@ -1,8 +1,8 @@
-//! What is asked: a review of a pod with five images, about 5 KB, with all that a real pod carries.
+//! The review of the benchmark: a pod with five images, about 5 KB, with all fields of a real pod.
 
 use serde_json::{Value, json};
 
-/// A profile that knows three of the images.
+/// A profile with three of the images.
 pub(super) const PROFILE: &str = "metadata: {name: bench}\nspec:\n  version: '1'\n  template:\n    packs:\n      - name: \
                                   shop\n        layer: addon\n        values: |\n          pack:\n            \
                                   content:\n              images:\n                - image: nginx:1.27\n                \
@@ -16,7 +16,7 @@ const IMAGES: [&str; 5] = [
     "ghcr.io/team/init@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 ];
 
-/// The AdmissionReview as JSON.
+/// Returns the AdmissionReview as JSON.
 pub(super) fn render() -> String {
     let (init, containers) = IMAGES
         .split_last()
