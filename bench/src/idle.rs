@@ -1,12 +1,12 @@
 //! The agent at rest: running, with its servers up and nothing to do.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::process::resident_bytes;
+use crate::process::{resident_bytes, service};
 use crate::registries::free_port;
 use crate::report::Row;
 
@@ -28,7 +28,7 @@ pub(crate) fn measure(binary: &Path) -> anyhow::Result<Row> {
         "metadata: {name: idle}\nspec: {version: '1', template: {packs: []}}\n",
     )?;
     fs_err::create_dir(path("root"))?;
-    let mut command = Command::new(binary);
+    let mut command = service(binary);
     command
         .arg("agent")
         .arg("--user-data")

@@ -1,6 +1,5 @@
 //! The decisions: a plan of 10,000 images with 1,000 rules, and one resolution among as many.
 
-use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -64,10 +63,9 @@ fn mk_settings() -> anyhow::Result<Settings> {
     let mut user_data = "#cloud-config\nlandfall:\n  primary:\n    endpoint: 10.10.100.45:30003\n".to_owned();
     user_data.push_str("stylus:\n  externalRegistries:\n    registries:\n");
     for registry in 0..4 {
-        let _a_string_takes_everything = writeln!(
-            user_data,
-            "      - domain: mirror{registry}.example.com/images\n        username: robot\n        password: x"
-        );
+        user_data.push_str(&format!(
+            "      - domain: mirror{registry}.example.com/images\n        username: robot\n        password: x\n"
+        ));
     }
     user_data
         .push_str("    registryMappingRules:\n      us-docker.pkg.dev/team/0: mirror0.example.com/images/team/0\n");

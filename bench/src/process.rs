@@ -14,6 +14,13 @@ use crate::report::Row;
 
 const RUNS: usize = 20;
 
+/// Returns a command that runs `landfall` as the units of packaging/ run it, with the same setting of the allocator.
+pub(crate) fn service(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.env("MALLOC_MMAP_THRESHOLD_", "131072");
+    command
+}
+
 /// Measures the wall time of a function.
 #[expect(clippy::disallowed_types, reason = "a benchmark measures real time")]
 pub(crate) fn time<T>(run: impl FnOnce() -> T) -> Duration {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::http::{Body, Http};
-use crate::process::{parse_memory, read_cpu_seconds};
+use crate::process::{parse_memory, read_cpu_seconds, service};
 
 /// A file system in memory: a disk would dominate every row.
 const MEMORY: &str = "/dev/shm";
@@ -28,6 +28,13 @@ pub(crate) enum RegistryKind {
 }
 
 impl RegistryKind {
+    pub(crate) const ALL: [RegistryKind; 4] = [
+        RegistryKind::DockerRegistry,
+        RegistryKind::Registry3,
+        RegistryKind::Olareg,
+        RegistryKind::Landfall,
+    ];
+
     /// Returns the name of the registry in rows.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -39,7 +46,10 @@ impl RegistryKind {
     }
 
     fn command(self, program: &Path, root: &Path, address: SocketAddr) -> anyhow::Result<Command> {
-        let mut command = Command::new(program);
+        let mut command = match self {
+            RegistryKind::Landfall => service(program),
+            _ => Command::new(program),
+        };
         match self {
             RegistryKind::DockerRegistry | RegistryKind::Registry3 => {
                 let config = root.join("config.yml");

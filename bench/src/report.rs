@@ -1,7 +1,6 @@
 //! The result of a benchmark: rows, as a table and as JSON.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -157,22 +156,21 @@ pub(crate) fn render_table(rows: &[Row]) -> String {
             .iter()
             .map(|(name, value)| format!("  {name} {}", number(*value)))
             .collect();
-        let _a_string_takes_everything = writeln!(
-            table,
-            "{:width$}  {:>metric$}  {:>9}  {:>9}  {ratio:>7}{missed}{bound}{peers}",
+        table.push_str(&format!(
+            "{:width$}  {:>metric$}  {:>9}  {:>9}  {ratio:>7}{missed}{bound}{peers}\n",
             row.case,
             row.metric,
             number(row.landfall),
             row.limit.map_or_else(String::new, |limit| format!("{limit:.2}")),
-        );
+        ));
     }
-    let mut told = Vec::new();
+    let mut printed = Vec::new();
     for row in rows {
         for (program, why) in &row.remarks {
             let line = format!("{}: {program}: {why}\n", row.case);
-            if !told.contains(&line) {
+            if !printed.contains(&line) {
                 table.push_str(&line);
-                told.push(line);
+                printed.push(line);
             }
         }
     }

@@ -5,12 +5,12 @@ mod load;
 mod review;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::process::{median, read_resident_bytes};
+use crate::process::{median, read_resident_bytes, service};
 use crate::registries::free_port;
 use crate::report::Row;
 use load::{Load, Trust, send_one};
@@ -111,7 +111,7 @@ struct Registry(Child);
 
 impl Registry {
     fn start(binary: &Path, site: &Site) -> anyhow::Result<Registry> {
-        let child = Command::new(binary)
+        let child = service(binary)
             .args(["registry", "serve", "--listen"])
             .arg(format!("127.0.0.1:{}", site.registry_port))
             .arg("--root")
@@ -143,7 +143,7 @@ impl Webhook {
     fn start(binary: &Path, site: &Site, review: &str) -> anyhow::Result<Webhook> {
         const POLL: Duration = Duration::from_micros(500);
         let state = site.directory.join("state");
-        let child = Command::new(binary)
+        let child = service(binary)
             .args(["webhook", "serve", "--user-data"])
             .arg(site.directory.join("user-data.yaml"))
             .arg("--profile")
