@@ -17,16 +17,14 @@ pub(super) enum Client {
     Crane,
     Regctl,
     Regsync,
-    Ocync,
 }
 
-pub(super) const CLIENTS: [Client; 6] = [
+pub(super) const CLIENTS: [Client; 5] = [
     Client::Landfall,
     Client::Regsync,
     Client::Regctl,
     Client::Crane,
     Client::Skopeo,
-    Client::Ocync,
 ];
 
 impl Client {
@@ -37,7 +35,6 @@ impl Client {
             Client::Crane => "crane",
             Client::Regctl => "regctl",
             Client::Regsync => "regsync",
-            Client::Ocync => "ocync",
         }
     }
 
@@ -50,10 +47,6 @@ impl Client {
             },
             Client::Skopeo => find_installed("skopeo"),
             Client::Crane | Client::Regctl | Client::Regsync => find_built(self.name()),
-            // What `cargo install ocync` said on 2026-11-21.
-            Client::Ocync => {
-                Err("could not find `ocync` in registry `https://github.com/rust-lang/crates.io-index`".to_owned())
-            }
         }
     }
 
@@ -136,7 +129,6 @@ impl Client {
                     .arg(write("regsync.yaml", list)?);
                 command
             }
-            Client::Ocync => anyhow::bail!("it is absent"),
         };
         // No logins or settings except those that are written here.
         command.env("HOME", home).env_remove("DOCKER_CONFIG");
