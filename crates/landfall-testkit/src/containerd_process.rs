@@ -9,8 +9,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 const START_ATTEMPTS: u32 = 500;
 const START_PAUSE: Duration = Duration::from_millis(20);
 
-/// A running containerd, killed by its process number on drop; then everything it mounted is unmounted and its directory
-/// removed. Needs the `containerd` program and root.
+/// A running containerd, killed by its process id on drop. After that its mounts are unmounted and its
+/// directory is removed. Needs the `containerd` program and root.
 #[derive(Debug)]
 pub struct ContainerdProcess {
     directory: tempfile::TempDir,
@@ -18,10 +18,10 @@ pub struct ContainerdProcess {
 }
 
 impl ContainerdProcess {
-    /// Starts one and waits until its socket answers.
+    /// Starts containerd and waits until its socket answers.
     ///
     /// # Errors
-    /// Returns an error if there is no `containerd` program, or it ends or stays silent (the error then holds its log).
+    /// Returns an error if there is no `containerd` program, or it ends or does not answer (the error then holds its log).
     pub fn start() -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("landfall-containerd-").tempdir()?;
         let mut process = ContainerdProcess { directory, child: None };
@@ -30,13 +30,13 @@ impl ContainerdProcess {
         Ok(process)
     }
 
-    /// The unix socket.
+    /// Returns the path of the unix socket.
     #[must_use]
     pub fn socket(&self) -> Utf8PathBuf {
         self.path("containerd.sock")
     }
 
-    /// `kill -9`, as a power cut would, and a new start on the same root.
+    /// Kills containerd with SIGKILL, as a power cut would, and starts it again on the same root.
     ///
     /// # Errors
     /// As [`ContainerdProcess::start`].
@@ -45,7 +45,7 @@ impl ContainerdProcess {
         self.boot()
     }
 
-    /// Stops it and leaves its socket dead, as when the service is down.
+    /// Stops containerd and leaves its dead socket, as if the service were down.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ended_already = child.kill();
@@ -53,8 +53,8 @@ impl ContainerdProcess {
         }
     }
 
-    /// Runs `ctr` against it in namespace `k8s.io`, and gives back what it printed. For checks only: the product does not
-    /// call `ctr`.
+    /// Runs `ctr` in namespace `k8s.io` and returns its output. For checks only: the product does not call
+    /// `ctr`.
     ///
     /// # Errors
     /// Returns an error if `ctr` cannot run or fails (the error then holds what it printed).
@@ -105,7 +105,7 @@ impl ContainerdProcess {
         ))
     }
 
-    /// A listening socket is not enough: the API comes up after it.
+    /// Returns true if the API answers. It comes up after the socket listens.
     fn answers(&self) -> bool {
         self.ctr(&["version"]).is_ok()
     }
@@ -129,7 +129,7 @@ impl ContainerdProcess {
             .join(name)
     }
 
-    /// Whatever is mounted below our directory, deepest first.
+    /// Returns the mount points below the directory, deepest first.
     fn mounts(&self) -> Vec<String> {
         let table = fs_err::read_to_string("/proc/self/mounts").unwrap_or_default();
         let mut mounts: Vec<_> = table

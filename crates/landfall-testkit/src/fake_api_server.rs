@@ -1,7 +1,9 @@
-//! A cluster's API in memory: objects by their paths, with resource versions, conflicts, selectors, pages and watches.
+//! A Kubernetes API server in memory: objects by path, with resource versions, conflicts, selectors, pages and
+//! watches.
 //!
-//! A real HTTP server on loopback. It knows no kinds and checks no fields; what it is strict about is what clients race
-//! on: a write with an old resource version is a conflict, a creation over something is one too.
+//! It is a real HTTP server on loopback. It knows no kinds and checks no fields. It is strict in cases in which
+//! clients race: a write with an old resource version is a conflict, and so is the creation of an existing
+//! object.
 
 mod handler;
 mod objects;
@@ -18,20 +20,19 @@ use tokio_util::sync::CancellationToken;
 
 use objects::Objects;
 
-/// How long a test waits for what has to come.
+/// Deadline of a wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the server does with calls.
+/// Behaviour of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Scenario {
-    /// It answers.
     #[default]
     Healthy,
     /// Every call fails with 503, and open watches end.
     Unavailable,
 }
 
-/// The server; it ends when it is dropped.
+/// The server; it ends on drop.
 #[derive(Debug)]
 pub struct FakeApiServer {
     address: SocketAddr,
@@ -43,7 +44,7 @@ pub struct FakeApiServer {
 #[derive(Debug)]
 struct State {
     objects: Mutex<Objects>,
-    /// Counts up with every change, of the scenario too.
+    /// Counter of all changes, including changes of the scenario.
     changes: watch::Sender<u64>,
     scenario: Mutex<Scenario>,
 }
@@ -61,7 +62,7 @@ impl State {
 }
 
 impl FakeApiServer {
-    /// Starts a server with nothing in it.
+    /// Starts an empty server.
     ///
     /// # Panics
     /// Panics if there is no free port on loopback.
@@ -99,7 +100,7 @@ impl FakeApiServer {
         }
     }
 
-    /// A kubeconfig for this server.
+    /// Returns a kubeconfig for this server.
     #[must_use]
     pub fn kubeconfig(&self) -> String {
         format!(
@@ -111,22 +112,22 @@ impl FakeApiServer {
         )
     }
 
-    /// What is at a path, e.g. `/api/v1/namespaces/web`.
+    /// Returns the object at a path, for example `/api/v1/namespaces/web`.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<Value> {
         let objects = self.state.objects.lock().unwrap_or_else(PoisonError::into_inner);
         objects.get(path).cloned()
     }
 
-    /// Makes or overwrites an object, as somebody with all rights would.
+    /// Creates or overwrites an object, like a client with all permissions.
     pub fn put(&self, path: &str, object: Value) {
         self.state.with_objects(|objects| objects.put(path, object));
     }
 
-    /// Changes an object that is there.
+    /// Changes an existing object.
     ///
     /// # Panics
-    /// Panics if it is not there.
+    /// Panics if it does not exist.
     pub fn edit(&self, path: &str, change: impl FnOnce(&mut Value)) {
         self.state.with_objects(|objects| {
             let mut object = objects.get(path).expect("the object to edit is there").clone();
@@ -135,35 +136,34 @@ impl FakeApiServer {
         });
     }
 
-    /// Deletes an object.
     pub fn delete(&self, path: &str) {
         self.state.with_objects(|objects| objects.delete(path));
     }
 
-    /// How many objects are below a path.
+    /// Returns the number of objects below a path.
     #[must_use]
     pub fn count(&self, collection: &str) -> usize {
         let objects = self.state.objects.lock().unwrap_or_else(PoisonError::into_inner);
         objects.list(collection).count()
     }
 
-    /// How often an object was written.
+    /// Returns the number of writes to an object.
     #[must_use]
     pub fn writes(&self, path: &str) -> usize {
         let objects = self.state.objects.lock().unwrap_or_else(PoisonError::into_inner);
         objects.changes_since(0).filter(|change| change.path == path).count()
     }
 
-    /// Lets another scenario begin.
+    /// Switches to another scenario.
     pub fn play(&self, scenario: Scenario) {
         *self.state.scenario.lock().unwrap_or_else(PoisonError::into_inner) = scenario;
         self.state.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Waits until what is at a path is as it should be.
+    /// Waits until `is` accepts the object at a path.
     ///
     /// # Panics
-    /// Panics if that does not come within half a minute: with what is there.
+    /// Panics after half a minute, with the object in the message.
     pub async fn wait_for(&self, what: &str, path: &str, is: impl Fn(Option<&Value>) -> bool) -> Option<Value> {
         let mut changes = self.state.changes.subscribe();
         let seen = tokio::time::timeout(PATIENCE, async {
@@ -187,7 +187,7 @@ impl Drop for FakeApiServer {
     fn drop(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take() {
-            // A panic of its thread has been told on stderr already.
+            // The thread has printed its panic on stderr already.
             drop(thread.join());
         }
     }

@@ -1,8 +1,8 @@
-//! A registry with faults: a real HTTP server on a loopback port, which does as it is told and remembers what it was
-//! asked. It has a thread of its own, so that a synchronous test of the binary can use it too.
+//! A registry with faults: a real HTTP server on a loopback port, which behaves as configured and records its
+//! requests. It has its own thread, so that synchronous tests of the binary can use it too.
 //!
-//! It is a second reading of the distribution specification, made apart from the server that we ship, and smaller: no
-//! deletion, no referrers.
+//! It is a second, independent implementation of the distribution specification, smaller than the product's
+//! server: no deletion, no referrers API.
 
 mod access;
 mod content;
@@ -36,48 +36,48 @@ pub struct FakeRegistry {
     thread: Option<JoinHandle<()>>,
 }
 
-/// How a [`FakeRegistry`] is set up.
+/// Configuration of a [`FakeRegistry`].
 #[derive(Debug, Clone, Default)]
 pub struct FakeRegistryOptions {
-    /// Who may come in.
+    /// Required authentication.
     pub access: Access,
-    /// Certificate chain and key in PEM; without them it speaks plain HTTP.
+    /// Certificate chain and key; without them the registry speaks plain HTTP.
     pub tls: Option<FakeTls>,
-    /// With TLS: the authority, in PEM, that has to have signed the certificate of whoever connects.
+    /// With TLS: the authority, in PEM, that must have signed the client's certificate.
     pub client_authority: Option<String>,
-    /// The token that the token server takes in exchange for access tokens, by OAuth 2.0's `POST`.
+    /// The identity token that the token server exchanges for access tokens, by a `POST` of OAuth 2.0.
     pub identity_token: Option<String>,
-    /// What it is called: an IP address of this machine, or a name for one. `127.0.0.1` when empty.
+    /// Host of the registry: an IP address of this machine, or a name for one. `127.0.0.1` if empty.
     pub name: String,
-    /// A blob is in the repository that it was pushed to or mounted in, and in no other one.
+    /// True if a blob exists only in the repositories to which it was pushed or mounted.
     pub repositories_apart: bool,
-    /// The URL of a real registry that answers in its place: the faults happen to its answers, the access is ours.
+    /// URL of a real registry that answers instead. Faults apply to its responses; authentication is the
+    /// fake's.
     pub upstream: Option<String>,
-    /// It is a Harbor: it has projects, and refuses what is pushed outside of them.
+    /// Behaves as a Harbor: it has projects, and refuses pushes outside of them.
     pub harbor: Option<FakeHarbor>,
 }
 
-/// What a TLS server shows.
+/// Certificate and key of a TLS server.
 #[derive(Debug, Clone)]
 pub struct FakeTls {
-    /// The certificate, and those that signed it, in PEM.
+    /// The certificate and its issuers, in PEM.
     pub certificates: String,
     /// The key in PEM.
     pub key: String,
 }
 
-/// What the registry was asked.
+/// One request in the log of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedRequest {
-    /// `GET`, `PUT`…
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// The answer's status; `None` when there was none.
+    /// The status of the response; `None` if there was none.
     pub status: Option<u16>,
-    /// The scheme of `Authorization`, when it was sent.
+    /// The scheme of the `Authorization` header, if there was one.
     pub authorization: Option<String>,
-    /// The value of `Range`, when it was sent.
+    /// The value of the `Range` header, if there was one.
     pub range: Option<String>,
 }
 
@@ -94,10 +94,10 @@ impl fmt::Display for LoggedRequest {
     }
 }
 
-/// What the connections share.
+/// State shared by the connections.
 struct State {
     options: FakeRegistryOptions,
-    /// `http://127.0.0.1:1234`.
+    /// For example `http://127.0.0.1:1234`.
     base: String,
     upstream: Option<upstream::Upstream>,
     inner: Mutex<Inner>,
@@ -108,7 +108,7 @@ struct Inner {
     content: content::Content,
     faults: Vec<Fault>,
     tokens: access::Tokens,
-    /// Projects that were made since the start.
+    /// Projects created since the start.
     projects: Vec<String>,
     log: Vec<LoggedRequest>,
 }
@@ -131,14 +131,14 @@ impl Drop for FakeRegistry {
     fn drop(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take() {
-            // A panic in there was printed by the thread itself; a second one here could end the process.
+            // The thread has printed its panic; a second panic here could abort the process.
             drop(thread.join());
         }
     }
 }
 
 impl FakeRegistry {
-    /// Starts an open registry that speaks plain HTTP.
+    /// Starts a registry with plain HTTP and without authentication.
     #[must_use]
     pub fn start() -> FakeRegistry {
         FakeRegistry::start_with(FakeRegistryOptions::default())
@@ -147,7 +147,7 @@ impl FakeRegistry {
     /// Starts a registry.
     ///
     /// # Panics
-    /// Panics if there is no free port, or the options make no sense.
+    /// Panics if there is no free port, or the options contradict each other.
     #[must_use]
     pub fn start_with(options: FakeRegistryOptions) -> FakeRegistry {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port is free");
@@ -178,19 +178,19 @@ impl FakeRegistry {
         }
     }
 
-    /// Its `host:port`.
+    /// Returns `host:port`.
     #[must_use]
     pub fn host(&self) -> RegistryHost {
         self.host.clone()
     }
 
-    /// Its URL, without a slash at the end.
+    /// Returns the URL, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> String {
         self.state.base.clone()
     }
 
-    /// Puts an image into a repository, with a tag at its top.
+    /// Adds an image to a repository, with a tag on its top manifest.
     pub fn add_image(&self, repository: &str, tag: &str, image: &BuiltImage) {
         let mut inner = self.state.lock();
         for bytes in image.blobs.values() {
@@ -210,7 +210,7 @@ impl FakeRegistry {
             .put_manifest(repository, tag, &image.root.media_type, image.root_bytes());
     }
 
-    /// Puts a blob into every repository.
+    /// Adds a blob to every repository.
     pub fn add_blob(&self, media_type: &str, bytes: impl Into<Bytes>) -> Descriptor {
         let bytes = bytes.into();
         let descriptor = Descriptor::new(media_type, digest_of(&bytes), bytes.len() as u64);
@@ -218,7 +218,7 @@ impl FakeRegistry {
         descriptor
     }
 
-    /// Puts a manifest into a repository, under a tag or its digest; whether its parts are there is not asked.
+    /// Adds a manifest to a repository, under a tag or its digest. Its blobs need not exist.
     pub fn add_manifest(&self, repository: &str, selector: &str, media_type: &str, bytes: impl Into<Bytes>) {
         self.state
             .lock()
@@ -226,18 +226,18 @@ impl FakeRegistry {
             .put_manifest(repository, selector, media_type, bytes.into());
     }
 
-    /// Loses a blob.
+    /// Removes a blob.
     pub fn remove_blob(&self, digest: &Digest) {
         self.state.lock().content.remove_blob(digest);
     }
 
-    /// The bytes of a blob that it has.
+    /// Returns the bytes of a blob.
     #[must_use]
     pub fn blob(&self, digest: &Digest) -> Option<Bytes> {
         self.state.lock().content.blob(digest.as_str())
     }
 
-    /// The bytes of a manifest that it has.
+    /// Returns the bytes of a manifest.
     #[must_use]
     pub fn manifest(&self, repository: &str, selector: &str) -> Option<Bytes> {
         self.state
@@ -247,23 +247,23 @@ impl FakeRegistry {
             .map(|(_, bytes)| bytes)
     }
 
-    /// From now on, answers with a fault where it matches. The one that was injected first wins.
+    /// Injects a fault into the requests that match it. The first injected fault wins.
     pub fn inject(&self, fault: Fault) {
         self.state.lock().faults.push(fault);
     }
 
-    /// Forgets the tokens that it gave, as if they had expired.
+    /// Revokes all access tokens, as if they had expired.
     pub fn expire_tokens(&self) {
         self.state.lock().tokens.clear();
     }
 
-    /// What it was asked so far, in the order of the answers.
+    /// Returns the requests so far, in the order of their responses.
     #[must_use]
     pub fn requests(&self) -> Vec<LoggedRequest> {
         self.state.lock().log.clone()
     }
 
-    /// Forgets what it was asked so far.
+    /// Clears the log of requests.
     pub fn clear_requests(&self) {
         self.state.lock().log.clear();
     }

@@ -1,4 +1,4 @@
-//! A temporary directory that stands for a host's `/`, and what a test reads back from it.
+//! A temporary directory as a host's `/`, and its files as a test reads them back.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 
@@ -10,18 +10,16 @@ pub struct HostFixture {
     directory: tempfile::TempDir,
 }
 
-/// One file, as it was found.
+/// One file or directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundFile {
     /// The path below the root, with a leading `/`.
     pub path: Utf8PathBuf,
     /// Permission bits.
     pub mode: u32,
-    /// The owner's number.
     pub owner: u32,
-    /// The group's number.
     pub group: u32,
-    /// The content, as text; directories have none.
+    /// The content as text; `None` for directories.
     pub content: Option<String>,
 }
 
@@ -36,7 +34,7 @@ impl std::fmt::Display for FoundFile {
 }
 
 impl HostFixture {
-    /// An empty root.
+    /// Creates an empty root.
     #[must_use]
     pub fn mk() -> Self {
         HostFixture {
@@ -44,19 +42,19 @@ impl HostFixture {
         }
     }
 
-    /// The directory that stands for `/`.
+    /// Returns the directory that stands for `/`.
     #[must_use]
     pub fn root(&self) -> &Utf8Path {
         Utf8Path::from_path(self.directory.path()).expect("temporary directories have UTF-8 names")
     }
 
-    /// A path below the root, as the test itself opens it.
+    /// Returns the real path of a path below the root.
     #[must_use]
     pub fn path(&self, inside: &str) -> Utf8PathBuf {
         self.root().join(inside.trim_start_matches('/'))
     }
 
-    /// Puts a file there, with its parents.
+    /// Writes a file, with its parents.
     pub fn put(&self, inside: &str, mode: u32, content: &str) {
         let path = self.path(inside);
         let parent = path.parent().expect("a file below the root has a parent");
@@ -65,7 +63,7 @@ impl HostFixture {
         fs_err::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("our own file's mode can be set");
     }
 
-    /// Puts a symbolic link there, with its parents.
+    /// Creates a symbolic link, with its parents.
     pub fn link(&self, inside: &str, target: &str) {
         let path = self.path(inside);
         let parent = path.parent().expect("a link below the root has a parent");
@@ -73,7 +71,7 @@ impl HostFixture {
         fs_err::os::unix::fs::symlink(target, &path).expect("a link can be made in the fixture");
     }
 
-    /// One file or directory; panics when it is not there.
+    /// Returns one file or directory; panics if it does not exist.
     #[must_use]
     pub fn file(&self, inside: &str) -> FoundFile {
         let path = self.path(inside);
@@ -90,7 +88,7 @@ impl HostFixture {
         }
     }
 
-    /// Everything below the root, sorted by path; links are not followed.
+    /// Returns everything below the root, sorted by path; symbolic links are not followed.
     #[must_use]
     pub fn files(&self) -> Vec<FoundFile> {
         let mut found = Vec::new();

@@ -1,4 +1,5 @@
-//! Images for tests, made by `landfall_oci::build`, with what only tests need: several platforms, `docker save`.
+//! Images for tests, made by `landfall_oci::build`, with forms that only tests need: several platforms, `docker
+//! save`.
 //!
 //! [`digest_of`] is computed here and not by the code under test, on purpose.
 
@@ -11,7 +12,7 @@ use landfall_core::reference::Digest;
 pub use landfall_oci::build::{BuiltImage, ImageBuilder, KUBE_IMAGES, gzip, oci_archive, provider_image, tar_of};
 use serde_json::json;
 
-/// One index of these images.
+/// Returns one index of these images.
 #[must_use]
 pub fn multi_platform(images: &[BuiltImage]) -> BuiltImage {
     let entries: Vec<&Descriptor> = images.iter().map(|image| &image.root).collect();
@@ -28,11 +29,11 @@ pub fn multi_platform(images: &[BuiltImage]) -> BuiltImage {
     }
 }
 
-/// The same image in Docker's own form, schema 2: other media types, and with them other digests. Only for images with
-/// gzip layers.
+/// Returns the same image in Docker's schema 2, with other media types and therefore other digests. Only for
+/// images with gzip layers.
 ///
 /// # Panics
-/// Panics if the image is none that the builder made.
+/// Panics if the builder did not make the image.
 #[must_use]
 pub fn docker_form(image: &BuiltImage) -> BuiltImage {
     const FORMS: [(&str, &str); 4] = [
@@ -73,7 +74,7 @@ pub fn docker_form(image: &BuiltImage) -> BuiltImage {
     }
 }
 
-/// An image for `linux/amd64` whose single layer is compressed by zstd.
+/// Returns an image for `linux/amd64` whose single layer is compressed with zstd.
 ///
 /// # Panics
 /// Never: memory takes all writes.
@@ -86,7 +87,8 @@ pub fn zstd_image(files: &[(&str, &[u8])]) -> BuiltImage {
         .build()
 }
 
-/// An image for `linux/amd64` with one layer here and one that must not be handed on: its vendor has it at `url`.
+/// Returns an image for `linux/amd64` with one stored layer and one foreign layer, which its vendor serves at
+/// `url`.
 ///
 /// # Panics
 /// Never: the builder's manifests are JSON.
@@ -111,7 +113,8 @@ pub fn foreign_image(url: &str) -> BuiltImage {
     image
 }
 
-/// An image whose single layer holds one file `name` with this text: for tests that only need images to differ.
+/// Returns an image whose single layer holds one file `name` with this text, for tests that only need images to
+/// differ.
 #[must_use]
 pub fn small_image(name: &str) -> BuiltImage {
     ImageBuilder::new()
@@ -119,7 +122,7 @@ pub fn small_image(name: &str) -> BuiltImage {
         .build()
 }
 
-/// The start of an image that can run: one layer with this program, which everybody may execute.
+/// Returns a builder of an image that can run: one layer with this program, executable for every user.
 ///
 /// # Panics
 /// Panics if the path is absolute or too long for a tar.
@@ -128,7 +131,8 @@ pub fn program_image(path: &str, program: &[u8]) -> ImageBuilder {
     programs_image(&[(path, program)])
 }
 
-/// The start of an image that can run: one layer with these programs and libraries, which everybody may execute.
+/// Returns a builder of an image that can run: one layer with these programs and libraries, executable for
+/// every user.
 ///
 /// # Panics
 /// Panics if a path is absolute or too long for a tar.
@@ -148,8 +152,8 @@ pub fn programs_image(files: &[(&str, &[u8])]) -> ImageBuilder {
     ImageBuilder::new().layer(media_type::OCI_LAYER_GZIP, &layer, gzip(&layer))
 }
 
-/// What `docker save` writes: `manifest.json`, configurations, and the layers uncompressed. Only for images with plain
-/// layers.
+/// Returns the archive that `docker save` writes: `manifest.json`, configurations, and uncompressed layers.
+/// Only for images with plain layers.
 #[must_use]
 pub fn docker_archive(images: &[(&[&str], &BuiltImage)]) -> Vec<u8> {
     let mut files: BTreeMap<String, Bytes> = BTreeMap::new();
@@ -180,7 +184,7 @@ pub fn docker_archive(images: &[(&[&str], &BuiltImage)]) -> Vec<u8> {
     tar_of(&files)
 }
 
-/// The SHA-256 digest of bytes.
+/// Returns the SHA-256 digest of bytes.
 #[must_use]
 pub fn digest_of(bytes: &[u8]) -> Digest {
     let hex: String = digest(&SHA256, bytes)

@@ -1,4 +1,5 @@
-//! Fakes and fixtures for Landfall's tests, and the generated images of its demo. Nothing here is installed on a host.
+//! Fakes and fixtures for Landfall's tests, and the generated images of its demo. Nothing here is installed on
+//! a host.
 
 pub mod containerd_process;
 pub mod fake_api_server;

@@ -1,5 +1,5 @@
-//! A bad link: a TCP proxy on loopback that cuts each connection after so many bytes, or lets it go silent. It counts what
-//! passes, so that a test can say what a fault has cost.
+//! A bad link: a TCP proxy on loopback that closes, resets or stalls each connection after a number of bytes.
+//! It counts the bytes, so that a test can check the cost of a fault.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,26 +10,26 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
 
-/// How a link is bad. The bytes are those of one connection and one direction.
+/// The fault of a link. Bytes are counted per connection and direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weakness {
-    /// Both ends see the connection close (FIN) after so many bytes.
+    /// Both ends see the connection close (FIN) after this number of bytes.
     Closes(u64),
-    /// Both ends see the connection reset (RST) after so many bytes.
+    /// Both ends see the connection reset (RST) after this number of bytes.
     Resets(u64),
-    /// Nothing passes any more after so many bytes, and nobody hears of it.
+    /// The connection stalls after this number of bytes, without any signal to either end.
     FallsSilent(u64),
-    /// After so many bytes one passes now and then, some ten a second.
+    /// About ten bytes a second pass after this number of bytes.
     Crawls(u64),
-    /// So many bytes pass a second, and the connection is good otherwise.
+    /// This number of bytes passes per second, and the connection is good otherwise.
     IsSlow(u64),
 }
 
-/// A connection that crawls lets a byte through once in this time, a slow one its part of a second.
+/// Interval at which a crawling connection passes one byte, and a slow one its share of a second.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Weakness {
-    /// How much passes as if nothing were wrong.
+    /// Returns the number of bytes that pass before the fault.
     fn limit(self) -> u64 {
         match self {
             Weakness::Closes(limit)
@@ -41,7 +41,7 @@ impl Weakness {
     }
 }
 
-/// A bad link to a server. It is there until it is dropped.
+/// A bad link to a server, until it is dropped.
 #[derive(Debug)]
 pub struct WeakLink {
     address: SocketAddr,
@@ -52,7 +52,7 @@ pub struct WeakLink {
 struct Shared {
     target: SocketAddr,
     weakness: Weakness,
-    /// How many connections are bad; those after them are good.
+    /// Number of connections with the fault; later ones are good.
     weak_connections: AtomicU64,
     to_server: AtomicU64,
     to_client: AtomicU64,
@@ -60,7 +60,7 @@ struct Shared {
 }
 
 impl WeakLink {
-    /// A link to a server, of which the first so many connections are bad.
+    /// Starts a link to a server on which the first `weak_connections` connections are bad.
     ///
     /// # Panics
     /// Panics if there is no free port.
@@ -82,7 +82,7 @@ impl WeakLink {
                 if accepting.stop.load(Ordering::SeqCst) {
                     return;
                 }
-                // A server that is gone is what the client is to see.
+                // The client must see that the server is gone.
                 let Ok(server) = TcpStream::connect(accepting.target) else {
                     continue;
                 };
@@ -92,7 +92,7 @@ impl WeakLink {
         WeakLink { address, shared }
     }
 
-    /// A good link to a server, which only counts.
+    /// Starts a good link to a server, which only counts.
     ///
     /// # Panics
     /// As in [`WeakLink::start`].
@@ -101,19 +101,19 @@ impl WeakLink {
         WeakLink::start(target, Weakness::Closes(u64::MAX), 0)
     }
 
-    /// Where clients connect to.
+    /// Returns the address for clients.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many bytes clients sent to the server.
+    /// Returns the number of bytes from clients to the server.
     #[must_use]
     pub fn bytes_to_server(&self) -> u64 {
         self.shared.to_server.load(Ordering::SeqCst)
     }
 
-    /// How many bytes the server sent to clients.
+    /// Returns the number of bytes from the server to clients.
     #[must_use]
     pub fn bytes_to_client(&self) -> u64 {
         self.shared.to_client.load(Ordering::SeqCst)
@@ -123,7 +123,7 @@ impl WeakLink {
 impl Drop for WeakLink {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts; a failure means that it is gone already.
+        // Wakes the accepting thread; an error means that it has ended already.
         drop(TcpStream::connect_timeout(&self.address, Duration::from_secs(1)));
     }
 }
@@ -142,13 +142,13 @@ impl Shared {
             let (shared, cut) = (self.clone(), cut.clone());
             thread::spawn(move || {
                 let counter = if upwards { &shared.to_server } else { &shared.to_client };
-                // How a connection ends is what both sides see; there is nobody else to tell.
+                // Both sides see the end of the connection; no further report is needed.
                 drop(shared.pass(&from, &to, is_weak.then_some(&*cut), counter));
             });
         }
     }
 
-    /// One direction of a connection; `cut` is there when it is a bad one.
+    /// Copies one direction of a connection; `cut` is set on a bad link.
     fn pass(
         &self,
         mut from: &TcpStream,
@@ -165,7 +165,7 @@ impl Shared {
             }
             let read = from.read(&mut buffer[..wanted])?;
             if read == 0 {
-                // The other direction was cut: it has said how this ends.
+                // The other direction was cut, and closes the connection in its way.
                 let is_cut = cut.is_some_and(|cut| cut.load(Ordering::SeqCst));
                 return if is_cut { Ok(()) } else { to.shutdown(Shutdown::Write) };
             }
@@ -180,11 +180,12 @@ impl Shared {
                 for stream in [from, to] {
                     set_socket_linger(stream, Some(Duration::ZERO))?;
                 }
-                // Wakes the other direction without a word on the wire; the reset is sent when both have let go.
+                // Wakes the other direction without sending anything. The reset is sent when both have dropped
+                // the socket.
                 Shutdown::Read
             }
             Weakness::FallsSilent(_) => {
-                // Reads what comes, until the sender has had enough of it.
+                // Reads and drops bytes until the sender closes.
                 while from.read(&mut buffer)? > 0 {}
                 Shutdown::Both
             }
@@ -197,7 +198,7 @@ impl Shared {
                     .unwrap_or(buffer.len())
                     .clamp(1, buffer.len());
                 pass_slowly(from, to, &mut buffer[..part], counter)?;
-                // What the other side still has to say comes by the other direction.
+                // The remaining bytes of the server arrive by the other direction.
                 return to.shutdown(Shutdown::Write);
             }
         };
@@ -206,7 +207,7 @@ impl Shared {
     }
 }
 
-/// Passes what comes, at most a buffer of it and then a pause, until the sender has ended.
+/// Copies at most one buffer, then pauses, until the sender closes.
 fn pass_slowly(mut from: &TcpStream, mut to: &TcpStream, buffer: &mut [u8], counter: &AtomicU64) -> io::Result<()> {
     loop {
         let read = from.read(buffer)?;

@@ -1,4 +1,4 @@
-//! The HTTP side: which call means what.
+//! The HTTP side: maps requests to operations.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -43,7 +43,7 @@ pub(super) async fn handle(
     }
 }
 
-/// The collections that have a namespace in their paths, and those that have none.
+/// Collections with and without a namespace in their paths.
 const COLLECTIONS: [&str; 6] = [
     "events",
     "leases",
@@ -83,7 +83,7 @@ fn list(state: &State, path: &str, query: &HashMap<String, String>) -> Response 
     })
 }
 
-/// Where a watch has got to.
+/// Position of a watch.
 struct Watching {
     state: Arc<State>,
     path: String,
@@ -118,7 +118,7 @@ fn watch_collection(state: Arc<State>, path: String, query: &HashMap<String, Str
 }
 
 impl Watching {
-    /// The events that came since it was read last, one a line.
+    /// Returns the events since the last read, one per line.
     fn read(&mut self) -> String {
         let objects = self
             .state

@@ -1,10 +1,10 @@
-//! The objects, and the log of their changes that watches read.
+//! The objects, and the log of their changes for watches.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// All objects by their paths.
+/// All objects by path.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     there: BTreeMap<String, Value>,
@@ -20,7 +20,7 @@ pub(super) struct Change {
 }
 
 impl Objects {
-    /// The resource version of the whole: the number of changes.
+    /// Returns the resource version of the whole store: the number of changes.
     pub(super) fn version(&self) -> usize {
         self.log.len()
     }
@@ -56,7 +56,7 @@ impl Objects {
         }
     }
 
-    /// The objects of a collection, e.g. `/api/v1/pods` or `/api/v1/namespaces/web/pods`.
+    /// Returns the objects of a collection, for example `/api/v1/pods` or `/api/v1/namespaces/web/pods`.
     pub(super) fn list<'a>(&'a self, collection: &'a str) -> impl Iterator<Item = &'a Value> {
         (self.there.iter())
             .filter(move |(path, _)| is_in(collection, path))
@@ -68,7 +68,8 @@ impl Objects {
     }
 }
 
-/// Whether an object is of a collection; that of a whole cluster has no namespace in its path.
+/// Returns true if an object belongs to a collection. A collection of the whole cluster has no namespace in its
+/// path.
 pub(super) fn is_in(collection: &str, path: &str) -> bool {
     let Some((parent, _name)) = path.rsplit_once('/') else {
         return false;
@@ -84,7 +85,7 @@ pub(super) fn is_in(collection: &str, path: &str) -> bool {
     plural == same_plural && namespaced.is_some_and(|namespace| !namespace.contains('/'))
 }
 
-/// What a list or watch asks for.
+/// The selectors of a list or watch.
 #[derive(Debug, Default)]
 pub(super) struct Selector {
     pub(super) fields: Option<String>,
@@ -92,7 +93,8 @@ pub(super) struct Selector {
 }
 
 impl Selector {
-    /// Whether an object is asked for. Knows `metadata.name=…` and `status.phase!=…` of fields, `=` and `in` of labels.
+    /// Returns true if the selectors match. Supports `metadata.name=…` and `status.phase!=…` for fields, `=`
+    /// and `in` for labels.
     pub(super) fn takes(&self, object: &Value) -> bool {
         let by_field = |term: &str| match (term.split_once("!="), term.split_once('=')) {
             (Some(("status.phase", phase)), _) => object["status"]["phase"] != phase,
@@ -111,7 +113,7 @@ impl Selector {
             && self.labels.iter().all(|labels| by_label(labels))
     }
 
-    /// How a change looks to a watch with this selector.
+    /// Returns the watch event of a change for this selector.
     pub(super) fn event_of(&self, change: &Change) -> Option<Value> {
         let taken = |object: &Option<Value>| object.as_ref().is_some_and(|object| self.takes(object));
         let (kind, object) = match (taken(&change.before), taken(&change.after)) {

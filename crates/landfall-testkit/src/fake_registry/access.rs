@@ -1,33 +1,27 @@
-//! Who may come in: nobody is asked, user name and password with each request, or a token from `/token`.
+//! Authentication: none, user name and password with each request, or a token from `/token`.
 
 use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// Who may come in.
+/// Required authentication.
 #[derive(Debug, Clone, Default)]
 pub enum Access {
-    /// Everybody.
     #[default]
     Open,
-    /// By user name and password with each request.
-    Basic {
-        /// User name.
-        username: String,
-        /// Password.
-        password: String,
-    },
-    /// By a token from the token server.
+    /// User name and password with each request.
+    Basic { username: String, password: String },
+    /// An access token from the token server.
     Bearer {
-        /// User name and password that the token server wants; without them it gives a token to everybody.
+        /// User name and password for the token server; without them every client gets a token.
         login: Option<(String, String)>,
-        /// The token server's URL; its own `/token` when empty.
+        /// The token server's URL; the registry's own `/token` if empty.
         realm: String,
     },
 }
 
-/// The tokens that were given, with what they allow.
+/// The issued tokens with their scopes.
 #[derive(Default)]
 pub(super) struct Tokens {
     scopes: HashMap<String, Vec<String>>,
@@ -60,7 +54,7 @@ impl Tokens {
     }
 }
 
-/// The challenge for a request that may not come in.
+/// Returns the challenge for a refused request.
 pub(super) fn challenge(
     access: &Access,
     tokens: &Tokens,
@@ -90,7 +84,7 @@ pub(super) fn challenge(
     }
 }
 
-/// Whether the token server gives a token.
+/// Returns true if the token server issues a token.
 pub(super) fn may_have_token(access: &Access, authorization: Option<&str>) -> bool {
     match access {
         Access::Bearer { login: None, .. } => true,

@@ -1,4 +1,5 @@
-//! What a fake registry holds. Blobs are common to all repositories, unless it keeps them apart; manifests are not.
+//! Content of a fake registry. All repositories share blobs, unless `repositories_apart` is set; manifests
+//! belong to one repository.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -14,9 +15,9 @@ pub(super) struct Content {
     /// `(repository, tag or digest)`, so that tags list in order.
     manifests: BTreeMap<(String, String), (String, Bytes)>,
     uploads: u64,
-    /// The bytes of uploads so far, by their path.
+    /// Received bytes of upload sessions, by path.
     pieces: HashMap<String, Vec<u8>>,
-    /// Which repository has which blob, where they are kept apart.
+    /// Pairs of repository and blob, if repositories are kept apart.
     members: Option<HashSet<(String, String)>>,
 }
 
@@ -31,7 +32,7 @@ impl Content {
         self.members = Some(HashSet::new());
     }
 
-    /// The repository has the blob from now on.
+    /// Links a blob to the repository.
     pub(super) fn link_blob(&mut self, repository: &str, digest: &str) {
         if let Some(members) = &mut self.members {
             members.insert((repository.to_owned(), digest.to_owned()));
@@ -52,7 +53,7 @@ impl Content {
         self.blobs.get(digest).cloned()
     }
 
-    /// Under the selector, and under the digest as well.
+    /// Stores a manifest under the selector and under its digest.
     pub(super) fn put_manifest(&mut self, repository: &str, selector: &str, media_type: &str, bytes: Bytes) -> Digest {
         let digest = digest_of(&bytes);
         for key in [selector, digest.as_str()] {
@@ -85,14 +86,14 @@ impl Content {
         names
     }
 
-    /// Adds to an upload; says how long it is now.
+    /// Appends a chunk to an upload and returns its length.
     pub(super) fn append(&mut self, path: &str, bytes: &[u8]) -> usize {
         let upload = self.pieces.entry(path.to_owned()).or_default();
         upload.extend_from_slice(bytes);
         upload.len()
     }
 
-    /// All of an upload, which is over.
+    /// Ends an upload and returns its bytes.
     pub(super) fn take_upload(&mut self, path: &str) -> Bytes {
         self.pieces.remove(path).unwrap_or_default().into()
     }
@@ -102,7 +103,7 @@ impl Content {
         self.uploads
     }
 
-    /// The first part of a manifest that is not here; foreign layers need not be.
+    /// Returns the first missing part of a manifest; foreign layers may be missing.
     pub(super) fn missing_part(&self, repository: &str, manifest: &[u8]) -> Option<String> {
         let manifest: Value = serde_json::from_slice(manifest).ok()?;
         let list = |name: &str| manifest[name].as_array().cloned().unwrap_or_default();

@@ -1,22 +1,21 @@
-//! What can be made to go wrong.
+//! Faults of a fake registry.
 
 use std::time::Duration;
 
-/// Something that goes wrong with some requests.
+/// A fault in the responses to some requests.
 #[derive(Debug, Clone)]
 pub struct Fault {
-    /// Only requests with this method; all when empty.
+    /// Applies only to requests with this method; to all if empty.
     pub method: &'static str,
-    /// Only requests whose path and query contain this.
+    /// Applies only to requests whose path and query contain this.
     pub path: String,
-    /// How many requests it happens to; after that it is gone.
+    /// Number of requests with the fault; it is removed after that.
     pub times: u32,
-    /// What happens.
     pub effect: Effect,
 }
 
 impl Fault {
-    /// A fault that happens once to a `GET`.
+    /// Returns a fault that happens once to a `GET`.
     #[must_use]
     pub fn once(path: &str, effect: Effect) -> Fault {
         Fault {
@@ -27,59 +26,59 @@ impl Fault {
         }
     }
 
-    /// The same fault for another method.
+    /// Returns the fault for another method.
     #[must_use]
     pub fn method(mut self, method: &'static str) -> Fault {
         self.method = method;
         self
     }
 
-    /// The same fault that happens more than once.
+    /// Returns the fault for this number of requests.
     #[must_use]
     pub fn times(mut self, times: u32) -> Fault {
         self.times = times;
         self
     }
 
-    /// The same fault for ever.
+    /// Returns the fault without a limit of requests.
     #[must_use]
     pub fn always(self) -> Fault {
         self.times(u32::MAX)
     }
 }
 
-/// What happens to a request. Effects on a body happen to the right answer.
+/// Effect of a fault. Effects on a body apply to the correct response.
 #[derive(Debug, Clone)]
 pub enum Effect {
     /// Another status, with these headers and this body.
     Status(u16, Vec<(&'static str, String)>, String),
-    /// The answer comes late.
+    /// The response is delayed.
     Delay(Duration),
-    /// The connection ends after so many bytes of the body.
+    /// The connection closes after this number of bytes of the body.
     CutBodyAfter(usize),
-    /// Nothing comes any more after so many bytes of the body, and the connection stays.
+    /// The body stalls after this number of bytes, and the connection stays open.
     StallBodyAfter(usize),
-    /// One bit of the body is another one.
+    /// One bit of the body is flipped.
     FlipBit,
-    /// The body is shorter, and `Content-Length` says so.
+    /// The body is truncated to this length, and `Content-Length` matches.
     Truncate(usize),
-    /// `Range` is passed over: all of the body comes, with 200.
+    /// The `Range` header is ignored: the whole body is sent with 200.
     IgnoreRange,
-    /// Another first byte than the one asked for.
+    /// The range begins at another byte than the requested one.
     ShiftRange,
     /// A redirect to this URL.
     Redirect(String),
-    /// The connection ends without an answer, after so many bytes of the request's body.
+    /// The connection closes without a response, after this number of bytes of the request's body.
     CloseAfterReading(usize),
-    /// The request's body is never read, and no answer comes.
+    /// The request's body is never read, and no response is sent.
     NeverRead,
-    /// `Location` in the answer becomes this.
+    /// Replaces `Location` in the response.
     Location(String),
-    /// `Docker-Content-Digest` is left out.
+    /// Omits `Docker-Content-Digest`.
     NoDigestHeader,
 }
 
-/// Takes the fault of a request out of the list, when there is one.
+/// Removes the fault for a request from the list and returns its effect.
 pub(super) fn take_fault(faults: &mut Vec<Fault>, method: &str, path: &str) -> Option<Effect> {
     let matches = |fault: &Fault| (fault.method.is_empty() || fault.method == method) && path.contains(&fault.path);
     let found = faults.iter().position(matches)?;

@@ -1,4 +1,4 @@
-//! From request to answer: access, then the distribution protocol, then the fault.
+//! Handles a request: authentication, then the distribution protocol, then the fault.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,7 +18,7 @@ use crate::image_builder::digest_of;
 
 const DIGEST_HEADER: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// The answer, or `None` when the connection has to end without one.
+/// Returns the response, or `None` if the connection has to close without one.
 pub(super) async fn handle(state: &State, request: Request<Incoming>) -> Option<Response<FakeBody>> {
     let (parts, body) = request.into_parts();
     let effect = take_fault(&mut state.lock().faults, parts.method.as_str(), &path_of(&parts));
@@ -119,7 +119,7 @@ async fn read_at_most(mut body: Incoming, limit: usize) -> Option<Bytes> {
     Some(read.freeze())
 }
 
-/// An answer in the making.
+/// A response under construction.
 struct Answer(Response<FakeBody>);
 
 fn mk_answer(status: StatusCode, body: impl Into<Bytes>) -> Answer {
@@ -148,7 +148,7 @@ impl Answer {
     }
 }
 
-/// Access: tokens, and the answer to who may not come in.
+/// Authenticates a request: issues tokens, and returns the response to a refused request.
 fn gate(state: &State, parts: &Parts, body: &Bytes) -> Option<Answer> {
     let path = parts.uri.path();
     let authorization = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -229,10 +229,10 @@ fn query(parts: &Parts, name: &str) -> Vec<String> {
     values(parts.uri.query().unwrap_or(""), name)
 }
 
-/// The values of one name in a query or a form.
+/// Returns the values of one name in a query or a form.
 fn values(pairs: &str, name: &str) -> Vec<String> {
     let pairs = pairs.split('&').filter_map(|pair| pair.split_once('='));
-    // The few characters that scopes and digests need.
+    // Decodes only the characters that scopes and digests need.
     let decode = |text: &str| text.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
     pairs
         .filter(|(found, _)| *found == name)
@@ -240,7 +240,7 @@ fn values(pairs: &str, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Two entries a page, so that every list of three has a second page.
+/// Returns a page of two entries, so that a list of three has a second page.
 fn page(parts: &Parts, key: &str, all: &[String]) -> Answer {
     const PAGE: usize = 2;
     let last = query(parts, "last").pop();
@@ -347,7 +347,7 @@ fn blob_upload(content: &mut Content, parts: &Parts, repository: &str, body: Byt
     }
 }
 
-/// A body that may end as told.
+/// A body that can be cut or stalled.
 pub(super) struct FakeBody {
     bytes: Bytes,
     length: usize,
@@ -393,7 +393,8 @@ impl Body for FakeBody {
             End::Whole => Poll::Ready(None),
             End::Cut(kept) if kept >= self.bytes.len() => Poll::Ready(None),
             End::Stall(_) => Poll::Pending,
-            // The server flushes while it waits for us: what was sent so far must arrive before the end.
+            // The server flushes while it waits for this body: the bytes sent so far must arrive before the
+            // cut.
             End::Cut(_) if !self.waited => {
                 self.waited = true;
                 cx.waker().wake_by_ref();

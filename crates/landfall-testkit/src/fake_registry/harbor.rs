@@ -1,7 +1,7 @@
-//! What Harbor adds to a registry, as far as Landfall uses it: a stand-in for its project API, since Harbor itself comes
-//! only as images.
+//! Harbor's project API, as far as Landfall uses it: a stand-in, since Harbor itself is published only as
+//! images.
 //!
-//! After Harbor's own API description (`api/v2.0/swagger.yaml`, operations `headProject` and `createProject`):
+//! Based on Harbor's API description (`api/v2.0/swagger.yaml`, operations `headProject` and `createProject`):
 //!
 //! | request | answer |
 //! |---|---|
@@ -10,26 +10,25 @@
 //! | either without a login | 401 |
 //! | a push or pull below a project that is not there | 404, code `NOT_FOUND` |
 //!
-//! Not stood in for: quotas, robots' scopes, the cross-site token, which only sessions of a browser need.
+//! Not covered: quotas, robots' scopes, the cross-site token, which only sessions of a browser need.
 
 use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-/// Where the project API is.
 pub(super) const PROJECTS: &str = "/api/v2.0/projects";
 
-/// How the project API answers.
+/// Behaviour of the project API.
 #[derive(Debug, Clone, Default)]
 pub struct FakeHarbor {
-    /// The projects that are there from the start.
+    /// Projects that exist from the start.
     pub projects: Vec<String>,
-    /// Whether the login may not make projects.
+    /// True if the login may not create projects.
     pub forbids_projects: bool,
 }
 
 impl FakeHarbor {
-    /// Status and error code; `made` are the projects that were made by this API.
+    /// Returns status and error code; `made` are the projects created by this API.
     pub(super) fn answer(
         &self,
         made: &mut Vec<String>,
@@ -59,7 +58,7 @@ impl FakeHarbor {
         }
     }
 
-    /// Whether a repository lies in a project that is there.
+    /// Returns true if the project of a repository exists.
     pub(super) fn has_project_of(&self, made: &[String], repository: &str) -> bool {
         let project = repository.split_once('/').map_or(repository, |(project, _)| project);
         self.has_project(made, project)

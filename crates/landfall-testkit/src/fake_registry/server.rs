@@ -39,7 +39,7 @@ async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc<
     let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is a TCP socket");
     let mut connections = JoinSet::new();
     loop {
-        // A client that gives up while it connects is the client's business.
+        // A failed accept concerns only the client.
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
@@ -47,7 +47,7 @@ async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc<
         connections.spawn(async move {
             match acceptor {
                 None => serve_connection(stream, state).await,
-                // A client that does not like our certificate ends here: the test looks at the client.
+                // A client that rejects the certificate ends here: the test observes the client.
                 Some(acceptor) => match acceptor.accept(stream).into_fallible().await {
                     Ok(stream) => serve_connection(stream, state).await,
                     Err((_, stream)) => hang_up(stream).await,
@@ -58,8 +58,8 @@ async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc<
     }
 }
 
-/// Ends a connection after a handshake that failed. What the client has sent already is read: left unread, it would make
-/// a reset of the end, which can overtake the alert that says why.
+/// Closes a connection after a failed handshake. Reads the client's bytes first: unread bytes would turn the
+/// close into a reset, which can overtake the alert with the reason.
 async fn hang_up(mut stream: TcpStream) {
     drop(stream.shutdown().await);
     drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
@@ -75,7 +75,7 @@ async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + '
         }
     });
     let connection = auto::Builder::new(TokioExecutor::new());
-    // Faults end connections on purpose; there is nobody to tell.
+    // Faults end connections on purpose, so an error is no news.
     drop(connection.serve_connection(TokioIo::new(stream), service).await);
 }
 

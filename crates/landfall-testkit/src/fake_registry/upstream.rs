@@ -1,4 +1,4 @@
-//! A real registry behind the fake one: what is asked is passed on to it, so that faults happen to real answers.
+//! A real registry behind the fake one: requests are forwarded to it, so that faults apply to real responses.
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, RANGE, TRANSFER_ENCODING};
@@ -8,14 +8,13 @@ use landfall_oci::tls::{TlsPolicy, client_config};
 
 use super::handler::FakeBody;
 
-/// The registry behind.
 pub(super) struct Upstream {
     url: String,
     client: reqwest::Client,
 }
 
 impl Upstream {
-    /// At this URL, without a slash at the end; a certificate is not verified.
+    /// Returns a client of this URL, without a trailing slash; certificates are not verified.
     pub(super) fn new(url: &str) -> Upstream {
         let policy = TlsPolicy {
             insecure: true,
@@ -32,7 +31,7 @@ impl Upstream {
         }
     }
 
-    /// Passes a request on; `None` when there is no whole answer.
+    /// Forwards a request; returns `None` if the response is incomplete.
     pub(super) async fn forward(&self, parts: &Parts, body: Bytes, ranged: bool) -> Option<Response<FakeBody>> {
         let mut headers = parts.headers.clone();
         for name in [HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, AUTHORIZATION] {
@@ -51,7 +50,7 @@ impl Upstream {
         if parts.method != Method::HEAD {
             headers.remove(CONTENT_LENGTH);
         }
-        // The way back leads through here.
+        // Redirects and upload URLs must lead back through the fake registry.
         let location = headers.get(LOCATION).and_then(|value| value.to_str().ok());
         if let Some(path) = location.and_then(|location| location.strip_prefix(&self.url)) {
             let path = HeaderValue::from_str(path).expect("a part of a valid header");
