@@ -1,4 +1,4 @@
-//! The client logs in, and its login goes nowhere else.
+//! Logins of the client, and proof that they are sent to no other host.
 
 mod common;
 
@@ -155,7 +155,7 @@ async fn a_password_that_the_registry_echoes_is_taken_out() {
 async fn a_redirect_elsewhere_is_followed_without_the_login() {
     for access in [basic(), bearer()] {
         let registry = start(access);
-        // It asks for a login too: it must not get one even then.
+        // The other registry asks for a login too, and must not get one even then.
         let elsewhere = start(basic());
         let open = FakeRegistry::start();
         let blob = open.add_blob(media_type::OCI_LAYER, "content");
@@ -199,8 +199,8 @@ async fn an_upload_that_is_sent_elsewhere_goes_without_the_login() {
     assert_eq!(elsewhere.requests()[0].authorization, None);
 }
 
-/// The token server is on another host, reached by plain HTTP from a registry that is reached by plain HTTP: in the
-/// registry's place it would be trusted, on another name it is not.
+/// The token server is on another host than the registry, and both use plain HTTP: on the registry's host it
+/// would be trusted, on another one it is not.
 #[tokio::test]
 async fn a_token_server_elsewhere_sees_neither_login_nor_request() {
     let elsewhere = FakeRegistry::start_with(FakeRegistryOptions {
@@ -237,7 +237,7 @@ async fn a_token_server_elsewhere_sees_neither_login_nor_request() {
         ..endpoint
     };
     let client = RegistryClient::new(listed).unwrap();
-    // The token is from another server and worth nothing here; it is the asking that counts.
+    // The token of the other server is not valid here; only the request for it is under test.
     client.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap_err();
     assert_eq!(elsewhere.requests()[0].authorization.as_deref(), Some("Basic"));
 }

@@ -1,4 +1,5 @@
-//! Certificates of `certs.d`: authorities and our own, read again when they change, and shown to nobody else.
+//! Certificates of `certs.d`: authorities and client certificates, read again after a change, and sent to no
+//! other host.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
@@ -30,7 +31,7 @@ fn mk_authority(name: &str) -> PemPair {
     make_authority(name, validity()).unwrap()
 }
 
-/// A certificate for clients, which our own code never makes.
+/// Returns a client certificate, which the product never creates.
 fn mk_identity(authority: &PemPair) -> PemPair {
     let key = rcgen::KeyPair::from_pem(authority.key.expose_secret()).unwrap();
     let issuer = rcgen::Issuer::from_ca_cert_pem(&authority.certificate, key).unwrap();
@@ -43,7 +44,7 @@ fn mk_identity(authority: &PemPair) -> PemPair {
     }
 }
 
-/// A registry whose certificate is signed by one authority, and which wants clients that are signed by another.
+/// Starts a registry with a certificate of one authority, which requires client certificates of another.
 fn start(server: &PemPair, clients: &PemPair) -> FakeRegistry {
     let pair = issue_certificate(server, &["127.0.0.1"], validity()).unwrap();
     FakeRegistry::start_with(FakeRegistryOptions {
@@ -89,7 +90,7 @@ impl Directory {
     }
 }
 
-/// Lets the client believe that it is time to look at the files again.
+/// Moves the clock past the interval at which the client checks the files.
 async fn let_time_pass() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(16)).await;

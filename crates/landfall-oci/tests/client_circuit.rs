@@ -1,4 +1,4 @@
-//! A registry that is gone is not asked by everybody in turn.
+//! Circuit breaker: an unreachable registry is not asked by every request in turn.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn mk_policy(rest: Duration) -> CircuitPolicy {
 async fn a_dead_registry_is_given_up_and_said_to_be() {
     let registry = FakeRegistry::start();
     let mut endpoint = mk_endpoint(&registry);
-    // Nobody listens here any more.
+    // The listener is dropped: nothing listens here any more.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     endpoint.host = address.to_string().parse().unwrap();
     endpoint.circuit = mk_policy(Duration::from_secs(3600));
@@ -65,7 +65,7 @@ async fn many_requests_wait_for_a_silent_registry_once_and_not_in_turn() {
     let registry = FakeRegistry::start();
     let mut endpoint = mk_endpoint(&registry);
     endpoint.tls.insecure = true;
-    // Connections are set up, and then nothing comes.
+    // Connections are accepted, and then nothing is sent.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     endpoint.host = silent.local_addr().unwrap().to_string().parse().unwrap();
     let connect = endpoint.timeouts.connect;

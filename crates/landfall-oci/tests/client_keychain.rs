@@ -1,4 +1,4 @@
-//! Logins from docker's and Palette's files and from credential helpers, and the tokens that come of them.
+//! Logins from Docker's and Palette's files and from credential helpers, and the tokens obtained with them.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
@@ -44,7 +44,7 @@ fn start(access: Access) -> FakeRegistry {
     registry
 }
 
-/// A keychain of one file with this text, where `HOST` is the registry and `AUTH` the right login.
+/// A keychain of one file with this text, in which `HOST` is the registry and `AUTH` the correct login.
 struct Fixture {
     directory: TempDir,
     registry: FakeRegistry,
@@ -225,7 +225,7 @@ async fn a_token_that_ends_in_the_middle_of_a_push_is_replaced_for_the_next_atte
         "it is worth another attempt: {error:?}"
     );
     fixture.registry.expire_tokens();
-    // A request without a body to lose is repeated at once.
+    // A request without a body can be repeated at once.
     client.push_blob(&to, &blob, stream(bytes.clone())).await.unwrap();
     assert_eq!(fixture.registry.blob(&blob.digest).unwrap(), bytes);
 }

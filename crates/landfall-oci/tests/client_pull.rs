@@ -1,4 +1,4 @@
-//! The client reads from a registry that misbehaves in every way we know.
+//! Pulls of the client from a registry with every known misbehaviour.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 

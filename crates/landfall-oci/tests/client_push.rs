@@ -1,4 +1,4 @@
-//! The client writes to a registry that misbehaves.
+//! Pushes of the client to a registry that misbehaves.
 
 mod common;
 
@@ -146,7 +146,7 @@ async fn a_push_that_fails_says_whose_fault_it_is() {
     }
 }
 
-/// The source pauses for longer than the registry may: only the registry's own pauses count.
+/// The source pauses for longer than the stall timeout: only the pauses of the registry count.
 #[tokio::test]
 async fn a_slow_source_is_no_stall_of_the_registry() {
     let registry = FakeRegistry::start();

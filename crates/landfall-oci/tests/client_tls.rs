@@ -1,4 +1,4 @@
-//! Which servers the client trusts.
+//! Trust in TLS servers.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
@@ -104,7 +104,7 @@ fn mk_self_signed(names: &[&str], validity: Validity) -> PemPair {
     }
 }
 
-/// What `openssl req -x509` makes: an authority and a server in one.
+/// `openssl req -x509` creates such a certificate: authority and server in one.
 #[tokio::test]
 async fn a_certificate_that_signed_itself_is_trusted_when_the_user_gave_it() {
     let pair = mk_self_signed(&["127.0.0.1"], validity(-1, 24));
@@ -144,7 +144,7 @@ async fn plain_http_is_never_spoken_with_a_registry_that_is_not_marked() {
     assert!(registry.requests().is_empty());
 }
 
-/// Where an insecure registry is expected, and its client.
+/// Returns a listener in place of an insecure registry, and its client.
 async fn insecure_place() -> (TcpListener, RegistryClient) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut endpoint = Endpoint::new(listener.local_addr().unwrap().to_string().parse().unwrap());
@@ -153,7 +153,8 @@ async fn insecure_place() -> (TcpListener, RegistryClient) {
     (listener, client)
 }
 
-/// How an insecure registry is spoken to that gives this answer to whoever speaks TLS, and is well over plain HTTP.
+/// Returns the protocols that the client tries on an insecure registry. The registry sends these bytes to a TLS
+/// client and serves plain HTTP correctly.
 async fn spoken_with(to_tls: &[u8]) -> Vec<&'static str> {
     let (listener, client) = insecure_place().await;
     let mut spoken = Vec::new();
@@ -184,7 +185,7 @@ async fn an_insecure_registry_that_answers_tls_with_something_else_is_not_tried_
         spoken_with(b"HTTP/1.1 400 Bad Request\r\n\r\n").await,
         ["tls", "http", "http"]
     );
-    // It says nothing of itself.
+    // An empty answer gives no information.
     assert_eq!(spoken_with(b"").await, ["tls", "tls", "http", "http"]);
 }
 
@@ -203,7 +204,7 @@ async fn an_insecure_registry_that_speaks_both_is_spoken_to_by_tls() {
             let host = by_tls.host().to_string();
             relays.spawn(async move {
                 let mut server = TcpStream::connect(host).await.unwrap();
-                // Whoever only looked hangs up.
+                // The client's probe closes its connection.
                 drop(copy_bidirectional(&mut connection, &mut server).await);
             });
         }
@@ -247,7 +248,7 @@ async fn a_redirect_of_an_insecure_registry_is_not_insecure_elsewhere() {
 
 #[tokio::test]
 async fn a_proxy_is_used_for_others_but_not_for_this_machine() {
-    // The proxy is a registry that takes any request: what counts is who is asked.
+    // The proxy is a registry that accepts any request: only the connected host is under test.
     let proxy = FakeRegistry::start();
     let mut endpoint = mk_endpoint(&proxy);
     endpoint.timeouts = short_timeouts();

@@ -1,4 +1,4 @@
-//! Nothing that a registry says is followed without a look at where it leads, nor believed without a limit.
+//! Checks and limits for URLs and sizes that a registry sends.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Images are copied whole, once, and over bad links.
+//! Copies of whole images, once, and over bad links.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
@@ -27,7 +27,7 @@ fn name() -> ImageReference {
     "reg.example.com/shop/app:1.0".parse().unwrap()
 }
 
-/// One layer of so many bytes that do not compress.
+/// Returns an image with one incompressible layer of this length.
 fn big_image(length: u32) -> BuiltImage {
     ImageBuilder::new().plain_layer(&[("data", &mk_bytes(length))]).build()
 }
@@ -69,7 +69,7 @@ async fn an_image_of_several_platforms_arrives_whole_and_children_first() {
         .gzip_layer(&[("b", b"b")])
         .plain_layer(&[("common", b"c")])
         .build();
-    // An index in an index, and one part twice.
+    // A nested index that contains one part twice.
     let image = multi_platform(&[multi_platform(&[amd64.clone(), arm64]), amd64]);
     registry.add_image("shop/app", "1.0", &image);
     let (sink, progress) = (MemorySink::default(), ProgressLog::default());
@@ -99,7 +99,7 @@ async fn an_image_of_several_platforms_arrives_whole_and_children_first() {
     assert_eq!(reads, 5, "each blob once: {}", log(&registry));
 }
 
-/// The agent runs copies on a runtime with several threads.
+/// Proves that the future is `Send`: the agent runs copies on a multi-threaded runtime.
 fn is_send<T>(future: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
     future
 }
@@ -124,7 +124,7 @@ async fn a_second_copy_moves_no_blob() {
     assert_eq!(log(&target), "GET /v2/ -> 200\nHEAD /v2/mirror/app/manifests/v1 -> 200");
     assert_eq!(log(&source), "GET /v2/ -> 200\nGET /v2/shop/app/manifests/1.0 -> 200");
 
-    // A registry that lost only its manifests gets those back and nothing else.
+    // A registry that lost only its manifests gets them back and nothing else.
     let sink = RegistrySink::new(mk_client(&target), repository("mirror/other"), None);
     let third = copy_app(&source, &sink).await.unwrap();
     assert_eq!((third.bytes_moved, third.blobs_moved, third.blobs_skipped), (0, 0, 2));
@@ -136,7 +136,8 @@ async fn a_link_that_breaks_again_and_again_costs_no_byte_twice() {
     let registry = FakeRegistry::start();
     let image = big_image(9_000_000);
     registry.add_image("shop/app", "1.0", &image);
-    // Enough has come each time to go on. After the second break, the rest comes in ranges of half of what came.
+    // Each request makes enough progress to continue. After the second break, the rest is requested in ranges
+    // of half of the received length.
     registry.inject(Fault::once("/blobs/", Effect::CutBodyAfter(1_200_000)).always());
     for forgets in [false, true] {
         registry.clear_requests();
@@ -316,7 +317,7 @@ async fn layers_that_must_not_be_handed_on_are_left_out() {
     assert_eq!(sink.lock().manifests[0].media_type, media_type::DOCKER_MANIFEST);
     assert!(!sink.lock().blobs.contains_key(&foreign.digest));
 
-    // Docker's registry answers like this unless it is told to allow such addresses. It is asked once.
+    // Docker's registry responds like this unless its configuration allows such addresses. It is asked once.
     let refusing = FakeRegistry::start();
     let no = r#"{"errors":[{"code":"UNKNOWN","message":"unknown error"},{"code":"MANIFEST_BLOB_UNKNOWN"}]}"#;
     let refusal = Fault::once("/manifests/", Effect::Status(500, vec![], no.to_owned()));
@@ -353,7 +354,7 @@ async fn a_copy_that_is_stopped_keeps_what_came_and_goes_on_from_there() {
         .unwrap()
         .0
         .clone();
-    /// Stops the copy as soon as the stalled part has come.
+    /// Stops the copy as soon as the stalled part has arrived.
     #[derive(Debug)]
     struct StopAt(tokio_util::sync::CancellationToken, std::sync::Mutex<u64>, String);
     impl landfall_core::status::ProgressSink for StopAt {

@@ -1,4 +1,5 @@
-//! What belongs to an image comes along with it: referrers by the interface and by tag, cosign's tags, in circles too.
+//! Referrers are copied with their image: from the referrers API and the fallback tag, cosign's tags, and
+//! cycles.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
@@ -21,7 +22,7 @@ use serde_json::json;
 
 const SIGNATURE: &str = "application/vnd.example.signature";
 
-/// Puts a signature of `subject` into the registry; what lists it is the caller's.
+/// Adds a signature of `subject` to the registry; the caller adds it to a referrers list.
 fn add_signature(registry: &FakeRegistry, subject: &Digest, text: &str) -> Descriptor {
     let config = registry.add_blob("application/vnd.oci.empty.v1+json", "{}");
     let layer = registry.add_blob("text/plain", text.to_owned());
@@ -41,14 +42,14 @@ fn add_signature(registry: &FakeRegistry, subject: &Digest, text: &str) -> Descr
     Descriptor::new(media_type::OCI_MANIFEST, digest, size)
 }
 
-/// Lists what refers to a manifest by the tag that stands in for the interface.
+/// Lists the referrers of a manifest under the fallback tag, which replaces the referrers API.
 fn list_by_tag(registry: &FakeRegistry, subject: &Digest, referrers: &[&Descriptor]) {
     let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": referrers});
     let tag = format!("sha256-{}", subject.hex());
     registry.add_manifest("shop/app", &tag, media_type::OCI_INDEX, index.to_string());
 }
 
-/// An image, a signature with a timestamp of its own, and what cosign says.
+/// An image, its signature with its own timestamp, and cosign's objects.
 struct Signed {
     subject: Digest,
     signature: Descriptor,
@@ -58,7 +59,7 @@ struct Signed {
 }
 
 impl Signed {
-    /// That the mirror has it, and lists each under what it is about.
+    /// Checks that the mirror has everything, and lists each referrer under its subject.
     async fn assert_is_in(&self, client: &RegistryClient) {
         assert_eq!(listed(client, &self.subject).await, [self.signature.digest.to_string()]);
         assert_eq!(
@@ -70,7 +71,7 @@ impl Signed {
     }
 }
 
-/// Adds all of it; what is said about the signature itself is not listed yet.
+/// Adds everything; the referrers of the signature itself are not listed yet.
 fn add_signed(registry: &FakeRegistry) -> Signed {
     let image = small_image("app");
     registry.add_image("shop/app", "1", &image);
@@ -108,21 +109,21 @@ async fn listed(client: &RegistryClient, subject: &Digest) -> Vec<String> {
 async fn signatures_and_what_is_said_about_them_come_along_to_registries_of_both_kinds() {
     let from = FakeRegistry::start();
     let signed = add_signed(&from);
-    // A circle, which only a registry that lies can have.
+    // A cycle, which only a lying registry can have.
     list_by_tag(&from, &signed.signature.digest, &[&signed.timestamp, &signed.signature]);
 
-    // The registry that we ship has the interface.
+    // The product's registry has the referrers API.
     let ours = Served::start().await;
     let client = ours.client();
     let sink = || RegistrySink::new(client.clone(), repository("mirror/app"), Some("1".parse().unwrap()));
     let report = copy(&mk_source(&from), &sink()).await.unwrap();
     assert_eq!(report.companions, 3);
     signed.assert_is_in(&client).await;
-    // An image that is there already gets what is new about it.
+    // A present image gets its new referrers.
     let again = copy(&mk_source(&from), &sink()).await.unwrap();
     assert!(again.unchanged && again.bytes_moved == 0, "{again:?}");
 
-    // The other one has not: there a tag has to list them.
+    // The other registry lacks the API: a fallback tag has to list them.
     let theirs = FakeRegistry::start();
     let source = RegistrySource {
         client,
@@ -158,7 +159,7 @@ async fn signatures_come_along_into_layouts_and_archives_and_out_of_them() {
         assert_eq!(copy(&mk_source(&from), sink).await.unwrap().companions, 3);
     }
     for found in [open_layout(&layout).unwrap(), open_archive(&tar, directory).unwrap()] {
-        // They are no images of their own.
+        // Referrers are not images of their own.
         let [only] = &found[..] else { panic!("{found:?}") };
         let ours = Served::start().await;
         let client = ours.client();
@@ -167,7 +168,7 @@ async fn signatures_come_along_into_layouts_and_archives_and_out_of_them() {
         assert_eq!((&report.digest, report.companions), (&signed.subject, 3));
         signed.assert_is_in(&client).await;
     }
-    // Docker's archives have no place for them: nothing is written.
+    // Docker's archives cannot hold referrers: nothing is written.
     let docker = directory.join("docker.tar");
     let sink = ArchiveSink::new(&docker, None, ArchiveForm::Docker);
     let error = copy(&mk_source(&from), &sink).await.unwrap_err();

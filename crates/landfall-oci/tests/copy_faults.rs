@@ -1,5 +1,5 @@
-//! Every fault that a registry can have, at either end of a copy: afterwards the image is there, whole and verified, or
-//! the error says what went wrong. Never is there an image that is not.
+//! Every fault of a registry, at either end of a copy. Afterwards the image is complete and verified, or the
+//! error names the fault. No incomplete image ever exists.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
@@ -45,7 +45,7 @@ async fn copy(
     copy_image(&source, "1", &sink, Some(&name), &mk_options(), progress).await
 }
 
-/// The image is there as it was, or not at all.
+/// Checks that the image is complete and unchanged, or absent.
 fn assert_whole_or_absent(to: &FakeRegistry, image: &BuiltImage, is_there: bool, fault: &str) {
     assert_eq!(
         to.manifest("mirror/app", "1").is_some(),
@@ -206,7 +206,7 @@ async fn faults_that_last_end_in_one_clear_error_and_no_image() {
     }
 }
 
-/// Lets all tokens expire when the first blob is about to move.
+/// Lets all tokens expire before the first blob moves.
 #[derive(Debug)]
 struct Expiring<'a> {
     registry: &'a FakeRegistry,

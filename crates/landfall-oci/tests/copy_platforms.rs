@@ -1,4 +1,5 @@
-//! Some platforms of an image: the index stays what it is, and registries that want all of it say so.
+//! Copies of some platforms of an image: the index stays unchanged, and registries that require all entries
+//! report that.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
@@ -86,7 +87,8 @@ async fn platforms_are_found_in_indexes_that_lie_in_an_index() {
     let image = multi_platform(&[inner.clone(), s390x.clone()]);
     from.add_image("shop/app", "1", &image);
     let holds = async |part| is_in_mirror(&to, part).await;
-    // Each is found where it lies, and none of what an earlier run left out is taken to be there.
+    // Each platform is found in its index. Platforms that an earlier run left out are not assumed to be
+    // present.
     copy(&from, &to, &["linux/s390x"]).await.unwrap();
     assert!(holds(&s390x).await && !holds(&arm64).await);
     assert!(copy(&from, &to, &["linux/s390x"]).await.unwrap().unchanged);

@@ -1,4 +1,5 @@
-//! Many images in one pipeline: what they share crosses the link once, and the destination is never taken at our word.
+//! Many images in one pipeline: shared blobs cross the link once, and the destination's responses are always
+//! verified.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
@@ -14,7 +15,7 @@ use landfall_testkit::image_builder::{BuiltImage, ImageBuilder};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
-/// Images with one base and a layer of their own each.
+/// Returns images with a common base, each with a layer of its own.
 fn mk_images() -> Vec<BuiltImage> {
     let base = mk_bytes(300_000);
     NAMES
@@ -32,7 +33,7 @@ fn base_of(image: &BuiltImage) -> Digest {
     digest.clone()
 }
 
-/// A registry that keeps its repositories apart, as real ones do.
+/// Starts a registry with separate repositories, like real ones.
 fn strict_registry() -> FakeRegistry {
     FakeRegistry::start_with(FakeRegistryOptions {
         repositories_apart: true,

@@ -1,4 +1,4 @@
-//! Uploads over links that break: they go on where the registry says they stopped.
+//! Uploads over breaking links: they resume at the offset that the registry reports.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
@@ -23,7 +23,8 @@ fn big_image() -> BuiltImage {
     ImageBuilder::new().plain_layer(&[("data", &mk_bytes(LAYER))]).build()
 }
 
-/// Copies over the link, in pieces of so many bytes at first, and then compares what arrived, not over the link.
+/// Copies over the link, with chunks of `piece` bytes at first, and then compares the result over a good
+/// connection.
 async fn copy_over(link: &WeakLink, to: SocketAddr, piece: u64) -> Result<CopyReport, TransferError> {
     let from = FakeRegistry::start();
     let image = big_image();
@@ -35,7 +36,7 @@ async fn copy_over(link: &WeakLink, to: SocketAddr, piece: u64) -> Result<CopyRe
     let sink = RegistrySink::new(client, repository("mirror/app"), Some("1".parse().unwrap()));
     let name = "reg.example.com/mirror/app:1".parse().unwrap();
     let mut options = mk_options();
-    // The registry takes a moment to notice that a connection is gone.
+    // The registry needs a moment to notice a closed connection.
     options.retry.first_delay = Duration::from_millis(50);
     options.retry.longest_delay = Duration::from_millis(500);
     let report = copy_image(&mk_source(&from), "1", &sink, Some(&name), &options, &NoProgress).await?;
@@ -47,7 +48,7 @@ async fn copy_over(link: &WeakLink, to: SocketAddr, piece: u64) -> Result<CopyRe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_goes_on_where_the_link_broke() {
-    // The first two connections may lose all that they carried; after them pieces go that fit.
+    // The first two connections may lose all bytes in flight. After them the chunks are small enough.
     let cut = 900_000;
     for weakness in [Weakness::Closes(cut), Weakness::Resets(cut), Weakness::FallsSilent(cut)] {
         for piece in [2 * cut, u64::MAX] {
@@ -64,7 +65,7 @@ async fn an_upload_goes_on_where_the_link_broke() {
     }
 }
 
-/// A registry, and a client that sends it pieces of one million bytes.
+/// Returns a registry's client that sends chunks of one million bytes.
 fn mk_piecewise_client(to: &FakeRegistry) -> RegistryClient {
     let mut endpoint = mk_endpoint(to);
     endpoint.upload_piece = 1_000_000;
@@ -97,7 +98,8 @@ async fn a_registry_that_loses_broken_uploads_gets_smaller_pieces() {
         Effect::Status(404, Vec::new(), String::new()),
     ));
     copy_to(&to, &mk_piecewise_client(&to), "mirror/app", &big_image()).await;
-    // The layer is 8 MB and some; the smallest piece is 256 KiB, and the first request is the one that broke.
+    // The layer is a bit larger than 8 MB, the smallest chunk is 256 KiB, and the first request is the one that
+    // broke.
     assert_eq!(uploads(&to), (1 + 30, 3), "{}", common::log(&to));
 }
 
@@ -116,7 +118,7 @@ async fn a_registry_behind_a_proxy_that_takes_no_large_request_gets_smaller_piec
     assert!(pieces > 8, "{pieces} pieces and {wholes} wholes: {}", common::log(&to));
 }
 
-/// A reset takes with it what was not read yet: asked for in one, a blob would hardly get anywhere.
+/// A reset loses the unread bytes: a blob requested in one range would make hardly any progress.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blob_comes_in_ranges_over_a_link_that_resets_each_connection() {
     let (from, to) = (FakeRegistry::start(), FakeRegistry::start());

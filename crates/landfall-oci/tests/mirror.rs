@@ -1,4 +1,4 @@
-//! The node-local mirror against registries that have the image, lack it, are gone or refuse.
+//! The node-local mirror with registries that have the image, lack it, are down, or refuse.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
@@ -17,7 +17,7 @@ use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistry
 use landfall_testkit::image_builder::small_image;
 use tower::ServiceExt as _;
 
-/// The same places for every repository of `docker.io`, under its own name; none for any other registry.
+/// The same endpoints for every repository of `docker.io`, under its own name; none for any other registry.
 #[derive(Debug)]
 struct Fixed(Vec<RegistryClient>);
 

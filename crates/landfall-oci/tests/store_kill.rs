@@ -1,5 +1,5 @@
-//! A process that writes into the store is killed by SIGKILL, again and again: what it said was done is there, and
-//! nothing that is visible is short or wrong.
+//! A process that writes into the store is killed by SIGKILL repeatedly. All reported content is there, and no
+//! visible content is truncated or wrong.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test set-up")]
 
@@ -33,7 +33,7 @@ fn name(number: u64) -> ImageReference {
     format!("reg.example/image:{number}").parse().unwrap()
 }
 
-/// What the process does that is going to be killed.
+/// Writes into the store until it is killed.
 fn write_until_killed(directory: &Utf8Path, first: u64) {
     let store = ContentStore::open(directory).unwrap();
     for number in first.. {
@@ -77,7 +77,7 @@ fn a_killed_writer_loses_nothing_that_was_done_and_shows_nothing_that_was_not() 
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        // It may have done more than it was heard saying.
+        // It may have finished more than it reported.
         done.extend(lines.filter_map(|line| line.unwrap().split_once(DONE)?.1.parse::<u64>().ok()));
 
         let store = ContentStore::open(&directory).unwrap();

@@ -1,4 +1,4 @@
-//! What the tests of client and copy share.
+//! Fixtures of the client's and the copy's tests.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "test set-up")]
@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// A password that must not turn up anywhere.
+/// A password that no output may contain.
 pub(crate) const CANARY: &str = "canary-9f3a-password";
 
 pub(crate) fn mk_endpoint(registry: &FakeRegistry) -> Endpoint {
@@ -54,7 +54,7 @@ pub(crate) fn mk_client_with_login(registry: &FakeRegistry, username: &str, pass
     RegistryClient::new(endpoint).unwrap()
 }
 
-/// Limits that a test can wait for, with room for a machine that is busy.
+/// Returns timeouts short enough for a test, with room for a busy machine.
 pub(crate) fn short_timeouts() -> Timeouts {
     Timeouts {
         connect: Duration::from_secs(5),
@@ -72,7 +72,7 @@ pub(crate) fn mk_source(registry: &FakeRegistry) -> RegistrySource {
     }
 }
 
-/// Retries that take no time.
+/// Returns options whose retries have no delay.
 pub(crate) fn mk_options() -> CopyOptions {
     let mut options = CopyOptions::new(4);
     options.retry = RetryPolicy {
@@ -87,7 +87,7 @@ pub(crate) fn repository(path: &str) -> Repository {
     path.parse().unwrap()
 }
 
-/// Bytes that differ everywhere.
+/// Returns bytes without repetition.
 pub(crate) fn mk_bytes(length: u32) -> Bytes {
     (0..length.div_ceil(4))
         .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
@@ -102,12 +102,12 @@ pub(crate) async fn collect(mut stream: BlobStream) -> Result<Bytes, TransferErr
     Ok(bytes.freeze())
 }
 
-/// An error and all its causes, in one line.
+/// Returns an error and all its causes in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     error_chain(error)
 }
 
-/// What a registry was asked, one request a line, with ports and digests made short.
+/// Returns the log of a registry, one request per line, with ports and digests shortened.
 pub(crate) fn log(registry: &FakeRegistry) -> String {
     let lines: Vec<_> = registry.requests().iter().map(short_line).collect();
     lines.join("\n")
@@ -121,11 +121,11 @@ fn short_line(request: &LoggedRequest) -> String {
     line
 }
 
-/// A sink that keeps everything in memory, and the beginnings of blobs as well.
+/// A sink that keeps everything in memory, including incomplete blobs.
 #[derive(Debug, Default)]
 pub(crate) struct MemorySink {
     pub(crate) inner: Mutex<MemoryContent>,
-    /// Forget what came of a blob that failed.
+    /// True if the sink drops the incomplete bytes of a failed blob.
     pub(crate) forgets: bool,
 }
 
@@ -228,7 +228,7 @@ impl ImageSink for MemorySink {
     }
 }
 
-/// Progress, kept.
+/// Recorded progress events.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressLog(Mutex<Vec<ProgressEvent>>);
 
@@ -244,7 +244,7 @@ impl ProgressSink for ProgressLog {
     }
 }
 
-/// The registry that we ship, by plain HTTP, as long as it is kept.
+/// The product's registry over plain HTTP, until it is dropped.
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     _task: JoinSet<()>,
@@ -283,7 +283,7 @@ impl Served {
     }
 }
 
-/// A registry by plain HTTP, of which little patience is expected.
+/// Returns a plain HTTP endpoint with short timeouts.
 pub(crate) fn mk_plain_endpoint(address: SocketAddr) -> Endpoint {
     let mut endpoint = Endpoint::new(address.to_string().parse().unwrap());
     endpoint.tls = TlsPolicy {
