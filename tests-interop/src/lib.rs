@@ -1,6 +1,6 @@
 //! Fixtures that run real programs: Debian's `docker-registry`, `skopeo`, `containerd`, and `landfall`.
 //!
-//! Start reading at [`world`] and [`site`]: they put the others together.
+//! Start reading at [`topology`] and [`site`]: they put the others together.
 //!
 //! Invariants: the owner of a child ends it by its process id, on panic too. No port is fixed. Nothing is
 //! written outside of a temporary directory. Waiting is polling on a condition with a deadline, never a bare
@@ -24,6 +24,6 @@ pub mod skopeo;
 pub mod source;
 pub mod tls;
 pub mod tool;
+pub mod topology;
 pub mod user_data;
 pub mod wire;
-pub mod world;

@@ -190,12 +190,12 @@ struct Real {
 }
 
 /// Fixtures of all cases.
-struct World<'a> {
+struct Fixtures<'a> {
     directory: &'a Utf8Path,
     image: &'a BuiltImage,
 }
 
-impl World<'_> {
+impl Fixtures<'_> {
     /// Copies the image from one registry to another, as `app:1`.
     fn carry_out(&self, case: &Case, from: &Real, to: &Real, number: usize) {
         let what = format!("{}: {} → {}", case.name, from.name, to.name);
@@ -320,7 +320,7 @@ fn each_fault_ends_in_a_whole_image_or_a_clear_error() {
         .max_by_key(|blob| blob.size)
         .expect("an image has blobs");
     let cases = cases(&elsewhere, &format!("/blobs/{}", layer.digest));
-    let world = World {
+    let fixtures = Fixtures {
         directory,
         image: &image,
     };
@@ -336,8 +336,8 @@ fn each_fault_ends_in_a_whole_image_or_a_clear_error() {
                 .iter()
                 .flat_map(|from| destinations.iter().map(move |to| (from, to)));
             for (kind, (from, to)) in pairs.enumerate() {
-                let world = &world;
-                scope.spawn(move || world.carry_out(case, from, to, 100 * kind + number));
+                let fixtures = &fixtures;
+                scope.spawn(move || fixtures.carry_out(case, from, to, 100 * kind + number));
             }
         }
     });

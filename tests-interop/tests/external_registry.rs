@@ -16,7 +16,7 @@ use landfall_tests_interop::https::Caller;
 use landfall_tests_interop::images::{APPLICATIONS, CORE, INFRASTRUCTURE, PROVIDER};
 use landfall_tests_interop::site::{PRIMARY_ACCOUNT, Site};
 use landfall_tests_interop::skopeo::Skopeo;
-use landfall_tests_interop::world::{ACCOUNT, World};
+use landfall_tests_interop::topology::{ACCOUNT, Topology};
 use serde_json::{Value, json};
 
 fn run_to_running(site: &Site) -> LandfallAgent {
@@ -27,25 +27,25 @@ fn run_to_running(site: &Site) -> LandfallAgent {
 
 #[test]
 fn the_whole_path_leads_every_image_where_the_plan_says() {
-    let world = World::start();
-    let filled = world.source.registry.requests().len();
-    let mut agent = run_to_running(&world.site);
-    let requests = world.source.registry.requests().split_off(filled);
+    let topology = Topology::start();
+    let filled = topology.source.registry.requests().len();
+    let mut agent = run_to_running(&topology.site);
+    let requests = topology.source.registry.requests().split_off(filled);
 
     provider_image_came_first(&requests);
-    core_images_are_in_containerd_and_no_registry_served_them(&world, &requests);
-    every_blob_was_fetched_once(&world, &requests);
-    images_went_where_the_plan_says(&world, &requests);
-    values_on_the_command_line_make_the_same_plan(&world);
-    primary_holds_exactly_the_applications(&world);
-    nobody_reads_the_primary_without_its_password(&world);
-    webhook_leads_the_profiles_pod_to_the_primary(&world);
-    endpoints_answer(&world);
-    reports_are_json(&world);
-    no_secret_leaked(&world, &agent);
+    core_images_are_in_containerd_and_no_registry_served_them(&topology, &requests);
+    every_blob_was_fetched_once(&topology, &requests);
+    images_went_where_the_plan_says(&topology, &requests);
+    values_on_the_command_line_make_the_same_plan(&topology);
+    primary_holds_exactly_the_applications(&topology);
+    nobody_reads_the_primary_without_its_password(&topology);
+    webhook_leads_the_profiles_pod_to_the_primary(&topology);
+    endpoints_answer(&topology);
+    reports_are_json(&topology);
+    no_secret_leaked(&topology, &agent);
 
     assert_eq!(agent.terminate(), Some(0), "{}", agent.output());
-    second_run_transfers_no_blob(&world);
+    second_run_transfers_no_blob(&topology);
 }
 
 fn provider_image_came_first(requests: &[Request]) {
@@ -61,8 +61,8 @@ fn provider_image_came_first(requests: &[Request]) {
     assert!(last_of_provider < first_other, "{requests:#?}");
 }
 
-fn core_images_are_in_containerd_and_no_registry_served_them(world: &World, requests: &[Request]) {
-    let loaded = world.site.containerd_images();
+fn core_images_are_in_containerd_and_no_registry_served_them(topology: &Topology, requests: &[Request]) {
+    let loaded = topology.site.containerd_images();
     for core in CORE {
         assert!(loaded.contains_key(core), "{core} is missing in {loaded:?}");
         assert!(
@@ -70,14 +70,14 @@ fn core_images_are_in_containerd_and_no_registry_served_them(world: &World, requ
             "{core} was asked for"
         );
     }
-    assert_eq!(world.site.incomplete_containerd_images(), Vec::<String>::new());
+    assert_eq!(topology.site.incomplete_containerd_images(), Vec::<String>::new());
 }
 
 /// Includes a layer that several images in different repositories share.
-fn every_blob_was_fetched_once(world: &World, requests: &[Request]) {
+fn every_blob_was_fetched_once(topology: &Topology, requests: &[Request]) {
     let mut fetched: Vec<&str> = requests.iter().filter_map(Request::fetched_blob).collect();
     fetched.sort_unstable();
-    let mut expected: Vec<String> = world
+    let mut expected: Vec<String> = topology
         .source
         .images
         .iter()
@@ -88,8 +88,8 @@ fn every_blob_was_fetched_once(world: &World, requests: &[Request]) {
     assert_eq!(fetched, expected);
 }
 
-fn values_on_the_command_line_make_the_same_plan(world: &World) {
-    let [user_data, profile] = ["user-data.yaml", "profile.yaml"].map(|name| world.site.path(name));
+fn values_on_the_command_line_make_the_same_plan(topology: &Topology) {
+    let [user_data, profile] = ["user-data.yaml", "profile.yaml"].map(|name| topology.site.path(name));
     let inputs = [
         "plan",
         "-o",
@@ -105,21 +105,21 @@ fn values_on_the_command_line_make_the_same_plan(world: &World) {
     ];
     let values = ["--set", &values[0], "--set", &values[1]];
     let with_set = run_landfall(&[&inputs[..], &values[..]].concat()).succeeded().stdout();
-    assert_eq!(with_set, world.site.run(&["plan", "-o", "json"]).stdout());
+    assert_eq!(with_set, topology.site.run(&["plan", "-o", "json"]).stdout());
 }
 
-fn images_went_where_the_plan_says(world: &World, requests: &[Request]) {
-    let plan = world.plan();
+fn images_went_where_the_plan_says(topology: &Topology, requests: &[Request]) {
+    let plan = topology.plan();
     let all: BTreeSet<&str> = [PROVIDER]
         .into_iter()
         .chain(INFRASTRUCTURE)
         .chain(APPLICATIONS)
         .collect();
     assert_eq!(plan.keys().map(String::as_str).collect::<BTreeSet<_>>(), all);
-    let loaded = world.site.containerd_images();
+    let loaded = topology.site.containerd_images();
     for (name, row) in &plan {
         let pull = row["pull"][0]["reference"].as_str().unwrap();
-        assert_eq!(pull, format!("{}/{name}", world.domain()));
+        assert_eq!(pull, format!("{}/{name}", topology.domain()));
         let manifest = format!("/v2/landfall/{}", name.replacen(':', "/manifests/", 1));
         assert!(
             requests
@@ -133,7 +133,7 @@ fn images_went_where_the_plan_says(world: &World, requests: &[Request]) {
         let primary = row["primary"].as_str();
         let runtime = row["runtime"].as_str().unwrap();
         if APPLICATIONS.contains(&name.as_str()) {
-            let expected = format!("{}/{}", world.site.primary_host(), world.primary_repository(name));
+            let expected = format!("{}/{}", topology.site.primary_host(), topology.primary_repository(name));
             assert_eq!((primary, runtime), (Some(expected.as_str()), expected.as_str()));
         } else {
             assert_eq!(primary, None, "{name} is of an infrastructure layer");
@@ -141,15 +141,15 @@ fn images_went_where_the_plan_says(world: &World, requests: &[Request]) {
         if INFRASTRUCTURE.contains(&name.as_str()) {
             assert_eq!(
                 loaded.get(runtime),
-                Some(&world.source.digest(name)),
+                Some(&topology.source.digest(name)),
                 "{runtime} in {loaded:#?}"
             );
         }
     }
 }
 
-fn primary_holds_exactly_the_applications(world: &World) {
-    let host = world.site.primary_host();
+fn primary_holds_exactly_the_applications(topology: &Topology) {
+    let host = topology.site.primary_host();
     let caller = Caller {
         authority: None,
         account: Some(PRIMARY_ACCOUNT),
@@ -157,7 +157,7 @@ fn primary_holds_exactly_the_applications(world: &World) {
     let catalog = caller.get(&format!("http://{host}/v2/_catalog")).unwrap().json();
     let expected: BTreeSet<String> = APPLICATIONS
         .iter()
-        .map(|name| world.primary_repository(untagged(name)))
+        .map(|name| topology.primary_repository(untagged(name)))
         .collect();
     let found: BTreeSet<String> = catalog["repositories"]
         .as_array()
@@ -168,24 +168,24 @@ fn primary_holds_exactly_the_applications(world: &World) {
     assert_eq!(found, expected);
 
     let skopeo = Skopeo::default();
-    let access = world.site.primary_access(&host);
+    let access = topology.site.primary_access(&host);
     for name in APPLICATIONS {
         let tag = name.rsplit_once(':').unwrap().1;
         assert_eq!(
-            skopeo.tags(access, &world.primary_repository(untagged(name))),
+            skopeo.tags(access, &topology.primary_repository(untagged(name))),
             [tag],
             "{name}"
         );
         assert_eq!(
-            skopeo.pull(access, &world.primary_repository(name)),
-            world.source.digest(name),
+            skopeo.pull(access, &topology.primary_repository(name)),
+            topology.source.digest(name),
             "{name}"
         );
     }
 }
 
-fn nobody_reads_the_primary_without_its_password(world: &World) {
-    let url = format!("http://{}/v2/_catalog", world.site.primary_host());
+fn nobody_reads_the_primary_without_its_password(topology: &Topology) {
+    let url = format!("http://{}/v2/_catalog", topology.site.primary_host());
     let wrong = Account {
         password: "wrong",
         ..PRIMARY_ACCOUNT
@@ -204,8 +204,8 @@ fn nobody_reads_the_primary_without_its_password(world: &World) {
     }
 }
 
-fn webhook_leads_the_profiles_pod_to_the_primary(world: &World) {
-    let webhook = &world.site.status()["webhook"];
+fn webhook_leads_the_profiles_pod_to_the_primary(topology: &Topology) {
+    let webhook = &topology.site.status()["webhook"];
     let authority = fs_err::read_to_string(webhook["caFile"].as_str().unwrap()).unwrap();
     let review = review_of(&json!({
         "apiVersion": "v1",
@@ -245,15 +245,15 @@ fn webhook_leads_the_profiles_pod_to_the_primary(world: &World) {
     .map(|(path, name)| {
         (
             path.to_owned(),
-            format!("{}/{}", world.site.primary_host(), world.primary_repository(name)),
+            format!("{}/{}", topology.site.primary_host(), topology.primary_repository(name)),
         )
     })
     .into();
     assert_eq!(replaced, expected);
 }
 
-fn endpoints_answer(world: &World) {
-    let base = format!("http://127.0.0.1:{}", world.site.ports.api);
+fn endpoints_answer(topology: &Topology) {
+    let base = format!("http://127.0.0.1:{}", topology.site.ports.api);
     let caller = Caller::default();
     for path in ["/healthz", "/readyz"] {
         assert_eq!(caller.get(&format!("{base}{path}")).unwrap().status, 200, "{path}");
@@ -263,9 +263,9 @@ fn endpoints_answer(world: &World) {
     assert!(metrics.body.ends_with("# EOF\n"), "not OpenMetrics: {}", metrics.body);
 }
 
-fn reports_are_json(world: &World) {
-    assert_eq!(world.site.status()["phase"], "Running");
-    let state = world.site.state_dir();
+fn reports_are_json(topology: &Topology) {
+    assert_eq!(topology.site.status()["phase"], "Running");
+    let state = topology.site.state_dir();
     let events = run_landfall(&["events", "--state-dir", state.as_str(), "-o", "json"])
         .succeeded()
         .stdout();
@@ -281,7 +281,7 @@ fn reports_are_json(world: &World) {
     assert_eq!(phases, expected.collect::<Vec<_>>(), "{events:#}");
 }
 
-fn no_secret_leaked(world: &World, agent: &LandfallAgent) {
+fn no_secret_leaked(topology: &Topology, agent: &LandfallAgent) {
     let user = ACCOUNT.user;
     let output = agent.output();
     assert_eq!(leaks(&output, user), Vec::<&str>::new());
@@ -291,23 +291,23 @@ fn no_secret_leaked(world: &World, agent: &LandfallAgent) {
         ["images", "-o", "yaml"],
         ["validate", "-o", "json"],
     ] {
-        let ran = world.site.run(&arguments).to_string();
+        let ran = topology.site.run(&arguments).to_string();
         assert_eq!(leaks(&ran, user), Vec::<&str>::new(), "{arguments:?}");
     }
-    let base = format!("http://127.0.0.1:{}", world.site.ports.api);
+    let base = format!("http://127.0.0.1:{}", topology.site.ports.api);
     let metrics = Caller::default().get(&format!("{base}/metrics")).unwrap().body;
     assert_eq!(leaks(&metrics, user), Vec::<&str>::new());
     assert_eq!(
-        leaking_files(&world.site.root(), user, &[LAST_GOOD, KUBELET_LOGINS]),
+        leaking_files(&topology.site.root(), user, &[LAST_GOOD, KUBELET_LOGINS]),
         Vec::<camino::Utf8PathBuf>::new()
     );
 }
 
-fn second_run_transfers_no_blob(world: &World) {
-    let before = world.source.registry.requests().len();
-    let mut again = world.site.start_agent(&["--once"]);
+fn second_run_transfers_no_blob(topology: &Topology) {
+    let before = topology.source.registry.requests().len();
+    let mut again = topology.site.start_agent(&["--once"]);
     assert_eq!(again.wait(), Some(0), "{}", again.output());
-    let requests = world.source.registry.requests().split_off(before);
+    let requests = topology.source.registry.requests().split_off(before);
     let moved: Vec<&Request> = requests
         .iter()
         .filter(|request| request.fetched_blob().is_some())

@@ -8,8 +8,8 @@ use landfall_tests_interop::docker_registry::Account;
 use landfall_tests_interop::images::PROVIDER;
 use landfall_tests_interop::source::SourceRegistry;
 use landfall_tests_interop::tls::PrivateAuthority;
+use landfall_tests_interop::topology::{ACCOUNT, Topology};
 use landfall_tests_interop::user_data::{External, UserData};
-use landfall_tests_interop::world::{ACCOUNT, World};
 
 /// Expected parts of the error.
 struct Expected<'a> {
@@ -23,8 +23,8 @@ struct Expected<'a> {
 }
 
 /// Runs the agent once, and checks that it fails with exactly this error.
-fn fails_with_one_error(world: &World, expected: &Expected<'_>) {
-    let mut agent = world.site.start_agent(&["--once"]);
+fn fails_with_one_error(topology: &Topology, expected: &Expected<'_>) {
+    let mut agent = topology.site.start_agent(&["--once"]);
     assert_eq!(agent.wait(), Some(1), "{}", agent.output());
     let error = the_error(&agent);
     assert!(
@@ -32,13 +32,13 @@ fn fails_with_one_error(world: &World, expected: &Expected<'_>) {
         "the image is not named: {error}"
     );
     assert!(
-        error.contains(&format!("`{}`", world.source.registry.host())),
+        error.contains(&format!("`{}`", topology.source.registry.host())),
         "the registry is not named: {error}"
     );
     if let Some(key) = expected.key {
         assert!(error.contains(&format!("`{key}`")), "the key is not named: {error}");
     }
-    let file = world.site.path(expected.file);
+    let file = topology.site.path(expected.file);
     let text = fs_err::read_to_string(&file).expect("an input file");
     let line = text
         .lines()
@@ -50,8 +50,8 @@ fn fails_with_one_error(world: &World, expected: &Expected<'_>) {
         "not at {file}:{line}: {error}"
     );
 
-    let [image, phase] = &*warnings(world) else {
-        panic!("{:?}", warnings(world))
+    let [image, phase] = &*warnings(topology) else {
+        panic!("{:?}", warnings(topology))
     };
     assert_eq!(*image, format!("ImageFailed {}", expected.image));
     assert!(phase.starts_with("PhaseFailed "), "{phase}");
@@ -59,7 +59,7 @@ fn fails_with_one_error(world: &World, expected: &Expected<'_>) {
     let user = ACCOUNT.user;
     assert_eq!(leaks(&agent.output(), user), Vec::<&str>::new());
     assert_eq!(
-        leaking_files(&world.site.root(), user, &[LAST_GOOD, KUBELET_LOGINS]),
+        leaking_files(&topology.site.root(), user, &[LAST_GOOD, KUBELET_LOGINS]),
         Vec::<camino::Utf8PathBuf>::new()
     );
 }
@@ -73,8 +73,8 @@ fn the_error(agent: &LandfallAgent) -> String {
 }
 
 /// Returns the warnings that the operator finds afterwards: one failed image, one failed phase.
-fn warnings(world: &World) -> Vec<String> {
-    let state = world.site.state_dir();
+fn warnings(topology: &Topology) -> Vec<String> {
+    let state = topology.site.state_dir();
     let events = run_landfall(&["events", "--state-dir", state.as_str(), "-o", "json"])
         .succeeded()
         .stdout();
@@ -94,19 +94,19 @@ fn with_external<'a>(user_data: UserData<'a>, change: impl FnOnce(External<'a>) 
 
 #[test]
 fn a_wrong_password_is_named_with_its_key() {
-    let world = World::start();
+    let topology = Topology::start();
     let wrong = Account {
         password: "canary-wrong-51ac",
         ..ACCOUNT
     };
-    world.write_user_data(|user_data| {
+    topology.write_user_data(|user_data| {
         with_external(user_data, |external| External {
             account: wrong,
             ..external
         })
     });
     fails_with_one_error(
-        &world,
+        &topology,
         &Expected {
             image: PROVIDER,
             file: "user-data.yaml",
@@ -119,12 +119,12 @@ fn a_wrong_password_is_named_with_its_key() {
 #[test]
 fn an_unknown_authority_is_named_with_the_key_for_certificates() {
     let stranger = PrivateAuthority::generate("a stranger");
-    let mut world = World::start();
+    let mut topology = Topology::start();
     for authority in [Some(stranger.pem()), None] {
-        world = world.with_new_site();
-        world.write_user_data(|user_data| with_external(user_data, |external| External { authority, ..external }));
+        topology = topology.with_new_site();
+        topology.write_user_data(|user_data| with_external(user_data, |external| External { authority, ..external }));
         fails_with_one_error(
-            &world,
+            &topology,
             &Expected {
                 image: PROVIDER,
                 file: "user-data.yaml",
@@ -138,11 +138,11 @@ fn an_unknown_authority_is_named_with_the_key_for_certificates() {
 #[test]
 fn a_missing_image_is_named_with_its_place_in_the_profile() {
     let missing = "ghcr.io/spectrocloud/hello-universe:1.2.0";
-    let world = World::new(SourceRegistry::start(Some(ACCOUNT), "landfall/", |name| {
+    let topology = Topology::new(SourceRegistry::start(Some(ACCOUNT), "landfall/", |name| {
         name != missing
     }));
     fails_with_one_error(
-        &world,
+        &topology,
         &Expected {
             image: missing,
             file: "profile.yaml",
@@ -154,10 +154,10 @@ fn a_missing_image_is_named_with_its_place_in_the_profile() {
 
 #[test]
 fn a_registry_that_is_down_is_named_with_the_key_of_its_address() {
-    let mut world = World::start();
-    world.source.registry.stop();
+    let mut topology = Topology::start();
+    topology.source.registry.stop();
     fails_with_one_error(
-        &world,
+        &topology,
         &Expected {
             image: PROVIDER,
             file: "user-data.yaml",

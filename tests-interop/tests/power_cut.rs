@@ -7,8 +7,8 @@ use landfall_core::status::{Phase, ProgressEvent};
 use landfall_tests_interop::docker_registry::Request;
 use landfall_tests_interop::images::{APPLICATIONS, CORE};
 use landfall_tests_interop::site::Site;
+use landfall_tests_interop::topology::Topology;
 use landfall_tests_interop::user_data::UserData;
-use landfall_tests_interop::world::World;
 
 /// Bytes a second. All images together take a second or two at this rate, long enough for a kill to hit its
 /// instant.
@@ -108,8 +108,8 @@ fn slowly(user_data: UserData<'_>) -> UserData<'_> {
 }
 
 /// Returns the blobs that were requested since log line `from`.
-fn fetched(world: &World, from: usize) -> BTreeSet<String> {
-    let requests = world.source.registry.requests().split_off(from);
+fn fetched(topology: &Topology, from: usize) -> BTreeSet<String> {
+    let requests = topology.source.registry.requests().split_off(from);
     requests
         .iter()
         .filter_map(Request::fetched_blob)
@@ -118,19 +118,19 @@ fn fetched(world: &World, from: usize) -> BTreeSet<String> {
 }
 
 /// Starts the agent, and kills it at the instant.
-fn kill_at(world: &World, instant: Instant) {
-    let mut agent = world.site.start_agent(&[]);
+fn kill_at(topology: &Topology, instant: Instant) {
+    let mut agent = topology.site.start_agent(&[]);
     agent.wait_for_progress(&format!("{instant:?}"), |progress| instant.is_reached(progress));
     agent.kill();
 }
 
-fn runs_to_the_end_without(world: &World, finished: &BTreeSet<String>, what: &str) {
-    let from = world.source.registry.requests().len();
-    let mut again = world.site.start_agent(&["--once"]);
+fn runs_to_the_end_without(topology: &Topology, finished: &BTreeSet<String>, what: &str) {
+    let from = topology.source.registry.requests().len();
+    let mut again = topology.site.start_agent(&["--once"]);
     assert_eq!(again.wait(), Some(0), "{what}: {}", again.output());
-    let twice: Vec<String> = fetched(world, from).intersection(finished).cloned().collect();
+    let twice: Vec<String> = fetched(topology, from).intersection(finished).cloned().collect();
     assert_eq!(twice, Vec::<String>::new(), "{what}: fetched though finished");
-    everything_is_in_place(&world.site, what);
+    everything_is_in_place(&topology.site, what);
 }
 
 fn everything_is_in_place(site: &Site, what: &str) {
@@ -150,65 +150,69 @@ fn everything_is_in_place(site: &Site, what: &str) {
 
 #[test]
 fn a_kill_at_any_instant_costs_no_finished_blob() {
-    let mut world = World::start();
+    let mut topology = Topology::start();
     for instant in INSTANTS {
-        world.write_user_data(slowly);
-        kill_at(&world, instant);
-        let finished = world.site.finished_blobs();
-        runs_to_the_end_without(&world, &finished, &format!("killed at {instant:?}"));
-        world = world.with_new_site();
+        topology.write_user_data(slowly);
+        kill_at(&topology, instant);
+        let finished = topology.site.finished_blobs();
+        runs_to_the_end_without(&topology, &finished, &format!("killed at {instant:?}"));
+        topology = topology.with_new_site();
     }
 }
 
 #[test]
 fn an_interrupted_blob_goes_on_where_it_was_cut() {
-    let world = World::start();
+    let topology = Topology::start();
     // A blob of the provider image takes five seconds: the kill is inside it, however busy this machine is. A
     // chunk of up to 400 KiB may have just arrived. The bytes before it are on disk, and are more than the
     // store keeps in memory.
     let crawl = Some(300_000);
-    world.write_user_data(|user_data| UserData {
+    topology.write_user_data(|user_data| UserData {
         bandwidth_limit: crawl,
         ..user_data
     });
-    kill_at(&world, Instant::Within(Phase::ProviderImage, 700_000));
-    world.write_user_data(|user_data| user_data);
-    let from = world.source.registry.requests().len();
-    runs_to_the_end_without(&world, &world.site.finished_blobs(), "killed inside the provider image");
-    let requests = world.source.registry.requests().split_off(from);
+    kill_at(&topology, Instant::Within(Phase::ProviderImage, 700_000));
+    topology.write_user_data(|user_data| user_data);
+    let from = topology.source.registry.requests().len();
+    runs_to_the_end_without(
+        &topology,
+        &topology.site.finished_blobs(),
+        "killed inside the provider image",
+    );
+    let requests = topology.source.registry.requests().split_off(from);
     let is_rest = |request: &&Request| {
         let Some(blob) = request.fetched_blob() else {
             return false;
         };
-        request.status == 206 && request.written < world.source.registry.blob_size(blob)
+        request.status == 206 && request.written < topology.source.registry.blob_size(blob)
     };
     assert!(requests.iter().any(|request| is_rest(&request)), "{requests:#?}");
 }
 
 #[test]
 fn kills_in_all_phases_one_after_the_other_end_in_running() {
-    let world = World::start();
-    world.write_user_data(slowly);
+    let topology = Topology::start();
+    topology.write_user_data(slowly);
     let mut finished = BTreeSet::new();
     for phase in Phase::WORK {
-        let from = world.source.registry.requests().len();
-        kill_at(&world, Instant::Begin(phase));
+        let from = topology.source.registry.requests().len();
+        kill_at(&topology, Instant::Begin(phase));
         assert!(
-            fetched(&world, from).is_disjoint(&finished),
+            fetched(&topology, from).is_disjoint(&finished),
             "{phase}: fetched though finished"
         );
-        finished = world.site.finished_blobs();
+        finished = topology.site.finished_blobs();
     }
-    runs_to_the_end_without(&world, &finished, "killed in every phase");
+    runs_to_the_end_without(&topology, &finished, "killed in every phase");
 }
 
 #[test]
 fn a_graceful_stop_amid_transfers_ends_with_status_0_and_costs_no_finished_blob() {
-    let world = World::start();
-    world.write_user_data(slowly);
-    let mut agent = world.site.start_agent(&[]);
+    let topology = Topology::start();
+    topology.write_user_data(slowly);
+    let mut agent = topology.site.start_agent(&[]);
     let instant = Instant::Blobs(Phase::Images, 2);
     agent.wait_for_progress("two blobs", |progress| instant.is_reached(progress));
     assert_eq!(agent.terminate(), Some(0), "{}", agent.output());
-    runs_to_the_end_without(&world, &world.site.finished_blobs(), "stopped by SIGTERM");
+    runs_to_the_end_without(&topology, &topology.site.finished_blobs(), "stopped by SIGTERM");
 }

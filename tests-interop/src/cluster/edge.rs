@@ -13,7 +13,7 @@ use crate::agent::{LandfallAgent, binary};
 use crate::images::{APPLICATIONS, NamedImage, profile_images};
 use crate::site::Site;
 use crate::source::SourceRegistry;
-use crate::world::{ACCOUNT, World};
+use crate::topology::{ACCOUNT, Topology};
 
 /// API path of the webhook's registration.
 pub const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/landfall";
@@ -36,7 +36,7 @@ const FINISHING: &str = "docker.io/library/busybox:1.37";
 #[derive(Debug)]
 pub struct Edge {
     /// The external registry, and the node as a host of Landfall.
-    pub world: World,
+    pub topology: Topology,
     pub cluster: Cluster,
     /// A client with every right in the cluster.
     pub client: KubeClient,
@@ -51,14 +51,14 @@ impl Edge {
     pub fn start(program: &Utf8Path) -> Edge {
         let cluster = Cluster::start(program);
         let source = SourceRegistry::with(Some(ACCOUNT), "landfall/", running_images());
-        let world = World::of(source, Site::on(&cluster.containerd_socket()));
+        let topology = Topology::of(source, Site::on(&cluster.containerd_socket()));
         let edge = Edge {
             client: cluster.client(),
-            world,
+            topology,
             cluster,
         };
-        edge.prepare(&edge.world.site);
-        let mirror_files = edge.world.site.root().join(MIRROR_FILES);
+        edge.prepare(&edge.topology.site);
+        let mirror_files = edge.topology.site.root().join(MIRROR_FILES);
         edge.cluster.read_mirror_files_from(&mirror_files);
         edge
     }
@@ -77,9 +77,9 @@ impl Edge {
     /// Panics after the deadline.
     #[must_use]
     pub fn start_agent(&self) -> LandfallAgent {
-        let mut agent = self.world.site.start_agent(&[]);
+        let mut agent = self.topology.site.start_agent(&[]);
         agent.wait_for_phase(Phase::Running);
-        let port = format!(":{}/", self.world.site.ports.webhook);
+        let port = format!(":{}/", self.topology.site.ports.webhook);
         self.client.wait(REGISTRATION, "the webhook registered", |found| {
             let webhook = &found["webhooks"][0]["clientConfig"];
             webhook["caBundle"].is_string() && webhook["url"].as_str().is_some_and(|url| url.contains(&port))
@@ -92,7 +92,7 @@ impl Edge {
     /// # Panics
     /// Panics if the agent has not configured it, or the kubelet does not become ready.
     pub fn start_kubelet(&self) {
-        let root = self.world.site.root();
+        let root = self.topology.site.root();
         let config = fs_err::read_to_string(root.join(CREDENTIAL_PROVIDER_CONFIG))
             .expect("the agent writes the kubelet's CredentialProviderConfig");
         // The host's root is a directory here, and the plug-in needs its path.
@@ -113,8 +113,8 @@ impl Edge {
     pub fn redirected(&self, canonical: &str) -> String {
         format!(
             "{}/{}",
-            self.world.site.primary_host(),
-            self.world.primary_repository(canonical)
+            self.topology.site.primary_host(),
+            self.topology.primary_repository(canonical)
         )
     }
 
@@ -124,7 +124,7 @@ impl Edge {
     /// # Panics
     /// Panics after the deadline.
     pub fn turn_webhook(&self, on: bool) {
-        self.write_user_data(&self.world.site);
+        self.write_user_data(&self.topology.site);
         if !on {
             let file = self.path("user-data.yaml");
             let text = fs_err::read_to_string(&file).expect("it was just written");
@@ -143,7 +143,7 @@ impl Edge {
     fn write_user_data(&self, site: &Site) {
         site.write_user_data(crate::user_data::UserData {
             more: SETTINGS,
-            ..self.world.user_data_of(site)
+            ..self.topology.user_data_of(site)
         });
     }
 
@@ -155,7 +155,7 @@ impl Edge {
     }
 
     fn path(&self, name: &str) -> Utf8PathBuf {
-        self.world.site.path(name)
+        self.topology.site.path(name)
     }
 }
 

@@ -9,7 +9,7 @@ use landfall_tests_interop::cluster::edge::{Edge, REGISTRATION, homeless_pod};
 use landfall_tests_interop::cluster::images::landfall_image;
 use landfall_tests_interop::program::run;
 use landfall_tests_interop::tool::tool;
-use landfall_tests_interop::world::ACCOUNT;
+use landfall_tests_interop::topology::ACCOUNT;
 use serde_json::{Value, json};
 
 use crate::{NGINX, images_of, running};
@@ -25,7 +25,7 @@ const AUTHORITY: &str = "/api/v1/namespaces/landfall/secrets/landfall-webhook-ca
 pub(crate) fn webhook_serves_as_pods_of_the_cluster(edge: &Edge) {
     edge.client.delete(REGISTRATION);
     edge.cluster
-        .import_image(IMAGE, &landfall_image(&edge.world.site.root()));
+        .import_image(IMAGE, &landfall_image(&edge.topology.site.root()));
     edge.client.create_namespace(NAMESPACE, &json!({}));
     install(edge);
     edge.client.wait(DEPLOYMENT, "both pods ready", |found| {
@@ -51,7 +51,7 @@ pub(crate) fn webhook_serves_as_pods_of_the_cluster(edge: &Edge) {
     );
     assert!(decode(&client["caBundle"]).contains("BEGIN CERTIFICATE"));
 
-    let redirected = format!("{}/{NGINX}", edge.world.domain());
+    let redirected = format!("{}/{NGINX}", edge.topology.domain());
     wait_for("a pod redirected by the service", || {
         let asked = homeless_pod("asked", "nginx:1.27");
         let asked = edge.client.create("/api/v1/namespaces/default/pods?dryRun=All", &asked);
@@ -72,10 +72,10 @@ pub(crate) fn webhook_serves_as_pods_of_the_cluster(edge: &Edge) {
 
 /// Renders the chart with helm and applies it with kubectl.
 fn install(edge: &Edge) {
-    let user_data = edge.world.site.path("in-cluster.yaml");
+    let user_data = edge.topology.site.path("in-cluster.yaml");
     let text = format!(
         "#cloud-config\nstylus:\n  registryCredentials:\n    domain: '{}'\n    username: '{}'\n    password: '{}'\n",
-        edge.world.domain(),
+        edge.topology.domain(),
         ACCOUNT.user,
         ACCOUNT.password
     );
@@ -94,7 +94,7 @@ fn install(edge: &Edge) {
     .args(["--set", &format!("image.repository={repository},image.tag={tag}")])
     .args(["--set-file", &format!("config.userData={user_data}")])
     .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let manifests = edge.world.site.path("in-cluster-manifests.yaml");
+    let manifests = edge.topology.site.path("in-cluster-manifests.yaml");
     fs_err::write(&manifests, run(helm).succeeded().stdout()).unwrap();
     let mut kubectl = Command::new(tool("kubectl"));
     kubectl

@@ -26,7 +26,7 @@ fn pods_run_from_the_primary_registry_with_the_external_one_gone() {
     let mut edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-test-cluster")));
     let agent = edge.start_agent();
     edge.start_kubelet();
-    edge.world.source.registry.stop();
+    edge.topology.source.registry.stop();
 
     let cron = cron_job_begins(&edge);
     profiles_deployment_runs(&edge);
@@ -43,7 +43,7 @@ fn pods_run_from_the_primary_registry_with_the_external_one_gone() {
     cron_jobs_pod_runs(&edge, &cron);
     with_the_webhook_off_pods_run_as_written_with_our_login(&edge);
     drop(agent);
-    edge.world.source.registry.start_again();
+    edge.topology.source.registry.start_again();
     in_cluster::webhook_serves_as_pods_of_the_cluster(&edge);
 }
 
@@ -112,7 +112,7 @@ fn kubelet_had_its_login_from_our_plugin(edge: &Edge) {
         .get("/api/v1/secrets?fieldSelector=type=kubernetes.io/dockerconfigjson");
     assert_eq!(secrets["items"], json!([]));
     let anonymous = Caller::default()
-        .get(&format!("http://{}/v2/", edge.world.site.primary_host()))
+        .get(&format!("http://{}/v2/", edge.topology.site.primary_host()))
         .unwrap();
     assert_eq!(anonymous.status, 401, "the primary registry asks for a login");
     let metrics = edge
@@ -303,7 +303,7 @@ fn late_update_touches_only_what_it_changes(edge: &Edge) {
     edge.client.wait(&path, "the changed container running", |pod| {
         pod["status"]["containerStatuses"][0]["imageID"]
             .as_str()
-            .is_some_and(|id| id.starts_with(&edge.world.site.primary_host()))
+            .is_some_and(|id| id.starts_with(&edge.topology.site.primary_host()))
             && pod["status"]["containerStatuses"][0]["ready"] == true
     });
 }
@@ -342,7 +342,7 @@ fn node_redirects_where_the_namespace_chose_it(edge: &Edge) {
     let status = &pod["status"]["containerStatuses"][0];
     // No other registry has it: the external registry is stopped, and the pull policy forces a pull.
     let id = status["imageID"].as_str().unwrap();
-    assert!(id.contains(&edge.world.source.digest(NGINX)), "{id}");
+    assert!(id.contains(&edge.topology.source.digest(NGINX)), "{id}");
 }
 
 /// Waits until pods of a namespace are left alone. The agent learns of a namespace by a watch, a moment after
@@ -499,7 +499,7 @@ fn images_of(pod: &Value) -> BTreeMap<String, String> {
 
 /// Checks the images that the kubelet reports as run.
 fn assert_all_ran_from_the_primary(edge: &Edge, pod: &Value, containers: usize) {
-    let primary = format!("{}/spectro-images/", edge.world.site.primary_host());
+    let primary = format!("{}/spectro-images/", edge.topology.site.primary_host());
     let ids: Vec<String> = statuses(pod)
         .iter()
         .map(|status| status["imageID"].as_str().unwrap().to_owned())

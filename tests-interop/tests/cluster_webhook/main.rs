@@ -35,7 +35,7 @@ fn webhook_keeps_its_promises_at_a_real_api_server() {
 
 fn two_agents_that_start_at_once_share_one_authority(edge: &Edge) -> (LandfallAgent, LandfallAgent, Site) {
     let second = edge.another_site();
-    let mut agents = [edge.world.site.start_agent(&[]), second.start_agent(&[])];
+    let mut agents = [edge.topology.site.start_agent(&[]), second.start_agent(&[])];
     for agent in &mut agents {
         agent.wait_for_phase(Phase::Running);
     }
@@ -43,10 +43,10 @@ fn two_agents_that_start_at_once_share_one_authority(edge: &Edge) -> (LandfallAg
         .client
         .wait(REGISTRATION, "a registration", |found| bundle(found).is_some());
     let authority = edge.client.get(AUTHORITY);
-    let ports = [edge.world.site.ports.webhook, second.ports.webhook];
+    let ports = [edge.topology.site.ports.webhook, second.ports.webhook];
     wait_for("both agents serving under the registered authority", || {
         let bundle = bundle(&edge.client.get(REGISTRATION))?;
-        [&edge.world.site, &second]
+        [&edge.topology.site, &second]
             .into_iter()
             .all(|site| answers(site, &bundle))
             .then_some(())
@@ -115,7 +115,7 @@ fn authority_rotates_with_no_failed_admission(edge: &Edge, second: &Site) {
         });
         let new = decode(&rotated["data"]["ca.crt"]);
         wait_for("both agents serving under the new authority", || {
-            [&edge.world.site, second]
+            [&edge.topology.site, second]
                 .into_iter()
                 .all(|site| answers(site, &new))
                 .then_some(())
@@ -209,7 +209,7 @@ fn no_pod_is_lost_while_the_agents_are_killed(
                 agent.kill();
                 second_agent.kill();
             }
-            140 => restarted = Some(edge.world.site.start_agent(&[])),
+            140 => restarted = Some(edge.topology.site.start_agent(&[])),
             _ => {}
         }
         let pod = homeless_pod(&format!("pod-{number}"), "nginx:1.27");
@@ -244,7 +244,8 @@ fn assert_redirected(edge: &Edge, second: &Site, when: &str) {
 /// Returns the possible redirected images: each of the two hosts has a primary registry, and either agent may
 /// answer.
 fn redirected(edge: &Edge, second: &Site) -> [String; 2] {
-    [&edge.world.site, second].map(|site| format!("{}/{}", site.primary_host(), edge.world.primary_repository(NGINX)))
+    [&edge.topology.site, second]
+        .map(|site| format!("{}/{}", site.primary_host(), edge.topology.primary_repository(NGINX)))
 }
 
 fn image_of(pod: &Value) -> String {

@@ -75,7 +75,7 @@ impl<'a> Policy<'a> {
     /// it.
     fn apply(edge: &'a Edge, name: &str, stylus: &str) -> Policy<'a> {
         let text = format!("#cloud-config\nstylus:\n{stylus}");
-        let user_data = edge.world.site.path(&format!("{name}.yaml"));
+        let user_data = edge.topology.site.path(&format!("{name}.yaml"));
         fs_err::write(&user_data, &text).unwrap();
         let rendered = run_landfall(&[
             "redirect",
@@ -85,7 +85,7 @@ impl<'a> Policy<'a> {
             "--user-data",
             user_data.as_str(),
         ]);
-        let file = edge.world.site.path("policy.yaml");
+        let file = edge.topology.site.path("policy.yaml");
         fs_err::write(&file, rendered.stdout()).unwrap();
         let inputs = Inputs {
             user_data: vec![NamedText::new(user_data.as_str(), &text)],

@@ -18,20 +18,20 @@ pub const ACCOUNT: Account<'static> = Account {
 
 /// An external registry with content, and a host whose user-data names it.
 #[derive(Debug)]
-pub struct World {
+pub struct Topology {
     pub source: SourceRegistry,
     pub site: Site,
     domain: String,
 }
 
-impl World {
+impl Topology {
     /// Starts both.
     ///
     /// # Panics
     /// Panics if a program is missing or fails.
     #[must_use]
-    pub fn start() -> World {
-        World::new(SourceRegistry::start(Some(ACCOUNT), "landfall/", |_| true))
+    pub fn start() -> Topology {
+        Topology::new(SourceRegistry::start(Some(ACCOUNT), "landfall/", |_| true))
     }
 
     /// Returns a new host for an existing external registry.
@@ -39,23 +39,23 @@ impl World {
     /// # Panics
     /// Panics if a program is missing or fails.
     #[must_use]
-    pub fn new(source: SourceRegistry) -> World {
-        World::of(source, Site::new())
+    pub fn new(source: SourceRegistry) -> Topology {
+        Topology::of(source, Site::new())
     }
 
     /// Returns this host with an existing external registry.
     #[must_use]
-    pub fn of(source: SourceRegistry, site: Site) -> World {
+    pub fn of(source: SourceRegistry, site: Site) -> Topology {
         let domain = format!("{}/landfall", source.registry.host());
-        let world = World { source, site, domain };
-        world.write_user_data(|user_data| user_data);
-        world
+        let topology = Topology { source, site, domain };
+        topology.write_user_data(|user_data| user_data);
+        topology
     }
 
     /// Replaces the host by one with nothing on it, and keeps the registry.
     #[must_use]
-    pub fn with_new_site(self) -> World {
-        World::new(self.source)
+    pub fn with_new_site(self) -> Topology {
+        Topology::new(self.source)
     }
 
     /// Writes the user-data again, with a change to the correct one.
