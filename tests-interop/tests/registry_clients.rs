@@ -12,10 +12,10 @@ use landfall_tests_interop::docker_registry::Account;
 use landfall_tests_interop::images::write_layout;
 use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::program::{Finished, run};
+use landfall_tests_interop::raw_http::RawHttp;
 use landfall_tests_interop::skopeo::{Access, Skopeo};
 use landfall_tests_interop::tls::PrivateAuthority;
 use landfall_tests_interop::tool::tool;
-use landfall_tests_interop::wire::Wire;
 use serde_json::json;
 
 const ACCOUNT: Account<'_> = Account {
@@ -67,14 +67,14 @@ impl Fixture {
         }
     }
 
-    fn wire(&self) -> Wire {
-        Wire::new(self.registry.url(), Some(self.authority.pem()), Some(ACCOUNT))
+    fn http(&self) -> RawHttp {
+        RawHttp::new(self.registry.url(), Some(self.authority.pem()), Some(ACCOUNT))
     }
 
     /// Returns the digest of a tag in the registry; empty if there is no such tag.
     fn digest(&self, repository: &str, tag: &str) -> String {
-        let reply = self.wire().get(&format!("/v2/{repository}/manifests/{tag}"));
-        reply.header("docker-content-digest").to_owned()
+        let response = self.http().get(&format!("/v2/{repository}/manifests/{tag}"));
+        response.header("docker-content-digest").to_owned()
     }
 
     /// Returns a command that has its own home directory and trusts the authority of the test.
@@ -225,7 +225,7 @@ fn regctl_pulls_pushes_copies_with_referrers_lists_and_deletes() {
     drop(regctl(&["image", "copy", "--referrers", &source, &copy]));
     assert_eq!(fixture.digest("team/regctl", "v1"), fixture.root);
     let referrers = fixture
-        .wire()
+        .http()
         .get(&format!("/v2/team/regctl/referrers/{}", fixture.root))
         .json();
     assert_eq!(referrers["manifests"][0]["artifactType"], json!(kind));

@@ -13,7 +13,7 @@ use landfall_testkit::image_builder::digest_of;
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::poll::wait_for;
-use landfall_tests_interop::wire::Wire;
+use landfall_tests_interop::raw_http::RawHttp;
 use serde_json::json;
 
 /// Number of kills.
@@ -41,7 +41,7 @@ fn next(state: &mut u64) -> u64 {
 }
 
 /// Pushes one image, and records each acknowledgement. Returns early if the registry ends.
-fn push_image(wire: &Wire, repository: &str, number: u64, acknowledged: &Acknowledged) -> Option<()> {
+fn push_image(http: &RawHttp, repository: &str, number: u64, acknowledged: &Acknowledged) -> Option<()> {
     let note = |path: String, digest: &str| acknowledged.lock().unwrap().insert(path, digest.to_owned());
     let layer = format!("{repository} {number} ").repeat(1 + usize::try_from(number % 7).unwrap() * 900);
     let config =
@@ -51,30 +51,30 @@ fn push_image(wire: &Wire, repository: &str, number: u64, acknowledged: &Acknowl
         let blob = digest_of(bytes.as_bytes()).to_string();
         parts.push(json!({"mediaType": media_type, "digest": blob, "size": bytes.len()}));
         let uploads = format!("/v2/{repository}/blobs/uploads/");
-        let reply = if number.is_multiple_of(2) {
-            wire.try_send("POST", &format!("{uploads}?digest={blob}"), &[], bytes)
+        let response = if number.is_multiple_of(2) {
+            http.try_send("POST", &format!("{uploads}?digest={blob}"), &[], bytes)
                 .ok()?
         } else {
-            let begun = wire.try_send("POST", &uploads, &[], "").ok()?;
+            let begun = http.try_send("POST", &uploads, &[], "").ok()?;
             let location = begun.header("location").to_owned();
             let half = bytes.len() / 2;
             let first = bytes.as_bytes()[..half].to_vec();
-            drop(wire.try_send("PATCH", &location, &[], first).ok()?);
+            drop(http.try_send("PATCH", &location, &[], first).ok()?);
             let rest = bytes.as_bytes()[half..].to_vec();
-            wire.try_send("PUT", &format!("{location}?digest={blob}"), &[], rest)
+            http.try_send("PUT", &format!("{location}?digest={blob}"), &[], rest)
                 .ok()?
         };
-        assert_eq!(reply.status, 201, "{}", String::from_utf8_lossy(&reply.body));
+        assert_eq!(response.status, 201, "{}", String::from_utf8_lossy(&response.body));
         note(format!("{repository}/blobs/{blob}"), &blob);
     }
     let manifest =
         json!({"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": parts[1], "layers": [parts[0]]}).to_string();
     let root = digest_of(manifest.as_bytes()).to_string();
     let target = format!("/v2/{repository}/manifests/v{number}");
-    let reply = wire
+    let response = http
         .try_send("PUT", &target, &[("content-type", OCI_IMAGE)], manifest)
         .ok()?;
-    assert_eq!(reply.status, 201, "{}", String::from_utf8_lossy(&reply.body));
+    assert_eq!(response.status, 201, "{}", String::from_utf8_lossy(&response.body));
     note(format!("{repository}/manifests/v{number}"), &root);
     note(format!("{repository}/manifests/{root}"), &root);
     Some(())
@@ -99,12 +99,12 @@ fn what_was_acknowledged_survives_two_hundred_kills() {
             for client in 0..CLIENTS {
                 let (url, over, acknowledged) = (&url, &over, &acknowledged);
                 scope.spawn(move || {
-                    let wire = Wire::new(url, None, None);
+                    let http = RawHttp::new(url, None, None);
                     // Two clients share a repository.
                     let repository = format!("crash/{}", client / 2);
                     let mut number = first + client * 250;
                     while !over.load(Ordering::Relaxed)
-                        && push_image(&wire, &repository, number, acknowledged).is_some()
+                        && push_image(&http, &repository, number, acknowledged).is_some()
                     {
                         number += 1;
                     }
@@ -139,18 +139,23 @@ fn what_was_acknowledged_survives_two_hundred_kills() {
 
 /// Checks that all acknowledged content is served and that all listed content can be read.
 fn check_all(registry: &LandfallRegistry, acknowledged: &BTreeMap<String, String>) {
-    let wire = Wire::new(registry.url(), None, None);
+    let http = RawHttp::new(registry.url(), None, None);
     for (path, expected) in acknowledged {
-        let reply = wire.get(&format!("/v2/{path}"));
-        assert_eq!(reply.status, 200, "{path}: {}", String::from_utf8_lossy(&reply.body));
-        assert_eq!(digest_of(&reply.body).as_str(), *expected, "{path}");
+        let response = http.get(&format!("/v2/{path}"));
+        assert_eq!(
+            response.status,
+            200,
+            "{path}: {}",
+            String::from_utf8_lossy(&response.body)
+        );
+        assert_eq!(digest_of(&response.body).as_str(), *expected, "{path}");
     }
     for repository in ["crash/0", "crash/1"] {
-        let tags = wire.get(&format!("/v2/{repository}/tags/list"));
+        let tags = http.get(&format!("/v2/{repository}/tags/list"));
         for tag in tags.json()["tags"].as_array().into_iter().flatten() {
             let tag = tag.as_str().unwrap();
             assert_eq!(
-                wire.get(&format!("/v2/{repository}/manifests/{tag}")).status,
+                http.get(&format!("/v2/{repository}/manifests/{tag}")).status,
                 200,
                 "{tag}"
             );

@@ -9,7 +9,7 @@ use landfall_testkit::image_builder::digest_of;
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::program::run;
-use landfall_tests_interop::wire::{Reply, Wire};
+use landfall_tests_interop::raw_http::{RawHttp, RawResponse};
 use serde_json::json;
 
 const MIB: usize = 1024 * 1024;
@@ -51,27 +51,27 @@ fn layer(number: u8) -> Vec<u8> {
     vec![number; 4 * MIB]
 }
 
-fn push_blob(wire: &Wire, bytes: &[u8], announced: bool) -> Reply {
+fn push_blob(http: &RawHttp, bytes: &[u8], announced: bool) -> RawResponse {
     let target = format!("/v2/a/blobs/uploads/?digest={}", digest_of(bytes));
     if announced {
-        return wire.send("POST", &target, &[], bytes.to_vec());
+        return http.send("POST", &target, &[], bytes.to_vec());
     }
     let pieces: Vec<Result<Vec<u8>, std::io::Error>> = bytes.chunks(MIB).map(|piece| Ok(piece.to_vec())).collect();
     let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
-    wire.send("POST", &target, &[], body)
+    http.send("POST", &target, &[], body)
 }
 
-fn push_image(wire: &Wire, number: u8) -> Option<Reply> {
+fn push_image(http: &RawHttp, number: u8) -> Option<RawResponse> {
     let bytes = layer(number);
-    let reply = push_blob(wire, &bytes, true);
-    if reply.status != 201 {
-        return Some(reply);
+    let response = push_blob(http, &bytes, true);
+    if response.status != 201 {
+        return Some(response);
     }
     let config = json!({"mediaType": OCI_LAYER, "digest": digest_of(&bytes), "size": bytes.len()});
     let manifest = json!({"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": config, "layers": []}).to_string();
     let target = format!("/v2/a/manifests/v{number}");
-    let reply = wire.send("PUT", &target, &[("content-type", OCI_IMAGE)], manifest);
-    (reply.status != 201).then_some(reply)
+    let response = http.send("PUT", &target, &[("content-type", OCI_IMAGE)], manifest);
+    (response.status != 201).then_some(response)
 }
 
 fn blobs_on_disk(root: &Utf8Path) -> usize {
@@ -83,14 +83,14 @@ fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
     let disk = SmallDisk::mount("48m");
     let root: Utf8PathBuf = disk.path().join("data");
     let mut registry = LandfallRegistry::start_with(None, None, Some(&root), &["--gc-every", "1"]);
-    let wire = Wire::new(registry.url(), None, None);
+    let http = RawHttp::new(registry.url(), None, None);
     let (refused, number) = (0..)
-        .find_map(|number| push_image(&wire, number).map(|reply| (reply, number)))
+        .find_map(|number| push_image(&http, number).map(|response| (response, number)))
         .unwrap();
     assert!((8..12).contains(&number), "{number} images of 4 MiB fit on 48 MiB");
-    let check_refused = |reply: &Reply| {
-        let error = reply.json()["errors"][0].clone();
-        assert_eq!((reply.status, error["code"].as_str()), (507, Some("UNKNOWN")));
+    let check_refused = |response: &RawResponse| {
+        let error = response.json()["errors"][0].clone();
+        assert_eq!((response.status, error["code"].as_str()), (507, Some("UNKNOWN")));
         let message = error["message"].as_str().unwrap();
         assert!(message.contains("`landfall registry gc`"), "{message}");
     };
@@ -98,7 +98,7 @@ fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
     let before = blobs_on_disk(&root);
     for attempt in 0..8 {
         // Without a length, the registry sees it only when the bytes arrive.
-        check_refused(&push_blob(&wire, &[b'x'; 9 * MIB], attempt % 2 == 0));
+        check_refused(&push_blob(&http, &[b'x'; 9 * MIB], attempt % 2 == 0));
     }
     assert_eq!(blobs_on_disk(&root), before);
     assert_eq!(
@@ -107,34 +107,34 @@ fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
         "nothing is left of them"
     );
     for pulled in 0..number {
-        assert_eq!(wire.get(&format!("/v2/a/manifests/v{pulled}")).status, 200);
+        assert_eq!(http.get(&format!("/v2/a/manifests/v{pulled}")).status, 200);
         let path = format!("/v2/a/blobs/{}", digest_of(&layer(pulled)));
-        assert_eq!(wire.get(&path).body, layer(pulled));
+        assert_eq!(http.get(&path).body, layer(pulled));
     }
 
     // Another program fills the rest to the last byte.
     let hog = disk.path().join("hog");
     let filled = fs_err::write(&hog, vec![0; 48 * MIB]);
     assert!(filled.is_err(), "the disk is full");
-    check_refused(&push_blob(&wire, b"one more byte", true));
-    assert_eq!(wire.get("/v2/a/manifests/v0").status, 200);
+    check_refused(&push_blob(&http, b"one more byte", true));
+    assert_eq!(http.get("/v2/a/manifests/v0").status, 200);
     registry.start_again();
-    let wire = Wire::new(registry.url(), None, None);
-    assert_eq!(wire.get("/v2/a/manifests/v0").status, 200, "it starts on a full disk");
+    let http = RawHttp::new(registry.url(), None, None);
+    assert_eq!(http.get("/v2/a/manifests/v0").status, 200, "it starts on a full disk");
 
     // Space becomes free without any signal to the registry.
     fs_err::remove_file(&hog).unwrap();
-    check_refused(&push_image(&wire, number).unwrap());
+    check_refused(&push_image(&http, number).unwrap());
     for deleted in 0..3 {
-        let digest = wire
+        let digest = http
             .get(&format!("/v2/a/manifests/v{deleted}"))
             .header("docker-content-digest")
             .to_owned();
-        let reply = wire.send("DELETE", &format!("/v2/a/manifests/{digest}"), &[], "");
-        assert_eq!(reply.status, 202);
+        let response = http.send("DELETE", &format!("/v2/a/manifests/{digest}"), &[], "");
+        assert_eq!(response.status, 202);
     }
     drop(run_landfall(&["registry", "gc", "--root", root.as_str(), "--grace", "0"]).succeeded());
     assert_eq!(blobs_on_disk(&root), before - 6, "three manifests and three layers");
-    assert!(push_image(&wire, number).is_none(), "there is room again");
+    assert!(push_image(&http, number).is_none(), "there is room again");
     drop(run_landfall(&["registry", "verify", "--root", root.as_str()]).succeeded());
 }

@@ -11,8 +11,8 @@ use landfall_tests_interop::docker_registry::Account;
 use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::poll::wait_for;
 use landfall_tests_interop::program::run;
+use landfall_tests_interop::raw_http::RawHttp;
 use landfall_tests_interop::tls::PrivateAuthority;
-use landfall_tests_interop::wire::Wire;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -66,8 +66,8 @@ impl Fixture {
 
     /// Returns the status of a request with a login.
     fn status(&self, account: Account<'_>) -> u16 {
-        let wire = Wire::new(self.registry.url(), Some(self.authority.pem()), Some(account));
-        wire.get("/v2/").status
+        let http = RawHttp::new(self.registry.url(), Some(self.authority.pem()), Some(account));
+        http.get("/v2/").status
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{Debug, Display};
 
-use landfall_tests_interop::wire::Reply;
+use landfall_tests_interop::raw_http::RawResponse;
 
 /// The checks so far.
 #[derive(Debug, Default)]
@@ -28,26 +28,26 @@ impl Checks {
     }
 
     /// Checks a status; a failure shows the body of the error.
-    pub(crate) fn status(&mut self, what: impl Display, reply: &Reply, expected: u16) {
+    pub(crate) fn status(&mut self, what: impl Display, response: &RawResponse, expected: u16) {
         self.that(
             format!("{what}: status {expected}"),
-            reply.status == expected,
-            (reply.status, String::from_utf8_lossy(&reply.body)),
+            response.status == expected,
+            (response.status, String::from_utf8_lossy(&response.body)),
         );
     }
 
     /// Checks that a header has exactly this value.
-    pub(crate) fn header(&mut self, what: impl Display, reply: &Reply, name: &str, expected: &str) {
-        self.same(format!("{what}: `{name}`"), reply.header(name), expected);
+    pub(crate) fn header(&mut self, what: impl Display, response: &RawResponse, name: &str, expected: &str) {
+        self.same(format!("{what}: `{name}`"), response.header(name), expected);
     }
 
     /// Checks an error in the envelope of the distribution specification.
-    pub(crate) fn error(&mut self, what: impl Display, reply: &Reply, status: u16, code: &str) {
-        self.status(&what, reply, status);
-        let error = &reply.json()["errors"][0];
+    pub(crate) fn error(&mut self, what: impl Display, response: &RawResponse, status: u16, code: &str) {
+        self.status(&what, response, status);
+        let error = &response.json()["errors"][0];
         self.same(format!("{what}: code"), error["code"].as_str(), Some(code));
         let told = error["message"].as_str().is_some_and(|message| !message.is_empty());
-        self.that(format!("{what}: message"), told, &reply.body);
+        self.that(format!("{what}: message"), told, &response.body);
     }
 
     /// Reports the failures and the number of checks.

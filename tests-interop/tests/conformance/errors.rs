@@ -1,6 +1,6 @@
 //! Missing content, refused requests, and their error responses.
 
-use landfall_tests_interop::wire::Wire;
+use landfall_tests_interop::raw_http::RawHttp;
 use serde_json::json;
 
 use crate::checks::Checks;
@@ -8,36 +8,36 @@ use crate::content::{Hash, OCI_CONFIG, OCI_IMAGE, OCI_INDEX};
 use crate::{REPOSITORY, REPOSITORY_2};
 
 /// Checks an empty registry.
-pub(crate) fn check_empty(wire: &Wire, checks: &mut Checks) {
-    let tags = wire.get(&format!("/v2/{REPOSITORY}/tags/list"));
+pub(crate) fn check_empty(http: &RawHttp, checks: &mut Checks) {
+    let tags = http.get(&format!("/v2/{REPOSITORY}/tags/list"));
     checks.error("tags of an unknown repository", &tags, 404, "NAME_UNKNOWN");
     let subject = Hash::Sha256.of(b"nobody");
-    let referrers = wire.get(&format!("/v2/{REPOSITORY}/referrers/{subject}"));
+    let referrers = http.get(&format!("/v2/{REPOSITORY}/referrers/{subject}"));
     checks.status("referrers of nothing", &referrers, 200);
     checks.header("referrers of nothing", &referrers, "content-type", OCI_INDEX);
     checks.same("referrers of nothing", referrers.json()["manifests"].clone(), json!([]));
-    let catalog = wire.get("/v2/_catalog");
+    let catalog = http.get("/v2/_catalog");
     checks.same("an empty catalog", catalog.json(), json!({"repositories": []}));
 }
 
 /// Checks missing and invalid manifests.
-pub(crate) fn check_manifests(wire: &Wire, checks: &mut Checks) {
+pub(crate) fn check_manifests(http: &RawHttp, checks: &mut Checks) {
     let path = |selector: &str| format!("/v2/{REPOSITORY}/manifests/{selector}");
     let missing = Hash::Sha256.of(b"no such manifest");
     for selector in [missing.as_str(), "no-such-tag"] {
         checks.error(
             "a missing manifest",
-            &wire.get(&path(selector)),
+            &http.get(&path(selector)),
             404,
             "MANIFEST_UNKNOWN",
         );
         checks.status(
             "HEAD of a missing manifest",
-            &wire.send("HEAD", &path(selector), &[], ""),
+            &http.send("HEAD", &path(selector), &[], ""),
             404,
         );
     }
-    let bad = wire.get(&path("sha256:baddigeststring"));
+    let bad = http.get(&path("sha256:baddigeststring"));
     checks.that("GET by half a digest", [400, 404].contains(&bad.status), bad.status);
     let config = json!({"mediaType": OCI_CONFIG, "size": 2, "digest": Hash::Sha256.of(b"{}")});
     let image = json!({"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": config, "layers": []}).to_string();
@@ -63,12 +63,12 @@ pub(crate) fn check_manifests(wire: &Wire, checks: &mut Checks) {
         ("no manifest", "v1", OCI_IMAGE, "{}", 400, "MANIFEST_INVALID"),
         ("another type", "v1", OCI_INDEX, &image, 400, "MANIFEST_INVALID"),
     ] {
-        let reply = wire.send("PUT", &path(selector), &[("content-type", media_type)], body.to_owned());
-        checks.error(format!("PUT of a manifest: {what}"), &reply, status, code);
+        let response = http.send("PUT", &path(selector), &[("content-type", media_type)], body.to_owned());
+        checks.error(format!("PUT of a manifest: {what}"), &response, status, code);
     }
     let large = vec![b' '; 5 << 20];
-    let reply = wire.send("PUT", &path("v1"), &[("content-type", OCI_IMAGE)], large);
-    checks.error("PUT of 5 MiB", &reply, 413, "SIZE_INVALID");
+    let response = http.send("PUT", &path("v1"), &[("content-type", OCI_IMAGE)], large);
+    checks.error("PUT of 5 MiB", &response, 413, "SIZE_INVALID");
     for (what, method, target, status, code) in [
         ("a bad name", "GET", "/v2/UPPER/tags/list", 400, "NAME_INVALID"),
         (
@@ -89,27 +89,27 @@ pub(crate) fn check_manifests(wire: &Wire, checks: &mut Checks) {
         ),
         ("a bad digest", "GET", "/v2/a/blobs/sha256:short", 400, "DIGEST_INVALID"),
     ] {
-        checks.error(what, &wire.send(method, target, &[], ""), status, code);
+        checks.error(what, &http.send(method, target, &[], ""), status, code);
     }
 }
 
 /// Checks the list of repositories, page by page.
-pub(crate) fn check_catalog(wire: &Wire, checks: &mut Checks) {
+pub(crate) fn check_catalog(http: &RawHttp, checks: &mut Checks) {
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).to_string();
     let names = [REPOSITORY, REPOSITORY_2, "conformance/third"];
     for name in names {
         let target = format!("/v2/{name}/manifests/v1");
-        let reply = wire.send("PUT", &target, &[("content-type", OCI_INDEX)], index.clone());
-        checks.status("PUT of an empty index", &reply, 201);
+        let response = http.send("PUT", &target, &[("content-type", OCI_INDEX)], index.clone());
+        checks.status("PUT of an empty index", &response, 201);
     }
     checks.same(
         "the catalog",
-        wire.get("/v2/_catalog").json(),
+        http.get("/v2/_catalog").json(),
         json!({"repositories": names}),
     );
     let mut next = "/v2/_catalog?n=1".to_owned();
     for name in names {
-        let page = wire.get(&next);
+        let page = http.get(&next);
         checks.same("a page of the catalog", page.json(), json!({"repositories": [name]}));
         let link = page.header("link");
         next = link
@@ -123,7 +123,7 @@ pub(crate) fn check_catalog(wire: &Wire, checks: &mut Checks) {
 }
 
 /// Checks requests of a client without any permission.
-pub(crate) fn check_refused(wire: &Wire, checks: &mut Checks) {
+pub(crate) fn check_refused(http: &RawHttp, checks: &mut Checks) {
     let digest = Hash::Sha256.of(b"{}");
     for (method, target) in [
         ("GET", "/v2/".to_owned()),
@@ -136,14 +136,14 @@ pub(crate) fn check_refused(wire: &Wire, checks: &mut Checks) {
         ("PUT", format!("/v2/{REPOSITORY}/manifests/v1")),
         ("DELETE", format!("/v2/{REPOSITORY}/manifests/v1")),
     ] {
-        let reply = wire.send(method, &target, &[], "");
+        let response = http.send(method, &target, &[], "");
         checks.error(
             format!("{method} {target} without a login"),
-            &reply,
+            &response,
             401,
             "UNAUTHORIZED",
         );
-        let asked = reply.header("www-authenticate").starts_with("Basic ");
-        checks.that("what to log in with", asked, &reply.headers);
+        let asked = response.header("www-authenticate").starts_with("Basic ");
+        checks.that("what to log in with", asked, &response.headers);
     }
 }

@@ -1,6 +1,6 @@
 //! Manifests of every kind: push, list, read, referrers, delete.
 
-use landfall_tests_interop::wire::{Reply, Wire};
+use landfall_tests_interop::raw_http::{RawHttp, RawResponse};
 use serde_json::Value;
 
 use crate::REPOSITORY;
@@ -13,26 +13,26 @@ fn path(selector: &str) -> String {
 }
 
 /// Pushes, reads, lists and deletes some content.
-pub(crate) fn check_life(wire: &Wire, checks: &mut Checks, content: &Content) {
-    push(wire, checks, content);
-    check_tags(wire, checks, content);
+pub(crate) fn check_life(http: &RawHttp, checks: &mut Checks, content: &Content) {
+    push(http, checks, content);
+    check_tags(http, checks, content);
     for manifest in &content.manifests {
-        check_present(wire, checks, &manifest.digest, manifest);
+        check_present(http, checks, &manifest.digest, manifest);
     }
     for (tag, manifest) in &content.tags {
-        check_present(wire, checks, tag, &content.manifests[*manifest]);
+        check_present(http, checks, tag, &content.manifests[*manifest]);
     }
     for (digest, bytes) in &content.blobs {
-        blobs::check_present(wire, checks, REPOSITORY, digest, bytes);
+        blobs::check_present(http, checks, REPOSITORY, digest, bytes);
     }
-    check_referrers(wire, checks, content);
-    delete(wire, checks, content);
+    check_referrers(http, checks, content);
+    delete(http, checks, content);
 }
 
-fn push(wire: &Wire, checks: &mut Checks, content: &Content) {
+fn push(http: &RawHttp, checks: &mut Checks, content: &Content) {
     for (number, (digest, bytes)) in content.blobs.iter().enumerate() {
-        let reply = blobs::push(wire, checks, REPOSITORY, WAYS[number % WAYS.len()], digest, bytes);
-        checks.status(format!("{}: push of a blob", content.name), &reply, 201);
+        let response = blobs::push(http, checks, REPOSITORY, WAYS[number % WAYS.len()], digest, bytes);
+        checks.status(format!("{}: push of a blob", content.name), &response, 201);
     }
     for (number, manifest) in content.manifests.iter().enumerate() {
         let tags: Vec<&str> = content
@@ -43,8 +43,8 @@ fn push(wire: &Wire, checks: &mut Checks, content: &Content) {
             .collect();
         let query: String = tags.iter().map(|tag| format!("&tag={tag}")).collect();
         let selector = format!("{}?{}", manifest.digest, query.trim_start_matches('&'));
-        let reply = put(wire, checks, content, &selector, manifest);
-        let told: Vec<&str> = reply
+        let response = put(http, checks, content, &selector, manifest);
+        let told: Vec<&str> = response
             .headers
             .get_all("oci-tag")
             .iter()
@@ -54,54 +54,55 @@ fn push(wire: &Wire, checks: &mut Checks, content: &Content) {
     }
     if !content.tags_by_parameter {
         for (tag, manifest) in &content.tags {
-            drop(put(wire, checks, content, tag, &content.manifests[*manifest]));
+            drop(put(http, checks, content, tag, &content.manifests[*manifest]));
         }
     }
 }
 
-fn put(wire: &Wire, checks: &mut Checks, content: &Content, selector: &str, manifest: &Manifest) -> Reply {
+fn put(http: &RawHttp, checks: &mut Checks, content: &Content, selector: &str, manifest: &Manifest) -> RawResponse {
     let what = format!("{}: PUT of a manifest", content.name);
     let headers = [("content-type", manifest.media_type.as_str())];
-    let reply = wire.send("PUT", &path(selector), &headers, manifest.bytes.clone());
-    checks.status(&what, &reply, 201);
-    checks.header(&what, &reply, "docker-content-digest", &manifest.digest);
+    let response = http.send("PUT", &path(selector), &headers, manifest.bytes.clone());
+    checks.status(&what, &response, 201);
+    checks.header(&what, &response, "docker-content-digest", &manifest.digest);
     let subject = manifest.refers.as_ref().map_or("", |(subject, _)| subject);
-    checks.header(&what, &reply, "oci-subject", subject);
-    let located = wire.get(reply.header("location"));
+    checks.header(&what, &response, "oci-subject", subject);
+    let located = http.get(response.header("location"));
     checks.status(format!("{what}: location"), &located, 200);
     checks.that(
         format!("{what}: location"),
         located.body == manifest.bytes,
         located.body.len(),
     );
-    reply
+    response
 }
 
-fn check_present(wire: &Wire, checks: &mut Checks, selector: &str, manifest: &Manifest) {
+fn check_present(http: &RawHttp, checks: &mut Checks, selector: &str, manifest: &Manifest) {
     for method in ["HEAD", "GET"] {
         let what = format!("{method} of the manifest `{selector}`");
-        let reply = wire.send(method, &path(selector), &[("accept", manifest.media_type.as_str())], "");
-        checks.status(&what, &reply, 200);
-        checks.header(&what, &reply, "content-type", &manifest.media_type);
-        checks.header(&what, &reply, "content-length", &manifest.bytes.len().to_string());
-        checks.header(&what, &reply, "docker-content-digest", &manifest.digest);
+        let response = http.send(method, &path(selector), &[("accept", manifest.media_type.as_str())], "");
+        checks.status(&what, &response, 200);
+        checks.header(&what, &response, "content-type", &manifest.media_type);
+        checks.header(&what, &response, "content-length", &manifest.bytes.len().to_string());
+        checks.header(&what, &response, "docker-content-digest", &manifest.digest);
         let expected = if method == "GET" {
             manifest.bytes.as_slice()
         } else {
             b""
         };
-        checks.that(format!("{what}: body"), reply.body == expected, reply.body.len());
+        checks.that(format!("{what}: body"), response.body == expected, response.body.len());
         let tag = format!("\"{}\"", manifest.digest);
-        checks.header(&what, &reply, "etag", &tag);
-        let again = wire.send(method, &path(selector), &[("if-none-match", &tag)], "");
+        checks.header(&what, &response, "etag", &tag);
+        let again = http.send(method, &path(selector), &[("if-none-match", &tag)], "");
         checks.status(format!("{what}: again"), &again, 304);
     }
 }
 
-fn check_tags(wire: &Wire, checks: &mut Checks, content: &Content) {
-    let list = |query: &str| wire.get(&format!("/v2/{REPOSITORY}/tags/list{query}"));
-    let tags =
-        |reply: &Reply| -> Vec<String> { serde_json::from_value(reply.json()["tags"].clone()).unwrap_or_default() };
+fn check_tags(http: &RawHttp, checks: &mut Checks, content: &Content) {
+    let list = |query: &str| http.get(&format!("/v2/{REPOSITORY}/tags/list{query}"));
+    let tags = |response: &RawResponse| -> Vec<String> {
+        serde_json::from_value(response.json()["tags"].clone()).unwrap_or_default()
+    };
     let all = list("");
     checks.status("the list of tags", &all, 200);
     checks.same("the list's name", all.json()["name"].as_str(), Some(REPOSITORY));
@@ -130,14 +131,14 @@ fn check_tags(wire: &Wire, checks: &mut Checks, content: &Content) {
     checks.same("a page of nothing", tags(&list("?n=0")), Vec::new());
 }
 
-fn check_referrers(wire: &Wire, checks: &mut Checks, content: &Content) {
+fn check_referrers(http: &RawHttp, checks: &mut Checks, content: &Content) {
     let referring: Vec<(&String, &Value)> = content
         .manifests
         .iter()
         .filter_map(|manifest| manifest.refers.as_ref().map(|(subject, shown)| (subject, shown)))
         .collect();
     for (subject, shown) in &referring {
-        let list = |query: &str| wire.get(&format!("/v2/{REPOSITORY}/referrers/{subject}{query}"));
+        let list = |query: &str| http.get(&format!("/v2/{REPOSITORY}/referrers/{subject}{query}"));
         let all = list("");
         check_index(checks, &all);
         checks.that("referrers", listed(&all).contains(shown), all.json());
@@ -155,35 +156,35 @@ fn check_referrers(wire: &Wire, checks: &mut Checks, content: &Content) {
     }
 }
 
-fn listed(reply: &Reply) -> Vec<Value> {
-    reply.json()["manifests"].as_array().cloned().unwrap_or_default()
+fn listed(response: &RawResponse) -> Vec<Value> {
+    response.json()["manifests"].as_array().cloned().unwrap_or_default()
 }
 
-fn check_index(checks: &mut Checks, reply: &Reply) {
-    checks.status("referrers", reply, 200);
-    checks.header("referrers", reply, "content-type", OCI_INDEX);
-    checks.same("referrers", reply.json()["mediaType"].as_str(), Some(OCI_INDEX));
-    checks.same("referrers", reply.json()["schemaVersion"].as_u64(), Some(2));
+fn check_index(checks: &mut Checks, response: &RawResponse) {
+    checks.status("referrers", response, 200);
+    checks.header("referrers", response, "content-type", OCI_INDEX);
+    checks.same("referrers", response.json()["mediaType"].as_str(), Some(OCI_INDEX));
+    checks.same("referrers", response.json()["schemaVersion"].as_u64(), Some(2));
 }
 
-fn delete(wire: &Wire, checks: &mut Checks, content: &Content) {
+fn delete(http: &RawHttp, checks: &mut Checks, content: &Content) {
     let gone = |checks: &mut Checks, what: &str, selector: &str| {
-        let reply = wire.send("DELETE", &path(selector), &[], "");
-        checks.status(format!("{}: DELETE of {what}", content.name), &reply, 202);
+        let response = http.send("DELETE", &path(selector), &[], "");
+        checks.status(format!("{}: DELETE of {what}", content.name), &response, 202);
         checks.status(
             "HEAD of what was deleted",
-            &wire.send("HEAD", &path(selector), &[], ""),
+            &http.send("HEAD", &path(selector), &[], ""),
             404,
         );
         checks.error(
             "GET of what was deleted",
-            &wire.get(&path(selector)),
+            &http.get(&path(selector)),
             404,
             "MANIFEST_UNKNOWN",
         );
         checks.error(
             "DELETE, twice",
-            &wire.send("DELETE", &path(selector), &[], ""),
+            &http.send("DELETE", &path(selector), &[], ""),
             404,
             "MANIFEST_UNKNOWN",
         );
@@ -192,18 +193,18 @@ fn delete(wire: &Wire, checks: &mut Checks, content: &Content) {
         gone(checks, "a tag", tag);
     }
     for manifest in content.manifests.iter().rev() {
-        let present = wire.send("HEAD", &path(&manifest.digest), &[], "");
+        let present = http.send("HEAD", &path(&manifest.digest), &[], "");
         checks.status("a manifest whose tag was deleted", &present, 200);
         gone(checks, "a manifest", &manifest.digest);
         if let Some((subject, _)) = &manifest.refers {
-            let reply = wire.get(&format!("/v2/{REPOSITORY}/referrers/{subject}"));
-            let shown = listed(&reply)
+            let response = http.get(&format!("/v2/{REPOSITORY}/referrers/{subject}"));
+            let shown = listed(&response)
                 .iter()
                 .any(|entry| entry["digest"] == manifest.digest.as_str());
-            checks.that("referrers without the deleted one", !shown, &reply.body);
+            checks.that("referrers without the deleted one", !shown, &response.body);
         }
     }
     for (digest, _) in &content.blobs {
-        blobs::delete(wire, checks, REPOSITORY, digest);
+        blobs::delete(http, checks, REPOSITORY, digest);
     }
 }

@@ -10,8 +10,8 @@ mod images;
 
 use landfall_tests_interop::docker_registry::Account;
 use landfall_tests_interop::landfall_registry::LandfallRegistry;
+use landfall_tests_interop::raw_http::RawHttp;
 use landfall_tests_interop::tls::PrivateAuthority;
-use landfall_tests_interop::wire::Wire;
 
 use crate::checks::Checks;
 use crate::content::{Hash, everything};
@@ -27,37 +27,37 @@ const ACCOUNT: Account<'_> = Account {
 /// Minimum number of checks of a run.
 const LEAST: usize = 3000;
 
-fn check_everything(wire: &Wire) -> Checks {
+fn check_everything(http: &RawHttp) -> Checks {
     let mut checks = Checks::default();
-    let ping = wire.get("/v2/");
+    let ping = http.get("/v2/");
     checks.status("ping", &ping, 200);
     checks.header("ping", &ping, "docker-distribution-api-version", "registry/2.0");
-    errors::check_empty(wire, &mut checks);
+    errors::check_empty(http, &mut checks);
     for hash in [Hash::Sha256, Hash::Sha512] {
-        blobs::check_all(wire, &mut checks, hash);
+        blobs::check_all(http, &mut checks, hash);
     }
     for content in everything() {
-        images::check_life(wire, &mut checks, &content);
+        images::check_life(http, &mut checks, &content);
     }
-    errors::check_manifests(wire, &mut checks);
-    errors::check_catalog(wire, &mut checks);
+    errors::check_manifests(http, &mut checks);
+    errors::check_catalog(http, &mut checks);
     checks
 }
 
 #[test]
 fn everybody_is_served_as_the_distribution_specification_says() {
     let registry = LandfallRegistry::start(None, None);
-    let wire = Wire::new(registry.url(), None, None);
-    check_everything(&wire).finish(LEAST);
+    let http = RawHttp::new(registry.url(), None, None);
+    check_everything(&http).finish(LEAST);
 }
 
 #[test]
 fn whoever_logs_in_is_served_the_same_and_nobody_else_is() {
     let authority = PrivateAuthority::generate("conformance");
     let registry = LandfallRegistry::start(Some(&authority), Some(ACCOUNT));
-    let wire = Wire::new(registry.url(), Some(authority.pem()), Some(ACCOUNT));
-    let mut checks = check_everything(&wire);
-    let stranger = Wire::new(registry.url(), Some(authority.pem()), None);
+    let http = RawHttp::new(registry.url(), Some(authority.pem()), Some(ACCOUNT));
+    let mut checks = check_everything(&http);
+    let stranger = RawHttp::new(registry.url(), Some(authority.pem()), None);
     errors::check_refused(&stranger, &mut checks);
     let liar = stranger.with_account(Some(Account {
         password: "wrong",

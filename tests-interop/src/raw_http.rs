@@ -12,7 +12,7 @@ static PROVIDER: Once = Once::new();
 
 /// A client of one server.
 #[derive(Debug)]
-pub struct Wire {
+pub struct RawHttp {
     base: String,
     account: Option<(String, String)>,
     client: Client,
@@ -21,13 +21,13 @@ pub struct Wire {
 
 /// A response of the server.
 #[derive(Debug, Clone)]
-pub struct Reply {
+pub struct RawResponse {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
 }
 
-impl Reply {
+impl RawResponse {
     /// Returns the value of a header, or an empty string if it is missing.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
@@ -44,14 +44,14 @@ impl Reply {
     }
 }
 
-impl Wire {
+impl RawHttp {
     /// Returns a client of the server at `base`, for example `https://127.0.0.1:5000`, that trusts `authority`
     /// alone.
     ///
     /// # Panics
     /// Panics if no client can be made.
     #[must_use]
-    pub fn new(base: &str, authority: Option<&str>, account: Option<Account<'_>>) -> Wire {
+    pub fn new(base: &str, authority: Option<&str>, account: Option<Account<'_>>) -> RawHttp {
         PROVIDER.call_once(|| {
             // An error means that a provider is installed already.
             drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
@@ -63,7 +63,7 @@ impl Wire {
             .tls_certs_only(authorities)
             .build()
             .expect("a client with these settings");
-        Wire {
+        RawHttp {
             base: base.to_owned(),
             account: account.map(|account| (account.user.to_owned(), account.password.to_owned())),
             client,
@@ -76,7 +76,7 @@ impl Wire {
 
     /// Replaces the credentials of the following requests; `None` sends none.
     #[must_use]
-    pub fn with_account(mut self, account: Option<Account<'_>>) -> Wire {
+    pub fn with_account(mut self, account: Option<Account<'_>>) -> RawHttp {
         self.account = account.map(|account| (account.user.to_owned(), account.password.to_owned()));
         self
     }
@@ -91,7 +91,7 @@ impl Wire {
         target: &str,
         headers: &[(&str, &str)],
         body: impl Into<Body>,
-    ) -> reqwest::Result<Reply> {
+    ) -> reqwest::Result<RawResponse> {
         let url = match target.starts_with("http") {
             true => target.to_owned(),
             false => format!("{}{target}", self.base),
@@ -108,15 +108,15 @@ impl Wire {
             let response = request.send().await?;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
             let body = response.bytes().await?.to_vec();
-            Ok(Reply { status, headers, body })
+            Ok(RawResponse { status, headers, body })
         })
     }
 
-    /// Sends one request like [`Wire::try_send`].
+    /// Sends one request like [`RawHttp::try_send`].
     ///
     /// # Panics
     /// Panics if the server does not answer.
-    pub fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Reply {
+    pub fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> RawResponse {
         self.try_send(method, target, headers, body)
             .unwrap_or_else(|error| panic!("{method} {target}: {error:?}"))
     }
@@ -126,7 +126,7 @@ impl Wire {
     /// # Panics
     /// Panics if the server does not answer.
     #[must_use]
-    pub fn get(&self, target: &str) -> Reply {
+    pub fn get(&self, target: &str) -> RawResponse {
         self.send("GET", target, &[], "")
     }
 }
