@@ -19,12 +19,12 @@ pub fn install_crypto_provider() {
 
 /// Status and body of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct TextResponse {
     pub status: u16,
     pub body: String,
 }
 
-impl Answer {
+impl TextResponse {
     /// Parses the body as JSON.
     ///
     /// # Panics
@@ -37,19 +37,19 @@ impl Answer {
 
 /// Trust and credentials of a request.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Caller<'a> {
+pub struct HttpsClient<'a> {
     /// The only trusted authority (PEM).
     pub authority: Option<&'a str>,
     /// Credentials that are sent with every request.
     pub account: Option<Account<'a>>,
 }
 
-impl Caller<'_> {
+impl HttpsClient<'_> {
     /// Sends a GET request.
     ///
     /// # Errors
     /// Returns an error if the server does not answer or is not trusted.
-    pub fn get(&self, url: &str) -> reqwest::Result<Answer> {
+    pub fn get(&self, url: &str) -> reqwest::Result<TextResponse> {
         self.request(Method::GET, url, None)
     }
 
@@ -57,11 +57,11 @@ impl Caller<'_> {
     ///
     /// # Errors
     /// Returns an error if the server does not answer or is not trusted.
-    pub fn post(&self, url: &str, body: &Value) -> reqwest::Result<Answer> {
+    pub fn post(&self, url: &str, body: &Value) -> reqwest::Result<TextResponse> {
         self.request(Method::POST, url, Some(body))
     }
 
-    fn request(&self, method: Method, url: &str, body: Option<&Value>) -> reqwest::Result<Answer> {
+    fn request(&self, method: Method, url: &str, body: Option<&Value>) -> reqwest::Result<TextResponse> {
         install_crypto_provider();
         let authorities = self
             .authority
@@ -84,7 +84,7 @@ impl Caller<'_> {
             .expect("a runtime on this thread");
         runtime.block_on(async {
             let response = request.send().await?;
-            Ok(Answer {
+            Ok(TextResponse {
                 status: response.status().as_u16(),
                 body: response.text().await?,
             })

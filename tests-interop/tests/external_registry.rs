@@ -12,7 +12,7 @@ use landfall_tests_interop::canary::{
     KUBELET_LOGINS, LAST_GOOD, PRIMARY_PASSWORD, PROVIDER_PASSWORD, leaking_files, leaks,
 };
 use landfall_tests_interop::docker_registry::{Account, Request};
-use landfall_tests_interop::https::Caller;
+use landfall_tests_interop::https::HttpsClient;
 use landfall_tests_interop::images::{APPLICATIONS, CORE, INFRASTRUCTURE, PROVIDER};
 use landfall_tests_interop::site::{PRIMARY_ACCOUNT, Site};
 use landfall_tests_interop::skopeo::Skopeo;
@@ -150,11 +150,11 @@ fn images_went_where_the_plan_says(topology: &Topology, requests: &[Request]) {
 
 fn primary_holds_exactly_the_applications(topology: &Topology) {
     let host = topology.site.primary_host();
-    let caller = Caller {
+    let https = HttpsClient {
         authority: None,
         account: Some(PRIMARY_ACCOUNT),
     };
-    let catalog = caller.get(&format!("http://{host}/v2/_catalog")).unwrap().json();
+    let catalog = https.get(&format!("http://{host}/v2/_catalog")).unwrap().json();
     let expected: BTreeSet<String> = APPLICATIONS
         .iter()
         .map(|name| topology.primary_repository(untagged(name)))
@@ -192,7 +192,7 @@ fn nobody_reads_the_primary_without_its_password(topology: &Topology) {
     };
     for account in [None, Some(wrong)] {
         assert_eq!(
-            Caller {
+            HttpsClient {
                 authority: None,
                 account
             }
@@ -219,11 +219,11 @@ fn webhook_leads_the_profiles_pod_to_the_primary(topology: &Topology) {
             ],
         },
     }));
-    let caller = Caller {
+    let https = HttpsClient {
         authority: Some(&authority),
         account: None,
     };
-    let answer = caller.post(webhook["url"].as_str().unwrap(), &review).unwrap();
+    let answer = https.post(webhook["url"].as_str().unwrap(), &review).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
     let response = &answer.json()["response"];
     assert_eq!(response["allowed"], true);
@@ -254,11 +254,11 @@ fn webhook_leads_the_profiles_pod_to_the_primary(topology: &Topology) {
 
 fn endpoints_answer(topology: &Topology) {
     let base = format!("http://127.0.0.1:{}", topology.site.ports.api);
-    let caller = Caller::default();
+    let https = HttpsClient::default();
     for path in ["/healthz", "/readyz"] {
-        assert_eq!(caller.get(&format!("{base}{path}")).unwrap().status, 200, "{path}");
+        assert_eq!(https.get(&format!("{base}{path}")).unwrap().status, 200, "{path}");
     }
-    let metrics = caller.get(&format!("{base}/metrics")).unwrap();
+    let metrics = https.get(&format!("{base}/metrics")).unwrap();
     assert_eq!(metrics.status, 200);
     assert!(metrics.body.ends_with("# EOF\n"), "not OpenMetrics: {}", metrics.body);
 }
@@ -295,7 +295,7 @@ fn no_secret_leaked(topology: &Topology, agent: &LandfallAgent) {
         assert_eq!(leaks(&ran, user), Vec::<&str>::new(), "{arguments:?}");
     }
     let base = format!("http://127.0.0.1:{}", topology.site.ports.api);
-    let metrics = Caller::default().get(&format!("{base}/metrics")).unwrap().body;
+    let metrics = HttpsClient::default().get(&format!("{base}/metrics")).unwrap().body;
     assert_eq!(leaks(&metrics, user), Vec::<&str>::new());
     assert_eq!(
         leaking_files(&topology.site.root(), user, &[LAST_GOOD, KUBELET_LOGINS]),

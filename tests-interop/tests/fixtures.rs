@@ -1,13 +1,13 @@
 //! Tests of the fixtures themselves: the properties that other tests rely on.
 
 use landfall_tests_interop::docker_registry::{Account, DockerRegistry};
-use landfall_tests_interop::https::Caller;
+use landfall_tests_interop::https::HttpsClient;
 use landfall_tests_interop::images::{NamedImage, profile_images, push_images};
 use landfall_tests_interop::skopeo::{Access, Skopeo};
 use landfall_tests_interop::tls::PrivateAuthority;
 
-fn caller(authority: &PrivateAuthority) -> Caller<'_> {
-    Caller {
+fn https(authority: &PrivateAuthority) -> HttpsClient<'_> {
+    HttpsClient {
         authority: Some(authority.pem()),
         account: None,
     }
@@ -23,7 +23,7 @@ fn a_registry_with_an_account_refuses_strangers_and_logs_it() {
             password: "p",
         }),
     );
-    let answer = caller(&authority)
+    let answer = https(&authority)
         .get(&format!("https://{}/v2/", registry.host()))
         .expect("an answer");
     assert_eq!(answer.status, 401);
@@ -37,15 +37,15 @@ fn a_registry_without_an_account_serves_everybody() {
     let authority = PrivateAuthority::generate("fixture");
     let mut registry = DockerRegistry::start(&authority, None);
     let url = format!("https://{}/v2/_catalog", registry.host());
-    assert_eq!(caller(&authority).get(&url).expect("an answer").status, 200);
+    assert_eq!(https(&authority).get(&url).expect("an answer").status, 200);
     assert!(
-        caller(&PrivateAuthority::generate("other")).get(&url).is_err(),
+        https(&PrivateAuthority::generate("other")).get(&url).is_err(),
         "an unknown authority"
     );
     registry.stop();
-    assert!(caller(&authority).get(&url).is_err(), "a registry that is down");
+    assert!(https(&authority).get(&url).is_err(), "a registry that is down");
     registry.start_again();
-    assert_eq!(caller(&authority).get(&url).expect("an answer").status, 200);
+    assert_eq!(https(&authority).get(&url).expect("an answer").status, 200);
     assert_eq!(registry.requests().len(), 2, "{}", registry.log());
 }
 

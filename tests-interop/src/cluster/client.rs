@@ -7,7 +7,7 @@ use reqwest::{Certificate, Client, Identity, Method};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::https::{Answer, install_crypto_provider};
+use crate::https::{TextResponse, install_crypto_provider};
 use crate::poll::try_wait_for_cluster;
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -64,7 +64,7 @@ impl KubeClient {
     ///
     /// # Errors
     /// Returns an error if the server does not answer.
-    pub fn request(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::Result<Answer> {
+    pub fn request(&self, method: Method, path: &str, body: Option<&Value>) -> reqwest::Result<TextResponse> {
         let content = if method == Method::PATCH {
             MERGE_PATCH
         } else {
@@ -73,14 +73,14 @@ impl KubeClient {
         self.send(method, path, content, body.map(ToString::to_string))
     }
 
-    fn send(&self, method: Method, path: &str, content: &str, body: Option<String>) -> reqwest::Result<Answer> {
+    fn send(&self, method: Method, path: &str, content: &str, body: Option<String>) -> reqwest::Result<TextResponse> {
         let mut request = self.client.request(method, format!("{}{path}", self.server));
         if let Some(body) = body {
             request = request.header("content-type", content).body(body);
         }
         self.runtime.block_on(async {
             let response = request.send().await?;
-            Ok(Answer {
+            Ok(TextResponse {
                 status: response.status().as_u16(),
                 body: response.text().await?,
             })
@@ -201,7 +201,7 @@ pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     try_wait_for_cluster(look).unwrap_or_else(|| panic!("{what}: not in time"))
 }
 
-fn expect_success(line: &str, answer: &reqwest::Result<Answer>) -> Value {
+fn expect_success(line: &str, answer: &reqwest::Result<TextResponse>) -> Value {
     let answer = answer.as_ref().expect("the API server answers");
     assert!(
         (200..300).contains(&answer.status),

@@ -16,7 +16,7 @@ use super::forward::forward;
 use super::handle::{ADMIN_KUBECONFIG, COMMAND_KUBELET};
 use super::node::{Network, containerd, import_pause_image, kubelet};
 use super::remains::Remains;
-use crate::https::Caller;
+use crate::https::HttpsClient;
 use crate::poll::try_wait_for_cluster;
 use crate::port::free_port;
 use crate::program::{Program, run};
@@ -184,7 +184,9 @@ impl Machine {
         let mut programs = [Program::start("kubelet", &self.directory, command)];
         let health = format!("http://127.0.0.1:{health_port}/healthz");
         wait_for_one("a healthy kubelet", &mut programs, || {
-            Caller::default().get(&health).is_ok_and(|answer| answer.status == 200)
+            HttpsClient::default()
+                .get(&health)
+                .is_ok_and(|answer| answer.status == 200)
         });
         let client = &self.client;
         wait_for_one("a ready node", &mut programs, || {

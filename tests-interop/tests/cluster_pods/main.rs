@@ -12,7 +12,7 @@ use landfall_tests_interop::admission::{decode, patch_of, review_of};
 use landfall_tests_interop::cluster::client::wait_for;
 use landfall_tests_interop::cluster::edge::{Edge, REGISTRATION, homeless_pod};
 use landfall_tests_interop::cluster::images::WAIT;
-use landfall_tests_interop::https::Caller;
+use landfall_tests_interop::https::HttpsClient;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -111,7 +111,7 @@ fn kubelet_had_its_login_from_our_plugin(edge: &Edge) {
         .client
         .get("/api/v1/secrets?fieldSelector=type=kubernetes.io/dockerconfigjson");
     assert_eq!(secrets["items"], json!([]));
-    let anonymous = Caller::default()
+    let anonymous = HttpsClient::default()
         .get(&format!("http://{}/v2/", edge.topology.site.primary_host()))
         .unwrap();
     assert_eq!(anonymous.status, 401, "the primary registry asks for a login");
@@ -406,11 +406,11 @@ fn fields_of_the_future_stay(edge: &Edge) {
     let registration = edge.client.get(REGISTRATION);
     let client = &registration["webhooks"][0]["clientConfig"];
     let authority = decode(&client["caBundle"]);
-    let caller = Caller {
+    let https = HttpsClient {
         authority: Some(&authority),
         account: None,
     };
-    let answer = caller
+    let answer = https
         .post(client["url"].as_str().unwrap(), &review_of(&pod))
         .unwrap()
         .json();

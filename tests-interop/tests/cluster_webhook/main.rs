@@ -15,7 +15,7 @@ use landfall_tests_interop::admission::decode;
 use landfall_tests_interop::agent::LandfallAgent;
 use landfall_tests_interop::cluster::client::{KubeClient, wait_for};
 use landfall_tests_interop::cluster::edge::{AUTHORITY, Edge, REGISTRATION, homeless_pod};
-use landfall_tests_interop::https::Caller;
+use landfall_tests_interop::https::HttpsClient;
 use landfall_tests_interop::site::Site;
 use serde_json::{Value, json};
 
@@ -145,7 +145,7 @@ impl Drop for CancelOnDrop {
 
 /// Returns true if the webhook of a host answers a client that trusts only this authority.
 fn answers(site: &Site, authority: &str) -> bool {
-    let trusting = Caller {
+    let trusting = HttpsClient {
         authority: Some(authority),
         account: None,
     };
