@@ -8,11 +8,11 @@ use std::process::Command;
 use camino::{Utf8Path, Utf8PathBuf};
 use tempfile::TempDir;
 
+use crate::go_tool::tool;
 use crate::poll::wait_for;
 use crate::port::free_port;
 use crate::program::{Program, run};
 use crate::tls::PrivateAuthority;
-use crate::tool::tool;
 
 pub use access_log::{Request, parse_access_log};
 

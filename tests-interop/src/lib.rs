@@ -8,9 +8,11 @@
 
 pub mod admission;
 pub mod agent;
-pub mod canary;
+pub mod canary_secrets;
 pub mod cluster;
+pub mod cri_runtime;
 pub mod docker_registry;
+pub mod go_tool;
 pub mod https;
 pub mod images;
 pub mod landfall_registry;
@@ -19,11 +21,9 @@ pub mod poll;
 pub mod port;
 pub mod program;
 pub mod raw_http;
-pub mod runtime;
 pub mod site;
 pub mod skopeo;
-pub mod source;
+pub mod source_registry;
 pub mod tls;
-pub mod tool;
 pub mod topology;
 pub mod user_data;

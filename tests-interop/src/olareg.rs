@@ -6,11 +6,11 @@ use std::process::Command;
 use camino::Utf8Path;
 use tempfile::TempDir;
 
+use crate::go_tool::tool;
 use crate::poll::wait_for;
 use crate::port::free_port;
 use crate::program::Program;
 use crate::tls::PrivateAuthority;
-use crate::tool::tool;
 
 #[derive(Debug)]
 pub struct Olareg {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::agent::{LandfallAgent, run_landfall};
-use crate::canary::{PRIMARY_PASSWORD, PROVIDER_PASSWORD, files_below};
+use crate::canary_secrets::{PRIMARY_PASSWORD, PROVIDER_PASSWORD, files_below};
 use crate::docker_registry::Account;
 use crate::port::free_port;
 use crate::program::Finished;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::canary::EXTERNAL_PASSWORD;
+use crate::canary_secrets::EXTERNAL_PASSWORD;
 use crate::docker_registry::Account;
 use crate::site::Site;
-use crate::source::SourceRegistry;
+use crate::source_registry::SourceRegistry;
 use crate::user_data::{External, UserData};
 
 /// The account of the external registry.

@@ -7,12 +7,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use landfall_testkit::containerd_process::ContainerdProcess;
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::docker_registry::{DockerRegistry, Release};
+use landfall_tests_interop::go_tool::tool;
 use landfall_tests_interop::images::{NamedImage, assert_in_layout, profile_images, write_layout};
 use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::program::run;
 use landfall_tests_interop::skopeo::{Access, Skopeo};
 use landfall_tests_interop::tls::PrivateAuthority;
-use landfall_tests_interop::tool::tool;
 use tempfile::TempDir;
 
 struct Fixture {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use landfall_core::status::{Phase, ProgressEvent};
 use landfall_tests_interop::admission::{patch_of, review_of};
 use landfall_tests_interop::agent::{LandfallAgent, run_landfall};
-use landfall_tests_interop::canary::{
+use landfall_tests_interop::canary_secrets::{
     KUBELET_LOGINS, LAST_GOOD, PRIMARY_PASSWORD, PROVIDER_PASSWORD, leaking_files, leaks,
 };
 use landfall_tests_interop::docker_registry::{Account, Request};

@@ -1,7 +1,7 @@
 //! A registry of another project as the primary one: the agent fills it through its endpoint and credentials.
 
 use landfall_core::status::ProgressEvent;
-use landfall_tests_interop::canary::{KUBELET_LOGINS, LAST_GOOD, leaking_files, leaks};
+use landfall_tests_interop::canary_secrets::{KUBELET_LOGINS, LAST_GOOD, leaking_files, leaks};
 use landfall_tests_interop::docker_registry::{Account, DockerRegistry, Release};
 use landfall_tests_interop::images::APPLICATIONS;
 use landfall_tests_interop::olareg::Olareg;

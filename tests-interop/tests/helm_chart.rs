@@ -7,8 +7,8 @@ use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_tests_interop::agent::run_landfall;
+use landfall_tests_interop::go_tool::tool;
 use landfall_tests_interop::program::run;
-use landfall_tests_interop::tool::tool;
 
 fn in_project(path: &str) -> Utf8PathBuf {
     Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)

@@ -8,10 +8,10 @@ use camino::Utf8PathBuf;
 use landfall_testkit::containerd_process::ContainerdProcess;
 use landfall_testkit::image_builder::small_image;
 use landfall_tests_interop::agent::run_landfall;
+use landfall_tests_interop::cri_runtime::{CriRuntime, Release};
 use landfall_tests_interop::docker_registry::Account;
 use landfall_tests_interop::images::NamedImage;
-use landfall_tests_interop::runtime::{CriRuntime, Release};
-use landfall_tests_interop::source::SourceRegistry;
+use landfall_tests_interop::source_registry::SourceRegistry;
 
 const ACCOUNT: Account<'_> = Account {
     user: "edge",

@@ -11,14 +11,14 @@ use camino::Utf8PathBuf;
 use landfall_core::status::Phase;
 use landfall_testkit::image_builder::small_image;
 use landfall_tests_interop::agent::LandfallAgent;
-use landfall_tests_interop::canary::{EXTERNAL_PASSWORD, PRIMARY_PASSWORD, leaking_files, leaks};
+use landfall_tests_interop::canary_secrets::{EXTERNAL_PASSWORD, PRIMARY_PASSWORD, leaking_files, leaks};
+use landfall_tests_interop::cri_runtime::{CriRuntime, Release};
 use landfall_tests_interop::docker_registry::Account;
 use landfall_tests_interop::images::NamedImage;
 use landfall_tests_interop::poll::wait_for;
 use landfall_tests_interop::port::free_port;
-use landfall_tests_interop::runtime::{CriRuntime, Release};
 use landfall_tests_interop::site::Site;
-use landfall_tests_interop::source::SourceRegistry;
+use landfall_tests_interop::source_registry::SourceRegistry;
 use landfall_tests_interop::user_data::STATE_DIR;
 
 const EXTERNAL: Account<'static> = Account {

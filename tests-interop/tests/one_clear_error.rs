@@ -3,10 +3,10 @@
 
 use landfall_core::status::{Event, EventKind};
 use landfall_tests_interop::agent::{LandfallAgent, run_landfall};
-use landfall_tests_interop::canary::{KUBELET_LOGINS, LAST_GOOD, leaking_files, leaks};
+use landfall_tests_interop::canary_secrets::{KUBELET_LOGINS, LAST_GOOD, leaking_files, leaks};
 use landfall_tests_interop::docker_registry::Account;
 use landfall_tests_interop::images::PROVIDER;
-use landfall_tests_interop::source::SourceRegistry;
+use landfall_tests_interop::source_registry::SourceRegistry;
 use landfall_tests_interop::tls::PrivateAuthority;
 use landfall_tests_interop::topology::{ACCOUNT, Topology};
 use landfall_tests_interop::user_data::{External, UserData};

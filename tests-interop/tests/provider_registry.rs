@@ -2,11 +2,11 @@
 //! and nowhere else.
 
 use landfall_core::status::Phase;
-use landfall_tests_interop::canary::{PROVIDER_PASSWORD, leaks};
+use landfall_tests_interop::canary_secrets::{PROVIDER_PASSWORD, leaks};
 use landfall_tests_interop::docker_registry::{Account, Request};
 use landfall_tests_interop::images::{APPLICATIONS, CORE, INFRASTRUCTURE, PROVIDER};
 use landfall_tests_interop::site::Site;
-use landfall_tests_interop::source::SourceRegistry;
+use landfall_tests_interop::source_registry::SourceRegistry;
 use landfall_tests_interop::user_data::UserData;
 
 /// The account that `profile-edge.yaml` names in `providerCredentials`.

@@ -9,13 +9,13 @@ use landfall_testkit::containerd_process::ContainerdProcess;
 use landfall_testkit::image_builder::{ImageBuilder, multi_platform, small_image};
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::docker_registry::Account;
+use landfall_tests_interop::go_tool::tool;
 use landfall_tests_interop::images::write_layout;
 use landfall_tests_interop::landfall_registry::LandfallRegistry;
 use landfall_tests_interop::program::{Finished, run};
 use landfall_tests_interop::raw_http::RawHttp;
 use landfall_tests_interop::skopeo::{Access, Skopeo};
 use landfall_tests_interop::tls::PrivateAuthority;
-use landfall_tests_interop::tool::tool;
 use serde_json::json;
 
 const ACCOUNT: Account<'_> = Account {

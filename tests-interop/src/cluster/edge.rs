@@ -12,7 +12,7 @@ use super::images::{finishing_image, waiting_image};
 use crate::agent::{LandfallAgent, binary};
 use crate::images::{APPLICATIONS, NamedImage, profile_images};
 use crate::site::Site;
-use crate::source::SourceRegistry;
+use crate::source_registry::SourceRegistry;
 use crate::topology::{ACCOUNT, Topology};
 
 /// API path of the webhook's registration.

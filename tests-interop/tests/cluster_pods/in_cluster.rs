@@ -7,8 +7,8 @@ use landfall_tests_interop::admission::decode;
 use landfall_tests_interop::cluster::client::wait_for;
 use landfall_tests_interop::cluster::edge::{Edge, REGISTRATION, homeless_pod};
 use landfall_tests_interop::cluster::images::landfall_image;
+use landfall_tests_interop::go_tool::tool;
 use landfall_tests_interop::program::run;
-use landfall_tests_interop::tool::tool;
 use landfall_tests_interop::topology::ACCOUNT;
 use serde_json::{Value, json};
 

@@ -13,8 +13,8 @@ use landfall_tests_interop::admission::{patch_of, review_of};
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::cluster::client::wait_for;
 use landfall_tests_interop::cluster::edge::{Edge, homeless_pod};
+use landfall_tests_interop::go_tool::tool;
 use landfall_tests_interop::program::run;
-use landfall_tests_interop::tool::tool;
 use serde_json::{Value, json};
 
 use crate::image_of;

@@ -13,9 +13,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic_prost::ProstCodec;
 
 use crate::docker_registry::Account;
+use crate::go_tool::tool;
 use crate::poll::try_wait_for;
 use crate::program::Program;
-use crate::tool::tool;
 
 /// Release of containerd that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
