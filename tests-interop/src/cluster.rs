@@ -12,7 +12,7 @@
 pub mod client;
 mod components;
 mod credentials;
-pub mod edge;
+pub mod edge_cluster;
 mod forward;
 mod handle;
 pub mod images;

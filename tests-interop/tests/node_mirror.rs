@@ -42,7 +42,7 @@ const RULES: &str = "    registryMappingRules:
 
 /// An edge host with the mirror on: an external registry, an agent, and the registry in the names of the
 /// images.
-struct Edge {
+struct MirrorHost {
     site: Site,
     external: SourceRegistry,
     /// No client may ever connect to it.
@@ -50,8 +50,8 @@ struct Edge {
     mirror: String,
 }
 
-impl Edge {
-    fn new() -> Edge {
+impl MirrorHost {
+    fn new() -> MirrorHost {
         let origin = TcpListener::bind("127.0.0.1:0").expect("a free port");
         origin.set_nonblocking(true).expect("a socket of our own");
         let port = origin.local_addr().expect("it is bound").port();
@@ -68,7 +68,7 @@ impl Edge {
             name,
             image: small_image(name),
         });
-        Edge {
+        MirrorHost {
             site: Site::on("/nonexistent/containerd.sock".into()),
             external: SourceRegistry::with(Some(EXTERNAL), "mirror/", images.into()),
             origin,
@@ -162,7 +162,7 @@ stylus:
 #[test]
 fn one_default_file_leads_every_pull_to_the_agent_which_follows_every_rule() {
     for (release, version) in [(Release::V1_6, 2), (Release::V2_4, 3)] {
-        let mut edge = Edge::new();
+        let mut edge = MirrorHost::new();
         edge.configure("", &edge.on());
         let mut agent = edge.start_agent();
         let runtime = CriRuntime::start(release, version, "*.toml", &edge.site.root().join("etc/containerd"));
@@ -206,7 +206,7 @@ fn one_default_file_leads_every_pull_to_the_agent_which_follows_every_rule() {
 
 /// Turning the mirror off on a running host removes its file and closes its address; turning it on reverses
 /// that.
-fn turned_off_and_on(edge: &Edge) {
+fn turned_off_and_on(edge: &MirrorHost) {
     let default = edge.certs_directory().join("_default/hosts.toml");
     let of_the_user = edge.certs_directory().join("gcr.io/hosts.toml");
     std::fs::create_dir_all(of_the_user.parent().expect("a directory")).expect("a directory");
@@ -227,7 +227,7 @@ fn turned_off_and_on(edge: &Edge) {
 }
 
 /// With the external registry stopped, the primary one serves a runtime that has no images yet.
-fn primary_serves_without_the_external_registry(edge: &mut Edge, release: Release, version: u8) {
+fn primary_serves_without_the_external_registry(edge: &mut MirrorHost, release: Release, version: u8) {
     edge.external.registry.stop();
     let fresh = CriRuntime::start(release, version, "*.toml", &edge.site.root().join("etc/containerd"));
     // The new rules apply a moment after the mirror starts.
@@ -241,7 +241,7 @@ fn primary_serves_without_the_external_registry(edge: &mut Edge, release: Releas
     edge.assert_no_login_left_the_agent(&fresh);
 }
 
-fn mirror_that_is_down_is_named(edge: &Edge, runtime: &CriRuntime, agent: &mut LandfallAgent) {
+fn mirror_that_is_down_is_named(edge: &MirrorHost, runtime: &CriRuntime, agent: &mut LandfallAgent) {
     assert_eq!(agent.terminate(), Some(0));
     let origin = edge.origin.local_addr().expect("it is bound");
     let problem = runtime

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use landfall_tests_interop::admission::decode;
 use landfall_tests_interop::cluster::client::wait_for;
-use landfall_tests_interop::cluster::edge::{Edge, REGISTRATION, homeless_pod};
+use landfall_tests_interop::cluster::edge_cluster::{EdgeCluster, REGISTRATION, homeless_pod};
 use landfall_tests_interop::cluster::images::landfall_image;
 use landfall_tests_interop::go_tool::tool;
 use landfall_tests_interop::program::run;
@@ -22,7 +22,7 @@ const AUTHORITY: &str = "/api/v1/namespaces/landfall/secrets/landfall-webhook-ca
 
 /// Runs after the host's agent has ended, with the external registry back: pods cannot reach the primary
 /// registry on the host's loopback.
-pub(crate) fn webhook_serves_as_pods_of_the_cluster(edge: &Edge) {
+pub(crate) fn webhook_serves_as_pods_of_the_cluster(edge: &EdgeCluster) {
     edge.client.delete(REGISTRATION);
     edge.cluster
         .import_image(IMAGE, &landfall_image(&edge.topology.site.root()));
@@ -71,7 +71,7 @@ pub(crate) fn webhook_serves_as_pods_of_the_cluster(edge: &Edge) {
 }
 
 /// Renders the chart with helm and applies it with kubectl.
-fn install(edge: &Edge) {
+fn install(edge: &EdgeCluster) {
     let user_data = edge.topology.site.path("in-cluster.yaml");
     let text = format!(
         "#cloud-config\nstylus:\n  registryCredentials:\n    domain: '{}'\n    username: '{}'\n    password: '{}'\n",

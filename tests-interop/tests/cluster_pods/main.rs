@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use camino::Utf8Path;
 use landfall_tests_interop::admission::{decode, patch_of, review_of};
 use landfall_tests_interop::cluster::client::wait_for;
-use landfall_tests_interop::cluster::edge::{Edge, REGISTRATION, homeless_pod};
+use landfall_tests_interop::cluster::edge_cluster::{EdgeCluster, REGISTRATION, homeless_pod};
 use landfall_tests_interop::cluster::images::WAIT;
 use landfall_tests_interop::https::HttpsClient;
 use reqwest::Method;
@@ -23,7 +23,7 @@ const HELLO: &str = "ghcr.io/spectrocloud/hello-universe:1.2.0";
 /// Uses one cluster for all checks, since starting one takes longer than most of them.
 #[test]
 fn pods_run_from_the_primary_registry_with_the_external_one_gone() {
-    let mut edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-test-cluster")));
+    let mut edge = EdgeCluster::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-test-cluster")));
     let agent = edge.start_agent();
     edge.start_kubelet();
     edge.topology.source.registry.stop();
@@ -58,7 +58,7 @@ fn example_deployment() -> String {
         .collect()
 }
 
-fn profiles_deployment_runs(edge: &Edge) {
+fn profiles_deployment_runs(edge: &EdgeCluster) {
     edge.client.create_namespace("store", &json!({}));
     let manifest = example_deployment();
     edge.client
@@ -106,7 +106,7 @@ fn originals(pod: &Value) -> BTreeMap<String, String> {
 }
 
 /// The primary registry requires a login and no secret exists: the kubelet asked the plug-in.
-fn kubelet_had_its_login_from_our_plugin(edge: &Edge) {
+fn kubelet_had_its_login_from_our_plugin(edge: &EdgeCluster) {
     let secrets = edge
         .client
         .get("/api/v1/secrets?fieldSelector=type=kubernetes.io/dockerconfigjson");
@@ -137,7 +137,7 @@ fn kubelet_had_its_login_from_our_plugin(edge: &Edge) {
     assert_eq!(metrics.body.lines().find(failed), None);
 }
 
-fn every_kind_of_image_is_redirected_and_runs(edge: &Edge) {
+fn every_kind_of_image_is_redirected_and_runs(edge: &EdgeCluster) {
     let pods = "/api/v1/namespaces/default/pods";
     let pod = json!({
         "apiVersion": "v1",
@@ -180,7 +180,7 @@ fn every_kind_of_image_is_redirected_and_runs(edge: &Edge) {
     assert_all_ran_from_the_primary(edge, &pod, 3);
 }
 
-fn controllers_pods_run(edge: &Edge) {
+fn controllers_pods_run(edge: &EdgeCluster) {
     let template = json!({
         "metadata": {"labels": {"app": "controlled"}},
         "spec": {
@@ -222,7 +222,7 @@ fn controllers_pods_run(edge: &Edge) {
 }
 
 /// Creates a CronJob, whose controller acts at the full minute. It is checked last.
-fn cron_job_begins(edge: &Edge) -> String {
+fn cron_job_begins(edge: &EdgeCluster) -> String {
     edge.client.create_namespace("cronjob", &json!({}));
     let collection = "/apis/batch/v1/namespaces/cronjob/cronjobs";
     let job = json!({"template": {"spec": {
@@ -241,7 +241,7 @@ fn cron_job_begins(edge: &Edge) -> String {
     format!("{collection}/every-minute")
 }
 
-fn cron_jobs_pod_runs(edge: &Edge, cron: &str) {
+fn cron_jobs_pod_runs(edge: &EdgeCluster, cron: &str) {
     wait_for("the CronJob's first run", || {
         let found = edge.client.get(cron);
         found["status"]["lastSuccessfulTime"].is_string().then_some(())
@@ -251,7 +251,7 @@ fn cron_jobs_pod_runs(edge: &Edge, cron: &str) {
     assert_all_ran_from_the_primary(edge, &pods["items"][0], 1);
 }
 
-fn label_edit_restarts_nothing(edge: &Edge) {
+fn label_edit_restarts_nothing(edge: &EdgeCluster) {
     let path = "/api/v1/namespaces/default/pods/every-kind";
     let before = edge.client.get(path);
     let after = edge
@@ -262,7 +262,7 @@ fn label_edit_restarts_nothing(edge: &Edge) {
 }
 
 /// A pod created while its namespace was opted out keeps its image when its label is edited later.
-fn late_update_touches_only_what_it_changes(edge: &Edge) {
+fn late_update_touches_only_what_it_changes(edge: &EdgeCluster) {
     edge.client
         .create_namespace("late", &json!({"stylus.io/imageswap": "disable"}));
     let collection = "/api/v1/namespaces/late/pods";
@@ -308,7 +308,7 @@ fn late_update_touches_only_what_it_changes(edge: &Edge) {
     });
 }
 
-fn namespaces_and_pods_opt_out(edge: &Edge) {
+fn namespaces_and_pods_opt_out(edge: &EdgeCluster) {
     for (name, label, value) in [
         ("opted-out-1", "stylus.io/imageswap", "disable"),
         ("opted-out-2", "landfall.dev/redirect", "disabled"),
@@ -323,7 +323,7 @@ fn namespaces_and_pods_opt_out(edge: &Edge) {
 }
 
 /// The pod stays as its owner made it, and containerd asks the primary registry because of its mirror files.
-fn node_redirects_where_the_namespace_chose_it(edge: &Edge) {
+fn node_redirects_where_the_namespace_chose_it(edge: &EdgeCluster) {
     edge.client
         .create_namespace("by-node", &json!({"landfall.dev/redirect": "node"}));
     wait_until_left_alone(edge, "by-node", "node");
@@ -347,7 +347,7 @@ fn node_redirects_where_the_namespace_chose_it(edge: &Edge) {
 
 /// Waits until pods of a namespace are left alone. The agent learns of a namespace by a watch, a moment after
 /// its creation; the selector of the registration applies at once.
-fn wait_until_left_alone(edge: &Edge, namespace: &str, label: &str) {
+fn wait_until_left_alone(edge: &EdgeCluster, namespace: &str, label: &str) {
     wait_for(&format!("a pod left alone in {namespace} by its label {label}"), || {
         let pod = homeless_pod("asked", "nginx:1.27");
         let collection = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
@@ -357,7 +357,7 @@ fn wait_until_left_alone(edge: &Edge, namespace: &str, label: &str) {
 }
 
 /// Compares the same pod with and without the webhook by the API server's own list of fields.
-fn nothing_but_images_and_one_annotation_changes(edge: &Edge) {
+fn nothing_but_images_and_one_annotation_changes(edge: &EdgeCluster) {
     let mut pod = homeless_pod("compared", "nginx:1.27");
     pod["metadata"]["labels"] = json!({"app": "compared"});
     pod["metadata"]["annotations"] = json!({"a": "b"});
@@ -399,7 +399,7 @@ fn nothing_but_images_and_one_annotation_changes(edge: &Edge) {
 
 /// Sends fields of a future API version to the webhook directly, since this API server drops fields that it
 /// does not know.
-fn fields_of_the_future_stay(edge: &Edge) {
+fn fields_of_the_future_stay(edge: &EdgeCluster) {
     let mut pod = homeless_pod("future", "nginx:1.27");
     pod["spec"]["fromTheFuture"] = json!({"containers": [{"image": "nginx:1.27"}]});
     pod["spec"]["containers"][0]["fromTheFuture"] = json!([1, {"deep": true}]);
@@ -429,7 +429,7 @@ fn fields_of_the_future_stay(edge: &Edge) {
     );
 }
 
-fn audit_log_says_why(edge: &Edge) {
+fn audit_log_says_why(edge: &EdgeCluster) {
     let log = edge.cluster.audit_log();
     let entry = log
         .lines()
@@ -442,7 +442,7 @@ fn audit_log_says_why(edge: &Edge) {
 
 /// The webhook is off: nothing changes the pod and it has no secret. The kubelet gets the login of its registry
 /// from the plug-in. The pod always pulls, so that present images are requested as well.
-fn with_the_webhook_off_pods_run_as_written_with_our_login(edge: &Edge) {
+fn with_the_webhook_off_pods_run_as_written_with_our_login(edge: &EdgeCluster) {
     edge.turn_webhook(false);
     let image = edge.redirected(NGINX);
     for (name, image) in [("unredirected", "nginx:1.27"), ("with-our-login", image.as_str())] {
@@ -470,7 +470,7 @@ fn with_the_webhook_off_pods_run_as_written_with_our_login(edge: &Edge) {
 }
 
 /// Waits until a pod runs and returns it.
-fn running(edge: &Edge, namespace: &str, name: &str) -> Value {
+fn running(edge: &EdgeCluster, namespace: &str, name: &str) -> Value {
     let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
     edge.client.wait(&path, "a running pod", |pod| {
         pod["status"]["containerStatuses"][0]["ready"] == true
@@ -498,7 +498,7 @@ fn images_of(pod: &Value) -> BTreeMap<String, String> {
 }
 
 /// Checks the images that the kubelet reports as run.
-fn assert_all_ran_from_the_primary(edge: &Edge, pod: &Value, containers: usize) {
+fn assert_all_ran_from_the_primary(edge: &EdgeCluster, pod: &Value, containers: usize) {
     let primary = format!("{}/spectro-images/", edge.topology.site.primary_host());
     let ids: Vec<String> = statuses(pod)
         .iter()
@@ -524,7 +524,7 @@ fn statuses(pod: &Value) -> Vec<Value> {
 }
 
 /// Waits until the kubelet has observed the current pod, and checks that its containers are the earlier ones.
-fn assert_no_restart(edge: &Edge, path: &str, before: &Value) {
+fn assert_no_restart(edge: &EdgeCluster, path: &str, before: &Value) {
     let ids = |pod: &Value| -> Vec<Value> {
         let statuses = statuses(pod);
         statuses

@@ -14,7 +14,7 @@ use landfall_core::status::Phase;
 use landfall_tests_interop::admission::decode;
 use landfall_tests_interop::agent::LandfallAgent;
 use landfall_tests_interop::cluster::client::{KubeClient, wait_for};
-use landfall_tests_interop::cluster::edge::{AUTHORITY, Edge, REGISTRATION, homeless_pod};
+use landfall_tests_interop::cluster::edge_cluster::{AUTHORITY, EdgeCluster, REGISTRATION, homeless_pod};
 use landfall_tests_interop::https::HttpsClient;
 use landfall_tests_interop::site::Site;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ const NGINX: &str = "docker.io/library/nginx:1.27";
 /// Uses one cluster for all checks, since starting one takes longer than most of them.
 #[test]
 fn webhook_keeps_its_promises_at_a_real_api_server() {
-    let edge = Edge::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-test-cluster")));
+    let edge = EdgeCluster::start(Utf8Path::new(env!("CARGO_BIN_EXE_landfall-test-cluster")));
     policy::api_server_redirects_by_a_policy_as_the_webhook_would(&edge);
     let (agent, second_agent, second) = two_agents_that_start_at_once_share_one_authority(&edge);
     registration_heals(&edge, &second);
@@ -33,7 +33,7 @@ fn webhook_keeps_its_promises_at_a_real_api_server() {
     no_pod_is_lost_while_the_agents_are_killed(&edge, agent, &second, second_agent);
 }
 
-fn two_agents_that_start_at_once_share_one_authority(edge: &Edge) -> (LandfallAgent, LandfallAgent, Site) {
+fn two_agents_that_start_at_once_share_one_authority(edge: &EdgeCluster) -> (LandfallAgent, LandfallAgent, Site) {
     let second = edge.another_site();
     let mut agents = [edge.topology.site.start_agent(&[]), second.start_agent(&[])];
     for agent in &mut agents {
@@ -70,7 +70,7 @@ fn two_agents_that_start_at_once_share_one_authority(edge: &Edge) -> (LandfallAg
     (first_agent, second_agent, second)
 }
 
-fn registration_heals(edge: &Edge, second: &Site) {
+fn registration_heals(edge: &EdgeCluster, second: &Site) {
     let before = edge.client.get(REGISTRATION);
     let mut broken = before.clone();
     // The API server accepts only a bundle of certificates. The cluster's own CA is a foreign authority here.
@@ -87,7 +87,7 @@ fn registration_heals(edge: &Edge, second: &Site) {
     assert_redirected(edge, second, "deletion-healed");
 }
 
-fn authority_rotates_with_no_failed_admission(edge: &Edge, second: &Site) {
+fn authority_rotates_with_no_failed_admission(edge: &EdgeCluster, second: &Site) {
     let before = edge.client.get(AUTHORITY)["data"]["ca.crt"].clone();
     let redirected = redirected(edge, second);
     let (created, slipped_through) = std::thread::scope(|scope| {
@@ -174,7 +174,7 @@ fn operate(client: &KubeClient, namespace: &str, rounds: usize) -> usize {
     made
 }
 
-fn operator_is_spared_where_the_namespace_chose_the_node(edge: &Edge) {
+fn operator_is_spared_where_the_namespace_chose_the_node(edge: &EdgeCluster) {
     edge.client.create_namespace("operated-by-webhook", &json!({}));
     edge.client
         .create_namespace("operated-by-node", &json!({"landfall.dev/redirect": "node"}));
@@ -195,7 +195,7 @@ fn operator_is_spared_where_the_namespace_chose_the_node(edge: &Edge) {
 }
 
 fn no_pod_is_lost_while_the_agents_are_killed(
-    edge: &Edge,
+    edge: &EdgeCluster,
     mut agent: LandfallAgent,
     second: &Site,
     mut second_agent: LandfallAgent,
@@ -234,7 +234,7 @@ fn no_pod_is_lost_while_the_agents_are_killed(
 }
 
 /// Sends a pod to the API server and checks that its images are redirected.
-fn assert_redirected(edge: &Edge, second: &Site, when: &str) {
+fn assert_redirected(edge: &EdgeCluster, second: &Site, when: &str) {
     let pods = "/api/v1/namespaces/default/pods?dryRun=All";
     let pod = edge.client.create(pods, &homeless_pod("asked", "nginx:1.27"));
     let image = image_of(&pod);
@@ -243,7 +243,7 @@ fn assert_redirected(edge: &Edge, second: &Site, when: &str) {
 
 /// Returns the possible redirected images: each of the two hosts has a primary registry, and either agent may
 /// answer.
-fn redirected(edge: &Edge, second: &Site) -> [String; 2] {
+fn redirected(edge: &EdgeCluster, second: &Site) -> [String; 2] {
     [&edge.topology.site, second]
         .map(|site| format!("{}/{}", site.primary_host(), edge.topology.primary_repository(NGINX)))
 }

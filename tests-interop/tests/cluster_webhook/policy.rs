@@ -12,7 +12,7 @@ use landfall_core::settings::Settings;
 use landfall_tests_interop::admission::{patch_of, review_of};
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::cluster::client::wait_for;
-use landfall_tests_interop::cluster::edge::{Edge, homeless_pod};
+use landfall_tests_interop::cluster::edge_cluster::{EdgeCluster, homeless_pod};
 use landfall_tests_interop::go_tool::tool;
 use landfall_tests_interop::program::run;
 use serde_json::{Value, json};
@@ -47,13 +47,13 @@ const CONFIGURATIONS: [(&str, &str); 4] = [
 ];
 
 struct Policy<'a> {
-    edge: &'a Edge,
+    edge: &'a EdgeCluster,
     file: Utf8PathBuf,
     settings: Settings,
 }
 
 /// Checks the policy before any agent registers a webhook.
-pub(crate) fn api_server_redirects_by_a_policy_as_the_webhook_would(edge: &Edge) {
+pub(crate) fn api_server_redirects_by_a_policy_as_the_webhook_would(edge: &EdgeCluster) {
     let pod = homeless_pod("early", "nginx:1.27");
     edge.client.create(PODS, &pod);
     let mut last = None;
@@ -73,7 +73,7 @@ pub(crate) fn api_server_redirects_by_a_policy_as_the_webhook_would(edge: &Edge)
 impl<'a> Policy<'a> {
     /// Renders the policy with `landfall`, applies it with `kubectl`, and waits until the API server follows
     /// it.
-    fn apply(edge: &'a Edge, name: &str, stylus: &str) -> Policy<'a> {
+    fn apply(edge: &'a EdgeCluster, name: &str, stylus: &str) -> Policy<'a> {
         let text = format!("#cloud-config\nstylus:\n{stylus}");
         let user_data = edge.topology.site.path(&format!("{name}.yaml"));
         fs_err::write(&user_data, &text).unwrap();

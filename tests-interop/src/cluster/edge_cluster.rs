@@ -34,7 +34,7 @@ const FINISHING: &str = "docker.io/library/busybox:1.37";
 
 /// A cluster, a registry and a host. The test starts the agent.
 #[derive(Debug)]
-pub struct Edge {
+pub struct EdgeCluster {
     /// The external registry, and the node as a host of Landfall.
     pub topology: Topology,
     pub cluster: Cluster,
@@ -42,17 +42,17 @@ pub struct Edge {
     pub client: KubeClient,
 }
 
-impl Edge {
+impl EdgeCluster {
     /// Starts everything except the kubelet and the agent; `program` is the path of `landfall-test-cluster`.
     ///
     /// # Panics
     /// Panics if a program is missing or fails.
     #[must_use]
-    pub fn start(program: &Utf8Path) -> Edge {
+    pub fn start(program: &Utf8Path) -> EdgeCluster {
         let cluster = Cluster::start(program);
         let source = SourceRegistry::with(Some(ACCOUNT), "landfall/", running_images());
         let topology = Topology::of(source, Site::on(&cluster.containerd_socket()));
-        let edge = Edge {
+        let edge = EdgeCluster {
             client: cluster.client(),
             topology,
             cluster,
