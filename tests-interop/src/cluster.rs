@@ -7,7 +7,7 @@
 //!
 //! All processes of the cluster are descendants of one program in a PID namespace and a mount namespace. When
 //! that program ends, for any reason, the kernel kills every process of the cluster and drops all its mounts.
-//! The resources outside of the namespaces (a bridge, control groups, a directory) are removed by [`remains`].
+//! The resources outside of the namespaces (a bridge, control groups, a directory) are removed by [`host_resources`].
 
 pub mod client;
 mod components;
@@ -15,9 +15,9 @@ mod credentials;
 pub mod edge_cluster;
 mod forward;
 mod handle;
+pub mod host_resources;
 pub mod images;
 pub mod machine;
 mod node;
-pub mod remains;
 
 pub use handle::{ADMIN_KUBECONFIG, CONTAINERD_SOCKET, Cluster, enter};

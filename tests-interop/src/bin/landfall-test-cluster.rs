@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{ExitCode, Stdio};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use landfall_tests_interop::cluster::remains::Remains;
+use landfall_tests_interop::cluster::host_resources::HostResources;
 use landfall_tests_interop::cluster::{ADMIN_KUBECONFIG, enter, machine};
 use landfall_tests_interop::poll::{try_wait_for, try_wait_for_cluster, wait_for};
 use landfall_tests_interop::program::run;
@@ -97,7 +97,7 @@ fn down(directory: &Utf8Path) {
             }
         }
     }
-    Remains::of(directory).remove();
+    HostResources::of(directory).remove();
 }
 
 fn tell(directory: &Utf8Path, line: &str) {

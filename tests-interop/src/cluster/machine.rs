@@ -14,8 +14,8 @@ use super::components::{AUDIT_POLICY, apiserver, controller_manager, etcd, sched
 use super::credentials::{Credentials, NODE};
 use super::forward::forward;
 use super::handle::{ADMIN_KUBECONFIG, COMMAND_KUBELET};
+use super::host_resources::HostResources;
 use super::node::{Network, containerd, import_pause_image, kubelet};
-use super::remains::Remains;
 use crate::https::HttpsClient;
 use crate::poll::try_wait_for_cluster;
 use crate::port::free_port;
@@ -26,7 +26,7 @@ const LAST_LINES: usize = 25;
 
 struct Machine {
     directory: Utf8PathBuf,
-    remains: Remains,
+    host_resources: HostResources,
     network: Network,
     credentials: Credentials,
     client: KubeClient,
@@ -37,7 +37,7 @@ struct Machine {
 }
 
 /// Kills every other process of the namespace on drop, then removes the resources outside of it.
-struct End(Remains);
+struct End(HostResources);
 
 impl Drop for End {
     fn drop(&mut self) {
@@ -59,7 +59,7 @@ pub fn run_inside(directory: &Utf8Path) {
         1,
         "`landfall-test-cluster inside` is for `landfall-test-cluster up` and the tests"
     );
-    let end = End(Remains::of(directory));
+    let end = End(HostResources::of(directory));
     let mut machine = Machine::start(directory, &end.0);
     answer();
     for line in std::io::stdin().lock().lines() {
@@ -83,7 +83,7 @@ fn answer() {
 }
 
 impl Machine {
-    fn start(directory: &Utf8Path, remains: &Remains) -> Machine {
+    fn start(directory: &Utf8Path, host_resources: &HostResources) -> Machine {
         hide_the_hosts_directories();
         let [
             etcd_program,
@@ -103,7 +103,7 @@ impl Machine {
             "containerd-shim-runc-v2",
         ]);
         let (api_port, etcd_port) = (free_port(), free_port());
-        let network = Network::create(remains);
+        let network = Network::create(host_resources);
         let address_for_pods = network.api_server_address();
         let credentials = Credentials::write(&directory.join("credentials"), api_port, &address_for_pods);
         forward(&format!("{address_for_pods}:443"), format!("127.0.0.1:{api_port}"));
@@ -156,7 +156,7 @@ impl Machine {
         });
         Machine {
             directory: directory.to_owned(),
-            remains: remains.clone(),
+            host_resources: host_resources.clone(),
             network,
             credentials,
             client,
@@ -178,7 +178,7 @@ impl Machine {
             &directory,
             &self.credentials,
             &self.network,
-            &self.remains,
+            &self.host_resources,
             flags,
         );
         let mut programs = [Program::start("kubelet", &self.directory, command)];

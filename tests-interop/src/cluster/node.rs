@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::credentials::{Credentials, NODE};
 use super::handle::{CERTS_DIRECTORY, CONTAINERD_SOCKET};
+use super::host_resources::HostResources;
 use super::images::waiting_image;
-use super::remains::Remains;
 use crate::port::free_port;
 use crate::program::run;
 
@@ -31,11 +31,11 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Creates the bridge. It is outside of the cluster's namespaces: [`Remains`] removes it.
-    pub(super) fn create(remains: &Remains) -> Network {
+    /// Creates the bridge. It is outside of the cluster's namespaces: [`HostResources`] removes it.
+    pub(super) fn create(host_resources: &HostResources) -> Network {
         let network = Network {
-            bridge: remains.bridge().to_owned(),
-            prefix: free_subnet(remains.seed()),
+            bridge: host_resources.bridge().to_owned(),
+            prefix: free_subnet(host_resources.seed()),
         };
         let bridge = network.bridge.as_str();
         ip(&["link", "add", bridge, "type", "bridge"]);
@@ -192,7 +192,7 @@ pub(super) fn kubelet(
     directory: &Utf8Path,
     files: &Credentials,
     network: &Network,
-    remains: &Remains,
+    host_resources: &HostResources,
     flags: &[&str],
 ) -> (Command, u16) {
     let health_port = free_port();
@@ -217,7 +217,7 @@ pub(super) fn kubelet(
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": false,
         "enforceNodeAllocatable": [],
-        "cgroupRoot": remains.control_group(),
+        "cgroupRoot": host_resources.control_group(),
         "failCgroupV1": false,
         "failSwapOn": false,
         "localStorageCapacityIsolation": false,

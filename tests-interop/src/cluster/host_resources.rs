@@ -12,22 +12,22 @@ const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 
 /// Names of the resources. They depend on the directory of the cluster alone.
 #[derive(Debug, Clone)]
-pub struct Remains {
+pub struct HostResources {
     directory: Utf8PathBuf,
     seed: u32,
     bridge: String,
     control_group: String,
 }
 
-impl Remains {
+impl HostResources {
     /// Returns the names for the cluster in this directory.
     #[must_use]
-    pub fn of(directory: &Utf8Path) -> Remains {
+    pub fn of(directory: &Utf8Path) -> HostResources {
         // FNV-1a: directories differ in a few characters.
         let seed = directory.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| {
             (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
         });
-        Remains {
+        HostResources {
             directory: directory.to_owned(),
             seed,
             bridge: format!("lf{seed:08x}"),
