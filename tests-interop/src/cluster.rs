@@ -2,7 +2,7 @@
 //! containerd and kubelet, built from their pinned Go modules (`tests-interop/tools/tools.sh`), with CNI
 //! plug-ins and runc from Debian.
 //!
-//! Start reading at [`machine`], the process inside. [`Cluster`] is the handle of a test,
+//! Start reading at [`init`], the process inside. [`Cluster`] is the handle of a test,
 //! `landfall-test-cluster` the program of both the test and `make cluster-up`.
 //!
 //! All processes of the cluster are descendants of one program in a PID namespace and a mount namespace. When
@@ -13,11 +13,11 @@ pub mod client;
 mod components;
 mod credentials;
 pub mod edge_cluster;
-mod forward;
 mod handle;
 pub mod host_resources;
 pub mod images;
-pub mod machine;
+pub mod init;
 mod node;
+mod port_forward;
 
 pub use handle::{ADMIN_KUBECONFIG, CONTAINERD_SOCKET, Cluster, enter};

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     match words[..] {
         ["up", directory] => up(Utf8Path::new(directory)),
         ["down", directory] => down(Utf8Path::new(directory)),
-        ["inside", directory] => machine::run_inside(Utf8Path::new(directory)),
+        ["inside", directory] => init::run_inside(Utf8Path::new(directory)),
         _ => {
             eprintln!("usage: landfall-test-cluster up|down DIRECTORY");
             return ExitCode::from(2);
