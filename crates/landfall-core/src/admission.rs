@@ -1,9 +1,9 @@
-//! How a pod is rewritten at admission (SPEC section 9): bytes of an AdmissionReview in, bytes of its answer out.
+//! Pod rewriting at admission [spec:webhook.rewrite]: the bytes of an AdmissionReview in, the bytes of the answer out.
 //!
-//! The pod is only looked at, never written back: the answer is one `test` and one `replace` for each image, at its
-//! exact place, and one annotation with the originals. Fields that we do not know stay untouched because we do not touch
-//! them. Nothing here denies a pod, and nothing asks a registry: whether the primary registry holds an image is a fact
-//! that the caller passes in.
+//! The pod is read and never serialized again. The answer holds one `test` and one `replace` operation for each image,
+//! at its exact JSON pointer, and one annotation with the original images. Unknown fields stay untouched because no
+//! operation names them. This module never denies a pod and never contacts a registry: the caller passes in which
+//! images the primary registry holds.
 
 mod patch;
 mod pod;
@@ -25,64 +25,60 @@ use crate::resolve::Resolver;
 use patch::{ImageNote, PatchOperation};
 use pod::{ImagePlace, PodView};
 
-/// The annotation that keeps what the user wrote, and why it was changed: a JSON object of container name to `image` and
-/// `reason`. An image volume's key is `volume:` and its name.
+/// The annotation that keeps the user's images and the reason of each change: a JSON object of container name to
+/// `image` and `reason`. The key of an image volume is `volume:` and its name.
 pub const ORIGINAL_IMAGES: &str = "landfall.dev/original-images";
-/// The annotation of observe-only mode: what would have become of each image, in the form of [`ORIGINAL_IMAGES`].
+/// The annotation of observe-only mode: the image that each container would have got, in the form of
+/// [`ORIGINAL_IMAGES`].
 pub const OBSERVED_IMAGES: &str = "landfall.dev/observed-images";
-/// The audit annotation that says of every image what was decided, and why. The API server puts the webhook's name in
-/// front.
+/// The audit annotation with the decision about every image and its reason. The API server prefixes the key with the
+/// webhook's name.
 pub const AUDIT_KEY: &str = "redirect";
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 
-/// What a review is decided by.
+/// Input of a decision besides the review itself.
 #[expect(missing_debug_implementations, reason = "it holds a function")]
 #[derive(Clone, Copy)]
 pub struct AdmissionRules<'a> {
-    /// Where images come from; its settings say what the profiles chose for their namespaces.
+    /// Maps a reference to its sources. Its settings hold the choices that the profiles make for namespaces.
     pub resolver: &'a Resolver<'a>,
-    /// What a namespace chose by its labels in the cluster, as far as they are known. Must be quick.
+    /// The choice that a namespace makes by its labels in the cluster; `None` if it makes none or is not known. Called
+    /// for every pod, so it must return quickly.
     pub namespace_choice: &'a dyn Fn(&str) -> Option<RedirectChoice>,
-    /// Decide and say, and change no image.
+    /// Decide and report, but change no image.
     pub observe_only: bool,
-    /// Whether the primary registry holds this (canonical) reference, by the agent's inventory. Must be quick.
+    /// Returns true if the primary registry holds this (canonical) reference, according to the agent's inventory. Must
+    /// return quickly.
     pub primary_holds: &'a dyn Fn(&ImageReference) -> bool,
 }
 
-/// A review, answered.
+/// The answer to a review.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reviewed {
-    /// The body of the answer, JSON.
+    /// The JSON body of the answer.
     pub response: Vec<u8>,
-    /// How many images were rewritten; in observe-only mode, how many would have been.
+    /// The number of rewritten images; in observe-only mode, of images that would have been rewritten.
     pub rewritten: usize,
-    /// What the user is told, in the answer too.
+    /// Warnings for the user; the answer contains them too.
     pub warnings: Vec<String>,
-    /// What was decided about every image that was looked at, and why; in the answer as an audit annotation.
+    /// The decision about every image and its reason; the answer contains them as an audit annotation.
     pub reasons: BTreeMap<String, String>,
 }
 
-/// Why a request is no review that can be answered. A pod is never the reason.
+/// A request that is no answerable review. The content of a pod never causes this error.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmissionError {
-    /// The body is not an AdmissionReview's JSON.
+    /// The body is not the JSON of an AdmissionReview.
     #[error("cannot read the body as an AdmissionReview")]
     Body(#[source] serde_json::Error),
-    /// It is another kind or version.
+    /// The body has another kind or version.
     #[error("expected `{KIND}` of `{API_VERSION}`, not `{kind}` of `{api_version}`")]
-    Version {
-        /// `kind`.
-        kind: String,
-        /// `apiVersion`.
-        api_version: String,
-    },
-    /// There is no request in it.
+    Version { kind: String, api_version: String },
     #[error("the AdmissionReview has no `request` with a `uid`")]
     NoRequest,
-    /// The answer cannot be written.
     #[error("cannot write the answer")]
     Answer(#[source] serde_json::Error),
 }
@@ -149,7 +145,7 @@ struct AnswerBody<'a> {
 }
 
 impl AdmissionRules<'_> {
-    /// Why the pods of a namespace stay as they are; `None` where they are redirected.
+    /// Returns the reason why the pods of a namespace stay unchanged; `None` if they are redirected.
     fn why_namespace(&self, namespace: &str) -> Option<String> {
         let in_profile = || (self.resolver.settings().namespace_choices).get(namespace).copied();
         let choice = (self.namespace_choice)(namespace).or_else(in_profile)?;
@@ -157,20 +153,20 @@ impl AdmissionRules<'_> {
     }
 }
 
-/// What was decided about a pod.
+/// The decision about a pod.
 #[derive(Default)]
 struct Decision {
-    /// The keys of the places whose image is changed, or would be.
+    /// Keys of the images that are changed; in observe-only mode, that would be changed.
     rewritten: Vec<String>,
     operations: Vec<PatchOperation>,
     warnings: Vec<String>,
     reasons: BTreeMap<String, String>,
 }
 
-/// Answers a review: always allowed; a pod's images are redirected by `rules`.
+/// Answers a review. The answer always allows the pod; its images are redirected by `rules`.
 ///
 /// # Errors
-/// When the body is not an AdmissionReview that can be answered, which says nothing about the pod in it.
+/// When the body is not an answerable AdmissionReview. The pod in it is not judged then.
 pub fn review(bytes: &[u8], rules: &AdmissionRules<'_>) -> Result<Reviewed, AdmissionError> {
     let review: Review<'_> = serde_json::from_slice(bytes).map_err(AdmissionError::Body)?;
     if review.api_version != API_VERSION || review.kind != KIND {
@@ -216,7 +212,7 @@ fn answer(uid: &str, decision: &Decision) -> Result<Vec<u8>, serde_json::Error> 
     })
 }
 
-/// Everything but a pod that is made or changed is allowed as it is.
+/// Decides about a request. Only pods that are created or updated can change; every other object is allowed as it is.
 fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
     let is_pod = request.kind.group.is_empty() && request.kind.kind == "Pod";
     let is_spec = matches!(request.sub_resource.as_deref(), None | Some("" | "ephemeralcontainers"));
@@ -240,13 +236,14 @@ fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
     if !is_update {
         return decide_pod(&pod, |_| true, rules);
     }
-    // Without the old pod nobody can say what this request changes, and a guess could restart containers.
+    // Without the old pod, the images that this request changes are unknown, and a wrong guess could restart
+    // containers.
     let Some(old) = request.old_object else {
         return Decision::default();
     };
     match serde_json::from_str::<PodView>(old.get()) {
         Ok(old) => {
-            // What is there unchanged is not touched, so that no edit of a label restarts a container.
+            // Unchanged images stay untouched, so that an edit of a label restarts no container.
             let before = old.images_by_name();
             decide_pod(
                 &pod,
@@ -283,7 +280,7 @@ fn why_pod_is_left_alone(pod: &PodView) -> Option<&'static str> {
     }
 }
 
-/// Decides about the places of a pod that are `in_question`.
+/// Decides about the images of a pod that `in_question` selects.
 fn decide_pod(pod: &PodView, in_question: impl Fn(&ImagePlace<'_>) -> bool, rules: &AdmissionRules<'_>) -> Decision {
     let mut decision = Decision::default();
     let mut noted: BTreeMap<String, ImageNote> = BTreeMap::new();
@@ -365,7 +362,8 @@ fn warning_text(place: &ImagePlace<'_>, error: &ReferenceError) -> String {
     ))
 }
 
-/// The API server may cut warnings at 256 characters and drops those with control characters.
+/// Shortens a warning and removes control characters: the API server may cut warnings at 256 characters, and drops
+/// warnings with control characters.
 fn printable(text: &str) -> String {
     let printable = text
         .chars()

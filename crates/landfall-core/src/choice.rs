@@ -1,5 +1,5 @@
-//! What the owner of a namespace or a pod chooses by its labels: no redirection, or redirection by the node's own mirror
-//! files (SPEC section 9, opting out). The one place that knows the labels.
+//! Opt-out labels of namespaces and pods: no redirection, or redirection by the node's own mirror files
+//! [spec:webhook.labels]. No other module knows these labels.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 pub const REDIRECT_LABEL: &str = "landfall.dev/redirect";
 /// The value of [`REDIRECT_LABEL`] that opts out.
 pub const DISABLED: &str = "disabled";
-/// The value of [`REDIRECT_LABEL`] that leaves the redirection to the node: for operators that compare the pods they
-/// find with the pods they made.
+/// The value of [`REDIRECT_LABEL`] that leaves the redirection to the node's mirror files. It is meant for operators
+/// that compare the pods in the cluster with the pods they created, and would undo a rewrite.
 pub const NODE: &str = "node";
-/// The label that Palette's users know, on a namespace.
+/// The opt-out label that Palette's users know, on a namespace.
 pub const PALETTE_LABEL: &str = "stylus.io/imageswap";
 /// The value of [`PALETTE_LABEL`] that opts out.
 pub const PALETTE_DISABLED: &str = "disable";
 
-/// A choice that keeps the webhook away.
+/// Choice that excludes a namespace or a pod from the webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RedirectChoice {
-    /// Nothing is redirected.
+    /// No image is redirected.
     Disabled,
-    /// The node's mirror files redirect; the pod keeps the image that its owner wrote.
+    /// The node's mirror files redirect pulls; the pod keeps the image that its owner wrote.
     Node,
 }
 
 impl RedirectChoice {
-    /// The choice that one label of a namespace makes.
+    /// Returns the choice that one label of a namespace makes.
     #[must_use]
     pub fn of_label(key: &str, value: &str) -> Option<RedirectChoice> {
         match (key, value) {
@@ -36,14 +36,15 @@ impl RedirectChoice {
         }
     }
 
-    /// The choice that the labels of a namespace make; opting out beats everything.
+    /// Returns the choice that the labels of a namespace make. `Disabled` wins over `Node`.
     pub fn of_labels<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<RedirectChoice> {
         (labels.into_iter())
             .filter_map(|(key, value)| RedirectChoice::of_label(key, value))
             .min()
     }
 
-    /// Why a pod in this namespace stays as it is: the same words for the audit log and for `landfall explain`.
+    /// Returns the reason why a pod in this namespace stays unchanged. The audit log and `landfall explain` use the
+    /// same words.
     #[must_use]
     pub fn explain_namespace(self, namespace: &str) -> String {
         match self {
@@ -52,7 +53,7 @@ impl RedirectChoice {
         }
     }
 
-    /// Why a pod with this choice on itself stays as it is.
+    /// Returns the reason why a pod with this choice on itself stays unchanged.
     #[must_use]
     pub fn explain_pod(self) -> &'static str {
         match self {

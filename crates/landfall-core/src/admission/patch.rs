@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::pod::PodView;
 
-/// One operation of a patch.
+/// One operation of a JSON patch.
 #[derive(Serialize)]
 pub(super) struct PatchOperation {
     op: &'static str,
@@ -15,7 +15,7 @@ pub(super) struct PatchOperation {
     value: Value,
 }
 
-/// Goes on only if the pod still is this one, and not another of its name.
+/// Returns a `test` that stops the patch if another pod of the same name has replaced this one.
 pub(super) fn test_uid(uid: &str) -> PatchOperation {
     PatchOperation {
         op: "test",
@@ -24,7 +24,7 @@ pub(super) fn test_uid(uid: &str) -> PatchOperation {
     }
 }
 
-/// Replaces an image, only if it still is the one that the decision was made on.
+/// Replaces an image, if it is still the one that the decision was made for.
 pub(super) fn replace_image(pointer: &str, from: &str, to: String) -> [PatchOperation; 2] {
     [
         PatchOperation {
@@ -40,16 +40,16 @@ pub(super) fn replace_image(pointer: &str, from: &str, to: String) -> [PatchOper
     ]
 }
 
-/// What the annotation says of one image.
+/// The annotation's entry for one image.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ImageNote {
-    /// What the user wrote; in observe-only mode, what it would have become.
+    /// The user's image; in observe-only mode, the image that would have replaced it.
     pub(super) image: String,
-    /// Why it was changed.
+    /// The reason for the change.
     pub(super) reason: String,
 }
 
-/// What an annotation of ours says of a pod's images; nothing where it is missing, or somebody spoilt it.
+/// Reads the entries of one of our annotations; empty if the annotation is missing or is not valid JSON.
 pub(super) fn notes(pod: &PodView, key: &str) -> BTreeMap<String, ImageNote> {
     (pod.annotations().flatten())
         .and_then(|annotations| annotations.get(key))
@@ -57,8 +57,8 @@ pub(super) fn notes(pod: &PodView, key: &str) -> BTreeMap<String, ImageNote> {
         .unwrap_or_default()
 }
 
-/// Adds to the annotation with the originals; what earlier requests put there stays. `add` makes the deepest object that
-/// is missing and touches nothing else.
+/// Adds entries to the annotation; entries of earlier requests stay. The path of `add` is the deepest object that is
+/// missing, so nothing else changes.
 pub(super) fn annotate(pod: &PodView, key: &str, notes: BTreeMap<String, ImageNote>) -> PatchOperation {
     let mut merged = self::notes(pod, key);
     merged.extend(notes);
@@ -71,7 +71,7 @@ pub(super) fn annotate(pod: &PodView, key: &str, notes: BTreeMap<String, ImageNo
     PatchOperation { op: "add", path, value }
 }
 
-/// A key as a part of a JSON pointer (RFC 6901, section 3).
+/// Escapes a key for use in a JSON pointer (RFC 6901, section 3).
 fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }

@@ -1,4 +1,4 @@
-//! The few fields of a pod that admission looks at. Everything else is skipped, whatever it is.
+//! The few fields of a pod that admission reads. All other fields are skipped, whatever their type.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::pod_image::PULL_NEVER;
 
-/// A pod, as far as its images go. Lists and maps may be missing or null.
+/// The part of a pod that names images. Lists and maps may be missing or null.
 #[derive(Deserialize)]
 pub(super) struct PodView {
     #[serde(default)]
@@ -66,22 +66,22 @@ struct ImageVolume {
 
 const VOLUMES: &str = "volumes";
 
-/// One place in a pod where an image is named.
+/// One image field of a pod.
 pub(super) struct ImagePlace<'a> {
-    /// The list under `spec`.
+    /// The name of the list under `spec`.
     pub(super) list: &'static str,
     /// The position in that list.
     index: usize,
-    /// The container's or volume's name.
+    /// The name of the container or volume.
     pub(super) name: &'a str,
-    /// The image as it was written; never empty.
+    /// The image as the user wrote it; never empty.
     pub(super) image: &'a str,
-    /// `imagePullPolicy: Never`.
+    /// True for `imagePullPolicy: Never`.
     pub(super) never_pulled: bool,
 }
 
 impl ImagePlace<'_> {
-    /// The place as a JSON pointer (RFC 6901).
+    /// Returns the field's JSON pointer (RFC 6901).
     pub(super) fn pointer(&self) -> String {
         let field = if self.list == VOLUMES {
             "image/reference"
@@ -91,7 +91,8 @@ impl ImagePlace<'_> {
         format!("/spec/{}/{}/{field}", self.list, self.index)
     }
 
-    /// The place's name in annotations: container names are unique in a pod, a volume may share one of them.
+    /// Returns the field's key in annotations. Container names are unique in a pod, but a volume may have the name of a
+    /// container.
     pub(super) fn key(&self) -> String {
         if self.list == VOLUMES {
             format!("volume:{}", self.name)
@@ -102,7 +103,7 @@ impl ImagePlace<'_> {
 }
 
 impl PodView {
-    /// Whether the pod has any metadata, and any annotations in it.
+    /// Returns the annotations: `None` if the pod has no metadata, `Some(None)` if the metadata has no annotations.
     pub(super) fn annotations(&self) -> Option<Option<&BTreeMap<String, String>>> {
         self.metadata.as_ref().map(|metadata| metadata.annotations.as_ref())
     }
@@ -118,7 +119,7 @@ impl PodView {
         labels.get(key).map(String::as_str)
     }
 
-    /// Every place of the pod that names an image: image volumes, then containers of all kinds.
+    /// Returns all image fields of the pod: image volumes, then containers of all kinds.
     pub(super) fn image_places(&self) -> impl Iterator<Item = ImagePlace<'_>> {
         let spec = self.spec.as_ref();
         let volumes = (spec
@@ -153,7 +154,7 @@ impl PodView {
         volumes.chain(containers)
     }
 
-    /// The images by list and name, to tell which ones a request changes.
+    /// Returns the images by list and name, to find those that a request changes.
     pub(super) fn images_by_name(&self) -> HashMap<(&str, &str), &str> {
         (self.image_places())
             .map(|place| ((place.list, place.name), place.image))

@@ -1,7 +1,9 @@
-//! Pods that slipped through un-redirected: which of them wait for an image, and the patch that mends them.
+//! Repair of pods that were created without redirection: finds those that wait for an image, and makes the patch that
+//! redirects them.
 //!
-//! Of a live pod, Kubernetes lets the images of containers and init containers be changed, and nothing else that we care
-//! for. Only containers that wait for their image are touched: to change the image of one that runs would restart it.
+//! On a live pod, Kubernetes lets clients change the images of containers and init containers, but not of ephemeral
+//! containers or image volumes. Only containers that wait for their image are patched: a new image would restart a
+//! running container.
 
 use std::collections::HashMap;
 
@@ -12,33 +14,30 @@ use super::{
     AdmissionError, AdmissionRules, ORIGINAL_IMAGES, Verdict, decide_image, decide_pod, patch, why_pod_is_left_alone,
 };
 
-/// A pod that is to be mended.
+/// A pod to repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mend {
-    /// The pod's namespace.
     pub namespace: String,
-    /// The pod's name.
     pub name: String,
-    /// The pod's UID.
     pub uid: String,
-    /// The JSON patch; `None` when nothing can be changed, or in observe-only mode.
+    /// The JSON patch; `None` if no image can be changed, or in observe-only mode.
     pub patch: Option<Vec<u8>>,
     /// The images that the patch changes; in observe-only mode, that it would change.
     pub images: Vec<MendedImage>,
-    /// Places whose image cannot be changed on a live pod: the pod has to be made anew.
+    /// Keys of images that cannot be changed on a live pod. Such a pod has to be created again.
     pub stuck: Vec<String>,
 }
 
-/// An image that is mended.
+/// An image that the patch changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MendedImage {
-    /// The container.
     pub container: String,
-    /// What was decided, and why, as the audit annotation would have said it.
+    /// The decision and its reason, in the words of the audit annotation.
     pub reason: String,
 }
 
-/// Reasons of kubelet's for a container that waits for its image, whatever ran in it before.
+/// Waiting reasons by which the kubelet reports a failed pull. They count even if the container ran before with another
+/// image.
 const PULL_FAILURES: [&str; 4] = [
     "ErrImagePull",
     "ImagePullBackOff",
@@ -105,10 +104,10 @@ impl ContainerStatus {
     }
 }
 
-/// Decides about a pod (JSON, as the API server lists it): `None` when there is nothing to mend.
+/// Plans the repair of a pod (JSON, as the API server lists it); `None` if the pod needs none.
 ///
 /// # Errors
-/// When the text is no pod.
+/// When the text is not a pod.
 pub fn plan_mend(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<Mend>, AdmissionError> {
     let Identified { metadata, status } = serde_json::from_str(pod).map_err(AdmissionError::Body)?;
     if metadata.deletion_timestamp.is_some() || rules.why_namespace(&metadata.namespace).is_some() {
@@ -158,15 +157,16 @@ pub fn plan_mend(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<Mend>, 
     }))
 }
 
-/// Whether an image looks like what an agent made of the original: another one whose last part, with its tag and digest,
-/// is the same. An agent with other rules or another primary registry may have redirected it, and redirecting the
-/// redirected leads nowhere.
+/// Returns true if an image looks like an agent's redirection of the original: it differs, but its last path component,
+/// with tag and digest, is the same. An agent with other rules or another primary registry may have redirected it, and
+/// a second redirection would point at an image that does not exist.
 fn is_redirection_of(image: &str, original: &str) -> bool {
     let last = |image: &str| image.rsplit('/').next().map(ToOwned::to_owned);
     image != original && last(image) == last(original)
 }
 
-/// Which containers wait for their image. One without a status has not been looked at by kubelet: it waits too.
+/// The containers that wait for their image. A container without a status counts as waiting: the kubelet has not looked
+/// at it yet.
 struct Waits<'a> {
     lists: [(&'static str, HashMap<&'a str, bool>); 3],
     nothing_ran: bool,
@@ -202,7 +202,7 @@ impl<'a> Waits<'a> {
     fn is_stuck(&self, place: &ImagePlace<'_>) -> bool {
         match place.list {
             "ephemeralContainers" => self.waits(place),
-            // kubelet pulls image volumes before it starts anything.
+            // The kubelet pulls image volumes before it starts any container.
             "volumes" => self.nothing_ran,
             _ => false,
         }
