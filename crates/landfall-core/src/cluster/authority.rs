@@ -1,55 +1,55 @@
-//! The webhook's certificate authority over time: made once, and replaced with an overlap, so that no API server ever
-//! meets a certificate whose authority it does not know.
+//! Rotation of the webhook's certificate authority. The authority is created once and replaced with an overlap, so that
+//! no API server ever meets a certificate of an authority that it does not trust.
 //!
-//! The steps of a rotation: **introduce** the next authority (all API servers learn it, nobody uses it), **promote** it
-//! once they know it (every agent issues its certificate anew; the old authority stays known), **retire** the old one.
+//! The steps of a rotation: **introduce** the next authority (all API servers trust it, no agent uses it), **promote**
+//! it once they trust it (every agent issues a new certificate; the old authority stays trusted), **retire** the old
+//! one.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// What is known of the authority, without its keys.
+/// State of the authority, without its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuthorityFacts {
-    /// When the authority that signs now ends.
+    /// The end of the validity of the signing authority.
     pub ends: Timestamp,
-    /// Whether the next one is there.
+    /// True if the next authority exists.
     pub has_next: bool,
-    /// Whether the one before is still known.
+    /// True if the previous authority is still trusted.
     pub has_previous: bool,
-    /// When the last step was made.
+    /// The time of the last step.
     pub changed: Timestamp,
-    /// Whether somebody asked for a new one.
+    /// True if a user requested a new authority.
     pub wanted: bool,
-    /// Whether the API server is seen to know every authority that is there.
+    /// True if the API server is seen to trust every existing authority.
     pub is_known: bool,
 }
 
-/// How long the steps are apart.
+/// Time between the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RotationPolicy {
-    /// A new authority is introduced when the one that signs has less than this left.
+    /// A new authority is introduced when the signing one is valid for less than this.
     pub renew_before: SignedDuration,
-    /// How long the API servers know the next one before it signs.
+    /// The time for which the API servers trust the next authority before it signs.
     pub overlap: SignedDuration,
-    /// How long the one before stays known after it signed last: agents that were cut off may still use it.
+    /// The time for which the previous authority stays trusted after it signed last: agents without a connection may
+    /// still use it.
     pub retire_after: SignedDuration,
 }
 
-/// What to do about the authority.
+/// Next step of the rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RotationStep {
-    /// Nothing.
     Keep,
-    /// There is none: make the first.
+    /// No authority exists: create the first.
     Create,
-    /// Make the next one, and let the API servers know it.
+    /// Create the next authority, and have the API servers trust it.
     Introduce,
-    /// The next one signs from now on.
+    /// The next authority signs from now on.
     Promote,
-    /// Forget the one before.
+    /// Remove the previous authority.
     Retire,
 }
 
-/// Decides on the next step.
 #[must_use]
 pub fn plan_rotation(authority: Option<&AuthorityFacts>, now: Timestamp, policy: &RotationPolicy) -> RotationStep {
     let Some(authority) = authority else {
@@ -58,7 +58,7 @@ pub fn plan_rotation(authority: Option<&AuthorityFacts>, now: Timestamp, policy:
     let since = now.duration_since(authority.changed);
     let left = authority.ends.duration_since(now);
     if authority.has_next {
-        // With one that has ended nobody is served: there is nothing to wait for.
+        // An expired authority serves nobody, so there is nothing to wait for.
         let overlapped = authority.is_known && since >= policy.overlap;
         return if overlapped || left.is_negative() {
             RotationStep::Promote
@@ -75,7 +75,8 @@ pub fn plan_rotation(authority: Option<&AuthorityFacts>, now: Timestamp, policy:
     RotationStep::Keep
 }
 
-/// The bundle of authorities that the API server is to trust: the one that signs, the next, the one before.
+/// Returns the CA bundle for the API server, in PEM: the signing authority, the next, the previous. Duplicates are left
+/// out.
 #[must_use]
 pub fn merge_bundle(current: &str, next: Option<&str>, previous: Option<&str>) -> String {
     let mut bundle = String::new();

@@ -1,6 +1,7 @@
-//! What the API server is told: the MutatingWebhookConfiguration, and whether the one that is there is it.
+//! The MutatingWebhookConfiguration: renders it, and compares it with the one in the cluster.
 //!
-//! Every field is written out, defaults of the API server included, so that "is it still ours?" is a comparison.
+//! Every field is written out, including those with a default of the API server, so that an equality test finds every
+//! change.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,23 +11,23 @@ use crate::choice::{DISABLED, NODE, PALETTE_DISABLED, PALETTE_LABEL, REDIRECT_LA
 use crate::cluster::{CONFIGURATION_NAME, FIELD_MANAGER, WEBHOOK_NAME};
 use crate::settings::{ServiceName, Settings};
 
-/// The path of the webhook.
+/// The HTTP path of the webhook.
 pub const MUTATE_PATH: &str = "/mutate";
-/// The API group of webhooks and policies.
+/// The API group of webhooks and admission policies.
 pub(crate) const ADMISSION_GROUP: &str = "admissionregistration.k8s.io";
 const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// How the API servers reach the webhook.
+/// Address at which the API servers reach the webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WebhookAddress {
-    /// By URL: each API server calls the agent on its own host.
+    /// Each API server calls the agent on its own host by this URL.
     Url(String),
-    /// Through a service of the cluster, port 443.
+    /// A service of the cluster, port 443.
     Service(ServiceName),
 }
 
-/// The address of the webhook that these settings ask for; `port` is where it listens.
+/// Returns the address of the webhook by these settings; `port` is the port that it listens on.
 #[must_use]
 pub fn webhook_address(settings: &Settings, port: u16) -> WebhookAddress {
     let policy = &settings.landfall.webhook;
@@ -34,7 +35,7 @@ pub fn webhook_address(settings: &Settings, port: u16) -> WebhookAddress {
         (Some(service), _) => WebhookAddress::Service(service.clone()),
         (None, Some(url)) => WebhookAddress::Url(url.clone()),
         (None, None) => {
-            // Who listens on every address listens on loopback as well.
+            // A listener on the unspecified address accepts connections on loopback as well.
             let host = match settings.landfall.webhook_listen.trim_matches(['[', ']']) {
                 "0.0.0.0" => "127.0.0.1".to_owned(),
                 "::" => "[::1]".to_owned(),
@@ -47,7 +48,7 @@ pub fn webhook_address(settings: &Settings, port: u16) -> WebhookAddress {
 }
 
 impl WebhookAddress {
-    /// The names that the certificate has to be for, beside those of loopback.
+    /// Returns the names that the certificate must contain besides those of loopback.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         match self {
@@ -80,7 +81,8 @@ impl WebhookAddress {
     }
 }
 
-/// The whole object. Namespaces and pods that opted out are filtered by the API server already; the webhook looks again.
+/// Renders the whole object. The API server's selectors filter out namespaces and pods that opted out; the webhook
+/// checks again.
 #[must_use]
 pub fn render_configuration(settings: &Settings, address: &WebhookAddress, ca_bundle: &str) -> Value {
     let policy = &settings.landfall.webhook;
@@ -105,21 +107,22 @@ pub fn render_configuration(settings: &Settings, address: &WebhookAddress, ca_bu
     })
 }
 
-/// Whether the object in the cluster says what it should; what others add beside the webhooks and our label is theirs.
+/// Returns true if the object in the cluster has our webhooks and our label. Any other content belongs to other
+/// managers and is ignored.
 #[must_use]
 pub fn is_as_rendered(found: &Value, rendered: &Value) -> bool {
     found["webhooks"] == rendered["webhooks"]
         && found["metadata"]["labels"][MANAGED_BY] == rendered["metadata"]["labels"][MANAGED_BY]
 }
 
-/// Whether the object is one that an agent wrote: what others manage under this name is not ours to remove.
+/// Returns true if an agent wrote the object. An object of this name with another manager is not removed.
 #[must_use]
 pub fn is_ours(found: &Value) -> bool {
     found["metadata"]["labels"][MANAGED_BY] == FIELD_MANAGER
 }
 
-/// Lays what should be over what is there; other labels and annotations stay, and so does the resource version, by which
-/// the API server sees that nobody changed it in between.
+/// Writes the rendered webhooks and our label over the object in the cluster. Other labels and annotations stay. The
+/// resource version stays too: by it the API server rejects the update if the object has changed in between.
 #[must_use]
 pub fn mend_configuration(found: &Value, rendered: &Value) -> Value {
     let mut mended = found.clone();
@@ -133,7 +136,8 @@ pub fn mend_configuration(found: &Value, rendered: &Value) -> Value {
     mended
 }
 
-/// What a policy of the API server's own looks at: the same namespaces and pods.
+/// Returns the match resources of an admission policy of the API server: the same namespaces and pods as those of the
+/// webhook.
 pub(crate) fn match_resources(settings: &Settings) -> Value {
     json!({
         "matchPolicy": "Equivalent",

@@ -1,33 +1,34 @@
-//! Who writes: one agent holds a Lease (`coordination.k8s.io/v1`), the others follow and take over when it is not renewed.
+//! Election of the agent that writes: one agent holds a Lease (`coordination.k8s.io/v1`), the others follow and take
+//! over when it is not renewed.
 //!
-//! Clocks of hosts differ, so the time that a holder wrote is never compared with ours: what counts is how long we have
-//! seen the same record.
+//! The clocks of hosts differ, so the holder's time is never compared with ours. A Lease has expired if its record
+//! stays the same for longer than its duration, by our clock.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// What a Lease says, as far as an election goes.
+/// Fields of a Lease that an election needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseRecord {
-    /// Who holds it; empty when it was given up.
+    /// The holder; empty if the Lease was released.
     pub holder: String,
-    /// How long the holder may be silent.
+    /// The time after which an unrenewed Lease expires.
     pub duration: SignedDuration,
-    /// When it was renewed, by the holder's clock: only compared with itself.
+    /// The time of the last renewal, by the holder's clock: only compared with itself.
     pub renewed: Option<Timestamp>,
-    /// How often it changed hands.
+    /// The number of changes of the holder.
     pub transitions: i32,
 }
 
-/// What to do about the Lease.
+/// Next action on the Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
-    /// There is none: make it.
+    /// No Lease exists: create it.
     Create,
-    /// Its holder is silent, or gave it up: write ourselves into it.
+    /// The holder stopped renewing or released the Lease: write ourselves into it.
     TakeOver,
-    /// It is ours: write that we are still there.
+    /// We hold the Lease: renew it.
     Renew,
-    /// Somebody else holds it.
+    /// Another agent holds the Lease.
     Follow,
 }
 
@@ -39,19 +40,18 @@ pub struct Election {
 }
 
 impl Election {
-    /// A candidate of this name, which must be its alone.
+    /// Creates a candidate. No other candidate may have the same name.
     #[must_use]
     pub fn new(me: String) -> Election {
         Election { me, seen: None }
     }
 
-    /// The candidate's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.me
     }
 
-    /// What to do about a Lease that was read just now.
+    /// Decides what to do about a Lease that was read at `now`.
     pub fn decide(&mut self, lease: Option<&LeaseRecord>, now: Timestamp) -> Move {
         let Some(lease) = lease else {
             self.seen = None;
