@@ -1,9 +1,9 @@
-//! Which credential the kubelet gets for an image: the decisions of the credential provider (SPEC section 11).
+//! Kubelet credential provider: selects the login for an image [spec:credential-provider].
 //!
-//! The way through: `parse_request` reads what the kubelet asks, `lookup_names` says which files may hold the login and
-//! in what order, `parse_login_file` reads one, and `render_answer` writes what the kubelet gets. Reading stdin and files
-//! is the program's. Source of the formats: `credentialprovider.kubelet.k8s.io/v1` of Kubernetes, and the public
-//! behaviour of generic-credential-provider 1.0.0, whose place this takes.
+//! `parse_request` reads the kubelet's request, `lookup_names` lists the files that may hold the login, in order,
+//! `parse_login_file` reads one, and `render_answer` writes the kubelet's answer. The program itself reads stdin and
+//! the files. Sources of the formats: `credentialprovider.kubelet.k8s.io/v1` of Kubernetes, and the public behaviour of
+//! generic-credential-provider 1.0.0, which this program replaces.
 
 mod answer;
 mod login_file;

@@ -1,6 +1,6 @@
-//! Files that hold logins for registries: docker's `config.json` (podman's `auth.json` has the same form) and Palette's
-//! credentials JSON. Says what such a file means and what it holds for a place; reading it, and asking the helper
-//! programs that it names, is the caller's.
+//! Files with registry logins: docker's `config.json` (podman's `auth.json` has the same form) and Palette's
+//! credentials JSON. This module parses them and selects the login for a repository. The caller reads the files and
+//! runs the credential helpers that they name.
 //!
 //! Sources of the rules: docker/cli `cli/config`, `containers-auth.json(5)`, and Palette's own examples.
 
@@ -18,25 +18,20 @@ pub use edit::{remove_login, set_login};
 pub use palette::PaletteCredentials;
 pub use parse::{CredentialFile, parse_credential_file, parse_docker_config};
 
-/// Who we are at a registry.
+/// Login at a registry.
 #[derive(Debug, Clone)]
 pub enum Credential {
     /// A user name and a password, or an access token in its place.
-    Password {
-        /// Who.
-        username: String,
-        /// The secret.
-        password: SecretString,
-    },
-    /// A token that is exchanged for access tokens (`identitytoken`, OAuth 2.0's refresh token).
+    Password { username: String, password: SecretString },
+    /// A token that is exchanged for access tokens (`identitytoken`; in OAuth 2.0 a refresh token).
     IdentityToken(SecretString),
 }
 
-/// What a credential helper gives as user name when the secret is an identity token.
+/// The user name that credential helpers return if the secret is an identity token.
 const IDENTITY_TOKEN_USER: &str = "<token>";
 
 impl Credential {
-    /// A pair as credential helpers give it; `None` when it is empty.
+    /// Converts a pair that a credential helper returned; `None` if it is empty.
     #[must_use]
     pub fn from_pair(username: &str, secret: &str) -> Option<Credential> {
         if secret.is_empty() {
@@ -52,33 +47,32 @@ impl Credential {
     }
 }
 
-/// Where a file says that a login is.
+/// Location of a login according to a file.
 #[derive(Debug, Clone)]
 pub enum Lookup<'a> {
     /// In the file itself.
     Stored(&'a Credential),
-    /// With a helper program; `otherwise` is what the file itself holds, for when the helper knows nothing.
+    /// In a credential helper. `otherwise` is the file's own login, for a helper that knows none.
     Helper {
-        /// `docker-credential-NAME` is the program.
+        /// The suffix of the program's name: `docker-credential-NAME`.
         name: &'a str,
-        /// What the helper calls the registry.
+        /// The helper's name for the registry.
         server: String,
-        /// What the file itself holds.
+        /// The file's own login.
         otherwise: Option<&'a Credential>,
     },
 }
 
-/// What is wrong with a file. No text of the file is repeated: any of it may be a secret.
+/// Problem in a file. The message repeats no value of the file: any of it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialFileProblem {
-    /// Not JSON, or a value of another type than it should be.
+    /// Not JSON, or a value has the wrong type.
     #[error("line {line}, column {column}: {what}")]
     Json {
-        /// From 1.
+        /// Counted from 1.
         line: usize,
-        /// From 1.
+        /// Counted from 1.
         column: usize,
-        /// What is wrong there.
         what: &'static str,
     },
     /// JSON of another purpose.
@@ -87,9 +81,8 @@ pub enum CredentialFileProblem {
     /// An entry that cannot be used.
     #[error("the entry `{key}` is not usable: {what}")]
     Entry {
-        /// Its key, or its place in the list.
+        /// The entry's key, or its position in the list.
         key: String,
-        /// What is wrong with it.
         what: &'static str,
     },
 }
@@ -108,16 +101,16 @@ impl CredentialFileProblem {
     }
 }
 
-/// A place that a login is for.
+/// Target of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Scope {
     host: RegistryHost,
-    /// Without slashes at its ends; empty for the whole registry.
+    /// The path without slashes at its ends; empty for the whole registry.
     path: String,
 }
 
 impl Scope {
-    /// `[scheme://]host[:port][/path]`; the paths `/v1/` and `/v2/` are the API's, not a repository's.
+    /// Parses `[scheme://]host[:port][/path]`. The paths `/v1/` and `/v2/` belong to the API and not to a repository.
     fn parse(text: &str) -> Option<Scope> {
         let bare = text.split_once("://").map_or(text, |(_, bare)| bare);
         let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
@@ -129,7 +122,7 @@ impl Scope {
         })
     }
 
-    /// How much of the place's path this covers, in bytes; `None` when it is not for the place.
+    /// Returns the number of bytes of the repository's path that this scope covers; `None` if the scope does not match.
     fn covers(&self, host: &RegistryHost, repository: Option<&Repository>) -> Option<usize> {
         if self.host != *host {
             return None;

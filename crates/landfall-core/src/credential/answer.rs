@@ -1,4 +1,4 @@
-//! What the kubelet gets on stdout: `CredentialProviderResponse`.
+//! The kubelet's answer on stdout: `CredentialProviderResponse`.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,20 @@ use zeroize::Zeroizing;
 
 use super::{LoginFile, ProviderRequest, WireVersion};
 
-/// An answer, with what it was made from.
+/// Answer to the kubelet, before it is rendered.
 #[derive(Debug)]
 pub enum Answer<'a> {
-    /// Nothing is known of this registry: a valid answer, with which the kubelet goes on without a login. It is not
-    /// kept, so that a file that is added is used at once.
+    /// No login is known for this registry. The answer is valid, and the kubelet pulls without a login. The kubelet
+    /// does not cache it, so that a new login file is used at once.
     Nothing(WireVersion),
-    /// The login in this file.
+    /// The login of this file.
     Login {
-        /// What was asked.
         request: &'a ProviderRequest,
-        /// The file that was found.
         file: &'a LoginFile,
     },
 }
 
-/// Writes an answer as one line of JSON. It holds the password: it is for stdout and nothing else.
+/// Renders an answer as one line of JSON. It holds the password, so it must go to stdout only.
 #[must_use]
 pub fn render_answer(answer: &Answer<'_>) -> Zeroizing<String> {
     #[derive(Serialize)]
@@ -51,7 +49,8 @@ pub fn render_answer(answer: &Answer<'_>) -> Zeroizing<String> {
         Answer::Nothing(version) => response.api_version = *version,
         Answer::Login { request, file } => {
             response.api_version = request.version;
-            // The kubelet matches paths by characters, not by segments: with logins per path each image is asked for.
+            // The kubelet matches paths by characters, not by segments. With logins for paths, each image needs its own
+            // request.
             if !file.paths.is_empty() {
                 response.cache_key_type = "Image";
             }

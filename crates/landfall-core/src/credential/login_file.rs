@@ -1,5 +1,6 @@
-//! `/etc/kubernetes/registries/<host>.json`: `{username, password, duration}`, as users write it, and three keys that the
-//! agent adds to say what that form cannot: logins for a part of a registry, that subdomains get none, and whose file it is.
+//! Login files `/etc/kubernetes/registries/<host>.json`: `{username, password, duration}`, as users write them. The
+//! agent adds three keys for logins of a part of a registry, for the exclusion of subdomains, and for the owner of the
+//! file.
 
 use std::collections::BTreeMap;
 
@@ -9,32 +10,29 @@ use zeroize::Zeroizing;
 
 use crate::reference::Repository;
 
-/// How long the kubelet keeps an answer when the file does not say; the value of the program whose place this takes.
+/// The cache duration of an answer if the file has none; the default of generic-credential-provider, which this program
+/// replaces.
 const DEFAULT_DURATION: &str = "0h5m0s";
 /// The mark in files that the agent writes.
 const MANAGED_BY: &str = "landfall";
 
-/// The logins of one file.
 #[derive(Debug, Clone)]
 pub struct LoginFile {
-    /// For everything that no path below covers.
+    /// The login for all repositories that no path below covers.
     pub general: Option<StoredLogin>,
-    /// For repositories below a path.
+    /// Logins for the repositories below a path.
     pub paths: Vec<PathLogin>,
-    /// How long the kubelet may keep the answer, in Go's notation of durations.
+    /// The cache duration of the answer, in Go's notation of durations.
     pub duration: String,
-    /// Whether the file serves subdomains of the host that it is named after.
+    /// True if the file also serves subdomains of the host that it is named after.
     pub subdomains: bool,
-    /// What was written for `duration` could not be used, and the default is.
+    /// True if the file's `duration` is invalid and the default replaces it.
     pub duration_ignored: bool,
 }
 
-/// A name and a password.
 #[derive(Debug, Clone)]
 pub struct StoredLogin {
-    /// Who.
     pub username: String,
-    /// The password.
     pub password: SecretString,
 }
 
@@ -43,19 +41,17 @@ pub struct StoredLogin {
 pub struct PathLogin {
     /// Whole segments, without slashes at the ends.
     pub path: String,
-    /// The login.
     pub login: StoredLogin,
 }
 
-/// A file that cannot be used. No text of it is repeated: any of it may be the password.
+/// An unusable file. The message repeats no text of the file: any of it may be the password.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {what}")]
 pub struct LoginFileProblem {
-    /// From 1.
+    /// Counted from 1.
     pub line: usize,
-    /// From 1.
+    /// Counted from 1.
     pub column: usize,
-    /// What is wrong there.
     pub what: &'static str,
 }
 
@@ -75,10 +71,10 @@ struct RawLogin {
     password: SecretString,
 }
 
-/// Reads a file. Keys that are not known are left alone, as they always were.
+/// Parses a file. Unknown keys are ignored, as generic-credential-provider does.
 ///
 /// # Errors
-/// When it is not JSON, or a value is of the wrong type.
+/// When it is not JSON, or a value has the wrong type.
 pub fn parse_login_file(text: &str) -> Result<LoginFile, LoginFileProblem> {
     let raw: RawFile = serde_json::from_str(text).map_err(|error| LoginFileProblem {
         line: error.line(),
@@ -118,7 +114,7 @@ pub fn parse_login_file(text: &str) -> Result<LoginFile, LoginFileProblem> {
 }
 
 impl LoginFile {
-    /// The login for a repository: that of the longest path of whole segments, else the general one.
+    /// Returns the login for a repository: that of the longest matching path of whole segments, else the general one.
     #[must_use]
     pub fn login_for(&self, repository: &Repository) -> Option<&StoredLogin> {
         let below = |path: &str| {
@@ -131,7 +127,7 @@ impl LoginFile {
     }
 }
 
-/// The text of a file that the agent writes, ours by its mark and for this host alone.
+/// Renders the agent's login file: with our mark, and without subdomains.
 #[must_use]
 pub fn render_login_file(general: Option<&StoredLogin>, paths: &[PathLogin]) -> Zeroizing<String> {
     #[derive(Serialize)]
@@ -171,7 +167,7 @@ pub fn render_login_file(general: Option<&StoredLogin>, paths: &[PathLogin]) -> 
     text
 }
 
-/// Whether Go's `time.ParseDuration` reads it and it is not negative: `5m0s`, `1.5h`, `0`.
+/// Returns true if Go's `time.ParseDuration` accepts the text and the duration is not negative: `5m0s`, `1.5h`, `0`.
 fn is_duration(text: &str) -> bool {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {

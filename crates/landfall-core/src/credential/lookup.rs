@@ -1,5 +1,5 @@
-//! Which files may hold the login of a registry, in what order. A password goes to the host that it was given for: never
-//! to a sibling, and to a subdomain only by a file that somebody named after the domain.
+//! Files that may hold the login of a registry, in order. A password goes only to the host that it was given for: never
+//! to a sibling host, and to a subdomain only if the file is named after the parent domain.
 
 use std::net::Ipv4Addr;
 
@@ -8,26 +8,28 @@ use crate::reference::RegistryHost;
 /// Other names of Docker Hub: a file that is named after one of them is meant for all.
 pub(super) const DOCKER_HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
 
-/// How far from a host's own name its login may be looked for.
+/// Range of domains above a host in which its login may be looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reach {
     /// Parent domains of two labels or more.
     #[default]
     Domains,
-    /// Also top-level domains and parts of IP addresses, as the program did whose place this takes.
+    /// Also top-level domains and parts of IP addresses, as generic-credential-provider does, which this program
+    /// replaces.
     Anything,
 }
 
 /// The name of a file that may hold the login, without `.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileName {
-    /// `host:port`, a host or a domain.
+    /// A `host:port`, a host or a domain.
     pub name: String,
-    /// Whether this is not the host itself but a domain above it.
+    /// True if this is not the host itself but a domain above it.
     pub is_parent: bool,
 }
 
-/// Names to look for, nearest first: `host:port`, `host`, then without labels from the left (SPEC section 11).
+/// Returns the names to look for, nearest first: `host:port`, `host`, then without labels from the left
+/// [spec:credential-provider].
 #[must_use]
 pub fn lookup_names(host: &RegistryHost, reach: Reach) -> Vec<FileName> {
     let own = |name: &str| FileName {

@@ -1,9 +1,10 @@
-//! The kubelet's matching of `matchImages` and of the keys of an answer, exactly. Source of the rules: `URLsMatch` in
-//! `pkg/credentialprovider/keyring.go` of Kubernetes, and the description of `matchImages` in `kubelet.config.k8s.io/v1`.
+//! The kubelet's exact matching of `matchImages` and of the keys of an answer. Source of the rules: `URLsMatch` in
+//! `pkg/credentialprovider/keyring.go` of Kubernetes, and the description of `matchImages` in
+//! `kubelet.config.k8s.io/v1`.
 
-/// Whether the kubelet's pattern covers an image: equal port, equal number of host labels, each label by its glob
-/// (`*` stands for any part of one label), the pattern's path a prefix of the image's. A scheme in front is ignored, and
-/// so are `/v1/` and `/v2/` behind the host, as in the keys of `config.json`.
+/// Returns true if the kubelet's pattern covers an image: equal port, equal number of host labels, each label by its
+/// glob (`*` stands for any part of one label), the pattern's path a prefix of the image's. A scheme in front is
+/// ignored, and so are `/v1/` and `/v2/` behind the host, as in the keys of `config.json`.
 #[must_use]
 pub fn kubelet_pattern_matches(pattern: &str, image: &str) -> bool {
     let (pattern, image) = (UrlParts::of(pattern), UrlParts::of(image));
@@ -16,7 +17,7 @@ pub fn kubelet_pattern_matches(pattern: &str, image: &str) -> bool {
 struct UrlParts<'a> {
     host: &'a str,
     port: &'a str,
-    /// With its leading slash; empty when there is nothing behind the host.
+    /// The path with its leading slash; empty if nothing follows the host.
     path: &'a str,
 }
 
@@ -28,7 +29,7 @@ impl<'a> UrlParts<'a> {
             .iter()
             .find(|version| path.starts_with(**version))
             .map_or(path, |version| &path[version.len() - 1..]);
-        // The colons of an IPv6 address stand in brackets; a port is behind the last one outside.
+        // The colons of an IPv6 address stand in brackets; a port follows the last colon outside.
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => (host, port),
             _ => (authority, ""),

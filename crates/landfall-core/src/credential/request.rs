@@ -1,21 +1,21 @@
-//! What the kubelet asks on stdin: `CredentialProviderRequest`.
+//! The kubelet's request on stdin: `CredentialProviderRequest`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::reference::{ImageReference, ReferenceError, parse_reference};
 
-/// A request, read.
+/// A parsed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderRequest {
-    /// The API version that the answer has to have.
+    /// The API version that the answer must have.
     pub version: WireVersion,
-    /// The image that is about to be pulled.
+    /// The image that the kubelet is about to pull.
     pub image: ImageReference,
     /// The registry as the kubelet wrote it: the kubelet compares the answer's key with that text.
     pub registry: String,
 }
 
-/// The versions of the API. Requests and answers are the same in all of them.
+/// Versions of the API. Requests and answers are the same in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 pub enum WireVersion {
     /// Since Kubernetes 1.26.
@@ -30,25 +30,20 @@ pub enum WireVersion {
     V1Alpha1,
 }
 
-/// A request that cannot be answered.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestProblem {
-    /// Not a request.
     #[error("cannot read the request on stdin: line {line}, column {column}: {what}")]
     Json {
-        /// From 1.
+        /// Counted from 1.
         line: usize,
-        /// From 1.
+        /// Counted from 1.
         column: usize,
-        /// What is wrong there, in the parser's words: a request holds no secret.
+        /// The problem in the parser's words: a request holds no secret.
         what: String,
     },
-    /// Its image is no image reference.
     #[error("cannot read the image `{image}` of the request")]
     Image {
-        /// As it was sent.
         image: String,
-        /// Why not.
         #[source]
         source: ReferenceError,
     },
@@ -61,10 +56,11 @@ struct RawRequest {
     image: String,
 }
 
-/// Reads a request. An `apiVersion` that is missing means v1, as it did for the program whose place this takes.
+/// Parses a request. A missing `apiVersion` means v1, as it does for generic-credential-provider, which this program
+/// replaces.
 ///
 /// # Errors
-/// When it is not JSON of that form, its `apiVersion` is not known, or its image cannot be read.
+/// When it is not JSON of that form, its `apiVersion` is not known, or its image is no valid reference.
 pub fn parse_request(text: &str) -> Result<ProviderRequest, RequestProblem> {
     let raw: RawRequest = serde_json::from_str(text).map_err(|error| RequestProblem::Json {
         line: error.line(),
@@ -75,7 +71,8 @@ pub fn parse_request(text: &str) -> Result<ProviderRequest, RequestProblem> {
         image: raw.image.clone(),
         source,
     })?;
-    // A first component that is no host (`library/nginx`) is Docker Hub's, whose host the kubelet would have written.
+    // A first component that is no host (`library/nginx`) belongs to Docker Hub, whose host the kubelet would have
+    // written.
     let written = raw.image.split_once('/').map(|(first, _)| first);
     let registry = match written {
         Some(first)
@@ -98,7 +95,7 @@ fn is_alias(first: &str) -> bool {
     super::lookup::DOCKER_HUB_ALIASES.contains(&first)
 }
 
-/// The parser's message; serde_json puts the place behind it, which we say in front.
+/// Returns the parser's message without the position: serde_json appends it, and our message already begins with it.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rfind(" at line ") {

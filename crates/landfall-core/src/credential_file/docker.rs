@@ -1,4 +1,4 @@
-//! Docker's `config.json`, as far as logins go.
+//! Logins in docker's `config.json`.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use serde::Deserialize;
 use super::{Credential, CredentialFileProblem, Lookup, Scope};
 use crate::reference::{RegistryHost, Repository};
 
-/// What docker calls Docker Hub, in its file and to its helpers.
+/// The key of Docker Hub, in docker's file and in requests to its helpers.
 pub const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// What podman writes where docker names a helper, for "the file itself".
+/// The helper name that podman writes to select the file itself.
 const FILE_ITSELF: &str = "containers-auth.json";
 
 /// Decodes with padding or without: hand-made files often lack it.
@@ -23,7 +23,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The logins of a `config.json` and the helpers that know more.
+/// The logins of a `config.json`, and the credential helpers that it names.
 #[derive(Debug, Clone)]
 pub struct DockerConfig {
     entries: Vec<Entry>,
@@ -35,7 +35,7 @@ pub struct DockerConfig {
 struct Entry {
     key: String,
     scope: Scope,
-    /// `None` where docker left only a mark that a helper knows the login.
+    /// `None` if docker left only a mark that a helper knows the login.
     credential: Result<Option<Credential>, &'static str>,
 }
 
@@ -58,7 +58,7 @@ struct RawAuth {
 pub(super) fn parse(text: &str) -> Result<DockerConfig, CredentialFileProblem> {
     let raw: RawConfig = serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
     let named = |name: &String| !name.is_empty() && name != FILE_ITSELF;
-    // A key that is no place can be for no registry of ours, e.g. an empty one.
+    // A key that is no host, e.g. an empty one, matches no registry.
     let entries = raw.auths.into_iter().flatten().filter_map(|(key, auth)| {
         Some(Entry {
             scope: scope_of(&key)?,
@@ -75,7 +75,7 @@ pub(super) fn parse(text: &str) -> Result<DockerConfig, CredentialFileProblem> {
     })
 }
 
-/// A key with a scheme is docker's old form, which names a whole registry whatever path it has.
+/// Parses a key. A key with a scheme is docker's old form, which names a whole registry even if it has a path.
 pub(super) fn scope_of(key: &str) -> Option<Scope> {
     let mut scope = Scope::parse(key)?;
     if key.contains("://") {
@@ -84,7 +84,7 @@ pub(super) fn scope_of(key: &str) -> Option<Scope> {
     Some(scope)
 }
 
-/// What docker calls a registry, in its file and to its helpers.
+/// Returns docker's key for a registry, in its file and in requests to its helpers.
 #[must_use]
 pub fn registry_key(host: &RegistryHost) -> String {
     if host.is_docker_hub() {
@@ -144,12 +144,12 @@ impl DockerConfig {
         Ok(Some(Lookup::Helper {
             name,
             server: registry_key(host),
-            // Docker itself asks only the helper; a broken entry beside it must not be in its way.
+            // Docker itself asks only the helper, so a broken entry beside it must not prevent that.
             otherwise: stored.unwrap_or_default(),
         }))
     }
 
-    /// The helper that keeps the login for a registry, when it is not the file itself.
+    /// Returns the helper that keeps the login for a registry; `None` if the file itself keeps it.
     #[must_use]
     pub fn helper(&self, host: &RegistryHost) -> Option<&str> {
         match self.cred_helpers.iter().find(|(found, _)| found == host) {
@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    /// `ann:canary` and friends, in base64.
+    /// The login `ann:canary` and others like it, in base64.
     const FILE: &str = r#"{
         "HttpHeaders": {"User-Agent": "Docker-Client/19.03"},
         "auths": {

@@ -1,4 +1,5 @@
-//! Adds a login to docker's file and takes one out: everything else in it stays, to the letter where it is not touched.
+//! Adds a login to docker's file or removes one. Everything else in the file stays, byte for byte within untouched
+//! values.
 
 use std::fmt;
 
@@ -16,8 +17,8 @@ use crate::reference::RegistryHost;
 
 const AUTHS: &str = "auths";
 
-/// The file with a login for a registry, under docker's key for it; `text` may be empty. With no login the entry is only
-/// a mark that a helper keeps it, as docker writes it too.
+/// Returns the file with a login for a registry, under docker's key for it; `text` may be empty. Without a login, the
+/// entry is only a mark that a helper keeps it, as docker writes it too.
 ///
 /// # Errors
 /// When `text` is not JSON of docker's form.
@@ -38,7 +39,8 @@ pub fn set_login(
     Ok(render(&file))
 }
 
-/// The file without the logins for a registry as a whole, in any of docker's spellings; `None` when it has none.
+/// Returns the file without the logins for a registry as a whole, under any of docker's keys for it; `None` if it has
+/// none.
 ///
 /// # Errors
 /// When `text` is not JSON of docker's form.
@@ -68,7 +70,7 @@ fn read(text: &str) -> Result<(Object, Object), CredentialFileProblem> {
     Ok((file, auths))
 }
 
-/// Indented by tabs, as docker does; what stands inside of values that were not touched stays as it was.
+/// Renders the file with tabs, as docker does. The inside of untouched values stays as it was.
 fn render(file: &Object) -> SecretString {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
@@ -79,11 +81,11 @@ fn render(file: &Object) -> SecretString {
     String::from_utf8(bytes).expect("JSON is UTF-8").into()
 }
 
-/// An object in the order in which it is written.
+/// A JSON object that keeps the order of its keys.
 #[derive(Default)]
 struct Object(Vec<(String, Value)>);
 
-/// What is not interpreted is kept to the letter: numbers, order and white space survive.
+/// A JSON value. Uninterpreted values stay byte for byte: numbers, order and white space survive.
 enum Value {
     Raw(Box<RawValue>),
     Object(Object),
