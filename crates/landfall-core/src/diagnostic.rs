@@ -1,7 +1,7 @@
-//! What is wrong with an input, said for the person who must mend it (SPEC section 3.1).
+//! Findings about an input, for the person who has to fix it [spec:user-data.severity].
 //!
-//! A diagnostic is plain data: code, severity, place, message, hint. Rendering is a pure function. The source line that
-//! it shows is cut out and masked when the diagnostic is made ([`mask`]), so that no later step can print a secret.
+//! A diagnostic is plain data: code, severity, location, message, hint. Rendering is a pure function. The source line
+//! is cut out and masked when the diagnostic is created ([`mask`]), so that no later step can print a secret.
 
 use std::sync::Arc;
 
@@ -12,17 +12,15 @@ pub mod render;
 
 pub use render::render_text;
 
-/// A text with the name that messages call it by.
+/// A text with its name in messages.
 #[derive(Debug, Clone)]
 pub struct NamedText {
     /// The file name as the user gave it.
     pub name: Arc<str>,
-    /// The whole content.
     pub text: Arc<str>,
 }
 
 impl NamedText {
-    /// Names a text.
     #[must_use]
     pub fn new(name: &str, text: &str) -> NamedText {
         NamedText {
@@ -32,7 +30,7 @@ impl NamedText {
     }
 }
 
-/// A place in an input file. Line and column count from 1; the column counts characters.
+/// A position in an input file. Line and column count from 1; the column counts characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema)]
 pub struct Location {
     /// The file name as the user gave it.
@@ -41,7 +39,7 @@ pub struct Location {
     pub line: u32,
     /// The column in characters, from 1.
     pub column: u32,
-    /// The key path, e.g. `stylus.registryCredentials.password`, when known.
+    /// The key path, e.g. `stylus.registryCredentials.password`, if known.
     pub key: Arc<str>,
 }
 
@@ -51,61 +49,61 @@ impl std::fmt::Display for Location {
     }
 }
 
-/// How bad it is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The input cannot be used as it is.
     Error,
-    /// The input can be used, and probably does not do what its author thinks.
+    /// The input can be used, but probably does not do what its author intends.
     Warning,
-    /// Worth knowing.
+    /// Information that needs no change.
     Note,
 }
 
 /// One finding about an input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
     /// The stable code, e.g. `LF0101`.
     pub code: &'static str,
-    /// What is wrong, in one clause.
+    /// The problem, in one clause.
     pub message: String,
-    /// Where.
+    /// The location of the problem.
     pub primary: Label,
-    /// Other places that belong to it.
+    /// Other locations that belong to the problem.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secondary: Vec<Label>,
-    /// What to do about it.
+    /// A hint for the solution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
 }
 
-/// A marked piece of one line of a file.
+/// A marked part of one line of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Label {
-    /// Where it starts in the file.
+    /// The start of the marked part.
     #[serde(flatten)]
     pub location: Location,
-    /// How many characters it covers on its first line.
+    /// The number of characters that it covers on its first line.
     pub length: u32,
-    /// A word at the mark.
+    /// A short text at the mark.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// The line, with secrets masked and cut to a readable width; `None` where a file has no such line.
+    /// The line, with secrets masked and cut to a readable width; missing if the file has no such line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub excerpt: Option<Excerpt>,
 }
 
-/// A source line as it may be shown.
+/// A source line in its printable form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Excerpt {
-    /// The line: secrets are `****`, far ends are cut.
+    /// The line: secrets are replaced by `****`, long lines are cut at both ends.
     pub line: String,
-    /// Where the mark starts in `line`, in characters from 0.
+    /// The start of the mark in `line`, in characters from 0.
     pub start: usize,
-    /// Where the mark ends in `line`, in characters from 0; at least `start`.
+    /// The end of the mark in `line`, in characters from 0; at least `start`.
     pub end: usize,
 }
 
@@ -115,48 +113,44 @@ pub struct Excerpt {
 pub struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
-    /// No findings.
+    /// Creates an empty list.
     #[must_use]
     pub fn new() -> Diagnostics {
         Diagnostics::default()
     }
 
-    /// Adds one.
     pub fn push(&mut self, diagnostic: Diagnostic) {
         self.0.push(diagnostic);
     }
 
-    /// Whether one of them is an error.
+    /// Returns true if at least one finding is an error.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
     }
 
-    /// How many are this bad.
+    /// Returns the number of findings of this severity.
     #[must_use]
     pub fn count(&self, severity: Severity) -> usize {
         self.0.iter().filter(|finding| finding.severity == severity).count()
     }
 
-    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// All of them, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.0.iter()
     }
 
-    /// Orders them by file, in the order of `files`, then by line and column; findings at one place stay as they were
-    /// found. Drops repetitions.
+    /// Orders the findings by file, in the order of `files`, then by line and column. Findings at the same position
+    /// keep their order. Removes duplicates.
     pub fn sort(&mut self, files: &[Arc<str>]) {
         self.0.sort_by_key(|finding| {
             let location = &finding.primary.location;

@@ -1,7 +1,8 @@
-//! Which pieces of a text are secret, and how a line is shown without them.
+//! Detection and masking of secrets in a text.
 //!
-//! Two layers: what the parser knows to be a secret (the caller passes those ranges), and what looks like one, found
-//! here line by line, because a file that does not parse must not leak either. When in doubt, too much is masked.
+//! There are two layers: the caller passes the ranges that the parser knows to be secret, and this module finds others
+//! line by line by their look, because a file that does not parse must not leak secrets either. In doubt, it masks too
+//! much.
 
 use std::ops::Range;
 
@@ -9,7 +10,7 @@ use crate::diagnostic::Excerpt;
 use crate::wording::edit_distance;
 
 const MASK: &str = "****";
-/// A line is cut around its mark beyond this many characters.
+/// A line with more characters is cut around its mark.
 const WIDTH_MAX: usize = 140;
 const WIDTH_BEFORE_MARK: usize = 50;
 const SECRET_WORDS: [&str; 7] = [
@@ -21,11 +22,11 @@ const SECRET_WORDS: [&str; 7] = [
     "privatekey",
     "jsonkey",
 ];
-/// Keys that hold such a word and no secret: flags, and names of things that hold the secret.
+/// Keys that contain such a word but hold no secret: flags, and names of objects that hold the secret.
 const HARMLESS_KEYS: [&str; 1] = ["encodedpassword"];
 const HARMLESS_ENDINGS: [&str; 4] = ["ref", "name", "namespace", "file"];
 
-/// Whether the value of such a key is a secret: `password`, `edgeHostToken`, `_json_key`, `client_secret`…
+/// Returns true if the value of such a key is a secret: `password`, `edgeHostToken`, `_json_key`, `client_secret`…
 #[must_use]
 pub fn is_secret_key(key: &str) -> bool {
     let plain: String = key
@@ -40,17 +41,17 @@ pub fn is_secret_key(key: &str) -> bool {
         && !HARMLESS_ENDINGS.iter().any(|ending| plain.ends_with(ending))
 }
 
-/// How line breaks are written in a text.
+/// Notation of line breaks in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineBreaks {
-    /// As line breaks.
+    /// Newline characters.
     Real,
-    /// Also as `\n`, in the strings of a JSON file.
+    /// Newline characters, and also `\n` in the strings of a JSON file.
     Escaped,
 }
 
-/// The byte ranges of a text that look like secrets: values of secret keys with their continuation lines, private keys,
-/// and names and passwords in URLs.
+/// Returns the byte ranges of a text that look like secrets: values of secret keys with their continuation lines,
+/// private keys, and user names and passwords in URLs.
 #[must_use]
 pub fn secret_ranges(text: &str, breaks: LineBreaks) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
@@ -82,7 +83,7 @@ pub fn secret_ranges(text: &str, breaks: LineBreaks) -> Vec<Range<usize>> {
     ranges
 }
 
-/// A free text (a message, a hint) without the names and passwords of its URLs.
+/// Masks the user names and passwords of URLs in a free text (a message, a hint).
 #[must_use]
 pub fn mask_urls(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
@@ -96,7 +97,7 @@ pub fn mask_urls(text: &str) -> String {
     masked
 }
 
-/// A message that may quote an input: without what looks like a secret in it.
+/// Masks everything that looks like a secret in a message, which may quote an input.
 #[must_use]
 pub fn mask_message(message: &str) -> String {
     let mut masked = mask_urls(message);
@@ -106,7 +107,7 @@ pub fn mask_message(message: &str) -> String {
     masked
 }
 
-/// The line of `text` around `mark` as it may be shown. `secrets` are byte ranges of `text`, in any order.
+/// Returns the printable line of `text` around `mark`. `secrets` are byte ranges of `text`, in any order.
 #[must_use]
 pub fn excerpt(text: &str, mark: Range<usize>, secrets: &[Range<usize>]) -> Excerpt {
     let start = text.floor_char_boundary(mark.start);
@@ -131,7 +132,7 @@ pub fn excerpt(text: &str, mark: Range<usize>, secrets: &[Range<usize>]) -> Exce
         overlaps
     });
     let mut line = String::new();
-    // A JSON file may be one line of a megabyte with a thousand findings: only what can be shown is walked.
+    // A JSON file may be one line of a megabyte with a thousand findings, so only the printable part is walked.
     let mut length = 0;
     let (mut mark_start, mut mark_end) = (None, None);
     let mut at = first_shown(text, line_start, start, &hidden);
@@ -172,8 +173,8 @@ pub fn excerpt(text: &str, mark: Range<usize>, secrets: &[Range<usize>]) -> Exce
     cut(&line, mark_start, mark_end.max(mark_start))
 }
 
-/// The byte from which a line is walked: so many characters in front of the mark that [`cut`] has a choice. `hidden` is
-/// in order and does not overlap.
+/// Returns the byte at which the walk over a line starts. It is far enough in front of the mark for [`cut`] to choose
+/// its window. `hidden` is sorted and does not overlap.
 fn first_shown(text: &str, line_start: usize, mark: usize, hidden: &[Range<usize>]) -> usize {
     let mut at = mark;
     let mut room = WIDTH_MAX + 1;
@@ -218,8 +219,8 @@ fn cut(line: &str, start: usize, end: usize) -> Excerpt {
     }
 }
 
-/// Tabs and control characters would shift or colour the terminal; byte order marks and the marks that turn the writing
-/// direction would hide what is there.
+/// Returns true for invisible characters. Tabs and control characters would shift the text or colour the terminal; byte
+/// order marks and direction marks would hide text.
 fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{FEFF}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
@@ -250,7 +251,7 @@ fn logical_lines(text: &str, breaks: LineBreaks) -> Vec<Range<usize>> {
     lines
 }
 
-/// Where a secret key and its value start in a line: the first `key:` or `key=` of that kind.
+/// Returns the start of a secret key and of its value in a line: the first `key:` or `key=` of that kind.
 fn secret_value(line: &str) -> Option<(usize, usize)> {
     line.match_indices([':', '=']).find_map(|(at, _)| {
         let before = line[..at].trim_end().trim_end_matches(['"', '\'', '\\']);
@@ -269,7 +270,7 @@ fn is_block_header(value: &str) -> bool {
         && characters.all(|character| matches!(character, '+' | '-' | '0'..='9'))
 }
 
-/// `name:password` of `scheme://name:password@host`.
+/// Finds `name:password` in `scheme://name:password@host`.
 fn url_logins(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     text.match_indices("://").filter_map(|(at, separator)| {
         let start = at + separator.len();
@@ -281,7 +282,7 @@ fn url_logins(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// Whether all of a value is one look-up like `{{.spectro.macro.NAME}}`, which says nothing secret.
+/// Returns true if the whole value is one template look-up like `{{.spectro.macro.NAME}}`, which reveals no secret.
 fn is_template(value: &str) -> bool {
     let bare = value.trim().trim_matches(['"', '\'']);
     bare.strip_prefix("{{")
@@ -362,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_thousand_findings_on_one_line_of_a_megabyte_cost_what_they_show() {
-        // Walking the whole line for each would be 10^9 characters: minutes in a debug build.
+        // A walk over the whole line for each finding would visit 10^9 characters: minutes in a debug build.
         let text = "x".repeat(1024 * 1024);
         for start in (0..text.len()).step_by(1024) {
             let excerpt = excerpt(&text, start..start + 1, &[]);

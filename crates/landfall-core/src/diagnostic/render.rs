@@ -1,12 +1,12 @@
-//! Diagnostics as text, in the look of rustc.
+//! Diagnostics as text, in the style of rustc.
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Label, Severity};
 
-/// The findings as a person reads them: code, severity, `file:line:column`, the line, a hint. One empty line between
-/// two findings; a newline at the end; empty when there are none.
+/// Renders the findings for a person: code, severity, `file:line:column`, the line, a hint. One empty line separates
+/// two findings. The text ends with a newline; it is empty if there are no findings.
 #[must_use]
 pub fn render_text(diagnostics: &Diagnostics, color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
@@ -38,8 +38,8 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
     group
 }
 
-/// The marked line with its place. Where masking or cutting moved the mark, the place is given apart from the line, as
-/// the renderer would count its column in what is shown.
+/// Adds the marked line with its location. If masking or cutting moved the mark, the location is printed apart from the
+/// line, because the renderer would count the column in the shortened line.
 fn labelled<'a>(group: Group<'a>, label: &'a Label, kind: AnnotationKind) -> Group<'a> {
     let location = &label.location;
     let (line, column) = (location.line as usize, location.column as usize);
