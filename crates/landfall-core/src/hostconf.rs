@@ -1,8 +1,9 @@
-//! The files by which kubelet, containerd, K3s, RKE2 and kubeadm are told what the rules mean (SPEC sections 10.2 and
-//! 11): exact text, written by others.
+//! Configuration files for kubelet, containerd, K3s, RKE2 and kubeadm that express the redirection rules
+//! [spec:mirror-files]. The formats are defined by those programs.
 //!
-//! Start at [`Rendering`]. Each format is one module; none decides where an image comes from, they ask
-//! [`crate::resolve::Resolver`]. What a format cannot say is in [`Rendering::gaps`], never dropped.
+//! The entry point is [`Rendering`]. Each format is one module. No module decides which source an image has: they ask
+//! [`crate::resolve::Resolver`]. A rule that a format cannot express is listed in [`Rendering::gaps`] and never dropped
+//! silently.
 
 pub mod admission_policy;
 pub mod containerd;
@@ -20,34 +21,34 @@ use crate::settings::{RegistryRole, Settings};
 
 pub use render::render;
 
-/// The first line of every file of ours whose format has comments.
+/// The first line of our files in formats with comments.
 pub const HEADER: &str = "# managed by landfall: changes are overwritten; to keep your own version, remove this line\n";
 
-/// The mark of ours in a file whose format has no comments.
+/// The mark of our files in formats without comments.
 const JSON_MARK: &str = "\"managedBy\": \"landfall\"";
 
-/// A mark is within these first bytes of a file.
+/// The mark stands within this many bytes from the start of a file.
 const MARK_WITHIN: usize = 200;
 
 /// Everything that one dialect needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rendering {
-    /// Files that are ours as a whole.
+    /// Files that Landfall owns as a whole.
     pub files: Vec<HostFile>,
-    /// Text that belongs into files of the user's.
+    /// Text that belongs into files that the user owns.
     pub fragments: Vec<Fragment>,
-    /// What this format cannot say, one sentence each.
+    /// Rules that this format cannot express, one sentence each.
     pub gaps: Vec<String>,
 }
 
-/// A file of the host, whole.
+/// A complete file of the host.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HostFile {
-    /// Absolute.
+    /// The absolute path.
     pub path: Utf8PathBuf,
-    /// Mode bits: 0600 where the content holds a login.
+    /// The mode bits: 0600 if the content holds a login.
     pub mode: u32,
-    /// The text; may hold a login, so that it is not printed.
+    /// The text. It may hold a login, so `Debug` does not print it.
     pub content: Zeroizing<String>,
 }
 
@@ -63,12 +64,11 @@ impl std::fmt::Debug for HostFile {
     }
 }
 
-/// Text for the user to put where it belongs.
+/// Text that the user has to insert into a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fragment {
-    /// Where it belongs, in words.
+    /// The file or setting that the text belongs into, in words.
     pub place: String,
-    /// The text.
     pub text: String,
 }
 
@@ -80,14 +80,14 @@ pub fn origin_forbidden(settings: &Settings) -> bool {
     has_external || settings.primary.as_ref().is_some_and(|primary| !primary.sync)
 }
 
-/// Whether a file's content is marked as ours. A user who takes the mark out has made the file theirs.
+/// Returns true if a file's content has our mark. A user who removes the mark takes over the file.
 #[must_use]
 pub fn is_ours(content: &[u8]) -> bool {
     let head = String::from_utf8_lossy(&content[..content.len().min(MARK_WITHIN)]).into_owned();
     head.starts_with(HEADER.trim_end()) || head.contains(JSON_MARK)
 }
 
-/// The name of a host in a file's path: as it is, IPv6 brackets and ports included.
+/// Returns a host's name in a path: unchanged, with IPv6 brackets and port.
 fn file_stem(host: &RegistryHost) -> &str {
     host.as_str()
 }

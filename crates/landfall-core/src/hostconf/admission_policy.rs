@@ -1,9 +1,9 @@
-//! The rules as a MutatingAdmissionPolicy (`admissionregistration.k8s.io/v1`): redirection inside the API server, with no
-//! webhook and no certificate. What its expressions cannot say is listed, never dropped.
+//! The rules as a MutatingAdmissionPolicy (`admissionregistration.k8s.io/v1`): redirection inside the API server,
+//! without webhook and certificate. Rules that its expressions cannot express are listed as gaps.
 //!
-//! CEL has no functions of one's own: the policy goes from the places that name images, by way of their canonical names,
-//! to what they become, one variable for each step. Which rule is for an image is decided by
-//! [`crate::resolve::Resolver`] everywhere else; a test against a real API server holds the two together.
+//! CEL has no user-defined functions. The policy therefore has one variable for each step: the image fields of the pod,
+//! their canonical references, and the redirected references. Everywhere else, [`crate::resolve::Resolver`] selects the
+//! rule for an image; a test against a real API server checks that both agree.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ use crate::yaml_out::render_yaml;
 pub fn render_admission_policy(settings: &Settings) -> Rendering {
     let documents = objects(settings).map(|object| render_yaml(&object).expect("a JSON object has a YAML form"));
     let gaps = gaps(settings);
-    // Whoever finds the file later has not seen what was said when it was written.
+    // A reader of the file has not seen the messages of the command that wrote it.
     let said: String = gaps
         .iter()
         .map(|gap| format!("# not said by this policy: {gap}\n"))
@@ -35,7 +35,6 @@ pub fn render_admission_policy(settings: &Settings) -> Rendering {
     }
 }
 
-/// The MutatingAdmissionPolicy and the MutatingAdmissionPolicyBinding.
 fn objects(settings: &Settings) -> [Value; 2] {
     let failure = settings.landfall.webhook.failure.name();
     let variable = |name: &str, expression: String| json!({ "name": name, "expression": expression });
@@ -91,7 +90,7 @@ fn objects(settings: &Settings) -> [Value; 2] {
     [policy, binding]
 }
 
-/// Images that are ours to change: neither none nor Istio's `auto`, neither never pulled nor an image ID.
+/// CEL: true for images that may change. Excluded are empty images, Istio's `auto`, pull policy `Never`, and image IDs.
 const NOT_LEFT_ALONE: &str =
     "p.image != '' && p.image != 'auto' && p.pull != 'Never' && !p.image.matches('^(sha256:)?[a-f0-9]{64}$')";
 
@@ -101,7 +100,7 @@ const SAME_REFERENCE: &str = "p.ref";
 const WITHOUT_SCHEME: &str = "p.image.startsWith('docker://') ? p.image.substring(9) \
                               : p.image.startsWith('container://') ? p.image.substring(12) : p.image";
 
-/// The host that is written, in canonical form; empty where none is.
+/// CEL: the registry host of the image in canonical form; empty if the image names none.
 const HOST: &str = "!p.ref.contains('/') ? '' : [p.ref.split('/')[0]].map(h, \
                     h.lowerAscii() in ['docker.io', 'index.docker.io', 'registry-1.docker.io'] ? 'docker.io' \
                     : h.contains('.') || h.contains(':') || h.lowerAscii() == 'localhost' ? h.lowerAscii() \
@@ -109,15 +108,16 @@ const HOST: &str = "!p.ref.contains('/') ? '' : [p.ref.split('/')[0]].map(h, \
 
 const WITH_HOST: &str = "p.host == '' ? 'docker.io/' + p.ref : p.host + p.ref.substring(p.ref.indexOf('/'))";
 
-/// Docker Hub's short names are below `library`.
+/// CEL: adds `library` to the short names of Docker Hub.
 const WITH_LIBRARY: &str = "p.ref.startsWith('docker.io/') && p.ref.split('/').size() == 2 \
                             ? 'docker.io/library/' + p.ref.split('/')[1] : p.ref";
 
-/// A repository's path is no longer than the grammar allows; nothing stands for "stays as it is".
+/// CEL: true if the repository path is not empty and not longer than the grammar allows. An empty `p.ref` means
+/// "unchanged" and does not match.
 const FITS: &str = "p.ref.matches('^[^/]+/[^:@]{1,255}([:@].*)?$')";
 
-/// Whether `p.ref` is a reference by the grammar of [`crate::reference`], at a host that is no IPv6 address: its name as
-/// a path component takes more replacements than a readable policy has.
+/// Renders the CEL condition that `p.ref` is a reference by the grammar of [`crate::reference`], at a host that is no
+/// IPv6 address. An IPv6 address would need too many replacements to become a path component in a readable policy.
 fn is_reference() -> String {
     let label = "[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?";
     let component = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*";
@@ -127,12 +127,13 @@ fn is_reference() -> String {
     )
 }
 
-/// A place of a pod with another host and reference.
+/// Renders a copy of the image field `p` with another host and reference.
 fn with(host: &str, reference: &str) -> String {
     format!("{{'list': p.list, 'name': p.name, 'image': p.image, 'pull': p.pull, 'host': {host}, 'ref': {reference}}}")
 }
 
-/// Every place of a pod that names an image, as a list of maps of strings: the type checker wants one type in a map.
+/// Renders the list of all image fields of a pod, each as a map of strings: CEL's type checker requires one value type
+/// in a map.
 fn places(object: &str) -> String {
     let containers = |list: &str| {
         format!(
@@ -154,7 +155,7 @@ fn places(object: &str) -> String {
     .join(" + ")
 }
 
-/// What a canonical reference becomes; empty where it stays as it is.
+/// Renders the redirected form of a canonical reference; empty if it stays unchanged.
 fn target(settings: &Settings) -> String {
     let mut expression = String::new();
     let mut when = |condition: &str, value: &str| {
@@ -170,7 +171,7 @@ fn target(settings: &Settings) -> String {
         if let RulePrefix::Path { host, path } = &rule.from {
             let from = join(host.as_str(), path);
             let to = literal(&join(rule.to_host.as_str(), &rule.to_path));
-            // Where nothing is left of the name, FITS leaves the image as it is.
+            // If the rest of the name is empty, `FITS` leaves the image unchanged.
             when(
                 &below(host.as_str(), path),
                 &format!("{to} + p.ref.substring({})", from.len()),
@@ -193,7 +194,7 @@ fn target(settings: &Settings) -> String {
     }
 }
 
-/// The longest prefix is asked first.
+/// Returns the rules in order of evaluation: the longest prefix first.
 fn by_length(settings: &Settings) -> Vec<&MappingRule> {
     let mut rules: Vec<&MappingRule> = settings.rules.iter().collect();
     rules.sort_by_key(|rule| match &rule.from {
@@ -203,7 +204,7 @@ fn by_length(settings: &Settings) -> Vec<&MappingRule> {
     rules
 }
 
-/// Whether `p.ref` is below a prefix, by whole segments.
+/// Renders the condition that `p.ref` is below a prefix, by whole segments.
 fn below(host: &str, path: &str) -> String {
     if path.is_empty() {
         return format!("p.ref.startsWith({})", literal(&format!("{host}/")));
@@ -228,12 +229,12 @@ fn join(host: &str, path: &str) -> String {
     }
 }
 
-/// Hosts and paths hold neither quotes nor backslashes: their grammar forbids them.
+/// Quotes a host or path for CEL. Their grammar forbids quotes and backslashes.
 fn literal(text: &str) -> String {
     format!("'{text}'")
 }
 
-/// The mutation: lists merge by name, fields that are not named stay.
+/// Renders the mutation: lists merge by name, and unnamed fields stay.
 fn apply() -> String {
     let containers = |list: &str| {
         format!(

@@ -1,8 +1,9 @@
-//! containerd: `certs.d/<host>/hosts.toml`, and the drop-in that has containerd read them.
+//! containerd: `certs.d/<host>/hosts.toml`, and the drop-in file that makes containerd read them.
 //!
-//! containerd asks the `[host]` tables in their order and `server` last; without `server` that is the registry itself. So
-//! where the rules forbid the origin, `server` is the last place that they allow. A file is for a whole registry: what the
-//! rules say of a part of one is a gap. Source: `docs/hosts.md` of containerd. Read at every pull; nothing is restarted.
+//! containerd asks the `[host]` tables in their order and `server` last; without `server`, the last is the registry
+//! itself. If the rules forbid the origin, `server` is therefore the last registry that they allow. A file applies to a
+//! whole registry, so a rule for a part of a registry is a gap. Source: `docs/hosts.md` of containerd. containerd reads
+//! the files at every pull and needs no restart.
 
 use base64::Engine as _;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -15,17 +16,17 @@ use crate::reference::RegistryHost;
 use crate::resolve::Resolver;
 use crate::settings::{ImageRole, Login, PrimaryKind, Settings};
 
-/// Where containerd looks for the files, once the drop-in says so.
+/// The directory in which containerd looks for the files, as set by the drop-in.
 pub const CERTS_DIRECTORY: &str = "/etc/containerd/certs.d";
-/// The drop-in; `imports` of the main file has to cover it.
+/// The drop-in file; `imports` of the main file must cover it.
 pub const DROP_IN: &str = "/etc/containerd/conf.d/50-landfall.toml";
-/// Where a user may put the same in the words of containerd 2.
+/// The path for a user's drop-in with the same setting in the format of containerd 2.
 const DROP_IN_OF_USERS: &str = "/etc/containerd/conf.d/60-registry.toml";
-/// The name of the certificates beside `hosts.toml`.
+/// The suffix of the certificate files beside `hosts.toml`.
 const CERTIFICATES: &str = "landfall-ca.crt";
 
-/// Renders the mirror files and the drop-in. It is of version 2: containerd 1 knows no other, and containerd 2 takes it
-/// beside a main file of version 2, 3 or 4 (seen with 2.4).
+/// Renders the mirror files and the drop-in. The drop-in has version 2: containerd 1 knows no other, and containerd 2
+/// accepts it beside a main file of version 2, 3 or 4 (seen with 2.4).
 #[must_use]
 pub fn render_containerd(settings: &Settings) -> Rendering {
     let resolver = Resolver::new(settings);
@@ -61,7 +62,7 @@ pub fn render_containerd(settings: &Settings) -> Rendering {
     rendering
 }
 
-/// The setting that has containerd read the files, in the words of a version of its configuration.
+/// Renders the `config_path` setting for one version of containerd's configuration.
 fn render_drop_in(version: u8) -> String {
     let plugin = match version {
         2 => "io.containerd.grpc.v1.cri",
@@ -70,7 +71,8 @@ fn render_drop_in(version: u8) -> String {
     format!("version = {version}\n\n[plugins.\"{plugin}\".registry]\n  config_path = \"{CERTS_DIRECTORY}\"\n")
 }
 
-/// Everything goes to the endpoint on this node; the registry itself is asked only where the rules allow it.
+/// Renders the `_default` file: all pulls go to the mirror on this node. The registry itself is asked only if the rules
+/// allow it.
 fn render_default(settings: &Settings) -> HostFile {
     let url = format!("http://{}", settings.landfall.mirror.listen);
     let mut text = HEADER.to_owned();
@@ -121,7 +123,7 @@ fn render_host(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHost
     });
 }
 
-/// The ways that hold for all repositories of a registry; `None`, with a gap, where there are none.
+/// Returns the ways that hold for all repositories of a registry; `None`, with a gap, if there are none.
 fn ways_for_the_whole(routes: &HostRoutes, gaps: &mut Vec<String>) -> Option<Vec<Way>> {
     if routes.paths.is_empty() {
         return Some(routes.general.ways.clone());
@@ -134,7 +136,7 @@ fn ways_for_the_whole(routes: &HostRoutes, gaps: &mut Vec<String>) -> Option<Vec
         names.collect::<Vec<_>>().join(", ")
     };
     let only_origin = matches!(&routes.general.ways[..], [way] if way.is_origin_of(&routes.host, ""));
-    // A path that the rule keeps at the end can be asked for under its own name.
+    // If a rule keeps the path at the end of the new name, the image can be requested by its own name.
     let mut aligned = routes.paths.iter().map(|route| {
         let ways = route.ways.iter().map(|way| {
             let prefix = without_suffix(&way.prefix, &route.path)?.to_owned();
@@ -169,7 +171,8 @@ fn ways_for_the_whole(routes: &HostRoutes, gaps: &mut Vec<String>) -> Option<Vec
     }
 }
 
-/// A target is asked for under its own name, with its certificates, whatever `_default` says.
+/// Renders the files of a redirection target, which overrule `_default`: it is asked by its own name, with its
+/// certificates.
 fn render_target(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHost) -> Vec<HostFile> {
     let Ok(source) = format!("{host}/landfall/image").parse() else {
         return Vec::new();
@@ -201,8 +204,9 @@ fn render_target(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHo
     files
 }
 
-/// The text of `hosts.toml` that asks these places, in this order, and no other: the last one is the `server`, which would
-/// be the registry itself if it were left out. containerd 1.6 does not read a file without any `[host]` table.
+/// Renders a `hosts.toml` that asks exactly these registries, in this order. The last one is the `server`: without it,
+/// containerd would ask the registry itself. containerd 1.6 does not read a file without a `[host]` table, so a single
+/// registry appears twice.
 fn render_tables(tables: &[Table<'_>]) -> String {
     let mut text = HEADER.to_owned();
     let (server, before) = match tables {
@@ -235,7 +239,8 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// Asks another registry below a path. It gets its own login: the kubelet's is for the image's registry.
+    /// Makes a table for another registry, below a path. It carries its own login, because the kubelet's login is for
+    /// the registry of the image.
     fn of_way(settings: &'a Settings, way: &Way, scheme: Scheme) -> Table<'a> {
         let path = if way.prefix.is_empty() {
             String::new()
@@ -250,7 +255,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Asks the registry itself, with the kubelet's login.
+    /// Makes a table for the registry itself, with the kubelet's login.
     fn of_origin(settings: &'a Settings, way: &Way, scheme: Scheme) -> Table<'a> {
         let name = if way.host.is_docker_hub() {
             "registry-1.docker.io"
@@ -293,13 +298,13 @@ impl<'a> Table<'a> {
 
 fn certificates_path(settings: &Settings, way: &Way) -> Option<Utf8PathBuf> {
     if !certificates_of(settings, way).is_empty() {
-        // Beside `hosts.toml`: containerd takes a relative name as relative to that.
+        // A name beside `hosts.toml`: containerd resolves relative names against its directory.
         return Some(certificates_name(&way.host).into());
     }
     own_authority(settings, &way.host)
 }
 
-/// The authority that the agent made for the embedded registry.
+/// Returns the path of the CA certificate that the agent made for the embedded registry.
 pub(super) fn own_authority(settings: &Settings, host: &RegistryHost) -> Option<Utf8PathBuf> {
     let primary = settings.primary.as_ref()?;
     let is_own =
@@ -307,7 +312,7 @@ pub(super) fn own_authority(settings: &Settings, host: &RegistryHost) -> Option<
     is_own.then(|| settings.landfall.state_dir.join("primary/ca.crt"))
 }
 
-/// The certificates that the user gave for a registry; else those for all.
+/// Returns the certificates that the user gave for a registry and for all registries, in PEM.
 pub(super) fn certificates_of(settings: &Settings, way: &Way) -> String {
     let own = way
         .registry
@@ -348,7 +353,7 @@ fn hosts_toml(name: &str) -> Utf8PathBuf {
     Utf8Path::new(CERTS_DIRECTORY).join(name).join("hosts.toml")
 }
 
-/// A TOML basic string: JSON's escapes are a part of TOML's.
+/// Quotes a TOML basic string: the escapes of JSON are a subset of those of TOML.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

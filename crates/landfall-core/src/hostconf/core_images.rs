@@ -1,5 +1,5 @@
-//! Core images of the distribution, where it is to pull them: `imageRepository` of kubeadm, `system-default-registry` of
-//! K3s and RKE2. Their layouts are not that of the rules: what does not fit is a gap.
+//! Core images of a Kubernetes distribution that pulls them: `imageRepository` of kubeadm, `system-default-registry` of
+//! K3s and RKE2. Their layouts differ from those of the rules; a rule that does not fit is a gap.
 
 use super::kubelet::render_flags;
 use super::{Fragment, Rendering};
@@ -7,11 +7,11 @@ use crate::reference::parse_reference;
 use crate::resolve::{Place, Resolver};
 use crate::settings::{Dialect, ImageRole, Settings};
 
-/// Renders what belongs into kubeadm's `ClusterConfiguration`, and the kubelet's flags.
+/// Renders the settings for kubeadm's `ClusterConfiguration`, and the kubelet's flags.
 #[must_use]
 pub fn render_kubeadm(settings: &Settings) -> Rendering {
     let mut rendering = Rendering::default();
-    // kubeadm puts one name in the place of `registry.k8s.io`, and drops CoreDNS's sub-path where it is not that.
+    // kubeadm substitutes one name for `registry.k8s.io`, and drops CoreDNS's sub-path for every other name.
     if let Some(repository) = target_of(settings, "registry.k8s.io/kube-apiserver", "kube-apiserver") {
         rendering.fragments.push(Fragment {
             place: "kubeadm (in the profile: `cluster.config` of the Kubernetes pack)".to_owned(),
@@ -36,7 +36,7 @@ pub fn render_kubeadm(settings: &Settings) -> Rendering {
     rendering
 }
 
-/// `system-default-registry`, where the rules keep the layout that it has: `<registry>/rancher/<image>`.
+/// Renders `system-default-registry`, if the rules keep its layout: `<registry>/rancher/<image>`.
 pub(super) fn render_default_registry(
     settings: &Settings,
     dialect: Dialect,
@@ -59,7 +59,8 @@ pub(super) fn render_default_registry(
     })
 }
 
-/// Where the rules put an image, without the end of its name; `None` where they leave it alone or change that end.
+/// Returns the redirected name of an image without the end of its name; `None` if the rules do not redirect it or
+/// change that end.
 fn target_of(settings: &Settings, image: &str, end: &str) -> Option<String> {
     let source = parse_reference(image).ok()?;
     let resolution = Resolver::new(settings).resolve_on_node(&source, ImageRole::Infrastructure);

@@ -1,8 +1,9 @@
-//! The kubelet: a login file for each registry, the `CredentialProviderConfig` that names our plug-in, and the two flags.
+//! The kubelet: a login file for each registry, the `CredentialProviderConfig` that names our plug-in, and the two
+//! flags.
 //!
-//! The kubelet reads the configuration when it starts and the login files at every pull. So the configuration asks the
-//! plug-in about every host without a port, whatever its depth, and a registry that is added later needs no restart;
-//! ports cannot have wildcards and are listed.
+//! The kubelet reads the configuration at its start and the plug-in reads the login files at every pull. The
+//! configuration therefore matches every host without a port, for each number of labels, so that a new registry needs
+//! no restart. Wildcards do not match ports, so hosts with a port are listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,17 +14,19 @@ use crate::credential::{PathLogin, StoredLogin, render_login_file};
 use crate::reference::RegistryHost;
 use crate::settings::{Registry, RegistryRole, Settings};
 
-/// Where the plug-in looks for login files.
+/// The directory in which the plug-in looks for login files.
 pub const LOGIN_DIRECTORY: &str = "/etc/kubernetes/registries";
 /// The configuration that the kubelet's flag names.
 pub const CONFIG_PATH: &str = "/etc/kubernetes/landfall-credential-provider.yaml";
-/// Where the package puts the link under the plug-in's name; only the plug-ins that a configuration names are run.
+/// The directory in which the package installs the link under the plug-in's name. The kubelet runs only plug-ins that
+/// the configuration names.
 pub const BIN_DIRECTORY: &str = "/usr/libexec/landfall";
 /// The plug-in's name: the kubelet runs the file of this name.
 const PLUGIN: &str = "landfall-credential-provider";
-/// Hosts of this many labels are asked about in any case: `localhost` to `<account>.dkr.ecr.<region>.amazonaws.com`.
+/// Hosts of up to this many labels always match: `localhost` to `<account>.dkr.ecr.<region>.amazonaws.com`.
 const LABELS_MAX: usize = 6;
-/// At the same scope the login for pulling beats that of a pack, and both that of the provider image (SPEC section 5).
+/// Order of precedence at the same scope: the login for pulls, then that of a pack, then that of the provider image
+/// [spec:resolution.credentials].
 const ROLES: [RegistryRole; 4] = [
     RegistryRole::External,
     RegistryRole::Primary,
@@ -47,7 +50,7 @@ pub fn render_kubelet(settings: &Settings) -> Rendering {
     }
 }
 
-/// The file of each registry that has a login, mode 0600.
+/// Renders the file of each registry that has a login, mode 0600.
 #[must_use]
 pub fn render_logins(settings: &Settings) -> Vec<HostFile> {
     #[derive(Default)]
@@ -100,7 +103,7 @@ fn hosts_in_use(settings: &Settings) -> BTreeSet<&RegistryHost> {
         .collect()
 }
 
-/// The configuration: every host without a port, and these hosts with theirs.
+/// Renders the configuration: every host without a port, and these hosts with their ports.
 #[must_use]
 pub fn render_config(hosts: &BTreeSet<&RegistryHost>) -> String {
     let mut text = HEADER.to_owned();
@@ -111,7 +114,7 @@ pub fn render_config(hosts: &BTreeSet<&RegistryHost>) -> String {
     );
     text.push_str(&format!("  - name: {PLUGIN}\n"));
     text.push_str("    apiVersion: credentialprovider.kubelet.k8s.io/v1\n");
-    // Without it the kubelet does not start.
+    // Without this field the kubelet does not start.
     text.push_str("    defaultCacheDuration: 5m0s\n");
     text.push_str("    matchImages:\n");
     for pattern in match_images(hosts) {
@@ -120,7 +123,8 @@ pub fn render_config(hosts: &BTreeSet<&RegistryHost>) -> String {
     text
 }
 
-/// `matchImages`: `*` stands for one label, so that each depth has its own pattern; a port has to be there to match.
+/// Returns `matchImages`. `*` stands for one label, so each number of labels needs its own pattern. A host with a port
+/// matches only a pattern with that port.
 fn match_images(hosts: &BTreeSet<&RegistryHost>) -> Vec<String> {
     let labels = hosts
         .iter()
@@ -139,7 +143,7 @@ fn match_images(hosts: &BTreeSet<&RegistryHost>) -> Vec<String> {
     patterns
 }
 
-/// The flags, for each way to set them.
+/// Renders the flags for each way to set them.
 #[must_use]
 pub fn render_flags() -> Vec<Fragment> {
     let flags = [

@@ -1,8 +1,8 @@
-//! K3s and RKE2: `registries.yaml`, read when the service starts.
+//! K3s and RKE2: `registries.yaml`, which is read when the service starts.
 //!
-//! A mirror is for a registry; `rewrite` changes the repository's name by a regular expression, the same for all of its
-//! endpoints, and not for the registry itself, which is always asked last unless the service is told otherwise. Source:
-//! the private registry pages of K3s and RKE2.
+//! A mirror applies to a registry. `rewrite` changes the repository name by a regular expression. It is the same for
+//! all endpoints of the mirror and does not apply to the registry itself, which is asked last unless the service's
+//! configuration forbids it. Source: the private registry pages of K3s and RKE2.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,6 @@ use crate::reference::{DOCKER_HUB, RegistryHost};
 use crate::resolve::Resolver;
 use crate::settings::{Dialect, Settings};
 
-/// Renders `registries.yaml` for K3s or RKE2.
 #[must_use]
 pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
     let directory = Utf8PathBuf::from(format!("/etc/rancher/{}", dialect.name()));
@@ -30,7 +29,7 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
         let url = format!("http://{}", settings.landfall.mirror.listen);
         mirrors.push_str(&format!("  \"*\":\n    endpoint:\n      - {}\n", quoted(&url)));
     } else {
-        // The distribution's own images are named after Docker Hub, whatever the profiles name.
+        // The distribution's own images are named after Docker Hub, even if no profile names it.
         let hub = DOCKER_HUB
             .parse()
             .ok()
@@ -90,18 +89,20 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
     rendering
 }
 
-/// A registry's mirror: endpoints, each with what is put in front of the rewritten name, and what rewrites names.
+/// Mirror of a registry: the endpoints, each with its prefix for the rewritten name, and the rewrites (pattern,
+/// replacement).
 struct Mirror {
     endpoints: Vec<Way>,
     rewrites: Vec<(String, String)>,
 }
 
-/// The mirror that means what the routes mean; `None` where nothing is redirected, or, with a gap, nothing can be said.
+/// Returns the mirror that is equivalent to the routes; `None` if nothing is redirected or, with a gap, if no mirror is
+/// equivalent.
 fn mirror_of(routes: &HostRoutes, gaps: &mut Vec<String>) -> Option<Mirror> {
     if routes.is_untouched() {
         return None;
     }
-    // Where one route is for all, the registry itself is one more endpoint; beside others, a rewrite would reach it too.
+    // With a single route, the registry itself is one more endpoint. With several, a rewrite would apply to it too.
     let is_only = routes.paths.is_empty();
     let redirected: Vec<(&Route, Vec<&Way>)> = (std::iter::once(&routes.general).chain(&routes.paths))
         .map(|route| {
@@ -135,7 +136,8 @@ fn mirror_of(routes: &HostRoutes, gaps: &mut Vec<String>) -> Option<Mirror> {
     mirror
 }
 
-/// The endpoints that serve all routes: the last way's name is what names are rewritten to, the others' have a prefix.
+/// Returns the endpoints that serve all routes. Names are rewritten to the prefix of the last way; the other ways have
+/// an additional prefix.
 fn common_endpoints(redirected: &[(&Route, Vec<&Way>)]) -> Option<Mirror> {
     let mut endpoints: Option<Vec<Way>> = None;
     let mut rewrites = Vec::new();
@@ -166,7 +168,7 @@ fn common_endpoints(redirected: &[(&Route, Vec<&Way>)]) -> Option<Mirror> {
     })
 }
 
-/// Whether no two routes cover the same name: which of two rewrites is taken is not defined.
+/// Returns true if no two routes cover the same name. The choice between two matching rewrites is undefined.
 fn are_apart(redirected: &[(&Route, Vec<&Way>)]) -> bool {
     let paths: Vec<&str> = redirected.iter().map(|(route, _)| route.path.as_str()).collect();
     let covers = |outer: &str, inner: &str| outer.is_empty() || inner.starts_with(&format!("{outer}/"));
@@ -244,7 +246,7 @@ fn render_configs<'a>(
     text
 }
 
-/// A YAML double-quoted string: JSON's are a part of YAML's.
+/// Quotes a YAML double-quoted string: JSON strings are a subset of YAML's.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

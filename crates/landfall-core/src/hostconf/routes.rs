@@ -1,7 +1,7 @@
-//! What the rules mean for whole registries: mirror files know hosts and paths, not images.
+//! The rules for whole registries: mirror files name hosts and paths, not images.
 //!
-//! No rule is read here: the resolver is asked about a name that stands for every image below a path, and the answer is
-//! taken apart. What comes of it is what the resolver says, whatever its rules are.
+//! This module does not read the rules. It asks the resolver about a name that stands for every image below a path, and
+//! splits the answer into host and prefix. The result therefore follows the resolver, even if its rules change.
 
 use std::collections::BTreeSet;
 
@@ -9,44 +9,43 @@ use crate::reference::{ImageReference, RegistryHost};
 use crate::resolve::{Place, Resolver};
 use crate::settings::{ImageRole, PrimaryKind, RulePrefix, Settings};
 
-/// Stands for every repository below a path.
+/// The name that stands for every repository below a path.
 const ANY: &str = "landfall-any/image";
 
-/// Where the images of one registry come from.
+/// Sources of the images of one registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostRoutes {
     /// The registry that images are named after.
     pub host: RegistryHost,
-    /// For everything that no path below is for.
+    /// The route for all repositories that no path below covers.
     pub general: Route,
-    /// For repositories below a path, where that is not what `general` means.
+    /// Routes for repositories below a path, if they differ from `general`.
     pub paths: Vec<Route>,
 }
 
-/// The places for the repositories below one path, in order.
+/// The sources of the repositories below one path, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Without slashes at its ends; empty for the whole host.
+    /// The path without slashes at its ends; empty for the whole host.
     pub path: String,
-    /// At least one.
+    /// At least one way.
     pub ways: Vec<Way>,
 }
 
-/// One place: `host/path/<rest>` is at `way.host/way.prefix/<rest>`.
+/// One source: `host/path/<rest>` is at `way.host/way.prefix/<rest>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
-    /// The kind of place.
     pub place: Place,
     /// The registry to ask.
     pub host: RegistryHost,
-    /// What is put in the place of the route's path.
+    /// The replacement of the route's path.
     pub prefix: String,
-    /// Index into [`Settings::registries`] of login and trust.
+    /// The index into [`Settings::registries`] for login and trust.
     pub registry: Option<usize>,
 }
 
 impl HostRoutes {
-    /// Whether nothing of this registry is redirected.
+    /// Returns true if no image of this registry is redirected.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         let own = |route: &Route| matches!(&route.ways[..], [way] if way.is_origin_of(&self.host, &route.path));
@@ -55,26 +54,25 @@ impl HostRoutes {
 }
 
 impl Way {
-    /// Whether this is the registry itself, under the image's own name.
+    /// Returns true if this is the registry itself, under the image's own name.
     #[must_use]
     pub fn is_origin_of(&self, host: &RegistryHost, path: &str) -> bool {
         self.host == *host && self.prefix == path
     }
 }
 
-/// How a registry is spoken to.
+/// Protocol of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
-    /// TLS, verified.
+    /// TLS with verification.
     Https,
-    /// TLS without verification: the user marked it `insecure`.
+    /// TLS without verification: the user marked the registry `insecure`.
     HttpsUnverified,
-    /// Plain HTTP.
     Http,
 }
 
 impl Scheme {
-    /// As in a URL.
+    /// Returns the scheme of a URL.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -84,8 +82,8 @@ impl Scheme {
     }
 }
 
-/// The schemes by which a registry is to be asked, in order (SPEC section 5): plain HTTP is tried last, and only where
-/// the user marked the registry `insecure`, or it is our own on loopback.
+/// Returns the schemes of a registry, in order of attempts [spec:resolution.insecure]. Plain HTTP is the last, and is
+/// allowed only if the user marked the registry `insecure`, or if it is our own on loopback.
 #[must_use]
 pub fn schemes(settings: &Settings, host: &RegistryHost, registry: Option<usize>) -> Vec<Scheme> {
     let own = (settings.primary.as_ref())
@@ -99,8 +97,8 @@ pub fn schemes(settings: &Settings, host: &RegistryHost, registry: Option<usize>
     }
 }
 
-/// The registries that images are named after: those of the profiles' images, of the rules, and those that the user
-/// names; without those that images are redirected to.
+/// Returns the registries that images are named after: those of the profiles' images, of the rules, and of the user's
+/// list, without those that images are redirected to.
 #[must_use]
 pub fn source_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
     let of_rules = settings.rules.iter().filter_map(|rule| match &rule.from {
@@ -117,7 +115,7 @@ pub fn source_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
     hosts
 }
 
-/// The registries that images are redirected to.
+/// Returns the registries that images are redirected to.
 #[must_use]
 pub fn target_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
     use crate::settings::RegistryRole::External;
@@ -128,7 +126,8 @@ pub fn target_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
         .collect()
 }
 
-/// Asks the resolver what it makes of a registry's images: of all, and of those below each path that it has a rule for.
+/// Asks the resolver for the sources of a registry's images: of all images, and of those below each path that has a
+/// rule.
 #[must_use]
 pub fn routes_of(resolver: &Resolver<'_>, host: &RegistryHost) -> Option<HostRoutes> {
     let general = route(resolver, host, "")?;
@@ -166,14 +165,14 @@ fn route(resolver: &Resolver<'_>, host: &RegistryHost, path: &str) -> Option<Rou
     })
 }
 
-/// Whether a path's route is what the general one makes of that path.
+/// Returns true if a path's route follows from the general route.
 fn says_the_same(route: &Route, general: &Route) -> bool {
     route.ways.len() == general.ways.len()
         && (route.ways.iter().zip(&general.ways))
             .all(|(way, general)| way.host == general.host && way.prefix == join(&general.prefix, &route.path))
 }
 
-/// Two parts of a path; either may be empty.
+/// Joins two parts of a path; either may be empty.
 #[must_use]
 pub(super) fn join(left: &str, right: &str) -> String {
     match (left, right) {
@@ -182,7 +181,7 @@ pub(super) fn join(left: &str, right: &str) -> String {
     }
 }
 
-/// `path` without `suffix`, whole segments; `None` where it does not end with it.
+/// Removes `suffix` (whole segments) from `path`; `None` if `path` does not end with it.
 #[must_use]
 pub(super) fn without_suffix<'a>(path: &'a str, suffix: &str) -> Option<&'a str> {
     if suffix.is_empty() {
