@@ -1,4 +1,4 @@
-//! Manifests, indexes and descriptors: the fields that we read. Raw bytes are always kept beside them.
+//! Manifests, indexes and descriptors: the fields that this program reads. The raw bytes are always kept beside them.
 
 mod platforms;
 
@@ -10,39 +10,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::reference::Digest;
 
-/// Points to content: what it is, which bytes, how many (OCI image specification, descriptor.md).
+/// Pointer to content: media type, digest and size (OCI image specification, descriptor.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// The content's media type.
     #[serde(default)]
     pub media_type: String,
-    /// The content's digest.
     pub digest: Digest,
     /// The content's size in bytes.
     pub size: u64,
     /// The platform, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    /// Where foreign content lives.
+    /// Download addresses of foreign content.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The kind of artifact, in an index of referrers.
+    /// The artifact type, in an index of referrers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
 }
 
-/// `os/architecture[/variant]`.
+/// The platform `os/architecture[/variant]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Platform {
-    /// E.g. `linux`.
+    /// For example `linux`.
     pub os: String,
-    /// E.g. `amd64`.
+    /// For example `amd64`.
     pub architecture: String,
-    /// E.g. `v8`.
+    /// For example `v8`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
@@ -57,7 +54,7 @@ impl fmt::Display for Platform {
     }
 }
 
-/// A text is no platform.
+/// A text that is no platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no platform: write it as `linux/amd64` or `linux/arm/v7`")]
 pub struct PlatformError(String);
@@ -85,8 +82,8 @@ impl FromStr for Platform {
 }
 
 impl Platform {
-    /// Whether an image for `offered` is what somebody wants who asks for this platform. Without a variant any will do;
-    /// `arm64` has only `v8`, which images name or leave out.
+    /// Returns true if an image for `offered` satisfies a request for this platform. A request without a variant
+    /// accepts every variant. `arm64` has only the variant `v8`, which images name or leave out.
     #[must_use]
     pub fn accepts(&self, offered: &Platform) -> bool {
         let variant = |platform: &Platform| match (platform.architecture.as_str(), platform.variant.as_deref()) {
@@ -99,27 +96,22 @@ impl Platform {
     }
 }
 
-/// The media types that we know.
+/// Media types that this program knows.
 pub mod media_type {
-    /// An OCI image manifest.
     pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-    /// An OCI image index.
     pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
     /// A Docker image manifest, schema 2.
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     /// A Docker manifest list.
     pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-    /// An OCI image configuration.
     pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
     /// An uncompressed OCI layer.
     pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-    /// A gzip OCI layer.
     pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-    /// A zstd OCI layer.
     pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 }
 
-/// A manifest or an index, as far as walking an image's graph needs it.
+/// A manifest or an index, with the fields that a walk over an image's graph needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManifestContent {
     /// One image, or one artifact.
@@ -132,13 +124,11 @@ pub enum ManifestContent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// The media type that the manifest gives itself.
+    /// The media type that the manifest declares.
     #[serde(default)]
     pub media_type: Option<String>,
-    /// The kind of artifact.
     #[serde(default)]
     pub artifact_type: Option<String>,
-    /// The image's configuration.
     pub config: Descriptor,
     /// The layers, lowest first.
     #[serde(default)]
@@ -146,7 +136,6 @@ pub struct Manifest {
     /// The manifest that this one refers to.
     #[serde(default)]
     pub subject: Option<Descriptor>,
-    /// Annotations.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
@@ -155,24 +144,21 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
-    /// The media type that the index gives itself.
+    /// The media type that the index declares.
     #[serde(default)]
     pub media_type: Option<String>,
-    /// The kind of artifact.
     #[serde(default)]
     pub artifact_type: Option<String>,
-    /// The manifests.
     pub manifests: Vec<Descriptor>,
     /// The manifest that this index refers to.
     #[serde(default)]
     pub subject: Option<Descriptor>,
-    /// Annotations.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
 
 impl ManifestContent {
-    /// The media type that the content gives itself, or the OCI one of its shape.
+    /// Returns the media type that the content declares, or the OCI type of its shape.
     #[must_use]
     pub fn media_type(&self) -> &str {
         match self {
@@ -181,8 +167,8 @@ impl ManifestContent {
         }
     }
 
-    /// What the content is made of, in order: the manifests of an index; the configuration and the layers of an image.
-    /// The subject is not a part: it may be missing (OCI distribution specification, "Pushing manifests with subject").
+    /// Returns the children, in order: the manifests of an index; the configuration and the layers of an image. The
+    /// subject is no child: it may be missing (OCI distribution specification, "Pushing manifests with subject").
     pub fn children(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, rest) = match self {
             ManifestContent::Image(manifest) => (Some(&manifest.config), &manifest.layers),
@@ -191,7 +177,7 @@ impl ManifestContent {
         config.into_iter().chain(rest)
     }
 
-    /// The manifest that this one refers to, e.g. the image that a signature is for.
+    /// Returns the manifest that this one refers to, e.g. the image that a signature is for.
     #[must_use]
     pub fn subject(&self) -> Option<&Descriptor> {
         match self {
@@ -200,7 +186,7 @@ impl ManifestContent {
         }
     }
 
-    /// What a list of referrers calls this kind: the artifact type, else the media type of the configuration.
+    /// Returns the artifact type in a list of referrers: the declared one, else the media type of the configuration.
     #[must_use]
     pub fn artifact_type(&self) -> Option<&str> {
         match self {
@@ -211,7 +197,6 @@ impl ManifestContent {
         }
     }
 
-    /// The annotations.
     #[must_use]
     pub fn annotations(&self) -> &BTreeMap<String, String> {
         match self {
@@ -222,7 +207,7 @@ impl ManifestContent {
 }
 
 impl Descriptor {
-    /// A descriptor with nothing but type, digest and size.
+    /// Makes a descriptor with only type, digest and size.
     #[must_use]
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Descriptor {
         Descriptor {
@@ -236,19 +221,20 @@ impl Descriptor {
         }
     }
 
-    /// Whether the content is itself a manifest or an index.
+    /// Returns true if the content is itself a manifest or an index.
     #[must_use]
     pub fn is_manifest(&self) -> bool {
         is_manifest_type(&self.media_type)
     }
 
-    /// Whether the content is a list of manifests.
+    /// Returns true if the content is a list of manifests.
     #[must_use]
     pub fn is_index(&self) -> bool {
         is_index_type(&self.media_type)
     }
 
-    /// Whether the content is a layer that may not be handed on: it is fetched from its own place and need not be here.
+    /// Returns true if the content is a layer that must not be redistributed. It is fetched from its own URL and may be
+    /// missing here.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.")
@@ -259,7 +245,7 @@ fn is_index_type(media_type: &str) -> bool {
     [media_type::OCI_INDEX, media_type::DOCKER_INDEX].contains(&media_type)
 }
 
-/// Whether a media type is that of a manifest or an index that we can read.
+/// Returns true for the media types of manifests and indexes that this program can read.
 #[must_use]
 pub fn is_manifest_type(media_type: &str) -> bool {
     [
@@ -271,11 +257,11 @@ pub fn is_manifest_type(media_type: &str) -> bool {
     .contains(&media_type)
 }
 
-/// Parses a manifest or an index; what it is follows from its fields.
+/// Parses a manifest or an index; its fields decide which of both it is.
 ///
 /// # Errors
-/// When it is not JSON, is Docker's schema 1, has the fields of both kinds, or names itself what it is not. A document
-/// that is both would be read differently by different programs (CVE-2021-41190).
+/// When it is not JSON, is Docker's schema 1, has the fields of both kinds, or declares another type than its fields
+/// show. Different programs would read a document with the fields of both kinds differently (CVE-2021-41190).
 pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestContent, ManifestError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -313,27 +299,27 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestContent, ManifestError> {
     .map_err(ManifestError::Json)
 }
 
-/// Why bytes are not a manifest.
+/// Reason why bytes are not a manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Not JSON, or a field is not what it must be.
+    /// Not JSON, or a field has the wrong type.
     #[error("the manifest is not one that we can read")]
     Json(#[source] serde_json::Error),
-    /// The old format.
+    /// Docker's schema 1.
     #[error(
         "the manifest has Docker's schema version 1, which carries no digests of its layers in a form that we accept"
     )]
     SchemaOne,
-    /// Both kinds at once.
+    /// The fields of both kinds.
     #[error("the manifest has the fields of an image and of an index")]
     Ambiguous,
-    /// Neither kind.
+    /// The fields of neither kind.
     #[error("the manifest has neither `config` and `layers` nor `manifests`")]
     Unknown,
-    /// The content is not what it says.
+    /// A declared media type that contradicts the fields.
     #[error("the manifest calls itself `{stated}` and has the fields of another kind")]
     WrongType {
-        /// What it calls itself.
+        /// The declared media type.
         stated: String,
     },
 }

@@ -1,15 +1,15 @@
-//! Which parts of an index somebody needs who runs some platforms only.
+//! Selection of index entries by platform.
 
 use super::{Descriptor, Index, Platform};
 
-/// The manifest that an attestation of BuildKit's is about, in the annotations of its entry.
+/// The annotation with the digest of the manifest that an attestation of BuildKit is about.
 const ATTESTED: &str = "vnd.docker.reference.digest";
-/// The operating system that entries have which are no images.
+/// The operating system of entries that are no images.
 const NO_SYSTEM: &str = "unknown";
 
 impl Index {
-    /// The parts that these platforms need: their images, what is said about those, and whatever names no platform. All
-    /// parts when no platform is given.
+    /// Returns the index entries that these platforms need: their images, the attestations of those, and all entries
+    /// without a platform. Returns all entries if no platform is given.
     #[must_use]
     pub fn parts_for(&self, platforms: &[Platform]) -> Vec<&Descriptor> {
         let is_chosen = |part: &Descriptor| {
@@ -27,14 +27,14 @@ impl Index {
         self.manifests.iter().filter(is_needed).collect()
     }
 
-    /// The platforms that there are images for.
+    /// Returns the platforms of the images in this index.
     pub fn platforms(&self) -> impl Iterator<Item = &Platform> {
         self.manifests.iter().filter_map(Descriptor::image_platform)
     }
 }
 
 impl Descriptor {
-    /// The platform that an entry of an index is an image for; none where it names none, or is no image.
+    /// Returns the platform of the image that an index entry points to; `None` if the entry names none or is no image.
     #[must_use]
     pub fn image_platform(&self) -> Option<&Platform> {
         self.platform.as_ref().filter(|platform| platform.os != NO_SYSTEM)
