@@ -1,4 +1,4 @@
-//! What is to be done, in what order: images against inventory.
+//! The agent's plan: the difference between the images and the inventory, as ordered steps.
 
 use std::collections::HashSet;
 
@@ -10,30 +10,29 @@ use crate::resolve::{Candidate, Resolver, Warning, Why};
 use crate::settings::{Finding, ImageRole, ProfileImage, Settings};
 use crate::status::Phase;
 
-/// Where one image of the profile comes from and goes: a row of `landfall plan`.
+/// Sources and targets of one image of the profile: a row of `landfall plan`.
 #[derive(Debug, Clone)]
 pub struct PlannedImage {
-    /// Index into [`Settings::images`].
+    /// The index into [`Settings::images`].
     pub image: usize,
-    /// What it is for.
     pub role: ImageRole,
     /// Declared or discovered.
     pub finding: Finding,
     /// The canonical source.
     pub canonical: ImageReference,
-    /// Where the agent fetches it, in order; never the primary registry, unless the profile itself names it. Canonical.
-    /// Empty where sync from the origin is forbidden and nothing else may serve it: it has to be brought by hand.
+    /// The sources from which the agent fetches the image, in order; canonical. The primary registry is among them only
+    /// if the profile itself names it. Empty if sync from the origin is forbidden and no other source is allowed: then
+    /// a person has to push the image.
     pub pull: Vec<Candidate>,
-    /// Where it stands in the primary registry, for application images.
+    /// The image's reference in the primary registry, for application images.
     pub primary: Option<ImageReference>,
-    /// What a pod's image becomes once everything is in place; canonical.
+    /// The image of a pod once all phases are done; canonical.
     pub runtime: ImageReference,
-    /// A finding about this image.
     pub warning: Option<Warning>,
 }
 
-/// Every image of the profiles, resolved, in the order of work: provider image, infrastructure, applications; within
-/// each as the profiles write them.
+/// Resolves every image of the profiles. The result has the order of work: provider image, infrastructure,
+/// applications; within each, the order of the profiles.
 #[must_use]
 pub fn plan_images(settings: &Settings, resolver: &Resolver<'_>) -> Vec<PlannedImage> {
     let mut planned: Vec<PlannedImage> = (settings.images.iter().enumerate())
@@ -48,7 +47,7 @@ fn plan_image(index: usize, image: &ProfileImage, resolver: &Resolver<'_>) -> Pl
     let resolution = resolver.resolve(&canonical, image.role);
     let primary = match resolution.primary() {
         Some(candidate) => Some(candidate.reference.clone()),
-        // While redirection is off, the primary registry is filled though nothing is pulled from it.
+        // While redirection is off, the primary registry is filled, although no pod pulls from it.
         None => resolver.primary_target(&canonical, image.role),
     };
     let runtime = resolution.runtime(true).reference.clone();
@@ -66,26 +65,24 @@ fn plan_image(index: usize, image: &ProfileImage, resolver: &Resolver<'_>) -> Pl
     }
 }
 
-/// One effect. A step leaves nothing to decide when it is applied.
+/// One effect. Applying a step needs no further decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Fetch an image whole into the content store, from the first candidate that has it.
+    /// Fetch a complete image into the content store, from the first candidate that has it.
     StoreImage {
-        /// Index into the planned images.
+        /// The index into the planned images.
         planned: usize,
-        /// What it is for: it decides the phase.
+        /// The role, which decides the phase.
         role: ImageRole,
-        /// The canonical source: the name in the store.
+        /// The canonical source, which is the name in the store.
         name: ImageReference,
-        /// Why.
         reason: Reason,
     },
-    /// Load the core images that ride in the provider image's layers into containerd; into the store where containerd
-    /// is switched off.
+    /// Load the core images, which are files in the layers of the provider image, into containerd; into the content
+    /// store if containerd is disabled.
     LoadCoreImages {
         /// The provider image's name in the store.
         provider: ImageReference,
-        /// Why.
         reason: Reason,
     },
     /// Load a stored infrastructure image into containerd under these names.
@@ -94,36 +91,33 @@ pub enum Step {
         name: ImageReference,
         /// The names in containerd.
         as_names: Vec<String>,
-        /// Why.
         reason: Reason,
     },
     /// Push a stored image to the primary registry.
     PushImage {
         /// The name in the store.
         name: ImageReference,
-        /// Where to.
         target: ImageReference,
-        /// Why.
         reason: Reason,
     },
 }
 
-/// Why a step is needed.
+/// Reason for a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// It is not in the content store.
+    /// The content store does not have the image.
     NotStored,
-    /// containerd does not have it.
+    /// containerd does not have the image.
     NotLoaded,
-    /// The primary registry does not hold it.
+    /// The primary registry does not have the image.
     NotInPrimary,
-    /// The provider image is another than the one whose core images were loaded.
+    /// The provider image differs from the one whose core images were loaded.
     ProviderChanged,
 }
 
 impl Step {
-    /// The phase in which the step runs.
+    /// Returns the phase in which the step runs.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self {
@@ -138,9 +132,9 @@ impl Step {
     }
 }
 
-/// The steps that lead from the inventory to the planned state, in order: the provider image and what rides in it, then
-/// the infrastructure that a node needs to become ready, then applications, then the primary registry. Applied, they
-/// leave an empty plan.
+/// Plans the steps from the inventory to the planned state, in order: the provider image and its core images, then the
+/// infrastructure that a node needs to become ready, then applications, then the primary registry. After all steps are
+/// applied, the plan is empty.
 #[must_use]
 pub fn plan_steps(settings: &Settings, planned: &[PlannedImage], inventory: &Inventory) -> Vec<Step> {
     let containerd = settings.landfall.containerd_enable;
@@ -157,7 +151,8 @@ pub fn plan_steps(settings: &Settings, planned: &[PlannedImage], inventory: &Inv
         );
         let images = images.into_iter().map(|(_, image)| image);
         match role {
-            // Also without containerd: then they are kept in the store, so that nothing is lost.
+            // The step is also needed without containerd: the core images are then kept in the content store, and none
+            // is lost.
             ImageRole::Provider => {
                 steps.extend(images.filter_map(|image| core_step(image, inventory)));
             }
@@ -166,8 +161,8 @@ pub fn plan_steps(settings: &Settings, planned: &[PlannedImage], inventory: &Inv
             }
             ImageRole::Infrastructure => {}
             ImageRole::Application => {
-                // Two sources may have one name in the primary registry: the first one written is kept there, or the
-                // two would replace each other for ever.
+                // Two sources may have the same name in the primary registry. The first one keeps it; otherwise each
+                // run would replace one by the other.
                 let mut targets = HashSet::new();
                 steps.extend(
                     images
@@ -182,7 +177,7 @@ pub fn plan_steps(settings: &Settings, planned: &[PlannedImage], inventory: &Inv
 
 fn store_step(index: usize, image: &PlannedImage, inventory: &Inventory) -> Option<Step> {
     let stored = inventory.stored.contains_key(&image.canonical);
-    // Brought by hand: it is in the primary registry, and there is no place that the agent may fetch it from.
+    // A person has pushed the image to the primary registry, and the agent has no source for it.
     let brought =
         image.pull.is_empty() && (image.primary.as_ref()).is_some_and(|name| inventory.primary.contains_key(name));
     (!stored && !brought).then(|| Step::StoreImage {

@@ -1,38 +1,38 @@
-//! What an image is that a pod names: one that rules are asked about, or one that everybody leaves alone (SPEC section
-//! 9). The webhook, the sweeper, `landfall explain` and the search for images in manifests ask here.
+//! Kinds of images in pods: those that the rules apply to, and those that are never redirected [spec:webhook.rewrite].
+//! The webhook, the sweeper, `landfall explain` and the search for images in manifests use this module.
 
 use crate::reference::{ImageReference, ReferenceError, parse_reference};
 
-/// The `imagePullPolicy` or `pullPolicy` of an image that nobody pulls.
+/// The `imagePullPolicy` or `pullPolicy` of an image that the kubelet never pulls.
 pub const PULL_NEVER: &str = "Never";
-/// Istio's placeholder for the proxy image that its own webhook fills in.
+/// Istio's placeholder for the proxy image; its own webhook replaces it.
 const ISTIO_PLACEHOLDER: &str = "auto";
 const LOCAL_HOST: &str = "localhost";
 
-/// An image that a pod names.
+/// An image in a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PodImage {
-    /// One in a registry.
+    /// An image in a registry.
     InRegistry(ImageReference),
-    /// One that is never redirected.
+    /// An image that is never redirected.
     LeftAlone(LeftAlone),
 }
 
-/// Why an image is never redirected, whatever the rules are.
+/// Reason why an image is never redirected, independent of the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftAlone {
-    /// Its pull policy is [`PULL_NEVER`].
+    /// The pull policy is [`PULL_NEVER`].
     NeverPulled,
-    /// It stands for another image.
+    /// The name is a placeholder for another image.
     Placeholder,
-    /// It is an ID.
+    /// The name is an image ID.
     ImageId,
-    /// It was built on the node.
+    /// The image was built on the node.
     BuiltOnNode,
 }
 
 impl LeftAlone {
-    /// The reason in words: the same for the audit log and for `landfall explain`.
+    /// Returns the reason in words: the same for the audit log and for `landfall explain`.
     #[must_use]
     pub fn why(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl LeftAlone {
     }
 }
 
-/// Reads an image as a pod names it.
+/// Parses the image of a pod.
 ///
 /// # Errors
 /// When it is no reference.
