@@ -1,7 +1,7 @@
-//! What `landfall plan`, `images` and `explain` answer with `-o json` and `-o yaml`: documented, versioned types.
+//! Output of `landfall plan`, `images` and `explain` with `-o json` and `-o yaml`: documented, versioned types.
 //!
-//! Built from settings and plan by pure functions; the table for people is made from the same values. Credentials are
-//! named by their registry, user and place in the file; the password never gets here.
+//! Pure functions build the reports from settings and plan; the tables for people are made from the same values.
+//! Reports name credentials by registry, user and location in the file, and never hold a password.
 
 mod check;
 mod stages;
@@ -26,21 +26,21 @@ pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, Transf
 /// The version of these types.
 pub const API_VERSION: &str = "landfall.dev/v1alpha1";
 
-/// The answer of `landfall plan`: where every image comes from, and why.
+/// The output of `landfall plan`: the sources of every image, with reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanReport {
-    /// `landfall.dev/v1alpha1`.
+    /// Always `landfall.dev/v1alpha1`.
     pub api_version: &'static str,
-    /// `Plan`.
+    /// Always `Plan`.
     pub kind: &'static str,
-    /// Whether pulls are redirected at all (`stylus.imageRedirectWebhook.enable`).
+    /// True if pulls are redirected (`stylus.imageRedirectWebhook.enable`).
     pub redirection: bool,
-    /// `host:port/project` of the primary registry.
+    /// The primary registry as `host:port/project`.
     pub primary_registry: Option<String>,
-    /// Every image, in the order of work.
+    /// All images, in the order of work.
     pub images: Vec<PlanRow>,
-    /// How many there are.
+    /// The numbers of images.
     pub summary: PlanSummary,
 }
 
@@ -51,29 +51,29 @@ pub struct PlanRow {
     /// The image as the profile names it.
     #[serde(flatten)]
     pub image: ImageRow,
-    /// Where the agent fetches it, in order.
+    /// The sources from which the agent fetches the image, in order.
     pub pull: Vec<CandidateRow>,
-    /// Where it stands in the primary registry; null for images that are not kept there.
+    /// The image's reference in the primary registry; null for images that are not kept there.
     pub primary: Option<String>,
-    /// What a pod's image becomes once everything is in place.
+    /// The image of a pod once all phases are done.
     pub runtime: String,
-    /// What to look at, in a sentence.
+    /// A warning about this image, in a sentence.
     pub warning: Option<String>,
 }
 
-/// How many images a plan has.
+/// Numbers of images in a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanSummary {
-    /// Provider images.
+    /// The number of provider images.
     pub provider: usize,
-    /// Images of the infrastructure layers.
+    /// The number of images of the infrastructure layers.
     pub infrastructure: usize,
-    /// Images of the add-on layers.
+    /// The number of images of the add-on layers.
     pub application: usize,
-    /// Images that go to the primary registry.
+    /// The number of images that go to the primary registry.
     pub to_primary: usize,
-    /// Images with a warning.
+    /// The number of images with a warning.
     pub warnings: usize,
 }
 
@@ -81,124 +81,126 @@ pub struct PlanSummary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageRow {
-    /// As written, after templates.
+    /// The image as written, after templates are evaluated.
     pub source: String,
-    /// In canonical form.
+    /// The image in canonical form.
     pub canonical: String,
-    /// What it is for.
+    /// The role of the image.
     pub role: ImageRole,
-    /// `os`, `k8s`, `cni`, `csi` or `addon`.
+    /// The layer of the profile: `os`, `k8s`, `cni`, `csi` or `addon`.
     pub layer: String,
-    /// The pack's name.
+    /// The name of the pack.
     pub pack: String,
-    /// The profile's name.
+    /// The name of the profile.
     pub profile: String,
-    /// Whether the pack lists it, or it was found in a manifest.
+    /// Tells if the pack lists the image or it was found in a manifest.
     pub finding: Finding,
-    /// Where it is written.
+    /// The position of the image in the input file.
     pub location: Location,
 }
 
-/// One place to fetch an image from.
+/// One source of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CandidateRow {
-    /// The reference there.
+    /// The reference at this source.
     pub reference: String,
-    /// The kind of place.
+    /// The kind of source.
     pub place: Place,
     /// The reason in a sentence, with rule, file and line.
     pub why: String,
-    /// Who we are there; null is anonymous.
+    /// The credentials for this source; null means anonymous.
     pub credentials: Option<CredentialsRow>,
 }
 
-/// Who we are at a registry.
+/// Credentials for a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsRow {
     /// The registry that the credentials are for: `host[:port][/path]`.
     pub registry: String,
-    /// Why the user named that registry.
+    /// The purpose for which the user named that registry.
     pub role: RegistryRole,
-    /// The user's name.
+    /// The user name.
     pub username: String,
-    /// Where the password is written.
+    /// The position of the password in the input file.
     pub location: Location,
 }
 
-/// The answer of `landfall validate`: every finding about the inputs.
+/// The output of `landfall validate`: all findings about the inputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ValidationReport<'a> {
-    /// `landfall.dev/v1alpha1`.
+    /// Always `landfall.dev/v1alpha1`.
     pub api_version: &'static str,
-    /// `Validation`.
+    /// Always `Validation`.
     pub kind: &'static str,
-    /// How many findings are errors.
+    /// The number of errors.
     pub errors: usize,
-    /// How many are warnings.
+    /// The number of warnings.
     pub warnings: usize,
     /// The findings, by file and line.
     pub diagnostics: &'a Diagnostics,
 }
 
-/// The answer of `landfall images`: every image of the profiles.
+/// The output of `landfall images`: all images of the profiles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImagesReport {
-    /// `landfall.dev/v1alpha1`.
+    /// Always `landfall.dev/v1alpha1`.
     pub api_version: &'static str,
-    /// `Images`.
+    /// Always `Images`.
     pub kind: &'static str,
-    /// Every image, as the profiles write them.
+    /// All images, in the order of the profiles.
     pub images: Vec<ImageRow>,
 }
 
-/// The answer of `landfall explain`: where one image comes from, and why.
+/// The output of `landfall explain`: the sources of one image, with reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExplainReport {
-    /// `landfall.dev/v1alpha1`.
+    /// Always `landfall.dev/v1alpha1`.
     pub api_version: &'static str,
-    /// `Explain`.
+    /// Always `Explain`.
     pub kind: &'static str,
-    /// The image as it was asked for, its host and path in canonical form.
+    /// The requested image, with host and path in canonical form.
     pub image: String,
-    /// In canonical form.
+    /// The image in canonical form.
     pub canonical: String,
-    /// What it is for; an image that no profile names is an application's.
+    /// The role of the image. An image that no profile names is an application image.
     pub role: ImageRole,
-    /// Where the profiles name it.
+    /// The image in the profiles; null if no profile names it.
     pub in_profile: Option<ImageRow>,
-    /// The namespace that was asked about.
+    /// The requested namespace.
     pub namespace: Option<NamespaceRow>,
-    /// Why it is never redirected, whatever the rules are; then there are no candidates.
+    /// The reason why the image is never redirected, independent of the rules. If it is set, there are no candidates.
     pub left_alone: Option<&'static str>,
-    /// Every place that it may come from, in order.
+    /// All possible sources of the image, in order.
     pub candidates: Vec<CandidateRow>,
-    /// What a pod's image becomes while the primary registry does not hold it.
+    /// The image of a pod while the primary registry does not hold it.
     pub runtime_before_primary: String,
-    /// What a pod's image becomes once everything is in place.
+    /// The image of a pod once all phases are done.
     pub runtime: String,
-    /// What to look at, in a sentence.
+    /// A warning about this image, in a sentence.
     pub warning: Option<String>,
 }
 
-/// A namespace, as far as redirection goes.
+/// A namespace and its choice about redirection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceRow {
-    /// Its name.
+    /// The name of the namespace.
     pub name: String,
-    /// What keeps the webhook away from it: `disabled`, or `node` for redirection by the node's mirror files.
+    /// The choice that excludes the namespace from the webhook: `disabled`, or `node` for redirection by the node's
+    /// mirror files.
     pub choice: Option<RedirectChoice>,
-    /// Why its pods stay as they are: as the audit annotation says it; null where they are redirected.
+    /// The reason why pods of this namespace stay unchanged, in the words of the audit annotation; null if they are
+    /// redirected.
     pub why: Option<String>,
 }
 
 impl NamespaceRow {
-    /// What a namespace chose: by its labels in the cluster where they are known, otherwise by those of the profiles.
+    /// Reports a namespace's choice: by its labels in the cluster if they are known, else by those of the profiles.
     #[must_use]
     pub fn new(settings: &Settings, name: &str, in_cluster: Option<RedirectChoice>) -> NamespaceRow {
         let choice = in_cluster.or_else(|| settings.namespace_choices.get(name).copied());
@@ -210,7 +212,6 @@ impl NamespaceRow {
     }
 }
 
-/// Reports the findings.
 #[must_use]
 pub fn validation_report(diagnostics: &Diagnostics) -> ValidationReport<'_> {
     ValidationReport {
@@ -222,7 +223,6 @@ pub fn validation_report(diagnostics: &Diagnostics) -> ValidationReport<'_> {
     }
 }
 
-/// Reports a plan.
 #[must_use]
 pub fn plan_report(resolver: &Resolver<'_>, planned: &[PlannedImage]) -> PlanReport {
     let settings = resolver.settings();
@@ -256,7 +256,6 @@ pub fn plan_report(resolver: &Resolver<'_>, planned: &[PlannedImage]) -> PlanRep
     }
 }
 
-/// Reports the images of the profiles.
 #[must_use]
 pub fn images_report(settings: &Settings) -> ImagesReport {
     ImagesReport {
@@ -266,8 +265,8 @@ pub fn images_report(settings: &Settings) -> ImagesReport {
     }
 }
 
-/// Reports where one image comes from; tag and digest stay as they were asked for. In a namespace that is opted out,
-/// the image stays as it is.
+/// Reports the sources of one image; tag and digest stay as requested. In a namespace that opted out, the image stays
+/// unchanged.
 #[must_use]
 pub fn explain_report(
     resolver: &Resolver<'_>,
@@ -308,7 +307,7 @@ pub fn explain_report(
     }
 }
 
-/// Reports an image that is never redirected, and why.
+/// Reports an image that is never redirected, and the reason.
 #[must_use]
 pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<NamespaceRow>) -> ExplainReport {
     ExplainReport {
@@ -327,7 +326,7 @@ pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<
     }
 }
 
-/// The JSON schemas of what commands write with `-o json`, by command.
+/// Returns the JSON schemas of the commands' `-o json` output, by command.
 #[must_use]
 pub fn schemas() -> [(&'static str, schemars::Schema); 10] {
     [
@@ -344,13 +343,13 @@ pub fn schemas() -> [(&'static str, schemars::Schema); 10] {
     ]
 }
 
-/// What is written, not what could be read: a key that is left out when it is empty is not required.
+/// Makes the schema of the serialized form: a key that is left out when it is empty is not required.
 fn schema_of<T: JsonSchema>() -> schemars::Schema {
     let settings = schemars::generate::SchemaSettings::default().for_serialize();
     settings.into_generator().into_root_schema_for::<T>()
 }
 
-/// An image of the profiles, as reports show it.
+/// Returns the report's row for an image of the profiles.
 #[must_use]
 pub fn image_row(image: &ProfileImage) -> ImageRow {
     ImageRow {

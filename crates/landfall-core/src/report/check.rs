@@ -1,23 +1,23 @@
-//! The answer of `landfall check`: is every image where the plan pulls it from?
+//! Output of `landfall check`: is every image at the source that the plan pulls it from?
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{API_VERSION, ImageRow};
 
-/// Whether every image of a plan can be pulled, before anybody has to.
+/// The output of `landfall check`: tells if every image of a plan can be pulled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckReport {
-    /// `landfall.dev/v1alpha1`.
+    /// Always `landfall.dev/v1alpha1`.
     pub api_version: &'static str,
-    /// `Check`.
+    /// Always `Check`.
     pub kind: &'static str,
-    /// The platforms that were asked for; empty when any will do.
+    /// The requested platforms; empty if every platform is accepted.
     pub platforms: Vec<String>,
-    /// Every image, in the order of work.
+    /// All images, in the order of work.
     pub images: Vec<CheckRow>,
-    /// How many there are.
+    /// The numbers of images.
     pub summary: CheckSummary,
 }
 
@@ -28,50 +28,50 @@ pub struct CheckRow {
     /// The image as the profile names it.
     #[serde(flatten)]
     pub image: ImageRow,
-    /// Whether it is there.
+    /// The result for this image.
     pub state: CheckState,
-    /// Where it was found, else where it is looked for first; null when nothing may serve it.
+    /// The reference at which the image was found, else the first that was tried; null if no source is allowed.
     pub reference: Option<String>,
-    /// The digest that the registry gives for it.
+    /// The digest that the registry reports for it.
     pub digest: Option<String>,
-    /// The platforms that were asked for and that it does not have.
+    /// The requested platforms that the image does not have.
     pub missing_platforms: Vec<String>,
-    /// What is wrong, in a sentence.
+    /// The problem, in a sentence.
     pub problem: Option<String>,
-    /// What to do about it: a command where one command does it, else an instruction.
+    /// The solution: a command if a single one suffices, else an instruction.
     pub fix: Option<String>,
 }
 
-/// Whether an image is there.
+/// Availability of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckState {
-    /// It is, for every platform that was asked for.
+    /// The image is available for every requested platform.
     Present,
-    /// It is, and lacks a platform.
+    /// The image is available, but lacks a platform.
     Incomplete,
-    /// It is not.
+    /// The image is not available.
     Missing,
     /// The registry could not be asked.
     Unknown,
 }
 
-/// How many images a check found.
+/// Numbers of images in a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckSummary {
-    /// There.
+    /// The number of available images.
     pub present: usize,
-    /// There, without a platform.
+    /// The number of available images that lack a platform.
     pub incomplete: usize,
-    /// Not there.
+    /// The number of images that are not available.
     pub missing: usize,
-    /// Not known: the registry could not be asked.
+    /// The number of images whose registry could not be asked.
     pub unknown: usize,
 }
 
 impl CheckReport {
-    /// The rows, counted.
+    /// Makes the report and counts its rows.
     #[must_use]
     pub fn new(platforms: Vec<String>, images: Vec<CheckRow>) -> CheckReport {
         let mut summary = CheckSummary::default();
@@ -92,7 +92,7 @@ impl CheckReport {
         }
     }
 
-    /// Whether all of it is there.
+    /// Returns true if all images are available.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.images.iter().all(|row| row.state == CheckState::Present)

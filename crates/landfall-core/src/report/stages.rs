@@ -1,4 +1,4 @@
-//! The answer of `landfall stages run`: what each step did, or would do.
+//! Output of `landfall stages run`: the effects of each step, or those that it would have.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,23 +6,23 @@ use serde::Serialize;
 use super::API_VERSION;
 use crate::diagnostic::Location;
 
-/// What running a stage did.
+/// The result of running a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StagesReport {
-    /// `landfall.dev/v1alpha1`.
+    /// Always `landfall.dev/v1alpha1`.
     pub api_version: &'static str,
-    /// `Stages`.
+    /// Always `Stages`.
     pub kind: &'static str,
-    /// The stage that was asked for.
+    /// The requested stage.
     pub stage: String,
-    /// The directory that stands for `/`.
+    /// The directory that is used as `/`.
     pub root: String,
-    /// Whether it was only told what would be done.
+    /// True if the effects are only reported and not carried out.
     pub dry_run: bool,
-    /// Every step, in order.
+    /// All steps, in order.
     pub steps: Vec<StageStepRow>,
-    /// How many effects there were.
+    /// The numbers of effects.
     pub summary: StagesSummary,
 }
 
@@ -32,68 +32,69 @@ pub struct StagesReport {
 pub struct StageStepRow {
     /// The part of the stage: `boot.before`, `boot`, `boot.after`.
     pub part: String,
-    /// The step's name.
+    /// The name of the step.
     pub name: String,
-    /// Where it is written.
+    /// The position of the step in the input file.
     pub location: Location,
-    /// What became of its condition; null where it has none.
+    /// The result of the condition; null if the step has none.
     pub condition: Option<StageCondition>,
-    /// Why the condition could not be asked.
+    /// The error that prevented the evaluation of the condition.
     pub condition_error: Option<String>,
-    /// What it did, in order.
+    /// The effects of the step, in order.
     pub effects: Vec<StageEffectRow>,
 }
 
-/// What became of a condition.
+/// Result of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum StageCondition {
-    /// It exited 0: the step ran.
+    /// The condition exited with 0: the step ran.
     True,
-    /// It exited otherwise: the step did not run.
+    /// The condition exited with another code: the step did not run.
     False,
-    /// It was not asked: a dry run tells the step as if it ran; below another root it did not run.
+    /// The condition was not evaluated. A dry run reports the step as if it ran; below another root the step did not
+    /// run.
     NotAsked,
-    /// It could not be asked: the step did not run.
+    /// The condition could not be evaluated: the step did not run.
     Failed,
 }
 
-/// One thing that a step did.
+/// One effect of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageEffectRow {
-    /// What, e.g. ``file `/etc/motd` ``; a command by its number.
+    /// The effect, e.g. ``file `/etc/motd` ``; a command is named by its number.
     pub action: String,
-    /// How it went.
+    /// The result of the effect.
     pub result: StageResult,
-    /// Why it failed.
+    /// The error, if it failed.
     pub error: Option<String>,
-    /// What would change in a file, as a unified diff with secrets masked.
+    /// The change of a file, as a unified diff with secrets masked.
     pub diff: Option<String>,
 }
 
-/// How one effect went.
+/// Result of an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum StageResult {
-    /// It was not there.
+    /// The file or object did not exist and was created.
     Created,
-    /// It was there and differed.
+    /// The file or object existed and was changed.
     Updated,
-    /// It was as it should be and was not touched.
+    /// The file or object was as wanted and was not touched.
     Unchanged,
-    /// A command exited 0.
+    /// The command exited with 0.
     Ran,
-    /// It would be done.
+    /// A dry run reports an effect that would be carried out.
     WouldDo,
-    /// It would change the running host, and the root is another one.
+    /// The effect would change the running host, but the root is another one.
     NotRun,
-    /// It failed.
+    /// The effect failed.
     Failed,
 }
 
 impl StageResult {
-    /// The word for people.
+    /// Returns the word for the output.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -108,24 +109,24 @@ impl StageResult {
     }
 }
 
-/// How many effects there were.
+/// Numbers of effects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StagesSummary {
-    /// Created, updated or run.
+    /// The number of effects that created, updated or ran something.
     pub done: usize,
-    /// As they should be.
+    /// The number of effects without a change.
     pub unchanged: usize,
-    /// Would be done.
+    /// The number of effects that would be carried out.
     pub would_do: usize,
-    /// Left alone, as the root is not that of the running host.
+    /// The number of effects that did not run because the root is not that of the running host.
     pub not_run: usize,
-    /// Failed, conditions included.
+    /// The number of failures, including conditions.
     pub failed: usize,
 }
 
 impl StagesReport {
-    /// The steps, counted.
+    /// Makes the report and counts its effects.
     #[must_use]
     pub fn new(stage: &str, root: &str, dry_run: bool, steps: Vec<StageStepRow>) -> StagesReport {
         let mut summary = StagesSummary::default();

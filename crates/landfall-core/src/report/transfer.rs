@@ -1,23 +1,23 @@
-//! The answer of `landfall copy` and `landfall push`: what moved, was mounted, or was there, image by image.
+//! Output of `landfall copy` and `landfall push`: the moved, mounted and existing blobs of each image.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::API_VERSION;
 
-/// What became of a list of images.
+/// The result of a transfer of images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TransferReport {
-    /// `landfall.dev/v1alpha1`.
+    /// Always `landfall.dev/v1alpha1`.
     pub api_version: &'static str,
-    /// `Transfer`.
+    /// Always `Transfer`.
     pub kind: &'static str,
-    /// Nothing was written: the figures are what would happen.
+    /// True if nothing was written: the numbers are those that a transfer would have.
     pub dry_run: bool,
-    /// Every image, in the order in which it was asked for.
+    /// All images, in the order in which they were requested.
     pub images: Vec<TransferRow>,
-    /// All of them together.
+    /// The totals of all images.
     pub summary: TransferSummary,
 }
 
@@ -25,74 +25,75 @@ pub struct TransferReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TransferRow {
-    /// Where from.
+    /// The source reference.
     pub source: String,
-    /// Where to.
+    /// The destination reference.
     pub destination: String,
-    /// What became of it.
+    /// The result for this image.
     pub state: TransferState,
     /// The digest of its top manifest.
     pub digest: Option<String>,
-    /// What a copied image is without, because its source was made without it: platforms, and digests of what names none.
+    /// Index entries that the source was made without (e.g. a single-platform archive): the platform, or the digest if
+    /// the entry has none.
     pub lacking: Vec<String>,
-    /// Signatures, attestations and the like that were copied with it.
+    /// The number of referrers (signatures, attestations and the like) that were copied with it.
     pub referrers: u64,
-    /// Its blobs.
+    /// The blobs of this image.
     pub blobs: BlobTally,
-    /// Why it failed, in a sentence.
+    /// The reason of the failure, in a sentence.
     pub problem: Option<String>,
-    /// What to do about it.
+    /// The solution, in a sentence or a command.
     pub fix: Option<String>,
 }
 
-/// What became of an image.
+/// Result for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TransferState {
-    /// It was copied, or would be.
+    /// The image was copied; in a dry run, it would be copied.
     Copied,
-    /// The destination had it: nothing was done.
+    /// The destination had the image already.
     Unchanged,
-    /// It could not be copied.
+    /// The image could not be copied.
     Failed,
 }
 
-/// What became of blobs; sizes in bytes.
+/// Numbers of blobs and their sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BlobTally {
-    /// Blobs that crossed the link.
+    /// The number of blobs that crossed the network.
     pub moved: u64,
-    /// Bytes that crossed the link, those of failed attempts included.
+    /// The number of bytes that crossed the network, including those of failed attempts.
     pub moved_bytes: u64,
-    /// Blobs that the destination took over from another of its repositories.
+    /// The number of blobs that the destination mounted from another of its repositories.
     pub mounted: u64,
-    /// Their bytes.
+    /// The size of the mounted blobs.
     pub mounted_bytes: u64,
-    /// Blobs that were there.
+    /// The number of blobs that the destination had already.
     pub skipped: u64,
-    /// Their bytes.
+    /// The size of the skipped blobs.
     pub skipped_bytes: u64,
 }
 
-/// All images of a transfer together.
+/// Totals of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TransferSummary {
-    /// Images that were copied, or would be.
+    /// The number of images that were copied; in a dry run, that would be copied.
     pub copied: usize,
-    /// Images that the destination had.
+    /// The number of images that the destination had already.
     pub unchanged: usize,
-    /// Images that failed.
+    /// The number of images that failed.
     pub failed: usize,
-    /// Signatures, attestations and the like that were copied with them.
+    /// The number of referrers (signatures, attestations and the like) that were copied with the images.
     pub referrers: u64,
-    /// The blobs of all.
+    /// The blobs of all images.
     pub blobs: BlobTally,
 }
 
 impl TransferReport {
-    /// The rows, counted.
+    /// Makes the report and counts its rows.
     #[must_use]
     pub fn new(dry_run: bool, images: Vec<TransferRow>) -> TransferReport {
         let mut summary = TransferSummary::default();
