@@ -1,4 +1,4 @@
-//! The wire types of status, events and progress: one type for API, CLI, UI and disk.
+//! Types of status, events and progress. API, command line, UI and disk use the same types.
 
 mod tally;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use tally::TransferTally;
 
-/// The agent's phases, in order (SPEC section 7).
+/// The agent's phases, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// Reading and checking user-data and profiles.
@@ -19,20 +19,20 @@ pub enum Phase {
     ProviderImage,
     /// Loading the core images into containerd.
     CoreImages,
-    /// Fetching all other images; infrastructure images go on into containerd.
+    /// Fetching all other images and loading the infrastructure images into containerd.
     Images,
     /// Filling the primary registry.
     PrimaryRegistry,
     /// Switching the redirection on.
     Redirect,
-    /// Everything is in place.
+    /// All phases are done.
     Running,
-    /// Something needs an operator; the status says what.
+    /// An operator has to act; the status contains the reason.
     Degraded,
 }
 
 impl Phase {
-    /// The phases that lead to `Running`, in order.
+    /// The phases before `Running`, in order.
     pub const WORK: [Phase; 6] = [
         Phase::Validating,
         Phase::ProviderImage,
@@ -42,7 +42,7 @@ impl Phase {
         Phase::Redirect,
     ];
 
-    /// The name as the wire types write it.
+    /// Returns the name in the serialized form.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -64,37 +64,37 @@ impl std::fmt::Display for Phase {
     }
 }
 
-/// What the agent is doing, as `landfall status`, the API and the state directory's `status.json` show it.
+/// The state of the agent, in `landfall status`, the API and `status.json` of the state directory.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatus {
     /// The version of this type: `landfall.dev/v1alpha1`.
     pub api_version: String,
-    /// Whether the agent that says this runs; of one that does not, the rest is what it said last.
+    /// True if the agent runs. If it does not, the other fields hold its last status.
     #[serde(default)]
     pub running: bool,
-    /// The phase now.
+    /// The current phase.
     pub phase: Phase,
-    /// The phase that failed, when `phase` is `Degraded`.
+    /// The phase that failed, if `phase` is `Degraded`.
     pub failed_phase: Option<Phase>,
-    /// Why, when `phase` is `Degraded`.
+    /// The reason, if `phase` is `Degraded`.
     pub message: Option<String>,
-    /// When this phase was entered.
+    /// The time at which this phase began.
     #[schemars(with = "String")]
     pub since: Timestamp,
-    /// When this status was written.
+    /// The time at which this status was written.
     #[schemars(with = "String")]
     pub updated: Timestamp,
-    /// SHA-256 of the configuration that is in force, hex.
+    /// The SHA-256 of the active configuration, in hex.
     pub configuration: Option<String>,
-    /// Images by where they are; the key is the canonical source.
+    /// The images and their locations; the key is the canonical source.
     pub images: BTreeMap<String, ImageStatus>,
-    /// What the transfers under way amount to.
+    /// The totals of the transfers in progress.
     pub transfer: TransferStatus,
-    /// Why the input files as they are now are not in force, when they have errors: the last good ones stay.
+    /// The errors of the current input files, if they have any. The last valid configuration stays active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration_error: Option<String>,
-    /// What is redirected, in words; also says it when nothing is.
+    /// The redirection in words, also if none is active.
     #[serde(default)]
     pub redirect: String,
     /// The webhook, while it serves.
@@ -103,10 +103,10 @@ pub struct AgentStatus {
     /// The primary registry, once it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<ServingStatus>,
-    /// The cluster that the webhook is registered at, where there is one.
+    /// The cluster that the webhook is registered at, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterStatus>,
-    /// What the host has to do that the agent does not do by itself.
+    /// Actions that the host needs and the agent does not take itself.
     #[serde(default)]
     pub host: HostConditions,
 }
@@ -115,7 +115,7 @@ pub struct AgentStatus {
 pub const API_VERSION: &str = "landfall.dev/v1alpha1";
 
 impl AgentStatus {
-    /// The status of an agent that has only just started.
+    /// Returns the status of an agent that has just started.
     #[must_use]
     pub fn starting(now: Timestamp) -> AgentStatus {
         AgentStatus {
@@ -138,23 +138,23 @@ impl AgentStatus {
         }
     }
 
-    /// Whether everything is in place: what `/readyz` answers.
+    /// Returns true if all phases are done: the answer of `/readyz`.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.phase == Phase::Running
     }
 }
 
-/// Something that others connect to.
+/// A service of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServingStatus {
-    /// Where it is reached.
+    /// The URL of the service.
     pub url: String,
-    /// The file with the CA that signed its certificate, when we made it.
+    /// The file with the CA that signed its certificate, if the agent created the CA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
-    /// When its certificate ends.
+    /// The time at which its certificate expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub certificate_expires: Option<Timestamp>,
@@ -166,42 +166,42 @@ pub struct ServingStatus {
 pub struct ClusterStatus {
     /// The API server's URL.
     pub server: String,
-    /// Whether this agent writes the registration; the others follow.
+    /// True if this agent writes the registration; the other agents follow.
     pub writer: bool,
-    /// When the authority of the webhook's certificates ends.
+    /// The time at which the CA of the webhook's certificates expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub authority_expires: Option<Timestamp>,
-    /// What keeps us from the cluster's API.
+    /// The problem that prevents access to the cluster's API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// What the host has to do that the agent does not do by itself; each says why.
+/// Actions that the host needs and the agent does not take itself, each with its reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostConditions {
-    /// The provider image is another than the one that this host came up with.
+    /// The provider image has changed since the host was set up with it, so the host must be repaved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repave_required: Option<String>,
-    /// An `initramfs` stage is another than the one that this host booted with.
+    /// An `initramfs` stage has changed since the host booted, so the host must be rebooted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot_required: Option<String>,
 }
 
-/// Where one image is.
+/// The location of one image.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageStatus {
-    /// Complete in the content store.
+    /// True if the content store has the complete image.
     pub stored: bool,
-    /// In containerd.
+    /// True if containerd has the image.
     pub loaded: bool,
-    /// In the primary registry.
+    /// True if the primary registry has the image.
     pub in_primary: bool,
-    /// Where it was fetched from, or would be.
+    /// The reference from which the image was or will be fetched.
     pub pull_reference: Option<String>,
-    /// What the last attempt failed with.
+    /// The error of the last attempt.
     pub error: Option<String>,
 }
 
@@ -209,45 +209,45 @@ pub struct ImageStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TransferStatus {
-    /// Bytes that crossed the network.
+    /// The number of bytes that crossed the network.
     pub bytes_done: u64,
-    /// Bytes known to be needed.
+    /// The number of bytes known to be needed.
     pub bytes_total: u64,
-    /// Bytes a second, over the last seconds.
+    /// The rate in bytes a second, over the last seconds.
     pub rate: f64,
-    /// Seconds to go at that rate.
+    /// The remaining time in seconds at that rate.
     pub eta_seconds: Option<f64>,
 }
 
-/// Something a person on the site should know.
+/// An event that a person on the site should know of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
-    /// Counts up, without gaps, across restarts.
+    /// A number that increases by one with each event, also across restarts.
     pub sequence: u64,
-    /// When.
+    /// The time of the event.
     #[schemars(with = "String")]
     pub time: Timestamp,
     /// Normal or warning.
     pub kind: EventKind,
     /// A stable word, e.g. `PhaseStarted`, `ImageStored`, `LoadFailed`.
     pub reason: EventReason,
-    /// The image, phase or file it is about.
+    /// The image, phase or file that the event is about.
     pub subject: String,
-    /// One sentence; never a secret.
+    /// One sentence. It never contains a secret.
     pub message: String,
 }
 
-/// How an event is meant.
+/// Severity of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EventKind {
-    /// As it should be.
+    /// The expected course of events.
     Normal,
     /// An operator may have to act.
     Warning,
 }
 
-/// What an event is about.
+/// Kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum EventReason {
     /// The agent started.
@@ -260,19 +260,19 @@ pub enum EventReason {
     PhaseFinished,
     /// A phase failed; the agent is degraded and will try again.
     PhaseFailed,
-    /// The configuration has errors; the last good one stays in force.
+    /// The configuration has errors; the last valid one stays active.
     ConfigurationInvalid,
-    /// A new configuration is in force.
+    /// A new configuration is active.
     ConfigurationChanged,
-    /// An image is complete in the content store.
+    /// The content store has the complete image.
     ImageStored,
     /// An image could not be fetched.
     ImageFailed,
-    /// A core or infrastructure image is in containerd.
+    /// A core or infrastructure image was loaded into containerd.
     ImageLoaded,
     /// An image could not be loaded into containerd.
     LoadFailed,
-    /// An image is in the primary registry.
+    /// An image was pushed to the primary registry.
     ImagePushed,
     /// An image could not be pushed.
     PushFailed,
@@ -284,15 +284,15 @@ pub enum EventReason {
     RebootRequired,
     /// The cluster's API cannot be used.
     ClusterUnreachable,
-    /// The webhook was registered at the API server, or its registration was mended.
+    /// The webhook was registered at the API server, or its registration was repaired.
     WebhookRegistered,
-    /// Redirection is off, and the webhook's registration at the API server was removed.
+    /// Redirection is off, and the webhook's registration was removed from the API server.
     WebhookUnregistered,
-    /// The authority of the webhook's certificates was made or replaced, or a step of that was taken.
+    /// A step in the rotation of the webhook's CA was taken.
     AuthorityReplaced,
-    /// A pod that slipped through was redirected.
+    /// A pod that was created without redirection was redirected.
     PodMended,
-    /// A pod that slipped through stays as it is.
+    /// A pod that was created without redirection could not be redirected.
     PodNotRedirected,
     /// A step of a stage failed.
     StageFailed,
@@ -300,9 +300,9 @@ pub enum EventReason {
     StepFinished,
     /// A stage ran.
     StageFinished,
-    /// Files by which kubelet or container runtime are told of the registries were written or removed.
+    /// Configuration files for kubelet or container runtime were written or removed.
     HostFilesChanged,
-    /// A file of that kind is the user's own, and stays as it is.
+    /// A configuration file for kubelet or container runtime belongs to the user and was not changed.
     HostFileKept,
 }
 
@@ -315,53 +315,53 @@ pub enum ProgressEvent {
         /// The phase.
         phase: Phase,
     },
-    /// A blob is part of an image that is to be copied. It is said once for each such image; whether the blob has to move
-    /// turns out later.
+    /// A blob belongs to an image that will be copied. The event is sent once for each such image, before it is known
+    /// if the blob has to move.
     BlobPlanned {
-        /// The blob.
+        /// The digest of the blob.
         digest: String,
-        /// Its size in bytes.
+        /// The size in bytes.
         size: u64,
     },
-    /// A blob's transfer begins, at `offset` when it is resumed.
+    /// A blob's transfer begins; a resumed one begins at `offset`.
     BlobStarted {
-        /// The image it was first needed for.
+        /// The image that needed the blob first.
         image: String,
-        /// The blob.
+        /// The digest of the blob.
         digest: String,
-        /// Its size in bytes.
+        /// The size in bytes.
         size: u64,
-        /// Bytes that are there already.
+        /// The number of bytes that exist already.
         offset: u64,
     },
-    /// Bytes of a blob arrived or left.
+    /// Bytes of a blob were transferred.
     BlobAdvanced {
-        /// The blob.
+        /// The digest of the blob.
         digest: String,
-        /// How many since the last event.
+        /// The number of bytes since the last event.
         bytes: u64,
     },
     /// A blob is complete and verified.
     BlobFinished {
-        /// The blob.
+        /// The digest of the blob.
         digest: String,
     },
-    /// A blob was there already.
+    /// A blob existed already.
     BlobSkipped {
-        /// The blob.
+        /// The digest of the blob.
         digest: String,
-        /// Its size in bytes.
+        /// The size in bytes.
         size: u64,
     },
     /// A transfer is tried again.
     Retrying {
-        /// What failed.
+        /// The failed operation or object.
         subject: String,
-        /// Which attempt comes next, from 2.
+        /// The number of the next attempt, from 2.
         attempt: u32,
-        /// Milliseconds until then.
+        /// The delay before the attempt, in milliseconds.
         delay_ms: u64,
-        /// Why.
+        /// The error of the last attempt.
         error: String,
     },
     /// An image is complete.
@@ -373,18 +373,17 @@ pub enum ProgressEvent {
     ImageFailed {
         /// The image.
         image: String,
-        /// Why.
+        /// The error.
         error: String,
     },
 }
 
-/// Who wants to know of progress. Called from many tasks; must be quick.
+/// Receiver of progress events. It is called from many tasks and must return quickly.
 pub trait ProgressSink: Send + Sync + std::fmt::Debug {
-    /// Takes note of an event.
     fn progress(&self, event: ProgressEvent);
 }
 
-/// Nobody wants to know.
+/// A receiver that ignores all events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProgress;
 

@@ -1,11 +1,11 @@
-//! How far a transfer is: what is to move, and what has moved, from the events of its progress.
+//! Progress of a transfer, computed from its events: the bytes to move and the bytes moved.
 
 use std::collections::HashMap;
 
 use super::ProgressEvent;
 
-/// The bytes of all blobs that have to move, each counted once: however many images share it, and however often its
-/// transfer is tried.
+/// Counter for the bytes of all blobs that have to move. Each blob counts once, even if several images share it or its
+/// transfer is retried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TransferTally {
     blobs: HashMap<String, Blob>,
@@ -17,14 +17,14 @@ pub struct TransferTally {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Blob {
     size: u64,
-    /// What this run has to move begins here.
+    /// The start of the part that this run has to move.
     first: u64,
-    /// Where its transfer is.
+    /// The current position of the transfer.
     position: u64,
-    /// The furthest that it was.
+    /// The highest position so far.
     furthest: u64,
     state: State,
-    /// What was moved of it to other destinations.
+    /// The bytes of this blob that were moved to other destinations.
     elsewhere: u64,
 }
 
@@ -37,19 +37,18 @@ enum State {
 }
 
 impl TransferTally {
-    /// Bytes that have arrived of those that have to move.
+    /// Returns the number of bytes moved so far.
     #[must_use]
     pub fn done(&self) -> u64 {
         self.done
     }
 
-    /// Bytes that have to move, as far as it is known.
+    /// Returns the number of bytes that have to move, as far as known.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// Takes note of an event.
     pub fn note(&mut self, event: &ProgressEvent) {
         match event {
             ProgressEvent::BlobPlanned { digest, size } => self.change(digest, *size, |_| {}),
@@ -97,7 +96,7 @@ impl Blob {
         if self.state == State::Planned {
             (self.first, self.furthest) = (offset, offset);
         }
-        // The destination may have lost what it had.
+        // The destination may have lost a part that it had.
         self.first = self.first.min(offset);
         self.position = offset;
         self.state = State::UnderWay;
@@ -113,7 +112,7 @@ impl Blob {
         self.state = State::Finished;
     }
 
-    /// It is there, from before or because another image brought it.
+    /// Records that the blob exists at the destination: from before, or because another image brought it.
     fn skip(&mut self) {
         if self.state == State::Planned {
             (self.first, self.furthest) = (self.size, self.size);
