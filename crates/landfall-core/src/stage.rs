@@ -1,8 +1,8 @@
-//! Stages: what the host does when it reaches a point of its boot or its life (SPEC section 10.1).
+//! Stages: actions of the host at a point of its boot or its life [spec:stages].
 //!
-//! Types and decisions only: which stages there are and in what order their parts run, and what a step makes of the files
-//! that it shares with others ([`accounts`], [`environment`]). Reading them from user-data is the configuration's job,
-//! running them the host's.
+//! This module has only types and decisions: the list of stages, the order of their parts, and the changes of a step to
+//! shared files ([`accounts`], [`environment`]). The configuration reads stages from user-data, and the host crate runs
+//! them.
 
 pub mod accounts;
 pub mod diff;
@@ -31,13 +31,13 @@ pub const STAGES: [&str; 15] = [
     "after-reset-chroot",
 ];
 
-/// The file that a step's variables go to when it names none.
+/// The file for a step's variables if the step names none.
 pub const ENVIRONMENT_FILE: &str = "/etc/environment";
-/// Files below hold logins, whatever their content looks like.
+/// Files below this directory hold logins, whatever their content looks like.
 pub const CREDENTIAL_DIRECTORY: &str = "/etc/kubernetes/registries/";
 
-/// The parts of a stage in the order in which they run: `boot` is `boot.before`, `boot`, `boot.after`; a part by its own
-/// name is only itself. `None` when there is no such stage.
+/// Returns the parts of a stage in the order in which they run: `boot` has `boot.before`, `boot`, `boot.after`. A name
+/// of a part returns only that part. `None` if there is no such stage.
 #[must_use]
 pub fn parts_of(stage: &str) -> Option<Vec<String>> {
     if STAGES.contains(&stage) {
@@ -50,7 +50,7 @@ pub fn parts_of(stage: &str) -> Option<Vec<String>> {
     STAGES.contains(&base_of(stage)).then(|| vec![stage.to_owned()])
 }
 
-/// A stage's name without `.before` or `.after`.
+/// Returns a stage's name without `.before` or `.after`.
 #[must_use]
 pub fn base_of(stage: &str) -> &str {
     stage
@@ -59,47 +59,42 @@ pub fn base_of(stage: &str) -> &str {
         .unwrap_or(stage)
 }
 
-/// One step of a stage, as the user wrote it. What it does is done in the order of the fields, as Kairos does it.
+/// One step of a stage, as the user wrote it. Its actions run in the order of the fields, as in Kairos.
 #[derive(Debug, Clone)]
 pub struct StageStep {
-    /// `name`, unique after a suffix where needed.
+    /// The key `name`, with a suffix if it is not unique.
     pub name: String,
-    /// `if`: run by `sh -c`; the step runs when it exits 0.
+    /// The key `if`: a command for `sh -c`. The step runs if it exits with 0.
     pub condition: Option<String>,
-    /// Directories to make.
+    /// Directories to create.
     pub directories: Vec<StageDirectory>,
-    /// Files to write.
     pub files: Vec<StageFile>,
     /// Commands for `sh -c`, in order.
     pub commands: Vec<String>,
-    /// Users to make, by name.
+    /// Users to create, by name.
     pub users: Vec<StageUser>,
-    /// Units to enable, disable, mask, start or override.
     pub systemctl: Systemctl,
     /// Variables to set in a file.
     pub environment: Option<Environment>,
-    /// Where it is written.
     pub location: Location,
 }
 
-/// A file of a stage.
 #[derive(Debug, Clone)]
 pub struct StageFile {
-    /// Absolute path.
+    /// The absolute path.
     pub path: String,
-    /// Mode bits.
     pub mode: u32,
-    /// Numeric owner.
+    /// The numeric owner.
     pub owner: u32,
-    /// Numeric group.
+    /// The numeric group.
     pub group: u32,
-    /// `user[:group]`, which beats the numbers.
+    /// The owner as `user[:group]`, which takes precedence over the numbers.
     pub owner_name: Option<String>,
-    /// The content, decoded.
+    /// The decoded content.
     pub content: SecretBytes,
 }
 
-/// Bytes that may hold a secret: not printed.
+/// Bytes that may hold a secret; `Debug` does not print them.
 #[derive(Clone)]
 pub struct SecretBytes(pub Vec<u8>);
 
@@ -109,71 +104,65 @@ impl std::fmt::Debug for SecretBytes {
     }
 }
 
-/// A directory of a stage.
 #[derive(Debug, Clone)]
 pub struct StageDirectory {
-    /// Absolute path.
+    /// The absolute path.
     pub path: String,
-    /// Mode bits.
     pub mode: u32,
-    /// Numeric owner.
+    /// The numeric owner.
     pub owner: u32,
-    /// Numeric group.
+    /// The numeric group.
     pub group: u32,
 }
 
-/// A user that a step makes, or whose password and keys it sets.
+/// A user that a step creates, or whose password and keys it sets.
 #[derive(Debug, Clone)]
 pub struct StageUser {
     /// The login name.
     pub name: String,
-    /// `passwd`: a hash as in `/etc/shadow`, or the password itself.
+    /// The key `passwd`: a hash as in `/etc/shadow`, or the password itself.
     pub password: Option<SecretString>,
-    /// `lock_passwd`: no password opens the account.
+    /// The key `lock_passwd`: no password opens the account.
     pub lock_password: bool,
-    /// `ssh_authorized_keys`.
+    /// The key `ssh_authorized_keys`.
     pub ssh_keys: Vec<String>,
-    /// `gecos`: who it is.
+    /// The key `gecos`: the user's full name or description.
     pub gecos: String,
-    /// `homedir`; `/home/<name>`.
+    /// The key `homedir`; default `/home/<name>`.
     pub home: Option<String>,
-    /// Whether the home directory is made: not with `no_create_home`.
+    /// True if the home directory is created; false with `no_create_home`.
     pub create_home: bool,
-    /// `primary_group`; a group of the user's name.
+    /// The key `primary_group`; default is a group of the user's name.
     pub primary_group: Option<String>,
-    /// `groups`, beside the primary one.
+    /// The key `groups`: groups besides the primary one.
     pub groups: Vec<String>,
-    /// `shell`; `/bin/sh`.
+    /// The key `shell`; default `/bin/sh`.
     pub shell: Option<String>,
-    /// `uid`; the first that is free.
+    /// The key `uid`; default is the first free number.
     pub uid: Option<u32>,
-    /// `system`: with a number below 1000.
+    /// The key `system`: the number is below 1000.
     pub system: bool,
 }
 
-/// What a step wants of systemd's units, in the order in which it is done; overrides come first, as they are files.
+/// Changes to systemd units, in the order in which they are made. Overrides come first, because they are files.
 #[derive(Debug, Clone, Default)]
 pub struct Systemctl {
-    /// Drop-ins, as the files that they are.
+    /// Drop-in files.
     pub overrides: Vec<StageFile>,
-    /// Units to enable.
     pub enable: Vec<String>,
-    /// Units to disable.
     pub disable: Vec<String>,
-    /// Units to mask.
     pub mask: Vec<String>,
-    /// Units to start.
     pub start: Vec<String>,
 }
 
-/// Variables for a file of `KEY=value` lines, whose other lines stay.
+/// Variables for a file of `KEY=value` lines; its other lines stay.
 #[derive(Debug, Clone)]
 pub struct Environment {
-    /// Absolute path; [`ENVIRONMENT_FILE`] where the step names none.
+    /// The absolute path; [`ENVIRONMENT_FILE`] if the step names none.
     pub path: String,
     /// Names and values, as written.
     pub variables: Vec<(String, SecretString)>,
-    /// The mode of a file that is not there yet: 0644, or 0600 when a variable holds a credential.
+    /// The mode of a new file: 0644, or 0600 if a variable holds a credential.
     pub mode: u32,
 }
 

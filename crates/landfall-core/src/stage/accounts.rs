@@ -1,26 +1,27 @@
-//! Users in `/etc/passwd`, `/etc/group` and `/etc/shadow` (passwd(5), group(5), shadow(5)), as texts: pure, so that a root
-//! that is no running host gets its users as well. Lines of others stay as they are.
+//! Users in `/etc/passwd`, `/etc/group` and `/etc/shadow` (passwd(5), group(5), shadow(5)). The functions are pure and
+//! work on texts, so that a root directory of a host that does not run gets its users as well. Lines of other users and
+//! groups stay.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::stage::StageUser;
 
-/// Numbers of people begin here; those of the system are below (systemd's "Users, Groups, UIDs and GIDs").
+/// The first number for people; those of the system are below (systemd's "Users, Groups, UIDs and GIDs").
 const FIRST_HUMAN: u32 = 1000;
 const LAST_HUMAN: u32 = 60_000;
 const FIRST_SYSTEM: u32 = 100;
 const SHELL: &str = "/bin/sh";
-/// In front of a hash, or instead of one: no password opens the account.
+/// The mark in front of a hash, or instead of one: no password opens the account.
 const LOCKED: &str = "!";
 
-/// The three tables. Not printed: the third holds hashes.
+/// The three tables. `Debug` does not print them, because the third holds hashes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccountTables {
-    /// `/etc/passwd`.
+    /// The text of `/etc/passwd`.
     pub passwd: String,
-    /// `/etc/group`.
+    /// The text of `/etc/group`.
     pub group: String,
-    /// `/etc/shadow`.
+    /// The text of `/etc/shadow`.
     pub shadow: String,
 }
 
@@ -30,54 +31,37 @@ impl std::fmt::Debug for AccountTables {
     }
 }
 
-/// A user as the tables have it.
+/// A user in the tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// The user's number.
     pub uid: u32,
-    /// The primary group's number.
+    /// The number of the primary group.
     pub gid: u32,
-    /// The home directory.
     pub home: String,
-    /// Groups that the step names and the host does not have: the user is in none of them.
+    /// Groups that the step names but the host does not have. The user joins none of them.
     pub missing_groups: Vec<String>,
 }
 
-/// A user cannot be made.
+/// Reason why a user cannot be created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
-    /// The primary group is not there.
+    /// The primary group does not exist.
     #[error("cannot make user `{user}`: there is no group `{group}` in `/etc/group`")]
-    PrimaryGroup {
-        /// The user.
-        user: String,
-        /// The group.
-        group: String,
-    },
-    /// The number belongs to somebody else.
+    PrimaryGroup { user: String, group: String },
+    /// The number belongs to another user.
     #[error("cannot make user `{user}`: the number {uid} is that of `{owner}`")]
-    NumberTaken {
-        /// The user.
-        user: String,
-        /// The number.
-        uid: u32,
-        /// Whose it is.
-        owner: String,
-    },
+    NumberTaken { user: String, uid: u32, owner: String },
     /// Every number of the range is taken.
     #[error("cannot make user `{user}`: no number is free")]
-    NoNumber {
-        /// The user.
-        user: String,
-    },
+    NoNumber { user: String },
 }
 
-/// Brings a user into the tables. Somebody who is there already keeps number, home and shell; the step sets the password
-/// and adds groups, as Kairos does. `hash` makes a hash of a password, given the present hash, and returns that one where
-/// it fits; `today` counts days since 1970. Doing it again changes nothing.
+/// Adds a user to the tables. An existing user keeps number, home and shell; the step sets the password and adds
+/// groups, as Kairos does. `hash` hashes a password; it receives the present hash and returns it if it matches. `today`
+/// counts days since 1970. A second call changes nothing.
 ///
 /// # Errors
-/// When the primary group is not there or no number can be had. The tables are then as they were.
+/// When the primary group does not exist or no number is free. The tables are then unchanged.
 pub fn ensure_account(
     tables: &mut AccountTables,
     user: &StageUser,
@@ -113,13 +97,13 @@ pub fn ensure_account(
     })
 }
 
-/// Whether this is what a shadow file holds in place of a password: a hash (crypt(5)), or a mark that locks.
+/// Returns true if the text is a valid password field of `/etc/shadow`: a hash (crypt(5)), or a lock mark.
 #[must_use]
 pub fn is_password_hash(text: &str) -> bool {
     text.starts_with('$') && text.matches('$').count() >= 3 || text.starts_with(['!', '*'])
 }
 
-/// Whether this can be a login name; `useradd` has the same rule (useradd(8)).
+/// Returns true if the text is a valid login name; `useradd` has the same rule (useradd(8)).
 #[must_use]
 pub fn is_user_name(name: &str) -> bool {
     let good =
@@ -156,7 +140,7 @@ fn add_user(tables: &mut AccountTables, user: &StageUser) -> Result<(u32, u32, S
 
 fn choose_uid(tables: &AccountTables, user: &StageUser) -> Result<u32, AccountError> {
     let Some(uid) = user.uid else {
-        // A number that is free on both sides lets the user's own group have the same.
+        // A number that is free in both tables lets the user's own group have the same number.
         let taken =
             |number: u32| owner_of(&tables.passwd, number).is_some() || owner_of(&tables.group, number).is_some();
         return first_free(user.system, taken).ok_or_else(|| AccountError::NoNumber {
@@ -185,7 +169,7 @@ fn add_group(tables: &mut AccountTables, user: &StageUser, wanted: u32) -> Resul
     Ok(gid)
 }
 
-/// System accounts are numbered downwards, people upwards, as `useradd` does.
+/// Returns the first free number: system accounts count down, people count up, as in `useradd`.
 fn first_free(system: bool, taken: impl Fn(u32) -> bool) -> Option<u32> {
     if system {
         (FIRST_SYSTEM..FIRST_HUMAN).rev().find(|number| !taken(*number))
@@ -194,7 +178,7 @@ fn first_free(system: bool, taken: impl Fn(u32) -> bool) -> Option<u32> {
     }
 }
 
-/// Whether the group is there; the user then is in it.
+/// Adds the user to the group; returns false if the group does not exist.
 fn join_group(tables: &mut AccountTables, group: &str, user: &str) -> bool {
     let mut found = false;
     map_line(&mut tables.group, group, |fields| {
@@ -224,7 +208,7 @@ fn set_password(
             Some(password.expose_secret().to_owned())
         }
         (Some(password), false) => Some(hash(password, present.as_deref())),
-        // A new user without a password has none that opens the account.
+        // A new user without a password gets a locked account.
         (None, false) => present.is_none().then(|| LOCKED.to_owned()),
     };
     let Some(wanted) = wanted.filter(|wanted| present.as_ref() != Some(wanted)) else {
@@ -256,7 +240,7 @@ fn number_of_group(tables: &AccountTables, group: &str) -> Option<u32> {
     fields_of(&tables.group, group)?.get(2)?.parse().ok()
 }
 
-/// Whose number it is: both tables have the name first and the number third.
+/// Returns the owner of a number: both tables have the name first and the number third.
 fn owner_of(table: &str, number: u32) -> Option<&str> {
     table.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -273,7 +257,7 @@ fn push_line(table: &mut String, line: &str) {
     table.push('\n');
 }
 
-/// Changes the fields of a name's line; every other byte stays.
+/// Changes the fields of one name's line; every other byte stays.
 fn map_line(table: &mut String, name: &str, change: impl FnOnce(&mut [String])) {
     let mut start = 0;
     for line in table.split_inclusive('\n') {

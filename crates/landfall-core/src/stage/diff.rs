@@ -1,33 +1,33 @@
-//! What a stage would change in a file, as a unified diff for people (`--dry-run`). Secrets are masked; the content of a
-//! file that only its owner may read is not shown at all.
+//! Unified diff of a stage's change to a file, for people (`--dry-run`). Secrets are masked. The content of a file that
+//! only its owner may read is not shown.
 
 use std::fmt::Write as _;
 use std::ops::Range;
 
 use crate::diagnostic::mask::{LineBreaks, secret_ranges};
 
-/// Lines around a change that are shown.
+/// The number of context lines around a change.
 const CONTEXT: usize = 3;
-/// Beyond so many pairs of differing lines the whole middle is shown as replaced: nobody reads a better diff of that.
+/// The limit on pairs of differing lines. Above it, the whole middle is shown as replaced, because a person would not
+/// read a better diff of that size.
 const PAIRS_MAX: usize = 4_000_000;
-/// Nobody but its owner may read the file.
+/// The mode bits of group and others; a file without them is readable by its owner only.
 const OTHERS: u32 = 0o077;
 const MASK: &str = "****";
 
-/// A file as it is, or as it would be.
+/// The present or future state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileState<'a> {
-    /// Mode bits.
     pub mode: u32,
-    /// The owner's number.
+    /// The numeric owner.
     pub owner: u32,
-    /// The group's number.
+    /// The numeric group.
     pub group: u32,
-    /// The content.
     pub content: &'a [u8],
 }
 
-/// The difference between a file as it is (`None`: not there) and as it would be; empty when there is none.
+/// Renders the difference between the present state of a file (`None` if it does not exist) and its future state; empty
+/// if they are equal.
 #[must_use]
 pub fn render_file_diff(path: &str, before: Option<FileState<'_>>, after: FileState<'_>) -> String {
     if before == Some(after) {
@@ -111,7 +111,7 @@ impl Edit {
     }
 }
 
-/// `start,count` of a hunk on one side, as diff(1) writes it; a side without lines starts at 0.
+/// Renders `start,count` of a hunk on one side, as diff(1) does. A side without lines starts at 0.
 fn range(edits: &[Edit], side: fn(Edit) -> Option<usize>) -> String {
     let mut lines = edits.iter().filter_map(|edit| side(*edit));
     match lines.next() {
@@ -127,7 +127,7 @@ fn split_lines(text: &str) -> Vec<&str> {
     text.split_inclusive('\n').collect()
 }
 
-/// The same lines with what looks like a secret masked.
+/// Returns the lines with everything masked that looks like a secret.
 fn masked_lines(text: &str) -> Vec<String> {
     let secrets = secret_ranges(text, LineBreaks::Real);
     let mut at = 0;
@@ -155,7 +155,8 @@ fn masked_lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The edits that turn `old` into `new`: what both begin and end with is kept, a longest common subsequence of the rest.
+/// Returns the edits that turn `old` into `new`. They keep the common beginning and end, and a longest common
+/// subsequence of the rest.
 fn edits(old: &[&str], new: &[&str]) -> Vec<Edit> {
     let shared = |pairs: &mut dyn Iterator<Item = (&&str, &&str)>| pairs.take_while(|(old, new)| old == new).count();
     let head = shared(&mut old.iter().zip(new));
@@ -176,7 +177,7 @@ fn middle_edits(old: &[&str], new: &[&str]) -> Vec<Edit> {
         let removed = (0..old.len()).map(Edit::Remove);
         return removed.chain((0..new.len()).map(Edit::Add)).collect();
     }
-    // length[i][j]: the longest common subsequence of old[i..] and new[j..].
+    // The cell length[i][j] holds the length of the longest common subsequence of old[i..] and new[j..].
     let width = new.len() + 1;
     let mut length = vec![0_u32; (old.len() + 1) * width];
     for i in (0..old.len()).rev() {
@@ -205,7 +206,7 @@ fn middle_edits(old: &[&str], new: &[&str]) -> Vec<Edit> {
     edits
 }
 
-/// Runs of edits with changes no further apart than their contexts reach.
+/// Groups edits into hunks: changes belong to one hunk if their contexts touch.
 fn hunks(edits: &[Edit]) -> Vec<Range<usize>> {
     let mut hunks: Vec<Range<usize>> = Vec::new();
     let changes = (edits.iter().enumerate()).filter(|(_, edit)| !matches!(edit, Edit::Keep(..)));

@@ -1,10 +1,10 @@
-//! Variables in a file of `KEY=value` lines that others write too: `/etc/environment` (pam_env(8)) or a service's
-//! `EnvironmentFile` (systemd.exec(5)). Lines of others stay as they are.
+//! Variables in a file of `KEY=value` lines that other programs write too: `/etc/environment` (pam_env(8)) or a
+//! service's `EnvironmentFile` (systemd.exec(5)). Other lines stay.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// The file with the variables set: a line of the same name is replaced where it stands, others are added at the end.
-/// Doing it again changes nothing.
+/// Returns the file with the variables set: a line of the same name is replaced in place, new ones are added at the
+/// end. A second call changes nothing.
 #[must_use]
 pub fn merge_environment(before: &str, variables: &[(String, SecretString)]) -> String {
     let mut lines: Vec<String> = before.lines().map(str::to_owned).collect();
@@ -24,7 +24,7 @@ pub fn merge_environment(before: &str, variables: &[(String, SecretString)]) -> 
     after
 }
 
-/// Whether a shell, pam_env and systemd all take this for a variable's name.
+/// Returns true if a shell, pam_env and systemd all accept the text as a variable name.
 #[must_use]
 pub fn is_variable_name(name: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -38,7 +38,7 @@ fn name_of(line: &str) -> Option<&str> {
     is_variable_name(name.trim()).then(|| name.trim())
 }
 
-/// Quotes only where they are needed: pam_env takes quotes away and knows no escapes.
+/// Quotes a value only if needed: pam_env removes quotes and knows no escapes.
 fn quoted(value: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@,+%=~".contains(&byte);
     if value.bytes().all(is_plain) {
