@@ -1,4 +1,4 @@
-//! Admission: what is changed, what is left alone, and that nothing else ever changes.
+//! Admission: which images change, which stay, and that nothing else ever changes.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 mod common;
@@ -46,7 +46,7 @@ fn mk_pod(image: &str) -> Value {
     json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": image}]}})
 }
 
-/// Rules by which the primary registry holds nothing and no namespace in the cluster chose anything.
+/// Makes rules with an empty primary registry and without namespace choices in the cluster.
 fn mk_rules<'a>(resolver: &'a Resolver<'a>) -> AdmissionRules<'a> {
     AdmissionRules {
         resolver,
@@ -56,7 +56,7 @@ fn mk_rules<'a>(resolver: &'a Resolver<'a>) -> AdmissionRules<'a> {
     }
 }
 
-/// Reviews and takes the answer apart: the response, and the patch in it.
+/// Reviews a request and returns the result, the response, and the decoded patch.
 fn answer_where(settings: &Settings, holds: bool, request: &Value) -> (Reviewed, Value, Value) {
     let resolver = Resolver::new(settings);
     let rules = AdmissionRules {
@@ -404,7 +404,7 @@ fn annotation_audit_and_explanation_give_the_same_reason() {
     assert!(reviewed.reasons["c"].ends_with(explained), "{}", reviewed.reasons["c"]);
 }
 
-/// A pod that slipped through, with statuses `(container, imageID, reason of waiting)`.
+/// Makes a pod that was created without redirection, with statuses `(container, imageID, reason of waiting)`.
 fn mk_live_pod(spec: Value, statuses: &[(&str, &str, &str)]) -> Value {
     let statuses: Vec<Value> = (statuses.iter())
         .map(|(name, image_id, reason)| {
@@ -568,7 +568,7 @@ fn the_inventory_is_asked_for_the_canonical_name_in_the_primary_registry() {
     assert_eq!(reviewed.rewritten, 1);
 }
 
-/// JSON of any shape, for the fields that we do not know.
+/// Generates JSON of any form, for unknown fields.
 fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -605,7 +605,7 @@ fn container() -> impl Strategy<Value = Value> {
         )
 }
 
-/// Names make a container; the API server refuses two of one name.
+/// Gives each item a unique name: the API server refuses two containers of one name.
 fn named(prefix: &str, items: Vec<Value>) -> Value {
     let name = |(index, mut item): (usize, Value)| {
         item["name"] = json!(format!("{prefix}{index}"));
@@ -648,7 +648,7 @@ fn pod() -> impl Strategy<Value = Value> {
         })
 }
 
-/// The pod without its images and without our annotation: what must never change.
+/// Removes the images and our annotation from a pod; the rest must never change.
 fn without_images(pod: &Value) -> Value {
     let mut rest = pod.clone();
     for list in ["initContainers", "containers", "ephemeralContainers"] {
@@ -713,7 +713,7 @@ proptest! {
         let resolver = Resolver::new(&settings);
         let rules = mk_rules(&resolver);
         let _ = review(&body, &rules);
-        // A pod of any shape is answered, and allowed.
+        // A pod of any form is answered and allowed.
         prop_assert!(review(mk_create(&object).to_string().as_bytes(), &rules).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! The examples of the repository: what they mean, what is found in them, and that the schema accepts them.
+//! The examples of the repository: their meaning, the findings, and their acceptance by the schema.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up reads files")]
 
 use landfall_core::choice::RedirectChoice;

@@ -1,4 +1,4 @@
-//! `landfall profile fix` removes `AlwaysPullImages` and changes no other byte.
+//! The command `landfall profile fix` removes `AlwaysPullImages` and changes no other byte.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up reads files")]
 
 use landfall_core::config::fix_profile;
@@ -8,7 +8,7 @@ fn fix(profile: &str) -> Option<String> {
     fix_profile(&NamedText::new("profile", profile)).unwrap()
 }
 
-/// A Kubernetes pack in literal blocks, around the lines of `cluster.config`.
+/// Makes a Kubernetes pack in literal blocks around the lines of `cluster.config`.
 fn nested(lines: &str) -> String {
     let indented: String = lines.lines().map(|line| format!("              {line}\n")).collect();
     format!(

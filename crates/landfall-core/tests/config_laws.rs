@@ -1,4 +1,4 @@
-//! Laws of the configuration: no input panics, nothing secret is shown, merging twice changes nothing.
+//! Properties of the configuration: no input panics, no secret is shown, and merging twice changes nothing.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up reads files")]
 
 use landfall_core::config::{Inputs, fix_profile, parse_settings};
@@ -21,7 +21,7 @@ fn parse(user_data: &[String], profiles: &[String]) -> (String, Diagnostics) {
     (format!("{settings:?}"), diagnostics)
 }
 
-/// Pieces that bring a parser to its corners.
+/// Generates texts of pieces that lead a parser to its edge cases.
 fn yaml_soup() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "stylus:",
@@ -83,7 +83,7 @@ fn yaml_soup() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
 }
 
-/// An example with a piece cut out and something else put in.
+/// Generates an example with a piece cut out and another text inserted.
 fn damaged(name: &str) -> impl Strategy<Value = String> + use<> {
     let text = example(name);
     (any::<prop::sample::Index>(), 0usize..40, yaml_soup()).prop_map(move |(at, length, insert)| {
@@ -136,7 +136,8 @@ proptest! {
         let text = format!(
             "#cloud-config\nstylus:\n  site: {{edgeHostToken: {CANARY}}}\n  registryCredentials:\n    domain: reg\n    username: a\n    password: {CANARY}\n"
         );
-        // Inside the name of a key it would be no secret any more.
+        // A secret inside the name of a key is no secret of the configuration any more, so texts are inserted at line
+        // starts.
         let line_starts: Vec<usize> = text.match_indices('\n').map(|(newline, _)| newline + 1).collect();
         let start = *at.get(&line_starts);
         let (settings, diagnostics) = parse(&[format!("{}{insert}\n{}", &text[..start], &text[start..])], &[]);

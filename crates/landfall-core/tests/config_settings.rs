@@ -1,4 +1,4 @@
-//! What inputs mean: merging, defaults, precedence.
+//! Meaning of inputs: merging, defaults, precedence.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use landfall_core::config::{Inputs, parse_settings};

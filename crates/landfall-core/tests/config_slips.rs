@@ -1,13 +1,13 @@
-//! Every slip of published examples, and every other wrong input: the whole diagnostic, as it is shown.
+//! Mistakes of published examples and all other wrong inputs, each with the complete diagnostic as the user sees it.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::{NamedText, render_text};
 
-/// What every secret in these inputs looks like.
+/// The text of every secret in these inputs.
 const CANARY: &str = "canary";
 
-/// What is shown for one user-data and one profile; an empty text stands for no file.
+/// Returns the rendered findings for one user-data and one profile; an empty text means that the file is missing.
 fn findings(user_data: &str, profile: &str) -> String {
     let named = |name: &str, text: &str| match text {
         "" => Vec::new(),
@@ -1412,7 +1412,7 @@ fn an_unquoted_template_of_another_tool_is_said_to_hide_an_image() {
 
 #[test]
 fn a_secret_that_cannot_be_parsed_is_not_shown() {
-    // Once as a block, where the wrong line is shown, and once in JSON, where a neighbour is.
+    // The manifest is given as a block, which shows the wrong line, and as JSON, which shows a neighbour.
     let manifest = "kind: Secret\nstringData:\n  free: canary: x\n";
     let block = manifest.replace('\n', "\n            ");
     findings(

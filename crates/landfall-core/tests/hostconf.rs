@@ -1,4 +1,4 @@
-//! The host's files, from user-data to text.
+//! The host's files: from user-data to the rendered text.
 
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::NamedText;
@@ -63,7 +63,7 @@ landfall:
     assert!(!format!("{files:?}").contains("one"), "a password is printed");
 }
 
-/// Files, fragments and gaps as one text.
+/// Joins files, fragments and gaps to one text.
 fn shown(rendering: &Rendering) -> String {
     let files = (rendering.files.iter()).map(|file| format!("==> {} {:04o}\n{}", file.path, file.mode, *file.content));
     let gaps = rendering.gaps.iter().map(|gap| format!("gap: {gap}\n"));

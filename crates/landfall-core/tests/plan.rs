@@ -1,4 +1,4 @@
-//! Plans: the order of work, the reasons, and the law that a plan applied leaves an empty plan.
+//! Plans: the order of work, the reasons, and the property that an applied plan leaves an empty plan.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 mod common;
@@ -24,7 +24,7 @@ fn plan(settings: &Settings) -> Vec<PlannedImage> {
     plan_images(settings, &Resolver::new(settings))
 }
 
-/// What a step does to the facts, as the agent's effects do it.
+/// Applies a step to the inventory, as the agent's effect would.
 fn apply(inventory: &mut Inventory, step: &Step) {
     match step {
         Step::StoreImage { name, .. } => {
@@ -225,7 +225,7 @@ proptest! {
     fn a_plan_applied_leaves_an_empty_plan(settings in settings(), done in 0_usize..30) {
         let planned = plan(&settings);
         let mut inventory = Inventory::default();
-        // A power cut at any step, then the rest.
+        // The agent loses power after any step, and then runs the rest.
         for step in plan_steps(&settings, &planned, &inventory).iter().take(done) {
             apply(&mut inventory, step);
         }

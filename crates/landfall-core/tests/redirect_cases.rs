@@ -1,4 +1,4 @@
-//! Every row of `data/redirect-cases.tsv`: what the projects before us have agreed on, each row by its kind.
+//! The rows of `data/redirect-cases.tsv`: the common behaviour of earlier projects, each row tested by its kind.
 
 mod common;
 
@@ -51,7 +51,7 @@ fn every_row_holds() {
             "registry-http-path" => registry_http_path(&case),
             kind => panic!("unknown kind `{kind}`"),
         };
-        // An error's text is the other project's; that there is one is what counts.
+        // An error's text belongs to the other project; only the fact of an error counts.
         let expected = if case.expected.starts_with("ERROR") {
             "ERROR"
         } else {

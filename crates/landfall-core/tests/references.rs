@@ -1,4 +1,4 @@
-//! The laws of references, and every reference of `data/image-refs.txt` (names that real packs use).
+//! Properties of references, and a test with every reference of `data/image-refs.txt` (names that real packs use).
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -53,7 +53,8 @@ fn a_host_that_is_one_by_its_capitals_keeps_them() {
     }
 }
 
-/// References as people write them: familiar names, hosts with ports, IPv6, tags and digests in every combination.
+/// Generates references as people write them: familiar names, hosts with ports, IPv6, tags and digests in every
+/// combination.
 fn reference_text() -> impl Strategy<Value = String> {
     let host = prop_oneof![
         Just(String::new()),

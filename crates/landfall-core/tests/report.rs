@@ -1,4 +1,4 @@
-//! The documented answers of `plan`, `images` and `explain`.
+//! The documented output of `plan`, `images` and `explain`.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 mod common;
@@ -209,7 +209,7 @@ fn in_a_namespace_that_is_opted_out_an_image_stays_as_it_is() {
 fn every_report_follows_its_schema_and_holds_no_password() {
     let settings = edge();
     let resolver = Resolver::new(&settings);
-    // Findings with a second place and without, with an excerpt and without.
+    // The findings are with and without a secondary location, and with and without an excerpt.
     let (_, diagnostics) = parse_settings(&Inputs {
         user_data: vec![
             NamedText::new("user-data", "stylus: {a: b, a: c}\n"),

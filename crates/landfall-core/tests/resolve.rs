@@ -1,4 +1,5 @@
-//! Resolution: SPEC section 5's table row by row, the rules that it does not show, and the laws.
+//! Resolution: each row of the table in the specification [spec:resolution.examples], the rules that the table does not
+//! show, and general properties.
 
 mod common;
 
@@ -370,7 +371,7 @@ fn every_reason_is_said_with_its_place() {
     ");
 }
 
-/// Configurations of every shape, over few names, so that rules, targets and sources overlap.
+/// Generates configurations of every form. They use few names, so that rules, targets and sources overlap.
 fn settings() -> impl Strategy<Value = Settings> {
     let address = prop_oneof!["[ab]\\.io(/[ab]){0,2}", "[ab]\\.io:5000(/[ab]){0,2}"];
     let rules = proptest::collection::vec(
@@ -428,7 +429,7 @@ proptest! {
         for candidate in &resolution.candidates {
             prop_assert_eq!(&candidate.reference.tag, &source.tag);
             prop_assert_eq!(&candidate.reference.digest, &source.digest);
-            // What is printed can be read again: no rule makes a name that is none.
+            // The printed form can be parsed again: no rule makes an invalid name.
             prop_assert_eq!(parse_reference(&candidate.reference.to_string()).unwrap(), candidate.reference.clone());
         }
     }

@@ -1,11 +1,12 @@
-//! The slips of published examples in stages and cluster configurations, each with the corrected text.
+//! Mistakes of published examples in stages and cluster configurations, each with the corrected text.
 
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::{NamedText, render_text};
 
 const CANARY: &str = "canary";
 
-/// What is shown for the stages of one user-data, and a Kubernetes pack with this `cluster.config`, when there is one.
+/// Returns the rendered findings for the stages of one user-data and, if given, a Kubernetes pack with this
+/// `cluster.config`.
 fn findings(stages: &str, kubernetes: Option<(&str, &str)>) -> String {
     let profiles = kubernetes.map(|(pack, config)| {
         let text = format!("spec:\n  packs:\n    - name: {pack}\n      layer: k8s\n      values: |\n        cluster:\n          config: |\n{config}");
@@ -347,7 +348,7 @@ fn users_units_and_variables_that_cannot_be_are_said() {
     "#);
 }
 
-/// Findings about registry-connect's values beside this user-data.
+/// Returns the findings about the values of registry-connect, with this user-data.
 fn connect_findings(user_data: &str, config: &str) -> String {
     let profile = format!(
         "spec:\n  packs:\n    - name: registry-connect\n      layer: addon\n      values:\n        charts:\n          registry-connect:\n            config: {config}\n"
@@ -415,7 +416,7 @@ fn a_rule_of_the_wrong_type_is_said_once() {
     "#);
 }
 
-/// Namespaces that a profile leaves to the node, with these lines of user-data.
+/// Returns the findings for a profile that leaves namespaces to the node, with these lines of user-data.
 fn namespace_findings(user_data: &str) -> String {
     let profile = "spec:
   packs:

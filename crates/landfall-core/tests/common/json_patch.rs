@@ -1,9 +1,9 @@
-//! The operations of RFC 6902 that an admission answer uses, applied the slow and plain way.
+//! A simple implementation of the RFC 6902 operations that an admission answer uses.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use serde_json::Value;
 
-/// Applies a patch, or says which operation does not fit.
+/// Applies a patch, or returns the operation that failed.
 pub(crate) fn apply_patch(document: &mut Value, patch: &Value) -> Result<(), String> {
     for operation in patch.as_array().unwrap() {
         let path = operation["path"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! Settings built by hand, for tests that start behind the parser.
+//! Settings made without the parser, for tests of the later stages.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
@@ -12,10 +12,9 @@ use landfall_core::settings::{
     ProfileImage, Registry, RegistryRole, RulePrefix, Settings, Webhook,
 };
 
-/// The password of every registry: must never be seen in any output.
+/// The password of every registry. No output may contain it.
 pub(crate) const CANARY: &str = "canary-password";
 
-/// A place in a file.
 pub(crate) fn mk_location(file: &str, line: u32) -> Location {
     Location {
         file: Arc::from(file),
@@ -25,7 +24,7 @@ pub(crate) fn mk_location(file: &str, line: u32) -> Location {
     }
 }
 
-/// Nothing configured: redirection on, no registry, no image.
+/// Makes settings without configuration: redirection on, no registry, no image.
 pub(crate) fn mk_settings() -> Settings {
     Settings {
         management_mode: ManagementMode::Central,
@@ -52,7 +51,7 @@ fn split(address: &str) -> (&str, &str) {
     address.split_once('/').unwrap_or((address, ""))
 }
 
-/// A reference that is known to be good.
+/// Parses a reference that must be valid.
 pub(crate) fn mk_reference(text: &str) -> ImageReference {
     parse_reference(text).unwrap_or_else(|error| panic!("`{text}`: {error}"))
 }

@@ -1,5 +1,5 @@
-//! What is compared: every image of the corpus and of the cases of others, under external registries and rules of every
-//! kind, with and without a primary registry.
+//! Inputs of the comparison: every image of the corpus and of other projects' cases, under external registries and
+//! rules of every kind, with and without a primary registry.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use landfall_core::settings::Settings;
 const CORPUS: &str = include_str!("../data/image-refs.txt");
 const CASES: &str = include_str!("../data/redirect-cases.tsv");
 
-/// Images that name a place which some configuration redirects to.
+/// Images at a host that some configuration redirects to.
 const AT_TARGETS: [&str; 4] = [
     "ext:8000/p/quay.io/team/app:1",
     "ext.example.com/docker.io/library/nginx",
@@ -19,7 +19,7 @@ const AT_TARGETS: [&str; 4] = [
     "10.0.0.1:30003/spectro-images/quay.io/team/app:1",
 ];
 
-/// External registries and rules, as `stylus` says them.
+/// External registries and rules, as lines of `stylus`.
 const EXTERNALS: [(&str, &str); 8] = [
     ("none", ""),
     ("prepend", "  registryCredentials: {domain: 'ext:8000/p'}\n"),
@@ -57,15 +57,13 @@ const PRIMARIES: [(&str, &str); 2] = [
     ),
 ];
 
-/// An image, as a pod names it and as it is read.
+/// An image: its text in the pod, and the parsed reference.
 pub(crate) struct Image {
-    /// As written.
     pub(crate) text: &'static str,
-    /// As it is read.
     pub(crate) reference: ImageReference,
 }
 
-/// Every image, each once.
+/// Returns every image once.
 pub(crate) fn images() -> Vec<Image> {
     let corpus = CORPUS.lines().filter_map(|line| line.split('\t').next());
     let cases = CASES.lines().skip(1).filter_map(|line| line.split('\t').nth(1));
@@ -82,17 +80,17 @@ pub(crate) fn images() -> Vec<Image> {
     images
 }
 
-/// A configuration: its name, what it means for mirror files, and the same with the node-local mirror.
+/// A configuration with its name.
 pub(crate) struct Configuration {
-    /// For the list of differences.
+    /// The name in the list of differences.
     pub(crate) name: String,
-    /// Mirror files name every registry of the images.
+    /// Settings whose mirror files name every registry of the images.
     pub(crate) settings: Settings,
-    /// The node-local mirror serves.
+    /// The same settings, but with the node-local mirror enabled.
     pub(crate) with_mirror: Settings,
 }
 
-/// External registries and rules, each with and without a primary registry.
+/// Returns external registries and rules, each with and without a primary registry.
 pub(crate) fn configurations(images: &[Image]) -> Vec<Configuration> {
     let hosts: BTreeSet<String> = (images.iter())
         .map(|image| format!("'{}'", image.reference.host))

@@ -1,5 +1,5 @@
-//! What a dialect cannot say as the resolver does. The list is here and, word for word, in the docs; a difference that is
-//! not on it fails the test, and so does a line of it that nothing needs.
+//! Differences that a dialect's format forces. The list stands here and, word for word, in the docs. A difference that
+//! is not listed fails the test, and so does an entry that explains no difference.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use landfall_core::settings::{RegistryRole, RulePrefix, Settings};
 const DOCS: &str = include_str!("../../../../docs/limits-and-compat.md");
 const HEADING: &str = "## Where a dialect cannot say what the rules mean\n";
 
-/// A way of having images redirected.
+/// A mechanism that redirects images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Dialect {
     Webhook,
@@ -32,7 +32,7 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// An image that a dialect leads elsewhere.
+/// An image for which a dialect and the resolver differ.
 pub(crate) struct Case<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) image: &'a ImageReference,
@@ -68,18 +68,18 @@ impl Case<'_> {
     }
 }
 
-/// A line of the list.
+/// An entry of the list.
 pub(crate) struct Difference {
     pub(crate) dialects: &'static [Dialect],
-    /// Which images.
+    /// The images that the entry is about.
     pub(crate) images: &'static str,
-    /// What is done instead, and why.
+    /// The dialect's behaviour, with the reason.
     pub(crate) instead: &'static str,
-    /// Whether this is why.
+    /// Returns true if this entry explains the case.
     pub(crate) explains: fn(&Case<'_>) -> bool,
 }
 
-/// The first line that explains a difference counts.
+/// The known differences. The first entry that explains a case counts.
 pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         dialects: &[Dialect::Webhook, Dialect::Policy],
@@ -127,7 +127,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
 ];
 
-/// The list as the docs have it: a row for each line.
+/// Checks the docs' table, which has one row for each entry.
 #[test]
 fn the_docs_list_the_same_differences() {
     let (_, section) = DOCS.split_once(HEADING).expect("the docs have the section");

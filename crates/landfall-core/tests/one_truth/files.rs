@@ -1,4 +1,4 @@
-//! Readers of `hosts.toml` and `registries.yaml`: what their runtimes document, written here and knowing nothing of our
+//! Readers of `hosts.toml` and `registries.yaml` that follow the documentation of their runtimes and do not know our
 //! rules.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ fn file<'a>(rendering: &'a Rendering, path: &str) -> Option<&'a str> {
         .map(|file| file.content.as_str())
 }
 
-/// A URL without its scheme, and the name under it: `/v2` is not a part of the name.
+/// Joins a URL without its scheme and a name; `/v2` is not a part of the name.
 fn under(url: &str, name: &str) -> String {
     let place = url
         .split_once("://")
@@ -29,8 +29,8 @@ fn under(url: &str, name: &str) -> String {
     }
 }
 
-/// containerd's `docs/hosts.md`: the file of the registry, else that of `_default`; the `[host]` tables in order, then
-/// `server`, which is the registry where it is missing.
+/// Returns the references that containerd asks (`docs/hosts.md`): by the registry's file, else by that of `_default`.
+/// It asks the `[host]` tables in order, then `server`, which is the registry itself if it is missing.
 pub(crate) fn by_containerd(rendering: &Rendering, image: &ImageReference) -> Vec<String> {
     let name = image.repository.as_str();
     let of = |host: &str| file(rendering, &format!("/etc/containerd/certs.d/{host}/hosts.toml"));
@@ -55,7 +55,7 @@ pub(crate) fn by_containerd(rendering: &Rendering, image: &ImageReference) -> Ve
     )
 }
 
-/// `registries.yaml`, and whether the registries themselves are asked last.
+/// A parsed `registries.yaml`, and the setting if the registries themselves are asked last.
 pub(crate) struct Registries {
     file: RegistriesFile,
     asks_registry: bool,
@@ -74,7 +74,7 @@ struct Mirror {
     rewrite: BTreeMap<String, String>,
 }
 
-/// Reads what K3s reads when it starts.
+/// Reads the files that K3s reads at its start.
 pub(crate) fn read_registries(rendering: &Rendering) -> Registries {
     let text = file(rendering, "/etc/rancher/k3s/registries.yaml").expect("registries.yaml");
     let disabled = "disable-default-registry-endpoint: true\n";
@@ -87,9 +87,9 @@ pub(crate) fn read_registries(rendering: &Rendering) -> Registries {
     }
 }
 
-/// K3s: the endpoints in order, each with the rewritten name, and the registry itself last, unless the configuration has
-/// `disable-default-registry-endpoint`; a registry without a mirror, or else a mirror for `*`, is asked itself. The
-/// patterns that we write are `^(.*)$` and `^path/(.*)$`.
+/// Returns the references that K3s asks: the endpoints in order, each with the rewritten name, then the registry
+/// itself, unless the configuration has `disable-default-registry-endpoint`. A registry without a mirror of its own or
+/// one for `*` is asked itself. The patterns that we write are `^(.*)$` and `^path/(.*)$`.
 pub(crate) fn by_k3s(registries: &Registries, image: &ImageReference) -> Vec<String> {
     let origin = format!("{}/{}", image.host, image.repository);
     let name = image.repository.as_str();

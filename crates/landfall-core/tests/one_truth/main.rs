@@ -1,8 +1,8 @@
-//! One truth in every dialect: what the webhook patches, what the MutatingAdmissionPolicy computes, and what `hosts.toml`,
-//! `registries.yaml` and the node-local mirror lead to, are the places that the resolver names.
+//! Agreement of all dialects: the webhook's patch, the MutatingAdmissionPolicy, `hosts.toml`, `registries.yaml` and the
+//! node-local mirror lead to the sources that the resolver names.
 //!
-//! Each dialect is read by a small interpreter of what its runtime documents ([`files`], [`pods`]), which knows nothing of
-//! our rules. What a format forces to differ is listed in [`differences`].
+//! A small interpreter reads each dialect as its runtime documents it ([`files`], [`pods`]) and does not know our
+//! rules. Differences that a format forces are listed in [`differences`].
 
 mod configurations;
 mod differences;
@@ -23,7 +23,7 @@ use landfall_core::resolve::{Resolution, Resolver};
 use landfall_core::settings::{self, ImageRole};
 use pods::{Policy, by_webhook};
 
-/// Each once, in order.
+/// Removes duplicates and keeps the order.
 fn once(places: impl Iterator<Item = String>) -> Vec<String> {
     let mut seen = Vec::new();
     for place in places {
@@ -34,18 +34,18 @@ fn once(places: impl Iterator<Item = String>) -> Vec<String> {
     seen
 }
 
-/// `host/repository` of each candidate, in order.
+/// Returns `host/repository` of each candidate, in order.
 fn places(resolution: &Resolution) -> Vec<String> {
     let names = resolution.candidates.iter().map(|candidate| &candidate.reference);
     once(names.map(|name| format!("{}/{}", name.host, name.repository)))
 }
 
-/// The same image, however it is written.
+/// Returns the full form of an image, to compare different spellings.
 fn read(image: &str) -> String {
     parse_reference(image).map_or_else(|_| image.to_owned(), |reference| reference.to_string())
 }
 
-/// What is asked of the node-local mirror is answered from the places that it finds; the rest is asked directly.
+/// Replaces requests to the node-local mirror by the sources that the mirror tries; other requests stay.
 fn through_mirror(resolver: &Resolver<'_>, image: &ImageReference, asked: Vec<String>) -> Vec<String> {
     let mirror = format!("{}/", resolver.settings().landfall.mirror.listen);
     let reference = match (&image.digest, &image.tag) {
@@ -73,7 +73,7 @@ fn through_mirror(resolver: &Resolver<'_>, image: &ImageReference, asked: Vec<St
     }))
 }
 
-/// The files of a configuration, and of the same with the node-local mirror.
+/// The files of a configuration, without and with the node-local mirror.
 struct Files<'a> {
     settings: [hostconf::Rendering; 2],
     registries: [Registries; 2],
@@ -91,7 +91,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Where each dialect of files leads.
+    /// Returns the sources of an image in each dialect of files.
     fn lead(&self, image: &ImageReference) -> [(Dialect, Vec<String>); 4] {
         let [containerd, containerd_mirror] = self.settings.each_ref().map(|files| files::by_containerd(files, image));
         let [k3s, k3s_mirror] = self.registries.each_ref().map(|files| files::by_k3s(files, image));
@@ -104,7 +104,7 @@ impl<'a> Files<'a> {
     }
 }
 
-/// Where every dialect leads an image, beside where the resolver does.
+/// Compares the sources of an image in every dialect with those of the resolver.
 fn compare(configuration: &Configuration, images: &[Image], mut differs: impl FnMut(Dialect, &Case<'_>, &str)) {
     let resolver = Resolver::new(&configuration.settings);
     let files = Files::render(configuration);
@@ -140,7 +140,7 @@ fn compare(configuration: &Configuration, images: &[Image], mut differs: impl Fn
 #[test]
 fn every_dialect_leads_to_the_same_places_or_differs_as_listed() {
     let images = images();
-    // For each line of the list and dialect: the images that differ, by configuration.
+    // The images that differ, by configuration, for each entry of the list and each dialect.
     let mut found: BTreeMap<(usize, Dialect), BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     let configurations = configurations(&images);
     for configuration in &configurations {

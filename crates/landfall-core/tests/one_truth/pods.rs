@@ -1,5 +1,5 @@
-//! What becomes of a pod: by the webhook's answer, applied as the API server applies it, and by the rendered policy,
-//! evaluated as the API server evaluates it.
+//! Images of a pod after the webhook's patch, applied as the API server does, and after the rendered policy, evaluated
+//! as the API server does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -21,7 +21,7 @@ use crate::json_patch::apply_patch;
 /// The lists of a pod's specification that name images.
 const LISTS: [&str; 4] = ["initContainers", "containers", "ephemeralContainers", "volumes"];
 
-/// A pod that names all these images, at every kind of place in turn, each under the name of its number.
+/// Makes a pod with all these images, distributed over the lists in turn. The name of each entry is its number.
 fn mk_pod(images: &[Image]) -> Value {
     let mut spec = LISTS.map(|_| Vec::new());
     for (number, image) in images.iter().enumerate() {
@@ -40,7 +40,7 @@ fn mk_pod(images: &[Image]) -> Value {
     json!({"metadata": {"name": "p"}, "spec": spec})
 }
 
-/// The images that a pod of [`mk_pod`] names now, in their order.
+/// Returns the images of a pod of [`mk_pod`], in their order.
 fn images_of(pod: &Value, count: usize) -> Vec<String> {
     let image = |number: usize| match &pod["spec"][LISTS[number % LISTS.len()]][number / LISTS.len()]["image"] {
         Value::String(image) => image.clone(),
@@ -49,7 +49,7 @@ fn images_of(pod: &Value, count: usize) -> Vec<String> {
     (0..count).map(image).collect()
 }
 
-/// The images that pods run after the webhook's patch.
+/// Returns the images of pods after the webhook's patch.
 pub(crate) fn by_webhook(resolver: &Resolver<'_>, images: &[Image], primary_holds: bool) -> Vec<String> {
     let mut pod = mk_pod(images);
     let request = json!({
@@ -83,12 +83,12 @@ pub(crate) fn by_webhook(resolver: &Resolver<'_>, images: &[Image], primary_hold
 pub(crate) struct Policy {
     env: Arc<Env>,
     variables: Vec<(String, Program)>,
-    /// What the mutation makes of each list: names and images.
+    /// The program of each list's mutation, which returns names and images.
     mutations: Vec<(&'static str, Program)>,
 }
 
 impl Policy {
-    /// Compiles the policy that these settings mean.
+    /// Compiles the policy of these settings.
     pub(crate) fn render(settings: &Settings) -> Policy {
         let rendering = render(settings, Dialect::MutatingAdmissionPolicy);
         let (policy, _binding) = (rendering.fragments[0].text.split_once("---\n")).expect("two documents");
@@ -119,7 +119,7 @@ impl Policy {
         }
     }
 
-    /// The images that pods run after the policy's mutation.
+    /// Returns the images of pods after the policy's mutation.
     pub(crate) fn images(&self, images: &[Image]) -> Vec<String> {
         let mut pod = mk_pod(images);
         let mut context = Context::with_env(self.env.clone());
@@ -151,7 +151,7 @@ impl Policy {
     }
 }
 
-/// Lists merge by name.
+/// Applies one change to a list, which merges by name.
 fn apply_change(list: &mut Value, change: &str) {
     let (name, image) = change.split_once('=').expect("a name and an image");
     let entries = list.as_array_mut().expect("the list of a pod");
@@ -164,7 +164,8 @@ fn apply_change(list: &mut Value, change: &str) {
     }
 }
 
-/// CEL's `matches`. That of the library reads the expression anew for each text, which takes minutes here.
+/// Implements CEL's `matches`. The library's own version compiles the expression for each text, which takes minutes
+/// here.
 fn matches(This(text): This<Arc<String>>, expression: Arc<String>) -> bool {
     static COMPILED: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
     let mut compiled = COMPILED.lock().expect("nobody panics with it");
@@ -174,7 +175,8 @@ fn matches(This(text): This<Arc<String>>, expression: Arc<String>) -> bool {
     compiled.is_match(&text)
 }
 
-/// CEL as the API server has it: Kubernetes' library of strings, and a pod's apply configuration as types.
+/// Makes the CEL environment of the API server: Kubernetes' string library, and the types of a pod's apply
+/// configuration.
 fn mk_environment() -> Arc<Env> {
     let mut env = Env::stdlib();
     env.add_extension(cel::extensions::strings)
