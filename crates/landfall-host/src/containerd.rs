@@ -1,10 +1,10 @@
-//! A client of containerd's API over its unix socket: names images, and writes their content.
+//! Client of containerd's API over its unix socket: names images, and writes their content.
 //!
-//! Uses the services that containerd 1.6, 1.7 and 2.x have in common (content, images, leases, namespaces, version) and
-//! neither `ctr` nor the transfer service. Images are not unpacked: the CRI plug-in does that when it first needs one.
-//! Every call has a limit in time.
+//! It uses the services that containerd 1.6, 1.7 and 2.x have in common (content, images, leases, namespaces, version),
+//! and neither `ctr` nor the transfer service. Images are not unpacked: the CRI plug-in does that when it first needs
+//! one. Every call has a timeout.
 //!
-//! Start at [`Containerd::connect`]; [`Namespace`] reads and names images, [`Import`] writes.
+//! The entry point is [`Containerd::connect`]; [`Namespace`] lists and names images, [`Import`] writes content.
 
 mod children;
 mod error;
@@ -32,20 +32,20 @@ use self::proto::types;
 pub use self::error::{ContainerdError, GrpcStatus};
 pub use self::import::{BlobPresence, Import, WriteBlobError};
 
-/// The namespace in which kubelet's containerd keeps its images.
+/// The namespace in which the kubelet's containerd keeps its images.
 pub const KUBERNETES_NAMESPACE: &str = "k8s.io";
-/// A label of an image that keeps kubelet from collecting it (containerd 1.7 and later; ignored before). Core images
-/// carry it: no registry could give them back.
+/// The image label that protects an image from the kubelet's garbage collection (containerd 1.7 and later; earlier
+/// versions ignore it). Core images carry it, because no registry could restore them.
 pub const PINNED_LABEL: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const CALL_LIMIT: Duration = Duration::from_secs(30);
-/// For calls that wait for a garbage collection.
+/// The timeout of calls that wait for a garbage collection.
 const COLLECTION_LIMIT: Duration = Duration::from_secs(300);
-/// containerd sends and takes messages of up to 16 MiB; tonic alone would refuse a list of images beyond 4 MiB.
+/// containerd sends and accepts messages of up to 16 MiB; tonic's default would refuse a list of images beyond 4 MiB.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// A connection to containerd. Cheap to clone; connects again by itself after containerd restarted.
+/// A connection to containerd. It is cheap to clone, and reconnects by itself after a restart of containerd.
 #[derive(Debug, Clone)]
 pub struct Containerd {
     channel: Channel,
@@ -56,20 +56,20 @@ impl Containerd {
     /// Connects to the unix socket.
     ///
     /// # Errors
-    /// [`ContainerdError::Connect`] when nobody listens there or we may not use it.
+    /// [`ContainerdError::Connect`] when no process listens there or the access is denied.
     pub async fn connect(socket: &Utf8Path) -> Result<Self, ContainerdError> {
         let refused = |source| ContainerdError::Connect {
             socket: socket.to_owned(),
             source,
         };
-        // tonic would wrap the cause beyond recognition, so one plain connection asks first.
+        // tonic wraps the cause so deeply that it is lost, so one plain connection is tried first.
         UnixStream::connect(socket).await.map_err(refused)?;
         let path: Utf8PathBuf = socket.to_owned();
         let connector = tower::service_fn(move |_: Uri| {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         });
-        // The address is never looked at: the connector always goes to the socket.
+        // The address is unused: the connector always goes to the socket.
         let channel = Endpoint::from_static("http://containerd.invalid")
             .connect_timeout(CONNECT_LIMIT)
             .connect_with_connector(connector)
@@ -81,10 +81,10 @@ impl Containerd {
         })
     }
 
-    /// containerd's version, e.g. `1.6.20~ds1`.
+    /// Returns containerd's version, e.g. `1.6.20~ds1`.
     ///
     /// # Errors
-    /// When containerd cannot be asked.
+    /// When the call to containerd fails.
     pub async fn version(&self) -> Result<String, ContainerdError> {
         let mut client = VersionClient::new(self.channel.clone());
         let answer = self
@@ -93,10 +93,10 @@ impl Containerd {
         Ok(answer.version)
     }
 
-    /// A namespace, made when it is missing.
+    /// Returns a namespace, and creates it if it is missing.
     ///
     /// # Errors
-    /// When `name` is no valid namespace, or containerd cannot be asked.
+    /// When `name` is no valid namespace, or the call to containerd fails.
     pub async fn ensure_namespace(&self, name: &str) -> Result<Namespace, ContainerdError> {
         let attempt = || format!("make namespace `{name}`");
         let header = MetadataValue::try_from(name).map_err(|_| {
@@ -111,7 +111,8 @@ impl Containerd {
             header,
         };
         let wanted = namespaces::Namespace { name: name.to_owned() };
-        // Namespaces are in no namespace, but containerd 1.6 publishes the event of its making in that of the request.
+        // Namespaces belong to no namespace, but containerd 1.6 publishes the event of the creation in that of the
+        // request.
         let request = namespace.request(namespaces::CreateNamespaceRequest {
             namespace: Some(wanted),
         });
@@ -140,7 +141,6 @@ impl Containerd {
     }
 }
 
-/// One of containerd's namespaces.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     containerd: Containerd,
@@ -148,10 +148,10 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Every image: name to what it points at. The descriptors hold media type, digest and size.
+    /// Returns every image: name to target. The descriptors hold media type, digest and size.
     ///
     /// # Errors
-    /// When containerd cannot be asked.
+    /// When the call to containerd fails.
     pub async fn images(&self) -> Result<BTreeMap<String, Descriptor>, ContainerdError> {
         let request = self.request(images::ListImagesRequest { filters: Vec::new() });
         let mut client = self.images_client();
@@ -166,11 +166,11 @@ impl Namespace {
             .collect())
     }
 
-    /// Names content: makes the image, or points an existing one of that name at `target`. `labels` are added to
-    /// those that an existing image has.
+    /// Names content: creates the image, or points an existing image of that name at `target`. `labels` are added to
+    /// those of an existing image.
     ///
     /// # Errors
-    /// When containerd cannot be asked, or refuses the name.
+    /// When the call to containerd fails, or containerd refuses the name.
     pub async fn put_image(
         &self,
         name: &str,
@@ -236,11 +236,11 @@ impl Namespace {
         }
     }
 
-    /// Begins to write content. Nothing that the import wrote or found is garbage-collected before it is finished or
-    /// `lifetime` is over (that is what ends it after a crash).
+    /// Starts to write content. containerd's garbage collection spares everything that the import wrote or found until
+    /// the import is finished. After a crash, the lease ends after `lifetime`.
     ///
     /// # Errors
-    /// When containerd cannot be asked.
+    /// When the call to containerd fails.
     pub async fn begin_import(&self, lifetime: Duration) -> Result<Import, ContainerdError> {
         Import::begin(self.clone(), lifetime).await
     }
@@ -267,7 +267,7 @@ fn wire_descriptor(descriptor: &Descriptor) -> types::Descriptor {
     }
 }
 
-/// A descriptor of containerd's; `None` where it names no digest that we know.
+/// Converts containerd's descriptor; `None` if its digest is not of a known form.
 fn descriptor(wire: types::Descriptor) -> Option<Descriptor> {
     Some(Descriptor::new(
         &wire.media_type,
@@ -276,7 +276,7 @@ fn descriptor(wire: types::Descriptor) -> Option<Descriptor> {
     ))
 }
 
-/// A size as protobuf has it. No file is longer than `i64::MAX`, so that a larger number only makes a check fail.
+/// Converts a size to protobuf's type. No file is longer than `i64::MAX`, so a larger number only makes a check fail.
 fn wire_size(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }

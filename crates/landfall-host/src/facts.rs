@@ -1,4 +1,4 @@
-//! Facts of this machine that decisions are made on.
+//! Facts about this machine.
 
 use std::io;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub fn gather_facts(root: &HostRoot) -> HostFacts {
     }
 }
 
-/// The platform that this program was built for, in the words of image indexes.
+/// Returns the platform that this program was built for, in the notation of image indexes.
 #[must_use]
 pub fn own_platform() -> Platform {
     let (architecture, variant) = match std::env::consts::ARCH {

@@ -1,7 +1,8 @@
-//! Files of the host that are either the old one or the new one, never between.
+//! Atomic writes of the host's files: a file always has either its old or its new content.
 //!
-//! The one place that renames: a temporary file in the same directory has its final mode and owner before it has content,
-//! is synced, renamed into place, and the directory is synced. Nothing is touched where everything is as it should be.
+//! A temporary file in the same directory gets its final mode and owner before it has content. It is synced, renamed
+//! into place, and the directory is synced. No other module renames files. Files that already have the wanted state are
+//! not touched.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,21 +13,21 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
 use crate::root::{HostRoot, Missing, Place, RootError};
 
-/// Permission bits, set-user-ID and the like included.
+/// Permission bits, including set-user-ID and the like.
 const MODE_BITS: u32 = 0o7777;
 
-/// A file as it should be.
+/// The wanted state of a file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FileSpec {
-    /// Absolute, below the root.
+    /// The absolute path, below the root.
     pub path: Utf8PathBuf,
-    /// Mode bits, e.g. `0o600`.
+    /// The mode bits, e.g. `0o600`.
     pub mode: u32,
-    /// The owner's number; `None`: whoever runs us.
+    /// The numeric owner; `None` means the user of this process.
     pub owner: Option<u32>,
-    /// The group's number; `None`: that of whoever runs us.
+    /// The numeric group; `None` means the group of this process.
     pub group: Option<u32>,
-    /// The content; may hold a secret, so that it is not printed.
+    /// The content. It may hold a secret, so `Debug` does not print it.
     pub content: Vec<u8>,
 }
 
@@ -43,7 +44,7 @@ impl std::fmt::Debug for FileSpec {
 }
 
 impl FileSpec {
-    /// Whether a file is as it should be.
+    /// Returns true if a file has the wanted state.
     #[must_use]
     pub fn fits(&self, found: &FoundFile) -> bool {
         found.mode == self.mode & MODE_BITS
@@ -53,68 +54,63 @@ impl FileSpec {
     }
 }
 
-/// A directory as it should be.
+/// The wanted state of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectorySpec {
-    /// Absolute, below the root.
+    /// The absolute path, below the root.
     pub path: Utf8PathBuf,
-    /// Mode bits, e.g. `0o755`.
+    /// The mode bits, e.g. `0o755`.
     pub mode: u32,
-    /// The owner's number; `None`: whoever runs us.
+    /// The numeric owner; `None` means the user of this process.
     pub owner: Option<u32>,
-    /// The group's number; `None`: that of whoever runs us.
+    /// The numeric group; `None` means the group of this process.
     pub group: Option<u32>,
 }
 
-/// What an `ensure_…` did.
+/// Result of an `ensure_…` function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It was not there.
+    /// The file or directory did not exist.
     Created,
-    /// It was there and differed.
+    /// The file or directory differed from the wanted state.
     Updated,
-    /// It was as it should be and was not touched.
+    /// The file or directory had the wanted state and was not touched.
     Unchanged,
 }
 
-/// A file or directory could not be brought into its state.
+/// Failure to bring a file or directory into its state.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The path cannot be reached.
     #[error("cannot write `{path}`")]
     Path {
-        /// The file.
         path: Utf8PathBuf,
-        /// The cause.
         #[source]
         source: RootError,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot {verb} `{path}`")]
     Io {
-        /// What we were trying to do, e.g. `write`.
+        /// The operation, e.g. `write`.
         verb: &'static str,
-        /// The file.
         path: Utf8PathBuf,
-        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// Something else has the name.
+    /// The path has another file type.
     #[error("cannot write `{path}`: it is there and is no {wanted}")]
     Kind {
-        /// The file.
         path: Utf8PathBuf,
-        /// `regular file` or `directory`.
+        /// Either `regular file` or `directory`.
         wanted: &'static str,
     },
 }
 
-/// Brings a file into its state. Missing parents are made with mode 0755; a symbolic link stays and its target is written,
-/// inside the root. Blocks: it reads, writes and syncs.
+/// Brings a file into its state. Missing parents are created with mode 0755. If the file is a symbolic link, its target
+/// inside the root is written. Blocks: it reads, writes and syncs.
 ///
 /// # Errors
-/// When the path leaves the root, something else has the name, or the system refuses.
+/// When the path leaves the root, has another file type, or a system call fails.
 pub fn ensure_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileError> {
     let place = find(root, &file.path, Missing::Make)?;
     let existing = read_existing(&place, &file.path)?;
@@ -132,16 +128,15 @@ pub fn ensure_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileError
     Ok(change)
 }
 
-/// A file as it was found.
+/// The present state of a file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FoundFile {
-    /// Permission bits.
     pub mode: u32,
-    /// The owner's number.
+    /// The numeric owner.
     pub owner: u32,
-    /// The group's number.
+    /// The numeric group.
     pub group: u32,
-    /// The content; may hold a secret, so that it is not printed.
+    /// The content. It may hold a secret, so `Debug` does not print it.
     pub content: Vec<u8>,
 }
 
@@ -151,10 +146,10 @@ impl std::fmt::Debug for FoundFile {
     }
 }
 
-/// The file of that path as it is; `None` when there is none. Touches nothing.
+/// Returns the present state of a file; `None` if it does not exist. Changes nothing.
 ///
 /// # Errors
-/// When the path leaves the root, something else has the name, or the system refuses.
+/// When the path leaves the root, has another file type, or a system call fails.
 pub fn inspect_file(root: &HostRoot, path: &Utf8Path) -> Result<Option<FoundFile>, FileError> {
     let Some(place) = find_present(root, path)? else {
         return Ok(None);
@@ -168,10 +163,10 @@ pub fn inspect_file(root: &HostRoot, path: &Utf8Path) -> Result<Option<FoundFile
     }))
 }
 
-/// What [`ensure_file`] would do; touches nothing.
+/// Returns the change that [`ensure_file`] would make, and makes none.
 ///
 /// # Errors
-/// As [`ensure_file`], as far as they show beforehand.
+/// The errors of [`ensure_file`] that can be detected beforehand.
 pub fn preview_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileError> {
     Ok(match inspect_file(root, &file.path)? {
         None => Change::Created,
@@ -180,10 +175,10 @@ pub fn preview_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileErro
     })
 }
 
-/// What [`ensure_directory`] would do; touches nothing.
+/// Returns the change that [`ensure_directory`] would make, and makes none.
 ///
 /// # Errors
-/// As [`ensure_directory`], as far as they show beforehand.
+/// The errors of [`ensure_directory`] that can be detected beforehand.
 pub fn preview_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<Change, FileError> {
     let path = &directory.path;
     let Some(place) = find_present(root, path)? else {
@@ -212,7 +207,7 @@ pub fn preview_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<C
     })
 }
 
-/// `None` where a directory on the way is missing.
+/// Finds an entry; `None` if a parent directory is missing.
 fn find_present(root: &HostRoot, path: &Utf8Path) -> Result<Option<Place>, FileError> {
     match find(root, path, Missing::Refuse) {
         Err(FileError::Path {
@@ -223,10 +218,10 @@ fn find_present(root: &HostRoot, path: &Utf8Path) -> Result<Option<Place>, FileE
     }
 }
 
-/// Removes a file, and its directory where that is empty then. Whether there was one. Blocks.
+/// Removes a file, and its directory if that is then empty. Returns true if the file existed. Blocks.
 ///
 /// # Errors
-/// When the path leaves the root, a directory has the name, or the system refuses.
+/// When the path leaves the root, a directory has the name, or a system call fails.
 pub fn remove_file(root: &HostRoot, path: &Utf8Path) -> Result<bool, FileError> {
     let place = match find(root, path, Missing::Refuse) {
         Err(FileError::Path {
@@ -244,16 +239,16 @@ pub fn remove_file(root: &HostRoot, path: &Utf8Path) -> Result<bool, FileError> 
     if let Some(parent) = path.parent()
         && let Ok(above) = find(root, parent, Missing::Refuse)
     {
-        // Refused as long as anything is in it, which is what is wanted.
+        // The system refuses to remove a directory that is not empty, as intended.
         let _stays = rustix::fs::unlinkat(&above.directory, above.name.as_str(), AtFlags::REMOVEDIR);
     }
     Ok(true)
 }
 
-/// Brings a directory into its state; missing parents are made with mode 0755.
+/// Brings a directory into its state. Missing parents are created with mode 0755.
 ///
 /// # Errors
-/// When the path leaves the root, something else has the name, or the system refuses.
+/// When the path leaves the root, has another file type, or a system call fails.
 pub fn ensure_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<Change, FileError> {
     let path = &directory.path;
     let place = find(root, path, Missing::Make)?;
@@ -288,11 +283,11 @@ pub fn ensure_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<Ch
     Ok(if made { Change::Created } else { Change::Updated })
 }
 
-/// Writes a file of our own state whole: mode from the start, synced, renamed into place. Its directory has to exist.
-/// Blocks.
+/// Replaces a complete file of our own state: it has its mode from the start, is synced, and renamed into place. Its
+/// directory must exist. Blocks.
 ///
 /// # Errors
-/// When the system refuses; the old file is then still there.
+/// When a system call fails; the old file then still exists.
 pub fn write_atomic(path: &Utf8Path, mode: u32, content: &[u8]) -> Result<(), FileError> {
     let failed = || io_error("write", path);
     let name = path
@@ -327,7 +322,7 @@ impl Attributes {
             && self.group.is_none_or(|group| group == stat.st_gid)
     }
 
-    /// Owner first: changing it clears set-user-ID bits.
+    /// Sets owner and mode. The owner comes first, because changing it clears set-user-ID bits.
     fn apply(&self, file: BorrowedFd<'_>) -> io::Result<()> {
         let stat = rustix::fs::fstat(file)?;
         let owner = self.owner.filter(|owner| *owner != stat.st_uid);
@@ -356,7 +351,7 @@ fn find(root: &HostRoot, path: &Utf8Path, missing: Missing) -> Result<Place, Fil
 
 fn read_existing(place: &Place, path: &Utf8Path) -> Result<Option<(Stat, Vec<u8>)>, FileError> {
     let failed = |error: io::Error| io_error("read", path)(error);
-    // Without NONBLOCK a FIFO of that name would keep us waiting.
+    // Without NONBLOCK a FIFO of that name would block this call.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(&place.directory, place.name.as_str(), flags, Mode::empty()) {
         Ok(file) => file,
@@ -390,14 +385,14 @@ fn replace(place: &Place, attributes: &Attributes, content: &[u8]) -> io::Result
         Ok(())
     });
     if written.is_err() {
-        // The first error is the one to report; a temporary file that stays is only untidy.
+        // The first error is the one to report; a temporary file that stays does no harm.
         let _ = rustix::fs::unlinkat(&place.directory, temporary.as_str(), AtFlags::empty());
     }
     written?;
     Ok(rustix::fs::fsync(&place.directory)?)
 }
 
-/// A new file in the same directory that only we can open.
+/// Creates a file in the same directory that only this user can open.
 fn create_temporary(place: &Place) -> io::Result<(String, OwnedFd)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -405,7 +400,7 @@ fn create_temporary(place: &Place) -> io::Result<(String, OwnedFd)> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!(".{}.{}-{number}.landfall", place.name, std::process::id());
         match rustix::fs::openat(&place.directory, name.as_str(), flags, Mode::RUSR | Mode::WUSR) {
-            // Left by a process of the same number that was killed.
+            // A killed process with the same process ID left this file.
             Err(rustix::io::Errno::EXIST) => {}
             other => return Ok((name, other?)),
         }

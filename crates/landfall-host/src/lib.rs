@@ -1,12 +1,13 @@
-//! This machine: files, containerd, stages and facts. Everything that changes the host outside of the content store goes
-//! through here.
+//! Access to this machine: files, containerd, stages and facts. Every change of the host outside of the content store
+//! goes through this crate.
 //!
-//! Start reading at [`root`]: every path is one below a [`root::HostRoot`], `/` in production and a temporary directory in
-//! tests.
+//! The entry point is [`root`]: every path is below a [`root::HostRoot`], which is `/` in production and a temporary
+//! directory in tests.
 //!
-//! Invariants: no path leaves the root, neither by `..` nor by a symbolic link; a file is either the old one or the new
-//! one, never between, and has its final mode before it has content; every call to containerd and every command has a limit
-//! in time.
+//! Invariants:
+//! - No path leaves the root, neither by `..` nor by a symbolic link.
+//! - A file always has either its old or its new content. It has its final mode before it has content.
+//! - Every call to containerd and every command has a timeout.
 
 pub mod containerd;
 pub mod facts;

@@ -1,9 +1,9 @@
-//! Files that are ours as a whole, in directories that others use too: what we wrote is replaced and removed, what
-//! somebody else wrote is left alone and said.
+//! Files that Landfall owns as a whole, in directories with files of other owners. Our files are replaced and removed;
+//! files of other owners are left unchanged and reported.
 //!
-//! Two things tell ours: the mark in the file ([`landfall_core::hostconf::is_ours`]), which a user takes out to make the
-//! file theirs, and a manifest of what was written, by group, so that what is no longer wanted is found. The manifest
-//! names a file before it is there: a power cut between the two leaves nothing behind that is not known.
+//! Two things identify our files: the mark in the file ([`landfall_core::hostconf::is_ours`]), which a user removes to
+//! take over the file, and a manifest of the written files, by group, which finds files that are no longer wanted. The
+//! manifest names a file before the file exists, so that after a power failure every file of ours is known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
@@ -21,26 +21,26 @@ use crate::root::{HostRoot, RootError};
 const MANIFEST: &str = "managed-files.json";
 const VERSION: u32 = 1;
 
-/// What happened, or would happen, to the files of one group.
+/// Changes to the files of one group; in a preview, changes that would be made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ManagedChanges {
-    /// Written, for they were not there or differed.
+    /// Files that were written because they were missing or differed.
     pub written: Vec<Utf8PathBuf>,
-    /// Removed, for they are no longer wanted.
+    /// Files that were removed because they are no longer wanted.
     pub removed: Vec<Utf8PathBuf>,
-    /// Wanted, but somebody else's: left alone.
+    /// Wanted paths with a file of another owner, which was left unchanged.
     pub kept: Vec<Utf8PathBuf>,
 }
 
 impl ManagedChanges {
-    /// Whether everything is as it should be, as far as it is ours.
+    /// Returns true if none of our files changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.written.is_empty() && self.removed.is_empty()
     }
 }
 
-/// The files could not be brought into their state.
+/// Failure to bring the files into their state.
 #[derive(Debug, thiserror::Error)]
 pub enum ManagedError {
     /// A file cannot be written or removed.
@@ -52,14 +52,12 @@ pub enum ManagedError {
     /// The state directory cannot be used.
     #[error("cannot use the list of the files that Landfall wrote")]
     State(#[source] io::Error),
-    /// The manifest is not one.
+    /// The manifest is not valid.
     #[error(
         "cannot use `{path}`, which lists the files that Landfall wrote; hint: remove it, files with the mark are found again"
     )]
     Manifest {
-        /// The manifest.
         path: Utf8PathBuf,
-        /// What is wrong with it.
         #[source]
         source: serde_json::Error,
     },
@@ -79,7 +77,8 @@ struct Manifest {
 }
 
 impl ManagedFiles {
-    /// The files below a root, listed in the state directory: a path as it is for this process, not below the root.
+    /// Makes the manager for files below a root. The manifest is in `state_dir`, which is a path of this process and
+    /// not below the root.
     #[must_use]
     pub fn new(root: HostRoot, state_dir: &Utf8Path) -> ManagedFiles {
         ManagedFiles {
@@ -88,10 +87,10 @@ impl ManagedFiles {
         }
     }
 
-    /// Makes a group consist of exactly these files. Run twice, the second time changes nothing. Blocks.
+    /// Makes a group consist of exactly these files. A second call changes nothing. Blocks.
     ///
     /// # Errors
-    /// When a file or the manifest cannot be read or written. What was done stays done and is listed.
+    /// When a file or the manifest cannot be read or written. Completed changes stay and are listed in the manifest.
     pub fn apply(&self, group: &str, files: &[HostFile]) -> Result<ManagedChanges, ManagedError> {
         let mut manifest = self.read_manifest()?;
         let (writes, changes) = self.compare(&manifest, group, files)?;
@@ -110,7 +109,7 @@ impl ManagedFiles {
         Ok(changes)
     }
 
-    /// What [`ManagedFiles::apply`] would do; touches nothing.
+    /// Returns the changes that [`ManagedFiles::apply`] would make, and makes none.
     ///
     /// # Errors
     /// When a file or the manifest cannot be read.
@@ -186,7 +185,7 @@ impl ManagedFiles {
             return Ok(());
         }
         if let Some(directory) = self.manifest.parent() {
-            // It holds what the user-data holds.
+            // The state directory is private, because it holds copies of the user-data.
             let mut private = DirBuilder::new();
             private.recursive(true).mode(0o700);
             private.create(directory).map_err(ManagedError::State)?;

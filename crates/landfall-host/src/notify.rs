@@ -1,4 +1,4 @@
-//! Tells systemd how we are: the protocol of sd_notify(3), one datagram a message.
+//! Messages to systemd about the state of the service: the protocol of sd_notify(3), one datagram for each message.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -6,20 +6,20 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// What systemd is told.
+/// State of the service in a message to systemd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceState<'a> {
-    /// Started: units that are ordered after us may begin.
+    /// The service has started: units that are ordered after it may begin.
     Ready,
-    /// Ending on request.
+    /// The service stops on request.
     Stopping,
-    /// Still alive; wanted at least every [`watchdog_interval`].
+    /// The service is alive; required at least every [`watchdog_interval`].
     Watchdog,
     /// One line for `systemctl status`.
     Status(&'a str),
 }
 
-/// Tells the service manager that started us; does nothing where there is none.
+/// Sends a message to the service manager that started this process; does nothing if there is none.
 ///
 /// # Errors
 /// When `$NOTIFY_SOCKET` is set and cannot be written to.
@@ -30,7 +30,7 @@ pub fn notify(state: ServiceState<'_>) -> io::Result<()> {
     }
 }
 
-/// How often [`ServiceState::Watchdog`] is to be sent: half of what the unit's `WatchdogSec=` allows. `None` without one.
+/// Returns the interval for [`ServiceState::Watchdog`]: half of the unit's `WatchdogSec=`; `None` if the unit has none.
 #[must_use]
 pub fn watchdog_interval() -> Option<Duration> {
     let limit = std::env::var("WATCHDOG_USEC").ok();
@@ -38,7 +38,7 @@ pub fn watchdog_interval() -> Option<Duration> {
     parse_watchdog(limit.as_deref()?, process.as_deref())
 }
 
-/// A limit that is meant for another process, such as the one that started us, does not count.
+/// Parses the limit. A limit for another process, such as the parent of this one, does not count.
 fn parse_watchdog(limit_microseconds: &str, process: Option<&str>) -> Option<Duration> {
     if process.is_some_and(|process| process.parse() != Ok(std::process::id())) {
         return None;
@@ -63,7 +63,7 @@ fn message(state: ServiceState<'_>) -> String {
         ServiceState::Ready => "READY=1\n".to_owned(),
         ServiceState::Stopping => "STOPPING=1\n".to_owned(),
         ServiceState::Watchdog => "WATCHDOG=1\n".to_owned(),
-        // A second line would be another assignment.
+        // A newline would begin another assignment.
         ServiceState::Status(text) => format!("STATUS={}\n", text.replace('\n', " ")),
     }
 }

@@ -1,9 +1,9 @@
-//! The root below which every path of the host is: `/` in production, a temporary directory in tests and with `--root`.
+//! Root directory of all paths of the host: `/` in production, a temporary directory in tests and with `--root`.
 //!
-//! Paths are walked one component at a time on open directories, so that neither `..` nor a symbolic link leads out, not
-//! even one that is swapped in between. A link inside the root is followed as the host itself would, with the root as its
-//! `/`. (`openat2` with `RESOLVE_IN_ROOT` does the same in one call, but leaves no handle on the parent of a file that does
-//! not exist yet, and is refused by some sandboxes.)
+//! Paths are walked one component at a time on open directories, so that neither `..` nor a symbolic link leaves the
+//! root, not even a link that is swapped in during the walk. A link inside the root is followed as the host itself
+//! would, with the root as its `/`. (`openat2` with `RESOLVE_IN_ROOT` does the same in one call, but returns no handle
+//! on the parent of a file that does not exist yet, and some sandboxes refuse it.)
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,59 +11,48 @@ use std::os::fd::OwnedFd;
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
-/// As many links as the kernel follows in one path.
+/// The maximum number of links in one path, as in the kernel.
 const LINKS_MAX: usize = 40;
-/// The mode of a parent directory that had to be made.
+/// The mode of a parent directory that is created.
 const PARENT_MODE: u32 = 0o755;
 
-/// The directory that stands for `/`.
+/// The directory that is used as `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostRoot(Utf8PathBuf);
 
-/// A path could not be reached below the root.
+/// Reason why a path could not be reached below the root.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
-    /// It holds `..`.
+    /// The path contains `..`.
     #[error("cannot use path `{path}`: it holds `..`")]
-    Parent {
-        /// The path.
-        path: Utf8PathBuf,
-    },
-    /// It names no file.
+    Parent { path: Utf8PathBuf },
+    /// The path names no file.
     #[error("cannot use path `{path}` as a file: it names a directory")]
-    NoFile {
-        /// The path.
-        path: Utf8PathBuf,
-    },
-    /// More links than any path should have: a loop.
+    NoFile { path: Utf8PathBuf },
+    /// The path has more links than allowed: a loop.
     #[error("cannot reach `{path}`: too many symbolic links")]
-    Links {
-        /// The path.
-        path: Utf8PathBuf,
-    },
-    /// The system refused.
+    Links { path: Utf8PathBuf },
+    /// A system call failed.
     #[error("cannot reach `{path}` at `{at}`")]
     Io {
-        /// The path.
         path: Utf8PathBuf,
         /// The component that failed.
         at: String,
-        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
-/// What is to happen to directories that are missing on the way.
+/// Treatment of missing parent directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
-    /// They are made, with mode 0755.
+    /// Create them, with mode 0755.
     Make,
-    /// They are an error of kind `NotFound`.
+    /// Fail with an error of kind `NotFound`.
     Refuse,
 }
 
-/// An open directory and a name in it, which is no symbolic link and may not exist.
+/// An open directory and the name of an entry in it. The entry is no symbolic link and may not exist.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) directory: OwnedFd,
@@ -71,35 +60,35 @@ pub(crate) struct Place {
 }
 
 impl HostRoot {
-    /// A root at this directory; `/` for the host itself.
+    /// Makes a root at this directory; `/` for the host itself.
     pub fn new(directory: impl Into<Utf8PathBuf>) -> Self {
         HostRoot(directory.into())
     }
 
-    /// Whether paths are those of the running host: only then do its commands, services and facts belong to them.
+    /// Returns true if paths are those of the running host. Only then do the host's commands, services and facts belong
+    /// to them.
     #[must_use]
     pub fn is_running_host(&self) -> bool {
         self.0 == "/"
     }
 
-    /// The directory itself.
     #[must_use]
     pub fn as_path(&self) -> &Utf8Path {
         &self.0
     }
 
-    /// The path as seen from outside the root, for messages and for handing to other programs. Opening it follows links
-    /// as the running host sees them: use this crate's functions to read or write below the root.
+    /// Returns the path outside of the root, for messages and other programs. Opening it follows links as the running
+    /// host sees them: use this crate's functions to read or write below the root.
     ///
     /// # Errors
-    /// [`RootError::Parent`] when the path holds `..`.
+    /// [`RootError::Parent`] when the path contains `..`.
     pub fn join(&self, path: &Utf8Path) -> Result<Utf8PathBuf, RootError> {
         let inside: Utf8PathBuf = components(path, path)?.into_iter().collect();
         Ok(self.0.join(inside))
     }
 
-    /// A root of its own at a directory below this one: what others may change below it, links included, then leads
-    /// nowhere else. It holds as long as the second value lives.
+    /// Returns a root at a directory below this one. Changes that other users make below the directory, links included,
+    /// then cannot lead out of it. The second value must live as long as the root is used.
     ///
     /// # Errors
     /// When the directory cannot be reached or opened.
@@ -115,7 +104,7 @@ impl HostRoot {
         Ok((HostRoot::new(path), opened))
     }
 
-    /// Reads a file; `None` when there is none.
+    /// Reads a file; `None` if it does not exist.
     ///
     /// # Errors
     /// When the path leaves the root, or the file cannot be read.
@@ -141,7 +130,7 @@ impl HostRoot {
         Ok(Some(content))
     }
 
-    /// Walks to a file's parent. Where the file is a symbolic link, to what it points at.
+    /// Walks to a file's parent. If the file is a symbolic link, walks to its target.
     pub(crate) fn find(&self, path: &Utf8Path, missing: Missing) -> Result<Place, RootError> {
         let mut walk = Walk::begin(self, path)?;
         let mut waiting = components(path, path)?;
@@ -166,7 +155,7 @@ impl HostRoot {
     }
 }
 
-/// The components of a path that a caller gives: relative to the root whether it begins with `/` or not.
+/// Splits a caller's path into components. It is relative to the root, with or without a leading `/`.
 fn components(part: &Utf8Path, path: &Utf8Path) -> Result<Vec<String>, RootError> {
     let mut names = Vec::new();
     for component in part.components() {
@@ -219,7 +208,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The target of a symbolic link; `None` when `name` is anything else or does not exist.
+    /// Returns the target of a symbolic link; `None` if `name` is of another type or does not exist.
     fn link_at(&self, name: &str) -> Result<Option<Utf8PathBuf>, RootError> {
         let kind = match rustix::fs::statat(self.here(), name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => FileType::from_raw_mode(stat.st_mode),
@@ -236,7 +225,7 @@ impl<'a> Walk<'a> {
         Ok(Some(Utf8PathBuf::from(target)))
     }
 
-    /// Puts a link's target before what is still to be walked.
+    /// Puts a link's target before the rest of the path.
     fn follow(&mut self, target: &Utf8Path, waiting: &mut Vec<String>) -> Result<(), RootError> {
         self.links += 1;
         if self.links > LINKS_MAX {
@@ -247,7 +236,7 @@ impl<'a> Walk<'a> {
         if target.is_absolute() {
             self.directories.truncate(1);
         }
-        // `..` is allowed in a link, as on the host; `leave` stops at the root.
+        // A link may contain `..`, as on the host; `leave` stops at the root.
         let names = target.components().filter_map(|component| match component {
             Utf8Component::Normal(name) => Some(name.to_owned()),
             Utf8Component::ParentDir => Some("..".to_owned()),
@@ -272,7 +261,7 @@ impl<'a> Walk<'a> {
                 }
                 let made = rustix::fs::openat(self.here(), name, directory_flags(), Mode::empty())
                     .map_err(|error| self.failed(name, error))?;
-                // The process's umask must not decide.
+                // The mode must not depend on the process's umask.
                 rustix::fs::chmodat(self.here(), name, Mode::from_raw_mode(PARENT_MODE), AtFlags::empty())
                     .map_err(|error| self.failed(name, error))?;
                 Ok(made)
@@ -283,14 +272,14 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The directory that was reached, opened for reading so that it can be synced.
+    /// Returns the reached directory, opened for reading so that it can be synced.
     fn into_directory(self) -> Result<OwnedFd, RootError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat(self.here(), ".", flags, Mode::empty()).map_err(|error| self.failed(".", error))
     }
 }
 
-/// `O_PATH` needs search permission only, as walking a path does.
+/// Returns the flags for directories: `O_PATH` needs only search permission, as walking a path does.
 fn directory_flags() -> OFlags {
     OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }

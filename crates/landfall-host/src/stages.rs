@@ -1,9 +1,9 @@
-//! Runs the steps of a stage (SPEC section 10.1): in order, and within a step directories, files, commands, users, units and
-//! variables, as Kairos' `yip` does. What fails is recorded and the rest still runs.
+//! Execution of the steps of a stage [spec:stages]: in order, and within a step directories, files, commands, users,
+//! units and variables, as Kairos' `yip` does. A failure is recorded, and the rest still runs.
 //!
-//! Below another root than `/` no command runs unless [`StageOptions::commands_outside_root`] says so, and no unit is
-//! started: it would change the running host (there is no chroot). A step whose condition may therefore not be asked is
-//! skipped.
+//! If the root is not `/`, no command runs unless [`StageOptions::commands_outside_root`] is set, and no unit is
+//! started, because both would change the running host (there is no chroot). A step with a condition that therefore
+//! cannot be evaluated is skipped.
 
 mod command;
 mod crypt;
@@ -22,21 +22,22 @@ use crate::root::HostRoot;
 
 pub use outcome::{Action, ConditionOutcome, Effect, EffectOutcome, StageError, StageReport, StepReport};
 
-/// How a stage is run.
+/// Options for running a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageOptions {
-    /// Only tell what would be done. Conditions are commands and are not run either.
+    /// Report the effects without carrying them out. Conditions are commands and do not run either.
     pub dry_run: bool,
-    /// How long one command, or the command of one condition, may take; then it and its children are killed.
+    /// The timeout of one command, also of a condition's command. After it the command and its children are killed.
     pub command_limit: Duration,
     /// Run commands on the running host even if the root is another directory; it is their working directory.
     pub commands_outside_root: bool,
-    /// The program that units are managed with.
+    /// The program that manages units.
     pub systemctl: Utf8PathBuf,
 }
 
 impl Default for StageOptions {
-    /// For real, ten minutes a command, none outside the root.
+    /// Returns options that carry out the effects, with a limit of ten minutes for a command, and no command outside
+    /// the root.
     fn default() -> Self {
         StageOptions {
             dry_run: false,
@@ -138,7 +139,7 @@ async fn run_command(script: &str, root: &HostRoot, options: &StageOptions) -> E
     }
 }
 
-/// Work that syncs to disk keeps off the runtime's threads.
+/// Runs work that syncs to disk outside of the runtime's threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,

@@ -1,18 +1,18 @@
-//! What a manifest names, and the labels by which containerd's garbage collector knows it: pure.
+//! Children of a manifest, and the labels by which containerd's garbage collector finds them. The functions are pure.
 //!
-//! containerd keeps content only while a root reaches it: an image's name, a lease, or a label of other content. Labels
-//! are those that `ctr images import` and the CRI plug-in set (containerd, `images/handlers.go`, `ChildGCLabels`), so that
-//! content looks the same whoever wrote it.
+//! containerd keeps content only while a root refers to it: an image, a lease, or a label of other content. The labels
+//! are those that `ctr images import` and the CRI plug-in set (containerd, `images/handlers.go`, `ChildGCLabels`), so
+//! that content has the same labels whichever program wrote it.
 
 use std::collections::BTreeMap;
 
 use landfall_core::oci_types::{ManifestContent, ManifestError, parse_manifest};
 
-/// Every label that keeps content alive begins so.
+/// The prefix of every label that keeps content alive.
 const REFERENCE_PREFIX: &str = "containerd.io/gc.ref.content";
 
-/// What a manifest or an index names, by the label that keeps it alive. Foreign layers have none: they are not ours to
-/// hold.
+/// Returns the children of a manifest or an index by the label that keeps each alive. Foreign layers get no label,
+/// because this host may not hold them.
 pub(super) fn child_labels(manifest: &[u8]) -> Result<BTreeMap<String, String>, ManifestError> {
     let content = parse_manifest(manifest)?;
     let (config, children, letter) = match &content {

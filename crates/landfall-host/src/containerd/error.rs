@@ -1,4 +1,4 @@
-//! What can go wrong with containerd, and what follows from it.
+//! Failures of calls to containerd, with kind and hint.
 
 use std::io;
 use std::time::Duration;
@@ -9,24 +9,21 @@ use landfall_core::oci_types::ManifestError;
 use landfall_core::reference::Digest;
 use tonic::Code;
 
-/// A call to containerd failed. Every text names the socket and what was tried, with the image or blob it was about.
+/// Failure of a call to containerd. Every text names the socket and the operation, with its image or blob.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerdError {
-    /// Nobody answers on the socket, or we may not use it.
+    /// No process answers on the socket, or the access is denied.
     #[error("cannot connect to containerd at `{socket}`")]
     Connect {
-        /// The unix socket.
         socket: Utf8PathBuf,
-        /// The cause.
         #[source]
         source: io::Error,
     },
     /// containerd answered with an error.
     #[error("cannot {attempt} in containerd at `{socket}`")]
     Call {
-        /// What we were trying to do, to what.
+        /// The operation and its object.
         attempt: String,
-        /// The unix socket.
         socket: Utf8PathBuf,
         /// containerd's answer.
         #[source]
@@ -35,47 +32,41 @@ pub enum ContainerdError {
     /// containerd did not answer in time.
     #[error("cannot {attempt} in containerd at `{socket}`: no answer within {} s", limit.as_secs())]
     Timeout {
-        /// What we were trying to do, to what.
+        /// The operation and its object.
         attempt: String,
-        /// The unix socket.
         socket: Utf8PathBuf,
-        /// How long we waited.
         limit: Duration,
     },
     /// The source of a blob ended early.
     #[error("cannot write blob `{digest}` into containerd: its source ended after {received} of {size} bytes")]
     SourceEnded {
-        /// The blob.
         digest: Digest,
-        /// Bytes that arrived, those of earlier attempts included.
+        /// The number of bytes that arrived, including those of earlier attempts.
         received: u64,
-        /// Bytes that the descriptor promises.
+        /// The number of bytes in the descriptor.
         size: u64,
     },
-    /// The source of a blob delivers more than the descriptor promises.
+    /// The source of a blob has more bytes than the descriptor.
     #[error("cannot write blob `{digest}` into containerd: its source has more than {size} bytes")]
     SourceTooLong {
-        /// The blob.
         digest: Digest,
-        /// Bytes that the descriptor promises.
+        /// The number of bytes in the descriptor.
         size: u64,
     },
-    /// The caller goes on from an offset that containerd has not reached (it dropped a partial write meanwhile).
+    /// The caller continues from an offset that containerd has not reached, because it dropped a partial write
+    /// meanwhile.
     #[error("cannot write blob `{digest}` into containerd from byte {offset} on: it holds {held} bytes")]
     OffsetLost {
-        /// The blob.
         digest: Digest,
-        /// Where the caller's bytes begin.
+        /// The offset of the caller's bytes.
         offset: u64,
-        /// What containerd has.
+        /// The number of bytes that containerd has.
         held: u64,
     },
     /// The bytes of a manifest are not a manifest.
     #[error("cannot read the children of manifest `{digest}`")]
     Manifest {
-        /// The manifest.
         digest: Digest,
-        /// The cause.
         #[source]
         source: ManifestError,
     },
@@ -90,7 +81,8 @@ pub struct GrpcStatus {
 }
 
 impl From<tonic::Status> for GrpcStatus {
-    /// A status with a cause was made on our side, by a connection that broke; tonic calls that `Unknown`.
+    /// Converts a status. A status with a cause was created on our side by a broken connection; tonic calls that
+    /// `Unknown`.
     fn from(status: tonic::Status) -> Self {
         let Some(mut cause) = std::error::Error::source(&status) else {
             return GrpcStatus {
@@ -117,7 +109,7 @@ impl ContainerdError {
         }
     }
 
-    /// What follows from the failure.
+    /// Returns the kind of the failure, which decides what follows.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
@@ -133,7 +125,7 @@ impl ContainerdError {
         }
     }
 
-    /// One thing to do about it.
+    /// Returns a hint for the user.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -155,7 +147,7 @@ impl ContainerdError {
         matches!(self, ContainerdError::Call { status, .. } if status.code == wanted)
     }
 
-    /// Whether somebody else holds the write that we asked for. containerd has no code of its own for that.
+    /// Returns true if another writer holds the requested write. containerd has no status code of its own for that.
     pub(super) fn is_locked(&self) -> bool {
         self.is(Code::Unavailable)
             && matches!(self, ContainerdError::Call { status, .. } if status.message.contains(" locked for "))
@@ -167,7 +159,7 @@ fn kind_of_status(status: &GrpcStatus) -> FailureKind {
         Code::NotFound => FailureKind::NotFound,
         Code::PermissionDenied | Code::Unauthenticated => FailureKind::Forbidden,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => FailureKind::Unreachable,
-        // A commit of other bytes than the digest or the size promises is answered so.
+        // containerd answers so if the committed bytes do not have the announced digest or size.
         Code::FailedPrecondition => FailureKind::Corrupt,
         // containerd passes errors of the file system on as text.
         _ if is_disk_full(&status.message) => FailureKind::Local,

@@ -1,4 +1,5 @@
-//! Writing content into containerd under a lease: blobs that resume, manifests with the labels that keep their children.
+//! Writing of content into containerd under a lease: blobs with resume, and manifests with the labels that keep their
+//! children.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -25,31 +26,29 @@ use super::proto::types;
 use super::writer::BlobWriter;
 use super::{CALL_LIMIT, COLLECTION_LIMIT, ContainerdError, Namespace};
 
-/// The label by which containerd ends a lease (RFC 3339).
+/// The label with the expiry of a lease (RFC 3339).
 const EXPIRY_LABEL: &str = "containerd.io/gc.expire";
-/// How much of a blob containerd has.
+/// Presence of a blob in containerd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobPresence {
-    /// All of it, verified.
+    /// All bytes, verified.
     Complete,
-    /// The first bytes of it, from an earlier [`Import::write_blob`].
+    /// The first bytes, from an earlier [`Import::write_blob`].
     Partial(u64),
-    /// Nothing.
     Missing,
 }
 
-/// [`Import::write_blob`] failed.
+/// Failure of [`Import::write_blob`].
 #[derive(Debug, thiserror::Error)]
 pub enum WriteBlobError<E> {
-    /// The stream of bytes failed; what arrived before is kept. This is the stream's own error.
+    /// The stream of bytes failed. The bytes before the failure are kept. The error is the stream's own.
     #[error(transparent)]
     Source(E),
-    /// containerd failed.
     #[error(transparent)]
     Containerd(#[from] ContainerdError),
 }
 
-/// Content being written into one namespace. End it with [`Import::finish`] once images name what must stay.
+/// A running import into one namespace. Call [`Import::finish`] once images refer to the content that must stay.
 #[derive(Debug)]
 pub struct Import {
     namespace: Namespace,
@@ -88,16 +87,15 @@ impl Import {
         Ok(import)
     }
 
-    /// The namespace that is written to.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// How much of a blob is there. What is there stays at least until the import is finished.
+    /// Returns the presence of a blob. Existing content stays at least until the import is finished.
     ///
     /// # Errors
-    /// When containerd cannot be asked.
+    /// When the call to containerd fails.
     pub async fn blob_presence(&self, digest: &Digest) -> Result<BlobPresence, ContainerdError> {
         self.hold(digest).await?;
         if self.has_content(digest).await? {
@@ -125,13 +123,13 @@ impl Import {
         }
     }
 
-    /// Writes a blob from a stream whose first byte is byte `offset` of it. It counts once containerd has verified digest
-    /// and size. A blob that is there already is success and leaves the stream unread; while somebody else writes it, this
-    /// waits. When the stream fails, what
-    /// arrived is kept for another attempt ([`Import::blob_presence`]).
+    /// Writes a blob from a stream whose first byte is byte `offset` of the blob. The blob exists once containerd has
+    /// verified digest and size. If the blob exists already, this succeeds and does not read the stream. While another
+    /// writer holds the blob, this waits. If the stream fails, the bytes so far are kept for another attempt
+    /// ([`Import::blob_presence`]).
     ///
     /// # Errors
-    /// The stream's own error, or containerd's; wrong bytes are [`FailureKind::Corrupt`] and are thrown away.
+    /// The stream's own error, or containerd's. Wrong bytes are [`FailureKind::Corrupt`] and are deleted.
     ///
     /// [`FailureKind::Corrupt`]: landfall_core::failure::FailureKind::Corrupt
     pub async fn write_blob<E>(
@@ -144,11 +142,11 @@ impl Import {
         self.settle(&blob.digest, written).await
     }
 
-    /// Writes a manifest or an index whose children are all there, with the labels that keep them. `manifest` holds the
+    /// Writes a manifest or an index whose children all exist, with the labels that keep them. `manifest` holds the
     /// exact bytes of `digest`.
     ///
     /// # Errors
-    /// When `manifest` is no manifest, or containerd fails.
+    /// When `manifest` is no manifest, or the call to containerd fails.
     pub async fn write_manifest(
         &self,
         media_type: &str,
@@ -167,17 +165,17 @@ impl Import {
         let stream = futures_util::stream::iter([Ok::<_, Infallible>(manifest)]);
         let written = self.write(&blob, labels.clone(), 0, stream).await;
         match self.settle(digest, written).await {
-            // Somebody else may have written it meanwhile, without our labels.
+            // Another writer may have written the manifest meanwhile, without our labels.
             Ok(()) => self.update_labels(digest, labels).await,
             Err(WriteBlobError::Source(never)) => match never {},
             Err(WriteBlobError::Containerd(error)) => Err(error),
         }
     }
 
-    /// Lets go of everything that no image names.
+    /// Ends the lease: containerd may collect everything that no image refers to.
     ///
     /// # Errors
-    /// When containerd cannot be asked; the lease then ends by its expiry.
+    /// When the call to containerd fails; the lease then ends by its expiry.
     pub async fn finish(self) -> Result<(), ContainerdError> {
         let request = self.namespace.request(leases::DeleteRequest {
             id: self.lease.clone(),
@@ -191,7 +189,8 @@ impl Import {
             .await
     }
 
-    /// Puts content under the lease, before anything is concluded from its being there.
+    /// Adds content to the lease. This must happen before its presence is checked, so that it cannot be collected
+    /// afterwards.
     async fn hold(&self, digest: &Digest) -> Result<(), ContainerdError> {
         let resource = leases::Resource {
             id: digest.to_string(),
@@ -236,7 +235,7 @@ impl Import {
             .map(drop)
     }
 
-    /// Turns "is there already" into success, and throws wrong bytes away, so that the next attempt does not go on from
+    /// Turns "already exists" into success, and deletes wrong bytes, so that the next attempt does not continue from
     /// them.
     async fn settle<E>(
         &self,
@@ -254,7 +253,8 @@ impl Import {
                     .call(CALL_LIMIT, "drop the wrong bytes of", digest, client.abort(request))
                     .await;
                 if let Err(error) = aborted {
-                    // The wrong bytes are what the caller must hear of; they are found wrong again if they stay.
+                    // The error about the wrong bytes matters to the caller. If they stay, the next attempt detects
+                    // them again.
                     tracing::debug!(%digest, %error, "wrong bytes were not dropped");
                 }
             }
@@ -281,7 +281,7 @@ impl Import {
             }
             .into());
         }
-        // containerd may have more than the caller knew of: a blob of another namespace is all there at once.
+        // containerd may have more bytes than the caller knows of: a blob of another namespace is complete at once.
         let mut skip = held - offset;
         while writer.received() < blob.size {
             match stream.next().await {
@@ -314,7 +314,7 @@ impl Import {
         LeasesClient::new(self.namespace.containerd.channel.clone())
     }
 
-    /// A request whose effects belong to the lease.
+    /// Makes a request whose effects belong to the lease.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = self.namespace.request(message);
         request
@@ -337,12 +337,13 @@ impl Import {
     }
 }
 
-/// The name of a blob's partial write: the same in every attempt, so that one goes on where another stopped.
+/// Returns the name of a blob's partial write. It is the same in every attempt, so that an attempt continues where
+/// another stopped.
 pub(super) fn ingest_name(digest: &Digest) -> String {
     format!("landfall-{digest}")
 }
 
-/// A length as protobuf has it; containerd sends none below zero.
+/// Converts a length from protobuf's type; containerd sends none below zero.
 pub(super) fn unsigned(length: i64) -> u64 {
     u64::try_from(length).unwrap_or(0)
 }

@@ -1,5 +1,5 @@
-//! The generated client of containerd's API. `include!` rather than `mod`, so that neither rustfmt nor a reader's
-//! "go to file" takes the generated text for ours.
+//! The generated client of containerd's API. `include!` instead of `mod` keeps rustfmt and "go to file" away from the
+//! generated text.
 #![expect(unreachable_pub, clippy::allow_attributes_without_reason, reason = "generated")]
 
 pub(crate) mod types {

@@ -1,5 +1,5 @@
-//! One blob's write stream. Requests and answers alternate, so that containerd's own pace holds the source back and every
-//! acknowledged byte is one that a later attempt need not send.
+//! Write stream of one blob. Requests and answers alternate, so that containerd's speed limits the source, and a later
+//! attempt need not send any acknowledged byte again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,29 +15,31 @@ use super::import::{Import, ingest_name, unsigned};
 use super::proto::services::content::v1::{WriteAction, WriteContentRequest, WriteContentResponse};
 use super::{CALL_LIMIT, ContainerdError, wire_size};
 
-/// Opening a partial write makes containerd hash what is there, and a commit syncs it to disk.
+/// The timeout for opening and committing. When it opens a partial write, containerd hashes the existing bytes; a
+/// commit syncs the blob to disk.
 const WHOLE_BLOB_LIMIT: Duration = Duration::from_secs(600);
-/// How often it is asked whether another writer of the same blob is done.
+/// The interval between attempts to open a blob that another writer holds.
 const LOCK_POLL: Duration = Duration::from_millis(200);
 const CHUNK_LIMIT: Duration = Duration::from_secs(60);
-/// Large enough that waiting for the answer does not show, well below the 4 MiB that any gRPC server takes.
+/// The size of a chunk: large enough that the wait for the answer has no visible cost, and well below the 4 MiB that
+/// any gRPC server accepts.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// A blob while it is written.
+/// The writer of one blob.
 pub(super) struct BlobWriter<'a> {
     import: &'a Import,
     blob: &'a Descriptor,
     requests: mpsc::Sender<WriteContentRequest>,
     answers: Streaming<WriteContentResponse>,
-    /// Bytes that containerd has acknowledged.
+    /// The number of bytes that containerd has acknowledged.
     acknowledged: u64,
     /// Bytes that are not sent yet.
     pending: BytesMut,
 }
 
 impl<'a> BlobWriter<'a> {
-    /// Opens a new write, or the one that an earlier attempt left. containerd lets in one writer of a blob at a time: while
-    /// there is another, of ours or not, this waits, mostly to hear that the blob is there.
+    /// Opens a new write, or the one that an earlier attempt left. containerd admits one writer of a blob at a time. If
+    /// another process or task holds the write, this function waits; in most cases it then learns that the blob exists.
     pub(super) async fn open(import: &'a Import, blob: &'a Descriptor) -> Result<Self, ContainerdError> {
         let begun = Instant::now();
         loop {
@@ -77,12 +79,12 @@ impl<'a> BlobWriter<'a> {
         Ok(writer)
     }
 
-    /// Bytes of the blob that are here or in containerd.
+    /// Returns the number of bytes of the blob that are in this buffer or in containerd.
     pub(super) fn received(&self) -> u64 {
         self.acknowledged + self.pending.len() as u64
     }
 
-    /// Takes the blob's next bytes.
+    /// Appends the blob's next bytes.
     pub(super) async fn append(&mut self, bytes: &[u8]) -> Result<(), ContainerdError> {
         if bytes.len() as u64 > self.blob.size - self.received() {
             let (digest, size) = (self.blob.digest.clone(), self.blob.size);
@@ -95,7 +97,7 @@ impl<'a> BlobWriter<'a> {
         Ok(())
     }
 
-    /// Sends the rest and makes the blob count. containerd verifies its size and digest.
+    /// Sends the rest and commits the blob. containerd verifies its size and digest.
     pub(super) async fn commit(mut self, labels: BTreeMap<String, String>) -> Result<(), ContainerdError> {
         self.flush().await?;
         let commit = WriteContentRequest {
@@ -105,7 +107,7 @@ impl<'a> BlobWriter<'a> {
         self.exchange(commit, WHOLE_BLOB_LIMIT).await.map(drop)
     }
 
-    /// Sends the rest and leaves the write to a later attempt. Returns when containerd has let go of it.
+    /// Sends the rest and leaves the write to a later attempt. Returns when containerd has released the write.
     pub(super) async fn pause(mut self) -> Result<(), ContainerdError> {
         self.flush().await?;
         let BlobWriter {
@@ -141,7 +143,7 @@ impl<'a> BlobWriter<'a> {
         Ok(())
     }
 
-    /// A request at the current offset. containerd takes an offset of 0 on a write that has bytes as "begin again".
+    /// Makes a request at the current offset. containerd takes an offset of 0 on a write with bytes as "start again".
     fn request(&self, action: WriteAction) -> WriteContentRequest {
         WriteContentRequest {
             action: action.into(),
@@ -154,12 +156,12 @@ impl<'a> BlobWriter<'a> {
     }
 
     async fn exchange(&mut self, request: WriteContentRequest, limit: Duration) -> Result<u64, ContainerdError> {
-        // When containerd has ended the stream, its answer says why and this cannot be sent.
+        // If containerd has ended the stream, this request cannot be sent, and containerd's last answer has the reason.
         let _ended = self.requests.send(request).await;
         self.answer(limit).await
     }
 
-    /// The offset in containerd's next answer.
+    /// Returns the offset in containerd's next answer.
     fn answer(&mut self, limit: Duration) -> impl Future<Output = Result<u64, ContainerdError>> + Send {
         let (import, digest) = (self.import, &self.blob.digest);
         let answers = &mut self.answers;

@@ -143,7 +143,7 @@ fn a_failed_write_leaves_the_old_file_and_nothing_else() {
     host.put("/a", 0o644, "old");
     let root = HostRoot::new(host.root());
     let place = root.find(Utf8Path::new("/a"), Missing::Refuse).unwrap();
-    // A directory of the target's name makes the rename fail after everything else succeeded.
+    // A directory of the target's name makes the rename fail after all other steps succeeded.
     fs_err::remove_file(host.path("/a")).unwrap();
     host.put("/a/b", 0o644, "old");
     let attributes = Attributes {

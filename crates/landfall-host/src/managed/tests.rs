@@ -15,7 +15,7 @@ fn managed(host: &HostFixture) -> ManagedFiles {
     ManagedFiles::new(HostRoot::new(host.root()), &host.path("/state"))
 }
 
-/// Previews and applies; the preview tells what happens.
+/// Previews and applies; the preview must list the same changes.
 fn apply(host: &HostFixture, files: &[HostFile]) -> ManagedChanges {
     let managed = managed(host);
     let foreseen = managed.preview("containerd", files).unwrap();

@@ -41,7 +41,7 @@ fn links_are_followed_with_the_root_as_their_slash() {
         ("relative", "run/real", "relative/file", Some("inside")),
         ("a/b/up", "../../run/real/file", "a/b/up", Some("inside")),
         ("chain", "/absolute/file", "chain", Some("inside")),
-        // Above the root is the root.
+        // The parent of the root is the root.
         ("climb", "../../../../../../../../secret", "climb", Some("decoy")),
         ("dangling", "/nowhere/file", "dangling", None),
     ];

@@ -1,4 +1,4 @@
-//! One shell command with a limit in time and in output.
+//! Execution of one command with a timeout and a limit on the kept output.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 
 use super::StageError;
 
-/// The end of an output says why something failed; more than this is not kept.
+/// The maximum number of kept bytes: the end of an output tells why a command failed.
 const OUTPUT_BYTES_MAX: usize = 16 << 10;
 const READ_BYTES: usize = 4 << 10;
 
@@ -22,11 +22,11 @@ pub(super) async fn run_shell(script: &str, directory: &Utf8Path, limit: Duratio
     run_program(command, "sh", limit).await
 }
 
-/// Runs a program and gives back the end of its output. It gets no input, and a process group of its own, so that one that
-/// takes too long is killed with its children. What it leaves running in the background is not waited for.
+/// Runs a program and returns the end of its output. The program gets no input, and a process group of its own, so that
+/// after a timeout it is killed with its children. Processes that it leaves in the background are not waited for.
 ///
 /// # Errors
-/// When it cannot be run, ends with something else than 0, or takes longer than `limit`.
+/// When the program cannot be run, exits with another code than 0, or takes longer than `limit`.
 pub(super) async fn run_program(mut command: Command, name: &str, limit: Duration) -> Result<String, StageError> {
     let failed = |source| StageError::Program {
         program: name.to_owned(),
@@ -42,7 +42,7 @@ pub(super) async fn run_program(mut command: Command, name: &str, limit: Duratio
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
-    // The command holds the pipe's writing end; it must be closed here to see the end.
+    // The command holds the writing end of the pipe. It must be closed here, or the reader never sees the end.
     drop(command);
     let mut output = Vec::new();
     let ended = tokio::time::timeout(limit, watch(&mut child, &mut reader, &mut output)).await;
@@ -54,7 +54,7 @@ pub(super) async fn run_program(mut command: Command, name: &str, limit: Duratio
         });
     };
     let status = ended.map_err(failed)?;
-    // What the command printed last is still in the pipe.
+    // The last output of the command is still in the pipe.
     let mut buffer = [0; READ_BYTES];
     while let Ok(length @ 1..) = reader.try_read(&mut buffer) {
         keep_end(&mut output, &buffer[..length]);
@@ -89,7 +89,7 @@ async fn watch(
 async fn kill_group(child: &mut Child) -> std::io::Result<()> {
     let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     if let Some(group) = group {
-        // It may have ended in this very moment.
+        // The process may have ended in this moment.
         let _already_gone = kill_process_group(group, Signal::KILL);
     }
     child.wait().await.map(drop)
@@ -146,7 +146,7 @@ mod tests {
             .expect("the child's number was printed")
             .to_owned();
         let state = || fs_err::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        // Killed, it stays as a zombie until its new parent has reaped it.
+        // A killed process stays as a zombie until its new parent has reaped it.
         let gone = || state().is_empty() || state().contains(") Z ") || state().contains(") X ");
         for _ in 0..1000 {
             if gone() {

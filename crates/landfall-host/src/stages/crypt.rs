@@ -1,5 +1,5 @@
-//! Password hashes as a shadow file holds them: SHA-512-crypt (`$6$`, crypt(5)), which every Linux reads. The algorithm is
-//! that of "Unix crypt using SHA-256 and SHA-512" by Ulrich Drepper, with its 5000 rounds.
+//! Password hashes for a shadow file: SHA-512-crypt (`$6$`, crypt(5)), which every Linux reads. The algorithm is that
+//! of "Unix crypt using SHA-256 and SHA-512" by Ulrich Drepper, with its 5000 rounds.
 
 use std::fmt::Write as _;
 
@@ -12,11 +12,11 @@ const SALT_LENGTH: usize = 16;
 const HASH_BYTES: usize = 64;
 const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Randomness cannot be had.
+/// Failure to obtain random bytes.
 #[derive(Debug)]
 pub(super) struct NoRandomness;
 
-/// The hash of a password under a new salt.
+/// Hashes a password with a new salt.
 pub(super) fn hash_password(password: &SecretString) -> Result<String, NoRandomness> {
     let mut random = [0; SALT_LENGTH];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| NoRandomness)?;
@@ -24,7 +24,7 @@ pub(super) fn hash_password(password: &SecretString) -> Result<String, NoRandomn
     Ok(hash_with_salt(password, &salt))
 }
 
-/// Whether a hash is one of this password; only those of [`hash_password`]'s kind are told.
+/// Returns true if a hash is one of this password. It recognises only hashes of the form that [`hash_password`] makes.
 pub(super) fn is_hash_of(hash: &str, password: &SecretString) -> bool {
     let salt = hash.strip_prefix(PREFIX).and_then(|rest| rest.split_once('$'));
     salt.is_some_and(|(salt, _)| salt.len() <= SALT_LENGTH && hash_with_salt(password, salt) == hash)
@@ -107,7 +107,7 @@ fn repeated(bytes: &[u8], length: usize) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// As `openssl passwd -6 -salt SALT PASSWORD` prints them.
+    /// The expected hashes are the output of `openssl passwd -6 -salt SALT PASSWORD`.
     #[test]
     fn hashes_are_those_of_other_programs() {
         let table = [

@@ -1,4 +1,5 @@
-//! What running a stage did, step by step. Nothing here prints a command or its output by itself: both may hold a secret.
+//! Results of running a stage, step by step. No type here prints a command or its output by itself, because both may
+//! hold a secret.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,35 +11,34 @@ use landfall_core::stage::accounts::AccountError;
 use crate::files::{Change, FileError};
 use crate::root::RootError;
 
-/// What running a stage did.
+/// Result of a stage.
 #[derive(Debug)]
 pub struct StageReport {
-    /// One for each step, in order.
+    /// One report for each step, in order.
     pub steps: Vec<StepReport>,
 }
 
 impl StageReport {
-    /// The steps of which something failed.
+    /// Returns the steps with at least one failure.
     pub fn failed_steps(&self) -> impl Iterator<Item = &StepReport> {
         self.steps.iter().filter(|step| step.failures().next().is_some())
     }
 }
 
-/// What one step did.
+/// Result of one step.
 #[derive(Debug)]
 pub struct StepReport {
-    /// The step's name.
     pub name: String,
-    /// Where it is written.
+    /// The position of the step in the input file.
     pub location: Location,
-    /// What became of its condition, when it has one.
+    /// The result of the condition, if the step has one.
     pub condition: Option<ConditionOutcome>,
-    /// What it did, in order; empty when its condition kept it from running.
+    /// The effects in order; empty if the condition prevented the step.
     pub effects: Vec<Effect>,
 }
 
 impl StepReport {
-    /// Everything of it that failed: `None` is the condition.
+    /// Returns all failures of the step. `None` in place of the action means the condition.
     pub fn failures(&self) -> impl Iterator<Item = (Option<&Action>, &StageError)> {
         let condition = match &self.condition {
             Some(ConditionOutcome::Failed(error)) => Some((None, error)),
@@ -51,7 +51,7 @@ impl StepReport {
         condition.into_iter().chain(effects)
     }
 
-    /// Whether it did something: changed what is on the host, or ran a command.
+    /// Returns true if the step changed the host or ran a command.
     #[must_use]
     pub fn did_something(&self) -> bool {
         (self.effects.iter()).any(|effect| match &effect.outcome {
@@ -62,29 +62,28 @@ impl StepReport {
     }
 }
 
-/// What became of a step's `if`.
+/// Result of a step's `if`.
 #[derive(Debug)]
 pub enum ConditionOutcome {
-    /// It exited 0: the step ran.
+    /// The condition exited with 0: the step ran.
     True,
-    /// It exited otherwise: the step did not run.
+    /// The condition exited with another code: the step did not run.
     False,
-    /// It was not asked (dry run, or another root): the step did not run, or in a dry run is told as if it would.
+    /// The condition was not evaluated (dry run, or another root). A dry run reports the step as if it would run;
+    /// otherwise the step did not run.
     NotAsked,
-    /// It could not be asked: the step did not run.
+    /// The condition could not be evaluated: the step did not run.
     Failed(StageError),
 }
 
-/// One thing that a step does.
+/// One effect of a step.
 #[derive(Debug)]
 pub struct Effect {
-    /// What.
     pub action: Action,
-    /// How it went.
     pub outcome: EffectOutcome,
 }
 
-/// What a step does. Commands are told by their number: their text may hold a secret.
+/// Action of a step. Commands are identified by number, because their text may hold a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Bring a directory into its state.
@@ -93,16 +92,15 @@ pub enum Action {
     File(Utf8PathBuf),
     /// Run a command, counted from 1.
     Command(usize),
-    /// Make a user, or set its password, groups and keys.
+    /// Create a user, or set its password, groups and keys.
     User(String),
-    /// Do something to a unit: `enable`, `disable`, `mask` or `start`.
+    /// Change a unit.
     Unit {
-        /// What to do.
+        /// One of `enable`, `disable`, `mask` and `start`.
         verb: &'static str,
-        /// The unit.
         unit: String,
     },
-    /// Have systemd read its units anew, because a drop-in changed.
+    /// Make systemd reload its units, because a drop-in changed.
     ReloadUnits,
     /// Set variables in a file.
     Variables(Utf8PathBuf),
@@ -122,29 +120,29 @@ impl fmt::Display for Action {
     }
 }
 
-/// How one effect went.
+/// Result of one effect.
 #[derive(Debug)]
 pub enum EffectOutcome {
-    /// It is as it should be.
+    /// The wanted state is reached.
     Ensured(Change),
-    /// A command exited 0. The end of what it printed may hold a secret: for the terminal, not for events or logs.
+    /// A command exited with 0. The end of its output may hold a secret: it is for the terminal, not for events or
+    /// logs.
     Ran {
-        /// The last bytes of its output and errors, in the order they came.
+        /// The last bytes of its output and errors, in order of arrival.
         output: String,
     },
-    /// A dry run: it would be done.
+    /// A dry run reports a change that would be made.
     WouldDo {
-        /// What would change in a file, secrets masked.
+        /// The change of a file, with secrets masked.
         diff: Option<String>,
     },
-    /// Not done, because it would change the running host and the root is another one.
+    /// The effect was skipped, because it would change the running host and the root is another directory.
     NotRun,
-    /// It failed.
     Failed(StageError),
 }
 
 impl EffectOutcome {
-    /// Of a change or a failure.
+    /// Converts the result of a change.
     pub(super) fn of(result: Result<Change, StageError>) -> EffectOutcome {
         match result {
             Ok(change) => EffectOutcome::Ensured(change),
@@ -153,88 +151,76 @@ impl EffectOutcome {
     }
 }
 
-/// A step, or a part of it, failed.
+/// Failure of a step or of a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
     /// A file or directory could not be brought into its state.
     #[error(transparent)]
     File(#[from] FileError),
-    /// `ownerstring` names nobody.
+    /// The key `ownerstring` names an unknown user or group.
     #[error("cannot find {kind} `{name}` in `{table}`")]
     UnknownOwner {
-        /// `user` or `group`.
+        /// Either `user` or `group`.
         kind: &'static str,
-        /// The name.
         name: String,
-        /// `/etc/passwd` or `/etc/group`.
+        /// Either `/etc/passwd` or `/etc/group`.
         table: &'static str,
     },
     /// The table of users or groups cannot be read.
     #[error("cannot look up an owner")]
     OwnerTable(#[from] RootError),
-    /// A file that lines are to be added to is no text.
+    /// A file to which lines are to be added is no text.
     #[error("cannot change `{path}`: it is no text")]
-    NoText {
-        /// The file.
-        path: Utf8PathBuf,
-    },
-    /// A user cannot be made.
+    NoText { path: Utf8PathBuf },
+    /// A user cannot be created.
     #[error(transparent)]
     Account(#[from] AccountError),
-    /// The user is there, and not in all groups.
+    /// The user exists, but is not in all groups.
     #[error("user `{user}` is not in `{}`: `/etc/group` has no such group", groups.join("`, `"))]
     MissingGroups {
-        /// The user.
         user: String,
-        /// The groups that are not there.
+        /// The groups that do not exist.
         groups: Vec<String>,
     },
-    /// Keys cannot be put into a home directory.
+    /// Keys cannot be written into a home directory.
     #[error("cannot put keys into `{home}`")]
     Home {
-        /// The home directory.
         home: Utf8PathBuf,
         /// The cause; its paths are inside the home directory.
         #[source]
         source: FileError,
     },
-    /// Randomness for a password's hash cannot be had.
+    /// No random bytes are available for the hash of a password.
     #[error("cannot hash the password of user `{user}`")]
-    NoSalt {
-        /// The user.
-        user: String,
-    },
+    NoSalt { user: String },
     /// A program could not be started or watched.
     #[error("cannot run `{program}`")]
     Program {
-        /// The program.
         program: String,
-        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The command exited with something else than 0, or was killed.
+    /// The command exited with another code than 0, or was killed.
     #[error("the command ended with {status}")]
     Exit {
-        /// `exit status: N` or the signal.
+        /// The exit code or the signal.
         status: std::process::ExitStatus,
-        /// The last bytes of what it printed; may hold a secret.
+        /// The last bytes of its output, which may hold a secret.
         output: String,
     },
-    /// `systemctl` did not do it; what it says holds no secret.
+    /// The program `systemctl` failed. Its output holds no secret.
     #[error("systemctl ended with {status}: {}", output.trim())]
     Systemctl {
-        /// `exit status: N` or the signal.
+        /// The exit code or the signal.
         status: std::process::ExitStatus,
-        /// The last bytes of what it printed.
+        /// The last bytes of its output.
         output: String,
     },
     /// The command took too long and was killed.
     #[error("the command was killed: it ran longer than {} s", limit.as_secs())]
     Timeout {
-        /// The limit.
         limit: Duration,
-        /// The last bytes of what it printed; may hold a secret.
+        /// The last bytes of its output, which may hold a secret.
         output: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Who a file of a stage belongs to: numbers, or names looked up in the root's own tables.
+//! Owner of a stage's file: numbers, or names that are looked up in the root's own tables.
 
 use camino::Utf8Path;
 
@@ -8,7 +8,8 @@ use crate::root::HostRoot;
 const USERS: &str = "/etc/passwd";
 const GROUPS: &str = "/etc/group";
 
-/// `user[:group]` in numbers, from the root's tables. Without a group it is the user's own. Numbers stand for themselves.
+/// Resolves `user[:group]` to numbers by the root's tables. Without a group, the user's own group is used. Numbers are
+/// used as they are.
 pub(super) fn find_owner(root: &HostRoot, owner_name: &str) -> Result<(u32, u32), StageError> {
     let (user, group) = match owner_name.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
@@ -32,8 +33,8 @@ pub(super) fn find_owner(root: &HostRoot, owner_name: &str) -> Result<(u32, u32)
     Ok((owner, group))
 }
 
-/// The owner that a file is given. Only root can give files away: anybody else who fills a root of their own (an image that
-/// is being built, a test) keeps them.
+/// Returns the owner to set on a file. Only root can change owners. Another user who fills a root directory (an image
+/// build, a test) keeps the files.
 pub(super) fn given(root: &HostRoot, owner: u32, group: u32) -> (Option<u32>, Option<u32>) {
     if rustix::process::geteuid().is_root() || root.is_running_host() {
         (Some(owner), Some(group))
@@ -47,7 +48,7 @@ fn read_table(root: &HostRoot, path: &str) -> Result<String, StageError> {
     Ok(String::from_utf8_lossy(&content).into_owned())
 }
 
-/// The fields of a name's line; both tables have the name first and the number third (passwd(5), group(5)).
+/// Returns the fields of a name's line. Both tables have the name first and the number third (passwd(5), group(5)).
 fn find_entry<'t>(table: &'t str, name: &str) -> Option<Vec<&'t str>> {
     table
         .lines()

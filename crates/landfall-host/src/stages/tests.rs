@@ -46,7 +46,7 @@ fn commands(scripts: &[&str]) -> Vec<String> {
     scripts.iter().map(|script| (*script).to_owned()).collect()
 }
 
-/// With commands, in the fixture as working directory.
+/// Makes options that run commands, with the fixture as working directory.
 fn for_real() -> StageOptions {
     StageOptions {
         commands_outside_root: true,
@@ -62,7 +62,7 @@ async fn run(host: &HostFixture, steps: &[StageStep], options: &StageOptions) ->
         for Effect { action, outcome } in &step.effects {
             match outcome {
                 EffectOutcome::Failed(error) => writeln!(text, "  {action}: {error}").unwrap(),
-                // What the diff shows has tests of its own.
+                // The content of the diff has tests of its own.
                 EffectOutcome::WouldDo { .. } => writeln!(text, "  {action}: WouldDo").unwrap(),
                 other => writeln!(text, "  {action}: {other:?}").unwrap(),
             }
@@ -357,7 +357,7 @@ async fn keys_do_not_leave_a_home_by_a_link_that_its_owner_put_there() {
     assert_eq!(found.owner, own_numbers().0);
 }
 
-/// A `systemctl` that writes down what it is asked and knows the states of a few units.
+/// Installs a `systemctl` that records its arguments and knows the states of a few units.
 fn fake_systemctl(host: &HostFixture) -> StageOptions {
     let log = host.path("/calls");
     let script = format!(

@@ -1,5 +1,5 @@
-//! Units: asked first, so that a unit that is as it should be is left alone; changed by `systemctl`, which also works on a
-//! root that is not running.
+//! Changes of systemd units. Each unit's state is read first, so that a unit in the wanted state is not touched.
+//! `systemctl` makes the changes; it also works on a root that is not running.
 
 use landfall_core::stage::Systemctl;
 
@@ -9,7 +9,7 @@ use crate::root::HostRoot;
 use super::outcome::{Action, Effect, EffectOutcome, StageError};
 use super::{StageOptions, command, writes};
 
-/// What to do to a unit, what to ask first, and the answer that leaves nothing to do.
+/// The verb, the query before it, and the answer that means that the unit needs no change.
 const VERBS: [(&str, &str, &str); 4] = [
     ("enable", "is-enabled", "enabled"),
     ("disable", "is-enabled", "disabled"),
@@ -17,7 +17,7 @@ const VERBS: [(&str, &str, &str); 4] = [
     ("start", "is-active", "active"),
 ];
 
-/// Writes the drop-ins, has systemd read them, then enables, disables, masks and starts, in this order.
+/// Writes the drop-ins, reloads systemd, then enables, disables, masks and starts, in this order.
 pub(super) async fn ensure_units(wanted: &Systemctl, root: &HostRoot, options: &StageOptions) -> Vec<Effect> {
     let mut effects = Vec::new();
     let mut changed = false;
@@ -60,7 +60,7 @@ async fn ensure_unit(
     if verb == "start" && !root.is_running_host() {
         return EffectOutcome::NotRun;
     }
-    // Every state but the one asked for has an exit status of its own: what was printed is the answer.
+    // Every state but the wanted one has an exit status of its own, so the output is the answer.
     let answer = match systemctl(&[question, "--", unit], root, options).await {
         Ok(output) | Err(StageError::Systemctl { output, .. }) => output,
         Err(error) => return EffectOutcome::Failed(error),

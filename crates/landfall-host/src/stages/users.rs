@@ -1,5 +1,5 @@
-//! Users: the tables below the root are changed as texts, each file atomically, under the lock that `passwd` and `useradd`
-//! take (lckpwdf(3)). The home directory is made, and keys go into it.
+//! Users: the tables below the root are edited as texts. Each file is written atomically, under the lock that `passwd`
+//! and `useradd` take (lckpwdf(3)). The home directory is created, and keys are written into it.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -22,16 +22,16 @@ const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 const SHADOW: &str = "/etc/shadow";
 const LOCK: &str = "/etc/.pwd.lock";
-/// As long as lckpwdf waits.
+/// The time that lckpwdf waits.
 const LOCK_LIMIT: Duration = Duration::from_secs(15);
 const LOCK_POLL: Duration = Duration::from_millis(50);
 const HOME_MODE: u32 = 0o750;
-/// Inside the home directory.
+/// The path inside the home directory.
 const KEYS: &str = "/.ssh/authorized_keys";
 const KEY_DIRECTORY: &str = "/.ssh";
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
-/// Makes a user, or sets password, groups and keys of one that is there.
+/// Creates a user, or sets password, groups and keys of an existing one.
 pub(super) async fn ensure_user(user: &StageUser, root: &HostRoot, options: &StageOptions) -> EffectOutcome {
     let (user, root, dry_run) = (user.clone(), root.clone(), options.dry_run);
     let outcome = blocking(move || match dry_run {
@@ -66,13 +66,13 @@ fn ensure(root: &HostRoot, user: &StageUser) -> Result<Change, StageError> {
         .passwd
         .lines()
         .any(|line| line.split(':').next() == Some(user.name.as_str()));
-    // The user comes last: whoever sees it finds its group and password.
+    // `/etc/passwd` is written last, so that a program that finds the user also finds its group and password.
     let mut changed = write_table(root, GROUP, 0o644, &before.group, &after.group)?;
     changed |= write_table(root, SHADOW, 0o600, &before.shadow, &after.shadow)?;
     changed |= write_table(root, PASSWD, 0o644, &before.passwd, &after.passwd)?;
     if user.create_home {
         let home = home_of(root, &account);
-        // A home that is there is its owner's.
+        // An existing home directory belongs to its owner and is not changed.
         if preview_directory(root, &home)? == Change::Created {
             ensure_directory(root, &home)?;
             changed = true;
@@ -126,7 +126,7 @@ fn read_tables(root: &HostRoot) -> Result<AccountTables, StageError> {
     })
 }
 
-/// Writes a table that changed; mode and owner of the one that is there stay.
+/// Writes a table that changed. Mode and owner of an existing file stay.
 fn write_table(root: &HostRoot, path: &str, mode: u32, before: &str, after: &str) -> Result<bool, StageError> {
     if before == after {
         return Ok(false);
@@ -152,7 +152,8 @@ fn home_of(root: &HostRoot, account: &Account) -> DirectorySpec {
     }
 }
 
-/// The home directory is its owner's, who may put links there: they must not lead anywhere else, hence the root of its own.
+/// Writes the keys. The home directory belongs to the user, who may create links in it. The links must not lead out of
+/// it, so it gets a root of its own.
 fn write_keys(root: &HostRoot, user: &StageUser, account: &Account) -> Result<bool, StageError> {
     let (owner, group) = owner::given(root, account.uid, account.gid);
     let home = Utf8PathBuf::from(&account.home);
@@ -184,7 +185,7 @@ fn write_keys(root: &HostRoot, user: &StageUser, account: &Account) -> Result<bo
     Ok(made != Change::Unchanged || written != Change::Unchanged)
 }
 
-/// The keys of a home; `None` where the home or the file is not there.
+/// Reads the keys of a home directory; `None` if the directory or the file does not exist.
 fn inspect_home_file(root: &HostRoot, home: &str) -> Result<Option<String>, StageError> {
     let (inside, _open) = match root.confine(Utf8Path::new(home)) {
         Ok(confined) => confined,
@@ -195,7 +196,7 @@ fn inspect_home_file(root: &HostRoot, home: &str) -> Result<Option<String>, Stag
     Ok(found.map(|found| String::from_utf8_lossy(&found.content).into_owned()))
 }
 
-/// Keys that are there stay, in their order.
+/// Returns the text with the keys added. Existing keys stay, in their order.
 fn with_keys(before: &str, keys: &[String]) -> String {
     let mut text = before.to_owned();
     if !text.is_empty() && !text.ends_with('\n') {
@@ -210,7 +211,7 @@ fn with_keys(before: &str, keys: &[String]) -> String {
     text
 }
 
-/// Waits for the lock on the tables; it is let go with the value.
+/// Waits for the lock on the tables. Dropping the returned value releases it.
 fn lock(root: &HostRoot) -> Result<OwnedFd, StageError> {
     let path = Utf8Path::new(LOCK);
     let failed = |source: std::io::Error| {

@@ -1,4 +1,4 @@
-//! Directories, files and variables: for real, or as what would change.
+//! Directories, files and variables of a step: makes the changes, or reports those that would be made.
 
 use camino::Utf8PathBuf;
 use landfall_core::stage::diff::{FileState, render_file_diff};
@@ -56,7 +56,7 @@ pub(super) async fn ensure_stage_file(wanted: &StageFile, root: &HostRoot, optio
     blocking(write).await.unwrap_or_else(EffectOutcome::Failed)
 }
 
-/// Sets variables in their file. Mode and owner of a file that is there stay.
+/// Sets variables in their file. Mode and owner of an existing file stay.
 pub(super) async fn ensure_environment(wanted: &Environment, root: &HostRoot, options: &StageOptions) -> EffectOutcome {
     let (wanted, root, dry_run) = (wanted.clone(), root.clone(), options.dry_run);
     let write = move || {
