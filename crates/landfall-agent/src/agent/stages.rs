@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use landfall_core::settings::Settings;
 use landfall_core::stage::parts_of;
-use landfall_host::facts::gather_facts;
+use landfall_host::facts;
 use landfall_host::stages::{StageOptions, run_stage};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ const STAGE: &str = "reconcile";
 /// Runs the stages of the configuration in force, from now on.
 pub(crate) fn supervise_stages(host: &Arc<Host>, settings: watch::Receiver<Option<Arc<Settings>>>) {
     let runner = host.clone();
-    let uptime = gather_facts(&host.root).uptime;
+    let uptime = facts::uptime();
     host.supervisor.supervise("reconcile-stages", |stop| async move {
         let work = run_on_schedule(uptime, || {
             let (runner, settings) = (runner.clone(), settings.borrow().clone());
