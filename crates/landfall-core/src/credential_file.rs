@@ -101,7 +101,7 @@ impl CredentialFileProblem {
     }
 }
 
-/// Target of a login.
+/// The part of a registry that a login is valid for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Scope {
     host: RegistryHost,
