@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 /// Hosts that are reached directly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NoProxy {
@@ -14,7 +16,7 @@ enum Entry {
     /// `*`.
     Everything,
     /// `10.0.0.0/8`.
-    Network { address: IpAddr, prefix: u8 },
+    Network(IpNet),
     /// `10.1.2.3`, `[fd00::1]:5000`.
     Address { address: IpAddr, port: Option<u16> },
     /// `example.com` is the domain and everything below it; `.example.com` and `*.example.com` are only what is below.
@@ -53,9 +55,9 @@ impl Entry {
             return Some(Entry::Everything);
         }
         if let Some((address, prefix)) = text.split_once('/') {
-            let address: IpAddr = without_brackets(address).parse().ok()?;
-            let prefix = prefix.parse().ok().filter(|prefix| *prefix <= bits(&address).1)?;
-            return Some(Entry::Network { address, prefix });
+            let address = without_brackets(address).parse().ok()?;
+            let network = IpNet::new(address, prefix.parse().ok()?).ok()?;
+            return Some(Entry::Network(network));
         }
         if let Ok(address) = without_brackets(text).parse() {
             return Some(Entry::Address { address, port: None });
@@ -80,7 +82,7 @@ impl Entry {
         let same_port = |port: &Option<u16>| port.is_none_or(|port| port == on);
         match self {
             Entry::Everything => true,
-            Entry::Network { address, prefix } => found.is_some_and(|found| is_in_network(&found, address, *prefix)),
+            Entry::Network(network) => found.is_some_and(|found| network.contains(&found)),
             Entry::Address { address, port } => found == Some(*address) && same_port(port),
             Entry::Domain { name, itself, port } => {
                 let above = host.strip_suffix(name.as_str());
@@ -93,21 +95,6 @@ impl Entry {
 fn without_brackets(text: &str) -> &str {
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     inner.unwrap_or(text)
-}
-
-/// An address as a number, and how many bits it has.
-fn bits(address: &IpAddr) -> (u128, u8) {
-    match address {
-        IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
-        IpAddr::V6(address) => (address.to_bits(), 128),
-    }
-}
-
-fn is_in_network(found: &IpAddr, network: &IpAddr, prefix: u8) -> bool {
-    let ((found, size), (network, network_size)) = (bits(found), bits(network));
-    // A shift by all bits is none that Rust knows.
-    let mask = |number: u128| number.checked_shr(u32::from(size - prefix.min(size))).unwrap_or(0);
-    size == network_size && mask(found) == mask(network)
 }
 
 #[cfg(test)]

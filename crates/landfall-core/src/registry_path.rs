@@ -3,6 +3,10 @@
 //! The embedded registry and the node's mirror both parse with [`Route`]. Repository names have slashes, so a path is
 //! read from its end: the last `/manifests/` or `/blobs/` counts.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
 use crate::reference::{Digest, ReferenceError, RegistryHost, Repository};
 
 /// An endpoint of the distribution API (distribution-spec, "Endpoints").
@@ -95,43 +99,19 @@ fn parse_digest(digest: &str) -> Result<Digest, RegistryPathError> {
 pub fn parse_namespace(query: &str) -> Result<Option<RegistryHost>, ReferenceError> {
     let namespace = query.split('&').find_map(|pair| pair.strip_prefix("ns="));
     let namespace = namespace.filter(|host| !host.is_empty());
-    namespace.map(|host| decode_host(host).parse()).transpose()
+    namespace
+        .map(|host| percent_decode_str(host).decode_utf8_lossy().parse())
+        .transpose()
 }
 
-/// A host in a query: only the characters that a host may hold besides letters come percent-encoded.
-fn decode_host(text: &str) -> String {
-    let mut host = text.to_owned();
-    for (encoded, plain) in [
-        ("%3A", ":"),
-        ("%3a", ":"),
-        ("%5B", "["),
-        ("%5b", "["),
-        ("%5D", "]"),
-        ("%5d", "]"),
-    ] {
-        host = host.replace(encoded, plain);
+/// Undoes `%3A` and the like, which some clients write in digests; `None` when a `%` begins no escape (RFC 3986, 2.1).
+fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
+    let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    let mut escapes = text.split('%').skip(1);
+    if !escapes.all(|escape| escape.as_bytes().get(..2).is_some_and(is_hex)) {
+        return None;
     }
-    host
-}
-/// Undoes `%3A` and the like, which some clients write in digests.
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        if first == b'%' {
-            let (&[high, low], after) = after.split_first_chunk()?;
-            bytes.push(hex_digit(high)? << 4 | hex_digit(low)?);
-            rest = after;
-        } else {
-            bytes.push(first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    percent_decode_str(text).decode_utf8().ok()
 }
 
 #[cfg(test)]

@@ -16,48 +16,36 @@ pub fn quoted<T: Display>(names: impl IntoIterator<Item = T>) -> String {
     texts.join(", ")
 }
 
-/// The word that was probably meant: at most a third of its letters differ.
+/// No known word has more characters.
+const WORD_LENGTH_MAX: usize = 64;
+
+/// Returns the word that was probably meant: the one with the fewest edits, of which at most a third of its letters.
+/// A swap of neighbours is one edit.
 #[must_use]
 pub fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    let text = text.to_ascii_lowercase();
     words
-        .map(|word| {
-            (
-                edit_distance(&text.to_ascii_lowercase(), &word.to_ascii_lowercase()),
-                word,
-            )
+        .filter_map(|word| {
+            let edits_max = (word.chars().count() / 3).max(1);
+            Some((edit_distance(&text, &word.to_ascii_lowercase(), edits_max)?, word))
         })
-        .filter(|(distance, word)| *distance <= (word.chars().count() / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, word)| word)
 }
 
-/// Levenshtein's distance, with a swap of neighbours as one edit.
+/// Returns true if at most `edits_max` edits turn one text into the other. A swap of neighbours is one edit.
 #[must_use]
-pub fn edit_distance(left: &str, right: &str) -> usize {
-    let left: Vec<char> = left.chars().take(64).collect();
-    let right: Vec<char> = right.chars().take(64).collect();
-    let width = right.len() + 1;
-    let mut table = vec![0; (left.len() + 1) * width];
-    for row in 0..=left.len() {
-        for column in 0..=right.len() {
-            let at = row * width + column;
-            table[at] = if row == 0 || column == 0 {
-                row + column
-            } else {
-                let differs = usize::from(left[row - 1] != right[column - 1]);
-                let mut best = (table[at - width] + 1)
-                    .min(table[at - 1] + 1)
-                    .min(table[at - width - 1] + differs);
-                let swapped =
-                    row > 1 && column > 1 && left[row - 1] == right[column - 2] && left[row - 2] == right[column - 1];
-                if swapped {
-                    best = best.min(table[at - 2 * width - 2] + 1);
-                }
-                best
-            };
-        }
+pub fn is_near(left: &str, right: &str, edits_max: usize) -> bool {
+    edit_distance(left, right, edits_max).is_some()
+}
+
+/// The number of edits between two texts, up to `edits_max`.
+fn edit_distance(left: &str, right: &str, edits_max: usize) -> Option<usize> {
+    // The table of distances grows with both lengths, and a key of a file may be very long.
+    if [left, right].iter().any(|text| text.chars().nth(WORD_LENGTH_MAX).is_some()) {
+        return None;
     }
-    table[table.len() - 1]
+    Some(strsim::osa_distance(left, right)).filter(|distance| *distance <= edits_max)
 }
 
 #[cfg(test)]

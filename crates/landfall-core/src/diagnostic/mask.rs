@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use crate::diagnostic::Excerpt;
-use crate::wording::edit_distance;
+use crate::wording::is_near;
 
 const MASK: &str = "****";
 /// A line with more characters is cut around its mark.
@@ -35,7 +35,7 @@ pub fn is_secret_key(key: &str) -> bool {
         .map(|character| character.to_ascii_lowercase())
         .collect();
     // A misspelt `pasword` is reported as an unknown key, with its line.
-    let misspelt = edit_distance(&plain, "password") <= 2;
+    let misspelt = is_near(&plain, "password", 2);
     (misspelt || SECRET_WORDS.iter().any(|word| plain.contains(word)))
         && !HARMLESS_KEYS.contains(&plain.as_str())
         && !HARMLESS_ENDINGS.iter().any(|ending| plain.ends_with(ending))

@@ -1,16 +1,17 @@
 //! Unified diff of a stage's change to a file, for people (`--dry-run`). Secrets are masked. The content of a file that
 //! only its owner may read is not shown.
 
-use std::fmt::Write as _;
 use std::ops::Range;
+use std::time::Duration;
+
+use similar::{ChangeTag, DiffOp, TextDiff};
 
 use crate::diagnostic::mask::{LineBreaks, secret_ranges};
 
 /// The number of context lines around a change.
 const CONTEXT: usize = 3;
-/// The limit on pairs of differing lines. Above it, the whole middle is shown as replaced, because a person would not
-/// read a better diff of that size.
-const PAIRS_MAX: usize = 4_000_000;
+/// Time to look for the shortest diff. The rest is shown as replaced.
+const SEARCH_MAX: Duration = Duration::from_millis(500);
 /// The mode bits of group and others; a file without them is readable by its owner only.
 const OTHERS: u32 = 0o077;
 const MASK: &str = "****";
@@ -62,29 +63,22 @@ fn push_line(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-/// One line of a diff: an index into the old lines, the new lines, or both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Edit {
-    Keep(usize, usize),
-    Remove(usize),
-    Add(usize),
-}
-
 fn render_hunks(old: &str, new: &str) -> String {
-    let (old_lines, new_lines) = (split_lines(old), split_lines(new));
     let (old_shown, new_shown) = (masked_lines(old), masked_lines(new));
-    let edits = edits(&old_lines, &new_lines);
+    let diff = TextDiff::configure()
+        .timeout(SEARCH_MAX)
+        .diff_slices(&split_lines(old), &split_lines(new));
     let mut text = String::new();
-    for hunk in hunks(&edits) {
-        let edits = &edits[hunk];
-        let (old_range, new_range) = (range(edits, Edit::in_old), range(edits, Edit::in_new));
-        let _a_string_takes_everything = writeln!(text, "@@ -{old_range} +{new_range} @@");
-        for edit in edits {
-            let (sign, line) = match *edit {
-                Edit::Keep(at, _) => (' ', &old_shown[at]),
-                Edit::Remove(at) => ('-', &old_shown[at]),
-                Edit::Add(at) => ('+', &new_shown[at]),
+    for hunk in diff.grouped_ops(CONTEXT) {
+        let (old_range, new_range) = (range(&hunk, DiffOp::old_range), range(&hunk, DiffOp::new_range));
+        push_line(&mut text, &format!("@@ -{old_range} +{new_range} @@"));
+        for change in hunk.iter().flat_map(|op| diff.iter_changes(op)) {
+            let (sign, lines, at) = match change.tag() {
+                ChangeTag::Equal => (' ', &old_shown, change.old_index()),
+                ChangeTag::Delete => ('-', &old_shown, change.old_index()),
+                ChangeTag::Insert => ('+', &new_shown, change.new_index()),
             };
+            let Some(line) = at.and_then(|at| lines.get(at)) else { continue };
             text.push(sign);
             push_line(&mut text, line.trim_end_matches('\n'));
             if !line.ends_with('\n') {
@@ -95,31 +89,14 @@ fn render_hunks(old: &str, new: &str) -> String {
     text
 }
 
-impl Edit {
-    fn in_old(self) -> Option<usize> {
-        match self {
-            Edit::Keep(old, _) | Edit::Remove(old) => Some(old),
-            Edit::Add(_) => None,
-        }
-    }
-
-    fn in_new(self) -> Option<usize> {
-        match self {
-            Edit::Keep(_, new) | Edit::Add(new) => Some(new),
-            Edit::Remove(_) => None,
-        }
-    }
-}
-
-/// Renders `start,count` of a hunk on one side, as diff(1) does. A side without lines starts at 0.
-fn range(edits: &[Edit], side: fn(Edit) -> Option<usize>) -> String {
-    let mut lines = edits.iter().filter_map(|edit| side(*edit));
-    match lines.next() {
-        None => "0,0".to_owned(),
-        Some(first) => match lines.count() + 1 {
-            1 => format!("{}", first + 1),
-            count => format!("{},{count}", first + 1),
-        },
+/// `start,count` of a hunk on one side, as diff(1) writes it; a side without lines starts at 0.
+fn range(hunk: &[DiffOp], side: fn(&DiffOp) -> Range<usize>) -> String {
+    let start = hunk.first().map_or(0, |op| side(op).start);
+    let end = hunk.last().map_or(0, |op| side(op).end);
+    match end - start {
+        0 => "0,0".to_owned(),
+        1 => format!("{}", start + 1),
+        count => format!("{},{count}", start + 1),
     }
 }
 
@@ -153,71 +130,6 @@ fn masked_lines(text: &str) -> Vec<String> {
             shown
         })
         .collect()
-}
-
-/// Returns the edits that turn `old` into `new`. They keep the common beginning and end, and a longest common
-/// subsequence of the rest.
-fn edits(old: &[&str], new: &[&str]) -> Vec<Edit> {
-    let shared = |pairs: &mut dyn Iterator<Item = (&&str, &&str)>| pairs.take_while(|(old, new)| old == new).count();
-    let head = shared(&mut old.iter().zip(new));
-    let tail = shared(&mut old[head..].iter().rev().zip(new[head..].iter().rev()));
-    let (old_middle, new_middle) = (&old[head..old.len() - tail], &new[head..new.len() - tail]);
-    let mut edits: Vec<Edit> = (0..head).map(|at| Edit::Keep(at, at)).collect();
-    edits.extend(middle_edits(old_middle, new_middle).into_iter().map(|edit| match edit {
-        Edit::Keep(old, new) => Edit::Keep(old + head, new + head),
-        Edit::Remove(old) => Edit::Remove(old + head),
-        Edit::Add(new) => Edit::Add(new + head),
-    }));
-    edits.extend((0..tail).map(|at| Edit::Keep(old.len() - tail + at, new.len() - tail + at)));
-    edits
-}
-
-fn middle_edits(old: &[&str], new: &[&str]) -> Vec<Edit> {
-    if old.len().saturating_mul(new.len()) > PAIRS_MAX {
-        let removed = (0..old.len()).map(Edit::Remove);
-        return removed.chain((0..new.len()).map(Edit::Add)).collect();
-    }
-    // The cell length[i][j] holds the length of the longest common subsequence of old[i..] and new[j..].
-    let width = new.len() + 1;
-    let mut length = vec![0_u32; (old.len() + 1) * width];
-    for i in (0..old.len()).rev() {
-        for j in (0..new.len()).rev() {
-            length[i * width + j] = if old[i] == new[j] {
-                length[(i + 1) * width + j + 1] + 1
-            } else {
-                length[(i + 1) * width + j].max(length[i * width + j + 1])
-            };
-        }
-    }
-    let (mut i, mut j) = (0, 0);
-    let mut edits = Vec::new();
-    while i < old.len() || j < new.len() {
-        if i < old.len() && j < new.len() && old[i] == new[j] {
-            edits.push(Edit::Keep(i, j));
-            (i, j) = (i + 1, j + 1);
-        } else if i < old.len() && (j == new.len() || length[(i + 1) * width + j] >= length[i * width + j + 1]) {
-            edits.push(Edit::Remove(i));
-            i += 1;
-        } else {
-            edits.push(Edit::Add(j));
-            j += 1;
-        }
-    }
-    edits
-}
-
-/// Groups edits into hunks: changes belong to one hunk if their contexts touch.
-fn hunks(edits: &[Edit]) -> Vec<Range<usize>> {
-    let mut hunks: Vec<Range<usize>> = Vec::new();
-    let changes = (edits.iter().enumerate()).filter(|(_, edit)| !matches!(edit, Edit::Keep(..)));
-    for (at, _) in changes {
-        let (start, end) = (at.saturating_sub(CONTEXT), (at + 1 + CONTEXT).min(edits.len()));
-        match hunks.last_mut() {
-            Some(last) if start <= last.end => last.end = end,
-            _ => hunks.push(start..end),
-        }
-    }
-    hunks
 }
 
 #[cfg(test)]
@@ -321,35 +233,5 @@ mod tests {
         new mode 0600 owner 0:0
         (content not shown: only its owner may read it)
         ");
-    }
-
-    #[test]
-    fn every_edit_leads_from_the_old_text_to_the_new() {
-        let texts = [
-            "",
-            "a\n",
-            "a\nb\nc\n",
-            "b\nc\nd\n",
-            "c\nb\na\n",
-            "a\na\nb\nb\n",
-            "x\na\ny\nc\nz",
-        ];
-        for old in texts {
-            for new in texts {
-                let (old_lines, new_lines) = (split_lines(old), split_lines(new));
-                let edits = edits(&old_lines, &new_lines);
-                let kept_old: String = edits
-                    .iter()
-                    .filter_map(|edit| edit.in_old())
-                    .map(|at| old_lines[at])
-                    .collect();
-                let kept_new: String = edits
-                    .iter()
-                    .filter_map(|edit| edit.in_new())
-                    .map(|at| new_lines[at])
-                    .collect();
-                assert_eq!((kept_old.as_str(), kept_new.as_str()), (old, new));
-            }
-        }
     }
 }
