@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use configurations::{Configuration, Image, configurations, images};
 use differences::{Case, DIFFERENCES, Dialect};
 use files::Registries;
-use landfall_core::hostconf::render;
+use landfall_core::hostconf::{Rendering, render};
 use landfall_core::reference::{ImageReference, parse_reference};
 use landfall_core::registry_path::{Route, parse_namespace};
 use landfall_core::resolve::{Resolution, Resolver};
@@ -75,7 +75,7 @@ fn through_mirror(resolver: &Resolver<'_>, image: &ImageReference, asked: Vec<St
 
 /// The files of a configuration, without and with the node-local mirror.
 struct Files<'a> {
-    settings: [hostconf::Rendering; 2],
+    settings: [Rendering; 2],
     registries: [Registries; 2],
     mirror: Resolver<'a>,
 }
