@@ -28,5 +28,6 @@ pub mod resolve;
 pub mod settings;
 pub mod stage;
 pub mod status;
+pub mod sync;
 pub mod wording;
 pub mod yaml_out;
