@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{mk_reference, mk_settings, with_external, with_image, with_primary, with_rule, without_redirection};
+use common::{mk_reference, with_external, with_image, with_primary, with_rule, without_redirection};
 use landfall_core::inventory::Inventory;
 use landfall_core::plan::{PlannedImage, Step, plan_images, plan_steps};
 use landfall_core::reference::Digest;
@@ -64,7 +64,7 @@ fn show(steps: &[Step]) -> String {
 }
 
 fn edge() -> Settings {
-    let settings = with_image(mk_settings(), ImageRole::Application, "nginx:1.27");
+    let settings = with_image(Settings::default(), ImageRole::Application, "nginx:1.27");
     let settings = with_image(settings, ImageRole::Infrastructure, "quay.io/calico/node:v3");
     with_image(settings, ImageRole::Provider, "quay.io/kairos/core:1")
 }
@@ -157,7 +157,7 @@ fn what_changed_is_done_again_and_nothing_else() {
 
 #[test]
 fn an_image_that_was_brought_by_hand_is_not_asked_for_again() {
-    let settings = with_image(mk_settings(), ImageRole::Application, "nginx:1.27");
+    let settings = with_image(Settings::default(), ImageRole::Application, "nginx:1.27");
     let settings = with_primary(settings, PRIMARY, false);
     let planned = plan(&settings);
     assert_eq!(planned[0].pull, []);
@@ -171,7 +171,7 @@ fn an_image_that_was_brought_by_hand_is_not_asked_for_again() {
 
 #[test]
 fn two_sources_with_one_name_in_the_primary_registry_do_not_replace_each_other() {
-    let settings = with_rule(mk_settings(), "quay.io", "ex.com/q");
+    let settings = with_rule(Settings::default(), "quay.io", "ex.com/q");
     let settings = with_image(settings, ImageRole::Application, "quay.io/x:1");
     let settings = with_image(settings, ImageRole::Application, "ex.com/q/x:1");
     let settings = with_primary(settings, PRIMARY, true);
@@ -201,7 +201,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         any::<bool>(),
     )
         .prop_map(|(images, external, rule, primary, containerd, redirection)| {
-            let mut settings = mk_settings();
+            let mut settings = Settings::default();
             for (role, source) in images {
                 settings = with_image(settings, role, &source);
             }

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{mk_reference, mk_settings, with_external, with_rule};
+use common::{mk_reference, with_external, with_rule};
 use landfall_core::credential::kubelet_pattern_matches;
 use landfall_core::reference::{parse_grammar, parse_reference};
 use landfall_core::registry_path::{Route, parse_namespace};
@@ -89,14 +89,14 @@ fn rewrite(case: &Case<'_>) -> String {
 
 fn rewrite_settings(configuration: &str) -> Settings {
     if let Some((_, domain)) = configuration.split_once("domain=") {
-        return with_external(mk_settings(), domain);
+        return with_external(Settings::default(), domain);
     }
     let rule = configuration
         .split_once('{')
         .and_then(|(_, rest)| rest.split_once('}'))
         .and_then(|(rule, _)| rule.split_once(": "));
     let (from, to) = rule.unwrap_or_else(|| panic!("no rule: {configuration}"));
-    with_rule(mk_settings(), from, to)
+    with_rule(Settings::default(), from, to)
 }
 
 fn reference_parse(case: &Case<'_>) -> String {

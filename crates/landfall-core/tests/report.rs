@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{CANARY, mk_reference, mk_settings, with_external, with_image, with_primary, with_registry, with_rule};
+use common::{CANARY, mk_reference, with_external, with_image, with_primary, with_registry, with_rule};
 use jiff::Timestamp;
 use landfall_core::choice::RedirectChoice;
 use landfall_core::config::{Inputs, parse_settings};
@@ -20,7 +20,7 @@ use landfall_core::status::{AgentStatus, Event, EventKind, EventReason};
 use serde::Serialize;
 
 fn edge() -> Settings {
-    let settings = with_image(mk_settings(), ImageRole::Application, "nginx:1.27");
+    let settings = with_image(Settings::default(), ImageRole::Application, "nginx:1.27");
     let settings = with_image(settings, ImageRole::Provider, "container://quay.io/kairos/core:1");
     let settings = with_registry(settings, RegistryRole::Pack, "docker.io");
     with_primary(with_external(settings, "reg:5000/p"), "10.10.100.45:30003", true)

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{
-    mk_reference, mk_settings, with_external, with_image, with_primary, with_registry, with_rule, without_redirection,
+    mk_reference, with_external, with_image, with_primary, with_registry, with_rule, without_redirection,
 };
 use landfall_core::reference::parse_reference;
 use landfall_core::resolve::{Place, Resolution, Resolver, Warning, Why};
@@ -29,33 +29,33 @@ fn the_table_of_the_specification_holds_row_by_row() {
     let kairos = "quay.io/kairos/core-ubuntu-20-lts-rke2:v1.25.2-rke2r1";
     let spectro = "10.10.254.254:8000/spectro-images";
     let two_rules = with_rule(
-        with_rule(mk_settings(), "gcr.io/spectro-dev", "first.example"),
+        with_rule(Settings::default(), "gcr.io/spectro-dev", "first.example"),
         "gcr.io/spectro-dev-public",
         "second.example",
     );
     let rows: [(Settings, String, String); 8] = [
         (
-            with_external(mk_settings(), spectro),
+            with_external(Settings::default(), spectro),
             kairos.to_owned(),
             format!("{spectro}/{kairos}"),
         ),
         (
-            with_external(mk_settings(), &format!("{spectro}/")),
+            with_external(Settings::default(), &format!("{spectro}/")),
             kairos.to_owned(),
             format!("{spectro}/{kairos}"),
         ),
         (
-            with_external(mk_settings(), "reg:5000"),
+            with_external(Settings::default(), "reg:5000"),
             "nginx".to_owned(),
             "reg:5000/docker.io/library/nginx:latest".to_owned(),
         ),
         (
-            with_external(mk_settings(), "reg:5000"),
+            with_external(Settings::default(), "reg:5000"),
             format!("gcr.io/a/b@{digest}"),
             format!("reg:5000/gcr.io/a/b@{digest}"),
         ),
         (
-            with_rule(mk_settings(), "somedomain.com/somepath", "targetdomain.com/other/path"),
+            with_rule(Settings::default(), "somedomain.com/somepath", "targetdomain.com/other/path"),
             "somedomain.com/somepath/example-repo/alpine:latest".to_owned(),
             "targetdomain.com/other/path/example-repo/alpine:latest".to_owned(),
         ),
@@ -66,7 +66,7 @@ fn the_table_of_the_specification_holds_row_by_row() {
         ),
         (
             with_primary(
-                with_rule(mk_settings(), "us-docker.pkg.dev/p", "ex.com/p"),
+                with_rule(Settings::default(), "us-docker.pkg.dev/p", "ex.com/p"),
                 PRIMARY,
                 true,
             ),
@@ -74,7 +74,7 @@ fn the_table_of_the_specification_holds_row_by_row() {
             format!("{PRIMARY}/spectro-images/ex.com/p/x:1"),
         ),
         (
-            with_rule(mk_settings(), "all", "ex.com/i"),
+            with_rule(Settings::default(), "all", "ex.com/i"),
             "us-docker.pkg.dev/p/x:1".to_owned(),
             "ex.com/i/us-docker.pkg.dev/p/x:1".to_owned(),
         ),
@@ -90,10 +90,10 @@ fn the_table_of_the_specification_holds_row_by_row() {
 
 #[test]
 fn what_no_rule_reaches_stays_and_is_warned_about() {
-    let rules = with_external(with_rule(mk_settings(), "gcr.io/a", "ex.com/a"), "ex.com/a");
-    let two = with_external(with_external(mk_settings(), "one.example"), "two.example");
+    let rules = with_external(with_rule(Settings::default(), "gcr.io/a", "ex.com/a"), "ex.com/a");
+    let two = with_external(with_external(Settings::default(), "one.example"), "two.example");
     let longest = format!("quay.io/{}:1", vec!["abcdefgh"; 28].join("/"));
-    let single = with_external(mk_settings(), "reg:5000/a-project-of-ours");
+    let single = with_external(Settings::default(), "reg:5000/a-project-of-ours");
     for (settings, source, why, warning) in [
         (&rules, "gcr.io/ab/x:1", Why::NoRule, Some(Warning::NoRuleMatches)),
         (&rules, "ex.com/a/x:1", Why::AlreadyThere, None),
@@ -106,7 +106,7 @@ fn what_no_rule_reaches_stays_and_is_warned_about() {
             None,
         ),
         (&single, &longest, Why::NotPossible, Some(Warning::NameNotPossible)),
-        (&mk_settings(), "nginx", Why::NoExternal, None),
+        (&Settings::default(), "nginx", Why::NoExternal, None),
     ] {
         let resolution = resolve(settings, source, ImageRole::Application);
         assert_eq!(resolution.candidates.len(), 1, "{source}");
@@ -118,7 +118,7 @@ fn what_no_rule_reaches_stays_and_is_warned_about() {
 
 #[test]
 fn a_sibling_of_the_target_is_not_already_there() {
-    let settings = with_external(mk_settings(), "reg:5000/p");
+    let settings = with_external(Settings::default(), "reg:5000/p");
     for (source, expected) in [
         ("reg:5000/pq/x:1", "reg:5000/p/reg_5000/pq/x:1"),
         ("reg:5000/x:1", "reg:5000/p/reg_5000/x:1"),
@@ -131,7 +131,7 @@ fn a_sibling_of_the_target_is_not_already_there() {
 
 #[test]
 fn an_original_host_with_a_port_becomes_one_path_component() {
-    let settings = with_external(mk_settings(), "reg.example");
+    let settings = with_external(Settings::default(), "reg.example");
     for (source, expected) in [
         ("other:8443/a/b:1", "reg.example/other_8443/a/b:1"),
         ("[2001:db8::1]:5000/a:1", "reg.example/2001-db8--1_5000/a:1"),
@@ -145,7 +145,7 @@ fn an_original_host_with_a_port_becomes_one_path_component() {
 #[test]
 fn docker_hub_is_one_registry_under_all_its_names() {
     for key in ["docker.io", "index.docker.io/library", "registry-1.docker.io"] {
-        let settings = with_rule(mk_settings(), key, "ex.com/hub");
+        let settings = with_rule(Settings::default(), key, "ex.com/hub");
         for source in ["nginx", "docker.io/nginx", "index.docker.io/library/nginx"] {
             let resolution = resolve(&settings, source, ImageRole::Application);
             assert_eq!(resolution.candidates[0].why, Why::Rule(0), "{key}: {source}");
@@ -155,7 +155,7 @@ fn docker_hub_is_one_registry_under_all_its_names() {
 
 #[test]
 fn a_specific_rule_beats_all() {
-    let settings = with_rule(with_rule(mk_settings(), "all", "ex.com/all"), "quay.io", "ex.com/quay");
+    let settings = with_rule(with_rule(Settings::default(), "all", "ex.com/all"), "quay.io", "ex.com/quay");
     for (source, expected) in [
         ("quay.io/a:1", "ex.com/quay/a:1"),
         ("ghcr.io/a:1", "ex.com/all/ghcr.io/a:1"),
@@ -168,7 +168,7 @@ fn a_specific_rule_beats_all() {
 #[test]
 fn candidates_are_primary_then_mapped_then_the_origin_where_it_is_allowed() {
     let primary = format!("{PRIMARY}/spectro-images");
-    let mapped = || with_rule(mk_settings(), "quay.io", "ex.com/q");
+    let mapped = || with_rule(Settings::default(), "quay.io", "ex.com/q");
     let in_primary = (Place::Primary, format!("{primary}/ex.com/q/x:1"));
     let external = (Place::External, "ex.com/q/x:1".to_owned());
     let origin = (Place::Origin, "quay.io/x:1".to_owned());
@@ -206,19 +206,19 @@ fn candidates_are_primary_then_mapped_then_the_origin_where_it_is_allowed() {
         ),
         (
             "nothing but a primary",
-            with_primary(mk_settings(), PRIMARY, true),
+            with_primary(Settings::default(), PRIMARY, true),
             ImageRole::Application,
             vec![plain_primary.clone(), origin.clone()],
         ),
         (
             "nothing but a primary, sync forbidden",
-            with_primary(mk_settings(), PRIMARY, false),
+            with_primary(Settings::default(), PRIMARY, false),
             ImageRole::Application,
             vec![plain_primary],
         ),
         (
             "infrastructure, sync forbidden",
-            with_primary(mk_settings(), PRIMARY, false),
+            with_primary(Settings::default(), PRIMARY, false),
             ImageRole::Infrastructure,
             vec![origin],
         ),
@@ -229,7 +229,7 @@ fn candidates_are_primary_then_mapped_then_the_origin_where_it_is_allowed() {
 
 #[test]
 fn a_pod_uses_the_primary_registry_only_once_it_holds_the_image() {
-    let settings = with_primary(with_external(mk_settings(), "ex.com"), PRIMARY, true);
+    let settings = with_primary(with_external(Settings::default(), "ex.com"), PRIMARY, true);
     let resolution = resolve(&settings, "quay.io/x:1", ImageRole::Application);
     assert_eq!(resolution.runtime(false).place, Place::External);
     assert_eq!(resolution.runtime(true).place, Place::Primary);
@@ -237,14 +237,14 @@ fn a_pod_uses_the_primary_registry_only_once_it_holds_the_image() {
 
 #[test]
 fn with_sync_forbidden_a_pod_waits_for_the_primary_registry() {
-    let settings = with_primary(mk_settings(), PRIMARY, false);
+    let settings = with_primary(Settings::default(), PRIMARY, false);
     let resolution = resolve(&settings, "quay.io/x:1", ImageRole::Application);
     assert_eq!(resolution.runtime(false).place, Place::Primary);
 }
 
 #[test]
 fn an_external_registry_inside_the_primary_is_used_as_it_is() {
-    let settings = with_primary(mk_settings(), PRIMARY, true);
+    let settings = with_primary(Settings::default(), PRIMARY, true);
     let settings = with_external(settings, &format!("{PRIMARY}/spectro-images"));
     let resolution = resolve(&settings, "quay.io/x:1", ImageRole::Application);
     let expected = format!("{PRIMARY}/spectro-images/quay.io/x:1");
@@ -254,7 +254,7 @@ fn an_external_registry_inside_the_primary_is_used_as_it_is() {
 #[test]
 fn a_name_too_long_for_the_primary_registry_is_served_from_elsewhere() {
     let source = format!("quay.io/{}:1", vec!["abcdefgh"; 27].join("/"));
-    let settings = with_primary(mk_settings(), PRIMARY, false);
+    let settings = with_primary(Settings::default(), PRIMARY, false);
     let resolution = resolve(&settings, &source, ImageRole::Application);
     assert_eq!(places(&resolution), [(Place::Origin, source.clone())]);
     assert_eq!(resolution.warning, Some(Warning::PrimaryNameNotPossible));
@@ -267,7 +267,7 @@ fn a_name_too_long_for_the_primary_registry_is_served_from_elsewhere() {
 
 #[test]
 fn with_redirection_off_nothing_is_redirected_and_the_primary_is_filled_all_the_same() {
-    let settings = with_primary(with_external(mk_settings(), "ex.com/i"), PRIMARY, true);
+    let settings = with_primary(with_external(Settings::default(), "ex.com/i"), PRIMARY, true);
     let settings = without_redirection(settings);
     let resolver = Resolver::new(&settings);
     let source = mk_reference("quay.io/x:1");
@@ -282,7 +282,7 @@ fn with_redirection_off_nothing_is_redirected_and_the_primary_is_filled_all_the_
 
 #[test]
 fn credentials_are_chosen_by_host_port_and_longest_path() {
-    let mut settings = mk_settings();
+    let mut settings = Settings::default();
     for (role, address) in [
         (RegistryRole::Pack, "ex.com"),
         (RegistryRole::External, "ex.com"),
@@ -317,7 +317,7 @@ fn credentials_are_chosen_by_host_port_and_longest_path() {
 
 #[test]
 fn an_image_has_its_role_from_the_profile_and_is_an_applications_otherwise() {
-    let settings = with_image(mk_settings(), ImageRole::Infrastructure, "calico/node");
+    let settings = with_image(Settings::default(), ImageRole::Infrastructure, "calico/node");
     let resolver = Resolver::new(&settings);
     for (reference, expected) in [
         ("docker.io/calico/node:latest", ImageRole::Infrastructure),
@@ -330,10 +330,10 @@ fn an_image_has_its_role_from_the_profile_and_is_an_applications_otherwise() {
 
 #[test]
 fn every_reason_is_said_with_its_place() {
-    let mapped = with_primary(with_rule(mk_settings(), "quay.io", "ex.com/q"), PRIMARY, true);
-    let all = with_rule(mk_settings(), "all", "ex.com/q");
-    let single = with_external(mk_settings(), "reg:5000/p");
-    let off = without_redirection(mk_settings());
+    let mapped = with_primary(with_rule(Settings::default(), "quay.io", "ex.com/q"), PRIMARY, true);
+    let all = with_rule(Settings::default(), "all", "ex.com/q");
+    let single = with_external(Settings::default(), "reg:5000/p");
+    let off = without_redirection(Settings::default());
     let mut said = String::new();
     for (settings, source) in [
         (&mapped, "quay.io/x:1"),
@@ -342,7 +342,7 @@ fn every_reason_is_said_with_its_place() {
         (&single, "quay.io/x:1"),
         (&single, "reg:5000/p/x:1"),
         (&off, "quay.io/x:1"),
-        (&mk_settings(), "quay.io/x:1"),
+        (&Settings::default(), "quay.io/x:1"),
     ] {
         let resolver = Resolver::new(settings);
         let resolution = resolver.resolve(&mk_reference(source), ImageRole::Application);
@@ -380,7 +380,7 @@ fn settings() -> impl Strategy<Value = Settings> {
     );
     let externals = proptest::collection::vec(address, 0..3);
     (rules, externals, any::<Option<bool>>(), any::<bool>()).prop_map(|(rules, externals, primary, redirection)| {
-        let mut settings = mk_settings();
+        let mut settings = Settings::default();
         for (from, to) in rules {
             settings = with_rule(settings, &from, &to);
         }

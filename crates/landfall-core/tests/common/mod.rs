@@ -2,14 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use landfall_core::diagnostic::Location;
 use landfall_core::reference::{ImageReference, parse_reference};
 use landfall_core::settings::{
-    Compat, Finding, ImageRole, Login, ManagementMode, MappingRule, Network, OwnSettings, Primary, PrimaryKind,
-    ProfileImage, Registry, RegistryRole, RulePrefix, Settings, Webhook,
+    Finding, ImageRole, Login, MappingRule, Primary, PrimaryKind, ProfileImage, Registry, RegistryRole, RulePrefix,
+    Settings,
 };
 
 /// The password of every registry. No output may contain it.
@@ -21,28 +20,6 @@ pub(crate) fn mk_location(file: &str, line: u32) -> Location {
         line,
         column: 1,
         key: Arc::from("a.key"),
-    }
-}
-
-/// Makes settings without configuration: redirection on, no registry, no image.
-pub(crate) fn mk_settings() -> Settings {
-    Settings {
-        management_mode: ManagementMode::Central,
-        compat: Compat::None,
-        registries: Vec::new(),
-        rules: Vec::new(),
-        primary: None,
-        webhook: Webhook {
-            enable: true,
-            port: None,
-        },
-        network: Network::default(),
-        ca_certificates: Vec::new(),
-        local_ui_port: 5080,
-        images: Vec::new(),
-        namespace_choices: BTreeMap::new(),
-        stages: BTreeMap::new(),
-        landfall: OwnSettings::default(),
     }
 }
 
