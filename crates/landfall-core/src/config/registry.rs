@@ -184,16 +184,8 @@ fn without_scheme<'t>(node: &Node, text: &'t str, report: &mut Report) -> &'t st
 pub(crate) fn read_login(node: &Node, username_key: &str, report: &mut Report) -> Option<Login> {
     for reference in ["usernameRef", "passwordRef"] {
         if let Some(reference) = node.get(reference).filter(|reference| !reference.is_null()) {
-            report
-                .node(
-                    &codes::SECRET_REFERENCE,
-                    reference,
-                    format!(
-                        "`{}` names an object of the cluster, which is not read here",
-                        reference.path()
-                    ),
-                )
-                .help("write the value itself, e.g. by `{{.spectro.macro.NAME}}` and `--set macro.NAME=…`");
+            let help = "write the value itself, e.g. by `{{.spectro.macro.NAME}}` and `--set macro.NAME=…`";
+            report_reference(reference, help, report);
         }
     }
     let username = node.get(username_key).and_then(Node::text).unwrap_or_default();
@@ -228,6 +220,13 @@ pub(crate) fn read_login(node: &Node, username_key: &str, report: &mut Report) -
     })
 }
 
+/// Reports a key that refers to a Secret or ConfigMap: the configuration is read without the cluster.
+fn report_reference(reference: &Node, help: &str, report: &mut Report) {
+    let path = reference.path();
+    let message = format!("`{path}` names an object of the cluster, which is not read here");
+    report.node(&codes::SECRET_REFERENCE, reference, message).help(help);
+}
+
 fn decode_password(node: &Node, written: &str, report: &mut Report) -> Option<String> {
     let compact: String = written.chars().filter(|character| !character.is_whitespace()).collect();
     let decoded = STANDARD
@@ -255,16 +254,8 @@ pub(crate) fn read_certificates(node: &Node, report: &mut Report) -> Vec<Arc<str
 
 fn read_certificate(item: &Node, report: &mut Report) -> Option<Arc<str>> {
     if let Some(reference) = item.get("certificateRef") {
-        report
-            .node(
-                &codes::SECRET_REFERENCE,
-                reference,
-                format!(
-                    "`{}` names an object of the cluster, which is not read here",
-                    reference.path()
-                ),
-            )
-            .help("write the certificate itself, as `certificate` with the PEM text");
+        let help = "write the certificate itself, as `certificate` with the PEM text";
+        report_reference(reference, help, report);
         return None;
     }
     let node = item.get("certificate").unwrap_or(item);
