@@ -89,9 +89,9 @@ pub(crate) fn take_embedded_pod_images(node: &Node, owner: Owner<'_>, facts: &mu
     match &node.value {
         Value::Scalar(scalar) if scalar.text.contains('\n') => {
             let Some(text) = node.to_text() else { return };
-            let loaded = yaml::load(&text, node.path());
-            yaml::report_secrets_of(&loaded, &text, report);
-            for document in &loaded.documents {
+            let parsed = yaml::parse_documents(&text, node.path());
+            yaml::report_secrets_of(&parsed, &text, report);
+            for document in &parsed.documents {
                 take_pod_images(document, owner, facts, report);
             }
         }

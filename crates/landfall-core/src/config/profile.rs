@@ -40,7 +40,7 @@ struct Pack {
 
 /// Reads all profiles into the facts.
 pub(crate) fn read_profiles(files: &[NamedText], values: &TemplateValues, facts: &mut Facts, report: &mut Report) {
-    let profiles: Vec<Profile> = files.iter().filter_map(|file| load_profile(file, report)).collect();
+    let profiles: Vec<Profile> = files.iter().filter_map(|file| parse_profile(file, report)).collect();
     facts.has_profile = !profiles.is_empty();
     let mut templates = Templates::new(values, pack_options(&profiles));
     // Stages run in the order OS pack, Kubernetes pack, wherever these stand (SPEC section 3.1).
@@ -72,7 +72,7 @@ pub(crate) fn read_profiles(files: &[NamedText], values: &TemplateValues, facts:
 /// The lists of admission plug-ins that hold `AlwaysPullImages`, in one profile, whatever its templates stand for;
 /// `None`, with the findings in `report`, when it is not a profile that can be read.
 pub(crate) fn find_always_pull_in(file: &NamedText, report: &mut Report) -> Option<Vec<Plugins>> {
-    load_profile(file, report)?;
+    parse_profile(file, report)?;
     let mut facts = Facts::default();
     // What is wrong further inside is for `landfall validate` to say.
     read_profiles(
@@ -84,7 +84,7 @@ pub(crate) fn find_always_pull_in(file: &NamedText, report: &mut Report) -> Opti
     Some(facts.always_pull)
 }
 
-fn load_profile(file: &NamedText, report: &mut Report) -> Option<Profile> {
+fn parse_profile(file: &NamedText, report: &mut Report) -> Option<Profile> {
     let text = Text::of_file(file);
     if yaml::is_blank(&text) {
         report
@@ -117,7 +117,7 @@ fn load_profile(file: &NamedText, report: &mut Report) -> Option<Profile> {
         .items()
         .iter()
         .filter(|node| matches!(node.value, Value::Mapping(_)))
-        .map(|node| load_pack(node, report))
+        .map(|node| read_pack(node, report))
         .collect();
     Some(Profile {
         name: root
@@ -129,7 +129,7 @@ fn load_profile(file: &NamedText, report: &mut Report) -> Option<Profile> {
     })
 }
 
-fn load_pack(node: &Node, report: &mut Report) -> Pack {
+fn read_pack(node: &Node, report: &mut Report) -> Pack {
     let name = node.get("name").and_then(Node::text).unwrap_or("unnamed").to_owned();
     let layer_node = node.get("layer");
     let layer = layer_node.and_then(Node::text).unwrap_or(ADDON);
@@ -166,7 +166,7 @@ fn pack_options(profiles: &[Profile]) -> PackOptions {
         } else if let Some(text) = values.to_text() {
             let protected = Protected::new(text.as_str());
             let text = Text::derived(&text, &protected.content, Vec::new());
-            let documents = yaml::load(&text, &KeyPath::default()).documents;
+            let documents = yaml::parse_documents(&text, &KeyPath::default()).documents;
             let root = documents.first();
             let options_node = root.and_then(|root| root.get("options"));
             collect_options(options_node, "", &mut options, &|raw| protected.restore(raw));
@@ -341,13 +341,13 @@ fn read_cluster_config(pack: &Pack, values: &Node, facts: &mut Facts, report: &m
     // Templates were replaced with those of the whole values.
     let Some(text) = config.to_text() else { return };
     let base = pack.base.key("values").key("cluster").key("config");
-    let loaded = yaml::load(&text, &base);
-    loaded.report_problems(report);
-    yaml::report_secrets_of(&loaded, &text, report);
-    for document in &loaded.documents {
+    let parsed = yaml::parse_documents(&text, &base);
+    parsed.report_problems(report);
+    yaml::report_secrets_of(&parsed, &text, report);
+    for document in &parsed.documents {
         facts.always_pull.extend(find_always_pull(document));
     }
-    facts.cluster_configs.extend(loaded.documents);
+    facts.cluster_configs.extend(parsed.documents);
 }
 
 fn read_manifests(
@@ -370,10 +370,10 @@ fn read_manifests(
         }
         let Some(text) = content.to_text() else { continue };
         let text = templates.render(&text, &base.to_string(), report);
-        let loaded = yaml::load(&text, &base);
-        yaml::report_secrets_of(&loaded, &text, report);
-        if loaded.complete || !text.as_str().contains("{{") {
-            loaded.report_problems(report);
+        let parsed = yaml::parse_documents(&text, &base);
+        yaml::report_secrets_of(&parsed, &text, report);
+        if parsed.complete || !text.as_str().contains("{{") {
+            parsed.report_problems(report);
         } else {
             report
                 .node(
@@ -386,7 +386,7 @@ fn read_manifests(
                 )
                 .help("list its images in `pack.content.images` of the pack");
         }
-        for document in &loaded.documents {
+        for document in &parsed.documents {
             take_pod_images(document, owner, facts, report);
         }
     }

@@ -30,7 +30,7 @@ pub(crate) const DEFAULT_ENDPOINT: &str = "127.0.0.1:30003";
 
 /// Parses and checks every file, and lays the later ones over the earlier: maps merge, lists replace, the lists of
 /// stages append.
-pub(crate) fn load_user_data(files: &[NamedText], report: &mut Report) -> Option<Node> {
+pub(crate) fn parse_user_data(files: &[NamedText], report: &mut Report) -> Option<Node> {
     let mut merged: Option<Node> = None;
     for file in files {
         let text = Text::of_file(file);

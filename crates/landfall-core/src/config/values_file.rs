@@ -18,7 +18,7 @@ pub(crate) fn parse_values_file(file: &NamedText) -> (Vec<(String, SecretString)
     let root = yaml::parse_document(&text, &KeyPath::default(), &mut report);
     // Passwords are put here, under any name: no value is ever shown, and nothing of a file that was not fully read.
     match &root {
-        Some(root) if report.is_empty() => yaml::report_secrets(root, true, &mut report),
+        Some(root) if report.is_empty() => yaml::report_all_values(root, &mut report),
         _ => report.secret(text.slice(0..text.as_str().len())),
     }
     if let Some(root) = root {

@@ -14,16 +14,17 @@ use std::sync::Arc;
 use crate::config::node::{KeyPath, Node, Value};
 use crate::config::report::Report;
 use crate::config::text::Text;
+use crate::diagnostic::mask::is_secret_key;
 
-pub(crate) use build::{Loaded, TEXT_BYTES_MAX, load};
+pub(crate) use build::{Parsed, TEXT_BYTES_MAX, parse_documents};
 
 /// Parses a text of one document. Problems go to the report; `None` when the text is not YAML.
 pub(crate) fn parse_document(text: &Text, base: &KeyPath, report: &mut Report) -> Option<Node> {
-    let loaded = load(text, base);
+    let parsed = parse_documents(text, base);
     // What is behind a last `---` is an empty document: nothing is lost.
-    let mut others = loaded.documents.iter().skip(1);
+    let mut others = parsed.documents.iter().skip(1);
     let second = others.find(|document| !document.is_null()).map(Node::span);
-    loaded.report_problems(report);
+    parsed.report_problems(report);
     if let Some(span) = second {
         report
             .at(
@@ -34,12 +35,12 @@ pub(crate) fn parse_document(text: &Text, base: &KeyPath, report: &mut Report) -
             )
             .help("write each document to a file of its own, or remove the `---` above");
     }
-    let mut documents = loaded.documents;
-    if documents.is_empty() || !loaded.complete {
+    let mut documents = parsed.documents;
+    if documents.is_empty() || !parsed.complete {
         return None;
     }
     let document = documents.swap_remove(0);
-    report_secrets(&document, false, report);
+    report_secrets(&document, report);
     Some(document)
 }
 
@@ -51,35 +52,55 @@ pub(crate) fn is_blank(text: &Text) -> bool {
     })
 }
 
-/// Marks the secrets of all documents of a text. Where a Secret could not be read to its end, nobody knows which of its
-/// lines are secret: all are.
-pub(crate) fn report_secrets_of(loaded: &Loaded, text: &Text, report: &mut Report) {
-    for document in &loaded.documents {
-        report_secrets(document, false, report);
+/// Marks the secrets of all documents of a text. Where a Secret could not be parsed to its end, all its lines are marked,
+/// because any of them may hold a value.
+pub(crate) fn report_secrets_of(parsed: &Parsed, text: &Text, report: &mut Report) {
+    for document in &parsed.documents {
+        report_secrets(document, report);
     }
-    if !loaded.complete && text.as_str().contains("Secret") {
+    if !parsed.complete && text.as_str().contains("Secret") {
         report.secret(text.slice(0..text.as_str().len()));
     }
 }
 
-/// Marks every value of a secret key below `node`.
-pub(crate) fn report_secrets(node: &Node, secret: bool, report: &mut Report) {
+/// Marks the values of all secret keys below `node`, and the data of Kubernetes Secrets.
+fn report_secrets(node: &Node, report: &mut Report) {
     match &node.value {
-        Value::Scalar(_) if secret && !node.is_null() => report.secret(node.span()),
         Value::Scalar(_) | Value::Unknown => {}
         Value::Sequence(items) => {
             for item in items {
-                report_secrets(item, secret, report);
+                report_secrets(item, report);
             }
         }
         Value::Mapping(entries) => {
             let is_secret_object = node.get("kind").and_then(Node::text) == Some("Secret");
             for entry in entries {
                 let key = entry.key.text().unwrap_or_default();
-                let secret = secret
-                    || crate::diagnostic::mask::is_secret_key(key)
-                    || (is_secret_object && matches!(key, "data" | "stringData"));
-                report_secrets(&entry.value, secret, report);
+                let is_data = is_secret_object && matches!(key, "data" | "stringData");
+                if is_data || is_secret_key(key) {
+                    report_all_values(&entry.value, report);
+                } else {
+                    report_secrets(&entry.value, report);
+                }
+            }
+        }
+    }
+}
+
+/// Marks every value below `node` as a secret.
+pub(crate) fn report_all_values(node: &Node, report: &mut Report) {
+    match &node.value {
+        Value::Scalar(_) if node.is_null() => {}
+        Value::Scalar(_) => report.secret(node.span()),
+        Value::Unknown => {}
+        Value::Sequence(items) => {
+            for item in items {
+                report_all_values(item, report);
+            }
+        }
+        Value::Mapping(entries) => {
+            for entry in entries {
+                report_all_values(&entry.value, report);
             }
         }
     }

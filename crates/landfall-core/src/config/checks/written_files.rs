@@ -175,7 +175,7 @@ fn with_path(facts: &Facts, is_meant: impl Fn(&str) -> bool) -> impl Iterator<It
 /// The YAML documents of a file that a stage writes; none when it is something else.
 fn documents(file: &WrittenFile) -> Vec<Node> {
     let text = Text::of_file(&NamedText::new(&file.path.value, &file.content.value));
-    yaml::load(&text, &KeyPath::default()).documents
+    yaml::parse_documents(&text, &KeyPath::default()).documents
 }
 
 fn is_provider_config(document: &Node) -> bool {

@@ -21,7 +21,7 @@ const MERGE_KEY: &str = "<<";
 
 /// What a text holds.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct Parsed {
     /// The documents that could be read.
     pub(crate) documents: Vec<Node>,
     /// Whether everything was read; if not, the last problem says why.
@@ -39,7 +39,7 @@ struct Problem {
     also: Option<Node>,
 }
 
-impl Loaded {
+impl Parsed {
     /// Hands the problems over.
     pub(crate) fn report_problems(&self, report: &mut Report) {
         for problem in &self.problems {
@@ -63,7 +63,7 @@ impl Loaded {
 const SPLIT: &str = "split the file, or remove what is generated";
 
 /// Reads all documents of a text. `base` is the key path of the text itself.
-pub(crate) fn load(text: &Text, base: &KeyPath) -> Loaded {
+pub(crate) fn parse_documents(text: &Text, base: &KeyPath) -> Parsed {
     let mut builder = Builder {
         text,
         base,
@@ -74,7 +74,7 @@ pub(crate) fn load(text: &Text, base: &KeyPath) -> Loaded {
         problems: Vec::new(),
     };
     let complete = builder.run();
-    Loaded {
+    Parsed {
         documents: builder.documents,
         complete,
         problems: builder.problems,

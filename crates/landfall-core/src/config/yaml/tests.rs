@@ -76,9 +76,9 @@ fn anchors_and_merge_keys_are_followed() {
 #[test]
 fn an_anchor_does_not_reach_into_itself_or_the_next_document() {
     for text in ["a: &a [*a]", "--- &a 1\n--- *a"] {
-        let loaded = load(&Text::of_file(&NamedText::new("f", text)), &KeyPath::default());
+        let parsed = parse_documents(&Text::of_file(&NamedText::new("f", text)), &KeyPath::default());
         let mut report = Report::default();
-        loaded.report_problems(&mut report);
+        parsed.report_problems(&mut report);
         let findings = report.finish([]);
         assert_eq!(
             findings.iter().map(|finding| finding.code).collect::<Vec<_>>(),
@@ -96,9 +96,9 @@ fn a_key_path_reads_like_the_file() {
 }
 
 fn first_value(file: &str) -> Node {
-    let loaded = load(&Text::of_file(&NamedText::new("f", file)), &KeyPath::default());
-    assert!(loaded.complete, "{file:?}");
-    loaded.documents[0].entries()[0].value.clone()
+    let parsed = parse_documents(&Text::of_file(&NamedText::new("f", file)), &KeyPath::default());
+    assert!(parsed.complete, "{file:?}");
+    parsed.documents[0].entries()[0].value.clone()
 }
 
 /// Line and column of the first `needle` inside the scalar's text.
@@ -140,9 +140,9 @@ fn words_inside_a_scalar_are_found_where_they_are_written() {
 #[test]
 fn nested_strings_of_yaml_lead_back_to_the_file() {
     let outer = first_value("values: |\n  cluster:\n    config: |\n      a: b\n      c: word\n");
-    let loaded = load(&outer.to_text().unwrap(), &KeyPath::default());
-    let config = loaded.documents[0].at(&["cluster", "config"]).unwrap();
-    let inner = load(&config.to_text().unwrap(), &KeyPath::default());
+    let parsed = parse_documents(&outer.to_text().unwrap(), &KeyPath::default());
+    let config = parsed.documents[0].at(&["cluster", "config"]).unwrap();
+    let inner = parse_documents(&config.to_text().unwrap(), &KeyPath::default());
     let word = inner.documents[0].get("c").unwrap();
     assert_eq!((word.location().line, word.location().column), (5, 10));
     assert_eq!(&*word.location().key, "c");
