@@ -8,7 +8,7 @@ use std::process::{ExitCode, Stdio};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_tests_interop::cluster::host_resources::HostResources;
-use landfall_tests_interop::cluster::{ADMIN_KUBECONFIG, enter, machine};
+use landfall_tests_interop::cluster::{ADMIN_KUBECONFIG, enter, init};
 use landfall_tests_interop::poll::{try_wait_for, try_wait_for_cluster, wait_for};
 use landfall_tests_interop::program::run;
 
