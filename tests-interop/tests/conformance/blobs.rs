@@ -1,4 +1,4 @@
-//! Blobs: every way to push, read and delete one.
+//! Blobs: every method to push, read and delete one.
 
 use landfall_tests_interop::raw_http::{RawHttp, RawResponse};
 
@@ -8,9 +8,9 @@ use crate::{REPOSITORY, REPOSITORY_2};
 
 const CHUNK: usize = 1024;
 
-/// A way to push a blob.
+/// A method to push a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum PushMethod {
     PostOnly,
     PostPut,
     Stream,
@@ -21,18 +21,18 @@ pub(crate) enum Way {
     },
 }
 
-pub(crate) const WAYS: [Way; 7] = [
-    Way::PostOnly,
-    Way::PostPut,
-    Way::Stream,
+pub(crate) const PUSH_METHODS: [PushMethod; 7] = [
+    PushMethod::PostOnly,
+    PushMethod::PostPut,
+    PushMethod::Stream,
     chunks(false, false),
     chunks(true, false),
     chunks(false, true),
     chunks(true, true),
 ];
 
-const fn chunks(put_last: bool, out_of_order: bool) -> Way {
-    Way::Chunks { put_last, out_of_order }
+const fn chunks(put_last: bool, out_of_order: bool) -> PushMethod {
+    PushMethod::Chunks { put_last, out_of_order }
 }
 
 fn with_digest(location: &str, digest: &str) -> String {
@@ -60,23 +60,23 @@ pub(crate) fn push(
     http: &RawHttp,
     checks: &mut Checks,
     repository: &str,
-    way: Way,
+    method: PushMethod,
     digest: &str,
     bytes: &[u8],
 ) -> RawResponse {
     let octets = ("content-type", "application/octet-stream");
-    match way {
-        Way::PostOnly => http.send(
+    match method {
+        PushMethod::PostOnly => http.send(
             "POST",
             &with_digest(&uploads(repository), digest),
             &[octets],
             bytes.to_vec(),
         ),
-        Way::PostPut => {
+        PushMethod::PostPut => {
             let location = begin(http, checks, repository);
             http.send("PUT", &with_digest(&location, digest), &[octets], bytes.to_vec())
         }
-        Way::Stream => {
+        PushMethod::Stream => {
             let location = begin(http, checks, repository);
             let pieces: Vec<Result<Vec<u8>, std::io::Error>> =
                 bytes.chunks(100).map(|piece| Ok(piece.to_vec())).collect();
@@ -85,7 +85,7 @@ pub(crate) fn push(
             checks.status("PATCH takes a stream", &response, 202);
             http.send("PUT", &with_digest(response.header("location"), digest), &[octets], "")
         }
-        Way::Chunks { put_last, out_of_order } => {
+        PushMethod::Chunks { put_last, out_of_order } => {
             push_chunks(http, checks, repository, (put_last, out_of_order), digest, bytes)
         }
     }
@@ -181,12 +181,12 @@ pub(crate) fn check_all(http: &RawHttp, checks: &mut Checks, hash: Hash) {
         404,
         "BLOB_UNKNOWN",
     );
-    for (number, way) in (0..).zip(WAYS) {
+    for (number, method) in (0..).zip(PUSH_METHODS) {
         for length in [512, 3 * CHUNK - 5] {
             let bytes = noise(number, length);
             let digest = hash.of(&bytes);
-            let response = push(http, checks, REPOSITORY, way, &digest, &bytes);
-            let what = format!("push by {way:?} under {}", hash.name());
+            let response = push(http, checks, REPOSITORY, method, &digest, &bytes);
+            let what = format!("push by {method:?} under {}", hash.name());
             checks.status(&what, &response, 201);
             checks.header(&what, &response, "docker-content-digest", &digest);
             let location = response.header("location").to_owned();
@@ -196,9 +196,9 @@ pub(crate) fn check_all(http: &RawHttp, checks: &mut Checks, hash: Hash) {
         }
         let bytes = noise(number + 100, 3 * CHUNK - 5);
         let wrong = hash.of(b"other bytes");
-        let response = push(http, checks, REPOSITORY, way, &wrong, &bytes);
+        let response = push(http, checks, REPOSITORY, method, &wrong, &bytes);
         checks.error(
-            format!("push by {way:?} of other bytes"),
+            format!("push by {method:?} of other bytes"),
             &response,
             400,
             "DIGEST_INVALID",
@@ -206,9 +206,9 @@ pub(crate) fn check_all(http: &RawHttp, checks: &mut Checks, hash: Hash) {
     }
     for bytes in [b"".as_slice(), b"{}"] {
         let digest = hash.of(bytes);
-        for way in WAYS {
-            let response = push(http, checks, REPOSITORY, way, &digest, bytes);
-            checks.status(format!("push of {} bytes by {way:?}", bytes.len()), &response, 201);
+        for method in PUSH_METHODS {
+            let response = push(http, checks, REPOSITORY, method, &digest, bytes);
+            checks.status(format!("push of {} bytes by {method:?}", bytes.len()), &response, 201);
         }
         check_present(http, checks, REPOSITORY, &digest, bytes);
         delete(http, checks, REPOSITORY, &digest);
@@ -226,7 +226,7 @@ fn check_mounts(http: &RawHttp, checks: &mut Checks, hash: Hash) {
         let response = http.send("POST", &mount, &[], "");
         checks.status("mount of a missing blob", &response, 202);
         let upload = response.header("location").to_owned();
-        let response = push(http, checks, REPOSITORY_2, Way::PostPut, &digest, &bytes);
+        let response = push(http, checks, REPOSITORY_2, PushMethod::PostPut, &digest, &bytes);
         checks.status("push to the other repository", &response, 201);
         let response = http.send("POST", &mount, &[], "");
         checks.status(format!("mount{from}"), &response, 201);
@@ -249,7 +249,7 @@ fn check_mounts(http: &RawHttp, checks: &mut Checks, hash: Hash) {
 fn check_ranges(http: &RawHttp, checks: &mut Checks, hash: Hash) {
     let bytes = noise(300, 2048);
     let digest = hash.of(&bytes);
-    let response = push(http, checks, REPOSITORY, Way::PostOnly, &digest, &bytes);
+    let response = push(http, checks, REPOSITORY, PushMethod::PostOnly, &digest, &bytes);
     checks.status("push", &response, 201);
     let path = format!("/v2/{REPOSITORY}/blobs/{digest}");
     for (range, start, end) in [

@@ -4,7 +4,7 @@ use landfall_tests_interop::raw_http::{RawHttp, RawResponse};
 use serde_json::Value;
 
 use crate::REPOSITORY;
-use crate::blobs::{self, WAYS};
+use crate::blobs::{self, PUSH_METHODS};
 use crate::checks::Checks;
 use crate::content::{Content, Manifest, OCI_INDEX};
 
@@ -31,7 +31,14 @@ pub(crate) fn check_life(http: &RawHttp, checks: &mut Checks, content: &Content)
 
 fn push(http: &RawHttp, checks: &mut Checks, content: &Content) {
     for (number, (digest, bytes)) in content.blobs.iter().enumerate() {
-        let response = blobs::push(http, checks, REPOSITORY, WAYS[number % WAYS.len()], digest, bytes);
+        let response = blobs::push(
+            http,
+            checks,
+            REPOSITORY,
+            PUSH_METHODS[number % PUSH_METHODS.len()],
+            digest,
+            bytes,
+        );
         checks.status(format!("{}: push of a blob", content.name), &response, 201);
     }
     for (number, manifest) in content.manifests.iter().enumerate() {
