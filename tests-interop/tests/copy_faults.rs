@@ -27,9 +27,9 @@ use End::{Destination, Source};
 
 /// A kind of fault.
 #[derive(Debug, Clone)]
-enum Wrong {
+enum InjectedFault {
     /// Requests get wrong responses.
-    Answers(Vec<Fault>),
+    Responses(Vec<Fault>),
     /// Connections break.
     Link(Weakness),
 }
@@ -37,7 +37,7 @@ enum Wrong {
 struct Case {
     name: &'static str,
     end: End,
-    wrong: Wrong,
+    fault: InjectedFault,
     /// A part of the error; `None` if the copy succeeds.
     error: Option<&'static str>,
 }
@@ -71,19 +71,19 @@ fn cases(elsewhere: &FakeRegistry, layer: &str) -> Vec<Case> {
     let passes = |name, end, fault: Fault| Case {
         name,
         end,
-        wrong: Wrong::Answers(vec![fault]),
+        fault: InjectedFault::Responses(vec![fault]),
         error: None,
     };
     let lasts = |name, end, fault: Fault, error| Case {
         name,
         end,
-        wrong: Wrong::Answers(vec![fault.always()]),
+        fault: InjectedFault::Responses(vec![fault.always()]),
         error: Some(error),
     };
     let broken = |name, end, weakness| Case {
         name,
         end,
-        wrong: Wrong::Link(weakness),
+        fault: InjectedFault::Link(weakness),
         error: None,
     };
     let (manifest, blob) = (
@@ -204,8 +204,8 @@ impl Fixtures<'_> {
             Destination => to,
         };
         // Kept until the copy has ended.
-        let (address, _proxy, _link) = match &case.wrong {
-            Wrong::Answers(faults) => {
+        let (address, _proxy, _link) = match &case.fault {
+            InjectedFault::Responses(faults) => {
                 let proxy = FakeRegistry::start_with(FakeRegistryOptions {
                     access: Access::Bearer {
                         login: None,
@@ -224,7 +224,7 @@ impl Fixtures<'_> {
                 }
                 (proxy.host().to_string(), Some(proxy), None)
             }
-            Wrong::Link(weakness) => {
+            InjectedFault::Link(weakness) => {
                 let target: SocketAddr = faulty.host.parse().expect("an address and a port");
                 let link = WeakLink::start(target, *weakness, u64::MAX);
                 (link.address().to_string(), None, Some(link))
