@@ -14,9 +14,9 @@ use landfall_tests_interop::user_data::UserData;
 /// instant.
 const SLOW: u64 = 6_000_000;
 
-/// Instant of the kill.
+/// KillPoint of the kill.
 #[derive(Debug, Clone, Copy)]
-enum Instant {
+enum KillPoint {
     /// As soon as the phase is announced.
     Begin(Phase),
     /// After this number of finished blobs in the phase.
@@ -29,47 +29,47 @@ enum Instant {
     Images(Phase, usize),
 }
 
-const INSTANTS: [Instant; 16] = [
-    Instant::Begin(Phase::Validating),
-    Instant::Begin(Phase::ProviderImage),
-    Instant::Bytes(Phase::ProviderImage, 1),
-    Instant::Blobs(Phase::ProviderImage, 1),
-    Instant::Bytes(Phase::ProviderImage, 1_000_000),
-    Instant::Begin(Phase::CoreImages),
-    Instant::Blobs(Phase::CoreImages, 1),
-    Instant::Blobs(Phase::CoreImages, 4),
-    Instant::Begin(Phase::Images),
-    Instant::Blobs(Phase::Images, 3),
-    Instant::Bytes(Phase::Images, 3_000_000),
-    Instant::Images(Phase::Images, 4),
-    Instant::Begin(Phase::PrimaryRegistry),
-    Instant::Images(Phase::PrimaryRegistry, 1),
-    Instant::Begin(Phase::Redirect),
-    Instant::Begin(Phase::Running),
+const INSTANTS: [KillPoint; 16] = [
+    KillPoint::Begin(Phase::Validating),
+    KillPoint::Begin(Phase::ProviderImage),
+    KillPoint::Bytes(Phase::ProviderImage, 1),
+    KillPoint::Blobs(Phase::ProviderImage, 1),
+    KillPoint::Bytes(Phase::ProviderImage, 1_000_000),
+    KillPoint::Begin(Phase::CoreImages),
+    KillPoint::Blobs(Phase::CoreImages, 1),
+    KillPoint::Blobs(Phase::CoreImages, 4),
+    KillPoint::Begin(Phase::Images),
+    KillPoint::Blobs(Phase::Images, 3),
+    KillPoint::Bytes(Phase::Images, 3_000_000),
+    KillPoint::Images(Phase::Images, 4),
+    KillPoint::Begin(Phase::PrimaryRegistry),
+    KillPoint::Images(Phase::PrimaryRegistry, 1),
+    KillPoint::Begin(Phase::Redirect),
+    KillPoint::Begin(Phase::Running),
 ];
 
-impl Instant {
+impl KillPoint {
     fn is_reached(self, progress: &[ProgressEvent]) -> bool {
         match self {
-            Instant::Begin(phase) => since(progress, phase).is_some(),
-            Instant::Blobs(phase, many) => {
+            KillPoint::Begin(phase) => since(progress, phase).is_some(),
+            KillPoint::Blobs(phase, many) => {
                 count(progress, phase, |event| {
                     matches!(event, ProgressEvent::BlobFinished { .. })
                 }) >= many
             }
-            Instant::Images(phase, many) => {
+            KillPoint::Images(phase, many) => {
                 count(progress, phase, |event| {
                     matches!(event, ProgressEvent::ImageFinished { .. })
                 }) >= many
             }
-            Instant::Bytes(phase, many) => {
+            KillPoint::Bytes(phase, many) => {
                 let moved = since(progress, phase).into_iter().flatten().map(|event| match event {
                     ProgressEvent::BlobAdvanced { bytes, .. } => *bytes,
                     _ => 0,
                 });
                 moved.sum::<u64>() >= many
             }
-            Instant::Within(phase, many) => {
+            KillPoint::Within(phase, many) => {
                 let mut under_way = BTreeMap::<&str, u64>::new();
                 for event in since(progress, phase).into_iter().flatten() {
                     match event {
@@ -118,9 +118,9 @@ fn fetched(topology: &Topology, from: usize) -> BTreeSet<String> {
 }
 
 /// Starts the agent, and kills it at the instant.
-fn kill_at(topology: &Topology, instant: Instant) {
+fn kill_at(topology: &Topology, kill_point: KillPoint) {
     let mut agent = topology.site.start_agent(&[]);
-    agent.wait_for_progress(&format!("{instant:?}"), |progress| instant.is_reached(progress));
+    agent.wait_for_progress(&format!("{kill_point:?}"), |progress| kill_point.is_reached(progress));
     agent.kill();
 }
 
@@ -151,11 +151,11 @@ fn everything_is_in_place(site: &Site, what: &str) {
 #[test]
 fn a_kill_at_any_instant_costs_no_finished_blob() {
     let mut topology = Topology::start();
-    for instant in INSTANTS {
+    for kill_point in INSTANTS {
         topology.write_user_data(slowly);
-        kill_at(&topology, instant);
+        kill_at(&topology, kill_point);
         let finished = topology.site.finished_blobs();
-        runs_to_the_end_without(&topology, &finished, &format!("killed at {instant:?}"));
+        runs_to_the_end_without(&topology, &finished, &format!("killed at {kill_point:?}"));
         topology = topology.with_new_site();
     }
 }
@@ -171,7 +171,7 @@ fn an_interrupted_blob_goes_on_where_it_was_cut() {
         bandwidth_limit: crawl,
         ..user_data
     });
-    kill_at(&topology, Instant::Within(Phase::ProviderImage, 700_000));
+    kill_at(&topology, KillPoint::Within(Phase::ProviderImage, 700_000));
     topology.write_user_data(|user_data| user_data);
     let from = topology.source.registry.requests().len();
     runs_to_the_end_without(
@@ -196,7 +196,7 @@ fn kills_in_all_phases_one_after_the_other_end_in_running() {
     let mut finished = BTreeSet::new();
     for phase in Phase::WORK {
         let from = topology.source.registry.requests().len();
-        kill_at(&topology, Instant::Begin(phase));
+        kill_at(&topology, KillPoint::Begin(phase));
         assert!(
             fetched(&topology, from).is_disjoint(&finished),
             "{phase}: fetched though finished"
@@ -211,8 +211,8 @@ fn a_graceful_stop_amid_transfers_ends_with_status_0_and_costs_no_finished_blob(
     let topology = Topology::start();
     topology.write_user_data(slowly);
     let mut agent = topology.site.start_agent(&[]);
-    let instant = Instant::Blobs(Phase::Images, 2);
-    agent.wait_for_progress("two blobs", |progress| instant.is_reached(progress));
+    let kill_point = KillPoint::Blobs(Phase::Images, 2);
+    agent.wait_for_progress("two blobs", |progress| kill_point.is_reached(progress));
     assert_eq!(agent.terminate(), Some(0), "{}", agent.output());
     runs_to_the_end_without(&topology, &topology.site.finished_blobs(), "stopped by SIGTERM");
 }
