@@ -161,7 +161,7 @@ impl EdgeCluster {
 
 /// Returns a pod that no node takes. The test only reads what the API server makes of it.
 #[must_use]
-pub fn homeless_pod(name: &str, image: &str) -> Value {
+pub fn unschedulable_pod(name: &str, image: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use landfall_tests_interop::admission::decode;
 use landfall_tests_interop::cluster::client::wait_for;
-use landfall_tests_interop::cluster::edge_cluster::{EdgeCluster, REGISTRATION, homeless_pod};
+use landfall_tests_interop::cluster::edge_cluster::{EdgeCluster, REGISTRATION, unschedulable_pod};
 use landfall_tests_interop::cluster::images::landfall_image;
 use landfall_tests_interop::go_tool::tool;
 use landfall_tests_interop::program::run;
@@ -53,7 +53,7 @@ pub(crate) fn webhook_serves_as_pods_of_the_cluster(edge: &EdgeCluster) {
 
     let redirected = format!("{}/{NGINX}", edge.topology.domain());
     wait_for("a pod redirected by the service", || {
-        let asked = homeless_pod("asked", "nginx:1.27");
+        let asked = unschedulable_pod("asked", "nginx:1.27");
         let asked = edge.client.create("/api/v1/namespaces/default/pods?dryRun=All", &asked);
         (images_of(&asked)["main"] == redirected).then_some(())
     });

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use camino::Utf8Path;
 use landfall_tests_interop::admission::{decode, patch_of, review_of};
 use landfall_tests_interop::cluster::client::wait_for;
-use landfall_tests_interop::cluster::edge_cluster::{EdgeCluster, REGISTRATION, homeless_pod};
+use landfall_tests_interop::cluster::edge_cluster::{EdgeCluster, REGISTRATION, unschedulable_pod};
 use landfall_tests_interop::cluster::images::WAIT;
 use landfall_tests_interop::https::HttpsClient;
 use reqwest::Method;
@@ -284,7 +284,7 @@ fn late_update_touches_only_what_it_changes(edge: &EdgeCluster) {
     wait_for("the namespace redirected", || {
         let asked = edge.client.create(
             &format!("{collection}?dryRun=All"),
-            &homeless_pod("asked", "nginx:1.27"),
+            &unschedulable_pod("asked", "nginx:1.27"),
         );
         (images_of(&asked)["main"] == edge.redirected(NGINX)).then_some(())
     });
@@ -316,7 +316,7 @@ fn namespaces_and_pods_opt_out(edge: &EdgeCluster) {
         edge.client.create_namespace(name, &json!({label: value}));
         wait_until_left_alone(edge, name, value);
     }
-    let mut pod = homeless_pod("opted-out", "nginx:1.27");
+    let mut pod = unschedulable_pod("opted-out", "nginx:1.27");
     pod["metadata"]["labels"] = json!({"landfall.dev/redirect": "disabled"});
     let pod = edge.client.create("/api/v1/namespaces/default/pods?dryRun=All", &pod);
     assert_eq!(images_of(&pod)["main"], "nginx:1.27");
@@ -349,7 +349,7 @@ fn node_redirects_where_the_namespace_chose_it(edge: &EdgeCluster) {
 /// its creation; the selector of the registration applies at once.
 fn wait_until_left_alone(edge: &EdgeCluster, namespace: &str, label: &str) {
     wait_for(&format!("a pod left alone in {namespace} by its label {label}"), || {
-        let pod = homeless_pod("asked", "nginx:1.27");
+        let pod = unschedulable_pod("asked", "nginx:1.27");
         let collection = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
         let pod = edge.client.create(&collection, &pod);
         (images_of(&pod)["main"] == "nginx:1.27").then_some(())
@@ -358,7 +358,7 @@ fn wait_until_left_alone(edge: &EdgeCluster, namespace: &str, label: &str) {
 
 /// Compares the same pod with and without the webhook by the API server's own list of fields.
 fn nothing_but_images_and_one_annotation_changes(edge: &EdgeCluster) {
-    let mut pod = homeless_pod("compared", "nginx:1.27");
+    let mut pod = unschedulable_pod("compared", "nginx:1.27");
     pod["metadata"]["labels"] = json!({"app": "compared"});
     pod["metadata"]["annotations"] = json!({"a": "b"});
     pod["spec"]["imagePullSecrets"] = json!([{"name": "theirs"}]);
@@ -400,7 +400,7 @@ fn nothing_but_images_and_one_annotation_changes(edge: &EdgeCluster) {
 /// Sends fields of a future API version to the webhook directly, since this API server drops fields that it
 /// does not know.
 fn fields_of_the_future_stay(edge: &EdgeCluster) {
-    let mut pod = homeless_pod("future", "nginx:1.27");
+    let mut pod = unschedulable_pod("future", "nginx:1.27");
     pod["spec"]["fromTheFuture"] = json!({"containers": [{"image": "nginx:1.27"}]});
     pod["spec"]["containers"][0]["fromTheFuture"] = json!([1, {"deep": true}]);
     let registration = edge.client.get(REGISTRATION);

@@ -14,7 +14,7 @@ use landfall_core::status::Phase;
 use landfall_tests_interop::admission::decode;
 use landfall_tests_interop::agent::LandfallAgent;
 use landfall_tests_interop::cluster::client::{KubeClient, wait_for};
-use landfall_tests_interop::cluster::edge_cluster::{AUTHORITY, EdgeCluster, REGISTRATION, homeless_pod};
+use landfall_tests_interop::cluster::edge_cluster::{AUTHORITY, EdgeCluster, REGISTRATION, unschedulable_pod};
 use landfall_tests_interop::https::HttpsClient;
 use landfall_tests_interop::site::Site;
 use serde_json::{Value, json};
@@ -98,7 +98,7 @@ fn authority_rotates_with_no_failed_admission(edge: &EdgeCluster, second: &Site)
             let mut created = 0_u32;
             let mut slipped_through = Vec::new();
             while !is_done.load(Ordering::Relaxed) {
-                let pod = homeless_pod("rotating", "nginx:1.27");
+                let pod = unschedulable_pod("rotating", "nginx:1.27");
                 // The failure policy is Ignore: after a failed call the pod would be admitted unchanged.
                 let pod = client.create("/api/v1/namespaces/default/pods?dryRun=All", &pod);
                 created += 1;
@@ -166,7 +166,7 @@ fn operate(client: &KubeClient, namespace: &str, rounds: usize) -> usize {
                     client.delete(&pod);
                     wait_for("the pod gone", || client.try_get(&pod).is_none().then_some(()));
                 }
-                client.create(&pods, &homeless_pod("operated", "nginx:1.27"));
+                client.create(&pods, &unschedulable_pod("operated", "nginx:1.27"));
                 made += 1;
             }
         }
@@ -185,7 +185,7 @@ fn operator_is_spared_where_the_namespace_chose_the_node(edge: &EdgeCluster) {
     );
     // The agent learns of a namespace by a watch.
     wait_for("a pod left to the node", || {
-        let pod = homeless_pod("asked", "nginx:1.27");
+        let pod = unschedulable_pod("asked", "nginx:1.27");
         let pod = edge
             .client
             .create("/api/v1/namespaces/operated-by-node/pods?dryRun=All", &pod);
@@ -212,7 +212,7 @@ fn no_pod_is_lost_while_the_agents_are_killed(
             140 => restarted = Some(edge.topology.site.start_agent(&[])),
             _ => {}
         }
-        let pod = homeless_pod(&format!("pod-{number}"), "nginx:1.27");
+        let pod = unschedulable_pod(&format!("pod-{number}"), "nginx:1.27");
         edge.client.create("/api/v1/namespaces/storm/pods", &pod);
     }
     let redirected = redirected(edge, second);
@@ -236,7 +236,7 @@ fn no_pod_is_lost_while_the_agents_are_killed(
 /// Sends a pod to the API server and checks that its images are redirected.
 fn assert_redirected(edge: &EdgeCluster, second: &Site, when: &str) {
     let pods = "/api/v1/namespaces/default/pods?dryRun=All";
-    let pod = edge.client.create(pods, &homeless_pod("asked", "nginx:1.27"));
+    let pod = edge.client.create(pods, &unschedulable_pod("asked", "nginx:1.27"));
     let image = image_of(&pod);
     assert!(redirected(edge, second).contains(&image), "{when}: {image}");
 }

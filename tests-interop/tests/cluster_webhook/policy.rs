@@ -12,7 +12,7 @@ use landfall_core::settings::Settings;
 use landfall_tests_interop::admission::{patch_of, review_of};
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::cluster::client::wait_for;
-use landfall_tests_interop::cluster::edge_cluster::{EdgeCluster, homeless_pod};
+use landfall_tests_interop::cluster::edge_cluster::{EdgeCluster, unschedulable_pod};
 use landfall_tests_interop::go_tool::tool;
 use landfall_tests_interop::program::run;
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ struct Policy<'a> {
 
 /// Checks the policy before any agent registers a webhook.
 pub(crate) fn api_server_redirects_by_a_policy_as_the_webhook_would(edge: &EdgeCluster) {
-    let pod = homeless_pod("early", "nginx:1.27");
+    let pod = unschedulable_pod("early", "nginx:1.27");
     edge.client.create(PODS, &pod);
     let mut last = None;
     for (name, stylus) in CONFIGURATIONS {
@@ -99,7 +99,7 @@ impl<'a> Policy<'a> {
         drop(run(policy.kubectl("apply")).succeeded());
         // Each configuration gives another result for this image, so that even one without any rule can be
         // waited for.
-        let pod = homeless_pod("asked", "quay.io/argoproj/argocd:v3");
+        let pod = unschedulable_pod("asked", "quay.io/argoproj/argocd:v3");
         let expected = policy.by_webhook(&pod);
         wait_for("the API server going by the policy", || {
             (image_of(&edge.client.create(DRY_RUN, &pod)) == image_of(&expected)).then_some(())
@@ -120,7 +120,7 @@ impl<'a> Policy<'a> {
     fn delete(&self) {
         drop(run(self.kubectl("delete")).succeeded());
         wait_for("the policy gone", || {
-            let pod = homeless_pod("asked", "nginx:1.27");
+            let pod = unschedulable_pod("asked", "nginx:1.27");
             (image_of(&self.edge.client.create(DRY_RUN, &pod)) == "nginx:1.27").then_some(())
         });
     }
@@ -166,7 +166,7 @@ impl<'a> Policy<'a> {
     fn assert_every_reference_as_by_the_webhook(&self, configuration: &str) {
         let images = references();
         for images in images.chunks(CONTAINERS) {
-            let mut pod = homeless_pod("references", "");
+            let mut pod = unschedulable_pod("references", "");
             let containers = images.iter().enumerate();
             pod["spec"]["containers"] = containers
                 .map(|(index, image)| json!({"name": format!("c-{index}"), "image": image}))
@@ -176,7 +176,7 @@ impl<'a> Policy<'a> {
     }
 
     fn assert_every_place_as_by_the_webhook(&self) {
-        let mut pod = homeless_pod("every-place", "nginx:1.27");
+        let mut pod = unschedulable_pod("every-place", "nginx:1.27");
         let more = json!({
             // The volume of a token has a random name.
             "automountServiceAccountToken": false,
@@ -213,7 +213,7 @@ impl<'a> Policy<'a> {
         pod["metadata"]["labels"] = json!({"landfall.dev/redirect": "disabled"});
         assert_eq!(images_back, self.edge.client.create(DRY_RUN, &pod)["spec"]);
         // A second pass changes nothing.
-        let again = homeless_pod("again", &image_of(&made));
+        let again = unschedulable_pod("again", &image_of(&made));
         assert_eq!(image_of(&self.edge.client.create(DRY_RUN, &again)), image_of(&made));
     }
 
@@ -226,7 +226,7 @@ impl<'a> Policy<'a> {
             self.edge.client.create_namespace(name, &labels);
             // The API server evaluates the labels itself, and sees a new namespace a moment later.
             wait_for(&format!("a pod left alone in {name}"), || {
-                let pod = homeless_pod("asked", "nginx:1.27");
+                let pod = unschedulable_pod("asked", "nginx:1.27");
                 let pod = self
                     .edge
                     .client
@@ -235,7 +235,7 @@ impl<'a> Policy<'a> {
             });
         }
         for choice in ["disabled", "node"] {
-            let mut pod = homeless_pod("opted-out", "nginx:1.27");
+            let mut pod = unschedulable_pod("opted-out", "nginx:1.27");
             pod["metadata"]["labels"] = json!({"landfall.dev/redirect": choice});
             assert_eq!(image_of(&self.edge.client.create(DRY_RUN, &pod)), "nginx:1.27");
         }
