@@ -1,4 +1,4 @@
-//! Blobs: every method to push, read and delete one.
+//! Blobs: every method of a push, reads and deletions.
 
 use landfall_tests_interop::raw_http::{RawHttp, RawResponse};
 
@@ -8,7 +8,7 @@ use crate::{REPOSITORY, REPOSITORY_2};
 
 const CHUNK: usize = 1024;
 
-/// A method to push a blob.
+/// A method of pushing a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PushMethod {
     PostOnly,
