@@ -3,8 +3,8 @@
 mod bounds;
 mod clients;
 mod counted;
-mod distance;
 mod faults;
+mod thin_link;
 mod timed;
 
 use std::collections::BTreeMap;
@@ -17,8 +17,8 @@ use clap::{Args, ValueEnum};
 
 use self::clients::{CLIENTS, Client};
 use self::counted::count;
-use self::distance::Distance;
 use self::faults::{Road, copy_after_kill, copy_over_bad_links};
+use self::thin_link::ThinLink;
 use self::timed::{Before, Comparison, WALL, compare};
 use crate::Subject;
 use crate::fill::fill_registry;
@@ -255,19 +255,19 @@ impl Bench<'_> {
     }
 
     fn copy_from_afar(&mut self, name: &str, loss: Option<&str>) -> anyhow::Result<()> {
-        let distance = match Distance::start(loss) {
-            Ok(distance) => distance,
+        let thin_link = match ThinLink::start(loss) {
+            Ok(thin_link) => thin_link,
             Err(why) => {
                 self.rows.push(Row::left_out(name, WALL, &format!("{why:#}")));
                 return Ok(());
             }
         };
         for (what, workload) in [("W3", small()), ("W1", profile(1))] {
-            let far = distance.far.address;
-            let source = distance.far.inside(|| self.start_source_at(far, &workload))?;
+            let far = thin_link.far.address;
+            let source = thin_link.far.inside(|| self.start_source_at(far, &workload))?;
             for &kind in &self.args.destinations {
                 let case = format!("{name} {what} from afar → {}", kind.name());
-                distance.near.inside(|| match self.start(kind)? {
+                thin_link.near.inside(|| match self.start(kind)? {
                     Some(mut destination) => {
                         // The link sets the pace, always the same: one round is enough.
                         let comparison = Comparison {

@@ -16,38 +16,38 @@ const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 
 /// Two network namespaces with a thin link between them.
 #[derive(Debug)]
-pub(super) struct Distance {
+pub(super) struct ThinLink {
     /// Namespace of the programs and the destination registry.
-    pub(super) near: Place,
+    pub(super) near: Namespace,
     /// Namespace of the source registry.
-    pub(super) far: Place,
+    pub(super) far: Namespace,
 }
 
 /// A network namespace.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Namespace {
     name: String,
     /// Address of its end of the link.
     pub(super) address: IpAddr,
 }
 
-impl Distance {
+impl ThinLink {
     /// Sets up a link; `loss` is the packet loss in netem's notation.
     ///
     /// # Errors
     /// Returns the output of the failed tool. The tools need the right to create namespaces, and a kernel with netem.
-    pub(super) fn start(loss: Option<&str>) -> anyhow::Result<Distance> {
-        let distance = Distance {
-            near: Place::make("near", NEAR)?,
-            far: Place::make("far", FAR)?,
+    pub(super) fn start(loss: Option<&str>) -> anyhow::Result<ThinLink> {
+        let thin_link = ThinLink {
+            near: Namespace::create("near", NEAR)?,
+            far: Namespace::create("far", FAR)?,
         };
-        let Distance { near, far } = &distance;
+        let ThinLink { near, far } = &thin_link;
         run(&format!(
             "ip link add link0 netns {} type veth peer name link0 netns {}",
             near.name, far.name
         ))?;
-        for place in [near, far] {
-            let Place { name, address } = place;
+        for namespace in [near, far] {
+            let Namespace { name, address } = namespace;
             run(&format!("ip -n {name} address add {address}/24 dev link0"))?;
             run(&format!("ip -n {name} link set lo up"))?;
             run(&format!("ip -n {name} link set link0 up"))?;
@@ -57,15 +57,15 @@ impl Distance {
                 "tc -n {name} qdisc add dev link0 root netem limit 10000 delay {DELAY} rate {RATE}{loss}"
             ))?;
         }
-        Ok(distance)
+        Ok(thin_link)
     }
 }
 
-impl Place {
-    fn make(side: &str, address: Ipv4Addr) -> anyhow::Result<Place> {
+impl Namespace {
+    fn create(side: &str, address: Ipv4Addr) -> anyhow::Result<Namespace> {
         let name = format!("landfall-bench-{}-{side}", std::process::id());
         run(&format!("ip netns add {name}"))?;
-        Ok(Place {
+        Ok(Namespace {
             name,
             address: address.into(),
         })
@@ -89,7 +89,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Namespace {
     fn drop(&mut self) {
         // The interfaces go with the namespace. Without the right to remove it, it was never created.
         drop(run(&format!("ip netns delete {}", self.name)));
