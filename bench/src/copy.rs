@@ -1,11 +1,11 @@
 //! Copies from registry to registry, measured side by side with other copy programs.
 
 mod bounds;
+mod byte_counts;
 mod clients;
-mod counted;
 mod faults;
 mod thin_link;
-mod timed;
+mod wall_times;
 
 use std::collections::BTreeMap;
 use std::io::{Write as _, stderr};
@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
+use self::byte_counts::count;
 use self::clients::{CLIENTS, Client};
-use self::counted::count;
 use self::faults::{Road, copy_after_kill, copy_over_bad_links};
 use self::thin_link::ThinLink;
-use self::timed::{Before, Comparison, WALL, compare};
+use self::wall_times::{Before, Comparison, WALL, compare};
 use crate::Subject;
 use crate::fill::fill_registry;
 use crate::registries::{RegistryKind, RunningRegistry};

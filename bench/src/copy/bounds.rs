@@ -1,7 +1,7 @@
 //! Lower bounds of a copy. The processors of this machine also run both registries, so no copier can be faster
 //! than the rest of their time allows.
 
-use super::timed::Comparison;
+use super::wall_times::Comparison;
 use crate::content::hash_from_cache;
 use crate::fill::open_upload;
 use crate::http::Http;

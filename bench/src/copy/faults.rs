@@ -10,8 +10,8 @@ use std::time::Duration;
 use landfall_testkit::weak_link::{WeakLink, Weakness};
 
 use super::Programs;
+use super::byte_counts::MovedBytes;
 use super::clients::{Client, Ends};
-use super::counted::Moved;
 use crate::fill::check_copy;
 use crate::process::{kill_group, run_timed};
 use crate::registries::RunningRegistry;
@@ -236,7 +236,7 @@ impl Road<'_> {
             DEADLINE
         };
         let usage = run_timed(&mut command, deadline)?;
-        let moved = links.moved().most_since(Moved::default()) as f64 / self.needed();
+        let moved = links.moved().most_since(MovedBytes::default()) as f64 / self.needed();
         let checked = check_copy(usage.outcome, &self.destination.host(), self.workload);
         Ok(match checked {
             Ok(()) => Ok(Arrival {
@@ -298,8 +298,8 @@ impl Links {
         }
     }
 
-    fn moved(&self) -> Moved {
-        Moved {
+    fn moved(&self) -> MovedBytes {
+        MovedBytes {
             from_source: self.source.bytes_to_client(),
             to_destination: self.destination.bytes_to_server(),
         }

@@ -8,7 +8,7 @@ use landfall_testkit::weak_link::WeakLink;
 
 use super::Programs;
 use super::clients::{Client, Ends};
-use super::timed::Comparison;
+use super::wall_times::Comparison;
 use crate::fill::check_copy;
 use crate::process::run_timed;
 use crate::registries::RunningRegistry;
@@ -19,14 +19,14 @@ const MEGABYTE: f64 = 1e6;
 
 /// Bytes that one program moved, including requests and responses.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Moved {
+pub(super) struct MovedBytes {
     pub(super) from_source: u64,
     pub(super) to_destination: u64,
 }
 
-impl Moved {
+impl MovedBytes {
     /// Returns the bytes moved since `before`, at the end with the higher count.
-    pub(super) fn most_since(self, before: Moved) -> u64 {
+    pub(super) fn most_since(self, before: MovedBytes) -> u64 {
         let read = self.from_source - before.from_source;
         read.max(self.to_destination - before.to_destination)
     }
@@ -38,13 +38,13 @@ pub(super) fn count(
     destination: &mut RunningRegistry,
     programs: &Programs,
 ) -> anyhow::Result<Vec<Row>> {
-    let mut moved: BTreeMap<Client, Result<Moved, String>> = BTreeMap::new();
+    let mut moved: BTreeMap<Client, Result<MovedBytes, String>> = BTreeMap::new();
     for &client in programs.found.keys() {
         let counted = count_one(comparison, destination, programs, client)?;
         writeln!(stderr(), "{:34} {:9} {counted:?}", comparison.case, client.name())?;
         moved.insert(client, counted);
     }
-    let row = |metric, bytes: fn(&Moved) -> u64| {
+    let row = |metric, bytes: fn(&MovedBytes) -> u64| {
         let value = |client: Client| {
             let moved = moved.get(&client)?.as_ref().ok()?;
             Some(bytes(moved) as f64 / MEGABYTE)
@@ -70,7 +70,7 @@ fn count_one(
     destination: &mut RunningRegistry,
     programs: &Programs,
     client: Client,
-) -> anyhow::Result<Result<Moved, String>> {
+) -> anyhow::Result<Result<MovedBytes, String>> {
     comparison.before.prepare(destination)?;
     let [near, far] = [comparison.source.address(), destination.address()].map(WeakLink::counting);
     let home = tempfile::tempdir()?;
@@ -84,7 +84,7 @@ fn count_one(
     let mut command = client.command(&programs.found[&client], &ends)?;
     let usage = run_timed(&mut command, DEADLINE)?;
     let checked = check_copy(usage.outcome, &destination.host(), comparison.workload);
-    Ok(checked.map(|()| Moved {
+    Ok(checked.map(|()| MovedBytes {
         from_source: near.bytes_to_client(),
         to_destination: far.bytes_to_server(),
     }))
