@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 
 use self::byte_counts::count;
 use self::clients::{CLIENTS, Client};
-use self::faults::{Road, copy_after_kill, copy_over_bad_links};
+use self::faults::{Route, copy_after_kill, copy_over_bad_links};
 use self::thin_link::ThinLink;
 use self::wall_times::{Before, Comparison, WALL, compare};
 use crate::Subject;
@@ -296,7 +296,7 @@ impl Bench<'_> {
             let Some(mut destination) = self.start(kind)? else {
                 continue;
             };
-            let mut road = Road {
+            let mut route = Route {
                 source: &source,
                 destination: &mut destination,
                 workload: &workload,
@@ -304,10 +304,10 @@ impl Bench<'_> {
                 to: kind.name(),
             };
             if over_bad_links {
-                self.rows.extend(copy_over_bad_links(&mut road)?);
+                self.rows.extend(copy_over_bad_links(&mut route)?);
             }
             if after_kill {
-                self.rows.extend(copy_after_kill(&mut road)?);
+                self.rows.extend(copy_after_kill(&mut route)?);
             }
         }
         Ok(())

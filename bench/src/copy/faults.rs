@@ -134,7 +134,7 @@ const fn fault(what: &'static str, end: End, weakness: Weakness, connections: u6
 }
 
 /// A source and a destination between which the programs copy in turn.
-pub(super) struct Road<'a> {
+pub(super) struct Route<'a> {
     pub(super) source: &'a RunningRegistry,
     pub(super) destination: &'a mut RunningRegistry,
     pub(super) workload: &'a Workload,
@@ -144,57 +144,52 @@ pub(super) struct Road<'a> {
 }
 
 /// The outcome of one copy.
-struct Arrival {
+struct CopyCost {
     moved: f64,
     wall: f64,
 }
 
 /// W8: copies one large layer over each bad link.
-pub(super) fn copy_over_bad_links(road: &mut Road<'_>) -> anyhow::Result<Vec<Row>> {
+pub(super) fn copy_over_bad_links(route: &mut Route<'_>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for fault in &FAULTS {
-        let mut arrivals: BTreeMap<Client, Result<Arrival, String>> = BTreeMap::new();
-        for &client in road.programs.found.keys() {
+        let mut costs: BTreeMap<Client, Result<CopyCost, String>> = BTreeMap::new();
+        for &client in route.programs.found.keys() {
             if client == Client::Landfall || fault.compared {
-                let arrival = road.copy_over(fault, client)?;
-                let told = match &arrival {
-                    Ok(arrival) => format!("{:.2} s, {:.3} times the bytes", arrival.wall, arrival.moved),
+                let cost = route.copy_over(fault, client)?;
+                let told = match &cost {
+                    Ok(cost) => format!("{:.2} s, {:.3} times the bytes", cost.wall, cost.moved),
                     Err(why) => why.clone(),
                 };
-                writeln!(stderr(), "W8 {} → {}: {}: {told}", fault.what, road.to, client.name())?;
-                arrivals.insert(client, arrival);
+                writeln!(stderr(), "W8 {} → {}: {}: {told}", fault.what, route.to, client.name())?;
+                costs.insert(client, cost);
             }
         }
-        let case = format!("W8 {} → {}", fault.what, road.to);
-        let row = |metric, value: fn(&Arrival) -> f64| {
-            let of = |client| {
-                arrivals
-                    .get(&client)
-                    .and_then(|arrival| arrival.as_ref().ok())
-                    .map(value)
-            };
-            let others = arrivals.keys().filter(|client| **client != Client::Landfall);
+        let case = format!("W8 {} → {}", fault.what, route.to);
+        let row = |metric, value: fn(&CopyCost) -> f64| {
+            let of = |client| costs.get(&client).and_then(|cost| cost.as_ref().ok()).map(value);
+            let others = costs.keys().filter(|client| **client != Client::Landfall);
             let peers = others.map(|client| (client.name().to_owned(), of(*client))).collect();
             let mut row = Row::against_peers(&case, metric, of(Client::Landfall), peers, 0.0);
-            for (client, arrival) in &arrivals {
-                if let Err(why) = arrival {
+            for (client, cost) in &costs {
+                if let Err(why) = cost {
                     row = row.remark(client.name(), why);
                 }
             }
             row
         };
-        rows.push(row("bytes moved by needed", |arrival| arrival.moved).with_limit(MOVED_MAX));
-        rows.push(row("wall, s", |arrival| arrival.wall));
+        rows.push(row("bytes moved by needed", |cost| cost.moved).with_limit(MOVED_MAX));
+        rows.push(row("wall, s", |cost| cost.wall));
     }
     Ok(rows)
 }
 
 /// W8k: kills a copy halfway and counts the bytes of a second run.
-pub(super) fn copy_after_kill(road: &mut Road<'_>) -> anyhow::Result<Vec<Row>> {
+pub(super) fn copy_after_kill(route: &mut Route<'_>) -> anyhow::Result<Vec<Row>> {
     let mut moved = BTreeMap::new();
     let mut remarks = Vec::new();
-    for &client in road.programs.found.keys() {
-        let second = road.kill_and_copy_again(client)?;
+    for &client in route.programs.found.keys() {
+        let second = route.kill_and_copy_again(client)?;
         if let Err(why) = &second {
             remarks.push((client, why.clone()));
         }
@@ -205,7 +200,7 @@ pub(super) fn copy_after_kill(road: &mut Road<'_>) -> anyhow::Result<Vec<Row>> {
         .into_iter()
         .map(|(client, moved)| (client.name().to_owned(), moved))
         .collect();
-    let case = format!("W8k killed half-way, run again → {}", road.to);
+    let case = format!("W8k killed half-way, run again → {}", route.to);
     let row = Row::against_peers(case, "bytes moved by needed", ours, peers, 0.0).with_limit(MOVED_AFTER_KILL_MAX);
     Ok(vec![
         remarks
@@ -214,12 +209,12 @@ pub(super) fn copy_after_kill(road: &mut Road<'_>) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-impl Road<'_> {
+impl Route<'_> {
     fn needed(&self) -> f64 {
         self.workload.bytes().0 as f64
     }
 
-    fn copy_over(&mut self, fault: &Fault, client: Client) -> anyhow::Result<Result<Arrival, String>> {
+    fn copy_over(&mut self, fault: &Fault, client: Client) -> anyhow::Result<Result<CopyCost, String>> {
         self.destination.restart(None)?;
         let links = Links::start(self, Some(fault));
         let home = tempfile::tempdir()?;
@@ -239,7 +234,7 @@ impl Road<'_> {
         let moved = links.moved().most_since(MovedBytes::default()) as f64 / self.needed();
         let checked = check_copy(usage.outcome, &self.destination.host(), self.workload);
         Ok(match checked {
-            Ok(()) => Ok(Arrival {
+            Ok(()) => Ok(CopyCost {
                 moved,
                 wall: usage.wall.as_secs_f64(),
             }),
@@ -284,7 +279,7 @@ struct Links {
 }
 
 impl Links {
-    fn start(road: &Road<'_>, fault: Option<&Fault>) -> Links {
+    fn start(route: &Route<'_>, fault: Option<&Fault>) -> Links {
         let link = |registry: &RunningRegistry, end| {
             let target = registry.address();
             match fault {
@@ -293,8 +288,8 @@ impl Links {
             }
         };
         Links {
-            source: link(road.source, End::Source),
-            destination: link(road.destination, End::Destination),
+            source: link(route.source, End::Source),
+            destination: link(route.destination, End::Destination),
         }
     }
 
