@@ -114,7 +114,7 @@ type Values = BTreeMap<RegistryKind, Vec<f64>>;
 
 /// Required value of a row.
 #[derive(Debug, Clone, Copy)]
-enum Reach {
+enum Target {
     /// Nothing is required.
     Nothing,
     /// Less than the lowest of the others, by this factor.
@@ -140,7 +140,7 @@ impl Bench {
     }
 
     /// Adds a row, with a remark for every absent registry.
-    fn row(&mut self, case: &str, metric: &'static str, values: &Values, reach: Reach) -> anyhow::Result<()> {
+    fn row(&mut self, case: &str, metric: &'static str, values: &Values, target: Target) -> anyhow::Result<()> {
         let value = |kind: RegistryKind| values.get(&kind).map(|values| median(values.clone()));
         let peers = values.keys().filter(|kind| **kind != RegistryKind::Landfall);
         let peers: BTreeMap<String, Option<f64>> = peers.map(|kind| (kind.name().to_owned(), value(*kind))).collect();
@@ -151,15 +151,15 @@ impl Bench {
                 .filter(|kind| **kind != RegistryKind::Landfall && Some(**kind) != without);
             others.filter_map(|kind| value(*kind)).max_by(f64::total_cmp)
         };
-        let mut row = match reach {
-            Reach::Nothing => Row::against_peers(case, metric, landfall, peers, 0.0),
-            Reach::LessByFactor(factor) => Row::against_peers(case, metric, landfall, peers, factor),
-            Reach::AtMost(limit) => Row::against_peers(case, metric, landfall, peers, 0.0).with_limit(limit),
-            Reach::MoreByFactor(factor) => {
+        let mut row = match target {
+            Target::Nothing => Row::against_peers(case, metric, landfall, peers, 0.0),
+            Target::LessByFactor(factor) => Row::against_peers(case, metric, landfall, peers, factor),
+            Target::AtMost(limit) => Row::against_peers(case, metric, landfall, peers, 0.0).with_limit(limit),
+            Target::MoreByFactor(factor) => {
                 let limit = best_of(None).map(|best| best * factor);
                 Row::rate(case, metric, landfall, peers, limit)
             }
-            Reach::MoreThanDockerAndRest(docker, rest) => {
+            Target::MoreThanDockerAndRest(docker, rest) => {
                 let docker = value(RegistryKind::DockerRegistry).map(|value| value * docker);
                 let rest = best_of(Some(RegistryKind::DockerRegistry)).map(|value| value * rest);
                 let limit = docker.into_iter().chain(rest).max_by(f64::total_cmp);

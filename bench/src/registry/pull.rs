@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::bound::{self, record_answer};
 use super::load::run_load;
-use super::{Bench, Reach, Values};
+use super::{Bench, Target, Values};
 use crate::fill::fill_registry;
 use crate::process::median;
 use crate::registries::{RegistryKind, RunningRegistry};
@@ -27,10 +27,10 @@ pub(super) fn measure_manifests(bench: &mut Bench) -> anyhow::Result<()> {
                 duration: MANIFEST_TIME,
             };
             let measured = work.measure(bench, &running)?;
-            let reach = Reach::MoreThanDockerAndRest(8.0, 2.0);
-            bench.row(&work.case, "requests/s", &measured.rate, reach)?;
+            let target = Target::MoreThanDockerAndRest(8.0, 2.0);
+            bench.row(&work.case, "requests/s", &measured.rate, target)?;
             bench.bound_last_row(work.bound(bench.rounds, &running)?);
-            bench.row(&work.case, "server CPU, µs/request", &measured.cpu, Reach::Nothing)?;
+            bench.row(&work.case, "server CPU, µs/request", &measured.cpu, Target::Nothing)?;
         }
     }
     memory_rows(bench, "manifests", &running)
@@ -48,8 +48,8 @@ pub(super) fn measure_blobs(bench: &mut Bench) -> anyhow::Result<()> {
             duration: BLOB_TIME,
         };
         let measured = work.measure(bench, &running)?;
-        bench.row(&work.case, "MB/s", &measured.bytes, Reach::MoreByFactor(1.0))?;
-        bench.row(&work.case, "server CPU, µs/request", &measured.cpu, Reach::Nothing)?;
+        bench.row(&work.case, "MB/s", &measured.bytes, Target::MoreByFactor(1.0))?;
+        bench.row(&work.case, "server CPU, µs/request", &measured.cpu, Target::Nothing)?;
         memory_rows(bench, &format!("blobs of {name}"), &running)?;
     }
     Ok(())
@@ -132,12 +132,12 @@ fn memory_rows(bench: &mut Bench, what: &str, running: &[(RegistryKind, RunningR
         &format!("under load, {what}"),
         "memory, MB",
         &after,
-        Reach::AtMost(PEAK_MAX),
+        Target::AtMost(PEAK_MAX),
     )?;
     bench.row(
         &format!("under load, {what}"),
         "highest memory, MB",
         &peak,
-        Reach::AtMost(PEAK_MAX),
+        Target::AtMost(PEAK_MAX),
     )
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use super::{Bench, Reach, Values};
+use super::{Bench, Target, Values};
 use crate::fill::{check_registry, fill_registry};
 use crate::process::run_timed;
 use crate::registries::{RegistryKind, RunningRegistry};
@@ -44,9 +44,9 @@ pub(super) fn measure(bench: &mut Bench, case: &str, workload: &Workload, factor
         }
     }
     let case = format!("push of {case}");
-    bench.row(&case, "wall, s", &wall, Reach::LessByFactor(factor))?;
-    bench.row(&case, "server CPU, s", &cpu, Reach::Nothing)?;
-    bench.row(&case, "highest memory, MB", &peak, Reach::AtMost(PEAK_MAX))
+    bench.row(&case, "wall, s", &wall, Target::LessByFactor(factor))?;
+    bench.row(&case, "server CPU, s", &cpu, Target::Nothing)?;
+    bench.row(&case, "highest memory, MB", &peak, Target::AtMost(PEAK_MAX))
 }
 
 /// A command, and the directory with its input.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bench, Reach, Values};
+use super::{Bench, Target, Values};
 use crate::fill::fill_tags;
 use crate::registries::RunningRegistry;
 use crate::workload::{TAG, many_repositories};
@@ -34,7 +34,7 @@ pub(super) fn measure(bench: &mut Bench) -> anyhow::Result<()> {
         "start with 10,000 tags",
         "to first answer, ms",
         &time,
-        Reach::AtMost(30.0),
+        Target::AtMost(30.0),
     )?;
-    bench.row("idle with 10,000 tags", "memory, MB", &idle, Reach::AtMost(15.0))
+    bench.row("idle with 10,000 tags", "memory, MB", &idle, Target::AtMost(15.0))
 }
