@@ -258,7 +258,7 @@ impl Bench<'_> {
         let thin_link = match ThinLink::start(loss) {
             Ok(thin_link) => thin_link,
             Err(why) => {
-                self.rows.push(Row::left_out(name, WALL, &format!("{why:#}")));
+                self.rows.push(Row::skipped(name, WALL, &format!("{why:#}")));
                 return Ok(());
             }
         };

@@ -75,13 +75,13 @@ impl Row {
     }
 
     /// Returns a row for a case that cannot run here, with the reason. Its limit counts as met.
-    pub(crate) fn left_out(case: impl Into<String>, metric: &'static str, why: &str) -> Row {
+    pub(crate) fn skipped(case: impl Into<String>, metric: &'static str, why: &str) -> Row {
         let row = Row::against_peers(case, metric, None, BTreeMap::new(), 0.0);
         Row { reach: true, ..row }.remark("all", &format!("left out: {why}"))
     }
 
     /// Returns a row without a limit.
-    pub(crate) fn told(case: impl Into<String>, metric: &'static str, landfall: f64) -> Row {
+    pub(crate) fn without_limit(case: impl Into<String>, metric: &'static str, landfall: f64) -> Row {
         Row::against_peers(case, metric, Some(landfall), BTreeMap::new(), 0.0)
     }
 
