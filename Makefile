@@ -4,11 +4,11 @@ CARGO ?= cargo
 # Debian's packages by the program that shows that they are there.
 PEERS := docker-registry:docker-registry containerd:containerd runc:runc skopeo:skopeo htpasswd:apache2-utils \
          openssl:openssl ip:iproute2 busybox:busybox-static /usr/lib/cni/bridge:containernetworking-plugins
-# The programs of the tests' Kubernetes, by their names in tests-interop/tools/tools.tsv.
+# The programs of the tests' Kubernetes cluster, listed in tests-interop/tools/tools.tsv.
 CLUSTER_TOOLS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl containerd containerd-shim-runc-v2
 CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 
-# Peers that `go` builds, once: see tests-interop/tools/tools.tsv.
+# Clients and registries of other projects, built once by `go`, listed in tests-interop/tools/tools.tsv.
 TOOLS := registry crane regctl olareg
 
 .PHONY: help test fuzz lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook bench-registry demo docs
@@ -49,15 +49,15 @@ peers: ## Installs the real programs that the interop tests run, where they are 
 	fi
 	@tests-interop/tools/tools.sh $(TOOLS) >/dev/null
 
-testbed: peers ## Builds the real Kubernetes for the tests, where it is missing: once, outside of the tree
+testbed: peers ## Builds the Kubernetes of the cluster tests once, in ~/.cache/landfall
 	@tests-interop/tools/tools.sh $(CLUSTER_TOOLS) >/dev/null
 
-cluster-up: testbed ## Starts a Kubernetes of one node on loopback, to be used by hand; prints how
+cluster-up: testbed ## Starts a Kubernetes of one node on loopback for manual use, and prints how to use it
 	@$(CARGO) build --quiet --locked --package landfall-tests-interop --bin landfall-test-cluster
 	@target/debug/landfall-test-cluster up $(CLUSTER_DIR)
 	@echo "export PATH=$$(dirname $$(tests-interop/tools/tools.sh kubectl)):\$$PATH"
 
-cluster-down: ## Ends it, and removes all that it made
+cluster-down: ## Stops that Kubernetes and removes its resources
 	@$(CARGO) build --quiet --locked --package landfall-tests-interop --bin landfall-test-cluster
 	@target/debug/landfall-test-cluster down $(CLUSTER_DIR)
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the named tools of tools.tsv once, at their pinned versions, outside the tree:
-#   tools.sh crane regctl      builds what is missing, prints each one's path
-# They lie in ${LANDFALL_CACHE:-~/.cache/landfall}/tools/NAME-VERSION/NAME.
+#   tools.sh crane regctl      builds the missing ones, and prints the path of each
+# Their paths are ${LANDFALL_CACHE:-~/.cache/landfall}/tools/NAME-VERSION/NAME.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 tools=${LANDFALL_CACHE:-$HOME/.cache/landfall}/tools
@@ -14,18 +14,18 @@ for name in "$@"; do
   directory=$tools/$name-$version
   if [ ! -x "$directory/$name" ]; then
     echo "building $name: $package@$version" >&2
-    # A directory of this process alone, renamed into place: two builds at once do no harm, a broken one leaves nothing.
+    # Built in a temporary directory and renamed: parallel builds do not collide, a failed one leaves nothing.
     fresh=$(mktemp -d "$tools/.$name.XXXXXX")
     trap 'rm -rf "$fresh"' EXIT
     flags=
     case $module in
       ./*)
-        # Kubernetes replaces its own parts, so a module here names them all.
+        # Kubernetes replaces its own parts, so a module in this directory lists them all.
         build=$here/$module
         grep -qF " $version" "$build/go.mod" || { echo "tools.sh: $build/go.mod has no $version" >&2; exit 2; }
         ;;
       *)
-        # `go install PACKAGE@VERSION` asks for lists of versions that the module proxy does not have of every module.
+        # A module of its own needs only the pinned version. `go install PACKAGE@VERSION` also needs a list of versions.
         build=$fresh/module
         mkdir "$build"
         printf 'module build\n\ngo 1.24\n\nrequire %s %s\n' "$module" "$version" >"$build/go.mod"
@@ -33,7 +33,7 @@ for name in "$@"; do
         flags=-mod=mod
         ;;
     esac
-    # Without its version Kubernetes calls itself v0.0.0. Tests run meanwhile: they go first.
+    # Without -X, Kubernetes reports v0.0.0. `nice`, since tests may run at the same time.
     (cd "$build" && GOFLAGS="$flags -trimpath -buildvcs=false" CGO_ENABLED=0 GOTOOLCHAIN=local nice -n 5 \
       go build -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" -o "$fresh/$name" "$package")
     rm -rf "$fresh/module"

@@ -21,7 +21,8 @@ impl ContainerdProcess {
     /// Starts containerd and waits until its socket answers.
     ///
     /// # Errors
-    /// Returns an error if there is no `containerd` program, or it ends or does not answer (the error then holds its log).
+    /// Returns an error if there is no `containerd` program, or it ends or does not answer. The error
+    /// contains its log.
     pub fn start() -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("landfall-containerd-").tempdir()?;
         let mut process = ContainerdProcess { directory, child: None };
@@ -57,7 +58,8 @@ impl ContainerdProcess {
     /// `ctr`.
     ///
     /// # Errors
-    /// Returns an error if `ctr` cannot run or fails (the error then holds what it printed).
+    /// Returns an error if `ctr` cannot run or fails; the error
+    /// contains its output.
     pub fn ctr(&self, arguments: &[&str]) -> io::Result<String> {
         let output = Command::new("ctr")
             .args(["--address", self.socket().as_str(), "--namespace", "k8s.io"])

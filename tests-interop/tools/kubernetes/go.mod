@@ -1,5 +1,6 @@
-// Kubernetes and etcd for the tests, at versions that belong together: what `tests-interop/tools/tools.sh` builds the cluster's
-// programs from. `go install PACKAGE@VERSION` refuses modules that replace their own parts, so the parts are named here.
+// Kubernetes and etcd for the tests, at versions that belong together. `tests-interop/tools/tools.sh` builds the programs
+// of the cluster from this module: `go install PACKAGE@VERSION` refuses modules with `replace` directives, so the replaced
+// parts are listed here.
 module landfall.invalid/tests-interop/tools/kubernetes
 
 go 1.26.0
