@@ -213,29 +213,6 @@ impl Namespace {
         }
     }
 
-    /// Takes an image's name away; content that nothing else refers to is collected before this returns. Whether there was
-    /// such an image.
-    ///
-    /// # Errors
-    /// When containerd cannot be asked.
-    pub async fn delete_image(&self, name: &str) -> Result<bool, ContainerdError> {
-        let request = self.request(images::DeleteImageRequest {
-            name: name.to_owned(),
-            sync: true,
-        });
-        let mut client = self.images_client();
-        let answer = client.delete(request);
-        match self
-            .containerd
-            .call(COLLECTION_LIMIT, || format!("delete image `{name}`"), answer)
-            .await
-        {
-            Ok(()) => Ok(true),
-            Err(error) if error.is(Code::NotFound) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Starts to write content. containerd's garbage collection spares everything that the import wrote or found until
     /// the import is finished. After a crash, the lease ends after `lifetime`.
     ///
