@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
-use crate::root::{HostRoot, Missing, Place, RootError};
+use crate::root::{HostRoot, Missing, DirectoryEntry, RootError};
 
 /// Permission bits, including set-user-ID and the like.
 const MODE_BITS: u32 = 0o7777;
@@ -112,8 +112,8 @@ pub enum FileError {
 /// # Errors
 /// When the path leaves the root, has another file type, or a system call fails.
 pub fn ensure_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileError> {
-    let place = find(root, &file.path, Missing::Make)?;
-    let existing = read_existing(&place, &file.path)?;
+    let entry = find(root, &file.path, Missing::Make)?;
+    let existing = read_existing(&entry, &file.path)?;
     let attributes = Attributes {
         mode: file.mode & MODE_BITS,
         owner: file.owner,
@@ -124,7 +124,7 @@ pub fn ensure_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileError
         Some((stat, content)) if attributes.fit(stat) && *content == file.content => return Ok(Change::Unchanged),
         Some(_) => Change::Updated,
     };
-    replace(&place, &attributes, &file.content).map_err(io_error("write", &file.path))?;
+    replace(&entry, &attributes, &file.content).map_err(io_error("write", &file.path))?;
     Ok(change)
 }
 
@@ -151,10 +151,10 @@ impl std::fmt::Debug for FoundFile {
 /// # Errors
 /// When the path leaves the root, has another file type, or a system call fails.
 pub fn inspect_file(root: &HostRoot, path: &Utf8Path) -> Result<Option<FoundFile>, FileError> {
-    let Some(place) = find_present(root, path)? else {
+    let Some(entry) = find_present(root, path)? else {
         return Ok(None);
     };
-    let found = read_existing(&place, path)?;
+    let found = read_existing(&entry, path)?;
     Ok(found.map(|(stat, content)| FoundFile {
         mode: stat.st_mode & MODE_BITS,
         owner: stat.st_uid,
@@ -181,10 +181,10 @@ pub fn preview_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileErro
 /// The errors of [`ensure_directory`] that can be detected beforehand.
 pub fn preview_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<Change, FileError> {
     let path = &directory.path;
-    let Some(place) = find_present(root, path)? else {
+    let Some(entry) = find_present(root, path)? else {
         return Ok(Change::Created);
     };
-    let stat = match rustix::fs::statat(&place.directory, place.name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+    let stat = match rustix::fs::statat(&entry.directory, entry.name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
         Err(rustix::io::Errno::NOENT) => return Ok(Change::Created),
         Err(error) => return Err(io_error("read", path)(error.into())),
@@ -208,7 +208,7 @@ pub fn preview_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<C
 }
 
 /// Finds an entry; `None` if a parent directory is missing.
-fn find_present(root: &HostRoot, path: &Utf8Path) -> Result<Option<Place>, FileError> {
+fn find_present(root: &HostRoot, path: &Utf8Path) -> Result<Option<DirectoryEntry>, FileError> {
     match find(root, path, Missing::Refuse) {
         Err(FileError::Path {
             source: RootError::Io { source, .. },
@@ -223,7 +223,7 @@ fn find_present(root: &HostRoot, path: &Utf8Path) -> Result<Option<Place>, FileE
 /// # Errors
 /// When the path leaves the root, a directory has the name, or a system call fails.
 pub fn remove_file(root: &HostRoot, path: &Utf8Path) -> Result<bool, FileError> {
-    let place = match find(root, path, Missing::Refuse) {
+    let entry = match find(root, path, Missing::Refuse) {
         Err(FileError::Path {
             source: RootError::Io { source, .. },
             ..
@@ -231,11 +231,11 @@ pub fn remove_file(root: &HostRoot, path: &Utf8Path) -> Result<bool, FileError> 
         other => other?,
     };
     let failed = |error: rustix::io::Errno| io_error("remove", path)(error.into());
-    match rustix::fs::unlinkat(&place.directory, place.name.as_str(), AtFlags::empty()) {
+    match rustix::fs::unlinkat(&entry.directory, entry.name.as_str(), AtFlags::empty()) {
         Err(rustix::io::Errno::NOENT) => return Ok(false),
         other => other.map_err(failed)?,
     }
-    rustix::fs::fsync(&place.directory).map_err(failed)?;
+    rustix::fs::fsync(&entry.directory).map_err(failed)?;
     if let Some(parent) = path.parent()
         && let Ok(above) = find(root, parent, Missing::Refuse)
     {
@@ -251,19 +251,19 @@ pub fn remove_file(root: &HostRoot, path: &Utf8Path) -> Result<bool, FileError> 
 /// When the path leaves the root, has another file type, or a system call fails.
 pub fn ensure_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<Change, FileError> {
     let path = &directory.path;
-    let place = find(root, path, Missing::Make)?;
+    let entry = find(root, path, Missing::Make)?;
     let attributes = Attributes {
         mode: directory.mode & MODE_BITS,
         owner: directory.owner,
         group: directory.group,
     };
-    let made = match rustix::fs::mkdirat(&place.directory, place.name.as_str(), Mode::RWXU) {
+    let made = match rustix::fs::mkdirat(&entry.directory, entry.name.as_str(), Mode::RWXU) {
         Ok(()) => true,
         Err(rustix::io::Errno::EXIST) => false,
         Err(error) => return Err(io_error("make directory", path)(error.into())),
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = match rustix::fs::openat(&place.directory, place.name.as_str(), flags, Mode::empty()) {
+    let opened = match rustix::fs::openat(&entry.directory, entry.name.as_str(), flags, Mode::empty()) {
         Ok(opened) => opened,
         Err(rustix::io::Errno::NOTDIR) => {
             return Err(FileError::Kind {
@@ -305,7 +305,7 @@ pub fn write_atomic(path: &Utf8Path, mode: u32, content: &[u8]) -> Result<(), Fi
         owner: None,
         group: None,
     };
-    replace(&Place { directory, name }, &attributes, content).map_err(failed())
+    replace(&DirectoryEntry { directory, name }, &attributes, content).map_err(failed())
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -342,18 +342,18 @@ fn io_error(verb: &'static str, path: &Utf8Path) -> impl FnOnce(io::Error) -> Fi
     }
 }
 
-fn find(root: &HostRoot, path: &Utf8Path, missing: Missing) -> Result<Place, FileError> {
+fn find(root: &HostRoot, path: &Utf8Path, missing: Missing) -> Result<DirectoryEntry, FileError> {
     root.find(path, missing).map_err(|source| FileError::Path {
         path: path.to_owned(),
         source,
     })
 }
 
-fn read_existing(place: &Place, path: &Utf8Path) -> Result<Option<(Stat, Vec<u8>)>, FileError> {
+fn read_existing(entry: &DirectoryEntry, path: &Utf8Path) -> Result<Option<(Stat, Vec<u8>)>, FileError> {
     let failed = |error: io::Error| io_error("read", path)(error);
     // Without NONBLOCK a FIFO of that name would block this call.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat(&place.directory, place.name.as_str(), flags, Mode::empty()) {
+    let file = match rustix::fs::openat(&entry.directory, entry.name.as_str(), flags, Mode::empty()) {
         Ok(file) => file,
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         Err(error) => return Err(failed(error.into())),
@@ -370,36 +370,36 @@ fn read_existing(place: &Place, path: &Utf8Path) -> Result<Option<(Stat, Vec<u8>
     Ok(Some((stat, content)))
 }
 
-fn replace(place: &Place, attributes: &Attributes, content: &[u8]) -> io::Result<()> {
-    let (temporary, file) = create_temporary(place)?;
+fn replace(entry: &DirectoryEntry, attributes: &Attributes, content: &[u8]) -> io::Result<()> {
+    let (temporary, file) = create_temporary(entry)?;
     let written = attributes.apply(file.as_fd()).and_then(|()| {
         let mut file = std::fs::File::from(file);
         file.write_all(content)?;
         file.sync_all()?;
         rustix::fs::renameat(
-            &place.directory,
+            &entry.directory,
             temporary.as_str(),
-            &place.directory,
-            place.name.as_str(),
+            &entry.directory,
+            entry.name.as_str(),
         )?;
         Ok(())
     });
     if written.is_err() {
         // The first error is the one to report; a temporary file that stays does no harm.
-        let _ = rustix::fs::unlinkat(&place.directory, temporary.as_str(), AtFlags::empty());
+        let _ = rustix::fs::unlinkat(&entry.directory, temporary.as_str(), AtFlags::empty());
     }
     written?;
-    Ok(rustix::fs::fsync(&place.directory)?)
+    Ok(rustix::fs::fsync(&entry.directory)?)
 }
 
 /// Creates a file in the same directory that only this user can open.
-fn create_temporary(place: &Place) -> io::Result<(String, OwnedFd)> {
+fn create_temporary(entry: &DirectoryEntry) -> io::Result<(String, OwnedFd)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     loop {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!(".{}.{}-{number}.landfall", place.name, std::process::id());
-        match rustix::fs::openat(&place.directory, name.as_str(), flags, Mode::RUSR | Mode::WUSR) {
+        let name = format!(".{}.{}-{number}.landfall", entry.name, std::process::id());
+        match rustix::fs::openat(&entry.directory, name.as_str(), flags, Mode::RUSR | Mode::WUSR) {
             // A killed process with the same process ID left this file.
             Err(rustix::io::Errno::EXIST) => {}
             other => return Ok((name, other?)),

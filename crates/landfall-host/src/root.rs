@@ -54,7 +54,7 @@ pub(crate) enum Missing {
 
 /// An open directory and the name of an entry in it. The entry is no symbolic link and may not exist.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct DirectoryEntry {
     pub(crate) directory: OwnedFd,
     pub(crate) name: String,
 }
@@ -93,11 +93,11 @@ impl HostRoot {
     /// # Errors
     /// When the directory cannot be reached or opened.
     pub(crate) fn confine(&self, directory: &Utf8Path) -> Result<(HostRoot, OwnedFd), RootError> {
-        let place = self.find(directory, Missing::Refuse)?;
-        let opened = rustix::fs::openat(&place.directory, place.name.as_str(), directory_flags(), Mode::empty())
+        let entry = self.find(directory, Missing::Refuse)?;
+        let opened = rustix::fs::openat(&entry.directory, entry.name.as_str(), directory_flags(), Mode::empty())
             .map_err(|error| RootError::Io {
                 path: directory.to_owned(),
-                at: place.name.clone(),
+                at: entry.name.clone(),
                 source: error.into(),
             })?;
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&opened));
@@ -114,13 +114,13 @@ impl HostRoot {
             at: path.to_string(),
             source,
         };
-        let place = match self.find(path, Missing::Refuse) {
-            Ok(place) => place,
+        let entry = match self.find(path, Missing::Refuse) {
+            Ok(entry) => entry,
             Err(RootError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = match rustix::fs::openat(&place.directory, place.name.as_str(), flags, Mode::empty()) {
+        let file = match rustix::fs::openat(&entry.directory, entry.name.as_str(), flags, Mode::empty()) {
             Ok(file) => file,
             Err(rustix::io::Errno::NOENT) => return Ok(None),
             Err(error) => return Err(failed(error.into())),
@@ -131,7 +131,7 @@ impl HostRoot {
     }
 
     /// Walks to a file's parent. If the file is a symbolic link, walks to its target.
-    pub(crate) fn find(&self, path: &Utf8Path, missing: Missing) -> Result<Place, RootError> {
+    pub(crate) fn find(&self, path: &Utf8Path, missing: Missing) -> Result<DirectoryEntry, RootError> {
         let mut walk = Walk::begin(self, path)?;
         let mut waiting = components(path, path)?;
         waiting.reverse();
@@ -147,7 +147,7 @@ impl HostRoot {
                 Some(target) => walk.follow(&target, &mut waiting)?,
                 None if waiting.is_empty() => {
                     let directory = walk.into_directory()?;
-                    return Ok(Place { directory, name });
+                    return Ok(DirectoryEntry { directory, name });
                 }
                 None => walk.enter(&name, missing)?,
             }

@@ -221,9 +221,9 @@ fn lock(root: &HostRoot) -> Result<OwnedFd, StageError> {
             source,
         })
     };
-    let place = root.find(path, Missing::Make)?;
+    let entry = root.find(path, Missing::Make)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&place.directory, place.name.as_str(), flags, Mode::RUSR | Mode::WUSR)
+    let file = rustix::fs::openat(&entry.directory, entry.name.as_str(), flags, Mode::RUSR | Mode::WUSR)
         .map_err(|error| failed(error.into()))?;
     let mut waited = Duration::ZERO;
     loop {
