@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
-use crate::root::{HostRoot, Missing, DirectoryEntry, RootError};
+use crate::root::{DirectoryEntry, HostRoot, MissingParents, RootError};
 
 /// Permission bits, including set-user-ID and the like.
 const MODE_BITS: u32 = 0o7777;
@@ -112,7 +112,7 @@ pub enum FileError {
 /// # Errors
 /// When the path leaves the root, has another file type, or a system call fails.
 pub fn ensure_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileError> {
-    let entry = find(root, &file.path, Missing::Make)?;
+    let entry = find(root, &file.path, MissingParents::Create)?;
     let existing = read_existing(&entry, &file.path)?;
     let attributes = Attributes {
         mode: file.mode & MODE_BITS,
@@ -209,7 +209,7 @@ pub fn preview_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<C
 
 /// Finds an entry; `None` if a parent directory is missing.
 fn find_present(root: &HostRoot, path: &Utf8Path) -> Result<Option<DirectoryEntry>, FileError> {
-    match find(root, path, Missing::Refuse) {
+    match find(root, path, MissingParents::Fail) {
         Err(FileError::Path {
             source: RootError::Io { source, .. },
             ..
@@ -223,7 +223,7 @@ fn find_present(root: &HostRoot, path: &Utf8Path) -> Result<Option<DirectoryEntr
 /// # Errors
 /// When the path leaves the root, a directory has the name, or a system call fails.
 pub fn remove_file(root: &HostRoot, path: &Utf8Path) -> Result<bool, FileError> {
-    let entry = match find(root, path, Missing::Refuse) {
+    let entry = match find(root, path, MissingParents::Fail) {
         Err(FileError::Path {
             source: RootError::Io { source, .. },
             ..
@@ -237,7 +237,7 @@ pub fn remove_file(root: &HostRoot, path: &Utf8Path) -> Result<bool, FileError> 
     }
     rustix::fs::fsync(&entry.directory).map_err(failed)?;
     if let Some(parent) = path.parent()
-        && let Ok(above) = find(root, parent, Missing::Refuse)
+        && let Ok(above) = find(root, parent, MissingParents::Fail)
     {
         // The system refuses to remove a directory that is not empty, as intended.
         let _stays = rustix::fs::unlinkat(&above.directory, above.name.as_str(), AtFlags::REMOVEDIR);
@@ -251,7 +251,7 @@ pub fn remove_file(root: &HostRoot, path: &Utf8Path) -> Result<bool, FileError> 
 /// When the path leaves the root, has another file type, or a system call fails.
 pub fn ensure_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<Change, FileError> {
     let path = &directory.path;
-    let entry = find(root, path, Missing::Make)?;
+    let entry = find(root, path, MissingParents::Create)?;
     let attributes = Attributes {
         mode: directory.mode & MODE_BITS,
         owner: directory.owner,
@@ -342,7 +342,7 @@ fn io_error(verb: &'static str, path: &Utf8Path) -> impl FnOnce(io::Error) -> Fi
     }
 }
 
-fn find(root: &HostRoot, path: &Utf8Path, missing: Missing) -> Result<DirectoryEntry, FileError> {
+fn find(root: &HostRoot, path: &Utf8Path, missing: MissingParents) -> Result<DirectoryEntry, FileError> {
     root.find(path, missing).map_err(|source| FileError::Path {
         path: path.to_owned(),
         source,

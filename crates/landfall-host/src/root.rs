@@ -45,11 +45,11 @@ pub enum RootError {
 
 /// Treatment of missing parent directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
+pub(crate) enum MissingParents {
     /// Create them, with mode 0755.
-    Make,
+    Create,
     /// Fail with an error of kind `NotFound`.
-    Refuse,
+    Fail,
 }
 
 /// An open directory and the name of an entry in it. The entry is no symbolic link and may not exist.
@@ -93,7 +93,7 @@ impl HostRoot {
     /// # Errors
     /// When the directory cannot be reached or opened.
     pub(crate) fn confine(&self, directory: &Utf8Path) -> Result<(HostRoot, OwnedFd), RootError> {
-        let entry = self.find(directory, Missing::Refuse)?;
+        let entry = self.find(directory, MissingParents::Fail)?;
         let opened = rustix::fs::openat(&entry.directory, entry.name.as_str(), directory_flags(), Mode::empty())
             .map_err(|error| RootError::Io {
                 path: directory.to_owned(),
@@ -114,7 +114,7 @@ impl HostRoot {
             at: path.to_string(),
             source,
         };
-        let entry = match self.find(path, Missing::Refuse) {
+        let entry = match self.find(path, MissingParents::Fail) {
             Ok(entry) => entry,
             Err(RootError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -131,7 +131,7 @@ impl HostRoot {
     }
 
     /// Walks to a file's parent. If the file is a symbolic link, walks to its target.
-    pub(crate) fn find(&self, path: &Utf8Path, missing: Missing) -> Result<DirectoryEntry, RootError> {
+    pub(crate) fn find(&self, path: &Utf8Path, missing: MissingParents) -> Result<DirectoryEntry, RootError> {
         let mut walk = Walk::begin(self, path)?;
         let mut waiting = components(path, path)?;
         waiting.reverse();
@@ -252,9 +252,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn enter(&mut self, name: &str, missing: Missing) -> Result<(), RootError> {
+    fn enter(&mut self, name: &str, missing: MissingParents) -> Result<(), RootError> {
         let opened = match rustix::fs::openat(self.here(), name, directory_flags(), Mode::empty()) {
-            Err(rustix::io::Errno::NOENT) if missing == Missing::Make => {
+            Err(rustix::io::Errno::NOENT) if missing == MissingParents::Create => {
                 match rustix::fs::mkdirat(self.here(), name, Mode::from_raw_mode(PARENT_MODE)) {
                     Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                     Err(error) => return Err(self.failed(name, error)),

@@ -115,7 +115,7 @@ impl Import {
             .await
         {
             Ok(answer) => Ok(match answer.status.map_or(0, |status| unsigned(status.offset)) {
-                0 => BlobPresence::Missing,
+                0 => BlobPresence::MissingParents,
                 offset => BlobPresence::Partial(offset),
             }),
             Err(error) if error.is(Code::NotFound) => Ok(BlobPresence::Missing),

@@ -142,7 +142,7 @@ fn a_failed_write_leaves_the_old_file_and_nothing_else() {
     let host = HostFixture::mk();
     host.put("/a", 0o644, "old");
     let root = HostRoot::new(host.root());
-    let entry = root.find(Utf8Path::new("/a"), Missing::Refuse).unwrap();
+    let entry = root.find(Utf8Path::new("/a"), MissingParents::Fail).unwrap();
     // A directory of the target's name makes the rename fail after all other steps succeeded.
     fs_err::remove_file(host.path("/a")).unwrap();
     host.put("/a/b", 0o644, "old");

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use crate::files::{
     Change, DirectorySpec, FileError, FileSpec, ensure_directory, ensure_file, inspect_file, preview_directory,
 };
-use crate::root::{HostRoot, Missing, RootError};
+use crate::root::{HostRoot, MissingParents, RootError};
 
 use super::outcome::{EffectOutcome, StageError};
 use super::{StageOptions, blocking, crypt, owner};
@@ -221,7 +221,7 @@ fn lock(root: &HostRoot) -> Result<OwnedFd, StageError> {
             source,
         })
     };
-    let entry = root.find(path, Missing::Make)?;
+    let entry = root.find(path, MissingParents::Create)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&entry.directory, entry.name.as_str(), flags, Mode::RUSR | Mode::WUSR)
         .map_err(|error| failed(error.into()))?;
