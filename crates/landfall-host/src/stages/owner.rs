@@ -35,7 +35,7 @@ pub(super) fn find_owner(root: &HostRoot, owner_name: &str) -> Result<(u32, u32)
 
 /// Returns the owner to set on a file. Only root can change owners. Another user who fills a root directory (an image
 /// build, a test) keeps the files.
-pub(super) fn given(root: &HostRoot, owner: u32, group: u32) -> (Option<u32>, Option<u32>) {
+pub(super) fn effective_owner(root: &HostRoot, owner: u32, group: u32) -> (Option<u32>, Option<u32>) {
     if rustix::process::geteuid().is_root() || root.is_running_host() {
         (Some(owner), Some(group))
     } else {

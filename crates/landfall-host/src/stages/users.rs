@@ -143,7 +143,7 @@ fn write_table(root: &HostRoot, path: &str, mode: u32, before: &str, after: &str
 }
 
 fn home_of(root: &HostRoot, account: &Account) -> DirectorySpec {
-    let (owner, group) = owner::given(root, account.uid, account.gid);
+    let (owner, group) = owner::effective_owner(root, account.uid, account.gid);
     DirectorySpec {
         path: account.home.clone().into(),
         mode: HOME_MODE,
@@ -155,7 +155,7 @@ fn home_of(root: &HostRoot, account: &Account) -> DirectorySpec {
 /// Writes the keys. The home directory belongs to the user, who may create links in it. The links must not lead out of
 /// it, so it gets a root of its own.
 fn write_keys(root: &HostRoot, user: &StageUser, account: &Account) -> Result<bool, StageError> {
-    let (owner, group) = owner::given(root, account.uid, account.gid);
+    let (owner, group) = owner::effective_owner(root, account.uid, account.gid);
     let home = Utf8PathBuf::from(&account.home);
     let (inside, _open) = root.confine(&home)?;
     let failed = |source: FileError| StageError::Home {

@@ -17,7 +17,7 @@ pub(super) async fn ensure_stage_directory(
     root: &HostRoot,
     options: &StageOptions,
 ) -> EffectOutcome {
-    let (owner, group) = owner::given(root, wanted.owner, wanted.group);
+    let (owner, group) = owner::effective_owner(root, wanted.owner, wanted.group);
     let directory = DirectorySpec {
         path: wanted.path.clone().into(),
         mode: wanted.mode,
@@ -43,7 +43,7 @@ pub(super) async fn ensure_stage_file(wanted: &StageFile, root: &HostRoot, optio
             Some(name) => owner::find_owner(&root, name)?,
             None => (wanted.owner, wanted.group),
         };
-        let (owner, group) = owner::given(&root, owner, group);
+        let (owner, group) = owner::effective_owner(&root, owner, group);
         let file = FileSpec {
             path: wanted.path.into(),
             mode: wanted.mode,
@@ -62,7 +62,7 @@ pub(super) async fn ensure_environment(wanted: &Environment, root: &HostRoot, op
     let write = move || {
         let path = Utf8PathBuf::from(wanted.path);
         let found = inspect_file(&root, &path)?;
-        let (owner, group) = owner::given(&root, 0, 0);
+        let (owner, group) = owner::effective_owner(&root, 0, 0);
         let (mode, owner, group) = match &found {
             Some(found) => (found.mode, Some(found.owner), Some(found.group)),
             None => (wanted.mode, owner, group),
