@@ -126,7 +126,7 @@ impl ManagedFiles {
         let mut changes = ManagedChanges::default();
         let mut writes = Vec::new();
         for file in files {
-            if self.is_somebody_elses(&file.path)? {
+            if self.is_foreign(&file.path)? {
                 changes.kept.push(file.path.clone());
                 continue;
             }
@@ -144,14 +144,14 @@ impl ManagedFiles {
         }
         for path in manifest.groups.get(group).into_iter().flatten() {
             let is_wanted = files.iter().any(|file| file.path == *path);
-            if !is_wanted && self.root.read(path)?.is_some() && !self.is_somebody_elses(path)? {
+            if !is_wanted && self.root.read(path)?.is_some() && !self.is_foreign(path)? {
                 changes.removed.push(path.clone());
             }
         }
         Ok((writes, changes))
     }
 
-    fn is_somebody_elses(&self, path: &Utf8Path) -> Result<bool, ManagedError> {
+    fn is_foreign(&self, path: &Utf8Path) -> Result<bool, ManagedError> {
         Ok(self.root.read(path)?.is_some_and(|content| !is_ours(&content)))
     }
 
