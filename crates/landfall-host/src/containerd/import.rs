@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -18,16 +17,13 @@ use tonic::transport::Channel;
 use tonic::{Code, Request};
 
 use super::children::child_labels;
+use super::connection::{CALL_LIMIT, Namespace, unsigned};
+use super::error::ContainerdError;
+use super::lease::Lease;
 use super::proto::services::content::v1 as content;
-use super::proto::services::content::v1::content_client::ContentClient;
-use super::proto::services::leases::v1 as leases;
-use super::proto::services::leases::v1::leases_client::LeasesClient;
 use super::proto::types;
-use super::writer::BlobWriter;
-use super::{CALL_LIMIT, COLLECTION_LIMIT, ContainerdError, Namespace};
+use super::writer::{BlobWriter, ingest_name};
 
-/// The label with the expiry of a lease (RFC 3339).
-const EXPIRY_LABEL: &str = "containerd.io/gc.expire";
 /// Presence of a blob in containerd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobPresence {
@@ -51,45 +47,25 @@ pub enum WriteBlobError<E> {
 /// A running import into one namespace. Call [`Import::finish`] once images refer to the content that must stay.
 #[derive(Debug)]
 pub struct Import {
-    namespace: Namespace,
-    lease: String,
-    lease_header: MetadataValue<Ascii>,
+    lease: Lease,
+}
+
+impl Namespace {
+    /// Starts to write content. containerd's garbage collection spares everything that the import wrote or found until
+    /// the import is finished. After a crash, the lease ends after `lifetime`.
+    ///
+    /// # Errors
+    /// When the call to containerd fails.
+    pub async fn begin_import(&self, lifetime: Duration) -> Result<Import, ContainerdError> {
+        let lease = Lease::create(self.clone(), lifetime).await?;
+        Ok(Import { lease })
+    }
 }
 
 impl Import {
-    pub(super) async fn begin(namespace: Namespace, lifetime: Duration) -> Result<Self, ContainerdError> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let now = Timestamp::now();
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let lease = format!("landfall-{}-{}-{number}", std::process::id(), now.as_nanosecond());
-        let lease_header =
-            MetadataValue::try_from(&lease).expect("a lease's name is made of letters, digits and hyphens");
-        let expiry = SignedDuration::try_from(lifetime)
-            .ok()
-            .and_then(|lifetime| now.checked_add(lifetime).ok());
-        let labels = BTreeMap::from([(EXPIRY_LABEL.to_owned(), expiry.unwrap_or(Timestamp::MAX).to_string())]);
-        let import = Import {
-            namespace,
-            lease,
-            lease_header,
-        };
-        let request = import.namespace.request(leases::CreateRequest {
-            id: import.lease.clone(),
-            labels,
-        });
-        let mut client = import.leases_client();
-        let answer = client.create(request);
-        import
-            .namespace
-            .containerd
-            .call(CALL_LIMIT, || "create a lease".to_owned(), answer)
-            .await?;
-        Ok(import)
-    }
-
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
-        &self.namespace
+        self.lease.namespace()
     }
 
     /// Returns the presence of a blob. Existing content stays at least until the import is finished.
@@ -97,15 +73,16 @@ impl Import {
     /// # Errors
     /// When the call to containerd fails.
     pub async fn blob_presence(&self, digest: &Digest) -> Result<BlobPresence, ContainerdError> {
-        self.hold(digest).await?;
+        self.lease.add_content(digest).await?;
         if self.has_content(digest).await? {
             return Ok(BlobPresence::Complete);
         }
-        let request = self.request(content::StatusRequest {
+        let request = self.lease.request(content::StatusRequest {
             r#ref: ingest_name(digest),
         });
-        let mut client = self.content_client();
+        let mut client = self.lease.content_client();
         match self
+            .lease
             .call(
                 CALL_LIMIT,
                 "look for a partial write of",
@@ -177,40 +154,19 @@ impl Import {
     /// # Errors
     /// When the call to containerd fails; the lease then ends by its expiry.
     pub async fn finish(self) -> Result<(), ContainerdError> {
-        let request = self.namespace.request(leases::DeleteRequest {
-            id: self.lease.clone(),
-            sync: true,
-        });
-        let mut client = self.leases_client();
-        let answer = client.delete(request);
-        self.namespace
-            .containerd
-            .call(COLLECTION_LIMIT, || format!("end lease `{}`", self.lease), answer)
-            .await
-    }
-
-    /// Adds content to the lease. This must happen before its presence is checked, so that it cannot be collected
-    /// afterwards.
-    async fn hold(&self, digest: &Digest) -> Result<(), ContainerdError> {
-        let resource = leases::Resource {
-            id: digest.to_string(),
-            r#type: "content".to_owned(),
-        };
-        let request = leases::AddResourceRequest {
-            id: self.lease.clone(),
-            resource: Some(resource),
-        };
-        let mut client = self.leases_client();
-        let answer = client.add_resource(self.namespace.request(request));
-        self.call(CALL_LIMIT, "lease", digest, answer).await
+        self.lease.end().await
     }
 
     async fn has_content(&self, digest: &Digest) -> Result<bool, ContainerdError> {
-        let request = self.request(content::InfoRequest {
+        let request = self.lease.request(content::InfoRequest {
             digest: digest.to_string(),
         });
-        let mut client = self.content_client();
-        match self.call(CALL_LIMIT, "look for", digest, client.info(request)).await {
+        let mut client = self.lease.content_client();
+        match self
+            .lease
+            .call(CALL_LIMIT, "look for", digest, client.info(request))
+            .await
+        {
             Ok(_) => Ok(true),
             Err(error) if error.is(Code::NotFound) => Ok(false),
             Err(error) => Err(error),
@@ -222,15 +178,16 @@ impl Import {
             return Ok(());
         }
         let paths = labels.keys().map(|key| format!("labels.{key}")).collect();
-        let request = self.request(content::UpdateRequest {
+        let request = self.lease.request(content::UpdateRequest {
             info: Some(content::Info {
                 digest: digest.to_string(),
                 labels,
             }),
             update_mask: Some(types::FieldMask { paths }),
         });
-        let mut client = self.content_client();
-        self.call(CALL_LIMIT, "label", digest, client.update(request))
+        let mut client = self.lease.content_client();
+        self.lease
+            .call(CALL_LIMIT, "label", digest, client.update(request))
             .await
             .map(drop)
     }
@@ -245,11 +202,12 @@ impl Import {
         match &written {
             Err(WriteBlobError::Containerd(error)) if error.is(Code::AlreadyExists) => return Ok(()),
             Err(WriteBlobError::Containerd(error)) if error.kind() == FailureKind::Corrupt => {
-                let request = self.request(content::AbortRequest {
+                let request = self.lease.request(content::AbortRequest {
                     r#ref: ingest_name(digest),
                 });
-                let mut client = self.content_client();
+                let mut client = self.lease.content_client();
                 let aborted = self
+                    .lease
                     .call(CALL_LIMIT, "drop the wrong bytes of", digest, client.abort(request))
                     .await;
                 if let Err(error) = aborted {
@@ -271,7 +229,7 @@ impl Import {
         stream: impl Stream<Item = Result<Bytes, E>> + Send,
     ) -> Result<(), WriteBlobError<E>> {
         let mut stream = pin!(stream);
-        let mut writer = BlobWriter::open(self, blob).await?;
+        let mut writer = BlobWriter::open(&self.lease, blob).await?;
         let held = writer.received();
         if held < offset {
             return Err(ContainerdError::OffsetLost {
@@ -305,47 +263,6 @@ impl Import {
         }
         Ok(writer.commit(labels).await?)
     }
-
-    pub(super) fn content_client(&self) -> ContentClient<Channel> {
-        ContentClient::new(self.namespace.containerd.channel.clone())
-    }
-
-    fn leases_client(&self) -> LeasesClient<Channel> {
-        LeasesClient::new(self.namespace.containerd.channel.clone())
-    }
-
-    /// Makes a request whose effects belong to the lease.
-    pub(super) fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = self.namespace.request(message);
-        request
-            .metadata_mut()
-            .insert("containerd-lease", self.lease_header.clone());
-        request
-    }
-
-    pub(super) async fn call<T>(
-        &self,
-        limit: Duration,
-        verb: &str,
-        digest: &Digest,
-        answer: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    ) -> Result<T, ContainerdError> {
-        self.namespace
-            .containerd
-            .call(limit, || format!("{verb} blob `{digest}`"), answer)
-            .await
-    }
-}
-
-/// Returns the name of a blob's partial write. It is the same in every attempt, so that an attempt continues where
-/// another stopped.
-pub(super) fn ingest_name(digest: &Digest) -> String {
-    format!("landfall-{digest}")
-}
-
-/// Converts a length from protobuf's type; containerd sends none below zero.
-pub(super) fn unsigned(length: i64) -> u64 {
-    u64::try_from(length).unwrap_or(0)
 }
 
 fn labels_of(digest: &Digest, manifest: &[u8]) -> Result<BTreeMap<String, String>, ContainerdError> {

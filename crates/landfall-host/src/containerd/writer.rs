@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::Digest;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::import::{Import, ingest_name, unsigned};
+use super::connection::{CALL_LIMIT, unsigned, wire_size};
+use super::error::ContainerdError;
+use super::lease::Lease;
 use super::proto::services::content::v1::{WriteAction, WriteContentRequest, WriteContentResponse};
-use super::{CALL_LIMIT, ContainerdError, wire_size};
 
 /// The timeout for opening and committing. When it opens a partial write, containerd hashes the existing bytes; a
 /// commit syncs the blob to disk.
@@ -27,7 +29,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 
 /// The writer of one blob.
 pub(super) struct BlobWriter<'a> {
-    import: &'a Import,
+    lease: &'a Lease,
     blob: &'a Descriptor,
     requests: mpsc::Sender<WriteContentRequest>,
     answers: Streaming<WriteContentResponse>,
@@ -40,19 +42,19 @@ pub(super) struct BlobWriter<'a> {
 impl<'a> BlobWriter<'a> {
     /// Opens a new write, or the one that an earlier attempt left. containerd admits one writer of a blob at a time. If
     /// another process or task holds the write, this function waits; in most cases it then learns that the blob exists.
-    pub(super) async fn open(import: &'a Import, blob: &'a Descriptor) -> Result<Self, ContainerdError> {
+    pub(super) async fn open(lease: &'a Lease, blob: &'a Descriptor) -> Result<Self, ContainerdError> {
         let begun = Instant::now();
         loop {
-            match Self::try_open(import, blob).await {
+            match Self::try_open(lease, blob).await {
                 Err(error) if error.is_locked() && begun.elapsed() < WHOLE_BLOB_LIMIT => sleep(LOCK_POLL).await,
                 other => return other,
             }
         }
     }
 
-    async fn try_open(import: &'a Import, blob: &'a Descriptor) -> Result<Self, ContainerdError> {
+    async fn try_open(lease: &'a Lease, blob: &'a Descriptor) -> Result<Self, ContainerdError> {
         let (requests, outgoing) = mpsc::channel(1);
-        let mut client = import.content_client();
+        let mut client = lease.content_client();
         let stat = WriteContentRequest {
             action: WriteAction::Stat.into(),
             r#ref: ingest_name(&blob.digest),
@@ -63,12 +65,12 @@ impl<'a> BlobWriter<'a> {
         requests
             .try_send(stat)
             .expect("the channel has room for one request, and its receiver is held here");
-        let opening = client.write(import.request(ReceiverStream::new(outgoing)));
-        let answers = import
+        let opening = client.write(lease.request(ReceiverStream::new(outgoing)));
+        let answers = lease
             .call(WHOLE_BLOB_LIMIT, "open a write of", &blob.digest, opening)
             .await?;
         let mut writer = BlobWriter {
-            import,
+            lease,
             blob,
             requests,
             answers,
@@ -111,7 +113,7 @@ impl<'a> BlobWriter<'a> {
     pub(super) async fn pause(mut self) -> Result<(), ContainerdError> {
         self.flush().await?;
         let BlobWriter {
-            import,
+            lease,
             blob,
             requests,
             mut answers,
@@ -119,7 +121,7 @@ impl<'a> BlobWriter<'a> {
         } = self;
         drop(requests);
         let closing = async { answers.message().await.map(tonic::Response::new) };
-        import
+        lease
             .call(CALL_LIMIT, "pause the write of", &blob.digest, closing)
             .await
             .map(drop)
@@ -163,7 +165,7 @@ impl<'a> BlobWriter<'a> {
 
     /// Returns the offset in containerd's next answer.
     fn answer(&mut self, limit: Duration) -> impl Future<Output = Result<u64, ContainerdError>> + Send {
-        let (import, digest) = (self.import, &self.blob.digest);
+        let (lease, digest) = (self.lease, &self.blob.digest);
         let answers = &mut self.answers;
         async move {
             let next = async {
@@ -172,7 +174,13 @@ impl<'a> BlobWriter<'a> {
                     None => Err(tonic::Status::unavailable("the stream ended before its answer")),
                 }
             };
-            import.call(limit, "write", digest, next).await
+            lease.call(limit, "write", digest, next).await
         }
     }
+}
+
+/// Returns the name of a blob's partial write. It is the same in every attempt, so that an attempt continues where
+/// another stopped.
+pub(super) fn ingest_name(digest: &Digest) -> String {
+    format!("landfall-{digest}")
 }
