@@ -58,7 +58,7 @@ pub fn parse_settings(inputs: &Inputs) -> (Option<Settings>, Diagnostics) {
     let mut report = Report::default();
     let mut facts = Facts::default();
     facts.settings.compat = inputs.compat;
-    let user_data = user_data::load_user_data(&inputs.user_data, &mut report);
+    let user_data = user_data::parse_user_data(&inputs.user_data, &mut report);
     if let Some(root) = &user_data {
         user_data::read_user_data(root, &mut facts, &mut report);
     }
