@@ -8,13 +8,10 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use futures_util::{Stream, StreamExt as _};
-use jiff::{SignedDuration, Timestamp};
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, is_manifest_type};
 use landfall_core::reference::Digest;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
-use tonic::{Code, Request};
+use tonic::Code;
 
 use super::children::child_labels;
 use super::connection::{CALL_LIMIT, Namespace, unsigned};
@@ -92,7 +89,7 @@ impl Import {
             .await
         {
             Ok(answer) => Ok(match answer.status.map_or(0, |status| unsigned(status.offset)) {
-                0 => BlobPresence::MissingParents,
+                0 => BlobPresence::Missing,
                 offset => BlobPresence::Partial(offset),
             }),
             Err(error) if error.is(Code::NotFound) => Ok(BlobPresence::Missing),
