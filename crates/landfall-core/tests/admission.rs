@@ -7,7 +7,7 @@ mod json_patch;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::{mk_reference, mk_settings, with_external, with_image, with_primary, with_rule, without_redirection};
+use common::{mk_reference, with_external, with_image, with_primary, with_rule, without_redirection};
 use json_patch::apply_patch;
 use landfall_core::admission::{AdmissionError, AdmissionRules, Mend, MendedImage, Reviewed, plan_mend, review};
 use landfall_core::choice::RedirectChoice;
@@ -85,7 +85,7 @@ fn answer(settings: &Settings, request: &Value) -> (Reviewed, Value, Value) {
 }
 
 fn external() -> Settings {
-    with_external(mk_settings(), "reg:5000")
+    with_external(Settings::default(), "reg:5000")
 }
 
 fn lines(patch: &Value) -> String {
@@ -557,7 +557,7 @@ fn the_primary_registry_is_used_for_applications_that_it_holds() {
 
 #[test]
 fn the_inventory_is_asked_for_the_canonical_name_in_the_primary_registry() {
-    let settings = with_primary(mk_settings(), PRIMARY, true);
+    let settings = with_primary(Settings::default(), PRIMARY, true);
     let resolver = Resolver::new(&settings);
     let expected = mk_reference(&format!("{PRIMARY}/spectro-images/docker.io/library/nginx:latest"));
     let rules = AdmissionRules {
@@ -671,7 +671,7 @@ fn without_images(pod: &Value) -> Value {
 
 fn any_settings() -> impl Strategy<Value = Settings> {
     (any::<bool>(), any::<bool>(), any::<Option<bool>>()).prop_map(|(external, rule, primary)| {
-        let mut settings = mk_settings();
+        let mut settings = Settings::default();
         if external {
             settings = with_external(settings, "reg:5000");
         }
