@@ -8,8 +8,8 @@ use landfall_core::config::{Compat, Inputs, Settings, parse_settings};
 use landfall_core::diagnostic::{Diagnostics, NamedText, Severity, render_text};
 use landfall_core::template::TemplateValues;
 
-use crate::Context;
-use crate::cli::{CompatWith, InputArgs, ValueArgs};
+use crate::args::{CompatWith, InputArgs, ValueArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::{Verbosity, stderr_may_be_coloured};
 

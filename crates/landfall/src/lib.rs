@@ -7,8 +7,10 @@
 //! is ever printed; no asynchronous runtime is started before a command needs one.
 
 mod allocator;
+pub mod args;
 pub mod cli;
 mod commands;
+mod context;
 pub mod credential_provider;
 pub mod exit;
 mod inputs;
@@ -17,21 +19,15 @@ mod logging;
 pub mod output;
 mod registries;
 pub mod schemas;
+mod shell;
 mod terminal;
 
 use landfall_oci::client::RegistryError;
 
-use cli::Cli;
-use exit::ExitStatus;
-use output::printer::{Printer, ReaderGone};
-use output::progress::ProgressMode;
-
-/// What every command gets besides its own arguments.
-#[derive(Debug)]
-struct Context {
-    printer: Printer,
-    progress: ProgressMode,
-}
+use crate::cli::Cli;
+use crate::context::Context;
+use crate::exit::ExitStatus;
+use crate::output::printer::{Printer, ReaderGone};
 
 /// Runs one command and says on stderr what went wrong.
 #[must_use]
@@ -40,7 +36,7 @@ pub fn run(cli: Cli) -> ExitStatus {
         printer: Printer::new(cli.global.verbosity()),
         progress: cli.global.progress,
     };
-    match commands::dispatch(cli.command, &context) {
+    match cli.command.run(&context) {
         Ok(status) => status,
         Err(error) if error.is::<ReaderGone>() => ExitStatus::Done,
         Err(error) => {

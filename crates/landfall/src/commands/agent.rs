@@ -10,14 +10,15 @@ use landfall_core::diagnostic::render_text;
 use landfall_oci::client::{MachineAccess, Proxies};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::InputArgs;
+use crate::allocator;
+use crate::args::InputArgs;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::{compat_of, load_values};
 use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};
 use crate::output::printer::stderr_may_be_coloured;
 use crate::output::progress::Progress;
-use crate::{Context, allocator};
 
 /// Threads that drive the tasks. Transfers wait for the network, and hashing and disk work run on blocking threads: one
 /// worker per core would only cost an edge host memory.

@@ -17,16 +17,17 @@ use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::TransferError;
 
 use self::ask::{Found, ask};
-use crate::Context;
-use crate::cli::{InputArgs, command_line};
+use crate::args::{AccessArgs, InputArgs, OutputArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::interrupt::run_until_signalled;
 use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 use crate::output::table::Table;
-use crate::registries::{AccessArgs, Registries};
+use crate::registries::Registries;
+use crate::shell::command_line;
 
 /// Check that every image is where the plan pulls it from.
 ///

@@ -5,9 +5,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use landfall_core::config::{Inputs, parse_settings};
 
-use crate::Context;
+use crate::args::TransferArgs;
 use crate::commands::transfer::location::Location;
-use crate::commands::transfer::{Ends, Transfer, TransferArgs, run_transfers};
+use crate::commands::transfer::{Ends, Transfer, run_transfers};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_text;
 

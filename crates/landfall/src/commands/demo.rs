@@ -26,9 +26,9 @@ use landfall_host::files::write_atomic;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::Context;
 use crate::commands::agent::end_of;
 use crate::commands::plan::render_plan;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};

@@ -8,11 +8,11 @@ use clap::Args;
 use landfall_core::config::render_yaml;
 use landfall_core::status::{Event, EventKind};
 
-use crate::Context;
-use crate::commands::status::StateArgs;
+use crate::args::{OutputArgs, StateArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::{Printer, stdout_width};
-use crate::output::structured::{OutputArgs, OutputFormat, print_report};
+use crate::output::structured::{OutputFormat, print_report};
 use crate::output::table::Table;
 
 /// How often `--follow` looks for new events. The log is a file that is replaced now and then: reading it again works

@@ -11,11 +11,11 @@ use landfall_core::pod_image::{PodImage, read_pod_image};
 use landfall_core::report::{CandidateRow, ExplainReport, NamespaceRow, explain_left_alone, explain_report};
 use landfall_core::resolve::Resolver;
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::{InputArgs, OutputArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 
 /// Say why one image comes from where it does.
 ///

@@ -3,12 +3,12 @@
 use clap::Args;
 use landfall_core::report::{ImagesReport, images_report};
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::{InputArgs, OutputArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::output::printer::stdout_width;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 use crate::output::table::Table;
 
 /// List the images that the profiles need.

@@ -15,7 +15,7 @@ use landfall_oci::client::{Endpoint, Login, MachineAccess, RegistryClient};
 use landfall_oci::keychain::{HelperAction, docker_config_path, run_helper};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::Context;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::terminal;
 

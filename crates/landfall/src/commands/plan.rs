@@ -7,12 +7,12 @@ use landfall_core::report::{ImageRow, PlanReport, PlanSummary, plan_report};
 use landfall_core::resolve::Resolver;
 use landfall_core::wording::counted;
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::{InputArgs, OutputArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::output::printer::stdout_width;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 use crate::output::table::Table;
 
 /// Show where every image comes from and goes.

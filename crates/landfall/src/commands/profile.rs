@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use landfall_core::config::fix_profile;
 use landfall_host::files::write_atomic;
 
-use crate::Context;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::{Checked, load_text};
 

@@ -8,10 +8,10 @@ use landfall_core::reference::ImageReference;
 use landfall_core::resolve::{Place, Resolver};
 use landfall_core::wording::counted;
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::{InputArgs, TransferArgs};
 use crate::commands::transfer::location::Location;
-use crate::commands::transfer::{Ends, Transfer, TransferArgs, run_transfers};
+use crate::commands::transfer::{Ends, Transfer, run_transfers};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::registries::Registries;

@@ -10,8 +10,8 @@ use landfall_core::hostconf::{Dialect, Rendering, render};
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
 use landfall_host::root::HostRoot;
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::InputArgs;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 

@@ -4,12 +4,11 @@ mod care;
 mod reload;
 mod serve;
 
-use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 
-use crate::Context;
 use crate::commands::registry::care::{GcArgs, ListArgs, RemoveArgs, StatsArgs, VerifyArgs};
 use crate::commands::registry::serve::ServeArgs;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 
 /// Serve images, and look after those that are served.
@@ -30,14 +29,6 @@ pub enum RegistryCommand {
     Ls(ListArgs),
     Rm(RemoveArgs),
     Stats(StatsArgs),
-}
-
-/// Which registry.
-#[derive(Debug, Args)]
-pub struct RootArgs {
-    /// Where the images are kept: what `serve` was given, or the state directory of an agent.
-    #[arg(long, value_name = "DIR")]
-    pub root: Utf8PathBuf,
 }
 
 pub(crate) fn run(args: &RegistryArgs, context: &Context) -> anyhow::Result<ExitStatus> {

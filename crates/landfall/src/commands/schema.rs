@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::Context;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::schemas;
 

@@ -13,11 +13,11 @@ use landfall_core::stage::{STAGES, parts_of};
 use landfall_host::root::HostRoot;
 use landfall_host::stages::{EffectOutcome, StageError, StageOptions, StageReport, run_stage};
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::{InputArgs, OutputArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 
 /// Run the stages of user-data and profiles.
 #[derive(Debug, Args)]

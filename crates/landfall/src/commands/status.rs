@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 
 use anyhow::Context as _;
-use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_core::status::{AgentStatus, ImageStatus, Phase};
 
-use crate::Context;
+use crate::args::{OutputArgs, StateArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::stdout_width;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 use crate::output::table::Table;
 
 /// Show what the agent on this host is doing.
@@ -26,14 +26,6 @@ pub struct StatusArgs {
     /// How the status is written.
     #[command(flatten)]
     pub output: OutputArgs,
-}
-
-/// Where the agent keeps its state.
-#[derive(Debug, Args)]
-pub struct StateArgs {
-    /// The agent's state directory.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/landfall")]
-    pub state_dir: Utf8PathBuf,
 }
 
 pub(crate) fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<ExitStatus> {

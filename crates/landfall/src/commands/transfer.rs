@@ -2,14 +2,11 @@
 
 pub(crate) mod location;
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use camino::Utf8PathBuf;
-use clap::Args;
 use landfall_core::config::Settings;
-use landfall_core::oci_types::Platform;
 use landfall_core::reference::ImageReference;
 use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 use landfall_core::retry::FailureKind;
@@ -21,48 +18,18 @@ use landfall_oci::copy::{
 };
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 
-use crate::Context;
 use crate::allocator;
-use crate::cli::command_line;
+use crate::args::TransferArgs;
 use crate::commands::transfer::location::Location;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
 use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 use crate::output::table::Table;
-use crate::registries::{AccessArgs, Registries};
-
-/// How images are moved.
-#[derive(Debug, Args)]
-pub struct TransferArgs {
-    /// Say what would move, be mounted or stay, and write nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// How many blobs are under way at once; of those below 128 KiB, four times as many, but with 1 all go one by one.
-    #[arg(long, value_name = "NUMBER", default_value_t = 8)]
-    pub concurrency: usize,
-    /// A platform that is copied, e.g. `linux/arm64`; give it again for more. All of them without. The index stays as it
-    /// is, so that digests and signatures stay valid; a registry that takes it only whole says so.
-    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
-    pub platforms: Vec<Platform>,
-    /// Copy what belongs to the images as well: signatures, attestations, bills of materials.
-    #[arg(long)]
-    pub referrers: bool,
-    /// The most that is read from all sources together, in bytes a second.
-    #[arg(long, value_name = "BYTES")]
-    pub bandwidth: Option<NonZeroU64>,
-    /// Where uploads under way are remembered, so that a run that was killed is followed by one that goes on where it
-    /// stopped. `$XDG_STATE_HOME/landfall` or `~/.local/state/landfall` without.
-    #[arg(long, value_name = "DIR")]
-    pub state_dir: Option<Utf8PathBuf>,
-    /// How registries are reached.
-    #[command(flatten)]
-    pub access: AccessArgs,
-    /// How the result is written.
-    #[command(flatten)]
-    pub output: OutputArgs,
-}
+use crate::registries::Registries;
+use crate::shell::command_line;
 
 impl TransferArgs {
     /// The registries of these settings, as these options say. Without a journal nothing is lost but the bytes of an

@@ -5,12 +5,12 @@ use landfall_core::diagnostic::render_text;
 use landfall_core::report::{ValidationReport, validation_report};
 use landfall_core::wording::counted;
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::{InputArgs, OutputArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::output::printer::stdout_may_be_coloured;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 
 /// Check user-data and profiles.
 ///

@@ -4,9 +4,9 @@ use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use landfall_agent::Role;
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::InputArgs;
 use crate::commands::agent::{AgentArgs, run_role};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::logging::LogFormat;
 

@@ -19,14 +19,6 @@ pub enum OutputFormat {
     Yaml,
 }
 
-/// `-o`, for every command that reports.
-#[derive(Debug, Clone, Copy, clap::Args)]
-pub struct OutputArgs {
-    /// How the result is written to stdout.
-    #[arg(short = 'o', long = "output", value_enum, value_name = "FORMAT", default_value_t)]
-    pub output: OutputFormat,
-}
-
 /// Writes a report as the user asked for it; `table` makes the text for people.
 ///
 /// # Errors

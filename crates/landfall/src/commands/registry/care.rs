@@ -11,11 +11,11 @@ use landfall_oci::server::orders::{Order, carry_out};
 use landfall_oci::server::places::Places;
 use serde::Serialize;
 
-use crate::Context;
-use crate::commands::registry::RootArgs;
+use crate::args::{OutputArgs, RegistryRootArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::stdout_width;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 use crate::output::table::Table;
 
 /// Delete what no image needs.
@@ -28,7 +28,7 @@ use crate::output::table::Table;
 pub struct GcArgs {
     /// Which registry.
     #[command(flatten)]
-    pub root: RootArgs,
+    pub root: RegistryRootArgs,
     /// For how many seconds a pushed blob waits for its manifest.
     #[arg(long, value_name = "SECONDS", default_value_t = GRACE.as_secs())]
     pub grace: u64,
@@ -47,7 +47,7 @@ pub struct GcArgs {
 pub struct VerifyArgs {
     /// Which registry.
     #[command(flatten)]
-    pub root: RootArgs,
+    pub root: RegistryRootArgs,
     /// Delete blobs that are damaged.
     #[arg(long)]
     pub delete_damaged: bool,
@@ -62,7 +62,7 @@ pub struct VerifyArgs {
 pub struct ListArgs {
     /// Which registry.
     #[command(flatten)]
-    pub root: RootArgs,
+    pub root: RegistryRootArgs,
     /// Only this repository.
     #[arg(value_name = "NAME")]
     pub name: Option<Repository>,
@@ -85,7 +85,7 @@ pub struct ListArgs {
 pub struct RemoveArgs {
     /// Which registry.
     #[command(flatten)]
-    pub root: RootArgs,
+    pub root: RegistryRootArgs,
     /// `NAME:TAG` takes the tag away, `NAME@DIGEST` the manifest with all its tags, `NAME` everything.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     pub target: String,
@@ -100,7 +100,7 @@ pub struct RemoveArgs {
 pub struct StatsArgs {
     /// Which registry.
     #[command(flatten)]
-    pub root: RootArgs,
+    pub root: RegistryRootArgs,
     /// How the counts are written.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -291,7 +291,7 @@ fn render_stats(stats: &RegistryStats) -> String {
     table.render(stdout_width())
 }
 
-fn find(args: &RootArgs) -> anyhow::Result<Places> {
+fn find(args: &RegistryRootArgs) -> anyhow::Result<Places> {
     let places = Places::find(&args.root);
     ensure!(
         places.store.join("blobs").is_dir(),
@@ -302,7 +302,7 @@ fn find(args: &RootArgs) -> anyhow::Result<Places> {
     Ok(places)
 }
 
-fn look(args: &RootArgs) -> anyhow::Result<Inventory> {
+fn look(args: &RegistryRootArgs) -> anyhow::Result<Inventory> {
     let places = find(args)?;
     Ok(Inventory::new(&places.store, &places.records))
 }

@@ -20,12 +20,13 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::allocator;
 use crate::commands::registry::reload::Followed;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};
 use crate::output::progress::Progress;
-use crate::{Context, allocator};
 
 /// Serve a registry from a directory.
 ///
