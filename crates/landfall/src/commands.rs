@@ -16,6 +16,5 @@ pub(crate) mod registry;
 pub(crate) mod schema;
 pub(crate) mod stages;
 pub(crate) mod status;
-pub(crate) mod transfer;
 pub(crate) mod validate;
 pub(crate) mod webhook;

@@ -21,6 +21,7 @@ mod registries;
 pub mod schemas;
 mod shell;
 mod terminal;
+mod transfer;
 
 use landfall_oci::client::RegistryError;
 

@@ -6,11 +6,11 @@ use clap::Args;
 use landfall_core::config::{Inputs, parse_settings};
 
 use crate::args::TransferArgs;
-use crate::commands::transfer::location::Location;
-use crate::commands::transfer::{Ends, Transfer, run_transfers};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_text;
+use crate::transfer::location::Location;
+use crate::transfer::{Ends, Transfer, run_transfers};
 
 /// Copy images.
 ///

@@ -9,12 +9,12 @@ use landfall_core::resolve::{Place, Resolver};
 use landfall_core::wording::counted;
 
 use crate::args::{InputArgs, TransferArgs};
-use crate::commands::transfer::location::Location;
-use crate::commands::transfer::{Ends, Transfer, run_transfers};
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::registries::Registries;
+use crate::transfer::location::Location;
+use crate::transfer::{Ends, Transfer, run_transfers};
 
 /// Push every image of the profiles to the external registry.
 ///

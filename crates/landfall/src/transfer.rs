@@ -20,7 +20,6 @@ use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 
 use crate::allocator;
 use crate::args::TransferArgs;
-use crate::commands::transfer::location::Location;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
@@ -30,6 +29,7 @@ use crate::output::structured::print_report;
 use crate::output::table::Table;
 use crate::registries::Registries;
 use crate::shell::command_line;
+use crate::transfer::location::Location;
 
 impl TransferArgs {
     /// The registries of these settings, as these options say. Without a journal nothing is lost but the bytes of an
