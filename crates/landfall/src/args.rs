@@ -13,6 +13,7 @@ use landfall_oci::client::Timeouts;
 use crate::output::printer::Verbosity;
 use crate::output::progress::ProgressMode;
 use crate::output::structured::OutputFormat;
+use crate::registries::Access;
 
 /// What holds for every command.
 #[derive(Debug, Args)]
@@ -136,22 +137,18 @@ pub struct AccessArgs {
 }
 
 impl AccessArgs {
-    /// Logins and trust as words of another command line.
-    pub(crate) fn repeated(&self) -> Vec<String> {
-        let credentials = self.credentials.iter().map(|file| ("--credentials", file.to_string()));
-        let insecure = self.insecure.iter().map(|host| ("--insecure", host.to_string()));
-        let servers = self.token_servers.iter();
-        let servers = servers.map(|server| ("--token-server", server.to_string()));
-        let pairs = credentials.chain(insecure).chain(servers);
-        pairs.flat_map(|(option, value)| [option.to_owned(), value]).collect()
-    }
-
-    pub(crate) fn timeouts(&self) -> Timeouts {
+    /// Resolves the defaults.
+    pub(crate) fn resolve(&self) -> Access {
         let usual = Timeouts::default();
-        Timeouts {
-            stall: self.stall_after.map_or(usual.stall, Duration::from_secs),
-            slowest: self.stall_below.unwrap_or(usual.slowest),
-            ..usual
+        Access {
+            credentials: self.credentials.clone(),
+            insecure: self.insecure.clone(),
+            token_servers: self.token_servers.clone(),
+            timeouts: Timeouts {
+                stall: self.stall_after.map_or(usual.stall, Duration::from_secs),
+                slowest: self.stall_below.unwrap_or(usual.slowest),
+                ..usual
+            },
         }
     }
 }

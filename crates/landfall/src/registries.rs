@@ -4,12 +4,35 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use camino::Utf8PathBuf;
 use landfall_core::config::{Settings, TokenServer};
 use landfall_core::reference::RegistryHost;
 use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError, Timeouts, UploadJournal};
 use landfall_oci::keychain::Keychain;
 
-use crate::args::AccessArgs;
+/// Access to registries beyond the settings, as the command line gives it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Access {
+    /// A file with logins, which comes before those of docker and podman.
+    pub(crate) credentials: Option<Utf8PathBuf>,
+    /// Registries whose certificates are not verified.
+    pub(crate) insecure: Vec<RegistryHost>,
+    /// Token servers beside those of the settings.
+    pub(crate) token_servers: Vec<TokenServer>,
+    pub(crate) timeouts: Timeouts,
+}
+
+impl Access {
+    /// Returns logins and trust as arguments of another command line.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let credentials = self.credentials.iter().map(|file| ("--credentials", file.to_string()));
+        let insecure = self.insecure.iter().map(|host| ("--insecure", host.to_string()));
+        let servers = self.token_servers.iter();
+        let servers = servers.map(|server| ("--token-server", server.to_string()));
+        let pairs = credentials.chain(insecure).chain(servers);
+        pairs.flat_map(|(option, value)| [option.to_owned(), value]).collect()
+    }
+}
 
 /// Clients for the registries of these settings, made when they are first needed.
 #[derive(Debug)]
@@ -17,11 +40,7 @@ pub(crate) struct Registries<'a> {
     settings: &'a Settings,
     machine: MachineAccess,
     keychain: Arc<Keychain>,
-    /// Registries that the command line says not to verify.
-    insecure: Vec<RegistryHost>,
-    /// Token servers that the command line lists beside those of the settings.
-    token_servers: Vec<TokenServer>,
-    timeouts: Timeouts,
+    access: Access,
     /// The uploads that are to outlive this process.
     pub(crate) journal: Option<UploadJournal>,
     made: Mutex<HashMap<(RegistryHost, Option<usize>), RegistryClient>>,
@@ -29,7 +48,7 @@ pub(crate) struct Registries<'a> {
 
 impl<'a> Registries<'a> {
     /// No client yet.
-    pub(crate) fn new(settings: &'a Settings, access: &AccessArgs) -> Registries<'a> {
+    pub(crate) fn new(settings: &'a Settings, access: Access) -> Registries<'a> {
         let machine = MachineAccess::of_environment();
         let named = access.credentials.as_deref();
         let named = named.or(settings.landfall.credentials_file.as_deref());
@@ -37,9 +56,7 @@ impl<'a> Registries<'a> {
             settings,
             keychain: Arc::new(machine.keychain(named)),
             machine,
-            insecure: access.insecure.clone(),
-            token_servers: access.token_servers.clone(),
-            timeouts: access.timeouts(),
+            access,
             journal: None,
             made: Mutex::default(),
         }
@@ -56,11 +73,11 @@ impl<'a> Registries<'a> {
             return Ok(client.clone());
         }
         let mut endpoint = Endpoint::of_settings(self.settings, host, registry);
-        endpoint.tls.insecure |= self.insecure.contains(host);
+        endpoint.tls.insecure |= self.access.insecure.contains(host);
         endpoint
             .token_servers
-            .extend(TokenServer::of_registry(&self.token_servers, host));
-        endpoint.timeouts = self.timeouts.clone();
+            .extend(TokenServer::of_registry(&self.access.token_servers, host));
+        endpoint.timeouts = self.access.timeouts.clone();
         let client = RegistryClient::new(self.machine.complete(endpoint, &self.keychain))?;
         made.insert(key, client.clone());
         Ok(client)

@@ -26,7 +26,7 @@ use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
 use crate::output::structured::print_report;
 use crate::output::table::Table;
-use crate::registries::Registries;
+use crate::registries::{Access, Registries};
 use crate::shell::command_line;
 
 /// Check that every image is where the plan pulls it from.
@@ -83,6 +83,7 @@ pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitSta
 struct Check<'a> {
     settings: &'a Settings,
     args: &'a CheckArgs,
+    access: Access,
     registries: Registries<'a>,
     options: &'a CopyOptions,
     progress: Progress,
@@ -91,9 +92,11 @@ struct Check<'a> {
 async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options: &CopyOptions) -> CheckReport {
     let resolver = Resolver::new(settings);
     let planned = plan_images(settings, &resolver);
+    let access = args.access.resolve();
     let check = Check {
         settings,
-        registries: Registries::new(settings, &args.access),
+        registries: Registries::new(settings, access.clone()),
+        access,
         args,
         options,
         progress: Progress::new(context.progress, &context.printer),
@@ -176,7 +179,7 @@ impl Check<'_> {
         }
         let mut words = vec!["landfall".to_owned(), "push".to_owned()];
         words.extend(self.args.inputs.repeated());
-        words.extend(self.args.access.repeated());
+        words.extend(self.access.arguments());
         words.extend(["--image".to_owned(), planned.canonical.to_string()]);
         Some(command_line(&words))
     }

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_text;
 use crate::transfer::location::Location;
+use crate::transfer::options::TransferOptions;
 use crate::transfer::{Ends, Transfer, run_transfers};
 
 /// Copy images.
@@ -48,7 +49,8 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
     };
     let (settings, _nothing_to_find) = parse_settings(&Inputs::default());
     let settings = settings.context("settings without any input cannot be made")?;
-    let registries = args.transfer.registries(&settings, context);
+    let options = TransferOptions::resolve(&args.transfer);
+    let registries = options.registries(&settings, context);
     let open = |from: &Location, to: &Location| {
         let (source, selector) = from.open_source(&registries, None)?;
         let (sink, name) = to.open_sink(&registries, None)?;
@@ -67,7 +69,7 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
             ends: open(from, to),
         })
         .collect();
-    run_transfers(&transfers, &args.transfer, context)
+    run_transfers(&transfers, &options, context)
 }
 
 fn load_pairs(file: &Utf8Path) -> anyhow::Result<Vec<(Location, Location)>> {

@@ -14,6 +14,7 @@ use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::registries::Registries;
 use crate::transfer::location::Location;
+use crate::transfer::options::TransferOptions;
 use crate::transfer::{Ends, Transfer, run_transfers};
 
 /// Push every image of the profiles to the external registry.
@@ -42,7 +43,8 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
         return Ok(checked.status());
     };
     let resolver = Resolver::new(settings);
-    let registries = args.transfer.registries(settings, context);
+    let options = TransferOptions::resolve(&args.transfer);
+    let registries = options.registries(settings, context);
     let mut planned = plan_images(settings, &resolver);
     select_images(&mut planned, &args.images)?;
     let transfers: Vec<_> = planned
@@ -56,7 +58,7 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
             counted(planned.len(), "image")
         ));
     }
-    let moved = run_transfers(&transfers, &args.transfer, context)?;
+    let moved = run_transfers(&transfers, &options, context)?;
     Ok(match moved {
         ExitStatus::Done => checked.status(),
         status => status,
