@@ -18,6 +18,7 @@ mod interrupt;
 mod logging;
 pub mod output;
 mod registries;
+mod runtime;
 pub mod schemas;
 mod shell;
 mod terminal;

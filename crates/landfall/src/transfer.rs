@@ -7,7 +7,6 @@ mod render;
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use landfall_core::reference::ImageReference;
 use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState};
 use landfall_oci::copy::{CopyFailure, CopyReport, ImageCopy, copy_images, survey_images};
@@ -21,6 +20,7 @@ use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
 use crate::output::structured::print_report;
 use crate::registries::Access;
+use crate::runtime;
 use crate::transfer::fix::find_fix;
 use crate::transfer::options::TransferOptions;
 use crate::transfer::render::render_transfer;
@@ -50,10 +50,7 @@ pub(crate) fn run_transfers(
     context: &Context,
 ) -> anyhow::Result<ExitStatus> {
     allocator::keep_freed();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let runtime = runtime::current_thread()?;
     let progress = Progress::new(context.progress, &context.printer);
     let moving = async { Ok(transfer(transfers, options, &progress).await) };
     let report = runtime.block_on(run_until_signalled(moving, &options.copy.cancel));

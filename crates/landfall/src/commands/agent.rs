@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_agent::{AgentOptions, AgentOutcome, Role, run_agent};
@@ -19,6 +19,7 @@ use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};
 use crate::output::printer::stderr_may_be_coloured;
 use crate::output::progress::Progress;
+use crate::runtime;
 
 /// Threads that drive the tasks. Transfers wait for the network, and hashing and disk work run on blocking threads: one
 /// worker per core would only cost an edge host memory.
@@ -72,14 +73,11 @@ pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyho
     let mut options = options_of(args)?;
     options.values = values;
     options.role = role;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(match role {
-            Role::Host => WORKERS,
-            Role::Webhook => WEBHOOK_WORKERS,
-        })
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let workers = match role {
+        Role::Host => WORKERS,
+        Role::Webhook => WEBHOOK_WORKERS,
+    };
+    let runtime = runtime::multi_thread(Some(workers))?;
     let shutdown = CancellationToken::new();
     let agent = run_agent(options, Arc::clone(&progress.sink), shutdown.clone());
     let outcome = runtime.block_on(run_until_signalled(agent, &shutdown));

@@ -2,7 +2,6 @@
 
 mod ask;
 
-use anyhow::Context as _;
 use clap::Args;
 use futures_util::{StreamExt, stream};
 use landfall_agent::{Explanation, explain_fetch, explain_no_place};
@@ -27,6 +26,7 @@ use crate::output::progress::Progress;
 use crate::output::structured::print_report;
 use crate::output::table::Table;
 use crate::registries::{Access, Registries};
+use crate::runtime;
 use crate::shell::command_line;
 
 /// Check that every image is where the plan pulls it from.
@@ -62,10 +62,7 @@ pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitSta
     let Some(settings) = &checked.settings else {
         return Ok(checked.status());
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let runtime = runtime::current_thread()?;
     let options = CopyOptions::new(args.concurrency);
     let checking = async { Ok(check(settings, args, context, &options).await) };
     let report = runtime.block_on(run_until_signalled(checking, &options.cancel))?;

@@ -34,6 +34,7 @@ use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};
 use crate::output::printer::{Printer, stdout_width};
 use crate::output::progress::Progress;
+use crate::runtime;
 
 /// How often the demonstration looks at the status that the agent keeps on disk.
 const POLL: Duration = Duration::from_millis(100);
@@ -55,10 +56,7 @@ pub struct DemoArgs {
 pub(crate) fn run(args: &DemoArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let progress = Progress::new(context.progress, &context.printer);
     logging::start(LogFormat::Text, progress.log.clone(), "error")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let runtime = runtime::multi_thread(None)?;
     let shutdown = CancellationToken::new();
     let demonstration = demonstrate(args.exit, context, &progress, &shutdown);
     let ended = runtime.block_on(run_until_signalled(demonstration, &shutdown));

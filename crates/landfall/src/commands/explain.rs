@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::output::structured::print_report;
+use crate::runtime;
 
 /// Say why one image comes from where it does.
 ///
@@ -65,10 +66,7 @@ fn fetch_choice(args: &ExplainArgs, namespace: &str) -> anyhow::Result<Option<Re
     let Some(kubeconfig) = &args.kubeconfig else {
         return Ok(None);
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let runtime = runtime::current_thread()?;
     runtime.block_on(fetch_namespace_choice(kubeconfig, namespace))
 }
 

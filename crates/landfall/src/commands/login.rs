@@ -17,6 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::context::Context;
 use crate::exit::ExitStatus;
+use crate::runtime;
 use crate::terminal;
 
 /// A longer password is a wrong file, in bytes; a service account's key has some kilobytes.
@@ -64,7 +65,7 @@ pub struct LogoutArgs {
 
 pub(crate) fn run_login(args: &LoginArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let login = read_login(args)?;
-    let runtime = runtime()?;
+    let runtime = runtime::current_thread()?;
     let mut endpoint = Endpoint {
         login: Some(login.clone()),
         token_servers: TokenServer::of_registry(&args.token_servers, &args.registry).collect(),
@@ -118,7 +119,7 @@ pub(crate) fn run_logout(args: &LogoutArgs, context: &Context) -> anyhow::Result
     let file = DockerFile::load()?;
     if let Some(name) = file.helper(&args.registry)? {
         let server = registry_key(&args.registry);
-        runtime()?.block_on(run_helper(&name, HelperAction::Erase { server: &server }, None))?;
+        runtime::current_thread()?.block_on(run_helper(&name, HelperAction::Erase { server: &server }, None))?;
     }
     let removed = remove_login(&file.text, &args.registry).with_context(|| file.unusable())?;
     let Some(text) = removed else {
@@ -133,11 +134,6 @@ pub(crate) fn run_logout(args: &LogoutArgs, context: &Context) -> anyhow::Result
         args.registry, file.path
     ));
     Ok(ExitStatus::Done)
-}
-
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the asynchronous runtime")
 }
 
 fn read_login(args: &LoginArgs) -> anyhow::Result<Login> {

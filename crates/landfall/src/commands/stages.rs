@@ -2,7 +2,7 @@
 
 mod render;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use landfall_agent::events::EventLog;
@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::output::structured::print_report;
+use crate::runtime;
 
 /// Run the stages of user-data and profiles.
 #[derive(Debug, Args)]
@@ -81,10 +82,7 @@ pub(crate) fn run(args: &StagesArgs, context: &Context) -> anyhow::Result<ExitSt
     let Some(settings) = &checked.settings else {
         return Ok(ExitStatus::AnswerIsNo);
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let runtime = runtime::current_thread()?;
     let reports = runtime.block_on(run_parts(&parts, settings, args, context));
     let steps = reports.iter().flat_map(|(part, report)| render::rows(part, report));
     let report = StagesReport::new(&args.stage, args.root.as_str(), args.dry_run, steps.collect());

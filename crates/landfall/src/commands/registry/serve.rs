@@ -27,6 +27,7 @@ use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};
 use crate::output::progress::Progress;
+use crate::runtime;
 
 /// Serve a registry from a directory.
 ///
@@ -112,10 +113,7 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> anyhow::Result<ExitSta
     allocator::settle();
     let progress = Progress::new(context.progress, &context.printer);
     logging::start(args.log_format, progress.log, "info")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let runtime = runtime::multi_thread(None)?;
     let shutdown = CancellationToken::new();
     runtime.block_on(run_until_signalled(
         serve_registry(args, context, shutdown.clone()),
