@@ -92,7 +92,8 @@ impl Streams<'_> {
     }
 
     fn write(&mut self, text: &str) -> Result<(), Problem> {
-        (self.out.write_all(text.as_bytes()))
+        self.out
+            .write_all(text.as_bytes())
             .and_then(|()| self.out.flush())
             .map_err(Problem::Output)
     }

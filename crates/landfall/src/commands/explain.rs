@@ -1,7 +1,5 @@
 //! `landfall explain`: why one image comes from where it does.
 
-use std::fmt::Write as _;
-
 use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::Args;
@@ -108,7 +106,7 @@ fn render_explanation(report: &ExplainReport) -> String {
         );
     }
     if let Some(warning) = &report.warning {
-        let _a_string_takes_everything = write!(text, "\nwarning: {warning}\n");
+        text.push_str(&format!("\nwarning: {warning}\n"));
     }
     text
 }
@@ -121,13 +119,12 @@ fn render_candidate(text: &mut String, number: usize, candidate: &CandidateRow) 
         ),
         None => "none".to_owned(),
     };
-    let _a_string_takes_everything = write!(
-        text,
+    text.push_str(&format!(
         "  {number}. {}\n     why: {}\n     credentials: {credentials}\n",
         candidate.reference, candidate.why
-    );
+    ));
 }
 
 fn say(text: &mut String, name: &str, fact: &str) {
-    let _a_string_takes_everything = writeln!(text, "  {name}: {fact}");
+    text.push_str(&format!("  {name}: {fact}\n"));
 }

@@ -1,7 +1,5 @@
 //! `landfall redirect`: the rules in the words of kubelet, container runtime and distribution.
 
-use std::fmt::Write as _;
-
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
@@ -198,7 +196,7 @@ fn report_changes(changes: &ManagedChanges, dry_run: bool, context: &Context) ->
         ("keep", &changes.kept),
     ] {
         for path in paths {
-            writeln!(text, "{verb} {path}")?;
+            text.push_str(&format!("{verb} {path}\n"));
         }
     }
     context.printer.exact_data(&text)?;
@@ -219,9 +217,14 @@ fn report_changes(changes: &ManagedChanges, dry_run: bool, context: &Context) ->
 }
 
 fn render_shown(rendering: &Rendering) -> String {
-    let files =
-        (rendering.files.iter()).map(|file| format!("# ==> {} (mode {:04o})\n{}", file.path, file.mode, *file.content));
-    let fragments = (rendering.fragments.iter()).map(|part| format!("# ==> for {}\n{}", part.place, part.text));
+    let files = rendering
+        .files
+        .iter()
+        .map(|file| format!("# ==> {} (mode {:04o})\n{}", file.path, file.mode, *file.content));
+    let fragments = rendering
+        .fragments
+        .iter()
+        .map(|part| format!("# ==> for {}\n{}", part.place, part.text));
     files.chain(fragments).collect::<Vec<_>>().join("\n")
 }
 

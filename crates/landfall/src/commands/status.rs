@@ -1,7 +1,5 @@
 //! `landfall status`: what the agent on this host is doing, from the file that it keeps in its state directory.
 
-use std::fmt::Write as _;
-
 use anyhow::Context as _;
 use clap::Args;
 use landfall_core::status::{AgentStatus, ImageStatus, Phase};
@@ -52,7 +50,7 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {
-            let _a_string_takes_everything = writeln!(text, "{name:<14}{value}");
+            text.push_str(&format!("{name:<14}{value}\n"));
         }
     };
     if !status.running {

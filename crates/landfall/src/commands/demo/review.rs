@@ -1,7 +1,5 @@
 //! Asks the agent's webhook what becomes of a pod, as kube-apiserver does: over HTTPS, trusting the webhook's own CA.
 
-use std::fmt::Write as _;
-
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -59,12 +57,11 @@ fn describe(answer: &Value) -> anyhow::Result<String> {
             .pointer(path)
             .and_then(Value::as_str)
             .unwrap_or_default();
-        let _a_string_takes_everything = writeln!(text, "  {path}  {before} -> {value}");
+        text.push_str(&format!("  {path}  {before} -> {value}\n"));
     }
-    let _a_string_takes_everything = write!(
-        text,
+    text.push_str(&format!(
         "as JSON Patch (RFC 6902):\n{}\n",
         serde_json::to_string_pretty(&patch)?
-    );
+    ));
     Ok(text)
 }

@@ -1,7 +1,5 @@
 //! A stage's run as rows of the report, and as text for people.
 
-use std::fmt::Write as _;
-
 use landfall_core::error_chain::error_chain;
 use landfall_core::report::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport};
 use landfall_host::files::Change;
@@ -9,7 +7,9 @@ use landfall_host::stages::{ConditionOutcome, Effect, EffectOutcome, StageReport
 
 /// The steps of one part.
 pub(super) fn rows(part: &str, report: &StageReport) -> Vec<StageStepRow> {
-    (report.steps.iter())
+    report
+        .steps
+        .iter()
         .map(|step| {
             let (condition, condition_error) = match &step.condition {
                 None => (None, None),
@@ -95,13 +95,15 @@ pub(super) fn text(report: &StagesReport) -> String {
         (summary.not_run, "not run below this root"),
         (summary.failed, "failed"),
     ];
-    let told: Vec<String> = (counts.iter())
+    let told: Vec<String> = counts
+        .iter()
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-    let _a_string_takes_everything = match told.is_empty() {
-        true => writeln!(text, "stage {}: nothing to do", report.stage),
-        false => writeln!(text, "stage {}: {}", report.stage, told.join(", ")),
+    let told = match told.is_empty() {
+        true => "nothing to do".to_owned(),
+        false => told.join(", "),
     };
+    line(&format!("stage {}: {told}", report.stage));
     text
 }
