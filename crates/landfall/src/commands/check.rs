@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::interrupt::run_until_signalled;
+use crate::output::digest::short_digest;
 use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
 use crate::output::structured::print_report;
@@ -231,8 +232,4 @@ fn state_word(state: CheckState) -> &'static str {
         CheckState::Missing => "missing",
         CheckState::Unknown => "unknown",
     }
-}
-
-fn short_digest(digest: &str) -> &str {
-    digest.get(.."sha256:".len() + 12).unwrap_or(digest)
 }

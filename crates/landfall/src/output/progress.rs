@@ -86,8 +86,3 @@ impl io::Write for LogWriter {
         io::stderr().flush()
     }
 }
-
-/// A digest as people compare it: the algorithm and twelve digits.
-fn short_digest(digest: &str) -> &str {
-    digest.get(.."sha256:".len() + 12).unwrap_or(digest)
-}

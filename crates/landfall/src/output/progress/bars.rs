@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use landfall_core::status::{ProgressEvent, ProgressSink, TransferTally};
 
+use crate::output::digest::short_digest;
 use crate::output::progress::lines::Sentence;
-use crate::output::progress::short_digest;
 
 /// Bars on a terminal.
 pub(super) struct Bars {

@@ -9,8 +9,8 @@ use indicatif::{BinaryBytes, HumanDuration};
 use landfall_core::status::{ProgressEvent, ProgressSink, TransferTally};
 use tokio::time::Instant;
 
+use crate::output::digest::short_digest;
 use crate::output::printer::Printer;
-use crate::output::progress::short_digest;
 
 /// How often the totals are told while bytes move.
 const TOTALS_EVERY: Duration = Duration::from_secs(10);
