@@ -10,7 +10,6 @@ use landfall_core::diagnostic::render_text;
 use landfall_oci::client::{MachineAccess, Proxies};
 use tokio_util::sync::CancellationToken;
 
-use crate::allocator;
 use crate::args::InputArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -60,7 +59,6 @@ pub(crate) fn run(args: &AgentArgs, context: &Context) -> anyhow::Result<ExitSta
 
 /// Runs an agent in one of its roles.
 pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyhow::Result<ExitStatus> {
-    allocator::settle();
     let progress = Progress::new(context.progress, &context.printer);
     logging::start(args.log_format, progress.log.clone(), "info")?;
     let (values, findings) = load_values(&args.inputs.values)?;

@@ -20,7 +20,6 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::allocator;
 use crate::commands::registry::reload::Followed;
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -110,7 +109,6 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> anyhow::Result<ExitSta
         "others can reach `{}`: give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1",
         args.listen
     );
-    allocator::settle();
     let progress = Progress::new(context.progress, &context.printer);
     logging::start(args.log_format, progress.log, "info")?;
     let runtime = runtime::multi_thread(None)?;
