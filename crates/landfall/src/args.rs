@@ -15,10 +15,10 @@ use crate::output::progress::ProgressMode;
 use crate::output::structured::OutputFormat;
 use crate::registries::Access;
 
-/// What holds for every command.
+/// Options of every command.
 #[derive(Debug, Args)]
 pub struct GlobalArgs {
-    /// How progress is shown on stderr.
+    /// Progress display on stderr.
     #[arg(
         long,
         global = true,
@@ -28,7 +28,7 @@ pub struct GlobalArgs {
         help_heading = "Global options"
     )]
     pub progress: ProgressMode,
-    /// Say more on stderr.
+    /// Write more to stderr: reasons, and each blob.
     #[arg(
         short,
         long,
@@ -37,13 +37,13 @@ pub struct GlobalArgs {
         help_heading = "Global options"
     )]
     pub verbose: bool,
-    /// Say nothing on stderr but errors.
+    /// Write only errors to stderr.
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub quiet: bool,
 }
 
 impl GlobalArgs {
-    /// `--quiet` and `--verbose` as one value.
+    /// Joins `--quiet` and `--verbose` into one value.
     #[must_use]
     pub fn verbosity(&self) -> Verbosity {
         match (self.quiet, self.verbose) {
@@ -54,28 +54,28 @@ impl GlobalArgs {
     }
 }
 
-/// The inputs: user-data, profiles and what fills their templates.
+/// User-data, profiles and the values of their templates.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Inputs")]
 pub struct InputArgs {
-    /// A `#cloud-config` file; give it again for site data on top. `-` is stdin.
+    /// User-data, a `#cloud-config` file; `-` is stdin [repeatable: later files are merged over earlier ones].
     #[arg(long = "user-data", value_name = "FILE", required_unless_present = "profiles")]
     pub user_data: Vec<Utf8PathBuf>,
-    /// A cluster profile in JSON or YAML; give it again for add-on profiles. `-` is stdin.
+    /// Cluster profile in JSON or YAML; `-` is stdin [repeatable: add-on profiles].
     #[arg(long = "profile", value_name = "FILE")]
     pub profiles: Vec<Utf8PathBuf>,
-    /// What fills the profiles' templates.
     #[command(flatten)]
     pub values: ValueArgs,
-    /// Reproduce another product's limitations, with a warning for each.
+    /// Reproduce the limitations of another product, with a warning for each.
     #[arg(long, value_enum, value_name = "PRODUCT")]
     pub compat: Option<CompatWith>,
 }
 
 impl InputArgs {
-    /// The same inputs as words of another command line. Values of `--set` are not repeated: they may be secrets, and
-    /// what we print is kept in logs.
-    pub(crate) fn repeated(&self) -> Vec<String> {
+    /// Returns the inputs as arguments of another command line, for a command that the user is told to run.
+    ///
+    /// The values of `--set` are left out: they may be secrets, and output is kept in logs.
+    pub(crate) fn arguments(&self) -> Vec<String> {
         let files = |option: &str, files: &[Utf8PathBuf]| {
             let words = files.iter().flat_map(|file| [option.to_owned(), file.to_string()]);
             words.collect::<Vec<_>>()
@@ -94,15 +94,16 @@ impl InputArgs {
     }
 }
 
-/// What fills the profiles' templates.
+/// Values of the profiles' templates.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Inputs")]
 pub struct ValueArgs {
-    /// Fills a template, e.g. `macro.NAME=…`, `var.NAME=…`, `system.cluster.uid=…`. Beats the values file. Others on
-    /// this machine can read command lines: put secrets into the values file.
+    /// Set a template value, e.g. `macro.NAME=…`, `var.NAME=…`, `system.cluster.uid=…` [repeatable].
+    ///
+    /// Overrides the values file. Other users of this machine can read command lines: put secrets into the values file.
     #[arg(long = "set", value_name = "KEY=VALUE", action = ArgAction::Append)]
     pub set: Vec<String>,
-    /// A YAML file with the maps `macro`, `var` and `system`.
+    /// Template values: a YAML file with the maps `macro`, `var` and `system`.
     #[arg(long, value_name = "FILE")]
     pub values: Option<Utf8PathBuf>,
 }
@@ -114,72 +115,75 @@ pub enum CompatWith {
     Palette,
 }
 
-/// How registries are reached.
-#[derive(Debug, Clone, Default, Args)]
+/// Logins, trust and time limits for registries.
+#[derive(Debug, Clone, Args)]
 pub struct AccessArgs {
-    /// A file with logins, in docker's form or Palette's (`{"image": [...]}`). It is asked before those of docker and
-    /// podman; what the user-data and the profiles say counts more.
+    /// File with logins, in docker's form or Palette's (`{"image": [...]}`).
+    ///
+    /// It overrides the logins of docker and podman on this machine; the user-data and the profiles override it.
     #[arg(long, value_name = "FILE")]
     pub credentials: Option<Utf8PathBuf>,
-    /// A registry whose certificate is not verified, and that may speak plain HTTP; give it again for more.
+    /// Accept any certificate of this registry, and plain HTTP [repeatable].
     #[arg(long, value_name = "HOST[:PORT]")]
     pub insecure: Vec<RegistryHost>,
-    /// A token server outside of a registry's own domain that may see the login of that registry; give it again for more.
+    /// Send the login of a registry to this token server outside of the registry's domain [repeatable].
     #[arg(long = "token-server", value_name = "REGISTRY=SERVER")]
     pub token_servers: Vec<TokenServer>,
-    /// A transfer slower than this has stalled: it is cut, and goes on over a new connection. In bytes a second, either
-    /// way; 256 without. 0 is a transfer that does not move at all.
-    #[arg(long, value_name = "BYTES")]
-    pub stall_below: Option<u64>,
-    /// For how many seconds it has to be that slow; 30 without.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub stall_after: Option<u64>,
+    /// Cut a transfer slower than this many bytes/s, in either direction; 0: only when nothing moves.
+    ///
+    /// The transfer resumes over a new connection.
+    #[arg(long, value_name = "BYTES", default_value_t = Timeouts::default().slowest)]
+    pub stall_below: u64,
+    /// Seconds for which a transfer must be that slow before it is cut.
+    #[arg(long, value_name = "SECONDS", default_value_t = Timeouts::default().stall.as_secs(),
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub stall_after: u64,
 }
 
 impl AccessArgs {
-    /// Resolves the defaults.
     pub(crate) fn resolve(&self) -> Access {
-        let usual = Timeouts::default();
         Access {
             credentials: self.credentials.clone(),
             insecure: self.insecure.clone(),
             token_servers: self.token_servers.clone(),
             timeouts: Timeouts {
-                stall: self.stall_after.map_or(usual.stall, Duration::from_secs),
-                slowest: self.stall_below.unwrap_or(usual.slowest),
-                ..usual
+                stall: Duration::from_secs(self.stall_after),
+                slowest: self.stall_below,
+                ..Timeouts::default()
             },
         }
     }
 }
 
-/// How images are moved.
+/// Options of `copy` and `push`.
 #[derive(Debug, Args)]
 pub struct TransferArgs {
-    /// Say what would move, be mounted or stay, and write nothing.
+    /// Report the blobs that would be copied, mounted or skipped, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// How many blobs are under way at once; of those below 128 KiB, four times as many, but with 1 all go one by one.
+    /// Blobs in flight at once; of blobs below 128 KiB, four times as many, unless this is 1.
     #[arg(long, value_name = "NUMBER", default_value_t = 8)]
     pub concurrency: usize,
-    /// A platform that is copied, e.g. `linux/arm64`; give it again for more. All of them without. The index stays as it
-    /// is, so that digests and signatures stay valid; a registry that takes it only whole says so.
+    /// Copy only this platform, e.g. `linux/arm64` [repeatable; default: all].
+    ///
+    /// The index is copied unchanged, so that digests and signatures stay valid. A registry that takes an index only
+    /// with all of its platforms refuses it; the report then names a command that such a registry accepts.
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     pub platforms: Vec<Platform>,
-    /// Copy what belongs to the images as well: signatures, attestations, bills of materials.
+    /// Copy the images' referrers too: signatures, attestations, bills of materials.
     #[arg(long)]
     pub referrers: bool,
-    /// The most that is read from all sources together, in bytes a second.
+    /// Limit reading from all sources together to this many bytes/s [default: no limit].
     #[arg(long, value_name = "BYTES")]
     pub bandwidth: Option<NonZeroU64>,
-    /// Where uploads under way are remembered, so that a run that was killed is followed by one that goes on where it
-    /// stopped. `$XDG_STATE_HOME/landfall` or `~/.local/state/landfall` without.
+    /// Directory for the journal of unfinished uploads [default: `$XDG_STATE_HOME/landfall`, else
+    /// `~/.local/state/landfall`].
+    ///
+    /// After a run was killed, the next run resumes its uploads.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<Utf8PathBuf>,
-    /// How registries are reached.
     #[command(flatten)]
     pub access: AccessArgs,
-    /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -187,23 +191,23 @@ pub struct TransferArgs {
 /// `-o`, for every command that reports.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct OutputArgs {
-    /// How the result is written to stdout.
+    /// Format of the result on stdout.
     #[arg(short = 'o', long = "output", value_enum, value_name = "FORMAT", default_value_t)]
     pub output: OutputFormat,
 }
 
-/// Where the agent keeps its state.
+/// State directory of the agent on this host.
 #[derive(Debug, Args)]
 pub struct StateArgs {
-    /// The agent's state directory.
+    /// State directory of the agent.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/landfall")]
     pub state_dir: Utf8PathBuf,
 }
 
-/// Which registry.
+/// Directory of an embedded registry.
 #[derive(Debug, Args)]
 pub struct RegistryRootArgs {
-    /// Where the images are kept: what `serve` was given, or the state directory of an agent.
+    /// Directory of the registry: the `--root` of `landfall registry serve`, or the state directory of an agent.
     #[arg(long, value_name = "DIR")]
     pub root: Utf8PathBuf,
 }

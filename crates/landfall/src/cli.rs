@@ -1,4 +1,4 @@
-//! What the user can say: the command line as types. `docs/reference/cli.md` is generated from it.
+//! The command line as types. `docs/reference/cli.md` is generated from it.
 
 use clap::{Parser, Subcommand};
 
@@ -12,31 +12,28 @@ use crate::exit::ExitStatus;
 
 /// Decides where every container image of an edge Kubernetes cluster comes from, and gets it there.
 ///
-/// Landfall reads the user-data and the cluster profiles that an edge site has already. At a desk it says what is wrong
-/// with them and where each image would come from; on the host its agent fetches the images, fills the primary registry
-/// and makes the cluster pull from there.
+/// Landfall reads the user-data and the cluster profiles that an edge site has already. On a workstation it reports
+/// their errors and shows where each image would come from. On the host, its agent fetches the images, fills the
+/// primary registry and makes the cluster pull from there.
 #[derive(Debug, Parser)]
 #[command(name = "landfall", version, propagate_version = true, max_term_width = 100, after_long_help = EXIT_STATUS)]
 pub struct Cli {
-    /// What holds for every command.
     #[command(flatten)]
     pub global: GlobalArgs,
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
 const EXIT_STATUS: &str = "\
-Exit status: 0 done; 1 the answer is no (an input has errors, the agent is degraded); 2 it could not be done.
+Exit status: 0: done; 1: the answer is no (an input has errors, an image is missing, the agent is degraded); 2: the command \
+could not do its work.
 
-Environment: NO_COLOR turns colours off; LANDFALL_LOG sets what the agent logs, e.g. `debug` or `landfall_oci=trace`.";
+Environment: NO_COLOR turns colours off; LANDFALL_LOG filters the log of services, e.g. `debug` or `landfall_oci=trace`; \
+MALLOC_MMAP_THRESHOLD_=131072 makes glibc give the memory of services back to the system (the shipped systemd unit and \
+manifests set it).";
 
-/// The commands.
+// A doc comment on a variant would hide the help of its arguments.
 #[derive(Debug, Subcommand)]
-#[expect(
-    missing_docs,
-    reason = "a line of help here would hide what the arguments' types say"
-)]
 pub enum Command {
     Demo(demo::DemoArgs),
     Validate(validate::ValidateArgs),

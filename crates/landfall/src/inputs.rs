@@ -26,8 +26,8 @@ pub(crate) struct Checked {
 }
 
 impl Checked {
-    /// Says the findings on stderr, for commands whose data is something else: errors always, warnings unless `--quiet`,
-    /// notes with `--verbose`.
+    /// Says the findings on stderr, for commands whose data is something else: errors always, warnings unless
+    /// `--quiet`, notes with `--verbose`.
     pub(crate) fn tell(&self, context: &Context) {
         let least = match context.printer.verbosity() {
             Verbosity::Quiet => Severity::Error,

@@ -12,13 +12,13 @@ use crate::output::progress::LogWriter;
 /// The environment variable with the filter, e.g. `debug` or `landfall_oci=trace,info`.
 const FILTER_VARIABLE: &str = "LANDFALL_LOG";
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
-    /// For people and journald.
+    /// Text for people and journald.
     #[default]
     Text,
-    /// A JSON object per line.
+    /// A line of JSON for each event.
     Json,
 }
 

@@ -1,5 +1,5 @@
-//! The `landfall` program: parse the command line, run it, say what went wrong, exit. Everything else is in the library.
-//! Called by the name of the credential provider, it is that and nothing else.
+//! The `landfall` program: parse the command line, run it, say what went wrong, exit. Everything else is in the
+//! library. Called by the name of the credential provider, it is that and nothing else.
 
 use std::process::ExitCode;
 

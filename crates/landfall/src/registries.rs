@@ -1,5 +1,5 @@
-//! The registries that a command talks to: one client each, so that connections and tokens are shared. What the settings
-//! do not say of a registry comes from this machine: the logins of docker and podman, certificates, proxies.
+//! The registries that a command talks to: one client each, so that connections and tokens are shared. What the
+//! settings do not say of a registry comes from this machine: the logins of docker and podman, certificates, proxies.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -43,8 +43,8 @@ fn open() -> io::Result<std::fs::File> {
     std::fs::File::options().read(true).write(true).open("/dev/tty")
 }
 
-/// A terminal that shows nothing, until this is dropped. Interrupts come as bytes, because a signal would end the program
-/// and leave the terminal silent.
+/// A terminal that shows nothing, until this is dropped. Interrupts come as bytes, because a signal would end the
+/// program and leave the terminal silent.
 struct Silent<T: AsFd> {
     terminal: T,
     before: Termios,

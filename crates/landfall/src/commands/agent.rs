@@ -23,32 +23,33 @@ use crate::runtime;
 /// Threads that drive the tasks. Transfers wait for the network, and hashing and disk work run on blocking threads: one
 /// worker per core would only cost an edge host memory.
 const WORKERS: usize = 2;
-/// Reviews take microseconds: on a host whose cores others want as well, a second thread makes them wait for each other.
+/// Reviews take microseconds: on a host whose cores others want as well, a second thread makes them wait for each
+/// other.
 const WEBHOOK_WORKERS: usize = 1;
 
 /// Fetch the images, fill the primary registry, redirect the cluster's pulls.
 ///
-/// Runs on an edge host, under systemd. Goes through its phases until everything is in place, then watches its input
-/// files and mends what changes. SIGTERM ends it in good order; whatever interrupts it, the next run goes on where this
-/// one was. With `--once` it ends when everything is in place (status 0) or a phase failed for good (status 1).
+/// Runs on an edge host, under systemd. The agent goes through its phases until everything is in place. Then it watches
+/// its input files and reconciles each change. SIGTERM shuts it down gracefully. After any interruption, the next run
+/// resumes the work. With `--once` the agent ends when everything is in place (status 0) or a phase failed permanently
+/// (status 1).
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall agent --user-data /oem/90_custom.yaml --profile /etc/landfall/profile.yaml"
 )]
 pub struct AgentArgs {
-    /// What the host is to become.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// End when everything is in place.
+    /// End when everything is in place, or a phase failed permanently.
     #[arg(long)]
     pub once: bool,
-    /// Where the agent keeps everything; beats `landfall.stateDir` of the user-data.
+    /// Directory for all that the agent keeps; overrides `landfall.stateDir` of the user-data.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<Utf8PathBuf>,
-    /// The root of the host's file system.
+    /// Root of the host's file system.
     #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
     pub root: Utf8PathBuf,
-    /// How log lines are written.
+    /// Format of log lines on stderr.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
 }

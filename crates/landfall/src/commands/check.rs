@@ -30,29 +30,27 @@ use crate::registries::{Access, Registries};
 use crate::runtime;
 use crate::shell::command_line;
 
-/// Check that every image is where the plan pulls it from.
+/// Check that the registries have every image of the plan.
 ///
-/// Before a deployment: asks the registries, with the logins of the user-data and the profiles, for every image of the
-/// plan, in the order in which the agent would. Nothing is pulled: a HEAD request per image, and, when platforms are asked
-/// for, the small documents that list them. The exit status is 1 when an image is missing.
+/// Use it before a deployment. The command asks the registries for every image of the plan, with the logins of the
+/// user-data and the profiles, in the agent's order. It pulls no image: it sends one HEAD request per image, and with
+/// `--platform` it reads the manifests and image configurations that name platforms. The exit status is 1 if an image
+/// is missing.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall check --user-data user-data.yaml --profile profile.yaml --platform linux/arm64"
 )]
 pub struct CheckArgs {
-    /// What is checked.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// A platform that every image must have, e.g. `linux/arm64`; give it again for more. Any will do without.
+    /// Require this platform of every image, e.g. `linux/arm64` [repeatable; default: any platform].
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     pub platforms: Vec<Platform>,
-    /// How many images are asked for at once.
+    /// Images to ask for at once.
     #[arg(long, value_name = "NUMBER", default_value_t = 16)]
     pub concurrency: usize,
-    /// How registries are reached.
     #[command(flatten)]
     pub access: AccessArgs,
-    /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -169,14 +167,14 @@ impl Check<'_> {
         }
     }
 
-    /// The command that brings an image to where it is pulled from; `None` when that is its origin already. It reads the
-    /// same inputs: they have the logins.
+    /// The command that brings an image to where it is pulled from; `None` when that is its origin already. It reads
+    /// the same inputs: they have the logins.
     fn push_command(&self, planned: &PlannedImage, target: &Candidate) -> Option<String> {
         if planned.canonical == target.reference {
             return None;
         }
         let mut words = vec!["landfall".to_owned(), "push".to_owned()];
-        words.extend(self.args.inputs.repeated());
+        words.extend(self.args.inputs.arguments());
         words.extend(self.access.arguments());
         words.extend(["--image".to_owned(), planned.canonical.to_string()]);
         Some(command_line(&words))

@@ -13,24 +13,23 @@ use crate::transfer::location::Location;
 use crate::transfer::options::TransferOptions;
 use crate::transfer::{Ends, Transfer, run_transfers};
 
-/// Copy images.
+/// Copy images between registries, layouts and archives.
 ///
-/// Whole, with all their platforms, so that digests and signatures stay what they are. Many images are one piece of work:
-/// a layer that several of them share crosses the link once, and what the destination has is not moved. Logins are those
-/// of docker and podman on this machine. A transfer that breaks off goes on where it stopped.
+/// Images are copied whole, with all their platforms, so that digests and signatures stay valid. A layer that several
+/// images share crosses the link once, and blobs that the destination has are skipped. The command uses the logins of
+/// docker and podman on this machine. An interrupted transfer is resumed.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CopyArgs {
-    /// Where from: a registry's image, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]` or `docker-archive:FILE[:NAME]`.
+    /// Source: an image reference, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]` or `docker-archive:FILE[:NAME]`.
     #[arg(value_name = "FROM", required_unless_present = "from_file", requires = "to")]
     pub from: Option<Location>,
-    /// Where to: the same. An archive is written anew and holds one image, a directory takes any number.
+    /// Destination, in the same forms; an archive is overwritten and holds one image, a directory holds any number.
     #[arg(value_name = "TO")]
     pub to: Option<Location>,
-    /// A file with FROM and TO on each line, `#` for remarks; `-` is stdin.
+    /// File with FROM and TO on each line, and comments after `#`; `-` is stdin.
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub from_file: Option<Utf8PathBuf>,
-    /// How they are moved.
     #[command(flatten)]
     pub transfer: TransferArgs,
 }

@@ -1,7 +1,7 @@
 //! `landfall demo`: the whole path on one machine, in one process, with nothing installed.
 //!
-//! Everything in it is what a host runs: the embedded registry as upstream and as primary, the agent with its phases, and
-//! its webhook over HTTPS. Only the images are made up, and there is no containerd.
+//! Everything in it is what a host runs: the embedded registry as upstream and as primary, the agent with its phases,
+//! and its webhook over HTTPS. Only the images are made up, and there is no containerd.
 
 mod review;
 mod site;
@@ -39,16 +39,16 @@ use crate::runtime;
 /// How often the demonstration looks at the status that the agent keeps on disk.
 const POLL: Duration = Duration::from_millis(100);
 
-/// See the whole path at work on this machine, with nothing installed.
+/// Demonstrate the whole path on this machine, with nothing installed.
 ///
-/// Starts an upstream registry with made-up images on loopback, writes a user-data and a profile, and runs the agent
-/// through every phase: provider image, core images, all others, primary registry, redirection. Then it asks the agent's
-/// webhook what becomes of a pod. Needs no root, no network and no container runtime; everything is in a temporary
-/// directory that goes away at the end. A failed phase ends it with status 1.
+/// Starts an upstream registry with generated images on loopback, writes a user-data file and a profile, and runs the
+/// agent through every phase: provider image, core images, all others, primary registry, redirection. Then it sends a
+/// pod to the agent's webhook and shows the answer. It needs no root, no network and no container runtime. All files
+/// are in a temporary directory, which is removed at the end. The exit status is 1 if a phase fails.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall demo --exit")]
 pub struct DemoArgs {
-    /// End once everything is in place, instead of staying up until Ctrl-C.
+    /// End once everything is in place [default: stay up until Ctrl-C].
     #[arg(long)]
     pub exit: bool,
 }

@@ -19,23 +19,21 @@ use crate::output::table::Table;
 /// on every file system, and an event a second late is no loss.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Show what happened on this host.
+/// Show the agent's events on this host.
 ///
-/// The agent keeps at least the last thousand events, across restarts. `--follow` goes on until it is interrupted;
-/// with `-o json` it writes one object per line.
+/// The agent keeps at least the last thousand events, across restarts. With `--follow` the command runs until it is
+/// interrupted; `-o json` then writes one object per line.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall events --follow -o json")]
 pub struct EventsArgs {
-    /// Where the agent keeps its state.
     #[command(flatten)]
     pub state: StateArgs,
-    /// Go on and write new events as they happen.
+    /// Keep running, and write new events as they happen.
     #[arg(short, long)]
     pub follow: bool,
-    /// Only events with a greater sequence number than this.
+    /// Show only events with a greater sequence number than this.
     #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
     pub since: u64,
-    /// How events are written.
     #[command(flatten)]
     pub output: OutputArgs,
 }

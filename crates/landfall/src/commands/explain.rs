@@ -16,28 +16,26 @@ use crate::inputs::load_settings;
 use crate::output::structured::print_report;
 use crate::runtime;
 
-/// Say why one image comes from where it does.
+/// Explain where one image comes from, and why.
 ///
-/// Every place that the image may come from, in order, with the rule that says so and the credentials that are used
-/// there. The webhook and the agent decide by the same function. The image need not be in a profile.
+/// Lists every reference that the image may be pulled from, in order, each with its rule and its credentials. The
+/// webhook and the agent decide by the same function. The image need not be in a profile.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall explain nginx:1.27 --user-data user-data.yaml --profile profile.yaml"
 )]
 pub struct ExplainArgs {
-    /// The image, as a pod names it.
+    /// Image, as a pod names it.
     #[arg(value_name = "IMAGE")]
     pub image: String,
-    /// The namespace of the pod: it may be opted out.
+    /// Namespace of the pod, which may have opted out of redirection.
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Ask the cluster what the namespace chose by its labels.
+    /// Kubeconfig of the cluster: read the labels by which the namespace opts in or out.
     #[arg(long, value_name = "FILE", requires = "namespace")]
     pub kubeconfig: Option<Utf8PathBuf>,
-    /// What decides.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// How the explanation is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }

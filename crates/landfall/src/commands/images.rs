@@ -13,15 +13,13 @@ use crate::output::table::Table;
 
 /// List the images that the profiles need.
 ///
-/// Those that packs declare, and those that are found in pod specs of manifests; each with the file and line that names
-/// it.
+/// Lists the images that packs declare and those that are found in pod specs of manifests, each with the file and line
+/// that names it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall images --profile profile.yaml -o json | jq -r '.images[].canonical'")]
 pub struct ImagesArgs {
-    /// Whose images are listed.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// How the list is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }

@@ -27,38 +27,38 @@ const FILE_MODE: u32 = 0o600;
 
 /// Log in to a registry.
 ///
-/// The registry is asked first. The login is then kept in docker's `config.json` (`$DOCKER_CONFIG`, or
-/// `~/.docker/config.json`), or with the credential helper that this file names; whatever else is in the file stays as
-/// it is. Every command that talks to registries finds it there.
+/// The login is tried at the registry first. It is then stored in docker's `config.json` (in `$DOCKER_CONFIG`, or
+/// `~/.docker/config.json`), or by the credential helper that this file names. Everything else in the file stays
+/// unchanged. Every command that uses registries finds the login there.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall login registry.example.com --username ann --password-stdin < password"
 )]
 pub struct LoginArgs {
-    /// The registry as `host[:port]`.
+    /// Registry, as `host[:port]`.
     #[arg(value_name = "REGISTRY")]
     pub registry: RegistryHost,
-    /// Who; asked for when it is not given.
+    /// User name [default: ask on the terminal].
     #[arg(short, long, value_name = "NAME")]
     pub username: Option<String>,
-    /// Read the password from stdin instead of asking for it.
+    /// Read the password from stdin [default: ask on the terminal].
     #[arg(long, requires = "username")]
     pub password_stdin: bool,
-    /// Do not verify the registry's certificate, and speak plain HTTP if it speaks no TLS.
+    /// Accept any certificate of the registry, and plain HTTP.
     #[arg(long)]
     pub insecure: bool,
-    /// A token server outside of the registry's own domain that may see the login.
+    /// Send the login to this token server outside of the registry's domain [repeatable].
     #[arg(long = "token-server", value_name = "REGISTRY=SERVER")]
     pub token_servers: Vec<TokenServer>,
 }
 
-/// Forget the login of a registry.
+/// Remove the login of a registry.
 ///
-/// Takes it out of docker's `config.json`, and out of the credential helper that the file names.
+/// Removes it from docker's `config.json`, and from the credential helper that the file names.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall logout registry.example.com")]
 pub struct LogoutArgs {
-    /// The registry as `host[:port]`.
+    /// Registry, as `host[:port]`.
     #[arg(value_name = "REGISTRY")]
     pub registry: RegistryHost,
 }

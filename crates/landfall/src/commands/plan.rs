@@ -15,18 +15,16 @@ use crate::output::printer::stdout_width;
 use crate::output::structured::print_report;
 use crate::output::table::Table;
 
-/// Show where every image comes from and goes.
+/// Show the source and the destination of every image.
 ///
-/// Every image of the profiles in the order of work: the reference that the agent pulls, why that one, and what a pod's
-/// image becomes. Findings about the inputs go to stderr; the plan is printed as far as it is known, and the exit status
-/// is 1 when a finding is an error.
+/// Lists every image of the profiles in the order of work: the reference that the agent pulls, the reason for it, and
+/// the reference that replaces it in a pod. Findings about the inputs go to stderr. The plan is printed as far as the
+/// inputs allow, and the exit status is 1 if a finding is an error.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall plan --user-data user-data.yaml --profile profile.yaml -o json")]
 pub struct PlanArgs {
-    /// What is planned.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// How the plan is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }

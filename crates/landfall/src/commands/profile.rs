@@ -12,32 +12,30 @@ use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::{Checked, load_text};
 
-/// Mend a profile.
+/// Fix a profile.
 #[derive(Debug, Args)]
 pub struct ProfileArgs {
-    /// What to do with it.
     #[command(subcommand)]
     pub command: ProfileCommand,
 }
 
-/// What can be done with a profile.
-// A line of help here would hide what the arguments' types say.
+// A doc comment on a variant would hide the help of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
     Fix(FixArgs),
 }
 
-/// Take `AlwaysPullImages` out of the Kubernetes layer.
+/// Remove `AlwaysPullImages` from the Kubernetes layer.
 ///
-/// That admission plug-in makes every pod start ask a registry, which an edge site without network cannot answer. Every
-/// other byte of the file stays as it is. Without `--write` the corrected profile goes to stdout.
+/// With this admission plug-in, every start of a pod asks a registry, which fails on an edge site without network.
+/// Every other byte of the file stays unchanged. Without `--write` the corrected profile goes to stdout.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall profile fix profile.yaml --write")]
 pub struct FixArgs {
-    /// The profile, in JSON or YAML; `-` is stdin.
+    /// Profile in JSON or YAML; `-` is stdin.
     #[arg(value_name = "FILE")]
     pub file: Utf8PathBuf,
-    /// Replace the file.
+    /// Replace the file [default: write to stdout].
     #[arg(short, long)]
     pub write: bool,
 }

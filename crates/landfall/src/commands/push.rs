@@ -19,19 +19,18 @@ use crate::transfer::{Ends, Transfer, run_transfers};
 
 /// Push every image of the profiles to the external registry.
 ///
-/// From where the profiles name it to where the plan pulls it from. Run it at a desk that reaches both; `landfall check`
-/// says what is still missing. What is there already is not moved, so that it can be run again at any time. Logins are
-/// those of the user-data and the profiles, else those of docker and podman on this machine.
+/// Copies each image from its origin, as the profiles name it, to the reference that the plan pulls. Run the command
+/// where both registries can be reached; `landfall check` lists the images that are still missing. Blobs that are there
+/// already are skipped, so that the command can be run again at any time. It uses the logins of the user-data and the
+/// profiles, then those of docker and podman on this machine.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall push --user-data user-data.yaml --profile profile.yaml --dry-run")]
 pub struct PushArgs {
-    /// Whose images are pushed, and where to.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// An image that is pushed, as the profiles name it; give it again for more. All of them without.
+    /// Push only this image, as the profiles name it [repeatable; default: all].
     #[arg(long = "image", value_name = "IMAGE")]
     pub images: Vec<ImageReference>,
-    /// How they are moved.
     #[command(flatten)]
     pub transfer: TransferArgs,
 }

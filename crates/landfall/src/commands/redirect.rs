@@ -16,16 +16,14 @@ use crate::inputs::load_settings;
 /// What stands in place of a password where it is shown.
 const MASK: &str = "****";
 
-/// Tell kubelet and container runtime what the rules mean.
+/// Write the redirection rules for kubelet, container runtime or API server.
 #[derive(Debug, Args)]
 pub struct RedirectArgs {
-    /// What to do.
     #[command(subcommand)]
     pub command: RedirectCommand,
 }
 
-/// What can be done with the files.
-// A line of help here would hide what the arguments' types say.
+// A doc comment on a variant would hide the help of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum RedirectCommand {
     Render(RenderArgs),
@@ -33,38 +31,35 @@ pub enum RedirectCommand {
     Remove(RemoveArgs),
 }
 
-/// Show the files, and what their format cannot say.
+/// Show the files, and the rules that their format cannot express.
 ///
-/// The same rules that the webhook goes by, as files for the node. Passwords are shown as `****` unless asked for. What
-/// the format cannot say is told on stderr.
+/// The files hold the rules that the webhook applies. Passwords are shown as `****`. Rules that the format cannot
+/// express are listed on stderr.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall redirect render --for containerd --user-data user-data.yaml")]
 pub struct RenderArgs {
-    /// For whom.
+    /// Program that reads the rules.
     #[arg(long = "for", value_enum, value_name = "FORMAT")]
     pub dialect: RedirectFor,
-    /// Show passwords.
+    /// Show passwords instead of `****`.
     #[arg(long)]
     pub show_secrets: bool,
-    /// What decides.
     #[command(flatten)]
     pub inputs: InputArgs,
 }
 
 /// Write the files on this host.
 ///
-/// Files of the user's in the same directories stay as they are, and are named. Those of an earlier run that are no
-/// longer wanted are removed. The agent does the same where `landfall.mirror.files` asks for it.
+/// Files that Landfall did not write are kept and reported. Files of an earlier run that are no longer needed are
+/// removed. The agent does the same if `landfall.mirror.files` asks for it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall redirect apply --for k3s --user-data /oem/90_custom.yaml")]
 pub struct ApplyArgs {
-    /// For whom.
+    /// Program that reads the rules.
     #[arg(long = "for", value_enum, value_name = "FORMAT")]
     pub dialect: RedirectFor,
-    /// Where.
     #[command(flatten)]
     pub host: HostArgs,
-    /// What decides.
     #[command(flatten)]
     pub inputs: InputArgs,
 }
@@ -73,29 +68,28 @@ pub struct ApplyArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall redirect remove --for containerd")]
 pub struct RemoveArgs {
-    /// For whom.
+    /// Program that reads the rules.
     #[arg(long = "for", value_enum, value_name = "FORMAT")]
     pub dialect: RedirectFor,
-    /// Where.
     #[command(flatten)]
     pub host: HostArgs,
 }
 
-/// The host whose files are meant.
+/// Host whose files are written.
 #[derive(Debug, Args)]
 pub struct HostArgs {
-    /// Say what would be done, and do nothing.
+    /// Report the changes, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// The root of the host's file system.
+    /// Root of the host's file system.
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: Utf8PathBuf,
-    /// Where the list of our files is, below the root; beats `landfall.stateDir` of the user-data.
+    /// Directory with the list of Landfall's files, below the root; overrides `landfall.stateDir` of the user-data.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<Utf8PathBuf>,
 }
 
-/// For whom the rules are written.
+/// Program that reads the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RedirectFor {
     /// containerd: `hosts.toml` files and a drop-in.

@@ -11,16 +11,14 @@ use crate::commands::registry::serve::ServeArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 
-/// Serve images, and look after those that are served.
+/// Serve a registry from a directory, and maintain it.
 #[derive(Debug, Args)]
 pub struct RegistryArgs {
-    /// What to do.
     #[command(subcommand)]
     pub command: RegistryCommand,
 }
 
-/// What can be done with a registry.
-// A line of help here would hide what the arguments' types say.
+// A doc comment on a variant would hide the help of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum RegistryCommand {
     Serve(ServeArgs),

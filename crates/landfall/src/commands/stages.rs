@@ -23,13 +23,11 @@ use crate::runtime;
 /// Run the stages of user-data and profiles.
 #[derive(Debug, Args)]
 pub struct StagesArgs {
-    /// What to do.
     #[command(subcommand)]
     pub command: StagesCommand,
 }
 
-/// What can be done with stages.
-// A line of help here would hide what the arguments' types say.
+// A doc comment on a variant would hide the help of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum StagesCommand {
     Run(RunArgs),
@@ -37,33 +35,32 @@ pub enum StagesCommand {
 
 /// Run one stage now.
 ///
-/// `boot` runs `boot.before`, `boot` and `boot.after`; a part can be named by itself. Steps of the user-data come first,
-/// then those of the OS pack, then those of the Kubernetes pack. What fails is told and the rest still runs (status 1);
-/// what is as it should be is not touched. Below another root than `/` files, directories, users, variables and the
-/// enabling of units are done, commands and the start of units are not, and a step with an `if` is skipped, as its
-/// command would ask the wrong host.
+/// `boot` runs `boot.before`, `boot` and `boot.after`; each part can also be named alone. Steps of the user-data run
+/// first, then those of the OS pack, then those of the Kubernetes pack. A step that fails is reported, and the rest
+/// still runs (status 1). Anything that is already as requested stays untouched. Below another root than `/`, the
+/// command writes files, directories, users and variables and enables units, but it runs no commands and starts no
+/// units. There it skips steps with an `if`, because the condition would be evaluated on the wrong host.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall stages run initramfs --user-data /oem/90_custom.yaml --root /mnt --dry-run"
 )]
 pub struct RunArgs {
-    /// The stage, e.g. `initramfs`, `boot.after`.
+    /// Stage or part of one, e.g. `initramfs`, `boot.after`.
     #[arg(value_name = "STAGE")]
     pub stage: String,
-    /// Where the stages are written.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// The directory that stands for `/`.
+    /// Directory that stands for `/`.
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: Utf8PathBuf,
-    /// Change nothing and tell what would be done, with the differences in files. Conditions are not asked.
+    /// Change nothing, and report the changes with the differences in files; conditions are not evaluated.
     #[arg(long)]
     pub dry_run: bool,
-    /// Where events are recorded beside those of the agent; beats `landfall.stateDir`. Where the directory is not there,
-    /// they are only told here.
+    /// Directory of the agent's event log, to which the events of the stage are added; overrides `landfall.stateDir`.
+    ///
+    /// If it does not exist, the events are only reported here.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<Utf8PathBuf>,
-    /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }

@@ -13,15 +13,13 @@ use crate::output::table::Table;
 
 /// Show what the agent on this host is doing.
 ///
-/// Reads the state directory, so it works beside a running agent and tells of the last one when none runs. Exit status 1
-/// means that the agent is degraded, does not run, or never ran here.
+/// Reads the state directory, so that it also shows the last status of an agent that no longer runs. The exit status is
+/// 1 if the agent is degraded, does not run, or never ran here.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall status -o json | jq .phase")]
 pub struct StatusArgs {
-    /// Where the agent keeps its state.
     #[command(flatten)]
     pub state: StateArgs,
-    /// How the status is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }

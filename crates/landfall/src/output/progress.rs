@@ -13,17 +13,17 @@ use landfall_core::status::{NoProgress, ProgressSink};
 
 use crate::output::printer::{Printer, Verbosity};
 
-/// How progress is shown.
+/// Display of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ProgressMode {
     /// Bars on a terminal, plain lines elsewhere.
     #[default]
     Auto,
-    /// A line of text per phase and image.
+    /// A line of text for each phase and image.
     Plain,
-    /// A JSON object per event and line.
+    /// A line of JSON for each event.
     Json,
-    /// Nothing.
+    /// No progress.
     None,
 }
 

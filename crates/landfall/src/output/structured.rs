@@ -7,15 +7,15 @@ use serde::Serialize;
 
 use crate::output::printer::Printer;
 
-/// How a report is written.
+/// Format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum OutputFormat {
-    /// Text for people; may change between versions.
+    /// Text for people, which may change between versions.
     #[default]
     Table,
     /// JSON with a documented, versioned schema.
     Json,
-    /// The same in YAML.
+    /// YAML with the schema of the JSON.
     Yaml,
 }
 

@@ -1,5 +1,5 @@
-//! `landfall registry gc|verify|ls|rm|stats`: on the directory itself. Those that only read do not mind whether it is served;
-//! the others leave the work to whoever serves it.
+//! `landfall registry gc|verify|ls|rm|stats`: on the directory itself. Those that only read do not mind whether it is
+//! served; the others leave the work to whoever serves it.
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -18,40 +18,36 @@ use crate::output::printer::stdout_width;
 use crate::output::structured::print_report;
 use crate::output::table::Table;
 
-/// Delete what no image needs.
+/// Delete blobs that no manifest needs.
 ///
-/// What was pushed less than an hour ago is kept, since its manifest may be on the way. A registry that is served does
-/// this every hour, and at once when it is asked by this command, which must be run by root or by the user that serves;
-/// pushes and pulls go on meanwhile.
+/// Blobs that were pushed less than an hour ago are kept: their manifest may still follow. A serving registry collects
+/// its garbage every hour. This command makes it do so at once; run it as root or as the user of the server. Pushes and
+/// pulls continue meanwhile.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry gc --root /srv/images")]
 pub struct GcArgs {
-    /// Which registry.
     #[command(flatten)]
     pub root: RegistryRootArgs,
-    /// For how many seconds a pushed blob waits for its manifest.
+    /// Seconds for which a pushed blob is kept without a manifest.
     #[arg(long, value_name = "SECONDS", default_value_t = GRACE.as_secs())]
     pub grace: u64,
-    /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Read everything, and say what is damaged or missing.
+/// Read all blobs, and report those that are damaged or missing.
 ///
-/// Every blob is hashed, and everything that a manifest names is looked for, while it is served or not. Damaged blobs are
-/// deleted with `--delete-damaged`, so that the next push brings them anew; a damaged manifest loses its tags with that.
-/// Exits 1 when something is wrong.
+/// Hashes every blob and looks for every blob that a manifest names; a server may run meanwhile. With
+/// `--delete-damaged` damaged blobs are deleted, so that the next push uploads them again; the tags of a damaged
+/// manifest are deleted with it. The exit status is 1 if something is damaged or missing.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry verify --root /srv/images -o json")]
 pub struct VerifyArgs {
-    /// Which registry.
     #[command(flatten)]
     pub root: RegistryRootArgs,
-    /// Delete blobs that are damaged.
+    /// Delete damaged blobs.
     #[arg(long)]
     pub delete_damaged: bool,
-    /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -60,22 +56,20 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry ls --root /srv/images -o json | jq -r '.[].name'")]
 pub struct ListArgs {
-    /// Which registry.
     #[command(flatten)]
     pub root: RegistryRootArgs,
-    /// Only this repository.
+    /// List only this repository [default: all].
     #[arg(value_name = "NAME")]
     pub name: Option<Repository>,
-    /// How the list is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Delete a tag, an image or a repository.
+/// Delete a tag, a manifest or a repository.
 ///
-/// While it is served or not; whoever has no access to the directory deletes by the API (`crane delete`, `regctl tag rm`,
-/// `skopeo delete`). Room is made by the next `gc`, for images that are gone by digest: one that lost its last tag stays.
-/// Exits 1 when there is no such image.
+/// A server may run meanwhile. Without access to the directory, use a client of the API (`crane delete`, `regctl tag
+/// rm`, `skopeo delete`). The next `gc` frees the space of images that were deleted by digest. An image that only lost
+/// its last tag stays. The exit status is 1 if there is no such image.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Examples:\n  landfall registry rm --root /srv/images library/nginx:1.27\n  \
@@ -83,25 +77,21 @@ pub struct ListArgs {
                        landfall registry rm --root /srv/images library/nginx"
 )]
 pub struct RemoveArgs {
-    /// Which registry.
     #[command(flatten)]
     pub root: RegistryRootArgs,
-    /// `NAME:TAG` takes the tag away, `NAME@DIGEST` the manifest with all its tags, `NAME` everything.
+    /// `NAME:TAG` deletes the tag, `NAME@DIGEST` the manifest with all its tags, `NAME` the repository.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     pub target: String,
-    /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Count what is there.
+/// Count repositories, tags, manifests, blobs and bytes.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry stats --root /srv/images")]
 pub struct StatsArgs {
-    /// Which registry.
     #[command(flatten)]
     pub root: RegistryRootArgs,
-    /// How the counts are written.
     #[command(flatten)]
     pub output: OutputArgs,
 }

@@ -1,5 +1,5 @@
-//! Files that a served registry goes on with when they change: certificate, key and logins. They are read again on a timer
-//! and compared by content, which works on every file system and with every way to replace a file.
+//! Files that a served registry goes on with when they change: certificate, key and logins. They are read again on a
+//! timer and compared by content, which works on every file system and with every way to replace a file.
 
 use std::convert::Infallible;
 use std::sync::Arc;
