@@ -1,4 +1,4 @@
-//! The values that every command gets besides its own arguments.
+//! Values that every command gets besides its own arguments.
 
 use crate::output::printer::Printer;
 use crate::output::progress::ProgressMode;

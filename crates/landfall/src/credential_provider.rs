@@ -1,9 +1,11 @@
-//! `landfall-credential-provider`: the kubelet's exec plug-in (SPEC section 11). A link of that name to this program.
+//! `landfall-credential-provider`: the kubelet's exec plug-in [spec:credential-provider]. It is a link of that name to
+//! this program.
 //!
-//! Runs at every pull of an image, hence without argument parser, asynchronous runtime or log framework: a request on
-//! stdin, a file or two, an answer on stdout. What is decided is decided in `landfall_core::credential`. A login that
-//! cannot be read is said on stderr, which the kubelet logs, and answered with a valid empty answer: the pull then goes
-//! on without it, and fails with the registry's own words if it was needed.
+//! The kubelet runs it at every pull of an image, so it uses no argument parser, asynchronous runtime or log framework.
+//! It reads a request on stdin and a file or two, and writes an answer to stdout. `landfall_core::credential` makes the
+//! decisions. If a login cannot be read, the plug-in reports that on stderr, which the kubelet logs, and gives a valid
+//! empty answer. The pull then continues without a login; if the registry requires one, it fails with the registry's
+//! message.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -17,13 +19,14 @@ use landfall_core::credential::{
 use landfall_core::error_chain::error_chain;
 use zeroize::Zeroizing;
 
-/// The names under which this program is the credential provider: ours, and that of the program whose place it takes.
+/// Program names under which this program is the credential provider: its own, and that of the program that it
+/// replaces.
 const NAMES: [&str; 2] = ["landfall-credential-provider", "generic-credential-provider"];
 
-/// Where the login files are.
+/// Default directory of the login files.
 const DEFAULT_CREDROOT: &str = "/etc/kubernetes/registries";
 
-/// More than any request or login file has, in bytes.
+/// Limit for a request or a login file, in bytes; larger than any real one.
 const INPUT_MAX: u64 = 1 << 20;
 
 const USAGE: &str = "\
@@ -39,15 +42,15 @@ Options:
   -v, --version       Print the version
   -h, --help          Print this";
 
-/// Whether the program was started under one of the provider's names.
+/// Returns true if the program was started under one of the provider's names.
 #[must_use]
 pub fn is_called(program: Option<&OsStr>) -> bool {
     let name = program.and_then(|program| Path::new(program).file_name());
     name.is_some_and(|name| NAMES.iter().any(|known| name == OsStr::new(known)))
 }
 
-/// Runs as the credential provider, with the arguments behind the program's name: exit status 0 with an answer on
-/// stdout, 1 when the request or the arguments cannot be understood.
+/// Runs as the credential provider, with the arguments after the program's name. Exits with 0 and an answer on stdout,
+/// or with 1 if the request or the arguments are invalid.
 #[must_use]
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut streams = Streams {
@@ -64,7 +67,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Why there is no answer.
+/// Reason for the lack of an answer.
 #[derive(Debug, thiserror::Error)]
 enum Problem {
     #[error("the argument `{0}` is not known; hint: see `landfall-credential-provider --help`")]
@@ -87,7 +90,7 @@ struct Streams<'a> {
 
 impl Streams<'_> {
     fn say(&mut self, line: &str) {
-        // With stderr gone there is no place left to complain to.
+        // If stderr is closed, no one can be told.
         let _nobody_listens = writeln!(self.talk, "landfall-credential-provider: {line}");
     }
 
@@ -99,7 +102,7 @@ impl Streams<'_> {
     }
 }
 
-/// What the arguments ask for.
+/// Action that the arguments ask for.
 #[derive(Debug, PartialEq, Eq)]
 enum Wanted {
     Answer(Options),
@@ -168,8 +171,8 @@ fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Want
     Ok(Wanted::Answer(options))
 }
 
-/// The nearest file that serves this registry. A file that is there and cannot be used ends the search: another's login
-/// must not be sent in its place.
+/// Finds the most specific login file for this registry. A file that exists and cannot be used ends the search: the
+/// login of a less specific file must not be sent in its place.
 fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams<'_>) -> Option<LoginFile> {
     for name in lookup_names(&request.image.host, options.reach) {
         let path = options.credroot.join(format!("{}.json", name.name));
@@ -232,13 +235,13 @@ fn read_file(path: &Path) -> io::Result<Option<Zeroizing<String>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(without_path(&error)),
     };
-    // In one piece and wiped afterwards: the text holds the password.
+    // The text holds the password: it is read into one allocation, which is wiped afterwards.
     let mut text = Zeroizing::new(String::with_capacity(4096));
     let read = file.take(INPUT_MAX).read_to_string(&mut text);
     read.map(|_| Some(text)).map_err(|error| without_path(&error))
 }
 
-/// The system's own words: our message names the file already.
+/// Returns the system's error without the path, because the caller's message names the file.
 fn without_path(error: &io::Error) -> io::Error {
     error
         .raw_os_error()

@@ -1,7 +1,7 @@
 //! The `landfall` program as a library: command line, commands, output.
 //!
-//! Start reading at [`cli`] (what the user can say), then `commands` (one module each). The decisions are made in
-//! `landfall-core`; a command loads files, asks, and prints.
+//! Start reading at [`cli`] (the command line), then `commands` (one module each). `landfall-core` makes the decisions;
+//! a command loads files, calls it, and prints the result.
 //!
 //! Invariants: stdout carries data and nothing else; every line passes through [`output::printer::Printer`]; no secret
 //! is ever printed; no asynchronous runtime is started before a command needs one.
@@ -31,7 +31,7 @@ use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::{Printer, ReaderGone};
 
-/// Runs one command and says on stderr what went wrong.
+/// Runs one command and prints its error on stderr.
 #[must_use]
 pub fn run(cli: Cli) -> ExitStatus {
     let context = Context {
@@ -48,7 +48,7 @@ pub fn run(cli: Cli) -> ExitStatus {
     }
 }
 
-/// An error with its causes, one a line, and what to do about it.
+/// Renders an error: its causes, one per line, and a hint.
 fn error_chain(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error}");
     for cause in error.chain().skip(1) {

@@ -1,4 +1,4 @@
-//! What the long-running commands log, and how: to stderr, past the progress bars.
+//! Log of the long-running commands: on stderr, above the progress bars.
 
 use std::sync::Mutex;
 
@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use crate::output::printer::stderr_may_be_coloured;
 use crate::output::progress::LogWriter;
 
-/// The environment variable with the filter, e.g. `debug` or `landfall_oci=trace,info`.
+/// Environment variable with the filter, e.g. `debug` or `landfall_oci=trace,info`.
 const FILTER_VARIABLE: &str = "LANDFALL_LOG";
 
 /// Format of log lines.
@@ -22,10 +22,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging to stderr. `LANDFALL_LOG` beats `default_filter`.
+/// Starts logging to stderr. `LANDFALL_LOG` overrides `default_filter`.
 ///
 /// # Errors
-/// When the filter in the environment is none, or logging was started before.
+/// If the filter in the environment is invalid, or logging was started before.
 pub(crate) fn start(format: LogFormat, writer: LogWriter, default_filter: &str) -> anyhow::Result<()> {
     let filter = match std::env::var(FILTER_VARIABLE) {
         Ok(filter) => filter

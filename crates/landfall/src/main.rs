@@ -1,5 +1,5 @@
-//! The `landfall` program: parse the command line, run it, say what went wrong, exit. Everything else is in the
-//! library. Called by the name of the credential provider, it is that and nothing else.
+//! The `landfall` program: parses the command line, runs the command, prints its error, exits. Everything else is in
+//! the library. Started under the name of the credential provider, the program is the credential provider only.
 
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => landfall::run(cli).into(),
         Err(usage) => {
-            // `--help` and `--version` arrive here too: text for stdout, status 0. A reader that has gone is no error.
+            // `--help` and `--version` arrive here too: text for stdout, status 0. A closed pipe is no error.
             let status = if usage.use_stderr() {
                 ExitStatus::Failed
             } else {

@@ -1,4 +1,4 @@
-//! What people and programs see: data on stdout, talk on stderr, progress, tables.
+//! Output for people and programs: data on stdout, messages on stderr, progress, tables.
 
 pub(crate) mod digest;
 pub mod printer;

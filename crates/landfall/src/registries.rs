@@ -1,5 +1,5 @@
-//! The registries that a command talks to: one client each, so that connections and tokens are shared. What the
-//! settings do not say of a registry comes from this machine: the logins of docker and podman, certificates, proxies.
+//! Clients for the registries of a command: one each, so that connections and tokens are shared. Access that the
+//! settings do not give comes from this machine: the logins of docker and podman, certificates, proxies.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use landfall_oci::keychain::Keychain;
 /// Access to registries beyond the settings, as the command line gives it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Access {
-    /// A file with logins, which comes before those of docker and podman.
+    /// File with logins, which overrides those of docker and podman.
     pub(crate) credentials: Option<Utf8PathBuf>,
     /// Registries whose certificates are not verified.
     pub(crate) insecure: Vec<RegistryHost>,
@@ -34,20 +34,20 @@ impl Access {
     }
 }
 
-/// Clients for the registries of these settings, made when they are first needed.
+/// Clients for registries, each made when it is first needed.
 #[derive(Debug)]
 pub(crate) struct Registries<'a> {
     settings: &'a Settings,
     machine: MachineAccess,
     keychain: Arc<Keychain>,
     access: Access,
-    /// The uploads that are to outlive this process.
+    /// Journal of uploads that a later process may resume.
     pub(crate) journal: Option<UploadJournal>,
     made: Mutex<HashMap<(RegistryHost, Option<usize>), RegistryClient>>,
 }
 
 impl<'a> Registries<'a> {
-    /// No client yet.
+    /// Reads the logins of this machine; makes no client yet.
     pub(crate) fn new(settings: &'a Settings, access: Access) -> Registries<'a> {
         let machine = MachineAccess::of_environment();
         let named = access.credentials.as_deref();
@@ -62,10 +62,10 @@ impl<'a> Registries<'a> {
         }
     }
 
-    /// The client for a host, with the login and trust of this registry of the settings.
+    /// Returns the client for a host, with the login and trust of this registry of the settings.
     ///
     /// # Errors
-    /// When its certificates or proxies cannot be used.
+    /// If certificates or proxies cannot be used.
     pub(crate) fn client(&self, host: &RegistryHost, registry: Option<usize>) -> Result<RegistryClient, RegistryError> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (host.clone(), registry);

@@ -1,4 +1,4 @@
-//! The asynchronous runtime of a command. A command starts it when it needs it, not before.
+//! Builder of the asynchronous runtime. A command builds one only when it needs one.
 
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};

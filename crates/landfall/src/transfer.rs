@@ -25,17 +25,16 @@ use crate::transfer::fix::find_fix;
 use crate::transfer::options::TransferOptions;
 use crate::transfer::render::render_transfer;
 
-/// One image to move, opened at both ends; or why it cannot be.
+/// One image to copy. `ends` holds the error if an end cannot be opened.
 pub(crate) struct Transfer {
-    /// What the user calls the one end.
+    /// Source, in the user's words.
     pub(crate) source: String,
-    /// What the user calls the other end.
+    /// Destination, in the user's words.
     pub(crate) destination: String,
-    /// Both ends.
     pub(crate) ends: Result<Ends, TransferError>,
 }
 
-/// Both ends of a transfer.
+/// Source and sink of a transfer, opened.
 pub(crate) struct Ends {
     pub(crate) source: Arc<dyn ImageSource>,
     pub(crate) selector: String,
@@ -43,7 +42,7 @@ pub(crate) struct Ends {
     pub(crate) name: Option<ImageReference>,
 }
 
-/// Moves images, prints the report, and says whether all of them are there now.
+/// Copies images and prints the report. Returns [`ExitStatus::AnswerIsNo`] if one failed.
 pub(crate) fn run_transfers(
     transfers: &[Transfer],
     options: &TransferOptions,

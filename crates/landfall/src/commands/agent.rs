@@ -20,11 +20,11 @@ use crate::output::printer::stderr_may_be_coloured;
 use crate::output::progress::Progress;
 use crate::runtime;
 
-/// Threads that drive the tasks. Transfers wait for the network, and hashing and disk work run on blocking threads: one
-/// worker per core would only cost an edge host memory.
+/// Worker threads of the agent. Transfers wait for the network, and hashing and disk work run on blocking threads: one
+/// worker per core would only cost memory on an edge host.
 const WORKERS: usize = 2;
-/// Reviews take microseconds: on a host whose cores others want as well, a second thread makes them wait for each
-/// other.
+/// Worker threads of the webhook. Reviews take microseconds. On a host with busy cores, a second thread makes reviews
+/// wait for each other.
 const WEBHOOK_WORKERS: usize = 1;
 
 /// Fetch the images, fill the primary registry, redirect the cluster's pulls.
@@ -80,12 +80,12 @@ pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyho
     let shutdown = CancellationToken::new();
     let agent = run_agent(options, Arc::clone(&progress.sink), shutdown.clone());
     let outcome = runtime.block_on(run_until_signalled(agent, &shutdown));
-    // What did not end in good order until now must not keep the process.
+    // Tasks that have not ended yet must not keep the process alive.
     runtime.shutdown_background();
     end_of(outcome?, context)
 }
 
-/// What the end of an agent's run means for whoever started it.
+/// Maps the outcome of an agent's run to an exit status.
 pub(crate) fn end_of(outcome: AgentOutcome, context: &Context) -> anyhow::Result<ExitStatus> {
     match outcome {
         AgentOutcome::Running | AgentOutcome::Drained => Ok(ExitStatus::Done),
@@ -111,7 +111,8 @@ fn options_of(args: &AgentArgs) -> anyhow::Result<AgentOptions> {
     options.state_dir.clone_from(&args.state_dir);
     options.root.clone_from(&args.root);
     options.once = args.once;
-    // The user-data says which proxies a host uses; a service's environment is nobody's to look into.
+    // The user-data names the proxies of a host. Proxies from a service's environment would be invisible to the
+    // operator.
     options.machine = MachineAccess {
         proxies: Proxies::default(),
         ..MachineAccess::of_environment()

@@ -1,4 +1,4 @@
-//! `landfall check`: is every image where the plan pulls it from?
+//! `landfall check`: asks the registries for every image of the plan.
 
 mod ask;
 
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitSta
     Ok(ExitStatus::AnswerIsNo)
 }
 
-/// What every question of a check needs.
+/// Values that the checks of all images share.
 struct Check<'a> {
     settings: &'a Settings,
     args: &'a CheckArgs,
@@ -107,7 +107,7 @@ async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options
 }
 
 impl Check<'_> {
-    /// The first place that has the image decides, as it does for the agent.
+    /// Asks the candidates of an image in order. The first one that has the image decides, as it does for the agent.
     async fn check_image(&self, planned: &PlannedImage) -> CheckRow {
         let image = &self.settings.images[planned.image];
         let mut row = CheckRow {
@@ -127,7 +127,7 @@ impl Check<'_> {
                     return row;
                 }
                 Err(error) => {
-                    // A place that could not be asked may have it.
+                    // A registry that could not be asked may have the image.
                     if error.kind != FailureKind::NotFound {
                         row.state = CheckState::Unknown;
                     }
@@ -167,8 +167,8 @@ impl Check<'_> {
         }
     }
 
-    /// The command that brings an image to where it is pulled from; `None` when that is its origin already. It reads
-    /// the same inputs: they have the logins.
+    /// Returns the command that pushes an image to the reference that is pulled, or `None` if that is its origin. The
+    /// command reads the same inputs, because they hold the logins.
     fn push_command(&self, planned: &PlannedImage, target: &Candidate) -> Option<String> {
         if planned.canonical == target.reference {
             return None;

@@ -1,4 +1,4 @@
-//! `landfall copy`: images from anywhere to anywhere.
+//! `landfall copy`: copies images between registries, layouts and archives.
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};

@@ -1,7 +1,7 @@
 //! `landfall demo`: the whole path on one machine, in one process, with nothing installed.
 //!
-//! Everything in it is what a host runs: the embedded registry as upstream and as primary, the agent with its phases,
-//! and its webhook over HTTPS. Only the images are made up, and there is no containerd.
+//! The demonstration runs the parts that a host runs: the embedded registry as upstream and as primary, the agent with
+//! its phases, and its webhook over HTTPS. Only the images are generated, and there is no containerd.
 
 mod review;
 mod site;
@@ -36,7 +36,7 @@ use crate::output::printer::{Printer, stdout_width};
 use crate::output::progress::Progress;
 use crate::runtime;
 
-/// How often the demonstration looks at the status that the agent keeps on disk.
+/// Interval at which the demonstration reads the status that the agent keeps on disk.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Demonstrate the whole path on this machine, with nothing installed.
@@ -81,14 +81,14 @@ async fn demonstrate(
         upstream::push_images(upstream, &site::upstream_images()).await?;
         run_site(site, exit, context, progress, shutdown).await
     };
-    // The upstream registry lives as long as the story.
+    // The upstream registry serves until the demonstration ends.
     tokio::select! {
         ended = Box::pin(story) => ended,
         () = serving => bail!("the upstream registry ended before the demonstration"),
     }
 }
 
-/// The demonstration's files and the addresses that the agent serves at.
+/// Files of the demonstration, and the addresses of its agent.
 struct Site {
     directory: Utf8PathBuf,
     user_data: NamedText,
@@ -122,7 +122,7 @@ impl Site {
         self.directory.join("state")
     }
 
-    /// What the agent takes for the host: it writes the kubelet's files there.
+    /// Returns the directory that the agent takes for the root of the host: it writes the kubelet's files there.
     fn host(&self) -> anyhow::Result<Utf8PathBuf> {
         let host = self.directory.join("host");
         fs_err::create_dir_all(&host)?;
@@ -151,7 +151,7 @@ fn write_input(directory: &Utf8Path, name: &str, text: &str) -> anyhow::Result<N
     Ok(NamedText::new(path.as_str(), text))
 }
 
-/// Says what there is, and shows the plan.
+/// Prints the addresses and files of the site, and the plan.
 fn introduce(site: &Site, upstream: SocketAddr, printer: &Printer) -> anyhow::Result<()> {
     printer.note(format_args!(
         "upstream registry  {upstream}, with made-up images, behind a login\n\
@@ -179,7 +179,7 @@ fn introduce(site: &Site, upstream: SocketAddr, printer: &Printer) -> anyhow::Re
     printer.data(&(render_plan(&report, stdout_width()) + "\n\n"))
 }
 
-/// Runs the agent, and shows what came of it.
+/// Runs the agent, and shows its result.
 async fn run_site(
     mut site: Site,
     exit: bool,
@@ -202,7 +202,7 @@ async fn run_site(
     }
 }
 
-/// Waits until everything is in place, asks the webhook, and stays up unless it is to end.
+/// Waits until everything is in place, asks the webhook, and stays up unless `exit` is set.
 async fn show(site: &Site, exit: bool, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let status = wait_until_settled(&site.state_dir()).await?;
     if status.phase == Phase::Degraded {
@@ -223,13 +223,13 @@ async fn show(site: &Site, exit: bool, printer: &Printer) -> anyhow::Result<Exit
              curl http://{api}/metrics\n  curl http://{}/v2/_catalog",
             site.primary
         ));
-        // Ctrl-C ends the agent, and the agent's end ends this.
+        // Ctrl-C ends the agent, and the end of the agent drops this future.
         std::future::pending::<()>().await;
     }
     Ok(ExitStatus::Done)
 }
 
-/// Waits for the end of the agent's first way through its phases, good or bad.
+/// Waits until the agent's first pass through its phases has succeeded or failed.
 async fn wait_until_settled(state_dir: &Utf8Path) -> anyhow::Result<AgentStatus> {
     loop {
         if let Some(status) = read_status(state_dir)?

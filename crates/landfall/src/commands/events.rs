@@ -1,4 +1,4 @@
-//! `landfall events`: what happened on this host, from the agent's event log.
+//! `landfall events`: shows the agent's event log.
 
 use std::thread;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::output::printer::{Printer, stdout_width};
 use crate::output::structured::{OutputFormat, print_report};
 use crate::output::table::Table;
 
-/// How often `--follow` looks for new events. The log is a file that is replaced now and then: reading it again works
-/// on every file system, and an event a second late is no loss.
+/// Interval at which `--follow` reads the log. The agent replaces the log file from time to time. Reading it again
+/// works on every file system, and a delay of a second does no harm.
 const POLL: Duration = Duration::from_secs(1);
 
 /// Show the agent's events on this host.
@@ -70,7 +70,7 @@ fn print_one(printer: &Printer, format: OutputFormat, event: &Event) -> anyhow::
     match format {
         OutputFormat::Table => printer.data(&one_line(event)),
         OutputFormat::Json => printer.data(&serde_json::to_string(event).context("cannot write an event as JSON")?),
-        // A document each, so that a reader need not wait for the end.
+        // One document per event, so that a reader need not wait for the end.
         OutputFormat::Yaml => printer.data(&format!("---\n{}", render_yaml(event)?)),
     }
 }

@@ -1,4 +1,4 @@
-//! `landfall explain`: why one image comes from where it does.
+//! `landfall explain`: shows the sources of one image and the rules behind them.
 
 use anyhow::Context as _;
 use camino::Utf8PathBuf;

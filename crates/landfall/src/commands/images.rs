@@ -1,4 +1,4 @@
-//! `landfall images`: what the profiles need.
+//! `landfall images`: lists the images that the profiles need.
 
 use clap::Args;
 use landfall_core::report::{ImagesReport, images_report};

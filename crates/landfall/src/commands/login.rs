@@ -1,4 +1,4 @@
-//! `landfall login` and `landfall logout`: keep a login where docker, podman and Landfall find it.
+//! `landfall login` and `landfall logout`: store a login where docker, podman and Landfall find it, or remove it.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -20,9 +20,10 @@ use crate::exit::ExitStatus;
 use crate::runtime;
 use crate::terminal;
 
-/// A longer password is a wrong file, in bytes; a service account's key has some kilobytes.
+/// Longest password that is accepted, in bytes. A longer input is a wrong file: a service account's key has a few
+/// kilobytes.
 const PASSWORD_BYTES_MAX: u64 = 64 << 10;
-/// Only the owner reads logins.
+/// Mode of the file with the logins: only its owner reads them.
 const FILE_MODE: u32 = 0o600;
 
 /// Log in to a registry.
@@ -72,7 +73,7 @@ pub(crate) fn run_login(args: &LoginArgs, context: &Context) -> anyhow::Result<E
         ..Endpoint::new(args.registry.clone())
     };
     endpoint.tls.insecure = args.insecure;
-    // Another login of this machine must not stand in for the one that is tried.
+    // Without other login files, no other login of this machine can be used in place of the one that is tried.
     let machine = MachineAccess {
         login_files: Vec::new(),
         ..MachineAccess::of_environment()
@@ -152,7 +153,7 @@ fn read_login(args: &LoginArgs) -> anyhow::Result<Login> {
     Ok(Login { username, password })
 }
 
-/// All of it but one line end, which `echo` and editors add.
+/// Reads a password, without the one line end that `echo` and editors add.
 fn read_password(input: impl std::io::Read) -> anyhow::Result<SecretString> {
     let mut text = String::new();
     let read = input.take(PASSWORD_BYTES_MAX + 1).read_to_string(&mut text);
@@ -164,7 +165,7 @@ fn read_password(input: impl std::io::Read) -> anyhow::Result<SecretString> {
     Ok(password.strip_suffix('\r').unwrap_or(password).into())
 }
 
-/// Docker's file as it is now.
+/// Docker's `config.json` and its present text.
 struct DockerFile {
     path: Utf8PathBuf,
     text: String,
@@ -174,7 +175,7 @@ impl DockerFile {
     fn load() -> anyhow::Result<DockerFile> {
         let path = docker_config_path(&|name| std::env::var(name).ok());
         let path = path.context("nobody says where docker's `config.json` is: set `HOME` or `DOCKER_CONFIG`")?;
-        // A link to a file elsewhere stays a link.
+        // A symbolic link stays a link: its target is replaced.
         let path = path.canonicalize_utf8().unwrap_or(path);
         let text = match fs_err::read_to_string(&path) {
             Ok(text) => text,
@@ -188,7 +189,7 @@ impl DockerFile {
         format!("cannot use `{}`", self.path)
     }
 
-    /// The helper that keeps the login of this registry.
+    /// Returns the credential helper that keeps the login of this registry.
     fn helper(&self, registry: &RegistryHost) -> anyhow::Result<Option<String>> {
         if self.text.trim().is_empty() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! `landfall plan`: where every image comes from and goes.
+//! `landfall plan`: shows the source and the destination of every image.
 
 use clap::Args;
 use landfall_core::config::{Finding, ImageRole};
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &PlanArgs, context: &Context) -> anyhow::Result<ExitStat
     Ok(checked.status())
 }
 
-/// The plan for people: a row per image, then the reasons that the rows refer to, then the totals.
+/// Renders the plan for people: a row per image, then the reasons that the rows refer to, then the totals.
 pub(crate) fn render_plan(report: &PlanReport, width: Option<usize>) -> String {
     let mut reasons: Vec<&str> = Vec::new();
     let mut table = Table::new(&["#", "ROLE", "IMAGE", "PULLED FROM", "WHY", "BECOMES"]);
@@ -74,7 +74,7 @@ pub(crate) fn render_plan(report: &PlanReport, width: Option<usize>) -> String {
     text
 }
 
-/// Few reasons hold for many images: each is written once, below the table.
+/// Returns the mark of a reason. A few reasons hold for many images, so each is written once, below the table.
 fn reason_mark<'a>(reasons: &mut Vec<&'a str>, why: &'a str) -> String {
     let index = reasons.iter().position(|reason| *reason == why).unwrap_or_else(|| {
         reasons.push(why);

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &ProfileArgs, context: &Context) -> anyhow::Result<ExitS
     Ok(ExitStatus::Done)
 }
 
-/// Replaces a user's file as a whole; a link stays, and its target keeps its mode.
+/// Replaces the user's file as a whole. A symbolic link stays, and its target keeps its mode.
 fn replace_file(path: &Utf8Path, text: &str) -> anyhow::Result<()> {
     let target = path
         .canonicalize_utf8()

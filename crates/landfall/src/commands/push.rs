@@ -1,4 +1,4 @@
-//! `landfall push`: the images of a profile from where they are from to where the plan expects them.
+//! `landfall push`: copies the images of the profiles from their origin to the external registry.
 
 use anyhow::ensure;
 use clap::Args;
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
     })
 }
 
-/// Keeps the images that were named, when any were.
+/// Keeps only the named images, or all if none is named.
 fn select_images(planned: &mut Vec<PlannedImage>, named: &[ImageReference]) -> anyhow::Result<()> {
     let named: Vec<_> = named.iter().map(ImageReference::canonical).collect();
     for name in &named {
@@ -78,7 +78,7 @@ fn select_images(planned: &mut Vec<PlannedImage>, named: &[ImageReference]) -> a
     Ok(())
 }
 
-/// The push of an image that is pulled from an external registry under another name than its own.
+/// Returns the transfer of an image that the plan pulls from an external registry under another name than its own.
 fn plan_push(
     settings: &Settings,
     resolver: &Resolver<'_>,

@@ -1,4 +1,4 @@
-//! `landfall redirect`: the rules in the words of kubelet, container runtime and distribution.
+//! `landfall redirect`: writes the rules as configuration of kubelet, container runtime, distribution or API server.
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 
-/// What stands in place of a password where it is shown.
+/// Replacement for a password that is shown.
 const MASK: &str = "****";
 
 /// Write the redirection rules for kubelet, container runtime or API server.
@@ -181,7 +181,7 @@ fn managed_files(host: &HostArgs, configured: &Utf8Path) -> anyhow::Result<Manag
     Ok(ManagedFiles::new(root, &state_dir))
 }
 
-/// One line a file on stdout. A file of the user's in the place of ours makes the answer a no.
+/// Prints one line per file. A file that Landfall did not write, in the place of one of its own, makes the answer a no.
 fn report_changes(changes: &ManagedChanges, dry_run: bool, context: &Context) -> anyhow::Result<ExitStatus> {
     let mut text = String::new();
     for (verb, paths) in [

@@ -1,4 +1,4 @@
-//! `landfall registry`: the embedded registry on its own, and care for what it holds.
+//! `landfall registry`: serves the embedded registry without an agent, and maintains its directory.
 
 mod care;
 mod reload;

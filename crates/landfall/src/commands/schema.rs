@@ -1,4 +1,4 @@
-//! `landfall schema`: the shape of an input or a report.
+//! `landfall schema`: prints the JSON Schema of an input or a report.
 
 use anyhow::Context as _;
 use clap::Args;

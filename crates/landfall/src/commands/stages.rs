@@ -1,4 +1,4 @@
-//! `landfall stages run`: one stage of the user-data and the profiles, now. The agent runs `reconcile` by itself.
+//! `landfall stages run`: runs one stage of the user-data and the profiles. The agent runs `reconcile` by itself.
 
 mod render;
 
@@ -119,7 +119,7 @@ async fn run_parts(
     reports
 }
 
-/// The agent's event log, where there is one: a stage of the early boot runs before its directory is mounted.
+/// Opens the agent's event log, if there is one: a stage of the early boot runs before its directory is mounted.
 fn open_events(settings: &Settings, args: &RunArgs, root: &HostRoot, context: &Context) -> Option<EventLog> {
     let directory = args.state_dir.as_ref().unwrap_or(&settings.landfall.state_dir);
     let is_wanted = !args.dry_run && (root.is_running_host() || args.state_dir.is_some());
@@ -135,7 +135,7 @@ fn open_events(settings: &Settings, args: &RunArgs, root: &HostRoot, context: &C
     }
 }
 
-/// What commands printed may hold a secret: only whoever asks for it sees it.
+/// Prints the output of commands with `--verbose` only, because it may hold a secret.
 fn tell_outputs(report: &StageReport, context: &Context) {
     for (step, effect) in report
         .steps

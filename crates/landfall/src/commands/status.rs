@@ -1,4 +1,4 @@
-//! `landfall status`: what the agent on this host is doing, from the file that it keeps in its state directory.
+//! `landfall status`: shows the status that the agent keeps in its state directory.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<ExitSt
     })
 }
 
-/// The status for people.
+/// Renders the status for people.
 pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {

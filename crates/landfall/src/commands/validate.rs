@@ -1,4 +1,4 @@
-//! `landfall validate`: what is wrong with the inputs.
+//! `landfall validate`: reports all findings about the inputs.
 
 use clap::Args;
 use landfall_core::diagnostic::render_text;

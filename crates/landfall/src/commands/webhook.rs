@@ -1,4 +1,4 @@
-//! `landfall webhook serve`: the agent's webhook on its own, for a pod of the cluster.
+//! `landfall webhook serve`: serves the agent's webhook without an agent, for a pod of the cluster.
 
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};

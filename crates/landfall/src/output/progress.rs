@@ -1,6 +1,6 @@
 //! Progress of long work, from one stream of events: bars on a terminal, lines in a pipe, JSON lines for programs.
 //!
-//! All of it is talk and goes to stderr.
+//! All progress goes to stderr.
 
 mod bars;
 mod lines;
@@ -27,17 +27,17 @@ pub enum ProgressMode {
     None,
 }
 
-/// Where the progress of a command goes, and how log lines get past it.
+/// Progress display of a command, and a writer for log lines that does not disturb it.
 #[derive(Debug, Clone)]
 pub struct Progress {
-    /// Takes the events.
+    /// Receiver of the events.
     pub sink: Arc<dyn ProgressSink>,
-    /// Writes log lines to stderr without tearing the bars apart.
+    /// Writer of log lines to stderr.
     pub log: LogWriter,
 }
 
 impl Progress {
-    /// The display that the user asked for.
+    /// Starts the display of this mode.
     #[must_use]
     pub fn new(mode: ProgressMode, printer: &Printer) -> Progress {
         let bars_fit = io::stderr().is_terminal() && printer.verbosity() > Verbosity::Quiet;
@@ -66,7 +66,7 @@ impl Progress {
     }
 }
 
-/// Writes to stderr; bars, where there are any, stand aside for the line.
+/// Writer to stderr that clears the progress bars for the time of a line.
 #[derive(Debug, Clone)]
 pub struct LogWriter {
     bars: Option<indicatif::MultiProgress>,

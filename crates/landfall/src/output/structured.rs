@@ -1,4 +1,4 @@
-//! `-o table|json|yaml`: one value, three ways to show it.
+//! Reports in the formats of `-o`: table, JSON, YAML.
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -19,10 +19,10 @@ pub enum OutputFormat {
     Yaml,
 }
 
-/// Writes a report as the user asked for it; `table` makes the text for people.
+/// Writes a report in the format that the user asked for; `table` renders the text for people.
 ///
 /// # Errors
-/// When stdout cannot be written.
+/// If stdout cannot be written.
 pub fn print_report<T: Serialize>(
     printer: &Printer,
     format: OutputFormat,

@@ -36,7 +36,7 @@ fn is_because<T: std::error::Error + 'static>(error: &TransferError) -> bool {
     error.source.as_deref().is_some_and(|source| source.is::<T>())
 }
 
-/// What to do where a registry wants the platforms that were left out.
+/// Advises what to do if a registry requires the platforms that were left out.
 fn copy_parts_alone(source: &str, destination: &str, access: &Access, error: &TransferError) -> Option<String> {
     let refused: &PartsRefused = error.source.as_deref()?.downcast_ref()?;
     let whole = match refused.lacking.is_empty() {
@@ -56,7 +56,7 @@ fn copy_parts_alone(source: &str, destination: &str, access: &Access, error: &Tr
     ))
 }
 
-/// What to do where the source has a part of an index only.
+/// Advises what to do if the source lacks children of an index.
 fn copy_what_is_there(error: &TransferError) -> Option<String> {
     let PartsMissing { held, .. } = error.source.as_deref()?.downcast_ref()?;
     if held.is_empty() {

@@ -1,4 +1,4 @@
-//! The options of a transfer, resolved from the command line once, before anything is opened.
+//! Options of a transfer. They are resolved from the command line once, before anything is opened.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl TransferOptions {
     }
 }
 
-/// Where the XDG base directory specification keeps the state of programs.
+/// Returns Landfall's directory below the state directory of the XDG base directory specification.
 fn usual_state_dir() -> Option<Utf8PathBuf> {
     let variable = |name| std::env::var(name).ok().map(Utf8PathBuf::from);
     let base = variable("XDG_STATE_HOME").filter(|path| path.is_absolute());

@@ -84,7 +84,7 @@ fn state_word(state: TransferState, dry_run: bool) -> &'static str {
     }
 }
 
-/// A size as people read it.
+/// Renders a size with a binary unit.
 fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }

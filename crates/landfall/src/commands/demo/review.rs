@@ -1,4 +1,4 @@
-//! Asks the agent's webhook what becomes of a pod, as kube-apiserver does: over HTTPS, trusting the webhook's own CA.
+//! Sends a pod to the agent's webhook, as kube-apiserver does: over HTTPS, trusting the webhook's own CA.
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::commands::demo::site::ADMISSION_REVIEW;
 
-/// Sends one AdmissionReview and gives the answer's patch in words and as JSON.
+/// Sends one AdmissionReview and returns the patch of the answer, in words and as JSON.
 pub(super) async fn ask_webhook(webhook: &ServingStatus) -> anyhow::Result<String> {
     let authority = webhook
         .ca_file

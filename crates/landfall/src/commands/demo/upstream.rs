@@ -1,4 +1,4 @@
-//! The demonstration's upstream registry: the embedded registry behind a login, filled as any client would fill it.
+//! Upstream registry of the demonstration: the embedded registry behind a login, filled through its API.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! `landfall registry gc|verify|ls|rm|stats`: on the directory itself. Those that only read do not mind whether it is
-//! served; the others leave the work to whoever serves it.
+//! `landfall registry gc|verify|ls|rm|stats`: maintains the directory of a registry. Commands that only read work with
+//! or without a server; the others send an order to the process that serves the directory, if there is one.
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -96,7 +96,7 @@ pub struct StatsArgs {
     pub output: OutputArgs,
 }
 
-/// What a collection did, as it is written.
+/// Report of a garbage collection.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Collected {
@@ -104,7 +104,7 @@ struct Collected {
     bytes: u64,
 }
 
-/// What a removal did, as it is written.
+/// Report of a deletion.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Removed {
@@ -248,7 +248,7 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
     })
 }
 
-/// The repository's name, and the tag or digest.
+/// Splits a target into the repository's name and the tag or digest.
 fn split_target(target: &str) -> (&str, Option<&str>) {
     match target.split_once('@').or_else(|| target.split_once(':')) {
         Some((name, selector)) => (name, Some(selector)),

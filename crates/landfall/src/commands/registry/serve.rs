@@ -1,4 +1,4 @@
-//! `landfall registry serve`: the embedded registry on its own.
+//! `landfall registry serve`: serves the embedded registry without an agent.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -94,7 +94,7 @@ pub struct ServeArgs {
     pub log_format: LogFormat,
 }
 
-/// With none at all nobody would be served.
+/// Parses a limit of at least 1: with 0, no request would be served.
 fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("give a number from 1 on".to_owned()),
@@ -177,7 +177,7 @@ async fn serve_registry(
     Ok(ExitStatus::Done)
 }
 
-/// Collects garbage now and then, for ever.
+/// Collects garbage every so many seconds until the future is dropped; 0: never.
 async fn collect_garbage(registry: Arc<Registry>, every: u64) -> Infallible {
     if every == 0 {
         return std::future::pending().await;

@@ -1,11 +1,11 @@
-//! A stage's run as rows of the report, and as text for people.
+//! Rows of the report of a stage's run, and the report as text for people.
 
 use landfall_core::error_chain::error_chain;
 use landfall_core::report::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport};
 use landfall_host::files::Change;
 use landfall_host::stages::{ConditionOutcome, Effect, EffectOutcome, StageReport};
 
-/// The steps of one part.
+/// Returns a row for each step of one part.
 pub(super) fn rows(part: &str, report: &StageReport) -> Vec<StageStepRow> {
     report
         .steps
@@ -48,7 +48,7 @@ fn row(effect: &Effect) -> StageEffectRow {
     }
 }
 
-/// The report for people.
+/// Renders the report for people.
 pub(super) fn text(report: &StagesReport) -> String {
     let mut text = String::new();
     let mut line = |line: &str| {

@@ -1,4 +1,4 @@
-//! Progress as bars: one for all bytes with rate and time to go, one per blob under way.
+//! Progress as bars: one for all bytes, with rate and remaining time, and one for each blob in flight.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -42,13 +42,13 @@ impl Bars {
         }
     }
 
-    /// A handle by which other lines get past the bars.
+    /// Returns a handle that clears the bars while other lines are written.
     pub(super) fn multi(&self) -> MultiProgress {
         self.multi.clone()
     }
 
     fn blobs(&self) -> MutexGuard<'_, HashMap<String, ProgressBar>> {
-        // A panic elsewhere leaves at worst a bar too many.
+        // A panic elsewhere leaves at worst a stale bar.
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -60,7 +60,7 @@ impl Bars {
     }
 
     fn say(&self, event: &ProgressEvent) {
-        // A terminal that has gone has nobody before it.
+        // If the terminal is closed, no one can be told.
         let _nobody_looks = self.multi.println(Sentence(event).to_string());
     }
 }
@@ -86,7 +86,7 @@ impl ProgressSink for Bars {
                     bar.with_prefix(short_digest(digest).to_owned())
                         .with_message(image.clone()),
                 );
-                // What is tried again has a bar already.
+                // A blob that is retried has a bar already.
                 if let Some(former) = self.blobs().insert(digest.clone(), bar) {
                     self.multi.remove(&former);
                 }

@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use crate::output::digest::short_digest;
 use crate::output::printer::Printer;
 
-/// How often the totals are told while bytes move.
+/// Interval of the totals while bytes move.
 const TOTALS_EVERY: Duration = Duration::from_secs(10);
 
-/// A line of text per phase, image and retry, and now and then the totals; blobs only with `--verbose`.
+/// Display with a line of text for each phase, image and retry, and the totals every [`TOTALS_EVERY`]. Blobs have lines
+/// with `--verbose` only.
 #[derive(Debug)]
 pub(super) struct PlainLines {
     printer: Printer,
@@ -35,7 +36,7 @@ impl PlainLines {
     }
 }
 
-/// What was told of all bytes together, and when.
+/// Totals of all bytes, and the time of the last line about them.
 #[derive(Debug)]
 struct Totals {
     tally: TransferTally,
@@ -44,7 +45,7 @@ struct Totals {
 }
 
 impl Totals {
-    /// The line to write after an event, when it is time for one.
+    /// Counts an event, and returns a line if one is due.
     fn note(&mut self, event: &ProgressEvent) -> Option<String> {
         self.tally.note(event);
         let passed = self.told.elapsed();
@@ -85,7 +86,7 @@ impl ProgressSink for PlainLines {
     }
 }
 
-/// One event in words.
+/// An event in words.
 pub(super) struct Sentence<'a>(pub(super) &'a ProgressEvent);
 
 impl fmt::Display for Sentence<'_> {
@@ -134,7 +135,7 @@ impl fmt::Display for Sentence<'_> {
     }
 }
 
-/// A JSON object per line, as [`ProgressEvent`] serialises.
+/// Display with a line of JSON for each event.
 #[derive(Debug)]
 pub(super) struct JsonLines;
 
@@ -142,7 +143,7 @@ impl ProgressSink for JsonLines {
     fn progress(&self, event: ProgressEvent) {
         let mut line = serde_json::to_vec(&event).expect("a progress event has only strings and numbers");
         line.push(b'\n');
-        // With stderr gone there is no place left to complain to; the work goes on.
+        // If stderr is closed, no one can be told; the work continues.
         let _nobody_listens = io::stderr().lock().write_all(&line);
     }
 }
