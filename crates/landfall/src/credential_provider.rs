@@ -44,7 +44,7 @@ Options:
 
 /// Returns true if the program was started under one of the provider's names.
 #[must_use]
-pub fn is_called(program: Option<&OsStr>) -> bool {
+pub fn is_provider_name(program: Option<&OsStr>) -> bool {
     let name = program.and_then(|program| Path::new(program).file_name());
     name.is_some_and(|name| NAMES.iter().any(|known| name == OsStr::new(known)))
 }
@@ -69,7 +69,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Reason for the lack of an answer.
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+enum ProviderError {
     #[error("the argument `{0}` is not known; hint: see `landfall-credential-provider --help`")]
     Argument(String),
     #[error("`{0}` needs a value; hint: see `landfall-credential-provider --help`")]
@@ -94,17 +94,17 @@ impl Streams<'_> {
         let _nobody_listens = writeln!(self.talk, "landfall-credential-provider: {line}");
     }
 
-    fn write(&mut self, text: &str) -> Result<(), Problem> {
+    fn write(&mut self, text: &str) -> Result<(), ProviderError> {
         self.out
             .write_all(text.as_bytes())
             .and_then(|()| self.out.flush())
-            .map_err(Problem::Output)
+            .map_err(ProviderError::Output)
     }
 }
 
 /// Action that the arguments ask for.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
+enum Action {
     Answer(Options),
     Version,
     Help,
@@ -117,23 +117,23 @@ struct Options {
     debug: bool,
 }
 
-fn serve(arguments: impl Iterator<Item = OsString>, streams: &mut Streams<'_>) -> Result<(), Problem> {
+fn serve(arguments: impl Iterator<Item = OsString>, streams: &mut Streams<'_>) -> Result<(), ProviderError> {
     let options = match parse_arguments(arguments)? {
-        Wanted::Answer(options) => options,
-        Wanted::Version => {
+        Action::Answer(options) => options,
+        Action::Version => {
             return streams.write(concat!(
                 "landfall-credential-provider version ",
                 env!("CARGO_PKG_VERSION"),
                 "\n"
             ));
         }
-        Wanted::Help => return streams.write(&format!("{USAGE}\n")),
+        Action::Help => return streams.write(&format!("{USAGE}\n")),
     };
     let mut text = String::new();
     (&mut *streams.input)
         .take(INPUT_MAX)
         .read_to_string(&mut text)
-        .map_err(Problem::Input)?;
+        .map_err(ProviderError::Input)?;
     let request = parse_request(&text)?;
     let file = find_file(&options, &request, streams);
     let answer = match &file {
@@ -146,7 +146,7 @@ fn serve(arguments: impl Iterator<Item = OsString>, streams: &mut Streams<'_>) -
     streams.write(&render_answer(&answer))
 }
 
-fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Wanted, Problem> {
+fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Action, ProviderError> {
     let mut options = Options {
         credroot: PathBuf::from(DEFAULT_CREDROOT),
         reach: Reach::Domains,
@@ -156,19 +156,19 @@ fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Want
         let shown = argument.to_string_lossy();
         match &*shown {
             "-c" | "--credroot" => {
-                options.credroot = arguments.next().ok_or(Problem::Value("--credroot"))?.into();
+                options.credroot = arguments.next().ok_or(ProviderError::Value("--credroot"))?.into();
             }
             "--any-suffix" => options.reach = Reach::Anything,
             "-d" | "--debug" => options.debug = true,
-            "-v" | "--version" => return Ok(Wanted::Version),
-            "-h" | "--help" => return Ok(Wanted::Help),
+            "-v" | "--version" => return Ok(Action::Version),
+            "-h" | "--help" => return Ok(Action::Help),
             other => match other.strip_prefix("--credroot=").or_else(|| other.strip_prefix("-c")) {
                 Some(directory) if !directory.is_empty() => options.credroot = PathBuf::from(directory),
-                _ => return Err(Problem::Argument(other.to_owned())),
+                _ => return Err(ProviderError::Argument(other.to_owned())),
             },
         }
     }
-    Ok(Wanted::Answer(options))
+    Ok(Action::Answer(options))
 }
 
 /// Finds the most specific login file for this registry. A file that exists and cannot be used ends the search: the
@@ -260,16 +260,16 @@ mod tests {
             ("/usr/bin/landfall", false),
             ("", false),
         ] {
-            assert_eq!(is_called(Some(OsStr::new(program))), expected, "{program}");
+            assert_eq!(is_provider_name(Some(OsStr::new(program))), expected, "{program}");
         }
-        assert!(!is_called(None));
+        assert!(!is_provider_name(None));
     }
 
     #[test]
     fn the_flags_are_those_of_the_program_whose_place_this_takes() {
         let parse = |arguments: &[&str]| parse_arguments(arguments.iter().map(OsString::from));
         let answer = |credroot: &str, reach, debug| {
-            Wanted::Answer(Options {
+            Action::Answer(Options {
                 credroot: PathBuf::from(credroot),
                 reach,
                 debug,
@@ -281,9 +281,9 @@ mod tests {
             (&["--credroot=/a"], answer("/a", Reach::Domains, false)),
             (&["-c", "/a", "--any-suffix"], answer("/a", Reach::Anything, false)),
             (&["-c/a"], answer("/a", Reach::Domains, false)),
-            (&["-v"], Wanted::Version),
-            (&["--debug", "--version"], Wanted::Version),
-            (&["-h"], Wanted::Help),
+            (&["-v"], Action::Version),
+            (&["--debug", "--version"], Action::Version),
+            (&["-h"], Action::Help),
         ] {
             assert_eq!(parse(arguments).unwrap(), expected, "{arguments:?}");
         }

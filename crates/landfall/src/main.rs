@@ -10,7 +10,7 @@ use landfall::exit::ExitStatus;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
-    if credential_provider::is_called(arguments.next().as_deref()) {
+    if credential_provider::is_provider_name(arguments.next().as_deref()) {
         return credential_provider::run(arguments);
     }
     match Cli::try_parse() {
