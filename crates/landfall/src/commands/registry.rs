@@ -1,12 +1,12 @@
 //! `landfall registry`: serves the embedded registry without an agent, and maintains its directory.
 
-mod care;
+mod maintenance;
 mod reload;
 mod serve;
 
 use clap::{Args, Subcommand};
 
-use crate::commands::registry::care::{GcArgs, ListArgs, RemoveArgs, StatsArgs, VerifyArgs};
+use crate::commands::registry::maintenance::{GcArgs, ListArgs, RemoveArgs, StatsArgs, VerifyArgs};
 use crate::commands::registry::serve::ServeArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -32,10 +32,10 @@ pub enum RegistryCommand {
 pub(crate) fn run(args: &RegistryArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     match &args.command {
         RegistryCommand::Serve(args) => serve::run(args, context),
-        RegistryCommand::Gc(args) => care::run_gc(args, context),
-        RegistryCommand::Verify(args) => care::run_verify(args, context),
-        RegistryCommand::Ls(args) => care::run_list(args, context),
-        RegistryCommand::Rm(args) => care::run_remove(args, context),
-        RegistryCommand::Stats(args) => care::run_stats(args, context),
+        RegistryCommand::Gc(args) => maintenance::run_gc(args, context),
+        RegistryCommand::Verify(args) => maintenance::run_verify(args, context),
+        RegistryCommand::Ls(args) => maintenance::run_list(args, context),
+        RegistryCommand::Rm(args) => maintenance::run_remove(args, context),
+        RegistryCommand::Stats(args) => maintenance::run_stats(args, context),
     }
 }

@@ -116,7 +116,7 @@ pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitSta
     let order = Order::CollectGarbage {
         grace_seconds: args.grace,
     };
-    let deleted = carry_out(&find(&args.root)?, &order)
+    let deleted = carry_out(&find_registry(&args.root)?, &order)
         .with_context(|| format!("cannot collect the garbage of `{}`", args.root.root))?;
     let collected = Collected {
         deleted: deleted.files,
@@ -130,7 +130,7 @@ pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitSta
 }
 
 pub(super) fn run_verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let found = look(&args.root)?
+    let found = open_inventory(&args.root)?
         .verify(|_| ())
         .with_context(|| format!("cannot verify `{}`", args.root.root))?;
     if args.delete_damaged && !found.damaged.is_empty() {
@@ -145,7 +145,7 @@ pub(super) fn run_verify(args: &VerifyArgs, context: &Context) -> anyhow::Result
 }
 
 fn delete_damaged(args: &VerifyArgs, found: &Verification, context: &Context) -> anyhow::Result<()> {
-    let places = find(&args.root)?;
+    let places = find_registry(&args.root)?;
     for digest in &found.damaged {
         let order = Order::DeleteDamaged { digest: digest.clone() };
         let deleted = carry_out(&places, &order).with_context(|| format!("cannot delete `{digest}`"))?;
@@ -173,7 +173,7 @@ fn render_verification(found: &Verification) -> String {
 }
 
 pub(super) fn run_list(args: &ListArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let mut repositories = look(&args.root)?
+    let mut repositories = open_inventory(&args.root)?
         .repositories()
         .with_context(|| format!("cannot list `{}`", args.root.root))?;
     if let Some(name) = &args.name {
@@ -219,14 +219,15 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
         .with_context(|| format!("`{name}` is no repository: give its name without the registry's host"))?;
     let tag = selector.and_then(|selector| selector.parse().ok());
     let left = match tag {
-        Some(tag) => look(&args.root)?.tagged_only(&name, &tag)?,
+        Some(tag) => open_inventory(&args.root)?.tagged_only(&name, &tag)?,
         None => None,
     };
     let order = Order::Remove {
         repository: name.clone(),
         selector: selector.map(str::to_owned),
     };
-    let deleted = carry_out(&find(&args.root)?, &order).with_context(|| format!("cannot delete `{}`", args.target))?;
+    let deleted =
+        carry_out(&find_registry(&args.root)?, &order).with_context(|| format!("cannot delete `{}`", args.target))?;
     let removed = Removed {
         tags: deleted.tags,
         manifests: deleted.manifests,
@@ -257,7 +258,7 @@ fn split_target(target: &str) -> (&str, Option<&str>) {
 }
 
 pub(super) fn run_stats(args: &StatsArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let stats = look(&args.root)?
+    let stats = open_inventory(&args.root)?
         .stats()
         .with_context(|| format!("cannot count what is in `{}`", args.root.root))?;
     print_report(&context.printer, args.output.output, &stats, render_stats)?;
@@ -281,7 +282,7 @@ fn render_stats(stats: &RegistryStats) -> String {
     table.render(stdout_width())
 }
 
-fn find(args: &RegistryRootArgs) -> anyhow::Result<Places> {
+fn find_registry(args: &RegistryRootArgs) -> anyhow::Result<Places> {
     let places = Places::find(&args.root);
     ensure!(
         places.store.join("blobs").is_dir(),
@@ -292,8 +293,8 @@ fn find(args: &RegistryRootArgs) -> anyhow::Result<Places> {
     Ok(places)
 }
 
-fn look(args: &RegistryRootArgs) -> anyhow::Result<Inventory> {
-    let places = find(args)?;
+fn open_inventory(args: &RegistryRootArgs) -> anyhow::Result<Inventory> {
+    let places = find_registry(args)?;
     Ok(Inventory::new(&places.store, &places.records))
 }
 
