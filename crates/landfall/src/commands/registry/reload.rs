@@ -13,17 +13,17 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// Files of a serving registry, each with the value that is in use.
 #[derive(Debug, Default)]
-pub(super) struct Followed {
+pub(super) struct WatchedFiles {
     /// Certificate in use, certificate file and key file.
     pub(super) certificate: Option<(Arc<CertificateSlot>, Utf8PathBuf, Utf8PathBuf)>,
     /// Logins in use, and their file.
     pub(super) users: Option<(Users, Utf8PathBuf)>,
 }
 
-impl Followed {
+impl WatchedFiles {
     /// Reads the files at this interval until the future is dropped. A file that cannot be used is logged and changes
     /// nothing.
-    pub(super) async fn follow(self, every: Duration) -> Infallible {
+    pub(super) async fn watch(self, every: Duration) -> Infallible {
         let mut tick = interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = None;
@@ -31,7 +31,7 @@ impl Followed {
             tick.tick().await;
             let now = self.read();
             if seen.as_ref().is_some_and(|seen| *seen != now) {
-                self.put_in_force();
+                self.reload();
             }
             seen = Some(now);
         }
@@ -48,7 +48,7 @@ impl Followed {
         ]
     }
 
-    fn put_in_force(&self) {
+    fn reload(&self) {
         if let Some((slot, certificate, key)) = &self.certificate {
             match load_pair(certificate, key).and_then(|pair| slot.replace(&pair)) {
                 Ok(()) => tracing::info!(%certificate, "certificate read again"),

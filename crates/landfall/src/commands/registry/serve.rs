@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::registry::reload::Followed;
+use crate::commands::registry::reload::WatchedFiles;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
@@ -148,7 +148,7 @@ async fn serve_registry(
     context
         .printer
         .data(&format!("{scheme}://{}", listener.local_addr()?))?;
-    let followed = Followed {
+    let watched = WatchedFiles {
         certificate: certificate
             .clone()
             .zip(args.tls_certificate.clone())
@@ -165,7 +165,7 @@ async fn serve_registry(
     };
     let drained = tokio::select! {
         drained = serve(listener, certificate, router, limits, shutdown) => drained,
-        never = followed.follow(Duration::from_secs(args.reload_every)) => match never {},
+        never = watched.watch(Duration::from_secs(args.reload_every)) => match never {},
         never = collect_garbage(registry.clone(), args.gc_every) => match never {},
         never = take_orders(registry) => match never {},
     };
