@@ -1,6 +1,6 @@
 //! `landfall check`: asks the registries for every image of the plan.
 
-mod ask;
+mod query;
 
 use clap::Args;
 use futures_util::{StreamExt, stream};
@@ -15,7 +15,7 @@ use landfall_core::wording::counted;
 use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::TransferError;
 
-use self::ask::{Found, ask};
+use self::query::{FoundImage, query_image};
 use crate::args::{AccessArgs, InputArgs, OutputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -121,9 +121,9 @@ impl Check<'_> {
         };
         let mut problems = Vec::new();
         for candidate in &planned.pull {
-            match self.ask_candidate(candidate).await {
+            match self.query_candidate(candidate).await {
                 Ok(found) => {
-                    self.tell_found(&mut row, planned, candidate, &found);
+                    self.fill_found(&mut row, planned, candidate, &found);
                     return row;
                 }
                 Err(error) => {
@@ -147,15 +147,15 @@ impl Check<'_> {
         row
     }
 
-    async fn ask_candidate(&self, candidate: &Candidate) -> Result<Found, TransferError> {
+    async fn query_candidate(&self, candidate: &Candidate) -> Result<FoundImage, TransferError> {
         let reference = &candidate.reference;
         let client = self.registries.client(&reference.host, candidate.registry)?;
         let subject = reference.to_string();
-        let question = || Box::pin(ask(&client, reference, &self.args.platforms)) as _;
+        let question = || Box::pin(query_image(&client, reference, &self.args.platforms)) as _;
         self.options.retrying(&*self.progress.sink, &subject, question).await
     }
 
-    fn tell_found(&self, row: &mut CheckRow, planned: &PlannedImage, candidate: &Candidate, found: &Found) {
+    fn fill_found(&self, row: &mut CheckRow, planned: &PlannedImage, candidate: &Candidate, found: &FoundImage) {
         row.reference = Some(candidate.reference.to_string());
         row.digest = Some(found.digest.to_string());
         row.missing_platforms = found.missing.iter().map(ToString::to_string).collect();

@@ -11,7 +11,7 @@ use landfall_oci::image::TransferError;
 const INDEXES_MAX: usize = 100;
 
 /// An image as a registry has it.
-pub(super) struct Found {
+pub(super) struct FoundImage {
     /// Digest from the answer to HEAD.
     pub(super) digest: Digest,
     /// Required platforms that the image lacks.
@@ -22,11 +22,11 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// [`FailureKind::NotFound`] if the registry does not have the image; another kind if it cannot be asked.
-pub(super) async fn ask(
+pub(super) async fn query_image(
     client: &RegistryClient,
     reference: &ImageReference,
     platforms: &[Platform],
-) -> Result<Found, TransferError> {
+) -> Result<FoundImage, TransferError> {
     let head = client
         .head_manifest(&reference.repository, reference.manifest_selector())
         .await?;
@@ -43,7 +43,7 @@ pub(super) async fn ask(
         let lacks = |wanted: &&Platform| !offered.iter().any(|offered| wanted.accepts(offered));
         missing.extend(platforms.iter().filter(lacks).cloned());
     }
-    Ok(Found {
+    Ok(FoundImage {
         digest: head.digest,
         missing,
     })
