@@ -25,17 +25,17 @@ use crate::transfer::fix::find_fix;
 use crate::transfer::options::TransferOptions;
 use crate::transfer::render::render_transfer;
 
-/// One image to copy. `ends` holds the error if an end cannot be opened.
+/// One image to copy. `opened` holds the error if an end cannot be opened.
 pub(crate) struct Transfer {
     /// Source, in the user's words.
     pub(crate) source: String,
     /// Destination, in the user's words.
     pub(crate) destination: String,
-    pub(crate) ends: Result<Ends, TransferError>,
+    pub(crate) opened: Result<OpenTransfer, TransferError>,
 }
 
 /// Source and sink of a transfer, opened.
-pub(crate) struct Ends {
+pub(crate) struct OpenTransfer {
     pub(crate) source: Arc<dyn ImageSource>,
     pub(crate) selector: String,
     pub(crate) sink: Arc<dyn ImageSink>,
@@ -67,7 +67,7 @@ pub(crate) fn run_transfers(
 async fn transfer(transfers: &[Transfer], options: &TransferOptions, progress: &Progress) -> TransferReport {
     let opened: Vec<_> = transfers
         .iter()
-        .filter_map(|transfer| transfer.ends.as_ref().ok())
+        .filter_map(|transfer| transfer.opened.as_ref().ok())
         .collect();
     let copies: Vec<_> = opened
         .iter()
@@ -83,7 +83,7 @@ async fn transfer(transfers: &[Transfer], options: &TransferOptions, progress: &
         false => copy_images(&copies, &options.copy, &*progress.sink).await,
     };
     let mut results = results.into_iter();
-    let rows = transfers.iter().map(|transfer| match &transfer.ends {
+    let rows = transfers.iter().map(|transfer| match &transfer.opened {
         Err(error) => failed_row(transfer, &options.access, error),
         Ok(_) => match results.next().expect("each copy has an answer") {
             Ok(report) => copied_row(transfer, &report),

@@ -11,7 +11,7 @@ use crate::exit::ExitStatus;
 use crate::inputs::load_text;
 use crate::transfer::location::Location;
 use crate::transfer::options::TransferOptions;
-use crate::transfer::{Ends, Transfer, run_transfers};
+use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 
 /// Copy images between registries, layouts and archives.
 ///
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
     let open = |from: &Location, to: &Location| {
         let (source, selector) = from.open_source(&registries, None)?;
         let (sink, name) = to.open_sink(&registries, None)?;
-        Ok(Ends {
+        Ok(OpenTransfer {
             source,
             selector,
             sink,
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
         .map(|(from, to)| Transfer {
             source: from.to_string(),
             destination: to.to_string(),
-            ends: open(from, to),
+            opened: open(from, to),
         })
         .collect();
     run_transfers(&transfers, &options, context)

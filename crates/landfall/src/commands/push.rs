@@ -15,7 +15,7 @@ use crate::inputs::load_settings;
 use crate::registries::Registries;
 use crate::transfer::location::Location;
 use crate::transfer::options::TransferOptions;
-use crate::transfer::{Ends, Transfer, run_transfers};
+use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 
 /// Push every image of the profiles to the external registry.
 ///
@@ -95,7 +95,7 @@ fn plan_push(
     let open = || {
         let (source, selector) = from.open_source(registries, resolver.registry_for(&image.canonical, role))?;
         let (sink, name) = to.open_sink(registries, target.registry)?;
-        Ok(Ends {
+        Ok(OpenTransfer {
             source,
             selector,
             sink,
@@ -105,6 +105,6 @@ fn plan_push(
     Some(Transfer {
         source: from.to_string(),
         destination: to.to_string(),
-        ends: open(),
+        opened: open(),
     })
 }

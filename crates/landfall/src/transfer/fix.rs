@@ -13,8 +13,8 @@ use crate::transfer::location::Location;
 /// Returns the advice for an error of the transfer from `source` to `destination`, if there is any.
 pub(super) fn find_fix(source: &str, destination: &str, access: &Access, error: &TransferError) -> Option<String> {
     let fix = Fault::of(error).and_then(Fault::hint).map(str::to_owned);
-    let fix = fix.or_else(|| copy_parts_alone(source, destination, access, error));
-    let fix = fix.or_else(|| copy_what_is_there(error));
+    let fix = fix.or_else(|| advise_one_platform(source, destination, access, error));
+    let fix = fix.or_else(|| advise_held_platforms(error));
     fix.or_else(|| match error.kind {
         _ if is_because::<PlatformMissing>(error) => {
             Some("name one of these with `--platform`, or none for all".to_owned())
@@ -37,7 +37,7 @@ fn is_because<T: std::error::Error + 'static>(error: &TransferError) -> bool {
 }
 
 /// Advises what to do if a registry requires the platforms that were left out.
-fn copy_parts_alone(source: &str, destination: &str, access: &Access, error: &TransferError) -> Option<String> {
+fn advise_one_platform(source: &str, destination: &str, access: &Access, error: &TransferError) -> Option<String> {
     let refused: &PartsRefused = error.source.as_deref()?.downcast_ref()?;
     let whole = match refused.lacking.is_empty() {
         true => "copy it whole, without `--platform`".to_owned(),
@@ -47,7 +47,7 @@ fn copy_parts_alone(source: &str, destination: &str, access: &Access, error: &Tr
         return Some(whole);
     };
     let mut words = vec!["landfall".to_owned(), "copy".to_owned()];
-    words.push(source.part(part).to_string());
+    words.push(source.with_digest(part).to_string());
     words.push(destination.to_owned());
     words.extend(access.arguments());
     Some(format!(
@@ -57,7 +57,7 @@ fn copy_parts_alone(source: &str, destination: &str, access: &Access, error: &Tr
 }
 
 /// Advises what to do if the source lacks children of an index.
-fn copy_what_is_there(error: &TransferError) -> Option<String> {
+fn advise_held_platforms(error: &TransferError) -> Option<String> {
     let PartsMissing { held, .. } = error.source.as_deref()?.downcast_ref()?;
     if held.is_empty() {
         return Some("bring the image to the source once more: nothing that it has can be copied".to_owned());

@@ -123,7 +123,7 @@ impl fmt::Display for Location {
 
 impl Location {
     /// Returns the location of one manifest of this image, by its digest.
-    pub(crate) fn part(&self, digest: &Digest) -> Location {
+    pub(crate) fn with_digest(&self, digest: &Digest) -> Location {
         match self {
             Location::Registry(reference) => Location::Registry(ImageReference {
                 tag: None,
