@@ -18,31 +18,31 @@ const STDIN_NAME: &str = "<stdin>";
 
 /// Inputs, read and checked.
 #[derive(Debug)]
-pub(crate) struct Checked {
+pub(crate) struct CheckedInputs {
     /// Settings; `None` if the inputs are too broken to give any.
     pub(crate) settings: Option<Settings>,
     pub(crate) diagnostics: Diagnostics,
 }
 
-impl Checked {
+impl CheckedInputs {
     /// Prints the findings on stderr, for commands whose data is something else: errors always, warnings unless
     /// `--quiet`, notes with `--verbose`.
-    pub(crate) fn tell(&self, context: &Context) {
+    pub(crate) fn print_findings(&self, context: &Context) {
         let least = match context.printer.verbosity() {
             Verbosity::Quiet => Severity::Error,
             Verbosity::Normal => Severity::Warning,
             Verbosity::Verbose => Severity::Note,
         };
-        let mut told = Diagnostics::new();
+        let mut shown = Diagnostics::new();
         // `Severity` is ordered from the most severe on.
-        told.extend(
+        shown.extend(
             self.diagnostics
                 .iter()
                 .filter(|finding| finding.severity <= least)
                 .cloned(),
         );
-        if !told.is_empty() {
-            context.printer.problem(render_text(&told, stderr_may_be_coloured()));
+        if !shown.is_empty() {
+            context.printer.problem(render_text(&shown, stderr_may_be_coloured()));
         }
     }
 
@@ -60,7 +60,7 @@ impl Checked {
 ///
 /// # Errors
 /// If a file cannot be read or is not UTF-8, or a `--set` is not `key=value`.
-pub(crate) fn load_settings(args: &InputArgs) -> anyhow::Result<Checked> {
+pub(crate) fn load_settings(args: &InputArgs) -> anyhow::Result<CheckedInputs> {
     let from_stdin = args
         .user_data
         .iter()
@@ -79,7 +79,7 @@ pub(crate) fn load_settings(args: &InputArgs) -> anyhow::Result<Checked> {
     };
     let (settings, found) = parse_settings(&inputs);
     diagnostics.extend(found.iter().cloned());
-    Ok(Checked { settings, diagnostics })
+    Ok(CheckedInputs { settings, diagnostics })
 }
 
 pub(crate) fn compat_of(compat: Option<CompatWith>) -> Compat {

@@ -57,7 +57,7 @@ pub struct CheckArgs {
 
 pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     let Some(settings) = &checked.settings else {
         return Ok(checked.status());
     };

@@ -43,7 +43,7 @@ pub struct ExplainArgs {
 pub(crate) fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let image = read_pod_image(&args.image).with_context(|| format!("`{}` is not an image reference", args.image))?;
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     if let Some(settings) = &checked.settings {
         let namespace = match &args.namespace {
             Some(name) => Some(NamespaceRow::new(settings, name, fetch_choice(args, name)?)),

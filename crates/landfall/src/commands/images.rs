@@ -26,7 +26,7 @@ pub struct ImagesArgs {
 
 pub(crate) fn run(args: &ImagesArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     if let Some(settings) = &checked.settings {
         print_report(
             &context.printer,

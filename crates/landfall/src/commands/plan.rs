@@ -31,7 +31,7 @@ pub struct PlanArgs {
 
 pub(crate) fn run(args: &PlanArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     if let Some(settings) = &checked.settings {
         let resolver = Resolver::new(settings);
         let report = plan_report(&resolver, &plan_images(settings, &resolver));

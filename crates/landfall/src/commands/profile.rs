@@ -10,7 +10,7 @@ use landfall_host::files::write_atomic;
 
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::{Checked, load_text};
+use crate::inputs::{CheckedInputs, load_text};
 
 /// Fix a profile.
 #[derive(Debug, Args)]
@@ -49,11 +49,11 @@ pub(crate) fn run(args: &ProfileArgs, context: &Context) -> anyhow::Result<ExitS
     let fixed = match fix_profile(&profile) {
         Ok(fixed) => fixed,
         Err(diagnostics) => {
-            let unreadable = Checked {
+            let unreadable = CheckedInputs {
                 settings: None,
                 diagnostics,
             };
-            unreadable.tell(context);
+            unreadable.print_findings(context);
             return Ok(unreadable.status());
         }
     };

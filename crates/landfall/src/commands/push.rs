@@ -37,7 +37,7 @@ pub struct PushArgs {
 
 pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     let Some(settings) = &checked.settings else {
         return Ok(checked.status());
     };

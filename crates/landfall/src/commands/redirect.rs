@@ -129,21 +129,21 @@ pub(crate) fn run(args: &RedirectArgs, context: &Context) -> anyhow::Result<Exit
 
 fn show(args: &RenderArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     if let Some(settings) = &checked.settings {
         let rendering = match args.show_secrets {
             true => render(settings, args.dialect.dialect()),
             false => render(&masked(settings), args.dialect.dialect()),
         };
         context.printer.data(&render_shown(&rendering))?;
-        tell_gaps(&rendering, context);
+        print_gaps(&rendering, context);
     }
     Ok(checked.status())
 }
 
 fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     let Some(settings) = checked.settings.as_ref().filter(|_| !checked.diagnostics.has_errors()) else {
         return Ok(ExitStatus::AnswerIsNo);
     };
@@ -155,7 +155,7 @@ fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
             args.dialect.dialect().name()
         );
     }
-    tell_gaps(&rendering, context);
+    print_gaps(&rendering, context);
     let managed = managed_files(&args.host, &settings.landfall.state_dir)?;
     let group = args.dialect.dialect().name();
     let changes = match args.host.dry_run {
@@ -222,7 +222,7 @@ fn render_shown(rendering: &Rendering) -> String {
     files.chain(fragments).collect::<Vec<_>>().join("\n")
 }
 
-fn tell_gaps(rendering: &Rendering, context: &Context) {
+fn print_gaps(rendering: &Rendering, context: &Context) {
     for gap in &rendering.gaps {
         context.printer.note(format_args!("not said by these files: {gap}"));
     }

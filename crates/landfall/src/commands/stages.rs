@@ -75,7 +75,7 @@ pub(crate) fn run(args: &StagesArgs, context: &Context) -> anyhow::Result<ExitSt
         )
     })?;
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     let Some(settings) = &checked.settings else {
         return Ok(ExitStatus::AnswerIsNo);
     };
@@ -108,7 +108,7 @@ async fn run_parts(
             continue;
         };
         let report = run_stage(steps, &root, &options).await;
-        tell_outputs(&report, context);
+        print_outputs(&report, context);
         if let Some(events) = &events {
             for (kind, reason, subject, message) in stage_events(part, &report) {
                 events.record(kind, reason, &subject, message).await;
@@ -136,7 +136,7 @@ fn open_events(settings: &Settings, args: &RunArgs, root: &HostRoot, context: &C
 }
 
 /// Prints the output of commands with `--verbose` only, because it may hold a secret.
-fn tell_outputs(report: &StageReport, context: &Context) {
+fn print_outputs(report: &StageReport, context: &Context) {
     for (step, effect) in report
         .steps
         .iter()
