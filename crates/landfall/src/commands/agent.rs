@@ -82,11 +82,11 @@ pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyho
     let outcome = runtime.block_on(run_until_signalled(agent, &shutdown));
     // Tasks that have not ended yet must not keep the process alive.
     runtime.shutdown_background();
-    end_of(outcome?, context)
+    exit_status_of(outcome?, context)
 }
 
 /// Maps the outcome of an agent's run to an exit status.
-pub(crate) fn end_of(outcome: AgentOutcome, context: &Context) -> anyhow::Result<ExitStatus> {
+pub(crate) fn exit_status_of(outcome: AgentOutcome, context: &Context) -> anyhow::Result<ExitStatus> {
     match outcome {
         AgentOutcome::Running | AgentOutcome::Drained => Ok(ExitStatus::Done),
         AgentOutcome::Failed { phase, message } => {

@@ -26,7 +26,7 @@ use landfall_host::files::write_atomic;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::agent::end_of;
+use crate::commands::agent::exit_status_of;
 use crate::commands::plan::render_plan;
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -75,15 +75,15 @@ async fn demonstrate(
     let upstream_listener = bind().await?;
     let upstream = upstream_listener.local_addr()?;
     let serving = upstream::serve_upstream(&path.join("upstream"), upstream_listener)?;
-    let story = async {
+    let scenario = async {
         let site = Site::set_up(path, upstream).await?;
-        introduce(&site, upstream, &context.printer)?;
+        print_introduction(&site, upstream, &context.printer)?;
         upstream::push_images(upstream, &site::upstream_images()).await?;
         run_site(site, exit, context, progress, shutdown).await
     };
     // The upstream registry serves until the demonstration ends.
     tokio::select! {
-        ended = Box::pin(story) => ended,
+        ended = Box::pin(scenario) => ended,
         () = serving => bail!("the upstream registry ended before the demonstration"),
     }
 }
@@ -152,7 +152,7 @@ fn write_input(directory: &Utf8Path, name: &str, text: &str) -> anyhow::Result<N
 }
 
 /// Prints the addresses and files of the site, and the plan.
-fn introduce(site: &Site, upstream: SocketAddr, printer: &Printer) -> anyhow::Result<()> {
+fn print_introduction(site: &Site, upstream: SocketAddr, printer: &Printer) -> anyhow::Result<()> {
     printer.note(format_args!(
         "upstream registry  {upstream}, with made-up images, behind a login\n\
          user-data          {}\n\
@@ -191,19 +191,19 @@ async fn run_site(
     let options = site.agent_options()?;
     let mut agent = Box::pin(run_agent(options, Arc::clone(&progress.sink), stop.clone()));
     let shown = tokio::select! {
-        ended = &mut agent => return end_of(ended?, context),
-        shown = show(&site, exit, &context.printer) => shown,
+        ended = &mut agent => return exit_status_of(ended?, context),
+        shown = show_result(&site, exit, &context.printer) => shown,
     };
     stop.cancel();
     let ended = agent.await?;
     match shown? {
-        ExitStatus::Done => end_of(ended, context),
+        ExitStatus::Done => exit_status_of(ended, context),
         status => Ok(status),
     }
 }
 
 /// Waits until everything is in place, asks the webhook, and stays up unless `exit` is set.
-async fn show(site: &Site, exit: bool, printer: &Printer) -> anyhow::Result<ExitStatus> {
+async fn show_result(site: &Site, exit: bool, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let status = wait_until_settled(&site.state_dir()).await?;
     if status.phase == Phase::Degraded {
         let failed = status.failed_phase.unwrap_or(Phase::Degraded);
