@@ -31,10 +31,10 @@ pub(crate) fn ask(question: &str) -> io::Result<String> {
 /// If there is no terminal, or the user interrupts.
 pub(crate) fn ask_secret(question: &str) -> io::Result<SecretString> {
     let mut terminal = open()?;
-    let silent = Silent::new(terminal.try_clone()?)?;
+    let echo_off = EchoOff::new(terminal.try_clone()?)?;
     terminal.write_all(question.as_bytes())?;
     let line = read_line(&mut terminal);
-    drop(silent);
+    drop(echo_off);
     terminal.write_all(b"\n")?;
     Ok(line?.as_str().into())
 }
@@ -45,22 +45,22 @@ fn open() -> io::Result<std::fs::File> {
 
 /// Guard that turns off echo, until it is dropped. The terminal sends interrupts as bytes: a signal would end the
 /// program and leave the echo off.
-struct Silent<T: AsFd> {
+struct EchoOff<T: AsFd> {
     terminal: T,
     before: Termios,
 }
 
-impl<T: AsFd> Silent<T> {
-    fn new(terminal: T) -> io::Result<Silent<T>> {
+impl<T: AsFd> EchoOff<T> {
+    fn new(terminal: T) -> io::Result<EchoOff<T>> {
         let before = tcgetattr(&terminal)?;
         let mut silent = before.clone();
         silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
         tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
-        Ok(Silent { terminal, before })
+        Ok(EchoOff { terminal, before })
     }
 }
 
-impl<T: AsFd> Drop for Silent<T> {
+impl<T: AsFd> Drop for EchoOff<T> {
     fn drop(&mut self) {
         // The terminal itself failed, so no one can be told.
         let _gone = tcsetattr(&self.terminal, OptionalActions::Flush, &self.before);
