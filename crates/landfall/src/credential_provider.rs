@@ -54,14 +54,14 @@ pub fn is_provider_name(program: Option<&OsStr>) -> bool {
 #[must_use]
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut streams = Streams {
-        input: &mut io::stdin().lock(),
-        out: &mut io::stdout().lock(),
-        talk: &mut io::stderr().lock(),
+        stdin: &mut io::stdin().lock(),
+        stdout: &mut io::stdout().lock(),
+        stderr: &mut io::stderr().lock(),
     };
     match serve(arguments, &mut streams) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            streams.say(&format!("error: {}", error_chain(&problem)));
+            streams.report(&format!("error: {}", error_chain(&problem)));
             ExitCode::FAILURE
         }
     }
@@ -83,21 +83,21 @@ enum ProviderError {
 }
 
 struct Streams<'a> {
-    input: &'a mut dyn Read,
-    out: &'a mut dyn Write,
-    talk: &'a mut dyn Write,
+    stdin: &'a mut dyn Read,
+    stdout: &'a mut dyn Write,
+    stderr: &'a mut dyn Write,
 }
 
 impl Streams<'_> {
-    fn say(&mut self, line: &str) {
+    fn report(&mut self, line: &str) {
         // If stderr is closed, no one can be told.
-        let _nobody_listens = writeln!(self.talk, "landfall-credential-provider: {line}");
+        let _stderr_closed = writeln!(self.stderr, "landfall-credential-provider: {line}");
     }
 
     fn write(&mut self, text: &str) -> Result<(), ProviderError> {
-        self.out
+        self.stdout
             .write_all(text.as_bytes())
-            .and_then(|()| self.out.flush())
+            .and_then(|()| self.stdout.flush())
             .map_err(ProviderError::Output)
     }
 }
@@ -130,7 +130,7 @@ fn serve(arguments: impl Iterator<Item = OsString>, streams: &mut Streams<'_>) -
         Action::Help => return streams.write(&format!("{USAGE}\n")),
     };
     let mut text = String::new();
-    (&mut *streams.input)
+    (&mut *streams.stdin)
         .take(INPUT_MAX)
         .read_to_string(&mut text)
         .map_err(ProviderError::Input)?;
@@ -180,13 +180,13 @@ fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams
             Ok(Some(text)) => text,
             Ok(None) => {
                 if options.debug {
-                    streams.say(&format!("there is no `{}`", path.display()));
+                    streams.report(&format!("there is no `{}`", path.display()));
                 }
                 continue;
             }
             Err(error) => {
                 let hint = "the image is pulled without a login; hint: it has to be a file that root can read";
-                streams.say(&format!("cannot read `{}`: {error}; {hint}", path.display()));
+                streams.report(&format!("cannot read `{}`: {error}; {hint}", path.display()));
                 return None;
             }
         };
@@ -194,19 +194,19 @@ fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams
             Ok(file) => file,
             Err(problem) => {
                 let hint = r#"the image is pulled without a login; hint: write {"username": "…", "password": "…"}"#;
-                streams.say(&format!("cannot use `{}`: {problem}; {hint}", path.display()));
+                streams.report(&format!("cannot use `{}`: {problem}; {hint}", path.display()));
                 return None;
             }
         };
         if name.is_parent && !file.subdomains {
             if options.debug {
-                streams.say(&format!("`{}` is not for subdomains", path.display()));
+                streams.report(&format!("`{}` is not for subdomains", path.display()));
             }
             continue;
         }
         if file.duration_ignored {
             let hint = "hint: write it as `5m0s`";
-            streams.say(&format!(
+            streams.report(&format!(
                 "the `duration` in `{}` is no duration; {hint}",
                 path.display()
             ));
@@ -216,11 +216,11 @@ fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams
                 Some(login) => format!("has the login of user `{}`", login.username),
                 None => "has no login".to_owned(),
             };
-            streams.say(&format!("`{}` {found} for `{}`", path.display(), request.image));
+            streams.report(&format!("`{}` {found} for `{}`", path.display(), request.image));
         }
         return Some(file);
     }
-    streams.say(&format!(
+    streams.report(&format!(
         "no login for `{}`: there is no `{}.json` in `{}`; the image is pulled without a login",
         request.registry,
         request.image.host,

@@ -53,9 +53,9 @@ struct EchoOff<T: AsFd> {
 impl<T: AsFd> EchoOff<T> {
     fn new(terminal: T) -> io::Result<EchoOff<T>> {
         let before = tcgetattr(&terminal)?;
-        let mut silent = before.clone();
-        silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
-        tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
+        let mut without_echo = before.clone();
+        without_echo.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+        tcsetattr(&terminal, OptionalActions::Flush, &without_echo)?;
         Ok(EchoOff { terminal, before })
     }
 }

@@ -69,11 +69,11 @@ fn fetch_choice(args: &ExplainArgs, namespace: &str) -> anyhow::Result<Option<Re
 fn render_explanation(report: &ExplainReport) -> String {
     let mut text = format!("{}\n", report.canonical);
     if let Some(why) = report.left_alone {
-        say(&mut text, "left as it is", why);
+        push_fact(&mut text, "left as it is", why);
         return text;
     }
     match &report.in_profile {
-        Some(row) => say(
+        Some(row) => push_fact(
             &mut text,
             "named",
             &format!(
@@ -81,23 +81,23 @@ fn render_explanation(report: &ExplainReport) -> String {
                 row.location.file, row.location.line, row.pack, row.layer
             ),
         ),
-        None => say(&mut text, "named", "by no profile: taken for an application's image"),
+        None => push_fact(&mut text, "named", "by no profile: taken for an application's image"),
     }
     if let Some(namespace) = &report.namespace {
         let fact = match &namespace.why {
             Some(why) => format!("left as it is: {why}"),
             None => format!("`{}` is redirected", namespace.name),
         };
-        say(&mut text, "namespace", &fact);
+        push_fact(&mut text, "namespace", &fact);
     }
     text.push_str("\ncandidates, in order\n");
     for (index, candidate) in report.candidates.iter().enumerate() {
         render_candidate(&mut text, index + 1, candidate);
     }
     text.push_str("\na pod's image becomes\n");
-    say(&mut text, "once everything is in place", &report.runtime);
+    push_fact(&mut text, "once everything is in place", &report.runtime);
     if report.runtime_before_primary != report.runtime {
-        say(
+        push_fact(
             &mut text,
             "until the primary registry holds it",
             &report.runtime_before_primary,
@@ -123,6 +123,6 @@ fn render_candidate(text: &mut String, number: usize, candidate: &CandidateRow) 
     ));
 }
 
-fn say(text: &mut String, name: &str, fact: &str) {
+fn push_fact(text: &mut String, name: &str, fact: &str) {
     text.push_str(&format!("  {name}: {fact}\n"));
 }

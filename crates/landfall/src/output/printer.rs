@@ -67,23 +67,23 @@ impl Printer {
 
     /// Prints a result on stderr, unless `--quiet`.
     pub fn note(&self, text: impl fmt::Display) {
-        self.talk(Verbosity::Normal, &text);
+        self.print_message(Verbosity::Normal, &text);
     }
 
     /// Prints a reason on stderr, with `--verbose`.
     pub fn detail(&self, text: impl fmt::Display) {
-        self.talk(Verbosity::Verbose, &text);
+        self.print_message(Verbosity::Verbose, &text);
     }
 
     /// Prints a problem on stderr, always.
     pub fn problem(&self, text: impl fmt::Display) {
-        self.talk(Verbosity::Quiet, &text);
+        self.print_message(Verbosity::Quiet, &text);
     }
 
-    fn talk(&self, needed: Verbosity, text: &dyn fmt::Display) {
+    fn print_message(&self, needed: Verbosity, text: &dyn fmt::Display) {
         if self.verbosity >= needed {
             // If stderr is closed, no one can be told.
-            let _nobody_listens = writeln!(io::stderr().lock(), "{}", text.to_string().trim_end_matches('\n'));
+            let _stderr_closed = writeln!(io::stderr().lock(), "{}", text.to_string().trim_end_matches('\n'));
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn serve_upstream(
     };
     let router = registry_service(Arc::new(registry), policy);
     Ok(async move {
-        let _never_told_to_stop = serve(listener, None, router, ServeLimits::default(), CancellationToken::new()).await;
+        let _drained = serve(listener, None, router, ServeLimits::default(), CancellationToken::new()).await;
     })
 }
 

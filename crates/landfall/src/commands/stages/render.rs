@@ -95,15 +95,15 @@ pub(super) fn text(report: &StagesReport) -> String {
         (summary.not_run, "not run below this root"),
         (summary.failed, "failed"),
     ];
-    let told: Vec<String> = counts
+    let nonzero: Vec<String> = counts
         .iter()
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-    let told = match told.is_empty() {
+    let summary = match nonzero.is_empty() {
         true => "nothing to do".to_owned(),
-        false => told.join(", "),
+        false => nonzero.join(", "),
     };
-    line(&format!("stage {}: {told}", report.stage));
+    line(&format!("stage {}: {summary}", report.stage));
     text
 }

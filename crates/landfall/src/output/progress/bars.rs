@@ -59,9 +59,9 @@ impl Bars {
         self.total.set_position(tally.done());
     }
 
-    fn say(&self, event: &ProgressEvent) {
+    fn print_line(&self, event: &ProgressEvent) {
         // If the terminal is closed, no one can be told.
-        let _nobody_looks = self.multi.println(Sentence(event).to_string());
+        let _terminal_closed = self.multi.println(Sentence(event).to_string());
     }
 }
 
@@ -70,7 +70,7 @@ impl ProgressSink for Bars {
         self.count(&event);
         match &event {
             ProgressEvent::Phase { phase } => {
-                self.say(&event);
+                self.print_line(&event);
                 self.total.set_prefix(format!("{phase:?}"));
             }
             ProgressEvent::BlobStarted {
@@ -106,7 +106,7 @@ impl ProgressSink for Bars {
             ProgressEvent::Retrying { .. }
             | ProgressEvent::ImageFinished { .. }
             | ProgressEvent::ImageFailed { .. } => {
-                self.say(&event);
+                self.print_line(&event);
             }
         }
     }

@@ -29,8 +29,8 @@ impl PlainLines {
             printer,
             totals: Mutex::new(Totals {
                 tally: TransferTally::default(),
-                told: Instant::now(),
-                done_then: 0,
+                last_line_at: Instant::now(),
+                done_at_last_line: 0,
             }),
         }
     }
@@ -40,22 +40,22 @@ impl PlainLines {
 #[derive(Debug)]
 struct Totals {
     tally: TransferTally,
-    told: Instant,
-    done_then: u64,
+    last_line_at: Instant,
+    done_at_last_line: u64,
 }
 
 impl Totals {
     /// Counts an event, and returns a line if one is due.
     fn note(&mut self, event: &ProgressEvent) -> Option<String> {
         self.tally.note(event);
-        let passed = self.told.elapsed();
+        let passed = self.last_line_at.elapsed();
         if passed < TOTALS_EVERY || !matches!(event, ProgressEvent::BlobAdvanced { .. }) {
             return None;
         }
         let (done, total) = (self.tally.done(), self.tally.total());
-        let rate = u128::from(done.saturating_sub(self.done_then)) * 1000 / passed.as_millis().max(1);
+        let rate = u128::from(done.saturating_sub(self.done_at_last_line)) * 1000 / passed.as_millis().max(1);
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
-        (self.told, self.done_then) = (Instant::now(), done);
+        (self.last_line_at, self.done_at_last_line) = (Instant::now(), done);
         let (of, a_second) = (BinaryBytes(total), BinaryBytes(rate));
         let mut line = format!("  {} of {of}, {a_second} a second", BinaryBytes(done));
         if let Some(seconds) = (total - done).checked_div(rate) {
@@ -144,7 +144,7 @@ impl ProgressSink for JsonLines {
         let mut line = serde_json::to_vec(&event).expect("a progress event has only strings and numbers");
         line.push(b'\n');
         // If stderr is closed, no one can be told; the work continues.
-        let _nobody_listens = io::stderr().lock().write_all(&line);
+        let _stderr_closed = io::stderr().lock().write_all(&line);
     }
 }
 
