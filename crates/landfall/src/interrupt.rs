@@ -22,7 +22,7 @@ pub(crate) async fn run_until_signalled<T>(
     }
     tokio::select! {
         ended = &mut work => ended,
-        () = signals.next() => bail!("a second signal came before everything had ended in good order"),
+        () = signals.next() => bail!("a second signal came before the graceful shutdown was complete"),
     }
 }
 

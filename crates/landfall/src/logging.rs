@@ -30,7 +30,7 @@ pub(crate) fn start(format: LogFormat, writer: LogWriter, default_filter: &str) 
     let filter = match std::env::var(FILTER_VARIABLE) {
         Ok(filter) => filter
             .parse()
-            .with_context(|| format!("`{FILTER_VARIABLE}` is no filter"))?,
+            .with_context(|| format!("`{FILTER_VARIABLE}` is not a log filter"))?,
         Err(_not_set) => EnvFilter::new(default_filter),
     };
     let subscriber = tracing_subscriber::fmt()

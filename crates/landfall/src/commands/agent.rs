@@ -95,7 +95,9 @@ pub(crate) fn exit_status_of(outcome: AgentOutcome, context: &Context) -> anyhow
                 .problem(format_args!("error: phase {phase} failed: {message}"));
             Ok(ExitStatus::AnswerIsNo)
         }
-        AgentOutcome::GaveUp => bail!("something was still busy when the time for an end in good order was over"),
+        AgentOutcome::GaveUp => {
+            bail!("some work was still running when the time limit of the graceful shutdown was over")
+        }
     }
 }
 

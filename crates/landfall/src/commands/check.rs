@@ -162,7 +162,7 @@ impl Check<'_> {
         row.state = CheckState::Present;
         if !found.missing.is_empty() {
             row.state = CheckState::Incomplete;
-            row.problem = Some(format!("it has nothing for {}", row.missing_platforms.join(", ")));
+            row.problem = Some(format!("it has no image for {}", row.missing_platforms.join(", ")));
             row.fix = self.push_command(planned, candidate);
         }
     }
@@ -201,7 +201,7 @@ fn render_check(report: &CheckReport, width: Option<usize>) -> String {
         }
     }
     if report.summary.missing + report.summary.incomplete > 1 {
-        text.push_str("\nto bring all that is missing: `landfall push` with the same inputs\n");
+        text.push_str("\nto push all missing images: `landfall push` with the same inputs\n");
     }
     let CheckSummary {
         present,

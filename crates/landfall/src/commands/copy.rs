@@ -84,7 +84,7 @@ fn load_pairs(file: &Utf8Path) -> anyhow::Result<Vec<(Location, Location)>> {
                 let parse = |text: &str| text.parse::<Location>().with_context(place);
                 pairs.push((parse(from)?, parse(to)?));
             }
-            _ => bail!("{}: a line is two places, FROM and TO", place()),
+            _ => bail!("{}: a line must hold two locations, FROM and TO", place()),
         }
     }
     Ok(pairs)

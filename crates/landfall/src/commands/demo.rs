@@ -173,7 +173,7 @@ fn print_introduction(site: &Site, upstream: SocketAddr, printer: &Printer) -> a
             render_text(&diagnostics, false)
         );
     }
-    let settings = settings.context("the demonstration's own inputs mean nothing")?;
+    let settings = settings.context("the demonstration's own inputs give no settings")?;
     let resolver = Resolver::new(&settings);
     let report = plan_report(&resolver, &plan_images(&settings, &resolver));
     printer.data(&(render_plan(&report, stdout_width()) + "\n\n"))

@@ -174,7 +174,7 @@ struct DockerFile {
 impl DockerFile {
     fn load() -> anyhow::Result<DockerFile> {
         let path = docker_config_path(&|name| std::env::var(name).ok());
-        let path = path.context("nobody says where docker's `config.json` is: set `HOME` or `DOCKER_CONFIG`")?;
+        let path = path.context("cannot find docker's `config.json`: set `HOME` or `DOCKER_CONFIG`")?;
         // A symbolic link stays a link: its target is replaced.
         let path = path.canonicalize_utf8().unwrap_or(path);
         let text = match fs_err::read_to_string(&path) {

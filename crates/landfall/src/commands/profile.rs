@@ -43,7 +43,7 @@ pub struct FixArgs {
 pub(crate) fn run(args: &ProfileArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let ProfileCommand::Fix(args) = &args.command;
     if args.write && args.file.as_str() == "-" {
-        bail!("stdin (`-`) cannot be written: leave `--write` away and redirect stdout");
+        bail!("stdin (`-`) cannot be written: omit `--write` and redirect stdout");
     }
     let profile = load_text(&args.file)?;
     let fixed = match fix_profile(&profile) {

@@ -52,7 +52,7 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
         }
     };
     if !status.running {
-        line("Agent", &format!("not running; it said last, at {}:", status.updated));
+        line("Agent", &format!("not running; last status, at {}:", status.updated));
     }
     match status.failed_phase {
         Some(failed) => line("Phase", &format!("{} ({failed} failed)", status.phase)),
@@ -118,7 +118,7 @@ mod tests {
         status.phase = Phase::Running;
         status.running = false;
         insta::assert_snapshot!(describe(&status, None), @r"
-        Agent         not running; it said last, at 1970-01-01T00:00:00Z:
+        Agent         not running; last status, at 1970-01-01T00:00:00Z:
         Phase         Running
         Since         1970-01-01T00:00:00Z
         ");

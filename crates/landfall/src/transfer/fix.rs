@@ -26,7 +26,7 @@ pub(super) fn find_fix(source: &str, destination: &str, access: &Access, error: 
         FailureKind::NotFound => Some("check the name and the tag".to_owned()),
         FailureKind::Full => Some("free space in the registry, or give it a larger disk".to_owned()),
         FailureKind::Unreachable | FailureKind::GivenUp => {
-            Some("run it again: what has arrived is not moved a second time".to_owned())
+            Some("run the command again: blobs that have arrived are not copied a second time".to_owned())
         }
         _ => None,
     })
@@ -41,7 +41,7 @@ fn advise_one_platform(source: &str, destination: &str, access: &Access, error: 
     let refused: &PartsRefused = error.source.as_deref()?.downcast_ref()?;
     let whole = match refused.lacking.is_empty() {
         true => "copy it whole, without `--platform`".to_owned(),
-        false => format!("copy it from a place that has {} too", quoted(&refused.lacking)),
+        false => format!("copy it from a source that has {} too", quoted(&refused.lacking)),
     };
     let (Ok(source), Some(part)) = (source.parse::<Location>(), refused.copied.first()) else {
         return Some(whole);
@@ -60,11 +60,11 @@ fn advise_one_platform(source: &str, destination: &str, access: &Access, error: 
 fn advise_held_platforms(error: &TransferError) -> Option<String> {
     let PartsMissing { held, .. } = error.source.as_deref()?.downcast_ref()?;
     if held.is_empty() {
-        return Some("bring the image to the source once more: nothing that it has can be copied".to_owned());
+        return Some("push the image to the source again: no platform of it is complete there".to_owned());
     }
     let options: Vec<_> = held.iter().map(|platform| format!("--platform {platform}")).collect();
     Some(format!(
-        "bring the rest to the source, or copy what is there with `{}`",
+        "push the missing platforms to the source, or copy the others with `{}`",
         options.join(" ")
     ))
 }

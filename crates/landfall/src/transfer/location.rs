@@ -56,7 +56,7 @@ impl Transport {
 /// A text is no location.
 #[derive(Debug, thiserror::Error)]
 pub enum LocationError {
-    #[error("`{text}` is no image reference")]
+    #[error("`{text}` is not an image reference")]
     Reference {
         text: String,
         #[source]
@@ -65,9 +65,7 @@ pub enum LocationError {
     #[error("`{0}` names no file: write it as `oci-archive:FILE` or `oci-archive:FILE:NAME`")]
     NoFile(String),
     /// A transport of skopeo that Landfall does not support.
-    #[error(
-        "`{0}` is a place that images are not copied to or from: use a registry, `oci:`, `oci-archive:` or `docker-archive:`"
-    )]
+    #[error("`{0}` is not supported: use a registry, `oci:`, `oci-archive:` or `docker-archive:`")]
     Unsupported(String),
 }
 

@@ -53,11 +53,11 @@ impl TransferOptions {
         match UploadJournal::open(directory) {
             Ok(Some(journal)) => registries.journal = Some(journal),
             Ok(None) => context.printer.detail(format_args!(
-                "another run has `{directory}`: uploads of this one are not remembered"
+                "another run uses `{directory}`: a later run cannot resume the uploads of this one"
             )),
-            Err(error) => context
-                .printer
-                .note(format_args!("uploads are not remembered in `{directory}`: {error}")),
+            Err(error) => context.printer.note(format_args!(
+                "a later run cannot resume uploads: the journal `{directory}` cannot be opened: {error}"
+            )),
         }
         registries
     }

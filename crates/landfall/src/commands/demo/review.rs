@@ -14,7 +14,7 @@ pub(super) async fn ask_webhook(webhook: &ServingStatus) -> anyhow::Result<Strin
     let authority = webhook
         .ca_file
         .as_ref()
-        .context("the webhook's certificate has no authority of ours")?;
+        .context("the webhook's status names no file of a certificate authority")?;
     let tls = TlsPolicy {
         insecure: false,
         certificates: vec![fs_err::read_to_string(authority)?],

@@ -160,7 +160,7 @@ fn render_verification(found: &Verification) -> String {
     let (blobs, bytes) = (counted(found.blobs, "blob"), counted(found.bytes, "byte"));
     let mut lines = vec![format!("{blobs} read, {bytes}")];
     lines.extend(found.damaged.iter().map(|digest| {
-        format!("damaged: `{digest}`; delete it by `--delete-damaged` and push an image that has it once more")
+        format!("damaged: `{digest}`; delete it with `--delete-damaged` and push an image that has it again")
     }));
     for missing in &found.missing {
         let weight = if missing.allowed { "not here" } else { "missing" };
@@ -216,7 +216,7 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
     let (name, selector) = split_target(&args.target);
     let name: Repository = name
         .parse()
-        .with_context(|| format!("`{name}` is no repository: give its name without the registry's host"))?;
+        .with_context(|| format!("`{name}` is not a repository: give its name without the registry's host"))?;
     let tag = selector.and_then(|selector| selector.parse().ok());
     let left = match tag {
         Some(tag) => open_inventory(&args.root)?.tagged_only(&name, &tag)?,
@@ -238,7 +238,7 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
     })?;
     if let Some(digest) = left {
         context.printer.note(format_args!(
-            "the image itself stays, without a tag; `{name}@{digest}` in place of `{}` takes it away",
+            "the image stays, without a tag; to delete it, give `{name}@{digest}` instead of `{}`",
             args.target
         ));
     }

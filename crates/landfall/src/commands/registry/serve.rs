@@ -97,7 +97,7 @@ pub struct ServeArgs {
 /// Parses a limit of at least 1: with 0, no request would be served.
 fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) | Err(_) => Err("give a number from 1 on".to_owned()),
+        Ok(0) | Err(_) => Err("give a number of at least 1".to_owned()),
         Ok(count) => Ok(count),
     }
 }
@@ -105,7 +105,7 @@ fn parse_count(text: &str) -> Result<usize, String> {
 pub(super) fn run(args: &ServeArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     ensure!(
         args.listen.ip().is_loopback() || (args.tls_certificate.is_some() && args.htpasswd.is_some()),
-        "others can reach `{}`: give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1",
+        "other machines can reach `{}`: give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1",
         args.listen
     );
     let progress = Progress::new(context.progress, &context.printer);
