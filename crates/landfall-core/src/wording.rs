@@ -42,7 +42,10 @@ pub fn is_near(left: &str, right: &str, edits_max: usize) -> bool {
 /// The number of edits between two texts, up to `edits_max`.
 fn edit_distance(left: &str, right: &str, edits_max: usize) -> Option<usize> {
     // The table of distances grows with both lengths, and a key of a file may be very long.
-    if [left, right].iter().any(|text| text.chars().nth(WORD_LENGTH_MAX).is_some()) {
+    if [left, right]
+        .iter()
+        .any(|text| text.chars().nth(WORD_LENGTH_MAX).is_some())
+    {
         return None;
     }
     Some(strsim::osa_distance(left, right)).filter(|distance| *distance <= edits_max)

@@ -3,9 +3,7 @@
 
 mod common;
 
-use common::{
-    mk_reference, with_external, with_image, with_primary, with_registry, with_rule, without_redirection,
-};
+use common::{mk_reference, with_external, with_image, with_primary, with_registry, with_rule, without_redirection};
 use landfall_core::reference::parse_reference;
 use landfall_core::resolve::{Place, Resolution, Resolver, Warning, Why};
 use landfall_core::settings::{ImageRole, RegistryRole, Settings};
@@ -55,7 +53,11 @@ fn the_table_of_the_specification_holds_row_by_row() {
             format!("reg:5000/gcr.io/a/b@{digest}"),
         ),
         (
-            with_rule(Settings::default(), "somedomain.com/somepath", "targetdomain.com/other/path"),
+            with_rule(
+                Settings::default(),
+                "somedomain.com/somepath",
+                "targetdomain.com/other/path",
+            ),
             "somedomain.com/somepath/example-repo/alpine:latest".to_owned(),
             "targetdomain.com/other/path/example-repo/alpine:latest".to_owned(),
         ),
@@ -155,7 +157,11 @@ fn docker_hub_is_one_registry_under_all_its_names() {
 
 #[test]
 fn a_specific_rule_beats_all() {
-    let settings = with_rule(with_rule(Settings::default(), "all", "ex.com/all"), "quay.io", "ex.com/quay");
+    let settings = with_rule(
+        with_rule(Settings::default(), "all", "ex.com/all"),
+        "quay.io",
+        "ex.com/quay",
+    );
     for (source, expected) in [
         ("quay.io/a:1", "ex.com/quay/a:1"),
         ("ghcr.io/a:1", "ex.com/all/ghcr.io/a:1"),

@@ -23,4 +23,3 @@ pub const KUBERNETES_NAMESPACE: &str = "k8s.io";
 /// The image label that protects an image from the kubelet's garbage collection (containerd 1.7 and later; earlier
 /// versions ignore it). Core images carry it, because no registry could restore them.
 pub const PINNED_LABEL: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
-

@@ -1,9 +1,11 @@
-//! `landfall-credential-provider`: the kubelet's exec plug-in (SPEC section 11). A link of that name to this program.
+//! `landfall-credential-provider`: the kubelet's exec plug-in [spec:credential-provider]. It is a link of that name to
+//! this program.
 //!
-//! Runs at every pull of an image, hence without argument parser, asynchronous runtime or log framework: a request on
-//! stdin, a file or two, an answer on stdout. What is decided is decided in `landfall_core::credential`. A login that
-//! cannot be read is said on stderr, which the kubelet logs, and answered with a valid empty answer: the pull then goes
-//! on without it, and fails with the registry's own words if it was needed.
+//! The kubelet runs it at every pull of an image, so it uses no argument parser, asynchronous runtime or log framework.
+//! It reads a request on stdin and a file or two, and writes an answer to stdout. `landfall_core::credential` makes the
+//! decisions. If a login cannot be read, the plug-in reports that on stderr, which the kubelet logs, and gives a valid
+//! empty answer. The pull then continues without a login; if the registry requires one, it fails with the registry's
+//! message.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -17,13 +19,14 @@ use landfall_core::credential::{
 use landfall_core::failure::error_chain;
 use zeroize::Zeroizing;
 
-/// The names under which this program is the credential provider: ours, and that of the program whose place it takes.
+/// Program names under which this program is the credential provider: its own, and that of the program that it
+/// replaces.
 const NAMES: [&str; 2] = ["landfall-credential-provider", "generic-credential-provider"];
 
-/// Where the login files are.
+/// Default directory of the login files.
 const DEFAULT_CREDROOT: &str = "/etc/kubernetes/registries";
 
-/// More than any request or login file has, in bytes.
+/// Limit for a request or a login file, in bytes; larger than any real one.
 const INPUT_MAX: u64 = 1 << 20;
 
 const USAGE: &str = "\
@@ -39,34 +42,34 @@ Options:
   -v, --version       Print the version
   -h, --help          Print this";
 
-/// Whether the program was started under one of the provider's names.
+/// Returns true if the program was started under one of the provider's names.
 #[must_use]
-pub fn is_called(program: Option<&OsStr>) -> bool {
+pub fn is_provider_name(program: Option<&OsStr>) -> bool {
     let name = program.and_then(|program| Path::new(program).file_name());
     name.is_some_and(|name| NAMES.iter().any(|known| name == OsStr::new(known)))
 }
 
-/// Runs as the credential provider, with the arguments behind the program's name: exit status 0 with an answer on
-/// stdout, 1 when the request or the arguments cannot be understood.
+/// Runs as the credential provider, with the arguments after the program's name. Exits with 0 and an answer on stdout,
+/// or with 1 if the request or the arguments are invalid.
 #[must_use]
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut streams = Streams {
-        input: &mut io::stdin().lock(),
-        out: &mut io::stdout().lock(),
-        talk: &mut io::stderr().lock(),
+        stdin: &mut io::stdin().lock(),
+        stdout: &mut io::stdout().lock(),
+        stderr: &mut io::stderr().lock(),
     };
     match serve(arguments, &mut streams) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            streams.say(&format!("error: {}", error_chain(&problem)));
+            streams.report(&format!("error: {}", error_chain(&problem)));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Why there is no answer.
+/// Reason for the lack of an answer.
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+enum ProviderError {
     #[error("the argument `{0}` is not known; hint: see `landfall-credential-provider --help`")]
     Argument(String),
     #[error("`{0}` needs a value; hint: see `landfall-credential-provider --help`")]
@@ -80,27 +83,28 @@ enum Problem {
 }
 
 struct Streams<'a> {
-    input: &'a mut dyn Read,
-    out: &'a mut dyn Write,
-    talk: &'a mut dyn Write,
+    stdin: &'a mut dyn Read,
+    stdout: &'a mut dyn Write,
+    stderr: &'a mut dyn Write,
 }
 
 impl Streams<'_> {
-    fn say(&mut self, line: &str) {
-        // With stderr gone there is no place left to complain to.
-        let _nobody_listens = writeln!(self.talk, "landfall-credential-provider: {line}");
+    fn report(&mut self, line: &str) {
+        // If stderr is closed, no one can be told.
+        let _stderr_closed = writeln!(self.stderr, "landfall-credential-provider: {line}");
     }
 
-    fn write(&mut self, text: &str) -> Result<(), Problem> {
-        (self.out.write_all(text.as_bytes()))
-            .and_then(|()| self.out.flush())
-            .map_err(Problem::Output)
+    fn write(&mut self, text: &str) -> Result<(), ProviderError> {
+        self.stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| self.stdout.flush())
+            .map_err(ProviderError::Output)
     }
 }
 
-/// What the arguments ask for.
+/// Action that the arguments ask for.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
+enum Action {
     Answer(Options),
     Version,
     Help,
@@ -113,23 +117,23 @@ struct Options {
     debug: bool,
 }
 
-fn serve(arguments: impl Iterator<Item = OsString>, streams: &mut Streams<'_>) -> Result<(), Problem> {
+fn serve(arguments: impl Iterator<Item = OsString>, streams: &mut Streams<'_>) -> Result<(), ProviderError> {
     let options = match parse_arguments(arguments)? {
-        Wanted::Answer(options) => options,
-        Wanted::Version => {
+        Action::Answer(options) => options,
+        Action::Version => {
             return streams.write(concat!(
                 "landfall-credential-provider version ",
                 env!("CARGO_PKG_VERSION"),
                 "\n"
             ));
         }
-        Wanted::Help => return streams.write(&format!("{USAGE}\n")),
+        Action::Help => return streams.write(&format!("{USAGE}\n")),
     };
     let mut text = String::new();
-    (&mut *streams.input)
+    (&mut *streams.stdin)
         .take(INPUT_MAX)
         .read_to_string(&mut text)
-        .map_err(Problem::Input)?;
+        .map_err(ProviderError::Input)?;
     let request = parse_request(&text)?;
     let file = find_file(&options, &request, streams);
     let answer = match &file {
@@ -142,7 +146,7 @@ fn serve(arguments: impl Iterator<Item = OsString>, streams: &mut Streams<'_>) -
     streams.write(&render_answer(&answer))
 }
 
-fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Wanted, Problem> {
+fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Action, ProviderError> {
     let mut options = Options {
         credroot: PathBuf::from(DEFAULT_CREDROOT),
         reach: Reach::Domains,
@@ -152,23 +156,23 @@ fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Want
         let shown = argument.to_string_lossy();
         match &*shown {
             "-c" | "--credroot" => {
-                options.credroot = arguments.next().ok_or(Problem::Value("--credroot"))?.into();
+                options.credroot = arguments.next().ok_or(ProviderError::Value("--credroot"))?.into();
             }
             "--any-suffix" => options.reach = Reach::Anything,
             "-d" | "--debug" => options.debug = true,
-            "-v" | "--version" => return Ok(Wanted::Version),
-            "-h" | "--help" => return Ok(Wanted::Help),
+            "-v" | "--version" => return Ok(Action::Version),
+            "-h" | "--help" => return Ok(Action::Help),
             other => match other.strip_prefix("--credroot=").or_else(|| other.strip_prefix("-c")) {
                 Some(directory) if !directory.is_empty() => options.credroot = PathBuf::from(directory),
-                _ => return Err(Problem::Argument(other.to_owned())),
+                _ => return Err(ProviderError::Argument(other.to_owned())),
             },
         }
     }
-    Ok(Wanted::Answer(options))
+    Ok(Action::Answer(options))
 }
 
-/// The nearest file that serves this registry. A file that is there and cannot be used ends the search: another's login
-/// must not be sent in its place.
+/// Finds the most specific login file for this registry. A file that exists and cannot be used ends the search: the
+/// login of a less specific file must not be sent in its place.
 fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams<'_>) -> Option<LoginFile> {
     for name in lookup_names(&request.image.host, options.reach) {
         let path = options.credroot.join(format!("{}.json", name.name));
@@ -176,13 +180,13 @@ fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams
             Ok(Some(text)) => text,
             Ok(None) => {
                 if options.debug {
-                    streams.say(&format!("there is no `{}`", path.display()));
+                    streams.report(&format!("there is no `{}`", path.display()));
                 }
                 continue;
             }
             Err(error) => {
                 let hint = "the image is pulled without a login; hint: it has to be a file that root can read";
-                streams.say(&format!("cannot read `{}`: {error}; {hint}", path.display()));
+                streams.report(&format!("cannot read `{}`: {error}; {hint}", path.display()));
                 return None;
             }
         };
@@ -190,19 +194,19 @@ fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams
             Ok(file) => file,
             Err(problem) => {
                 let hint = r#"the image is pulled without a login; hint: write {"username": "…", "password": "…"}"#;
-                streams.say(&format!("cannot use `{}`: {problem}; {hint}", path.display()));
+                streams.report(&format!("cannot use `{}`: {problem}; {hint}", path.display()));
                 return None;
             }
         };
         if name.is_parent && !file.subdomains {
             if options.debug {
-                streams.say(&format!("`{}` is not for subdomains", path.display()));
+                streams.report(&format!("`{}` is not for subdomains", path.display()));
             }
             continue;
         }
         if file.duration_ignored {
             let hint = "hint: write it as `5m0s`";
-            streams.say(&format!(
+            streams.report(&format!(
                 "the `duration` in `{}` is no duration; {hint}",
                 path.display()
             ));
@@ -212,11 +216,11 @@ fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams
                 Some(login) => format!("has the login of user `{}`", login.username),
                 None => "has no login".to_owned(),
             };
-            streams.say(&format!("`{}` {found} for `{}`", path.display(), request.image));
+            streams.report(&format!("`{}` {found} for `{}`", path.display(), request.image));
         }
         return Some(file);
     }
-    streams.say(&format!(
+    streams.report(&format!(
         "no login for `{}`: there is no `{}.json` in `{}`; the image is pulled without a login",
         request.registry,
         request.image.host,
@@ -231,13 +235,13 @@ fn read_file(path: &Path) -> io::Result<Option<Zeroizing<String>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(without_path(&error)),
     };
-    // In one piece and wiped afterwards: the text holds the password.
+    // The text holds the password: it is read into one allocation, which is wiped afterwards.
     let mut text = Zeroizing::new(String::with_capacity(4096));
     let read = file.take(INPUT_MAX).read_to_string(&mut text);
     read.map(|_| Some(text)).map_err(|error| without_path(&error))
 }
 
-/// The system's own words: our message names the file already.
+/// Returns the system's error without the path, because the caller's message names the file.
 fn without_path(error: &io::Error) -> io::Error {
     error
         .raw_os_error()
@@ -256,16 +260,16 @@ mod tests {
             ("/usr/bin/landfall", false),
             ("", false),
         ] {
-            assert_eq!(is_called(Some(OsStr::new(program))), expected, "{program}");
+            assert_eq!(is_provider_name(Some(OsStr::new(program))), expected, "{program}");
         }
-        assert!(!is_called(None));
+        assert!(!is_provider_name(None));
     }
 
     #[test]
     fn the_flags_are_those_of_the_program_whose_place_this_takes() {
         let parse = |arguments: &[&str]| parse_arguments(arguments.iter().map(OsString::from));
         let answer = |credroot: &str, reach, debug| {
-            Wanted::Answer(Options {
+            Action::Answer(Options {
                 credroot: PathBuf::from(credroot),
                 reach,
                 debug,
@@ -277,9 +281,9 @@ mod tests {
             (&["--credroot=/a"], answer("/a", Reach::Domains, false)),
             (&["-c", "/a", "--any-suffix"], answer("/a", Reach::Anything, false)),
             (&["-c/a"], answer("/a", Reach::Domains, false)),
-            (&["-v"], Wanted::Version),
-            (&["--debug", "--version"], Wanted::Version),
-            (&["-h"], Wanted::Help),
+            (&["-v"], Action::Version),
+            (&["--debug", "--version"], Action::Version),
+            (&["-h"], Action::Help),
         ] {
             assert_eq!(parse(arguments).unwrap(), expected, "{arguments:?}");
         }

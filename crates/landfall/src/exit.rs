@@ -1,15 +1,15 @@
-//! How a command ends: three statuses, and nothing else leaves the program.
+//! Exit statuses. The program ends with no other.
 
 use std::process::ExitCode;
 
-/// What the exit status of the program says.
+/// Exit status of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitStatus {
     /// 0: done.
     Done,
-    /// 1: we worked, and the answer is no: an input has errors, an image is missing.
+    /// 1: the command worked, and the answer is no: an input has errors, an image is missing.
     AnswerIsNo,
-    /// 2: we could not do what was asked: a file cannot be read, the usage is wrong.
+    /// 2: the command could not do its work: a file cannot be read, the usage is wrong.
     Failed,
 }
 

@@ -1,4 +1,4 @@
-//! Reads the input files and has them checked: the only place where the command line meets the configuration.
+//! Reads the input files and checks them. No other module passes the command line to the configuration.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use std::io::Read as _;
@@ -8,46 +8,45 @@ use landfall_core::config::{Inputs, TemplateValues, parse_settings};
 use landfall_core::diagnostic::{Diagnostics, NamedText, Severity, render_text};
 use landfall_core::settings::{Compat, Settings};
 
-use crate::Context;
-use crate::cli::{CompatWith, InputArgs, ValueArgs};
+use crate::args::{CompatWith, InputArgs, ValueArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::{Verbosity, stderr_may_be_coloured};
 
-/// What messages call stdin.
+/// Name of stdin in messages.
 const STDIN_NAME: &str = "<stdin>";
 
-/// The inputs, read and checked.
+/// Inputs, read and checked.
 #[derive(Debug)]
-pub(crate) struct Checked {
-    /// What they mean; `None` when they mean nothing that could be worked with.
+pub(crate) struct CheckedInputs {
+    /// Settings; `None` if the inputs are too broken to give any.
     pub(crate) settings: Option<Settings>,
-    /// What was found.
     pub(crate) diagnostics: Diagnostics,
 }
 
-impl Checked {
-    /// Says the findings on stderr, for commands whose data is something else: errors always, warnings unless `--quiet`,
-    /// notes with `--verbose`.
-    pub(crate) fn tell(&self, context: &Context) {
+impl CheckedInputs {
+    /// Prints the findings on stderr, for commands whose data is something else: errors always, warnings unless
+    /// `--quiet`, notes with `--verbose`.
+    pub(crate) fn print_findings(&self, context: &Context) {
         let least = match context.printer.verbosity() {
             Verbosity::Quiet => Severity::Error,
             Verbosity::Normal => Severity::Warning,
             Verbosity::Verbose => Severity::Note,
         };
-        let mut told = Diagnostics::new();
-        // `Severity` is ordered from the worst on.
-        told.extend(
+        let mut shown = Diagnostics::new();
+        // `Severity` is ordered from the most severe on.
+        shown.extend(
             self.diagnostics
                 .iter()
                 .filter(|finding| finding.severity <= least)
                 .cloned(),
         );
-        if !told.is_empty() {
-            context.printer.problem(render_text(&told, stderr_may_be_coloured()));
+        if !shown.is_empty() {
+            context.printer.problem(render_text(&shown, stderr_may_be_coloured()));
         }
     }
 
-    /// Findings that are errors make the answer a no.
+    /// Returns the exit status: a finding that is an error makes the answer a no.
     pub(crate) fn status(&self) -> ExitStatus {
         if self.diagnostics.has_errors() {
             ExitStatus::AnswerIsNo
@@ -60,8 +59,8 @@ impl Checked {
 /// Reads the files that the command line names, and checks them.
 ///
 /// # Errors
-/// When a file cannot be read or is not UTF-8, or a `--set` is not `key=value`.
-pub(crate) fn load_settings(args: &InputArgs) -> anyhow::Result<Checked> {
+/// If a file cannot be read or is not UTF-8, or a `--set` is not `key=value`.
+pub(crate) fn load_settings(args: &InputArgs) -> anyhow::Result<CheckedInputs> {
     let from_stdin = args
         .user_data
         .iter()
@@ -80,10 +79,9 @@ pub(crate) fn load_settings(args: &InputArgs) -> anyhow::Result<Checked> {
     };
     let (settings, found) = parse_settings(&inputs);
     diagnostics.extend(found.iter().cloned());
-    Ok(Checked { settings, diagnostics })
+    Ok(CheckedInputs { settings, diagnostics })
 }
 
-/// Whose limitations are reproduced.
 pub(crate) fn compat_of(compat: Option<CompatWith>) -> Compat {
     match compat {
         Some(CompatWith::Palette) => Compat::Palette,
@@ -91,14 +89,14 @@ pub(crate) fn compat_of(compat: Option<CompatWith>) -> Compat {
     }
 }
 
-/// The values for templates: `--set` beats the values file.
+/// Reads the values for templates. `--set` overrides the values file.
 ///
 /// # Errors
-/// When the file cannot be read, or a `--set` is not `key=value`.
+/// If the file cannot be read, or a `--set` is not `key=value`.
 pub(crate) fn load_values(args: &ValueArgs) -> anyhow::Result<(TemplateValues, Diagnostics)> {
     let mut values = TemplateValues::default();
     for assignment in &args.set {
-        // The whole assignment may hold a password: only what stands before the `=` is repeated.
+        // The value may be a password: the message names the key only.
         let name = assignment.split_once('=').map_or("…", |(name, _)| name);
         values
             .set(assignment)
@@ -115,10 +113,10 @@ fn load_texts(paths: &[Utf8PathBuf]) -> anyhow::Result<Vec<NamedText>> {
     paths.iter().map(|path| load_text(path)).collect()
 }
 
-/// One input file with the name that messages call it by; `-` is stdin.
+/// Reads one input file and gives it its name in messages; `-` is stdin.
 ///
 /// # Errors
-/// When it cannot be read or is not UTF-8.
+/// If it cannot be read or is not UTF-8.
 pub(crate) fn load_text(path: &Utf8Path) -> anyhow::Result<NamedText> {
     if path.as_str() != "-" {
         let text = fs_err::read_to_string(path).context("cannot read an input")?;

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first asks for an end in good order, the second ends at once.
+//! SIGTERM and SIGINT: the first signal starts a graceful shutdown, the second ends the program at once.
 
 use std::future::Future;
 
@@ -6,10 +6,10 @@ use anyhow::{Context as _, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Runs long work. The first signal cancels `shutdown` and waits for the work to end; the second gives it up.
+/// Runs long work. The first signal cancels `shutdown` and waits for the work to end; the second abandons it.
 ///
 /// # Errors
-/// What the work fails with; that signals cannot be heard; that a second signal came.
+/// The error of the work; an error if signals cannot be received, or if a second signal came.
 pub(crate) async fn run_until_signalled<T>(
     work: impl Future<Output = anyhow::Result<T>>,
     shutdown: &CancellationToken,
@@ -22,7 +22,7 @@ pub(crate) async fn run_until_signalled<T>(
     }
     tokio::select! {
         ended = &mut work => ended,
-        () = signals.next() => bail!("a second signal came before everything had ended in good order"),
+        () = signals.next() => bail!("a second signal came before the graceful shutdown was complete"),
     }
 }
 

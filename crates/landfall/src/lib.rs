@@ -1,14 +1,16 @@
 //! The `landfall` program as a library: command line, commands, output.
 //!
-//! Start reading at [`cli`] (what the user can say), then `commands` (one module each). The decisions are made in
-//! `landfall-core`; a command loads files, asks, and prints.
+//! Start reading at [`cli`] (the command line), then `commands` (one module each). `landfall-core` makes the decisions;
+//! a command loads files, calls it, and prints the result.
 //!
 //! Invariants: stdout carries data and nothing else; every line passes through [`output::printer::Printer`]; no secret
 //! is ever printed; no asynchronous runtime is started before a command needs one.
 
 mod allocator;
+pub mod args;
 pub mod cli;
 mod commands;
+mod context;
 pub mod credential_provider;
 pub mod exit;
 mod inputs;
@@ -16,31 +18,27 @@ mod interrupt;
 mod logging;
 pub mod output;
 mod registries;
+mod runtime;
 pub mod schemas;
+mod shell;
 mod terminal;
+mod transfer;
 
 use landfall_oci::client::RegistryError;
 
-use cli::Cli;
-use exit::ExitStatus;
-use output::printer::{Printer, ReaderGone};
-use output::progress::ProgressMode;
+use crate::cli::Cli;
+use crate::context::Context;
+use crate::exit::ExitStatus;
+use crate::output::printer::{Printer, ReaderGone};
 
-/// What every command gets besides its own arguments.
-#[derive(Debug)]
-struct Context {
-    printer: Printer,
-    progress: ProgressMode,
-}
-
-/// Runs one command and says on stderr what went wrong.
+/// Runs one command and prints its error on stderr.
 #[must_use]
 pub fn run(cli: Cli) -> ExitStatus {
     let context = Context {
         printer: Printer::new(cli.global.verbosity()),
         progress: cli.global.progress,
     };
-    match commands::dispatch(cli.command, &context) {
+    match cli.command.run(&context) {
         Ok(status) => status,
         Err(error) if error.is::<ReaderGone>() => ExitStatus::Done,
         Err(error) => {
@@ -50,7 +48,7 @@ pub fn run(cli: Cli) -> ExitStatus {
     }
 }
 
-/// An error with its causes, one a line, and what to do about it.
+/// Renders an error: its causes, one per line, and a hint.
 fn error_chain(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error}");
     for cause in error.chain().skip(1) {

@@ -1,4 +1,4 @@
-//! What the long-running commands log, and how: to stderr, past the progress bars.
+//! Log of the long-running commands: on stderr, above the progress bars.
 
 use std::sync::Mutex;
 
@@ -9,28 +9,28 @@ use tracing_subscriber::EnvFilter;
 use crate::output::printer::stderr_may_be_coloured;
 use crate::output::progress::LogWriter;
 
-/// The environment variable with the filter, e.g. `debug` or `landfall_oci=trace,info`.
+/// Environment variable with the filter, e.g. `debug` or `landfall_oci=trace,info`.
 const FILTER_VARIABLE: &str = "LANDFALL_LOG";
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
-    /// For people and journald.
+    /// Text for people and journald.
     #[default]
     Text,
-    /// A JSON object per line.
+    /// A line of JSON for each event.
     Json,
 }
 
-/// Starts logging to stderr. `LANDFALL_LOG` beats `default_filter`.
+/// Starts logging to stderr. `LANDFALL_LOG` overrides `default_filter`.
 ///
 /// # Errors
-/// When the filter in the environment is none, or logging was started before.
+/// If the filter in the environment is invalid, or logging was started before.
 pub(crate) fn start(format: LogFormat, writer: LogWriter, default_filter: &str) -> anyhow::Result<()> {
     let filter = match std::env::var(FILTER_VARIABLE) {
         Ok(filter) => filter
             .parse()
-            .with_context(|| format!("`{FILTER_VARIABLE}` is no filter"))?,
+            .with_context(|| format!("`{FILTER_VARIABLE}` is not a log filter"))?,
         Err(_not_set) => EnvFilter::new(default_filter),
     };
     let subscriber = tracing_subscriber::fmt()

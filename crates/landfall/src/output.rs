@@ -1,5 +1,6 @@
-//! What people and programs see: data on stdout, talk on stderr, progress, tables.
+//! Output for people and programs: data on stdout, messages on stderr, progress, tables.
 
+pub(crate) mod digest;
 pub mod printer;
 pub mod progress;
 pub mod structured;

@@ -1,9 +1,9 @@
-//! The JSON Schemas of the input and the reports: for editors, and for programs that read `-o json`.
+//! JSON Schemas of the inputs and the reports, for editors and for programs that read `-o json`.
 
 use landfall_core::{config, report};
 use serde_json::Value;
 
-/// What there are schemas of.
+/// Names of all schemas.
 pub const NAMES: [&str; 12] = [
     "user-data",
     "profile",
@@ -19,7 +19,7 @@ pub const NAMES: [&str; 12] = [
     "progress",
 ];
 
-/// The schema of that name; `None` when there is none.
+/// Returns the schema of this name, if there is one.
 #[must_use]
 pub fn find(name: &str) -> Option<Value> {
     match name {

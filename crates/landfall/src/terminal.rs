@@ -1,4 +1,4 @@
-//! Questions to the person at the terminal: on `/dev/tty`, so that stdin and stdout stay free for data.
+//! Questions to the user, on `/dev/tty`, so that stdin and stdout stay free for data.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -7,7 +7,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-/// A longer answer is none.
+/// Longest answer that is accepted, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 const END_OF_INPUT: u8 = 0x04;
@@ -17,7 +17,7 @@ const ERASE_LINE: u8 = 0x15;
 /// Asks for one line.
 ///
 /// # Errors
-/// When there is no terminal, or no answer.
+/// If there is no terminal, or no answer.
 pub(crate) fn ask(question: &str) -> io::Result<String> {
     let mut terminal = open()?;
     terminal.write_all(question.as_bytes())?;
@@ -25,16 +25,16 @@ pub(crate) fn ask(question: &str) -> io::Result<String> {
     Ok(line.trim().to_owned())
 }
 
-/// Asks for one line that is not shown.
+/// Asks for one line without echo.
 ///
 /// # Errors
-/// When there is no terminal, or the person gives up.
+/// If there is no terminal, or the user interrupts.
 pub(crate) fn ask_secret(question: &str) -> io::Result<SecretString> {
     let mut terminal = open()?;
-    let silent = Silent::new(terminal.try_clone()?)?;
+    let echo_off = EchoOff::new(terminal.try_clone()?)?;
     terminal.write_all(question.as_bytes())?;
     let line = read_line(&mut terminal);
-    drop(silent);
+    drop(echo_off);
     terminal.write_all(b"\n")?;
     Ok(line?.as_str().into())
 }
@@ -43,31 +43,31 @@ fn open() -> io::Result<std::fs::File> {
     std::fs::File::options().read(true).write(true).open("/dev/tty")
 }
 
-/// A terminal that shows nothing, until this is dropped. Interrupts come as bytes, because a signal would end the program
-/// and leave the terminal silent.
-struct Silent<T: AsFd> {
+/// Guard that turns off echo, until it is dropped. The terminal sends interrupts as bytes: a signal would end the
+/// program and leave the echo off.
+struct EchoOff<T: AsFd> {
     terminal: T,
     before: Termios,
 }
 
-impl<T: AsFd> Silent<T> {
-    fn new(terminal: T) -> io::Result<Silent<T>> {
+impl<T: AsFd> EchoOff<T> {
+    fn new(terminal: T) -> io::Result<EchoOff<T>> {
         let before = tcgetattr(&terminal)?;
-        let mut silent = before.clone();
-        silent.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
-        tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
-        Ok(Silent { terminal, before })
+        let mut without_echo = before.clone();
+        without_echo.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+        tcsetattr(&terminal, OptionalActions::Flush, &without_echo)?;
+        Ok(EchoOff { terminal, before })
     }
 }
 
-impl<T: AsFd> Drop for Silent<T> {
+impl<T: AsFd> Drop for EchoOff<T> {
     fn drop(&mut self) {
-        // There is nobody to tell but the terminal itself.
+        // The terminal itself failed, so no one can be told.
         let _gone = tcsetattr(&self.terminal, OptionalActions::Flush, &self.before);
     }
 }
 
-/// Reads to the end of a line, with the little editing that a person expects of a password.
+/// Reads to the end of a line, with the keys for editing that password prompts have.
 fn read_line(input: &mut impl Read) -> io::Result<Zeroizing<String>> {
     let mut line = Zeroizing::new(Vec::new());
     let mut byte = [0];
@@ -90,7 +90,7 @@ fn read_line(input: &mut impl Read) -> io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Takes the last character off, however many bytes it has in UTF-8.
+/// Removes the last character, with all of its UTF-8 bytes.
 fn erase_character(line: &mut Vec<u8>) {
     while let Some(byte) = line.pop() {
         let goes_on = byte & 0b1100_0000 == 0b1000_0000;

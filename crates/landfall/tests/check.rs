@@ -159,7 +159,7 @@ fn platforms_of_an_index_in_an_index_count_when_they_are_there() {
     let output = site.check(&registry, &wanted);
     assert!(output.starts_with("status 0\n"), "{output}");
     let output = site.check(&registry, &["--platform", "linux/riscv64"]);
-    assert!(output.contains("it has nothing for linux/riscv64"), "{output}");
+    assert!(output.contains("it has no image for linux/riscv64"), "{output}");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_platform_that_an_image_lacks_is_found() {
     incomplete  quay.io/shop/scale:1.0  REGISTRY/mirror/quay.io/shop/scale:1.0  sha256:522c4590cd9b
 
     incomplete: quay.io/shop/scale:1.0
-      why: it has nothing for linux/arm64
+      why: it has no image for linux/arm64
       fix: landfall push --user-data DIRECTORY/user-data.yaml --profile DIRECTORY/profile.yaml --image quay.io/shop/scale:1.0
 
     1 of 2 images there, 1 without a platform

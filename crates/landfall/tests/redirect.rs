@@ -1,5 +1,5 @@
-//! `landfall redirect render|apply|remove`, for each format: what is shown, what is written beside the user's own files,
-//! and that removal leaves the host as it was.
+//! `landfall redirect render|apply|remove`, for each format: what is shown, what is written beside the user's own
+//! files, and that removal leaves the host as it was.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
 
 mod common;

@@ -78,7 +78,9 @@ fn render_hunks(old: &str, new: &str) -> String {
                 ChangeTag::Delete => ('-', &old_shown, change.old_index()),
                 ChangeTag::Insert => ('+', &new_shown, change.new_index()),
             };
-            let Some(line) = at.and_then(|at| lines.get(at)) else { continue };
+            let Some(line) = at.and_then(|at| lines.get(at)) else {
+                continue;
+            };
             text.push(sign);
             push_line(&mut text, line.trim_end_matches('\n'));
             if !line.ends_with('\n') {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_agent::{AgentOptions, AgentOutcome, Role, run_agent};
@@ -10,44 +10,46 @@ use landfall_core::diagnostic::render_text;
 use landfall_oci::client::{MachineAccess, Proxies};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::InputArgs;
+use crate::args::InputArgs;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::{compat_of, load_values};
 use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};
 use crate::output::printer::stderr_may_be_coloured;
 use crate::output::progress::Progress;
-use crate::{Context, allocator};
+use crate::runtime;
 
-/// Threads that drive the tasks. Transfers wait for the network, and hashing and disk work run on blocking threads: one
-/// worker per core would only cost an edge host memory.
+/// Worker threads of the agent. Transfers wait for the network, and hashing and disk work run on blocking threads: one
+/// worker per core would only cost memory on an edge host.
 const WORKERS: usize = 2;
-/// Reviews take microseconds: on a host whose cores others want as well, a second thread makes them wait for each other.
+/// Worker threads of the webhook. Reviews take microseconds. On a host with busy cores, a second thread makes reviews
+/// wait for each other.
 const WEBHOOK_WORKERS: usize = 1;
 
 /// Fetch the images, fill the primary registry, redirect the cluster's pulls.
 ///
-/// Runs on an edge host, under systemd. Goes through its phases until everything is in place, then watches its input
-/// files and mends what changes. SIGTERM ends it in good order; whatever interrupts it, the next run goes on where this
-/// one was. With `--once` it ends when everything is in place (status 0) or a phase failed for good (status 1).
+/// Runs on an edge host, under systemd. The agent goes through its phases until everything is in place. Then it watches
+/// its input files and reconciles each change. SIGTERM shuts it down gracefully. After any interruption, the next run
+/// resumes the work. With `--once` the agent ends when everything is in place (status 0) or a phase failed permanently
+/// (status 1).
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall agent --user-data /oem/90_custom.yaml --profile /etc/landfall/profile.yaml"
 )]
 pub struct AgentArgs {
-    /// What the host is to become.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// End when everything is in place.
+    /// End when everything is in place, or a phase failed permanently.
     #[arg(long)]
     pub once: bool,
-    /// Where the agent keeps everything; beats `landfall.stateDir` of the user-data.
+    /// Directory for all that the agent keeps; overrides `landfall.stateDir` of the user-data.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<Utf8PathBuf>,
-    /// The root of the host's file system.
+    /// Root of the host's file system.
     #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
     pub root: Utf8PathBuf,
-    /// How log lines are written.
+    /// Format of log lines on stderr.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
 }
@@ -58,7 +60,6 @@ pub(crate) fn run(args: &AgentArgs, context: &Context) -> anyhow::Result<ExitSta
 
 /// Runs an agent in one of its roles.
 pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyhow::Result<ExitStatus> {
-    allocator::settle();
     let progress = Progress::new(context.progress, &context.printer);
     logging::start(args.log_format, progress.log.clone(), "info")?;
     let (values, findings) = load_values(&args.inputs.values)?;
@@ -71,24 +72,21 @@ pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyho
     let mut options = options_of(args)?;
     options.values = values;
     options.role = role;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(match role {
-            Role::Host => WORKERS,
-            Role::Webhook => WEBHOOK_WORKERS,
-        })
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let workers = match role {
+        Role::Host => WORKERS,
+        Role::Webhook => WEBHOOK_WORKERS,
+    };
+    let runtime = runtime::multi_thread(Some(workers))?;
     let shutdown = CancellationToken::new();
     let agent = run_agent(options, Arc::clone(&progress.sink), shutdown.clone());
     let outcome = runtime.block_on(run_until_signalled(agent, &shutdown));
-    // What did not end in good order until now must not keep the process.
+    // Tasks that have not ended yet must not keep the process alive.
     runtime.shutdown_background();
-    end_of(outcome?, context)
+    exit_status_of(outcome?, context)
 }
 
-/// What the end of an agent's run means for whoever started it.
-pub(crate) fn end_of(outcome: AgentOutcome, context: &Context) -> anyhow::Result<ExitStatus> {
+/// Maps the outcome of an agent's run to an exit status.
+pub(crate) fn exit_status_of(outcome: AgentOutcome, context: &Context) -> anyhow::Result<ExitStatus> {
     match outcome {
         AgentOutcome::Running | AgentOutcome::Drained => Ok(ExitStatus::Done),
         AgentOutcome::Failed { phase, message } => {
@@ -97,7 +95,9 @@ pub(crate) fn end_of(outcome: AgentOutcome, context: &Context) -> anyhow::Result
                 .problem(format_args!("error: phase {phase} failed: {message}"));
             Ok(ExitStatus::AnswerIsNo)
         }
-        AgentOutcome::GaveUp => bail!("something was still busy when the time for an end in good order was over"),
+        AgentOutcome::GaveUp => {
+            bail!("some work was still running when the time limit of the graceful shutdown was over")
+        }
     }
 }
 
@@ -113,7 +113,8 @@ fn options_of(args: &AgentArgs) -> anyhow::Result<AgentOptions> {
     options.state_dir.clone_from(&args.state_dir);
     options.root.clone_from(&args.root);
     options.once = args.once;
-    // The user-data says which proxies a host uses; a service's environment is nobody's to look into.
+    // The user-data names the proxies of a host. Proxies from a service's environment would be invisible to the
+    // operator.
     options.machine = MachineAccess {
         proxies: Proxies::default(),
         ..MachineAccess::of_environment()

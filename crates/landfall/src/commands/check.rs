@@ -1,8 +1,7 @@
-//! `landfall check`: is every image where the plan pulls it from?
+//! `landfall check`: asks the registries for every image of the plan.
 
-mod ask;
+mod query;
 
-use anyhow::Context as _;
 use clap::Args;
 use futures_util::{StreamExt, stream};
 use landfall_agent::{Explanation, explain_fetch, explain_no_place};
@@ -16,55 +15,53 @@ use landfall_core::wording::counted;
 use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::TransferError;
 
-use self::ask::{Found, ask};
-use crate::Context;
-use crate::cli::{InputArgs, command_line};
+use self::query::{FoundImage, query_image};
+use crate::args::{AccessArgs, InputArgs, OutputArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::interrupt::run_until_signalled;
+use crate::output::digest::short_digest;
 use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 use crate::output::table::Table;
-use crate::registries::{AccessArgs, Registries};
+use crate::registries::{Access, Registries};
+use crate::runtime;
+use crate::shell::command_line;
 
-/// Check that every image is where the plan pulls it from.
+/// Check that the registries have every image of the plan.
 ///
-/// Before a deployment: asks the registries, with the logins of the user-data and the profiles, for every image of the
-/// plan, in the order in which the agent would. Nothing is pulled: a HEAD request per image, and, when platforms are asked
-/// for, the small documents that list them. The exit status is 1 when an image is missing.
+/// Use it before a deployment. The command asks the registries for every image of the plan, with the logins of the
+/// user-data and the profiles, in the agent's order. It pulls no image: it sends one HEAD request per image, and with
+/// `--platform` it reads the manifests and image configurations that name platforms. The exit status is 1 if an image
+/// is missing.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall check --user-data user-data.yaml --profile profile.yaml --platform linux/arm64"
 )]
 pub struct CheckArgs {
-    /// What is checked.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// A platform that every image must have, e.g. `linux/arm64`; give it again for more. Any will do without.
+    /// Require this platform of every image, e.g. `linux/arm64` [repeatable; default: any platform].
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     pub platforms: Vec<Platform>,
-    /// How many images are asked for at once.
+    /// Images to ask for at once.
     #[arg(long, value_name = "NUMBER", default_value_t = 16)]
     pub concurrency: usize,
-    /// How registries are reached.
     #[command(flatten)]
     pub access: AccessArgs,
-    /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
 pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     let Some(settings) = &checked.settings else {
         return Ok(checked.status());
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let runtime = runtime::current_thread()?;
     let options = CopyOptions::new(args.concurrency);
     let checking = async { Ok(check(settings, args, context, &options).await) };
     let report = runtime.block_on(run_until_signalled(checking, &options.cancel))?;
@@ -78,10 +75,11 @@ pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitSta
     Ok(ExitStatus::AnswerIsNo)
 }
 
-/// What every question of a check needs.
+/// Values that the checks of all images share.
 struct Check<'a> {
     settings: &'a Settings,
     args: &'a CheckArgs,
+    access: Access,
     registries: Registries<'a>,
     options: &'a CopyOptions,
     progress: Progress,
@@ -90,9 +88,11 @@ struct Check<'a> {
 async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options: &CopyOptions) -> CheckReport {
     let resolver = Resolver::new(settings);
     let planned = plan_images(settings, &resolver);
+    let access = args.access.resolve();
     let check = Check {
         settings,
-        registries: Registries::new(settings, &args.access),
+        registries: Registries::new(settings, access.clone()),
+        access,
         args,
         options,
         progress: Progress::new(context.progress, &context.printer),
@@ -107,7 +107,7 @@ async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options
 }
 
 impl Check<'_> {
-    /// The first place that has the image decides, as it does for the agent.
+    /// Asks the candidates of an image in order. The first one that has the image decides, as it does for the agent.
     async fn check_image(&self, planned: &PlannedImage) -> CheckRow {
         let image = &self.settings.images[planned.image];
         let mut row = CheckRow {
@@ -121,13 +121,13 @@ impl Check<'_> {
         };
         let mut problems = Vec::new();
         for candidate in &planned.pull {
-            match self.ask_candidate(candidate).await {
+            match self.query_candidate(candidate).await {
                 Ok(found) => {
-                    self.tell_found(&mut row, planned, candidate, &found);
+                    self.fill_found(&mut row, planned, candidate, &found);
                     return row;
                 }
                 Err(error) => {
-                    // A place that could not be asked may have it.
+                    // A registry that could not be asked may have the image.
                     if error.kind != FailureKind::NotFound {
                         row.state = CheckState::Unknown;
                     }
@@ -147,35 +147,35 @@ impl Check<'_> {
         row
     }
 
-    async fn ask_candidate(&self, candidate: &Candidate) -> Result<Found, TransferError> {
+    async fn query_candidate(&self, candidate: &Candidate) -> Result<FoundImage, TransferError> {
         let reference = &candidate.reference;
         let client = self.registries.client(&reference.host, candidate.registry)?;
         let subject = reference.to_string();
-        let question = || Box::pin(ask(&client, reference, &self.args.platforms)) as _;
+        let question = || Box::pin(query_image(&client, reference, &self.args.platforms)) as _;
         self.options.retrying(&*self.progress.sink, &subject, question).await
     }
 
-    fn tell_found(&self, row: &mut CheckRow, planned: &PlannedImage, candidate: &Candidate, found: &Found) {
+    fn fill_found(&self, row: &mut CheckRow, planned: &PlannedImage, candidate: &Candidate, found: &FoundImage) {
         row.reference = Some(candidate.reference.to_string());
         row.digest = Some(found.digest.to_string());
         row.missing_platforms = found.missing.iter().map(ToString::to_string).collect();
         row.state = CheckState::Present;
         if !found.missing.is_empty() {
             row.state = CheckState::Incomplete;
-            row.problem = Some(format!("it has nothing for {}", row.missing_platforms.join(", ")));
+            row.problem = Some(format!("it has no image for {}", row.missing_platforms.join(", ")));
             row.fix = self.push_command(planned, candidate);
         }
     }
 
-    /// The command that brings an image to where it is pulled from; `None` when that is its origin already. It reads the
-    /// same inputs: they have the logins.
+    /// Returns the command that pushes an image to the reference that is pulled, or `None` if that is its origin. The
+    /// command reads the same inputs, because they hold the logins.
     fn push_command(&self, planned: &PlannedImage, target: &Candidate) -> Option<String> {
         if planned.canonical == target.reference {
             return None;
         }
         let mut words = vec!["landfall".to_owned(), "push".to_owned()];
-        words.extend(self.args.inputs.repeated());
-        words.extend(self.args.access.repeated());
+        words.extend(self.args.inputs.arguments());
+        words.extend(self.access.arguments());
         words.extend(["--image".to_owned(), planned.canonical.to_string()]);
         Some(command_line(&words))
     }
@@ -201,7 +201,7 @@ fn render_check(report: &CheckReport, width: Option<usize>) -> String {
         }
     }
     if report.summary.missing + report.summary.incomplete > 1 {
-        text.push_str("\nto bring all that is missing: `landfall push` with the same inputs\n");
+        text.push_str("\nto push all missing images: `landfall push` with the same inputs\n");
     }
     let CheckSummary {
         present,
@@ -230,8 +230,4 @@ fn state_word(state: CheckState) -> &'static str {
         CheckState::Missing => "missing",
         CheckState::Unknown => "unknown",
     }
-}
-
-fn short_digest(digest: &str) -> &str {
-    digest.get(.."sha256:".len() + 12).unwrap_or(digest)
 }

@@ -1,34 +1,35 @@
-//! `landfall copy`: images from anywhere to anywhere.
+//! `landfall copy`: copies images between registries, layouts and archives.
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use landfall_core::config::{Inputs, parse_settings};
 
-use crate::Context;
-use crate::commands::transfer::location::Location;
-use crate::commands::transfer::{Ends, Transfer, TransferArgs, run_transfers};
+use crate::args::TransferArgs;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_text;
+use crate::transfer::location::Location;
+use crate::transfer::options::TransferOptions;
+use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 
-/// Copy images.
+/// Copy images between registries, layouts and archives.
 ///
-/// Whole, with all their platforms, so that digests and signatures stay what they are. Many images are one piece of work:
-/// a layer that several of them share crosses the link once, and what the destination has is not moved. Logins are those
-/// of docker and podman on this machine. A transfer that breaks off goes on where it stopped.
+/// Images are copied whole, with all their platforms, so that digests and signatures stay valid. A layer that several
+/// images share crosses the link once, and blobs that the destination has are skipped. The command uses the logins of
+/// docker and podman on this machine. An interrupted transfer is resumed.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CopyArgs {
-    /// Where from: a registry's image, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]` or `docker-archive:FILE[:NAME]`.
+    /// Source: an image reference, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]` or `docker-archive:FILE[:NAME]`.
     #[arg(value_name = "FROM", required_unless_present = "from_file", requires = "to")]
     pub from: Option<Location>,
-    /// Where to: the same. An archive is written anew and holds one image, a directory takes any number.
+    /// Destination, in the same forms; an archive is overwritten and holds one image, a directory holds any number.
     #[arg(value_name = "TO")]
     pub to: Option<Location>,
-    /// A file with FROM and TO on each line, `#` for remarks; `-` is stdin.
+    /// File with FROM and TO on each line, and comments after `#`; `-` is stdin.
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub from_file: Option<Utf8PathBuf>,
-    /// How they are moved.
     #[command(flatten)]
     pub transfer: TransferArgs,
 }
@@ -47,11 +48,12 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
     };
     let (settings, _nothing_to_find) = parse_settings(&Inputs::default());
     let settings = settings.context("settings without any input cannot be made")?;
-    let registries = args.transfer.registries(&settings, context);
+    let options = TransferOptions::resolve(&args.transfer);
+    let registries = options.registries(&settings, context);
     let open = |from: &Location, to: &Location| {
         let (source, selector) = from.open_source(&registries, None)?;
         let (sink, name) = to.open_sink(&registries, None)?;
-        Ok(Ends {
+        Ok(OpenTransfer {
             source,
             selector,
             sink,
@@ -63,10 +65,10 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
         .map(|(from, to)| Transfer {
             source: from.to_string(),
             destination: to.to_string(),
-            ends: open(from, to),
+            opened: open(from, to),
         })
         .collect();
-    run_transfers(&transfers, &args.transfer, context)
+    run_transfers(&transfers, &options, context)
 }
 
 fn load_pairs(file: &Utf8Path) -> anyhow::Result<Vec<(Location, Location)>> {
@@ -82,7 +84,7 @@ fn load_pairs(file: &Utf8Path) -> anyhow::Result<Vec<(Location, Location)>> {
                 let parse = |text: &str| text.parse::<Location>().with_context(place);
                 pairs.push((parse(from)?, parse(to)?));
             }
-            _ => bail!("{}: a line is two places, FROM and TO", place()),
+            _ => bail!("{}: a line must hold two locations, FROM and TO", place()),
         }
     }
     Ok(pairs)

@@ -1,7 +1,7 @@
 //! `landfall demo`: the whole path on one machine, in one process, with nothing installed.
 //!
-//! Everything in it is what a host runs: the embedded registry as upstream and as primary, the agent with its phases, and
-//! its webhook over HTTPS. Only the images are made up, and there is no containerd.
+//! The demonstration runs the parts that a host runs: the embedded registry as upstream and as primary, the agent with
+//! its phases, and its webhook over HTTPS. Only the images are generated, and there is no containerd.
 
 mod review;
 mod site;
@@ -26,28 +26,29 @@ use landfall_host::files::write_atomic;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::Context;
-use crate::commands::agent::end_of;
+use crate::commands::agent::exit_status_of;
 use crate::commands::plan::render_plan;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};
 use crate::output::printer::{Printer, stdout_width};
 use crate::output::progress::Progress;
+use crate::runtime;
 
-/// How often the demonstration looks at the status that the agent keeps on disk.
+/// Interval at which the demonstration reads the status that the agent keeps on disk.
 const POLL: Duration = Duration::from_millis(100);
 
-/// See the whole path at work on this machine, with nothing installed.
+/// Demonstrate the whole path on this machine, with nothing installed.
 ///
-/// Starts an upstream registry with made-up images on loopback, writes a user-data and a profile, and runs the agent
-/// through every phase: provider image, core images, all others, primary registry, redirection. Then it asks the agent's
-/// webhook what becomes of a pod. Needs no root, no network and no container runtime; everything is in a temporary
-/// directory that goes away at the end. A failed phase ends it with status 1.
+/// Starts an upstream registry with generated images on loopback, writes a user-data file and a profile, and runs the
+/// agent through every phase: provider image, core images, all others, primary registry, redirection. Then it sends a
+/// pod to the agent's webhook and shows the answer. It needs no root, no network and no container runtime. All files
+/// are in a temporary directory, which is removed at the end. The exit status is 1 if a phase fails.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall demo --exit")]
 pub struct DemoArgs {
-    /// End once everything is in place, instead of staying up until Ctrl-C.
+    /// End once everything is in place [default: stay up until Ctrl-C].
     #[arg(long)]
     pub exit: bool,
 }
@@ -55,10 +56,7 @@ pub struct DemoArgs {
 pub(crate) fn run(args: &DemoArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let progress = Progress::new(context.progress, &context.printer);
     logging::start(LogFormat::Text, progress.log.clone(), "error")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let runtime = runtime::multi_thread(None)?;
     let shutdown = CancellationToken::new();
     let demonstration = demonstrate(args.exit, context, &progress, &shutdown);
     let ended = runtime.block_on(run_until_signalled(demonstration, &shutdown));
@@ -77,20 +75,20 @@ async fn demonstrate(
     let upstream_listener = bind().await?;
     let upstream = upstream_listener.local_addr()?;
     let serving = upstream::serve_upstream(&path.join("upstream"), upstream_listener)?;
-    let story = async {
+    let scenario = async {
         let site = Site::set_up(path, upstream).await?;
-        introduce(&site, upstream, &context.printer)?;
+        print_introduction(&site, upstream, &context.printer)?;
         upstream::push_images(upstream, &site::upstream_images()).await?;
         run_site(site, exit, context, progress, shutdown).await
     };
-    // The upstream registry lives as long as the story.
+    // The upstream registry serves until the demonstration ends.
     tokio::select! {
-        ended = Box::pin(story) => ended,
+        ended = Box::pin(scenario) => ended,
         () = serving => bail!("the upstream registry ended before the demonstration"),
     }
 }
 
-/// The demonstration's files and the addresses that the agent serves at.
+/// Files of the demonstration, and the addresses of its agent.
 struct Site {
     directory: Utf8PathBuf,
     user_data: NamedText,
@@ -124,7 +122,7 @@ impl Site {
         self.directory.join("state")
     }
 
-    /// What the agent takes for the host: it writes the kubelet's files there.
+    /// Returns the directory that the agent takes for the root of the host: it writes the kubelet's files there.
     fn host(&self) -> anyhow::Result<Utf8PathBuf> {
         let host = self.directory.join("host");
         fs_err::create_dir_all(&host)?;
@@ -153,8 +151,8 @@ fn write_input(directory: &Utf8Path, name: &str, text: &str) -> anyhow::Result<N
     Ok(NamedText::new(path.as_str(), text))
 }
 
-/// Says what there is, and shows the plan.
-fn introduce(site: &Site, upstream: SocketAddr, printer: &Printer) -> anyhow::Result<()> {
+/// Prints the addresses and files of the site, and the plan.
+fn print_introduction(site: &Site, upstream: SocketAddr, printer: &Printer) -> anyhow::Result<()> {
     printer.note(format_args!(
         "upstream registry  {upstream}, with made-up images, behind a login\n\
          user-data          {}\n\
@@ -175,13 +173,13 @@ fn introduce(site: &Site, upstream: SocketAddr, printer: &Printer) -> anyhow::Re
             render_text(&diagnostics, false)
         );
     }
-    let settings = settings.context("the demonstration's own inputs mean nothing")?;
+    let settings = settings.context("the demonstration's own inputs give no settings")?;
     let resolver = Resolver::new(&settings);
     let report = plan_report(&resolver, &plan_images(&settings, &resolver));
     printer.data(&(render_plan(&report, stdout_width()) + "\n\n"))
 }
 
-/// Runs the agent, and shows what came of it.
+/// Runs the agent, and shows its result.
 async fn run_site(
     mut site: Site,
     exit: bool,
@@ -193,19 +191,19 @@ async fn run_site(
     let options = site.agent_options()?;
     let mut agent = Box::pin(run_agent(options, Arc::clone(&progress.sink), stop.clone()));
     let shown = tokio::select! {
-        ended = &mut agent => return end_of(ended?, context),
-        shown = show(&site, exit, &context.printer) => shown,
+        ended = &mut agent => return exit_status_of(ended?, context),
+        shown = show_result(&site, exit, &context.printer) => shown,
     };
     stop.cancel();
     let ended = agent.await?;
     match shown? {
-        ExitStatus::Done => end_of(ended, context),
+        ExitStatus::Done => exit_status_of(ended, context),
         status => Ok(status),
     }
 }
 
-/// Waits until everything is in place, asks the webhook, and stays up unless it is to end.
-async fn show(site: &Site, exit: bool, printer: &Printer) -> anyhow::Result<ExitStatus> {
+/// Waits until everything is in place, asks the webhook, and stays up unless `exit` is set.
+async fn show_result(site: &Site, exit: bool, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let status = wait_until_settled(&site.state_dir()).await?;
     if status.phase == Phase::Degraded {
         let failed = status.failed_phase.unwrap_or(Phase::Degraded);
@@ -225,13 +223,13 @@ async fn show(site: &Site, exit: bool, printer: &Printer) -> anyhow::Result<Exit
              curl http://{api}/metrics\n  curl http://{}/v2/_catalog",
             site.primary
         ));
-        // Ctrl-C ends the agent, and the agent's end ends this.
+        // Ctrl-C ends the agent, and the end of the agent drops this future.
         std::future::pending::<()>().await;
     }
     Ok(ExitStatus::Done)
 }
 
-/// Waits for the end of the agent's first way through its phases, good or bad.
+/// Waits until the agent's first pass through its phases has succeeded or failed.
 async fn wait_until_settled(state_dir: &Utf8Path) -> anyhow::Result<AgentStatus> {
     loop {
         if let Some(status) = read_status(state_dir)?

@@ -1,4 +1,4 @@
-//! `landfall events`: what happened on this host, from the agent's event log.
+//! `landfall events`: shows the agent's event log.
 
 use std::thread;
 use std::time::Duration;
@@ -8,34 +8,32 @@ use clap::Args;
 use landfall_core::status::{Event, EventKind};
 use landfall_core::yaml_out::render_yaml;
 
-use crate::Context;
-use crate::commands::status::StateArgs;
+use crate::args::{OutputArgs, StateArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::{Printer, stdout_width};
-use crate::output::structured::{OutputArgs, OutputFormat, print_report};
+use crate::output::structured::{OutputFormat, print_report};
 use crate::output::table::Table;
 
-/// How often `--follow` looks for new events. The log is a file that is replaced now and then: reading it again works
-/// on every file system, and an event a second late is no loss.
+/// Interval at which `--follow` reads the log. The agent replaces the log file from time to time. Reading it again
+/// works on every file system, and a delay of a second does no harm.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Show what happened on this host.
+/// Show the agent's events on this host.
 ///
-/// The agent keeps at least the last thousand events, across restarts. `--follow` goes on until it is interrupted;
-/// with `-o json` it writes one object per line.
+/// The agent keeps at least the last thousand events, across restarts. With `--follow` the command runs until it is
+/// interrupted; `-o json` then writes one object per line.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall events --follow -o json")]
 pub struct EventsArgs {
-    /// Where the agent keeps its state.
     #[command(flatten)]
     pub state: StateArgs,
-    /// Go on and write new events as they happen.
+    /// Keep running, and write new events as they happen.
     #[arg(short, long)]
     pub follow: bool,
-    /// Only events with a greater sequence number than this.
+    /// Show only events with a greater sequence number than this.
     #[arg(long, value_name = "SEQUENCE", default_value_t = 0)]
     pub since: u64,
-    /// How events are written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -72,7 +70,7 @@ fn print_one(printer: &Printer, format: OutputFormat, event: &Event) -> anyhow::
     match format {
         OutputFormat::Table => printer.data(&one_line(event)),
         OutputFormat::Json => printer.data(&serde_json::to_string(event).context("cannot write an event as JSON")?),
-        // A document each, so that a reader need not wait for the end.
+        // One document per event, so that a reader need not wait for the end.
         OutputFormat::Yaml => printer.data(&format!("---\n{}", render_yaml(event)?)),
     }
 }

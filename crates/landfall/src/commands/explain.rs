@@ -1,6 +1,4 @@
-//! `landfall explain`: why one image comes from where it does.
-
-use std::fmt::Write as _;
+//! `landfall explain`: shows the sources of one image and the rules behind them.
 
 use anyhow::Context as _;
 use camino::Utf8PathBuf;
@@ -11,34 +9,33 @@ use landfall_core::pod_image::{PodImage, read_pod_image};
 use landfall_core::report::{CandidateRow, ExplainReport, NamespaceRow, explain_left_alone, explain_report};
 use landfall_core::resolve::Resolver;
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::{InputArgs, OutputArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
+use crate::runtime;
 
-/// Say why one image comes from where it does.
+/// Explain where one image comes from, and why.
 ///
-/// Every place that the image may come from, in order, with the rule that says so and the credentials that are used
-/// there. The webhook and the agent decide by the same function. The image need not be in a profile.
+/// Lists every reference that the image may be pulled from, in order, each with its rule and its credentials. The
+/// webhook and the agent decide by the same function. The image need not be in a profile.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall explain nginx:1.27 --user-data user-data.yaml --profile profile.yaml"
 )]
 pub struct ExplainArgs {
-    /// The image, as a pod names it.
+    /// Image, as a pod names it.
     #[arg(value_name = "IMAGE")]
     pub image: String,
-    /// The namespace of the pod: it may be opted out.
+    /// Namespace of the pod, which may have opted out of redirection.
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Ask the cluster what the namespace chose by its labels.
+    /// Kubeconfig of the cluster: read the labels by which the namespace opts in or out.
     #[arg(long, value_name = "FILE", requires = "namespace")]
     pub kubeconfig: Option<Utf8PathBuf>,
-    /// What decides.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// How the explanation is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -46,7 +43,7 @@ pub struct ExplainArgs {
 pub(crate) fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let image = read_pod_image(&args.image).with_context(|| format!("`{}` is not an image reference", args.image))?;
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     if let Some(settings) = &checked.settings {
         let namespace = match &args.namespace {
             Some(name) => Some(NamespaceRow::new(settings, name, fetch_choice(args, name)?)),
@@ -65,21 +62,18 @@ fn fetch_choice(args: &ExplainArgs, namespace: &str) -> anyhow::Result<Option<Re
     let Some(kubeconfig) = &args.kubeconfig else {
         return Ok(None);
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let runtime = runtime::current_thread()?;
     runtime.block_on(fetch_namespace_choice(kubeconfig, namespace))
 }
 
 fn render_explanation(report: &ExplainReport) -> String {
     let mut text = format!("{}\n", report.canonical);
     if let Some(why) = report.left_alone {
-        say(&mut text, "left as it is", why);
+        push_fact(&mut text, "left as it is", why);
         return text;
     }
     match &report.in_profile {
-        Some(row) => say(
+        Some(row) => push_fact(
             &mut text,
             "named",
             &format!(
@@ -87,30 +81,30 @@ fn render_explanation(report: &ExplainReport) -> String {
                 row.location.file, row.location.line, row.pack, row.layer
             ),
         ),
-        None => say(&mut text, "named", "by no profile: taken for an application's image"),
+        None => push_fact(&mut text, "named", "by no profile: taken for an application's image"),
     }
     if let Some(namespace) = &report.namespace {
         let fact = match &namespace.why {
             Some(why) => format!("left as it is: {why}"),
             None => format!("`{}` is redirected", namespace.name),
         };
-        say(&mut text, "namespace", &fact);
+        push_fact(&mut text, "namespace", &fact);
     }
     text.push_str("\ncandidates, in order\n");
     for (index, candidate) in report.candidates.iter().enumerate() {
         render_candidate(&mut text, index + 1, candidate);
     }
     text.push_str("\na pod's image becomes\n");
-    say(&mut text, "once everything is in place", &report.runtime);
+    push_fact(&mut text, "once everything is in place", &report.runtime);
     if report.runtime_before_primary != report.runtime {
-        say(
+        push_fact(
             &mut text,
             "until the primary registry holds it",
             &report.runtime_before_primary,
         );
     }
     if let Some(warning) = &report.warning {
-        let _a_string_takes_everything = write!(text, "\nwarning: {warning}\n");
+        text.push_str(&format!("\nwarning: {warning}\n"));
     }
     text
 }
@@ -123,13 +117,12 @@ fn render_candidate(text: &mut String, number: usize, candidate: &CandidateRow) 
         ),
         None => "none".to_owned(),
     };
-    let _a_string_takes_everything = write!(
-        text,
+    text.push_str(&format!(
         "  {number}. {}\n     why: {}\n     credentials: {credentials}\n",
         candidate.reference, candidate.why
-    );
+    ));
 }
 
-fn say(text: &mut String, name: &str, fact: &str) {
-    let _a_string_takes_everything = writeln!(text, "  {name}: {fact}");
+fn push_fact(text: &mut String, name: &str, fact: &str) {
+    text.push_str(&format!("  {name}: {fact}\n"));
 }

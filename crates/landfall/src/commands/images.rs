@@ -1,34 +1,32 @@
-//! `landfall images`: what the profiles need.
+//! `landfall images`: lists the images that the profiles need.
 
 use clap::Args;
 use landfall_core::report::{ImagesReport, images_report};
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::{InputArgs, OutputArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::output::printer::stdout_width;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 use crate::output::table::Table;
 
 /// List the images that the profiles need.
 ///
-/// Those that packs declare, and those that are found in pod specs of manifests; each with the file and line that names
-/// it.
+/// Lists the images that packs declare and those that are found in pod specs of manifests, each with the file and line
+/// that names it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall images --profile profile.yaml -o json | jq -r '.images[].canonical'")]
 pub struct ImagesArgs {
-    /// Whose images are listed.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// How the list is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
 pub(crate) fn run(args: &ImagesArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     if let Some(settings) = &checked.settings {
         print_report(
             &context.printer,

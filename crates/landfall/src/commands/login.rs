@@ -1,4 +1,4 @@
-//! `landfall login` and `landfall logout`: keep a login where docker, podman and Landfall find it.
+//! `landfall login` and `landfall logout`: store a login where docker, podman and Landfall find it, or remove it.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -15,63 +15,65 @@ use landfall_oci::client::{Endpoint, Login, MachineAccess, RegistryClient};
 use landfall_oci::keychain::{HelperAction, docker_config_path, run_helper};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::Context;
+use crate::context::Context;
 use crate::exit::ExitStatus;
+use crate::runtime;
 use crate::terminal;
 
-/// A longer password is a wrong file, in bytes; a service account's key has some kilobytes.
+/// Longest password that is accepted, in bytes. A longer input is a wrong file: a service account's key has a few
+/// kilobytes.
 const PASSWORD_BYTES_MAX: u64 = 64 << 10;
-/// Only the owner reads logins.
+/// Mode of the file with the logins: only its owner reads them.
 const FILE_MODE: u32 = 0o600;
 
 /// Log in to a registry.
 ///
-/// The registry is asked first. The login is then kept in docker's `config.json` (`$DOCKER_CONFIG`, or
-/// `~/.docker/config.json`), or with the credential helper that this file names; whatever else is in the file stays as
-/// it is. Every command that talks to registries finds it there.
+/// The login is tried at the registry first. It is then stored in docker's `config.json` (in `$DOCKER_CONFIG`, or
+/// `~/.docker/config.json`), or by the credential helper that this file names. Everything else in the file stays
+/// unchanged. Every command that uses registries finds the login there.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall login registry.example.com --username ann --password-stdin < password"
 )]
 pub struct LoginArgs {
-    /// The registry as `host[:port]`.
+    /// Registry, as `host[:port]`.
     #[arg(value_name = "REGISTRY")]
     pub registry: RegistryHost,
-    /// Who; asked for when it is not given.
+    /// User name [default: ask on the terminal].
     #[arg(short, long, value_name = "NAME")]
     pub username: Option<String>,
-    /// Read the password from stdin instead of asking for it.
+    /// Read the password from stdin [default: ask on the terminal].
     #[arg(long, requires = "username")]
     pub password_stdin: bool,
-    /// Do not verify the registry's certificate, and speak plain HTTP if it speaks no TLS.
+    /// Accept any certificate of the registry, and plain HTTP.
     #[arg(long)]
     pub insecure: bool,
-    /// A token server outside of the registry's own domain that may see the login.
+    /// Send the login to this token server outside of the registry's domain [repeatable].
     #[arg(long = "token-server", value_name = "REGISTRY=SERVER")]
     pub token_servers: Vec<TokenServer>,
 }
 
-/// Forget the login of a registry.
+/// Remove the login of a registry.
 ///
-/// Takes it out of docker's `config.json`, and out of the credential helper that the file names.
+/// Removes it from docker's `config.json`, and from the credential helper that the file names.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall logout registry.example.com")]
 pub struct LogoutArgs {
-    /// The registry as `host[:port]`.
+    /// Registry, as `host[:port]`.
     #[arg(value_name = "REGISTRY")]
     pub registry: RegistryHost,
 }
 
 pub(crate) fn run_login(args: &LoginArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let login = read_login(args)?;
-    let runtime = runtime()?;
+    let runtime = runtime::current_thread()?;
     let mut endpoint = Endpoint {
         login: Some(login.clone()),
         token_servers: TokenServer::of_registry(&args.token_servers, &args.registry).collect(),
         ..Endpoint::new(args.registry.clone())
     };
     endpoint.tls.insecure = args.insecure;
-    // Another login of this machine must not stand in for the one that is tried.
+    // Without other login files, no other login of this machine can be used in place of the one that is tried.
     let machine = MachineAccess {
         login_files: Vec::new(),
         ..MachineAccess::of_environment()
@@ -118,7 +120,7 @@ pub(crate) fn run_logout(args: &LogoutArgs, context: &Context) -> anyhow::Result
     let file = DockerFile::load()?;
     if let Some(name) = file.helper(&args.registry)? {
         let server = registry_key(&args.registry);
-        runtime()?.block_on(run_helper(&name, HelperAction::Erase { server: &server }, None))?;
+        runtime::current_thread()?.block_on(run_helper(&name, HelperAction::Erase { server: &server }, None))?;
     }
     let removed = remove_login(&file.text, &args.registry).with_context(|| file.unusable())?;
     let Some(text) = removed else {
@@ -133,11 +135,6 @@ pub(crate) fn run_logout(args: &LogoutArgs, context: &Context) -> anyhow::Result
         args.registry, file.path
     ));
     Ok(ExitStatus::Done)
-}
-
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the asynchronous runtime")
 }
 
 fn read_login(args: &LoginArgs) -> anyhow::Result<Login> {
@@ -156,7 +153,7 @@ fn read_login(args: &LoginArgs) -> anyhow::Result<Login> {
     Ok(Login { username, password })
 }
 
-/// All of it but one line end, which `echo` and editors add.
+/// Reads a password, without the one line end that `echo` and editors add.
 fn read_password(input: impl std::io::Read) -> anyhow::Result<SecretString> {
     let mut text = String::new();
     let read = input.take(PASSWORD_BYTES_MAX + 1).read_to_string(&mut text);
@@ -168,7 +165,7 @@ fn read_password(input: impl std::io::Read) -> anyhow::Result<SecretString> {
     Ok(password.strip_suffix('\r').unwrap_or(password).into())
 }
 
-/// Docker's file as it is now.
+/// Docker's `config.json` and its present text.
 struct DockerFile {
     path: Utf8PathBuf,
     text: String,
@@ -177,8 +174,8 @@ struct DockerFile {
 impl DockerFile {
     fn load() -> anyhow::Result<DockerFile> {
         let path = docker_config_path(&|name| std::env::var(name).ok());
-        let path = path.context("nobody says where docker's `config.json` is: set `HOME` or `DOCKER_CONFIG`")?;
-        // A link to a file elsewhere stays a link.
+        let path = path.context("cannot find docker's `config.json`: set `HOME` or `DOCKER_CONFIG`")?;
+        // A symbolic link stays a link: its target is replaced.
         let path = path.canonicalize_utf8().unwrap_or(path);
         let text = match fs_err::read_to_string(&path) {
             Ok(text) => text,
@@ -192,7 +189,7 @@ impl DockerFile {
         format!("cannot use `{}`", self.path)
     }
 
-    /// The helper that keeps the login of this registry.
+    /// Returns the credential helper that keeps the login of this registry.
     fn helper(&self, registry: &RegistryHost) -> anyhow::Result<Option<String>> {
         if self.text.trim().is_empty() {
             return Ok(None);

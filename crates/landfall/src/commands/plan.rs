@@ -1,4 +1,4 @@
-//! `landfall plan`: where every image comes from and goes.
+//! `landfall plan`: shows the source and the destination of every image.
 
 use clap::Args;
 use landfall_core::plan::plan_images;
@@ -7,33 +7,31 @@ use landfall_core::resolve::Resolver;
 use landfall_core::settings::{Finding, ImageRole};
 use landfall_core::wording::counted;
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::{InputArgs, OutputArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::output::printer::stdout_width;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 use crate::output::table::Table;
 
-/// Show where every image comes from and goes.
+/// Show the source and the destination of every image.
 ///
-/// Every image of the profiles in the order of work: the reference that the agent pulls, why that one, and what a pod's
-/// image becomes. Findings about the inputs go to stderr; the plan is printed as far as it is known, and the exit status
-/// is 1 when a finding is an error.
+/// Lists every image of the profiles in the order of work: the reference that the agent pulls, the reason for it, and
+/// the reference that replaces it in a pod. Findings about the inputs go to stderr. The plan is printed as far as the
+/// inputs allow, and the exit status is 1 if a finding is an error.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall plan --user-data user-data.yaml --profile profile.yaml -o json")]
 pub struct PlanArgs {
-    /// What is planned.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// How the plan is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
 pub(crate) fn run(args: &PlanArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     if let Some(settings) = &checked.settings {
         let resolver = Resolver::new(settings);
         let report = plan_report(&resolver, &plan_images(settings, &resolver));
@@ -44,7 +42,7 @@ pub(crate) fn run(args: &PlanArgs, context: &Context) -> anyhow::Result<ExitStat
     Ok(checked.status())
 }
 
-/// The plan for people: a row per image, then the reasons that the rows refer to, then the totals.
+/// Renders the plan for people: a row per image, then the reasons that the rows refer to, then the totals.
 pub(crate) fn render_plan(report: &PlanReport, width: Option<usize>) -> String {
     let mut reasons: Vec<&str> = Vec::new();
     let mut table = Table::new(&["#", "ROLE", "IMAGE", "PULLED FROM", "WHY", "BECOMES"]);
@@ -76,7 +74,7 @@ pub(crate) fn render_plan(report: &PlanReport, width: Option<usize>) -> String {
     text
 }
 
-/// Few reasons hold for many images: each is written once, below the table.
+/// Returns the mark of a reason. A few reasons hold for many images, so each is written once, below the table.
 fn reason_mark<'a>(reasons: &mut Vec<&'a str>, why: &'a str) -> String {
     let index = reasons.iter().position(|reason| *reason == why).unwrap_or_else(|| {
         reasons.push(why);

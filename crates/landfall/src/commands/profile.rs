@@ -8,36 +8,34 @@ use clap::{Args, Subcommand};
 use landfall_core::config::fix_profile;
 use landfall_host::files::write_atomic;
 
-use crate::Context;
+use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::{Checked, load_text};
+use crate::inputs::{CheckedInputs, load_text};
 
-/// Mend a profile.
+/// Fix a profile.
 #[derive(Debug, Args)]
 pub struct ProfileArgs {
-    /// What to do with it.
     #[command(subcommand)]
     pub command: ProfileCommand,
 }
 
-/// What can be done with a profile.
-// A line of help here would hide what the arguments' types say.
+// A doc comment on a variant would hide the help of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
     Fix(FixArgs),
 }
 
-/// Take `AlwaysPullImages` out of the Kubernetes layer.
+/// Remove `AlwaysPullImages` from the Kubernetes layer.
 ///
-/// That admission plug-in makes every pod start ask a registry, which an edge site without network cannot answer. Every
-/// other byte of the file stays as it is. Without `--write` the corrected profile goes to stdout.
+/// With this admission plug-in, every start of a pod asks a registry, which fails on an edge site without network.
+/// Every other byte of the file stays unchanged. Without `--write` the corrected profile goes to stdout.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall profile fix profile.yaml --write")]
 pub struct FixArgs {
-    /// The profile, in JSON or YAML; `-` is stdin.
+    /// Profile in JSON or YAML; `-` is stdin.
     #[arg(value_name = "FILE")]
     pub file: Utf8PathBuf,
-    /// Replace the file.
+    /// Replace the file [default: write to stdout].
     #[arg(short, long)]
     pub write: bool,
 }
@@ -45,17 +43,17 @@ pub struct FixArgs {
 pub(crate) fn run(args: &ProfileArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let ProfileCommand::Fix(args) = &args.command;
     if args.write && args.file.as_str() == "-" {
-        bail!("stdin (`-`) cannot be written: leave `--write` away and redirect stdout");
+        bail!("stdin (`-`) cannot be written: omit `--write` and redirect stdout");
     }
     let profile = load_text(&args.file)?;
     let fixed = match fix_profile(&profile) {
         Ok(fixed) => fixed,
         Err(diagnostics) => {
-            let unreadable = Checked {
+            let unreadable = CheckedInputs {
                 settings: None,
                 diagnostics,
             };
-            unreadable.tell(context);
+            unreadable.print_findings(context);
             return Ok(unreadable.status());
         }
     };
@@ -75,7 +73,7 @@ pub(crate) fn run(args: &ProfileArgs, context: &Context) -> anyhow::Result<ExitS
     Ok(ExitStatus::Done)
 }
 
-/// Replaces a user's file as a whole; a link stays, and its target keeps its mode.
+/// Replaces the user's file as a whole. A symbolic link stays, and its target keeps its mode.
 fn replace_file(path: &Utf8Path, text: &str) -> anyhow::Result<()> {
     let target = path
         .canonicalize_utf8()

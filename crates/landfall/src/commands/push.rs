@@ -1,4 +1,4 @@
-//! `landfall push`: the images of a profile from where they are from to where the plan expects them.
+//! `landfall push`: copies the images of the profiles from their origin to the external registry.
 
 use anyhow::ensure;
 use clap::Args;
@@ -8,41 +8,42 @@ use landfall_core::resolve::{Place, Resolver};
 use landfall_core::settings::{ImageRole, Settings};
 use landfall_core::wording::counted;
 
-use crate::Context;
-use crate::cli::InputArgs;
-use crate::commands::transfer::location::Location;
-use crate::commands::transfer::{Ends, Transfer, TransferArgs, run_transfers};
+use crate::args::{InputArgs, TransferArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::registries::Registries;
+use crate::transfer::location::Location;
+use crate::transfer::options::TransferOptions;
+use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 
 /// Push every image of the profiles to the external registry.
 ///
-/// From where the profiles name it to where the plan pulls it from. Run it at a desk that reaches both; `landfall check`
-/// says what is still missing. What is there already is not moved, so that it can be run again at any time. Logins are
-/// those of the user-data and the profiles, else those of docker and podman on this machine.
+/// Copies each image from its origin, as the profiles name it, to the reference that the plan pulls. Run the command
+/// where both registries can be reached; `landfall check` lists the images that are still missing. Blobs that are there
+/// already are skipped, so that the command can be run again at any time. It uses the logins of the user-data and the
+/// profiles, then those of docker and podman on this machine.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall push --user-data user-data.yaml --profile profile.yaml --dry-run")]
 pub struct PushArgs {
-    /// Whose images are pushed, and where to.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// An image that is pushed, as the profiles name it; give it again for more. All of them without.
+    /// Push only this image, as the profiles name it [repeatable; default: all].
     #[arg(long = "image", value_name = "IMAGE")]
     pub images: Vec<ImageReference>,
-    /// How they are moved.
     #[command(flatten)]
     pub transfer: TransferArgs,
 }
 
 pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     let Some(settings) = &checked.settings else {
         return Ok(checked.status());
     };
     let resolver = Resolver::new(settings);
-    let registries = args.transfer.registries(settings, context);
+    let options = TransferOptions::resolve(&args.transfer);
+    let registries = options.registries(settings, context);
     let mut planned = plan_images(settings, &resolver);
     select_images(&mut planned, &args.images)?;
     let transfers: Vec<_> = planned
@@ -56,14 +57,14 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
             counted(planned.len(), "image")
         ));
     }
-    let moved = run_transfers(&transfers, &args.transfer, context)?;
+    let moved = run_transfers(&transfers, &options, context)?;
     Ok(match moved {
         ExitStatus::Done => checked.status(),
         status => status,
     })
 }
 
-/// Keeps the images that were named, when any were.
+/// Keeps only the named images, or all if none is named.
 fn select_images(planned: &mut Vec<PlannedImage>, named: &[ImageReference]) -> anyhow::Result<()> {
     let named: Vec<_> = named.iter().map(ImageReference::canonical).collect();
     for name in &named {
@@ -77,7 +78,7 @@ fn select_images(planned: &mut Vec<PlannedImage>, named: &[ImageReference]) -> a
     Ok(())
 }
 
-/// The push of an image that is pulled from an external registry under another name than its own.
+/// Returns the transfer of an image that the plan pulls from an external registry under another name than its own.
 fn plan_push(
     settings: &Settings,
     resolver: &Resolver<'_>,
@@ -94,7 +95,7 @@ fn plan_push(
     let open = || {
         let (source, selector) = from.open_source(registries, resolver.registry_for(&image.canonical, role))?;
         let (sink, name) = to.open_sink(registries, target.registry)?;
-        Ok(Ends {
+        Ok(OpenTransfer {
             source,
             selector,
             sink,
@@ -104,6 +105,6 @@ fn plan_push(
     Some(Transfer {
         source: from.to_string(),
         destination: to.to_string(),
-        ends: open(),
+        opened: open(),
     })
 }

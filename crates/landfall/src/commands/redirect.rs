@@ -1,6 +1,4 @@
-//! `landfall redirect`: the rules in the words of kubelet, container runtime and distribution.
-
-use std::fmt::Write as _;
+//! `landfall redirect`: writes the rules as configuration of kubelet, container runtime, distribution or API server.
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -10,24 +8,22 @@ use landfall_core::settings::{Dialect, Settings};
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
 use landfall_host::root::HostRoot;
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::InputArgs;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 
-/// What stands in place of a password where it is shown.
+/// Replacement for a password that is shown.
 const MASK: &str = "****";
 
-/// Tell kubelet and container runtime what the rules mean.
+/// Write the redirection rules for kubelet, container runtime or API server.
 #[derive(Debug, Args)]
 pub struct RedirectArgs {
-    /// What to do.
     #[command(subcommand)]
     pub command: RedirectCommand,
 }
 
-/// What can be done with the files.
-// A line of help here would hide what the arguments' types say.
+// A doc comment on a variant would hide the help of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum RedirectCommand {
     Render(RenderArgs),
@@ -35,38 +31,35 @@ pub enum RedirectCommand {
     Remove(RemoveArgs),
 }
 
-/// Show the files, and what their format cannot say.
+/// Show the files, and the rules that their format cannot express.
 ///
-/// The same rules that the webhook goes by, as files for the node. Passwords are shown as `****` unless asked for. What
-/// the format cannot say is told on stderr.
+/// The files hold the rules that the webhook applies. Passwords are shown as `****`. Rules that the format cannot
+/// express are listed on stderr.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall redirect render --for containerd --user-data user-data.yaml")]
 pub struct RenderArgs {
-    /// For whom.
+    /// Program that reads the rules.
     #[arg(long = "for", value_enum, value_name = "FORMAT")]
     pub dialect: RedirectFor,
-    /// Show passwords.
+    /// Show passwords instead of `****`.
     #[arg(long)]
     pub show_secrets: bool,
-    /// What decides.
     #[command(flatten)]
     pub inputs: InputArgs,
 }
 
 /// Write the files on this host.
 ///
-/// Files of the user's in the same directories stay as they are, and are named. Those of an earlier run that are no
-/// longer wanted are removed. The agent does the same where `landfall.mirror.files` asks for it.
+/// Files that Landfall did not write are kept and reported. Files of an earlier run that are no longer needed are
+/// removed. The agent does the same if `landfall.mirror.files` asks for it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall redirect apply --for k3s --user-data /oem/90_custom.yaml")]
 pub struct ApplyArgs {
-    /// For whom.
+    /// Program that reads the rules.
     #[arg(long = "for", value_enum, value_name = "FORMAT")]
     pub dialect: RedirectFor,
-    /// Where.
     #[command(flatten)]
     pub host: HostArgs,
-    /// What decides.
     #[command(flatten)]
     pub inputs: InputArgs,
 }
@@ -75,29 +68,28 @@ pub struct ApplyArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall redirect remove --for containerd")]
 pub struct RemoveArgs {
-    /// For whom.
+    /// Program that reads the rules.
     #[arg(long = "for", value_enum, value_name = "FORMAT")]
     pub dialect: RedirectFor,
-    /// Where.
     #[command(flatten)]
     pub host: HostArgs,
 }
 
-/// The host whose files are meant.
+/// Host whose files are written.
 #[derive(Debug, Args)]
 pub struct HostArgs {
-    /// Say what would be done, and do nothing.
+    /// Report the changes, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// The root of the host's file system.
+    /// Root of the host's file system.
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: Utf8PathBuf,
-    /// Where the list of our files is, below the root; beats `landfall.stateDir` of the user-data.
+    /// Directory with the list of Landfall's files, below the root; overrides `landfall.stateDir` of the user-data.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<Utf8PathBuf>,
 }
 
-/// For whom the rules are written.
+/// Program that reads the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RedirectFor {
     /// containerd: `hosts.toml` files and a drop-in.
@@ -137,21 +129,21 @@ pub(crate) fn run(args: &RedirectArgs, context: &Context) -> anyhow::Result<Exit
 
 fn show(args: &RenderArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     if let Some(settings) = &checked.settings {
         let rendering = match args.show_secrets {
             true => render(settings, args.dialect.dialect()),
             false => render(&masked(settings), args.dialect.dialect()),
         };
         context.printer.data(&render_shown(&rendering))?;
-        tell_gaps(&rendering, context);
+        print_gaps(&rendering, context);
     }
     Ok(checked.status())
 }
 
 fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     let Some(settings) = checked.settings.as_ref().filter(|_| !checked.diagnostics.has_errors()) else {
         return Ok(ExitStatus::AnswerIsNo);
     };
@@ -163,7 +155,7 @@ fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
             args.dialect.dialect().name()
         );
     }
-    tell_gaps(&rendering, context);
+    print_gaps(&rendering, context);
     let managed = managed_files(&args.host, &settings.landfall.state_dir)?;
     let group = args.dialect.dialect().name();
     let changes = match args.host.dry_run {
@@ -189,7 +181,7 @@ fn managed_files(host: &HostArgs, configured: &Utf8Path) -> anyhow::Result<Manag
     Ok(ManagedFiles::new(root, &state_dir))
 }
 
-/// One line a file on stdout. A file of the user's in the place of ours makes the answer a no.
+/// Prints one line per file. A file that Landfall did not write, in the place of one of its own, makes the answer a no.
 fn report_changes(changes: &ManagedChanges, dry_run: bool, context: &Context) -> anyhow::Result<ExitStatus> {
     let mut text = String::new();
     for (verb, paths) in [
@@ -198,7 +190,7 @@ fn report_changes(changes: &ManagedChanges, dry_run: bool, context: &Context) ->
         ("keep", &changes.kept),
     ] {
         for path in paths {
-            writeln!(text, "{verb} {path}")?;
+            text.push_str(&format!("{verb} {path}\n"));
         }
     }
     context.printer.exact_data(&text)?;
@@ -219,13 +211,18 @@ fn report_changes(changes: &ManagedChanges, dry_run: bool, context: &Context) ->
 }
 
 fn render_shown(rendering: &Rendering) -> String {
-    let files =
-        (rendering.files.iter()).map(|file| format!("# ==> {} (mode {:04o})\n{}", file.path, file.mode, *file.content));
-    let fragments = (rendering.fragments.iter()).map(|part| format!("# ==> for {}\n{}", part.place, part.text));
+    let files = rendering
+        .files
+        .iter()
+        .map(|file| format!("# ==> {} (mode {:04o})\n{}", file.path, file.mode, *file.content));
+    let fragments = rendering
+        .fragments
+        .iter()
+        .map(|part| format!("# ==> for {}\n{}", part.place, part.text));
     files.chain(fragments).collect::<Vec<_>>().join("\n")
 }
 
-fn tell_gaps(rendering: &Rendering, context: &Context) {
+fn print_gaps(rendering: &Rendering, context: &Context) {
     for gap in &rendering.gaps {
         context.printer.note(format_args!("not said by these files: {gap}"));
     }

@@ -1,27 +1,24 @@
-//! `landfall registry`: the embedded registry on its own, and care for what it holds.
+//! `landfall registry`: serves the embedded registry without an agent, and maintains its directory.
 
-mod care;
+mod maintenance;
 mod reload;
 mod serve;
 
-use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 
-use crate::Context;
-use crate::commands::registry::care::{GcArgs, ListArgs, RemoveArgs, StatsArgs, VerifyArgs};
+use crate::commands::registry::maintenance::{GcArgs, ListArgs, RemoveArgs, StatsArgs, VerifyArgs};
 use crate::commands::registry::serve::ServeArgs;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 
-/// Serve images, and look after those that are served.
+/// Serve a registry from a directory, and maintain it.
 #[derive(Debug, Args)]
 pub struct RegistryArgs {
-    /// What to do.
     #[command(subcommand)]
     pub command: RegistryCommand,
 }
 
-/// What can be done with a registry.
-// A line of help here would hide what the arguments' types say.
+// A doc comment on a variant would hide the help of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum RegistryCommand {
     Serve(ServeArgs),
@@ -32,21 +29,13 @@ pub enum RegistryCommand {
     Stats(StatsArgs),
 }
 
-/// Which registry.
-#[derive(Debug, Args)]
-pub struct RootArgs {
-    /// Where the images are kept: what `serve` was given, or the state directory of an agent.
-    #[arg(long, value_name = "DIR")]
-    pub root: Utf8PathBuf,
-}
-
 pub(crate) fn run(args: &RegistryArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     match &args.command {
         RegistryCommand::Serve(args) => serve::run(args, context),
-        RegistryCommand::Gc(args) => care::run_gc(args, context),
-        RegistryCommand::Verify(args) => care::run_verify(args, context),
-        RegistryCommand::Ls(args) => care::run_list(args, context),
-        RegistryCommand::Rm(args) => care::run_remove(args, context),
-        RegistryCommand::Stats(args) => care::run_stats(args, context),
+        RegistryCommand::Gc(args) => maintenance::run_gc(args, context),
+        RegistryCommand::Verify(args) => maintenance::run_verify(args, context),
+        RegistryCommand::Ls(args) => maintenance::run_list(args, context),
+        RegistryCommand::Rm(args) => maintenance::run_remove(args, context),
+        RegistryCommand::Stats(args) => maintenance::run_stats(args, context),
     }
 }

@@ -1,21 +1,21 @@
-//! `landfall schema`: the shape of an input or a report.
+//! `landfall schema`: prints the JSON Schema of an input or a report.
 
 use anyhow::Context as _;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::Context;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::schemas;
 
 /// Print the JSON Schema of an input or a report.
 ///
-/// With the one for user-data an editor completes and checks the file as it is written. The others say what
-/// `-o json` and `-o yaml` give.
+/// With the schema of the user-data, an editor completes and checks the file while it is written. The other schemas
+/// describe the output of `-o json` and `-o yaml`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall schema user-data > user-data.schema.json")]
 pub struct SchemaArgs {
-    /// What to describe.
+    /// Input or report.
     #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(schemas::NAMES))]
     pub name: String,
 }

@@ -1,8 +1,8 @@
-//! `landfall stages run`: one stage of the user-data and the profiles, now. The agent runs `reconcile` by itself.
+//! `landfall stages run`: runs one stage of the user-data and the profiles. The agent runs `reconcile` by itself.
 
 mod render;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use landfall_agent::events::EventLog;
@@ -13,22 +13,21 @@ use landfall_core::stage::{STAGES, parts_of};
 use landfall_host::root::HostRoot;
 use landfall_host::stages::{EffectOutcome, StageError, StageOptions, StageReport, run_stage};
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::{InputArgs, OutputArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
+use crate::runtime;
 
 /// Run the stages of user-data and profiles.
 #[derive(Debug, Args)]
 pub struct StagesArgs {
-    /// What to do.
     #[command(subcommand)]
     pub command: StagesCommand,
 }
 
-/// What can be done with stages.
-// A line of help here would hide what the arguments' types say.
+// A doc comment on a variant would hide the help of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum StagesCommand {
     Run(RunArgs),
@@ -36,33 +35,32 @@ pub enum StagesCommand {
 
 /// Run one stage now.
 ///
-/// `boot` runs `boot.before`, `boot` and `boot.after`; a part can be named by itself. Steps of the user-data come first,
-/// then those of the OS pack, then those of the Kubernetes pack. What fails is told and the rest still runs (status 1);
-/// what is as it should be is not touched. Below another root than `/` files, directories, users, variables and the
-/// enabling of units are done, commands and the start of units are not, and a step with an `if` is skipped, as its
-/// command would ask the wrong host.
+/// `boot` runs `boot.before`, `boot` and `boot.after`; each part can also be named alone. Steps of the user-data run
+/// first, then those of the OS pack, then those of the Kubernetes pack. A step that fails is reported, and the rest
+/// still runs (status 1). Anything that is already as requested stays untouched. Below another root than `/`, the
+/// command writes files, directories, users and variables and enables units, but it runs no commands and starts no
+/// units. There it skips steps with an `if`, because the condition would be evaluated on the wrong host.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall stages run initramfs --user-data /oem/90_custom.yaml --root /mnt --dry-run"
 )]
 pub struct RunArgs {
-    /// The stage, e.g. `initramfs`, `boot.after`.
+    /// Stage or part of one, e.g. `initramfs`, `boot.after`.
     #[arg(value_name = "STAGE")]
     pub stage: String,
-    /// Where the stages are written.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// The directory that stands for `/`.
+    /// Directory that stands for `/`.
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: Utf8PathBuf,
-    /// Change nothing and tell what would be done, with the differences in files. Conditions are not asked.
+    /// Change nothing, and report the changes with the differences in files; conditions are not evaluated.
     #[arg(long)]
     pub dry_run: bool,
-    /// Where events are recorded beside those of the agent; beats `landfall.stateDir`. Where the directory is not there,
-    /// they are only told here.
+    /// Directory of the agent's event log, to which the events of the stage are added; overrides `landfall.stateDir`.
+    ///
+    /// If it does not exist, the events are only reported here.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<Utf8PathBuf>,
-    /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -77,14 +75,11 @@ pub(crate) fn run(args: &StagesArgs, context: &Context) -> anyhow::Result<ExitSt
         )
     })?;
     let checked = load_settings(&args.inputs)?;
-    checked.tell(context);
+    checked.print_findings(context);
     let Some(settings) = &checked.settings else {
         return Ok(ExitStatus::AnswerIsNo);
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let runtime = runtime::current_thread()?;
     let reports = runtime.block_on(run_parts(&parts, settings, args, context));
     let steps = reports.iter().flat_map(|(part, report)| render::rows(part, report));
     let report = StagesReport::new(&args.stage, args.root.as_str(), args.dry_run, steps.collect());
@@ -113,7 +108,7 @@ async fn run_parts(
             continue;
         };
         let report = run_stage(steps, &root, &options).await;
-        tell_outputs(&report, context);
+        print_outputs(&report, context);
         if let Some(events) = &events {
             for (kind, reason, subject, message) in stage_events(part, &report) {
                 events.record(kind, reason, &subject, message).await;
@@ -124,7 +119,7 @@ async fn run_parts(
     reports
 }
 
-/// The agent's event log, where there is one: a stage of the early boot runs before its directory is mounted.
+/// Opens the agent's event log, if there is one: a stage of the early boot runs before its directory is mounted.
 fn open_events(settings: &Settings, args: &RunArgs, root: &HostRoot, context: &Context) -> Option<EventLog> {
     let directory = args.state_dir.as_ref().unwrap_or(&settings.landfall.state_dir);
     let is_wanted = !args.dry_run && (root.is_running_host() || args.state_dir.is_some());
@@ -140,8 +135,8 @@ fn open_events(settings: &Settings, args: &RunArgs, root: &HostRoot, context: &C
     }
 }
 
-/// What commands printed may hold a secret: only whoever asks for it sees it.
-fn tell_outputs(report: &StageReport, context: &Context) {
+/// Prints the output of commands with `--verbose` only, because it may hold a secret.
+fn print_outputs(report: &StageReport, context: &Context) {
     for (step, effect) in report
         .steps
         .iter()

@@ -1,39 +1,27 @@
-//! `landfall status`: what the agent on this host is doing, from the file that it keeps in its state directory.
-
-use std::fmt::Write as _;
+//! `landfall status`: shows the status that the agent keeps in its state directory.
 
 use anyhow::Context as _;
-use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_core::status::{AgentStatus, ImageStatus, Phase};
 
-use crate::Context;
+use crate::args::{OutputArgs, StateArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::stdout_width;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 use crate::output::table::Table;
 
 /// Show what the agent on this host is doing.
 ///
-/// Reads the state directory, so it works beside a running agent and tells of the last one when none runs. Exit status 1
-/// means that the agent is degraded, does not run, or never ran here.
+/// Reads the state directory, so that it also shows the last status of an agent that no longer runs. The exit status is
+/// 1 if the agent is degraded, does not run, or never ran here.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall status -o json | jq .phase")]
 pub struct StatusArgs {
-    /// Where the agent keeps its state.
     #[command(flatten)]
     pub state: StateArgs,
-    /// How the status is written.
     #[command(flatten)]
     pub output: OutputArgs,
-}
-
-/// Where the agent keeps its state.
-#[derive(Debug, Args)]
-pub struct StateArgs {
-    /// The agent's state directory.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/landfall")]
-    pub state_dir: Utf8PathBuf,
 }
 
 pub(crate) fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<ExitStatus> {
@@ -55,16 +43,16 @@ pub(crate) fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<ExitSt
     })
 }
 
-/// The status for people.
+/// Renders the status for people.
 pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {
-            let _a_string_takes_everything = writeln!(text, "{name:<14}{value}");
+            text.push_str(&format!("{name:<14}{value}\n"));
         }
     };
     if !status.running {
-        line("Agent", &format!("not running; it said last, at {}:", status.updated));
+        line("Agent", &format!("not running; last status, at {}:", status.updated));
     }
     match status.failed_phase {
         Some(failed) => line("Phase", &format!("{} ({failed} failed)", status.phase)),
@@ -130,7 +118,7 @@ mod tests {
         status.phase = Phase::Running;
         status.running = false;
         insta::assert_snapshot!(describe(&status, None), @r"
-        Agent         not running; it said last, at 1970-01-01T00:00:00Z:
+        Agent         not running; last status, at 1970-01-01T00:00:00Z:
         Phase         Running
         Since         1970-01-01T00:00:00Z
         ");

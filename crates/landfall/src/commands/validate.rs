@@ -1,28 +1,26 @@
-//! `landfall validate`: what is wrong with the inputs.
+//! `landfall validate`: reports all findings about the inputs.
 
 use clap::Args;
 use landfall_core::diagnostic::render_text;
 use landfall_core::report::{ValidationReport, validation_report};
 use landfall_core::wording::counted;
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::{InputArgs, OutputArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::output::printer::stdout_may_be_coloured;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 
 /// Check user-data and profiles.
 ///
-/// Every finding has a stable code, the place in the file and a hint; all findings are reported at once. Exit status 1
-/// means that at least one is an error. docs/reference/diagnostics.md lists all codes.
+/// Reports all findings at once, each with a stable code, its file and line, and a hint. The exit status is 1 if a
+/// finding is an error. docs/reference/diagnostics.md lists all codes.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall validate --user-data user-data.yaml --profile profile.yaml")]
 pub struct ValidateArgs {
-    /// What is checked.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// How the findings are written.
     #[command(flatten)]
     pub output: OutputArgs,
 }

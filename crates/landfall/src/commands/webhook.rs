@@ -1,50 +1,47 @@
-//! `landfall webhook serve`: the agent's webhook on its own, for a pod of the cluster.
+//! `landfall webhook serve`: serves the agent's webhook without an agent, for a pod of the cluster.
 
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use landfall_agent::Role;
 
-use crate::Context;
-use crate::cli::InputArgs;
+use crate::args::InputArgs;
 use crate::commands::agent::{AgentArgs, run_role};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::logging::LogFormat;
 
-/// Serve the admission webhook alone.
+/// Serve the admission webhook without an agent.
 #[derive(Debug, Args)]
 pub struct WebhookArgs {
-    /// What to do.
     #[command(subcommand)]
     pub command: WebhookCommand,
 }
 
-/// What can be done with the webhook.
-// A line of help here would hide what the arguments' types say.
+// A doc comment on a variant would hide the help of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum WebhookCommand {
     Serve(ServeArgs),
 }
 
-/// Serve the webhook, without the rest of the agent.
+/// Serve the admission webhook, without the rest of the agent.
 ///
-/// What the Helm chart runs in the cluster. It decides as the agent on a host does, registers itself at the API server
-/// and mends pods that slipped through; it fetches no image, and asks the primary registry what it holds. A host that
-/// runs `landfall agent` needs none of this.
+/// The Helm chart runs this in the cluster. The webhook decides as the agent on a host does. It registers itself with
+/// the API server and repairs pods that were created without it. It fetches no image: it asks the primary registry for
+/// those that are there. A host that runs `landfall agent` does not need it.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall webhook serve --user-data /etc/landfall/user-data.yaml --state-dir /var/lib/landfall"
 )]
 pub struct ServeArgs {
-    /// What decides.
     #[command(flatten)]
     pub inputs: InputArgs,
-    /// Where certificates and the last good configuration are kept; beats `landfall.stateDir` of the user-data.
+    /// Directory for certificates and the last valid configuration; overrides `landfall.stateDir` of the user-data.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<Utf8PathBuf>,
-    /// The root of the file system.
+    /// Root of the file system.
     #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
     pub root: Utf8PathBuf,
-    /// How log lines are written.
+    /// Format of log lines on stderr.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
 }

@@ -1,59 +1,57 @@
-//! The one way out: data to stdout, talk to stderr.
+//! Printer of data to stdout and of messages to stderr.
 //!
-//! Nothing else in the program writes to either. A reader of stdout that goes away (`landfall plan … | head`) is no
-//! failure: it is reported as [`ReaderGone`], which ends the program with success.
+//! Nothing else in the program writes to either. A reader that closes stdout (`landfall plan … | head`) is no failure:
+//! the printer returns [`ReaderGone`], which ends the program with success.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Context;
 
-/// How much the program talks. Data and errors are always written.
+/// Amount of messages. Data and errors are always written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
-    /// `--quiet`: errors only.
+    /// `--quiet`: only errors.
     Quiet,
-    /// The default: what was done.
+    /// The default: errors and results.
     Normal,
-    /// `--verbose`: also why.
+    /// `--verbose`: reasons too.
     Verbose,
 }
 
-/// The reader of our stdout has gone. Whoever started us has seen enough: the program ends with success.
+/// The reader of stdout has closed it: it has seen enough, and the program ends with success.
 #[derive(Debug, thiserror::Error)]
 #[error("the reader of stdout has gone")]
 pub struct ReaderGone;
 
-/// Writes data and talk.
+/// Writer of data and messages.
 #[derive(Debug, Clone)]
 pub struct Printer {
     verbosity: Verbosity,
 }
 
 impl Printer {
-    /// A printer that talks as much as `verbosity` says.
     #[must_use]
     pub fn new(verbosity: Verbosity) -> Printer {
         Printer { verbosity }
     }
 
-    /// How much this printer talks.
     #[must_use]
     pub fn verbosity(&self) -> Verbosity {
         self.verbosity
     }
 
-    /// Writes data to stdout, with a line end if it has none.
+    /// Writes data to stdout, and adds a line end if there is none.
     ///
     /// # Errors
-    /// [`ReaderGone`] when nobody reads any more; otherwise what writing failed with.
+    /// [`ReaderGone`] if the reader has closed stdout; otherwise the error of writing.
     pub fn data(&self, text: &str) -> anyhow::Result<()> {
         let line_end = if text.ends_with('\n') { "" } else { "\n" };
         self.exact_data(text)?;
         self.exact_data(line_end)
     }
 
-    /// Writes data to stdout as it is.
+    /// Writes data to stdout unchanged.
     ///
     /// # Errors
     /// As [`Printer::data`].
@@ -67,30 +65,30 @@ impl Printer {
         }
     }
 
-    /// Says what was done, on stderr.
+    /// Prints a result on stderr, unless `--quiet`.
     pub fn note(&self, text: impl fmt::Display) {
-        self.talk(Verbosity::Normal, &text);
+        self.print_message(Verbosity::Normal, &text);
     }
 
-    /// Says why, on stderr, with `--verbose`.
+    /// Prints a reason on stderr, with `--verbose`.
     pub fn detail(&self, text: impl fmt::Display) {
-        self.talk(Verbosity::Verbose, &text);
+        self.print_message(Verbosity::Verbose, &text);
     }
 
-    /// Says what is wrong, on stderr, always.
+    /// Prints a problem on stderr, always.
     pub fn problem(&self, text: impl fmt::Display) {
-        self.talk(Verbosity::Quiet, &text);
+        self.print_message(Verbosity::Quiet, &text);
     }
 
-    fn talk(&self, needed: Verbosity, text: &dyn fmt::Display) {
+    fn print_message(&self, needed: Verbosity, text: &dyn fmt::Display) {
         if self.verbosity >= needed {
-            // With stderr gone there is no place left to complain to.
-            let _nobody_listens = writeln!(io::stderr().lock(), "{}", text.to_string().trim_end_matches('\n'));
+            // If stderr is closed, no one can be told.
+            let _stderr_closed = writeln!(io::stderr().lock(), "{}", text.to_string().trim_end_matches('\n'));
         }
     }
 }
 
-/// The width in columns of the terminal that stdout is; `None` when stdout is a pipe or a file.
+/// Returns the width of the terminal on stdout, in columns; `None` if stdout is a pipe or a file.
 #[must_use]
 pub fn stdout_width() -> Option<usize> {
     let out = io::stdout();
@@ -101,13 +99,13 @@ pub fn stdout_width() -> Option<usize> {
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
-/// Whether talk may be coloured: stderr is a terminal, and `NO_COLOR` (no-color.org) is not set.
+/// Returns true if messages may be coloured: stderr is a terminal, and `NO_COLOR` (no-color.org) is not set.
 #[must_use]
 pub fn stderr_may_be_coloured() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Whether data may be coloured: stdout is a terminal, and `NO_COLOR` (no-color.org) is not set.
+/// Returns true if data may be coloured: stdout is a terminal, and `NO_COLOR` (no-color.org) is not set.
 #[must_use]
 pub fn stdout_may_be_coloured() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

@@ -1,6 +1,6 @@
 //! Progress of long work, from one stream of events: bars on a terminal, lines in a pipe, JSON lines for programs.
 //!
-//! All of it is talk and goes to stderr.
+//! All progress goes to stderr.
 
 mod bars;
 mod lines;
@@ -13,31 +13,31 @@ use landfall_core::status::{NoProgress, ProgressSink};
 
 use crate::output::printer::{Printer, Verbosity};
 
-/// How progress is shown.
+/// Display of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ProgressMode {
     /// Bars on a terminal, plain lines elsewhere.
     #[default]
     Auto,
-    /// A line of text per phase and image.
+    /// A line of text for each phase and image.
     Plain,
-    /// A JSON object per event and line.
+    /// A line of JSON for each event.
     Json,
-    /// Nothing.
+    /// No progress.
     None,
 }
 
-/// Where the progress of a command goes, and how log lines get past it.
+/// Progress display of a command, and a writer for log lines that does not disturb it.
 #[derive(Debug, Clone)]
 pub struct Progress {
-    /// Takes the events.
+    /// Receiver of the events.
     pub sink: Arc<dyn ProgressSink>,
-    /// Writes log lines to stderr without tearing the bars apart.
+    /// Writer of log lines to stderr.
     pub log: LogWriter,
 }
 
 impl Progress {
-    /// The display that the user asked for.
+    /// Starts the display of this mode.
     #[must_use]
     pub fn new(mode: ProgressMode, printer: &Printer) -> Progress {
         let bars_fit = io::stderr().is_terminal() && printer.verbosity() > Verbosity::Quiet;
@@ -66,7 +66,7 @@ impl Progress {
     }
 }
 
-/// Writes to stderr; bars, where there are any, stand aside for the line.
+/// Writer to stderr that clears the progress bars for the time of a line.
 #[derive(Debug, Clone)]
 pub struct LogWriter {
     bars: Option<indicatif::MultiProgress>,
@@ -85,9 +85,4 @@ impl io::Write for LogWriter {
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
-}
-
-/// A digest as people compare it: the algorithm and twelve digits.
-fn short_digest(digest: &str) -> &str {
-    digest.get(.."sha256:".len() + 12).unwrap_or(digest)
 }

@@ -1,4 +1,4 @@
-//! `-o table|json|yaml`: one value, three ways to show it.
+//! Reports in the formats of `-o`: table, JSON, YAML.
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -7,30 +7,22 @@ use serde::Serialize;
 
 use crate::output::printer::Printer;
 
-/// How a report is written.
+/// Format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum OutputFormat {
-    /// Text for people; may change between versions.
+    /// Text for people, which may change between versions.
     #[default]
     Table,
     /// JSON with a documented, versioned schema.
     Json,
-    /// The same in YAML.
+    /// YAML with the schema of the JSON.
     Yaml,
 }
 
-/// `-o`, for every command that reports.
-#[derive(Debug, Clone, Copy, clap::Args)]
-pub struct OutputArgs {
-    /// How the result is written to stdout.
-    #[arg(short = 'o', long = "output", value_enum, value_name = "FORMAT", default_value_t)]
-    pub output: OutputFormat,
-}
-
-/// Writes a report as the user asked for it; `table` makes the text for people.
+/// Writes a report in the format that the user asked for; `table` renders the text for people.
 ///
 /// # Errors
-/// When stdout cannot be written.
+/// If stdout cannot be written.
 pub fn print_report<T: Serialize>(
     printer: &Printer,
     format: OutputFormat,

@@ -1,8 +1,8 @@
-//! Tables of text: full in a pipe, wrapped to the terminal's width on a terminal. No colour, no frame: easy on `grep`.
+//! Tables of text: full width in a pipe, wrapped on a terminal. They have no colour and no frame, so that `grep` works.
 
-/// The space between two columns.
+/// Space between two columns, in characters.
 const GAP: usize = 2;
-/// No column is made narrower than this.
+/// Smallest width to which a column is narrowed, in characters.
 const NARROWEST: usize = 8;
 
 /// Rows of cells under headings.
@@ -13,7 +13,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table with these headings.
+    /// Makes an empty table with these headings.
     #[must_use]
     pub fn new(headings: &[&'static str]) -> Table {
         Table {
@@ -29,8 +29,8 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The table as text. With a width, cells are wrapped so that no line is longer, as far as the narrowest columns
-    /// allow; without one, each row is one line.
+    /// Renders the table. With a width, cells are wrapped so that no line is longer, as far as the narrowest columns
+    /// allow. Without one, each row is one line.
     #[must_use]
     pub fn render(&self, width: Option<usize>) -> String {
         let mut widths = self.natural_widths();
@@ -56,7 +56,7 @@ impl Table {
     }
 }
 
-/// Takes columns from the widest until the table fits, so that short columns stay whole.
+/// Narrows the widest column repeatedly until the table fits, so that short columns stay whole.
 fn narrow(widths: &mut [usize], limit: usize) {
     let gaps = GAP * widths.len().saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > limit {
@@ -89,8 +89,8 @@ fn render_row(text: &mut String, cells: &[impl AsRef<str>], widths: &[usize]) {
     }
 }
 
-/// Cuts a cell into pieces of at most `width` characters: after a blank or a separator of an image reference where
-/// there is one behind the first quarter, else anywhere.
+/// Cuts a cell into pieces of at most `width` characters: after a blank or a separator of an image reference if there
+/// is one after the first quarter, else anywhere.
 fn wrap(cell: &str, width: usize) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut rest = cell;

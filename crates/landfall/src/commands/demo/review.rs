@@ -1,6 +1,4 @@
-//! Asks the agent's webhook what becomes of a pod, as kube-apiserver does: over HTTPS, trusting the webhook's own CA.
-
-use std::fmt::Write as _;
+//! Sends a pod to the agent's webhook, as kube-apiserver does: over HTTPS, trusting the webhook's own CA.
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
@@ -11,12 +9,12 @@ use serde_json::Value;
 
 use crate::commands::demo::site::ADMISSION_REVIEW;
 
-/// Sends one AdmissionReview and gives the answer's patch in words and as JSON.
+/// Sends one AdmissionReview and returns the patch of the answer, in words and as JSON.
 pub(super) async fn ask_webhook(webhook: &ServingStatus) -> anyhow::Result<String> {
     let authority = webhook
         .ca_file
         .as_ref()
-        .context("the webhook's certificate has no authority of ours")?;
+        .context("the webhook's status names no file of a certificate authority")?;
     let tls = TlsPolicy {
         insecure: false,
         certificates: vec![fs_err::read_to_string(authority)?],
@@ -59,12 +57,11 @@ fn describe(answer: &Value) -> anyhow::Result<String> {
             .pointer(path)
             .and_then(Value::as_str)
             .unwrap_or_default();
-        let _a_string_takes_everything = writeln!(text, "  {path}  {before} -> {value}");
+        text.push_str(&format!("  {path}  {before} -> {value}\n"));
     }
-    let _a_string_takes_everything = write!(
-        text,
+    text.push_str(&format!(
         "as JSON Patch (RFC 6902):\n{}\n",
         serde_json::to_string_pretty(&patch)?
-    );
+    ));
     Ok(text)
 }

@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 
 use landfall_oci::build::{BuiltImage, ImageBuilder, oci_archive, provider_image};
 
-/// Who the site is at its upstream registry.
+/// User of the site at its upstream registry.
 pub(super) const UPSTREAM_USER: &str = "edge-host";
-/// The password there. It opens nothing but made-up images, on loopback, while the demonstration runs.
+/// Password of that user. It gives access to generated images only, on loopback, while the demonstration runs.
 pub(super) const UPSTREAM_PASSWORD: &str = "only-for-the-demonstration";
-/// Below which path the upstream registry keeps its copies.
+/// Path below which the upstream registry keeps its copies.
 pub(super) const UPSTREAM_PATH: &str = "mirror";
 
 const PROVIDER: &str = "example.io/my-images/edge-os:v1.4.5";
 
-/// Core images: they ride inside the provider image, no registry serves them.
+/// Core images. They are archives inside the provider image; no registry serves them.
 const CORE: [&str; 4] = [
     "registry.k8s.io/kube-apiserver:v1.33.6",
     "registry.k8s.io/kube-controller-manager:v1.33.6",
@@ -21,7 +21,7 @@ const CORE: [&str; 4] = [
     "registry.k8s.io/pause:3.10",
 ];
 
-/// All other images, in canonical form, with the size of their content in KiB.
+/// All other images in canonical form, with the size of their content in KiB.
 const OTHERS: [(&str, usize); 6] = [
     (
         "us-docker.pkg.dev/palette-images/packs/calico/3.30.0/node:v3.30.0",
@@ -34,7 +34,7 @@ const OTHERS: [(&str, usize); 6] = [
     ("docker.io/library/busybox:1.37", 256),
 ];
 
-/// Every image of the upstream registry: its canonical name, and its content.
+/// Returns every image of the upstream registry: its canonical name and its content.
 pub(super) fn upstream_images() -> Vec<(&'static str, BuiltImage)> {
     let mut images = vec![(PROVIDER, mk_provider_image())];
     for (name, kibibytes) in OTHERS {
@@ -67,7 +67,8 @@ fn mk_image(name: &str, size: usize) -> BuiltImage {
         .build()
 }
 
-/// Bytes that do not compress, so that the progress has something to show; the same for the same seed (xorshift64).
+/// Returns bytes that do not compress, so that the progress display has something to show. The same seed gives the same
+/// bytes (xorshift64).
 fn noise(seed: &str, size: usize) -> Vec<u8> {
     let mut state = seed.bytes().fold(0x9E37_79B9_7F4A_7C15_u64, |state, byte| {
         (state ^ u64::from(byte)).rotate_left(9)
@@ -83,7 +84,7 @@ fn noise(seed: &str, size: usize) -> Vec<u8> {
     bytes
 }
 
-/// The user-data of the demonstration's host.
+/// Renders the user-data of the demonstration's host.
 pub(super) fn user_data(upstream: SocketAddr, primary: SocketAddr) -> String {
     format!(
         r#"#cloud-config
@@ -102,7 +103,7 @@ landfall:
     )
 }
 
-/// The cluster profile of the demonstration.
+/// Cluster profile of the demonstration.
 pub(super) const PROFILE: &str = r#"metadata:
   name: demo-store
 spec:
@@ -158,7 +159,7 @@ spec:
                   - {name: web, image: "nginx:1.27"}
 "#;
 
-/// A pod as a user would create it, as the request of an AdmissionReview (`admission.k8s.io/v1`).
+/// Request of an AdmissionReview (`admission.k8s.io/v1`) for a pod as a user would create it.
 pub(super) const ADMISSION_REVIEW: &str = r#"{
   "apiVersion": "admission.k8s.io/v1",
   "kind": "AdmissionReview",

@@ -1,4 +1,4 @@
-//! The demonstration's upstream registry: the embedded registry behind a login, filled as any client would fill it.
+//! Upstream registry of the demonstration: the embedded registry behind a login, filled through its API.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(super) fn serve_upstream(
     };
     let router = registry_service(Arc::new(registry), policy);
     Ok(async move {
-        let _never_told_to_stop = serve(listener, None, router, ServeLimits::default(), CancellationToken::new()).await;
+        let _drained = serve(listener, None, router, ServeLimits::default(), CancellationToken::new()).await;
     })
 }
 

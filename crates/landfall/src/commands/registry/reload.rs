@@ -1,5 +1,5 @@
-//! Files that a served registry goes on with when they change: certificate, key and logins. They are read again on a timer
-//! and compared by content, which works on every file system and with every way to replace a file.
+//! Reloads certificate, key and logins of a serving registry. The files are read on a timer and compared by content,
+//! which works on every file system and with every way to replace a file.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use landfall_oci::serve::tls::CertificateSlot;
 use landfall_oci::server::Users;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// What is followed.
+/// Files of a serving registry, each with the value that is in use.
 #[derive(Debug, Default)]
-pub(super) struct Followed {
-    /// The certificate in force, and the files that it is from.
+pub(super) struct WatchedFiles {
+    /// Certificate in use, certificate file and key file.
     pub(super) certificate: Option<(Arc<CertificateSlot>, Utf8PathBuf, Utf8PathBuf)>,
-    /// The logins in force, and the file that they are from.
+    /// Logins in use, and their file.
     pub(super) users: Option<(Users, Utf8PathBuf)>,
 }
 
-impl Followed {
-    /// Follows the files for ever. What cannot be used is told and changes nothing.
-    pub(super) async fn follow(self, every: Duration) -> Infallible {
+impl WatchedFiles {
+    /// Reads the files at this interval until the future is dropped. A file that cannot be used is logged and changes
+    /// nothing.
+    pub(super) async fn watch(self, every: Duration) -> Infallible {
         let mut tick = interval(every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = None;
@@ -30,13 +31,13 @@ impl Followed {
             tick.tick().await;
             let now = self.read();
             if seen.as_ref().is_some_and(|seen| *seen != now) {
-                self.put_in_force();
+                self.reload();
             }
             seen = Some(now);
         }
     }
 
-    /// What the files hold; nothing where one cannot be read, which is a change as well.
+    /// Reads the files. A file that cannot be read is `None`, which counts as a change too.
     fn read(&self) -> [Option<Vec<u8>>; 3] {
         let read = |path: Option<&Utf8PathBuf>| path.and_then(|path| fs_err::read(path).ok());
         let certificate = self.certificate.as_ref();
@@ -47,7 +48,7 @@ impl Followed {
         ]
     }
 
-    fn put_in_force(&self) {
+    fn reload(&self) {
         if let Some((slot, certificate, key)) = &self.certificate {
             match load_pair(certificate, key).and_then(|pair| slot.replace(&pair)) {
                 Ok(()) => tracing::info!(%certificate, "certificate read again"),

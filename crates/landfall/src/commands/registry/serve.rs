@@ -1,4 +1,4 @@
-//! `landfall registry serve`: the embedded registry on its own.
+//! `landfall registry serve`: serves the embedded registry without an agent.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,84 +20,84 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::registry::reload::Followed;
+use crate::commands::registry::reload::WatchedFiles;
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::interrupt::run_until_signalled;
 use crate::logging::{self, LogFormat};
 use crate::output::progress::Progress;
-use crate::{Context, allocator};
+use crate::runtime;
 
 /// Serve a registry from a directory.
 ///
-/// The same registry that the agent embeds as the primary one: any OCI client pushes to it and pulls from it. On an
-/// address that others can reach it wants TLS and a login.
+/// The agent embeds the same registry as its primary registry. Any OCI client can push to it and pull from it. On an
+/// address that other machines can reach, it requires TLS and a login.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry serve --root /srv/images --listen 127.0.0.1:5000")]
 pub struct ServeArgs {
-    /// Where the images are kept; made when it is not there.
+    /// Directory of the registry; created if it does not exist.
     #[arg(long, value_name = "DIR")]
     pub root: Utf8PathBuf,
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
     pub listen: SocketAddr,
-    /// Who may push and pull: a file made by `htpasswd -B`. Without it, everybody may.
+    /// Users who may push and pull: a file made by `htpasswd -B` [default: everybody may].
     #[arg(long, value_name = "FILE")]
     pub htpasswd: Option<Utf8PathBuf>,
-    /// The server's certificate chain, PEM.
+    /// Certificate chain of the server, PEM [default: plain HTTP].
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_certificate: Option<Utf8PathBuf>,
-    /// The certificate's key, PEM.
+    /// Key of the certificate, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub tls_key: Option<Utf8PathBuf>,
-    /// Let everybody pull; pushing and deleting still needs the login of `--htpasswd`.
+    /// Let everybody pull; pushes and deletions still need a login of `--htpasswd`.
     #[arg(long, requires = "htpasswd")]
     pub anonymous_pull: bool,
     /// Refuse pushes and deletions.
     #[arg(long)]
     pub read_only: bool,
-    /// Refuse images of which a layer or the configuration is not here.
+    /// Refuse manifests whose layers or configuration the registry does not hold.
     #[arg(long)]
     pub complete_images: bool,
-    /// How many bytes of the disk uploads leave free; at most a twentieth of the disk.
+    /// Bytes of the disk that uploads leave free, but at most a twentieth of the disk.
     #[arg(long, value_name = "BYTES", default_value_t = SpaceFloor::default().bytes)]
     pub min_free: u64,
-    /// How often garbage is collected, in seconds; 0: never.
+    /// Seconds between two garbage collections; 0: never collect.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub gc_every: u64,
-    /// How often certificate, key and logins are read again, in seconds; what changed counts for new connections and requests.
+    /// Seconds between two readings of certificate, key and logins; changes apply to new connections and requests.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub reload_every: u64,
-    /// How many connections are open at once; more wait.
+    /// Connections open at once; further ones wait.
     #[arg(long, value_name = "NUMBER", default_value_t = ServeLimits::default().connections,
           value_parser = parse_count)]
     pub max_connections: usize,
-    /// For how many seconds a client may keep a connection waiting that neither sends nor takes 16 KiB.
+    /// Seconds in which a client must send or take at least 16 KiB; a slower connection is closed.
     #[arg(long, value_name = "SECONDS", default_value_t = ServeLimits::default().stall.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..))]
     pub stall_timeout: u64,
-    /// For how many seconds a client may take for the headers of a request; a connection without a request is closed after as
-    /// many.
+    /// Seconds in which a client must send the headers of a request; an idle connection is closed after the same time.
     #[arg(long, value_name = "SECONDS", default_value_t = ServeLimits::default().header.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..))]
     pub header_timeout: u64,
-    /// How many requests are under way at once; more are asked to come again.
+    /// Requests in flight at once; further ones are answered with 429 and `Retry-After`.
     #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_REQUESTS_MAX, value_parser = parse_count)]
     pub max_requests: usize,
-    /// Serve metrics for Prometheus at `/metrics`, to whoever may pull.
+    /// Serve metrics for Prometheus at `/metrics`, to users who may pull.
     #[arg(long)]
     pub metrics: bool,
     /// Log every request.
     #[arg(long)]
     pub access_log: bool,
-    /// How log lines are written.
+    /// Format of log lines on stderr.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,
 }
 
-/// With none at all nobody would be served.
+/// Parses a limit of at least 1: with 0, no request would be served.
 fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) | Err(_) => Err("give a number from 1 on".to_owned()),
+        Ok(0) | Err(_) => Err("give a number of at least 1".to_owned()),
         Ok(count) => Ok(count),
     }
 }
@@ -105,16 +105,12 @@ fn parse_count(text: &str) -> Result<usize, String> {
 pub(super) fn run(args: &ServeArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     ensure!(
         args.listen.ip().is_loopback() || (args.tls_certificate.is_some() && args.htpasswd.is_some()),
-        "others can reach `{}`: give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1",
+        "other machines can reach `{}`: give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1",
         args.listen
     );
-    allocator::settle();
     let progress = Progress::new(context.progress, &context.printer);
     logging::start(args.log_format, progress.log, "info")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")?;
+    let runtime = runtime::multi_thread(None)?;
     let shutdown = CancellationToken::new();
     runtime.block_on(run_until_signalled(
         serve_registry(args, context, shutdown.clone()),
@@ -152,7 +148,7 @@ async fn serve_registry(
     context
         .printer
         .data(&format!("{scheme}://{}", listener.local_addr()?))?;
-    let followed = Followed {
+    let watched = WatchedFiles {
         certificate: certificate
             .clone()
             .zip(args.tls_certificate.clone())
@@ -169,7 +165,7 @@ async fn serve_registry(
     };
     let drained = tokio::select! {
         drained = serve(listener, certificate, router, limits, shutdown) => drained,
-        never = followed.follow(Duration::from_secs(args.reload_every)) => match never {},
+        never = watched.watch(Duration::from_secs(args.reload_every)) => match never {},
         never = collect_garbage(registry.clone(), args.gc_every) => match never {},
         never = take_orders(registry) => match never {},
     };
@@ -181,7 +177,7 @@ async fn serve_registry(
     Ok(ExitStatus::Done)
 }
 
-/// Collects garbage now and then, for ever.
+/// Collects garbage every so many seconds until the future is dropped; 0: never.
 async fn collect_garbage(registry: Arc<Registry>, every: u64) -> Infallible {
     if every == 0 {
         return std::future::pending().await;

@@ -1,15 +1,15 @@
-//! A stage's run as rows of the report, and as text for people.
-
-use std::fmt::Write as _;
+//! Rows of the report of a stage's run, and the report as text for people.
 
 use landfall_core::failure::error_chain;
 use landfall_core::report::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport};
 use landfall_host::files::Change;
 use landfall_host::stages::{ConditionOutcome, Effect, EffectOutcome, StageReport};
 
-/// The steps of one part.
+/// Returns a row for each step of one part.
 pub(super) fn rows(part: &str, report: &StageReport) -> Vec<StageStepRow> {
-    (report.steps.iter())
+    report
+        .steps
+        .iter()
         .map(|step| {
             let (condition, condition_error) = match &step.condition {
                 None => (None, None),
@@ -48,7 +48,7 @@ fn row(effect: &Effect) -> StageEffectRow {
     }
 }
 
-/// The report for people.
+/// Renders the report for people.
 pub(super) fn text(report: &StagesReport) -> String {
     let mut text = String::new();
     let mut line = |line: &str| {
@@ -95,13 +95,15 @@ pub(super) fn text(report: &StagesReport) -> String {
         (summary.not_run, "not run below this root"),
         (summary.failed, "failed"),
     ];
-    let told: Vec<String> = (counts.iter())
+    let nonzero: Vec<String> = counts
+        .iter()
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-    let _a_string_takes_everything = match told.is_empty() {
-        true => writeln!(text, "stage {}: nothing to do", report.stage),
-        false => writeln!(text, "stage {}: {}", report.stage, told.join(", ")),
+    let summary = match nonzero.is_empty() {
+        true => "nothing to do".to_owned(),
+        false => nonzero.join(", "),
     };
+    line(&format!("stage {}: {summary}", report.stage));
     text
 }

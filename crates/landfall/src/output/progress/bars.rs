@@ -1,4 +1,4 @@
-//! Progress as bars: one for all bytes with rate and time to go, one per blob under way.
+//! Progress as bars: one for all bytes, with rate and remaining time, and one for each blob in flight.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use landfall_core::status::{ProgressEvent, ProgressSink, TransferTally};
 
+use crate::output::digest::short_digest;
 use crate::output::progress::lines::Sentence;
-use crate::output::progress::short_digest;
 
 /// Bars on a terminal.
 pub(super) struct Bars {
@@ -42,13 +42,13 @@ impl Bars {
         }
     }
 
-    /// A handle by which other lines get past the bars.
+    /// Returns a handle that clears the bars while other lines are written.
     pub(super) fn multi(&self) -> MultiProgress {
         self.multi.clone()
     }
 
     fn blobs(&self) -> MutexGuard<'_, HashMap<String, ProgressBar>> {
-        // A panic elsewhere leaves at worst a bar too many.
+        // A panic elsewhere leaves at worst a stale bar.
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -59,9 +59,9 @@ impl Bars {
         self.total.set_position(tally.done());
     }
 
-    fn say(&self, event: &ProgressEvent) {
-        // A terminal that has gone has nobody before it.
-        let _nobody_looks = self.multi.println(Sentence(event).to_string());
+    fn print_line(&self, event: &ProgressEvent) {
+        // If the terminal is closed, no one can be told.
+        let _terminal_closed = self.multi.println(Sentence(event).to_string());
     }
 }
 
@@ -70,7 +70,7 @@ impl ProgressSink for Bars {
         self.count(&event);
         match &event {
             ProgressEvent::Phase { phase } => {
-                self.say(&event);
+                self.print_line(&event);
                 self.total.set_prefix(format!("{phase:?}"));
             }
             ProgressEvent::BlobStarted {
@@ -86,7 +86,7 @@ impl ProgressSink for Bars {
                     bar.with_prefix(short_digest(digest).to_owned())
                         .with_message(image.clone()),
                 );
-                // What is tried again has a bar already.
+                // A blob that is retried has a bar already.
                 if let Some(former) = self.blobs().insert(digest.clone(), bar) {
                     self.multi.remove(&former);
                 }
@@ -106,7 +106,7 @@ impl ProgressSink for Bars {
             ProgressEvent::Retrying { .. }
             | ProgressEvent::ImageFinished { .. }
             | ProgressEvent::ImageFailed { .. } => {
-                self.say(&event);
+                self.print_line(&event);
             }
         }
     }

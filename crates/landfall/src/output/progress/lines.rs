@@ -9,13 +9,14 @@ use indicatif::{BinaryBytes, HumanDuration};
 use landfall_core::status::{ProgressEvent, ProgressSink, TransferTally};
 use tokio::time::Instant;
 
+use crate::output::digest::short_digest;
 use crate::output::printer::Printer;
-use crate::output::progress::short_digest;
 
-/// How often the totals are told while bytes move.
+/// Interval of the totals while bytes move.
 const TOTALS_EVERY: Duration = Duration::from_secs(10);
 
-/// A line of text per phase, image and retry, and now and then the totals; blobs only with `--verbose`.
+/// Display with a line of text for each phase, image and retry, and the totals every [`TOTALS_EVERY`]. Blobs have lines
+/// with `--verbose` only.
 #[derive(Debug)]
 pub(super) struct PlainLines {
     printer: Printer,
@@ -28,33 +29,33 @@ impl PlainLines {
             printer,
             totals: Mutex::new(Totals {
                 tally: TransferTally::default(),
-                told: Instant::now(),
-                done_then: 0,
+                last_line_at: Instant::now(),
+                done_at_last_line: 0,
             }),
         }
     }
 }
 
-/// What was told of all bytes together, and when.
+/// Totals of all bytes, and the time of the last line about them.
 #[derive(Debug)]
 struct Totals {
     tally: TransferTally,
-    told: Instant,
-    done_then: u64,
+    last_line_at: Instant,
+    done_at_last_line: u64,
 }
 
 impl Totals {
-    /// The line to write after an event, when it is time for one.
+    /// Counts an event, and returns a line if one is due.
     fn note(&mut self, event: &ProgressEvent) -> Option<String> {
         self.tally.note(event);
-        let passed = self.told.elapsed();
+        let passed = self.last_line_at.elapsed();
         if passed < TOTALS_EVERY || !matches!(event, ProgressEvent::BlobAdvanced { .. }) {
             return None;
         }
         let (done, total) = (self.tally.done(), self.tally.total());
-        let rate = u128::from(done.saturating_sub(self.done_then)) * 1000 / passed.as_millis().max(1);
+        let rate = u128::from(done.saturating_sub(self.done_at_last_line)) * 1000 / passed.as_millis().max(1);
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
-        (self.told, self.done_then) = (Instant::now(), done);
+        (self.last_line_at, self.done_at_last_line) = (Instant::now(), done);
         let (of, a_second) = (BinaryBytes(total), BinaryBytes(rate));
         let mut line = format!("  {} of {of}, {a_second} a second", BinaryBytes(done));
         if let Some(seconds) = (total - done).checked_div(rate) {
@@ -85,7 +86,7 @@ impl ProgressSink for PlainLines {
     }
 }
 
-/// One event in words.
+/// An event in words.
 pub(super) struct Sentence<'a>(pub(super) &'a ProgressEvent);
 
 impl fmt::Display for Sentence<'_> {
@@ -134,7 +135,7 @@ impl fmt::Display for Sentence<'_> {
     }
 }
 
-/// A JSON object per line, as [`ProgressEvent`] serialises.
+/// Display with a line of JSON for each event.
 #[derive(Debug)]
 pub(super) struct JsonLines;
 
@@ -142,8 +143,8 @@ impl ProgressSink for JsonLines {
     fn progress(&self, event: ProgressEvent) {
         let mut line = serde_json::to_vec(&event).expect("a progress event has only strings and numbers");
         line.push(b'\n');
-        // With stderr gone there is no place left to complain to; the work goes on.
-        let _nobody_listens = io::stderr().lock().write_all(&line);
+        // If stderr is closed, no one can be told; the work continues.
+        let _stderr_closed = io::stderr().lock().write_all(&line);
     }
 }
 

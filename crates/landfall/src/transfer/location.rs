@@ -1,4 +1,4 @@
-//! Where an image is, as the command line says it: skopeo's transport names, and a plain reference for a registry.
+//! Locations of images on the command line: skopeo's transport names, and a plain reference for a registry.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,37 +16,34 @@ use landfall_oci::layout::{ArchiveForm, ArchiveSink, LayoutSink, open_layout};
 
 use crate::registries::Registries;
 
-/// Where an image is.
+/// Location of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// In a registry: `docker://HOST/REPOSITORY:TAG`, or the reference alone.
     Registry(ImageReference),
     /// In a file or directory: `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`.
     File {
-        /// What is there.
         transport: Transport,
-        /// The file or directory.
         file: Utf8PathBuf,
-        /// The image in it, by its name or the digest of a manifest; none is the only one.
+        /// Name of an image in it, or digest of a manifest; `None` stands for the only image.
         name: Option<String>,
     },
 }
 
-/// What images are kept in, in skopeo's words.
+/// Form of a file or directory with images, in skopeo's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// A directory with an OCI image layout.
+    /// Directory with an OCI image layout.
     OciDirectory,
-    /// A tar of one, as `skopeo` and `ctr images export` write it.
+    /// Tar of an OCI image layout, as `skopeo` and `ctr images export` write it.
     OciArchive,
-    /// A tar as `docker save` writes it.
+    /// Tar as `docker save` writes it.
     DockerArchive,
 }
 
 impl Transport {
     const ALL: [Transport; 3] = [Transport::OciArchive, Transport::DockerArchive, Transport::OciDirectory];
 
-    /// What stands before the file.
     fn prefix(self) -> &'static str {
         match self {
             Transport::OciDirectory => "oci:",
@@ -56,29 +53,24 @@ impl Transport {
     }
 }
 
-/// A text names no place.
+/// A text is no location.
 #[derive(Debug, thiserror::Error)]
 pub enum LocationError {
-    /// Neither a transport nor a reference.
-    #[error("`{text}` is no image reference")]
+    #[error("`{text}` is not an image reference")]
     Reference {
-        /// The text.
         text: String,
-        /// Why.
         #[source]
         source: ReferenceError,
     },
-    /// A transport without a file.
     #[error("`{0}` names no file: write it as `oci-archive:FILE` or `oci-archive:FILE:NAME`")]
     NoFile(String),
-    /// One of skopeo's transports that we do not have.
-    #[error(
-        "`{0}` is a place that images are not copied to or from: use a registry, `oci:`, `oci-archive:` or `docker-archive:`"
-    )]
+    /// A transport of skopeo that Landfall does not support.
+    #[error("`{0}` is not supported: use a registry, `oci:`, `oci-archive:` or `docker-archive:`")]
     Unsupported(String),
 }
 
-/// Transports of skopeo that we do not have. Without this list they would be taken for repositories on Docker Hub.
+/// Transports of skopeo that Landfall does not support. Without this list they would be taken for repositories on
+/// Docker Hub.
 const UNSUPPORTED: [&str; 5] = ["dir:", "docker-daemon:", "containers-storage:", "ostree:", "sif:"];
 
 impl FromStr for Location {
@@ -128,8 +120,8 @@ impl fmt::Display for Location {
 }
 
 impl Location {
-    /// One manifest of what is there, as an image of its own.
-    pub(crate) fn part(&self, digest: &Digest) -> Location {
+    /// Returns the location of one manifest of this image, by its digest.
+    pub(crate) fn with_digest(&self, digest: &Digest) -> Location {
         match self {
             Location::Registry(reference) => Location::Registry(ImageReference {
                 tag: None,
@@ -144,10 +136,10 @@ impl Location {
         }
     }
 
-    /// The image as a source, and what to ask it for. Blocks where an archive is read.
+    /// Opens the image as a source, and returns it with the tag or digest to ask for. Blocks while an archive is read.
     ///
     /// # Errors
-    /// When the registry cannot be set up, or the archive does not have the image.
+    /// If the registry's client cannot be made, or the archive does not have the image.
     pub(crate) fn open_source(
         &self,
         registries: &Registries<'_>,
@@ -173,10 +165,10 @@ impl Location {
         }
     }
 
-    /// The place as a sink.
+    /// Opens the location as a sink.
     ///
     /// # Errors
-    /// When images cannot be copied there.
+    /// If the registry's client cannot be made.
     pub(crate) fn open_sink(
         &self,
         registries: &Registries<'_>,
@@ -201,12 +193,12 @@ impl Location {
     }
 }
 
-/// A name that is a digest.
+/// Parses a name that is a digest.
 fn digest_in(name: Option<&str>) -> Option<Digest> {
     name?.parse().ok()
 }
 
-/// The image of that name, in whatever form either side writes it.
+/// Finds the image of this name. Short and canonical forms of a reference are equal.
 fn find_image(transport: Transport, file: &Utf8Path, name: Option<&str>) -> anyhow::Result<ArchiveImage> {
     let images = match transport {
         Transport::OciDirectory => open_layout(file)?,
@@ -216,7 +208,7 @@ fn find_image(transport: Transport, file: &Utf8Path, name: Option<&str>) -> anyh
         }
     };
     if digest_in(name).is_some() {
-        // Every manifest of the file can be asked for through any of its images.
+        // Each image of the file gives access to every manifest in it.
         return images.into_iter().next().context("it holds no image");
     }
     let names: Vec<String> = images.iter().flat_map(|image| image.names.clone()).collect();

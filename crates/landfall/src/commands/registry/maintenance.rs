@@ -1,5 +1,5 @@
-//! `landfall registry gc|verify|ls|rm|stats`: on the directory itself. Those that only read do not mind whether it is served;
-//! the others leave the work to whoever serves it.
+//! `landfall registry gc|verify|ls|rm|stats`: maintains the directory of a registry. Commands that only read work with
+//! or without a server; the others send an order to the process that serves the directory, if there is one.
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -11,47 +11,43 @@ use landfall_oci::server::orders::{Order, carry_out};
 use landfall_oci::server::places::Places;
 use serde::Serialize;
 
-use crate::Context;
-use crate::commands::registry::RootArgs;
+use crate::args::{OutputArgs, RegistryRootArgs};
+use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::output::printer::stdout_width;
-use crate::output::structured::{OutputArgs, print_report};
+use crate::output::structured::print_report;
 use crate::output::table::Table;
 
-/// Delete what no image needs.
+/// Delete blobs that no manifest needs.
 ///
-/// What was pushed less than an hour ago is kept, since its manifest may be on the way. A registry that is served does
-/// this every hour, and at once when it is asked by this command, which must be run by root or by the user that serves;
-/// pushes and pulls go on meanwhile.
+/// Blobs that were pushed less than an hour ago are kept: their manifest may still follow. A serving registry collects
+/// its garbage every hour. This command makes it do so at once; run it as root or as the user of the server. Pushes and
+/// pulls continue meanwhile.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry gc --root /srv/images")]
 pub struct GcArgs {
-    /// Which registry.
     #[command(flatten)]
-    pub root: RootArgs,
-    /// For how many seconds a pushed blob waits for its manifest.
+    pub root: RegistryRootArgs,
+    /// Seconds for which a pushed blob is kept without a manifest.
     #[arg(long, value_name = "SECONDS", default_value_t = GRACE.as_secs())]
     pub grace: u64,
-    /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Read everything, and say what is damaged or missing.
+/// Read all blobs, and report those that are damaged or missing.
 ///
-/// Every blob is hashed, and everything that a manifest names is looked for, while it is served or not. Damaged blobs are
-/// deleted with `--delete-damaged`, so that the next push brings them anew; a damaged manifest loses its tags with that.
-/// Exits 1 when something is wrong.
+/// Hashes every blob and looks for every blob that a manifest names; a server may run meanwhile. With
+/// `--delete-damaged` damaged blobs are deleted, so that the next push uploads them again; the tags of a damaged
+/// manifest are deleted with it. The exit status is 1 if something is damaged or missing.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry verify --root /srv/images -o json")]
 pub struct VerifyArgs {
-    /// Which registry.
     #[command(flatten)]
-    pub root: RootArgs,
-    /// Delete blobs that are damaged.
+    pub root: RegistryRootArgs,
+    /// Delete damaged blobs.
     #[arg(long)]
     pub delete_damaged: bool,
-    /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -60,22 +56,20 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry ls --root /srv/images -o json | jq -r '.[].name'")]
 pub struct ListArgs {
-    /// Which registry.
     #[command(flatten)]
-    pub root: RootArgs,
-    /// Only this repository.
+    pub root: RegistryRootArgs,
+    /// List only this repository [default: all].
     #[arg(value_name = "NAME")]
     pub name: Option<Repository>,
-    /// How the list is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Delete a tag, an image or a repository.
+/// Delete a tag, a manifest or a repository.
 ///
-/// While it is served or not; whoever has no access to the directory deletes by the API (`crane delete`, `regctl tag rm`,
-/// `skopeo delete`). Room is made by the next `gc`, for images that are gone by digest: one that lost its last tag stays.
-/// Exits 1 when there is no such image.
+/// A server may run meanwhile. Without access to the directory, use a client of the API (`crane delete`, `regctl tag
+/// rm`, `skopeo delete`). The next `gc` frees the space of images that were deleted by digest. An image that only lost
+/// its last tag stays. The exit status is 1 if there is no such image.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Examples:\n  landfall registry rm --root /srv/images library/nginx:1.27\n  \
@@ -83,30 +77,26 @@ pub struct ListArgs {
                        landfall registry rm --root /srv/images library/nginx"
 )]
 pub struct RemoveArgs {
-    /// Which registry.
     #[command(flatten)]
-    pub root: RootArgs,
-    /// `NAME:TAG` takes the tag away, `NAME@DIGEST` the manifest with all its tags, `NAME` everything.
+    pub root: RegistryRootArgs,
+    /// `NAME:TAG` deletes the tag, `NAME@DIGEST` the manifest with all its tags, `NAME` the repository.
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     pub target: String,
-    /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Count what is there.
+/// Count repositories, tags, manifests, blobs and bytes.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry stats --root /srv/images")]
 pub struct StatsArgs {
-    /// Which registry.
     #[command(flatten)]
-    pub root: RootArgs,
-    /// How the counts are written.
+    pub root: RegistryRootArgs,
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// What a collection did, as it is written.
+/// Report of a garbage collection.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Collected {
@@ -114,7 +104,7 @@ struct Collected {
     bytes: u64,
 }
 
-/// What a removal did, as it is written.
+/// Report of a deletion.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Removed {
@@ -126,7 +116,7 @@ pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitSta
     let order = Order::CollectGarbage {
         grace_seconds: args.grace,
     };
-    let deleted = carry_out(&find(&args.root)?, &order)
+    let deleted = carry_out(&find_registry(&args.root)?, &order)
         .with_context(|| format!("cannot collect the garbage of `{}`", args.root.root))?;
     let collected = Collected {
         deleted: deleted.files,
@@ -140,7 +130,7 @@ pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitSta
 }
 
 pub(super) fn run_verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let found = look(&args.root)?
+    let found = open_inventory(&args.root)?
         .verify(|_| ())
         .with_context(|| format!("cannot verify `{}`", args.root.root))?;
     if args.delete_damaged && !found.damaged.is_empty() {
@@ -155,7 +145,7 @@ pub(super) fn run_verify(args: &VerifyArgs, context: &Context) -> anyhow::Result
 }
 
 fn delete_damaged(args: &VerifyArgs, found: &Verification, context: &Context) -> anyhow::Result<()> {
-    let places = find(&args.root)?;
+    let places = find_registry(&args.root)?;
     for digest in &found.damaged {
         let order = Order::DeleteDamaged { digest: digest.clone() };
         let deleted = carry_out(&places, &order).with_context(|| format!("cannot delete `{digest}`"))?;
@@ -170,7 +160,7 @@ fn render_verification(found: &Verification) -> String {
     let (blobs, bytes) = (counted(found.blobs, "blob"), counted(found.bytes, "byte"));
     let mut lines = vec![format!("{blobs} read, {bytes}")];
     lines.extend(found.damaged.iter().map(|digest| {
-        format!("damaged: `{digest}`; delete it by `--delete-damaged` and push an image that has it once more")
+        format!("damaged: `{digest}`; delete it with `--delete-damaged` and push an image that has it again")
     }));
     for missing in &found.missing {
         let weight = if missing.allowed { "not here" } else { "missing" };
@@ -183,7 +173,7 @@ fn render_verification(found: &Verification) -> String {
 }
 
 pub(super) fn run_list(args: &ListArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let mut repositories = look(&args.root)?
+    let mut repositories = open_inventory(&args.root)?
         .repositories()
         .with_context(|| format!("cannot list `{}`", args.root.root))?;
     if let Some(name) = &args.name {
@@ -226,17 +216,18 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
     let (name, selector) = split_target(&args.target);
     let name: Repository = name
         .parse()
-        .with_context(|| format!("`{name}` is no repository: give its name without the registry's host"))?;
+        .with_context(|| format!("`{name}` is not a repository: give its name without the registry's host"))?;
     let tag = selector.and_then(|selector| selector.parse().ok());
     let left = match tag {
-        Some(tag) => look(&args.root)?.tagged_only(&name, &tag)?,
+        Some(tag) => open_inventory(&args.root)?.tagged_only(&name, &tag)?,
         None => None,
     };
     let order = Order::Remove {
         repository: name.clone(),
         selector: selector.map(str::to_owned),
     };
-    let deleted = carry_out(&find(&args.root)?, &order).with_context(|| format!("cannot delete `{}`", args.target))?;
+    let deleted =
+        carry_out(&find_registry(&args.root)?, &order).with_context(|| format!("cannot delete `{}`", args.target))?;
     let removed = Removed {
         tags: deleted.tags,
         manifests: deleted.manifests,
@@ -247,7 +238,7 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
     })?;
     if let Some(digest) = left {
         context.printer.note(format_args!(
-            "the image itself stays, without a tag; `{name}@{digest}` in place of `{}` takes it away",
+            "the image stays, without a tag; to delete it, give `{name}@{digest}` instead of `{}`",
             args.target
         ));
     }
@@ -258,7 +249,7 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
     })
 }
 
-/// The repository's name, and the tag or digest.
+/// Splits a target into the repository's name and the tag or digest.
 fn split_target(target: &str) -> (&str, Option<&str>) {
     match target.split_once('@').or_else(|| target.split_once(':')) {
         Some((name, selector)) => (name, Some(selector)),
@@ -267,7 +258,7 @@ fn split_target(target: &str) -> (&str, Option<&str>) {
 }
 
 pub(super) fn run_stats(args: &StatsArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let stats = look(&args.root)?
+    let stats = open_inventory(&args.root)?
         .stats()
         .with_context(|| format!("cannot count what is in `{}`", args.root.root))?;
     print_report(&context.printer, args.output.output, &stats, render_stats)?;
@@ -291,7 +282,7 @@ fn render_stats(stats: &RegistryStats) -> String {
     table.render(stdout_width())
 }
 
-fn find(args: &RootArgs) -> anyhow::Result<Places> {
+fn find_registry(args: &RegistryRootArgs) -> anyhow::Result<Places> {
     let places = Places::find(&args.root);
     ensure!(
         places.store.join("blobs").is_dir(),
@@ -302,8 +293,8 @@ fn find(args: &RootArgs) -> anyhow::Result<Places> {
     Ok(places)
 }
 
-fn look(args: &RootArgs) -> anyhow::Result<Inventory> {
-    let places = find(args)?;
+fn open_inventory(args: &RegistryRootArgs) -> anyhow::Result<Inventory> {
+    let places = find_registry(args)?;
     Ok(Inventory::new(&places.store, &places.records))
 }
 

@@ -1,4 +1,4 @@
-//! Asks a registry for an image: one HEAD request, and, when platforms are wanted, the documents that name them.
+//! Asks a registry for an image: one HEAD request and, if platforms are required, the manifests that name them.
 
 use futures_util::StreamExt;
 use landfall_core::failure::FailureKind;
@@ -7,26 +7,26 @@ use landfall_core::reference::{Digest, ImageReference};
 use landfall_oci::client::{MANIFEST_SIZE_MAX, RegistryClient};
 use landfall_oci::image::TransferError;
 
-/// The most indexes of one image that are read.
+/// Indexes that are read for one image, at most.
 const INDEXES_MAX: usize = 100;
 
-/// What a registry has.
-pub(super) struct Found {
-    /// The digest that it gives for the image.
+/// An image as a registry has it.
+pub(super) struct FoundImage {
+    /// Digest from the answer to HEAD.
     pub(super) digest: Digest,
-    /// The platforms that were wanted and are not there.
+    /// Required platforms that the image lacks.
     pub(super) missing: Vec<Platform>,
 }
 
-/// Asks for an image.
+/// Asks a registry for an image and its platforms.
 ///
 /// # Errors
-/// With [`FailureKind::NotFound`] when it is not there; with another kind when the registry cannot be asked.
-pub(super) async fn ask(
+/// [`FailureKind::NotFound`] if the registry does not have the image; another kind if it cannot be asked.
+pub(super) async fn query_image(
     client: &RegistryClient,
     reference: &ImageReference,
     platforms: &[Platform],
-) -> Result<Found, TransferError> {
+) -> Result<FoundImage, TransferError> {
     let head = client
         .head_manifest(&reference.repository, reference.manifest_selector())
         .await?;
@@ -43,14 +43,14 @@ pub(super) async fn ask(
         let lacks = |wanted: &&Platform| !offered.iter().any(|offered| wanted.accepts(offered));
         missing.extend(platforms.iter().filter(lacks).cloned());
     }
-    Ok(Found {
+    Ok(FoundImage {
         digest: head.digest,
         missing,
     })
 }
 
-/// The platforms of an image. Those of an index count only when their manifests are there: an index may be copied
-/// without all that it names.
+/// Returns the platforms of an image. A platform of an index counts only if its manifest is there: an index may have
+/// been copied without all of its children.
 async fn offered_platforms(
     client: &RegistryClient,
     reference: &ImageReference,
@@ -64,7 +64,7 @@ async fn offered_platforms(
     };
     let mut offered = Vec::new();
     let mut indexes = vec![head.digest.clone()];
-    // An index may name indexes; one that lies would do so for ever.
+    // An index may name indexes; a malicious one could do so without end.
     for _ in 0..INDEXES_MAX {
         let Some(digest) = indexes.pop() else { break };
         let manifest = client.fetch_manifest(repository, digest.as_str()).await?;
@@ -86,7 +86,7 @@ async fn offered_platforms(
     Ok(offered)
 }
 
-/// The platform that an image's configuration names; artifacts have none.
+/// Returns the platform in the image's configuration. Artifacts have none.
 async fn image_platform(
     client: &RegistryClient,
     reference: &ImageReference,

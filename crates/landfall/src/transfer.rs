@@ -1,0 +1,144 @@
+//! The engine of `landfall copy` and `landfall push`: moves images and prints the report.
+
+mod fix;
+pub(crate) mod location;
+pub(crate) mod options;
+mod render;
+
+use std::sync::Arc;
+
+use landfall_core::reference::ImageReference;
+use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState};
+use landfall_oci::copy::{CopyFailure, CopyReport, ImageCopy, copy_images, survey_images};
+use landfall_oci::image::{ImageSink, ImageSource, TransferError};
+
+use crate::allocator;
+use crate::context::Context;
+use crate::exit::ExitStatus;
+use crate::interrupt::run_until_signalled;
+use crate::output::printer::stdout_width;
+use crate::output::progress::Progress;
+use crate::output::structured::print_report;
+use crate::registries::Access;
+use crate::runtime;
+use crate::transfer::fix::find_fix;
+use crate::transfer::options::TransferOptions;
+use crate::transfer::render::render_transfer;
+
+/// One image to copy. `opened` holds the error if an end cannot be opened.
+pub(crate) struct Transfer {
+    /// Source, in the user's words.
+    pub(crate) source: String,
+    /// Destination, in the user's words.
+    pub(crate) destination: String,
+    pub(crate) opened: Result<OpenTransfer, TransferError>,
+}
+
+/// Source and sink of a transfer, opened.
+pub(crate) struct OpenTransfer {
+    pub(crate) source: Arc<dyn ImageSource>,
+    pub(crate) selector: String,
+    pub(crate) sink: Arc<dyn ImageSink>,
+    pub(crate) name: Option<ImageReference>,
+}
+
+/// Copies images and prints the report. Returns [`ExitStatus::AnswerIsNo`] if one failed.
+pub(crate) fn run_transfers(
+    transfers: &[Transfer],
+    options: &TransferOptions,
+    context: &Context,
+) -> anyhow::Result<ExitStatus> {
+    allocator::keep_freed();
+    let runtime = runtime::current_thread()?;
+    let progress = Progress::new(context.progress, &context.printer);
+    let moving = async { Ok(transfer(transfers, options, &progress).await) };
+    let report = runtime.block_on(run_until_signalled(moving, &options.copy.cancel));
+    drop(progress);
+    let (report, width) = (report?, stdout_width());
+    print_report(&context.printer, options.output, &report, |report| {
+        render_transfer(report, width)
+    })?;
+    Ok(match report.summary.failed {
+        0 => ExitStatus::Done,
+        _ => ExitStatus::AnswerIsNo,
+    })
+}
+
+async fn transfer(transfers: &[Transfer], options: &TransferOptions, progress: &Progress) -> TransferReport {
+    let opened: Vec<_> = transfers
+        .iter()
+        .filter_map(|transfer| transfer.opened.as_ref().ok())
+        .collect();
+    let copies: Vec<_> = opened
+        .iter()
+        .map(|ends| ImageCopy {
+            source: &*ends.source,
+            selector: &ends.selector,
+            sink: &*ends.sink,
+            name: ends.name.as_ref(),
+        })
+        .collect();
+    let results = match options.dry_run {
+        true => survey_images(&copies, &options.copy, &*progress.sink).await,
+        false => copy_images(&copies, &options.copy, &*progress.sink).await,
+    };
+    let mut results = results.into_iter();
+    let rows = transfers.iter().map(|transfer| match &transfer.opened {
+        Err(error) => failed_row(transfer, &options.access, error),
+        Ok(_) => match results.next().expect("each copy has an answer") {
+            Ok(report) => copied_row(transfer, &report),
+            Err(CopyFailure { error, so_far }) => TransferRow {
+                blobs: so_far.as_ref().map(tally).unwrap_or_default(),
+                ..failed_row(transfer, &options.access, &error)
+            },
+        },
+    });
+    TransferReport::new(options.dry_run, rows.collect())
+}
+
+fn row(transfer: &Transfer, state: TransferState) -> TransferRow {
+    TransferRow {
+        source: transfer.source.clone(),
+        destination: transfer.destination.clone(),
+        state,
+        digest: None,
+        lacking: Vec::new(),
+        referrers: 0,
+        blobs: BlobTally::default(),
+        problem: None,
+        fix: None,
+    }
+}
+
+fn copied_row(transfer: &Transfer, report: &CopyReport) -> TransferRow {
+    let state = match report.unchanged {
+        true => TransferState::Unchanged,
+        false => TransferState::Copied,
+    };
+    TransferRow {
+        digest: Some(report.digest.to_string()),
+        lacking: report.lacking.clone(),
+        referrers: report.companions,
+        blobs: tally(report),
+        ..row(transfer, state)
+    }
+}
+
+fn tally(report: &CopyReport) -> BlobTally {
+    BlobTally {
+        moved: report.blobs_moved,
+        moved_bytes: report.bytes_moved,
+        mounted: report.blobs_mounted,
+        mounted_bytes: report.bytes_mounted,
+        skipped: report.blobs_skipped,
+        skipped_bytes: report.bytes_skipped,
+    }
+}
+
+fn failed_row(transfer: &Transfer, access: &Access, error: &TransferError) -> TransferRow {
+    TransferRow {
+        problem: Some(error.chain()),
+        fix: find_fix(&transfer.source, &transfer.destination, access, error),
+        ..row(transfer, TransferState::Failed)
+    }
+}

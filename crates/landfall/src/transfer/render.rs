@@ -1,0 +1,90 @@
+//! The report of a transfer as text for people.
+
+use landfall_core::report::{BlobTally, TransferReport, TransferState, TransferSummary};
+use landfall_core::wording::{counted, quoted};
+
+use crate::output::table::Table;
+
+/// Renders the table, then the failures, then the totals.
+pub(super) fn render_transfer(report: &TransferReport, width: Option<usize>) -> String {
+    let with_referrers = report.summary.referrers > 0;
+    let mut columns = vec!["STATE", "FROM", "TO", "MOVED", "MOUNTED", "THERE"];
+    columns.extend(with_referrers.then_some("REFERRERS"));
+    let mut table = Table::new(&columns);
+    for row in &report.images {
+        let BlobTally {
+            moved_bytes,
+            mounted_bytes,
+            skipped_bytes,
+            ..
+        } = row.blobs;
+        let mut cells = vec![
+            state_word(row.state, report.dry_run).to_owned(),
+            row.source.clone(),
+            row.destination.clone(),
+            bytes(moved_bytes),
+            bytes(mounted_bytes),
+            bytes(skipped_bytes),
+        ];
+        cells.extend(with_referrers.then(|| row.referrers.to_string()));
+        table.row(cells);
+    }
+    let mut text = table.render(width);
+    for row in report.images.iter().filter(|row| !row.lacking.is_empty()) {
+        let (destination, lacking) = (&row.destination, quoted(&row.lacking));
+        text.push_str(&format!(
+            "\nin part: {destination}\n  without: {lacking}, which `{}` does not hold\n",
+            row.source
+        ));
+    }
+    for row in report.images.iter().filter(|row| row.state == TransferState::Failed) {
+        text.push_str(&format!("\nfailed: {}\n", row.destination));
+        for (word, line) in [("why", &row.problem), ("fix", &row.fix)] {
+            if let Some(line) = line {
+                text.push_str(&format!("  {word}: {line}\n"));
+            }
+        }
+    }
+    text.push_str(&totals(report));
+    text
+}
+
+fn totals(report: &TransferReport) -> String {
+    let TransferSummary {
+        copied,
+        unchanged,
+        failed,
+        referrers,
+        blobs,
+    } = &report.summary;
+    let (done, were) = if report.dry_run {
+        ("to copy", "would be ")
+    } else {
+        ("copied", "")
+    };
+    let with_referrers = match referrers {
+        0 => String::new(),
+        count => format!(", with {} and the like", counted(*count, "signature")),
+    };
+    let images = counted(report.images.len(), "image");
+    format!(
+        "\n{images}: {copied} {done}, {unchanged} unchanged, {failed} failed{with_referrers}; {} {were}moved, {} mounted, {} there already\n",
+        bytes(blobs.moved_bytes),
+        bytes(blobs.mounted_bytes),
+        bytes(blobs.skipped_bytes),
+    )
+}
+
+fn state_word(state: TransferState, dry_run: bool) -> &'static str {
+    match state {
+        TransferState::Copied if dry_run => "to copy",
+        TransferState::Copied => "copied",
+        TransferState::Unchanged => "unchanged",
+        TransferState::Failed => "failed",
+    }
+}
+
+/// Renders a size with a binary unit.
+fn bytes(count: u64) -> String {
+    indicatif::BinaryBytes(count).to_string()
+}
