@@ -8,7 +8,6 @@ pub(crate) mod certificates;
 mod clients;
 mod configuration;
 mod core_images;
-mod failure;
 mod host_files;
 mod inputs;
 mod ledger;
@@ -47,8 +46,6 @@ use crate::progress::Meter;
 use crate::run_lock::RunLock;
 use crate::status::StatusStore;
 use crate::supervisor::Supervisor;
-
-pub use crate::agent::failure::{Explanation, explain_fetch, explain_no_place};
 
 /// Where the agent keeps everything when neither an option nor the configuration says otherwise.
 const DEFAULT_STATE_DIR: &str = "/var/lib/landfall";

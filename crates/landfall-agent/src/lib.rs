@@ -23,7 +23,7 @@ mod run_lock;
 
 mod agent;
 
-pub use agent::{Explanation, explain_fetch, explain_no_place, run_agent};
+pub use agent::run_agent;
 pub use cluster::fetch_namespace_choice;
 pub use options::{AgentOptions, AgentOutcome, Listeners, Role, Timing};
 

@@ -9,11 +9,11 @@ use futures_util::stream;
 use landfall_core::plan::Step;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::{EventReason, ProgressEvent};
+use landfall_oci::client::explain::Explanation;
 use tracing::Instrument as _;
 
 use crate::agent::Host;
 use crate::agent::core_images::load_core_images;
-use crate::agent::failure::Explanation;
 use crate::agent::ledger::CoreImages;
 use crate::agent::reconciler::InForce;
 use crate::agent::transfer::{fetch_image, load_image, push_image};

@@ -12,6 +12,7 @@ use landfall_core::status::EventReason;
 use landfall_core::wording::counted;
 use landfall_host::facts::own_platform;
 use landfall_oci::archive::{ArchiveError, ArchiveImage, open_whole_images};
+use landfall_oci::client::explain::Explanation;
 use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;
 use landfall_oci::layers::pattern::provider_image_patterns;
@@ -21,10 +22,9 @@ use landfall_oci::store::endpoints::StoreSink;
 
 use crate::agent::Host;
 use crate::agent::attempts::with_attempts;
-use crate::agent::failure::{Explanation, explain_load};
 use crate::agent::ledger::{CoreImages, KeptIn};
 use crate::agent::reconciler::InForce;
-use crate::agent::runtime::{self, RuntimeSink};
+use crate::agent::runtime::{self, RuntimeSink, explain_load};
 use crate::options::Timing;
 
 /// Loads every core image of a stored provider image.

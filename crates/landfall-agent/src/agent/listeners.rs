@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
+use landfall_oci::client::explain::Explanation;
 use landfall_oci::serve::tls::CertificateSlot;
 use landfall_oci::serve::{ServeLimits, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::failure::Explanation;
 use crate::supervisor::Supervisor;
 
 /// Binds an address; the error names the key that sets it.

@@ -8,9 +8,9 @@ use landfall_core::config::{ImageRole, Settings};
 use landfall_core::reference::{ImageReference, RegistryHost, Repository};
 use landfall_core::resolve::Resolver;
 use landfall_oci::client::RegistryError;
+use landfall_oci::client::explain::Explanation;
 use landfall_oci::server::mirror::{MirrorPlace, MirrorPlaces, mirror_service};
 
-use crate::agent::failure::Explanation;
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::{InForce, Reconciler};
 

@@ -11,6 +11,7 @@ use landfall_core::reference::{Digest, ImageReference, RegistryHost};
 use landfall_core::status::{EventReason, ServingStatus};
 use landfall_core::wording::counted;
 use landfall_oci::client::RegistryClient;
+use landfall_oci::client::explain::{Explanation, explain_primary, explain_project};
 use landfall_oci::image::TransferError;
 use landfall_oci::serve::tls::CertificateSlot;
 use landfall_oci::server::orders::take_orders;
@@ -22,7 +23,6 @@ use tokio::time::Instant;
 use crate::agent::attempts::with_attempts;
 use crate::agent::certificates::{Issued, ensure_certificate};
 use crate::agent::clients::OwnRegistry;
-use crate::agent::failure::{Explanation, explain_primary, explain_project};
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::{InForce, Reconciler};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use landfall_core::error_chain::error_chain;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::retry::FailureKind;
@@ -13,6 +14,7 @@ use landfall_host::containerd::{
     BlobPresence, Containerd, ContainerdError, Import, KUBERNETES_NAMESPACE, Namespace, PINNED_LABEL, WriteBlobError,
 };
 use landfall_host::root::HostRoot;
+use landfall_oci::client::explain::Explanation;
 use landfall_oci::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
 
 /// How long containerd keeps what an import wrote when we die in the middle of it.
@@ -148,6 +150,23 @@ impl ImageSink for RuntimeSink {
         }
         .boxed()
     }
+}
+
+/// Explains why something could not be loaded into containerd.
+pub(crate) fn explain_load(what: &str, error: &TransferError) -> Explanation {
+    let of_containerd = error
+        .source
+        .as_deref()
+        .and_then(|source| source.downcast_ref::<ContainerdError>());
+    let hint = match (of_containerd.and_then(ContainerdError::hint), error.kind) {
+        (Some(hint), _) => hint,
+        (None, FailureKind::Corrupt | FailureKind::Protocol) => {
+            "look at how the provider image was built, or name another one in `system.uri` of the OS pack".to_owned()
+        }
+        (None, _) => "look at containerd's log (`journalctl -u containerd`), and at the free space".to_owned(),
+    };
+    let cause = of_containerd.map_or_else(|| error_chain(error), |error| error_chain(error));
+    Explanation::new(format!("{what} cannot be loaded: {cause}"), hint)
 }
 
 fn failed(error: ContainerdError) -> TransferError {

@@ -10,9 +10,8 @@ use landfall_oci::store::ContentStore;
 
 use crate::agent::Host;
 use crate::agent::apply::image_of;
-use crate::agent::failure::explain_load;
 use crate::agent::ledger::{CoreImages, KeptIn, Ledger};
-use crate::agent::runtime;
+use crate::agent::runtime::{self, explain_load};
 use crate::status::StatusStore;
 
 /// Takes stock. containerd is asked only when `with_runtime`: the provider image is fetched before containerd has to be

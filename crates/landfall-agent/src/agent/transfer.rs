@@ -1,10 +1,11 @@
 //! One image from one place to another: the steps of the plan that move bytes. Which place comes next is decided by
-//! `landfall_core::retry`, what a failure means by [`crate::agent::failure`].
+//! `landfall_core::retry`, what a failure means by [`landfall_oci::client::explain`].
 
 use landfall_core::error_chain::error_chain;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::Candidate;
 use landfall_core::retry::{Action, next_action};
+use landfall_oci::client::explain::{Explanation, explain_fetch, explain_no_place, explain_push};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;
@@ -12,9 +13,8 @@ use landfall_oci::store::endpoints::{StoreSink, StoreSource};
 
 use crate::agent::Host;
 use crate::agent::attempts::with_attempts;
-use crate::agent::failure::{Explanation, explain_fetch, explain_load, explain_no_place, explain_push};
 use crate::agent::reconciler::InForce;
-use crate::agent::runtime::{self, RuntimeSink};
+use crate::agent::runtime::{self, RuntimeSink, explain_load};
 use crate::options::Timing;
 
 /// Fetches an image into the store, from the first candidate that gives it. Says from where.

@@ -9,9 +9,10 @@ use landfall_core::error_chain::error_chain;
 use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, Why};
 use landfall_core::retry::FailureKind;
-use landfall_host::containerd::ContainerdError;
-use landfall_oci::client::{Fault, TlsProblem};
-use landfall_oci::image::TransferError;
+
+use super::error::Fault;
+use super::problem::TlsProblem;
+use crate::image::TransferError;
 
 /// What failed and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,8 @@ impl fmt::Display for Explanation {
 
 impl Explanation {
     /// A failure with one thing to do about it.
-    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Explanation {
+    #[must_use]
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Explanation {
         Explanation {
             message: message.into(),
             hint: hint.into(),
@@ -81,7 +83,8 @@ pub fn explain_fetch(
 }
 
 /// Explains why an image could not be pushed to the primary registry.
-pub(crate) fn explain_push(
+#[must_use]
+pub fn explain_push(
     settings: &Settings,
     image: &ImageReference,
     target: &ImageReference,
@@ -112,7 +115,8 @@ pub(crate) fn explain_push(
 }
 
 /// Explains why the primary registry does not answer.
-pub(crate) fn explain_primary(
+#[must_use]
+pub fn explain_primary(
     settings: &Settings,
     host: &RegistryHost,
     registry: Option<usize>,
@@ -130,7 +134,8 @@ pub(crate) fn explain_primary(
 }
 
 /// Explains why the project of the primary registry, which is a Harbor, is neither there nor can be made.
-pub(crate) fn explain_project(
+#[must_use]
+pub fn explain_project(
     settings: &Settings,
     primary: &Primary,
     registry: Option<usize>,
@@ -157,23 +162,6 @@ pub(crate) fn explain_project(
         ),
         hint,
     )
-}
-
-/// Explains why something could not be loaded into containerd.
-pub(crate) fn explain_load(what: &str, error: &TransferError) -> Explanation {
-    let of_containerd = error
-        .source
-        .as_deref()
-        .and_then(|source| source.downcast_ref::<ContainerdError>());
-    let hint = match (of_containerd.and_then(ContainerdError::hint), error.kind) {
-        (Some(hint), _) => hint,
-        (None, FailureKind::Corrupt | FailureKind::Protocol) => {
-            "look at how the provider image was built, or name another one in `system.uri` of the OS pack".to_owned()
-        }
-        (None, _) => "look at containerd's log (`journalctl -u containerd`), and at the free space".to_owned(),
-    };
-    let cause = of_containerd.map_or_else(|| error_chain(error), |error| error_chain(error));
-    Explanation::new(format!("{what} cannot be loaded: {cause}"), hint)
 }
 
 /// Explains why an image of the profile has no place that it may be fetched from.
