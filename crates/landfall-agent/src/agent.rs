@@ -2,7 +2,6 @@
 
 mod api_server;
 mod apply;
-mod attempts;
 mod baseline;
 pub(crate) mod certificates;
 mod clients;

@@ -81,8 +81,14 @@ impl ProgressSink for Meter {
                     counts.crossed += bytes;
                     self.metrics.transferred.inc_by(*bytes);
                 }
-                ProgressEvent::Retrying { .. } => {
+                ProgressEvent::Retrying {
+                    subject,
+                    attempt,
+                    delay_ms,
+                    error,
+                } => {
                     self.metrics.retries.inc();
+                    tracing::warn!(subject, attempt, delay_ms, error, "failed; trying again");
                 }
                 // What an earlier phase could not move is not under way any more.
                 ProgressEvent::Phase { .. } => counts.tally = TransferTally::default(),

@@ -17,7 +17,6 @@ use crate::agent::core_images::load_core_images;
 use crate::agent::ledger::CoreImages;
 use crate::agent::reconciler::InForce;
 use crate::agent::transfer::{fetch_image, load_image, push_image};
-use crate::options::Timing;
 
 /// What a step did that has to be remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,17 +41,12 @@ pub(crate) struct Failed {
 }
 
 /// Applies steps; one result for each image. Each failure is an event and in the status before this returns.
-pub(crate) async fn apply_steps(
-    host: &Arc<Host>,
-    force: &InForce,
-    timing: &Timing,
-    steps: Vec<Step>,
-) -> Vec<Result<Applied, Failed>> {
+pub(crate) async fn apply_steps(host: &Arc<Host>, force: &InForce, steps: Vec<Step>) -> Vec<Result<Applied, Failed>> {
     let side_by_side = force.settings.landfall.concurrency.max(1);
     stream::iter(by_image(steps))
         .map(|(image, steps)| {
             let span = tracing::info_span!("image", %image);
-            apply_in_turn(host, force, timing, image.to_string(), steps).instrument(span)
+            apply_in_turn(host, force, image.to_string(), steps).instrument(span)
         })
         .buffer_unordered(side_by_side)
         .collect()
@@ -82,17 +76,11 @@ pub(crate) fn image_of(step: &Step) -> &ImageReference {
     }
 }
 
-async fn apply_in_turn(
-    host: &Arc<Host>,
-    force: &InForce,
-    timing: &Timing,
-    image: String,
-    steps: Vec<Step>,
-) -> Result<Applied, Failed> {
+async fn apply_in_turn(host: &Arc<Host>, force: &InForce, image: String, steps: Vec<Step>) -> Result<Applied, Failed> {
     let mut last = Applied::InPlace;
     for step in steps {
         let reason = failure_reason(&step);
-        match apply_step(host, force, timing, step).await {
+        match apply_step(host, force, step).await {
             Ok(applied) => last = applied,
             Err(explanation) => {
                 let text = explanation.to_string();
@@ -120,10 +108,10 @@ fn failure_reason(step: &Step) -> EventReason {
     }
 }
 
-async fn apply_step(host: &Arc<Host>, force: &InForce, timing: &Timing, step: Step) -> Result<Applied, Explanation> {
+async fn apply_step(host: &Arc<Host>, force: &InForce, step: Step) -> Result<Applied, Explanation> {
     match step {
         Step::StoreImage { planned, name, .. } => {
-            let from = fetch_image(host, force, timing, planned, &name).await?;
+            let from = fetch_image(host, force, planned, &name).await?;
             host.note(
                 EventReason::ImageStored,
                 &name.to_string(),
@@ -133,11 +121,11 @@ async fn apply_step(host: &Arc<Host>, force: &InForce, timing: &Timing, step: St
             Ok(Applied::InPlace)
         }
         Step::LoadCoreImages { provider, .. } => {
-            let core = load_core_images(host, force, timing, &provider).await?;
+            let core = load_core_images(host, force, &provider).await?;
             Ok(Applied::Core(core))
         }
         Step::LoadImage { name, as_names, .. } => {
-            load_image(host, force, timing, &name, &as_names).await?;
+            load_image(host, force, &name, &as_names).await?;
             host.note(
                 EventReason::ImageLoaded,
                 &name.to_string(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use camino::Utf8Path;
+use futures_util::FutureExt as _;
 use landfall_core::reference::{Digest, ImageReference, parse_reference};
 use landfall_core::retry::FailureKind;
 use landfall_core::status::EventReason;
@@ -21,17 +22,14 @@ use landfall_oci::store::ContentStore;
 use landfall_oci::store::endpoints::StoreSink;
 
 use crate::agent::Host;
-use crate::agent::attempts::with_attempts;
 use crate::agent::ledger::{CoreImages, KeptIn};
 use crate::agent::reconciler::InForce;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
-use crate::options::Timing;
 
 /// Loads every core image of a stored provider image.
 pub(crate) async fn load_core_images(
     host: &Arc<Host>,
     force: &InForce,
-    timing: &Timing,
     provider: &ImageReference,
 ) -> Result<CoreImages, Explanation> {
     let (digest, extracted) = extract(&host.store, provider).await.map_err(|error| {
@@ -48,10 +46,8 @@ pub(crate) async fn load_core_images(
     let mut names = Vec::new();
     let mut failures = Vec::new();
     for file in &extracted.files {
-        let loaded = with_attempts(&timing.retry, &*host.meter, &file.path, || async {
-            load_archive(host, force, kept_in, file).await
-        });
-        match loaded.await {
+        let load = || load_archive(host, force, kept_in, file).boxed();
+        match force.local.retrying(&*host.meter, &file.path, load).await {
             Ok(of_archive) => {
                 for Loaded { name, remark } in of_archive {
                     let text = format!("from `{}` of the provider image{remark}", file.path);

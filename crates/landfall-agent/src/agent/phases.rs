@@ -9,7 +9,6 @@ use landfall_core::status::Phase;
 use landfall_core::wording::counted;
 
 use crate::agent::apply::{Applied, Failed, apply_steps};
-use crate::agent::attempts::with_attempts;
 use crate::agent::reconciler::{InForce, Reconciler};
 use crate::agent::survey::{show_stock, take_stock};
 use crate::options::Role;
@@ -81,7 +80,7 @@ impl Reconciler {
             return Ok("nothing to do".to_owned());
         }
         let results = tokio::select! {
-            results = apply_steps(&self.host, force, &self.timing, steps) => results,
+            results = apply_steps(&self.host, force, steps) => results,
             // A registry that does not answer must not keep its own correction waiting. What arrived is kept.
             changed = self.files_changed() => return Err(changed.into()),
         };
@@ -103,11 +102,7 @@ impl Reconciler {
     /// The steps of a phase that are still to be done.
     async fn missing(&self, force: &Arc<InForce>, phase: Phase, with_runtime: bool) -> anyhow::Result<Vec<Step>> {
         let ledger = self.ledger.get();
-        // containerd may still be starting, as we are.
-        let inventory = with_attempts(&self.timing.retry, &*self.host.meter, "taking stock", || async {
-            take_stock(&self.host, &force.settings, ledger, with_runtime).await
-        })
-        .await?;
+        let inventory = take_stock(&self.host, force, ledger, with_runtime).await?;
         let mut steps = plan_steps(&force.settings, &force.planned, &inventory);
         show_stock(&self.host.status, &force.planned, &inventory, &steps);
         steps.retain(|step| step.phase() == phase);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use jiff::Timestamp;
 use landfall_core::config::{Login, Primary, PrimaryKind};
 use landfall_core::reference::{Digest, ImageReference, RegistryHost};
@@ -20,7 +21,6 @@ use landfall_oci::server::{GRACE, Policy, Registry, Users, registry_service};
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
-use crate::agent::attempts::with_attempts;
 use crate::agent::certificates::{Issued, ensure_certificate};
 use crate::agent::clients::OwnRegistry;
 use crate::agent::listeners::{Server, bind};
@@ -75,8 +75,9 @@ impl Reconciler {
             .client(&primary.endpoint, force.primary_registry)
             .map_err(|e| explain(e.into()))?;
         let subject = format!("primary registry `{}`", primary.endpoint);
-        let answered = with_attempts(&self.timing.retry, &*self.host.meter, &subject, || client.ping());
-        answered.await.map_err(|error| explain(error.into()))?;
+        let ping = || client.ping().map_err(TransferError::from).boxed();
+        let answered = force.local.retrying(&*self.host.meter, &subject, ping).await;
+        answered.map_err(explain)?;
         if primary.kind == PrimaryKind::Harbor {
             client.ensure_project(&primary.project).await.map_err(|error| {
                 let error = TransferError::from(error);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use landfall_core::config::Settings;
+use futures_util::FutureExt as _;
 use landfall_core::inventory::Inventory;
 use landfall_core::plan::{PlannedImage, Step};
 use landfall_core::reference::{Digest, ImageReference};
@@ -11,6 +11,7 @@ use landfall_oci::store::ContentStore;
 use crate::agent::Host;
 use crate::agent::apply::image_of;
 use crate::agent::ledger::{CoreImages, KeptIn, Ledger};
+use crate::agent::reconciler::InForce;
 use crate::agent::runtime::{self, explain_load};
 use crate::status::StatusStore;
 
@@ -22,20 +23,24 @@ use crate::status::StatusStore;
 /// When the store cannot be read, or containerd does not answer.
 pub(crate) async fn take_stock(
     host: &Host,
-    settings: &Settings,
+    force: &InForce,
     ledger: &Ledger,
     with_runtime: bool,
 ) -> anyhow::Result<Inventory> {
+    let settings = &force.settings;
     let store = host.store.clone();
     let stored = tokio::task::spawn_blocking(move || complete_images(&store)).await?;
     let runtime = if with_runtime && settings.landfall.containerd_enable {
-        let names = async {
-            let namespace = runtime::connect(&host.root, &settings.landfall.containerd_socket).await?;
-            runtime::fetch_names(&namespace).await
+        let names = || {
+            async {
+                let namespace = runtime::connect(&host.root, &settings.landfall.containerd_socket).await?;
+                runtime::fetch_names(&namespace).await
+            }
+            .boxed()
         };
-        names
-            .await
-            .map_err(|error| anyhow::anyhow!(explain_load("core and infrastructure images", &error)))?
+        // containerd may still be starting, as we are.
+        let names = force.local.retrying(&*host.meter, "taking stock", names).await;
+        names.map_err(|error| anyhow::anyhow!(explain_load("core and infrastructure images", &error)))?
     } else {
         BTreeMap::new()
     };

@@ -1,6 +1,7 @@
 //! One image from one place to another: the steps of the plan that move bytes. Which place comes next is decided by
 //! `landfall_core::retry`, what a failure means by [`landfall_oci::client::explain`].
 
+use futures_util::FutureExt as _;
 use landfall_core::error_chain::error_chain;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::Candidate;
@@ -12,16 +13,13 @@ use landfall_oci::image::TransferError;
 use landfall_oci::store::endpoints::{StoreSink, StoreSource};
 
 use crate::agent::Host;
-use crate::agent::attempts::with_attempts;
 use crate::agent::reconciler::InForce;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
-use crate::options::Timing;
 
 /// Fetches an image into the store, from the first candidate that gives it. Says from where.
 pub(crate) async fn fetch_image(
     host: &Host,
     force: &InForce,
-    timing: &Timing,
     planned: usize,
     name: &ImageReference,
 ) -> Result<ImageReference, Explanation> {
@@ -44,7 +42,8 @@ pub(crate) async fn fetch_image(
         tracing::debug!(%reference, error = error_chain(&error), "candidate failed");
         tried.push(explain_fetch(&force.settings, written, candidate, &error));
         // The copy has used up its attempts at this source.
-        if next_action(error.kind, timing.retry.attempts, &timing.retry, 0.0) == Action::Stop {
+        let retry = &force.downloads.retry;
+        if next_action(error.kind, retry.attempts, retry, 0.0) == Action::Stop {
             break;
         }
     }
@@ -80,30 +79,30 @@ async fn fetch_from(
 pub(crate) async fn load_image(
     host: &Host,
     force: &InForce,
-    timing: &Timing,
     name: &ImageReference,
     as_names: &[String],
 ) -> Result<(), Explanation> {
     let source = StoreSource::new(host.store.clone(), name.clone());
-    let subject = name.to_string();
-    let loaded = with_attempts(&timing.retry, &*host.meter, &subject, || async {
-        let socket = &force.settings.landfall.containerd_socket;
-        let namespace = runtime::connect(&host.root, socket).await?;
-        let sink = RuntimeSink::begin(&namespace, as_names.to_vec()).await?;
-        copy_image(
-            &source,
-            name.manifest_selector(),
-            &sink,
-            Some(name),
-            &force.local,
-            &*host.meter,
-        )
-        .await?;
-        sink.finish().await
-    });
-    loaded
-        .await
-        .map_err(|error| explain_load(&format!("image `{name}`"), &error))
+    let load = || {
+        async {
+            let socket = &force.settings.landfall.containerd_socket;
+            let namespace = runtime::connect(&host.root, socket).await?;
+            let sink = RuntimeSink::begin(&namespace, as_names.to_vec()).await?;
+            copy_image(
+                &source,
+                name.manifest_selector(),
+                &sink,
+                Some(name),
+                &force.local,
+                &*host.meter,
+            )
+            .await?;
+            sink.finish().await
+        }
+        .boxed()
+    };
+    let loaded = force.local.retrying(&*host.meter, &name.to_string(), load).await;
+    loaded.map_err(|error| explain_load(&format!("image `{name}`"), &error))
 }
 
 /// Pushes a stored image to the primary registry. Says what it pushed.
