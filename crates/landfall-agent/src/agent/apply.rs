@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 use crate::agent::Host;
 use crate::agent::core_images::load_core_images;
 use crate::agent::ledger::CoreImages;
-use crate::agent::reconciler::InForce;
+use crate::agent::reconciler::ActiveConfig;
 use crate::agent::transfer::{fetch_image, load_image, push_image};
 
 /// What a step did that has to be remembered.
@@ -41,12 +41,16 @@ pub(crate) struct Failed {
 }
 
 /// Applies steps; one result for each image. Each failure is an event and in the status before this returns.
-pub(crate) async fn apply_steps(host: &Arc<Host>, force: &InForce, steps: Vec<Step>) -> Vec<Result<Applied, Failed>> {
-    let side_by_side = force.settings.landfall.concurrency.max(1);
+pub(crate) async fn apply_steps(
+    host: &Arc<Host>,
+    active: &ActiveConfig,
+    steps: Vec<Step>,
+) -> Vec<Result<Applied, Failed>> {
+    let side_by_side = active.settings.landfall.concurrency.max(1);
     stream::iter(by_image(steps))
         .map(|(image, steps)| {
             let span = tracing::info_span!("image", %image);
-            apply_in_turn(host, force, image.to_string(), steps).instrument(span)
+            apply_in_turn(host, active, image.to_string(), steps).instrument(span)
         })
         .buffer_unordered(side_by_side)
         .collect()
@@ -76,11 +80,16 @@ pub(crate) fn image_of(step: &Step) -> &ImageReference {
     }
 }
 
-async fn apply_in_turn(host: &Arc<Host>, force: &InForce, image: String, steps: Vec<Step>) -> Result<Applied, Failed> {
+async fn apply_in_turn(
+    host: &Arc<Host>,
+    active: &ActiveConfig,
+    image: String,
+    steps: Vec<Step>,
+) -> Result<Applied, Failed> {
     let mut last = Applied::InPlace;
     for step in steps {
         let reason = failure_reason(&step);
-        match apply_step(host, force, step).await {
+        match apply_step(host, active, step).await {
             Ok(applied) => last = applied,
             Err(explanation) => {
                 let text = explanation.to_string();
@@ -108,10 +117,10 @@ fn failure_reason(step: &Step) -> EventReason {
     }
 }
 
-async fn apply_step(host: &Arc<Host>, force: &InForce, step: Step) -> Result<Applied, Explanation> {
+async fn apply_step(host: &Arc<Host>, active: &ActiveConfig, step: Step) -> Result<Applied, Explanation> {
     match step {
         Step::StoreImage { planned, name, .. } => {
-            let from = fetch_image(host, force, planned, &name).await?;
+            let from = fetch_image(host, active, planned, &name).await?;
             host.note(
                 EventReason::ImageStored,
                 &name.to_string(),
@@ -121,11 +130,11 @@ async fn apply_step(host: &Arc<Host>, force: &InForce, step: Step) -> Result<App
             Ok(Applied::InPlace)
         }
         Step::LoadCoreImages { provider, .. } => {
-            let core = load_core_images(host, force, &provider).await?;
+            let core = load_core_images(host, active, &provider).await?;
             Ok(Applied::Core(core))
         }
         Step::LoadImage { name, as_names, .. } => {
-            load_image(host, force, &name, &as_names).await?;
+            load_image(host, active, &name, &as_names).await?;
             host.note(
                 EventReason::ImageLoaded,
                 &name.to_string(),
@@ -135,7 +144,7 @@ async fn apply_step(host: &Arc<Host>, force: &InForce, step: Step) -> Result<App
             Ok(Applied::InPlace)
         }
         Step::PushImage { name, target, .. } => {
-            let digest = push_image(host, force, &name, &target).await?;
+            let digest = push_image(host, active, &name, &target).await?;
             host.note(
                 EventReason::ImagePushed,
                 &name.to_string(),

@@ -23,13 +23,13 @@ use landfall_oci::store::endpoints::StoreSink;
 
 use crate::agent::Host;
 use crate::agent::ledger::{CoreImages, KeptIn};
-use crate::agent::reconciler::InForce;
+use crate::agent::reconciler::ActiveConfig;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
 
 /// Loads every core image of a stored provider image.
 pub(crate) async fn load_core_images(
     host: &Arc<Host>,
-    force: &InForce,
+    active: &ActiveConfig,
     provider: &ImageReference,
 ) -> Result<CoreImages, Explanation> {
     let (digest, extracted) = extract(&host.store, provider).await.map_err(|error| {
@@ -38,7 +38,7 @@ pub(crate) async fn load_core_images(
             "look at how the provider image was built, and name another one in `system.uri` of the OS pack",
         )
     })?;
-    let kept_in = if force.settings.landfall.containerd_enable {
+    let kept_in = if active.settings.landfall.containerd_enable {
         KeptIn::Containerd
     } else {
         KeptIn::Store
@@ -46,8 +46,8 @@ pub(crate) async fn load_core_images(
     let mut names = Vec::new();
     let mut failures = Vec::new();
     for file in &extracted.files {
-        let load = || load_archive(host, force, kept_in, file).boxed();
-        match force.local.retrying(&*host.meter, &file.path, load).await {
+        let load = || load_archive(host, active, kept_in, file).boxed();
+        match active.local.retrying(&*host.meter, &file.path, load).await {
             Ok(of_archive) => {
                 for Loaded { name, remark } in of_archive {
                     let text = format!("from `{}` of the provider image{remark}", file.path);
@@ -106,7 +106,7 @@ struct Loaded {
 /// Loads the images of one archive.
 async fn load_archive(
     host: &Arc<Host>,
-    force: &InForce,
+    active: &ActiveConfig,
     kept_in: KeptIn,
     file: &ExtractedFile,
 ) -> Result<Vec<Loaded>, TransferError> {
@@ -115,8 +115,8 @@ async fn load_archive(
     for image in images {
         let names = parse_names(&image, &file.path)?;
         match kept_in {
-            KeptIn::Containerd => into_containerd(host, force, &image, &names).await?,
-            KeptIn::Store => into_store(host, force, &image, &names).await?,
+            KeptIn::Containerd => into_containerd(host, active, &image, &names).await?,
+            KeptIn::Store => into_store(host, active, &image, &names).await?,
         }
         loaded.extend(names.iter().map(|name| Loaded {
             name: name.runtime_name(),
@@ -196,11 +196,11 @@ fn parse_names(image: &ArchiveImage, path: &str) -> Result<Vec<ImageReference>, 
 
 async fn into_containerd(
     host: &Host,
-    force: &InForce,
+    active: &ActiveConfig,
     image: &ArchiveImage,
     names: &[ImageReference],
 ) -> Result<(), TransferError> {
-    let namespace = runtime::connect(&host.root, &force.settings.landfall.containerd_socket).await?;
+    let namespace = runtime::connect(&host.root, &active.settings.landfall.containerd_socket).await?;
     let all = names.iter().map(ImageReference::runtime_name).collect();
     let sink = RuntimeSink::begin(&namespace, all).await?;
     copy_image(
@@ -208,7 +208,7 @@ async fn into_containerd(
         image.root.digest.as_str(),
         &sink,
         Some(&names[0]),
-        &force.local,
+        &active.local,
         &*host.meter,
     )
     .await?;
@@ -217,7 +217,7 @@ async fn into_containerd(
 
 async fn into_store(
     host: &Host,
-    force: &InForce,
+    active: &ActiveConfig,
     image: &ArchiveImage,
     names: &[ImageReference],
 ) -> Result<(), TransferError> {
@@ -228,7 +228,7 @@ async fn into_store(
             image.root.digest.as_str(),
             &sink,
             Some(name),
-            &force.local,
+            &active.local,
             &*host.meter,
         )
         .await?;

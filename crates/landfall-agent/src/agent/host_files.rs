@@ -9,7 +9,7 @@ use landfall_core::status::EventReason;
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
 
 use crate::agent::Host;
-use crate::agent::reconciler::{InForce, Reconciler};
+use crate::agent::reconciler::{ActiveConfig, Reconciler};
 
 impl Reconciler {
     /// Writes what is wanted, removes what is no longer, and leaves alone what is the user's. The kubelet and containerd
@@ -18,8 +18,8 @@ impl Reconciler {
     /// # Errors
     ///
     /// When a file cannot be read or written.
-    pub(super) async fn write_host_files(&mut self, force: &InForce) -> anyhow::Result<()> {
-        for (dialect, files) in wanted_files(&force.settings) {
+    pub(super) async fn write_host_files(&mut self, active: &ActiveConfig) -> anyhow::Result<()> {
+        for (dialect, files) in wanted_files(&active.settings) {
             let managed = ManagedFiles::new(self.host.root.clone(), &self.host.state_dir);
             let changes = tokio::task::spawn_blocking(move || managed.apply(dialect.name(), &files)).await??;
             tell_changes(&self.host, dialect, &changes, &mut self.kept_files).await;

@@ -12,7 +12,7 @@ use landfall_oci::client::explain::Explanation;
 use landfall_oci::server::mirror::{MirrorPlace, MirrorPlaces, mirror_service};
 
 use crate::agent::listeners::{Server, bind};
-use crate::agent::reconciler::{InForce, Reconciler};
+use crate::agent::reconciler::{ActiveConfig, Reconciler};
 
 /// The mirror while it serves.
 #[derive(Debug)]
@@ -28,14 +28,14 @@ struct Rules(ArcSwap<Compiled>);
 #[derive(Debug)]
 struct Compiled {
     resolver: Resolver<'static>,
-    force: Arc<InForce>,
+    active: Arc<ActiveConfig>,
 }
 
 impl Compiled {
-    fn of(force: &Arc<InForce>) -> Arc<Compiled> {
+    fn of(active: &Arc<ActiveConfig>) -> Arc<Compiled> {
         Arc::new(Compiled {
-            resolver: Resolver::shared(force.settings.clone()),
-            force: force.clone(),
+            resolver: Resolver::shared(active.settings.clone()),
+            active: active.clone(),
         })
     }
 }
@@ -55,7 +55,7 @@ impl MirrorPlaces for Rules {
         (resolution.candidates.into_iter())
             .map(|candidate| {
                 let client = compiled
-                    .force
+                    .active
                     .clients
                     .client(&candidate.reference.host, candidate.registry)?;
                 Ok(MirrorPlace {
@@ -73,8 +73,8 @@ impl Reconciler {
     /// # Errors
     ///
     /// When its address is not one of this machine alone, or cannot be bound.
-    pub(super) async fn serve_mirror(&mut self, force: &Arc<InForce>) -> anyhow::Result<()> {
-        let wanted = &force.settings.landfall.mirror;
+    pub(super) async fn serve_mirror(&mut self, active: &Arc<ActiveConfig>) -> anyhow::Result<()> {
+        let wanted = &active.settings.landfall.mirror;
         if !wanted.enable {
             if let Some(service) = self.mirror.take() {
                 service.server.stop().await;
@@ -90,7 +90,7 @@ impl Reconciler {
         }
         let service = match self.mirror.take() {
             Some(service) if service.server.started_with == address => {
-                service.rules.0.store(Compiled::of(force));
+                service.rules.0.store(Compiled::of(active));
                 service
             }
             other => {
@@ -101,7 +101,7 @@ impl Reconciler {
                     Some(bound) => bound,
                     None => bind(&address, "`landfall.mirror.listen`").await?,
                 };
-                let rules = Arc::new(Rules(ArcSwap::new(Compiled::of(force))));
+                let rules = Arc::new(Rules(ArcSwap::new(Compiled::of(active))));
                 let router = mirror_service(rules.clone());
                 let supervisor = &self.host.supervisor;
                 let server = Server::start(supervisor, "mirror", address, listener, None, router);

@@ -9,7 +9,7 @@ use landfall_core::status::Phase;
 use landfall_core::wording::counted;
 
 use crate::agent::apply::{Applied, Failed, apply_steps};
-use crate::agent::reconciler::{InForce, Reconciler};
+use crate::agent::reconciler::{ActiveConfig, Reconciler};
 use crate::agent::survey::{show_stock, take_stock};
 use crate::options::Role;
 
@@ -21,35 +21,35 @@ impl Reconciler {
     /// When the phase could not be completed: what failed, where, and what to mend.
     pub(super) async fn run_phase(&mut self, phase: Phase) -> anyhow::Result<String> {
         if phase == Phase::Validating {
-            let force = self.take_configuration().await?;
-            self.ensure_api(&force.settings).await?;
-            self.resume_services(&force).await;
-            return Ok(counted(force.planned.len(), "image"));
+            let active = self.take_configuration().await?;
+            self.ensure_api(&active.settings).await?;
+            self.resume_services(&active).await;
+            return Ok(counted(active.planned.len(), "image"));
         }
-        let Some(force) = self.in_force.clone() else {
+        let Some(active) = self.active.clone() else {
             anyhow::bail!("no configuration is in force");
         };
         match phase {
-            Phase::ProviderImage => self.apply_phase(&force, phase, false).await,
-            Phase::CoreImages | Phase::Images => self.apply_phase(&force, phase, true).await,
-            Phase::PrimaryRegistry if self.role == Role::Webhook => self.survey_primary(&force).await,
+            Phase::ProviderImage => self.apply_phase(&active, phase, false).await,
+            Phase::CoreImages | Phase::Images => self.apply_phase(&active, phase, true).await,
+            Phase::PrimaryRegistry if self.role == Role::Webhook => self.survey_primary(&active).await,
             Phase::PrimaryRegistry => {
-                let Some(primary) = &force.settings.primary else {
+                let Some(primary) = &active.settings.primary else {
                     self.end_primary().await;
                     return Ok("no primary registry is configured".to_owned());
                 };
-                self.bring_up_primary(&force, primary).await?;
-                self.find_lost_images(&force).await?;
-                self.apply_phase(&force, phase, false).await
+                self.bring_up_primary(&active, primary).await?;
+                self.find_lost_images(&active).await?;
+                self.apply_phase(&active, phase, false).await
             }
             Phase::Redirect => {
                 // A pod has neither kubelet nor container runtime to tell, and a file system that is not to be written.
                 if self.role == Role::Host {
-                    self.serve_mirror(&force).await?;
-                    self.write_host_files(&force).await?;
+                    self.serve_mirror(&active).await?;
+                    self.write_host_files(&active).await?;
                 }
-                let words = self.redirect(&force).await?;
-                Ok(self.tell_node_level(&force.settings, words))
+                let words = self.redirect(&active).await?;
+                Ok(self.tell_node_level(&active.settings, words))
             }
             Phase::Validating | Phase::Running | Phase::Degraded => Ok(String::new()),
         }
@@ -57,30 +57,36 @@ impl Reconciler {
 
     /// Serves again what was served before a restart, before anything is fetched: pods must not wait for a registry far
     /// away that may be down. A failure is told by the phase that comes to it.
-    async fn resume_services(&mut self, force: &Arc<InForce>) {
+    async fn resume_services(&mut self, active: &Arc<ActiveConfig>) {
         if self.ledger.get().baseline.is_none() {
             return;
         }
-        if let Some(primary) = (force.settings.primary.as_ref()).filter(|primary| primary.kind == PrimaryKind::Embedded)
-            && let Err(error) = self.serve_primary(force, primary).await
+        if let Some(primary) =
+            (active.settings.primary.as_ref()).filter(|primary| primary.kind == PrimaryKind::Embedded)
+            && let Err(error) = self.serve_primary(active, primary).await
         {
             tracing::warn!(error = format!("{error:#}"), "cannot serve the primary registry yet");
         }
-        if let Err(error) = self.serve_mirror(force).await {
+        if let Err(error) = self.serve_mirror(active).await {
             tracing::warn!(error = format!("{error:#}"), "cannot serve the node-local mirror yet");
         }
-        if let Err(error) = self.redirect(force).await {
+        if let Err(error) = self.redirect(active).await {
             tracing::warn!(error = format!("{error:#}"), "cannot redirect yet");
         }
     }
 
-    async fn apply_phase(&mut self, force: &Arc<InForce>, phase: Phase, with_runtime: bool) -> anyhow::Result<String> {
-        let steps = self.missing(force, phase, with_runtime).await?;
+    async fn apply_phase(
+        &mut self,
+        active: &Arc<ActiveConfig>,
+        phase: Phase,
+        with_runtime: bool,
+    ) -> anyhow::Result<String> {
+        let steps = self.missing(active, phase, with_runtime).await?;
         if steps.is_empty() {
             return Ok("nothing to do".to_owned());
         }
         let results = tokio::select! {
-            results = apply_steps(&self.host, force, steps) => results,
+            results = apply_steps(&self.host, active, steps) => results,
             // A registry that does not answer must not keep its own correction waiting. What arrived is kept.
             changed = self.files_changed() => return Err(changed.into()),
         };
@@ -90,7 +96,7 @@ impl Reconciler {
             return Err(ImagesFailed(summarize_failures(images, &failures)).into());
         }
         // What was applied is looked at, not believed.
-        match self.missing(force, phase, with_runtime).await?.len() {
+        match self.missing(active, phase, with_runtime).await?.len() {
             0 => Ok(counted(images, "image")),
             left => anyhow::bail!(
                 "{} to do again: something else changes what was done",
@@ -100,11 +106,11 @@ impl Reconciler {
     }
 
     /// The steps of a phase that are still to be done.
-    async fn missing(&self, force: &Arc<InForce>, phase: Phase, with_runtime: bool) -> anyhow::Result<Vec<Step>> {
+    async fn missing(&self, active: &Arc<ActiveConfig>, phase: Phase, with_runtime: bool) -> anyhow::Result<Vec<Step>> {
         let ledger = self.ledger.get();
-        let inventory = take_stock(&self.host, force, ledger, with_runtime).await?;
-        let mut steps = plan_steps(&force.settings, &force.planned, &inventory);
-        show_stock(&self.host.status, &force.planned, &inventory, &steps);
+        let inventory = take_stock(&self.host, active, ledger, with_runtime).await?;
+        let mut steps = plan_steps(&active.settings, &active.planned, &inventory);
+        show_stock(&self.host.status, &active.planned, &inventory, &steps);
         steps.retain(|step| step.phase() == phase);
         Ok(steps)
     }

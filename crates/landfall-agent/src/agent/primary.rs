@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::agent::certificates::{Issued, ensure_certificate};
 use crate::agent::clients::OwnRegistry;
 use crate::agent::listeners::{Server, bind};
-use crate::agent::reconciler::{InForce, Reconciler};
+use crate::agent::reconciler::{ActiveConfig, Reconciler};
 
 /// How often garbage is collected.
 const COLLECT_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -43,7 +43,11 @@ impl Reconciler {
     /// # Errors
     ///
     /// When it cannot be served, or does not answer in time: with what to mend.
-    pub(super) async fn bring_up_primary(&mut self, force: &Arc<InForce>, primary: &Primary) -> anyhow::Result<()> {
+    pub(super) async fn bring_up_primary(
+        &mut self,
+        active: &Arc<ActiveConfig>,
+        primary: &Primary,
+    ) -> anyhow::Result<()> {
         let mut shown = ServingStatus {
             url: String::new(),
             ca_file: None,
@@ -51,7 +55,7 @@ impl Reconciler {
         };
         let mut scheme = "https";
         if primary.kind == PrimaryKind::Embedded {
-            let issued = self.serve_primary(force, primary).await?;
+            let issued = self.serve_primary(active, primary).await?;
             match issued {
                 Some(issued) => {
                     shown.ca_file = Some(issued.authority_file.to_string());
@@ -64,27 +68,27 @@ impl Reconciler {
         }
         let explain = |error: TransferError| {
             anyhow::anyhow!(explain_primary(
-                &force.settings,
+                &active.settings,
                 &primary.endpoint,
-                force.primary_registry,
+                active.primary_registry,
                 &error
             ))
         };
-        let client = force
+        let client = active
             .clients
-            .client(&primary.endpoint, force.primary_registry)
+            .client(&primary.endpoint, active.primary_registry)
             .map_err(|e| explain(e.into()))?;
         let subject = format!("primary registry `{}`", primary.endpoint);
         let ping = || client.ping().map_err(TransferError::from).boxed();
-        let answered = force.local.retrying(&*self.host.meter, &subject, ping).await;
+        let answered = active.local.retrying(&*self.host.meter, &subject, ping).await;
         answered.map_err(explain)?;
         if primary.kind == PrimaryKind::Harbor {
             client.ensure_project(&primary.project).await.map_err(|error| {
                 let error = TransferError::from(error);
                 anyhow::anyhow!(explain_project(
-                    &force.settings,
+                    &active.settings,
                     primary,
-                    force.primary_registry,
+                    active.primary_registry,
                     &error
                 ))
             })?;
@@ -107,17 +111,17 @@ impl Reconciler {
     /// Serves the embedded registry; moves it when its address changed. Gives its certificate, where it has one.
     pub(super) async fn serve_primary(
         &mut self,
-        force: &Arc<InForce>,
+        active: &Arc<ActiveConfig>,
         primary: &Primary,
     ) -> anyhow::Result<Option<Issued>> {
-        let address = force.settings.primary_address(primary);
-        let issued = match force.settings.primary_speaks_tls(primary) {
+        let address = active.settings.primary_address(primary);
+        let issued = match active.settings.primary_speaks_tls(primary) {
             true => Some(self.primary_certificate(primary).await?),
             false => None,
         };
-        let login = force
+        let login = active
             .primary_registry
-            .and_then(|index| force.settings.registries[index].login.clone());
+            .and_then(|index| active.settings.registries[index].login.clone());
         if login.is_none() && !is_loopback(&address) {
             anyhow::bail!(Explanation::new(
                 format!("the embedded registry would let everybody push at `{address}`: it has no login"),
@@ -152,7 +156,7 @@ impl Reconciler {
             }
         };
         self.primary = Some(service);
-        force.clients.trust_own(OwnRegistry {
+        active.clients.trust_own(OwnRegistry {
             host: primary.endpoint.clone(),
             authority: issued.as_ref().map(|issued| issued.authority.clone()),
         });
@@ -214,11 +218,11 @@ impl Reconciler {
     /// # Errors
     ///
     /// When the registry cannot be asked, or the ledger cannot be written.
-    pub(super) async fn find_lost_images(&mut self, force: &Arc<InForce>) -> anyhow::Result<()> {
-        let Some(primary) = &force.settings.primary else {
+    pub(super) async fn find_lost_images(&mut self, active: &Arc<ActiveConfig>) -> anyhow::Result<()> {
+        let Some(primary) = &active.settings.primary else {
             return Ok(());
         };
-        let client = force.clients.client(&primary.endpoint, force.primary_registry)?;
+        let client = active.clients.client(&primary.endpoint, active.primary_registry)?;
         let mut lost = Vec::new();
         for (target, digest) in &self.ledger.get().primary {
             if target.host != primary.endpoint {
@@ -226,12 +230,16 @@ impl Reconciler {
                 lost.push((target.clone(), false));
                 continue;
             }
-            let wanted = force.planned.iter().any(|image| image.primary.as_ref() == Some(target));
+            let wanted = active
+                .planned
+                .iter()
+                .any(|image| image.primary.as_ref() == Some(target));
             match holds(&client, target).await {
                 Ok(Some(found)) if found == *digest => {}
                 Ok(_) => lost.push((target.clone(), wanted)),
                 Err(error) => {
-                    let explained = explain_primary(&force.settings, &primary.endpoint, force.primary_registry, &error);
+                    let explained =
+                        explain_primary(&active.settings, &primary.endpoint, active.primary_registry, &error);
                     anyhow::bail!(explained);
                 }
             }
@@ -257,13 +265,13 @@ impl Reconciler {
     /// # Errors
     ///
     /// When the ledger cannot be written or the webhook cannot be told.
-    pub(super) async fn survey_primary(&mut self, force: &Arc<InForce>) -> anyhow::Result<String> {
-        let Some(primary) = &force.settings.primary else {
+    pub(super) async fn survey_primary(&mut self, active: &Arc<ActiveConfig>) -> anyhow::Result<String> {
+        let Some(primary) = &active.settings.primary else {
             return Ok("no primary registry is configured".to_owned());
         };
-        let client = force.clients.client(&primary.endpoint, force.primary_registry)?;
+        let client = active.clients.client(&primary.endpoint, active.primary_registry)?;
         let mut held = BTreeMap::new();
-        let targets = force.planned.iter().filter_map(|image| image.primary.as_ref());
+        let targets = active.planned.iter().filter_map(|image| image.primary.as_ref());
         for target in targets {
             match holds(&client, target).await {
                 Ok(Some(digest)) => {
@@ -271,7 +279,8 @@ impl Reconciler {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    let explained = explain_primary(&force.settings, &primary.endpoint, force.primary_registry, &error);
+                    let explained =
+                        explain_primary(&active.settings, &primary.endpoint, active.primary_registry, &error);
                     return Ok(format!("what was known of the primary registry stays: {explained}"));
                 }
             }
@@ -279,7 +288,7 @@ impl Reconciler {
         let images = counted(held.len(), "image");
         self.ledger
             .update(|ledger| ledger.primary = held.into_iter().collect())?;
-        self.redirect(force).await?;
+        self.redirect(active).await?;
         Ok(format!("the primary registry holds {images} of the profiles"))
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Reconciler {
     machine: MachineAccess,
     pub(super) listeners: Listeners,
     pub(super) ledger: LedgerFile,
-    pub(super) in_force: Option<Arc<InForce>>,
+    pub(super) active: Option<Arc<ActiveConfig>>,
     pub(super) api: Option<Server>,
     pub(super) primary: Option<PrimaryService>,
     pub(super) registry: Option<Arc<Registry>>,
@@ -64,7 +64,7 @@ pub(crate) struct Reconciler {
 
 /// The configuration in force and what follows from it.
 #[derive(Debug)]
-pub(crate) struct InForce {
+pub(crate) struct ActiveConfig {
     pub(crate) settings: Arc<Settings>,
     pub(crate) planned: Vec<PlannedImage>,
     pub(crate) clients: Clients,
@@ -76,8 +76,8 @@ pub(crate) struct InForce {
     pub(crate) local: CopyOptions,
 }
 
-impl InForce {
-    fn new(settings: Arc<Settings>, timing: &Timing, machine: &MachineAccess) -> InForce {
+impl ActiveConfig {
+    fn new(settings: Arc<Settings>, timing: &Timing, machine: &MachineAccess) -> ActiveConfig {
         let resolver = Resolver::new(&settings);
         let planned = plan_images(&settings, &resolver);
         let primary_registry = (settings.primary.as_ref())
@@ -92,7 +92,7 @@ impl InForce {
             bandwidth: limit.map(|limit| Arc::new(BandwidthLimit::new(limit))),
             ..local.clone()
         };
-        InForce {
+        ActiveConfig {
             clients: Clients::new(settings.clone(), machine.clone()),
             planned,
             primary_registry,
@@ -138,7 +138,7 @@ impl Reconciler {
             role: options.role,
             host,
             ledger,
-            in_force: None,
+            active: None,
             api: None,
             primary: None,
             registry: None,
@@ -257,15 +257,15 @@ impl Reconciler {
 
     fn interval(&self) -> Duration {
         let seconds = self
-            .in_force
+            .active
             .as_ref()
-            .map(|force| force.settings.landfall.reconcile_interval_seconds);
+            .map(|active| active.settings.landfall.reconcile_interval_seconds);
         Duration::from_secs(seconds.unwrap_or(300).max(1))
     }
 
     /// Whether the changed files put another configuration in force, or left none.
     async fn is_reconfigured(&mut self) -> bool {
-        let before = self.in_force.clone();
+        let before = self.active.clone();
         let Ok(now) = self.take_configuration().await else {
             return true;
         };
@@ -277,26 +277,26 @@ impl Reconciler {
     /// # Errors
     ///
     /// When the files have errors and there is no last good configuration, or the state cannot be written.
-    pub(super) async fn take_configuration(&mut self) -> anyhow::Result<Arc<InForce>> {
+    pub(super) async fn take_configuration(&mut self) -> anyhow::Result<Arc<ActiveConfig>> {
         let reading = match self.first.take() {
             Some(first) => first,
             None => {
                 // Parsing is for changed files only.
                 let unchanged = self.origin.fingerprint().await == self.seen;
-                if let (Some(force), true) = (&self.in_force, unchanged) {
-                    return Ok(force.clone());
+                if let (Some(active), true) = (&self.active, unchanged) {
+                    return Ok(active.clone());
                 }
                 self.origin.read().await
             }
         };
         self.seen.clone_from(&reading.fingerprint);
         match reading.result {
-            Ok(good) => self.put_in_force(good, reading.fingerprint).await,
+            Ok(good) => self.use_reading(good, reading.fingerprint).await,
             Err(problem) => self.keep_last_good(problem).await,
         }
     }
 
-    async fn put_in_force(&mut self, good: Good, fingerprint: Option<String>) -> anyhow::Result<Arc<InForce>> {
+    async fn use_reading(&mut self, good: Good, fingerprint: Option<String>) -> anyhow::Result<Arc<ActiveConfig>> {
         let changed = self.ledger.get().configuration != fingerprint;
         if changed {
             let state_dir = self.host.state_dir.clone();
@@ -312,24 +312,24 @@ impl Reconciler {
                 .await;
         }
         self.host.status.update(|status| status.configuration_error = None);
-        self.force(good.settings, fingerprint)
+        self.activate(good.settings, fingerprint)
     }
 
-    async fn keep_last_good(&mut self, problem: String) -> anyhow::Result<Arc<InForce>> {
+    async fn keep_last_good(&mut self, problem: String) -> anyhow::Result<Arc<ActiveConfig>> {
         self.host
             .status
             .update(|status| status.configuration_error = Some(problem.clone()));
-        if self.in_force.is_none() {
+        if self.active.is_none() {
             self.restore_last_good().await?;
         }
-        let Some(force) = self.in_force.clone() else {
+        let Some(active) = self.active.clone() else {
             anyhow::bail!(problem);
         };
         let message = format!("{problem}; the last good configuration stays in force");
         self.host
             .warn(EventReason::ConfigurationInvalid, "configuration", message)
             .await;
-        Ok(force)
+        Ok(active)
     }
 
     async fn restore_last_good(&mut self) -> anyhow::Result<()> {
@@ -339,14 +339,14 @@ impl Reconciler {
         let reading = self.origin.check(kept);
         // What was good for an older version of the program may not be for this one: then there is none.
         if let Ok(good) = reading.result {
-            self.force(good.settings, reading.fingerprint)?;
+            self.activate(good.settings, reading.fingerprint)?;
         }
         Ok(())
     }
 
-    fn force(&mut self, settings: Arc<Settings>, fingerprint: Option<String>) -> anyhow::Result<Arc<InForce>> {
-        let force = Arc::new(InForce::new(settings.clone(), &self.timing, &self.machine));
-        let planned = &force.planned;
+    fn activate(&mut self, settings: Arc<Settings>, fingerprint: Option<String>) -> anyhow::Result<Arc<ActiveConfig>> {
+        let active = Arc::new(ActiveConfig::new(settings.clone(), &self.timing, &self.machine));
+        let planned = &active.planned;
         self.host.status.update(|status| {
             status.configuration = fingerprint;
             let mut before = std::mem::take(&mut status.images);
@@ -360,18 +360,18 @@ impl Reconciler {
                 .collect();
         });
         self.stages.send_replace(Some(settings));
-        self.in_force = Some(force.clone());
-        Ok(force)
+        self.active = Some(active.clone());
+        Ok(active)
     }
 
     /// Everything is in place: remembers what the host came up with, and says whether it has to be repaved or rebooted.
     async fn settle(&mut self) -> anyhow::Result<()> {
-        let force = self
-            .in_force
+        let active = self
+            .active
             .clone()
             .context("a pass that got through has a configuration")?;
         let host = self.host.clone();
-        let now = tokio::task::spawn_blocking(move || gather_baseline(&force.settings, &host.root)).await?;
+        let now = tokio::task::spawn_blocking(move || gather_baseline(&active.settings, &host.root)).await?;
         let before = self.ledger.get().baseline.clone().unwrap_or_else(|| now.clone());
         let (baseline, conditions) = compare_baseline(&before, &now);
         self.ledger.update(|ledger| ledger.baseline = Some(baseline))?;

@@ -10,7 +10,7 @@ use landfall_core::status::ServingStatus;
 
 use crate::agent::certificates::Issued;
 use crate::agent::listeners::{Server, bind};
-use crate::agent::reconciler::{InForce, Reconciler};
+use crate::agent::reconciler::{ActiveConfig, Reconciler};
 use crate::cluster::{ClusterContext, ClusterService, Registration, ServingCertificate, Withdrawal};
 use crate::webhook::{self, Reviewer, WebhookRules, webhook_router};
 
@@ -34,8 +34,8 @@ impl Reconciler {
     /// # Errors
     ///
     /// When its address cannot be bound or its certificate cannot be made.
-    pub(super) async fn redirect(&mut self, force: &Arc<InForce>) -> anyhow::Result<String> {
-        let settings = &force.settings;
+    pub(super) async fn redirect(&mut self, active: &Arc<ActiveConfig>) -> anyhow::Result<String> {
+        let settings = &active.settings;
         if !settings.webhook.enable {
             self.webhook = None;
             if self.withdrawal.is_none() && !self.once {

@@ -11,7 +11,7 @@ use landfall_oci::store::ContentStore;
 use crate::agent::Host;
 use crate::agent::apply::image_of;
 use crate::agent::ledger::{CoreImages, KeptIn, Ledger};
-use crate::agent::reconciler::InForce;
+use crate::agent::reconciler::ActiveConfig;
 use crate::agent::runtime::{self, explain_load};
 use crate::status::StatusStore;
 
@@ -23,11 +23,11 @@ use crate::status::StatusStore;
 /// When the store cannot be read, or containerd does not answer.
 pub(crate) async fn take_stock(
     host: &Host,
-    force: &InForce,
+    active: &ActiveConfig,
     ledger: &Ledger,
     with_runtime: bool,
 ) -> anyhow::Result<Inventory> {
-    let settings = &force.settings;
+    let settings = &active.settings;
     let store = host.store.clone();
     let stored = tokio::task::spawn_blocking(move || complete_images(&store)).await?;
     let runtime = if with_runtime && settings.landfall.containerd_enable {
@@ -39,7 +39,7 @@ pub(crate) async fn take_stock(
             .boxed()
         };
         // containerd may still be starting, as we are.
-        let names = force.local.retrying(&*host.meter, "taking stock", names).await;
+        let names = active.local.retrying(&*host.meter, "taking stock", names).await;
         names.map_err(|error| anyhow::anyhow!(explain_load("core and infrastructure images", &error)))?
     } else {
         BTreeMap::new()

@@ -13,25 +13,25 @@ use landfall_oci::image::TransferError;
 use landfall_oci::store::endpoints::{StoreSink, StoreSource};
 
 use crate::agent::Host;
-use crate::agent::reconciler::InForce;
+use crate::agent::reconciler::ActiveConfig;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
 
 /// Fetches an image into the store, from the first candidate that gives it. Says from where.
 pub(crate) async fn fetch_image(
     host: &Host,
-    force: &InForce,
+    active: &ActiveConfig,
     planned: usize,
     name: &ImageReference,
 ) -> Result<ImageReference, Explanation> {
-    let image = &force.planned[planned];
-    let written = &force.settings.images[image.image];
+    let image = &active.planned[planned];
+    let written = &active.settings.images[image.image];
     if image.pull.is_empty() {
         return Err(explain_no_place(written));
     }
     let mut tried = Vec::new();
     for candidate in &image.pull {
         let reference = &candidate.reference;
-        let Err(error) = fetch_from(host, force, candidate, name).await else {
+        let Err(error) = fetch_from(host, active, candidate, name).await else {
             host.status.update_image(&name.to_string(), |status| {
                 status.stored = true;
                 status.pull_reference = Some(reference.to_string());
@@ -40,9 +40,9 @@ pub(crate) async fn fetch_image(
         };
         // What failed in the end is an event, with what every candidate said.
         tracing::debug!(%reference, error = error_chain(&error), "candidate failed");
-        tried.push(explain_fetch(&force.settings, written, candidate, &error));
+        tried.push(explain_fetch(&active.settings, written, candidate, &error));
         // The copy has used up its attempts at this source.
-        let retry = &force.downloads.retry;
+        let retry = &active.downloads.retry;
         if next_action(error.kind, retry.attempts, retry, 0.0) == Action::Stop {
             break;
         }
@@ -52,12 +52,12 @@ pub(crate) async fn fetch_image(
 
 async fn fetch_from(
     host: &Host,
-    force: &InForce,
+    active: &ActiveConfig,
     candidate: &Candidate,
     name: &ImageReference,
 ) -> Result<(), TransferError> {
     let reference = &candidate.reference;
-    let client = force.clients.client(&reference.host, candidate.registry)?;
+    let client = active.clients.client(&reference.host, candidate.registry)?;
     let source = RegistrySource {
         client,
         repository: reference.repository.clone(),
@@ -68,7 +68,7 @@ async fn fetch_from(
         reference.manifest_selector(),
         &sink,
         Some(name),
-        &force.downloads,
+        &active.downloads,
         &*host.meter,
     )
     .await?;
@@ -78,14 +78,14 @@ async fn fetch_from(
 /// Loads a stored image into containerd under these names.
 pub(crate) async fn load_image(
     host: &Host,
-    force: &InForce,
+    active: &ActiveConfig,
     name: &ImageReference,
     as_names: &[String],
 ) -> Result<(), Explanation> {
     let source = StoreSource::new(host.store.clone(), name.clone());
     let load = || {
         async {
-            let socket = &force.settings.landfall.containerd_socket;
+            let socket = &active.settings.landfall.containerd_socket;
             let namespace = runtime::connect(&host.root, socket).await?;
             let sink = RuntimeSink::begin(&namespace, as_names.to_vec()).await?;
             copy_image(
@@ -93,7 +93,7 @@ pub(crate) async fn load_image(
                 name.manifest_selector(),
                 &sink,
                 Some(name),
-                &force.local,
+                &active.local,
                 &*host.meter,
             )
             .await?;
@@ -101,20 +101,20 @@ pub(crate) async fn load_image(
         }
         .boxed()
     };
-    let loaded = force.local.retrying(&*host.meter, &name.to_string(), load).await;
+    let loaded = active.local.retrying(&*host.meter, &name.to_string(), load).await;
     loaded.map_err(|error| explain_load(&format!("image `{name}`"), &error))
 }
 
 /// Pushes a stored image to the primary registry. Says what it pushed.
 pub(crate) async fn push_image(
     host: &Host,
-    force: &InForce,
+    active: &ActiveConfig,
     name: &ImageReference,
     target: &ImageReference,
 ) -> Result<Digest, Explanation> {
     let explain = |error: TransferError| {
         tracing::debug!(%target, error = error_chain(&error), "push failed");
-        explain_push(&force.settings, name, target, force.primary_registry, &error)
+        explain_push(&active.settings, name, target, active.primary_registry, &error)
     };
     let Some(stored) = host.store.image(name) else {
         return Err(Explanation::new(
@@ -122,9 +122,9 @@ pub(crate) async fn push_image(
             "look at the events for why it could not be fetched",
         ));
     };
-    let client = force
+    let client = active
         .clients
-        .client(&target.host, force.primary_registry)
+        .client(&target.host, active.primary_registry)
         .map_err(|error| explain(error.into()))?;
     let source = StoreSource::new(host.store.clone(), name.clone());
     let sink =
@@ -134,7 +134,7 @@ pub(crate) async fn push_image(
         stored.digest.as_str(),
         &sink,
         Some(target),
-        &force.local,
+        &active.local,
         &*host.meter,
     )
     .await;
