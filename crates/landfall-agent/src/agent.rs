@@ -3,7 +3,6 @@
 mod api_server;
 mod apply;
 mod baseline;
-pub(crate) mod certificates;
 mod clients;
 mod configuration;
 mod core_images;

@@ -17,6 +17,7 @@ pub mod status;
 pub mod supervisor;
 pub mod webhook;
 
+mod certificates;
 mod cluster;
 mod kube;
 mod run_lock;

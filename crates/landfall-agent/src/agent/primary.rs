@@ -21,7 +21,7 @@ use landfall_oci::server::{GRACE, Policy, Registry, Users, registry_service};
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
-use crate::agent::certificates::{Issued, ensure_certificate};
+use crate::certificates::{Issued, ensure_certificate};
 use crate::agent::clients::OwnRegistry;
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::{ActiveConfig, Reconciler};

@@ -8,7 +8,7 @@ use landfall_core::cluster::configuration::{MUTATE_PATH, webhook_address};
 use landfall_core::config::Settings;
 use landfall_core::status::ServingStatus;
 
-use crate::agent::certificates::Issued;
+use crate::certificates::Issued;
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::{ActiveConfig, Reconciler};
 use crate::cluster::{ClusterContext, ClusterService, Registration, ServingCertificate, Withdrawal};

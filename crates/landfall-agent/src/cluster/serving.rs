@@ -9,7 +9,7 @@ use landfall_oci::certificate::{PemPair, load_pair, write_pair};
 use landfall_oci::serve::tls::CertificateSlot;
 use tokio::sync::Mutex;
 
-use crate::agent::certificates::{Issued, ensure_certificate};
+use crate::certificates::{Issued, ensure_certificate};
 
 /// Who issues the certificate while no cluster says otherwise.
 pub(crate) const AUTHORITY_NAME: &str = "Landfall webhook";
