@@ -21,7 +21,7 @@ use landfall_oci::layers::{ExtractLimits, ExtractedFile, ExtractedFiles, extract
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::endpoints::StoreSink;
 
-use crate::agent::Host;
+use crate::agent::host::Host;
 use crate::agent::ledger::{CoreImages, KeptIn};
 use crate::agent::reconciler::ActiveConfig;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};

@@ -8,7 +8,7 @@ use landfall_core::hostconf::{Dialect, HostFile, render};
 use landfall_core::status::EventReason;
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
 
-use crate::agent::Host;
+use crate::agent::host::Host;
 use crate::agent::reconciler::{ActiveConfig, Reconciler};
 
 impl Reconciler {

@@ -21,10 +21,10 @@ use landfall_oci::server::{GRACE, Policy, Registry, Users, registry_service};
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
-use crate::certificates::{Issued, ensure_certificate};
 use crate::agent::clients::OwnRegistry;
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::{ActiveConfig, Reconciler};
+use crate::certificates::{Issued, ensure_certificate};
 
 /// How often garbage is collected.
 const COLLECT_EVERY: Duration = Duration::from_secs(60 * 60);

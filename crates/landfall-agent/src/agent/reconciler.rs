@@ -18,10 +18,10 @@ use landfall_oci::server::Registry;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::agent::Host;
 use crate::agent::baseline::{compare_baseline, gather_baseline};
 use crate::agent::clients::Clients;
 use crate::agent::configuration::{Good, Origin, Reading};
+use crate::agent::host::Host;
 use crate::agent::inputs::{load_last_good, write_last_good};
 use crate::agent::ledger::LedgerFile;
 use crate::agent::listeners::Server;

@@ -8,9 +8,9 @@ use landfall_core::cluster::configuration::{MUTATE_PATH, webhook_address};
 use landfall_core::config::Settings;
 use landfall_core::status::ServingStatus;
 
-use crate::certificates::Issued;
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::{ActiveConfig, Reconciler};
+use crate::certificates::Issued;
 use crate::cluster::{ClusterContext, ClusterService, Registration, ServingCertificate, Withdrawal};
 use crate::webhook::{self, Reviewer, WebhookRules, webhook_router};
 

@@ -10,7 +10,7 @@ use landfall_host::stages::{StageOptions, run_stage};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::agent::Host;
+use crate::agent::host::Host;
 use crate::agent::schedule::until_reconcile_stages;
 use crate::stage_events::stage_events;
 

@@ -8,8 +8,8 @@ use landfall_core::plan::{PlannedImage, Step};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_oci::store::ContentStore;
 
-use crate::agent::Host;
 use crate::agent::apply::image_of;
+use crate::agent::host::Host;
 use crate::agent::ledger::{CoreImages, KeptIn, Ledger};
 use crate::agent::reconciler::ActiveConfig;
 use crate::agent::runtime::{self, explain_load};

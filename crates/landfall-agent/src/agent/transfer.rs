@@ -12,7 +12,7 @@ use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;
 use landfall_oci::store::endpoints::{StoreSink, StoreSource};
 
-use crate::agent::Host;
+use crate::agent::host::Host;
 use crate::agent::reconciler::ActiveConfig;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
 
