@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use camino::Utf8Path;
 use futures_util::StreamExt as _;
 use futures_util::stream::select;
 use k8s_openapi::api::core::v1::Namespace;
@@ -12,7 +13,7 @@ use kube::runtime::watcher::Event;
 use landfall_core::choice::{DISABLED, NODE, PALETTE_DISABLED, PALETTE_LABEL, REDIRECT_LABEL, RedirectChoice};
 use tokio_util::sync::CancellationToken;
 
-use super::ClusterContext;
+use super::context::ClusterContext;
 use crate::kube::Cluster;
 
 /// Hands every change to the reviewer until it is stopped.
@@ -39,8 +40,21 @@ pub(crate) async fn follow_choices(context: &ClusterContext, cluster: &Cluster, 
     }
 }
 
+/// What a namespace chose by its labels in the cluster; `Ok(None)` is no choice.
+///
+/// # Errors
+///
+/// When the cluster cannot be asked, or has no such namespace.
+pub async fn fetch_namespace_choice(kubeconfig: &Utf8Path, name: &str) -> anyhow::Result<Option<RedirectChoice>> {
+    let cluster = Cluster::connect(Some(kubeconfig), "default").await?;
+    let Some(found) = cluster.fetch_namespace(name).await? else {
+        anyhow::bail!("`{}` has no namespace `{name}`", cluster.server());
+    };
+    Ok(choice_of(&found))
+}
+
 /// The choice of a namespace by its labels.
-pub(crate) fn choice_of(namespace: &PartialObjectMeta<Namespace>) -> Option<RedirectChoice> {
+fn choice_of(namespace: &PartialObjectMeta<Namespace>) -> Option<RedirectChoice> {
     let labels = namespace.labels().iter();
     RedirectChoice::of_labels(labels.map(|(key, value)| (key.as_str(), value.as_str())))
 }

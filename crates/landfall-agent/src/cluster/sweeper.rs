@@ -9,8 +9,8 @@ use landfall_core::status::EventReason;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::context::{ClusterContext, Registration, now};
 use super::pod_events::{Severity, pod_event};
-use super::{ClusterContext, Registration, now};
 use crate::kube::{Cluster, Refusal, refusal_of};
 
 /// Pods that were told of are remembered by their UID, and told of once; beyond this many we begin anew.

@@ -12,8 +12,9 @@ use landfall_core::status::{EventKind, EventReason};
 use landfall_host::root::HostRoot;
 use tokio_util::sync::CancellationToken;
 
+use super::access::find_access;
+use super::context::now;
 use super::election::Candidate;
-use super::{find_access, now};
 use crate::events::EventLog;
 use crate::kube::Cluster;
 use crate::supervisor::Supervisor;

@@ -19,8 +19,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::authority::{Authority, new_authority, rotation_policy};
+use super::context::{ClusterContext, Registration, now};
 use super::election::Candidate;
-use super::{ClusterContext, Registration, now};
 use crate::kube::{Cluster, refusal_of};
 
 /// How often the Lease is looked at.
