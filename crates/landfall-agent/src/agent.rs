@@ -1,25 +1,22 @@
 //! One run of the agent.
 
-mod api_server;
+mod active_config;
 mod apply;
 mod baseline;
 mod clients;
-mod configuration;
+mod config_loader;
+mod config_source;
 mod core_images;
 mod host;
-mod host_files;
+mod image_phases;
 mod inputs;
 mod ledger;
-mod listeners;
-mod mirror;
-mod phases;
-mod primary;
 mod reconciler;
-mod redirect;
 mod run;
 mod runtime;
 mod schedule;
 mod service_manager;
+mod services;
 mod stages;
 mod survey;
 mod transfer;

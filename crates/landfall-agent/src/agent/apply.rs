@@ -12,10 +12,10 @@ use landfall_core::status::{EventReason, ProgressEvent};
 use landfall_oci::client::explain::Explanation;
 use tracing::Instrument as _;
 
+use crate::agent::active_config::ActiveConfig;
 use crate::agent::core_images::load_core_images;
 use crate::agent::host::Host;
 use crate::agent::ledger::CoreImages;
-use crate::agent::reconciler::ActiveConfig;
 use crate::agent::transfer::{fetch_image, load_image, push_image};
 
 /// What a step did that has to be remembered.

@@ -21,9 +21,9 @@ use landfall_oci::layers::{ExtractLimits, ExtractedFile, ExtractedFiles, extract
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::endpoints::StoreSink;
 
+use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::agent::ledger::{CoreImages, KeptIn};
-use crate::agent::reconciler::ActiveConfig;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
 
 /// Loads every core image of a stored provider image.

@@ -10,7 +10,7 @@ use landfall_host::root::HostRoot;
 use landfall_oci::certificate::warm_key_generator;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::configuration;
+use crate::agent::config_source::read_first;
 use crate::agent::host::Host;
 use crate::agent::reconciler::Reconciler;
 use crate::agent::service_manager::{supervise_watchdog, tell};
@@ -38,7 +38,7 @@ pub async fn run_agent(
     // A token of our own: tasks end as well when the run ends by itself.
     let stop = shutdown.child_token();
     let (supervisor, mut failures) = Supervisor::new(stop.clone());
-    let first = configuration::read_first(&options).await;
+    let first = read_first(&options).await;
     let state_dir = choose_state_dir(&options, first.state_dir())?;
     create_private_dir(&state_dir)
         .with_context(|| format!("cannot use `{state_dir}`; hint: set `landfall.stateDir` in the user-data"))?;

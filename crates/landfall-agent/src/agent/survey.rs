@@ -6,17 +6,35 @@ use futures_util::FutureExt as _;
 use landfall_core::inventory::Inventory;
 use landfall_core::plan::{PlannedImage, Step};
 use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::status::Phase;
 use landfall_oci::store::ContentStore;
 
+use crate::agent::active_config::ActiveConfig;
 use crate::agent::apply::image_of;
 use crate::agent::host::Host;
 use crate::agent::ledger::{CoreImages, KeptIn, Ledger};
-use crate::agent::reconciler::ActiveConfig;
 use crate::agent::runtime::{self, explain_load};
 use crate::status::StatusStore;
 
-/// Takes stock. containerd is asked only when `with_runtime`: the provider image is fetched before containerd has to be
-/// there.
+/// The parts of the host that are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StockScope {
+    Store,
+    StoreAndContainerd,
+}
+
+impl StockScope {
+    /// Returns the scope of a phase. Only the phases that load images need containerd: the provider image is fetched before
+    /// containerd has to run.
+    pub(crate) fn of_phase(phase: Phase) -> StockScope {
+        match phase {
+            Phase::CoreImages | Phase::Images => StockScope::StoreAndContainerd,
+            _ => StockScope::Store,
+        }
+    }
+}
+
+/// Takes stock of the images on this host.
 ///
 /// # Errors
 ///
@@ -25,12 +43,12 @@ pub(crate) async fn take_stock(
     host: &Host,
     active: &ActiveConfig,
     ledger: &Ledger,
-    with_runtime: bool,
+    scope: StockScope,
 ) -> anyhow::Result<Inventory> {
     let settings = &active.settings;
     let store = host.store.clone();
     let stored = tokio::task::spawn_blocking(move || complete_images(&store)).await?;
-    let runtime = if with_runtime && settings.landfall.containerd_enable {
+    let runtime = if scope == StockScope::StoreAndContainerd && settings.landfall.containerd_enable {
         let names = || {
             async {
                 let namespace = runtime::connect(&host.root, &settings.landfall.containerd_socket).await?;

@@ -12,8 +12,8 @@ use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;
 use landfall_oci::store::endpoints::{StoreSink, StoreSource};
 
+use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
-use crate::agent::reconciler::ActiveConfig;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
 
 /// Fetches an image into the store, from the first candidate that gives it. Says from where.

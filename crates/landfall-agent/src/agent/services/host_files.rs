@@ -9,20 +9,26 @@ use landfall_core::status::EventReason;
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
 
 use crate::agent::host::Host;
-use crate::agent::reconciler::{ActiveConfig, Reconciler};
 
-impl Reconciler {
-    /// Writes what is wanted, removes what is no longer, and leaves alone what is the user's. The kubelet and containerd
-    /// read these files at every pull: nothing has to be restarted.
+/// The files that redirect the pulls of this node.
+#[derive(Debug, Default)]
+pub(crate) struct HostFiles {
+    /// Foreign files found at paths that the agent manages, and already reported.
+    reported: BTreeSet<Utf8PathBuf>,
+}
+
+impl HostFiles {
+    /// Writes the files that the settings ask for, removes its own other files, and leaves foreign files alone. The kubelet
+    /// and containerd read these files at every pull: nothing has to be restarted.
     ///
     /// # Errors
     ///
     /// When a file cannot be read or written.
-    pub(super) async fn write_host_files(&mut self, active: &ActiveConfig) -> anyhow::Result<()> {
-        for (dialect, files) in wanted_files(&active.settings) {
-            let managed = ManagedFiles::new(self.host.root.clone(), &self.host.state_dir);
+    pub(crate) async fn ensure(&mut self, host: &Host, settings: &Settings) -> anyhow::Result<()> {
+        for (dialect, files) in wanted_files(settings) {
+            let managed = ManagedFiles::new(host.root.clone(), &host.state_dir);
             let changes = tokio::task::spawn_blocking(move || managed.apply(dialect.name(), &files)).await??;
-            tell_changes(&self.host, dialect, &changes, &mut self.kept_files).await;
+            report_changes(host, dialect, &changes, &mut self.reported).await;
         }
         Ok(())
     }
@@ -42,14 +48,14 @@ fn wanted_files(settings: &Settings) -> Vec<(Dialect, Vec<HostFile>)> {
     dialects.map(|dialect| (dialect, files(dialect))).into()
 }
 
-async fn tell_changes(host: &Host, dialect: Dialect, changes: &ManagedChanges, told: &mut BTreeSet<Utf8PathBuf>) {
+async fn report_changes(host: &Host, dialect: Dialect, changes: &ManagedChanges, reported: &mut BTreeSet<Utf8PathBuf>) {
     if !changes.is_empty() {
         let message = format!("{} written, {} removed", changes.written.len(), changes.removed.len());
         host.note(EventReason::HostFilesChanged, dialect.name(), message).await;
     }
     for path in &changes.kept {
         // Once: it is the user's decision, and holds until the file changes.
-        if told.insert(path.clone()) {
+        if reported.insert(path.clone()) {
             let message =
                 "this file is not Landfall's and stays as it is; hint: remove it, and Landfall writes its own";
             host.warn(EventReason::HostFileKept, path.as_str(), message).await;
