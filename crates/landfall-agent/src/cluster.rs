@@ -5,7 +5,7 @@
 //! again, and said in the status.
 
 mod access;
-mod authority;
+mod certificate_authority;
 mod context;
 mod election;
 mod namespaces;

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::authority::{Authority, new_authority, rotation_policy};
+use super::certificate_authority::{CertificateAuthority, new_authority, rotation_policy};
 use super::context::{ClusterContext, Registration, now};
 use super::election::Candidate;
 use crate::kube::{Cluster, refusal_of};
@@ -165,7 +165,7 @@ impl Writer {
             Seen::Missing => None,
             Seen::There(secret) => Some(secret.clone()),
         };
-        let authority = match there.as_ref().map(Authority::parse).transpose() {
+        let authority = match there.as_ref().map(CertificateAuthority::parse).transpose() {
             Ok(authority) => authority,
             Err(error) => {
                 let message =
@@ -192,7 +192,7 @@ impl Writer {
                     Ok(pair) => pair,
                     Err(_) => new_authority(now)?,
                 };
-                Authority::first(current, now)?
+                CertificateAuthority::first(current, now)?
             }
             Some(authority) => authority.advance(step, now)?,
         };
@@ -218,7 +218,7 @@ impl Writer {
             return Ok(());
         };
         // One that cannot be used is the writer's to mend; until then we serve as before.
-        let Ok(authority) = Authority::parse(secret) else {
+        let Ok(authority) = CertificateAuthority::parse(secret) else {
             return Ok(());
         };
         if self.adopted.as_ref() == Some(&authority.current.certificate) {
@@ -241,7 +241,7 @@ impl Writer {
         let Seen::There(secret) = &self.secret else {
             return Ok(());
         };
-        let authority = Authority::parse(secret).context("the authority's Secret cannot be used")?;
+        let authority = CertificateAuthority::parse(secret).context("the authority's Secret cannot be used")?;
         let rendered = {
             let registration = self.registration.borrow_and_update();
             render_configuration(&registration.settings, &registration.address, &authority.bundle())

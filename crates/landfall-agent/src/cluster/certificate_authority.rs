@@ -33,7 +33,7 @@ pub(crate) fn rotation_policy(overlap_seconds: u32) -> RotationPolicy {
 
 /// The webhook's authorities.
 #[derive(Debug, Clone)]
-pub(crate) struct Authority {
+pub(crate) struct CertificateAuthority {
     /// The one that signs.
     pub(crate) current: PemPair,
     /// The one that signs next.
@@ -48,14 +48,14 @@ pub(crate) struct Authority {
     pub(crate) ends: Timestamp,
 }
 
-impl Authority {
+impl CertificateAuthority {
     /// The first authority: a new one, or one that an agent serves with already.
     ///
     /// # Errors
     ///
     /// When its certificate cannot be read.
-    pub(crate) fn first(current: PemPair, now: Timestamp) -> anyhow::Result<Authority> {
-        Ok(Authority {
+    pub(crate) fn first(current: PemPair, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
+        Ok(CertificateAuthority {
             ends: read_expiry(&current.certificate)?,
             current,
             next: None,
@@ -70,7 +70,7 @@ impl Authority {
     /// # Errors
     ///
     /// When it is not what we wrote: something is missing, or certificate and key do not belong together.
-    pub(crate) fn parse(secret: &Secret) -> anyhow::Result<Authority> {
+    pub(crate) fn parse(secret: &Secret) -> anyhow::Result<CertificateAuthority> {
         let text = |key: &str| -> anyhow::Result<Option<String>> {
             let bytes = secret.data.as_ref().and_then(|data| data.get(key));
             (bytes.map(|ByteString(bytes)| String::from_utf8(bytes.clone())))
@@ -92,7 +92,7 @@ impl Authority {
         };
         let current = pair("ca")?.context("`ca.crt` or `ca.key` is missing")?;
         let annotations = secret.metadata.annotations.as_ref();
-        Ok(Authority {
+        Ok(CertificateAuthority {
             ends: read_expiry(&current.certificate)?,
             current,
             next: pair("next")?,
@@ -150,12 +150,12 @@ impl Authority {
         )
     }
 
-    /// Makes a step of a rotation; [`RotationStep::Create`] is [`Authority::first`].
+    /// Makes a step of a rotation; [`RotationStep::Create`] is [`CertificateAuthority::first`].
     ///
     /// # Errors
     ///
     /// When a certificate cannot be made or read, or the step does not follow from what is there.
-    pub(crate) fn advance(self, step: RotationStep, now: Timestamp) -> anyhow::Result<Authority> {
+    pub(crate) fn advance(self, step: RotationStep, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
         match step {
             RotationStep::Introduce => Ok(self.introduce(new_authority(now)?, now)),
             RotationStep::Promote => self.promote(now),
@@ -165,7 +165,7 @@ impl Authority {
     }
 
     /// Lets the API server know the next authority.
-    fn introduce(mut self, next: PemPair, now: Timestamp) -> Authority {
+    fn introduce(mut self, next: PemPair, now: Timestamp) -> CertificateAuthority {
         self.next = Some(next);
         self.wanted = false;
         self.changed = now;
@@ -177,17 +177,17 @@ impl Authority {
     /// # Errors
     ///
     /// When there is none, or its certificate cannot be read.
-    fn promote(self, now: Timestamp) -> anyhow::Result<Authority> {
+    fn promote(self, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
         let next = self.next.context("no next authority was introduced")?;
-        Ok(Authority {
+        Ok(CertificateAuthority {
             previous: Some(self.current.certificate),
             wanted: self.wanted,
-            ..Authority::first(next, now)?
+            ..CertificateAuthority::first(next, now)?
         })
     }
 
     /// Forgets the authority before.
-    fn retire(mut self, now: Timestamp) -> Authority {
+    fn retire(mut self, now: Timestamp) -> CertificateAuthority {
         self.previous = None;
         self.changed = now;
         self
@@ -213,8 +213,8 @@ mod tests {
 
     use super::*;
 
-    fn mk_first(now: Timestamp) -> Authority {
-        Authority::first(new_authority(now).unwrap(), now).unwrap()
+    fn mk_first(now: Timestamp) -> CertificateAuthority {
+        CertificateAuthority::first(new_authority(now).unwrap(), now).unwrap()
     }
 
     #[test]
@@ -224,23 +224,23 @@ mod tests {
         let mut secret = first.render(None);
         secret.metadata.resource_version = Some("7".to_owned());
         secret.metadata.annotations = Some([(ROTATE_ANNOTATION.to_owned(), "now".to_owned())].into());
-        let wanted = Authority::parse(&secret).unwrap();
+        let wanted = CertificateAuthority::parse(&secret).unwrap();
         assert!(wanted.wanted);
 
         let introduced = wanted.introduce(new_authority(now).unwrap(), now);
         let secret = introduced.render(Some(&secret));
         assert_eq!(secret.metadata.resource_version.as_deref(), Some("7"));
         assert_eq!(secret.metadata.annotations, Some(BTreeMap::new()), "asked for once");
-        let introduced = Authority::parse(&secret).unwrap();
+        let introduced = CertificateAuthority::parse(&secret).unwrap();
         assert_eq!(introduced.bundle().matches("BEGIN CERTIFICATE").count(), 2);
         assert!(introduced.facts(Some(&introduced.bundle())).is_known);
         assert!(!introduced.facts(Some(&first.bundle())).is_known);
 
-        let promoted = Authority::parse(&introduced.promote(now).unwrap().render(Some(&secret))).unwrap();
+        let promoted = CertificateAuthority::parse(&introduced.promote(now).unwrap().render(Some(&secret))).unwrap();
         assert_eq!(promoted.previous.as_ref(), Some(&first.current.certificate));
         assert!(promoted.next.is_none());
         assert_eq!(promoted.bundle().matches("BEGIN CERTIFICATE").count(), 2);
-        let retired = Authority::parse(&promoted.retire(now).render(Some(&secret))).unwrap();
+        let retired = CertificateAuthority::parse(&promoted.retire(now).render(Some(&secret))).unwrap();
         assert_eq!(retired.bundle().matches("BEGIN CERTIFICATE").count(), 1);
     }
 
@@ -249,7 +249,7 @@ mod tests {
     fn old_authority_leaves_the_bundle_a_day_after_it_signed_last() {
         let start = Timestamp::now();
         let old = new_authority(start).unwrap();
-        let mut authority = Authority::first(old.clone(), start).unwrap();
+        let mut authority = CertificateAuthority::first(old.clone(), start).unwrap();
         authority.wanted = true;
         let mut steps = Vec::new();
         for minute in 0..3 * 24 * 60 {
@@ -290,7 +290,7 @@ mod tests {
                 Some(value) => data.insert(key.to_owned(), value),
                 None => data.remove(key),
             };
-            format!("{:#}", Authority::parse(&spoilt).unwrap_err())
+            format!("{:#}", CertificateAuthority::parse(&spoilt).unwrap_err())
         };
         let foreign_key = other.data.as_ref().unwrap()["ca.key"].clone();
         assert_eq!(with("ca.key", None), "`ca.crt` or `ca.key` is missing");
