@@ -16,19 +16,19 @@ const DURATION: SignedDuration = SignedDuration::from_secs(15);
 
 /// One agent's part in the election.
 #[derive(Debug)]
-pub(crate) struct Candidate {
+pub(crate) struct LeaseCandidate {
     election: Election,
 }
 
-impl Candidate {
+impl LeaseCandidate {
     /// A candidate with a name of its own: the host's, and what no other process has.
-    pub(crate) fn new(root: &HostRoot, now: Timestamp) -> Candidate {
+    pub(crate) fn new(root: &HostRoot, now: Timestamp) -> LeaseCandidate {
         let host = (root.join(Utf8Path::new("/proc/sys/kernel/hostname")).ok())
             .and_then(|path| fs_err::read(path).ok())
             .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
             .unwrap_or_default();
         let name = format!("{host}_{}_{:x}", std::process::id(), now.as_nanosecond());
-        Candidate {
+        LeaseCandidate {
             election: Election::new(name),
         }
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::find_access;
 use super::context::now;
-use super::election::Candidate;
+use super::election::LeaseCandidate;
 use crate::events::EventLog;
 use crate::kube::Cluster;
 use crate::supervisor::Supervisor;
@@ -74,7 +74,7 @@ async fn run(root: &HostRoot, events: &EventLog, settings: &Settings) {
     if !access.enable {
         return;
     }
-    let mut candidate = Candidate::new(root, now());
+    let mut candidate = LeaseCandidate::new(root, now());
     // A host that reaches no cluster has registered nothing.
     while let Some(found) = find_access(root, access.kubeconfig.as_deref()) {
         let attempt = match Cluster::connect(found.kubeconfig(), &access.namespace).await {
@@ -100,7 +100,7 @@ async fn run(root: &HostRoot, events: &EventLog, settings: &Settings) {
     }
 }
 
-async fn withdraw(cluster: &Cluster, candidate: &mut Candidate) -> anyhow::Result<Attempt> {
+async fn withdraw(cluster: &Cluster, candidate: &mut LeaseCandidate) -> anyhow::Result<Attempt> {
     let found = cluster.fetch_configuration().await?;
     let Some(found) = found.filter(is_ours) else {
         return Ok(Attempt::NothingThere);
@@ -178,7 +178,7 @@ mod tests {
 
     async fn attempt(configuration: Option<Value>, lease: Option<Value>) -> (Attempt, Vec<String>) {
         let (cluster, writes) = mk_cluster(configuration, lease);
-        let mut candidate = Candidate::new(&HostRoot::new("/nowhere"), now());
+        let mut candidate = LeaseCandidate::new(&HostRoot::new("/nowhere"), now());
         let attempt = withdraw(&cluster, &mut candidate).await.unwrap();
         let writes = writes.lock().unwrap().clone();
         (attempt, writes)

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::certificate_authority::{CertificateAuthority, new_authority, rotation_policy};
 use super::context::{ClusterContext, Registration, now};
-use super::election::Candidate;
+use super::election::LeaseCandidate;
 use crate::kube::{Cluster, refusal_of};
 
 /// How often the Lease is looked at.
@@ -52,7 +52,7 @@ pub(crate) struct Writer {
     cluster: Cluster,
     registration: watch::Receiver<Registration>,
     leads: watch::Sender<bool>,
-    candidate: Candidate,
+    lease: LeaseCandidate,
     renewed: Option<Instant>,
     secret: Seen<Secret>,
     configuration: Seen<Value>,
@@ -68,7 +68,7 @@ impl Writer {
         leads: watch::Sender<bool>,
     ) -> Writer {
         Writer {
-            candidate: Candidate::new(&context.root, now()),
+            lease: LeaseCandidate::new(&context.root, now()),
             context,
             cluster,
             registration,
@@ -109,7 +109,7 @@ impl Writer {
                 }
             }
         }
-        if let Err(error) = self.candidate.resign(&self.cluster).await {
+        if let Err(error) = self.lease.resign(&self.cluster).await {
             tracing::debug!(error = format!("{error:#}"), "the Lease ends by itself");
         }
     }
@@ -136,7 +136,7 @@ impl Writer {
     async fn campaign(&mut self) -> anyhow::Result<()> {
         let led = self.leads();
         let asked = Instant::now();
-        match self.candidate.campaign(&self.cluster, now()).await {
+        match self.lease.campaign(&self.cluster, now()).await {
             Ok(true) => self.renewed = Some(asked),
             Ok(false) => self.renewed = None,
             Err(error) => {
