@@ -30,18 +30,18 @@ const TRUSTED_FOR: Duration = Duration::from_secs(10);
 
 /// What was seen of an object.
 #[derive(Debug, Clone, PartialEq)]
-enum Seen<T> {
+enum Observed<T> {
     /// Nothing was heard of it yet.
     Unknown,
     /// It is not there.
-    Missing,
+    Absent,
     /// It is this.
-    There(T),
+    Present(T),
 }
 
-impl<T> From<Option<T>> for Seen<T> {
-    fn from(found: Option<T>) -> Seen<T> {
-        found.map_or(Seen::Missing, Seen::There)
+impl<T> From<Option<T>> for Observed<T> {
+    fn from(found: Option<T>) -> Observed<T> {
+        found.map_or(Observed::Absent, Observed::Present)
     }
 }
 
@@ -54,8 +54,8 @@ pub(crate) struct Writer {
     leads: watch::Sender<bool>,
     lease: LeaseCandidate,
     renewed: Option<Instant>,
-    secret: Seen<Secret>,
-    configuration: Seen<Value>,
+    secret: Observed<Secret>,
+    configuration: Observed<Value>,
     /// The certificate of the authority that we serve under.
     adopted: Option<String>,
 }
@@ -74,8 +74,8 @@ impl Writer {
             registration,
             leads,
             renewed: None,
-            secret: Seen::Unknown,
-            configuration: Seen::Unknown,
+            secret: Observed::Unknown,
+            configuration: Observed::Unknown,
             adopted: None,
         }
     }
@@ -161,9 +161,9 @@ impl Writer {
     /// Makes, replaces and rotates the authority.
     async fn keep_authority(&mut self) -> anyhow::Result<()> {
         let there = match &self.secret {
-            Seen::Unknown => return Ok(()),
-            Seen::Missing => None,
-            Seen::There(secret) => Some(secret.clone()),
+            Observed::Unknown => return Ok(()),
+            Observed::Absent => None,
+            Observed::Present(secret) => Some(secret.clone()),
         };
         let authority = match there.as_ref().map(CertificateAuthority::parse).transpose() {
             Ok(authority) => authority,
@@ -204,7 +204,7 @@ impl Writer {
             RotationStep::Retire => "the authority before was forgotten",
         };
         let written = self.cluster.write_secret(&next.render(there.as_ref())).await?;
-        self.secret = Seen::There(written);
+        self.secret = Observed::Present(written);
         (self
             .context
             .note(EventReason::AuthorityReplaced, "webhook", message.to_owned()))
@@ -214,7 +214,7 @@ impl Writer {
 
     /// Serves under the authority of the cluster.
     async fn follow_authority(&mut self) -> anyhow::Result<()> {
-        let Seen::There(secret) = &self.secret else {
+        let Observed::Present(secret) = &self.secret else {
             return Ok(());
         };
         // One that cannot be used is the writer's to mend; until then we serve as before.
@@ -238,7 +238,7 @@ impl Writer {
 
     /// Registers the webhook, and mends the registration.
     async fn keep_configuration(&mut self) -> anyhow::Result<()> {
-        let Seen::There(secret) = &self.secret else {
+        let Observed::Present(secret) = &self.secret else {
             return Ok(());
         };
         let authority = CertificateAuthority::parse(secret).context("the authority's Secret cannot be used")?;
@@ -247,16 +247,16 @@ impl Writer {
             render_configuration(&registration.settings, &registration.address, &authority.bundle())
         };
         let (next, message) = match &self.configuration {
-            Seen::Unknown => return Ok(()),
-            Seen::There(found) if is_as_rendered(found, &rendered) => return Ok(()),
-            Seen::There(found) => (
+            Observed::Unknown => return Ok(()),
+            Observed::Present(found) if is_as_rendered(found, &rendered) => return Ok(()),
+            Observed::Present(found) => (
                 mend_configuration(found, &rendered),
                 "the webhook's registration was not as it should be, and is again",
             ),
-            Seen::Missing => (rendered, "the webhook was registered at the API server"),
+            Observed::Absent => (rendered, "the webhook was registered at the API server"),
         };
         let written = self.cluster.write_configuration(&next).await?;
-        self.configuration = Seen::There(written);
+        self.configuration = Observed::Present(written);
         self.context.metrics.registrations.inc();
         let subject = format!("MutatingWebhookConfiguration `{CONFIGURATION_NAME}`");
         (self
@@ -268,7 +268,7 @@ impl Writer {
 
     /// The bundle that the API server has.
     fn known_bundle(&self) -> Option<String> {
-        let Seen::There(configuration) = &self.configuration else {
+        let Observed::Present(configuration) = &self.configuration else {
             return None;
         };
         let bundle = configuration["webhooks"][0]["clientConfig"]["caBundle"].as_str()?;
