@@ -54,7 +54,7 @@ pub(crate) enum Refusal {
     /// It is not there.
     NotFound,
     /// The object is not what the call takes it for: mostly a `test` of a JSON patch that does not hold.
-    Unfit,
+    Unprocessable,
 }
 
 /// A page of pods.
@@ -127,39 +127,39 @@ impl Cluster {
 
     /// The Lease that elects the writer.
     pub(crate) async fn fetch_lease(&self) -> anyhow::Result<Option<Lease>> {
-        limited(self.leases().get_opt(LEASE_NAME))
+        with_timeout(self.leases().get_opt(LEASE_NAME))
             .await
             .context("cannot read the Lease")
     }
 
     /// Makes the Lease; an existing one is a conflict.
     pub(crate) async fn create_lease(&self, lease: &Lease) -> anyhow::Result<Lease> {
-        (limited(self.leases().create(&post(), lease)).await).context("cannot make the Lease")
+        (with_timeout(self.leases().create(&post(), lease)).await).context("cannot make the Lease")
     }
 
     /// Writes the Lease, if nobody changed it in between.
     pub(crate) async fn replace_lease(&self, lease: &Lease) -> anyhow::Result<Lease> {
-        (limited(self.leases().replace(LEASE_NAME, &post(), lease)).await).context("cannot write the Lease")
+        (with_timeout(self.leases().replace(LEASE_NAME, &post(), lease)).await).context("cannot write the Lease")
     }
 
     /// The authority's Secret.
     pub(crate) async fn fetch_secret(&self) -> anyhow::Result<Option<Secret>> {
-        (limited(self.secrets().get_opt(SECRET_NAME)).await).context("cannot read the authority's Secret")
+        (with_timeout(self.secrets().get_opt(SECRET_NAME)).await).context("cannot read the authority's Secret")
     }
 
     /// Makes or replaces the authority's Secret; one without a resource version is made.
     pub(crate) async fn write_secret(&self, secret: &Secret) -> anyhow::Result<Secret> {
         let written = if secret.metadata.resource_version.is_some() {
-            limited(self.secrets().replace(SECRET_NAME, &post(), secret)).await
+            with_timeout(self.secrets().replace(SECRET_NAME, &post(), secret)).await
         } else {
-            limited(self.secrets().create(&post(), secret)).await
+            with_timeout(self.secrets().create(&post(), secret)).await
         };
         written.context("cannot write the authority's Secret")
     }
 
     /// The authority's Secret as it is, and as it changes.
     pub(crate) fn watch_secret(&self) -> impl Stream<Item = Option<Secret>> + Send + use<> {
-        paced("secret", watch_object(self.secrets(), SECRET_NAME))
+        pause_after_failure("secret", watch_object(self.secrets(), SECRET_NAME))
     }
 
     /// The MutatingWebhookConfiguration as it is, and as it changes.
@@ -168,7 +168,7 @@ impl Cluster {
         let fields = format!("metadata.name={CONFIGURATION_NAME}");
         let events = watcher::watcher(self.configurations(), watcher::Config::default().fields(&fields));
         let mut seen = false;
-        paced("configuration", events).filter_map(move |event| {
+        pause_after_failure("configuration", events).filter_map(move |event| {
             let item = match event {
                 watcher::Event::Init => {
                     seen = false;
@@ -187,7 +187,7 @@ impl Cluster {
 
     /// The MutatingWebhookConfiguration as it is.
     pub(crate) async fn fetch_configuration(&self) -> anyhow::Result<Option<Value>> {
-        let found = limited(self.configurations().get_opt(CONFIGURATION_NAME)).await;
+        let found = with_timeout(self.configurations().get_opt(CONFIGURATION_NAME)).await;
         let found = found.context("cannot read the MutatingWebhookConfiguration")?;
         Ok(found.map(serde_json::to_value).transpose()?)
     }
@@ -197,9 +197,9 @@ impl Cluster {
         let object: DynamicObject = serde_json::from_value(configuration.clone())?;
         let api = self.configurations();
         let written = if object.metadata.resource_version.is_some() {
-            limited(api.replace(CONFIGURATION_NAME, &post(), &object)).await
+            with_timeout(api.replace(CONFIGURATION_NAME, &post(), &object)).await
         } else {
-            limited(api.create(&post(), &object)).await
+            with_timeout(api.create(&post(), &object)).await
         };
         Ok(serde_json::to_value(
             written.context("cannot write the MutatingWebhookConfiguration")?,
@@ -216,7 +216,7 @@ impl Cluster {
             }),
             ..DeleteParams::default()
         };
-        let deleted = limited(self.configurations().delete(CONFIGURATION_NAME, &only_this)).await;
+        let deleted = with_timeout(self.configurations().delete(CONFIGURATION_NAME, &only_this)).await;
         deleted.context("cannot remove the MutatingWebhookConfiguration")?;
         Ok(())
     }
@@ -228,13 +228,13 @@ impl Cluster {
     ) -> impl Stream<Item = watcher::Event<PartialObjectMeta<Namespace>>> + Send + use<> {
         let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
         let config = watcher::Config::default().labels(selector);
-        paced("namespaces", watcher::watcher(namespaces, config))
+        pause_after_failure("namespaces", watcher::watcher(namespaces, config))
     }
 
     /// The labels of a namespace; `None` when there is no such namespace.
     pub(crate) async fn fetch_namespace(&self, name: &str) -> anyhow::Result<Option<PartialObjectMeta<Namespace>>> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let found = limited(namespaces.get_metadata_opt(name)).await;
+        let found = with_timeout(namespaces.get_metadata_opt(name)).await;
         found.with_context(|| format!("cannot read the namespace `{name}` from `{}`", self.server))
     }
 
@@ -248,7 +248,7 @@ impl Cluster {
             url.push_str(from);
         }
         let request = Request::get(url).body(Vec::new())?;
-        let list: PodList = (limited(self.client.request(request)).await).context("cannot list the pods")?;
+        let list: PodList = (with_timeout(self.client.request(request)).await).context("cannot list the pods")?;
         Ok(PodPage {
             pods: list.items,
             next: list.metadata.next.filter(|next| !next.is_empty()),
@@ -262,7 +262,7 @@ impl Cluster {
             .header(header::CONTENT_TYPE, "application/json-patch+json")
             .body(patch)?;
         // What the answer says is not needed, and a pod can be large.
-        let patched = limited(self.client.request_text(request)).await;
+        let patched = with_timeout(self.client.request_text(request)).await;
         patched.with_context(|| format!("cannot patch the pod `{namespace}/{name}`"))?;
         Ok(())
     }
@@ -270,7 +270,7 @@ impl Cluster {
     /// Records an event about an object of this namespace.
     pub(crate) async fn create_event(&self, namespace: &str, event: &Event) -> anyhow::Result<()> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        limited(events.create(&post(), event))
+        with_timeout(events.create(&post(), event))
             .await
             .context("cannot record an event")?;
         Ok(())
@@ -295,7 +295,7 @@ pub(crate) fn refusal_of(error: &anyhow::Error) -> Option<Refusal> {
     match error.downcast_ref::<kube::Error>() {
         Some(kube::Error::Api(status)) if status.code == 409 => Some(Refusal::Conflict),
         Some(kube::Error::Api(status)) if status.code == 404 => Some(Refusal::NotFound),
-        Some(kube::Error::Api(status)) if status.code == 422 => Some(Refusal::Unfit),
+        Some(kube::Error::Api(status)) if status.code == 422 => Some(Refusal::Unprocessable),
         _ => None,
     }
 }
@@ -307,7 +307,7 @@ fn post() -> PostParams {
     }
 }
 
-async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
+async fn with_timeout<T>(call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
     match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(result) => Ok(result?),
         Err(_elapsed) => anyhow::bail!("the API server gave no answer within {} s", CALL_TIMEOUT.as_secs()),
@@ -315,7 +315,7 @@ async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> anyhow::Resu
 }
 
 /// A watch that goes on after failures, not faster than it should.
-fn paced<T: Send>(
+fn pause_after_failure<T: Send>(
     what: &'static str,
     events: impl Stream<Item = watcher::Result<T>> + Send,
 ) -> impl Stream<Item = T> + Send {

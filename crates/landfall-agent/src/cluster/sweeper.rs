@@ -163,7 +163,7 @@ impl Sweeper {
 fn is_overtaken(error: &anyhow::Error) -> bool {
     matches!(
         refusal_of(error),
-        Some(Refusal::NotFound | Refusal::Conflict | Refusal::Unfit)
+        Some(Refusal::NotFound | Refusal::Conflict | Refusal::Unprocessable)
     )
 }
 
