@@ -17,7 +17,7 @@ use crate::agent::config_source::Reading;
 use crate::agent::host::Host;
 use crate::agent::image_phases::{ImagesFailed, apply_phase};
 use crate::agent::ledger::LedgerFile;
-use crate::agent::service_manager::tell;
+use crate::agent::service_manager::notify_service_manager;
 use crate::agent::services::{PrimaryState, Services, Survey, forget_lost_images, survey_images};
 use crate::agent::stages::supervise_stages;
 use crate::options::{AgentOptions, AgentOutcome, Role, Timing};
@@ -94,7 +94,7 @@ impl Reconciler {
             let result = self.run_phase(phase).await;
             if phase == Phase::Validating {
                 // Listeners of an earlier run are bound by now. An agent with broken input is up as well, and reports it.
-                tell(ServiceState::Ready);
+                notify_service_manager(ServiceState::Ready);
             }
             match result {
                 Ok(summary) if show => self.host.note(EventReason::PhaseFinished, phase.name(), summary).await,
@@ -114,7 +114,7 @@ impl Reconciler {
     }
 
     async fn enter(&self, phase: Phase) {
-        tell(ServiceState::Status(phase.name()));
+        notify_service_manager(ServiceState::Status(phase.name()));
         // The event comes first: a reader that sees the phase in the status finds its event as well.
         self.host.note(EventReason::PhaseStarted, phase.name(), "").await;
         self.host.status.enter(phase).await;
@@ -133,7 +133,7 @@ impl Reconciler {
             false => self.host.warn(reason, phase.name(), message.clone()).await,
         }
         self.host.status.degrade(phase, &message).await;
-        tell(ServiceState::Status(&format!("Degraded: {message}")));
+        notify_service_manager(ServiceState::Status(&format!("Degraded: {message}")));
         PhaseFailure { phase, message }
     }
 

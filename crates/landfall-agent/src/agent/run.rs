@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::config_source::read_first;
 use crate::agent::host::Host;
 use crate::agent::reconciler::Reconciler;
-use crate::agent::service_manager::{supervise_watchdog, tell};
+use crate::agent::service_manager::{notify_service_manager, supervise_watchdog};
 use crate::options::{AgentOptions, AgentOutcome};
 use crate::run_lock::RunLock;
 use crate::supervisor::Supervisor;
@@ -68,7 +68,7 @@ pub async fn run_agent(
             .record(EventKind::Normal, EventReason::AgentStopping, "agent", message)
             .await;
     }
-    tell(ServiceState::Stopping);
+    notify_service_manager(ServiceState::Stopping);
     stop.cancel();
     let drained = supervisor.drain(deadline).await;
     Ok(match end? {

@@ -5,7 +5,7 @@ use landfall_host::notify::{ServiceState, notify, watchdog_interval};
 use crate::supervisor::Supervisor;
 
 /// Tells the service manager, where there is one. That it cannot be told changes nothing about our work.
-pub(crate) fn tell(state: ServiceState<'_>) {
+pub(crate) fn notify_service_manager(state: ServiceState<'_>) {
     if let Err(error) = notify(state) {
         tracing::warn!(%error, "cannot tell the service manager how we are");
     }
@@ -17,7 +17,7 @@ pub(crate) fn supervise_watchdog(supervisor: &Supervisor) {
     supervisor.supervise("watchdog", |stop| async move {
         let mut ticks = tokio::time::interval(interval);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            tell(ServiceState::Watchdog);
+            notify_service_manager(ServiceState::Watchdog);
         }
         Ok(())
     });

@@ -36,7 +36,7 @@ pub(crate) struct Registration {
 
 impl ClusterContext {
     /// Says a problem once, in status and events; the next one that differs is said again.
-    pub(crate) async fn tell_problem(&self, problem: &str) {
+    pub(crate) async fn report_problem(&self, problem: &str) {
         let known = self.status.get().cluster.and_then(|cluster| cluster.problem);
         if known.as_deref() == Some(problem) {
             return;

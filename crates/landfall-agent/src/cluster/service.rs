@@ -97,11 +97,11 @@ async fn connect(context: &ClusterContext, registration: &watch::Receiver<Regist
                     });
                     return cluster;
                 }
-                Err(error) => context.tell_problem(&format!("{error:#}")).await,
+                Err(error) => context.report_problem(&format!("{error:#}")).await,
             }
         } else if let Some(path) = &access.kubeconfig {
             let problem = format!("the kubeconfig `{path}` (`landfall.kubernetes.kubeconfig`) is not there");
-            context.tell_problem(&problem).await;
+            context.report_problem(&problem).await;
         }
         tokio::time::sleep(CONNECT_INTERVAL).await;
     }

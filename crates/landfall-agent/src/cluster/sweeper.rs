@@ -13,7 +13,7 @@ use super::context::{ClusterContext, Registration, now};
 use super::pod_events::{Severity, pod_event};
 use crate::kube::{Cluster, Refusal, refusal_of};
 
-/// Pods that were told of are remembered by their UID, and told of once; beyond this many we begin anew.
+/// Pods that were reported of are remembered by their UID, and reported of once; beyond this many we begin anew.
 const REMEMBERED: usize = 4096;
 
 /// The sweeper. Runs all the time, and works while this agent leads.
@@ -24,7 +24,7 @@ pub(crate) struct Sweeper {
     registration: watch::Receiver<Registration>,
     leads: watch::Receiver<bool>,
     /// UIDs of pods that cannot be mended, or are only observed.
-    told: HashSet<String>,
+    reported: HashSet<String>,
 }
 
 impl Sweeper {
@@ -39,7 +39,7 @@ impl Sweeper {
             cluster,
             registration,
             leads,
-            told: HashSet::new(),
+            reported: HashSet::new(),
         }
     }
 
@@ -98,7 +98,7 @@ impl Sweeper {
             match self.cluster.patch_pod(&mend.namespace, &mend.name, patch.clone()).await {
                 Ok(()) => {
                     self.context.metrics.mended.inc_by(mend.images.len() as u64);
-                    self.tell(mend, Severity::Normal, "Redirected", &list_images(mend))
+                    self.report(mend, Severity::Normal, "Redirected", &list_images(mend))
                         .await;
                 }
                 // It is gone, or another than it was: the next sweep looks again.
@@ -112,33 +112,33 @@ impl Sweeper {
                 Err(error) => {
                     if self.remember(mend) {
                         let message = format!("the pod cannot be mended: {error:#}");
-                        self.tell(mend, Severity::Warning, "NotRedirected", &message).await;
+                        self.report(mend, Severity::Warning, "NotRedirected", &message).await;
                     }
                 }
             }
         } else if !mend.images.is_empty() && self.remember(mend) {
             let message = format!("observed only: {}", list_images(mend));
-            self.tell(mend, Severity::Warning, "NotRedirected", &message).await;
+            self.report(mend, Severity::Warning, "NotRedirected", &message).await;
         }
         if !mend.stuck.is_empty() && self.remember(mend) {
             let message = format!(
                 "the image of {} cannot be changed on a live pod: delete the pod, so that it is made anew",
                 mend.stuck.join(", ")
             );
-            self.tell(mend, Severity::Warning, "NotRedirected", &message).await;
+            self.report(mend, Severity::Warning, "NotRedirected", &message).await;
         }
         Ok(())
     }
 
-    /// Whether the pod was not told of before.
+    /// Whether the pod was not reported of before.
     fn remember(&mut self, mend: &Mend) -> bool {
-        if self.told.len() >= REMEMBERED {
-            self.told.clear();
+        if self.reported.len() >= REMEMBERED {
+            self.reported.clear();
         }
-        self.told.insert(mend.uid.clone())
+        self.reported.insert(mend.uid.clone())
     }
 
-    async fn tell(&self, mend: &Mend, severity: Severity, reason: &str, message: &str) {
+    async fn report(&self, mend: &Mend, severity: Severity, reason: &str, message: &str) {
         let subject = format!("pod `{}/{}`", mend.namespace, mend.name);
         match severity {
             Severity::Normal => {

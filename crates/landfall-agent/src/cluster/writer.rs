@@ -105,7 +105,7 @@ impl Writer {
                     // Somebody else was quicker: what they wrote arrives by the watches.
                     tracing::debug!(error = format!("{error:#}"), "write refused");
                 } else {
-                    self.context.tell_problem(&format!("{error:#}")).await;
+                    self.context.report_problem(&format!("{error:#}")).await;
                 }
             }
         }
