@@ -18,7 +18,7 @@ pub fn stage_events(part: &str, report: &StageReport) -> Vec<StageEvent> {
     for step in &report.steps {
         let step_name = format!("step `{}` at {}", step.name, step.location);
         if step.did_something() {
-            let message = format!("{step_name}: {}", deeds(step));
+            let message = format!("{step_name}: {}", describe_effects(step));
             events.push((EventKind::Normal, EventReason::StepFinished, part.to_owned(), message));
         }
         // A step goes on after a failure, so that there may be several.
@@ -43,12 +43,12 @@ pub fn stage_events(part: &str, report: &StageReport) -> Vec<StageEvent> {
     events
 }
 
-fn deeds(step: &StepReport) -> String {
-    let told: Vec<String> = step.effects.iter().filter_map(deed).collect();
+fn describe_effects(step: &StepReport) -> String {
+    let told: Vec<String> = step.effects.iter().filter_map(describe_effect).collect();
     told.join(", ")
 }
 
-fn deed(effect: &Effect) -> Option<String> {
+fn describe_effect(effect: &Effect) -> Option<String> {
     let Effect { action, outcome } = effect;
     match outcome {
         EffectOutcome::Ensured(Change::Created) => Some(format!("created {action}")),

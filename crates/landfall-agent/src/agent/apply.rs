@@ -47,10 +47,10 @@ pub(crate) async fn apply_steps(
     steps: Vec<Step>,
 ) -> Vec<Result<Applied, Failed>> {
     let side_by_side = active.settings.landfall.concurrency.max(1);
-    stream::iter(by_image(steps))
+    stream::iter(group_by_image(steps))
         .map(|(image, steps)| {
             let span = tracing::info_span!("image", %image);
-            apply_in_turn(host, active, image.to_string(), steps).instrument(span)
+            apply_image_steps(host, active, image.to_string(), steps).instrument(span)
         })
         .buffer_unordered(side_by_side)
         .collect()
@@ -58,16 +58,16 @@ pub(crate) async fn apply_steps(
 }
 
 /// The steps of each image, in the order in which the plan first names it.
-fn by_image(steps: Vec<Step>) -> Vec<(ImageReference, Vec<Step>)> {
-    let mut places: HashMap<ImageReference, usize> = HashMap::new();
+fn group_by_image(steps: Vec<Step>) -> Vec<(ImageReference, Vec<Step>)> {
+    let mut positions: HashMap<ImageReference, usize> = HashMap::new();
     let mut groups: Vec<(ImageReference, Vec<Step>)> = Vec::new();
     for step in steps {
         let name = image_of(&step).clone();
-        let place = *places.entry(name.clone()).or_insert(groups.len());
-        if place == groups.len() {
+        let position = *positions.entry(name.clone()).or_insert(groups.len());
+        if position == groups.len() {
             groups.push((name, Vec::new()));
         }
-        groups[place].1.push(step);
+        groups[position].1.push(step);
     }
     groups
 }
@@ -80,7 +80,7 @@ pub(crate) fn image_of(step: &Step) -> &ImageReference {
     }
 }
 
-async fn apply_in_turn(
+async fn apply_image_steps(
     host: &Arc<Host>,
     active: &ActiveConfig,
     image: String,
