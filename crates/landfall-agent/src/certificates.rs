@@ -21,7 +21,7 @@ const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
 /// A certificate ready to serve with.
 #[derive(Debug)]
-pub(crate) struct Issued {
+pub(crate) struct IssuedCertificate {
     /// Certificate and key.
     pub(crate) pair: PemPair,
     /// The authority's certificate in PEM, for clients of our own.
@@ -43,7 +43,7 @@ pub(crate) fn ensure_certificate(
     authority_name: &str,
     names: &[&str],
     now: Timestamp,
-) -> anyhow::Result<Issued> {
+) -> anyhow::Result<IssuedCertificate> {
     fs::create_dir_all(directory)?;
     let authority_file = directory.join("ca.crt");
     let authority_key = directory.join("ca.key");
@@ -73,7 +73,7 @@ pub(crate) fn ensure_certificate(
         }
     };
     let expires = read_expiry(&pair.certificate)?;
-    Ok(Issued {
+    Ok(IssuedCertificate {
         pair,
         authority: authority.certificate,
         authority_file,

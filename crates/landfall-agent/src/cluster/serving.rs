@@ -9,7 +9,7 @@ use landfall_oci::certificate::{PemPair, load_pair, write_pair};
 use landfall_oci::serve::tls::CertificateSlot;
 use tokio::sync::Mutex;
 
-use crate::certificates::{Issued, ensure_certificate};
+use crate::certificates::{IssuedCertificate, ensure_certificate};
 
 /// Who issues the certificate while no cluster says otherwise.
 pub(crate) const AUTHORITY_NAME: &str = "Landfall webhook";
@@ -34,7 +34,7 @@ impl ServingCertificate {
         directory: Utf8PathBuf,
         names: Vec<String>,
         now: Timestamp,
-    ) -> anyhow::Result<(Arc<ServingCertificate>, Issued)> {
+    ) -> anyhow::Result<(Arc<ServingCertificate>, IssuedCertificate)> {
         let issued = issue(directory.clone(), names.clone(), None, now).await?;
         let serving = ServingCertificate {
             slot: CertificateSlot::new(&issued.pair)?,
@@ -55,7 +55,7 @@ impl ServingCertificate {
     /// # Errors
     ///
     /// As [`ServingCertificate::open`].
-    pub(crate) async fn renew(&self, now: Timestamp) -> anyhow::Result<Issued> {
+    pub(crate) async fn renew(&self, now: Timestamp) -> anyhow::Result<IssuedCertificate> {
         self.reissue(None, now).await
     }
 
@@ -64,7 +64,7 @@ impl ServingCertificate {
     /// # Errors
     ///
     /// As [`ServingCertificate::open`].
-    pub(crate) async fn adopt(&self, authority: PemPair, now: Timestamp) -> anyhow::Result<Issued> {
+    pub(crate) async fn adopt(&self, authority: PemPair, now: Timestamp) -> anyhow::Result<IssuedCertificate> {
         self.reissue(Some(authority), now).await
     }
 
@@ -80,7 +80,7 @@ impl ServingCertificate {
         Ok(tokio::task::spawn_blocking(load).await??)
     }
 
-    async fn reissue(&self, authority: Option<PemPair>, now: Timestamp) -> anyhow::Result<Issued> {
+    async fn reissue(&self, authority: Option<PemPair>, now: Timestamp) -> anyhow::Result<IssuedCertificate> {
         let _issuing = self.issuing.lock().await;
         let issued = issue(self.directory.clone(), self.names.clone(), authority, now).await?;
         self.slot.replace(&issued.pair)?;
@@ -93,7 +93,7 @@ async fn issue(
     names: Vec<String>,
     authority: Option<PemPair>,
     now: Timestamp,
-) -> anyhow::Result<Issued> {
+) -> anyhow::Result<IssuedCertificate> {
     let issue = move || {
         if let Some(authority) = authority {
             fs_err::create_dir_all(&directory)?;

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::agent::host::Host;
 use crate::agent::services::server::{Routes, Server, ServerSpec};
-use crate::certificates::Issued;
+use crate::certificates::IssuedCertificate;
 use crate::cluster::{ClusterContext, ClusterService, Registration, ServingCertificate, Withdrawal};
 use crate::webhook::{self, Reviewer, WebhookRules, webhook_router};
 
@@ -109,7 +109,7 @@ impl WebhookService {
         spec: ServerSpec<'_>,
         names: Vec<String>,
         rules: WebhookRules,
-    ) -> anyhow::Result<Issued> {
+    ) -> anyhow::Result<IssuedCertificate> {
         self.running = None;
         let directory = host.state_dir.join("webhook");
         let reviewer = Reviewer::new(rules, host.metrics.clone());
@@ -153,7 +153,7 @@ impl WebhookService {
     }
 }
 
-fn show(host: &Host, settings: &Settings, local: SocketAddr, issued: &Issued) -> String {
+fn show(host: &Host, settings: &Settings, local: SocketAddr, issued: &IssuedCertificate) -> String {
     let url = format!("https://{local}{MUTATE_PATH}");
     let words = if settings.landfall.webhook.observe_only {
         format!("the webhook at {url} changes nothing and says what it would: `landfall.webhook.observeOnly` is true")

@@ -17,7 +17,7 @@ use crate::agent::active_config::ActiveConfig;
 use crate::agent::clients::OwnRegistry;
 use crate::agent::host::Host;
 use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec};
-use crate::certificates::{Issued, ensure_certificate};
+use crate::certificates::{IssuedCertificate, ensure_certificate};
 
 /// The embedded registry, which is served or not.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl EmbeddedRegistry {
         host: &Host,
         active: &ActiveConfig,
         primary: &Primary,
-    ) -> anyhow::Result<Option<Issued>> {
+    ) -> anyhow::Result<Option<IssuedCertificate>> {
         let address = active.settings.primary_address(primary);
         let issued = match active.settings.primary_speaks_tls(primary) {
             true => Some(issue_certificate(host, primary).await?),
@@ -132,7 +132,7 @@ async fn open(opened: &mut Option<Arc<Registry>>, host: &Host) -> anyhow::Result
     Ok(opened.insert(registry).clone())
 }
 
-async fn issue_certificate(host: &Host, primary: &Primary) -> anyhow::Result<Issued> {
+async fn issue_certificate(host: &Host, primary: &Primary) -> anyhow::Result<IssuedCertificate> {
     let directory = host.state_dir.join("primary");
     let name = primary.endpoint.name().trim_matches(['[', ']']).to_owned();
     let make = move || {
