@@ -1,7 +1,7 @@
 //! What a person on the site should know: a ring of events on disk, one JSON object a line.
 //!
 //! Appended and synced one by one, so that a power cut loses at most the line that was being written; a torn last line
-//! is dropped when the log is opened. Kept between [`KEEP`] and twice as many events long.
+//! is dropped when the log is opened. Kept between [`MAX_EVENTS`] and twice as many events long.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ use landfall_host::files::write_atomic;
 use tokio::sync::Mutex;
 
 /// How many events survive when the log is shortened.
-pub const KEEP: usize = 1_000;
+pub const MAX_EVENTS: usize = 1_000;
 
 /// The log's name in the state directory.
 pub const FILE_NAME: &str = "events.jsonl";
@@ -49,7 +49,7 @@ impl EventLog {
     /// When the file cannot be read or written.
     pub fn open(state_dir: &Utf8Path) -> anyhow::Result<EventLog> {
         Ok(EventLog {
-            writer: Arc::new(Mutex::new(Writer::open(state_dir.join(FILE_NAME), KEEP)?)),
+            writer: Arc::new(Mutex::new(Writer::open(state_dir.join(FILE_NAME), MAX_EVENTS)?)),
         })
     }
 
@@ -111,8 +111,12 @@ impl Writer {
     fn append(&mut self, mut event: Event) -> anyhow::Result<()> {
         let _held = lock(&self.path)?;
         let is_changed = fs_err::metadata(&self.path).map_or(true, |metadata| identity(&metadata) != self.seen);
-        if is_changed || self.lines >= 2 * KEEP {
-            let keep = if self.lines >= 2 * KEEP { KEEP } else { 2 * KEEP };
+        if is_changed || self.lines >= 2 * MAX_EVENTS {
+            let keep = if self.lines >= 2 * MAX_EVENTS {
+                MAX_EVENTS
+            } else {
+                2 * MAX_EVENTS
+            };
             *self = Writer::open_locked(self.path.clone(), keep)?;
         }
         event.sequence = self.next;
@@ -263,13 +267,13 @@ mod tests {
             subject: String::new(),
             message: String::new(),
         };
-        let many: Vec<_> = (1..=2 * KEEP as u64).map(mk_event).collect();
+        let many: Vec<_> = (1..=2 * MAX_EVENTS as u64).map(mk_event).collect();
         rewrite(&file, many.iter()).unwrap();
-        let mut writer = Writer::open(file, 2 * KEEP).unwrap();
+        let mut writer = Writer::open(file, 2 * MAX_EVENTS).unwrap();
         writer.append(mk_event(0)).unwrap();
         let events = read_events(&path, 0).unwrap();
-        assert_eq!(events.len(), KEEP + 1);
-        assert_eq!(events.last().unwrap().sequence, 2 * KEEP as u64 + 1);
+        assert_eq!(events.len(), MAX_EVENTS + 1);
+        assert_eq!(events.last().unwrap().sequence, 2 * MAX_EVENTS as u64 + 1);
     }
 
     #[test]
