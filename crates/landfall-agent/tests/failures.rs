@@ -1,4 +1,4 @@
-//! What goes wrong at a site, each with the one message that its operator gets.
+//! Failures at a site, each with the message that its operator gets.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
