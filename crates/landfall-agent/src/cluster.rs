@@ -1,8 +1,9 @@
-//! The webhook's place in the cluster: who writes, the authority, the registration at the API server, what namespaces
-//! chose, and the pods that slipped through. Carries out what `landfall_core::cluster` decides.
+//! The webhook's side in the cluster: election of a writer, certificate authority, registration at the API server, the
+//! choices of namespaces, and the pods that were admitted without redirection. `landfall_core::cluster` decides, this
+//! module carries out.
 //!
-//! Nothing here is on the path of an admission, and nothing here ends the agent: a cluster that does not answer is tried
-//! again, and said in the status.
+//! No admission waits for this module, and no failure here ends the agent: a cluster that does not answer is tried
+//! again, and reported in the status.
 
 mod access;
 mod certificate_authority;

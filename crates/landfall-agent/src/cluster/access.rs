@@ -1,18 +1,18 @@
-//! Finds the way to the cluster's API on this host.
+//! Finds the access to the cluster's API on this host.
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_host::root::HostRoot;
 
-/// Where the distributions keep the kubeconfig of a control-plane host: kubeadm, K3s, RKE2.
+/// Paths of the kubeconfig on a control-plane host: kubeadm, K3s, RKE2.
 const KUBECONFIGS: [&str; 3] = [
     "/etc/kubernetes/admin.conf",
     "/etc/rancher/k3s/k3s.yaml",
     "/etc/rancher/rke2/rke2.yaml",
 ];
-/// Where a pod finds its service account.
+/// The path of the service account's token in a pod.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// How the cluster is reached.
+/// The access to the cluster's API.
 pub(crate) enum Access {
     Kubeconfig(Utf8PathBuf),
     InCluster,
@@ -27,8 +27,8 @@ impl Access {
     }
 }
 
-/// The kubeconfig that the settings name, otherwise the first of those that a control-plane host has, otherwise the
-/// service account of a pod. A host that is none of these has no cluster side.
+/// Returns the kubeconfig of the settings, otherwise the first of those that a control-plane host has, otherwise the
+/// service account of a pod. A host with none of these has no cluster side.
 pub(crate) fn find_access(root: &HostRoot, configured: Option<&Utf8Path>) -> Option<Access> {
     let existing = |path: &Utf8Path| root.join(path).ok().filter(|path| path.is_file());
     match configured {

@@ -1,5 +1,5 @@
-//! The authority as the cluster keeps it: a Secret, read and written. When a step is due is decided in
-//! `landfall_core::cluster::authority`; here it is carried out on the values.
+//! The webhook's certificate authority as the cluster keeps it: in a Secret. `landfall_core::cluster::authority`
+//! decides when a rotation step is due; this module carries it out on the values.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use super::serving::AUTHORITY_NAME;
 const DAY: SignedDuration = SignedDuration::from_secs(24 * 3600);
 const AUTHORITY_DAYS: i32 = 3650;
 const RENEW_DAYS: i32 = 365;
-/// Certificates count from a little before now: the clocks of other hosts may be behind.
+/// Certificates are valid from a little before now: the clocks of other hosts may be behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
-/// The steps' distances; only the overlap is a setting.
+/// Returns the intervals between the steps. Only the overlap is a setting.
 pub(crate) fn rotation_policy(overlap_seconds: u32) -> RotationPolicy {
     RotationPolicy {
         renew_before: DAY * RENEW_DAYS,
@@ -31,25 +31,25 @@ pub(crate) fn rotation_policy(overlap_seconds: u32) -> RotationPolicy {
     }
 }
 
-/// The webhook's authorities.
+/// The webhook's certificate authorities during a rotation.
 #[derive(Debug, Clone)]
 pub(crate) struct CertificateAuthority {
-    /// The one that signs.
+    /// The authority that signs.
     pub(crate) current: PemPair,
-    /// The one that signs next.
+    /// The authority that signs next.
     pub(crate) next: Option<PemPair>,
-    /// The certificate of the one before.
+    /// The certificate of the authority that signed before.
     pub(crate) previous: Option<String>,
-    /// When the last step was made.
+    /// The time of the last step.
     pub(crate) changed: Timestamp,
-    /// Whether somebody asked for a new one.
+    /// True if an annotation asks for a new authority.
     pub(crate) wanted: bool,
-    /// When the one that signs ends.
+    /// The time when the signing authority expires.
     pub(crate) ends: Timestamp,
 }
 
 impl CertificateAuthority {
-    /// The first authority: a new one, or one that an agent serves with already.
+    /// Returns the first authority: a new one, or one that an agent already serves with.
     ///
     /// # Errors
     ///
@@ -65,11 +65,11 @@ impl CertificateAuthority {
         })
     }
 
-    /// Reads the Secret.
+    /// Parses the Secret.
     ///
     /// # Errors
     ///
-    /// When it is not what we wrote: something is missing, or certificate and key do not belong together.
+    /// When a part is missing, or certificate and key do not belong together.
     pub(crate) fn parse(secret: &Secret) -> anyhow::Result<CertificateAuthority> {
         let text = |key: &str| -> anyhow::Result<Option<String>> {
             let bytes = secret.data.as_ref().and_then(|data| data.get(key));
@@ -102,7 +102,7 @@ impl CertificateAuthority {
         })
     }
 
-    /// Writes the Secret, over the one that was there.
+    /// Renders the Secret over the existing one.
     pub(crate) fn render(&self, over: Option<&Secret>) -> Secret {
         let mut secret = over.cloned().unwrap_or_default();
         secret.metadata.name = Some(SECRET_NAME.to_owned());
@@ -129,7 +129,7 @@ impl CertificateAuthority {
         secret
     }
 
-    /// What the plan wants to know. `known` is the bundle that the API server has.
+    /// Returns the facts for the plan of the rotation. `known` is the bundle in the registration at the API server.
     pub(crate) fn facts(&self, known: Option<&str>) -> AuthorityFacts {
         AuthorityFacts {
             ends: self.ends,
@@ -141,7 +141,7 @@ impl CertificateAuthority {
         }
     }
 
-    /// What the API server is to trust.
+    /// Returns the bundle that the API server is to trust.
     pub(crate) fn bundle(&self) -> String {
         merge_bundle(
             &self.current.certificate,
@@ -150,11 +150,11 @@ impl CertificateAuthority {
         )
     }
 
-    /// Makes a step of a rotation; [`RotationStep::Create`] is [`CertificateAuthority::first`].
+    /// Carries out a step of a rotation. [`RotationStep::Create`] is [`CertificateAuthority::first`].
     ///
     /// # Errors
     ///
-    /// When a certificate cannot be made or read, or the step does not follow from what is there.
+    /// When a certificate cannot be made or parsed, or the step does not follow from the current state.
     pub(crate) fn advance(self, step: RotationStep, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
         match step {
             RotationStep::Introduce => Ok(self.introduce(new_authority(now)?, now)),
@@ -164,7 +164,7 @@ impl CertificateAuthority {
         }
     }
 
-    /// Lets the API server know the next authority.
+    /// Adds the next authority to the bundle.
     fn introduce(mut self, next: PemPair, now: Timestamp) -> CertificateAuthority {
         self.next = Some(next);
         self.wanted = false;
@@ -172,7 +172,7 @@ impl CertificateAuthority {
         self
     }
 
-    /// The next authority signs from now on.
+    /// Makes the next authority the one that signs.
     ///
     /// # Errors
     ///
@@ -186,7 +186,7 @@ impl CertificateAuthority {
         })
     }
 
-    /// Forgets the authority before.
+    /// Removes the authority that signed before.
     fn retire(mut self, now: Timestamp) -> CertificateAuthority {
         self.previous = None;
         self.changed = now;
@@ -194,7 +194,7 @@ impl CertificateAuthority {
     }
 }
 
-/// A new authority.
+/// Makes a new authority.
 ///
 /// # Errors
 ///
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(retired.bundle().matches("BEGIN CERTIFICATE").count(), 1);
     }
 
-    /// Minute by minute through three days of a clock that stands still but for us.
+    /// Simulates three days, minute by minute.
     #[test]
     fn old_authority_leaves_the_bundle_a_day_after_it_signed_last() {
         let start = Timestamp::now();

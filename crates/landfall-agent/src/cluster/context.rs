@@ -15,7 +15,7 @@ use crate::status::StatusStore;
 use crate::supervisor::Supervisor;
 use crate::webhook::Reviewer;
 
-/// What the tasks of the cluster side share.
+/// The context that the tasks of the cluster side share.
 #[derive(Debug, Clone)]
 pub(crate) struct ClusterContext {
     pub(crate) root: HostRoot,
@@ -27,7 +27,7 @@ pub(crate) struct ClusterContext {
     pub(crate) serving: Arc<ServingCertificate>,
 }
 
-/// What the API server is to be told.
+/// The registration that the API server is to have.
 #[derive(Debug, Clone)]
 pub(crate) struct Registration {
     pub(crate) settings: Arc<Settings>,
@@ -35,7 +35,7 @@ pub(crate) struct Registration {
 }
 
 impl ClusterContext {
-    /// Says a problem once, in status and events; the next one that differs is said again.
+    /// Reports a problem in status and events, unless it is the one reported last.
     pub(crate) async fn report_problem(&self, problem: &str) {
         let known = self.status.get().cluster.and_then(|cluster| cluster.problem);
         if known.as_deref() == Some(problem) {
@@ -47,7 +47,7 @@ impl ClusterContext {
             .await;
     }
 
-    /// Says that the problem is gone.
+    /// Removes the problem from the status.
     pub(crate) fn clear_problem(&self) {
         let has_problem = |cluster: &ClusterStatus| cluster.problem.is_some();
         if self.status.get().cluster.as_ref().is_some_and(has_problem) {
@@ -65,7 +65,7 @@ impl ClusterContext {
     }
 }
 
-/// The time, in one place: everything that decides by it takes it as a value.
+/// Returns the current time. This is the only call of the clock; all decisions take the time as a value.
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }

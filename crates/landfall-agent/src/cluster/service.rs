@@ -14,10 +14,10 @@ use super::sweeper::Sweeper;
 use super::writer::Writer;
 use crate::kube::Cluster;
 
-/// How often a cluster is looked for that is not there yet: kubeadm makes its kubeconfig after we start.
+/// The interval at which a missing cluster is looked for: kubeadm writes its kubeconfig after the agent starts.
 const CONNECT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The cluster side while it runs; ends when it is dropped.
+/// The running cluster side. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct ClusterService {
     registration: watch::Sender<Registration>,
@@ -26,7 +26,7 @@ pub(crate) struct ClusterService {
 }
 
 impl ClusterService {
-    /// Starts the cluster side, or hands new settings to the one that runs.
+    /// Starts the cluster side, or passes new settings to the running one.
     pub(crate) fn ensure(
         running: Option<ClusterService>,
         context: impl FnOnce() -> ClusterContext,
@@ -60,7 +60,7 @@ impl Drop for ClusterService {
     }
 }
 
-/// Waits for the cluster, then runs all of its side until it is stopped.
+/// Waits for the cluster, then runs all tasks of the cluster side until they are stopped.
 async fn run(
     context: ClusterContext,
     registration: watch::Receiver<Registration>,

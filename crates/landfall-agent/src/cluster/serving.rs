@@ -1,5 +1,6 @@
-//! The certificate that the webhook serves with: issued under the authority in the state directory, which is the one of
-//! the cluster as soon as that is known. An agent that starts while its cluster is down serves with what it had.
+//! The webhook's serving certificate. It is issued under the authority in the state directory, which is the cluster's
+//! authority as soon as the agent knows it. An agent that starts while its cluster is down serves with the certificate
+//! that it had.
 
 use std::sync::Arc;
 
@@ -11,21 +12,21 @@ use tokio::sync::Mutex;
 
 use crate::certificates::{IssuedCertificate, ensure_certificate};
 
-/// Who issues the certificate while no cluster says otherwise.
+/// The name of the authority that issues the certificate until the cluster has one.
 pub(crate) const AUTHORITY_NAME: &str = "Landfall webhook";
 
-/// The webhook's certificate: replaced in place, open connections keep theirs.
+/// The webhook's certificate. It is replaced in place; open connections keep the old one.
 #[derive(Debug)]
 pub(crate) struct ServingCertificate {
     directory: Utf8PathBuf,
     names: Vec<String>,
     slot: Arc<CertificateSlot>,
-    /// Two that issue at once would leave the files of both.
+    /// Two tasks that issue at once would mix their files.
     issuing: Mutex<()>,
 }
 
 impl ServingCertificate {
-    /// The certificate in this directory for these names; made when it has to be.
+    /// Opens the certificate in this directory for these names, or issues one.
     ///
     /// # Errors
     ///
@@ -45,12 +46,12 @@ impl ServingCertificate {
         Ok((Arc::new(serving), issued))
     }
 
-    /// What the server answers with.
+    /// Returns the slot that the server reads the certificate from.
     pub(crate) fn slot(&self) -> Arc<CertificateSlot> {
         self.slot.clone()
     }
 
-    /// Renews the certificate when it has to be.
+    /// Renews the certificate if it is due.
     ///
     /// # Errors
     ///
@@ -68,7 +69,7 @@ impl ServingCertificate {
         self.reissue(Some(authority), now).await
     }
 
-    /// The authority in the directory: what a cluster that has none yet begins with.
+    /// Loads the authority in the directory, with which a cluster without one begins.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The sweeper: looks for pods that slipped through un-redirected and wait for their images, and mends them. Only the
+//! The sweeper: finds pods that were admitted without redirection and wait for their images, and repairs them. Only the
 //! holder of the Lease sweeps. It reads a page of pods at a time and keeps none of them.
 
 use std::collections::HashSet;
@@ -13,17 +13,18 @@ use super::context::{ClusterContext, Registration, now};
 use super::pod_events::{Severity, pod_event};
 use crate::kube::{Cluster, Refusal, refusal_of};
 
-/// Pods that were reported of are remembered by their UID, and reported of once; beyond this many we begin anew.
+/// The largest number of UIDs of reported pods that are remembered. Each pod is reported once; beyond this number the
+/// sweeper begins anew.
 const REMEMBERED: usize = 4096;
 
-/// The sweeper. Runs all the time, and works while this agent leads.
+/// The sweeper. It runs all the time, and works while this agent leads.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
     context: ClusterContext,
     cluster: Cluster,
     registration: watch::Receiver<Registration>,
     leads: watch::Receiver<bool>,
-    /// UIDs of pods that cannot be mended, or are only observed.
+    /// UIDs of reported pods: they cannot be repaired, or are only observed.
     reported: HashSet<String>,
 }
 
@@ -43,7 +44,7 @@ impl Sweeper {
         }
     }
 
-    /// Sweeps until it is stopped.
+    /// Sweeps until `stop` is cancelled.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
             let leads = *self.leads.borrow_and_update();
@@ -57,7 +58,7 @@ impl Sweeper {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
-                // Whoever takes over sweeps at once: the agent before may have been down for a while.
+                // A new leader sweeps at once: the leader before may have been down for a while.
                 changed = self.leads.changed() => if changed.is_err() { return stop.cancelled().await },
                 changed = self.registration.changed() => if changed.is_err() { return stop.cancelled().await },
             }
@@ -101,7 +102,7 @@ impl Sweeper {
                     self.report(mend, Severity::Normal, "Redirected", &list_images(mend))
                         .await;
                 }
-                // It is gone, or another than it was: the next sweep looks again.
+                // The pod is gone or has changed: the next sweep reads it again.
                 Err(error) if is_overtaken(&error) => {
                     tracing::debug!(
                         pod = mend.name,
@@ -130,7 +131,7 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Whether the pod was not reported of before.
+    /// Returns true if the pod was not reported before.
     fn remember(&mut self, mend: &Mend) -> bool {
         if self.reported.len() >= REMEMBERED {
             self.reported.clear();
@@ -159,7 +160,8 @@ impl Sweeper {
     }
 }
 
-/// 422 is a `test` operation of the patch that does not hold any more.
+/// Returns true if the pod changed in the meantime. 422 means that a `test` operation of the patch does not hold any
+/// more.
 fn is_overtaken(error: &anyhow::Error) -> bool {
     matches!(
         refusal_of(error),

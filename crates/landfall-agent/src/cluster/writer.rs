@@ -1,5 +1,5 @@
-//! The writer: holds the Lease, owns authority and registration, and mends both as soon as a watch shows that somebody
-//! changed them. Agents that do not lead follow the authority, so that their certificates are of it.
+//! The writer holds the Lease, owns authority and registration, and repairs both as soon as a watch shows a foreign
+//! change. Agents that do not lead follow the authority, so that it has issued their certificates as well.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -23,19 +23,18 @@ use super::context::{ClusterContext, Registration, now};
 use super::election::LeaseCandidate;
 use crate::kube::{Cluster, refusal_of};
 
-/// How often the Lease is looked at.
+/// The interval at which the Lease is read.
 const CAMPAIGN_INTERVAL: Duration = Duration::from_secs(3);
-/// How long a holder acts without having renewed: less than others wait before they take over.
+/// The time during which a holder acts without having renewed. It is shorter than the wait of the others before they
+/// take over.
 const TRUSTED_FOR: Duration = Duration::from_secs(10);
 
-/// What was seen of an object.
+/// The last observed state of an object.
 #[derive(Debug, Clone, PartialEq)]
 enum Observed<T> {
-    /// Nothing was heard of it yet.
+    /// No watch has reported the object yet.
     Unknown,
-    /// It is not there.
     Absent,
-    /// It is this.
     Present(T),
 }
 
@@ -45,7 +44,7 @@ impl<T> From<Option<T>> for Observed<T> {
     }
 }
 
-/// The writer, or one who follows it.
+/// The writer, or a candidate that follows it.
 #[derive(Debug)]
 pub(crate) struct Writer {
     context: ClusterContext,
@@ -56,7 +55,7 @@ pub(crate) struct Writer {
     renewed: Option<Instant>,
     secret: Observed<Secret>,
     configuration: Observed<Value>,
-    /// The certificate of the authority that we serve under.
+    /// The certificate of the authority that this agent serves under.
     adopted: Option<String>,
 }
 
@@ -80,7 +79,7 @@ impl Writer {
         }
     }
 
-    /// Writes and follows until it is stopped; then gives the Lease up.
+    /// Writes and follows until `stop` is cancelled, then gives the Lease up.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut secrets = pin!(self.cluster.watch_secret());
         let mut configurations = pin!(self.cluster.watch_configuration());
@@ -102,7 +101,7 @@ impl Writer {
             };
             if let Err(error) = self.step(campaigned).await {
                 if refusal_of(&error).is_some() {
-                    // Somebody else was quicker: what they wrote arrives by the watches.
+                    // Another writer was faster. The watches deliver what it wrote.
                     tracing::debug!(error = format!("{error:#}"), "write refused");
                 } else {
                     self.context.report_problem(&format!("{error:#}")).await;
@@ -146,7 +145,7 @@ impl Writer {
         }
         let leads = self.leads();
         if leads && !led {
-            // What others wrote while we followed may not have arrived by the watches.
+            // The watches may not have delivered yet what others wrote while this agent followed.
             self.secret = self.cluster.fetch_secret().await?.into();
             self.configuration = self.cluster.fetch_configuration().await?.into();
             tracing::info!("this agent writes the webhook's registration");
@@ -158,7 +157,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes, replaces and rotates the authority.
+    /// Creates, replaces and rotates the authority.
     async fn keep_authority(&mut self) -> anyhow::Result<()> {
         let there = match &self.secret {
             Observed::Unknown => return Ok(()),
@@ -187,7 +186,7 @@ impl Writer {
         let step = plan_rotation(facts.as_ref(), now, &rotation_policy(overlap));
         let next = match authority {
             None => {
-                // Begin with what this agent serves with: nobody has to change anything.
+                // The agent begins with the authority that it serves with, so that nothing has to change.
                 let current = match self.context.serving.load_authority().await {
                     Ok(pair) => pair,
                     Err(_) => new_authority(now)?,
@@ -217,7 +216,7 @@ impl Writer {
         let Observed::Present(secret) = &self.secret else {
             return Ok(());
         };
-        // One that cannot be used is the writer's to mend; until then we serve as before.
+        // The writer repairs an unusable Secret. Until then this agent serves as before.
         let Ok(authority) = CertificateAuthority::parse(secret) else {
             return Ok(());
         };
@@ -236,7 +235,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Registers the webhook, and mends the registration.
+    /// Registers the webhook, and repairs the registration.
     async fn keep_configuration(&mut self) -> anyhow::Result<()> {
         let Observed::Present(secret) = &self.secret else {
             return Ok(());
@@ -266,7 +265,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The bundle that the API server has.
+    /// Returns the bundle in the registration at the API server.
     fn known_bundle(&self) -> Option<String> {
         let Observed::Present(configuration) = &self.configuration else {
             return None;
