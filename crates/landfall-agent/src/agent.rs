@@ -1,4 +1,4 @@
-//! One run of the agent.
+//! One run of the agent, and everything that it does on the host.
 
 mod active_config;
 mod apply;

@@ -12,7 +12,7 @@ use landfall_oci::copy::{BandwidthLimit, CopyOptions};
 use crate::agent::clients::Clients;
 use crate::options::Timing;
 
-/// The configuration in force and what follows from it.
+/// The active configuration and everything derived from it.
 #[derive(Debug)]
 pub(crate) struct ActiveConfig {
     pub(crate) settings: Arc<Settings>,
@@ -20,9 +20,10 @@ pub(crate) struct ActiveConfig {
     pub(crate) clients: Clients,
     /// Index into [`Settings::registries`] of the credentials for the primary registry.
     pub(crate) primary_registry: Option<usize>,
-    /// For what crosses the network.
+    /// Options for copies that cross the network.
     pub(crate) downloads: CopyOptions,
-    /// For what stays on this host or goes to the primary registry: the limit of bandwidth is one of downloads.
+    /// Options for copies that stay on this host or go to the primary registry. The bandwidth limit is one of
+    /// downloads.
     pub(crate) local: CopyOptions,
 }
 

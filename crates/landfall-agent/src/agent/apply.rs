@@ -1,5 +1,5 @@
-//! Carries out what the plan says, step by step: a dull loop. What is decided here is only the order in time: images go
-//! on side by side, the steps of one image one after the other. The loop finishes, whatever fails.
+//! Carries out the steps of the plan. It decides the order in time alone: images in parallel, the steps of one image
+//! one after the other. A failure does not stop the other images.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,29 +18,26 @@ use crate::agent::host::Host;
 use crate::agent::ledger::CoreImages;
 use crate::agent::transfer::{fetch_image, load_image, push_image};
 
-/// What a step did that has to be remembered.
+/// The part of a step's result that the ledger has to remember.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// It can be seen by looking.
+    /// The result can be observed, so that there is nothing to remember.
     InPlace,
-    /// These core images are loaded.
     Core(CoreImages),
-    /// The primary registry holds this.
+    /// The primary registry holds this image.
     Pushed {
-        /// Where.
         target: ImageReference,
-        /// What.
         digest: Digest,
     },
 }
 
-/// One image whose steps did not all succeed: why, and what to mend.
+/// An image whose steps did not all succeed.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) explanation: Explanation,
 }
 
-/// Applies steps; one result for each image. Each failure is an event and in the status before this returns.
+/// Applies steps and returns one result for each image. Each failure is recorded as an event and in the status first.
 pub(crate) async fn apply_steps(
     host: &Arc<Host>,
     active: &ActiveConfig,
@@ -57,7 +54,7 @@ pub(crate) async fn apply_steps(
         .await
 }
 
-/// The steps of each image, in the order in which the plan first names it.
+/// Groups the steps by image, in the order in which the plan first names each image.
 fn group_by_image(steps: Vec<Step>) -> Vec<(ImageReference, Vec<Step>)> {
     let mut positions: HashMap<ImageReference, usize> = HashMap::new();
     let mut groups: Vec<(ImageReference, Vec<Step>)> = Vec::new();
@@ -72,7 +69,7 @@ fn group_by_image(steps: Vec<Step>) -> Vec<(ImageReference, Vec<Step>)> {
     groups
 }
 
-/// The image that a step is about.
+/// Returns the image that a step is about.
 pub(crate) fn image_of(step: &Step) -> &ImageReference {
     match step {
         Step::StoreImage { name, .. } | Step::LoadImage { name, .. } | Step::PushImage { name, .. } => name,

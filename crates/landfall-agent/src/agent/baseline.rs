@@ -1,5 +1,5 @@
-//! What the host came up with against what the configuration now asks for: whether it has to be repaved or rebooted.
-//! The decision is pure; reading the host's facts is separate.
+//! Compares what the host came up with to what the configuration now asks for, to find out whether the host has to be
+//! repaved or rebooted. The comparison is pure; reading the facts of the host is separate.
 
 use std::sync::Arc;
 
@@ -42,9 +42,9 @@ pub(crate) async fn record_baseline(
     Ok(())
 }
 
-/// What the configuration asks for, on the host as it runs now.
+/// Reads the facts of the host as it runs now, and what the configuration asks for.
 ///
-/// A fact that cannot be read is empty, hence never differs from itself: it raises nothing.
+/// A fact that cannot be read is empty. It equals itself at the next reading, and raises no condition.
 fn gather_baseline(settings: &Settings, root: &HostRoot) -> Baseline {
     let read = |path: &str| root.read(Utf8Path::new(path)).ok().flatten().unwrap_or_default();
     let provider = settings.images.iter().find(|image| image.role == ImageRole::Provider);
@@ -57,8 +57,8 @@ fn gather_baseline(settings: &Settings, root: &HostRoot) -> Baseline {
     }
 }
 
-/// Compares what the host came up with to what is wanted now. The first value is the baseline from now on: a host that
-/// runs another operating system image was repaved, one with another boot was rebooted, and both were brought up with
+/// Compares what the host came up with to what is wanted now, and returns the next baseline with the conditions. A host
+/// that runs another operating system image was repaved, one with another boot ID was rebooted, and both came up with
 /// what is wanted.
 fn compare_baseline(before: &Baseline, now: &Baseline) -> (Baseline, HostConditions) {
     let repaved = before.system != now.system;
@@ -105,8 +105,8 @@ fn fingerprint_initramfs(settings: &Settings) -> String {
     digest_hex(parts.iter().map(Vec::as_slice))
 }
 
-/// Everything that a step does; not where it is written. What a step does not have leaves no trace, so that an agent of a
-/// later version, which knows more parts, finds the fingerprint of a step that has none of them as it was.
+/// Returns everything that a step does, without the place where it is written. A part that the step does not have adds
+/// nothing: an agent of a later version, which knows more parts, computes the same fingerprint for this step.
 fn step_parts(step: &StageStep) -> Vec<Vec<u8>> {
     let StageStep {
         name,

@@ -83,7 +83,8 @@ impl ConfigLoader {
         }
     }
 
-    /// Waits until the content of a file changed. Never returns if the agent runs once: it does not read the files again.
+    /// Waits until the content of a file changed. Never returns if the agent runs once: it does not read the files
+    /// again.
     pub(crate) async fn files_changed(&self) -> FilesChanged {
         if self.once {
             return std::future::pending().await;
@@ -119,7 +120,7 @@ impl ConfigLoader {
         let reading = match self.first.take() {
             Some(first) => first,
             None => {
-                // Parsing is for changed files only.
+                // The agent parses only files that changed.
                 let unchanged = self.source.fingerprint().await == self.seen;
                 if let (Some(active), true) = (&self.active, unchanged) {
                     return Ok(active.clone());

@@ -39,7 +39,7 @@ impl ConfigSource {
         }
     }
 
-    /// The fingerprint of the files as they are now; `None` when one cannot be read.
+    /// Returns the fingerprint of the files as they are now; `None` if one cannot be read.
     pub(crate) async fn fingerprint(&self) -> Option<String> {
         let source = self.clone();
         let read = move || {
@@ -50,7 +50,7 @@ impl ConfigSource {
         tokio::task::spawn_blocking(read).await.ok().flatten()
     }
 
-    /// Checks texts.
+    /// Checks texts that were read before.
     pub(crate) fn check(&self, inputs: Inputs) -> Reading {
         let fingerprint = Some(inputs.fingerprint());
         let (settings, diagnostics) = parse_settings(&config::Inputs {
@@ -70,16 +70,16 @@ impl ConfigSource {
     }
 }
 
-/// What the files said at one time.
+/// The content of the files at one time.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    /// Their fingerprint; `None` when they could not be read.
+    /// The fingerprint of the files; `None` if they could not be read.
     pub(crate) fingerprint: Option<String>,
-    /// The configuration, or what is wrong with it.
+    /// The configuration, or a sentence about its first error.
     pub(crate) result: Result<ValidConfig, String>,
 }
 
-/// A configuration without errors, with its texts: they are let go once they are kept on disk.
+/// A configuration without errors, with its texts. The texts are dropped once they are kept on disk.
 #[derive(Debug)]
 pub(crate) struct ValidConfig {
     pub(crate) settings: Arc<Settings>,
@@ -94,7 +94,7 @@ impl Reading {
         }
     }
 
-    /// The state directory that the configuration names.
+    /// Returns the state directory that the configuration names.
     pub(crate) fn state_dir(&self) -> Option<&Utf8Path> {
         self.result
             .as_ref()
@@ -103,12 +103,12 @@ impl Reading {
     }
 }
 
-/// The first reading of a run.
+/// Reads the configuration for the first time in a run.
 pub(crate) async fn read_first(options: &AgentOptions) -> Reading {
     ConfigSource::new(options).read().await
 }
 
-/// The first error with its place and hint, and how many more there are.
+/// Returns the first error with its location and hint, and the number of the others.
 fn summarize_errors(diagnostics: &Diagnostics) -> String {
     let errors = diagnostics.count(Severity::Error);
     let Some(first) = diagnostics

@@ -1,6 +1,6 @@
-//! The images that ride in the provider image's layers as archives: taken out, and loaded into containerd, or kept in
-//! the store on a host without it (SPEC section 7). Each archive is tried several times; one that stays out is an event,
-//! and the phase fails.
+//! Loads the core images, which the layers of the provider image contain as archives, into containerd, or into the
+//! store on a host without containerd [spec:agent.phases]. Each archive is tried several times. An archive that cannot
+//! be loaded is reported as an event, and the phase fails.
 
 use std::sync::Arc;
 
@@ -96,10 +96,10 @@ async fn extract(store: &ContentStore, provider: &ImageReference) -> anyhow::Res
     Ok((digest, extracted))
 }
 
-/// An image that was loaded, by one of its names.
+/// A loaded image, by one of its names.
 struct Loaded {
     name: String,
-    /// What else there is to say of it.
+    /// An addition to the message about it.
     remark: String,
 }
 
@@ -126,7 +126,7 @@ async fn load_archive(
     Ok(loaded)
 }
 
-/// That an image is not known here by the digest that its archive gives it.
+/// Explains that the index has another digest here than in its archive.
 fn remark_on(image: &ArchiveImage) -> String {
     image.narrowed_from.as_ref().map_or_else(String::new, |listed| {
         let digest = &image.root.digest;
@@ -136,7 +136,7 @@ fn remark_on(image: &ArchiveImage) -> String {
     })
 }
 
-/// Indexes an archive; a compressed one is decompressed beside the store until the second value is dropped.
+/// Indexes an archive. A compressed archive is decompressed beside the store, until the second value is dropped.
 async fn open(
     store: &ContentStore,
     content: &Utf8Path,
@@ -152,7 +152,7 @@ async fn open(
         let spool = store.work_directory()?;
         let directory = Utf8Path::from_path(spool.path()).context("the state directory's path is not text")?;
         let images = open_whole_images(&content, directory).map_err(|error| match error {
-            // It names the file by our temporary name, which means nothing to anybody.
+            // The error names the temporary file, which means nothing to an operator.
             ArchiveError::Read { source, .. } => anyhow::Error::from(source),
             error => error.into(),
         })?;
@@ -165,7 +165,7 @@ async fn open(
     }
 }
 
-/// The names of an archive's image. One without a name could never be used: that is a broken archive.
+/// Returns the names of an archive's image. An image without a name could never be used: such an archive is broken.
 fn parse_names(image: &ArchiveImage, path: &str) -> Result<Vec<ImageReference>, TransferError> {
     let broken = |attempt: String, source: Option<Box<dyn std::error::Error + Send + Sync>>| TransferError {
         attempt,

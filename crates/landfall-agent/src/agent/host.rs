@@ -1,4 +1,4 @@
-//! The services that everything in one run shares.
+//! The state and services that everything in one run shares.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::progress::Meter;
 use crate::status::StatusStore;
 use crate::supervisor::Supervisor;
 
-/// What everything in one run shares.
+/// The state and services that everything in one run shares.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) state_dir: Utf8PathBuf,
     pub(crate) root: HostRoot,
     pub(crate) store: ContentStore,
-    /// The uploads to the primary registry that outlive a power cut.
+    /// The journal of upload sessions at the primary registry. It outlives a power cut.
     pub(crate) uploads: Option<UploadJournal>,
     pub(crate) events: EventLog,
     pub(crate) status: StatusStore,
@@ -77,21 +77,21 @@ impl Host {
         self.supervisor.supervise("progress", |stop| meter.report(status, stop));
     }
 
-    /// Records that something is as it should be.
+    /// Records an event of normal operation.
     pub(crate) async fn note(&self, reason: EventReason, subject: &str, message: impl Into<String>) {
         self.events
             .record(EventKind::Normal, reason, subject, message.into())
             .await;
     }
 
-    /// Records that an operator may have to act.
+    /// Records an event on which an operator may have to act.
     pub(crate) async fn warn(&self, reason: EventReason, subject: &str, message: impl Into<String>) {
         self.events
             .record(EventKind::Warning, reason, subject, message.into())
             .await;
     }
 
-    /// Tells whoever watches of progress.
+    /// Reports progress.
     pub(crate) fn progress(&self, event: ProgressEvent) {
         self.meter.progress(event);
     }

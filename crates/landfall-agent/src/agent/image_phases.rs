@@ -1,5 +1,5 @@
-//! The phases that fetch, load and push images. Each takes stock, has the missing steps planned, and applies them. A second
-//! run finds nothing to do: that makes every phase resumable.
+//! The phases that fetch, load and push images. Each takes stock, has the missing steps planned, and applies them. A
+//! second run finds nothing to do: that makes every phase resumable.
 
 use std::sync::Arc;
 
@@ -14,7 +14,8 @@ use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
 use crate::agent::survey::{StockScope, show_stock, take_stock};
 
-/// Applies the missing steps of a phase, and returns a sentence for its event. `changed` is ready when an input file changed.
+/// Applies the missing steps of a phase, and returns a sentence for its event. `changed` is ready when an input file
+/// changed.
 ///
 /// # Errors
 ///
@@ -82,12 +83,12 @@ fn remember(ledger: &mut LedgerFile, results: Vec<Result<Applied, Failed>>) -> a
     Ok(failures)
 }
 
-/// Images failed: each of them was an event. The text sums them up.
+/// Images failed. Each of them was an event; the text summarizes them.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct ImagesFailed(String);
 
-/// The first of these many failures are told in full; the events tell the rest.
+/// The number of failures that the summary quotes. The events have the others.
 const TOLD_IN_FULL: usize = 3;
 
 fn summarize_failures(images: usize, failures: &[Failed]) -> String {

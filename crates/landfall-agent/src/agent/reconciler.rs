@@ -93,7 +93,8 @@ impl Reconciler {
             }
             let result = self.run_phase(phase).await;
             if phase == Phase::Validating {
-                // Listeners of an earlier run are bound by now. An agent with broken input is up as well, and reports it.
+                // Listeners of an earlier run are bound by now. An agent with broken input is up as well, and reports
+                // it.
                 notify_service_manager(ServiceState::Ready);
             }
             match result {
@@ -169,7 +170,7 @@ impl Reconciler {
         Ok(counted(active.planned.len(), "image"))
     }
 
-    /// Brings up the primary registry and pushes to it what it lacks.
+    /// Brings up the primary registry and pushes the images that it lacks.
     async fn fill_primary(&mut self) -> anyhow::Result<String> {
         let active = self.active()?;
         match self.services.primary.ensure(&self.host, &active).await? {
@@ -181,7 +182,7 @@ impl Reconciler {
         }
     }
 
-    /// Asks the primary registry what it holds, for the webhook.
+    /// Asks the primary registry which images it holds, for the webhook.
     async fn survey_primary(&mut self) -> anyhow::Result<String> {
         let active = self.active()?;
         match survey_images(&active, &mut self.ledger).await? {

@@ -18,24 +18,25 @@ use crate::options::{AgentOptions, AgentOutcome};
 use crate::run_lock::RunLock;
 use crate::supervisor::Supervisor;
 
-/// Where the agent keeps everything when neither an option nor the configuration says otherwise.
+/// The state directory when neither an option nor the configuration sets one.
 const DEFAULT_STATE_DIR: &str = "/var/lib/landfall";
 
-/// Brings the host to the state that its user-data and profiles ask for, and keeps it there until `shutdown` is
-/// cancelled, or, with [`AgentOptions::once`], until `Running` is reached (SPEC section 7).
+/// Brings the host to the state that its user-data and profiles ask for. Keeps it there until `shutdown` is cancelled,
+/// or, with [`AgentOptions::once`], until `Running` is reached [spec:agent].
 ///
 /// # Errors
 ///
-/// When the state directory cannot be used or a supervised task ends unexpectedly. A phase that fails is not an error of
-/// the run: the agent is degraded and tries again, or ends with [`AgentOutcome::Failed`] when it runs once.
+/// When the state directory cannot be used or a supervised task ends unexpectedly. A phase that fails is not an error
+/// of the run: the agent is degraded and tries again, or ends with [`AgentOutcome::Failed`] when it runs once.
 pub async fn run_agent(
     options: AgentOptions,
     progress: Arc<dyn ProgressSink>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<AgentOutcome> {
-    // Beside what is read and written until the first certificate or handshake; nobody waits for its end.
+    // Warms up the key generator (25 ms of CPU) in the background, before the first certificate or TLS handshake needs
+    // it.
     drop(tokio::task::spawn_blocking(warm_key_generator));
-    // A token of our own: tasks end as well when the run ends by itself.
+    // The run has a token of its own: its tasks end also when the run ends by itself.
     let stop = shutdown.child_token();
     let (supervisor, mut failures) = Supervisor::new(stop.clone());
     let first = read_first(&options).await;
@@ -61,7 +62,7 @@ pub async fn run_agent(
         error = failures.first() => Err(error),
         () = shutdown.cancelled() => Ok(None),
     };
-    // The run's future is gone here, and with it every transfer under way; what had arrived is kept by the store.
+    // The future of the run was dropped, and with it every transfer under way. The store keeps what arrived.
     if !matches!(end, Ok(Some(_))) {
         let message = "transfers are stopped; what arrived is kept".to_owned();
         host.events
@@ -88,7 +89,7 @@ fn choose_state_dir(options: &AgentOptions, configured: Option<&Utf8Path>) -> an
     }
 }
 
-/// Only we read what is in the state directory: it holds what the user-data holds.
+/// Creates a directory that only its owner can read: the state directory holds the content of the user-data.
 fn create_private_dir(path: &Utf8Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     let mut builder = std::fs::DirBuilder::new();

@@ -24,8 +24,8 @@ use crate::options::{Listeners, Role};
 
 pub(crate) use self::primary::{PrimaryState, Survey, forget_lost_images, survey_images};
 
-/// All services of one agent. Each of them is brought to the active configuration by a method `ensure`, which may be called
-/// again and again.
+/// All services of one agent. Each of them is brought to the active configuration by a method `ensure`, which may be
+/// called again and again.
 #[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) status_api: StatusApi,
@@ -60,8 +60,8 @@ impl Services {
         }
     }
 
-    /// Redirects pulls: by mirror, host files and webhook. Returns a sentence for the event of the phase. `held` is what the
-    /// primary registry is known to hold.
+    /// Redirects pulls: by mirror, host files and webhook. Returns a sentence for the event of the phase. `held` is
+    /// what the primary registry is known to hold.
     ///
     /// # Errors
     ///

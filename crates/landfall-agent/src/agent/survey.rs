@@ -1,4 +1,4 @@
-//! What is there already: looks at the store, containerd and the ledger, and says so in the status.
+//! Looks for images in the store, containerd and the ledger, and shows them in the status.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -24,8 +24,8 @@ pub(crate) enum StockScope {
 }
 
 impl StockScope {
-    /// Returns the scope of a phase. Only the phases that load images need containerd: the provider image is fetched before
-    /// containerd has to run.
+    /// Returns the scope of a phase. Only the phases that load images need containerd: the provider image is fetched
+    /// before containerd has to run.
     pub(crate) fn of_phase(phase: Phase) -> StockScope {
         match phase {
             Phase::CoreImages | Phase::Images => StockScope::StoreAndContainerd,
@@ -56,7 +56,7 @@ pub(crate) async fn take_stock(
             }
             .boxed()
         };
-        // containerd may still be starting, as we are.
+        // containerd may still be starting, as the agent is.
         let names = active.local.retrying(&*host.meter, "taking stock", names).await;
         names.map_err(|error| anyhow::anyhow!(explain_load("core and infrastructure images", &error)))?
     } else {
@@ -74,7 +74,8 @@ pub(crate) async fn take_stock(
     })
 }
 
-/// The named images that are whole. One that lost a blob is fetched again, and that moves only what is missing.
+/// Returns the named images whose blobs are all present. An image that lost a blob is fetched again; only the missing
+/// blob is transferred.
 fn complete_images(store: &ContentStore) -> BTreeMap<ImageReference, Digest> {
     let whole = store
         .images()
@@ -89,7 +90,7 @@ fn complete_images(store: &ContentStore) -> BTreeMap<ImageReference, Digest> {
     whole.map(|(name, descriptor)| (name, descriptor.digest)).collect()
 }
 
-/// Whether core images that were loaded once are still there.
+/// Returns true if core images that were loaded once are still there.
 fn are_loaded(
     core: &CoreImages,
     containerd: bool,
@@ -106,7 +107,7 @@ fn are_loaded(
     }
 }
 
-/// Shows where the images are. What an image failed with is shown as long as there is something to do for it.
+/// Shows in the status where the images are. The error of an image is shown as long as a step for it is missing.
 pub(crate) fn show_stock(status: &StatusStore, planned: &[PlannedImage], inventory: &Inventory, steps: &[Step]) {
     let unfinished: HashSet<&ImageReference> = steps.iter().map(image_of).collect();
     status.update(|status| {

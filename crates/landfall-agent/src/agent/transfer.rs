@@ -1,5 +1,5 @@
-//! One image from one place to another: the steps of the plan that move bytes. Which place comes next is decided by
-//! `landfall_core::retry`, what a failure means by [`landfall_oci::client::explain`].
+//! Steps of the plan that transfer an image. `landfall_core::retry` decides which candidate comes next, and
+//! [`landfall_oci::client::explain`] explains failures.
 
 use futures_util::FutureExt as _;
 use landfall_core::error_chain::error_chain;
@@ -16,7 +16,7 @@ use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
 
-/// Fetches an image into the store, from the first candidate that gives it. Says from where.
+/// Fetches an image into the store, from the first candidate that has it. Returns the reference of that candidate.
 pub(crate) async fn fetch_image(
     host: &Host,
     active: &ActiveConfig,
@@ -38,7 +38,7 @@ pub(crate) async fn fetch_image(
             });
             return Ok(reference.clone());
         };
-        // What failed in the end is an event, with what every candidate said.
+        // A failure of all candidates is an event, with the error of each.
         tracing::debug!(%reference, error = error_chain(&error), "candidate failed");
         tried.push(explain_fetch(&active.settings, written, candidate, &error));
         // The copy has used up its attempts at this source.
@@ -75,7 +75,7 @@ async fn fetch_from(
     Ok(())
 }
 
-/// Loads a stored image into containerd under these names.
+/// Loads a stored image into containerd under the given names.
 pub(crate) async fn load_image(
     host: &Host,
     active: &ActiveConfig,
@@ -105,7 +105,7 @@ pub(crate) async fn load_image(
     loaded.map_err(|error| explain_load(&format!("image `{name}`"), &error))
 }
 
-/// Pushes a stored image to the primary registry. Says what it pushed.
+/// Pushes a stored image to the primary registry. Returns the digest of its manifest.
 pub(crate) async fn push_image(
     host: &Host,
     active: &ActiveConfig,

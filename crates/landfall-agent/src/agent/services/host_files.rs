@@ -1,4 +1,4 @@
-//! Part of the redirect phase: the files by which kubelet and container runtime are told of the registries.
+//! Files that make the kubelet and the container runtime use the registries of the configuration.
 
 use std::collections::BTreeSet;
 
@@ -18,8 +18,8 @@ pub(crate) struct HostFiles {
 }
 
 impl HostFiles {
-    /// Writes the files that the settings ask for, removes its own other files, and leaves foreign files alone. The kubelet
-    /// and containerd read these files at every pull: nothing has to be restarted.
+    /// Writes the files that the settings ask for, removes its own other files, and leaves foreign files alone. The
+    /// kubelet and containerd read these files at every pull: nothing has to be restarted.
     ///
     /// # Errors
     ///
@@ -34,7 +34,8 @@ impl HostFiles {
     }
 }
 
-/// The files of each dialect; none where the settings do not ask for them, so that what was written is removed.
+/// Returns the files of each dialect. The list is empty where the settings do not ask for files, so that earlier files
+/// are removed.
 fn wanted_files(settings: &Settings) -> Vec<(Dialect, Vec<HostFile>)> {
     let wanted = |dialect| match dialect {
         Dialect::Kubelet => settings.landfall.kubelet_enable,
@@ -54,7 +55,7 @@ async fn report_changes(host: &Host, dialect: Dialect, changes: &ManagedChanges,
         host.note(EventReason::HostFilesChanged, dialect.name(), message).await;
     }
     for path in &changes.kept {
-        // Once: it is the user's decision, and holds until the file changes.
+        // Each file is reported once: it is the user's decision, and holds until the file changes.
         if reported.insert(path.clone()) {
             let message =
                 "this file is not Landfall's and stays as it is; hint: remove it, and Landfall writes its own";

@@ -1,5 +1,5 @@
-//! The node-local mirror (SPEC section 10.2): the container runtime asks it by its mirror files, and it answers from the
-//! places that the resolver names, with logins that stay in this process.
+//! The node-local mirror [spec:mirror-files]. The container runtime asks it, because its mirror files name it. The
+//! mirror answers from the registries that the resolver names, with logins that stay in this process.
 
 use std::sync::Arc;
 
@@ -43,8 +43,9 @@ impl Compiled {
 }
 
 impl MirrorPlaces for Rules {
-    /// A request names a repository and no image, so that its role is not known. It makes no difference: the primary
-    /// registry holds application images only, and is passed over for what it does not have.
+    /// A request names a repository and no image, so that the role of the image is unknown. The role makes no
+    /// difference: the primary registry holds application images only, and the mirror passes over a registry that lacks
+    /// the image.
     fn places(&self, registry: &RegistryHost, repository: &Repository) -> Result<Vec<MirrorPlace>, RegistryError> {
         let compiled = self.0.load();
         let source = ImageReference {

@@ -74,7 +74,8 @@ impl Server {
         if self.runs_with(&spec) {
             return Ok(Ensured::Kept);
         }
-        // The new address may include the old one (all addresses include loopback): the old socket must be closed first.
+        // The new address may include the old one (all addresses include loopback): the old socket must be closed
+        // first.
         self.stop().await;
         let routes = routes.await?;
         let listener = match self.bound.take() {

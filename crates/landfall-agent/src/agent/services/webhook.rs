@@ -49,8 +49,8 @@ impl WebhookService {
         }
     }
 
-    /// Serves the webhook with the current rules, or stops it where redirection is off. Returns a sentence for the status,
-    /// which says which of the two it did. `held` is what the primary registry is known to hold.
+    /// Serves the webhook with the current rules, or stops it where redirection is off. Returns a sentence for the
+    /// status, which says which of the two it did. `held` is what the primary registry is known to hold.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl WebhookService {
         Ok(issued)
     }
 
-    /// Has the webhook registered at the API server, where this host has a cluster.
+    /// Registers the webhook at the API server, if this host has a cluster.
     fn register(&mut self, host: &Host, settings: &Arc<Settings>, local: SocketAddr) {
         let Some(running) = &mut self.running else { return };
         let registration = Registration {
@@ -171,8 +171,8 @@ fn show(host: &Host, settings: &Settings, local: SocketAddr, issued: &IssuedCert
     words
 }
 
-/// The names by which API servers reach the webhook: those of loopback, of the address that it listens at, and of the
-/// address that they are told.
+/// Returns the names by which API servers reach the webhook: the names of loopback, of the address that it listens at,
+/// and of the address in its registration.
 fn certificate_names(settings: &Settings, port: u16) -> Vec<String> {
     let mut names: Vec<String> = LOOPBACK_NAMES.map(ToOwned::to_owned).to_vec();
     let listen = settings.landfall.webhook_listen.trim_matches(['[', ']']).to_owned();

@@ -20,8 +20,8 @@ impl GarbageCollector {
         GarbageCollector { last: Instant::now() }
     }
 
-    /// Collects garbage if an hour has passed. A failure is logged and is no reason to stop: free space may become short,
-    /// nothing else.
+    /// Collects garbage if an hour has passed. A failure is logged and is no reason to stop: free space may become
+    /// short, nothing else.
     pub(crate) async fn run_when_due(&mut self, registry: impl Future<Output = anyhow::Result<Arc<Registry>>>) {
         if self.last.elapsed() < INTERVAL {
             return;

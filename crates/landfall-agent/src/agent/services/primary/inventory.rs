@@ -66,8 +66,8 @@ pub(crate) async fn forget_lost_images(
     })
 }
 
-/// Asks the primary registry which images of the profiles it holds, for a webhook that pushes nothing itself. A registry
-/// that does not answer changes nothing: the ledger stays, and so do the pods.
+/// Asks the primary registry which images of the profiles it holds, for a webhook that pushes nothing itself. A
+/// registry that does not answer changes nothing: the ledger stays, and so do the pods.
 ///
 /// # Errors
 ///
