@@ -3,9 +3,9 @@
 //!
 //! Start reading at [`run_agent`], then [`options::AgentOptions`].
 //!
-//! Invariants: every decision is one of `landfall_core`, this crate only carries it out; tasks are spawned by
-//! [`supervisor`] alone; the provider image is complete before any other transfer begins; no secret is in any event,
-//! status, metric or log line.
+//! Invariants: `landfall_core` makes every decision, and this crate only carries it out. [`supervisor`] alone spawns
+//! tasks. The provider image is complete before any other transfer begins. No event, status, metric or log line
+//! contains a secret.
 
 pub mod api;
 pub mod events;
