@@ -18,7 +18,7 @@ mod schedule;
 mod service_manager;
 mod services;
 mod stages;
-mod survey;
+mod stock;
 mod transfer;
 
 pub use run::run_agent;

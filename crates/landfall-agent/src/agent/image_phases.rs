@@ -12,7 +12,7 @@ use crate::agent::apply::{Applied, Failed, apply_steps};
 use crate::agent::config_loader::FilesChanged;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
-use crate::agent::survey::{StockScope, show_stock, take_stock};
+use crate::agent::stock::{StockScope, show_stock, take_stock};
 
 /// Applies the missing steps of a phase, and returns a sentence for its event. `changed` is ready when an input file
 /// changed.
