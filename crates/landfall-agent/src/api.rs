@@ -1,5 +1,5 @@
-//! The status API: `/healthz`, `/readyz`, `/metrics`, `/api/v1/status` and `/api/v1/events`. Reads only; whatever it
-//! shows holds no secret.
+//! The status API: `/healthz`, `/readyz`, `/metrics`, `/api/v1/status` and `/api/v1/events`. It is read-only, and shows
+//! no secret.
 
 use std::time::Duration;
 
@@ -18,24 +18,22 @@ use crate::events::read_events;
 use crate::metrics::{self, Metrics};
 use crate::status::StatusStore;
 
-/// No request of this API has a body worth reading.
+/// The largest request body. No request of this API needs one.
 const BODY_LIMIT: usize = 16 * 1024;
 
-/// How long a request may take.
+/// The time limit of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the API shows.
+/// The data that the API shows.
 #[derive(Debug, Clone)]
 pub struct ApiState {
-    /// The status.
     pub status: StatusStore,
-    /// The metrics.
     pub metrics: Metrics,
-    /// Where the events are.
+    /// The directory with the event log.
     pub state_dir: Utf8PathBuf,
 }
 
-/// The status API's routes.
+/// Returns the routes of the status API.
 pub fn api_router(state: ApiState) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -75,7 +73,7 @@ async fn status(State(state): State<ApiState>) -> Json<AgentStatus> {
 
 #[derive(Debug, Deserialize)]
 struct EventsQuery {
-    /// Only events with a greater sequence.
+    /// Selects events with a greater sequence number.
     #[serde(default)]
     since: u64,
 }
@@ -100,7 +98,7 @@ async fn events(State(state): State<ApiState>, Query(query): Query<EventsQuery>)
     }
 }
 
-/// The detail goes to the log, not to the client.
+/// Answers 500. The detail goes to the log, not to the client.
 fn internal_error(detail: &str) -> Response {
     tracing::error!(error = detail, "cannot read the events");
     (

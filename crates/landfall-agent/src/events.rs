@@ -1,7 +1,7 @@
-//! What a person on the site should know: a ring of events on disk, one JSON object a line.
+//! The events for an operator on the site: a ring on disk, one JSON object per line.
 //!
-//! Appended and synced one by one, so that a power cut loses at most the line that was being written; a torn last line
-//! is dropped when the log is opened. Kept between [`KEEP`] and twice as many events long.
+//! Each event is appended and synced, so that a power cut loses at most the line that was being written. A torn last
+//! line is dropped when the log is opened. The log has between [`MAX_EVENTS`] and twice as many events.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -15,17 +15,17 @@ use landfall_core::status::{Event, EventKind, EventReason};
 use landfall_host::files::write_atomic;
 use tokio::sync::Mutex;
 
-/// How many events survive when the log is shortened.
-pub const KEEP: usize = 1_000;
+/// The number of events that are kept when the log is shortened.
+pub const MAX_EVENTS: usize = 1_000;
 
-/// The log's name in the state directory.
+/// The name of the log in the state directory.
 pub const FILE_NAME: &str = "events.jsonl";
 
-/// Held while the log is written.
+/// The name of the lock file. A writer holds the lock while it writes the log.
 const LOCK_NAME: &str = "events.lock";
 
-/// The event log of a state directory. Cheap to clone. `landfall stages run` writes beside a running agent: a lock on a
-/// file of its own keeps the sequence without gaps.
+/// The event log of a state directory. Cheap to clone. `landfall stages run` writes to it beside a running agent: a
+/// lock on a separate file keeps the sequence without gaps.
 #[derive(Debug, Clone)]
 pub struct EventLog {
     writer: Arc<Mutex<Writer>>,
@@ -35,26 +35,27 @@ pub struct EventLog {
 struct Writer {
     path: Utf8PathBuf,
     file: fs_err::File,
-    /// The log's inode, and its length in bytes, when it was last written here: others mean that somebody else wrote.
+    /// The log's inode and length in bytes after the last write of this process. If they differ now, another process
+    /// wrote.
     seen: (u64, u64),
     next: u64,
     lines: usize,
 }
 
 impl EventLog {
-    /// Opens the log of this state directory; the sequence goes on where it ended.
+    /// Opens the log of this state directory. The sequence continues after the last event.
     ///
     /// # Errors
     ///
     /// When the file cannot be read or written.
     pub fn open(state_dir: &Utf8Path) -> anyhow::Result<EventLog> {
         Ok(EventLog {
-            writer: Arc::new(Mutex::new(Writer::open(state_dir.join(FILE_NAME), KEEP)?)),
+            writer: Arc::new(Mutex::new(Writer::open(state_dir.join(FILE_NAME), MAX_EVENTS)?)),
         })
     }
 
-    /// Records an event. A disk that takes no more events must not stop the agent from doing its work: the failure is
-    /// logged, and the event is lost.
+    /// Records an event. A full disk must not stop the agent: if the write fails, the failure is logged and the event
+    /// is lost.
     pub async fn record(&self, kind: EventKind, reason: EventReason, subject: &str, message: String) {
         match kind {
             EventKind::Normal => tracing::info!(?reason, subject, message, "event"),
@@ -63,7 +64,8 @@ impl EventLog {
         self.write(kind, reason, subject, message).await;
     }
 
-    /// Records a warning that sums up others: the log has their messages already, and does not get them a second time.
+    /// Records a warning that summarizes others. Their messages are in the log already, so that this one is not logged
+    /// again.
     pub async fn record_summary(&self, reason: EventReason, subject: &str, message: String) {
         tracing::info!(?reason, subject, "event");
         self.write(EventKind::Warning, reason, subject, message).await;
@@ -111,8 +113,12 @@ impl Writer {
     fn append(&mut self, mut event: Event) -> anyhow::Result<()> {
         let _held = lock(&self.path)?;
         let is_changed = fs_err::metadata(&self.path).map_or(true, |metadata| identity(&metadata) != self.seen);
-        if is_changed || self.lines >= 2 * KEEP {
-            let keep = if self.lines >= 2 * KEEP { KEEP } else { 2 * KEEP };
+        if is_changed || self.lines >= 2 * MAX_EVENTS {
+            let keep = if self.lines >= 2 * MAX_EVENTS {
+                MAX_EVENTS
+            } else {
+                2 * MAX_EVENTS
+            };
             *self = Writer::open_locked(self.path.clone(), keep)?;
         }
         event.sequence = self.next;
@@ -131,7 +137,7 @@ fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
     (metadata.ino(), metadata.len())
 }
 
-/// Waits for the lock; it is let go with the value.
+/// Waits for the lock, which is released when the file is dropped.
 fn lock(log: &Utf8Path) -> anyhow::Result<fs_err::File> {
     let mut options = fs_err::OpenOptions::new();
     let file = options
@@ -157,17 +163,18 @@ fn rewrite<'a>(path: &Utf8Path, events: impl Iterator<Item = &'a Event>) -> anyh
     Ok(write_atomic(path, 0o600, &bytes)?)
 }
 
-/// The events of a state directory whose sequence is greater than `since`, oldest first. Reads beside a running agent.
+/// Returns the events of a state directory with a sequence number greater than `since`, oldest first. The agent may be
+/// running.
 ///
 /// # Errors
 ///
-/// When the file is there and cannot be read. No file is no events.
+/// When the file exists and cannot be read. Without a file there are no events.
 pub fn read_events(state_dir: &Utf8Path, since: u64) -> anyhow::Result<Vec<Event>> {
     let events = load_events(&state_dir.join(FILE_NAME))?;
     Ok(events.into_iter().filter(|event| event.sequence > since).collect())
 }
 
-/// All events of the file. A line that is no event is one that a power cut tore, and is left out.
+/// Loads all events of the file. A line that is not an event was torn by a power cut, and is skipped.
 fn load_events(path: &Utf8Path) -> anyhow::Result<VecDeque<Event>> {
     let text = match fs_err::read(path) {
         Ok(bytes) => bytes,
@@ -263,13 +270,13 @@ mod tests {
             subject: String::new(),
             message: String::new(),
         };
-        let many: Vec<_> = (1..=2 * KEEP as u64).map(mk_event).collect();
+        let many: Vec<_> = (1..=2 * MAX_EVENTS as u64).map(mk_event).collect();
         rewrite(&file, many.iter()).unwrap();
-        let mut writer = Writer::open(file, 2 * KEEP).unwrap();
+        let mut writer = Writer::open(file, 2 * MAX_EVENTS).unwrap();
         writer.append(mk_event(0)).unwrap();
         let events = read_events(&path, 0).unwrap();
-        assert_eq!(events.len(), KEEP + 1);
-        assert_eq!(events.last().unwrap().sequence, 2 * KEEP as u64 + 1);
+        assert_eq!(events.len(), MAX_EVENTS + 1);
+        assert_eq!(events.last().unwrap().sequence, 2 * MAX_EVENTS as u64 + 1);
     }
 
     #[test]

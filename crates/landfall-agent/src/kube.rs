@@ -1,7 +1,7 @@
-//! The few calls that we make to the cluster's API, behind one struct. Decides nothing.
+//! The calls to the cluster's API, behind one struct. It decides nothing.
 //!
-//! Objects that only this crate reads are typed; pods and the webhook's configuration stay raw JSON, because what we do
-//! not know of them is to stay as it is.
+//! Objects that only this crate reads are typed. Pods and the webhook's configuration stay raw JSON, because the fields
+//! that this crate does not know must be preserved.
 
 use std::time::Duration;
 
@@ -22,11 +22,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// How long one call may take. Watches have their own limit.
+/// The time limit of one call. Watches have their own limit.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// Delay after a watch failed.
+/// The pause after a watch failed.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
-/// Pods in one answer: what bounds our memory, whatever the size of the cluster.
+/// The number of pods in one answer. It bounds the memory that the agent needs in a cluster of any size.
 const PAGE: u32 = 100;
 
 /// A connection to the cluster's API. Cheap to clone.
@@ -46,23 +46,21 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-/// Why a call was refused, as far as a caller goes on differently.
+/// The reason why the API server refused a call, as far as callers distinguish it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Somebody else was quicker.
+    /// Another writer was faster.
     Conflict,
-    /// It is not there.
     NotFound,
-    /// The object is not what the call takes it for: mostly a `test` of a JSON patch that does not hold.
-    Unfit,
+    /// The object does not fit the call, mostly because a `test` of a JSON patch does not hold (HTTP 422).
+    Unprocessable,
 }
 
-/// A page of pods.
 #[derive(Debug)]
 pub(crate) struct PodPage {
     /// The pods, as the API server wrote them.
     pub(crate) pods: Vec<Box<RawValue>>,
-    /// Where the next page begins; `None` at the end.
+    /// The `continue` token of the next page; `None` at the end.
     pub(crate) next: Option<String>,
 }
 
@@ -80,11 +78,11 @@ struct ListMetadata {
 }
 
 impl Cluster {
-    /// Connects as a kubeconfig says, or as the service account of the pod that we run in.
+    /// Connects by a kubeconfig, or with the service account of this pod.
     ///
     /// # Errors
     ///
-    /// When the file or the account cannot be used. Whether the API answers is not asked.
+    /// When the kubeconfig or the account cannot be used. This method does not check that the API server answers.
     pub(crate) async fn connect(kubeconfig: Option<&Utf8Path>, namespace: &str) -> anyhow::Result<Cluster> {
         let mut config = match kubeconfig {
             Some(path) => {
@@ -110,7 +108,7 @@ impl Cluster {
         })
     }
 
-    /// A connection to whatever answers in a test.
+    /// Returns a connection to the fake API of a test.
     #[cfg(test)]
     pub(crate) fn fake(client: Client) -> Cluster {
         Cluster {
@@ -120,55 +118,55 @@ impl Cluster {
         }
     }
 
-    /// The API server's URL.
+    /// Returns the API server's URL.
     pub(crate) fn server(&self) -> &str {
         &self.server
     }
 
-    /// The Lease that elects the writer.
+    /// Fetches the Lease that elects the writer.
     pub(crate) async fn fetch_lease(&self) -> anyhow::Result<Option<Lease>> {
-        limited(self.leases().get_opt(LEASE_NAME))
+        with_timeout(self.leases().get_opt(LEASE_NAME))
             .await
             .context("cannot read the Lease")
     }
 
-    /// Makes the Lease; an existing one is a conflict.
+    /// Creates the Lease. An existing one is a conflict.
     pub(crate) async fn create_lease(&self, lease: &Lease) -> anyhow::Result<Lease> {
-        (limited(self.leases().create(&post(), lease)).await).context("cannot make the Lease")
+        (with_timeout(self.leases().create(&post(), lease)).await).context("cannot make the Lease")
     }
 
-    /// Writes the Lease, if nobody changed it in between.
+    /// Replaces the Lease, unless another writer changed it in between.
     pub(crate) async fn replace_lease(&self, lease: &Lease) -> anyhow::Result<Lease> {
-        (limited(self.leases().replace(LEASE_NAME, &post(), lease)).await).context("cannot write the Lease")
+        (with_timeout(self.leases().replace(LEASE_NAME, &post(), lease)).await).context("cannot write the Lease")
     }
 
-    /// The authority's Secret.
+    /// Fetches the Secret of the authority.
     pub(crate) async fn fetch_secret(&self) -> anyhow::Result<Option<Secret>> {
-        (limited(self.secrets().get_opt(SECRET_NAME)).await).context("cannot read the authority's Secret")
+        (with_timeout(self.secrets().get_opt(SECRET_NAME)).await).context("cannot read the authority's Secret")
     }
 
-    /// Makes or replaces the authority's Secret; one without a resource version is made.
+    /// Creates or replaces the Secret of the authority. It is created if it has no resource version.
     pub(crate) async fn write_secret(&self, secret: &Secret) -> anyhow::Result<Secret> {
         let written = if secret.metadata.resource_version.is_some() {
-            limited(self.secrets().replace(SECRET_NAME, &post(), secret)).await
+            with_timeout(self.secrets().replace(SECRET_NAME, &post(), secret)).await
         } else {
-            limited(self.secrets().create(&post(), secret)).await
+            with_timeout(self.secrets().create(&post(), secret)).await
         };
         written.context("cannot write the authority's Secret")
     }
 
-    /// The authority's Secret as it is, and as it changes.
+    /// Watches the Secret of the authority: its current state first, then every change.
     pub(crate) fn watch_secret(&self) -> impl Stream<Item = Option<Secret>> + Send + use<> {
-        paced("secret", watch_object(self.secrets(), SECRET_NAME))
+        pause_after_failure("secret", watch_object(self.secrets(), SECRET_NAME))
     }
 
-    /// The MutatingWebhookConfiguration as it is, and as it changes.
+    /// Watches the MutatingWebhookConfiguration: its current state first, then every change.
     pub(crate) fn watch_configuration(&self) -> impl Stream<Item = Option<Value>> + Send + use<> {
-        // A dynamic object has no type to watch by name with: the field selector is what `watch_object` does as well.
+        // `watch_object` needs a type. It uses a field selector, as this code does for a dynamic object.
         let fields = format!("metadata.name={CONFIGURATION_NAME}");
         let events = watcher::watcher(self.configurations(), watcher::Config::default().fields(&fields));
         let mut seen = false;
-        paced("configuration", events).filter_map(move |event| {
+        pause_after_failure("configuration", events).filter_map(move |event| {
             let item = match event {
                 watcher::Event::Init => {
                     seen = false;
@@ -185,28 +183,28 @@ impl Cluster {
         })
     }
 
-    /// The MutatingWebhookConfiguration as it is.
+    /// Fetches the MutatingWebhookConfiguration.
     pub(crate) async fn fetch_configuration(&self) -> anyhow::Result<Option<Value>> {
-        let found = limited(self.configurations().get_opt(CONFIGURATION_NAME)).await;
+        let found = with_timeout(self.configurations().get_opt(CONFIGURATION_NAME)).await;
         let found = found.context("cannot read the MutatingWebhookConfiguration")?;
         Ok(found.map(serde_json::to_value).transpose()?)
     }
 
-    /// Makes or replaces the MutatingWebhookConfiguration; one without a resource version is made.
+    /// Creates or replaces the MutatingWebhookConfiguration. It is created if it has no resource version.
     pub(crate) async fn write_configuration(&self, configuration: &Value) -> anyhow::Result<Value> {
         let object: DynamicObject = serde_json::from_value(configuration.clone())?;
         let api = self.configurations();
         let written = if object.metadata.resource_version.is_some() {
-            limited(api.replace(CONFIGURATION_NAME, &post(), &object)).await
+            with_timeout(api.replace(CONFIGURATION_NAME, &post(), &object)).await
         } else {
-            limited(api.create(&post(), &object)).await
+            with_timeout(api.create(&post(), &object)).await
         };
         Ok(serde_json::to_value(
             written.context("cannot write the MutatingWebhookConfiguration")?,
         )?)
     }
 
-    /// Removes the MutatingWebhookConfiguration, if it still is the one that was found.
+    /// Deletes the MutatingWebhookConfiguration, if it is still the one that was found.
     pub(crate) async fn delete_configuration(&self, found: &Value) -> anyhow::Result<()> {
         let text = |field: &str| found["metadata"][field].as_str().map(str::to_owned);
         let only_this = DeleteParams {
@@ -216,29 +214,29 @@ impl Cluster {
             }),
             ..DeleteParams::default()
         };
-        let deleted = limited(self.configurations().delete(CONFIGURATION_NAME, &only_this)).await;
+        let deleted = with_timeout(self.configurations().delete(CONFIGURATION_NAME, &only_this)).await;
         deleted.context("cannot remove the MutatingWebhookConfiguration")?;
         Ok(())
     }
 
-    /// The namespaces that match a label selector, by their metadata alone, as they are and as they change.
+    /// Watches the metadata of the namespaces that match a label selector.
     pub(crate) fn watch_namespaces(
         &self,
         selector: &str,
     ) -> impl Stream<Item = watcher::Event<PartialObjectMeta<Namespace>>> + Send + use<> {
         let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
         let config = watcher::Config::default().labels(selector);
-        paced("namespaces", watcher::watcher(namespaces, config))
+        pause_after_failure("namespaces", watcher::watcher(namespaces, config))
     }
 
-    /// The labels of a namespace; `None` when there is no such namespace.
+    /// Fetches the metadata of a namespace; `None` if there is no such namespace.
     pub(crate) async fn fetch_namespace(&self, name: &str) -> anyhow::Result<Option<PartialObjectMeta<Namespace>>> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let found = limited(namespaces.get_metadata_opt(name)).await;
+        let found = with_timeout(namespaces.get_metadata_opt(name)).await;
         found.with_context(|| format!("cannot read the namespace `{name}` from `{}`", self.server))
     }
 
-    /// A page of the pods that have not ended.
+    /// Fetches a page of the pods that have not ended.
     pub(crate) async fn list_pods(&self, from: Option<&str>) -> anyhow::Result<PodPage> {
         // `%21%3D` is `!=`.
         let mut url =
@@ -248,7 +246,7 @@ impl Cluster {
             url.push_str(from);
         }
         let request = Request::get(url).body(Vec::new())?;
-        let list: PodList = (limited(self.client.request(request)).await).context("cannot list the pods")?;
+        let list: PodList = (with_timeout(self.client.request(request)).await).context("cannot list the pods")?;
         Ok(PodPage {
             pods: list.items,
             next: list.metadata.next.filter(|next| !next.is_empty()),
@@ -261,8 +259,8 @@ impl Cluster {
         let request = Request::patch(url)
             .header(header::CONTENT_TYPE, "application/json-patch+json")
             .body(patch)?;
-        // What the answer says is not needed, and a pod can be large.
-        let patched = limited(self.client.request_text(request)).await;
+        // The body of the answer is not needed, and a pod can be large.
+        let patched = with_timeout(self.client.request_text(request)).await;
         patched.with_context(|| format!("cannot patch the pod `{namespace}/{name}`"))?;
         Ok(())
     }
@@ -270,7 +268,7 @@ impl Cluster {
     /// Records an event about an object of this namespace.
     pub(crate) async fn create_event(&self, namespace: &str, event: &Event) -> anyhow::Result<()> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        limited(events.create(&post(), event))
+        with_timeout(events.create(&post(), event))
             .await
             .context("cannot record an event")?;
         Ok(())
@@ -290,12 +288,12 @@ impl Cluster {
     }
 }
 
-/// What the API server refused, when that is why a call failed.
+/// Returns the reason why the API server refused a call; `None` if the call failed for another reason.
 pub(crate) fn refusal_of(error: &anyhow::Error) -> Option<Refusal> {
     match error.downcast_ref::<kube::Error>() {
         Some(kube::Error::Api(status)) if status.code == 409 => Some(Refusal::Conflict),
         Some(kube::Error::Api(status)) if status.code == 404 => Some(Refusal::NotFound),
-        Some(kube::Error::Api(status)) if status.code == 422 => Some(Refusal::Unfit),
+        Some(kube::Error::Api(status)) if status.code == 422 => Some(Refusal::Unprocessable),
         _ => None,
     }
 }
@@ -307,15 +305,15 @@ fn post() -> PostParams {
     }
 }
 
-async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
+async fn with_timeout<T>(call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
     match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(result) => Ok(result?),
         Err(_elapsed) => anyhow::bail!("the API server gave no answer within {} s", CALL_TIMEOUT.as_secs()),
     }
 }
 
-/// A watch that goes on after failures, not faster than it should.
-fn paced<T: Send>(
+/// Returns a watch that continues after failures, with a pause after each.
+fn pause_after_failure<T: Send>(
     what: &'static str,
     events: impl Stream<Item = watcher::Result<T>> + Send,
 ) -> impl Stream<Item = T> + Send {

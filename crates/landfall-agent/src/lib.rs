@@ -3,9 +3,9 @@
 //!
 //! Start reading at [`run_agent`], then [`options::AgentOptions`].
 //!
-//! Invariants: every decision is one of `landfall_core`, this crate only carries it out; tasks are spawned by
-//! [`supervisor`] alone; the provider image is complete before any other transfer begins; no secret is in any event,
-//! status, metric or log line.
+//! Invariants: `landfall_core` makes every decision, and this crate only carries it out. [`supervisor`] alone spawns
+//! tasks. The provider image is complete before any other transfer begins. No event, status, metric or log line
+//! contains a secret.
 
 pub mod api;
 pub mod events;
@@ -17,13 +17,14 @@ pub mod status;
 pub mod supervisor;
 pub mod webhook;
 
+mod certificates;
 mod cluster;
 mod kube;
 mod run_lock;
 
 mod agent;
 
-pub use agent::{Explanation, explain_fetch, explain_no_place, run_agent};
+pub use agent::run_agent;
 pub use cluster::fetch_namespace_choice;
 pub use options::{AgentOptions, AgentOutcome, Listeners, Role, Timing};
 

@@ -1,5 +1,5 @@
-//! What Prometheus scrapes. What the status knows is taken from it at the time of the scrape, so that the two never
-//! disagree; the rest is counted where it happens.
+//! Metrics for Prometheus. Values that the status has are taken from it at each scrape, so that the two never disagree.
+//! The others are counted where they occur.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -28,15 +28,15 @@ pub struct Metrics {
     certificates: Family<CertificateLabel, Gauge>,
     /// Bytes that crossed the network.
     pub transferred: Counter,
-    /// Transfers that were tried again.
+    /// Retried transfers.
     pub retries: Counter,
-    /// Admission reviews, by how they were answered.
+    /// Admission reviews by answer.
     pub reviews: Family<ReviewLabel, Counter>,
     /// Images that the webhook rewrote.
     pub rewrites: Counter,
-    /// Seconds that a review took.
+    /// Duration of a review in seconds.
     pub review_duration: Histogram,
-    /// Times that the webhook's registration was written, mending included.
+    /// Writes of the webhook's registration, repairs included.
     pub registrations: Counter,
     /// Images of live pods that the sweeper changed.
     pub mended: Counter,
@@ -57,28 +57,26 @@ struct CertificateLabel {
     certificate: &'static str,
 }
 
-/// How a review was answered.
+/// The label of an admission review.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReviewLabel {
-    /// The answer.
     pub answer: ReviewAnswer,
 }
 
-/// How a review was answered.
+/// The answer to an admission review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum ReviewAnswer {
-    /// With a patch.
+    /// A patch.
     Patched,
-    /// In observe-only mode: with what would have changed.
+    /// In observe-only mode: the changes that a patch would have made.
     Observed,
-    /// With no change.
     Unchanged,
-    /// The request was none that we understand.
+    /// The request was not a valid review.
     Refused,
 }
 
 impl Metrics {
-    /// The metrics, all at zero.
+    /// Returns the metrics, all at zero.
     #[must_use]
     pub fn new() -> Metrics {
         let phase = Family::default();
@@ -159,7 +157,7 @@ impl Metrics {
         self.review_duration.observe(took.as_secs_f64());
     }
 
-    /// Every metric in the OpenMetrics text format.
+    /// Renders every metric in the OpenMetrics text format.
     #[must_use]
     pub fn render(&self, status: &AgentStatus) -> String {
         self.take_over(status);

@@ -1,4 +1,4 @@
-//! What an agent is started with, and how its run ended.
+//! The options of an agent's run, and its outcome.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use landfall_core::status::Phase;
 use landfall_oci::client::MachineAccess;
 use tokio::net::TcpListener;
 
-/// What [`crate::run_agent`] needs to know that stands in no input file.
+/// The options of [`crate::run_agent`], which no input file contains.
 #[derive(Debug)]
 pub struct AgentOptions {
     /// The user-data files, site data last.
@@ -19,26 +19,24 @@ pub struct AgentOptions {
     pub profiles: Vec<Utf8PathBuf>,
     /// Values for the templates in the profiles.
     pub values: TemplateValues,
-    /// Whose limitations are reproduced.
+    /// The product whose limitations are reproduced.
     pub compat: Compat,
-    /// Where the agent keeps everything; `landfall.stateDir` when `None`.
+    /// The state directory; `landfall.stateDir` if `None`.
     pub state_dir: Option<Utf8PathBuf>,
     /// The root of the host's file system: `/`, or a directory in tests and demonstrations.
     pub root: Utf8PathBuf,
-    /// End when `Running` is reached, or when a phase failed for good.
+    /// True to end when `Running` is reached, or when a phase failed after its retries.
     pub once: bool,
-    /// What the agent does.
     pub role: Role,
-    /// What this machine knows of registries beside the settings.
+    /// Logins, certificates and proxies of this machine, beside those of the settings.
     pub machine: MachineAccess,
-    /// Sockets that are bound already; where `None`, the settings say where to bind.
+    /// Sockets that the caller bound. For each `None` the agent binds the address in the settings.
     pub listeners: Listeners,
-    /// How long things take.
     pub timing: Timing,
 }
 
 impl AgentOptions {
-    /// An agent on this machine with the defaults: root `/`, no override, no end.
+    /// Returns the options of an agent on this machine: root `/`, no overrides, no end.
     #[must_use]
     pub fn new(user_data: Vec<Utf8PathBuf>, profiles: Vec<Utf8PathBuf>) -> AgentOptions {
         AgentOptions {
@@ -57,19 +55,19 @@ impl AgentOptions {
     }
 }
 
-/// What an agent does.
+/// The role of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Role {
     /// Everything: images, primary registry, redirection, stages.
     #[default]
     Host,
-    /// The webhook alone, in a pod: it fetches nothing, and asks the primary registry what it holds.
+    /// The webhook alone, in a pod. It fetches no image, and asks the primary registry which images it holds.
     Webhook,
 }
 
 impl Role {
-    /// The phases of work, in order. A webhook redirects before it knows what the primary registry holds: nobody waits
-    /// for a registry.
+    /// Returns the phases of work, in order. A webhook redirects before it knows what the primary registry holds: no
+    /// pod waits for a registry.
     #[must_use]
     pub fn phases(self) -> &'static [Phase] {
         match self {
@@ -79,30 +77,30 @@ impl Role {
     }
 }
 
-/// Sockets that the caller bound, so that tests and the demonstration use free ports. Each is used once; a
+/// Sockets that the caller bound, so that tests and the demonstration use free ports. Each is used once. A
 /// configuration change that moves a listener binds anew.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    /// For the status API, `/healthz`, `/readyz` and `/metrics`.
+    /// The socket for the status API: `/healthz`, `/readyz` and `/metrics`.
     pub status: Option<TcpListener>,
-    /// For the webhook.
     pub webhook: Option<TcpListener>,
-    /// For the embedded primary registry.
+    /// The socket for the embedded primary registry.
     pub primary: Option<TcpListener>,
-    /// For the node-local mirror.
+    /// The socket for the node-local mirror.
     pub mirror: Option<TcpListener>,
 }
 
-/// Intervals and limits that a test wants shorter than a host.
+/// Intervals and limits that tests shorten.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// How often the input files are read again and compared by content hash.
+    /// The interval at which the input files are read again and compared by content hash.
     pub file_poll: Duration,
-    /// Delay before a degraded agent tries again; it doubles with each failure, up to the reconcile interval.
+    /// The delay before a degraded agent tries again. It doubles with each failure, up to the reconcile interval.
     pub degraded_retry: Duration,
-    /// How often and how long a transfer, a load or a wait for the primary registry is tried before its phase fails.
+    /// The retry policy of transfers, loads and the wait for the primary registry. The phase fails after the last
+    /// attempt.
     pub retry: RetryPolicy,
-    /// How long a graceful stop may take.
+    /// The time limit of a graceful stop.
     pub shutdown_deadline: Duration,
 }
 
@@ -117,20 +115,19 @@ impl Default for Timing {
     }
 }
 
-/// How a run of the agent ended.
+/// The outcome of an agent's run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentOutcome {
-    /// `once`: `Running` was reached.
+    /// The agent ran once and reached `Running`.
     Running,
-    /// `once`: this phase failed after its retries; the message is what the status says, hint included.
+    /// The agent ran once, and this phase failed after its retries.
     Failed {
-        /// The phase.
         phase: Phase,
-        /// Why, and what to mend.
+        /// The message of the status, hint included.
         message: String,
     },
-    /// The shutdown token was cancelled, and everything ended in time.
+    /// The shutdown token was cancelled, and all tasks ended in time.
     Drained,
-    /// The shutdown token was cancelled, and something was still busy when the deadline passed.
+    /// The shutdown token was cancelled, and a task was still running when the deadline passed.
     GaveUp,
 }

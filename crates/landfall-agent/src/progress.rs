@@ -1,4 +1,4 @@
-//! Progress of the transfers under way: counted for the status and the metrics, passed on to whoever else wants to know.
+//! Progress of the transfers: counted for the status and the metrics, and passed on to the next sink.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 use crate::status::StatusStore;
 
-/// How often the status learns of the progress.
+/// The interval at which the progress is written to the status.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How much of the shown rate is that of the last tick; the rest is what was shown before.
+/// The weight of the last tick in the shown rate. The rate shown before has the rest.
 const SMOOTHING: f64 = 0.2;
 
-/// Counts progress and passes it on.
+/// A sink that counts progress and passes it on.
 #[derive(Debug)]
 pub struct Meter {
     next: Arc<dyn ProgressSink>,
@@ -28,12 +28,12 @@ pub struct Meter {
 struct Counts {
     /// Bytes that crossed the network in this run.
     crossed: u64,
-    /// What there is to move in this phase, blobs that nobody has begun with included.
+    /// The bytes to transfer in this phase, blobs that have not been started included.
     tally: TransferTally,
 }
 
 impl Meter {
-    /// A meter in front of another sink.
+    /// Returns a meter in front of another sink.
     #[must_use]
     pub fn new(next: Arc<dyn ProgressSink>, metrics: Metrics) -> Meter {
         Meter {
@@ -48,7 +48,7 @@ impl Meter {
         (counts.crossed, counts.tally.total() - counts.tally.done())
     }
 
-    /// Keeps the status's transfer totals up to date until it is told to stop.
+    /// Keeps the transfer totals of the status up to date until `stop` is cancelled.
     pub async fn report(self: Arc<Self>, status: StatusStore, stop: CancellationToken) -> anyhow::Result<()> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -81,10 +81,16 @@ impl ProgressSink for Meter {
                     counts.crossed += bytes;
                     self.metrics.transferred.inc_by(*bytes);
                 }
-                ProgressEvent::Retrying { .. } => {
+                ProgressEvent::Retrying {
+                    subject,
+                    attempt,
+                    delay_ms,
+                    error,
+                } => {
                     self.metrics.retries.inc();
+                    tracing::warn!(subject, attempt, delay_ms, error, "failed; trying again");
                 }
-                // What an earlier phase could not move is not under way any more.
+                // Blobs that an earlier phase could not transfer are not in progress any more.
                 ProgressEvent::Phase { .. } => counts.tally = TransferTally::default(),
                 ProgressEvent::BlobPlanned { .. }
                 | ProgressEvent::BlobStarted { .. }
@@ -98,7 +104,7 @@ impl ProgressSink for Meter {
     }
 }
 
-/// The totals to show after a tick in which `bytes` crossed the network.
+/// Returns the totals to show after a tick in which `bytes` crossed the network.
 #[expect(clippy::cast_precision_loss, reason = "a rate is an estimate")]
 fn next_totals(shown: TransferStatus, bytes: u64, tick: Duration, crossed: u64, remaining: u64) -> TransferStatus {
     if remaining == 0 && bytes == 0 {

@@ -1,5 +1,5 @@
-//! One agent at a time for a state directory, and how others see that one is there: a lock on a file, which the kernel
-//! takes back from a process that was killed.
+//! The lock that allows one agent per state directory, and shows others that an agent runs. It is a lock on a file,
+//! which the kernel releases when a process is killed.
 
 use std::fs::TryLockError;
 use std::io;
@@ -8,23 +8,24 @@ use std::time::Duration;
 use anyhow::bail;
 use camino::Utf8Path;
 
-/// The lock's name in the state directory.
+/// The name of the lock file in the state directory.
 const FILE_NAME: &str = "agent.lock";
 
-/// Whoever looks whether an agent runs holds the lock for an instant, and an agent that ends lets go a moment later.
+/// The time to wait for the lock. A process that checks for an agent holds the lock briefly, and an agent that ends
+/// releases it a moment later.
 const PATIENCE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Held as long as an agent runs.
+/// The lock, held as long as an agent runs.
 #[derive(Debug)]
 pub(crate) struct RunLock(#[expect(dead_code, reason = "its lock is let go with it")] fs_err::File);
 
 impl RunLock {
-    /// Takes the lock of a state directory that is there.
+    /// Takes the lock of an existing state directory.
     ///
     /// # Errors
     ///
-    /// When another agent has it, or the file cannot be made.
+    /// When another agent holds the lock, or the file cannot be created.
     pub(crate) async fn acquire(state_dir: &Utf8Path) -> anyhow::Result<RunLock> {
         let path = state_dir.join(FILE_NAME);
         let mut options = fs_err::OpenOptions::new();
@@ -45,11 +46,11 @@ impl RunLock {
     }
 }
 
-/// Whether an agent runs with this state directory.
+/// Returns true if an agent runs with this state directory.
 ///
 /// # Errors
 ///
-/// When the lock is there and cannot be looked at.
+/// When the lock file exists and cannot be read.
 pub(crate) fn is_running(state_dir: &Utf8Path) -> io::Result<bool> {
     let file = match fs_err::File::open(state_dir.join(FILE_NAME)) {
         Ok(file) => file,

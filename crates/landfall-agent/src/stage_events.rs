@@ -1,5 +1,5 @@
-//! What running a stage is worth telling: one event for each step that did something, one for each failure, one for the
-//! stage. A step that found everything as it should be is not worth one every hour.
+//! Events of a stage: one for each step that changed something, one for each failure, one for the stage. A step that
+//! changed nothing does not deserve an event every hour.
 
 use landfall_core::failure::error_chain;
 use landfall_core::status::{EventKind, EventReason};
@@ -10,18 +10,18 @@ use landfall_host::stages::{Action, Effect, EffectOutcome, StageReport, StepRepo
 /// Kind, reason, subject and message of an event.
 pub type StageEvent = (EventKind, EventReason, String, String);
 
-/// The events of one part of a stage, in the order of its steps. The subject is the part; no message holds a command, what
-/// it printed, or the content of a file.
+/// Returns the events of one part of a stage, in the order of its steps. The subject is the part. No message contains a
+/// command, its output, or the content of a file.
 #[must_use]
 pub fn stage_events(part: &str, report: &StageReport) -> Vec<StageEvent> {
     let mut events = Vec::new();
     for step in &report.steps {
         let step_name = format!("step `{}` at {}", step.name, step.location);
         if step.did_something() {
-            let message = format!("{step_name}: {}", deeds(step));
+            let message = format!("{step_name}: {}", describe_effects(step));
             events.push((EventKind::Normal, EventReason::StepFinished, part.to_owned(), message));
         }
-        // A step goes on after a failure, so that there may be several.
+        // A step continues after a failure, so that there may be several failures.
         for (action, error) in step.failures() {
             let what = match action {
                 None => "`if`: ".to_owned(),
@@ -43,12 +43,12 @@ pub fn stage_events(part: &str, report: &StageReport) -> Vec<StageEvent> {
     events
 }
 
-fn deeds(step: &StepReport) -> String {
-    let told: Vec<String> = step.effects.iter().filter_map(deed).collect();
+fn describe_effects(step: &StepReport) -> String {
+    let told: Vec<String> = step.effects.iter().filter_map(describe_effect).collect();
     told.join(", ")
 }
 
-fn deed(effect: &Effect) -> Option<String> {
+fn describe_effect(effect: &Effect) -> Option<String> {
     let Effect { action, outcome } = effect;
     match outcome {
         EffectOutcome::Ensured(Change::Created) => Some(format!("created {action}")),

@@ -1,4 +1,4 @@
-//! What the agent is doing, for everybody who asks: held in memory, written to `status.json` soon after each change.
+//! The agent's status: held in memory, and written to `status.json` soon after each change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +13,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::run_lock::is_running;
 
-/// The status's name in the state directory.
+/// The name of the status file in the state directory.
 pub const FILE_NAME: &str = "status.json";
 
-/// The least time between two writes of the file, phase changes excepted: progress changes it many times a second.
+/// The shortest time between two writes of the file, except for phase changes. Progress changes the status many times a
+/// second.
 const WRITE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The status of a running agent: many readers and writers. Cheap to clone.
+/// The status of a running agent, for many readers and writers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct StatusStore {
     path: Utf8PathBuf,
     status: Arc<watch::Sender<AgentStatus>>,
-    /// Held while the file is written: an older status must not replace a newer one.
+    /// A writer of the file holds this lock: an older status must not replace a newer one.
     writing: Arc<Mutex<()>>,
 }
 
 impl StatusStore {
-    /// A store that writes into this state directory.
+    /// Returns a store that writes into this state directory.
     #[must_use]
     pub fn new(state_dir: &Utf8Path) -> StatusStore {
         let (status, _) = watch::channel(AgentStatus::starting(Timestamp::now()));
@@ -40,13 +41,12 @@ impl StatusStore {
         }
     }
 
-    /// The status now.
     #[must_use]
     pub fn get(&self) -> AgentStatus {
         self.status.borrow().clone()
     }
 
-    /// Hears of every change.
+    /// Returns a receiver of every change.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<AgentStatus> {
         self.status.subscribe()
@@ -65,7 +65,7 @@ impl StatusStore {
         self.update(|status| change(status.images.entry(image.to_owned()).or_default()));
     }
 
-    /// Enters a phase; the file says so before this returns.
+    /// Enters a phase. The file is written before this returns.
     pub async fn enter(&self, phase: Phase) {
         self.update(|status| {
             status.phase = phase;
@@ -76,7 +76,7 @@ impl StatusStore {
         self.flush().await;
     }
 
-    /// Enters `Degraded`, because this phase failed for this reason; the file says so before this returns.
+    /// Enters `Degraded`, because this phase failed for this reason. The file is written before this returns.
     pub async fn degrade(&self, failed: Phase, message: &str) {
         self.update(|status| {
             status.phase = Phase::Degraded;
@@ -87,7 +87,7 @@ impl StatusStore {
         self.flush().await;
     }
 
-    /// Writes the file. A disk that takes no status must not stop the agent from doing its work: it is logged.
+    /// Writes the file. A full disk must not stop the agent: a failure is logged.
     pub async fn flush(&self) {
         let turn = Arc::clone(&self.writing).lock_owned().await;
         let status = self.get();
@@ -104,7 +104,7 @@ impl StatusStore {
         }
     }
 
-    /// Keeps the file up to date until it is told to stop, then writes it a last time.
+    /// Keeps the file up to date until `stop` is cancelled, then writes it a last time.
     pub async fn keep_written(self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut changes = self.subscribe();
         loop {
@@ -127,12 +127,12 @@ fn write_status(path: &Utf8Path, status: &AgentStatus) -> anyhow::Result<()> {
     Ok(write_atomic(path, 0o600, &serde_json::to_vec_pretty(status)?)?)
 }
 
-/// The status that the agent last wrote into this state directory, and whether it still runs; `None` when none ever ran
-/// there.
+/// Reads the status that the agent last wrote into this state directory, and checks whether the agent still runs.
+/// Returns `None` if no agent ever ran there.
 ///
 /// # Errors
 ///
-/// When the file is there and cannot be read, or is none of ours.
+/// When the file exists and cannot be read, or is not a status.
 pub fn read_status(state_dir: &Utf8Path) -> anyhow::Result<Option<AgentStatus>> {
     let path = state_dir.join(FILE_NAME);
     let bytes = match fs_err::read(&path) {
@@ -142,7 +142,7 @@ pub fn read_status(state_dir: &Utf8Path) -> anyhow::Result<Option<AgentStatus>> 
     };
     let mut status: AgentStatus =
         serde_json::from_slice(&bytes).with_context(|| format!("`{path}` is not a status of the agent"))?;
-    // An agent that was killed cannot write that it is gone.
+    // An agent that was killed could not record its end.
     status.running = is_running(state_dir)?;
     Ok(Some(status))
 }

@@ -1,5 +1,5 @@
-//! The only place that spawns tasks. Every task has a name, a span and the shutdown token; a task that ends although
-//! nobody asked it to ends the process, so that systemd restarts a whole agent and not a half-dead one.
+//! The only place that spawns tasks. Every task has a name, a span and the shutdown token. A task that ends unasked
+//! ends the process, so that systemd restarts the whole agent instead of leaving half of it.
 
 use std::any::Any;
 use std::future::Future;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-/// Spawns tasks and hears of their end. Cheap to clone.
+/// Spawns tasks and observes their ends. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Supervisor {
     tracker: TaskTracker,
@@ -21,12 +21,12 @@ pub struct Supervisor {
     failures: mpsc::Sender<anyhow::Error>,
 }
 
-/// The receiving end: the first task that ended unexpectedly.
+/// The receiver of failures: tasks that ended unexpectedly.
 #[derive(Debug)]
 pub struct Failures(mpsc::Receiver<anyhow::Error>);
 
 impl Supervisor {
-    /// A supervisor whose tasks end when `shutdown` is cancelled.
+    /// Returns a supervisor whose tasks end when `shutdown` is cancelled.
     #[must_use]
     pub fn new(shutdown: CancellationToken) -> (Supervisor, Failures) {
         let (failures, receiver) = mpsc::channel(1);
@@ -40,8 +40,8 @@ impl Supervisor {
         )
     }
 
-    /// Spawns a task that lives as long as the process. It gets a token that is cancelled at shutdown; an end before
-    /// that, with or without an error, ends the process.
+    /// Spawns a task that lives as long as the process. The task gets a token that is cancelled at shutdown. If it ends
+    /// before that, with or without an error, the process ends.
     pub fn supervise<F, Fut>(&self, name: &'static str, task: F)
     where
         F: FnOnce(CancellationToken) -> Fut,
@@ -50,8 +50,8 @@ impl Supervisor {
         self.supervise_until(name, self.shutdown.child_token(), task);
     }
 
-    /// As [`Supervisor::supervise`], for a task that the caller may end earlier through its own token, such as a
-    /// listener that a configuration change moves.
+    /// Spawns a task as [`Supervisor::supervise`] does, but the caller may end it earlier through its own token: for
+    /// example, a listener that a configuration change moves.
     pub fn supervise_until<F, Fut>(&self, name: &'static str, stop: CancellationToken, task: F)
     where
         F: FnOnce(CancellationToken) -> Fut,
@@ -61,7 +61,8 @@ impl Supervisor {
         let failures = self.failures.clone();
         let span = tracing::info_span!("task", name);
         let watched = async move {
-            // Nothing of a task that panicked is used again: what it shared is shared by locks that take a poisoned state.
+            // Unwind safety: no state of a task that panicked is used again, except behind locks that accept a poisoned
+            // state.
             let end = AssertUnwindSafe(work).catch_unwind().await;
             let end = end.unwrap_or_else(|panic| Err(anyhow!("it panicked: {}", panic_text(&*panic))));
             if stop.is_cancelled() {
@@ -74,19 +75,19 @@ impl Supervisor {
                 Ok(()) => anyhow!("task `{name}` ended unexpectedly"),
                 Err(error) => error.context(format!("task `{name}` failed")),
             };
-            // A full channel means that an earlier failure is ending the process already.
+            // If the channel is full, an earlier failure is ending the process already.
             let _ = failures.try_send(error);
         };
         drop(self.tracker.spawn(watched.instrument(span)));
     }
 
-    /// A token that is cancelled at shutdown.
+    /// Returns a token that is cancelled at shutdown.
     #[must_use]
     pub fn child_token(&self) -> CancellationToken {
         self.shutdown.child_token()
     }
 
-    /// Waits until every task has ended, at most this long. Says whether they all have.
+    /// Waits until every task has ended, or until the time limit. Returns true if all have ended.
     pub async fn drain(&self, deadline: Duration) -> bool {
         self.tracker.close();
         let drained = tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok();
@@ -99,7 +100,7 @@ impl Supervisor {
     }
 }
 
-/// What `panic!` was given: a literal or a formatted text, hardly ever anything else.
+/// Returns the message of a panic: a literal or a formatted text, hardly ever anything else.
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let literal = panic.downcast_ref::<&str>().copied();
     literal
@@ -108,11 +109,11 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 }
 
 impl Failures {
-    /// Waits for the first task that ends unexpectedly. Never returns while all is well.
+    /// Waits for the first task that ends unexpectedly. Never returns as long as all tasks run.
     pub async fn first(&mut self) -> anyhow::Error {
         match self.0.recv().await {
             Some(error) => error,
-            // All senders gone: no task is left that could fail.
+            // All senders are dropped: no task is left that could fail.
             None => std::future::pending().await,
         }
     }

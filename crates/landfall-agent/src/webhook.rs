@@ -1,8 +1,9 @@
-//! The admission webhook: `POST /mutate` takes an AdmissionReview v1 and answers with the patch that
-//! `landfall_core::admission` decides on; `/healthz` says that it is there (SPEC section 9).
+//! The admission webhook [spec:webhook]. `POST /mutate` takes an AdmissionReview v1 and answers with the patch that
+//! `landfall_core::admission` decides on; `/healthz` answers while the webhook is up.
 //!
-//! No request waits for the network or for a lock: the rules, what the primary registry holds and what namespaces chose
-//! are kept beside it and swapped whole. A decision takes microseconds, and is made on the thread that read the request.
+//! No request waits for the network or for a lock: the rules, the content of the primary registry and the choices of
+//! namespaces are kept in memory and swapped whole. A decision takes microseconds, and the thread that read the request
+//! makes it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -26,17 +27,17 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::metrics::{Metrics, ReviewAnswer};
 
-/// The port where `stylus.imageRedirectWebhook.port` is 0 or missing. Free on control-plane hosts: Kubernetes itself
+/// The port if `stylus.imageRedirectWebhook.port` is 0 or missing. It is free on control-plane hosts: Kubernetes itself
 /// uses 10248 to 10260.
 pub const DEFAULT_PORT: u16 = 10280;
 
-/// The largest review. A pod has up to 1.5 MiB in etcd, and an UPDATE carries it twice.
+/// The largest review in bytes. A pod has up to 1.5 MiB in etcd, and an UPDATE carries it twice.
 const BODY_LIMIT: usize = 8 << 20;
 
-/// kube-apiserver waits 10 s at most by default; an answer after that helps nobody.
+/// The time limit of a request. kube-apiserver waits 10 s at most by default; a later answer has no effect.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What reviews are decided by, compiled once for many.
+/// The rules for reviews, compiled once for many.
 #[derive(Debug)]
 pub struct WebhookRules {
     resolver: Resolver<'static>,
@@ -45,7 +46,7 @@ pub struct WebhookRules {
 }
 
 impl WebhookRules {
-    /// The rules of these settings, and what the primary registry is known to hold.
+    /// Returns the rules of these settings. `primary` is what the primary registry is known to hold.
     #[must_use]
     pub fn new(settings: Arc<Settings>, primary: HashSet<ImageReference>) -> WebhookRules {
         WebhookRules {
@@ -56,7 +57,8 @@ impl WebhookRules {
     }
 }
 
-/// Decides reviews, and about pods that slipped through. Cheap to clone; all clones share rules and choices.
+/// Decides reviews, and plans repairs of pods that were admitted without redirection. Cheap to clone; all clones share
+/// rules and choices.
 #[derive(Debug, Clone)]
 pub struct Reviewer {
     shared: Arc<Shared>,
@@ -70,7 +72,7 @@ struct Shared {
 }
 
 impl Reviewer {
-    /// A reviewer that knows of no choice in the cluster yet.
+    /// Returns a reviewer that knows of no choice in the cluster yet.
     #[must_use]
     pub fn new(rules: WebhookRules, metrics: Metrics) -> Reviewer {
         let shared = Shared {
@@ -83,12 +85,12 @@ impl Reviewer {
         }
     }
 
-    /// Puts rules in force, from the next review on.
+    /// Replaces the rules, from the next review on.
     pub fn replace_rules(&self, rules: WebhookRules) {
         self.shared.rules.store(Arc::new(rules));
     }
 
-    /// Takes over what the namespaces of the cluster chose by their labels.
+    /// Replaces the choices that the namespaces of the cluster made by their labels.
     pub fn replace_choices(&self, choices: HashMap<String, RedirectChoice>) {
         self.shared.choices.store(Arc::new(choices));
     }
@@ -97,16 +99,16 @@ impl Reviewer {
     ///
     /// # Errors
     ///
-    /// When the body is no review that can be answered.
+    /// When the body is not a valid review.
     pub fn review(&self, body: &[u8]) -> Result<Reviewed, AdmissionError> {
         self.with_rules(|rules| review(body, rules))
     }
 
-    /// Decides about a live pod, as the API server lists it.
+    /// Decides about a live pod, in the JSON of the API server.
     ///
     /// # Errors
     ///
-    /// When the text is no pod.
+    /// When the text is not a pod.
     pub fn plan_mend(&self, pod: &str) -> Result<Option<Mend>, AdmissionError> {
         self.with_rules(|rules| plan_mend(pod, rules))
     }
@@ -126,7 +128,7 @@ impl Reviewer {
     }
 }
 
-/// The webhook's routes.
+/// Returns the routes of the webhook.
 pub fn webhook_router(reviewer: Reviewer) -> Router {
     Router::new()
         .route(MUTATE_PATH, post(mutate))

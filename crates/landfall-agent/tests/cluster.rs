@@ -1,4 +1,4 @@
-//! The cluster side of the webhook against an API server in memory: registration, authority, healing, sweeper.
+//! The cluster side of the webhook against an API server in memory: registration, authority, repair, sweeper.
 
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
 
@@ -19,7 +19,7 @@ const SECRET: &str = "/api/v1/namespaces/kube-system/secrets/landfall-webhook-ca
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/landfall-webhook";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An agent of a control-plane host.
+/// An agent on a control-plane host.
 struct Agent {
     directory: tempfile::TempDir,
     port: u16,
@@ -31,7 +31,7 @@ impl Agent {
     async fn start(api: &FakeApiServer) -> Agent {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| Utf8PathBuf::from_path_buf(directory.path().join(name)).unwrap();
-        // Where kubeadm keeps it: nothing has to be configured.
+        // kubeadm writes it there: nothing has to be configured.
         std::fs::create_dir_all(path("root/etc/kubernetes")).unwrap();
         std::fs::write(path("root/etc/kubernetes/admin.conf"), api.kubeconfig()).unwrap();
         let user_data = "#cloud-config\nstylus:\n  registryCredentials:\n    domain: reg:5000\n    username: u\n    \
@@ -67,7 +67,7 @@ impl Agent {
         Utf8PathBuf::from_path_buf(self.directory.path().join("state")).unwrap()
     }
 
-    /// Waits until the status says something of the cluster.
+    /// Waits until the status has a cluster for which `is` returns true.
     async fn wait_for(&self, what: &str, is: impl Fn(&ClusterStatus) -> bool) -> AgentStatus {
         let seen = tokio::time::timeout(PATIENCE, async {
             loop {
@@ -166,7 +166,7 @@ async fn whatever_somebody_does_to_registration_or_authority_is_mended() {
     let secret = api
         .wait_for("the authority again", SECRET, |found| found.is_some())
         .await;
-    // The agent puts back the authority that it serves under: no admission fails meanwhile.
+    // The agent restores the authority that it serves under: no admission fails in the meantime.
     assert_eq!(secret.unwrap()["data"]["ca.crt"], bundle_of(Some(&before)));
     agent.stop().await;
 }
@@ -217,7 +217,7 @@ async fn authority_is_known_before_it_signs_and_the_old_one_after() {
         .unwrap();
     assert_eq!(promoted["data"]["ca.crt"], introduced["data"]["next.crt"]);
     assert_eq!(promoted["data"]["previous.crt"], old);
-    // Both are known all the time: the bundle was longer before the promotion, and is after it.
+    // Both authorities are trusted all the time: the bundle was longer before the promotion, and is longer after it.
     let bundle = bundle_of(api.get(CONFIGURATION).as_ref()).len();
     assert!(bundle > old.as_str().unwrap().len() + 100, "{bundle}");
     agent.stop().await;
@@ -232,7 +232,7 @@ async fn pods_that_slipped_through_are_mended_unless_their_namespace_opted_out()
         json!({"metadata": {"labels": {"landfall.dev/redirect": "node"}}}),
     );
     api.put(pod, mk_waiting_pod("web", "nginx:1"));
-    // More than a page.
+    // The pods fill more than one page.
     for number in 0..150 {
         api.put(
             &format!("/api/v1/namespaces/other/pods/p{number:03}"),

@@ -1,4 +1,4 @@
-//! The files that the agent writes for kubelet and container runtime, below its root.
+//! The files for kubelet and container runtime, which the agent writes below its root.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -10,7 +10,7 @@ use common::{Differences, Site};
 use landfall_agent::AgentOutcome;
 use landfall_core::status::EventReason;
 
-/// An external registry with a login.
+/// Returns an external registry with a login.
 fn with_pack_login(site: &Site) -> Differences {
     Differences {
         credentials: vec![

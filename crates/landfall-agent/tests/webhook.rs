@@ -1,4 +1,4 @@
-//! The webhook's routes, called directly.
+//! The routes of the webhook, called without a server.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
@@ -59,7 +59,7 @@ impl Webhook {
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    /// What the first container's image becomes.
+    /// Returns the image that the webhook gives the first container.
     async fn image_of(&self, image: &str) -> Option<String> {
         let (status, body) = self.post(mk_review(image)).await;
         assert_eq!(status, StatusCode::OK, "{body}");

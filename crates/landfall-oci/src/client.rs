@@ -7,6 +7,7 @@ mod call;
 mod challenge;
 mod connect;
 mod error;
+pub mod explain;
 mod harbor;
 mod hello;
 mod listing;

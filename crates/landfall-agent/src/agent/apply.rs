@@ -1,5 +1,5 @@
-//! Carries out what the plan says, step by step: a dull loop. What is decided here is only the order in time: images go
-//! on side by side, the steps of one image one after the other. The loop finishes, whatever fails.
+//! Carries out the steps of the plan. It decides the order in time alone: images in parallel, the steps of one image
+//! one after the other. A failure does not stop the other images.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,72 +9,67 @@ use futures_util::stream;
 use landfall_core::plan::Step;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::{EventReason, ProgressEvent};
+use landfall_oci::client::explain::Explanation;
 use tracing::Instrument as _;
 
-use crate::agent::Host;
+use crate::agent::active_config::ActiveConfig;
 use crate::agent::core_images::load_core_images;
-use crate::agent::failure::Explanation;
+use crate::agent::host::Host;
 use crate::agent::ledger::CoreImages;
-use crate::agent::reconciler::InForce;
 use crate::agent::transfer::{fetch_image, load_image, push_image};
-use crate::options::Timing;
 
-/// What a step did that has to be remembered.
+/// The part of a step's result that the ledger has to remember.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// It can be seen by looking.
+    /// The result can be observed, so that there is nothing to remember.
     InPlace,
-    /// These core images are loaded.
     Core(CoreImages),
-    /// The primary registry holds this.
+    /// The primary registry holds this image.
     Pushed {
-        /// Where.
         target: ImageReference,
-        /// What.
         digest: Digest,
     },
 }
 
-/// One image whose steps did not all succeed: why, and what to mend.
+/// An image whose steps did not all succeed.
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) explanation: Explanation,
 }
 
-/// Applies steps; one result for each image. Each failure is an event and in the status before this returns.
+/// Applies steps and returns one result for each image. Each failure is recorded as an event and in the status first.
 pub(crate) async fn apply_steps(
     host: &Arc<Host>,
-    force: &InForce,
-    timing: &Timing,
+    active: &ActiveConfig,
     steps: Vec<Step>,
 ) -> Vec<Result<Applied, Failed>> {
-    let side_by_side = force.settings.landfall.concurrency.max(1);
-    stream::iter(by_image(steps))
+    let side_by_side = active.settings.landfall.concurrency.max(1);
+    stream::iter(group_by_image(steps))
         .map(|(image, steps)| {
             let span = tracing::info_span!("image", %image);
-            apply_in_turn(host, force, timing, image.to_string(), steps).instrument(span)
+            apply_image_steps(host, active, image.to_string(), steps).instrument(span)
         })
         .buffer_unordered(side_by_side)
         .collect()
         .await
 }
 
-/// The steps of each image, in the order in which the plan first names it.
-fn by_image(steps: Vec<Step>) -> Vec<(ImageReference, Vec<Step>)> {
-    let mut places: HashMap<ImageReference, usize> = HashMap::new();
+/// Groups the steps by image, in the order in which the plan first names each image.
+fn group_by_image(steps: Vec<Step>) -> Vec<(ImageReference, Vec<Step>)> {
+    let mut positions: HashMap<ImageReference, usize> = HashMap::new();
     let mut groups: Vec<(ImageReference, Vec<Step>)> = Vec::new();
     for step in steps {
         let name = image_of(&step).clone();
-        let place = *places.entry(name.clone()).or_insert(groups.len());
-        if place == groups.len() {
+        let position = *positions.entry(name.clone()).or_insert(groups.len());
+        if position == groups.len() {
             groups.push((name, Vec::new()));
         }
-        groups[place].1.push(step);
+        groups[position].1.push(step);
     }
     groups
 }
 
-/// The image that a step is about.
+/// Returns the image that a step is about.
 pub(crate) fn image_of(step: &Step) -> &ImageReference {
     match step {
         Step::StoreImage { name, .. } | Step::LoadImage { name, .. } | Step::PushImage { name, .. } => name,
@@ -82,17 +77,16 @@ pub(crate) fn image_of(step: &Step) -> &ImageReference {
     }
 }
 
-async fn apply_in_turn(
+async fn apply_image_steps(
     host: &Arc<Host>,
-    force: &InForce,
-    timing: &Timing,
+    active: &ActiveConfig,
     image: String,
     steps: Vec<Step>,
 ) -> Result<Applied, Failed> {
     let mut last = Applied::InPlace;
     for step in steps {
         let reason = failure_reason(&step);
-        match apply_step(host, force, timing, step).await {
+        match apply_step(host, active, step).await {
             Ok(applied) => last = applied,
             Err(explanation) => {
                 let text = explanation.to_string();
@@ -120,10 +114,10 @@ fn failure_reason(step: &Step) -> EventReason {
     }
 }
 
-async fn apply_step(host: &Arc<Host>, force: &InForce, timing: &Timing, step: Step) -> Result<Applied, Explanation> {
+async fn apply_step(host: &Arc<Host>, active: &ActiveConfig, step: Step) -> Result<Applied, Explanation> {
     match step {
         Step::StoreImage { planned, name, .. } => {
-            let from = fetch_image(host, force, timing, planned, &name).await?;
+            let from = fetch_image(host, active, planned, &name).await?;
             host.note(
                 EventReason::ImageStored,
                 &name.to_string(),
@@ -133,11 +127,11 @@ async fn apply_step(host: &Arc<Host>, force: &InForce, timing: &Timing, step: St
             Ok(Applied::InPlace)
         }
         Step::LoadCoreImages { provider, .. } => {
-            let core = load_core_images(host, force, timing, &provider).await?;
+            let core = load_core_images(host, active, &provider).await?;
             Ok(Applied::Core(core))
         }
         Step::LoadImage { name, as_names, .. } => {
-            load_image(host, force, timing, &name, &as_names).await?;
+            load_image(host, active, &name, &as_names).await?;
             host.note(
                 EventReason::ImageLoaded,
                 &name.to_string(),
@@ -147,7 +141,7 @@ async fn apply_step(host: &Arc<Host>, force: &InForce, timing: &Timing, step: St
             Ok(Applied::InPlace)
         }
         Step::PushImage { name, target, .. } => {
-            let digest = push_image(host, force, &name, &target).await?;
+            let digest = push_image(host, active, &name, &target).await?;
             host.note(
                 EventReason::ImagePushed,
                 &name.to_string(),

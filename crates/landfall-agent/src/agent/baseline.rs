@@ -1,20 +1,51 @@
-//! What the host came up with against what the configuration now asks for: whether it has to be repaved or rebooted.
-//! The decision is pure; reading the host's facts is separate.
+//! Compares what the host came up with to what the configuration now asks for, to find out whether the host has to be
+//! repaved or rebooted. The comparison is pure; reading the facts of the host is separate.
+
+use std::sync::Arc;
 
 use camino::Utf8Path;
 use landfall_core::settings::{ImageRole, Settings};
 use landfall_core::stage::{StageFile, StageStep};
-use landfall_core::status::HostConditions;
+use landfall_core::status::{EventReason, HostConditions};
 use landfall_host::root::HostRoot;
 use landfall_oci::digest::{Algorithm, Digester};
 use secrecy::ExposeSecret as _;
 
-use crate::agent::ledger::Baseline;
+use crate::agent::host::Host;
+use crate::agent::ledger::{Baseline, LedgerFile};
 
-/// What the configuration asks for, on the host as it runs now.
+/// Records what the host came up with, and reports whether it has to be repaved or rebooted.
 ///
-/// A fact that cannot be read is empty, hence never differs from itself: it raises nothing.
-pub(crate) fn gather_baseline(settings: &Settings, root: &HostRoot) -> Baseline {
+/// # Errors
+///
+/// When the ledger cannot be written.
+pub(crate) async fn record_baseline(
+    host: &Arc<Host>,
+    settings: Arc<Settings>,
+    ledger: &mut LedgerFile,
+) -> anyhow::Result<()> {
+    let reader = host.clone();
+    let now = tokio::task::spawn_blocking(move || gather_baseline(&settings, &reader.root)).await?;
+    let before = ledger.get().baseline.clone().unwrap_or_else(|| now.clone());
+    let (baseline, conditions) = compare_baseline(&before, &now);
+    ledger.update(|ledger| ledger.baseline = Some(baseline))?;
+    let shown = host.status.get().host;
+    if let (Some(reason), None) = (&conditions.repave_required, &shown.repave_required) {
+        host.warn(EventReason::RepaveRequired, "host", reason.clone()).await;
+    }
+    if let (Some(reason), None) = (&conditions.reboot_required, &shown.reboot_required) {
+        host.warn(EventReason::RebootRequired, "host", reason.clone()).await;
+    }
+    if shown != conditions {
+        host.status.update(|status| status.host = conditions);
+    }
+    Ok(())
+}
+
+/// Reads the facts of the host as it runs now, and what the configuration asks for.
+///
+/// A fact that cannot be read is empty. It equals itself at the next reading, and raises no condition.
+fn gather_baseline(settings: &Settings, root: &HostRoot) -> Baseline {
     let read = |path: &str| root.read(Utf8Path::new(path)).ok().flatten().unwrap_or_default();
     let provider = settings.images.iter().find(|image| image.role == ImageRole::Provider);
     let boot = read("/proc/sys/kernel/random/boot_id");
@@ -26,10 +57,10 @@ pub(crate) fn gather_baseline(settings: &Settings, root: &HostRoot) -> Baseline 
     }
 }
 
-/// Compares what the host came up with to what is wanted now. The first value is the baseline from now on: a host that
-/// runs another operating system image was repaved, one with another boot was rebooted, and both were brought up with
+/// Compares what the host came up with to what is wanted now, and returns the next baseline with the conditions. A host
+/// that runs another operating system image was repaved, one with another boot ID was rebooted, and both came up with
 /// what is wanted.
-pub(crate) fn compare_baseline(before: &Baseline, now: &Baseline) -> (Baseline, HostConditions) {
+fn compare_baseline(before: &Baseline, now: &Baseline) -> (Baseline, HostConditions) {
     let repaved = before.system != now.system;
     let rebooted = repaved || before.boot != now.boot;
     let baseline = Baseline {
@@ -74,8 +105,8 @@ fn fingerprint_initramfs(settings: &Settings) -> String {
     digest_hex(parts.iter().map(Vec::as_slice))
 }
 
-/// Everything that a step does; not where it is written. What a step does not have leaves no trace, so that an agent of a
-/// later version, which knows more parts, finds the fingerprint of a step that has none of them as it was.
+/// Returns everything that a step does, without the place where it is written. A part that the step does not have adds
+/// nothing: an agent of a later version, which knows more parts, computes the same fingerprint for this step.
 fn step_parts(step: &StageStep) -> Vec<Vec<u8>> {
     let StageStep {
         name,

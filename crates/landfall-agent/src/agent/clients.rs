@@ -1,4 +1,4 @@
-//! The registries of one configuration, ready to talk to: credentials, trust and proxies of each from the one table.
+//! The registry clients of one configuration. Credentials, trust and proxies of each come from one table.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,13 +8,13 @@ use landfall_core::settings::Settings;
 use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError};
 use landfall_oci::keychain::Keychain;
 
-/// Clients, made when they are first needed and kept: they share connections and tokens.
+/// The clients. Each is made when it is first needed and kept, so that its connections and tokens are shared.
 #[derive(Debug)]
 pub(crate) struct Clients {
     settings: Arc<Settings>,
     machine: MachineAccess,
     keychain: Arc<Keychain>,
-    /// How the embedded registry is trusted: only we know.
+    /// The trust for the embedded registry, which only this process knows.
     own: Mutex<Option<OwnRegistry>>,
     made: Mutex<HashMap<(RegistryHost, Option<usize>), RegistryClient>>,
 }
@@ -22,14 +22,12 @@ pub(crate) struct Clients {
 /// The registry that this process serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OwnRegistry {
-    /// Its endpoint.
     pub(crate) host: RegistryHost,
-    /// The authority of its certificate; `None` when it speaks plain HTTP, on loopback.
+    /// The certificate of its authority in PEM; `None` if it speaks plain HTTP, on loopback.
     pub(crate) authority: Option<String>,
 }
 
 impl Clients {
-    /// No client yet.
     pub(crate) fn new(settings: Arc<Settings>, machine: MachineAccess) -> Clients {
         let named = settings.landfall.credentials_file.as_deref();
         Clients {
@@ -41,7 +39,7 @@ impl Clients {
         }
     }
 
-    /// Says how the registry that this process serves is trusted.
+    /// Sets the trust for the registry that this process serves.
     pub(crate) fn trust_own(&self, own: OwnRegistry) {
         let mut known = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if known.as_ref() != Some(&own) {
@@ -53,7 +51,7 @@ impl Clients {
         }
     }
 
-    /// The client for a host, with the credentials of this registry of the settings.
+    /// Returns the client for a host, with the credentials of the given registry of the settings.
     ///
     /// # Errors
     ///

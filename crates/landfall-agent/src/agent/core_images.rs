@@ -1,17 +1,19 @@
-//! The images that ride in the provider image's layers as archives: taken out, and loaded into containerd, or kept in
-//! the store on a host without it (SPEC section 7). Each archive is tried several times; one that stays out is an event,
-//! and the phase fails.
+//! Loads the core images, which the layers of the provider image contain as archives, into containerd, or into the
+//! store on a host without containerd [spec:agent.phases]. Each archive is tried several times. An archive that cannot
+//! be loaded is reported as an event, and the phase fails.
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use camino::Utf8Path;
+use futures_util::FutureExt as _;
 use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference, parse_reference};
 use landfall_core::status::EventReason;
 use landfall_core::wording::counted;
 use landfall_host::facts::own_platform;
 use landfall_oci::archive::{ArchiveError, ArchiveImage, open_whole_images};
+use landfall_oci::client::explain::Explanation;
 use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;
 use landfall_oci::layers::pattern::provider_image_patterns;
@@ -19,19 +21,15 @@ use landfall_oci::layers::{ExtractLimits, ExtractedFile, ExtractedFiles, extract
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::endpoints::StoreSink;
 
-use crate::agent::Host;
-use crate::agent::attempts::with_attempts;
-use crate::agent::failure::{Explanation, explain_load};
+use crate::agent::active_config::ActiveConfig;
+use crate::agent::host::Host;
 use crate::agent::ledger::{CoreImages, KeptIn};
-use crate::agent::reconciler::InForce;
-use crate::agent::runtime::{self, RuntimeSink};
-use crate::options::Timing;
+use crate::agent::runtime::{self, RuntimeSink, explain_load};
 
 /// Loads every core image of a stored provider image.
 pub(crate) async fn load_core_images(
     host: &Arc<Host>,
-    force: &InForce,
-    timing: &Timing,
+    active: &ActiveConfig,
     provider: &ImageReference,
 ) -> Result<CoreImages, Explanation> {
     let (digest, extracted) = extract(&host.store, provider).await.map_err(|error| {
@@ -40,7 +38,7 @@ pub(crate) async fn load_core_images(
             "look at how the provider image was built, and name another one in `system.uri` of the OS pack",
         )
     })?;
-    let kept_in = if force.settings.landfall.containerd_enable {
+    let kept_in = if active.settings.landfall.containerd_enable {
         KeptIn::Containerd
     } else {
         KeptIn::Store
@@ -48,10 +46,8 @@ pub(crate) async fn load_core_images(
     let mut names = Vec::new();
     let mut failures = Vec::new();
     for file in &extracted.files {
-        let loaded = with_attempts(&timing.retry, &*host.meter, &file.path, || async {
-            load_archive(host, force, kept_in, file).await
-        });
-        match loaded.await {
+        let load = || load_archive(host, active, kept_in, file).boxed();
+        match active.local.retrying(&*host.meter, &file.path, load).await {
             Ok(of_archive) => {
                 for Loaded { name, remark } in of_archive {
                     let text = format!("from `{}` of the provider image{remark}", file.path);
@@ -100,17 +96,17 @@ async fn extract(store: &ContentStore, provider: &ImageReference) -> anyhow::Res
     Ok((digest, extracted))
 }
 
-/// An image that was loaded, by one of its names.
+/// A loaded image, by one of its names.
 struct Loaded {
     name: String,
-    /// What else there is to say of it.
+    /// An addition to the message about it.
     remark: String,
 }
 
 /// Loads the images of one archive.
 async fn load_archive(
     host: &Arc<Host>,
-    force: &InForce,
+    active: &ActiveConfig,
     kept_in: KeptIn,
     file: &ExtractedFile,
 ) -> Result<Vec<Loaded>, TransferError> {
@@ -119,8 +115,8 @@ async fn load_archive(
     for image in images {
         let names = parse_names(&image, &file.path)?;
         match kept_in {
-            KeptIn::Containerd => into_containerd(host, force, &image, &names).await?,
-            KeptIn::Store => into_store(host, force, &image, &names).await?,
+            KeptIn::Containerd => into_containerd(host, active, &image, &names).await?,
+            KeptIn::Store => into_store(host, active, &image, &names).await?,
         }
         loaded.extend(names.iter().map(|name| Loaded {
             name: name.runtime_name(),
@@ -130,7 +126,7 @@ async fn load_archive(
     Ok(loaded)
 }
 
-/// That an image is not known here by the digest that its archive gives it.
+/// Explains that the index has another digest here than in its archive.
 fn remark_on(image: &ArchiveImage) -> String {
     image.narrowed_from.as_ref().map_or_else(String::new, |listed| {
         let digest = &image.root.digest;
@@ -140,7 +136,7 @@ fn remark_on(image: &ArchiveImage) -> String {
     })
 }
 
-/// Indexes an archive; a compressed one is decompressed beside the store until the second value is dropped.
+/// Indexes an archive. A compressed archive is decompressed beside the store, until the second value is dropped.
 async fn open(
     store: &ContentStore,
     content: &Utf8Path,
@@ -156,7 +152,7 @@ async fn open(
         let spool = store.work_directory()?;
         let directory = Utf8Path::from_path(spool.path()).context("the state directory's path is not text")?;
         let images = open_whole_images(&content, directory).map_err(|error| match error {
-            // It names the file by our temporary name, which means nothing to anybody.
+            // The error names the temporary file, which means nothing to an operator.
             ArchiveError::Read { source, .. } => anyhow::Error::from(source),
             error => error.into(),
         })?;
@@ -169,7 +165,7 @@ async fn open(
     }
 }
 
-/// The names of an archive's image. One without a name could never be used: that is a broken archive.
+/// Returns the names of an archive's image. An image without a name could never be used: such an archive is broken.
 fn parse_names(image: &ArchiveImage, path: &str) -> Result<Vec<ImageReference>, TransferError> {
     let broken = |attempt: String, source: Option<Box<dyn std::error::Error + Send + Sync>>| TransferError {
         attempt,
@@ -200,11 +196,11 @@ fn parse_names(image: &ArchiveImage, path: &str) -> Result<Vec<ImageReference>, 
 
 async fn into_containerd(
     host: &Host,
-    force: &InForce,
+    active: &ActiveConfig,
     image: &ArchiveImage,
     names: &[ImageReference],
 ) -> Result<(), TransferError> {
-    let namespace = runtime::connect(&host.root, &force.settings.landfall.containerd_socket).await?;
+    let namespace = runtime::connect(&host.root, &active.settings.landfall.containerd_socket).await?;
     let all = names.iter().map(ImageReference::runtime_name).collect();
     let sink = RuntimeSink::begin(&namespace, all).await?;
     copy_image(
@@ -212,7 +208,7 @@ async fn into_containerd(
         image.root.digest.as_str(),
         &sink,
         Some(&names[0]),
-        &force.local,
+        &active.local,
         &*host.meter,
     )
     .await?;
@@ -221,7 +217,7 @@ async fn into_containerd(
 
 async fn into_store(
     host: &Host,
-    force: &InForce,
+    active: &ActiveConfig,
     image: &ArchiveImage,
     names: &[ImageReference],
 ) -> Result<(), TransferError> {
@@ -232,7 +228,7 @@ async fn into_store(
             image.root.digest.as_str(),
             &sink,
             Some(name),
-            &force.local,
+            &active.local,
             &*host.meter,
         )
         .await?;

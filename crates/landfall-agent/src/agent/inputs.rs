@@ -1,4 +1,4 @@
-//! The input files: read, told apart by content hash, and kept as the last good ones.
+//! The input files: loading them, fingerprinting them, and keeping the last good ones.
 
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -7,15 +7,14 @@ use landfall_host::files::write_atomic;
 use landfall_oci::digest::{Algorithm, Digester};
 use serde::{Deserialize, Serialize};
 
-/// The copy of the inputs in force. It holds the passwords that they hold, hence mode 0600.
+/// The file with the last good inputs. It holds their passwords, hence mode 0600.
 const LAST_GOOD: &str = "last-good.json";
 
 /// The texts of one configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Inputs {
-    /// User-data, site data last.
+    /// The user-data; site data last.
     pub(crate) user_data: Vec<NamedText>,
-    /// Profiles.
     pub(crate) profiles: Vec<NamedText>,
 }
 
@@ -42,7 +41,7 @@ pub(crate) fn load_inputs(user_data: &[Utf8PathBuf], profiles: &[Utf8PathBuf]) -
 }
 
 impl Inputs {
-    /// SHA-256 over names and texts, hex. Equal inputs have equal fingerprints, and no other ones.
+    /// Returns the SHA-256 over names and texts, in hex. Only equal inputs have equal fingerprints.
     pub(crate) fn fingerprint(&self) -> String {
         let mut digester = Digester::new(Algorithm::Sha256);
         for texts in [&self.user_data, &self.profiles] {
@@ -62,7 +61,7 @@ struct LastGood {
     profiles: Vec<(String, String)>,
 }
 
-/// Keeps these inputs as the last good ones: a restart with broken files goes on with them.
+/// Keeps these inputs as the last good ones. A restart with broken files goes on with them.
 ///
 /// # Errors
 ///
@@ -82,7 +81,7 @@ pub(crate) fn write_last_good(state_dir: &Utf8Path, inputs: &Inputs) -> anyhow::
     Ok(())
 }
 
-/// The last good inputs; `None` when there never were any.
+/// Loads the last good inputs; `None` if there never were any.
 ///
 /// # Errors
 ///

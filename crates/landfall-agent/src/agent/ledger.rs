@@ -1,5 +1,5 @@
-//! What the agent must remember across a restart and cannot see by looking: small, versioned, synced and renamed into
-//! place. What it can see (the store, containerd) is looked at anew each time.
+//! The facts that the agent must remember across a restart and cannot observe: a small, versioned file, synced and
+//! renamed into place. The agent observes the store and containerd anew each time.
 
 use std::collections::BTreeMap;
 
@@ -9,26 +9,25 @@ use landfall_core::reference::{Digest, ImageReference};
 use landfall_host::files::write_atomic;
 use serde::{Deserialize, Serialize};
 
-/// The ledger's name in the state directory.
 const FILE_NAME: &str = "ledger.json";
 
-/// The version of the format. A ledger of a later version is refused: it may say things that this program would forget.
+/// The version of the format. The agent refuses a ledger of a later version: it may hold facts that this program would
+/// drop.
 const VERSION: u32 = 1;
 
-/// The agent's memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Ledger {
     version: u32,
-    /// Counts the configurations that came into force.
+    /// The number of configurations that became active.
     pub(crate) generation: u64,
-    /// SHA-256 of the configuration in force, hex.
+    /// SHA-256 of the active configuration, in hex.
     pub(crate) configuration: Option<String>,
     /// The core images that were loaded last.
     pub(crate) core_images: Option<CoreImages>,
-    /// What the primary registry is known to hold.
+    /// The images that the primary registry is known to hold.
     pub(crate) primary: BTreeMap<ImageReference, Digest>,
-    /// What the host came up with, once `Running` was reached.
+    /// The facts of the host when `Running` was first reached.
     pub(crate) baseline: Option<Baseline>,
 }
 
@@ -36,35 +35,33 @@ pub(crate) struct Ledger {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CoreImages {
-    /// The provider image's manifest.
+    /// The digest of the provider image's manifest.
     pub(crate) provider: Digest,
-    /// Where they went.
     pub(crate) kept_in: KeptIn,
-    /// The names they have there.
+    /// The names of the images there.
     pub(crate) names: Vec<String>,
 }
 
-/// Where core images are.
+/// The place where core images are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum KeptIn {
-    /// In containerd, namespace `k8s.io`.
+    /// containerd, namespace `k8s.io`.
     Containerd,
-    /// In the content store, on a host without containerd.
+    /// The content store, on a host without containerd.
     Store,
 }
 
-/// What the host runs on: changes against it need a repave or a reboot.
+/// The facts that the host runs on. A change against them needs a repave or a reboot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Baseline {
-    /// The provider image, when there is one.
     pub(crate) provider: Option<String>,
-    /// Fingerprint of the `initramfs` stages.
+    /// The fingerprint of the `initramfs` stages.
     pub(crate) initramfs: String,
-    /// Which operating system image was running: another one means that the host was repaved.
+    /// The fingerprint of the running operating system image. Another one means that the host was repaved.
     pub(crate) system: String,
-    /// Which boot it was.
+    /// The boot ID of the kernel.
     pub(crate) boot: String,
 }
 
@@ -81,7 +78,7 @@ impl Default for Ledger {
     }
 }
 
-/// The ledger on disk and in memory. Changed by one task only.
+/// The ledger on disk and in memory. Only one task changes it.
 #[derive(Debug)]
 pub(crate) struct LedgerFile {
     path: Utf8PathBuf,
@@ -89,11 +86,11 @@ pub(crate) struct LedgerFile {
 }
 
 impl LedgerFile {
-    /// Reads the ledger of this state directory; a new one when there is none.
+    /// Loads the ledger of this state directory, or begins a new one.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, is none of ours, or is of a later version.
+    /// When the file cannot be read, is not a ledger, or is of a later version.
     pub(crate) fn load(state_dir: &Utf8Path) -> anyhow::Result<LedgerFile> {
         let path = state_dir.join(FILE_NAME);
         let ledger = match fs_err::read(&path) {
@@ -105,16 +102,15 @@ impl LedgerFile {
         Ok(LedgerFile { path, ledger })
     }
 
-    /// The ledger.
     pub(crate) fn get(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Changes the ledger; it is on disk when this returns. Nothing is written when nothing changes.
+    /// Changes the ledger and writes it to disk, unless the change changes nothing.
     ///
     /// # Errors
     ///
-    /// When it cannot be written; the change is then in memory only.
+    /// When the file cannot be written. The change is then in memory only.
     pub(crate) fn update(&mut self, change: impl FnOnce(&mut Ledger)) -> anyhow::Result<()> {
         let before = self.ledger.clone();
         change(&mut self.ledger);

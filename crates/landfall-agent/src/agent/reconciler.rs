@@ -1,181 +1,84 @@
 //! The agent's loop: a pass through the phases, then a wait for a reason to make another one.
 
-use std::collections::BTreeSet;
-use std::num::NonZeroU64;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use camino::Utf8PathBuf;
-use landfall_core::plan::{PlannedImage, plan_images};
-use landfall_core::resolve::Resolver;
-use landfall_core::settings::{ImageRole, Settings};
+use landfall_core::reference::ImageReference;
 use landfall_core::status::{EventReason, Phase, ProgressEvent};
+use landfall_core::wording::counted;
 use landfall_host::notify::ServiceState;
-use landfall_oci::client::MachineAccess;
-use landfall_oci::copy::{BandwidthLimit, CopyOptions};
-use landfall_oci::server::Registry;
-use tokio::sync::watch;
-use tokio::time::Instant;
 
-use crate::agent::Host;
-use crate::agent::baseline::{compare_baseline, gather_baseline};
-use crate::agent::clients::Clients;
-use crate::agent::configuration::{Good, Origin, Reading};
-use crate::agent::inputs::{load_last_good, write_last_good};
+use crate::agent::active_config::ActiveConfig;
+use crate::agent::baseline::record_baseline;
+use crate::agent::config_loader::{ConfigLoader, FilesChanged, Wake};
+use crate::agent::config_source::Reading;
+use crate::agent::host::Host;
+use crate::agent::image_phases::{ImagesFailed, apply_phase};
 use crate::agent::ledger::LedgerFile;
-use crate::agent::listeners::Server;
-use crate::agent::mirror::MirrorService;
-use crate::agent::phases::ImagesFailed;
-use crate::agent::primary::PrimaryService;
-use crate::agent::redirect::WebhookService;
-use crate::agent::service_manager::tell;
+use crate::agent::service_manager::notify_service_manager;
+use crate::agent::services::{PrimaryState, Services, Survey, forget_lost_images, survey_images};
 use crate::agent::stages::supervise_stages;
-use crate::cluster::Withdrawal;
-use crate::options::{AgentOptions, AgentOutcome, Listeners, Role, Timing};
+use crate::options::{AgentOptions, AgentOutcome, Role, Timing};
 
 /// The agent's state between passes. One task owns it.
 pub(crate) struct Reconciler {
-    pub(super) host: Arc<Host>,
-    pub(super) timing: Timing,
-    machine: MachineAccess,
-    pub(super) listeners: Listeners,
-    pub(super) ledger: LedgerFile,
-    pub(super) in_force: Option<Arc<InForce>>,
-    pub(super) api: Option<Server>,
-    pub(super) primary: Option<PrimaryService>,
-    pub(super) registry: Option<Arc<Registry>>,
-    /// When garbage was collected last, or the agent began.
-    pub(super) collected: Instant,
-    pub(super) webhook: Option<WebhookService>,
-    pub(super) mirror: Option<MirrorService>,
-    /// While redirection is off: the registration at the API server being taken back.
-    pub(super) withdrawal: Option<Withdrawal>,
-    /// Files of the user's in the place of ours that were told of.
-    pub(super) kept_files: BTreeSet<Utf8PathBuf>,
-    origin: Origin,
-    pub(super) once: bool,
-    pub(super) role: Role,
-    /// What the files said when they were last looked at, in force or not.
-    seen: Option<String>,
-    first: Option<Reading>,
-    stages: watch::Sender<Option<Arc<Settings>>>,
+    host: Arc<Host>,
+    timing: Timing,
+    role: Role,
+    once: bool,
+    config: ConfigLoader,
+    ledger: LedgerFile,
+    services: Services,
 }
 
-/// The configuration in force and what follows from it.
-#[derive(Debug)]
-pub(crate) struct InForce {
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) planned: Vec<PlannedImage>,
-    pub(crate) clients: Clients,
-    /// Index into [`Settings::registries`] of the credentials for the primary registry.
-    pub(crate) primary_registry: Option<usize>,
-    /// For what crosses the network.
-    pub(crate) downloads: CopyOptions,
-    /// For what stays on this host or goes to the primary registry: the limit of bandwidth is one of downloads.
-    pub(crate) local: CopyOptions,
-}
-
-impl InForce {
-    fn new(settings: Arc<Settings>, timing: &Timing, machine: &MachineAccess) -> InForce {
-        let resolver = Resolver::new(&settings);
-        let planned = plan_images(&settings, &resolver);
-        let primary_registry = (settings.primary.as_ref())
-            .and_then(|primary| format!("{}/{}/image", primary.endpoint, primary.project).parse().ok())
-            .and_then(|reference| resolver.registry_for(&reference, ImageRole::Application));
-        let limit = settings.landfall.bandwidth_limit.and_then(NonZeroU64::new);
-        let local = CopyOptions {
-            retry: timing.retry,
-            ..CopyOptions::new(settings.landfall.concurrency)
-        };
-        let downloads = CopyOptions {
-            bandwidth: limit.map(|limit| Arc::new(BandwidthLimit::new(limit))),
-            ..local.clone()
-        };
-        InForce {
-            clients: Clients::new(settings.clone(), machine.clone()),
-            planned,
-            primary_registry,
-            downloads,
-            local,
-            settings,
-        }
-    }
-}
-
-/// A pass that did not get through.
+/// A pass that ended at a phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PhaseFailure {
     phase: Phase,
     message: String,
 }
 
-/// An input file changed while a phase was at work: what it does may not be wanted any more.
-#[derive(Debug, thiserror::Error)]
-#[error("the input files changed")]
-pub(super) struct FilesChanged;
-
-/// Why a wait ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wake {
-    /// It is time to look again.
-    Time,
-    /// An input file is another than before.
-    FilesChanged,
-}
-
 impl Reconciler {
-    /// A reconciler that has done nothing yet.
+    /// Returns a reconciler that has done nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be read.
     pub(crate) fn new(host: Arc<Host>, options: AgentOptions, first: Reading) -> anyhow::Result<Reconciler> {
-        let ledger = LedgerFile::load(&host.state_dir)?;
-        let (stages, _) = watch::channel(None);
         Ok(Reconciler {
-            origin: Origin::of(&options),
             timing: options.timing,
-            machine: options.machine,
-            listeners: options.listeners,
-            once: options.once,
             role: options.role,
+            once: options.once,
+            config: ConfigLoader::new(&options, first),
+            ledger: LedgerFile::load(&host.state_dir)?,
+            services: Services::new(options.listeners, options.once),
             host,
-            ledger,
-            in_force: None,
-            api: None,
-            primary: None,
-            registry: None,
-            collected: Instant::now(),
-            webhook: None,
-            mirror: None,
-            withdrawal: None,
-            kept_files: BTreeSet::new(),
-            seen: None,
-            first: Some(first),
-            stages,
         })
     }
 
-    /// Makes passes until `once` ends it; otherwise until the future is dropped.
+    /// Makes one pass if the agent runs once, otherwise passes until the future is dropped.
     pub(crate) async fn run(mut self) -> anyhow::Result<AgentOutcome> {
         if self.role == Role::Host {
-            supervise_stages(&self.host, self.stages.subscribe());
+            supervise_stages(&self.host, self.config.subscribe());
         }
-        // Phases from here on are shown; a look at what is in place already is not worth an event every few minutes.
+        // Phases from here on are shown. A pass that finds everything in place is not worth an event every few minutes.
         let mut show_from = Some(Phase::Validating);
         let mut failures = 0;
         loop {
             let failure = self.pass(show_from).await?;
             if self.once {
-                return Ok(match &failure {
+                return Ok(match failure {
                     None => AgentOutcome::Running,
-                    Some(PhaseFailure { phase, message }) => AgentOutcome::Failed {
-                        phase: *phase,
-                        message: message.clone(),
-                    },
+                    Some(PhaseFailure { phase, message }) => AgentOutcome::Failed { phase, message },
                 });
             }
             failures = if failure.is_some() { failures + 1 } else { 0 };
-            let wake = self.wait(next_pass_in(failures, &self.timing, self.interval())).await;
+            let limit = next_pass_in(failures, &self.timing, self.config.interval());
+            let wake = self.config.wait(limit).await;
             show_from = match wake {
-                Wake::FilesChanged if self.is_reconfigured().await => Some(Phase::Validating),
+                Wake::FilesChanged if self.config.reload(&self.host, &mut self.ledger).await => Some(Phase::Validating),
                 Wake::FilesChanged | Wake::Time => failure.map(|failure| failure.phase),
             };
         }
@@ -190,33 +93,20 @@ impl Reconciler {
             }
             let result = self.run_phase(phase).await;
             if phase == Phase::Validating {
-                // Listeners of an earlier run are bound by now; an agent with broken input is up as well, and says so.
-                tell(ServiceState::Ready);
+                // Listeners of an earlier run are bound by now. An agent with broken input is up as well, and reports
+                // it.
+                notify_service_manager(ServiceState::Ready);
             }
             match result {
-                Err(error) if error.is::<FilesChanged>() => {
-                    // No failure of the phase: the wait that follows ends at once, and the next pass looks at the files.
-                    let message = error.to_string();
-                    return Ok(Some(PhaseFailure { phase, message }));
-                }
                 Ok(summary) if show => self.host.note(EventReason::PhaseFinished, phase.name(), summary).await,
                 Ok(_) => {}
-                Err(error) => {
-                    let message = format!("{error:#}");
-                    let (events, reason) = (&self.host.events, EventReason::PhaseFailed);
-                    match error.is::<ImagesFailed>() {
-                        true => events.record_summary(reason, phase.name(), message.clone()).await,
-                        false => self.host.warn(reason, phase.name(), message.clone()).await,
-                    }
-                    self.host.status.degrade(phase, &message).await;
-                    tell(ServiceState::Status(&format!("Degraded: {message}")));
-                    return Ok(Some(PhaseFailure { phase, message }));
-                }
+                Err(error) => return Ok(Some(self.report_failure(phase, &error).await)),
             }
         }
         if self.role == Role::Host {
-            self.collect_garbage().await;
-            self.settle().await?;
+            self.services.primary.collect_garbage(&self.host).await;
+            let settings = self.active()?.settings.clone();
+            record_baseline(&self.host, settings, &mut self.ledger).await?;
         }
         if self.host.status.get().phase != Phase::Running {
             self.enter(Phase::Running).await;
@@ -225,179 +115,106 @@ impl Reconciler {
     }
 
     async fn enter(&self, phase: Phase) {
-        tell(ServiceState::Status(phase.name()));
-        // Whoever sees the phase in the status finds its event as well.
+        notify_service_manager(ServiceState::Status(phase.name()));
+        // The event comes first: a reader that sees the phase in the status finds its event as well.
         self.host.note(EventReason::PhaseStarted, phase.name(), "").await;
         self.host.status.enter(phase).await;
         self.host.progress(ProgressEvent::Phase { phase });
     }
 
-    /// Waits until it is time, or until a file's content changed.
-    async fn wait(&self, limit: Duration) -> Wake {
-        let end = Instant::now() + limit;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(end) => return Wake::Time,
-                () = tokio::time::sleep(self.timing.file_poll) => {}
-            }
-            if self.origin.fingerprint().await != self.seen {
-                return Wake::FilesChanged;
-            }
+    async fn report_failure(&self, phase: Phase, error: &anyhow::Error) -> PhaseFailure {
+        let message = format!("{error:#}");
+        if error.is::<FilesChanged>() {
+            // The phase did not fail: the wait that follows ends at once, and the next pass reads the files.
+            return PhaseFailure { phase, message };
         }
-    }
-
-    /// Waits until a file's content changed; for ever where nobody would look at it again.
-    pub(super) async fn files_changed(&self) -> FilesChanged {
-        if self.once {
-            return std::future::pending().await;
+        let (events, reason) = (&self.host.events, EventReason::PhaseFailed);
+        match error.is::<ImagesFailed>() {
+            true => events.record_summary(reason, phase.name(), message.clone()).await,
+            false => self.host.warn(reason, phase.name(), message.clone()).await,
         }
-        while self.wait(self.interval()).await == Wake::Time {}
-        FilesChanged
+        self.host.status.degrade(phase, &message).await;
+        notify_service_manager(ServiceState::Status(&format!("Degraded: {message}")));
+        PhaseFailure { phase, message }
     }
 
-    fn interval(&self) -> Duration {
-        let seconds = self
-            .in_force
-            .as_ref()
-            .map(|force| force.settings.landfall.reconcile_interval_seconds);
-        Duration::from_secs(seconds.unwrap_or(300).max(1))
-    }
-
-    /// Whether the changed files put another configuration in force, or left none.
-    async fn is_reconfigured(&mut self) -> bool {
-        let before = self.in_force.clone();
-        let Ok(now) = self.take_configuration().await else {
-            return true;
-        };
-        !before.is_some_and(|before| Arc::ptr_eq(&before, &now))
-    }
-
-    /// Looks at the files and decides which configuration is in force.
+    /// Runs one phase and returns a sentence for its event.
     ///
     /// # Errors
     ///
-    /// When the files have errors and there is no last good configuration, or the state cannot be written.
-    pub(super) async fn take_configuration(&mut self) -> anyhow::Result<Arc<InForce>> {
-        let reading = match self.first.take() {
-            Some(first) => first,
-            None => {
-                // Parsing is for changed files only.
-                let unchanged = self.origin.fingerprint().await == self.seen;
-                if let (Some(force), true) = (&self.in_force, unchanged) {
-                    return Ok(force.clone());
-                }
-                self.origin.read().await
+    /// When the phase could not be completed. The error says what failed, where, and what to repair.
+    async fn run_phase(&mut self, phase: Phase) -> anyhow::Result<String> {
+        match phase {
+            Phase::Validating => self.validate().await,
+            Phase::ProviderImage | Phase::CoreImages | Phase::Images => self.apply(phase).await,
+            Phase::PrimaryRegistry => match self.role {
+                Role::Host => self.fill_primary().await,
+                Role::Webhook => self.survey_primary().await,
+            },
+            Phase::Redirect => {
+                let (active, held) = (self.active()?, self.held_images());
+                self.services.redirect(&self.host, &active, self.role, held).await
             }
-        };
-        self.seen.clone_from(&reading.fingerprint);
-        match reading.result {
-            Ok(good) => self.put_in_force(good, reading.fingerprint).await,
-            Err(problem) => self.keep_last_good(problem).await,
+            Phase::Running | Phase::Degraded => Ok(String::new()),
         }
     }
 
-    async fn put_in_force(&mut self, good: Good, fingerprint: Option<String>) -> anyhow::Result<Arc<InForce>> {
-        let changed = self.ledger.get().configuration != fingerprint;
-        if changed {
-            let state_dir = self.host.state_dir.clone();
-            let inputs = good.inputs;
-            tokio::task::spawn_blocking(move || write_last_good(&state_dir, &inputs)).await??;
-            self.ledger.update(|ledger| {
-                ledger.generation += 1;
-                ledger.configuration.clone_from(&fingerprint);
-            })?;
-            let message = format!("configuration {} is in force", self.ledger.get().generation);
-            self.host
-                .note(EventReason::ConfigurationChanged, "configuration", message)
-                .await;
+    async fn validate(&mut self) -> anyhow::Result<String> {
+        let active = self.config.load(&self.host, &mut self.ledger).await?;
+        self.services.status_api.ensure(&self.host, &active.settings).await?;
+        // A host that was up before serves at once what it served then.
+        if self.ledger.get().baseline.is_some() {
+            let held = self.held_images();
+            self.services.resume(&self.host, &active, held).await;
         }
-        self.host.status.update(|status| status.configuration_error = None);
-        self.force(good.settings, fingerprint)
+        Ok(counted(active.planned.len(), "image"))
     }
 
-    async fn keep_last_good(&mut self, problem: String) -> anyhow::Result<Arc<InForce>> {
-        self.host
-            .status
-            .update(|status| status.configuration_error = Some(problem.clone()));
-        if self.in_force.is_none() {
-            self.restore_last_good().await?;
+    /// Brings up the primary registry and pushes the images that it lacks.
+    async fn fill_primary(&mut self) -> anyhow::Result<String> {
+        let active = self.active()?;
+        match self.services.primary.ensure(&self.host, &active).await? {
+            PrimaryState::NotConfigured => Ok("no primary registry is configured".to_owned()),
+            PrimaryState::Ready => {
+                forget_lost_images(&self.host, &active, &mut self.ledger).await?;
+                self.apply(Phase::PrimaryRegistry).await
+            }
         }
-        let Some(force) = self.in_force.clone() else {
-            anyhow::bail!(problem);
-        };
-        let message = format!("{problem}; the last good configuration stays in force");
-        self.host
-            .warn(EventReason::ConfigurationInvalid, "configuration", message)
-            .await;
-        Ok(force)
     }
 
-    async fn restore_last_good(&mut self) -> anyhow::Result<()> {
-        let state_dir = self.host.state_dir.clone();
-        let kept = tokio::task::spawn_blocking(move || load_last_good(&state_dir)).await??;
-        let Some(kept) = kept else { return Ok(()) };
-        let reading = self.origin.check(kept);
-        // What was good for an older version of the program may not be for this one: then there is none.
-        if let Ok(good) = reading.result {
-            self.force(good.settings, reading.fingerprint)?;
+    /// Asks the primary registry which images it holds, for the webhook.
+    async fn survey_primary(&mut self) -> anyhow::Result<String> {
+        let active = self.active()?;
+        match survey_images(&active, &mut self.ledger).await? {
+            Survey::Skipped(summary) => Ok(summary),
+            Survey::Done(summary) => {
+                let held = self.held_images();
+                (self.services)
+                    .refresh_webhook(&self.host, &active.settings, held)
+                    .await?;
+                Ok(summary)
+            }
         }
-        Ok(())
     }
 
-    fn force(&mut self, settings: Arc<Settings>, fingerprint: Option<String>) -> anyhow::Result<Arc<InForce>> {
-        let force = Arc::new(InForce::new(settings.clone(), &self.timing, &self.machine));
-        let planned = &force.planned;
-        self.host.status.update(|status| {
-            status.configuration = fingerprint;
-            let mut before = std::mem::take(&mut status.images);
-            status.images = (planned.iter())
-                .map(|image| {
-                    let name = image.canonical.to_string();
-                    let mut shown = before.remove(&name).unwrap_or_default();
-                    shown.pull_reference = image.pull.first().map(|candidate| candidate.reference.to_string());
-                    (name, shown)
-                })
-                .collect();
-        });
-        self.stages.send_replace(Some(settings));
-        self.in_force = Some(force.clone());
-        Ok(force)
+    async fn apply(&mut self, phase: Phase) -> anyhow::Result<String> {
+        let active = self.active()?;
+        let changed = self.config.files_changed();
+        apply_phase(&self.host, &active, &mut self.ledger, phase, changed).await
     }
 
-    /// Everything is in place: remembers what the host came up with, and says whether it has to be repaved or rebooted.
-    async fn settle(&mut self) -> anyhow::Result<()> {
-        let force = self
-            .in_force
-            .clone()
-            .context("a pass that got through has a configuration")?;
-        let host = self.host.clone();
-        let now = tokio::task::spawn_blocking(move || gather_baseline(&force.settings, &host.root)).await?;
-        let before = self.ledger.get().baseline.clone().unwrap_or_else(|| now.clone());
-        let (baseline, conditions) = compare_baseline(&before, &now);
-        self.ledger.update(|ledger| ledger.baseline = Some(baseline))?;
-        let shown = self.host.status.get().host;
-        if let Some(why) = conditions
-            .repave_required
-            .as_ref()
-            .filter(|_| shown.repave_required.is_none())
-        {
-            self.host.warn(EventReason::RepaveRequired, "host", why.clone()).await;
-        }
-        if let Some(why) = conditions
-            .reboot_required
-            .as_ref()
-            .filter(|_| shown.reboot_required.is_none())
-        {
-            self.host.warn(EventReason::RebootRequired, "host", why.clone()).await;
-        }
-        if shown != conditions {
-            self.host.status.update(|status| status.host = conditions);
-        }
-        Ok(())
+    fn active(&self) -> anyhow::Result<Arc<ActiveConfig>> {
+        let active = self.config.active().context("no configuration is in force")?;
+        Ok(active.clone())
+    }
+
+    /// Returns the images that the primary registry is known to hold.
+    fn held_images(&self) -> HashSet<ImageReference> {
+        self.ledger.get().primary.keys().cloned().collect()
     }
 }
 
-/// When the next pass is due: after the reconcile interval, or sooner after failures, with a delay that doubles.
+/// Returns the wait until the next pass: the reconcile interval, or less after failures, with a delay that doubles.
 fn next_pass_in(failures: u32, timing: &Timing, interval: Duration) -> Duration {
     match failures {
         0 => interval,

@@ -1,4 +1,4 @@
-//! containerd as a place that images are copied to. The two crates that know images and containerd meet here.
+//! containerd as a sink of image copies. The crate that knows images and the crate that knows containerd meet here.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,18 +7,20 @@ use camino::Utf8Path;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use landfall_core::failure::FailureKind;
+use landfall_core::failure::error_chain;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_host::containerd::{
     BlobPresence, Containerd, ContainerdError, Import, KUBERNETES_NAMESPACE, Namespace, PINNED_LABEL, WriteBlobError,
 };
 use landfall_host::root::HostRoot;
+use landfall_oci::client::explain::Explanation;
 use landfall_oci::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
 
-/// How long containerd keeps what an import wrote when we die in the middle of it.
+/// The lifetime of the lease on imported content, for the case that the agent dies during an import.
 const IMPORT_LIFETIME: Duration = Duration::from_secs(6 * 3600);
 
-/// The namespace that kubelet's images are in.
+/// Connects to the namespace with kubelet's images.
 ///
 /// # Errors
 ///
@@ -33,7 +35,7 @@ pub(crate) async fn connect(root: &HostRoot, socket: &Utf8Path) -> Result<Namesp
     containerd.ensure_namespace(KUBERNETES_NAMESPACE).await.map_err(failed)
 }
 
-/// The images of a namespace: name to manifest digest.
+/// Returns the images of a namespace: name to manifest digest.
 ///
 /// # Errors
 ///
@@ -46,16 +48,16 @@ pub(crate) async fn fetch_names(namespace: &Namespace) -> Result<BTreeMap<String
         .collect())
 }
 
-/// Writes one image (or the images of one archive) into containerd. To be ended with [`RuntimeSink::finish`].
+/// A sink that writes one image, or the images of one archive, into containerd. End it with [`RuntimeSink::finish`].
 #[derive(Debug)]
 pub(crate) struct RuntimeSink {
     import: Import,
-    /// Names that the image gets beside, or instead of, the one that it is copied under.
+    /// Names for the image in addition to the name of the copy.
     extra_names: Vec<String>,
 }
 
 impl RuntimeSink {
-    /// Begins.
+    /// Begins an import.
     ///
     /// # Errors
     ///
@@ -65,7 +67,7 @@ impl RuntimeSink {
         Ok(RuntimeSink { import, extra_names })
     }
 
-    /// Ends: containerd may collect what has no name.
+    /// Ends the import: containerd may collect content without a name.
     ///
     /// # Errors
     ///
@@ -80,8 +82,8 @@ impl ImageSink for RuntimeSink {
         "containerd".to_owned()
     }
 
-    /// Never known at a glance: an image that was pulled for one platform has its whole index there. Each blob is asked
-    /// for instead.
+    /// Always answers `false`: containerd lists an index even if only one platform was pulled. Presence is checked blob
+    /// by blob.
     fn has_image<'a>(&'a self, _manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
         async { Ok(false) }.boxed()
     }
@@ -140,7 +142,8 @@ impl ImageSink for RuntimeSink {
                     .cloned(),
             );
             for name in names {
-                // Infrastructure and core images are pinned: kubelet must not collect what no registry may give back.
+                // Infrastructure and core images are pinned: kubelet must not collect an image that perhaps no registry
+                // can give back.
                 let put = self.import.namespace().put_image(&name, &target, &[PINNED_LABEL]);
                 put.await.map_err(failed)?;
             }
@@ -148,6 +151,23 @@ impl ImageSink for RuntimeSink {
         }
         .boxed()
     }
+}
+
+/// Explains why something could not be loaded into containerd.
+pub(crate) fn explain_load(what: &str, error: &TransferError) -> Explanation {
+    let of_containerd = error
+        .source
+        .as_deref()
+        .and_then(|source| source.downcast_ref::<ContainerdError>());
+    let hint = match (of_containerd.and_then(ContainerdError::hint), error.kind) {
+        (Some(hint), _) => hint,
+        (None, FailureKind::Corrupt | FailureKind::Protocol) => {
+            "look at how the provider image was built, or name another one in `system.uri` of the OS pack".to_owned()
+        }
+        (None, _) => "look at containerd's log (`journalctl -u containerd`), and at the free space".to_owned(),
+    };
+    let cause = of_containerd.map_or_else(|| error_chain(error), |error| error_chain(error));
+    Explanation::new(format!("{what} cannot be loaded: {cause}"), hint)
 }
 
 fn failed(error: ContainerdError) -> TransferError {

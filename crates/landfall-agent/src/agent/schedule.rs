@@ -1,11 +1,11 @@
-//! When the `reconcile` stages run: 5 minutes after boot, and every 60 minutes after that (SPEC section 7).
+//! The schedule of the `reconcile` stages: 5 minutes after boot, and every 60 minutes after that [spec:agent].
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_secs(5 * 60);
 const EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// How long to wait for the next run, given how long the host has been up. The runs are tied to the boot and not to the
+/// Returns the wait until the next run, given the uptime of the host. The runs are tied to the boot and not to the
 /// start of the agent, so that a restart neither repeats nor shifts them.
 pub(crate) fn until_reconcile_stages(uptime: Duration) -> Duration {
     let Some(since_first) = uptime.checked_sub(FIRST) else {

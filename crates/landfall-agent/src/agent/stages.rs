@@ -1,4 +1,4 @@
-//! Runs the `reconcile` stages when they are due. A task of its own: a download of hours must not delay them.
+//! Runs the `reconcile` stages when they are due, in a task of their own: a download of hours must not delay them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,13 @@ use landfall_host::stages::{StageOptions, run_stage};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::agent::Host;
+use crate::agent::host::Host;
 use crate::agent::schedule::until_reconcile_stages;
 use crate::stage_events::stage_events;
 
-/// The stage that runs again and again.
 const STAGE: &str = "reconcile";
 
-/// Runs the stages of the configuration in force, from now on.
+/// Runs the stages of the active configuration from now on.
 pub(crate) fn supervise_stages(host: &Arc<Host>, settings: watch::Receiver<Option<Arc<Settings>>>) {
     let runner = host.clone();
     let uptime = facts::uptime();
@@ -37,7 +36,7 @@ pub(crate) fn supervise_stages(host: &Arc<Host>, settings: watch::Receiver<Optio
     });
 }
 
-/// Calls `run` whenever the schedule says so, for ever.
+/// Calls `run` on schedule. Never returns.
 async fn run_on_schedule<T, F: Future<Output = ()>>(uptime_at_start: Duration, run: impl Fn() -> F) -> T {
     let start = Instant::now();
     loop {

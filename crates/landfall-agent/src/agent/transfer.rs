@@ -1,49 +1,49 @@
-//! One image from one place to another: the steps of the plan that move bytes. Which place comes next is decided by
-//! `landfall_core::failure`, what a failure means by [`crate::agent::failure`].
+//! Steps of the plan that transfer an image. `landfall_core::retry` decides which candidate comes next, and
+//! [`landfall_oci::client::explain`] explains failures.
 
-use landfall_core::failure::{Action, error_chain, next_action};
+use futures_util::FutureExt as _;
+use landfall_core::failure::error_chain;
+use landfall_core::failure::{Action, next_action};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::Candidate;
+use landfall_oci::client::explain::{Explanation, explain_fetch, explain_no_place, explain_push};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;
 use landfall_oci::store::endpoints::{StoreSink, StoreSource};
 
-use crate::agent::Host;
-use crate::agent::attempts::with_attempts;
-use crate::agent::failure::{Explanation, explain_fetch, explain_load, explain_no_place, explain_push};
-use crate::agent::reconciler::InForce;
-use crate::agent::runtime::{self, RuntimeSink};
-use crate::options::Timing;
+use crate::agent::active_config::ActiveConfig;
+use crate::agent::host::Host;
+use crate::agent::runtime::{self, RuntimeSink, explain_load};
 
-/// Fetches an image into the store, from the first candidate that gives it. Says from where.
+/// Fetches an image into the store, from the first candidate that has it. Returns the reference of that candidate.
 pub(crate) async fn fetch_image(
     host: &Host,
-    force: &InForce,
-    timing: &Timing,
+    active: &ActiveConfig,
     planned: usize,
     name: &ImageReference,
 ) -> Result<ImageReference, Explanation> {
-    let image = &force.planned[planned];
-    let written = &force.settings.images[image.image];
+    let image = &active.planned[planned];
+    let written = &active.settings.images[image.image];
     if image.pull.is_empty() {
         return Err(explain_no_place(written));
     }
     let mut tried = Vec::new();
     for candidate in &image.pull {
         let reference = &candidate.reference;
-        let Err(error) = fetch_from(host, force, candidate, name).await else {
+        let Err(error) = fetch_from(host, active, candidate, name).await else {
             host.status.update_image(&name.to_string(), |status| {
                 status.stored = true;
                 status.pull_reference = Some(reference.to_string());
             });
             return Ok(reference.clone());
         };
-        // What failed in the end is an event, with what every candidate said.
+        // A failure of all candidates is an event, with the error of each.
         tracing::debug!(%reference, error = error_chain(&error), "candidate failed");
-        tried.push(explain_fetch(&force.settings, written, candidate, &error));
+        tried.push(explain_fetch(&active.settings, written, candidate, &error));
         // The copy has used up its attempts at this source.
-        if next_action(error.kind, timing.retry.attempts, &timing.retry, 0.0) == Action::Stop {
+        let retry = &active.downloads.retry;
+        if next_action(error.kind, retry.attempts, retry, 0.0) == Action::Stop {
             break;
         }
     }
@@ -52,12 +52,12 @@ pub(crate) async fn fetch_image(
 
 async fn fetch_from(
     host: &Host,
-    force: &InForce,
+    active: &ActiveConfig,
     candidate: &Candidate,
     name: &ImageReference,
 ) -> Result<(), TransferError> {
     let reference = &candidate.reference;
-    let client = force.clients.client(&reference.host, candidate.registry)?;
+    let client = active.clients.client(&reference.host, candidate.registry)?;
     let source = RegistrySource {
         client,
         repository: reference.repository.clone(),
@@ -68,53 +68,53 @@ async fn fetch_from(
         reference.manifest_selector(),
         &sink,
         Some(name),
-        &force.downloads,
+        &active.downloads,
         &*host.meter,
     )
     .await?;
     Ok(())
 }
 
-/// Loads a stored image into containerd under these names.
+/// Loads a stored image into containerd under the given names.
 pub(crate) async fn load_image(
     host: &Host,
-    force: &InForce,
-    timing: &Timing,
+    active: &ActiveConfig,
     name: &ImageReference,
     as_names: &[String],
 ) -> Result<(), Explanation> {
     let source = StoreSource::new(host.store.clone(), name.clone());
-    let subject = name.to_string();
-    let loaded = with_attempts(&timing.retry, &*host.meter, &subject, || async {
-        let socket = &force.settings.landfall.containerd_socket;
-        let namespace = runtime::connect(&host.root, socket).await?;
-        let sink = RuntimeSink::begin(&namespace, as_names.to_vec()).await?;
-        copy_image(
-            &source,
-            name.manifest_selector(),
-            &sink,
-            Some(name),
-            &force.local,
-            &*host.meter,
-        )
-        .await?;
-        sink.finish().await
-    });
-    loaded
-        .await
-        .map_err(|error| explain_load(&format!("image `{name}`"), &error))
+    let load = || {
+        async {
+            let socket = &active.settings.landfall.containerd_socket;
+            let namespace = runtime::connect(&host.root, socket).await?;
+            let sink = RuntimeSink::begin(&namespace, as_names.to_vec()).await?;
+            copy_image(
+                &source,
+                name.manifest_selector(),
+                &sink,
+                Some(name),
+                &active.local,
+                &*host.meter,
+            )
+            .await?;
+            sink.finish().await
+        }
+        .boxed()
+    };
+    let loaded = active.local.retrying(&*host.meter, &name.to_string(), load).await;
+    loaded.map_err(|error| explain_load(&format!("image `{name}`"), &error))
 }
 
-/// Pushes a stored image to the primary registry. Says what it pushed.
+/// Pushes a stored image to the primary registry. Returns the digest of its manifest.
 pub(crate) async fn push_image(
     host: &Host,
-    force: &InForce,
+    active: &ActiveConfig,
     name: &ImageReference,
     target: &ImageReference,
 ) -> Result<Digest, Explanation> {
     let explain = |error: TransferError| {
         tracing::debug!(%target, error = error_chain(&error), "push failed");
-        explain_push(&force.settings, name, target, force.primary_registry, &error)
+        explain_push(&active.settings, name, target, active.primary_registry, &error)
     };
     let Some(stored) = host.store.image(name) else {
         return Err(Explanation::new(
@@ -122,9 +122,9 @@ pub(crate) async fn push_image(
             "look at the events for why it could not be fetched",
         ));
     };
-    let client = force
+    let client = active
         .clients
-        .client(&target.host, force.primary_registry)
+        .client(&target.host, active.primary_registry)
         .map_err(|error| explain(error.into()))?;
     let source = StoreSource::new(host.store.clone(), name.clone());
     let sink =
@@ -134,7 +134,7 @@ pub(crate) async fn push_image(
         stored.digest.as_str(),
         &sink,
         Some(target),
-        &force.local,
+        &active.local,
         &*host.meter,
     )
     .await;

@@ -1,4 +1,4 @@
-//! The Lease, carried out: what `landfall_core::cluster::election` decides becomes calls.
+//! The Lease of the election: carries out what `landfall_core::cluster::election` decides.
 
 use anyhow::Context as _;
 use camino::Utf8Path;
@@ -11,29 +11,29 @@ use landfall_host::root::HostRoot;
 
 use crate::kube::{Cluster, Refusal, refusal_of};
 
-/// How long a holder may be silent.
+/// The time after which a silent holder loses the Lease.
 const DURATION: SignedDuration = SignedDuration::from_secs(15);
 
-/// One agent's part in the election.
+/// A candidate for the Lease.
 #[derive(Debug)]
-pub(crate) struct Candidate {
+pub(crate) struct LeaseCandidate {
     election: Election,
 }
 
-impl Candidate {
-    /// A candidate with a name of its own: the host's, and what no other process has.
-    pub(crate) fn new(root: &HostRoot, now: Timestamp) -> Candidate {
+impl LeaseCandidate {
+    /// Returns a candidate with a unique name: host name, process ID and time.
+    pub(crate) fn new(root: &HostRoot, now: Timestamp) -> LeaseCandidate {
         let host = (root.join(Utf8Path::new("/proc/sys/kernel/hostname")).ok())
             .and_then(|path| fs_err::read(path).ok())
             .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
             .unwrap_or_default();
         let name = format!("{host}_{}_{:x}", std::process::id(), now.as_nanosecond());
-        Candidate {
+        LeaseCandidate {
             election: Election::new(name),
         }
     }
 
-    /// Looks at the Lease and does what is to be done. Says whether this agent holds it now.
+    /// Reads the Lease and creates, renews or takes it over if that is due. Returns true if this agent holds it now.
     ///
     /// # Errors
     ///
@@ -55,13 +55,13 @@ impl Candidate {
         };
         match written {
             Ok(_) => Ok(true),
-            // Somebody else was quicker: they lead.
+            // Another agent was faster and leads.
             Err(error) if refusal_of(&error).is_some() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Gives the Lease up, so that others need not wait until it is over.
+    /// Gives the Lease up, so that the others do not have to wait until it expires.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
-//! What namespaces chose by their labels, followed by two watches that ask for those namespaces only: what we keep is the
-//! names of namespaces that made a choice, however many there are.
+//! The choices that namespaces make by their labels. Two watches ask for such namespaces only, so that the memory for
+//! them does not depend on the number of other namespaces.
 
 use std::collections::HashMap;
 
+use camino::Utf8Path;
 use futures_util::StreamExt as _;
 use futures_util::stream::select;
 use k8s_openapi::api::core::v1::Namespace;
@@ -12,12 +13,13 @@ use kube::runtime::watcher::Event;
 use landfall_core::choice::{DISABLED, NODE, PALETTE_DISABLED, PALETTE_LABEL, REDIRECT_LABEL, RedirectChoice};
 use tokio_util::sync::CancellationToken;
 
-use super::ClusterContext;
+use super::context::ClusterContext;
 use crate::kube::Cluster;
 
-/// Hands every change to the reviewer until it is stopped.
+/// Passes every change to the reviewer until `stop` is cancelled.
 pub(crate) async fn follow_choices(context: &ClusterContext, cluster: &Cluster, stop: CancellationToken) {
-    // No selector says "or": one watch for each label. A namespace that loses the label is told as deleted.
+    // No selector expresses "or": there is one watch for each label. A namespace that loses the label arrives as
+    // deleted.
     let ours = cluster.watch_namespaces(&format!("{REDIRECT_LABEL} in ({DISABLED},{NODE})"));
     let palettes = cluster.watch_namespaces(&format!("{PALETTE_LABEL}={PALETTE_DISABLED}"));
     let events = select(ours.map(|event| (0, event)), palettes.map(|event| (1, event)));
@@ -28,7 +30,7 @@ pub(crate) async fn follow_choices(context: &ClusterContext, cluster: &Cluster, 
             () = stop.cancelled() => return,
             next = events.next() => next,
         };
-        // Watches go on for ever; an end would be one of the library's, and what is known stays.
+        // Watches do not end, unless the library has an error. Then the known choices stay.
         let Some((watch, event)) = next else {
             return stop.cancelled().await;
         };
@@ -39,22 +41,35 @@ pub(crate) async fn follow_choices(context: &ClusterContext, cluster: &Cluster, 
     }
 }
 
-/// The choice of a namespace by its labels.
-pub(crate) fn choice_of(namespace: &PartialObjectMeta<Namespace>) -> Option<RedirectChoice> {
+/// Fetches the choice that a namespace makes by its labels; `Ok(None)` if it makes none.
+///
+/// # Errors
+///
+/// When the cluster cannot be asked, or has no such namespace.
+pub async fn fetch_namespace_choice(kubeconfig: &Utf8Path, name: &str) -> anyhow::Result<Option<RedirectChoice>> {
+    let cluster = Cluster::connect(Some(kubeconfig), "default").await?;
+    let Some(found) = cluster.fetch_namespace(name).await? else {
+        anyhow::bail!("`{}` has no namespace `{name}`", cluster.server());
+    };
+    Ok(choice_of(&found))
+}
+
+/// Returns the choice of a namespace by its labels.
+fn choice_of(namespace: &PartialObjectMeta<Namespace>) -> Option<RedirectChoice> {
     let labels = namespace.labels().iter();
     RedirectChoice::of_labels(labels.map(|(key, value)| (key.as_str(), value.as_str())))
 }
 
-/// What one watch knows.
+/// The choices that one watch reported.
 #[derive(Debug, Default)]
 struct Choices {
     known: HashMap<String, RedirectChoice>,
-    /// What a list that is under way has said so far; it replaces the rest when it is complete.
+    /// The items of a list in progress. They replace the known choices when the list is complete.
     listed: HashMap<String, RedirectChoice>,
 }
 
 impl Choices {
-    /// Takes an event in; says whether anything is different now.
+    /// Applies an event. Returns true if a choice changed.
     fn take(&mut self, event: Event<PartialObjectMeta<Namespace>>) -> bool {
         match event {
             Event::Init => {
@@ -86,7 +101,7 @@ fn merge(choices: &[Choices; 2]) -> HashMap<String, RedirectChoice> {
     let mut merged = HashMap::new();
     for (name, choice) in choices.iter().flat_map(|choices| &choices.known) {
         let kept = merged.entry(name.clone()).or_insert(*choice);
-        // Opting out beats the node.
+        // `Disabled` has precedence over `Node`.
         *kept = (*kept).min(*choice);
     }
     merged

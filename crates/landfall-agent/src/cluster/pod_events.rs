@@ -1,4 +1,4 @@
-//! What happened to a pod, where its owner looks for it: an Event of the pod's namespace.
+//! Kubernetes Events in the namespace of a pod, where its owner looks for them.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -6,14 +6,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use landfall_core::admission::Mend;
 use landfall_core::cluster::FIELD_MANAGER;
 
-/// How an event is meant; the words are Kubernetes'.
+/// The type of an event, in the words of Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Severity {
     Normal,
     Warning,
 }
 
-/// An event about the pod that was looked at.
+/// Returns an event about a pod.
 pub(crate) fn pod_event(mend: &Mend, severity: Severity, reason: &str, message: &str, now: Timestamp) -> Event {
     Event {
         metadata: ObjectMeta {

@@ -1,5 +1,6 @@
-//! The certificate that the webhook serves with: issued under the authority in the state directory, which is the one of
-//! the cluster as soon as that is known. An agent that starts while its cluster is down serves with what it had.
+//! The webhook's serving certificate. It is issued under the authority in the state directory, which is the cluster's
+//! authority as soon as the agent knows it. An agent that starts while its cluster is down serves with the certificate
+//! that it had.
 
 use std::sync::Arc;
 
@@ -9,23 +10,23 @@ use landfall_oci::certificate::{PemPair, load_pair, write_pair};
 use landfall_oci::serve::tls::CertificateSlot;
 use tokio::sync::Mutex;
 
-use crate::agent::certificates::{Issued, ensure_certificate};
+use crate::certificates::{IssuedCertificate, ensure_certificate};
 
-/// Who issues the certificate while no cluster says otherwise.
+/// The name of the authority that issues the certificate until the cluster has one.
 pub(crate) const AUTHORITY_NAME: &str = "Landfall webhook";
 
-/// The webhook's certificate: replaced in place, open connections keep theirs.
+/// The webhook's certificate. It is replaced in place; open connections keep the old one.
 #[derive(Debug)]
 pub(crate) struct ServingCertificate {
     directory: Utf8PathBuf,
     names: Vec<String>,
     slot: Arc<CertificateSlot>,
-    /// Two that issue at once would leave the files of both.
+    /// Two tasks that issue at once would mix their files.
     issuing: Mutex<()>,
 }
 
 impl ServingCertificate {
-    /// The certificate in this directory for these names; made when it has to be.
+    /// Opens the certificate in this directory for these names, or issues one.
     ///
     /// # Errors
     ///
@@ -34,7 +35,7 @@ impl ServingCertificate {
         directory: Utf8PathBuf,
         names: Vec<String>,
         now: Timestamp,
-    ) -> anyhow::Result<(Arc<ServingCertificate>, Issued)> {
+    ) -> anyhow::Result<(Arc<ServingCertificate>, IssuedCertificate)> {
         let issued = issue(directory.clone(), names.clone(), None, now).await?;
         let serving = ServingCertificate {
             slot: CertificateSlot::new(&issued.pair)?,
@@ -45,17 +46,17 @@ impl ServingCertificate {
         Ok((Arc::new(serving), issued))
     }
 
-    /// What the server answers with.
+    /// Returns the slot that the server reads the certificate from.
     pub(crate) fn slot(&self) -> Arc<CertificateSlot> {
         self.slot.clone()
     }
 
-    /// Renews the certificate when it has to be.
+    /// Renews the certificate if it is due.
     ///
     /// # Errors
     ///
     /// As [`ServingCertificate::open`].
-    pub(crate) async fn renew(&self, now: Timestamp) -> anyhow::Result<Issued> {
+    pub(crate) async fn renew(&self, now: Timestamp) -> anyhow::Result<IssuedCertificate> {
         self.reissue(None, now).await
     }
 
@@ -64,11 +65,11 @@ impl ServingCertificate {
     /// # Errors
     ///
     /// As [`ServingCertificate::open`].
-    pub(crate) async fn adopt(&self, authority: PemPair, now: Timestamp) -> anyhow::Result<Issued> {
+    pub(crate) async fn adopt(&self, authority: PemPair, now: Timestamp) -> anyhow::Result<IssuedCertificate> {
         self.reissue(Some(authority), now).await
     }
 
-    /// The authority in the directory: what a cluster that has none yet begins with.
+    /// Loads the authority in the directory, with which a cluster without one begins.
     ///
     /// # Errors
     ///
@@ -80,7 +81,7 @@ impl ServingCertificate {
         Ok(tokio::task::spawn_blocking(load).await??)
     }
 
-    async fn reissue(&self, authority: Option<PemPair>, now: Timestamp) -> anyhow::Result<Issued> {
+    async fn reissue(&self, authority: Option<PemPair>, now: Timestamp) -> anyhow::Result<IssuedCertificate> {
         let _issuing = self.issuing.lock().await;
         let issued = issue(self.directory.clone(), self.names.clone(), authority, now).await?;
         self.slot.replace(&issued.pair)?;
@@ -93,7 +94,7 @@ async fn issue(
     names: Vec<String>,
     authority: Option<PemPair>,
     now: Timestamp,
-) -> anyhow::Result<Issued> {
+) -> anyhow::Result<IssuedCertificate> {
     let issue = move || {
         if let Some(authority) = authority {
             fs_err::create_dir_all(&directory)?;

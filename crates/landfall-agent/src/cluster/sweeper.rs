@@ -1,4 +1,4 @@
-//! The sweeper: looks for pods that slipped through un-redirected and wait for their images, and mends them. Only the
+//! The sweeper: finds pods that were admitted without redirection and wait for their images, and repairs them. Only the
 //! holder of the Lease sweeps. It reads a page of pods at a time and keeps none of them.
 
 use std::collections::HashSet;
@@ -9,22 +9,23 @@ use landfall_core::status::EventReason;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::context::{ClusterContext, Registration, now};
 use super::pod_events::{Severity, pod_event};
-use super::{ClusterContext, Registration, now};
 use crate::kube::{Cluster, Refusal, refusal_of};
 
-/// Pods that were told of are remembered by their UID, and told of once; beyond this many we begin anew.
+/// The largest number of UIDs of reported pods that are remembered. Each pod is reported once; beyond this number the
+/// sweeper begins anew.
 const REMEMBERED: usize = 4096;
 
-/// The sweeper. Runs all the time, and works while this agent leads.
+/// The sweeper. It runs all the time, and works while this agent leads.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
     context: ClusterContext,
     cluster: Cluster,
     registration: watch::Receiver<Registration>,
     leads: watch::Receiver<bool>,
-    /// UIDs of pods that cannot be mended, or are only observed.
-    told: HashSet<String>,
+    /// UIDs of reported pods: they cannot be repaired, or are only observed.
+    reported: HashSet<String>,
 }
 
 impl Sweeper {
@@ -39,11 +40,11 @@ impl Sweeper {
             cluster,
             registration,
             leads,
-            told: HashSet::new(),
+            reported: HashSet::new(),
         }
     }
 
-    /// Sweeps until it is stopped.
+    /// Sweeps until `stop` is cancelled.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
             let leads = *self.leads.borrow_and_update();
@@ -57,7 +58,7 @@ impl Sweeper {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
-                // Whoever takes over sweeps at once: the agent before may have been down for a while.
+                // A new leader sweeps at once: the leader before may have been down for a while.
                 changed = self.leads.changed() => if changed.is_err() { return stop.cancelled().await },
                 changed = self.registration.changed() => if changed.is_err() { return stop.cancelled().await },
             }
@@ -98,10 +99,10 @@ impl Sweeper {
             match self.cluster.patch_pod(&mend.namespace, &mend.name, patch.clone()).await {
                 Ok(()) => {
                     self.context.metrics.mended.inc_by(mend.images.len() as u64);
-                    self.tell(mend, Severity::Normal, "Redirected", &list_images(mend))
+                    self.report(mend, Severity::Normal, "Redirected", &list_images(mend))
                         .await;
                 }
-                // It is gone, or another than it was: the next sweep looks again.
+                // The pod is gone or has changed: the next sweep reads it again.
                 Err(error) if is_overtaken(&error) => {
                     tracing::debug!(
                         pod = mend.name,
@@ -112,33 +113,33 @@ impl Sweeper {
                 Err(error) => {
                     if self.remember(mend) {
                         let message = format!("the pod cannot be mended: {error:#}");
-                        self.tell(mend, Severity::Warning, "NotRedirected", &message).await;
+                        self.report(mend, Severity::Warning, "NotRedirected", &message).await;
                     }
                 }
             }
         } else if !mend.images.is_empty() && self.remember(mend) {
             let message = format!("observed only: {}", list_images(mend));
-            self.tell(mend, Severity::Warning, "NotRedirected", &message).await;
+            self.report(mend, Severity::Warning, "NotRedirected", &message).await;
         }
         if !mend.stuck.is_empty() && self.remember(mend) {
             let message = format!(
                 "the image of {} cannot be changed on a live pod: delete the pod, so that it is made anew",
                 mend.stuck.join(", ")
             );
-            self.tell(mend, Severity::Warning, "NotRedirected", &message).await;
+            self.report(mend, Severity::Warning, "NotRedirected", &message).await;
         }
         Ok(())
     }
 
-    /// Whether the pod was not told of before.
+    /// Returns true if the pod was not reported before.
     fn remember(&mut self, mend: &Mend) -> bool {
-        if self.told.len() >= REMEMBERED {
-            self.told.clear();
+        if self.reported.len() >= REMEMBERED {
+            self.reported.clear();
         }
-        self.told.insert(mend.uid.clone())
+        self.reported.insert(mend.uid.clone())
     }
 
-    async fn tell(&self, mend: &Mend, severity: Severity, reason: &str, message: &str) {
+    async fn report(&self, mend: &Mend, severity: Severity, reason: &str, message: &str) {
         let subject = format!("pod `{}/{}`", mend.namespace, mend.name);
         match severity {
             Severity::Normal => {
@@ -159,11 +160,12 @@ impl Sweeper {
     }
 }
 
-/// 422 is a `test` operation of the patch that does not hold any more.
+/// Returns true if the pod changed in the meantime. 422 means that a `test` operation of the patch does not hold any
+/// more.
 fn is_overtaken(error: &anyhow::Error) -> bool {
     matches!(
         refusal_of(error),
-        Some(Refusal::NotFound | Refusal::Conflict | Refusal::Unfit)
+        Some(Refusal::NotFound | Refusal::Conflict | Refusal::Unprocessable)
     )
 }
 

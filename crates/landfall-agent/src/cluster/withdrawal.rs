@@ -1,6 +1,6 @@
-//! The registration taken back: with redirection off, no API server is to ask a webhook that does not serve. The agent that
-//! can have the Lease removes what agents wrote; where another one leads, redirection is still on there and the
-//! registration stays.
+//! Withdrawal of the registration: with redirection off, the API server must not call a webhook that does not serve.
+//! The agent that can hold the Lease removes the registration. If another agent leads, redirection is still on there,
+//! and the registration stays.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,34 +12,33 @@ use landfall_core::status::{EventKind, EventReason};
 use landfall_host::root::HostRoot;
 use tokio_util::sync::CancellationToken;
 
-use super::election::Candidate;
-use super::{find_access, now};
+use super::access::find_access;
+use super::context::now;
+use super::election::LeaseCandidate;
 use crate::events::EventLog;
 use crate::kube::Cluster;
 use crate::supervisor::Supervisor;
 
-/// How long until the next attempt: the API server may be down, another agent may lead.
+/// The interval between attempts: the API server may be down, another agent may lead.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The work of taking it back; ends when this is dropped.
+/// The withdrawal in progress. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Withdrawal {
     stop: CancellationToken,
 }
 
-/// What one attempt came to.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attempt {
-    /// There is no registration of ours.
+    /// There is no registration of Landfall.
     NothingThere,
-    /// It was there, and is removed.
     Removed,
-    /// Another agent leads.
     AnotherLeads,
 }
 
 impl Withdrawal {
-    /// Starts it, where this host reaches a cluster.
+    /// Starts the withdrawal. It ends at once on a host without a cluster.
     pub(crate) fn start(
         supervisor: &Supervisor,
         root: &HostRoot,
@@ -52,7 +51,7 @@ impl Withdrawal {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = run(&root, &events, &settings) => {
-                    // Done; a supervised task that ends unasked would end the agent.
+                    // The work is done, but a supervised task that ends unasked would end the agent.
                     stop.cancelled().await;
                 }
             }
@@ -73,8 +72,8 @@ async fn run(root: &HostRoot, events: &EventLog, settings: &Settings) {
     if !access.enable {
         return;
     }
-    let mut candidate = Candidate::new(root, now());
-    // A host that reaches no cluster has registered nothing.
+    let mut candidate = LeaseCandidate::new(root, now());
+    // A host without a cluster has registered nothing.
     while let Some(found) = find_access(root, access.kubeconfig.as_deref()) {
         let attempt = match Cluster::connect(found.kubeconfig(), &access.namespace).await {
             Ok(cluster) => withdraw(&cluster, &mut candidate).await,
@@ -99,7 +98,7 @@ async fn run(root: &HostRoot, events: &EventLog, settings: &Settings) {
     }
 }
 
-async fn withdraw(cluster: &Cluster, candidate: &mut Candidate) -> anyhow::Result<Attempt> {
+async fn withdraw(cluster: &Cluster, candidate: &mut LeaseCandidate) -> anyhow::Result<Attempt> {
     let found = cluster.fetch_configuration().await?;
     let Some(found) = found.filter(is_ours) else {
         return Ok(Attempt::NothingThere);
@@ -127,7 +126,7 @@ mod tests {
 
     const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
 
-    /// An API server with at most one configuration and one Lease, that remembers what was written.
+    /// A fake API server with at most one configuration and one Lease, which records writes.
     fn mk_cluster(configuration: Option<Value>, lease: Option<Value>) -> (Cluster, Arc<Mutex<Vec<String>>>) {
         let writes = Arc::new(Mutex::new(Vec::new()));
         let seen = writes.clone();
@@ -177,7 +176,7 @@ mod tests {
 
     async fn attempt(configuration: Option<Value>, lease: Option<Value>) -> (Attempt, Vec<String>) {
         let (cluster, writes) = mk_cluster(configuration, lease);
-        let mut candidate = Candidate::new(&HostRoot::new("/nowhere"), now());
+        let mut candidate = LeaseCandidate::new(&HostRoot::new("/nowhere"), now());
         let attempt = withdraw(&cluster, &mut candidate).await.unwrap();
         let writes = writes.lock().unwrap().clone();
         (attempt, writes)

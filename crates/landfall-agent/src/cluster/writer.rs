@@ -1,5 +1,5 @@
-//! The writer: holds the Lease, owns authority and registration, and mends both as soon as a watch shows that somebody
-//! changed them. Agents that do not lead follow the authority, so that their certificates are of it.
+//! The writer holds the Lease, owns authority and registration, and repairs both as soon as a watch shows a foreign
+//! change. Agents that do not lead follow the authority, so that it has issued their certificates as well.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -18,45 +18,44 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::authority::{Authority, new_authority, rotation_policy};
-use super::election::Candidate;
-use super::{ClusterContext, Registration, now};
+use super::certificate_authority::{CertificateAuthority, new_authority, rotation_policy};
+use super::context::{ClusterContext, Registration, now};
+use super::election::LeaseCandidate;
 use crate::kube::{Cluster, refusal_of};
 
-/// How often the Lease is looked at.
+/// The interval at which the Lease is read.
 const CAMPAIGN_INTERVAL: Duration = Duration::from_secs(3);
-/// How long a holder acts without having renewed: less than others wait before they take over.
+/// The time during which a holder acts without having renewed. It is shorter than the wait of the others before they
+/// take over.
 const TRUSTED_FOR: Duration = Duration::from_secs(10);
 
-/// What was seen of an object.
+/// The last observed state of an object.
 #[derive(Debug, Clone, PartialEq)]
-enum Seen<T> {
-    /// Nothing was heard of it yet.
+enum Observed<T> {
+    /// No watch has reported the object yet.
     Unknown,
-    /// It is not there.
-    Missing,
-    /// It is this.
-    There(T),
+    Absent,
+    Present(T),
 }
 
-impl<T> From<Option<T>> for Seen<T> {
-    fn from(found: Option<T>) -> Seen<T> {
-        found.map_or(Seen::Missing, Seen::There)
+impl<T> From<Option<T>> for Observed<T> {
+    fn from(found: Option<T>) -> Observed<T> {
+        found.map_or(Observed::Absent, Observed::Present)
     }
 }
 
-/// The writer, or one who follows it.
+/// The writer, or a candidate that follows it.
 #[derive(Debug)]
 pub(crate) struct Writer {
     context: ClusterContext,
     cluster: Cluster,
     registration: watch::Receiver<Registration>,
     leads: watch::Sender<bool>,
-    candidate: Candidate,
+    lease: LeaseCandidate,
     renewed: Option<Instant>,
-    secret: Seen<Secret>,
-    configuration: Seen<Value>,
-    /// The certificate of the authority that we serve under.
+    secret: Observed<Secret>,
+    configuration: Observed<Value>,
+    /// The certificate of the authority that this agent serves under.
     adopted: Option<String>,
 }
 
@@ -68,19 +67,19 @@ impl Writer {
         leads: watch::Sender<bool>,
     ) -> Writer {
         Writer {
-            candidate: Candidate::new(&context.root, now()),
+            lease: LeaseCandidate::new(&context.root, now()),
             context,
             cluster,
             registration,
             leads,
             renewed: None,
-            secret: Seen::Unknown,
-            configuration: Seen::Unknown,
+            secret: Observed::Unknown,
+            configuration: Observed::Unknown,
             adopted: None,
         }
     }
 
-    /// Writes and follows until it is stopped; then gives the Lease up.
+    /// Writes and follows until `stop` is cancelled, then gives the Lease up.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut secrets = pin!(self.cluster.watch_secret());
         let mut configurations = pin!(self.cluster.watch_configuration());
@@ -102,14 +101,14 @@ impl Writer {
             };
             if let Err(error) = self.step(campaigned).await {
                 if refusal_of(&error).is_some() {
-                    // Somebody else was quicker: what they wrote arrives by the watches.
+                    // Another writer was faster. The watches deliver what it wrote.
                     tracing::debug!(error = format!("{error:#}"), "write refused");
                 } else {
-                    self.context.tell_problem(&format!("{error:#}")).await;
+                    self.context.report_problem(&format!("{error:#}")).await;
                 }
             }
         }
-        if let Err(error) = self.candidate.resign(&self.cluster).await {
+        if let Err(error) = self.lease.resign(&self.cluster).await {
             tracing::debug!(error = format!("{error:#}"), "the Lease ends by itself");
         }
     }
@@ -136,7 +135,7 @@ impl Writer {
     async fn campaign(&mut self) -> anyhow::Result<()> {
         let led = self.leads();
         let asked = Instant::now();
-        match self.candidate.campaign(&self.cluster, now()).await {
+        match self.lease.campaign(&self.cluster, now()).await {
             Ok(true) => self.renewed = Some(asked),
             Ok(false) => self.renewed = None,
             Err(error) => {
@@ -146,7 +145,7 @@ impl Writer {
         }
         let leads = self.leads();
         if leads && !led {
-            // What others wrote while we followed may not have arrived by the watches.
+            // The watches may not have delivered yet what others wrote while this agent followed.
             self.secret = self.cluster.fetch_secret().await?.into();
             self.configuration = self.cluster.fetch_configuration().await?.into();
             tracing::info!("this agent writes the webhook's registration");
@@ -158,14 +157,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes, replaces and rotates the authority.
+    /// Creates, replaces and rotates the authority.
     async fn keep_authority(&mut self) -> anyhow::Result<()> {
         let there = match &self.secret {
-            Seen::Unknown => return Ok(()),
-            Seen::Missing => None,
-            Seen::There(secret) => Some(secret.clone()),
+            Observed::Unknown => return Ok(()),
+            Observed::Absent => None,
+            Observed::Present(secret) => Some(secret.clone()),
         };
-        let authority = match there.as_ref().map(Authority::parse).transpose() {
+        let authority = match there.as_ref().map(CertificateAuthority::parse).transpose() {
             Ok(authority) => authority,
             Err(error) => {
                 let message =
@@ -187,12 +186,12 @@ impl Writer {
         let step = plan_rotation(facts.as_ref(), now, &rotation_policy(overlap));
         let next = match authority {
             None => {
-                // Begin with what this agent serves with: nobody has to change anything.
+                // The agent begins with the authority that it serves with, so that nothing has to change.
                 let current = match self.context.serving.load_authority().await {
                     Ok(pair) => pair,
                     Err(_) => new_authority(now)?,
                 };
-                Authority::first(current, now)?
+                CertificateAuthority::first(current, now)?
             }
             Some(authority) => authority.advance(step, now)?,
         };
@@ -204,7 +203,7 @@ impl Writer {
             RotationStep::Retire => "the authority before was forgotten",
         };
         let written = self.cluster.write_secret(&next.render(there.as_ref())).await?;
-        self.secret = Seen::There(written);
+        self.secret = Observed::Present(written);
         (self
             .context
             .note(EventReason::AuthorityReplaced, "webhook", message.to_owned()))
@@ -214,11 +213,11 @@ impl Writer {
 
     /// Serves under the authority of the cluster.
     async fn follow_authority(&mut self) -> anyhow::Result<()> {
-        let Seen::There(secret) = &self.secret else {
+        let Observed::Present(secret) = &self.secret else {
             return Ok(());
         };
-        // One that cannot be used is the writer's to mend; until then we serve as before.
-        let Ok(authority) = Authority::parse(secret) else {
+        // The writer repairs an unusable Secret. Until then this agent serves as before.
+        let Ok(authority) = CertificateAuthority::parse(secret) else {
             return Ok(());
         };
         if self.adopted.as_ref() == Some(&authority.current.certificate) {
@@ -236,27 +235,27 @@ impl Writer {
         Ok(())
     }
 
-    /// Registers the webhook, and mends the registration.
+    /// Registers the webhook, and repairs the registration.
     async fn keep_configuration(&mut self) -> anyhow::Result<()> {
-        let Seen::There(secret) = &self.secret else {
+        let Observed::Present(secret) = &self.secret else {
             return Ok(());
         };
-        let authority = Authority::parse(secret).context("the authority's Secret cannot be used")?;
+        let authority = CertificateAuthority::parse(secret).context("the authority's Secret cannot be used")?;
         let rendered = {
             let registration = self.registration.borrow_and_update();
             render_configuration(&registration.settings, &registration.address, &authority.bundle())
         };
         let (next, message) = match &self.configuration {
-            Seen::Unknown => return Ok(()),
-            Seen::There(found) if is_as_rendered(found, &rendered) => return Ok(()),
-            Seen::There(found) => (
+            Observed::Unknown => return Ok(()),
+            Observed::Present(found) if is_as_rendered(found, &rendered) => return Ok(()),
+            Observed::Present(found) => (
                 mend_configuration(found, &rendered),
                 "the webhook's registration was not as it should be, and is again",
             ),
-            Seen::Missing => (rendered, "the webhook was registered at the API server"),
+            Observed::Absent => (rendered, "the webhook was registered at the API server"),
         };
         let written = self.cluster.write_configuration(&next).await?;
-        self.configuration = Seen::There(written);
+        self.configuration = Observed::Present(written);
         self.context.metrics.registrations.inc();
         let subject = format!("MutatingWebhookConfiguration `{CONFIGURATION_NAME}`");
         (self
@@ -266,9 +265,9 @@ impl Writer {
         Ok(())
     }
 
-    /// The bundle that the API server has.
+    /// Returns the bundle in the registration at the API server.
     fn known_bundle(&self) -> Option<String> {
-        let Seen::There(configuration) = &self.configuration else {
+        let Observed::Present(configuration) = &self.configuration else {
             return None;
         };
         let bundle = configuration["webhooks"][0]["clientConfig"]["caBundle"].as_str()?;

@@ -1,4 +1,4 @@
-//! An agent that keeps running beside the test.
+//! An agent that runs beside the test.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Site;
 
-/// How long a test waits for what has to come.
+/// The time limit for an expected event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Agent {

@@ -1,5 +1,6 @@
-//! A site in miniature: an upstream registry with a provider image, an infrastructure image and an application image,
-//! user-data and a profile that name them, and an agent in a directory of its own. All on loopback, on free ports.
+//! A miniature site: an upstream registry with a provider image, an infrastructure image and an application image,
+//! user-data and a profile that name them, and an agent in a directory of its own. Everything is on loopback, on free
+//! ports.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,17 +23,17 @@ use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, docker_archive, 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// What must never be seen outside the inputs and their copy of mode 0600.
+/// A password that must not appear outside the inputs and their copy of mode 0600.
 pub const CANARY: &str = "canary-Pa55w0rd-42";
 
-/// The port written into the user-data for a listener that the test binds itself.
+/// A site. The user-data has the port of a listener that the test binds itself.
 pub struct Site {
     pub upstream: FakeRegistry,
     pub dir: tempfile::TempDir,
     pub primary_port: u16,
 }
 
-/// How the site's user-data differs from the usual one.
+/// The differences between the site's user-data and the usual one.
 #[derive(Debug, Clone, Default)]
 pub struct Differences {
     /// Lines below `registryCredentials`, beside `domain`; `insecure: true` when empty.
@@ -41,7 +42,7 @@ pub struct Differences {
     pub more: Vec<String>,
     /// `imageRedirectWebhook.enable`.
     pub webhook_off: bool,
-    /// The domain, when it is not the upstream registry.
+    /// The domain of the external registry, if it is not the upstream registry.
     pub domain: Option<String>,
 }
 
@@ -49,18 +50,18 @@ pub fn pause_image() -> BuiltImage {
     ImageBuilder::new().plain_layer(&[("pause", b"pause")]).build()
 }
 
-/// An archive with one core image.
+/// Returns an archive with one core image.
 pub fn core_archive() -> Vec<u8> {
     docker_archive(&[(&["registry.k8s.io/pause:3.9"], &pause_image())])
 }
 
-/// The image of the operating system, with one archive of core images in it.
+/// Returns the image of the operating system, with one archive of core images in it.
 pub fn os_image() -> BuiltImage {
     provider_image(&[("core.tar", &core_archive())])
 }
 
 impl Site {
-    /// An open upstream registry that has every image of the profile.
+    /// Returns a site with an open upstream registry that has every image of the profile.
     pub fn new() -> Site {
         Site::with_access(Access::Open, None)
     }
@@ -186,7 +187,7 @@ spec:
             .unwrap()
     }
 
-    /// Runs the agent once; it has to fail. The message with ports and paths taken out.
+    /// Runs the agent once and expects a failure. Returns its message without ports and paths.
     pub async fn failure(&self) -> (Phase, String) {
         match self.run().await {
             AgentOutcome::Failed { phase, message } => (phase, self.readable(&message)),
@@ -194,7 +195,7 @@ spec:
         }
     }
 
-    /// A text without what differs between runs.
+    /// Returns a text without the parts that differ between runs.
     pub fn readable(&self, text: &str) -> String {
         text.replace(self.upstream.host().as_str(), "REGISTRY")
             .replace(&format!("127.0.0.1:{}", self.primary_port), "PRIMARY")
@@ -209,7 +210,7 @@ spec:
         landfall_agent::events::read_events(&self.state_dir(), 0).unwrap()
     }
 
-    /// The blobs and manifests that were fetched from the upstream registry, in order: repository and kind.
+    /// Returns the paths of the blobs and manifests that were fetched from the upstream registry, in order.
     pub fn fetched(&self) -> Vec<String> {
         let requests = self.upstream.requests();
         let answered = requests

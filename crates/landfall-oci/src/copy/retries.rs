@@ -1,4 +1,4 @@
-//! Trying again: carries out what [`landfall_core::failure`] decides.
+//! Retries: carries out what [`landfall_core::retry`] decides.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::image::TransferError;
 use crate::random::random_bytes;
 
 impl CopyOptions {
-    /// Carries out a step until it succeeds or the failure is final; `subject` is what progress calls it.
+    /// Runs a step until it succeeds or its failure is final. `subject` is its name in the progress.
     ///
     /// # Errors
     /// The last failure, or that the work was cancelled.
@@ -30,7 +30,7 @@ impl CopyOptions {
         }
     }
 
-    /// Counts a failure and waits as long as it takes; gives the failure back when it is final.
+    /// Counts a failure and waits before the next attempt. Returns the failure if it is final.
     pub(super) async fn wait_to_retry(
         &self,
         progress: &dyn ProgressSink,
@@ -54,7 +54,7 @@ impl CopyOptions {
         self.unless_stopped(subject, tokio::time::sleep(delay)).await
     }
 
-    /// Carries a step out unless the work is stopped first.
+    /// Runs a step unless the work is cancelled first.
     pub(super) async fn unless_stopped<T>(
         &self,
         subject: &str,
@@ -88,7 +88,7 @@ impl Job<'_> {
     }
 }
 
-/// The work was cancelled.
+/// Returns the error of cancelled work.
 pub(super) fn stopped(subject: &str) -> TransferError {
     TransferError {
         attempt: format!("copying `{subject}` was stopped on request"),
@@ -101,7 +101,7 @@ fn whole_milliseconds(delay: Duration) -> u64 {
     u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A number from 0 to 1.
+/// Returns a random number from 0 to 1.
 fn draw_jitter() -> f64 {
     f64::from(u32::from_le_bytes(random_bytes())) / f64::from(u32::MAX)
 }

@@ -4,7 +4,6 @@ mod query;
 
 use clap::Args;
 use futures_util::{StreamExt, stream};
-use landfall_agent::{Explanation, explain_fetch, explain_no_place};
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::Platform;
 use landfall_core::plan::{PlannedImage, plan_images};
@@ -12,6 +11,7 @@ use landfall_core::report::{CheckReport, CheckRow, CheckState, CheckSummary, ima
 use landfall_core::resolve::{Candidate, Resolver};
 use landfall_core::settings::Settings;
 use landfall_core::wording::counted;
+use landfall_oci::client::explain::{Explanation, explain_fetch, explain_no_place};
 use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::TransferError;
 

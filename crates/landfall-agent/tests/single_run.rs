@@ -1,4 +1,4 @@
-//! The whole agent in one process, against a fake upstream registry and its own embedded one.
+//! A single run of the whole agent in one process, against a fake upstream registry and its own embedded one.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -13,7 +13,7 @@ use landfall_oci::store::ContentStore;
 use landfall_testkit::fake_registry::Access;
 use tokio_util::sync::CancellationToken;
 
-/// What is told between blobs.
+/// A sink that keeps the phases and the finished images.
 #[derive(Debug, Default)]
 struct Told(Mutex<Vec<String>>);
 
@@ -71,7 +71,7 @@ async fn each_image_is_told_once_in_each_phase_that_did_something_for_it() {
     let outcome = run_agent(site.options().await, told.clone(), CancellationToken::new()).await;
     assert_eq!(outcome.unwrap(), AgentOutcome::Running);
     let mut lines = told.0.lock().unwrap().clone();
-    // The two of one phase come in any order.
+    // The two images of one phase finish in any order.
     let images = lines.iter().position(|line| line == "Images").unwrap();
     lines[images + 1..=images + 2].sort();
     insta::assert_snapshot!(lines.join("\n"), @r"
@@ -121,7 +121,7 @@ async fn second_run_transfers_nothing() {
     assert_eq!(stored, 3, "only by the first run");
 }
 
-/// The user-data says nothing of a login: the file that it names has it.
+/// The user-data has no login, and names a file that has one.
 #[tokio::test]
 async fn a_login_is_taken_from_the_credentials_file() {
     let site = Site::with_access(

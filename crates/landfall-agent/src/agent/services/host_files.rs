@@ -1,4 +1,4 @@
-//! Part of the redirect phase: the files by which kubelet and container runtime are told of the registries.
+//! Files that make the kubelet and the container runtime use the registries of the configuration.
 
 use std::collections::BTreeSet;
 
@@ -8,27 +8,34 @@ use landfall_core::settings::{Dialect, Settings};
 use landfall_core::status::EventReason;
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
 
-use crate::agent::Host;
-use crate::agent::reconciler::{InForce, Reconciler};
+use crate::agent::host::Host;
 
-impl Reconciler {
-    /// Writes what is wanted, removes what is no longer, and leaves alone what is the user's. The kubelet and containerd
-    /// read these files at every pull: nothing has to be restarted.
+/// The files that redirect the pulls of this node.
+#[derive(Debug, Default)]
+pub(crate) struct HostFiles {
+    /// Foreign files found at paths that the agent manages, and already reported.
+    reported: BTreeSet<Utf8PathBuf>,
+}
+
+impl HostFiles {
+    /// Writes the files that the settings ask for, removes its own other files, and leaves foreign files alone. The
+    /// kubelet and containerd read these files at every pull: nothing has to be restarted.
     ///
     /// # Errors
     ///
     /// When a file cannot be read or written.
-    pub(super) async fn write_host_files(&mut self, force: &InForce) -> anyhow::Result<()> {
-        for (dialect, files) in wanted_files(&force.settings) {
-            let managed = ManagedFiles::new(self.host.root.clone(), &self.host.state_dir);
+    pub(crate) async fn ensure(&mut self, host: &Host, settings: &Settings) -> anyhow::Result<()> {
+        for (dialect, files) in wanted_files(settings) {
+            let managed = ManagedFiles::new(host.root.clone(), &host.state_dir);
             let changes = tokio::task::spawn_blocking(move || managed.apply(dialect.name(), &files)).await??;
-            tell_changes(&self.host, dialect, &changes, &mut self.kept_files).await;
+            report_changes(host, dialect, &changes, &mut self.reported).await;
         }
         Ok(())
     }
 }
 
-/// The files of each dialect; none where the settings do not ask for them, so that what was written is removed.
+/// Returns the files of each dialect. The list is empty where the settings do not ask for files, so that earlier files
+/// are removed.
 fn wanted_files(settings: &Settings) -> Vec<(Dialect, Vec<HostFile>)> {
     let wanted = |dialect| match dialect {
         Dialect::Kubelet => settings.landfall.kubelet_enable,
@@ -42,14 +49,14 @@ fn wanted_files(settings: &Settings) -> Vec<(Dialect, Vec<HostFile>)> {
     dialects.map(|dialect| (dialect, files(dialect))).into()
 }
 
-async fn tell_changes(host: &Host, dialect: Dialect, changes: &ManagedChanges, told: &mut BTreeSet<Utf8PathBuf>) {
+async fn report_changes(host: &Host, dialect: Dialect, changes: &ManagedChanges, reported: &mut BTreeSet<Utf8PathBuf>) {
     if !changes.is_empty() {
         let message = format!("{} written, {} removed", changes.written.len(), changes.removed.len());
         host.note(EventReason::HostFilesChanged, dialect.name(), message).await;
     }
     for path in &changes.kept {
-        // Once: it is the user's decision, and holds until the file changes.
-        if told.insert(path.clone()) {
+        // Each file is reported once: it is the user's decision, and holds until the file changes.
+        if reported.insert(path.clone()) {
             let message =
                 "this file is not Landfall's and stays as it is; hint: remove it, and Landfall writes its own";
             host.warn(EventReason::HostFileKept, path.as_str(), message).await;

@@ -1,4 +1,4 @@
-//! Which configuration is in force: the one in the files when it has no errors, otherwise the last good one.
+//! Reads and checks the configuration in the input files.
 
 use std::sync::Arc;
 
@@ -10,19 +10,18 @@ use landfall_core::settings::{Compat, Settings};
 use crate::agent::inputs::{Inputs, load_inputs};
 use crate::options::AgentOptions;
 
-/// Where a configuration comes from and how it is read.
+/// The input files and the options for reading them.
 #[derive(Debug, Clone)]
-pub(crate) struct Origin {
+pub(crate) struct ConfigSource {
     user_data: Vec<Utf8PathBuf>,
     profiles: Vec<Utf8PathBuf>,
     values: TemplateValues,
     compat: Compat,
 }
 
-impl Origin {
-    /// As the options say.
-    pub(crate) fn of(options: &AgentOptions) -> Origin {
-        Origin {
+impl ConfigSource {
+    pub(crate) fn new(options: &AgentOptions) -> ConfigSource {
+        ConfigSource {
             user_data: options.user_data.clone(),
             profiles: options.profiles.clone(),
             values: options.values.clone(),
@@ -32,26 +31,26 @@ impl Origin {
 
     /// Reads and checks the files as they are now.
     pub(crate) async fn read(&self) -> Reading {
-        let origin = self.clone();
-        match tokio::task::spawn_blocking(move || load_inputs(&origin.user_data, &origin.profiles)).await {
+        let source = self.clone();
+        match tokio::task::spawn_blocking(move || load_inputs(&source.user_data, &source.profiles)).await {
             Ok(Ok(inputs)) => self.check(inputs),
             Ok(Err(error)) => Reading::unreadable(&error),
             Err(error) => Reading::unreadable(&error.into()),
         }
     }
 
-    /// The fingerprint of the files as they are now; `None` when one cannot be read.
+    /// Returns the fingerprint of the files as they are now; `None` if one cannot be read.
     pub(crate) async fn fingerprint(&self) -> Option<String> {
-        let origin = self.clone();
+        let source = self.clone();
         let read = move || {
-            load_inputs(&origin.user_data, &origin.profiles)
+            load_inputs(&source.user_data, &source.profiles)
                 .ok()
                 .map(|inputs| inputs.fingerprint())
         };
         tokio::task::spawn_blocking(read).await.ok().flatten()
     }
 
-    /// Checks texts.
+    /// Checks texts that were read before.
     pub(crate) fn check(&self, inputs: Inputs) -> Reading {
         let fingerprint = Some(inputs.fingerprint());
         let (settings, diagnostics) = parse_settings(&config::Inputs {
@@ -61,7 +60,7 @@ impl Origin {
             compat: self.compat,
         });
         let result = match settings {
-            Some(settings) if !diagnostics.has_errors() => Ok(Good {
+            Some(settings) if !diagnostics.has_errors() => Ok(ValidConfig {
                 settings: Arc::new(settings),
                 inputs,
             }),
@@ -71,18 +70,18 @@ impl Origin {
     }
 }
 
-/// What the files said at one time.
+/// The content of the files at one time.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    /// Their fingerprint; `None` when they could not be read.
+    /// The fingerprint of the files; `None` if they could not be read.
     pub(crate) fingerprint: Option<String>,
-    /// The configuration, or what is wrong with it.
-    pub(crate) result: Result<Good, String>,
+    /// The configuration, or a sentence about its first error.
+    pub(crate) result: Result<ValidConfig, String>,
 }
 
-/// A configuration without errors, with its texts: they are let go once they are kept on disk.
+/// A configuration without errors, with its texts. The texts are dropped once they are kept on disk.
 #[derive(Debug)]
-pub(crate) struct Good {
+pub(crate) struct ValidConfig {
     pub(crate) settings: Arc<Settings>,
     pub(crate) inputs: Inputs,
 }
@@ -95,7 +94,7 @@ impl Reading {
         }
     }
 
-    /// The state directory that the configuration names.
+    /// Returns the state directory that the configuration names.
     pub(crate) fn state_dir(&self) -> Option<&Utf8Path> {
         self.result
             .as_ref()
@@ -104,12 +103,12 @@ impl Reading {
     }
 }
 
-/// The first reading of a run.
+/// Reads the configuration for the first time in a run.
 pub(crate) async fn read_first(options: &AgentOptions) -> Reading {
-    Origin::of(options).read().await
+    ConfigSource::new(options).read().await
 }
 
-/// The first error with its place and hint, and how many more there are.
+/// Returns the first error with its location and hint, and the number of the others.
 fn summarize_errors(diagnostics: &Diagnostics) -> String {
     let errors = diagnostics.count(Severity::Error);
     let Some(first) = diagnostics

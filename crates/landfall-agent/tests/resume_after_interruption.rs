@@ -1,4 +1,4 @@
-//! Interrupted runs go on where they stopped, and what is in place keeps serving without the network.
+//! Interrupted runs, which resume where they stopped, and hosts that keep serving without the network.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -63,7 +63,7 @@ async fn restart_serves_again_although_a_new_image_cannot_be_fetched() {
     let status = wait_for(&site, "degraded", |status| status.phase == Phase::Degraded).await;
     assert_eq!(status.failed_phase, Some(Phase::Images));
     assert!(status.webhook.is_some(), "redirected as before");
-    // The image comes, and the agent finds it by itself.
+    // The image arrives, and the agent finds it by itself.
     site.upstream
         .add_image("docker.io/library/nginx", "9.99", &small_image("newer"));
     wait_for_running(&site).await;

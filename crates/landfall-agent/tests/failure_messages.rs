@@ -1,4 +1,4 @@
-//! What goes wrong at a site, each with the one message that its operator gets.
+//! Failures at a site, each with the message that its operator gets.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -10,7 +10,7 @@ use common::{CANARY, Differences, Site};
 use landfall_agent::{AgentOutcome, run_agent};
 use landfall_core::status::{EventReason, NoProgress, Phase};
 use landfall_oci::certificate::{Validity, issue_certificate, make_authority};
-use landfall_testkit::fake_registry::{Access, FakeTls};
+use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions, FakeTls};
 use landfall_testkit::image_builder::{ImageBuilder, multi_platform, oci_archive, provider_image};
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,42 @@ async fn wrong_password_names_the_key_to_mend_and_not_the_password() {
     let (phase, message) = site.failure().await;
     assert_eq!(phase, Phase::ProviderImage);
     insta::assert_snapshot!(message, @"image `example.io/os:1` cannot be fetched from registry `REGISTRY`: it refuses the password of user `edge`; hint: mend `stylus.registryCredentials.password` at DIR/user-data.yaml:6:15");
+}
+
+#[tokio::test]
+async fn wrong_password_of_the_primary_registry_is_tried_once() {
+    let primary = FakeRegistry::start_with(FakeRegistryOptions {
+        access: basic(),
+        ..FakeRegistryOptions::default()
+    });
+    let site = Site::new();
+    let path = site.path("user-data.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, _) = text.split_once("  primary:").unwrap();
+    let section = format!(
+        "  primary:\n    kind: registry\n    endpoint: {}\n    insecure: true\n    username: edge\n    password: {CANARY}\n",
+        primary.host()
+    );
+    std::fs::write(&path, format!("{before}{section}")).unwrap();
+    let mut options = site.options().await;
+    options.timing.retry.attempts = 5;
+    let end = run_agent(options, Arc::new(NoProgress), CancellationToken::new())
+        .await
+        .unwrap();
+    let AgentOutcome::Failed {
+        phase: Phase::PrimaryRegistry,
+        message,
+    } = end
+    else {
+        panic!("{end:?}")
+    };
+    let message = site.readable(&message).replace(primary.host().as_str(), "PRIMARY");
+    insta::assert_snapshot!(message, @"the primary registry `PRIMARY` cannot be used: it refuses the password of user `edge`; hint: mend `landfall.primary.password` at DIR/user-data.yaml:15:15");
+    let logins = primary
+        .requests()
+        .into_iter()
+        .filter(|request| request.authorization.is_some());
+    assert_eq!(logins.count(), 1, "the same question gets the same answer");
 }
 
 #[tokio::test]

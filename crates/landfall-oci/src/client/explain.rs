@@ -1,23 +1,26 @@
-//! A failed transfer, said for the person who mends it: which image, which registry, why, and which key of which file to
-//! change. Pure: the same failure gives the same words in events, status and the exit message of `--once`.
+//! Explanations of failed transfers for operators: which image, which registry, why, and which key of which file to
+//! change. All functions are pure: the same failure gives the same words in events, status and the exit message of
+//! `--once`.
 
 use std::fmt;
 
 use landfall_core::diagnostic::Location;
-use landfall_core::failure::{FailureKind, error_chain};
+use landfall_core::failure::FailureKind;
+use landfall_core::failure::error_chain;
 use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, Why};
 use landfall_core::settings::{Primary, ProfileImage, Registry, RegistryRole, Settings};
-use landfall_host::containerd::ContainerdError;
-use landfall_oci::client::{Fault, TlsProblem};
-use landfall_oci::image::TransferError;
 
-/// What failed and what to do about it.
+use super::error::Fault;
+use super::problem::TlsProblem;
+use crate::image::TransferError;
+
+/// A failure and its remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// What failed, where and why.
+    /// The failure: its object, its place and its cause.
     pub message: String,
-    /// One thing to do, naming the key and the place to mend.
+    /// One thing to do, with the key and the place to change.
     pub hint: String,
 }
 
@@ -28,15 +31,15 @@ impl fmt::Display for Explanation {
 }
 
 impl Explanation {
-    /// A failure with one thing to do about it.
-    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Explanation {
+    #[must_use]
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Explanation {
         Explanation {
             message: message.into(),
             hint: hint.into(),
         }
     }
 
-    /// Several candidates were tried: what the first one, which the user prefers, needs is the thing to do.
+    /// Joins the explanations of several candidates. The hint is that of the first, which the user prefers.
     #[must_use]
     pub fn join(tried: Vec<Explanation>) -> Explanation {
         let hint = tried.first().map(|first| first.hint.clone()).unwrap_or_default();
@@ -80,7 +83,8 @@ pub fn explain_fetch(
 }
 
 /// Explains why an image could not be pushed to the primary registry.
-pub(crate) fn explain_push(
+#[must_use]
+pub fn explain_push(
     settings: &Settings,
     image: &ImageReference,
     target: &ImageReference,
@@ -111,7 +115,8 @@ pub(crate) fn explain_push(
 }
 
 /// Explains why the primary registry does not answer.
-pub(crate) fn explain_primary(
+#[must_use]
+pub fn explain_primary(
     settings: &Settings,
     host: &RegistryHost,
     registry: Option<usize>,
@@ -128,8 +133,9 @@ pub(crate) fn explain_primary(
     Explanation::new(format!("the primary registry `{host}` cannot be used: {reason}"), hint)
 }
 
-/// Explains why the project of the primary registry, which is a Harbor, is neither there nor can be made.
-pub(crate) fn explain_project(
+/// Explains why the project of the primary registry, which is a Harbor, neither exists nor can be created.
+#[must_use]
+pub fn explain_project(
     settings: &Settings,
     primary: &Primary,
     registry: Option<usize>,
@@ -158,24 +164,7 @@ pub(crate) fn explain_project(
     )
 }
 
-/// Explains why something could not be loaded into containerd.
-pub(crate) fn explain_load(what: &str, error: &TransferError) -> Explanation {
-    let of_containerd = error
-        .source
-        .as_deref()
-        .and_then(|source| source.downcast_ref::<ContainerdError>());
-    let hint = match (of_containerd.and_then(ContainerdError::hint), error.kind) {
-        (Some(hint), _) => hint,
-        (None, FailureKind::Corrupt | FailureKind::Protocol) => {
-            "look at how the provider image was built, or name another one in `system.uri` of the OS pack".to_owned()
-        }
-        (None, _) => "look at containerd's log (`journalctl -u containerd`), and at the free space".to_owned(),
-    };
-    let cause = of_containerd.map_or_else(|| error_chain(error), |error| error_chain(error));
-    Explanation::new(format!("{what} cannot be loaded: {cause}"), hint)
-}
-
-/// Explains why an image of the profile has no place that it may be fetched from.
+/// Explains why an image of the profile may not be fetched from any registry.
 #[must_use]
 pub fn explain_no_place(image: &ProfileImage) -> Explanation {
     Explanation::new(
@@ -203,27 +192,27 @@ fn hint_for_missing(settings: &Settings, image: &ProfileImage, candidate: &Candi
     }
 }
 
-/// The other side of a transfer.
+/// The registry at the other side of a transfer.
 struct Peer<'a> {
     registry: Option<&'a Registry>,
     host: &'a str,
     repository: &'a str,
-    /// What we were trying to do there, e.g. `pull from`.
+    /// The attempted action there, e.g. `pull from`.
     verb: &'static str,
 }
 
 impl Peer<'_> {
-    /// Reason and hint.
+    /// Returns reason and hint.
     fn explain(&self, kind: FailureKind, error: &TransferError) -> (String, String) {
         let host = self.host;
-        // The attempt is said already; what is missing is the cause.
+        // The caller's message names the attempt, so that only the cause is added.
         let cause = error
             .source
             .as_deref()
             .map_or_else(|| error.attempt.clone(), |source| error_chain(source));
         match kind {
             FailureKind::Unauthorized => match Fault::of(error) {
-                // The user-data has nothing to mend: the login is from a file beside it.
+                // The user-data needs no change: the login is from another file.
                 Some(Fault::LoginRefused { origin: Some(_), .. }) => {
                     (cause, format!("log in again with `landfall login {host}`"))
                 }
@@ -288,7 +277,7 @@ impl Peer<'_> {
         }
     }
 
-    /// More trust mends an unknown authority and nothing else.
+    /// Returns the hint for a TLS failure. A larger trust store helps only against an unknown authority.
     fn hint_for_tls(&self, problem: Option<&TlsProblem>) -> String {
         match (problem, self.registry) {
             (Some(problem @ (TlsProblem::Expired | TlsProblem::NotYetValid | TlsProblem::ClientCertificate)), _)
@@ -352,7 +341,7 @@ impl Peer<'_> {
     }
 }
 
-/// A field of a registry, by its job; its name depends on where the registry is written.
+/// A field of a registry by its purpose. Its name depends on the section that configures the registry.
 #[derive(Debug, Clone, Copy)]
 enum Field {
     Address,
@@ -360,7 +349,8 @@ enum Field {
     Certificates,
 }
 
-/// `` `stylus.registryCredentials.domain` at user-data.yaml:7:5 ``. A field that may be missing is said to be beside it.
+/// Returns, e.g., `` `stylus.registryCredentials.domain` at user-data.yaml:7:5 ``. The place of a field that may be
+/// missing is given as "beside".
 fn field(registry: &Registry, field: Field) -> String {
     let at = match field {
         Field::Address => "at",
@@ -377,7 +367,7 @@ fn place(location: &Location) -> String {
     format!("{}:{}:{}", location.file, location.line, location.column)
 }
 
-/// The key of a registry's field. The location may name the registry's mapping or its address.
+/// Returns the key of a registry's field. The location may be that of the registry's mapping or of its address.
 fn key_of(location: &Location, role: RegistryRole, field: Field) -> String {
     let names = match role {
         RegistryRole::External | RegistryRole::Pack => ["domain", "username", "certificates"],

@@ -1,41 +1,64 @@
-//! What is there already: looks at the store, containerd and the ledger, and says so in the status.
+//! Looks for images in the store, containerd and the ledger, and shows them in the status.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use futures_util::FutureExt as _;
 use landfall_core::inventory::Inventory;
 use landfall_core::plan::{PlannedImage, Step};
 use landfall_core::reference::{Digest, ImageReference};
-use landfall_core::settings::Settings;
+use landfall_core::status::Phase;
 use landfall_oci::store::ContentStore;
 
+use crate::agent::active_config::ActiveConfig;
 use crate::agent::apply::image_of;
-use crate::agent::failure::explain_load;
+use crate::agent::host::Host;
 use crate::agent::ledger::{CoreImages, KeptIn, Ledger};
-use crate::agent::{Host, runtime};
+use crate::agent::runtime::{self, explain_load};
 use crate::status::StatusStore;
 
-/// Takes stock. containerd is asked only when `with_runtime`: the provider image is fetched before containerd has to be
-/// there.
+/// The parts of the host that are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StockScope {
+    Store,
+    StoreAndContainerd,
+}
+
+impl StockScope {
+    /// Returns the scope of a phase. Only the phases that load images need containerd: the provider image is fetched
+    /// before containerd has to run.
+    pub(crate) fn of_phase(phase: Phase) -> StockScope {
+        match phase {
+            Phase::CoreImages | Phase::Images => StockScope::StoreAndContainerd,
+            _ => StockScope::Store,
+        }
+    }
+}
+
+/// Takes stock of the images on this host.
 ///
 /// # Errors
 ///
 /// When the store cannot be read, or containerd does not answer.
 pub(crate) async fn take_stock(
     host: &Host,
-    settings: &Settings,
+    active: &ActiveConfig,
     ledger: &Ledger,
-    with_runtime: bool,
+    scope: StockScope,
 ) -> anyhow::Result<Inventory> {
+    let settings = &active.settings;
     let store = host.store.clone();
     let stored = tokio::task::spawn_blocking(move || complete_images(&store)).await?;
-    let runtime = if with_runtime && settings.landfall.containerd_enable {
-        let names = async {
-            let namespace = runtime::connect(&host.root, &settings.landfall.containerd_socket).await?;
-            runtime::fetch_names(&namespace).await
+    let runtime = if scope == StockScope::StoreAndContainerd && settings.landfall.containerd_enable {
+        let names = || {
+            async {
+                let namespace = runtime::connect(&host.root, &settings.landfall.containerd_socket).await?;
+                runtime::fetch_names(&namespace).await
+            }
+            .boxed()
         };
-        names
-            .await
-            .map_err(|error| anyhow::anyhow!(explain_load("core and infrastructure images", &error)))?
+        // containerd may still be starting, as the agent is.
+        let names = active.local.retrying(&*host.meter, "taking stock", names).await;
+        names.map_err(|error| anyhow::anyhow!(explain_load("core and infrastructure images", &error)))?
     } else {
         BTreeMap::new()
     };
@@ -51,7 +74,8 @@ pub(crate) async fn take_stock(
     })
 }
 
-/// The named images that are whole. One that lost a blob is fetched again, and that moves only what is missing.
+/// Returns the named images whose blobs are all present. An image that lost a blob is fetched again; only the missing
+/// blob is transferred.
 fn complete_images(store: &ContentStore) -> BTreeMap<ImageReference, Digest> {
     let whole = store
         .images()
@@ -66,7 +90,7 @@ fn complete_images(store: &ContentStore) -> BTreeMap<ImageReference, Digest> {
     whole.map(|(name, descriptor)| (name, descriptor.digest)).collect()
 }
 
-/// Whether core images that were loaded once are still there.
+/// Returns true if core images that were loaded once are still there.
 fn are_loaded(
     core: &CoreImages,
     containerd: bool,
@@ -83,7 +107,7 @@ fn are_loaded(
     }
 }
 
-/// Shows where the images are. What an image failed with is shown as long as there is something to do for it.
+/// Shows in the status where the images are. The error of an image is shown as long as a step for it is missing.
 pub(crate) fn show_stock(status: &StatusStore, planned: &[PlannedImage], inventory: &Inventory, steps: &[Step]) {
     let unfinished: HashSet<&ImageReference> = steps.iter().map(image_of).collect();
     status.update(|status| {

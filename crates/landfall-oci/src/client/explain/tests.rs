@@ -62,7 +62,7 @@ fn mk_error(kind: FailureKind) -> TransferError {
     }
 }
 
-/// What is said when the image with this source fails at its first candidate, for each kind.
+/// Returns the explanations of each kind of failure at the first candidate of the image with this source.
 fn explain_all(user_data: &str, source: &str) -> String {
     let (settings, planned) = mk_site(user_data);
     let image = settings.images.iter().position(|image| image.source == source).unwrap();

@@ -1,4 +1,4 @@
-//! Harbor as the primary registry, stood in for by a registry with Harbor's project API.
+//! A Harbor as the primary registry. A fake registry with Harbor's project API stands in for it.
 
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
 
@@ -11,7 +11,7 @@ use landfall_testkit::fake_registry::{Access, FakeHarbor, FakeRegistry, FakeRegi
 
 const PROJECT: &str = "spectro-images";
 
-/// A Harbor that lets one robot in, and a site that has it as its primary registry.
+/// Starts a Harbor that accepts one robot account, and a site with it as the primary registry.
 fn start(harbor: FakeHarbor) -> (FakeRegistry, Site) {
     let registry = FakeRegistry::start_with(FakeRegistryOptions {
         access: Access::Basic {
@@ -33,7 +33,7 @@ fn start(harbor: FakeHarbor) -> (FakeRegistry, Site) {
     (registry, site)
 }
 
-/// The requests of the project API, and the manifests that were put.
+/// Returns the requests to the project API and the uploads of manifests.
 fn told(registry: &FakeRegistry) -> String {
     let requests = registry.requests();
     let told = requests
@@ -43,7 +43,7 @@ fn told(registry: &FakeRegistry) -> String {
     told.map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// The upstream registry's port is part of the path.
+/// Replaces the upstream registry, whose port is part of the path.
 fn without_port(told: &str, site: &Site) -> String {
     told.replace(&site.upstream.host().as_str().replace(':', "_"), "UPSTREAM")
 }

@@ -1,4 +1,4 @@
-//! No secret in anything that the agent writes or answers: a canary password is planted, and everything is searched.
+//! The agent writes and answers no secret: the test plants a canary password and searches everything.
 
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
 
@@ -11,7 +11,7 @@ use common::{CANARY, Differences, Site};
 use landfall_agent::AgentOutcome;
 use landfall_testkit::fake_registry::Access;
 
-/// Files below a directory that hold the canary, with their modes.
+/// Finds the files below a directory that contain the canary, with their modes.
 fn find_canary(directory: &Path, found: &mut Vec<(String, u32)>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
@@ -19,7 +19,7 @@ fn find_canary(directory: &Path, found: &mut Vec<(String, u32)>) {
         if metadata.is_dir() {
             find_canary(&entry.path(), found);
         } else if metadata.is_file()
-            // A socket holds nothing.
+            // A socket has no content.
             && std::fs::read(entry.path())
                 .unwrap()
                 .windows(CANARY.len())

@@ -1,4 +1,4 @@
-//! An agent that keeps running: files change, images get lost, and it is asked to stop.
+//! A running agent: its files change, it loses images, and it is asked to stop.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -98,7 +98,7 @@ async fn webhook_that_is_off_is_said_in_words_and_nothing_serves() {
         webhook_off: true,
         ..Differences::default()
     });
-    // Nothing is redirected, so that the profile itself has to name the upstream registry.
+    // Without redirection the profile itself has to name the upstream registry.
     let host = site.upstream.host();
     site.write_profile(&[&format!("{host}/docker.io/library/nginx:1.27")]);
     let profile = std::fs::read_to_string(site.path("profile.yaml")).unwrap();
@@ -136,7 +136,7 @@ async fn blob_that_got_lost_is_fetched_again_while_the_agent_stays_ready() {
     assert_eq!(reasons(&site, EventReason::PhaseStarted).len(), phases, "a quiet pass");
 }
 
-// On one thread, so that its clock can be moved.
+// The test runs on one thread, so that its clock can be moved.
 #[tokio::test]
 async fn every_hour_what_no_image_needs_is_deleted() {
     let site = Site::new();

@@ -1,4 +1,4 @@
-//! Redirection on and off on a host that keeps running: a change of the user-data, no reinstallation.
+//! Redirection turned on and off on a running host, by a change of the user-data without a reinstallation.
 
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
 
@@ -10,7 +10,8 @@ use landfall_agent::AgentOutcome;
 use landfall_core::status::{AgentStatus, Phase};
 use landfall_testkit::image_builder::small_image;
 
-/// User-data with a mapping rule: with it images come from `mirror/`, without it from where the profile says.
+/// Writes user-data with a mapping rule. With redirection images come from `mirror/`, without it from where the profile
+/// says.
 fn write_user_data(site: &Site, enable: bool) {
     let (host, port) = (site.upstream.host(), site.primary_port);
     let text = format!(
@@ -35,7 +36,7 @@ landfall:
     std::fs::write(site.path("user-data.yaml"), text).unwrap();
 }
 
-/// A profile of applications below `apps`, and no operating system.
+/// Writes a profile with applications below `apps` and no operating system.
 fn write_profile(site: &Site, applications: &[&str]) {
     let host = site.upstream.host();
     let images: String = (applications.iter())
@@ -59,7 +60,7 @@ fn site() -> Site {
     site
 }
 
-/// Where an application was fetched: `apps` or `mirror`.
+/// Returns the parts of the registry that an application was fetched from: `apps` or `mirror`.
 fn fetched_from(site: &Site, name: &str) -> Vec<String> {
     let mut places: Vec<String> = (site.fetched().iter())
         .filter_map(|path| {
@@ -81,7 +82,7 @@ async fn turning_the_webhook_off_and_on_redirects_nothing_meanwhile_and_fills_th
     let site = site();
     write_user_data(&site, true);
     write_profile(&site, &["one"]);
-    // A file of the user's beside what the agent writes.
+    // A foreign file beside those that the agent writes.
     let users_file = site.path("root/etc/containerd/certs.d/gcr.io/hosts.toml");
     std::fs::create_dir_all(users_file.parent().unwrap()).unwrap();
     std::fs::write(&users_file, "server = \"https://gcr.io\"\n").unwrap();

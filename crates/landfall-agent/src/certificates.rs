@@ -1,5 +1,5 @@
-//! Certificates of our own for the webhook and the embedded registry: made once, renewed in time, kept in the state
-//! directory.
+//! Certificates for the webhook and the embedded registry, issued by an authority of the agent. They are kept in the
+//! state directory and renewed in time.
 
 use std::time::Duration;
 
@@ -14,26 +14,24 @@ use landfall_oci::serve::tls::CertificateSlot;
 
 const AUTHORITY_DAYS: u32 = 3650;
 const LEAF_DAYS: u32 = 365;
-/// A leaf that ends sooner than this is renewed.
+/// A leaf certificate that expires sooner than this is renewed.
 const RENEW_DAYS: u32 = 30;
-/// Certificates count from a little before now: the clocks of other hosts may be behind.
+/// Certificates are valid from a little before now: the clocks of other hosts may be behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
-/// A certificate ready to serve with.
+/// A certificate for a server, with its authority.
 #[derive(Debug)]
-pub(crate) struct Issued {
-    /// Certificate and key.
+pub(crate) struct IssuedCertificate {
     pub(crate) pair: PemPair,
-    /// The authority's certificate in PEM, for clients of our own.
+    /// The certificate of the authority in PEM, for clients in this process.
     pub(crate) authority: String,
-    /// The file with the authority's certificate, for everybody else.
+    /// The file with the certificate of the authority, for all other clients.
     pub(crate) authority_file: Utf8PathBuf,
-    /// When the certificate ends.
     pub(crate) expires: Timestamp,
 }
 
-/// A certificate for these names from this directory; made when there is none, it ends soon, or it is for other names.
-/// Blocks.
+/// Returns a certificate for these names from this directory. Issues a new one if there is none, if it expires soon, or
+/// if it is for other names. Blocks.
 ///
 /// # Errors
 ///
@@ -43,7 +41,7 @@ pub(crate) fn ensure_certificate(
     authority_name: &str,
     names: &[&str],
     now: Timestamp,
-) -> anyhow::Result<Issued> {
+) -> anyhow::Result<IssuedCertificate> {
     fs::create_dir_all(directory)?;
     let authority_file = directory.join("ca.crt");
     let authority_key = directory.join("ca.key");
@@ -73,7 +71,7 @@ pub(crate) fn ensure_certificate(
         }
     };
     let expires = read_expiry(&pair.certificate)?;
-    Ok(Issued {
+    Ok(IssuedCertificate {
         pair,
         authority: authority.certificate,
         authority_file,
@@ -84,7 +82,7 @@ pub(crate) fn ensure_certificate(
 fn load_valid(certificate: &Utf8Path, key: &Utf8Path, now: Timestamp) -> Option<PemPair> {
     let pair = load_pair(certificate, key).ok()?;
     let ends = read_expiry(&pair.certificate).ok()?;
-    // A power cut between the two files leaves a key that is not the certificate's.
+    // A power cut between the two writes leaves a key that does not belong to the certificate.
     let fits = CertificateSlot::new(&pair).is_ok();
     (fits && ends.duration_since(now) > days(RENEW_DAYS)).then_some(pair)
 }

@@ -1,5 +1,5 @@
-//! The authority as the cluster keeps it: a Secret, read and written. When a step is due is decided in
-//! `landfall_core::cluster::authority`; here it is carried out on the values.
+//! The webhook's certificate authority as the cluster keeps it: in a Secret. `landfall_core::cluster::authority`
+//! decides when a rotation step is due; this module carries it out on the values.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use super::serving::AUTHORITY_NAME;
 const DAY: SignedDuration = SignedDuration::from_secs(24 * 3600);
 const AUTHORITY_DAYS: i32 = 3650;
 const RENEW_DAYS: i32 = 365;
-/// Certificates count from a little before now: the clocks of other hosts may be behind.
+/// Certificates are valid from a little before now: the clocks of other hosts may be behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
-/// The steps' distances; only the overlap is a setting.
+/// Returns the intervals between the steps. Only the overlap is a setting.
 pub(crate) fn rotation_policy(overlap_seconds: u32) -> RotationPolicy {
     RotationPolicy {
         renew_before: DAY * RENEW_DAYS,
@@ -31,31 +31,31 @@ pub(crate) fn rotation_policy(overlap_seconds: u32) -> RotationPolicy {
     }
 }
 
-/// The webhook's authorities.
+/// The webhook's certificate authorities during a rotation.
 #[derive(Debug, Clone)]
-pub(crate) struct Authority {
-    /// The one that signs.
+pub(crate) struct CertificateAuthority {
+    /// The authority that signs.
     pub(crate) current: PemPair,
-    /// The one that signs next.
+    /// The authority that signs next.
     pub(crate) next: Option<PemPair>,
-    /// The certificate of the one before.
+    /// The certificate of the authority that signed before.
     pub(crate) previous: Option<String>,
-    /// When the last step was made.
+    /// The time of the last step.
     pub(crate) changed: Timestamp,
-    /// Whether somebody asked for a new one.
+    /// True if an annotation asks for a new authority.
     pub(crate) wanted: bool,
-    /// When the one that signs ends.
+    /// The time when the signing authority expires.
     pub(crate) ends: Timestamp,
 }
 
-impl Authority {
-    /// The first authority: a new one, or one that an agent serves with already.
+impl CertificateAuthority {
+    /// Returns the first authority: a new one, or one that an agent already serves with.
     ///
     /// # Errors
     ///
     /// When its certificate cannot be read.
-    pub(crate) fn first(current: PemPair, now: Timestamp) -> anyhow::Result<Authority> {
-        Ok(Authority {
+    pub(crate) fn first(current: PemPair, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
+        Ok(CertificateAuthority {
             ends: read_expiry(&current.certificate)?,
             current,
             next: None,
@@ -65,12 +65,12 @@ impl Authority {
         })
     }
 
-    /// Reads the Secret.
+    /// Parses the Secret.
     ///
     /// # Errors
     ///
-    /// When it is not what we wrote: something is missing, or certificate and key do not belong together.
-    pub(crate) fn parse(secret: &Secret) -> anyhow::Result<Authority> {
+    /// When a part is missing, or certificate and key do not belong together.
+    pub(crate) fn parse(secret: &Secret) -> anyhow::Result<CertificateAuthority> {
         let text = |key: &str| -> anyhow::Result<Option<String>> {
             let bytes = secret.data.as_ref().and_then(|data| data.get(key));
             (bytes.map(|ByteString(bytes)| String::from_utf8(bytes.clone())))
@@ -92,7 +92,7 @@ impl Authority {
         };
         let current = pair("ca")?.context("`ca.crt` or `ca.key` is missing")?;
         let annotations = secret.metadata.annotations.as_ref();
-        Ok(Authority {
+        Ok(CertificateAuthority {
             ends: read_expiry(&current.certificate)?,
             current,
             next: pair("next")?,
@@ -102,7 +102,7 @@ impl Authority {
         })
     }
 
-    /// Writes the Secret, over the one that was there.
+    /// Renders the Secret over the existing one.
     pub(crate) fn render(&self, over: Option<&Secret>) -> Secret {
         let mut secret = over.cloned().unwrap_or_default();
         secret.metadata.name = Some(SECRET_NAME.to_owned());
@@ -129,7 +129,7 @@ impl Authority {
         secret
     }
 
-    /// What the plan wants to know. `known` is the bundle that the API server has.
+    /// Returns the facts for the plan of the rotation. `known` is the bundle in the registration at the API server.
     pub(crate) fn facts(&self, known: Option<&str>) -> AuthorityFacts {
         AuthorityFacts {
             ends: self.ends,
@@ -141,7 +141,7 @@ impl Authority {
         }
     }
 
-    /// What the API server is to trust.
+    /// Returns the bundle that the API server is to trust.
     pub(crate) fn bundle(&self) -> String {
         merge_bundle(
             &self.current.certificate,
@@ -150,12 +150,12 @@ impl Authority {
         )
     }
 
-    /// Makes a step of a rotation; [`RotationStep::Create`] is [`Authority::first`].
+    /// Carries out a step of a rotation. [`RotationStep::Create`] is [`CertificateAuthority::first`].
     ///
     /// # Errors
     ///
-    /// When a certificate cannot be made or read, or the step does not follow from what is there.
-    pub(crate) fn advance(self, step: RotationStep, now: Timestamp) -> anyhow::Result<Authority> {
+    /// When a certificate cannot be made or parsed, or the step does not follow from the current state.
+    pub(crate) fn advance(self, step: RotationStep, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
         match step {
             RotationStep::Introduce => Ok(self.introduce(new_authority(now)?, now)),
             RotationStep::Promote => self.promote(now),
@@ -164,37 +164,37 @@ impl Authority {
         }
     }
 
-    /// Lets the API server know the next authority.
-    fn introduce(mut self, next: PemPair, now: Timestamp) -> Authority {
+    /// Adds the next authority to the bundle.
+    fn introduce(mut self, next: PemPair, now: Timestamp) -> CertificateAuthority {
         self.next = Some(next);
         self.wanted = false;
         self.changed = now;
         self
     }
 
-    /// The next authority signs from now on.
+    /// Makes the next authority the one that signs.
     ///
     /// # Errors
     ///
     /// When there is none, or its certificate cannot be read.
-    fn promote(self, now: Timestamp) -> anyhow::Result<Authority> {
+    fn promote(self, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
         let next = self.next.context("no next authority was introduced")?;
-        Ok(Authority {
+        Ok(CertificateAuthority {
             previous: Some(self.current.certificate),
             wanted: self.wanted,
-            ..Authority::first(next, now)?
+            ..CertificateAuthority::first(next, now)?
         })
     }
 
-    /// Forgets the authority before.
-    fn retire(mut self, now: Timestamp) -> Authority {
+    /// Removes the authority that signed before.
+    fn retire(mut self, now: Timestamp) -> CertificateAuthority {
         self.previous = None;
         self.changed = now;
         self
     }
 }
 
-/// A new authority.
+/// Makes a new authority.
 ///
 /// # Errors
 ///
@@ -213,8 +213,8 @@ mod tests {
 
     use super::*;
 
-    fn mk_first(now: Timestamp) -> Authority {
-        Authority::first(new_authority(now).unwrap(), now).unwrap()
+    fn mk_first(now: Timestamp) -> CertificateAuthority {
+        CertificateAuthority::first(new_authority(now).unwrap(), now).unwrap()
     }
 
     #[test]
@@ -224,32 +224,32 @@ mod tests {
         let mut secret = first.render(None);
         secret.metadata.resource_version = Some("7".to_owned());
         secret.metadata.annotations = Some([(ROTATE_ANNOTATION.to_owned(), "now".to_owned())].into());
-        let wanted = Authority::parse(&secret).unwrap();
+        let wanted = CertificateAuthority::parse(&secret).unwrap();
         assert!(wanted.wanted);
 
         let introduced = wanted.introduce(new_authority(now).unwrap(), now);
         let secret = introduced.render(Some(&secret));
         assert_eq!(secret.metadata.resource_version.as_deref(), Some("7"));
         assert_eq!(secret.metadata.annotations, Some(BTreeMap::new()), "asked for once");
-        let introduced = Authority::parse(&secret).unwrap();
+        let introduced = CertificateAuthority::parse(&secret).unwrap();
         assert_eq!(introduced.bundle().matches("BEGIN CERTIFICATE").count(), 2);
         assert!(introduced.facts(Some(&introduced.bundle())).is_known);
         assert!(!introduced.facts(Some(&first.bundle())).is_known);
 
-        let promoted = Authority::parse(&introduced.promote(now).unwrap().render(Some(&secret))).unwrap();
+        let promoted = CertificateAuthority::parse(&introduced.promote(now).unwrap().render(Some(&secret))).unwrap();
         assert_eq!(promoted.previous.as_ref(), Some(&first.current.certificate));
         assert!(promoted.next.is_none());
         assert_eq!(promoted.bundle().matches("BEGIN CERTIFICATE").count(), 2);
-        let retired = Authority::parse(&promoted.retire(now).render(Some(&secret))).unwrap();
+        let retired = CertificateAuthority::parse(&promoted.retire(now).render(Some(&secret))).unwrap();
         assert_eq!(retired.bundle().matches("BEGIN CERTIFICATE").count(), 1);
     }
 
-    /// Minute by minute through three days of a clock that stands still but for us.
+    /// Simulates three days, minute by minute.
     #[test]
     fn old_authority_leaves_the_bundle_a_day_after_it_signed_last() {
         let start = Timestamp::now();
         let old = new_authority(start).unwrap();
-        let mut authority = Authority::first(old.clone(), start).unwrap();
+        let mut authority = CertificateAuthority::first(old.clone(), start).unwrap();
         authority.wanted = true;
         let mut steps = Vec::new();
         for minute in 0..3 * 24 * 60 {
@@ -290,7 +290,7 @@ mod tests {
                 Some(value) => data.insert(key.to_owned(), value),
                 None => data.remove(key),
             };
-            format!("{:#}", Authority::parse(&spoilt).unwrap_err())
+            format!("{:#}", CertificateAuthority::parse(&spoilt).unwrap_err())
         };
         let foreign_key = other.data.as_ref().unwrap()["ca.key"].clone();
         assert_eq!(with("ca.key", None), "`ca.crt` or `ca.key` is missing");

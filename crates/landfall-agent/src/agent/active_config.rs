@@ -1,0 +1,55 @@
+//! The active configuration.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use landfall_core::plan::{PlannedImage, plan_images};
+use landfall_core::resolve::Resolver;
+use landfall_core::settings::{ImageRole, Settings};
+use landfall_oci::client::MachineAccess;
+use landfall_oci::copy::{BandwidthLimit, CopyOptions};
+
+use crate::agent::clients::Clients;
+use crate::options::Timing;
+
+/// The active configuration and everything derived from it.
+#[derive(Debug)]
+pub(crate) struct ActiveConfig {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) planned: Vec<PlannedImage>,
+    pub(crate) clients: Clients,
+    /// Index into [`Settings::registries`] of the credentials for the primary registry.
+    pub(crate) primary_registry: Option<usize>,
+    /// Options for copies that cross the network.
+    pub(crate) downloads: CopyOptions,
+    /// Options for copies that stay on this host or go to the primary registry. The bandwidth limit is one of
+    /// downloads.
+    pub(crate) local: CopyOptions,
+}
+
+impl ActiveConfig {
+    pub(crate) fn new(settings: Arc<Settings>, timing: &Timing, machine: &MachineAccess) -> ActiveConfig {
+        let resolver = Resolver::new(&settings);
+        let planned = plan_images(&settings, &resolver);
+        let primary_registry = (settings.primary.as_ref())
+            .and_then(|primary| format!("{}/{}/image", primary.endpoint, primary.project).parse().ok())
+            .and_then(|reference| resolver.registry_for(&reference, ImageRole::Application));
+        let limit = settings.landfall.bandwidth_limit.and_then(NonZeroU64::new);
+        let local = CopyOptions {
+            retry: timing.retry,
+            ..CopyOptions::new(settings.landfall.concurrency)
+        };
+        let downloads = CopyOptions {
+            bandwidth: limit.map(|limit| Arc::new(BandwidthLimit::new(limit))),
+            ..local.clone()
+        };
+        ActiveConfig {
+            clients: Clients::new(settings.clone(), machine.clone()),
+            planned,
+            primary_registry,
+            downloads,
+            local,
+            settings,
+        }
+    }
+}

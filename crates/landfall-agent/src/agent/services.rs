@@ -1,0 +1,127 @@
+//! The services that the agent runs on the host.
+
+mod host_files;
+mod mirror;
+mod primary;
+mod server;
+mod status_api;
+mod webhook;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use landfall_core::reference::ImageReference;
+use landfall_core::settings::Settings;
+
+use self::host_files::HostFiles;
+use self::mirror::MirrorService;
+use self::primary::PrimaryService;
+use self::status_api::StatusApi;
+use self::webhook::WebhookService;
+use crate::agent::active_config::ActiveConfig;
+use crate::agent::host::Host;
+use crate::options::{Listeners, Role};
+
+pub(crate) use self::primary::{PrimaryState, Survey, forget_lost_images, survey_images};
+
+/// All services of one agent. Each of them is brought to the active configuration by a method `ensure`, which may be
+/// called again and again.
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) status_api: StatusApi,
+    pub(crate) primary: PrimaryService,
+    mirror: MirrorService,
+    webhook: WebhookService,
+    host_files: HostFiles,
+}
+
+impl Services {
+    pub(crate) fn new(listeners: Listeners, once: bool) -> Services {
+        Services {
+            status_api: StatusApi::new(listeners.status),
+            primary: PrimaryService::new(listeners.primary),
+            mirror: MirrorService::new(listeners.mirror),
+            webhook: WebhookService::new(listeners.webhook, once),
+            host_files: HostFiles::default(),
+        }
+    }
+
+    /// Serves again what the agent served before a restart, before it fetches anything: pods must not wait for a remote
+    /// registry that may be down. A failure is reported by the phase that brings up the service.
+    pub(crate) async fn resume(&mut self, host: &Host, active: &Arc<ActiveConfig>, held: HashSet<ImageReference>) {
+        if let Err(error) = self.primary.resume(host, active).await {
+            tracing::warn!(error = format!("{error:#}"), "cannot serve the primary registry yet");
+        }
+        if let Err(error) = self.mirror.ensure(host, active).await {
+            tracing::warn!(error = format!("{error:#}"), "cannot serve the node-local mirror yet");
+        }
+        if let Err(error) = self.webhook.ensure(host, &active.settings, held).await {
+            tracing::warn!(error = format!("{error:#}"), "cannot redirect yet");
+        }
+    }
+
+    /// Redirects pulls: by mirror, host files and webhook. Returns a sentence for the event of the phase. `held` is
+    /// what the primary registry is known to hold.
+    ///
+    /// # Errors
+    ///
+    /// When a service cannot be brought up or a file cannot be written.
+    pub(crate) async fn redirect(
+        &mut self,
+        host: &Host,
+        active: &Arc<ActiveConfig>,
+        role: Role,
+        held: HashSet<ImageReference>,
+    ) -> anyhow::Result<String> {
+        // A pod has neither a kubelet nor a container runtime to configure, and its file system is not to be written.
+        if role == Role::Host {
+            self.mirror.ensure(host, active).await?;
+            self.host_files.ensure(host, &active.settings).await?;
+        }
+        let webhook = self.webhook.ensure(host, &active.settings, held).await?;
+        Ok(match describe_node_level(&active.settings, &webhook) {
+            None => webhook,
+            Some(words) => {
+                host.status.update(|status| status.redirect.clone_from(&words));
+                words
+            }
+        })
+    }
+
+    /// Gives the webhook the rules of the current configuration and ledger.
+    ///
+    /// # Errors
+    ///
+    /// When the webhook cannot be served.
+    pub(crate) async fn refresh_webhook(
+        &mut self,
+        host: &Host,
+        settings: &Arc<Settings>,
+        held: HashSet<ImageReference>,
+    ) -> anyhow::Result<()> {
+        self.webhook.ensure(host, settings, held).await?;
+        Ok(())
+    }
+}
+
+/// Adds to the sentence about the webhook what the node itself redirects; `None` if it redirects nothing.
+fn describe_node_level(settings: &Settings, webhook: &str) -> Option<String> {
+    let mirror = &settings.landfall.mirror;
+    let files: Vec<&str> = mirror.files.iter().map(|dialect| dialect.name()).collect();
+    let node = match (mirror.enable, &files[..]) {
+        (false, []) => return None,
+        (true, _) => format!(
+            "the node-local mirror at http://{} serves the container runtime",
+            mirror.listen
+        ),
+        (false, files) => format!(
+            "the mirror files of {} redirect the pulls of this node",
+            files.join(", ")
+        ),
+    };
+    let pods = match settings.webhook.enable {
+        true => webhook,
+        false => "no pod is changed: `stylus.imageRedirectWebhook.enable` is false",
+    };
+    Some(format!("{pods}; {node}, as `landfall.mirror` asks"))
+}

@@ -1,0 +1,134 @@
+//! The primary registry: the agent serves the embedded one, and waits for any other.
+
+mod embedded;
+mod gc;
+mod inventory;
+
+use futures_util::{FutureExt as _, TryFutureExt as _};
+use landfall_core::settings::{Primary, PrimaryKind};
+use landfall_core::status::ServingStatus;
+use landfall_oci::client::RegistryClient;
+use landfall_oci::client::explain::{explain_primary, explain_project};
+use landfall_oci::image::TransferError;
+use tokio::net::TcpListener;
+
+use self::embedded::EmbeddedRegistry;
+use self::gc::GarbageCollector;
+use crate::agent::active_config::ActiveConfig;
+use crate::agent::host::Host;
+
+pub(crate) use self::inventory::{Survey, forget_lost_images, survey_images};
+
+/// The primary registry as a service of the agent.
+#[derive(Debug)]
+pub(crate) struct PrimaryService {
+    embedded: EmbeddedRegistry,
+    garbage: GarbageCollector,
+}
+
+/// Outcome of [`PrimaryService::ensure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PrimaryState {
+    NotConfigured,
+    /// The registry answers and, if it is a Harbor, has the project.
+    Ready,
+}
+
+impl PrimaryService {
+    pub(crate) fn new(bound: Option<TcpListener>) -> PrimaryService {
+        PrimaryService {
+            embedded: EmbeddedRegistry::new(bound),
+            garbage: GarbageCollector::new(),
+        }
+    }
+
+    /// Serves the embedded registry, or waits until another one answers. Creates the project in a Harbor.
+    ///
+    /// # Errors
+    ///
+    /// When the registry cannot be served, or does not answer in time. The error says what to repair.
+    pub(crate) async fn ensure(&mut self, host: &Host, active: &ActiveConfig) -> anyhow::Result<PrimaryState> {
+        let Some(primary) = &active.settings.primary else {
+            self.embedded.stop().await;
+            if host.status.get().primary.is_some() {
+                host.status.update(|status| status.primary = None);
+            }
+            return Ok(PrimaryState::NotConfigured);
+        };
+        let mut shown = ServingStatus {
+            url: format!("https://{}", primary.endpoint),
+            ca_file: None,
+            certificate_expires: None,
+        };
+        if primary.kind == PrimaryKind::Embedded {
+            match self.embedded.ensure(host, active, primary).await? {
+                Some(issued) => {
+                    shown.ca_file = Some(issued.authority_file.to_string());
+                    shown.certificate_expires = Some(issued.expires);
+                }
+                None => shown.url = format!("http://{}", primary.endpoint),
+            }
+        } else {
+            self.embedded.stop().await;
+        }
+        let client = wait_for_answer(host, active, primary).await?;
+        if primary.kind == PrimaryKind::Harbor {
+            ensure_project(&client, active, primary).await?;
+        }
+        host.status.update(|status| status.primary = Some(shown));
+        Ok(PrimaryState::Ready)
+    }
+
+    /// Serves the embedded registry, if that is the configured one, without a look at whether it answers.
+    ///
+    /// # Errors
+    ///
+    /// When the registry cannot be served.
+    pub(crate) async fn resume(&mut self, host: &Host, active: &ActiveConfig) -> anyhow::Result<()> {
+        if let Some(primary) = &active.settings.primary
+            && primary.kind == PrimaryKind::Embedded
+        {
+            self.embedded.ensure(host, active, primary).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes, once an hour, the blobs that no image of this host and of the embedded registry needs. It does so also
+    /// while the registry is not served: the content of the registry is not garbage.
+    pub(crate) async fn collect_garbage(&mut self, host: &Host) {
+        self.garbage.run_when_due(self.embedded.open(host)).await;
+    }
+}
+
+async fn wait_for_answer(host: &Host, active: &ActiveConfig, primary: &Primary) -> anyhow::Result<RegistryClient> {
+    let explain = |error: TransferError| {
+        anyhow::anyhow!(explain_primary(
+            &active.settings,
+            &primary.endpoint,
+            active.primary_registry,
+            &error
+        ))
+    };
+    let client = active
+        .clients
+        .client(&primary.endpoint, active.primary_registry)
+        .map_err(|error| explain(error.into()))?;
+    let subject = format!("primary registry `{}`", primary.endpoint);
+    let ping = || client.ping().map_err(TransferError::from).boxed();
+    let answered = active.local.retrying(&*host.meter, &subject, ping).await;
+    answered.map_err(explain)?;
+    Ok(client)
+}
+
+async fn ensure_project(client: &RegistryClient, active: &ActiveConfig, primary: &Primary) -> anyhow::Result<()> {
+    client.ensure_project(&primary.project).await.map_err(|error| {
+        let error = TransferError::from(error);
+        anyhow::anyhow!(explain_project(
+            &active.settings,
+            primary,
+            active.primary_registry,
+            &error
+        ))
+    })?;
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! The embedded registry, served from the agent's own content store.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use landfall_core::reference::RegistryHost;
+use landfall_core::settings::{Login, Primary};
+use landfall_oci::client::explain::Explanation;
+use landfall_oci::serve::tls::CertificateSlot;
+use landfall_oci::server::orders::take_orders;
+use landfall_oci::server::places::Places;
+use landfall_oci::server::{Policy, Registry, Users, registry_service};
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpListener;
+
+use crate::agent::active_config::ActiveConfig;
+use crate::agent::clients::OwnRegistry;
+use crate::agent::host::Host;
+use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec};
+use crate::certificates::{IssuedCertificate, ensure_certificate};
+
+/// The embedded registry, which is served or not.
+#[derive(Debug)]
+pub(crate) struct EmbeddedRegistry {
+    server: Server,
+    certificate: Option<Arc<CertificateSlot>>,
+    login: Option<Login>,
+    /// The registry, once it was opened.
+    registry: Option<Arc<Registry>>,
+}
+
+impl EmbeddedRegistry {
+    pub(crate) fn new(bound: Option<TcpListener>) -> EmbeddedRegistry {
+        EmbeddedRegistry {
+            server: Server::new(bound),
+            certificate: None,
+            login: None,
+            registry: None,
+        }
+    }
+
+    /// Serves the registry; moves it when its address changed. Returns its certificate, if it serves TLS.
+    ///
+    /// # Errors
+    ///
+    /// When it would be open to everybody in the network, or cannot be served.
+    pub(crate) async fn ensure(
+        &mut self,
+        host: &Host,
+        active: &ActiveConfig,
+        primary: &Primary,
+    ) -> anyhow::Result<Option<IssuedCertificate>> {
+        let address = active.settings.primary_address(primary);
+        let issued = match active.settings.primary_speaks_tls(primary) {
+            true => Some(issue_certificate(host, primary).await?),
+            false => None,
+        };
+        let login = active
+            .primary_registry
+            .and_then(|index| active.settings.registries[index].login.clone());
+        if login.is_none() && !is_loopback(&address) {
+            anyhow::bail!(Explanation::new(
+                format!("the embedded registry would let everybody push at `{address}`: it has no login"),
+                "add `landfall.primary.username` and `.password` to the user-data, or the credentials of \
+                 `inClusterRegistry` to the registry-connect pack",
+            ));
+        }
+        if !is_same_login(self.login.as_ref(), login.as_ref()) {
+            self.server.stop().await;
+        }
+        let spec = ServerSpec {
+            name: "primary",
+            address: &address,
+            setting: "`landfall.primary.endpoint` or `landfall.primary.listen`",
+            fixed: format!("{address} {}/ tls={}", primary.project, issued.is_some()),
+        };
+        let mut certificate = None;
+        let routes = async {
+            let registry = open(&mut self.registry, host).await?;
+            if let Some(issued) = &issued {
+                certificate = Some(CertificateSlot::new(&issued.pair)?);
+            }
+            Ok(Routes {
+                router: registry_service(registry, policy(login.as_ref())),
+                certificate: certificate.clone(),
+            })
+        };
+        match self.server.ensure(&host.supervisor, spec, routes).await? {
+            Ensured::Started => (self.certificate, self.login) = (certificate, login),
+            Ensured::Kept => {
+                if let (Some(certificate), Some(issued)) = (&self.certificate, &issued) {
+                    certificate.replace(&issued.pair)?;
+                }
+            }
+        }
+        active.clients.trust_own(OwnRegistry {
+            host: primary.endpoint.clone(),
+            authority: issued.as_ref().map(|issued| issued.authority.clone()),
+        });
+        Ok(issued)
+    }
+
+    /// Opens the registry, if that was not done before.
+    ///
+    /// # Errors
+    ///
+    /// When its records cannot be read.
+    pub(crate) async fn open(&mut self, host: &Host) -> anyhow::Result<Arc<Registry>> {
+        open(&mut self.registry, host).await
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        self.server.stop().await;
+    }
+}
+
+/// Opens the registry once. From then on the commands `landfall registry gc` and `rm` reach it.
+async fn open(opened: &mut Option<Arc<Registry>>, host: &Host) -> anyhow::Result<Arc<Registry>> {
+    if let Some(registry) = opened {
+        return Ok(registry.clone());
+    }
+    let (store, places) = (host.store.clone(), Places::of_agent(&host.state_dir));
+    let registry = tokio::task::spawn_blocking(move || Registry::open(store, &places.records)).await??;
+    let registry = Arc::new(registry);
+    let served = registry.clone();
+    host.supervisor.supervise("registry orders", |stop| async move {
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            never = take_orders(served) => match never {},
+        }
+    });
+    Ok(opened.insert(registry).clone())
+}
+
+async fn issue_certificate(host: &Host, primary: &Primary) -> anyhow::Result<IssuedCertificate> {
+    let directory = host.state_dir.join("primary");
+    let name = primary.endpoint.name().trim_matches(['[', ']']).to_owned();
+    let make = move || {
+        let mut names = vec![name.as_str()];
+        names.extend(["localhost", "127.0.0.1"].into_iter().filter(|local| *local != name));
+        ensure_certificate(&directory, "Landfall registry", &names, Timestamp::now())
+    };
+    tokio::task::spawn_blocking(make).await?
+}
+
+fn is_same_login(before: Option<&Login>, now: Option<&Login>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => {
+            before.username == now.username && before.password.expose_secret() == now.password.expose_secret()
+        }
+        (before, now) => before.is_none() && now.is_none(),
+    }
+}
+
+fn is_loopback(address: &str) -> bool {
+    address.parse::<RegistryHost>().is_ok_and(|host| host.is_loopback())
+}
+
+/// Returns the policy of the registry. Pulling needs the login as well: a client that may not push is unknown.
+fn policy(login: Option<&Login>) -> Policy {
+    Policy {
+        login: login.map(|login| Users::User {
+            name: login.username.clone(),
+            password: login.password.clone(),
+        }),
+        ..Policy::default()
+    }
+}

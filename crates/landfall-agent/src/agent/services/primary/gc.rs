@@ -1,0 +1,42 @@
+//! Garbage collection in the content store and the embedded registry.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use landfall_oci::server::{GRACE, Registry};
+use tokio::time::Instant;
+
+const INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Deletes garbage once an hour.
+#[derive(Debug)]
+pub(crate) struct GarbageCollector {
+    /// When garbage was collected last, or the agent began.
+    last: Instant,
+}
+
+impl GarbageCollector {
+    pub(crate) fn new() -> GarbageCollector {
+        GarbageCollector { last: Instant::now() }
+    }
+
+    /// Collects garbage if an hour has passed. A failure is logged and is no reason to stop: free space may become
+    /// short, nothing else.
+    pub(crate) async fn run_when_due(&mut self, registry: impl Future<Output = anyhow::Result<Arc<Registry>>>) {
+        if self.last.elapsed() < INTERVAL {
+            return;
+        }
+        self.last = Instant::now();
+        let report = match registry.await {
+            Ok(registry) => tokio::task::spawn_blocking(move || registry.gc(GRACE, SystemTime::now()))
+                .await
+                .map_err(anyhow::Error::from)
+                .and_then(|report| Ok(report?)),
+            Err(error) => Err(error),
+        };
+        match report {
+            Ok(report) => tracing::info!(deleted = report.deleted, bytes = report.bytes, "garbage collected"),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "garbage cannot be collected"),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The status API as a service of the agent.
+
+use landfall_core::settings::Settings;
+use tokio::net::TcpListener;
+
+use crate::agent::host::Host;
+use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec};
+use crate::api::{ApiState, api_router};
+
+/// The status API.
+#[derive(Debug)]
+pub(crate) struct StatusApi {
+    server: Server,
+}
+
+impl StatusApi {
+    pub(crate) fn new(bound: Option<TcpListener>) -> StatusApi {
+        StatusApi {
+            server: Server::new(bound),
+        }
+    }
+
+    /// Serves the status API at the address of the settings.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be bound.
+    pub(crate) async fn ensure(&mut self, host: &Host, settings: &Settings) -> anyhow::Result<()> {
+        let address = match &settings.landfall.listen {
+            Some(listen) => listen.clone(),
+            None => format!("127.0.0.1:{}", settings.local_ui_port),
+        };
+        let spec = ServerSpec {
+            name: "status-api",
+            address: &address,
+            setting: "`landfall.listen` or `stylus.localUI.port`",
+            fixed: address.clone(),
+        };
+        let routes = async {
+            let router = api_router(ApiState {
+                status: host.status.clone(),
+                metrics: host.metrics.clone(),
+                state_dir: host.state_dir.clone(),
+            });
+            Ok(Routes {
+                router,
+                certificate: None,
+            })
+        };
+        if let (Ensured::Started, Some(address)) = (
+            self.server.ensure(&host.supervisor, spec, routes).await?,
+            self.server.local_addr(),
+        ) {
+            tracing::info!(%address, "status API listens");
+        }
+        Ok(())
+    }
+}
