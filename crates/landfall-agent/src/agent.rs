@@ -32,10 +32,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::status::{EventKind, EventReason, ProgressEvent, ProgressSink};
 use landfall_host::notify::ServiceState;
 use landfall_host::root::HostRoot;
-use landfall_oci::certificate::warm_key_generator;
+use landfall_net::certificate::warm_key_generator;
 use landfall_oci::client::UploadJournal;
-use landfall_oci::server::places::Places;
 use landfall_oci::store::ContentStore;
+use landfall_registry::places::Places;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::reconciler::Reconciler;

@@ -1,6 +1,7 @@
 //! Where the status API listens.
 
 use landfall_core::config::Settings;
+use landfall_net::serve::Http;
 
 use crate::agent::listeners::{Server, bind};
 use crate::agent::reconciler::Reconciler;
@@ -40,7 +41,7 @@ impl Reconciler {
             address,
             listener,
             None,
-            router,
+            Http::Plain(router),
         ));
         Ok(())
     }

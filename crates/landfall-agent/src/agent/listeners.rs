@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use landfall_oci::serve::tls::CertificateSlot;
-use landfall_oci::serve::{ServeLimits, serve};
+use landfall_net::serve::tls::CertificateSlot;
+use landfall_net::serve::{Http, ServeLimits, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -43,14 +42,14 @@ impl Server {
         started_with: String,
         listener: TcpListener,
         certificate: Option<Arc<CertificateSlot>>,
-        router: Router,
+        http: Http,
     ) -> Server {
         let stop = supervisor.child_token();
         let ended = CancellationToken::new();
         let end = ended.clone().drop_guard();
         supervisor.supervise_until(name, stop.clone(), |stop| async move {
             let _end = end;
-            let drained = serve(listener, certificate, router, ServeLimits::default(), stop).await;
+            let drained = serve(listener, certificate, http, ServeLimits::default(), stop).await;
             if drained.abandoned > 0 {
                 tracing::warn!(
                     connections = drained.abandoned,

@@ -8,7 +8,8 @@ use landfall_core::config::{ImageRole, Settings};
 use landfall_core::reference::{ImageReference, RegistryHost, Repository};
 use landfall_core::resolve::Resolver;
 use landfall_oci::client::RegistryError;
-use landfall_oci::server::mirror::{MirrorPlace, MirrorPlaces, mirror_service};
+use landfall_registry::fast_path::with_fast_path;
+use landfall_registry::mirror::{MirrorPlace, MirrorPlaces, mirror_service};
 
 use crate::agent::failure::Explanation;
 use crate::agent::listeners::{Server, bind};
@@ -102,7 +103,7 @@ impl Reconciler {
                     None => bind(&address, "`landfall.mirror.listen`").await?,
                 };
                 let rules = Arc::new(Rules(ArcSwap::new(Compiled::of(force))));
-                let router = mirror_service(rules.clone());
+                let router = with_fast_path(mirror_service(rules.clone()));
                 let supervisor = &self.host.supervisor;
                 let server = Server::start(supervisor, "mirror", address, listener, None, router);
                 MirrorService { server, rules }

@@ -10,12 +10,13 @@ use landfall_core::config::{Login, Primary, PrimaryKind};
 use landfall_core::reference::{Digest, ImageReference, RegistryHost};
 use landfall_core::status::{EventReason, ServingStatus};
 use landfall_core::wording::counted;
+use landfall_net::serve::tls::CertificateSlot;
 use landfall_oci::client::RegistryClient;
 use landfall_oci::image::TransferError;
-use landfall_oci::serve::tls::CertificateSlot;
-use landfall_oci::server::orders::take_orders;
-use landfall_oci::server::places::Places;
-use landfall_oci::server::{GRACE, Policy, Registry, Users, registry_service};
+use landfall_registry::fast_path::with_fast_path;
+use landfall_registry::orders::take_orders;
+use landfall_registry::places::Places;
+use landfall_registry::{GRACE, Policy, Registry, Users, registry_service};
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
@@ -144,7 +145,10 @@ impl Reconciler {
                     .as_ref()
                     .map(|issued| CertificateSlot::new(&issued.pair))
                     .transpose()?;
-                let router = registry_service(self.embedded_registry().await?, policy(login.as_ref()));
+                let router = with_fast_path(registry_service(
+                    self.embedded_registry().await?,
+                    policy(login.as_ref()),
+                ));
                 let supervisor = &self.host.supervisor;
                 let server = Server::start(supervisor, "primary", started_with, listener, slot.clone(), router);
                 PrimaryService { server, slot, login }

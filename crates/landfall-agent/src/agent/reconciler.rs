@@ -14,7 +14,7 @@ use landfall_core::status::{EventReason, Phase, ProgressEvent};
 use landfall_host::notify::ServiceState;
 use landfall_oci::client::MachineAccess;
 use landfall_oci::copy::{BandwidthLimit, CopyOptions};
-use landfall_oci::server::Registry;
+use landfall_registry::Registry;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use landfall_core::cluster::configuration::{MUTATE_PATH, webhook_address};
 use landfall_core::config::Settings;
 use landfall_core::status::ServingStatus;
+use landfall_net::serve::Http;
 
 use crate::agent::certificates::Issued;
 use crate::agent::listeners::{Server, bind};
@@ -120,7 +121,7 @@ impl Reconciler {
             }
         };
         let local = listener.local_addr()?;
-        let router = webhook_router(reviewer.clone());
+        let router = Http::Plain(webhook_router(reviewer.clone()));
         let (supervisor, slot) = (&self.host.supervisor, Some(serving.slot()));
         let server = Server::start(supervisor, "webhook", started_with, listener, slot, router);
         Ok(WebhookService {

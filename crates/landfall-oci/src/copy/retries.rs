@@ -5,10 +5,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use landfall_core::retry::{Action, FailureKind, next_action};
 use landfall_core::status::{ProgressEvent, ProgressSink};
+use landfall_net::random::random_bytes;
 
 use super::{CopyOptions, Job};
 use crate::image::TransferError;
-use crate::random::random_bytes;
 
 impl CopyOptions {
     /// Carries out a step until it succeeds or the failure is final; `subject` is what progress calls it.
