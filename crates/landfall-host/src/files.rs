@@ -1,13 +1,13 @@
 //! Files of the host that are either the old one or the new one, never between.
 //!
-//! The one place that renames: a temporary file in the same directory has its final mode and owner before it has content,
-//! is synced, renamed into place, and the directory is synced. Nothing is touched where everything is as it should be.
+//! By [`durable`]: a temporary file in the same directory has its final mode and owner before it has content, is synced,
+//! renamed into place, and the directory is synced. Nothing is touched where everything is as it should be.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_net::durable;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
 use crate::root::{HostRoot, Missing, Place, RootError};
@@ -376,40 +376,9 @@ fn read_existing(place: &Place, path: &Utf8Path) -> Result<Option<(Stat, Vec<u8>
 }
 
 fn replace(place: &Place, attributes: &Attributes, content: &[u8]) -> io::Result<()> {
-    let (temporary, file) = create_temporary(place)?;
-    let written = attributes.apply(file.as_fd()).and_then(|()| {
-        let mut file = std::fs::File::from(file);
-        file.write_all(content)?;
-        file.sync_all()?;
-        rustix::fs::renameat(
-            &place.directory,
-            temporary.as_str(),
-            &place.directory,
-            place.name.as_str(),
-        )?;
-        Ok(())
-    });
-    if written.is_err() {
-        // The first error is the one to report; a temporary file that stays is only untidy.
-        let _ = rustix::fs::unlinkat(&place.directory, temporary.as_str(), AtFlags::empty());
-    }
-    written?;
-    Ok(rustix::fs::fsync(&place.directory)?)
-}
-
-/// A new file in the same directory that only we can open.
-fn create_temporary(place: &Place) -> io::Result<(String, OwnedFd)> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    loop {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!(".{}.{}-{number}.landfall", place.name, std::process::id());
-        match rustix::fs::openat(&place.directory, name.as_str(), flags, Mode::RUSR | Mode::WUSR) {
-            // Left by a process of the same number that was killed.
-            Err(rustix::io::Errno::EXIST) => {}
-            other => return Ok((name, other?)),
-        }
-    }
+    durable::replace_at(place.directory.as_fd(), &place.name, content, |file| {
+        attributes.apply(file)
+    })
 }
 
 #[cfg(test)]
