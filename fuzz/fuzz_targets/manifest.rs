@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| landfall_oci::fuzzing::manifest(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| landfall_registry::fuzzing::manifest(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| landfall_oci::fuzzing::record(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| landfall_registry::fuzzing::record(data));

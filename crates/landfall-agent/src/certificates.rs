@@ -7,10 +7,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use jiff::{SignedDuration, Timestamp};
 use landfall_host::files::write_atomic;
-use landfall_oci::certificate::{
+use landfall_net::certificate::{
     PemPair, Validity, issue_certificate, load_pair, make_authority, read_expiry, write_pair,
 };
-use landfall_oci::serve::tls::CertificateSlot;
+use landfall_net::serve::tls::CertificateSlot;
 
 const AUTHORITY_DAYS: u32 = 3650;
 const LEAF_DAYS: u32 = 365;

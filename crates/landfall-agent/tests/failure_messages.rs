@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{CANARY, Differences, Site};
 use landfall_agent::{AgentOutcome, run_agent};
 use landfall_core::status::{EventReason, NoProgress, Phase};
-use landfall_oci::certificate::{Validity, issue_certificate, make_authority};
+use landfall_net::certificate::{Validity, issue_certificate, make_authority};
 use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions, FakeTls};
 use landfall_testkit::image_builder::{ImageBuilder, multi_platform, oci_archive, provider_image};
 use secrecy::ExposeSecret as _;

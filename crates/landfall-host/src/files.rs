@@ -1,14 +1,14 @@
 //! Atomic writes of the host's files: a file always has either its old or its new content.
 //!
-//! A temporary file in the same directory gets its final mode and owner before it has content. It is synced, renamed
-//! into place, and the directory is synced. No other module renames files. Files that already have the wanted state are
-//! not touched.
+//! [`durable`] writes them: a temporary file in the same directory gets its final mode and owner before it has content.
+//! It is synced, renamed into place, and the directory is synced. No other module renames files. Files that already have
+//! the wanted state are not touched.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_net::durable;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 
 use crate::root::{DirectoryEntry, HostRoot, MissingParents, RootError};
@@ -371,40 +371,9 @@ fn read_existing(entry: &DirectoryEntry, path: &Utf8Path) -> Result<Option<(Stat
 }
 
 fn replace(entry: &DirectoryEntry, attributes: &Attributes, content: &[u8]) -> io::Result<()> {
-    let (temporary, file) = create_temporary(entry)?;
-    let written = attributes.apply(file.as_fd()).and_then(|()| {
-        let mut file = std::fs::File::from(file);
-        file.write_all(content)?;
-        file.sync_all()?;
-        rustix::fs::renameat(
-            &entry.directory,
-            temporary.as_str(),
-            &entry.directory,
-            entry.name.as_str(),
-        )?;
-        Ok(())
-    });
-    if written.is_err() {
-        // The first error is the one to report; a temporary file that stays does no harm.
-        let _ = rustix::fs::unlinkat(&entry.directory, temporary.as_str(), AtFlags::empty());
-    }
-    written?;
-    Ok(rustix::fs::fsync(&entry.directory)?)
-}
-
-/// Creates a file in the same directory that only this user can open.
-fn create_temporary(entry: &DirectoryEntry) -> io::Result<(String, OwnedFd)> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    loop {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!(".{}.{}-{number}.landfall", entry.name, std::process::id());
-        match rustix::fs::openat(&entry.directory, name.as_str(), flags, Mode::RUSR | Mode::WUSR) {
-            // A killed process with the same process ID left this file.
-            Err(rustix::io::Errno::EXIST) => {}
-            other => return Ok((name, other?)),
-        }
-    }
+    durable::replace_at(entry.directory.as_fd(), &entry.name, content, |file| {
+        attributes.apply(file)
+    })
 }
 
 #[cfg(test)]

@@ -32,7 +32,16 @@ use camino::Utf8PathBuf;
 use http::{Method, StatusCode};
 use landfall_core::failure::CircuitPolicy;
 use landfall_core::reference::RegistryHost;
+use landfall_net::pace::Pace;
+use landfall_net::tls::TlsPolicy;
 use secrecy::SecretString;
+
+use self::auth::Need;
+use self::call::Call;
+use self::reach::Reach;
+use self::transport::Transport;
+use self::upload::Habit;
+use crate::keychain::Keychain;
 
 pub use auth::Login;
 pub use challenge::{Challenge, parse_challenges};
@@ -43,15 +52,6 @@ pub use problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 pub use repository::{RegistrySink, RegistrySource};
 pub use server_message::ServerMessage;
 pub use upload::{Opened, Upload, UploadJournal};
-
-use self::auth::Need;
-use self::call::Call;
-use self::reach::Reach;
-use self::transport::Transport;
-use self::upload::Habit;
-use crate::keychain::Keychain;
-use crate::pace::Pace;
-use crate::tls::TlsPolicy;
 
 /// One registry, and all that is needed to talk to it.
 #[derive(Debug, Clone)]

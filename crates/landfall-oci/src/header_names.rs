@@ -3,6 +3,6 @@
 use http::HeaderName;
 
 /// The digest of a manifest or blob.
-pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 /// What a registry calls an upload.
-pub(crate) const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+pub const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");

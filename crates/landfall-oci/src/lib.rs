@@ -1,4 +1,4 @@
-//! OCI images on the wire and on disk: registry client, content store, archives, the copy engine and a registry server.
+//! OCI images on the wire and on disk: registry client, content store, archives and the copy engine.
 //!
 //! Start reading at [`image`] (the two traits that everything that holds images implements).
 //!
@@ -7,23 +7,15 @@
 
 pub mod archive;
 pub mod build;
-pub mod certificate;
 pub mod client;
 mod companions;
 pub mod copy;
 pub mod decode;
 pub mod digest;
-#[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
-mod header_names;
+pub mod header_names;
 pub mod image;
 mod inner_path;
 pub mod keychain;
 pub mod layers;
 pub mod layout;
-mod pace;
-mod random;
-pub mod serve;
-pub mod server;
 pub mod store;
-pub mod tls;

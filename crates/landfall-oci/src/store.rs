@@ -14,12 +14,11 @@
 //! Methods that are not `async` may touch the disk: long ones (a [`BlobWriter`], [`ContentStore::gc`]) belong on a
 //! blocking thread. [`endpoints::StoreSource`] and [`endpoints::StoreSink`] see to that themselves.
 
-pub(crate) mod durable;
 pub mod endpoints;
 pub mod error;
 pub mod gc;
 mod graph;
-pub(crate) mod index;
+pub mod index;
 pub mod ingest;
 pub mod pins;
 
@@ -35,6 +34,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
+use landfall_net::durable;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::digest::{Algorithm, Digester, matches_digest};
@@ -112,7 +112,7 @@ impl ContentStore {
     }
 
     /// A look at the blobs of a store that another process may have open. Whoever gets it writes nothing.
-    pub(crate) fn read_only(root: &Utf8Path) -> ContentStore {
+    pub fn read_only(root: &Utf8Path) -> ContentStore {
         let inner = Inner {
             root: root.to_owned(),
             index: Mutex::new(ImageIndex::empty(&root.join(INDEX_FILE))),

@@ -6,4 +6,5 @@ pub mod fake_api_server;
 pub mod fake_registry;
 pub mod host_fixture;
 pub mod image_builder;
+pub mod server;
 pub mod weak_link;

@@ -7,8 +7,8 @@ use camino::Utf8PathBuf;
 use landfall_core::status::{EventKind, EventReason, ProgressEvent, ProgressSink};
 use landfall_host::root::HostRoot;
 use landfall_oci::client::UploadJournal;
-use landfall_oci::server::places::Places;
 use landfall_oci::store::ContentStore;
+use landfall_registry::places::Places;
 
 use crate::events::EventLog;
 use crate::metrics::Metrics;

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::status::{EventKind, EventReason, ProgressSink};
 use landfall_host::notify::ServiceState;
 use landfall_host::root::HostRoot;
-use landfall_oci::certificate::warm_key_generator;
+use landfall_net::certificate::warm_key_generator;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::config_source::read_first;

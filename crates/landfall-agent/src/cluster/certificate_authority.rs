@@ -10,8 +10,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use landfall_core::cluster::authority::{AuthorityFacts, RotationPolicy, RotationStep, merge_bundle};
 use landfall_core::cluster::{FIELD_MANAGER, ROTATE_ANNOTATION, SECRET_NAME};
-use landfall_oci::certificate::{PemPair, Validity, make_authority, read_expiry};
-use landfall_oci::serve::tls::CertificateSlot;
+use landfall_net::certificate::{PemPair, Validity, make_authority, read_expiry};
+use landfall_net::serve::tls::CertificateSlot;
 use secrecy::ExposeSecret as _;
 
 use super::serving::AUTHORITY_NAME;

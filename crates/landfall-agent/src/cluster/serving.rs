@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use jiff::Timestamp;
-use landfall_oci::certificate::{PemPair, load_pair, write_pair};
-use landfall_oci::serve::tls::CertificateSlot;
+use landfall_net::certificate::{PemPair, load_pair, write_pair};
+use landfall_net::serve::tls::CertificateSlot;
 use tokio::sync::Mutex;
 
 use crate::certificates::{IssuedCertificate, ensure_certificate};

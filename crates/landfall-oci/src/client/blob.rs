@@ -10,6 +10,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
+use landfall_net::pace::Pace;
 use reqwest::Response;
 use tokio::time::{Instant, timeout};
 
@@ -21,7 +22,6 @@ use super::error::{Action, Fault, RegistryError};
 use super::problem::{ConnectionProblem, ProtocolProblem};
 use super::transport::stalled;
 use crate::image::{BlobStream, TransferError};
-use crate::pace::Pace;
 
 impl RegistryClient {
     /// Opens a blob at a byte offset. A registry that ignores the range sends all of it, and the bytes before the offset

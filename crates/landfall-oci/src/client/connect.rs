@@ -2,11 +2,11 @@
 
 use std::error::Error;
 use std::io;
-
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use landfall_core::no_proxy::{NoProxy, parse_no_proxy};
+use landfall_net::tls::{self, RegistryCertificates, TlsPolicy, load_registry_certificates};
 use reqwest::{Client, Proxy, Url};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -14,7 +14,6 @@ use super::error::Fault;
 use super::problem::{ConnectionProblem, TlsProblem};
 use super::resolver::OutsideOnly;
 use super::{Endpoint, Proxies};
-use crate::tls::{self, RegistryCertificates, TlsPolicy, load_registry_certificates};
 
 /// Hosts that no proxy can reach for us.
 const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";

@@ -8,12 +8,12 @@ use std::time::Duration;
 use http::StatusCode;
 use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, RegistryHost, Repository};
+use landfall_net::tls::CertificateProblem;
 
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 use super::server_message::ServerMessage;
 use crate::image::TransferError;
 use crate::keychain::KeychainError;
-use crate::tls::CertificateProblem;
 
 /// A request to a registry failed: what we tried is the text, why it failed is the source.
 #[derive(Debug, thiserror::Error)]

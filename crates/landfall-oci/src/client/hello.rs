@@ -3,11 +3,10 @@
 use std::io;
 use std::time::Duration;
 
+use landfall_net::random::random_bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-use crate::random::random_bytes;
 
 /// An answer that takes longer says nothing: some servers wait for a line to end.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);

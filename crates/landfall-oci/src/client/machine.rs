@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_net::tls::USUAL_CERTIFICATE_ROOTS;
 
 use super::{Endpoint, Proxies};
 use crate::keychain::{Keychain, LoginFile, login_file_paths};
-use crate::tls::USUAL_CERTIFICATE_ROOTS;
 
 /// What is used where the settings say nothing. The default is nothing at all: tests and the demonstration must not
 /// depend on whose machine they run on.

@@ -3,9 +3,9 @@
 
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::{Settings, TokenServer};
+use landfall_net::tls::TlsPolicy;
 
 use super::{Endpoint, Login, Proxies};
-use crate::tls::TlsPolicy;
 
 impl Endpoint {
     /// A host, with the credentials and trust of one of [`Settings::registries`]; `None` is anonymous, and trusts what

@@ -145,7 +145,7 @@ impl Transport {
     }
 
     /// Whether the registry answers a TLS client with something else: then TLS, which costs 25 ms of processor time before
-    /// its first byte (see `crate::random`), need not be tried. A proxy, and a registry with a port for each of the two, is
+    /// its first byte (see `landfall_net::random`), need not be tried. A proxy, and a registry with a port for each of the two, is
     /// not asked.
     async fn is_known_without_tls(&self, secure: &Url) -> bool {
         let proxies = &self.endpoint.proxies;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use landfall_core::failure::{Action, FailureKind, next_action};
 use landfall_core::status::{ProgressEvent, ProgressSink};
+use landfall_net::random::random_bytes;
 
 use super::{CopyOptions, Job};
 use crate::image::TransferError;
-use crate::random::random_bytes;
 
 impl CopyOptions {
     /// Runs a step until it succeeds or its failure is final. `subject` is its name in the progress.

@@ -9,13 +9,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{ImageReference, Tag};
+use landfall_net::durable;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use super::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
 use crate::digest::Algorithm;
 use crate::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
-use crate::store::durable;
 use crate::store::endpoints::{Receiver, blocking, fill};
 use crate::store::error::StoreError;
 use crate::store::index::REF_NAME;

@@ -61,7 +61,7 @@ impl ContentStore {
 }
 
 /// What bytes can be received into.
-pub(crate) trait Receiver: Send + 'static {
+pub trait Receiver: Send + 'static {
     /// Takes in more bytes.
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
 }
@@ -73,7 +73,7 @@ impl Receiver for BlobWriter {
 }
 
 /// Receives a stream on a blocking thread. Gives the receiver back, with what it got until the stream ended or failed.
-pub(crate) async fn fill<R: Receiver, E>(
+pub async fn fill<R: Receiver, E>(
     open: impl FnOnce() -> Result<R, StoreError> + Send + 'static,
     mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<(R, Result<(), E>), StoreError> {
@@ -273,7 +273,7 @@ impl ContentStore {
     ///
     /// # Errors
     /// When the bytes are not what the digest says, or the disk fails.
-    pub(crate) fn write_manifest_alone(&self, manifest: &RawManifest, hold: &Hold) -> Result<Descriptor, StoreError> {
+    pub fn write_manifest_alone(&self, manifest: &RawManifest, hold: &Hold) -> Result<Descriptor, StoreError> {
         hold.keep(&manifest.digest);
         let size = manifest.bytes.len() as u64;
         let descriptor = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
@@ -288,7 +288,7 @@ impl ContentStore {
 }
 
 /// Runs work that touches the disk on a blocking thread.
-pub(crate) async fn blocking<T: Send + 'static>(
+pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(work).await {

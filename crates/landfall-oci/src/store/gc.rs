@@ -97,7 +97,7 @@ impl ContentStore {
     ///
     /// # Errors
     /// When the disk does not answer.
-    pub(crate) fn unfinished_bytes(&self) -> Result<u64, StoreError> {
+    pub fn unfinished_bytes(&self) -> Result<u64, StoreError> {
         let entries = match fs::read_dir(self.inner.root.join(INGEST)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
             entries => entries?,

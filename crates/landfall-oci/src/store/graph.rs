@@ -51,7 +51,7 @@ impl ContentStore {
     }
 
     /// Everything that these manifests reach, themselves included; what is missing or damaged reaches nothing.
-    pub(crate) fn reachable(&self, roots: impl IntoIterator<Item = Digest>) -> Result<HashSet<Digest>, StoreError> {
+    pub fn reachable(&self, roots: impl IntoIterator<Item = Digest>) -> Result<HashSet<Digest>, StoreError> {
         let mut reached = HashSet::new();
         let mut pending: Vec<Digest> = roots.into_iter().collect();
         while let Some(digest) = pending.pop() {

@@ -6,9 +6,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::oci_types::{Descriptor, media_type};
 use landfall_core::reference::ImageReference;
+use landfall_net::durable;
 use serde::{Deserialize, Serialize};
 
-use crate::store::durable;
 use crate::store::error::StoreError;
 
 /// The annotation by which `skopeo` and other readers of OCI layouts find an image.
@@ -137,7 +137,7 @@ pub(crate) fn named_descriptor(descriptor: &Descriptor, name: &str) -> Descripto
 }
 
 /// The bytes of an index of these manifests.
-pub(crate) fn render_index(manifests: Vec<Descriptor>) -> Vec<u8> {
+pub fn render_index(manifests: Vec<Descriptor>) -> Vec<u8> {
     let file = IndexFile {
         schema_version: 2,
         media_type: Some(media_type::OCI_INDEX.to_owned()),

@@ -9,10 +9,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Digest;
+use landfall_net::durable;
 
 use crate::digest::{Algorithm, Digester};
 use crate::store::error::StoreError;
-use crate::store::{ContentStore, INGEST, durable};
+use crate::store::{ContentStore, INGEST};
 
 /// How many bytes go to the disk at once.
 const PIECE: usize = 256 * 1024;
@@ -285,7 +286,7 @@ impl Upload {
     }
 
     /// Whether so many bytes more do not touch the disk.
-    pub(crate) fn keeps_in_memory(&self, more: u64) -> bool {
+    pub fn keeps_in_memory(&self, more: u64) -> bool {
         more == 0 || self.ingest.is_none() && self.buffered.len() as u64 + more <= MEMORY_MAX as u64
     }
 

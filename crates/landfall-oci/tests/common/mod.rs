@@ -16,13 +16,14 @@ use landfall_core::failure::{FailureKind, RetryPolicy, error_chain};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference, Repository};
 use landfall_core::status::{ProgressEvent, ProgressSink};
+use landfall_net::serve::{ServeLimits, serve};
+use landfall_net::tls::TlsPolicy;
 use landfall_oci::client::{Endpoint, Login, RegistryClient, RegistrySource, Timeouts};
 use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
-use landfall_oci::serve::{ServeLimits, serve};
-use landfall_oci::server::{Policy, Registry, registry_service};
 use landfall_oci::store::ContentStore;
-use landfall_oci::tls::TlsPolicy;
+use landfall_registry::fast_path::with_fast_path;
+use landfall_registry::{Policy, Registry, registry_service};
 use landfall_testkit::fake_registry::{FakeRegistry, LoggedRequest};
 use landfall_testkit::image_builder::digest_of;
 use tokio::net::TcpListener;
@@ -259,7 +260,7 @@ impl Served {
         let registry = Arc::new(Registry::open(store, path).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = registry_service(registry, Policy::default());
+        let service = with_fast_path(registry_service(registry, Policy::default()));
         let mut task = JoinSet::new();
         let serving = serve(
             listener,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, RANGE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
-use landfall_oci::tls::{TlsPolicy, client_config};
+use landfall_net::tls::{TlsPolicy, client_config};
 
 use super::handler::FakeBody;
 

@@ -9,7 +9,8 @@ use landfall_core::resolve::Resolver;
 use landfall_core::settings::ImageRole;
 use landfall_oci::client::RegistryError;
 use landfall_oci::client::explain::Explanation;
-use landfall_oci::server::mirror::{MirrorPlace, MirrorPlaces, mirror_service};
+use landfall_registry::fast_path::with_fast_path;
+use landfall_registry::mirror::{MirrorPlace, MirrorPlaces, mirror_service};
 use tokio::net::TcpListener;
 
 use crate::agent::active_config::ActiveConfig;
@@ -113,7 +114,7 @@ impl MirrorService {
         };
         let routes = async {
             Ok(Routes {
-                router: mirror_service(rules.clone()),
+                http: with_fast_path(mirror_service(rules.clone())),
                 certificate: None,
             })
         };

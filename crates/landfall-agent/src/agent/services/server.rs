@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
+use landfall_net::serve::tls::CertificateSlot;
+use landfall_net::serve::{Http, ServeLimits, serve};
 use landfall_oci::client::explain::Explanation;
-use landfall_oci::serve::tls::CertificateSlot;
-use landfall_oci::serve::{ServeLimits, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +26,7 @@ pub(crate) struct ServerSpec<'a> {
 /// Answers to requests, over TLS if there is a certificate.
 #[derive(Debug)]
 pub(crate) struct Routes {
-    pub(crate) router: Router,
+    pub(crate) http: Http,
     pub(crate) certificate: Option<Arc<CertificateSlot>>,
 }
 
@@ -118,8 +117,8 @@ impl Running {
         let end = ended.clone().drop_guard();
         supervisor.supervise_until(spec.name, stop.clone(), |stop| async move {
             let _end = end;
-            let Routes { router, certificate } = routes;
-            let drained = serve(listener, certificate, router, ServeLimits::default(), stop).await;
+            let Routes { http, certificate } = routes;
+            let drained = serve(listener, certificate, http, ServeLimits::default(), stop).await;
             if drained.abandoned > 0 {
                 tracing::warn!(
                     connections = drained.abandoned,

@@ -1,6 +1,7 @@
 //! The status API as a service of the agent.
 
 use landfall_core::settings::Settings;
+use landfall_net::serve::Http;
 use tokio::net::TcpListener;
 
 use crate::agent::host::Host;
@@ -43,7 +44,7 @@ impl StatusApi {
                 state_dir: host.state_dir.clone(),
             });
             Ok(Routes {
-                router,
+                http: Http::Plain(router),
                 certificate: None,
             })
         };

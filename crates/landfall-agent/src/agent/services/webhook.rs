@@ -10,6 +10,7 @@ use landfall_core::cluster::configuration::{MUTATE_PATH, webhook_address};
 use landfall_core::reference::ImageReference;
 use landfall_core::settings::Settings;
 use landfall_core::status::ServingStatus;
+use landfall_net::serve::Http;
 use tokio::net::TcpListener;
 
 use crate::agent::host::Host;
@@ -119,7 +120,7 @@ impl WebhookService {
             let slot = certificate.slot();
             opened = Some((certificate, issued));
             Ok(Routes {
-                router: webhook_router(reviewer.clone()),
+                http: Http::Plain(webhook_router(reviewer.clone())),
                 certificate: Some(slot),
             })
         };

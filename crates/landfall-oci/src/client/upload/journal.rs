@@ -17,12 +17,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, RegistryHost, Repository};
+use landfall_net::durable;
 use reqwest::Url;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::digest_of;
-use crate::store::durable;
 
 const VERSION: u32 = 1;
 /// A smaller blob is sent again in less time than its record takes, in bytes.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use landfall_net::pace::Pace;
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::Timeouts;
@@ -14,7 +15,6 @@ use crate::client::error::Fault;
 use crate::client::problem::ConnectionProblem;
 use crate::client::transport::stalled;
 use crate::image::{BlobStream, TransferError};
-use crate::pace::Pace;
 
 /// Where an upload is. Time that is spent waiting for the source does not count as a stall of the registry: the source
 /// has limits of its own.

@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use landfall_core::status::ServingStatus;
-use landfall_oci::tls::{TlsPolicy, client_config};
+use landfall_net::tls::{TlsPolicy, client_config};
 use serde_json::Value;
 
 use crate::commands::demo::site::ADMISSION_REVIEW;

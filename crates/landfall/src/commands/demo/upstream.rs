@@ -6,12 +6,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use camino::Utf8Path;
 use landfall_core::reference::{ImageReference, Repository, parse_reference};
+use landfall_net::serve::{ServeLimits, serve};
 use landfall_oci::build::BuiltImage;
 use landfall_oci::client::{Endpoint, Login, RegistryClient};
 use landfall_oci::image::RawManifest;
-use landfall_oci::serve::{ServeLimits, serve};
-use landfall_oci::server::{Policy, Registry, Users, registry_service};
 use landfall_oci::store::ContentStore;
+use landfall_registry::fast_path::with_fast_path;
+use landfall_registry::{Policy, Registry, Users, registry_service};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -32,9 +33,9 @@ pub(super) fn serve_upstream(
         }),
         ..Policy::default()
     };
-    let router = registry_service(Arc::new(registry), policy);
+    let http = with_fast_path(registry_service(Arc::new(registry), policy));
     Ok(async move {
-        let _drained = serve(listener, None, router, ServeLimits::default(), CancellationToken::new()).await;
+        let _drained = serve(listener, None, http, ServeLimits::default(), CancellationToken::new()).await;
     })
 }
 

@@ -5,10 +5,10 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use landfall_core::reference::Repository;
 use landfall_core::wording::counted;
-use landfall_oci::server::GRACE;
-use landfall_oci::server::inventory::{Inventory, ListedRepository, RegistryStats, Verification};
-use landfall_oci::server::orders::{Order, carry_out};
-use landfall_oci::server::places::Places;
+use landfall_registry::GRACE;
+use landfall_registry::inventory::{Inventory, ListedRepository, RegistryStats, Verification};
+use landfall_registry::orders::{Order, carry_out};
+use landfall_registry::places::Places;
 use serde::Serialize;
 
 use crate::args::{OutputArgs, RegistryRootArgs};

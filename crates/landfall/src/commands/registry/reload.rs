@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use landfall_oci::certificate::load_pair;
-use landfall_oci::serve::tls::CertificateSlot;
-use landfall_oci::server::Users;
+use landfall_net::certificate::load_pair;
+use landfall_net::serve::tls::CertificateSlot;
+use landfall_registry::Users;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Files of a serving registry, each with the value that is in use.

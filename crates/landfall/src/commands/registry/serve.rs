@@ -9,13 +9,14 @@ use anyhow::{Context as _, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use landfall_core::wording::counted;
-use landfall_oci::certificate::load_pair;
-use landfall_oci::serve::tls::CertificateSlot;
-use landfall_oci::serve::{ServeLimits, serve};
-use landfall_oci::server::orders::take_orders;
-use landfall_oci::server::places::Places;
-use landfall_oci::server::{DEFAULT_REQUESTS_MAX, GRACE, Policy, Registry, SpaceFloor, Users, registry_service};
+use landfall_net::certificate::load_pair;
+use landfall_net::serve::tls::CertificateSlot;
+use landfall_net::serve::{ServeLimits, serve};
 use landfall_oci::store::ContentStore;
+use landfall_registry::fast_path::with_fast_path;
+use landfall_registry::orders::take_orders;
+use landfall_registry::places::Places;
+use landfall_registry::{DEFAULT_REQUESTS_MAX, GRACE, Policy, Registry, SpaceFloor, Users, registry_service};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -156,7 +157,7 @@ async fn serve_registry(
             .map(|((slot, certificate), key)| (slot, certificate, key)),
         users: users.zip(args.htpasswd.clone()),
     };
-    let router = registry_service(registry.clone(), policy);
+    let http = with_fast_path(registry_service(registry.clone(), policy));
     let limits = ServeLimits {
         connections: args.max_connections,
         stall: Duration::from_secs(args.stall_timeout),
@@ -164,7 +165,7 @@ async fn serve_registry(
         ..ServeLimits::default()
     };
     let drained = tokio::select! {
-        drained = serve(listener, certificate, router, limits, shutdown) => drained,
+        drained = serve(listener, certificate, http, limits, shutdown) => drained,
         never = watched.watch(Duration::from_secs(args.reload_every)) => match never {},
         never = collect_garbage(registry.clone(), args.gc_every) => match never {},
         never = take_orders(registry) => match never {},

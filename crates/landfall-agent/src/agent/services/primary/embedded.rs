@@ -5,11 +5,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::{Login, Primary};
+use landfall_net::serve::tls::CertificateSlot;
 use landfall_oci::client::explain::Explanation;
-use landfall_oci::serve::tls::CertificateSlot;
-use landfall_oci::server::orders::take_orders;
-use landfall_oci::server::places::Places;
-use landfall_oci::server::{Policy, Registry, Users, registry_service};
+use landfall_registry::fast_path::with_fast_path;
+use landfall_registry::orders::take_orders;
+use landfall_registry::places::Places;
+use landfall_registry::{Policy, Registry, Users, registry_service};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 
@@ -81,7 +82,7 @@ impl EmbeddedRegistry {
                 certificate = Some(CertificateSlot::new(&issued.pair)?);
             }
             Ok(Routes {
-                router: registry_service(registry, policy(login.as_ref())),
+                http: with_fast_path(registry_service(registry, policy(login.as_ref()))),
                 certificate: certificate.clone(),
             })
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use landfall_oci::server::{GRACE, Registry};
+use landfall_registry::{GRACE, Registry};
 use tokio::time::Instant;
 
 const INTERVAL: Duration = Duration::from_secs(60 * 60);

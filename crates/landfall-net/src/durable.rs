@@ -1,0 +1,130 @@
+//! Files that are either the old one or the new one, whatever happens: write aside, fsync, rename, fsync the directory.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use camino::Utf8Path;
+use fs_err as fs;
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+const NEW_FILE: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Replaces a file with these bytes. Callers see to it that one file is replaced by one thread at a time.
+///
+/// # Errors
+/// When the system refuses; the old file is then still there.
+pub fn replace_file(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
+    replace_file_with_mode(path, bytes, 0o644)
+}
+
+/// As [`replace_file`], readable by its owner only from the first instant.
+///
+/// # Errors
+/// As [`replace_file`].
+pub fn replace_private_file(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
+    replace_file_with_mode(path, bytes, 0o600)
+}
+
+fn replace_file_with_mode(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot replace file `{path}`: {error}"));
+    let name = path
+        .file_name()
+        .ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    let directory = fs::File::open(parent(path))?;
+    let aside = format!("{name}.new");
+    match rustix::fs::unlinkat(&directory, aside.as_str(), AtFlags::empty()) {
+        Err(error) if error != rustix::io::Errno::NOENT => return Err(failed(error.into())),
+        _ => {}
+    }
+    let file = rustix::fs::openat(&directory, aside.as_str(), NEW_FILE, Mode::from_raw_mode(mode))
+        .map_err(|error| failed(error.into()))?;
+    write_and_rename(directory.as_fd(), &aside, file, name, bytes).map_err(failed)
+}
+
+/// Replaces a file of a directory that is open. The new file can be opened by its owner only until `prepare` sets its mode
+/// and owner, which is before it has content. Several processes may replace the file at once: each writes a temporary file
+/// of its own.
+///
+/// # Errors
+/// When the system refuses; the old file is then still there.
+pub fn replace_at(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    content: &[u8],
+    prepare: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    let (temporary, file) = create_temporary(directory, name)?;
+    if let Err(error) = prepare(file.as_fd()) {
+        remove_temporary(directory, &temporary);
+        return Err(error);
+    }
+    write_and_rename(directory, &temporary, file, name, content)
+}
+
+/// A new file in the same directory that only we can open.
+fn create_temporary(directory: BorrowedFd<'_>, name: &str) -> io::Result<(String, OwnedFd)> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let temporary = format!(".{name}.{}-{number}.landfall", std::process::id());
+        match rustix::fs::openat(directory, temporary.as_str(), NEW_FILE, Mode::RUSR | Mode::WUSR) {
+            // Left by a process of the same number that was killed.
+            Err(rustix::io::Errno::EXIST) => {}
+            other => return Ok((temporary, other?)),
+        }
+    }
+}
+
+fn write_and_rename(
+    directory: BorrowedFd<'_>,
+    temporary: &str,
+    file: OwnedFd,
+    name: &str,
+    content: &[u8],
+) -> io::Result<()> {
+    let mut file = std::fs::File::from(file);
+    let written = file.write_all(content).and_then(|()| {
+        file.sync_all()?;
+        Ok(rustix::fs::renameat(directory, temporary, directory, name)?)
+    });
+    if written.is_err() {
+        remove_temporary(directory, temporary);
+    }
+    written?;
+    Ok(rustix::fs::fsync(directory)?)
+}
+
+/// The first error is the one to report; a temporary file that stays is only untidy.
+fn remove_temporary(directory: BorrowedFd<'_>, temporary: &str) {
+    let _stays = rustix::fs::unlinkat(directory, temporary, AtFlags::empty());
+}
+
+/// Makes a file that is on disk already visible under its final name.
+///
+/// # Errors
+/// When the system refuses.
+pub fn publish(from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_directory(parent(to))
+}
+
+/// A bare file name has an empty path for a parent.
+fn parent(path: &Utf8Path) -> &Utf8Path {
+    match path.parent() {
+        Some(directory) if !directory.as_str().is_empty() => directory,
+        _ => Utf8Path::new("."),
+    }
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// When the system refuses.
+pub fn sync_directory(directory: &Utf8Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
+}

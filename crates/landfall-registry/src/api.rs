@@ -1,0 +1,226 @@
+//! The embedded registry: the OCI distribution API over the content store. A blob is one file, shared by all repositories
+//! and by the agent's own images.
+//!
+//! Decides who may ask, and answers. What a repository holds is [`crate::repository`]'s; listening and TLS are
+//! [`landfall_net::serve`]'s.
+
+mod attempts;
+pub(crate) mod auth;
+mod blobs;
+mod conditional;
+pub(crate) mod error;
+mod linger;
+mod listing;
+mod manifests;
+mod metrics;
+pub(crate) mod range;
+pub(crate) mod route;
+mod uploads;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::api::auth::{Gate, Users};
+use crate::api::blobs::Delivery;
+use crate::api::error::{ApiError, Code};
+use crate::api::linger::SharedBody;
+use crate::api::metrics::Metrics;
+use crate::fast_path::body::TakesFile;
+use crate::repository::Registry;
+use crate::repository::space::Disk;
+use landfall_core::registry_path::{RegistryPathError, Route};
+
+const API_VERSION: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("docker-distribution-api-version"),
+    HeaderValue::from_static("registry/2.0"),
+);
+const METRICS_PATH: &str = "/metrics";
+
+/// Who may do what.
+#[derive(Debug, Default)]
+pub struct Policy {
+    /// Who may push, and pull; `None` lets everybody do both.
+    pub login: Option<Users>,
+    /// Whether pulling needs no login.
+    pub anonymous_pull: bool,
+    /// Whether nothing may be changed through the API.
+    pub read_only: bool,
+    /// Whether images are taken of which a layer or the configuration is not here. An index may always name manifests that
+    /// are not: that is how one platform of many is copied under the image's own digest.
+    pub incomplete_images: bool,
+    /// How many requests are under way at once; more are asked to come again. `None`: [`DEFAULT_REQUESTS_MAX`].
+    pub requests_max: Option<usize>,
+    /// Whether `/metrics` is served, to whoever may pull.
+    pub metrics: bool,
+    /// Whether each request is logged.
+    pub access_log: bool,
+}
+
+/// How many requests are under way at once, when nothing else is said.
+pub const DEFAULT_REQUESTS_MAX: usize = 1024;
+
+/// The distribution API under `/v2/`, for [`landfall_net::serve::serve`] or a test's `oneshot`.
+pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
+    let requests_max = policy.requests_max.unwrap_or(DEFAULT_REQUESTS_MAX);
+    let api = Api {
+        registry,
+        gate: Gate::new(&policy),
+        metrics: policy.metrics.then(Metrics::new),
+        requests_max,
+        under_way: Arc::new(Semaphore::new(requests_max)),
+        policy,
+    };
+    Router::new().fallback(answer).with_state(Arc::new(api))
+}
+
+#[derive(Debug)]
+struct Api {
+    registry: Arc<Registry>,
+    policy: Policy,
+    gate: Gate,
+    metrics: Option<Metrics>,
+    requests_max: usize,
+    under_way: Arc<Semaphore>,
+}
+
+async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let begun = Instant::now();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let peer = peer_of(&request);
+    let route = Route::parse(&path);
+    let named = route.as_ref().ok().cloned();
+    let (request, body) = SharedBody::of(request);
+    let mut response = match (api.respond(request, route, peer).await, body) {
+        (Ok(response), _) => response,
+        (Err(error), None) => error.into_response(),
+        (Err(error), Some(body)) => body.answer(error.into_response()),
+    };
+    response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
+    let status = response.status().as_u16();
+    if let Some(metrics) = &api.metrics {
+        metrics.count(&method, named.as_ref(), status);
+    }
+    if api.policy.access_log {
+        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let path = shown_path(&path, named.as_ref());
+        tracing::info!(%peer, %method, path, status, micros, "registry request");
+    }
+    response
+}
+
+/// Who asks; the unspecified address where nobody is connected, as in a test.
+fn peer_of(request: &Request) -> IpAddr {
+    request
+        .extensions()
+        .get::<ConnectInfo<SocketAddr>>()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip())
+}
+
+/// The path as it may be logged: whoever knows the name of an upload can go on with it.
+fn shown_path<'a>(path: &'a str, route: Option<&Route>) -> &'a str {
+    match route {
+        Some(Route::Upload { .. }) => path.rsplit_once('/').map_or(path, |(path, _name)| path),
+        _ => path,
+    }
+}
+
+impl Api {
+    async fn respond(
+        &self,
+        request: Request,
+        route: Result<Route, RegistryPathError>,
+        peer: IpAddr,
+    ) -> Result<Response, ApiError> {
+        let Ok(_permit) = self.under_way.try_acquire() else {
+            return Err(ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                Code::TooManyRequests,
+                "too many requests are under way",
+            )
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
+        };
+        if let Some(metrics) = &self.metrics
+            && request.uri().path() == METRICS_PATH
+        {
+            // Whoever may list what is here may count it.
+            self.gate
+                .admit(request.method(), request.headers(), &Route::Catalog, peer)
+                .await?;
+            return self.show_metrics(metrics);
+        }
+        let route = route?;
+        self.gate
+            .admit(request.method(), request.headers(), &route, peer)
+            .await?;
+        let registry = &self.registry;
+        let get = request.method() == Method::GET;
+        match (request.method(), &route) {
+            (&Method::GET | &Method::HEAD, Route::Ping) => Ok(json_response(b"{}".to_vec())),
+            (&Method::GET, Route::Catalog) => registry.list_repositories(request.uri()).await,
+            (&Method::GET, Route::Tags { name }) => registry.list_tags(name, request.uri()),
+            (&Method::GET, Route::Referrers { name, digest }) => registry.list_referrers(name, digest, request.uri()),
+            (&Method::GET | &Method::HEAD, Route::Manifest { name, selector }) => {
+                registry.get_manifest(name, selector, request.headers(), get).await
+            }
+            (&Method::PUT, Route::Manifest { name, selector }) => {
+                registry
+                    .put_manifest(name, selector, request, self.policy.incomplete_images)
+                    .await
+            }
+            (&Method::DELETE, Route::Manifest { name, selector }) => registry.delete_manifest(name, selector).await,
+            (&Method::GET | &Method::HEAD, Route::Blob { name, digest }) => {
+                let delivery = match (get, request.extensions().get::<TakesFile>()) {
+                    (false, _) => Delivery::Nothing,
+                    (true, Some(_)) => Delivery::File,
+                    (true, None) => Delivery::Stream,
+                };
+                registry.get_blob(name, digest, request.headers(), delivery).await
+            }
+            (&Method::DELETE, Route::Blob { name, digest }) => registry.delete_blob(name, digest).await,
+            (&Method::POST, Route::Uploads { name }) => registry.start_upload(name, request).await,
+            (&Method::GET, Route::Upload { name, id }) => registry.upload_status(name, id).await,
+            (&Method::PATCH, Route::Upload { name, id }) => registry.append_upload(name, id, request).await,
+            (&Method::PUT, Route::Upload { name, id }) => registry.finish_upload(name, id, request).await,
+            (&Method::DELETE, Route::Upload { name, id }) => registry.cancel_upload(name, id).await,
+            _ => Err(ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                Code::Unsupported,
+                "this method is not one of this address",
+            )),
+        }
+    }
+
+    fn show_metrics(&self, metrics: &Metrics) -> Result<Response, ApiError> {
+        let under_way = self.requests_max - self.under_way.available_permits();
+        let free = Disk::of(&self.registry.store).ok().map(|disk| disk.free);
+        let text = metrics.render(under_way, free).map_err(|_| {
+            ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Code::Unknown,
+                "the metrics cannot be written",
+            )
+        })?;
+        Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+    }
+}
+
+pub(crate) fn json_response(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
+}
+
+/// A header value of text that we made: references, digests and numbers.
+pub(crate) fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("names, digests and numbers are visible ASCII")
+}

@@ -1,0 +1,85 @@
+//! Wrong logins, by the address that they come from: who tries many passwords must take the time for it.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How many different wrong logins an address may try in [`WINDOW`].
+const FAILURES_MAX: u32 = 20;
+const WINDOW: Duration = Duration::from_secs(60);
+/// How many addresses are remembered; more begin anew, all of them.
+const ADDRESSES_MAX: usize = 4096;
+
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    failures: Mutex<HashMap<IpAddr, Failures>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    since: Instant,
+    count: u32,
+}
+
+impl Attempts {
+    /// How long an address must wait before its next login is looked at.
+    pub(crate) fn must_wait(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let Failures { since, count } = *failures.get(&network(peer))?;
+        let left = WINDOW.checked_sub(now.saturating_duration_since(since))?;
+        (count >= FAILURES_MAX).then_some(left)
+    }
+
+    /// Remembers a wrong login.
+    pub(crate) fn failed(&self, peer: IpAddr, now: Instant) {
+        // Insertions and removals are single steps: a panic cannot leave half of one.
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() >= ADDRESSES_MAX {
+            failures.clear();
+        }
+        let entry = failures
+            .entry(network(peer))
+            .or_insert(Failures { since: now, count: 0 });
+        if now.saturating_duration_since(entry.since) >= WINDOW {
+            *entry = Failures { since: now, count: 0 };
+        }
+        entry.count += 1;
+    }
+}
+
+/// One host has at least a /64 of IPv6 for itself.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => address.into(),
+            None => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_tries_many_logins_waits_and_others_do_not() {
+        let attempts = Attempts::default();
+        let now = Instant::now();
+        let guesser: IpAddr = "2001:db8::1".parse().unwrap();
+        for _ in 0..FAILURES_MAX {
+            assert_eq!(attempts.must_wait(guesser, now), None);
+            attempts.failed(guesser, now);
+        }
+        let later = now + Duration::from_secs(20);
+        let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
+        assert_eq!(attempts.must_wait(neighbour, later), Some(Duration::from_secs(40)));
+        assert_eq!(attempts.must_wait("10.0.0.1".parse().unwrap(), later), None);
+        assert_eq!(attempts.must_wait(guesser, now + WINDOW + Duration::from_secs(1)), None);
+        attempts.failed(guesser, now + WINDOW);
+        assert_eq!(attempts.must_wait(guesser, now + WINDOW), None, "counted anew");
+    }
+}

@@ -1,0 +1,150 @@
+//! Blobs: reading them, whole or in part.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use landfall_core::reference::{Digest, Repository};
+use landfall_oci::header_names::CONTENT_DIGEST;
+use landfall_oci::store::endpoints::blocking;
+use landfall_oci::store::error::StoreError;
+
+use crate::api::conditional::{effective_range, entity_tag, not_modified};
+use crate::api::error::{ApiError, Code};
+use crate::api::header_value;
+use crate::api::range::{Wanted, parse_range};
+use crate::fast_path::body::FileBody;
+use crate::repository::Registry;
+use crate::repository::record::Change;
+
+impl Registry {
+    pub(crate) async fn get_blob(
+        &self,
+        name: &Repository,
+        digest: &Digest,
+        headers: &HeaderMap,
+        delivery: Delivery,
+    ) -> Result<Response, ApiError> {
+        if delivery == Delivery::Nothing {
+            // Whoever only asks is about to push what is missing, and counts on the rest.
+            self.promises.give(&self.store, digest);
+        }
+        let size = match self.store.blob_size(digest)? {
+            Some(size) if self.has_blob(name, digest)? => size,
+            _ => return Err(unknown_blob(name, digest)),
+        };
+        if let Some(response) = not_modified(headers, digest) {
+            return Ok(response);
+        }
+        let range = effective_range(headers, digest);
+        let (status, offset, length) = match parse_range(range, size) {
+            Wanted::All => (StatusCode::OK, 0, size),
+            Wanted::Part { offset, length } => (StatusCode::PARTIAL_CONTENT, offset, length),
+            Wanted::Unsatisfiable => {
+                return Err(ApiError::new(
+                    StatusCode::RANGE_NOT_SATISFIABLE,
+                    Code::SizeInvalid,
+                    format!("the blob has {size} bytes"),
+                )
+                .with_header(header::CONTENT_RANGE, header_value(&format!("bytes */{size}"))));
+            }
+        };
+        let mut file = None;
+        let body = match delivery {
+            Delivery::Nothing => Body::empty(),
+            Delivery::Stream => Body::from_stream(self.store.stream_blob(digest, offset, length).await?),
+            Delivery::File => {
+                let (opened, _path) = self.store.open_blob(digest, 0)?.into_parts();
+                file = Some(FileBody {
+                    file: Arc::new(opened),
+                    offset,
+                    length,
+                });
+                Body::empty()
+            }
+        };
+        let headers = [
+            (
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/octet-stream"),
+            ),
+            (header::CONTENT_LENGTH, length.into()),
+            (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
+            (header::ETAG, entity_tag(digest)),
+            (CONTENT_DIGEST, header_value(digest.as_str())),
+        ];
+        let mut response = (status, headers, body).into_response();
+        if status == StatusCode::PARTIAL_CONTENT {
+            let last = offset + length - 1;
+            let range = header_value(&format!("bytes {offset}-{last}/{size}"));
+            response.headers_mut().insert(header::CONTENT_RANGE, range);
+        }
+        if let Some(file) = file {
+            response.extensions_mut().insert(file);
+        }
+        Ok(response)
+    }
+
+    /// Unlinks a blob that no manifest of the repository names; the bytes go with the next garbage collection.
+    pub(crate) async fn delete_blob(
+        self: &Arc<Registry>,
+        name: &Repository,
+        digest: &Digest,
+    ) -> Result<Response, ApiError> {
+        let (registry, repository, blob) = (self.clone(), name.clone(), digest.clone());
+        let deletion = blocking(move || registry.unlink(&repository, &blob));
+        match deletion.await? {
+            Deletion::Done => Ok(StatusCode::ACCEPTED.into_response()),
+            Deletion::Unknown => Err(unknown_blob(name, digest)),
+            Deletion::Needed => Err(ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                Code::Unsupported,
+                format!("a manifest of `{name}` needs the blob; delete that one first"),
+            )),
+        }
+    }
+
+    fn unlink(&self, name: &Repository, digest: &Digest) -> Result<Deletion, StoreError> {
+        let manifests: Option<Vec<Digest>> = self
+            .records
+            .glance(name, |record| record.manifests.keys().cloned().collect())?;
+        let Some(manifests) = manifests else {
+            return Ok(Deletion::Unknown);
+        };
+        if self.store.reachable(manifests)?.contains(digest) {
+            return Ok(Deletion::Needed);
+        }
+        self.records.change(name, |record| {
+            let known = record.blobs.contains_key(digest);
+            let change = known.then(|| Change::DropBlob { digest: digest.clone() });
+            let deletion = if known { Deletion::Done } else { Deletion::Unknown };
+            (change.into_iter().collect(), deletion)
+        })
+    }
+}
+
+/// How a blob's bytes get to whoever asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// Only the headers are wanted.
+    Nothing,
+    /// As a body.
+    Stream,
+    /// The connection sends the file.
+    File,
+}
+
+enum Deletion {
+    Done,
+    Unknown,
+    Needed,
+}
+
+fn unknown_blob(name: &Repository, digest: &Digest) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        Code::BlobUnknown,
+        format!("the repository `{name}` has no blob `{digest}`"),
+    )
+}

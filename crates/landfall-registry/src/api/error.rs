@@ -1,0 +1,161 @@
+//! The error envelope of the distribution specification ("Error Codes"), and nothing else. What went wrong inside goes to
+//! the log.
+
+use std::borrow::Cow;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use landfall_core::failure::error_chain;
+use landfall_oci::store::error::StoreError;
+use serde_json::json;
+
+/// The codes that clients know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    BlobUnknown,
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    Denied,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    PaginationNumberInvalid,
+    SizeInvalid,
+    TagInvalid,
+    TooManyRequests,
+    Unauthorized,
+    Unknown,
+    Unsupported,
+}
+
+impl Code {
+    fn text(self) -> &'static str {
+        match self {
+            Code::BlobUnknown => "BLOB_UNKNOWN",
+            Code::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
+            Code::BlobUploadUnknown => "BLOB_UPLOAD_UNKNOWN",
+            Code::Denied => "DENIED",
+            Code::DigestInvalid => "DIGEST_INVALID",
+            Code::ManifestBlobUnknown => "MANIFEST_BLOB_UNKNOWN",
+            Code::ManifestInvalid => "MANIFEST_INVALID",
+            Code::ManifestUnknown => "MANIFEST_UNKNOWN",
+            Code::NameInvalid => "NAME_INVALID",
+            Code::NameUnknown => "NAME_UNKNOWN",
+            Code::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
+            Code::SizeInvalid => "SIZE_INVALID",
+            Code::TagInvalid => "TAG_INVALID",
+            Code::TooManyRequests => "TOOMANYREQUESTS",
+            Code::Unauthorized => "UNAUTHORIZED",
+            Code::Unknown => "UNKNOWN",
+            Code::Unsupported => "UNSUPPORTED",
+        }
+    }
+}
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    code: Code,
+    message: Cow<'static, str>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, code: Code, message: impl Into<Cow<'static, str>>) -> ApiError {
+        ApiError {
+            status,
+            code,
+            message: message.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> ApiError {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Whether the disk is full.
+    pub(crate) fn is_out_of_space(&self) -> bool {
+        self.status == StatusCode::INSUFFICIENT_STORAGE
+    }
+
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    #[cfg(test)]
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        let chain = error_chain(&error);
+        match &error {
+            StoreError::Missing { .. } => ApiError::new(StatusCode::NOT_FOUND, Code::BlobUnknown, error.to_string()),
+            StoreError::WrongDigest { .. } => {
+                ApiError::new(StatusCode::BAD_REQUEST, Code::DigestInvalid, error.to_string())
+            }
+            StoreError::TooLong { .. } | StoreError::Short { .. } => {
+                ApiError::new(StatusCode::BAD_REQUEST, Code::SizeInvalid, error.to_string())
+            }
+            StoreError::Incomplete { .. } => {
+                ApiError::new(StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown, error.to_string())
+            }
+            StoreError::Manifest { .. } => ApiError::new(StatusCode::BAD_REQUEST, Code::ManifestInvalid, chain),
+            StoreError::Disk(source)
+                if matches!(
+                    source.kind(),
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                ) =>
+            {
+                tracing::error!(error = chain, "the registry's disk is full");
+                ApiError::new(
+                    StatusCode::INSUFFICIENT_STORAGE,
+                    Code::Unknown,
+                    "the registry's disk is full: delete images and run `landfall registry gc`, or give it a larger disk; \
+                     what it holds can still be pulled",
+                )
+            }
+            StoreError::NoSpace { .. } => {
+                tracing::error!(error = chain, "an upload is refused");
+                ApiError::new(
+                    StatusCode::INSUFFICIENT_STORAGE,
+                    Code::Unknown,
+                    format!("{chain}; what the registry holds can still be pulled"),
+                )
+            }
+            _ => {
+                tracing::error!(error = chain, "the registry's store failed");
+                ApiError::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    Code::Unknown,
+                    "the registry failed; its log says why",
+                )
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({"errors": [{"code": self.code.text(), "message": self.message}]});
+        let mut response = (
+            self.status,
+            [(header::CONTENT_TYPE, "application/json")],
+            body.to_string(),
+        )
+            .into_response();
+        for (name, value) in self.headers {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}

@@ -1,0 +1,309 @@
+//! Manifests: what makes an image visible.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Query, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use jiff::Timestamp;
+use landfall_core::oci_types::{ManifestContent, parse_manifest};
+use landfall_core::reference::{Digest, Repository, Tag};
+use landfall_oci::digest::{digest_of, matches_digest};
+use landfall_oci::header_names::CONTENT_DIGEST;
+use landfall_oci::image::{BlobState, RawManifest};
+use landfall_oci::store::endpoints::blocking;
+use landfall_oci::store::error::StoreError;
+
+use crate::api::conditional::{entity_tag, not_modified};
+use crate::api::error::{ApiError, Code};
+use crate::api::header_value;
+use crate::api::listing::unknown_repository;
+use crate::api::route::parse_digest;
+use crate::repository::Registry;
+use crate::repository::record::{Change, ManifestEntry};
+
+/// What the specification lets a registry refuse to take more of ("Pushing Manifests"), in bytes.
+const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
+/// How many tags one request may set; the draft of version 1.2 asks for 10 at least.
+const TAGS_MAX: usize = 64;
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+impl Registry {
+    pub(crate) async fn get_manifest(
+        &self,
+        name: &Repository,
+        selector: &str,
+        request: &HeaderMap,
+        with_body: bool,
+    ) -> Result<Response, ApiError> {
+        let shelf = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
+        let (digest, media_type, size) = {
+            let record = shelf.read();
+            let (digest, entry) = record
+                .select(selector)
+                .ok_or_else(|| unknown_manifest(name, selector))?;
+            (digest.clone(), header_value(&entry.media_type), entry.size)
+        };
+        if let Some(response) = not_modified(request, &digest) {
+            return Ok(response);
+        }
+        let headers = [
+            (header::CONTENT_TYPE, media_type),
+            (header::CONTENT_LENGTH, size.into()),
+            (header::ETAG, entity_tag(&digest)),
+            (CONTENT_DIGEST, header_value(digest.as_str())),
+        ];
+        let body = if with_body {
+            Body::from(self.read_manifest_bytes(digest).await?)
+        } else {
+            Body::empty()
+        };
+        Ok((headers, body).into_response())
+    }
+
+    async fn read_manifest_bytes(&self, digest: Digest) -> Result<Bytes, StoreError> {
+        if let Some(bytes) = self.hot.get(&digest) {
+            return Ok(bytes);
+        }
+        let (store, wanted) = (self.store.clone(), digest.clone());
+        let bytes = blocking(move || store.read_blob(&wanted, MANIFEST_SIZE_MAX as u64)).await?;
+        self.hot.keep(&digest, &bytes);
+        Ok(bytes)
+    }
+
+    pub(crate) async fn put_manifest(
+        self: &Arc<Registry>,
+        name: &Repository,
+        selector: &str,
+        request: Request,
+        incomplete_images: bool,
+    ) -> Result<Response, ApiError> {
+        let stated_type = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let target = Target::parse(selector, request.uri())?;
+        let bytes = read_body(request).await?;
+        let digest = match &target.digest {
+            Some(digest) if !matches_digest(&bytes, digest) => {
+                return Err(ApiError::new(
+                    StatusCode::BAD_REQUEST,
+                    Code::DigestInvalid,
+                    "the manifest is not what its digest says",
+                ));
+            }
+            Some(digest) => digest.clone(),
+            None => digest_of(&bytes),
+        };
+        let content = parse_manifest(&bytes).map_err(|source| {
+            ApiError::from(StoreError::Manifest {
+                digest: digest.clone(),
+                source,
+            })
+        })?;
+        self.check_space(bytes.len() as u64)?;
+        let media_type = check_media_type(&content, stated_type)?;
+        let subject = content.subject().map(|subject| subject.digest.clone());
+        let push = Push {
+            manifest: RawManifest {
+                bytes,
+                media_type,
+                digest: digest.clone(),
+            },
+            content,
+            tags: target.tags.clone(),
+            incomplete: incomplete_images,
+        };
+        let (registry, repository) = (self.clone(), name.clone());
+        blocking(move || registry.store_manifest(&repository, &push)).await?;
+        let location = header_value(&format!("/v2/{name}/manifests/{digest}"));
+        let headers = [
+            (header::LOCATION, location),
+            (CONTENT_DIGEST, header_value(digest.as_str())),
+        ];
+        let mut response = (StatusCode::CREATED, headers).into_response();
+        if let Some(subject) = subject {
+            response.headers_mut().insert(SUBJECT, header_value(subject.as_str()));
+        }
+        if target.digest.is_some() {
+            for tag in &target.tags {
+                response.headers_mut().append(TAG, header_value(tag.as_str()));
+            }
+        }
+        Ok(response)
+    }
+
+    fn store_manifest(&self, name: &Repository, push: &Push) -> Result<(), StoreError> {
+        // Until the record counts as a root, this keeps everything from garbage collection.
+        let hold = self.store.hold();
+        let shelf = self.records.get(name)?;
+        let has = |digest: &Digest| shelf.as_ref().is_some_and(|shelf| shelf.read().has_blob(digest));
+        let may_lack_parts = push.incomplete || matches!(push.content, ManifestContent::Index(_));
+        let mut here = Vec::new();
+        for child in push.content.children() {
+            hold.keep(&child.digest);
+            if self.store.blob_state(child)? == BlobState::Complete && has(&child.digest) {
+                here.push(child.digest.clone());
+            } else if !may_lack_parts && !child.is_foreign() {
+                return Err(StoreError::Incomplete {
+                    manifest: push.manifest.digest.clone(),
+                    child: child.digest.clone(),
+                });
+            }
+        }
+        self.store.write_manifest_alone(&push.manifest, &hold)?;
+        let digest = &push.manifest.digest;
+        let size = push.manifest.bytes.len() as u64;
+        let entry = ManifestEntry::new(push.manifest.media_type.clone(), size, &push.content);
+        let at = Timestamp::now();
+        self.records.change(name, |record| {
+            // A collection may have let go of a blob since it was looked for; it is held, and belongs here.
+            let mut changes: Vec<Change> = here
+                .into_iter()
+                .filter(|child| !record.has_blob(child))
+                .map(|digest| Change::AddBlob { digest, at })
+                .collect();
+            if record.manifests.get(digest) != Some(&entry) {
+                changes.push(Change::AddManifest {
+                    digest: digest.clone(),
+                    entry,
+                });
+            }
+            let moved = push.tags.iter().filter(|tag| record.tags.get(*tag) != Some(digest));
+            changes.extend(moved.map(|tag| Change::SetTag {
+                tag: tag.clone(),
+                digest: digest.clone(),
+            }));
+            (changes, ())
+        })
+    }
+
+    /// A tag alone goes; a digest goes with all tags that it has.
+    pub(crate) async fn delete_manifest(
+        self: &Arc<Registry>,
+        name: &Repository,
+        selector: &str,
+    ) -> Result<Response, ApiError> {
+        let target = Target::parse(selector, &Uri::default())?;
+        if self.records.get(name)?.is_none() {
+            return Err(unknown_repository(name));
+        }
+        let (registry, repository) = (self.clone(), name.clone());
+        let deleted = blocking(move || {
+            registry.records.change(&repository, |record| {
+                let change = match (target.digest, target.tags.into_iter().next()) {
+                    (Some(digest), _) if record.manifests.contains_key(&digest) => {
+                        Some(Change::DropManifest { digest })
+                    }
+                    (None, Some(tag)) if record.tags.contains_key(&tag) => Some(Change::DropTag { tag }),
+                    _ => None,
+                };
+                let found = change.is_some();
+                (change.into_iter().collect(), found)
+            })
+        });
+        if deleted.await? {
+            Ok(StatusCode::ACCEPTED.into_response())
+        } else {
+            Err(unknown_manifest(name, selector))
+        }
+    }
+}
+
+fn unknown_manifest(name: &Repository, selector: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        Code::ManifestUnknown,
+        format!("the repository `{name}` has no manifest `{selector}`"),
+    )
+}
+
+/// A manifest on its way into a repository.
+struct Push {
+    manifest: RawManifest,
+    content: ManifestContent,
+    tags: Vec<Tag>,
+    /// Whether parts of an image may be missing.
+    incomplete: bool,
+}
+
+/// What a manifest is put under: a tag, or a digest and any number of tags.
+#[derive(Debug)]
+struct Target {
+    digest: Option<Digest>,
+    tags: Vec<Tag>,
+}
+
+impl Target {
+    fn parse(selector: &str, uri: &Uri) -> Result<Target, ApiError> {
+        if !selector.contains(':') {
+            return Ok(Target {
+                digest: None,
+                tags: vec![parse_tag(selector)?],
+            });
+        }
+        let digest = parse_digest(selector)?;
+        let Query(query) = Query::<Vec<(String, String)>>::try_from_uri(uri).unwrap_or_default();
+        let tags: Vec<Tag> = query
+            .iter()
+            .filter(|(key, _)| key == "tag")
+            .map(|(_, tag)| parse_tag(tag))
+            .collect::<Result<_, _>>()?;
+        if tags.len() > TAGS_MAX {
+            return Err(ApiError::new(
+                StatusCode::URI_TOO_LONG,
+                Code::TagInvalid,
+                format!("one request sets at most {TAGS_MAX} tags"),
+            ));
+        }
+        Ok(Target {
+            digest: Some(digest),
+            tags,
+        })
+    }
+}
+
+fn parse_tag(text: &str) -> Result<Tag, ApiError> {
+    text.parse()
+        .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, Code::TagInvalid, format!("{error}")))
+}
+
+/// The manifest is served under the type that it was pushed with, which must be the one that it gives itself.
+fn check_media_type(content: &ManifestContent, stated: Option<String>) -> Result<String, ApiError> {
+    let own = content.media_type();
+    let says_itself = match content {
+        ManifestContent::Image(manifest) => manifest.media_type.is_some(),
+        ManifestContent::Index(index) => index.media_type.is_some(),
+    };
+    let stated = stated.map(|stated| stated.split(';').next().unwrap_or_default().trim().to_owned());
+    match stated {
+        Some(stated) if says_itself && stated != own => Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            Code::ManifestInvalid,
+            format!("the manifest calls itself `{own}` and was pushed as `{stated}`"),
+        )),
+        Some(stated) if landfall_core::oci_types::is_manifest_type(&stated) => Ok(stated),
+        _ => Ok(own.to_owned()),
+    }
+}
+
+async fn read_body(request: Request) -> Result<Bytes, ApiError> {
+    match Limited::new(request.into_body(), MANIFEST_SIZE_MAX).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            Code::SizeInvalid,
+            "a manifest has at most 4 MiB",
+        )),
+        Err(_the_client_hung_up) => Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            Code::SizeInvalid,
+            "the manifest did not arrive whole",
+        )),
+    }
+}

@@ -1,0 +1,110 @@
+//! The `Range` of a download (RFC 9110 section 14) and the `Content-Range` of an upload (OCI distribution
+//! specification, "Pushing a blob in chunks"), which are different grammars.
+
+/// What a `Range` header asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Everything: no header, or one that RFC 9110 allows to ignore (other units, several ranges, no grammar).
+    All,
+    /// A part: offset and length.
+    Part { offset: u64, length: u64 },
+    /// Nothing that the content has, or a range that ends before it begins, which RFC 9110 section 14.2 allows to reject
+    /// and the conformance suite of the distribution specification wants rejected.
+    Unsatisfiable,
+}
+
+/// Reads a `Range` header for content of `size` bytes.
+pub(crate) fn parse_range(header: Option<&str>, size: u64) -> Wanted {
+    let Some((first, last)) = header
+        .and_then(|header| header.trim().strip_prefix("bytes="))
+        .and_then(|range| range.split_once('-'))
+    else {
+        return Wanted::All;
+    };
+    let (offset, end) = match (parse_number(first), parse_number(last)) {
+        (Some(first), Some(last)) if first <= last => (first, last.saturating_add(1).min(size)),
+        (Some(_), Some(_)) => return Wanted::Unsatisfiable,
+        (Some(first), None) if last.is_empty() => (first, size),
+        (None, Some(suffix)) if first.is_empty() => (size.saturating_sub(suffix), size),
+        _ => return Wanted::All,
+    };
+    match end.checked_sub(offset) {
+        None | Some(0) => Wanted::Unsatisfiable,
+        Some(length) => Wanted::Part { offset, length },
+    }
+}
+
+/// Reads an upload's `Content-Range`, `<first>-<last>`: the first byte and the number of bytes.
+pub(crate) fn parse_content_range(header: &str) -> Option<(u64, u64)> {
+    let range = header.trim();
+    let range = range.strip_prefix("bytes ").unwrap_or(range);
+    let range = range.split_once('/').map_or(range, |(range, _total)| range);
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (parse_number(first)?, parse_number(last)?);
+    let length = last.checked_sub(first)?.checked_add(1)?;
+    Some((first, length))
+}
+
+/// Digits only: Rust's own parser takes a `+` as well.
+fn parse_number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_rfc_9110_says() {
+        let part = |offset, length| Wanted::Part { offset, length };
+        for (header, expected) in [
+            (None, Wanted::All),
+            (Some("bytes=0-3"), part(0, 4)),
+            (Some("bytes=3-"), part(3, 7)),
+            (Some("bytes=3-99"), part(3, 7)),
+            (Some("bytes=-4"), part(6, 4)),
+            (Some("bytes=-40"), part(0, 10)),
+            (Some("bytes=10-"), Wanted::Unsatisfiable),
+            (Some("bytes=-0"), Wanted::Unsatisfiable),
+            (Some("bytes=5-3"), Wanted::Unsatisfiable),
+            (Some("bytes=0-1,3-4"), Wanted::All),
+            (Some("bytes=-"), Wanted::All),
+            (Some("bytes=+1-2"), Wanted::All),
+            (Some("bytes=1-x"), Wanted::All),
+            (Some("items=0-3"), Wanted::All),
+            (Some("bytes=99999999999999999999-"), Wanted::All),
+        ] {
+            assert_eq!(parse_range(header, 10), expected, "{header:?}");
+        }
+        assert_eq!(parse_range(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
+    }
+
+    #[test]
+    fn chunks_say_their_first_and_last_byte() {
+        for (header, expected) in [
+            ("0-9", Some((0, 10))),
+            ("10-10", Some((10, 1))),
+            ("bytes 5-9/10", Some((5, 5))),
+            ("9-5", None),
+            ("-5", None),
+            ("5-", None),
+            ("x", None),
+            ("0-18446744073709551615", None),
+        ] {
+            assert_eq!(parse_content_range(header), expected, "{header}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_lies_inside_the_content(header in "(bytes=)?[-0-9, +x]{0,24}", size: u64) {
+            let _: Option<(u64, u64)> = parse_content_range(&header);
+            if let Wanted::Part { offset, length } = parse_range(Some(&header), size) {
+                prop_assert!(length > 0 && offset.checked_add(length).is_some_and(|end| end <= size));
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Pulls and pushes over plain TCP, with no general HTTP server in between: nearly all requests that a registry gets are
+//! for small manifests, and nearly all bytes that it sends are files, which the kernel sends by itself (sendfile(2)). The
+//! bytes that it gets are [`body`]'s business.
+//!
+//! Answers requests below `/v2/` that ask for nothing unusual, one after the other: `GET` and `HEAD` without a body, others
+//! with a body of a length that is told. The first request that is anything else goes to hyper with all that was read, and
+//! the rest of its connection too: there is no second implementation of what is hard about HTTP.
+
+mod answer;
+pub(crate) mod body;
+pub(crate) mod request;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use bytes::BytesMut;
+use futures_util::future::BoxFuture;
+use http::Method;
+use landfall_net::serve::pace::{PacedBody, too_slow};
+use landfall_net::serve::{FastPath, Http, Rest, ServeLimits};
+use rustix::net::{Shutdown, shutdown};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use crate::fast_path::answer::Output;
+use crate::fast_path::body::{PushBody, TakesFile};
+use crate::fast_path::request::{HEAD_MAX, Ours, Parsed, parse_pull};
+
+/// How long a client that was told that the connection ends may take to end it as well.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+
+/// A router with the fast path before it, for [`landfall_net::serve::serve`].
+#[must_use]
+pub fn with_fast_path(router: Router) -> Http {
+    Http::Fast(Arc::new(RegistryFastPath(router.clone())), router)
+}
+
+#[derive(Debug)]
+struct RegistryFastPath(Router);
+
+impl FastPath for RegistryFastPath {
+    fn serve<'a>(
+        &'a self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        limits: ServeLimits,
+        shutdown: &'a CancellationToken,
+    ) -> BoxFuture<'a, io::Result<Option<Rest>>> {
+        Box::pin(serve_pulls(stream, peer, self.0.clone(), limits, shutdown))
+    }
+}
+
+/// Answers pulls and pushes until the client or the server ends the connection, or another request comes.
+async fn serve_pulls(
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut router: Router,
+    limits: ServeLimits,
+    shutdown: &CancellationToken,
+) -> io::Result<Option<Rest>> {
+    let stopped = shutdown.cancelled();
+    tokio::pin!(stopped);
+    let stream = Arc::new(stream);
+    let mut input = BytesMut::new();
+    let mut output = Output::default();
+    // For the whole head: a byte now and then is not enough.
+    let mut deadline = Instant::now() + limits.header;
+    loop {
+        let (ours, head) = match parse_pull(&input) {
+            Parsed::Ours { ours, head } => (*ours, head),
+            // Bodies are gone once they are answered, and their hold on the connection with them.
+            Parsed::Other => return Ok(Arc::into_inner(stream).map(|stream| (input, stream))),
+            Parsed::Partial => {
+                input.reserve(HEAD_MAX);
+                let is_idle = input.is_empty();
+                let read = timeout_at(deadline, read_some(&stream, &mut input));
+                let read = tokio::select! {
+                    read = read => read.map_err(|_elapsed| too_slow())??,
+                    () = stopped.as_mut(), if is_idle => 0,
+                };
+                match read {
+                    0 => return Ok(None),
+                    _ => continue,
+                }
+            }
+        };
+        drop(input.split_to(head));
+        let Ours {
+            mut request,
+            body_length: length,
+            wants_close,
+        } = ours;
+        let with_body = request.method() != Method::HEAD;
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(TakesFile);
+        let mut pushed = None;
+        if length > 0 {
+            let here = usize::try_from(length).map_or(input.len(), |length| length.min(input.len()));
+            let body = PushBody::new(stream.clone(), input.split_to(here), length, limits.stall);
+            *request.body_mut() = Body::new(PacedBody::new(body.clone(), limits.stall));
+            request.extensions_mut().insert(body.clone());
+            pushed = Some(body);
+        }
+        let response = match router.call(request).await {
+            Ok(response) => response,
+            Err(infallible) => match infallible {},
+        };
+        // Where the next request begins is not known before the body has ended.
+        let is_last = wants_close || shutdown.is_cancelled() || pushed.is_some_and(|body| body.left() > 0);
+        output
+            .write(&stream, response, with_body, is_last, limits.stall)
+            .await?;
+        if is_last {
+            linger(&stream).await?;
+            return Ok(None);
+        }
+        deadline = Instant::now() + limits.header;
+    }
+}
+
+/// Ends a connection so that the client gets the last answer: were bytes of the client's still unread, or on their way, when
+/// the connection is closed, they would reset it, and take the answer away (RFC 9112 section 9.6).
+async fn linger(stream: &TcpStream) -> io::Result<()> {
+    shutdown(stream, Shutdown::Write)?;
+    let throw_away = async {
+        let mut thrown = BytesMut::new();
+        while read_some(stream, &mut thrown).await? > 0 {
+            thrown.clear();
+        }
+        Ok(())
+    };
+    // A client that does not hang up has had the time to read.
+    timeout(LINGER_MAX, throw_away).await.unwrap_or(Ok(()))
+}
+
+/// Reads what is there, as soon as something is; 0 at the end.
+async fn read_some(stream: &TcpStream, input: &mut BytesMut) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read_buf(input) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

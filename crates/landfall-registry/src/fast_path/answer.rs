@@ -1,0 +1,202 @@
+//! An answer on its way out: written to a buffer that stays, or sent by the kernel where it is a file.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use futures_util::FutureExt;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use landfall_net::pace::Pace;
+use landfall_net::serve::pace::{pace_of_clients, within};
+use rustix::fs::{Advice, fadvise, sendfile};
+use rustix::net::{SendFlags, send};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::fast_path::body::FileBody;
+use crate::fast_path::request::HEAD_MAX;
+
+/// How much of a file one call sends: what a disk that is not in memory may keep a thread for.
+const FILE_PIECE: u64 = 512 * 1024;
+
+/// The answer as it goes out; kept for the next one.
+#[derive(Default)]
+pub(crate) struct Output {
+    bytes: Vec<u8>,
+    /// `Date`, and the second that it is of.
+    date: (i64, String),
+}
+
+impl Output {
+    pub(crate) async fn write(
+        &mut self,
+        stream: &TcpStream,
+        response: Response,
+        with_body: bool,
+        is_last: bool,
+        stall: Duration,
+    ) -> io::Result<()> {
+        let (mut parts, body) = response.into_parts();
+        let file = parts.extensions.remove::<FileBody>().filter(|_| with_body);
+        let may_have_body = !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if parts.status == StatusCode::NO_CONTENT {
+            // RFC 9110 section 8.6; routers set it all the same.
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
+        let mut chunked = false;
+        if may_have_body && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+            match body.size_hint().exact() {
+                Some(length) => drop(parts.headers.insert(header::CONTENT_LENGTH, length.into())),
+                None => {
+                    chunked = true;
+                    let value = HeaderValue::from_static("chunked");
+                    parts.headers.insert(header::TRANSFER_ENCODING, value);
+                }
+            }
+        }
+        if is_last {
+            let value = HeaderValue::from_static("close");
+            parts.headers.insert(header::CONNECTION, value);
+        }
+        self.render_head(&parts)?;
+        let mut pace = pace_of_clients(stall);
+        if let Some(file) = file {
+            return self.send_file(stream, &file, &mut pace).await;
+        }
+        if with_body && may_have_body {
+            self.write_body(stream, body, chunked, &mut pace).await?;
+        }
+        self.flush(stream, &mut pace).await
+    }
+
+    fn render_head(&mut self, parts: &http::response::Parts) -> io::Result<()> {
+        let now = Timestamp::now();
+        if self.date.0 != now.as_second() || self.date.1.is_empty() {
+            let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+            self.date = (now.as_second(), date.map_err(io::Error::other)?);
+        }
+        let out = &mut self.bytes;
+        out.clear();
+        let reason = parts.status.canonical_reason().unwrap_or("-");
+        write!(out, "HTTP/1.1 {} {reason}\r\n", parts.status.as_str())?;
+        for (name, value) in &parts.headers {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        write!(out, "date: {}\r\n\r\n", self.date.1)
+    }
+
+    async fn write_body(
+        &mut self,
+        stream: &TcpStream,
+        mut body: Body,
+        chunked: bool,
+        pace: &mut Pace,
+    ) -> io::Result<()> {
+        loop {
+            let frame = match body.frame().now_or_never() {
+                Some(frame) => frame,
+                // The client has what there is before it has to wait.
+                None => {
+                    self.flush(stream, pace).await?;
+                    body.frame().await
+                }
+            };
+            let Some(frame) = frame else {
+                break;
+            };
+            let Ok(data) = frame.map_err(io::Error::other)?.into_data() else {
+                continue;
+            };
+            if chunked && !data.is_empty() {
+                write!(self.bytes, "{:x}\r\n", data.len())?;
+            }
+            self.bytes.extend_from_slice(&data);
+            if chunked && !data.is_empty() {
+                self.bytes.extend_from_slice(b"\r\n");
+            }
+            if self.bytes.len() > HEAD_MAX {
+                self.flush(stream, pace).await?;
+            }
+        }
+        if chunked {
+            self.bytes.extend_from_slice(b"0\r\n\r\n");
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self, stream: &TcpStream, pace: &mut Pace) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < self.bytes.len() {
+            sent += pass(stream, pace, || stream.try_write(&self.bytes[sent..])).await?;
+        }
+        self.bytes.clear();
+        // A manifest of megabytes does not stay with the connection.
+        self.bytes.shrink_to(2 * HEAD_MAX);
+        Ok(())
+    }
+
+    /// The head, which waits in the kernel for the first bytes of the file, and the file.
+    async fn send_file(&mut self, stream: &TcpStream, body: &FileBody, pace: &mut Pace) -> io::Result<()> {
+        let flags = match body.length {
+            0 => SendFlags::empty(),
+            _ => SendFlags::MORE,
+        };
+        let mut sent = 0;
+        while sent < self.bytes.len() {
+            let rest = &self.bytes[sent..];
+            let send = || stream.try_io(Interest::WRITABLE, || Ok(send(stream, rest, flags)?));
+            sent += pass(stream, pace, send).await?;
+        }
+        if body.length > FILE_PIECE {
+            let _only_advice = fadvise(&*body.file, body.offset, None, Advice::Sequential);
+        }
+        let mut offset = body.offset;
+        let end = body.offset + body.length;
+        while offset < end {
+            let piece = usize::try_from(FILE_PIECE.min(end - offset)).map_err(io::Error::other)?;
+            let send = || {
+                stream.try_io(Interest::WRITABLE, || {
+                    Ok(sendfile(stream, &*body.file, Some(&mut offset), piece)?)
+                })
+            };
+            if pass(stream, pace, send).await? == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "a blob is shorter than it was",
+                ));
+            }
+            // Others want this thread as well.
+            tokio::task::consume_budget().await;
+        }
+        Ok(())
+    }
+}
+
+/// Has the kernel take bytes, which it nearly always does at once: a timer is needed only when the client is slower.
+async fn pass(
+    stream: &TcpStream,
+    pace: &mut Pace,
+    mut attempt: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            taken => {
+                pace.moved(*taken.as_ref().unwrap_or(&0));
+                return taken;
+            }
+        }
+        let since = Instant::now();
+        within(pace.left(), stream.writable()).await?;
+        pace.waited(since.elapsed());
+    }
+}

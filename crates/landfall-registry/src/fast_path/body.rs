@@ -1,0 +1,215 @@
+//! Bodies of requests over plain TCP, of which nearly all bytes are those of blobs. Whoever stores them can read them from
+//! the connection itself, on the thread that hashes and writes them: handed from thread to thread piece by piece, an upload
+//! costs twice the processor time.
+
+use std::fs::File;
+use std::io;
+use std::net;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use landfall_net::pace::Pace;
+use landfall_net::serve::pace::{pace_of_clients, too_slow};
+use rustix::net::{RecvFlags, recv};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How much is read at once by who waits for it, in bytes: it stays in the processor's cache until it is hashed and written.
+const PIECE: usize = 256 * 1024;
+/// How much is read at once by everybody else.
+const FRAME: usize = 64 * 1024;
+/// How often a thread that waits for the client looks whether anybody still wants the body.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
+/// Marks a request whose answer may be a [`FileBody`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TakesFile;
+
+/// In the extensions of a response: its body is this part of a file. The response has a `Content-Length` and no other body.
+#[derive(Debug, Clone)]
+pub(crate) struct FileBody {
+    /// The file, which has that part.
+    pub(crate) file: Arc<File>,
+    /// Where the part begins.
+    pub(crate) offset: u64,
+    /// How long it is.
+    pub(crate) length: u64,
+}
+
+/// The body of a request, of a length that the client told. Clones are the same body.
+///
+/// In the extensions of the request too, for whoever wants [`PushBody::pieces`].
+#[derive(Debug, Clone)]
+pub(crate) struct PushBody {
+    stream: Arc<TcpStream>,
+    stall: Duration,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What came with the head.
+    read: BytesMut,
+    left: u64,
+}
+
+impl PushBody {
+    /// A body of so many bytes, of which some were read already. The client is waited for as [`Pace`] says.
+    pub(crate) fn new(stream: Arc<TcpStream>, read: BytesMut, length: u64, stall: Duration) -> PushBody {
+        PushBody {
+            stream,
+            stall,
+            state: Arc::new(Mutex::new(State { read, left: length })),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Changes are single steps: a panic cannot leave half of one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes nobody has read.
+    pub(crate) fn left(&self) -> u64 {
+        self.lock().left
+    }
+
+    /// The body for a thread that may block, until it is `given_up`.
+    ///
+    /// # Errors
+    /// When the connection cannot be used so.
+    pub(crate) fn pieces(&self, given_up: CancellationToken) -> io::Result<Pieces> {
+        let stream = net::TcpStream::from(self.stream.as_fd().try_clone_to_owned()?);
+        stream.set_read_timeout(Some(LOOK_UP))?;
+        stream.set_nonblocking(false)?;
+        let size = usize::try_from(self.left()).map_or(PIECE, |left| left.min(PIECE));
+        Ok(Pieces {
+            body: self.clone(),
+            stream,
+            buffer: vec![0; size],
+            pace: pace_of_clients(self.stall),
+            given_up,
+        })
+    }
+}
+
+/// Reads a body on a thread that may block. Nobody else reads from the connection meanwhile.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    body: PushBody,
+    stream: net::TcpStream,
+    buffer: Vec<u8>,
+    pace: Pace,
+    given_up: CancellationToken,
+}
+
+impl Pieces {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// When the client hangs up, is too slow, or nobody wants the body any more.
+    pub(crate) fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        // Here as well as where it waits, which it does not while bytes crawl in.
+        if self.given_up.is_cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let mut state = self.body.lock();
+        let wanted = usize::try_from(state.left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
+        if wanted == 0 {
+            return Ok(None);
+        }
+        let length = if state.read.is_empty() {
+            receive(&self.stream, &mut self.buffer[..wanted], &mut self.pace, &self.given_up)?
+        } else {
+            let length = wanted.min(state.read.len());
+            self.buffer[..length].copy_from_slice(&state.read.split_to(length));
+            length
+        };
+        state.left -= length as u64;
+        Ok(Some(&self.buffer[..length]))
+    }
+}
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        // A connection on which this fails is of no use to anybody: the next read says so.
+        drop(self.stream.set_nonblocking(true));
+    }
+}
+
+/// Waits until the buffer is full, or what came within [`LOOK_UP`] is in it.
+fn receive(
+    stream: &net::TcpStream,
+    buffer: &mut [u8],
+    pace: &mut Pace,
+    given_up: &CancellationToken,
+) -> io::Result<usize> {
+    loop {
+        let begun = Instant::now();
+        // Without this flag each packet wakes the thread.
+        let received = recv(stream, &mut *buffer, RecvFlags::WAITALL);
+        pace.waited(begun.elapsed());
+        match received {
+            Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok((_, length)) => {
+                pace.moved(length);
+                return Ok(length);
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if given_up.is_cancelled() => {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if pace.left().is_zero() => {
+                return Err(too_slow());
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+impl HttpBody for PushBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let mut state = self.lock();
+        let wanted = usize::try_from(state.left).map_or(FRAME, |left| left.min(FRAME));
+        if wanted == 0 {
+            return Poll::Ready(None);
+        }
+        let mut frame = BytesMut::new();
+        if state.read.is_empty() {
+            frame.reserve(wanted);
+            loop {
+                ready!(self.stream.poll_read_ready(context))?;
+                match self.stream.try_read_buf(&mut (&mut frame).limit(wanted)) {
+                    Ok(0) => return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+                    Ok(_) => break,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                }
+            }
+        } else {
+            let length = wanted.min(state.read.len());
+            frame = state.read.split_to(length);
+        }
+        state.left -= frame.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(frame.freeze()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left() == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left())
+    }
+}
+
+#[cfg(test)]
+mod tests;

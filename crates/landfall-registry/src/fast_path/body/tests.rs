@@ -1,0 +1,154 @@
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::routing::put;
+use axum::{Extension, Router};
+use landfall_net::serve::{Drained, ServeLimits};
+use landfall_oci::digest::digest_of;
+use landfall_testkit::server::{QUICK, Running, mk_server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::fast_path::with_fast_path;
+
+/// Says what came, read on a blocking thread; or what failed.
+async fn read_directly(body: Extension<PushBody>) -> String {
+    read_until(body, CancellationToken::new()).await
+}
+
+/// Does not want it any more before the first byte.
+async fn read_nothing(body: Extension<PushBody>) -> String {
+    let given_up = CancellationToken::new();
+    given_up.cancel();
+    read_until(body, given_up).await
+}
+
+async fn read_until(Extension(body): Extension<PushBody>, given_up: CancellationToken) -> String {
+    let _guard = given_up.clone().drop_guard();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut all = Vec::new();
+        let mut pieces = body.pieces(given_up)?;
+        while let Some(piece) = pieces.next()? {
+            all.extend_from_slice(piece);
+        }
+        Ok::<_, io::Error>(all)
+    });
+    match read.await.unwrap() {
+        Ok(all) => format!("{} {}\n", all.len(), digest_of(&all)),
+        Err(error) => format!("{:?}\n", error.kind()),
+    }
+}
+
+async fn read_as_body(body: Bytes) -> String {
+    format!("{} {}\n", body.len(), digest_of(&body))
+}
+
+async fn refuse(_unread: Request) -> (StatusCode, Body) {
+    (StatusCode::FORBIDDEN, Body::from("no\n"))
+}
+
+async fn mk_pushes(limits: ServeLimits) -> Running {
+    let router = Router::new()
+        .route("/v2/direct", put(read_directly))
+        .route("/v2/body", put(read_as_body))
+        .route("/v2/given-up", put(read_nothing))
+        .route("/v2/refused", put(refuse))
+        .layer(axum::extract::DefaultBodyLimit::disable());
+    mk_server(with_fast_path(router), None, limits).await
+}
+
+fn head(path: &str, length: usize) -> String {
+    format!("PUT /v2/{path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n")
+}
+
+async fn last_line(client: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    loop {
+        read.push(client.read_u8().await.unwrap());
+        let text = String::from_utf8_lossy(&read);
+        if let Some((_, body)) = text.split_once("\r\n\r\n")
+            && body.ends_with('\n')
+        {
+            return body.trim().to_owned();
+        }
+    }
+}
+
+#[tokio::test]
+async fn bodies_of_any_length_arrive_whole_however_they_are_read_and_another_request_follows() {
+    let running = mk_pushes(QUICK).await;
+    let mut client = TcpStream::connect(running.address).await.unwrap();
+    let bytes: Vec<u8> = (0..3 * PIECE + 7).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    for length in [1, 5000, FRAME, PIECE - 1, PIECE, PIECE + 1, bytes.len()] {
+        for path in ["direct", "body", "direct"] {
+            client.write_all(head(path, length).as_bytes()).await.unwrap();
+            client.write_all(&bytes[..length]).await.unwrap();
+            let expected = format!("{length} {}", digest_of(&bytes[..length]));
+            assert_eq!(last_line(&mut client).await, expected, "{path}");
+        }
+    }
+    drop(client);
+    assert_eq!(running.stop().await, Drained { abandoned: 0 });
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_wants_any_more_is_not_read_although_its_bytes_are_there() {
+    let running = mk_pushes(QUICK).await;
+    let mut client = TcpStream::connect(running.address).await.unwrap();
+    client.write_all(head("given-up", 10).as_bytes()).await.unwrap();
+    client.write_all(b"half").await.unwrap();
+    assert_eq!(last_line(&mut client).await, "Interrupted");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_ends_early_is_an_error_for_its_reader() {
+    let running = mk_pushes(QUICK).await;
+    let mut client = TcpStream::connect(running.address).await.unwrap();
+    client.write_all(head("direct", 10).as_bytes()).await.unwrap();
+    client.write_all(b"half").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(last_line(&mut client).await, "UnexpectedEof");
+    assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0, "no request can follow");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_little_is_not_waited_for() {
+    let limits = ServeLimits {
+        stall: Duration::from_millis(150),
+        ..QUICK
+    };
+    let running = mk_pushes(limits).await;
+    let mut client = TcpStream::connect(running.address).await.unwrap();
+    client.write_all(head("direct", 10).as_bytes()).await.unwrap();
+    assert_eq!(last_line(&mut client).await, "TimedOut");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_ends_the_connection_after_the_answer() {
+    let running = mk_pushes(QUICK).await;
+    let mut client = TcpStream::connect(running.address).await.unwrap();
+    client.write_all(head("refused", 8_000_000).as_bytes()).await.unwrap();
+    client.write_all(&vec![0; 8_000_000]).await.unwrap();
+    assert_eq!(last_line(&mut client).await, "no");
+    assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0, "no request can follow");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_thread_that_waits_for_a_body_ends_with_the_request() {
+    let limits = ServeLimits {
+        stall: Duration::from_secs(600),
+        drain: Duration::from_millis(20),
+        ..QUICK
+    };
+    let running = mk_pushes(limits).await;
+    let mut client = TcpStream::connect(running.address).await.unwrap();
+    client.write_all(head("direct", 10).as_bytes()).await.unwrap();
+    client.write_all(b"half").await.unwrap();
+    // The end of the test's runtime waits for the thread.
+    running.stop().await;
+    drop(client);
+}

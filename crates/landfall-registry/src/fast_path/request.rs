@@ -1,0 +1,133 @@
+//! Which requests are ours: those that ask for nothing unusual.
+
+use axum::body::Body;
+use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
+
+/// A longer head is hyper's business.
+pub(crate) const HEAD_MAX: usize = 8 * 1024;
+const HEADERS_MAX: usize = 32;
+const PATHS: &str = "/v2/";
+
+pub(crate) enum Parsed {
+    /// A request that is for us.
+    Ours {
+        ours: Box<Ours>,
+        /// The length of its head, in bytes.
+        head: usize,
+    },
+    /// Not all of a head is here.
+    Partial,
+    /// Something that is not for us.
+    Other,
+}
+
+/// A request that is for us.
+pub(crate) struct Ours {
+    pub(crate) request: Request<Body>,
+    pub(crate) body_length: u64,
+    /// Whether the client asks for the end of the connection after the answer.
+    pub(crate) wants_close: bool,
+}
+
+pub(crate) fn parse_pull(input: &[u8]) -> Parsed {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut headers);
+    match head.parse(input) {
+        Ok(httparse::Status::Complete(length)) => to_ours(&head).map_or(Parsed::Other, |ours| Parsed::Ours {
+            ours: Box::new(ours),
+            head: length,
+        }),
+        Ok(httparse::Status::Partial) if input.len() < HEAD_MAX => Parsed::Partial,
+        Ok(httparse::Status::Partial) | Err(_) => Parsed::Other,
+    }
+}
+
+/// The law of [`parse_pull`], for [`crate::fuzzing`]: a request is taken once all of its head is here, and what follows it
+/// changes nothing.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn check_pull(input: &[u8]) {
+    let Parsed::Ours { ours, head: length } = parse_pull(input) else {
+        return;
+    };
+    let Ours {
+        request, body_length, ..
+    } = *ours;
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    assert!(!reads || body_length == 0);
+    assert!(request.uri().path().starts_with(PATHS) && request.headers().contains_key(header::HOST));
+    for end in [0, length / 2, length - 1] {
+        assert!(matches!(parse_pull(&input[..end]), Parsed::Partial), "cut at {end}");
+    }
+    let Parsed::Ours {
+        ours: alone,
+        head: same_length,
+    } = parse_pull(&input[..length])
+    else {
+        panic!("the head alone is no request");
+    };
+    let alone = alone.request;
+    assert_eq!(
+        (alone.uri(), alone.headers(), same_length),
+        (request.uri(), request.headers(), length)
+    );
+}
+
+/// The request; `None` for anything that we would have to think about.
+fn to_ours(head: &httparse::Request<'_, '_>) -> Option<Ours> {
+    let (method, may_have_body) = match head.method? {
+        "GET" => (Method::GET, false),
+        "HEAD" => (Method::HEAD, false),
+        "POST" => (Method::POST, true),
+        "PUT" => (Method::PUT, true),
+        "PATCH" => (Method::PATCH, true),
+        "DELETE" => (Method::DELETE, true),
+        _ => return None,
+    };
+    let path = head.path.filter(|path| path.starts_with(PATHS))?;
+    if head.version != Some(1) {
+        return None;
+    }
+    let mut request = Request::new(Body::empty());
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::try_from(path).ok()?;
+    let (mut hosts, mut length, mut wants_close) = (0, None, false);
+    for found in head.headers.iter() {
+        let name = HeaderName::from_bytes(found.name.as_bytes()).ok()?;
+        let value = HeaderValue::from_bytes(found.value).ok()?;
+        if name == header::HOST {
+            hosts += 1;
+        }
+        let is_usual = match name {
+            // A list of options is hyper's.
+            header::CONNECTION => {
+                let closes = value.as_bytes().eq_ignore_ascii_case(b"close");
+                wants_close |= closes;
+                closes || value.as_bytes().eq_ignore_ascii_case(b"keep-alive")
+            }
+            header::CONTENT_LENGTH => {
+                let told = parse_length(value.as_bytes()).filter(|length| may_have_body || *length == 0);
+                told.is_some() && length.replace(told).is_none()
+            }
+            header::TRANSFER_ENCODING | header::UPGRADE | header::EXPECT | header::TE | header::TRAILER => false,
+            _ => true,
+        };
+        if !is_usual {
+            return None;
+        }
+        request.headers_mut().append(name, value);
+    }
+    // RFC 9112 section 3.2: neither none nor several.
+    (hosts == 1).then_some(Ours {
+        request,
+        body_length: length.flatten().unwrap_or_default(),
+        wants_close,
+    })
+}
+
+/// Digits and nothing else (RFC 9110 section 8.6).
+fn parse_length(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.parse()
+        .ok()
+        .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}

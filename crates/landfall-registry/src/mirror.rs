@@ -1,0 +1,257 @@
+//! A pull-through endpoint for the container runtime of this node: it asks for `/v2/<name>/…?ns=<registry>`, and is
+//! answered from the places that the caller names, in their order.
+//!
+//! Reading only, on loopback only. Nothing is kept and nothing is asked of whoever asks: logins stay with our clients, and
+//! no answer is ever a challenge, which the runtime would answer with a login of its own. Manifests are verified here;
+//! blobs pass through and are verified by the runtime.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt as _, stream};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, header};
+use landfall_core::failure::{FailureKind, error_chain};
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::{Digest, RegistryHost, Repository};
+use landfall_oci::client::{RegistryClient, RegistryError};
+use landfall_oci::header_names::CONTENT_DIGEST;
+use landfall_oci::image::BlobStream;
+
+use crate::api::error::{ApiError, Code};
+use crate::api::header_value;
+use crate::api::range::{Wanted, parse_range};
+use landfall_core::registry_path::{Route, parse_namespace};
+
+/// A place to ask: a repository of a registry.
+#[derive(Debug, Clone)]
+pub struct MirrorPlace {
+    /// The registry, with login and trust.
+    pub client: RegistryClient,
+    /// The repository there.
+    pub repository: Repository,
+}
+
+/// Says where images are. The only decision that is not made here.
+pub trait MirrorPlaces: fmt::Debug + Send + Sync + 'static {
+    /// The places for a repository of a registry, in the order in which they are asked. None: it is not to be had.
+    ///
+    /// # Errors
+    /// When no client can be made for one of them.
+    fn places(&self, registry: &RegistryHost, repository: &Repository) -> Result<Vec<MirrorPlace>, RegistryError>;
+}
+
+/// The endpoint, for [`landfall_net::serve::serve`] or a test's `oneshot`.
+pub fn mirror_service(places: Arc<dyn MirrorPlaces>) -> Router {
+    Router::new().fallback(answer).with_state(places)
+}
+
+async fn answer(State(places): State<Arc<dyn MirrorPlaces>>, request: Request) -> Response {
+    let (request, _body) = request.into_parts();
+    match respond(&*places, &request).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn respond(places: &dyn MirrorPlaces, request: &Parts) -> Result<Response, ApiError> {
+    check_host(request)?;
+    let with_body = match request.method {
+        Method::GET => true,
+        Method::HEAD => false,
+        _ => {
+            let message = "images can be pulled here, and nothing else";
+            return Err(ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                Code::Unsupported,
+                message,
+            ));
+        }
+    };
+    match Route::parse(request.uri.path())? {
+        Route::Ping => Ok(StatusCode::OK.into_response()),
+        Route::Manifest { name, selector } => {
+            let places = find_places(places, request, &name)?;
+            send_manifest(&places, &selector, with_body).await
+        }
+        Route::Blob { name, digest } => {
+            let places = find_places(places, request, &name)?;
+            let range = request.headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+            send_blob(&places, &digest, range, with_body).await
+        }
+        _ => Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            Code::Unsupported,
+            "this endpoint serves manifests and blobs",
+        )),
+    }
+}
+
+/// A page in a browser could have its own name point at this machine: it would be asked for by that name.
+fn check_host(request: &Parts) -> Result<(), ApiError> {
+    let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let is_ours = host
+        .and_then(|host| host.parse().ok())
+        .is_some_and(|host: RegistryHost| host.is_loopback());
+    if is_ours {
+        return Ok(());
+    }
+    let message = "this endpoint is for this machine, by the name of localhost";
+    Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, Code::Denied, message))
+}
+
+fn find_places(places: &dyn MirrorPlaces, request: &Parts, name: &Repository) -> Result<Vec<MirrorPlace>, ApiError> {
+    let Ok(Some(registry)) = parse_namespace(request.uri.query().unwrap_or_default()) else {
+        let message = "the query lacks `ns=<registry>`, which containerd adds for a mirror";
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, Code::NameInvalid, message));
+    };
+    places.places(&registry, name).map_err(|error| unreachable(&error))
+}
+
+async fn send_manifest(places: &[MirrorPlace], selector: &str, with_body: bool) -> Result<Response, ApiError> {
+    let mut failure = None;
+    for place in places {
+        let found = if with_body {
+            (place.client.fetch_manifest(&place.repository, selector).await).map(|manifest| {
+                Some((
+                    manifest.media_type,
+                    manifest.digest,
+                    manifest.bytes.len() as u64,
+                    manifest.bytes,
+                ))
+            })
+        } else {
+            (place.client.head_manifest(&place.repository, selector).await).map(|found| {
+                found.map(|found| (found.media_type.clone(), found.digest, found.size, bytes::Bytes::new()))
+            })
+        };
+        match found {
+            Ok(Some((media_type, digest, size, bytes))) => {
+                let response = Response::builder()
+                    .header(header::CONTENT_TYPE, media_type.to_string())
+                    .header(header::CONTENT_LENGTH, size)
+                    .header(CONTENT_DIGEST, digest.as_str())
+                    .body(Body::from(bytes));
+                return response.map_err(|_| bad_gateway("the registry's media type cannot be sent on".to_owned()));
+            }
+            Ok(None) => {}
+            Err(error) => note_failure(&mut failure, &error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| {
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            Code::ManifestUnknown,
+            "no place that the rules allow has this image",
+        )
+    }))
+}
+
+async fn send_blob(
+    places: &[MirrorPlace],
+    digest: &Digest,
+    range: Option<&str>,
+    with_body: bool,
+) -> Result<Response, ApiError> {
+    let mut failure = None;
+    for place in places {
+        let size = match place.client.blob_size(&place.repository, digest).await {
+            Ok(Some(size)) => size,
+            Ok(None) => continue,
+            Err(error) => {
+                note_failure(&mut failure, &error);
+                continue;
+            }
+        };
+        let (offset, length) = match parse_range(range.filter(|_| with_body), size) {
+            Wanted::All => (0, size),
+            Wanted::Part { offset, length } => (offset, length),
+            Wanted::Unsatisfiable => {
+                let total = header_value(&format!("bytes */{size}"));
+                let error = ApiError::new(
+                    StatusCode::RANGE_NOT_SATISFIABLE,
+                    Code::SizeInvalid,
+                    "the blob has no such range",
+                );
+                return Err(error.with_header(header::CONTENT_RANGE, total));
+            }
+        };
+        let body = if with_body {
+            let blob = Descriptor::new("application/octet-stream", digest.clone(), size);
+            match place.client.open_blob(&place.repository, &blob, offset).await {
+                Ok(opened) => Body::from_stream(first_bytes(opened, length)),
+                Err(error) => {
+                    note_failure(&mut failure, &error);
+                    continue;
+                }
+            }
+        } else {
+            Body::empty()
+        };
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        );
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert(CONTENT_DIGEST, header_value(digest.as_str()));
+        if length < size {
+            let last = offset + length - 1;
+            let part = header_value(&format!("bytes {offset}-{last}/{size}"));
+            headers.insert(header::CONTENT_RANGE, part);
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
+        return Ok(response);
+    }
+    Err(failure.unwrap_or_else(|| {
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            Code::BlobUnknown,
+            "no place that the rules allow has this blob",
+        )
+    }))
+}
+
+/// As many bytes as were asked for; an error of the transfer breaks the answer off, so that nobody takes it for whole.
+fn first_bytes(
+    opened: BlobStream,
+    length: u64,
+) -> impl futures_util::Stream<Item = Result<bytes::Bytes, std::io::Error>> {
+    stream::unfold((opened, length), async |(mut opened, left)| {
+        if left == 0 {
+            return None;
+        }
+        let mut chunk = match opened.next().await? {
+            Ok(chunk) => chunk,
+            Err(error) => return Some((Err(std::io::Error::other(error.to_string())), (opened, 0))),
+        };
+        chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        let left = left - chunk.len() as u64;
+        Some((Ok(chunk), (opened, left)))
+    })
+}
+
+/// The first failure is told, if no place has it: what is not there is no failure.
+fn note_failure(failure: &mut Option<ApiError>, error: &RegistryError) {
+    if error.kind() != FailureKind::NotFound {
+        tracing::warn!(
+            error = error_chain(error),
+            "a place of the node-local mirror does not serve"
+        );
+        failure.get_or_insert_with(|| unreachable(error));
+    }
+}
+
+fn unreachable(error: &RegistryError) -> ApiError {
+    bad_gateway(error_chain(error))
+}
+
+fn bad_gateway(message: String) -> ApiError {
+    ApiError::new(StatusCode::BAD_GATEWAY, Code::Unknown, message)
+}

@@ -1,0 +1,147 @@
+#![expect(clippy::disallowed_methods, reason = "test set-up")]
+
+use landfall_oci::digest::Algorithm;
+use landfall_testkit::image_builder::digest_of;
+
+use super::*;
+
+struct Fixture {
+    directory: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// A registry with a blob that nobody needs.
+    fn new() -> Fixture {
+        let fixture = Fixture {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        fixture.push(&fixture.open(), b"garbage");
+        fixture
+    }
+
+    fn places(&self) -> Places {
+        // Longer than the path of a socket may be.
+        let root = Utf8Path::from_path(self.directory.path()).unwrap();
+        Places::on_its_own(&root.join("long".repeat(40)))
+    }
+
+    fn open(&self) -> Arc<Registry> {
+        let places = self.places();
+        let store = ContentStore::open(&places.store).unwrap();
+        Arc::new(Registry::open(store, &places.records).unwrap())
+    }
+
+    fn push(&self, registry: &Registry, bytes: &[u8]) -> Digest {
+        let digest = digest_of(bytes);
+        let mut upload = registry.store.upload(Algorithm::Sha256);
+        upload.append(bytes).unwrap();
+        upload.commit(&digest).unwrap();
+        digest
+    }
+
+    /// What an order does while the registry is served by this process.
+    async fn order(&self, registry: &Arc<Registry>, order: Order) -> Result<Deleted, OrderError> {
+        let places = self.places();
+        while_served(registry, move || carry_out(&places, &order)).await
+    }
+}
+
+async fn while_served<T: Send + 'static>(registry: &Arc<Registry>, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let root = registry.store.root().to_owned();
+    let listening = move || fs::File::open(&root).and_then(|root| net::UnixStream::connect(socket_path(&root)));
+    let work = tokio::task::spawn_blocking(move || {
+        while listening().is_err() {
+            std::thread::yield_now();
+        }
+        work()
+    });
+    tokio::select! {
+        never = take_orders(registry.clone()) => match never {},
+        done = work => done.unwrap(),
+    }
+}
+
+fn collect() -> Order {
+    Order::CollectGarbage { grace_seconds: 0 }
+}
+
+#[test]
+fn an_order_is_carried_out_by_whoever_gives_it_when_nobody_has_the_store() {
+    let fixture = Fixture::new();
+    let deleted = carry_out(&fixture.places(), &collect()).unwrap();
+    assert_eq!((deleted.files, deleted.bytes), (1, 7));
+}
+
+#[tokio::test]
+async fn an_order_is_carried_out_by_the_process_that_has_the_store() {
+    let fixture = Fixture::new();
+    let registry = fixture.open();
+    let deleted = fixture.order(&registry, collect()).await.unwrap();
+    assert_eq!((deleted.files, deleted.bytes), (1, 7));
+    // The socket of a process that was killed is there and nobody listens to it.
+    assert!(fixture.places().store.join(SOCKET).exists());
+    let error = carry_out(&fixture.places(), &collect()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("is in use by another process: stop that one first, or choose another directory"),
+        "{error}"
+    );
+    let deleted = fixture.order(&registry, collect()).await.unwrap();
+    assert_eq!(deleted, Deleted::default(), "and it is replaced");
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_leaves_its_repositories_so_that_the_next_push_brings_it() {
+    let fixture = Fixture::new();
+    let registry = fixture.open();
+    let name: Repository = "a/b".parse().unwrap();
+    let index = br#"{"schemaVersion": 2, "manifests": []}"#;
+    let digest = fixture.push(&registry, index);
+    let add = |digest: &Digest| Change::AddManifest {
+        digest: digest.clone(),
+        entry: serde_json::from_str(r#"{"mediaType": "application/vnd.oci.image.index.v1+json", "size": 37}"#).unwrap(),
+    };
+    let tag = |digest: &Digest| Change::SetTag {
+        tag: "v1".parse().unwrap(),
+        digest: digest.clone(),
+    };
+    registry
+        .records
+        .change(&name, |_| (vec![add(&digest), tag(&digest)], ()))
+        .unwrap();
+    let order = Order::DeleteDamaged { digest: digest.clone() };
+    assert_eq!(
+        fixture.order(&registry, order.clone()).await.unwrap(),
+        Deleted::default()
+    );
+    let path = fixture.places().store.join("blobs/sha256").join(digest.hex());
+    std::fs::write(path, "rotten").unwrap();
+    let deleted = fixture.order(&registry, order.clone()).await.unwrap();
+    assert_eq!((deleted.files, deleted.manifests, deleted.tags), (1, 1, 1));
+    assert_eq!(registry.find_manifest(&name, "v1").unwrap(), None);
+    assert_eq!(fixture.order(&registry, order).await.unwrap(), Deleted::default());
+}
+
+#[tokio::test]
+async fn what_is_no_order_is_answered_and_the_next_one_is_heard() {
+    let fixture = Fixture::new();
+    let registry = fixture.open();
+    let places = fixture.places();
+    let deleted = while_served(&registry, move || {
+        let directory = fs::File::open(&places.store).unwrap();
+        for (said, heard) in [
+            ("{\"rob\":{}}\n", "this is no order: unknown variant `rob`"),
+            ("", "this is no order: EOF"),
+        ] {
+            let mut stream = net::UnixStream::connect(socket_path(&directory)).unwrap();
+            stream.write_all(said.as_bytes()).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let answer: Result<Deleted, String> = serde_json::from_reader(stream).unwrap();
+            let message = answer.unwrap_err();
+            assert!(message.starts_with(heard), "{message}");
+        }
+        carry_out(&places, &collect()).unwrap()
+    });
+    assert_eq!(deleted.await.files, 1);
+}

@@ -1,0 +1,81 @@
+//! Garbage collection while the registry is served: which blobs of a repository nobody came for, and which may go.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use landfall_core::reference::{Digest, Repository};
+use landfall_oci::store::error::StoreError;
+use landfall_oci::store::gc::{GcReport, Roots};
+
+use crate::repository::Registry;
+use crate::repository::record::{Change, Record};
+
+/// How long a pushed blob waits for a manifest that names it.
+pub const GRACE: Duration = Duration::from_secs(60 * 60);
+
+impl Registry {
+    /// Deletes the blobs that no repository, no named image of the store and no push under way counts on. A pushed blob
+    /// that no manifest names is kept for `grace`. Blocks.
+    ///
+    /// # Errors
+    /// When the disk does not answer.
+    pub fn gc(&self, grace: Duration, now: SystemTime) -> Result<GcReport, StoreError> {
+        self.uploads.expire();
+        self.promises.expire();
+        self.store.gc(|| self.roots(grace, now), now)
+    }
+
+    /// What all repositories count on, once they have let go of what nobody came for.
+    fn roots(&self, grace: Duration, now: SystemTime) -> Result<Roots, StoreError> {
+        let oldest = now.checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
+        let oldest = Timestamp::try_from(oldest).unwrap_or(Timestamp::MIN);
+        let mut roots = Roots::default();
+        for repository in self.records.names()? {
+            let snapshot = self.records.glance(&repository, Snapshot::take)?.unwrap_or_default();
+            self.let_go(&repository, &snapshot, oldest)?;
+            // Read once more: what came meanwhile counts.
+            let now = self.records.glance(&repository, Snapshot::take)?.unwrap_or_default();
+            roots.manifests.extend(now.manifests);
+            roots.blobs.extend(now.blobs.into_iter().map(|(digest, _)| digest));
+        }
+        Ok(roots)
+    }
+
+    /// Unlinks the blobs of a repository that are older than `oldest` and that no manifest names.
+    fn let_go(&self, repository: &Repository, snapshot: &Snapshot, oldest: Timestamp) -> Result<(), StoreError> {
+        let mut stale = snapshot.blobs.iter().filter(|(_, at)| *at <= oldest).peekable();
+        if stale.peek().is_none() {
+            return Ok(());
+        }
+        let named = self.store.reachable(snapshot.manifests.iter().cloned())?;
+        let drops: Vec<Change> = stale
+            .filter(|(digest, _)| !named.contains(digest))
+            .map(|(digest, _)| Change::DropBlob { digest: digest.clone() })
+            .collect();
+        if drops.is_empty() {
+            return Ok(());
+        }
+        self.records.change(repository, |record| {
+            // A push that came meanwhile may have named some of them: they are looked at again next time.
+            let same = record.changes == snapshot.changes;
+            (if same { drops } else { Vec::new() }, ())
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Snapshot {
+    changes: u64,
+    manifests: Vec<Digest>,
+    blobs: Vec<(Digest, Timestamp)>,
+}
+
+impl Snapshot {
+    fn take(record: &Record) -> Snapshot {
+        Snapshot {
+            changes: record.changes,
+            manifests: record.manifests.keys().cloned().collect(),
+            blobs: record.blobs.iter().map(|(digest, at)| (digest.clone(), *at)).collect(),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Blobs that a client was told of. One that pushes an image asks what is here, sends the rest, and then the manifest:
+//! nothing that it was told of may be collected before that.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use landfall_core::reference::Digest;
+use landfall_oci::store::ContentStore;
+use landfall_oci::store::pins::Hold;
+use tokio::time::Instant;
+
+/// How long a push may take from its question to its manifest.
+const KEPT_FOR: Duration = Duration::from_secs(15 * 60);
+/// How many are remembered; the oldest go first.
+const KEPT_MAX: usize = 8192;
+
+#[derive(Debug, Default)]
+pub(crate) struct Promises {
+    given: Mutex<VecDeque<Promise>>,
+}
+
+#[derive(Debug)]
+struct Promise {
+    until: Instant,
+    _hold: Hold,
+}
+
+impl Promises {
+    /// Keeps a blob from collection for as long as a push takes. Comes before the look whether it is here.
+    pub(crate) fn give(&self, store: &ContentStore, digest: &Digest) {
+        let hold = store.hold();
+        hold.keep(digest);
+        let now = Instant::now();
+        // Insertions and removals are single steps: a panic cannot leave half of one.
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        while given.len() >= KEPT_MAX || given.front().is_some_and(|oldest| oldest.until <= now) {
+            given.pop_front();
+        }
+        given.push_back(Promise {
+            until: now + KEPT_FOR,
+            _hold: hold,
+        });
+    }
+
+    /// Forgets those that are over.
+    pub(crate) fn expire(&self) {
+        let now = Instant::now();
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        while given.front().is_some_and(|oldest| oldest.until <= now) {
+            given.pop_front();
+        }
+    }
+}

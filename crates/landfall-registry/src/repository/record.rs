@@ -1,0 +1,353 @@
+//! What one repository holds, as the sum of the changes that were made to it. Pure: the disk is `records`' business.
+//!
+//! On disk a record is a text of JSON lines, one change each. A change is made by appending, so that a push costs one
+//! small write however much the repository holds, and a crash leaves at most one torn line at the end, which nobody was
+//! told of.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use landfall_core::oci_types::{Descriptor, ManifestContent, media_type};
+use landfall_core::reference::{Digest, Tag};
+use serde::{Deserialize, Serialize};
+
+/// The version of the lines' grammar.
+const VERSION: u32 = 1;
+
+/// One line of a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum Change {
+    /// The first line.
+    Begin {
+        version: u32,
+    },
+    /// A blob was pushed to the repository or mounted in it.
+    AddBlob {
+        digest: Digest,
+        at: Timestamp,
+    },
+    DropBlob {
+        digest: Digest,
+    },
+    AddManifest {
+        digest: Digest,
+        entry: ManifestEntry,
+    },
+    /// A manifest went, with all tags that it has.
+    DropManifest {
+        digest: Digest,
+    },
+    SetTag {
+        tag: Tag,
+        digest: Digest,
+    },
+    DropTag {
+        tag: Tag,
+    },
+}
+
+/// One manifest of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ManifestEntry {
+    /// What it is served as.
+    #[serde(deserialize_with = "read_media_type")]
+    pub(crate) media_type: Cow<'static, str>,
+    /// In bytes.
+    pub(crate) size: u64,
+    /// What lists of referrers show of it, when it refers to another manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) referrer: Option<Box<Referrer>>,
+}
+
+/// A manifest that refers to another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Referrer {
+    pub(crate) subject: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+}
+
+impl ManifestEntry {
+    pub(crate) fn new(media_type: String, size: u64, content: &ManifestContent) -> ManifestEntry {
+        let referrer = content.subject().map(|subject| {
+            Box::new(Referrer {
+                subject: subject.digest.clone(),
+                artifact_type: content.artifact_type().map(str::to_owned),
+                annotations: content.annotations().clone(),
+            })
+        });
+        ManifestEntry {
+            media_type: share_media_type(media_type),
+            size,
+            referrer,
+        }
+    }
+
+    /// The descriptor by which a list of referrers shows the manifest.
+    pub(crate) fn describe(&self, digest: &Digest) -> Descriptor {
+        let mut descriptor = Descriptor::new(&self.media_type, digest.clone(), self.size);
+        if let Some(referrer) = &self.referrer {
+            descriptor.artifact_type.clone_from(&referrer.artifact_type);
+            descriptor.annotations.clone_from(&referrer.annotations);
+        }
+        descriptor
+    }
+}
+
+/// Thousands of manifests have one of four types: none of them needs a copy of its own.
+fn share_media_type(text: String) -> Cow<'static, str> {
+    [
+        media_type::OCI_MANIFEST,
+        media_type::OCI_INDEX,
+        media_type::DOCKER_MANIFEST,
+        media_type::DOCKER_INDEX,
+    ]
+    .into_iter()
+    .find(|known| *known == text)
+    .map_or(Cow::Owned(text), Cow::Borrowed)
+}
+
+fn read_media_type<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, D::Error> {
+    String::deserialize(deserializer).map(share_media_type)
+}
+
+/// One repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) tags: BTreeMap<Tag, Digest>,
+    pub(crate) manifests: BTreeMap<Digest, ManifestEntry>,
+    /// The blobs that were pushed or mounted, and when.
+    pub(crate) blobs: BTreeMap<Digest, Timestamp>,
+    /// How many changes were made: tells two states apart.
+    pub(crate) changes: u64,
+}
+
+impl Record {
+    /// Applies one change.
+    pub(crate) fn apply(&mut self, change: Change) {
+        self.changes += 1;
+        match change {
+            Change::Begin { .. } => {}
+            Change::AddBlob { digest, at } => {
+                self.blobs.insert(digest, at);
+            }
+            Change::DropBlob { digest } => {
+                self.blobs.remove(&digest);
+            }
+            Change::AddManifest { digest, entry } => {
+                self.manifests.insert(digest, entry);
+            }
+            Change::DropManifest { digest } => {
+                self.tags.retain(|_, tagged| *tagged != digest);
+                self.manifests.remove(&digest);
+            }
+            Change::SetTag { tag, digest } => {
+                self.tags.insert(tag, digest);
+            }
+            Change::DropTag { tag } => {
+                self.tags.remove(&tag);
+            }
+        }
+    }
+
+    /// The manifest under a tag or digest.
+    pub(crate) fn select(&self, selector: &str) -> Option<(&Digest, &ManifestEntry)> {
+        if let Some(digest) = selector.parse::<Tag>().ok().and_then(|tag| self.tags.get(&tag)) {
+            return self.manifests.get_key_value(digest);
+        }
+        self.manifests.get_key_value(&selector.parse::<Digest>().ok()?)
+    }
+
+    /// Whether a blob belongs to the repository: as itself, or as one of the manifests.
+    pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
+        self.blobs.contains_key(digest) || self.manifests.contains_key(digest)
+    }
+
+    /// The fewest changes that lead here.
+    pub(crate) fn to_changes(&self) -> Vec<Change> {
+        let mut changes = vec![Change::Begin { version: VERSION }];
+        changes.extend(self.blobs.iter().map(|(digest, at)| Change::AddBlob {
+            digest: digest.clone(),
+            at: *at,
+        }));
+        changes.extend(self.manifests.iter().map(|(digest, entry)| Change::AddManifest {
+            digest: digest.clone(),
+            entry: entry.clone(),
+        }));
+        changes.extend(self.tags.iter().map(|(tag, digest)| Change::SetTag {
+            tag: tag.clone(),
+            digest: digest.clone(),
+        }));
+        changes
+    }
+
+    /// How many lines [`Record::to_changes`] has.
+    pub(crate) fn fewest_lines(&self) -> usize {
+        1 + self.blobs.len() + self.manifests.len() + self.tags.len()
+    }
+}
+
+/// A record's text, read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ParsedRecord {
+    pub(crate) record: Record,
+    /// Where the last good line ends, in bytes: what is behind it is torn, and nobody was told of it.
+    pub(crate) length: u64,
+    /// How many good lines there are.
+    pub(crate) lines: usize,
+    /// Lines in the middle that are not ours: no crash does that, a failing disk does. Counted from 1.
+    pub(crate) damaged: Vec<usize>,
+}
+
+/// Reads a record's text.
+pub(crate) fn parse_record(text: &[u8]) -> ParsedRecord {
+    let mut parsed = ParsedRecord::default();
+    let mut doubtful = Vec::new();
+    let mut offset = 0;
+    for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        offset += line.len() as u64;
+        let change = line.strip_suffix(b"\n").map(serde_json::from_slice::<Change>);
+        if let Some(Ok(change)) = change {
+            parsed.damaged.append(&mut doubtful);
+            parsed.record.apply(change);
+            parsed.length = offset;
+            parsed.lines += 1;
+        } else {
+            doubtful.push(index + 1);
+        }
+    }
+    parsed
+}
+
+/// The lines of these changes.
+pub(crate) fn render_changes<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Vec<u8> {
+    let mut text = Vec::new();
+    for change in changes {
+        serde_json::to_writer(&mut text, change).expect("names, digests and numbers are JSON, and memory takes them");
+        text.push(b'\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_core::oci_types::parse_manifest;
+    use proptest::prelude::*;
+
+    use super::*;
+    use landfall_oci::digest::digest_of;
+
+    fn mk_record() -> Record {
+        let mut record = Record::default();
+        let signature = format!(
+            r#"{{"schemaVersion": 2, "artifactType": "application/sig", "annotations": {{"made": "today"}},
+                 "config": {{"mediaType": "x", "digest": "{0}", "size": 2}}, "layers": [],
+                 "subject": {{"mediaType": "y", "digest": "{0}", "size": 2}}}}"#,
+            digest_of(b"image")
+        );
+        let content = parse_manifest(signature.as_bytes()).unwrap();
+        for change in [
+            Change::AddBlob {
+                digest: digest_of(b"layer"),
+                at: Timestamp::UNIX_EPOCH,
+            },
+            Change::AddManifest {
+                digest: digest_of(b"signature"),
+                entry: ManifestEntry::new(media_type::OCI_MANIFEST.to_owned(), 7, &content),
+            },
+            Change::SetTag {
+                tag: "v1".parse().unwrap(),
+                digest: digest_of(b"signature"),
+            },
+        ] {
+            record.apply(change);
+        }
+        record
+    }
+
+    #[test]
+    fn a_record_is_a_text_that_a_person_can_read() {
+        let text = String::from_utf8(render_changes(&mk_record().to_changes())).unwrap();
+        insta::assert_snapshot!(text, @r#"
+        {"begin":{"version":1}}
+        {"addBlob":{"digest":"sha256:dac1d7cfa95021764849fd102524e141488c5e3a90f861dbb5a12d9ac8584f85","at":"1970-01-01T00:00:00Z"}}
+        {"addManifest":{"digest":"sha256:1a2fc26dc7ea5a2a4748b7cb2b1ef193d96ab2c99f93092f69e63075b28d1278","entry":{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":7,"referrer":{"subject":"sha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d","artifactType":"application/sig","annotations":{"made":"today"}}}}}
+        {"setTag":{"tag":"v1","digest":"sha256:1a2fc26dc7ea5a2a4748b7cb2b1ef193d96ab2c99f93092f69e63075b28d1278"}}
+        "#);
+    }
+
+    #[test]
+    fn a_manifest_goes_with_its_tags() {
+        let mut record = mk_record();
+        record.apply(Change::DropManifest {
+            digest: digest_of(b"signature"),
+        });
+        assert!(record.tags.is_empty() && record.manifests.is_empty());
+        assert!(record.select("v1").is_none() && record.has_blob(&digest_of(b"layer")));
+    }
+
+    #[test]
+    fn a_torn_end_is_left_out_and_a_damaged_middle_is_named() {
+        let text = render_changes(&mk_record().to_changes());
+        let whole = parse_record(&text);
+        assert_eq!(
+            (whole.length, whole.lines, whole.damaged.len()),
+            (text.len() as u64, 4, 0)
+        );
+        for end in 0..text.len() {
+            let torn = parse_record(&text[..end]);
+            assert!(torn.damaged.is_empty() && torn.length <= end as u64, "cut at {end}");
+            assert_eq!(parse_record(&text[..usize::try_from(torn.length).unwrap()]), torn);
+        }
+        let mut zeros = text.clone();
+        zeros.extend([0; 100]);
+        assert_eq!(
+            parse_record(&zeros),
+            whole,
+            "a file that grew before its bytes were written"
+        );
+        let mut rotten = text.clone();
+        rotten[40] = b'#';
+        let rotten = parse_record(&rotten);
+        assert_eq!((rotten.damaged, rotten.lines), (vec![2], 3));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(steps in prop::collection::vec((0..5u8, 0..4u8), 0..40)) {
+            let mut record = Record::default();
+            let mut log = Vec::new();
+            for (step, which) in steps {
+                let digest = digest_of(&[which]);
+                let tag: Tag = format!("v{which}").parse().unwrap();
+                let entry = ManifestEntry { media_type: Cow::Borrowed(media_type::OCI_INDEX), size: 1, referrer: None };
+                let change = match step {
+                    0 => Change::AddBlob { digest, at: Timestamp::UNIX_EPOCH },
+                    1 => Change::DropBlob { digest },
+                    2 => Change::AddManifest { digest, entry },
+                    3 => Change::DropManifest { digest },
+                    _ => Change::SetTag { tag, digest },
+                };
+                log.extend(render_changes([&change]));
+                record.apply(change);
+            }
+            let parsed = parse_record(&log);
+            prop_assert_eq!(&parsed.record, &record);
+            let mut compact = parse_record(&render_changes(&record.to_changes())).record;
+            compact.changes = record.changes;
+            prop_assert_eq!(compact, record);
+        }
+
+        #[test]
+        fn no_text_panics(text: Vec<u8>) {
+            let parsed = parse_record(&text);
+            prop_assert!(parsed.length <= text.len() as u64);
+        }
+    }
+}

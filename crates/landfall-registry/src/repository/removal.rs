@@ -1,0 +1,60 @@
+//! Taking images out of a registry, as `landfall registry rm` does.
+
+use landfall_core::reference::Repository;
+use landfall_oci::store::error::StoreError;
+
+use crate::repository::Registry;
+use crate::repository::record::{Change, Record};
+
+/// What was taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Removed {
+    /// Tags.
+    pub tags: usize,
+    /// Manifests; what they named goes with the next collection.
+    pub manifests: usize,
+}
+
+impl Registry {
+    /// Takes away a tag, a manifest with all its tags, or, without a selector, everything that a repository holds. Blocks.
+    ///
+    /// # Errors
+    /// When the record cannot be read or written.
+    pub fn remove(&self, repository: &Repository, selector: Option<&str>) -> Result<Removed, StoreError> {
+        if self.records.get(repository)?.is_none() {
+            return Ok(Removed::default());
+        }
+        self.records.change(repository, |record| {
+            let changes = plan_removal(record, selector);
+            let mut after = record.clone();
+            changes.iter().cloned().for_each(|change| after.apply(change));
+            let removed = Removed {
+                tags: record.tags.len() - after.tags.len(),
+                manifests: record.manifests.len() - after.manifests.len(),
+            };
+            (changes, removed)
+        })
+    }
+}
+
+fn plan_removal(record: &Record, selector: Option<&str>) -> Vec<Change> {
+    let Some(selector) = selector else {
+        let manifests = record
+            .manifests
+            .keys()
+            .map(|digest| Change::DropManifest { digest: digest.clone() });
+        let blobs = record
+            .blobs
+            .keys()
+            .map(|digest| Change::DropBlob { digest: digest.clone() });
+        return manifests.chain(blobs).collect();
+    };
+    if let Some((tag, _)) = selector.parse().ok().and_then(|tag| record.tags.get_key_value(&tag)) {
+        return vec![Change::DropTag { tag: tag.clone() }];
+    }
+    let found = record.select(selector);
+    found
+        .map(|(digest, _)| Change::DropManifest { digest: digest.clone() })
+        .into_iter()
+        .collect()
+}

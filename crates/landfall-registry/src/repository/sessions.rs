@@ -1,0 +1,228 @@
+//! Uploads under way: a client opens one, sends what it has in as many requests as it likes, and asks how far it got.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use landfall_core::reference::{Digest, Repository};
+use landfall_net::random::random_bytes;
+use landfall_oci::digest::Algorithm;
+use landfall_oci::store::endpoints::Receiver;
+use landfall_oci::store::error::StoreError;
+use landfall_oci::store::ingest::Upload;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::error::{ApiError, Code};
+
+/// How long an upload waits for its next request.
+const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
+/// How many uploads are open at once.
+const SESSIONS_MAX: usize = 1024;
+/// How long a client that asks how far an upload got waits for the request that is at it.
+const SETTLE_MAX: Duration = Duration::from_secs(3);
+
+/// The uploads under way, by the names that clients know them by. Clones are the same ones.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Uploads {
+    sessions: Arc<Mutex<HashMap<String, Session>>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    repository: Repository,
+    touched: Instant,
+    /// What was there before the request that is at it.
+    length: u64,
+    /// Locked while a request is at it.
+    upload: Arc<tokio::sync::Mutex<Upload>>,
+    /// Ends the request that is at it.
+    displaced: CancellationToken,
+}
+
+impl Uploads {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+        // Changes are single steps: a panic cannot leave half of one.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a session.
+    pub(crate) fn insert(&self, repository: &Repository, upload: Upload) -> Result<String, ApiError> {
+        self.expire();
+        let mut sessions = self.lock();
+        if sessions.len() >= SESSIONS_MAX {
+            return Err(ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                Code::TooManyRequests,
+                "too many uploads are under way",
+            ));
+        }
+        let id = random_id();
+        let session = Session {
+            repository: repository.clone(),
+            touched: Instant::now(),
+            length: upload.length(),
+            upload: Arc::new(tokio::sync::Mutex::new(upload)),
+            displaced: CancellationToken::new(),
+        };
+        sessions.insert(id.clone(), session);
+        Ok(id)
+    }
+
+    /// Forgets the uploads that nobody went on with.
+    pub(crate) fn expire(&self) {
+        let now = Instant::now();
+        self.lock().retain(|_, session| {
+            if session.upload.try_lock().is_err() {
+                session.touched = now;
+            }
+            now - session.touched < IDLE_MAX
+        });
+    }
+
+    fn find<'a>(
+        sessions: &'a mut HashMap<String, Session>,
+        repository: &Repository,
+        id: &str,
+    ) -> Result<&'a mut Session, ApiError> {
+        let session = sessions.get_mut(id);
+        session
+            .filter(|session| session.repository == *repository)
+            .ok_or_else(unknown_upload)
+    }
+
+    /// Takes an upload for a request. One that is still at it is ended, and waited for: its client has given it up, or would
+    /// not send another, and a slow link can keep it alive here for long. There are never two at one upload.
+    pub(crate) async fn take(&self, repository: &Repository, id: &str) -> Result<TakenUpload, ApiError> {
+        let (upload, told) = {
+            let mut sessions = self.lock();
+            let session = Uploads::find(&mut sessions, repository, id)?;
+            match session.upload.clone().try_lock_owned() {
+                Ok(upload) => return Ok(self.taken(session, id, upload, None)),
+                Err(_locked) => session.displaced.cancel(),
+            }
+            (session.upload.clone(), session.length)
+        };
+        let upload = timeout(SETTLE_MAX, upload.lock_owned()).await.map_err(|_elapsed| {
+            ApiError::new(
+                StatusCode::CONFLICT,
+                Code::BlobUploadInvalid,
+                "another request is at this upload",
+            )
+        })?;
+        let mut sessions = self.lock();
+        // The request may have ended the session.
+        let session = Uploads::find(&mut sessions, repository, id)?;
+        Ok(self.taken(session, id, upload, Some(told)))
+    }
+
+    fn taken(
+        &self,
+        session: &mut Session,
+        id: &str,
+        upload: OwnedMutexGuard<Upload>,
+        told: Option<u64>,
+    ) -> TakenUpload {
+        session.touched = Instant::now();
+        session.length = upload.length();
+        session.displaced = CancellationToken::new();
+        TakenUpload {
+            upload,
+            session: Some((self.clone(), id.to_owned())),
+            displaced: session.displaced.clone(),
+            told,
+        }
+    }
+
+    /// At which byte an upload goes on. While a request is at it, that is known only when the request ends, and it does soon
+    /// when its client was killed: the next client asks while what the first one sent is still being read.
+    pub(crate) async fn settled_length(&self, repository: &Repository, id: &str) -> Result<u64, ApiError> {
+        let (upload, before) = {
+            let mut sessions = self.lock();
+            let session = Uploads::find(&mut sessions, repository, id)?;
+            (session.upload.clone(), session.length)
+        };
+        let settled = timeout(SETTLE_MAX, upload.lock()).await.map(|upload| upload.length());
+        // The request may have ended the session.
+        Uploads::find(&mut self.lock(), repository, id)?;
+        Ok(settled.unwrap_or(before))
+    }
+}
+
+/// An upload that a request took. It belongs to whoever takes in the bytes, on whatever thread; once that ends, the session
+/// has the upload again, with what arrived. The request may be long gone by then, because its client is.
+#[derive(Debug)]
+pub(crate) struct TakenUpload {
+    upload: OwnedMutexGuard<Upload>,
+    /// `None` for an upload that ends with its request.
+    session: Option<(Uploads, String)>,
+    /// Another request wants to go on with it.
+    pub(crate) displaced: CancellationToken,
+    /// Where it stood as far as its client could know, when this request ended another that was at it.
+    pub(crate) told: Option<u64>,
+}
+
+impl TakenUpload {
+    /// An upload that nobody can go on with in another request.
+    pub(crate) async fn without_session(upload: Upload) -> TakenUpload {
+        TakenUpload {
+            upload: Arc::new(tokio::sync::Mutex::new(upload)).lock_owned().await,
+            session: None,
+            displaced: CancellationToken::new(),
+            told: None,
+        }
+    }
+
+    /// Hashes by another algorithm from now on, where that is still possible.
+    pub(crate) fn expect_algorithm(&mut self, algorithm: Algorithm) {
+        self.upload.expect_algorithm(algorithm);
+    }
+
+    /// Makes a blob of it. Whatever comes of that, nobody can go on with the upload afterwards.
+    pub(crate) fn commit(mut self, digest: &Digest) -> Result<u64, StoreError> {
+        self.end_session();
+        self.upload.commit(digest)
+    }
+
+    /// Nobody can go on with it any more. Nothing stays of what is not committed.
+    pub(crate) fn end_session(&mut self) {
+        if let Some((uploads, id)) = self.session.take() {
+            uploads.lock().remove(&id);
+        }
+    }
+}
+
+impl Deref for TakenUpload {
+    type Target = Upload;
+
+    fn deref(&self) -> &Upload {
+        &self.upload
+    }
+}
+
+impl Receiver for TakenUpload {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let appended = self.upload.append(bytes);
+        if appended.is_err() {
+            // How much of it is on the disk nobody knows.
+            self.end_session();
+        }
+        appended
+    }
+}
+
+fn unknown_upload() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        Code::BlobUploadUnknown,
+        "there is no such upload: it is over, was cancelled, or the registry was restarted",
+    )
+}
+
+/// Nobody else can guess it.
+fn random_id() -> String {
+    format!("{:032x}", u128::from_be_bytes(random_bytes()))
+}

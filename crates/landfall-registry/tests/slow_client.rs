@@ -1,0 +1,87 @@
+//! Clients that are slow on purpose, at the fast path and at what it leaves to hyper. Each takes the server's only connection; the next client is served once it is cut.
+
+#![expect(clippy::unwrap_used, reason = "test set-up")]
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{get, post};
+use futures_util::stream;
+use landfall_net::serve::{Drained, ServeLimits};
+use landfall_registry::fast_path::with_fast_path;
+use landfall_testkit::server::{expect_served, mk_server, trickle};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+/// Short for what the test is about; nothing else ends within it.
+const SHORT: Duration = Duration::from_millis(80);
+const LONG: Duration = Duration::from_secs(60);
+const PATIENT: ServeLimits = ServeLimits {
+    connections: 1,
+    handshake: LONG,
+    header: LONG,
+    stall: LONG,
+    drain: LONG,
+};
+const STALL: ServeLimits = ServeLimits {
+    stall: SHORT,
+    ..PATIENT
+};
+const HEADER: ServeLimits = ServeLimits {
+    header: SHORT,
+    ..PATIENT
+};
+
+fn mk_router() -> Router {
+    let endless = || async {
+        let pieces = stream::repeat_with(|| Ok::<_, Infallible>(vec![b'x'; 256 * 1024]));
+        Body::from_stream(pieces)
+    };
+    Router::new()
+        .route("/", get(endless))
+        .route("/v2/endless", get(endless))
+        .route("/hello", get(|| async { "hello" }))
+        .route(
+            "/upload",
+            post(|body: axum::body::Bytes| async move { body.len().to_string() }),
+        )
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_loses_its_connection() {
+    // The way of pulls, and hyper's.
+    for path in ["/v2/endless", "/"] {
+        let running = mk_server(with_fast_path(mk_router()), None, STALL).await;
+        let mut client = TcpStream::connect(running.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        expect_served(&running, client).await;
+        assert_eq!(running.stop().await, Drained { abandoned: 0 }, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_byte_now_and_then_is_too_slow_for_headers() {
+    // The way of pulls, hyper's, and what may become either.
+    for beginning in ["GET /v2/", "POST /upload HTTP/1.1\r\nHost: test\r\nX: ", ""] {
+        let running = mk_server(with_fast_path(mk_router()), None, HEADER).await;
+        let mut client = TcpStream::connect(running.address).await.unwrap();
+        client.write_all(beginning.as_bytes()).await.unwrap();
+        trickle(&mut client).await;
+        expect_served(&running, client).await;
+        assert_eq!(running.stop().await, Drained { abandoned: 0 }, "{beginning}");
+    }
+}
+
+#[tokio::test]
+async fn a_byte_now_and_then_is_too_slow_for_a_body() {
+    let running = mk_server(with_fast_path(mk_router()), None, STALL).await;
+    let mut client = TcpStream::connect(running.address).await.unwrap();
+    let request = "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    trickle(&mut client).await;
+    expect_served(&running, client).await;
+    assert_eq!(running.stop().await, Drained { abandoned: 0 });
+}
