@@ -124,7 +124,7 @@ fn a_damaged_manifest_is_pushed_anew_after_it_was_deleted() {
     status 1
     --- stdout
     1 blob read, 88 bytes
-    damaged: `sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2`; delete it by `--delete-damaged` and push an image that has it once more
+    damaged: `sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2`; delete it with `--delete-damaged` and push an image that has it again
     --- stderr
     deleted `sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2`
     ");
@@ -161,7 +161,7 @@ fn a_registry_is_cared_for_when_it_is_not_served() {
     --- stdout
     1 tag and 0 manifests deleted
     --- stderr
-    the image itself stays, without a tag; `team/app@sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2` in place of `team/app:v2` takes it away
+    the image stays, without a tag; to delete it, give `team/app@sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2` instead of `team/app:v2`
     ");
     insta::assert_snapshot!(fixture.care("rm", &["team/app"]), @r"
     status 0
