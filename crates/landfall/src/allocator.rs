@@ -4,7 +4,7 @@
 //! `packaging/systemd/landfall-agent.service`. mimalloc, tried in its place, kept 95 to 137 MB after a burst of
 //! downloads.
 
-/// More than copies have under way at once, in bytes.
+/// Size of the buffer that is freed, in bytes: more than copies have in flight at once.
 const KEPT: usize = 16 * 1024 * 1024;
 
 /// Makes glibc keep freed memory for the next buffer. It gives back all but some hundred kilobytes whenever that much

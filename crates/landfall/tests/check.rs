@@ -25,7 +25,7 @@ spec:
                 - image: quay.io/shop/scale:1.0
 ";
 
-/// A site whose only external registry is this one.
+/// Site with one external registry.
 struct Site {
     directory: tempfile::TempDir,
 }
@@ -49,7 +49,7 @@ impl Site {
         arguments.extend(more);
         let mut text = shown(&run(&arguments)).replace(registry.host().as_str(), "REGISTRY");
         text = text.replace(&self.directory.path().display().to_string(), "DIRECTORY");
-        // Table columns were as wide as the real names.
+        // The width of the columns depends on the registry's port.
         while text.contains("   ") {
             text = text.replace("   ", "  ");
         }
@@ -57,7 +57,7 @@ impl Site {
     }
 }
 
-/// A registry for user `edge` with this password.
+/// Returns the options of a registry for user `edge` with this password.
 fn mk_login(password: &str) -> FakeRegistryOptions {
     FakeRegistryOptions {
         access: Access::Basic {
@@ -102,7 +102,7 @@ fn the_command_that_brings_an_image_does_so_as_it_is_printed() {
         FakeRegistry::start_with(mk_login("canary-7f3a9c")),
     );
     origin.add_image("shop/till", "1.0", &ImageBuilder::new().build());
-    // The login is in the user-data alone.
+    // Only the user-data has the login.
     let site = Site::new(&registry, "canary-7f3a9c");
     let host = origin.host();
     let profile = PROFILE

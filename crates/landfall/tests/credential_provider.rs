@@ -1,4 +1,4 @@
-//! The built program under the name by which the kubelet calls it.
+//! The built program, started under the name by which the kubelet calls it.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use common::{CANARY, shown};
 
-/// A directory with a link to the program and the login files.
+/// Directory with a link to the program, and the login files.
 struct Plugin {
     directory: tempfile::TempDir,
 }
@@ -33,7 +33,7 @@ impl Plugin {
         self
     }
 
-    /// Status, stdout and stderr; the directory is shown as `DIR`.
+    /// Returns status, stdout and stderr; the directory is shown as `DIR`.
     fn call(&self, arguments: &[&str], request: &str) -> String {
         let mut child = Command::new(self.directory.path().join("landfall-credential-provider"))
             .env_clear()
@@ -45,7 +45,7 @@ impl Plugin {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the plug-in starts");
-        // With `--version` nobody reads stdin.
+        // With `--version` the plug-in does not read stdin.
         let _unread = child
             .stdin
             .take()

@@ -1,4 +1,4 @@
-//! `validate`, `plan`, `images`, `explain`: what a platform engineer sees at a desk.
+//! `validate`, `plan`, `images` and `explain`: the output that a platform engineer sees on a workstation.
 
 mod common;
 

@@ -42,7 +42,7 @@ impl Home {
         self.directory.path().join(".docker/config.json")
     }
 
-    /// Runs the program with this password on stdin; the registry's address and the home have names.
+    /// Runs the program with this password on stdin; the output shows names for the registry's address and the home.
     fn run(&self, arguments: &[&str], password: &str) -> String {
         let host = self.registry.host().to_string();
         let mut command = landfall(arguments);
@@ -56,7 +56,7 @@ impl Home {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // `logout` reads nothing.
+        // `logout` does not read stdin.
         let _not_read = child.stdin.take().unwrap().write_all(password.as_bytes());
         let said = shown(&child.wait_with_output().unwrap());
         assert!(!said.contains(CANARY), "{said}");

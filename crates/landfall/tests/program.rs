@@ -1,4 +1,4 @@
-//! What holds for every command: exit status, streams, secrecy.
+//! Rules that hold for every command: exit status, streams, secrecy.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -52,7 +52,7 @@ fn a_reader_that_goes_away_is_no_failure() {
         &["--help"],
     ] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
-        // Gone before the program starts: its first write meets a broken pipe.
+        // The reader closes before the program starts: its first write meets a broken pipe.
         drop(reader);
         let status = landfall(arguments)
             .stdout(writer)

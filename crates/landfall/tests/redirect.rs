@@ -1,5 +1,6 @@
-//! `landfall redirect render|apply|remove`, for each format: what is shown, what is written beside the user's own
-//! files, and that removal leaves the host as it was.
+//! `landfall redirect render|apply|remove`, for each format: the output, the files beside the user's own, and the host
+//! after removal.
+
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
 
 mod common;
@@ -9,7 +10,7 @@ use landfall_testkit::host_fixture::HostFixture;
 
 const FORMATS: [&str; 4] = ["containerd", "k3s", "rke2", "kubelet"];
 
-/// User-data with an external registry, and files of the user's own in every directory that Landfall writes to.
+/// Makes a host with files of the user's own in every directory that Landfall writes to.
 fn mk_host() -> HostFixture {
     let host = HostFixture::mk();
     for path in [
@@ -174,7 +175,7 @@ fn render_shows_the_files_without_passwords_and_what_they_cannot_say() {
         let inputs = ["--user-data", user_data.as_str()];
         assert!(!redirect("render", format, &inputs).contains(CANARY), "{format}");
         let shown = redirect("render", format, &[&inputs[..], &["--show-secrets"]].concat());
-        // In a header it is in base64.
+        // A header holds the login in base64.
         assert!(shown.contains(CANARY) || shown.contains("Basic "), "{format}: {shown}");
     }
 }

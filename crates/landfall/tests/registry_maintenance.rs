@@ -1,4 +1,4 @@
-//! `landfall registry ls|stats|verify|rm|gc` on a registry that is served, and on one that is not.
+//! `landfall registry ls|stats|verify|rm|gc` with and without a server.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -20,7 +20,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// A registry that is served and has an index under two tags.
+    /// Starts a registry that has an index under two tags.
     fn start() -> Fixture {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let root = directory.path().to_str().expect("a UTF-8 path");
@@ -56,7 +56,7 @@ impl Fixture {
         answer
     }
 
-    fn care(&self, command: &str, further: &[&str]) -> String {
+    fn maintain(&self, command: &str, further: &[&str]) -> String {
         let root = self.root().to_str().expect("a UTF-8 path");
         let arguments = [&["registry", command, "--root", root], further].concat();
         show(&arguments).replace(root, "ROOT")
@@ -71,19 +71,19 @@ impl Fixture {
 #[test]
 fn a_registry_is_cared_for_while_it_is_served() {
     let mut fixture = Fixture::start();
-    insta::assert_snapshot!(fixture.care("ls", &[]), @r"
+    insta::assert_snapshot!(fixture.maintain("ls", &[]), @r"
     status 0
     --- stdout
     REPOSITORY  TAG  DIGEST                                                                   REPOSITORY BYTES
     team/app    v1   sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2  88
     team/app    v2   sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2  88
     ");
-    insta::assert_snapshot!(fixture.care("rm", &["team/app:v1"]), @r"
+    insta::assert_snapshot!(fixture.maintain("rm", &["team/app:v1"]), @r"
     status 0
     --- stdout
     1 tag and 0 manifests deleted
     ");
-    insta::assert_snapshot!(fixture.care("rm", &["team/app:v1"]), @r"
+    insta::assert_snapshot!(fixture.maintain("rm", &["team/app:v1"]), @r"
     status 1
     --- stdout
     0 tags and 0 manifests deleted
@@ -93,17 +93,17 @@ fn a_registry_is_cared_for_while_it_is_served() {
             .send("GET", "/v2/team/app/tags/list", "")
             .ends_with(r#""tags":["v2"]}"#)
     );
-    insta::assert_snapshot!(fixture.care("gc", &["--grace", "0"]), @r"
+    insta::assert_snapshot!(fixture.maintain("gc", &["--grace", "0"]), @r"
     status 0
     --- stdout
     0 files deleted, 0 bytes
     ");
-    insta::assert_snapshot!(fixture.care("rm", &["team/app"]), @r"
+    insta::assert_snapshot!(fixture.maintain("rm", &["team/app"]), @r"
     status 0
     --- stdout
     1 tag and 1 manifest deleted
     ");
-    insta::assert_snapshot!(fixture.care("gc", &["--grace", "0", "-o", "json"]), @r#"
+    insta::assert_snapshot!(fixture.maintain("gc", &["--grace", "0", "-o", "json"]), @r#"
     status 0
     --- stdout
     {
@@ -120,11 +120,11 @@ fn a_damaged_manifest_is_pushed_anew_after_it_was_deleted() {
     let fixture = Fixture::start();
     let file = fixture.blobs().remove(0);
     fs::write(&file, INDEX.replace('2', "3")).expect("our own file");
-    insta::assert_snapshot!(fixture.care("verify", &["--delete-damaged"]), @r"
+    insta::assert_snapshot!(fixture.maintain("verify", &["--delete-damaged"]), @r"
     status 1
     --- stdout
     1 blob read, 88 bytes
-    damaged: `sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2`; delete it by `--delete-damaged` and push an image that has it once more
+    damaged: `sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2`; delete it with `--delete-damaged` and push an image that has it again
     --- stderr
     deleted `sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2`
     ");
@@ -138,7 +138,7 @@ fn a_damaged_manifest_is_pushed_anew_after_it_was_deleted() {
             .send("PUT", "/v2/team/app/manifests/v1", INDEX)
             .starts_with("HTTP/1.1 201")
     );
-    insta::assert_snapshot!(fixture.care("verify", &[]), @r"
+    insta::assert_snapshot!(fixture.maintain("verify", &[]), @r"
     status 0
     --- stdout
     1 blob read, 88 bytes
@@ -148,11 +148,11 @@ fn a_damaged_manifest_is_pushed_anew_after_it_was_deleted() {
 #[test]
 fn a_registry_is_cared_for_when_it_is_not_served() {
     let mut fixture = Fixture::start();
-    // What a killed process leaves behind hinders nobody.
+    // A killed server leaves its admin socket behind, which must not block the commands.
     fixture.registry.child.kill().expect("it runs");
     drop(fixture.registry.child.wait());
     assert!(fixture.root().join("orders").exists());
-    let tags = ["team/app:v1", "team/app:v2"].map(|tag| fixture.care("rm", &[tag]));
+    let tags = ["team/app:v1", "team/app:v2"].map(|tag| fixture.maintain("rm", &[tag]));
     insta::assert_snapshot!(tags.concat(), @r"
     status 0
     --- stdout
@@ -161,14 +161,14 @@ fn a_registry_is_cared_for_when_it_is_not_served() {
     --- stdout
     1 tag and 0 manifests deleted
     --- stderr
-    the image itself stays, without a tag; `team/app@sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2` in place of `team/app:v2` takes it away
+    the image stays, without a tag; to delete it, give `team/app@sha256:dff9de10919148711140d349bf03f1a99eb06f94b03e51715ccebfa7cdc518e2` instead of `team/app:v2`
     ");
-    insta::assert_snapshot!(fixture.care("rm", &["team/app"]), @r"
+    insta::assert_snapshot!(fixture.maintain("rm", &["team/app"]), @r"
     status 0
     --- stdout
     0 tags and 1 manifest deleted
     ");
-    insta::assert_snapshot!(fixture.care("gc", &["--grace", "0"]), @r"
+    insta::assert_snapshot!(fixture.maintain("gc", &["--grace", "0"]), @r"
     status 0
     --- stdout
     1 file deleted, 88 bytes

@@ -1,4 +1,4 @@
-//! The commands that stay up: how they start, serve and end.
+//! Commands that stay up: start, service and end.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -33,7 +33,7 @@ fn registry_serve_says_where_it_listens_answers_and_ends_on_sigterm() {
     assert_eq!(registry.terminate(), Some(0));
 }
 
-/// glibc raises this size by itself, and then keeps freed memory for good.
+/// glibc raises this size by itself, and then never gives freed memory back.
 #[test]
 fn services_that_are_shipped_set_the_size_from_which_memory_goes_back_to_the_system() {
     let packaging = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging");
@@ -119,7 +119,7 @@ fn demo_goes_through_every_phase_and_ends_with_0() {
         ],
         "{talk}"
     );
-    // An image is told once in each phase that did something for it.
+    // An image has a line in each phase that did something for it.
     let told: Vec<&str> = talk.lines().filter_map(|line| line.strip_prefix("  done ")).collect();
     assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), 7, "{talk}");
     assert_eq!(
@@ -131,7 +131,7 @@ fn demo_goes_through_every_phase_and_ends_with_0() {
         (r"127\.0\.0\.1:\d+", "HOST:PORT"),
         (r"127\.0\.0\.1_\d+", "HOST_PORT"),
         (r"/\S+/user-data", "user-data"),
-        // The columns are as wide as this run's ports.
+        // The width of the columns depends on the ports of the run.
         (r" {2,}", "  "),
     ];
     insta::with_settings!({filters => filters}, {

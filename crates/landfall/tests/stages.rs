@@ -1,4 +1,5 @@
 //! `landfall stages run` on the example without the webhook, and on steps that fail.
+
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
 
 mod common;
@@ -28,7 +29,7 @@ fn write(host: &HostFixture, text: &str) -> String {
     path.into_string()
 }
 
-/// Files and directories with modes, owners and content.
+/// Lists files and directories with modes, owners and content.
 fn listing(host: &HostFixture) -> String {
     let lines: Vec<String> = host.files().iter().map(ToString::to_string).collect();
     let own = format!(

@@ -1,4 +1,4 @@
-//! `landfall push` and `landfall copy` between registries, and out of archives.
+//! `landfall push` and `landfall copy` between registries, and from archives.
 
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
@@ -10,7 +10,7 @@ use common::{run, shown};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
 use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, multi_platform, oci_archive};
 
-/// Registries that keep their repositories apart, as real ones do.
+/// Starts a registry that keeps its repositories apart, as real ones do.
 fn strict_registry() -> FakeRegistry {
     FakeRegistry::start_with(FakeRegistryOptions {
         repositories_apart: true,
@@ -18,7 +18,7 @@ fn strict_registry() -> FakeRegistry {
     })
 }
 
-/// Images with a common base.
+/// Makes an image; all of them have a common base layer.
 fn mk_image(name: &str) -> BuiltImage {
     ImageBuilder::new()
         .plain_layer(&[("base", &[7; 300_000])])
@@ -26,7 +26,7 @@ fn mk_image(name: &str) -> BuiltImage {
         .build()
 }
 
-/// What the program says, with the registries' addresses and all padding taken out.
+/// Returns the output of the program, without the registries' addresses and all padding.
 fn show(arguments: &[&str], from: &FakeRegistry, to: &FakeRegistry) -> String {
     let mut text = shown(&run(arguments))
         .replace(from.host().as_str(), "ORIGIN")
@@ -95,7 +95,7 @@ fn push_brings_every_image_to_where_the_plan_pulls_it() {
             .iter()
             .all(|request| matches!(request.method.as_str(), "HEAD" | "GET"))
     );
-    // Which of the two brings the base is up to the registries.
+    // Either image may be the one that uploads the common base layer.
     let first = clean(push(&[]));
     let totals = "2 images: 2 copied, 0 unchanged, 0 failed; 299.04 KiB moved, 294.50 KiB mounted, 0 B there already\n";
     assert!(first.ends_with(totals), "{first}");
@@ -240,7 +240,7 @@ fn a_named_file_of_logins_and_a_proxy_are_used() {
         ]
         .concat();
         let mut command = common::landfall(&arguments);
-        // The name leads nowhere: only the proxy, which is the registry itself here, knows it.
+        // The name does not resolve: only the proxy, which is the registry itself here, knows it.
         for variable in ["http_proxy", "HTTPS_PROXY"] {
             command.env(variable, origin.url());
         }
@@ -262,7 +262,7 @@ fn a_named_file_of_logins_and_a_proxy_are_used() {
     );
 }
 
-/// The token of another server is worth nothing at this registry; it is the asking that counts.
+/// The registry does not accept the token of another server. The test looks only at the request for the token.
 #[test]
 fn a_token_server_of_another_domain_sees_the_login_only_where_it_is_listed() {
     let elsewhere = FakeRegistry::start_with(FakeRegistryOptions {
@@ -336,7 +336,7 @@ fn what_cannot_be_copied_is_said_at_the_end_and_keeps_nothing_else_back() {
     "#);
     assert!(external.manifest("a/till", "1.0").is_some());
 
-    // What was moved is said of an image that failed, too.
+    // The report counts the moved bytes of a failed image too.
     let no = Effect::Status(403, vec![], String::new());
     external.inject(Fault::once("/manifests/", no).method("PUT").always());
     let (source, destination) = (format!("{host}/shop/till:1.0"), format!("{external_host}/b/till:1.0"));
@@ -348,13 +348,13 @@ fn what_cannot_be_copied_is_said_at_the_end_and_keeps_nothing_else_back() {
     assert!(bytes > 300_000, "{report}");
 }
 
-/// An image for one platform.
+/// Makes an image for one platform.
 fn mk_part(architecture: &str) -> BuiltImage {
     let image = ImageBuilder::new().platform("linux", architecture);
     image.plain_layer(&[("program", architecture.as_bytes())]).build()
 }
 
-/// An image for two platforms.
+/// Makes an image for two platforms.
 fn mk_index() -> BuiltImage {
     multi_platform(&["amd64", "arm64"].map(mk_part))
 }
@@ -425,7 +425,7 @@ fn an_archive_of_one_platform_keeps_its_index_or_is_said_not_to_be_taken() {
     let index = std::fs::read_to_string(directory.path().join("layout/index.json")).expect("an index");
     assert!(index.contains(exported.root.digest.as_str()), "{index}");
 
-    // What was not asked for is not missed.
+    // A platform that was not asked for is not reported as missing.
     let asked = copy(&source, &format!("{layout}-2"), &["--platform=linux/arm64"]);
     assert!(asked.starts_with("status 0\n") && !asked.contains("in part"), "{asked}");
 

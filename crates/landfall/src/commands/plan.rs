@@ -112,8 +112,11 @@ fn totals(report: &PlanReport) -> String {
         lines.push("* found in a manifest, not listed by its pack".to_owned());
     }
     if !report.redirection {
-        lines.push("redirection is off (`stylus.imageRedirectWebhook.enable: false`): neither the agent's pulls nor those of pods are \
-             redirected".to_owned());
+        lines.push(
+            "redirection is off (`stylus.imageRedirectWebhook.enable: false`): neither the agent's pulls nor those of \
+             pods are redirected"
+                .to_owned(),
+        );
     }
     lines.push(format!(
         "{}: {provider} provider, {infrastructure} infrastructure, {application} application",

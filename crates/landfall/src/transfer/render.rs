@@ -64,11 +64,12 @@ fn totals(report: &TransferReport) -> String {
     };
     let with_referrers = match referrers {
         0 => String::new(),
-        count => format!(", with {} and the like", counted(*count, "signature")),
+        count => format!(", with {}", counted(*count, "referrer")),
     };
     let images = counted(report.images.len(), "image");
     format!(
-        "\n{images}: {copied} {done}, {unchanged} unchanged, {failed} failed{with_referrers}; {} {were}moved, {} mounted, {} there already\n",
+        "\n{images}: {copied} {done}, {unchanged} unchanged, {failed} failed{with_referrers}; {} {were}moved, \
+         {} mounted, {} there already\n",
         bytes(blobs.moved_bytes),
         bytes(blobs.mounted_bytes),
         bytes(blobs.skipped_bytes),

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-/// A value that must never be seen again.
+/// Secret value that must never be in the output.
 pub(crate) const CANARY: &str = "canary-7f3a9c";
 
 /// Values for every template of the example profile.
@@ -18,7 +18,7 @@ pub(crate) const VALUES: [&str; 4] = [
     "var.registryPassword=canary-7f3a9c",
 ];
 
-/// The program, started in the workspace's root, where `examples/` is; nothing of this machine's settings.
+/// Returns the program as a command in the workspace's root, where `examples/` is, without this machine's environment.
 pub(crate) fn landfall(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_landfall"));
     command
@@ -48,7 +48,7 @@ pub(crate) fn run_with_stdin(arguments: &[&str], text: &str) -> Output {
     child.wait_with_output().expect("the program ends")
 }
 
-/// Status, stdout and stderr as one text, for a snapshot.
+/// Renders status, stdout and stderr as one text, for a snapshot.
 pub(crate) fn shown(output: &Output) -> String {
     let mut text = format!("status {}\n", output.status.code().expect("the program was not killed"));
     for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
@@ -60,12 +60,12 @@ pub(crate) fn shown(output: &Output) -> String {
     text
 }
 
-/// Runs the program and gives [`shown`].
+/// Runs the program and renders its output as [`shown`].
 pub(crate) fn show(arguments: &[&str]) -> String {
     shown(&run(arguments))
 }
 
-/// A command that runs until the test ends it, on panic too.
+/// Command that runs until the test ends it, even by a panic.
 pub(crate) struct Running {
     pub(crate) child: Child,
     stdout: BufReader<ChildStdout>,
@@ -97,7 +97,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already unless the test failed.
+        // The program has ended already unless the test failed.
         drop(self.child.kill());
         drop(self.child.wait());
     }

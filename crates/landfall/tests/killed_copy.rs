@@ -1,4 +1,4 @@
-//! `landfall copy` that is killed, and run again.
+//! `landfall copy`, killed and run again.
 
 mod common;
 
@@ -14,14 +14,14 @@ const LAYER: u32 = 16_000_000;
 const HALF: u64 = LAYER as u64 / 2;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Bytes that do not compress, and differ.
+/// Returns bytes that do not compress and do not repeat.
 fn noise() -> Vec<u8> {
     (0..LAYER / 4)
         .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
         .collect()
 }
 
-/// A link that is good, and counts.
+/// Starts a link that never breaks and counts bytes.
 fn counting_link(target: &str) -> WeakLink {
     let target: SocketAddr = target.parse().expect("an address and a port");
     WeakLink::start(target, Weakness::Closes(u64::MAX), 0)
@@ -75,7 +75,7 @@ fn a_copy_that_was_killed_half_way_moves_the_other_half_only() {
     let allowed = u64::from(LAYER) * 55 / 100;
     assert!(down.bytes_to_client() - moved_down <= allowed, "{second}");
     assert!(up.bytes_to_server() - moved_up <= allowed, "{second}");
-    // What was pushed is what was there: the registry shows it, and a third run has nothing to do.
+    // The destination has the whole image: a third run has nothing to do.
     let third = shown(&run(&copy(&[])));
     assert!(third.contains("0 copied, 1 unchanged"), "{third}");
     let kept = std::fs::read_dir(directory.path().join("state/uploads")).expect("the journal");
