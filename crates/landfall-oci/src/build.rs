@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 
 use bytes::Bytes;
 use flate2::{Compression, GzBuilder};
@@ -77,7 +78,7 @@ impl ImageBuilder {
     /// Adds a gzip layer of these files, `(path, content)`.
     #[must_use]
     pub fn gzip_layer(self, files: &[(&str, &[u8])]) -> ImageBuilder {
-        let tar = tar_of(files);
+        let tar = tar_of(files.iter().copied());
         let compressed = gzip(&tar);
         self.layer(media_type::OCI_LAYER_GZIP, &tar, compressed)
     }
@@ -85,7 +86,7 @@ impl ImageBuilder {
     /// Adds an uncompressed layer of these files, `(path, content)`.
     #[must_use]
     pub fn plain_layer(self, files: &[(&str, &[u8])]) -> ImageBuilder {
-        let tar = tar_of(files);
+        let tar = tar_of(files.iter().copied());
         self.layer(media_type::OCI_LAYER, &tar, tar.clone())
     }
 
@@ -207,10 +208,6 @@ pub fn oci_archive(images: &[(&str, &BuiltImage)]) -> Vec<u8> {
     }
     let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
     files.insert("index.json".to_owned(), to_bytes(&index));
-    let files: Vec<(&str, &[u8])> = files
-        .iter()
-        .map(|(path, bytes)| (path.as_str(), bytes.as_ref()))
-        .collect();
     tar_of(&files)
 }
 
@@ -219,9 +216,10 @@ pub fn oci_archive(images: &[(&str, &BuiltImage)]) -> Vec<u8> {
 /// # Panics
 /// When a path is absolute or holds `..`: the paths of the images built here are written in the code.
 #[must_use]
-pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub fn tar_of<P: AsRef<Path>, C: AsRef<[u8]>>(files: impl IntoIterator<Item = (P, C)>) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, content) in files {
+        let content = content.as_ref();
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Regular);
         header.set_mode(0o644);
@@ -229,7 +227,7 @@ pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
         header.set_gid(0);
         header.set_mtime(0);
         header.set_size(content.len() as u64);
-        tar.append_data(&mut header, path, *content)
+        tar.append_data(&mut header, path, content)
             .expect("the paths of small images fit into a tar, and memory takes all writes");
     }
     tar.into_inner().expect("memory takes all writes")

@@ -9,11 +9,12 @@ mod handler;
 mod objects;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
+use landfall_core::sync::lock;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -51,11 +52,11 @@ struct State {
 
 impl State {
     fn scenario(&self) -> Scenario {
-        *self.scenario.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.scenario)
     }
 
     fn with_objects<T>(&self, work: impl FnOnce(&mut Objects) -> T) -> T {
-        let done = work(&mut self.objects.lock().unwrap_or_else(PoisonError::into_inner));
+        let done = work(&mut lock(&self.objects));
         self.changes.send_modify(|changes| *changes += 1);
         done
     }
@@ -115,7 +116,7 @@ impl FakeApiServer {
     /// Returns the object at a path, for example `/api/v1/namespaces/web`.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<Value> {
-        let objects = self.state.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let objects = lock(&self.state.objects);
         objects.get(path).cloned()
     }
 
@@ -143,20 +144,20 @@ impl FakeApiServer {
     /// Returns the number of objects below a path.
     #[must_use]
     pub fn count(&self, collection: &str) -> usize {
-        let objects = self.state.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let objects = lock(&self.state.objects);
         objects.list(collection).count()
     }
 
     /// Returns the number of writes to an object.
     #[must_use]
     pub fn writes(&self, path: &str) -> usize {
-        let objects = self.state.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        let objects = lock(&self.state.objects);
         objects.changes_since(0).filter(|change| change.path == path).count()
     }
 
     /// Switches to another scenario.
     pub fn play(&self, scenario: Scenario) {
-        *self.state.scenario.lock().unwrap_or_else(PoisonError::into_inner) = scenario;
+        *lock(&self.state.scenario) = scenario;
         self.state.changes.send_modify(|changes| *changes += 1);
     }
 

@@ -14,12 +14,13 @@ mod upstream;
 
 use std::fmt;
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, RegistryHost};
+use landfall_core::sync::lock;
 use tokio_util::sync::CancellationToken;
 
 pub use access::Access;
@@ -115,7 +116,7 @@ struct Inner {
 
 impl State {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

@@ -80,7 +80,7 @@ pub fn docker_form(image: &BuiltImage) -> BuiltImage {
 /// Never: memory takes all writes.
 #[must_use]
 pub fn zstd_image(files: &[(&str, &[u8])]) -> BuiltImage {
-    let tar = tar_of(files);
+    let tar = tar_of(files.iter().copied());
     let compressed = zstd::encode_all(&tar[..], 0).expect("memory takes all writes");
     ImageBuilder::new()
         .layer(media_type::OCI_LAYER_ZSTD, &tar, compressed)
@@ -177,10 +177,6 @@ pub fn docker_archive(images: &[(&[&str], &BuiltImage)]) -> Vec<u8> {
         entries.push(json!({"Config": config, "RepoTags": names, "Layers": layers}));
     }
     files.insert("manifest.json".to_owned(), to_bytes(&json!(entries)));
-    let files: Vec<(&str, &[u8])> = files
-        .iter()
-        .map(|(path, bytes)| (path.as_str(), bytes.as_ref()))
-        .collect();
     tar_of(&files)
 }
 

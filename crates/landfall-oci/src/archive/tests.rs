@@ -118,11 +118,7 @@ fn files_of(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
 }
 
 fn to_tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let files: Vec<(&str, &[u8])> = files
-        .iter()
-        .map(|(path, content)| (path.as_str(), content.as_slice()))
-        .collect();
-    tar_of(&files)
+    tar_of(files.iter().map(|(path, content)| (path, content)))
 }
 
 #[tokio::test]
@@ -195,15 +191,15 @@ fn layers_that_are_links_to_others_are_followed_inside_the_archive_only() {
         .plain_layer(&[("x", b"x")])
         .plain_layer(&[("x", b"x")])
         .build();
-    let layer = tar_of(&[("x", b"x")]);
+    let layer = tar_of([("x", b"x")]);
     let config = &image.blobs[&serde_json::from_slice::<landfall_core::oci_types::Manifest>(&image.root_bytes())
         .unwrap()
         .config
         .digest];
     let list = br#"[{"Config":"c.json","RepoTags":["a:1"],"Layers":["1/layer.tar","2/layer.tar"]}]"#;
     let build = |kind: tar::EntryType, target: &str| {
-        let mut tar = tar::Builder::new(tar_of(&[
-            ("manifest.json", list),
+        let mut tar = tar::Builder::new(tar_of([
+            ("manifest.json", &list[..]),
             ("c.json", config),
             ("1/layer.tar", &layer),
         ]));
@@ -314,7 +310,7 @@ fn hostile_and_damaged_archives_are_refused_with_the_part_that_is_wrong() {
         let error = open(&archive).unwrap_err().to_string();
         assert!(error.contains(expected), "{case}: {error}");
     }
-    let mut climbing = tar_of(&[("manifest.json", b"[]"), ("12345", b"")]);
+    let mut climbing = tar_of([("manifest.json", &b"[]"[..]), ("12345", b"")]);
     let at = climbing.windows(5).position(|window| window == b"12345").unwrap();
     let header = at..at + 512;
     climbing[at..at + 5].copy_from_slice(b"../ab");
@@ -338,7 +334,7 @@ fn hostile_and_damaged_archives_are_refused_with_the_part_that_is_wrong() {
 fn a_configuration_that_lists_other_layers_is_refused() {
     let config = br#"{"rootfs":{"type":"layers","diff_ids":[]}}"#;
     let list = br#"[{"Config":"c","RepoTags":null,"Layers":["l"]}]"#;
-    let error = open(&tar_of(&[("c", config), ("l", b""), ("manifest.json", list)])).unwrap_err();
+    let error = open(&tar_of([("c", &config[..]), ("l", b""), ("manifest.json", list)])).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the archive's image `c` has 1 layers where its configuration lists 0"

@@ -82,7 +82,7 @@ fn mk_raw(layers: &[&[Vec<u8>]]) -> BuiltImage {
 
 /// The entry of a file, without the end of the archive.
 fn mk_file(path: &str, content: &str) -> Vec<u8> {
-    let mut tar = tar_of(&[(path, content.as_bytes())]);
+    let mut tar = tar_of([(path, content)]);
     tar.truncate(512 + content.len().next_multiple_of(512));
     tar
 }
@@ -93,7 +93,7 @@ const C: &str = "opt/content/images/c";
 
 #[test]
 fn files_come_in_the_order_of_their_paths_whatever_the_layer_is_compressed_with() {
-    let tar = tar_of(&[("./opt/kube-images/b.tar", b"b"), ("etc/passwd", b"no")]);
+    let tar = tar_of([("./opt/kube-images/b.tar", "b"), ("etc/passwd", "no")]);
     let zstd = zstd::encode_all(tar.as_slice(), 0).unwrap();
     let image = ImageBuilder::new()
         .layer(media_type::OCI_LAYER_ZSTD, &tar, zstd)
@@ -289,7 +289,7 @@ fn the_platform_is_chosen_and_a_missing_one_lists_what_there_is() {
 
 #[test]
 fn a_layer_that_is_cut_short_or_no_archive_is_an_error_that_names_it() {
-    let whole = gzip(&tar_of(&[(A, b"a")]));
+    let whole = gzip(&tar_of([(A, b"a")]));
     for content in [whole[..whole.len() / 2].to_vec(), vec![7; 700]] {
         let image = ImageBuilder::new()
             .layer(media_type::OCI_LAYER_GZIP, b"", content)

@@ -10,6 +10,7 @@ use axum::extract::{Query, State as Shared};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use landfall_core::sync::lock;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -120,11 +121,7 @@ fn watch_collection(state: Arc<State>, path: String, query: &HashMap<String, Str
 impl Watching {
     /// Returns the events since the last read, one per line.
     fn read(&mut self) -> String {
-        let objects = self
-            .state
-            .objects
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let objects = lock(&self.state.objects);
         let events = (objects.changes_since(self.version))
             .filter(|change| is_in(&self.path, &change.path))
             .filter_map(|change| self.selector.event_of(change));
