@@ -1,7 +1,10 @@
-//! Work on the project itself: `cargo xtask gen [--check]` writes the generated documentation and schemas (or says which
-//! of them have drifted), `cargo xtask check-layers` checks the direction of the dependencies,
-//! `cargo run -p xtask --features proto -- proto` generates the client of containerd's API anew.
+//! Work on the project itself:
+//!
+//! - `cargo xtask gen [--check]` writes the generated documentation and schemas, or reports which of them have drifted.
+//! - `cargo xtask check-layers` checks the structure of the code: dependencies between crates.
+//! - `cargo run -p xtask --features proto -- proto` generates the client of containerd's API.
 
+mod check;
 mod generated;
 mod layers;
 #[cfg(feature = "proto")]
@@ -12,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
-const USAGE: &str = "usage: cargo xtask gen [--check] | check-layers";
+const USAGE: &str = "usage: cargo xtask gen [--check] | check-layers [--root DIRECTORY]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,14 +36,15 @@ fn run(arguments: &[&str]) -> anyhow::Result<()> {
     match arguments {
         ["gen"] => generated::write(root),
         ["gen", "--check"] => generated::check(root),
-        ["check-layers"] => layers::check(),
+        ["check-layers"] => check::check(root),
+        ["check-layers", "--root", other] => check::check(Path::new(other)),
         #[cfg(feature = "proto")]
         ["proto"] => proto::generate(root),
         _ => bail!(USAGE),
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a tool for developers; this is its only output")]
+#[expect(clippy::print_stderr, reason = "a tool for developers, without levels of output")]
 fn say(text: &str) {
     eprintln!("{text}");
 }
