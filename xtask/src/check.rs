@@ -1,22 +1,96 @@
 //! Runs the checks of `cargo xtask check-layers`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::ensure;
 
+use crate::crates::{check_circles, group_crates};
 use crate::layers::check_dependencies;
 use crate::say;
+use crate::sources::{SourceFile, Violation, load_sources};
 
-/// Runs every check. Fails with a line for each violation.
+/// Runs every check. Fails with a line for each violation, and with their number for each rule and crate.
 pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
+    let files = load_sources(root)?;
     let dependencies = check_dependencies(root)?;
     for line in &dependencies {
         say(line);
     }
-    ensure!(
-        dependencies.is_empty(),
-        "{} dependencies go the wrong way",
-        dependencies.len()
-    );
+    let mut sums = vec![format!("{} dependencies go the wrong way", dependencies.len())];
+    let mut total = dependencies.len();
+    for (rule, violations) in find_violations(&files) {
+        for violation in &violations {
+            say(&violation.to_string());
+        }
+        total += violations.len();
+        sums.push(summarise(rule, &violations));
+    }
+    ensure!(total == 0, "{}", sums.join("\n"));
     Ok(())
+}
+
+/// Returns the violations of each rule on the text of the files.
+fn find_violations(files: &[SourceFile]) -> [(&'static str, Vec<Violation>); 1] {
+    [("import circles inside crates", check_circles(&group_crates(files)))]
+}
+
+/// Returns the number of violations of a rule, and that of each crate, as `3 import circles: bench 1, xtask 2`.
+fn summarise(rule: &str, violations: &[Violation]) -> String {
+    let mut by_crate: BTreeMap<&str, usize> = BTreeMap::new();
+    for violation in violations {
+        *by_crate.entry(crate_of(&violation.path)).or_default() += 1;
+    }
+    let parts: Vec<String> = by_crate
+        .into_iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    let separator = if parts.is_empty() { "" } else { ": " };
+    format!("{} {rule}{separator}{}", violations.len(), parts.join(", "))
+}
+
+/// Returns the folder of a path that names its crate, or the first folder.
+fn crate_of(path: &str) -> &str {
+    let inside = path.strip_prefix("crates/").unwrap_or(path);
+    inside.split('/').next().unwrap_or(inside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, text: &str) -> SourceFile {
+        SourceFile {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_rule_looks_at_the_files() {
+        // The `E` is escaped, because this file is checked as well.
+        let files = [
+            file("crates/a/src/lib.rs", "mod b; mod c;"),
+            file(
+                "crates/a/src/b.rs",
+                "use crate::c::C;\n/// Where it is, SP\u{45}C 1.\nconst D: &str = \"/v2/\";",
+            ),
+            file("crates/a/src/c.rs", "use crate::b::B;"),
+        ];
+        for (rule, violations) in find_violations(&files) {
+            assert_eq!(violations.len(), 1, "{rule}");
+        }
+    }
+
+    #[test]
+    fn violations_are_counted_for_each_crate() {
+        let violation = |path: &str| Violation {
+            path: path.to_owned(),
+            line: 1,
+            problem: String::new(),
+        };
+        let violations = ["crates/x/src/a.rs", "bench/src/b.rs", "crates/x/src/c.rs", "STYLE.md"].map(violation);
+        assert_eq!(summarise("faults", &violations), "4 faults: STYLE.md 1, bench 1, x 2");
+        assert_eq!(summarise("faults", &[]), "0 faults");
+    }
 }

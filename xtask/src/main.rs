@@ -1,14 +1,20 @@
 //! Work on the project itself:
 //!
 //! - `cargo xtask gen [--check]` writes the generated documentation and schemas, or reports which of them have drifted.
-//! - `cargo xtask check-layers` checks the structure of the code: dependencies between crates.
+//! - `cargo xtask check-layers` checks the structure of the code: dependencies between crates, import circles inside a crate.
 //! - `cargo run -p xtask --features proto -- proto` generates the client of containerd's API.
 
 mod check;
+mod circles;
+mod crates;
 mod generated;
+mod imports;
 mod layers;
+mod product;
 #[cfg(feature = "proto")]
 mod proto;
+mod sources;
+mod tokens;
 
 use std::path::Path;
 use std::process::ExitCode;
