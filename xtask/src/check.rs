@@ -9,6 +9,7 @@ use crate::crates::{check_circles, group_crates};
 use crate::layers::check_dependencies;
 use crate::say;
 use crate::sources::{SourceFile, Violation, load_sources};
+use crate::spec_anchors::check_spec_references;
 
 /// Runs every check. Fails with a line for each violation, and with their number for each rule and crate.
 pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
@@ -31,8 +32,11 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
 }
 
 /// Returns the violations of each rule on the text of the files.
-fn find_violations(files: &[SourceFile]) -> [(&'static str, Vec<Violation>); 1] {
-    [("import circles inside crates", check_circles(&group_crates(files)))]
+fn find_violations(files: &[SourceFile]) -> [(&'static str, Vec<Violation>); 2] {
+    [
+        ("import circles inside crates", check_circles(&group_crates(files))),
+        ("references to the specification", check_spec_references(files)),
+    ]
 }
 
 /// Returns the number of violations of a rule, and that of each crate, as `3 import circles: bench 1, xtask 2`.

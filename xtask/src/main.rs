@@ -1,7 +1,8 @@
 //! Work on the project itself:
 //!
 //! - `cargo xtask gen [--check]` writes the generated documentation and schemas, or reports which of them have drifted.
-//! - `cargo xtask check-layers` checks the structure of the code: dependencies between crates, import circles inside a crate.
+//! - `cargo xtask check-layers` checks the structure of the code: dependencies between crates, import circles inside a crate,
+//!   references to the specification.
 //! - `cargo run -p xtask --features proto -- proto` generates the client of containerd's API.
 
 mod check;
@@ -14,6 +15,7 @@ mod product;
 #[cfg(feature = "proto")]
 mod proto;
 mod sources;
+mod spec_anchors;
 mod tokens;
 
 use std::path::Path;
