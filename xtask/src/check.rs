@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 
+use crate::comments::check_doc_comments;
 use crate::crates::{check_circles, group_crates};
 use crate::layers::check_dependencies;
 use crate::say;
@@ -32,10 +33,14 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
 }
 
 /// Returns the violations of each rule on the text of the files.
-fn find_violations(files: &[SourceFile]) -> [(&'static str, Vec<Violation>); 2] {
+fn find_violations(files: &[SourceFile]) -> [(&'static str, Vec<Violation>); 3] {
     [
         ("import circles inside crates", check_circles(&group_crates(files))),
         ("references to the specification", check_spec_references(files)),
+        (
+            "doc comments that begin with a forbidden word",
+            check_doc_comments(files),
+        ),
     ]
 }
 

@@ -2,11 +2,12 @@
 //!
 //! - `cargo xtask gen [--check]` writes the generated documentation and schemas, or reports which of them have drifted.
 //! - `cargo xtask check-layers` checks the structure of the code: dependencies between crates, import circles inside a crate,
-//!   references to the specification.
+//!   references to the specification, first words of doc comments.
 //! - `cargo run -p xtask --features proto -- proto` generates the client of containerd's API.
 
 mod check;
 mod circles;
+mod comments;
 mod crates;
 mod generated;
 mod imports;
