@@ -8,6 +8,7 @@ use anyhow::ensure;
 use crate::comments::check_doc_comments;
 use crate::crates::{check_circles, group_crates};
 use crate::layers::check_dependencies;
+use crate::registry_paths::check_registry_paths;
 use crate::say;
 use crate::sources::{SourceFile, Violation, load_sources};
 use crate::spec_anchors::check_spec_references;
@@ -33,7 +34,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
 }
 
 /// Returns the violations of each rule on the text of the files.
-fn find_violations(files: &[SourceFile]) -> [(&'static str, Vec<Violation>); 3] {
+fn find_violations(files: &[SourceFile]) -> [(&'static str, Vec<Violation>); 4] {
     [
         ("import circles inside crates", check_circles(&group_crates(files))),
         ("references to the specification", check_spec_references(files)),
@@ -41,6 +42,7 @@ fn find_violations(files: &[SourceFile]) -> [(&'static str, Vec<Violation>); 3] 
             "doc comments that begin with a forbidden word",
             check_doc_comments(files),
         ),
+        ("paths of the registry's API", check_registry_paths(files)),
     ]
 }
 

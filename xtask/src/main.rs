@@ -2,7 +2,7 @@
 //!
 //! - `cargo xtask gen [--check]` writes the generated documentation and schemas, or reports which of them have drifted.
 //! - `cargo xtask check-layers` checks the structure of the code: dependencies between crates, import circles inside a crate,
-//!   references to the specification, first words of doc comments.
+//!   references to the specification, first words of doc comments, paths of the registry's API.
 //! - `cargo run -p xtask --features proto -- proto` generates the client of containerd's API.
 
 mod check;
@@ -15,6 +15,7 @@ mod layers;
 mod product;
 #[cfg(feature = "proto")]
 mod proto;
+mod registry_paths;
 mod sources;
 mod spec_anchors;
 mod tokens;
