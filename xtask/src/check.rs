@@ -7,8 +7,9 @@ use anyhow::ensure;
 
 use crate::comments::check_doc_comments;
 use crate::crates::{check_circles, group_crates};
-use crate::layers::check_dependencies;
+use crate::layers::{check_dependencies, load_members};
 use crate::registry_paths::check_registry_paths;
+use crate::report::render_report;
 use crate::say;
 use crate::sources::{SourceFile, Violation, load_sources};
 use crate::spec_anchors::check_spec_references;
@@ -31,6 +32,12 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     }
     ensure!(total == 0, "{}", sums.join("\n"));
     Ok(())
+}
+
+/// Renders the figures of every crate.
+pub(crate) fn report(root: &Path) -> anyhow::Result<String> {
+    let files = load_sources(root)?;
+    Ok(render_report(&group_crates(&files), &load_members(root)?))
 }
 
 /// Returns the violations of each rule on the text of the files.

@@ -1,8 +1,10 @@
 //! Work on the project itself:
 //!
 //! - `cargo xtask gen [--check]` writes the generated documentation and schemas, or reports which of them have drifted.
-//! - `cargo xtask check-layers` checks the structure of the code: dependencies between crates, import circles inside a crate,
-//!   references to the specification, first words of doc comments, paths of the registry's API.
+//! - `cargo xtask check-layers` checks the structure of the code: dependencies between crates, import circles inside a
+//!   crate, references to the specification, first words of doc comments, paths of the registry's API.
+//! - `cargo xtask check-layers --report [--root DIRECTORY]` prints the figures of each crate. Both forms take another
+//!   checkout, so that two commits can be compared by the same rules.
 //! - `cargo run -p xtask --features proto -- proto` generates the client of containerd's API.
 
 mod check;
@@ -16,6 +18,8 @@ mod product;
 #[cfg(feature = "proto")]
 mod proto;
 mod registry_paths;
+mod report;
+mod rooms;
 mod sources;
 mod spec_anchors;
 mod tokens;
@@ -25,7 +29,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
-const USAGE: &str = "usage: cargo xtask gen [--check] | check-layers [--root DIRECTORY]";
+const USAGE: &str = "usage: cargo xtask gen [--check] | check-layers [--report] [--root DIRECTORY]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -48,10 +52,20 @@ fn run(arguments: &[&str]) -> anyhow::Result<()> {
         ["gen", "--check"] => generated::check(root),
         ["check-layers"] => check::check(root),
         ["check-layers", "--root", other] => check::check(Path::new(other)),
+        ["check-layers", "--report"] => report(root),
+        ["check-layers", "--report", "--root", other] | ["check-layers", "--root", other, "--report"] => {
+            report(Path::new(other))
+        }
         #[cfg(feature = "proto")]
         ["proto"] => proto::generate(root),
         _ => bail!(USAGE),
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the report is data, and may be written to a file")]
+fn report(root: &Path) -> anyhow::Result<()> {
+    print!("{}", check::report(root)?);
+    Ok(())
 }
 
 #[expect(clippy::print_stderr, reason = "a tool for developers, without levels of output")]
