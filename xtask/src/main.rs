@@ -5,11 +5,14 @@
 //!   crate, references to the specification, first words of doc comments, paths of the registry's API.
 //! - `cargo xtask check-layers --report [--root DIRECTORY]` prints the figures of each crate. Both forms take another
 //!   checkout, so that two commits can be compared by the same rules.
+//! - `cargo xtask check-commits BASE` checks the subjects of the commits since `BASE`. `make lint` does not run it,
+//!   because a shallow clone has no `BASE`.
 //! - `cargo run -p xtask --features proto -- proto` generates the client of containerd's API.
 
 mod check;
 mod circles;
 mod comments;
+mod commits;
 mod crates;
 mod generated;
 mod imports;
@@ -29,7 +32,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
-const USAGE: &str = "usage: cargo xtask gen [--check] | check-layers [--report] [--root DIRECTORY]";
+const USAGE: &str =
+    "usage: cargo xtask gen [--check] | check-layers [--report] [--root DIRECTORY] | check-commits BASE";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -56,6 +60,7 @@ fn run(arguments: &[&str]) -> anyhow::Result<()> {
         ["check-layers", "--report", "--root", other] | ["check-layers", "--root", other, "--report"] => {
             report(Path::new(other))
         }
+        ["check-commits", base] => commits::check(root, base),
         #[cfg(feature = "proto")]
         ["proto"] => proto::generate(root),
         _ => bail!(USAGE),
