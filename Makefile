@@ -11,21 +11,30 @@ CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 # Clients and registries of other projects, built once by `go`, listed in tests-interop/tools/tools.tsv.
 TOOLS := registry crane regctl olareg
 
+# Finds dependencies that are declared and not used. Installed once, outside of the tree.
+MACHETE_VERSION := 0.9.2
+MACHETE_DIR := $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/tools/cargo-machete-$(MACHETE_VERSION)
+MACHETE := $(MACHETE_DIR)/bin/cargo-machete
+
 .PHONY: help test fuzz lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook bench-registry demo docs
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
 
-test: peers lint testbed ## Formatting, clippy, layers, generated files; unit, property, doc, binary and interop tests
+test: peers lint testbed ## Formatting, clippy, layers, dead dependencies, generated files; unit, property, doc, binary and interop tests
 	$(CARGO) test --quiet --workspace --exclude landfall-tests-interop --locked
 	$(CARGO) build --quiet --release --locked --package landfall --bin landfall
 	$(CARGO) test --quiet --package landfall-tests-interop --locked -- --test-threads=1
 
-lint: ## Formatting, clippy, layers, generated files
+lint: $(MACHETE) ## Formatting, clippy, layers, dead dependencies, generated files
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
 	$(CARGO) xtask check-layers
 	$(CARGO) xtask gen --check
+	$(MACHETE) --with-metadata crates xtask tests-interop bench
+
+$(MACHETE):
+	$(CARGO) install --quiet cargo-machete --version $(MACHETE_VERSION) --locked --root $(MACHETE_DIR)
 
 # What `make fuzz` runs, and for how many seconds each.
 TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))

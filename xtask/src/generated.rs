@@ -1,4 +1,4 @@
-//! The generated part of the documentation: written from the code, so that it cannot tell something else.
+//! Generates a part of the documentation from the code: the command line, diagnostics, metrics, settings, schemas.
 
 use std::path::Path;
 
@@ -19,20 +19,20 @@ const HELP_WIDTH: usize = 100;
 pub(crate) fn write(root: &Path) -> anyhow::Result<()> {
     for (path, text) in files()? {
         let path = root.join(path);
-        let directory = path.parent().context("every generated file lies in a directory")?;
+        let directory = path.parent().context("every generated file is in a directory")?;
         fs_err::create_dir_all(directory)?;
         fs_err::write(&path, text)?;
     }
     Ok(())
 }
 
-/// Fails when a file below the workspace's root is not what [`write`] would write.
+/// Fails if a file below the workspace's root differs from what [`write`] would write.
 pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     let mut drifted = 0;
     for (path, text) in files()? {
-        // A file that is not there has drifted as well.
+        // A missing file has drifted as well.
         if fs_err::read_to_string(root.join(&path)).ok().as_ref() != Some(&text) {
-            say(&format!("`{path}` is not what the code says"));
+            say(&format!("`{path}` differs from what the code generates"));
             drifted += 1;
         }
     }
@@ -43,7 +43,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every generated file: path below the workspace's root, and text.
+/// Returns every generated file: its path below the workspace's root, and its text.
 fn files() -> anyhow::Result<Vec<(String, String)>> {
     let mut files = vec![
         (
@@ -68,7 +68,7 @@ fn files() -> anyhow::Result<Vec<(String, String)>> {
 
 fn render_cli(command: Command) -> String {
     let mut text = String::from(
-        "# Command line\n\nGenerated from the code by `cargo xtask gen`. `landfall help COMMAND` says the same.\n",
+        "# Command line\n\nGenerated from the code by `cargo xtask gen`. `landfall help COMMAND` prints the same text.\n",
     );
     let mut command = command.term_width(HELP_WIDTH);
     command.build();
@@ -92,7 +92,7 @@ fn render_command(text: &mut String, command: &mut Command, path: &str) {
 
 fn render_codes(codes: &[&CodeDoc]) -> String {
     let mut text = String::from(
-        "# Diagnostics\n\nGenerated from the code by `cargo xtask gen`. A code keeps its meaning for ever; a new meaning \
+        "# Diagnostics\n\nGenerated from the code by `cargo xtask gen`. The meaning of a code never changes: a new meaning \
          gets a new code.\n",
     );
     for CodeDoc {
@@ -110,7 +110,8 @@ fn render_codes(codes: &[&CodeDoc]) -> String {
     text
 }
 
-/// From the exposition of an agent that has only just started: `# HELP name text`, then `# TYPE name kind`.
+/// Renders the metrics from the exposition of an agent that has just started: `# HELP name text`, then
+/// `# TYPE name kind`.
 fn render_metrics(exposition: &str) -> String {
     let mut text = String::from(
         "# Metrics\n\nGenerated from the code by `cargo xtask gen`. The agent serves them at `/metrics`, next to `/healthz` \
@@ -131,9 +132,9 @@ fn render_metrics(exposition: &str) -> String {
 
 fn render_settings(user_data: &Value) -> String {
     let mut text = String::from(
-        "# Settings\n\nGenerated from the code by `cargo xtask gen`. Landfall's own settings stand in the user-data under \
-         `landfall`; an unknown key there is an error. The keys under `stylus` are those of Palette Edge, as far as they \
-         concern images.\n\n| key | meaning, default |\n|---|---|\n",
+        "# Settings\n\nGenerated from the code by `cargo xtask gen`. Landfall's own settings are under `landfall` in the \
+         user-data. An unknown key there is an error. The keys under `stylus` are the keys of Palette Edge that concern \
+         images.\n\n| key | meaning, default |\n|---|---|\n",
     );
     for root in ["landfall", "stylus"] {
         render_keys(&mut text, root, &user_data["properties"][root]);
@@ -141,7 +142,7 @@ fn render_settings(user_data: &Value) -> String {
     text
 }
 
-/// A row for each key below `path` that holds a value.
+/// Adds a row for each key below `path` that holds a value.
 fn render_keys(text: &mut String, path: &str, schema: &Value) {
     let Some(properties) = schema["properties"].as_object() else {
         let meaning = schema["description"].as_str().unwrap_or_default();

@@ -1,5 +1,5 @@
 //! Generates the client of containerd's API from the trimmed `.proto` files in `landfall-host`. The result is checked in,
-//! so that a build needs no protobuf compiler; this one is `protox`, in Rust, so that generating needs none either.
+//! so a build needs no protobuf compiler. The generator uses `protox`, which is Rust, so it needs none either.
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ const SERVICES: [&str; 5] = [
     "version.proto",
 ];
 
-/// Writes `crates/landfall-host/src/containerd/proto/*.rs` anew, below the workspace's root.
+/// Writes `crates/landfall-host/src/containerd/proto/*.rs` below the workspace's root.
 ///
 /// # Errors
-/// When a `.proto` file has a fault, or the folder cannot be written.
+/// Fails if a `.proto` file has a fault, or if the folder cannot be written.
 pub(crate) fn generate(workspace: &Path) -> anyhow::Result<()> {
     let folder = workspace.join(FOLDER);
     generate_into(&folder, &folder)
