@@ -30,7 +30,7 @@ const JSON_MARK: &str = "\"managedBy\": \"landfall\"";
 /// The mark stands within this many bytes from the start of a file.
 const MARK_WITHIN: usize = 200;
 
-/// Everything that one dialect needs.
+/// Files and texts for one dialect.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rendering {
     /// Files that Landfall owns as a whole.
@@ -72,8 +72,8 @@ pub struct Fragment {
     pub text: String,
 }
 
-/// Whether an image that is redirected may never come from its own registry: there is an external one, or only what the
-/// primary registry was given counts (SPEC section 5, rule 6).
+/// Returns true if a redirected image must never come from its own registry: an external registry exists, or the primary
+/// registry is not synchronised and only its given content counts [spec:resolution.primary].
 #[must_use]
 pub fn origin_forbidden(settings: &Settings) -> bool {
     let has_external = (settings.registries.iter()).any(|registry| registry.role == RegistryRole::External);

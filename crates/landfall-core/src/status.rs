@@ -181,7 +181,7 @@ pub struct ClusterStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostConditions {
-    /// The provider image has changed since the host was set up with it, so the host must be repaved.
+    /// The provider image differs from the one that this host started with, so the host must be repaved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repave_required: Option<String>,
     /// An `initramfs` stage has changed since the host booted, so the host must be rebooted.

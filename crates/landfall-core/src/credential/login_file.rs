@@ -71,7 +71,7 @@ struct RawLogin {
     password: SecretString,
 }
 
-/// Parses a file. Unknown keys are ignored, as generic-credential-provider does.
+/// Parses a file. Unknown keys are ignored, so that existing files stay valid.
 ///
 /// # Errors
 /// When it is not JSON, or a value has the wrong type.

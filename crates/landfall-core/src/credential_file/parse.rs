@@ -5,19 +5,19 @@ use super::palette::{self, PaletteCredentials};
 use super::{CredentialFileProblem, Lookup};
 use crate::reference::{RegistryHost, Repository};
 
-/// A file that holds logins.
+/// A file with registry logins.
 #[derive(Debug, Clone)]
 pub enum CredentialFile {
-    /// Docker's or podman's.
+    /// A file of docker or podman.
     Docker(DockerConfig),
-    /// Palette's.
+    /// Palette's credentials JSON.
     Palette(PaletteCredentials),
 }
 
-/// Reads a file of either form.
+/// Parses a file of either form.
 ///
 /// # Errors
-/// When it is not JSON, or of neither form.
+/// When it is not JSON, or has neither form.
 pub fn parse_credential_file(text: &str) -> Result<CredentialFile, CredentialFileProblem> {
     let keys: std::collections::BTreeMap<String, serde::de::IgnoredAny> =
         serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
@@ -31,7 +31,7 @@ pub fn parse_credential_file(text: &str) -> Result<CredentialFile, CredentialFil
     Err(CredentialFileProblem::UnknownForm)
 }
 
-/// Reads docker's file, which may hold much else besides logins.
+/// Parses docker's file, which may hold many other settings.
 ///
 /// # Errors
 /// When it is not JSON of docker's form.
@@ -40,11 +40,11 @@ pub fn parse_docker_config(text: &str) -> Result<CredentialFile, CredentialFileP
 }
 
 impl CredentialFile {
-    /// Where the login for a repository is, or for the registry as a whole: by the host, and the longest path prefix of
+    /// Finds the login for a repository, or for the registry as a whole, by the host and the longest path prefix of
     /// whole segments.
     ///
     /// # Errors
-    /// When the entry that is for this place cannot be used.
+    /// When the matching entry cannot be used.
     pub fn find(
         &self,
         host: &RegistryHost,

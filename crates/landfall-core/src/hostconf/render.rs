@@ -1,10 +1,10 @@
-//! Chooses the renderer of a dialect.
+//! Selection of the renderer for a dialect.
 
 use crate::hostconf::{Rendering, admission_policy, containerd, core_images, kubelet, registries};
 use crate::settings::{Dialect, Settings};
 
-/// Renders everything that a dialect needs. Whether the webhook is on makes no difference: these files are what a user
-/// asks for beside it or in its place.
+/// Renders all files and texts of a dialect. The webhook's state makes no difference: a user requests these files in
+/// addition to the webhook or instead of it.
 #[must_use]
 pub fn render(settings: &Settings, dialect: Dialect) -> Rendering {
     match dialect {

@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 
-use super::StageError;
+use super::outcome::StageError;
 
 /// The maximum number of kept bytes: the end of an output tells why a command failed.
 const OUTPUT_BYTES_MAX: usize = 16 << 10;

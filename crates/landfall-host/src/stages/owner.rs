@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 
-use super::StageError;
+use super::outcome::StageError;
 use crate::root::HostRoot;
 
 const USERS: &str = "/etc/passwd";

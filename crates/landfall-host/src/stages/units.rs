@@ -6,8 +6,9 @@ use landfall_core::stage::Systemctl;
 use crate::files::Change;
 use crate::root::HostRoot;
 
+use super::options::StageOptions;
 use super::outcome::{Action, Effect, EffectOutcome, StageError};
-use super::{StageOptions, command, writes};
+use super::{command, writes};
 
 /// The verb, the query before it, and the answer that means that the unit needs no change.
 const VERBS: [(&str, &str, &str); 4] = [

@@ -15,8 +15,10 @@ use crate::files::{
 };
 use crate::root::{HostRoot, MissingParents, RootError};
 
+use super::blocking::blocking;
+use super::options::StageOptions;
 use super::outcome::{EffectOutcome, StageError};
-use super::{StageOptions, blocking, crypt, owner};
+use super::{crypt, owner};
 
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";

@@ -8,8 +8,10 @@ use landfall_core::stage::{Environment, StageDirectory, StageFile};
 use crate::files::{Change, DirectorySpec, FileSpec, ensure_directory, ensure_file, inspect_file, preview_directory};
 use crate::root::HostRoot;
 
+use super::blocking::blocking;
+use super::options::StageOptions;
 use super::outcome::{EffectOutcome, StageError};
-use super::{StageOptions, blocking, owner};
+use super::owner;
 
 /// Brings a step's directory into its state.
 pub(super) async fn ensure_stage_directory(

@@ -1,4 +1,5 @@
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use landfall_core::diagnostic::Location;
 use landfall_core::stage::{Environment, SecretBytes, StageDirectory, StageFile, StageUser, Systemctl};
