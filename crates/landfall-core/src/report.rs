@@ -15,7 +15,7 @@ use crate::diagnostic::{Diagnostics, Location, Severity};
 use crate::plan::PlannedImage;
 use crate::pod_image::LeftAlone;
 use crate::reference::ImageReference;
-use crate::resolve::{Candidate, Place, Resolver};
+use crate::resolve::{Candidate, CandidateKind, Resolver};
 use crate::settings::{Finding, ImageRole, ProfileImage, RegistryRole, Settings};
 use crate::status::{AgentStatus, Event, ProgressEvent};
 
@@ -106,7 +106,7 @@ pub struct CandidateRow {
     /// The reference at this source.
     pub reference: String,
     /// The kind of source.
-    pub place: Place,
+    pub place: CandidateKind,
     /// The reason in a sentence, with rule, file and line.
     pub why: String,
     /// The credentials for this source; null means anonymous.

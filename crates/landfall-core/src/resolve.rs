@@ -70,7 +70,7 @@ pub struct Resolution {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// The kind of place.
-    pub place: Place,
+    pub place: CandidateKind,
     /// The reference to pull there. Tag and digest are those of the source, as written.
     pub reference: ImageReference,
     /// Why this is a candidate.
@@ -82,7 +82,7 @@ pub struct Candidate {
 /// The kind of place that a candidate names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum CandidateKind {
     /// The primary registry.
     Primary,
     /// An external registry, by prepending or by a mapping rule.
@@ -234,7 +234,7 @@ impl<'a> Resolver<'a> {
     #[must_use]
     pub fn resolve(&self, source: &ImageReference, role: ImageRole) -> Resolution {
         if !self.settings.webhook.enable {
-            return self.untouched(source, role, Place::Origin, Why::RedirectionOff);
+            return self.untouched(source, role, CandidateKind::Origin, Why::RedirectionOff);
         }
         self.resolve_on_node(source, role)
     }
@@ -244,7 +244,7 @@ impl<'a> Resolver<'a> {
     #[must_use]
     pub fn resolve_on_node(&self, source: &ImageReference, role: ImageRole) -> Resolution {
         if self.is_in_primary(source) {
-            return self.untouched(source, role, Place::Primary, Why::AlreadyThere);
+            return self.untouched(source, role, CandidateKind::Primary, Why::AlreadyThere);
         }
         let mapped = self.map(source);
         let mut warning = mapped.warning;
@@ -252,7 +252,7 @@ impl<'a> Resolver<'a> {
         match self.in_primary(&mapped.reference, role) {
             None => {}
             Some(Ok(reference)) => {
-                candidates.push(self.candidate(Place::Primary, reference, Why::Primary, role));
+                candidates.push(self.candidate(CandidateKind::Primary, reference, Why::Primary, role));
             }
             Some(Err(_)) => warning = warning.or(Some(Warning::PrimaryNameNotPossible)),
         }
@@ -260,19 +260,19 @@ impl<'a> Resolver<'a> {
         let behind_primary = !candidates.is_empty();
         let origin_forbidden = behind_primary && (self.has_external || !self.sync_allowed());
         let place = match mapped.why {
-            Why::Rule(_) | Why::Prepend(_) | Why::AlreadyThere => Place::External,
-            _ => Place::Origin,
+            Why::Rule(_) | Why::Prepend(_) | Why::AlreadyThere => CandidateKind::External,
+            _ => CandidateKind::Origin,
         };
         if mapped.why != Why::NoExternal || !origin_forbidden {
             candidates.push(self.candidate(place, mapped.reference, mapped.why, role));
         }
         if matches!(mapped.why, Why::Rule(_)) && behind_primary && !origin_forbidden {
-            candidates.push(self.candidate(Place::Origin, source.clone(), Why::SyncFromOrigin, role));
+            candidates.push(self.candidate(CandidateKind::Origin, source.clone(), Why::SyncFromOrigin, role));
         }
         Resolution { candidates, warning }
     }
 
-    fn untouched(&self, source: &ImageReference, role: ImageRole, place: Place, why: Why) -> Resolution {
+    fn untouched(&self, source: &ImageReference, role: ImageRole, place: CandidateKind, why: Why) -> Resolution {
         Resolution {
             candidates: vec![self.candidate(place, source.clone(), why, role)],
             warning: None,
@@ -311,7 +311,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn candidate(&self, place: Place, reference: ImageReference, why: Why, role: ImageRole) -> Candidate {
+    fn candidate(&self, place: CandidateKind, reference: ImageReference, why: Why, role: ImageRole) -> Candidate {
         let registry = self.registry_for(&reference, role);
         Candidate {
             place,
