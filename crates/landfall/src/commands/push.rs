@@ -85,7 +85,10 @@ fn plan_push(
     registries: &Registries<'_>,
     image: &PlannedImage,
 ) -> Option<Transfer> {
-    let target = image.pull.iter().find(|candidate| candidate.place == CandidateKind::External)?;
+    let target = image
+        .pull
+        .iter()
+        .find(|candidate| candidate.place == CandidateKind::External)?;
     if target.reference == image.canonical {
         return None;
     }
