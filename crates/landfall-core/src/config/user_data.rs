@@ -311,7 +311,7 @@ fn read_mirror(node: Option<&Node>, report: &mut Report) -> MirrorSettings {
             })
             .collect(),
         hosts: (each("hosts").iter())
-            .filter_map(|host| registry::read_place(host, report))
+            .filter_map(|host| registry::read_address(host, report))
             .map(|(host, _)| host)
             .collect(),
     }
@@ -335,7 +335,7 @@ pub(crate) fn read_own_primary(root: &Node, facts: &mut Facts, report: &mut Repo
     primary.location = Some(node.location());
     match node.get("endpoint") {
         Some(endpoint) => {
-            if let Some((host, path)) = registry::read_place(endpoint, report) {
+            if let Some((host, path)) = registry::read_address(endpoint, report) {
                 if !path.is_empty() {
                     report
                         .node(
