@@ -23,7 +23,7 @@ use crate::pod_image::{LeftAlone, PodImage, read_pod_image};
 use crate::reference::{ImageReference, ReferenceError};
 use crate::resolve::Resolver;
 use patch::{ImageNote, PatchOperation};
-use pod::{ImagePlace, PodView};
+use pod::{ImageField, PodView};
 
 /// The annotation that keeps the user's images and the reason of each change: a JSON object of container name to
 /// `image` and `reason`. The key of an image volume is `volume:` and its name.
@@ -247,7 +247,7 @@ fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
             let before = old.images_by_name();
             decide_pod(
                 &pod,
-                |place| before.get(&(place.list, place.name)) != Some(&place.image),
+                |field| before.get(&(field.list, field.name)) != Some(&field.image),
                 rules,
             )
         }
@@ -281,35 +281,35 @@ fn why_pod_is_left_alone(pod: &PodView) -> Option<&'static str> {
 }
 
 /// Decides about the images of a pod that `in_question` selects.
-fn decide_pod(pod: &PodView, in_question: impl Fn(&ImagePlace<'_>) -> bool, rules: &AdmissionRules<'_>) -> Decision {
+fn decide_pod(pod: &PodView, in_question: impl Fn(&ImageField<'_>) -> bool, rules: &AdmissionRules<'_>) -> Decision {
     let mut decision = Decision::default();
     let mut noted: BTreeMap<String, ImageNote> = BTreeMap::new();
-    for place in pod.image_places().filter(in_question) {
-        let reason = match decide_image(&place, rules) {
+    for field in pod.image_fields().filter(in_question) {
+        let reason = match decide_image(&field, rules) {
             Verdict::Redirect { to, why } => {
-                let reason = format!("{} -> {to}: {why}", place.image);
-                decision.rewritten.push(place.key());
+                let reason = format!("{} -> {to}: {why}", field.image);
+                decision.rewritten.push(field.key());
                 if rules.observe_only {
-                    let text = format!("landfall: observed only: {}: {reason}", place.name);
+                    let text = format!("landfall: observed only: {}: {reason}", field.name);
                     decision.warnings.push(printable(&text));
-                    noted.insert(place.key(), ImageNote { image: to, reason: why });
+                    noted.insert(field.key(), ImageNote { image: to, reason: why });
                     format!("observed only: {reason}")
                 } else {
                     decision
                         .operations
-                        .extend(patch::replace_image(&place.pointer(), place.image, to));
-                    let image = place.image.to_owned();
-                    noted.insert(place.key(), ImageNote { image, reason: why });
+                        .extend(patch::replace_image(&field.pointer(), field.image, to));
+                    let image = field.image.to_owned();
+                    noted.insert(field.key(), ImageNote { image, reason: why });
                     reason
                 }
             }
             Verdict::LeaveAlone { why } => format!("left as it is: {why}"),
             Verdict::NotAReference { error } => {
-                decision.warnings.push(warning_text(&place, &error));
+                decision.warnings.push(warning_text(&field, &error));
                 format!("left as it is: {error}")
             }
         };
-        decision.reasons.insert(place.key(), reason);
+        decision.reasons.insert(field.key(), reason);
     }
     if !noted.is_empty() {
         let key = if rules.observe_only {
@@ -328,14 +328,14 @@ enum Verdict {
     NotAReference { error: ReferenceError },
 }
 
-fn decide_image(place: &ImagePlace<'_>, rules: &AdmissionRules<'_>) -> Verdict {
+fn decide_image(field: &ImageField<'_>, rules: &AdmissionRules<'_>) -> Verdict {
     let leave = |left_alone: LeftAlone| Verdict::LeaveAlone {
         why: left_alone.why().to_owned(),
     };
-    if place.never_pulled {
+    if field.never_pulled {
         return leave(LeftAlone::NeverPulled);
     }
-    let reference = match read_pod_image(place.image) {
+    let reference = match read_pod_image(field.image) {
         Ok(PodImage::InRegistry(reference)) => reference,
         Ok(PodImage::LeftAlone(left_alone)) => return leave(left_alone),
         Err(error) => return Verdict::NotAReference { error },
@@ -355,10 +355,10 @@ fn decide_image(place: &ImagePlace<'_>, rules: &AdmissionRules<'_>) -> Verdict {
     }
 }
 
-fn warning_text(place: &ImagePlace<'_>, error: &ReferenceError) -> String {
+fn warning_text(field: &ImageField<'_>, error: &ReferenceError) -> String {
     printable(&format!(
         "landfall: the image of `{}` is left as it is: {error}",
-        place.name
+        field.name
     ))
 }
 
