@@ -16,7 +16,6 @@ pub mod credential_file;
 pub mod diagnostic;
 pub mod failure;
 pub mod hostconf;
-pub mod inventory;
 pub mod no_proxy;
 pub mod oci_types;
 pub mod plan;
