@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::choice::{REDIRECT_LABEL, RedirectChoice};
+use crate::opt_out::{OptOut, REDIRECT_LABEL};
 use crate::pod_image::{LeftAlone, PodImage, read_pod_image};
 use crate::reference::{ImageReference, ReferenceError};
 use crate::resolve::Resolver;
@@ -47,7 +47,7 @@ pub struct AdmissionRules<'a> {
     pub resolver: &'a Resolver<'a>,
     /// The choice that a namespace makes by its labels in the cluster; `None` if it makes none or is not known. Called
     /// for every pod, so it must return quickly.
-    pub namespace_choice: &'a dyn Fn(&str) -> Option<RedirectChoice>,
+    pub namespace_choice: &'a dyn Fn(&str) -> Option<OptOut>,
     /// Decide and report, but change no image.
     pub observe_only: bool,
     /// Returns true if the primary registry holds this (canonical) reference, according to the agent's inventory. Must
@@ -147,7 +147,7 @@ struct AnswerBody<'a> {
 impl AdmissionRules<'_> {
     /// Returns the reason why the pods of a namespace stay unchanged; `None` if they are redirected.
     fn why_namespace(&self, namespace: &str) -> Option<String> {
-        let in_profile = || (self.resolver.settings().namespace_choices).get(namespace).copied();
+        let in_profile = || (self.resolver.settings().namespace_opt_outs).get(namespace).copied();
         let choice = (self.namespace_choice)(namespace).or_else(in_profile)?;
         Some(choice.explain_namespace(namespace))
     }
@@ -275,7 +275,7 @@ fn why_pod_is_left_alone(pod: &PodView) -> Option<&'static str> {
     if pod.has_annotation(MIRROR_POD) {
         Some("it mirrors a static pod")
     } else {
-        let choice = RedirectChoice::of_label(REDIRECT_LABEL, pod.label(REDIRECT_LABEL)?)?;
+        let choice = OptOut::of_label(REDIRECT_LABEL, pod.label(REDIRECT_LABEL)?)?;
         Some(choice.explain_pod())
     }
 }

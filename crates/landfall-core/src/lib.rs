@@ -8,7 +8,6 @@
 //! secret.
 
 pub mod admission;
-pub mod choice;
 pub mod cluster;
 pub mod config;
 pub mod credential;
@@ -18,6 +17,7 @@ pub mod failure;
 pub mod hostconf;
 pub mod no_proxy;
 pub mod oci_types;
+pub mod opt_out;
 pub mod plan;
 pub mod pod_image;
 pub mod reference;

@@ -9,8 +9,8 @@ use camino::Utf8PathBuf;
 use secrecy::SecretString;
 use serde::Serialize;
 
-use crate::choice::RedirectChoice;
 use crate::diagnostic::Location;
+use crate::opt_out::OptOut;
 use crate::reference::{ImageReference, RegistryHost};
 use crate::stage::StageStep;
 
@@ -41,7 +41,7 @@ pub struct Settings {
     /// Every image of every profile, in the order in which they are written; provider image first.
     pub images: Vec<ProfileImage>,
     /// Namespaces whose labels in the profile (`pack.namespaceLabels`) keep the webhook away.
-    pub namespace_choices: BTreeMap<String, RedirectChoice>,
+    pub namespace_opt_outs: BTreeMap<String, OptOut>,
     /// `stages.*` of the user-data and the profiles, in the order of execution within each stage.
     pub stages: BTreeMap<String, Vec<StageStep>>,
     /// `landfall.*`: our own settings.
@@ -502,7 +502,7 @@ impl Default for Settings {
             ca_certificates: Vec::new(),
             local_ui_port: 5080,
             images: Vec::new(),
-            namespace_choices: BTreeMap::new(),
+            namespace_opt_outs: BTreeMap::new(),
             stages: BTreeMap::new(),
             landfall: OwnSettings::default(),
         }
