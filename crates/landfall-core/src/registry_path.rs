@@ -37,7 +37,7 @@ impl Route {
     /// Parses the path of a request, without its query.
     ///
     /// # Errors
-    /// When the path belongs to no endpoint, or its repository or digest breaks the grammar.
+    /// If the path belongs to no endpoint, or its repository or digest breaks the grammar.
     pub fn parse(path: &str) -> Result<Route, RegistryPathError> {
         let decoded = percent_decode(path).ok_or(RegistryPathError::NotAnEndpoint)?;
         let rest = match decoded.strip_prefix("/v2") {
@@ -96,7 +96,7 @@ fn parse_digest(digest: &str) -> Result<Digest, RegistryPathError> {
 /// there is no `ns`.
 ///
 /// # Errors
-/// When `ns` is not a registry's host.
+/// If `ns` is not a registry's host.
 pub fn parse_namespace(query: &str) -> Result<Option<RegistryHost>, ReferenceError> {
     let namespace = query.split('&').find_map(|pair| pair.strip_prefix("ns="));
     let namespace = namespace.filter(|host| !host.is_empty());

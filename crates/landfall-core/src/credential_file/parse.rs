@@ -8,16 +8,16 @@ use crate::reference::{RegistryHost, Repository};
 /// A file that holds logins.
 #[derive(Debug, Clone)]
 pub enum CredentialFile {
-    /// Docker's or podman's.
+    /// The form of docker and podman.
     Docker(DockerConfig),
-    /// Palette's.
+    /// The form of Palette.
     Palette(PaletteCredentials),
 }
 
-/// Reads a file of either form.
+/// Parses a file of either form.
 ///
 /// # Errors
-/// When it is not JSON, or of neither form.
+/// If the text is not JSON, or has neither form.
 pub fn parse_credential_file(text: &str) -> Result<CredentialFile, CredentialFileProblem> {
     let keys: std::collections::BTreeMap<String, serde::de::IgnoredAny> =
         serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
@@ -31,20 +31,20 @@ pub fn parse_credential_file(text: &str) -> Result<CredentialFile, CredentialFil
     Err(CredentialFileProblem::UnknownForm)
 }
 
-/// Reads docker's file, which may hold much else besides logins.
+/// Parses docker's file. It may hold other things than logins.
 ///
 /// # Errors
-/// When it is not JSON of docker's form.
+/// If the text is not JSON of docker's form.
 pub fn parse_docker_config(text: &str) -> Result<CredentialFile, CredentialFileProblem> {
     docker::parse(text).map(CredentialFile::Docker)
 }
 
 impl CredentialFile {
-    /// Where the login for a repository is, or for the registry as a whole: by the host, and the longest path prefix of
-    /// whole segments.
+    /// Finds the login for a repository, or for the registry as a whole: by the host, and the longest path prefix of whole
+    /// segments.
     ///
     /// # Errors
-    /// When the entry that is for this place cannot be used.
+    /// If the entry for this registry or repository cannot be used.
     pub fn find(
         &self,
         host: &RegistryHost,

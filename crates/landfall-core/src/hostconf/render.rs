@@ -1,10 +1,10 @@
-//! Chooses the renderer of a dialect.
+//! Choice of the renderer for a dialect.
 
 use crate::hostconf::{Rendering, admission_policy, containerd, core_images, kubelet, registries};
 use crate::settings::{Dialect, Settings};
 
-/// Renders everything that a dialect needs. Whether the webhook is on makes no difference: these files are what a user
-/// asks for beside it or in its place.
+/// Renders everything that a dialect needs. The switch of the webhook does not count: a user asks for these files beside
+/// the webhook or in its place.
 #[must_use]
 pub fn render(settings: &Settings, dialect: Dialect) -> Rendering {
     match dialect {
