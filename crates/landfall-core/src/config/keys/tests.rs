@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{PACK_VALUES, PROFILE, USER_DATA};
 use crate::config::facts::Facts;
-use crate::config::node::{KeyPath, Node, asked_keys};
+use crate::config::node::{KeyPath, asked_keys};
 use crate::config::profile::read_profiles;
 use crate::config::report::Report;
 use crate::config::shape::{Key, Shape};
