@@ -17,8 +17,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use landfall_core::admission::{AdmissionError, AdmissionRules, Mend, Reviewed, plan_mend, review};
-use landfall_core::choice::RedirectChoice;
 use landfall_core::cluster::configuration::MUTATE_PATH;
+use landfall_core::opt_out::OptOut;
 use landfall_core::reference::ImageReference;
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::Settings;
@@ -68,7 +68,7 @@ pub struct Reviewer {
 #[derive(Debug)]
 struct Shared {
     rules: ArcSwap<WebhookRules>,
-    choices: ArcSwap<HashMap<String, RedirectChoice>>,
+    choices: ArcSwap<HashMap<String, OptOut>>,
 }
 
 impl Reviewer {
@@ -91,7 +91,7 @@ impl Reviewer {
     }
 
     /// Replaces the choices that the namespaces of the cluster made by their labels.
-    pub fn replace_choices(&self, choices: HashMap<String, RedirectChoice>) {
+    pub fn replace_choices(&self, choices: HashMap<String, OptOut>) {
         self.shared.choices.store(Arc::new(choices));
     }
 

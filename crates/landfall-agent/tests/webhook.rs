@@ -9,9 +9,9 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use landfall_agent::metrics::Metrics;
 use landfall_agent::webhook::{Reviewer, WebhookRules, webhook_router};
-use landfall_core::choice::RedirectChoice;
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::NamedText;
+use landfall_core::opt_out::OptOut;
 use landfall_core::settings::Settings;
 use landfall_core::status::AgentStatus;
 use tower::ServiceExt as _;
@@ -136,11 +136,11 @@ async fn choice_of_a_namespace_holds_from_the_next_review_on() {
     assert!(webhook.image_of("nginx:1").await.is_some());
     webhook
         .reviewer
-        .replace_choices([("default".to_owned(), RedirectChoice::Node)].into());
+        .replace_choices([("default".to_owned(), OptOut::Node)].into());
     assert_eq!(webhook.image_of("nginx:1").await, None);
     webhook
         .reviewer
-        .replace_choices([("other".to_owned(), RedirectChoice::Node)].into());
+        .replace_choices([("other".to_owned(), OptOut::Node)].into());
     assert!(webhook.image_of("nginx:1").await.is_some());
 }
 

@@ -18,12 +18,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::choice::{REDIRECT_LABEL, RedirectChoice};
+use crate::opt_out::{OptOut, REDIRECT_LABEL};
 use crate::pod_image::{LeftAlone, PodImage, read_pod_image};
 use crate::reference::{ImageReference, ReferenceError};
 use crate::resolve::Resolver;
 use patch::{ImageNote, PatchOperation};
-use pod::{ImagePlace, PodView};
+use pod::{ImageField, PodView};
 
 /// The annotation that keeps the user's images and the reason of each change: a JSON object of container name to
 /// `image` and `reason`. The key of an image volume is `volume:` and its name.
@@ -47,7 +47,7 @@ pub struct AdmissionRules<'a> {
     pub resolver: &'a Resolver<'a>,
     /// The choice that a namespace makes by its labels in the cluster; `None` if it makes none or is not known. Called
     /// for every pod, so it must return quickly.
-    pub namespace_choice: &'a dyn Fn(&str) -> Option<RedirectChoice>,
+    pub namespace_choice: &'a dyn Fn(&str) -> Option<OptOut>,
     /// Decide and report, but change no image.
     pub observe_only: bool,
     /// Returns true if the primary registry holds this (canonical) reference, according to the agent's inventory. Must
@@ -147,7 +147,7 @@ struct AnswerBody<'a> {
 impl AdmissionRules<'_> {
     /// Returns the reason why the pods of a namespace stay unchanged; `None` if they are redirected.
     fn why_namespace(&self, namespace: &str) -> Option<String> {
-        let in_profile = || (self.resolver.settings().namespace_choices).get(namespace).copied();
+        let in_profile = || (self.resolver.settings().namespace_opt_outs).get(namespace).copied();
         let choice = (self.namespace_choice)(namespace).or_else(in_profile)?;
         Some(choice.explain_namespace(namespace))
     }
@@ -247,7 +247,7 @@ fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
             let before = old.images_by_name();
             decide_pod(
                 &pod,
-                |place| before.get(&(place.list, place.name)) != Some(&place.image),
+                |field| before.get(&(field.list, field.name)) != Some(&field.image),
                 rules,
             )
         }
@@ -275,41 +275,41 @@ fn why_pod_is_left_alone(pod: &PodView) -> Option<&'static str> {
     if pod.has_annotation(MIRROR_POD) {
         Some("it mirrors a static pod")
     } else {
-        let choice = RedirectChoice::of_label(REDIRECT_LABEL, pod.label(REDIRECT_LABEL)?)?;
+        let choice = OptOut::of_label(REDIRECT_LABEL, pod.label(REDIRECT_LABEL)?)?;
         Some(choice.explain_pod())
     }
 }
 
 /// Decides about the images of a pod that `in_question` selects.
-fn decide_pod(pod: &PodView, in_question: impl Fn(&ImagePlace<'_>) -> bool, rules: &AdmissionRules<'_>) -> Decision {
+fn decide_pod(pod: &PodView, in_question: impl Fn(&ImageField<'_>) -> bool, rules: &AdmissionRules<'_>) -> Decision {
     let mut decision = Decision::default();
     let mut noted: BTreeMap<String, ImageNote> = BTreeMap::new();
-    for place in pod.image_places().filter(in_question) {
-        let reason = match decide_image(&place, rules) {
+    for field in pod.image_fields().filter(in_question) {
+        let reason = match decide_image(&field, rules) {
             Verdict::Redirect { to, why } => {
-                let reason = format!("{} -> {to}: {why}", place.image);
-                decision.rewritten.push(place.key());
+                let reason = format!("{} -> {to}: {why}", field.image);
+                decision.rewritten.push(field.key());
                 if rules.observe_only {
-                    let text = format!("landfall: observed only: {}: {reason}", place.name);
+                    let text = format!("landfall: observed only: {}: {reason}", field.name);
                     decision.warnings.push(printable(&text));
-                    noted.insert(place.key(), ImageNote { image: to, reason: why });
+                    noted.insert(field.key(), ImageNote { image: to, reason: why });
                     format!("observed only: {reason}")
                 } else {
                     decision
                         .operations
-                        .extend(patch::replace_image(&place.pointer(), place.image, to));
-                    let image = place.image.to_owned();
-                    noted.insert(place.key(), ImageNote { image, reason: why });
+                        .extend(patch::replace_image(&field.pointer(), field.image, to));
+                    let image = field.image.to_owned();
+                    noted.insert(field.key(), ImageNote { image, reason: why });
                     reason
                 }
             }
             Verdict::LeaveAlone { why } => format!("left as it is: {why}"),
             Verdict::NotAReference { error } => {
-                decision.warnings.push(warning_text(&place, &error));
+                decision.warnings.push(warning_text(&field, &error));
                 format!("left as it is: {error}")
             }
         };
-        decision.reasons.insert(place.key(), reason);
+        decision.reasons.insert(field.key(), reason);
     }
     if !noted.is_empty() {
         let key = if rules.observe_only {
@@ -328,14 +328,14 @@ enum Verdict {
     NotAReference { error: ReferenceError },
 }
 
-fn decide_image(place: &ImagePlace<'_>, rules: &AdmissionRules<'_>) -> Verdict {
+fn decide_image(field: &ImageField<'_>, rules: &AdmissionRules<'_>) -> Verdict {
     let leave = |left_alone: LeftAlone| Verdict::LeaveAlone {
         why: left_alone.why().to_owned(),
     };
-    if place.never_pulled {
+    if field.never_pulled {
         return leave(LeftAlone::NeverPulled);
     }
-    let reference = match read_pod_image(place.image) {
+    let reference = match read_pod_image(field.image) {
         Ok(PodImage::InRegistry(reference)) => reference,
         Ok(PodImage::LeftAlone(left_alone)) => return leave(left_alone),
         Err(error) => return Verdict::NotAReference { error },
@@ -355,10 +355,10 @@ fn decide_image(place: &ImagePlace<'_>, rules: &AdmissionRules<'_>) -> Verdict {
     }
 }
 
-fn warning_text(place: &ImagePlace<'_>, error: &ReferenceError) -> String {
+fn warning_text(field: &ImageField<'_>, error: &ReferenceError) -> String {
     printable(&format!(
         "landfall: the image of `{}` is left as it is: {error}",
-        place.name
+        field.name
     ))
 }
 

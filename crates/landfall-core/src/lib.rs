@@ -1,14 +1,13 @@
 //! The pure core of Landfall: facts in, decision out.
 //!
-//! Start reading at [`mod@reference`], then [`config`] (what the user wrote), [`resolve`] (where an image comes from and
-//! why) and [`plan`] (what is to be done about it).
+//! Start reading at [`mod@reference`], then [`settings`] (the user's input, checked), [`config`] (its parser),
+//! [`resolve`] (the sources of an image and the reason for each) and [`plan`] (the steps that the agent carries out).
 //!
-//! Invariants: nothing here does I/O, reads a clock, the environment or a file, or knows async. Every question "where
-//! does this image come from?" is answered by [`resolve::Resolver`] and nowhere else. No value of this crate prints a
-//! secret.
+//! Invariants: this crate does no I/O, reads no clock, environment or file, and has no async code. Only
+//! [`resolve::Resolver`] decides the sources of an image. No value of this crate prints a secret. No two modules import
+//! each other in a circle.
 
 pub mod admission;
-pub mod choice;
 pub mod cluster;
 pub mod config;
 pub mod credential;
@@ -16,9 +15,9 @@ pub mod credential_file;
 pub mod diagnostic;
 pub mod failure;
 pub mod hostconf;
-pub mod inventory;
 pub mod no_proxy;
 pub mod oci_types;
+pub mod opt_out;
 pub mod plan;
 pub mod pod_image;
 pub mod reference;

@@ -1,11 +1,11 @@
-//! `NO_PROXY`: which hosts are reached without a proxy. The rules are those of Go's `httpproxy`, and so of containerd,
-//! kubelet and docker.
+//! `NO_PROXY`: the hosts that are reached without a proxy. The rules are those of Go's `httpproxy`, which containerd,
+//! kubelet and docker use.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Hosts that are reached directly.
+/// A list of hosts that are reached directly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NoProxy {
     entries: Vec<Entry>,
@@ -19,7 +19,7 @@ enum Entry {
     Network(IpNet),
     /// `10.1.2.3`, `[fd00::1]:5000`.
     Address { address: IpAddr, port: Option<u16> },
-    /// `example.com` is the domain and everything below it; `.example.com` and `*.example.com` are only what is below.
+    /// `example.com` is the domain and all hosts below it. `.example.com` and `*.example.com` are only the hosts below.
     Domain {
         name: String,
         itself: bool,
@@ -27,7 +27,7 @@ enum Entry {
     },
 }
 
-/// Reads a list, separated by commas or white space. What cannot be an entry covers nothing.
+/// Parses a list, separated by commas or white space. An invalid entry covers no host.
 #[must_use]
 pub fn parse_no_proxy(text: &str) -> NoProxy {
     let entries = text.split(|character: char| character == ',' || character.is_whitespace());
@@ -40,7 +40,7 @@ pub fn parse_no_proxy(text: &str) -> NoProxy {
 }
 
 impl NoProxy {
-    /// Whether a host is reached directly. An IPv6 address may be in brackets; a name has any case.
+    /// Returns true if a host is reached directly. An IPv6 address may be in brackets. The case of a name does not matter.
     #[must_use]
     pub fn covers(&self, host: &str, port: u16) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();

@@ -1,14 +1,26 @@
 //! The agent's plan: the difference between the images and the inventory, as ordered steps.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Serialize;
 
-use crate::inventory::Inventory;
-use crate::reference::ImageReference;
+use crate::reference::{Digest, ImageReference};
 use crate::resolve::{Candidate, Resolver, Warning, Why};
 use crate::settings::{Finding, ImageRole, ProfileImage, Settings};
 use crate::status::Phase;
+
+/// The facts that a plan is made against: the content of this host and its registries, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Images that are complete in the content store: canonical source reference to manifest digest.
+    pub stored: BTreeMap<ImageReference, Digest>,
+    /// Provider images (by manifest digest) whose core images are all in containerd.
+    pub core_loaded: BTreeSet<Digest>,
+    /// Image names that containerd has, in namespace `k8s.io`, with their target digests.
+    pub runtime: BTreeMap<String, Digest>,
+    /// References that the primary registry is known to hold, with their digests.
+    pub primary: BTreeMap<ImageReference, Digest>,
+}
 
 /// Sources and targets of one image of the profile: a row of `landfall plan`.
 #[derive(Debug, Clone)]

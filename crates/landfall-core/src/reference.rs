@@ -1,7 +1,7 @@
-//! Image references: the distribution grammar, exactly (SPEC section 4).
+//! Image references by the exact grammar of distribution [spec:references].
 //!
-//! Decides what a valid reference is and what a familiar name means (`nginx` is `docker.io/library/nginx`). Does not
-//! decide where an image is fetched from: that is [`crate::resolve`].
+//! This module decides which references are valid and what a familiar name means (`nginx` is
+//! `docker.io/library/nginx`). [`crate::resolve`] decides from where an image is fetched.
 //!
 //! Source of the rules: the grammar at the head of `reference.go` in github.com/distribution/reference, and that
 //! module's normalisation of familiar names.
@@ -24,7 +24,7 @@ const SCHEMES: [&str; 2] = ["docker://", "container://"];
 const REPOSITORY_LENGTH_MAX: usize = 255;
 const TAG_LENGTH_MAX: usize = 128;
 
-/// A piece of a reference: one checked constructor, text in and the same text out.
+/// Defines a part of a reference: a text with one checked constructor. `Display` returns the same text.
 macro_rules! reference_part {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
@@ -78,7 +78,7 @@ macro_rules! reference_part {
 
 reference_part!(
     /// A registry's `host[:port]` in canonical form: lower case, and the aliases of Docker Hub become `docker.io`.
-    /// A single label keeps its capitals: they are what tells it from a path.
+    /// A single label keeps its capitals, because only they distinguish it from a path.
     RegistryHost,
     canonical_host
 );
@@ -99,32 +99,32 @@ reference_part!(
 );
 
 impl RegistryHost {
-    /// Whether everybody reads this as a host in front of a path. A single label such as `reg` is none: `reg/a` is
-    /// `docker.io/reg/a` to every program; `reg:443/a` is not.
+    /// Returns true if every program reads this as a host in front of a path. A single label such as `reg` is not one:
+    /// every program reads `reg/a` as `docker.io/reg/a`, but not `reg:443/a`.
     #[must_use]
     pub fn is_unmistakable(&self) -> bool {
         names_a_host(&self.0)
     }
 
-    /// Whether this is Docker Hub.
+    /// Returns true for Docker Hub.
     #[must_use]
     pub fn is_docker_hub(&self) -> bool {
         &*self.0 == DOCKER_HUB
     }
 
-    /// The host without its port; an IPv6 address keeps its brackets.
+    /// Returns the host without its port. An IPv6 address keeps its brackets.
     #[must_use]
     pub fn name(&self) -> &str {
         split_port(&self.0).0
     }
 
-    /// The port, when one is written.
+    /// Returns the port, if one is written.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         split_port(&self.0).1.and_then(|port| port.parse().ok())
     }
 
-    /// Whether the host is this machine itself: `localhost`, `127.0.0.0/8` or `[::1]`.
+    /// Returns true if the host is this machine: `localhost`, `127.0.0.0/8` or `[::1]`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         let name = self.name();
@@ -135,8 +135,9 @@ impl RegistryHost {
                 .is_ok_and(|address| address.is_loopback())
     }
 
-    /// The host as one path component (SPEC section 5, rule 5): `other:8443` is `other_8443`; brackets and colons of an
-    /// IPv6 address become `-`. Dashes at the ends, which the grammar does not allow there, are dropped.
+    /// Returns the host as one path component [spec:resolution.port]: `other:8443` becomes `other_8443`. Brackets and
+    /// colons of an IPv6 address become `-`. Dashes at the ends are dropped, because the grammar does not allow them
+    /// there.
     #[must_use]
     pub fn as_path_component(&self) -> Cow<'_, str> {
         let (name, port) = split_port(&self.0);
@@ -159,36 +160,33 @@ impl RegistryHost {
 }
 
 impl Digest {
-    /// The algorithm: `sha256` or `sha512`.
+    /// Returns the algorithm: `sha256` or `sha512`.
     #[must_use]
     pub fn algorithm(&self) -> &str {
         self.0.split_once(':').map_or("", |(algorithm, _)| algorithm)
     }
 
-    /// The hexadecimal part.
+    /// Returns the hexadecimal part.
     #[must_use]
     pub fn hex(&self) -> &str {
         self.0.split_once(':').map_or("", |(_, hex)| hex)
     }
 }
 
-/// An image reference with its host and path in canonical form and its tag and digest as they were written: both, one
-/// or none. [`ImageReference::canonical`] adds the default tag.
+/// An image reference. Host and path are canonical. Tag and digest are as written: both, one or none.
+/// [`ImageReference::canonical`] adds the default tag.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageReference {
-    /// Where the repository lives.
     pub host: RegistryHost,
-    /// The repository's path.
     pub repository: Repository,
-    /// The tag, when one was written.
     pub tag: Option<Tag>,
-    /// The digest, when one was written; it decides the pull when both are there.
+    /// The digest. It decides the pull if there is a tag, too.
     pub digest: Option<Digest>,
 }
 
 impl ImageReference {
-    /// The canonical form: `latest` is added where there is neither tag nor digest.
+    /// Returns the canonical form: `latest` is added if there is neither tag nor digest.
     #[must_use]
     pub fn canonical(&self) -> ImageReference {
         let mut canonical = self.clone();
@@ -198,10 +196,10 @@ impl ImageReference {
         canonical
     }
 
-    /// The same image in another repository; tag and digest are carried over as they are.
+    /// Returns the same image in another repository. Tag and digest are carried over unchanged.
     ///
     /// # Errors
-    /// When `path` is not a repository path.
+    /// If `path` is not the path of a repository.
     pub fn in_repository(&self, host: &RegistryHost, path: &str) -> Result<ImageReference, ReferenceError> {
         Ok(ImageReference {
             host: host.clone(),
@@ -211,7 +209,7 @@ impl ImageReference {
         })
     }
 
-    /// What a registry is asked for: the digest if there is one, else the tag, else `latest`.
+    /// Returns the selector for a request to a registry: the digest if there is one, else the tag, else `latest`.
     #[must_use]
     pub fn manifest_selector(&self) -> &str {
         match (&self.digest, &self.tag) {
@@ -221,8 +219,8 @@ impl ImageReference {
         }
     }
 
-    /// What CRI and containerd call the image once it is pulled: the default tag added, the tag dropped where there is
-    /// a digest.
+    /// Returns the name of the image in CRI and containerd after the pull: with the default tag, and without the tag if
+    /// there is a digest.
     #[must_use]
     pub fn runtime_name(&self) -> String {
         match &self.digest {
@@ -276,7 +274,7 @@ impl From<ImageReference> for String {
 /// Parses a reference as a person writes it: familiar names, with or without `docker://` or `container://`.
 ///
 /// # Errors
-/// Says which part is wrong and why.
+/// The part that is wrong and the reason.
 pub fn parse_reference(text: &str) -> Result<ImageReference, ReferenceError> {
     let text = SCHEMES
         .iter()
@@ -291,7 +289,7 @@ pub fn parse_reference(text: &str) -> Result<ImageReference, ReferenceError> {
         _ => (RegistryHost(Arc::from(DOCKER_HUB)), parts.name),
     };
     let repository = if host.is_docker_hub() && !path.contains('/') {
-        // First as it was written, so that an error names what the user knows.
+        // The text is parsed as written first, so that an error names the text that the user knows.
         checked_repository(path)?;
         format!("{OFFICIAL_NAMESPACE}/{path}").parse()?
     } else {
@@ -305,8 +303,9 @@ pub fn parse_reference(text: &str) -> Result<ImageReference, ReferenceError> {
     })
 }
 
-/// The grammar before familiar names are understood: a first component followed by `/` is a host wherever it can be
-/// one. Only for tools that must show a reference as the grammar sees it; everything else uses [`parse_reference`].
+/// Parses a reference by the grammar alone, without familiar names: a first component followed by `/` is a host
+/// whenever it can be one. This is for tools that show a reference as the grammar sees it. All other code uses
+/// [`parse_reference`].
 ///
 /// # Errors
 /// As [`parse_reference`].
@@ -325,12 +324,12 @@ pub fn parse_grammar(text: &str) -> Result<GrammarParts<'_>, ReferenceError> {
     Ok(parts)
 }
 
-/// A reference taken apart, as [`parse_grammar`] sees it.
+/// The parts of a reference, as [`parse_grammar`] sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrammarParts<'a> {
     /// Host and path.
     pub name: &'a str,
-    /// The host, when the first component can be one.
+    /// The host, if the first component can be one.
     pub host: Option<&'a str>,
     /// The tag.
     pub tag: Option<&'a str>,
@@ -338,62 +337,31 @@ pub struct GrammarParts<'a> {
     pub digest: Option<&'a str>,
 }
 
-/// Why a text is not a reference.
+/// Error of a text that is not a reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// Nothing was written.
     #[error("the reference is empty")]
     Empty,
-    /// A bare image ID: it names content on one host, nothing that can be pulled.
+    /// A bare image ID. It names content on one host and cannot be pulled.
     #[error("64 hexadecimal digits, with or without `sha256:`, are an image ID and not a name that can be pulled")]
     ImageId,
-    /// The host cannot be one.
     #[error("`{host}` is not a registry host: write `name[:port]`, an IPv4 address or `[IPv6]`")]
-    Host {
-        /// The text in the host's place.
-        host: String,
-    },
-    /// The path has upper-case letters.
+    Host { host: String },
     #[error("`{path}` has upper-case letters; a repository path is written in lower case")]
-    Uppercase {
-        /// The path.
-        path: String,
-    },
-    /// The path cannot be one.
+    Uppercase { path: String },
     #[error(
         "`{path}` is not a repository path: components of `a-z` and `0-9`, joined by `/`, with single `.` or `_`, `__` \
          or dashes inside"
     )]
-    Path {
-        /// The path.
-        path: String,
-    },
-    /// The path is too long.
+    Path { path: String },
     #[error("the repository path has {length} characters; the limit is {REPOSITORY_LENGTH_MAX}")]
-    TooLong {
-        /// The path's length.
-        length: usize,
-    },
-    /// The tag cannot be one.
+    TooLong { length: usize },
     #[error("`{tag}` is not a tag: letters, digits, `_`, `.` and `-`, at most {TAG_LENGTH_MAX}, not `.` or `-` first")]
-    Tag {
-        /// The tag.
-        tag: String,
-    },
-    /// The digest's algorithm is not supported.
+    Tag { tag: String },
     #[error("`{digest}` is not a digest: write `sha256:` or `sha512:` and the hexadecimal digits")]
-    Digest {
-        /// The digest.
-        digest: String,
-    },
-    /// The digest has the wrong number of digits.
+    Digest { digest: String },
     #[error("the digest has {length} hexadecimal digits where its algorithm has {expected}")]
-    DigestLength {
-        /// How many there are.
-        length: usize,
-        /// How many there should be.
-        expected: usize,
-    },
+    DigestLength { length: usize, expected: usize },
 }
 
 fn split_suffix(text: &str) -> Result<GrammarParts<'_>, ReferenceError> {
@@ -406,7 +374,7 @@ fn split_suffix(text: &str) -> Result<GrammarParts<'_>, ReferenceError> {
     };
     let last_component = rest.rfind('/').map_or(0, |slash| slash + 1);
     let (name, tag) = match rest[last_component..].split_once(':') {
-        // A lone `host:5000/` part never gets here: the colon is looked for in the last component only.
+        // A lone `host:5000/` part never gets here: only the last component is searched for a colon.
         Some((last, tag)) => (&rest[..last_component + last.len()], Some(tag)),
         None => (rest, None),
     };
@@ -418,13 +386,13 @@ fn split_suffix(text: &str) -> Result<GrammarParts<'_>, ReferenceError> {
     })
 }
 
-/// The rule of distribution's normalisation: only such a first component is a host.
+/// Returns true if distribution's normalisation reads this first component as a host.
 fn names_a_host(first: &str) -> bool {
     first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
-/// Whether the text is a bare image ID, with or without its algorithm. `sha256:…` would parse as a tag of the
-/// repository `sha256`, which nobody means.
+/// Returns true for a bare image ID, with or without its algorithm. `sha256:…` would otherwise parse as a tag of the
+/// repository `sha256`.
 fn is_image_id(text: &str) -> bool {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     hex.len() == 64 && hex.bytes().all(is_lower_hex)
@@ -490,10 +458,10 @@ fn checked_repository(path: &str) -> Result<&str, ReferenceError> {
     Err(ReferenceError::Path { path: path.to_owned() })
 }
 
-/// Letters and digits, with one separator between any two: `/`, `.`, `_`, `__` or any number of dashes. One pass: every
-/// resolution checks the name that it makes.
+/// Returns true for letters and digits with one separator between any two: `/`, `.`, `_`, `__` or any number of dashes.
+/// It takes one pass, because every resolution checks the name that it makes.
 fn is_repository_path(path: &[u8]) -> bool {
-    // As if behind a slash: a separator may not come first.
+    // The start counts as the byte after a slash: a separator must not come first.
     let mut separator = b'/';
     let mut separator_length = 1_usize;
     for &byte in path {

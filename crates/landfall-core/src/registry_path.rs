@@ -22,7 +22,7 @@ pub enum Route {
     Referrers { name: Repository, digest: Digest },
 }
 
-/// A path that belongs to no endpoint.
+/// Error of a path that belongs to no endpoint, or names no repository or digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryPathError {
     #[error("this is no address of the distribution API")]
@@ -37,7 +37,7 @@ impl Route {
     /// Parses the path of a request, without its query.
     ///
     /// # Errors
-    /// When the path belongs to no endpoint, or its repository or digest breaks the grammar.
+    /// If the path belongs to no endpoint, or its repository or digest breaks the grammar.
     pub fn parse(path: &str) -> Result<Route, RegistryPathError> {
         let decoded = percent_decode(path).ok_or(RegistryPathError::NotAnEndpoint)?;
         let rest = match decoded.strip_prefix("/v2") {
@@ -92,10 +92,11 @@ fn parse_digest(digest: &str) -> Result<Digest, RegistryPathError> {
     digest.parse().map_err(RegistryPathError::Digest)
 }
 
-/// The registry that the query of a request asks a mirror to stand in for; `None` when it names none.
+/// Parses the registry that the query of a request names with `ns`: the one that the mirror stands in for. `None` if
+/// there is no `ns`.
 ///
 /// # Errors
-/// When `ns` is no registry.
+/// If `ns` is not a registry's host.
 pub fn parse_namespace(query: &str) -> Result<Option<RegistryHost>, ReferenceError> {
     let namespace = query.split('&').find_map(|pair| pair.strip_prefix("ns="));
     let namespace = namespace.filter(|host| !host.is_empty());
@@ -104,7 +105,8 @@ pub fn parse_namespace(query: &str) -> Result<Option<RegistryHost>, ReferenceErr
         .transpose()
 }
 
-/// Undoes `%3A` and the like, which some clients write in digests; `None` when a `%` begins no escape (RFC 3986, 2.1).
+/// Decodes `%3A` and the like, which some clients send in digests. `None` if a `%` begins no escape (RFC 3986, section
+/// 2.1).
 fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
     let mut escapes = text.split('%').skip(1);

@@ -10,12 +10,12 @@ mod transfer;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::choice::RedirectChoice;
 use crate::diagnostic::{Diagnostics, Location, Severity};
+use crate::opt_out::OptOut;
 use crate::plan::PlannedImage;
 use crate::pod_image::LeftAlone;
 use crate::reference::ImageReference;
-use crate::resolve::{Candidate, Place, Resolver};
+use crate::resolve::{Candidate, CandidateKind, Resolver};
 use crate::settings::{Finding, ImageRole, ProfileImage, RegistryRole, Settings};
 use crate::status::{AgentStatus, Event, ProgressEvent};
 
@@ -106,7 +106,7 @@ pub struct CandidateRow {
     /// The reference at this source.
     pub reference: String,
     /// The kind of source.
-    pub place: Place,
+    pub place: CandidateKind,
     /// The reason in a sentence, with rule, file and line.
     pub why: String,
     /// The credentials for this source; null means anonymous.
@@ -193,7 +193,7 @@ pub struct NamespaceRow {
     pub name: String,
     /// The choice that excludes the namespace from the webhook: `disabled`, or `node` for redirection by the node's
     /// mirror files.
-    pub choice: Option<RedirectChoice>,
+    pub choice: Option<OptOut>,
     /// The reason why pods of this namespace stay unchanged, in the words of the audit annotation; null if they are
     /// redirected.
     pub why: Option<String>,
@@ -202,8 +202,8 @@ pub struct NamespaceRow {
 impl NamespaceRow {
     /// Reports a namespace's choice: by its labels in the cluster if they are known, else by those of the profiles.
     #[must_use]
-    pub fn new(settings: &Settings, name: &str, in_cluster: Option<RedirectChoice>) -> NamespaceRow {
-        let choice = in_cluster.or_else(|| settings.namespace_choices.get(name).copied());
+    pub fn new(settings: &Settings, name: &str, in_cluster: Option<OptOut>) -> NamespaceRow {
+        let choice = in_cluster.or_else(|| settings.namespace_opt_outs.get(name).copied());
         NamespaceRow {
             name: name.to_owned(),
             choice,

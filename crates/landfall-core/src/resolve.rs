@@ -1,8 +1,8 @@
-//! Where an image comes from, in what order, and why: the only place that knows (SPEC section 5).
+//! The sources of an image, their order and the reason for each [spec:resolution]. No other module decides this.
 //!
-//! The rules are compiled once into look-up tables; a resolution then costs a few hash look-ups, whatever the number of
-//! rules. Whether the primary registry holds an image already is not asked here: the answer lists it as a candidate,
-//! and [`Resolution::runtime`] takes that fact from the caller.
+//! The rules are compiled once into look-up tables. A resolution then costs a few hash look-ups, independent of the
+//! number of rules. The resolver does not know the content of the primary registry: it lists the primary registry as a
+//! candidate, and [`Resolution::runtime`] takes that fact from the caller.
 
 mod explain;
 mod prefix;
@@ -25,21 +25,21 @@ pub struct Resolver<'a> {
     rules: PrefixMap<usize>,
     /// The rule with the key `all`.
     all: Option<usize>,
-    /// Where the mapping rules lead to: what is below is left alone, whatever rule matches it.
+    /// The targets of the mapping rules. An image below one of them keeps its name, whichever rule matches it.
     targets: PrefixMap<()>,
-    /// All external registries: what is below needs no rule.
+    /// All external registries. An image below one of them needs no rule.
     externals: PrefixMap<()>,
-    /// The external registry that everything is prepended with: there is exactly one, and no rule.
+    /// The external registry that is prepended to every image: set if there is exactly one, and no rule.
     single_external: Option<usize>,
     has_external: bool,
     /// Credentials for any image, and those for the provider image only.
     registries: PrefixMap<usize>,
     provider_registries: PrefixMap<usize>,
-    /// What the profiles say each image is for, by canonical source.
+    /// The role of each image in the profiles, by canonical source.
     roles: HashMap<ImageReference, ImageRole>,
 }
 
-/// The settings that a resolver was compiled from: lent for one run, or shared by a long-running role.
+/// The settings that a resolver was compiled from: borrowed for one run, or shared by a long-running role.
 #[derive(Debug)]
 enum Compiled<'a> {
     Lent(&'a Settings),
@@ -57,32 +57,31 @@ impl Deref for Compiled<'_> {
     }
 }
 
-/// The answer: candidates in the order in which they are to be tried.
+/// The answer: candidates in the order in which they are tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolution {
-    /// At least one; primary first, then external or mapped, then the origin where that is allowed.
+    /// At least one: the primary registry first, then the external or mapped one, then the origin if that is allowed.
     pub candidates: Vec<Candidate>,
-    /// A finding that the user should see, e.g. that no rule matches this image.
+    /// A finding for the user, e.g. that no rule matches this image.
     pub warning: Option<Warning>,
 }
 
-/// One place to fetch an image from.
+/// A source of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// The kind of place.
-    pub place: Place,
-    /// The reference to pull there. Tag and digest are those of the source, as written.
+    pub place: CandidateKind,
+    /// The reference to pull. Tag and digest are those of the source, as written.
     pub reference: ImageReference,
-    /// Why this is a candidate.
     pub why: Why,
-    /// Index into [`Settings::registries`] of the credentials and trust to use; `None` is anonymous, system trust.
+    /// The index into [`Settings::registries`] of the credentials and trust anchors. `None`: anonymous, with the trust
+    /// anchors of the system.
     pub registry: Option<usize>,
 }
 
-/// The kind of place that a candidate names.
+/// The kind of registry that a candidate names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum CandidateKind {
     /// The primary registry.
     Primary,
     /// An external registry, by prepending or by a mapping rule.
@@ -91,26 +90,26 @@ pub enum Place {
     Origin,
 }
 
-/// Why a candidate is one. [`Resolver::explain`] says it in words, with file and line.
+/// The reason for a candidate. [`Resolver::explain`] says it in words, with file and line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// The primary registry holds application images.
     Primary,
     /// The mapping rule with this index in [`Settings::rules`].
     Rule(usize),
-    /// The only external registry: index into [`Settings::registries`].
+    /// The only external registry: its index into [`Settings::registries`].
     Prepend(usize),
     /// The image names its target already.
     AlreadyThere,
-    /// There are rules or several registries, and none is for this image.
+    /// There are rules or several registries, and none of them applies to this image.
     NoRule,
-    /// The rule or registry that is for this image would give it a name that no registry accepts.
+    /// The rule or registry for this image gives it a name that no registry accepts.
     NotPossible,
     /// No external registry is configured.
     NoExternal,
-    /// `imageRedirectWebhook.enable: false`: nothing is redirected (SPEC section 10).
+    /// `imageRedirectWebhook.enable: false`: nothing is redirected [spec:webhook-off].
     RedirectionOff,
-    /// The source as written is tried last: no external registry is set and sync is allowed.
+    /// The source as written, tried last: no external registry is configured and sync is allowed.
     SyncFromOrigin,
 }
 
@@ -122,15 +121,17 @@ pub enum Warning {
     NoRuleMatches,
     /// Several registries and no rule.
     SeveralRegistriesNoRule,
-    /// The name at the external registry would be no valid repository, mostly for its length: unchanged.
+    /// The name at the external registry is not a valid repository, mostly because of its length. The image keeps its
+    /// name.
     NameNotPossible,
-    /// The name at the primary registry would be no valid repository, mostly for its length: it is not used.
+    /// The name at the primary registry is not a valid repository, mostly because of its length. The primary registry is
+    /// not used for this image.
     PrimaryNameNotPossible,
 }
 
 impl Resolution {
-    /// The candidate that a pod should use, given whether the primary registry holds the image: the first one that has
-    /// it. When only the primary may serve the image, it is named even before it holds it.
+    /// Returns the candidate for a pod: the first one, or the second if the first is a primary registry that does not
+    /// hold the image. If only the primary registry may serve the image, it is returned even before it holds it.
     #[must_use]
     pub fn runtime(&self, primary_holds: bool) -> &Candidate {
         self.candidates
@@ -139,14 +140,14 @@ impl Resolution {
             .unwrap_or(&self.candidates[0])
     }
 
-    /// The candidate in the primary registry that the agent fills, when there is one.
+    /// Returns the candidate in the primary registry that the agent fills, if there is one.
     #[must_use]
     pub fn primary(&self) -> Option<&Candidate> {
         self.candidates.iter().find(|candidate| candidate.why == Why::Primary)
     }
 }
 
-/// What rules 1 to 5 make of a source.
+/// The result of rules 1 to 5 for a source.
 struct Mapped {
     reference: ImageReference,
     why: Why,
@@ -160,7 +161,7 @@ impl<'a> Resolver<'a> {
         Resolver::compile(settings, Compiled::Lent(settings))
     }
 
-    /// Compiles the rules of settings that the resolver keeps: for roles that answer many requests with one resolver.
+    /// Compiles the rules of settings that the resolver keeps, for roles that answer many requests with one resolver.
     #[must_use]
     pub fn shared(settings: Arc<Settings>) -> Resolver<'static> {
         Resolver::compile(&settings, Compiled::Shared(Arc::clone(&settings)))
@@ -201,7 +202,8 @@ impl<'a> Resolver<'a> {
         resolver
     }
 
-    /// At the same scope, what the user wrote for pulling beats what a pack says: external, primary, pack.
+    /// Orders registries of the same scope: external, primary, pack. The user's registries for pulling beat those of a
+    /// pack.
     fn compile_credentials(&mut self, settings: &Settings) {
         for role in [RegistryRole::External, RegistryRole::Primary, RegistryRole::Pack] {
             for (index, registry) in settings.registries.iter().enumerate() {
@@ -217,34 +219,34 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The settings that the rules were compiled from.
+    /// Returns the settings that the rules were compiled from.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// What an image is for: its role in the profiles; an image that no profile knows is an application's.
+    /// Returns the role of an image in the profiles. An image that no profile names belongs to an application.
     #[must_use]
     pub fn role_of(&self, reference: &ImageReference) -> ImageRole {
         (self.roles.get(&reference.canonical()).copied()).unwrap_or(ImageRole::Application)
     }
 
-    /// Where this image comes from. Pure and fast: the cost does not grow with the number of rules, and tag and digest
-    /// are carried over as they are.
+    /// Returns the sources of an image. The cost does not grow with the number of rules. Tag and digest are carried over
+    /// unchanged.
     #[must_use]
     pub fn resolve(&self, source: &ImageReference, role: ImageRole) -> Resolution {
         if !self.settings.webhook.enable {
-            return self.untouched(source, role, Place::Origin, Why::RedirectionOff);
+            return self.untouched(source, role, CandidateKind::Origin, Why::RedirectionOff);
         }
         self.resolve_on_node(source, role)
     }
 
-    /// The same for what the user asks for beside the webhook or in its place, whose switch then does not count: mirror
-    /// files and the node-local mirror (SPEC section 10.2).
+    /// Returns the sources of an image for mirror files and the node-local mirror [spec:mirror-files]. The user asks for
+    /// them beside the webhook or in its place, so the switch of the webhook does not count here.
     #[must_use]
     pub fn resolve_on_node(&self, source: &ImageReference, role: ImageRole) -> Resolution {
         if self.is_in_primary(source) {
-            return self.untouched(source, role, Place::Primary, Why::AlreadyThere);
+            return self.untouched(source, role, CandidateKind::Primary, Why::AlreadyThere);
         }
         let mapped = self.map(source);
         let mut warning = mapped.warning;
@@ -252,27 +254,27 @@ impl<'a> Resolver<'a> {
         match self.in_primary(&mapped.reference, role) {
             None => {}
             Some(Ok(reference)) => {
-                candidates.push(self.candidate(Place::Primary, reference, Why::Primary, role));
+                candidates.push(self.candidate(CandidateKind::Primary, reference, Why::Primary, role));
             }
             Some(Err(_)) => warning = warning.or(Some(Warning::PrimaryNameNotPossible)),
         }
-        // The origin is asked only where no external registry is set and sync is allowed (rule 6).
+        // The origin is asked only if no external registry is configured and sync is allowed [spec:resolution.primary].
         let behind_primary = !candidates.is_empty();
         let origin_forbidden = behind_primary && (self.has_external || !self.sync_allowed());
         let place = match mapped.why {
-            Why::Rule(_) | Why::Prepend(_) | Why::AlreadyThere => Place::External,
-            _ => Place::Origin,
+            Why::Rule(_) | Why::Prepend(_) | Why::AlreadyThere => CandidateKind::External,
+            _ => CandidateKind::Origin,
         };
         if mapped.why != Why::NoExternal || !origin_forbidden {
             candidates.push(self.candidate(place, mapped.reference, mapped.why, role));
         }
         if matches!(mapped.why, Why::Rule(_)) && behind_primary && !origin_forbidden {
-            candidates.push(self.candidate(Place::Origin, source.clone(), Why::SyncFromOrigin, role));
+            candidates.push(self.candidate(CandidateKind::Origin, source.clone(), Why::SyncFromOrigin, role));
         }
         Resolution { candidates, warning }
     }
 
-    fn untouched(&self, source: &ImageReference, role: ImageRole, place: Place, why: Why) -> Resolution {
+    fn untouched(&self, source: &ImageReference, role: ImageRole, place: CandidateKind, why: Why) -> Resolution {
         Resolution {
             candidates: vec![self.candidate(place, source.clone(), why, role)],
             warning: None,
@@ -283,9 +285,10 @@ impl<'a> Resolver<'a> {
         self.settings.primary.as_ref().is_none_or(|primary| primary.sync)
     }
 
-    /// Where the agent puts an application image in the primary registry: `<endpoint>/<project>/<result of rules 1 to
-    /// 5>`, also while redirection is off (SPEC section 10: it is filled all the same). `None` when there is no primary
-    /// registry, the image is not an application's, is there by its own name, or can have no name there.
+    /// Returns the reference at which the agent stores an application image in the primary registry:
+    /// `<endpoint>/<project>/<result of rules 1 to 5>`. It is the same while redirection is off, because the agent
+    /// fills the primary registry then, too [spec:webhook-off]. `None` if there is no primary registry, or the image
+    /// does not belong to an application, is served there by its own name, or has no valid name there.
     #[must_use]
     pub fn primary_target(&self, source: &ImageReference, role: ImageRole) -> Option<ImageReference> {
         if self.is_in_primary(source) {
@@ -294,8 +297,9 @@ impl<'a> Resolver<'a> {
         self.in_primary(&self.map(source).reference, role)?.ok()
     }
 
-    /// Index into [`Settings::registries`] of the credentials and trust for a reference: by `host[:port]` and the
-    /// longest path prefix of whole segments. The provider registry's are for the provider image only.
+    /// Returns the index into [`Settings::registries`] of the credentials and trust anchors for a reference: by
+    /// `host[:port]` and the longest path prefix of whole segments. Those of the provider registry apply to the provider
+    /// image only [spec:resolution.credentials].
     #[must_use]
     pub fn registry_for(&self, reference: &ImageReference, role: ImageRole) -> Option<usize> {
         let (host, path) = (reference.host.as_str(), reference.repository.as_str());
@@ -311,7 +315,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn candidate(&self, place: Place, reference: ImageReference, why: Why, role: ImageRole) -> Candidate {
+    fn candidate(&self, place: CandidateKind, reference: ImageReference, why: Why, role: ImageRole) -> Candidate {
         let registry = self.registry_for(&reference, role);
         Candidate {
             place,
@@ -321,7 +325,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Rules 1 to 5.
+    /// Applies rules 1 to 5.
     fn map(&self, source: &ImageReference) -> Mapped {
         let unchanged = |why, warning| Mapped {
             reference: source.clone(),
@@ -329,7 +333,7 @@ impl<'a> Resolver<'a> {
             warning,
         };
         let (host, path) = (source.host.as_str(), source.repository.as_str());
-        // Rule 4 comes first: whatever a rule produced must come out of the next pass as it is.
+        // Rule 4 comes first, so that the next pass leaves the result of a rule unchanged [spec:resolution.idempotent].
         if self.targets.longest(host, path).is_some() {
             return unchanged(Why::AlreadyThere, None);
         }
@@ -363,7 +367,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Rule 6's name, or `None` where the primary registry is not for this image or serves it under this very name.
+    /// Returns the name of rule 6. `None` if the primary registry does not serve this image, or serves it under this name.
     fn in_primary(&self, mapped: &ImageReference, role: ImageRole) -> Option<Result<ImageReference, ReferenceError>> {
         let primary = self.primary_for(role)?;
         if self.is_in_primary(mapped) {
@@ -372,7 +376,8 @@ impl<'a> Resolver<'a> {
         Some(prepend(&primary.endpoint, &primary.project, mapped))
     }
 
-    /// The provider image comes before the primary registry runs, and infrastructure images are what it runs on.
+    /// Returns true for application images. The provider image is pulled before the primary registry runs, and the primary
+    /// registry runs on the infrastructure images.
     fn primary_for(&self, role: ImageRole) -> Option<&Primary> {
         match role {
             ImageRole::Application => self.settings.primary.as_ref(),
@@ -387,7 +392,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// `host/path/<original host>/<original path>` (rules 2, 5 and 6).
+/// Returns `host/path/<original host>/<original path>` (rules 2, 5 and 6).
 fn prepend(host: &RegistryHost, path: &str, source: &ImageReference) -> Result<ImageReference, ReferenceError> {
     let original = source.host.as_path_component();
     source.in_repository(host, &join(&[path, &original, source.repository.as_str()]))

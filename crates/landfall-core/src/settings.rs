@@ -1,4 +1,5 @@
-//! The types that the rest of the program works with: everything that the user wrote, checked and merged.
+//! The settings: user-data and profiles, checked and merged. [`crate::config`] makes them, and all later stages read
+//! them.
 
 mod token_server;
 
@@ -9,26 +10,26 @@ use camino::Utf8PathBuf;
 use secrecy::SecretString;
 use serde::Serialize;
 
-use crate::choice::RedirectChoice;
 use crate::diagnostic::Location;
+use crate::opt_out::OptOut;
 use crate::reference::{ImageReference, RegistryHost};
 use crate::stage::StageStep;
 
 pub use token_server::{NotATokenServer, TokenServer};
 
-/// Everything the program needs to know of the user-data and the profiles, checked and merged.
+/// The user-data and the profiles, checked and merged.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `stylus.managementMode`.
     pub management_mode: ManagementMode,
-    /// Whether the original's limitations are reproduced (`--compat palette`).
+    /// `--compat palette` reproduces the limits of the original.
     pub compat: Compat,
-    /// Every registry that the user named, with its credentials and trust: the one credential table (SPEC section 6).
+    /// Every registry that the user named, with its credentials and trust anchors [spec:combinations].
     pub registries: Vec<Registry>,
-    /// The mapping rules that are in force, in the order they were written. `imageReplacementRules` replaces
-    /// `registryMappingRules` as a whole where both exist (SPEC section 5).
+    /// The active mapping rules, in the order of the file. `imageReplacementRules` replaces `registryMappingRules` as a
+    /// whole if both exist [spec:resolution.mapping].
     pub rules: Vec<MappingRule>,
-    /// The primary registry, when there is one.
+    /// The primary registry, if there is one.
     pub primary: Option<Primary>,
     /// `stylus.imageRedirectWebhook`.
     pub webhook: Webhook,
@@ -38,17 +39,17 @@ pub struct Settings {
     pub ca_certificates: Vec<Arc<str>>,
     /// `stylus.localUI.port`.
     pub local_ui_port: u16,
-    /// Every image of every profile, in the order in which they are written; provider image first.
+    /// Every image of every profile, in the order of the files. The provider image is first.
     pub images: Vec<ProfileImage>,
-    /// Namespaces whose labels in the profile (`pack.namespaceLabels`) keep the webhook away.
-    pub namespace_choices: BTreeMap<String, RedirectChoice>,
+    /// Namespaces that opt out of the webhook by their labels in a profile (`pack.namespaceLabels`).
+    pub namespace_opt_outs: BTreeMap<String, OptOut>,
     /// `stages.*` of the user-data and the profiles, in the order of execution within each stage.
     pub stages: BTreeMap<String, Vec<StageStep>>,
     /// `landfall.*`: our own settings.
     pub landfall: OwnSettings,
 }
 
-/// Who manages the host.
+/// The manager of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ManagementMode {
@@ -59,54 +60,52 @@ pub enum ManagementMode {
     Local,
 }
 
-/// Whose behaviour is shown.
+/// The program whose behaviour Landfall shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compat {
     /// Landfall's own: the original's limitations are lifted.
     #[default]
     None,
-    /// The original's (SPEC section 6).
+    /// The original's [spec:combinations].
     Palette,
 }
 
-/// What a registry of the user's is for.
+/// The purpose of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RegistryRole {
     /// `stylus.registryCredentials` or `stylus.externalRegistries.registries[]`.
     External,
-    /// `providerCredentials` of the OS pack: the provider image only.
+    /// `providerCredentials` of the OS pack, for the provider image only.
     Provider,
-    /// `charts.registry-connect.config.registry.credentials[]`: credentials, no redirection.
+    /// `charts.registry-connect.config.registry.credentials[]`: credentials without redirection.
     Pack,
     /// The primary registry.
     Primary,
 }
 
-/// One registry: where it is, how it is trusted and who we are there.
+/// One registry, with the trust anchors and the login for it.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    /// What it is for.
     pub role: RegistryRole,
     /// `host[:port]`.
     pub host: RegistryHost,
     /// The path behind the host, without slashes at its ends; often empty.
     pub path: String,
-    /// Name and password; `None` is anonymous.
+    /// The login; `None` is anonymous.
     pub login: Option<Login>,
-    /// TLS without verification, and plain HTTP if the server speaks no TLS (SPEC section 5).
+    /// TLS without verification, and plain HTTP if the server speaks no TLS [spec:resolution.insecure].
     pub insecure: bool,
     /// Trust anchors for this registry, PEM.
     pub certificates: Vec<Arc<str>>,
-    /// Kept and shown; never put into a path.
+    /// Shown to the user; never a part of a path.
     pub repository_name: Option<String>,
-    /// Where it is written.
     pub location: Location,
 }
 
 impl Registry {
-    /// `host[:port][/path]`, as the user names it.
+    /// Returns `host[:port][/path]`, as the user writes it.
     #[must_use]
     pub fn address(&self) -> String {
         if self.path.is_empty() {
@@ -117,34 +116,31 @@ impl Registry {
     }
 }
 
-/// Name and password for basic authentication.
+/// User name and password for basic authentication.
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// The user's name.
     pub username: String,
     /// The password, decoded.
     pub password: SecretString,
-    /// Where the password is written: the key to mend when it is refused.
+    /// The key to correct if the registry refuses the password.
     pub location: Location,
 }
 
-/// A mapping rule: images below `from` come from `to` (SPEC section 5, rule 1).
+/// A mapping rule: images below `from` come from `to` [spec:resolution.mapping].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MappingRule {
     /// The source prefix.
     pub from: RulePrefix,
-    /// The target's host.
     pub to_host: RegistryHost,
     /// The target's path, without slashes at its ends; may be empty.
     pub to_path: String,
-    /// Where it is written.
     pub location: Location,
 }
 
 /// The source side of a mapping rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum RulePrefix {
-    /// The key `all`: every image, by prepending.
+    /// The key `all`: the target is prepended to every image.
     All,
     /// A host and whole path segments below it.
     Path {
@@ -155,23 +151,22 @@ pub enum RulePrefix {
     },
 }
 
-/// The primary registry (SPEC section 8).
+/// The primary registry [spec:primary].
 #[derive(Debug, Clone, Serialize)]
 pub struct Primary {
-    /// What serves it.
     pub kind: PrimaryKind,
     /// `host:port` as nodes and pods name it.
     pub endpoint: RegistryHost,
     /// The project in front of every path; `spectro-images`.
     pub project: String,
-    /// `content.sync.enable`: whether what is missing may come from the internet.
+    /// `content.sync.enable`: true if images that the primary registry lacks may come from the internet.
     pub sync: bool,
-    /// Where it is written, when the user wrote it.
+    /// The position in the file, if the user wrote it.
     pub location: Option<Location>,
 }
 
 impl Settings {
-    /// Where the embedded registry binds: `landfall.primary.listen`, else the endpoint.
+    /// Returns the address to which the embedded registry binds: `landfall.primary.listen`, else the endpoint.
     #[must_use]
     pub fn primary_address(&self, primary: &Primary) -> String {
         match (&self.landfall.primary_listen, primary.endpoint.port()) {
@@ -181,7 +176,8 @@ impl Settings {
         }
     }
 
-    /// Whether the embedded registry speaks TLS: plain HTTP only where nobody but this host can listen in.
+    /// Returns true if the embedded registry speaks TLS. It serves plain HTTP only on loopback, where no other host can
+    /// read the traffic.
     #[must_use]
     pub fn primary_speaks_tls(&self, primary: &Primary) -> bool {
         let address = self.primary_address(primary);
@@ -193,32 +189,32 @@ impl Settings {
     }
 }
 
-/// What serves the primary registry.
+/// The server behind the primary registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrimaryKind {
     /// Landfall's own.
     #[default]
     Embedded,
-    /// Any OCI registry that is there already, Zot included.
+    /// An existing OCI registry, including Zot.
     Registry,
-    /// Harbor, whose project is created by its API.
+    /// Harbor. The agent creates the project by Harbor's API.
     Harbor,
 }
 
 /// `stylus.imageRedirectWebhook`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Webhook {
-    /// Whether pulls are redirected at all (SPEC section 10).
+    /// True if pulls are redirected [spec:webhook-off].
     pub enable: bool,
-    /// The port; `None` where the user wrote 0 or nothing.
+    /// The port; `None` if the user wrote 0 or nothing.
     pub port: Option<u16>,
 }
 
 /// `stylus.site.network`.
 #[derive(Debug, Clone, Default)]
 pub struct Network {
-    /// Proxy for plain HTTP; may hold a password in its URL, hence secret.
+    /// Proxy for plain HTTP. Its URL may hold a password, so it is a secret.
     pub http_proxy: Option<SecretString>,
     /// Proxy for HTTPS.
     pub https_proxy: Option<SecretString>,
@@ -226,98 +222,94 @@ pub struct Network {
     pub no_proxy: Option<String>,
 }
 
-/// What an image of a profile is for.
+/// The role of an image of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageRole {
-    /// The OS and Kubernetes image; always first, never in the primary registry.
+    /// The image of OS and Kubernetes: always first, never in the primary registry.
     Provider,
     /// An image of an infrastructure layer (os, k8s, cni, csi): never in the primary registry.
     Infrastructure,
-    /// Everything else.
+    /// An image of any other layer.
     Application,
 }
 
-/// How we know that a profile needs an image.
+/// The part of a profile that names an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Finding {
-    /// It stands in `pack.content.images` or `system.uri`.
+    /// `pack.content.images` or `system.uri`.
     Declared,
-    /// It stands in a pod spec of a manifest.
+    /// A pod spec in a manifest.
     Discovered,
 }
 
-/// One image that a profile needs. The same image may be needed by several packs: it is listed once, with its most
-/// infrastructural role, at the first place.
+/// One image that a profile needs. An image of several packs is listed once, at its first position, with the role that
+/// is closest to the infrastructure.
 #[derive(Debug, Clone, Serialize)]
 pub struct ProfileImage {
-    /// As written, after templates.
+    /// The text of the file, after templates.
     pub source: String,
-    /// As parsed: host and path canonical, tag and digest as written.
+    /// The parsed reference: host and path are canonical, tag and digest as written.
     pub reference: ImageReference,
-    /// What it is for.
     pub role: ImageRole,
     /// `os`, `k8s`, `cni`, `csi` or `addon`.
     pub layer: String,
-    /// The pack's name.
     pub pack: String,
-    /// The profile's name.
     pub profile: String,
-    /// Declared or discovered.
     pub finding: Finding,
-    /// Where it is written.
     pub location: Location,
 }
 
-/// `landfall.*` in the user-data: our own settings. Unknown keys here are errors.
+/// `landfall.*` in the user-data: Landfall's own settings. An unknown key here is an error.
 #[derive(Debug, Clone, Serialize)]
 pub struct OwnSettings {
-    /// `landfall.stateDir`: where the agent keeps everything; `/var/lib/landfall`.
+    /// `landfall.stateDir`: the directory of all state; `/var/lib/landfall`.
     pub state_dir: Utf8PathBuf,
     /// `landfall.containerd.socket`: a unix socket; `/run/containerd/containerd.sock`.
     pub containerd_socket: Utf8PathBuf,
-    /// `landfall.containerd.enable`: false on a host without containerd; core images are then kept in the store.
+    /// `landfall.containerd.enable`: false on a host without containerd. The core images then stay in the store.
     pub containerd_enable: bool,
-    /// `landfall.concurrency`: parallel blob transfers, four times as many of small blobs; 8.
+    /// `landfall.concurrency`: parallel transfers of blobs, four times as many for small blobs; 8.
     pub concurrency: usize,
     /// `landfall.bandwidthLimit`: bytes a second for all downloads together; none.
     pub bandwidth_limit: Option<u64>,
     /// `landfall.credentialsFile`: logins beside those of the user-data, in Palette's or docker's form; none.
     pub credentials_file: Option<Utf8PathBuf>,
-    /// `landfall.tokenServers`: token servers outside of a registry's own domain that may see its login; none.
+    /// `landfall.tokenServers`: token servers outside of a registry's own domain that may receive its login; none.
     pub token_servers: Vec<TokenServer>,
     /// `landfall.reconcileInterval`: seconds between reconciliations; 300.
     pub reconcile_interval_seconds: u64,
-    /// `landfall.listen`: where `/healthz`, `/readyz`, `/metrics` and the status API are; `127.0.0.1:<localUI.port>`.
+    /// `landfall.listen`: the address of `/healthz`, `/readyz`, `/metrics` and the status API;
+    /// `127.0.0.1:<localUI.port>`.
     pub listen: Option<String>,
     /// `landfall.webhook.listen`: host part of the webhook's address; `127.0.0.1`.
     pub webhook_listen: String,
-    /// `landfall.webhook.*` beside `listen`: how the webhook decides and how the API server is told of it.
+    /// `landfall.webhook.*` except `listen`.
     pub webhook: WebhookPolicy,
-    /// `landfall.kubernetes.*`: the cluster's API.
+    /// `landfall.kubernetes.*`: access to the API of the cluster.
     pub kubernetes: KubernetesAccess,
-    /// `landfall.primary.listen`: where the embedded registry binds; the endpoint.
+    /// `landfall.primary.listen`: the address to which the embedded registry binds; the endpoint.
     pub primary_listen: Option<String>,
     /// `landfall.primary.tls`: TLS of the embedded registry.
     pub primary_tls: PrimaryTls,
-    /// `landfall.kubelet.enable`: whether the agent writes the kubelet's login files and plug-in configuration; true.
+    /// `landfall.kubelet.enable`: true if the agent writes the login files and plug-in configuration of the kubelet; true.
     pub kubelet_enable: bool,
-    /// `landfall.mirror`: redirection on the node itself (SPEC section 10.2).
+    /// `landfall.mirror`: redirection on the node itself [spec:mirror-files].
     pub mirror: MirrorSettings,
 }
 
-/// `landfall.mirror`: redirection on the node itself, where the container runtime is told what the rules mean. The user's
-/// explicit wish: it holds whether the webhook is on or off.
+/// `landfall.mirror`: redirection on the node itself, by files that carry the rules to the container runtime. The user
+/// asks for it explicitly, so it does not depend on the webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MirrorSettings {
-    /// `enable`: the agent serves a pull-through endpoint on loopback, and the files name it; false.
+    /// `enable`: true if the agent serves a pull-through endpoint on loopback and the files name it; false.
     pub enable: bool,
-    /// `listen`: where that endpoint is; `127.0.0.1:5081`.
+    /// `listen`: the address of that endpoint; `127.0.0.1:5081`.
     pub listen: String,
-    /// `files`: the runtimes whose mirror files the agent writes; none.
+    /// `files`: the container runtimes for which the agent writes mirror files; none.
     pub files: Vec<Dialect>,
-    /// `hosts`: registries that get a mirror file beside those of the profiles' images; none.
+    /// `hosts`: registries that get a mirror file, in addition to those of the profiles' images; none.
     pub hosts: Vec<RegistryHost>,
 }
 
@@ -332,22 +324,23 @@ impl Default for MirrorSettings {
     }
 }
 
-/// `landfall.webhook.*`: how the webhook decides and how the API server is told of it.
+/// `landfall.webhook.*`: the decisions of the webhook and its registration with the API server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WebhookPolicy {
-    /// `failurePolicy`: what the API server does with a pod while the webhook cannot be reached.
+    /// `failurePolicy`: the reaction of the API server to a webhook that it cannot reach.
     pub failure: FailurePolicy,
-    /// `timeoutSeconds`: how long the API server waits for an answer; 2.
+    /// `timeoutSeconds`: the time for which the API server waits for an answer; 2.
     pub timeout_seconds: u16,
-    /// `observeOnly`: decide, count and warn, and change no image.
+    /// `observeOnly`: true if the webhook decides, counts and warns, but changes no image.
     pub observe_only: bool,
-    /// `sweepInterval`: seconds between two looks for pods that slipped through; 10, and 0 is never.
+    /// `sweepInterval`: seconds between two searches for pods that the webhook missed; 10. 0 turns the search off.
     pub sweep_interval_seconds: u32,
-    /// `rotationOverlap`: seconds that the API servers know a new authority before it is used; 60.
+    /// `rotationOverlap`: seconds between the announcement of a new certificate authority to the API servers and its first
+    /// use; 60.
     pub rotation_overlap_seconds: u32,
-    /// `url`: how the API servers reach the webhook; on this host's loopback.
+    /// `url`: the address of the webhook for the API servers; on the loopback of this host.
     pub url: Option<String>,
-    /// `service`: the service in front of the webhook, for an agent that runs in the cluster.
+    /// `service`: the service in front of the webhook, for an agent in the cluster.
     pub service: Option<ServiceName>,
 }
 
@@ -365,18 +358,18 @@ impl Default for WebhookPolicy {
     }
 }
 
-/// What the API server does with a pod while the webhook cannot be reached.
+/// The reaction of the API server to a webhook that it cannot reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub enum FailurePolicy {
-    /// The pod is made as it is; the sweeper mends it.
+    /// The API server creates the pod unchanged. The sweeper corrects it later.
     #[default]
     Ignore,
-    /// The pod is not made.
+    /// The API server refuses the pod.
     Fail,
 }
 
 impl FailurePolicy {
-    /// The name as Kubernetes writes it.
+    /// Returns the name as Kubernetes writes it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -386,24 +379,22 @@ impl FailurePolicy {
     }
 }
 
-/// A service of the cluster, `namespace/name`; the webhook is at its port 443.
+/// A service of the cluster, `namespace/name`. The webhook is at its port 443.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServiceName {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
 }
 
-/// `landfall.kubernetes.*`: the cluster's API.
+/// `landfall.kubernetes.*`: access to the API of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KubernetesAccess {
-    /// `enable`: false keeps the agent from the cluster's API; somebody else registers the webhook.
+    /// `enable`: false if the agent must not use the API of the cluster. A person then registers the webhook.
     pub enable: bool,
-    /// `kubeconfig`: the file that says where the API is and who we are there; `None`: the first that is there of
-    /// kubeadm's, K3s' and RKE2's.
+    /// `kubeconfig`: the file with the address of the API and the credentials. `None`: the first existing file of kubeadm,
+    /// K3s and RKE2.
     pub kubeconfig: Option<Utf8PathBuf>,
-    /// `namespace`: where the Lease and the authority's Secret are; `kube-system`.
+    /// `namespace`: the namespace of the Lease and of the Secret with the certificate authority; `kube-system`.
     pub namespace: String,
 }
 
@@ -421,7 +412,7 @@ impl Default for KubernetesAccess {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrimaryTls {
-    /// On, with a certificate of our own making, unless it listens on loopback.
+    /// On, with a self-made certificate, unless the registry listens on loopback.
     #[default]
     Auto,
     /// Always on.
@@ -451,7 +442,7 @@ impl Default for OwnSettings {
     }
 }
 
-/// For whom files are rendered.
+/// The reader of rendered files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dialect {
@@ -465,13 +456,13 @@ pub enum Dialect {
     Kubeadm,
     /// The kubelet: login files and `CredentialProviderConfig`.
     Kubelet,
-    /// The API server: a MutatingAdmissionPolicy in place of the webhook.
+    /// The API server: a MutatingAdmissionPolicy that replaces the webhook.
     #[serde(rename = "mutating-admission-policy")]
     MutatingAdmissionPolicy,
 }
 
 impl Dialect {
-    /// The name on the command line and in the manifest of our files.
+    /// Returns the name on the command line and in the manifest of our files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -486,7 +477,7 @@ impl Dialect {
 }
 
 impl Default for Settings {
-    /// What an empty user-data and no profile mean.
+    /// Returns the settings of an empty user-data without a profile.
     fn default() -> Settings {
         Settings {
             management_mode: ManagementMode::default(),
@@ -502,7 +493,7 @@ impl Default for Settings {
             ca_certificates: Vec::new(),
             local_ui_port: 5080,
             images: Vec::new(),
-            namespace_choices: BTreeMap::new(),
+            namespace_opt_outs: BTreeMap::new(),
             stages: BTreeMap::new(),
             landfall: OwnSettings::default(),
         }

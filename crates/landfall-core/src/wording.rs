@@ -1,15 +1,15 @@
-//! Numbers and names of things in texts for people.
+//! Texts for people: counts, lists of names, and the nearest of several words.
 
 use std::fmt::Display;
 
-/// `1 image`, `2 images`: for nouns that take an `s`.
+/// Returns `1 image`, `2 images`, for nouns whose plural has an `s`.
 #[must_use]
 pub fn counted<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
     let ending = if count == N::from(1) { "" } else { "s" };
     format!("{count} {noun}{ending}")
 }
 
-/// Names as a list: "`a`, `b`".
+/// Returns names as a list: "`a`, `b`".
 #[must_use]
 pub fn quoted<T: Display>(names: impl IntoIterator<Item = T>) -> String {
     let texts: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
@@ -19,8 +19,8 @@ pub fn quoted<T: Display>(names: impl IntoIterator<Item = T>) -> String {
 /// No known word has more characters.
 const WORD_LENGTH_MAX: usize = 64;
 
-/// Returns the word that was probably meant: the one with the fewest edits, of which at most a third of its letters.
-/// A swap of neighbours is one edit.
+/// Returns the word that the user probably meant: the one that is the fewest edits away, at most a third of its letters.
+/// A swap of two neighbouring letters is one edit.
 #[must_use]
 pub fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let text = text.to_ascii_lowercase();
@@ -33,13 +33,14 @@ pub fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&
         .map(|(_, word)| word)
 }
 
-/// Returns true if at most `edits_max` edits turn one text into the other. A swap of neighbours is one edit.
+/// Returns true if at most `edits_max` edits turn one text into the other. A swap of two neighbouring letters is one
+/// edit.
 #[must_use]
 pub fn is_near(left: &str, right: &str, edits_max: usize) -> bool {
     edit_distance(left, right, edits_max).is_some()
 }
 
-/// The number of edits between two texts, up to `edits_max`.
+/// Returns the number of edits between two texts; `None` above `edits_max`.
 fn edit_distance(left: &str, right: &str, edits_max: usize) -> Option<usize> {
     // The table of distances grows with both lengths, and a key of a file may be very long.
     if [left, right]

@@ -1,23 +1,23 @@
-//! Writes reports as YAML, such that every YAML reader gets the same values back.
+//! Output of reports as YAML. Every YAML parser gets the same values back.
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// A value cannot be written as YAML.
+/// Error of a value that cannot be written as YAML.
 #[derive(Debug, thiserror::Error)]
 pub enum YamlWriteError {
     /// The value cannot be represented, e.g. because a map's keys are not strings.
     #[error("the report cannot be represented as JSON")]
     NotJson(#[source] serde_json::Error),
-    /// The library refuses it.
+    /// The library refuses the value.
     #[error("the report cannot be written as YAML")]
     Writer(#[source] serde_saphyr::ser_error::Error),
 }
 
-/// The YAML of a value: the same shape as its JSON.
+/// Renders a value as YAML, in the same shape as its JSON.
 ///
 /// # Errors
-/// When the value has no JSON form, such as a map with keys that are not strings.
+/// If the value has no JSON form, such as a map with keys that are not strings.
 pub fn render_yaml(value: &impl Serialize) -> Result<String, YamlWriteError> {
     // By way of JSON, so that `-o yaml` and `-o json` cannot differ in shape.
     let value: Value = serde_json::to_value(value).map_err(YamlWriteError::NotJson)?;

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use common::{mk_reference, with_external, with_image, with_primary, with_rule, without_redirection};
 use json_patch::apply_patch;
 use landfall_core::admission::{AdmissionError, AdmissionRules, Mend, MendedImage, Reviewed, plan_mend, review};
-use landfall_core::choice::RedirectChoice;
+use landfall_core::opt_out::OptOut;
 use landfall_core::report::explain_report;
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::{ImageRole, Settings};
@@ -338,9 +338,7 @@ fn what_is_no_review_is_an_error() {
 #[test]
 fn a_namespace_that_is_opted_out_is_left_alone() {
     let mut settings = external();
-    settings
-        .namespace_choices
-        .insert("web".to_owned(), RedirectChoice::Disabled);
+    settings.namespace_opt_outs.insert("web".to_owned(), OptOut::Disabled);
     let (reviewed, _, patch) = answer(&settings, &mk_create(&mk_pod("nginx")));
     assert_eq!(patch, json!([]));
     assert_eq!(reviewed.reasons["pod"], "left as it is: namespace `web` is opted out");
@@ -351,12 +349,12 @@ fn a_namespace_and_a_pod_that_chose_the_nodes_mirror_files_are_left_alone() {
     let settings = external();
     let resolver = Resolver::new(&settings);
     let rules = AdmissionRules {
-        namespace_choice: &|name| (name == "web").then_some(RedirectChoice::Node),
+        namespace_choice: &|name| (name == "web").then_some(OptOut::Node),
         ..mk_rules(&resolver)
     };
     let reviewed = review(mk_create(&mk_pod("nginx")).to_string().as_bytes(), &rules).unwrap();
     assert_eq!(reviewed.rewritten, 0);
-    let why = RedirectChoice::Node.explain_namespace("web");
+    let why = OptOut::Node.explain_namespace("web");
     assert_eq!(reviewed.reasons["pod"], format!("left as it is: {why}"));
 
     let mut pod = mk_pod("nginx");
@@ -508,7 +506,7 @@ fn pods_that_end_or_opted_out_are_not_mended() {
     let settings = external();
     let resolver = Resolver::new(&settings);
     let rules = AdmissionRules {
-        namespace_choice: &|_| Some(RedirectChoice::Disabled),
+        namespace_choice: &|_| Some(OptOut::Disabled),
         ..mk_rules(&resolver)
     };
     assert_eq!(plan_mend(&pod.to_string(), &rules).unwrap(), None);

@@ -1,9 +1,9 @@
 //! The examples of the repository: their meaning, the findings, and their acceptance by the schema.
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up reads files")]
 
-use landfall_core::choice::RedirectChoice;
 use landfall_core::config::{Inputs, parse_settings, profile_schema, user_data_schema};
 use landfall_core::diagnostic::{Diagnostics, NamedText};
+use landfall_core::opt_out::OptOut;
 use landfall_core::settings::{Finding, ImageRole, ManagementMode, PrimaryKind, RegistryRole, Settings};
 use secrecy::ExposeSecret;
 
@@ -122,7 +122,7 @@ fn the_single_form_gives_three_registries_and_an_embedded_primary() {
         (PrimaryKind::Embedded, "spectro-images", true)
     );
     assert_eq!(settings.management_mode, ManagementMode::Central);
-    assert_eq!(settings.namespace_choices["legacy"], RedirectChoice::Disabled);
+    assert_eq!(settings.namespace_opt_outs["legacy"], OptOut::Disabled);
     assert_eq!(codes(&diagnostics), [("LF0318", 19), ("LF0319", 19), ("LF0501", 34)]);
 }
 

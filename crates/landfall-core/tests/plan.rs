@@ -6,8 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{mk_reference, with_external, with_image, with_primary, with_rule, without_redirection};
-use landfall_core::inventory::Inventory;
-use landfall_core::plan::{PlannedImage, Step, plan_images, plan_steps};
+use landfall_core::plan::{Inventory, PlannedImage, Step, plan_images, plan_steps};
 use landfall_core::reference::Digest;
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::{ImageRole, Settings};

@@ -5,9 +5,9 @@ mod common;
 
 use common::{CANARY, mk_reference, with_external, with_image, with_primary, with_registry, with_rule};
 use jiff::Timestamp;
-use landfall_core::choice::RedirectChoice;
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::NamedText;
+use landfall_core::opt_out::OptOut;
 use landfall_core::plan::plan_images;
 use landfall_core::report::{
     BlobTally, CheckReport, CheckRow, CheckState, NamespaceRow, StageCondition, StageEffectRow, StageResult,
@@ -192,9 +192,7 @@ fn an_explanation_keeps_the_tag_as_it_was_asked_for() {
 #[test]
 fn in_a_namespace_that_is_opted_out_an_image_stays_as_it_is() {
     let mut settings = edge();
-    settings
-        .namespace_choices
-        .insert("web".to_owned(), RedirectChoice::Disabled);
+    settings.namespace_opt_outs.insert("web".to_owned(), OptOut::Disabled);
     let resolver = Resolver::new(&settings);
     let runtime = |namespace| {
         let namespace = Option::map(namespace, |name| NamespaceRow::new(&settings, name, None));

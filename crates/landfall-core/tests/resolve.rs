@@ -5,7 +5,7 @@ mod common;
 
 use common::{mk_reference, with_external, with_image, with_primary, with_registry, with_rule, without_redirection};
 use landfall_core::reference::parse_reference;
-use landfall_core::resolve::{Place, Resolution, Resolver, Warning, Why};
+use landfall_core::resolve::{CandidateKind, Resolution, Resolver, Warning, Why};
 use landfall_core::settings::{ImageRole, RegistryRole, Settings};
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn resolve(settings: &Settings, source: &str, role: ImageRole) -> Resolution {
     Resolver::new(settings).resolve(&mk_reference(source), role)
 }
 
-fn places(resolution: &Resolution) -> Vec<(Place, String)> {
+fn places(resolution: &Resolution) -> Vec<(CandidateKind, String)> {
     (resolution.candidates.iter())
         .map(|candidate| (candidate.place, candidate.reference.to_string()))
         .collect()
@@ -175,10 +175,10 @@ fn a_specific_rule_beats_all() {
 fn candidates_are_primary_then_mapped_then_the_origin_where_it_is_allowed() {
     let primary = format!("{PRIMARY}/spectro-images");
     let mapped = || with_rule(Settings::default(), "quay.io", "ex.com/q");
-    let in_primary = (Place::Primary, format!("{primary}/ex.com/q/x:1"));
-    let external = (Place::External, "ex.com/q/x:1".to_owned());
-    let origin = (Place::Origin, "quay.io/x:1".to_owned());
-    let plain_primary = (Place::Primary, format!("{primary}/quay.io/x:1"));
+    let in_primary = (CandidateKind::Primary, format!("{primary}/ex.com/q/x:1"));
+    let external = (CandidateKind::External, "ex.com/q/x:1".to_owned());
+    let origin = (CandidateKind::Origin, "quay.io/x:1".to_owned());
+    let plain_primary = (CandidateKind::Primary, format!("{primary}/quay.io/x:1"));
     for (case, settings, role, expected) in [
         (
             "sync allowed",
@@ -237,15 +237,15 @@ fn candidates_are_primary_then_mapped_then_the_origin_where_it_is_allowed() {
 fn a_pod_uses_the_primary_registry_only_once_it_holds_the_image() {
     let settings = with_primary(with_external(Settings::default(), "ex.com"), PRIMARY, true);
     let resolution = resolve(&settings, "quay.io/x:1", ImageRole::Application);
-    assert_eq!(resolution.runtime(false).place, Place::External);
-    assert_eq!(resolution.runtime(true).place, Place::Primary);
+    assert_eq!(resolution.runtime(false).place, CandidateKind::External);
+    assert_eq!(resolution.runtime(true).place, CandidateKind::Primary);
 }
 
 #[test]
 fn with_sync_forbidden_a_pod_waits_for_the_primary_registry() {
     let settings = with_primary(Settings::default(), PRIMARY, false);
     let resolution = resolve(&settings, "quay.io/x:1", ImageRole::Application);
-    assert_eq!(resolution.runtime(false).place, Place::Primary);
+    assert_eq!(resolution.runtime(false).place, CandidateKind::Primary);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn an_external_registry_inside_the_primary_is_used_as_it_is() {
     let settings = with_external(settings, &format!("{PRIMARY}/spectro-images"));
     let resolution = resolve(&settings, "quay.io/x:1", ImageRole::Application);
     let expected = format!("{PRIMARY}/spectro-images/quay.io/x:1");
-    assert_eq!(places(&resolution), [(Place::External, expected)]);
+    assert_eq!(places(&resolution), [(CandidateKind::External, expected)]);
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn a_name_too_long_for_the_primary_registry_is_served_from_elsewhere() {
     let source = format!("quay.io/{}:1", vec!["abcdefgh"; 27].join("/"));
     let settings = with_primary(Settings::default(), PRIMARY, false);
     let resolution = resolve(&settings, &source, ImageRole::Application);
-    assert_eq!(places(&resolution), [(Place::Origin, source.clone())]);
+    assert_eq!(places(&resolution), [(CandidateKind::Origin, source.clone())]);
     assert_eq!(resolution.warning, Some(Warning::PrimaryNameNotPossible));
     let resolver = Resolver::new(&settings);
     assert_eq!(
@@ -278,7 +278,7 @@ fn with_redirection_off_nothing_is_redirected_and_the_primary_is_filled_all_the_
     let resolver = Resolver::new(&settings);
     let source = mk_reference("quay.io/x:1");
     let resolution = resolver.resolve(&source, ImageRole::Application);
-    assert_eq!(places(&resolution), [(Place::Origin, "quay.io/x:1".to_owned())]);
+    assert_eq!(places(&resolution), [(CandidateKind::Origin, "quay.io/x:1".to_owned())]);
     assert_eq!(resolution.candidates[0].why, Why::RedirectionOff);
     assert_eq!(
         resolver.primary_target(&source, ImageRole::Application),

@@ -27,7 +27,7 @@ pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, TransferError>> + 
 
 /// A repository of a registry: blobs can be mounted from one to another of the same registry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct BlobPlace {
+pub struct RepositoryAddress {
     /// The registry.
     pub registry: RegistryHost,
     /// The repository.
@@ -49,7 +49,7 @@ pub trait ImageSource: Send + Sync + fmt::Debug {
     fn describe(&self) -> String;
 
     /// The repository that this is, if it is one.
-    fn place(&self) -> Option<BlobPlace> {
+    fn place(&self) -> Option<RepositoryAddress> {
         None
     }
 
@@ -119,7 +119,7 @@ pub trait ImageSink: Send + Sync + fmt::Debug {
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>>;
 
     /// The repository that this is, if it is one.
-    fn place(&self) -> Option<BlobPlace> {
+    fn place(&self) -> Option<RepositoryAddress> {
         None
     }
 

@@ -1,5 +1,5 @@
 //! A pull-through endpoint for the container runtime of this node: it asks for `/v2/<name>/…?ns=<registry>`, and is
-//! answered from the places that the caller names, in their order.
+//! answered from the sources that the caller names, in their order.
 //!
 //! Reading only, on loopback only. Nothing is kept and nothing is asked of whoever asks: logins stay with our clients, and
 //! no answer is ever a challenge, which the runtime would answer with a login of its own. Manifests are verified here;
@@ -27,9 +27,9 @@ use crate::api::header_value;
 use crate::api::range::{Wanted, parse_range};
 use landfall_core::registry_path::{Route, parse_namespace};
 
-/// A place to ask: a repository of a registry.
+/// A source that the mirror asks: a repository of a registry.
 #[derive(Debug, Clone)]
-pub struct MirrorPlace {
+pub struct MirrorSource {
     /// The registry, with login and trust.
     pub client: RegistryClient,
     /// The repository there.
@@ -37,28 +37,28 @@ pub struct MirrorPlace {
 }
 
 /// Says where images are. The only decision that is not made here.
-pub trait MirrorPlaces: fmt::Debug + Send + Sync + 'static {
-    /// The places for a repository of a registry, in the order in which they are asked. None: it is not to be had.
+pub trait MirrorSources: fmt::Debug + Send + Sync + 'static {
+    /// The sources for a repository of a registry, in the order in which they are asked. None: it is not to be had.
     ///
     /// # Errors
     /// When no client can be made for one of them.
-    fn places(&self, registry: &RegistryHost, repository: &Repository) -> Result<Vec<MirrorPlace>, RegistryError>;
+    fn sources(&self, registry: &RegistryHost, repository: &Repository) -> Result<Vec<MirrorSource>, RegistryError>;
 }
 
 /// The endpoint, for [`landfall_net::serve::serve`] or a test's `oneshot`.
-pub fn mirror_service(places: Arc<dyn MirrorPlaces>) -> Router {
-    Router::new().fallback(answer).with_state(places)
+pub fn mirror_service(sources: Arc<dyn MirrorSources>) -> Router {
+    Router::new().fallback(answer).with_state(sources)
 }
 
-async fn answer(State(places): State<Arc<dyn MirrorPlaces>>, request: Request) -> Response {
+async fn answer(State(sources): State<Arc<dyn MirrorSources>>, request: Request) -> Response {
     let (request, _body) = request.into_parts();
-    match respond(&*places, &request).await {
+    match respond(&*sources, &request).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     }
 }
 
-async fn respond(places: &dyn MirrorPlaces, request: &Parts) -> Result<Response, ApiError> {
+async fn respond(sources: &dyn MirrorSources, request: &Parts) -> Result<Response, ApiError> {
     check_host(request)?;
     let with_body = match request.method {
         Method::GET => true,
@@ -75,13 +75,13 @@ async fn respond(places: &dyn MirrorPlaces, request: &Parts) -> Result<Response,
     match Route::parse(request.uri.path())? {
         Route::Ping => Ok(StatusCode::OK.into_response()),
         Route::Manifest { name, selector } => {
-            let places = find_places(places, request, &name)?;
-            send_manifest(&places, &selector, with_body).await
+            let sources = find_sources(sources, request, &name)?;
+            send_manifest(&sources, &selector, with_body).await
         }
         Route::Blob { name, digest } => {
-            let places = find_places(places, request, &name)?;
+            let sources = find_sources(sources, request, &name)?;
             let range = request.headers.get(header::RANGE).and_then(|range| range.to_str().ok());
-            send_blob(&places, &digest, range, with_body).await
+            send_blob(&sources, &digest, range, with_body).await
         }
         _ => Err(ApiError::new(
             StatusCode::NOT_FOUND,
@@ -104,19 +104,23 @@ fn check_host(request: &Parts) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, Code::Denied, message))
 }
 
-fn find_places(places: &dyn MirrorPlaces, request: &Parts, name: &Repository) -> Result<Vec<MirrorPlace>, ApiError> {
+fn find_sources(
+    sources: &dyn MirrorSources,
+    request: &Parts,
+    name: &Repository,
+) -> Result<Vec<MirrorSource>, ApiError> {
     let Ok(Some(registry)) = parse_namespace(request.uri.query().unwrap_or_default()) else {
         let message = "the query lacks `ns=<registry>`, which containerd adds for a mirror";
         return Err(ApiError::new(StatusCode::BAD_REQUEST, Code::NameInvalid, message));
     };
-    places.places(&registry, name).map_err(|error| unreachable(&error))
+    sources.sources(&registry, name).map_err(|error| unreachable(&error))
 }
 
-async fn send_manifest(places: &[MirrorPlace], selector: &str, with_body: bool) -> Result<Response, ApiError> {
+async fn send_manifest(sources: &[MirrorSource], selector: &str, with_body: bool) -> Result<Response, ApiError> {
     let mut failure = None;
-    for place in places {
+    for source in sources {
         let found = if with_body {
-            (place.client.fetch_manifest(&place.repository, selector).await).map(|manifest| {
+            (source.client.fetch_manifest(&source.repository, selector).await).map(|manifest| {
                 Some((
                     manifest.media_type,
                     manifest.digest,
@@ -125,7 +129,7 @@ async fn send_manifest(places: &[MirrorPlace], selector: &str, with_body: bool) 
                 ))
             })
         } else {
-            (place.client.head_manifest(&place.repository, selector).await).map(|found| {
+            (source.client.head_manifest(&source.repository, selector).await).map(|found| {
                 found.map(|found| (found.media_type.clone(), found.digest, found.size, bytes::Bytes::new()))
             })
         };
@@ -152,14 +156,14 @@ async fn send_manifest(places: &[MirrorPlace], selector: &str, with_body: bool) 
 }
 
 async fn send_blob(
-    places: &[MirrorPlace],
+    sources: &[MirrorSource],
     digest: &Digest,
     range: Option<&str>,
     with_body: bool,
 ) -> Result<Response, ApiError> {
     let mut failure = None;
-    for place in places {
-        let size = match place.client.blob_size(&place.repository, digest).await {
+    for source in sources {
+        let size = match source.client.blob_size(&source.repository, digest).await {
             Ok(Some(size)) => size,
             Ok(None) => continue,
             Err(error) => {
@@ -182,7 +186,7 @@ async fn send_blob(
         };
         let body = if with_body {
             let blob = Descriptor::new("application/octet-stream", digest.clone(), size);
-            match place.client.open_blob(&place.repository, &blob, offset).await {
+            match source.client.open_blob(&source.repository, &blob, offset).await {
                 Ok(opened) => Body::from_stream(first_bytes(opened, length)),
                 Err(error) => {
                     note_failure(&mut failure, &error);

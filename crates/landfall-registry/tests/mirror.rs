@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use landfall_core::reference::{RegistryHost, Repository};
 use landfall_net::tls::TlsPolicy;
 use landfall_oci::client::{Endpoint, Login, RegistryClient, RegistryError};
-use landfall_registry::mirror::{MirrorPlace, MirrorPlaces, mirror_service};
+use landfall_registry::mirror::{MirrorSource, MirrorSources, mirror_service};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
 use landfall_testkit::image_builder::small_image;
 use tower::ServiceExt as _;
@@ -44,11 +44,11 @@ fn mk_endpoint(registry: &FakeRegistry) -> Endpoint {
 #[derive(Debug)]
 struct Fixed(Vec<RegistryClient>);
 
-impl MirrorPlaces for Fixed {
-    fn places(&self, registry: &RegistryHost, repository: &Repository) -> Result<Vec<MirrorPlace>, RegistryError> {
+impl MirrorSources for Fixed {
+    fn sources(&self, registry: &RegistryHost, repository: &Repository) -> Result<Vec<MirrorSource>, RegistryError> {
         let clients = self.0.iter().filter(|_| registry.is_docker_hub());
         Ok(clients
-            .map(|client| MirrorPlace {
+            .map(|client| MirrorSource {
                 client: client.clone(),
                 repository: repository.clone(),
             })

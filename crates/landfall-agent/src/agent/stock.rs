@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures_util::FutureExt as _;
-use landfall_core::inventory::Inventory;
+use landfall_core::plan::Inventory;
 use landfall_core::plan::{PlannedImage, Step};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::Phase;

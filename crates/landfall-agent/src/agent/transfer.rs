@@ -1,4 +1,4 @@
-//! Steps of the plan that transfer an image. `landfall_core::retry` decides which candidate comes next, and
+//! Steps of the plan that transfer an image. `landfall_core::failure` decides which candidate comes next, and
 //! [`landfall_oci::client::explain`] explains failures.
 
 use futures_util::FutureExt as _;

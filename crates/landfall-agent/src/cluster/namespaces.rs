@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
-use landfall_core::choice::{DISABLED, NODE, PALETTE_DISABLED, PALETTE_LABEL, REDIRECT_LABEL, RedirectChoice};
+use landfall_core::opt_out::{DISABLED, NODE, OptOut, PALETTE_DISABLED, PALETTE_LABEL, REDIRECT_LABEL};
 use tokio_util::sync::CancellationToken;
 
 use super::context::ClusterContext;
@@ -46,7 +46,7 @@ pub(crate) async fn follow_choices(context: &ClusterContext, cluster: &Cluster, 
 /// # Errors
 ///
 /// When the cluster cannot be asked, or has no such namespace.
-pub async fn fetch_namespace_choice(kubeconfig: &Utf8Path, name: &str) -> anyhow::Result<Option<RedirectChoice>> {
+pub async fn fetch_namespace_choice(kubeconfig: &Utf8Path, name: &str) -> anyhow::Result<Option<OptOut>> {
     let cluster = Cluster::connect(Some(kubeconfig), "default").await?;
     let Some(found) = cluster.fetch_namespace(name).await? else {
         anyhow::bail!("`{}` has no namespace `{name}`", cluster.server());
@@ -55,17 +55,17 @@ pub async fn fetch_namespace_choice(kubeconfig: &Utf8Path, name: &str) -> anyhow
 }
 
 /// Returns the choice of a namespace by its labels.
-fn choice_of(namespace: &PartialObjectMeta<Namespace>) -> Option<RedirectChoice> {
+fn choice_of(namespace: &PartialObjectMeta<Namespace>) -> Option<OptOut> {
     let labels = namespace.labels().iter();
-    RedirectChoice::of_labels(labels.map(|(key, value)| (key.as_str(), value.as_str())))
+    OptOut::of_labels(labels.map(|(key, value)| (key.as_str(), value.as_str())))
 }
 
 /// The choices that one watch reported.
 #[derive(Debug, Default)]
 struct Choices {
-    known: HashMap<String, RedirectChoice>,
+    known: HashMap<String, OptOut>,
     /// The items of a list in progress. They replace the known choices when the list is complete.
-    listed: HashMap<String, RedirectChoice>,
+    listed: HashMap<String, OptOut>,
 }
 
 impl Choices {
@@ -97,7 +97,7 @@ impl Choices {
     }
 }
 
-fn merge(choices: &[Choices; 2]) -> HashMap<String, RedirectChoice> {
+fn merge(choices: &[Choices; 2]) -> HashMap<String, OptOut> {
     let mut merged = HashMap::new();
     for (name, choice) in choices.iter().flat_map(|choices| &choices.known) {
         let kept = merged.entry(name.clone()).or_insert(*choice);
@@ -131,9 +131,9 @@ mod tests {
         assert!(choices[0].take(Event::InitDone));
         assert!(choices[1].take(Event::Apply(mk_namespace("a", PALETTE_LABEL, PALETTE_DISABLED))));
         assert!(!choices[1].take(Event::Apply(mk_namespace("a", PALETTE_LABEL, PALETTE_DISABLED))));
-        assert_eq!(merge(&choices), [("a".to_owned(), RedirectChoice::Disabled)].into());
+        assert_eq!(merge(&choices), [("a".to_owned(), OptOut::Disabled)].into());
         assert!(choices[1].take(Event::Delete(mk_namespace("a", PALETTE_LABEL, "other"))));
-        assert_eq!(merge(&choices), [("a".to_owned(), RedirectChoice::Node)].into());
+        assert_eq!(merge(&choices), [("a".to_owned(), OptOut::Node)].into());
         assert!(!choices[0].take(Event::Init));
         assert!(choices[0].take(Event::InitDone), "gone while the watch was down");
         assert_eq!(merge(&choices), HashMap::new());

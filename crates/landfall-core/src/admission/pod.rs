@@ -67,7 +67,7 @@ struct ImageVolume {
 const VOLUMES: &str = "volumes";
 
 /// One image field of a pod.
-pub(super) struct ImagePlace<'a> {
+pub(super) struct ImageField<'a> {
     /// The name of the list under `spec`.
     pub(super) list: &'static str,
     /// The position in that list.
@@ -80,7 +80,7 @@ pub(super) struct ImagePlace<'a> {
     pub(super) never_pulled: bool,
 }
 
-impl ImagePlace<'_> {
+impl ImageField<'_> {
     /// Returns the field's JSON pointer (RFC 6901).
     pub(super) fn pointer(&self) -> String {
         let field = if self.list == VOLUMES {
@@ -120,7 +120,7 @@ impl PodView {
     }
 
     /// Returns all image fields of the pod: image volumes, then containers of all kinds.
-    pub(super) fn image_places(&self) -> impl Iterator<Item = ImagePlace<'_>> {
+    pub(super) fn image_fields(&self) -> impl Iterator<Item = ImageField<'_>> {
         let spec = self.spec.as_ref();
         let volumes = (spec
             .and_then(|spec| spec.volumes.as_ref())
@@ -129,7 +129,7 @@ impl PodView {
             .enumerate())
         .filter_map(|(index, volume)| {
             let image = volume.image.as_ref()?;
-            place(
+            image_field(
                 VOLUMES,
                 index,
                 &volume.name,
@@ -148,7 +148,7 @@ impl PodView {
         let containers = containers.into_iter().flat_map(|(list, containers)| {
             (containers.into_iter().flatten().enumerate()).filter_map(move |(index, container)| {
                 let policy = container.image_pull_policy.as_deref();
-                place(list, index, &container.name, container.image.as_deref(), policy)
+                image_field(list, index, &container.name, container.image.as_deref(), policy)
             })
         });
         volumes.chain(containers)
@@ -156,20 +156,20 @@ impl PodView {
 
     /// Returns the images by list and name, to find those that a request changes.
     pub(super) fn images_by_name(&self) -> HashMap<(&str, &str), &str> {
-        (self.image_places())
-            .map(|place| ((place.list, place.name), place.image))
+        (self.image_fields())
+            .map(|field| ((field.list, field.name), field.image))
             .collect()
     }
 }
 
-fn place<'a>(
+fn image_field<'a>(
     list: &'static str,
     index: usize,
     name: &'a str,
     image: Option<&'a str>,
     pull_policy: Option<&str>,
-) -> Option<ImagePlace<'a>> {
-    Some(ImagePlace {
+) -> Option<ImageField<'a>> {
+    Some(ImageField {
         list,
         index,
         name,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::pod::{ImagePlace, PodView};
+use super::pod::{ImageField, PodView};
 use super::{
     AdmissionError, AdmissionRules, ORIGINAL_IMAGES, Verdict, decide_image, decide_pod, patch, why_pod_is_left_alone,
 };
@@ -119,17 +119,17 @@ pub fn plan_mend(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<Mend>, 
     }
     let waiting = Waits::of(&status);
     let originals = patch::notes(&view, ORIGINAL_IMAGES);
-    let is_redirected = |place: &ImagePlace<'_>| {
-        (originals.get(&place.key())).is_some_and(|original| is_redirection_of(place.image, &original.image))
+    let is_redirected = |field: &ImageField<'_>| {
+        (originals.get(&field.key())).is_some_and(|original| is_redirection_of(field.image, &original.image))
     };
     let mut decision = decide_pod(
         &view,
-        |place| waiting.can_be_mended(place) && !is_redirected(place),
+        |field| waiting.can_be_mended(field) && !is_redirected(field),
         rules,
     );
-    let stuck: Vec<String> = (view.image_places())
-        .filter(|place| waiting.is_stuck(place) && matches!(decide_image(place, rules), Verdict::Redirect { .. }))
-        .map(|place| place.key())
+    let stuck: Vec<String> = (view.image_fields())
+        .filter(|field| waiting.is_stuck(field) && matches!(decide_image(field, rules), Verdict::Redirect { .. }))
+        .map(|field| field.key())
         .collect();
     if decision.rewritten.is_empty() && stuck.is_empty() {
         return Ok(None);
@@ -190,18 +190,18 @@ impl<'a> Waits<'a> {
         }
     }
 
-    fn waits(&self, place: &ImagePlace<'_>) -> bool {
-        let list = self.lists.iter().find(|(list, _)| *list == place.list);
-        list.is_some_and(|(_, waits)| waits.get(place.name).copied().unwrap_or(true))
+    fn waits(&self, field: &ImageField<'_>) -> bool {
+        let list = self.lists.iter().find(|(list, _)| *list == field.list);
+        list.is_some_and(|(_, waits)| waits.get(field.name).copied().unwrap_or(true))
     }
 
-    fn can_be_mended(&self, place: &ImagePlace<'_>) -> bool {
-        matches!(place.list, "containers" | "initContainers") && self.waits(place)
+    fn can_be_mended(&self, field: &ImageField<'_>) -> bool {
+        matches!(field.list, "containers" | "initContainers") && self.waits(field)
     }
 
-    fn is_stuck(&self, place: &ImagePlace<'_>) -> bool {
-        match place.list {
-            "ephemeralContainers" => self.waits(place),
+    fn is_stuck(&self, field: &ImageField<'_>) -> bool {
+        match field.list {
+            "ephemeralContainers" => self.waits(field),
             // The kubelet pulls image volumes before it starts any container.
             "volumes" => self.nothing_ran,
             _ => false,

@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::choice::{DISABLED, NODE, PALETTE_DISABLED, PALETTE_LABEL, REDIRECT_LABEL};
 use crate::cluster::{CONFIGURATION_NAME, FIELD_MANAGER, WEBHOOK_NAME};
+use crate::opt_out::{DISABLED, NODE, PALETTE_DISABLED, PALETTE_LABEL, REDIRECT_LABEL};
 use crate::settings::{ServiceName, Settings};
 
 /// The HTTP path of the webhook.
@@ -152,7 +152,7 @@ fn namespace_selector(settings: &Settings) -> Value {
         not_in(REDIRECT_LABEL, &[DISABLED, NODE]),
         not_in(PALETTE_LABEL, &[PALETTE_DISABLED]),
     ];
-    let chosen: Vec<&str> = settings.namespace_choices.keys().map(String::as_str).collect();
+    let chosen: Vec<&str> = settings.namespace_opt_outs.keys().map(String::as_str).collect();
     if !chosen.is_empty() {
         namespaces.push(not_in(NAMESPACE_NAME_LABEL, &chosen));
     }
@@ -180,15 +180,15 @@ fn not_in(key: &str, values: &[&str]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::choice::RedirectChoice;
+    use crate::opt_out::OptOut;
     use crate::settings::FailurePolicy;
 
     #[test]
     fn whole_configuration_for_a_host() {
         let mut settings = Settings::default();
         settings
-            .namespace_choices
-            .insert("legacy".to_owned(), RedirectChoice::Disabled);
+            .namespace_opt_outs
+            .insert("legacy".to_owned(), OptOut::Disabled);
         let rendered = render_configuration(&settings, &webhook_address(&settings, 10280), "PEM");
         insta::assert_snapshot!(serde_json::to_string_pretty(&rendered).unwrap(), @r#"
         {

@@ -3,6 +3,9 @@
 //! The shape check, the "did you mean", the JSON Schema and the docs all read it. Keys of Palette that Landfall does
 //! not use are listed too, so that a right file gives no warning.
 
+#[cfg(test)]
+mod tests;
+
 use crate::config::shape::Shape::{
     Any, Bool, Label, List, Map, MapOf, Mode, Number, OneOrMany, Steps, Text, Word, Yaml,
 };

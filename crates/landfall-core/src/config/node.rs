@@ -4,6 +4,8 @@
 //! `0644` are never turned into something else on the way, every wrong type in a file is found in one pass, and each
 //! node knows its place.
 
+#[cfg(test)]
+mod asked;
 mod key_path;
 mod scalar;
 
@@ -16,6 +18,8 @@ use serde_saphyr::granit_parser::ScalarStyle;
 use crate::config::text::{Span, Text};
 use crate::diagnostic::Location;
 
+#[cfg(test)]
+pub(crate) use asked::asked_keys;
 pub(crate) use key_path::KeyPath;
 pub(crate) use scalar::Scalar;
 
@@ -107,6 +111,8 @@ impl Node {
 
     /// The value of a key; the first where a key stands twice.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        #[cfg(test)]
+        asked::record(&self.path, key);
         self.entries()
             .iter()
             .find(|entry| entry.key.text() == Some(key))

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::choice::RedirectChoice;
 use crate::config::admission_plugins::{Plugins, find_always_pull};
 use crate::config::connect::read_connect;
 use crate::config::facts::{Facts, OsPack, ProviderImage, Sourced};
@@ -18,6 +17,7 @@ use crate::config::text::Text;
 use crate::config::yaml::{self};
 use crate::config::{codes, keys};
 use crate::diagnostic::NamedText;
+use crate::opt_out::OptOut;
 use crate::settings::{Finding, ImageRole};
 use crate::wording::nearest;
 
@@ -317,9 +317,9 @@ fn read_namespace_labels(values: &Node, facts: &mut Facts) {
     {
         let labels = entry.value.text().unwrap_or_default();
         let labels = labels.split(',').filter_map(|label| label.trim().split_once('='));
-        if let (Some(namespace), Some(choice)) = (entry.key.text(), RedirectChoice::of_labels(labels)) {
-            (facts.settings.namespace_choices).insert(namespace.to_owned(), choice);
-            if choice == RedirectChoice::Node {
+        if let (Some(namespace), Some(choice)) = (entry.key.text(), OptOut::of_labels(labels)) {
+            (facts.settings.namespace_opt_outs).insert(namespace.to_owned(), choice);
+            if choice == OptOut::Node {
                 (facts.node_namespaces).push(Sourced::new(namespace.to_owned(), &entry.value));
             }
         }

@@ -60,7 +60,7 @@ pub(crate) fn read_registry(node: &Node, keys: RegistryKeys, report: &mut Report
             .help(format!("add `{}: host[:port][/path]`", keys.domain));
         return None;
     };
-    let (host, path) = read_place(domain, report)?;
+    let (host, path) = read_address(domain, report)?;
     Some(registry_at(node, host, path, keys, report))
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn registry_at(
 }
 
 /// Reads `host[:port][/path]`; a scheme and slashes at the end are dropped.
-pub(crate) fn read_place(node: &Node, report: &mut Report) -> Option<(RegistryHost, String)> {
+pub(crate) fn read_address(node: &Node, report: &mut Report) -> Option<(RegistryHost, String)> {
     let text = node.text()?;
     let bare = without_scheme(node, text, report);
     if bare.contains('@') {
@@ -362,7 +362,7 @@ fn read_rule_side(node: &Node, report: &mut Report) -> Option<(RegistryHost, Str
         });
         return None;
     }
-    read_place(node, report)
+    read_address(node, report)
 }
 
 fn without_any_scheme(text: &str) -> &str {

@@ -22,12 +22,12 @@ pub(crate) struct Draft {
     doc: &'static CodeDoc,
     severity: Severity,
     message: String,
-    places: Vec<Place>,
+    labels: Vec<LabelDraft>,
     help: Option<String>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct LabelDraft {
     span: Span,
     key: Arc<str>,
     text: String,
@@ -51,7 +51,7 @@ impl Report {
             doc,
             severity: doc.severity,
             message: message.into(),
-            places: vec![Place {
+            labels: vec![LabelDraft {
                 span,
                 key,
                 text: String::new(),
@@ -78,7 +78,7 @@ impl Report {
         let mut cache: Vec<(Arc<FileOrigin>, Vec<Range<usize>>)> = Vec::new();
         let mut diagnostics = Diagnostics::new();
         for draft in self.drafts {
-            let mut labels = draft.places.into_iter().map(|place| label(place, &secrets, &mut cache));
+            let mut labels = draft.labels.into_iter().map(|draft| label(draft, &secrets, &mut cache));
             let Some(primary) = labels.next() else { continue };
             diagnostics.push(Diagnostic {
                 severity: draft.severity,
@@ -104,7 +104,7 @@ impl Draft {
 
     /// Another place that belongs to it.
     pub(crate) fn also(&mut self, node: &Node, text: &str) -> &mut Draft {
-        self.places.push(Place {
+        self.labels.push(LabelDraft {
             span: node.span(),
             key: node.key_path(),
             text: text.to_owned(),
@@ -120,12 +120,12 @@ impl Draft {
 }
 
 fn label(
-    place: Place,
+    draft: LabelDraft,
     secrets: &[(Arc<FileOrigin>, Range<usize>)],
     cache: &mut Vec<(Arc<FileOrigin>, Vec<Range<usize>>)>,
 ) -> Label {
-    let location = place.span.location(place.key);
-    let (file, range) = place.span.in_file();
+    let location = draft.span.location(draft.key);
+    let (file, range) = draft.span.in_file();
     let known = cache.iter().position(|(cached, _)| Arc::ptr_eq(cached, &file));
     let index = known.unwrap_or_else(|| {
         let mut ranges: Vec<Range<usize>> = secrets
@@ -152,7 +152,7 @@ fn label(
     Label {
         length: u32::try_from(covered.trim_end().chars().count()).unwrap_or(u32::MAX),
         location,
-        text: place.text,
+        text: draft.text,
         excerpt,
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn parse_user_data(files: &[NamedText], report: &mut Report) -> Optio
         }
         check_shape(&document, &keys::USER_DATA, report);
         merged = Some(match merged {
-            Some(below) => merge(&below, &document, Place::Root),
+            Some(below) => merge(&below, &document, MergeLevel::Root),
             None => document,
         });
     }
@@ -80,15 +80,15 @@ fn check_header(text: &Text, report: &mut Report) {
     }
 }
 
-/// Lays `above` over `below`. `place` says whether lists replace or append there.
-pub(crate) fn merge(below: &Node, above: &Node, place: Place) -> Node {
+/// Lays `above` over `below`. `level` says whether lists replace or append there.
+pub(crate) fn merge(below: &Node, above: &Node, level: MergeLevel) -> Node {
     if above.is_null() {
         // A key that is written with nothing behind it takes nothing away.
         return below.clone();
     }
     let mut merged = above.clone();
     let is_list = |node: &Node| matches!(node.value, Value::Sequence(_) | Value::Mapping(_));
-    if place == Place::Steps && is_list(below) && is_list(above) {
+    if level == MergeLevel::Steps && is_list(below) && is_list(above) {
         let steps = below.items_or_self().iter().chain(above.items_or_self()).cloned();
         merged.value = Value::Sequence(steps.collect());
     } else if let (Value::Mapping(under), Value::Mapping(over)) = (&below.value, &above.value) {
@@ -106,7 +106,7 @@ pub(crate) fn merge(below: &Node, above: &Node, place: Place) -> Node {
             {
                 Some(own) => {
                     *own = Entry {
-                        value: merge(&own.value, &entry.value, place.below(name)),
+                        value: merge(&own.value, &entry.value, level.below(name)),
                         key: entry.key.clone(),
                     }
                 }
@@ -120,7 +120,7 @@ pub(crate) fn merge(below: &Node, above: &Node, place: Place) -> Node {
 
 /// Where in user-data a value stands, as far as merging needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum MergeLevel {
     Root,
     /// The value of `stages`.
     Stages,
@@ -129,12 +129,12 @@ pub(crate) enum Place {
     Elsewhere,
 }
 
-impl Place {
-    fn below(self, key: Option<&str>) -> Place {
+impl MergeLevel {
+    fn below(self, key: Option<&str>) -> MergeLevel {
         match self {
-            Place::Root if key == Some("stages") => Place::Stages,
-            Place::Stages => Place::Steps,
-            Place::Root | Place::Steps | Place::Elsewhere => Place::Elsewhere,
+            MergeLevel::Root if key == Some("stages") => MergeLevel::Stages,
+            MergeLevel::Stages => MergeLevel::Steps,
+            MergeLevel::Root | MergeLevel::Steps | MergeLevel::Elsewhere => MergeLevel::Elsewhere,
         }
     }
 }
@@ -311,7 +311,7 @@ fn read_mirror(node: Option<&Node>, report: &mut Report) -> MirrorSettings {
             })
             .collect(),
         hosts: (each("hosts").iter())
-            .filter_map(|host| registry::read_place(host, report))
+            .filter_map(|host| registry::read_address(host, report))
             .map(|(host, _)| host)
             .collect(),
     }
@@ -335,7 +335,7 @@ pub(crate) fn read_own_primary(root: &Node, facts: &mut Facts, report: &mut Repo
     primary.location = Some(node.location());
     match node.get("endpoint") {
         Some(endpoint) => {
-            if let Some((host, path)) = registry::read_place(endpoint, report) {
+            if let Some((host, path)) = registry::read_address(endpoint, report) {
                 if !path.is_empty() {
                     report
                         .node(

@@ -1,4 +1,4 @@
-//! Reads the file with the values for a profile's templates.
+//! Parser of the file with the values for a profile's templates.
 
 use secrecy::SecretString;
 
@@ -10,7 +10,7 @@ use crate::config::text::Text;
 use crate::config::yaml::{self};
 use crate::diagnostic::{Diagnostics, NamedText};
 
-/// Reads a values file: `macro.NAME` and the like, with their values.
+/// Parses a values file: the names, such as `macro.NAME`, and their values.
 pub(crate) fn parse_values_file(file: &NamedText) -> (Vec<(String, SecretString)>, Diagnostics) {
     let mut report = Report::default();
     let text = Text::of_file(file);

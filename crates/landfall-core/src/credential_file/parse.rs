@@ -34,7 +34,7 @@ pub fn parse_credential_file(text: &str) -> Result<CredentialFile, CredentialFil
 /// Parses docker's file, which may hold many other settings.
 ///
 /// # Errors
-/// When it is not JSON of docker's form.
+/// If the text is not JSON of docker's form.
 pub fn parse_docker_config(text: &str) -> Result<CredentialFile, CredentialFileProblem> {
     docker::parse(text).map(CredentialFile::Docker)
 }

@@ -1,17 +1,18 @@
-//! Whether a registry is worth asking at all: one that has been silent for a while is not asked by everybody in turn.
+//! A circuit breaker for registries: after some time without an answer, requests to a registry fail at once.
 //!
-//! Time is what the caller says it is, counted from any moment, the same one each time.
+//! The caller passes the time, counted from any moment, the same one each time.
 
 use std::time::Duration;
 
-/// When a registry counts as gone.
+/// Limits after which a registry counts as gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitPolicy {
-    /// So many requests in a row went unanswered…
+    /// The number of requests in a row without an answer.
     pub failures: u32,
-    /// …over so long a time. A registry that starts again is gone for less, however many ask it at once.
+    /// The least time from the first of them to the last. A restart of a registry takes less, even if many requests fail
+    /// during it.
     pub silence: Duration,
-    /// How long nobody asks it then. After that one request finds out how it is.
+    /// The time without requests after that. Then one request probes the registry.
     pub rest: Duration,
 }
 
@@ -25,7 +26,7 @@ impl Default for CircuitPolicy {
     }
 }
 
-/// What is known of one registry.
+/// The state of one registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Circuit {
     failures: u32,
@@ -34,11 +35,11 @@ pub struct Circuit {
 }
 
 impl Circuit {
-    /// Whether to ask it now; otherwise how long it has been silent. The first one who comes after the rest may ask, and
-    /// all others wait for another rest, or for the answer.
+    /// Admits a request, or not. After the rest, the first request is admitted as a probe. All others are refused until
+    /// the probe is answered, or another rest is over.
     ///
     /// # Errors
-    /// How long the registry has been silent.
+    /// The time since the registry stopped answering.
     pub fn admit(&mut self, policy: &CircuitPolicy, now: Duration) -> Result<(), Duration> {
         match self.rests_until {
             Some(until) if now < until => Err(now.saturating_sub(self.silent_since.unwrap_or(now))),
@@ -50,12 +51,12 @@ impl Circuit {
         }
     }
 
-    /// It answered.
+    /// Records an answer.
     pub fn answered(&mut self) {
         *self = Circuit::default();
     }
 
-    /// A request went unanswered.
+    /// Records a request without an answer.
     pub fn unanswered(&mut self, policy: &CircuitPolicy, now: Duration) {
         self.failures = self.failures.saturating_add(1);
         let since = *self.silent_since.get_or_insert(now);

@@ -1,8 +1,8 @@
-//! An error as one line of text. Whoever prints errors over several lines, as the top of the program does, has no need of it.
+//! An error with all its causes as one line of text, for logs and events.
 
 use std::error::Error;
 
-/// What failed, and every cause below it: `cannot read a file: the disk is gone`.
+/// Returns the text of an error and of every cause below it: `cannot read a file: the disk is gone`.
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -2,32 +2,32 @@
 
 use std::time::Duration;
 
-/// What went wrong with a transfer, as far as the decision goes.
+/// The kind of a failed transfer, as far as the decision about the next attempt needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureKind {
-    /// The registry answers that it does not have it.
+    /// The registry answers that it does not have the content.
     NotFound,
-    /// 401 after our credentials, or without any.
+    /// 401, with our credentials or without any.
     Unauthorized,
     /// 403.
     Forbidden,
-    /// 429, with the wait that the registry asks for.
+    /// 429.
     RateLimited {
-        /// `Retry-After`, when it was sent.
+        /// The wait that the registry asks for with `Retry-After`.
         after: Option<Duration>,
     },
     /// No connection, a connection that broke or stalled, or a 5xx.
     Unreachable,
-    /// It has been silent for so long that it is not asked for now.
+    /// The registry did not answer for so long that it is not asked for now: its circuit is open.
     GivenUp,
-    /// The registry has no room left (507): that does not pass by waiting.
+    /// The registry has no room left (507). Waiting does not help.
     Full,
-    /// The certificate is not one that we trust.
+    /// The certificate is not trusted.
     BadTls,
-    /// The bytes are not those that the digest names.
+    /// The bytes do not match the digest.
     Corrupt,
-    /// The answer is not one that the protocol allows.
+    /// The answer violates the protocol.
     Protocol,
-    /// Our own side failed: disk full, permissions.
+    /// The failure is on this side: disk full, permissions.
     Local,
 }

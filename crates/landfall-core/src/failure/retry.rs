@@ -1,24 +1,23 @@
-//! Retry, next source or stop: decided on the kind of a failure, by a table.
+//! The decision after a failure: another attempt, the next source, or stop. A table decides by the kind of the failure.
 
 use std::time::Duration;
 
 use crate::failure::kind::FailureKind;
 
-/// How often and how long one source is tried.
+/// Limits on the attempts at one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Attempts at one source, the first included.
     pub attempts: u32,
-    /// The wait after the first failure; it doubles with each further one.
+    /// The wait after the first failure. It doubles with each further one.
     pub first_delay: Duration,
-    /// The longest wait.
     pub longest_delay: Duration,
-    /// The longest wait that a registry may ask for with `Retry-After`.
+    /// The longest wait that is accepted from a `Retry-After`.
     pub longest_retry_after: Duration,
 }
 
 impl Default for RetryPolicy {
-    /// Five attempts within about a quarter of a minute; a registry may ask for two minutes.
+    /// Returns five attempts within about 15 seconds. A registry may ask for up to two minutes.
     fn default() -> RetryPolicy {
         RetryPolicy {
             attempts: 5,
@@ -30,8 +29,8 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The wait after the given number of failed attempts, from 1. `jitter` from 0 to 1, which the caller draws, takes
-    /// off up to half, so that many hosts that lost one registry do not come back in step.
+    /// Returns the wait after the given number of failed attempts, from 1. The caller draws `jitter`, from 0 to 1. It
+    /// shortens the wait by up to half, so that many hosts that lost one registry do not return at the same moment.
     #[must_use]
     pub fn delay(&self, failed: u32, jitter: f64) -> Duration {
         let doublings = failed.saturating_sub(1).min(31);
@@ -42,17 +41,14 @@ impl RetryPolicy {
     }
 }
 
-/// What to do after a failure.
+/// The reaction to a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Try the same source again after this wait.
-    Retry {
-        /// How long to wait.
-        delay: Duration,
-    },
-    /// Go on with the next candidate; when there is none, the transfer has failed.
+    Retry { delay: Duration },
+    /// Go on with the next candidate. Without one, the transfer has failed.
     NextSource,
-    /// No source can help: the failure is our own.
+    /// Give up: the failure is local, so no other source helps.
     Stop,
 }
 
@@ -64,7 +60,7 @@ pub fn next_action(kind: FailureKind, failed: u32, policy: &RetryPolicy, jitter:
             policy.delay(failed, jitter)
         }
         FailureKind::RateLimited { after: Some(after) } => after.min(policy.longest_retry_after),
-        // The same question to the same registry would get the same answer.
+        // The same request to the same registry gets the same answer.
         FailureKind::NotFound
         | FailureKind::Unauthorized
         | FailureKind::Forbidden

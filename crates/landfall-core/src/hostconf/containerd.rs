@@ -178,7 +178,7 @@ fn render_target(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHo
         return Vec::new();
     };
     let way = Way {
-        place: crate::resolve::Place::External,
+        place: crate::resolve::CandidateKind::External,
         host: host.clone(),
         prefix: String::new(),
         registry: resolver

@@ -4,7 +4,7 @@
 use super::kubelet::render_flags;
 use super::{Fragment, Rendering};
 use crate::reference::parse_reference;
-use crate::resolve::{Place, Resolver};
+use crate::resolve::{CandidateKind, Resolver};
 use crate::settings::{Dialect, ImageRole, Settings};
 
 /// Renders the settings for kubeadm's `ClusterConfiguration`, and the kubelet's flags.
@@ -64,7 +64,7 @@ pub(super) fn render_default_registry(
 fn target_of(settings: &Settings, image: &str, end: &str) -> Option<String> {
     let source = parse_reference(image).ok()?;
     let resolution = Resolver::new(settings).resolve_on_node(&source, ImageRole::Infrastructure);
-    let candidate = (resolution.candidates.iter()).find(|candidate| candidate.place == Place::External)?;
+    let candidate = (resolution.candidates.iter()).find(|candidate| candidate.place == CandidateKind::External)?;
     let name = format!("{}/{}", candidate.reference.host, candidate.reference.repository);
     Some(name.strip_suffix(end)?.trim_end_matches('/').to_owned())
 }

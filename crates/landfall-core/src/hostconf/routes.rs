@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::reference::{ImageReference, RegistryHost};
-use crate::resolve::{Place, Resolver};
+use crate::resolve::{CandidateKind, Resolver};
 use crate::settings::{ImageRole, PrimaryKind, RulePrefix, Settings};
 
 /// The name that stands for every repository below a path.
@@ -35,7 +35,7 @@ pub struct Route {
 /// One source: `host/path/<rest>` is at `way.host/way.prefix/<rest>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
-    pub place: Place,
+    pub place: CandidateKind,
     /// The registry to ask.
     pub host: RegistryHost,
     /// The replacement of the route's path.

@@ -1,4 +1,4 @@
-//! Reasons in words: one sentence each, with the rule, the file and the line.
+//! Text of the reasons: one sentence each, with the rule, the file and the line.
 
 use crate::diagnostic::Location;
 use crate::reference::ImageReference;
@@ -7,7 +7,7 @@ use crate::settings::{MappingRule, RulePrefix};
 use super::{Candidate, Resolver, Warning, Why};
 
 impl Resolver<'_> {
-    /// Says a candidate's reason in one sentence, with rule, file and line.
+    /// Renders the reason for a candidate as one sentence, with rule, file and line.
     #[must_use]
     pub fn explain(&self, candidate: &Candidate) -> String {
         match candidate.why {
@@ -43,7 +43,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Says a warning in one sentence that names the image.
+    /// Renders a warning as one sentence that names the image.
     #[must_use]
     pub fn explain_warning(&self, image: &ImageReference, warning: Warning) -> String {
         match warning {

@@ -1,4 +1,4 @@
-//! Longest-prefix look-up by whole path segments: what makes a thousand rules cost as much as one.
+//! Longest-prefix look-up by whole path segments. A thousand rules cost as much as one.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ pub(crate) struct PrefixMap<V> {
 #[derive(Debug)]
 struct Paths<V> {
     values: HashMap<String, V>,
-    /// Of any key, in bytes: a longer prefix need not be looked up.
+    /// The length of the longest key, in bytes. Longer prefixes are not looked up.
     longest_key: usize,
 }
 
@@ -21,7 +21,7 @@ impl<V> PrefixMap<V> {
         PrefixMap { hosts: HashMap::new() }
     }
 
-    /// Puts a value under a prefix, unless there is one. An empty path stands for the whole host.
+    /// Inserts a value under a prefix, unless the prefix has one. An empty path stands for the whole host.
     pub(crate) fn insert(&mut self, host: &str, path: &str, value: V) {
         let paths = self.hosts.entry(host.to_owned()).or_insert_with(|| Paths {
             values: HashMap::new(),
@@ -31,7 +31,7 @@ impl<V> PrefixMap<V> {
         paths.values.entry(path.to_owned()).or_insert(value);
     }
 
-    /// The value under the longest prefix, with that prefix's path. Segments are dropped whole, from the right, so that
+    /// Returns the value under the longest prefix, with the path of that prefix. Segments are dropped whole, from the right, so that
     /// `gcr.io/spectro-dev` never answers for `gcr.io/spectro-dev-public`.
     pub(crate) fn longest<'p>(&self, host: &str, path: &'p str) -> Option<(&'p str, &V)> {
         let paths = self.hosts.get(host)?;
@@ -50,7 +50,7 @@ impl<V> PrefixMap<V> {
     }
 }
 
-/// What is left of `path` below `prefix`, by whole segments; `None` when it is not below.
+/// Returns the rest of `path` below `prefix`, by whole segments; `None` if it is not below.
 pub(crate) fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     if prefix.is_empty() {
         return Some(path);
@@ -63,7 +63,7 @@ pub(crate) fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     }
 }
 
-/// Joins path pieces with `/`, leaving empty ones out.
+/// Joins path pieces with `/` and leaves empty ones out.
 pub(crate) fn join(pieces: &[&str]) -> String {
     let length = pieces.iter().map(|piece| piece.len() + 1).sum();
     let mut path = String::with_capacity(length);

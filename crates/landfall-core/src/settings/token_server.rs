@@ -1,4 +1,4 @@
-//! Token servers that may see a login although they are outside of the registry's own domain.
+//! Token servers that may receive a login although they are outside of the registry's own domain.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,22 +7,21 @@ use serde::Serialize;
 
 use crate::reference::RegistryHost;
 
-/// A token server and the registry whose logins it may see; written `REGISTRY=SERVER`.
+/// A token server and the registry whose logins it may receive; written `REGISTRY=SERVER`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenServer {
-    /// The registry that sends its clients there.
+    /// The registry that sends its clients to the token server.
     pub registry: RegistryHost,
-    /// The token server.
     pub server: RegistryHost,
 }
 
-/// A text is not `REGISTRY=SERVER`.
+/// Error of a text that is not `REGISTRY=SERVER`.
 #[derive(Debug, thiserror::Error)]
 #[error("write it as `REGISTRY=SERVER`, each as `host[:port]`")]
 pub struct NotATokenServer;
 
 impl TokenServer {
-    /// Those of a list that may see the logins of a registry.
+    /// Returns the token servers of a list that may receive the logins of a registry.
     pub fn of_registry(list: &[TokenServer], registry: &RegistryHost) -> impl Iterator<Item = RegistryHost> {
         list.iter()
             .filter(move |listed| listed.registry == *registry)

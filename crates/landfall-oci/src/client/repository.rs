@@ -9,7 +9,7 @@ use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
 use super::RegistryClient;
 use super::upload::{UploadJournal, Uploads};
 use crate::image::{
-    BlobPlace, BlobStart, BlobState, BlobStream, Companion, ImageSink, ImageSource, RawManifest, TransferError,
+    BlobStart, BlobState, BlobStream, Companion, ImageSink, ImageSource, RawManifest, RepositoryAddress, TransferError,
 };
 
 /// Reads images from one repository.
@@ -26,8 +26,8 @@ impl ImageSource for RegistrySource {
         format!("{}/{}", self.client.host(), self.repository)
     }
 
-    fn place(&self) -> Option<BlobPlace> {
-        Some(BlobPlace {
+    fn place(&self) -> Option<RepositoryAddress> {
+        Some(RepositoryAddress {
             registry: self.client.host().clone(),
             repository: self.repository.clone(),
         })
@@ -92,8 +92,8 @@ impl ImageSink for RegistrySink {
         format!("{}/{}", self.client.host(), self.repository)
     }
 
-    fn place(&self) -> Option<BlobPlace> {
-        Some(BlobPlace {
+    fn place(&self) -> Option<RepositoryAddress> {
+        Some(RepositoryAddress {
             registry: self.client.host().clone(),
             repository: self.repository.clone(),
         })

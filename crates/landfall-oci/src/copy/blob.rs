@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::Job;
 use super::proof::Proof;
 use super::whereabouts::Turn;
-use crate::image::{BlobPlace, BlobStart, BlobStream, TransferError};
+use crate::image::{BlobStart, BlobStream, RepositoryAddress, TransferError};
 
 /// Pieces that may wait between source and sink: enough to keep both busy, too few to matter for memory.
 const PIECES_WAITING_MAX: usize = 2;
@@ -160,7 +160,7 @@ impl Job<'_> {
     }
 
     /// Another repository of the sink's registry that has the blob: one that got it in this process, or the source.
-    fn mount_source(&self, turn: &Turn, sink: &BlobPlace) -> Option<Repository> {
+    fn mount_source(&self, turn: &Turn, sink: &RepositoryAddress) -> Option<Repository> {
         let source = self.source.place().filter(|source| source.registry == sink.registry);
         let known = turn.places().last().cloned();
         known

@@ -1,4 +1,4 @@
-//! Retries: carries out what [`landfall_core::retry`] decides.
+//! Retries: carries out what [`landfall_core::failure`] decides.
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_agent::fetch_namespace_choice;
-use landfall_core::choice::RedirectChoice;
+use landfall_core::opt_out::OptOut;
 use landfall_core::pod_image::{PodImage, read_pod_image};
 use landfall_core::report::{CandidateRow, ExplainReport, NamespaceRow, explain_left_alone, explain_report};
 use landfall_core::resolve::Resolver;
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<ExitS
     Ok(checked.status())
 }
 
-fn fetch_choice(args: &ExplainArgs, namespace: &str) -> anyhow::Result<Option<RedirectChoice>> {
+fn fetch_choice(args: &ExplainArgs, namespace: &str) -> anyhow::Result<Option<OptOut>> {
     let Some(kubeconfig) = &args.kubeconfig else {
         return Ok(None);
     };

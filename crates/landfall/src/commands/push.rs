@@ -4,7 +4,7 @@ use anyhow::ensure;
 use clap::Args;
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::reference::ImageReference;
-use landfall_core::resolve::{Place, Resolver};
+use landfall_core::resolve::{CandidateKind, Resolver};
 use landfall_core::settings::{ImageRole, Settings};
 use landfall_core::wording::counted;
 
@@ -85,7 +85,10 @@ fn plan_push(
     registries: &Registries<'_>,
     image: &PlannedImage,
 ) -> Option<Transfer> {
-    let target = image.pull.iter().find(|candidate| candidate.place == Place::External)?;
+    let target = image
+        .pull
+        .iter()
+        .find(|candidate| candidate.place == CandidateKind::External)?;
     if target.reference == image.canonical {
         return None;
     }

@@ -10,7 +10,7 @@ use landfall_core::settings::ImageRole;
 use landfall_oci::client::RegistryError;
 use landfall_oci::client::explain::Explanation;
 use landfall_registry::fast_path::with_fast_path;
-use landfall_registry::mirror::{MirrorPlace, MirrorPlaces, mirror_service};
+use landfall_registry::mirror::{MirrorSource, MirrorSources, mirror_service};
 use tokio::net::TcpListener;
 
 use crate::agent::active_config::ActiveConfig;
@@ -43,11 +43,11 @@ impl Compiled {
     }
 }
 
-impl MirrorPlaces for Rules {
+impl MirrorSources for Rules {
     /// A request names a repository and no image, so that the role of the image is unknown. The role makes no
     /// difference: the primary registry holds application images only, and the mirror passes over a registry that lacks
     /// the image.
-    fn places(&self, registry: &RegistryHost, repository: &Repository) -> Result<Vec<MirrorPlace>, RegistryError> {
+    fn sources(&self, registry: &RegistryHost, repository: &Repository) -> Result<Vec<MirrorSource>, RegistryError> {
         let compiled = self.0.load();
         let source = ImageReference {
             host: registry.clone(),
@@ -62,7 +62,7 @@ impl MirrorPlaces for Rules {
                     .active
                     .clients
                     .client(&candidate.reference.host, candidate.registry)?;
-                Ok(MirrorPlace {
+                Ok(MirrorSource {
                     client,
                     repository: candidate.reference.repository,
                 })

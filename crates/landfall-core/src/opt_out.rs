@@ -18,28 +18,28 @@ pub const PALETTE_DISABLED: &str = "disable";
 /// Choice that excludes a namespace or a pod from the webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum RedirectChoice {
+pub enum OptOut {
     /// No image is redirected.
     Disabled,
     /// The node's mirror files redirect pulls; the pod keeps the image that its owner wrote.
     Node,
 }
 
-impl RedirectChoice {
+impl OptOut {
     /// Returns the choice that one label of a namespace makes.
     #[must_use]
-    pub fn of_label(key: &str, value: &str) -> Option<RedirectChoice> {
+    pub fn of_label(key: &str, value: &str) -> Option<OptOut> {
         match (key, value) {
-            (REDIRECT_LABEL, DISABLED) | (PALETTE_LABEL, PALETTE_DISABLED) => Some(RedirectChoice::Disabled),
-            (REDIRECT_LABEL, NODE) => Some(RedirectChoice::Node),
+            (REDIRECT_LABEL, DISABLED) | (PALETTE_LABEL, PALETTE_DISABLED) => Some(OptOut::Disabled),
+            (REDIRECT_LABEL, NODE) => Some(OptOut::Node),
             _ => None,
         }
     }
 
     /// Returns the choice that the labels of a namespace make. `Disabled` wins over `Node`.
-    pub fn of_labels<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<RedirectChoice> {
+    pub fn of_labels<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<OptOut> {
         (labels.into_iter())
-            .filter_map(|(key, value)| RedirectChoice::of_label(key, value))
+            .filter_map(|(key, value)| OptOut::of_label(key, value))
             .min()
     }
 
@@ -48,8 +48,8 @@ impl RedirectChoice {
     #[must_use]
     pub fn explain_namespace(self, namespace: &str) -> String {
         match self {
-            RedirectChoice::Disabled => format!("namespace `{namespace}` is opted out"),
-            RedirectChoice::Node => format!("namespace `{namespace}` chose redirection by the node's mirror files"),
+            OptOut::Disabled => format!("namespace `{namespace}` is opted out"),
+            OptOut::Node => format!("namespace `{namespace}` chose redirection by the node's mirror files"),
         }
     }
 
@@ -57,8 +57,8 @@ impl RedirectChoice {
     #[must_use]
     pub fn explain_pod(self) -> &'static str {
         match self {
-            RedirectChoice::Disabled => "its label opts it out",
-            RedirectChoice::Node => "its label chose redirection by the node's mirror files",
+            OptOut::Disabled => "its label opts it out",
+            OptOut::Node => "its label chose redirection by the node's mirror files",
         }
     }
 }
@@ -73,14 +73,14 @@ mod tests {
             (vec![], None),
             (vec![("landfall.dev/redirect", "enabled")], None),
             (vec![("stylus.io/imageswap", "disabled")], None),
-            (vec![("stylus.io/imageswap", "disable")], Some(RedirectChoice::Disabled)),
-            (vec![("landfall.dev/redirect", "node")], Some(RedirectChoice::Node)),
+            (vec![("stylus.io/imageswap", "disable")], Some(OptOut::Disabled)),
+            (vec![("landfall.dev/redirect", "node")], Some(OptOut::Node)),
             (
                 vec![("landfall.dev/redirect", "node"), ("stylus.io/imageswap", "disable")],
-                Some(RedirectChoice::Disabled),
+                Some(OptOut::Disabled),
             ),
         ] {
-            assert_eq!(RedirectChoice::of_labels(labels.clone()), expected, "{labels:?}");
+            assert_eq!(OptOut::of_labels(labels.clone()), expected, "{labels:?}");
         }
     }
 }
