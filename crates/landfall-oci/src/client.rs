@@ -8,7 +8,6 @@ mod challenge;
 mod connect;
 mod error;
 mod harbor;
-mod hello;
 mod listing;
 mod machine;
 mod manifest;
