@@ -26,6 +26,7 @@ pub mod pins;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fs::TryLockError;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,7 +36,6 @@ use fs_err as fs;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_net::durable;
-use rustix::fs::{FlockOperation, flock};
 
 use crate::digest::{Algorithm, Digester, matches_digest};
 use crate::image::{BlobState, RawManifest};
@@ -70,7 +70,7 @@ struct Inner {
     claims: Claims,
     pins: Pins,
     repairs: Vec<String>,
-    /// Held for its `flock`, which ends with the file; `None` where nothing is written.
+    /// Held for its lock, which ends with the file; `None` where nothing is written.
     _lock: Option<fs::File>,
 }
 
@@ -323,10 +323,10 @@ fn lock_store(root: &Utf8Path) -> Result<fs::File, StoreError> {
         .truncate(false)
         .write(true)
         .open(root.join(LOCK_FILE))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+    match lock.file().try_lock() {
         Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { root: root.to_owned() }),
-        Err(errno) => Err(StoreError::Disk(errno.into())),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { root: root.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(StoreError::Disk(error)),
     }
 }
 

@@ -10,7 +10,6 @@ use futures_util::future::BoxFuture;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{ImageReference, Tag};
 use landfall_net::durable;
-use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use super::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
@@ -109,7 +108,7 @@ impl LayoutSink {
     fn list(&self, manifest: &RawManifest) -> Result<(), StoreError> {
         // One at a time, other processes included; the lock ends with the file.
         let lock = fs::File::open(&self.root)?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(io::Error::from)?;
+        lock.file().lock()?;
         let layout = self.root.join(LAYOUT_FILE);
         if !layout.exists() {
             durable::replace_file(&layout, LAYOUT)?;
