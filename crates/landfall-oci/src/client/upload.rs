@@ -164,27 +164,6 @@ impl RegistryClient {
         appended.map_err(|fault| self.push_error(repository, digest, fault))
     }
 
-    /// Asks the registry to take a blob over from another of its repositories. `false` when it does not: then the blob
-    /// has to be pushed.
-    ///
-    /// # Errors
-    /// When the registry cannot be asked.
-    pub async fn mount_blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        from: &Repository,
-    ) -> Result<bool, RegistryError> {
-        match self.request_mount(repository, digest, from).await {
-            Ok(Opened::Present) => Ok(true),
-            Ok(Opened::Wanted(upload)) => {
-                self.cancel_upload(repository, upload).await;
-                Ok(false)
-            }
-            Err(fault) => Err(self.push_error(repository, digest, fault)),
-        }
-    }
-
     /// Gives an upload up that nobody needs. That it fails does not matter: registries clean up by themselves.
     pub(super) async fn cancel_upload(&self, repository: &Repository, upload: Upload) {
         let mut cancel = Call::new(Method::DELETE, "", Need::Push(repository.clone()));
