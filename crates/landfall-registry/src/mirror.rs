@@ -25,8 +25,8 @@ use landfall_oci::header_names::CONTENT_DIGEST;
 use landfall_oci::image::BlobStream;
 
 use crate::api::error::{ApiError, Code};
-use crate::api::header_value;
 use crate::api::range::{Wanted, parse_range};
+use crate::api::reply::header_value;
 use crate::api::route::Route;
 
 /// A place to ask: a repository of a registry.

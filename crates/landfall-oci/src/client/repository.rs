@@ -6,8 +6,8 @@ use futures_util::future::BoxFuture;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
 
-use super::RegistryClient;
 use super::upload::{UploadJournal, Uploads};
+use crate::client::registry_client::RegistryClient;
 use crate::image::{
     BlobPlace, BlobStart, BlobState, BlobStream, Companion, ImageSink, ImageSource, RawManifest, TransferError,
 };

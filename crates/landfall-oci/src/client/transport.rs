@@ -15,14 +15,18 @@ use reqwest::{Client, Response, Url};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
-use super::auth::{Answer, Authority, Freshness, Need, TOKEN_ANSWER_MAX, Token};
+use super::auth::need::Need;
+use super::auth::token::{Freshness, TOKEN_ANSWER_MAX, Token};
+use super::auth::{Answer, Authority};
 use super::call::{Call, CallBody, Target};
 use super::challenge::parse_challenges;
 use super::connect::{CERTIFICATES_CHECKED_EVERY, Connections, classify};
-use super::error::Fault;
+use super::endpoint::{Endpoint, Timeouts};
+use super::error::{Fault, stalled};
+use super::http_date::parse_http_date;
+use super::origin;
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 use super::server_message::ServerMessage;
-use super::{Endpoint, Timeouts, origin};
 
 const REDIRECTS_MAX: usize = 5;
 /// The most of an error's body that is read, in bytes.
@@ -421,15 +425,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         }
     };
     Some(wait.min(RETRY_AFTER_MAX))
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT`: the form that RFC 9110 section 5.6.7 has senders use, a case of RFC 5322's.
-pub(super) fn parse_http_date(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
-}
-
-pub(super) fn stalled(limit: Duration) -> Fault {
-    Fault::from(ConnectionProblem::Stalled(limit))
 }
 
 /// Whether plain HTTP cannot do better where TLS failed like this.

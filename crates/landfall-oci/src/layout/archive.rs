@@ -20,12 +20,13 @@ use landfall_net::durable;
 use rustix::io::pwrite;
 use serde_json::json;
 
-use super::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
+use super::format::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
 use crate::digest::{Algorithm, Digester};
 use crate::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
-use crate::store::endpoints::{Receiver, blocking, fill};
+use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::render_index;
+use crate::store::receive::{Receiver, fill};
 
 /// Tar's unit, in bytes.
 const BLOCK: u64 = 512;

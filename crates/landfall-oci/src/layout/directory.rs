@@ -12,13 +12,14 @@ use landfall_core::reference::{ImageReference, Tag};
 use landfall_net::durable;
 use serde_json::{Value, json};
 
-use super::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
+use super::format::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
 use crate::digest::Algorithm;
 use crate::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
-use crate::store::endpoints::{Receiver, blocking, fill};
+use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::REF_NAME;
 use crate::store::ingest::Ingest;
+use crate::store::receive::{Receiver, fill};
 
 /// Where the beginnings of blobs wait. Readers of layouts pass over what they do not know.
 const PARTIAL: &str = ".partial";
