@@ -1,6 +1,7 @@
 //! What a TLS peer must prove before we talk to it. Decides which certificates are trusted; does not open connections.
 
 mod directory;
+mod problem;
 mod verifier;
 
 use std::sync::Arc;
@@ -10,11 +11,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use self::verifier::{NoVerification, SignedOrGiven};
+use crate::tls::verifier::Verifier;
 
-pub use self::directory::{
+pub use crate::tls::directory::{
     ClientIdentity, DirectoryProblem, RegistryCertificates, USUAL_CERTIFICATE_ROOTS, load_registry_certificates,
 };
+pub use crate::tls::problem::CertificateProblem;
 
 /// How a registry's certificate is judged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,47 +25,6 @@ pub struct TlsPolicy {
     pub insecure: bool,
     /// Certificates in PEM that are trusted beside the system's: certification authorities, or the server's own.
     pub certificates: Vec<String>,
-}
-
-/// A certificate that the user gave cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CertificateProblem {
-    /// The text is not PEM.
-    #[error("certificate number {number} is not PEM text")]
-    NotPem {
-        /// Which one of the list, from 1.
-        number: usize,
-        /// What the reader says.
-        #[source]
-        source: rustls::pki_types::pem::Error,
-    },
-    /// The text is well-formed and holds no certificate.
-    #[error("certificate number {number} holds no `BEGIN CERTIFICATE` block")]
-    Empty {
-        /// Which one of the list, from 1.
-        number: usize,
-    },
-    /// One of the registry's own directory (`certs.d`).
-    #[error(transparent)]
-    Directory(#[from] DirectoryProblem),
-    /// A file of the registry's own directory (`certs.d`).
-    #[error("cannot use `{path}`")]
-    InFile {
-        /// The file.
-        path: camino::Utf8PathBuf,
-        /// Why not.
-        #[source]
-        source: Box<CertificateProblem>,
-    },
-    /// The block is not a certificate.
-    #[error("certificate number {number} cannot be trusted as an authority")]
-    NotACertificate {
-        /// Which one of the list, from 1.
-        number: usize,
-        /// What the verifier says.
-        #[source]
-        source: rustls::Error,
-    },
 }
 
 /// The cryptography that all our TLS uses.
@@ -102,7 +63,7 @@ pub fn client_config_with(policy: &TlsPolicy, own: &RegistryCertificates) -> Res
             source: Box::new(source),
         };
         let certificates = given_certificates(std::slice::from_ref(text)).map_err(in_file)?;
-        SignedOrGiven::new(certificates.clone(), RootCertStore::empty(), &provider).map_err(in_file)?;
+        Verifier::signed_or_given(certificates.clone(), RootCertStore::empty(), &provider).map_err(in_file)?;
         given.extend(certificates);
     }
     // The system's are hundreds of files, which nobody needs to read who verifies nothing.
@@ -111,13 +72,13 @@ pub fn client_config_with(policy: &TlsPolicy, own: &RegistryCertificates) -> Res
     } else {
         system_roots()
     };
-    let verifier = SignedOrGiven::new(given, roots, &provider)?;
-    let dangerous = builder.dangerous();
-    let builder = if policy.insecure {
-        dangerous.with_custom_certificate_verifier(Arc::new(NoVerification::new(&provider)))
+    let verifier = Verifier::signed_or_given(given, roots, &provider)?;
+    let verifier = if policy.insecure {
+        Verifier::any(&provider)
     } else {
-        dangerous.with_custom_certificate_verifier(Arc::new(verifier))
+        verifier
     };
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match &own.identity {
         Some(identity) => directory::with_identity(builder, identity)?,
         None => builder.with_no_client_auth(),

@@ -6,264 +6,35 @@ mod blob;
 mod call;
 mod challenge;
 mod connect;
+mod endpoint;
 mod error;
 pub mod explain;
 mod harbor;
-mod hello;
+mod http_date;
 mod listing;
+mod login;
 mod machine;
 mod manifest;
 mod origin;
 mod problem;
 mod reach;
 mod referrers;
+mod registry_client;
 mod repository;
 mod resolver;
 mod server_message;
-mod settings;
+mod settings_endpoint;
 mod transport;
 mod upload;
 
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
-
-use camino::Utf8PathBuf;
-use http::{Method, StatusCode};
-use landfall_core::failure::CircuitPolicy;
-use landfall_core::reference::RegistryHost;
-use landfall_net::pace::Pace;
-use landfall_net::tls::TlsPolicy;
-use secrecy::SecretString;
-
-use self::auth::Need;
-use self::call::Call;
-use self::reach::Reach;
-use self::transport::Transport;
-use self::upload::Habit;
-use crate::keychain::Keychain;
-
-pub use auth::Login;
-pub use challenge::{Challenge, parse_challenges};
-pub use error::{Action, Fault, RegistryError};
-pub use machine::MachineAccess;
-pub use manifest::MANIFEST_SIZE_MAX;
-pub use problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
-pub use repository::{RegistrySink, RegistrySource};
-pub use server_message::ServerMessage;
-pub use upload::{Opened, Upload, UploadJournal};
-
-/// One registry, and all that is needed to talk to it.
-#[derive(Debug, Clone)]
-pub struct Endpoint {
-    /// Where it is. `docker.io` is reached at `registry-1.docker.io`.
-    pub host: RegistryHost,
-    /// How its certificate is judged.
-    pub tls: TlsPolicy,
-    /// Directories with one of certificates for each registry (`/etc/docker/certs.d`), read again when they change.
-    pub certificate_roots: Vec<Utf8PathBuf>,
-    /// Who we are there, when the configuration says it.
-    pub login: Option<Login>,
-    /// Where a login is looked for otherwise. With neither we are anonymous.
-    pub keychain: Option<Arc<Keychain>>,
-    /// Token servers outside the registry's own domain that may see the login.
-    pub token_servers: Vec<RegistryHost>,
-    /// The way out of this network.
-    pub proxies: Proxies,
-    /// The limits of patience.
-    pub timeouts: Timeouts,
-    /// When it counts as gone, and for how long it is left alone then.
-    pub circuit: CircuitPolicy,
-    /// A larger blob goes up in pieces of so many bytes, and of four times as many where the registry seems to keep what a
-    /// broken request brought.
-    pub upload_piece: u64,
-}
-
-impl Endpoint {
-    /// A registry with a certificate from a known authority, anonymous, without proxies.
-    #[must_use]
-    pub fn new(host: RegistryHost) -> Endpoint {
-        Endpoint {
-            host,
-            tls: TlsPolicy::default(),
-            certificate_roots: Vec::new(),
-            login: None,
-            keychain: None,
-            token_servers: Vec::new(),
-            proxies: Proxies::default(),
-            timeouts: Timeouts::default(),
-            circuit: CircuitPolicy::default(),
-            upload_piece: UPLOAD_PIECE,
-        }
-    }
-}
-
-/// Proxies, as `http_proxy`, `https_proxy` and `no_proxy` name them. This machine itself is never reached by a proxy.
-#[derive(Debug, Clone, Default)]
-pub struct Proxies {
-    /// The proxy's URL for `http://`. Secret, as it may hold a password.
-    pub http: Option<SecretString>,
-    /// The proxy's URL for `https://`.
-    pub https: Option<SecretString>,
-    /// Hosts, domains and networks that are reached directly, separated by commas.
-    pub no_proxy: Option<String>,
-}
-
-/// How long to wait. There is no limit for a whole transfer: a large blob over a thin link takes hours and is well.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For a connection, TLS included.
-    pub connect: Duration,
-    /// For the head of an answer.
-    pub answer: Duration,
-    /// For a transfer that hardly moves, either way. The time in which the other end of a copy lets it wait does not count.
-    pub stall: Duration,
-    /// What is not hardly moving, in bytes a second over that time. On the way up it is what this machine's system takes
-    /// over for sending, some hundred kilobytes at a time.
-    pub slowest: u64,
-    /// For the answer to an upload after its last byte, at most: the registry may hash all of it again.
-    pub commit: Duration,
-}
-
-/// A registry that hashes a blob again is not slower than this, in bytes a second.
-const SLOWEST_HASHING: u64 = 8 * 1024 * 1024;
-
-impl Timeouts {
-    /// The pace that a transfer has to keep.
-    fn pace(&self) -> Pace {
-        let milliseconds = u64::try_from(self.stall.as_millis()).unwrap_or(u64::MAX);
-        Pace::new(self.stall, self.slowest.saturating_mul(milliseconds) / 1000)
-    }
-
-    /// For the answer to an upload of so many bytes: a link that went silent at the end of a small blob is noticed soon.
-    fn commit_of(&self, size: u64) -> Duration {
-        self.commit
-            .min(self.answer + Duration::from_secs(size / SLOWEST_HASHING))
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Timeouts {
-        Timeouts {
-            connect: Duration::from_secs(10),
-            answer: Duration::from_secs(30),
-            stall: Duration::from_secs(30),
-            slowest: 256,
-            commit: Duration::from_secs(300),
-        }
-    }
-}
-
-/// What is lost at most where a registry keeps nothing of a request that broke off, in bytes; larger than most layers, so
-/// that those take one request.
-const UPLOAD_PIECE: u64 = 64 * 1024 * 1024;
-
-/// A client for one registry. Cheap to clone; clones share connections, tokens and what was seen of the registry.
-#[derive(Clone)]
-pub struct RegistryClient {
-    transport: Arc<Transport>,
-    habit: Arc<Habit>,
-    reach: Arc<Reach>,
-}
-
-impl fmt::Debug for RegistryClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RegistryClient")
-            .field("endpoint", self.transport.endpoint())
-            .finish_non_exhaustive()
-    }
-}
-
-impl RegistryClient {
-    /// Sets up a client; nothing is sent yet.
-    ///
-    /// # Errors
-    /// When a certificate or a proxy's address cannot be used.
-    pub fn new(endpoint: Endpoint) -> Result<RegistryClient, RegistryError> {
-        let registry = endpoint.host.clone();
-        let habit = Habit::new(endpoint.upload_piece);
-        match Transport::new(endpoint) {
-            Ok(transport) => Ok(RegistryClient {
-                transport: Arc::new(transport),
-                habit: Arc::new(habit),
-                reach: Arc::default(),
-            }),
-            Err(fault) => Err(RegistryError {
-                action: Action::Prepare,
-                registry,
-                fault: Box::new(fault),
-            }),
-        }
-    }
-
-    /// The registry that this client is for.
-    #[must_use]
-    pub fn host(&self) -> &RegistryHost {
-        &self.transport.endpoint().host
-    }
-
-    /// Asks whether the registry answers and lets us in (`GET /v2/`).
-    ///
-    /// # Errors
-    /// When it does not.
-    pub async fn ping(&self) -> Result<(), RegistryError> {
-        let call = Call::new(Method::GET, "/v2/", Need::Ping);
-        let answer = self.transport.send_expecting(call, &[StatusCode::OK]).await;
-        answer.map(drop).map_err(|fault| self.error(Action::Reach, fault))
-    }
-
-    fn error(&self, action: Action, fault: Fault) -> RegistryError {
-        RegistryError {
-            action,
-            registry: self.host().clone(),
-            fault: Box::new(fault),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pace(slowest: u64) -> Pace {
-        let timeouts = Timeouts {
-            stall: Duration::from_secs(10),
-            slowest,
-            ..Timeouts::default()
-        };
-        timeouts.pace()
-    }
-
-    /// So many bytes moved after so long a wait.
-    fn pass(pace: &mut Pace, bytes: usize, waited: Duration) {
-        pace.waited(waited);
-        pace.moved(bytes);
-    }
-
-    #[test]
-    fn a_trickle_below_the_limit_uses_the_patience_up() {
-        let mut pace = pace(100);
-        for second in 1..=10 {
-            pass(&mut pace, 99, Duration::from_secs(1));
-            assert_eq!(pace.left(), Duration::from_secs(10 - second));
-        }
-    }
-
-    #[test]
-    fn a_slow_transfer_above_the_limit_goes_on_for_ever() {
-        let mut pace = pace(100);
-        for _ in 0..1000 {
-            pass(&mut pace, 101, Duration::from_secs(1));
-            assert!(!pace.left().is_zero());
-        }
-    }
-
-    #[test]
-    fn without_a_limit_a_single_byte_is_enough_and_none_is_not() {
-        let mut pace = pace(0);
-        pass(&mut pace, 0, Duration::from_secs(9));
-        assert_eq!(pace.left(), Duration::from_secs(1));
-        pass(&mut pace, 1, Duration::from_millis(500));
-        assert_eq!(pace.left(), Duration::from_secs(10));
-    }
-}
+pub use crate::client::challenge::{Challenge, parse_challenges};
+pub use crate::client::endpoint::{Endpoint, Proxies, Timeouts};
+pub use crate::client::error::{Action, Fault, RegistryError};
+pub use crate::client::login::Login;
+pub use crate::client::machine::MachineAccess;
+pub use crate::client::manifest::MANIFEST_SIZE_MAX;
+pub use crate::client::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
+pub use crate::client::registry_client::RegistryClient;
+pub use crate::client::repository::{RegistrySink, RegistrySource};
+pub use crate::client::server_message::ServerMessage;
+pub use crate::client::upload::{Opened, Upload, UploadJournal};

@@ -10,178 +10,40 @@ mod blob;
 mod companions;
 mod feed;
 mod graph;
+mod job;
+mod options;
 mod parts;
 mod proof;
+mod report;
 mod retries;
 mod survey;
 mod transfers;
 mod whereabouts;
 
-use std::sync::Arc;
-
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
-use landfall_core::failure::{FailureKind, RetryPolicy};
+use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, Platform};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::{ProgressEvent, ProgressSink};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+
+use self::graph::Graph;
+use self::job::Job;
+use crate::image::{BlobState, ImageSink, ImageSource, RawManifest, TransferError};
 
 pub use bandwidth::BandwidthLimit;
+pub use job::ImageCopy;
+pub use options::CopyOptions;
 pub use parts::{ForeignRefused, PartsMissing, PartsRefused, PlatformMissing};
+pub use report::{CopyFailure, CopyReport};
 pub use survey::survey_images;
 pub use transfers::Transfers;
 pub use whereabouts::Whereabouts;
 
-use self::blob::BlobOutcome;
-use self::graph::Graph;
-use crate::image::{BlobState, ImageSink, ImageSource, RawManifest, TransferError};
-
 /// How many images are looked at at once, and how many are written; how many blobs move is the options' to say.
 const IMAGES_AT_ONCE: usize = 32;
-
-/// What copies have in common. Clones share everything: make one and clone it for each image, and the limits hold for all
-/// of them together.
-#[derive(Debug, Clone)]
-pub struct CopyOptions {
-    /// How many blobs are under way at once.
-    pub transfers: Transfers,
-    /// Who copies which blob right now, and where it is already, so that images that share one move it once.
-    pub whereabouts: Whereabouts,
-    /// How many bytes a second may be read from sources.
-    pub bandwidth: Option<Arc<BandwidthLimit>>,
-    /// The platforms that are copied; all of them when there is none here.
-    pub platforms: Arc<[Platform]>,
-    /// Whether signatures, attestations and the like are copied as well.
-    pub referrers: bool,
-    /// How often and how long to try again.
-    pub retry: RetryPolicy,
-    /// Stops the copy.
-    pub cancel: CancellationToken,
-}
-
-impl CopyOptions {
-    /// With so many blobs under way at once (see [`Transfers::new`]), no limit of bandwidth and the usual retries.
-    #[must_use]
-    pub fn new(concurrency: usize) -> CopyOptions {
-        CopyOptions {
-            transfers: Transfers::new(concurrency),
-            whereabouts: Whereabouts::default(),
-            bandwidth: None,
-            platforms: Arc::default(),
-            referrers: false,
-            retry: RetryPolicy::default(),
-            cancel: CancellationToken::new(),
-        }
-    }
-}
-
-/// What a copy amounted to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CopyReport {
-    /// The digest of the image's top manifest.
-    pub digest: Digest,
-    /// The sink had the whole image under its name: nobody looked at the blobs.
-    pub unchanged: bool,
-    /// Bytes of blobs that were read from the source, those of failed attempts included.
-    pub bytes_moved: u64,
-    /// Blobs that were written.
-    pub blobs_moved: u64,
-    /// Bytes of the blobs that were mounted.
-    pub bytes_mounted: u64,
-    /// Blobs that the sink's registry took over from another of its repositories.
-    pub blobs_mounted: u64,
-    /// Bytes of the blobs that the sink had already.
-    pub bytes_skipped: u64,
-    /// Blobs that the sink had already.
-    pub blobs_skipped: u64,
-    /// What an image that was copied is without, because the source was made without it: platforms, and digests of what
-    /// names none.
-    pub lacking: Vec<String>,
-    /// Signatures, attestations and the like that the sink has now; their blobs are counted with the image's.
-    pub companions: u64,
-}
-
-impl CopyReport {
-    fn new(digest: Digest) -> CopyReport {
-        CopyReport {
-            digest,
-            unchanged: false,
-            bytes_moved: 0,
-            blobs_moved: 0,
-            bytes_mounted: 0,
-            blobs_mounted: 0,
-            bytes_skipped: 0,
-            blobs_skipped: 0,
-            lacking: Vec::new(),
-            companions: 0,
-        }
-    }
-
-    fn add_companion(&mut self, part: &CopyReport) {
-        self.companions += 1;
-        self.bytes_moved += part.bytes_moved;
-        self.blobs_moved += part.blobs_moved;
-        self.bytes_mounted += part.bytes_mounted;
-        self.blobs_mounted += part.blobs_mounted;
-        self.bytes_skipped += part.bytes_skipped;
-        self.blobs_skipped += part.blobs_skipped;
-    }
-
-    fn count(&mut self, blob: &Descriptor, outcome: BlobOutcome) {
-        let (blobs, bytes) = match outcome {
-            // Its bytes were counted as they came.
-            BlobOutcome::Moved => {
-                self.blobs_moved += 1;
-                return;
-            }
-            BlobOutcome::Mounted => (&mut self.blobs_mounted, &mut self.bytes_mounted),
-            BlobOutcome::Skipped => (&mut self.blobs_skipped, &mut self.bytes_skipped),
-        };
-        *blobs += 1;
-        *bytes += blob.size;
-    }
-}
-
-/// A copy of an image failed.
-#[derive(Debug)]
-pub struct CopyFailure {
-    /// Why.
-    pub error: TransferError,
-    /// What it amounted to until then; `None` when the source did not even have the manifest.
-    pub so_far: Option<CopyReport>,
-}
-
-impl From<TransferError> for CopyFailure {
-    fn from(error: TransferError) -> CopyFailure {
-        CopyFailure { error, so_far: None }
-    }
-}
-
-/// One image to copy.
-#[derive(Debug, Clone, Copy)]
-pub struct ImageCopy<'a> {
-    /// Where from.
-    pub source: &'a dyn ImageSource,
-    /// The tag or digest there.
-    pub selector: &'a str,
-    /// Where to.
-    pub sink: &'a dyn ImageSink,
-    /// What it is called there.
-    pub name: Option<&'a ImageReference>,
-}
-
-/// One copy: what every part of it needs to know.
-struct Job<'a> {
-    source: &'a dyn ImageSource,
-    sink: &'a dyn ImageSink,
-    options: &'a CopyOptions,
-    progress: &'a dyn ProgressSink,
-    /// What messages and progress call the image.
-    image: String,
-}
 
 /// Copies images, all of them at once as far as the options allow: what they share crosses the link once. The answers are
 /// in the order of the copies; one that fails keeps none of the others from going on. All images are looked at while the
@@ -268,23 +130,6 @@ struct Looked {
     unchanged: bool,
     /// What it is made of, as far as somebody has to know.
     graph: Graph,
-}
-
-/// What messages and progress call an image.
-fn called(source: &dyn ImageSource, selector: &str, name: Option<&ImageReference>) -> String {
-    name.map_or_else(|| format!("{} {selector}", source.describe()), ToString::to_string)
-}
-
-impl<'a> Job<'a> {
-    fn new(copy: &ImageCopy<'a>, options: &'a CopyOptions, progress: &'a dyn ProgressSink) -> Job<'a> {
-        Job {
-            source: copy.source,
-            sink: copy.sink,
-            options,
-            progress,
-            image: called(copy.source, copy.selector, copy.name),
-        }
-    }
 }
 
 impl Job<'_> {

@@ -8,7 +8,7 @@ mod view;
 
 use std::io::{self, Read};
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use fs_err as fs;
 use landfall_core::oci_types::{Descriptor, Manifest, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
@@ -20,6 +20,8 @@ use crate::layers::pattern::PathPattern;
 use crate::layers::view::{Found, View};
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
+
+pub use crate::layers::view::ExtractedFile;
 
 /// How deep indexes may lie in each other.
 const INDEX_DEPTH_MAX: usize = 4;
@@ -49,17 +51,6 @@ pub struct ExtractedFiles {
     /// In the order of their paths.
     pub files: Vec<ExtractedFile>,
     _directory: tempfile::TempDir,
-}
-
-/// One file of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExtractedFile {
-    /// Its path in the image, without a leading `/`.
-    pub path: String,
-    /// Where its content is.
-    pub content: Utf8PathBuf,
-    /// Its size in bytes.
-    pub size: u64,
 }
 
 /// Why files cannot be taken out of an image.

@@ -4,6 +4,7 @@
 
 mod archive;
 mod directory;
+mod format;
 
 use std::io;
 
@@ -13,7 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
-use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::reference::Digest;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
@@ -22,38 +23,15 @@ use crate::archive::ArchiveImage;
 use crate::companions::{Companions, is_companion, name_of};
 use crate::digest::matches_digest;
 use crate::image::{BlobStream, Companion, ImageSource, RawManifest, TransferError};
+use crate::layout::format::{INDEX, blob_path};
 use crate::store::MANIFEST_SIZE_MAX;
 use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
 
 pub use archive::{ArchiveForm, ArchiveSink};
 pub use directory::LayoutSink;
 
-const INDEX: &str = "index.json";
-const LAYOUT_FILE: &str = "oci-layout";
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// How many bytes are read from the disk at once.
 const READ_PIECE: usize = 256 * 1024;
-
-/// Where a layout keeps content, seen from its root.
-fn blob_path(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
-}
-
-/// The entry of an index, with the name by which others find the image: skopeo by the name as it was given, containerd
-/// by the whole reference.
-fn named_entry(manifest: &RawManifest, name: Option<&str>) -> Descriptor {
-    let size = manifest.bytes.len() as u64;
-    let mut entry = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
-    let Some(name) = name else { return entry };
-    entry.annotations.insert(REF_NAME.to_owned(), name.to_owned());
-    if name.contains(['/', ':'])
-        && let Ok(reference) = name.parse::<ImageReference>()
-    {
-        let reference = reference.canonical().to_string();
-        entry.annotations.insert(CONTAINERD_NAME.to_owned(), reference);
-    }
-    entry
-}
 
 /// Lists the images of a layout. Blocks for as long as it takes to read its index.
 ///

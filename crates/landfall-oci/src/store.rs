@@ -11,21 +11,26 @@
 //!
 //! Decides when bytes count as a blob and when a blob may go. Does not decide which images belong here.
 //!
-//! Methods that are not `async` may touch the disk: long ones (a [`BlobWriter`], [`ContentStore::gc`]) belong on a
+//! Methods that are not `async` may touch the disk: long ones (a [`ingest::BlobWriter`], [`ContentStore::gc`]) belong on a
 //! blocking thread. [`endpoints::StoreSource`] and [`endpoints::StoreSink`] see to that themselves.
 
+pub mod blocking;
+mod claims;
 pub mod endpoints;
 pub mod error;
 pub mod gc;
 mod graph;
+pub mod hold;
 pub mod index;
 pub mod ingest;
-pub mod pins;
+mod pins;
+pub mod receive;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fs::TryLockError;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,14 +40,13 @@ use fs_err as fs;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_net::durable;
-use rustix::fs::{FlockOperation, flock};
 
 use crate::digest::{Algorithm, Digester, matches_digest};
 use crate::image::{BlobState, RawManifest};
+use crate::store::claims::Claims;
 use crate::store::error::StoreError;
 use crate::store::index::ImageIndex;
-use crate::store::ingest::{BlobWriter, Claims, Upload};
-use crate::store::pins::{Hold, Pins};
+use crate::store::pins::Pins;
 
 /// The largest manifest that is read, in bytes. Registries must take 4 MiB (OCI distribution specification, "Pushing
 /// Manifests"); this leaves room for those that take more.
@@ -70,7 +74,7 @@ struct Inner {
     claims: Claims,
     pins: Pins,
     repairs: Vec<String>,
-    /// Held for its `flock`, which ends with the file; `None` where nothing is written.
+    /// Held for its lock, which ends with the file; `None` where nothing is written.
     _lock: Option<fs::File>,
 }
 
@@ -174,35 +178,6 @@ impl ContentStore {
         file_size(&self.blob_path(digest))
     }
 
-    /// Begins to write a blob, or goes on after the first `offset` bytes of an earlier attempt, which are read again for
-    /// their hash. Two writers of one blob do not meet: the second begins at 0, in a file of its own.
-    ///
-    /// # Errors
-    /// When fewer than `offset` bytes are here, or the disk does not answer.
-    pub fn writer(&self, blob: &Descriptor, offset: u64) -> Result<BlobWriter, StoreError> {
-        BlobWriter::begin(self, blob, offset)
-    }
-
-    /// Begins to write a blob whose digest is not known yet, hashed by `algorithm`. What is not committed is gone when the
-    /// upload is dropped.
-    #[must_use]
-    pub fn upload(&self, algorithm: Algorithm) -> Upload {
-        Upload::begin(self, algorithm)
-    }
-
-    /// Writes a blob from memory. Does nothing when it is here.
-    ///
-    /// # Errors
-    /// When the bytes are not those that the descriptor names, or the disk does not take them.
-    pub fn write_blob_bytes(&self, blob: &Descriptor, bytes: &[u8]) -> Result<(), StoreError> {
-        if self.blob_state(blob)? == BlobState::Complete {
-            return Ok(());
-        }
-        let mut writer = self.writer(blob, 0)?;
-        writer.append(bytes)?;
-        writer.commit()
-    }
-
     /// Opens a blob for reading, at a byte offset.
     ///
     /// # Errors
@@ -294,12 +269,6 @@ impl ContentStore {
         Ok(tempfile::TempDir::new_in(self.inner.root.join(WORK))?)
     }
 
-    /// Keeps blobs from [`ContentStore::gc`] as long as the value lives: for transfers whose image has no name yet.
-    #[must_use]
-    pub fn hold(&self) -> Hold {
-        Hold::new(self.clone())
-    }
-
     fn index(&self) -> MutexGuard<'_, ImageIndex> {
         // A panic while the lock is held cannot leave a half-made change: changes are swapped in when they are on disk.
         self.inner.index.lock().unwrap_or_else(PoisonError::into_inner)
@@ -323,10 +292,10 @@ fn lock_store(root: &Utf8Path) -> Result<fs::File, StoreError> {
         .truncate(false)
         .write(true)
         .open(root.join(LOCK_FILE))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+    match lock.file().try_lock() {
         Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { root: root.to_owned() }),
-        Err(errno) => Err(StoreError::Disk(errno.into())),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { root: root.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(StoreError::Disk(error)),
     }
 }
 

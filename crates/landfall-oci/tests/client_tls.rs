@@ -10,7 +10,7 @@ use landfall_core::failure::FailureKind;
 use landfall_net::certificate::{PemPair, Validity, issue_certificate, make_authority};
 use landfall_net::tls::TlsPolicy;
 use landfall_oci::client::TlsProblem;
-use landfall_oci::client::{Endpoint, Fault, RegistryClient};
+use landfall_oci::client::{Endpoint, Fault, RegistryClient, RegistryError};
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, FakeRegistryOptions, FakeTls};
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
@@ -153,9 +153,9 @@ async fn insecure_place() -> (TcpListener, RegistryClient) {
     (listener, client)
 }
 
-/// Returns the protocols that the client tries on an insecure registry. The registry sends these bytes to a TLS
-/// client and serves plain HTTP correctly.
-async fn spoken_with(to_tls: &[u8]) -> Vec<&'static str> {
+/// Pings an insecure registry that gives this answer to a TLS client and is well over plain HTTP. Returns what the client
+/// spoke on each connection, and the ping's outcome.
+async fn spoken_with(to_tls: &[u8]) -> (Vec<&'static str>, Result<(), RegistryError>) {
     let (listener, client) = insecure_place().await;
     let mut spoken = Vec::new();
     let serve = async {
@@ -172,21 +172,31 @@ async fn spoken_with(to_tls: &[u8]) -> Vec<&'static str> {
                 .unwrap();
         }
     };
-    tokio::select! {
-        () = serve => {}
-        pinged = client.ping() => assert!(pinged.is_ok()),
-    }
-    spoken
+    let pinged = tokio::select! {
+        () = serve => unreachable!("the server never ends"),
+        pinged = client.ping() => pinged,
+    };
+    (spoken, pinged)
 }
 
 #[tokio::test]
-async fn an_insecure_registry_that_answers_tls_with_something_else_is_not_tried_by_a_handshake() {
-    assert_eq!(
-        spoken_with(b"HTTP/1.1 400 Bad Request\r\n\r\n").await,
-        ["tls", "http", "http"]
-    );
-    // An empty answer gives no information.
-    assert_eq!(spoken_with(b"").await, ["tls", "tls", "http", "http"]);
+async fn an_insecure_registry_that_does_not_answer_in_tls_is_spoken_to_by_plain_http() {
+    for answer in [b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), b""] {
+        let (spoken, pinged) = spoken_with(answer).await;
+        assert!(pinged.is_ok(), "{pinged:?}");
+        assert_eq!(spoken, ["tls", "http", "http"]);
+    }
+}
+
+#[tokio::test]
+async fn an_insecure_registry_that_refuses_the_handshake_in_tls_is_never_spoken_to_by_plain_http() {
+    // `handshake_failure`, `protocol_version`, `certificate_required` (RFC 8446 section 6).
+    for description in [40, 70, 116] {
+        let alert = [21, 3, 3, 0, 2, 2, description];
+        let (spoken, pinged) = spoken_with(&alert).await;
+        assert_eq!(pinged.unwrap_err().kind(), FailureKind::BadTls);
+        assert_eq!(spoken, ["tls"]);
+    }
 }
 
 #[tokio::test]
@@ -204,7 +214,6 @@ async fn an_insecure_registry_that_speaks_both_is_spoken_to_by_tls() {
             let host = by_tls.host().to_string();
             relays.spawn(async move {
                 let mut server = TcpStream::connect(host).await.unwrap();
-                // The client's probe closes its connection.
                 drop(copy_bidirectional(&mut connection, &mut server).await);
             });
         }

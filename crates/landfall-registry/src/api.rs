@@ -5,7 +5,7 @@
 //! [`landfall_net::serve`]'s.
 
 mod attempts;
-pub(crate) mod auth;
+mod auth;
 mod blobs;
 mod conditional;
 pub(crate) mod error;
@@ -13,9 +13,12 @@ mod linger;
 mod listing;
 mod manifests;
 mod metrics;
+pub(crate) mod policy;
 pub(crate) mod range;
+pub(crate) mod reply;
 pub(crate) mod route;
 mod uploads;
+pub(crate) mod users;
 
 #[cfg(test)]
 mod tests;
@@ -24,18 +27,19 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::api::auth::{Gate, Users};
+use crate::api::auth::Gate;
 use crate::api::blobs::Delivery;
 use crate::api::error::{ApiError, Code};
 use crate::api::linger::SharedBody;
 use crate::api::metrics::Metrics;
+use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
+use crate::api::reply::json_response;
 use crate::fast_path::body::TakesFile;
 use crate::repository::Registry;
 use crate::repository::space::Disk;
@@ -46,29 +50,6 @@ const API_VERSION: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("registry/2.0"),
 );
 const METRICS_PATH: &str = "/metrics";
-
-/// Who may do what.
-#[derive(Debug, Default)]
-pub struct Policy {
-    /// Who may push, and pull; `None` lets everybody do both.
-    pub login: Option<Users>,
-    /// Whether pulling needs no login.
-    pub anonymous_pull: bool,
-    /// Whether nothing may be changed through the API.
-    pub read_only: bool,
-    /// Whether images are taken of which a layer or the configuration is not here. An index may always name manifests that
-    /// are not: that is how one platform of many is copied under the image's own digest.
-    pub incomplete_images: bool,
-    /// How many requests are under way at once; more are asked to come again. `None`: [`DEFAULT_REQUESTS_MAX`].
-    pub requests_max: Option<usize>,
-    /// Whether `/metrics` is served, to whoever may pull.
-    pub metrics: bool,
-    /// Whether each request is logged.
-    pub access_log: bool,
-}
-
-/// How many requests are under way at once, when nothing else is said.
-pub const DEFAULT_REQUESTS_MAX: usize = 1024;
 
 /// The distribution API under `/v2/`, for [`landfall_net::serve::serve`] or a test's `oneshot`.
 pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
@@ -214,13 +195,4 @@ impl Api {
         })?;
         Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
     }
-}
-
-pub(crate) fn json_response(body: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
-}
-
-/// A header value of text that we made: references, digests and numbers.
-pub(crate) fn header_value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("names, digests and numbers are visible ASCII")
 }

@@ -13,8 +13,9 @@ pub mod mirror;
 pub mod orders;
 mod repository;
 
-pub use crate::api::auth::{Users, UsersError};
-pub use crate::api::{DEFAULT_REQUESTS_MAX, Policy, registry_service};
+pub use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
+pub use crate::api::registry_service;
+pub use crate::api::users::{Users, UsersError};
 pub use crate::repository::gc::GRACE;
 pub use crate::repository::removal::Removed;
 pub use crate::repository::space::SpaceFloor;

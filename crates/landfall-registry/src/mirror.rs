@@ -23,8 +23,8 @@ use landfall_oci::header_names::CONTENT_DIGEST;
 use landfall_oci::image::BlobStream;
 
 use crate::api::error::{ApiError, Code};
-use crate::api::header_value;
 use crate::api::range::{Wanted, parse_range};
+use crate::api::reply::header_value;
 use landfall_core::registry_path::{Route, parse_namespace};
 
 /// A source that the mirror asks: a repository of a registry.

@@ -18,7 +18,7 @@ use fs_err as fs;
 use landfall_core::failure::error_chain;
 use landfall_core::reference::{Digest, Repository};
 use landfall_oci::store::ContentStore;
-use landfall_oci::store::endpoints::blocking;
+use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

@@ -1,7 +1,5 @@
 //! Clients that are slow on purpose, at the fast path and at what it leaves to hyper. Each takes the server's only connection; the next client is served once it is cut.
 
-#![expect(clippy::unwrap_used, reason = "test set-up")]
-
 use std::convert::Infallible;
 use std::time::Duration;
 

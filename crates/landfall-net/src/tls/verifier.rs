@@ -1,4 +1,4 @@
-//! The two ways to judge a server's certificate.
+//! The verification of a server's certificate.
 
 use std::sync::Arc;
 
@@ -10,27 +10,45 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
-use super::CertificateProblem;
+use crate::tls::problem::CertificateProblem;
 
-/// Accepts a certificate that a trusted authority signed, or that the user gave as it is.
-///
-/// The second is for what `openssl req -x509` makes and many registries show: an authority and a server in one. The usual
-/// verification refuses it as a server even where it trusts it as an authority.
+/// Judges a server's certificate. The handshake's signatures are always checked.
 #[derive(Debug)]
-pub(super) struct SignedOrGiven {
-    /// `None` when nobody at all is trusted.
-    signed: Option<Arc<WebPkiServerVerifier>>,
-    given: Vec<CertificateDer<'static>>,
+pub(crate) struct Verifier {
+    trust: Trust,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl SignedOrGiven {
+#[derive(Debug)]
+enum Trust {
+    /// Every certificate.
+    Any,
+    /// Certificates that a trusted authority signed, or that the user gave as they are.
+    ///
+    /// The second is for what `openssl req -x509` makes and many registries show: an authority and a server in one. The
+    /// usual verification refuses it as a server even where it trusts it as an authority.
+    SignedOrGiven {
+        /// `None` when nobody at all is trusted.
+        signed: Option<Arc<WebPkiServerVerifier>>,
+        given: Vec<CertificateDer<'static>>,
+    },
+}
+
+impl Verifier {
+    /// Accepts every certificate.
+    pub(crate) fn any(provider: &CryptoProvider) -> Verifier {
+        Verifier {
+            trust: Trust::Any,
+            algorithms: provider.signature_verification_algorithms,
+        }
+    }
+
     /// Trusts these roots, and these certificates (with their place in the user's list) as authorities and as they are.
-    pub(super) fn new(
+    pub(crate) fn signed_or_given(
         given: Vec<(usize, CertificateDer<'static>)>,
         mut roots: RootCertStore,
         provider: &Arc<CryptoProvider>,
-    ) -> Result<SignedOrGiven, CertificateProblem> {
+    ) -> Result<Verifier, CertificateProblem> {
         for (number, certificate) in &given {
             roots
                 .add(certificate.clone())
@@ -39,39 +57,19 @@ impl SignedOrGiven {
                     source,
                 })?;
         }
-        Ok(SignedOrGiven {
-            signed: WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .build()
-                .ok(),
-            given: given.into_iter().map(|(_, certificate)| certificate).collect(),
+        Ok(Verifier {
+            trust: Trust::SignedOrGiven {
+                signed: WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                    .build()
+                    .ok(),
+                given: given.into_iter().map(|(_, certificate)| certificate).collect(),
+            },
             algorithms: provider.signature_verification_algorithms,
         })
     }
-
-    /// Name and time still count for a certificate that was given as it is.
-    fn verify_given(
-        &self,
-        certificate: &CertificateDer<'_>,
-        server_name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
-        let now = i64::try_from(now.as_secs())
-            .ok()
-            .and_then(|seconds| ASN1Time::from_timestamp(seconds).ok());
-        let now = now.ok_or(CertificateError::BadEncoding)?;
-        if now < parsed.validity().not_before {
-            return Err(CertificateError::NotValidYet.into());
-        }
-        if now > parsed.validity().not_after {
-            return Err(CertificateError::Expired.into());
-        }
-        verify_server_name(&ParsedCertificate::try_from(certificate)?, server_name)?;
-        Ok(ServerCertVerified::assertion())
-    }
 }
 
-impl ServerCertVerifier for SignedOrGiven {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -80,10 +78,13 @@ impl ServerCertVerifier for SignedOrGiven {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.given.iter().any(|given| given == end_entity) {
-            return self.verify_given(end_entity, server_name, now);
+        let Trust::SignedOrGiven { signed, given } = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        if given.contains(end_entity) {
+            return verify_given(end_entity, server_name, now);
         }
-        let Some(signed) = &self.signed else {
+        let Some(signed) = signed else {
             return Err(CertificateError::UnknownIssuer.into());
         };
         let verified = signed.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
@@ -123,51 +124,23 @@ fn is_authority(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| certificate.is_ca())
 }
 
-/// Accepts every certificate; the handshake itself is still checked.
-#[derive(Debug)]
-pub(super) struct NoVerification {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl NoVerification {
-    pub(super) fn new(provider: &CryptoProvider) -> NoVerification {
-        NoVerification {
-            algorithms: provider.signature_verification_algorithms,
-        }
+/// Name and time still count for a certificate that was given as it is.
+fn verify_given(
+    certificate: &CertificateDer<'_>,
+    server_name: &ServerName<'_>,
+    now: UnixTime,
+) -> Result<ServerCertVerified, rustls::Error> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs())
+        .ok()
+        .and_then(|seconds| ASN1Time::from_timestamp(seconds).ok());
+    let now = now.ok_or(CertificateError::BadEncoding)?;
+    if now < parsed.validity().not_before {
+        return Err(CertificateError::NotValidYet.into());
     }
-}
-
-impl ServerCertVerifier for NoVerification {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+    if now > parsed.validity().not_after {
+        return Err(CertificateError::Expired.into());
     }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+    verify_server_name(&ParsedCertificate::try_from(certificate)?, server_name)?;
+    Ok(ServerCertVerified::assertion())
 }

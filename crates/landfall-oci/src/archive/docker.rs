@@ -9,8 +9,8 @@ use landfall_core::reference::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::entries::{Entries, Extent};
-use crate::archive::source::Place;
-use crate::archive::{ArchiveError, Found, FoundImage};
+use crate::archive::error::ArchiveError;
+use crate::archive::found::{Found, FoundImage, Place};
 use crate::decode::{Compression, sniff_compression};
 use crate::digest::{Algorithm, Digester, digest_of};
 

@@ -11,10 +11,14 @@ use camino::Utf8Path;
 use fs_err as fs;
 use serde::de::DeserializeOwned;
 
-use crate::archive::{ARCHIVE_SIZE_MAX, ArchiveError, DOCUMENT_SIZE_MAX, EntryProblem};
+use crate::archive::error::{ArchiveError, EntryProblem};
 use crate::decode::{CappedDecoder, Compression, sniff_compression};
 use crate::inner_path::{entry_path, parent_of, resolve_inside};
 
+/// The largest JSON document that is read from an archive, in bytes.
+pub(super) const DOCUMENT_SIZE_MAX: u64 = 8 * 1024 * 1024;
+/// What a compressed archive may grow to, in bytes.
+const ARCHIVE_SIZE_MAX: u64 = 64 * 1024 * 1024 * 1024;
 /// More entries than any archive of images has.
 const ENTRIES_MAX: usize = 100_000;
 /// More links in a row than any archive of images has.

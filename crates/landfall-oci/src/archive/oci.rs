@@ -7,8 +7,8 @@ use landfall_core::reference::{Digest, ImageReference};
 
 use crate::archive::docker::ListedImage;
 use crate::archive::entries::Entries;
-use crate::archive::source::Place;
-use crate::archive::{ArchiveError, Found, FoundImage, PartialIndex};
+use crate::archive::error::ArchiveError;
+use crate::archive::found::{Content, Found, FoundImage, PartialIndex, Place};
 use crate::companions::{Companions, is_companion, name_of};
 use crate::digest::{digest_of, matches_digest};
 use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
@@ -140,31 +140,6 @@ fn place_new(
     let extent = entries.extent(&path, INDEX)?;
     found.contents.insert(manifest.digest.clone(), Place::Archive(extent));
     Ok(Some(manifest.clone()))
-}
-
-/// What a manifest became: itself, or narrowed.
-#[derive(Debug, Clone)]
-pub(super) struct Content {
-    digest: Digest,
-    size: u64,
-}
-
-impl Content {
-    fn of(descriptor: &Descriptor) -> Content {
-        Content {
-            digest: descriptor.digest.clone(),
-            size: descriptor.size,
-        }
-    }
-
-    /// As an index describes it, which may add platform and annotations.
-    fn named_by(self, entry: &Descriptor) -> Descriptor {
-        Descriptor {
-            digest: self.digest,
-            size: self.size,
-            ..entry.clone()
-        }
-    }
 }
 
 /// The same index with these manifests only.

@@ -1,6 +1,6 @@
 //! An image of an archive as a place that images are copied from.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -11,26 +11,14 @@ use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::Digest;
 
-use crate::archive::entries::{Entries, Extent};
-use crate::archive::{DOCUMENT_SIZE_MAX, Found, FoundImage};
+use crate::archive::entries::{DOCUMENT_SIZE_MAX, Entries, Extent};
+use crate::archive::found::{Contents, Found, FoundImage, Place};
 use crate::companions::Companions;
 use crate::digest::matches_digest;
 use crate::image::{BlobStream, Companion, ImageSource, RawManifest, TransferError};
 
 /// How many bytes are read from the archive at once.
 const PIECE: u64 = 256 * 1024;
-
-/// Where content is.
-#[derive(Debug, Clone)]
-pub(super) enum Place {
-    /// A piece of the archive.
-    Archive(Extent),
-    /// Made by us, or small.
-    Memory(Bytes),
-}
-
-/// Where all content is.
-pub(super) type Contents = HashMap<Digest, Place>;
 
 /// Reads one image of an archive.
 #[derive(Debug, Clone)]

@@ -1,67 +1,29 @@
 //! Logging in: answers a registry's challenge and keeps the tokens that it took. Decides what `Authorization` a request to
 //! the registry itself carries; [`super::transport`] makes sure that nobody else sees it.
 
-mod need;
-mod token;
+mod header;
+pub(crate) mod need;
+pub(crate) mod token;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use landfall_core::credential_file::Credential;
 use landfall_core::reference::RegistryHost;
 use reqwest::Url;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use super::challenge::Challenge;
 use super::error::Fault;
+use super::login::Login;
 use super::origin;
 use super::problem::ProtocolProblem;
 use super::server_message::ServerMessage;
+use crate::client::auth::header::{basic, encoded};
+use crate::client::auth::need::Need;
+use crate::client::auth::token::{TokenCall, TokenSlot};
 use crate::keychain::Keychain;
-
-pub(super) use need::Need;
-pub(super) use token::{Freshness, TOKEN_ANSWER_MAX, Token, TokenCall, TokenSlot};
-
-/// A user name and a password (or an access token in its place).
-#[derive(Clone)]
-pub struct Login {
-    /// Who.
-    pub username: String,
-    /// The secret.
-    pub password: SecretString,
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login")
-            .field("username", &self.username)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The value of an `Authorization` header (RFC 7617); an identity token is no password.
-fn basic(credential: &Credential) -> Option<HeaderValue> {
-    sensitive("Basic", &encoded(credential)?)
-}
-
-fn encoded(credential: &Credential) -> Option<String> {
-    match credential {
-        Credential::Password { username, password } => {
-            Some(STANDARD.encode(format!("{username}:{}", password.expose_secret())))
-        }
-        Credential::IdentityToken(_) => None,
-    }
-}
-
-fn sensitive(scheme: &str, secret: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(format!("{scheme} {secret}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
 
 /// The login of one registry and what came of it.
 pub(super) struct Authority {
@@ -256,6 +218,8 @@ impl Authority {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretString;
+
     use super::*;
 
     #[test]

@@ -14,13 +14,13 @@ use landfall_net::pace::Pace;
 use reqwest::Response;
 use tokio::time::{Instant, timeout};
 
-use super::RegistryClient;
-use super::auth::Need;
+use super::auth::need::Need;
 use super::call::Call;
 use super::connect::classify;
+use super::error::stalled;
 use super::error::{Action, Fault, RegistryError};
 use super::problem::{ConnectionProblem, ProtocolProblem};
-use super::transport::stalled;
+use crate::client::registry_client::RegistryClient;
 use crate::image::{BlobStream, TransferError};
 
 impl RegistryClient {

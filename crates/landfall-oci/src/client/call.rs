@@ -5,7 +5,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method};
 use reqwest::{Body, Client, Url};
 
-use super::auth::Need;
+use super::auth::need::Need;
 
 /// One request.
 pub(super) struct Call {

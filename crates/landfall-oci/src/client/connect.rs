@@ -8,12 +8,11 @@ use std::time::Duration;
 use landfall_core::no_proxy::{NoProxy, parse_no_proxy};
 use landfall_net::tls::{self, RegistryCertificates, TlsPolicy, load_registry_certificates};
 use reqwest::{Client, Proxy, Url};
-use secrecy::{ExposeSecret, SecretString};
 
+use super::endpoint::{Endpoint, Proxies, proxy_url};
 use super::error::Fault;
 use super::problem::{ConnectionProblem, TlsProblem};
 use super::resolver::OutsideOnly;
-use super::{Endpoint, Proxies};
 
 /// Hosts that no proxy can reach for us.
 const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";
@@ -112,19 +111,6 @@ fn http_client(
         }
     }
     Ok(builder)
-}
-
-/// `host:port` without a scheme is what many environments hold: it means plain HTTP to the proxy.
-pub(super) fn proxy_url(address: &SecretString) -> Option<Url> {
-    let text = address.expose_secret().trim();
-    let parsed = if text.contains("://") {
-        Url::parse(text)
-    } else {
-        Url::parse(&format!("http://{text}"))
-    };
-    parsed
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 fn proxy_for(scheme: &'static str, address: Url, direct: NoProxy) -> Proxy {

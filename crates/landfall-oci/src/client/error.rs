@@ -401,3 +401,7 @@ impl From<RegistryError> for TransferError {
         }
     }
 }
+
+pub(crate) fn stalled(limit: Duration) -> Fault {
+    Fault::from(ConnectionProblem::Stalled(limit))
+}

@@ -5,10 +5,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 
-use super::RegistryClient;
-use super::auth::Need;
+use super::auth::need::Need;
 use super::call::{Call, CallBody};
 use super::error::{Action, Fault, RegistryError};
+use crate::client::registry_client::RegistryClient;
 
 impl RegistryClient {
     /// Makes sure that a Harbor project is there; a new one is private and has no quota. Says whether it was made now.

@@ -6,12 +6,12 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Repository;
 use reqwest::Url;
 
-use super::RegistryClient;
-use super::auth::Need;
+use super::auth::need::Need;
 use super::call::{Call, Target};
 use super::error::{Action, Fault, RegistryError};
 use super::origin;
 use super::problem::ProtocolProblem;
+use crate::client::registry_client::RegistryClient;
 
 const PAGES_MAX: usize = 10_000;
 const PAGE_SIZE_MAX: usize = 4 * 1024 * 1024;

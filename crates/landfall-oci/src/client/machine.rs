@@ -6,7 +6,7 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_net::tls::USUAL_CERTIFICATE_ROOTS;
 
-use super::{Endpoint, Proxies};
+use crate::client::endpoint::{Endpoint, Proxies};
 use crate::keychain::{Keychain, LoginFile, login_file_paths};
 
 /// What is used where the settings say nothing. The default is nothing at all: tests and the demonstration must not
@@ -53,44 +53,9 @@ impl MachineAccess {
     }
 }
 
-impl Proxies {
-    /// `http_proxy`, `https_proxy` and `no_proxy`, in capitals or not; the small ones count more, as in curl.
-    #[must_use]
-    pub fn of_variables(variable: &dyn Fn(&str) -> Option<String>) -> Proxies {
-        let either = |small: &str| {
-            let names = [small.to_owned(), small.to_ascii_uppercase()];
-            names
-                .into_iter()
-                .find_map(|name| variable(&name).filter(|value| !value.trim().is_empty()))
-        };
-        Proxies {
-            http: either("http_proxy").map(Into::into),
-            https: either("https_proxy").map(Into::into),
-            no_proxy: either("no_proxy"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
-
-    #[test]
-    fn proxies_have_small_names_or_large_ones() {
-        let variable = |name: &str| match name {
-            "HTTP_PROXY" => Some("http://large:1".to_owned()),
-            "http_proxy" => Some("http://small:1".to_owned()),
-            "HTTPS_PROXY" => Some("large:2".to_owned()),
-            "https_proxy" => Some(String::new()),
-            _ => None,
-        };
-        let proxies = Proxies::of_variables(&variable);
-        assert_eq!(proxies.http.unwrap().expose_secret(), "http://small:1");
-        assert_eq!(proxies.https.unwrap().expose_secret(), "large:2");
-        assert!(proxies.no_proxy.is_none());
-    }
 
     #[test]
     fn the_settings_proxies_count_more_than_the_machines() {

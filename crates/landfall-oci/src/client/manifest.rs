@@ -8,11 +8,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_core::oci_types::{Descriptor, is_manifest_type, parse_manifest};
 use landfall_core::reference::{Digest, Repository};
 
-use super::RegistryClient;
-use super::auth::Need;
+use super::auth::need::Need;
 use super::call::{Call, CallBody};
 use super::error::{Action, Fault, RegistryError};
 use super::problem::ProtocolProblem;
+use crate::client::registry_client::RegistryClient;
 use crate::digest::{Algorithm, Digester};
 use crate::header_names::CONTENT_DIGEST;
 use crate::image::RawManifest;

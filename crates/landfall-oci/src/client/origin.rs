@@ -10,10 +10,10 @@
 //! - **Addresses of the machine or the link** (`127.0.0.1`, `169.254.169.254`) are never the answer to a question that was
 //!   sent elsewhere. Private addresses are: an on-premises registry lives on one.
 
+use std::net::IpAddr;
+
 use landfall_core::reference::RegistryHost;
 use reqwest::Url;
-
-use super::resolver::is_local_address;
 
 /// Where Docker Hub's registry really lives.
 const DOCKER_HUB_REGISTRY: &str = "registry-1.docker.io";
@@ -106,6 +106,14 @@ pub(super) fn authority(url: &Url) -> String {
     match url.port() {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
+    }
+}
+
+/// Whether an address is this machine's, or of the link that it is on.
+pub(crate) fn is_local_address(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local() || address.is_unspecified(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local() || address.is_unspecified(),
     }
 }
 
@@ -236,5 +244,24 @@ mod tests {
     fn docker_hub_is_reached_where_it_lives() {
         let base = base_url("https", &"docker.io".parse().unwrap()).unwrap();
         assert_eq!(base.as_str(), "https://registry-1.docker.io/");
+    }
+
+    #[test]
+    fn private_addresses_are_no_local_ones() {
+        let cases = [
+            ("127.0.0.1", true),
+            ("169.254.169.254", true),
+            ("::ffff:169.254.169.254", true),
+            ("::1", true),
+            ("fe80::1", true),
+            ("0.0.0.0", true),
+            ("10.0.0.1", false),
+            ("192.168.1.1", false),
+            ("fd00::1", false),
+            ("1.1.1.1", false),
+        ];
+        for (address, expected) in cases {
+            assert_eq!(is_local_address(address.parse().unwrap()), expected, "{address}");
+        }
     }
 }

@@ -6,9 +6,9 @@ use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, ManifestContent, media_type, parse_manifest};
 use landfall_core::reference::{Digest, Repository};
 
-use super::RegistryClient;
-use super::auth::Need;
+use super::auth::need::Need;
 use super::error::{Action, Fault, RegistryError};
+use crate::client::registry_client::RegistryClient;
 use crate::companions::{cosign_tags, list_tag};
 use crate::digest::digest_of;
 use crate::image::{Companion, RawManifest};

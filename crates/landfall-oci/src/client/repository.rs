@@ -6,8 +6,8 @@ use futures_util::future::BoxFuture;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
 
-use super::RegistryClient;
 use super::upload::{UploadJournal, Uploads};
+use crate::client::registry_client::RegistryClient;
 use crate::image::{
     BlobStart, BlobState, BlobStream, Companion, ImageSink, ImageSource, RawManifest, RepositoryAddress, TransferError,
 };
@@ -23,14 +23,11 @@ pub struct RegistrySource {
 
 impl ImageSource for RegistrySource {
     fn describe(&self) -> String {
-        format!("{}/{}", self.client.host(), self.repository)
+        describe(&self.client, &self.repository)
     }
 
     fn place(&self) -> Option<RepositoryAddress> {
-        Some(RepositoryAddress {
-            registry: self.client.host().clone(),
-            repository: self.repository.clone(),
-        })
+        Some(repository_address(&self.client, &self.repository))
     }
 
     fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>> {
@@ -43,6 +40,17 @@ impl ImageSource for RegistrySource {
 
     fn find_companions<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Companion>, TransferError>> {
         Box::pin(async move { Ok(self.client.find_companions(&self.repository, subject).await?) })
+    }
+}
+
+fn describe(client: &RegistryClient, repository: &Repository) -> String {
+    format!("{}/{repository}", client.host())
+}
+
+fn repository_address(client: &RegistryClient, repository: &Repository) -> RepositoryAddress {
+    RepositoryAddress {
+        registry: client.host().clone(),
+        repository: repository.clone(),
     }
 }
 
@@ -89,14 +97,11 @@ impl RegistrySink {
 
 impl ImageSink for RegistrySink {
     fn describe(&self) -> String {
-        format!("{}/{}", self.client.host(), self.repository)
+        describe(&self.client, &self.repository)
     }
 
     fn place(&self) -> Option<RepositoryAddress> {
-        Some(RepositoryAddress {
-            registry: self.client.host().clone(),
-            repository: self.repository.clone(),
-        })
+        Some(repository_address(&self.client, &self.repository))
     }
 
     /// A registry takes a manifest only when it has all that the manifest names, the parts of an index excepted, so that

@@ -3,13 +3,13 @@
 //! second look-up cannot give another one. Private addresses are fine: an on-premises registry lives among them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 
-use super::Endpoint;
-use super::connect::proxy_url;
+use crate::client::endpoint::{Endpoint, proxy_url};
+use crate::client::origin::is_local_address;
 
 /// Resolves names to addresses outside of this machine.
 pub(super) struct OutsideOnly {
@@ -49,14 +49,6 @@ fn is_inside(address: &SocketAddr) -> bool {
     is_local_address(address.ip())
 }
 
-/// Whether an address is this machine's, or of the link that it is on.
-pub(super) fn is_local_address(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.is_loopback() || address.is_link_local() || address.is_unspecified(),
-        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local() || address.is_unspecified(),
-    }
-}
-
 async fn is_here(registry: &str) -> bool {
     let name = registry.trim_start_matches('[').trim_end_matches(']');
     let found = lookup_host((name, 0)).await;
@@ -82,24 +74,5 @@ mod tests {
         assert!(!resolve("10.1.2.3:5000", "localhost").await);
         assert!(resolve("localhost:5000", "localhost").await);
         assert!(resolve("127.0.0.1:5000", "localhost").await);
-    }
-
-    #[test]
-    fn private_addresses_are_no_local_ones() {
-        let cases = [
-            ("127.0.0.1", true),
-            ("169.254.169.254", true),
-            ("::ffff:169.254.169.254", true),
-            ("::1", true),
-            ("fe80::1", true),
-            ("0.0.0.0", true),
-            ("10.0.0.1", false),
-            ("192.168.1.1", false),
-            ("fd00::1", false),
-            ("1.1.1.1", false),
-        ];
-        for (address, expected) in cases {
-            assert_eq!(is_local_address(address.parse().unwrap()), expected, "{address}");
-        }
     }
 }

@@ -15,15 +15,18 @@ use reqwest::{Client, Response, Url};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
-use super::auth::{Answer, Authority, Freshness, Need, TOKEN_ANSWER_MAX, Token};
+use super::auth::need::Need;
+use super::auth::token::{Freshness, TOKEN_ANSWER_MAX, Token};
+use super::auth::{Answer, Authority};
 use super::call::{Call, CallBody, Target};
 use super::challenge::parse_challenges;
 use super::connect::{CERTIFICATES_CHECKED_EVERY, Connections, classify};
-use super::error::Fault;
-use super::hello::may_speak_tls;
+use super::endpoint::{Endpoint, Timeouts};
+use super::error::{Fault, stalled};
+use super::http_date::parse_http_date;
+use super::origin;
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 use super::server_message::ServerMessage;
-use super::{Endpoint, Timeouts, origin};
 
 const REDIRECTS_MAX: usize = 5;
 /// The most of an error's body that is read, in bytes.
@@ -127,32 +130,17 @@ impl Transport {
         let plain = url("http")?;
         let home = &self.connections().home;
         let ping = |base: &Url| self.execute(home.get(format!("{base}v2/")));
-        if self.is_known_without_tls(&secure).await {
-            return ping(&plain).await.map(|_| plain);
-        }
         let no_tls = match ping(&secure).await {
             Ok(_) => return Ok(secure),
-            Err(fault) if is_out_of_reach(&fault) => return Err(fault),
+            Err(fault) if is_out_of_reach(&fault) || speaks_tls(&fault) => return Err(fault),
             Err(fault) => fault,
         };
         match ping(&plain).await {
-            // What a TLS server answers to plain HTTP: then it does speak TLS, and the first failure is the one to show.
-            Ok(answer) if answer.status() == StatusCode::BAD_REQUEST => Err(no_tls),
+            // TLS servers answer 400 to plain HTTP. If the server said nothing else, the first failure is the one to show.
+            Ok(answer) if answer.status() == StatusCode::BAD_REQUEST && !speaks_no_tls(&no_tls) => Err(no_tls),
             Ok(_) => Ok(plain),
             Err(fault) if speaks_no_tls(&no_tls) => Err(fault),
             Err(_) => Err(no_tls),
-        }
-    }
-
-    /// Whether the registry answers a TLS client with something else: then TLS, which costs 25 ms of processor time before
-    /// its first byte (see `landfall_net::random`), need not be tried. A proxy, and a registry with a port for each of the two, is
-    /// not asked.
-    async fn is_known_without_tls(&self, secure: &Url) -> bool {
-        let proxies = &self.endpoint.proxies;
-        let is_direct = proxies.http.is_none() && proxies.https.is_none();
-        match (secure.host_str(), secure.port()) {
-            (Some(host), Some(port)) if is_direct => !may_speak_tls(host, port).await,
-            _ => false,
         }
     }
 
@@ -439,15 +427,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`: the form that RFC 9110 section 5.6.7 has senders use, a case of RFC 5322's.
-pub(super) fn parse_http_date(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
-}
-
-pub(super) fn stalled(limit: Duration) -> Fault {
-    Fault::from(ConnectionProblem::Stalled(limit))
-}
-
 /// Whether plain HTTP cannot do better where TLS failed like this.
 fn is_out_of_reach(fault: &Fault) -> bool {
     matches!(
@@ -457,6 +436,11 @@ fn is_out_of_reach(fault: &Fault) -> bool {
             ..
         }
     )
+}
+
+/// Returns true if the server answered the handshake in TLS, if only with an alert. Plain HTTP would then be a downgrade.
+fn speaks_tls(fault: &Fault) -> bool {
+    matches!(fault, Fault::Tls { .. }) && !speaks_no_tls(fault)
 }
 
 /// Whether somebody answered, and not in TLS: then what plain HTTP failed with is the real failure.

@@ -6,13 +6,13 @@
 //! off, and some proxies take no large request; for them [`RegistryClient::append_to_upload`] sends pieces on connections of
 //! their own.
 
-mod habit;
+pub(super) mod habit;
 mod journal;
 mod pieces;
 mod resume;
+mod session;
 mod watch;
 
-use std::fmt;
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RANGE};
@@ -21,51 +21,18 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use reqwest::{Response, Url};
 
-pub(super) use self::habit::Habit;
 pub use self::journal::UploadJournal;
 pub(super) use self::resume::Uploads;
+pub use self::session::{Opened, Upload};
 use self::watch::{Watch, WatchedStream};
-use super::RegistryClient;
-use super::auth::Need;
+use super::auth::need::Need;
 use super::call::{Call, CallBody, Target};
 use super::error::{Action, Fault, RegistryError};
 use super::problem::ProtocolProblem;
 use super::transport::location;
+use crate::client::registry_client::RegistryClient;
 use crate::header_names::UPLOAD_ID;
 use crate::image::BlobStream;
-
-/// An upload under way.
-#[derive(Clone)]
-pub struct Upload {
-    /// Where its next request goes. Some registries keep secrets in it.
-    url: Url,
-    offset: u64,
-}
-
-impl Upload {
-    /// How many bytes the registry has.
-    #[must_use]
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-}
-
-impl fmt::Debug for Upload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upload")
-            .field("offset", &self.offset)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What came of the wish to upload a blob.
-#[derive(Debug)]
-pub enum Opened {
-    /// The registry has the blob, and now it is in the repository.
-    Present,
-    /// The bytes are wanted.
-    Wanted(Upload),
-}
 
 impl RegistryClient {
     /// Pushes a blob; the registry verifies it against its digest.
@@ -162,27 +129,6 @@ impl RegistryClient {
     ) -> Result<Upload, RegistryError> {
         let appended = self.append(repository, upload, piece, length).await;
         appended.map_err(|fault| self.push_error(repository, digest, fault))
-    }
-
-    /// Asks the registry to take a blob over from another of its repositories. `false` when it does not: then the blob
-    /// has to be pushed.
-    ///
-    /// # Errors
-    /// When the registry cannot be asked.
-    pub async fn mount_blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        from: &Repository,
-    ) -> Result<bool, RegistryError> {
-        match self.request_mount(repository, digest, from).await {
-            Ok(Opened::Present) => Ok(true),
-            Ok(Opened::Wanted(upload)) => {
-                self.cancel_upload(repository, upload).await;
-                Ok(false)
-            }
-            Err(fault) => Err(self.push_error(repository, digest, fault)),
-        }
     }
 
     /// Gives an upload up that nobody needs. That it fails does not matter: registries clean up by themselves.

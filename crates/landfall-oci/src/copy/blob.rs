@@ -9,24 +9,14 @@ use landfall_core::reference::Repository;
 use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
-use super::Job;
+use super::job::Job;
 use super::proof::Proof;
+use super::report::BlobOutcome;
 use super::whereabouts::Turn;
 use crate::image::{BlobStart, BlobStream, RepositoryAddress, TransferError};
 
 /// Pieces that may wait between source and sink: enough to keep both busy, too few to matter for memory.
 const PIECES_WAITING_MAX: usize = 2;
-
-/// What became of a blob.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BlobOutcome {
-    /// It was written.
-    Moved,
-    /// The registry took it over from another of its repositories.
-    Mounted,
-    /// It was there.
-    Skipped,
-}
 
 /// Who failed, because each side is tried again in its own way.
 enum BlobFailure {

@@ -6,7 +6,8 @@ use std::collections::{HashSet, VecDeque};
 use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference};
 
-use super::{CopyReport, Job};
+use super::job::Job;
+use super::report::CopyReport;
 use crate::image::{Companion, ImageSink, TransferError};
 
 /// The most that may belong to one image; what a registry lists is bounded by nobody else.

@@ -8,7 +8,7 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
-use super::Job;
+use super::job::Job;
 use super::proof::Proof;
 use crate::image::TransferError;
 

@@ -9,7 +9,7 @@ use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
 
-use super::Job;
+use super::job::Job;
 use crate::image::{RawManifest, TransferError};
 
 /// The most manifests that one image may have; the largest public indexes have some dozens.

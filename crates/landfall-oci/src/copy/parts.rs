@@ -11,8 +11,8 @@ use landfall_core::oci_types::{Descriptor, Index, ManifestContent, Platform, par
 use landfall_core::reference::Digest;
 use landfall_core::wording::quoted;
 
-use super::Job;
 use super::graph::{DEPTH_MAX, Graph, MANIFESTS_MAX};
+use super::job::Job;
 use crate::image::{RawManifest, TransferError};
 
 /// How many parts are asked for at once.

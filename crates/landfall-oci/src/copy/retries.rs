@@ -7,7 +7,8 @@ use landfall_core::failure::{Action, FailureKind, next_action};
 use landfall_core::status::{ProgressEvent, ProgressSink};
 use landfall_net::random::random_bytes;
 
-use super::{CopyOptions, Job};
+use super::job::Job;
+use super::options::CopyOptions;
 use crate::image::TransferError;
 
 impl CopyOptions {

@@ -6,8 +6,9 @@ use futures_util::{StreamExt, stream};
 use landfall_core::reference::Digest;
 use landfall_core::status::ProgressSink;
 
-use super::blob::BlobOutcome;
-use super::{CopyFailure, CopyOptions, CopyReport, ImageCopy, Job};
+use super::job::{ImageCopy, Job};
+use super::options::CopyOptions;
+use super::report::{BlobOutcome, CopyFailure, CopyReport};
 use crate::image::{BlobState, TransferError};
 
 /// How many blobs are asked for at once.

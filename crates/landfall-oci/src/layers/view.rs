@@ -6,7 +6,17 @@ use camino::Utf8PathBuf;
 use fs_err as fs;
 
 use crate::inner_path::{parent_of, resolve_inside};
-use crate::layers::ExtractedFile;
+
+/// One file of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtractedFile {
+    /// Its path in the image, without a leading `/`.
+    pub path: String,
+    /// Where its content is.
+    pub content: Utf8PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+}
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";

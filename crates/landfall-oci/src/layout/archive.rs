@@ -5,6 +5,7 @@
 //! `docker-archive:` read it as well as `oci-archive:` and `ctr images import` do.
 
 use std::collections::HashMap;
+use std::fs::TryLockError;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,16 +17,16 @@ use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, Manifest, ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Tag};
 use landfall_net::durable;
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::pwrite;
 use serde_json::json;
 
-use super::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
+use super::format::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
 use crate::digest::{Algorithm, Digester};
 use crate::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
-use crate::store::endpoints::{Receiver, blocking, fill};
+use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::render_index;
+use crate::store::receive::{Receiver, fill};
 
 /// Tar's unit, in bytes.
 const BLOCK: u64 = 512;
@@ -119,13 +120,13 @@ impl Tar {
             .truncate(false)
             .write(true)
             .open(&aside)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match file.file().try_lock() {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(TryLockError::WouldBlock) => {
                 let why = format!("`{aside}` is being written: an archive takes one image at a time");
                 return Err(io::Error::new(io::ErrorKind::ResourceBusy, why).into());
             }
-            Err(errno) => return Err(io::Error::from(errno).into()),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         file.set_len(0)?;
         Ok(Tar {

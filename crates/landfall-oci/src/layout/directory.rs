@@ -10,16 +10,16 @@ use futures_util::future::BoxFuture;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{ImageReference, Tag};
 use landfall_net::durable;
-use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
-use super::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
+use super::format::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
 use crate::digest::Algorithm;
 use crate::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
-use crate::store::endpoints::{Receiver, blocking, fill};
+use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::REF_NAME;
 use crate::store::ingest::Ingest;
+use crate::store::receive::{Receiver, fill};
 
 /// Where the beginnings of blobs wait. Readers of layouts pass over what they do not know.
 const PARTIAL: &str = ".partial";
@@ -109,7 +109,7 @@ impl LayoutSink {
     fn list(&self, manifest: &RawManifest) -> Result<(), StoreError> {
         // One at a time, other processes included; the lock ends with the file.
         let lock = fs::File::open(&self.root)?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(io::Error::from)?;
+        lock.file().lock()?;
         let layout = self.root.join(LAYOUT_FILE);
         if !layout.exists() {
             durable::replace_file(&layout, LAYOUT)?;

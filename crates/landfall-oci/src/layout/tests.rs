@@ -9,6 +9,7 @@ use crate::archive::open_archive;
 use crate::build::{BuiltImage, ImageBuilder};
 use crate::copy::{CopyOptions, copy_image};
 use crate::image::ImageSink;
+use crate::layout::format::{LAYOUT, LAYOUT_FILE};
 
 fn mk_image(name: &str) -> BuiltImage {
     ImageBuilder::new()

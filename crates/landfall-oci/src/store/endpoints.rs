@@ -1,28 +1,22 @@
 //! The store as a place that images are copied from and to.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference};
 use tokio::io::AsyncReadExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::io::ReaderStream;
 
 use crate::digest::Algorithm;
 use crate::image::{BlobState, BlobStream, ImageSink, ImageSource, RawManifest, TransferError};
 use crate::store::ContentStore;
+use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
-use crate::store::ingest::BlobWriter;
-use crate::store::pins::Hold;
+use crate::store::hold::Hold;
+use crate::store::receive::fill;
 
 /// How many bytes are read from the disk at once.
 const READ_PIECE: usize = 256 * 1024;
-/// How many bytes wait for the disk before the network has to. Counted in bytes and not in pieces: hyper's are of any size
-/// up to 400 KiB.
-const WAITING_MAX: u32 = 1024 * 1024;
 
 impl ContentStore {
     /// Streams `length` bytes of a blob, from a byte offset; fewer when it ends before.
@@ -58,49 +52,6 @@ impl ContentStore {
         received?;
         blocking(move || writer.commit()).await.map_err(failed)
     }
-}
-
-/// What bytes can be received into.
-pub trait Receiver: Send + 'static {
-    /// Takes in more bytes.
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
-}
-
-impl Receiver for BlobWriter {
-    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        BlobWriter::append(self, bytes)
-    }
-}
-
-/// Receives a stream on a blocking thread. Gives the receiver back, with what it got until the stream ended or failed.
-pub async fn fill<R: Receiver, E>(
-    open: impl FnOnce() -> Result<R, StoreError> + Send + 'static,
-    mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
-) -> Result<(R, Result<(), E>), StoreError> {
-    let (sender, mut pieces) = mpsc::unbounded_channel::<(Bytes, OwnedSemaphorePermit)>();
-    let receive = blocking(move || {
-        let mut receiver = open()?;
-        while let Some((bytes, _room)) = pieces.blocking_recv() {
-            receiver.append(&bytes)?;
-        }
-        Ok(receiver)
-    });
-    let room = Arc::new(Semaphore::new(WAITING_MAX as usize));
-    let forward = async move {
-        while let Some(bytes) = stream.next().await {
-            let bytes = bytes?;
-            let size = u32::try_from(bytes.len()).map_or(WAITING_MAX, |size| size.clamp(1, WAITING_MAX));
-            let taken = room.clone().acquire_many_owned(size).await;
-            let taken = taken.expect("nobody closes this semaphore");
-            // Nobody listens only when the receiver failed, which then says why.
-            if sender.send((bytes, taken)).is_err() {
-                break;
-            }
-        }
-        Ok(())
-    };
-    let (receiver, forwarded) = futures_util::join!(receive, forward);
-    Ok((receiver?, forwarded))
 }
 
 /// Reads the images of one repository from the store.
@@ -284,18 +235,5 @@ impl ContentStore {
             upload.commit(&manifest.digest)?;
         }
         Ok(descriptor)
-    }
-}
-
-/// Runs work that touches the disk on a blocking thread.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_runtime_is_shutting_down) => Err(StoreError::Stopping),
-        },
     }
 }

@@ -1,9 +1,6 @@
 //! Bytes on their way to becoming a blob: hashed while they are received, visible once they are verified and on disk.
 
-use std::collections::HashSet;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -12,6 +9,7 @@ use landfall_core::reference::Digest;
 use landfall_net::durable;
 
 use crate::digest::{Algorithm, Digester};
+use crate::image::BlobState;
 use crate::store::error::StoreError;
 use crate::store::{ContentStore, INGEST};
 
@@ -20,36 +18,6 @@ const PIECE: usize = 256 * 1024;
 /// So many bytes of an upload wait in memory for more: most blobs of small images are whole then, and cost the disk one
 /// visit.
 const MEMORY_MAX: usize = 64 * 1024;
-
-/// Which partial files have a writer, and the numbers that private files are told apart by.
-#[derive(Debug, Default)]
-pub(super) struct Claims {
-    claimed: Mutex<HashSet<Digest>>,
-    counter: AtomicU64,
-}
-
-impl Claims {
-    fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        // Insertions and removals are single steps: a panic cannot leave half of one.
-        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn is_claimed(&self, digest: &Digest) -> bool {
-        self.lock().contains(digest)
-    }
-
-    fn claim(&self, digest: &Digest) -> bool {
-        self.lock().insert(digest.clone())
-    }
-
-    fn release(&self, digest: &Digest) {
-        self.lock().remove(digest);
-    }
-
-    fn next_number(&self) -> u64 {
-        self.counter.fetch_add(1, Ordering::Relaxed)
-    }
-}
 
 /// A file that is being received, and the hash of its bytes so far.
 #[derive(Debug)]
@@ -153,6 +121,37 @@ impl Ingest {
         self.file.flush()?;
         self.file.get_ref().sync_all()?;
         Ok(())
+    }
+}
+
+impl ContentStore {
+    /// Begins to write a blob, or goes on after the first `offset` bytes of an earlier attempt, which are read again for
+    /// their hash. Two writers of one blob do not meet: the second begins at 0, in a file of its own.
+    ///
+    /// # Errors
+    /// When fewer than `offset` bytes are here, or the disk does not answer.
+    pub fn writer(&self, blob: &Descriptor, offset: u64) -> Result<BlobWriter, StoreError> {
+        BlobWriter::begin(self, blob, offset)
+    }
+
+    /// Begins to write a blob whose digest is not known yet, hashed by `algorithm`. What is not committed is gone when the
+    /// upload is dropped.
+    #[must_use]
+    pub fn upload(&self, algorithm: Algorithm) -> Upload {
+        Upload::begin(self, algorithm)
+    }
+
+    /// Writes a blob from memory. Does nothing when it is here.
+    ///
+    /// # Errors
+    /// When the bytes are not those that the descriptor names, or the disk does not take them.
+    pub fn write_blob_bytes(&self, blob: &Descriptor, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.blob_state(blob)? == BlobState::Complete {
+            return Ok(());
+        }
+        let mut writer = self.writer(blob, 0)?;
+        writer.append(bytes)?;
+        writer.commit()
     }
 }
 

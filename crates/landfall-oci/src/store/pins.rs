@@ -10,8 +10,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use landfall_core::reference::Digest;
 
-use crate::store::ContentStore;
-
 #[derive(Debug, Default)]
 pub(super) struct Pins {
     state: Mutex<PinState>,
@@ -30,7 +28,7 @@ impl Pins {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, digest: &Digest) {
+    pub(super) fn add(&self, digest: &Digest) {
         let mut state = self.lock();
         *state.counts.entry(digest.clone()).or_insert(0) += 1;
         if let Some(remembered) = &mut state.remembered {
@@ -38,7 +36,7 @@ impl Pins {
         }
     }
 
-    fn release(&self, digest: &Digest) {
+    pub(super) fn release(&self, digest: &Digest) {
         let mut state = self.lock();
         if let Some(count) = state.counts.get_mut(digest) {
             *count -= 1;
@@ -70,38 +68,5 @@ impl Pins {
             .as_ref()
             .is_some_and(|remembered| remembered.contains(digest));
         (!pinned).then(delete)
-    }
-}
-
-/// Keeps blobs from garbage collection until it is dropped.
-#[derive(Debug)]
-pub struct Hold {
-    store: ContentStore,
-    held: Mutex<HashSet<Digest>>,
-}
-
-impl Hold {
-    pub(super) fn new(store: ContentStore) -> Hold {
-        Hold {
-            store,
-            held: Mutex::new(HashSet::new()),
-        }
-    }
-
-    /// Keeps this blob, whether it is here already or not.
-    pub fn keep(&self, digest: &Digest) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.insert(digest.clone()) {
-            self.store.inner.pins.add(digest);
-        }
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for digest in held.iter() {
-            self.store.inner.pins.release(digest);
-        }
     }
 }

@@ -7,8 +7,9 @@ use futures_util::{StreamExt, stream};
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::media_type;
 
-use super::endpoints::{Receiver, StoreSink, StoreSource, fill};
+use super::endpoints::{StoreSink, StoreSource};
 use super::gc::Roots;
+use super::receive::{Receiver, fill};
 use super::*;
 use crate::digest::{Algorithm, Digester, digest_of};
 use crate::image::{ImageSink, ImageSource, TransferError};

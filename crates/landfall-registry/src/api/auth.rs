@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -16,9 +14,10 @@ use landfall_oci::digest::{Algorithm, Digester};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use crate::api::Policy;
 use crate::api::attempts::Attempts;
 use crate::api::error::{ApiError, Code};
+use crate::api::policy::Policy;
+use crate::api::users::Users;
 use landfall_core::registry_path::Route;
 
 /// How many logins are remembered, so that each is checked by bcrypt once and not for each request.
@@ -26,118 +25,6 @@ const REMEMBERED_MAX: usize = 1024;
 
 /// An empty name and an empty password: what skopeo sends, once it was asked for a login, when it has none.
 const NOBODY: &str = "Basic Og==";
-
-/// The users of a registry.
-#[derive(Debug, Clone)]
-pub enum Users {
-    /// One user.
-    User {
-        /// The name.
-        name: String,
-        /// The password.
-        password: SecretString,
-    },
-    /// The lines of an `htpasswd -B` file.
-    Htpasswd(Htpasswd),
-}
-
-/// Users with bcrypt hashes, as `htpasswd -B` writes them.
-#[derive(Clone)]
-pub struct Htpasswd {
-    users: Arc<ArcSwap<Lines>>,
-}
-
-/// The lines of an htpasswd file: names and hashes.
-struct Lines {
-    /// Counts how often they were replaced.
-    generation: u64,
-    users: Vec<(String, String)>,
-}
-
-/// A line of an htpasswd file is not one that we can use.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} of the htpasswd text is not `user:` and a bcrypt hash: write it by `htpasswd -B`")]
-pub struct UsersError {
-    /// Which line, from 1.
-    pub line: usize,
-}
-
-impl Users {
-    /// Reads the text of an htpasswd file. Only bcrypt is accepted: the other kinds are broken or plain text.
-    ///
-    /// # Errors
-    /// Names the line that is not one; never what is in it.
-    pub fn parse_htpasswd(text: &str) -> Result<Users, UsersError> {
-        let users = Arc::new(ArcSwap::from_pointee(parse_lines(text, 0)?));
-        Ok(Users::Htpasswd(Htpasswd { users }))
-    }
-
-    /// Takes other users from the text of an htpasswd file, for this value and its clones.
-    ///
-    /// # Errors
-    /// Names the line that is not one; the users stay as they were.
-    pub fn replace(&self, text: &str) -> Result<(), UsersError> {
-        if let Users::Htpasswd(Htpasswd { users }) = self {
-            let lines = parse_lines(text, self.generation() + 1)?;
-            users.store(Arc::new(lines));
-        }
-        Ok(())
-    }
-
-    /// Tells apart what was in force when a login was found good from what is in force now.
-    fn generation(&self) -> u64 {
-        match self {
-            Users::User { .. } => 0,
-            Users::Htpasswd(Htpasswd { users }) => users.load().generation,
-        }
-    }
-
-    /// Whether name and password are those of a user. Blocks for a bcrypt hash.
-    fn admits(&self, name: &str, password: &str) -> bool {
-        match self {
-            Users::User {
-                name: expected,
-                password: secret,
-            } => {
-                let same_name = verify_slices_are_equal(expected.as_bytes(), name.as_bytes()).is_ok();
-                let same_password =
-                    verify_slices_are_equal(secret.expose_secret().as_bytes(), password.as_bytes()).is_ok();
-                same_name & same_password
-            }
-            Users::Htpasswd(Htpasswd { users }) => users
-                .load()
-                .users
-                .iter()
-                .filter(|(user, _)| user == name)
-                .any(|(_, hash)| bcrypt::verify(password, hash).unwrap_or(false)),
-        }
-    }
-}
-
-fn parse_lines(text: &str, generation: u64) -> Result<Lines, UsersError> {
-    let mut users = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        match line.split_once(':') {
-            Some((name, hash)) if !name.is_empty() && hash.starts_with("$2") => {
-                users.push((name.to_owned(), hash.to_owned()));
-            }
-            _ => return Err(UsersError { line: index + 1 }),
-        }
-    }
-    Ok(Lines { generation, users })
-}
-
-impl fmt::Debug for Htpasswd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Htpasswd")
-            .field("users", &self.users.load().users.len())
-            .finish_non_exhaustive()
-    }
-}
 
 /// Lets requests in, or says why not.
 pub(crate) struct Gate {

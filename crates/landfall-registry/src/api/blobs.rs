@@ -7,13 +7,13 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall_core::reference::{Digest, Repository};
 use landfall_oci::header_names::CONTENT_DIGEST;
-use landfall_oci::store::endpoints::blocking;
+use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
 
 use crate::api::conditional::{effective_range, entity_tag, not_modified};
 use crate::api::error::{ApiError, Code};
-use crate::api::header_value;
 use crate::api::range::{Wanted, parse_range};
+use crate::api::reply::header_value;
 use crate::fast_path::body::FileBody;
 use crate::repository::Registry;
 use crate::repository::record::Change;

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use landfall_core::reference::Digest;
 use landfall_oci::header_names::CONTENT_DIGEST;
 
-use crate::api::header_value;
+use crate::api::reply::header_value;
 
 /// The entity tag of content.
 pub(crate) fn entity_tag(digest: &Digest) -> HeaderValue {

@@ -9,6 +9,8 @@ use landfall_core::failure::error_chain;
 use landfall_oci::store::error::StoreError;
 use serde_json::json;
 
+use crate::repository::sessions::SessionError;
+
 /// The codes that clients know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -92,6 +94,28 @@ impl ApiError {
     #[cfg(test)]
     pub(crate) fn code(&self) -> Code {
         self.code
+    }
+}
+
+impl From<SessionError> for ApiError {
+    fn from(error: SessionError) -> ApiError {
+        match error {
+            SessionError::TooMany => ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                Code::TooManyRequests,
+                "too many uploads are under way",
+            ),
+            SessionError::Busy => ApiError::new(
+                StatusCode::CONFLICT,
+                Code::BlobUploadInvalid,
+                "another request is at this upload",
+            ),
+            SessionError::Unknown => ApiError::new(
+                StatusCode::NOT_FOUND,
+                Code::BlobUploadUnknown,
+                "there is no such upload: it is over, was cancelled, or the registry was restarted",
+            ),
+        }
     }
 }
 

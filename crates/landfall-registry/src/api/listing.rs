@@ -7,13 +7,13 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use landfall_core::oci_types::media_type;
 use landfall_core::reference::{Digest, Repository, Tag};
-use landfall_oci::store::endpoints::blocking;
+use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::index::render_index;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::api::error::{ApiError, Code};
-use crate::api::json_response;
+use crate::api::reply::json_response;
 use crate::repository::Registry;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");

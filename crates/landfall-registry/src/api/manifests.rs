@@ -14,13 +14,13 @@ use landfall_core::reference::{Digest, Repository, Tag};
 use landfall_oci::digest::{digest_of, matches_digest};
 use landfall_oci::header_names::CONTENT_DIGEST;
 use landfall_oci::image::{BlobState, RawManifest};
-use landfall_oci::store::endpoints::blocking;
+use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
 
 use crate::api::conditional::{entity_tag, not_modified};
 use crate::api::error::{ApiError, Code};
-use crate::api::header_value;
 use crate::api::listing::unknown_repository;
+use crate::api::reply::header_value;
 use crate::api::route::parse_digest;
 use crate::repository::Registry;
 use crate::repository::record::{Change, ManifestEntry};

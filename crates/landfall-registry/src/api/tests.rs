@@ -1,5 +1,6 @@
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
+use axum::body::Body;
 use base64::Engine;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -18,7 +19,7 @@ use landfall_oci::store::ContentStore;
 
 use super::*;
 use crate::repository::record::Change;
-use crate::{GRACE, inventory};
+use crate::{GRACE, Users, inventory};
 
 struct Fixture {
     directory: tempfile::TempDir,

@@ -11,14 +11,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use landfall_core::reference::{Digest, Repository};
 use landfall_oci::digest::Algorithm;
 use landfall_oci::header_names::{CONTENT_DIGEST, UPLOAD_ID};
-use landfall_oci::store::endpoints::{Receiver as _, blocking, fill};
+use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
+use landfall_oci::store::receive::{Receiver as _, fill};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::error::{ApiError, Code};
-use crate::api::header_value;
 use crate::api::range::parse_content_range;
+use crate::api::reply::header_value;
 use crate::api::route::parse_digest;
 use crate::fast_path::body::PushBody;
 use crate::repository::Registry;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use landfall_core::reference::Digest;
 use landfall_oci::store::ContentStore;
-use landfall_oci::store::pins::Hold;
+use landfall_oci::store::hold::Hold;
 use tokio::time::Instant;
 
 /// How long a push may take from its question to its manifest.

@@ -5,18 +5,15 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::StatusCode;
 use landfall_core::reference::{Digest, Repository};
 use landfall_net::random::random_bytes;
 use landfall_oci::digest::Algorithm;
-use landfall_oci::store::endpoints::Receiver;
 use landfall_oci::store::error::StoreError;
 use landfall_oci::store::ingest::Upload;
+use landfall_oci::store::receive::Receiver;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-
-use crate::api::error::{ApiError, Code};
 
 /// How long an upload waits for its next request.
 const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
@@ -24,6 +21,16 @@ const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
 const SESSIONS_MAX: usize = 1024;
 /// How long a client that asks how far an upload got waits for the request that is at it.
 const SETTLE_MAX: Duration = Duration::from_secs(3);
+
+/// An upload session that cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SessionError {
+    /// As many are open as may be.
+    TooMany,
+    /// Another request holds it and does not end.
+    Busy,
+    Unknown,
+}
 
 /// The uploads under way, by the names that clients know them by. Clones are the same ones.
 #[derive(Debug, Clone, Default)]
@@ -50,15 +57,11 @@ impl Uploads {
     }
 
     /// Opens a session.
-    pub(crate) fn insert(&self, repository: &Repository, upload: Upload) -> Result<String, ApiError> {
+    pub(crate) fn insert(&self, repository: &Repository, upload: Upload) -> Result<String, SessionError> {
         self.expire();
         let mut sessions = self.lock();
         if sessions.len() >= SESSIONS_MAX {
-            return Err(ApiError::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                Code::TooManyRequests,
-                "too many uploads are under way",
-            ));
+            return Err(SessionError::TooMany);
         }
         let id = random_id();
         let session = Session {
@@ -87,16 +90,16 @@ impl Uploads {
         sessions: &'a mut HashMap<String, Session>,
         repository: &Repository,
         id: &str,
-    ) -> Result<&'a mut Session, ApiError> {
+    ) -> Result<&'a mut Session, SessionError> {
         let session = sessions.get_mut(id);
         session
             .filter(|session| session.repository == *repository)
-            .ok_or_else(unknown_upload)
+            .ok_or(SessionError::Unknown)
     }
 
     /// Takes an upload for a request. One that is still at it is ended, and waited for: its client has given it up, or would
     /// not send another, and a slow link can keep it alive here for long. There are never two at one upload.
-    pub(crate) async fn take(&self, repository: &Repository, id: &str) -> Result<TakenUpload, ApiError> {
+    pub(crate) async fn take(&self, repository: &Repository, id: &str) -> Result<TakenUpload, SessionError> {
         let (upload, told) = {
             let mut sessions = self.lock();
             let session = Uploads::find(&mut sessions, repository, id)?;
@@ -106,13 +109,9 @@ impl Uploads {
             }
             (session.upload.clone(), session.length)
         };
-        let upload = timeout(SETTLE_MAX, upload.lock_owned()).await.map_err(|_elapsed| {
-            ApiError::new(
-                StatusCode::CONFLICT,
-                Code::BlobUploadInvalid,
-                "another request is at this upload",
-            )
-        })?;
+        let upload = timeout(SETTLE_MAX, upload.lock_owned())
+            .await
+            .map_err(|_elapsed| SessionError::Busy)?;
         let mut sessions = self.lock();
         // The request may have ended the session.
         let session = Uploads::find(&mut sessions, repository, id)?;
@@ -139,7 +138,7 @@ impl Uploads {
 
     /// At which byte an upload goes on. While a request is at it, that is known only when the request ends, and it does soon
     /// when its client was killed: the next client asks while what the first one sent is still being read.
-    pub(crate) async fn settled_length(&self, repository: &Repository, id: &str) -> Result<u64, ApiError> {
+    pub(crate) async fn settled_length(&self, repository: &Repository, id: &str) -> Result<u64, SessionError> {
         let (upload, before) = {
             let mut sessions = self.lock();
             let session = Uploads::find(&mut sessions, repository, id)?;
@@ -212,14 +211,6 @@ impl Receiver for TakenUpload {
         }
         appended
     }
-}
-
-fn unknown_upload() -> ApiError {
-    ApiError::new(
-        StatusCode::NOT_FOUND,
-        Code::BlobUploadUnknown,
-        "there is no such upload: it is over, was cancelled, or the registry was restarted",
-    )
 }
 
 /// Nobody else can guess it.

@@ -11,10 +11,11 @@ use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::super::error::Fault;
-use super::super::problem::ProtocolProblem;
-use super::super::transport::parse_http_date;
-use super::{Need, sensitive};
+use super::header::{basic, sensitive};
+use super::need::Need;
+use crate::client::error::Fault;
+use crate::client::http_date::parse_http_date;
+use crate::client::problem::ProtocolProblem;
 
 /// A token's life when the token server does not say (distribution's token specification).
 const LIFE_DEFAULT: Duration = Duration::from_secs(60);
@@ -147,7 +148,7 @@ pub(super) fn token_call(
     TokenCall {
         url,
         form: None,
-        authorization: credential.and_then(super::basic),
+        authorization: credential.and_then(basic),
     }
 }
 

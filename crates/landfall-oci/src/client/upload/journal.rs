@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::TryLockError;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +20,6 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, RegistryHost, Repository};
 use landfall_net::durable;
 use reqwest::Url;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::digest_of;
@@ -44,7 +44,7 @@ struct Shared {
     records: Mutex<Records>,
     /// Held while files change, so that the last word on an upload is the one that stays.
     writing: Mutex<()>,
-    /// Held for its `flock`, which ends with the file: two processes at one upload would spoil it.
+    /// Held for its lock, which ends with the file: two processes at one upload would spoil it.
     _lock: fs::File,
 }
 
@@ -113,10 +113,10 @@ impl UploadJournal {
             .truncate(false)
             .write(true)
             .open(directory.join(LOCK_FILE))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        match lock.file().try_lock() {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
         }
         let mut records = Records::default();
         for entry in fs::read_dir(directory)? {

@@ -13,10 +13,11 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 
 use super::habit::SMALLEST;
-use super::journal::Errand;
+use super::journal::{Errand, UploadJournal};
 use super::pieces::Pieces;
-use super::{Opened, Upload, UploadJournal};
-use crate::client::{Fault, RegistryClient};
+use super::session::{Opened, Upload};
+use crate::client::error::Fault;
+use crate::client::registry_client::RegistryClient;
 use crate::image::{BlobStart, BlobStream, TransferError};
 
 /// After so many conflicts an upload is given up.

@@ -10,10 +10,10 @@ use futures_util::Stream;
 use landfall_net::pace::Pace;
 use tokio::time::{Instant, sleep_until};
 
-use crate::client::Timeouts;
+use crate::client::endpoint::Timeouts;
 use crate::client::error::Fault;
+use crate::client::error::stalled;
 use crate::client::problem::ConnectionProblem;
-use crate::client::transport::stalled;
 use crate::image::{BlobStream, TransferError};
 
 /// Where an upload is. Time that is spent waiting for the source does not count as a stall of the registry: the source

@@ -1,11 +1,12 @@
-//! What the settings say about a registry: its login, the trust in it, and the way there. The only place that knows, for
+//! The endpoint of a registry in the settings: its login, the trust in it, and the way there. The only place that knows, for
 //! the agent and for every command.
 
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::{Settings, TokenServer};
 use landfall_net::tls::TlsPolicy;
 
-use super::{Endpoint, Login, Proxies};
+use crate::client::endpoint::{Endpoint, Proxies};
+use crate::client::login::Login;
 
 impl Endpoint {
     /// A host, with the credentials and trust of one of [`Settings::registries`]; `None` is anonymous, and trusts what

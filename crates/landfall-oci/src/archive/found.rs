@@ -1,0 +1,77 @@
+//! Images and content that an archive was found to hold.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::Digest;
+
+use crate::archive::entries::Extent;
+use crate::companions::Companions;
+
+/// What becomes of an index that the archive holds a part of: an export of one platform has the whole index, and the
+/// content of that platform only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum PartialIndex {
+    /// It stays what it is.
+    #[default]
+    Kept,
+    /// It names what is there only. Its digest changes with that.
+    Narrowed,
+}
+
+/// Where content is.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// A piece of the archive.
+    Archive(Extent),
+    /// Made by us, or small.
+    Memory(Bytes),
+}
+
+/// Where all content is.
+pub(super) type Contents = HashMap<Digest, Place>;
+
+/// What a manifest became: itself, or narrowed.
+#[derive(Debug, Clone)]
+pub(super) struct Content {
+    digest: Digest,
+    size: u64,
+}
+
+impl Content {
+    pub(super) fn of(descriptor: &Descriptor) -> Content {
+        Content {
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+        }
+    }
+
+    /// As an index describes it, which may add platform and annotations.
+    pub(super) fn named_by(self, entry: &Descriptor) -> Descriptor {
+        Descriptor {
+            digest: self.digest,
+            size: self.size,
+            ..entry.clone()
+        }
+    }
+}
+
+/// What an archive was found to hold.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) partial: PartialIndex,
+    pub(super) images: Vec<FoundImage>,
+    pub(super) contents: Contents,
+    pub(super) companions: Companions,
+    /// Manifests that were looked for, and what they became.
+    pub(super) placed: HashMap<Digest, Option<Content>>,
+}
+
+/// One image, as far as it is known without a source to read it from.
+#[derive(Debug)]
+pub(super) struct FoundImage {
+    pub(super) names: Vec<String>,
+    pub(super) root: Descriptor,
+    pub(super) narrowed_from: Option<Digest>,
+}

@@ -1,0 +1,78 @@
+//! The client itself: what its clones share, and the ping.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use landfall_core::reference::RegistryHost;
+
+use crate::client::auth::need::Need;
+use crate::client::call::Call;
+use crate::client::endpoint::Endpoint;
+use crate::client::error::{Action, Fault, RegistryError};
+use crate::client::reach::Reach;
+use crate::client::transport::Transport;
+use crate::client::upload::habit::Habit;
+
+/// A client for one registry. Cheap to clone; clones share connections, tokens and what was seen of the registry.
+#[derive(Clone)]
+pub struct RegistryClient {
+    pub(super) transport: Arc<Transport>,
+    pub(super) habit: Arc<Habit>,
+    pub(super) reach: Arc<Reach>,
+}
+
+impl fmt::Debug for RegistryClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryClient")
+            .field("endpoint", self.transport.endpoint())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RegistryClient {
+    /// Sets up a client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When a certificate or a proxy's address cannot be used.
+    pub fn new(endpoint: Endpoint) -> Result<RegistryClient, RegistryError> {
+        let registry = endpoint.host.clone();
+        let habit = Habit::new(endpoint.upload_piece);
+        match Transport::new(endpoint) {
+            Ok(transport) => Ok(RegistryClient {
+                transport: Arc::new(transport),
+                habit: Arc::new(habit),
+                reach: Arc::default(),
+            }),
+            Err(fault) => Err(RegistryError {
+                action: Action::Prepare,
+                registry,
+                fault: Box::new(fault),
+            }),
+        }
+    }
+
+    /// The registry that this client is for.
+    #[must_use]
+    pub fn host(&self) -> &RegistryHost {
+        &self.transport.endpoint().host
+    }
+
+    /// Asks whether the registry answers and lets us in (`GET /v2/`).
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), RegistryError> {
+        let call = Call::new(Method::GET, "/v2/", Need::Ping);
+        let answer = self.transport.send_expecting(call, &[StatusCode::OK]).await;
+        answer.map(drop).map_err(|fault| self.error(Action::Reach, fault))
+    }
+
+    pub(crate) fn error(&self, action: Action, fault: Fault) -> RegistryError {
+        RegistryError {
+            action,
+            registry: self.host().clone(),
+            fault: Box::new(fault),
+        }
+    }
+}

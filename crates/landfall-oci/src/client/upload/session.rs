@@ -1,0 +1,38 @@
+//! An upload session of a registry.
+
+use std::fmt;
+
+use reqwest::Url;
+
+/// An upload under way.
+#[derive(Clone)]
+pub struct Upload {
+    /// Where its next request goes. Some registries keep secrets in it.
+    pub(crate) url: Url,
+    pub(crate) offset: u64,
+}
+
+impl Upload {
+    /// How many bytes the registry has.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload")
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of the wish to upload a blob.
+#[derive(Debug)]
+pub enum Opened {
+    /// The registry has the blob, and now it is in the repository.
+    Present,
+    /// The bytes are wanted.
+    Wanted(Upload),
+}

@@ -1,0 +1,32 @@
+//! Files of an image layout and the entries of its index.
+
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::{Digest, ImageReference};
+
+use crate::image::RawManifest;
+use crate::store::index::{CONTAINERD_NAME, REF_NAME};
+
+pub(super) const INDEX: &str = "index.json";
+pub(super) const LAYOUT_FILE: &str = "oci-layout";
+pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// Where a layout keeps content, seen from its root.
+pub(super) fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+/// The entry of an index, with the name by which others find the image: skopeo by the name as it was given, containerd
+/// by the whole reference.
+pub(super) fn named_entry(manifest: &RawManifest, name: Option<&str>) -> Descriptor {
+    let size = manifest.bytes.len() as u64;
+    let mut entry = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
+    let Some(name) = name else { return entry };
+    entry.annotations.insert(REF_NAME.to_owned(), name.to_owned());
+    if name.contains(['/', ':'])
+        && let Ok(reference) = name.parse::<ImageReference>()
+    {
+        let reference = reference.canonical().to_string();
+        entry.annotations.insert(CONTAINERD_NAME.to_owned(), reference);
+    }
+    entry
+}
