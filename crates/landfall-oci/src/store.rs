@@ -32,13 +32,14 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
 use std::io::{Read, Seek, SeekFrom};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::sync::lock;
 use landfall_net::durable;
 
 use crate::digest::{Algorithm, Digester, matches_digest};
@@ -271,7 +272,7 @@ impl ContentStore {
 
     fn index(&self) -> MutexGuard<'_, ImageIndex> {
         // A panic while the lock is held cannot leave a half-made change: changes are swapped in when they are on disk.
-        self.inner.index.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.index)
     }
 
     fn blob_path(&self, digest: &Digest) -> Utf8PathBuf {

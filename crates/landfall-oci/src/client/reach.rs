@@ -2,7 +2,9 @@
 //! on a link that resets every connection soon, that can be most of it. So after the second break in a row the rest is
 //! asked for in ranges that a connection lives long enough for.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use landfall_core::sync::lock;
 
 /// A smaller range is not worth its request, in bytes.
 const SMALLEST: u64 = 256 * 1024;
@@ -28,7 +30,7 @@ enum State {
 
 impl Reach {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// How much to ask for at once; `None` for all there is.

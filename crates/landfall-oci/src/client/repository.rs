@@ -1,10 +1,11 @@
 //! A repository of a registry as a place that images are copied from and to.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use futures_util::future::BoxFuture;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
+use landfall_core::sync::lock;
 
 use super::upload::{UploadJournal, Uploads};
 use crate::client::registry_client::RegistryClient;
@@ -87,11 +88,11 @@ impl RegistrySink {
     }
 
     fn remember(&self, digest: Option<Digest>) {
-        *self.tagged.lock().unwrap_or_else(PoisonError::into_inner) = digest;
+        *lock(&self.tagged) = digest;
     }
 
     fn is_tagged(&self, digest: &Digest) -> bool {
-        self.tagged.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(digest)
+        lock(&self.tagged).as_ref() == Some(digest)
     }
 }
 

@@ -4,9 +4,10 @@
 //! What is known here is a hint. A destination may be wiped at any time, so that it saves work and decides nothing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use landfall_core::reference::{Digest, Repository};
+use landfall_core::sync::lock;
 use tokio::sync::OwnedMutexGuard;
 
 /// What has its blobs in common, and a blob: a registry, or a sink by what messages call it.
@@ -35,7 +36,7 @@ impl Whereabouts {
     pub(super) async fn turn(&self, storage: String, digest: Digest) -> Turn {
         let key = (storage, digest);
         let lock = {
-            let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut blobs = lock(&self.blobs);
             blobs.entry(key.clone()).or_default().clone()
         };
         // Made before the wait, so that a wait that is given up cleans up as well.
@@ -75,7 +76,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let is_known = !self.places().is_empty();
         self.places = None;
-        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blobs = lock(&self.blobs);
         // Who waits holds the lock too; the last one out takes away an entry that says nothing.
         if !is_known && blobs.get(&self.key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
             blobs.remove(&self.key);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use landfall_core::reference::Digest;
+use landfall_core::sync::lock;
 
 use crate::store::ContentStore;
 
@@ -32,7 +33,7 @@ impl Hold {
 
     /// Keeps this blob, whether it is here already or not.
     pub fn keep(&self, digest: &Digest) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.held);
         if held.insert(digest.clone()) {
             self.store.inner.pins.add(digest);
         }

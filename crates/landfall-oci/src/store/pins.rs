@@ -6,9 +6,10 @@
 //! found a blob has a pin on it, and whoever gave an image a name after the roots were read had pins on its blobs.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use landfall_core::reference::Digest;
+use landfall_core::sync::lock;
 
 #[derive(Debug, Default)]
 pub(super) struct Pins {
@@ -24,8 +25,7 @@ struct PinState {
 
 impl Pins {
     fn lock(&self) -> MutexGuard<'_, PinState> {
-        // Each change under the lock is a single insertion or removal: a panic cannot leave half of one.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn add(&self, digest: &Digest) {

@@ -2,10 +2,11 @@
 //! nothing that it was told of may be collected before that.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use landfall_core::reference::Digest;
+use landfall_core::sync::lock;
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::hold::Hold;
 use tokio::time::Instant;
@@ -32,8 +33,7 @@ impl Promises {
         let hold = store.hold();
         hold.keep(digest);
         let now = Instant::now();
-        // Insertions and removals are single steps: a panic cannot leave half of one.
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = lock(&self.given);
         while given.len() >= KEPT_MAX || given.front().is_some_and(|oldest| oldest.until <= now) {
             given.pop_front();
         }
@@ -46,7 +46,7 @@ impl Promises {
     /// Forgets those that are over.
     pub(crate) fn expire(&self) {
         let now = Instant::now();
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = lock(&self.given);
         while given.front().is_some_and(|oldest| oldest.until <= now) {
             given.pop_front();
         }

@@ -7,7 +7,9 @@
 //! Until something breaks the name of an upload tells: distribution 2, and what was made of it, gives it a random UUID.
 //! Elsewhere pieces are larger, and not the whole: a proxy or a dying link may take in all that is sent and deliver nothing.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use landfall_core::sync::lock;
 
 /// How much smaller a piece gets when one was lost.
 const SMALLER: u64 = 16;
@@ -40,7 +42,7 @@ impl Habit {
 
     /// How much is sent in one request of a blob of which so many bytes are left.
     pub(super) fn piece(&self, left: u64) -> u64 {
-        let limits = [&self.piece, &self.through].map(|limit| *limit.lock().unwrap_or_else(PoisonError::into_inner));
+        let limits = [&self.piece, &self.through].map(|limit| *lock(limit));
         limits.into_iter().flatten().fold(left, u64::min)
     }
 
@@ -49,7 +51,7 @@ impl Habit {
         if is_random_uuid(name) {
             return;
         }
-        let mut piece = self.piece.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut piece = lock(&self.piece);
         // What was seen counts for more than a name.
         if *piece == Some(self.first) {
             *piece = Some(self.first.saturating_mul(LARGER));
@@ -58,12 +60,12 @@ impl Habit {
 
     /// It has bytes of a request that broke off.
     pub(super) fn keeps(&self) {
-        *self.piece.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.piece) = None;
     }
 
     /// It has nothing of a request of so many bytes that broke off.
     pub(super) fn loses(&self, request: u64) {
-        let mut piece = self.piece.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut piece = lock(&self.piece);
         let smaller = (request.min(self.first) / SMALLER).max(SMALLEST);
         // Of many that broke at once, each says the same.
         *piece = Some(piece.map_or(smaller, |piece| piece.min(smaller)));
@@ -71,7 +73,7 @@ impl Habit {
 
     /// So many bytes of a request arrived before it broke off, and the one before it broke off too.
     pub(super) fn breaks_again(&self, arrived: u64) {
-        let mut through = self.through.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut through = lock(&self.through);
         let fits = (arrived / 2).max(SMALLEST);
         *through = Some(through.map_or(fits, |through| through.min(fits)));
     }

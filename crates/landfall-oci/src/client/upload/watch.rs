@@ -1,12 +1,13 @@
 //! Watches an upload from the side of its body: who has to move next, and what came of waiting for it.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use landfall_core::sync::lock;
 use landfall_net::pace::Pace;
 use tokio::time::{Instant, sleep_until};
 
@@ -56,7 +57,7 @@ impl Watch {
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared)
     }
 
     fn set(&self, turn: Turn) {
