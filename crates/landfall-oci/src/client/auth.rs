@@ -17,8 +17,8 @@ use secrecy::ExposeSecret;
 use super::challenge::Challenge;
 use super::error::Fault;
 use super::login::Login;
-use super::origin;
 use super::problem::ProtocolProblem;
+use super::redirect_policy;
 use super::server_message::ServerMessage;
 use crate::client::auth::header::{basic, encoded};
 use crate::client::auth::need::Need;
@@ -165,9 +165,9 @@ impl Authority {
         };
         let url = Url::parse(&realm).map_err(|_| Fault::from(ProtocolProblem::BadRealm))?;
         let credential = self.credential(need).await?;
-        origin::judge_realm(base, &url, credential.is_some(), &self.listed).map_err(|reason| {
+        redirect_policy::check_token_server(base, &url, credential.is_some(), &self.listed).map_err(|reason| {
             Fault::TokenServerNotTrusted {
-                server: origin::authority(&url),
+                server: redirect_policy::host_and_port(&url),
                 reason,
             }
         })?;

@@ -9,8 +9,8 @@ use reqwest::Url;
 use super::auth::need::Need;
 use super::call::{Call, Target};
 use super::error::{Action, Fault, RegistryError};
-use super::origin;
 use super::problem::ProtocolProblem;
+use super::redirect_policy;
 use crate::client::registry_client::RegistryClient;
 
 const PAGES_MAX: usize = 10_000;
@@ -83,8 +83,8 @@ fn next_page(asked: &Url, headers: &HeaderMap) -> Result<Option<Url>, Fault> {
     let Some(link) = links.flat_map(|value| value.split(',')).find_map(parse_next_link) else {
         return Ok(None);
     };
-    match origin::resolve_location(asked, link) {
-        Some(next) if origin::is_home(asked, &next) => Ok(Some(next)),
+    match redirect_policy::resolve_location(asked, link) {
+        Some(next) if redirect_policy::is_registry(asked, &next) => Ok(Some(next)),
         _ => Err(Fault::from(ProtocolProblem::PageElsewhere)),
     }
 }

@@ -24,8 +24,8 @@ use super::connect::{CERTIFICATES_CHECKED_EVERY, Connections, classify};
 use super::endpoint::{Endpoint, Timeouts};
 use super::error::{Fault, stalled};
 use super::http_date::parse_http_date;
-use super::origin;
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
+use super::redirect_policy;
 use super::server_message::ServerMessage;
 
 const REDIRECTS_MAX: usize = 5;
@@ -122,14 +122,15 @@ impl Transport {
     }
 
     async fn find_base(&self) -> Result<Url, Fault> {
-        let url = |scheme| origin::base_url(scheme, &self.endpoint.host).ok_or(Fault::from(ConnectionProblem::Name));
+        let url =
+            |scheme| redirect_policy::base_url(scheme, &self.endpoint.host).ok_or(Fault::from(ConnectionProblem::Name));
         let secure = url("https")?;
         if !self.endpoint.tls.insecure {
             return Ok(secure);
         }
         let plain = url("http")?;
-        let home = &self.connections().home;
-        let ping = |base: &Url| self.execute(home.get(format!("{base}v2/")));
+        let registry = &self.connections().registry;
+        let ping = |base: &Url| self.execute(registry.get(format!("{base}v2/")));
         let no_tls = match ping(&secure).await {
             Ok(_) => return Ok(secure),
             Err(fault) if is_out_of_reach(&fault) || speaks_tls(&fault) => return Err(fault),
@@ -171,12 +172,12 @@ impl Transport {
             Target::Url(url) => url.clone(),
         };
         for _ in 0..=REDIRECTS_MAX {
-            let answer = if origin::is_home(base, &url) {
-                self.send_home(base, &url, &mut call).await?
+            let answer = if redirect_policy::is_registry(base, &url) {
+                self.send_to_registry(base, &url, &mut call).await?
             } else {
                 let connections = self.connections();
-                let abroad = connections.abroad(&self.endpoint)?;
-                let answer = self.execute_call(abroad, &url, &mut call, None).await;
+                let foreign = connections.foreign(&self.endpoint)?;
+                let answer = self.execute_call(foreign, &url, &mut call, None).await;
                 answer.map_err(|fault| self.locate(&url, fault))?
             };
             if !call.only_reads() || !is_redirect(answer.status()) {
@@ -197,7 +198,7 @@ impl Transport {
     }
 
     /// Sends a request to the registry itself, and a second time when the first answer is a challenge that can be met.
-    async fn send_home(&self, base: &Url, url: &Url, call: &mut Call) -> Result<Response, Fault> {
+    async fn send_to_registry(&self, base: &Url, url: &Url, call: &mut Call) -> Result<Response, Fault> {
         let can_repeat = !matches!(call.body, CallBody::Stream(..));
         let freshness = if can_repeat {
             Freshness::Now
@@ -207,7 +208,7 @@ impl Transport {
         let prepared = self.authority.prepare(&call.need).await?;
         let header = self.header_for(base, prepared, &call.need, freshness).await?;
         let first = self
-            .execute_call(&self.connections().home, url, call, header.clone())
+            .execute_call(&self.connections().registry, url, call, header.clone())
             .await?;
         if first.status() != StatusCode::UNAUTHORIZED {
             return Ok(first);
@@ -232,7 +233,9 @@ impl Transport {
             // The body is gone. The upload was opened with a token that was good then: the next attempt has a new one.
             return Err(Fault::LoginLapsed { message });
         }
-        let second = self.execute_call(&self.connections().home, url, call, header).await?;
+        let second = self
+            .execute_call(&self.connections().registry, url, call, header)
+            .await?;
         if second.status() == StatusCode::UNAUTHORIZED {
             let message = self.message_of(second).await;
             return Err(self.authority.unauthorized(message));
@@ -268,9 +271,9 @@ impl Transport {
         let call = self.authority.token_call(base, need).await?;
         let connections = self.connections();
         let client = if call.url.host_str() == base.host_str() {
-            &connections.home
+            &connections.registry
         } else {
-            connections.abroad(&self.endpoint)?
+            connections.foreign(&self.endpoint)?
         };
         let mut request = match call.form {
             None => client.get(call.url.clone()),
@@ -299,7 +302,7 @@ impl Transport {
             return Err(self.authority.unauthorized(message));
         }
         Err(Fault::TokenRefused {
-            server: origin::authority(&call.url),
+            server: redirect_policy::host_and_port(&call.url),
             status,
             message,
             retry_after,
@@ -334,8 +337,8 @@ impl Transport {
     /// The fault, with the host where it is when that is not the registry itself.
     fn locate(&self, url: &Url, fault: Fault) -> Fault {
         match self.base.get() {
-            Some(base) if !origin::is_home(base, url) => Fault::Elsewhere {
-                host: origin::authority(url),
+            Some(base) if !redirect_policy::is_registry(base, url) => Fault::Elsewhere {
+                host: redirect_policy::host_and_port(url),
                 fault: Box::new(fault),
             },
             _ => fault,
@@ -397,8 +400,8 @@ fn is_redirect(status: StatusCode) -> bool {
 
 fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Fault> {
     let to = location(from, headers).ok_or(Fault::from(ProtocolProblem::BadRedirect))?;
-    origin::judge_redirect(from, &to).map_err(|reason| Fault::RedirectRefused {
-        to: origin::authority(&to),
+    redirect_policy::check_redirect(from, &to).map_err(|reason| Fault::RedirectRefused {
+        to: redirect_policy::host_and_port(&to),
         reason,
     })?;
     Ok(to)
@@ -406,7 +409,7 @@ fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Fault> {
 
 /// What the `Location` header of an answer points to.
 pub(super) fn location(asked: &Url, headers: &HeaderMap) -> Option<Url> {
-    origin::resolve_location(asked, headers.get(LOCATION)?.to_str().ok()?)
+    redirect_policy::resolve_location(asked, headers.get(LOCATION)?.to_str().ok()?)
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3). A date is counted from the answer's own `Date`, so

@@ -280,8 +280,8 @@ fn received_bytes(headers: &HeaderMap) -> Option<u64> {
 
 fn upload_url(answer: &Response) -> Result<Url, Fault> {
     let to = location(answer.url(), answer.headers()).ok_or(Fault::from(ProtocolProblem::NoLocation))?;
-    super::origin::judge_redirect(answer.url(), &to).map_err(|reason| Fault::RedirectRefused {
-        to: super::origin::authority(&to),
+    super::redirect_policy::check_redirect(answer.url(), &to).map_err(|reason| Fault::RedirectRefused {
+        to: super::redirect_policy::host_and_port(&to),
         reason,
     })?;
     Ok(to)
