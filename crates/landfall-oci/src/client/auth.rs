@@ -22,11 +22,11 @@ use super::redirect_policy;
 use super::server_message::ServerMessage;
 use crate::client::auth::header::{basic, encoded};
 use crate::client::auth::need::Need;
-use crate::client::auth::token::{TokenCall, TokenSlot};
+use crate::client::auth::token::{TokenRequest, TokenSlot};
 use crate::keychain::Keychain;
 
 /// The login of one registry and what came of it.
-pub(super) struct Authority {
+pub(super) struct Authenticator {
     host: RegistryHost,
     login: Option<Credential>,
     keychain: Option<Arc<Keychain>>,
@@ -40,17 +40,17 @@ struct State {
     challenge: Option<Challenge>,
     tokens: HashMap<Need, TokenSlot>,
     /// What was used last: to be named when it is refused, and taken out of what a server echoes.
-    used: Option<Used>,
+    used: Option<UsedLogin>,
 }
 
 #[derive(Clone)]
-struct Used {
+struct UsedLogin {
     credential: Credential,
     origin: Option<String>,
 }
 
 /// What to do about a request's `Authorization`.
-pub(super) enum Answer {
+pub(super) enum Authorization {
     /// Send this, or nothing.
     Header(Option<HeaderValue>),
     /// Send the token that is or will be here. One that was just refused is as good as none.
@@ -60,14 +60,14 @@ pub(super) enum Answer {
     },
 }
 
-impl Authority {
+impl Authenticator {
     pub(super) fn new(
         host: RegistryHost,
         login: Option<Login>,
         keychain: Option<Arc<Keychain>>,
         listed: Vec<RegistryHost>,
-    ) -> Authority {
-        Authority {
+    ) -> Authenticator {
+        Authenticator {
             host,
             login: login.map(|login| Credential::Password {
                 username: login.username,
@@ -86,14 +86,14 @@ impl Authority {
     /// The login for a step: the configured one, or else what the keychain has.
     async fn credential(&self, need: &Need) -> Result<Option<Credential>, Fault> {
         let used = match (&self.login, &self.keychain) {
-            (Some(credential), _) => Used {
+            (Some(credential), _) => UsedLogin {
                 credential: credential.clone(),
                 origin: None,
             },
             (None, None) => return Ok(None),
             (None, Some(keychain)) => match keychain.find(&self.host, need.repository()).await? {
                 None => return Ok(None),
-                Some(found) => Used {
+                Some(found) => UsedLogin {
                     credential: found.credential,
                     origin: Some(found.origin),
                 },
@@ -108,14 +108,16 @@ impl Authority {
     ///
     /// # Errors
     /// When the login cannot be looked up.
-    pub(super) async fn prepare(&self, need: &Need) -> Result<Answer, Fault> {
+    pub(super) async fn prepare(&self, need: &Need) -> Result<Authorization, Fault> {
         let challenge = self.state().challenge.clone();
         let basic_first = *need == Need::Login || challenge == Some(Challenge::Basic);
         if basic_first {
-            return Ok(Answer::Header(self.credential(need).await?.as_ref().and_then(basic)));
+            return Ok(Authorization::Header(
+                self.credential(need).await?.as_ref().and_then(basic),
+            ));
         }
         Ok(match challenge {
-            None => Answer::Header(None),
+            None => Authorization::Header(None),
             Some(_) => self.token(need, None),
         })
     }
@@ -130,7 +132,7 @@ impl Authority {
         challenges: Vec<Challenge>,
         refused: Option<HeaderValue>,
         message: ServerMessage,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Authorization, Fault> {
         let header = self.credential(need).await?.as_ref().and_then(basic);
         let usable = challenges.iter().find(|challenge| match challenge {
             Challenge::Basic => header.is_some(),
@@ -144,21 +146,21 @@ impl Authority {
         };
         self.state().challenge = Some(challenge.clone());
         Ok(match challenge {
-            Challenge::Basic => Answer::Header(header),
+            Challenge::Basic => Authorization::Header(header),
             Challenge::Bearer { .. } => self.token(need, refused),
         })
     }
 
-    fn token(&self, need: &Need, refused: Option<HeaderValue>) -> Answer {
+    fn token(&self, need: &Need, refused: Option<HeaderValue>) -> Authorization {
         let slot = self.state().tokens.entry(need.clone()).or_default().clone();
-        Answer::Token { slot, refused }
+        Authorization::Token { slot, refused }
     }
 
     /// How the token for a step is asked for, by the last challenge.
     ///
     /// # Errors
     /// When the token server must not be used, or the login cannot be looked up.
-    pub(super) async fn token_call(&self, base: &Url, need: &Need) -> Result<TokenCall, Fault> {
+    pub(super) async fn token_request(&self, base: &Url, need: &Need) -> Result<TokenRequest, Fault> {
         let challenge = self.state().challenge.clone();
         let Some(Challenge::Bearer { realm, service, scope }) = challenge else {
             return Err(Fault::from(ProtocolProblem::NoUsableChallenge));
@@ -171,7 +173,7 @@ impl Authority {
                 reason,
             }
         })?;
-        Ok(token::token_call(
+        Ok(token::token_request(
             url,
             service.as_deref(),
             scope.as_deref(),
@@ -187,7 +189,7 @@ impl Authority {
         }
         match self.state().used.clone() {
             None => Fault::LoginMissing { message },
-            Some(Used { credential, origin }) => Fault::LoginRefused {
+            Some(UsedLogin { credential, origin }) => Fault::LoginRefused {
                 username: match credential {
                     Credential::Password { username, .. } => username,
                     Credential::IdentityToken(_) => "<token>".to_owned(),

@@ -16,8 +16,8 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
 use super::auth::need::Need;
-use super::auth::token::{Freshness, TOKEN_ANSWER_MAX, Token};
-use super::auth::{Answer, Authority};
+use super::auth::token::{Freshness, TOKEN_RESPONSE_MAX, Token};
+use super::auth::{Authenticator, Authorization};
 use super::call::{Call, CallBody, Target};
 use super::challenge::parse_challenges;
 use super::connect::{CERTIFICATES_CHECKED_EVERY, Connections, classify};
@@ -38,7 +38,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 pub(super) struct Transport {
     connections: ArcSwap<Connections>,
     certificates_checked: Mutex<Instant>,
-    authority: Authority,
+    authenticator: Authenticator,
     endpoint: Endpoint,
     base: OnceCell<Url>,
     /// When it was last found that nobody answers, while `base` was wanted. Held by the one who asks.
@@ -54,7 +54,7 @@ impl Transport {
         Ok(Transport {
             connections: ArcSwap::from_pointee(Connections::new(&endpoint)?),
             certificates_checked: Mutex::new(Instant::now()),
-            authority: Authority::new(
+            authenticator: Authenticator::new(
                 endpoint.host.clone(),
                 endpoint.login.clone(),
                 endpoint.keychain.clone(),
@@ -205,7 +205,7 @@ impl Transport {
         } else {
             Freshness::ForStream
         };
-        let prepared = self.authority.prepare(&call.need).await?;
+        let prepared = self.authenticator.prepare(&call.need).await?;
         let header = self.header_for(base, prepared, &call.need, freshness).await?;
         let first = self
             .execute_call(&self.connections().registry, url, call, header.clone())
@@ -221,12 +221,12 @@ impl Transport {
         let message = self.message_of(first).await;
         let had_login = header.is_some();
         let next = self
-            .authority
+            .authenticator
             .challenged(&call.need, challenges, header, message.clone())
             .await?;
-        let is_token = matches!(next, Answer::Token { .. });
+        let is_token = matches!(next, Authorization::Token { .. });
         if had_login && !is_token {
-            return Err(self.authority.unauthorized(message));
+            return Err(self.authenticator.unauthorized(message));
         }
         let header = self.header_for(base, next, &call.need, freshness).await?;
         if !can_repeat {
@@ -238,7 +238,7 @@ impl Transport {
             .await?;
         if second.status() == StatusCode::UNAUTHORIZED {
             let message = self.message_of(second).await;
-            return Err(self.authority.unauthorized(message));
+            return Err(self.authenticator.unauthorized(message));
         }
         Ok(second)
     }
@@ -247,17 +247,17 @@ impl Transport {
     async fn header_for(
         &self,
         base: &Url,
-        answer: Answer,
+        authorization: Authorization,
         need: &Need,
         freshness: Freshness,
     ) -> Result<Option<HeaderValue>, Fault> {
-        let (slot, refused) = match answer {
-            Answer::Header(header) => return Ok(header),
-            Answer::Token { slot, refused } => (slot, refused),
+        let (slot, refused) = match authorization {
+            Authorization::Header(header) => return Ok(header),
+            Authorization::Token { slot, refused } => (slot, refused),
         };
         let mut slot = slot.lock().await;
         if let Some(token) = slot.as_ref()
-            && token.is_good(freshness)
+            && token.is_valid(freshness)
             && Some(&token.header) != refused.as_ref()
         {
             return Ok(Some(token.header.clone()));
@@ -268,7 +268,7 @@ impl Transport {
 
     /// Asks a token server; it may not redirect us.
     async fn fetch_token(&self, base: &Url, need: &Need) -> Result<Token, Fault> {
-        let call = self.authority.token_call(base, need).await?;
+        let call = self.authenticator.token_request(base, need).await?;
         let connections = self.connections();
         let client = if call.url.host_str() == base.host_str() {
             &connections.registry
@@ -292,14 +292,14 @@ impl Transport {
         let status = answer.status();
         if status == StatusCode::OK {
             let date = answer.headers().get(DATE).cloned();
-            let body = self.read_body(answer, TOKEN_ANSWER_MAX).await?;
+            let body = self.read_body(answer, TOKEN_RESPONSE_MAX).await?;
             let answer = serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NoToken))?;
-            return Token::from_answer(&answer, date.as_ref());
+            return Token::from_response(&answer, date.as_ref());
         }
         let retry_after = retry_after(answer.headers());
         let message = self.message_of(answer).await;
         if status == StatusCode::UNAUTHORIZED {
-            return Err(self.authority.unauthorized(message));
+            return Err(self.authenticator.unauthorized(message));
         }
         Err(Fault::TokenRefused {
             server: redirect_policy::host_and_port(&call.url),
@@ -347,7 +347,7 @@ impl Transport {
 
     async fn message_of(&self, answer: Response) -> ServerMessage {
         let body = self.read_body(answer, ERROR_BODY_MAX).await;
-        self.authority
+        self.authenticator
             .redact(ServerMessage::from_body(&body.unwrap_or_default()))
     }
 
