@@ -4,7 +4,6 @@
 mod ambient;
 mod auth;
 mod blob;
-mod call;
 mod challenge;
 mod connect;
 mod endpoint;
@@ -22,6 +21,7 @@ mod redirect_policy;
 mod referrers;
 mod registry_client;
 mod repository;
+mod request;
 mod server_message;
 mod settings_endpoint;
 mod transport;

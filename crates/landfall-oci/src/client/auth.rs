@@ -2,7 +2,7 @@
 //! the registry itself carries; [`super::transport`] makes sure that nobody else sees it.
 
 mod header;
-pub(crate) mod need;
+pub(crate) mod scope;
 pub(crate) mod token;
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use super::problem::ProtocolProblem;
 use super::redirect_policy;
 use super::server_message::ServerMessage;
 use crate::client::auth::header::{basic, encoded};
-use crate::client::auth::need::Need;
+use crate::client::auth::scope::Scope;
 use crate::client::auth::token::{TokenRequest, TokenSlot};
 use crate::keychain::Keychain;
 
@@ -38,7 +38,7 @@ pub(super) struct Authenticator {
 struct State {
     /// What the registry asked for last time: saves a 401 with each new repository.
     challenge: Option<Challenge>,
-    tokens: HashMap<Need, TokenSlot>,
+    tokens: HashMap<Scope, TokenSlot>,
     /// What was used last: to be named when it is refused, and taken out of what a server echoes.
     used: Option<UsedLogin>,
 }
@@ -84,14 +84,14 @@ impl Authenticator {
     }
 
     /// The login for a step: the configured one, or else what the keychain has.
-    async fn credential(&self, need: &Need) -> Result<Option<Credential>, Fault> {
+    async fn credential(&self, scope: &Scope) -> Result<Option<Credential>, Fault> {
         let used = match (&self.login, &self.keychain) {
             (Some(credential), _) => UsedLogin {
                 credential: credential.clone(),
                 origin: None,
             },
             (None, None) => return Ok(None),
-            (None, Some(keychain)) => match keychain.find(&self.host, need.repository()).await? {
+            (None, Some(keychain)) => match keychain.find(&self.host, scope.repository()).await? {
                 None => return Ok(None),
                 Some(found) => UsedLogin {
                     credential: found.credential,
@@ -108,17 +108,17 @@ impl Authenticator {
     ///
     /// # Errors
     /// When the login cannot be looked up.
-    pub(super) async fn prepare(&self, need: &Need) -> Result<Authorization, Fault> {
+    pub(super) async fn prepare(&self, scope: &Scope) -> Result<Authorization, Fault> {
         let challenge = self.state().challenge.clone();
-        let basic_first = *need == Need::Login || challenge == Some(Challenge::Basic);
+        let basic_first = *scope == Scope::Login || challenge == Some(Challenge::Basic);
         if basic_first {
             return Ok(Authorization::Header(
-                self.credential(need).await?.as_ref().and_then(basic),
+                self.credential(scope).await?.as_ref().and_then(basic),
             ));
         }
         Ok(match challenge {
             None => Authorization::Header(None),
-            Some(_) => self.token(need, None),
+            Some(_) => self.token(scope, None),
         })
     }
 
@@ -128,12 +128,12 @@ impl Authenticator {
     /// When there is no login that answers any of them, or it cannot be looked up.
     pub(super) async fn challenged(
         &self,
-        need: &Need,
+        scope: &Scope,
         challenges: Vec<Challenge>,
         refused: Option<HeaderValue>,
         message: ServerMessage,
     ) -> Result<Authorization, Fault> {
-        let header = self.credential(need).await?.as_ref().and_then(basic);
+        let header = self.credential(scope).await?.as_ref().and_then(basic);
         let usable = challenges.iter().find(|challenge| match challenge {
             Challenge::Basic => header.is_some(),
             Challenge::Bearer { .. } => true,
@@ -147,12 +147,12 @@ impl Authenticator {
         self.state().challenge = Some(challenge.clone());
         Ok(match challenge {
             Challenge::Basic => Authorization::Header(header),
-            Challenge::Bearer { .. } => self.token(need, refused),
+            Challenge::Bearer { .. } => self.token(scope, refused),
         })
     }
 
-    fn token(&self, need: &Need, refused: Option<HeaderValue>) -> Authorization {
-        let slot = self.state().tokens.entry(need.clone()).or_default().clone();
+    fn token(&self, scope: &Scope, refused: Option<HeaderValue>) -> Authorization {
+        let slot = self.state().tokens.entry(scope.clone()).or_default().clone();
         Authorization::Token { slot, refused }
     }
 
@@ -160,13 +160,18 @@ impl Authenticator {
     ///
     /// # Errors
     /// When the token server must not be used, or the login cannot be looked up.
-    pub(super) async fn token_request(&self, base: &Url, need: &Need) -> Result<TokenRequest, Fault> {
+    pub(super) async fn token_request(&self, base: &Url, scope: &Scope) -> Result<TokenRequest, Fault> {
         let challenge = self.state().challenge.clone();
-        let Some(Challenge::Bearer { realm, service, scope }) = challenge else {
+        let Some(Challenge::Bearer {
+            realm,
+            service,
+            scope: challenge_scope,
+        }) = challenge
+        else {
             return Err(Fault::from(ProtocolProblem::NoUsableChallenge));
         };
         let url = Url::parse(&realm).map_err(|_| Fault::from(ProtocolProblem::BadRealm))?;
-        let credential = self.credential(need).await?;
+        let credential = self.credential(scope).await?;
         redirect_policy::check_token_server(base, &url, credential.is_some(), &self.listed).map_err(|reason| {
             Fault::TokenServerNotTrusted {
                 server: redirect_policy::host_and_port(&url),
@@ -176,8 +181,8 @@ impl Authenticator {
         Ok(token::token_request(
             url,
             service.as_deref(),
-            scope.as_deref(),
-            need,
+            challenge_scope.as_deref(),
+            scope,
             credential.as_ref(),
         ))
     }

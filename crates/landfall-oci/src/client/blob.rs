@@ -14,12 +14,12 @@ use landfall_net::pace::Pace;
 use reqwest::Response;
 use tokio::time::{Instant, timeout};
 
-use super::auth::need::Need;
-use super::call::Call;
+use super::auth::scope::Scope;
 use super::connect::classify;
 use super::error::stalled;
 use super::error::{Action, Fault, RegistryError};
 use super::problem::{ConnectionProblem, ProtocolProblem};
+use super::request::RegistryRequest;
 use crate::client::registry_client::RegistryClient;
 use crate::image::{BlobStream, TransferError};
 
@@ -59,7 +59,7 @@ impl RegistryClient {
 
     /// The body of an answer, from `offset` on: all that is left, or a range that a connection lives long enough for.
     async fn open_body(&self, repository: &Repository, blob: &Descriptor, offset: u64) -> Result<Body, Fault> {
-        let mut call = blob_call(Method::GET, repository, blob);
+        let mut request = blob_request(Method::GET, repository, blob);
         let left = blob.size.saturating_sub(offset);
         let wanted = self.reach.range().map_or(left, |range| range.min(left));
         let range = match wanted < left {
@@ -69,13 +69,13 @@ impl RegistryClient {
             false => None,
         };
         if wanted < left {
-            call = call.header(CONNECTION, HeaderValue::from_static("close"));
+            request = request.header(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(range) = range {
-            call = call.header(RANGE, HeaderValue::from_str(&range).expect("digits are visible ASCII"));
+            request = request.header(RANGE, HeaderValue::from_str(&range).expect("digits are visible ASCII"));
         }
         let expected = [StatusCode::OK, StatusCode::PARTIAL_CONTENT];
-        let answer = self.transport.send_expecting(call, &expected).await?;
+        let answer = self.transport.send_expecting(request, &expected).await?;
         let timeouts = &self.transport.endpoint().timeouts;
         let body = |answer, skip, left| Body {
             answer,
@@ -110,9 +110,9 @@ impl RegistryClient {
     pub async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, RegistryError> {
         let blob = Descriptor::new("application/octet-stream", digest.clone(), 0);
         let fail = |fault| self.error(fetch_action(repository, &blob), fault);
-        let call = blob_call(Method::HEAD, repository, &blob);
+        let request = blob_request(Method::HEAD, repository, &blob);
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let answer = self.transport.send_expecting(call, &expected).await.map_err(fail)?;
+        let answer = self.transport.send_expecting(request, &expected).await.map_err(fail)?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -125,9 +125,9 @@ impl RegistryClient {
     /// # Errors
     /// When the registry cannot be asked.
     pub async fn blob_exists(&self, repository: &Repository, blob: &Descriptor) -> Result<bool, RegistryError> {
-        let call = blob_call(Method::HEAD, repository, blob);
+        let request = blob_request(Method::HEAD, repository, blob);
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let answer = self.transport.send_expecting(call, &expected).await;
+        let answer = self.transport.send_expecting(request, &expected).await;
         let answer = answer.map_err(|fault| self.error(fetch_action(repository, blob), fault))?;
         let size = header_number(answer.headers(), CONTENT_LENGTH.as_str());
         Ok(answer.status() == StatusCode::OK && size.is_none_or(|size| size == blob.size))
@@ -141,9 +141,9 @@ fn fetch_action(repository: &Repository, blob: &Descriptor) -> Action {
     }
 }
 
-fn blob_call(method: Method, repository: &Repository, blob: &Descriptor) -> Call {
+fn blob_request(method: Method, repository: &Repository, blob: &Descriptor) -> RegistryRequest {
     let path = format!("/v2/{repository}/blobs/{}", blob.digest);
-    Call::new(method, path, Need::Pull(repository.clone()))
+    RegistryRequest::new(method, path, Scope::Pull(repository.clone()))
 }
 
 fn header_number(headers: &HeaderMap, name: &str) -> Option<u64> {

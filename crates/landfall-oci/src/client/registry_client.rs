@@ -6,11 +6,11 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use landfall_core::reference::RegistryHost;
 
-use crate::client::auth::need::Need;
-use crate::client::call::Call;
+use crate::client::auth::scope::Scope;
 use crate::client::endpoint::Endpoint;
 use crate::client::error::{Action, Fault, RegistryError};
 use crate::client::reach::Reach;
+use crate::client::request::RegistryRequest;
 use crate::client::transport::Transport;
 use crate::client::upload::habit::Habit;
 
@@ -63,8 +63,8 @@ impl RegistryClient {
     /// # Errors
     /// When it does not.
     pub async fn ping(&self) -> Result<(), RegistryError> {
-        let call = Call::new(Method::GET, "/v2/", Need::Ping);
-        let answer = self.transport.send_expecting(call, &[StatusCode::OK]).await;
+        let request = RegistryRequest::new(Method::GET, "/v2/", Scope::Ping);
+        let answer = self.transport.send_expecting(request, &[StatusCode::OK]).await;
         answer.map(drop).map_err(|fault| self.error(Action::Reach, fault))
     }
 

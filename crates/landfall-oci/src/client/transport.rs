@@ -15,10 +15,9 @@ use reqwest::{Client, Response, Url};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
-use super::auth::need::Need;
+use super::auth::scope::Scope;
 use super::auth::token::{Freshness, TOKEN_RESPONSE_MAX, Token};
 use super::auth::{Authenticator, Authorization};
-use super::call::{Call, CallBody, Target};
 use super::challenge::parse_challenges;
 use super::connect::{CERTIFICATES_CHECKED_EVERY, Connections, classify};
 use super::endpoint::{Endpoint, Timeouts};
@@ -26,6 +25,7 @@ use super::error::{Fault, stalled};
 use super::http_date::parse_http_date;
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 use super::redirect_policy;
+use super::request::{RegistryRequest, RequestBody, RequestTarget};
 use super::server_message::ServerMessage;
 
 const REDIRECTS_MAX: usize = 5;
@@ -148,11 +148,11 @@ impl Transport {
     /// Sends a request: logs in when asked to, follows redirects of reads. An answer of any status but 401 is `Ok`.
     ///
     /// A registry that has been silent for a while is not asked: each of many images would wait for it in turn.
-    pub(super) async fn send(&self, call: Call) -> Result<Response, Fault> {
+    pub(super) async fn send(&self, request: RegistryRequest) -> Result<Response, Fault> {
         let (policy, now) = (&self.endpoint.circuit, self.made.elapsed());
         let admitted = self.circuit().admit(policy, now);
         admitted.map_err(|silent| Fault::GivenUp { silent })?;
-        let sent = self.send_admitted(call).await;
+        let sent = self.send_admitted(request).await;
         if is_silence(&sent) {
             self.circuit().unanswered(policy, self.made.elapsed());
         } else {
@@ -165,22 +165,22 @@ impl Transport {
         self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send_admitted(&self, mut call: Call) -> Result<Response, Fault> {
+    async fn send_admitted(&self, mut request: RegistryRequest) -> Result<Response, Fault> {
         let base = self.base().await?;
-        let mut url = match &call.target {
-            Target::Path(path) => base.join(path).map_err(|_| Fault::from(ProtocolProblem::BadRedirect))?,
-            Target::Url(url) => url.clone(),
+        let mut url = match &request.target {
+            RequestTarget::Path(path) => base.join(path).map_err(|_| Fault::from(ProtocolProblem::BadRedirect))?,
+            RequestTarget::Url(url) => url.clone(),
         };
         for _ in 0..=REDIRECTS_MAX {
             let answer = if redirect_policy::is_registry(base, &url) {
-                self.send_to_registry(base, &url, &mut call).await?
+                self.send_to_registry(base, &url, &mut request).await?
             } else {
                 let connections = self.connections();
                 let foreign = connections.foreign(&self.endpoint)?;
-                let answer = self.execute_call(foreign, &url, &mut call, None).await;
+                let answer = self.execute_request(foreign, &url, &mut request, None).await;
                 answer.map_err(|fault| self.locate(&url, fault))?
             };
-            if !call.only_reads() || !is_redirect(answer.status()) {
+            if !request.only_reads() || !is_redirect(answer.status()) {
                 return Ok(answer);
             }
             url = redirect_target(&url, answer.headers())?;
@@ -189,8 +189,12 @@ impl Transport {
     }
 
     /// Sends a request and takes any status but those that `expected` holds as a failure.
-    pub(super) async fn send_expecting(&self, call: Call, expected: &[StatusCode]) -> Result<Response, Fault> {
-        let answer = self.send(call).await?;
+    pub(super) async fn send_expecting(
+        &self,
+        request: RegistryRequest,
+        expected: &[StatusCode],
+    ) -> Result<Response, Fault> {
+        let answer = self.send(request).await?;
         if expected.contains(&answer.status()) {
             return Ok(answer);
         }
@@ -198,17 +202,17 @@ impl Transport {
     }
 
     /// Sends a request to the registry itself, and a second time when the first answer is a challenge that can be met.
-    async fn send_to_registry(&self, base: &Url, url: &Url, call: &mut Call) -> Result<Response, Fault> {
-        let can_repeat = !matches!(call.body, CallBody::Stream(..));
+    async fn send_to_registry(&self, base: &Url, url: &Url, request: &mut RegistryRequest) -> Result<Response, Fault> {
+        let can_repeat = !matches!(request.body, RequestBody::Stream(..));
         let freshness = if can_repeat {
             Freshness::Now
         } else {
             Freshness::ForStream
         };
-        let prepared = self.authenticator.prepare(&call.need).await?;
-        let header = self.header_for(base, prepared, &call.need, freshness).await?;
+        let prepared = self.authenticator.prepare(&request.scope).await?;
+        let header = self.header_for(base, prepared, &request.scope, freshness).await?;
         let first = self
-            .execute_call(&self.connections().registry, url, call, header.clone())
+            .execute_request(&self.connections().registry, url, request, header.clone())
             .await?;
         if first.status() != StatusCode::UNAUTHORIZED {
             return Ok(first);
@@ -222,19 +226,19 @@ impl Transport {
         let had_login = header.is_some();
         let next = self
             .authenticator
-            .challenged(&call.need, challenges, header, message.clone())
+            .challenged(&request.scope, challenges, header, message.clone())
             .await?;
         let is_token = matches!(next, Authorization::Token { .. });
         if had_login && !is_token {
             return Err(self.authenticator.unauthorized(message));
         }
-        let header = self.header_for(base, next, &call.need, freshness).await?;
+        let header = self.header_for(base, next, &request.scope, freshness).await?;
         if !can_repeat {
             // The body is gone. The upload was opened with a token that was good then: the next attempt has a new one.
             return Err(Fault::LoginLapsed { message });
         }
         let second = self
-            .execute_call(&self.connections().registry, url, call, header)
+            .execute_request(&self.connections().registry, url, request, header)
             .await?;
         if second.status() == StatusCode::UNAUTHORIZED {
             let message = self.message_of(second).await;
@@ -248,7 +252,7 @@ impl Transport {
         &self,
         base: &Url,
         authorization: Authorization,
-        need: &Need,
+        scope: &Scope,
         freshness: Freshness,
     ) -> Result<Option<HeaderValue>, Fault> {
         let (slot, refused) = match authorization {
@@ -262,33 +266,33 @@ impl Transport {
         {
             return Ok(Some(token.header.clone()));
         }
-        let token = slot.insert(self.fetch_token(base, need).await?);
+        let token = slot.insert(self.fetch_token(base, scope).await?);
         Ok(Some(token.header.clone()))
     }
 
     /// Asks a token server; it may not redirect us.
-    async fn fetch_token(&self, base: &Url, need: &Need) -> Result<Token, Fault> {
-        let call = self.authenticator.token_request(base, need).await?;
+    async fn fetch_token(&self, base: &Url, scope: &Scope) -> Result<Token, Fault> {
+        let token_request = self.authenticator.token_request(base, scope).await?;
         let connections = self.connections();
-        let client = if call.url.host_str() == base.host_str() {
+        let client = if token_request.url.host_str() == base.host_str() {
             &connections.registry
         } else {
             connections.foreign(&self.endpoint)?
         };
-        let mut request = match call.form {
-            None => client.get(call.url.clone()),
+        let mut builder = match token_request.form {
+            None => client.get(token_request.url.clone()),
             Some(form) => client
-                .post(call.url.clone())
+                .post(token_request.url.clone())
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form),
         };
-        if let Some(authorization) = call.authorization {
-            request = request.header(AUTHORIZATION, authorization);
+        if let Some(authorization) = token_request.authorization {
+            builder = builder.header(AUTHORIZATION, authorization);
         }
         let answer = self
-            .execute(request)
+            .execute(builder)
             .await
-            .map_err(|fault| self.locate(&call.url, fault))?;
+            .map_err(|fault| self.locate(&token_request.url, fault))?;
         let status = answer.status();
         if status == StatusCode::OK {
             let date = answer.headers().get(DATE).cloned();
@@ -302,7 +306,7 @@ impl Transport {
             return Err(self.authenticator.unauthorized(message));
         }
         Err(Fault::TokenRefused {
-            server: redirect_policy::host_and_port(&call.url),
+            server: redirect_policy::host_and_port(&token_request.url),
             status,
             message,
             retry_after,
@@ -351,25 +355,25 @@ impl Transport {
             .redact(ServerMessage::from_body(&body.unwrap_or_default()))
     }
 
-    async fn execute_call(
+    async fn execute_request(
         &self,
         client: &Client,
         url: &Url,
-        call: &mut Call,
+        request: &mut RegistryRequest,
         authorization: Option<HeaderValue>,
     ) -> Result<Response, Fault> {
-        let streams = matches!(call.body, CallBody::Stream(..));
-        let request = call.take_request(client, url, authorization);
+        let streams = matches!(request.body, RequestBody::Stream(..));
+        let builder = request.take_builder(client, url, authorization);
         if streams {
             // The answer comes when the last byte is there: the caller watches the bytes.
-            return request.send().await.map_err(|error| self.explain(error));
+            return builder.send().await.map_err(|error| self.explain(error));
         }
-        self.execute(request).await
+        self.execute(builder).await
     }
 
-    fn execute(&self, request: reqwest::RequestBuilder) -> impl Future<Output = Result<Response, Fault>> + Send {
+    fn execute(&self, builder: reqwest::RequestBuilder) -> impl Future<Output = Result<Response, Fault>> + Send {
         let limit = self.timeouts().answer;
-        let sent = timeout(limit, request.send());
+        let sent = timeout(limit, builder.send());
         async move {
             match sent.await {
                 Ok(answer) => answer.map_err(|error| self.explain(error)),

@@ -25,10 +25,10 @@ pub use self::journal::UploadJournal;
 pub(super) use self::resume::Uploads;
 pub use self::session::{Opened, Upload};
 use self::watch::{Watch, WatchedStream};
-use super::auth::need::Need;
-use super::call::{Call, CallBody, Target};
+use super::auth::scope::Scope;
 use super::error::{Action, Fault, RegistryError};
 use super::problem::ProtocolProblem;
+use super::request::{RegistryRequest, RequestBody, RequestTarget};
 use super::transport::location;
 use crate::client::registry_client::RegistryClient;
 use crate::header_names::UPLOAD_ID;
@@ -85,11 +85,11 @@ impl RegistryClient {
         digest: &Digest,
         upload: &Upload,
     ) -> Result<Option<Upload>, RegistryError> {
-        let mut call = Call::new(Method::GET, "", Need::Push(repository.clone()));
-        call.target = Target::Url(upload.url.clone());
+        let mut request = RegistryRequest::new(Method::GET, "", Scope::Push(repository.clone()));
+        request.target = RequestTarget::Url(upload.url.clone());
         let known = [StatusCode::NO_CONTENT, StatusCode::ACCEPTED, StatusCode::OK];
         let lost = [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::GONE];
-        let answer = self.transport.send_expecting(call, &[known, lost].concat()).await;
+        let answer = self.transport.send_expecting(request, &[known, lost].concat()).await;
         let answer = answer.map_err(|fault| self.push_error(repository, digest, fault))?;
         let is_known = known.contains(&answer.status());
         let Some(offset) = received_bytes(answer.headers()).filter(|_| is_known) else {
@@ -133,8 +133,8 @@ impl RegistryClient {
 
     /// Gives an upload up that nobody needs. That it fails does not matter: registries clean up by themselves.
     pub(super) async fn cancel_upload(&self, repository: &Repository, upload: Upload) {
-        let mut cancel = Call::new(Method::DELETE, "", Need::Push(repository.clone()));
-        cancel.target = Target::Url(upload.url);
+        let mut cancel = RegistryRequest::new(Method::DELETE, "", Scope::Push(repository.clone()));
+        cancel.target = RequestTarget::Url(upload.url);
         if let Err(fault) = self.transport.send(cancel).await {
             tracing::debug!(%repository, error = %fault, "an upload that nobody needs could not be cancelled");
         }
@@ -142,24 +142,24 @@ impl RegistryClient {
 
     async fn start_upload(&self, repository: &Repository) -> Result<Upload, Fault> {
         let path = format!("/v2/{repository}/blobs/uploads/");
-        let call = Call::new(Method::POST, path, Need::Push(repository.clone()));
-        let answer = self.transport.send_expecting(call, &[StatusCode::ACCEPTED]).await?;
+        let request = RegistryRequest::new(Method::POST, path, Scope::Push(repository.clone()));
+        let answer = self.transport.send_expecting(request, &[StatusCode::ACCEPTED]).await?;
         self.opened(&answer)
     }
 
     async fn request_mount(&self, to: &Repository, digest: &Digest, from: &Repository) -> Result<Opened, Fault> {
         let path = format!("/v2/{to}/blobs/uploads/?mount={digest}&from={from}");
-        let need = if to == from {
-            Need::Push(to.clone())
+        let scope = if to == from {
+            Scope::Push(to.clone())
         } else {
-            Need::Mount {
+            Scope::Mount {
                 to: to.clone(),
                 from: from.clone(),
             }
         };
         let expected = [StatusCode::CREATED, StatusCode::ACCEPTED];
-        let call = Call::new(Method::POST, path, need);
-        let answer = self.transport.send_expecting(call, &expected).await?;
+        let request = RegistryRequest::new(Method::POST, path, scope);
+        let answer = self.transport.send_expecting(request, &expected).await?;
         if answer.status() == StatusCode::CREATED {
             return Ok(Opened::Present);
         }
@@ -181,13 +181,15 @@ impl RegistryClient {
         piece: BlobStream,
         length: u64,
     ) -> Result<Upload, Fault> {
-        let call = upload_call(Method::PATCH, repository, upload.url.clone())
+        let request = upload_request(Method::PATCH, repository, upload.url.clone())
             .header(CONTENT_RANGE, byte_range(upload.offset, length))
             .header(CONNECTION, HeaderValue::from_static("close"));
         let expected = [StatusCode::ACCEPTED, StatusCode::NO_CONTENT, StatusCode::CREATED];
         // There is nothing to verify yet that could take long.
         let answer_within = self.transport.endpoint().timeouts.answer;
-        let answer = self.stream_body(call, piece, length, &expected, answer_within).await?;
+        let answer = self
+            .stream_body(request, piece, length, &expected, answer_within)
+            .await?;
         Ok(Upload {
             url: upload_url(&answer)?,
             offset: upload.offset + length,
@@ -203,21 +205,21 @@ impl RegistryClient {
     ) -> Result<(), Fault> {
         let mut url = upload.url;
         url.query_pairs_mut().append_pair("digest", blob.digest.as_str());
-        let mut call = upload_call(Method::PUT, repository, url);
+        let mut request = upload_request(Method::PUT, repository, url);
         let length = blob.size.saturating_sub(upload.offset);
         if upload.offset > 0 && length > 0 {
-            call = call.header(CONTENT_RANGE, byte_range(upload.offset, length));
+            request = request.header(CONTENT_RANGE, byte_range(upload.offset, length));
         }
         let expected = [StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT];
         let answer_within = self.transport.endpoint().timeouts.commit_of(blob.size);
-        let sent = self.stream_body(call, stream, length, &expected, answer_within);
+        let sent = self.stream_body(request, stream, length, &expected, answer_within);
         sent.await.map(drop)
     }
 
     /// Sends a request whose body is a stream, for as long as bytes move; the answer has to come soon after the last one.
     async fn stream_body(
         &self,
-        mut call: Call,
+        mut request: RegistryRequest,
         stream: BlobStream,
         length: u64,
         expected: &[StatusCode],
@@ -226,9 +228,9 @@ impl RegistryClient {
         let timeouts = &self.transport.endpoint().timeouts;
         let watch = Watch::new(timeouts);
         let body = WatchedStream::new(stream, length, watch.clone());
-        call.body = CallBody::Stream(reqwest::Body::wrap_stream(body), length);
+        request.body = RequestBody::Stream(reqwest::Body::wrap_stream(body), length);
         let sent = tokio::select! {
-            sent = self.transport.send_expecting(call, expected) => sent,
+            sent = self.transport.send_expecting(request, expected) => sent,
             fault = watch.guard(timeouts.stall, answer_within) => Err(fault),
         };
         match watch.take_failure() {
@@ -254,11 +256,11 @@ fn is_refusal_of_mount(status: StatusCode) -> bool {
     )
 }
 
-fn upload_call(method: Method, repository: &Repository, url: Url) -> Call {
-    let mut call = Call::new(method, "", Need::Push(repository.clone()))
+fn upload_request(method: Method, repository: &Repository, url: Url) -> RegistryRequest {
+    let mut request = RegistryRequest::new(method, "", Scope::Push(repository.clone()))
         .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    call.target = Target::Url(url);
-    call
+    request.target = RequestTarget::Url(url);
+    request
 }
 
 /// `FIRST-LAST`, as the distribution specification writes it for uploads.

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::header::{basic, sensitive};
-use super::need::Need;
+use super::scope::Scope;
 use crate::client::error::Fault;
 use crate::client::http_date::parse_http_date;
 use crate::client::problem::ProtocolProblem;
@@ -111,14 +111,14 @@ pub(crate) struct TokenRequest {
 pub(super) fn token_request(
     mut url: Url,
     service: Option<&str>,
-    scope: Option<&str>,
-    need: &Need,
+    challenge_scope: Option<&str>,
+    scope: &Scope,
     credential: Option<&Credential>,
 ) -> TokenRequest {
-    let foreign = scope.filter(|scope| !scope.starts_with("repository:") && !scope.starts_with("registry:"));
+    let foreign = challenge_scope.filter(|scope| !scope.starts_with("repository:") && !scope.starts_with("registry:"));
     let scopes = match foreign {
         Some(scope) => vec![scope.to_owned()],
-        None => need.scopes(),
+        None => scope.to_token_scopes(),
     };
     if let Some(Credential::IdentityToken(token)) = credential {
         // The form has the syntax of a query: a URL writes it.
@@ -156,15 +156,17 @@ pub(super) fn token_request(
 mod tests {
     use super::*;
 
-    fn url_for(need: &Need, scope: Option<&str>) -> String {
+    fn url_for(scope: &Scope, challenge_scope: Option<&str>) -> String {
         let realm = Url::parse("https://t/x").unwrap();
-        token_request(realm, Some("s"), scope, need, None).url.to_string()
+        token_request(realm, Some("s"), challenge_scope, scope, None)
+            .url
+            .to_string()
     }
 
     #[test]
     fn a_token_is_asked_for_the_least_that_a_step_needs() {
-        let pull = Need::Pull("a/b".parse().unwrap());
-        let mount = Need::Mount {
+        let pull = Scope::Pull("a/b".parse().unwrap());
+        let mount = Scope::Mount {
             to: "a/b".parse().unwrap(),
             from: "c".parse().unwrap(),
         };
@@ -177,25 +179,25 @@ mod tests {
                 None,
                 "https://t/x?service=s&scope=repository%3Aa%2Fb%3Apull%2Cpush&scope=repository%3Ac%3Apull",
             ),
-            (&Need::Ping, None, "https://t/x?service=s"),
+            (&Scope::Ping, None, "https://t/x?service=s"),
         ];
-        for (need, scope, expected) in cases {
-            assert_eq!(url_for(need, scope), expected);
+        for (scope, challenge_scope, expected) in cases {
+            assert_eq!(url_for(scope, challenge_scope), expected);
         }
     }
 
     #[test]
     fn an_identity_token_is_exchanged_in_a_form_and_never_in_the_url() {
         let credential = Credential::IdentityToken("ca&nary".into());
-        let need = Need::Push("a".parse().unwrap());
+        let scope = Scope::Push("a".parse().unwrap());
         let realm = Url::parse("https://t/x?account=1").unwrap();
-        let call = token_request(realm, Some("s"), None, &need, Some(&credential));
-        assert_eq!(call.url.as_str(), "https://t/x?account=1");
+        let request = token_request(realm, Some("s"), None, &scope, Some(&credential));
+        assert_eq!(request.url.as_str(), "https://t/x?account=1");
         assert_eq!(
-            call.form.unwrap(),
+            request.form.unwrap(),
             "grant_type=refresh_token&service=s&client_id=landfall&scope=repository%3Aa%3Apull%2Cpush&refresh_token=ca%26nary"
         );
-        assert!(call.authorization.is_none());
+        assert!(request.authorization.is_none());
     }
 
     fn response(json: &str) -> TokenResponse {
