@@ -75,10 +75,10 @@ impl RegistryClient {
             request = request.header(RANGE, HeaderValue::from_str(&range).expect("digits are visible ASCII"));
         }
         let expected = [StatusCode::OK, StatusCode::PARTIAL_CONTENT];
-        let answer = self.transport.send_expecting(request, &expected).await?;
+        let response = self.transport.send_expecting(request, &expected).await?;
         let timeouts = &self.transport.endpoint().timeouts;
-        let body = |answer, skip, left| Body {
-            answer,
+        let body = |response, skip, left| Body {
+            response,
             skip,
             left,
             got: 0,
@@ -86,18 +86,18 @@ impl RegistryClient {
             pace: timeouts.pace(),
             stall: timeouts.stall,
         };
-        if answer.status() == StatusCode::OK {
-            check_size(header_number(answer.headers(), CONTENT_LENGTH.as_str()), blob.size)?;
-            return Ok(body(answer, offset, left));
+        if response.status() == StatusCode::OK {
+            check_size(header_number(response.headers(), CONTENT_LENGTH.as_str()), blob.size)?;
+            return Ok(body(response, offset, left));
         }
-        let range = answer
+        let range = response
             .headers()
             .get(CONTENT_RANGE)
             .and_then(|value| parse_content_range(value.to_str().ok()?));
         match range {
             Some((first, total)) if first == offset => {
                 check_size(total, blob.size)?;
-                Ok(body(answer, 0, wanted))
+                Ok(body(response, 0, wanted))
             }
             _ => Err(Fault::from(ProtocolProblem::WrongRange { offset })),
         }
@@ -112,11 +112,11 @@ impl RegistryClient {
         let fail = |fault| self.error(fetch_action(repository, &blob), fault);
         let request = blob_request(Method::HEAD, repository, &blob);
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let answer = self.transport.send_expecting(request, &expected).await.map_err(fail)?;
-        if answer.status() == StatusCode::NOT_FOUND {
+        let response = self.transport.send_expecting(request, &expected).await.map_err(fail)?;
+        if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let size = header_number(answer.headers(), CONTENT_LENGTH.as_str());
+        let size = header_number(response.headers(), CONTENT_LENGTH.as_str());
         size.map(Some).ok_or_else(|| fail(Fault::from(ProtocolProblem::NoSize)))
     }
 
@@ -127,10 +127,10 @@ impl RegistryClient {
     pub async fn blob_exists(&self, repository: &Repository, blob: &Descriptor) -> Result<bool, RegistryError> {
         let request = blob_request(Method::HEAD, repository, blob);
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let answer = self.transport.send_expecting(request, &expected).await;
-        let answer = answer.map_err(|fault| self.error(fetch_action(repository, blob), fault))?;
-        let size = header_number(answer.headers(), CONTENT_LENGTH.as_str());
-        Ok(answer.status() == StatusCode::OK && size.is_none_or(|size| size == blob.size))
+        let response = self.transport.send_expecting(request, &expected).await;
+        let response = response.map_err(|fault| self.error(fetch_action(repository, blob), fault))?;
+        let size = header_number(response.headers(), CONTENT_LENGTH.as_str());
+        Ok(response.status() == StatusCode::OK && size.is_none_or(|size| size == blob.size))
     }
 }
 
@@ -219,7 +219,7 @@ impl Reading {
 
 /// The body of an answer while it is read.
 struct Body {
-    answer: Response,
+    response: Response,
     /// Bytes at the start that nobody wants.
     skip: u64,
     /// Bytes that are still to come after those.
@@ -236,7 +236,7 @@ impl Body {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Fault> {
         loop {
             let begin = Instant::now();
-            let chunk = timeout(self.pace.left(), self.answer.chunk())
+            let chunk = timeout(self.pace.left(), self.response.chunk())
                 .await
                 .map_err(|_| stalled(self.stall))?;
             let Some(mut chunk) = chunk.map_err(classify)? else {

@@ -63,9 +63,9 @@ impl RegistryClient {
         for _ in 0..PAGES_MAX {
             let mut request = RegistryRequest::new(Method::GET, "", scope.clone());
             request.target = target;
-            let answer = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
-            let next = next_page(answer.url(), answer.headers())?;
-            let body = self.transport.read_body(answer, PAGE_SIZE_MAX).await?;
+            let response = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
+            let next = next_page(response.url(), response.headers())?;
+            let body = self.transport.read_body(response, PAGE_SIZE_MAX).await?;
             let page = serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NotJson))?;
             found.extend(pick(page).unwrap_or_default());
             match next {

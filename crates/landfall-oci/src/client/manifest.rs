@@ -38,10 +38,10 @@ impl RegistryClient {
 
     async fn fetch_manifest_inner(&self, repository: &Repository, selector: &str) -> Result<RawManifest, Fault> {
         let request = manifest_request(Method::GET, repository, selector);
-        let answer = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
-        let stated = header_digest(answer.headers());
-        let content_type = header_media_type(answer.headers());
-        let bytes = self.transport.read_body(answer, MANIFEST_SIZE_MAX).await?;
+        let response = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
+        let stated = header_digest(response.headers());
+        let content_type = header_media_type(response.headers());
+        let bytes = self.transport.read_body(response, MANIFEST_SIZE_MAX).await?;
         let asked = Digest::from_str(selector).ok();
         let digest = digest_like(&bytes, asked.as_ref().or(stated.as_ref()));
         if let Some(expected) = asked.filter(|asked| *asked != digest) {
@@ -75,11 +75,11 @@ impl RegistryClient {
         let fail = |fault| self.error(fetch_action(repository, selector), fault);
         let request = manifest_request(Method::HEAD, repository, selector);
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let answer = self.transport.send_expecting(request, &expected).await.map_err(fail)?;
-        if answer.status() == StatusCode::NOT_FOUND {
+        let response = self.transport.send_expecting(request, &expected).await.map_err(fail)?;
+        if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let headers = answer.headers();
+        let headers = response.headers();
         let size = headers
             .get(http::header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok());
@@ -126,11 +126,11 @@ impl RegistryClient {
         let mut request =
             RegistryRequest::new(Method::PUT, path, Scope::Push(repository.clone())).header(CONTENT_TYPE, content_type);
         request.body = RequestBody::Bytes(manifest.bytes.clone());
-        let answer = self
+        let response = self
             .transport
             .send_expecting(request, &[StatusCode::CREATED, StatusCode::OK])
             .await?;
-        match header_digest(answer.headers()) {
+        match header_digest(response.headers()) {
             Some(header) if header.algorithm() == manifest.digest.algorithm() && header != manifest.digest => {
                 Err(Fault::from(ProtocolProblem::DigestHeader {
                     header,

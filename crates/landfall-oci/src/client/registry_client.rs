@@ -64,8 +64,8 @@ impl RegistryClient {
     /// When it does not.
     pub async fn ping(&self) -> Result<(), RegistryError> {
         let request = RegistryRequest::new(Method::GET, "/v2/", Scope::Ping);
-        let answer = self.transport.send_expecting(request, &[StatusCode::OK]).await;
-        answer.map(drop).map_err(|fault| self.error(Action::Reach, fault))
+        let response = self.transport.send_expecting(request, &[StatusCode::OK]).await;
+        response.map(drop).map_err(|fault| self.error(Action::Reach, fault))
     }
 
     pub(crate) fn error(&self, action: Action, fault: Fault) -> RegistryError {

@@ -138,7 +138,7 @@ impl Transport {
         };
         match ping(&plain).await {
             // TLS servers answer 400 to plain HTTP. If the server said nothing else, the first failure is the one to show.
-            Ok(answer) if answer.status() == StatusCode::BAD_REQUEST && !speaks_no_tls(&no_tls) => Err(no_tls),
+            Ok(response) if response.status() == StatusCode::BAD_REQUEST && !speaks_no_tls(&no_tls) => Err(no_tls),
             Ok(_) => Ok(plain),
             Err(fault) if speaks_no_tls(&no_tls) => Err(fault),
             Err(_) => Err(no_tls),
@@ -172,18 +172,18 @@ impl Transport {
             RequestTarget::Url(url) => url.clone(),
         };
         for _ in 0..=REDIRECTS_MAX {
-            let answer = if redirect_policy::is_registry(base, &url) {
+            let response = if redirect_policy::is_registry(base, &url) {
                 self.send_to_registry(base, &url, &mut request).await?
             } else {
                 let connections = self.connections();
                 let foreign = connections.foreign(&self.endpoint)?;
-                let answer = self.execute_request(foreign, &url, &mut request, None).await;
-                answer.map_err(|fault| self.locate(&url, fault))?
+                let response = self.execute_request(foreign, &url, &mut request, None).await;
+                response.map_err(|fault| self.locate(&url, fault))?
             };
-            if !request.only_reads() || !is_redirect(answer.status()) {
-                return Ok(answer);
+            if !request.only_reads() || !is_redirect(response.status()) {
+                return Ok(response);
             }
-            url = redirect_target(&url, answer.headers())?;
+            url = redirect_target(&url, response.headers())?;
         }
         Err(Fault::from(ProtocolProblem::RedirectLoop(REDIRECTS_MAX)))
     }
@@ -194,11 +194,11 @@ impl Transport {
         request: RegistryRequest,
         expected: &[StatusCode],
     ) -> Result<Response, Fault> {
-        let answer = self.send(request).await?;
-        if expected.contains(&answer.status()) {
-            return Ok(answer);
+        let response = self.send(request).await?;
+        if expected.contains(&response.status()) {
+            return Ok(response);
         }
-        Err(self.refusal(answer).await)
+        Err(self.refusal(response).await)
     }
 
     /// Sends a request to the registry itself, and a second time when the first answer is a challenge that can be met.
@@ -289,19 +289,19 @@ impl Transport {
         if let Some(authorization) = token_request.authorization {
             builder = builder.header(AUTHORIZATION, authorization);
         }
-        let answer = self
+        let response = self
             .execute(builder)
             .await
             .map_err(|fault| self.locate(&token_request.url, fault))?;
-        let status = answer.status();
+        let status = response.status();
         if status == StatusCode::OK {
-            let date = answer.headers().get(DATE).cloned();
-            let body = self.read_body(answer, TOKEN_RESPONSE_MAX).await?;
-            let answer = serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NoToken))?;
-            return Token::from_response(&answer, date.as_ref());
+            let date = response.headers().get(DATE).cloned();
+            let body = self.read_body(response, TOKEN_RESPONSE_MAX).await?;
+            let response = serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NoToken))?;
+            return Token::from_response(&response, date.as_ref());
         }
-        let retry_after = retry_after(answer.headers());
-        let message = self.message_of(answer).await;
+        let retry_after = retry_after(response.headers());
+        let message = self.message_of(response).await;
         if status == StatusCode::UNAUTHORIZED {
             return Err(self.authenticator.unauthorized(message));
         }
@@ -314,11 +314,11 @@ impl Transport {
     }
 
     /// A body whose size is bounded.
-    pub(super) async fn read_body(&self, mut answer: Response, limit: usize) -> Result<Bytes, Fault> {
+    pub(super) async fn read_body(&self, mut response: Response, limit: usize) -> Result<Bytes, Fault> {
         let mut body = BytesMut::new();
         let stall = self.timeouts().stall;
         loop {
-            let chunk = timeout(stall, answer.chunk()).await.map_err(|_| stalled(stall))?;
+            let chunk = timeout(stall, response.chunk()).await.map_err(|_| stalled(stall))?;
             match chunk.map_err(classify)? {
                 Some(chunk) if body.len() + chunk.len() > limit => return Err(Fault::TooLarge { limit }),
                 Some(chunk) => body.extend_from_slice(&chunk),
@@ -328,12 +328,12 @@ impl Transport {
     }
 
     /// An answer that is a failure, with what it says about itself.
-    async fn refusal(&self, answer: Response) -> Fault {
-        let url = answer.url().clone();
+    async fn refusal(&self, response: Response) -> Fault {
+        let url = response.url().clone();
         let fault = Fault::Answer {
-            status: answer.status(),
-            retry_after: retry_after(answer.headers()),
-            message: self.message_of(answer).await,
+            status: response.status(),
+            retry_after: retry_after(response.headers()),
+            message: self.message_of(response).await,
         };
         self.locate(&url, fault)
     }
@@ -349,8 +349,8 @@ impl Transport {
         }
     }
 
-    async fn message_of(&self, answer: Response) -> ServerMessage {
-        let body = self.read_body(answer, ERROR_BODY_MAX).await;
+    async fn message_of(&self, response: Response) -> ServerMessage {
+        let body = self.read_body(response, ERROR_BODY_MAX).await;
         self.authenticator
             .redact(ServerMessage::from_body(&body.unwrap_or_default()))
     }
@@ -376,7 +376,7 @@ impl Transport {
         let sent = timeout(limit, builder.send());
         async move {
             match sent.await {
-                Ok(answer) => answer.map_err(|error| self.explain(error)),
+                Ok(response) => response.map_err(|error| self.explain(error)),
                 Err(_) => Err(Fault::from(ConnectionProblem::AnswerTimeout(limit))),
             }
         }
@@ -393,7 +393,9 @@ impl Transport {
 /// Whether nobody answered, or a proxy that has nobody behind it.
 fn is_silence(sent: &Result<Response, Fault>) -> bool {
     match sent {
-        Ok(answer) => matches!(answer.status().as_u16(), 502..=504) && !answer.headers().contains_key(RETRY_AFTER),
+        Ok(response) => {
+            matches!(response.status().as_u16(), 502..=504) && !response.headers().contains_key(RETRY_AFTER)
+        }
         Err(fault) => matches!(fault, Fault::Connection { .. }),
     }
 }

@@ -89,13 +89,13 @@ impl RegistryClient {
         request.target = RequestTarget::Url(upload.url.clone());
         let known = [StatusCode::NO_CONTENT, StatusCode::ACCEPTED, StatusCode::OK];
         let lost = [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::GONE];
-        let answer = self.transport.send_expecting(request, &[known, lost].concat()).await;
-        let answer = answer.map_err(|fault| self.push_error(repository, digest, fault))?;
-        let is_known = known.contains(&answer.status());
-        let Some(offset) = received_bytes(answer.headers()).filter(|_| is_known) else {
+        let response = self.transport.send_expecting(request, &[known, lost].concat()).await;
+        let response = response.map_err(|fault| self.push_error(repository, digest, fault))?;
+        let is_known = known.contains(&response.status());
+        let Some(offset) = received_bytes(response.headers()).filter(|_| is_known) else {
             return Ok(None);
         };
-        let url = upload_url(&answer).unwrap_or_else(|_| upload.url.clone());
+        let url = upload_url(&response).unwrap_or_else(|_| upload.url.clone());
         Ok(Some(Upload { url, offset }))
     }
 
@@ -143,8 +143,8 @@ impl RegistryClient {
     async fn start_upload(&self, repository: &Repository) -> Result<Upload, Fault> {
         let path = format!("/v2/{repository}/blobs/uploads/");
         let request = RegistryRequest::new(Method::POST, path, Scope::Push(repository.clone()));
-        let answer = self.transport.send_expecting(request, &[StatusCode::ACCEPTED]).await?;
-        self.opened(&answer)
+        let response = self.transport.send_expecting(request, &[StatusCode::ACCEPTED]).await?;
+        self.opened(&response)
     }
 
     async fn request_mount(&self, to: &Repository, digest: &Digest, from: &Repository) -> Result<Opened, Fault> {
@@ -159,18 +159,18 @@ impl RegistryClient {
         };
         let expected = [StatusCode::CREATED, StatusCode::ACCEPTED];
         let request = RegistryRequest::new(Method::POST, path, scope);
-        let answer = self.transport.send_expecting(request, &expected).await?;
-        if answer.status() == StatusCode::CREATED {
+        let response = self.transport.send_expecting(request, &expected).await?;
+        if response.status() == StatusCode::CREATED {
             return Ok(Opened::Present);
         }
-        self.opened(&answer).map(Opened::Wanted)
+        self.opened(&response).map(Opened::Wanted)
     }
 
-    fn opened(&self, answer: &Response) -> Result<Upload, Fault> {
-        if let Some(name) = answer.headers().get(UPLOAD_ID).and_then(|name| name.to_str().ok()) {
+    fn opened(&self, response: &Response) -> Result<Upload, Fault> {
+        if let Some(name) = response.headers().get(UPLOAD_ID).and_then(|name| name.to_str().ok()) {
             self.habit.calls_an_upload(name);
         }
-        let url = upload_url(answer)?;
+        let url = upload_url(response)?;
         Ok(Upload { url, offset: 0 })
     }
 
@@ -186,12 +186,12 @@ impl RegistryClient {
             .header(CONNECTION, HeaderValue::from_static("close"));
         let expected = [StatusCode::ACCEPTED, StatusCode::NO_CONTENT, StatusCode::CREATED];
         // There is nothing to verify yet that could take long.
-        let answer_within = self.transport.endpoint().timeouts.answer;
-        let answer = self
-            .stream_body(request, piece, length, &expected, answer_within)
+        let response_timeout = self.transport.endpoint().timeouts.answer;
+        let response = self
+            .stream_body(request, piece, length, &expected, response_timeout)
             .await?;
         Ok(Upload {
-            url: upload_url(&answer)?,
+            url: upload_url(&response)?,
             offset: upload.offset + length,
         })
     }
@@ -211,8 +211,8 @@ impl RegistryClient {
             request = request.header(CONTENT_RANGE, byte_range(upload.offset, length));
         }
         let expected = [StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT];
-        let answer_within = self.transport.endpoint().timeouts.commit_of(blob.size);
-        let sent = self.stream_body(request, stream, length, &expected, answer_within);
+        let response_timeout = self.transport.endpoint().timeouts.commit_of(blob.size);
+        let sent = self.stream_body(request, stream, length, &expected, response_timeout);
         sent.await.map(drop)
     }
 
@@ -223,7 +223,7 @@ impl RegistryClient {
         stream: BlobStream,
         length: u64,
         expected: &[StatusCode],
-        answer_within: Duration,
+        response_timeout: Duration,
     ) -> Result<Response, Fault> {
         let timeouts = &self.transport.endpoint().timeouts;
         let watch = Watch::new(timeouts);
@@ -231,7 +231,7 @@ impl RegistryClient {
         request.body = RequestBody::Stream(reqwest::Body::wrap_stream(body), length);
         let sent = tokio::select! {
             sent = self.transport.send_expecting(request, expected) => sent,
-            fault = watch.guard(timeouts.stall, answer_within) => Err(fault),
+            fault = watch.guard(timeouts.stall, response_timeout) => Err(fault),
         };
         match watch.take_failure() {
             Some(failure) if sent.is_err() => Err(Fault::Body(failure)),
@@ -280,9 +280,9 @@ fn received_bytes(headers: &HeaderMap) -> Option<u64> {
     }
 }
 
-fn upload_url(answer: &Response) -> Result<Url, Fault> {
-    let to = location(answer.url(), answer.headers()).ok_or(Fault::from(ProtocolProblem::NoLocation))?;
-    super::redirect_policy::check_redirect(answer.url(), &to).map_err(|reason| Fault::RedirectRefused {
+fn upload_url(response: &Response) -> Result<Url, Fault> {
+    let to = location(response.url(), response.headers()).ok_or(Fault::from(ProtocolProblem::NoLocation))?;
+    super::redirect_policy::check_redirect(response.url(), &to).map_err(|reason| Fault::RedirectRefused {
         to: super::redirect_policy::host_and_port(&to),
         reason,
     })?;

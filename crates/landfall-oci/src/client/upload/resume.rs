@@ -193,7 +193,7 @@ impl Uploads {
             }
             Err(error) => error,
         };
-        match answered_status(&error) {
+        match response_status(&error) {
             // The registry is still at the request that broke off, or has got more of it than it said: it is asked again.
             Some(StatusCode::CONFLICT | StatusCode::RANGE_NOT_SATISFIABLE) => {
                 error.kind = FailureKind::Unreachable;
@@ -270,7 +270,7 @@ impl Uploads {
     }
 }
 
-fn answered_status(error: &TransferError) -> Option<StatusCode> {
+fn response_status(error: &TransferError) -> Option<StatusCode> {
     match Fault::of(error) {
         Some(Fault::Answer { status, .. }) => Some(*status),
         _ => None,

@@ -25,7 +25,7 @@ enum Turn {
     /// The registry has to take so many bytes, since then.
     Registry { since: Instant, bytes: usize },
     /// The registry has all bytes and has to answer, since then.
-    Answer { since: Instant },
+    Response { since: Instant },
 }
 
 /// Watches an upload from outside of its body.
@@ -78,14 +78,14 @@ impl Watch {
     }
 
     /// Ends when the registry has hardly moved for too long, or has not answered within `answer` after the last byte.
-    pub(super) async fn guard(&self, stall: Duration, answer: Duration) -> Fault {
+    pub(super) async fn guard(&self, stall: Duration, response: Duration) -> Fault {
         loop {
             let (deadline, fault) = {
                 let shared = self.shared();
                 match shared.turn {
                     Turn::Source => (Instant::now() + stall, None),
                     Turn::Registry { since, .. } => (since + shared.pace.left(), Some(stalled(stall))),
-                    Turn::Answer { since } => (since + answer, Some(no_answer(answer))),
+                    Turn::Response { since } => (since + response, Some(no_response(response))),
                 }
             };
             match fault {
@@ -96,7 +96,7 @@ impl Watch {
     }
 }
 
-fn no_answer(limit: Duration) -> Fault {
+fn no_response(limit: Duration) -> Fault {
     Fault::from(ConnectionProblem::AnswerTimeout(limit))
 }
 
@@ -131,7 +131,7 @@ impl Stream for WatchedStream {
                 let since = Instant::now();
                 // The HTTP client may not ask again once it has as many bytes as it announced.
                 self.watch.set(match self.left {
-                    0 => Turn::Answer { since },
+                    0 => Turn::Response { since },
                     _ => Turn::Registry {
                         since,
                         bytes: chunk.len(),
@@ -144,7 +144,7 @@ impl Stream for WatchedStream {
                 Poll::Ready(Some(Err(std::io::Error::other("the source failed"))))
             }
             Poll::Ready(None) => {
-                self.watch.set(Turn::Answer { since: Instant::now() });
+                self.watch.set(Turn::Response { since: Instant::now() });
                 Poll::Ready(None)
             }
         }
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     const STALL: Duration = Duration::from_secs(10);
-    const ANSWER: Duration = Duration::from_secs(60);
+    const RESPONSE: Duration = Duration::from_secs(60);
 
     /// A registry that takes a chunk of so many bytes every second, until all are taken; what the watch says meanwhile.
     async fn upload(chunk: usize, chunks: usize, source_takes: Duration) -> Result<(), Fault> {
@@ -181,7 +181,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
-        match select(pin!(taking), pin!(watch.guard(STALL, ANSWER))).await {
+        match select(pin!(taking), pin!(watch.guard(STALL, RESPONSE))).await {
             Either::Left(((), _)) => Ok(()),
             Either::Right((fault, _)) => Err(fault),
         }
