@@ -31,7 +31,7 @@ async fn copy_over(link: &WeakLink, to: SocketAddr, piece: u64) -> Result<CopyRe
     from.add_image("shop/app", "1", &image);
     let mut endpoint = mk_plain_endpoint(link.address());
     endpoint.upload_piece = piece;
-    endpoint.timeouts.answer = Duration::from_secs(1);
+    endpoint.timeouts.response = Duration::from_secs(1);
     let client = RegistryClient::new(endpoint).unwrap();
     let sink = RegistrySink::new(client, repository("mirror/app"), Some("1".parse().unwrap()));
     let name = "reg.example.com/mirror/app:1".parse().unwrap();

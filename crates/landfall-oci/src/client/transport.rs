@@ -372,7 +372,7 @@ impl Transport {
     }
 
     fn execute(&self, builder: reqwest::RequestBuilder) -> impl Future<Output = Result<Response, Fault>> + Send {
-        let limit = self.timeouts().answer;
+        let limit = self.timeouts().response;
         let sent = timeout(limit, builder.send());
         async move {
             match sent.await {

@@ -186,7 +186,7 @@ impl RegistryClient {
             .header(CONNECTION, HeaderValue::from_static("close"));
         let expected = [StatusCode::ACCEPTED, StatusCode::NO_CONTENT, StatusCode::CREATED];
         // There is nothing to verify yet that could take long.
-        let response_timeout = self.transport.endpoint().timeouts.answer;
+        let response_timeout = self.transport.endpoint().timeouts.response;
         let response = self
             .stream_body(request, piece, length, &expected, response_timeout)
             .await?;

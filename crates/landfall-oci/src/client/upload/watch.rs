@@ -167,7 +167,7 @@ mod tests {
     async fn upload(chunk: usize, chunks: usize, source_takes: Duration) -> Result<(), Fault> {
         let watch = Watch::new(&Timeouts {
             stall: STALL,
-            slowest: 100,
+            min_throughput: 100,
             ..Timeouts::default()
         });
         let source = stream::iter(0..chunks).then(move |_| async move {
