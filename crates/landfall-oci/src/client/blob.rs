@@ -61,7 +61,7 @@ impl RegistryClient {
     async fn open_body(&self, repository: &Repository, blob: &Descriptor, offset: u64) -> Result<Body, Fault> {
         let mut request = blob_request(Method::GET, repository, blob);
         let left = blob.size.saturating_sub(offset);
-        let wanted = self.reach.range().map_or(left, |range| range.min(left));
+        let wanted = self.ranges.range_size(left);
         let range = match wanted < left {
             // A connection of its own, so that none grows old enough to be cut.
             true => Some(format!("bytes={offset}-{}", offset + wanted - 1)),
@@ -196,7 +196,7 @@ impl Reading {
                     return Ok(Some(chunk));
                 }
                 Ok(None) => {
-                    self.client.reach.came_whole(body.got);
+                    self.client.ranges.completed(body.got);
                     if self.position >= self.blob.size {
                         return Ok(None);
                     }
@@ -204,7 +204,7 @@ impl Reading {
                 }
                 Err(fault) => {
                     if matches!(fault, Fault::Connection { .. }) {
-                        self.client.reach.broke(body.got);
+                        self.client.ranges.connection_broke(body.got);
                     }
                     return Err(self.fail(fault));
                 }

@@ -7,19 +7,18 @@ use http::{Method, StatusCode};
 use landfall_core::reference::RegistryHost;
 
 use crate::client::auth::scope::Scope;
+use crate::client::chunking::{ChunkPolicy, RangePolicy};
 use crate::client::endpoint::Endpoint;
 use crate::client::error::{Action, Fault, RegistryError};
-use crate::client::reach::Reach;
 use crate::client::request::RegistryRequest;
 use crate::client::transport::Transport;
-use crate::client::upload::habit::Habit;
 
 /// A client for one registry. Cheap to clone; clones share connections, tokens and what was seen of the registry.
 #[derive(Clone)]
 pub struct RegistryClient {
     pub(super) transport: Arc<Transport>,
-    pub(super) habit: Arc<Habit>,
-    pub(super) reach: Arc<Reach>,
+    pub(super) chunks: Arc<ChunkPolicy>,
+    pub(super) ranges: Arc<RangePolicy>,
 }
 
 impl fmt::Debug for RegistryClient {
@@ -37,12 +36,12 @@ impl RegistryClient {
     /// When a certificate or a proxy's address cannot be used.
     pub fn new(endpoint: Endpoint) -> Result<RegistryClient, RegistryError> {
         let registry = endpoint.host.clone();
-        let habit = Habit::new(endpoint.upload_piece);
+        let chunks = ChunkPolicy::new(endpoint.upload_piece);
         match Transport::new(endpoint) {
             Ok(transport) => Ok(RegistryClient {
                 transport: Arc::new(transport),
-                habit: Arc::new(habit),
-                reach: Arc::default(),
+                chunks: Arc::new(chunks),
+                ranges: Arc::default(),
             }),
             Err(fault) => Err(RegistryError {
                 action: Action::Prepare,

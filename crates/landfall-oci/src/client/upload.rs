@@ -6,7 +6,6 @@
 //! off, and some proxies take no large request; for them [`RegistryClient::append_to_upload`] sends pieces on connections of
 //! their own.
 
-pub(super) mod habit;
 mod journal;
 mod pieces;
 mod resume;
@@ -167,8 +166,8 @@ impl RegistryClient {
     }
 
     fn opened(&self, response: &Response) -> Result<Upload, Fault> {
-        if let Some(name) = response.headers().get(UPLOAD_ID).and_then(|name| name.to_str().ok()) {
-            self.habit.calls_an_upload(name);
+        if let Some(id) = response.headers().get(UPLOAD_ID).and_then(|id| id.to_str().ok()) {
+            self.chunks.saw_upload_id(id);
         }
         let url = upload_url(response)?;
         Ok(Upload { url, offset: 0 })

@@ -1,7 +1,7 @@
 //! The uploads of one sink: where each one stands, and how it goes on after it broke off.
 //!
 //! When a request breaks off, the registry is asked how much has arrived, and the rest follows. Whether a large blob goes
-//! up in one request or in pieces depends on what the registry made of those that broke off: see `habit`.
+//! up in one request or in pieces depends on what the registry made of those that broke off: see `chunking`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,10 +12,10 @@ use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 
-use super::habit::SMALLEST;
 use super::journal::{Errand, UploadJournal};
 use super::pieces::Pieces;
 use super::session::{Opened, Upload};
+use crate::client::chunking::AdaptiveLength;
 use crate::client::error::Fault;
 use crate::client::registry_client::RegistryClient;
 use crate::image::{BlobStart, BlobStream, TransferError};
@@ -95,9 +95,9 @@ impl Uploads {
                 .as_ref()
                 .map_or(0, |found| found.offset().saturating_sub(upload.offset()));
             match state.begun {
-                Some(_) if arrived > 0 && state.has_broken => client.habit.breaks_again(arrived),
-                Some(_) if arrived > 0 => client.habit.keeps(),
-                Some(request) => client.habit.loses(request),
+                Some(_) if arrived > 0 && state.has_broken => client.chunks.connection_broke(arrived),
+                Some(_) if arrived > 0 => client.chunks.resume_kept(),
+                Some(request) => client.chunks.resume_lost(request),
                 None => {}
             }
             state.has_broken = state.begun.is_some();
@@ -221,7 +221,7 @@ impl Uploads {
 
     fn may_shrink(&self, errand: Errand<'_>) -> bool {
         let begun = self.state(&errand.blob.digest).begun;
-        begun.is_some_and(|request| request > SMALLEST)
+        begun.is_some_and(|request| request > AdaptiveLength::MIN)
     }
 
     /// A link that hardly moves keeps a request alive at the registry that is long over here. Then the blob is begun
@@ -234,13 +234,13 @@ impl Uploads {
             return self.set(digest, Some(state));
         }
         if let Some(request) = state.begun {
-            client.habit.loses(request);
+            client.chunks.resume_lost(request);
         }
         self.set(digest, None);
         self.forget(errand);
     }
 
-    /// Sends the rest of a blob: in one request, or in as many as the registry's habit asks for.
+    /// Sends the rest of a blob: in one request, or in as many as the chunk policy asks for.
     async fn send(
         &self,
         client: &RegistryClient,
@@ -253,7 +253,7 @@ impl Uploads {
         let mut state = self.state(&blob.digest);
         loop {
             let left = blob.size - upload.offset();
-            let length = client.habit.piece(left);
+            let length = client.chunks.chunk_size(left);
             state.upload = Some(upload.clone());
             state.begun = Some(length);
             self.set(&blob.digest, Some(state.clone()));
