@@ -37,4 +37,4 @@ pub use crate::client::problem::{ConnectionProblem, ProtocolProblem, TlsProblem}
 pub use crate::client::registry_client::RegistryClient;
 pub use crate::client::repository::{RegistrySink, RegistrySource};
 pub use crate::client::server_message::ServerMessage;
-pub use crate::client::upload::{Opened, Upload, UploadJournal};
+pub use crate::client::upload::{UploadJournal, UploadSession, UploadStart};

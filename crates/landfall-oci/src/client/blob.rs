@@ -38,18 +38,18 @@ impl RegistryClient {
         if offset >= blob.size && offset > 0 {
             return Ok(Box::pin(stream::empty()));
         }
-        let mut reading = Reading {
+        let mut reader = BlobReader {
             client: self.clone(),
             repository: repository.clone(),
             blob: blob.clone(),
             position: offset,
             body: None,
         };
-        reading.open().await?;
-        let chunks = stream::unfold(Some(reading), async |reading| {
-            let mut reading = reading?;
-            match reading.next_chunk().await {
-                Ok(Some(chunk)) => Some((Ok(chunk), Some(reading))),
+        reader.open().await?;
+        let chunks = stream::unfold(Some(reader), async |reader| {
+            let mut reader = reader?;
+            match reader.next_chunk().await {
+                Ok(Some(chunk)) => Some((Ok(chunk), Some(reader))),
                 Ok(None) => None,
                 Err(error) => Some((Err(TransferError::from(error)), None)),
             }
@@ -58,17 +58,17 @@ impl RegistryClient {
     }
 
     /// The body of an answer, from `offset` on: all that is left, or a range that a connection lives long enough for.
-    async fn open_body(&self, repository: &Repository, blob: &Descriptor, offset: u64) -> Result<Body, Fault> {
+    async fn open_body(&self, repository: &Repository, blob: &Descriptor, offset: u64) -> Result<ResponseBody, Fault> {
         let mut request = blob_request(Method::GET, repository, blob);
         let left = blob.size.saturating_sub(offset);
-        let wanted = self.ranges.range_size(left);
-        let range = match wanted < left {
+        let requested = self.ranges.range_size(left);
+        let range = match requested < left {
             // A connection of its own, so that none grows old enough to be cut.
-            true => Some(format!("bytes={offset}-{}", offset + wanted - 1)),
+            true => Some(format!("bytes={offset}-{}", offset + requested - 1)),
             false if offset > 0 => Some(format!("bytes={offset}-")),
             false => None,
         };
-        if wanted < left {
+        if requested < left {
             request = request.header(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(range) = range {
@@ -77,11 +77,11 @@ impl RegistryClient {
         let expected = [StatusCode::OK, StatusCode::PARTIAL_CONTENT];
         let response = self.transport.send_expecting(request, &expected).await?;
         let timeouts = &self.transport.endpoint().timeouts;
-        let body = |response, skip, left| Body {
+        let body = |response, skip, left| ResponseBody {
             response,
             skip,
             left,
-            got: 0,
+            received: 0,
             size: blob.size,
             pace: timeouts.pace(),
             stall: timeouts.stall,
@@ -97,7 +97,7 @@ impl RegistryClient {
         match range {
             Some((first, total)) if first == offset => {
                 check_size(total, blob.size)?;
-                Ok(body(response, 0, wanted))
+                Ok(body(response, 0, requested))
             }
             _ => Err(Fault::from(ProtocolProblem::WrongRange { offset })),
         }
@@ -168,18 +168,18 @@ fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
 }
 
 /// A blob while it is read, over as many answers as it takes.
-struct Reading {
+struct BlobReader {
     client: RegistryClient,
     repository: Repository,
     blob: Descriptor,
     position: u64,
-    body: Option<Body>,
+    body: Option<ResponseBody>,
 }
 
-impl Reading {
+impl BlobReader {
     async fn open(&mut self) -> Result<(), RegistryError> {
         let opened = self.client.open_body(&self.repository, &self.blob, self.position);
-        let body = opened.await.map_err(|fault| self.fail(fault))?;
+        let body = opened.await.map_err(|fault| self.error(fault))?;
         self.body = Some(body);
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Reading {
                     return Ok(Some(chunk));
                 }
                 Ok(None) => {
-                    self.client.ranges.completed(body.got);
+                    self.client.ranges.completed(body.received);
                     if self.position >= self.blob.size {
                         return Ok(None);
                     }
@@ -204,35 +204,35 @@ impl Reading {
                 }
                 Err(fault) => {
                     if matches!(fault, Fault::Connection { .. }) {
-                        self.client.ranges.connection_broke(body.got);
+                        self.client.ranges.connection_broke(body.received);
                     }
-                    return Err(self.fail(fault));
+                    return Err(self.error(fault));
                 }
             }
         }
     }
 
-    fn fail(&self, fault: Fault) -> RegistryError {
+    fn error(&self, fault: Fault) -> RegistryError {
         self.client.error(fetch_action(&self.repository, &self.blob), fault)
     }
 }
 
 /// The body of an answer while it is read.
-struct Body {
+struct ResponseBody {
     response: Response,
     /// Bytes at the start that nobody wants.
     skip: u64,
     /// Bytes that are still to come after those.
     left: u64,
     /// Bytes that came.
-    got: u64,
+    received: u64,
     size: u64,
     /// How fast bytes come. The time that the sink takes does not count.
     pace: Pace,
     stall: Duration,
 }
 
-impl Body {
+impl ResponseBody {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Fault> {
         loop {
             let begin = Instant::now();
@@ -244,7 +244,7 @@ impl Body {
             };
             self.pace.waited(begin.elapsed());
             self.pace.moved(chunk.len());
-            self.got += chunk.len() as u64;
+            self.received += chunk.len() as u64;
             let skipped = chunk.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
             chunk.advance(skipped);
             self.skip -= skipped as u64;

@@ -35,9 +35,9 @@ pub struct Endpoint {
     pub timeouts: Timeouts,
     /// When it counts as gone, and for how long it is left alone then.
     pub circuit: CircuitPolicy,
-    /// A larger blob goes up in pieces of so many bytes, and of four times as many where the registry seems to keep what a
+    /// A larger blob goes up in chunks of so many bytes, and of four times as many where the registry seems to keep what a
     /// broken request brought.
-    pub upload_piece: u64,
+    pub upload_chunk_size: u64,
 }
 
 impl Endpoint {
@@ -54,7 +54,7 @@ impl Endpoint {
             proxies: Proxies::default(),
             timeouts: Timeouts::default(),
             circuit: CircuitPolicy::default(),
-            upload_piece: UPLOAD_PIECE,
+            upload_chunk_size: UPLOAD_CHUNK_SIZE,
         }
     }
 }
@@ -117,7 +117,7 @@ impl Default for Timeouts {
 
 /// What is lost at most where a registry keeps nothing of a request that broke off, in bytes; larger than most layers, so
 /// that those take one request.
-const UPLOAD_PIECE: u64 = 64 * 1024 * 1024;
+const UPLOAD_CHUNK_SIZE: u64 = 64 * 1024 * 1024;
 
 impl Proxies {
     /// `http_proxy`, `https_proxy` and `no_proxy`, in capitals or not; the small ones count more, as in curl.

@@ -36,7 +36,7 @@ impl RegistryClient {
     /// When a certificate or a proxy's address cannot be used.
     pub fn new(endpoint: Endpoint) -> Result<RegistryClient, RegistryError> {
         let registry = endpoint.host.clone();
-        let chunks = ChunkPolicy::new(endpoint.upload_piece);
+        let chunks = ChunkPolicy::new(endpoint.upload_chunk_size);
         match Transport::new(endpoint) {
             Ok(transport) => Ok(RegistryClient {
                 transport: Arc::new(transport),

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
 
-use super::upload::{UploadJournal, Uploads};
+use super::upload::{UploadJournal, UploadSessions};
 use crate::client::registry_client::RegistryClient;
 use crate::image::{
     BlobStart, BlobState, BlobStream, ImageSink, ImageSource, RawManifest, Referrer, RepositoryAddress, TransferError,
@@ -62,7 +62,7 @@ pub struct RegistrySink {
     tag: Option<Tag>,
     /// What the tag points to, as far as we have seen: saves a second question, and a push that changes nothing.
     tagged: Mutex<Option<Digest>>,
-    uploads: Uploads,
+    uploads: UploadSessions,
 }
 
 impl RegistrySink {
@@ -75,14 +75,14 @@ impl RegistrySink {
             repository,
             tag,
             tagged: Mutex::new(None),
-            uploads: Uploads::default(),
+            uploads: UploadSessions::default(),
         }
     }
 
     /// The same, with a journal of its uploads: what an earlier process began is gone on with.
     #[must_use]
     pub fn with_journal(mut self, journal: Option<UploadJournal>) -> RegistrySink {
-        self.uploads = Uploads::new(journal);
+        self.uploads = UploadSessions::new(journal);
         self
     }
 
