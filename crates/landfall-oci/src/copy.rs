@@ -7,13 +7,13 @@
 
 mod bandwidth;
 mod blob;
-mod companions;
 mod feed;
 mod graph;
 mod job;
 mod options;
 mod parts;
 mod proof;
+mod referrers;
 mod report;
 mod retries;
 mod survey;
@@ -157,7 +157,7 @@ impl Job<'_> {
             let root = looked.root.clone();
             let subjects = self.carry_out_alone(looked, name, &mut report).await?;
             if self.options.referrers {
-                self.copy_companions(subjects, &mut report).await?;
+                self.copy_referrers(subjects, &mut report).await?;
             }
             self.finish(&root).await
         };

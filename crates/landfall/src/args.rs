@@ -132,7 +132,7 @@ pub struct AccessArgs {
     /// Cut a transfer slower than this many bytes/s, in either direction; 0: only when nothing moves.
     ///
     /// The transfer resumes over a new connection.
-    #[arg(long, value_name = "BYTES", default_value_t = Timeouts::default().slowest)]
+    #[arg(long, value_name = "BYTES", default_value_t = Timeouts::default().min_throughput)]
     pub stall_below: u64,
     /// Seconds for which a transfer must be that slow before it is cut.
     #[arg(long, value_name = "SECONDS", default_value_t = Timeouts::default().stall.as_secs(),
@@ -148,7 +148,7 @@ impl AccessArgs {
             token_servers: self.token_servers.clone(),
             timeouts: Timeouts {
                 stall: Duration::from_secs(self.stall_after),
-                slowest: self.stall_below,
+                min_throughput: self.stall_below,
                 ..Timeouts::default()
             },
         }

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex};
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::Settings;
 use landfall_core::sync::lock;
-use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError};
+use landfall_oci::client::{AmbientAccess, Endpoint, RegistryClient, RegistryError};
 use landfall_oci::keychain::Keychain;
 
 /// The clients. Each is made when it is first needed and kept, so that its connections and tokens are shared.
 #[derive(Debug)]
 pub(crate) struct Clients {
     settings: Arc<Settings>,
-    machine: MachineAccess,
+    ambient: AmbientAccess,
     keychain: Arc<Keychain>,
     /// The trust for the embedded registry, which only this process knows.
     own: Mutex<Option<OwnRegistry>>,
@@ -29,11 +29,11 @@ pub(crate) struct OwnRegistry {
 }
 
 impl Clients {
-    pub(crate) fn new(settings: Arc<Settings>, machine: MachineAccess) -> Clients {
+    pub(crate) fn new(settings: Arc<Settings>, ambient: AmbientAccess) -> Clients {
         let named = settings.landfall.credentials_file.as_deref();
         Clients {
-            keychain: Arc::new(machine.keychain(named)),
-            machine,
+            keychain: Arc::new(ambient.keychain(named)),
+            ambient,
             settings,
             own: Mutex::default(),
             made: Mutex::default(),
@@ -60,7 +60,7 @@ impl Clients {
         if let Some(client) = made.get(&key) {
             return Ok(client.clone());
         }
-        let client = RegistryClient::new(self.machine.complete(self.endpoint(host, registry), &self.keychain))?;
+        let client = RegistryClient::new(self.ambient.complete(self.endpoint(host, registry), &self.keychain))?;
         made.insert(key, client.clone());
         Ok(client)
     }

@@ -35,9 +35,9 @@ pub struct Endpoint {
     pub timeouts: Timeouts,
     /// When it counts as gone, and for how long it is left alone then.
     pub circuit: CircuitPolicy,
-    /// A larger blob goes up in pieces of so many bytes, and of four times as many where the registry seems to keep what a
+    /// A larger blob goes up in chunks of so many bytes, and of four times as many where the registry seems to keep what a
     /// broken request brought.
-    pub upload_piece: u64,
+    pub upload_chunk_size: u64,
 }
 
 impl Endpoint {
@@ -54,7 +54,7 @@ impl Endpoint {
             proxies: Proxies::default(),
             timeouts: Timeouts::default(),
             circuit: CircuitPolicy::default(),
-            upload_piece: UPLOAD_PIECE,
+            upload_chunk_size: UPLOAD_CHUNK_SIZE,
         }
     }
 }
@@ -76,12 +76,12 @@ pub struct Timeouts {
     /// For a connection, TLS included.
     pub connect: Duration,
     /// For the head of an answer.
-    pub answer: Duration,
+    pub response: Duration,
     /// For a transfer that hardly moves, either way. The time in which the other end of a copy lets it wait does not count.
     pub stall: Duration,
     /// What is not hardly moving, in bytes a second over that time. On the way up it is what this machine's system takes
     /// over for sending, some hundred kilobytes at a time.
-    pub slowest: u64,
+    pub min_throughput: u64,
     /// For the answer to an upload after its last byte, at most: the registry may hash all of it again.
     pub commit: Duration,
 }
@@ -93,13 +93,13 @@ impl Timeouts {
     /// The pace that a transfer has to keep.
     pub(crate) fn pace(&self) -> Pace {
         let milliseconds = u64::try_from(self.stall.as_millis()).unwrap_or(u64::MAX);
-        Pace::new(self.stall, self.slowest.saturating_mul(milliseconds) / 1000)
+        Pace::new(self.stall, self.min_throughput.saturating_mul(milliseconds) / 1000)
     }
 
     /// For the answer to an upload of so many bytes: a link that went silent at the end of a small blob is noticed soon.
     pub(crate) fn commit_of(&self, size: u64) -> Duration {
         self.commit
-            .min(self.answer + Duration::from_secs(size / SLOWEST_HASHING))
+            .min(self.response + Duration::from_secs(size / SLOWEST_HASHING))
     }
 }
 
@@ -107,9 +107,9 @@ impl Default for Timeouts {
     fn default() -> Timeouts {
         Timeouts {
             connect: Duration::from_secs(10),
-            answer: Duration::from_secs(30),
+            response: Duration::from_secs(30),
             stall: Duration::from_secs(30),
-            slowest: 256,
+            min_throughput: 256,
             commit: Duration::from_secs(300),
         }
     }
@@ -117,7 +117,7 @@ impl Default for Timeouts {
 
 /// What is lost at most where a registry keeps nothing of a request that broke off, in bytes; larger than most layers, so
 /// that those take one request.
-const UPLOAD_PIECE: u64 = 64 * 1024 * 1024;
+const UPLOAD_CHUNK_SIZE: u64 = 64 * 1024 * 1024;
 
 impl Proxies {
     /// `http_proxy`, `https_proxy` and `no_proxy`, in capitals or not; the small ones count more, as in curl.
@@ -154,10 +154,10 @@ pub(crate) fn proxy_url(address: &SecretString) -> Option<Url> {
 mod tests {
     use super::*;
 
-    fn pace(slowest: u64) -> Pace {
+    fn pace(min_throughput: u64) -> Pace {
         let timeouts = Timeouts {
             stall: Duration::from_secs(10),
-            slowest,
+            min_throughput,
             ..Timeouts::default()
         };
         timeouts.pace()

@@ -7,10 +7,10 @@ use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
 use landfall_core::sync::lock;
 
-use super::upload::{UploadJournal, Uploads};
+use super::upload::{UploadJournal, UploadSessions};
 use crate::client::registry_client::RegistryClient;
 use crate::image::{
-    BlobStart, BlobState, BlobStream, Companion, ImageSink, ImageSource, RawManifest, RepositoryAddress, TransferError,
+    BlobStart, BlobState, BlobStream, ImageSink, ImageSource, RawManifest, Referrer, RepositoryAddress, TransferError,
 };
 
 /// Reads images from one repository.
@@ -39,8 +39,8 @@ impl ImageSource for RegistrySource {
         Box::pin(async move { Ok(self.client.open_blob(&self.repository, blob, offset).await?) })
     }
 
-    fn find_companions<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Companion>, TransferError>> {
-        Box::pin(async move { Ok(self.client.find_companions(&self.repository, subject).await?) })
+    fn find_referrers<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Referrer>, TransferError>> {
+        Box::pin(async move { Ok(self.client.find_referrers(&self.repository, subject).await?) })
     }
 }
 
@@ -63,7 +63,7 @@ pub struct RegistrySink {
     tag: Option<Tag>,
     /// What the tag points to, as far as we have seen: saves a second question, and a push that changes nothing.
     tagged: Mutex<Option<Digest>>,
-    uploads: Uploads,
+    uploads: UploadSessions,
 }
 
 impl RegistrySink {
@@ -76,14 +76,14 @@ impl RegistrySink {
             repository,
             tag,
             tagged: Mutex::new(None),
-            uploads: Uploads::default(),
+            uploads: UploadSessions::default(),
         }
     }
 
     /// The same, with a journal of its uploads: what an earlier process began is gone on with.
     #[must_use]
     pub fn with_journal(mut self, journal: Option<UploadJournal>) -> RegistrySink {
-        self.uploads = Uploads::new(journal);
+        self.uploads = UploadSessions::new(journal);
         self
     }
 
@@ -127,7 +127,7 @@ impl ImageSink for RegistrySink {
         })
     }
 
-    fn companion_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
+    fn referrer_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
         let sink = RegistrySink::new(self.client.clone(), self.repository.clone(), tag.cloned());
         Some(Box::new(sink))
     }
