@@ -7,6 +7,7 @@
 
 mod bandwidth;
 mod blob;
+mod blob_locks;
 mod companions;
 mod feed;
 mod graph;
@@ -18,7 +19,6 @@ mod report;
 mod retries;
 mod survey;
 mod transfers;
-mod whereabouts;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -34,13 +34,13 @@ use self::job::Job;
 use crate::image::{BlobState, ImageSink, ImageSource, RawManifest, TransferError};
 
 pub use bandwidth::BandwidthLimit;
+pub use blob_locks::BlobLocks;
 pub use job::ImageCopy;
 pub use options::CopyOptions;
 pub use parts::{ForeignRefused, PartsMissing, PartsRefused, PlatformMissing};
 pub use report::{CopyFailure, CopyReport};
 pub use survey::survey_images;
 pub use transfers::Transfers;
-pub use whereabouts::Whereabouts;
 
 /// How many images are looked at at once, and how many are written; how many blobs move is the options' to say.
 const IMAGES_AT_ONCE: usize = 32;
@@ -55,33 +55,35 @@ pub async fn copy_images(
     options: &CopyOptions,
     progress: &dyn ProgressSink,
 ) -> Vec<Result<CopyReport, CopyFailure>> {
-    let turns = Turns {
-        look: Semaphore::new(IMAGES_AT_ONCE),
+    let slots = ImageSlots {
+        inspect: Semaphore::new(IMAGES_AT_ONCE),
         write: Semaphore::new(IMAGES_AT_ONCE),
     };
-    let under_way = copies.iter().map(|copy| copy_and_tell(copy, options, &turns, progress));
-    join_all(under_way).await
+    let in_progress = copies
+        .iter()
+        .map(|copy| copy_and_report(copy, options, &slots, progress));
+    join_all(in_progress).await
 }
 
-/// Keeps images from being worked on all at the same time: what is under way takes memory.
-struct Turns {
-    look: Semaphore,
+/// Limits the images in progress: each takes memory.
+struct ImageSlots {
+    inspect: Semaphore,
     write: Semaphore,
 }
 
-async fn copy_and_tell(
+async fn copy_and_report(
     copy: &ImageCopy<'_>,
     options: &CopyOptions,
-    turns: &Turns,
+    slots: &ImageSlots,
     progress: &dyn ProgressSink,
 ) -> Result<CopyReport, CopyFailure> {
     let job = Job::new(copy, options, progress);
     let copied = async {
         let looked = {
-            let _turn = turns.look.acquire().await;
+            let _slot = slots.inspect.acquire().await;
             Box::pin(job.look(copy.selector, &options.platforms)).await?
         };
-        let _turn = turns.write.acquire().await;
+        let _slot = slots.write.acquire().await;
         Box::pin(job.carry_out(looked, copy.name)).await
     };
     let copied = copied.await;

@@ -9,10 +9,10 @@ use landfall_core::reference::Repository;
 use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
+use super::blob_locks::BlobLock;
 use super::job::Job;
 use super::proof::Proof;
 use super::report::BlobOutcome;
-use super::whereabouts::Turn;
 use crate::image::{BlobStart, BlobStream, RepositoryAddress, TransferError};
 
 /// Pieces that may wait between source and sink: enough to keep both busy, too few to matter for memory.
@@ -35,14 +35,14 @@ impl Job<'_> {
     }
 
     async fn copy_blob_counting(&self, blob: &Descriptor, bytes_moved: &mut u64) -> Result<BlobOutcome, TransferError> {
-        let mut turn = self.turn(blob).await?;
+        let mut blob_lock = self.lock_blob(blob).await?;
         let place = self.sink.place();
         let here = place.as_ref().map(|place| &place.repository);
-        if here.is_some_and(|here| turn.places().contains(here)) {
+        if here.is_some_and(|here| blob_lock.repositories().contains(here)) {
             return Ok(self.skip(blob, BlobOutcome::Skipped));
         }
         let _under_way = self.unless_stopped(self.options.transfers.begin(blob.size)).await?;
-        let mut from = place.as_ref().and_then(|place| self.mount_source(&turn, place));
+        let mut from = place.as_ref().and_then(|place| self.mount_source(&blob_lock, place));
         let digest = blob.digest.as_str();
         // Other sinks hash what they get.
         let mut proof = place.is_some().then(|| Proof::new(blob));
@@ -55,7 +55,7 @@ impl Job<'_> {
             let offset = match started {
                 Ok(BlobStart::Wanted(offset)) => offset,
                 Ok(there) => {
-                    here.into_iter().for_each(|here| turn.arrived_in(here));
+                    here.into_iter().for_each(|here| blob_lock.add_repository(here));
                     let mounted = there == BlobStart::Mounted;
                     let outcome = if mounted {
                         BlobOutcome::Mounted
@@ -72,7 +72,7 @@ impl Job<'_> {
                 Err(error) => return Err(error),
             };
             if let Some(refused) = from.take() {
-                turn.lost_from(&refused);
+                blob_lock.remove_repository(&refused);
             }
             if offset > furthest {
                 furthest = offset;
@@ -85,7 +85,7 @@ impl Job<'_> {
             }
             match self.transfer(blob, offset, bytes_moved, proof.as_mut()).await {
                 Ok(()) => {
-                    here.into_iter().for_each(|here| turn.arrived_in(here));
+                    here.into_iter().for_each(|here| blob_lock.add_repository(here));
                     self.progress.progress(ProgressEvent::BlobFinished {
                         digest: digest.to_owned(),
                     });
@@ -120,9 +120,9 @@ impl Job<'_> {
         Ok(())
     }
 
-    async fn turn(&self, blob: &Descriptor) -> Result<Turn, TransferError> {
-        let turn = self.options.whereabouts.turn(self.storage(), blob.digest.clone());
-        self.unless_stopped(turn).await
+    async fn lock_blob(&self, blob: &Descriptor) -> Result<BlobLock, TransferError> {
+        let lock = self.options.blob_locks.lock(self.storage(), blob.digest.clone());
+        self.unless_stopped(lock).await
     }
 
     /// What the sink has its blobs in common with.
@@ -144,15 +144,15 @@ impl Job<'_> {
     /// Forgets that the sink has a blob.
     pub(super) async fn forget(&self, blob: &Descriptor) -> Result<(), TransferError> {
         if let Some(place) = self.sink.place() {
-            self.turn(blob).await?.lost_from(&place.repository);
+            self.lock_blob(blob).await?.remove_repository(&place.repository);
         }
         Ok(())
     }
 
     /// Another repository of the sink's registry that has the blob: one that got it in this process, or the source.
-    fn mount_source(&self, turn: &Turn, sink: &RepositoryAddress) -> Option<Repository> {
+    fn mount_source(&self, blob_lock: &BlobLock, sink: &RepositoryAddress) -> Option<Repository> {
         let source = self.source.place().filter(|source| source.registry == sink.registry);
-        let known = turn.places().last().cloned();
+        let known = blob_lock.repositories().last().cloned();
         known
             .or(source.map(|source| source.repository))
             .filter(|from| *from != sink.repository)
