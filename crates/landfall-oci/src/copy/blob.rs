@@ -16,7 +16,7 @@ use super::report::BlobOutcome;
 use crate::image::{BlobStart, BlobStream, RepositoryAddress, TransferError};
 
 /// Pieces that may wait between source and sink: enough to keep both busy, too few to matter for memory.
-const PIECES_WAITING_MAX: usize = 2;
+const QUEUED_CHUNKS_MAX: usize = 2;
 
 /// Who failed, because each side is tried again in its own way.
 enum BlobFailure {
@@ -107,10 +107,10 @@ impl Job<'_> {
         }
         let mut position = 0;
         let mut stream = self.unless_stopped(self.source.open_blob(blob, 0)).await??;
-        while let Some(piece) = self.unless_stopped(stream.next()).await? {
-            let piece = piece?;
+        while let Some(chunk) = self.unless_stopped(stream.next()).await? {
+            let chunk = chunk?;
             let wanted = usize::try_from(length - position).unwrap_or(usize::MAX);
-            let seen = &piece[..piece.len().min(wanted)];
+            let seen = &chunk[..chunk.len().min(wanted)];
             proof.see(blob, position, seen)?;
             position += seen.len() as u64;
             if position == length {
@@ -181,23 +181,23 @@ impl Job<'_> {
             size: blob.size,
             offset,
         });
-        let (sender, receiver) = mpsc::channel(PIECES_WAITING_MAX);
+        let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS_MAX);
         let received: BlobStream = Box::pin(stream::unfold(receiver, async |mut receiver| {
-            let piece = receiver.recv().await?;
-            Some((piece, receiver))
+            let chunk = receiver.recv().await?;
+            Some((chunk, receiver))
         }));
-        let mut feed = pin!(self.feed(blob, offset, sender, bytes_moved, proof));
-        let mut write = self.sink.write_blob(blob, offset, received);
-        let mut fed = None;
+        let mut reading = pin!(self.read_resuming(blob, offset, sender, bytes_moved, proof));
+        let mut writing = self.sink.write_blob(blob, offset, received);
+        let mut read = None;
         loop {
             tokio::select! {
-                written = &mut write => return match (fed, written) {
+                written = &mut writing => return match (read, written) {
                     (_, Ok(())) => Ok(()),
                     // The sink failed because its stream did: the source's own words say more.
                     (Some(Err(error)), Err(_)) => Err(BlobFailure::Source(error)),
                     (_, Err(error)) => Err(BlobFailure::Sink(error)),
                 },
-                result = &mut feed, if fed.is_none() => fed = Some(result),
+                result = &mut reading, if read.is_none() => read = Some(result),
             }
         }
     }
