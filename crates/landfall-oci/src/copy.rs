@@ -8,12 +8,12 @@
 mod bandwidth;
 mod blob;
 mod blob_locks;
-mod companions;
 mod graph;
 mod job;
 mod options;
 mod parts;
 mod proof;
+mod referrers;
 mod report;
 mod resuming_reader;
 mod retries;
@@ -159,7 +159,7 @@ impl Job<'_> {
             let root = looked.root.clone();
             let subjects = self.carry_out_alone(looked, name, &mut report).await?;
             if self.options.referrers {
-                self.copy_companions(subjects, &mut report).await?;
+                self.copy_referrers(subjects, &mut report).await?;
             }
             self.finish(&root).await
         };

@@ -36,7 +36,7 @@ pub struct RepositoryAddress {
 
 /// Something that belongs to an image without being part of it: a signature, an attestation, a bill of materials.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Companion {
+pub struct Referrer {
     /// What to ask the source for.
     pub selector: String,
     /// The tag that it has to have, when it is found by its tag.
@@ -66,7 +66,7 @@ pub trait ImageSource: Send + Sync + fmt::Debug {
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>>;
 
     /// What belongs to a manifest. A source that cannot know has nothing.
-    fn find_companions<'a>(&'a self, _subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Companion>, TransferError>> {
+    fn find_referrers<'a>(&'a self, _subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Referrer>, TransferError>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 }
@@ -111,7 +111,7 @@ pub trait ImageSink: Send + Sync + fmt::Debug {
 
     /// The same place for something that belongs to the image, under this tag or by its digest alone; `None` when this
     /// takes images only.
-    fn companion_sink(&self, _tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
+    fn referrer_sink(&self, _tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
         None
     }
 

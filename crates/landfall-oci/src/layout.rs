@@ -20,10 +20,10 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use crate::archive::ArchiveImage;
-use crate::companions::{Companions, is_companion, name_of};
 use crate::digest::matches_digest;
-use crate::image::{BlobStream, Companion, ImageSource, RawManifest, TransferError};
+use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, TransferError};
 use crate::layout::format::{INDEX, blob_path};
+use crate::referrers::{ReferrerMap, is_referrer, name_of};
 use crate::store::MANIFEST_SIZE_MAX;
 use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
 
@@ -44,9 +44,9 @@ pub fn open_layout(root: &Utf8Path) -> io::Result<Vec<ArchiveImage>> {
     file.take(MANIFEST_SIZE_MAX).read_to_end(&mut text)?;
     let index: IndexFile = serde_json::from_slice(&text)?;
     let contents: Vec<_> = index.manifests.iter().map(|entry| read_manifest(root, entry)).collect();
-    let listed = Arc::new(Companions::new(index.manifests.iter().zip(&contents)));
+    let listed = Arc::new(ReferrerMap::new(index.manifests.iter().zip(&contents)));
     let entries = index.manifests.into_iter().zip(contents);
-    let images = entries.filter(|(entry, content)| !is_companion(name_of(entry), content.as_ref()));
+    let images = entries.filter(|(entry, content)| !is_referrer(name_of(entry), content.as_ref()));
     let images = images.map(|(entry, _)| ArchiveImage {
         names: [REF_NAME, CONTAINERD_NAME]
             .iter()
@@ -55,7 +55,7 @@ pub fn open_layout(root: &Utf8Path) -> io::Result<Vec<ArchiveImage>> {
         source: Arc::new(LayoutSource {
             root: root.to_owned(),
             image: entry.digest.clone(),
-            companions: listed.clone(),
+            referrers: listed.clone(),
         }),
         root: entry,
         narrowed_from: None,
@@ -80,7 +80,7 @@ struct LayoutSource {
     root: Utf8PathBuf,
     /// What a selector that is no digest stands for.
     image: Digest,
-    companions: Arc<Companions>,
+    referrers: Arc<ReferrerMap>,
 }
 
 impl LayoutSource {
@@ -130,8 +130,8 @@ impl ImageSource for LayoutSource {
         .boxed()
     }
 
-    fn find_companions<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Companion>, TransferError>> {
-        async move { Ok(self.companions.of(subject)) }.boxed()
+    fn find_referrers<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Referrer>, TransferError>> {
+        async move { Ok(self.referrers.of(subject)) }.boxed()
     }
 
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {

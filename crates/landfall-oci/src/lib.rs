@@ -8,7 +8,6 @@
 pub mod archive;
 pub mod build;
 pub mod client;
-mod companions;
 pub mod copy;
 pub mod decode;
 pub mod digest;
@@ -18,4 +17,5 @@ mod inner_path;
 pub mod keychain;
 pub mod layers;
 pub mod layout;
+mod referrers;
 pub mod store;

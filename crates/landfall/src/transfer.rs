@@ -118,7 +118,7 @@ fn copied_row(transfer: &Transfer, report: &CopyReport) -> TransferRow {
     TransferRow {
         digest: Some(report.digest.to_string()),
         lacking: report.lacking.clone(),
-        referrers: report.companions,
+        referrers: report.referrers,
         blobs: tally(report),
         ..row(transfer, state)
     }

@@ -7,7 +7,7 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Digest;
 
 use crate::archive::entries::Extent;
-use crate::companions::Companions;
+use crate::referrers::ReferrerMap;
 
 /// What becomes of an index that the archive holds a part of: an export of one platform has the whole index, and the
 /// content of that platform only.
@@ -63,7 +63,7 @@ pub(super) struct Found {
     pub(super) partial: PartialIndex,
     pub(super) images: Vec<FoundImage>,
     pub(super) contents: Contents,
-    pub(super) companions: Companions,
+    pub(super) referrers: ReferrerMap,
     /// Manifests that were looked for, and what they became.
     pub(super) placed: HashMap<Digest, Option<Content>>,
 }

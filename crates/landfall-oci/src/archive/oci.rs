@@ -9,8 +9,8 @@ use crate::archive::docker::ListedImage;
 use crate::archive::entries::Entries;
 use crate::archive::error::ArchiveError;
 use crate::archive::found::{Content, Found, FoundImage, PartialIndex, Place};
-use crate::companions::{Companions, is_companion, name_of};
 use crate::digest::{digest_of, matches_digest};
+use crate::referrers::{ReferrerMap, is_referrer, name_of};
 use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
 
 pub(super) const INDEX: &str = "index.json";
@@ -33,9 +33,9 @@ pub(super) fn read_images(
         // What is not there is told below.
         contents.push(read_manifest(entries, &entry.digest).ok());
     }
-    found.companions = Companions::new(index.manifests.iter().zip(&contents));
+    found.referrers = ReferrerMap::new(index.manifests.iter().zip(&contents));
     for (mut root, content) in index.manifests.into_iter().zip(contents) {
-        let is_companion = is_companion(name_of(&root), content.as_ref());
+        let is_referrer = is_referrer(name_of(&root), content.as_ref());
         let mut names = names_of(&root);
         root.annotations.remove(CONTAINERD_NAME);
         root.annotations.remove(REF_NAME);
@@ -47,7 +47,7 @@ pub(super) fn read_images(
             entry: blob_path(&named),
             named_by: INDEX.to_owned(),
         })?;
-        if is_companion {
+        if is_referrer {
             continue;
         }
         match found.images.iter_mut().find(|known| known.root.digest == root.digest) {

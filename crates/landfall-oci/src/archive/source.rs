@@ -13,9 +13,9 @@ use landfall_core::reference::Digest;
 
 use crate::archive::entries::{DOCUMENT_SIZE_MAX, Entries, Extent};
 use crate::archive::found::{Contents, Found, FoundImage, Place};
-use crate::companions::Companions;
 use crate::digest::matches_digest;
-use crate::image::{BlobStream, Companion, ImageSource, RawManifest, TransferError};
+use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, TransferError};
+use crate::referrers::ReferrerMap;
 
 /// How many bytes are read from the archive at once.
 const PIECE: u64 = 256 * 1024;
@@ -33,7 +33,7 @@ struct Shared {
     archive: String,
     entries: Entries,
     contents: Contents,
-    companions: Companions,
+    referrers: ReferrerMap,
     /// Manifests that indexes in the archive name, and that are not in it.
     absent: HashSet<Digest>,
 }
@@ -46,7 +46,7 @@ impl ArchiveSource {
             archive,
             entries,
             contents: found.contents,
-            companions: found.companions,
+            referrers: found.referrers,
             absent: placed
                 .filter_map(|(digest, content)| content.is_none().then_some(digest))
                 .collect(),
@@ -141,8 +141,8 @@ impl ImageSource for ArchiveSource {
         .boxed()
     }
 
-    fn find_companions<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Companion>, TransferError>> {
-        async move { Ok(self.shared.companions.of(subject)) }.boxed()
+    fn find_referrers<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Referrer>, TransferError>> {
+        async move { Ok(self.shared.referrers.of(subject)) }.boxed()
     }
 
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {

@@ -9,9 +9,9 @@ use landfall_core::reference::{Digest, Repository};
 use super::auth::need::Need;
 use super::error::{Action, Fault, RegistryError};
 use crate::client::registry_client::RegistryClient;
-use crate::companions::{cosign_tags, list_tag};
 use crate::digest::digest_of;
-use crate::image::{Companion, RawManifest};
+use crate::image::{RawManifest, Referrer};
+use crate::referrers::{cosign_tags, referrers_tag};
 use crate::store::index::render_index;
 
 impl RegistryClient {
@@ -35,28 +35,28 @@ impl RegistryClient {
     ///
     /// # Errors
     /// As in [`RegistryClient::list_referrers`].
-    pub async fn find_companions(
+    pub async fn find_referrers(
         &self,
         repository: &Repository,
         subject: &Digest,
-    ) -> Result<Vec<Companion>, RegistryError> {
-        let referrers = self.list_referrers(repository, subject).await?;
-        let mut companions: Vec<_> = referrers
+    ) -> Result<Vec<Referrer>, RegistryError> {
+        let listed = self.list_referrers(repository, subject).await?;
+        let mut referrers: Vec<_> = listed
             .into_iter()
-            .map(|referrer| Companion {
+            .map(|referrer| Referrer {
                 selector: referrer.digest.to_string(),
                 tag: None,
             })
             .collect();
         for tag in cosign_tags(subject) {
             if self.head_manifest(repository, tag.as_str()).await?.is_some() {
-                companions.push(Companion {
+                referrers.push(Referrer {
                     selector: tag.to_string(),
                     tag: Some(tag),
                 });
             }
         }
-        Ok(companions)
+        Ok(referrers)
     }
 
     /// Sees to it that a manifest that was pushed is listed with what it refers to: a registry without the interface
@@ -91,7 +91,8 @@ impl RegistryClient {
             media_type: media_type::OCI_INDEX.to_owned(),
             bytes: bytes.into(),
         };
-        self.push_manifest(repository, &list_tag(&subject.digest), &list).await
+        self.push_manifest(repository, &referrers_tag(&subject.digest), &list)
+            .await
     }
 
     /// The registry's own list; `None` when it has no such interface.
@@ -120,7 +121,7 @@ impl RegistryClient {
         repository: &Repository,
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, RegistryError> {
-        match self.fetch_manifest(repository, &list_tag(subject)).await {
+        match self.fetch_manifest(repository, &referrers_tag(subject)).await {
             Ok(list) => Ok(match parse_manifest(&list.bytes) {
                 Ok(ManifestContent::Index(index)) => index.manifests,
                 // Somebody else's tag.

@@ -9,7 +9,7 @@ use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
 use super::upload::{UploadJournal, Uploads};
 use crate::client::registry_client::RegistryClient;
 use crate::image::{
-    BlobStart, BlobState, BlobStream, Companion, ImageSink, ImageSource, RawManifest, RepositoryAddress, TransferError,
+    BlobStart, BlobState, BlobStream, ImageSink, ImageSource, RawManifest, Referrer, RepositoryAddress, TransferError,
 };
 
 /// Reads images from one repository.
@@ -38,8 +38,8 @@ impl ImageSource for RegistrySource {
         Box::pin(async move { Ok(self.client.open_blob(&self.repository, blob, offset).await?) })
     }
 
-    fn find_companions<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Companion>, TransferError>> {
-        Box::pin(async move { Ok(self.client.find_companions(&self.repository, subject).await?) })
+    fn find_referrers<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Referrer>, TransferError>> {
+        Box::pin(async move { Ok(self.client.find_referrers(&self.repository, subject).await?) })
     }
 }
 
@@ -126,7 +126,7 @@ impl ImageSink for RegistrySink {
         })
     }
 
-    fn companion_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
+    fn referrer_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
         let sink = RegistrySink::new(self.client.clone(), self.repository.clone(), tag.cloned());
         Some(Box::new(sink))
     }

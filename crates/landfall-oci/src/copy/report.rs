@@ -39,7 +39,7 @@ pub struct CopyReport {
     /// names none.
     pub lacking: Vec<String>,
     /// Signatures, attestations and the like that the sink has now; their blobs are counted with the image's.
-    pub companions: u64,
+    pub referrers: u64,
 }
 
 impl CopyReport {
@@ -54,12 +54,12 @@ impl CopyReport {
             bytes_skipped: 0,
             blobs_skipped: 0,
             lacking: Vec::new(),
-            companions: 0,
+            referrers: 0,
         }
     }
 
-    pub(super) fn add_companion(&mut self, part: &CopyReport) {
-        self.companions += 1;
+    pub(super) fn add_referrer(&mut self, part: &CopyReport) {
+        self.referrers += 1;
         self.bytes_moved += part.bytes_moved;
         self.blobs_moved += part.blobs_moved;
         self.bytes_mounted += part.bytes_mounted;

@@ -48,7 +48,7 @@ pub struct ArchiveSink {
     name: Option<String>,
     form: ArchiveForm,
     /// What is written belongs to the image, and is none itself.
-    is_companion: bool,
+    is_referrer: bool,
     /// Begun with the first blob: a dry run leaves nothing behind.
     tar: Arc<Mutex<Option<Tar>>>,
 }
@@ -64,7 +64,7 @@ struct Tar {
     /// The images themselves, without what is said about them.
     images: Vec<Manifest>,
     /// What belongs to the image.
-    companions: Vec<Descriptor>,
+    referrers: Vec<Descriptor>,
     finished: bool,
 }
 
@@ -135,7 +135,7 @@ impl Tar {
             end: 0,
             places: HashMap::new(),
             images: Vec::new(),
-            companions: Vec::new(),
+            referrers: Vec::new(),
             finished: false,
         })
     }
@@ -170,7 +170,7 @@ impl Tar {
     fn finish(&mut self, path: &Utf8Path, root: &RawManifest, name: Option<&str>) -> Result<(), StoreError> {
         self.add_file(LAYOUT_FILE, LAYOUT)?;
         let mut listed = vec![named_entry(root, name)];
-        listed.append(&mut self.companions);
+        listed.append(&mut self.referrers);
         self.add_file(INDEX, &render_index(listed))?;
         if let [image] = &self.images[..] {
             let layers: Vec<_> = image.layers.iter().map(|layer| blob_path(&layer.digest)).collect();
@@ -205,7 +205,7 @@ impl ArchiveSink {
             path: path.to_owned(),
             name,
             form,
-            is_companion: false,
+            is_referrer: false,
             tar: Arc::default(),
         }
     }
@@ -242,7 +242,7 @@ impl ArchiveSink {
         self.with_tar(|tar| {
             tar.enter(&blob.digest, size)?;
             // Attestations are manifests without a system to run on, and are no images.
-            if !self.is_companion
+            if !self.is_referrer
                 && let Ok(ManifestContent::Image(image)) = parse_manifest(&manifest.bytes)
                 && image.config.media_type.contains(".image.")
                 && image.subject.is_none()
@@ -270,10 +270,10 @@ impl ImageSink for ArchiveSink {
     }
 
     /// Docker's archives have no place for it.
-    fn companion_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
+    fn referrer_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
         let sink = ArchiveSink {
             name: tag.map(ToString::to_string),
-            is_companion: true,
+            is_referrer: true,
             ..self.clone()
         };
         (self.form == ArchiveForm::Oci).then(|| Box::new(sink) as _)
@@ -329,9 +329,9 @@ impl ImageSink for ArchiveSink {
 
     fn finish_image<'a>(&'a self, root: &'a RawManifest) -> BoxFuture<'a, Result<(), TransferError>> {
         async move {
-            if self.is_companion {
+            if self.is_referrer {
                 if let Some(tar) = &mut *self.lock() {
-                    tar.companions.push(named_entry(root, self.name.as_deref()));
+                    tar.referrers.push(named_entry(root, self.name.as_deref()));
                 }
                 return Ok(());
             }

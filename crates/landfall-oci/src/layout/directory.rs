@@ -163,7 +163,7 @@ impl ImageSink for LayoutSink {
     }
 
     /// Beside the image, by its tag or without a name: readers find it by what it refers to.
-    fn companion_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
+    fn referrer_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
         Some(Box::new(LayoutSink::new(&self.root, tag.map(ToString::to_string))))
     }
 

@@ -117,7 +117,7 @@ async fn signatures_and_what_is_said_about_them_come_along_to_registries_of_both
     let client = ours.client();
     let sink = || RegistrySink::new(client.clone(), repository("mirror/app"), Some("1".parse().unwrap()));
     let report = copy(&mk_source(&from), &sink()).await.unwrap();
-    assert_eq!(report.companions, 3);
+    assert_eq!(report.referrers, 3);
     signed.assert_is_in(&client).await;
     // A present image gets its new referrers.
     let again = copy(&mk_source(&from), &sink()).await.unwrap();
@@ -156,7 +156,7 @@ async fn signatures_come_along_into_layouts_and_archives_and_out_of_them() {
     let into_layout = LayoutSink::new(&layout, Some("app".to_owned()));
     let into_archive = ArchiveSink::new(&tar, Some("app".to_owned()), ArchiveForm::Oci);
     for sink in [&into_layout as &dyn ImageSink, &into_archive] {
-        assert_eq!(copy(&mk_source(&from), sink).await.unwrap().companions, 3);
+        assert_eq!(copy(&mk_source(&from), sink).await.unwrap().referrers, 3);
     }
     for found in [open_layout(&layout).unwrap(), open_archive(&tar, directory).unwrap()] {
         // Referrers are not images of their own.
@@ -165,7 +165,7 @@ async fn signatures_come_along_into_layouts_and_archives_and_out_of_them() {
         let client = ours.client();
         let sink = RegistrySink::new(client.clone(), repository("mirror/app"), Some("1".parse().unwrap()));
         let report = copy(&*only.source, &sink).await.unwrap();
-        assert_eq!((&report.digest, report.companions), (&signed.subject, 3));
+        assert_eq!((&report.digest, report.referrers), (&signed.subject, 3));
         signed.assert_is_in(&client).await;
     }
     // Docker's archives cannot hold referrers: nothing is written.

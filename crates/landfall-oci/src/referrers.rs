@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use landfall_core::oci_types::{Descriptor, Index, ManifestContent};
 use landfall_core::reference::{Digest, Tag};
 
-use crate::image::Companion;
+use crate::image::Referrer;
 use crate::store::index::REF_NAME;
 
 /// What cosign names its tags by: signatures, attestations, bills of materials.
@@ -19,7 +19,7 @@ pub(crate) fn cosign_tags(subject: &Digest) -> impl Iterator<Item = Tag> {
 }
 
 /// The tag that lists what refers to a manifest (OCI distribution specification, "Referrers Tag Schema").
-pub(crate) fn list_tag(subject: &Digest) -> String {
+pub(crate) fn referrers_tag(subject: &Digest) -> String {
     let hex = subject.hex();
     format!("{}-{}", subject.algorithm(), &hex[..hex.len().min(64)])
 }
@@ -31,42 +31,42 @@ pub(crate) fn name_of(entry: &Descriptor) -> Option<&str> {
 
 /// What a layout's index lists that belongs to other manifests, by those.
 #[derive(Debug, Default)]
-pub(crate) struct Companions {
-    by_subject: HashMap<Digest, Vec<Companion>>,
+pub(crate) struct ReferrerMap {
+    by_subject: HashMap<Digest, Vec<Referrer>>,
     /// By tag: a cosign tag, or one that stands in for a list.
     by_tag: HashMap<String, (Digest, Option<Index>)>,
 }
 
-impl Companions {
+impl ReferrerMap {
     pub(crate) fn new<'a>(
         listed: impl IntoIterator<Item = (&'a Descriptor, &'a Option<ManifestContent>)>,
-    ) -> Companions {
-        let mut companions = Companions::default();
+    ) -> ReferrerMap {
+        let mut referrers = ReferrerMap::default();
         for (entry, content) in listed {
             if let Some(subject) = content.as_ref().and_then(ManifestContent::subject) {
-                let known = companions.by_subject.entry(subject.digest.clone()).or_default();
+                let known = referrers.by_subject.entry(subject.digest.clone()).or_default();
                 known.push(untagged(&entry.digest));
             }
-            if let Some(name) = name_of(entry).filter(|name| is_companion_tag(name)) {
+            if let Some(name) = name_of(entry).filter(|name| is_referrer_tag(name)) {
                 let list = match content {
                     Some(ManifestContent::Index(index)) => Some(index.clone()),
                     _ => None,
                 };
-                companions.by_tag.insert(name.to_owned(), (entry.digest.clone(), list));
+                referrers.by_tag.insert(name.to_owned(), (entry.digest.clone(), list));
             }
         }
-        companions
+        referrers
     }
 
     /// What belongs to a manifest.
-    pub(crate) fn of(&self, subject: &Digest) -> Vec<Companion> {
+    pub(crate) fn of(&self, subject: &Digest) -> Vec<Referrer> {
         let mut found = self.by_subject.get(subject).cloned().unwrap_or_default();
-        if let Some((_, Some(list))) = self.by_tag.get(&list_tag(subject)) {
+        if let Some((_, Some(list))) = self.by_tag.get(&referrers_tag(subject)) {
             found.extend(list.manifests.iter().map(|entry| untagged(&entry.digest)));
         }
         found.extend(cosign_tags(subject).filter_map(|tag| {
             let (digest, _) = self.by_tag.get(tag.as_str())?;
-            Some(Companion {
+            Some(Referrer {
                 selector: digest.to_string(),
                 tag: Some(tag),
             })
@@ -75,19 +75,19 @@ impl Companions {
     }
 }
 
-fn untagged(digest: &Digest) -> Companion {
-    Companion {
+fn untagged(digest: &Digest) -> Referrer {
+    Referrer {
         selector: digest.to_string(),
         tag: None,
     }
 }
 
 /// Whether what has this name, or says this of itself, belongs to a manifest and is no image of its own.
-pub(crate) fn is_companion(name: Option<&str>, content: Option<&ManifestContent>) -> bool {
-    name.is_some_and(is_companion_tag) || content.is_some_and(|content| content.subject().is_some())
+pub(crate) fn is_referrer(name: Option<&str>, content: Option<&ManifestContent>) -> bool {
+    name.is_some_and(is_referrer_tag) || content.is_some_and(|content| content.subject().is_some())
 }
 
-fn is_companion_tag(name: &str) -> bool {
+fn is_referrer_tag(name: &str) -> bool {
     let (digest, kind) = name
         .split_once('.')
         .map_or((name, None), |(digest, kind)| (digest, Some(kind)));
@@ -100,15 +100,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_companions_are_told_from_names_of_images() {
+    fn tags_of_referrers_are_no_image_names() {
         let subject: Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
         for tag in cosign_tags(&subject) {
-            assert!(is_companion(Some(tag.as_str()), None), "{tag}");
+            assert!(is_referrer(Some(tag.as_str()), None), "{tag}");
         }
-        assert!(is_companion(Some(&list_tag(&subject)), None));
+        assert!(is_referrer(Some(&referrers_tag(&subject)), None));
         for name in ["app", "v1.2.sig", "sha256-ab.sig", "reg:5000/a/b:1"] {
-            assert!(!is_companion(Some(name), None), "{name}");
+            assert!(!is_referrer(Some(name), None), "{name}");
         }
-        assert!(!is_companion(None, None));
+        assert!(!is_referrer(None, None));
     }
 }

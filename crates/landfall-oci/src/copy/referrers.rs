@@ -8,15 +8,15 @@ use landfall_core::reference::{Digest, ImageReference};
 
 use super::job::Job;
 use super::report::CopyReport;
-use crate::image::{Companion, ImageSink, TransferError};
+use crate::image::{ImageSink, Referrer, TransferError};
 
 /// The most that may belong to one image; what a registry lists is bounded by nobody else.
-const COMPANIONS_MAX: usize = 1000;
+const REFERRERS_MAX: usize = 1000;
 
 impl Job<'_> {
     /// Copies everything that belongs to these manifests, to what belongs to it, and so on. Each is copied once, so that
     /// what refers to itself in a circle comes to an end.
-    pub(super) async fn copy_companions(
+    pub(super) async fn copy_referrers(
         &self,
         subjects: Vec<Digest>,
         report: &mut CopyReport,
@@ -28,34 +28,34 @@ impl Job<'_> {
             if !asked.insert(subject.clone()) {
                 continue;
             }
-            let found = self.retrying(&self.image, || self.source.find_companions(&subject));
-            for companion in found.await? {
-                if !copied.insert(companion.selector.clone()) {
+            let found = self.retrying(&self.image, || self.source.find_referrers(&subject));
+            for referrer in found.await? {
+                if !copied.insert(referrer.selector.clone()) {
                     continue;
                 }
-                if copied.len() > COMPANIONS_MAX {
+                if copied.len() > REFERRERS_MAX {
                     return Err(self.fail(format!(
-                        "more than {COMPANIONS_MAX} signatures and the like belong to it"
+                        "more than {REFERRERS_MAX} signatures and the like belong to it"
                     )));
                 }
-                let Some(sink) = self.sink.companion_sink(companion.tag.as_ref()) else {
+                let Some(sink) = self.sink.referrer_sink(referrer.tag.as_ref()) else {
                     return Err(self.fail(format!("{} takes no signatures and the like", self.sink.describe())));
                 };
-                let (part, below) = self.copy_companion(&companion, &*sink).await?;
-                report.add_companion(&part);
+                let (part, below) = self.copy_referrer(&referrer, &*sink).await?;
+                report.add_referrer(&part);
                 subjects.extend(below);
             }
         }
         Ok(())
     }
 
-    async fn copy_companion(
+    async fn copy_referrer(
         &self,
-        companion: &Companion,
+        referrer: &Referrer,
         sink: &dyn ImageSink,
     ) -> Result<(CopyReport, Vec<Digest>), TransferError> {
         let place = sink.place();
-        let name = place.zip(companion.tag.clone()).map(|(place, tag)| ImageReference {
+        let name = place.zip(referrer.tag.clone()).map(|(place, tag)| ImageReference {
             host: place.registry,
             repository: place.repository,
             tag: Some(tag),
@@ -63,13 +63,13 @@ impl Job<'_> {
         });
         let job = Job {
             sink,
-            image: format!("{} of {}", companion.selector, self.image),
+            image: format!("{} of {}", referrer.selector, self.image),
             source: self.source,
             options: self.options,
             progress: self.progress,
         };
         // It is small, and there for all platforms.
-        let looked = Box::pin(job.look(&companion.selector, &[])).await?;
+        let looked = Box::pin(job.look(&referrer.selector, &[])).await?;
         let root = looked.root.clone();
         let mut part = CopyReport::new(root.digest.clone());
         let below = Box::pin(job.carry_out_alone(looked, name.as_ref(), &mut part)).await?;
