@@ -12,13 +12,13 @@ mod graph;
 mod job;
 mod options;
 mod parts;
-mod proof;
 mod referrers;
 mod report;
 mod resuming_reader;
 mod retries;
 mod survey;
 mod transfers;
+mod upload_digest;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;

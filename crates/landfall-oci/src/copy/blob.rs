@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 
 use super::blob_locks::BlobLock;
 use super::job::Job;
-use super::proof::Proof;
 use super::report::BlobOutcome;
+use super::upload_digest::UploadDigest;
 use crate::image::{BlobStart, BlobStream, RepositoryAddress, TransferError};
 
 /// Pieces that may wait between source and sink: enough to keep both busy, too few to matter for memory.
@@ -45,7 +45,7 @@ impl Job<'_> {
         let mut from = place.as_ref().and_then(|place| self.mount_source(&blob_lock, place));
         let digest = blob.digest.as_str();
         // Other sinks hash what they get.
-        let mut proof = place.is_some().then(|| Proof::new(blob));
+        let mut upload_digest = place.is_some().then(|| UploadDigest::new(blob));
         let mut failed = 0;
         let mut furthest = 0;
         loop {
@@ -78,12 +78,12 @@ impl Job<'_> {
                 furthest = offset;
                 failed = 0;
             }
-            if let Some(proof) = &mut proof
+            if let Some(upload_digest) = &mut upload_digest
                 && self.source.place().is_none()
             {
-                self.see_beginning(blob, offset, proof).await?;
+                self.hash_beginning(blob, offset, upload_digest).await?;
             }
-            match self.transfer(blob, offset, bytes_moved, proof.as_mut()).await {
+            match self.transfer(blob, offset, bytes_moved, upload_digest.as_mut()).await {
                 Ok(()) => {
                     here.into_iter().for_each(|here| blob_lock.add_repository(here));
                     self.progress.progress(ProgressEvent::BlobFinished {
@@ -101,8 +101,13 @@ impl Job<'_> {
 
     /// Reads again what an earlier process sent, for its hash, from a source on this machine. From a registry it would
     /// cross the link a second time; then the sink's own verification has to do.
-    async fn see_beginning(&self, blob: &Descriptor, length: u64, proof: &mut Proof) -> Result<(), TransferError> {
-        if proof.reaches(length) {
+    async fn hash_beginning(
+        &self,
+        blob: &Descriptor,
+        length: u64,
+        upload_digest: &mut UploadDigest,
+    ) -> Result<(), TransferError> {
+        if upload_digest.covers(length) {
             return Ok(());
         }
         let mut position = 0;
@@ -110,9 +115,9 @@ impl Job<'_> {
         while let Some(chunk) = self.unless_stopped(stream.next()).await? {
             let chunk = chunk?;
             let wanted = usize::try_from(length - position).unwrap_or(usize::MAX);
-            let seen = &chunk[..chunk.len().min(wanted)];
-            proof.see(blob, position, seen)?;
-            position += seen.len() as u64;
+            let hashed = &chunk[..chunk.len().min(wanted)];
+            upload_digest.update(blob, position, hashed)?;
+            position += hashed.len() as u64;
             if position == length {
                 break;
             }
@@ -173,7 +178,7 @@ impl Job<'_> {
         blob: &Descriptor,
         offset: u64,
         bytes_moved: &mut u64,
-        proof: Option<&mut Proof>,
+        upload_digest: Option<&mut UploadDigest>,
     ) -> Result<(), BlobFailure> {
         self.progress.progress(ProgressEvent::BlobStarted {
             image: self.image.clone(),
@@ -186,7 +191,7 @@ impl Job<'_> {
             let chunk = receiver.recv().await?;
             Some((chunk, receiver))
         }));
-        let mut reading = pin!(self.read_resuming(blob, offset, sender, bytes_moved, proof));
+        let mut reading = pin!(self.read_resuming(blob, offset, sender, bytes_moved, upload_digest));
         let mut writing = self.sink.write_blob(blob, offset, received);
         let mut read = None;
         loop {

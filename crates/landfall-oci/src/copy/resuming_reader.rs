@@ -9,7 +9,7 @@ use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
 use super::job::Job;
-use super::proof::Proof;
+use super::upload_digest::UploadDigest;
 use crate::image::TransferError;
 
 /// Progress after which earlier failures are forgotten: a link that breaks now and then still gets the blob through,
@@ -25,13 +25,13 @@ impl Job<'_> {
         offset: u64,
         sender: mpsc::Sender<Result<Bytes, TransferError>>,
         bytes_moved: &mut u64,
-        mut proof: Option<&mut Proof>,
+        mut upload_digest: Option<&mut UploadDigest>,
     ) -> Result<(), TransferError> {
         let mut position = offset;
         let mut failed = 0;
         loop {
             let begin = position;
-            let outcome = self.read_once(blob, &mut position, &sender, bytes_moved, proof.as_deref_mut());
+            let outcome = self.read_once(blob, &mut position, &sender, bytes_moved, upload_digest.as_deref_mut());
             let Err(error) = outcome.await else {
                 return Ok(());
             };
@@ -44,7 +44,7 @@ impl Job<'_> {
                 }
             }
             // Bytes that are wrong are with the sink already: no more of them.
-            let is_wrong = proof.is_some() && error.kind == FailureKind::Corrupt;
+            let is_wrong = upload_digest.is_some() && error.kind == FailureKind::Corrupt;
             let wait = async {
                 match is_wrong {
                     true => Err(error),
@@ -70,15 +70,15 @@ impl Job<'_> {
         position: &mut u64,
         sender: &mpsc::Sender<Result<Bytes, TransferError>>,
         bytes_moved: &mut u64,
-        mut proof: Option<&mut Proof>,
+        mut upload_digest: Option<&mut UploadDigest>,
     ) -> Result<(), TransferError> {
         let mut stream = self.unless_stopped(self.source.open_blob(blob, *position)).await??;
         while let Some(chunk) = self.unless_stopped(stream.next()).await? {
             let chunk = chunk?;
             let length = chunk.len();
             *bytes_moved += length as u64;
-            if let Some(proof) = &mut proof {
-                proof.see(blob, *position, &chunk)?;
+            if let Some(upload_digest) = &mut upload_digest {
+                upload_digest.update(blob, *position, &chunk)?;
             }
             if let Some(limit) = &self.options.bandwidth {
                 self.unless_stopped(limit.pass(length)).await?;
