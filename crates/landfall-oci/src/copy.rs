@@ -9,9 +9,9 @@ mod bandwidth;
 mod blob;
 mod blob_locks;
 mod graph;
+mod index_children;
 mod job;
 mod options;
-mod parts;
 mod referrers;
 mod report;
 mod resuming_reader;
@@ -35,9 +35,9 @@ use crate::image::{BlobState, ImageSink, ImageSource, RawManifest, TransferError
 
 pub use bandwidth::BandwidthLimit;
 pub use blob_locks::BlobLocks;
+pub use index_children::{ForeignLayersRefused, IndexEntriesMissing, PartialIndexRefused, PlatformMissing};
 pub use job::ImageCopy;
 pub use options::CopyOptions;
-pub use parts::{ForeignRefused, PartsMissing, PartsRefused, PlatformMissing};
 pub use report::{CopyFailure, CopyReport};
 pub use survey::survey_images;
 pub use transfers::Transfers;
@@ -138,7 +138,7 @@ impl Job<'_> {
     /// Finds out what there is to do, and tells which blobs it is about.
     async fn look(&self, selector: &str, platforms: &[Platform]) -> Result<Looked, TransferError> {
         let root = self.fetch_manifest(selector).await?;
-        let unchanged = self.is_there(&root, platforms).await?;
+        let unchanged = self.is_present(&root, platforms).await?;
         let mut graph = Graph::default();
         if !unchanged || self.options.referrers {
             graph = self.walk(&root, platforms).await?;
@@ -193,7 +193,7 @@ impl Job<'_> {
         if let Err(error) = self.write_manifests(&graph, &root, name).await {
             let lost = self.lost_blobs(&graph, &error).await?;
             if lost.is_empty() {
-                return Err(parts::explain_refusal(&graph, error));
+                return Err(index_children::explain_refusal(&graph, error));
             }
             tracing::info!(
                 image = self.image,
@@ -202,7 +202,7 @@ impl Job<'_> {
             );
             self.copy_blobs(&lost, report).await?;
             let written = self.write_manifests(&graph, &root, name).await;
-            written.map_err(|error| parts::explain_refusal(&graph, error))?;
+            written.map_err(|error| index_children::explain_refusal(&graph, error))?;
         }
         Ok(subjects)
     }

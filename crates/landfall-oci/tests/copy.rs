@@ -17,7 +17,7 @@ use landfall_core::oci_types::media_type;
 use landfall_core::reference::{ImageReference, Tag};
 use landfall_core::status::{NoProgress, ProgressEvent};
 use landfall_oci::client::{Login, RegistryClient, RegistrySink, RegistrySource};
-use landfall_oci::copy::{CopyOptions, CopyReport, ForeignRefused, copy_image};
+use landfall_oci::copy::{CopyOptions, CopyReport, ForeignLayersRefused, copy_image};
 use landfall_oci::image::{ImageSink, TransferError};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
 use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, multi_platform, small_image};
@@ -329,7 +329,7 @@ async fn layers_that_must_not_be_handed_on_are_left_out() {
     );
     let error = copy_app(&registry, &sink).await.unwrap_err();
     assert!(
-        error.source.as_deref().unwrap().is::<ForeignRefused>(),
+        error.source.as_deref().unwrap().is::<ForeignLayersRefused>(),
         "{}",
         error.chain()
     );

@@ -12,7 +12,7 @@ use landfall_core::failure::FailureKind;
 use landfall_core::status::NoProgress;
 use landfall_oci::archive::open_archive;
 use landfall_oci::client::{RegistryClient, RegistrySink};
-use landfall_oci::copy::{CopyOptions, CopyReport, ImageCopy, PartsRefused, copy_image, survey_images};
+use landfall_oci::copy::{CopyOptions, CopyReport, ImageCopy, PartialIndexRefused, copy_image, survey_images};
 use landfall_oci::image::TransferError;
 use landfall_testkit::fake_registry::FakeRegistry;
 use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, multi_platform, oci_archive};
@@ -116,7 +116,7 @@ async fn a_registry_that_wants_all_of_an_index_is_named_as_the_reason() {
     from.add_image("shop/app", "1", &image);
     let error = copy(&from, &mk_client(&to), &["linux/arm64"]).await.unwrap_err();
     assert!(error.chain().contains("only with all of them"), "{}", error.chain());
-    let refused: &PartsRefused = error.source.as_deref().unwrap().downcast_ref().unwrap();
+    let refused: &PartialIndexRefused = error.source.as_deref().unwrap().downcast_ref().unwrap();
     assert_eq!(refused.copied, [arm64.root.digest]);
 }
 
