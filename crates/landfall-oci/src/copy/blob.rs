@@ -36,16 +36,18 @@ impl Job<'_> {
 
     async fn copy_blob_counting(&self, blob: &Descriptor, bytes_moved: &mut u64) -> Result<BlobOutcome, TransferError> {
         let mut blob_lock = self.lock_blob(blob).await?;
-        let place = self.sink.place();
-        let here = place.as_ref().map(|place| &place.repository);
-        if here.is_some_and(|here| blob_lock.repositories().contains(here)) {
+        let address = self.sink.repository_address();
+        let repository = address.as_ref().map(|address| &address.repository);
+        if repository.is_some_and(|repository| blob_lock.repositories().contains(repository)) {
             return Ok(self.skip(blob, BlobOutcome::Skipped));
         }
         let _under_way = self.unless_stopped(self.options.transfers.begin(blob.size)).await?;
-        let mut from = place.as_ref().and_then(|place| self.mount_source(&blob_lock, place));
+        let mut from = address
+            .as_ref()
+            .and_then(|address| self.mount_source(&blob_lock, address));
         let digest = blob.digest.as_str();
         // Other sinks hash what they get.
-        let mut upload_digest = place.is_some().then(|| UploadDigest::new(blob));
+        let mut upload_digest = address.is_some().then(|| UploadDigest::new(blob));
         let mut failed = 0;
         let mut furthest = 0;
         loop {
@@ -55,7 +57,9 @@ impl Job<'_> {
             let offset = match started {
                 Ok(BlobStart::Wanted(offset)) => offset,
                 Ok(there) => {
-                    here.into_iter().for_each(|here| blob_lock.add_repository(here));
+                    repository
+                        .into_iter()
+                        .for_each(|repository| blob_lock.add_repository(repository));
                     let mounted = there == BlobStart::Mounted;
                     let outcome = if mounted {
                         BlobOutcome::Mounted
@@ -79,13 +83,15 @@ impl Job<'_> {
                 failed = 0;
             }
             if let Some(upload_digest) = &mut upload_digest
-                && self.source.place().is_none()
+                && self.source.repository_address().is_none()
             {
                 self.hash_beginning(blob, offset, upload_digest).await?;
             }
             match self.transfer(blob, offset, bytes_moved, upload_digest.as_mut()).await {
                 Ok(()) => {
-                    here.into_iter().for_each(|here| blob_lock.add_repository(here));
+                    repository
+                        .into_iter()
+                        .for_each(|repository| blob_lock.add_repository(repository));
                     self.progress.progress(ProgressEvent::BlobFinished {
                         digest: digest.to_owned(),
                     });
@@ -132,15 +138,15 @@ impl Job<'_> {
 
     /// What the sink has its blobs in common with.
     pub(super) fn storage(&self) -> String {
-        match self.sink.place() {
-            Some(place) => place.registry.to_string(),
+        match self.sink.repository_address() {
+            Some(address) => address.registry.to_string(),
             None => self.sink.describe(),
         }
     }
 
     /// Whether source and sink are one registry, so that blobs need not come here.
     pub(super) fn is_within_registry(&self) -> bool {
-        let (source, sink) = (self.source.place(), self.sink.place());
+        let (source, sink) = (self.source.repository_address(), self.sink.repository_address());
         source
             .zip(sink)
             .is_some_and(|(source, sink)| source.registry == sink.registry)
@@ -148,15 +154,18 @@ impl Job<'_> {
 
     /// Forgets that the sink has a blob.
     pub(super) async fn forget(&self, blob: &Descriptor) -> Result<(), TransferError> {
-        if let Some(place) = self.sink.place() {
-            self.lock_blob(blob).await?.remove_repository(&place.repository);
+        if let Some(address) = self.sink.repository_address() {
+            self.lock_blob(blob).await?.remove_repository(&address.repository);
         }
         Ok(())
     }
 
     /// Another repository of the sink's registry that has the blob: one that got it in this process, or the source.
     fn mount_source(&self, blob_lock: &BlobLock, sink: &RepositoryAddress) -> Option<Repository> {
-        let source = self.source.place().filter(|source| source.registry == sink.registry);
+        let source = self
+            .source
+            .repository_address()
+            .filter(|source| source.registry == sink.registry);
         let known = blob_lock.repositories().last().cloned();
         known
             .or(source.map(|source| source.repository))
