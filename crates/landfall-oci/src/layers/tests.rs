@@ -32,7 +32,7 @@ fn put(store: &ContentStore, image: &ImageFixture) -> Digest {
             media_type: descriptor.media_type.clone(),
             digest: descriptor.digest.clone(),
         };
-        store.write_manifest(&manifest, None, &store.hold()).unwrap();
+        store.write_manifest(&manifest, None, &store.lease()).unwrap();
     }
     image.root.digest.clone()
 }
