@@ -20,10 +20,10 @@ pub mod endpoints;
 pub mod error;
 pub mod gc;
 mod graph;
-pub mod hold;
 pub mod index;
 pub mod ingest;
-mod pins;
+pub mod lease;
+mod leased_blobs;
 pub mod receive;
 
 #[cfg(test)]
@@ -47,7 +47,7 @@ use crate::image::{BlobState, RawManifest};
 use crate::store::claims::Claims;
 use crate::store::error::StoreError;
 use crate::store::index::ImageIndex;
-use crate::store::pins::Pins;
+use crate::store::leased_blobs::LeasedBlobs;
 
 /// The largest manifest that is read, in bytes. Registries must take 4 MiB (OCI distribution specification, "Pushing
 /// Manifests"); this leaves room for those that take more.
@@ -73,7 +73,7 @@ struct Inner {
     root: Utf8PathBuf,
     index: Mutex<ImageIndex>,
     claims: Claims,
-    pins: Pins,
+    leased_blobs: LeasedBlobs,
     repairs: Vec<String>,
     /// Held for its lock, which ends with the file; `None` where nothing is written.
     _lock: Option<fs::File>,
@@ -107,7 +107,7 @@ impl ContentStore {
             root: root.to_owned(),
             index: Mutex::new(index),
             claims: Claims::default(),
-            pins: Pins::default(),
+            leased_blobs: LeasedBlobs::default(),
             repairs,
             _lock: Some(lock),
         };
@@ -122,7 +122,7 @@ impl ContentStore {
             root: root.to_owned(),
             index: Mutex::new(ImageIndex::empty(&root.join(INDEX_FILE))),
             claims: Claims::default(),
-            pins: Pins::default(),
+            leased_blobs: LeasedBlobs::default(),
             repairs: Vec::new(),
             _lock: None,
         };

@@ -27,7 +27,7 @@ impl ImageSource for RegistrySource {
         describe(&self.client, &self.repository)
     }
 
-    fn place(&self) -> Option<RepositoryAddress> {
+    fn repository_address(&self) -> Option<RepositoryAddress> {
         Some(repository_address(&self.client, &self.repository))
     }
 
@@ -101,7 +101,7 @@ impl ImageSink for RegistrySink {
         describe(&self.client, &self.repository)
     }
 
-    fn place(&self) -> Option<RepositoryAddress> {
+    fn repository_address(&self) -> Option<RepositoryAddress> {
         Some(repository_address(&self.client, &self.repository))
     }
 

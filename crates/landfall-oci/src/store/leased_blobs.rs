@@ -12,19 +12,19 @@ use landfall_core::reference::Digest;
 use landfall_core::sync::lock;
 
 #[derive(Debug, Default)]
-pub(super) struct Pins {
-    state: Mutex<PinState>,
+pub(super) struct LeasedBlobs {
+    state: Mutex<LeaseState>,
 }
 
 #[derive(Debug, Default)]
-struct PinState {
+struct LeaseState {
     counts: HashMap<Digest, usize>,
     /// While a collection runs: every blob that had a pin at any time since it began.
     remembered: Option<HashSet<Digest>>,
 }
 
-impl Pins {
-    fn lock(&self) -> MutexGuard<'_, PinState> {
+impl LeasedBlobs {
+    fn lock(&self) -> MutexGuard<'_, LeaseState> {
         lock(&self.state)
     }
 
@@ -61,12 +61,12 @@ impl Pins {
     }
 
     /// Deletes a blob by `delete`, unless it is pinned. No pin can be taken meanwhile.
-    pub(super) fn delete_unpinned<T>(&self, digest: &Digest, delete: impl FnOnce() -> T) -> Option<T> {
+    pub(super) fn delete_unleased<T>(&self, digest: &Digest, delete: impl FnOnce() -> T) -> Option<T> {
         let state = self.lock();
-        let pinned = state
+        let leased = state
             .remembered
             .as_ref()
             .is_some_and(|remembered| remembered.contains(digest));
-        (!pinned).then(delete)
+        (!leased).then(delete)
     }
 }

@@ -11,40 +11,40 @@ use crate::store::ContentStore;
 impl ContentStore {
     /// Keeps blobs from [`ContentStore::gc`] as long as the value lives: for transfers whose image has no name yet.
     #[must_use]
-    pub fn hold(&self) -> Hold {
-        Hold::new(self.clone())
+    pub fn lease(&self) -> Lease {
+        Lease::new(self.clone())
     }
 }
 
 /// Keeps blobs from garbage collection until it is dropped.
 #[derive(Debug)]
-pub struct Hold {
+pub struct Lease {
     store: ContentStore,
-    held: Mutex<HashSet<Digest>>,
+    leased: Mutex<HashSet<Digest>>,
 }
 
-impl Hold {
-    fn new(store: ContentStore) -> Hold {
-        Hold {
+impl Lease {
+    fn new(store: ContentStore) -> Lease {
+        Lease {
             store,
-            held: Mutex::new(HashSet::new()),
+            leased: Mutex::new(HashSet::new()),
         }
     }
 
     /// Keeps this blob, whether it is here already or not.
-    pub fn keep(&self, digest: &Digest) {
-        let mut held = lock(&self.held);
-        if held.insert(digest.clone()) {
-            self.store.inner.pins.add(digest);
+    pub fn add(&self, digest: &Digest) {
+        let mut leased = lock(&self.leased);
+        if leased.insert(digest.clone()) {
+            self.store.inner.leased_blobs.add(digest);
         }
     }
 }
 
-impl Drop for Hold {
+impl Drop for Lease {
     fn drop(&mut self) {
-        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for digest in held.iter() {
-            self.store.inner.pins.release(digest);
+        let leased = self.leased.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for digest in leased.iter() {
+            self.store.inner.leased_blobs.release(digest);
         }
     }
 }
