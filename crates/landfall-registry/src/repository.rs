@@ -5,10 +5,10 @@
 //! collected: a blob is held before anybody counts on it, and a manifest's line comes only once its parts are there.
 
 pub(crate) mod gc;
+pub(crate) mod head_leases;
 pub(crate) mod hot;
 pub mod inventory;
 pub mod places;
-pub(crate) mod promises;
 pub(crate) mod record;
 pub(crate) mod records;
 pub(crate) mod removal;
@@ -21,8 +21,8 @@ use landfall_core::reference::{Digest, Repository};
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
 
+use crate::repository::head_leases::HeadLeases;
 use crate::repository::hot::HotManifests;
-use crate::repository::promises::Promises;
 use crate::repository::record::Change;
 use crate::repository::records::Records;
 use crate::repository::sessions::Uploads;
@@ -38,7 +38,7 @@ pub struct Registry {
     pub(crate) store: ContentStore,
     pub(crate) records: Records,
     pub(crate) uploads: Uploads,
-    pub(crate) promises: Promises,
+    pub(crate) head_leases: HeadLeases,
     floor: SpaceFloor,
     pub(crate) hot: HotManifests,
 }
@@ -54,7 +54,7 @@ impl Registry {
             store,
             records: Records::open(directory)?,
             uploads: Uploads::default(),
-            promises: Promises::default(),
+            head_leases: HeadLeases::default(),
             hot: HotManifests::default(),
             floor: SpaceFloor::default(),
         })

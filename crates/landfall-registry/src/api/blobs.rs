@@ -28,7 +28,7 @@ impl Registry {
     ) -> Result<Response, ApiError> {
         if delivery == Delivery::Nothing {
             // Whoever only asks is about to push what is missing, and counts on the rest.
-            self.promises.give(&self.store, digest);
+            self.head_leases.grant(&self.store, digest);
         }
         let size = match self.store.blob_size(digest)? {
             Some(size) if self.has_blob(name, digest)? => size,

@@ -21,7 +21,7 @@ impl Registry {
     /// When the disk does not answer.
     pub fn gc(&self, grace: Duration, now: SystemTime) -> Result<GcReport, StoreError> {
         self.uploads.expire();
-        self.promises.expire();
+        self.head_leases.expire();
         self.store.gc(|| self.roots(grace, now), now)
     }
 

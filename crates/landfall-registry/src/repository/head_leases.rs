@@ -11,34 +11,34 @@ use landfall_oci::store::hold::Hold;
 use tokio::time::Instant;
 
 /// How long a push may take from its question to its manifest.
-const KEPT_FOR: Duration = Duration::from_secs(15 * 60);
+const LEASE_DURATION: Duration = Duration::from_secs(15 * 60);
 /// How many are remembered; the oldest go first.
-const KEPT_MAX: usize = 8192;
+const LEASES_MAX: usize = 8192;
 
 #[derive(Debug, Default)]
-pub(crate) struct Promises {
-    given: Mutex<VecDeque<Promise>>,
+pub(crate) struct HeadLeases {
+    leases: Mutex<VecDeque<HeadLease>>,
 }
 
 #[derive(Debug)]
-struct Promise {
-    until: Instant,
+struct HeadLease {
+    expires_at: Instant,
     _hold: Hold,
 }
 
-impl Promises {
+impl HeadLeases {
     /// Keeps a blob from collection for as long as a push takes. Comes before the look whether it is here.
-    pub(crate) fn give(&self, store: &ContentStore, digest: &Digest) {
+    pub(crate) fn grant(&self, store: &ContentStore, digest: &Digest) {
         let hold = store.hold();
         hold.keep(digest);
         let now = Instant::now();
         // Insertions and removals are single steps: a panic cannot leave half of one.
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        while given.len() >= KEPT_MAX || given.front().is_some_and(|oldest| oldest.until <= now) {
-            given.pop_front();
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        while leases.len() >= LEASES_MAX || leases.front().is_some_and(|oldest| oldest.expires_at <= now) {
+            leases.pop_front();
         }
-        given.push_back(Promise {
-            until: now + KEPT_FOR,
+        leases.push_back(HeadLease {
+            expires_at: now + LEASE_DURATION,
             _hold: hold,
         });
     }
@@ -46,9 +46,9 @@ impl Promises {
     /// Forgets those that are over.
     pub(crate) fn expire(&self) {
         let now = Instant::now();
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        while given.front().is_some_and(|oldest| oldest.until <= now) {
-            given.pop_front();
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        while leases.front().is_some_and(|oldest| oldest.expires_at <= now) {
+            leases.pop_front();
         }
     }
 }
