@@ -8,8 +8,8 @@ mod attempts;
 mod auth;
 mod blobs;
 mod conditional;
+mod drain_body;
 pub(crate) mod error;
-mod linger;
 mod listing;
 mod manifests;
 mod metrics;
@@ -35,8 +35,8 @@ use tokio::time::Instant;
 
 use crate::api::auth::Gate;
 use crate::api::blobs::Delivery;
+use crate::api::drain_body::SharedBody;
 use crate::api::error::{ApiError, Code};
-use crate::api::linger::SharedBody;
 use crate::api::metrics::Metrics;
 use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
@@ -86,7 +86,7 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     let mut response = match (api.respond(request, route, peer).await, body) {
         (Ok(response), _) => response,
         (Err(error), None) => error.into_response(),
-        (Err(error), Some(body)) => body.answer(error.into_response()),
+        (Err(error), Some(body)) => body.drain_after(error.into_response()),
     };
     response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
     let status = response.status().as_u16();

@@ -34,7 +34,7 @@ use crate::fast_path::body::{PushBody, TakesFile};
 use crate::fast_path::request::{HEAD_MAX, Ours, Parsed, parse_pull};
 
 /// How long a client that was told that the connection ends may take to end it as well.
-const LINGER_MAX: Duration = Duration::from_secs(1);
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// A router with the fast path before it, for [`landfall_net::serve::serve`].
 #[must_use]
@@ -118,7 +118,7 @@ async fn serve_pulls(
             .write(&stream, response, with_body, is_last, limits.stall)
             .await?;
         if is_last {
-            linger(&stream).await?;
+            drain_connection(&stream).await?;
             return Ok(None);
         }
         deadline = Instant::now() + limits.header;
@@ -127,17 +127,17 @@ async fn serve_pulls(
 
 /// Ends a connection so that the client gets the last answer: were bytes of the client's still unread, or on their way, when
 /// the connection is closed, they would reset it, and take the answer away (RFC 9112 section 9.6).
-async fn linger(stream: &TcpStream) -> io::Result<()> {
+async fn drain_connection(stream: &TcpStream) -> io::Result<()> {
     shutdown(stream, Shutdown::Write)?;
-    let throw_away = async {
-        let mut thrown = BytesMut::new();
-        while read_some(stream, &mut thrown).await? > 0 {
-            thrown.clear();
+    let drain = async {
+        let mut discarded = BytesMut::new();
+        while read_some(stream, &mut discarded).await? > 0 {
+            discarded.clear();
         }
         Ok(())
     };
     // A client that does not hang up has had the time to read.
-    timeout(LINGER_MAX, throw_away).await.unwrap_or(Ok(()))
+    timeout(DRAIN_MAX, drain).await.unwrap_or(Ok(()))
 }
 
 /// Reads what is there, as soon as something is; 0 at the end.
