@@ -6,8 +6,8 @@
 
 pub(crate) mod gc;
 pub(crate) mod head_leases;
-pub(crate) mod hot;
 pub mod inventory;
+pub(crate) mod manifest_cache;
 pub mod places;
 pub(crate) mod record;
 pub(crate) mod records;
@@ -22,7 +22,7 @@ use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
 
 use crate::repository::head_leases::HeadLeases;
-use crate::repository::hot::HotManifests;
+use crate::repository::manifest_cache::ManifestCache;
 use crate::repository::record::Change;
 use crate::repository::records::Records;
 use crate::repository::sessions::Uploads;
@@ -40,7 +40,7 @@ pub struct Registry {
     pub(crate) uploads: Uploads,
     pub(crate) head_leases: HeadLeases,
     floor: SpaceFloor,
-    pub(crate) hot: HotManifests,
+    pub(crate) manifest_cache: ManifestCache,
 }
 
 impl Registry {
@@ -55,7 +55,7 @@ impl Registry {
             records: Records::open(directory)?,
             uploads: Uploads::default(),
             head_leases: HeadLeases::default(),
-            hot: HotManifests::default(),
+            manifest_cache: ManifestCache::default(),
             floor: SpaceFloor::default(),
         })
     }

@@ -66,12 +66,12 @@ impl Registry {
     }
 
     async fn read_manifest_bytes(&self, digest: Digest) -> Result<Bytes, StoreError> {
-        if let Some(bytes) = self.hot.get(&digest) {
+        if let Some(bytes) = self.manifest_cache.get(&digest) {
             return Ok(bytes);
         }
         let (store, wanted) = (self.store.clone(), digest.clone());
         let bytes = blocking(move || store.read_blob(&wanted, MANIFEST_SIZE_MAX as u64)).await?;
-        self.hot.keep(&digest, &bytes);
+        self.manifest_cache.insert(&digest, &bytes);
         Ok(bytes)
     }
 
