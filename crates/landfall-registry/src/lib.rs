@@ -19,4 +19,4 @@ pub use crate::api::users::{Users, UsersError};
 pub use crate::repository::gc::GRACE;
 pub use crate::repository::removal::Removed;
 pub use crate::repository::space::SpaceFloor;
-pub use crate::repository::{Registry, inventory, places};
+pub use crate::repository::{Registry, directories, inventory};

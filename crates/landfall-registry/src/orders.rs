@@ -26,7 +26,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use crate::repository::Registry;
-use crate::repository::places::Places;
+use crate::repository::directories::RegistryDirs;
 use crate::repository::record::Change;
 
 /// Beside the store's `lock`.
@@ -104,10 +104,10 @@ pub enum OrderError {
 ///
 /// # Errors
 /// When it cannot be done, or the process that has the store takes no orders.
-pub fn carry_out(places: &Places, order: &Order) -> Result<Deleted, OrderError> {
-    let root = &places.store;
+pub fn carry_out(directories: &RegistryDirs, order: &Order) -> Result<Deleted, OrderError> {
+    let root = &directories.store;
     let in_use = match ContentStore::open(root) {
-        Ok(store) => return Ok(Registry::open(store, &places.records)?.carry_out(order)?),
+        Ok(store) => return Ok(Registry::open(store, &directories.records)?.carry_out(order)?),
         Err(in_use @ StoreError::InUse { .. }) => in_use,
         Err(error) => return Err(error.into()),
     };

@@ -4,11 +4,11 @@
 //! disk: a blob in its place and its line in the record, a manifest likewise. Two rules keep images whole while garbage is
 //! collected: a blob is held before anybody counts on it, and a manifest's line comes only once its parts are there.
 
+pub mod directories;
 pub(crate) mod gc;
 pub(crate) mod head_leases;
 pub mod inventory;
 pub(crate) mod manifest_cache;
-pub mod places;
 pub(crate) mod record;
 pub(crate) mod records;
 pub(crate) mod removal;

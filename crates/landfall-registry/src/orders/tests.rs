@@ -19,16 +19,16 @@ impl Fixture {
         fixture
     }
 
-    fn places(&self) -> Places {
+    fn directories(&self) -> RegistryDirs {
         // Longer than the path of a socket may be.
         let root = Utf8Path::from_path(self.directory.path()).unwrap();
-        Places::on_its_own(&root.join("long".repeat(40)))
+        RegistryDirs::standalone(&root.join("long".repeat(40)))
     }
 
     fn open(&self) -> Arc<Registry> {
-        let places = self.places();
-        let store = ContentStore::open(&places.store).unwrap();
-        Arc::new(Registry::open(store, &places.records).unwrap())
+        let directories = self.directories();
+        let store = ContentStore::open(&directories.store).unwrap();
+        Arc::new(Registry::open(store, &directories.records).unwrap())
     }
 
     fn push(&self, registry: &Registry, bytes: &[u8]) -> Digest {
@@ -41,8 +41,8 @@ impl Fixture {
 
     /// What an order does while the registry is served by this process.
     async fn order(&self, registry: &Arc<Registry>, order: Order) -> Result<Deleted, OrderError> {
-        let places = self.places();
-        while_served(registry, move || carry_out(&places, &order)).await
+        let directories = self.directories();
+        while_served(registry, move || carry_out(&directories, &order)).await
     }
 }
 
@@ -68,7 +68,7 @@ fn collect() -> Order {
 #[test]
 fn an_order_is_carried_out_by_whoever_gives_it_when_nobody_has_the_store() {
     let fixture = Fixture::new();
-    let deleted = carry_out(&fixture.places(), &collect()).unwrap();
+    let deleted = carry_out(&fixture.directories(), &collect()).unwrap();
     assert_eq!((deleted.files, deleted.bytes), (1, 7));
 }
 
@@ -79,8 +79,8 @@ async fn an_order_is_carried_out_by_the_process_that_has_the_store() {
     let deleted = fixture.order(&registry, collect()).await.unwrap();
     assert_eq!((deleted.files, deleted.bytes), (1, 7));
     // The socket of a process that was killed is there and nobody listens to it.
-    assert!(fixture.places().store.join(SOCKET).exists());
-    let error = carry_out(&fixture.places(), &collect()).unwrap_err();
+    assert!(fixture.directories().store.join(SOCKET).exists());
+    let error = carry_out(&fixture.directories(), &collect()).unwrap_err();
     assert!(
         error
             .to_string()
@@ -115,7 +115,7 @@ async fn a_damaged_manifest_leaves_its_repositories_so_that_the_next_push_brings
         fixture.order(&registry, order.clone()).await.unwrap(),
         Deleted::default()
     );
-    let path = fixture.places().store.join("blobs/sha256").join(digest.hex());
+    let path = fixture.directories().store.join("blobs/sha256").join(digest.hex());
     std::fs::write(path, "rotten").unwrap();
     let deleted = fixture.order(&registry, order.clone()).await.unwrap();
     assert_eq!((deleted.files, deleted.manifests, deleted.tags), (1, 1, 1));
@@ -127,9 +127,9 @@ async fn a_damaged_manifest_leaves_its_repositories_so_that_the_next_push_brings
 async fn what_is_no_order_is_answered_and_the_next_one_is_heard() {
     let fixture = Fixture::new();
     let registry = fixture.open();
-    let places = fixture.places();
+    let directories = fixture.directories();
     let deleted = while_served(&registry, move || {
-        let directory = fs::File::open(&places.store).unwrap();
+        let directory = fs::File::open(&directories.store).unwrap();
         for (said, heard) in [
             ("{\"rob\":{}}\n", "this is no order: unknown variant `rob`"),
             ("", "this is no order: EOF"),
@@ -141,7 +141,7 @@ async fn what_is_no_order_is_answered_and_the_next_one_is_heard() {
             let message = answer.unwrap_err();
             assert!(message.starts_with(heard), "{message}");
         }
-        carry_out(&places, &collect()).unwrap()
+        carry_out(&directories, &collect()).unwrap()
     });
     assert_eq!(deleted.await.files, 1);
 }

@@ -6,9 +6,9 @@ use clap::Args;
 use landfall_core::reference::Repository;
 use landfall_core::wording::counted;
 use landfall_registry::GRACE;
+use landfall_registry::directories::RegistryDirs;
 use landfall_registry::inventory::{Inventory, ListedRepository, RegistryStats, Verification};
 use landfall_registry::orders::{Order, carry_out};
-use landfall_registry::places::Places;
 use serde::Serialize;
 
 use crate::args::{OutputArgs, RegistryRootArgs};
@@ -145,10 +145,10 @@ pub(super) fn run_verify(args: &VerifyArgs, context: &Context) -> anyhow::Result
 }
 
 fn delete_damaged(args: &VerifyArgs, found: &Verification, context: &Context) -> anyhow::Result<()> {
-    let places = find_registry(&args.root)?;
+    let directories = find_registry(&args.root)?;
     for digest in &found.damaged {
         let order = Order::DeleteDamaged { digest: digest.clone() };
-        let deleted = carry_out(&places, &order).with_context(|| format!("cannot delete `{digest}`"))?;
+        let deleted = carry_out(&directories, &order).with_context(|| format!("cannot delete `{digest}`"))?;
         if deleted.files > 0 {
             context.printer.note(format_args!("deleted `{digest}`"));
         }
@@ -282,20 +282,20 @@ fn render_stats(stats: &RegistryStats) -> String {
     table.render(stdout_width())
 }
 
-fn find_registry(args: &RegistryRootArgs) -> anyhow::Result<Places> {
-    let places = Places::find(&args.root);
+fn find_registry(args: &RegistryRootArgs) -> anyhow::Result<RegistryDirs> {
+    let directories = RegistryDirs::find(&args.root);
     ensure!(
-        places.store.join("blobs").is_dir(),
+        directories.store.join("blobs").is_dir(),
         "there is no registry in `{}`: give the directory that `landfall registry serve --root` was given, or an agent's \
          state directory",
         args.root
     );
-    Ok(places)
+    Ok(directories)
 }
 
 fn open_inventory(args: &RegistryRootArgs) -> anyhow::Result<Inventory> {
-    let places = find_registry(args)?;
-    Ok(Inventory::new(&places.store, &places.records))
+    let directories = find_registry(args)?;
+    Ok(Inventory::new(&directories.store, &directories.records))
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use landfall_net::certificate::load_pair;
 use landfall_net::serve::tls::CertificateSlot;
 use landfall_net::serve::{ServeLimits, serve};
 use landfall_oci::store::ContentStore;
+use landfall_registry::directories::RegistryDirs;
 use landfall_registry::fast_path::with_fast_path;
 use landfall_registry::orders::take_orders;
-use landfall_registry::places::Places;
 use landfall_registry::{DEFAULT_REQUESTS_MAX, GRACE, Policy, Registry, SpaceFloor, Users, registry_service};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -136,9 +136,9 @@ async fn serve_registry(
     };
     let certificate = load_certificate(args)?;
     let root = &args.root;
-    let places = Places::on_its_own(root);
-    let store = ContentStore::open(&places.store).with_context(|| format!("cannot open the store in `{root}`"))?;
-    let registry = Registry::open(store, &places.records)
+    let directories = RegistryDirs::standalone(root);
+    let store = ContentStore::open(&directories.store).with_context(|| format!("cannot open the store in `{root}`"))?;
+    let registry = Registry::open(store, &directories.records)
         .with_context(|| format!("cannot open the registry in `{root}`"))?
         .with_floor(SpaceFloor { bytes: args.min_free });
     let registry = Arc::new(registry);
