@@ -4,13 +4,13 @@
 //! Decides who may ask, and answers. What a repository holds is [`crate::repository`]'s; listening and TLS are
 //! [`landfall_net::serve`]'s.
 
-mod attempts;
 mod auth;
 mod blobs;
 mod conditional;
 mod drain_body;
 pub(crate) mod error;
 mod listing;
+mod login_throttle;
 mod manifests;
 mod metrics;
 pub(crate) mod policy;

@@ -14,8 +14,8 @@ use landfall_oci::digest::{Algorithm, Digester};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use crate::api::attempts::Attempts;
 use crate::api::error::{ApiError, Code};
+use crate::api::login_throttle::LoginThrottle;
 use crate::api::policy::Policy;
 use crate::api::users::Users;
 use landfall_core::registry_path::Route;
@@ -33,7 +33,7 @@ pub(crate) struct Gate {
     read_only: bool,
     /// What was found of `Authorization` headers, by hashes with a key that nobody else has: bcrypt is slow on purpose.
     remembered: Mutex<HashMap<Digest, bool>>,
-    attempts: Attempts,
+    throttle: LoginThrottle,
     key: [u8; 32],
 }
 
@@ -44,7 +44,7 @@ impl Gate {
             anonymous_pull: policy.anonymous_pull,
             read_only: policy.read_only,
             remembered: Mutex::default(),
-            attempts: Attempts::default(),
+            throttle: LoginThrottle::default(),
             key: random_bytes(),
         }
     }
@@ -92,7 +92,7 @@ impl Gate {
             return Ok(false);
         };
         let now = Instant::now();
-        if let Some(wait) = self.attempts.must_wait(peer, now) {
+        if let Some(wait) = self.throttle.retry_after(peer, now) {
             return Err(ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 Code::TooManyRequests,
@@ -105,7 +105,7 @@ impl Gate {
             .await
             .unwrap_or(false);
         if !admitted {
-            self.attempts.failed(peer, now);
+            self.throttle.record_failure(peer, now);
         }
         let mut remembered = self.remembered();
         if remembered.len() >= REMEMBERED_MAX {
