@@ -6,9 +6,9 @@ use clap::Args;
 use landfall_core::reference::Repository;
 use landfall_core::wording::counted;
 use landfall_registry::GRACE;
+use landfall_registry::admin_socket::{AdminCommand, run_admin_command};
 use landfall_registry::directories::RegistryDirs;
 use landfall_registry::inventory::{Inventory, ListedRepository, RegistryStats, Verification};
-use landfall_registry::orders::{Order, carry_out};
 use serde::Serialize;
 
 use crate::args::{OutputArgs, RegistryRootArgs};
@@ -113,10 +113,10 @@ struct Removed {
 }
 
 pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let order = Order::CollectGarbage {
+    let command = AdminCommand::CollectGarbage {
         grace_seconds: args.grace,
     };
-    let deleted = carry_out(&find_registry(&args.root)?, &order)
+    let deleted = run_admin_command(&find_registry(&args.root)?, &command)
         .with_context(|| format!("cannot collect the garbage of `{}`", args.root.root))?;
     let collected = Collected {
         deleted: deleted.files,
@@ -147,8 +147,8 @@ pub(super) fn run_verify(args: &VerifyArgs, context: &Context) -> anyhow::Result
 fn delete_damaged(args: &VerifyArgs, found: &Verification, context: &Context) -> anyhow::Result<()> {
     let directories = find_registry(&args.root)?;
     for digest in &found.damaged {
-        let order = Order::DeleteDamaged { digest: digest.clone() };
-        let deleted = carry_out(&directories, &order).with_context(|| format!("cannot delete `{digest}`"))?;
+        let command = AdminCommand::DeleteDamaged { digest: digest.clone() };
+        let deleted = run_admin_command(&directories, &command).with_context(|| format!("cannot delete `{digest}`"))?;
         if deleted.files > 0 {
             context.printer.note(format_args!("deleted `{digest}`"));
         }
@@ -222,12 +222,12 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
         Some(tag) => open_inventory(&args.root)?.tagged_only(&name, &tag)?,
         None => None,
     };
-    let order = Order::Remove {
+    let command = AdminCommand::Remove {
         repository: name.clone(),
         selector: selector.map(str::to_owned),
     };
-    let deleted =
-        carry_out(&find_registry(&args.root)?, &order).with_context(|| format!("cannot delete `{}`", args.target))?;
+    let deleted = run_admin_command(&find_registry(&args.root)?, &command)
+        .with_context(|| format!("cannot delete `{}`", args.target))?;
     let removed = Removed {
         tags: deleted.tags,
         manifests: deleted.manifests,

@@ -13,9 +13,9 @@ use landfall_net::certificate::load_pair;
 use landfall_net::serve::tls::CertificateSlot;
 use landfall_net::serve::{ServeLimits, serve};
 use landfall_oci::store::ContentStore;
+use landfall_registry::admin_socket::serve_admin_socket;
 use landfall_registry::directories::RegistryDirs;
 use landfall_registry::fast_path::with_fast_path;
-use landfall_registry::orders::take_orders;
 use landfall_registry::{DEFAULT_REQUESTS_MAX, GRACE, Policy, Registry, SpaceFloor, Users, registry_service};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -168,7 +168,7 @@ async fn serve_registry(
         drained = serve(listener, certificate, http, limits, shutdown) => drained,
         never = watched.watch(Duration::from_secs(args.reload_every)) => match never {},
         never = collect_garbage(registry.clone(), args.gc_every) => match never {},
-        never = take_orders(registry) => match never {},
+        never = serve_admin_socket(registry) => match never {},
     };
     ensure!(
         drained.abandoned == 0,
