@@ -12,8 +12,8 @@ pub(crate) mod manifest_cache;
 pub(crate) mod record;
 pub(crate) mod records;
 pub(crate) mod removal;
-pub(crate) mod sessions;
 pub(crate) mod space;
+pub(crate) mod upload_sessions;
 
 use camino::Utf8Path;
 use jiff::Timestamp;
@@ -25,8 +25,8 @@ use crate::repository::head_leases::HeadLeases;
 use crate::repository::manifest_cache::ManifestCache;
 use crate::repository::record::Change;
 use crate::repository::records::Records;
-use crate::repository::sessions::Uploads;
 use crate::repository::space::{Disk, SpaceFloor};
+use crate::repository::upload_sessions::UploadSessions;
 
 /// A blob that is pushed once more has its time renewed when that is older than this, so that it does not go while the
 /// manifest is on its way.
@@ -37,7 +37,7 @@ const RENEW_AFTER_SECONDS: i64 = 60;
 pub struct Registry {
     pub(crate) store: ContentStore,
     pub(crate) records: Records,
-    pub(crate) uploads: Uploads,
+    pub(crate) upload_sessions: UploadSessions,
     pub(crate) head_leases: HeadLeases,
     floor: SpaceFloor,
     pub(crate) manifest_cache: ManifestCache,
@@ -53,7 +53,7 @@ impl Registry {
         Ok(Registry {
             store,
             records: Records::open(directory)?,
-            uploads: Uploads::default(),
+            upload_sessions: UploadSessions::default(),
             head_leases: HeadLeases::default(),
             manifest_cache: ManifestCache::default(),
             floor: SpaceFloor::default(),

@@ -9,7 +9,7 @@ use landfall_core::failure::error_chain;
 use landfall_oci::store::error::StoreError;
 use serde_json::json;
 
-use crate::repository::sessions::SessionError;
+use crate::repository::upload_sessions::UploadSessionError;
 
 /// The codes that clients know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,20 +97,20 @@ impl ApiError {
     }
 }
 
-impl From<SessionError> for ApiError {
-    fn from(error: SessionError) -> ApiError {
+impl From<UploadSessionError> for ApiError {
+    fn from(error: UploadSessionError) -> ApiError {
         match error {
-            SessionError::TooMany => ApiError::new(
+            UploadSessionError::TooMany => ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 Code::TooManyRequests,
                 "too many uploads are under way",
             ),
-            SessionError::Busy => ApiError::new(
+            UploadSessionError::Busy => ApiError::new(
                 StatusCode::CONFLICT,
                 Code::BlobUploadInvalid,
                 "another request is at this upload",
             ),
-            SessionError::Unknown => ApiError::new(
+            UploadSessionError::Unknown => ApiError::new(
                 StatusCode::NOT_FOUND,
                 Code::BlobUploadUnknown,
                 "there is no such upload: it is over, was cancelled, or the registry was restarted",

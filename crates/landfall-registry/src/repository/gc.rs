@@ -20,7 +20,7 @@ impl Registry {
     /// # Errors
     /// When the disk does not answer.
     pub fn gc(&self, grace: Duration, now: SystemTime) -> Result<GcReport, StoreError> {
-        self.uploads.expire();
+        self.upload_sessions.expire();
         self.head_leases.expire();
         self.store.gc(|| self.roots(grace, now), now)
     }
