@@ -5,10 +5,10 @@
 //! Plain or TLS, HTTP/1.1 and HTTP/2, a limit of connections, limits in time for everything that a client is waited for, and
 //! an end in good order: no new connection, idle ones closed, requests under way finished within a deadline.
 
+mod in_flight;
 mod limits;
 pub mod pace;
 pub mod tls;
-mod watch;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -36,9 +36,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::serve::in_flight::{InFlightRequests, TimeoutReason, TrackedBody};
 use crate::serve::pace::{PacedBody, PacedStream, too_slow, within};
 use crate::serve::tls::CertificateSlot;
-use crate::serve::watch::{ConnectionWatch, Outstayed, WatchedBody};
 
 pub use crate::serve::limits::ServeLimits;
 
@@ -184,14 +184,14 @@ async fn serve_http(
     limits: ServeLimits,
     shutdown: CancellationToken,
 ) -> Result<(), BoxError> {
-    let watch = ConnectionWatch::new();
-    let noted = watch.clone();
+    let in_flight = InFlightRequests::new();
+    let requests = in_flight.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = noted.begin();
+        let response = requests.start();
         let mut request = request.map(|body| Body::new(PacedBody::new(body, limits.stall)));
         request.extensions_mut().insert(ConnectInfo(peer));
         let responded = router.clone().call(request);
-        async move { Ok::<_, Infallible>(responded.await?.map(|body| WatchedBody::new(body, answer))) }
+        async move { Ok::<_, Infallible>(responded.await?.map(|body| TrackedBody::new(body, response))) }
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     let mut builder = match protocol {
@@ -212,9 +212,9 @@ async fn serve_http(
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
-        outstayed = watch.outstayed(limits), if matches!(protocol, Protocol::Http2) => match outstayed {
-            Outstayed::Stalled => return Err(too_slow().into()),
-            Outstayed::Idle => {
+        reason = in_flight.wait_for_timeout(limits), if matches!(protocol, Protocol::Http2) => match reason {
+            TimeoutReason::Stalled => return Err(too_slow().into()),
+            TimeoutReason::Idle => {
                 connection.as_mut().graceful_shutdown();
                 // What it was sent last it may not have taken yet.
                 return within(limits.stall, connection.map_err(io::Error::other)).await.map_err(Into::into);
