@@ -43,7 +43,7 @@ use crate::serve::tls::CertificateSlot;
 pub use crate::serve::limits::ServeLimits;
 
 /// Bytes that were read of a connection, and the connection.
-pub type Rest = (BytesMut, TcpStream);
+pub type PrefixedStream = (BytesMut, TcpStream);
 
 /// Takes plain connections before hyper does.
 pub trait FastPath: fmt::Debug + Send + Sync + 'static {
@@ -55,7 +55,7 @@ pub trait FastPath: fmt::Debug + Send + Sync + 'static {
         peer: SocketAddr,
         limits: ServeLimits,
         shutdown: &'a CancellationToken,
-    ) -> BoxFuture<'a, io::Result<Option<Rest>>>;
+    ) -> BoxFuture<'a, io::Result<Option<PrefixedStream>>>;
 }
 
 /// Answers to the requests of a server's connections.
@@ -139,26 +139,26 @@ async fn serve_connection(
     };
     match acceptor {
         None => {
-            let rest = match fast {
+            let unserved = match fast {
                 None => Some((BytesMut::new(), stream)),
                 Some(fast) => fast.serve(stream, peer, limits, &shutdown).await?,
             };
-            let Some((read, stream)) = rest else {
+            let Some((prefix, stream)) = unserved else {
                 return Ok(());
             };
-            let stream = PacedStream::rejoin(read, stream, limits.stall);
+            let stream = PacedStream::with_prefix(prefix, stream, limits.stall);
             serve_http(stream, Protocol::Http1, peer, router, limits, shutdown).await
         }
         Some(acceptor) => {
             let mut stream = within(limits.handshake, acceptor.accept(stream)).await?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-                let stream = PacedStream::rejoin(BytesMut::new(), stream, limits.stall);
+                let stream = PacedStream::with_prefix(BytesMut::new(), stream, limits.stall);
                 return serve_http(stream, Protocol::Http1, peer, router, limits, shutdown).await;
             }
             // hyper waits for it for ever.
             let mut preface = BytesMut::zeroed(HTTP2_PREFACE_LENGTH);
             within(limits.header, stream.read_exact(&mut preface)).await?;
-            let stream = PacedStream::rejoin(preface, stream, limits.stall);
+            let stream = PacedStream::with_prefix(preface, stream, limits.stall);
             serve_http(stream, Protocol::Http2, peer, router, limits, shutdown).await
         }
     }

@@ -22,7 +22,7 @@ use bytes::BytesMut;
 use futures_util::future::BoxFuture;
 use http::Method;
 use landfall_net::serve::pace::{PacedBody, too_slow};
-use landfall_net::serve::{FastPath, Http, Rest, ServeLimits};
+use landfall_net::serve::{FastPath, Http, PrefixedStream, ServeLimits};
 use rustix::net::{Shutdown, shutdown};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -52,7 +52,7 @@ impl FastPath for RegistryFastPath {
         peer: SocketAddr,
         limits: ServeLimits,
         shutdown: &'a CancellationToken,
-    ) -> BoxFuture<'a, io::Result<Option<Rest>>> {
+    ) -> BoxFuture<'a, io::Result<Option<PrefixedStream>>> {
         Box::pin(serve_pulls(stream, peer, self.0.clone(), limits, shutdown))
     }
 }
@@ -64,7 +64,7 @@ async fn serve_pulls(
     mut router: Router,
     limits: ServeLimits,
     shutdown: &CancellationToken,
-) -> io::Result<Option<Rest>> {
+) -> io::Result<Option<PrefixedStream>> {
     let stopped = shutdown.cancelled();
     tokio::pin!(stopped);
     let stream = Arc::new(stream);

@@ -124,16 +124,16 @@ where
 #[derive(Debug)]
 pub struct PacedStream<S> {
     /// What was read of the stream before.
-    read: BytesMut,
+    prefix: BytesMut,
     stream: S,
     pace: PolledPace,
 }
 
 impl<S> PacedStream<S> {
     /// A stream of which something was read already.
-    pub fn rejoin(read: BytesMut, stream: S, limit: Duration) -> PacedStream<S> {
+    pub fn with_prefix(prefix: BytesMut, stream: S, limit: Duration) -> PacedStream<S> {
         PacedStream {
-            read,
+            prefix,
             stream,
             pace: PolledPace::new(limit),
         }
@@ -169,11 +169,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for PacedStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
+        if self.prefix.is_empty() {
             return Pin::new(&mut self.stream).poll_read(context, buffer);
         }
-        let length = self.read.len().min(buffer.remaining());
-        buffer.put_slice(&self.read.split_to(length));
+        let length = self.prefix.len().min(buffer.remaining());
+        buffer.put_slice(&self.prefix.split_to(length));
         Poll::Ready(Ok(()))
     }
 }
