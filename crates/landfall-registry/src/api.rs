@@ -33,7 +33,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::api::auth::Gate;
+use crate::api::auth::AccessControl;
 use crate::api::blobs::Delivery;
 use crate::api::drain_body::SharedBody;
 use crate::api::error::{ApiError, Code};
@@ -56,7 +56,7 @@ pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
     let requests_max = policy.requests_max.unwrap_or(DEFAULT_REQUESTS_MAX);
     let api = Api {
         registry,
-        gate: Gate::new(&policy),
+        access: AccessControl::new(&policy),
         metrics: policy.metrics.then(Metrics::new),
         requests_max,
         under_way: Arc::new(Semaphore::new(requests_max)),
@@ -69,7 +69,7 @@ pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
 struct Api {
     registry: Arc<Registry>,
     policy: Policy,
-    gate: Gate,
+    access: AccessControl,
     metrics: Option<Metrics>,
     requests_max: usize,
     under_way: Arc<Semaphore>,
@@ -136,14 +136,14 @@ impl Api {
             && request.uri().path() == METRICS_PATH
         {
             // Whoever may list what is here may count it.
-            self.gate
-                .admit(request.method(), request.headers(), &Route::Catalog, peer)
+            self.access
+                .authorize(request.method(), request.headers(), &Route::Catalog, peer)
                 .await?;
             return self.show_metrics(metrics);
         }
         let route = route?;
-        self.gate
-            .admit(request.method(), request.headers(), &route, peer)
+        self.access
+            .authorize(request.method(), request.headers(), &route, peer)
             .await?;
         let registry = &self.registry;
         let get = request.method() == Method::GET;

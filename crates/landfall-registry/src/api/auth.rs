@@ -20,36 +20,36 @@ use crate::api::policy::Policy;
 use crate::api::users::Users;
 use landfall_core::registry_path::Route;
 
-/// How many logins are remembered, so that each is checked by bcrypt once and not for each request.
-const REMEMBERED_MAX: usize = 1024;
+/// How many logins are cached, so that each is checked by bcrypt once and not for each request.
+const CACHED_LOGINS_MAX: usize = 1024;
 
 /// An empty name and an empty password: what skopeo sends, once it was asked for a login, when it has none.
-const NOBODY: &str = "Basic Og==";
+const EMPTY_LOGIN: &str = "Basic Og==";
 
 /// Lets requests in, or says why not.
-pub(crate) struct Gate {
+pub(crate) struct AccessControl {
     login: Option<Users>,
     anonymous_pull: bool,
     read_only: bool,
     /// What was found of `Authorization` headers, by hashes with a key that nobody else has: bcrypt is slow on purpose.
-    remembered: Mutex<HashMap<Digest, bool>>,
+    cached_logins: Mutex<HashMap<Digest, bool>>,
     throttle: LoginThrottle,
     key: [u8; 32],
 }
 
-impl Gate {
-    pub(crate) fn new(policy: &Policy) -> Gate {
-        Gate {
+impl AccessControl {
+    pub(crate) fn new(policy: &Policy) -> AccessControl {
+        AccessControl {
             login: policy.login.clone(),
             anonymous_pull: policy.anonymous_pull,
             read_only: policy.read_only,
-            remembered: Mutex::default(),
+            cached_logins: Mutex::default(),
             throttle: LoginThrottle::default(),
             key: random_bytes(),
         }
     }
 
-    pub(crate) async fn admit(
+    pub(crate) async fn authorize(
         &self,
         method: &Method,
         headers: &HeaderMap,
@@ -57,13 +57,13 @@ impl Gate {
         peer: IpAddr,
     ) -> Result<(), ApiError> {
         let reads = matches!(*method, Method::GET | Method::HEAD);
-        let authorization = headers.get(header::AUTHORIZATION).filter(|value| *value != NOBODY);
+        let authorization = headers.get(header::AUTHORIZATION).filter(|value| *value != EMPTY_LOGIN);
         if let Some(login) = &self.login {
             // The ping asks for the login even where pulling needs none: skopeo and docker learn there, and only there,
             // how to log in for a push. containerd, which pulls, does not ping.
             let open = self.anonymous_pull && reads && *route != Route::Ping;
             match authorization {
-                Some(authorization) if self.knows(login, authorization, peer).await? => {}
+                Some(authorization) if self.verify_login(login, authorization, peer).await? => {}
                 None if open => {}
                 _ => return Err(unauthorized()),
             }
@@ -79,13 +79,13 @@ impl Gate {
     }
 
     /// Whether a login is one of ours. What was found once is not computed again; whoever tries many is slowed down.
-    async fn knows(&self, login: &Users, authorization: &HeaderValue, peer: IpAddr) -> Result<bool, ApiError> {
+    async fn verify_login(&self, login: &Users, authorization: &HeaderValue, peer: IpAddr) -> Result<bool, ApiError> {
         let mut digester = Digester::new(Algorithm::Sha256);
         digester.update(&self.key);
         digester.update(&login.generation().to_le_bytes());
         digester.update(authorization.as_bytes());
         let hash = digester.finish();
-        if let Some(known) = self.remembered().get(&hash) {
+        if let Some(known) = self.cached_logins().get(&hash) {
             return Ok(*known);
         }
         let Some((name, password)) = parse_basic(authorization) else {
@@ -107,22 +107,22 @@ impl Gate {
         if !admitted {
             self.throttle.record_failure(peer, now);
         }
-        let mut remembered = self.remembered();
-        if remembered.len() >= REMEMBERED_MAX {
-            remembered.clear();
+        let mut cached_logins = self.cached_logins();
+        if cached_logins.len() >= CACHED_LOGINS_MAX {
+            cached_logins.clear();
         }
-        remembered.insert(hash, admitted);
+        cached_logins.insert(hash, admitted);
         Ok(admitted)
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, bool>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cached_logins(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, bool>> {
+        self.cached_logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Gate {
+impl fmt::Debug for AccessControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate")
+        f.debug_struct("AccessControl")
             .field("login", &self.login)
             .field("anonymous_pull", &self.anonymous_pull)
             .field("read_only", &self.read_only)
