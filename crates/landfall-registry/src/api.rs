@@ -34,7 +34,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::api::auth::AccessControl;
-use crate::api::blobs::Delivery;
+use crate::api::blobs::BlobBody;
 use crate::api::drain_body::SharedBody;
 use crate::api::error::{ApiError, Code};
 use crate::api::metrics::Metrics;
@@ -162,12 +162,12 @@ impl Api {
             }
             (&Method::DELETE, Route::Manifest { name, selector }) => registry.delete_manifest(name, selector).await,
             (&Method::GET | &Method::HEAD, Route::Blob { name, digest }) => {
-                let delivery = match (get, request.extensions().get::<TakesFile>()) {
-                    (false, _) => Delivery::Nothing,
-                    (true, Some(_)) => Delivery::File,
-                    (true, None) => Delivery::Stream,
+                let blob_body = match (get, request.extensions().get::<TakesFile>()) {
+                    (false, _) => BlobBody::Omitted,
+                    (true, Some(_)) => BlobBody::File,
+                    (true, None) => BlobBody::Stream,
                 };
-                registry.get_blob(name, digest, request.headers(), delivery).await
+                registry.get_blob(name, digest, request.headers(), blob_body).await
             }
             (&Method::DELETE, Route::Blob { name, digest }) => registry.delete_blob(name, digest).await,
             (&Method::POST, Route::Uploads { name }) => registry.start_upload(name, request).await,

@@ -24,9 +24,9 @@ impl Registry {
         name: &Repository,
         digest: &Digest,
         headers: &HeaderMap,
-        delivery: Delivery,
+        blob_body: BlobBody,
     ) -> Result<Response, ApiError> {
-        if delivery == Delivery::Nothing {
+        if blob_body == BlobBody::Omitted {
             // Whoever only asks is about to push what is missing, and counts on the rest.
             self.head_leases.grant(&self.store, digest);
         }
@@ -51,10 +51,10 @@ impl Registry {
             }
         };
         let mut file = None;
-        let body = match delivery {
-            Delivery::Nothing => Body::empty(),
-            Delivery::Stream => Body::from_stream(self.store.stream_blob(digest, offset, length).await?),
-            Delivery::File => {
+        let body = match blob_body {
+            BlobBody::Omitted => Body::empty(),
+            BlobBody::Stream => Body::from_stream(self.store.stream_blob(digest, offset, length).await?),
+            BlobBody::File => {
                 let (opened, _path) = self.store.open_blob(digest, 0)?.into_parts();
                 file = Some(FileBody {
                     file: Arc::new(opened),
@@ -95,9 +95,9 @@ impl Registry {
         let (registry, repository, blob) = (self.clone(), name.clone(), digest.clone());
         let deletion = blocking(move || registry.unlink(&repository, &blob));
         match deletion.await? {
-            Deletion::Done => Ok(StatusCode::ACCEPTED.into_response()),
-            Deletion::Unknown => Err(unknown_blob(name, digest)),
-            Deletion::Needed => Err(ApiError::new(
+            UnlinkOutcome::Unlinked => Ok(StatusCode::ACCEPTED.into_response()),
+            UnlinkOutcome::Unknown => Err(unknown_blob(name, digest)),
+            UnlinkOutcome::InUse => Err(ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 Code::Unsupported,
                 format!("a manifest of `{name}` needs the blob; delete that one first"),
@@ -105,20 +105,24 @@ impl Registry {
         }
     }
 
-    fn unlink(&self, name: &Repository, digest: &Digest) -> Result<Deletion, StoreError> {
+    fn unlink(&self, name: &Repository, digest: &Digest) -> Result<UnlinkOutcome, StoreError> {
         let manifests: Option<Vec<Digest>> = self
             .records
             .glance(name, |record| record.manifests.keys().cloned().collect())?;
         let Some(manifests) = manifests else {
-            return Ok(Deletion::Unknown);
+            return Ok(UnlinkOutcome::Unknown);
         };
         if self.store.reachable(manifests)?.contains(digest) {
-            return Ok(Deletion::Needed);
+            return Ok(UnlinkOutcome::InUse);
         }
         self.records.change(name, |record| {
             let known = record.blobs.contains_key(digest);
             let change = known.then(|| Change::DropBlob { digest: digest.clone() });
-            let deletion = if known { Deletion::Done } else { Deletion::Unknown };
+            let deletion = if known {
+                UnlinkOutcome::Unlinked
+            } else {
+                UnlinkOutcome::Unknown
+            };
             (change.into_iter().collect(), deletion)
         })
     }
@@ -126,19 +130,19 @@ impl Registry {
 
 /// How a blob's bytes get to whoever asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Delivery {
+pub(crate) enum BlobBody {
     /// Only the headers are wanted.
-    Nothing,
+    Omitted,
     /// As a body.
     Stream,
     /// The connection sends the file.
     File,
 }
 
-enum Deletion {
-    Done,
+enum UnlinkOutcome {
+    Unlinked,
     Unknown,
-    Needed,
+    InUse,
 }
 
 fn unknown_blob(name: &Repository, digest: &Digest) -> ApiError {
