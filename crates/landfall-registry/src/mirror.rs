@@ -23,7 +23,7 @@ use landfall_oci::header_names::CONTENT_DIGEST;
 use landfall_oci::image::BlobStream;
 
 use crate::api::error::{ApiError, Code};
-use crate::api::range::{Wanted, parse_range};
+use crate::api::range::{ByteRange, parse_range};
 use crate::api::reply::header_value;
 use landfall_core::registry_path::{Route, parse_namespace};
 
@@ -172,9 +172,9 @@ async fn send_blob(
             }
         };
         let (offset, length) = match parse_range(range.filter(|_| with_body), size) {
-            Wanted::All => (0, size),
-            Wanted::Part { offset, length } => (offset, length),
-            Wanted::Unsatisfiable => {
+            ByteRange::Full => (0, size),
+            ByteRange::Part { offset, length } => (offset, length),
+            ByteRange::Unsatisfiable => {
                 let total = header_value(&format!("bytes */{size}"));
                 let error = ApiError::new(
                     StatusCode::RANGE_NOT_SATISFIABLE,

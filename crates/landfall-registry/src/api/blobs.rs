@@ -12,7 +12,7 @@ use landfall_oci::store::error::StoreError;
 
 use crate::api::conditional::{effective_range, entity_tag, not_modified};
 use crate::api::error::{ApiError, Code};
-use crate::api::range::{Wanted, parse_range};
+use crate::api::range::{ByteRange, parse_range};
 use crate::api::reply::header_value;
 use crate::fast_path::body::FileBody;
 use crate::repository::Registry;
@@ -39,9 +39,9 @@ impl Registry {
         }
         let range = effective_range(headers, digest);
         let (status, offset, length) = match parse_range(range, size) {
-            Wanted::All => (StatusCode::OK, 0, size),
-            Wanted::Part { offset, length } => (StatusCode::PARTIAL_CONTENT, offset, length),
-            Wanted::Unsatisfiable => {
+            ByteRange::Full => (StatusCode::OK, 0, size),
+            ByteRange::Part { offset, length } => (StatusCode::PARTIAL_CONTENT, offset, length),
+            ByteRange::Unsatisfiable => {
                 return Err(ApiError::new(
                     StatusCode::RANGE_NOT_SATISFIABLE,
                     Code::SizeInvalid,
