@@ -11,7 +11,7 @@ pub mod inventory;
 pub(crate) mod manifest_cache;
 pub(crate) mod record;
 pub(crate) mod records;
-pub(crate) mod removal;
+pub(crate) mod remove;
 pub(crate) mod space;
 pub(crate) mod upload_sessions;
 
