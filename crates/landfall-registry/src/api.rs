@@ -42,7 +42,7 @@ use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
 use crate::fast_path::body::TakesFile;
 use crate::repository::Registry;
-use crate::repository::space::Disk;
+use crate::repository::disk_space::DiskSpace;
 use landfall_core::registry_path::{RegistryPathError, Route};
 
 const API_VERSION: (HeaderName, HeaderValue) = (
@@ -185,7 +185,7 @@ impl Api {
 
     fn show_metrics(&self, metrics: &Metrics) -> Result<Response, ApiError> {
         let under_way = self.requests_max - self.under_way.available_permits();
-        let free = Disk::of(&self.registry.store).ok().map(|disk| disk.free);
+        let free = DiskSpace::of(&self.registry.store).ok().map(|disk| disk.free);
         let text = metrics.render(under_way, free).map_err(|_| {
             ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -5,6 +5,7 @@
 //! collected: a blob is held before anybody counts on it, and a manifest's line comes only once its parts are there.
 
 pub mod directories;
+pub(crate) mod disk_space;
 pub(crate) mod gc;
 pub(crate) mod head_leases;
 pub mod inventory;
@@ -12,7 +13,6 @@ pub(crate) mod manifest_cache;
 pub(crate) mod record;
 pub(crate) mod records;
 pub(crate) mod remove;
-pub(crate) mod space;
 pub(crate) mod upload_sessions;
 
 use camino::Utf8Path;
@@ -21,11 +21,11 @@ use landfall_core::reference::{Digest, Repository};
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
 
+use crate::repository::disk_space::{DiskSpace, MinFreeSpace};
 use crate::repository::head_leases::HeadLeases;
 use crate::repository::manifest_cache::ManifestCache;
 use crate::repository::record::Change;
 use crate::repository::records::Records;
-use crate::repository::space::{Disk, SpaceFloor};
 use crate::repository::upload_sessions::UploadSessions;
 
 /// A blob that is pushed once more has its time renewed when that is older than this, so that it does not go while the
@@ -39,7 +39,7 @@ pub struct Registry {
     pub(crate) records: Records,
     pub(crate) upload_sessions: UploadSessions,
     pub(crate) head_leases: HeadLeases,
-    floor: SpaceFloor,
+    min_free_space: MinFreeSpace,
     pub(crate) manifest_cache: ManifestCache,
 }
 
@@ -56,14 +56,14 @@ impl Registry {
             upload_sessions: UploadSessions::default(),
             head_leases: HeadLeases::default(),
             manifest_cache: ManifestCache::default(),
-            floor: SpaceFloor::default(),
+            min_free_space: MinFreeSpace::default(),
         })
     }
 
     /// Refuses uploads below another amount of free space than the default.
     #[must_use]
-    pub fn with_floor(mut self, floor: SpaceFloor) -> Registry {
-        self.floor = floor;
+    pub fn with_min_free_space(mut self, min_free_space: MinFreeSpace) -> Registry {
+        self.min_free_space = min_free_space;
         self
     }
 
@@ -102,8 +102,8 @@ impl Registry {
 
     /// Refuses bytes for which there is no room.
     pub(crate) fn check_space(&self, incoming: u64) -> Result<(), StoreError> {
-        let Disk { free, total } = Disk::of(&self.store)?;
-        let floor = self.floor.of_disk(total);
+        let DiskSpace { free, total } = DiskSpace::of(&self.store)?;
+        let floor = self.min_free_space.for_disk(total);
         if free < floor.saturating_add(incoming) {
             return Err(StoreError::NoSpace { free, floor, incoming });
         }

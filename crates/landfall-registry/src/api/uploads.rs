@@ -26,7 +26,7 @@ use crate::repository::Registry;
 use crate::repository::upload_sessions::AcquiredUpload;
 
 /// After so many bytes of a body the disk is looked at again: other uploads fill it as well.
-const SPACE_CHECKED_EVERY: u64 = 4 * 1024 * 1024;
+const SPACE_CHECK_INTERVAL: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
 struct UploadQuery {
@@ -213,13 +213,13 @@ impl Registry {
         let _guard = given_up.clone().drop_guard();
         let registry = self.clone();
         blocking(move || {
-            let mut room = Room::new(announced);
+            let mut space_check = SpaceCheck::new(announced);
             let mut pieces = body.pieces(given_up).map_err(StoreError::Disk)?;
             let received = loop {
                 match pieces.next() {
                     Ok(None) => break Ok(()),
                     Ok(Some(bytes)) => {
-                        if let Err(full) = room.count(bytes.len(), &registry) {
+                        if let Err(full) = space_check.add(bytes.len(), &registry) {
                             break Err(full);
                         }
                         upload.append(bytes)?;
@@ -241,14 +241,18 @@ impl Registry {
     ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + use<'_> {
         let begin = Receiving {
             data: body.into_data_stream(),
-            room: Room::new(announced),
+            space_check: SpaceCheck::new(announced),
             superseded,
         };
         stream::unfold(begin, move |mut receiving| async move {
-            let Receiving { data, room, superseded } = &mut receiving;
+            let Receiving {
+                data,
+                space_check,
+                superseded,
+            } = &mut receiving;
             let item = match superseded.run_until_cancelled(data.next()).await {
                 Some(piece) => match piece? {
-                    Ok(bytes) => room.count(bytes.len(), self).map(|()| bytes),
+                    Ok(bytes) => space_check.add(bytes.len(), self).map(|()| bytes),
                     Err(_) => Err(not_whole()),
                 },
                 None => Err(not_whole()),
@@ -262,32 +266,32 @@ impl Registry {
 /// A body that is being received.
 struct Receiving {
     data: BodyDataStream,
-    room: Room,
+    space_check: SpaceCheck,
     superseded: CancellationToken,
 }
 
 /// Looks at the disk now and then, while a body is written to it.
-struct Room {
+struct SpaceCheck {
     /// What is still to come, where the client said how much there is.
     left: Option<u64>,
     /// Bytes since the disk was looked at.
     unchecked: u64,
 }
 
-impl Room {
-    fn new(announced: Option<u64>) -> Room {
-        Room {
+impl SpaceCheck {
+    fn new(announced: Option<u64>) -> SpaceCheck {
+        SpaceCheck {
             left: announced,
             unchecked: 0,
         }
     }
 
-    fn count(&mut self, bytes: usize, registry: &Registry) -> Result<(), ApiError> {
+    fn add(&mut self, bytes: usize, registry: &Registry) -> Result<(), ApiError> {
         self.unchecked += bytes as u64;
         self.left = self.left.map(|left| left.saturating_sub(bytes as u64));
-        if self.unchecked >= SPACE_CHECKED_EVERY {
+        if self.unchecked >= SPACE_CHECK_INTERVAL {
             self.unchecked = 0;
-            let next = self.left.unwrap_or(SPACE_CHECKED_EVERY).min(SPACE_CHECKED_EVERY);
+            let next = self.left.unwrap_or(SPACE_CHECK_INTERVAL).min(SPACE_CHECK_INTERVAL);
             registry.check_space(next)?;
         }
         Ok(())

@@ -12,9 +12,9 @@ use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
 use serde::Serialize;
 
+use crate::repository::disk_space::DiskSpace;
 use crate::repository::record::Record;
 use crate::repository::records::Records;
-use crate::repository::space::Disk;
 
 /// A registry's directory.
 #[derive(Debug)]
@@ -172,7 +172,7 @@ impl Inventory {
             stats.blob_bytes += self.store.blob_size(&digest)?.unwrap_or_default();
         }
         stats.unfinished_bytes = self.store.unfinished_bytes()?;
-        let disk = Disk::of(&self.store)?;
+        let disk = DiskSpace::of(&self.store)?;
         (stats.free_bytes, stats.disk_bytes) = (disk.free, disk.total);
         Ok(stats)
     }
