@@ -5,7 +5,7 @@
 
 pub mod certificate;
 pub mod durable;
-pub mod pace;
 pub mod random;
 pub mod serve;
+pub mod stall;
 pub mod tls;

@@ -7,7 +7,7 @@
 
 mod in_flight;
 mod limits;
-pub mod pace;
+pub mod stall;
 pub mod tls;
 
 use std::convert::Infallible;
@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::serve::in_flight::{InFlightRequests, TimeoutReason, TrackedBody};
-use crate::serve::pace::{PacedBody, PacedStream, too_slow, within};
+use crate::serve::stall::{TimedBody, TimedStream, slow_client_error, with_timeout};
 use crate::serve::tls::CertificateSlot;
 
 pub use crate::serve::limits::ServeLimits;
@@ -146,19 +146,19 @@ async fn serve_connection(
             let Some((prefix, stream)) = unserved else {
                 return Ok(());
             };
-            let stream = PacedStream::with_prefix(prefix, stream, limits.stall);
+            let stream = TimedStream::with_prefix(prefix, stream, limits.stall);
             serve_http(stream, Protocol::Http1, peer, router, limits, shutdown).await
         }
         Some(acceptor) => {
-            let mut stream = within(limits.handshake, acceptor.accept(stream)).await?;
+            let mut stream = with_timeout(limits.handshake, acceptor.accept(stream)).await?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-                let stream = PacedStream::with_prefix(BytesMut::new(), stream, limits.stall);
+                let stream = TimedStream::with_prefix(BytesMut::new(), stream, limits.stall);
                 return serve_http(stream, Protocol::Http1, peer, router, limits, shutdown).await;
             }
             // hyper waits for it for ever.
             let mut preface = BytesMut::zeroed(HTTP2_PREFACE_LENGTH);
-            within(limits.header, stream.read_exact(&mut preface)).await?;
-            let stream = PacedStream::with_prefix(preface, stream, limits.stall);
+            with_timeout(limits.header, stream.read_exact(&mut preface)).await?;
+            let stream = TimedStream::with_prefix(preface, stream, limits.stall);
             serve_http(stream, Protocol::Http2, peer, router, limits, shutdown).await
         }
     }
@@ -177,7 +177,7 @@ const HTTP2_PREFACE_LENGTH: usize = 24;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn serve_http(
-    stream: PacedStream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
+    stream: TimedStream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     protocol: Protocol,
     peer: SocketAddr,
     router: Router,
@@ -188,7 +188,7 @@ async fn serve_http(
     let requests = in_flight.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let response = requests.start();
-        let mut request = request.map(|body| Body::new(PacedBody::new(body, limits.stall)));
+        let mut request = request.map(|body| Body::new(TimedBody::new(body, limits.stall)));
         request.extensions_mut().insert(ConnectInfo(peer));
         let responded = router.clone().call(request);
         async move { Ok::<_, Infallible>(responded.await?.map(|body| TrackedBody::new(body, response))) }
@@ -213,11 +213,11 @@ async fn serve_http(
         ended = connection.as_mut() => return ended,
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
         reason = in_flight.wait_for_timeout(limits), if matches!(protocol, Protocol::Http2) => match reason {
-            TimeoutReason::Stalled => return Err(too_slow().into()),
+            TimeoutReason::Stalled => return Err(slow_client_error().into()),
             TimeoutReason::Idle => {
                 connection.as_mut().graceful_shutdown();
                 // What it was sent last it may not have taken yet.
-                return within(limits.stall, connection.map_err(io::Error::other)).await.map_err(Into::into);
+                return with_timeout(limits.stall, connection.map_err(io::Error::other)).await.map_err(Into::into);
             }
         },
     }

@@ -21,7 +21,7 @@ use axum::extract::ConnectInfo;
 use bytes::BytesMut;
 use futures_util::future::BoxFuture;
 use http::Method;
-use landfall_net::serve::pace::{PacedBody, too_slow};
+use landfall_net::serve::stall::{TimedBody, slow_client_error};
 use landfall_net::serve::{FastPath, Http, PrefixedStream, ServeLimits};
 use rustix::net::{Shutdown, shutdown};
 use tokio::net::TcpStream;
@@ -82,7 +82,7 @@ async fn serve_pulls(
                 let is_idle = input.is_empty();
                 let read = timeout_at(deadline, read_some(&stream, &mut input));
                 let read = tokio::select! {
-                    read = read => read.map_err(|_elapsed| too_slow())??,
+                    read = read => read.map_err(|_elapsed| slow_client_error())??,
                     () = stopped.as_mut(), if is_idle => 0,
                 };
                 match read {
@@ -104,7 +104,7 @@ async fn serve_pulls(
         if length > 0 {
             let here = usize::try_from(length).map_or(input.len(), |length| length.min(input.len()));
             let body = PushBody::new(stream.clone(), input.split_to(here), length, limits.stall);
-            *request.body_mut() = Body::new(PacedBody::new(body.clone(), limits.stall));
+            *request.body_mut() = Body::new(TimedBody::new(body.clone(), limits.stall));
             request.extensions_mut().insert(body.clone());
             pushed = Some(body);
         }

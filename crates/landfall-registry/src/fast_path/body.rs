@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use landfall_net::pace::Pace;
-use landfall_net::serve::pace::{pace_of_clients, too_slow};
+use landfall_net::serve::stall::{client_stall_timer, slow_client_error};
+use landfall_net::stall::StallTimer;
 use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -60,7 +60,7 @@ struct State {
 }
 
 impl PushBody {
-    /// A body of so many bytes, of which some were read already. The client is waited for as [`Pace`] says.
+    /// A body of so many bytes, of which some were read already. The client is waited for as [`StallTimer`] says.
     pub(crate) fn new(stream: Arc<TcpStream>, read: BytesMut, length: u64, stall: Duration) -> PushBody {
         PushBody {
             stream,
@@ -92,7 +92,7 @@ impl PushBody {
             body: self.clone(),
             stream,
             buffer: vec![0; size],
-            pace: pace_of_clients(self.stall),
+            stall_timer: client_stall_timer(self.stall),
             given_up,
         })
     }
@@ -104,7 +104,7 @@ pub(crate) struct Pieces {
     body: PushBody,
     stream: net::TcpStream,
     buffer: Vec<u8>,
-    pace: Pace,
+    stall_timer: StallTimer,
     given_up: CancellationToken,
 }
 
@@ -124,7 +124,12 @@ impl Pieces {
             return Ok(None);
         }
         let length = if state.read.is_empty() {
-            receive(&self.stream, &mut self.buffer[..wanted], &mut self.pace, &self.given_up)?
+            receive(
+                &self.stream,
+                &mut self.buffer[..wanted],
+                &mut self.stall_timer,
+                &self.given_up,
+            )?
         } else {
             let length = wanted.min(state.read.len());
             self.buffer[..length].copy_from_slice(&state.read.split_to(length));
@@ -146,25 +151,25 @@ impl Drop for Pieces {
 fn receive(
     stream: &net::TcpStream,
     buffer: &mut [u8],
-    pace: &mut Pace,
+    stall_timer: &mut StallTimer,
     given_up: &CancellationToken,
 ) -> io::Result<usize> {
     loop {
         let begun = Instant::now();
         // Without this flag each packet wakes the thread.
         let received = recv(stream, &mut *buffer, RecvFlags::WAITALL);
-        pace.waited(begun.elapsed());
+        stall_timer.add_wait(begun.elapsed());
         match received {
             Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok((_, length)) => {
-                pace.moved(length);
+                stall_timer.add_bytes(length);
                 return Ok(length);
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if given_up.is_cancelled() => {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if pace.left().is_zero() => {
-                return Err(too_slow());
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if stall_timer.remaining().is_zero() => {
+                return Err(slow_client_error());
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),

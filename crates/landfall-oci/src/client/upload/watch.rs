@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use landfall_net::pace::Pace;
+use landfall_net::stall::StallTimer;
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::endpoint::Timeouts;
@@ -36,7 +36,7 @@ pub(super) struct Watch {
 
 struct Shared {
     turn: Turn,
-    pace: Pace,
+    stall_timer: StallTimer,
     failure: Option<TransferError>,
 }
 
@@ -47,7 +47,7 @@ impl Watch {
                 since: Instant::now(),
                 bytes: 0,
             },
-            pace: timeouts.pace(),
+            stall_timer: timeouts.stall_timer(),
             failure: None,
         };
         Watch {
@@ -67,8 +67,8 @@ impl Watch {
     fn taken(&self) {
         let mut shared = self.shared();
         if let Turn::Registry { since, bytes } = shared.turn {
-            shared.pace.waited(since.elapsed());
-            shared.pace.moved(bytes);
+            shared.stall_timer.add_wait(since.elapsed());
+            shared.stall_timer.add_bytes(bytes);
             shared.turn = Turn::Source;
         }
     }
@@ -84,7 +84,7 @@ impl Watch {
                 let shared = self.shared();
                 match shared.turn {
                     Turn::Source => (Instant::now() + stall, None),
-                    Turn::Registry { since, .. } => (since + shared.pace.left(), Some(stalled(stall))),
+                    Turn::Registry { since, .. } => (since + shared.stall_timer.remaining(), Some(stalled(stall))),
                     Turn::Answer { since } => (since + answer, Some(no_answer(answer))),
                 }
             };
