@@ -40,7 +40,7 @@ use crate::api::error::{ApiError, Code};
 use crate::api::metrics::Metrics;
 use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
-use crate::fast_path::body::TakesFile;
+use crate::fast_path::body::AcceptsFileBody;
 use crate::repository::Registry;
 use crate::repository::disk_space::DiskSpace;
 use landfall_core::registry_path::{RegistryPathError, Route};
@@ -162,7 +162,7 @@ impl Api {
             }
             (&Method::DELETE, Route::Manifest { name, selector }) => registry.delete_manifest(name, selector).await,
             (&Method::GET | &Method::HEAD, Route::Blob { name, digest }) => {
-                let blob_body = match (get, request.extensions().get::<TakesFile>()) {
+                let blob_body = match (get, request.extensions().get::<AcceptsFileBody>()) {
                     (false, _) => BlobBody::Omitted,
                     (true, Some(_)) => BlobBody::File,
                     (true, None) => BlobBody::Stream,

@@ -29,9 +29,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::fast_path::answer::Output;
-use crate::fast_path::body::{PushBody, TakesFile};
-use crate::fast_path::request::{HEAD_MAX, Ours, Parsed, parse_pull};
+use crate::fast_path::answer::ResponseWriter;
+use crate::fast_path::body::{AcceptsFileBody, RequestBody};
+use crate::fast_path::request::{FastRequest, HEAD_MAX, ParsedHead, parse_head};
 
 /// How long a client that was told that the connection ends may take to end it as well.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -53,12 +53,12 @@ impl FastPath for RegistryFastPath {
         limits: ServeLimits,
         shutdown: &'a CancellationToken,
     ) -> BoxFuture<'a, io::Result<Option<PrefixedStream>>> {
-        Box::pin(serve_pulls(stream, peer, self.0.clone(), limits, shutdown))
+        Box::pin(serve_requests(stream, peer, self.0.clone(), limits, shutdown))
     }
 }
 
 /// Answers pulls and pushes until the client or the server ends the connection, or another request comes.
-async fn serve_pulls(
+async fn serve_requests(
     stream: TcpStream,
     peer: SocketAddr,
     mut router: Router,
@@ -69,15 +69,15 @@ async fn serve_pulls(
     tokio::pin!(stopped);
     let stream = Arc::new(stream);
     let mut input = BytesMut::new();
-    let mut output = Output::default();
+    let mut output = ResponseWriter::default();
     // For the whole head: a byte now and then is not enough.
     let mut deadline = Instant::now() + limits.header;
     loop {
-        let (ours, head) = match parse_pull(&input) {
-            Parsed::Ours { ours, head } => (*ours, head),
+        let (fast, head) = match parse_head(&input) {
+            ParsedHead::Fast { request, head } => (*request, head),
             // Bodies are gone once they are answered, and their hold on the connection with them.
-            Parsed::Other => return Ok(Arc::into_inner(stream).map(|stream| (input, stream))),
-            Parsed::Partial => {
+            ParsedHead::Other => return Ok(Arc::into_inner(stream).map(|stream| (input, stream))),
+            ParsedHead::Partial => {
                 input.reserve(HEAD_MAX);
                 let is_idle = input.is_empty();
                 let read = timeout_at(deadline, read_some(&stream, &mut input));
@@ -92,28 +92,28 @@ async fn serve_pulls(
             }
         };
         drop(input.split_to(head));
-        let Ours {
+        let FastRequest {
             mut request,
             body_length: length,
             wants_close,
-        } = ours;
+        } = fast;
         let with_body = request.method() != Method::HEAD;
         request.extensions_mut().insert(ConnectInfo(peer));
-        request.extensions_mut().insert(TakesFile);
-        let mut pushed = None;
+        request.extensions_mut().insert(AcceptsFileBody);
+        let mut request_body = None;
         if length > 0 {
             let here = usize::try_from(length).map_or(input.len(), |length| length.min(input.len()));
-            let body = PushBody::new(stream.clone(), input.split_to(here), length, limits.stall);
+            let body = RequestBody::new(stream.clone(), input.split_to(here), length, limits.stall);
             *request.body_mut() = Body::new(TimedBody::new(body.clone(), limits.stall));
             request.extensions_mut().insert(body.clone());
-            pushed = Some(body);
+            request_body = Some(body);
         }
         let response = match router.call(request).await {
             Ok(response) => response,
             Err(infallible) => match infallible {},
         };
         // Where the next request begins is not known before the body has ended.
-        let is_last = wants_close || shutdown.is_cancelled() || pushed.is_some_and(|body| body.left() > 0);
+        let is_last = wants_close || shutdown.is_cancelled() || request_body.is_some_and(|body| body.left() > 0);
         output
             .write(&stream, response, with_body, is_last, limits.stall)
             .await?;

@@ -21,7 +21,7 @@ use crate::api::error::{ApiError, Code};
 use crate::api::range::parse_content_range;
 use crate::api::reply::header_value;
 use crate::api::route::parse_digest;
-use crate::fast_path::body::PushBody;
+use crate::fast_path::body::RequestBody;
 use crate::repository::Registry;
 use crate::repository::upload_sessions::AcquiredUpload;
 
@@ -164,7 +164,7 @@ impl Registry {
         mut request: Request,
         announced: Option<u64>,
     ) -> Result<(AcquiredUpload, Result<(), ApiError>), StoreError> {
-        let direct = request.extensions_mut().remove::<PushBody>();
+        let direct = request.extensions_mut().remove::<RequestBody>();
         let needs_disk = !announced.is_some_and(|announced| upload.keeps_in_memory(announced));
         if let Some(body) = direct.filter(|_| needs_disk) {
             return self.take_in_directly(upload, body, announced).await;
@@ -205,18 +205,18 @@ impl Registry {
     async fn take_in_directly(
         self: &Arc<Registry>,
         mut upload: AcquiredUpload,
-        body: PushBody,
+        body: RequestBody,
         announced: Option<u64>,
     ) -> Result<(AcquiredUpload, Result<(), ApiError>), StoreError> {
-        let given_up = upload.superseded.child_token();
+        let cancelled = upload.superseded.child_token();
         // Whatever ends this request ends the thread's work for it.
-        let _guard = given_up.clone().drop_guard();
+        let _guard = cancelled.clone().drop_guard();
         let registry = self.clone();
         blocking(move || {
             let mut space_check = SpaceCheck::new(announced);
-            let mut pieces = body.pieces(given_up).map_err(StoreError::Disk)?;
+            let mut reader = body.blocking_reader(cancelled).map_err(StoreError::Disk)?;
             let received = loop {
-                match pieces.next() {
+                match reader.next() {
                     Ok(None) => break Ok(()),
                     Ok(Some(bytes)) => {
                         if let Err(full) = space_check.add(bytes.len(), &registry) {

@@ -23,17 +23,17 @@ use crate::fast_path::body::FileBody;
 use crate::fast_path::request::HEAD_MAX;
 
 /// How much of a file one call sends: what a disk that is not in memory may keep a thread for.
-const FILE_PIECE: u64 = 512 * 1024;
+const SENDFILE_BYTES_MAX: u64 = 512 * 1024;
 
 /// The answer as it goes out; kept for the next one.
 #[derive(Default)]
-pub(crate) struct Output {
+pub(crate) struct ResponseWriter {
     bytes: Vec<u8>,
     /// `Date`, and the second that it is of.
     date: (i64, String),
 }
 
-impl Output {
+impl ResponseWriter {
     pub(crate) async fn write(
         &mut self,
         stream: &TcpStream,
@@ -136,7 +136,7 @@ impl Output {
     async fn flush(&mut self, stream: &TcpStream, stall_timer: &mut StallTimer) -> io::Result<()> {
         let mut sent = 0;
         while sent < self.bytes.len() {
-            sent += pass(stream, stall_timer, || stream.try_write(&self.bytes[sent..])).await?;
+            sent += send_when_writable(stream, stall_timer, || stream.try_write(&self.bytes[sent..])).await?;
         }
         self.bytes.clear();
         // A manifest of megabytes does not stay with the connection.
@@ -154,21 +154,21 @@ impl Output {
         while sent < self.bytes.len() {
             let rest = &self.bytes[sent..];
             let send = || stream.try_io(Interest::WRITABLE, || Ok(send(stream, rest, flags)?));
-            sent += pass(stream, stall_timer, send).await?;
+            sent += send_when_writable(stream, stall_timer, send).await?;
         }
-        if body.length > FILE_PIECE {
+        if body.length > SENDFILE_BYTES_MAX {
             let _only_advice = fadvise(&*body.file, body.offset, None, Advice::Sequential);
         }
         let mut offset = body.offset;
         let end = body.offset + body.length;
         while offset < end {
-            let piece = usize::try_from(FILE_PIECE.min(end - offset)).map_err(io::Error::other)?;
+            let piece = usize::try_from(SENDFILE_BYTES_MAX.min(end - offset)).map_err(io::Error::other)?;
             let send = || {
                 stream.try_io(Interest::WRITABLE, || {
                     Ok(sendfile(stream, &*body.file, Some(&mut offset), piece)?)
                 })
             };
-            if pass(stream, stall_timer, send).await? == 0 {
+            if send_when_writable(stream, stall_timer, send).await? == 0 {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "a blob is shorter than it was",
@@ -182,7 +182,7 @@ impl Output {
 }
 
 /// Has the kernel take bytes, which it nearly always does at once: a timer is needed only when the client is slower.
-async fn pass(
+async fn send_when_writable(
     stream: &TcpStream,
     stall_timer: &mut StallTimer,
     mut attempt: impl FnMut() -> io::Result<usize>,
