@@ -242,7 +242,7 @@ impl Registry {
         for repository in self.records.names()? {
             let holds = self
                 .records
-                .glance(&repository, |record| record.manifests.contains_key(digest))?;
+                .peek(&repository, |record| record.manifests.contains_key(digest))?;
             if holds == Some(true) {
                 deleted.tags += self.records.change(&repository, |record| {
                     let tags = record.tags.values().filter(|tagged| *tagged == digest).count();

@@ -72,7 +72,7 @@ impl Registry {
     /// # Errors
     /// When its record cannot be read.
     pub fn find_manifest(&self, repository: &Repository, selector: &str) -> Result<Option<Digest>, StoreError> {
-        let found = self.records.glance(repository, |record| {
+        let found = self.records.peek(repository, |record| {
             record.select(selector).map(|(digest, _)| digest.clone())
         })?;
         Ok(found.flatten())
@@ -96,8 +96,8 @@ impl Registry {
 
     /// Whether a blob belongs to a repository.
     pub(crate) fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, StoreError> {
-        let shelf = self.records.get(repository)?;
-        Ok(shelf.is_some_and(|shelf| shelf.read().has_blob(digest)))
+        let cached = self.records.get(repository)?;
+        Ok(cached.is_some_and(|cached| cached.read().has_blob(digest)))
     }
 
     /// Refuses bytes for which there is no room.

@@ -108,7 +108,7 @@ impl Registry {
     fn unlink(&self, name: &Repository, digest: &Digest) -> Result<UnlinkOutcome, StoreError> {
         let manifests: Option<Vec<Digest>> = self
             .records
-            .glance(name, |record| record.manifests.keys().cloned().collect())?;
+            .peek(name, |record| record.manifests.keys().cloned().collect())?;
         let Some(manifests) = manifests else {
             return Ok(UnlinkOutcome::Unknown);
         };

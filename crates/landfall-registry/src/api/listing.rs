@@ -42,7 +42,7 @@ impl Registry {
                 if pager.wants(name.as_str())
                     && registry
                         .records
-                        .glance(&name, |record| !record.manifests.is_empty())?
+                        .peek(&name, |record| !record.manifests.is_empty())?
                         .unwrap_or_default()
                 {
                     pager.add(name.to_string());
@@ -59,8 +59,8 @@ impl Registry {
     }
 
     pub(crate) fn list_tags(&self, name: &Repository, uri: &Uri) -> Result<Response, ApiError> {
-        let shelf = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
-        let record = shelf.read();
+        let cached = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
+        let record = cached.read();
         if record.manifests.is_empty() {
             return Err(unknown_repository(name));
         }
@@ -84,8 +84,8 @@ impl Registry {
         let Query(filter) = Query::<Filter>::try_from_uri(uri).map_err(|_| bad_query())?;
         let wanted = filter.artifact_type.as_deref();
         let mut referrers = Vec::new();
-        if let Some(shelf) = self.records.get(name)? {
-            for (referrer, entry) in &shelf.read().manifests {
+        if let Some(cached) = self.records.get(name)? {
+            for (referrer, entry) in &cached.read().manifests {
                 if entry
                     .referrer
                     .as_ref()

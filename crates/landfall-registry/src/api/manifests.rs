@@ -40,9 +40,9 @@ impl Registry {
         request: &HeaderMap,
         with_body: bool,
     ) -> Result<Response, ApiError> {
-        let shelf = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
+        let cached = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
         let (digest, media_type, size) = {
-            let record = shelf.read();
+            let record = cached.read();
             let (digest, entry) = record
                 .select(selector)
                 .ok_or_else(|| unknown_manifest(name, selector))?;
@@ -141,8 +141,8 @@ impl Registry {
     fn store_manifest(&self, name: &Repository, push: &Push) -> Result<(), StoreError> {
         // Until the record counts as a root, this keeps everything from garbage collection.
         let hold = self.store.hold();
-        let shelf = self.records.get(name)?;
-        let has = |digest: &Digest| shelf.as_ref().is_some_and(|shelf| shelf.read().has_blob(digest));
+        let cached = self.records.get(name)?;
+        let has = |digest: &Digest| cached.as_ref().is_some_and(|cached| cached.read().has_blob(digest));
         let may_lack_parts = push.incomplete || matches!(push.content, ManifestContent::Index(_));
         let mut here = Vec::new();
         for child in push.content.children() {

@@ -112,7 +112,7 @@ impl Inventory {
     pub fn repositories(&self) -> Result<Vec<ListedRepository>, StoreError> {
         let mut listed = Vec::new();
         for name in self.records.names()? {
-            let Some(record) = self.records.glance(&name, Record::clone)? else {
+            let Some(record) = self.records.peek(&name, Record::clone)? else {
                 continue;
             };
             if record.manifests.is_empty() {
@@ -151,7 +151,7 @@ impl Inventory {
             let tags = record.tags.values().filter(|tagged| *tagged == digest).count();
             (tags == 1).then(|| digest.clone())
         };
-        Ok(self.records.glance(repository, only)?.flatten())
+        Ok(self.records.peek(repository, only)?.flatten())
     }
 
     /// Counts. Blocks.
@@ -162,7 +162,7 @@ impl Inventory {
         let mut stats = RegistryStats::default();
         for name in self.records.names()? {
             let counts = |record: &Record| (record.tags.len(), record.manifests.len());
-            let (tags, manifests) = self.records.glance(&name, counts)?.unwrap_or_default();
+            let (tags, manifests) = self.records.peek(&name, counts)?.unwrap_or_default();
             stats.repositories += usize::from(manifests > 0);
             stats.tags += tags;
             stats.manifests += manifests;
@@ -203,7 +203,7 @@ impl Inventory {
         for name in self.records.names()? {
             let manifests: Vec<Digest> = self
                 .records
-                .glance(&name, |record| record.manifests.keys().cloned().collect())?
+                .peek(&name, |record| record.manifests.keys().cloned().collect())?
                 .unwrap_or_default();
             for manifest in manifests {
                 self.verify_parts(&name, &manifest, &mut found)?;
