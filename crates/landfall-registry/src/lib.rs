@@ -19,4 +19,4 @@ pub use crate::api::users::{Users, UsersError};
 pub use crate::repository::disk_space::MinFreeSpace;
 pub use crate::repository::gc::GRACE;
 pub use crate::repository::remove::RemovedImages;
-pub use crate::repository::{Registry, directories, inventory};
+pub use crate::repository::{Registry, directories, inspect};

@@ -8,7 +8,7 @@ pub mod directories;
 pub(crate) mod disk_space;
 pub(crate) mod gc;
 pub(crate) mod head_leases;
-pub mod inventory;
+pub mod inspect;
 pub(crate) mod manifest_cache;
 pub(crate) mod record;
 pub(crate) mod records;

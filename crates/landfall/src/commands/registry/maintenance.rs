@@ -8,7 +8,7 @@ use landfall_core::wording::counted;
 use landfall_registry::GRACE;
 use landfall_registry::admin_socket::{AdminCommand, run_admin_command};
 use landfall_registry::directories::RegistryDirs;
-use landfall_registry::inventory::{Inventory, ListedRepository, RegistryStats, Verification};
+use landfall_registry::inspect::{ListedRepository, RegistryInspector, RegistryStats, Verification};
 use serde::Serialize;
 
 use crate::args::{OutputArgs, RegistryRootArgs};
@@ -130,7 +130,7 @@ pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitSta
 }
 
 pub(super) fn run_verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let found = open_inventory(&args.root)?
+    let found = open_inspector(&args.root)?
         .verify(|_| ())
         .with_context(|| format!("cannot verify `{}`", args.root.root))?;
     if args.delete_damaged && !found.damaged.is_empty() {
@@ -173,7 +173,7 @@ fn render_verification(found: &Verification) -> String {
 }
 
 pub(super) fn run_list(args: &ListArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let mut repositories = open_inventory(&args.root)?
+    let mut repositories = open_inspector(&args.root)?
         .repositories()
         .with_context(|| format!("cannot list `{}`", args.root.root))?;
     if let Some(name) = &args.name {
@@ -219,7 +219,7 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
         .with_context(|| format!("`{name}` is not a repository: give its name without the registry's host"))?;
     let tag = selector.and_then(|selector| selector.parse().ok());
     let left = match tag {
-        Some(tag) => open_inventory(&args.root)?.tagged_only(&name, &tag)?,
+        Some(tag) => open_inspector(&args.root)?.find_solely_tagged(&name, &tag)?,
         None => None,
     };
     let command = AdminCommand::Remove {
@@ -258,7 +258,7 @@ fn split_target(target: &str) -> (&str, Option<&str>) {
 }
 
 pub(super) fn run_stats(args: &StatsArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let stats = open_inventory(&args.root)?
+    let stats = open_inspector(&args.root)?
         .stats()
         .with_context(|| format!("cannot count what is in `{}`", args.root.root))?;
     print_report(&context.printer, args.output.output, &stats, render_stats)?;
@@ -293,9 +293,9 @@ fn find_registry(args: &RegistryRootArgs) -> anyhow::Result<RegistryDirs> {
     Ok(directories)
 }
 
-fn open_inventory(args: &RegistryRootArgs) -> anyhow::Result<Inventory> {
+fn open_inspector(args: &RegistryRootArgs) -> anyhow::Result<RegistryInspector> {
     let directories = find_registry(args)?;
-    Ok(Inventory::new(&directories.store, &directories.records))
+    Ok(RegistryInspector::new(&directories.store, &directories.records))
 }
 
 #[cfg(test)]

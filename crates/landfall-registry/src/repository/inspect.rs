@@ -18,7 +18,7 @@ use crate::repository::records::Records;
 
 /// A registry's directory.
 #[derive(Debug)]
-pub struct Inventory {
+pub struct RegistryInspector {
     store: ContentStore,
     records: Records,
 }
@@ -95,11 +95,11 @@ impl Verification {
     }
 }
 
-impl Inventory {
+impl RegistryInspector {
     /// Looks at the store in `root` and the records in `directory`.
     #[must_use]
-    pub fn new(root: &Utf8Path, directory: &Utf8Path) -> Inventory {
-        Inventory {
+    pub fn new(root: &Utf8Path, directory: &Utf8Path) -> RegistryInspector {
+        RegistryInspector {
             store: ContentStore::read_only(root),
             records: Records::read_only(directory),
         }
@@ -145,7 +145,7 @@ impl Inventory {
     ///
     /// # Errors
     /// When the repository's record cannot be read.
-    pub fn tagged_only(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, StoreError> {
+    pub fn find_solely_tagged(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, StoreError> {
         let only = |record: &Record| {
             let digest = record.tags.get(tag)?;
             let tags = record.tags.values().filter(|tagged| *tagged == digest).count();
@@ -206,13 +206,13 @@ impl Inventory {
                 .peek(&name, |record| record.manifests.keys().cloned().collect())?
                 .unwrap_or_default();
             for manifest in manifests {
-                self.verify_parts(&name, &manifest, &mut found)?;
+                self.verify_children(&name, &manifest, &mut found)?;
             }
         }
         Ok(found)
     }
 
-    fn verify_parts(
+    fn verify_children(
         &self,
         repository: &Repository,
         manifest: &Digest,
