@@ -36,8 +36,8 @@ use tokio::time::Instant;
 use crate::api::auth::AccessControl;
 use crate::api::blobs::BlobBody;
 use crate::api::drain_body::SharedBody;
-use crate::api::error::{ApiError, Code};
-use crate::api::metrics::Metrics;
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::metrics::RegistryMetrics;
 use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
 use crate::fast_path::body::AcceptsFileBody;
@@ -57,7 +57,7 @@ pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
     let api = Api {
         registry,
         access: AccessControl::new(&policy),
-        metrics: policy.metrics.then(Metrics::new),
+        metrics: policy.metrics.then(RegistryMetrics::new),
         requests_max,
         under_way: Arc::new(Semaphore::new(requests_max)),
         policy,
@@ -70,7 +70,7 @@ struct Api {
     registry: Arc<Registry>,
     policy: Policy,
     access: AccessControl,
-    metrics: Option<Metrics>,
+    metrics: Option<RegistryMetrics>,
     requests_max: usize,
     under_way: Arc<Semaphore>,
 }
@@ -127,7 +127,7 @@ impl Api {
         let Ok(_permit) = self.under_way.try_acquire() else {
             return Err(ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
-                Code::TooManyRequests,
+                ErrorCode::TooManyRequests,
                 "too many requests are under way",
             )
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
@@ -177,19 +177,19 @@ impl Api {
             (&Method::DELETE, Route::Upload { name, id }) => registry.cancel_upload(name, id).await,
             _ => Err(ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                Code::Unsupported,
+                ErrorCode::Unsupported,
                 "this method is not one of this address",
             )),
         }
     }
 
-    fn show_metrics(&self, metrics: &Metrics) -> Result<Response, ApiError> {
+    fn show_metrics(&self, metrics: &RegistryMetrics) -> Result<Response, ApiError> {
         let under_way = self.requests_max - self.under_way.available_permits();
         let free = DiskSpace::of(&self.registry.store).ok().map(|disk| disk.free);
         let text = metrics.render(under_way, free).map_err(|_| {
             ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                Code::Unknown,
+                ErrorCode::Unknown,
                 "the metrics cannot be written",
             )
         })?;

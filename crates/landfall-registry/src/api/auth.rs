@@ -14,7 +14,7 @@ use landfall_oci::digest::{Algorithm, Digester};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use crate::api::error::{ApiError, Code};
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::login_throttle::LoginThrottle;
 use crate::api::policy::Policy;
 use crate::api::users::Users;
@@ -71,7 +71,7 @@ impl AccessControl {
         if self.read_only && !reads {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
-                Code::Denied,
+                ErrorCode::Denied,
                 "this registry is read-only",
             ));
         }
@@ -95,7 +95,7 @@ impl AccessControl {
         if let Some(wait) = self.throttle.retry_after(peer, now) {
             return Err(ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
-                Code::TooManyRequests,
+                ErrorCode::TooManyRequests,
                 "too many wrong logins came from your address",
             )
             .with_header(header::RETRY_AFTER, wait.as_secs().max(1).into()));
@@ -144,7 +144,7 @@ fn parse_basic(authorization: &HeaderValue) -> Option<(String, SecretString)> {
 fn unauthorized() -> ApiError {
     ApiError::new(
         StatusCode::UNAUTHORIZED,
-        Code::Unauthorized,
+        ErrorCode::Unauthorized,
         "this registry wants a user name and a password",
     )
     .with_header(

@@ -11,7 +11,7 @@ use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
 
 use crate::api::conditional::{effective_range, entity_tag, not_modified};
-use crate::api::error::{ApiError, Code};
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::range::{ByteRange, parse_range};
 use crate::api::reply::header_value;
 use crate::fast_path::body::FileBody;
@@ -44,7 +44,7 @@ impl Registry {
             ByteRange::Unsatisfiable => {
                 return Err(ApiError::new(
                     StatusCode::RANGE_NOT_SATISFIABLE,
-                    Code::SizeInvalid,
+                    ErrorCode::SizeInvalid,
                     format!("the blob has {size} bytes"),
                 )
                 .with_header(header::CONTENT_RANGE, header_value(&format!("bytes */{size}"))));
@@ -99,7 +99,7 @@ impl Registry {
             UnlinkOutcome::Unknown => Err(unknown_blob(name, digest)),
             UnlinkOutcome::InUse => Err(ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                Code::Unsupported,
+                ErrorCode::Unsupported,
                 format!("a manifest of `{name}` needs the blob; delete that one first"),
             )),
         }
@@ -148,7 +148,7 @@ enum UnlinkOutcome {
 fn unknown_blob(name: &Repository, digest: &Digest) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
-        Code::BlobUnknown,
+        ErrorCode::BlobUnknown,
         format!("the repository `{name}` has no blob `{digest}`"),
     )
 }

@@ -17,7 +17,7 @@ use landfall_oci::store::receive::{Receiver as _, fill};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::error::{ApiError, Code};
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::range::parse_content_range;
 use crate::api::reply::header_value;
 use crate::api::route::parse_digest;
@@ -122,7 +122,7 @@ impl Registry {
             None => {
                 return Err(ApiError::new(
                     StatusCode::BAD_REQUEST,
-                    Code::DigestInvalid,
+                    ErrorCode::DigestInvalid,
                     "the last request of an upload names its `digest`",
                 ));
             }
@@ -301,7 +301,7 @@ impl SpaceCheck {
 fn not_whole() -> ApiError {
     ApiError::new(
         StatusCode::BAD_REQUEST,
-        Code::BlobUploadInvalid,
+        ErrorCode::BlobUploadInvalid,
         "the body did not arrive whole",
     )
 }
@@ -316,7 +316,7 @@ fn parse_query(uri: &Uri) -> Result<UploadQuery, ApiError> {
     Query::try_from_uri(uri).map(|Query(query)| query).map_err(|_| {
         ApiError::new(
             StatusCode::BAD_REQUEST,
-            Code::BlobUploadInvalid,
+            ErrorCode::BlobUploadInvalid,
             "the query cannot be understood",
         )
     })
@@ -332,7 +332,7 @@ fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &Acquir
     let elsewhere = || {
         ApiError::new(
             StatusCode::RANGE_NOT_SATISFIABLE,
-            Code::BlobUploadInvalid,
+            ErrorCode::BlobUploadInvalid,
             format!("the upload `{id}` of `{name}` goes on at byte {length}"),
         )
         .with_header(header::LOCATION, location(name, id))
@@ -349,7 +349,7 @@ fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &Acquir
         Some((first, chunk)) if first == length && stated.is_none_or(|stated| stated == chunk) => Ok(()),
         Some((first, _)) if first == length => Err(ApiError::new(
             StatusCode::BAD_REQUEST,
-            Code::SizeInvalid,
+            ErrorCode::SizeInvalid,
             "`Content-Range` and `Content-Length` disagree",
         )),
         _ => Err(elsewhere()),
