@@ -21,7 +21,7 @@ pub const TARGETS: &[Target] = &[
     ("manifest", manifest),
     ("name", name),
     ("path", path),
-    ("pull", pull),
+    ("request", request),
     ("range", range),
     ("record", record),
 ];
@@ -74,7 +74,7 @@ pub fn path(data: &[u8]) {
 }
 
 /// The first bytes of a connection.
-pub fn pull(data: &[u8]) {
+pub fn request(data: &[u8]) {
     check_head(data);
 }
 
