@@ -196,7 +196,7 @@ fn a_rendering_names_the_registries_whose_rules_it_cannot_say() {
             let gaps = render(&configuration.settings, dialect).gaps;
             let is_said = gaps
                 .iter()
-                .any(|gap| gap.contains("rule") && gap.contains("`docker.io`"));
+                .any(|gap| gap.text.contains("rule") && gap.text.contains("`docker.io`"));
             assert_eq!(is_said, has_part, "{}, {dialect:?}: {gaps:?}", configuration.name);
         }
     }
