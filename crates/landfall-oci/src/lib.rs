@@ -13,6 +13,7 @@ pub mod copy;
 pub mod decode;
 pub mod digest;
 pub mod header_names;
+pub mod hints;
 pub mod image;
 mod inner_path;
 pub mod keychain;

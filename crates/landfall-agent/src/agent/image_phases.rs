@@ -93,12 +93,12 @@ const TOLD_IN_FULL: usize = 3;
 
 fn summarize_failures(images: usize, failures: &[Failed]) -> String {
     if let ([only], 1) = (failures, images) {
-        return only.explanation.to_string();
+        return only.explanation.line();
     }
     let mut text = format!("{} of {} failed", failures.len(), counted(images, "image"));
     for failure in failures.iter().take(TOLD_IN_FULL) {
         text.push_str(": ");
-        text.push_str(&failure.explanation.to_string());
+        text.push_str(&failure.explanation.line());
     }
     if failures.len() > TOLD_IN_FULL {
         text.push_str(": the others are told by `landfall events`");

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::certificate_authority::{CertificateAuthority, new_authority, rotation_policy};
 use super::context::{ClusterContext, Registration, now};
 use super::election::LeaseCandidate;
+use crate::failure::error_line;
 use crate::kube::{Cluster, refusal_of};
 
 /// The interval at which the Lease is read.
@@ -102,14 +103,14 @@ impl Writer {
             if let Err(error) = self.step(campaigned).await {
                 if refusal_of(&error).is_some() {
                     // Another writer was faster. The watches deliver what it wrote.
-                    tracing::debug!(error = format!("{error:#}"), "write refused");
+                    tracing::debug!(error = error_line(&error), "write refused");
                 } else {
-                    self.context.report_problem(&format!("{error:#}")).await;
+                    self.context.report_problem(&error_line(&error)).await;
                 }
             }
         }
         if let Err(error) = self.lease.resign(&self.cluster).await {
-            tracing::debug!(error = format!("{error:#}"), "the Lease ends by itself");
+            tracing::debug!(error = error_line(&error), "the Lease ends by itself");
         }
     }
 
