@@ -226,7 +226,9 @@ mod tests {
         for (log, subject) in [(&agent, "a"), (&command, "b"), (&command, "c"), (&agent, "d")] {
             record(log, subject).await;
         }
-        let seen: Vec<_> = (read_events(&path, 0).unwrap().into_iter())
+        let seen: Vec<_> = read_events(&path, 0)
+            .unwrap()
+            .into_iter()
             .map(|event| (event.sequence, event.subject))
             .collect();
         let expected = [(1, "a"), (2, "b"), (3, "c"), (4, "d")];

@@ -108,7 +108,10 @@ pub struct Fragment {
 /// registry is not synchronised and only its given content counts [spec:resolution.primary].
 #[must_use]
 pub fn origin_forbidden(settings: &Settings) -> bool {
-    let has_external = (settings.registries.iter()).any(|registry| registry.role == RegistryRole::External);
+    let has_external = settings
+        .registries
+        .iter()
+        .any(|registry| registry.role == RegistryRole::External);
     has_external || settings.primary.as_ref().is_some_and(|primary| !primary.sync)
 }
 

@@ -104,7 +104,9 @@ impl ManagedFiles {
         let mut manifest = self.read_manifest()?;
         let (writes, changes) = self.compare(&manifest, group, files)?;
         let before = manifest.groups.get(group).cloned().unwrap_or_default();
-        let after: BTreeSet<_> = (files.iter().map(|file| file.path.clone()))
+        let after: BTreeSet<_> = files
+            .iter()
+            .map(|file| file.path.clone())
             .filter(|path| !changes.kept.contains(path))
             .collect();
         self.write_manifest(&mut manifest, group, before.union(&after).cloned().collect())?;

@@ -190,7 +190,7 @@ impl Reconciler {
             Survey::Skipped(summary) => Ok(summary),
             Survey::Done(summary) => {
                 let held = self.held_images();
-                (self.services)
+                self.services
                     .refresh_webhook(&self.host, &active.settings, held)
                     .await?;
                 Ok(summary)

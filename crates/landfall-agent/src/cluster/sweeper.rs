@@ -167,7 +167,9 @@ fn is_overtaken(error: &anyhow::Error) -> bool {
 }
 
 fn list_images(mend: &Mend) -> String {
-    let images: Vec<String> = (mend.images.iter())
+    let images: Vec<String> = mend
+        .images
+        .iter()
         .map(|image| format!("{}: {}", image.container, image.reason))
         .collect();
     images.join("; ")

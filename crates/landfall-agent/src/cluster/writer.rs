@@ -153,7 +153,9 @@ impl Writer {
         }
         if leads != led {
             self.leads.send_replace(leads);
-            (self.context.status).update(|status| status.cluster.get_or_insert_default().writer = leads);
+            self.context
+                .status
+                .update(|status| status.cluster.get_or_insert_default().writer = leads);
         }
         Ok(())
     }
@@ -170,7 +172,9 @@ impl Writer {
             Err(error) => {
                 let message =
                     format!("the Secret with the webhook's authority cannot be used and is made anew: {error:#}");
-                (self.context.warn(EventReason::AuthorityReplaced, "webhook", message)).await;
+                self.context
+                    .warn(EventReason::AuthorityReplaced, "webhook", message)
+                    .await;
                 None
             }
         };
@@ -205,10 +209,9 @@ impl Writer {
         };
         let written = self.cluster.write_secret(&next.render(there.as_ref())).await?;
         self.secret = Observed::Present(written);
-        (self
-            .context
-            .note(EventReason::AuthorityReplaced, "webhook", message.to_owned()))
-        .await;
+        self.context
+            .note(EventReason::AuthorityReplaced, "webhook", message.to_owned())
+            .await;
         Ok(())
     }
 
@@ -259,10 +262,9 @@ impl Writer {
         self.configuration = Observed::Present(written);
         self.context.metrics.registrations.inc();
         let subject = format!("MutatingWebhookConfiguration `{CONFIGURATION_NAME}`");
-        (self
-            .context
-            .note(EventReason::WebhookRegistered, &subject, message.to_owned()))
-        .await;
+        self.context
+            .note(EventReason::WebhookRegistered, &subject, message.to_owned())
+            .await;
         Ok(())
     }
 

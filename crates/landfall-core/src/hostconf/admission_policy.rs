@@ -178,8 +178,10 @@ fn target(settings: &Settings) -> String {
             );
         }
     }
-    let all = (settings.rules.iter()).find(|rule| rule.from == RulePrefix::All);
-    let externals: Vec<_> = (settings.registries.iter())
+    let all = settings.rules.iter().find(|rule| rule.from == RulePrefix::All);
+    let externals: Vec<_> = settings
+        .registries
+        .iter()
         .filter(|registry| registry.role == RegistryRole::External)
         .collect();
     if let Some(rule) = all {

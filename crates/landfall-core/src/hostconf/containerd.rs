@@ -188,7 +188,8 @@ fn render_target(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHo
     if is_plain && !settings.landfall.mirror.enable {
         return Vec::new();
     }
-    let tables: Vec<Table> = (schemes.into_iter())
+    let tables: Vec<Table> = schemes
+        .into_iter()
         .map(|scheme| Table::of_origin(settings, &way, scheme))
         .collect();
     let text = render_tables(&tables);
@@ -246,7 +247,7 @@ impl<'a> Table<'a> {
         Table {
             url: format!("{}://{}{path}", scheme.name(), way.host),
             override_path: !way.prefix.is_empty(),
-            login: (way.registry).and_then(|index| settings.registries[index].login.as_ref()),
+            login: way.registry.and_then(|index| settings.registries[index].login.as_ref()),
             ..Table::of_origin(settings, way, scheme)
         }
     }

@@ -63,7 +63,10 @@ pub(super) fn render_default_registry(settings: &Settings, dialect: Dialect, gap
 fn target_of(settings: &Settings, image: &str, end: &str) -> Option<String> {
     let source = parse_reference(image).ok()?;
     let resolution = Resolver::new(settings).resolve_on_node(&source, ImageRole::Infrastructure);
-    let candidate = (resolution.candidates.iter()).find(|candidate| candidate.place == CandidateKind::External)?;
+    let candidate = resolution
+        .candidates
+        .iter()
+        .find(|candidate| candidate.place == CandidateKind::External)?;
     let name = format!("{}/{}", candidate.reference.host, candidate.reference.repository);
     Some(name.strip_suffix(end)?.trim_end_matches('/').to_owned())
 }

@@ -105,7 +105,8 @@ fn mirror_of(routes: &HostRoutes, gaps: &mut Vec<Gap>) -> Option<Mirror> {
     }
     // With a single route, the registry itself is one more endpoint. With several, a rewrite would apply to it too.
     let is_only = routes.paths.is_empty();
-    let redirected: Vec<(&Route, Vec<&Way>)> = (std::iter::once(&routes.general).chain(&routes.paths))
+    let redirected: Vec<(&Route, Vec<&Way>)> = std::iter::once(&routes.general)
+        .chain(&routes.paths)
         .map(|route| {
             let is_origin = |way: &Way| way.is_origin_of(&routes.host, &route.path);
             let ways = route.ways.iter().filter(|way| is_only || !is_origin(way));
@@ -173,7 +174,7 @@ fn common_endpoints(redirected: &[(&Route, Vec<&Way>)]) -> Option<Mirror> {
 fn are_apart(redirected: &[(&Route, Vec<&Way>)]) -> bool {
     let paths: Vec<&str> = redirected.iter().map(|(route, _)| route.path.as_str()).collect();
     let covers = |outer: &str, inner: &str| outer.is_empty() || inner.starts_with(&format!("{outer}/"));
-    (paths.iter().enumerate()).all(|(at, path)| {
+    paths.iter().enumerate().all(|(at, path)| {
         paths
             .iter()
             .enumerate()
@@ -218,7 +219,7 @@ fn render_configs<'a>(
     let mut text = String::new();
     for way in ways {
         let mut entry = String::new();
-        if let Some(login) = (way.registry).and_then(|index| settings.registries[index].login.as_ref()) {
+        if let Some(login) = way.registry.and_then(|index| settings.registries[index].login.as_ref()) {
             entry.push_str(&format!(
                 "    auth:\n      username: {}\n      password: {}\n",
                 quoted(&login.username),

@@ -56,7 +56,9 @@ impl MirrorSources for Rules {
             digest: None,
         };
         let resolution = compiled.resolver.resolve_on_node(&source, ImageRole::Application);
-        (resolution.candidates.into_iter())
+        resolution
+            .candidates
+            .into_iter()
             .map(|candidate| {
                 let client = compiled
                     .active
