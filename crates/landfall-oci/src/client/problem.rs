@@ -111,8 +111,8 @@ pub enum ProtocolProblem {
     #[error("a manifest came without a media type")]
     NoMediaType,
     /// A manifest of a kind that nobody can use any more.
-    #[error("the manifest has the media type `{0}`, which is not supported")]
-    UnsupportedManifest(String),
+    #[error("the manifest has the media type `{media_type}`, which is not supported")]
+    UnsupportedManifest { media_type: String },
     /// A challenge that we cannot answer.
     #[error("no way to log in that is supported: neither `Basic` nor `Bearer` is offered")]
     NoUsableChallenge,
