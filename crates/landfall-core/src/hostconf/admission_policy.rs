@@ -5,8 +5,6 @@
 //! their canonical references, and the redirected references. Everywhere else, [`crate::resolve::Resolver`] selects the
 //! rule for an image; a test against a real API server checks that both agree.
 
-use std::fmt::Write as _;
-
 use serde_json::{Value, json};
 
 use crate::cluster::configuration::{ADMISSION_GROUP, match_resources};
@@ -159,7 +157,7 @@ fn places(object: &str) -> String {
 fn target(settings: &Settings) -> String {
     let mut expression = String::new();
     let mut when = |condition: &str, value: &str| {
-        let _a_string_takes_everything = write!(expression, "{condition} ? {value} : ");
+        expression.push_str(&format!("{condition} ? {value} : "));
     };
     if let Some(primary) = &settings.primary {
         when(&below(primary.endpoint.as_str(), &primary.project), "''");
