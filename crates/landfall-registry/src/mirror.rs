@@ -124,18 +124,26 @@ async fn send_manifest(sources: &[MirrorSource], selector: &str, with_body: bool
     let mut failure = None;
     for source in sources {
         let found = if with_body {
-            (source.client.fetch_manifest(&source.repository, selector).await).map(|manifest| {
-                Some((
-                    manifest.media_type,
-                    manifest.digest,
-                    manifest.bytes.len() as u64,
-                    manifest.bytes,
-                ))
-            })
+            source
+                .client
+                .fetch_manifest(&source.repository, selector)
+                .await
+                .map(|manifest| {
+                    Some((
+                        manifest.media_type,
+                        manifest.digest,
+                        manifest.bytes.len() as u64,
+                        manifest.bytes,
+                    ))
+                })
         } else {
-            (source.client.head_manifest(&source.repository, selector).await).map(|found| {
-                found.map(|found| (found.media_type.clone(), found.digest, found.size, bytes::Bytes::new()))
-            })
+            source
+                .client
+                .head_manifest(&source.repository, selector)
+                .await
+                .map(|found| {
+                    found.map(|found| (found.media_type.clone(), found.digest, found.size, bytes::Bytes::new()))
+                })
         };
         match found {
             Ok(Some((media_type, digest, size, bytes))) => {
