@@ -1,8 +1,8 @@
-//! The embedded registry: the OCI distribution API over the content store. A blob is one file, shared by all repositories
-//! and by the agent's own images.
+//! The embedded registry: the OCI distribution API over the content store. All repositories and the agent's own images
+//! share one file per blob.
 //!
-//! Decides who may ask, and answers. What a repository holds is [`crate::repository`]'s; listening and TLS are
-//! [`landfall_net::serve`]'s.
+//! This module authorizes requests and answers them. [`crate::repository`] knows what a repository holds.
+//! [`landfall_net::serve`] listens and speaks TLS.
 
 mod auth;
 mod blobs;
@@ -51,7 +51,7 @@ const API_VERSION: (HeaderName, HeaderValue) = (
 );
 const METRICS_PATH: &str = "/metrics";
 
-/// The distribution API under `/v2/`, for [`landfall_net::serve::serve`] or a test's `oneshot`.
+/// Returns the distribution API under `/v2/`, for [`landfall_net::serve::serve`] or a test's `oneshot`.
 pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
     let requests_max = policy.requests_max.unwrap_or(DEFAULT_REQUESTS_MAX);
     let api = Api {
@@ -101,7 +101,7 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     response
 }
 
-/// Who asks; the unspecified address where nobody is connected, as in a test.
+/// Returns the client's address. Without a connection, as in a test, it is the unspecified address.
 fn peer_of(request: &Request) -> IpAddr {
     request
         .extensions()
@@ -109,7 +109,7 @@ fn peer_of(request: &Request) -> IpAddr {
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip())
 }
 
-/// The path as it may be logged: whoever knows the name of an upload can go on with it.
+/// Returns the path for the log. It omits the id of an upload session, because the id suffices to continue the upload.
 fn shown_path<'a>(path: &'a str, route: Option<&Route>) -> &'a str {
     match route {
         Some(Route::Upload { .. }) => path.rsplit_once('/').map_or(path, |(path, _name)| path),
@@ -135,7 +135,7 @@ impl Api {
         if let Some(metrics) = &self.metrics
             && request.uri().path() == METRICS_PATH
         {
-            // Whoever may list what is here may count it.
+            // A client that may list the repositories may also count them.
             self.access
                 .authorize(request.method(), request.headers(), &Route::Catalog, peer)
                 .await?;

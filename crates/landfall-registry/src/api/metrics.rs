@@ -1,4 +1,4 @@
-//! What Prometheus scrapes of a served registry.
+//! Prometheus metrics of a served registry.
 
 use std::fmt;
 
@@ -11,10 +11,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use landfall_core::registry_path::Route;
 
-/// The content type of [`RegistryMetrics::render`].
+/// Content type of [`RegistryMetrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Every metric of a registry.
 #[derive(Debug)]
 pub(crate) struct RegistryMetrics {
     registry: Registry,
@@ -49,7 +48,7 @@ impl RegistryMetrics {
         }
     }
 
-    /// Counts an answer. `route` is nothing where the address is none of ours.
+    /// Counts a response. `route` is `None` if the path is no endpoint.
     pub(crate) fn count(&self, method: &Method, route: Option<&Route>, status: u16) {
         let label = RequestLabel {
             method: method_name(method),
@@ -59,7 +58,7 @@ impl RegistryMetrics {
         self.requests.get_or_create(&label).inc();
     }
 
-    /// All of them as text.
+    /// Renders all metrics as text.
     pub(crate) fn render(&self, under_way: usize, free: Option<u64>) -> Result<String, fmt::Error> {
         self.under_way.set(i64::try_from(under_way).unwrap_or(i64::MAX));
         if let Some(free) = free {
@@ -71,7 +70,7 @@ impl RegistryMetrics {
     }
 }
 
-/// A closed set: clients may send any word as a method.
+/// Returns the label of a method. The set is closed, because clients may send any word as a method.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

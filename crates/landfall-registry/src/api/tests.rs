@@ -262,7 +262,7 @@ async fn whoever_asks_how_far_an_upload_got_waits_for_the_request_that_is_at_it(
 #[tokio::test]
 async fn a_request_that_is_dropped_leaves_what_arrived_in_its_upload() {
     let fixture = mk_fixture();
-    // In memory, and on the way to the disk.
+    // Once in memory, once on the way to the disk.
     for headers in [[("content-length", "11")].as_slice(), &[]] {
         for method in ["PATCH", "PUT"] {
             let location = fixture.send("POST", "/v2/a/blobs/uploads/", &[], Body::empty()).await;
@@ -295,7 +295,7 @@ async fn a_request_that_is_dropped_leaves_what_arrived_in_its_upload() {
 async fn a_request_that_crawls_is_ended_by_the_next_one_which_learns_where_to_go_on() {
     let fixture = mk_fixture();
     let last = |location: &str| format!("{location}?digest={}", digest_of(b"hello world"));
-    // In memory, and on the way to the disk; with and without a word on where the next one begins.
+    // In memory and on the way to the disk. The next request comes with and without `Content-Range`.
     for headers in [[("content-length", "11")].as_slice(), &[]] {
         for begins in [[("content-range", "0-10")].as_slice(), &[]] {
             for method in ["PATCH", "PUT"] {
@@ -307,7 +307,7 @@ async fn a_request_that_crawls_is_ended_by_the_next_one_which_learns_where_to_go
                 let path = if method == "PUT" { &last(location) } else { location };
                 let crawling = fixture.send(method, path, headers, body);
                 let next = async {
-                    // The end of this is the end of the body.
+                    // Dropping the sender ends the body.
                     let sender = sender;
                     sender.send("hello").await.unwrap();
                     drop(sender.reserve().await.unwrap());
@@ -524,7 +524,7 @@ async fn referrers_of_a_manifest_are_listed_by_kind() {
         let answer = fixture
             .push_manifest("a", descriptor.digest.as_str(), &descriptor, &bytes)
             .await;
-        // The subject may come later.
+        // The subject may be pushed later.
         assert_eq!(
             (answer.status, answer.header("oci-subject")),
             (201, image.root.digest.as_str())
@@ -734,7 +734,7 @@ async fn a_full_disk_refuses_uploads_and_goes_on_serving() {
     let root = Utf8Path::from_path(directory.path()).unwrap();
     let store = ContentStore::open(&root.join("store")).unwrap();
     let registry = Registry::open(store, &root.join("repositories")).unwrap();
-    // No disk has that much room for one upload.
+    // No disk has room for an upload of this size.
     let huge = u64::MAX.to_string();
     let registry = Arc::new(registry);
     let fixture = Fixture {

@@ -1,4 +1,4 @@
-//! Uploads: in one request, in two, in chunks, or by mounting what is here already.
+//! Uploads: in one request, in two, in chunks, or by mounting a blob that the registry already has.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::fast_path::body::RequestBody;
 use crate::repository::Registry;
 use crate::repository::upload_sessions::AcquiredUpload;
 
-/// After so many bytes of a body the disk is looked at again: other uploads fill it as well.
+/// Bytes of a body after which the upload checks the free disk space again, because other uploads fill the disk too.
 const SPACE_CHECK_INTERVAL: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
@@ -70,7 +70,7 @@ impl Registry {
         }
     }
 
-    /// Mounts a blob: from the repository that is named, or, when none is, from anywhere in the store.
+    /// Mounts a blob from the repository that the client names, or from anywhere in the store if it names none.
     async fn mount(self: &Arc<Registry>, name: &Repository, query: &UploadQuery) -> Result<Option<Response>, ApiError> {
         let Some(digest) = &query.mount else {
             return Ok(None);
@@ -131,9 +131,9 @@ impl Registry {
         self.commit(name, upload, digest).await
     }
 
-    /// Adds a request's body to an upload. When the client hangs up in the middle, or another request takes the upload over,
-    /// what arrived stays in the session, and the client learns by its status where to go on. When the disk is full, the
-    /// upload goes, and gives its room back.
+    /// Appends a request's body to an upload. If the client disconnects, or a newer request acquires the upload, the
+    /// session keeps the bytes that arrived, and the upload's status tells the client where to continue. If the disk is
+    /// full, the session ends and its bytes are deleted.
     async fn receive(
         self: &Arc<Registry>,
         name: &Repository,
@@ -157,7 +157,7 @@ impl Registry {
         Ok(upload)
     }
 
-    /// Adds a request's body to an upload; what needs no disk needs no thread that waits for it.
+    /// Appends a request's body to an upload. Bytes that stay in memory need no blocking thread.
     async fn take_in(
         self: &Arc<Registry>,
         mut upload: AcquiredUpload,
@@ -201,7 +201,7 @@ impl Registry {
         Ok(created(name, &digest))
     }
 
-    /// Adds a body to an upload from the connection itself, on the thread that hashes and writes it.
+    /// Appends a body to an upload, read from the connection itself on the thread that hashes and writes it.
     async fn take_in_directly(
         self: &Arc<Registry>,
         mut upload: AcquiredUpload,
@@ -209,7 +209,7 @@ impl Registry {
         announced: Option<u64>,
     ) -> Result<(AcquiredUpload, Result<(), ApiError>), StoreError> {
         let cancelled = upload.superseded.child_token();
-        // Whatever ends this request ends the thread's work for it.
+        // The guard cancels the thread's work when this request ends for any reason.
         let _guard = cancelled.clone().drop_guard();
         let registry = self.clone();
         blocking(move || {
@@ -232,7 +232,7 @@ impl Registry {
         .await
     }
 
-    /// The body's bytes. The disk is looked at now and then.
+    /// Streams the body, and checks the free disk space at intervals.
     fn body_stream(
         &self,
         body: Body,
@@ -263,18 +263,18 @@ impl Registry {
     }
 }
 
-/// A body that is being received.
+/// State of a body stream.
 struct Receiving {
     data: BodyDataStream,
     space_check: SpaceCheck,
     superseded: CancellationToken,
 }
 
-/// Looks at the disk now and then, while a body is written to it.
+/// Check of the free disk space while a body is written.
 struct SpaceCheck {
-    /// What is still to come, where the client said how much there is.
+    /// Bytes that are still to come, if the client announced a length.
     left: Option<u64>,
-    /// Bytes since the disk was looked at.
+    /// Bytes since the last check.
     unchecked: u64,
 }
 
@@ -306,7 +306,7 @@ fn not_whole() -> ApiError {
     )
 }
 
-/// How many bytes a request announces.
+/// Returns the announced length of a request's body.
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(header::CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
@@ -322,10 +322,10 @@ fn parse_query(uri: &Uri) -> Result<UploadQuery, ApiError> {
     })
 }
 
-/// A chunk begins where the last one ended, and is as long as it says.
+/// Checks that a chunk begins where the upload ends, and that its length is the announced one.
 ///
-/// One that does not say where it begins means where the client was told to go on, which may be out of date after it took
-/// the upload over.
+/// A chunk without `Content-Range` begins at the length that the client was told. That may be out of date if the client
+/// took over an upload from its own earlier request.
 fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &AcquiredUpload) -> Result<(), ApiError> {
     let length = upload.length();
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
@@ -383,7 +383,7 @@ fn location(name: &Repository, id: &str) -> HeaderValue {
     header_value(&format!("/v2/{name}/blobs/uploads/{id}"))
 }
 
-/// The last byte that is here; an upload without any says `0-0`, as all registries do.
+/// Returns the `Range` of an upload: up to its last byte. An empty upload says `0-0`, as all registries do.
 fn range_header(length: u64) -> HeaderValue {
     header_value(&format!("0-{}", length.saturating_sub(1)))
 }

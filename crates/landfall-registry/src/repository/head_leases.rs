@@ -1,5 +1,5 @@
-//! Blobs that a client was told of. One that pushes an image asks what is here, sends the rest, and then the manifest:
-//! nothing that it was told of may be collected before that.
+//! Protects blobs reported by HEAD from garbage collection for 15 minutes: a client that pushes an image asks for its
+//! blobs, uploads the missing ones, and relies on the answers until it pushes the manifest.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -10,9 +10,9 @@ use landfall_oci::store::ContentStore;
 use landfall_oci::store::hold::Hold;
 use tokio::time::Instant;
 
-/// How long a push may take from its question to its manifest.
+/// Time that a push may take from the HEAD request to its manifest.
 const LEASE_DURATION: Duration = Duration::from_secs(15 * 60);
-/// How many are remembered; the oldest go first.
+/// Leases at most. The oldest are dropped first.
 const LEASES_MAX: usize = 8192;
 
 #[derive(Debug, Default)]
@@ -27,12 +27,12 @@ struct HeadLease {
 }
 
 impl HeadLeases {
-    /// Keeps a blob from collection for as long as a push takes. Comes before the look whether it is here.
+    /// Leases a blob. The caller checks afterwards that the blob exists, so that no collection comes in between.
     pub(crate) fn grant(&self, store: &ContentStore, digest: &Digest) {
         let hold = store.hold();
         hold.keep(digest);
         let now = Instant::now();
-        // Insertions and removals are single steps: a panic cannot leave half of one.
+        // Each insertion and removal is a single step, so a panic cannot leave a partial one.
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
         while leases.len() >= LEASES_MAX || leases.front().is_some_and(|oldest| oldest.expires_at <= now) {
             leases.pop_front();
@@ -43,7 +43,7 @@ impl HeadLeases {
         });
     }
 
-    /// Forgets those that are over.
+    /// Drops expired leases.
     pub(crate) fn expire(&self) {
         let now = Instant::now();
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
