@@ -59,7 +59,7 @@ pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
         access: AccessControl::new(&policy),
         metrics: policy.metrics.then(RegistryMetrics::new),
         requests_max,
-        under_way: Arc::new(Semaphore::new(requests_max)),
+        in_flight: Arc::new(Semaphore::new(requests_max)),
         policy,
     };
     Router::new().fallback(answer).with_state(Arc::new(api))
@@ -72,16 +72,16 @@ struct Api {
     access: AccessControl,
     metrics: Option<RegistryMetrics>,
     requests_max: usize,
-    under_way: Arc<Semaphore>,
+    in_flight: Arc<Semaphore>,
 }
 
 async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let begun = Instant::now();
+    let started = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let peer = peer_of(&request);
     let route = Route::parse(&path);
-    let named = route.as_ref().ok().cloned();
+    let known_route = route.as_ref().ok().cloned();
     let (request, body) = SharedBody::of(request);
     let mut response = match (api.respond(request, route, peer).await, body) {
         (Ok(response), _) => response,
@@ -91,11 +91,11 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
     let status = response.status().as_u16();
     if let Some(metrics) = &api.metrics {
-        metrics.count(&method, named.as_ref(), status);
+        metrics.count(&method, known_route.as_ref(), status);
     }
     if api.policy.access_log {
-        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let path = shown_path(&path, named.as_ref());
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let path = loggable_path(&path, known_route.as_ref());
         tracing::info!(%peer, %method, path, status, micros, "registry request");
     }
     response
@@ -110,7 +110,7 @@ fn peer_of(request: &Request) -> IpAddr {
 }
 
 /// Returns the path for the log. It omits the id of an upload session, because the id suffices to continue the upload.
-fn shown_path<'a>(path: &'a str, route: Option<&Route>) -> &'a str {
+fn loggable_path<'a>(path: &'a str, route: Option<&Route>) -> &'a str {
     match route {
         Some(Route::Upload { .. }) => path.rsplit_once('/').map_or(path, |(path, _name)| path),
         _ => path,
@@ -124,7 +124,7 @@ impl Api {
         route: Result<Route, RegistryPathError>,
         peer: IpAddr,
     ) -> Result<Response, ApiError> {
-        let Ok(_permit) = self.under_way.try_acquire() else {
+        let Ok(_permit) = self.in_flight.try_acquire() else {
             return Err(ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 ErrorCode::TooManyRequests,
@@ -184,9 +184,9 @@ impl Api {
     }
 
     fn show_metrics(&self, metrics: &RegistryMetrics) -> Result<Response, ApiError> {
-        let under_way = self.requests_max - self.under_way.available_permits();
+        let in_flight = self.requests_max - self.in_flight.available_permits();
         let free = DiskSpace::of(&self.registry.store).ok().map(|disk| disk.free);
-        let text = metrics.render(under_way, free).map_err(|_| {
+        let text = metrics.render(in_flight, free).map_err(|_| {
             ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 ErrorCode::Unknown,

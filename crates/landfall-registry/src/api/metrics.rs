@@ -18,7 +18,7 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 pub(crate) struct RegistryMetrics {
     registry: Registry,
     requests: Family<RequestLabel, Counter>,
-    under_way: Gauge,
+    in_flight: Gauge,
     free: Gauge,
 }
 
@@ -32,18 +32,18 @@ struct RequestLabel {
 impl RegistryMetrics {
     pub(crate) fn new() -> RegistryMetrics {
         let mut registry = Registry::with_prefix("landfall_registry");
-        let (requests, under_way, free) = (Family::default(), Gauge::default(), Gauge::default());
+        let (requests, in_flight, free) = (Family::default(), Gauge::default(), Gauge::default());
         registry.register("requests", "Requests that were answered", Family::clone(&requests));
         registry.register(
             "requests_under_way",
             "Requests that are being answered",
-            Gauge::clone(&under_way),
+            Gauge::clone(&in_flight),
         );
         registry.register_with_unit("free", "What the disk has left", Unit::Bytes, Gauge::clone(&free));
         RegistryMetrics {
             registry,
             requests,
-            under_way,
+            in_flight,
             free,
         }
     }
@@ -59,8 +59,8 @@ impl RegistryMetrics {
     }
 
     /// Renders all metrics as text.
-    pub(crate) fn render(&self, under_way: usize, free: Option<u64>) -> Result<String, fmt::Error> {
-        self.under_way.set(i64::try_from(under_way).unwrap_or(i64::MAX));
+    pub(crate) fn render(&self, in_flight: usize, free: Option<u64>) -> Result<String, fmt::Error> {
+        self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         if let Some(free) = free {
             self.free.set(i64::try_from(free).unwrap_or(i64::MAX));
         }

@@ -1,4 +1,3 @@
-
 use crate::api::users::Users;
 
 /// Access rules and limits of a registry.

@@ -59,11 +59,11 @@ impl Registry {
         match digest {
             None => {
                 let id = self.upload_sessions.open(name, upload)?;
-                Ok(under_way(StatusCode::ACCEPTED, name, &id, 0))
+                Ok(upload_response(StatusCode::ACCEPTED, name, &id, 0))
             }
             Some(digest) => {
                 let upload = AcquiredUpload::without_session(upload).await;
-                let (upload, received) = self.take_in(upload, request, announced).await?;
+                let (upload, received) = self.append_body(upload, request, announced).await?;
                 received?;
                 self.commit(name, upload, digest).await
             }
@@ -93,7 +93,7 @@ impl Registry {
 
     pub(crate) async fn upload_status(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
         let length = self.upload_sessions.wait_for_length(name, id).await?;
-        Ok(under_way(StatusCode::NO_CONTENT, name, id, length))
+        Ok(upload_response(StatusCode::NO_CONTENT, name, id, length))
     }
 
     pub(crate) async fn cancel_upload(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
@@ -108,7 +108,7 @@ impl Registry {
         request: Request,
     ) -> Result<Response, ApiError> {
         let upload = self.receive(name, id, request, None).await?;
-        Ok(under_way(StatusCode::ACCEPTED, name, id, upload.length()))
+        Ok(upload_response(StatusCode::ACCEPTED, name, id, upload.length()))
     }
 
     pub(crate) async fn finish_upload(
@@ -149,7 +149,7 @@ impl Registry {
         if let Some(digest) = digest {
             upload.expect_algorithm(Algorithm::of(digest));
         }
-        let (mut upload, received) = self.take_in(upload, request, announced).await?;
+        let (mut upload, received) = self.append_body(upload, request, announced).await?;
         if received.as_ref().is_err_and(ApiError::is_out_of_space) {
             upload.end_session();
         }
@@ -158,7 +158,7 @@ impl Registry {
     }
 
     /// Appends a request's body to an upload. Bytes that stay in memory need no blocking thread.
-    async fn take_in(
+    async fn append_body(
         self: &Arc<Registry>,
         mut upload: AcquiredUpload,
         mut request: Request,
@@ -167,14 +167,14 @@ impl Registry {
         let direct = request.extensions_mut().remove::<RequestBody>();
         let needs_disk = !announced.is_some_and(|announced| upload.keeps_in_memory(announced));
         if let Some(body) = direct.filter(|_| needs_disk) {
-            return self.take_in_directly(upload, body, announced).await;
+            return self.append_directly(upload, body, announced).await;
         }
-        let mut pieces = self.body_stream(request.into_body(), announced, upload.superseded.clone());
+        let mut chunks = self.body_stream(request.into_body(), announced, upload.superseded.clone());
         if needs_disk {
-            return fill(move || Ok(upload), pieces).await;
+            return fill(move || Ok(upload), chunks).await;
         }
-        while let Some(piece) = pieces.next().await {
-            match piece {
+        while let Some(chunk) = chunks.next().await {
+            match chunk {
                 Ok(bytes) => upload.append(&bytes)?,
                 Err(error) => return Ok((upload, Err(error))),
             }
@@ -202,7 +202,7 @@ impl Registry {
     }
 
     /// Appends a body to an upload, read from the connection itself on the thread that hashes and writes it.
-    async fn take_in_directly(
+    async fn append_directly(
         self: &Arc<Registry>,
         mut upload: AcquiredUpload,
         body: RequestBody,
@@ -224,7 +224,7 @@ impl Registry {
                         }
                         upload.append(bytes)?;
                     }
-                    Err(_) => break Err(not_whole()),
+                    Err(_) => break Err(incomplete_body()),
                 }
             };
             Ok((upload, received))
@@ -239,32 +239,32 @@ impl Registry {
         announced: Option<u64>,
         superseded: CancellationToken,
     ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + use<'_> {
-        let begin = Receiving {
+        let begin = UploadBody {
             data: body.into_data_stream(),
             space_check: SpaceCheck::new(announced),
             superseded,
         };
-        stream::unfold(begin, move |mut receiving| async move {
-            let Receiving {
+        stream::unfold(begin, move |mut state| async move {
+            let UploadBody {
                 data,
                 space_check,
                 superseded,
-            } = &mut receiving;
+            } = &mut state;
             let item = match superseded.run_until_cancelled(data.next()).await {
-                Some(piece) => match piece? {
+                Some(chunk) => match chunk? {
                     Ok(bytes) => space_check.add(bytes.len(), self).map(|()| bytes),
-                    Err(_) => Err(not_whole()),
+                    Err(_) => Err(incomplete_body()),
                 },
-                None => Err(not_whole()),
+                None => Err(incomplete_body()),
             };
-            Some((item, receiving))
+            Some((item, state))
         })
         .boxed()
     }
 }
 
 /// State of a body stream.
-struct Receiving {
+struct UploadBody {
     data: BodyDataStream,
     space_check: SpaceCheck,
     superseded: CancellationToken,
@@ -298,7 +298,7 @@ impl SpaceCheck {
     }
 }
 
-fn not_whole() -> ApiError {
+fn incomplete_body() -> ApiError {
     ApiError::new(
         StatusCode::BAD_REQUEST,
         ErrorCode::BlobUploadInvalid,
@@ -329,7 +329,7 @@ fn parse_query(uri: &Uri) -> Result<UploadQuery, ApiError> {
 fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &AcquiredUpload) -> Result<(), ApiError> {
     let length = upload.length();
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let elsewhere = || {
+    let wrong_offset = || {
         ApiError::new(
             StatusCode::RANGE_NOT_SATISFIABLE,
             ErrorCode::BlobUploadInvalid,
@@ -340,7 +340,7 @@ fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &Acquir
     };
     let Some(range) = text(header::CONTENT_RANGE) else {
         return match upload.reported_length {
-            Some(reported) if reported != length => Err(elsewhere()),
+            Some(reported) if reported != length => Err(wrong_offset()),
             _ => Ok(()),
         };
     };
@@ -352,7 +352,7 @@ fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &Acquir
             ErrorCode::SizeInvalid,
             "`Content-Range` and `Content-Length` disagree",
         )),
-        _ => Err(elsewhere()),
+        _ => Err(wrong_offset()),
     }
 }
 
@@ -367,7 +367,7 @@ fn created(name: &Repository, digest: &Digest) -> Response {
         .into_response()
 }
 
-fn under_way(status: StatusCode, name: &Repository, id: &str, length: u64) -> Response {
+fn upload_response(status: StatusCode, name: &Repository, id: &str, length: u64) -> Response {
     (
         status,
         [
