@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use landfall_core::cluster::CONFIGURATION_NAME;
 use landfall_core::cluster::authority::{RotationStep, plan_rotation};
-use landfall_core::cluster::configuration::{is_as_rendered, mend_configuration, render_configuration};
+use landfall_core::cluster::configuration::{is_as_rendered, render_configuration, repair_configuration};
 use landfall_core::status::EventReason;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -249,7 +249,7 @@ impl Writer {
             Observed::Unknown => return Ok(()),
             Observed::Present(found) if is_as_rendered(found, &rendered) => return Ok(()),
             Observed::Present(found) => (
-                mend_configuration(found, &rendered),
+                repair_configuration(found, &rendered),
                 "the webhook's registration was not as it should be, and is again",
             ),
             Observed::Absent => (rendered, "the webhook was registered at the API server"),
