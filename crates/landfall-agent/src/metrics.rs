@@ -127,7 +127,7 @@ impl Metrics {
         );
         registry.register(
             "webhook_registrations",
-            "Times that the webhook's registration was written, mending included",
+            "Times that the webhook's registration was written, repairs included",
             Counter::clone(&registrations),
         );
         registry.register(

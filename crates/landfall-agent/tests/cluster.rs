@@ -147,7 +147,7 @@ async fn agent_registers_the_webhook_with_an_authority_of_its_own_and_gives_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_somebody_does_to_registration_or_authority_is_mended() {
+async fn edits_of_registration_or_authority_are_repaired() {
     let api = FakeApiServer::start();
     let agent = Agent::start(&api).await;
     let before = registered(&api).await;

@@ -490,7 +490,7 @@ fn what_cannot_be_changed_on_a_live_pod_is_told() {
 }
 
 #[test]
-fn pods_that_end_or_opted_out_are_not_mended() {
+fn pods_that_end_or_opted_out_are_not_repaired() {
     let pod = mk_live_pod(
         json!({"containers": [{"name": "c", "image": "nginx"}]}),
         &[("c", "", "ErrImagePull")],

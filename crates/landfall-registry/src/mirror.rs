@@ -150,7 +150,7 @@ async fn send_manifest(sources: &[MirrorSource], selector: &str, with_body: bool
         ApiError::new(
             StatusCode::NOT_FOUND,
             Code::ManifestUnknown,
-            "no place that the rules allow has this image",
+            "no registry that the rules allow has this image",
         )
     }))
 }
@@ -217,7 +217,7 @@ async fn send_blob(
         ApiError::new(
             StatusCode::NOT_FOUND,
             Code::BlobUnknown,
-            "no place that the rules allow has this blob",
+            "no registry that the rules allow has this blob",
         )
     }))
 }
@@ -246,7 +246,7 @@ fn note_failure(failure: &mut Option<ApiError>, error: &RegistryError) {
     if error.kind() != FailureKind::NotFound {
         tracing::warn!(
             error = error_chain(error),
-            "a place of the node-local mirror does not serve"
+            "a registry behind the node-local mirror does not serve"
         );
         failure.get_or_insert_with(|| unreachable(error));
     }

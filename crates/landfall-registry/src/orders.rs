@@ -82,7 +82,7 @@ pub enum OrderError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The process that has the store does not answer.
-    #[error("the process that has the store `{root}` does not answer")]
+    #[error("the process that serves the store `{root}` does not answer")]
     Unanswered {
         /// The store's directory.
         root: Utf8PathBuf,
@@ -91,7 +91,7 @@ pub enum OrderError {
         source: io::Error,
     },
     /// The process that has the store says why not.
-    #[error("the process that has the store `{root}` says: {message}")]
+    #[error("the process that serves the store `{root}` answers: {message}")]
     Refused {
         /// The store's directory.
         root: Utf8PathBuf,
@@ -140,7 +140,7 @@ pub async fn take_orders(registry: Arc<Registry>) -> Infallible {
     let listener = match listen(root) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::warn!(%root, %error, "`landfall registry gc` and `rm` cannot be heard while this process has the store");
+            tracing::warn!(%root, %error, "the admin socket cannot be opened: `landfall registry gc` and `rm` do not work while this process serves the store");
             return std::future::pending().await;
         }
     };
@@ -153,7 +153,7 @@ pub async fn take_orders(registry: Arc<Registry>) -> Infallible {
             }
         };
         if let Err(error) = heard {
-            tracing::debug!(%error, "an order was not heard");
+            tracing::debug!(%error, "a request on the admin socket could not be read");
         }
     }
 }
@@ -182,15 +182,14 @@ async fn hear(registry: &Arc<Registry>, stream: &mut UnixStream) -> io::Result<(
         timeout(SPEAK_WITHIN, reader.read_line(&mut line)).await??;
         obey(registry, &line).await
     } else {
-        Err(format!(
-            "orders are taken from root and from user {own}, not from user {user}"
-        ))
+        Err(format!("the admin socket accepts root and user {own}, not user {user}"))
     };
     stream.write_all(&serde_json::to_vec(&answer)?).await
 }
 
 async fn obey(registry: &Arc<Registry>, line: &str) -> Result<Deleted, String> {
-    let order: Order = serde_json::from_str(line).map_err(|error| format!("this is no order: {error}"))?;
+    let order: Order =
+        serde_json::from_str(line).map_err(|error| format!("this is not a request of the admin socket: {error}"))?;
     tracing::info!(?order, "order taken");
     let registry = registry.clone();
     blocking(move || registry.carry_out(&order))

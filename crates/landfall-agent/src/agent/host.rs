@@ -53,7 +53,7 @@ impl Host {
             .await?
             .with_context(|| format!("cannot use `{state_dir}`; hint: set `landfall.stateDir` in the user-data"))?;
         for repair in store.repairs() {
-            tracing::warn!(repair, "content store mended");
+            tracing::warn!(repair, "content store repaired");
         }
         let metrics = Metrics::new();
         Ok(Host {

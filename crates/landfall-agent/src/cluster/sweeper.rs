@@ -52,7 +52,7 @@ impl Sweeper {
                 && let Err(error) = self.sweep().await
             {
                 let problem = format!("{error:#}");
-                tracing::warn!(problem, "cannot look for pods that slipped through");
+                tracing::warn!(problem, "cannot look for pods that were not redirected");
             }
             let wait = self.interval().unwrap_or(Duration::MAX);
             tokio::select! {
@@ -116,7 +116,7 @@ impl Sweeper {
                 }
                 Err(error) => {
                     if self.remember(repair) {
-                        let message = format!("the pod cannot be mended: {error:#}");
+                        let message = format!("the pod cannot be repaired: {error:#}");
                         self.report(repair, Severity::Warning, "NotRedirected", &message).await;
                     }
                 }
@@ -127,7 +127,7 @@ impl Sweeper {
         }
         if !repair.stuck.is_empty() && self.remember(repair) {
             let message = format!(
-                "the image of {} cannot be changed on a live pod: delete the pod, so that it is made anew",
+                "the image of {} cannot be changed on a live pod: delete the pod, so that it is created again",
                 repair.stuck.join(", ")
             );
             self.report(repair, Severity::Warning, "NotRedirected", &message).await;
@@ -148,7 +148,9 @@ impl Sweeper {
         match severity {
             Severity::Normal => {
                 let context = &self.context;
-                context.note(EventReason::PodMended, &subject, message.to_owned()).await;
+                context
+                    .note(EventReason::PodRepaired, &subject, message.to_owned())
+                    .await;
             }
             Severity::Warning => {
                 let context = &self.context;

@@ -112,7 +112,7 @@ fn rules_match_images(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>
                         rule.node.text().unwrap_or_default()
                     ),
                 )
-                .help("remove the rule, or mend the prefix; whole path segments are compared, from the start");
+                .help("remove the rule, or correct the prefix; whole path segments are compared, from the start");
         }
     }
 }
@@ -158,10 +158,10 @@ fn images_have_a_source(facts: &Facts, settings: &Settings, draft: &mut CheckRep
     let Some(first) = without.next() else { return };
     let more = match without.count() {
         0 => String::new(),
-        more => format!(", and {more} more"),
+        more => format!(" and {more} more"),
     };
     let message = format!(
-        "`{}` may be pulled from nowhere{more}: `content.sync.enable` is false and no external registry is set",
+        "`{}`{more} cannot be pulled from any registry: `content.sync.enable` is false and no external registry is set",
         first.value.source
     );
     draft.node(&first.node, message).help(

@@ -76,7 +76,7 @@ fn read_rules(config: &Node, facts: &mut Facts, report: &mut Report) {
             .node(
                 &codes::RULES_REPLACED,
                 node,
-                "`imageReplacementRules` replaces the rules of the user-data: none of them is left",
+                "`imageReplacementRules` replaces the rules of the user-data: none of them has an effect",
             )
             .also(&first.node, "the first of them")
             .help("write all rules in one place: those of `registryMappingRules` have no effect");

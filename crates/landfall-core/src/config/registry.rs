@@ -157,7 +157,7 @@ pub(crate) fn check_grc_io(node: &Node, host: &str, report: &mut Report) {
             .node(
                 &codes::GRC_IO,
                 node,
-                format!("`{host}` is probably a slip for `{right}`"),
+                format!("`{host}` is probably a typing error for `{right}`"),
             )
             .help(format!("write `{right}`"));
     }

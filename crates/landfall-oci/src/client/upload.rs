@@ -136,7 +136,7 @@ impl RegistryClient {
         let mut cancel = Call::new(Method::DELETE, "", Need::Push(repository.clone()));
         cancel.target = Target::Url(upload.url);
         if let Err(fault) = self.transport.send(cancel).await {
-            tracing::debug!(%repository, error = %fault, "an upload that nobody needs could not be cancelled");
+            tracing::debug!(%repository, error = %fault, "an abandoned upload session could not be cancelled");
         }
     }
 

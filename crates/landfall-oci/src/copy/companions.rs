@@ -34,12 +34,10 @@ impl Job<'_> {
                     continue;
                 }
                 if copied.len() > COMPANIONS_MAX {
-                    return Err(self.fail(format!(
-                        "more than {COMPANIONS_MAX} signatures and the like belong to it"
-                    )));
+                    return Err(self.fail(format!("more than {COMPANIONS_MAX} referrers belong to it")));
                 }
                 let Some(sink) = self.sink.companion_sink(companion.tag.as_ref()) else {
-                    return Err(self.fail(format!("{} takes no signatures and the like", self.sink.describe())));
+                    return Err(self.fail(format!("{} takes no referrers", self.sink.describe())));
                 };
                 let (part, below) = self.copy_companion(&companion, &*sink).await?;
                 report.add_companion(&part);

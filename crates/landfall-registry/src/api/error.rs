@@ -103,12 +103,12 @@ impl From<SessionError> for ApiError {
             SessionError::TooMany => ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 Code::TooManyRequests,
-                "too many uploads are under way",
+                "too many upload sessions are open",
             ),
             SessionError::Busy => ApiError::new(
                 StatusCode::CONFLICT,
                 Code::BlobUploadInvalid,
-                "another request is at this upload",
+                "another request holds this upload session",
             ),
             SessionError::Unknown => ApiError::new(
                 StatusCode::NOT_FOUND,
@@ -161,7 +161,7 @@ impl From<StoreError> for ApiError {
                 ApiError::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     Code::Unknown,
-                    "the registry failed; its log says why",
+                    "the registry failed; its log has the reason",
                 )
             }
         }

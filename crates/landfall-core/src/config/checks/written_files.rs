@@ -95,7 +95,7 @@ pub(super) fn node_has_mirror_files(facts: &Facts, settings: &Settings, draft: &
         );
         (draft.node(&namespace.node, message)).help(
             "write `landfall.mirror.files: [containerd]` (or `k3s`, `rke2`) into the user-data, with `landfall.mirror.enable: true` \
-             for rules that its format cannot say",
+             for rules that its format cannot express",
         );
     }
 }
@@ -104,7 +104,7 @@ pub(super) fn credentials_are_private(facts: &Facts, _: &Settings, draft: &mut C
     for file in facts.stage_files.iter().filter(|file| file.holds_secret) {
         if let Some(mode) = file.mode.as_ref().filter(|mode| mode.value & OTHERS_READ != 0) {
             let message = format!(
-                "`{}` holds a login, and everybody on the host may read it",
+                "`{}` holds a login, and every user of the host can read it",
                 file.path.value
             );
             draft.node(&mode.node, message).help("write `permissions: 0600`");
@@ -141,7 +141,7 @@ pub(super) fn providers_have_a_cache_duration(facts: &Facts, _: &Settings, draft
                 draft
                     .node(
                         &file.content.node,
-                        format!("the provider `{name}` has no `defaultCacheDuration`: kubelet ends"),
+                        format!("the provider `{name}` has no `defaultCacheDuration`: kubelet exits"),
                     )
                     .help("add `defaultCacheDuration: 5m0s` to it");
             }

@@ -113,7 +113,7 @@ impl<'a> Templates<'a> {
         if stack.iter().any(|open| open == name) {
             return Err(Failure {
                 doc: &codes::TEMPLATE_CYCLE,
-                message: format!("the template `{{{{.spectro.{name}}}}}` needs its own value"),
+                message: format!("the template `{{{{.spectro.{name}}}}}` refers to itself"),
                 help: "write a value without a template into one of the options".to_owned(),
             });
         }
