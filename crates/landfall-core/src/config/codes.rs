@@ -1,25 +1,25 @@
-//! Every finding that the configuration can raise: stable code, usual severity, explanation, example of the cure.
+//! All findings about the configuration: stable code, usual severity, explanation and example of a correct value.
 //!
-//! The page of all codes in the docs is generated from [`all_codes`]. A code is never given a second meaning.
+//! The page of all codes in the docs is generated from [`all_codes`]. A code never gets a second meaning.
 
 use crate::diagnostic::Severity;
 
-/// What the docs say about a code.
+/// The documentation of a code.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CodeDoc {
     /// The stable code, e.g. `LF0101`.
     pub code: &'static str,
-    /// How bad it usually is; `--compat palette` makes some notes warnings.
+    /// The usual severity; `--compat palette` makes some notes warnings.
     pub severity: Severity,
-    /// What is wrong, in a few words.
+    /// The problem, in a few words.
     pub title: &'static str,
-    /// Why it matters.
+    /// The reason why the problem matters.
     pub explanation: &'static str,
-    /// What to write instead.
+    /// An example of a correct value, or an instruction.
     pub example_fix: &'static str,
 }
 
-/// All codes, in ascending order.
+/// Returns all codes, in ascending order.
 #[must_use]
 pub fn all_codes() -> &'static [&'static CodeDoc] {
     ALL
