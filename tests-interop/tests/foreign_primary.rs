@@ -43,7 +43,10 @@ fn the_agent_fills_distributions_registries_and_finds_them_filled_the_next_time(
         let messages = agent.messages();
         let refused = format!("the primary registry `{host}` cannot be used: it refuses the password of user `admin`");
         assert!(messages.contains(&refused), "{messages}");
-        assert!(messages.contains("mend `landfall.primary.password` at "), "{messages}");
+        assert!(
+            messages.contains("correct `landfall.primary.password` at "),
+            "{messages}"
+        );
 
         write_primary(&topology, &host, PRIMARY_ACCOUNT, &authority);
         let mut agent = topology.site.start_agent(&["--once"]);

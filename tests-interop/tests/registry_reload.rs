@@ -116,7 +116,7 @@ fn new_handshakes_see_a_new_certificate_and_open_connections_live_on() {
     fs_err::write(&pem, "not a certificate").unwrap();
     wait_for("word of the certificate that cannot be used", || {
         let log = fixture.registry.program().output();
-        log.contains("the new certificate cannot be used; the one before stays in force")
+        log.contains("the new certificate cannot be used; the previous one stays active")
             .then_some(())
     });
     assert_eq!(certificate(&fixture.connect()), second);
@@ -136,7 +136,7 @@ fn logins_that_are_replaced_count_at_once_and_the_old_ones_no_more() {
     fs_err::write(fixture.file("htpasswd"), "edge:plain-canary").unwrap();
     let log = wait_for("word of the logins that cannot be used", || {
         let log = fixture.registry.program().output();
-        log.contains("the new logins cannot be used; those before stay in force")
+        log.contains("the new logins cannot be used; the previous ones stay active")
             .then_some(log)
     });
     assert_eq!(fixture.status(AFTER), 200);

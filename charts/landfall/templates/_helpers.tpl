@@ -28,6 +28,6 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- else if .Values.config.userData -}}
 {{ include "landfall.name" . }}-user-data
 {{- else -}}
-{{- fail "config.userData or config.existingSecret has to say where images come from" -}}
+{{- fail "set config.userData or config.existingSecret: the user-data defines where images come from" -}}
 {{- end -}}
 {{- end -}}

@@ -39,7 +39,7 @@ pub struct Metrics {
     /// Writes of the webhook's registration, repairs included.
     pub registrations: Counter,
     /// Images of live pods that the sweeper changed.
-    pub mended: Counter,
+    pub repaired: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -88,7 +88,7 @@ impl Metrics {
         let rewrites = Counter::<u64, AtomicU64>::default();
         let review_duration = Histogram::new(LATENCY_BUCKETS);
         let registrations = Counter::<u64, AtomicU64>::default();
-        let mended = Counter::<u64, AtomicU64>::default();
+        let repaired = Counter::<u64, AtomicU64>::default();
         let mut registry = Registry::with_prefix("landfall");
         registry.register("phase", "1 for the phase that the agent is in", Family::clone(&phase));
         registry.register(
@@ -127,13 +127,13 @@ impl Metrics {
         );
         registry.register(
             "webhook_registrations",
-            "Times that the webhook's registration was written, mending included",
+            "Times that the webhook's registration was written, repairs included",
             Counter::clone(&registrations),
         );
         registry.register(
             "webhook_mended",
             "Images of live pods that the sweeper changed",
-            Counter::clone(&mended),
+            Counter::clone(&repaired),
         );
         Metrics {
             registry: Arc::new(registry),
@@ -146,7 +146,7 @@ impl Metrics {
             rewrites,
             review_duration,
             registrations,
-            mended,
+            repaired,
         }
     }
 

@@ -44,8 +44,8 @@ pub fn stage_events(part: &str, report: &StageReport) -> Vec<StageEvent> {
 }
 
 fn describe_effects(step: &StepReport) -> String {
-    let told: Vec<String> = step.effects.iter().filter_map(describe_effect).collect();
-    told.join(", ")
+    let effects: Vec<String> = step.effects.iter().filter_map(describe_effect).collect();
+    effects.join(", ")
 }
 
 fn describe_effect(effect: &Effect) -> Option<String> {
@@ -113,11 +113,11 @@ mod tests {
                 ),
             ],
         };
-        let told: Vec<String> = stage_events("boot", &report)
+        let messages: Vec<String> = stage_events("boot", &report)
             .into_iter()
             .map(|(kind, reason, subject, message)| format!("{kind:?} {reason:?} {subject}: {message}"))
             .collect();
-        insta::assert_snapshot!(told.join("\n"), @r"
+        insta::assert_snapshot!(messages.join("\n"), @r"
         Normal StepFinished boot: step `busy` at user-data:7:3: created file `/a`, updated file `/b`, ran command 1
         Warning StageFailed boot: step `busy` at user-data:7:3: user `kairos`: cannot hash the password of user `kairos`
         Normal StageFinished boot: 1 of 2 steps failed

@@ -16,7 +16,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use landfall_core::admission::{AdmissionError, AdmissionRules, Mend, Reviewed, plan_mend, review};
+use landfall_core::admission::{AdmissionError, AdmissionRules, PodRepair, Reviewed, plan_repair, review};
 use landfall_core::cluster::configuration::MUTATE_PATH;
 use landfall_core::opt_out::OptOut;
 use landfall_core::reference::ImageReference;
@@ -109,8 +109,8 @@ impl Reviewer {
     /// # Errors
     ///
     /// When the text is not a pod.
-    pub fn plan_mend(&self, pod: &str) -> Result<Option<Mend>, AdmissionError> {
-        self.with_rules(|rules| plan_mend(pod, rules))
+    pub fn plan_repair(&self, pod: &str) -> Result<Option<PodRepair>, AdmissionError> {
+        self.with_rules(|rules| plan_repair(pod, rules))
     }
 
     fn with_rules<T>(&self, decide: impl FnOnce(&AdmissionRules<'_>) -> T) -> T {

@@ -147,20 +147,20 @@ async fn agent_registers_the_webhook_with_an_authority_of_its_own_and_gives_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_somebody_does_to_registration_or_authority_is_mended() {
+async fn edits_of_registration_or_authority_are_repaired() {
     let api = FakeApiServer::start();
     let agent = Agent::start(&api).await;
     let before = registered(&api).await;
-    let mended = |found: Option<&Value>| found.is_some_and(|found| found["webhooks"] == before["webhooks"]);
+    let repaired = |found: Option<&Value>| found.is_some_and(|found| found["webhooks"] == before["webhooks"]);
 
     api.edit(CONFIGURATION, |found| {
         found["webhooks"][0]["clientConfig"]["caBundle"] = json!("Zm9v")
     });
-    api.wait_for("the bundle again", CONFIGURATION, mended).await;
+    api.wait_for("the bundle again", CONFIGURATION, repaired).await;
     api.edit(CONFIGURATION, |found| found["webhooks"] = json!([]));
-    api.wait_for("the webhook again", CONFIGURATION, mended).await;
+    api.wait_for("the webhook again", CONFIGURATION, repaired).await;
     api.delete(CONFIGURATION);
-    api.wait_for("the registration again", CONFIGURATION, mended).await;
+    api.wait_for("the registration again", CONFIGURATION, repaired).await;
 
     api.delete(SECRET);
     let secret = api
@@ -250,11 +250,11 @@ async fn pods_that_slipped_through_are_mended_unless_their_namespace_opted_out()
         "its namespace chose the node"
     );
     api.edit(namespace, |namespace| namespace["metadata"]["labels"] = json!({}));
-    let mended = api
+    let repaired = api
         .wait_for("the pod", pod, target("reg:5000/docker.io/library/nginx:1"))
         .await
         .unwrap();
-    let annotation = mended["metadata"]["annotations"]["landfall.dev/original-images"]
+    let annotation = repaired["metadata"]["annotations"]["landfall.dev/original-images"]
         .as_str()
         .unwrap();
     assert!(annotation.contains("nginx:1"), "{annotation}");

@@ -39,7 +39,7 @@ async fn wrong_password_names_the_key_to_mend_and_not_the_password() {
     ]));
     let (phase, message) = site.failure().await;
     assert_eq!(phase, Phase::ProviderImage);
-    insta::assert_snapshot!(message, @"image `example.io/os:1` cannot be fetched from registry `REGISTRY`: it refuses the password of user `edge`; hint: mend `stylus.registryCredentials.password` at DIR/user-data.yaml:6:15");
+    insta::assert_snapshot!(message, @"image `example.io/os:1` cannot be fetched from registry `REGISTRY`: it refuses the password of user `edge`; hint: correct `stylus.registryCredentials.password` at DIR/user-data.yaml:6:15");
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn wrong_password_of_the_primary_registry_is_tried_once() {
         panic!("{end:?}")
     };
     let message = site.readable(&message).replace(primary.host().as_str(), "PRIMARY");
-    insta::assert_snapshot!(message, @"the primary registry `PRIMARY` cannot be used: it refuses the password of user `edge`; hint: mend `landfall.primary.password` at DIR/user-data.yaml:15:15");
+    insta::assert_snapshot!(message, @"the primary registry `PRIMARY` cannot be used: it refuses the password of user `edge`; hint: correct `landfall.primary.password` at DIR/user-data.yaml:15:15");
     let logins = primary
         .requests()
         .into_iter()
@@ -91,7 +91,7 @@ async fn missing_image_names_the_line_that_lists_it() {
     site.write_profile(&["nginx:1.27", "nginx:9.99"]);
     let (phase, message) = site.failure().await;
     assert_eq!(phase, Phase::Images);
-    insta::assert_snapshot!(message, @"1 of 3 images failed: image `nginx:9.99` cannot be fetched from registry `REGISTRY`: it does not have `REGISTRY/docker.io/library/nginx:9.99`; hint: push it there, or mend the image at DIR/profile.yaml:25:26");
+    insta::assert_snapshot!(message, @"1 of 3 images failed: image `nginx:9.99` cannot be fetched from registry `REGISTRY`: it does not have `REGISTRY/docker.io/library/nginx:9.99`; hint: push it there, or correct the image at DIR/profile.yaml:25:26");
 }
 
 #[tokio::test]

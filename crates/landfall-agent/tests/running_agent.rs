@@ -30,7 +30,7 @@ async fn changed_profile_brings_the_new_image_and_invalid_one_changes_nothing() 
     let status = wait_for(&site, "invalid", |status| status.configuration_error.is_some()).await;
     assert!(
         status.images.contains_key("docker.io/library/nginx:1.27"),
-        "the last good one is in force"
+        "the last good one is active"
     );
     assert_eq!(reasons(&site, EventReason::ConfigurationInvalid).len(), 1);
 

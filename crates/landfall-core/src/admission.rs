@@ -9,7 +9,7 @@ mod patch;
 mod pod;
 mod sweep;
 
-pub use sweep::{Mend, MendedImage, plan_mend};
+pub use sweep::{PodRepair, RepairedImage, plan_repair};
 
 use std::collections::BTreeMap;
 

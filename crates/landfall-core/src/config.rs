@@ -1,8 +1,8 @@
-//! What the user wrote, checked: [`Settings`]. Nothing past this module sees raw YAML.
+//! Parser and checks of the configuration: user-data and profiles become [`Settings`]. No other module sees raw YAML.
 //!
-//! The way through: files become `text::Text`s, texts become trees of `yaml::Node`s, `shape` compares a tree with the
-//! table of known keys (`keys`), readers take the values out, [`parse_settings`] puts them together and `checks` look at
-//! the whole. Each step reports what it finds and goes on with the rest.
+//! Files become `text::Text`s, and texts become trees of `node::Node`s. `shape` compares a tree with the table of known
+//! keys (`keys`), readers take the values out, [`parse_settings`] assembles them, and `checks` examine the whole. Each
+//! step reports its findings and continues.
 
 mod address;
 mod admission_plugins;
@@ -38,7 +38,7 @@ pub use template::{TemplateValueError, TemplateValues};
 use facts::Facts;
 use report::Report;
 
-/// All that [`Settings`] are made from.
+/// The inputs of [`parse_settings`].
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
     /// User-data files; later ones lie on top of earlier ones. May be empty.
@@ -47,12 +47,12 @@ pub struct Inputs {
     pub profiles: Vec<NamedText>,
     /// Values for the templates of the profiles.
     pub values: TemplateValues,
-    /// Whose behaviour is wanted.
+    /// The product whose behaviour is reproduced.
     pub compat: Compat,
 }
 
-/// Reads everything and says everything that is wrong with it. Settings are there whenever one of the files could be
-/// read, errors or not: findings never keep anybody from showing what can be shown (SPEC section 6).
+/// Parses all inputs and reports all findings. The settings are `None` only if no file could be parsed: commands show
+/// their result even if there are errors [spec:combinations.findings].
 #[must_use]
 pub fn parse_settings(inputs: &Inputs) -> (Option<Settings>, Diagnostics) {
     let mut report = Report::default();
@@ -86,7 +86,8 @@ fn assemble(facts: &Facts) -> Settings {
     settings
 }
 
-/// The original's limits (SPEC section 6): no provider login beside an external registry; one provider registry.
+/// Applies Palette's limits [spec:combinations.compat]: no provider login beside an external registry, and one provider
+/// registry.
 fn limit_as_palette(settings: &mut Settings) {
     let has_external = settings
         .registries

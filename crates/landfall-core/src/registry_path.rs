@@ -9,6 +9,9 @@ use percent_encoding::percent_decode_str;
 
 use crate::reference::{Digest, ReferenceError, RegistryHost, Repository};
 
+/// The root of the distribution API.
+pub const API_ROOT: &str = "/v2/";
+
 /// An endpoint of the distribution API (distribution-spec, "Endpoints").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {

@@ -3,6 +3,7 @@
 mod tally;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -291,7 +292,8 @@ pub enum EventReason {
     /// A step in the rotation of the webhook's CA was taken.
     AuthorityReplaced,
     /// A pod that was created without redirection was redirected.
-    PodMended,
+    #[serde(rename = "PodMended")]
+    PodRepaired,
     /// A pod that was created without redirection could not be redirected.
     PodNotRedirected,
     /// A step of a stage failed.
@@ -304,6 +306,13 @@ pub enum EventReason {
     HostFilesChanged,
     /// A configuration file for kubelet or container runtime belongs to the user and was not changed.
     HostFileKept,
+}
+
+impl fmt::Display for EventReason {
+    /// Writes the serialised name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// Progress, for a terminal or as JSON lines (`--progress json`).

@@ -9,7 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::{mk_reference, with_external, with_image, with_primary, with_rule, without_redirection};
 use json_patch::apply_patch;
-use landfall_core::admission::{AdmissionError, AdmissionRules, Mend, MendedImage, Reviewed, plan_mend, review};
+use landfall_core::admission::{
+    AdmissionError, AdmissionRules, PodRepair, RepairedImage, Reviewed, plan_repair, review,
+};
 use landfall_core::opt_out::OptOut;
 use landfall_core::report::explain_report;
 use landfall_core::resolve::Resolver;
@@ -419,10 +421,10 @@ fn mk_live_pod(spec: Value, statuses: &[(&str, &str, &str)]) -> Value {
         "status": {"containerStatuses": statuses}})
 }
 
-fn mend_of(pod: &Value) -> Option<Mend> {
+fn repair_of(pod: &Value) -> Option<PodRepair> {
     let settings = external();
     let resolver = Resolver::new(&settings);
-    plan_mend(&pod.to_string(), &mk_rules(&resolver)).unwrap()
+    plan_repair(&pod.to_string(), &mk_rules(&resolver)).unwrap()
 }
 
 #[test]
@@ -441,24 +443,24 @@ fn a_pod_that_cannot_pull_is_mended_where_it_waits_and_nowhere_else() {
             ("there", "", "ErrImagePull"),
         ],
     );
-    let mend = mend_of(&pod).unwrap();
+    let repair = repair_of(&pod).unwrap();
     assert_eq!(
-        (mend.namespace.as_str(), mend.name.as_str(), mend.uid.as_str()),
+        (repair.namespace.as_str(), repair.name.as_str(), repair.uid.as_str()),
         ("web", "p", "u1")
     );
-    assert_eq!(mend.stuck, Vec::<String>::new());
-    let containers: Vec<_> = mend
+    assert_eq!(repair.stuck, Vec::<String>::new());
+    let containers: Vec<_> = repair
         .images
         .iter()
-        .map(|MendedImage { container, .. }| container.as_str())
+        .map(|RepairedImage { container, .. }| container.as_str())
         .collect();
     assert_eq!(containers, ["waits", "new", "lost"]);
-    let patch: Value = serde_json::from_slice(&mend.patch.unwrap()).unwrap();
+    let patch: Value = serde_json::from_slice(&repair.patch.unwrap()).unwrap();
     assert_eq!(patch[0], json!({"op": "test", "path": "/metadata/uid", "value": "u1"}));
-    let mut mended = pod;
-    apply_patch(&mut mended, &patch).unwrap();
+    let mut repaired = pod;
+    apply_patch(&mut repaired, &patch).unwrap();
     let images: Vec<_> = (0..6)
-        .map(|index| mended["spec"]["containers"][index]["image"].as_str().unwrap())
+        .map(|index| repaired["spec"]["containers"][index]["image"].as_str().unwrap())
         .collect();
     assert_eq!(
         images,
@@ -471,7 +473,7 @@ fn a_pod_that_cannot_pull_is_mended_where_it_waits_and_nowhere_else() {
             "reg:5000/docker.io/library/nginx:6"
         ]
     );
-    assert_eq!(mend_of(&mended), None, "once is enough");
+    assert_eq!(repair_of(&repaired), None, "once is enough");
 }
 
 #[test]
@@ -480,21 +482,21 @@ fn what_cannot_be_changed_on_a_live_pod_is_told() {
         "containers": [{"name": "c", "image": "reg:5000/docker.io/library/nginx"}],
         "ephemeralContainers": [{"name": "debug", "image": "busybox"}],
         "volumes": [{"name": "data", "image": {"reference": "quay.io/data:1"}}]});
-    let mend = mend_of(&mk_live_pod(spec.clone(), &[])).unwrap();
-    assert_eq!(mend.stuck, ["volume:data", "debug"]);
-    assert_eq!(mend.patch, None);
+    let repair = repair_of(&mk_live_pod(spec.clone(), &[])).unwrap();
+    assert_eq!(repair.stuck, ["volume:data", "debug"]);
+    assert_eq!(repair.patch, None);
     let mut running = mk_live_pod(spec, &[("c", "sha256:a", "")]);
     running["status"]["ephemeralContainerStatuses"] = json!([{"name": "debug", "imageID": "sha256:b", "state": {}}]);
-    assert_eq!(mend_of(&running), None);
+    assert_eq!(repair_of(&running), None);
 }
 
 #[test]
-fn pods_that_end_or_opted_out_are_not_mended() {
+fn pods_that_end_or_opted_out_are_not_repaired() {
     let pod = mk_live_pod(
         json!({"containers": [{"name": "c", "image": "nginx"}]}),
         &[("c", "", "ErrImagePull")],
     );
-    assert!(mend_of(&pod).is_some());
+    assert!(repair_of(&pod).is_some());
     for (pointer, value) in [
         ("deletionTimestamp", json!("2026-01-01T00:00:00Z")),
         ("labels", json!({"landfall.dev/redirect": "disabled"})),
@@ -502,7 +504,7 @@ fn pods_that_end_or_opted_out_are_not_mended() {
     ] {
         let mut pod = pod.clone();
         pod["metadata"][pointer] = value;
-        assert_eq!(mend_of(&pod), None, "{pointer}");
+        assert_eq!(repair_of(&pod), None, "{pointer}");
     }
     let settings = external();
     let resolver = Resolver::new(&settings);
@@ -510,26 +512,26 @@ fn pods_that_end_or_opted_out_are_not_mended() {
         namespace_choice: &|_| Some(OptOut::Disabled),
         ..mk_rules(&resolver)
     };
-    assert_eq!(plan_mend(&pod.to_string(), &rules).unwrap(), None);
+    assert_eq!(plan_repair(&pod.to_string(), &rules).unwrap(), None);
     let observing = AdmissionRules {
         observe_only: true,
         ..mk_rules(&resolver)
     };
-    let mend = plan_mend(&pod.to_string(), &observing).unwrap().unwrap();
-    assert_eq!((mend.patch, mend.images.len()), (None, 1));
+    let repair = plan_repair(&pod.to_string(), &observing).unwrap().unwrap();
+    assert_eq!((repair.patch, repair.images.len()), (None, 1));
 }
 
 #[test]
 fn a_pod_that_another_agent_redirected_is_left_alone_and_one_that_was_changed_since_is_not() {
     let originals = json!({"c": {"image": "nginx:1.27", "reason": "primary registry"}}).to_string();
-    let mend = |image: &str| {
+    let repair = |image: &str| {
         let mut pod = mk_live_pod(json!({"containers": [{"name": "c", "image": image}]}), &[]);
         pod["metadata"]["annotations"] = json!({"landfall.dev/original-images": originals});
-        mend_of(&pod)
+        repair_of(&pod)
     };
-    assert_eq!(mend("other:30003/spectro-images/docker.io/library/nginx:1.27"), None);
+    assert_eq!(repair("other:30003/spectro-images/docker.io/library/nginx:1.27"), None);
     for written in ["nginx:1.27", "busybox:1.37"] {
-        assert!(mend(written).is_some(), "{written}");
+        assert!(repair(written).is_some(), "{written}");
     }
 }
 

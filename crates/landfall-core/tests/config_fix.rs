@@ -90,11 +90,11 @@ fn the_example_differs_in_one_place_and_is_then_right() {
     let example = std::fs::read_to_string(path).unwrap();
     let fixed = fix(&example).unwrap();
     assert_eq!(fixed, example.replacen("AlwaysPullImages,", "", 1));
-    assert_eq!(fix(&fixed), None, "there is nothing left to mend");
+    assert_eq!(fix(&fixed), None, "there is nothing left to fix");
 }
 
 #[test]
-fn without_the_plug_in_nothing_is_mended() {
+fn without_the_plug_in_nothing_is_fixed() {
     let profile = nested("kube-apiserver-arg: [enable-admission-plugins=A]");
     assert_eq!(fix(&profile), None);
 }

@@ -147,7 +147,7 @@ proptest! {
     }
 
     #[test]
-    fn a_mended_profile_needs_no_mending(profile in damaged("profile-edge.yaml")) {
+    fn a_fixed_profile_needs_no_fix(profile in damaged("profile-edge.yaml")) {
         if let Ok(Some(fixed)) = fix_profile(&NamedText::new("file", &profile)) {
             prop_assert!(fixed.len() < profile.len());
             prop_assert_eq!(fix_profile(&NamedText::new("file", &fixed)), Ok(None));

@@ -461,8 +461,8 @@ fn image_without_any_source_is_a_finding_that_names_the_key() {
         let found = diagnostics.iter().filter(|diagnostic| diagnostic.code == "LF0503");
         found.map(|diagnostic| diagnostic.message.clone()).collect::<Vec<_>>()
     };
-    let told = "`nginx:1` may be pulled from nowhere, and 1 more: `content.sync.enable` is false and no external registry is set";
-    assert_eq!(found(false, ""), [told]);
+    let expected = "`nginx:1` and 1 more cannot be pulled from any registry: `content.sync.enable` is false and no external registry is set";
+    assert_eq!(found(false, ""), [expected]);
     assert_eq!(found(true, ""), [""; 0]);
     assert_eq!(found(false, "  registryCredentials: {domain: \"reg:5000\"}\n"), [""; 0]);
 }

@@ -150,7 +150,7 @@ stylus:
         "",
     );
     insta::assert_snapshot!(shown, @r###"
-    warning[LF0308]: `us.grc.io` is probably a slip for `us.gcr.io`
+    warning[LF0308]: `us.grc.io` is probably a typing error for `us.gcr.io`
      --> user-data:5:17
       |
     5 |       - domain: us.grc.io/p
@@ -158,7 +158,7 @@ stylus:
       |
       = hint: write `us.gcr.io`
 
-    warning[LF0308]: `grc.io` is probably a slip for `gcr.io`
+    warning[LF0308]: `grc.io` is probably a typing error for `gcr.io`
      --> user-data:7:7
       |
     7 |       grc.io/spectro: reg:5000/p
@@ -1040,7 +1040,7 @@ spec:
        |
        = hint: list the finished image in `pack.content.images`
 
-    warning[LF0308]: `us.grc.io` is probably a slip for `us.gcr.io`
+    warning[LF0308]: `us.grc.io` is probably a typing error for `us.gcr.io`
       --> profile.yaml:17:40
        |
     17 |                   - image: {reference: us.grc.io/a/b}

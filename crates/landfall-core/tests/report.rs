@@ -168,7 +168,7 @@ fn an_explanation_keeps_the_tag_as_it_was_asked_for() {
         {
           "reference": "docker.io/library/nginx",
           "place": "origin",
-          "why": "no mapping rule is for this image: unchanged",
+          "why": "no mapping rule matches this image: unchanged",
           "credentials": {
             "registry": "docker.io",
             "role": "pack",

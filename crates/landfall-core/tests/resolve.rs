@@ -369,7 +369,7 @@ fn every_reason_is_said_with_its_place() {
     ex.com/q/x:1: mapping rule `quay.io` to `ex.com/q` (user-data.yaml:20)
     quay.io/x:1: tried last: no external registry is set, and sync from the origin is allowed
     10.10.100.45:30003/spectro-images/ghcr.io/x:1: primary registry `10.10.100.45:30003/spectro-images` holds application images
-    ghcr.io/x:1: no mapping rule is for this image: unchanged
+    ghcr.io/x:1: no mapping rule matches this image: unchanged
     warning: no mapping rule matches `ghcr.io/x:1`: it is pulled as it is written
     ex.com/q/quay.io/x:1: rule `all` prepends `ex.com/q` (user-data.yaml:20)
     reg:5000/p/quay.io/x:1: external registry `reg:5000/p` serves every image (user-data.yaml:5)

@@ -105,7 +105,7 @@ fn a_provider_configuration_comes_in_time_and_has_a_cache_duration() {
       |
       = hint: write it in the stage `initramfs`; the files with the logins may stay in `reconcile`
 
-    error[LF0618]: the provider `generic-credential-provider` has no `defaultCacheDuration`: kubelet ends
+    error[LF0618]: the provider `generic-credential-provider` has no `defaultCacheDuration`: kubelet exits
      --> user-data:9:13
       |
     9 |             apiVersion: kubelet.config.k8s.io/v1
@@ -179,7 +179,7 @@ fn credential_files_are_private_and_where_they_are_read() {
       |
       = hint: write `path: /etc/kubernetes/registries/gcr.io.json`
 
-    warning[LF0616]: `/etc/kubernetes/registry/gcr.io.json` holds a login, and everybody on the host may read it
+    warning[LF0616]: `/etc/kubernetes/registry/gcr.io.json` holds a login, and every user of the host can read it
      --> user-data:6:24
       |
     6 |           permissions: 0644
@@ -366,7 +366,7 @@ fn rules_of_a_profile_replace_those_of_the_user_data_with_a_note() {
     let user_data = "stylus: {externalRegistries: {registries: [{domain: reg.example.com}], registryMappingRules: {gcr.io: reg.example.com/a}}}\n";
     let config = "{registry: {imageReplacementRules: {quay.io: reg.example.com/b}}}";
     insta::assert_snapshot!(connect_findings(user_data, config), @r"
-    note[LF0322]: `imageReplacementRules` replaces the rules of the user-data: none of them is left
+    note[LF0322]: `imageReplacementRules` replaces the rules of the user-data: none of them has an effect
      --> profile.yaml:8:56
       |
     8 |             config: {registry: {imageReplacementRules: {quay.io: reg.example.com/b}}}
@@ -445,7 +445,7 @@ fn a_namespace_left_to_the_node_needs_mirror_files_there() {
     8 |             operators: landfall.dev/redirect=node
       |                        ^^^^^^^^^^^^^^^^^^^^^^^^^^
       |
-      = hint: write `landfall.mirror.files: [containerd]` (or `k3s`, `rke2`) into the user-data, with `landfall.mirror.enable: true` for rules that its format cannot say
+      = hint: write `landfall.mirror.files: [containerd]` (or `k3s`, `rke2`) into the user-data, with `landfall.mirror.enable: true` for rules that its format cannot express
     ");
     for has_files in [
         "landfall: {mirror: {files: [k3s]}}\n",

@@ -268,7 +268,7 @@ async fn a_transfer_that_breaks_or_stalls_ends_with_what_came_before() {
         (Effect::CutBodyAfter(40_000), "the connection broke"),
         (
             Effect::StallBodyAfter(40_000),
-            "the transfer stalled: next to nothing passed for 300 ms",
+            "the transfer stalled: almost no bytes moved for 300 ms",
         ),
     ];
     for (effect, expected) in cases {
@@ -351,7 +351,7 @@ async fn a_server_that_the_registry_points_to_is_named_when_it_fails() {
         );
         assert_eq!(
             chain(&error),
-            format!("{attempt}: the registry sends us to `{host}`: {expected}")
+            format!("{attempt}: the registry redirects to `{host}`: {expected}")
         );
         assert_eq!(error.kind(), kind);
         assert!(

@@ -105,7 +105,7 @@ async fn a_push_that_fails_says_whose_fault_it_is() {
             Effect::NeverRead,
             in_chunks(&mk_bytes(16_000_000)),
             FailureKind::Unreachable,
-            "the transfer stalled: next to nothing passed for 300 ms",
+            "the transfer stalled: almost no bytes moved for 300 ms",
         ),
         (
             "PUT",

@@ -190,7 +190,7 @@ async fn a_transfer_that_stalls_is_resumed() {
     assert!(
         retries
             .iter()
-            .all(|error| error.ends_with("the transfer stalled: next to nothing passed for 300 ms")),
+            .all(|error| error.ends_with("the transfer stalled: almost no bytes moved for 300 ms")),
         "{retries:?}"
     );
 }

@@ -77,7 +77,7 @@ pub enum AdminError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The process that holds the store does not answer.
-    #[error("the process that has the store `{root}` does not answer")]
+    #[error("the process that serves the store `{root}` does not answer")]
     Unanswered {
         /// Directory of the store.
         root: Utf8PathBuf,
@@ -85,7 +85,7 @@ pub enum AdminError {
         source: io::Error,
     },
     /// The process that holds the store refused the command.
-    #[error("the process that has the store `{root}` says: {message}")]
+    #[error("the process that serves the store `{root}` answers: {message}")]
     Refused {
         /// Directory of the store.
         root: Utf8PathBuf,
@@ -134,7 +134,7 @@ pub async fn serve_admin_socket(registry: Arc<Registry>) -> Infallible {
     let listener = match listen(root) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::warn!(%root, %error, "`landfall registry gc` and `rm` cannot be heard while this process has the store");
+            tracing::warn!(%root, %error, "the admin socket cannot be opened: `landfall registry gc` and `rm` do not work while this process serves the store");
             return std::future::pending().await;
         }
     };
@@ -147,7 +147,7 @@ pub async fn serve_admin_socket(registry: Arc<Registry>) -> Infallible {
             }
         };
         if let Err(error) = handled {
-            tracing::debug!(%error, "an order was not heard");
+            tracing::debug!(%error, "a request on the admin socket could not be read");
         }
     }
 }
@@ -178,16 +178,15 @@ async fn handle_connection(registry: &Arc<Registry>, stream: &mut UnixStream) ->
         timeout(READ_TIMEOUT, reader.read_line(&mut line)).await??;
         run_line(registry, &line).await
     } else {
-        Err(format!(
-            "orders are taken from root and from user {own}, not from user {user}"
-        ))
+        Err(format!("the admin socket accepts root and user {own}, not user {user}"))
     };
     stream.write_all(&serde_json::to_vec(&answer)?).await
 }
 
 async fn run_line(registry: &Arc<Registry>, line: &str) -> Result<Deleted, String> {
-    let command: AdminCommand = serde_json::from_str(line).map_err(|error| format!("this is no order: {error}"))?;
-    tracing::info!(order = ?command, "order taken");
+    let command: AdminCommand =
+        serde_json::from_str(line).map_err(|error| format!("this is not a request of the admin socket: {error}"))?;
+    tracing::info!(?command, "admin command accepted");
     let registry = registry.clone();
     blocking(move || registry.run_command(&command))
         .await

@@ -128,7 +128,7 @@ impl Api {
             return Err(ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 ErrorCode::TooManyRequests,
-                "too many requests are under way",
+                "too many requests are in flight",
             )
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
         };
@@ -178,7 +178,7 @@ impl Api {
             _ => Err(ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 ErrorCode::Unsupported,
-                "this method is not one of this address",
+                "this method is not allowed here",
             )),
         }
     }

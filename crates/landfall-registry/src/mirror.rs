@@ -161,7 +161,7 @@ async fn send_manifest(sources: &[MirrorSource], selector: &str, with_body: bool
         ApiError::new(
             StatusCode::NOT_FOUND,
             ErrorCode::ManifestUnknown,
-            "no place that the rules allow has this image",
+            "no registry that the rules allow has this image",
         )
     }))
 }
@@ -228,7 +228,7 @@ async fn send_blob(
         ApiError::new(
             StatusCode::NOT_FOUND,
             ErrorCode::BlobUnknown,
-            "no place that the rules allow has this blob",
+            "no registry that the rules allow has this blob",
         )
     }))
 }
@@ -258,7 +258,7 @@ fn note_failure(failure: &mut Option<ApiError>, error: &RegistryError) {
     if error.kind() != FailureKind::NotFound {
         tracing::warn!(
             error = error_chain(error),
-            "a place of the node-local mirror does not serve"
+            "a registry behind the node-local mirror does not serve"
         );
         failure.get_or_insert_with(|| unreachable(error));
     }

@@ -72,7 +72,7 @@ pub struct InputArgs {
 }
 
 impl InputArgs {
-    /// Returns the inputs as arguments of another command line, for a command that the user is told to run.
+    /// Returns the inputs as arguments of another command line, for a command that a message suggests.
     ///
     /// The values of `--set` are left out: they may be secrets, and output is kept in logs.
     pub(crate) fn arguments(&self) -> Vec<String> {

@@ -218,11 +218,11 @@ fn a_wrong_password_is_not_taken_for_a_missing_image() {
 
     unknown: quay.io/shop/till:1.0
       why: image `quay.io/shop/till:1.0` cannot be fetched from registry `REGISTRY`: it refuses the password of user `edge`
-      fix: mend `stylus.registryCredentials.password` at DIRECTORY/user-data.yaml:6:15
+      fix: correct `stylus.registryCredentials.password` at DIRECTORY/user-data.yaml:6:15
 
     unknown: quay.io/shop/scale:1.0
       why: image `quay.io/shop/scale:1.0` cannot be fetched from registry `REGISTRY`: it refuses the password of user `edge`
-      fix: mend `stylus.registryCredentials.password` at DIRECTORY/user-data.yaml:6:15
+      fix: correct `stylus.registryCredentials.password` at DIRECTORY/user-data.yaml:6:15
 
     0 of 2 images there, 2 not known
     "#);

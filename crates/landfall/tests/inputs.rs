@@ -146,7 +146,7 @@ fn plan_by_mapping_rules_warns_of_images_without_one() {
     7  app*      docker.io/library/busybox:1.37                                     docker.io/library/busybox:1.37                                         [1]  127.0.0.1:30003/spectro-images/docker.io/library/busybox:1.37
     8  app*      quay.io/prometheus/node-exporter:v1.9.1                            quay.io/prometheus/node-exporter:v1.9.1                                [1]  127.0.0.1:30003/spectro-images/quay.io/prometheus/node-exporter:v1.9.1
 
-    [1] no mapping rule is for this image: unchanged
+    [1] no mapping rule matches this image: unchanged
     [2] mapping rule `us-docker.pkg.dev/palette-images` to `example.registry.com/internal-images` (examples/user-data-multi.yaml:21)
     * found in a manifest, not listed by its pack
     8 images: 1 provider, 3 infrastructure, 4 application
@@ -264,7 +264,7 @@ fn explain_knows_a_namespace_that_is_opted_out() {
     status 1
     --- stdout
     gcr.io/spectro-dev-public/x:1
-      named: by no profile: taken for an application's image
+      named: in no profile: treated as an application image
       namespace: left as it is: namespace `legacy` is opted out
 
     candidates, in order

@@ -125,10 +125,10 @@ fn render_shows_the_files_without_passwords_and_what_they_cannot_say() {
     # ==> for /etc/rancher/k3s/config.yaml.d/90-landfall.yaml, where the registries themselves must not be asked
     disable-default-registry-endpoint: true
     --- stderr
-    not said by these files: images of registries that neither the profiles nor the rules name are pulled as they are written; hint: `landfall.mirror.hosts` names more, `landfall.mirror.enable` covers all
-    not said by these files: k3s asks the registry itself where no mirror has an image; hint: `disable-default-registry-endpoint: true` in its configuration forbids that
-    not said by these files: `system-default-registry` takes a registry without a path, and the core images are below `reg.example.com:5000/edge/docker.io`: leave it out, the mirror of `docker.io` serves them
-    not said by these files: k3s reads `registries.yaml` when it starts: restart it after a change
+    not expressed by these files: images of registries that neither the profiles nor the rules name are pulled as they are written; hint: `landfall.mirror.hosts` names more, `landfall.mirror.enable` covers all
+    not expressed by these files: k3s asks the registry itself where no mirror has an image; hint: `disable-default-registry-endpoint: true` in its configuration forbids that
+    not expressed by these files: `system-default-registry` takes a registry without a path, and the core images are below `reg.example.com:5000/edge/docker.io`: leave it out, the mirror of `docker.io` serves them
+    not expressed by these files: k3s reads `registries.yaml` when it starts: restart it after a change
     "#);
     insta::assert_snapshot!(redirect("render", "kubeadm", &["--user-data", &user_data]), @r"
     status 0
@@ -169,7 +169,7 @@ fn render_shows_the_files_without_passwords_and_what_they_cannot_say() {
         - name: image-credential-provider-bin-dir
           value: /usr/libexec/landfall
     --- stderr
-    not said by these files: the pause image is not kubeadm's: containerd's `sandbox_image` names it, and the provider image brings it
+    not expressed by these files: the pause image is not kubeadm's: containerd's `sandbox_image` names it, and the provider image brings it
     ");
     for format in FORMATS {
         let inputs = ["--user-data", user_data.as_str()];

@@ -224,12 +224,12 @@ fn no_pod_is_lost_while_the_agents_are_killed(
     assert_eq!(all["items"].as_array().unwrap().len(), PODS);
     // Without repaired pods the test would not have tested anything.
     let events = edge.client.get("/api/v1/namespaces/storm/events");
-    let mended = events["items"]
+    let repaired = events["items"]
         .as_array()
         .unwrap()
         .iter()
         .filter(|event| event["reason"] == "Redirected");
-    assert!(mended.count() > 0, "no pod slipped through while no agent was there");
+    assert!(repaired.count() > 0, "no pod slipped through while no agent was there");
     assert_eq!(restarted.unwrap().terminate(), Some(0));
 }
 

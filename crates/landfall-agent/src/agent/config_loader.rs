@@ -151,7 +151,7 @@ impl ConfigLoader {
                 ledger.generation += 1;
                 ledger.configuration.clone_from(&fingerprint);
             })?;
-            let message = format!("configuration {} is in force", ledger.get().generation);
+            let message = format!("configuration {} is active", ledger.get().generation);
             host.note(EventReason::ConfigurationChanged, "configuration", message)
                 .await;
         }
@@ -168,7 +168,7 @@ impl ConfigLoader {
         let Some(active) = self.active.clone() else {
             anyhow::bail!(problem);
         };
-        let message = format!("{problem}; the last good configuration stays in force");
+        let message = format!("{problem}; the last good configuration stays active");
         host.warn(EventReason::ConfigurationInvalid, "configuration", message)
             .await;
         Ok(active)

@@ -52,7 +52,7 @@ impl Host {
         };
         let (store, uploads, events) = opened.await?.with_context(|| explain_state_dir(&state_dir))?;
         for repair in store.repairs() {
-            tracing::warn!(repair, "content store mended");
+            tracing::warn!(repair, "content store repaired");
         }
         let metrics = Metrics::new();
         Ok(Host {

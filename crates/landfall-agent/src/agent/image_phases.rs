@@ -94,19 +94,19 @@ pub(crate) struct ImagesFailed {
 }
 
 /// The number of failures that the summary quotes. The events have the others.
-const TOLD_IN_FULL: usize = 3;
+const QUOTED_MAX: usize = 3;
 
 fn summarize_failures(images: usize, failures: &[Failed]) -> String {
     if let ([only], 1) = (failures, images) {
         return only.explanation.line();
     }
     let mut text = format!("{} of {} failed", failures.len(), counted(images, "image"));
-    for failure in failures.iter().take(TOLD_IN_FULL) {
+    for failure in failures.iter().take(QUOTED_MAX) {
         text.push_str(": ");
         text.push_str(&failure.explanation.line());
     }
-    if failures.len() > TOLD_IN_FULL {
-        text.push_str(": the others are told by `landfall events`");
+    if failures.len() > QUOTED_MAX {
+        text.push_str(": `landfall events` has the others");
     }
     text
 }

@@ -95,7 +95,7 @@ impl LedgerFile {
         let path = state_dir.join(FILE_NAME);
         let ledger = match fs_err::read(&path) {
             Ok(bytes) => parse_ledger(&bytes)
-                .with_context(|| format!("cannot use `{path}`; remove it, and the agent looks at everything anew"))?,
+                .with_context(|| format!("cannot use `{path}`; remove it, and the agent checks everything again"))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ledger::default(),
             Err(error) => return Err(error.into()),
         };
@@ -189,7 +189,7 @@ mod tests {
             assert_eq!(
                 error,
                 format!(
-                    "cannot use `{}`; remove it, and the agent looks at everything anew: {reason}",
+                    "cannot use `{}`; remove it, and the agent checks everything again: {reason}",
                     path.join(FILE_NAME)
                 )
             );

@@ -205,7 +205,7 @@ impl Reconciler {
     }
 
     fn active(&self) -> anyhow::Result<Arc<ActiveConfig>> {
-        let active = self.config.active().context("no configuration is in force")?;
+        let active = self.config.active().context("no configuration is active")?;
         Ok(active.clone())
     }
 

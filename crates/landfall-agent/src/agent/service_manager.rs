@@ -7,7 +7,7 @@ use crate::supervisor::Supervisor;
 /// Notifies the service manager, if there is one. A failure is logged and has no other effect.
 pub(crate) fn notify_service_manager(state: ServiceState<'_>) {
     if let Err(error) = notify(state) {
-        tracing::warn!(%error, "cannot tell the service manager how we are");
+        tracing::warn!(%error, "cannot report the state to the service manager");
     }
 }
 

@@ -118,7 +118,7 @@ pub(crate) async fn push_image(
     let Some(stored) = host.store.image(name) else {
         return Err(Explanation::new(
             format!("image `{name}` cannot be pushed: it is not in the content store"),
-            "look at the events for why it could not be fetched",
+            "the events say why it could not be fetched",
         ));
     };
     let client = active

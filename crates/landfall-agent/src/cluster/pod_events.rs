@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use landfall_core::admission::Mend;
+use landfall_core::admission::PodRepair;
 use landfall_core::cluster::FIELD_MANAGER;
 
 /// The type of an event, in the words of Kubernetes.
@@ -14,19 +14,19 @@ pub(crate) enum Severity {
 }
 
 /// Returns an event about a pod.
-pub(crate) fn pod_event(mend: &Mend, severity: Severity, reason: &str, message: &str, now: Timestamp) -> Event {
+pub(crate) fn pod_event(repair: &PodRepair, severity: Severity, reason: &str, message: &str, now: Timestamp) -> Event {
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{:x}", mend.name, now.as_nanosecond())),
-            namespace: Some(mend.namespace.clone()),
+            name: Some(format!("{}.{:x}", repair.name, now.as_nanosecond())),
+            namespace: Some(repair.namespace.clone()),
             ..ObjectMeta::default()
         },
         involved_object: ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
-            name: Some(mend.name.clone()),
-            namespace: Some(mend.namespace.clone()),
-            uid: Some(mend.uid.clone()),
+            name: Some(repair.name.clone()),
+            namespace: Some(repair.namespace.clone()),
+            uid: Some(repair.uid.clone()),
             ..ObjectReference::default()
         },
         type_: Some(match severity {

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use landfall_core::admission::Mend;
+use landfall_core::admission::PodRepair;
 use landfall_core::status::EventReason;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,7 @@ impl Sweeper {
                 && let Err(error) = self.sweep().await
             {
                 let problem = error_line(&error);
-                tracing::warn!(problem, "cannot look for pods that slipped through");
+                tracing::warn!(problem, "cannot look for pods that were not redirected");
             }
             let wait = self.interval().unwrap_or(Duration::MAX);
             tokio::select! {
@@ -82,9 +82,9 @@ impl Sweeper {
         loop {
             let page = self.cluster.list_pods(from.as_deref()).await?;
             for pod in &page.pods {
-                match self.context.reviewer.plan_mend(pod.get()) {
+                match self.context.reviewer.plan_repair(pod.get()) {
                     Ok(None) => {}
-                    Ok(Some(mend)) => self.mend(&mend).await?,
+                    Ok(Some(repair)) => self.repair(&repair).await?,
                     Err(error) => tracing::warn!(%error, "a listed pod cannot be read"),
                 }
             }
@@ -95,53 +95,63 @@ impl Sweeper {
         }
     }
 
-    async fn mend(&mut self, mend: &Mend) -> anyhow::Result<()> {
-        if let Some(patch) = &mend.patch {
-            match self.cluster.patch_pod(&mend.namespace, &mend.name, patch.clone()).await {
+    async fn repair(&mut self, repair: &PodRepair) -> anyhow::Result<()> {
+        if let Some(patch) = &repair.patch {
+            match self
+                .cluster
+                .patch_pod(&repair.namespace, &repair.name, patch.clone())
+                .await
+            {
                 Ok(()) => {
-                    self.context.metrics.mended.inc_by(mend.images.len() as u64);
-                    self.report(mend, Severity::Normal, "Redirected", &list_images(mend))
+                    self.context.metrics.repaired.inc_by(repair.images.len() as u64);
+                    self.report(repair, Severity::Normal, "Redirected", &list_images(repair))
                         .await;
                 }
                 // The pod is gone or has changed: the next sweep reads it again.
                 Err(error) if is_overtaken(&error) => {
-                    tracing::debug!(pod = mend.name, error = error_line(&error), "pod was changed meanwhile");
+                    tracing::debug!(
+                        pod = repair.name,
+                        error = error_line(&error),
+                        "pod was changed meanwhile"
+                    );
                 }
                 Err(error) => {
-                    if self.remember(mend) {
-                        let message = format!("the pod cannot be mended: {}", error_line(&error));
-                        self.report(mend, Severity::Warning, "NotRedirected", &message).await;
+                    if self.remember(repair) {
+                        let message = format!("the pod cannot be repaired: {}", error_line(&error));
+                        self.report(repair, Severity::Warning, "NotRedirected", &message).await;
                     }
                 }
             }
-        } else if !mend.images.is_empty() && self.remember(mend) {
-            let message = format!("observed only: {}", list_images(mend));
-            self.report(mend, Severity::Warning, "NotRedirected", &message).await;
+        } else if !repair.images.is_empty() && self.remember(repair) {
+            let message = format!("observed only: {}", list_images(repair));
+            self.report(repair, Severity::Warning, "NotRedirected", &message).await;
         }
-        if !mend.stuck.is_empty() && self.remember(mend) {
+        if !repair.stuck.is_empty() && self.remember(repair) {
             let message = format!(
-                "the image of {} cannot be changed on a live pod: delete the pod, so that it is made anew",
-                mend.stuck.join(", ")
+                "the image of {} cannot be changed on a live pod: delete the pod, so that it is created again",
+                repair.stuck.join(", ")
             );
-            self.report(mend, Severity::Warning, "NotRedirected", &message).await;
+            self.report(repair, Severity::Warning, "NotRedirected", &message).await;
         }
         Ok(())
     }
 
     /// Returns true if the pod was not reported before.
-    fn remember(&mut self, mend: &Mend) -> bool {
+    fn remember(&mut self, repair: &PodRepair) -> bool {
         if self.reported.len() >= REMEMBERED {
             self.reported.clear();
         }
-        self.reported.insert(mend.uid.clone())
+        self.reported.insert(repair.uid.clone())
     }
 
-    async fn report(&self, mend: &Mend, severity: Severity, reason: &str, message: &str) {
-        let subject = format!("pod `{}/{}`", mend.namespace, mend.name);
+    async fn report(&self, repair: &PodRepair, severity: Severity, reason: &str, message: &str) {
+        let subject = format!("pod `{}/{}`", repair.namespace, repair.name);
         match severity {
             Severity::Normal => {
                 let context = &self.context;
-                context.note(EventReason::PodMended, &subject, message.to_owned()).await;
+                context
+                    .note(EventReason::PodRepaired, &subject, message.to_owned())
+                    .await;
             }
             Severity::Warning => {
                 let context = &self.context;
@@ -150,8 +160,8 @@ impl Sweeper {
                     .await;
             }
         }
-        let event = pod_event(mend, severity, reason, message, now());
-        if let Err(error) = self.cluster.create_event(&mend.namespace, &event).await {
+        let event = pod_event(repair, severity, reason, message, now());
+        if let Err(error) = self.cluster.create_event(&repair.namespace, &event).await {
             tracing::debug!(error = error_line(&error), "no event at the pod");
         }
     }
@@ -166,8 +176,8 @@ fn is_overtaken(error: &anyhow::Error) -> bool {
     )
 }
 
-fn list_images(mend: &Mend) -> String {
-    let images: Vec<String> = mend
+fn list_images(repair: &PodRepair) -> String {
+    let images: Vec<String> = repair
         .images
         .iter()
         .map(|image| format!("{}: {}", image.container, image.reason))

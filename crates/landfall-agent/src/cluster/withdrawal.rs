@@ -89,7 +89,9 @@ async fn run(root: &HostRoot, events: &EventLog, settings: &Settings) {
                 events.record(EventKind::Normal, reason, &subject, message).await;
                 return;
             }
-            Ok(Attempt::AnotherLeads) => tracing::debug!("another agent keeps the webhook's registration"),
+            Ok(Attempt::AnotherLeads) => {
+                tracing::debug!("another agent holds the Lease and keeps the webhook's registration")
+            }
             Err(error) => tracing::warn!(
                 error = error_line(&error),
                 "cannot remove the webhook's registration yet"

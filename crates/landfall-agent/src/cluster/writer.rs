@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use landfall_core::cluster::CONFIGURATION_NAME;
 use landfall_core::cluster::authority::{RotationStep, plan_rotation};
-use landfall_core::cluster::configuration::{is_as_rendered, mend_configuration, render_configuration};
+use landfall_core::cluster::configuration::{is_as_rendered, render_configuration, repair_configuration};
 use landfall_core::status::EventReason;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -171,7 +171,7 @@ impl Writer {
             Ok(authority) => authority,
             Err(error) => {
                 let message =
-                    format!("the Secret with the webhook's authority cannot be used and is made anew: {error:#}");
+                    format!("the Secret with the webhook's authority cannot be used and is created again: {error:#}");
                 self.context
                     .warn(EventReason::AuthorityReplaced, "webhook", message)
                     .await;
@@ -202,10 +202,10 @@ impl Writer {
         };
         let message = match step {
             RotationStep::Keep => return Ok(()),
-            RotationStep::Create => "an authority for the webhook's certificates was made",
+            RotationStep::Create => "an authority for the webhook's certificates was created",
             RotationStep::Introduce => "the next authority was introduced to the API servers",
             RotationStep::Promote => "certificates are issued by the next authority from now on",
-            RotationStep::Retire => "the authority before was forgotten",
+            RotationStep::Retire => "the previous authority was removed",
         };
         let written = self.cluster.write_secret(&next.render(there.as_ref())).await?;
         self.secret = Observed::Present(written);
@@ -253,8 +253,8 @@ impl Writer {
             Observed::Unknown => return Ok(()),
             Observed::Present(found) if is_as_rendered(found, &rendered) => return Ok(()),
             Observed::Present(found) => (
-                mend_configuration(found, &rendered),
-                "the webhook's registration was not as it should be, and is again",
+                repair_configuration(found, &rendered),
+                "the webhook's registration had been changed and was repaired",
             ),
             Observed::Absent => (rendered, "the webhook was registered at the API server"),
         };

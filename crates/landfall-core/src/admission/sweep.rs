@@ -16,21 +16,21 @@ use super::{
 
 /// A pod to repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mend {
+pub struct PodRepair {
     pub namespace: String,
     pub name: String,
     pub uid: String,
     /// The JSON patch; `None` if no image can be changed, or in observe-only mode.
     pub patch: Option<Vec<u8>>,
     /// The images that the patch changes; in observe-only mode, that it would change.
-    pub images: Vec<MendedImage>,
+    pub images: Vec<RepairedImage>,
     /// Keys of images that cannot be changed on a live pod. Such a pod has to be created again.
     pub stuck: Vec<String>,
 }
 
 /// An image that the patch changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MendedImage {
+pub struct RepairedImage {
     pub container: String,
     /// The decision and its reason, in the words of the audit annotation.
     pub reason: String,
@@ -110,7 +110,7 @@ impl ContainerStatus {
 ///
 /// # Errors
 /// When the text is not a pod.
-pub fn plan_mend(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<Mend>, AdmissionError> {
+pub fn plan_repair(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<PodRepair>, AdmissionError> {
     let Identified { metadata, status } = serde_json::from_str(pod).map_err(AdmissionError::Body)?;
     if metadata.deletion_timestamp.is_some() || rules.why_namespace(&metadata.namespace).is_some() {
         return Ok(None);
@@ -128,7 +128,7 @@ pub fn plan_mend(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<Mend>, 
     };
     let mut decision = decide_pod(
         &view,
-        |field| waiting.can_be_mended(field) && !is_redirected(field),
+        |field| waiting.can_be_repaired(field) && !is_redirected(field),
         rules,
     );
     let stuck: Vec<String> = view
@@ -142,7 +142,7 @@ pub fn plan_mend(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<Mend>, 
     let images = decision
         .rewritten
         .into_iter()
-        .map(|container| MendedImage {
+        .map(|container| RepairedImage {
             reason: decision.reasons.remove(&container).unwrap_or_default(),
             container,
         })
@@ -154,7 +154,7 @@ pub fn plan_mend(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<Mend>, 
             .collect();
         patch = Some(serde_json::to_vec(&operations).map_err(AdmissionError::Answer)?);
     }
-    Ok(Some(Mend {
+    Ok(Some(PodRepair {
         images,
         namespace: metadata.namespace,
         name: metadata.name,
@@ -203,7 +203,7 @@ impl<'a> Waits<'a> {
         list.is_some_and(|(_, waits)| waits.get(field.name).copied().unwrap_or(true))
     }
 
-    fn can_be_mended(&self, field: &ImageField<'_>) -> bool {
+    fn can_be_repaired(&self, field: &ImageField<'_>) -> bool {
         matches!(field.list, "containers" | "initContainers") && self.waits(field)
     }
 

@@ -124,16 +124,16 @@ pub fn is_ours(found: &Value) -> bool {
 /// Writes the rendered webhooks and our label over the object in the cluster. Other labels and annotations stay. The
 /// resource version stays too: by it the API server rejects the update if the object has changed in between.
 #[must_use]
-pub fn mend_configuration(found: &Value, rendered: &Value) -> Value {
-    let mut mended = found.clone();
-    mended["webhooks"] = rendered["webhooks"].clone();
-    match mended["metadata"]["labels"].as_object_mut() {
+pub fn repair_configuration(found: &Value, rendered: &Value) -> Value {
+    let mut repaired = found.clone();
+    repaired["webhooks"] = rendered["webhooks"].clone();
+    match repaired["metadata"]["labels"].as_object_mut() {
         Some(labels) => {
             labels.insert(MANAGED_BY.to_owned(), Value::from(FIELD_MANAGER));
         }
-        None => mended["metadata"]["labels"] = rendered["metadata"]["labels"].clone(),
+        None => repaired["metadata"]["labels"] = rendered["metadata"]["labels"].clone(),
     }
-    mended
+    repaired
 }
 
 /// Returns the match resources of an admission policy of the API server: the same namespaces and pods as those of the
@@ -333,10 +333,10 @@ mod tests {
             let mut edited = kept.clone();
             *edited.pointer_mut(pointer).unwrap() = value;
             assert!(!is_as_rendered(&edited, &rendered), "{pointer}");
-            let mended = mend_configuration(&edited, &rendered);
-            assert!(is_as_rendered(&mended, &rendered), "{pointer}");
-            assert_eq!(mended["metadata"]["resourceVersion"], "7");
-            assert_eq!(mended["metadata"]["annotations"], kept["metadata"]["annotations"]);
+            let repaired = repair_configuration(&edited, &rendered);
+            assert!(is_as_rendered(&repaired, &rendered), "{pointer}");
+            assert_eq!(repaired["metadata"]["resourceVersion"], "7");
+            assert_eq!(repaired["metadata"]["annotations"], kept["metadata"]["annotations"]);
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Values of our own settings that are addresses or paths of a registry: checked here, so that the agent does not find
-//! out when it binds.
+//! Readers of addresses and registry paths below `landfall`. Wrong values are reported here, before the agent binds.
 
 use crate::config::codes;
 use crate::config::node::Node;
@@ -7,7 +6,7 @@ use crate::config::report::Report;
 use crate::reference::{RegistryHost, Repository};
 use crate::settings::TokenServer;
 
-/// Reads `host:port` to listen at; `None` when nothing usable is given.
+/// Reads a listen address, `host:port`; `None` if it is missing or unusable.
 pub(crate) fn read_listen(node: Option<&Node>, report: &mut Report) -> Option<String> {
     let (node, text) = given(node)?;
     let has_port = |host: RegistryHost| host.port().is_some();
@@ -23,7 +22,7 @@ pub(crate) fn read_listen(node: Option<&Node>, report: &mut Report) -> Option<St
     None
 }
 
-/// Reads a host to listen at, whose port is set elsewhere; `None` when nothing usable is given.
+/// Reads a listen host, whose port is another setting; `None` if it is missing or unusable.
 pub(crate) fn read_listen_host(node: Option<&Node>, report: &mut Report) -> Option<String> {
     let (node, text) = given(node)?;
     let bare = text.trim_start_matches('[').trim_end_matches(']');
@@ -44,7 +43,7 @@ pub(crate) fn read_listen_host(node: Option<&Node>, report: &mut Report) -> Opti
     None
 }
 
-/// Reads a token server and whom it is for; `None` when nothing usable is given.
+/// Reads a token server and its registry, `REGISTRY=SERVER`; `None` if it is missing or unusable.
 pub(crate) fn read_token_server(node: &Node, report: &mut Report) -> Option<TokenServer> {
     let (node, text) = given(Some(node))?;
     let read = text.parse().ok();
@@ -59,7 +58,7 @@ pub(crate) fn read_token_server(node: &Node, report: &mut Report) -> Option<Toke
     read
 }
 
-/// Reads the project of the primary registry; `None` when nothing usable is given.
+/// Reads the project of the primary registry; `None` if it is missing or unusable.
 pub(crate) fn read_project(node: Option<&Node>, report: &mut Report) -> Option<String> {
     let (node, text) = given(node)?;
     let project = text.trim_matches('/');
@@ -84,7 +83,7 @@ fn given(node: Option<&Node>) -> Option<(&Node, &str)> {
     Some((node, text))
 }
 
-/// Reports a value that cannot be used: what is wrong with it, and what to write instead.
+/// Reports a value that cannot be used. `why` is the problem, and `help` is the correct form.
 pub(crate) fn report_unusable(node: &Node, why: &str, help: &str, report: &mut Report) {
     report
         .node(&codes::BAD_SETTING, node, format!("`{}` {why}", node.path()))

@@ -1,7 +1,7 @@
-//! Finds `AlwaysPullImages` in the configuration of Kubernetes, and says how the line reads without it.
+//! Finds `AlwaysPullImages` in the configuration of Kubernetes, and computes the line without it.
 //!
-//! It stands in kubeadm's `extraArgs`, as a mapping or as v1beta4's list of name and value, or in an item of K3s' and
-//! RKE2's `kube-apiserver-arg`. All are in `cluster.config`, a string of YAML inside the values of a pack.
+//! The flag is in kubeadm's `extraArgs` (a mapping, or v1beta4's list of name and value), or in an item of
+//! `kube-apiserver-arg` of K3s and RKE2. All are in `cluster.config`, a string of YAML inside the values of a pack.
 
 use std::ops::Range;
 
@@ -10,20 +10,20 @@ use crate::config::node::{Node, UNRESOLVED_END, UNRESOLVED_START};
 const FLAG: &str = "enable-admission-plugins";
 const PLUGIN: &str = "AlwaysPullImages";
 
-/// A list of admission plug-ins that holds `AlwaysPullImages`.
+/// A list of admission plug-ins that contains `AlwaysPullImages`.
 #[derive(Debug, Clone)]
 pub(crate) struct Plugins {
     /// The scalar with the list.
     pub(crate) node: Node,
-    /// What is to be removed when nothing is left: key and value, or the list's item.
+    /// The start of the text to remove if no plug-in remains: the key, or the list's item.
     pub(crate) first: Node,
-    /// The line without the plug-in; `None` when nothing is left.
+    /// The line without the plug-in; `None` if no plug-in remains.
     pub(crate) corrected: Option<String>,
-    /// What is to be cut out of the scalar's text, in order.
+    /// The ranges to cut out of the scalar's text, in order.
     pub(crate) cuts: Vec<Range<usize>>,
 }
 
-/// Looks through one document of `cluster.config`.
+/// Finds the lists in one document of `cluster.config`.
 pub(crate) fn find_always_pull(config: &Node) -> Vec<Plugins> {
     let mut found = Vec::new();
     if let Some(arguments) = config.at(&["clusterConfiguration", "apiServer", "extraArgs"]) {
@@ -59,7 +59,8 @@ pub(crate) fn find_always_pull(config: &Node) -> Vec<Plugins> {
     found
 }
 
-/// `prefix` is what the scalar holds in front of the list; `lead` is what its line holds in front of the scalar.
+/// Finds the plug-in in one list. `prefix` is the scalar's text before the list, and `lead` is the line's text before
+/// the scalar.
 fn plugins(node: &Node, first: &Node, prefix: &str, lead: &str) -> Option<Plugins> {
     // Templates in the list that have no value yet do not hide the plug-in.
     let text = node.raw_text()?;
@@ -71,7 +72,7 @@ fn plugins(node: &Node, first: &Node, prefix: &str, lead: &str) -> Option<Plugin
     for part in &parts {
         let end = at + part.len();
         if part.trim() == PLUGIN {
-            // The comma in front goes too; of the first ones, that behind.
+            // The comma before the plug-in goes too; for the first plug-ins, the comma after it.
             cuts.push(if kept.is_empty() {
                 let behind = text.get(end + 1..).unwrap_or_default();
                 let blanks = behind.len() - behind.trim_start_matches(' ').len();
@@ -96,7 +97,7 @@ fn plugins(node: &Node, first: &Node, prefix: &str, lead: &str) -> Option<Plugin
     })
 }
 
-/// Templates without a value, as a reader of a hint understands them.
+/// Replaces the marks of templates without a value by `{{…}}`, for a hint.
 fn without_marks(text: &str) -> String {
     text.replace(UNRESOLVED_START, "{{…").replace(UNRESOLVED_END, "}}")
 }

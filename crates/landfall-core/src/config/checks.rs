@@ -1,4 +1,4 @@
-//! Findings about the whole: what is right by itself and wrong together (SPEC section 6).
+//! Checks of the whole configuration: values that are correct alone and wrong in combination [spec:combinations].
 
 mod reporter;
 mod written_files;
@@ -14,14 +14,13 @@ use crate::resolve::{Resolver, Warning, Why};
 use crate::settings::{Compat, ImageRole, Registry, RegistryRole, RulePrefix, Settings};
 use reporter::CheckReporter;
 
-/// A check: looks at everything that was read, reports under its code.
+/// A check of everything that was read. It reports under one code.
 pub(crate) struct Check {
-    /// What it raises.
     pub(crate) doc: &'static CodeDoc,
     run: fn(&Facts, &Settings, &mut CheckReporter<'_>),
 }
 
-/// Every check, in the order of codes.
+/// All checks, in ascending order of their codes.
 pub(crate) const CHECKS: &[Check] = &[
     check(&codes::RULE_WITHOUT_IMAGE, rules_match_images),
     check(&codes::IMAGE_WITHOUT_RULE, images_match_rules),
@@ -68,7 +67,6 @@ const fn check(doc: &'static CodeDoc, run: fn(&Facts, &Settings, &mut CheckRepor
     Check { doc, run }
 }
 
-/// Runs every check.
 pub(crate) fn run_checks(facts: &Facts, settings: &Settings, report: &mut Report) {
     for check in CHECKS {
         (check.run)(facts, settings, &mut CheckReporter { doc: check.doc, report });
@@ -82,7 +80,7 @@ fn with_role(facts: &Facts, role: RegistryRole) -> impl Iterator<Item = &Sourced
         .filter(move |registry| registry.value.role == role)
 }
 
-/// Provider registries with a login: those that the original restricts.
+/// Provider registries with a login, which Palette restricts.
 fn private_providers(facts: &Facts) -> impl Iterator<Item = &Sourced<Registry>> {
     with_role(facts, RegistryRole::Provider).filter(|registry| registry.value.login.is_some())
 }
@@ -91,7 +89,7 @@ fn rules_match_images(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>
     if !facts.has_profile || facts.images.is_empty() {
         return;
     }
-    // Every prefix of every image, so that many rules against many images stay cheap.
+    // All prefixes of all images: the cost is the sum of rules and images, not the product.
     let mut prefixes: HashSet<(&str, &str)> = HashSet::new();
     for image in &facts.images {
         let reference = &image.value.reference;
@@ -112,7 +110,7 @@ fn rules_match_images(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>
                         rule.node.text().unwrap_or_default()
                     ),
                 )
-                .help("remove the rule, or mend the prefix; whole path segments are compared, from the start");
+                .help("remove the rule, or correct the prefix; whole path segments are compared, from the start");
         }
     }
 }
@@ -145,7 +143,7 @@ fn images_have_one_registry(facts: &Facts, settings: &Settings, draft: &mut Chec
     }
 }
 
-/// One finding for all of them: they have one reason.
+/// Reports one finding for all images without a source, because they have one cause.
 fn images_have_a_source(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
     let resolver = Resolver::new(settings);
     let mut without = facts.images.iter().filter(|image| {
@@ -158,10 +156,10 @@ fn images_have_a_source(facts: &Facts, settings: &Settings, draft: &mut CheckRep
     let Some(first) = without.next() else { return };
     let more = match without.count() {
         0 => String::new(),
-        more => format!(", and {more} more"),
+        more => format!(" and {more} more"),
     };
     let message = format!(
-        "`{}` may be pulled from nowhere{more}: `content.sync.enable` is false and no external registry is set",
+        "`{}`{more} cannot be pulled from any registry: `content.sync.enable` is false and no external registry is set",
         first.value.source
     );
     draft.node(&first.node, message).help(
@@ -317,7 +315,7 @@ fn provider_login_beside_primary(facts: &Facts, settings: &Settings, draft: &mut
     }
 }
 
-/// What the original would do is a note, and a warning to those who asked for the original.
+/// Adds the help about Palette's behaviour. With `--compat palette` the finding becomes a warning.
 fn palette(finding: &mut Draft, settings: &Settings, note: &str, warning: &str) {
     match settings.compat {
         Compat::None => finding.help(note),

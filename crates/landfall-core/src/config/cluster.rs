@@ -1,4 +1,4 @@
-//! Reads `landfall.webhook` and `landfall.kubernetes`: how the agent deals with the cluster.
+//! Readers of `landfall.webhook` and `landfall.kubernetes`, the settings of the agent for the cluster.
 
 use camino::Utf8PathBuf;
 
@@ -77,7 +77,8 @@ pub(crate) fn read_kubernetes(own: &Node, report: &mut Report) -> KubernetesAcce
     }
 }
 
-/// The API server calls `https` only, and takes neither user nor query (Kubernetes, WebhookClientConfig).
+/// Reads the URL of the webhook. The API server calls only `https` URLs without user and query (Kubernetes,
+/// `WebhookClientConfig`).
 fn read_url(node: Option<&Node>, report: &mut Report) -> Option<String> {
     let (node, text) = node.and_then(|node| Some((node, node.text().filter(|text| !text.is_empty())?)))?;
     let rest = text.strip_prefix("https://").filter(|rest| !rest.is_empty());
@@ -112,7 +113,7 @@ fn read_service(node: Option<&Node>, report: &mut Report) -> Option<ServiceName>
     }
 }
 
-/// A DNS label (RFC 1123), as Kubernetes wants the names of namespaces and services.
+/// Returns true for a DNS label (RFC 1123), the form of the names of namespaces and services in Kubernetes.
 fn is_label(name: &str) -> bool {
     let bytes = name.as_bytes();
     let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';

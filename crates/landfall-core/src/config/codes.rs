@@ -1,25 +1,25 @@
-//! Every finding that the configuration can raise: stable code, usual severity, explanation, example of the cure.
+//! All findings about the configuration: stable code, usual severity, explanation and example of a correct value.
 //!
-//! The page of all codes in the docs is generated from [`all_codes`]. A code is never given a second meaning.
+//! The page of all codes in the docs is generated from [`all_codes`]. A code never gets a second meaning.
 
 use crate::diagnostic::Severity;
 
-/// What the docs say about a code.
+/// The documentation of a code.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CodeDoc {
     /// The stable code, e.g. `LF0101`.
     pub code: &'static str,
-    /// How bad it usually is; `--compat palette` makes some notes warnings.
+    /// The usual severity; `--compat palette` makes some notes warnings.
     pub severity: Severity,
-    /// What is wrong, in a few words.
+    /// The problem, in a few words.
     pub title: &'static str,
-    /// Why it matters.
+    /// The reason why the problem matters.
     pub explanation: &'static str,
-    /// What to write instead.
+    /// An example of a correct value, or an instruction.
     pub example_fix: &'static str,
 }
 
-/// All codes, in ascending order.
+/// Returns all codes, in ascending order.
 #[must_use]
 pub fn all_codes() -> &'static [&'static CodeDoc] {
     ALL
@@ -40,10 +40,10 @@ macro_rules! codes {
 
 codes! {
     MISSING_HEADER = "LF0101", Error, "user-data without `#cloud-config`",
-        "cloud-init and Kairos take a file for user-data only when its first line that is not empty is `#cloud-config`; any other file is ignored in silence.",
+        "cloud-init and Kairos take a file for user-data only when its first line that is not empty is `#cloud-config`; they silently ignore any other file.",
         "#cloud-config\nstylus: {}";
     YAML_SYNTAX = "LF0102", Error, "not YAML",
-        "The file, or a string of YAML inside it, cannot be parsed. Nothing behind the place that is shown was read.",
+        "The file, or a string of YAML inside it, cannot be parsed. Nothing after the position shown was read.",
         "stylus:\n  managementMode: local";
     BYTE_ORDER_MARK = "LF0103", Warning, "byte order mark",
         "An editor put an invisible U+FEFF in front of the first line. Landfall skips it; cloud-init then does not find `#cloud-config`.",
@@ -61,11 +61,11 @@ codes! {
         "Inputs are limited to 1 MiB, 50,000 YAML nodes and 100 levels, so that no file can exhaust a small host.",
         "split the profile, or remove what is generated";
     SEVERAL_DOCUMENTS = "LF0108", Error, "several YAML documents",
-        "A user-data file and a profile are one document each; whatever stands behind the second `---` is not read.",
+        "A user-data file and a profile are one document each; everything after the second `---` is ignored.",
         "give each document as a file of its own";
 
     WRONG_TYPE = "LF0201", Error, "wrong type",
-        "The key takes a value of another type. Plain `true`, `12` and the like are not strings in YAML: a string needs quotes then.",
+        "The key takes a value of another type. Without quotes, `true`, `12` and the like are not strings in YAML: put such a string in quotes.",
         "password: \"123456\"";
     NULL = "LF0202", Error, "value missing",
         "The key is there and its value is empty, which YAML reads as null. A value that starts with `#` is a comment.",
@@ -74,13 +74,13 @@ codes! {
         "Neither Landfall nor, as far as is documented, Palette Edge knows this key. It has no effect.",
         "stylus:\n  registryCredentials:\n    domain: reg:5000";
     UNKNOWN_OWN_KEY = "LF0204", Error, "unknown key under `landfall`",
-        "These settings are Landfall's own; a key that it does not know can only be a slip.",
+        "These settings are Landfall's own; a key that it does not know can only be a mistake.",
         "landfall:\n  stateDir: /var/lib/landfall";
     MISPLACED = "LF0205", Error, "key at the wrong indentation",
-        "The key is known, but not at this place, where it has no effect. Published examples have this slip.",
+        "The key is known, but not at this place, where it has no effect. Published examples have this mistake.",
         "stylus:\n  externalRegistries:\n    registryMappingRules: {}";
     DEPRECATED = "LF0206", Warning, "old spelling",
-        "The key still works; its present name is another one.",
+        "The key still works, but its name has changed.",
         "stylus:\n  imageRedirectWebhook:\n    enable: false";
     OUT_OF_RANGE = "LF0207", Error, "number out of range",
         "The number cannot be used for this key.",
@@ -108,25 +108,25 @@ codes! {
         "A certificate is base64 between `-----BEGIN CERTIFICATE-----` and `-----END CERTIFICATE-----`.",
         "certificates:\n  - |\n    -----BEGIN CERTIFICATE-----\n    MIIB…\n    -----END CERTIFICATE-----";
     PLACEHOLDER_PEM = "LF0306", Warning, "certificate is a placeholder",
-        "The lines around the certificate are right, what is between them is not a certificate. It is left out, so that the registry is trusted by the system's certificates only.",
+        "The BEGIN and END lines are right, but the text between them is not a certificate. Landfall leaves it out and trusts the registry by the system's certificates only.",
         "put the certificate of the registry's CA there";
     BOTH_FORMS = "LF0307", Error, "`registryCredentials` and `externalRegistries` together",
         "The first is the short form of the second. Landfall goes on with `externalRegistries`.",
         "stylus:\n  externalRegistries:\n    registries:\n      - domain: reg:5000";
     GRC_IO = "LF0308", Warning, "`grc.io`",
-        "Google's registry is `gcr.io`. Published examples have this slip; such a rule never matches.",
+        "Google's registry is `gcr.io`. Published examples have this mistake; such a rule never matches.",
         "\"gcr.io/spectro-images-public\": \"reg.example.com/images\"";
     BAD_RULE = "LF0309", Error, "mapping rule that cannot be used",
         "A rule maps `host[:port][/path]` to `host[:port][/path]`; the word `all` on the left stands for every image.",
         "\"gcr.io/spectro-dev\": \"reg.example.com/images\"";
     RULE_WITHOUT_IMAGE = "LF0310", Warning, "mapping rule that matches no image",
         "No image of the profiles is below this prefix. Whole path segments are compared, from the start.",
-        "remove the rule, or mend the prefix";
+        "remove the rule, or correct the prefix";
     IMAGE_WITHOUT_RULE = "LF0311", Warning, "image that no rule matches",
-        "Rules exist, and none is for this image: it is pulled from the registry that the profile names.",
+        "Rules exist, but none matches this image: it is pulled from the registry that the profile names.",
         "\"docker.io\": \"reg.example.com/docker.io\"";
     SEVERAL_WITHOUT_RULE = "LF0312", Warning, "several registries and no rule",
-        "With several external registries only rules say which of them an image comes from; this one is pulled from the registry that the profile names.",
+        "With several external registries, only mapping rules say which of them serves an image. This image is pulled from the registry that the profile names.",
         "registryMappingRules:\n  \"docker.io\": \"reg.example.com/docker.io\"";
     SEVERAL_PROVIDER_REGISTRIES = "LF0313", Note, "several private provider registries",
         "Landfall keeps one login for each registry. Palette supports one private provider registry per cluster; with `--compat palette` only the first counts.",
@@ -138,10 +138,10 @@ codes! {
         "Two entries have the same host and path; the first one is used.",
         "remove one of the entries";
     PROVIDER_HOST_DIFFERS = "LF0316", Warning, "provider credentials for another registry",
-        "The login is used for the registry that it names only, and the provider image is not there.",
+        "The login is used only for the registry that it names, and the provider image is in another one.",
         "providerCredentials:\n  registry: <the host of system.uri>";
     SECRET_REFERENCE = "LF0317", Warning, "reference to a Secret",
-        "The name or password stands in a Secret or ConfigMap of the cluster, which is not read outside of it. Until then the registry is used anonymously.",
+        "The name or password is in a Secret or ConfigMap of the cluster, which is not read outside of it. Until then the registry is used anonymously.",
         "username: admin\npassword: \"{{.spectro.macro.registryPassword}}\"";
     PROVIDER_AND_EXTERNAL = "LF0318", Note, "provider credentials beside an external registry",
         "Landfall uses each login for its own registry. Palette ignores the provider's login when there is an external registry; `--compat palette` does so too.",
@@ -149,39 +149,39 @@ codes! {
     PROVIDER_AND_PRIMARY = "LF0319", Note, "provider credentials beside a primary registry",
         "Landfall supports both. Palette does not support a provider registry with a login beside a primary registry.",
         "remove `providerCredentials`";
-    NAMELESS_HOST = "LF0320", Error, "a registry's name that is no host to others",
-        "containerd, kubelet and every other program read `reg/a/b` as `docker.io/reg/a/b`: a first component is a host only when it has a dot or a port, or is `localhost`. Images redirected there would be asked of Docker Hub.",
+    NAMELESS_HOST = "LF0320", Error, "registry name that other programs do not take for a host",
+        "containerd, kubelet and every other program read `reg/a/b` as `docker.io/reg/a/b`: a first component is a host only when it has a dot or a port, or is `localhost`. Images redirected there would be pulled from Docker Hub.",
         "domain: \"reg:443\"";
     RULE_TWICE = "LF0321", Warning, "mapping rule written twice",
-        "Two rules have the same prefix once scheme, slashes at the end and aliases of `docker.io` are gone; the first one is used.",
+        "Two rules have the same prefix, apart from scheme, trailing slashes and aliases of `docker.io`; the first one is used.",
         "remove one of the rules";
     RULES_REPLACED = "LF0322", Note, "rules of the user-data that a profile replaces",
-        "`imageReplacementRules` of registry-connect replaces `registryMappingRules` as a whole: none of the rules of the user-data is left.",
+        "`imageReplacementRules` of registry-connect replaces `registryMappingRules` as a whole: the rules of the user-data have no effect.",
         "imageReplacementRules: |\n  gcr.io: reg.example.com/gcr.io";
-    SYNC_WITHOUT_PRIMARY = "LF0323", Warning, "sync of a primary registry that there is not",
-        "`content.sync` says what may be brought into the primary registry; without `registry.inClusterRegistry` the profile sets none.",
+    SYNC_WITHOUT_PRIMARY = "LF0323", Warning, "sync without a primary registry",
+        "`content.sync` controls what may be copied into the primary registry. Without `registry.inClusterRegistry` the profile configures no primary registry.",
         "registry:\n  inClusterRegistry:\n    credentials: {username: admin, password: \"…\"}";
 
     UNRESOLVED_TEMPLATE = "LF0401", Error, "template without a value",
-        "What the template stands for is not known. The value that holds it is left out.",
+        "Nothing gives this template a value. The setting that contains it is left out.",
         "landfall plan --set macro.NAME=value";
     UNSUPPORTED_TEMPLATE = "LF0402", Error, "template that cannot be evaluated",
         "Landfall looks up one name per template. Functions and pipelines are evaluated by Palette only.",
         "{{.spectro.macro.NAME}}";
-    TEMPLATE_CYCLE = "LF0403", Error, "template that needs itself",
-        "The value of an option leads back to the option.",
+    TEMPLATE_CYCLE = "LF0403", Error, "template that refers to itself",
+        "The value of an option refers back to the same option.",
         "options:\n  system.uri: example.io/os:v1";
     BAD_IMAGE = "LF0404", Error, "not an image reference",
         "The image cannot be pulled under this name; it is left out of the plan.",
         "image: registry.example.com/team/app:1.2.0";
     NO_PROVIDER_IMAGE = "LF0405", Warning, "no provider image",
-        "The OS pack does not say which image holds the operating system and Kubernetes. Where there is none on purpose, say so with `NA`.",
+        "The OS pack does not say which image holds the operating system and Kubernetes. If there is none on purpose, write `NA`.",
         "options:\n  system.uri: example.io/os:v1";
     NO_PACKS = "LF0406", Error, "not a cluster profile",
         "A profile has its packs at `spec.template.packs` (or `spec.packs`).",
         "metadata: {name: edge}\nspec:\n  template:\n    packs: []";
     MANIFEST_UNREADABLE = "LF0407", Warning, "manifest that is not YAML",
-        "Images are looked for in pod specs. This manifest holds templates of another tool and cannot be read, so images in it are not known.",
+        "Landfall looks for images in pod specs. This manifest holds templates of another tool and cannot be parsed, so its images are not known.",
         "list its images in `pack.content.images`";
     SEVERAL_PROVIDER_IMAGES = "LF0408", Warning, "several provider images",
         "A host runs one provider image. The first is used.",
@@ -191,23 +191,23 @@ codes! {
         "layer: addon";
 
     ALWAYS_PULL_IMAGES = "LF0501", Error, "`AlwaysPullImages` with a private registry",
-        "The admission plug-in makes every start of a container ask the registry, so that preloaded core images, which are in no registry, cannot start.",
+        "The admission plug-in makes the kubelet ask the registry at every start of a container. Preloaded core images are in no registry, so their containers cannot start.",
         "enable-admission-plugins: NamespaceLifecycle,ServiceAccount,NodeRestriction";
     CONFIGS_ONLY = "LF0502", Warning, "`registries.yaml` without mirrors",
         "`configs` gives K3s and RKE2 credentials and trust; only `mirrors` redirects a pull.",
         "mirrors:\n  gcr.io:\n    endpoint: [\"https://reg.example.com\"]";
-    NO_SOURCE = "LF0503", Warning, "images that may be pulled from nowhere",
+    NO_SOURCE = "LF0503", Warning, "images that no registry may serve",
         "Sync is off and no external registry is set: the images have to be in the primary registry already.",
         "content:\n  sync:\n    enable: true";
     NODE_WITHOUT_FILES = "LF0504", Warning, "redirection by the node without mirror files",
-        "The webhook leaves the pods of this namespace to the node, and nothing tells its container runtime where images come from.",
+        "The webhook leaves the pods of this namespace to the node, and no mirror file tells its container runtime where images come from.",
         "landfall:\n  mirror:\n    files: [containerd]";
 
     UNKNOWN_STAGE = "LF0601", Warning, "unknown stage",
         "Kairos runs its own stages, each with `.before` and `.after`; nothing runs this one.",
         "stages:\n  initramfs: []";
     IGNORED_STAGE_KEY = "LF0602", Warning, "key that a stage ignores",
-        "Kairos ignores keys that it does not know without a word; this one has a near relative.",
+        "Kairos silently ignores keys that it does not know. This one resembles a key that it knows.",
         "permissions: 0644";
     BAD_MODE = "LF0603", Error, "not a file mode",
         "A mode is octal digits, at most 7777.",
@@ -216,19 +216,19 @@ codes! {
         "Without a leading 0 YAML reads the digits as a decimal number, which is another mode.",
         "permissions: 0644";
     BAD_CONTENT = "LF0605", Error, "content that cannot be decoded",
-        "The content is not what `encoding` says.",
+        "The content is not encoded as `encoding` says.",
         "encoding: b64\ncontent: aGVsbG8K";
     BAD_PATH = "LF0606", Error, "path that cannot be written",
         "A stage writes to absolute paths without `..`.",
         "path: /etc/motd";
     BAD_SETTING = "LF0607", Error, "setting that cannot be used",
-        "The value has the right type and does not mean anything usable.",
+        "The value has the right type, but the setting cannot use it.",
         "landfall:\n  primary:\n    endpoint: \"10.10.100.45:30003\"";
     CAPITAL_KUBELET = "LF0608", Error, "`Kubelet` with a capital K",
         "A search-and-replace turned `kubelet` into `Kubelet` in published examples. API groups and fields are compared letter by letter: kubelet and kubeadm refuse the file, or ignore the field.",
         "apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig";
     MATH_IMAGES = "LF0609", Error, "`mathImages`",
-        "The field of a credential provider is `matchImages`; published examples have this slip, and kubelet then never asks the plug-in.",
+        "The field of a credential provider is `matchImages`; published examples have this mistake, and kubelet then never calls the plug-in.",
         "matchImages:\n  - gcr.io";
     STEP_CONDITION = "LF0610", Warning, "condition that Landfall does not evaluate",
         "Kairos knows more conditions than `if`. A step that has one of them is left out, so that it never runs where it should not.",
@@ -237,27 +237,27 @@ codes! {
         "Landfall runs `files`, `directories`, `commands`, `users`, `systemctl` and `environment`; Kairos knows more. The other parts of the step run.",
         "commands:\n  - hostnamectl set-hostname edge-1";
     WHOLE_CONTAINERD_CONFIG = "LF0612", Warning, "a stage that writes containerd's whole `config.toml`",
-        "The file belongs to the operating system image: a copy hides what an upgrade brings, and with systemd extensions it is not read at all. A drop-in says only what is to differ.",
+        "The file belongs to the operating system image: a copy hides what an upgrade brings, and with systemd extensions it is not read at all. A drop-in sets only what differs.",
         "path: /etc/containerd/conf.d/registry-config-path.toml\ncontent: |\n  version = 2\n  [plugins.\"io.containerd.grpc.v1.cri\".registry]\n    config_path = \"/etc/containerd/certs.d\"";
-    CREDENTIAL_DIRECTORY = "LF0613", Warning, "credential file in a directory that nobody reads",
+    CREDENTIAL_DIRECTORY = "LF0613", Warning, "credential file in a directory that no program reads",
         "The credential provider reads `/etc/kubernetes/registries`; its README names another directory.",
         "path: /etc/kubernetes/registries/gcr.io.json";
     REGISTRIES_YAML_PATH = "LF0614", Warning, "`registries.yaml` of another distribution",
         "K3s reads `/etc/rancher/k3s/registries.yaml`, RKE2 reads `/etc/rancher/rke2/registries.yaml`. Published examples give both the path of K3s.",
         "path: /etc/rancher/rke2/registries.yaml";
     STRING_MODE = "LF0615", Warning, "mode in quotes",
-        "Landfall reads a mode in quotes as octal. Kairos takes numbers only: it drops all stages of the file without a word.",
+        "Landfall reads a mode in quotes as octal. Kairos takes numbers only: it silently drops all stages of the file.",
         "permissions: 0644";
-    READABLE_CREDENTIAL = "LF0616", Warning, "credential that everybody on the host may read",
+    READABLE_CREDENTIAL = "LF0616", Warning, "credential that every user of the host can read",
         "The file holds a login and its mode lets other users read it. Without `permissions` Landfall writes such a file with 0600.",
         "permissions: 0600";
     LATE_PROVIDER_CONFIG = "LF0617", Warning, "kubelet's configuration written after kubelet started",
         "kubelet reads the `CredentialProviderConfig` once, when it starts; `reconcile` runs five minutes later. The files with the logins may be written then: they are read each time.",
         "stages:\n  initramfs:\n    - name: credential provider\n      files: []";
     NO_CACHE_DURATION = "LF0618", Error, "credential provider without `defaultCacheDuration`",
-        "The field is mandatory: kubelet ends with `providers.defaultCacheDuration: Required value`.",
+        "The field is mandatory: kubelet exits with `providers.defaultCacheDuration: Required value`.",
         "defaultCacheDuration: 5m0s";
-    BAD_USER = "LF0619", Error, "user that cannot be made",
+    BAD_USER = "LF0619", Error, "user that cannot be created",
         "A login name has lower-case letters, digits, `_`, `-` and `.`, at most 32 of them; a number is below 4294967295; a home directory is an absolute path; none of the fields holds `:` or a line break.",
         "users:\n  kairos:\n    groups: [admin]";
     BAD_VARIABLE = "LF0620", Error, "variable that cannot be written",

@@ -1,4 +1,4 @@
-//! Reads the values of the pack registry-connect: the primary registry, and rules and logins that a profile brings.
+//! Reader of the values of the pack registry-connect: the primary registry, mapping rules and logins of a profile.
 
 use crate::config::address::read_project;
 use crate::config::codes;
@@ -10,7 +10,7 @@ use crate::config::user_data::default_primary;
 use crate::config::yaml::{self};
 use crate::settings::RegistryRole;
 
-/// Takes `charts.registry-connect.config`.
+/// Reads `charts.registry-connect.config`.
 pub(crate) fn read_connect(config: &Node, facts: &mut Facts, report: &mut Report) {
     read_rules(config, facts, report);
     for node in config
@@ -38,7 +38,7 @@ pub(crate) fn read_connect(config: &Node, facts: &mut Facts, report: &mut Report
     }
 }
 
-/// `imageReplacementRules` replaces the rules of the user-data as a whole (SPEC section 5).
+/// Reads `imageReplacementRules`, which replaces the rules of the user-data as a whole [spec:resolution.mapping].
 fn read_rules(config: &Node, facts: &mut Facts, report: &mut Report) {
     let Some(node) = config
         .at(&["registry", "imageReplacementRules"])
@@ -76,7 +76,7 @@ fn read_rules(config: &Node, facts: &mut Facts, report: &mut Report) {
             .node(
                 &codes::RULES_REPLACED,
                 node,
-                "`imageReplacementRules` replaces the rules of the user-data: none of them is left",
+                "`imageReplacementRules` replaces the rules of the user-data: none of them has an effect",
             )
             .also(&first.node, "the first of them")
             .help("write all rules in one place: those of `registryMappingRules` have no effect");
@@ -105,7 +105,7 @@ fn read_primary(config: &Node, in_cluster: &Node, facts: &mut Facts, report: &mu
     let project = config
         .at(&["content", "sync", "projects", "images"])
         .or_else(|| in_cluster.at(&["projects", "images"]))
-        // The older form: one name, or a list of them with that of the images first.
+        // The older form: one name, or a list that begins with the project of the images.
         .or_else(|| in_cluster.get("projects"))
         .map(|node| node.items().first().unwrap_or(node));
     if let Some(project) = read_project(project, report) {

@@ -1,11 +1,11 @@
-//! What was read so far, each thing with the node that it came from, so that checks can point at it.
+//! The values that were read so far. Each has its node, so that checks can point at it.
 
 use std::collections::BTreeMap;
 
 use crate::config::node::Node;
 use crate::settings::{MappingRule, ProfileImage, Registry, Settings};
 
-/// A value and where it is written.
+/// A value and its node.
 #[derive(Debug, Clone)]
 pub(crate) struct Sourced<T> {
     pub(crate) value: T,
@@ -21,10 +21,10 @@ impl<T> Sourced<T> {
     }
 }
 
-/// Everything that the readers found.
+/// All values that the readers found.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
-    /// What needs no check against anything else.
+    /// The values that no check compares with others.
     pub(crate) settings: Settings,
     pub(crate) registries: Vec<Sourced<Registry>>,
     pub(crate) rules: Vec<Sourced<MappingRule>>,
@@ -37,13 +37,13 @@ pub(crate) struct Facts {
     pub(crate) stage_files: Vec<WrittenFile>,
     /// The documents of every `cluster.config`.
     pub(crate) cluster_configs: Vec<Node>,
-    /// The name of the Kubernetes pack, which tells the distribution.
+    /// The name of the Kubernetes pack, which determines the distribution.
     pub(crate) kubernetes_pack: Option<String>,
-    /// Namespaces that a profile has redirected by the node, where the label is written.
+    /// Namespaces that a profile leaves to redirection by the node, with the node of the label.
     pub(crate) node_namespaces: Vec<Sourced<String>>,
-    /// How often each step's name was used, in any stage.
+    /// The number of uses of each step's name, in all stages.
     pub(crate) step_names: BTreeMap<String, usize>,
-    /// Whether there is a profile at all.
+    /// True if there is a profile.
     pub(crate) has_profile: bool,
 }
 
@@ -53,17 +53,17 @@ pub(crate) struct WrittenFile {
     /// The stage, with its suffix.
     pub(crate) stage: String,
     pub(crate) path: Sourced<String>,
-    /// The content, decoded; its node is that of the file when it has no content.
+    /// The decoded content. Its node is that of the file if the file has no content.
     pub(crate) content: Sourced<String>,
-    /// Whether the content stands there as it is, so that its places can be shown.
+    /// True if the content is not encoded, so that positions in it can be shown.
     pub(crate) is_plain: bool,
-    /// The mode, where it is written.
+    /// The mode, if it is given.
     pub(crate) mode: Option<Sourced<u32>>,
-    /// Whether it holds a login, by its place or its looks.
+    /// True if the file holds a login, judged by its path or its content.
     pub(crate) holds_secret: bool,
 }
 
-/// An OS pack and what it says about the provider image.
+/// An OS pack and its provider image.
 #[derive(Debug)]
 pub(crate) struct OsPack {
     /// The pack's entry in the profile.
@@ -72,13 +72,12 @@ pub(crate) struct OsPack {
     pub(crate) provider: ProviderImage,
 }
 
-/// What `options."system.uri"` says.
+/// The value of `options."system.uri"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProviderImage {
-    /// Nothing.
     Missing,
-    /// `NA`: there is none on purpose.
+    /// `NA`: there is intentionally none.
     None,
-    /// An image, or something that has its finding already.
+    /// An image, or a value that was reported already.
     Given,
 }

@@ -1,4 +1,4 @@
-//! `landfall profile fix`: removes `AlwaysPullImages` where it stands and leaves every other byte alone.
+//! The repair of `landfall profile fix`: removes `AlwaysPullImages` and changes no other byte.
 
 use std::ops::Range;
 
@@ -8,11 +8,11 @@ use crate::config::report::Report;
 use crate::config::text::Span;
 use crate::diagnostic::{Diagnostics, NamedText};
 
-/// The profile without `AlwaysPullImages`; `None` when there is nothing to remove. The other plug-ins keep their order;
-/// a flag that would be left empty is dropped, with its line where it has one of its own.
+/// Returns the profile without `AlwaysPullImages`; `None` if there is nothing to remove. The other plug-ins keep their
+/// order. A flag without any other plug-in is removed, with its line if nothing else is on it.
 ///
 /// # Errors
-/// The findings that say why the text is not a profile: then nobody knows what there is to remove.
+/// Returns the findings if the text is not a profile.
 pub fn fix_profile(profile: &NamedText) -> Result<Option<String>, Diagnostics> {
     let mut report = Report::default();
     let Some(found) = find_always_pull_in(profile, &mut report) else {
@@ -22,7 +22,8 @@ pub fn fix_profile(profile: &NamedText) -> Result<Option<String>, Diagnostics> {
     for plugins in found {
         edits.extend(edits_for(&plugins));
     }
-    // From the end, so that places in front stay right; each once, should an anchor have been used twice.
+    // Edits are applied from the end, so that earlier positions stay valid. An anchor that is used twice gives equal
+    // edits.
     edits.sort_by_key(|(range, _)| std::cmp::Reverse(range.start));
     edits.dedup();
     let mut fixed = profile.text.to_string();
@@ -53,7 +54,7 @@ fn edits_for(plugins: &Plugins) -> Vec<(Range<usize>, &'static str)> {
 
 fn in_file(span: &Span) -> Range<usize> {
     let (_, start) = span.text.slice(span.start..span.start).in_file();
-    // The end is where the next byte starts: behind the escape or the indentation that the last byte stands for.
+    // The end is the start of the next byte: the last byte may stand for an escape or an indentation.
     let (_, end) = span.text.slice(span.end..span.end).in_file();
     let (_, covered) = span.in_file();
     let end = if span.end < span.text.as_str().len() {
@@ -64,7 +65,7 @@ fn in_file(span: &Span) -> Range<usize> {
     start.start..end.max(start.start)
 }
 
-/// The lines of the flag, when nothing else stands on them.
+/// Returns the lines of the flag, if nothing else is on them.
 fn own_lines(plugins: &Plugins) -> Option<Span> {
     let first = plugins.first.span();
     let last = plugins.node.span();

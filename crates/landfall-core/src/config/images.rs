@@ -1,4 +1,4 @@
-//! Collects the images of a pack: declared in its values, discovered in pod specs.
+//! Collector of the images of a pack: those declared in its values and those discovered in pod specs.
 
 use crate::config::codes;
 use crate::config::facts::{Facts, Sourced};
@@ -11,11 +11,11 @@ use crate::pod_image::{PULL_NEVER, PodImage, read_pod_image};
 use crate::reference::parse_reference;
 use crate::settings::{Finding, ImageRole, ProfileImage};
 
-/// The word for "no image" in `system.uri`, and thereby in image lists that template it.
+/// The value of `system.uri` for "no image". It also occurs in image lists with that template.
 pub(crate) const NO_IMAGE: &str = "NA";
 const CONTAINER_LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
-/// Whose images are collected.
+/// The pack whose images are collected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Owner<'a> {
     pub(crate) profile: &'a str,
@@ -24,7 +24,7 @@ pub(crate) struct Owner<'a> {
     pub(crate) role: ImageRole,
 }
 
-/// Takes the image that a node names.
+/// Collects the image that a node names.
 pub(crate) fn take_image(node: &Node, owner: Owner<'_>, finding: Finding, facts: &mut Facts, report: &mut Report) {
     let unquoted = unquoted_template(node);
     let Some(source) = node.text().map(str::trim).or(unquoted.as_deref()) else {
@@ -60,7 +60,7 @@ pub(crate) fn take_image(node: &Node, owner: Owner<'_>, finding: Finding, facts:
             facts.images.push(Sourced::new(image, node));
         }
         Err(error) => {
-            // `user:password@host/path` is no reference, and must not be shown for all that.
+            // `user:password@host/path` is not a reference. It holds a password and must not be shown.
             if source.split_once('@').is_some_and(|(_, behind)| behind.contains('/')) {
                 report.secret(node.span());
             }
@@ -75,7 +75,7 @@ pub(crate) fn take_image(node: &Node, owner: Owner<'_>, finding: Finding, facts:
     }
 }
 
-/// What stands at a node that holds `{{ … }}` without quotes: to YAML that is a mapping in a mapping.
+/// Returns the text of a node that is `{{ … }}` without quotes, which YAML parses as a mapping in a mapping.
 fn unquoted_template(node: &Node) -> Option<String> {
     let span = node.span();
     let written = span.text.as_str().get(span.start..span.end)?;
@@ -83,8 +83,8 @@ fn unquoted_template(node: &Node) -> Option<String> {
     is_template.then(|| written.trim_end().to_owned())
 }
 
-/// Takes the images of manifests that the values of a pack hold as text, as Palette's pack for one's own manifests does
-/// (`manifests.<name>.contents`). Text that is not YAML is somebody's configuration and no finding.
+/// Collects the images of manifests that are strings in the values of a pack, as in Palette's pack for custom manifests
+/// (`manifests.<name>.contents`). A string that is not YAML may be any configuration, and is no finding.
 pub(crate) fn take_embedded_pod_images(node: &Node, owner: Owner<'_>, facts: &mut Facts, report: &mut Report) {
     match &node.value {
         Value::Scalar(scalar) if scalar.text.contains('\n') => {
@@ -109,7 +109,7 @@ pub(crate) fn take_embedded_pod_images(node: &Node, owner: Owner<'_>, facts: &mu
     }
 }
 
-/// Takes the images of every pod spec at or below a node.
+/// Collects the images of all pod specs at or below a node.
 pub(crate) fn take_pod_images(node: &Node, owner: Owner<'_>, facts: &mut Facts, report: &mut Report) {
     match &node.value {
         Value::Sequence(items) => {
@@ -139,14 +139,14 @@ pub(crate) fn take_pod_images(node: &Node, owner: Owner<'_>, facts: &mut Facts, 
     }
 }
 
-/// Whether a node fetches the image of a pod: what the webhook leaves alone has no place in a registry.
+/// Returns true if a node of the cluster pulls the image. Images that the webhook leaves unchanged are in no registry.
 fn is_fetched(image: &Node, pull_policy: Option<&Node>) -> bool {
     let is_left_alone = |text: &str| matches!(read_pod_image(text.trim()), Ok(PodImage::LeftAlone(_)));
     pull_policy.and_then(Node::text) != Some(PULL_NEVER) && !image.text().is_some_and(is_left_alone)
 }
 
-/// The images in the order of work, each once: the provider image first; with its most infrastructural role, at the
-/// first place.
+/// Returns each image once, in the order of processing: the provider image first, then by first occurrence. An image
+/// gets the most infrastructural of its roles.
 pub(crate) fn merge_images(images: Vec<Sourced<ProfileImage>>) -> Vec<Sourced<ProfileImage>> {
     let mut merged: Vec<Sourced<ProfileImage>> = Vec::new();
     let mut index_of = std::collections::HashMap::new();

@@ -1,7 +1,7 @@
-//! The one table of keys: what a user may write, with its type and a sentence on what it does.
+//! The table of all keys that a user may write, with the type and one sentence on each.
 //!
-//! The shape check, the "did you mean", the JSON Schema and the docs all read it. Keys of Palette that Landfall does
-//! not use are listed too, so that a right file gives no warning.
+//! The shape check, the "did you mean" hints, the JSON Schema and the docs read this table. It also lists the keys of
+//! Palette that Landfall does not use, so that a correct file causes no warning.
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +33,7 @@ macro_rules! old_key {
     };
 }
 
-/// A whole user-data file.
+/// A user-data file.
 pub(crate) static USER_DATA: Shape = Map(
     &[
         key!(
@@ -66,7 +66,7 @@ const STYLUS: &[Key] = &[
     key!(
         "imageRedirectWebhook",
         Map(WEBHOOK, Unknown::Warning),
-        "Whether image pulls of pods are redirected."
+        "Redirection of the image pulls of pods."
     ),
     old_key!(
         "webhook",
@@ -92,25 +92,21 @@ const STYLUS: &[Key] = &[
         "Old spelling of `localUI`.",
         "stylus.localUI"
     ),
-    key!(
-        "site",
-        Map(SITE, Unknown::Warning),
-        "What is particular to the host's site."
-    ),
+    key!("site", Map(SITE, Unknown::Warning), "Settings of the host's site."),
     key!("path", Text, "Prefix of all paths of the edge agent."),
     key!("featureGate", Text, "Features of the edge agent, separated by commas."),
-    key!("enableMultiNode", Bool, "Whether hosts are linked to one cluster."),
+    key!("enableMultiNode", Bool, "`true`: hosts are linked to one cluster."),
     key!("debug", Bool, "Debug messages of the edge agent."),
     key!("trace", Bool, "Trace messages of the edge agent."),
-    key!("includeTui", Bool, "Whether the terminal UI is there."),
+    key!("includeTui", Bool, "`true`: the terminal UI is included."),
     key!("imageOverride", Any, "Another installer image."),
     key!("vip", Any, "Settings of the virtual IP address."),
     key!("vpn", Any, "Settings of a VPN."),
-    key!("skipStylusUpgrade", Bool, "Whether the edge agent stays as it is."),
+    key!("skipStylusUpgrade", Bool, "`true`: the edge agent is not upgraded."),
     key!(
         "disablePasswordUpdate",
         Bool,
-        "Whether the local UI may change the password."
+        "`true`: the local UI cannot change the password."
     ),
     key!("trustedBoot", Any, "Settings of trusted boot."),
     key!("users", Any, "Users of the edge agent."),
@@ -126,7 +122,7 @@ const REGISTRY: &[Key] = &[
         Bool,
         "TLS without verification, and plain HTTP if the registry speaks no TLS."
     ),
-    key!("encodedPassword", Bool, "Whether `password` is base64."),
+    key!("encodedPassword", Bool, "`true`: `password` is base64."),
     key!(
         "certificates",
         OneOrMany(&Text),
@@ -135,7 +131,7 @@ const REGISTRY: &[Key] = &[
     key!(
         "repositoryName",
         Text,
-        "The repository's name at the registry; kept and shown, never put into a path."
+        "The repository's name at the registry. It is shown, and never becomes part of a path."
     ),
 ];
 
@@ -150,15 +146,23 @@ const EXTERNAL: &[Key] = &[
 
 const WEBHOOK: &[Key] = &[
     key!("enable", Bool, "`false`: no pull is redirected."),
-    key!("port", Number(0, 65535), "The webhook's port; 0 is the default."),
+    key!(
+        "port",
+        Number(0, 65535),
+        "The webhook's port. Default, and with 0: 10280."
+    ),
 ];
 
 const OLD_WEBHOOK: &[Key] = &[
     key!("enable", Bool, "`false`: no pull is redirected."),
-    key!("port", Number(0, 65535), "The webhook's port; 0 is the default."),
+    key!(
+        "port",
+        Number(0, 65535),
+        "The webhook's port. Default, and with 0: 10280."
+    ),
 ];
 
-const LOCAL_UI: &[Key] = &[key!("port", Number(1, 65535), "The port; 5080.")];
+const LOCAL_UI: &[Key] = &[key!("port", Number(1, 65535), "The port. Default: 5080.")];
 
 const SITE: &[Key] = &[
     key!("paletteEndpoint", Text, "Host name of the management plane."),
@@ -173,18 +177,18 @@ const SITE: &[Key] = &[
     key!(
         "caCerts",
         List(&Text),
-        "Certificates that our own client trusts: PEM, or PEM in base64."
+        "Certificates that Landfall's own client trusts: PEM, or PEM in base64."
     ),
     key!(
         "insecureSkipVerify",
         Bool,
-        "Whether the management plane's certificate is not verified."
+        "`true`: the management plane's certificate is not verified."
     ),
     key!("network", Map(NETWORK, Unknown::Silent), "Network of the host."),
     key!("deviceUIDPaths", Any, "Files that the host's ID is read from."),
     key!("clusterId", Text, "The cluster that the host belongs to."),
     key!("clusterName", Text, "The cluster's name."),
-    key!("registrationURL", Text, "Where a person registers the host."),
+    key!("registrationURL", Text, "The URL at which a person registers the host."),
     key!("hostName", Text, "The host's name in the network."),
     key!("edgeHostName", Text, "The host's name at the management plane."),
 ];
@@ -203,38 +207,38 @@ const LANDFALL: &[Key] = &[
     key!(
         "stateDir",
         Text,
-        "Where the agent keeps everything; `/var/lib/landfall`."
+        "State directory of the agent. Default: `/var/lib/landfall`."
     ),
     key!("containerd", Map(CONTAINERD, Unknown::Error), "The container runtime."),
     key!(
         "concurrency",
         Number(1, 256),
-        "Parallel transfers, four times as many of small blobs; 8."
+        "Parallel transfers; of small blobs four times as many. Default: 8."
     ),
     key!(
         "bandwidthLimit",
         Number(1, i64::MAX),
-        "Bytes a second for all downloads together; no limit."
+        "Bytes a second for all downloads together. Default: no limit."
     ),
     key!(
         "credentialsFile",
         Text,
-        "A file of logins beside those of the user-data: Palette's credentials JSON, or docker's `config.json`; none."
+        "A file of logins beside those of the user-data: Palette's credentials JSON, or docker's `config.json`. Default: none."
     ),
     key!(
         "tokenServers",
         OneOrMany(&Text),
-        "Token servers outside of a registry's own domain that may see its login, as `REGISTRY=SERVER`; none."
+        "Token servers outside of a registry's own domain that may get its login, as `REGISTRY=SERVER`. Default: none."
     ),
     key!(
         "reconcileInterval",
         Number(1, 86_400),
-        "Seconds between two reconciliations; 300."
+        "Seconds between two reconciliations. Default: 300."
     ),
     key!(
         "listen",
         Text,
-        "Address of health, metrics and status: `host:port`; `127.0.0.1:<localUI.port>`."
+        "Address of health, metrics and status: `host:port`. Default: `127.0.0.1:<localUI.port>`."
     ),
     key!("webhook", Map(OWN_WEBHOOK, Unknown::Error), "The admission webhook."),
     key!("kubernetes", Map(KUBERNETES, Unknown::Error), "The cluster's API."),
@@ -250,25 +254,25 @@ const LANDFALL: &[Key] = &[
 const KUBELET: &[Key] = &[key!(
     "enable",
     Bool,
-    "`false` where the agent is not to write login files and `CredentialProviderConfig`."
+    "`false`: the agent writes neither login files nor `CredentialProviderConfig`."
 )];
 
 const MIRROR: &[Key] = &[
     key!(
         "enable",
         Bool,
-        "The agent serves a pull-through endpoint on loopback that the mirror files name; `false`."
+        "`true`: the agent serves a pull-through endpoint on loopback, which the mirror files name. Default: `false`."
     ),
-    key!("listen", Text, "Address of that endpoint; `127.0.0.1:5081`."),
+    key!("listen", Text, "Address of that endpoint. Default: `127.0.0.1:5081`."),
     key!(
         "files",
         OneOrMany(&Word(&["containerd", "k3s", "rke2"])),
-        "The runtimes whose mirror files the agent writes; none."
+        "The runtimes whose mirror files the agent writes. Default: none."
     ),
     key!(
         "hosts",
         OneOrMany(&Text),
-        "Registries that get a mirror file beside those of the profiles' images; none."
+        "Registries that get a mirror file beside those of the profiles' images. Default: none."
     ),
 ];
 
@@ -276,22 +280,30 @@ const CONTAINERD: &[Key] = &[
     key!(
         "enable",
         Bool,
-        "`false` on a host without containerd; core images then stay in the store."
+        "`false`: the host has no containerd, and core images stay in the store."
     ),
-    key!("socket", Text, "Its unix socket; `/run/containerd/containerd.sock`."),
+    key!(
+        "socket",
+        Text,
+        "Its unix socket. Default: `/run/containerd/containerd.sock`."
+    ),
 ];
 
 const OWN_WEBHOOK: &[Key] = &[
-    key!("listen", Text, "Host part of the webhook's address; `127.0.0.1`."),
+    key!(
+        "listen",
+        Text,
+        "Host part of the webhook's address. Default: `127.0.0.1`."
+    ),
     key!(
         "failurePolicy",
         Word(&["Ignore", "Fail"]),
-        "What the API server does with a pod while the webhook cannot be reached; `Ignore`: the sweeper mends it."
+        "Action of the API server while the webhook cannot be reached. `Fail`: it rejects the pod. `Ignore`, the default: it creates the pod unchanged, and the sweeper redirects it later."
     ),
     key!(
         "timeoutSeconds",
         Number(1, 30),
-        "How long the API server waits for the webhook; 2."
+        "Seconds that the API server waits for the webhook. Default: 2."
     ),
     key!(
         "observeOnly",
@@ -301,17 +313,17 @@ const OWN_WEBHOOK: &[Key] = &[
     key!(
         "sweepInterval",
         Number(0, 86_400),
-        "Seconds between two looks for pods that slipped through; 10, and 0 is never."
+        "Seconds between two searches for pods that were created without redirection; 0: never. Default: 10."
     ),
     key!(
         "rotationOverlap",
         Number(1, 86_400),
-        "Seconds that the API servers know a new certificate authority before it is used; 60."
+        "Seconds that the API servers know a new certificate authority before it is used. Default: 60."
     ),
     key!(
         "url",
         Text,
-        "How the API servers reach the webhook; `https://127.0.0.1:<port>/mutate`."
+        "URL by which the API servers reach the webhook. Default: `https://127.0.0.1:<port>/mutate`."
     ),
     key!(
         "service",
@@ -324,17 +336,17 @@ const KUBERNETES: &[Key] = &[
     key!(
         "enable",
         Bool,
-        "`false`: the agent keeps away from the cluster's API; the webhook is registered by hand."
+        "`false`: the agent does not use the cluster's API, and an operator registers the webhook."
     ),
     key!(
         "kubeconfig",
         Text,
-        "Where the API is and who we are there; the first that is there of kubeadm's, K3s' and RKE2's."
+        "The kubeconfig of the agent. Default: the first that exists of kubeadm's, K3s' and RKE2's."
     ),
     key!(
         "namespace",
         Text,
-        "Where the Lease and the Secret of the webhook are; `kube-system`."
+        "Namespace of the webhook's Lease and Secret. Default: `kube-system`."
     ),
 ];
 
@@ -342,20 +354,28 @@ const PRIMARY: &[Key] = &[
     key!(
         "kind",
         Word(&["embedded", "registry", "zot", "harbor"]),
-        "What serves it: Landfall itself, any OCI registry, Zot or Harbor."
+        "The server: Landfall itself (`embedded`, the default), any OCI registry, Zot or Harbor."
     ),
     key!(
         "endpoint",
         Text,
-        "`host:port` as nodes and pods name it; `127.0.0.1:30003`."
+        "`host:port` as nodes and pods name it. Default: `127.0.0.1:30003`."
     ),
-    key!("listen", Text, "Where the embedded registry binds; the endpoint."),
+    key!(
+        "listen",
+        Text,
+        "Address that the embedded registry listens on. Default: the endpoint."
+    ),
     key!(
         "tls",
         Word(&["auto", "on"]),
-        "TLS of the embedded registry; `auto` is off on loopback only."
+        "TLS of the embedded registry. `auto`, the default, is off on loopback only."
     ),
-    key!("project", Text, "The project in front of every path; `spectro-images`."),
+    key!(
+        "project",
+        Text,
+        "The project in front of every path. Default: `spectro-images`."
+    ),
     key!("username", Text, "The user's name."),
     key!("password", Text, "The password."),
     key!("certificates", OneOrMany(&Text), "PEM certificates to trust for it."),
@@ -370,18 +390,18 @@ static STEPS: Shape = Steps(&Map(STEP, Unknown::Silent));
 
 const STEP: &[Key] = &[
     key!("name", Label, "The step's name."),
-    key!("if", Label, "A shell condition: the step runs when it exits 0."),
+    key!("if", Label, "A shell command: the step runs if it exits with 0."),
     key!("files", Steps(&Map(FILE, Unknown::Silent)), "Files to write."),
     key!(
         "directories",
         Steps(&Map(DIRECTORY, Unknown::Silent)),
-        "Directories to make."
+        "Directories to create."
     ),
     key!("commands", List(&Label), "Commands for `sh -c`, in order."),
     key!(
         "users",
         MapOf(&Map(USER, Unknown::Silent)),
-        "Users to make, by login name."
+        "Users to create, by login name."
     ),
     key!(
         "systemctl",
@@ -389,7 +409,11 @@ const STEP: &[Key] = &[
         "Units to enable, disable, mask, start or override."
     ),
     key!("environment", MapOf(&Label), "Variables to set in a file."),
-    key!("environment_file", Text, "The file for them; `/etc/environment`."),
+    key!(
+        "environment_file",
+        Text,
+        "The file for them. Default: `/etc/environment`."
+    ),
 ];
 
 const SYSTEMCTL: &[Key] = &[
@@ -406,26 +430,30 @@ const SYSTEMCTL: &[Key] = &[
 
 const OVERRIDE: &[Key] = &[
     key!("service", Text, "The unit."),
-    key!("name", Text, "The drop-in's file name; `override-yip.conf`."),
+    key!("name", Text, "The drop-in's file name. Default: `override-yip.conf`."),
     key!("content", Text, "Its content."),
 ];
 
 const USER: &[Key] = &[
     key!("passwd", Text, "A hash as in `/etc/shadow`, or the password itself."),
-    key!("lock_passwd", Bool, "Whether no password opens the account."),
+    key!("lock_passwd", Bool, "`true`: no password opens the account."),
     key!(
         "ssh_authorized_keys",
         OneOrMany(&Text),
         "Public keys that open the account."
     ),
-    key!("gecos", Text, "Who it is."),
-    key!("homedir", Text, "The home directory; `/home/<name>`."),
-    key!("no_create_home", Bool, "Whether the home directory is not made."),
-    key!("primary_group", Text, "The primary group; one of the user's name."),
+    key!("gecos", Text, "The user's full name."),
+    key!("homedir", Text, "The home directory. Default: `/home/<name>`."),
+    key!("no_create_home", Bool, "`true`: the home directory is not created."),
+    key!(
+        "primary_group",
+        Text,
+        "The primary group. Default: a group of the user's name."
+    ),
     key!("groups", OneOrMany(&Text), "Other groups."),
-    key!("shell", Text, "The login shell; `/bin/sh`."),
-    key!("uid", Label, "The number; the first that is free."),
-    key!("system", Bool, "Whether the number is below 1000."),
+    key!("shell", Text, "The login shell. Default: `/bin/sh`."),
+    key!("uid", Label, "The numeric user ID. Default: the first that is free."),
+    key!("system", Bool, "`true`: a system user, with a number below 1000."),
 ];
 
 const FILE: &[Key] = &[
@@ -433,22 +461,22 @@ const FILE: &[Key] = &[
     key!(
         "permissions",
         Mode,
-        "The mode, in octal; 0644, or 0600 if the content holds a credential."
+        "The mode, in octal. Default: 0644, or 0600 if the content holds a credential."
     ),
     key!("owner", Number(0, u32::MAX as i64), "Numeric owner."),
     key!("group", Number(0, u32::MAX as i64), "Numeric group."),
-    key!("ownerstring", Text, "`user[:group]`; beats the numbers."),
+    key!("ownerstring", Text, "`user[:group]`; overrides the numbers."),
     key!(
         "encoding",
         Label,
-        "`b64`, `gz`, `gz+b64` and their long forms; else as it is."
+        "`b64`, `gz`, `gz+b64` or their long forms. Default: the content is used as it is."
     ),
     key!("content", Label, "The content."),
 ];
 
 const DIRECTORY: &[Key] = &[
     key!("path", Text, "Absolute path."),
-    key!("permissions", Mode, "The mode, in octal; 0755."),
+    key!("permissions", Mode, "The mode, in octal. Default: 0755."),
     key!("owner", Number(0, u32::MAX as i64), "Numeric owner."),
     key!("group", Number(0, u32::MAX as i64), "Numeric group."),
 ];
@@ -475,7 +503,7 @@ pub(crate) static PROFILE: Shape = Map(
                 ],
                 Unknown::Silent,
             ),
-            "What the profile is made of.",
+            "The content of the profile.",
         ),
     ],
     Unknown::Silent,
@@ -492,7 +520,7 @@ const PACK: &[Key] = &[
     key!("layer", Label, "`os`, `k8s`, `cni`, `csi` or `addon`."),
     key!("tag", Label, "The pack's version."),
     key!("version", Label, "The pack's version."),
-    key!("type", Label, "How the pack is made."),
+    key!("type", Label, "The kind of the pack."),
     key!("values", Yaml, "The pack's settings: a string of YAML, or a mapping."),
     key!(
         "manifests",
@@ -534,7 +562,7 @@ const PACK_SECTION: &[Key] = &[
             &[key!("images", List(&Map(IMAGE, Unknown::Silent)), "The images.")],
             Unknown::Silent
         ),
-        "What the pack needs."
+        "The content that the pack needs."
     ),
     key!(
         "namespaceLabels",
@@ -587,7 +615,7 @@ const CONNECT: &[Key] = &[
 ];
 
 const SYNC: &[Key] = &[
-    key!("enable", Bool, "Whether what is missing may come from the internet."),
+    key!("enable", Bool, "`true`: missing images may come from the internet."),
     key!(
         "projects",
         Map(&[key!("images", Text, "The project for images.")], Unknown::Silent),
@@ -613,9 +641,9 @@ const CONNECT_REGISTRY: &[Key] = &[
 const CONNECT_CREDENTIALS: &[Key] = &[
     key!("domain", Text, "The registry as `host[:port][/path]`."),
     key!("username", Text, "The user's name."),
-    key!("usernameRef", Any, "Where in the cluster the user's name is."),
+    key!("usernameRef", Any, "The object of the cluster with the user's name."),
     key!("password", Text, "The password."),
-    key!("passwordRef", Any, "Where in the cluster the password is."),
+    key!("passwordRef", Any, "The object of the cluster with the password."),
     key!("insecure", Bool, "TLS without verification."),
 ];
 

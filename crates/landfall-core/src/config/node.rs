@@ -1,8 +1,7 @@
-//! The tree that a YAML document becomes: values that keep their text as it is written, and their places.
+//! The tree of a YAML document: values with their original text and their position.
 //!
-//! A type is given to a scalar when it is asked for one, by the reader who knows which is wanted: so `012`, `y` and
-//! `0644` are never turned into something else on the way, every wrong type in a file is found in one pass, and each
-//! node knows its place.
+//! A scalar has no type until a reader asks for one. So `012`, `y` and `0644` keep their text, all wrong types of a
+//! file are found in one pass, and each node has its position.
 
 #[cfg(test)]
 mod asked;
@@ -23,34 +22,32 @@ pub(crate) use asked::asked_keys;
 pub(crate) use key_path::KeyPath;
 pub(crate) use scalar::Scalar;
 
-/// Stands around the number of a template without a value; see [`crate::config::template`].
+/// The start of the mark that stands for a template without a value; see [`crate::config::template`].
 pub(crate) const UNRESOLVED_START: char = '\u{F8FE}';
 /// The end of such a mark.
 pub(crate) const UNRESOLVED_END: char = '\u{F8FF}';
 
-/// One YAML value and where it is written.
+/// A YAML value and its position.
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) value: Value,
     text: Text,
     start: usize,
     end: usize,
-    /// The key that the value belongs to: marks the place of an empty value.
+    /// The range of the value's key, which is the position of an empty value.
     key: Option<(usize, usize)>,
     path: KeyPath,
 }
 
-/// What a node holds.
 #[derive(Clone)]
 pub(crate) enum Value {
     Scalar(Scalar),
     Sequence(Vec<Node>),
     Mapping(Vec<Entry>),
-    /// An alias without an anchor; a finding says so.
+    /// An alias without an anchor, which was reported.
     Unknown,
 }
 
-/// A key and its value.
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) key: Node,
@@ -58,7 +55,7 @@ pub(crate) struct Entry {
 }
 
 impl Node {
-    /// The value at `path`, written at `range` of `text`; `key` is the range of its key.
+    /// Creates the node of the value at `path`, written at `range` of `text`; `key` is the range of its key.
     pub(crate) fn new(
         value: Value,
         text: &Text,
@@ -76,12 +73,13 @@ impl Node {
         }
     }
 
-    /// The bytes of the text that it is written at.
+    /// Returns the byte range in the text.
     pub(crate) fn range(&self) -> Range<usize> {
         self.start..self.end
     }
 
-    /// Where it is written. An empty value, and a collection that starts on a line of its own, are where their key is.
+    /// Returns the position. For an empty value, and for a collection that starts on its own line, it is that of the
+    /// key.
     pub(crate) fn span(&self) -> Span {
         let own = self.text.slice(self.start..self.end);
         let Some((key_start, key_end)) = self.key else {
@@ -96,7 +94,6 @@ impl Node {
         }
     }
 
-    /// The key path as text.
     pub(crate) fn key_path(&self) -> Arc<str> {
         Arc::from(self.path.to_string())
     }
@@ -109,7 +106,7 @@ impl Node {
         self.span().location(self.key_path())
     }
 
-    /// The value of a key; the first where a key stands twice.
+    /// Returns the value of a key; the first, if a key occurs twice.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         #[cfg(test)]
         asked::record(&self.path, key);
@@ -119,12 +116,12 @@ impl Node {
             .map(|entry| &entry.value)
     }
 
-    /// The value at the end of a path of keys.
+    /// Returns the value at a path of keys.
     pub(crate) fn at(&self, keys: &[&str]) -> Option<&Node> {
         keys.iter().try_fold(self, |node, key| node.get(key))
     }
 
-    /// The entries of a mapping; none for anything else.
+    /// Returns the entries of a mapping; none for other values.
     pub(crate) fn entries(&self) -> &[Entry] {
         match &self.value {
             Value::Mapping(entries) => entries,
@@ -132,7 +129,7 @@ impl Node {
         }
     }
 
-    /// The items of a sequence; none for anything else.
+    /// Returns the items of a sequence; none for other values.
     pub(crate) fn items(&self) -> &[Node] {
         match &self.value {
             Value::Sequence(items) => items,
@@ -140,7 +137,7 @@ impl Node {
         }
     }
 
-    /// The items of a sequence; a mapping counts as a list of one.
+    /// Returns the items of a sequence; a mapping counts as a list of one.
     pub(crate) fn items_or_self(&self) -> &[Node] {
         match &self.value {
             Value::Sequence(items) => items,
@@ -156,25 +153,26 @@ impl Node {
         }
     }
 
-    /// The text of a scalar that is not null and holds no template without a value.
+    /// Returns the text of a scalar that is not null and contains no template without a value.
     pub(crate) fn text(&self) -> Option<&str> {
         self.scalar()
             .filter(|_| !self.is_null() && !self.is_unresolved())
             .map(|scalar| &*scalar.text)
     }
 
-    /// The text of any scalar as it is, marks of templates included.
+    /// Returns the text of any scalar, with the marks of templates.
     pub(crate) fn raw_text(&self) -> Option<&str> {
         self.scalar().map(|scalar| &*scalar.text)
     }
 
-    /// Whether the value is null: nothing, `~` or `null`.
+    /// Returns true for null: no value, `~` or `null`.
     pub(crate) fn is_null(&self) -> bool {
         self.plain()
             .is_some_and(|text| matches!(text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// Whether the value holds a template that has no value, or is an alias of nothing: its finding is made already.
+    /// Returns true for a value that contains a template without a value, and for an alias without an anchor. Both were
+    /// reported already.
     pub(crate) fn is_unresolved(&self) -> bool {
         match &self.value {
             Value::Scalar(scalar) => is_unresolved(&scalar.text),
@@ -183,14 +181,14 @@ impl Node {
         }
     }
 
-    /// The text of an unquoted scalar.
+    /// Returns the text of an unquoted scalar.
     fn plain(&self) -> Option<&str> {
         self.scalar()
             .filter(|scalar| scalar.style == ScalarStyle::Plain && !scalar.is_string)
             .map(|scalar| &*scalar.text)
     }
 
-    /// Whether it is a scalar that can be nothing but a string.
+    /// Returns true for a scalar that can only be a string.
     pub(crate) fn is_quoted(&self) -> bool {
         self.scalar().is_some() && self.plain().is_none()
     }
@@ -203,14 +201,14 @@ impl Node {
         }
     }
 
-    /// A decimal number.
+    /// Returns the value of a decimal number.
     pub(crate) fn integer(&self) -> Option<i64> {
         self.plain()
             .filter(|text| !text.starts_with('+'))
             .and_then(|text| text.parse().ok())
     }
 
-    /// A file mode: `0644`, `0o644`, `"0644"` are octal; `420` is decimal.
+    /// Returns the value of a file mode: `0644`, `0o644` and `"0644"` are octal, and `420` is decimal.
     pub(crate) fn mode(&self) -> Option<u32> {
         let text = self.text()?;
         let octal = |digits: &str| {
@@ -225,7 +223,7 @@ impl Node {
         mode.filter(|mode| *mode <= 0o7777)
     }
 
-    /// What kind of value it is, in words.
+    /// Returns the kind of the value, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Sequence(_) => "a list",
@@ -238,14 +236,14 @@ impl Node {
         }
     }
 
-    /// The scalar as a text of its own, whose places lead back to the file.
+    /// Returns the scalar as a text whose positions are traced to the file.
     pub(crate) fn to_text(&self) -> Option<Text> {
         let scalar = self.scalar()?;
         let segments = scalar::align(self.text.as_str(), self.start..self.end, scalar);
         Some(Text::derived(&self.text, &scalar.text, segments))
     }
 
-    /// The same node with a scalar of another text, as it is after templates.
+    /// Returns the node with another text, e.g. after its templates were evaluated.
     pub(crate) fn with_scalar(&self, text: &Text) -> Node {
         let Some(scalar) = self.scalar() else {
             return self.clone();
@@ -259,7 +257,7 @@ impl Node {
         }
     }
 
-    /// The place of the bytes `range` of this scalar's text.
+    /// Returns the position of the bytes `range` of this scalar's text.
     pub(crate) fn inner_span(&self, range: Range<usize>) -> Span {
         match self.to_text() {
             Some(text) => text.slice(range),
@@ -275,7 +273,7 @@ impl fmt::Debug for Node {
     }
 }
 
-/// Whether a text holds the mark of a template without a value.
+/// Returns true if a text contains the mark of a template without a value.
 pub(crate) fn is_unresolved(text: &str) -> bool {
     text.contains(UNRESOLVED_START)
 }

@@ -1,4 +1,4 @@
-//! Reads cluster profiles: files that hold strings of YAML that hold strings of YAML.
+//! Reader of cluster profiles: YAML files with strings of YAML, which contain strings of YAML in turn.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use crate::wording::nearest;
 const LAYERS: [&str; 5] = ["os", "k8s", "cni", "csi", "addon"];
 const ADDON: &str = "addon";
 
-/// One profile file, parsed.
+/// A parsed profile file.
 struct Profile {
     name: String,
     packs: Vec<Pack>,
 }
 
-/// One layer of a profile, its values still as they are written.
+/// A layer of a profile, with its values before the evaluation of templates.
 struct Pack {
     node: Node,
     name: String,
@@ -38,12 +38,12 @@ struct Pack {
     base: KeyPath,
 }
 
-/// Reads all profiles into the facts.
 pub(crate) fn read_profiles(files: &[NamedText], values: &TemplateValues, facts: &mut Facts, report: &mut Report) {
     let profiles: Vec<Profile> = files.iter().filter_map(|file| parse_profile(file, report)).collect();
     facts.has_profile = !profiles.is_empty();
     let mut templates = Templates::new(values, pack_options(&profiles));
-    // Stages run in the order OS pack, Kubernetes pack, wherever these stand (SPEC section 3.1).
+    // Stages run in the order OS pack, Kubernetes pack, in whatever order the profile lists them
+    // [spec:user-data.merge].
     let mut stages = Vec::new();
     for profile in &profiles {
         for pack in &profile.packs {
@@ -59,7 +59,7 @@ pub(crate) fn read_profiles(files: &[NamedText], values: &TemplateValues, facts:
                     stages.push((order, node.clone()));
                 }
             }
-            // A pack of manifests needs no values.
+            // A pack of manifests may have no values.
             read_manifests(pack, owner, &mut templates, facts, report);
         }
     }
@@ -69,12 +69,12 @@ pub(crate) fn read_profiles(files: &[NamedText], values: &TemplateValues, facts:
     }
 }
 
-/// The lists of admission plug-ins that hold `AlwaysPullImages`, in one profile, whatever its templates stand for;
-/// `None`, with the findings in `report`, when it is not a profile that can be read.
+/// Finds the lists of admission plug-ins that contain `AlwaysPullImages` in one profile, without values for its
+/// templates; `None`, with the findings in `report`, if the text is not a profile.
 pub(crate) fn find_always_pull_in(file: &NamedText, report: &mut Report) -> Option<Vec<Plugins>> {
     parse_profile(file, report)?;
     let mut facts = Facts::default();
-    // What is wrong further inside is for `landfall validate` to say.
+    // `landfall validate` reports the other findings.
     read_profiles(
         std::slice::from_ref(file),
         &TemplateValues::default(),
@@ -153,7 +153,7 @@ fn read_pack(node: &Node, report: &mut Report) -> Pack {
     }
 }
 
-/// The options of every pack, read before any template has a value.
+/// Collects the options of all packs, before templates are evaluated.
 fn pack_options(profiles: &[Profile]) -> PackOptions {
     let mut all = PackOptions::new();
     for pack in profiles.iter().flat_map(|profile| &profile.packs) {
@@ -176,7 +176,7 @@ fn pack_options(profiles: &[Profile]) -> PackOptions {
     all
 }
 
-/// Flattens nested options: `system: {uri: x}` has the key `system.uri`, as the literal key has.
+/// Flattens nested options: `system: {uri: x}` gets the key `system.uri`, like the literal key.
 fn collect_options(
     node: Option<&Node>,
     prefix: &str,
@@ -195,14 +195,14 @@ fn collect_options(
     }
 }
 
-/// The values of a pack after templates, as a tree.
+/// Returns the values of a pack as a tree, with templates evaluated.
 fn pack_values(pack: &Pack, templates: &mut Templates<'_>, report: &mut Report) -> Option<Node> {
     let values = pack.node.get("values").filter(|values| !values.is_null())?;
     let base = pack.base.key("values");
     embedded(values, &base, templates, report)
 }
 
-/// What a string of YAML holds, or a mapping as it is, its templates replaced.
+/// Parses a string of YAML, or takes a mapping, with templates evaluated.
 fn embedded(node: &Node, base: &KeyPath, templates: &mut Templates<'_>, report: &mut Report) -> Option<Node> {
     if matches!(node.value, Value::Mapping(_) | Value::Sequence(_)) {
         return Some(rendered_tree(node, templates, report));
@@ -211,7 +211,7 @@ fn embedded(node: &Node, base: &KeyPath, templates: &mut Templates<'_>, report: 
     yaml::parse_document(&text, base, report).filter(|root| !root.is_null())
 }
 
-/// A tree whose scalars have their templates replaced one by one.
+/// Returns a tree with the templates of each scalar evaluated.
 fn rendered_tree(node: &Node, templates: &mut Templates<'_>, report: &mut Report) -> Node {
     let mut rendered = node.clone();
     match &mut rendered.value {
@@ -340,7 +340,7 @@ fn read_cluster_config(pack: &Pack, values: &Node, facts: &mut Facts, report: &m
         facts.cluster_configs.push(config.clone());
         return;
     }
-    // Templates were replaced with those of the whole values.
+    // The templates were evaluated together with those of the values.
     let Some(text) = config.to_text() else { return };
     let base = pack.base.key("values").key("cluster").key("config");
     let parsed = yaml::parse_documents(&text, &base);

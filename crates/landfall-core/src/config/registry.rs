@@ -1,4 +1,4 @@
-//! One registry as a user writes it: name, login, trust; and mapping rules.
+//! Readers of a registry (name, login, certificates) and of mapping rules.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use crate::wording::nearest;
 const SCHEMES: [&str; 2] = ["https://", "http://"];
 const CERTIFICATE_BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const CERTIFICATE_END: &str = "-----END CERTIFICATE-----";
-/// The key of a rule that stands for every image.
+/// The key of the rule for all images.
 const ALL: &str = "all";
-/// The slip for `gcr.io` in published examples.
+/// A typing error for `gcr.io` in published examples.
 const GRC_IO: &str = "grc.io";
 
-/// How the parts of a registry are called where it is written.
+/// The keys of a registry, which differ between the places where one can be given.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RegistryKeys {
     pub(crate) domain: &'static str,
@@ -29,26 +29,26 @@ pub(crate) struct RegistryKeys {
     pub(crate) role: RegistryRole,
 }
 
-/// `stylus.registryCredentials` and `stylus.externalRegistries.registries[]`.
+/// Keys of `stylus.registryCredentials` and `stylus.externalRegistries.registries[]`.
 pub(crate) const EXTERNAL: RegistryKeys = RegistryKeys {
     domain: "domain",
     username: "username",
     role: RegistryRole::External,
 };
-/// `providerCredentials`.
+/// Keys of `providerCredentials`.
 pub(crate) const PROVIDER: RegistryKeys = RegistryKeys {
     domain: "registry",
     username: "user",
     role: RegistryRole::Provider,
 };
-/// `registry.credentials[]` of registry-connect.
+/// Keys of `registry.credentials[]` of registry-connect.
 pub(crate) const PACK: RegistryKeys = RegistryKeys {
     domain: "domain",
     username: "username",
     role: RegistryRole::Pack,
 };
 
-/// Reads a registry; `None` when nothing says which it is.
+/// Reads a registry; `None` if its name is missing or unusable.
 pub(crate) fn read_registry(node: &Node, keys: RegistryKeys, report: &mut Report) -> Option<Registry> {
     let Some(domain) = node.get(keys.domain) else {
         report
@@ -64,7 +64,7 @@ pub(crate) fn read_registry(node: &Node, keys: RegistryKeys, report: &mut Report
     Some(registry_at(node, host, path, keys, report))
 }
 
-/// Reads everything of a registry but its name.
+/// Reads a registry whose name is known.
 pub(crate) fn registry_at(
     node: &Node,
     host: RegistryHost,
@@ -91,7 +91,7 @@ pub(crate) fn registry_at(
     }
 }
 
-/// Reads `host[:port][/path]`; a scheme and slashes at the end are dropped.
+/// Reads `host[:port][/path]`; a scheme and trailing slashes are dropped.
 pub(crate) fn read_address(node: &Node, report: &mut Report) -> Option<(RegistryHost, String)> {
     let text = node.text()?;
     let bare = without_scheme(node, text, report);
@@ -103,7 +103,7 @@ pub(crate) fn read_address(node: &Node, report: &mut Report) -> Option<(Registry
                 format!("`{}` holds a user name or password", node.path()),
             )
             .help("write `host[:port][/path]` here, and the login into keys of their own");
-        // The excerpt must not show it either.
+        // The excerpt must not show the login either.
         report.secret(node.span());
         return None;
     }
@@ -149,7 +149,7 @@ pub(crate) fn read_address(node: &Node, report: &mut Report) -> Option<(Registry
     Some((host, path.to_owned()))
 }
 
-/// Warns of `grc.io` where `gcr.io` is meant.
+/// Warns of `grc.io`, a typing error for `gcr.io`.
 pub(crate) fn check_grc_io(node: &Node, host: &str, report: &mut Report) {
     if host == GRC_IO || host.strip_suffix(GRC_IO).is_some_and(|rest| rest.ends_with('.')) {
         let right = format!("{}gcr.io", host.strip_suffix(GRC_IO).unwrap_or_default());
@@ -157,7 +157,7 @@ pub(crate) fn check_grc_io(node: &Node, host: &str, report: &mut Report) {
             .node(
                 &codes::GRC_IO,
                 node,
-                format!("`{host}` is probably a slip for `{right}`"),
+                format!("`{host}` is probably a typing error for `{right}`"),
             )
             .help(format!("write `{right}`"));
     }
@@ -180,7 +180,6 @@ fn without_scheme<'t>(node: &Node, text: &'t str, report: &mut Report) -> &'t st
     &text[scheme.len()..]
 }
 
-/// Reads user name and password.
 pub(crate) fn read_login(node: &Node, username_key: &str, report: &mut Report) -> Option<Login> {
     for reference in ["usernameRef", "passwordRef"] {
         if let Some(reference) = node.get(reference).filter(|reference| !reference.is_null()) {
@@ -220,7 +219,7 @@ pub(crate) fn read_login(node: &Node, username_key: &str, report: &mut Report) -
     })
 }
 
-/// Reports a key that refers to a Secret or ConfigMap: the configuration is read without the cluster.
+/// Reports a key that refers to a Secret or ConfigMap, because the configuration is parsed without the cluster.
 fn report_reference(reference: &Node, help: &str, report: &mut Report) {
     let path = reference.path();
     let message = format!("`{path}` names an object of the cluster, which is not read here");
@@ -260,7 +259,7 @@ fn read_certificate(item: &Node, report: &mut Report) -> Option<Arc<str>> {
     }
     let node = item.get("certificate").unwrap_or(item);
     let text = node.text().filter(|text| !text.trim().is_empty())?;
-    // `site.caCerts` is documented as base64 of PEM and shown as PEM: both are taken.
+    // The documentation of `site.caCerts` says base64 of PEM, and its examples show PEM: both are accepted.
     let decoded = (!text.contains("-----BEGIN"))
         .then(|| {
             let compact: String = text.chars().filter(|character| !character.is_whitespace()).collect();
@@ -329,7 +328,7 @@ pub(crate) fn read_rule(entry: &Entry, report: &mut Report) -> Option<MappingRul
         let (host, path) = read_rule_side(&entry.key, report)?;
         RulePrefix::Path { host, path }
     };
-    // Anything else has its finding already.
+    // Values of other types were reported already.
     let target = Some(&entry.value).filter(|value| value.kind() == "a string")?;
     let (to_host, to_path) = read_rule_side(target, report)?;
     Some(MappingRule {

@@ -1,4 +1,4 @@
-//! Collects findings while the inputs are read, and turns them into [`Diagnostics`] once all secrets are known.
+//! Collector of findings while the inputs are parsed. It turns them into [`Diagnostics`] once all secrets are known.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) struct Report {
     secrets: Vec<Span>,
 }
 
-/// A finding whose excerpts are still to be cut. Methods add to it, in the manner of a builder.
+/// A finding without excerpts. Its methods add to it, like those of a builder.
 #[derive(Debug)]
 pub(crate) struct Draft {
     doc: &'static CodeDoc,
@@ -39,7 +39,7 @@ impl Report {
         self.at(doc, node.span(), node.key_path(), message)
     }
 
-    /// Adds a finding about any piece of text; `key` is the key path as far as it is known.
+    /// Adds a finding about a piece of text; `key` is the key path as far as it is known.
     pub(crate) fn at(
         &mut self,
         doc: &'static CodeDoc,
@@ -62,7 +62,7 @@ impl Report {
         &mut self.drafts[last]
     }
 
-    /// Whether there are no findings so far.
+    /// Returns true if there are no findings so far.
     pub(crate) fn is_empty(&self) -> bool {
         self.drafts.is_empty()
     }
@@ -72,7 +72,7 @@ impl Report {
         self.secrets.push(span);
     }
 
-    /// Cuts and masks the excerpts; orders the findings by file, as `files` are ordered.
+    /// Cuts and masks the excerpts, and sorts the findings by file, in the order of `files`.
     pub(crate) fn finish<'f>(self, files: impl IntoIterator<Item = &'f NamedText>) -> Diagnostics {
         let secrets: Vec<(Arc<FileOrigin>, Range<usize>)> = self.secrets.iter().map(Span::in_file).collect();
         let mut cache: Vec<(Arc<FileOrigin>, Vec<Range<usize>>)> = Vec::new();
@@ -96,13 +96,13 @@ impl Report {
 }
 
 impl Draft {
-    /// What to do about it.
+    /// Sets the hint that says what to do.
     pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Draft {
         self.help = Some(help.into());
         self
     }
 
-    /// Another place that belongs to it.
+    /// Adds another position that belongs to the finding.
     pub(crate) fn also(&mut self, node: &Node, text: &str) -> &mut Draft {
         self.labels.push(LabelDraft {
             span: node.span(),
@@ -112,7 +112,7 @@ impl Draft {
         self
     }
 
-    /// Another severity than the usual one.
+    /// Sets a severity other than the usual one.
     pub(crate) fn severity(&mut self, severity: Severity) -> &mut Draft {
         self.severity = severity;
         self
@@ -133,7 +133,7 @@ fn label(
             .filter(|(owner, _)| Arc::ptr_eq(owner, &file))
             .map(|(_, range)| range.clone())
             .collect();
-        // A JSON file whose secrets the parser found has them masked exactly; else whole lines are, to be safe.
+        // If the parser found the secrets of a JSON file, exactly these are masked; else whole lines, to be safe.
         let is_json = file.content.trim_start().starts_with('{');
         let breaks = if is_json && !ranges.is_empty() {
             LineBreaks::Escaped

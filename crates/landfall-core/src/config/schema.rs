@@ -1,18 +1,18 @@
-//! The JSON Schema of user-data and of profiles, made from the table of keys, so that editors complete what is written.
+//! JSON Schemas of user-data and profiles, generated from the table of keys, for completion in editors.
 
 use serde_json::{Map, Value, json};
 
 use crate::config::keys;
 use crate::config::shape::{Key, Shape, Unknown};
 
-/// The JSON Schema of a user-data file. Unknown keys are allowed under `stylus`, as Palette has many; not under
-/// `landfall`.
+/// Returns the JSON Schema of a user-data file. It allows unknown keys under `stylus`, because Palette has many, and
+/// none under `landfall`.
 #[must_use]
 pub fn user_data_schema() -> Value {
     document("Landfall user-data", &keys::USER_DATA)
 }
 
-/// The JSON Schema of a cluster profile, as far as Landfall reads it.
+/// Returns the JSON Schema of a cluster profile, as far as Landfall reads it.
 #[must_use]
 pub fn profile_schema() -> Value {
     document("Cluster profile", &keys::PROFILE)

@@ -1,6 +1,6 @@
-//! Compares a tree of YAML with the table of known keys: wrong types, empty values, unknown and misplaced keys.
+//! Comparison of a YAML tree with the table of known keys: wrong types, empty values, unknown and misplaced keys.
 //!
-//! Readers behind this may take what they understand and skip the rest in silence: every wrong value has its finding.
+//! Later readers may silently skip what they do not understand, because each wrong value was reported here.
 
 use std::sync::Arc;
 
@@ -16,16 +16,16 @@ pub(crate) struct Key {
     pub(crate) shape: Shape,
     /// One sentence for the docs, the schema and editors.
     pub(crate) about: &'static str,
-    /// How the key is written today, when this is an old spelling.
+    /// The present spelling, if this is an old one.
     pub(crate) replaced_by: Option<&'static str>,
 }
 
-/// What a value must look like.
+/// The expected form of a value.
 #[derive(Debug)]
 pub(crate) enum Shape {
     /// A string.
     Text,
-    /// A string, number or boolean; also nothing.
+    /// A string, number or boolean; may be null.
     Label,
     Bool,
     /// A whole number in this range.
@@ -39,17 +39,17 @@ pub(crate) enum Shape {
     /// A mapping of any keys.
     MapOf(&'static Shape),
     List(&'static Shape),
-    /// One of them, or a list.
+    /// One value, or a list of them.
     OneOrMany(&'static Shape),
-    /// A list; a single mapping is taken with a warning.
+    /// A list; a single mapping is accepted with a warning.
     Steps(&'static Shape),
-    /// A mapping, or a string that holds one.
+    /// A mapping, or a string of YAML that holds one.
     Yaml,
-    /// Anything: read elsewhere, or none of our business.
+    /// Any value: another reader checks it, or Landfall does not use it.
     Any,
 }
 
-/// What an unknown key means.
+/// The severity of an unknown key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
     Silent,
@@ -57,7 +57,7 @@ pub(crate) enum Unknown {
     Error,
 }
 
-/// Keys of ours that are often written at a wrong indentation, and where they belong.
+/// Keys that are often written at a wrong indentation, with the correct path.
 const OFTEN_MISPLACED: [(&str, &str); 5] = [
     ("externalRegistries", "stylus.externalRegistries"),
     ("registryMappingRules", "stylus.externalRegistries.registryMappingRules"),
@@ -66,7 +66,7 @@ const OFTEN_MISPLACED: [(&str, &str); 5] = [
     ("managementMode", "stylus.managementMode"),
 ];
 
-/// Reports everything in `node` that is not as `shape` says.
+/// Reports all differences between `node` and `shape`.
 pub(crate) fn check_shape(node: &Node, shape: &Shape, report: &mut Report) {
     if node.is_unresolved() {
         return;
@@ -133,7 +133,7 @@ pub(crate) fn check_shape(node: &Node, shape: &Shape, report: &mut Report) {
     }
 }
 
-/// What a shape is in words.
+/// Describes a shape, for messages.
 pub(crate) fn describe(shape: &Shape) -> String {
     match shape {
         Shape::Text | Shape::Label => "a string".to_owned(),
@@ -169,7 +169,7 @@ fn report_null(node: &Node, shape: &Shape, report: &mut Report) {
     }
 }
 
-/// Whether a comment stands where the value should.
+/// Returns true if a comment is in the place of the value.
 fn comment_follows(node: &Node) -> bool {
     let span = node.span();
     let rest = span.text.as_str().get(span.end..).unwrap_or_default();
@@ -234,7 +234,7 @@ fn check_mode(node: &Node, shape: &Shape, report: &mut Report) {
             )
             .help(format!("write `{mode:04o}`, without quotes"));
     }
-    // 644 is decimal, and 0o1204 as a mode; nobody means that.
+    // 644 in decimal is the mode 0o1204, which is certainly not meant.
     let decimal = node
         .integer()
         .filter(|_| !node.text().unwrap_or_default().starts_with('0'));

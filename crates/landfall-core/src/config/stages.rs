@@ -1,4 +1,4 @@
-//! Reads `stages`: steps that the host runs when Kairos reaches a stage (SPEC section 10.1).
+//! Reader of `stages`: steps that the host runs when Kairos reaches a stage [spec:stages].
 
 mod file;
 mod step;
@@ -13,7 +13,7 @@ use crate::stage::{STAGES, StageStep, base_of};
 use crate::wording::nearest;
 use file::{read_directory, read_file};
 
-/// Appends the steps below `stages` to what was read before.
+/// Appends the steps below `stages` to the steps that were read before.
 pub(crate) fn read_stages(stages: &Node, facts: &mut Facts, report: &mut Report) {
     for entry in stages.entries() {
         let Some(stage) = entry.key.text() else { continue };
@@ -40,7 +40,7 @@ fn check_stage_name(key: &Node, stage: &str, report: &mut Report) {
     }
 }
 
-/// `None` for a step whose condition cannot be asked: it must not run where it should not.
+/// Reads a step; `None` if its condition cannot be evaluated, because it must not run on the wrong host.
 fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -> Option<StageStep> {
     let written_name = node.get("name").and_then(Node::text).unwrap_or(stage);
     let name = unique_name(written_name, &mut facts.step_names);
@@ -78,7 +78,7 @@ fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -
     is_askable.then_some(step)
 }
 
-/// Steps of one name overwrite each other in Kairos; here the second gets a number.
+/// Returns the name with a number if it was used before. In Kairos, steps of one name overwrite each other.
 fn unique_name(name: &str, used: &mut BTreeMap<String, usize>) -> String {
     loop {
         let count = used.entry(name.to_owned()).or_default();

@@ -1,9 +1,9 @@
-//! Values for the templates of a profile, and their evaluation (SPEC section 3.2).
+//! Templates of a profile: their values and their evaluation [spec:profile.templates].
 //!
-//! Templates are put in by text, before YAML is parsed, as Palette does. One template is one look-up:
+//! Templates are replaced in the text, before YAML is parsed, as Palette does. One template is one look-up:
 //! `{{.spectro.macro.NAME}}`, `{{.spectro.var.NAME}}`, `{{.spectro.system.…}}` or
 //! `{{.spectro.pack.<pack>.options.<key>}}`, where pack names hold hyphens and keys hold dots. Functions and pipelines
-//! are refused. Everything between `{{` and `}}` that is not about `.spectro` belongs to somebody else and stays.
+//! are refused. A template without `.spectro` belongs to another tool and stays as it is.
 
 mod evaluate;
 
@@ -19,29 +19,28 @@ pub(crate) use evaluate::{PackOptions, Protected, Templates};
 /// The kinds of values that a user can give.
 const SCOPES: [&str; 3] = ["macro", "var", "system"];
 
-/// What `--set` and the values file say. Values may be passwords: they are not printed.
+/// The values of `--set` and the values file. They may be passwords and are not printed.
 #[derive(Debug, Clone, Default)]
 pub struct TemplateValues(BTreeMap<String, SecretString>);
 
-/// Why a `--set` cannot be used.
+/// Error of a `--set` that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateValueError {
-    /// There is no `=`.
     #[error("there is no `=`: write `macro.NAME=value`, `var.NAME=value` or `system.NAME=value`")]
     NoValue,
-    /// The name is in none of the scopes.
     #[error("`{name}` is not a template's name: write `macro.NAME`, `var.NAME` or `system.NAME`")]
     Name {
-        /// What stands before the `=`.
+        /// The text before the `=`.
         name: String,
     },
 }
 
 impl TemplateValues {
-    /// Takes one `--set`: `macro.NAME=value`, `var.NAME=value` or `system.a.b=value`. A later one wins.
+    /// Adds the value of one `--set`: `macro.NAME=value`, `var.NAME=value` or `system.a.b=value`. It replaces an
+    /// earlier one.
     ///
     /// # Errors
-    /// When the text is not of that form. The value is never part of the error.
+    /// If the text does not have that form. The error never contains the value.
     pub fn set(&mut self, assignment: &str) -> Result<(), TemplateValueError> {
         let (name, value) = assignment.split_once('=').ok_or(TemplateValueError::NoValue)?;
         let is_name = name
@@ -54,8 +53,8 @@ impl TemplateValues {
         Ok(())
     }
 
-    /// Takes a values file: YAML with the mappings `macro`, `var` and `system`, nested or with dots in the keys. Values
-    /// that are there already, from `--set`, stay.
+    /// Adds the values of a file: YAML with the mappings `macro`, `var` and `system`, nested or with dots in the keys.
+    /// Existing values, which come from `--set`, stay.
     #[must_use]
     pub fn add_file(&mut self, file: &NamedText) -> Diagnostics {
         let (values, diagnostics) = parse_values_file(file);
@@ -65,7 +64,7 @@ impl TemplateValues {
         diagnostics
     }
 
-    /// The value of `macro.NAME`, `var.NAME` or `system.NAME`.
+    /// Returns the value of `macro.NAME`, `var.NAME` or `system.NAME`.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(ExposeSecret::expose_secret)
     }

@@ -1,8 +1,9 @@
-//! A text that knows where each of its bytes was written.
+//! A text whose bytes can be traced to a file.
 //!
-//! A profile nests: a file holds `values`, a string of YAML; that holds `cluster.config`, again a string of YAML; and
-//! templates are put in by text before anything is parsed. Each such step makes a new [`Text`] out of a piece of
-//! another, with segments that lead back. Every diagnostic thereby points into the file that the user can edit.
+//! A profile nests: a file contains `values`, a string of YAML, which contains `cluster.config`, again a string of
+//! YAML. Templates are replaced in the text before it is parsed. Each such step derives a new [`Text`] from a piece of
+//! another, with segments that map its bytes to the parent. So each diagnostic points into the file that the user can
+//! edit.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Location, NamedText};
 
-/// A text and the way back to the file that it comes from. Cheap to clone.
+/// A text and its mapping to the file that it comes from. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Text(Arc<Inner>);
 
@@ -24,19 +25,19 @@ enum Origin {
     Derived { parent: Text, segments: Vec<Segment> },
 }
 
-/// A file, with the starts of its lines.
+/// A file with the offsets of its lines.
 pub(crate) struct FileOrigin {
     pub(crate) name: Arc<str>,
     pub(crate) content: Arc<str>,
     line_starts: Vec<usize>,
 }
 
-/// From `at` on, up to the next segment, the text is what the parent holds from `parent_at` on.
+/// A segment of a derived text, from `at` to the next segment. Its source starts at `parent_at` of the parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) at: usize,
     pub(crate) parent_at: usize,
-    /// Whether bytes correspond one by one; else all of the segment was written at `parent_at`.
+    /// True if the bytes correspond one to one; else the whole segment comes from the one position `parent_at`.
     pub(crate) linear: bool,
 }
 
@@ -49,7 +50,7 @@ pub(crate) struct Span {
 }
 
 impl Text {
-    /// The whole of a file.
+    /// Creates the text of a whole file.
     pub(crate) fn of_file(file: &NamedText) -> Text {
         let line_starts = std::iter::once(0)
             .chain(file.text.match_indices('\n').map(|(at, _)| at + 1))
@@ -64,7 +65,7 @@ impl Text {
         }))
     }
 
-    /// A text made out of `parent`. Segments are in ascending order of `at`.
+    /// Creates a text that is derived from `parent`. Segments are in ascending order of `at`.
     pub(crate) fn derived(parent: &Text, content: &str, segments: Vec<Segment>) -> Text {
         Text(Arc::new(Inner {
             content: Arc::from(content),
@@ -79,7 +80,6 @@ impl Text {
         &self.0.content
     }
 
-    /// A piece of it.
     pub(crate) fn slice(&self, range: Range<usize>) -> Span {
         Span {
             text: self.clone(),
@@ -88,7 +88,7 @@ impl Text {
         }
     }
 
-    /// The file and the byte offset in it of a byte of this text.
+    /// Returns the file of a byte of this text, and the offset in the file.
     fn trace(&self, offset: usize) -> (Arc<FileOrigin>, usize) {
         self.trace_by(offset, |segments, offset| {
             let index = segments.partition_point(|segment| segment.at <= offset);
@@ -100,7 +100,7 @@ impl Text {
         })
     }
 
-    /// The same for the end of a piece, `end` being behind its last byte: that byte's segment counts.
+    /// Returns the offset in the file of an exclusive end. The segment of the byte before `end` counts.
     fn trace_end(&self, end: usize) -> usize {
         let (_, end) = self.trace_by(end, |segments, end| {
             let index = segments.partition_point(|segment| segment.at < end);
@@ -109,7 +109,7 @@ impl Text {
                 segments.get(index),
             ) {
                 (Some(segment), _) if segment.linear => segment.parent_at + (end - segment.at),
-                // What was written as a whole ends where the next begins.
+                // A segment with one position ends where the next segment begins.
                 (Some(_), Some(next)) => next.parent_at,
                 (Some(segment), None) => segment.parent_at + 1,
                 (None, _) => 0,
@@ -141,7 +141,7 @@ impl fmt::Debug for Text {
 }
 
 impl Span {
-    /// The file and the bytes of it that are covered. Empty spans stay empty.
+    /// Returns the file and the covered byte range in it. Empty spans stay empty.
     pub(crate) fn in_file(&self) -> (Arc<FileOrigin>, Range<usize>) {
         let (file, start) = self.text.trace(self.start);
         if self.end <= self.start {
@@ -151,7 +151,7 @@ impl Span {
         (file, start..end.max(start))
     }
 
-    /// Where it starts, for the person who mends it.
+    /// Returns the position of the start, for messages.
     pub(crate) fn location(&self, key: Arc<str>) -> Location {
         let (file, range) = self.in_file();
         let (line, column) = file.line_and_column(range.start);

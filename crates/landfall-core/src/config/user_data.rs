@@ -1,4 +1,4 @@
-//! Reads user-data: the `#cloud-config` files of one host, merged into one tree.
+//! Reader of user-data: the `#cloud-config` files of one host, merged into one tree.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ const BYTE_ORDER_MARK: char = '\u{FEFF}';
 pub(crate) const DEFAULT_PROJECT: &str = "spectro-images";
 pub(crate) const DEFAULT_ENDPOINT: &str = "127.0.0.1:30003";
 
-/// Parses and checks every file, and lays the later ones over the earlier: maps merge, lists replace, the lists of
-/// stages append.
+/// Parses and checks all files, and merges later ones over earlier ones: maps merge, lists replace, the lists of stages
+/// append [spec:user-data.merge].
 pub(crate) fn parse_user_data(files: &[NamedText], report: &mut Report) -> Option<Node> {
     let mut merged: Option<Node> = None;
     for file in files {
@@ -80,10 +80,10 @@ fn check_header(text: &Text, report: &mut Report) {
     }
 }
 
-/// Lays `above` over `below`. `level` says whether lists replace or append there.
+/// Merges `above` over `below`. `level` decides if lists replace or append.
 pub(crate) fn merge(below: &Node, above: &Node, level: MergeLevel) -> Node {
     if above.is_null() {
-        // A key that is written with nothing behind it takes nothing away.
+        // A key without a value removes nothing.
         return below.clone();
     }
     let mut merged = above.clone();
@@ -118,7 +118,7 @@ pub(crate) fn merge(below: &Node, above: &Node, level: MergeLevel) -> Node {
     merged
 }
 
-/// Where in user-data a value stands, as far as merging needs to know.
+/// The position of a value in user-data, as far as merging depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MergeLevel {
     Root,
@@ -139,7 +139,7 @@ impl MergeLevel {
     }
 }
 
-/// Takes everything out of the merged tree.
+/// Reads all values of the merged tree, except `landfall.primary`.
 pub(crate) fn read_user_data(root: &Node, facts: &mut Facts, report: &mut Report) {
     if let Some(stylus) = root.get("stylus") {
         read_registries(stylus, facts, report);
@@ -224,7 +224,7 @@ fn read_stylus(stylus: &Node, facts: &mut Facts, report: &mut Report) {
     };
 }
 
-/// 0 stands for the default.
+/// Reads a port; `None` for 0, which stands for the default.
 fn port_number(node: &Node) -> Option<u16> {
     node.integer()
         .and_then(|port| u16::try_from(port).ok())
@@ -323,7 +323,7 @@ fn read_mirror(node: Option<&Node>, report: &mut Report) -> MirrorSettings {
     }
 }
 
-/// Takes `landfall.primary`: after the profiles, as it beats what registry-connect says.
+/// Reads `landfall.primary`. It runs after the profiles, because it overrides registry-connect.
 pub(crate) fn read_own_primary(root: &Node, facts: &mut Facts, report: &mut Report) {
     let Some(node) = root
         .at(&["landfall", "primary"])
@@ -391,7 +391,7 @@ pub(crate) fn read_own_primary(root: &Node, facts: &mut Facts, report: &mut Repo
     facts.settings.primary = Some(primary);
 }
 
-/// The embedded registry on loopback.
+/// Returns the default: the embedded registry on loopback.
 pub(crate) fn default_primary() -> Primary {
     Primary {
         kind: PrimaryKind::Embedded,

@@ -10,13 +10,13 @@ use crate::config::text::Text;
 use crate::config::yaml::{self};
 use crate::diagnostic::{Diagnostics, NamedText};
 
-/// Parses a values file: the names, such as `macro.NAME`, and their values.
+/// Parses a values file into names, such as `macro.NAME`, and values.
 pub(crate) fn parse_values_file(file: &NamedText) -> (Vec<(String, SecretString)>, Diagnostics) {
     let mut report = Report::default();
     let text = Text::of_file(file);
     let mut values = Vec::new();
     let root = yaml::parse_document(&text, &KeyPath::default(), &mut report);
-    // Passwords are put here, under any name: no value is ever shown, and nothing of a file that was not fully read.
+    // Any value may be a password: no value is shown, and nothing of a file that could not be parsed to its end.
     match &root {
         Some(root) if report.is_empty() => yaml::report_all_values(root, &mut report),
         _ => report.secret(text.slice(0..text.as_str().len())),

@@ -1,9 +1,9 @@
-//! YAML: the only place that knows which library reads it.
+//! The YAML parser. Only this module and `node` use the library.
 //!
-//! A document becomes a tree of [`Node`]s that keep each scalar as it is written.
+//! A document becomes a tree of [`Node`]s that keep the text of each scalar.
 //!
-//! This reads serde-saphyr's event stream (its re-exported parser) and not its serde front: derived types stop at the
-//! first wrong key, and lose positions inside strings of YAML.
+//! The parser uses the event stream of serde-saphyr (its re-exported parser), not its serde interface: derived types
+//! stop at the first wrong key, and lose positions inside strings of YAML.
 
 mod build;
 #[cfg(test)]
@@ -18,10 +18,10 @@ use crate::diagnostic::mask::is_secret_key;
 
 pub(crate) use build::{Parsed, TEXT_BYTES_MAX, parse_documents};
 
-/// Parses a text of one document. Problems go to the report; `None` when the text is not YAML.
+/// Parses a text of one document. Problems go to the report; `None` if the text is not YAML.
 pub(crate) fn parse_document(text: &Text, base: &KeyPath, report: &mut Report) -> Option<Node> {
     let parsed = parse_documents(text, base);
-    // What is behind a last `---` is an empty document: nothing is lost.
+    // An empty document after a last `---` is ignored, because nothing is lost.
     let mut others = parsed.documents.iter().skip(1);
     let second = others.find(|document| !document.is_null()).map(Node::span);
     parsed.report_problems(report);
@@ -44,7 +44,7 @@ pub(crate) fn parse_document(text: &Text, base: &KeyPath, report: &mut Report) -
     Some(document)
 }
 
-/// Whether a text holds no YAML at all: nothing, or only comments.
+/// Returns true if a text has no YAML content: it is empty or has only comments.
 pub(crate) fn is_blank(text: &Text) -> bool {
     text.as_str().lines().all(|line| {
         let line = line.trim_start_matches('\u{FEFF}').trim();
@@ -52,8 +52,8 @@ pub(crate) fn is_blank(text: &Text) -> bool {
     })
 }
 
-/// Marks the secrets of all documents of a text. Where a Secret could not be parsed to its end, all its lines are marked,
-/// because any of them may hold a value.
+/// Marks the secrets of all documents of a text. If a Secret could not be parsed to its end, the whole text is marked,
+/// because any line may hold a value.
 pub(crate) fn report_secrets_of(parsed: &Parsed, text: &Text, report: &mut Report) {
     for document in &parsed.documents {
         report_secrets(document, report);

@@ -2,6 +2,8 @@
 //! `pkg/credentialprovider/keyring.go` of Kubernetes, and the description of `matchImages` in
 //! `kubelet.config.k8s.io/v1`.
 
+use crate::registry_path::API_ROOT;
+
 /// Returns true if the kubelet's pattern covers an image: equal port, equal number of host labels, each label by its
 /// glob (`*` stands for any part of one label), the pattern's path a prefix of the image's. A scheme in front is
 /// ignored, and so are `/v1/` and `/v2/` behind the host, as in the keys of `config.json`.
@@ -29,7 +31,7 @@ impl<'a> UrlParts<'a> {
     fn of(text: &'a str) -> UrlParts<'a> {
         let text = text.split_once("://").map_or(text, |(_, rest)| rest);
         let (authority, path) = text.split_at(text.find('/').unwrap_or(text.len()));
-        let path = ["/v1/", "/v2/"]
+        let path = ["/v1/", API_ROOT]
             .iter()
             .find(|version| path.starts_with(**version))
             .map_or(path, |version| &path[version.len() - 1..]);

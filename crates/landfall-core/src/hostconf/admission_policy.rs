@@ -21,7 +21,7 @@ pub fn render_admission_policy(settings: &Settings) -> Rendering {
     // A reader of the file has not seen the messages of the command that wrote it.
     let said: String = gaps
         .iter()
-        .map(|gap| format!("# not said by this policy: {gap}\n"))
+        .map(|gap| format!("# not expressed by this policy: {gap}\n"))
         .collect();
     Rendering {
         fragments: vec![Fragment {
@@ -251,32 +251,23 @@ fn apply() -> String {
 }
 
 fn gaps(settings: &Settings) -> Vec<Gap> {
-    let mut gaps = [
-        "it needs Kubernetes 1.36; in 1.34 and 1.35 write `v1beta1` for `v1` and switch its feature gate on",
-        "no annotation keeps the originals, no reason is in the audit log, and nobody counts",
-        "nobody mends pods that were made before the policy: there is no sweeper",
-        "images of registries at an IPv6 address are left as they are",
-        "a reference that cannot be read is left as it is, with no warning",
-    ]
-    .map(|text| Gap::from(text.to_owned()))
-    .to_vec();
+    let mut gaps = vec![
+        "it needs Kubernetes 1.36; in 1.34 and 1.35 write `v1beta1` for `v1` and switch its feature gate on".to_owned(),
+        "there is no annotation with the originals, no reason in the audit log, and no metric".to_owned(),
+        "pods that were created before the policy stay as they are: there is no sweeper".to_owned(),
+        "images of registries at an IPv6 address are left as they are".to_owned(),
+        "a reference that cannot be read is left as it is, with no warning".to_owned(),
+    ];
     if let Some(primary) = &settings.primary {
-        gaps.push(
-            format!(
-                "a policy cannot know what the primary registry `{}` holds: no image is redirected to it",
-                primary.endpoint
-            )
-            .into(),
-        );
+        gaps.push(format!(
+            "the API server does not know what the primary registry `{}` holds: no image is redirected to it",
+            primary.endpoint
+        ));
     }
     if settings.landfall.webhook.observe_only {
-        gaps.push(
-            "a policy cannot only observe (`landfall.webhook.observeOnly`): it changes images"
-                .to_owned()
-                .into(),
-        );
+        gaps.push("a policy cannot only observe (`landfall.webhook.observeOnly`): it changes images".to_owned());
     }
-    gaps
+    gaps.into_iter().map(Gap::from).collect()
 }
 
 #[cfg(test)]

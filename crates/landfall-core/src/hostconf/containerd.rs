@@ -239,13 +239,8 @@ impl<'a> Table<'a> {
     /// Makes a table for another registry, below a path. It carries its own login, because the kubelet's login is for
     /// the registry of the image.
     fn of_way(settings: &'a Settings, way: &Way, scheme: Scheme) -> Table<'a> {
-        let path = if way.prefix.is_empty() {
-            String::new()
-        } else {
-            format!("/v2/{}", way.prefix)
-        };
         Table {
-            url: format!("{}://{}{path}", scheme.name(), way.host),
+            url: format!("{}://{}{}", scheme.name(), way.host, way.endpoint_path()),
             override_path: !way.prefix.is_empty(),
             login: way.registry.and_then(|index| settings.registries[index].login.as_ref()),
             ..Table::of_origin(settings, way, scheme)

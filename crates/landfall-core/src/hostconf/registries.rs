@@ -190,15 +190,8 @@ fn render_mirror(settings: &Settings, host: &RegistryHost, mirror: &Mirror) -> S
             false => way.host.as_str(),
         };
         for scheme in schemes(settings, &way.host, way.registry) {
-            let path = if way.prefix.is_empty() {
-                String::new()
-            } else {
-                format!("/v2/{}", way.prefix)
-            };
-            text.push_str(&format!(
-                "      - {}\n",
-                quoted(&format!("{}://{name}{path}", scheme.name()))
-            ));
+            let url = format!("{}://{name}{}", scheme.name(), way.endpoint_path());
+            text.push_str(&format!("      - {}\n", quoted(&url)));
         }
     }
     if !mirror.rewrites.is_empty() {

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::reference::{ImageReference, RegistryHost};
+use crate::registry_path::API_ROOT;
 use crate::resolve::{CandidateKind, Resolver};
 use crate::settings::{ImageRole, PrimaryKind, RulePrefix, Settings};
 
@@ -54,6 +55,14 @@ impl HostRoutes {
 }
 
 impl Way {
+    /// Returns the path of this endpoint in a mirror file: empty, or the API's root and the prefix.
+    pub(super) fn endpoint_path(&self) -> String {
+        match self.prefix.as_str() {
+            "" => String::new(),
+            prefix => format!("{API_ROOT}{prefix}"),
+        }
+    }
+
     /// Returns true if this is the registry itself, under the image's own name.
     #[must_use]
     pub fn is_origin_of(&self, host: &RegistryHost, path: &str) -> bool {

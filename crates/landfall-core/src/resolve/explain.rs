@@ -33,8 +33,8 @@ impl Resolver<'_> {
                 )
             }
             Why::AlreadyThere => "the image names its target already".to_owned(),
-            Why::NoRule => "no mapping rule is for this image: unchanged".to_owned(),
-            Why::NotPossible => "the name that the rules make of it is no valid repository: unchanged".to_owned(),
+            Why::NoRule => "no mapping rule matches this image: unchanged".to_owned(),
+            Why::NotPossible => "the rules turn it into a name that is not a valid repository: unchanged".to_owned(),
             Why::NoExternal => "no external registry is set: the registry written in the profile".to_owned(),
             Why::RedirectionOff => "redirection is off (`stylus.imageRedirectWebhook.enable: false`)".to_owned(),
             Why::SyncFromOrigin => {

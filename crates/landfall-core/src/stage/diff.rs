@@ -2,16 +2,16 @@
 //! only its owner may read is not shown.
 
 use std::ops::Range;
-use std::time::Duration;
 
-use similar::{ChangeTag, DiffOp, TextDiff};
+use similar::{Algorithm, ChangeTag, DiffOp, capture_diff_slices, group_diff_ops};
 
 use crate::diagnostic::mask::{LineBreaks, secret_ranges};
 
 /// The number of context lines around a change.
 const CONTEXT: usize = 3;
-/// Time to look for the shortest diff. The rest is shown as replaced.
-const SEARCH_MAX: Duration = Duration::from_millis(500);
+/// The maximum number of pairs of differing lines for which a shortest diff is searched. Above it, all lines between the
+/// common head and tail are shown as replaced. A limit on time would make the output depend on the machine.
+const PAIRS_MAX: usize = 4_000_000;
 /// The mode bits of group and others; a file without them is readable by its owner only.
 const OTHERS: u32 = 0o077;
 const MASK: &str = "****";
@@ -65,14 +65,12 @@ fn push_line(text: &mut String, line: &str) {
 
 fn render_hunks(old: &str, new: &str) -> String {
     let (old_shown, new_shown) = (masked_lines(old), masked_lines(new));
-    let diff = TextDiff::configure()
-        .timeout(SEARCH_MAX)
-        .diff_slices(&split_lines(old), &split_lines(new));
+    let (old_lines, new_lines) = (split_lines(old), split_lines(new));
     let mut text = String::new();
-    for hunk in diff.grouped_ops(CONTEXT) {
+    for hunk in group_diff_ops(diff_lines(&old_lines, &new_lines), CONTEXT) {
         let (old_range, new_range) = (range(&hunk, DiffOp::old_range), range(&hunk, DiffOp::new_range));
         push_line(&mut text, &format!("@@ -{old_range} +{new_range} @@"));
-        for change in hunk.iter().flat_map(|op| diff.iter_changes(op)) {
+        for change in hunk.iter().flat_map(|op| op.iter_changes(&old_lines, &new_lines)) {
             let (sign, lines, at) = match change.tag() {
                 ChangeTag::Equal => (' ', &old_shown, change.old_index()),
                 ChangeTag::Delete => ('-', &old_shown, change.old_index()),
@@ -91,7 +89,35 @@ fn render_hunks(old: &str, new: &str) -> String {
     text
 }
 
-/// `start,count` of a hunk on one side, as diff(1) writes it; a side without lines starts at 0.
+/// Returns the operations that turn the old lines into the new ones.
+fn diff_lines(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
+    let head = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+    let (old_rest, new_rest) = (&old[head..], &new[head..]);
+    let tail = (old_rest.iter().rev().zip(new_rest.iter().rev()))
+        .take_while(|(old, new)| old == new)
+        .count();
+    let (old_len, new_len) = (old_rest.len() - tail, new_rest.len() - tail);
+    if old_len.saturating_mul(new_len) <= PAIRS_MAX {
+        return capture_diff_slices(Algorithm::Myers, old, new);
+    }
+    let equal = |old_index, new_index, len| DiffOp::Equal {
+        old_index,
+        new_index,
+        len,
+    };
+    vec![
+        equal(0, 0, head),
+        DiffOp::Replace {
+            old_index: head,
+            old_len,
+            new_index: head,
+            new_len,
+        },
+        equal(head + old_len, head + new_len, tail),
+    ]
+}
+
+/// Returns `start,count` of a hunk on one side, as diff(1) writes it; a side without lines starts at 0.
 fn range(hunk: &[DiffOp], side: fn(&DiffOp) -> Range<usize>) -> String {
     let start = hunk.first().map_or(0, |op| side(op).start);
     let end = hunk.last().map_or(0, |op| side(op).end);
@@ -192,6 +218,30 @@ mod tests {
         -19
          20
         ");
+    }
+
+    #[test]
+    fn beyond_the_limit_everything_between_common_head_and_tail_is_replaced() {
+        let text = |word: &str| -> String {
+            let changed = (0..=2_000).map(|line| match line {
+                1_000 => "common\n".to_owned(),
+                _ => format!("{word} {line}\n"),
+            });
+            format!("head\n{}tail\n", changed.collect::<String>())
+        };
+        let shown = diff(&text("old"), &text("new"));
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[2..5], ["@@ -1,2003 +1,2003 @@", " head", "-old 0"]);
+        assert_eq!(lines[lines.len() - 2..], ["+new 2000", " tail"]);
+        assert!(lines.contains(&"-common") && lines.contains(&"+common"));
+    }
+
+    #[test]
+    fn without_common_head_and_tail_beyond_the_limit_all_is_replaced() {
+        let text = |word: &str| -> String { (0..2_001).map(|line| format!("{word} {line}\n")).collect() };
+        let shown = diff(&text("old"), &text("new"));
+        assert_eq!(shown.lines().nth(2), Some("@@ -1,2001 +1,2001 @@"));
+        assert_eq!(shown.lines().count(), 3 + 2 * 2_001);
     }
 
     #[test]

@@ -222,7 +222,7 @@ mod tests {
                 (11, 20),
             ),
             (
-                "somebody else brings it meanwhile",
+                "another transfer brings it meanwhile",
                 vec![started("a", 10, 0), advanced("a", 2), skipped("a", 10)],
                 (10, 10),
             ),

@@ -8,7 +8,7 @@ use landfall_core::resolve::{Resolution, Warning};
 use landfall_core::settings::{RegistryRole, RulePrefix, Settings};
 
 const DOCS: &str = include_str!("../../../../docs/limits-and-compat.md");
-const HEADING: &str = "## Where a dialect cannot say what the rules mean\n";
+const HEADING: &str = "## Where a dialect cannot express the rules\n";
 
 /// A mechanism that redirects images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,32 +96,32 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         dialects: &[Dialect::HostsToml, Dialect::RegistriesYaml],
         images: "whose name at the target would be longer than 255 characters",
-        instead: "are asked for there all the same, where no registry can have them; the other dialects leave them as they are",
+        instead: "are pulled from the target although no registry can hold them; the other dialects leave them as they are",
         explains: |case| case.has_too_long_a_name(),
     },
     Difference {
         dialects: &[Dialect::Policy],
         images: "in the primary registry",
-        instead: "come from the place after it: nobody tells the API server what the primary registry holds",
+        instead: "come from the next candidate: the API server does not know what the primary registry holds",
         explains: |case| case.resolution.primary().is_some(),
     },
     Difference {
         dialects: &[Dialect::HostsToml, Dialect::RegistriesYaml, Dialect::Mirror],
-        images: "that name a registry which others are redirected to",
-        instead: "are asked for there: containerd cannot tell them from what a webhook has redirected already",
+        images: "of a registry that other images are redirected to",
+        instead: "are pulled from that registry: containerd cannot distinguish them from images that a webhook has redirected",
         explains: |case| case.names_a_target(),
     },
     Difference {
         dialects: &[Dialect::HostsToml],
         images: "of a registry with a rule for a part of it",
-        instead: "are all asked for at the target first where the rule keeps the part's name at its end, and are pulled as they \
-                  are written otherwise: a file is for a whole registry",
+        instead: "are all looked up at the target first if the rule keeps the part's name at its end; otherwise they are pulled \
+                  as they are written: one file is for a whole registry",
         explains: |case| case.has_a_rule_for_a_part(),
     },
     Difference {
         dialects: &[Dialect::RegistriesYaml],
         images: "of a registry with a rule for a part of it",
-        instead: "that no rule is for are asked for at the target as well; where rules nest or lead to several registries, all \
+        instead: "are looked up at the target as well if no rule matches them; if rules nest or lead to several registries, all \
                   are pulled as they are written: `rewrite` has no order, and one list of endpoints",
         explains: |case| case.has_a_rule_for_a_part(),
     },

@@ -181,9 +181,9 @@ fn every_dialect_leads_to_the_same_places_or_differs_as_listed() {
     `hosts.toml`, whose name at the target would be longer than 255 characters: 1, in 9 configurations
     `registries.yaml`, whose name at the target would be longer than 255 characters: 1, in 9 configurations
     MutatingAdmissionPolicy, in the primary registry: 379, in 8 configurations
-    `hosts.toml`, that name a registry which others are redirected to: 1, in 8 configurations
-    `registries.yaml`, that name a registry which others are redirected to: 1, in 8 configurations
-    node-local mirror, that name a registry which others are redirected to: 1, in 8 configurations
+    `hosts.toml`, of a registry that other images are redirected to: 1, in 8 configurations
+    `registries.yaml`, of a registry that other images are redirected to: 1, in 8 configurations
+    node-local mirror, of a registry that other images are redirected to: 1, in 8 configurations
     `hosts.toml`, of a registry with a rule for a part of it: 96, in 6 configurations
     `registries.yaml`, of a registry with a rule for a part of it: 95, in 6 configurations
     ");

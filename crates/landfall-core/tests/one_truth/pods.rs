@@ -170,7 +170,7 @@ fn apply_change(list: &mut Value, change: &str) {
 /// here.
 fn matches(This(text): This<Arc<String>>, expression: Arc<String>) -> bool {
     static COMPILED: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
-    let mut compiled = COMPILED.lock().expect("nobody panics with it");
+    let mut compiled = COMPILED.lock().expect("no test panics while it holds the lock");
     let compiled = compiled
         .entry(expression.to_string())
         .or_insert_with(|| Regex::new(&expression).expect("the API server has read it"));

@@ -218,7 +218,7 @@ pub enum Fault {
         computed: Digest,
     },
     /// There are more or fewer bytes than the descriptor says.
-    #[error("{found} bytes are on offer where the descriptor says {expected}")]
+    #[error("the registry offers {found} bytes, and the descriptor says {expected}")]
     WrongSize {
         /// What the descriptor says, in bytes.
         expected: u64,
@@ -243,7 +243,7 @@ pub enum Fault {
     #[error("the answer breaks the distribution protocol: {0}")]
     Protocol(ProtocolProblem),
     /// Another server, to which the registry sends us, failed: a token server, or where its blobs live.
-    #[error("the registry sends us to `{host}`")]
+    #[error("the registry redirects to `{host}`")]
     Elsewhere {
         /// The host that failed.
         host: String,

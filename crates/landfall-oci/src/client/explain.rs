@@ -130,7 +130,7 @@ pub fn explain_project(
 pub fn explain_no_place(image: &ProfileImage) -> Explanation {
     Explanation::new(
         format!(
-            "image `{}` may not be fetched from anywhere: sync from the origin is off",
+            "image `{}` cannot be fetched from any registry: sync from the origin is off",
             image.source
         ),
         format!(
@@ -145,11 +145,11 @@ fn hint_for_missing(settings: &Settings, image: &ProfileImage, candidate: &Candi
     let listed = place(&image.location);
     match candidate.why {
         Why::Rule(index) => format!(
-            "push it there, or mend the image at {listed} or the mapping rule at {}",
+            "push it there, or correct the image at {listed} or the mapping rule at {}",
             place(&settings.rules[index].location)
         ),
-        Why::Prepend(_) => format!("push it there, or mend the image at {listed}"),
-        _ => format!("mend the image at {listed}"),
+        Why::Prepend(_) => format!("push it there, or correct the image at {listed}"),
+        _ => format!("correct the image at {listed}"),
     }
 }
 
@@ -218,7 +218,7 @@ impl Peer<'_> {
                 format!("push the image to `{host}` again, and look for a proxy that changes what passes through it"),
             ),
             FailureKind::Protocol => (
-                format!("it gives an answer that no registry gives: {cause}"),
+                format!("it answers like no registry: {cause}"),
                 match self.registry {
                     Some(registry) => format!(
                         "check that a registry, and nothing else, listens there; its address is {}",
@@ -262,7 +262,7 @@ impl Peer<'_> {
         match self.registry {
             Some(Registry { login: Some(login), .. }) => (
                 format!("it refuses the password of user `{}`", login.username),
-                format!("mend `{}` at {}", login.location.key, place(&login.location)),
+                format!("correct `{}` at {}", login.location.key, place(&login.location)),
             ),
             Some(registry) => (
                 "it asks for a login, and none is given".to_owned(),

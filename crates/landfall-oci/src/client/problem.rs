@@ -22,7 +22,7 @@ pub enum ConnectionProblem {
     #[error("no answer within {}", seconds(.0))]
     AnswerTimeout(Duration),
     /// Bytes stopped to flow.
-    #[error("the transfer stalled: next to nothing passed for {}", seconds(.0))]
+    #[error("the transfer stalled: almost no bytes moved for {}", seconds(.0))]
     Stalled(Duration),
     /// The other side ended the connection too early.
     #[error("the connection broke")]
@@ -99,7 +99,7 @@ pub enum ProtocolProblem {
     #[error("the answer does not say how large the blob is (`Content-Length`)")]
     NoSize,
     /// A range that is not the one asked for.
-    #[error("a range from byte {offset} was asked for and another one came")]
+    #[error("the client asked for a range from byte {offset}, and the registry sent another one")]
     WrongRange {
         /// What was asked for.
         offset: u64,

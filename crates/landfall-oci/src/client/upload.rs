@@ -135,7 +135,7 @@ impl RegistryClient {
         let mut cancel = RegistryRequest::new(Method::DELETE, "", Scope::Push(repository.clone()));
         cancel.target = RequestTarget::Url(session.location);
         if let Err(fault) = self.transport.send(cancel).await {
-            tracing::debug!(%repository, error = %fault, "an upload that nobody needs could not be cancelled");
+            tracing::debug!(%repository, error = %fault, "an abandoned upload session could not be cancelled");
         }
     }
 

@@ -34,12 +34,10 @@ impl Job<'_> {
                     continue;
                 }
                 if copied.len() > REFERRERS_MAX {
-                    return Err(self.fail(format!(
-                        "more than {REFERRERS_MAX} signatures and the like belong to it"
-                    )));
+                    return Err(self.fail(format!("more than {REFERRERS_MAX} referrers belong to it")));
                 }
                 let Some(sink) = self.sink.referrer_sink(referrer.tag.as_ref()) else {
-                    return Err(self.fail(format!("{} takes no signatures and the like", self.sink.describe())));
+                    return Err(self.fail(format!("{} takes no referrers", self.sink.describe())));
                 };
                 let (part, below) = self.copy_referrer(&referrer, &*sink).await?;
                 report.add_referrer(&part);

@@ -13,7 +13,7 @@ use crate::image::TransferError;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The disk failed us; the cause names the file.
-    #[error("the content store's disk does not do what it is asked")]
+    #[error("the content store's disk failed")]
     Disk(#[from] io::Error),
     /// Another process has the store.
     #[error(
@@ -72,7 +72,7 @@ pub enum StoreError {
         digest: Digest,
     },
     /// A blob is larger than what is read into memory.
-    #[error("blob `{digest}` has more than the {limit} bytes that are read at once")]
+    #[error("blob `{digest}` has more than {limit} bytes, the limit of a document")]
     TooLarge {
         /// The blob.
         digest: Digest,

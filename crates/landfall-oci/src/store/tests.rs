@@ -328,7 +328,7 @@ fn an_image_is_complete_when_all_of_it_is_here_with_the_right_size() {
     std::fs::write(store.blob_path(&manifest.digest), b"{}").unwrap();
     assert!(!store.is_complete(&index.digest).unwrap(), "a manifest is damaged");
     store.write_manifest(&manifest, None, &store.lease()).unwrap();
-    assert!(store.is_complete(&index.digest).unwrap(), "writing it again mends it");
+    assert!(store.is_complete(&index.digest).unwrap(), "writing it again repairs it");
 }
 
 #[test]

@@ -131,8 +131,11 @@ async fn what_is_no_order_is_answered_and_the_next_one_is_heard() {
     let deleted = while_served(&registry, move || {
         let directory = fs::File::open(&directories.store).unwrap();
         for (said, heard) in [
-            ("{\"rob\":{}}\n", "this is no order: unknown variant `rob`"),
-            ("", "this is no order: EOF"),
+            (
+                "{\"rob\":{}}\n",
+                "this is not a request of the admin socket: unknown variant `rob`",
+            ),
+            ("", "this is not a request of the admin socket: EOF"),
         ] {
             let mut stream = net::UnixStream::connect(socket_path(&directory)).unwrap();
             stream.write_all(said.as_bytes()).unwrap();

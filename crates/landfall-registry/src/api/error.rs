@@ -103,12 +103,12 @@ impl From<UploadSessionError> for ApiError {
             UploadSessionError::TooMany => ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 ErrorCode::TooManyRequests,
-                "too many uploads are under way",
+                "too many upload sessions are open",
             ),
             UploadSessionError::Busy => ApiError::new(
                 StatusCode::CONFLICT,
                 ErrorCode::BlobUploadInvalid,
-                "another request is at this upload",
+                "another request holds this upload session",
             ),
             UploadSessionError::Unknown => ApiError::new(
                 StatusCode::NOT_FOUND,
@@ -165,7 +165,7 @@ impl From<StoreError> for ApiError {
                 ApiError::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     ErrorCode::Unknown,
-                    "the registry failed; its log says why",
+                    "the registry failed; its log has the reason",
                 )
             }
         }

@@ -94,7 +94,7 @@ impl Registry {
                 return Err(ApiError::new(
                     StatusCode::BAD_REQUEST,
                     ErrorCode::DigestInvalid,
-                    "the manifest is not what its digest says",
+                    "the manifest does not match its digest",
                 ));
             }
             Some(digest) => digest.clone(),

@@ -43,7 +43,7 @@ pub struct AgentArgs {
     /// End when everything is in place, or a phase failed permanently.
     #[arg(long)]
     pub once: bool,
-    /// Directory for all that the agent keeps; overrides `landfall.stateDir` of the user-data.
+    /// State directory of the agent; overrides `landfall.stateDir` of the user-data.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<Utf8PathBuf>,
     /// Root of the host's file system.

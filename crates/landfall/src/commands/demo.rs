@@ -19,6 +19,7 @@ use landfall_agent::{AgentOptions, Listeners, run_agent};
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::{NamedText, render_text};
 use landfall_core::plan::plan_images;
+use landfall_core::registry_path::API_ROOT;
 use landfall_core::report::plan_report;
 use landfall_core::resolve::Resolver;
 use landfall_core::status::{AgentStatus, Phase};
@@ -220,7 +221,7 @@ async fn show_result(site: &Site, exit: bool, printer: &Printer) -> anyhow::Resu
         printer.note(format_args!(
             "everything is in place; Ctrl-C ends it. Meanwhile, in another terminal:\n  \
              landfall status --state-dir {state_dir}\n  landfall events --state-dir {state_dir}\n  \
-             curl http://{api}/metrics\n  curl http://{}/v2/_catalog",
+             curl http://{api}/metrics\n  curl http://{}{API_ROOT}_catalog",
             site.primary
         ));
         // Ctrl-C ends the agent, and the end of the agent drops this future.

@@ -96,7 +96,7 @@ fn table_of(events: &[Event]) -> String {
         table.row([
             format!("{:.0}", event.time),
             kind_word(event.kind).to_owned(),
-            format!("{:?}", event.reason),
+            event.reason.to_string(),
             event.subject.clone(),
             event.message.clone(),
         ]);

@@ -81,7 +81,7 @@ fn render_explanation(report: &ExplainReport) -> String {
                 row.location.file, row.location.line, row.pack, row.layer
             ),
         ),
-        None => push_fact(&mut text, "named", "by no profile: taken for an application's image"),
+        None => push_fact(&mut text, "named", "in no profile: treated as an application image"),
     }
     if let Some(namespace) = &report.namespace {
         let fact = match &namespace.why {

@@ -196,7 +196,7 @@ fn report_changes(changes: &ManagedChanges, dry_run: bool, context: &Context) ->
     }
     context.printer.exact_data(&text)?;
     if changes.is_empty() && changes.kept.is_empty() {
-        context.printer.note("everything is as it should be");
+        context.printer.note("everything is up to date");
     } else if dry_run {
         context.printer.note("nothing was done: `--dry-run`");
     }
@@ -226,7 +226,9 @@ fn render_shown(rendering: &Rendering) -> String {
 
 fn print_gaps(rendering: &Rendering, context: &Context) {
     for gap in &rendering.gaps {
-        context.printer.note(format_args!("not said by these files: {gap}"));
+        context
+            .printer
+            .note(format_args!("not expressed by these files: {gap}"));
     }
 }
 

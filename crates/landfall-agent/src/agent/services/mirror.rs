@@ -96,7 +96,7 @@ impl MirrorService {
         let address = &wanted.listen;
         if !address.parse().is_ok_and(|host: RegistryHost| host.is_loopback()) {
             anyhow::bail!(Explanation::new(
-                format!("the node-local mirror would serve private images to everybody who reaches `{address}`"),
+                format!("the node-local mirror would serve private images to everyone who reaches `{address}`"),
                 "set `landfall.mirror.listen` to an address of loopback, e.g. `127.0.0.1:5081`",
             ));
         }

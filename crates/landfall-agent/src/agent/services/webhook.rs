@@ -125,7 +125,7 @@ impl WebhookService {
             })
         };
         self.server.ensure(&host.supervisor, spec, routes).await?;
-        let (certificate, issued) = opened.context("the webhook was not started anew")?;
+        let (certificate, issued) = opened.context("the webhook was not restarted")?;
         self.running = Some(RunningWebhook {
             certificate,
             reviewer,
@@ -157,7 +157,9 @@ impl WebhookService {
 fn show(host: &Host, settings: &Settings, local: SocketAddr, issued: &IssuedCertificate) -> String {
     let url = format!("https://{local}{MUTATE_PATH}");
     let words = if settings.landfall.webhook.observe_only {
-        format!("the webhook at {url} changes nothing and says what it would: `landfall.webhook.observeOnly` is true")
+        format!(
+            "the webhook at {url} changes nothing and reports what it would change: `landfall.webhook.observeOnly` is true"
+        )
     } else {
         format!("the webhook at {url} redirects the images of pods")
     };
@@ -178,8 +180,8 @@ fn certificate_names(settings: &Settings, port: u16) -> Vec<String> {
     let mut names: Vec<String> = LOOPBACK_NAMES.map(ToOwned::to_owned).to_vec();
     let listen = settings.landfall.webhook_listen.trim_matches(['[', ']']).to_owned();
     let own = (listen != "0.0.0.0" && listen != "::").then_some(listen);
-    let told = webhook_address(settings, port).names();
-    for name in own.into_iter().chain(told) {
+    let configured = webhook_address(settings, port).names();
+    for name in own.into_iter().chain(configured) {
         if !names.contains(&name) {
             names.push(name);
         }

@@ -1,11 +1,11 @@
-//! Reports the findings of one check.
+//! Reporter of the findings of one check.
 
 use crate::config::codes::CodeDoc;
 use crate::config::node::Node;
 use crate::config::report::{Draft, Report};
 use crate::config::text::Span;
 
-/// Reports under the code of one check.
+/// A report that adds findings under the code of one check.
 pub(crate) struct CheckReporter<'a> {
     pub(super) doc: &'static CodeDoc,
     pub(super) report: &'a mut Report,

@@ -1,5 +1,5 @@
-//! Findings about what stages write and what a cluster's configuration says to kubelet: the slips of published examples,
-//! each with the corrected text.
+//! Checks of the files that stages write and of the kubelet's configuration. They find the mistakes of published
+//! examples, and each finding has the corrected text.
 
 use std::ops::Range;
 
@@ -16,19 +16,19 @@ use super::reporter::CheckReporter;
 
 const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
 const DROP_IN: &str = "/etc/containerd/conf.d/registry-config-path.toml";
-/// What the README of the original's credential provider says by mistake.
+/// The wrong directory that the README of Palette's credential provider names.
 const README_DIRECTORY: &str = "/etc/kubernetes/registry/";
 const K3S_REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
 const RKE2_REGISTRIES: &str = "/etc/rancher/rke2/registries.yaml";
 const PROVIDER_CONFIG: &str = "CredentialProviderConfig";
-/// As it is written, and as it must be.
+/// The wrong and the correct spelling.
 const CAPITALS: [(&str, &str); 3] = [
     ("Kubelet.config.k8s.io", "kubelet.config.k8s.io"),
     ("credentialprovider.Kubelet.k8s.io", "credentialprovider.kubelet.k8s.io"),
     ("KubeletExtraArgs", "kubeletExtraArgs"),
 ];
 const MATCH_IMAGES: [(&str, &str); 1] = [("mathImages", "matchImages")];
-/// Bits by which others than the owner may read.
+/// The mode bits by which group and others may read.
 const OTHERS_READ: u32 = 0o044;
 
 pub(super) fn kubelet_is_in_small_letters(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
@@ -81,7 +81,7 @@ pub(super) fn registries_yaml_is_the_distribution_s(facts: &Facts, _: &Settings,
     }
 }
 
-/// Files that a stage writes count: somebody has seen to it.
+/// A mirror file that a stage writes counts, because the user has configured the node.
 pub(super) fn node_has_mirror_files(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
     let is_mirror_file =
         |path: &str| path.starts_with(CERTS_DIRECTORY) || [K3S_REGISTRIES, RKE2_REGISTRIES].contains(&path);
@@ -95,7 +95,7 @@ pub(super) fn node_has_mirror_files(facts: &Facts, settings: &Settings, draft: &
         );
         draft.node(&namespace.node, message).help(
             "write `landfall.mirror.files: [containerd]` (or `k3s`, `rke2`) into the user-data, with `landfall.mirror.enable: true` \
-             for rules that its format cannot say",
+             for rules that its format cannot express",
         );
     }
 }
@@ -104,7 +104,7 @@ pub(super) fn credentials_are_private(facts: &Facts, _: &Settings, draft: &mut C
     for file in facts.stage_files.iter().filter(|file| file.holds_secret) {
         if let Some(mode) = file.mode.as_ref().filter(|mode| mode.value & OTHERS_READ != 0) {
             let message = format!(
-                "`{}` holds a login, and everybody on the host may read it",
+                "`{}` holds a login, and every user of the host can read it",
                 file.path.value
             );
             draft.node(&mode.node, message).help("write `permissions: 0600`");
@@ -141,7 +141,7 @@ pub(super) fn providers_have_a_cache_duration(facts: &Facts, _: &Settings, draft
                 draft
                     .node(
                         &file.content.node,
-                        format!("the provider `{name}` has no `defaultCacheDuration`: kubelet ends"),
+                        format!("the provider `{name}` has no `defaultCacheDuration`: kubelet exits"),
                     )
                     .help("add `defaultCacheDuration: 5m0s` to it");
             }
@@ -149,7 +149,7 @@ pub(super) fn providers_have_a_cache_duration(facts: &Facts, _: &Settings, draft
     }
 }
 
-/// `configs` without `mirrors` (SPEC section 6).
+/// Reports `configs` without `mirrors` [spec:combinations.configs-only].
 pub(super) fn registries_yaml_redirects(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
     for file in with_path(facts, |path| path == K3S_REGISTRIES || path == RKE2_REGISTRIES) {
         let path = &file.path.value;
@@ -172,7 +172,7 @@ fn with_path(facts: &Facts, is_meant: impl Fn(&str) -> bool) -> impl Iterator<It
     facts.stage_files.iter().filter(move |file| is_meant(&file.path.value))
 }
 
-/// The YAML documents of a file that a stage writes; none when it is something else.
+/// Parses the YAML documents of a file that a stage writes; none if it is not YAML.
 fn documents(file: &WrittenFile) -> Vec<Node> {
     let text = Text::of_file(&NamedText::new(&file.path.value, &file.content.value));
     yaml::parse_documents(&text, &KeyPath::default()).documents
@@ -182,7 +182,7 @@ fn is_provider_config(document: &Node) -> bool {
     document.get("kind").and_then(Node::text) == Some(PROVIDER_CONFIG)
 }
 
-/// Reports every wrong word in the files of stages and in the clusters' configurations, where it is written.
+/// Reports each wrong word in the files of stages and in the clusters' configurations, at its position.
 fn for_words(
     facts: &Facts,
     words: &[(&str, &str)],
@@ -220,7 +220,7 @@ fn occurrences(text: &str, word: &str) -> Vec<Range<usize>> {
     text.match_indices(word).map(|(at, word)| at..at + word.len()).collect()
 }
 
-/// Keys and values.
+/// Calls `see` for each scalar at or below `node`, keys and values.
 fn each_scalar(node: &Node, see: &mut impl FnMut(&Node)) {
     match &node.value {
         Value::Scalar(_) => see(node),

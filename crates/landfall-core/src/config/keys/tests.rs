@@ -1,7 +1,7 @@
-//! The readers and the table name the same keys.
+//! Comparison of the readers with the table: both name the same keys.
 //!
-//! A sample of each file is made from the table, with every key in it, and read. The nodes record the keys that the
-//! readers ask for.
+//! A sample of each file with all keys of the table is generated and read. The nodes record the keys that the readers
+//! ask for.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use crate::diagnostic::NamedText;
 const ANY_KEY: &str = "initramfs";
 /// The path of a pack's values in a profile.
 const VALUES_PATH: &str = "spec.template.packs.values";
-/// Keys of one reader of registries that not every table of a registry has: another place of a registry has it.
+/// Keys that a shared reader of registries asks for, and that only some tables of a registry have.
 const OF_OTHER_REGISTRIES: &[&str] = &[
     "certificate",
     "certificateRef",
@@ -35,7 +35,7 @@ const OF_OTHER_REGISTRIES: &[&str] = &[
     "usernameRef",
 ];
 
-/// Conditions of Kairos that Landfall cannot evaluate: a step with one is refused.
+/// Conditions of Kairos that Landfall cannot evaluate. A step with one of them is refused.
 const REFUSED: &[&str] = &[
     "if_files",
     "node",
@@ -45,7 +45,7 @@ const REFUSED: &[&str] = &[
     "only_service_manager",
 ];
 
-/// A value that fits a shape, with every key of its mappings.
+/// Generates a value of a shape, with all keys of its mappings.
 fn sample(shape: &Shape) -> Value {
     match shape {
         Shape::Text => json!("h.example"),
@@ -68,7 +68,7 @@ fn sample(shape: &Shape) -> Value {
     }
 }
 
-/// The paths of all keys below a shape, and `path.*` where the table accepts any value.
+/// Returns the paths of all keys below a shape, and `path.*` where the table accepts any value.
 fn table_keys(shape: &Shape, path: &str, found: &mut BTreeSet<String>) {
     match shape {
         Shape::Any | Shape::Yaml => {
@@ -95,8 +95,8 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// The keys of user-data that readers ask for, in a file with everything and in files with one key of `stylus` each:
-/// some forms exclude each other.
+/// Returns the keys of user-data that readers ask for, in a file with all keys and in files with one key of `stylus`
+/// each, because some forms exclude each other.
 fn asked_of_user_data() -> BTreeSet<String> {
     let whole = sample(&USER_DATA);
     let parts = whole["stylus"].as_object().into_iter().flatten();
@@ -114,7 +114,7 @@ fn asked_of_user_data() -> BTreeSet<String> {
     })
 }
 
-/// The keys of a profile that readers ask for, with one pack for each layer that has a reader of its own.
+/// Returns the keys of a profile that readers ask for, with one pack for each layer that has its own reader.
 fn asked_of_profile() -> BTreeSet<String> {
     let mut profile = sample(&PROFILE);
     let mut pack = profile["spec"]["packs"][0].clone();
@@ -142,7 +142,7 @@ fn below(keys: &BTreeSet<String>, path: &str) -> BTreeSet<String> {
     keys.iter().filter(|key| key.starts_with(&prefix)).cloned().collect()
 }
 
-/// Returns the keys that are asked for and not in the table.
+/// Returns the keys that readers ask for and the table lacks.
 fn unknown(asked: &BTreeSet<String>, table: &BTreeSet<String>) -> Vec<String> {
     let is_open = |key: &str| {
         key.match_indices('.')

@@ -1,4 +1,4 @@
-//! Records the keys that readers ask nodes for, so that a test can compare them with the table of keys.
+//! Recorder of the keys that readers ask nodes for, so that a test can compare them with the table of keys.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ thread_local! {
     static ASKED: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
 }
 
-/// Notes that a reader asked for a key of the node at a path.
+/// Records that a reader asked for a key of the node at a path.
 pub(super) fn record(path: &KeyPath, key: &str) {
     ASKED.with_borrow_mut(|asked| asked.insert(path.key(key).to_string()));
 }
@@ -21,7 +21,7 @@ pub(crate) fn asked_keys(read: impl FnOnce()) -> BTreeSet<String> {
     ASKED.take().iter().map(|path| without_indices(path)).collect()
 }
 
-/// `a[0].b` as `a.b`.
+/// Turns `a[0].b` into `a.b`.
 fn without_indices(path: &str) -> String {
     let pieces = path.split('[').enumerate();
     let pieces = pieces.map(|(at, piece)| {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// The keys and indices that lead to a node, shared with its neighbours.
+/// The keys and indices that lead to a node. Neighbours share their common part.
 #[derive(Clone, Default)]
 pub(crate) struct KeyPath(Option<Arc<Step>>);
 
@@ -18,12 +18,12 @@ enum Part {
 }
 
 impl KeyPath {
-    /// The path of a key below this one.
+    /// Returns the path of a key below this one.
     pub(crate) fn key(&self, key: &str) -> KeyPath {
         self.step(Part::Key(Arc::from(key)))
     }
 
-    /// The path of an item below this one.
+    /// Returns the path of an item below this one.
     pub(crate) fn index(&self, index: usize) -> KeyPath {
         self.step(Part::Index(index))
     }
@@ -46,7 +46,7 @@ impl fmt::Display for KeyPath {
                 if step.parent.0.is_some() {
                     f.write_str(".")?;
                 }
-                // A key with a dot in it would read as two; one that ends in `]` names a pack.
+                // Without quotes, a key with a dot looks like two keys. A key that ends in `]` names a pack.
                 if key.contains('.') && !key.ends_with(']') {
                     write!(f, "\"{key}\"")
                 } else {

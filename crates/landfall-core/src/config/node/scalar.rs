@@ -1,4 +1,4 @@
-//! Where each piece of a scalar's text stands in the source: what YAML's folding, indentation and escapes did, undone.
+//! Mapping of a scalar's text to its source, through YAML's folding, indentation and escapes.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use serde_saphyr::granit_parser::ScalarStyle;
 
 use crate::config::text::Segment;
 
-/// A scalar after YAML's escapes, without a type.
+/// A scalar with its escapes resolved and without a type.
 #[derive(Clone)]
 pub(crate) struct Scalar {
     pub(crate) text: Arc<str>,
     pub(crate) style: ScalarStyle,
-    /// Tagged `!!str`: a string although it is not quoted.
+    /// True if tagged `!!str`: a string although it is not quoted.
     pub(crate) is_string: bool,
 }
 
-/// The segments of a scalar that the parser found at `range` of `source`: with its quotes, or from the first character
-/// of a block that is not blank.
+/// Returns the segments of a scalar that the parser found at `range` of `source`. The range includes the quotes; in a
+/// block scalar it starts at the first character that is not blank.
 pub(super) fn align(source: &str, range: Range<usize>, scalar: &Scalar) -> Vec<Segment> {
     let block = |start| (source.get(start..range.end).unwrap_or_default(), start);
     match scalar.style {
@@ -38,7 +38,8 @@ pub(super) fn align(source: &str, range: Range<usize>, scalar: &Scalar) -> Vec<S
     }
 }
 
-/// Where a block's first line starts, indentation and leading blank lines included: behind the line of its header.
+/// Returns the start of a block scalar's first line, with indentation and leading blank lines: the line after its
+/// header.
 fn block_start(source: &str, first_character: usize) -> usize {
     let mut start = line_start(source, first_character);
     while start > 0 {
@@ -57,7 +58,7 @@ fn line_start(source: &str, offset: usize) -> usize {
         .map_or(0, |newline| newline + 1)
 }
 
-/// In a literal block every line of the text is one line of the source, less its indentation.
+/// Aligns a literal block, where each line of the text is a line of the source without its indentation.
 fn literal(source: &str, offset: usize, text: &str) -> Vec<Segment> {
     let mut source_lines = lines_with_offsets(source);
     let mut segments = Vec::new();
@@ -89,7 +90,8 @@ fn lines_with_offsets(source: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Walks text and source side by side: equal characters match, white space was folded, escapes stand for one character.
+/// Aligns any other scalar by comparing text and source in parallel: equal characters match, white space was folded,
+/// and an escape stands for one character.
 fn folded(source: &str, offset: usize, text: &str, style: ScalarStyle) -> Vec<Segment> {
     let mut cursor = match style {
         ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => usize::from(source.starts_with(['"', '\''])),
@@ -138,10 +140,10 @@ fn folded(source: &str, offset: usize, text: &str, style: ScalarStyle) -> Vec<Se
                 white_length(rest)
             };
         } else if character.is_whitespace() {
-            // Its white space was passed with the line break before it.
+            // The white space in the source was consumed with the previous line break.
             push(at, cursor, false);
         } else {
-            // White space of the source that is not in the text: indentation.
+            // The source has white space that is not in the text: indentation.
             cursor += white_length(rest);
             push(at, cursor, true);
             cursor += source[cursor..].chars().next().map_or(0, char::len_utf8);
@@ -150,7 +152,7 @@ fn folded(source: &str, offset: usize, text: &str, style: ScalarStyle) -> Vec<Se
     segments
 }
 
-/// Whether a line break stands behind nothing but blanks.
+/// Returns true if only blanks precede the next line break.
 fn folds(rest: &str) -> bool {
     rest.starts_with([' ', '\t', '\r', '\n']) && rest.trim_start_matches([' ', '\t', '\r']).starts_with('\n')
 }
@@ -163,7 +165,7 @@ fn line_length(rest: &str) -> usize {
     rest.find('\n').map_or(rest.len(), |newline| newline + 1)
 }
 
-/// A backslash at the end of a line joins it to the next.
+/// Returns the length of a line continuation: a backslash before a line break joins the line to the next.
 fn line_continuation(rest: &str) -> Option<usize> {
     let after = rest.strip_prefix('\\')?;
     let after = after.strip_prefix('\r').unwrap_or(after).strip_prefix('\n')?;
@@ -174,7 +176,7 @@ fn escape_length(rest: &str) -> usize {
     let length = match rest.as_bytes().get(1) {
         Some(b'x') => 4,
         Some(b'u') => {
-            // A character beyond the basic plane is written as two escapes in JSON.
+            // JSON writes a character beyond the basic multilingual plane as two escapes.
             let high = rest.get(2..6).and_then(|digits| u16::from_str_radix(digits, 16).ok());
             if high.is_some_and(|unit| (0xD800..0xDC00).contains(&unit)) {
                 12

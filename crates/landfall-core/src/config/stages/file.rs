@@ -1,4 +1,4 @@
-//! Reads the files and directories of a stage's step.
+//! Readers of the files and directories of a stage's step.
 
 use std::io::Read;
 
@@ -15,9 +15,9 @@ use crate::stage::{CREDENTIAL_DIRECTORY, SecretBytes, StageDirectory, StageFile}
 pub(super) const MODE_PLAIN: u32 = 0o644;
 pub(super) const MODE_SECRET: u32 = 0o600;
 const MODE_DIRECTORY: u32 = 0o755;
-/// What a compressed file of a stage may grow to, in bytes.
+/// The maximum size of a decompressed file of a stage, in bytes.
 const CONTENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Keys that Kairos ignores without a word, and what was meant.
+/// Keys that Kairos silently ignores, with the key that was meant.
 const IGNORED_KEYS: [(&str, &str); 4] = [
     ("permission", "permissions"),
     ("mode", "permissions"),
@@ -37,7 +37,7 @@ pub(super) fn read_file(node: &Node, stage: &str, facts: &mut Facts, report: &mu
         Ok(content) => content,
         Err(why) => {
             let at = content_node.unwrap_or(node);
-            // What is encoded may be a secret, and cannot be told apart.
+            // Encoded content may be a secret, and cannot be examined.
             report.secret(at.span());
             report
                 .node(
@@ -90,7 +90,7 @@ fn read_path(node: &Node, report: &mut Report) -> Option<String> {
     good_path(path_node, report)
 }
 
-/// The path of a node, where it can be written to.
+/// Reads a path; `None` if files cannot be written to it.
 pub(super) fn good_path(node: &Node, report: &mut Report) -> Option<String> {
     let path = node.text()?;
     if !is_good_path(path) {

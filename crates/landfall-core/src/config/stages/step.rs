@@ -1,4 +1,5 @@
-//! The parts of a step that are no files: users, units, variables; and keys that Kairos knows and Landfall does not run.
+//! Readers of the parts of a step that are not files: users, units and variables; and the check for keys that only
+//! Kairos runs.
 
 use secrecy::SecretString;
 
@@ -12,7 +13,7 @@ use crate::stage::{ENVIRONMENT_FILE, Environment, SecretBytes, StageFile, StageU
 
 use super::file::{MODE_PLAIN, MODE_SECRET, good_path, is_good_path};
 
-/// Conditions of Kairos beside `if`.
+/// Conditions of Kairos other than `if`.
 const OTHER_CONDITIONS: [&str; 6] = [
     "if_files",
     "node",
@@ -21,7 +22,7 @@ const OTHER_CONDITIONS: [&str; 6] = [
     "only_os_version",
     "only_service_manager",
 ];
-/// What Kairos does beside what Landfall does.
+/// Keys of a step that Kairos runs and Landfall does not.
 const NOT_RUN: [&str; 17] = [
     "authorized_keys",
     "datasource",
@@ -41,12 +42,12 @@ const NOT_RUN: [&str; 17] = [
     "unpack_images",
     "after",
 ];
-/// As Kairos calls a drop-in that has no name.
+/// The name that Kairos gives a drop-in without a name.
 const OVERRIDE_NAME: &str = "override-yip.conf";
-/// Beyond what a name in `/etc/group` can be told by.
+/// (uid_t) -1, which system calls read as "no change" and no user can have.
 const UID_NONE: u32 = u32::MAX;
 
-/// Whether the step has a condition that only Kairos can evaluate.
+/// Returns true if the step has a condition that only Kairos can evaluate.
 pub(super) fn has_other_condition(step: &Node) -> bool {
     OTHER_CONDITIONS.iter().any(|key| is_given(step, key))
 }
@@ -81,7 +82,7 @@ fn is_given(step: &Node, key: &str) -> bool {
     step.get(key).is_some_and(|value| !value.is_null())
 }
 
-/// `systemctl`; drop-ins become the files that they are.
+/// Reads `systemctl`. Drop-ins become files.
 pub(super) fn read_systemctl(step: &Node, report: &mut Report) -> Systemctl {
     let Some(node) = step.get("systemctl") else {
         return Systemctl::default();
@@ -151,7 +152,7 @@ fn read_override(node: &Node, report: &mut Report) -> Option<StageFile> {
     })
 }
 
-/// `environment` and `environment_file`.
+/// Reads `environment` and `environment_file`.
 pub(super) fn read_environment(step: &Node, report: &mut Report) -> Option<Environment> {
     let entries = step.get("environment").map(Node::entries).unwrap_or_default();
     let file = step.get("environment_file").filter(|file| !file.is_null());
@@ -182,12 +183,12 @@ pub(super) fn read_environment(step: &Node, report: &mut Report) -> Option<Envir
     (!variables.is_empty()).then_some(Environment { path, variables, mode })
 }
 
-/// A variable without a value is an empty one; a template without a value is none.
+/// Returns the value of a variable: empty for null, and `None` for a template without a value.
 fn value_of(node: &Node) -> Option<&str> {
     if node.is_null() { Some("") } else { node.text() }
 }
 
-/// `users`, by name: whoever has no number then gets the same one each time.
+/// Reads `users`, sorted by name, so that users without a number get the same number each time.
 pub(super) fn read_users(step: &Node, report: &mut Report) -> Vec<StageUser> {
     let entries = step.get("users").map(Node::entries).unwrap_or_default();
     let mut users: Vec<StageUser> = entries
@@ -215,7 +216,7 @@ fn read_user(key: &Node, node: &Node, report: &mut Report) -> Option<StageUser> 
     }
     for field in ["gecos", "homedir", "shell", "primary_group", "passwd"] {
         let Some(value) = node.get(field) else { continue };
-        // A password itself may hold anything: it gets hashed.
+        // A plain password may contain any character, because it is hashed.
         let is_written = |text: &str| field != "passwd" || is_password_hash(text);
         let breaks = |text: &str| text.contains([':', '\n', '\r']);
         if value.text().is_some_and(|text| is_written(text) && breaks(text)) {

@@ -1,4 +1,4 @@
-//! Puts values into a text, keeping the way back to the file.
+//! Evaluation of the templates in a text. Positions in the result are traced to the file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::config::template::TemplateValues;
 use crate::config::text::{Segment, Text};
 use crate::config::yaml::TEXT_BYTES_MAX;
 
-/// No value of a template may grow beyond this, in bytes, however its options refer to each other.
+/// The maximum size of a template's value, in bytes. Options that refer to each other could multiply it.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
 
-/// The `options` of every pack, by pack name: raw text, templates included.
+/// The `options` of all packs, by pack name: raw text with templates.
 pub(crate) type PackOptions = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Evaluates templates; each name once.
+/// The evaluator of templates. It evaluates each name once.
 #[derive(Debug)]
 pub(crate) struct Templates<'a> {
     values: &'a TemplateValues,
@@ -24,7 +24,7 @@ pub(crate) struct Templates<'a> {
     known: HashMap<String, Result<Arc<str>, Failure>>,
 }
 
-/// Why a template has no value.
+/// The reason why a template has no value.
 #[derive(Debug, Clone)]
 struct Failure {
     doc: &'static CodeDoc,
@@ -32,11 +32,11 @@ struct Failure {
     help: String,
 }
 
-/// A `{{…}}` in a text.
+/// A template `{{…}}` in a text.
 struct Found<'t> {
     start: usize,
     end: usize,
-    /// What is between the braces, trimmed.
+    /// The trimmed text between the braces.
     inner: &'t str,
 }
 
@@ -49,8 +49,8 @@ impl<'a> Templates<'a> {
         }
     }
 
-    /// The text with its templates replaced. A template without a value becomes a mark that YAML takes for a plain
-    /// character; the finding about it is made here.
+    /// Returns the text with its templates replaced. A template without a value is reported and becomes a mark, which
+    /// is a plain character for YAML.
     pub(crate) fn render(&mut self, text: &Text, key: &str, report: &mut Report) -> Text {
         let source = text.as_str();
         if !source.contains("{{") {
@@ -113,7 +113,7 @@ impl<'a> Templates<'a> {
         if stack.iter().any(|open| open == name) {
             return Err(Failure {
                 doc: &codes::TEMPLATE_CYCLE,
-                message: format!("the template `{{{{.spectro.{name}}}}}` needs its own value"),
+                message: format!("the template `{{{{.spectro.{name}}}}}` refers to itself"),
                 help: "write a value without a template into one of the options".to_owned(),
             });
         }
@@ -139,7 +139,7 @@ impl<'a> Templates<'a> {
                 },
             });
         };
-        // Both parts may hold dots, so the packs that exist decide where the name ends.
+        // Pack name and key may both contain dots, so the existing packs decide where the name ends.
         let found = self.options.iter().find_map(|(pack, options)| {
             let key = rest.strip_prefix(pack.as_str())?.strip_prefix(".options.")?;
             Some(options.get(key).cloned().ok_or((pack.clone(), key.to_owned())))
@@ -181,8 +181,8 @@ impl<'a> Templates<'a> {
     }
 }
 
-/// Reads with `read` a text whose templates are not evaluated yet: each stands there as a mark that is no syntax of
-/// YAML. `restore` puts the templates back into what was read.
+/// A text whose templates are replaced by marks, which are not YAML syntax, so that it can be parsed before the
+/// templates are evaluated. `restore` puts the templates back into a parsed text.
 pub(crate) struct Protected {
     pub(crate) content: String,
     originals: Vec<String>,
@@ -226,14 +226,14 @@ impl Protected {
 }
 
 fn push(segments: &mut Vec<Segment>, at: usize, parent_at: usize, linear: bool) {
-    // An empty piece has no place of its own.
+    // An empty piece has no position.
     if segments.last().is_some_and(|last: &Segment| last.at == at) {
         segments.pop();
     }
     segments.push(Segment { at, parent_at, linear });
 }
 
-/// The templates of a text that are about `.spectro`, in order.
+/// Returns the templates of a text that contain `.spectro.`, in order.
 fn templates(source: &str) -> impl Iterator<Item = Found<'_>> {
     let mut from = 0;
     std::iter::from_fn(move || {
@@ -255,7 +255,7 @@ fn is_name_character(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_')
 }
 
-/// Whether the line is a comment as far as YAML is concerned: a template there needs no value.
+/// Returns true if the line is a YAML comment, where a template needs no value.
 fn is_comment(source: &str, at: usize) -> bool {
     let line = source[..at].rfind('\n').map_or(0, |newline| newline + 1);
     source[line..].trim_start().starts_with('#')

@@ -1,4 +1,4 @@
-//! From the parser's events to a tree of nodes, within limits.
+//! Builder of a tree of nodes from the parser's events, within limits.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -11,20 +11,20 @@ use crate::config::node::{Entry, KeyPath, Node, Scalar, Value};
 use crate::config::report::Report;
 use crate::config::text::{Span, Text};
 
-/// The largest text that is parsed, in bytes.
+/// The maximum size of a text, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
-/// The most nodes that a text may have, aliases counted as often as they are used.
+/// The maximum number of nodes of a text. Each use of an alias counts its nodes again.
 const NODES_MAX: usize = 50_000;
-/// The deepest nesting of blocks, and of brackets.
+/// The maximum nesting of blocks, and of brackets.
 const DEPTH_MAX: usize = 100;
 const MERGE_KEY: &str = "<<";
 
-/// What a text holds.
+/// The documents and problems of a text.
 #[derive(Debug)]
 pub(crate) struct Parsed {
-    /// The documents that could be read.
+    /// The documents that could be parsed.
     pub(crate) documents: Vec<Node>,
-    /// Whether everything was read; if not, the last problem says why.
+    /// True if the text was parsed to its end; else the last problem has the reason.
     pub(crate) complete: bool,
     problems: Vec<Problem>,
 }
@@ -40,7 +40,7 @@ struct Problem {
 }
 
 impl Parsed {
-    /// Hands the problems over.
+    /// Adds the problems to a report.
     pub(crate) fn report_problems(&self, report: &mut Report) {
         for problem in &self.problems {
             let draft = report.at(
@@ -59,10 +59,10 @@ impl Parsed {
     }
 }
 
-/// What to do about a text that is too large.
+/// The hint for a text that is too large.
 const SPLIT: &str = "split the file, or remove what is generated";
 
-/// Reads all documents of a text. `base` is the key path of the text itself.
+/// Parses all documents of a text. `base` is the key path of the text itself.
 pub(crate) fn parse_documents(text: &Text, base: &KeyPath) -> Parsed {
     let mut builder = Builder {
         text,
@@ -85,7 +85,7 @@ struct Builder<'a> {
     text: &'a Text,
     base: &'a KeyPath,
     stack: Vec<Frame>,
-    /// Finished nodes with an anchor, and how many nodes each holds.
+    /// Finished nodes with an anchor, and the number of nodes in each.
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
     documents: Vec<Node>,
@@ -208,7 +208,7 @@ impl Builder<'_> {
 
     fn alias(&mut self, id: usize, start: usize, end: usize) {
         let Some((target, weight)) = self.anchors.get(&id) else {
-            // An anchor that is not finished: the alias stands inside what it names.
+            // The anchored node is not finished: the alias is inside the node that it refers to.
             self.unresolved_alias(start, end);
             return;
         };
@@ -233,7 +233,7 @@ impl Builder<'_> {
         self.finished(node, 0, 1);
     }
 
-    /// Path and key of the node that comes next.
+    /// Returns path and key of the next node.
     fn place(&self) -> (KeyPath, Option<Range<usize>>) {
         match self.stack.last() {
             None => (self.base.clone(), None),
@@ -298,7 +298,7 @@ impl Builder<'_> {
     fn syntax_error(&mut self, error: &ScanError) {
         let content = self.text.as_str();
         let offset = error.marker().byte_offset().unwrap_or(0).min(content.len());
-        // An error at the very end is shown at the last thing that is written.
+        // An error at the end is shown at the last character that is not blank.
         let offset = if content[content.floor_char_boundary(offset)..].trim().is_empty() {
             content.trim_end().char_indices().next_back().map_or(0, |(at, _)| at)
         } else {
@@ -307,7 +307,7 @@ impl Builder<'_> {
         let (doc, message, help) = explain(error.kind());
         let line = content[..offset].rfind('\n').map_or(0, |newline| newline + 1);
         let offset = match content[line..offset].rfind('\t') {
-            // The parser stops behind the tab.
+            // The parser stops after the tab.
             Some(tab) if std::ptr::eq(doc, &codes::TAB) => line + tab,
             _ => offset,
         };
@@ -361,7 +361,7 @@ fn explain(kind: &ErrorKind) -> (&'static CodeDoc, String, Option<&'static str>)
     }
 }
 
-/// Puts the entries of `<<` where they belong: behind the mapping's own, which win.
+/// Resolves merge keys (`<<`): appends their entries to the mapping's own entries, which win.
 fn merged(entries: Vec<Entry>) -> Vec<Entry> {
     if !entries.iter().any(|entry| entry.key.text() == Some(MERGE_KEY)) {
         return entries;

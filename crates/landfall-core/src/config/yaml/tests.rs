@@ -1,4 +1,4 @@
-//! What we rely on of YAML, whichever library reads it.
+//! Properties of the YAML parser that the readers rely on.
 
 use std::sync::Arc;
 

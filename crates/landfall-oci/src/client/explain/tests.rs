@@ -80,10 +80,10 @@ fn external_registry_with_a_login() {
     insta::assert_snapshot!(explain_all(user_data, "nginx:1.27"), @r"
     NotFound
       image `nginx:1.27` cannot be fetched from registry `reg:5000`: it does not have `reg:5000/docker.io/library/nginx:1.27`
-      hint: push it there, or mend the image at profile.yaml:21:26
+      hint: push it there, or correct the image at profile.yaml:21:26
     Unauthorized
       image `nginx:1.27` cannot be fetched from registry `reg:5000`: it refuses the password of user `edge`
-      hint: mend `stylus.registryCredentials.password` at user-data.yaml:6:15
+      hint: correct `stylus.registryCredentials.password` at user-data.yaml:6:15
     Forbidden
       image `nginx:1.27` cannot be fetched from registry `reg:5000`: user `edge` may not pull from `docker.io/library/nginx`
       hint: grant it there, or name another user as `stylus.registryCredentials.username` beside user-data.yaml:4:13
@@ -100,7 +100,7 @@ fn external_registry_with_a_login() {
       image `nginx:1.27` cannot be fetched from registry `reg:5000`: the bytes are not those that their digest names: the cause
       hint: push the image to `reg:5000` again, and look for a proxy that changes what passes through it
     Protocol
-      image `nginx:1.27` cannot be fetched from registry `reg:5000`: it gives an answer that no registry gives: the cause
+      image `nginx:1.27` cannot be fetched from registry `reg:5000`: it answers like no registry: the cause
       hint: check that a registry, and nothing else, listens there; its address is `stylus.registryCredentials.domain` at user-data.yaml:4:13
     Local
       image `nginx:1.27` cannot be fetched from registry `reg:5000`: this host failed: the cause
@@ -114,7 +114,7 @@ fn external_registry_without_a_login() {
     insta::assert_snapshot!(explain_all(user_data, "nginx:1.27"), @r"
     NotFound
       image `nginx:1.27` cannot be fetched from registry `reg:5000`: it does not have `reg:5000/docker.io/library/nginx:1.27`
-      hint: push it there, or mend the image at profile.yaml:21:26
+      hint: push it there, or correct the image at profile.yaml:21:26
     Unauthorized
       image `nginx:1.27` cannot be fetched from registry `reg:5000`: it asks for a login, and none is given
       hint: add `stylus.registryCredentials.username` and the password beside user-data.yaml:4:13
@@ -134,7 +134,7 @@ fn external_registry_without_a_login() {
       image `nginx:1.27` cannot be fetched from registry `reg:5000`: the bytes are not those that their digest names: the cause
       hint: push the image to `reg:5000` again, and look for a proxy that changes what passes through it
     Protocol
-      image `nginx:1.27` cannot be fetched from registry `reg:5000`: it gives an answer that no registry gives: the cause
+      image `nginx:1.27` cannot be fetched from registry `reg:5000`: it answers like no registry: the cause
       hint: check that a registry, and nothing else, listens there; its address is `stylus.registryCredentials.domain` at user-data.yaml:4:13
     Local
       image `nginx:1.27` cannot be fetched from registry `reg:5000`: this host failed: the cause
@@ -149,7 +149,7 @@ fn mapping_rule_is_named_where_its_target_lacks_the_image() {
     insta::assert_snapshot!(all.lines().take(3).collect::<Vec<_>>().join("\n"), @r"
     NotFound
       image `nginx:1.27` cannot be fetched from registry `reg:5000`: it does not have `reg:5000/p/library/nginx:1.27`
-      hint: push it there, or mend the image at profile.yaml:21:26 or the mapping rule at user-data.yaml:7:7
+      hint: push it there, or correct the image at profile.yaml:21:26 or the mapping rule at user-data.yaml:7:7
     ");
 }
 
@@ -158,7 +158,7 @@ fn registry_that_nobody_configured() {
     insta::assert_snapshot!(explain_all("#cloud-config\nstylus: {}\n", "nginx:1.27"), @r"
     NotFound
       image `nginx:1.27` cannot be fetched from registry `docker.io`: it does not have `docker.io/library/nginx:1.27`
-      hint: mend the image at profile.yaml:21:26
+      hint: correct the image at profile.yaml:21:26
     Unauthorized
       image `nginx:1.27` cannot be fetched from registry `docker.io`: it asks for a login, and none is given
       hint: add `docker.io` with a login to `stylus.externalRegistries.registries` in the user-data
@@ -178,7 +178,7 @@ fn registry_that_nobody_configured() {
       image `nginx:1.27` cannot be fetched from registry `docker.io`: the bytes are not those that their digest names: the cause
       hint: push the image to `docker.io` again, and look for a proxy that changes what passes through it
     Protocol
-      image `nginx:1.27` cannot be fetched from registry `docker.io`: it gives an answer that no registry gives: the cause
+      image `nginx:1.27` cannot be fetched from registry `docker.io`: it answers like no registry: the cause
       hint: check that a registry, and nothing else, listens at `docker.io`
     Local
       image `nginx:1.27` cannot be fetched from registry `docker.io`: this host failed: the cause
@@ -192,17 +192,17 @@ fn provider_registry_is_mended_in_the_profile() {
     insta::assert_snapshot!(all.lines().skip(3).take(3).collect::<Vec<_>>().join("\n"), @r"
     Unauthorized
       image `os.example.io/edge:1` cannot be fetched from registry `os.example.io`: it refuses the password of user `builder`
-      hint: mend `packs[os].values.providerCredentials.password` at profile.yaml:14:23
+      hint: correct `packs[os].values.providerCredentials.password` at profile.yaml:14:23
     ");
 }
 
 #[test]
 fn several_candidates_are_told_in_turn_with_the_hint_of_the_first() {
     let joined = Explanation::join(vec![
-        Explanation::new("a failed", "mend a"),
-        Explanation::new("b failed", "mend b"),
+        Explanation::new("a failed", "correct a"),
+        Explanation::new("b failed", "correct b"),
     ]);
-    assert_eq!(joined.line(), "a failed; then b failed; hint: mend a");
+    assert_eq!(joined.line(), "a failed; then b failed; hint: correct a");
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn image_that_may_not_be_fetched_from_anywhere_is_brought_by_hand() {
         .iter()
         .find(|image| image.source == "nginx:1.27")
         .unwrap();
-    insta::assert_snapshot!(explain_no_place(image).line(), @"image `nginx:1.27` may not be fetched from anywhere: sync from the origin is off; hint: push it to the primary registry by hand, or set `content.sync.enable: true` in the registry-connect pack; the image is listed at profile.yaml:21:26");
+    insta::assert_snapshot!(explain_no_place(image).line(), @"image `nginx:1.27` cannot be fetched from any registry: sync from the origin is off; hint: push it to the primary registry by hand, or set `content.sync.enable: true` in the registry-connect pack; the image is listed at profile.yaml:21:26");
 }
 
 #[test]

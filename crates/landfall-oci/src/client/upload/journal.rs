@@ -211,7 +211,7 @@ impl Shared {
             };
             match written {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::debug!(%path, %error, "an upload under way could not be written down");
+                    tracing::debug!(%path, %error, "an open upload session could not be recorded");
                 }
                 _ => {}
             }

@@ -196,7 +196,7 @@ mod tests {
         let stalled = upload(99, 1000, Duration::ZERO).await.unwrap_err();
         assert_eq!(
             stalled.to_string(),
-            "the transfer stalled: next to nothing passed for 10 s"
+            "the transfer stalled: almost no bytes moved for 10 s"
         );
         assert_eq!(begin.elapsed(), STALL);
         assert!(upload(101, 1000, Duration::ZERO).await.is_ok());

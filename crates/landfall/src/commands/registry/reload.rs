@@ -55,7 +55,7 @@ impl WatchedFiles {
                 Ok(()) => tracing::info!(%certificate, "certificate read again"),
                 Err(error) => tracing::error!(
                     %certificate, error = %anyhow::Error::from(error),
-                    "the new certificate cannot be used; the one before stays in force"
+                    "the new certificate cannot be used; the previous one stays active"
                 ),
             }
         }
@@ -67,7 +67,7 @@ impl WatchedFiles {
                 Ok(()) => tracing::info!(%file, "logins read again"),
                 Err(error) => tracing::error!(
                     %file, error = error_line(&error),
-                    "the new logins cannot be used; those before stay in force"
+                    "the new logins cannot be used; the previous ones stay active"
                 ),
             }
         }

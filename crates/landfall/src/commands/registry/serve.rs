@@ -43,7 +43,7 @@ pub struct ServeArgs {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
     pub listen: SocketAddr,
-    /// Users who may push and pull: a file made by `htpasswd -B` [default: everybody may].
+    /// Users who may push and pull: a file made by `htpasswd -B` [default: everyone may].
     #[arg(long, value_name = "FILE")]
     pub htpasswd: Option<Utf8PathBuf>,
     /// Certificate chain of the server, PEM [default: plain HTTP].
@@ -52,7 +52,7 @@ pub struct ServeArgs {
     /// Key of the certificate, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub tls_key: Option<Utf8PathBuf>,
-    /// Let everybody pull; pushes and deletions still need a login of `--htpasswd`.
+    /// Let everyone pull; pushes and deletions still need a login of `--htpasswd`.
     #[arg(long, requires = "htpasswd")]
     pub anonymous_pull: bool,
     /// Refuse pushes and deletions.
@@ -179,7 +179,7 @@ async fn serve_registry(
     Ok(ExitStatus::Done)
 }
 
-/// Collects garbage every so many seconds until the future is dropped; 0: never.
+/// Collects garbage every `every` seconds until the future is dropped; 0: never.
 async fn collect_garbage(registry: Arc<Registry>, every: u64) -> Infallible {
     if every == 0 {
         return std::future::pending().await;

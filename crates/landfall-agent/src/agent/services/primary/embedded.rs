@@ -44,7 +44,7 @@ impl EmbeddedRegistry {
     ///
     /// # Errors
     ///
-    /// When it would be open to everybody in the network, or cannot be served.
+    /// When it would be open to everyone in the network, or cannot be served.
     pub(crate) async fn ensure(
         &mut self,
         host: &Host,
@@ -61,7 +61,7 @@ impl EmbeddedRegistry {
             .and_then(|index| active.settings.registries[index].login.clone());
         if login.is_none() && !is_loopback(&address) {
             anyhow::bail!(Explanation::new(
-                format!("the embedded registry would let everybody push at `{address}`: it has no login"),
+                format!("the embedded registry would let everyone push at `{address}`: it has no login"),
                 "add `landfall.primary.username` and `.password` to the user-data, or the credentials of \
                  `inClusterRegistry` to the registry-connect pack",
             ));
