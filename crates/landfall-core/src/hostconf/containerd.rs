@@ -156,12 +156,16 @@ fn ways_for_the_whole(routes: &HostRoutes, gaps: &mut Vec<Gap>) -> Option<Vec<Wa
             Some(ways)
         }
         None => {
-            gaps.push(Gap { text: format!(
+            let text = format!(
                 "the rules for {} are for parts of a registry, and `hosts.toml` knows registries only: images of `{}` \
                  are pulled as they are written",
                 names(),
                 routes.host
-            ), hint: Some("`landfall.mirror.enable` follows every rule") });
+            );
+            gaps.push(Gap {
+                text,
+                hint: Some("`landfall.mirror.enable` follows every rule"),
+            });
             None
         }
     }

@@ -119,12 +119,16 @@ fn mirror_of(routes: &HostRoutes, gaps: &mut Vec<Gap>) -> Option<Mirror> {
         let names = redirected
             .iter()
             .map(|(route, _)| format!("`{}`", join(routes.host.as_str(), &route.path)));
-        gaps.push(Gap { text: format!(
+        let text = format!(
             "the rules for {} lead to different registries or overlap, which `rewrite` cannot tell apart: images of `{}` \
              are pulled as they are written",
             names.collect::<Vec<_>>().join(", "),
             routes.host
-        ), hint: Some("`landfall.mirror.enable` follows every rule") });
+        );
+        gaps.push(Gap {
+            text,
+            hint: Some("`landfall.mirror.enable` follows every rule"),
+        });
         return None;
     }
     let general_is_redirected = redirected.iter().any(|(route, _)| route.path.is_empty());
