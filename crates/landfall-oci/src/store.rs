@@ -12,11 +12,9 @@
 //! Decides when bytes count as a blob and when a blob may go. Does not decide which images belong here.
 //!
 //! Methods that are not `async` may touch the disk: long ones (a [`ingest::BlobWriter`], [`ContentStore::gc`]) belong on a
-//! blocking thread. [`endpoints::StoreSource`] and [`endpoints::StoreSink`] see to that themselves.
+//! blocking thread. [`source_and_sink::StoreSource`] and [`source_and_sink::StoreSink`] see to that themselves.
 
 pub mod blocking;
-mod claims;
-pub mod endpoints;
 pub mod error;
 pub mod gc;
 mod graph;
@@ -25,6 +23,8 @@ pub mod ingest;
 pub mod lease;
 mod leased_blobs;
 pub mod receive;
+pub mod source_and_sink;
+mod writer_locks;
 
 #[cfg(test)]
 mod tests;
@@ -43,10 +43,10 @@ use landfall_net::durable;
 
 use crate::digest::{Algorithm, Digester, matches_digest};
 use crate::image::{BlobState, RawManifest};
-use crate::store::claims::Claims;
 use crate::store::error::StoreError;
 use crate::store::index::ImageIndex;
 use crate::store::leased_blobs::LeasedBlobs;
+use crate::store::writer_locks::WriterLocks;
 
 /// The largest manifest that is read, in bytes. Registries must take 4 MiB (OCI distribution specification, "Pushing
 /// Manifests"); this leaves room for those that take more.
@@ -71,7 +71,7 @@ pub struct ContentStore {
 struct Inner {
     root: Utf8PathBuf,
     index: Mutex<ImageIndex>,
-    claims: Claims,
+    writer_locks: WriterLocks,
     leased_blobs: LeasedBlobs,
     repairs: Vec<String>,
     /// Held for its lock, which ends with the file; `None` where nothing is written.
@@ -105,7 +105,7 @@ impl ContentStore {
         let inner = Inner {
             root: root.to_owned(),
             index: Mutex::new(index),
-            claims: Claims::default(),
+            writer_locks: WriterLocks::default(),
             leased_blobs: LeasedBlobs::default(),
             repairs,
             _lock: Some(lock),
@@ -120,7 +120,7 @@ impl ContentStore {
         let inner = Inner {
             root: root.to_owned(),
             index: Mutex::new(ImageIndex::empty(&root.join(INDEX_FILE))),
-            claims: Claims::default(),
+            writer_locks: WriterLocks::default(),
             leased_blobs: LeasedBlobs::default(),
             repairs: Vec::new(),
             _lock: None,
@@ -161,7 +161,7 @@ impl ContentStore {
     pub fn blob_state(&self, blob: &Descriptor) -> Result<BlobState, StoreError> {
         match self.blob_size(&blob.digest)? {
             Some(size) if size == blob.size => return Ok(BlobState::Complete),
-            _ if self.inner.claims.is_claimed(&blob.digest) => return Ok(BlobState::Missing),
+            _ if self.inner.writer_locks.is_locked(&blob.digest) => return Ok(BlobState::Missing),
             _ => {}
         }
         match file_size(&self.ingest_path(&blob.digest))? {

@@ -10,7 +10,7 @@ use landfall_oci::client::explain::{Explanation, explain_fetch, explain_no_place
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;
-use landfall_oci::store::endpoints::{StoreSink, StoreSource};
+use landfall_oci::store::source_and_sink::{StoreSink, StoreSource};
 
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;

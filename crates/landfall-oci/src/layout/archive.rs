@@ -26,7 +26,7 @@ use crate::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError}
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::render_index;
-use crate::store::receive::{Receiver, fill};
+use crate::store::receive::{ByteReceiver, receive_stream};
 
 /// Tar's unit, in bytes.
 const BLOCK: u64 = 512;
@@ -76,7 +76,7 @@ struct TarEntryWriter {
     digester: Digester,
 }
 
-impl Receiver for TarEntryWriter {
+impl ByteReceiver for TarEntryWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let at = self.digester.length();
         if at + bytes.len() as u64 > self.blob.size {
@@ -302,7 +302,9 @@ impl ImageSink for ArchiveSink {
         let failed = |error: StoreError| error.during(self.attempt(blob.digest.as_str()));
         async move {
             let (sink, wanted) = (self.clone(), blob.clone());
-            let (writer, received) = fill(move || sink.open_writer(&wanted), stream).await.map_err(failed)?;
+            let (writer, received) = receive_stream(move || sink.open_writer(&wanted), stream)
+                .await
+                .map_err(failed)?;
             received?;
             let (sink, blob) = (self.clone(), blob.clone());
             let finished = blocking(move || {

@@ -19,7 +19,7 @@ use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::REF_NAME;
 use crate::store::ingest::Ingest;
-use crate::store::receive::{Receiver, fill};
+use crate::store::receive::{ByteReceiver, receive_stream};
 
 /// Where the beginnings of blobs wait. Readers of layouts pass over what they do not know.
 const PARTIAL: &str = ".partial";
@@ -38,7 +38,7 @@ struct LayoutWriter {
     blob: Descriptor,
 }
 
-impl Receiver for LayoutWriter {
+impl ByteReceiver for LayoutWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.ingest.append_to(&self.blob, bytes)
     }
@@ -187,7 +187,7 @@ impl ImageSink for LayoutSink {
         let failed = |error: StoreError| error.during(self.attempt(blob.digest.as_str()));
         async move {
             let (sink, wanted) = (self.clone(), blob.clone());
-            let (writer, received) = fill(move || sink.open_writer(&wanted, offset), stream)
+            let (writer, received) = receive_stream(move || sink.open_writer(&wanted, offset), stream)
                 .await
                 .map_err(failed)?;
             let target = self.complete_path(blob);

@@ -142,7 +142,7 @@ impl StoreError {
     }
 
     /// Whether content is missing or damaged, which copying the image once more mends.
-    pub(super) fn is_mended_by_a_new_copy(&self) -> bool {
+    pub(super) fn is_repaired_by_copying(&self) -> bool {
         matches!(
             self,
             StoreError::Missing { .. } | StoreError::Damaged { .. } | StoreError::Manifest { .. }

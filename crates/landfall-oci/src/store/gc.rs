@@ -116,7 +116,7 @@ impl ContentStore {
 
     fn delete_old_partials(&self, now: SystemTime, report: &mut GcReport) -> Result<(), StoreError> {
         for (digest, path) in self.partials()? {
-            if self.inner.claims.is_claimed(&digest) {
+            if self.inner.writer_locks.is_locked(&digest) {
                 continue;
             }
             let metadata = fs::metadata(&path)?;

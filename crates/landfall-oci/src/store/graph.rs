@@ -19,7 +19,7 @@ impl ContentStore {
     pub fn is_complete(&self, manifest: &Digest) -> Result<bool, StoreError> {
         match self.first_missing(manifest, |_| ()) {
             Ok(missing) => Ok(missing.is_none()),
-            Err(error) if error.is_mended_by_a_new_copy() => Ok(false),
+            Err(error) if error.is_repaired_by_copying() => Ok(false),
             Err(error) => Err(error),
         }
     }

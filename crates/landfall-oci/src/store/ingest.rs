@@ -169,19 +169,19 @@ pub struct BlobWriter {
 
 impl BlobWriter {
     pub(super) fn begin(store: &ContentStore, blob: &Descriptor, offset: u64) -> Result<BlobWriter, StoreError> {
-        let claims = &store.inner.claims;
-        let resumable = claims.claim(&blob.digest);
+        let writer_locks = &store.inner.writer_locks;
+        let resumable = writer_locks.try_lock(&blob.digest);
         let shared = store.ingest_path(&blob.digest);
         let path = if resumable {
             shared
         } else {
-            Utf8PathBuf::from(format!("{shared}.{}", claims.next_number()))
+            Utf8PathBuf::from(format!("{shared}.{}", writer_locks.next_number()))
         };
         let ingest = match Ingest::open(path, Algorithm::of(&blob.digest), offset) {
             Ok(ingest) => ingest,
             Err(error) => {
                 if resumable {
-                    claims.release(&blob.digest);
+                    writer_locks.unlock(&blob.digest);
                 }
                 return Err(error);
             }
@@ -238,7 +238,7 @@ impl Drop for BlobWriter {
             if let Err(error) = self.ingest.file.flush() {
                 tracing::debug!(digest = %self.blob.digest, %error, "the end of a partial blob is lost");
             }
-            self.store.inner.claims.release(&self.blob.digest);
+            self.store.inner.writer_locks.unlock(&self.blob.digest);
         } else if !self.committed {
             remove_quietly(&self.ingest.path);
         }
@@ -306,7 +306,7 @@ impl Upload {
         let ingest = match self.ingest.take() {
             Some(ingest) => self.ingest.insert(ingest),
             None => {
-                let name = format!("upload.{}", self.store.inner.claims.next_number());
+                let name = format!("upload.{}", self.store.inner.writer_locks.next_number());
                 let path = self.store.inner.root.join(INGEST).join(name);
                 self.ingest.insert(Ingest::create(path, self.algorithm, capacity)?)
             }

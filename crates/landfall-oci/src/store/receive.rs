@@ -15,19 +15,19 @@ use crate::store::ingest::BlobWriter;
 const WAITING_MAX: u32 = 1024 * 1024;
 
 /// What bytes can be received into.
-pub trait Receiver: Send + 'static {
+pub trait ByteReceiver: Send + 'static {
     /// Takes in more bytes.
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
 }
 
-impl Receiver for BlobWriter {
+impl ByteReceiver for BlobWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         BlobWriter::append(self, bytes)
     }
 }
 
 /// Receives a stream on a blocking thread. Gives the receiver back, with what it got until the stream ended or failed.
-pub async fn fill<R: Receiver, E>(
+pub async fn receive_stream<R: ByteReceiver, E>(
     open: impl FnOnce() -> Result<R, StoreError> + Send + 'static,
     mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<(R, Result<(), E>), StoreError> {

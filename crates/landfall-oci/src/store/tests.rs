@@ -7,9 +7,9 @@ use futures_util::{StreamExt, stream};
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::media_type;
 
-use super::endpoints::{StoreSink, StoreSource};
 use super::gc::Roots;
-use super::receive::{Receiver, fill};
+use super::receive::{ByteReceiver, receive_stream};
+use super::source_and_sink::{StoreSink, StoreSource};
 use super::*;
 use crate::digest::{Algorithm, Digester, digest_of};
 use crate::image::{ImageSink, ImageSource, TransferError};
@@ -496,7 +496,7 @@ struct SlowDisk {
     bytes: usize,
 }
 
-impl Receiver for SlowDisk {
+impl ByteReceiver for SlowDisk {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         // An error is a go as well: nobody will say it any more.
         let _told = self.go.recv();
@@ -514,7 +514,7 @@ async fn what_waits_for_a_slow_disk_is_bounded_in_bytes() {
         Ok::<_, TransferError>(bytes::Bytes::from(vec![0; PIECE]))
     });
     let (go_on, go) = std::sync::mpsc::channel();
-    let filling = fill(|| Ok(SlowDisk { go, bytes: 0 }), pieces);
+    let filling = receive_stream(|| Ok(SlowDisk { go, bytes: 0 }), pieces);
     let looking = async {
         for _ in 0..100 {
             tokio::task::yield_now().await;

@@ -13,7 +13,7 @@ use crate::store::ContentStore;
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::lease::Lease;
-use crate::store::receive::fill;
+use crate::store::receive::receive_stream;
 
 /// How many bytes are read from the disk at once.
 const READ_PIECE: usize = 256 * 1024;
@@ -46,7 +46,7 @@ impl ContentStore {
         let failed = |error: StoreError| error.during(format!("cannot store blob `{}`", blob.digest));
         let store = self.clone();
         let wanted = blob.clone();
-        let (writer, received) = fill(move || store.writer(&wanted, offset), stream)
+        let (writer, received) = receive_stream(move || store.writer(&wanted, offset), stream)
             .await
             .map_err(failed)?;
         received?;
@@ -196,7 +196,7 @@ impl ContentStore {
     fn has_complete_image(&self, manifest: &Digest, lease: &Lease) -> Result<bool, StoreError> {
         match self.first_missing(manifest, |digest| lease.add(digest)) {
             Ok(missing) => Ok(missing.is_none()),
-            Err(error) if error.is_mended_by_a_new_copy() => Ok(false),
+            Err(error) if error.is_repaired_by_copying() => Ok(false),
             Err(error) => Err(error),
         }
     }

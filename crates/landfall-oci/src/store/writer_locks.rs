@@ -8,26 +8,26 @@ use landfall_core::reference::Digest;
 
 /// Which partial files have a writer, and the numbers that private files are told apart by.
 #[derive(Debug, Default)]
-pub(super) struct Claims {
-    claimed: Mutex<HashSet<Digest>>,
+pub(super) struct WriterLocks {
+    locked: Mutex<HashSet<Digest>>,
     counter: AtomicU64,
 }
 
-impl Claims {
+impl WriterLocks {
     fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
         // Insertions and removals are single steps: a panic cannot leave half of one.
-        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_claimed(&self, digest: &Digest) -> bool {
+    pub(super) fn is_locked(&self, digest: &Digest) -> bool {
         self.lock().contains(digest)
     }
 
-    pub(super) fn claim(&self, digest: &Digest) -> bool {
+    pub(super) fn try_lock(&self, digest: &Digest) -> bool {
         self.lock().insert(digest.clone())
     }
 
-    pub(super) fn release(&self, digest: &Digest) {
+    pub(super) fn unlock(&self, digest: &Digest) {
         self.lock().remove(digest);
     }
 
