@@ -8,7 +8,9 @@
 mod bandwidth;
 mod blob;
 mod blob_locks;
+mod dry_run;
 mod graph;
+mod in_flight;
 mod index_children;
 mod job;
 mod options;
@@ -16,8 +18,6 @@ mod referrers;
 mod report;
 mod resuming_reader;
 mod retries;
-mod survey;
-mod transfers;
 mod upload_digest;
 
 use futures_util::StreamExt;
@@ -35,12 +35,12 @@ use crate::image::{BlobState, ImageSink, ImageSource, RawManifest, TransferError
 
 pub use bandwidth::BandwidthLimit;
 pub use blob_locks::BlobLocks;
+pub use dry_run::dry_run_images;
+pub use in_flight::InFlightLimit;
 pub use index_children::{ForeignLayersRefused, IndexEntriesMissing, PartialIndexRefused, PlatformMissing};
 pub use job::ImageCopy;
 pub use options::CopyOptions;
 pub use report::{CopyFailure, CopyReport};
-pub use survey::survey_images;
-pub use transfers::Transfers;
 
 /// How many images are looked at at once, and how many are written; how many blobs move is the options' to say.
 const IMAGES_AT_ONCE: usize = 32;

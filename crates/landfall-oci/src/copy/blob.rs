@@ -41,7 +41,7 @@ impl Job<'_> {
         if repository.is_some_and(|repository| blob_lock.repositories().contains(repository)) {
             return Ok(self.skip(blob, BlobOutcome::Skipped));
         }
-        let _under_way = self.unless_stopped(self.options.transfers.begin(blob.size)).await?;
+        let _permit = self.unless_stopped(self.options.in_flight.acquire(blob.size)).await?;
         let mut from = address
             .as_ref()
             .and_then(|address| self.mount_source(&blob_lock, address));

@@ -16,7 +16,7 @@ use super::job::Job;
 use crate::image::{RawManifest, TransferError};
 
 /// How many parts are asked for at once.
-const QUESTIONS_MAX: usize = 8;
+const REQUESTS_MAX: usize = 8;
 
 /// A sink takes an index only with all that it names, and some of it was left out.
 #[derive(Debug, thiserror::Error)]
@@ -97,12 +97,12 @@ impl Job<'_> {
             let available = self.available(&index);
             offered.extend(available.platforms().cloned());
             let entries = available.parts_for(platforms);
-            let questions: Vec<_> = entries
+            let requests: Vec<_> = entries
                 .iter()
                 .map(|entry| self.retrying(&self.image, move || self.sink.has_manifest(entry)))
                 .collect();
-            let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS_MAX);
-            while let Some(is_present) = answers.try_next().await? {
+            let mut responses = stream::iter(requests).buffer_unordered(REQUESTS_MAX);
+            while let Some(is_present) = responses.try_next().await? {
                 if !is_present {
                     return Ok(false);
                 }
@@ -142,15 +142,15 @@ impl Job<'_> {
         }
         let mut present = HashSet::new();
         let mut absent = HashSet::new();
-        let questions: Vec<_> = index
+        let requests: Vec<_> = index
             .manifests
             .iter()
             .take(MANIFESTS_MAX)
             .map(async |entry| (&entry.digest, self.source.fetch_manifest(entry.digest.as_str()).await))
             .collect();
-        let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS_MAX);
-        while let Some((digest, answer)) = answers.next().await {
-            match answer {
+        let mut responses = stream::iter(requests).buffer_unordered(REQUESTS_MAX);
+        while let Some((digest, response)) = responses.next().await {
+            match response {
                 Ok(_) => present.insert(digest),
                 Err(error) if error.kind == FailureKind::NotFound => absent.insert(digest),
                 Err(_unknown) => false,

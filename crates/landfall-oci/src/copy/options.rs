@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::bandwidth::BandwidthLimit;
 use super::blob_locks::BlobLocks;
-use super::transfers::Transfers;
+use super::in_flight::InFlightLimit;
 
 /// What copies have in common. Clones share everything: make one and clone it for each image, and the limits hold for all
 /// of them together.
 #[derive(Debug, Clone)]
 pub struct CopyOptions {
     /// How many blobs are under way at once.
-    pub transfers: Transfers,
+    pub in_flight: InFlightLimit,
     /// Who copies which blob right now, and where it is already, so that images that share one move it once.
     pub blob_locks: BlobLocks,
     /// How many bytes a second may be read from sources.
@@ -31,11 +31,11 @@ pub struct CopyOptions {
 }
 
 impl CopyOptions {
-    /// With so many blobs under way at once (see [`Transfers::new`]), no limit of bandwidth and the usual retries.
+    /// With so many blobs under way at once (see [`InFlightLimit::new`]), no limit of bandwidth and the usual retries.
     #[must_use]
     pub fn new(concurrency: usize) -> CopyOptions {
         CopyOptions {
-            transfers: Transfers::new(concurrency),
+            in_flight: InFlightLimit::new(concurrency),
             blob_locks: BlobLocks::default(),
             bandwidth: None,
             platforms: Arc::default(),
