@@ -30,7 +30,7 @@ use landfall_core::status::{ProgressEvent, ProgressSink};
 use tokio::sync::Semaphore;
 
 use self::graph::Graph;
-use self::job::Job;
+use self::job::CopyJob;
 use crate::image::{BlobState, ImageSink, ImageSource, RawManifest, TransferError};
 
 pub use bandwidth::BandwidthLimit;
@@ -77,14 +77,14 @@ async fn copy_and_report(
     slots: &ImageSlots,
     progress: &dyn ProgressSink,
 ) -> Result<CopyReport, CopyFailure> {
-    let job = Job::new(copy, options, progress);
+    let job = CopyJob::new(copy, options, progress);
     let copied = async {
-        let looked = {
+        let inspected = {
             let _slot = slots.inspect.acquire().await;
-            Box::pin(job.look(copy.selector, &options.platforms)).await?
+            Box::pin(job.inspect(copy.selector, &options.platforms)).await?
         };
         let _slot = slots.write.acquire().await;
-        Box::pin(job.carry_out(looked, copy.name)).await
+        Box::pin(job.copy_inspected(inspected, copy.name)).await
     };
     let copied = copied.await;
     let image = job.image;
@@ -120,13 +120,15 @@ pub async fn copy_image(
         sink,
         name,
     };
-    let job = Job::new(&copy, options, progress);
-    let looked = job.look(selector, &options.platforms).await?;
-    job.carry_out(looked, name).await.map_err(|failure| failure.error)
+    let job = CopyJob::new(&copy, options, progress);
+    let inspected = job.inspect(selector, &options.platforms).await?;
+    job.copy_inspected(inspected, name)
+        .await
+        .map_err(|failure| failure.error)
 }
 
 /// What there is to do for an image.
-struct Looked {
+struct Inspected {
     root: RawManifest,
     /// The sink has it all.
     unchanged: bool,
@@ -134,9 +136,9 @@ struct Looked {
     graph: Graph,
 }
 
-impl Job<'_> {
+impl CopyJob<'_> {
     /// Finds out what there is to do, and tells which blobs it is about.
-    async fn look(&self, selector: &str, platforms: &[Platform]) -> Result<Looked, TransferError> {
+    async fn inspect(&self, selector: &str, platforms: &[Platform]) -> Result<Inspected, TransferError> {
         let root = self.fetch_manifest(selector).await?;
         let unchanged = self.is_present(&root, platforms).await?;
         let mut graph = Graph::default();
@@ -149,21 +151,25 @@ impl Job<'_> {
                 size: blob.size,
             });
         }
-        Ok(Looked { root, unchanged, graph })
+        Ok(Inspected { root, unchanged, graph })
     }
 
     /// Copies an image, with what belongs to it where the options say so.
-    async fn carry_out(&self, looked: Looked, name: Option<&ImageReference>) -> Result<CopyReport, CopyFailure> {
-        let mut report = CopyReport::new(looked.root.digest.clone());
-        let carried_out = async {
-            let root = looked.root.clone();
-            let subjects = self.carry_out_alone(looked, name, &mut report).await?;
+    async fn copy_inspected(
+        &self,
+        inspected: Inspected,
+        name: Option<&ImageReference>,
+    ) -> Result<CopyReport, CopyFailure> {
+        let mut report = CopyReport::new(inspected.root.digest.clone());
+        let copied = async {
+            let root = inspected.root.clone();
+            let subjects = self.copy_without_referrers(inspected, name, &mut report).await?;
             if self.options.referrers {
                 self.copy_referrers(subjects, &mut report).await?;
             }
             self.finish(&root).await
         };
-        match carried_out.await {
+        match copied.await {
             Ok(()) => Ok(report),
             Err(error) => Err(CopyFailure {
                 error,
@@ -173,13 +179,13 @@ impl Job<'_> {
     }
 
     /// Copies an image without what belongs to it, and does not finish it. Gives its manifests as well: something may belong to them.
-    async fn carry_out_alone(
+    async fn copy_without_referrers(
         &self,
-        looked: Looked,
+        inspected: Inspected,
         name: Option<&ImageReference>,
         report: &mut CopyReport,
     ) -> Result<Vec<Digest>, TransferError> {
-        let Looked { root, unchanged, graph } = looked;
+        let Inspected { root, unchanged, graph } = inspected;
         report.unchanged = unchanged;
         let mut subjects = vec![root.digest.clone()];
         subjects.extend(graph.manifests.iter().map(|manifest| manifest.digest.clone()));

@@ -10,7 +10,7 @@ use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
 use super::blob_locks::BlobLock;
-use super::job::Job;
+use super::job::CopyJob;
 use super::report::BlobOutcome;
 use super::upload_digest::UploadDigest;
 use crate::image::{BlobStart, BlobStream, RepositoryAddress, TransferError};
@@ -26,7 +26,7 @@ enum BlobFailure {
     Sink(TransferError),
 }
 
-impl Job<'_> {
+impl CopyJob<'_> {
     /// The bytes that were read from the source, and what came of it.
     pub(super) async fn copy_blob(&self, blob: &Descriptor) -> (u64, Result<BlobOutcome, TransferError>) {
         let mut bytes_moved = 0;
@@ -41,7 +41,7 @@ impl Job<'_> {
         if repository.is_some_and(|repository| blob_lock.repositories().contains(repository)) {
             return Ok(self.skip(blob, BlobOutcome::Skipped));
         }
-        let _permit = self.unless_stopped(self.options.in_flight.acquire(blob.size)).await?;
+        let _permit = self.unless_cancelled(self.options.in_flight.acquire(blob.size)).await?;
         let mut from = address
             .as_ref()
             .and_then(|address| self.mount_source(&blob_lock, address));
@@ -117,8 +117,8 @@ impl Job<'_> {
             return Ok(());
         }
         let mut position = 0;
-        let mut stream = self.unless_stopped(self.source.open_blob(blob, 0)).await??;
-        while let Some(chunk) = self.unless_stopped(stream.next()).await? {
+        let mut stream = self.unless_cancelled(self.source.open_blob(blob, 0)).await??;
+        while let Some(chunk) = self.unless_cancelled(stream.next()).await? {
             let chunk = chunk?;
             let wanted = usize::try_from(length - position).unwrap_or(usize::MAX);
             let hashed = &chunk[..chunk.len().min(wanted)];
@@ -133,7 +133,7 @@ impl Job<'_> {
 
     async fn lock_blob(&self, blob: &Descriptor) -> Result<BlobLock, TransferError> {
         let lock = self.options.blob_locks.lock(self.storage(), blob.digest.clone());
-        self.unless_stopped(lock).await
+        self.unless_cancelled(lock).await
     }
 
     /// What the sink has its blobs in common with.

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use landfall_core::reference::Digest;
 use landfall_core::status::ProgressSink;
 
-use super::job::{ImageCopy, Job};
+use super::job::{CopyJob, ImageCopy};
 use super::options::CopyOptions;
 use super::report::{BlobOutcome, CopyFailure, CopyReport};
 use crate::image::{BlobState, TransferError};
@@ -24,14 +24,14 @@ pub async fn dry_run_images(
     let mut moved = HashSet::new();
     let mut reports = Vec::new();
     for copy in copies {
-        let job = Job::new(copy, options, progress);
+        let job = CopyJob::new(copy, options, progress);
         let expected = Box::pin(job.dry_run(copy.selector, &mut moved)).await;
         reports.push(expected.map_err(CopyFailure::from));
     }
     reports
 }
 
-impl Job<'_> {
+impl CopyJob<'_> {
     async fn dry_run(
         &self,
         selector: &str,

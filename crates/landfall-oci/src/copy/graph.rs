@@ -9,7 +9,7 @@ use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
 
-use super::job::Job;
+use super::job::CopyJob;
 use crate::image::{RawManifest, TransferError};
 
 /// The most manifests that one image may have; the largest public indexes have some dozens.
@@ -37,7 +37,7 @@ pub(super) struct Graph {
     seen: HashSet<Digest>,
 }
 
-impl Job<'_> {
+impl CopyJob<'_> {
     pub(super) async fn fetch_manifest(&self, selector: &str) -> Result<RawManifest, TransferError> {
         self.retrying(&self.image, || self.source.fetch_manifest(selector))
             .await

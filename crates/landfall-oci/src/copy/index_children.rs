@@ -12,7 +12,7 @@ use landfall_core::reference::Digest;
 use landfall_core::wording::quoted;
 
 use super::graph::{DEPTH_MAX, Graph, MANIFESTS_MAX};
-use super::job::Job;
+use super::job::CopyJob;
 use crate::image::{RawManifest, TransferError};
 
 /// How many parts are asked for at once.
@@ -63,7 +63,7 @@ pub struct ForeignLayersRefused {
     pub refusal: TransferError,
 }
 
-impl Job<'_> {
+impl CopyJob<'_> {
     /// Whether the sink has the image, and of an index the parts that are wanted.
     pub(super) async fn is_present(&self, root: &RawManifest, platforms: &[Platform]) -> Result<bool, TransferError> {
         if !self.retrying(&self.image, || self.sink.has_image(root)).await? {

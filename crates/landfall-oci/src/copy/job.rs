@@ -20,7 +20,7 @@ pub struct ImageCopy<'a> {
 }
 
 /// One copy: what every part of it needs to know.
-pub(super) struct Job<'a> {
+pub(super) struct CopyJob<'a> {
     pub(super) source: &'a dyn ImageSource,
     pub(super) sink: &'a dyn ImageSink,
     pub(super) options: &'a CopyOptions,
@@ -34,9 +34,9 @@ fn display_name(source: &dyn ImageSource, selector: &str, name: Option<&ImageRef
     name.map_or_else(|| format!("{} {selector}", source.describe()), ToString::to_string)
 }
 
-impl<'a> Job<'a> {
-    pub(super) fn new(copy: &ImageCopy<'a>, options: &'a CopyOptions, progress: &'a dyn ProgressSink) -> Job<'a> {
-        Job {
+impl<'a> CopyJob<'a> {
+    pub(super) fn new(copy: &ImageCopy<'a>, options: &'a CopyOptions, progress: &'a dyn ProgressSink) -> CopyJob<'a> {
+        CopyJob {
             source: copy.source,
             sink: copy.sink,
             options,

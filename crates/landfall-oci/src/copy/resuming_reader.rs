@@ -8,7 +8,7 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
-use super::job::Job;
+use super::job::CopyJob;
 use super::upload_digest::UploadDigest;
 use crate::image::TransferError;
 
@@ -16,7 +16,7 @@ use crate::image::TransferError;
 /// while one that never gets this far is given up.
 const RETRY_RESET_BYTES: u64 = 1024 * 1024;
 
-impl Job<'_> {
+impl CopyJob<'_> {
     /// Sends the bytes of a blob from `offset` on. Ends when all are sent, when nobody listens any more, or when the source
     /// has failed for good; then the listener hears it too.
     pub(super) async fn read_resuming(
@@ -72,8 +72,8 @@ impl Job<'_> {
         bytes_moved: &mut u64,
         mut upload_digest: Option<&mut UploadDigest>,
     ) -> Result<(), TransferError> {
-        let mut stream = self.unless_stopped(self.source.open_blob(blob, *position)).await??;
-        while let Some(chunk) = self.unless_stopped(stream.next()).await? {
+        let mut stream = self.unless_cancelled(self.source.open_blob(blob, *position)).await??;
+        while let Some(chunk) = self.unless_cancelled(stream.next()).await? {
             let chunk = chunk?;
             let length = chunk.len();
             *bytes_moved += length as u64;
@@ -81,7 +81,7 @@ impl Job<'_> {
                 upload_digest.update(blob, *position, &chunk)?;
             }
             if let Some(limit) = &self.options.bandwidth {
-                self.unless_stopped(limit.pass(length)).await?;
+                self.unless_cancelled(limit.pass(length)).await?;
             }
             if sender.send(Ok(chunk)).await.is_err() {
                 return Ok(());
