@@ -17,7 +17,7 @@ use landfall_core::wording::quoted;
 use crate::decode::CappedDecoder;
 use crate::inner_path::entry_path;
 use crate::layers::pattern::PathPattern;
-use crate::layers::view::{Found, View};
+use crate::layers::view::{View, ViewEntry};
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
 
@@ -53,7 +53,7 @@ pub struct ExtractedFiles {
     _directory: tempfile::TempDir,
 }
 
-/// Why files cannot be taken out of an image.
+/// Why files cannot be extraction out of an image.
 #[derive(Debug, thiserror::Error)]
 pub enum LayersError {
     /// The store does not have the image, or cannot read it.
@@ -137,14 +137,14 @@ pub fn extract_files(
     let directory = store.work_directory()?;
     let root = Utf8Path::from_path(directory.path()).ok_or(LayersError::WorkDirectory)?;
     let mut view = View::default();
-    let mut taken = Taken {
+    let mut extraction = Extraction {
         root,
         count: 0,
         left: limits.files,
         limits,
     };
     for layer in manifest.layers.iter().filter(|layer| !layer.is_foreign()) {
-        read_layer(store, layer, patterns, &mut view, &mut taken)?;
+        read_layer(store, layer, patterns, &mut view, &mut extraction)?;
     }
     let files = view
         .into_files()
@@ -155,7 +155,7 @@ pub fn extract_files(
     })
 }
 
-/// The manifest of an image for a platform. An image that is there once is taken as it is.
+/// The manifest of an image for a platform. An image that is there once is extraction as it is.
 ///
 /// # Errors
 /// [`LayersError::Platform`] lists what there is.
@@ -208,7 +208,7 @@ fn select_platform(entries: &[Descriptor], wanted: &Platform) -> Option<Digest> 
         .map(|(_, entry)| entry.digest.clone())
 }
 
-struct Taken<'a> {
+struct Extraction<'a> {
     root: &'a Utf8Path,
     count: usize,
     left: u64,
@@ -220,14 +220,14 @@ fn read_layer(
     layer: &Descriptor,
     patterns: &[PathPattern],
     view: &mut View,
-    taken: &mut Taken<'_>,
+    extraction: &mut Extraction<'_>,
 ) -> Result<(), LayersError> {
     let failed = |source| LayersError::Layer {
         layer: layer.digest.clone(),
         source,
     };
     let (blob, _path) = store.open_blob(&layer.digest, 0)?.into_parts();
-    let decoder = CappedDecoder::new(blob, taken.limits.layer).map_err(failed)?;
+    let decoder = CappedDecoder::new(blob, extraction.limits.layer).map_err(failed)?;
     let mut archive = tar::Archive::new(decoder);
     view.begin_layer();
     for entry in archive.entries().map_err(failed)? {
@@ -253,9 +253,9 @@ fn read_layer(
         }
         let found = if kind.is_hard_link() || kind.is_symlink() {
             let target = entry.link_name_bytes().unwrap_or_default();
-            Found::link(&path, &String::from_utf8_lossy(&target), kind.is_symlink())
+            ViewEntry::link(&path, &String::from_utf8_lossy(&target), kind.is_symlink())
         } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
-            take_file(&mut entry, taken).map_err(|error| error.or_reading(failed))?
+            extract_file(&mut entry, extraction).map_err(|error| error.into_layers_error(failed))?
         } else {
             continue;
         };
@@ -264,33 +264,33 @@ fn read_layer(
     Ok(())
 }
 
-/// Why a file was not taken: reading failed, or something of ours.
-enum TakeError {
+/// Why a file was not extraction: reading failed, or something of ours.
+enum ExtractError {
     Read(io::Error),
     Other(LayersError),
 }
 
-impl TakeError {
-    fn or_reading(self, read: impl FnOnce(io::Error) -> LayersError) -> LayersError {
+impl ExtractError {
+    fn into_layers_error(self, read: impl FnOnce(io::Error) -> LayersError) -> LayersError {
         match self {
-            TakeError::Read(error) => read(error),
-            TakeError::Other(error) => error,
+            ExtractError::Read(error) => read(error),
+            ExtractError::Other(error) => error,
         }
     }
 }
 
-fn take_file(entry: &mut impl Read, taken: &mut Taken<'_>) -> Result<Found, TakeError> {
-    let content = taken.root.join(taken.count.to_string());
-    taken.count += 1;
-    let mut file = fs::File::create(&content).map_err(|error| TakeError::Other(StoreError::from(error).into()))?;
-    let size = io::copy(&mut entry.take(taken.left + 1), &mut file).map_err(TakeError::Read)?;
-    taken.left = taken
+fn extract_file(entry: &mut impl Read, extraction: &mut Extraction<'_>) -> Result<ViewEntry, ExtractError> {
+    let content = extraction.root.join(extraction.count.to_string());
+    extraction.count += 1;
+    let mut file = fs::File::create(&content).map_err(|error| ExtractError::Other(StoreError::from(error).into()))?;
+    let size = io::copy(&mut entry.take(extraction.left + 1), &mut file).map_err(ExtractError::Read)?;
+    extraction.left = extraction
         .left
         .checked_sub(size)
-        .ok_or(TakeError::Other(LayersError::TooLarge {
-            limit: taken.limits.files,
+        .ok_or(ExtractError::Other(LayersError::TooLarge {
+            limit: extraction.limits.files,
         }))?;
-    Ok(Found::File { content, size })
+    Ok(ViewEntry::File { content, size })
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const LINKS_MAX: usize = 8;
 
 /// A path that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum ViewEntry {
     File {
         content: Utf8PathBuf,
         size: u64,
@@ -36,11 +36,11 @@ pub(super) enum Found {
     },
 }
 
-impl Found {
-    pub(super) fn link(path: &str, target: &str, symbolic: bool) -> Found {
+impl ViewEntry {
+    pub(super) fn link(path: &str, target: &str, symbolic: bool) -> ViewEntry {
         let base = if symbolic { parent_of(path) } else { "" };
         let from_root = resolve_inside(base, target);
-        Found::Link {
+        ViewEntry::Link {
             target: from_root.unwrap_or_else(|| target.to_owned()),
         }
     }
@@ -49,7 +49,7 @@ impl Found {
 /// The paths so far, each with the number of its layer.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    paths: BTreeMap<String, (usize, Found)>,
+    paths: BTreeMap<String, (usize, ViewEntry)>,
     layer: usize,
 }
 
@@ -96,14 +96,14 @@ impl View {
         self.retain(|candidate, _| candidate != path && !is_below(candidate, path));
     }
 
-    pub(super) fn put(&mut self, path: String, found: Found) {
+    pub(super) fn put(&mut self, path: String, found: ViewEntry) {
         self.paths.insert(path, (self.layer, found));
     }
 
     fn retain(&mut self, keep: impl Fn(&str, usize) -> bool) {
         self.paths.retain(|path, (layer, found)| {
             let kept = keep(path, *layer);
-            if let (false, Found::File { content, .. }) = (kept, found)
+            if let (false, ViewEntry::File { content, .. }) = (kept, found)
                 && let Err(error) = fs::remove_file(&*content)
             {
                 tracing::debug!(%error, "a file stays in the work directory until that goes");
@@ -117,24 +117,24 @@ impl View {
         let mut files = Vec::new();
         for (path, (_, found)) in &self.paths {
             match found {
-                Found::File { content, size } => files.push(ExtractedFile {
+                ViewEntry::File { content, size } => files.push(ExtractedFile {
                     path: path.clone(),
                     content: content.clone(),
                     size: *size,
                 }),
-                Found::Link { target } if self.leads_to_a_file(target) => {}
-                Found::Link { target } => return Err((path.clone(), target.clone())),
+                ViewEntry::Link { target } if self.resolves_to_file(target) => {}
+                ViewEntry::Link { target } => return Err((path.clone(), target.clone())),
             }
         }
         Ok(files)
     }
 
-    fn leads_to_a_file(&self, target: &str) -> bool {
+    fn resolves_to_file(&self, target: &str) -> bool {
         let mut at = target;
         for _ in 0..LINKS_MAX {
             match self.paths.get(at) {
-                Some((_, Found::File { .. })) => return true,
-                Some((_, Found::Link { target })) => at = target,
+                Some((_, ViewEntry::File { .. })) => return true,
+                Some((_, ViewEntry::Link { target })) => at = target,
                 None => return false,
             }
         }
