@@ -31,7 +31,7 @@ pub use archive::{ArchiveForm, ArchiveSink};
 pub use directory::LayoutSink;
 
 /// How many bytes are read from the disk at once.
-const READ_PIECE: usize = 256 * 1024;
+const READ_SIZE: usize = 256 * 1024;
 
 /// Lists the images of a layout. Blocks for as long as it takes to read its index.
 ///
@@ -141,9 +141,9 @@ impl ImageSource for LayoutSource {
             let mut file = self.open(&digest).await?;
             let sought = file.seek(io::SeekFrom::Start(offset)).await;
             sought.map_err(|error| self.fail(&digest, FailureKind::Local, Some(error)))?;
-            file.set_max_buf_size(READ_PIECE);
-            let pieces = ReaderStream::with_capacity(file.take(blob.size.saturating_sub(offset)), READ_PIECE);
-            Ok(pieces
+            file.set_max_buf_size(READ_SIZE);
+            let chunks = ReaderStream::with_capacity(file.take(blob.size.saturating_sub(offset)), READ_SIZE);
+            Ok(chunks
                 .map_err(move |error| source.fail(&digest, FailureKind::Local, Some(error)))
                 .boxed())
         }

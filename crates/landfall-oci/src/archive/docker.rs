@@ -135,16 +135,16 @@ fn describe_layer(entries: &Entries, extent: Extent) -> Result<Descriptor, Archi
     let mut reader = entries.reader(extent);
     let mut digester = Digester::new(Algorithm::Sha256);
     let read = |source: io::Error| entries.read_error(source);
-    let mut piece = vec![0; 256 * 1024];
+    let mut chunk = vec![0; 256 * 1024];
     let mut first = Vec::new();
     loop {
-        let length = reader.read(&mut piece).map_err(read)?;
+        let length = reader.read(&mut chunk).map_err(read)?;
         if length == 0 {
             break;
         }
         let missing = 4_usize.saturating_sub(first.len()).min(length);
-        first.extend_from_slice(&piece[..missing]);
-        digester.update(&piece[..length]);
+        first.extend_from_slice(&chunk[..missing]);
+        digester.update(&chunk[..length]);
     }
     let media_type = match sniff_compression(&first) {
         Compression::None => media_type::OCI_LAYER,

@@ -18,7 +18,7 @@ use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, TransferError
 use crate::referrers::ReferrerMap;
 
 /// How many bytes are read from the archive at once.
-const PIECE: u64 = 256 * 1024;
+const READ_SIZE: u64 = 256 * 1024;
 
 /// Reads one image of an archive.
 #[derive(Debug, Clone)]
@@ -94,14 +94,14 @@ impl ArchiveSource {
             }
             ContentLocation::Archive(extent) => {
                 let skipped = offset.min(extent.size);
-                let piece = Extent {
+                let chunk = Extent {
                     offset: extent.offset + skipped,
                     size: length.min(extent.size - skipped),
                 };
                 let shared = self.shared.clone();
                 let read = tokio::task::spawn_blocking(move || {
                     let mut bytes = Vec::new();
-                    shared.entries.reader(piece).read_to_end(&mut bytes)?;
+                    shared.entries.reader(chunk).read_to_end(&mut bytes)?;
                     Ok(Bytes::from(bytes))
                 });
                 read.await.map_err(io::Error::other)?
@@ -154,18 +154,18 @@ impl ImageSource for ArchiveSource {
             let location = self.location(&blob.digest)?.clone();
             let source = self.clone();
             let digest = blob.digest.clone();
-            let pieces = stream::try_unfold(offset, move |at| {
+            let chunks = stream::try_unfold(offset, move |at| {
                 let (source, location, digest) = (source.clone(), location.clone(), digest.clone());
                 async move {
                     let bytes = source
-                        .read(&location, at, PIECE)
+                        .read(&location, at, READ_SIZE)
                         .await
                         .map_err(|error| source.fail(digest.as_str(), FailureKind::Local, Some(error)))?;
                     let next = at + bytes.len() as u64;
                     Ok((!bytes.is_empty()).then_some((bytes, next)))
                 }
             });
-            Ok(pieces.boxed())
+            Ok(chunks.boxed())
         }
         .boxed()
     }

@@ -32,8 +32,8 @@ fn open_by(open: Open, bytes: &[u8]) -> Result<Vec<ArchiveImage>, ArchiveError> 
 }
 
 async fn read_blob(image: &ArchiveImage, blob: &Descriptor, offset: u64) -> Vec<u8> {
-    let pieces: Vec<_> = image.source.open_blob(blob, offset).await.unwrap().collect().await;
-    pieces.into_iter().flat_map(|piece| piece.unwrap()).collect()
+    let chunks: Vec<_> = image.source.open_blob(blob, offset).await.unwrap().collect().await;
+    chunks.into_iter().flat_map(|chunk| chunk.unwrap()).collect()
 }
 
 /// Everything under the image's root can be read, and has the digest that it is asked for by.

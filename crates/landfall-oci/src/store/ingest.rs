@@ -14,7 +14,7 @@ use crate::store::error::StoreError;
 use crate::store::{ContentStore, INGEST};
 
 /// How many bytes go to the disk at once.
-const PIECE: usize = 256 * 1024;
+const WRITE_SIZE: usize = 256 * 1024;
 /// So many bytes of an upload wait in memory for more: most blobs of small images are whole then, and cost the disk one
 /// visit.
 const MEMORY_MAX: usize = 64 * 1024;
@@ -42,7 +42,7 @@ impl Ingest {
         file.seek(SeekFrom::End(0))?;
         Ok(Ingest {
             path,
-            file: BufWriter::with_capacity(PIECE, file),
+            file: BufWriter::with_capacity(WRITE_SIZE, file),
             digester,
         })
     }
@@ -298,7 +298,7 @@ impl Upload {
             self.buffered.extend_from_slice(bytes);
             return Ok(());
         }
-        self.ingest(PIECE)?.append(bytes)
+        self.ingest(WRITE_SIZE)?.append(bytes)
     }
 
     /// The file, with what was in memory.

@@ -31,10 +31,10 @@ pub async fn receive_stream<R: ByteReceiver, E>(
     open: impl FnOnce() -> Result<R, StoreError> + Send + 'static,
     mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<(R, Result<(), E>), StoreError> {
-    let (sender, mut pieces) = mpsc::unbounded_channel::<(Bytes, OwnedSemaphorePermit)>();
+    let (sender, mut chunks) = mpsc::unbounded_channel::<(Bytes, OwnedSemaphorePermit)>();
     let receive = blocking(move || {
         let mut receiver = open()?;
-        while let Some((bytes, _room)) = pieces.blocking_recv() {
+        while let Some((bytes, _room)) = chunks.blocking_recv() {
             receiver.append(&bytes)?;
         }
         Ok(receiver)

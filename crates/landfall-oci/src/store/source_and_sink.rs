@@ -16,7 +16,7 @@ use crate::store::lease::Lease;
 use crate::store::receive::receive_stream;
 
 /// How many bytes are read from the disk at once.
-const READ_PIECE: usize = 256 * 1024;
+const READ_SIZE: usize = 256 * 1024;
 
 impl ContentStore {
     /// Streams `length` bytes of a blob, from a byte offset; fewer when it ends before.
@@ -29,9 +29,9 @@ impl ContentStore {
         let file = blocking(move || store.open_blob(&wanted, offset)).await?;
         let (file, _path) = file.into_parts();
         let mut file = tokio::fs::File::from_std(file);
-        file.set_max_buf_size(READ_PIECE);
+        file.set_max_buf_size(READ_SIZE);
         let digest = digest.clone();
-        let stream = ReaderStream::with_capacity(file.take(length), READ_PIECE).map_err(move |error| {
+        let stream = ReaderStream::with_capacity(file.take(length), READ_SIZE).map_err(move |error| {
             StoreError::Disk(error).during(format!("cannot read blob `{digest}` from the content store"))
         });
         Ok(stream.boxed())

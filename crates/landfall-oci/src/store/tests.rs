@@ -428,10 +428,10 @@ fn partial_files_wait_a_week() {
     assert_eq!(store.blob_state(&blob).unwrap(), BlobState::Missing);
 }
 
-fn mk_stream(pieces: &[&'static str], broken: bool) -> crate::image::BlobStream {
-    let mut items: Vec<Result<Bytes, TransferError>> = pieces
+fn mk_stream(chunks: &[&'static str], broken: bool) -> crate::image::BlobStream {
+    let mut items: Vec<Result<Bytes, TransferError>> = chunks
         .iter()
-        .map(|piece| Ok(Bytes::from_static(piece.as_bytes())))
+        .map(|chunk| Ok(Bytes::from_static(chunk.as_bytes())))
         .collect();
     if broken {
         items.push(Err(TransferError {
@@ -485,8 +485,8 @@ async fn what_the_sink_wrote_the_source_reads() {
         FailureKind::NotFound
     );
     let blob = mk_blob(b"layer");
-    let pieces: Vec<_> = source.open_blob(&blob, 2).await.unwrap().collect().await;
-    let bytes: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.unwrap()).collect();
+    let chunks: Vec<_> = source.open_blob(&blob, 2).await.unwrap().collect().await;
+    let bytes: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.unwrap()).collect();
     assert_eq!(bytes, b"yer");
 }
 
@@ -509,12 +509,12 @@ impl ByteReceiver for SlowDisk {
 async fn what_waits_for_a_slow_disk_is_bounded_in_bytes() {
     const PIECE: usize = 400 * 1024;
     let taken = std::cell::Cell::new(0);
-    let pieces = stream::iter(0..20).map(|_| {
+    let chunks = stream::iter(0..20).map(|_| {
         taken.set(taken.get() + 1);
         Ok::<_, TransferError>(bytes::Bytes::from(vec![0; PIECE]))
     });
     let (go_on, go) = std::sync::mpsc::channel();
-    let filling = receive_stream(|| Ok(SlowDisk { go, bytes: 0 }), pieces);
+    let filling = receive_stream(|| Ok(SlowDisk { go, bytes: 0 }), chunks);
     let looking = async {
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -525,7 +525,7 @@ async fn what_waits_for_a_slow_disk_is_bounded_in_bytes() {
     let (filled, waiting) = tokio::join!(filling, looking);
     assert_eq!(
         waiting, 3,
-        "two pieces of a mebibyte, and one for which there is no room"
+        "two chunks of a mebibyte, and one for which there is no room"
     );
     assert_eq!(filled.unwrap().0.bytes, 20 * PIECE);
 }
