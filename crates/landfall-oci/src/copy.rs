@@ -1,9 +1,9 @@
-//! Copies images from sources to sinks: the only code that walks an image's graph. Children are written before their
-//! parents, so that a manifest in the sink always has all that it names; each blob moves once however many images share
-//! it, from where it stopped, and is mounted where the registry has it in another repository.
+//! Copies images from sources to sinks. No other code walks an image's graph. Children are written before their
+//! parents, so the sink always has all content that a manifest names. Each blob moves once, even if many images share
+//! it. A blob resumes at the first missing byte, and is mounted if the registry has it in another repository.
 //!
-//! What is retried is decided by [`landfall_core::failure`]; which source comes next is the caller's to decide. Nothing is
-//! spawned: dropping the future stops the copy, and [`CopyOptions::cancel`] stops it so that sinks keep what they have.
+//! [`landfall_core::failure`] decides about retries; the caller chooses the next source. Nothing is spawned: dropping
+//! the future stops the copy, and [`CopyOptions::cancel`] stops it so that sinks keep the received bytes.
 
 mod bandwidth;
 mod blob;
@@ -42,14 +42,14 @@ pub use job::ImageCopy;
 pub use options::CopyOptions;
 pub use report::{CopyFailure, CopyReport};
 
-/// How many images are looked at at once, and how many are written; how many blobs move is the options' to say.
+/// Images that are inspected at once, and images that are written at once. [`CopyOptions::in_flight`] limits the blobs.
 const IMAGES_AT_ONCE: usize = 32;
 
-/// Copies images, all of them at once as far as the options allow: what they share crosses the link once. The answers are
-/// in the order of the copies; one that fails keeps none of the others from going on. All images are looked at while the
-/// first ones move already, so that it is soon known how much there is to move.
+/// Copies images concurrently, within the limits of the options: shared blobs cross the link once. The results are in
+/// the order of the copies. A failed copy does not stop the others. All images are inspected while the first ones move,
+/// so the total size is known early.
 ///
-/// Tells `progress` of each image that is finished or has failed.
+/// Reports each finished or failed image to `progress`.
 pub async fn copy_images(
     copies: &[ImageCopy<'_>],
     options: &CopyOptions,
@@ -65,7 +65,7 @@ pub async fn copy_images(
     join_all(in_progress).await
 }
 
-/// Limits the images in progress: each takes memory.
+/// Limits of the images in progress: each of them takes memory.
 struct ImageSlots {
     inspect: Semaphore,
     write: Semaphore,
@@ -98,14 +98,14 @@ async fn copy_and_report(
     copied
 }
 
-/// Copies the image that `selector` (a tag or digest) names in `source` to `sink`, with all its platforms or those of the
-/// options, and gives it `name` there. Layers that must not be handed on are left out: they have addresses of their own.
+/// Copies the image that `selector` (a tag or digest) names in `source` to `sink`, with all platforms or those of the
+/// options, and names it `name` there. Foreign layers are omitted: clients fetch them from their own URLs.
 ///
-/// Does not tell `progress` that the image is finished or has failed: there may be another source.
+/// Does not report the end of the image to `progress`: the caller may have another source.
 ///
 /// # Errors
-/// When the source does not have it all, the sink does not take it, or the copy is cancelled. What arrived is kept where
-/// the sink can do that. Of several blobs that failed, the first one's error is given; the others were tried as well.
+/// If the source lacks content, the sink refuses it, or the copy is cancelled. The sink keeps the received bytes if it
+/// can. All blobs are tried; the error is that of the first blob that failed.
 pub async fn copy_image(
     source: &dyn ImageSource,
     selector: &str,
@@ -127,17 +127,17 @@ pub async fn copy_image(
         .map_err(|failure| failure.error)
 }
 
-/// What there is to do for an image.
+/// Result of the inspection of an image: the content to copy.
 struct Inspected {
     root: RawManifest,
-    /// The sink has it all.
+    /// True if the sink has the complete image.
     unchanged: bool,
-    /// What it is made of, as far as somebody has to know.
+    /// Content of the image. Empty if the image is unchanged and referrers are not copied.
     graph: Graph,
 }
 
 impl CopyJob<'_> {
-    /// Finds out what there is to do, and tells which blobs it is about.
+    /// Finds the content to copy, and reports the planned blobs.
     async fn inspect(&self, selector: &str, platforms: &[Platform]) -> Result<Inspected, TransferError> {
         let root = self.fetch_manifest(selector).await?;
         let unchanged = self.is_present(&root, platforms).await?;
@@ -154,7 +154,7 @@ impl CopyJob<'_> {
         Ok(Inspected { root, unchanged, graph })
     }
 
-    /// Copies an image, with what belongs to it where the options say so.
+    /// Copies an inspected image, and its referrers if the options ask for them.
     async fn copy_inspected(
         &self,
         inspected: Inspected,
@@ -178,7 +178,8 @@ impl CopyJob<'_> {
         }
     }
 
-    /// Copies an image without what belongs to it, and does not finish it. Gives its manifests as well: something may belong to them.
+    /// Copies an image without its referrers, and does not finish it. Returns the digests of its manifests: each may
+    /// have referrers.
     async fn copy_without_referrers(
         &self,
         inspected: Inspected,
@@ -190,7 +191,7 @@ impl CopyJob<'_> {
         let mut subjects = vec![root.digest.clone()];
         subjects.extend(graph.manifests.iter().map(|manifest| manifest.digest.clone()));
         if unchanged {
-            // The name may be new, as far as the sink knows.
+            // The sink may not have the name yet.
             self.write_manifests(&Graph::default(), &root, name).await?;
             return Ok(subjects);
         }
@@ -243,13 +244,13 @@ impl CopyJob<'_> {
             .await
     }
 
-    /// Everything is written: the sink may show it.
+    /// Lets the sink publish the image: all content is written.
     async fn finish(&self, root: &RawManifest) -> Result<(), TransferError> {
         self.retrying(&self.image, || self.sink.finish_image(root)).await
     }
 
-    /// The blobs that were thought to be in the sink and are not, where a refused manifest raises the suspicion: somebody
-    /// wiped the sink, or collected its garbage, while we relied on it.
+    /// Returns the blobs that the sink no longer has, after it refused a manifest: it was wiped, or its garbage was
+    /// collected, during the copy.
     async fn lost_blobs(&self, graph: &Graph, refusal: &TransferError) -> Result<Vec<Descriptor>, TransferError> {
         let mut lost = Vec::new();
         if !matches!(refusal.kind, FailureKind::NotFound | FailureKind::Protocol) {

@@ -1,4 +1,4 @@
-//! What a copy would do, without doing it: the same walk, and a question where the copy would move.
+//! Dry run of a copy: the same walk, with a request for the state of each blob in place of its transfer.
 
 use std::collections::HashSet;
 
@@ -11,11 +11,12 @@ use super::options::CopyOptions;
 use super::report::{BlobOutcome, CopyFailure, CopyReport};
 use crate::image::{BlobState, TransferError};
 
-/// How many blobs are asked for at once.
+/// Blobs whose states are requested at once.
 const REQUESTS_MAX: usize = 16;
 
-/// Says what [`super::copy_images`] would do now. Nothing is written. A blob that two of the images share counts as moved
-/// for the first and as mounted for the others; that a registry has it in a repository of another image is not known.
+/// Predicts the reports of [`super::copy_images`] without writing anything. A blob shared by several images counts as
+/// moved for the first one and as mounted for the others. A blob that the registry has in another image's repository
+/// counts as moved: nothing tells the client about it.
 pub async fn dry_run_images(
     copies: &[ImageCopy<'_>],
     options: &CopyOptions,

@@ -1,17 +1,17 @@
-//! How many blobs are under way at once. A large one takes bandwidth, and buffers at both ends; a small one takes next to
-//! nothing but the wait for answers, in which others can go on.
+//! Limit of the blobs in flight. A large blob takes bandwidth, and buffers at both ends. A small one mostly waits for
+//! responses, and others can use that time.
 
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// A blob of so many bytes is small: as much fits into one answer of a registry, and into one buffer of ours.
+/// Largest size of a small blob in bytes: it fits into one response of a registry, and into one of our buffers.
 const SMALL_BLOB_MAX: u64 = 128 * 1024;
-/// So many small blobs go where one large one would. Measured with 1200 blobs of 1 to 64 KiB: 32 at once cost both
-/// registries and us a quarter less processor time than 8 did, and 48 cost what 32 do.
+/// Small blobs in place of one large one. Measured with 1200 blobs of 1 to 64 KiB: 32 at once cost both registries and
+/// us a quarter less processor time than 8, and 48 cost the same as 32.
 const SMALL_PER_LARGE: u32 = 4;
 
-/// Turns for blobs, whatever images they belong to. Clones share them.
+/// Permits for the blobs of all images. Clones share them.
 #[derive(Debug, Clone)]
 pub struct InFlightLimit {
     permits: Arc<Semaphore>,
@@ -19,8 +19,8 @@ pub struct InFlightLimit {
 }
 
 impl InFlightLimit {
-    /// So many large blobs at once (at least one), and several small ones in the place of each; but where one is asked
-    /// for, all go one by one.
+    /// Returns a limit of `concurrency` large blobs (at least one), or several small ones in place of each. With a
+    /// concurrency of 1, all blobs go one by one.
     #[must_use]
     pub fn new(concurrency: usize) -> InFlightLimit {
         let permits_per_large_blob = if concurrency > 1 { SMALL_PER_LARGE } else { 1 };
@@ -31,7 +31,7 @@ impl InFlightLimit {
         }
     }
 
-    /// Waits for the turn of a blob of so many bytes, which lasts until the answer is dropped.
+    /// Waits for the permit of a blob of `size` bytes. Dropping the permit ends it.
     pub(super) async fn acquire(&self, size: u64) -> SemaphorePermit<'_> {
         let permits = if size <= SMALL_BLOB_MAX {
             1
