@@ -32,7 +32,7 @@ fn mk_blob(content: &[u8]) -> Descriptor {
     Descriptor::new(media_type::OCI_LAYER, digest_of(content), content.len() as u64)
 }
 
-/// Stores an image of one layer; gives its manifest.
+/// Stores an image of one layer and returns its manifest.
 fn mk_image(store: &ContentStore, layer: &[u8]) -> RawManifest {
     let config = Descriptor::new(media_type::OCI_CONFIG, digest_of(b"{}"), 2);
     store.write_blob_bytes(&config, b"{}").unwrap();
@@ -397,7 +397,8 @@ fn an_image_that_is_named_while_a_collection_runs_is_kept() {
     let store = ContentStore::open(&fixture.root).unwrap();
     let manifest = mk_image(&store, b"layer");
     let during = || {
-        // The collection watches; the transfer finds the image complete, names it and is over before anything is deleted.
+        // The collection remembers leases. The transfer finds the image complete, names it, and ends before any
+        // deletion.
         let lease = store.lease();
         store
             .first_missing(&manifest.digest, |digest| lease.add(digest))
@@ -490,7 +491,7 @@ async fn what_the_sink_wrote_the_source_reads() {
     assert_eq!(bytes, b"yer");
 }
 
-/// A disk that does nothing until it is told to.
+/// A disk that waits for a signal before each write.
 struct SlowDisk {
     go: std::sync::mpsc::Receiver<()>,
     bytes: usize,
@@ -498,8 +499,8 @@ struct SlowDisk {
 
 impl ByteReceiver for SlowDisk {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        // An error is a go as well: nobody will say it any more.
-        let _told = self.go.recv();
+        // A closed channel counts as a signal: no other will come.
+        let _signal = self.go.recv();
         self.bytes += bytes.len();
         Ok(())
     }

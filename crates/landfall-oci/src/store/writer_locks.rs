@@ -1,4 +1,4 @@
-//! Writers of partial blobs.
+//! Locks of the writers of partial blobs.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use landfall_core::reference::Digest;
 
-/// Which partial files have a writer, and the numbers that private files are told apart by.
+/// The blobs whose partial file has a writer, and a counter for the names of private files.
 #[derive(Debug, Default)]
 pub(super) struct WriterLocks {
     locked: Mutex<HashSet<Digest>>,
