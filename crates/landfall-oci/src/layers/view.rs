@@ -1,4 +1,4 @@
-//! What a container sees of several layers, for the few paths that anybody asks for.
+//! A container's view of several layers, limited to the requested paths.
 
 use std::collections::BTreeMap;
 
@@ -10,27 +10,27 @@ use crate::inner_path::{parent_of, resolve_inside};
 /// One file of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExtractedFile {
-    /// Its path in the image, without a leading `/`.
+    /// The path in the image, without a leading `/`.
     pub path: String,
-    /// Where its content is.
+    /// The extracted file.
     pub content: Utf8PathBuf,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
-/// More links in a row than any image needs.
+/// Limit of a chain of links: no image needs a longer one.
 const LINKS_MAX: usize = 8;
 
-/// A path that is asked for.
+/// A requested path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ViewEntry {
     File {
         content: Utf8PathBuf,
         size: u64,
     },
-    /// The target from the image's root, or as it is written when it leads out of the image.
+    /// The target from the image's root. A target outside the image stays as written.
     Link {
         target: String,
     },
@@ -46,7 +46,7 @@ impl ViewEntry {
     }
 }
 
-/// The paths so far, each with the number of its layer.
+/// The paths of the layers so far, each with the number of its layer.
 #[derive(Debug, Default)]
 pub(super) struct View {
     paths: BTreeMap<String, (usize, ViewEntry)>,
@@ -58,8 +58,8 @@ impl View {
         self.layer += 1;
     }
 
-    /// Whether an entry is a whiteout, which then hides what lower layers have; what its own layer has stays, whichever
-    /// comes first.
+    /// Returns true if an entry is a whiteout, after hiding the paths of lower layers. Paths of the whiteout's own
+    /// layer stay, in either order.
     pub(super) fn apply_whiteout(&mut self, path: &str) -> bool {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         if name == OPAQUE {
@@ -86,12 +86,12 @@ impl View {
         });
     }
 
-    /// A directory takes the place of a file of the same path; what lies in it stays.
+    /// Replaces a file of this path by a directory. Paths in the directory stay.
     pub(super) fn put_directory(&mut self, path: &str) {
         self.retain(|candidate, _| candidate != path);
     }
 
-    /// Anything else takes the place of whatever was there, with all that lay below it.
+    /// Removes a path and everything below it, before an entry other than a directory replaces it.
     pub(super) fn remove(&mut self, path: &str) {
         self.retain(|candidate, _| candidate != path && !is_below(candidate, path));
     }
@@ -112,7 +112,8 @@ impl View {
         });
     }
 
-    /// The files, by path. A link that leads to one of them adds nothing; one that leads elsewhere is an error.
+    /// Returns the files by path. A link to one of them adds nothing. A link to any other path is an error, returned as
+    /// `(path, target)`.
     pub(super) fn into_files(self) -> Result<Vec<ExtractedFile>, (String, String)> {
         let mut files = Vec::new();
         for (path, (_, found)) in &self.paths {
