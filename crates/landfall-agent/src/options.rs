@@ -7,7 +7,7 @@ use landfall_core::config::TemplateValues;
 use landfall_core::failure::RetryPolicy;
 use landfall_core::settings::Compat;
 use landfall_core::status::Phase;
-use landfall_oci::client::MachineAccess;
+use landfall_oci::client::AmbientAccess;
 use tokio::net::TcpListener;
 
 /// The options of [`crate::run_agent`], which no input file contains.
@@ -29,7 +29,7 @@ pub struct AgentOptions {
     pub once: bool,
     pub role: Role,
     /// Logins, certificates and proxies of this machine, beside those of the settings.
-    pub machine: MachineAccess,
+    pub ambient: AmbientAccess,
     /// Sockets that the caller bound. For each `None` the agent binds the address in the settings.
     pub listeners: Listeners,
     pub timing: Timing,
@@ -48,7 +48,7 @@ impl AgentOptions {
             root: Utf8PathBuf::from("/"),
             once: false,
             role: Role::Host,
-            machine: MachineAccess::default(),
+            ambient: AmbientAccess::default(),
             listeners: Listeners::default(),
             timing: Timing::default(),
         }

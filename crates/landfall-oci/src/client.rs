@@ -1,40 +1,40 @@
 //! A client for one registry (OCI distribution specification 1.1). Decides what is asked and what an answer means; how a
 //! request travels is `transport`'s, what is retried is [`crate::copy`]'s.
 
+mod ambient;
 mod auth;
 mod blob;
-mod call;
 mod challenge;
+mod chunking;
 mod connect;
 mod endpoint;
 mod error;
 pub mod explain;
+mod foreign_dns;
 mod harbor;
 mod http_date;
 mod listing;
 mod login;
-mod machine;
 mod manifest;
-mod origin;
 mod problem;
-mod reach;
+mod redirect_policy;
 mod referrers;
 mod registry_client;
 mod repository;
-mod resolver;
+mod request;
 mod server_message;
 mod settings_endpoint;
 mod transport;
 mod upload;
 
+pub use crate::client::ambient::AmbientAccess;
 pub use crate::client::challenge::{Challenge, parse_challenges};
 pub use crate::client::endpoint::{Endpoint, Proxies, Timeouts};
 pub use crate::client::error::{Action, Fault, RegistryError};
 pub use crate::client::login::Login;
-pub use crate::client::machine::MachineAccess;
 pub use crate::client::manifest::MANIFEST_SIZE_MAX;
 pub use crate::client::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 pub use crate::client::registry_client::RegistryClient;
 pub use crate::client::repository::{RegistrySink, RegistrySource};
 pub use crate::client::server_message::ServerMessage;
-pub use crate::client::upload::{Opened, Upload, UploadJournal};
+pub use crate::client::upload::{UploadJournal, UploadSession, UploadStart};

@@ -10,7 +10,7 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
 /// The window that a zstd stream may ask for, as a power of two: 128 MiB (RFC 8878 section 3.1.1.1.2 advises at least 8).
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
-const PIECE: usize = 256 * 1024;
+const BUFFER_SIZE: usize = 256 * 1024;
 
 /// How bytes are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl<'a> CappedDecoder<'a> {
         reader.by_ref().take(4).read_to_end(&mut first)?;
         let compression = sniff_compression(&first);
         let whole: Chain<Cursor<Vec<u8>>, _> = Cursor::new(first).chain(reader);
-        let buffered = BufReader::with_capacity(PIECE, whole);
+        let buffered = BufReader::with_capacity(BUFFER_SIZE, whole);
         let inner: Box<dyn Read + Send + 'a> = match compression {
             Compression::None => Box::new(buffered),
             Compression::Gzip => Box::new(MultiGzDecoder::new(buffered)),

@@ -6,8 +6,8 @@ use std::io::{self, Read};
 use aws_lc_rs::digest::{Context, SHA256, SHA512, digest};
 use landfall_core::reference::Digest;
 
-/// How many bytes are read for their hash at once.
-const PIECE: usize = 256 * 1024;
+/// Bytes that are read for their hash at once.
+const BUFFER_SIZE: usize = 256 * 1024;
 
 /// Hashes bytes as they pass.
 #[derive(Clone)]
@@ -74,18 +74,18 @@ impl Digester {
         self.length += bytes.len() as u64;
     }
 
-    /// Takes in all that can be read, piece by piece; `progress` is told the bytes of each.
+    /// Takes in all that can be read, buffer by buffer; `progress` is told the bytes of each.
     ///
     /// # Errors
     /// The reader's own.
     pub fn read_all(&mut self, reader: &mut impl Read, mut progress: impl FnMut(u64)) -> io::Result<()> {
-        let mut piece = vec![0; PIECE];
+        let mut buffer = vec![0; BUFFER_SIZE];
         loop {
-            let read = reader.read(&mut piece)?;
+            let read = reader.read(&mut buffer)?;
             if read == 0 {
                 return Ok(());
             }
-            self.update(&piece[..read]);
+            self.update(&buffer[..read]);
             progress(read as u64);
         }
     }

@@ -8,17 +8,20 @@
 mod helper;
 mod paths;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::credential_file::{
     Credential, CredentialFile, CredentialFileProblem, Lookup, parse_credential_file, parse_docker_config,
 };
+use landfall_core::failure::Hint;
 use landfall_core::reference::{RegistryHost, Repository};
+use landfall_core::sync::lock;
 use tokio::time::Instant;
 
 pub use helper::{HelperAction, HelperError, HelperProblem, run_helper};
@@ -79,6 +82,17 @@ pub enum KeychainError {
         #[source]
         source: HelperError,
     },
+}
+
+impl Hint for KeychainError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            KeychainError::Helper { .. } => Some(Cow::Borrowed(
+                "run the helper by hand to see why, or take it out of the file and log in with `landfall login`",
+            )),
+            KeychainError::Read { .. } | KeychainError::File { .. } => None,
+        }
+    }
 }
 
 /// All the places where logins may be, asked in order.
@@ -166,12 +180,12 @@ impl Keychain {
 
     /// Forgets what helpers said: a login was refused, and they may know a newer one.
     pub fn forget(&self) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.answers).clear();
+        lock(&self.read).clear();
     }
 
     fn load(&self, file: &LoginFile, path: &Utf8Path) -> Result<Option<Arc<CredentialFile>>, KeychainError> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = lock(&self.read);
         if let Some((at, parsed)) = read.get(path)
             && at.elapsed() < FILE_GOOD_FOR
         {
@@ -215,7 +229,7 @@ impl Keychain {
     async fn ask_helper(&self, name: &str, server: &str) -> Result<Option<Credential>, HelperError> {
         let key = (name.to_owned(), server.to_owned());
         let answer = {
-            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut answers = lock(&self.answers);
             answers.entry(key).or_default().clone()
         };
         let mut answer = answer.lock().await;

@@ -6,7 +6,7 @@
 //! ingest/<algorithm>-<hex>        the first bytes of a blob: a later writer resumes after them
 //! work/                           private files of one process, deleted at the next start
 //! lock                            locked while the store is open
-//! orders                          the admin socket of a registry that serves the store
+//! orders                          a socket, where a registry serves the store: see `landfall_registry::admin_socket`
 //! ```
 //!
 //! Decides when bytes become a blob and when a blob may be deleted. The caller decides which images are stored.
@@ -32,13 +32,14 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
 use std::io::{Read, Seek, SeekFrom};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::sync::lock;
 use landfall_net::durable;
 
 use crate::digest::{Algorithm, Digester, matches_digest};
@@ -270,7 +271,7 @@ impl ContentStore {
 
     fn index(&self) -> MutexGuard<'_, ImageIndex> {
         // A panic cannot leave half a change: a changed map replaces the old one after it is on disk.
-        self.inner.index.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.index)
     }
 
     fn blob_path(&self, digest: &Digest) -> Utf8PathBuf {

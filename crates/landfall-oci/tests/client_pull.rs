@@ -174,7 +174,7 @@ async fn a_registry_that_is_down_a_name_that_is_unknown_and_a_slow_one_are_told_
         endpoint.host = host.clone();
         endpoint.timeouts = short_timeouts();
         if host == slow.host() {
-            endpoint.timeouts.answer = Duration::from_millis(150);
+            endpoint.timeouts.response = Duration::from_millis(150);
         }
         let error = RegistryClient::new(endpoint).unwrap().ping().await.unwrap_err();
         assert_eq!(error.to_string(), format!("cannot reach registry `{host}`"));

@@ -19,12 +19,12 @@ fn describe(bytes: &Bytes) -> Descriptor {
     Descriptor::new(media_type::OCI_LAYER, digest_of(bytes), bytes.len() as u64)
 }
 
-fn in_pieces(bytes: &Bytes) -> BlobStream {
-    let pieces: Vec<_> = bytes
+fn in_chunks(bytes: &Bytes) -> BlobStream {
+    let chunks: Vec<_> = bytes
         .chunks(16 * 1024)
-        .map(|piece| Ok(Bytes::copy_from_slice(piece)))
+        .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
         .collect();
-    Box::pin(stream::iter(pieces))
+    Box::pin(stream::iter(chunks))
 }
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn a_blob_is_pushed_with_one_post_and_one_put() {
     let blob = describe(&bytes);
     let client = mk_client(&registry);
     client
-        .push_blob(&repository("shop/app"), &blob, in_pieces(&bytes))
+        .push_blob(&repository("shop/app"), &blob, in_chunks(&bytes))
         .await
         .unwrap();
     assert_eq!(registry.blob(&blob.digest).unwrap(), bytes);
@@ -75,42 +75,42 @@ async fn a_push_that_fails_says_whose_fault_it_is() {
             kind: FailureKind::Local,
             source: None,
         };
-        Box::pin(in_pieces(&mk_bytes(50_000)).chain(stream::iter([Err(failure)])))
+        Box::pin(in_chunks(&mk_bytes(50_000)).chain(stream::iter([Err(failure)])))
     };
     let full = r#"{"errors":[{"code":"DENIED","message":"quota exceeded"}]}"#.to_owned();
     let cases: Vec<(&str, Effect, BlobStream, FailureKind, &str)> = vec![
         (
             "POST",
             Effect::Status(403, vec![], full),
-            in_pieces(&bytes),
+            in_chunks(&bytes),
             FailureKind::Forbidden,
             "the registry answers 403 Forbidden: DENIED: quota exceeded",
         ),
         (
             "POST",
             Effect::Status(202, vec![], String::new()),
-            in_pieces(&bytes),
+            in_chunks(&bytes),
             FailureKind::Protocol,
             "the answer breaks the distribution protocol: an upload was accepted without a usable `Location`",
         ),
         (
             "PUT",
             Effect::CloseAfterReading(100_000),
-            in_pieces(&bytes),
+            in_chunks(&bytes),
             FailureKind::Unreachable,
             "the connection broke",
         ),
         (
             "PUT",
             Effect::NeverRead,
-            in_pieces(&mk_bytes(16_000_000)),
+            in_chunks(&mk_bytes(16_000_000)),
             FailureKind::Unreachable,
             "the transfer stalled: next to nothing passed for 300 ms",
         ),
         (
             "PUT",
             Effect::Delay(Duration::from_secs(60)),
-            in_pieces(&bytes.slice(..1000)),
+            in_chunks(&bytes.slice(..1000)),
             FailureKind::Unreachable,
             "no answer within 1 s",
         ),
@@ -124,7 +124,7 @@ async fn a_push_that_fails_says_whose_fault_it_is() {
         (
             "PUT",
             Effect::Delay(Duration::ZERO),
-            in_pieces(&mk_bytes(4_000_000).slice(1..).iter().copied().chain([7]).collect()),
+            in_chunks(&mk_bytes(4_000_000).slice(1..).iter().copied().chain([7]).collect()),
             FailureKind::Protocol,
             "the registry answers 400 Bad Request: DIGEST_INVALID: provided digest did not match",
         ),
@@ -155,7 +155,7 @@ async fn a_slow_source_is_no_stall_of_the_registry() {
     let mut endpoint = mk_endpoint(&registry);
     endpoint.timeouts = short_timeouts();
     let client = RegistryClient::new(endpoint).unwrap();
-    let (first, second) = (in_pieces(&bytes.slice(..50_000)), in_pieces(&bytes.slice(50_000..)));
+    let (first, second) = (in_chunks(&bytes.slice(..50_000)), in_chunks(&bytes.slice(50_000..)));
     let pause = stream::once(tokio::time::sleep(Duration::from_millis(400)));
     let slow: BlobStream = Box::pin(first.chain(pause.flat_map(|()| stream::empty())).chain(second));
     client.push_blob(&repository("shop/app"), &blob, slow).await.unwrap();
@@ -229,7 +229,7 @@ async fn what_was_pushed_is_what_is_pulled() {
     let blob = describe(&bytes);
     let client = mk_client(&registry);
     client
-        .push_blob(&repository("a/b"), &blob, in_pieces(&bytes))
+        .push_blob(&repository("a/b"), &blob, in_chunks(&bytes))
         .await
         .unwrap();
     let stream = client.open_blob(&repository("a/b"), &blob, 0).await.unwrap();

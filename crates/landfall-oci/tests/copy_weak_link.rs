@@ -23,15 +23,15 @@ fn big_image() -> ImageFixture {
     FixtureBuilder::new().plain_layer(&[("data", &mk_bytes(LAYER))]).build()
 }
 
-/// Copies over the link, with chunks of `piece` bytes at first, and then compares the result over a good
+/// Copies over the link, with chunks of `chunk_size` bytes at first, and then compares the result over a good
 /// connection.
-async fn copy_over(link: &WeakLink, to: SocketAddr, piece: u64) -> Result<CopyReport, TransferError> {
+async fn copy_over(link: &WeakLink, to: SocketAddr, chunk_size: u64) -> Result<CopyReport, TransferError> {
     let from = FakeRegistry::start();
     let image = big_image();
     from.add_image("shop/app", "1", &image);
     let mut endpoint = mk_plain_endpoint(link.address());
-    endpoint.upload_piece = piece;
-    endpoint.timeouts.answer = Duration::from_secs(1);
+    endpoint.upload_chunk_size = chunk_size;
+    endpoint.timeouts.response = Duration::from_secs(1);
     let client = RegistryClient::new(endpoint).unwrap();
     let sink = RegistrySink::new(client, repository("mirror/app"), Some("1".parse().unwrap()));
     let name = "reg.example.com/mirror/app:1".parse().unwrap();
@@ -51,15 +51,15 @@ async fn an_upload_goes_on_where_the_link_broke() {
     // The first two connections may lose all bytes in flight. After them the chunks are small enough.
     let cut = 900_000;
     for weakness in [Weakness::Closes(cut), Weakness::Resets(cut), Weakness::FallsSilent(cut)] {
-        for piece in [2 * cut, u64::MAX] {
+        for chunk_size in [2 * cut, u64::MAX] {
             let registry = Served::start().await;
             let link = WeakLink::start(registry.address, weakness, u64::MAX);
-            copy_over(&link, registry.address, piece).await.unwrap();
+            copy_over(&link, registry.address, chunk_size).await.unwrap();
             let sent = link.bytes_to_server();
             let needed = u64::from(LAYER);
             assert!(
                 sent < needed + needed / 4,
-                "{weakness:?}, pieces of {piece}: {sent} bytes for {needed}"
+                "{weakness:?}, chunks of {chunk_size}: {sent} bytes for {needed}"
             );
         }
     }
@@ -68,7 +68,7 @@ async fn an_upload_goes_on_where_the_link_broke() {
 /// Returns a registry's client that sends chunks of one million bytes.
 fn mk_piecewise_client(to: &FakeRegistry) -> RegistryClient {
     let mut endpoint = mk_endpoint(to);
-    endpoint.upload_piece = 1_000_000;
+    endpoint.upload_chunk_size = 1_000_000;
     RegistryClient::new(endpoint).unwrap()
 }
 
@@ -114,8 +114,8 @@ async fn a_registry_behind_a_proxy_that_takes_no_large_request_gets_smaller_piec
         .expect("an image has blobs");
     to.inject(Fault::once(layer.digest.hex(), refused).method("PUT"));
     copy_to(&to, &mk_client(&to), "mirror/app", &image).await;
-    let (pieces, wholes) = uploads(&to);
-    assert!(pieces > 8, "{pieces} pieces and {wholes} wholes: {}", common::log(&to));
+    let (chunks, wholes) = uploads(&to);
+    assert!(chunks > 8, "{chunks} chunks and {wholes} wholes: {}", common::log(&to));
 }
 
 /// A reset loses the unread bytes: a blob requested in one range would make hardly any progress.

@@ -98,7 +98,7 @@ impl InputArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Inputs")]
 pub struct ValueArgs {
-    /// Set a template value, e.g. `macro.NAME=…`, `var.NAME=…`, `system.cluster.uid=…` [repeatable].
+    /// Set a template value, e.g. `macro.NAME=…`, `var.NAME=…`, `system.cluster.uid=…` [repeatable; default: none].
     ///
     /// Overrides the values file. Other users of this machine can read command lines: put secrets into the values file.
     #[arg(long = "set", value_name = "KEY=VALUE", action = ArgAction::Append)]
@@ -123,16 +123,16 @@ pub struct AccessArgs {
     /// It overrides the logins of docker and podman on this machine; the user-data and the profiles override it.
     #[arg(long, value_name = "FILE")]
     pub credentials: Option<Utf8PathBuf>,
-    /// Accept any certificate of this registry, and plain HTTP [repeatable].
+    /// Accept any certificate of this registry, and plain HTTP [repeatable; default: none].
     #[arg(long, value_name = "HOST[:PORT]")]
     pub insecure: Vec<RegistryHost>,
-    /// Send the login of a registry to this token server outside of the registry's domain [repeatable].
+    /// Send the login of a registry to this token server outside of the registry's domain [repeatable; default: none].
     #[arg(long = "token-server", value_name = "REGISTRY=SERVER")]
     pub token_servers: Vec<TokenServer>,
     /// Cut a transfer slower than this many bytes/s, in either direction; 0: only when nothing moves.
     ///
     /// The transfer resumes over a new connection.
-    #[arg(long, value_name = "BYTES", default_value_t = Timeouts::default().slowest)]
+    #[arg(long, value_name = "BYTES", default_value_t = Timeouts::default().min_throughput)]
     pub stall_below: u64,
     /// Seconds for which a transfer must be that slow before it is cut.
     #[arg(long, value_name = "SECONDS", default_value_t = Timeouts::default().stall.as_secs(),
@@ -148,7 +148,7 @@ impl AccessArgs {
             token_servers: self.token_servers.clone(),
             timeouts: Timeouts {
                 stall: Duration::from_secs(self.stall_after),
-                slowest: self.stall_below,
+                min_throughput: self.stall_below,
                 ..Timeouts::default()
             },
         }

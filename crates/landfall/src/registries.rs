@@ -2,12 +2,13 @@
 //! settings do not give comes from this machine: the logins of docker and podman, certificates, proxies.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use camino::Utf8PathBuf;
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::{Settings, TokenServer};
-use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError, Timeouts, UploadJournal};
+use landfall_core::sync::lock;
+use landfall_oci::client::{AmbientAccess, Endpoint, RegistryClient, RegistryError, Timeouts, UploadJournal};
 use landfall_oci::keychain::Keychain;
 
 /// Access to registries beyond the settings, as the command line gives it.
@@ -38,7 +39,7 @@ impl Access {
 #[derive(Debug)]
 pub(crate) struct Registries<'a> {
     settings: &'a Settings,
-    machine: MachineAccess,
+    ambient: AmbientAccess,
     keychain: Arc<Keychain>,
     access: Access,
     /// Journal of uploads that a later process may resume.
@@ -49,13 +50,13 @@ pub(crate) struct Registries<'a> {
 impl<'a> Registries<'a> {
     /// Reads the logins of this machine; makes no client yet.
     pub(crate) fn new(settings: &'a Settings, access: Access) -> Registries<'a> {
-        let machine = MachineAccess::of_environment();
+        let ambient = AmbientAccess::of_environment();
         let named = access.credentials.as_deref();
         let named = named.or(settings.landfall.credentials_file.as_deref());
         Registries {
             settings,
-            keychain: Arc::new(machine.keychain(named)),
-            machine,
+            keychain: Arc::new(ambient.keychain(named)),
+            ambient,
             access,
             journal: None,
             made: Mutex::default(),
@@ -67,7 +68,7 @@ impl<'a> Registries<'a> {
     /// # Errors
     /// If certificates or proxies cannot be used.
     pub(crate) fn client(&self, host: &RegistryHost, registry: Option<usize>) -> Result<RegistryClient, RegistryError> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.made);
         let key = (host.clone(), registry);
         if let Some(client) = made.get(&key) {
             return Ok(client.clone());
@@ -78,7 +79,7 @@ impl<'a> Registries<'a> {
             .token_servers
             .extend(TokenServer::of_registry(&self.access.token_servers, host));
         endpoint.timeouts = self.access.timeouts.clone();
-        let client = RegistryClient::new(self.machine.complete(endpoint, &self.keychain))?;
+        let client = RegistryClient::new(self.ambient.complete(endpoint, &self.keychain))?;
         made.insert(key, client.clone());
         Ok(client)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::{ImageRole, Settings};
-use landfall_oci::client::MachineAccess;
+use landfall_oci::client::AmbientAccess;
 use landfall_oci::copy::{BandwidthLimit, CopyOptions};
 
 use crate::agent::clients::Clients;
@@ -28,10 +28,12 @@ pub(crate) struct ActiveConfig {
 }
 
 impl ActiveConfig {
-    pub(crate) fn new(settings: Arc<Settings>, timing: &Timing, machine: &MachineAccess) -> ActiveConfig {
+    pub(crate) fn new(settings: Arc<Settings>, timing: &Timing, ambient: &AmbientAccess) -> ActiveConfig {
         let resolver = Resolver::new(&settings);
         let planned = plan_images(&settings, &resolver);
-        let primary_registry = (settings.primary.as_ref())
+        let primary_registry = settings
+            .primary
+            .as_ref()
             .and_then(|primary| format!("{}/{}/image", primary.endpoint, primary.project).parse().ok())
             .and_then(|reference| resolver.registry_for(&reference, ImageRole::Application));
         let limit = settings.landfall.bandwidth_limit.and_then(NonZeroU64::new);
@@ -44,7 +46,7 @@ impl ActiveConfig {
             ..local.clone()
         };
         ActiveConfig {
-            clients: Clients::new(settings.clone(), machine.clone()),
+            clients: Clients::new(settings.clone(), ambient.clone()),
             planned,
             primary_registry,
             downloads,

@@ -1,18 +1,19 @@
 //! The registry clients of one configuration. Credentials, trust and proxies of each come from one table.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::Settings;
-use landfall_oci::client::{Endpoint, MachineAccess, RegistryClient, RegistryError};
+use landfall_core::sync::lock;
+use landfall_oci::client::{AmbientAccess, Endpoint, RegistryClient, RegistryError};
 use landfall_oci::keychain::Keychain;
 
 /// The clients. Each is made when it is first needed and kept, so that its connections and tokens are shared.
 #[derive(Debug)]
 pub(crate) struct Clients {
     settings: Arc<Settings>,
-    machine: MachineAccess,
+    ambient: AmbientAccess,
     keychain: Arc<Keychain>,
     /// The trust for the embedded registry, which only this process knows.
     own: Mutex<Option<OwnRegistry>>,
@@ -28,11 +29,11 @@ pub(crate) struct OwnRegistry {
 }
 
 impl Clients {
-    pub(crate) fn new(settings: Arc<Settings>, machine: MachineAccess) -> Clients {
+    pub(crate) fn new(settings: Arc<Settings>, ambient: AmbientAccess) -> Clients {
         let named = settings.landfall.credentials_file.as_deref();
         Clients {
-            keychain: Arc::new(machine.keychain(named)),
-            machine,
+            keychain: Arc::new(ambient.keychain(named)),
+            ambient,
             settings,
             own: Mutex::default(),
             made: Mutex::default(),
@@ -41,12 +42,9 @@ impl Clients {
 
     /// Sets the trust for the registry that this process serves.
     pub(crate) fn trust_own(&self, own: OwnRegistry) {
-        let mut known = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.own);
         if known.as_ref() != Some(&own) {
-            self.made
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .retain(|(host, _), _| *host != own.host);
+            lock(&self.made).retain(|(host, _), _| *host != own.host);
             *known = Some(own);
         }
     }
@@ -58,18 +56,18 @@ impl Clients {
     /// When its certificates or proxies cannot be used.
     pub(crate) fn client(&self, host: &RegistryHost, registry: Option<usize>) -> Result<RegistryClient, RegistryError> {
         let key = (host.clone(), registry);
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.made);
         if let Some(client) = made.get(&key) {
             return Ok(client.clone());
         }
-        let client = RegistryClient::new(self.machine.complete(self.endpoint(host, registry), &self.keychain))?;
+        let client = RegistryClient::new(self.ambient.complete(self.endpoint(host, registry), &self.keychain))?;
         made.insert(key, client.clone());
         Ok(client)
     }
 
     fn endpoint(&self, host: &RegistryHost, registry: Option<usize>) -> Endpoint {
         let mut endpoint = Endpoint::of_settings(&self.settings, host, registry);
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = lock(&self.own);
         if let Some(own) = own.as_ref().filter(|own| own.host == *host) {
             endpoint.tls.certificates.extend(own.authority.clone());
             endpoint.tls.insecure |= own.authority.is_none();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use landfall_core::settings::Settings;
 use landfall_core::status::EventReason;
-use landfall_oci::client::MachineAccess;
+use landfall_oci::client::AmbientAccess;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -34,7 +34,7 @@ pub(crate) enum Wake {
 pub(crate) struct ConfigLoader {
     source: ConfigSource,
     timing: Timing,
-    machine: MachineAccess,
+    ambient: AmbientAccess,
     once: bool,
     /// The fingerprint of the files when the agent last read them, whether that configuration is active or not.
     seen: Option<String>,
@@ -51,7 +51,7 @@ impl ConfigLoader {
         ConfigLoader {
             source: ConfigSource::new(options),
             timing: options.timing,
-            machine: options.machine.clone(),
+            ambient: options.ambient.clone(),
             once: options.once,
             seen: None,
             first: Some(first),
@@ -187,12 +187,13 @@ impl ConfigLoader {
     }
 
     fn activate(&mut self, host: &Host, settings: Arc<Settings>, fingerprint: Option<String>) -> Arc<ActiveConfig> {
-        let active = Arc::new(ActiveConfig::new(settings.clone(), &self.timing, &self.machine));
+        let active = Arc::new(ActiveConfig::new(settings.clone(), &self.timing, &self.ambient));
         let planned = &active.planned;
         host.status.update(|status| {
             status.configuration = fingerprint;
             let mut before = std::mem::take(&mut status.images);
-            status.images = (planned.iter())
+            status.images = planned
+                .iter()
                 .map(|image| {
                     let name = image.canonical.to_string();
                     let mut shown = before.remove(&name).unwrap_or_default();

@@ -8,9 +8,10 @@ use landfall_core::status::{EventKind, EventReason, ProgressEvent, ProgressSink}
 use landfall_host::root::HostRoot;
 use landfall_oci::client::UploadJournal;
 use landfall_oci::store::ContentStore;
-use landfall_registry::places::Places;
+use landfall_registry::directories::RegistryDirs;
 
 use crate::events::EventLog;
+use crate::failure::explain_state_dir;
 use crate::metrics::Metrics;
 use crate::options::AgentOptions;
 use crate::progress::Meter;
@@ -42,16 +43,14 @@ impl Host {
         let opened = {
             let state_dir = state_dir.clone();
             tokio::task::spawn_blocking(move || {
-                let store =
-                    ContentStore::open(&Places::of_agent(&state_dir).store).context("cannot open the content store")?;
+                let store = ContentStore::open(&RegistryDirs::of_agent(&state_dir).store)
+                    .context("cannot open the content store")?;
                 let uploads =
                     UploadJournal::open(&state_dir.join("uploads")).context("cannot open the upload journal")?;
                 Ok::<_, anyhow::Error>((store, uploads, EventLog::open(&state_dir)?))
             })
         };
-        let (store, uploads, events) = opened
-            .await?
-            .with_context(|| format!("cannot use `{state_dir}`; hint: set `landfall.stateDir` in the user-data"))?;
+        let (store, uploads, events) = opened.await?.with_context(|| explain_state_dir(&state_dir))?;
         for repair in store.repairs() {
             tracing::warn!(repair, "content store mended");
         }

@@ -2,31 +2,32 @@
 //! the registry itself carries; [`super::transport`] makes sure that nobody else sees it.
 
 mod header;
-pub(crate) mod need;
+pub(crate) mod scope;
 pub(crate) mod token;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use http::HeaderValue;
 use landfall_core::credential_file::Credential;
 use landfall_core::reference::RegistryHost;
+use landfall_core::sync::lock;
 use reqwest::Url;
 use secrecy::ExposeSecret;
 
 use super::challenge::Challenge;
 use super::error::Fault;
 use super::login::Login;
-use super::origin;
 use super::problem::ProtocolProblem;
+use super::redirect_policy;
 use super::server_message::ServerMessage;
 use crate::client::auth::header::{basic, encoded};
-use crate::client::auth::need::Need;
-use crate::client::auth::token::{TokenCall, TokenSlot};
+use crate::client::auth::scope::Scope;
+use crate::client::auth::token::{TokenRequest, TokenSlot};
 use crate::keychain::Keychain;
 
 /// The login of one registry and what came of it.
-pub(super) struct Authority {
+pub(super) struct Authenticator {
     host: RegistryHost,
     login: Option<Credential>,
     keychain: Option<Arc<Keychain>>,
@@ -38,19 +39,19 @@ pub(super) struct Authority {
 struct State {
     /// What the registry asked for last time: saves a 401 with each new repository.
     challenge: Option<Challenge>,
-    tokens: HashMap<Need, TokenSlot>,
+    tokens: HashMap<Scope, TokenSlot>,
     /// What was used last: to be named when it is refused, and taken out of what a server echoes.
-    used: Option<Used>,
+    used: Option<UsedLogin>,
 }
 
 #[derive(Clone)]
-struct Used {
+struct UsedLogin {
     credential: Credential,
     origin: Option<String>,
 }
 
 /// What to do about a request's `Authorization`.
-pub(super) enum Answer {
+pub(super) enum Authorization {
     /// Send this, or nothing.
     Header(Option<HeaderValue>),
     /// Send the token that is or will be here. One that was just refused is as good as none.
@@ -60,14 +61,14 @@ pub(super) enum Answer {
     },
 }
 
-impl Authority {
+impl Authenticator {
     pub(super) fn new(
         host: RegistryHost,
         login: Option<Login>,
         keychain: Option<Arc<Keychain>>,
         listed: Vec<RegistryHost>,
-    ) -> Authority {
-        Authority {
+    ) -> Authenticator {
+        Authenticator {
             host,
             login: login.map(|login| Credential::Password {
                 username: login.username,
@@ -80,20 +81,20 @@ impl Authority {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The login for a step: the configured one, or else what the keychain has.
-    async fn credential(&self, need: &Need) -> Result<Option<Credential>, Fault> {
+    async fn credential(&self, scope: &Scope) -> Result<Option<Credential>, Fault> {
         let used = match (&self.login, &self.keychain) {
-            (Some(credential), _) => Used {
+            (Some(credential), _) => UsedLogin {
                 credential: credential.clone(),
                 origin: None,
             },
             (None, None) => return Ok(None),
-            (None, Some(keychain)) => match keychain.find(&self.host, need.repository()).await? {
+            (None, Some(keychain)) => match keychain.find(&self.host, scope.repository()).await? {
                 None => return Ok(None),
-                Some(found) => Used {
+                Some(found) => UsedLogin {
                     credential: found.credential,
                     origin: Some(found.origin),
                 },
@@ -108,15 +109,17 @@ impl Authority {
     ///
     /// # Errors
     /// When the login cannot be looked up.
-    pub(super) async fn prepare(&self, need: &Need) -> Result<Answer, Fault> {
+    pub(super) async fn prepare(&self, scope: &Scope) -> Result<Authorization, Fault> {
         let challenge = self.state().challenge.clone();
-        let basic_first = *need == Need::Login || challenge == Some(Challenge::Basic);
+        let basic_first = *scope == Scope::Login || challenge == Some(Challenge::Basic);
         if basic_first {
-            return Ok(Answer::Header(self.credential(need).await?.as_ref().and_then(basic)));
+            return Ok(Authorization::Header(
+                self.credential(scope).await?.as_ref().and_then(basic),
+            ));
         }
         Ok(match challenge {
-            None => Answer::Header(None),
-            Some(_) => self.token(need, None),
+            None => Authorization::Header(None),
+            Some(_) => self.token(scope, None),
         })
     }
 
@@ -126,12 +129,12 @@ impl Authority {
     /// When there is no login that answers any of them, or it cannot be looked up.
     pub(super) async fn challenged(
         &self,
-        need: &Need,
+        scope: &Scope,
         challenges: Vec<Challenge>,
         refused: Option<HeaderValue>,
         message: ServerMessage,
-    ) -> Result<Answer, Fault> {
-        let header = self.credential(need).await?.as_ref().and_then(basic);
+    ) -> Result<Authorization, Fault> {
+        let header = self.credential(scope).await?.as_ref().and_then(basic);
         let usable = challenges.iter().find(|challenge| match challenge {
             Challenge::Basic => header.is_some(),
             Challenge::Bearer { .. } => true,
@@ -144,38 +147,43 @@ impl Authority {
         };
         self.state().challenge = Some(challenge.clone());
         Ok(match challenge {
-            Challenge::Basic => Answer::Header(header),
-            Challenge::Bearer { .. } => self.token(need, refused),
+            Challenge::Basic => Authorization::Header(header),
+            Challenge::Bearer { .. } => self.token(scope, refused),
         })
     }
 
-    fn token(&self, need: &Need, refused: Option<HeaderValue>) -> Answer {
-        let slot = self.state().tokens.entry(need.clone()).or_default().clone();
-        Answer::Token { slot, refused }
+    fn token(&self, scope: &Scope, refused: Option<HeaderValue>) -> Authorization {
+        let slot = self.state().tokens.entry(scope.clone()).or_default().clone();
+        Authorization::Token { slot, refused }
     }
 
     /// How the token for a step is asked for, by the last challenge.
     ///
     /// # Errors
     /// When the token server must not be used, or the login cannot be looked up.
-    pub(super) async fn token_call(&self, base: &Url, need: &Need) -> Result<TokenCall, Fault> {
+    pub(super) async fn token_request(&self, base: &Url, scope: &Scope) -> Result<TokenRequest, Fault> {
         let challenge = self.state().challenge.clone();
-        let Some(Challenge::Bearer { realm, service, scope }) = challenge else {
+        let Some(Challenge::Bearer {
+            realm,
+            service,
+            scope: challenge_scope,
+        }) = challenge
+        else {
             return Err(Fault::from(ProtocolProblem::NoUsableChallenge));
         };
         let url = Url::parse(&realm).map_err(|_| Fault::from(ProtocolProblem::BadRealm))?;
-        let credential = self.credential(need).await?;
-        origin::judge_realm(base, &url, credential.is_some(), &self.listed).map_err(|reason| {
+        let credential = self.credential(scope).await?;
+        redirect_policy::check_token_server(base, &url, credential.is_some(), &self.listed).map_err(|reason| {
             Fault::TokenServerNotTrusted {
-                server: origin::authority(&url),
+                server: redirect_policy::host_and_port(&url),
                 reason,
             }
         })?;
-        Ok(token::token_call(
+        Ok(token::token_request(
             url,
             service.as_deref(),
-            scope.as_deref(),
-            need,
+            challenge_scope.as_deref(),
+            scope,
             credential.as_ref(),
         ))
     }
@@ -187,7 +195,7 @@ impl Authority {
         }
         match self.state().used.clone() {
             None => Fault::LoginMissing { message },
-            Some(Used { credential, origin }) => Fault::LoginRefused {
+            Some(UsedLogin { credential, origin }) => Fault::LoginRefused {
                 username: match credential {
                     Credential::Password { username, .. } => username,
                     Credential::IdentityToken(_) => "<token>".to_owned(),

@@ -10,16 +10,16 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
-use landfall_net::pace::Pace;
+use landfall_net::stall::StallTimer;
 use reqwest::Response;
 use tokio::time::{Instant, timeout};
 
-use super::auth::need::Need;
-use super::call::Call;
+use super::auth::scope::Scope;
 use super::connect::classify;
 use super::error::stalled;
 use super::error::{Action, Fault, RegistryError};
 use super::problem::{ConnectionProblem, ProtocolProblem};
+use super::request::RegistryRequest;
 use crate::client::registry_client::RegistryClient;
 use crate::image::{BlobStream, TransferError};
 
@@ -38,18 +38,18 @@ impl RegistryClient {
         if offset >= blob.size && offset > 0 {
             return Ok(Box::pin(stream::empty()));
         }
-        let mut reading = Reading {
+        let mut reader = BlobReader {
             client: self.clone(),
             repository: repository.clone(),
             blob: blob.clone(),
             position: offset,
             body: None,
         };
-        reading.open().await?;
-        let chunks = stream::unfold(Some(reading), async |reading| {
-            let mut reading = reading?;
-            match reading.next_chunk().await {
-                Ok(Some(chunk)) => Some((Ok(chunk), Some(reading))),
+        reader.open().await?;
+        let chunks = stream::unfold(Some(reader), async |reader| {
+            let mut reader = reader?;
+            match reader.next_chunk().await {
+                Ok(Some(chunk)) => Some((Ok(chunk), Some(reader))),
                 Ok(None) => None,
                 Err(error) => Some((Err(TransferError::from(error)), None)),
             }
@@ -58,46 +58,46 @@ impl RegistryClient {
     }
 
     /// The body of an answer, from `offset` on: all that is left, or a range that a connection lives long enough for.
-    async fn open_body(&self, repository: &Repository, blob: &Descriptor, offset: u64) -> Result<Body, Fault> {
-        let mut call = blob_call(Method::GET, repository, blob);
+    async fn open_body(&self, repository: &Repository, blob: &Descriptor, offset: u64) -> Result<ResponseBody, Fault> {
+        let mut request = blob_request(Method::GET, repository, blob);
         let left = blob.size.saturating_sub(offset);
-        let wanted = self.reach.range().map_or(left, |range| range.min(left));
-        let range = match wanted < left {
+        let requested = self.ranges.range_size(left);
+        let range = match requested < left {
             // A connection of its own, so that none grows old enough to be cut.
-            true => Some(format!("bytes={offset}-{}", offset + wanted - 1)),
+            true => Some(format!("bytes={offset}-{}", offset + requested - 1)),
             false if offset > 0 => Some(format!("bytes={offset}-")),
             false => None,
         };
-        if wanted < left {
-            call = call.header(CONNECTION, HeaderValue::from_static("close"));
+        if requested < left {
+            request = request.header(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(range) = range {
-            call = call.header(RANGE, HeaderValue::from_str(&range).expect("digits are visible ASCII"));
+            request = request.header(RANGE, HeaderValue::from_str(&range).expect("digits are visible ASCII"));
         }
         let expected = [StatusCode::OK, StatusCode::PARTIAL_CONTENT];
-        let answer = self.transport.send_expecting(call, &expected).await?;
+        let response = self.transport.send_expecting(request, &expected).await?;
         let timeouts = &self.transport.endpoint().timeouts;
-        let body = |answer, skip, left| Body {
-            answer,
+        let body = |response, skip, left| ResponseBody {
+            response,
             skip,
             left,
-            got: 0,
+            received: 0,
             size: blob.size,
-            pace: timeouts.pace(),
+            stall_timer: timeouts.stall_timer(),
             stall: timeouts.stall,
         };
-        if answer.status() == StatusCode::OK {
-            check_size(header_number(answer.headers(), CONTENT_LENGTH.as_str()), blob.size)?;
-            return Ok(body(answer, offset, left));
+        if response.status() == StatusCode::OK {
+            check_size(header_number(response.headers(), CONTENT_LENGTH.as_str()), blob.size)?;
+            return Ok(body(response, offset, left));
         }
-        let range = answer
+        let range = response
             .headers()
             .get(CONTENT_RANGE)
             .and_then(|value| parse_content_range(value.to_str().ok()?));
         match range {
             Some((first, total)) if first == offset => {
                 check_size(total, blob.size)?;
-                Ok(body(answer, 0, wanted))
+                Ok(body(response, 0, requested))
             }
             _ => Err(Fault::from(ProtocolProblem::WrongRange { offset })),
         }
@@ -110,13 +110,13 @@ impl RegistryClient {
     pub async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, RegistryError> {
         let blob = Descriptor::new("application/octet-stream", digest.clone(), 0);
         let fail = |fault| self.error(fetch_action(repository, &blob), fault);
-        let call = blob_call(Method::HEAD, repository, &blob);
+        let request = blob_request(Method::HEAD, repository, &blob);
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let answer = self.transport.send_expecting(call, &expected).await.map_err(fail)?;
-        if answer.status() == StatusCode::NOT_FOUND {
+        let response = self.transport.send_expecting(request, &expected).await.map_err(fail)?;
+        if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let size = header_number(answer.headers(), CONTENT_LENGTH.as_str());
+        let size = header_number(response.headers(), CONTENT_LENGTH.as_str());
         size.map(Some).ok_or_else(|| fail(Fault::from(ProtocolProblem::NoSize)))
     }
 
@@ -125,12 +125,12 @@ impl RegistryClient {
     /// # Errors
     /// When the registry cannot be asked.
     pub async fn blob_exists(&self, repository: &Repository, blob: &Descriptor) -> Result<bool, RegistryError> {
-        let call = blob_call(Method::HEAD, repository, blob);
+        let request = blob_request(Method::HEAD, repository, blob);
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let answer = self.transport.send_expecting(call, &expected).await;
-        let answer = answer.map_err(|fault| self.error(fetch_action(repository, blob), fault))?;
-        let size = header_number(answer.headers(), CONTENT_LENGTH.as_str());
-        Ok(answer.status() == StatusCode::OK && size.is_none_or(|size| size == blob.size))
+        let response = self.transport.send_expecting(request, &expected).await;
+        let response = response.map_err(|fault| self.error(fetch_action(repository, blob), fault))?;
+        let size = header_number(response.headers(), CONTENT_LENGTH.as_str());
+        Ok(response.status() == StatusCode::OK && size.is_none_or(|size| size == blob.size))
     }
 }
 
@@ -141,9 +141,9 @@ fn fetch_action(repository: &Repository, blob: &Descriptor) -> Action {
     }
 }
 
-fn blob_call(method: Method, repository: &Repository, blob: &Descriptor) -> Call {
+fn blob_request(method: Method, repository: &Repository, blob: &Descriptor) -> RegistryRequest {
     let path = format!("/v2/{repository}/blobs/{}", blob.digest);
-    Call::new(method, path, Need::Pull(repository.clone()))
+    RegistryRequest::new(method, path, Scope::Pull(repository.clone()))
 }
 
 fn header_number(headers: &HeaderMap, name: &str) -> Option<u64> {
@@ -168,18 +168,18 @@ fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
 }
 
 /// A blob while it is read, over as many answers as it takes.
-struct Reading {
+struct BlobReader {
     client: RegistryClient,
     repository: Repository,
     blob: Descriptor,
     position: u64,
-    body: Option<Body>,
+    body: Option<ResponseBody>,
 }
 
-impl Reading {
+impl BlobReader {
     async fn open(&mut self) -> Result<(), RegistryError> {
         let opened = self.client.open_body(&self.repository, &self.blob, self.position);
-        let body = opened.await.map_err(|fault| self.fail(fault))?;
+        let body = opened.await.map_err(|fault| self.error(fault))?;
         self.body = Some(body);
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Reading {
                     return Ok(Some(chunk));
                 }
                 Ok(None) => {
-                    self.client.reach.came_whole(body.got);
+                    self.client.ranges.completed(body.received);
                     if self.position >= self.blob.size {
                         return Ok(None);
                     }
@@ -204,47 +204,47 @@ impl Reading {
                 }
                 Err(fault) => {
                     if matches!(fault, Fault::Connection { .. }) {
-                        self.client.reach.broke(body.got);
+                        self.client.ranges.connection_broke(body.received);
                     }
-                    return Err(self.fail(fault));
+                    return Err(self.error(fault));
                 }
             }
         }
     }
 
-    fn fail(&self, fault: Fault) -> RegistryError {
+    fn error(&self, fault: Fault) -> RegistryError {
         self.client.error(fetch_action(&self.repository, &self.blob), fault)
     }
 }
 
 /// The body of an answer while it is read.
-struct Body {
-    answer: Response,
+struct ResponseBody {
+    response: Response,
     /// Bytes at the start that nobody wants.
     skip: u64,
     /// Bytes that are still to come after those.
     left: u64,
     /// Bytes that came.
-    got: u64,
+    received: u64,
     size: u64,
     /// How fast bytes come. The time that the sink takes does not count.
-    pace: Pace,
+    stall_timer: StallTimer,
     stall: Duration,
 }
 
-impl Body {
+impl ResponseBody {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Fault> {
         loop {
             let begin = Instant::now();
-            let chunk = timeout(self.pace.left(), self.answer.chunk())
+            let chunk = timeout(self.stall_timer.remaining(), self.response.chunk())
                 .await
                 .map_err(|_| stalled(self.stall))?;
             let Some(mut chunk) = chunk.map_err(classify)? else {
                 return self.end();
             };
-            self.pace.waited(begin.elapsed());
-            self.pace.moved(chunk.len());
-            self.got += chunk.len() as u64;
+            self.stall_timer.add_wait(begin.elapsed());
+            self.stall_timer.add_bytes(chunk.len());
+            self.received += chunk.len() as u64;
             let skipped = chunk.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
             chunk.advance(skipped);
             self.skip -= skipped as u64;

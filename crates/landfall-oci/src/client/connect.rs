@@ -11,8 +11,8 @@ use reqwest::{Client, Proxy, Url};
 
 use super::endpoint::{Endpoint, Proxies, proxy_url};
 use super::error::Fault;
+use super::foreign_dns::ForeignDns;
 use super::problem::{ConnectionProblem, TlsProblem};
-use super::resolver::OutsideOnly;
 
 /// Hosts that no proxy can reach for us.
 const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";
@@ -22,10 +22,10 @@ pub(super) const CERTIFICATES_CHECKED_EVERY: Duration = Duration::from_secs(15);
 /// The connections to one registry and to where it redirects.
 pub(super) struct Connections {
     /// To the registry itself, under its own policy.
-    pub(super) home: Client,
+    pub(super) registry: Client,
     /// Made when a redirect first leads there: most registries never send anybody away, and it costs reading the system's
     /// certificates.
-    abroad: OnceLock<Client>,
+    foreign: OnceLock<Client>,
     certificates: RegistryCertificates,
 }
 
@@ -50,10 +50,10 @@ impl Connections {
 
     fn with(endpoint: &Endpoint, certificates: RegistryCertificates) -> Result<Connections, Fault> {
         Ok(Connections {
-            home: http_client(endpoint, &endpoint.tls, &certificates)?
+            registry: http_client(endpoint, &endpoint.tls, &certificates)?
                 .build()
                 .map_err(Fault::Setup)?,
-            abroad: OnceLock::new(),
+            foreign: OnceLock::new(),
             certificates,
         })
     }
@@ -62,8 +62,8 @@ impl Connections {
     ///
     /// # Errors
     /// As in [`Connections::new`].
-    pub(super) fn abroad(&self, endpoint: &Endpoint) -> Result<&Client, Fault> {
-        if let Some(made) = self.abroad.get() {
+    pub(super) fn foreign(&self, endpoint: &Endpoint) -> Result<&Client, Fault> {
+        if let Some(made) = self.foreign.get() {
             return Ok(made);
         }
         let verified = TlsPolicy {
@@ -75,10 +75,10 @@ impl Connections {
             identity: None,
         };
         let builder = http_client(endpoint, &verified, &public)?;
-        let builder = builder.dns_resolver(Arc::new(OutsideOnly::new(endpoint)));
+        let builder = builder.dns_resolver(Arc::new(ForeignDns::new(endpoint)));
         let made = builder.build().map_err(Fault::Setup)?;
         // Two may make one at the same time: both are good, and the first stays.
-        Ok(self.abroad.get_or_init(|| made))
+        Ok(self.foreign.get_or_init(|| made))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use landfall_core::failure::CircuitPolicy;
 use landfall_core::reference::RegistryHost;
-use landfall_net::pace::Pace;
+use landfall_net::stall::StallTimer;
 use landfall_net::tls::TlsPolicy;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
@@ -35,9 +35,9 @@ pub struct Endpoint {
     pub timeouts: Timeouts,
     /// When it counts as gone, and for how long it is left alone then.
     pub circuit: CircuitPolicy,
-    /// A larger blob goes up in pieces of so many bytes, and of four times as many where the registry seems to keep what a
+    /// A larger blob goes up in chunks of so many bytes, and of four times as many where the registry seems to keep what a
     /// broken request brought.
-    pub upload_piece: u64,
+    pub upload_chunk_size: u64,
 }
 
 impl Endpoint {
@@ -54,7 +54,7 @@ impl Endpoint {
             proxies: Proxies::default(),
             timeouts: Timeouts::default(),
             circuit: CircuitPolicy::default(),
-            upload_piece: UPLOAD_PIECE,
+            upload_chunk_size: UPLOAD_CHUNK_SIZE,
         }
     }
 }
@@ -76,12 +76,12 @@ pub struct Timeouts {
     /// For a connection, TLS included.
     pub connect: Duration,
     /// For the head of an answer.
-    pub answer: Duration,
+    pub response: Duration,
     /// For a transfer that hardly moves, either way. The time in which the other end of a copy lets it wait does not count.
     pub stall: Duration,
     /// What is not hardly moving, in bytes a second over that time. On the way up it is what this machine's system takes
     /// over for sending, some hundred kilobytes at a time.
-    pub slowest: u64,
+    pub min_throughput: u64,
     /// For the answer to an upload after its last byte, at most: the registry may hash all of it again.
     pub commit: Duration,
 }
@@ -91,15 +91,15 @@ const SLOWEST_HASHING: u64 = 8 * 1024 * 1024;
 
 impl Timeouts {
     /// The pace that a transfer has to keep.
-    pub(crate) fn pace(&self) -> Pace {
+    pub(crate) fn stall_timer(&self) -> StallTimer {
         let milliseconds = u64::try_from(self.stall.as_millis()).unwrap_or(u64::MAX);
-        Pace::new(self.stall, self.slowest.saturating_mul(milliseconds) / 1000)
+        StallTimer::new(self.stall, self.min_throughput.saturating_mul(milliseconds) / 1000)
     }
 
     /// For the answer to an upload of so many bytes: a link that went silent at the end of a small blob is noticed soon.
     pub(crate) fn commit_of(&self, size: u64) -> Duration {
         self.commit
-            .min(self.answer + Duration::from_secs(size / SLOWEST_HASHING))
+            .min(self.response + Duration::from_secs(size / SLOWEST_HASHING))
     }
 }
 
@@ -107,9 +107,9 @@ impl Default for Timeouts {
     fn default() -> Timeouts {
         Timeouts {
             connect: Duration::from_secs(10),
-            answer: Duration::from_secs(30),
+            response: Duration::from_secs(30),
             stall: Duration::from_secs(30),
-            slowest: 256,
+            min_throughput: 256,
             commit: Duration::from_secs(300),
         }
     }
@@ -117,7 +117,7 @@ impl Default for Timeouts {
 
 /// What is lost at most where a registry keeps nothing of a request that broke off, in bytes; larger than most layers, so
 /// that those take one request.
-const UPLOAD_PIECE: u64 = 64 * 1024 * 1024;
+const UPLOAD_CHUNK_SIZE: u64 = 64 * 1024 * 1024;
 
 impl Proxies {
     /// `http_proxy`, `https_proxy` and `no_proxy`, in capitals or not; the small ones count more, as in curl.
@@ -154,46 +154,46 @@ pub(crate) fn proxy_url(address: &SecretString) -> Option<Url> {
 mod tests {
     use super::*;
 
-    fn pace(slowest: u64) -> Pace {
+    fn stall_timer(min_throughput: u64) -> StallTimer {
         let timeouts = Timeouts {
             stall: Duration::from_secs(10),
-            slowest,
+            min_throughput,
             ..Timeouts::default()
         };
-        timeouts.pace()
+        timeouts.stall_timer()
     }
 
     /// So many bytes moved after so long a wait.
-    fn pass(pace: &mut Pace, bytes: usize, waited: Duration) {
-        pace.waited(waited);
-        pace.moved(bytes);
+    fn pass(stall_timer: &mut StallTimer, bytes: usize, waited: Duration) {
+        stall_timer.add_wait(waited);
+        stall_timer.add_bytes(bytes);
     }
 
     #[test]
     fn a_trickle_below_the_limit_uses_the_patience_up() {
-        let mut pace = pace(100);
+        let mut stall_timer = stall_timer(100);
         for second in 1..=10 {
-            pass(&mut pace, 99, Duration::from_secs(1));
-            assert_eq!(pace.left(), Duration::from_secs(10 - second));
+            pass(&mut stall_timer, 99, Duration::from_secs(1));
+            assert_eq!(stall_timer.remaining(), Duration::from_secs(10 - second));
         }
     }
 
     #[test]
     fn a_slow_transfer_above_the_limit_goes_on_for_ever() {
-        let mut pace = pace(100);
+        let mut stall_timer = stall_timer(100);
         for _ in 0..1000 {
-            pass(&mut pace, 101, Duration::from_secs(1));
-            assert!(!pace.left().is_zero());
+            pass(&mut stall_timer, 101, Duration::from_secs(1));
+            assert!(!stall_timer.remaining().is_zero());
         }
     }
 
     #[test]
     fn without_a_limit_a_single_byte_is_enough_and_none_is_not() {
-        let mut pace = pace(0);
-        pass(&mut pace, 0, Duration::from_secs(9));
-        assert_eq!(pace.left(), Duration::from_secs(1));
-        pass(&mut pace, 1, Duration::from_millis(500));
-        assert_eq!(pace.left(), Duration::from_secs(10));
+        let mut stall_timer = stall_timer(0);
+        pass(&mut stall_timer, 0, Duration::from_secs(9));
+        assert_eq!(stall_timer.remaining(), Duration::from_secs(1));
+        pass(&mut stall_timer, 1, Duration::from_millis(500));
+        assert_eq!(stall_timer.remaining(), Duration::from_secs(10));
     }
 
     #[test]

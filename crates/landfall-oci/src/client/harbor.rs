@@ -5,9 +5,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 
-use super::auth::need::Need;
-use super::call::{Call, CallBody};
+use super::auth::scope::Scope;
 use super::error::{Action, Fault, RegistryError};
+use super::request::{RegistryRequest, RequestBody};
 use crate::client::registry_client::RegistryClient;
 
 impl RegistryClient {
@@ -28,18 +28,18 @@ impl RegistryClient {
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
         let found = self
             .transport
-            .send_expecting(Call::new(Method::HEAD, path, Need::Login), &expected)
+            .send_expecting(RegistryRequest::new(Method::HEAD, path, Scope::Login), &expected)
             .await?;
         if found.status() == StatusCode::OK {
             return Ok(false);
         }
         let body = json!({"project_name": project, "metadata": {"public": "false"}, "storage_limit": -1});
-        let mut call = Call::new(Method::POST, "/api/v2.0/projects", Need::Login)
+        let mut request = RegistryRequest::new(Method::POST, "/api/v2.0/projects", Scope::Login)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        call.body = CallBody::Bytes(Bytes::from(body.to_string()));
+        request.body = RequestBody::Bytes(Bytes::from(body.to_string()));
         // 409: somebody was faster.
         let expected = [StatusCode::CREATED, StatusCode::CONFLICT];
-        let made = self.transport.send_expecting(call, &expected).await?;
+        let made = self.transport.send_expecting(request, &expected).await?;
         Ok(made.status() == StatusCode::CREATED)
     }
 }

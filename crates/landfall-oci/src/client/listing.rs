@@ -6,11 +6,11 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Repository;
 use reqwest::Url;
 
-use super::auth::need::Need;
-use super::call::{Call, Target};
+use super::auth::scope::Scope;
 use super::error::{Action, Fault, RegistryError};
-use super::origin;
 use super::problem::ProtocolProblem;
+use super::redirect_policy;
+use super::request::{RegistryRequest, RequestTarget};
 use crate::client::registry_client::RegistryClient;
 
 const PAGES_MAX: usize = 10_000;
@@ -34,7 +34,7 @@ impl RegistryClient {
     pub async fn list_tags(&self, repository: &Repository) -> Result<Vec<String>, RegistryError> {
         let path = format!("/v2/{repository}/tags/list");
         let listed = self
-            .fetch_pages(path, Need::Pull(repository.clone()), |page| page.tags)
+            .fetch_pages(path, Scope::Pull(repository.clone()), |page| page.tags)
             .await;
         listed.map_err(|fault| {
             let repository = repository.clone();
@@ -48,28 +48,28 @@ impl RegistryClient {
     /// When the registry does not tell or cannot be asked.
     pub async fn list_repositories(&self) -> Result<Vec<String>, RegistryError> {
         let path = "/v2/_catalog?n=1000".to_owned();
-        let listed = self.fetch_pages(path, Need::Catalog, |page| page.repositories).await;
+        let listed = self.fetch_pages(path, Scope::Catalog, |page| page.repositories).await;
         listed.map_err(|fault| self.error(Action::ListRepositories, fault))
     }
 
     pub(super) async fn fetch_pages<T>(
         &self,
         path: String,
-        need: Need,
+        scope: Scope,
         pick: fn(Page) -> Option<Vec<T>>,
     ) -> Result<Vec<T>, Fault> {
         let mut found = Vec::new();
-        let mut target = Target::Path(path);
+        let mut target = RequestTarget::Path(path);
         for _ in 0..PAGES_MAX {
-            let mut call = Call::new(Method::GET, "", need.clone());
-            call.target = target;
-            let answer = self.transport.send_expecting(call, &[StatusCode::OK]).await?;
-            let next = next_page(answer.url(), answer.headers())?;
-            let body = self.transport.read_body(answer, PAGE_SIZE_MAX).await?;
+            let mut request = RegistryRequest::new(Method::GET, "", scope.clone());
+            request.target = target;
+            let response = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
+            let next = next_page(response.url(), response.headers())?;
+            let body = self.transport.read_body(response, PAGE_SIZE_MAX).await?;
             let page = serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NotJson))?;
             found.extend(pick(page).unwrap_or_default());
             match next {
-                Some(next) => target = Target::Url(next),
+                Some(next) => target = RequestTarget::Url(next),
                 None => return Ok(found),
             }
         }
@@ -83,8 +83,8 @@ fn next_page(asked: &Url, headers: &HeaderMap) -> Result<Option<Url>, Fault> {
     let Some(link) = links.flat_map(|value| value.split(',')).find_map(parse_next_link) else {
         return Ok(None);
     };
-    match origin::resolve_location(asked, link) {
-        Some(next) if origin::is_home(asked, &next) => Ok(Some(next)),
+    match redirect_policy::resolve_location(asked, link) {
+        Some(next) if redirect_policy::is_registry(asked, &next) => Ok(Some(next)),
         _ => Err(Fault::from(ProtocolProblem::PageElsewhere)),
     }
 }

@@ -8,10 +8,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_core::oci_types::{Descriptor, is_manifest_type, parse_manifest};
 use landfall_core::reference::{Digest, Repository};
 
-use super::auth::need::Need;
-use super::call::{Call, CallBody};
+use super::auth::scope::Scope;
 use super::error::{Action, Fault, RegistryError};
 use super::problem::ProtocolProblem;
+use super::request::{RegistryRequest, RequestBody};
 use crate::client::registry_client::RegistryClient;
 use crate::digest::{Algorithm, Digester};
 use crate::header_names::CONTENT_DIGEST;
@@ -37,11 +37,11 @@ impl RegistryClient {
     }
 
     async fn fetch_manifest_inner(&self, repository: &Repository, selector: &str) -> Result<RawManifest, Fault> {
-        let call = manifest_call(Method::GET, repository, selector);
-        let answer = self.transport.send_expecting(call, &[StatusCode::OK]).await?;
-        let stated = header_digest(answer.headers());
-        let content_type = header_media_type(answer.headers());
-        let bytes = self.transport.read_body(answer, MANIFEST_SIZE_MAX).await?;
+        let request = manifest_request(Method::GET, repository, selector);
+        let response = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
+        let stated = header_digest(response.headers());
+        let content_type = header_media_type(response.headers());
+        let bytes = self.transport.read_body(response, MANIFEST_SIZE_MAX).await?;
         let asked = Digest::from_str(selector).ok();
         let digest = digest_like(&bytes, asked.as_ref().or(stated.as_ref()));
         if let Some(expected) = asked.filter(|asked| *asked != digest) {
@@ -73,13 +73,13 @@ impl RegistryClient {
         selector: &str,
     ) -> Result<Option<Descriptor>, RegistryError> {
         let fail = |fault| self.error(fetch_action(repository, selector), fault);
-        let call = manifest_call(Method::HEAD, repository, selector);
+        let request = manifest_request(Method::HEAD, repository, selector);
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let answer = self.transport.send_expecting(call, &expected).await.map_err(fail)?;
-        if answer.status() == StatusCode::NOT_FOUND {
+        let response = self.transport.send_expecting(request, &expected).await.map_err(fail)?;
+        if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let headers = answer.headers();
+        let headers = response.headers();
         let size = headers
             .get(http::header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok());
@@ -120,16 +120,20 @@ impl RegistryClient {
         selector: &str,
         manifest: &RawManifest,
     ) -> Result<(), Fault> {
-        let content_type = HeaderValue::from_str(&manifest.media_type)
-            .map_err(|_| Fault::from(ProtocolProblem::UnsupportedManifest(manifest.media_type.clone())))?;
+        let content_type = HeaderValue::from_str(&manifest.media_type).map_err(|_| {
+            Fault::from(ProtocolProblem::UnsupportedManifest {
+                media_type: manifest.media_type.clone(),
+            })
+        })?;
         let path = format!("/v2/{repository}/manifests/{selector}");
-        let mut call = Call::new(Method::PUT, path, Need::Push(repository.clone())).header(CONTENT_TYPE, content_type);
-        call.body = CallBody::Bytes(manifest.bytes.clone());
-        let answer = self
+        let mut request =
+            RegistryRequest::new(Method::PUT, path, Scope::Push(repository.clone())).header(CONTENT_TYPE, content_type);
+        request.body = RequestBody::Bytes(manifest.bytes.clone());
+        let response = self
             .transport
-            .send_expecting(call, &[StatusCode::CREATED, StatusCode::OK])
+            .send_expecting(request, &[StatusCode::CREATED, StatusCode::OK])
             .await?;
-        match header_digest(answer.headers()) {
+        match header_digest(response.headers()) {
             Some(header) if header.algorithm() == manifest.digest.algorithm() && header != manifest.digest => {
                 Err(Fault::from(ProtocolProblem::DigestHeader {
                     header,
@@ -148,10 +152,10 @@ fn fetch_action(repository: &Repository, selector: &str) -> Action {
     }
 }
 
-fn manifest_call(method: Method, repository: &Repository, selector: &str) -> Call {
+fn manifest_request(method: Method, repository: &Repository, selector: &str) -> RegistryRequest {
     let path = format!("/v2/{repository}/manifests/{selector}");
-    let need = Need::Pull(repository.clone());
-    Call::new(method, path, need).header(ACCEPT, HeaderValue::from_static(ACCEPTED))
+    let scope = Scope::Pull(repository.clone());
+    RegistryRequest::new(method, path, scope).header(ACCEPT, HeaderValue::from_static(ACCEPTED))
 }
 
 fn header_digest(headers: &HeaderMap) -> Option<Digest> {
@@ -181,7 +185,7 @@ fn settle_media_type(header: Option<String>, bytes: &Bytes) -> Result<String, Fa
     match parse_manifest(bytes) {
         Ok(content) => Ok(content.media_type().to_owned()),
         Err(_) => Err(Fault::Protocol(match header {
-            Some(header) => ProtocolProblem::UnsupportedManifest(header),
+            Some(media_type) => ProtocolProblem::UnsupportedManifest { media_type },
             None => ProtocolProblem::NoMediaType,
         })),
     }

@@ -6,7 +6,7 @@ use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, ManifestContent, media_type, parse_manifest};
 use landfall_core::reference::{Digest, Repository};
 
-use super::auth::need::Need;
+use super::auth::scope::Scope;
 use super::error::{Action, Fault, RegistryError};
 use crate::client::registry_client::RegistryClient;
 use crate::digest::digest_of;
@@ -102,8 +102,8 @@ impl RegistryClient {
         subject: &Digest,
     ) -> Result<Option<Vec<Descriptor>>, RegistryError> {
         let path = format!("/v2/{repository}/referrers/{subject}");
-        let need = Need::Pull(repository.clone());
-        match self.fetch_pages(path, need, |page| page.manifests).await {
+        let scope = Scope::Pull(repository.clone());
+        match self.fetch_pages(path, scope, |page| page.manifests).await {
             Ok(listed) => Ok(Some(listed)),
             Err(Fault::Answer { status, .. }) if has_no_interface(status) => Ok(None),
             Err(fault) => {

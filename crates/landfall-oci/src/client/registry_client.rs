@@ -6,20 +6,19 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use landfall_core::reference::RegistryHost;
 
-use crate::client::auth::need::Need;
-use crate::client::call::Call;
+use crate::client::auth::scope::Scope;
+use crate::client::chunking::{ChunkPolicy, RangePolicy};
 use crate::client::endpoint::Endpoint;
 use crate::client::error::{Action, Fault, RegistryError};
-use crate::client::reach::Reach;
+use crate::client::request::RegistryRequest;
 use crate::client::transport::Transport;
-use crate::client::upload::habit::Habit;
 
 /// A client for one registry. Cheap to clone; clones share connections, tokens and what was seen of the registry.
 #[derive(Clone)]
 pub struct RegistryClient {
     pub(super) transport: Arc<Transport>,
-    pub(super) habit: Arc<Habit>,
-    pub(super) reach: Arc<Reach>,
+    pub(super) chunks: Arc<ChunkPolicy>,
+    pub(super) ranges: Arc<RangePolicy>,
 }
 
 impl fmt::Debug for RegistryClient {
@@ -37,12 +36,12 @@ impl RegistryClient {
     /// When a certificate or a proxy's address cannot be used.
     pub fn new(endpoint: Endpoint) -> Result<RegistryClient, RegistryError> {
         let registry = endpoint.host.clone();
-        let habit = Habit::new(endpoint.upload_piece);
+        let chunks = ChunkPolicy::new(endpoint.upload_chunk_size);
         match Transport::new(endpoint) {
             Ok(transport) => Ok(RegistryClient {
                 transport: Arc::new(transport),
-                habit: Arc::new(habit),
-                reach: Arc::default(),
+                chunks: Arc::new(chunks),
+                ranges: Arc::default(),
             }),
             Err(fault) => Err(RegistryError {
                 action: Action::Prepare,
@@ -63,9 +62,9 @@ impl RegistryClient {
     /// # Errors
     /// When it does not.
     pub async fn ping(&self) -> Result<(), RegistryError> {
-        let call = Call::new(Method::GET, "/v2/", Need::Ping);
-        let answer = self.transport.send_expecting(call, &[StatusCode::OK]).await;
-        answer.map(drop).map_err(|fault| self.error(Action::Reach, fault))
+        let request = RegistryRequest::new(Method::GET, "/v2/", Scope::Ping);
+        let response = self.transport.send_expecting(request, &[StatusCode::OK]).await;
+        response.map(drop).map_err(|fault| self.error(Action::Reach, fault))
     }
 
     pub(crate) fn error(&self, action: Action, fault: Fault) -> RegistryError {

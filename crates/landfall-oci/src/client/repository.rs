@@ -1,12 +1,13 @@
 //! A repository of a registry as a place that images are copied from and to.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use futures_util::future::BoxFuture;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
+use landfall_core::sync::lock;
 
-use super::upload::{UploadJournal, Uploads};
+use super::upload::{UploadJournal, UploadSessions};
 use crate::client::registry_client::RegistryClient;
 use crate::image::{
     BlobStart, BlobState, BlobStream, ImageSink, ImageSource, RawManifest, Referrer, RepositoryAddress, TransferError,
@@ -62,7 +63,7 @@ pub struct RegistrySink {
     tag: Option<Tag>,
     /// What the tag points to, as far as we have seen: saves a second question, and a push that changes nothing.
     tagged: Mutex<Option<Digest>>,
-    uploads: Uploads,
+    uploads: UploadSessions,
 }
 
 impl RegistrySink {
@@ -75,23 +76,23 @@ impl RegistrySink {
             repository,
             tag,
             tagged: Mutex::new(None),
-            uploads: Uploads::default(),
+            uploads: UploadSessions::default(),
         }
     }
 
     /// The same, with a journal of its uploads: what an earlier process began is gone on with.
     #[must_use]
     pub fn with_journal(mut self, journal: Option<UploadJournal>) -> RegistrySink {
-        self.uploads = Uploads::new(journal);
+        self.uploads = UploadSessions::new(journal);
         self
     }
 
     fn remember(&self, digest: Option<Digest>) {
-        *self.tagged.lock().unwrap_or_else(PoisonError::into_inner) = digest;
+        *lock(&self.tagged) = digest;
     }
 
     fn is_tagged(&self, digest: &Digest) -> bool {
-        self.tagged.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(digest)
+        lock(&self.tagged).as_ref() == Some(digest)
     }
 }
 

@@ -2,7 +2,7 @@
 //! manifests and blobs; nothing above it sees a login or a token.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,21 +11,22 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, WWW
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use landfall_core::failure::Circuit;
+use landfall_core::sync::lock;
 use reqwest::{Client, Response, Url};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
-use super::auth::need::Need;
-use super::auth::token::{Freshness, TOKEN_ANSWER_MAX, Token};
-use super::auth::{Answer, Authority};
-use super::call::{Call, CallBody, Target};
+use super::auth::scope::Scope;
+use super::auth::token::{Freshness, TOKEN_RESPONSE_MAX, Token};
+use super::auth::{Authenticator, Authorization};
 use super::challenge::parse_challenges;
 use super::connect::{CERTIFICATES_CHECKED_EVERY, Connections, classify};
 use super::endpoint::{Endpoint, Timeouts};
 use super::error::{Fault, stalled};
 use super::http_date::parse_http_date;
-use super::origin;
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
+use super::redirect_policy;
+use super::request::{RegistryRequest, RequestBody, RequestTarget};
 use super::server_message::ServerMessage;
 
 const REDIRECTS_MAX: usize = 5;
@@ -38,7 +39,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 pub(super) struct Transport {
     connections: ArcSwap<Connections>,
     certificates_checked: Mutex<Instant>,
-    authority: Authority,
+    authenticator: Authenticator,
     endpoint: Endpoint,
     base: OnceCell<Url>,
     /// When it was last found that nobody answers, while `base` was wanted. Held by the one who asks.
@@ -54,7 +55,7 @@ impl Transport {
         Ok(Transport {
             connections: ArcSwap::from_pointee(Connections::new(&endpoint)?),
             certificates_checked: Mutex::new(Instant::now()),
-            authority: Authority::new(
+            authenticator: Authenticator::new(
                 endpoint.host.clone(),
                 endpoint.login.clone(),
                 endpoint.keychain.clone(),
@@ -84,7 +85,7 @@ impl Transport {
     }
 
     fn is_check_due(&self) -> bool {
-        let mut checked = self.certificates_checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checked = lock(&self.certificates_checked);
         let is_due = checked.elapsed() >= CERTIFICATES_CHECKED_EVERY;
         if is_due {
             *checked = Instant::now();
@@ -122,14 +123,15 @@ impl Transport {
     }
 
     async fn find_base(&self) -> Result<Url, Fault> {
-        let url = |scheme| origin::base_url(scheme, &self.endpoint.host).ok_or(Fault::from(ConnectionProblem::Name));
+        let url =
+            |scheme| redirect_policy::base_url(scheme, &self.endpoint.host).ok_or(Fault::from(ConnectionProblem::Name));
         let secure = url("https")?;
         if !self.endpoint.tls.insecure {
             return Ok(secure);
         }
         let plain = url("http")?;
-        let home = &self.connections().home;
-        let ping = |base: &Url| self.execute(home.get(format!("{base}v2/")));
+        let registry = &self.connections().registry;
+        let ping = |base: &Url| self.execute(registry.get(format!("{base}v2/")));
         let no_tls = match ping(&secure).await {
             Ok(_) => return Ok(secure),
             Err(fault) if is_out_of_reach(&fault) || speaks_tls(&fault) => return Err(fault),
@@ -137,7 +139,7 @@ impl Transport {
         };
         match ping(&plain).await {
             // TLS servers answer 400 to plain HTTP. If the server said nothing else, the first failure is the one to show.
-            Ok(answer) if answer.status() == StatusCode::BAD_REQUEST && !speaks_no_tls(&no_tls) => Err(no_tls),
+            Ok(response) if response.status() == StatusCode::BAD_REQUEST && !speaks_no_tls(&no_tls) => Err(no_tls),
             Ok(_) => Ok(plain),
             Err(fault) if speaks_no_tls(&no_tls) => Err(fault),
             Err(_) => Err(no_tls),
@@ -147,11 +149,11 @@ impl Transport {
     /// Sends a request: logs in when asked to, follows redirects of reads. An answer of any status but 401 is `Ok`.
     ///
     /// A registry that has been silent for a while is not asked: each of many images would wait for it in turn.
-    pub(super) async fn send(&self, call: Call) -> Result<Response, Fault> {
+    pub(super) async fn send(&self, request: RegistryRequest) -> Result<Response, Fault> {
         let (policy, now) = (&self.endpoint.circuit, self.made.elapsed());
         let admitted = self.circuit().admit(policy, now);
         admitted.map_err(|silent| Fault::GivenUp { silent })?;
-        let sent = self.send_admitted(call).await;
+        let sent = self.send_admitted(request).await;
         if is_silence(&sent) {
             self.circuit().unanswered(policy, self.made.elapsed());
         } else {
@@ -161,53 +163,57 @@ impl Transport {
     }
 
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
-        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.circuit)
     }
 
-    async fn send_admitted(&self, mut call: Call) -> Result<Response, Fault> {
+    async fn send_admitted(&self, mut request: RegistryRequest) -> Result<Response, Fault> {
         let base = self.base().await?;
-        let mut url = match &call.target {
-            Target::Path(path) => base.join(path).map_err(|_| Fault::from(ProtocolProblem::BadRedirect))?,
-            Target::Url(url) => url.clone(),
+        let mut url = match &request.target {
+            RequestTarget::Path(path) => base.join(path).map_err(|_| Fault::from(ProtocolProblem::BadRedirect))?,
+            RequestTarget::Url(url) => url.clone(),
         };
         for _ in 0..=REDIRECTS_MAX {
-            let answer = if origin::is_home(base, &url) {
-                self.send_home(base, &url, &mut call).await?
+            let response = if redirect_policy::is_registry(base, &url) {
+                self.send_to_registry(base, &url, &mut request).await?
             } else {
                 let connections = self.connections();
-                let abroad = connections.abroad(&self.endpoint)?;
-                let answer = self.execute_call(abroad, &url, &mut call, None).await;
-                answer.map_err(|fault| self.locate(&url, fault))?
+                let foreign = connections.foreign(&self.endpoint)?;
+                let response = self.execute_request(foreign, &url, &mut request, None).await;
+                response.map_err(|fault| self.locate(&url, fault))?
             };
-            if !call.only_reads() || !is_redirect(answer.status()) {
-                return Ok(answer);
+            if !request.only_reads() || !is_redirect(response.status()) {
+                return Ok(response);
             }
-            url = redirect_target(&url, answer.headers())?;
+            url = redirect_target(&url, response.headers())?;
         }
         Err(Fault::from(ProtocolProblem::RedirectLoop(REDIRECTS_MAX)))
     }
 
     /// Sends a request and takes any status but those that `expected` holds as a failure.
-    pub(super) async fn send_expecting(&self, call: Call, expected: &[StatusCode]) -> Result<Response, Fault> {
-        let answer = self.send(call).await?;
-        if expected.contains(&answer.status()) {
-            return Ok(answer);
+    pub(super) async fn send_expecting(
+        &self,
+        request: RegistryRequest,
+        expected: &[StatusCode],
+    ) -> Result<Response, Fault> {
+        let response = self.send(request).await?;
+        if expected.contains(&response.status()) {
+            return Ok(response);
         }
-        Err(self.refusal(answer).await)
+        Err(self.refusal(response).await)
     }
 
     /// Sends a request to the registry itself, and a second time when the first answer is a challenge that can be met.
-    async fn send_home(&self, base: &Url, url: &Url, call: &mut Call) -> Result<Response, Fault> {
-        let can_repeat = !matches!(call.body, CallBody::Stream(..));
+    async fn send_to_registry(&self, base: &Url, url: &Url, request: &mut RegistryRequest) -> Result<Response, Fault> {
+        let can_repeat = !matches!(request.body, RequestBody::Stream(..));
         let freshness = if can_repeat {
             Freshness::Now
         } else {
             Freshness::ForStream
         };
-        let prepared = self.authority.prepare(&call.need).await?;
-        let header = self.header_for(base, prepared, &call.need, freshness).await?;
+        let prepared = self.authenticator.prepare(&request.scope).await?;
+        let header = self.header_for(base, prepared, &request.scope, freshness).await?;
         let first = self
-            .execute_call(&self.connections().home, url, call, header.clone())
+            .execute_request(&self.connections().registry, url, request, header.clone())
             .await?;
         if first.status() != StatusCode::UNAUTHORIZED {
             return Ok(first);
@@ -220,22 +226,24 @@ impl Transport {
         let message = self.message_of(first).await;
         let had_login = header.is_some();
         let next = self
-            .authority
-            .challenged(&call.need, challenges, header, message.clone())
+            .authenticator
+            .challenged(&request.scope, challenges, header, message.clone())
             .await?;
-        let is_token = matches!(next, Answer::Token { .. });
+        let is_token = matches!(next, Authorization::Token { .. });
         if had_login && !is_token {
-            return Err(self.authority.unauthorized(message));
+            return Err(self.authenticator.unauthorized(message));
         }
-        let header = self.header_for(base, next, &call.need, freshness).await?;
+        let header = self.header_for(base, next, &request.scope, freshness).await?;
         if !can_repeat {
             // The body is gone. The upload was opened with a token that was good then: the next attempt has a new one.
             return Err(Fault::LoginLapsed { message });
         }
-        let second = self.execute_call(&self.connections().home, url, call, header).await?;
+        let second = self
+            .execute_request(&self.connections().registry, url, request, header)
+            .await?;
         if second.status() == StatusCode::UNAUTHORIZED {
             let message = self.message_of(second).await;
-            return Err(self.authority.unauthorized(message));
+            return Err(self.authenticator.unauthorized(message));
         }
         Ok(second)
     }
@@ -244,62 +252,62 @@ impl Transport {
     async fn header_for(
         &self,
         base: &Url,
-        answer: Answer,
-        need: &Need,
+        authorization: Authorization,
+        scope: &Scope,
         freshness: Freshness,
     ) -> Result<Option<HeaderValue>, Fault> {
-        let (slot, refused) = match answer {
-            Answer::Header(header) => return Ok(header),
-            Answer::Token { slot, refused } => (slot, refused),
+        let (slot, refused) = match authorization {
+            Authorization::Header(header) => return Ok(header),
+            Authorization::Token { slot, refused } => (slot, refused),
         };
         let mut slot = slot.lock().await;
         if let Some(token) = slot.as_ref()
-            && token.is_good(freshness)
+            && token.is_valid(freshness)
             && Some(&token.header) != refused.as_ref()
         {
             return Ok(Some(token.header.clone()));
         }
-        let token = slot.insert(self.fetch_token(base, need).await?);
+        let token = slot.insert(self.fetch_token(base, scope).await?);
         Ok(Some(token.header.clone()))
     }
 
     /// Asks a token server; it may not redirect us.
-    async fn fetch_token(&self, base: &Url, need: &Need) -> Result<Token, Fault> {
-        let call = self.authority.token_call(base, need).await?;
+    async fn fetch_token(&self, base: &Url, scope: &Scope) -> Result<Token, Fault> {
+        let token_request = self.authenticator.token_request(base, scope).await?;
         let connections = self.connections();
-        let client = if call.url.host_str() == base.host_str() {
-            &connections.home
+        let client = if token_request.url.host_str() == base.host_str() {
+            &connections.registry
         } else {
-            connections.abroad(&self.endpoint)?
+            connections.foreign(&self.endpoint)?
         };
-        let mut request = match call.form {
-            None => client.get(call.url.clone()),
+        let mut builder = match token_request.form {
+            None => client.get(token_request.url.clone()),
             Some(form) => client
-                .post(call.url.clone())
+                .post(token_request.url.clone())
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form),
         };
-        if let Some(authorization) = call.authorization {
-            request = request.header(AUTHORIZATION, authorization);
+        if let Some(authorization) = token_request.authorization {
+            builder = builder.header(AUTHORIZATION, authorization);
         }
-        let answer = self
-            .execute(request)
+        let response = self
+            .execute(builder)
             .await
-            .map_err(|fault| self.locate(&call.url, fault))?;
-        let status = answer.status();
+            .map_err(|fault| self.locate(&token_request.url, fault))?;
+        let status = response.status();
         if status == StatusCode::OK {
-            let date = answer.headers().get(DATE).cloned();
-            let body = self.read_body(answer, TOKEN_ANSWER_MAX).await?;
-            let answer = serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NoToken))?;
-            return Token::from_answer(&answer, date.as_ref());
+            let date = response.headers().get(DATE).cloned();
+            let body = self.read_body(response, TOKEN_RESPONSE_MAX).await?;
+            let response = serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NoToken))?;
+            return Token::from_response(&response, date.as_ref());
         }
-        let retry_after = retry_after(answer.headers());
-        let message = self.message_of(answer).await;
+        let retry_after = retry_after(response.headers());
+        let message = self.message_of(response).await;
         if status == StatusCode::UNAUTHORIZED {
-            return Err(self.authority.unauthorized(message));
+            return Err(self.authenticator.unauthorized(message));
         }
         Err(Fault::TokenRefused {
-            server: origin::authority(&call.url),
+            server: redirect_policy::host_and_port(&token_request.url),
             status,
             message,
             retry_after,
@@ -307,11 +315,11 @@ impl Transport {
     }
 
     /// A body whose size is bounded.
-    pub(super) async fn read_body(&self, mut answer: Response, limit: usize) -> Result<Bytes, Fault> {
+    pub(super) async fn read_body(&self, mut response: Response, limit: usize) -> Result<Bytes, Fault> {
         let mut body = BytesMut::new();
         let stall = self.timeouts().stall;
         loop {
-            let chunk = timeout(stall, answer.chunk()).await.map_err(|_| stalled(stall))?;
+            let chunk = timeout(stall, response.chunk()).await.map_err(|_| stalled(stall))?;
             match chunk.map_err(classify)? {
                 Some(chunk) if body.len() + chunk.len() > limit => return Err(Fault::TooLarge { limit }),
                 Some(chunk) => body.extend_from_slice(&chunk),
@@ -321,12 +329,12 @@ impl Transport {
     }
 
     /// An answer that is a failure, with what it says about itself.
-    async fn refusal(&self, answer: Response) -> Fault {
-        let url = answer.url().clone();
+    async fn refusal(&self, response: Response) -> Fault {
+        let url = response.url().clone();
         let fault = Fault::Answer {
-            status: answer.status(),
-            retry_after: retry_after(answer.headers()),
-            message: self.message_of(answer).await,
+            status: response.status(),
+            retry_after: retry_after(response.headers()),
+            message: self.message_of(response).await,
         };
         self.locate(&url, fault)
     }
@@ -334,42 +342,42 @@ impl Transport {
     /// The fault, with the host where it is when that is not the registry itself.
     fn locate(&self, url: &Url, fault: Fault) -> Fault {
         match self.base.get() {
-            Some(base) if !origin::is_home(base, url) => Fault::Elsewhere {
-                host: origin::authority(url),
+            Some(base) if !redirect_policy::is_registry(base, url) => Fault::Elsewhere {
+                host: redirect_policy::host_and_port(url),
                 fault: Box::new(fault),
             },
             _ => fault,
         }
     }
 
-    async fn message_of(&self, answer: Response) -> ServerMessage {
-        let body = self.read_body(answer, ERROR_BODY_MAX).await;
-        self.authority
+    async fn message_of(&self, response: Response) -> ServerMessage {
+        let body = self.read_body(response, ERROR_BODY_MAX).await;
+        self.authenticator
             .redact(ServerMessage::from_body(&body.unwrap_or_default()))
     }
 
-    async fn execute_call(
+    async fn execute_request(
         &self,
         client: &Client,
         url: &Url,
-        call: &mut Call,
+        request: &mut RegistryRequest,
         authorization: Option<HeaderValue>,
     ) -> Result<Response, Fault> {
-        let streams = matches!(call.body, CallBody::Stream(..));
-        let request = call.take_request(client, url, authorization);
+        let streams = matches!(request.body, RequestBody::Stream(..));
+        let builder = request.take_builder(client, url, authorization);
         if streams {
             // The answer comes when the last byte is there: the caller watches the bytes.
-            return request.send().await.map_err(|error| self.explain(error));
+            return builder.send().await.map_err(|error| self.explain(error));
         }
-        self.execute(request).await
+        self.execute(builder).await
     }
 
-    fn execute(&self, request: reqwest::RequestBuilder) -> impl Future<Output = Result<Response, Fault>> + Send {
-        let limit = self.timeouts().answer;
-        let sent = timeout(limit, request.send());
+    fn execute(&self, builder: reqwest::RequestBuilder) -> impl Future<Output = Result<Response, Fault>> + Send {
+        let limit = self.timeouts().response;
+        let sent = timeout(limit, builder.send());
         async move {
             match sent.await {
-                Ok(answer) => answer.map_err(|error| self.explain(error)),
+                Ok(response) => response.map_err(|error| self.explain(error)),
                 Err(_) => Err(Fault::from(ConnectionProblem::AnswerTimeout(limit))),
             }
         }
@@ -386,7 +394,9 @@ impl Transport {
 /// Whether nobody answered, or a proxy that has nobody behind it.
 fn is_silence(sent: &Result<Response, Fault>) -> bool {
     match sent {
-        Ok(answer) => matches!(answer.status().as_u16(), 502..=504) && !answer.headers().contains_key(RETRY_AFTER),
+        Ok(response) => {
+            matches!(response.status().as_u16(), 502..=504) && !response.headers().contains_key(RETRY_AFTER)
+        }
         Err(fault) => matches!(fault, Fault::Connection { .. }),
     }
 }
@@ -397,8 +407,8 @@ fn is_redirect(status: StatusCode) -> bool {
 
 fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Fault> {
     let to = location(from, headers).ok_or(Fault::from(ProtocolProblem::BadRedirect))?;
-    origin::judge_redirect(from, &to).map_err(|reason| Fault::RedirectRefused {
-        to: origin::authority(&to),
+    redirect_policy::check_redirect(from, &to).map_err(|reason| Fault::RedirectRefused {
+        to: redirect_policy::host_and_port(&to),
         reason,
     })?;
     Ok(to)
@@ -406,7 +416,7 @@ fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Fault> {
 
 /// What the `Location` header of an answer points to.
 pub(super) fn location(asked: &Url, headers: &HeaderMap) -> Option<Url> {
-    origin::resolve_location(asked, headers.get(LOCATION)?.to_str().ok()?)
+    redirect_policy::resolve_location(asked, headers.get(LOCATION)?.to_str().ok()?)
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3). A date is counted from the answer's own `Date`, so

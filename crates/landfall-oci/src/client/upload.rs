@@ -3,15 +3,14 @@
 //! a new blob costs two requests and any other one.
 //!
 //! An upload that broke off goes on where the registry says it stopped. Some registries lose an upload whose request broke
-//! off, and some proxies take no large request; for them [`RegistryClient::append_to_upload`] sends pieces on connections of
+//! off, and some proxies take no large request; for them [`RegistryClient::upload_chunk`] sends chunks on connections of
 //! their own.
 
-pub(super) mod habit;
+mod chunks;
 mod journal;
-mod pieces;
 mod resume;
 mod session;
-mod watch;
+mod stall;
 
 use std::time::Duration;
 
@@ -22,13 +21,13 @@ use landfall_core::reference::{Digest, Repository};
 use reqwest::{Response, Url};
 
 pub use self::journal::UploadJournal;
-pub(super) use self::resume::Uploads;
-pub use self::session::{Opened, Upload};
-use self::watch::{Watch, WatchedStream};
-use super::auth::need::Need;
-use super::call::{Call, CallBody, Target};
+pub(super) use self::resume::UploadSessions;
+pub use self::session::{UploadSession, UploadStart};
+use self::stall::{MonitoredBody, StallMonitor};
+use super::auth::scope::Scope;
 use super::error::{Action, Fault, RegistryError};
 use super::problem::ProtocolProblem;
+use super::request::{RegistryRequest, RequestBody, RequestTarget};
 use super::transport::location;
 use crate::client::registry_client::RegistryClient;
 use crate::header_names::UPLOAD_ID;
@@ -46,8 +45,8 @@ impl RegistryClient {
         stream: BlobStream,
     ) -> Result<(), RegistryError> {
         let pushed = async {
-            let upload = self.start_upload(repository).await?;
-            self.finish(repository, blob, upload, stream).await
+            let session = self.post_upload(repository).await?;
+            self.finish(repository, blob, session, stream).await
         };
         pushed
             .await
@@ -59,44 +58,44 @@ impl RegistryClient {
     ///
     /// # Errors
     /// When the registry takes no upload.
-    pub async fn open_upload(
+    pub async fn start_upload(
         &self,
         repository: &Repository,
         digest: &Digest,
         from: &Repository,
-    ) -> Result<Opened, RegistryError> {
-        let opened = match self.request_mount(repository, digest, from).await {
+    ) -> Result<UploadStart, RegistryError> {
+        let started = match self.request_mount(repository, digest, from).await {
             // Not everybody knows how to mount; everybody knows how to be uploaded to.
-            Err(Fault::Answer { status, .. }) if is_refusal_of_mount(status) => {
-                self.start_upload(repository).await.map(Opened::Wanted)
+            Err(Fault::Answer { status, .. }) if refuses_mount(status) => {
+                self.post_upload(repository).await.map(UploadStart::Accepted)
             }
-            asked => asked,
+            other => other,
         };
-        opened.map_err(|fault| self.push_error(repository, digest, fault))
+        started.map_err(|fault| self.push_error(repository, digest, fault))
     }
 
     /// Asks how much of an upload has arrived; `None` when the registry does not know it any more.
     ///
     /// # Errors
     /// When the registry cannot be asked.
-    pub async fn find_upload(
+    pub async fn fetch_upload_status(
         &self,
         repository: &Repository,
         digest: &Digest,
-        upload: &Upload,
-    ) -> Result<Option<Upload>, RegistryError> {
-        let mut call = Call::new(Method::GET, "", Need::Push(repository.clone()));
-        call.target = Target::Url(upload.url.clone());
+        session: &UploadSession,
+    ) -> Result<Option<UploadSession>, RegistryError> {
+        let mut request = RegistryRequest::new(Method::GET, "", Scope::Push(repository.clone()));
+        request.target = RequestTarget::Url(session.location.clone());
         let known = [StatusCode::NO_CONTENT, StatusCode::ACCEPTED, StatusCode::OK];
         let lost = [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::GONE];
-        let answer = self.transport.send_expecting(call, &[known, lost].concat()).await;
-        let answer = answer.map_err(|fault| self.push_error(repository, digest, fault))?;
-        let is_known = known.contains(&answer.status());
-        let Some(offset) = received_bytes(answer.headers()).filter(|_| is_known) else {
+        let response = self.transport.send_expecting(request, &[known, lost].concat()).await;
+        let response = response.map_err(|fault| self.push_error(repository, digest, fault))?;
+        let is_known = known.contains(&response.status());
+        let Some(offset) = received_bytes(response.headers()).filter(|_| is_known) else {
             return Ok(None);
         };
-        let url = upload_url(&answer).unwrap_or_else(|_| upload.url.clone());
-        Ok(Some(Upload { url, offset }))
+        let location = session_location(&response).unwrap_or_else(|_| session.location.clone());
+        Ok(Some(UploadSession { location, offset }))
     }
 
     /// Sends the rest of a blob, all of it, and has the registry verify the whole.
@@ -107,90 +106,92 @@ impl RegistryClient {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        upload: Upload,
+        session: UploadSession,
         stream: BlobStream,
     ) -> Result<(), RegistryError> {
-        let finished = self.finish(repository, blob, upload, stream).await;
+        let finished = self.finish(repository, blob, session, stream).await;
         finished.map_err(|fault| self.push_error(repository, &blob.digest, fault))
     }
 
-    /// Sends the next piece of a blob, of so many bytes, on a connection of its own, so that no connection grows old enough
+    /// Sends the next chunk of a blob, of so many bytes, on a connection of its own, so that no connection grows old enough
     /// to be cut.
     ///
     /// # Errors
-    /// When the registry does not take it, the transfer stalls or breaks, or `piece` fails.
-    pub async fn append_to_upload(
+    /// When the registry does not take it, the transfer stalls or breaks, or `chunk` fails.
+    pub async fn upload_chunk(
         &self,
         repository: &Repository,
         digest: &Digest,
-        upload: &Upload,
-        piece: BlobStream,
+        session: &UploadSession,
+        chunk: BlobStream,
         length: u64,
-    ) -> Result<Upload, RegistryError> {
-        let appended = self.append(repository, upload, piece, length).await;
+    ) -> Result<UploadSession, RegistryError> {
+        let appended = self.append(repository, session, chunk, length).await;
         appended.map_err(|fault| self.push_error(repository, digest, fault))
     }
 
     /// Gives an upload up that nobody needs. That it fails does not matter: registries clean up by themselves.
-    pub(super) async fn cancel_upload(&self, repository: &Repository, upload: Upload) {
-        let mut cancel = Call::new(Method::DELETE, "", Need::Push(repository.clone()));
-        cancel.target = Target::Url(upload.url);
+    pub(super) async fn cancel_upload(&self, repository: &Repository, session: UploadSession) {
+        let mut cancel = RegistryRequest::new(Method::DELETE, "", Scope::Push(repository.clone()));
+        cancel.target = RequestTarget::Url(session.location);
         if let Err(fault) = self.transport.send(cancel).await {
             tracing::debug!(%repository, error = %fault, "an upload that nobody needs could not be cancelled");
         }
     }
 
-    async fn start_upload(&self, repository: &Repository) -> Result<Upload, Fault> {
+    async fn post_upload(&self, repository: &Repository) -> Result<UploadSession, Fault> {
         let path = format!("/v2/{repository}/blobs/uploads/");
-        let call = Call::new(Method::POST, path, Need::Push(repository.clone()));
-        let answer = self.transport.send_expecting(call, &[StatusCode::ACCEPTED]).await?;
-        self.opened(&answer)
+        let request = RegistryRequest::new(Method::POST, path, Scope::Push(repository.clone()));
+        let response = self.transport.send_expecting(request, &[StatusCode::ACCEPTED]).await?;
+        self.accepted_session(&response)
     }
 
-    async fn request_mount(&self, to: &Repository, digest: &Digest, from: &Repository) -> Result<Opened, Fault> {
+    async fn request_mount(&self, to: &Repository, digest: &Digest, from: &Repository) -> Result<UploadStart, Fault> {
         let path = format!("/v2/{to}/blobs/uploads/?mount={digest}&from={from}");
-        let need = if to == from {
-            Need::Push(to.clone())
+        let scope = if to == from {
+            Scope::Push(to.clone())
         } else {
-            Need::Mount {
+            Scope::Mount {
                 to: to.clone(),
                 from: from.clone(),
             }
         };
         let expected = [StatusCode::CREATED, StatusCode::ACCEPTED];
-        let call = Call::new(Method::POST, path, need);
-        let answer = self.transport.send_expecting(call, &expected).await?;
-        if answer.status() == StatusCode::CREATED {
-            return Ok(Opened::Present);
+        let request = RegistryRequest::new(Method::POST, path, scope);
+        let response = self.transport.send_expecting(request, &expected).await?;
+        if response.status() == StatusCode::CREATED {
+            return Ok(UploadStart::Present);
         }
-        self.opened(&answer).map(Opened::Wanted)
+        self.accepted_session(&response).map(UploadStart::Accepted)
     }
 
-    fn opened(&self, answer: &Response) -> Result<Upload, Fault> {
-        if let Some(name) = answer.headers().get(UPLOAD_ID).and_then(|name| name.to_str().ok()) {
-            self.habit.calls_an_upload(name);
+    fn accepted_session(&self, response: &Response) -> Result<UploadSession, Fault> {
+        if let Some(id) = response.headers().get(UPLOAD_ID).and_then(|id| id.to_str().ok()) {
+            self.chunks.saw_upload_id(id);
         }
-        let url = upload_url(answer)?;
-        Ok(Upload { url, offset: 0 })
+        let location = session_location(response)?;
+        Ok(UploadSession { location, offset: 0 })
     }
 
     async fn append(
         &self,
         repository: &Repository,
-        upload: &Upload,
-        piece: BlobStream,
+        session: &UploadSession,
+        chunk: BlobStream,
         length: u64,
-    ) -> Result<Upload, Fault> {
-        let call = upload_call(Method::PATCH, repository, upload.url.clone())
-            .header(CONTENT_RANGE, byte_range(upload.offset, length))
+    ) -> Result<UploadSession, Fault> {
+        let request = upload_request(Method::PATCH, repository, session.location.clone())
+            .header(CONTENT_RANGE, byte_range(session.offset, length))
             .header(CONNECTION, HeaderValue::from_static("close"));
         let expected = [StatusCode::ACCEPTED, StatusCode::NO_CONTENT, StatusCode::CREATED];
         // There is nothing to verify yet that could take long.
-        let answer_within = self.transport.endpoint().timeouts.answer;
-        let answer = self.stream_body(call, piece, length, &expected, answer_within).await?;
-        Ok(Upload {
-            url: upload_url(&answer)?,
-            offset: upload.offset + length,
+        let response_timeout = self.transport.endpoint().timeouts.response;
+        let response = self
+            .stream_body(request, chunk, length, &expected, response_timeout)
+            .await?;
+        Ok(UploadSession {
+            location: session_location(&response)?,
+            offset: session.offset + length,
         })
     }
 
@@ -198,40 +199,40 @@ impl RegistryClient {
         &self,
         repository: &Repository,
         blob: &Descriptor,
-        upload: Upload,
+        session: UploadSession,
         stream: BlobStream,
     ) -> Result<(), Fault> {
-        let mut url = upload.url;
-        url.query_pairs_mut().append_pair("digest", blob.digest.as_str());
-        let mut call = upload_call(Method::PUT, repository, url);
-        let length = blob.size.saturating_sub(upload.offset);
-        if upload.offset > 0 && length > 0 {
-            call = call.header(CONTENT_RANGE, byte_range(upload.offset, length));
+        let mut location = session.location;
+        location.query_pairs_mut().append_pair("digest", blob.digest.as_str());
+        let mut request = upload_request(Method::PUT, repository, location);
+        let length = blob.size.saturating_sub(session.offset);
+        if session.offset > 0 && length > 0 {
+            request = request.header(CONTENT_RANGE, byte_range(session.offset, length));
         }
         let expected = [StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT];
-        let answer_within = self.transport.endpoint().timeouts.commit_of(blob.size);
-        let sent = self.stream_body(call, stream, length, &expected, answer_within);
+        let response_timeout = self.transport.endpoint().timeouts.commit_of(blob.size);
+        let sent = self.stream_body(request, stream, length, &expected, response_timeout);
         sent.await.map(drop)
     }
 
     /// Sends a request whose body is a stream, for as long as bytes move; the answer has to come soon after the last one.
     async fn stream_body(
         &self,
-        mut call: Call,
+        mut request: RegistryRequest,
         stream: BlobStream,
         length: u64,
         expected: &[StatusCode],
-        answer_within: Duration,
+        response_timeout: Duration,
     ) -> Result<Response, Fault> {
         let timeouts = &self.transport.endpoint().timeouts;
-        let watch = Watch::new(timeouts);
-        let body = WatchedStream::new(stream, length, watch.clone());
-        call.body = CallBody::Stream(reqwest::Body::wrap_stream(body), length);
+        let monitor = StallMonitor::new(timeouts);
+        let body = MonitoredBody::new(stream, length, monitor.clone());
+        request.body = RequestBody::Stream(reqwest::Body::wrap_stream(body), length);
         let sent = tokio::select! {
-            sent = self.transport.send_expecting(call, expected) => sent,
-            fault = watch.guard(timeouts.stall, answer_within) => Err(fault),
+            sent = self.transport.send_expecting(request, expected) => sent,
+            fault = monitor.run(timeouts.stall, response_timeout) => Err(fault),
         };
-        match watch.take_failure() {
+        match monitor.take_failure() {
             Some(failure) if sent.is_err() => Err(Fault::Body(failure)),
             _ => sent,
         }
@@ -247,18 +248,18 @@ impl RegistryClient {
 }
 
 /// Statuses by which a registry may say that it does not understand a mount, and not that we may not push.
-fn is_refusal_of_mount(status: StatusCode) -> bool {
+fn refuses_mount(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
     )
 }
 
-fn upload_call(method: Method, repository: &Repository, url: Url) -> Call {
-    let mut call = Call::new(method, "", Need::Push(repository.clone()))
+fn upload_request(method: Method, repository: &Repository, url: Url) -> RegistryRequest {
+    let mut request = RegistryRequest::new(method, "", Scope::Push(repository.clone()))
         .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    call.target = Target::Url(url);
-    call
+    request.target = RequestTarget::Url(url);
+    request
 }
 
 /// `FIRST-LAST`, as the distribution specification writes it for uploads.
@@ -278,10 +279,10 @@ fn received_bytes(headers: &HeaderMap) -> Option<u64> {
     }
 }
 
-fn upload_url(answer: &Response) -> Result<Url, Fault> {
-    let to = location(answer.url(), answer.headers()).ok_or(Fault::from(ProtocolProblem::NoLocation))?;
-    super::origin::judge_redirect(answer.url(), &to).map_err(|reason| Fault::RedirectRefused {
-        to: super::origin::authority(&to),
+fn session_location(response: &Response) -> Result<Url, Fault> {
+    let to = location(response.url(), response.headers()).ok_or(Fault::from(ProtocolProblem::NoLocation))?;
+    super::redirect_policy::check_redirect(response.url(), &to).map_err(|reason| Fault::RedirectRefused {
+        to: super::redirect_policy::host_and_port(&to),
         reason,
     })?;
     Ok(to)

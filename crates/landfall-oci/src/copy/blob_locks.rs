@@ -4,9 +4,10 @@
 //! The known repositories are hints: a destination may be wiped at any time. They save work and decide nothing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use landfall_core::reference::{Digest, Repository};
+use landfall_core::sync::lock;
 use tokio::sync::OwnedMutexGuard;
 
 /// Key: (blob storage, digest). Storage is the registry's host; for other sinks, [`crate::image::ImageSink::describe`].
@@ -35,7 +36,7 @@ impl BlobLocks {
     pub(super) async fn lock(&self, storage: String, digest: Digest) -> BlobLock {
         let key = (storage, digest);
         let entry = {
-            let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut blobs = lock(&self.blobs);
             blobs.entry(key.clone()).or_default().clone()
         };
         // Made before the wait: a cancelled wait removes its entry too.
@@ -75,7 +76,7 @@ impl Drop for BlobLock {
     fn drop(&mut self) {
         let is_known = !self.repositories().is_empty();
         self.repositories = None;
-        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blobs = lock(&self.blobs);
         // Waiting tasks hold the entry too. The last holder removes an entry without repositories.
         if !is_known && blobs.get(&self.key).is_some_and(|entry| Arc::strong_count(entry) == 1) {
             blobs.remove(&self.key);

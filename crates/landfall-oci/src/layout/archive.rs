@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::TryLockError;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, Manifest, ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Tag};
+use landfall_core::sync::lock;
 use landfall_net::durable;
 use rustix::io::pwrite;
 use serde_json::json;
@@ -210,7 +211,7 @@ impl ArchiveSink {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Tar>> {
-        self.tar.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tar)
     }
 
     fn with_tar<T>(&self, work: impl FnOnce(&mut Tar) -> Result<T, StoreError>) -> Result<T, StoreError> {

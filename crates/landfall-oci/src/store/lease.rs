@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use landfall_core::reference::Digest;
+use landfall_core::sync::lock;
 
 use crate::store::ContentStore;
 
@@ -33,7 +34,7 @@ impl Lease {
 
     /// Adds a blob to the lease, present or not.
     pub fn add(&self, digest: &Digest) {
-        let mut leased = self.leased.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leased = lock(&self.leased);
         if leased.insert(digest.clone()) {
             self.store.inner.leased_blobs.add(digest);
         }

@@ -7,9 +7,10 @@
 //! read had leases on its blobs.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use landfall_core::reference::Digest;
+use landfall_core::sync::lock;
 
 #[derive(Debug, Default)]
 pub(super) struct LeasedBlobs {
@@ -25,8 +26,7 @@ struct LeaseState {
 
 impl LeasedBlobs {
     fn lock(&self) -> MutexGuard<'_, LeaseState> {
-        // Each change is a single insertion or removal: a panic cannot leave half of one.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn add(&self, digest: &Digest) {

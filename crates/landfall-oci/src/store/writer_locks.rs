@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use landfall_core::reference::Digest;
+use landfall_core::sync::lock;
 
 /// The blobs whose partial file has a writer, and a counter for the names of private files.
 #[derive(Debug, Default)]
@@ -15,8 +16,7 @@ pub(super) struct WriterLocks {
 
 impl WriterLocks {
     fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        // Insertions and removals are single steps: a panic cannot leave half of one.
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.locked)
     }
 
     pub(super) fn is_locked(&self, digest: &Digest) -> bool {

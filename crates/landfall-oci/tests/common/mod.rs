@@ -59,9 +59,9 @@ pub(crate) fn mk_client_with_login(registry: &FakeRegistry, username: &str, pass
 pub(crate) fn short_timeouts() -> Timeouts {
     Timeouts {
         connect: Duration::from_secs(5),
-        answer: Duration::from_secs(5),
+        response: Duration::from_secs(5),
         stall: Duration::from_millis(300),
-        slowest: 256,
+        min_throughput: 256,
         commit: Duration::from_secs(1),
     }
 }

@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_agent::{AgentOptions, AgentOutcome, Role, run_agent};
 use landfall_core::diagnostic::render_text;
-use landfall_oci::client::{MachineAccess, Proxies};
+use landfall_oci::client::{AmbientAccess, Proxies};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::InputArgs;
@@ -115,9 +115,9 @@ fn options_of(args: &AgentArgs) -> anyhow::Result<AgentOptions> {
     options.once = args.once;
     // The user-data names the proxies of a host. Proxies from a service's environment would be invisible to the
     // operator.
-    options.machine = MachineAccess {
+    options.ambient = AmbientAccess {
         proxies: Proxies::default(),
-        ..MachineAccess::of_environment()
+        ..AmbientAccess::of_environment()
     };
     Ok(options)
 }

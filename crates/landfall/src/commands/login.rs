@@ -11,7 +11,7 @@ use landfall_core::failure::FailureKind;
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::TokenServer;
 use landfall_host::files::write_atomic;
-use landfall_oci::client::{Endpoint, Login, MachineAccess, RegistryClient};
+use landfall_oci::client::{AmbientAccess, Endpoint, Login, RegistryClient};
 use landfall_oci::keychain::{HelperAction, docker_config_path, run_helper};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -48,7 +48,7 @@ pub struct LoginArgs {
     /// Accept any certificate of the registry, and plain HTTP.
     #[arg(long)]
     pub insecure: bool,
-    /// Send the login to this token server outside of the registry's domain [repeatable].
+    /// Send the login to this token server outside of the registry's domain [repeatable; default: none].
     #[arg(long = "token-server", value_name = "REGISTRY=SERVER")]
     pub token_servers: Vec<TokenServer>,
 }
@@ -74,12 +74,12 @@ pub(crate) fn run_login(args: &LoginArgs, context: &Context) -> anyhow::Result<E
     };
     endpoint.tls.insecure = args.insecure;
     // Without other login files, no other login of this machine can be used in place of the one that is tried.
-    let machine = MachineAccess {
+    let ambient = AmbientAccess {
         login_files: Vec::new(),
-        ..MachineAccess::of_environment()
+        ..AmbientAccess::of_environment()
     };
-    let keychain = Arc::new(machine.keychain(None));
-    let client = RegistryClient::new(machine.complete(endpoint, &keychain))?;
+    let keychain = Arc::new(ambient.keychain(None));
+    let client = RegistryClient::new(ambient.complete(endpoint, &keychain))?;
     if let Err(error) = runtime.block_on(client.ping()) {
         let is_no = matches!(error.kind(), FailureKind::Unauthorized | FailureKind::Forbidden);
         ensure!(is_no, anyhow::Error::new(error));

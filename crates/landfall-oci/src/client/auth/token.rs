@@ -12,27 +12,27 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::header::{basic, sensitive};
-use super::need::Need;
+use super::scope::Scope;
 use crate::client::error::Fault;
 use crate::client::http_date::parse_http_date;
 use crate::client::problem::ProtocolProblem;
 
 /// A token's life when the token server does not say (distribution's token specification).
-const LIFE_DEFAULT: Duration = Duration::from_secs(60);
+const LIFETIME_DEFAULT: Duration = Duration::from_secs(60);
 /// Longer lives are not believed.
-const LIFE_MAX: Duration = Duration::from_secs(3600);
+const LIFETIME_MAX: Duration = Duration::from_secs(3600);
 /// What a token must have left when a body follows that can be sent only once.
-const LEFT_FOR_STREAM: Duration = Duration::from_secs(10);
+const STREAM_MARGIN: Duration = Duration::from_secs(10);
 /// The largest answer of a token server that is read, in bytes.
-pub(crate) const TOKEN_ANSWER_MAX: usize = 64 * 1024;
+pub(crate) const TOKEN_RESPONSE_MAX: usize = 64 * 1024;
 /// How OAuth 2.0 knows us.
 const CLIENT_ID: &str = "landfall";
 
 /// A token that is good for a while.
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
-    taken: Instant,
-    life: Duration,
+    received: Instant,
+    lifetime: Duration,
 }
 
 /// The place of one token. Whoever finds it empty or stale fetches the token while holding the lock.
@@ -49,7 +49,7 @@ pub(crate) enum Freshness {
 
 /// What a token server answered.
 #[derive(serde::Deserialize)]
-pub(crate) struct TokenAnswer {
+pub(crate) struct TokenResponse {
     #[serde(default)]
     token: String,
     #[serde(default)]
@@ -61,45 +61,45 @@ pub(crate) struct TokenAnswer {
 impl Token {
     /// # Errors
     /// When the answer holds no token. `date` is the answer's `Date` header.
-    pub(crate) fn from_answer(answer: &TokenAnswer, date: Option<&HeaderValue>) -> Result<Token, Fault> {
-        let token = [&answer.token, &answer.access_token]
+    pub(crate) fn from_response(response: &TokenResponse, date: Option<&HeaderValue>) -> Result<Token, Fault> {
+        let token = [&response.token, &response.access_token]
             .into_iter()
             .find(|token| !token.is_empty());
         let header = token.and_then(|token| sensitive("Bearer", token));
         let date = date.and_then(|date| date.to_str().ok());
         Ok(Token {
             header: header.ok_or(Fault::from(ProtocolProblem::NoToken))?,
-            taken: Instant::now(),
-            life: life(answer, date),
+            received: Instant::now(),
+            lifetime: lifetime(response, date),
         })
     }
 
     /// Whether it can still be used.
-    pub(crate) fn is_good(&self, freshness: Freshness) -> bool {
+    pub(crate) fn is_valid(&self, freshness: Freshness) -> bool {
         let margin = match freshness {
             // The registry's clock and the way there take their part.
-            Freshness::Now => self.life / 10,
-            Freshness::ForStream => LEFT_FOR_STREAM.max(self.life / 10).min(self.life / 2),
+            Freshness::Now => self.lifetime / 10,
+            Freshness::ForStream => STREAM_MARGIN.max(self.lifetime / 10).min(self.lifetime / 2),
         };
-        self.taken.elapsed() + margin < self.life
+        self.received.elapsed() + margin < self.lifetime
     }
 }
 
 /// How long a token is good from now on. A token server may give a token that it made earlier: its age is told by the
 /// server's own clock, because an edge host's may be anywhere.
-fn life(answer: &TokenAnswer, date: Option<&str>) -> Duration {
-    let life = answer.expires_in.map_or(LIFE_DEFAULT, Duration::from_secs);
-    let issued: Option<Timestamp> = answer.issued_at.as_deref().and_then(|text| text.parse().ok());
+fn lifetime(response: &TokenResponse, date: Option<&str>) -> Duration {
+    let lifetime = response.expires_in.map_or(LIFETIME_DEFAULT, Duration::from_secs);
+    let issued: Option<Timestamp> = response.issued_at.as_deref().and_then(|text| text.parse().ok());
     let now = date.and_then(parse_http_date);
     let age = match (issued, now) {
         (Some(issued), Some(now)) => Duration::try_from(now.duration_since(issued)).unwrap_or_default(),
         _ => Duration::ZERO,
     };
-    life.saturating_sub(age).min(LIFE_MAX)
+    lifetime.saturating_sub(age).min(LIFETIME_MAX)
 }
 
 /// A request to a token server.
-pub(crate) struct TokenCall {
+pub(crate) struct TokenRequest {
     pub(crate) url: Url,
     /// Form fields for a POST (OAuth 2.0); `None` is a GET.
     pub(crate) form: Option<String>,
@@ -108,17 +108,17 @@ pub(crate) struct TokenCall {
 
 /// How a token is asked for. The scope is ours, the least that the step needs; the registry's own word counts only where
 /// it is not one of the distribution's scopes (`aws`, at public.ecr.aws).
-pub(super) fn token_call(
+pub(super) fn token_request(
     mut url: Url,
     service: Option<&str>,
-    scope: Option<&str>,
-    need: &Need,
+    challenge_scope: Option<&str>,
+    scope: &Scope,
     credential: Option<&Credential>,
-) -> TokenCall {
-    let foreign = scope.filter(|scope| !scope.starts_with("repository:") && !scope.starts_with("registry:"));
+) -> TokenRequest {
+    let foreign = challenge_scope.filter(|scope| !scope.starts_with("repository:") && !scope.starts_with("registry:"));
     let scopes = match foreign {
         Some(scope) => vec![scope.to_owned()],
-        None => need.scopes(),
+        None => scope.to_token_scopes(),
     };
     if let Some(Credential::IdentityToken(token)) = credential {
         // The form has the syntax of a query: a URL writes it.
@@ -130,7 +130,7 @@ pub(super) fn token_call(
             .append_pair("client_id", CLIENT_ID)
             .append_pair("scope", &scopes.join(" "))
             .append_pair("refresh_token", token.expose_secret());
-        return TokenCall {
+        return TokenRequest {
             form: form.query().map(str::to_owned),
             url,
             authorization: None,
@@ -145,7 +145,7 @@ pub(super) fn token_call(
             query.append_pair("scope", scope);
         }
     }
-    TokenCall {
+    TokenRequest {
         url,
         form: None,
         authorization: credential.and_then(basic),
@@ -156,15 +156,17 @@ pub(super) fn token_call(
 mod tests {
     use super::*;
 
-    fn url_for(need: &Need, scope: Option<&str>) -> String {
+    fn url_for(scope: &Scope, challenge_scope: Option<&str>) -> String {
         let realm = Url::parse("https://t/x").unwrap();
-        token_call(realm, Some("s"), scope, need, None).url.to_string()
+        token_request(realm, Some("s"), challenge_scope, scope, None)
+            .url
+            .to_string()
     }
 
     #[test]
     fn a_token_is_asked_for_the_least_that_a_step_needs() {
-        let pull = Need::Pull("a/b".parse().unwrap());
-        let mount = Need::Mount {
+        let pull = Scope::Pull("a/b".parse().unwrap());
+        let mount = Scope::Mount {
             to: "a/b".parse().unwrap(),
             from: "c".parse().unwrap(),
         };
@@ -177,28 +179,28 @@ mod tests {
                 None,
                 "https://t/x?service=s&scope=repository%3Aa%2Fb%3Apull%2Cpush&scope=repository%3Ac%3Apull",
             ),
-            (&Need::Ping, None, "https://t/x?service=s"),
+            (&Scope::Ping, None, "https://t/x?service=s"),
         ];
-        for (need, scope, expected) in cases {
-            assert_eq!(url_for(need, scope), expected);
+        for (scope, challenge_scope, expected) in cases {
+            assert_eq!(url_for(scope, challenge_scope), expected);
         }
     }
 
     #[test]
     fn an_identity_token_is_exchanged_in_a_form_and_never_in_the_url() {
         let credential = Credential::IdentityToken("ca&nary".into());
-        let need = Need::Push("a".parse().unwrap());
+        let scope = Scope::Push("a".parse().unwrap());
         let realm = Url::parse("https://t/x?account=1").unwrap();
-        let call = token_call(realm, Some("s"), None, &need, Some(&credential));
-        assert_eq!(call.url.as_str(), "https://t/x?account=1");
+        let request = token_request(realm, Some("s"), None, &scope, Some(&credential));
+        assert_eq!(request.url.as_str(), "https://t/x?account=1");
         assert_eq!(
-            call.form.unwrap(),
+            request.form.unwrap(),
             "grant_type=refresh_token&service=s&client_id=landfall&scope=repository%3Aa%3Apull%2Cpush&refresh_token=ca%26nary"
         );
-        assert!(call.authorization.is_none());
+        assert!(request.authorization.is_none());
     }
 
-    fn answer(json: &str) -> TokenAnswer {
+    fn response(json: &str) -> TokenResponse {
         serde_json::from_str(json).unwrap()
     }
 
@@ -232,7 +234,7 @@ mod tests {
             (r#"{"token":"t","expires_in":99999999}"#, None, 3600),
         ];
         for (json, date, expected) in cases {
-            assert_eq!(life(&answer(json), date), Duration::from_secs(expected), "{json}");
+            assert_eq!(lifetime(&response(json), date), Duration::from_secs(expected), "{json}");
         }
     }
 
@@ -249,10 +251,11 @@ mod tests {
             (5, 3, true, false),
         ];
         for (life, gone, request, stream) in cases {
-            let token = Token::from_answer(&answer(&format!(r#"{{"token":"t","expires_in":{life}}}"#)), None).unwrap();
+            let token =
+                Token::from_response(&response(&format!(r#"{{"token":"t","expires_in":{life}}}"#)), None).unwrap();
             tokio::time::advance(Duration::from_secs(gone)).await;
-            assert_eq!(token.is_good(Freshness::Now), request, "{life} {gone}");
-            assert_eq!(token.is_good(Freshness::ForStream), stream, "{life} {gone}");
+            assert_eq!(token.is_valid(Freshness::Now), request, "{life} {gone}");
+            assert_eq!(token.is_valid(Freshness::ForStream), stream, "{life} {gone}");
         }
     }
 }

@@ -11,13 +11,14 @@ use std::fmt;
 use std::fs::TryLockError;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, RegistryHost, Repository};
+use landfall_core::sync::lock;
 use landfall_net::durable;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
@@ -26,9 +27,9 @@ use crate::digest::digest_of;
 
 const VERSION: u32 = 1;
 /// A smaller blob is sent again in less time than its record takes, in bytes.
-const WORTH_A_RECORD: u64 = 8 * 1024 * 1024;
+const RECORDED_SIZE_MIN: u64 = 8 * 1024 * 1024;
 /// No registry keeps an upload for longer.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const RECORD_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// A larger record is not one of ours, in bytes.
 const RECORD_SIZE_MAX: u64 = 64 * 1024;
 const LOCK_FILE: &str = "lock";
@@ -75,15 +76,15 @@ impl fmt::Debug for UploadJournal {
 
 /// Which upload: one of a blob to a repository.
 #[derive(Clone, Copy)]
-pub(super) struct Errand<'a> {
+pub(super) struct UploadKey<'a> {
     pub(super) registry: &'a RegistryHost,
     pub(super) repository: &'a Repository,
     pub(super) blob: &'a Descriptor,
 }
 
-impl Errand<'_> {
+impl UploadKey<'_> {
     fn file_name(self) -> String {
-        let Errand {
+        let UploadKey {
             registry,
             repository,
             blob,
@@ -92,8 +93,8 @@ impl Errand<'_> {
         format!("{}.json", digest_of(name.as_bytes()).hex())
     }
 
-    fn is_worth_it(self) -> bool {
-        self.blob.size >= WORTH_A_RECORD
+    fn is_journaled(self) -> bool {
+        self.blob.size >= RECORDED_SIZE_MIN
     }
 }
 
@@ -144,33 +145,33 @@ impl UploadJournal {
     }
 
     /// Where an upload of an earlier process lives.
-    pub(super) fn find(&self, errand: Errand<'_>) -> Option<Url> {
+    pub(super) fn find(&self, key: UploadKey<'_>) -> Option<Url> {
         let records = self.shared.records();
-        let record = records.known.get(&errand.file_name())?;
-        let is_it = record.registry == *errand.registry
-            && record.repository == *errand.repository
-            && record.digest == errand.blob.digest;
+        let record = records.known.get(&key.file_name())?;
+        let is_it = record.registry == *key.registry
+            && record.repository == *key.repository
+            && record.digest == key.blob.digest;
         Url::parse(&record.url).ok().filter(|_| is_it)
     }
 
     /// Writes down where an upload lives. Nobody waits for the disk.
-    pub(super) fn record(&self, errand: Errand<'_>, url: &Url) {
-        if !errand.is_worth_it() {
+    pub(super) fn record(&self, key: UploadKey<'_>, url: &Url) {
+        if !key.is_journaled() {
             return;
         }
         let record = Record {
             version: VERSION,
-            registry: errand.registry.clone(),
-            repository: errand.repository.clone(),
-            digest: errand.blob.digest.clone(),
+            registry: key.registry.clone(),
+            repository: key.repository.clone(),
+            digest: key.blob.digest.clone(),
             url: url.to_string(),
         };
-        self.change(errand.file_name(), Some(record));
+        self.change(key.file_name(), Some(record));
     }
 
     /// The upload is complete, or of no more use.
-    pub(super) fn forget(&self, errand: Errand<'_>) {
-        let name = errand.file_name();
+    pub(super) fn forget(&self, key: UploadKey<'_>) {
+        let name = key.file_name();
         if self.shared.records().known.contains_key(&name) {
             self.change(name, None);
         }
@@ -192,12 +193,12 @@ impl UploadJournal {
 
 impl Shared {
     fn records(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.records)
     }
 
     /// Brings the disk up to date. A record that cannot be written costs bytes after a kill, and nothing now.
     fn write_changes(&self) {
-        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = lock(&self.writing);
         let changes = std::mem::take(&mut self.records().unwritten);
         for (name, record) in changes {
             let path = self.directory.join(name);
@@ -232,7 +233,7 @@ fn load_record(path: &Utf8Path) -> Option<Record> {
     let mut bytes = Vec::new();
     file.take(RECORD_SIZE_MAX).read_to_end(&mut bytes).ok()?;
     let record: Record = serde_json::from_slice(&bytes).ok()?;
-    (record.version == VERSION && age < FORGOTTEN_AFTER).then_some(record)
+    (record.version == VERSION && age < RECORD_AGE_MAX).then_some(record)
 }
 
 #[cfg(test)]
@@ -246,8 +247,8 @@ mod tests {
         let open = || UploadJournal::open(&path).unwrap();
         let (registry, repository) = ("reg:5000".parse().unwrap(), "shop/till".parse().unwrap());
         let blob = |size| Descriptor::new("", digest_of(b"layer"), size);
-        let (large, small) = (blob(WORTH_A_RECORD), blob(WORTH_A_RECORD - 1));
-        let errand = |blob| Errand {
+        let (large, small) = (blob(RECORDED_SIZE_MIN), blob(RECORDED_SIZE_MIN - 1));
+        let key = |blob| UploadKey {
             registry: &registry,
             repository: &repository,
             blob,
@@ -255,25 +256,25 @@ mod tests {
         let url = |text| Url::parse(text).unwrap();
         let journal = open().unwrap();
         assert!(open().is_none(), "another one has it");
-        journal.record(errand(&small), &url("http://reg:5000/small"));
-        assert_eq!(journal.find(errand(&small)), None);
-        journal.record(errand(&large), &url("http://reg:5000/1"));
-        journal.record(errand(&large), &url("http://reg:5000/2"));
+        journal.record(key(&small), &url("http://reg:5000/small"));
+        assert_eq!(journal.find(key(&small)), None);
+        journal.record(key(&large), &url("http://reg:5000/1"));
+        journal.record(key(&large), &url("http://reg:5000/2"));
         journal.shared.write_changes();
         drop(journal);
 
         std::fs::File::create(path.join("damaged.json")).unwrap();
-        let journal = wait_for_lock(open).await;
+        let journal = open_when_unlocked(open).await;
         assert!(!path.join("damaged.json").exists());
-        assert_eq!(journal.find(errand(&large)), Some(url("http://reg:5000/2")));
-        journal.forget(errand(&large));
+        assert_eq!(journal.find(key(&large)), Some(url("http://reg:5000/2")));
+        journal.forget(key(&large));
         journal.shared.write_changes();
         drop(journal);
-        assert_eq!(wait_for_lock(open).await.find(errand(&large)), None);
+        assert_eq!(open_when_unlocked(open).await.find(key(&large)), None);
     }
 
     /// The blocking tasks of the one before may still hold it.
-    async fn wait_for_lock(open: impl Fn() -> Option<UploadJournal>) -> UploadJournal {
+    async fn open_when_unlocked(open: impl Fn() -> Option<UploadJournal>) -> UploadJournal {
         loop {
             if let Some(journal) = open() {
                 return journal;

@@ -1,21 +1,22 @@
 //! The uploads of one sink: where each one stands, and how it goes on after it broke off.
 //!
 //! When a request breaks off, the registry is asked how much has arrived, and the rest follows. Whether a large blob goes
-//! up in one request or in pieces depends on what the registry made of those that broke off: see `habit`.
+//! up in one request or in chunks depends on what the registry made of those that broke off: see `chunking`.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use http::StatusCode;
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
+use landfall_core::sync::lock;
 
-use super::habit::SMALLEST;
-use super::journal::{Errand, UploadJournal};
-use super::pieces::Pieces;
-use super::session::{Opened, Upload};
+use super::chunks::BlobChunks;
+use super::journal::{UploadJournal, UploadKey};
+use super::session::{UploadSession, UploadStart};
+use crate::client::chunking::AdaptiveLength;
 use crate::client::error::Fault;
 use crate::client::registry_client::RegistryClient;
 use crate::image::{BlobStart, BlobStream, TransferError};
@@ -25,7 +26,7 @@ const CONFLICTS_MAX: u32 = 2;
 
 /// The uploads to one repository that are not complete.
 #[derive(Default)]
-pub(in crate::client) struct Uploads {
+pub(in crate::client) struct UploadSessions {
     states: Mutex<HashMap<Digest, State>>,
     /// Those that are to outlive this process, if any.
     journal: Option<UploadJournal>,
@@ -34,36 +35,36 @@ pub(in crate::client) struct Uploads {
 #[derive(Debug, Clone, Default)]
 struct State {
     /// Where the upload stood when we last heard of it.
-    upload: Option<Upload>,
+    session: Option<UploadSession>,
     /// A request of so many bytes was begun: only the registry knows how far that came.
-    begun: Option<u64>,
+    in_flight: Option<u64>,
     /// How often the registry said that another request is at the upload, since it last got further.
     conflicts: u32,
     /// The request before that one broke off.
-    has_broken: bool,
+    previous_broke: bool,
 }
 
-impl fmt::Debug for Uploads {
+impl fmt::Debug for UploadSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Uploads").finish_non_exhaustive()
+        f.debug_struct("UploadSessions").finish_non_exhaustive()
     }
 }
 
-impl Uploads {
-    pub(in crate::client) fn new(journal: Option<UploadJournal>) -> Uploads {
-        Uploads {
+impl UploadSessions {
+    pub(in crate::client) fn new(journal: Option<UploadJournal>) -> UploadSessions {
+        UploadSessions {
             states: Mutex::default(),
             journal,
         }
     }
 
     fn state(&self, digest: &Digest) -> State {
-        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = lock(&self.states);
         states.get(digest).cloned().unwrap_or_default()
     }
 
     fn set(&self, digest: &Digest, state: Option<State>) {
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states = lock(&self.states);
         match state {
             Some(state) => states.insert(digest.clone(), state),
             None => states.remove(digest),
@@ -79,62 +80,62 @@ impl Uploads {
         from: Option<&Repository>,
     ) -> Result<BlobStart, TransferError> {
         let digest = &blob.digest;
-        let errand = Errand {
+        let key = UploadKey {
             registry: client.host(),
             repository,
             blob,
         };
         let mut state = self.state(digest);
-        if let Some(upload) = &state.upload {
-            let found = match state.begun {
-                Some(_) => client.find_upload(repository, digest, upload).await?,
-                None => Some(upload.clone()),
+        if let Some(session) = &state.session {
+            let found = match state.in_flight {
+                Some(_) => client.fetch_upload_status(repository, digest, session).await?,
+                None => Some(session.clone()),
             };
             let found = found.filter(|found| found.offset() <= blob.size);
             let arrived = found
                 .as_ref()
-                .map_or(0, |found| found.offset().saturating_sub(upload.offset()));
-            match state.begun {
-                Some(_) if arrived > 0 && state.has_broken => client.habit.breaks_again(arrived),
-                Some(_) if arrived > 0 => client.habit.keeps(),
-                Some(request) => client.habit.loses(request),
+                .map_or(0, |found| found.offset().saturating_sub(session.offset()));
+            match state.in_flight {
+                Some(_) if arrived > 0 && state.previous_broke => client.chunks.connection_broke(arrived),
+                Some(_) if arrived > 0 => client.chunks.resume_kept(),
+                Some(request) => client.chunks.resume_lost(request),
                 None => {}
             }
-            state.has_broken = state.begun.is_some();
-            state.begun = None;
+            state.previous_broke = state.in_flight.is_some();
+            state.in_flight = None;
             if arrived > 0 {
                 state.conflicts = 0;
             }
-            if let Some(upload) = found {
-                let offset = upload.offset();
-                state.upload = Some(upload);
+            if let Some(session) = found {
+                let offset = session.offset();
+                state.session = Some(session);
                 self.set(digest, Some(state));
                 return Ok(BlobStart::Wanted(offset));
             }
-            self.forget(errand);
+            self.forget(key);
         }
         match client
-            .open_upload(repository, digest, from.unwrap_or(repository))
+            .start_upload(repository, digest, from.unwrap_or(repository))
             .await?
         {
-            Opened::Present => {
+            UploadStart::Present => {
                 self.set(digest, None);
-                self.forget(errand);
+                self.forget(key);
                 Ok(from.map_or(BlobStart::Present, |_| BlobStart::Mounted))
             }
-            Opened::Wanted(new) => {
-                let upload = match self.find_recorded(client, errand).await {
+            UploadStart::Accepted(new) => {
+                let session = match self.find_recorded(client, key).await {
                     Some(recorded) => {
                         client.cancel_upload(repository, new).await;
                         recorded
                     }
                     None => {
-                        self.record(errand, &new);
+                        self.record(key, &new);
                         new
                     }
                 };
-                let offset = upload.offset();
-                state.upload = Some(upload);
+                let offset = session.offset();
+                state.session = Some(session);
                 self.set(digest, Some(state));
                 Ok(BlobStart::Wanted(offset))
             }
@@ -142,27 +143,27 @@ impl Uploads {
     }
 
     /// The upload of an earlier process, where it got anywhere. That the registry cannot be asked is no reason to stop.
-    async fn find_recorded(&self, client: &RegistryClient, errand: Errand<'_>) -> Option<Upload> {
-        let url = self.journal.as_ref()?.find(errand)?;
-        let recorded = Upload { url, offset: 0 };
-        let found = client.find_upload(errand.repository, &errand.blob.digest, &recorded);
+    async fn find_recorded(&self, client: &RegistryClient, key: UploadKey<'_>) -> Option<UploadSession> {
+        let location = self.journal.as_ref()?.find(key)?;
+        let recorded = UploadSession { location, offset: 0 };
+        let found = client.fetch_upload_status(key.repository, &key.blob.digest, &recorded);
         let found = found.await.ok().flatten();
-        found.filter(|found| (1..=errand.blob.size).contains(&found.offset()))
+        found.filter(|found| (1..=key.blob.size).contains(&found.offset()))
     }
 
-    fn record(&self, errand: Errand<'_>, upload: &Upload) {
+    fn record(&self, key: UploadKey<'_>, session: &UploadSession) {
         if let Some(journal) = &self.journal {
-            journal.record(errand, &upload.url);
+            journal.record(key, &session.location);
         }
     }
 
-    fn forget(&self, errand: Errand<'_>) {
+    fn forget(&self, key: UploadKey<'_>) {
         if let Some(journal) = &self.journal {
-            journal.forget(errand);
+            journal.forget(key);
         }
     }
 
-    /// Sends a blob from `offset` on, which is where [`Uploads::start`] said it stands.
+    /// Sends a blob from `offset` on, which is where [`UploadSessions::start`] said it stands.
     pub(in crate::client) async fn write(
         &self,
         client: &RegistryClient,
@@ -171,37 +172,37 @@ impl Uploads {
         offset: u64,
         stream: BlobStream,
     ) -> Result<(), TransferError> {
-        let upload = self.state(&blob.digest).upload;
-        let upload = upload.filter(|upload| upload.offset() == offset);
-        let errand = Errand {
+        let session = self.state(&blob.digest).session;
+        let session = session.filter(|session| session.offset() == offset);
+        let key = UploadKey {
             registry: client.host(),
             repository,
             blob,
         };
-        let Some(upload) = upload else {
+        let Some(session) = session else {
             return Err(TransferError {
                 attempt: format!("cannot push `{}` to `{repository}` from byte {offset} on", blob.digest),
                 kind: FailureKind::Protocol,
                 source: None,
             });
         };
-        let mut error = match self.send(client, errand, upload, stream).await {
+        let mut error = match self.send(client, key, session, stream).await {
             Ok(()) => {
                 self.set(&blob.digest, None);
-                self.forget(errand);
+                self.forget(key);
                 return Ok(());
             }
             Err(error) => error,
         };
-        match answered_status(&error) {
+        match response_status(&error) {
             // The registry is still at the request that broke off, or has got more of it than it said: it is asked again.
             Some(StatusCode::CONFLICT | StatusCode::RANGE_NOT_SATISFIABLE) => {
                 error.kind = FailureKind::Unreachable;
-                self.count_conflict(client, errand);
+                self.count_conflict(client, key);
                 return Err(error);
             }
             // A proxy before the registry takes no request of this size: nothing of it arrived, so the next one is smaller.
-            Some(StatusCode::PAYLOAD_TOO_LARGE) if self.may_shrink(errand) => {
+            Some(StatusCode::PAYLOAD_TOO_LARGE) if self.can_send_less(key) => {
                 error.kind = FailureKind::Unreachable;
                 return Err(error);
             }
@@ -214,63 +215,63 @@ impl Uploads {
         // What arrived is worth nothing: the next attempt begins anew.
         if matches!(error.kind, FailureKind::Corrupt | FailureKind::Protocol) {
             self.set(&blob.digest, None);
-            self.forget(errand);
+            self.forget(key);
         }
         Err(error)
     }
 
-    fn may_shrink(&self, errand: Errand<'_>) -> bool {
-        let begun = self.state(&errand.blob.digest).begun;
-        begun.is_some_and(|request| request > SMALLEST)
+    fn can_send_less(&self, key: UploadKey<'_>) -> bool {
+        let in_flight = self.state(&key.blob.digest).in_flight;
+        in_flight.is_some_and(|request| request > AdaptiveLength::MIN)
     }
 
-    /// A link that hardly moves keeps a request alive at the registry that is long over here. Then the blob is begun
-    /// anew, in pieces that get through.
-    fn count_conflict(&self, client: &RegistryClient, errand: Errand<'_>) {
-        let digest = &errand.blob.digest;
+    /// A link that hardly moves keeps a request alive at the registry that is long over here. Then the blob is in_flight
+    /// anew, in chunks that get through.
+    fn count_conflict(&self, client: &RegistryClient, key: UploadKey<'_>) {
+        let digest = &key.blob.digest;
         let mut state = self.state(digest);
         state.conflicts += 1;
         if state.conflicts < CONFLICTS_MAX {
             return self.set(digest, Some(state));
         }
-        if let Some(request) = state.begun {
-            client.habit.loses(request);
+        if let Some(request) = state.in_flight {
+            client.chunks.resume_lost(request);
         }
         self.set(digest, None);
-        self.forget(errand);
+        self.forget(key);
     }
 
-    /// Sends the rest of a blob: in one request, or in as many as the registry's habit asks for.
+    /// Sends the rest of a blob: in one request, or in as many as the chunk policy asks for.
     async fn send(
         &self,
         client: &RegistryClient,
-        errand: Errand<'_>,
-        mut upload: Upload,
+        key: UploadKey<'_>,
+        mut session: UploadSession,
         stream: BlobStream,
     ) -> Result<(), TransferError> {
-        let Errand { repository, blob, .. } = errand;
-        let pieces = Pieces::new(stream);
+        let UploadKey { repository, blob, .. } = key;
+        let chunks = BlobChunks::new(stream);
         let mut state = self.state(&blob.digest);
         loop {
-            let left = blob.size - upload.offset();
-            let length = client.habit.piece(left);
-            state.upload = Some(upload.clone());
-            state.begun = Some(length);
+            let left = blob.size - session.offset();
+            let length = client.chunks.chunk_size(left);
+            state.session = Some(session.clone());
+            state.in_flight = Some(length);
             self.set(&blob.digest, Some(state.clone()));
-            let piece = pieces.next(length);
+            let chunk = chunks.next(length);
             if length == left {
-                return Ok(client.finish_upload(repository, blob, upload, piece).await?);
+                return Ok(client.finish_upload(repository, blob, session, chunk).await?);
             }
-            upload = client
-                .append_to_upload(repository, &blob.digest, &upload, piece, length)
+            session = client
+                .upload_chunk(repository, &blob.digest, &session, chunk, length)
                 .await?;
-            state.has_broken = false;
-            self.record(errand, &upload);
+            state.previous_broke = false;
+            self.record(key, &session);
         }
     }
 }
 
-fn answered_status(error: &TransferError) -> Option<StatusCode> {
+fn response_status(error: &TransferError) -> Option<StatusCode> {
     match Fault::of(error) {
         Some(Fault::Answer { status, .. }) => Some(*status),
         _ => None,

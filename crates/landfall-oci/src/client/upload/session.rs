@@ -6,13 +6,13 @@ use reqwest::Url;
 
 /// An upload under way.
 #[derive(Clone)]
-pub struct Upload {
+pub struct UploadSession {
     /// Where its next request goes. Some registries keep secrets in it.
-    pub(crate) url: Url,
+    pub(crate) location: Url,
     pub(crate) offset: u64,
 }
 
-impl Upload {
+impl UploadSession {
     /// How many bytes the registry has.
     #[must_use]
     pub fn offset(&self) -> u64 {
@@ -20,9 +20,9 @@ impl Upload {
     }
 }
 
-impl fmt::Debug for Upload {
+impl fmt::Debug for UploadSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upload")
+        f.debug_struct("UploadSession")
             .field("offset", &self.offset)
             .finish_non_exhaustive()
     }
@@ -30,9 +30,9 @@ impl fmt::Debug for Upload {
 
 /// What came of the wish to upload a blob.
 #[derive(Debug)]
-pub enum Opened {
+pub enum UploadStart {
     /// The registry has the blob, and now it is in the repository.
     Present,
     /// The bytes are wanted.
-    Wanted(Upload),
+    Accepted(UploadSession),
 }

@@ -1,13 +1,14 @@
 //! Watches an upload from the side of its body: who has to move next, and what came of waiting for it.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use landfall_net::pace::Pace;
+use landfall_core::sync::lock;
+use landfall_net::stall::StallTimer;
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::endpoint::Timeouts;
@@ -19,57 +20,57 @@ use crate::image::{BlobStream, TransferError};
 /// Where an upload is. Time that is spent waiting for the source does not count as a stall of the registry: the source
 /// has limits of its own.
 #[derive(Debug, Clone, Copy)]
-enum Turn {
+enum WaitingFor {
     /// The source has to give bytes.
     Source,
     /// The registry has to take so many bytes, since then.
     Registry { since: Instant, bytes: usize },
     /// The registry has all bytes and has to answer, since then.
-    Answer { since: Instant },
+    Response { since: Instant },
 }
 
 /// Watches an upload from outside of its body.
 #[derive(Clone)]
-pub(super) struct Watch {
+pub(super) struct StallMonitor {
     shared: Arc<Mutex<Shared>>,
 }
 
 struct Shared {
-    turn: Turn,
-    pace: Pace,
+    waiting_for: WaitingFor,
+    stall_timer: StallTimer,
     failure: Option<TransferError>,
 }
 
-impl Watch {
-    pub(super) fn new(timeouts: &Timeouts) -> Watch {
+impl StallMonitor {
+    pub(super) fn new(timeouts: &Timeouts) -> StallMonitor {
         let shared = Shared {
-            turn: Turn::Registry {
+            waiting_for: WaitingFor::Registry {
                 since: Instant::now(),
                 bytes: 0,
             },
-            pace: timeouts.pace(),
+            stall_timer: timeouts.stall_timer(),
             failure: None,
         };
-        Watch {
+        StallMonitor {
             shared: Arc::new(Mutex::new(shared)),
         }
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared)
     }
 
-    fn set(&self, turn: Turn) {
-        self.shared().turn = turn;
+    fn set(&self, waiting_for: WaitingFor) {
+        self.shared().waiting_for = waiting_for;
     }
 
     /// The registry asks for more: what it was given before is on its way.
-    fn taken(&self) {
+    fn registry_took_chunk(&self) {
         let mut shared = self.shared();
-        if let Turn::Registry { since, bytes } = shared.turn {
-            shared.pace.waited(since.elapsed());
-            shared.pace.moved(bytes);
-            shared.turn = Turn::Source;
+        if let WaitingFor::Registry { since, bytes } = shared.waiting_for {
+            shared.stall_timer.add_wait(since.elapsed());
+            shared.stall_timer.add_bytes(bytes);
+            shared.waiting_for = WaitingFor::Source;
         }
     }
 
@@ -78,14 +79,16 @@ impl Watch {
     }
 
     /// Ends when the registry has hardly moved for too long, or has not answered within `answer` after the last byte.
-    pub(super) async fn guard(&self, stall: Duration, answer: Duration) -> Fault {
+    pub(super) async fn run(&self, stall: Duration, response: Duration) -> Fault {
         loop {
             let (deadline, fault) = {
                 let shared = self.shared();
-                match shared.turn {
-                    Turn::Source => (Instant::now() + stall, None),
-                    Turn::Registry { since, .. } => (since + shared.pace.left(), Some(stalled(stall))),
-                    Turn::Answer { since } => (since + answer, Some(no_answer(answer))),
+                match shared.waiting_for {
+                    WaitingFor::Source => (Instant::now() + stall, None),
+                    WaitingFor::Registry { since, .. } => {
+                        (since + shared.stall_timer.remaining(), Some(stalled(stall)))
+                    }
+                    WaitingFor::Response { since } => (since + response, Some(no_response(response))),
                 }
             };
             match fault {
@@ -96,43 +99,43 @@ impl Watch {
     }
 }
 
-fn no_answer(limit: Duration) -> Fault {
+fn no_response(limit: Duration) -> Fault {
     Fault::from(ConnectionProblem::AnswerTimeout(limit))
 }
 
-/// The body of an upload: tells the watch whose turn it is, and keeps the source's failure, which the HTTP client would
+/// The body of an upload: tells the monitor whose turn it is, and keeps the source's failure, which the HTTP client would
 /// wrap beyond recognition.
-pub(super) struct WatchedStream {
+pub(super) struct MonitoredBody {
     inner: BlobStream,
     left: u64,
-    watch: Watch,
+    monitor: StallMonitor,
 }
 
-impl WatchedStream {
+impl MonitoredBody {
     /// A body of so many bytes.
-    pub(super) fn new(inner: BlobStream, length: u64, watch: Watch) -> WatchedStream {
-        WatchedStream {
+    pub(super) fn new(inner: BlobStream, length: u64, monitor: StallMonitor) -> MonitoredBody {
+        MonitoredBody {
             inner,
             left: length,
-            watch,
+            monitor,
         }
     }
 }
 
-impl Stream for WatchedStream {
+impl Stream for MonitoredBody {
     type Item = Result<Bytes, std::io::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.watch.taken();
+        self.monitor.registry_took_chunk();
         match self.inner.as_mut().poll_next(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(chunk))) => {
                 self.left = self.left.saturating_sub(chunk.len() as u64);
                 let since = Instant::now();
                 // The HTTP client may not ask again once it has as many bytes as it announced.
-                self.watch.set(match self.left {
-                    0 => Turn::Answer { since },
-                    _ => Turn::Registry {
+                self.monitor.set(match self.left {
+                    0 => WaitingFor::Response { since },
+                    _ => WaitingFor::Registry {
                         since,
                         bytes: chunk.len(),
                     },
@@ -140,11 +143,11 @@ impl Stream for WatchedStream {
                 Poll::Ready(Some(Ok(chunk)))
             }
             Poll::Ready(Some(Err(failure))) => {
-                self.watch.shared().failure = Some(failure);
+                self.monitor.shared().failure = Some(failure);
                 Poll::Ready(Some(Err(std::io::Error::other("the source failed"))))
             }
             Poll::Ready(None) => {
-                self.watch.set(Turn::Answer { since: Instant::now() });
+                self.monitor.set(WaitingFor::Response { since: Instant::now() });
                 Poll::Ready(None)
             }
         }
@@ -161,13 +164,13 @@ mod tests {
     use super::*;
 
     const STALL: Duration = Duration::from_secs(10);
-    const ANSWER: Duration = Duration::from_secs(60);
+    const RESPONSE: Duration = Duration::from_secs(60);
 
-    /// A registry that takes a chunk of so many bytes every second, until all are taken; what the watch says meanwhile.
+    /// A registry that takes a chunk of so many bytes every second, until all are taken; what the monitor says meanwhile.
     async fn upload(chunk: usize, chunks: usize, source_takes: Duration) -> Result<(), Fault> {
-        let watch = Watch::new(&Timeouts {
+        let monitor = StallMonitor::new(&Timeouts {
             stall: STALL,
-            slowest: 100,
+            min_throughput: 100,
             ..Timeouts::default()
         });
         let source = stream::iter(0..chunks).then(move |_| async move {
@@ -175,13 +178,13 @@ mod tests {
             Ok(Bytes::from(vec![0; chunk]))
         });
         let length = (chunk * chunks) as u64;
-        let mut body = WatchedStream::new(Box::pin(source), length, watch.clone());
+        let mut body = MonitoredBody::new(Box::pin(source), length, monitor.clone());
         let taking = async {
             while body.next().await.is_some() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
-        match select(pin!(taking), pin!(watch.guard(STALL, ANSWER))).await {
+        match select(pin!(taking), pin!(monitor.run(STALL, RESPONSE))).await {
             Either::Left(((), _)) => Ok(()),
             Either::Right((fault, _)) => Err(fault),
         }

@@ -4,7 +4,7 @@ use landfall_core::reference::Repository;
 
 /// What a request needs to be allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Need {
+pub(crate) enum Scope {
     /// Nothing but to be let in.
     Ping,
     /// To list the repositories.
@@ -24,23 +24,23 @@ pub(crate) enum Need {
     Login,
 }
 
-impl Need {
+impl Scope {
     /// The scopes of the distribution's token specification.
-    pub(super) fn scopes(&self) -> Vec<String> {
+    pub(super) fn to_token_scopes(&self) -> Vec<String> {
         match self {
-            Need::Ping | Need::Login => Vec::new(),
-            Need::Catalog => vec!["registry:catalog:*".to_owned()],
-            Need::Pull(repository) => vec![format!("repository:{repository}:pull")],
-            Need::Push(repository) => vec![format!("repository:{repository}:pull,push")],
-            Need::Mount { to, from } => vec![format!("repository:{to}:pull,push"), format!("repository:{from}:pull")],
+            Scope::Ping | Scope::Login => Vec::new(),
+            Scope::Catalog => vec!["registry:catalog:*".to_owned()],
+            Scope::Pull(repository) => vec![format!("repository:{repository}:pull")],
+            Scope::Push(repository) => vec![format!("repository:{repository}:pull,push")],
+            Scope::Mount { to, from } => vec![format!("repository:{to}:pull,push"), format!("repository:{from}:pull")],
         }
     }
 
     /// The repository whose login it is for; `None` is the registry as a whole.
     pub(super) fn repository(&self) -> Option<&Repository> {
         match self {
-            Need::Ping | Need::Catalog | Need::Login => None,
-            Need::Pull(repository) | Need::Push(repository) | Need::Mount { to: repository, .. } => Some(repository),
+            Scope::Ping | Scope::Catalog | Scope::Login => None,
+            Scope::Pull(repository) | Scope::Push(repository) | Scope::Mount { to: repository, .. } => Some(repository),
         }
     }
 }

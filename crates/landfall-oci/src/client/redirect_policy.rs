@@ -23,16 +23,16 @@ const DOCKER_HUB_REGISTRY: &str = "registry-1.docker.io";
 /// The grammar of a host is narrower than that of a URL's authority, so that this cannot fail but on hosts that no one can
 /// reach, e.g. with port 99999.
 pub(super) fn base_url(scheme: &str, host: &RegistryHost) -> Option<Url> {
-    let authority = if host.is_docker_hub() {
+    let host_and_port = if host.is_docker_hub() {
         DOCKER_HUB_REGISTRY
     } else {
         host.as_str()
     };
-    Url::parse(&format!("{scheme}://{authority}/")).ok()
+    Url::parse(&format!("{scheme}://{host_and_port}/")).ok()
 }
 
 /// Whether a URL is on the registry itself: scheme, host and port are the same.
-pub(super) fn is_home(base: &Url, url: &Url) -> bool {
+pub(super) fn is_registry(base: &Url, url: &Url) -> bool {
     base.origin() == url.origin()
 }
 
@@ -40,8 +40,8 @@ pub(super) fn is_home(base: &Url, url: &Url) -> bool {
 /// own name: that is the registry itself, and stays on TLS.
 pub(super) fn resolve_location(asked: &Url, location: &str) -> Option<Url> {
     let mut url = asked.join(location).ok()?;
-    let same_authority = url.host_str() == asked.host_str() && url.port() == asked.port();
-    if same_authority && asked.scheme() == "https" && url.scheme() == "http" {
+    let same_host_and_port = url.host_str() == asked.host_str() && url.port() == asked.port();
+    if same_host_and_port && asked.scheme() == "https" && url.scheme() == "http" {
         url.set_scheme("https").ok()?;
     }
     Some(url)
@@ -51,7 +51,7 @@ pub(super) fn resolve_location(asked: &Url, location: &str) -> Option<Url> {
 ///
 /// # Errors
 /// Why it may not.
-pub(super) fn judge_redirect(from: &Url, to: &Url) -> Result<(), &'static str> {
+pub(super) fn check_redirect(from: &Url, to: &Url) -> Result<(), &'static str> {
     if !matches!(to.scheme(), "http" | "https") {
         return Err("is neither https nor http");
     }
@@ -68,20 +68,20 @@ pub(super) fn judge_redirect(from: &Url, to: &Url) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// Why it may not.
-pub(super) fn judge_realm(
+pub(super) fn check_token_server(
     base: &Url,
     realm: &Url,
     has_login: bool,
     listed: &[RegistryHost],
 ) -> Result<(), &'static str> {
-    if is_home(base, realm) {
+    if is_registry(base, realm) {
         return Ok(());
     }
     if realm.scheme() != "https" && base.scheme() == "https" {
         return Err("is not reached by https");
     }
-    let authority = authority(realm);
-    if base.host_str() == realm.host_str() || listed.iter().any(|host| host.as_str() == authority) {
+    let server = host_and_port(realm);
+    if base.host_str() == realm.host_str() || listed.iter().any(|host| host.as_str() == server) {
         return Ok(());
     }
     if realm.scheme() != "https" {
@@ -101,7 +101,7 @@ pub(super) fn judge_realm(
 }
 
 /// `host[:port]` of a URL.
-pub(super) fn authority(url: &Url) -> String {
+pub(super) fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or("");
     match url.port() {
         Some(port) => format!("{host}:{port}"),
@@ -184,9 +184,9 @@ mod tests {
             ("https://reg.example.com", "https://[::1]:8443/t", false, false),
         ];
         for (registry, realm, with_login, without_login) in cases {
-            let judge = |has_login| judge_realm(&url(registry), &url(realm), has_login, &[]).is_ok();
-            assert_eq!(judge(true), with_login, "{registry} {realm} with a login");
-            assert_eq!(judge(false), without_login, "{registry} {realm} without a login");
+            let check = |has_login| check_token_server(&url(registry), &url(realm), has_login, &[]).is_ok();
+            assert_eq!(check(true), with_login, "{registry} {realm} with a login");
+            assert_eq!(check(false), without_login, "{registry} {realm} without a login");
         }
     }
 
@@ -194,8 +194,8 @@ mod tests {
     fn a_listed_token_server_sees_the_login() {
         let listed = ["token.example.net:8443".parse().unwrap()];
         let registry = url("https://reg.example.com");
-        assert!(judge_realm(&registry, &url("https://token.example.net:8443/t"), true, &listed).is_ok());
-        assert!(judge_realm(&registry, &url("https://token.example.net/t"), true, &listed).is_err());
+        assert!(check_token_server(&registry, &url("https://token.example.net:8443/t"), true, &listed).is_ok());
+        assert!(check_token_server(&registry, &url("https://token.example.net/t"), true, &listed).is_err());
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
             ("http://127.0.0.1:5000", "http://localhost:5001/x", true),
         ];
         for (from, to, allowed) in cases {
-            assert_eq!(judge_redirect(&url(from), &url(to)).is_ok(), allowed, "{from} -> {to}");
+            assert_eq!(check_redirect(&url(from), &url(to)).is_ok(), allowed, "{from} -> {to}");
         }
     }
 

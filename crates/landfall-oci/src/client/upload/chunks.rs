@@ -1,16 +1,17 @@
 //! A blob in pieces: each is a stream of its own, and none of them waits in memory.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use landfall_core::sync::lock;
 
 use crate::image::{BlobStream, TransferError};
 
 /// The bytes of a blob that were not given away yet.
-pub(super) struct Pieces {
+pub(super) struct BlobChunks {
     source: Arc<Mutex<Source>>,
 }
 
@@ -20,32 +21,32 @@ struct Source {
     rest: Bytes,
 }
 
-impl Pieces {
-    pub(super) fn new(stream: BlobStream) -> Pieces {
+impl BlobChunks {
+    pub(super) fn new(stream: BlobStream) -> BlobChunks {
         let source = Source {
             stream,
             rest: Bytes::new(),
         };
-        Pieces {
+        BlobChunks {
             source: Arc::new(Mutex::new(source)),
         }
     }
 
     /// The next so many bytes. The piece before has to be through: what it did not give is given by this one.
     pub(super) fn next(&self, length: u64) -> BlobStream {
-        Box::pin(Piece {
+        Box::pin(Chunk {
             source: self.source.clone(),
             left: length,
         })
     }
 }
 
-struct Piece {
+struct Chunk {
     source: Arc<Mutex<Source>>,
     left: u64,
 }
 
-impl Stream for Piece {
+impl Stream for Chunk {
     type Item = Result<Bytes, TransferError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -53,7 +54,7 @@ impl Stream for Piece {
             return Poll::Ready(None);
         }
         let mut bytes = {
-            let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut source = lock(&self.source);
             if source.rest.is_empty() {
                 match source.stream.as_mut().poll_next(cx) {
                     Poll::Ready(Some(Ok(bytes))) => source.rest = bytes,
@@ -64,7 +65,7 @@ impl Stream for Piece {
         };
         let given = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
         let rest = bytes.split_off(given);
-        self.source.lock().unwrap_or_else(PoisonError::into_inner).rest = rest;
+        lock(&self.source).rest = rest;
         self.left -= given as u64;
         Poll::Ready(Some(Ok(bytes)))
     }
@@ -79,18 +80,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_put_together_are_the_blob(chunks in prop::collection::vec(1..9_usize, 0..9), length in 1..9_u64) {
-            let total: usize = chunks.iter().sum();
+        fn chunks_put_together_are_the_blob(parts in prop::collection::vec(1..9_usize, 0..9), length in 1..9_u64) {
+            let total: usize = parts.iter().sum();
             let blob: Vec<u8> = (0..=u8::MAX).cycle().take(total).collect();
             let mut left = Bytes::from(blob.clone());
-            let chunks: Vec<_> = chunks.iter().map(|&size| Ok(left.split_to(size))).collect();
-            let pieces = Pieces::new(Box::pin(stream::iter(chunks)));
+            let parts: Vec<_> = parts.iter().map(|&size| Ok(left.split_to(size))).collect();
+            let chunks = BlobChunks::new(Box::pin(stream::iter(parts)));
             let mut together = Vec::new();
             while together.len() < total {
                 let expected = (total - together.len()).min(usize::try_from(length).unwrap());
-                let piece: Vec<Bytes> = futures_util::FutureExt::now_or_never(pieces.next(length).try_collect()).unwrap().unwrap();
-                prop_assert_eq!(piece.concat().len(), expected);
-                together.extend(piece.concat());
+                let chunk: Vec<Bytes> = futures_util::FutureExt::now_or_never(chunks.next(length).try_collect()).unwrap().unwrap();
+                prop_assert_eq!(chunk.concat().len(), expected);
+                together.extend(chunk.concat());
             }
             prop_assert_eq!(together, blob);
         }

@@ -9,20 +9,20 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 
 use crate::client::endpoint::{Endpoint, proxy_url};
-use crate::client::origin::is_local_address;
+use crate::client::redirect_policy::is_local_address;
 
 /// Resolves names to addresses outside of this machine.
-pub(super) struct OutsideOnly {
+pub(super) struct ForeignDns {
     /// A registry on this machine may send us to another one here.
     registry: String,
     /// Proxies are the user's choice and may be on this machine.
     proxies: Vec<String>,
 }
 
-impl OutsideOnly {
-    pub(super) fn new(endpoint: &Endpoint) -> OutsideOnly {
+impl ForeignDns {
+    pub(super) fn new(endpoint: &Endpoint) -> ForeignDns {
         let proxies = [&endpoint.proxies.http, &endpoint.proxies.https].into_iter().flatten();
-        OutsideOnly {
+        ForeignDns {
             registry: endpoint.host.name().to_owned(),
             proxies: proxies
                 .filter_map(|proxy| Some(proxy_url(proxy)?.host_str()?.to_owned()))
@@ -31,7 +31,7 @@ impl OutsideOnly {
     }
 }
 
-impl Resolve for OutsideOnly {
+impl Resolve for ForeignDns {
     fn resolve(&self, name: Name) -> Resolving {
         let trusted = self.proxies.iter().any(|proxy| proxy == name.as_str());
         let registry = self.registry.clone();
@@ -63,7 +63,7 @@ mod tests {
 
     async fn resolve(registry: &str, name: &str) -> bool {
         let endpoint = Endpoint::new(registry.parse().unwrap());
-        OutsideOnly::new(&endpoint)
+        ForeignDns::new(&endpoint)
             .resolve(Name::from_str(name).unwrap())
             .await
             .is_ok()

@@ -5,19 +5,19 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method};
 use reqwest::{Body, Client, Url};
 
-use super::auth::need::Need;
+use super::auth::scope::Scope;
 
 /// One request.
-pub(super) struct Call {
+pub(super) struct RegistryRequest {
     pub(super) method: Method,
-    pub(super) target: Target,
+    pub(super) target: RequestTarget,
     pub(super) headers: HeaderMap,
-    pub(super) body: CallBody,
-    pub(super) need: Need,
+    pub(super) body: RequestBody,
+    pub(super) scope: Scope,
 }
 
 /// Where a request goes.
-pub(super) enum Target {
+pub(super) enum RequestTarget {
     /// A path and query on the registry.
     Path(String),
     /// A place that the registry named.
@@ -25,7 +25,7 @@ pub(super) enum Target {
 }
 
 /// What a request carries.
-pub(super) enum CallBody {
+pub(super) enum RequestBody {
     /// Nothing.
     Empty,
     /// Bytes that can be sent again.
@@ -34,18 +34,18 @@ pub(super) enum CallBody {
     Stream(Body, u64),
 }
 
-impl Call {
-    pub(super) fn new(method: Method, path: impl Into<String>, need: Need) -> Call {
-        Call {
+impl RegistryRequest {
+    pub(super) fn new(method: Method, path: impl Into<String>, scope: Scope) -> RegistryRequest {
+        RegistryRequest {
             method,
-            target: Target::Path(path.into()),
+            target: RequestTarget::Path(path.into()),
             headers: HeaderMap::new(),
-            body: CallBody::Empty,
-            need,
+            body: RequestBody::Empty,
+            scope,
         }
     }
 
-    pub(super) fn header(mut self, name: http::HeaderName, value: HeaderValue) -> Call {
+    pub(super) fn header(mut self, name: http::HeaderName, value: HeaderValue) -> RegistryRequest {
         self.headers.insert(name, value);
         self
     }
@@ -56,27 +56,27 @@ impl Call {
     }
 
     /// The request, for one place. A stream is gone after that.
-    pub(super) fn take_request(
+    pub(super) fn take_builder(
         &mut self,
         client: &Client,
         url: &Url,
         authorization: Option<HeaderValue>,
     ) -> reqwest::RequestBuilder {
-        let mut request = client
+        let mut builder = client
             .request(self.method.clone(), url.clone())
             .headers(self.headers.clone());
         if let Some(authorization) = authorization {
-            request = request.header(AUTHORIZATION, authorization);
+            builder = builder.header(AUTHORIZATION, authorization);
         }
         let reads = self.only_reads();
         match &mut self.body {
-            CallBody::Empty if reads => request,
+            RequestBody::Empty if reads => builder,
             // Some registries and proxies want to hear that a POST is empty.
-            CallBody::Empty => request.header(CONTENT_LENGTH, 0),
-            CallBody::Bytes(bytes) => request.body(bytes.clone()),
-            CallBody::Stream(stream, length) => {
+            RequestBody::Empty => builder.header(CONTENT_LENGTH, 0),
+            RequestBody::Bytes(bytes) => builder.body(bytes.clone()),
+            RequestBody::Stream(stream, length) => {
                 let stream = std::mem::take(stream);
-                request.header(CONTENT_LENGTH, *length).body(stream)
+                builder.header(CONTENT_LENGTH, *length).body(stream)
             }
         }
     }

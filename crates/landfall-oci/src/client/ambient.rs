@@ -12,7 +12,7 @@ use crate::keychain::{Keychain, LoginFile, login_file_paths};
 /// What is used where the settings say nothing. The default is nothing at all: tests and the demonstration must not
 /// depend on whose machine they run on.
 #[derive(Debug, Clone, Default)]
-pub struct MachineAccess {
+pub struct AmbientAccess {
     /// Files that may hold logins, in the order in which they are asked.
     pub login_files: Vec<Utf8PathBuf>,
     /// Directories with one of certificates for each registry.
@@ -21,12 +21,12 @@ pub struct MachineAccess {
     pub proxies: Proxies,
 }
 
-impl MachineAccess {
+impl AmbientAccess {
     /// What the environment of this process and the usual places say.
     #[must_use]
-    pub fn of_environment() -> MachineAccess {
+    pub fn of_environment() -> AmbientAccess {
         let variable = |name: &str| std::env::var(name).ok();
-        MachineAccess {
+        AmbientAccess {
             login_files: login_file_paths(&variable, rustix::process::geteuid().as_raw()),
             certificate_roots: USUAL_CERTIFICATE_ROOTS.map(Utf8PathBuf::from).to_vec(),
             proxies: Proxies::of_variables(&variable),
@@ -59,18 +59,18 @@ mod tests {
 
     #[test]
     fn the_settings_proxies_count_more_than_the_machines() {
-        let machine = MachineAccess {
+        let ambient = AmbientAccess {
             proxies: Proxies {
-                https: Some("http://machine:1".to_owned().into()),
+                https: Some("http://ambient:1".to_owned().into()),
                 ..Proxies::default()
             },
-            ..MachineAccess::default()
+            ..AmbientAccess::default()
         };
-        let keychain = Arc::new(machine.keychain(None));
+        let keychain = Arc::new(ambient.keychain(None));
         let plain = Endpoint::new("reg".parse().unwrap());
         let mut own = plain.clone();
         own.proxies.http = Some("http://settings:1".to_owned().into());
-        assert!(machine.complete(plain, &keychain).proxies.https.is_some());
-        assert!(machine.complete(own, &keychain).proxies.https.is_none());
+        assert!(ambient.complete(plain, &keychain).proxies.https.is_some());
+        assert!(ambient.complete(own, &keychain).proxies.https.is_none());
     }
 }
