@@ -1,7 +1,7 @@
 //! Images in tar archives, as `docker save`, `ctr images export`, `skopeo copy … oci-archive:` and `docker-archive:`
-//! write them. Nothing is ever unpacked: an archive is indexed once, and its parts are read in place.
+//! write them. Nothing is unpacked: an archive is indexed once, and its entries are read in place.
 //!
-//! Decides what an archive holds and whether it can be trusted to be what it says. Does not decide where images go.
+//! Finds the images of an archive and verifies them. Does not decide where images go.
 
 mod contents;
 mod docker;
@@ -26,31 +26,31 @@ pub use crate::archive::error::{ArchiveError, EntryProblem};
 /// One image of an archive.
 #[derive(Debug, Clone)]
 pub struct ArchiveImage {
-    /// The names that the archive gives it, as they are written there; none for an image without a name.
+    /// The image's names, exactly as the archive writes them; empty for an image without a name.
     pub names: Vec<String>,
-    /// Its manifest or index.
+    /// The image's manifest or index.
     pub root: Descriptor,
-    /// The digest that the archive gives it, where [`open_whole_images`] narrowed it to what is there.
+    /// The original digest of an index that [`open_whole_images`] narrowed to the available entries.
     pub narrowed_from: Option<Digest>,
-    /// Where it is read from: by the digest of [`ArchiveImage::root`], and everything that it names.
+    /// Source of [`ArchiveImage::root`], by its digest, and of all content that it names.
     pub source: Arc<dyn ImageSource>,
 }
 
-/// Lists the images of an archive, plain, gzip or zstd. A compressed one is decompressed into a file without a name in
-/// `spool` first. Layers of a `docker save` archive are read once, for their digests. Blocks: call it on a blocking
+/// Lists the images of an archive, plain, gzip or zstd. A compressed archive is first decompressed into an unnamed file
+/// in `spool`. Layers of a `docker save` archive are read once, for their digests. Blocks: call it on a blocking
 /// thread.
 ///
-/// An index of which the archive holds a part stays what it is, so that its digest and what was signed stay valid; what is
-/// not there is known to the image's source ([`ImageSource::lacks`]).
+/// An index stays unchanged if the archive has only some of its entries: its digest and its signatures stay valid. The
+/// image's source knows the missing entries ([`ImageSource::lacks`]).
 ///
 /// # Errors
-/// When the file cannot be read, or is not an archive of images, or one of them has no whole manifest in it.
+/// If the file cannot be read, is not an archive of images, or has no complete manifest for one of them.
 pub fn open_archive(archive: &Utf8Path, spool: &Utf8Path) -> Result<Vec<ArchiveImage>, ArchiveError> {
     open(archive, spool, PartialIndex::Kept)
 }
 
-/// Lists the images of an archive as [`open_archive`] does, for places that hold whole images only: an index of which the
-/// archive holds a part is narrowed to that part, and [`ArchiveImage::narrowed_from`] is for the caller to tell.
+/// Lists the images of an archive like [`open_archive`], for destinations that require complete images. An index is
+/// narrowed to the entries that the archive has. The caller reports [`ArchiveImage::narrowed_from`].
 ///
 /// # Errors
 /// Those of [`open_archive`].

@@ -1,14 +1,16 @@
-//! Copies images from sources to sinks: the only code that walks an image's graph. Children are written before their
-//! parents, so that a manifest in the sink always has all that it names; each blob moves once however many images share
-//! it, from where it stopped, and is mounted where the registry has it in another repository.
+//! Copies images from sources to sinks. No other code walks an image's graph. Children are written before their
+//! parents, so the sink always has all content that a manifest names. Each blob moves once, even if many images share
+//! it. A blob resumes at the first missing byte, and is mounted if the registry has it in another repository.
 //!
-//! What is retried is decided by [`landfall_core::failure`]; which source comes next is the caller's to decide. Nothing is
-//! spawned: dropping the future stops the copy, and [`CopyOptions::cancel`] stops it so that sinks keep what they have.
+//! [`landfall_core::failure`] decides about retries; the caller chooses the next source. Nothing is spawned: dropping
+//! the future stops the copy, and [`CopyOptions::cancel`] stops it so that sinks keep the received bytes.
 
 mod bandwidth;
 mod blob;
 mod blob_locks;
+mod dry_run;
 mod graph;
+mod in_flight;
 mod index_children;
 mod job;
 mod options;
@@ -16,8 +18,6 @@ mod referrers;
 mod report;
 mod resuming_reader;
 mod retries;
-mod survey;
-mod transfers;
 mod upload_digest;
 
 use futures_util::StreamExt;
@@ -30,26 +30,26 @@ use landfall_core::status::{ProgressEvent, ProgressSink};
 use tokio::sync::Semaphore;
 
 use self::graph::Graph;
-use self::job::Job;
+use self::job::CopyJob;
 use crate::image::{BlobState, ImageSink, ImageSource, RawManifest, TransferError};
 
 pub use bandwidth::BandwidthLimit;
 pub use blob_locks::BlobLocks;
+pub use dry_run::dry_run_images;
+pub use in_flight::InFlightLimit;
 pub use index_children::{ForeignLayersRefused, IndexEntriesMissing, PartialIndexRefused, PlatformMissing};
 pub use job::ImageCopy;
 pub use options::CopyOptions;
 pub use report::{CopyFailure, CopyReport};
-pub use survey::survey_images;
-pub use transfers::Transfers;
 
-/// How many images are looked at at once, and how many are written; how many blobs move is the options' to say.
+/// Images that are inspected at once, and images that are written at once. [`CopyOptions::in_flight`] limits the blobs.
 const IMAGES_AT_ONCE: usize = 32;
 
-/// Copies images, all of them at once as far as the options allow: what they share crosses the link once. The answers are
-/// in the order of the copies; one that fails keeps none of the others from going on. All images are looked at while the
-/// first ones move already, so that it is soon known how much there is to move.
+/// Copies images concurrently, within the limits of the options: shared blobs cross the link once. The results are in
+/// the order of the copies. A failed copy does not stop the others. All images are inspected while the first ones move,
+/// so the total size is known early.
 ///
-/// Tells `progress` of each image that is finished or has failed.
+/// Reports each finished or failed image to `progress`.
 pub async fn copy_images(
     copies: &[ImageCopy<'_>],
     options: &CopyOptions,
@@ -65,7 +65,7 @@ pub async fn copy_images(
     join_all(in_progress).await
 }
 
-/// Limits the images in progress: each takes memory.
+/// Limits of the images in progress: each of them takes memory.
 struct ImageSlots {
     inspect: Semaphore,
     write: Semaphore,
@@ -77,14 +77,14 @@ async fn copy_and_report(
     slots: &ImageSlots,
     progress: &dyn ProgressSink,
 ) -> Result<CopyReport, CopyFailure> {
-    let job = Job::new(copy, options, progress);
+    let job = CopyJob::new(copy, options, progress);
     let copied = async {
-        let looked = {
+        let inspected = {
             let _slot = slots.inspect.acquire().await;
-            Box::pin(job.look(copy.selector, &options.platforms)).await?
+            Box::pin(job.inspect(copy.selector, &options.platforms)).await?
         };
         let _slot = slots.write.acquire().await;
-        Box::pin(job.carry_out(looked, copy.name)).await
+        Box::pin(job.copy_inspected(inspected, copy.name)).await
     };
     let copied = copied.await;
     let image = job.image;
@@ -98,14 +98,14 @@ async fn copy_and_report(
     copied
 }
 
-/// Copies the image that `selector` (a tag or digest) names in `source` to `sink`, with all its platforms or those of the
-/// options, and gives it `name` there. Layers that must not be handed on are left out: they have addresses of their own.
+/// Copies the image that `selector` (a tag or digest) names in `source` to `sink`, with all platforms or those of the
+/// options, and names it `name` there. Foreign layers are omitted: clients fetch them from their own URLs.
 ///
-/// Does not tell `progress` that the image is finished or has failed: there may be another source.
+/// Does not report the end of the image to `progress`: the caller may have another source.
 ///
 /// # Errors
-/// When the source does not have it all, the sink does not take it, or the copy is cancelled. What arrived is kept where
-/// the sink can do that. Of several blobs that failed, the first one's error is given; the others were tried as well.
+/// If the source lacks content, the sink refuses it, or the copy is cancelled. The sink keeps the received bytes if it
+/// can. All blobs are tried; the error is that of the first blob that failed.
 pub async fn copy_image(
     source: &dyn ImageSource,
     selector: &str,
@@ -120,23 +120,25 @@ pub async fn copy_image(
         sink,
         name,
     };
-    let job = Job::new(&copy, options, progress);
-    let looked = job.look(selector, &options.platforms).await?;
-    job.carry_out(looked, name).await.map_err(|failure| failure.error)
+    let job = CopyJob::new(&copy, options, progress);
+    let inspected = job.inspect(selector, &options.platforms).await?;
+    job.copy_inspected(inspected, name)
+        .await
+        .map_err(|failure| failure.error)
 }
 
-/// What there is to do for an image.
-struct Looked {
+/// Result of the inspection of an image: the content to copy.
+struct Inspected {
     root: RawManifest,
-    /// The sink has it all.
+    /// True if the sink has the complete image.
     unchanged: bool,
-    /// What it is made of, as far as somebody has to know.
+    /// Content of the image. Empty if the image is unchanged and referrers are not copied.
     graph: Graph,
 }
 
-impl Job<'_> {
-    /// Finds out what there is to do, and tells which blobs it is about.
-    async fn look(&self, selector: &str, platforms: &[Platform]) -> Result<Looked, TransferError> {
+impl CopyJob<'_> {
+    /// Finds the content to copy, and reports the planned blobs.
+    async fn inspect(&self, selector: &str, platforms: &[Platform]) -> Result<Inspected, TransferError> {
         let root = self.fetch_manifest(selector).await?;
         let unchanged = self.is_present(&root, platforms).await?;
         let mut graph = Graph::default();
@@ -149,21 +151,25 @@ impl Job<'_> {
                 size: blob.size,
             });
         }
-        Ok(Looked { root, unchanged, graph })
+        Ok(Inspected { root, unchanged, graph })
     }
 
-    /// Copies an image, with what belongs to it where the options say so.
-    async fn carry_out(&self, looked: Looked, name: Option<&ImageReference>) -> Result<CopyReport, CopyFailure> {
-        let mut report = CopyReport::new(looked.root.digest.clone());
-        let carried_out = async {
-            let root = looked.root.clone();
-            let subjects = self.carry_out_alone(looked, name, &mut report).await?;
+    /// Copies an inspected image, and its referrers if the options ask for them.
+    async fn copy_inspected(
+        &self,
+        inspected: Inspected,
+        name: Option<&ImageReference>,
+    ) -> Result<CopyReport, CopyFailure> {
+        let mut report = CopyReport::new(inspected.root.digest.clone());
+        let copied = async {
+            let root = inspected.root.clone();
+            let subjects = self.copy_without_referrers(inspected, name, &mut report).await?;
             if self.options.referrers {
                 self.copy_referrers(subjects, &mut report).await?;
             }
             self.finish(&root).await
         };
-        match carried_out.await {
+        match copied.await {
             Ok(()) => Ok(report),
             Err(error) => Err(CopyFailure {
                 error,
@@ -172,19 +178,20 @@ impl Job<'_> {
         }
     }
 
-    /// Copies an image without what belongs to it, and does not finish it. Gives its manifests as well: something may belong to them.
-    async fn carry_out_alone(
+    /// Copies an image without its referrers, and does not finish it. Returns the digests of its manifests: each may
+    /// have referrers.
+    async fn copy_without_referrers(
         &self,
-        looked: Looked,
+        inspected: Inspected,
         name: Option<&ImageReference>,
         report: &mut CopyReport,
     ) -> Result<Vec<Digest>, TransferError> {
-        let Looked { root, unchanged, graph } = looked;
+        let Inspected { root, unchanged, graph } = inspected;
         report.unchanged = unchanged;
         let mut subjects = vec![root.digest.clone()];
         subjects.extend(graph.manifests.iter().map(|manifest| manifest.digest.clone()));
         if unchanged {
-            // The name may be new, as far as the sink knows.
+            // The sink may not have the name yet.
             self.write_manifests(&Graph::default(), &root, name).await?;
             return Ok(subjects);
         }
@@ -237,13 +244,13 @@ impl Job<'_> {
             .await
     }
 
-    /// Everything is written: the sink may show it.
+    /// Lets the sink publish the image: all content is written.
     async fn finish(&self, root: &RawManifest) -> Result<(), TransferError> {
         self.retrying(&self.image, || self.sink.finish_image(root)).await
     }
 
-    /// The blobs that were thought to be in the sink and are not, where a refused manifest raises the suspicion: somebody
-    /// wiped the sink, or collected its garbage, while we relied on it.
+    /// Returns the blobs that the sink no longer has, after it refused a manifest: it was wiped, or its garbage was
+    /// collected, during the copy.
     async fn lost_blobs(&self, graph: &Graph, refusal: &TransferError) -> Result<Vec<Descriptor>, TransferError> {
         let mut lost = Vec::new();
         if !matches!(refusal.kind, FailureKind::NotFound | FailureKind::Protocol) {

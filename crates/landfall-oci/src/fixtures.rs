@@ -1,6 +1,6 @@
-//! Builds small, valid images in memory, for the demonstration and for tests: the same input makes the same bytes.
+//! Small, valid images made in memory, for the demo and for tests. The same input makes the same bytes.
 //!
-//! It is no image builder for people: everything is in memory, and there is no history.
+//! This is not an image builder for users: everything is in memory, and there is no history.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -24,11 +24,11 @@ pub struct ImageFixture {
     pub root: Descriptor,
     /// Configurations and layers.
     pub blobs: BTreeMap<Digest, Bytes>,
-    /// Manifests and indexes with their media types, each after those that it names: the order in which they are pushed.
+    /// Manifests and indexes with their media types, each after its children: the order of a push.
     pub manifests: Vec<(Descriptor, Bytes)>,
 }
 
-/// Builds one image of one platform.
+/// Builder of an image with one platform.
 #[derive(Debug, Clone)]
 pub struct FixtureBuilder {
     platform: Platform,
@@ -40,7 +40,7 @@ pub struct FixtureBuilder {
 struct Layer {
     media_type: String,
     content: Bytes,
-    /// The digest of the layer when it is not compressed, which the configuration lists.
+    /// The digest of the uncompressed layer, for the configuration.
     diff_id: Digest,
 }
 
@@ -51,7 +51,7 @@ impl Default for FixtureBuilder {
 }
 
 impl FixtureBuilder {
-    /// An image for `linux/amd64` without layers.
+    /// Returns a builder for `linux/amd64` without layers.
     #[must_use]
     pub fn new() -> FixtureBuilder {
         FixtureBuilder {
@@ -61,14 +61,13 @@ impl FixtureBuilder {
         }
     }
 
-    /// Sets the platform.
     #[must_use]
     pub fn platform(mut self, os: &str, architecture: &str) -> FixtureBuilder {
         self.platform = mk_platform(os, architecture);
         self
     }
 
-    /// Sets what a container of this image runs.
+    /// Sets the command of the image's containers.
     #[must_use]
     pub fn command(mut self, command: &[&str]) -> FixtureBuilder {
         self.command = command.iter().map(|&word| word.to_owned()).collect();
@@ -90,7 +89,7 @@ impl FixtureBuilder {
         self.layer(media_type::OCI_LAYER, &tar, tar.clone())
     }
 
-    /// Adds a layer that the caller made: `tar` as it is unpacked, `content` as it is stored.
+    /// Adds a layer of the caller: `tar` is the unpacked layer, `content` the stored blob.
     #[must_use]
     pub fn layer(mut self, media_type: &str, tar: &[u8], content: Vec<u8>) -> FixtureBuilder {
         self.layers.push(Layer {
@@ -101,7 +100,6 @@ impl FixtureBuilder {
         self
     }
 
-    /// The image.
     #[must_use]
     pub fn build(&self) -> ImageFixture {
         let config = json!({
@@ -142,7 +140,7 @@ impl FixtureBuilder {
 }
 
 impl ImageFixture {
-    /// The bytes of the manifest or index at the top.
+    /// Returns the bytes of the manifest or index at the top.
     #[must_use]
     pub fn root_bytes(&self) -> Bytes {
         self.manifests
@@ -151,7 +149,7 @@ impl ImageFixture {
             .unwrap_or_default()
     }
 
-    /// Configurations and layers, each with the digest and size that a push names.
+    /// Returns configurations and layers, each with a descriptor for a push.
     pub fn described_blobs(&self) -> impl Iterator<Item = (Descriptor, &Bytes)> {
         let describe = |digest: &Digest, bytes: &Bytes| {
             Descriptor::new("application/octet-stream", digest.clone(), bytes.len() as u64)
@@ -161,7 +159,7 @@ impl ImageFixture {
             .map(move |(digest, bytes)| (describe(digest, bytes), bytes))
     }
 
-    /// All content by digest, manifests included.
+    /// Returns all content by digest, including manifests.
     pub fn all_content(&self) -> impl Iterator<Item = (&Digest, &Bytes)> {
         let manifests = self
             .manifests
@@ -171,8 +169,8 @@ impl ImageFixture {
     }
 }
 
-/// A provider image: an operating system's file or two, and these archives, `(file name, bytes)`, in
-/// `/opt/kube-images` of a layer of their own.
+/// Returns a provider image: two files of an operating system, and these archives, `(file name, bytes)`, in
+/// `/opt/kube-images` of a separate layer.
 #[must_use]
 pub fn provider_image(core: &[(&str, &[u8])]) -> ImageFixture {
     let paths: Vec<String> = core.iter().map(|(file, _)| format!("{KUBE_IMAGES}/{file}")).collect();
@@ -187,7 +185,7 @@ pub fn provider_image(core: &[(&str, &[u8])]) -> ImageFixture {
         .build()
 }
 
-/// An OCI image layout in a tar, as `skopeo copy … oci-archive:` and `ctr images export` write it.
+/// Returns an OCI image layout in a tar, as `skopeo copy … oci-archive:` and `ctr images export` write it.
 #[must_use]
 pub fn oci_archive(images: &[(&str, &ImageFixture)]) -> Vec<u8> {
     let mut files: BTreeMap<String, Bytes> = BTreeMap::new();
@@ -211,10 +209,10 @@ pub fn oci_archive(images: &[(&str, &ImageFixture)]) -> Vec<u8> {
     tar_of(&files)
 }
 
-/// A tar of regular files, `(path, content)`, in the given order, owned by root at time 0.
+/// Returns a tar of regular files, `(path, content)`, in the given order, owned by root at time 0.
 ///
 /// # Panics
-/// When a path is absolute or holds `..`: the paths of the images built here are written in the code.
+/// If a path is absolute or has `..`: the paths of fixtures are constants.
 #[must_use]
 pub fn tar_of<P: AsRef<Path>, C: AsRef<[u8]>>(files: impl IntoIterator<Item = (P, C)>) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());

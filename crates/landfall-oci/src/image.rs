@@ -1,5 +1,6 @@
-//! The two traits of the product: what images are read from and written to. Registries, the content store, archives and
-//! containerd implement them; [`crate::copy`] is the only code that walks an image's graph.
+//! The two traits of the product: sources that images are read from, and sinks that images are written to. Registries,
+//! the content store, archives and containerd implement them. [`crate::copy`] is the only code that walks an image's
+//! graph.
 
 use std::fmt;
 use std::pin::Pin;
@@ -11,120 +12,115 @@ use landfall_core::failure::{FailureKind, error_chain};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference, RegistryHost, Repository, Tag};
 
-/// A manifest or index as the bytes that its digest names.
+/// The exact bytes of a manifest or index, with their media type and digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawManifest {
-    /// The exact bytes.
     pub bytes: Bytes,
-    /// Its media type.
     pub media_type: String,
-    /// The digest of the bytes: verified by whoever made this value.
+    /// The digest of the bytes, verified by the code that made this value.
     pub digest: Digest,
 }
 
-/// The bytes of a blob, in order, from the offset that was asked for.
+/// The bytes of a blob, in order, from the requested offset on.
 pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, TransferError>> + Send>>;
 
 /// A repository of a registry: blobs can be mounted from one to another of the same registry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RepositoryAddress {
-    /// The registry.
     pub registry: RegistryHost,
-    /// The repository.
     pub repository: Repository,
 }
 
-/// Something that belongs to an image without being part of it: a signature, an attestation, a bill of materials.
+/// A manifest that refers to an image: a signature, an attestation, a bill of materials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Referrer {
-    /// What to ask the source for.
+    /// The tag or digest in the source.
     pub selector: String,
-    /// The tag that it has to have, when it is found by its tag.
+    /// The tag that the copy must have, if clients find the referrer by its tag.
     pub tag: Option<Tag>,
 }
 
-/// One repository (or archive, or store) that images are read from.
+/// A repository, archive or store that images are read from.
 pub trait ImageSource: Send + Sync + fmt::Debug {
-    /// What messages call it, e.g. `registry.example.com/a/b`.
+    /// Returns the source's name in messages, e.g. `registry.example.com/a/b`.
     fn describe(&self) -> String;
 
-    /// The repository that this is, if it is one.
+    /// Returns the address of the repository; `None` if the source is not a registry.
     fn repository_address(&self) -> Option<RepositoryAddress> {
         None
     }
 
-    /// Whether it was made without this part of an index. Such a part is left out of a copy, which says so; that one is
-    /// missing from any other source is a failure.
-    fn lacks(&self, _part: &Descriptor) -> bool {
+    /// Returns true if the source deliberately omits this index entry. It is skipped and reported; a missing entry in
+    /// any other source is an error.
+    fn lacks(&self, _entry: &Descriptor) -> bool {
         false
     }
 
-    /// Fetches a manifest by tag or digest, verified against the digest where one was asked for.
+    /// Fetches a manifest by tag or digest. A digest is verified.
     fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>>;
 
-    /// Opens a blob at a byte offset. A source that cannot seek answers from 0 by failing with `Protocol`.
+    /// Opens a blob at a byte offset. A source that cannot seek fails with `Protocol`.
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>>;
 
-    /// What belongs to a manifest. A source that cannot know has nothing.
+    /// Returns the referrers of a manifest. A source that cannot know them returns none.
     fn find_referrers<'a>(&'a self, _subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Referrer>, TransferError>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 }
 
-/// How much of a blob a sink has.
+/// State of a blob in a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobState {
-    /// All of it, verified.
+    /// Complete and verified.
     Complete,
-    /// The first bytes of it: a transfer goes on from this offset.
+    /// The first bytes are present: a transfer resumes at this offset.
     Partial(u64),
-    /// Nothing.
     Missing,
 }
 
-/// What there is to do for a blob.
+/// Response of a sink to the start of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlobStart {
-    /// Nothing: it was there.
+    /// The sink has the blob already.
     Present,
-    /// Nothing any more: the sink took it over from the place that was named.
+    /// The sink mounted the blob from the named repository.
     Mounted,
-    /// Its bytes are wanted, from this offset on.
+    /// The sink wants the bytes from this offset on.
     Wanted(u64),
 }
 
-/// Something that images are written to.
+/// A repository, archive or store that images are written to.
 pub trait ImageSink: Send + Sync + fmt::Debug {
-    /// What messages call it.
+    /// Returns the sink's name in messages.
     fn describe(&self) -> String;
 
-    /// Whether this manifest and everything that it names is there.
+    /// Returns true if the sink has this manifest and all content that it names.
     ///
-    /// The parts of an index may be missing where [`ImageSink::has_manifest`] says so.
+    /// The entries of an index may be missing if [`ImageSink::has_manifest`] returns false for them.
     fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>>;
 
-    /// Whether a manifest that an index names is there. A sink that takes an index only with all of its parts need not
-    /// look again.
-    fn has_manifest<'a>(&'a self, _part: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
+    /// Returns true if the sink has the manifest of an index entry. A sink that accepts an index only with all entries
+    /// keeps the default.
+    fn has_manifest<'a>(&'a self, _entry: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
         Box::pin(async { Ok(true) })
     }
 
-    /// The same place for something that belongs to the image, under this tag or by its digest alone; `None` when this
-    /// takes images only.
+    /// Returns a sink for a referrer in the same destination, under this tag or by digest alone. Returns `None` if the
+    /// destination takes images only.
     fn referrer_sink(&self, _tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
         None
     }
 
-    /// How much of a blob is there already.
+    /// Returns the state of a blob in the sink.
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>>;
 
-    /// The repository that this is, if it is one.
+    /// Returns the address of the repository; `None` if the sink is not a registry.
     fn repository_address(&self) -> Option<RepositoryAddress> {
         None
     }
 
-    /// Gets ready for a blob, whose bytes follow when they are wanted. Where `from` names another repository of the same
-    /// registry that is said to have it, the sink may take it over from there.
+    /// Starts a blob; its bytes follow if the sink wants them. `from` names another repository of the same registry
+    /// that probably has the blob: the sink may mount it from there.
     fn start_blob<'a>(
         &'a self,
         blob: &'a Descriptor,
@@ -139,8 +135,8 @@ pub trait ImageSink: Send + Sync + fmt::Debug {
         })
     }
 
-    /// Writes a blob from `offset` on; it counts only once its digest and size are verified. When the stream fails, what
-    /// arrived is kept for a later [`ImageSink::blob_state`] where the sink can do that.
+    /// Writes a blob from `offset` on. The blob is visible only after its digest and size are verified. If the stream
+    /// fails, the sink keeps the received bytes for a later [`ImageSink::blob_state`] if it can.
     fn write_blob<'a>(
         &'a self,
         blob: &'a Descriptor,
@@ -148,34 +144,33 @@ pub trait ImageSink: Send + Sync + fmt::Debug {
         stream: BlobStream,
     ) -> BoxFuture<'a, Result<(), TransferError>>;
 
-    /// Writes a manifest whose children are all there. The last call of an image names it, earlier ones pass `None`.
+    /// Writes a manifest whose children are all present. The last call for an image names it; earlier calls pass
+    /// `None`.
     fn write_manifest<'a>(
         &'a self,
         manifest: &'a RawManifest,
         name: Option<&'a ImageReference>,
     ) -> BoxFuture<'a, Result<(), TransferError>>;
 
-    /// Everything of the image is written: what the sink has still to do to make it visible.
+    /// Makes the image visible after all its content is written.
     fn finish_image<'a>(&'a self, _root: &'a RawManifest) -> BoxFuture<'a, Result<(), TransferError>> {
         Box::pin(async { Ok(()) })
     }
 }
 
-/// A transfer failed. The text says what was tried; the kind decides what happens next.
+/// A failed transfer. The text names the attempt; the kind decides about retries.
 #[derive(Debug, thiserror::Error)]
 #[error("{attempt}")]
 pub struct TransferError {
-    /// What we were trying to do, to what, e.g. ``cannot fetch manifest `a/b:1` from `mirror.local:5000` ``.
+    /// The failed attempt, e.g. ``cannot fetch manifest `a/b:1` from `mirror.local:5000` ``.
     pub attempt: String,
-    /// What follows from it.
     pub kind: FailureKind,
-    /// The cause.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl TransferError {
-    /// What was tried and every cause below it, in one line.
+    /// Returns the attempt and all causes in one line.
     #[must_use]
     pub fn chain(&self) -> String {
         error_chain(self)

@@ -1,7 +1,7 @@
 //! Finds files in an image's layers, as a container would see them: upper layers win, whiteouts delete (OCI image
-//! specification, layer.md). Layers are read as streams; only the files that are asked for touch the disk.
+//! specification, layer.md). Layers are read as streams; only the requested files touch the disk.
 //!
-//! Decides which files of which platform; does not decide what they are for.
+//! Selects the files and the platform. The use of the files is left to the caller.
 
 pub mod pattern;
 mod view;
@@ -17,21 +17,21 @@ use landfall_core::wording::quoted;
 use crate::decode::CappedDecoder;
 use crate::inner_path::entry_path;
 use crate::layers::pattern::PathPattern;
-use crate::layers::view::{Found, View};
+use crate::layers::view::{View, ViewEntry};
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
 
 pub use crate::layers::view::ExtractedFile;
 
-/// How deep indexes may lie in each other.
+/// Limit of the nesting of indexes.
 const INDEX_DEPTH_MAX: usize = 4;
 
 /// Bounds of an extraction, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExtractLimits {
-    /// What one layer may decompress to.
+    /// Decompressed size of one layer.
     pub layer: u64,
-    /// What all files together may have.
+    /// Size of all files together.
     pub files: u64,
 }
 
@@ -45,71 +45,53 @@ impl Default for ExtractLimits {
     }
 }
 
-/// Files of an image, in a directory that is gone when this value is dropped.
+/// Files of an image, in a directory that is deleted when this value is dropped.
 #[derive(Debug)]
 pub struct ExtractedFiles {
-    /// In the order of their paths.
+    /// The files in the order of their paths.
     pub files: Vec<ExtractedFile>,
     _directory: tempfile::TempDir,
 }
 
-/// Why files cannot be taken out of an image.
+/// Error of the extraction of files from an image.
 #[derive(Debug, thiserror::Error)]
 pub enum LayersError {
     /// The store does not have the image, or cannot read it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The image is not made for this platform.
+    /// The image does not have this platform.
     #[error(
         "the image `{image}` is not there for the platform `{wanted}`, only for {}",
         list(available)
     )]
     Platform {
-        /// The image.
         image: Digest,
-        /// What was asked for.
         wanted: Platform,
-        /// What there is.
         available: Vec<Platform>,
     },
-    /// Indexes in indexes in indexes.
+    /// Indexes are nested too deeply.
     #[error("the image `{image}` has its manifests more than {INDEX_DEPTH_MAX} indexes deep")]
-    TooDeep {
-        /// The image.
-        image: Digest,
-    },
+    TooDeep { image: Digest },
     /// A layer cannot be read.
     #[error("cannot read the layer `{layer}`")]
     Layer {
-        /// The layer.
         layer: Digest,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// A layer has a path that leads out of the image.
     #[error("the layer `{layer}` has the path `{path}`, which leads out of the image")]
-    Path {
-        /// The layer.
-        layer: Digest,
-        /// The path.
-        path: String,
-    },
-    /// A file that is asked for is a link to something else.
+    Path { layer: Digest, path: String },
+    /// A requested file is a link to a path that is not requested.
     #[error("the image's `{path}` is a link to `{target}`, which is not among the files that are asked for")]
-    Link {
-        /// The file.
-        path: String,
-        /// Where it leads.
-        target: String,
-    },
-    /// The files are too large.
+    Link { path: String, target: String },
+    /// The requested files are too large.
     #[error("the files in the image that are asked for have more than {limit} bytes")]
     TooLarge {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The work directory's path is not text.
+    /// The path of the work directory is not UTF-8.
     #[error("the content store's directory has a path that is not text")]
     WorkDirectory,
 }
@@ -121,11 +103,11 @@ fn list(platforms: &[Platform]) -> String {
     }
 }
 
-/// Takes the files that match a pattern out of an image, for a platform when the image is there for several. Blocks: call
-/// it on a blocking thread.
+/// Extracts the files of an image that match a pattern. An index is resolved for `platform`. Blocks: call it on a
+/// blocking thread.
 ///
 /// # Errors
-/// When the image is not in the store, not there for the platform, hostile, or larger than the limits.
+/// If the store lacks the image, the image lacks the platform, is hostile, or exceeds the limits.
 pub fn extract_files(
     store: &ContentStore,
     image: &Digest,
@@ -137,14 +119,14 @@ pub fn extract_files(
     let directory = store.work_directory()?;
     let root = Utf8Path::from_path(directory.path()).ok_or(LayersError::WorkDirectory)?;
     let mut view = View::default();
-    let mut taken = Taken {
+    let mut extraction = Extraction {
         root,
         count: 0,
         left: limits.files,
         limits,
     };
     for layer in manifest.layers.iter().filter(|layer| !layer.is_foreign()) {
-        read_layer(store, layer, patterns, &mut view, &mut taken)?;
+        read_layer(store, layer, patterns, &mut view, &mut extraction)?;
     }
     let files = view
         .into_files()
@@ -155,10 +137,10 @@ pub fn extract_files(
     })
 }
 
-/// The manifest of an image for a platform. An image that is there once is taken as it is.
+/// Returns the manifest of an image for a platform. An image without an index is returned for every platform.
 ///
 /// # Errors
-/// [`LayersError::Platform`] lists what there is.
+/// [`LayersError::Platform`] lists the available platforms.
 pub fn select_manifest(store: &ContentStore, image: &Digest, wanted: &Platform) -> Result<Manifest, LayersError> {
     let mut digest = image.clone();
     for _ in 0..INDEX_DEPTH_MAX {
@@ -185,8 +167,8 @@ pub fn select_manifest(store: &ContentStore, image: &Digest, wanted: &Platform) 
     Err(LayersError::TooDeep { image: image.clone() })
 }
 
-/// The entry of an index for a platform: the wanted variant, else one without a variant, else any. An index with a single
-/// entry without a platform has nothing to choose.
+/// Returns the index entry for a platform: with the same variant, else without a variant, else with any variant. An
+/// index with a single entry without a platform leaves no choice.
 fn select_platform(entries: &[Descriptor], wanted: &Platform) -> Option<Digest> {
     if let [only] = entries
         && only.platform.is_none()
@@ -208,7 +190,7 @@ fn select_platform(entries: &[Descriptor], wanted: &Platform) -> Option<Digest> 
         .map(|(_, entry)| entry.digest.clone())
 }
 
-struct Taken<'a> {
+struct Extraction<'a> {
     root: &'a Utf8Path,
     count: usize,
     left: u64,
@@ -220,14 +202,14 @@ fn read_layer(
     layer: &Descriptor,
     patterns: &[PathPattern],
     view: &mut View,
-    taken: &mut Taken<'_>,
+    extraction: &mut Extraction<'_>,
 ) -> Result<(), LayersError> {
     let failed = |source| LayersError::Layer {
         layer: layer.digest.clone(),
         source,
     };
     let (blob, _path) = store.open_blob(&layer.digest, 0)?.into_parts();
-    let decoder = CappedDecoder::new(blob, taken.limits.layer).map_err(failed)?;
+    let decoder = CappedDecoder::new(blob, extraction.limits.layer).map_err(failed)?;
     let mut archive = tar::Archive::new(decoder);
     view.begin_layer();
     for entry in archive.entries().map_err(failed)? {
@@ -253,9 +235,9 @@ fn read_layer(
         }
         let found = if kind.is_hard_link() || kind.is_symlink() {
             let target = entry.link_name_bytes().unwrap_or_default();
-            Found::link(&path, &String::from_utf8_lossy(&target), kind.is_symlink())
+            ViewEntry::link(&path, &String::from_utf8_lossy(&target), kind.is_symlink())
         } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
-            take_file(&mut entry, taken).map_err(|error| error.or_reading(failed))?
+            extract_file(&mut entry, extraction).map_err(|error| error.into_layers_error(failed))?
         } else {
             continue;
         };
@@ -264,33 +246,33 @@ fn read_layer(
     Ok(())
 }
 
-/// Why a file was not taken: reading failed, or something of ours.
-enum TakeError {
+/// Error of one file: reading the layer failed, or another step.
+enum ExtractError {
     Read(io::Error),
     Other(LayersError),
 }
 
-impl TakeError {
-    fn or_reading(self, read: impl FnOnce(io::Error) -> LayersError) -> LayersError {
+impl ExtractError {
+    fn into_layers_error(self, read: impl FnOnce(io::Error) -> LayersError) -> LayersError {
         match self {
-            TakeError::Read(error) => read(error),
-            TakeError::Other(error) => error,
+            ExtractError::Read(error) => read(error),
+            ExtractError::Other(error) => error,
         }
     }
 }
 
-fn take_file(entry: &mut impl Read, taken: &mut Taken<'_>) -> Result<Found, TakeError> {
-    let content = taken.root.join(taken.count.to_string());
-    taken.count += 1;
-    let mut file = fs::File::create(&content).map_err(|error| TakeError::Other(StoreError::from(error).into()))?;
-    let size = io::copy(&mut entry.take(taken.left + 1), &mut file).map_err(TakeError::Read)?;
-    taken.left = taken
+fn extract_file(entry: &mut impl Read, extraction: &mut Extraction<'_>) -> Result<ViewEntry, ExtractError> {
+    let content = extraction.root.join(extraction.count.to_string());
+    extraction.count += 1;
+    let mut file = fs::File::create(&content).map_err(|error| ExtractError::Other(StoreError::from(error).into()))?;
+    let size = io::copy(&mut entry.take(extraction.left + 1), &mut file).map_err(ExtractError::Read)?;
+    extraction.left = extraction
         .left
         .checked_sub(size)
-        .ok_or(TakeError::Other(LayersError::TooLarge {
-            limit: taken.limits.files,
+        .ok_or(ExtractError::Other(LayersError::TooLarge {
+            limit: extraction.limits.files,
         }))?;
-    Ok(Found::File { content, size })
+    Ok(ViewEntry::File { content, size })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! OCI image layouts in directories, as skopeo's `oci:DIR[:NAME]` reads and writes them, and the archives that are made of
-//! one. Unlike the content store, a layout is somebody else's: other programs write to it too, and entries that we do not
-//! know stay as they are.
+//! OCI image layouts in directories, as skopeo's `oci:DIR[:NAME]` reads and writes them, and archives of such layouts.
+//! Unlike the content store, a layout belongs to the user: other programs write to it too, and unknown entries stay
+//! unchanged.
 
 mod archive;
 mod directory;
@@ -30,13 +30,13 @@ use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
 pub use archive::{ArchiveForm, ArchiveSink};
 pub use directory::LayoutSink;
 
-/// How many bytes are read from the disk at once.
-const READ_PIECE: usize = 256 * 1024;
+/// Size of one read from the disk, in bytes.
+const READ_SIZE: usize = 256 * 1024;
 
-/// Lists the images of a layout. Blocks for as long as it takes to read its index.
+/// Lists the images of a layout. Blocks while it reads the index.
 ///
 /// # Errors
-/// When it has no index that can be read.
+/// If the layout has no readable index.
 pub fn open_layout(root: &Utf8Path) -> io::Result<Vec<ArchiveImage>> {
     use std::io::Read as _;
     let mut text = Vec::new();
@@ -63,7 +63,7 @@ pub fn open_layout(root: &Utf8Path) -> io::Result<Vec<ArchiveImage>> {
     Ok(images.collect())
 }
 
-/// What an entry of the index is; `None` when it cannot be read, which is for the copy to tell.
+/// Returns the manifest of an index entry. Returns `None` if it cannot be read; the copy reports the error.
 fn read_manifest(root: &Utf8Path, entry: &Descriptor) -> Option<ManifestContent> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
@@ -78,7 +78,7 @@ fn read_manifest(root: &Utf8Path, entry: &Descriptor) -> Option<ManifestContent>
 #[derive(Debug, Clone)]
 struct LayoutSource {
     root: Utf8PathBuf,
-    /// What a selector that is no digest stands for.
+    /// Manifest of every selector that is not a digest.
     image: Digest,
     referrers: Arc<ReferrerMap>,
 }
@@ -141,9 +141,9 @@ impl ImageSource for LayoutSource {
             let mut file = self.open(&digest).await?;
             let sought = file.seek(io::SeekFrom::Start(offset)).await;
             sought.map_err(|error| self.fail(&digest, FailureKind::Local, Some(error)))?;
-            file.set_max_buf_size(READ_PIECE);
-            let pieces = ReaderStream::with_capacity(file.take(blob.size.saturating_sub(offset)), READ_PIECE);
-            Ok(pieces
+            file.set_max_buf_size(READ_SIZE);
+            let chunks = ReaderStream::with_capacity(file.take(blob.size.saturating_sub(offset)), READ_SIZE);
+            Ok(chunks
                 .map_err(move |error| source.fail(&digest, FailureKind::Local, Some(error)))
                 .boxed())
         }

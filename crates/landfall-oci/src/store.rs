@@ -3,20 +3,18 @@
 //! ```text
 //! oci-layout  index.json          the layout's own files; the index names complete images by their canonical source
 //! blobs/<algorithm>/<hex>         verified blobs; a file appears here only by a rename after an fsync
-//! ingest/<algorithm>-<hex>        the first bytes of a blob: a later writer goes on from there
-//! work/                           private files of one process; gone at the next start
-//! lock                            held as long as the store is open
+//! ingest/<algorithm>-<hex>        the first bytes of a blob: a later writer resumes after them
+//! work/                           private files of one process, deleted at the next start
+//! lock                            locked while the store is open
 //! orders                          a socket, where a registry serves the store: see `landfall_registry::admin_socket`
 //! ```
 //!
-//! Decides when bytes count as a blob and when a blob may go. Does not decide which images belong here.
+//! Decides when bytes become a blob and when a blob may be deleted. The caller decides which images are stored.
 //!
-//! Methods that are not `async` may touch the disk: long ones (a [`ingest::BlobWriter`], [`ContentStore::gc`]) belong on a
-//! blocking thread. [`endpoints::StoreSource`] and [`endpoints::StoreSink`] see to that themselves.
+//! Methods that are not `async` may touch the disk: call the long ones (a [`ingest::BlobWriter`], [`ContentStore::gc`])
+//! on a blocking thread. [`source_and_sink::StoreSource`] and [`source_and_sink::StoreSink`] do that themselves.
 
 pub mod blocking;
-mod claims;
-pub mod endpoints;
 pub mod error;
 pub mod gc;
 mod graph;
@@ -25,6 +23,8 @@ pub mod ingest;
 pub mod lease;
 mod leased_blobs;
 pub mod receive;
+pub mod source_and_sink;
+mod writer_locks;
 
 #[cfg(test)]
 mod tests;
@@ -44,13 +44,13 @@ use landfall_net::durable;
 
 use crate::digest::{Algorithm, Digester, matches_digest};
 use crate::image::{BlobState, RawManifest};
-use crate::store::claims::Claims;
 use crate::store::error::StoreError;
 use crate::store::index::ImageIndex;
 use crate::store::leased_blobs::LeasedBlobs;
+use crate::store::writer_locks::WriterLocks;
 
-/// The largest manifest that is read, in bytes. Registries must take 4 MiB (OCI distribution specification, "Pushing
-/// Manifests"); this leaves room for those that take more.
+/// Size limit of a manifest that is read, in bytes. Registries must accept 4 MiB (OCI distribution specification,
+/// "Pushing Manifests"); this limit also covers registries that accept more.
 pub const MANIFEST_SIZE_MAX: u64 = 8 * 1024 * 1024;
 
 const LAYOUT_FILE: &str = "oci-layout";
@@ -62,7 +62,7 @@ const INGEST: &str = "ingest";
 const WORK: &str = "work";
 const ALGORITHMS: [&str; 2] = ["sha256", "sha512"];
 
-/// An open store. Clones share it; it is closed, and its lock released, when the last one is dropped.
+/// An open store. Clones share it. Dropping the last clone closes the store and releases its lock.
 #[derive(Debug, Clone)]
 pub struct ContentStore {
     inner: Arc<Inner>,
@@ -72,20 +72,19 @@ pub struct ContentStore {
 struct Inner {
     root: Utf8PathBuf,
     index: Mutex<ImageIndex>,
-    claims: Claims,
+    writer_locks: WriterLocks,
     leased_blobs: LeasedBlobs,
     repairs: Vec<String>,
-    /// Held for its lock, which ends with the file; `None` where nothing is written.
+    /// The locked file; closing it ends the lock. `None` for a read-only store.
     _lock: Option<fs::File>,
 }
 
 impl ContentStore {
-    /// Opens the store in a directory, making it when it is not there, and clears away what a crash left and nobody can
-    /// use. A damaged `index.json` is set aside: the blobs are still there, so that naming the images again moves no
-    /// bytes.
+    /// Opens the store in a directory, or creates it. Deletes the files of a crash that no writer can resume. A damaged
+    /// `index.json` is moved aside: the blobs stay, so naming the images again moves no bytes.
     ///
     /// # Errors
-    /// When another process has the store open, or the directory cannot be read and written.
+    /// If another process has the store open, or the directory cannot be read and written.
     pub fn open(root: &Utf8Path) -> Result<ContentStore, StoreError> {
         for algorithm in ALGORITHMS {
             fs::create_dir_all(root.join(BLOBS).join(algorithm))?;
@@ -106,7 +105,7 @@ impl ContentStore {
         let inner = Inner {
             root: root.to_owned(),
             index: Mutex::new(index),
-            claims: Claims::default(),
+            writer_locks: WriterLocks::default(),
             leased_blobs: LeasedBlobs::default(),
             repairs,
             _lock: Some(lock),
@@ -116,12 +115,12 @@ impl ContentStore {
         Ok(store)
     }
 
-    /// A look at the blobs of a store that another process may have open. Whoever gets it writes nothing.
+    /// Opens the blobs of a store for reading only, without its lock: another process may have it open.
     pub fn read_only(root: &Utf8Path) -> ContentStore {
         let inner = Inner {
             root: root.to_owned(),
             index: Mutex::new(ImageIndex::empty(&root.join(INDEX_FILE))),
-            claims: Claims::default(),
+            writer_locks: WriterLocks::default(),
             leased_blobs: LeasedBlobs::default(),
             repairs: Vec::new(),
             _lock: None,
@@ -129,10 +128,10 @@ impl ContentStore {
         ContentStore { inner: Arc::new(inner) }
     }
 
-    /// Deletes a blob that is damaged, so that the next push or download brings it anew. Tells whether it was damaged.
+    /// Deletes a damaged blob, so that the next push or download writes it again. Returns true if it was damaged.
     ///
     /// # Errors
-    /// When the disk does not answer.
+    /// If the blob is missing, or reading or deleting it fails.
     pub fn delete_damaged(&self, digest: &Digest) -> Result<bool, StoreError> {
         let mut digester = Digester::new(Algorithm::of(digest));
         digester.read_all(&mut self.open_blob(digest, 0)?, |_| ())?;
@@ -143,26 +142,26 @@ impl ContentStore {
         Ok(damaged)
     }
 
-    /// The store's directory: an OCI image layout that other programs may read.
+    /// Returns the store's directory: an OCI image layout that other programs may read.
     #[must_use]
     pub fn root(&self) -> &Utf8Path {
         &self.inner.root
     }
 
-    /// What [`ContentStore::open`] had to mend, one sentence each.
+    /// Returns the repairs of [`ContentStore::open`], one sentence each.
     #[must_use]
     pub fn repairs(&self) -> &[String] {
         &self.inner.repairs
     }
 
-    /// How much of a blob is here. A blob counts only with the size that the descriptor gives.
+    /// Returns the state of a blob. It is complete only if it has the size of the descriptor.
     ///
     /// # Errors
-    /// When the disk does not answer.
+    /// If the disk fails.
     pub fn blob_state(&self, blob: &Descriptor) -> Result<BlobState, StoreError> {
         match self.blob_size(&blob.digest)? {
             Some(size) if size == blob.size => return Ok(BlobState::Complete),
-            _ if self.inner.claims.is_claimed(&blob.digest) => return Ok(BlobState::Missing),
+            _ if self.inner.writer_locks.is_locked(&blob.digest) => return Ok(BlobState::Missing),
             _ => {}
         }
         match file_size(&self.ingest_path(&blob.digest))? {
@@ -171,10 +170,10 @@ impl ContentStore {
         }
     }
 
-    /// The size of a blob that is here.
+    /// Returns the size of a blob; `None` if the store lacks it.
     ///
     /// # Errors
-    /// When the disk does not answer.
+    /// If the disk fails.
     pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         file_size(&self.blob_path(digest))
     }
@@ -182,7 +181,7 @@ impl ContentStore {
     /// Opens a blob for reading, at a byte offset.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] when it is not here.
+    /// [`StoreError::Missing`] if the store lacks it.
     pub fn open_blob(&self, digest: &Digest, offset: u64) -> Result<fs::File, StoreError> {
         let mut file = match fs::File::open(self.blob_path(digest)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -196,10 +195,10 @@ impl ContentStore {
         Ok(file)
     }
 
-    /// Reads a whole blob of at most `limit` bytes into memory and verifies it.
+    /// Reads a complete blob of at most `limit` bytes into memory and verifies it.
     ///
     /// # Errors
-    /// When it is not here, is larger, or is no longer what its digest names.
+    /// If the blob is missing, larger or damaged.
     pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Bytes, StoreError> {
         let file = self.open_blob(digest, 0)?;
         let mut bytes = Vec::new();
@@ -219,7 +218,7 @@ impl ContentStore {
     /// Reads a manifest or index and verifies it.
     ///
     /// # Errors
-    /// When it is not here, is no longer what its digest names, or is not a manifest.
+    /// If the blob is missing, damaged, or not a manifest.
     pub fn read_manifest(&self, digest: &Digest) -> Result<RawManifest, StoreError> {
         let bytes = self.read_blob(digest, MANIFEST_SIZE_MAX)?;
         let content = parse_manifest(&bytes).map_err(|source| StoreError::Manifest {
@@ -233,45 +232,45 @@ impl ContentStore {
         })
     }
 
-    /// All images that have a name.
+    /// Returns all named images.
     #[must_use]
     pub fn images(&self) -> BTreeMap<ImageReference, Descriptor> {
         self.index().images().clone()
     }
 
-    /// What an image's name stands for.
+    /// Returns the descriptor of the image with this name.
     #[must_use]
     pub fn image(&self, name: &ImageReference) -> Option<Descriptor> {
         self.index().images().get(&name.canonical()).cloned()
     }
 
-    /// Gives an image a name, which keeps it from [`ContentStore::gc`]. A name stands for one image at a time.
+    /// Gives an image a name, which protects it from [`ContentStore::gc`]. A name stands for one image at a time.
     ///
     /// # Errors
-    /// When the index cannot be written; the name is then as it was.
+    /// If the index cannot be written; the name is then unchanged.
     pub fn name_image(&self, name: &ImageReference, manifest: &Descriptor) -> Result<(), StoreError> {
         self.index().insert(name.canonical(), manifest.clone())
     }
 
-    /// Takes a name away; the blobs stay until the next [`ContentStore::gc`]. Tells whether there was one.
+    /// Removes a name; the blobs stay until the next [`ContentStore::gc`]. Returns true if the name existed.
     ///
     /// # Errors
-    /// When the index cannot be written; the name is then as it was.
+    /// If the index cannot be written; the name is then unchanged.
     pub fn remove_image(&self, name: &ImageReference) -> Result<bool, StoreError> {
         self.index().remove(&name.canonical())
     }
 
-    /// A directory for files of the caller's own, beside the blobs; it is gone when the value is dropped, or at the next
-    /// [`ContentStore::open`].
+    /// Makes a directory for the caller's files on the disk of the blobs. It is deleted when the value is dropped, or
+    /// at the next [`ContentStore::open`].
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be made.
     pub fn work_directory(&self) -> Result<tempfile::TempDir, StoreError> {
         Ok(tempfile::TempDir::new_in(self.inner.root.join(WORK))?)
     }
 
     fn index(&self) -> MutexGuard<'_, ImageIndex> {
-        // A panic while the lock is held cannot leave a half-made change: changes are swapped in when they are on disk.
+        // A panic cannot leave half a change: a changed map replaces the old one after it is on disk.
         lock(&self.inner.index)
     }
 

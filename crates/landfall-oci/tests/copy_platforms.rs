@@ -12,7 +12,7 @@ use landfall_core::failure::FailureKind;
 use landfall_core::status::NoProgress;
 use landfall_oci::archive::open_archive;
 use landfall_oci::client::{RegistryClient, RegistrySink};
-use landfall_oci::copy::{CopyOptions, CopyReport, ImageCopy, PartialIndexRefused, copy_image, survey_images};
+use landfall_oci::copy::{CopyOptions, CopyReport, ImageCopy, PartialIndexRefused, copy_image, dry_run_images};
 use landfall_oci::image::TransferError;
 use landfall_testkit::fake_registry::FakeRegistry;
 use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform, oci_archive};
@@ -63,9 +63,9 @@ async fn a_subset_moves_less_keeps_the_index_and_can_be_completed_later() {
         sink: &sink,
         name: None,
     };
-    let survey = survey_images(&[planned], &mk_platform_options(&["linux/arm64"]), &NoProgress).await;
+    let expected = dry_run_images(&[planned], &mk_platform_options(&["linux/arm64"]), &NoProgress).await;
     let report = copy(&from, &to, &["linux/arm64"]).await.unwrap();
-    assert_eq!(survey[0].as_ref().unwrap().bytes_moved, report.bytes_moved);
+    assert_eq!(expected[0].as_ref().unwrap().bytes_moved, report.bytes_moved);
     assert_eq!(report.blobs_moved, 2);
     let index = to.fetch_manifest(&repository("mirror/app"), "1").await.unwrap();
     assert_eq!(index.bytes, image.root_bytes());

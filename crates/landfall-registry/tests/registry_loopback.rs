@@ -19,7 +19,7 @@ use landfall_oci::archive::open_archive;
 use landfall_oci::client::{Endpoint, Login, RegistryClient, RegistrySink, RegistrySource};
 use landfall_oci::copy::{CopyOptions, copy_image};
 use landfall_oci::store::ContentStore;
-use landfall_oci::store::endpoints::{StoreSink, StoreSource};
+use landfall_oci::store::source_and_sink::{StoreSink, StoreSource};
 use landfall_registry::fast_path::with_fast_path;
 use landfall_registry::{Policy, Registry, Users, registry_service};
 use landfall_testkit::image_builder::{FixtureBuilder, docker_archive, multi_platform, oci_archive};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use landfall_core::reference::ImageReference;
 use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState};
-use landfall_oci::copy::{CopyFailure, CopyReport, ImageCopy, copy_images, survey_images};
+use landfall_oci::copy::{CopyFailure, CopyReport, ImageCopy, copy_images, dry_run_images};
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 
 use crate::allocator;
@@ -79,7 +79,7 @@ async fn transfer(transfers: &[Transfer], options: &TransferOptions, progress: &
         })
         .collect();
     let results = match options.dry_run {
-        true => survey_images(&copies, &options.copy, &*progress.sink).await,
+        true => dry_run_images(&copies, &options.copy, &*progress.sink).await,
         false => copy_images(&copies, &options.copy, &*progress.sink).await,
     };
     let mut results = results.into_iter();

@@ -18,7 +18,7 @@ use landfall_oci::image::TransferError;
 use landfall_oci::layers::pattern::provider_image_patterns;
 use landfall_oci::layers::{ExtractLimits, ExtractedFile, ExtractedFiles, extract_files};
 use landfall_oci::store::ContentStore;
-use landfall_oci::store::endpoints::StoreSink;
+use landfall_oci::store::source_and_sink::StoreSink;
 
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;

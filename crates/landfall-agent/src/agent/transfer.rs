@@ -9,7 +9,7 @@ use landfall_oci::client::explain::{explain_fetch, explain_no_place, explain_pus
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;
-use landfall_oci::store::endpoints::{StoreSink, StoreSource};
+use landfall_oci::store::source_and_sink::{StoreSink, StoreSource};
 
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;

@@ -1,4 +1,4 @@
-//! Images and content that an archive was found to hold.
+//! Images and content of an archive.
 
 use std::collections::HashMap;
 
@@ -9,30 +9,30 @@ use landfall_core::reference::Digest;
 use crate::archive::entries::Extent;
 use crate::referrers::ReferrerMap;
 
-/// What becomes of an index that the archive holds a part of: an export of one platform has the whole index, and the
-/// content of that platform only.
+/// Treatment of an index with missing entries: an export of one platform has the complete index, but only the content
+/// of that platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum PartialIndex {
-    /// It stays what it is.
+    /// The index stays unchanged.
     #[default]
     Kept,
-    /// It names what is there only. Its digest changes with that.
+    /// The index names only the available entries. Its digest changes.
     Narrowed,
 }
 
-/// Where content is.
+/// Location of content.
 #[derive(Debug, Clone)]
 pub(super) enum ContentLocation {
-    /// A piece of the archive.
+    /// A section of the archive.
     Archive(Extent),
-    /// Made by us, or small.
+    /// Generated content, or a small document.
     Memory(Bytes),
 }
 
-/// Where all content is.
+/// Locations of all content by digest.
 pub(super) type ContentLocations = HashMap<Digest, ContentLocation>;
 
-/// What a manifest became: itself, or narrowed.
+/// A manifest of the archive, or the narrowed index in its place.
 #[derive(Debug, Clone)]
 pub(super) struct KeptManifest {
     digest: Digest,
@@ -47,7 +47,7 @@ impl KeptManifest {
         }
     }
 
-    /// As an index describes it, which may add platform and annotations.
+    /// Returns the descriptor of an index entry, which may add platform and annotations.
     pub(super) fn named_by(self, entry: &Descriptor) -> Descriptor {
         Descriptor {
             digest: self.digest,
@@ -57,18 +57,18 @@ impl KeptManifest {
     }
 }
 
-/// What an archive was found to hold.
+/// Images and content of one archive.
 #[derive(Debug, Default)]
 pub(super) struct ArchiveContents {
     pub(super) partial: PartialIndex,
     pub(super) images: Vec<ArchivedImage>,
     pub(super) locations: ContentLocations,
     pub(super) referrers: ReferrerMap,
-    /// Manifests that were looked for, and what they became.
+    /// Manifests visited so far; `None` for those missing from the archive.
     pub(super) visited: HashMap<Digest, Option<KeptManifest>>,
 }
 
-/// One image, as far as it is known without a source to read it from.
+/// One image, before it has a source.
 #[derive(Debug)]
 pub(super) struct ArchivedImage {
     pub(super) names: Vec<String>,

@@ -1,5 +1,5 @@
 //! `docker save` archives: a list of images in `manifest.json`, each with a configuration and uncompressed layers. They
-//! have no manifest of the registry's kind, so one is made; the same archive always gives the same manifest.
+//! have no OCI manifest, so one is made. The same archive always gives the same manifest.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -16,7 +16,7 @@ use crate::digest::{Algorithm, Digester, digest_of};
 
 const LIST: &str = "manifest.json";
 
-/// An image in the list.
+/// An image in `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ListedImage {
@@ -27,7 +27,7 @@ pub(super) struct ListedImage {
     layers: Vec<String>,
 }
 
-/// The list, if the archive has one.
+/// Returns the images of `manifest.json`, if the archive has that file.
 pub(super) fn list_images(entries: &Entries) -> Result<Option<Vec<ListedImage>>, ArchiveError> {
     if !entries.contains(LIST) {
         return Ok(None);
@@ -35,7 +35,7 @@ pub(super) fn list_images(entries: &Entries) -> Result<Option<Vec<ListedImage>>,
     entries.parse_document(LIST).map(Some)
 }
 
-/// Makes a manifest for each image of the list.
+/// Makes a manifest for each listed image.
 pub(super) fn read_images(entries: &Entries, listed: &[ListedImage]) -> Result<ArchiveContents, ArchiveError> {
     let mut found = ArchiveContents::default();
     let mut layers = HashMap::new();
@@ -130,21 +130,22 @@ fn read_image(
     Ok(root)
 }
 
-/// Layers are plain tars by the rules; some tools write compressed ones, which are passed on as they are.
+/// Returns the descriptor of a layer. Layers should be plain tars. Some tools write compressed ones, which stay
+/// unchanged.
 fn describe_layer(entries: &Entries, extent: Extent) -> Result<Descriptor, ArchiveError> {
     let mut reader = entries.reader(extent);
     let mut digester = Digester::new(Algorithm::Sha256);
     let read = |source: io::Error| entries.read_error(source);
-    let mut piece = vec![0; 256 * 1024];
+    let mut chunk = vec![0; 256 * 1024];
     let mut first = Vec::new();
     loop {
-        let length = reader.read(&mut piece).map_err(read)?;
+        let length = reader.read(&mut chunk).map_err(read)?;
         if length == 0 {
             break;
         }
         let missing = 4_usize.saturating_sub(first.len()).min(length);
-        first.extend_from_slice(&piece[..missing]);
-        digester.update(&piece[..length]);
+        first.extend_from_slice(&chunk[..missing]);
+        digester.update(&chunk[..length]);
     }
     let media_type = match sniff_compression(&first) {
         Compression::None => media_type::OCI_LAYER,

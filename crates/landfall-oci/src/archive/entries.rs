@@ -1,4 +1,4 @@
-//! A tar's table of contents: where each file lies. Links are resolved inside the table and nowhere else.
+//! A tar's table of contents: the location of each file. Links are resolved inside the table only.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,14 +17,14 @@ use crate::inner_path::{entry_path, parent_of, resolve_inside};
 
 /// The largest JSON document that is read from an archive, in bytes.
 pub(super) const DOCUMENT_SIZE_MAX: u64 = 8 * 1024 * 1024;
-/// What a compressed archive may grow to, in bytes.
+/// Limit of a compressed archive's decompressed size, in bytes.
 const ARCHIVE_SIZE_MAX: u64 = 64 * 1024 * 1024 * 1024;
-/// More entries than any archive of images has.
+/// Limit of the entries: no archive of images has more.
 const ENTRIES_MAX: usize = 100_000;
-/// More links in a row than any archive of images has.
+/// Limit of a chain of links: no archive of images has a longer one.
 const LINKS_MAX: usize = 8;
 
-/// A piece of the archive's file.
+/// A section of the archive's file, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Extent {
     pub(super) offset: u64,
@@ -34,11 +34,11 @@ pub(super) struct Extent {
 #[derive(Debug)]
 enum Entry {
     File(Extent),
-    /// The target, from the archive's root.
+    /// The target's path from the archive's root.
     Link(String),
 }
 
-/// The table of contents, and the file that it is of.
+/// The table of contents of a file.
 #[derive(Debug)]
 pub(super) struct Entries {
     pub(super) file: Arc<File>,
@@ -46,7 +46,7 @@ pub(super) struct Entries {
     archive: camino::Utf8PathBuf,
 }
 
-/// Opens an archive for reading at any place: a compressed one is decompressed into a file without a name.
+/// Opens an archive for random access. A compressed archive is decompressed into an unnamed file.
 pub(super) fn open_plain(archive: &Utf8Path, spool: &Utf8Path) -> io::Result<File> {
     let (mut file, _path) = fs::File::open(archive)?.into_parts();
     let mut first = [0; 4];
@@ -121,7 +121,7 @@ impl Entries {
         self.entries.contains_key(path)
     }
 
-    /// Where a file lies, through links.
+    /// Returns the location of a file; links are followed.
     pub(super) fn extent(&self, path: &str, named_by: &str) -> Result<Extent, ArchiveError> {
         let missing = || ArchiveError::Missing {
             entry: path.to_owned(),
@@ -142,7 +142,7 @@ impl Entries {
         })
     }
 
-    /// A document's bytes.
+    /// Returns the bytes of a JSON document.
     pub(super) fn read_document(&self, path: &str, named_by: &str) -> Result<Bytes, ArchiveError> {
         let extent = self.extent(path, named_by)?;
         if extent.size > DOCUMENT_SIZE_MAX {
@@ -181,7 +181,8 @@ impl Entries {
     }
 }
 
-/// Reads a piece of a file that others read at the same time. A file that ends before the piece does is an error.
+/// Reader of a section of a file, which other readers use at the same time. A file that ends inside the section is an
+/// error.
 #[derive(Debug)]
 pub(super) struct ExtentReader<'a> {
     file: &'a File,

@@ -1,101 +1,83 @@
-//! Archives that cannot be used.
+//! Errors of unusable archives.
 
 use camino::Utf8PathBuf;
 use landfall_core::oci_types::ManifestError;
 use landfall_core::reference::Digest;
 
-/// Why an archive cannot be used. Each is about one file, which the caller names.
+/// Error of an unusable archive. Each is about one file, which the caller names.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// The file cannot be read, or is no tar.
+    /// The file cannot be read, or is not a tar.
     #[error("cannot read the archive `{archive}`")]
     Read {
-        /// The file.
         archive: Utf8PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// An entry is of a kind that no image archive has.
+    /// An entry cannot belong to an image archive.
     #[error("the archive has the entry `{entry}`, {problem}")]
     Entry {
-        /// The entry's path, as far as it is text.
+        /// The entry's path, lossily decoded.
         entry: String,
-        /// What is wrong with it.
         problem: EntryProblem,
     },
-    /// Neither kind of archive.
+    /// The archive has neither `index.json` nor `manifest.json`.
     #[error(
         "the archive has neither `index.json` nor `manifest.json`: it was not made by `docker save`, `ctr images export` or `skopeo`"
     )]
     NoImages,
-    /// A part that another one names is missing.
+    /// An entry that another entry names is missing.
     #[error("the archive has no entry `{entry}`, which `{named_by}` names")]
-    Missing {
-        /// The part.
-        entry: String,
-        /// Who names it.
-        named_by: String,
-    },
-    /// A document is not what it must be.
+    Missing { entry: String, named_by: String },
+    /// A JSON document does not have the expected form.
     #[error("the archive's `{entry}` cannot be read as JSON of its kind")]
     Document {
-        /// The document.
         entry: String,
-        /// Why.
         #[source]
         source: serde_json::Error,
     },
-    /// A manifest is not what it must be.
+    /// A manifest does not have the expected form.
     #[error("the archive's manifest `{digest}` cannot be read")]
     Manifest {
-        /// The manifest.
         digest: Digest,
-        /// Why.
         #[source]
         source: ManifestError,
     },
-    /// Bytes are not those that their digest names.
+    /// The content of an entry does not have its digest.
     #[error("the archive's `{entry}` has the digest `{found}` where `{expected}` is asked for: the archive is damaged")]
     Damaged {
-        /// The part.
         entry: String,
-        /// What it should have.
         expected: Digest,
-        /// What it has.
         found: Digest,
     },
-    /// A configuration and its layers do not fit.
+    /// A configuration lists another number of layers than the image has.
     #[error("the archive's image `{config}` has {layers} layers where its configuration lists {listed}")]
     LayerCount {
-        /// The configuration.
         config: String,
-        /// How many layers the image has.
         layers: usize,
-        /// How many the configuration lists.
         listed: usize,
     },
 }
 
-/// What is wrong with an entry.
+/// Problem of an archive entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EntryProblem {
-    /// Absolute, or with `..`, or not text.
+    /// The path is absolute, has `..`, or is not text.
     #[error("whose path leads out of the archive or is not text")]
     Path,
-    /// A device, a pipe, …
+    /// The entry is a device, a pipe or the like.
     #[error("which is neither a file, a directory nor a link")]
     Kind,
-    /// A second one of this path.
+    /// The path occurs twice.
     #[error("which is there twice")]
     Duplicate,
-    /// A link that leads out of the archive, nowhere, or in a circle.
+    /// The link leaves the archive, has no target, or is part of a cycle.
     #[error("a link that leads to no file in the archive")]
     Link,
-    /// Larger than a document may be.
+    /// The document is larger than the limit.
     #[error("which is larger than such a document may be")]
     Size,
-    /// There are more entries than an image archive has.
+    /// The archive has more entries than the limit.
     #[error("and more entries before it than an image archive has")]
     Count,
 }

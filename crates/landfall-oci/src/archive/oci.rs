@@ -14,10 +14,10 @@ use crate::referrers::{ReferrerMap, is_referrer, name_of};
 use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
 
 pub(super) const INDEX: &str = "index.json";
-/// How deep indexes may lie in each other; what lies deeper counts as missing.
+/// Limit of the nesting of indexes; deeper manifests count as missing.
 const INDEX_DEPTH_MAX: usize = 8;
 
-/// Lists the images of the layout. Entries of one digest with several names are one image.
+/// Lists the images of the layout. Entries with the same digest are one image with several names.
 pub(super) fn read_images(
     entries: &Entries,
     listed: &[ListedImage],
@@ -30,7 +30,7 @@ pub(super) fn read_images(
     };
     let mut manifests = Vec::new();
     for entry in &index.manifests {
-        // What is not there is told below.
+        // `locate` reports missing manifests below.
         manifests.push(read_manifest(entries, &entry.digest).ok());
     }
     found.referrers = ReferrerMap::new(index.manifests.iter().zip(&manifests));
@@ -62,7 +62,8 @@ pub(super) fn read_images(
     Ok(found)
 }
 
-/// A full reference in an annotation is a name. `org.opencontainers.image.ref.name` may also be a mere tag, which is not.
+/// Returns the names in the annotations. `org.opencontainers.image.ref.name` may also be a tag alone, which is not a
+/// name.
 fn names_of(root: &Descriptor) -> Vec<String> {
     let containerd = root.annotations.get(CONTAINERD_NAME);
     let reference = root
@@ -72,7 +73,7 @@ fn names_of(root: &Descriptor) -> Vec<String> {
     containerd.or(reference).cloned().into_iter().collect()
 }
 
-/// The names that `manifest.json` gives to the image with this configuration.
+/// Returns the names that `manifest.json` gives to the image with this configuration.
 fn listed_names(entries: &Entries, root: &Descriptor, listed: &[ListedImage]) -> Result<Vec<String>, ArchiveError> {
     let ManifestContent::Image(manifest) = read_manifest(entries, &root.digest)? else {
         return Ok(Vec::new());
@@ -85,15 +86,15 @@ fn listed_names(entries: &Entries, root: &Descriptor, listed: &[ListedImage]) ->
         .collect())
 }
 
-/// Finds the place of everything under a manifest, and gives the manifest, or what it is narrowed to; `None` when it is not
-/// in the archive, or an index nothing of which is there.
+/// Locates all content of a manifest. Returns the manifest, or the narrowed index in its place. Returns `None` if the
+/// archive lacks the manifest, or all entries of the index.
 fn locate(
     entries: &Entries,
     manifest: &Descriptor,
     depth: usize,
     found: &mut ArchiveContents,
 ) -> Result<Option<Descriptor>, ArchiveError> {
-    // A manifest that several indexes name is looked at once: an archive cannot make us walk it for ever.
+    // Each manifest is visited once: an archive cannot cause an endless walk.
     if let Some(known) = found.visited.get(&manifest.digest) {
         return Ok(known.clone().map(|content| content.named_by(manifest)));
     }
@@ -115,15 +116,15 @@ fn locate_new(
     }
     match read_manifest(entries, &manifest.digest)? {
         ManifestContent::Image(image) => {
-            for part in std::iter::once(&image.config).chain(&image.layers) {
-                let part_path = blob_path(&part.digest);
-                if part.is_foreign() && !entries.contains(&part_path) {
+            for child in std::iter::once(&image.config).chain(&image.layers) {
+                let child_path = blob_path(&child.digest);
+                if child.is_foreign() && !entries.contains(&child_path) {
                     continue;
                 }
-                let extent = entries.extent(&part_path, manifest.digest.as_str())?;
+                let extent = entries.extent(&child_path, manifest.digest.as_str())?;
                 found
                     .locations
-                    .insert(part.digest.clone(), ContentLocation::Archive(extent));
+                    .insert(child.digest.clone(), ContentLocation::Archive(extent));
             }
         }
         ManifestContent::Index(index) => {
@@ -146,7 +147,7 @@ fn locate_new(
     Ok(Some(manifest.clone()))
 }
 
-/// The same index with these manifests only.
+/// Returns the same index with only these entries.
 fn narrow(
     entries: &Entries,
     index: &Descriptor,

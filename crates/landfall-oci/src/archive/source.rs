@@ -1,4 +1,4 @@
-//! An image of an archive as a place that images are copied from.
+//! The image source over an archive.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -17,14 +17,14 @@ use crate::digest::matches_digest;
 use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, TransferError};
 use crate::referrers::ReferrerMap;
 
-/// How many bytes are read from the archive at once.
-const PIECE: u64 = 256 * 1024;
+/// Size of one read from the archive, in bytes.
+const READ_SIZE: u64 = 256 * 1024;
 
 /// Reads one image of an archive.
 #[derive(Debug, Clone)]
 pub(super) struct ArchiveSource {
     shared: Arc<Shared>,
-    /// What a selector that is no digest stands for.
+    /// Manifest of every selector that is not a digest.
     root: Option<Digest>,
 }
 
@@ -34,12 +34,12 @@ struct Shared {
     entries: Entries,
     locations: ContentLocations,
     referrers: ReferrerMap,
-    /// Manifests that indexes in the archive name, and that are not in it.
+    /// Manifests that indexes of the archive name and the archive lacks.
     absent: HashSet<Digest>,
 }
 
 impl ArchiveSource {
-    /// What reads the images that were found, and those images.
+    /// Returns the source of all images, and the images.
     pub(super) fn new(
         archive: String,
         entries: Entries,
@@ -84,7 +84,7 @@ impl ArchiveSource {
             .ok_or_else(|| self.fail(digest.as_str(), FailureKind::NotFound, None))
     }
 
-    /// Reads a piece of content, `length` bytes from `offset` or what there is of them.
+    /// Reads at most `length` bytes of content from `offset` on.
     async fn read(&self, location: &ContentLocation, offset: u64, length: u64) -> io::Result<Bytes> {
         match location {
             ContentLocation::Memory(bytes) => {
@@ -94,14 +94,14 @@ impl ArchiveSource {
             }
             ContentLocation::Archive(extent) => {
                 let skipped = offset.min(extent.size);
-                let piece = Extent {
+                let chunk = Extent {
                     offset: extent.offset + skipped,
                     size: length.min(extent.size - skipped),
                 };
                 let shared = self.shared.clone();
                 let read = tokio::task::spawn_blocking(move || {
                     let mut bytes = Vec::new();
-                    shared.entries.reader(piece).read_to_end(&mut bytes)?;
+                    shared.entries.reader(chunk).read_to_end(&mut bytes)?;
                     Ok(Bytes::from(bytes))
                 });
                 read.await.map_err(io::Error::other)?
@@ -115,8 +115,8 @@ impl ImageSource for ArchiveSource {
         format!("the archive `{}`", self.shared.archive)
     }
 
-    fn lacks(&self, part: &Descriptor) -> bool {
-        self.shared.absent.contains(&part.digest)
+    fn lacks(&self, entry: &Descriptor) -> bool {
+        self.shared.absent.contains(&entry.digest)
     }
 
     fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>> {
@@ -154,18 +154,18 @@ impl ImageSource for ArchiveSource {
             let location = self.location(&blob.digest)?.clone();
             let source = self.clone();
             let digest = blob.digest.clone();
-            let pieces = stream::try_unfold(offset, move |at| {
+            let chunks = stream::try_unfold(offset, move |at| {
                 let (source, location, digest) = (source.clone(), location.clone(), digest.clone());
                 async move {
                     let bytes = source
-                        .read(&location, at, PIECE)
+                        .read(&location, at, READ_SIZE)
                         .await
                         .map_err(|error| source.fail(digest.as_str(), FailureKind::Local, Some(error)))?;
                     let next = at + bytes.len() as u64;
                     Ok((!bytes.is_empty()).then_some((bytes, next)))
                 }
             });
-            Ok(pieces.boxed())
+            Ok(chunks.boxed())
         }
         .boxed()
     }

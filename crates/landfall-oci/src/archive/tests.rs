@@ -32,11 +32,11 @@ fn open_by(open: Open, bytes: &[u8]) -> Result<Vec<ArchiveImage>, ArchiveError> 
 }
 
 async fn read_blob(image: &ArchiveImage, blob: &Descriptor, offset: u64) -> Vec<u8> {
-    let pieces: Vec<_> = image.source.open_blob(blob, offset).await.unwrap().collect().await;
-    pieces.into_iter().flat_map(|piece| piece.unwrap()).collect()
+    let chunks: Vec<_> = image.source.open_blob(blob, offset).await.unwrap().collect().await;
+    chunks.into_iter().flat_map(|chunk| chunk.unwrap()).collect()
 }
 
-/// Everything under the image's root can be read, and has the digest that it is asked for by.
+/// Checks that all content under the image's root can be read and has its digest.
 async fn assert_whole(image: &ArchiveImage) {
     let mut pending = vec![image.root.clone()];
     while let Some(descriptor) = pending.pop() {
@@ -68,7 +68,7 @@ async fn an_archive_of_docker_save_gives_images_with_manifests_of_their_own() {
         }
         let raw = images[0].source.fetch_manifest("1").await.unwrap();
         assert_eq!(raw.digest, images[0].root.digest, "a tag stands for the image");
-        // The builder writes the same fields in the same order: the image is what it was before it was saved.
+        // The builder writes the same fields in the same order: the manifest is the same as before `docker save`.
         assert_eq!(raw.bytes, first.root_bytes());
     }
 }
@@ -103,7 +103,7 @@ async fn an_oci_archive_gives_the_images_of_its_index() {
     assert_eq!(error.kind, FailureKind::NotFound);
 }
 
-/// The files of an archive, to change one of them.
+/// Returns the files of an archive, so that a test can change one of them.
 fn files_of(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut tar = tar::Archive::new(archive);
     tar.entries()
@@ -140,7 +140,7 @@ async fn an_export_of_one_platform_gives_an_index_of_what_is_there() {
     );
     assert_eq!(images[0].narrowed_from.as_ref(), Some(&index.root.digest));
 
-    // For a copy it stays what it is.
+    // For a copy, the index stays unchanged.
     let kept = &open(&to_tar(&files)).unwrap()[0];
     assert_eq!((&kept.root.digest, &kept.narrowed_from), (&index.root.digest, &None));
     let raw = kept.source.fetch_manifest(index.root.digest.as_str()).await.unwrap();
@@ -155,7 +155,7 @@ async fn an_export_of_one_platform_gives_an_index_of_what_is_there() {
 fn indexes_that_name_each_other_many_times_are_read_once() {
     let mut image = mk_plain("x");
     for _ in 0..7 {
-        // Fifty times the same at each of seven levels: 50^7 paths lead to the image.
+        // Fifty identical entries at each of seven levels: 50^7 paths lead to the image.
         let mut next = multi_platform(&vec![image.clone(); 50]);
         next.manifests.sort_by(|(a, _), (b, _)| a.digest.cmp(&b.digest));
         next.manifests.dedup();
@@ -203,7 +203,7 @@ fn layers_that_are_links_to_others_are_followed_inside_the_archive_only() {
             ("c.json", config),
             ("1/layer.tar", &layer),
         ]));
-        // The builder above ended the archive: go on before its end.
+        // The builder above ended the archive: continue before its end.
         let end = tar.get_ref().len() - 1024;
         tar.get_mut().truncate(end);
         let mut header = tar::Header::new_gnu();

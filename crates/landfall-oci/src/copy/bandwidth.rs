@@ -1,4 +1,4 @@
-//! A limit of bytes a second that all transfers share.
+//! A limit in bytes per second, shared by all transfers.
 
 use std::num::NonZeroU64;
 use std::sync::Mutex;
@@ -7,19 +7,19 @@ use std::time::Duration;
 use landfall_core::sync::lock;
 use tokio::time::{Instant, sleep_until};
 
-/// How much may pass at once after a pause.
+/// Time whose bytes may pass at once after a pause.
 const BURST: Duration = Duration::from_millis(100);
 
-/// So many bytes a second, for everybody who holds it, first come, first served.
+/// A limit in bytes per second for all holders together, first come, first served.
 #[derive(Debug)]
 pub struct BandwidthLimit {
     bytes_per_second: NonZeroU64,
-    /// When the bytes that were let through so far have had their time.
+    /// Time at which the bytes that have passed are paid off at the configured rate.
     paid_until: Mutex<Instant>,
 }
 
 impl BandwidthLimit {
-    /// A limit in bytes a second.
+    /// Returns a limit in bytes per second.
     #[must_use]
     pub fn new(bytes_per_second: NonZeroU64) -> BandwidthLimit {
         BandwidthLimit {
@@ -28,7 +28,7 @@ impl BandwidthLimit {
         }
     }
 
-    /// Waits until so many bytes may pass. They have arrived by then: the wait keeps the next ones from coming too soon.
+    /// Waits until `bytes` more bytes may pass. The caller has received them already: the wait delays the next read.
     pub async fn pass(&self, bytes: usize) {
         let rate = self.bytes_per_second.get();
         let cost =

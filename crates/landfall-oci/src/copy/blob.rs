@@ -1,4 +1,4 @@
-//! One blob: is it there, how much of it, and the rest.
+//! Copies one blob: asks the sink for its state, mounts the blob or transfers the missing bytes.
 
 use std::pin::pin;
 
@@ -10,24 +10,24 @@ use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
 use super::blob_locks::BlobLock;
-use super::job::Job;
+use super::job::CopyJob;
 use super::report::BlobOutcome;
 use super::upload_digest::UploadDigest;
 use crate::image::{BlobStart, BlobStream, RepositoryAddress, TransferError};
 
-/// Pieces that may wait between source and sink: enough to keep both busy, too few to matter for memory.
+/// Chunks queued between source and sink: enough to keep both busy, too few to matter for memory.
 const QUEUED_CHUNKS_MAX: usize = 2;
 
-/// Who failed, because each side is tried again in its own way.
+/// The side that failed. Each side has its own retries.
 enum BlobFailure {
-    /// The source, for good: it was tried again while the sink waited.
+    /// Final failure of the source: it was retried while the sink waited.
     Source(TransferError),
-    /// The sink, or the bytes were not the right ones.
+    /// Failure of the sink, or wrong bytes.
     Sink(TransferError),
 }
 
-impl Job<'_> {
-    /// The bytes that were read from the source, and what came of it.
+impl CopyJob<'_> {
+    /// Copies a blob. Returns the number of bytes read from the source, and the outcome.
     pub(super) async fn copy_blob(&self, blob: &Descriptor) -> (u64, Result<BlobOutcome, TransferError>) {
         let mut bytes_moved = 0;
         let outcome = self.copy_blob_counting(blob, &mut bytes_moved).await;
@@ -41,12 +41,12 @@ impl Job<'_> {
         if repository.is_some_and(|repository| blob_lock.repositories().contains(repository)) {
             return Ok(self.skip(blob, BlobOutcome::Skipped));
         }
-        let _under_way = self.unless_stopped(self.options.transfers.begin(blob.size)).await?;
+        let _permit = self.unless_cancelled(self.options.in_flight.acquire(blob.size)).await?;
         let mut from = address
             .as_ref()
             .and_then(|address| self.mount_source(&blob_lock, address));
         let digest = blob.digest.as_str();
-        // Other sinks hash what they get.
+        // Sinks that are no registry hash the bytes themselves.
         let mut upload_digest = address.is_some().then(|| UploadDigest::new(blob));
         let mut failed = 0;
         let mut furthest = 0;
@@ -68,7 +68,7 @@ impl Job<'_> {
                     };
                     return Ok(self.skip(blob, outcome));
                 }
-                // We may not be allowed to read there, and still be allowed to write here.
+                // A login may write to this repository and have no right to read from the other one.
                 Err(_) if from.is_some() => {
                     from = None;
                     continue;
@@ -105,8 +105,8 @@ impl Job<'_> {
         }
     }
 
-    /// Reads again what an earlier process sent, for its hash, from a source on this machine. From a registry it would
-    /// cross the link a second time; then the sink's own verification has to do.
+    /// Hashes the bytes that an earlier process sent. Reads them from a source on this machine only: from a registry
+    /// they would cross the link a second time, so the sink's own verification has to suffice.
     async fn hash_beginning(
         &self,
         blob: &Descriptor,
@@ -117,8 +117,8 @@ impl Job<'_> {
             return Ok(());
         }
         let mut position = 0;
-        let mut stream = self.unless_stopped(self.source.open_blob(blob, 0)).await??;
-        while let Some(chunk) = self.unless_stopped(stream.next()).await? {
+        let mut stream = self.unless_cancelled(self.source.open_blob(blob, 0)).await??;
+        while let Some(chunk) = self.unless_cancelled(stream.next()).await? {
             let chunk = chunk?;
             let wanted = usize::try_from(length - position).unwrap_or(usize::MAX);
             let hashed = &chunk[..chunk.len().min(wanted)];
@@ -133,10 +133,10 @@ impl Job<'_> {
 
     async fn lock_blob(&self, blob: &Descriptor) -> Result<BlobLock, TransferError> {
         let lock = self.options.blob_locks.lock(self.storage(), blob.digest.clone());
-        self.unless_stopped(lock).await
+        self.unless_cancelled(lock).await
     }
 
-    /// What the sink has its blobs in common with.
+    /// Returns the storage part of the key of [`super::BlobLocks`]: sinks of one registry share their blobs.
     pub(super) fn storage(&self) -> String {
         match self.sink.repository_address() {
             Some(address) => address.registry.to_string(),
@@ -144,7 +144,7 @@ impl Job<'_> {
         }
     }
 
-    /// Whether source and sink are one registry, so that blobs need not come here.
+    /// Returns true if source and sink are one registry: it can mount the blobs.
     pub(super) fn is_within_registry(&self) -> bool {
         let (source, sink) = (self.source.repository_address(), self.sink.repository_address());
         source
@@ -152,7 +152,7 @@ impl Job<'_> {
             .is_some_and(|(source, sink)| source.registry == sink.registry)
     }
 
-    /// Forgets that the sink has a blob.
+    /// Removes the hint that the sink has a blob.
     pub(super) async fn forget(&self, blob: &Descriptor) -> Result<(), TransferError> {
         if let Some(address) = self.sink.repository_address() {
             self.lock_blob(blob).await?.remove_repository(&address.repository);
@@ -160,7 +160,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Another repository of the sink's registry that has the blob: one that got it in this process, or the source.
+    /// Returns another repository of the sink's registry that has the blob: one that received it in this process, or
+    /// the source.
     fn mount_source(&self, blob_lock: &BlobLock, sink: &RepositoryAddress) -> Option<Repository> {
         let source = self
             .source
@@ -180,8 +181,8 @@ impl Job<'_> {
         outcome
     }
 
-    /// Moves the rest of a blob: the source feeds, the sink writes, both in this task. When the copy is stopped, the sink
-    /// sees its stream fail and keeps what it has.
+    /// Transfers a blob from `offset` on. The source is read and the sink is written in this task. If the copy is
+    /// cancelled, the sink's stream fails and the sink keeps the received bytes.
     async fn transfer(
         &self,
         blob: &Descriptor,
@@ -207,7 +208,7 @@ impl Job<'_> {
             tokio::select! {
                 written = &mut writing => return match (read, written) {
                     (_, Ok(())) => Ok(()),
-                    // The sink failed because its stream did: the source's own words say more.
+                    // The sink failed because its stream did: the source's error says more.
                     (Some(Err(error)), Err(_)) => Err(BlobFailure::Source(error)),
                     (_, Err(error)) => Err(BlobFailure::Sink(error)),
                 },

@@ -1,7 +1,7 @@
-//! Who copies which blob right now, and where it is already. Images share base layers: whoever comes second waits, and then
-//! finds the blob there, or in another repository of the same registry.
+//! Single-flight locks of blobs, and hints for mounts. Images share base layers: the second copy of a blob waits for
+//! the first one, and then finds the blob in the sink, or mounts it from another repository of the same registry.
 //!
-//! What is known here is a hint. A destination may be wiped at any time, so that it saves work and decides nothing.
+//! The known repositories are hints: a destination may be wiped at any time. They save work and decide nothing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,36 +10,36 @@ use landfall_core::reference::{Digest, Repository};
 use landfall_core::sync::lock;
 use tokio::sync::OwnedMutexGuard;
 
-/// What has its blobs in common, and a blob: a registry, or a sink by what messages call it.
+/// Key: (blob storage, digest). Storage is the registry's host; for other sinks, [`crate::image::ImageSink::describe`].
 type Key = (String, Digest);
-/// The repositories that have the blob, the one that got it last at the end.
+/// Repositories that have the blob, the latest last.
 type Repositories = Vec<Repository>;
 type Blobs = Arc<Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Repositories>>>>>;
 
-/// The blobs that are on their way in this process, and those that arrived. Clones share it.
+/// Locks of the blobs that this process copies, with the repositories that have them. Clones share the locks.
 #[derive(Debug, Clone, Default)]
 pub struct BlobLocks {
     blobs: Blobs,
 }
 
-/// The right to copy a blob to a registry or a sink, until it is dropped.
+/// Exclusive right to copy a blob to a storage, until it is dropped.
 #[derive(Debug)]
 pub(super) struct BlobLock {
     blobs: Blobs,
     key: Key,
-    /// `None` while it waits, and at its end before the entry is looked at.
+    /// `None` while the lock is awaited, and in `drop` before the entry is checked.
     repositories: Option<OwnedMutexGuard<Repositories>>,
 }
 
 impl BlobLocks {
-    /// Waits until nobody else copies this blob to this registry or sink.
+    /// Waits until no other task copies this blob to this storage.
     pub(super) async fn lock(&self, storage: String, digest: Digest) -> BlobLock {
         let key = (storage, digest);
         let entry = {
             let mut blobs = lock(&self.blobs);
             blobs.entry(key.clone()).or_default().clone()
         };
-        // Made before the wait, so that a wait that is given up cleans up as well.
+        // Made before the wait: a cancelled wait removes its entry too.
         let mut lock = BlobLock {
             repositories: None,
             blobs: self.blobs.clone(),
@@ -51,12 +51,12 @@ impl BlobLocks {
 }
 
 impl BlobLock {
-    /// The repositories that are said to have the blob.
+    /// Returns the repositories that probably have the blob.
     pub(super) fn repositories(&self) -> &[Repository] {
         self.repositories.as_deref().map_or(&[], Vec::as_slice)
     }
 
-    /// The repository has the blob.
+    /// Records that the repository has the blob.
     pub(super) fn add_repository(&mut self, repository: &Repository) {
         self.remove_repository(repository);
         if let Some(repositories) = &mut self.repositories {
@@ -64,7 +64,7 @@ impl BlobLock {
         }
     }
 
-    /// The repository does not have the blob, whatever was said before.
+    /// Records that the repository does not have the blob.
     pub(super) fn remove_repository(&mut self, repository: &Repository) {
         if let Some(repositories) = &mut self.repositories {
             repositories.retain(|known| known != repository);
@@ -77,7 +77,7 @@ impl Drop for BlobLock {
         let is_known = !self.repositories().is_empty();
         self.repositories = None;
         let mut blobs = lock(&self.blobs);
-        // Who waits holds the lock too; the last one out takes away an entry that says nothing.
+        // Waiting tasks hold the entry too. The last holder removes an entry without repositories.
         if !is_known && blobs.get(&self.key).is_some_and(|entry| Arc::strong_count(entry) == 1) {
             blobs.remove(&self.key);
         }

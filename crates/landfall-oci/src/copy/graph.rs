@@ -1,4 +1,4 @@
-//! The walk from an image's top manifest to everything that it is made of.
+//! The walk from an image's top manifest to all its content.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -9,35 +9,35 @@ use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
 
-use super::job::Job;
+use super::job::CopyJob;
 use crate::image::{RawManifest, TransferError};
 
-/// The most manifests that one image may have; the largest public indexes have some dozens.
+/// Limit of the manifests of one image. The largest public indexes have some dozens.
 pub(super) const MANIFESTS_MAX: usize = 1000;
-/// How deep indexes may lie in indexes.
+/// Limit of the nesting of indexes.
 pub(super) const DEPTH_MAX: usize = 8;
-/// Manifests that are fetched at once.
+/// Manifests fetched at once.
 const FETCHES_MAX: usize = 4;
 
-/// What an image is made of, without its top manifest.
+/// The content of an image, without its top manifest.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    /// Manifests and indexes, each after those that it names.
+    /// Manifests and indexes, each after its children.
     pub(super) manifests: Vec<RawManifest>,
-    /// Configurations and layers, each once.
+    /// Configurations and layers, without duplicates.
     pub(super) blobs: Vec<Descriptor>,
-    /// Parts of an index were left out.
+    /// True if entries of an index are omitted.
     pub(super) omits_entries: bool,
-    /// Those of them that were wanted, and that the source was made without: platforms, and digests of what names none.
+    /// Selected index entries missing from the source by construction: platform, or digest if it has none.
     pub(super) lacking: Vec<String>,
-    /// Layers that must not be handed on were left out.
+    /// True if foreign layers are omitted.
     pub(super) omits_foreign_layers: bool,
-    /// The platforms that its indexes have something for.
+    /// The platforms of the index entries.
     offered: Vec<Platform>,
     seen: HashSet<Digest>,
 }
 
-impl Job<'_> {
+impl CopyJob<'_> {
     pub(super) async fn fetch_manifest(&self, selector: &str) -> Result<RawManifest, TransferError> {
         self.retrying(&self.image, || self.source.fetch_manifest(selector))
             .await
@@ -47,7 +47,7 @@ impl Job<'_> {
         let mut graph = Graph::default();
         self.walk_below(root, platforms, 0, &mut graph).await?;
         self.require_one(platforms, &graph.offered)?;
-        // The largest take longest: begun first, they end with the others.
+        // The largest blobs take longest: started first, they end together with the others.
         graph.blobs.sort_by_key(|blob| Reverse(blob.size));
         Ok(graph)
     }
@@ -123,7 +123,8 @@ impl Job<'_> {
     }
 }
 
-/// A layer that must not be handed on and says where it lives. Without an address it is copied like any other.
+/// Returns true if a layer must not be distributed and names its URLs. A foreign layer without a URL is copied like any
+/// other.
 fn is_omitted_layer(layer: &Descriptor) -> bool {
     layer.is_foreign() && !layer.urls.is_empty()
 }

@@ -1,5 +1,5 @@
-//! The parts of an index: which of them are wanted, whether they are there, and what it means when a sink wants the others
-//! as well. The index itself is never changed: its digest, and what was signed, stay what they are.
+//! The entries of an index: the selected ones, their presence in source and sink, and the errors of sinks that require
+//! all entries. The index itself is never changed: its digest and its signatures stay valid.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -13,53 +13,53 @@ use landfall_core::reference::Digest;
 use landfall_core::wording::quoted;
 
 use super::graph::{DEPTH_MAX, Graph, MANIFESTS_MAX};
-use super::job::Job;
+use super::job::CopyJob;
 use crate::image::{RawManifest, TransferError};
 
-/// How many parts are asked for at once.
-const QUESTIONS_MAX: usize = 8;
+/// Entries that are requested at once.
+const REQUESTS_MAX: usize = 8;
 
-/// A sink takes an index only with all that it names, and some of it was left out.
+/// The sink requires all entries of an index, and some of them were omitted.
 #[derive(Debug, thiserror::Error)]
 #[error("it was copied without some of its platforms, and the destination takes an index only with all of them")]
 pub struct PartialIndexRefused {
-    /// The manifests that are there now, each of which can be copied alone, by its digest.
+    /// The manifests that the sink has now. Each of them can be copied alone, by its digest.
     pub copied: Vec<Digest>,
-    /// What was wanted, and the source itself was made without: platforms, and digests of what names none.
+    /// Selected index entries missing from the source by construction: platform, or digest if it has none.
     pub lacking: Vec<String>,
-    /// What the sink said.
+    /// The sink's error.
     #[source]
     pub refusal: TransferError,
 }
 
-/// A source has an index and not all of it: somebody copied some platforms there, or lost the others.
+/// The source has an index without some of its entries: they were never copied there, or were lost.
 #[derive(Debug, thiserror::Error)]
 #[error("{source_name} has no manifest for {}, which the image's index names", quoted(.missing))]
 pub struct IndexEntriesMissing {
-    /// What messages call the source.
+    /// The source's name in messages.
     pub source_name: String,
-    /// What is not there: platforms, and digests of what names none.
+    /// The missing entries: platform, or digest if an entry has none.
     pub missing: Vec<String>,
-    /// The platforms that are there, with what belongs to each.
+    /// The platforms whose entries are all present.
     pub available: Vec<Platform>,
-    /// What the source said of the first one.
+    /// The source's error for the first missing entry.
     #[source]
     pub refusal: TransferError,
 }
 
-/// An image has nothing for any of the platforms that were asked for.
+/// The image has none of the requested platforms.
 #[derive(Debug, thiserror::Error)]
 #[error("it is for {}", quoted(.offered))]
 pub struct PlatformMissing {
-    /// What it is for.
+    /// The platforms of the image.
     pub offered: Vec<Platform>,
 }
 
-/// A sink takes an image only with all of its layers, and some must not be handed on.
+/// The sink requires all layers of an image, and foreign layers were omitted.
 #[derive(Debug, thiserror::Error)]
 #[error("it has layers that are fetched from addresses of their own, and the destination takes no such image")]
 pub struct ForeignLayersRefused {
-    /// What the sink said.
+    /// The sink's error.
     #[source]
     pub refusal: TransferError,
 }
@@ -102,8 +102,8 @@ impl Hint for ForeignLayersRefused {
     }
 }
 
-impl Job<'_> {
-    /// Whether the sink has the image, and of an index the parts that are wanted.
+impl CopyJob<'_> {
+    /// Returns true if the sink has the image, and the selected entries if the image is an index.
     pub(super) async fn is_present(&self, root: &RawManifest, platforms: &[Platform]) -> Result<bool, TransferError> {
         if !self.retrying(&self.image, || self.sink.has_image(root)).await? {
             return Ok(false);
@@ -116,8 +116,8 @@ impl Job<'_> {
         Ok(is_present)
     }
 
-    /// Whether the sink has the parts of an index that are wanted, those of indexes in it included. Notes the platforms
-    /// that it has something for, as far as it looked.
+    /// Returns true if the sink has the selected entries of an index, including those of nested indexes. Adds the
+    /// platforms of the visited entries to `offered`.
     fn has_entries<'a>(
         &'a self,
         manifest: &'a RawManifest,
@@ -126,7 +126,7 @@ impl Job<'_> {
         offered: &'a mut Vec<Platform>,
     ) -> BoxFuture<'a, Result<bool, TransferError>> {
         Box::pin(async move {
-            // What cannot be parsed, or lies too deep, is a failure of the walk's to tell.
+            // The walk reports manifests that cannot be parsed and indexes that are nested too deeply.
             let Ok(ManifestContent::Index(index)) = parse_manifest(&manifest.bytes) else {
                 return Ok(true);
             };
@@ -136,12 +136,12 @@ impl Job<'_> {
             let available = self.available(&index);
             offered.extend(available.platforms().cloned());
             let entries = available.parts_for(platforms);
-            let questions: Vec<_> = entries
+            let requests: Vec<_> = entries
                 .iter()
                 .map(|entry| self.retrying(&self.image, move || self.sink.has_manifest(entry)))
                 .collect();
-            let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS_MAX);
-            while let Some(is_present) = answers.try_next().await? {
+            let mut responses = stream::iter(requests).buffer_unordered(REQUESTS_MAX);
+            while let Some(is_present) = responses.try_next().await? {
                 if !is_present {
                     return Ok(false);
                 }
@@ -156,20 +156,20 @@ impl Job<'_> {
         })
     }
 
-    /// An index without what the source was made without.
+    /// Returns an index without the entries missing from the source by construction.
     pub(super) fn available(&self, index: &Index) -> Index {
         let mut available = index.clone();
         available.manifests.retain(|entry| !self.source.lacks(entry));
         available
     }
 
-    /// What people call the wanted parts of an index that the source was made without.
+    /// Returns the labels of the selected entries missing from the source by construction.
     pub(super) fn lacking(&self, index: &Index, platforms: &[Platform]) -> Vec<String> {
         let wanted = index.parts_for(platforms).into_iter();
         wanted.filter(|entry| self.source.lacks(entry)).map(label).collect()
     }
 
-    /// Says so where the source does not have a wanted part of an index, and what it has.
+    /// Replaces a `NotFound` error of an index entry by one that names the missing entries and the available platforms.
     pub(super) async fn explain_missing(
         &self,
         index: &Index,
@@ -181,15 +181,15 @@ impl Job<'_> {
         }
         let mut present = HashSet::new();
         let mut absent = HashSet::new();
-        let questions: Vec<_> = index
+        let requests: Vec<_> = index
             .manifests
             .iter()
             .take(MANIFESTS_MAX)
             .map(async |entry| (&entry.digest, self.source.fetch_manifest(entry.digest.as_str()).await))
             .collect();
-        let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS_MAX);
-        while let Some((digest, answer)) = answers.next().await {
-            match answer {
+        let mut responses = stream::iter(requests).buffer_unordered(REQUESTS_MAX);
+        while let Some((digest, response)) = responses.next().await {
+            match response {
                 Ok(_) => present.insert(digest),
                 Err(error) if error.kind == FailureKind::NotFound => absent.insert(digest),
                 Err(_unknown) => false,
@@ -216,10 +216,10 @@ impl Job<'_> {
         }
     }
 
-    /// That an image is for one of the platforms, or names none.
+    /// Checks that an image has at least one of the platforms, or names no platform.
     ///
     /// # Errors
-    /// When it has nothing for any of them.
+    /// [`PlatformMissing`] if it has none of them.
     pub(super) fn require_one(&self, platforms: &[Platform], offered: &[Platform]) -> Result<(), TransferError> {
         let serves_one = |offered: &Platform| platforms.iter().any(|wanted| wanted.accepts(offered));
         if platforms.is_empty() || offered.is_empty() || offered.iter().any(serves_one) {
@@ -235,14 +235,14 @@ impl Job<'_> {
     }
 }
 
-/// What people call a part of an index.
+/// Returns the platform of an index entry, or its digest if it has none.
 fn label(entry: &Descriptor) -> String {
     entry
         .image_platform()
         .map_or_else(|| entry.digest.to_string(), ToString::to_string)
 }
 
-/// Says so where a manifest is refused that names what was left out.
+/// Explains the refusal of a manifest that names omitted content.
 pub(super) fn explain_refusal(graph: &Graph, refusal: TransferError) -> TransferError {
     let is_refusal = matches!(refusal.kind, FailureKind::NotFound | FailureKind::Protocol);
     let (attempt, kind) = (refusal.attempt.clone(), refusal.kind);

@@ -1,4 +1,4 @@
-//! One copy, and what every part of it needs to know.
+//! One copy of an image, with its source, sink and options.
 
 use landfall_core::reference::ImageReference;
 use landfall_core::status::ProgressSink;
@@ -9,34 +9,32 @@ use crate::image::{ImageSink, ImageSource};
 /// One image to copy.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageCopy<'a> {
-    /// Where from.
     pub source: &'a dyn ImageSource,
-    /// The tag or digest there.
+    /// The tag or digest in the source.
     pub selector: &'a str,
-    /// Where to.
     pub sink: &'a dyn ImageSink,
-    /// What it is called there.
+    /// The image's name in the sink.
     pub name: Option<&'a ImageReference>,
 }
 
-/// One copy: what every part of it needs to know.
-pub(super) struct Job<'a> {
+/// State that all steps of one copy share.
+pub(super) struct CopyJob<'a> {
     pub(super) source: &'a dyn ImageSource,
     pub(super) sink: &'a dyn ImageSink,
     pub(super) options: &'a CopyOptions,
     pub(super) progress: &'a dyn ProgressSink,
-    /// What messages and progress call the image.
+    /// The image's name in messages and progress.
     pub(super) image: String,
 }
 
-/// What messages and progress call an image.
+/// Returns the name of an image in messages and progress.
 fn display_name(source: &dyn ImageSource, selector: &str, name: Option<&ImageReference>) -> String {
     name.map_or_else(|| format!("{} {selector}", source.describe()), ToString::to_string)
 }
 
-impl<'a> Job<'a> {
-    pub(super) fn new(copy: &ImageCopy<'a>, options: &'a CopyOptions, progress: &'a dyn ProgressSink) -> Job<'a> {
-        Job {
+impl<'a> CopyJob<'a> {
+    pub(super) fn new(copy: &ImageCopy<'a>, options: &'a CopyOptions, progress: &'a dyn ProgressSink) -> CopyJob<'a> {
+        CopyJob {
             source: copy.source,
             sink: copy.sink,
             options,

@@ -8,34 +8,33 @@ use tokio_util::sync::CancellationToken;
 
 use super::bandwidth::BandwidthLimit;
 use super::blob_locks::BlobLocks;
-use super::transfers::Transfers;
+use super::in_flight::InFlightLimit;
 
-/// What copies have in common. Clones share everything: make one and clone it for each image, and the limits hold for all
-/// of them together.
+/// Options of copies. Clones share the limits and locks: make one value and clone it for each image, so that the limits
+/// hold for all copies together.
 #[derive(Debug, Clone)]
 pub struct CopyOptions {
-    /// How many blobs are under way at once.
-    pub transfers: Transfers,
-    /// Who copies which blob right now, and where it is already, so that images that share one move it once.
+    /// Limit of the blobs in flight.
+    pub in_flight: InFlightLimit,
+    /// Locks and mount hints of blobs: images that share a blob move it once.
     pub blob_locks: BlobLocks,
-    /// How many bytes a second may be read from sources.
+    /// Limit of the bytes per second read from sources.
     pub bandwidth: Option<Arc<BandwidthLimit>>,
-    /// The platforms that are copied; all of them when there is none here.
+    /// The platforms to copy; empty for all.
     pub platforms: Arc<[Platform]>,
-    /// Whether signatures, attestations and the like are copied as well.
+    /// True if referrers (signatures, attestations) are copied too.
     pub referrers: bool,
-    /// How often and how long to try again.
     pub retry: RetryPolicy,
-    /// Stops the copy.
     pub cancel: CancellationToken,
 }
 
 impl CopyOptions {
-    /// With so many blobs under way at once (see [`Transfers::new`]), no limit of bandwidth and the usual retries.
+    /// Returns options with `concurrency` blobs in flight (see [`InFlightLimit::new`]), without a bandwidth limit, and
+    /// with the default retries.
     #[must_use]
     pub fn new(concurrency: usize) -> CopyOptions {
         CopyOptions {
-            transfers: Transfers::new(concurrency),
+            in_flight: InFlightLimit::new(concurrency),
             blob_locks: BlobLocks::default(),
             bandwidth: None,
             platforms: Arc::default(),

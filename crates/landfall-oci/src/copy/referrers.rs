@@ -1,21 +1,20 @@
-//! What belongs to an image without being part of it: signatures, attestations, bills of materials, and what is said about
-//! those in turn.
+//! Copies of referrers: signatures, attestations, bills of materials, and their own referrers.
 
 use std::collections::{HashSet, VecDeque};
 
 use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference};
 
-use super::job::Job;
+use super::job::CopyJob;
 use super::report::CopyReport;
 use crate::image::{ImageSink, Referrer, TransferError};
 
-/// The most that may belong to one image; what a registry lists is bounded by nobody else.
+/// Largest number of referrers of one image. The registry's list has no bound of its own.
 const REFERRERS_MAX: usize = 1000;
 
-impl Job<'_> {
-    /// Copies everything that belongs to these manifests, to what belongs to it, and so on. Each is copied once, so that
-    /// what refers to itself in a circle comes to an end.
+impl CopyJob<'_> {
+    /// Copies the referrers of these manifests, their referrers, and so on. Each is copied once, so that a cycle of
+    /// referrers ends.
     pub(super) async fn copy_referrers(
         &self,
         subjects: Vec<Digest>,
@@ -59,18 +58,18 @@ impl Job<'_> {
             tag: Some(tag),
             digest: None,
         });
-        let job = Job {
+        let job = CopyJob {
             sink,
             image: format!("{} of {}", referrer.selector, self.image),
             source: self.source,
             options: self.options,
             progress: self.progress,
         };
-        // It is small, and there for all platforms.
-        let looked = Box::pin(job.look(&referrer.selector, &[])).await?;
-        let root = looked.root.clone();
+        // A referrer is small, and applies to all platforms.
+        let inspected = Box::pin(job.inspect(&referrer.selector, &[])).await?;
+        let root = inspected.root.clone();
         let mut part = CopyReport::new(root.digest.clone());
-        let below = Box::pin(job.carry_out_alone(looked, name.as_ref(), &mut part)).await?;
+        let below = Box::pin(job.copy_without_referrers(inspected, name.as_ref(), &mut part)).await?;
         job.finish(&root).await?;
         Ok((part, below))
     }

@@ -5,40 +5,36 @@ use landfall_core::reference::Digest;
 
 use crate::image::TransferError;
 
-/// What became of a blob.
+/// Outcome of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlobOutcome {
-    /// It was written.
     Moved,
-    /// The registry took it over from another of its repositories.
+    /// The registry mounted it from another repository.
     Mounted,
-    /// It was there.
+    /// The sink had it already.
     Skipped,
 }
 
-/// What a copy amounted to.
+/// Totals of one copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyReport {
     /// The digest of the image's top manifest.
     pub digest: Digest,
-    /// The sink had the whole image under its name: nobody looked at the blobs.
+    /// True if the sink had the complete image under its name. The blobs were not checked one by one.
     pub unchanged: bool,
-    /// Bytes of blobs that were read from the source, those of failed attempts included.
+    /// Bytes of blobs read from the source, including failed attempts.
     pub bytes_moved: u64,
-    /// Blobs that were written.
     pub blobs_moved: u64,
-    /// Bytes of the blobs that were mounted.
     pub bytes_mounted: u64,
-    /// Blobs that the sink's registry took over from another of its repositories.
+    /// Blobs that the sink's registry mounted from another repository.
     pub blobs_mounted: u64,
-    /// Bytes of the blobs that the sink had already.
     pub bytes_skipped: u64,
     /// Blobs that the sink had already.
     pub blobs_skipped: u64,
-    /// What an image that was copied is without, because the source was made without it: platforms, and digests of what
-    /// names none.
+    /// Index entries missing from the source by construction (a single-platform archive): platform, or digest if it has
+    /// none.
     pub lacking: Vec<String>,
-    /// Signatures, attestations and the like that the sink has now; their blobs are counted with the image's.
+    /// Referrers (signatures, attestations) that the sink has now. Their blobs are counted with the image's.
     pub referrers: u64,
 }
 
@@ -58,19 +54,19 @@ impl CopyReport {
         }
     }
 
-    pub(super) fn add_referrer(&mut self, part: &CopyReport) {
+    pub(super) fn add_referrer(&mut self, referrer: &CopyReport) {
         self.referrers += 1;
-        self.bytes_moved += part.bytes_moved;
-        self.blobs_moved += part.blobs_moved;
-        self.bytes_mounted += part.bytes_mounted;
-        self.blobs_mounted += part.blobs_mounted;
-        self.bytes_skipped += part.bytes_skipped;
-        self.blobs_skipped += part.blobs_skipped;
+        self.bytes_moved += referrer.bytes_moved;
+        self.blobs_moved += referrer.blobs_moved;
+        self.bytes_mounted += referrer.bytes_mounted;
+        self.blobs_mounted += referrer.blobs_mounted;
+        self.bytes_skipped += referrer.bytes_skipped;
+        self.blobs_skipped += referrer.blobs_skipped;
     }
 
     pub(super) fn count(&mut self, blob: &Descriptor, outcome: BlobOutcome) {
         let (blobs, bytes) = match outcome {
-            // Its bytes were counted as they came.
+            // Its bytes were counted when they were read.
             BlobOutcome::Moved => {
                 self.blobs_moved += 1;
                 return;
@@ -86,9 +82,8 @@ impl CopyReport {
 /// A copy of an image failed.
 #[derive(Debug)]
 pub struct CopyFailure {
-    /// Why.
     pub error: TransferError,
-    /// What it amounted to until then; `None` when the source did not even have the manifest.
+    /// Totals until the failure; `None` if the manifest could not be fetched.
     pub so_far: Option<CopyReport>,
 }
 

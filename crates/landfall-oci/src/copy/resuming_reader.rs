@@ -1,5 +1,5 @@
-//! The bytes of a blob on their way from the source: opened again where they broke off, as often as it takes, so that the
-//! sink sees one stream without a gap. A registry that takes an upload in one piece needs that most.
+//! Reads a blob from the source, and opens it again at the first missing byte after each interruption: the sink sees
+//! one stream without a gap. A registry that accepts only monolithic uploads needs that most.
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -8,17 +8,17 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
-use super::job::Job;
+use super::job::CopyJob;
 use super::upload_digest::UploadDigest;
 use crate::image::TransferError;
 
-/// Progress after which earlier failures are forgotten: a link that breaks now and then still gets the blob through,
-/// while one that never gets this far is given up.
+/// Progress in bytes that resets the number of failures. A link that breaks now and then still transfers the blob; a
+/// link that never gets this far is given up.
 const RETRY_RESET_BYTES: u64 = 1024 * 1024;
 
-impl Job<'_> {
-    /// Sends the bytes of a blob from `offset` on. Ends when all are sent, when nobody listens any more, or when the source
-    /// has failed for good; then the listener hears it too.
+impl CopyJob<'_> {
+    /// Sends the bytes of a blob from `offset` on to `sender`. Ends after the last byte, when the receiver is dropped,
+    /// or when the source has finally failed; the receiver gets that error too.
     pub(super) async fn read_resuming(
         &self,
         blob: &Descriptor,
@@ -37,13 +37,13 @@ impl Job<'_> {
             };
             if position - begin >= RETRY_RESET_BYTES {
                 failed = 0;
-                // The link is cut now and then, and nobody asked us to wait: a pause at each cut would only add up.
+                // The link breaks now and then, and the source did not ask for a delay: pauses would only add up.
                 if error.kind == FailureKind::Unreachable && !self.options.cancel.is_cancelled() {
                     tracing::debug!(digest = %blob.digest, position, error = %error.chain(), "resumed at once");
                     continue;
                 }
             }
-            // Bytes that are wrong are with the sink already: no more of them.
+            // The sink has received wrong bytes already: resuming cannot repair them.
             let is_wrong = upload_digest.is_some() && error.kind == FailureKind::Corrupt;
             let wait = async {
                 match is_wrong {
@@ -57,7 +57,7 @@ impl Job<'_> {
                     kind: error.kind,
                     source: None,
                 };
-                // Nobody listening is no failure of the source's.
+                // A dropped receiver is no failure of the source.
                 drop(sender.send(Err(copy)).await);
                 return Err(error);
             }
@@ -72,8 +72,8 @@ impl Job<'_> {
         bytes_moved: &mut u64,
         mut upload_digest: Option<&mut UploadDigest>,
     ) -> Result<(), TransferError> {
-        let mut stream = self.unless_stopped(self.source.open_blob(blob, *position)).await??;
-        while let Some(chunk) = self.unless_stopped(stream.next()).await? {
+        let mut stream = self.unless_cancelled(self.source.open_blob(blob, *position)).await??;
+        while let Some(chunk) = self.unless_cancelled(stream.next()).await? {
             let chunk = chunk?;
             let length = chunk.len();
             *bytes_moved += length as u64;
@@ -81,7 +81,7 @@ impl Job<'_> {
                 upload_digest.update(blob, *position, &chunk)?;
             }
             if let Some(limit) = &self.options.bandwidth {
-                self.unless_stopped(limit.pass(length)).await?;
+                self.unless_cancelled(limit.pass(length)).await?;
             }
             if sender.send(Ok(chunk)).await.is_err() {
                 return Ok(());

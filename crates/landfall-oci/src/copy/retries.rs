@@ -7,7 +7,7 @@ use landfall_core::failure::{Action, FailureKind, next_action};
 use landfall_core::status::{ProgressEvent, ProgressSink};
 use landfall_net::random::random_bytes;
 
-use super::job::Job;
+use super::job::CopyJob;
 use super::options::CopyOptions;
 use crate::image::TransferError;
 
@@ -24,7 +24,7 @@ impl CopyOptions {
     ) -> Result<T, TransferError> {
         let mut failed = 0;
         loop {
-            match self.unless_stopped(subject, step()).await? {
+            match self.unless_cancelled(subject, step()).await? {
                 Ok(done) => return Ok(done),
                 Err(error) => self.wait_to_retry(progress, subject, &mut failed, error).await?,
             }
@@ -44,7 +44,7 @@ impl CopyOptions {
             return Err(error);
         };
         if self.cancel.is_cancelled() {
-            return Err(stopped(subject));
+            return Err(cancelled(subject));
         }
         progress.progress(ProgressEvent::Retrying {
             subject: subject.to_owned(),
@@ -52,21 +52,21 @@ impl CopyOptions {
             delay_ms: whole_milliseconds(delay),
             error: error.chain(),
         });
-        self.unless_stopped(subject, tokio::time::sleep(delay)).await
+        self.unless_cancelled(subject, tokio::time::sleep(delay)).await
     }
 
     /// Runs a step unless the work is cancelled first.
-    pub(super) async fn unless_stopped<T>(
+    pub(super) async fn unless_cancelled<T>(
         &self,
         subject: &str,
         step: impl Future<Output = T>,
     ) -> Result<T, TransferError> {
         let ended = self.cancel.run_until_cancelled(step).await;
-        ended.ok_or_else(|| stopped(subject))
+        ended.ok_or_else(|| cancelled(subject))
     }
 }
 
-impl Job<'_> {
+impl CopyJob<'_> {
     pub(super) async fn retrying<'a, T>(
         &self,
         subject: &str,
@@ -84,13 +84,13 @@ impl Job<'_> {
         self.options.wait_to_retry(self.progress, subject, failed, error).await
     }
 
-    pub(super) async fn unless_stopped<T>(&self, step: impl Future<Output = T>) -> Result<T, TransferError> {
-        self.options.unless_stopped(&self.image, step).await
+    pub(super) async fn unless_cancelled<T>(&self, step: impl Future<Output = T>) -> Result<T, TransferError> {
+        self.options.unless_cancelled(&self.image, step).await
     }
 }
 
 /// Returns the error of cancelled work.
-pub(super) fn stopped(subject: &str) -> TransferError {
+pub(super) fn cancelled(subject: &str) -> TransferError {
     TransferError {
         attempt: format!("copying `{subject}` was stopped on request"),
         kind: FailureKind::Local,

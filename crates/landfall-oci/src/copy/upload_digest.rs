@@ -1,5 +1,5 @@
-//! Digest of an upload: the bytes that go to a registry are hashed as they pass, and the last of them are held back when
-//! they are not what the digest names. The registry verifies them too; so the failure is known to be the source's.
+//! Digest of an upload: bytes sent to a registry are hashed on the way, and the last of them are held back if the
+//! digest is wrong. The registry verifies them too; this check proves that the source is at fault.
 
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::Descriptor;
@@ -7,7 +7,7 @@ use landfall_core::oci_types::Descriptor;
 use crate::digest::{Algorithm, Digester};
 use crate::image::TransferError;
 
-/// The hash of a blob as far as it was seen, across all attempts.
+/// The digest of a blob's first bytes, across all attempts.
 pub(super) struct UploadDigest {
     digester: Digester,
     hashed: u64,
@@ -21,16 +21,16 @@ impl UploadDigest {
         }
     }
 
-    /// Whether all bytes before this position were seen.
+    /// Returns true if all bytes before this position are hashed.
     pub(super) fn covers(&self, position: u64) -> bool {
         self.hashed >= position
     }
 
-    /// Takes note of the bytes at a position. What was seen in an earlier attempt is passed over. Bytes behind a gap say
-    /// nothing: then the sink went on with what an earlier process sent, and only it can tell.
+    /// Hashes the bytes at a position, without those hashed in an earlier attempt. Bytes after a gap are ignored: the
+    /// sink resumed the upload of an earlier process, and only the sink can verify it.
     ///
     /// # Errors
-    /// When the blob is complete and is not what its digest names.
+    /// If the blob is complete and its digest is wrong.
     pub(super) fn update(&mut self, blob: &Descriptor, position: u64, bytes: &[u8]) -> Result<(), TransferError> {
         let seen = self
             .hashed
@@ -47,7 +47,7 @@ impl UploadDigest {
         let complete = std::mem::replace(self, UploadDigest::new(blob));
         let computed = complete.digester.finish();
         if computed == blob.digest {
-            // Nothing is left to prove, should the end be sent again.
+            // The end may be sent again: it is verified already.
             self.hashed = blob.size;
             return Ok(());
         }
@@ -69,7 +69,7 @@ mod tests {
         let blob = Descriptor::new("", digest_of(b"0123456789"), 10);
         let mut upload_digest = UploadDigest::new(&blob);
         upload_digest.update(&blob, 0, b"0123").unwrap();
-        // Sent again from an earlier byte, and further.
+        // Bytes that are sent again, and new ones.
         upload_digest.update(&blob, 2, b"2345").unwrap();
         upload_digest.update(&blob, 0, b"01").unwrap();
         upload_digest.update(&blob, 6, b"6789").unwrap();
@@ -85,7 +85,7 @@ mod tests {
             upload_digest.update(&blob, 4, b"456789").unwrap_err().kind,
             FailureKind::Corrupt
         );
-        // The next attempt begins anew.
+        // The next attempt starts at 0.
         upload_digest.update(&blob, 0, b"0123456789").unwrap();
     }
 

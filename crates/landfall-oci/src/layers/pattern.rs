@@ -1,19 +1,20 @@
-//! Paths in an image, and patterns for them.
+//! Patterns for paths in an image.
 
 use std::str::FromStr;
 
 use crate::inner_path::entry_path;
 
-/// Which files are meant: a directory, and a file name in it with at most one `*`, e.g. `/opt/kube-images/*.tar`.
+/// A pattern for files: a directory, and a file name in it with at most one `*`, e.g. `/opt/kube-images/*.tar`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern {
     directory: String,
     prefix: String,
-    /// What follows the `*`, if there is one.
+    /// The text after the `*`; `None` without a `*`.
     suffix: Option<String>,
 }
 
-/// Where a provider image keeps the archives of the core images, and content that comes with it (SPEC section 7).
+/// Returns the paths of a provider image with the archives of the core images, and with additional content
+/// ([spec:agent.order]).
 #[must_use]
 pub fn provider_image_patterns() -> Vec<PathPattern> {
     ["/opt/kube-images/*.tar", "/opt/content/images/*"]
@@ -23,7 +24,7 @@ pub fn provider_image_patterns() -> Vec<PathPattern> {
 }
 
 impl PathPattern {
-    /// Whether a path from the image's root, without a leading `/`, is meant.
+    /// Returns true if the pattern matches a path from the image's root, without a leading `/`.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         let Some((directory, name)) = path.rsplit_once('/') else {
@@ -39,7 +40,7 @@ impl PathPattern {
     }
 }
 
-/// A text is not a pattern.
+/// Error of a text that is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{pattern}` is not a pattern: write a directory and a file name with at most one `*`")]
 pub struct PatternError {

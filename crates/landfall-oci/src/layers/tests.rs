@@ -69,7 +69,7 @@ fn mk_entry(kind: tar::EntryType, path: &str, target: &str) -> Vec<u8> {
     header.as_bytes().to_vec()
 }
 
-/// An image of these layers, each a list of raw entries.
+/// Returns an image of these layers, each a list of raw entries.
 fn mk_raw(layers: &[&[Vec<u8>]]) -> ImageFixture {
     layers
         .iter()
@@ -80,7 +80,7 @@ fn mk_raw(layers: &[&[Vec<u8>]]) -> ImageFixture {
         .build()
 }
 
-/// The entry of a file, without the end of the archive.
+/// Returns the tar entry of a file, without the end of the archive.
 fn mk_file(path: &str, content: &str) -> Vec<u8> {
     let mut tar = tar_of([(path, content)]);
     tar.truncate(512 + content.len().next_multiple_of(512));
@@ -109,9 +109,9 @@ fn files_come_in_the_order_of_their_paths_whatever_the_layer_is_compressed_with(
     assert_eq!(paths, ["opt/kube-images/etcd.tar", "opt/kube-images/pause.tar"]);
 }
 
-/// The files of a layer, `(path, content)`.
+/// Files of a layer, `(path, content)`.
 type Upper<'a> = &'a [(&'a str, &'a [u8])];
-/// What is extracted, `(path, content)`.
+/// Extracted files, `(path, content)`.
 type Seen<'a> = &'a [(&'a str, &'a str)];
 
 #[test]

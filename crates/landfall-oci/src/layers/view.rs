@@ -1,4 +1,4 @@
-//! What a container sees of several layers, for the few paths that anybody asks for.
+//! A container's view of several layers, limited to the requested paths.
 
 use std::collections::BTreeMap;
 
@@ -10,46 +10,46 @@ use crate::inner_path::{parent_of, resolve_inside};
 /// One file of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExtractedFile {
-    /// Its path in the image, without a leading `/`.
+    /// The path in the image, without a leading `/`.
     pub path: String,
-    /// Where its content is.
+    /// The extracted file.
     pub content: Utf8PathBuf,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
-/// More links in a row than any image needs.
+/// Limit of a chain of links: no image needs a longer one.
 const LINKS_MAX: usize = 8;
 
-/// A path that is asked for.
+/// A requested path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum ViewEntry {
     File {
         content: Utf8PathBuf,
         size: u64,
     },
-    /// The target from the image's root, or as it is written when it leads out of the image.
+    /// The target from the image's root. A target outside the image stays as written.
     Link {
         target: String,
     },
 }
 
-impl Found {
-    pub(super) fn link(path: &str, target: &str, symbolic: bool) -> Found {
+impl ViewEntry {
+    pub(super) fn link(path: &str, target: &str, symbolic: bool) -> ViewEntry {
         let base = if symbolic { parent_of(path) } else { "" };
         let from_root = resolve_inside(base, target);
-        Found::Link {
+        ViewEntry::Link {
             target: from_root.unwrap_or_else(|| target.to_owned()),
         }
     }
 }
 
-/// The paths so far, each with the number of its layer.
+/// The paths of the layers so far, each with the number of its layer.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    paths: BTreeMap<String, (usize, Found)>,
+    paths: BTreeMap<String, (usize, ViewEntry)>,
     layer: usize,
 }
 
@@ -58,8 +58,8 @@ impl View {
         self.layer += 1;
     }
 
-    /// Whether an entry is a whiteout, which then hides what lower layers have; what its own layer has stays, whichever
-    /// comes first.
+    /// Returns true if an entry is a whiteout, after hiding the paths of lower layers. Paths of the whiteout's own
+    /// layer stay, in either order.
     pub(super) fn apply_whiteout(&mut self, path: &str) -> bool {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         if name == OPAQUE {
@@ -86,24 +86,24 @@ impl View {
         });
     }
 
-    /// A directory takes the place of a file of the same path; what lies in it stays.
+    /// Replaces a file of this path by a directory. Paths in the directory stay.
     pub(super) fn put_directory(&mut self, path: &str) {
         self.retain(|candidate, _| candidate != path);
     }
 
-    /// Anything else takes the place of whatever was there, with all that lay below it.
+    /// Removes a path and everything below it, before an entry other than a directory replaces it.
     pub(super) fn remove(&mut self, path: &str) {
         self.retain(|candidate, _| candidate != path && !is_below(candidate, path));
     }
 
-    pub(super) fn put(&mut self, path: String, found: Found) {
+    pub(super) fn put(&mut self, path: String, found: ViewEntry) {
         self.paths.insert(path, (self.layer, found));
     }
 
     fn retain(&mut self, keep: impl Fn(&str, usize) -> bool) {
         self.paths.retain(|path, (layer, found)| {
             let kept = keep(path, *layer);
-            if let (false, Found::File { content, .. }) = (kept, found)
+            if let (false, ViewEntry::File { content, .. }) = (kept, found)
                 && let Err(error) = fs::remove_file(&*content)
             {
                 tracing::debug!(%error, "a file stays in the work directory until that goes");
@@ -112,29 +112,30 @@ impl View {
         });
     }
 
-    /// The files, by path. A link that leads to one of them adds nothing; one that leads elsewhere is an error.
+    /// Returns the files by path. A link to one of them adds nothing. A link to any other path is an error, returned as
+    /// `(path, target)`.
     pub(super) fn into_files(self) -> Result<Vec<ExtractedFile>, (String, String)> {
         let mut files = Vec::new();
         for (path, (_, found)) in &self.paths {
             match found {
-                Found::File { content, size } => files.push(ExtractedFile {
+                ViewEntry::File { content, size } => files.push(ExtractedFile {
                     path: path.clone(),
                     content: content.clone(),
                     size: *size,
                 }),
-                Found::Link { target } if self.leads_to_a_file(target) => {}
-                Found::Link { target } => return Err((path.clone(), target.clone())),
+                ViewEntry::Link { target } if self.resolves_to_file(target) => {}
+                ViewEntry::Link { target } => return Err((path.clone(), target.clone())),
             }
         }
         Ok(files)
     }
 
-    fn leads_to_a_file(&self, target: &str) -> bool {
+    fn resolves_to_file(&self, target: &str) -> bool {
         let mut at = target;
         for _ in 0..LINKS_MAX {
             match self.paths.get(at) {
-                Some((_, Found::File { .. })) => return true,
-                Some((_, Found::Link { target })) => at = target,
+                Some((_, ViewEntry::File { .. })) => return true,
+                Some((_, ViewEntry::Link { target })) => at = target,
                 None => return false,
             }
         }

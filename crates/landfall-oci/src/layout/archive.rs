@@ -1,8 +1,8 @@
-//! A layout in a tar as a place that an image is copied to: one pass, no staging. Each blob gets its place in the file when
-//! its size is known, several are written at once, and the tar is there under its name only when it is whole.
+//! The image sink over a layout in a tar: one pass, no staging. Each blob gets its offset in the file when its size is
+//! known, and several blobs are written at once. The tar gets its final name only when it is complete.
 //!
-//! Beside `index.json` it has a `manifest.json` where the image is for one platform, so that `docker load` and skopeo's
-//! `docker-archive:` read it as well as `oci-archive:` and `ctr images import` do.
+//! An image with one platform gets a `manifest.json` beside `index.json`: `docker load` and skopeo's `docker-archive:`
+//! need it. skopeo's `oci-archive:` and `ctr images import` read `index.json`.
 
 use std::collections::HashMap;
 use std::fs::TryLockError;
@@ -27,18 +27,18 @@ use crate::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError}
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::render_index;
-use crate::store::receive::{Receiver, fill};
+use crate::store::receive::{ByteReceiver, receive_stream};
 
-/// Tar's unit, in bytes.
+/// The block size of tar, in bytes.
 const BLOCK: u64 = 512;
 const DOCKER_MANIFEST: &str = "manifest.json";
 
-/// Which archive somebody asked for. Both are written alike.
+/// The requested form of archive. Both are written alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchiveForm {
     /// `oci-archive:`.
     Oci,
-    /// `docker-archive:`, which holds one platform.
+    /// `docker-archive:`, limited to one platform.
     Docker,
 }
 
@@ -48,9 +48,9 @@ pub struct ArchiveSink {
     path: Utf8PathBuf,
     name: Option<String>,
     form: ArchiveForm,
-    /// What is written belongs to the image, and is none itself.
+    /// True if this sink writes a referrer of the image.
     is_referrer: bool,
-    /// Begun with the first blob: a dry run leaves nothing behind.
+    /// Created with the first blob: a dry run leaves nothing behind.
     tar: Arc<Mutex<Option<Tar>>>,
 }
 
@@ -60,16 +60,15 @@ struct Tar {
     partial_path: Utf8PathBuf,
     file: Arc<fs::File>,
     end: u64,
-    /// Where content begins; what has no entry yet is not complete.
+    /// Offset of the content of each blob, and true if the blob is complete.
     entries: HashMap<Digest, (u64, bool)>,
-    /// The images themselves, without what is said about them.
+    /// The images, without attestations and referrers.
     images: Vec<Manifest>,
-    /// What belongs to the image.
     referrers: Vec<Descriptor>,
     finished: bool,
 }
 
-/// A blob on its way to its place.
+/// Writer of one blob at its offset.
 struct TarEntryWriter {
     file: Arc<fs::File>,
     begin: u64,
@@ -77,7 +76,7 @@ struct TarEntryWriter {
     digester: Digester,
 }
 
-impl Receiver for TarEntryWriter {
+impl ByteReceiver for TarEntryWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let at = self.digester.length();
         if at + bytes.len() as u64 > self.blob.size {
@@ -141,7 +140,7 @@ impl Tar {
         })
     }
 
-    /// Where a blob belongs: the same place in every attempt.
+    /// Returns the offset of a blob's content, the same in every attempt.
     fn entry_offset(&mut self, digest: &Digest, size: u64) -> u64 {
         let begin = self.end + BLOCK;
         let (offset, _) = *self.entries.entry(digest.clone()).or_insert((begin, false));
@@ -151,7 +150,7 @@ impl Tar {
         offset
     }
 
-    /// The content is all there: now it counts.
+    /// Writes the tar header of a blob whose content is complete.
     fn write_header(&mut self, digest: &Digest, size: u64) -> Result<(), StoreError> {
         if let Some((offset, is_complete)) = self.entries.get_mut(digest) {
             *is_complete = true;
@@ -179,7 +178,7 @@ impl Tar {
             let listed = json!([{"Config": blob_path(&image.config.digest), "RepoTags": names, "Layers": layers}]);
             self.add_file(DOCKER_MANIFEST, listed.to_string().as_bytes())?;
         }
-        // Two blocks of zeros end a tar (POSIX pax, "ustar Interchange Format"), and pad what the last entry left open.
+        // Two blocks of zeros end a tar (POSIX pax, "ustar Interchange Format"), and also pad the last entry.
         self.file.set_len(self.end + 2 * BLOCK)?;
         self.file.sync_all()?;
         durable::publish(&self.partial_path, path)?;
@@ -199,7 +198,7 @@ impl Drop for Tar {
 }
 
 impl ArchiveSink {
-    /// An archive at this path, in place of what is there.
+    /// Returns a sink for an archive at this path. An existing file is replaced.
     #[must_use]
     pub fn new(path: &Utf8Path, name: Option<String>, form: ArchiveForm) -> ArchiveSink {
         ArchiveSink {
@@ -242,7 +241,7 @@ impl ArchiveSink {
         writer.append(&manifest.bytes)?;
         self.with_tar(|tar| {
             tar.write_header(&blob.digest, size)?;
-            // Attestations are manifests without a system to run on, and are no images.
+            // Attestations are manifests too, but not images that a platform can run.
             if !self.is_referrer
                 && let Ok(ManifestContent::Image(image)) = parse_manifest(&manifest.bytes)
                 && image.config.media_type.contains(".image.")
@@ -265,12 +264,12 @@ impl ImageSink for ArchiveSink {
         format!("the archive `{}`", self.path)
     }
 
-    /// It is written anew each time.
+    /// Returns false: each copy writes the complete archive.
     fn has_image<'a>(&'a self, _manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
         async { Ok(false) }.boxed()
     }
 
-    /// Docker's archives have no place for it.
+    /// Returns `None` for Docker's archives: they cannot hold referrers.
     fn referrer_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
         let sink = ArchiveSink {
             name: tag.map(ToString::to_string),
@@ -303,7 +302,9 @@ impl ImageSink for ArchiveSink {
         let failed = |error: StoreError| error.during(self.attempt(blob.digest.as_str()));
         async move {
             let (sink, wanted) = (self.clone(), blob.clone());
-            let (writer, received) = fill(move || sink.open_writer(&wanted), stream).await.map_err(failed)?;
+            let (writer, received) = receive_stream(move || sink.open_writer(&wanted), stream)
+                .await
+                .map_err(failed)?;
             received?;
             let (sink, blob) = (self.clone(), blob.clone());
             let finished = blocking(move || {
@@ -356,7 +357,7 @@ impl ImageSink for ArchiveSink {
     }
 }
 
-/// The header of a file, the same for the same file whenever and wherever it is written.
+/// Returns the tar header of a file. It depends on path and size only.
 fn render_header(path: &str, size: u64) -> io::Result<[u8; 512]> {
     let mut header = tar::Header::new_gnu();
     header.set_path(path)?;

@@ -1,5 +1,5 @@
-//! A layout in a directory as a place that images are copied to. What arrived of a blob waits in a directory of its own, so
-//! that another run goes on with it; everything else in the layout is there for every reader at any instant.
+//! The image sink over a layout in a directory. Incomplete blobs stay in a separate directory, so that the next run
+//! resumes them. Everything else in the layout is complete for every reader at any instant.
 
 use std::io;
 
@@ -19,33 +19,34 @@ use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::REF_NAME;
 use crate::store::ingest::Ingest;
-use crate::store::receive::{Receiver, fill};
+use crate::store::receive::{ByteReceiver, receive_stream};
 
-/// Where the beginnings of blobs wait. Readers of layouts pass over what they do not know.
+/// Directory of incomplete blobs. Readers of layouts ignore unknown files.
 const PARTIAL: &str = ".partial";
 
 /// Writes one image to a layout.
 #[derive(Debug, Clone)]
 pub struct LayoutSink {
     root: Utf8PathBuf,
-    /// What it is called there: skopeo's name, of any form.
+    /// The image's name in the layout, in any form that skopeo accepts.
     name: Option<String>,
 }
 
-/// A blob on its way into the layout.
+/// Writer of one blob.
 struct LayoutWriter {
     ingest: Ingest,
     blob: Descriptor,
 }
 
-impl Receiver for LayoutWriter {
+impl ByteReceiver for LayoutWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.ingest.append_to(&self.blob, bytes)
     }
 }
 
 impl LayoutSink {
-    /// A layout in this directory, which is made with the first blob. An image that has the name there gives it up.
+    /// Returns a sink for a layout in this directory, which is made with the first blob. The name is taken away from
+    /// the image that has it in the layout.
     #[must_use]
     pub fn new(root: &Utf8Path, name: Option<String>) -> LayoutSink {
         LayoutSink {
@@ -86,7 +87,7 @@ impl LayoutSink {
         })
     }
 
-    /// The entry of the image in the index, if it is the one.
+    /// Returns true if the index lists the image under this sink's name.
     fn is_listed(&self, manifest: &RawManifest) -> bool {
         let Ok(index) = self.load_index() else { return false };
         let digest = manifest.digest.as_str();
@@ -105,9 +106,9 @@ impl LayoutSink {
         }
     }
 
-    /// Names the image in the index. What else is there, and what we do not know, stays.
+    /// Names the image in the index. Other entries and unknown fields stay.
     fn list(&self, manifest: &RawManifest) -> Result<(), StoreError> {
-        // One at a time, other processes included; the lock ends with the file.
+        // One writer at a time, including other processes. Closing the file ends the lock.
         let lock = fs::File::open(&self.root)?;
         lock.file().lock()?;
         let layout = self.root.join(LAYOUT_FILE);
@@ -124,7 +125,7 @@ impl LayoutSink {
         kept.push(json!(named_entry(manifest, self.name.as_deref())));
         index["manifests"] = Value::Array(kept);
         durable::replace_file(&self.root.join(INDEX), index.to_string().as_bytes())?;
-        // Only when nothing waits in it any more.
+        // Fails while the directory has incomplete blobs, on purpose.
         drop(fs::remove_dir(self.root.join(PARTIAL)));
         Ok(())
     }
@@ -151,18 +152,19 @@ impl ImageSink for LayoutSink {
         format!("the layout `{}`", self.root)
     }
 
-    /// An image is listed last.
+    /// Returns true if the index lists the image: it is listed after all its content is written.
     fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
         let (sink, manifest) = (self.clone(), manifest.clone());
         let found = blocking(move || Ok(sink.is_listed(&manifest)));
         async move { found.await.map_err(|error| error.during(self.attempt("an image"))) }.boxed()
     }
 
-    fn has_manifest<'a>(&'a self, part: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
-        async move { Ok(self.blob_state(part).await? == BlobState::Complete) }.boxed()
+    fn has_manifest<'a>(&'a self, entry: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
+        async move { Ok(self.blob_state(entry).await? == BlobState::Complete) }.boxed()
     }
 
-    /// Beside the image, by its tag or without a name: readers find it by what it refers to.
+    /// Returns a sink in the same layout, with the tag as the name or without a name: readers find a referrer by its
+    /// subject.
     fn referrer_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
         Some(Box::new(LayoutSink::new(&self.root, tag.map(ToString::to_string))))
     }
@@ -187,14 +189,14 @@ impl ImageSink for LayoutSink {
         let failed = |error: StoreError| error.during(self.attempt(blob.digest.as_str()));
         async move {
             let (sink, wanted) = (self.clone(), blob.clone());
-            let (writer, received) = fill(move || sink.open_writer(&wanted, offset), stream)
+            let (writer, received) = receive_stream(move || sink.open_writer(&wanted, offset), stream)
                 .await
                 .map_err(failed)?;
             let target = self.complete_path(blob);
             let (mut ingest, blob) = (writer.ingest, writer.blob);
             let kept = blocking(move || match received {
                 Ok(()) => ingest.commit(&blob, &target).map(Ok),
-                // What arrived is for another attempt.
+                // Another attempt resumes after the received bytes.
                 Err(error) => ingest.flush().map(|()| Err(error)),
             });
             kept.await.map_err(failed)?

@@ -10,13 +10,13 @@ pub(super) const INDEX: &str = "index.json";
 pub(super) const LAYOUT_FILE: &str = "oci-layout";
 pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Where a layout keeps content, seen from its root.
+/// Returns the path of content from the layout's root.
 pub(super) fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
-/// The entry of an index, with the name by which others find the image: skopeo by the name as it was given, containerd
-/// by the whole reference.
+/// Returns the index entry of an image, with the names by which other programs find it: skopeo by the name as given,
+/// containerd by the full reference.
 pub(super) fn named_entry(manifest: &RawManifest, name: Option<&str>) -> Descriptor {
     let size = manifest.bytes.len() as u64;
     let mut entry = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);

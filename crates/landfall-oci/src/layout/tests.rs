@@ -1,4 +1,4 @@
-//! Layouts and archives: what is written is read back, and what others wrote stays.
+//! Layouts and archives: written images are read back, and entries of other programs stay.
 
 use camino::Utf8Path;
 use landfall_core::status::NoProgress;
@@ -18,7 +18,7 @@ fn mk_image(name: &str) -> ImageFixture {
         .build()
 }
 
-/// Writes an image as a layout of somebody else's, with things in its index that we do not know.
+/// Writes an image as the layout of another program, with unknown fields in its index.
 fn mk_layout(root: &Utf8Path, image: &ImageFixture) {
     for (digest, bytes) in image.all_content() {
         let path = root.join(blob_path(digest));
@@ -120,7 +120,7 @@ async fn an_archive_is_whole_or_not_there_and_reads_as_both_forms() {
     for (digest, bytes) in image.all_content() {
         assert_eq!(&fs::read(again.join(blob_path(digest))).unwrap(), bytes);
     }
-    // What `docker load` looks at.
+    // The file that `docker load` reads.
     let mut entries = tar::Archive::new(fs::File::open(&tar).unwrap());
     let mut listed = None;
     for entry in entries.entries().unwrap() {

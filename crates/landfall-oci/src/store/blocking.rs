@@ -1,4 +1,4 @@
-//! Work on the disk, for callers that must not block.
+//! Disk work for async callers.
 
 use crate::store::error::StoreError;
 

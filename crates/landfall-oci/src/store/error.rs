@@ -1,4 +1,4 @@
-//! What goes wrong in the content store.
+//! Errors of the content store.
 
 use std::io;
 
@@ -9,119 +9,74 @@ use landfall_core::reference::Digest;
 
 use crate::image::TransferError;
 
-/// Why the store could not do what it was asked for.
+/// Error of the content store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The disk failed us; the cause names the file.
+    /// The disk failed; the cause names the file.
     #[error("the content store's disk failed")]
     Disk(#[from] io::Error),
-    /// Another process has the store.
+    /// Another process has the store open.
     #[error(
         "the content store `{root}` is in use by another process: stop that one first, or choose another directory"
     )]
-    InUse {
-        /// The store's directory.
-        root: Utf8PathBuf,
-    },
-    /// The blob is not here.
+    InUse { root: Utf8PathBuf },
+    /// The store lacks the blob.
     #[error("the content store has no blob `{digest}`")]
-    Missing {
-        /// The blob.
-        digest: Digest,
-    },
-    /// The bytes that came are not those of the blob. They are thrown away.
+    Missing { digest: Digest },
+    /// The received bytes have the wrong digest. They are discarded.
     #[error("the bytes that arrived for blob `{expected}` have the digest `{found}`")]
-    WrongDigest {
-        /// The blob that was asked for.
-        expected: Digest,
-        /// What came.
-        found: Digest,
-    },
-    /// More bytes came than the blob has. They are thrown away.
+    WrongDigest { expected: Digest, found: Digest },
+    /// Too many bytes were received. They are discarded.
     #[error("more than the {size} bytes of blob `{digest}` arrived")]
-    TooLong {
-        /// The blob.
-        digest: Digest,
-        /// Its size.
-        size: u64,
-    },
-    /// The bytes ended early. What came is kept.
+    TooLong { digest: Digest, size: u64 },
+    /// Too few bytes were received. They are kept.
     #[error("{found} of the {size} bytes of blob `{digest}` arrived")]
-    Short {
-        /// The blob.
-        digest: Digest,
-        /// Its size.
-        size: u64,
-        /// How many came.
-        found: u64,
-    },
-    /// The first bytes, from which a transfer was to go on, are not here any more.
+    Short { digest: Digest, size: u64, found: u64 },
+    /// The bytes before the requested offset are no longer present.
     #[error("blob `{digest}` cannot be continued at byte {offset}: {found} bytes of it are here")]
-    Offset {
-        /// The blob.
-        digest: Digest,
-        /// Where the caller would go on.
-        offset: u64,
-        /// What is here.
-        found: u64,
-    },
+    Offset { digest: Digest, offset: u64, found: u64 },
     /// A blob changed on disk after it was verified.
     #[error("blob `{digest}` is damaged on disk")]
-    Damaged {
-        /// The blob.
-        digest: Digest,
-    },
-    /// A blob is larger than what is read into memory.
+    Damaged { digest: Digest },
+    /// A blob is too large to be read into memory.
     #[error("blob `{digest}` has more than {limit} bytes, the limit of a document")]
     TooLarge {
-        /// The blob.
         digest: Digest,
-        /// The limit in bytes.
+        /// In bytes.
         limit: u64,
     },
     /// A blob is not a manifest.
     #[error("blob `{digest}` is not a manifest")]
     Manifest {
-        /// The blob.
         digest: Digest,
-        /// Why.
         #[source]
         source: ManifestError,
     },
     /// No image has this name.
     #[error("the content store has no image `{image}`")]
-    NoImage {
-        /// The name.
-        image: String,
-    },
-    /// The disk has no room for what is to come.
+    NoImage { image: String },
+    /// The disk has no room for the incoming bytes.
     #[error(
         "no room for {incoming} more bytes: the disk has {free} bytes free, of which {floor} are kept; delete images and \
          run `landfall registry gc`, or give the registry a larger disk"
     )]
     NoSpace {
-        /// What the disk has left, in bytes.
+        /// Free bytes of the disk.
         free: u64,
-        /// What is kept, in bytes.
+        /// Bytes that stay free.
         floor: u64,
-        /// What is to come, in bytes.
+        /// Bytes to receive.
         incoming: u64,
     },
-    /// The process ends.
     #[error("the process is stopping")]
     Stopping,
-    /// A manifest names content that is not here.
+    /// The store lacks content that a manifest names.
     #[error("manifest `{manifest}` names `{child}`, which the content store does not have")]
-    Incomplete {
-        /// The manifest.
-        manifest: Digest,
-        /// What is not here.
-        child: Digest,
-    },
+    Incomplete { manifest: Digest, child: Digest },
 }
 
 impl StoreError {
-    /// What follows from it for a transfer.
+    /// Returns the failure kind of a transfer with this error.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
@@ -132,7 +87,7 @@ impl StoreError {
             StoreError::WrongDigest { .. } | StoreError::TooLong { .. } | StoreError::Damaged { .. } => {
                 FailureKind::Corrupt
             }
-            // The other side hung up in the middle: the next attempt goes on from here.
+            // The peer closed the connection early: the next attempt resumes here.
             StoreError::Short { .. } => FailureKind::Unreachable,
             StoreError::Offset { .. }
             | StoreError::TooLarge { .. }
@@ -141,15 +96,15 @@ impl StoreError {
         }
     }
 
-    /// Whether content is missing or damaged, which copying the image once more mends.
-    pub(super) fn is_mended_by_a_new_copy(&self) -> bool {
+    /// Returns true if content is missing or damaged: a new copy of the image repairs it.
+    pub(super) fn is_repaired_by_copying(&self) -> bool {
         matches!(
             self,
             StoreError::Missing { .. } | StoreError::Damaged { .. } | StoreError::Manifest { .. }
         )
     }
 
-    /// The error of a transfer, which says what was tried.
+    /// Returns this error as the cause of a transfer's error with this attempt.
     #[must_use]
     pub fn during(self, attempt: String) -> TransferError {
         TransferError {

@@ -1,4 +1,4 @@
-//! Garbage collection: which blobs may go.
+//! Garbage collection of blobs.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,34 +9,34 @@ use landfall_core::reference::Digest;
 use crate::store::error::StoreError;
 use crate::store::{ALGORITHMS, BLOBS, ContentStore, INGEST};
 
-/// How long the first bytes of a blob wait for a writer that goes on.
+/// Age after which a partial file is deleted.
 const PARTIAL_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// What a collection did.
+/// Totals of one collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GcReport {
     /// Blobs and abandoned partial files that were deleted.
     pub deleted: usize,
-    /// How many bytes they had.
+    /// Bytes of the deleted files.
     pub bytes: u64,
 }
 
-/// What a collection keeps beside the images that have a name in the store.
+/// Content that a collection keeps in addition to the named images of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Roots {
-    /// Manifests, kept with everything that they reach.
+    /// Manifests, kept with all content that they reach.
     pub manifests: Vec<Digest>,
-    /// Blobs, kept as they are.
+    /// Blobs, kept alone.
     pub blobs: Vec<Digest>,
 }
 
 impl ContentStore {
-    /// Deletes the blobs that neither a named image, nor a root of the caller's, nor a transfer under way counts on, and
-    /// partial files that nobody went on with for a week. `more_roots` is called once the collection watches all
-    /// transfers: roots that appear later are safe as long as a [`crate::store::ContentStore::lease`] was on their blobs.
+    /// Deletes the blobs that no named image, no root of the caller and no lease needs, and partial files unchanged for
+    /// a week. `more_roots` is called after the collection has started to remember leases: later roots are safe if
+    /// their blobs had a [`ContentStore::lease`].
     ///
     /// # Errors
-    /// When the disk does not answer; what was deleted until then is garbage either way.
+    /// If the disk fails; the files deleted until then were garbage anyway.
     pub fn gc(
         &self,
         more_roots: impl FnOnce() -> Result<Roots, StoreError>,
@@ -79,10 +79,10 @@ impl ContentStore {
         Ok(report)
     }
 
-    /// All blobs that are here. A file that is not named like a blob is not ours.
+    /// Returns all blobs of the store. Ignores foreign files, whose names are not digests.
     ///
     /// # Errors
-    /// When the disk does not answer.
+    /// If the disk fails.
     pub fn blobs(&self) -> Result<Vec<Digest>, StoreError> {
         let mut blobs = Vec::new();
         for algorithm in ALGORITHMS {
@@ -97,10 +97,10 @@ impl ContentStore {
         Ok(blobs)
     }
 
-    /// The bytes of what is being received, or was and is not done.
+    /// Returns the bytes of all partial files, with and without a writer.
     ///
     /// # Errors
-    /// When the disk does not answer.
+    /// If the disk fails.
     pub fn unfinished_bytes(&self) -> Result<u64, StoreError> {
         let entries = match fs::read_dir(self.inner.root.join(INGEST)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
@@ -108,7 +108,7 @@ impl ContentStore {
         };
         let mut bytes = 0;
         for entry in entries {
-            // Gone meanwhile: it is done.
+            // A file that has disappeared is finished.
             bytes += entry?.metadata().map_or(0, |metadata| metadata.len());
         }
         Ok(bytes)
@@ -116,7 +116,7 @@ impl ContentStore {
 
     fn delete_old_partials(&self, now: SystemTime, report: &mut GcReport) -> Result<(), StoreError> {
         for (digest, path) in self.partials()? {
-            if self.inner.claims.is_claimed(&digest) {
+            if self.inner.writer_locks.is_locked(&digest) {
                 continue;
             }
             let metadata = fs::metadata(&path)?;
@@ -130,7 +130,7 @@ impl ContentStore {
         Ok(())
     }
 
-    /// After a crash: what is in `ingest` and no writer can go on with is deleted.
+    /// Deletes the files in `ingest` that no writer can resume, after a crash.
     pub(super) fn clean_ingest(&self) -> Result<(), StoreError> {
         let resumable = self.partials()?;
         for entry in fs::read_dir(self.inner.root.join(INGEST))? {

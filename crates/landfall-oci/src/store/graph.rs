@@ -1,4 +1,4 @@
-//! Walking an image's graph inside the store.
+//! Walks of an image's graph inside the store.
 
 use std::collections::HashSet;
 
@@ -10,21 +10,21 @@ use crate::store::error::StoreError;
 use crate::store::{ContentStore, MANIFEST_SIZE_MAX};
 
 impl ContentStore {
-    /// Whether a manifest and everything that it names is here, each with the size that its descriptor gives. Foreign
-    /// layers may be missing.
+    /// Returns true if the store has a manifest and all content that it names, each with the size of its descriptor.
+    /// Foreign layers may be missing.
     ///
     /// # Errors
-    /// When the disk does not answer. A manifest that is damaged or cannot be read is not complete, which is no error: a
-    /// new copy mends it.
+    /// If the disk fails. A damaged or unreadable manifest is incomplete and not an error: a new copy repairs it.
     pub fn is_complete(&self, manifest: &Digest) -> Result<bool, StoreError> {
         match self.first_missing(manifest, |_| ()) {
             Ok(missing) => Ok(missing.is_none()),
-            Err(error) if error.is_mended_by_a_new_copy() => Ok(false),
+            Err(error) if error.is_repaired_by_copying() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// The first piece of content under a manifest that is not here. `visit` sees each digest before it is looked for.
+    /// Returns the first missing content of a manifest. `visit` is called with each digest before the store looks for
+    /// it.
     pub(super) fn first_missing(
         &self,
         manifest: &Digest,
@@ -50,7 +50,8 @@ impl ContentStore {
         Ok(None)
     }
 
-    /// Everything that these manifests reach, themselves included; what is missing or damaged reaches nothing.
+    /// Returns all content that these manifests reach, including themselves. A missing or damaged manifest reaches
+    /// nothing.
     pub fn reachable(&self, roots: impl IntoIterator<Item = Digest>) -> Result<HashSet<Digest>, StoreError> {
         let mut reached = HashSet::new();
         let mut pending: Vec<Digest> = roots.into_iter().collect();
@@ -74,7 +75,7 @@ impl ContentStore {
         Ok(reached)
     }
 
-    /// Verifies that a manifest in memory names only what is here, and keeps it all from garbage collection by `visit`.
+    /// Verifies that the store has all children of a manifest in memory. `visit` leases each child before the check.
     pub(super) fn check_children(
         &self,
         manifest: &RawManifest,

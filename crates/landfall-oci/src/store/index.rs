@@ -1,4 +1,4 @@
-//! `index.json`: which images the store has, by name (OCI image layout specification).
+//! `index.json`: the store's images by name (OCI image layout specification).
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation by which `ctr images import` names an image.
 pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// The names, in memory as they are on disk.
+/// The named images, the same in memory and on disk.
 #[derive(Debug)]
 pub(super) struct ImageIndex {
     path: Utf8PathBuf,
     images: BTreeMap<ImageReference, Descriptor>,
 }
 
-/// An index as it is written.
+/// The JSON form of an index.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct IndexFile {
@@ -34,7 +34,7 @@ pub(crate) struct IndexFile {
 }
 
 impl ImageIndex {
-    /// No names, for a store whose names nobody asks for.
+    /// Returns an index without names, for a store that is opened for its blobs only.
     pub(super) fn empty(path: &Utf8Path) -> ImageIndex {
         ImageIndex {
             path: path.to_owned(),
@@ -42,7 +42,8 @@ impl ImageIndex {
         }
     }
 
-    /// Reads the index. A file that cannot be read as one is set aside, an entry that cannot is left out; both are told.
+    /// Reads the index. Moves an unreadable file aside and omits unreadable entries. Returns the repairs with the
+    /// index.
     pub(super) fn load(path: &Utf8Path) -> Result<(ImageIndex, Vec<String>), StoreError> {
         let mut index = ImageIndex::empty(path);
         let mut repairs = Vec::new();
@@ -94,7 +95,7 @@ impl ImageIndex {
         &self.images
     }
 
-    /// Sets a name; what is in memory changes only once the disk has it.
+    /// Sets a name. The map in memory changes only after the file on disk.
     pub(super) fn insert(&mut self, name: ImageReference, manifest: Descriptor) -> Result<(), StoreError> {
         if self.images.get(&name) == Some(&manifest) {
             return Ok(());
@@ -106,7 +107,7 @@ impl ImageIndex {
         Ok(())
     }
 
-    /// Removes a name; tells whether there was one.
+    /// Removes a name. Returns true if it existed.
     pub(super) fn remove(&mut self, name: &ImageReference) -> Result<bool, StoreError> {
         let mut images = self.images.clone();
         if images.remove(name).is_none() {
@@ -127,7 +128,7 @@ impl ImageIndex {
     }
 }
 
-/// The descriptor of an index entry, with the name in the two annotations by which others find it.
+/// Returns the descriptor of an index entry, with the name in the two annotations that other programs read.
 pub(crate) fn named_descriptor(descriptor: &Descriptor, name: &str) -> Descriptor {
     let mut named = descriptor.clone();
     for annotation in [REF_NAME, CONTAINERD_NAME] {
@@ -136,7 +137,7 @@ pub(crate) fn named_descriptor(descriptor: &Descriptor, name: &str) -> Descripto
     named
 }
 
-/// The bytes of an index of these manifests.
+/// Returns the bytes of an index of these manifests.
 pub fn render_index(manifests: Vec<Descriptor>) -> Vec<u8> {
     let file = IndexFile {
         schema_version: 2,

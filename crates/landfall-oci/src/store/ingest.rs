@@ -1,4 +1,5 @@
-//! Bytes on their way to becoming a blob: hashed while they are received, visible once they are verified and on disk.
+//! Writers of blobs: bytes are hashed while they are received. A blob is visible after its bytes are verified and on
+//! disk.
 
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 
@@ -13,13 +14,13 @@ use crate::image::BlobState;
 use crate::store::error::StoreError;
 use crate::store::{ContentStore, INGEST};
 
-/// How many bytes go to the disk at once.
-const PIECE: usize = 256 * 1024;
-/// So many bytes of an upload wait in memory for more: most blobs of small images are whole then, and cost the disk one
-/// visit.
+/// Size of one write to the disk, in bytes.
+const WRITE_SIZE: usize = 256 * 1024;
+/// Bytes of an upload that are buffered in memory. Most blobs of small images are complete then, and cost one access to
+/// the disk.
 const MEMORY_MAX: usize = 64 * 1024;
 
-/// A file that is being received, and the hash of its bytes so far.
+/// A file that receives bytes, and their digest so far.
 #[derive(Debug)]
 pub(crate) struct Ingest {
     path: Utf8PathBuf,
@@ -42,12 +43,12 @@ impl Ingest {
         file.seek(SeekFrom::End(0))?;
         Ok(Ingest {
             path,
-            file: BufWriter::with_capacity(PIECE, file),
+            file: BufWriter::with_capacity(WRITE_SIZE, file),
             digester,
         })
     }
 
-    /// Makes a file that is not there; `capacity` bytes of it go to the disk at once.
+    /// Creates a new file; `capacity` is the size of one write to the disk, in bytes.
     fn create(path: Utf8PathBuf, algorithm: Algorithm, capacity: usize) -> Result<Ingest, StoreError> {
         let file = fs::OpenOptions::new()
             .create_new(true)
@@ -67,7 +68,7 @@ impl Ingest {
         Ok(())
     }
 
-    /// Appends to a blob that is known; when there is more than it has, none of it can be trusted.
+    /// Appends to a blob of known size. Discards all bytes if there are too many: none of them can be trusted.
     pub(crate) fn append_to(&mut self, blob: &Descriptor, bytes: &[u8]) -> Result<(), StoreError> {
         if self.digester.length() + bytes.len() as u64 > blob.size {
             self.discard(blob)?;
@@ -79,8 +80,8 @@ impl Ingest {
         self.append(bytes)
     }
 
-    /// Verifies size and digest and makes the file visible at `target`; it is on disk when this returns. Of a blob with
-    /// another digest nothing is kept.
+    /// Verifies size and digest, and makes the file visible at `target`. The file is on disk when this returns. All
+    /// bytes are discarded if the digest is wrong.
     pub(crate) fn commit(&mut self, blob: &Descriptor, target: &Utf8Path) -> Result<(), StoreError> {
         let found = self.digester.length();
         if found < blob.size {
@@ -103,12 +104,12 @@ impl Ingest {
         Ok(())
     }
 
-    /// Hands what was appended to the disk, for another attempt.
+    /// Writes the buffered bytes to the file, for another attempt.
     pub(crate) fn flush(&mut self) -> Result<(), StoreError> {
         Ok(self.file.flush()?)
     }
 
-    /// Forgets what arrived: none of it can be trusted.
+    /// Discards all bytes: none of them can be trusted.
     fn discard(&mut self, blob: &Descriptor) -> Result<(), StoreError> {
         self.digester = Digester::new(Algorithm::of(&blob.digest));
         self.file.seek(SeekFrom::Start(0))?;
@@ -116,7 +117,7 @@ impl Ingest {
         Ok(())
     }
 
-    /// Everything that was appended is on disk afterwards, though not under a name that counts.
+    /// Syncs all bytes to the disk. The file keeps its temporary name.
     fn seal(&mut self) -> Result<(), StoreError> {
         self.file.flush()?;
         self.file.get_ref().sync_all()?;
@@ -125,26 +126,26 @@ impl Ingest {
 }
 
 impl ContentStore {
-    /// Begins to write a blob, or goes on after the first `offset` bytes of an earlier attempt, which are read again for
-    /// their hash. Two writers of one blob do not meet: the second begins at 0, in a file of its own.
+    /// Starts to write a blob, or resumes after the first `offset` bytes of an earlier attempt, which are read again
+    /// for their digest. A second writer of the same blob starts at 0, in a file of its own.
     ///
     /// # Errors
-    /// When fewer than `offset` bytes are here, or the disk does not answer.
+    /// If fewer than `offset` bytes are present, or the disk fails.
     pub fn writer(&self, blob: &Descriptor, offset: u64) -> Result<BlobWriter, StoreError> {
         BlobWriter::begin(self, blob, offset)
     }
 
-    /// Begins to write a blob whose digest is not known yet, hashed by `algorithm`. What is not committed is gone when the
-    /// upload is dropped.
+    /// Starts to write a blob whose digest is not known yet, hashed by `algorithm`. Dropping an upload before its
+    /// commit deletes the bytes.
     #[must_use]
     pub fn upload(&self, algorithm: Algorithm) -> Upload {
         Upload::begin(self, algorithm)
     }
 
-    /// Writes a blob from memory. Does nothing when it is here.
+    /// Writes a blob from memory. Does nothing if the store has it.
     ///
     /// # Errors
-    /// When the bytes are not those that the descriptor names, or the disk does not take them.
+    /// If the bytes do not match the descriptor, or the disk fails.
     pub fn write_blob_bytes(&self, blob: &Descriptor, bytes: &[u8]) -> Result<(), StoreError> {
         if self.blob_state(blob)? == BlobState::Complete {
             return Ok(());
@@ -155,33 +156,33 @@ impl ContentStore {
     }
 }
 
-/// Writes one blob whose digest and size are known. When it is dropped before [`BlobWriter::commit`], what arrived is
-/// kept for another attempt.
+/// Writer of one blob whose digest and size are known. Dropping it before [`BlobWriter::commit`] keeps the received
+/// bytes for another attempt.
 #[derive(Debug)]
 pub struct BlobWriter {
     store: ContentStore,
     blob: Descriptor,
     ingest: Ingest,
-    /// Whether the file is the one that later attempts go on with.
+    /// True if later attempts resume this file.
     resumable: bool,
     committed: bool,
 }
 
 impl BlobWriter {
     pub(super) fn begin(store: &ContentStore, blob: &Descriptor, offset: u64) -> Result<BlobWriter, StoreError> {
-        let claims = &store.inner.claims;
-        let resumable = claims.claim(&blob.digest);
+        let writer_locks = &store.inner.writer_locks;
+        let resumable = writer_locks.try_lock(&blob.digest);
         let shared = store.ingest_path(&blob.digest);
         let path = if resumable {
             shared
         } else {
-            Utf8PathBuf::from(format!("{shared}.{}", claims.next_number()))
+            Utf8PathBuf::from(format!("{shared}.{}", writer_locks.next_number()))
         };
         let ingest = match Ingest::open(path, Algorithm::of(&blob.digest), offset) {
             Ok(ingest) => ingest,
             Err(error) => {
                 if resumable {
-                    claims.release(&blob.digest);
+                    writer_locks.unlock(&blob.digest);
                 }
                 return Err(error);
             }
@@ -205,25 +206,25 @@ impl BlobWriter {
         }
     }
 
-    /// How many bytes are here, those of earlier attempts included.
+    /// Returns the number of received bytes, including earlier attempts.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.ingest.digester.length()
     }
 
-    /// Takes in more bytes.
+    /// Appends bytes.
     ///
     /// # Errors
-    /// When there are more than the blob has, or the disk does not take them.
+    /// If the blob has fewer bytes, or the disk fails.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.ingest.append_to(&self.blob, bytes)
     }
 
-    /// Verifies size and digest and makes the blob visible; it is on disk when this returns.
+    /// Verifies size and digest, and makes the blob visible. The blob is on disk when this returns.
     ///
     /// # Errors
-    /// When bytes are missing (they can still follow, in another attempt), when the digest is another one (what arrived
-    /// is thrown away), or the disk fails.
+    /// If bytes are missing (another attempt can append them), the digest is wrong (all bytes are discarded), or the
+    /// disk fails.
     pub fn commit(mut self) -> Result<(), StoreError> {
         let target = self.store.blob_path(&self.blob.digest);
         self.ingest.commit(&self.blob, &target)?;
@@ -238,21 +239,21 @@ impl Drop for BlobWriter {
             if let Err(error) = self.ingest.file.flush() {
                 tracing::debug!(digest = %self.blob.digest, %error, "the end of a partial blob is lost");
             }
-            self.store.inner.claims.release(&self.blob.digest);
+            self.store.inner.writer_locks.unlock(&self.blob.digest);
         } else if !self.committed {
             remove_quietly(&self.ingest.path);
         }
     }
 }
 
-/// Writes a blob whose digest is told at the end, as in an upload to the registry server.
+/// Writer of a blob whose digest is known only at the end, as in an upload to the registry server.
 #[derive(Debug)]
 pub struct Upload {
     store: ContentStore,
     algorithm: Algorithm,
-    /// The first bytes, until there are too many.
+    /// The bytes in memory, up to [`MEMORY_MAX`].
     buffered: Vec<u8>,
-    /// The file, once there is one.
+    /// The file; `None` while all bytes are in memory.
     ingest: Option<Ingest>,
     committed: bool,
 }
@@ -268,14 +269,14 @@ impl Upload {
         }
     }
 
-    /// Hashes by another algorithm from now on; only while nothing is on the disk.
+    /// Changes the hash algorithm, if all bytes are still in memory.
     pub fn expect_algorithm(&mut self, algorithm: Algorithm) {
         if self.ingest.is_none() {
             self.algorithm = algorithm;
         }
     }
 
-    /// How many bytes arrived.
+    /// Returns the number of received bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         match &self.ingest {
@@ -284,29 +285,29 @@ impl Upload {
         }
     }
 
-    /// Whether so many bytes more do not touch the disk.
+    /// Returns true if `more` further bytes do not touch the disk.
     pub fn keeps_in_memory(&self, more: u64) -> bool {
         more == 0 || self.ingest.is_none() && self.buffered.len() as u64 + more <= MEMORY_MAX as u64
     }
 
-    /// Takes in more bytes.
+    /// Appends bytes.
     ///
     /// # Errors
-    /// When the disk does not take them.
+    /// If the disk fails.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         if self.keeps_in_memory(bytes.len() as u64) {
             self.buffered.extend_from_slice(bytes);
             return Ok(());
         }
-        self.ingest(PIECE)?.append(bytes)
+        self.ingest(WRITE_SIZE)?.append(bytes)
     }
 
-    /// The file, with what was in memory.
+    /// Returns the file, with the buffered bytes appended.
     fn ingest(&mut self, capacity: usize) -> Result<&mut Ingest, StoreError> {
         let ingest = match self.ingest.take() {
             Some(ingest) => self.ingest.insert(ingest),
             None => {
-                let name = format!("upload.{}", self.store.inner.claims.next_number());
+                let name = format!("upload.{}", self.store.inner.writer_locks.next_number());
                 let path = self.store.inner.root.join(INGEST).join(name);
                 self.ingest.insert(Ingest::create(path, self.algorithm, capacity)?)
             }
@@ -315,10 +316,11 @@ impl Upload {
         Ok(ingest)
     }
 
-    /// Verifies the digest and makes the blob visible under it; it is on disk when this returns. Gives its size.
+    /// Verifies the digest, makes the blob visible under it, and returns its size. The blob is on disk when this
+    /// returns.
     ///
     /// # Errors
-    /// When the digest is another one or the disk fails; the upload is of no more use then.
+    /// If the digest is wrong or the disk fails; the upload is unusable then.
     pub fn commit(&mut self, digest: &Digest) -> Result<u64, StoreError> {
         let target = self.store.blob_path(digest);
         let ingest = self.ingest(0)?;
@@ -327,7 +329,7 @@ impl Upload {
         let found = if wanted == ingest.digester.algorithm() {
             ingest.digester.clone().finish()
         } else {
-            // The client sent everything before it told the algorithm, which nearly nobody does.
+            // The client named the algorithm after it had sent all bytes, which is rare.
             let mut digester = Digester::new(wanted);
             hash_prefix(ingest.file.get_mut(), u64::MAX, &mut digester)?;
             digester.finish()
@@ -360,7 +362,7 @@ fn hash_prefix(file: &mut fs::File, length: u64, digester: &mut Digester) -> Res
     Ok(())
 }
 
-/// What stays behind is removed when the store is opened next.
+/// Deletes a temporary file. A file that cannot be deleted stays until the store is opened next.
 fn remove_quietly(path: &Utf8Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::debug!(%error, "a temporary file stays until the next start");

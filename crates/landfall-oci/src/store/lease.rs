@@ -1,4 +1,4 @@
-//! Blobs that a transfer keeps from garbage collection.
+//! Leases: protection of a transfer's blobs from garbage collection, as in containerd.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -9,14 +9,15 @@ use landfall_core::sync::lock;
 use crate::store::ContentStore;
 
 impl ContentStore {
-    /// Keeps blobs from [`ContentStore::gc`] as long as the value lives: for transfers whose image has no name yet.
+    /// Returns an empty lease. It protects blobs from [`ContentStore::gc`] until it is dropped: for transfers whose
+    /// image has no name yet.
     #[must_use]
     pub fn lease(&self) -> Lease {
         Lease::new(self.clone())
     }
 }
 
-/// Keeps blobs from garbage collection until it is dropped.
+/// Protection of blobs from garbage collection, until it is dropped.
 #[derive(Debug)]
 pub struct Lease {
     store: ContentStore,
@@ -31,7 +32,7 @@ impl Lease {
         }
     }
 
-    /// Keeps this blob, whether it is here already or not.
+    /// Adds a blob to the lease, present or not.
     pub fn add(&self, digest: &Digest) {
         let mut leased = lock(&self.leased);
         if leased.insert(digest.clone()) {

@@ -1,9 +1,10 @@
-//! Which blobs a transfer counts on. Garbage collection must not take a blob that was found or written for an image that
-//! has no name yet.
+//! Blobs with a lease. Garbage collection must not delete a blob that a transfer found or wrote for an image without a
+//! name yet.
 //!
-//! The order that makes it safe: a collection first begins to remember every pin, then reads the roots, then deletes each
-//! blob under the lock, if no pin was ever on it meanwhile. A pin is taken before the blob is looked for. So whoever
-//! found a blob has a pin on it, and whoever gave an image a name after the roots were read had pins on its blobs.
+//! Safety depends on the order. A collection first starts to remember all leased blobs, then reads the roots, and then
+//! deletes each blob under the lock if it had no lease since the start. A transfer takes the lease before it looks for
+//! the blob. So a transfer that found a blob has a lease on it. A transfer that named an image after the roots were
+//! read had leases on its blobs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
@@ -19,7 +20,7 @@ pub(super) struct LeasedBlobs {
 #[derive(Debug, Default)]
 struct LeaseState {
     counts: HashMap<Digest, usize>,
-    /// While a collection runs: every blob that had a pin at any time since it began.
+    /// Blobs that had a lease at any time since the running collection started; `None` without a collection.
     remembered: Option<HashSet<Digest>>,
 }
 
@@ -46,7 +47,7 @@ impl LeasedBlobs {
         }
     }
 
-    /// Begins to remember. `false` when a collection runs already.
+    /// Starts to remember leased blobs. Returns false if a collection is running already.
     pub(super) fn begin_collection(&self) -> bool {
         let mut state = self.lock();
         if state.remembered.is_some() {
@@ -60,7 +61,7 @@ impl LeasedBlobs {
         self.lock().remembered = None;
     }
 
-    /// Deletes a blob by `delete`, unless it is pinned. No pin can be taken meanwhile.
+    /// Deletes a blob by `delete` unless it is leased. New leases wait for `delete`.
     pub(super) fn delete_unleased<T>(&self, digest: &Digest, delete: impl FnOnce() -> T) -> Option<T> {
         let state = self.lock();
         let leased = state

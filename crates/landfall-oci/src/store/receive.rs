@@ -1,4 +1,4 @@
-//! Streams that are received into a file on a blocking thread.
+//! Receives streams into files on a blocking thread.
 
 use std::sync::Arc;
 
@@ -10,31 +10,31 @@ use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::ingest::BlobWriter;
 
-/// How many bytes wait for the disk before the network has to. Counted in bytes and not in pieces: hyper's are of any size
-/// up to 400 KiB.
+/// Bytes queued for the disk before the network must wait. Counted in bytes and not in chunks: hyper's have any size up
+/// to 400 KiB.
 const WAITING_MAX: u32 = 1024 * 1024;
 
-/// What bytes can be received into.
-pub trait Receiver: Send + 'static {
-    /// Takes in more bytes.
+/// A destination of received bytes.
+pub trait ByteReceiver: Send + 'static {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
 }
 
-impl Receiver for BlobWriter {
+impl ByteReceiver for BlobWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         BlobWriter::append(self, bytes)
     }
 }
 
-/// Receives a stream on a blocking thread. Gives the receiver back, with what it got until the stream ended or failed.
-pub async fn fill<R: Receiver, E>(
+/// Receives a stream on a blocking thread. Returns the receiver with the bytes until the end or failure of the stream,
+/// and the stream's error.
+pub async fn receive_stream<R: ByteReceiver, E>(
     open: impl FnOnce() -> Result<R, StoreError> + Send + 'static,
     mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<(R, Result<(), E>), StoreError> {
-    let (sender, mut pieces) = mpsc::unbounded_channel::<(Bytes, OwnedSemaphorePermit)>();
+    let (sender, mut chunks) = mpsc::unbounded_channel::<(Bytes, OwnedSemaphorePermit)>();
     let receive = blocking(move || {
         let mut receiver = open()?;
-        while let Some((bytes, _room)) = pieces.blocking_recv() {
+        while let Some((bytes, _room)) = chunks.blocking_recv() {
             receiver.append(&bytes)?;
         }
         Ok(receiver)
@@ -46,7 +46,7 @@ pub async fn fill<R: Receiver, E>(
             let size = u32::try_from(bytes.len()).map_or(WAITING_MAX, |size| size.clamp(1, WAITING_MAX));
             let taken = room.clone().acquire_many_owned(size).await;
             let taken = taken.expect("nobody closes this semaphore");
-            // Nobody listens only when the receiver failed, which then says why.
+            // The channel is closed only after the receiver failed; `receive` returns its error.
             if sender.send((bytes, taken)).is_err() {
                 break;
             }

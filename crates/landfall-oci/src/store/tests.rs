@@ -7,9 +7,9 @@ use futures_util::{StreamExt, stream};
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::media_type;
 
-use super::endpoints::{StoreSink, StoreSource};
 use super::gc::Roots;
-use super::receive::{Receiver, fill};
+use super::receive::{ByteReceiver, receive_stream};
+use super::source_and_sink::{StoreSink, StoreSource};
 use super::*;
 use crate::digest::{Algorithm, Digester, digest_of};
 use crate::image::{ImageSink, ImageSource, TransferError};
@@ -32,7 +32,7 @@ fn mk_blob(content: &[u8]) -> Descriptor {
     Descriptor::new(media_type::OCI_LAYER, digest_of(content), content.len() as u64)
 }
 
-/// Stores an image of one layer; gives its manifest.
+/// Stores an image of one layer and returns its manifest.
 fn mk_image(store: &ContentStore, layer: &[u8]) -> RawManifest {
     let config = Descriptor::new(media_type::OCI_CONFIG, digest_of(b"{}"), 2);
     store.write_blob_bytes(&config, b"{}").unwrap();
@@ -397,7 +397,8 @@ fn an_image_that_is_named_while_a_collection_runs_is_kept() {
     let store = ContentStore::open(&fixture.root).unwrap();
     let manifest = mk_image(&store, b"layer");
     let during = || {
-        // The collection watches; the transfer finds the image complete, names it and is over before anything is deleted.
+        // The collection remembers leases. The transfer finds the image complete, names it, and ends before any
+        // deletion.
         let lease = store.lease();
         store
             .first_missing(&manifest.digest, |digest| lease.add(digest))
@@ -428,10 +429,10 @@ fn partial_files_wait_a_week() {
     assert_eq!(store.blob_state(&blob).unwrap(), BlobState::Missing);
 }
 
-fn mk_stream(pieces: &[&'static str], broken: bool) -> crate::image::BlobStream {
-    let mut items: Vec<Result<Bytes, TransferError>> = pieces
+fn mk_stream(chunks: &[&'static str], broken: bool) -> crate::image::BlobStream {
+    let mut items: Vec<Result<Bytes, TransferError>> = chunks
         .iter()
-        .map(|piece| Ok(Bytes::from_static(piece.as_bytes())))
+        .map(|chunk| Ok(Bytes::from_static(chunk.as_bytes())))
         .collect();
     if broken {
         items.push(Err(TransferError {
@@ -485,21 +486,21 @@ async fn what_the_sink_wrote_the_source_reads() {
         FailureKind::NotFound
     );
     let blob = mk_blob(b"layer");
-    let pieces: Vec<_> = source.open_blob(&blob, 2).await.unwrap().collect().await;
-    let bytes: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.unwrap()).collect();
+    let chunks: Vec<_> = source.open_blob(&blob, 2).await.unwrap().collect().await;
+    let bytes: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.unwrap()).collect();
     assert_eq!(bytes, b"yer");
 }
 
-/// A disk that does nothing until it is told to.
+/// A disk that waits for a signal before each write.
 struct SlowDisk {
     go: std::sync::mpsc::Receiver<()>,
     bytes: usize,
 }
 
-impl Receiver for SlowDisk {
+impl ByteReceiver for SlowDisk {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        // An error is a go as well: nobody will say it any more.
-        let _told = self.go.recv();
+        // A closed channel counts as a signal: no other will come.
+        let _signal = self.go.recv();
         self.bytes += bytes.len();
         Ok(())
     }
@@ -509,12 +510,12 @@ impl Receiver for SlowDisk {
 async fn what_waits_for_a_slow_disk_is_bounded_in_bytes() {
     const PIECE: usize = 400 * 1024;
     let taken = std::cell::Cell::new(0);
-    let pieces = stream::iter(0..20).map(|_| {
+    let chunks = stream::iter(0..20).map(|_| {
         taken.set(taken.get() + 1);
         Ok::<_, TransferError>(bytes::Bytes::from(vec![0; PIECE]))
     });
     let (go_on, go) = std::sync::mpsc::channel();
-    let filling = fill(|| Ok(SlowDisk { go, bytes: 0 }), pieces);
+    let filling = receive_stream(|| Ok(SlowDisk { go, bytes: 0 }), chunks);
     let looking = async {
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -525,7 +526,7 @@ async fn what_waits_for_a_slow_disk_is_bounded_in_bytes() {
     let (filled, waiting) = tokio::join!(filling, looking);
     assert_eq!(
         waiting, 3,
-        "two pieces of a mebibyte, and one for which there is no room"
+        "two chunks of a mebibyte, and one for which there is no room"
     );
     assert_eq!(filled.unwrap().0.bytes, 20 * PIECE);
 }

@@ -13,7 +13,7 @@ use landfall_oci::digest::Algorithm;
 use landfall_oci::header_names::{CONTENT_DIGEST, UPLOAD_ID};
 use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
-use landfall_oci::store::receive::{Receiver as _, fill};
+use landfall_oci::store::receive::{ByteReceiver as _, receive_stream};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -171,7 +171,7 @@ impl Registry {
         }
         let mut chunks = self.body_stream(request.into_body(), announced, upload.superseded.clone());
         if needs_disk {
-            return fill(move || Ok(upload), chunks).await;
+            return receive_stream(move || Ok(upload), chunks).await;
         }
         while let Some(chunk) = chunks.next().await {
             match chunk {

@@ -11,7 +11,7 @@ use landfall_net::random::random_bytes;
 use landfall_oci::digest::Algorithm;
 use landfall_oci::store::error::StoreError;
 use landfall_oci::store::ingest::Upload;
-use landfall_oci::store::receive::Receiver;
+use landfall_oci::store::receive::ByteReceiver;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -209,7 +209,7 @@ impl Deref for AcquiredUpload {
     }
 }
 
-impl Receiver for AcquiredUpload {
+impl ByteReceiver for AcquiredUpload {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let appended = self.upload.append(bytes);
         if appended.is_err() {

@@ -1,4 +1,4 @@
-//! What a copy would do, without doing it: the same walk, and a question where the copy would move.
+//! Dry run of a copy: the same walk, with a request for the state of each blob in place of its transfer.
 
 use std::collections::HashSet;
 
@@ -6,17 +6,18 @@ use futures_util::{StreamExt, stream};
 use landfall_core::reference::Digest;
 use landfall_core::status::ProgressSink;
 
-use super::job::{ImageCopy, Job};
+use super::job::{CopyJob, ImageCopy};
 use super::options::CopyOptions;
 use super::report::{BlobOutcome, CopyFailure, CopyReport};
 use crate::image::{BlobState, TransferError};
 
-/// How many blobs are asked for at once.
-const QUESTIONS_MAX: usize = 16;
+/// Blobs whose states are requested at once.
+const REQUESTS_MAX: usize = 16;
 
-/// Says what [`super::copy_images`] would do now. Nothing is written. A blob that two of the images share counts as moved
-/// for the first and as mounted for the others; that a registry has it in a repository of another image is not known.
-pub async fn survey_images(
+/// Predicts the reports of [`super::copy_images`] without writing anything. A blob shared by several images counts as
+/// moved for the first one and as mounted for the others. A blob that the registry has in another image's repository
+/// counts as moved: nothing tells the client about it.
+pub async fn dry_run_images(
     copies: &[ImageCopy<'_>],
     options: &CopyOptions,
     progress: &dyn ProgressSink,
@@ -24,15 +25,19 @@ pub async fn survey_images(
     let mut moved = HashSet::new();
     let mut reports = Vec::new();
     for copy in copies {
-        let job = Job::new(copy, options, progress);
-        let surveyed = Box::pin(job.survey(copy.selector, &mut moved)).await;
-        reports.push(surveyed.map_err(CopyFailure::from));
+        let job = CopyJob::new(copy, options, progress);
+        let expected = Box::pin(job.dry_run(copy.selector, &mut moved)).await;
+        reports.push(expected.map_err(CopyFailure::from));
     }
     reports
 }
 
-impl Job<'_> {
-    async fn survey(&self, selector: &str, moved: &mut HashSet<(String, Digest)>) -> Result<CopyReport, TransferError> {
+impl CopyJob<'_> {
+    async fn dry_run(
+        &self,
+        selector: &str,
+        moved: &mut HashSet<(String, Digest)>,
+    ) -> Result<CopyReport, TransferError> {
         let root = self.fetch_manifest(selector).await?;
         let mut report = CopyReport::new(root.digest.clone());
         report.unchanged = self.is_present(&root, &self.options.platforms).await?;
@@ -41,12 +46,12 @@ impl Job<'_> {
         }
         let graph = self.walk(&root, &self.options.platforms).await?;
         report.lacking.clone_from(&graph.lacking);
-        let questions: Vec<_> = graph
+        let requests: Vec<_> = graph
             .blobs
             .iter()
             .map(|blob| self.retrying(blob.digest.as_str(), || self.sink.blob_state(blob)))
             .collect();
-        let states: Vec<_> = stream::iter(questions).buffered(QUESTIONS_MAX).collect().await;
+        let states: Vec<_> = stream::iter(requests).buffered(REQUESTS_MAX).collect().await;
         let within_registry = self.is_within_registry();
         for (blob, state) in graph.blobs.iter().zip(states) {
             let offset = match state? {

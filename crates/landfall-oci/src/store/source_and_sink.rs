@@ -1,4 +1,4 @@
-//! The store as a place that images are copied from and to.
+//! The image source and the image sink over the store.
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
@@ -13,40 +13,40 @@ use crate::store::ContentStore;
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::lease::Lease;
-use crate::store::receive::fill;
+use crate::store::receive::receive_stream;
 
-/// How many bytes are read from the disk at once.
-const READ_PIECE: usize = 256 * 1024;
+/// Size of one read from the disk, in bytes.
+const READ_SIZE: usize = 256 * 1024;
 
 impl ContentStore {
-    /// Streams `length` bytes of a blob, from a byte offset; fewer when it ends before.
+    /// Streams at most `length` bytes of a blob from a byte offset on.
     ///
     /// # Errors
-    /// When it is not here.
+    /// If the store lacks the blob.
     pub async fn stream_blob(&self, digest: &Digest, offset: u64, length: u64) -> Result<BlobStream, StoreError> {
         let store = self.clone();
         let wanted = digest.clone();
         let file = blocking(move || store.open_blob(&wanted, offset)).await?;
         let (file, _path) = file.into_parts();
         let mut file = tokio::fs::File::from_std(file);
-        file.set_max_buf_size(READ_PIECE);
+        file.set_max_buf_size(READ_SIZE);
         let digest = digest.clone();
-        let stream = ReaderStream::with_capacity(file.take(length), READ_PIECE).map_err(move |error| {
+        let stream = ReaderStream::with_capacity(file.take(length), READ_SIZE).map_err(move |error| {
             StoreError::Disk(error).during(format!("cannot read blob `{digest}` from the content store"))
         });
         Ok(stream.boxed())
     }
 
-    /// Receives a blob from `offset` on and makes it visible once it is verified. When the stream fails, what arrived is
-    /// kept. Hashing and writing happen on a blocking thread while the next bytes arrive.
+    /// Receives a blob from `offset` on and makes it visible after verification. If the stream fails, the received
+    /// bytes stay. A blocking thread hashes and writes while the next bytes arrive.
     ///
     /// # Errors
-    /// The stream's own error, or why the bytes are not the blob.
+    /// The stream's own error, or the error of the verification or the disk.
     pub async fn receive_blob(&self, blob: &Descriptor, offset: u64, stream: BlobStream) -> Result<(), TransferError> {
         let failed = |error: StoreError| error.during(format!("cannot store blob `{}`", blob.digest));
         let store = self.clone();
         let wanted = blob.clone();
-        let (writer, received) = fill(move || store.writer(&wanted, offset), stream)
+        let (writer, received) = receive_stream(move || store.writer(&wanted, offset), stream)
             .await
             .map_err(failed)?;
         received?;
@@ -54,7 +54,7 @@ impl ContentStore {
     }
 }
 
-/// Reads the images of one repository from the store.
+/// Source of the images of one repository in the store.
 #[derive(Debug, Clone)]
 pub struct StoreSource {
     store: ContentStore,
@@ -62,7 +62,7 @@ pub struct StoreSource {
 }
 
 impl StoreSource {
-    /// The source of this image's repository.
+    /// Returns the source of this image's repository.
     #[must_use]
     pub fn new(store: ContentStore, image: ImageReference) -> StoreSource {
         StoreSource { store, image }
@@ -114,7 +114,8 @@ impl ImageSource for StoreSource {
     }
 }
 
-/// Writes images into the store. As long as it lives, everything that it found or wrote is safe from garbage collection.
+/// Sink into the store. Its lease protects all content that it found or wrote from garbage collection, until it is
+/// dropped.
 #[derive(Debug)]
 pub struct StoreSink {
     store: ContentStore,
@@ -122,7 +123,6 @@ pub struct StoreSink {
 }
 
 impl StoreSink {
-    /// A sink into this store.
     #[must_use]
     pub fn new(store: ContentStore) -> StoreSink {
         let lease = std::sync::Arc::new(store.lease());
@@ -196,16 +196,15 @@ impl ContentStore {
     fn has_complete_image(&self, manifest: &Digest, lease: &Lease) -> Result<bool, StoreError> {
         match self.first_missing(manifest, |digest| lease.add(digest)) {
             Ok(missing) => Ok(missing.is_none()),
-            Err(error) if error.is_mended_by_a_new_copy() => Ok(false),
+            Err(error) if error.is_repaired_by_copying() => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Writes a manifest whose children are all here, and names it.
+    /// Writes a manifest whose children are all present, and names it.
     ///
     /// # Errors
-    /// [`StoreError::Incomplete`] when a child is missing; otherwise when the bytes are not what the digest says or the
-    /// disk fails.
+    /// [`StoreError::Incomplete`] if a child is missing; also if the digest is wrong or the disk fails.
     pub fn write_manifest(
         &self,
         manifest: &RawManifest,
@@ -220,15 +219,15 @@ impl ContentStore {
         }
     }
 
-    /// Writes a manifest, whatever else is here.
+    /// Writes a manifest, even if its children are missing.
     ///
     /// # Errors
-    /// When the bytes are not what the digest says, or the disk fails.
+    /// If the digest is wrong or the disk fails.
     pub fn write_manifest_alone(&self, manifest: &RawManifest, lease: &Lease) -> Result<Descriptor, StoreError> {
         lease.add(&manifest.digest);
         let size = manifest.bytes.len() as u64;
         let descriptor = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
-        // One that was damaged on disk is written anew.
+        // A manifest damaged on disk is written again.
         if self.read_manifest(&manifest.digest).is_err() {
             let mut upload = self.upload(Algorithm::of(&manifest.digest));
             upload.append(&manifest.bytes)?;

@@ -1,4 +1,4 @@
-//! Writers of partial blobs.
+//! Locks of the writers of partial blobs.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,27 +7,27 @@ use std::sync::{Mutex, MutexGuard};
 use landfall_core::reference::Digest;
 use landfall_core::sync::lock;
 
-/// Which partial files have a writer, and the numbers that private files are told apart by.
+/// The blobs whose partial file has a writer, and a counter for the names of private files.
 #[derive(Debug, Default)]
-pub(super) struct Claims {
-    claimed: Mutex<HashSet<Digest>>,
+pub(super) struct WriterLocks {
+    locked: Mutex<HashSet<Digest>>,
     counter: AtomicU64,
 }
 
-impl Claims {
+impl WriterLocks {
     fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        lock(&self.claimed)
+        lock(&self.locked)
     }
 
-    pub(super) fn is_claimed(&self, digest: &Digest) -> bool {
+    pub(super) fn is_locked(&self, digest: &Digest) -> bool {
         self.lock().contains(digest)
     }
 
-    pub(super) fn claim(&self, digest: &Digest) -> bool {
+    pub(super) fn try_lock(&self, digest: &Digest) -> bool {
         self.lock().insert(digest.clone())
     }
 
-    pub(super) fn release(&self, digest: &Digest) {
+    pub(super) fn unlock(&self, digest: &Digest) {
         self.lock().remove(digest);
     }
 
