@@ -25,9 +25,9 @@ pub use helper::{HelperAction, HelperError, HelperProblem, run_helper};
 pub use paths::{docker_config_path, login_file_paths};
 
 /// How long a file is taken to be as it was when it was last read.
-const FILE_GOOD_FOR: Duration = Duration::from_secs(10);
+const FILE_CACHE_TTL: Duration = Duration::from_secs(10);
 /// How long a helper's answer is used. Logins of cloud registries live for an hour or more.
-const ANSWER_GOOD_FOR: Duration = Duration::from_secs(300);
+const HELPER_CACHE_TTL: Duration = Duration::from_secs(300);
 /// A larger file holds something else, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -37,7 +37,7 @@ pub enum LoginFile {
     /// Named by the user: of either form, and it has to be there.
     Named(Utf8PathBuf),
     /// At one of docker's or podman's places: used when it is there.
-    Usual(Utf8PathBuf),
+    Standard(Utf8PathBuf),
 }
 
 /// A login, and where it is from: the place to mend when it is refused.
@@ -88,13 +88,13 @@ pub struct Keychain {
     helper_path: Option<OsString>,
     read: Mutex<HashMap<Utf8PathBuf, ReadFile>>,
     /// By helper and server.
-    answers: Mutex<HashMap<(String, String), HelperAnswer>>,
+    helper_logins: Mutex<HashMap<(String, String), HelperLogin>>,
 }
 
 /// When a file was read and what it means; `None` when it is not there.
 type ReadFile = (Instant, Option<Arc<CredentialFile>>);
 /// When a helper answered and what. The lock is held while the helper runs, so that it runs once for all who wait.
-type HelperAnswer = Arc<tokio::sync::Mutex<Option<(Instant, Option<Credential>)>>>;
+type HelperLogin = Arc<tokio::sync::Mutex<Option<(Instant, Option<Credential>)>>>;
 
 impl std::fmt::Debug for Keychain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -112,7 +112,7 @@ impl Keychain {
             files,
             helper_path: None,
             read: Mutex::default(),
-            answers: Mutex::default(),
+            helper_logins: Mutex::default(),
         }
     }
 
@@ -133,7 +133,7 @@ impl Keychain {
         repository: Option<&Repository>,
     ) -> Result<Option<FoundLogin>, KeychainError> {
         for file in &self.files {
-            let (LoginFile::Named(path) | LoginFile::Usual(path)) = file;
+            let (LoginFile::Named(path) | LoginFile::Standard(path)) = file;
             let Some(parsed) = self.load(file, path)? else { continue };
             let lookup = parsed.find(host, repository).map_err(|source| KeychainError::File {
                 path: path.clone(),
@@ -166,14 +166,17 @@ impl Keychain {
 
     /// Forgets what helpers said: a login was refused, and they may know a newer one.
     pub fn forget(&self) {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.helper_logins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         self.read.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn load(&self, file: &LoginFile, path: &Utf8Path) -> Result<Option<Arc<CredentialFile>>, KeychainError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, parsed)) = read.get(path)
-            && at.elapsed() < FILE_GOOD_FOR
+            && at.elapsed() < FILE_CACHE_TTL
         {
             return Ok(parsed.clone());
         }
@@ -181,7 +184,7 @@ impl Keychain {
             Ok(text) => Some(text),
             // Another user's directory is as good as none: `$XDG_RUNTIME_DIR` often survives `sudo`.
             Err(error)
-                if matches!(file, LoginFile::Usual(_))
+                if matches!(file, LoginFile::Standard(_))
                     && matches!(
                         error.kind(),
                         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory
@@ -198,7 +201,7 @@ impl Keychain {
         };
         let parse = match file {
             LoginFile::Named(_) => parse_credential_file,
-            LoginFile::Usual(_) => parse_docker_config,
+            LoginFile::Standard(_) => parse_docker_config,
         };
         // `docker logout` may leave an empty file.
         let text = text.filter(|text| !text.trim().is_empty());
@@ -215,12 +218,12 @@ impl Keychain {
     async fn ask_helper(&self, name: &str, server: &str) -> Result<Option<Credential>, HelperError> {
         let key = (name.to_owned(), server.to_owned());
         let answer = {
-            let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-            answers.entry(key).or_default().clone()
+            let mut helper_logins = self.helper_logins.lock().unwrap_or_else(PoisonError::into_inner);
+            helper_logins.entry(key).or_default().clone()
         };
         let mut answer = answer.lock().await;
         if let Some((at, credential)) = answer.as_ref()
-            && at.elapsed() < ANSWER_GOOD_FOR
+            && at.elapsed() < HELPER_CACHE_TTL
         {
             return Ok(credential.clone());
         }

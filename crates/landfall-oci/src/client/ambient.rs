@@ -37,7 +37,7 @@ impl AmbientAccess {
     #[must_use]
     pub fn keychain(&self, named: Option<&Utf8Path>) -> Keychain {
         let named = named.map(|path| LoginFile::Named(path.to_owned()));
-        let usual = self.login_files.iter().cloned().map(LoginFile::Usual);
+        let usual = self.login_files.iter().cloned().map(LoginFile::Standard);
         Keychain::new(named.into_iter().chain(usual).collect())
     }
 

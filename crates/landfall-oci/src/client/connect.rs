@@ -33,7 +33,7 @@ impl Connections {
     /// # Errors
     /// When a certificate or a proxy's address cannot be used.
     pub(super) fn new(endpoint: &Endpoint) -> Result<Connections, Fault> {
-        Connections::with(endpoint, load(endpoint)?)
+        Connections::with_certificates(endpoint, load_certificates(endpoint)?)
     }
 
     /// New connections when the certificates on disk are others than before.
@@ -41,14 +41,14 @@ impl Connections {
     /// # Errors
     /// As in [`Connections::new`].
     pub(super) fn renewed(&self, endpoint: &Endpoint) -> Result<Option<Connections>, Fault> {
-        let certificates = load(endpoint)?;
+        let certificates = load_certificates(endpoint)?;
         if certificates == self.certificates {
             return Ok(None);
         }
-        Connections::with(endpoint, certificates).map(Some)
+        Connections::with_certificates(endpoint, certificates).map(Some)
     }
 
-    fn with(endpoint: &Endpoint, certificates: RegistryCertificates) -> Result<Connections, Fault> {
+    fn with_certificates(endpoint: &Endpoint, certificates: RegistryCertificates) -> Result<Connections, Fault> {
         Ok(Connections {
             registry: http_client(endpoint, &endpoint.tls, &certificates)?
                 .build()
@@ -63,8 +63,8 @@ impl Connections {
     /// # Errors
     /// As in [`Connections::new`].
     pub(super) fn foreign(&self, endpoint: &Endpoint) -> Result<&Client, Fault> {
-        if let Some(made) = self.foreign.get() {
-            return Ok(made);
+        if let Some(built) = self.foreign.get() {
+            return Ok(built);
         }
         let verified = TlsPolicy {
             insecure: false,
@@ -76,13 +76,13 @@ impl Connections {
         };
         let builder = http_client(endpoint, &verified, &public)?;
         let builder = builder.dns_resolver(Arc::new(ForeignDns::new(endpoint)));
-        let made = builder.build().map_err(Fault::Setup)?;
+        let built = builder.build().map_err(Fault::Setup)?;
         // Two may make one at the same time: both are good, and the first stays.
-        Ok(self.foreign.get_or_init(|| made))
+        Ok(self.foreign.get_or_init(|| built))
     }
 }
 
-fn load(endpoint: &Endpoint) -> Result<RegistryCertificates, Fault> {
+fn load_certificates(endpoint: &Endpoint) -> Result<RegistryCertificates, Fault> {
     let loaded = load_registry_certificates(&endpoint.certificate_roots, &endpoint.host);
     loaded.map_err(|problem| Fault::Certificate(problem.into()))
 }

@@ -301,7 +301,7 @@ impl Fault {
     pub fn kind(&self) -> FailureKind {
         match self {
             // Docker's registry answers 500 when it has several reasons, this one among them; it will not pass.
-            Fault::Answer { message, .. } if message.names("MANIFEST_BLOB_UNKNOWN") => FailureKind::Protocol,
+            Fault::Answer { message, .. } if message.has_code("MANIFEST_BLOB_UNKNOWN") => FailureKind::Protocol,
             Fault::Answer {
                 status, retry_after, ..
             }

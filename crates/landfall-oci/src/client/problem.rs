@@ -18,7 +18,7 @@ pub enum ConnectionProblem {
     ConnectTimeout(Duration),
     /// No answer came in time.
     #[error("no answer within {}", seconds(.0))]
-    AnswerTimeout(Duration),
+    ResponseTimeout(Duration),
     /// Bytes stopped to flow.
     #[error("the transfer stalled: next to nothing passed for {}", seconds(.0))]
     Stalled(Duration),

@@ -25,10 +25,10 @@ impl RegistryClient {
         repository: &Repository,
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, RegistryError> {
-        if let Some(listed) = self.ask_for_referrers(repository, subject).await? {
+        if let Some(listed) = self.query_referrers_api(repository, subject).await? {
             return Ok(listed);
         }
-        self.referrers_by_tag(repository, subject).await
+        self.fetch_fallback_tag(repository, subject).await
     }
 
     /// Everything that belongs to a manifest: what refers to it, and cosign's tags.
@@ -64,7 +64,7 @@ impl RegistryClient {
     ///
     /// # Errors
     /// When the registry cannot be asked, or does not take the list.
-    pub async fn ensure_listed(
+    pub async fn ensure_referrer_listed(
         &self,
         repository: &Repository,
         manifest: &RawManifest,
@@ -73,10 +73,10 @@ impl RegistryClient {
         let Some(subject) = content.subject() else {
             return Ok(());
         };
-        if self.ask_for_referrers(repository, &subject.digest).await?.is_some() {
+        if self.query_referrers_api(repository, &subject.digest).await?.is_some() {
             return Ok(());
         }
-        let mut listed = self.referrers_by_tag(repository, &subject.digest).await?;
+        let mut listed = self.fetch_fallback_tag(repository, &subject.digest).await?;
         if listed.iter().any(|known| known.digest == manifest.digest) {
             return Ok(());
         }
@@ -96,7 +96,7 @@ impl RegistryClient {
     }
 
     /// The registry's own list; `None` when it has no such interface.
-    async fn ask_for_referrers(
+    async fn query_referrers_api(
         &self,
         repository: &Repository,
         subject: &Digest,
@@ -105,7 +105,7 @@ impl RegistryClient {
         let scope = Scope::Pull(repository.clone());
         match self.fetch_pages(path, scope, |page| page.manifests).await {
             Ok(listed) => Ok(Some(listed)),
-            Err(Fault::Answer { status, .. }) if has_no_interface(status) => Ok(None),
+            Err(Fault::Answer { status, .. }) if lacks_referrers_api(status) => Ok(None),
             Err(fault) => {
                 let action = Action::ListReferrers {
                     repository: repository.clone(),
@@ -116,7 +116,7 @@ impl RegistryClient {
         }
     }
 
-    async fn referrers_by_tag(
+    async fn fetch_fallback_tag(
         &self,
         repository: &Repository,
         subject: &Digest,
@@ -133,7 +133,7 @@ impl RegistryClient {
     }
 }
 
-fn has_no_interface(status: StatusCode) -> bool {
+fn lacks_referrers_api(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED

@@ -86,7 +86,7 @@ impl RegistrySink {
         self
     }
 
-    fn remember(&self, digest: Option<Digest>) {
+    fn set_tagged(&self, digest: Option<Digest>) {
         *self.tagged.lock().unwrap_or_else(PoisonError::into_inner) = digest;
     }
 
@@ -112,7 +112,7 @@ impl ImageSink for RegistrySink {
             let found = self.client.head_manifest(&self.repository, selector).await?;
             let found = found.map(|found| found.digest);
             if self.tag.is_some() {
-                self.remember(found.clone());
+                self.set_tagged(found.clone());
             }
             Ok(found.as_ref() == Some(&manifest.digest))
         })
@@ -170,10 +170,12 @@ impl ImageSink for RegistrySink {
             let selector = tag.map_or(manifest.digest.as_str(), Tag::as_str);
             self.client.push_manifest(&self.repository, selector, manifest).await?;
             if let Ok(content) = parse_manifest(&manifest.bytes) {
-                self.client.ensure_listed(&self.repository, manifest, &content).await?;
+                self.client
+                    .ensure_referrer_listed(&self.repository, manifest, &content)
+                    .await?;
             }
             if tag.is_some() {
-                self.remember(Some(manifest.digest.clone()));
+                self.set_tagged(Some(manifest.digest.clone()));
             }
             Ok(())
         })

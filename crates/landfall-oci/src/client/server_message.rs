@@ -29,7 +29,7 @@ impl ServerMessage {
     }
 
     /// Whether it gives this error code of the distribution specification.
-    pub(super) fn names(&self, code: &str) -> bool {
+    pub(super) fn has_code(&self, code: &str) -> bool {
         self.0
             .split("; ")
             .any(|error| error == code || error.starts_with(&format!("{code}:")))

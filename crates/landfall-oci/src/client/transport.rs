@@ -37,23 +37,23 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// One registry, and what we know of it.
 pub(super) struct Transport {
     connections: ArcSwap<Connections>,
-    certificates_checked: Mutex<Instant>,
+    certificates_checked_at: Mutex<Instant>,
     authenticator: Authenticator,
     endpoint: Endpoint,
     base: OnceCell<Url>,
-    /// When it was last found that nobody answers, while `base` was wanted. Held by the one who asks.
-    silence: tokio::sync::Mutex<Option<(Instant, ConnectionProblem)>>,
+    /// When it was last found that nobody answers, while `base` was asked_at. Held by the one who asks.
+    last_unreachable: tokio::sync::Mutex<Option<(Instant, ConnectionProblem)>>,
     /// Whether the registry is worth asking.
     circuit: Mutex<Circuit>,
     /// What the circuit counts time from.
-    made: Instant,
+    created: Instant,
 }
 
 impl Transport {
     pub(super) fn new(endpoint: Endpoint) -> Result<Transport, Fault> {
         Ok(Transport {
             connections: ArcSwap::from_pointee(Connections::new(&endpoint)?),
-            certificates_checked: Mutex::new(Instant::now()),
+            certificates_checked_at: Mutex::new(Instant::now()),
             authenticator: Authenticator::new(
                 endpoint.host.clone(),
                 endpoint.login.clone(),
@@ -62,9 +62,9 @@ impl Transport {
             ),
             endpoint,
             base: OnceCell::new(),
-            silence: tokio::sync::Mutex::default(),
+            last_unreachable: tokio::sync::Mutex::default(),
             circuit: Mutex::default(),
-            made: Instant::now(),
+            created: Instant::now(),
         })
     }
 
@@ -84,7 +84,10 @@ impl Transport {
     }
 
     fn is_check_due(&self) -> bool {
-        let mut checked = self.certificates_checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checked = self
+            .certificates_checked_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let is_due = checked.elapsed() >= CERTIFICATES_CHECKED_EVERY;
         if is_due {
             *checked = Instant::now();
@@ -101,27 +104,27 @@ impl Transport {
     }
 
     /// The registry's root. For a registry that is marked insecure the first call finds out whether it speaks TLS; the
-    /// answer is kept for the life of the client. Whoever waits for it takes what comes of it, silence as well: each of many
+    /// answer is kept for the life of the client. Whoever waits for it takes what comes of it, last_unreachable as well: each of many
     /// images would find that out in turn.
     async fn base(&self) -> Result<&Url, Fault> {
         if let Some(base) = self.base.get() {
             return Ok(base);
         }
-        let wanted = Instant::now();
-        let mut silence = self.silence.lock().await;
-        if let Some((noticed, problem)) = silence.as_ref()
-            && *noticed >= wanted
+        let asked_at = Instant::now();
+        let mut last_unreachable = self.last_unreachable.lock().await;
+        if let Some((noticed_at, problem)) = last_unreachable.as_ref()
+            && *noticed_at >= asked_at
         {
             return Err(Fault::from(problem.clone()));
         }
-        let found = self.base.get_or_try_init(|| self.find_base()).await;
+        let found = self.base.get_or_try_init(|| self.probe_scheme()).await;
         if let Err(Fault::Connection { problem, .. }) = &found {
-            *silence = Some((Instant::now(), problem.clone()));
+            *last_unreachable = Some((Instant::now(), problem.clone()));
         }
         found
     }
 
-    async fn find_base(&self) -> Result<Url, Fault> {
+    async fn probe_scheme(&self) -> Result<Url, Fault> {
         let url =
             |scheme| redirect_policy::base_url(scheme, &self.endpoint.host).ok_or(Fault::from(ConnectionProblem::Name));
         let secure = url("https")?;
@@ -131,17 +134,19 @@ impl Transport {
         let plain = url("http")?;
         let registry = &self.connections().registry;
         let ping = |base: &Url| self.execute(registry.get(format!("{base}v2/")));
-        let no_tls = match ping(&secure).await {
+        let tls_fault = match ping(&secure).await {
             Ok(_) => return Ok(secure),
-            Err(fault) if is_out_of_reach(&fault) || speaks_tls(&fault) => return Err(fault),
+            Err(fault) if is_unreachable(&fault) || speaks_tls(&fault) => return Err(fault),
             Err(fault) => fault,
         };
         match ping(&plain).await {
             // TLS servers answer 400 to plain HTTP. If the server said nothing else, the first failure is the one to show.
-            Ok(response) if response.status() == StatusCode::BAD_REQUEST && !speaks_no_tls(&no_tls) => Err(no_tls),
+            Ok(response) if response.status() == StatusCode::BAD_REQUEST && !speaks_plain_http(&tls_fault) => {
+                Err(tls_fault)
+            }
             Ok(_) => Ok(plain),
-            Err(fault) if speaks_no_tls(&no_tls) => Err(fault),
-            Err(_) => Err(no_tls),
+            Err(fault) if speaks_plain_http(&tls_fault) => Err(fault),
+            Err(_) => Err(tls_fault),
         }
     }
 
@@ -149,12 +154,12 @@ impl Transport {
     ///
     /// A registry that has been silent for a while is not asked: each of many images would wait for it in turn.
     pub(super) async fn send(&self, request: RegistryRequest) -> Result<Response, Fault> {
-        let (policy, now) = (&self.endpoint.circuit, self.made.elapsed());
+        let (policy, now) = (&self.endpoint.circuit, self.created.elapsed());
         let admitted = self.circuit().admit(policy, now);
         admitted.map_err(|silent| Fault::GivenUp { silent })?;
         let sent = self.send_admitted(request).await;
-        if is_silence(&sent) {
-            self.circuit().unanswered(policy, self.made.elapsed());
+        if is_unanswered(&sent) {
+            self.circuit().unanswered(policy, self.created.elapsed());
         } else {
             self.circuit().answered();
         }
@@ -178,7 +183,7 @@ impl Transport {
                 let connections = self.connections();
                 let foreign = connections.foreign(&self.endpoint)?;
                 let response = self.execute_request(foreign, &url, &mut request, None).await;
-                response.map_err(|fault| self.locate(&url, fault))?
+                response.map_err(|fault| self.name_host(&url, fault))?
             };
             if !request.only_reads() || !is_redirect(response.status()) {
                 return Ok(response);
@@ -198,7 +203,7 @@ impl Transport {
         if expected.contains(&response.status()) {
             return Ok(response);
         }
-        Err(self.refusal(response).await)
+        Err(self.status_fault(response).await)
     }
 
     /// Sends a request to the registry itself, and a second time when the first answer is a challenge that can be met.
@@ -292,7 +297,7 @@ impl Transport {
         let response = self
             .execute(builder)
             .await
-            .map_err(|fault| self.locate(&token_request.url, fault))?;
+            .map_err(|fault| self.name_host(&token_request.url, fault))?;
         let status = response.status();
         if status == StatusCode::OK {
             let date = response.headers().get(DATE).cloned();
@@ -328,18 +333,18 @@ impl Transport {
     }
 
     /// An answer that is a failure, with what it says about itself.
-    async fn refusal(&self, response: Response) -> Fault {
+    async fn status_fault(&self, response: Response) -> Fault {
         let url = response.url().clone();
         let fault = Fault::Answer {
             status: response.status(),
             retry_after: retry_after(response.headers()),
             message: self.message_of(response).await,
         };
-        self.locate(&url, fault)
+        self.name_host(&url, fault)
     }
 
     /// The fault, with the host where it is when that is not the registry itself.
-    fn locate(&self, url: &Url, fault: Fault) -> Fault {
+    fn name_host(&self, url: &Url, fault: Fault) -> Fault {
         match self.base.get() {
             Some(base) if !redirect_policy::is_registry(base, url) => Fault::Elsewhere {
                 host: redirect_policy::host_and_port(url),
@@ -366,7 +371,7 @@ impl Transport {
         let builder = request.take_builder(client, url, authorization);
         if streams {
             // The answer comes when the last byte is there: the caller watches the bytes.
-            return builder.send().await.map_err(|error| self.explain(error));
+            return builder.send().await.map_err(|error| self.connection_fault(error));
         }
         self.execute(builder).await
     }
@@ -376,13 +381,13 @@ impl Transport {
         let sent = timeout(limit, builder.send());
         async move {
             match sent.await {
-                Ok(response) => response.map_err(|error| self.explain(error)),
-                Err(_) => Err(Fault::from(ConnectionProblem::AnswerTimeout(limit))),
+                Ok(response) => response.map_err(|error| self.connection_fault(error)),
+                Err(_) => Err(Fault::from(ConnectionProblem::ResponseTimeout(limit))),
             }
         }
     }
 
-    fn explain(&self, error: reqwest::Error) -> Fault {
+    fn connection_fault(&self, error: reqwest::Error) -> Fault {
         if error.is_connect() && error.is_timeout() {
             return Fault::from(ConnectionProblem::ConnectTimeout(self.timeouts().connect));
         }
@@ -391,7 +396,7 @@ impl Transport {
 }
 
 /// Whether nobody answered, or a proxy that has nobody behind it.
-fn is_silence(sent: &Result<Response, Fault>) -> bool {
+fn is_unanswered(sent: &Result<Response, Fault>) -> bool {
     match sent {
         Ok(response) => {
             matches!(response.status().as_u16(), 502..=504) && !response.headers().contains_key(RETRY_AFTER)
@@ -437,7 +442,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Whether plain HTTP cannot do better where TLS failed like this.
-fn is_out_of_reach(fault: &Fault) -> bool {
+fn is_unreachable(fault: &Fault) -> bool {
     matches!(
         fault,
         Fault::Connection {
@@ -449,11 +454,11 @@ fn is_out_of_reach(fault: &Fault) -> bool {
 
 /// Returns true if the server answered the handshake in TLS, if only with an alert. Plain HTTP would then be a downgrade.
 fn speaks_tls(fault: &Fault) -> bool {
-    matches!(fault, Fault::Tls { .. }) && !speaks_no_tls(fault)
+    matches!(fault, Fault::Tls { .. }) && !speaks_plain_http(fault)
 }
 
 /// Whether somebody answered, and not in TLS: then what plain HTTP failed with is the real failure.
-fn speaks_no_tls(fault: &Fault) -> bool {
+fn speaks_plain_http(fault: &Fault) -> bool {
     matches!(
         fault,
         Fault::Tls {

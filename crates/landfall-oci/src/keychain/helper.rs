@@ -17,11 +17,11 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 /// Helpers of clouds go to the network, and some ask a person.
-const TIME_MAX: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// The most that a helper may print, in bytes; tokens of clouds have some kilobytes.
 const OUTPUT_BYTES_MAX: u64 = 256 << 10;
-/// The most of a complaint that is repeated, in characters.
-const COMPLAINT_MAX: usize = 300;
+/// The most of a message that is repeated, in characters.
+const MESSAGE_LENGTH_MAX: usize = 300;
 /// What the protocol says instead of an empty answer.
 const NOT_FOUND: &str = "credentials not found";
 
@@ -71,23 +71,23 @@ pub enum HelperProblem {
     /// There is no such program.
     #[error("it is not installed: no such program in `PATH`")]
     Missing,
-    /// It could not be started or talked to.
+    /// It could not be started or exchanged to.
     #[error("it cannot be run")]
     Run(#[source] io::Error),
     /// It took too long.
     #[error("it gave no answer within {} s and was ended", .0.as_secs())]
     Timeout(Duration),
     /// It said no.
-    #[error("it ended with {status}: {complaint}")]
+    #[error("it ended with {status}: {message}")]
     Failed {
         /// How it ended.
         status: ExitStatus,
         /// What it said, one line.
-        complaint: String,
+        message: String,
     },
     /// It printed too much.
     #[error("it printed more than {OUTPUT_BYTES_MAX} bytes")]
-    TooMuch,
+    OutputTooLarge,
     /// It printed something else than the protocol says.
     #[error("its answer is not JSON with `Username` and `Secret`")]
     Answer,
@@ -95,7 +95,7 @@ pub enum HelperProblem {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct RawAnswer {
+struct RawLogin {
     #[serde(default)]
     username: String,
     secret: SecretString,
@@ -145,13 +145,11 @@ pub async fn run_helper(
     action: HelperAction<'_>,
     search: Option<&OsStr>,
 ) -> Result<Option<Credential>, HelperError> {
-    run(name, action, search, TIME_MAX)
-        .await
-        .map_err(|problem| HelperError {
-            name: name.to_owned(),
-            server: action.server().to_owned(),
-            problem,
-        })
+    run(name, action, search, TIMEOUT).await.map_err(|problem| HelperError {
+        name: name.to_owned(),
+        server: action.server().to_owned(),
+        problem,
+    })
 }
 
 async fn run(
@@ -180,9 +178,9 @@ async fn run(
         io::ErrorKind::NotFound => HelperProblem::Missing,
         _ => HelperProblem::Run(error),
     })?;
-    let talked = timeout(limit, talk(&mut child, &action.input())).await;
-    let (status, output, errors) = match talked {
-        Ok(Ok(talked)) => talked,
+    let exchanged = timeout(limit, exchange(&mut child, &action.input())).await;
+    let (status, output, errors) = match exchanged {
+        Ok(Ok(exchanged)) => exchanged,
         Ok(Err(error)) => {
             kill_group(&mut child).await;
             return Err(HelperProblem::Run(error));
@@ -193,36 +191,36 @@ async fn run(
         }
     };
     if output.len() as u64 > OUTPUT_BYTES_MAX {
-        return Err(HelperProblem::TooMuch);
+        return Err(HelperProblem::OutputTooLarge);
     }
-    read_answer(action, status, &output, &errors)
+    parse_output(action, status, &output, &errors)
 }
 
-fn read_answer(
+fn parse_output(
     action: HelperAction<'_>,
     status: ExitStatus,
     output: &[u8],
     errors: &[u8],
 ) -> Result<Option<Credential>, HelperProblem> {
     if !status.success() {
-        let complaint = complaint(output, errors);
-        let knows_nothing = complaint.contains(NOT_FOUND);
+        let message = message(output, errors);
+        let is_not_found = message.contains(NOT_FOUND);
         return match action {
-            HelperAction::Get { .. } | HelperAction::Erase { .. } if knows_nothing => Ok(None),
-            _ => Err(HelperProblem::Failed { status, complaint }),
+            HelperAction::Get { .. } | HelperAction::Erase { .. } if is_not_found => Ok(None),
+            _ => Err(HelperProblem::Failed { status, message }),
         };
     }
     match action {
         HelperAction::Get { .. } => {
-            let answer: RawAnswer = serde_json::from_slice(output).map_err(|_| HelperProblem::Answer)?;
-            Ok(Credential::from_pair(&answer.username, answer.secret.expose_secret()))
+            let login: RawLogin = serde_json::from_slice(output).map_err(|_| HelperProblem::Answer)?;
+            Ok(Credential::from_pair(&login.username, login.secret.expose_secret()))
         }
         HelperAction::Store { .. } | HelperAction::Erase { .. } => Ok(None),
     }
 }
 
 /// The protocol has errors on stdout; programs also use stderr. What looks like an answer is not repeated.
-fn complaint(output: &[u8], errors: &[u8]) -> String {
+fn message(output: &[u8], errors: &[u8]) -> String {
     let lines = [output, errors].map(|bytes| {
         let text = String::from_utf8_lossy(bytes);
         let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
@@ -232,13 +230,13 @@ fn complaint(output: &[u8], errors: &[u8]) -> String {
     let line = line.unwrap_or_else(|| "it does not say why".to_owned());
     line.chars()
         .filter(|character| !character.is_control())
-        .take(COMPLAINT_MAX)
+        .take(MESSAGE_LENGTH_MAX)
         .collect()
 }
 
-type Talked = (ExitStatus, Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>);
+type HelperOutput = (ExitStatus, Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>);
 
-async fn talk(child: &mut Child, input: &str) -> io::Result<Talked> {
+async fn exchange(child: &mut Child, input: &str) -> io::Result<HelperOutput> {
     let mut stdin = child.stdin.take();
     let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
     let write = async {
@@ -293,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_helper_gives_the_login_for_the_server_that_it_is_asked_for() {
-        let Ok(Some(Credential::Password { username, password })) = get("good", TIME_MAX).await else {
+        let Ok(Some(Credential::Password { username, password })) = get("good", TIMEOUT).await else {
             panic!("the helper gave no login");
         };
         assert_eq!(username, "ann at reg.example.com");
@@ -302,7 +300,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_helper_that_knows_nothing_is_no_failure() {
-        assert!(matches!(get("empty", TIME_MAX).await, Ok(None)));
+        assert!(matches!(get("empty", TIMEOUT).await, Ok(None)));
     }
 
     #[tokio::test]
@@ -319,7 +317,7 @@ mod tests {
             ("garbled", "its answer is not JSON with `Username` and `Secret`"),
         ];
         for (name, expected) in cases {
-            let problem = get(name, TIME_MAX).await.err().unwrap();
+            let problem = get(name, TIMEOUT).await.err().unwrap();
             assert_eq!(problem.to_string(), expected, "{name}");
         }
     }

@@ -97,7 +97,7 @@ impl StallMonitor {
 }
 
 fn no_response(limit: Duration) -> Fault {
-    Fault::from(ConnectionProblem::AnswerTimeout(limit))
+    Fault::from(ConnectionProblem::ResponseTimeout(limit))
 }
 
 /// The body of an upload: tells the monitor whose turn it is, and keeps the source's failure, which the HTTP client would
