@@ -1,5 +1,5 @@
-//! One request to a registry, from URL to answer: scheme, login, redirects, time limits. Everything above it thinks in
-//! manifests and blobs; nothing above it sees a login or a token.
+//! Transport of one request to a registry, from URL to response: scheme, login, redirects, time limits. Its callers
+//! deal with manifests and blobs, and never see a login or a token.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,23 +29,23 @@ use super::request::{RegistryRequest, RequestBody, RequestTarget};
 use super::server_message::ServerMessage;
 
 const REDIRECTS_MAX: usize = 5;
-/// The most of an error's body that is read, in bytes.
+/// Largest part of an error's body that is read, in bytes.
 const ERROR_BODY_MAX: usize = 64 * 1024;
-/// The longest wait that a registry can ask for and be believed.
+/// Upper bound for the wait that a registry asks for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
-/// One registry, and what we know of it.
+/// One registry, and the client's knowledge about it.
 pub(super) struct Transport {
     connections: ArcSwap<Connections>,
     certificates_checked_at: Mutex<Instant>,
     authenticator: Authenticator,
     endpoint: Endpoint,
     base: OnceCell<Url>,
-    /// When it was last found that nobody answers, while `base` was asked_at. Held by the one who asks.
+    /// Time and cause of the last failed probe for `base`. The probing task holds the lock.
     last_unreachable: tokio::sync::Mutex<Option<(Instant, ConnectionProblem)>>,
-    /// Whether the registry is worth asking.
+    /// Stops requests to a registry that does not respond.
     circuit: Mutex<Circuit>,
-    /// What the circuit counts time from.
+    /// Start of the circuit's clock.
     created: Instant,
 }
 
@@ -68,13 +68,13 @@ impl Transport {
         })
     }
 
-    /// The connections, with the certificates that are on disk now.
+    /// Returns the connections, with the certificates that are on disk now.
     fn connections(&self) -> Arc<Connections> {
         if !self.endpoint.certificate_roots.is_empty() && self.is_check_due() {
             match self.connections.load().renewed(&self.endpoint) {
                 Ok(None) => {}
                 Ok(Some(renewed)) => self.connections.store(Arc::new(renewed)),
-                // Somebody may be replacing them right now: the old ones are as good as they were.
+                // The files may be changing at this moment. The old certificates are still usable.
                 Err(fault) => {
                     tracing::warn!(registry = %self.endpoint.host, error = %fault, "changed certificates cannot be used");
                 }
@@ -103,9 +103,8 @@ impl Transport {
         &self.endpoint.timeouts
     }
 
-    /// The registry's root. For a registry that is marked insecure the first call finds out whether it speaks TLS; the
-    /// answer is kept for the life of the client. Whoever waits for it takes what comes of it, last_unreachable as well: each of many
-    /// images would find that out in turn.
+    /// Returns the URL of the registry's root. The first call probes an insecure registry for TLS; the client keeps the
+    /// result. Concurrent callers share one probe, including a timeout; otherwise every image would wait for its own.
     async fn base(&self) -> Result<&Url, Fault> {
         if let Some(base) = self.base.get() {
             return Ok(base);
@@ -140,7 +139,8 @@ impl Transport {
             Err(fault) => fault,
         };
         match ping(&plain).await {
-            // TLS servers answer 400 to plain HTTP. If the server said nothing else, the first failure is the one to show.
+            // TLS servers answer 400 to plain HTTP. If the server gave no other answer, the TLS failure is the one to
+            // show.
             Ok(response) if response.status() == StatusCode::BAD_REQUEST && !speaks_plain_http(&tls_fault) => {
                 Err(tls_fault)
             }
@@ -150,9 +150,11 @@ impl Transport {
         }
     }
 
-    /// Sends a request: logs in when asked to, follows redirects of reads. An answer of any status but 401 is `Ok`.
+    /// Sends a request, answers login challenges, and follows redirects of reads. A response with any status but 401 is
+    /// `Ok`.
     ///
-    /// A registry that has been silent for a while is not asked: each of many images would wait for it in turn.
+    /// The client sends nothing to a registry that has not responded for a while: otherwise every image would wait for
+    /// it in turn.
     pub(super) async fn send(&self, request: RegistryRequest) -> Result<Response, Fault> {
         let (policy, now) = (&self.endpoint.circuit, self.created.elapsed());
         let admitted = self.circuit().admit(policy, now);
@@ -193,7 +195,7 @@ impl Transport {
         Err(Fault::from(ProtocolProblem::RedirectLoop(REDIRECTS_MAX)))
     }
 
-    /// Sends a request and takes any status but those that `expected` holds as a failure.
+    /// Sends a request. A response with a status outside of `expected` is a failure.
     pub(super) async fn send_expecting(
         &self,
         request: RegistryRequest,
@@ -206,7 +208,7 @@ impl Transport {
         Err(self.status_fault(response).await)
     }
 
-    /// Sends a request to the registry itself, and a second time when the first answer is a challenge that can be met.
+    /// Sends a request to the registry itself, and repeats it after a challenge that the client can answer.
     async fn send_to_registry(&self, base: &Url, url: &Url, request: &mut RegistryRequest) -> Result<Response, Fault> {
         let can_repeat = !matches!(request.body, RequestBody::Stream(..));
         let freshness = if can_repeat {
@@ -239,7 +241,7 @@ impl Transport {
         }
         let header = self.header_for(base, next, &request.scope, freshness).await?;
         if !can_repeat {
-            // The body is gone. The upload was opened with a token that was good then: the next attempt has a new one.
+            // The stream is consumed. The token was valid when the upload began; the next attempt gets a new one.
             return Err(Fault::LoginLapsed { message });
         }
         let second = self
@@ -252,7 +254,7 @@ impl Transport {
         Ok(second)
     }
 
-    /// What to send. A token is fetched by the first who needs it; the others wait for it.
+    /// Returns the `Authorization` header. The first task that needs a token fetches it; others wait for it.
     async fn header_for(
         &self,
         base: &Url,
@@ -275,7 +277,7 @@ impl Transport {
         Ok(Some(token.header.clone()))
     }
 
-    /// Asks a token server; it may not redirect us.
+    /// Asks a token server, and follows no redirect of it.
     async fn fetch_token(&self, base: &Url, scope: &Scope) -> Result<Token, Fault> {
         let token_request = self.authenticator.token_request(base, scope).await?;
         let connections = self.connections();
@@ -318,7 +320,7 @@ impl Transport {
         })
     }
 
-    /// A body whose size is bounded.
+    /// Reads a body up to a size limit.
     pub(super) async fn read_body(&self, mut response: Response, limit: usize) -> Result<Bytes, Fault> {
         let mut body = BytesMut::new();
         let stall = self.timeouts().stall;
@@ -332,7 +334,7 @@ impl Transport {
         }
     }
 
-    /// An answer that is a failure, with what it says about itself.
+    /// Turns a response into a failure with the server's message.
     async fn status_fault(&self, response: Response) -> Fault {
         let url = response.url().clone();
         let fault = Fault::Answer {
@@ -343,7 +345,7 @@ impl Transport {
         self.name_host(&url, fault)
     }
 
-    /// The fault, with the host where it is when that is not the registry itself.
+    /// Adds the host to a fault of a foreign host.
     fn name_host(&self, url: &Url, fault: Fault) -> Fault {
         match self.base.get() {
             Some(base) if !redirect_policy::is_registry(base, url) => Fault::Elsewhere {
@@ -370,7 +372,7 @@ impl Transport {
         let streams = matches!(request.body, RequestBody::Stream(..));
         let builder = request.take_builder(client, url, authorization);
         if streams {
-            // The answer comes when the last byte is there: the caller watches the bytes.
+            // The response comes after the last byte. The caller monitors the stream.
             return builder.send().await.map_err(|error| self.connection_fault(error));
         }
         self.execute(builder).await
@@ -395,7 +397,7 @@ impl Transport {
     }
 }
 
-/// Whether nobody answered, or a proxy that has nobody behind it.
+/// Returns true if there was no response, or only that of a proxy without an upstream.
 fn is_unanswered(sent: &Result<Response, Fault>) -> bool {
     match sent {
         Ok(response) => {
@@ -418,13 +420,13 @@ fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Fault> {
     Ok(to)
 }
 
-/// What the `Location` header of an answer points to.
+/// Resolves the `Location` header of a response.
 pub(super) fn location(asked: &Url, headers: &HeaderMap) -> Option<Url> {
     redirect_policy::resolve_location(asked, headers.get(LOCATION)?.to_str().ok()?)
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3). A date is counted from the answer's own `Date`, so
-/// that it does not matter whose clock is wrong. What cannot be read is as if it were not there.
+/// Parses `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3). A date is measured from the response's own
+/// `Date`, so that wrong clocks do not matter. An invalid value is ignored.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse() {
@@ -434,14 +436,14 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
                 .get(DATE)
                 .and_then(|value| parse_http_date(value.to_str().ok()?));
             let wait = parse_http_date(text)?.duration_since(now.unwrap_or_else(Timestamp::now));
-            // A date that is past is a wait of nothing.
+            // A date in the past means no wait.
             Duration::try_from(wait).unwrap_or_default()
         }
     };
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-/// Whether plain HTTP cannot do better where TLS failed like this.
+/// Returns true if plain HTTP would fail in the same way as TLS did.
 fn is_unreachable(fault: &Fault) -> bool {
     matches!(
         fault,
@@ -457,7 +459,7 @@ fn speaks_tls(fault: &Fault) -> bool {
     matches!(fault, Fault::Tls { .. }) && !speaks_plain_http(fault)
 }
 
-/// Whether somebody answered, and not in TLS: then what plain HTTP failed with is the real failure.
+/// Returns true if the server responded without TLS. The failure of plain HTTP is then the real one.
 fn speaks_plain_http(fault: &Fault) -> bool {
     matches!(
         fault,
