@@ -1,9 +1,8 @@
-//! Logins that the configuration does not hold: docker's and podman's files, a file that the user names, and the helper
-//! programs that these files name. Decides nothing itself: what a file means is
-//! [`landfall_core::credential_file`]'s.
+//! Logins outside of the configuration: the files of docker and podman, a file that the user names, and the helper
+//! programs in those files. [`landfall_core::credential_file`] interprets the files.
 //!
-//! Files are read again every few seconds and helpers are asked again every few minutes, so that a long-running agent
-//! sees a new login, and the short-lived ones of a cloud never grow old.
+//! Files are read again every few seconds, and helpers are asked again every few minutes. So a long-running agent sees
+//! a new login, and a cloud's short-lived logins do not expire in its memory.
 
 mod helper;
 mod paths;
@@ -24,76 +23,68 @@ use tokio::time::Instant;
 pub use helper::{HelperAction, HelperError, HelperProblem, run_helper};
 pub use paths::{docker_config_path, login_file_paths};
 
-/// How long a file is taken to be as it was when it was last read.
+/// Time for which a file is not read again.
 const FILE_CACHE_TTL: Duration = Duration::from_secs(10);
-/// How long a helper's answer is used. Logins of cloud registries live for an hour or more.
+/// Time for which a helper's login is used. Logins of cloud registries are valid for an hour or more.
 const HELPER_CACHE_TTL: Duration = Duration::from_secs(300);
-/// A larger file holds something else, in bytes.
+/// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A file that may hold logins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginFile {
-    /// Named by the user: of either form, and it has to be there.
+    /// A file that the user names. It has either form and must exist.
     Named(Utf8PathBuf),
-    /// At one of docker's or podman's places: used when it is there.
+    /// A file at a standard path of docker or podman; it may be missing.
     Standard(Utf8PathBuf),
 }
 
-/// A login, and where it is from: the place to mend when it is refused.
+/// A login and its source, which the user has to change if the login is refused.
 #[derive(Debug, Clone)]
 pub struct FoundLogin {
-    /// The login.
     pub credential: Credential,
-    /// In words, e.g. ``file `/root/.docker/config.json` ``.
+    /// Source in words, e.g. ``file `/root/.docker/config.json` ``.
     pub origin: String,
 }
 
-/// Why a login cannot be looked up. No text holds a secret.
+/// Failure of a look-up. No text holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum KeychainError {
-    /// The file cannot be read.
     #[error("cannot read the logins in `{path}`")]
     Read {
-        /// The file.
         path: Utf8PathBuf,
-        /// Why not.
         #[source]
         source: io::Error,
     },
-    /// The file cannot be understood.
     #[error("cannot use the logins in `{path}`")]
     File {
-        /// The file.
         path: Utf8PathBuf,
-        /// What is wrong with it.
         #[source]
         source: CredentialFileProblem,
     },
-    /// The helper failed.
     #[error("cannot get the login that `{path}` leaves to a helper")]
     Helper {
         /// The file that names the helper.
         path: Utf8PathBuf,
-        /// How it failed.
         #[source]
         source: HelperError,
     },
 }
 
-/// All the places where logins may be, asked in order.
+/// All sources of logins, in order of precedence.
 pub struct Keychain {
     files: Vec<LoginFile>,
-    /// Where helpers are looked for, as `PATH` says it; `None` is the `PATH` of this process.
+    /// Search path for helpers, in the form of `PATH`; `None` stands for the `PATH` of this process.
     helper_path: Option<OsString>,
     read: Mutex<HashMap<Utf8PathBuf, ReadFile>>,
-    /// By helper and server.
+    /// Key: helper and server.
     helper_logins: Mutex<HashMap<(String, String), HelperLogin>>,
 }
 
-/// When a file was read and what it means; `None` when it is not there.
+/// Time of the last read, and the parsed file; `None` if it is missing.
 type ReadFile = (Instant, Option<Arc<CredentialFile>>);
-/// When a helper answered and what. The lock is held while the helper runs, so that it runs once for all who wait.
+/// Time and login of a helper's last answer. The lock is held while the helper runs, so that one run serves all waiting
+/// tasks.
 type HelperLogin = Arc<tokio::sync::Mutex<Option<(Instant, Option<Credential>)>>>;
 
 impl std::fmt::Debug for Keychain {
@@ -105,7 +96,7 @@ impl std::fmt::Debug for Keychain {
 }
 
 impl Keychain {
-    /// The files, in the order in which they are asked. Nothing is read yet.
+    /// Creates a keychain of these files, in order of precedence, and reads nothing yet.
     #[must_use]
     pub fn new(files: Vec<LoginFile>) -> Keychain {
         Keychain {
@@ -116,17 +107,17 @@ impl Keychain {
         }
     }
 
-    /// The same with helpers from these directories, written as in `PATH`.
+    /// Sets the search path for helpers, in the form of `PATH`.
     #[must_use]
     pub fn with_helper_path(mut self, path: OsString) -> Keychain {
         self.helper_path = Some(path);
         self
     }
 
-    /// The login for a repository, or for a registry as a whole; `None` when no file has one.
+    /// Finds the login for a repository, or for a registry as a whole; `None` if no file has one.
     ///
     /// # Errors
-    /// When a file cannot be read or understood, or its helper fails.
+    /// Fails if a file cannot be read or parsed, or its helper fails.
     pub async fn find(
         &self,
         host: &RegistryHost,
@@ -164,7 +155,7 @@ impl Keychain {
         Ok(None)
     }
 
-    /// Forgets what helpers said: a login was refused, and they may know a newer one.
+    /// Forgets the cached logins. The caller does this after a refusal: helpers may have a newer login.
     pub fn forget(&self) {
         self.helper_logins
             .lock()
@@ -182,7 +173,7 @@ impl Keychain {
         }
         let text = match read_bounded(path) {
             Ok(text) => Some(text),
-            // Another user's directory is as good as none: `$XDG_RUNTIME_DIR` often survives `sudo`.
+            // Another user's directory counts as missing: `$XDG_RUNTIME_DIR` often survives `sudo`.
             Err(error)
                 if matches!(file, LoginFile::Standard(_))
                     && matches!(

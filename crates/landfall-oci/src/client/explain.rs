@@ -18,7 +18,7 @@ use crate::image::TransferError;
 /// A failure and its remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// The failure: its object, its place and its cause.
+    /// The failure: its object, its location and its cause.
     pub message: String,
     /// One thing to do, with the key and the place to change.
     pub hint: String,
@@ -349,8 +349,8 @@ enum Field {
     Certificates,
 }
 
-/// Returns, e.g., `` `stylus.registryCredentials.domain` at user-data.yaml:7:5 ``. The place of a field that may be
-/// missing is given as "beside".
+/// Returns, e.g., `` `stylus.registryCredentials.domain` at user-data.yaml:7:5 ``. A field that may be missing is
+/// "beside" its location.
 fn field(registry: &Registry, field: Field) -> String {
     let at = match field {
         Field::Address => "at",

@@ -1,5 +1,5 @@
-//! What refers to an image without being part of it (OCI distribution specification, "Listing Referrers"), for registries
-//! that have the interface and those that do not, and cosign's older way, which is a tag beside the image.
+//! Referrers of an image (OCI distribution specification, "Listing Referrers"). Works for registries with the referrers
+//! API and without it, and for cosign's older form, a tag beside the image.
 
 use http::StatusCode;
 use landfall_core::failure::FailureKind;
@@ -15,11 +15,11 @@ use crate::referrers::{cosign_tags, referrers_tag};
 use crate::store::index::render_index;
 
 impl RegistryClient {
-    /// What refers to a manifest, as the registry lists it, or as the tag lists it that stands in for the list where the
-    /// registry has no such interface.
+    /// Lists the referrers of a manifest from the referrers API, or from the fallback tag if the registry has no such
+    /// API.
     ///
     /// # Errors
-    /// When the registry cannot be asked, or the list goes on at another host.
+    /// Fails if the registry cannot be asked, or the list continues on another host.
     pub async fn list_referrers(
         &self,
         repository: &Repository,
@@ -31,10 +31,10 @@ impl RegistryClient {
         self.fetch_fallback_tag(repository, subject).await
     }
 
-    /// Everything that belongs to a manifest: what refers to it, and cosign's tags.
+    /// Finds all referrers of a manifest, including those under cosign's tags.
     ///
     /// # Errors
-    /// As in [`RegistryClient::list_referrers`].
+    /// As for [`RegistryClient::list_referrers`].
     pub async fn find_referrers(
         &self,
         repository: &Repository,
@@ -59,11 +59,11 @@ impl RegistryClient {
         Ok(referrers)
     }
 
-    /// Sees to it that a manifest that was pushed is listed with what it refers to: a registry without the interface
-    /// leaves that to its clients ("Pushing Manifests with Subject").
+    /// Ensures that a pushed manifest is listed as a referrer of its subject. A registry without the referrers API
+    /// leaves the list to its clients ("Pushing Manifests with Subject").
     ///
     /// # Errors
-    /// When the registry cannot be asked, or does not take the list.
+    /// Fails if the registry cannot be asked, or rejects the list.
     pub async fn ensure_referrer_listed(
         &self,
         repository: &Repository,
@@ -95,7 +95,7 @@ impl RegistryClient {
             .await
     }
 
-    /// The registry's own list; `None` when it has no such interface.
+    /// Asks the referrers API; `None` if the registry has none.
     async fn query_referrers_api(
         &self,
         repository: &Repository,
@@ -124,7 +124,7 @@ impl RegistryClient {
         match self.fetch_manifest(repository, &referrers_tag(subject)).await {
             Ok(list) => Ok(match parse_manifest(&list.bytes) {
                 Ok(ManifestContent::Index(index)) => index.manifests,
-                // Somebody else's tag.
+                // The tag belongs to something else.
                 Ok(ManifestContent::Image(_)) | Err(_) => Vec::new(),
             }),
             Err(error) if error.kind() == FailureKind::NotFound => Ok(Vec::new()),

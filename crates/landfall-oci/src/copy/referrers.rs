@@ -1,5 +1,4 @@
-//! What belongs to an image without being part of it: signatures, attestations, bills of materials, and what is said about
-//! those in turn.
+//! Copies of referrers: signatures, attestations, bills of materials, and their own referrers.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -10,12 +9,12 @@ use super::job::Job;
 use super::report::CopyReport;
 use crate::image::{ImageSink, Referrer, TransferError};
 
-/// The most that may belong to one image; what a registry lists is bounded by nobody else.
+/// Largest number of referrers of one image. The registry's list has no bound of its own.
 const REFERRERS_MAX: usize = 1000;
 
 impl Job<'_> {
-    /// Copies everything that belongs to these manifests, to what belongs to it, and so on. Each is copied once, so that
-    /// what refers to itself in a circle comes to an end.
+    /// Copies the referrers of these manifests, their referrers, and so on. Each is copied once, so that a cycle of
+    /// referrers ends.
     pub(super) async fn copy_referrers(
         &self,
         subjects: Vec<Digest>,
@@ -68,7 +67,7 @@ impl Job<'_> {
             options: self.options,
             progress: self.progress,
         };
-        // It is small, and there for all platforms.
+        // A referrer is small, and applies to all platforms.
         let looked = Box::pin(job.look(&referrer.selector, &[])).await?;
         let root = looked.root.clone();
         let mut part = CopyReport::new(root.digest.clone());

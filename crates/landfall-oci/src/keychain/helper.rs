@@ -1,6 +1,6 @@
-//! Docker's credential helpers: `docker-credential-NAME ACTION`, request on stdin, answer on stdout
-//! (github.com/docker/docker-credential-helpers). No secret is ever an argument or in the environment; a helper has a
-//! limit in time and in output, and is killed with its children when it goes beyond.
+//! Docker's credential helpers: `docker-credential-NAME ACTION`, with the request on stdin and the response on stdout
+//! (github.com/docker/docker-credential-helpers). No secret is an argument or in the environment. A helper has a time
+//! limit and an output limit; beyond them it is killed with its children.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,79 +16,69 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-/// Helpers of clouds go to the network, and some ask a person.
+/// Helpers of clouds use the network, and some ask the user.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// The most that a helper may print, in bytes; tokens of clouds have some kilobytes.
+/// Largest output of a helper, in bytes; tokens of clouds have some kilobytes.
 const OUTPUT_BYTES_MAX: u64 = 256 << 10;
-/// The most of a message that is repeated, in characters.
+/// Longest message that is repeated, in characters.
 const MESSAGE_LENGTH_MAX: usize = 300;
-/// What the protocol says instead of an empty answer.
+/// The protocol's message for a missing login.
 const NOT_FOUND: &str = "credentials not found";
 
-/// What a helper is asked to do.
+/// A request to a helper.
 #[derive(Debug, Clone, Copy)]
 pub enum HelperAction<'a> {
-    /// To give the login for a server.
+    /// Return the login for a server.
     Get {
-        /// What docker calls the registry.
+        /// The registry, in docker's words.
         server: &'a str,
     },
-    /// To keep a login.
+    /// Store a login.
     Store {
-        /// What docker calls the registry.
+        /// The registry, in docker's words.
         server: &'a str,
-        /// Who.
         username: &'a str,
-        /// The secret.
         password: &'a SecretString,
     },
-    /// To forget a login.
+    /// Remove a login.
     Erase {
-        /// What docker calls the registry.
+        /// The registry, in docker's words.
         server: &'a str,
     },
 }
 
-/// A helper failed.
+/// A failure of a helper.
 #[derive(Debug, thiserror::Error)]
 #[error("the credential helper `docker-credential-{name}` failed for `{server}`")]
 pub struct HelperError {
-    /// The helper.
     pub name: String,
-    /// The registry, as the helper knows it.
+    /// The registry, in the helper's words.
     pub server: String,
-    /// How it failed.
     #[source]
     pub problem: HelperProblem,
 }
 
-/// How a helper failed.
+/// Cause of a helper's failure.
 #[derive(Debug, thiserror::Error)]
 pub enum HelperProblem {
-    /// The name leads elsewhere than to a helper.
+    /// The name is not that of a helper, e.g. a path.
     #[error("the name of a helper has only letters, digits, `-`, `_` and `.`")]
     Name,
-    /// There is no such program.
     #[error("it is not installed: no such program in `PATH`")]
     Missing,
-    /// It could not be started or exchanged to.
+    /// The helper could not be started, or its pipes failed.
     #[error("it cannot be run")]
     Run(#[source] io::Error),
-    /// It took too long.
     #[error("it gave no answer within {} s and was ended", .0.as_secs())]
     Timeout(Duration),
-    /// It said no.
     #[error("it ended with {status}: {message}")]
     Failed {
-        /// How it ended.
         status: ExitStatus,
-        /// What it said, one line.
+        /// One line of its output.
         message: String,
     },
-    /// It printed too much.
     #[error("it printed more than {OUTPUT_BYTES_MAX} bytes")]
     OutputTooLarge,
-    /// It printed something else than the protocol says.
     #[error("its answer is not JSON with `Username` and `Secret`")]
     Answer,
 }
@@ -135,11 +125,11 @@ impl HelperAction<'_> {
     }
 }
 
-/// Runs a helper, and gives the login that it knows, when it was asked for one. `search` is where it is looked for, as
-/// `PATH` says it; `None` is the `PATH` of this process.
+/// Runs a helper and returns its login for [`HelperAction::Get`]. `search` is the search path in the form of `PATH`;
+/// `None` stands for the `PATH` of this process.
 ///
 /// # Errors
-/// When it is not there, fails, or does not keep to the protocol or its limits.
+/// Fails if the helper is missing, fails, or violates the protocol or its limits.
 pub async fn run_helper(
     name: &str,
     action: HelperAction<'_>,
@@ -219,7 +209,8 @@ fn parse_output(
     }
 }
 
-/// The protocol has errors on stdout; programs also use stderr. What looks like an answer is not repeated.
+/// Returns the message of a failed helper. The protocol has it on stdout; programs also use stderr. A line that looks
+/// like a login is not repeated.
 fn message(output: &[u8], errors: &[u8]) -> String {
     let lines = [output, errors].map(|bytes| {
         let text = String::from_utf8_lossy(bytes);
@@ -241,7 +232,7 @@ async fn exchange(child: &mut Child, input: &str) -> io::Result<HelperOutput> {
     let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
     let write = async {
         if let Some(mut stdin) = stdin.take() {
-            // A helper that does not read its input says why by its status.
+            // A helper that does not read its input reports the reason by its status.
             let _closed_early = stdin.write_all(input.as_bytes()).await;
         }
         Ok(())
@@ -250,7 +241,7 @@ async fn exchange(child: &mut Child, input: &str) -> io::Result<HelperOutput> {
     Ok((child.wait().await?, output, errors))
 }
 
-/// Reads to the end and keeps the beginning, one byte more than the limit: a helper never waits for us to read.
+/// Reads to the end and keeps the beginning, one byte more than the limit. So a helper never blocks on a full pipe.
 async fn read_to_limit(pipe: &mut Option<impl AsyncRead + Unpin>) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut kept = Zeroizing::new(Vec::new());
     if let Some(pipe) = pipe {
@@ -260,11 +251,11 @@ async fn read_to_limit(pipe: &mut Option<impl AsyncRead + Unpin>) -> io::Result<
     Ok(kept)
 }
 
-/// Ends the helper and what it started.
+/// Kills the helper and its children.
 async fn kill_group(child: &mut Child) {
     let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     if let Some(group) = group {
-        // It may have ended in this very moment.
+        // The group may have ended in the meantime.
         let _already_gone = kill_process_group(group, Signal::KILL);
     }
     if let Err(error) = child.wait().await {
@@ -276,7 +267,7 @@ async fn kill_group(child: &mut Child) {
 mod tests {
     use super::*;
 
-    /// The programs in `tests/data/helpers`, and the shell that they need.
+    /// Returns a search path with the programs in `tests/data/helpers`, and the shell that they need.
     fn search() -> std::ffi::OsString {
         let own = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/helpers");
         format!("{own}:/usr/bin:/bin").into()
