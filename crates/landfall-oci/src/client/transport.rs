@@ -103,8 +103,9 @@ impl Transport {
         &self.endpoint.timeouts
     }
 
-    /// Returns the URL of the registry's root. The first call probes an insecure registry for TLS; the client keeps the
-    /// result. Concurrent callers share one probe, including a timeout; otherwise every image would wait for its own.
+    /// Returns the URL of the registry's root. The first call probes a registry that is marked insecure for TLS; the
+    /// client keeps the result. Concurrent callers share one probe, including a timeout; otherwise every image would
+    /// wait for its own.
     async fn base(&self) -> Result<&Url, Fault> {
         if let Some(base) = self.base.get() {
             return Ok(base);
