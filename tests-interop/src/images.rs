@@ -3,7 +3,7 @@
 
 use camino::Utf8Path;
 use landfall_testkit::image_builder::{
-    BuiltImage, ImageBuilder, KUBE_IMAGES, docker_archive, multi_platform, oci_archive,
+    FixtureBuilder, ImageFixture, KUBE_IMAGES, docker_archive, multi_platform, oci_archive,
 };
 use serde_json::json;
 
@@ -42,7 +42,7 @@ const KIB: usize = 1024;
 pub struct NamedImage {
     /// Canonical name, for example `docker.io/library/nginx:1.27`.
     pub name: &'static str,
-    pub image: BuiltImage,
+    pub image: ImageFixture,
 }
 
 /// Returns all images that a registry has to serve, the provider image first.
@@ -75,20 +75,20 @@ pub fn push_images(skopeo: &Skopeo, access: Access<'_>, prefix: &str, images: &[
 
 /// Returns the core images, as the provider image holds them.
 #[must_use]
-pub fn core_images() -> [BuiltImage; 3] {
+pub fn core_images() -> [ImageFixture; 3] {
     CORE.map(|name| {
-        ImageBuilder::new()
+        FixtureBuilder::new()
             .plain_layer(&[("bin/core", &noise(name, 300 * KIB))])
             .build()
     })
 }
 
-fn provider() -> BuiltImage {
+fn provider() -> ImageFixture {
     let [apiserver, etcd, pause] = core_images();
     let apiserver = docker_archive(&[(&[CORE[0]], &apiserver)]);
     let etcd = oci_archive(&[(CORE[1], &etcd)]);
     let pause = docker_archive(&[(&[CORE[2]], &pause)]);
-    ImageBuilder::new()
+    FixtureBuilder::new()
         .gzip_layer(&[
             ("etc/os-release", b"ID=landfall-test\n"),
             ("usr/lib/kernel", &noise(PROVIDER, 1_500 * KIB)),
@@ -101,9 +101,9 @@ fn provider() -> BuiltImage {
         .build()
 }
 
-fn ordinary(name: &str) -> BuiltImage {
+fn ordinary(name: &str) -> ImageFixture {
     let one = |architecture: &str| {
-        ImageBuilder::new()
+        FixtureBuilder::new()
             .platform("linux", architecture)
             .gzip_layer(&[("usr/lib/base", &noise("base", 1_000 * KIB))])
             .gzip_layer(&[("usr/bin/program", &noise(&format!("{name} {architecture}"), 600 * KIB))])
@@ -137,7 +137,7 @@ fn noise(name: &str, length: usize) -> Vec<u8> {
 ///
 /// # Panics
 /// Panics if something is missing or differs.
-pub fn assert_in_layout(layout: &Utf8Path, image: &BuiltImage) {
+pub fn assert_in_layout(layout: &Utf8Path, image: &ImageFixture) {
     for (digest, bytes) in image.all_content() {
         let path = layout.join("blobs/sha256").join(digest.hex());
         let found = fs_err::read(&path).expect("a blob of the layout");
@@ -149,7 +149,7 @@ pub fn assert_in_layout(layout: &Utf8Path, image: &BuiltImage) {
 ///
 /// # Panics
 /// Panics if the disk refuses it.
-pub fn write_layout(layout: &Utf8Path, image: &BuiltImage) {
+pub fn write_layout(layout: &Utf8Path, image: &ImageFixture) {
     let blobs = layout.join("blobs/sha256");
     fs_err::create_dir_all(&blobs).expect("a directory of our own");
     for (digest, bytes) in image.all_content() {

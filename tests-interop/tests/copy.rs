@@ -7,7 +7,7 @@ use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_testkit::image_builder::{
-    BuiltImage, ImageBuilder, docker_form, foreign_image, multi_platform, zstd_image,
+    FixtureBuilder, ImageFixture, docker_form, foreign_image, multi_platform, zstd_image,
 };
 use landfall_testkit::weak_link::{WeakLink, Weakness};
 use landfall_tests_interop::agent::{landfall, run_landfall};
@@ -92,7 +92,9 @@ fn a_blob_larger_than_any_connection_lives_gets_through_to_a_registry_that_canno
         DockerRegistry::start(&authority, None),
     );
     let (from_host, to_host) = (from.host(), to.host());
-    let image = ImageBuilder::new().plain_layer(&[("noise", &noise(6_000_000))]).build();
+    let image = FixtureBuilder::new()
+        .plain_layer(&[("noise", &noise(6_000_000))])
+        .build();
     let name = "big:1";
     let images = [NamedImage { name, image }];
     let skopeo = Skopeo::default();
@@ -118,7 +120,7 @@ fn a_large_blob_goes_in_pieces_only_to_a_registry_that_loses_what_breaks() {
     let authority = PrivateAuthority::generate("pieces");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let layout = Utf8Path::from_path(directory.path()).expect("a temporary directory with a UTF-8 name");
-    let image = ImageBuilder::new()
+    let image = FixtureBuilder::new()
         .plain_layer(&[("noise", &noise(17_000_000))])
         .build();
     write_layout(layout, &image);
@@ -148,7 +150,7 @@ fn a_copy_that_was_killed_half_way_into_our_registry_has_half_to_do_when_it_is_r
     let authority = PrivateAuthority::generate("copy");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| Utf8Path::from_path(directory.path()).expect("a UTF-8 name").join(name);
-    let image = ImageBuilder::new()
+    let image = FixtureBuilder::new()
         .plain_layer(&[("layer", &vec![3; 100_000_000])])
         .build();
     write_layout(&path("image"), &image);
@@ -217,7 +219,7 @@ fn a_full_disk_is_named_and_leaves_what_was_there_whole() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| Utf8Path::from_path(directory.path()).expect("a UTF-8 name").join(name);
     let [small, large] =
-        [200_000, 2_000_000].map(|length| ImageBuilder::new().plain_layer(&[("noise", &noise(length))]).build());
+        [200_000, 2_000_000].map(|length| FixtureBuilder::new().plain_layer(&[("noise", &noise(length))]).build());
     write_layout(&path("small"), &small);
     write_layout(&path("large"), &large);
     let authority = PrivateAuthority::generate("full");
@@ -311,7 +313,9 @@ fn a_registry_that_was_wiped_between_two_runs_is_filled_again() {
     let authority = PrivateAuthority::generate("copy");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let directory = Utf8Path::from_path(directory.path()).expect("a UTF-8 name");
-    let image = ImageBuilder::new().plain_layer(&[("noise", &noise(5_000_000))]).build();
+    let image = FixtureBuilder::new()
+        .plain_layer(&[("noise", &noise(5_000_000))])
+        .build();
     let layout = directory.join("image");
     write_layout(&layout, &image);
     for mut registry in [
@@ -355,13 +359,13 @@ fn images_of_every_kind_arrive_byte_for_byte() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let directory = Utf8Path::from_path(directory.path()).expect("a UTF-8 name");
     let one = |architecture: &str| {
-        ImageBuilder::new()
+        FixtureBuilder::new()
             .platform("linux", architecture)
             .gzip_layer(&[("program", architecture.as_bytes())])
             .build()
     };
     let pair = multi_platform(&[one("amd64"), one("arm64")]);
-    let kinds: [(&str, BuiltImage); 5] = [
+    let kinds: [(&str, ImageFixture); 5] = [
         ("docker", docker_form(&one("amd64"))),
         ("docker-list", docker_form(&pair)),
         ("zstd", zstd_image(&[("program", b"squeezed")])),

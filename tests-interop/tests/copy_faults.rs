@@ -9,7 +9,7 @@ use std::thread;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
-use landfall_testkit::image_builder::{BuiltImage, ImageBuilder};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture};
 use landfall_testkit::weak_link::{WeakLink, Weakness};
 use landfall_tests_interop::agent::{binary, run_landfall};
 use landfall_tests_interop::docker_registry::{DockerRegistry, Release};
@@ -50,11 +50,11 @@ const SLOW: u64 = 600_000;
 const PROXY: &str = "{proxy}";
 
 /// Returns an image whose layer is three times as large as the bytes that one connection carries.
-fn mk_image() -> BuiltImage {
+fn mk_image() -> ImageFixture {
     let noise: Vec<u8> = (0..LAYER)
         .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
         .collect();
-    ImageBuilder::new().plain_layer(&[("noise", &noise)]).build()
+    FixtureBuilder::new().plain_layer(&[("noise", &noise)]).build()
 }
 
 fn status(status: u16) -> Effect {
@@ -192,7 +192,7 @@ struct Real {
 /// Fixtures of all cases.
 struct Fixtures<'a> {
     directory: &'a Utf8Path,
-    image: &'a BuiltImage,
+    image: &'a ImageFixture,
 }
 
 impl Fixtures<'_> {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_testkit::containerd_process::ContainerdProcess;
-use landfall_testkit::image_builder::{ImageBuilder, multi_platform, small_image};
+use landfall_testkit::image_builder::{FixtureBuilder, multi_platform, small_image};
 use landfall_tests_interop::agent::run_landfall;
 use landfall_tests_interop::docker_registry::Account;
 use landfall_tests_interop::go_tool::tool;
@@ -44,7 +44,10 @@ impl Fixture {
             root: String::new(),
         };
         fs_err::write(fixture.path("ca.pem"), fixture.authority.pem()).unwrap();
-        let image = multi_platform(&[small_image("a"), ImageBuilder::new().platform("linux", "arm64").build()]);
+        let image = multi_platform(&[
+            small_image("a"),
+            FixtureBuilder::new().platform("linux", "arm64").build(),
+        ]);
         let layout = fixture.path("layout");
         fs_err::create_dir(&layout).unwrap();
         write_layout(&layout, &image);

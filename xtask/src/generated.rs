@@ -26,7 +26,7 @@ pub(crate) fn write(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails if a file below the workspace's root differs from what [`write`] would write.
+/// Fails if a file below the workspace's root differs from what [`write()`] would write.
 pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     let mut drifted = 0;
     for (path, text) in files()? {

@@ -1,9 +1,10 @@
 //! Progress of the transfers: counted for the status and the metrics, and passed on to the next sink.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use landfall_core::status::{ProgressEvent, ProgressSink, TransferStatus, TransferTally};
+use landfall_core::sync::lock;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +45,7 @@ impl Meter {
     }
 
     fn counted(&self) -> (u64, u64) {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = lock(&self.counts);
         (counts.crossed, counts.tally.total() - counts.tally.done())
     }
 
@@ -74,7 +75,7 @@ impl Meter {
 impl ProgressSink for Meter {
     fn progress(&self, event: ProgressEvent) {
         {
-            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = lock(&self.counts);
             counts.tally.note(&event);
             match &event {
                 ProgressEvent::BlobAdvanced { bytes, .. } => {

@@ -11,7 +11,7 @@ use landfall_agent::{AgentOutcome, run_agent};
 use landfall_core::status::{EventReason, NoProgress, Phase};
 use landfall_net::certificate::{Validity, issue_certificate, make_authority};
 use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions, FakeTls};
-use landfall_testkit::image_builder::{ImageBuilder, multi_platform, oci_archive, provider_image};
+use landfall_testkit::image_builder::{FixtureBuilder, multi_platform, oci_archive, provider_image};
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
@@ -218,7 +218,7 @@ async fn broken_core_image_is_an_event_and_nothing_after_it_is_fetched() {
 async fn core_image_of_an_archive_of_one_platform_is_loaded_and_said_to_have_another_digest() {
     let site = Site::new();
     let part = |architecture: &str| {
-        let image = ImageBuilder::new().platform("linux", architecture);
+        let image = FixtureBuilder::new().platform("linux", architecture);
         image.plain_layer(&[("program", architecture.as_bytes())]).build()
     };
     let (amd64, arm64) = (part("amd64"), part("arm64"));

@@ -1,6 +1,6 @@
 //! Locks without poisoning.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Locks a mutex, also after a thread panicked while it held the lock.
 ///
@@ -8,6 +8,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// an assignment, a `take`), so a panic cannot leave half of one, and the other threads may go on with the data.
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks for reading, also after a thread panicked while it held the lock; see [`lock`].
+pub fn read_lock<T: ?Sized>(rwlock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    rwlock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks for writing, also after a thread panicked while it held the lock; see [`lock`].
+pub fn write_lock<T: ?Sized>(rwlock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    rwlock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

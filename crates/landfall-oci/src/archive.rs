@@ -3,10 +3,10 @@
 //!
 //! Decides what an archive holds and whether it can be trusted to be what it says. Does not decide where images go.
 
+mod contents;
 mod docker;
 mod entries;
 mod error;
-mod found;
 mod oci;
 mod source;
 
@@ -16,8 +16,8 @@ use camino::Utf8Path;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Digest;
 
+use crate::archive::contents::PartialIndex;
 use crate::archive::entries::Entries;
-use crate::archive::found::PartialIndex;
 use crate::archive::source::ArchiveSource;
 use crate::image::ImageSource;
 

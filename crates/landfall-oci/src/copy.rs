@@ -7,18 +7,18 @@
 
 mod bandwidth;
 mod blob;
-mod feed;
+mod blob_locks;
 mod graph;
+mod index_children;
 mod job;
 mod options;
-mod parts;
-mod proof;
 mod referrers;
 mod report;
+mod resuming_reader;
 mod retries;
 mod survey;
 mod transfers;
-mod whereabouts;
+mod upload_digest;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -34,13 +34,13 @@ use self::job::Job;
 use crate::image::{BlobState, ImageSink, ImageSource, RawManifest, TransferError};
 
 pub use bandwidth::BandwidthLimit;
+pub use blob_locks::BlobLocks;
+pub use index_children::{ForeignLayersRefused, IndexEntriesMissing, PartialIndexRefused, PlatformMissing};
 pub use job::ImageCopy;
 pub use options::CopyOptions;
-pub use parts::{ForeignRefused, PartsMissing, PartsRefused, PlatformMissing};
 pub use report::{CopyFailure, CopyReport};
 pub use survey::survey_images;
 pub use transfers::Transfers;
-pub use whereabouts::Whereabouts;
 
 /// How many images are looked at at once, and how many are written; how many blobs move is the options' to say.
 const IMAGES_AT_ONCE: usize = 32;
@@ -55,33 +55,35 @@ pub async fn copy_images(
     options: &CopyOptions,
     progress: &dyn ProgressSink,
 ) -> Vec<Result<CopyReport, CopyFailure>> {
-    let turns = Turns {
-        look: Semaphore::new(IMAGES_AT_ONCE),
+    let slots = ImageSlots {
+        inspect: Semaphore::new(IMAGES_AT_ONCE),
         write: Semaphore::new(IMAGES_AT_ONCE),
     };
-    let under_way = copies.iter().map(|copy| copy_and_tell(copy, options, &turns, progress));
-    join_all(under_way).await
+    let in_progress = copies
+        .iter()
+        .map(|copy| copy_and_report(copy, options, &slots, progress));
+    join_all(in_progress).await
 }
 
-/// Keeps images from being worked on all at the same time: what is under way takes memory.
-struct Turns {
-    look: Semaphore,
+/// Limits the images in progress: each takes memory.
+struct ImageSlots {
+    inspect: Semaphore,
     write: Semaphore,
 }
 
-async fn copy_and_tell(
+async fn copy_and_report(
     copy: &ImageCopy<'_>,
     options: &CopyOptions,
-    turns: &Turns,
+    slots: &ImageSlots,
     progress: &dyn ProgressSink,
 ) -> Result<CopyReport, CopyFailure> {
     let job = Job::new(copy, options, progress);
     let copied = async {
         let looked = {
-            let _turn = turns.look.acquire().await;
+            let _slot = slots.inspect.acquire().await;
             Box::pin(job.look(copy.selector, &options.platforms)).await?
         };
-        let _turn = turns.write.acquire().await;
+        let _slot = slots.write.acquire().await;
         Box::pin(job.carry_out(looked, copy.name)).await
     };
     let copied = copied.await;
@@ -136,7 +138,7 @@ impl Job<'_> {
     /// Finds out what there is to do, and tells which blobs it is about.
     async fn look(&self, selector: &str, platforms: &[Platform]) -> Result<Looked, TransferError> {
         let root = self.fetch_manifest(selector).await?;
-        let unchanged = self.is_there(&root, platforms).await?;
+        let unchanged = self.is_present(&root, platforms).await?;
         let mut graph = Graph::default();
         if !unchanged || self.options.referrers {
             graph = self.walk(&root, platforms).await?;
@@ -191,7 +193,7 @@ impl Job<'_> {
         if let Err(error) = self.write_manifests(&graph, &root, name).await {
             let lost = self.lost_blobs(&graph, &error).await?;
             if lost.is_empty() {
-                return Err(parts::explain_refusal(&graph, error));
+                return Err(index_children::explain_refusal(&graph, error));
             }
             tracing::info!(
                 image = self.image,
@@ -200,7 +202,7 @@ impl Job<'_> {
             );
             self.copy_blobs(&lost, report).await?;
             let written = self.write_manifests(&graph, &root, name).await;
-            written.map_err(|error| parts::explain_refusal(&graph, error))?;
+            written.map_err(|error| index_children::explain_refusal(&graph, error))?;
         }
         Ok(subjects)
     }

@@ -49,7 +49,7 @@ pub trait ImageSource: Send + Sync + fmt::Debug {
     fn describe(&self) -> String;
 
     /// The repository that this is, if it is one.
-    fn place(&self) -> Option<RepositoryAddress> {
+    fn repository_address(&self) -> Option<RepositoryAddress> {
         None
     }
 
@@ -119,7 +119,7 @@ pub trait ImageSink: Send + Sync + fmt::Debug {
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>>;
 
     /// The repository that this is, if it is one.
-    fn place(&self) -> Option<RepositoryAddress> {
+    fn repository_address(&self) -> Option<RepositoryAddress> {
         None
     }
 

@@ -10,7 +10,7 @@ mod paths;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -18,6 +18,7 @@ use landfall_core::credential_file::{
     Credential, CredentialFile, CredentialFileProblem, Lookup, parse_credential_file, parse_docker_config,
 };
 use landfall_core::reference::{RegistryHost, Repository};
+use landfall_core::sync::lock;
 use tokio::time::Instant;
 
 pub use helper::{HelperAction, HelperError, HelperProblem, run_helper};
@@ -157,15 +158,12 @@ impl Keychain {
 
     /// Forgets the cached logins. The caller does this after a refusal: helpers may have a newer login.
     pub fn forget(&self) {
-        self.helper_logins
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.helper_logins).clear();
+        lock(&self.read).clear();
     }
 
     fn load(&self, file: &LoginFile, path: &Utf8Path) -> Result<Option<Arc<CredentialFile>>, KeychainError> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = lock(&self.read);
         if let Some((at, parsed)) = read.get(path)
             && at.elapsed() < FILE_CACHE_TTL
         {
@@ -209,7 +207,7 @@ impl Keychain {
     async fn ask_helper(&self, name: &str, server: &str) -> Result<Option<Credential>, HelperError> {
         let key = (name.to_owned(), server.to_owned());
         let answer = {
-            let mut helper_logins = self.helper_logins.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut helper_logins = lock(&self.helper_logins);
             helper_logins.entry(key).or_default().clone()
         };
         let mut answer = answer.lock().await;

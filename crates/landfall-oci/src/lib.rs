@@ -6,11 +6,11 @@
 //! there; no credential is sent to a host other than the one it was given for, and none is ever printed.
 
 pub mod archive;
-pub mod build;
 pub mod client;
 pub mod copy;
 pub mod decode;
 pub mod digest;
+pub mod fixtures;
 pub mod header_names;
 pub mod image;
 mod inner_path;

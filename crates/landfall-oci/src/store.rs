@@ -20,10 +20,10 @@ pub mod endpoints;
 pub mod error;
 pub mod gc;
 mod graph;
-pub mod hold;
 pub mod index;
 pub mod ingest;
-mod pins;
+pub mod lease;
+mod leased_blobs;
 pub mod receive;
 
 #[cfg(test)]
@@ -32,13 +32,14 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
 use std::io::{Read, Seek, SeekFrom};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::sync::lock;
 use landfall_net::durable;
 
 use crate::digest::{Algorithm, Digester, matches_digest};
@@ -46,7 +47,7 @@ use crate::image::{BlobState, RawManifest};
 use crate::store::claims::Claims;
 use crate::store::error::StoreError;
 use crate::store::index::ImageIndex;
-use crate::store::pins::Pins;
+use crate::store::leased_blobs::LeasedBlobs;
 
 /// The largest manifest that is read, in bytes. Registries must take 4 MiB (OCI distribution specification, "Pushing
 /// Manifests"); this leaves room for those that take more.
@@ -72,7 +73,7 @@ struct Inner {
     root: Utf8PathBuf,
     index: Mutex<ImageIndex>,
     claims: Claims,
-    pins: Pins,
+    leased_blobs: LeasedBlobs,
     repairs: Vec<String>,
     /// Held for its lock, which ends with the file; `None` where nothing is written.
     _lock: Option<fs::File>,
@@ -106,7 +107,7 @@ impl ContentStore {
             root: root.to_owned(),
             index: Mutex::new(index),
             claims: Claims::default(),
-            pins: Pins::default(),
+            leased_blobs: LeasedBlobs::default(),
             repairs,
             _lock: Some(lock),
         };
@@ -121,7 +122,7 @@ impl ContentStore {
             root: root.to_owned(),
             index: Mutex::new(ImageIndex::empty(&root.join(INDEX_FILE))),
             claims: Claims::default(),
-            pins: Pins::default(),
+            leased_blobs: LeasedBlobs::default(),
             repairs: Vec::new(),
             _lock: None,
         };
@@ -271,7 +272,7 @@ impl ContentStore {
 
     fn index(&self) -> MutexGuard<'_, ImageIndex> {
         // A panic while the lock is held cannot leave a half-made change: changes are swapped in when they are on disk.
-        self.inner.index.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner.index)
     }
 
     fn blob_path(&self, digest: &Digest) -> Utf8PathBuf {

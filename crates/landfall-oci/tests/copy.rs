@@ -17,10 +17,10 @@ use landfall_core::oci_types::media_type;
 use landfall_core::reference::{ImageReference, Tag};
 use landfall_core::status::{NoProgress, ProgressEvent};
 use landfall_oci::client::{Login, RegistryClient, RegistrySink, RegistrySource};
-use landfall_oci::copy::{CopyOptions, CopyReport, ForeignRefused, copy_image};
+use landfall_oci::copy::{CopyOptions, CopyReport, ForeignLayersRefused, copy_image};
 use landfall_oci::image::{ImageSink, TransferError};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
-use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, multi_platform, small_image};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform, small_image};
 use serde_json::json;
 
 fn name() -> ImageReference {
@@ -28,8 +28,10 @@ fn name() -> ImageReference {
 }
 
 /// Returns an image with one incompressible layer of this length.
-fn big_image(length: u32) -> BuiltImage {
-    ImageBuilder::new().plain_layer(&[("data", &mk_bytes(length))]).build()
+fn big_image(length: u32) -> ImageFixture {
+    FixtureBuilder::new()
+        .plain_layer(&[("data", &mk_bytes(length))])
+        .build()
 }
 
 /// Copies `shop/app:1.0`.
@@ -45,7 +47,7 @@ async fn copy_app(registry: &FakeRegistry, sink: &dyn ImageSink) -> Result<CopyR
     .await
 }
 
-fn assert_complete(sink: &MemorySink, image: &BuiltImage) {
+fn assert_complete(sink: &MemorySink, image: &ImageFixture) {
     let inner = sink.lock();
     for (digest, bytes) in &image.blobs {
         assert_eq!(inner.blobs.get(digest), Some(bytes), "{digest}");
@@ -60,11 +62,11 @@ fn assert_complete(sink: &MemorySink, image: &BuiltImage) {
 #[tokio::test]
 async fn an_image_of_several_platforms_arrives_whole_and_children_first() {
     let registry = FakeRegistry::start();
-    let amd64 = ImageBuilder::new()
+    let amd64 = FixtureBuilder::new()
         .gzip_layer(&[("a", b"a")])
         .plain_layer(&[("common", b"c")])
         .build();
-    let arm64 = ImageBuilder::new()
+    let arm64 = FixtureBuilder::new()
         .platform("linux", "arm64")
         .gzip_layer(&[("b", b"b")])
         .plain_layer(&[("common", b"c")])
@@ -264,7 +266,7 @@ async fn a_blob_that_images_share_moves_once() {
     let images: Vec<_> = (0..4)
         .map(|number| {
             let own = format!("own {number}");
-            ImageBuilder::new()
+            FixtureBuilder::new()
                 .plain_layer(&[("base", &base)])
                 .plain_layer(&[("own", own.as_bytes())])
                 .build()
@@ -329,7 +331,7 @@ async fn layers_that_must_not_be_handed_on_are_left_out() {
     );
     let error = copy_app(&registry, &sink).await.unwrap_err();
     assert!(
-        error.source.as_deref().unwrap().is::<ForeignRefused>(),
+        error.source.as_deref().unwrap().is::<ForeignLayersRefused>(),
         "{}",
         error.chain()
     );
@@ -459,7 +461,7 @@ async fn no_more_large_blobs_are_under_way_than_allowed() {
     let layers: Vec<Vec<u8>> = (0..6u8).map(|number| vec![number; 200_000]).collect();
     let image = layers
         .iter()
-        .fold(ImageBuilder::new(), |image, layer| image.plain_layer(&[("x", layer)]))
+        .fold(FixtureBuilder::new(), |image, layer| image.plain_layer(&[("x", layer)]))
         .build();
     registry.add_image("shop/app", "1.0", &image);
     let progress = ProgressLog::default();

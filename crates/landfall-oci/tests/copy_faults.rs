@@ -14,10 +14,10 @@ use landfall_oci::client::{Endpoint, RegistryClient, RegistrySink, RegistrySourc
 use landfall_oci::copy::{CopyReport, copy_image};
 use landfall_oci::image::TransferError;
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
-use landfall_testkit::image_builder::{BuiltImage, ImageBuilder};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture};
 
-fn mk_image() -> BuiltImage {
-    ImageBuilder::new()
+fn mk_image() -> ImageFixture {
+    FixtureBuilder::new()
         .plain_layer(&[("large", &mk_bytes(600_000))])
         .plain_layer(&[("small", b"small")])
         .build()
@@ -46,7 +46,7 @@ async fn copy(
 }
 
 /// Checks that the image is complete and unchanged, or absent.
-fn assert_whole_or_absent(to: &FakeRegistry, image: &BuiltImage, is_there: bool, fault: &str) {
+fn assert_whole_or_absent(to: &FakeRegistry, image: &ImageFixture, is_there: bool, fault: &str) {
     assert_eq!(
         to.manifest("mirror/app", "1").is_some(),
         is_there,

@@ -12,14 +12,14 @@ use landfall_core::failure::FailureKind;
 use landfall_core::status::NoProgress;
 use landfall_oci::archive::open_archive;
 use landfall_oci::client::{RegistryClient, RegistrySink};
-use landfall_oci::copy::{CopyOptions, CopyReport, ImageCopy, PartsRefused, copy_image, survey_images};
+use landfall_oci::copy::{CopyOptions, CopyReport, ImageCopy, PartialIndexRefused, copy_image, survey_images};
 use landfall_oci::image::TransferError;
 use landfall_testkit::fake_registry::FakeRegistry;
-use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, multi_platform, oci_archive};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform, oci_archive};
 
-fn mk_image() -> (BuiltImage, BuiltImage, BuiltImage) {
+fn mk_image() -> (ImageFixture, ImageFixture, ImageFixture) {
     let one = |architecture: &str| {
-        ImageBuilder::new()
+        FixtureBuilder::new()
             .platform("linux", architecture)
             .plain_layer(&[("program", architecture.as_bytes())])
             .build()
@@ -42,7 +42,7 @@ fn mk_platform_options(platforms: &[&str]) -> CopyOptions {
     }
 }
 
-async fn is_in_mirror(to: &RegistryClient, part: &BuiltImage) -> bool {
+async fn is_in_mirror(to: &RegistryClient, part: &ImageFixture) -> bool {
     let mirror = repository("mirror/app");
     let found = to.head_manifest(&mirror, part.root.digest.as_str()).await;
     found.unwrap().is_some()
@@ -82,7 +82,7 @@ async fn platforms_are_found_in_indexes_that_lie_in_an_index() {
     let (from, ours) = (FakeRegistry::start(), Served::start().await);
     let to = ours.client();
     let (inner, amd64, arm64) = mk_image();
-    let s390x = ImageBuilder::new().platform("linux", "s390x").build();
+    let s390x = FixtureBuilder::new().platform("linux", "s390x").build();
     // The entry of the inner index names no platform.
     let image = multi_platform(&[inner.clone(), s390x.clone()]);
     from.add_image("shop/app", "1", &image);
@@ -116,7 +116,7 @@ async fn a_registry_that_wants_all_of_an_index_is_named_as_the_reason() {
     from.add_image("shop/app", "1", &image);
     let error = copy(&from, &mk_client(&to), &["linux/arm64"]).await.unwrap_err();
     assert!(error.chain().contains("only with all of them"), "{}", error.chain());
-    let refused: &PartsRefused = error.source.as_deref().unwrap().downcast_ref().unwrap();
+    let refused: &PartialIndexRefused = error.source.as_deref().unwrap().downcast_ref().unwrap();
     assert_eq!(refused.copied, [arm64.root.digest]);
 }
 

@@ -17,7 +17,7 @@ use landfall_oci::copy::{CopyOptions, CopyReport, copy_image};
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 use landfall_oci::layout::{ArchiveForm, ArchiveSink, LayoutSink, open_layout};
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};
-use landfall_testkit::image_builder::{BuiltImage, digest_of, small_image};
+use landfall_testkit::image_builder::{ImageFixture, digest_of, small_image};
 use serde_json::json;
 
 const SIGNATURE: &str = "application/vnd.example.signature";
@@ -55,7 +55,7 @@ struct Signed {
     signature: Descriptor,
     timestamp: Descriptor,
     cosign_tag: String,
-    cosign: BuiltImage,
+    cosign: ImageFixture,
 }
 
 impl Signed {

@@ -11,16 +11,16 @@ use landfall_core::status::{NoProgress, ProgressEvent};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::copy::{ImageCopy, copy_image, copy_images};
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, FakeRegistryOptions, Fault};
-use landfall_testkit::image_builder::{BuiltImage, ImageBuilder};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// Returns images with a common base, each with a layer of its own.
-fn mk_images() -> Vec<BuiltImage> {
+fn mk_images() -> Vec<ImageFixture> {
     let base = mk_bytes(300_000);
     NAMES
         .map(|name| {
-            ImageBuilder::new()
+            FixtureBuilder::new()
                 .plain_layer(&[("base", &base)])
                 .plain_layer(&[(name, name.as_bytes())])
                 .build()
@@ -28,7 +28,7 @@ fn mk_images() -> Vec<BuiltImage> {
         .to_vec()
 }
 
-fn base_of(image: &BuiltImage) -> Digest {
+fn base_of(image: &ImageFixture) -> Digest {
     let (digest, _) = image.blobs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();
     digest.clone()
 }

@@ -13,14 +13,14 @@ use landfall_oci::client::{RegistryClient, RegistrySink, RegistrySource};
 use landfall_oci::copy::{CopyReport, copy_image};
 use landfall_oci::image::TransferError;
 use landfall_testkit::fake_registry::{Effect, FakeRegistry, Fault};
-use landfall_testkit::image_builder::{BuiltImage, ImageBuilder};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture};
 use landfall_testkit::weak_link::{WeakLink, Weakness};
 
 const LAYER: u32 = 8_000_000;
 const CUT: u64 = 1_500_000;
 
-fn big_image() -> BuiltImage {
-    ImageBuilder::new().plain_layer(&[("data", &mk_bytes(LAYER))]).build()
+fn big_image() -> ImageFixture {
+    FixtureBuilder::new().plain_layer(&[("data", &mk_bytes(LAYER))]).build()
 }
 
 /// Copies over the link, with chunks of `chunk_size` bytes at first, and then compares the result over a good
@@ -72,7 +72,7 @@ fn mk_piecewise_client(to: &FakeRegistry) -> RegistryClient {
     RegistryClient::new(endpoint).unwrap()
 }
 
-async fn copy_to(to: &FakeRegistry, client: &RegistryClient, path: &str, image: &BuiltImage) {
+async fn copy_to(to: &FakeRegistry, client: &RegistryClient, path: &str, image: &ImageFixture) {
     let from = FakeRegistry::start();
     from.add_image("shop/app", "1", image);
     let sink = RegistrySink::new(client.clone(), repository(path), None);

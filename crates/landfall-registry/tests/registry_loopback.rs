@@ -22,7 +22,7 @@ use landfall_oci::store::ContentStore;
 use landfall_oci::store::endpoints::{StoreSink, StoreSource};
 use landfall_registry::fast_path::with_fast_path;
 use landfall_registry::{Policy, Registry, Users, registry_service};
-use landfall_testkit::image_builder::{ImageBuilder, docker_archive, multi_platform, oci_archive};
+use landfall_testkit::image_builder::{FixtureBuilder, docker_archive, multi_platform, oci_archive};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -112,11 +112,11 @@ fn repository(path: &str) -> Repository {
 async fn an_image_goes_from_an_archive_through_store_and_registry_into_another_store() {
     let directory = mk_directory();
     let big: Vec<u8> = (0..700_000_u32).flat_map(|number| number.to_le_bytes()).collect();
-    let amd64 = ImageBuilder::new()
+    let amd64 = FixtureBuilder::new()
         .plain_layer(&[("big", &big)])
         .gzip_layer(&[("small", b"x")])
         .build();
-    let arm64 = ImageBuilder::new()
+    let arm64 = FixtureBuilder::new()
         .platform("linux", "arm64")
         .plain_layer(&[("big", &big)])
         .build();
@@ -212,7 +212,7 @@ async fn an_image_goes_from_an_archive_through_store_and_registry_into_another_s
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_over_the_agents_own_store_takes_its_images_without_a_second_copy() {
     let directory = mk_directory();
-    let image = ImageBuilder::new().plain_layer(&[("file", &[7; 300_000])]).build();
+    let image = FixtureBuilder::new().plain_layer(&[("file", &[7; 300_000])]).build();
     let archive = directory.path.join("saved.tar");
     std::fs::write(&archive, docker_archive(&[(&["a/b:1"], &image)])).unwrap();
     let images = open_archive(&archive, &directory.path).unwrap();

@@ -27,7 +27,7 @@ pub use access::Access;
 pub use fault::{Effect, Fault};
 pub use harbor::FakeHarbor;
 
-use crate::image_builder::{BuiltImage, digest_of};
+use crate::image_builder::{ImageFixture, digest_of};
 
 /// A registry that runs until it is dropped.
 pub struct FakeRegistry {
@@ -192,7 +192,7 @@ impl FakeRegistry {
     }
 
     /// Adds an image to a repository, with a tag on its top manifest.
-    pub fn add_image(&self, repository: &str, tag: &str, image: &BuiltImage) {
+    pub fn add_image(&self, repository: &str, tag: &str, image: &ImageFixture) {
         let mut inner = self.state.lock();
         for bytes in image.blobs.values() {
             let digest = inner.content.put_blob(bytes.clone());

@@ -1,4 +1,4 @@
-//! Images for tests, made by `landfall_oci::build`, with forms that only tests need: several platforms, `docker
+//! Images for tests, made by `landfall_oci::fixtures`, with forms that only tests need: several platforms, `docker
 //! save`.
 //!
 //! [`digest_of`] is computed here and not by the code under test, on purpose.
@@ -9,12 +9,14 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use landfall_core::oci_types::{Descriptor, media_type};
 use landfall_core::reference::Digest;
-pub use landfall_oci::build::{BuiltImage, ImageBuilder, KUBE_IMAGES, gzip, oci_archive, provider_image, tar_of};
+pub use landfall_oci::fixtures::{
+    FixtureBuilder, ImageFixture, KUBE_IMAGES, gzip, oci_archive, provider_image, tar_of,
+};
 use serde_json::json;
 
 /// Returns one index of these images.
 #[must_use]
-pub fn multi_platform(images: &[BuiltImage]) -> BuiltImage {
+pub fn multi_platform(images: &[ImageFixture]) -> ImageFixture {
     let entries: Vec<&Descriptor> = images.iter().map(|image| &image.root).collect();
     let index = to_bytes(&json!({
         "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries,
@@ -22,7 +24,7 @@ pub fn multi_platform(images: &[BuiltImage]) -> BuiltImage {
     let root = describe(media_type::OCI_INDEX, &index);
     let mut manifests: Vec<_> = images.iter().flat_map(|image| image.manifests.clone()).collect();
     manifests.push((root.clone(), index));
-    BuiltImage {
+    ImageFixture {
         root,
         blobs: images.iter().flat_map(|image| image.blobs.clone()).collect(),
         manifests,
@@ -35,7 +37,7 @@ pub fn multi_platform(images: &[BuiltImage]) -> BuiltImage {
 /// # Panics
 /// Panics if the builder did not make the image.
 #[must_use]
-pub fn docker_form(image: &BuiltImage) -> BuiltImage {
+pub fn docker_form(image: &ImageFixture) -> ImageFixture {
     const FORMS: [(&str, &str); 4] = [
         (media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST),
         (media_type::OCI_INDEX, media_type::DOCKER_INDEX),
@@ -67,7 +69,7 @@ pub fn docker_form(image: &BuiltImage) -> BuiltImage {
         renamed.insert(descriptor.digest.clone(), now.clone());
         manifests.push((now, bytes));
     }
-    BuiltImage {
+    ImageFixture {
         root: renamed[&image.root.digest].clone(),
         blobs: image.blobs.clone(),
         manifests,
@@ -79,10 +81,10 @@ pub fn docker_form(image: &BuiltImage) -> BuiltImage {
 /// # Panics
 /// Never: memory takes all writes.
 #[must_use]
-pub fn zstd_image(files: &[(&str, &[u8])]) -> BuiltImage {
+pub fn zstd_image(files: &[(&str, &[u8])]) -> ImageFixture {
     let tar = tar_of(files.iter().copied());
     let compressed = zstd::encode_all(&tar[..], 0).expect("memory takes all writes");
-    ImageBuilder::new()
+    FixtureBuilder::new()
         .layer(media_type::OCI_LAYER_ZSTD, &tar, compressed)
         .build()
 }
@@ -93,7 +95,7 @@ pub fn zstd_image(files: &[(&str, &[u8])]) -> BuiltImage {
 /// # Panics
 /// Never: the builder's manifests are JSON.
 #[must_use]
-pub fn foreign_image(url: &str) -> BuiltImage {
+pub fn foreign_image(url: &str) -> ImageFixture {
     let mut image = docker_form(&small_image("beside the vendor's"));
     let (root, bytes) = image.manifests.pop().expect("an image has a manifest");
     let mut document: serde_json::Value = serde_json::from_slice(&bytes).expect("it is JSON");
@@ -116,8 +118,8 @@ pub fn foreign_image(url: &str) -> BuiltImage {
 /// Returns an image whose single layer holds one file `name` with this text, for tests that only need images to
 /// differ.
 #[must_use]
-pub fn small_image(name: &str) -> BuiltImage {
-    ImageBuilder::new()
+pub fn small_image(name: &str) -> ImageFixture {
+    FixtureBuilder::new()
         .gzip_layer(&[(&format!("app/{name}"), name.as_bytes())])
         .build()
 }
@@ -127,7 +129,7 @@ pub fn small_image(name: &str) -> BuiltImage {
 /// # Panics
 /// Panics if the path is absolute or too long for a tar.
 #[must_use]
-pub fn program_image(path: &str, program: &[u8]) -> ImageBuilder {
+pub fn program_image(path: &str, program: &[u8]) -> FixtureBuilder {
     programs_image(&[(path, program)])
 }
 
@@ -137,7 +139,7 @@ pub fn program_image(path: &str, program: &[u8]) -> ImageBuilder {
 /// # Panics
 /// Panics if a path is absolute or too long for a tar.
 #[must_use]
-pub fn programs_image(files: &[(&str, &[u8])]) -> ImageBuilder {
+pub fn programs_image(files: &[(&str, &[u8])]) -> FixtureBuilder {
     let mut layer = tar::Builder::new(Vec::new());
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();
@@ -149,13 +151,13 @@ pub fn programs_image(files: &[(&str, &[u8])]) -> ImageBuilder {
             .expect("a short relative path, and memory takes all writes");
     }
     let layer = layer.into_inner().expect("memory takes all writes");
-    ImageBuilder::new().layer(media_type::OCI_LAYER_GZIP, &layer, gzip(&layer))
+    FixtureBuilder::new().layer(media_type::OCI_LAYER_GZIP, &layer, gzip(&layer))
 }
 
 /// Returns the archive that `docker save` writes: `manifest.json`, configurations, and uncompressed layers.
 /// Only for images with plain layers.
 #[must_use]
-pub fn docker_archive(images: &[(&[&str], &BuiltImage)]) -> Vec<u8> {
+pub fn docker_archive(images: &[(&[&str], &ImageFixture)]) -> Vec<u8> {
     let mut files: BTreeMap<String, Bytes> = BTreeMap::new();
     let mut entries = Vec::new();
     for (names, image) in images {
@@ -217,7 +219,7 @@ mod tests {
     fn every_blob_has_the_digest_that_it_is_listed_under() {
         let image = multi_platform(&[
             small_image("a"),
-            ImageBuilder::new()
+            FixtureBuilder::new()
                 .platform("linux", "arm64")
                 .plain_layer(&[("b", b"b")])
                 .build(),
@@ -231,7 +233,7 @@ mod tests {
 
     #[test]
     fn archives_hold_an_entry_for_each_part() {
-        let image = ImageBuilder::new().plain_layer(&[("a", b"a")]).build();
+        let image = FixtureBuilder::new().plain_layer(&[("a", b"a")]).build();
         let names = |tar: &[u8]| -> Vec<String> {
             tar::Archive::new(tar)
                 .entries()

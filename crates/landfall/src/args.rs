@@ -98,7 +98,7 @@ impl InputArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Inputs")]
 pub struct ValueArgs {
-    /// Set a template value, e.g. `macro.NAME=…`, `var.NAME=…`, `system.cluster.uid=…` [repeatable].
+    /// Set a template value, e.g. `macro.NAME=…`, `var.NAME=…`, `system.cluster.uid=…` [repeatable; default: none].
     ///
     /// Overrides the values file. Other users of this machine can read command lines: put secrets into the values file.
     #[arg(long = "set", value_name = "KEY=VALUE", action = ArgAction::Append)]
@@ -123,10 +123,10 @@ pub struct AccessArgs {
     /// It overrides the logins of docker and podman on this machine; the user-data and the profiles override it.
     #[arg(long, value_name = "FILE")]
     pub credentials: Option<Utf8PathBuf>,
-    /// Accept any certificate of this registry, and plain HTTP [repeatable].
+    /// Accept any certificate of this registry, and plain HTTP [repeatable; default: none].
     #[arg(long, value_name = "HOST[:PORT]")]
     pub insecure: Vec<RegistryHost>,
-    /// Send the login of a registry to this token server outside of the registry's domain [repeatable].
+    /// Send the login of a registry to this token server outside of the registry's domain [repeatable; default: none].
     #[arg(long = "token-server", value_name = "REGISTRY=SERVER")]
     pub token_servers: Vec<TokenServer>,
     /// Cut a transfer slower than this many bytes/s, in either direction; 0: only when nothing moves.

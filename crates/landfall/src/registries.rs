@@ -2,11 +2,12 @@
 //! settings do not give comes from this machine: the logins of docker and podman, certificates, proxies.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use camino::Utf8PathBuf;
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::{Settings, TokenServer};
+use landfall_core::sync::lock;
 use landfall_oci::client::{AmbientAccess, Endpoint, RegistryClient, RegistryError, Timeouts, UploadJournal};
 use landfall_oci::keychain::Keychain;
 
@@ -67,7 +68,7 @@ impl<'a> Registries<'a> {
     /// # Errors
     /// If certificates or proxies cannot be used.
     pub(crate) fn client(&self, host: &RegistryHost, registry: Option<usize>) -> Result<RegistryClient, RegistryError> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.made);
         let key = (host.clone(), registry);
         if let Some(client) = made.get(&key) {
             return Ok(client.clone());

@@ -6,7 +6,7 @@ mod common;
 
 use common::{run, shown};
 use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions};
-use landfall_testkit::image_builder::{ImageBuilder, multi_platform};
+use landfall_testkit::image_builder::{FixtureBuilder, multi_platform};
 
 const PROFILE: &str = r"
 metadata: {name: shop}
@@ -71,7 +71,7 @@ fn mk_login(password: &str) -> FakeRegistryOptions {
 #[test]
 fn what_is_missing_is_named_with_the_command_that_brings_it() {
     let registry = FakeRegistry::start();
-    registry.add_image("mirror/quay.io/shop/till", "1.0", &ImageBuilder::new().build());
+    registry.add_image("mirror/quay.io/shop/till", "1.0", &FixtureBuilder::new().build());
     let site = Site::new(&registry, "secret");
     insta::assert_snapshot!(site.check(&registry, &[]), @r#"
     status 1
@@ -101,7 +101,7 @@ fn the_command_that_brings_an_image_does_so_as_it_is_printed() {
         FakeRegistry::start(),
         FakeRegistry::start_with(mk_login("canary-7f3a9c")),
     );
-    origin.add_image("shop/till", "1.0", &ImageBuilder::new().build());
+    origin.add_image("shop/till", "1.0", &FixtureBuilder::new().build());
     // Only the user-data has the login.
     let site = Site::new(&registry, "canary-7f3a9c");
     let host = origin.host();
@@ -147,10 +147,10 @@ fn the_command_that_brings_an_image_does_so_as_it_is_printed() {
 fn platforms_of_an_index_in_an_index_count_when_they_are_there() {
     let registry = FakeRegistry::start();
     let inner = multi_platform(&[
-        ImageBuilder::new().build(),
-        ImageBuilder::new().platform("linux", "arm64").build(),
+        FixtureBuilder::new().build(),
+        FixtureBuilder::new().platform("linux", "arm64").build(),
     ]);
-    let outer = multi_platform(&[inner, ImageBuilder::new().platform("linux", "s390x").build()]);
+    let outer = multi_platform(&[inner, FixtureBuilder::new().platform("linux", "s390x").build()]);
     for name in ["till", "scale"] {
         registry.add_image(&format!("mirror/quay.io/shop/{name}"), "1.0", &outer);
     }
@@ -166,8 +166,8 @@ fn platforms_of_an_index_in_an_index_count_when_they_are_there() {
 fn everything_there_is_a_yes() {
     let registry = FakeRegistry::start();
     let image = multi_platform(&[
-        ImageBuilder::new().build(),
-        ImageBuilder::new().platform("linux", "arm64").build(),
+        FixtureBuilder::new().build(),
+        FixtureBuilder::new().platform("linux", "arm64").build(),
     ]);
     for name in ["till", "scale"] {
         registry.add_image(&format!("mirror/quay.io/shop/{name}"), "1.0", &image);
@@ -182,11 +182,11 @@ fn everything_there_is_a_yes() {
 fn a_platform_that_an_image_lacks_is_found() {
     let registry = FakeRegistry::start();
     let both = multi_platform(&[
-        ImageBuilder::new().build(),
-        ImageBuilder::new().platform("linux", "arm64").build(),
+        FixtureBuilder::new().build(),
+        FixtureBuilder::new().platform("linux", "arm64").build(),
     ]);
     registry.add_image("mirror/quay.io/shop/till", "1.0", &both);
-    registry.add_image("mirror/quay.io/shop/scale", "1.0", &ImageBuilder::new().build());
+    registry.add_image("mirror/quay.io/shop/scale", "1.0", &FixtureBuilder::new().build());
     let site = Site::new(&registry, "secret");
     insta::assert_snapshot!(site.check(&registry, &["--platform", "linux/arm64"]), @r#"
     status 1

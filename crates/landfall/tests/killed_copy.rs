@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use common::{Running, run, shown};
 use landfall_testkit::fake_registry::FakeRegistry;
-use landfall_testkit::image_builder::ImageBuilder;
+use landfall_testkit::image_builder::FixtureBuilder;
 use landfall_testkit::weak_link::{WeakLink, Weakness};
 
 const LAYER: u32 = 16_000_000;
@@ -32,7 +32,7 @@ fn a_copy_that_was_killed_half_way_moves_the_other_half_only() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| directory.path().join(name).display().to_string();
     let origin = FakeRegistry::start();
-    let image = ImageBuilder::new().plain_layer(&[("noise", &noise())]).build();
+    let image = FixtureBuilder::new().plain_layer(&[("noise", &noise())]).build();
     origin.add_image("shop/till", "1.0", &image);
     let mut registry = Running::start(&[
         "registry",

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::{run, shown};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
-use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, multi_platform, oci_archive};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform, oci_archive};
 
 /// Starts a registry that keeps its repositories apart, as real ones do.
 fn strict_registry() -> FakeRegistry {
@@ -19,8 +19,8 @@ fn strict_registry() -> FakeRegistry {
 }
 
 /// Makes an image; all of them have a common base layer.
-fn mk_image(name: &str) -> BuiltImage {
-    ImageBuilder::new()
+fn mk_image(name: &str) -> ImageFixture {
+    FixtureBuilder::new()
         .plain_layer(&[("base", &[7; 300_000])])
         .plain_layer(&[("name", name.as_bytes())])
         .build()
@@ -180,7 +180,7 @@ fn archives_and_layouts_may_be_named_without_a_directory() {
 fn a_registry_that_wants_all_platforms_is_met_by_the_command_that_is_printed() {
     let (origin, external) = (FakeRegistry::start(), FakeRegistry::start());
     let of = |architecture| {
-        let image = ImageBuilder::new().platform("linux", architecture);
+        let image = FixtureBuilder::new().platform("linux", architecture);
         image.plain_layer(&[("name", b"till")]).build()
     };
     let arm64 = of("arm64");
@@ -349,13 +349,13 @@ fn what_cannot_be_copied_is_said_at_the_end_and_keeps_nothing_else_back() {
 }
 
 /// Makes an image for one platform.
-fn mk_part(architecture: &str) -> BuiltImage {
-    let image = ImageBuilder::new().platform("linux", architecture);
+fn mk_part(architecture: &str) -> ImageFixture {
+    let image = FixtureBuilder::new().platform("linux", architecture);
     image.plain_layer(&[("program", architecture.as_bytes())]).build()
 }
 
 /// Makes an image for two platforms.
-fn mk_index() -> BuiltImage {
+fn mk_index() -> ImageFixture {
     multi_platform(&["amd64", "arm64"].map(mk_part))
 }
 

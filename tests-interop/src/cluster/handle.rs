@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use landfall_testkit::image_builder::BuiltImage;
+use landfall_testkit::image_builder::ImageFixture;
 
 use super::client::KubeClient;
 use super::node::import_image;
@@ -91,7 +91,7 @@ impl Cluster {
     ///
     /// # Panics
     /// Panics if containerd does not take it.
-    pub fn import_image(&self, name: &str, image: &BuiltImage) {
+    pub fn import_image(&self, name: &str, image: &ImageFixture) {
         let import = import_image(&self.directory.join("containerd"), name, image);
         drop(run(import()).succeeded());
     }

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use camino::Utf8Path;
-use landfall_testkit::image_builder::{BuiltImage, program_image, programs_image};
+use landfall_testkit::image_builder::{ImageFixture, program_image, programs_image};
 
 use crate::agent::binary;
 use crate::program::run;
@@ -18,13 +18,13 @@ pub const WAIT: &str = "trap 'exit 0' TERM; while :; do /bin/busybox sleep 1000 
 /// Returns an image whose container waits. Different names give different images that share the layer of the
 /// program.
 #[must_use]
-pub fn waiting_image(name: &str) -> BuiltImage {
+pub fn waiting_image(name: &str) -> ImageFixture {
     image(name, &["/bin/busybox", "sh", "-c", WAIT])
 }
 
 /// Returns an image whose container succeeds at once.
 #[must_use]
-pub fn finishing_image(name: &str) -> BuiltImage {
+pub fn finishing_image(name: &str) -> ImageFixture {
     image(name, &["/bin/busybox", "true"])
 }
 
@@ -34,7 +34,7 @@ pub fn finishing_image(name: &str) -> BuiltImage {
 /// # Panics
 /// Panics if `strip` or `ldd` is missing; both come with what compiled the program.
 #[must_use]
-pub fn landfall_image(directory: &Utf8Path) -> BuiltImage {
+pub fn landfall_image(directory: &Utf8Path) -> ImageFixture {
     let stripped = directory.join("landfall-without-symbols");
     let mut strip = Command::new("strip");
     strip.arg("-o").arg(&stripped).arg(binary());
@@ -52,7 +52,7 @@ pub fn landfall_image(directory: &Utf8Path) -> BuiltImage {
     programs_image(&files).command(&["landfall"]).build()
 }
 
-fn image(name: &str, command: &[&str]) -> BuiltImage {
+fn image(name: &str, command: &[&str]) -> ImageFixture {
     let busybox = fs_err::read(BUSYBOX).expect("busybox-static (`make test` installs it)");
     program_image("bin/busybox", &busybox)
         .gzip_layer(&[("etc/image", name.as_bytes())])

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use landfall_testkit::image_builder::{BuiltImage, oci_archive};
+use landfall_testkit::image_builder::{ImageFixture, oci_archive};
 use serde_json::json;
 
 use super::credentials::{Credentials, NODE};
@@ -166,7 +166,7 @@ pub(super) fn import_pause_image(directory: &Utf8Path) -> impl Fn() -> Command +
 }
 
 /// Writes an image and returns the command that imports it into the containerd of this directory.
-pub(super) fn import_image(directory: &Utf8Path, name: &str, image: &BuiltImage) -> impl Fn() -> Command + use<> {
+pub(super) fn import_image(directory: &Utf8Path, name: &str, image: &ImageFixture) -> impl Fn() -> Command + use<> {
     let archive = directory.join("import.tar");
     fs_err::write(&archive, oci_archive(&[(name, image)])).expect("a file in our own directory");
     let socket = directory.join(CONTAINERD_SOCKET);

@@ -1,10 +1,11 @@
 //! The registry clients of one configuration. Credentials, trust and proxies of each come from one table.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::Settings;
+use landfall_core::sync::lock;
 use landfall_oci::client::{AmbientAccess, Endpoint, RegistryClient, RegistryError};
 use landfall_oci::keychain::Keychain;
 
@@ -41,12 +42,9 @@ impl Clients {
 
     /// Sets the trust for the registry that this process serves.
     pub(crate) fn trust_own(&self, own: OwnRegistry) {
-        let mut known = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.own);
         if known.as_ref() != Some(&own) {
-            self.made
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .retain(|(host, _), _| *host != own.host);
+            lock(&self.made).retain(|(host, _), _| *host != own.host);
             *known = Some(own);
         }
     }
@@ -58,7 +56,7 @@ impl Clients {
     /// When its certificates or proxies cannot be used.
     pub(crate) fn client(&self, host: &RegistryHost, registry: Option<usize>) -> Result<RegistryClient, RegistryError> {
         let key = (host.clone(), registry);
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.made);
         if let Some(client) = made.get(&key) {
             return Ok(client.clone());
         }
@@ -69,7 +67,7 @@ impl Clients {
 
     fn endpoint(&self, host: &RegistryHost, registry: Option<usize>) -> Endpoint {
         let mut endpoint = Endpoint::of_settings(&self.settings, host, registry);
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = lock(&self.own);
         if let Some(own) = own.as_ref().filter(|own| own.host == *host) {
             endpoint.tls.certificates.extend(own.authority.clone());
             endpoint.tls.insecure |= own.authority.is_none();

@@ -19,7 +19,7 @@ use landfall_agent::{AgentOptions, AgentOutcome, Listeners, Timing, run_agent};
 use landfall_core::failure::RetryPolicy;
 use landfall_core::status::{AgentStatus, Event, NoProgress, Phase};
 use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions, FakeTls};
-use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, docker_archive, provider_image, small_image};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, docker_archive, provider_image, small_image};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -46,8 +46,8 @@ pub struct Differences {
     pub domain: Option<String>,
 }
 
-pub fn pause_image() -> BuiltImage {
-    ImageBuilder::new().plain_layer(&[("pause", b"pause")]).build()
+pub fn pause_image() -> ImageFixture {
+    FixtureBuilder::new().plain_layer(&[("pause", b"pause")]).build()
 }
 
 /// Returns an archive with one core image.
@@ -56,7 +56,7 @@ pub fn core_archive() -> Vec<u8> {
 }
 
 /// Returns the image of the operating system, with one archive of core images in it.
-pub fn os_image() -> BuiltImage {
+pub fn os_image() -> ImageFixture {
     provider_image(&[("core.tar", &core_archive())])
 }
 

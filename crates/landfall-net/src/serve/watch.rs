@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use landfall_core::sync::lock;
 use tokio::time::{Instant, sleep_until};
 
 use crate::serve::limits::ServeLimits;
@@ -81,8 +82,7 @@ impl ConnectionWatch {
     }
 
     fn lock(&self) -> MutexGuard<'_, UnderWay> {
-        // Changes are single steps: a panic cannot leave half of one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

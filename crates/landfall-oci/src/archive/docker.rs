@@ -8,9 +8,9 @@ use landfall_core::oci_types::{Descriptor, media_type};
 use landfall_core::reference::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation};
 use crate::archive::entries::{Entries, Extent};
 use crate::archive::error::ArchiveError;
-use crate::archive::found::{Found, FoundImage, Place};
 use crate::decode::{Compression, sniff_compression};
 use crate::digest::{Algorithm, Digester, digest_of};
 
@@ -36,12 +36,12 @@ pub(super) fn list_images(entries: &Entries) -> Result<Option<Vec<ListedImage>>,
 }
 
 /// Makes a manifest for each image of the list.
-pub(super) fn read_images(entries: &Entries, listed: &[ListedImage]) -> Result<Found, ArchiveError> {
-    let mut found = Found::default();
+pub(super) fn read_images(entries: &Entries, listed: &[ListedImage]) -> Result<ArchiveContents, ArchiveError> {
+    let mut found = ArchiveContents::default();
     let mut layers = HashMap::new();
     for image in listed {
         let root = read_image(entries, image, &mut layers, &mut found)?;
-        found.images.push(FoundImage {
+        found.images.push(ArchivedImage {
             names: image.repo_tags.clone().unwrap_or_default(),
             root,
             narrowed_from: None,
@@ -73,7 +73,7 @@ fn read_image(
     entries: &Entries,
     image: &ListedImage,
     layers: &mut HashMap<Extent, Descriptor>,
-    found: &mut Found,
+    found: &mut ArchiveContents,
 ) -> Result<Descriptor, ArchiveError> {
     let config_bytes = entries.read_document(&image.config, LIST)?;
     let config: Config = serde_json::from_slice(&config_bytes).map_err(|source| ArchiveError::Document {
@@ -102,7 +102,9 @@ fn read_image(
                 found: layer.digest,
             });
         }
-        found.contents.insert(layer.digest.clone(), Place::Archive(extent));
+        found
+            .locations
+            .insert(layer.digest.clone(), ContentLocation::Archive(extent));
         layers.insert(extent, layer.clone());
         descriptors.push(layer);
     }
@@ -112,8 +114,8 @@ fn read_image(
         config_bytes.len() as u64,
     );
     found
-        .contents
-        .insert(config.digest.clone(), Place::Memory(config_bytes));
+        .locations
+        .insert(config.digest.clone(), ContentLocation::Memory(config_bytes));
     let manifest = MadeManifest {
         schema_version: 2,
         media_type: media_type::OCI_MANIFEST,
@@ -122,7 +124,9 @@ fn read_image(
     };
     let bytes = serde_json::to_vec(&manifest).expect("descriptors are strings and numbers, which JSON can hold");
     let root = Descriptor::new(media_type::OCI_MANIFEST, digest_of(&bytes), bytes.len() as u64);
-    found.contents.insert(root.digest.clone(), Place::Memory(bytes.into()));
+    found
+        .locations
+        .insert(root.digest.clone(), ContentLocation::Memory(bytes.into()));
     Ok(root)
 }
 

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 
+use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation, KeptManifest, PartialIndex};
 use crate::archive::docker::ListedImage;
 use crate::archive::entries::Entries;
 use crate::archive::error::ArchiveError;
-use crate::archive::found::{Content, Found, FoundImage, PartialIndex, Place};
 use crate::digest::{digest_of, matches_digest};
 use crate::referrers::{ReferrerMap, is_referrer, name_of};
 use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
@@ -22,19 +22,19 @@ pub(super) fn read_images(
     entries: &Entries,
     listed: &[ListedImage],
     partial: PartialIndex,
-) -> Result<Found, ArchiveError> {
+) -> Result<ArchiveContents, ArchiveError> {
     let index: IndexFile = entries.parse_document(INDEX)?;
-    let mut found = Found {
+    let mut found = ArchiveContents {
         partial,
-        ..Found::default()
+        ..ArchiveContents::default()
     };
-    let mut contents = Vec::new();
+    let mut manifests = Vec::new();
     for entry in &index.manifests {
         // What is not there is told below.
-        contents.push(read_manifest(entries, &entry.digest).ok());
+        manifests.push(read_manifest(entries, &entry.digest).ok());
     }
-    found.referrers = ReferrerMap::new(index.manifests.iter().zip(&contents));
-    for (mut root, content) in index.manifests.into_iter().zip(contents) {
+    found.referrers = ReferrerMap::new(index.manifests.iter().zip(&manifests));
+    for (mut root, content) in index.manifests.into_iter().zip(manifests) {
         let is_referrer = is_referrer(name_of(&root), content.as_ref());
         let mut names = names_of(&root);
         root.annotations.remove(CONTAINERD_NAME);
@@ -43,7 +43,7 @@ pub(super) fn read_images(
             names = listed_names(entries, &root, listed)?;
         }
         let named = root.digest.clone();
-        let root = place(entries, &root, 0, &mut found)?.ok_or_else(|| ArchiveError::Missing {
+        let root = locate(entries, &root, 0, &mut found)?.ok_or_else(|| ArchiveError::Missing {
             entry: blob_path(&named),
             named_by: INDEX.to_owned(),
         })?;
@@ -52,7 +52,7 @@ pub(super) fn read_images(
         }
         match found.images.iter_mut().find(|known| known.root.digest == root.digest) {
             Some(known) => known.names.extend(names),
-            None => found.images.push(FoundImage {
+            None => found.images.push(ArchivedImage {
                 names,
                 narrowed_from: (named != root.digest).then_some(named),
                 root,
@@ -87,27 +87,27 @@ fn listed_names(entries: &Entries, root: &Descriptor, listed: &[ListedImage]) ->
 
 /// Finds the place of everything under a manifest, and gives the manifest, or what it is narrowed to; `None` when it is not
 /// in the archive, or an index nothing of which is there.
-fn place(
+fn locate(
     entries: &Entries,
     manifest: &Descriptor,
     depth: usize,
-    found: &mut Found,
+    found: &mut ArchiveContents,
 ) -> Result<Option<Descriptor>, ArchiveError> {
     // A manifest that several indexes name is looked at once: an archive cannot make us walk it for ever.
-    if let Some(known) = found.placed.get(&manifest.digest) {
+    if let Some(known) = found.visited.get(&manifest.digest) {
         return Ok(known.clone().map(|content| content.named_by(manifest)));
     }
-    let placed = place_new(entries, manifest, depth, found)?;
-    let content = placed.as_ref().map(Content::of);
-    found.placed.insert(manifest.digest.clone(), content);
-    Ok(placed)
+    let visited = locate_new(entries, manifest, depth, found)?;
+    let content = visited.as_ref().map(KeptManifest::of);
+    found.visited.insert(manifest.digest.clone(), content);
+    Ok(visited)
 }
 
-fn place_new(
+fn locate_new(
     entries: &Entries,
     manifest: &Descriptor,
     depth: usize,
-    found: &mut Found,
+    found: &mut ArchiveContents,
 ) -> Result<Option<Descriptor>, ArchiveError> {
     let path = blob_path(&manifest.digest);
     if !entries.contains(&path) || depth > INDEX_DEPTH_MAX {
@@ -121,13 +121,15 @@ fn place_new(
                     continue;
                 }
                 let extent = entries.extent(&part_path, manifest.digest.as_str())?;
-                found.contents.insert(part.digest.clone(), Place::Archive(extent));
+                found
+                    .locations
+                    .insert(part.digest.clone(), ContentLocation::Archive(extent));
             }
         }
         ManifestContent::Index(index) => {
             let mut kept = Vec::new();
             for child in &index.manifests {
-                kept.extend(place(entries, child, depth + 1, found)?);
+                kept.extend(locate(entries, child, depth + 1, found)?);
             }
             if kept.is_empty() && !index.manifests.is_empty() {
                 return Ok(None);
@@ -138,7 +140,9 @@ fn place_new(
         }
     }
     let extent = entries.extent(&path, INDEX)?;
-    found.contents.insert(manifest.digest.clone(), Place::Archive(extent));
+    found
+        .locations
+        .insert(manifest.digest.clone(), ContentLocation::Archive(extent));
     Ok(Some(manifest.clone()))
 }
 
@@ -147,7 +151,7 @@ fn narrow(
     entries: &Entries,
     index: &Descriptor,
     kept: Vec<Descriptor>,
-    found: &mut Found,
+    found: &mut ArchiveContents,
 ) -> Result<Descriptor, ArchiveError> {
     let mut document: serde_json::Value = entries.parse_document(&blob_path(&index.digest))?;
     document["manifests"] = serde_json::json!(kept);
@@ -155,7 +159,9 @@ fn narrow(
     let mut narrowed = index.clone();
     narrowed.digest = digest_of(&bytes);
     narrowed.size = bytes.len() as u64;
-    found.contents.insert(narrowed.digest.clone(), Place::Memory(bytes));
+    found
+        .locations
+        .insert(narrowed.digest.clone(), ContentLocation::Memory(bytes));
     Ok(narrowed)
 }
 

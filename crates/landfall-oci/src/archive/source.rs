@@ -11,8 +11,8 @@ use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::Digest;
 
+use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation, ContentLocations};
 use crate::archive::entries::{DOCUMENT_SIZE_MAX, Entries, Extent};
-use crate::archive::found::{Contents, Found, FoundImage, Place};
 use crate::digest::matches_digest;
 use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, TransferError};
 use crate::referrers::ReferrerMap;
@@ -32,7 +32,7 @@ pub(super) struct ArchiveSource {
 struct Shared {
     archive: String,
     entries: Entries,
-    contents: Contents,
+    locations: ContentLocations,
     referrers: ReferrerMap,
     /// Manifests that indexes in the archive name, and that are not in it.
     absent: HashSet<Digest>,
@@ -40,14 +40,18 @@ struct Shared {
 
 impl ArchiveSource {
     /// What reads the images that were found, and those images.
-    pub(super) fn new(archive: String, entries: Entries, found: Found) -> (ArchiveSource, Vec<FoundImage>) {
-        let placed = found.placed.into_iter();
+    pub(super) fn new(
+        archive: String,
+        entries: Entries,
+        found: ArchiveContents,
+    ) -> (ArchiveSource, Vec<ArchivedImage>) {
+        let visited = found.visited.into_iter();
         let shared = Shared {
             archive,
             entries,
-            contents: found.contents,
+            locations: found.locations,
             referrers: found.referrers,
-            absent: placed
+            absent: visited
                 .filter_map(|(digest, content)| content.is_none().then_some(digest))
                 .collect(),
         };
@@ -73,22 +77,22 @@ impl ArchiveSource {
         }
     }
 
-    fn place(&self, digest: &Digest) -> Result<&Place, TransferError> {
+    fn location(&self, digest: &Digest) -> Result<&ContentLocation, TransferError> {
         self.shared
-            .contents
+            .locations
             .get(digest)
             .ok_or_else(|| self.fail(digest.as_str(), FailureKind::NotFound, None))
     }
 
     /// Reads a piece of content, `length` bytes from `offset` or what there is of them.
-    async fn read(&self, place: &Place, offset: u64, length: u64) -> io::Result<Bytes> {
-        match place {
-            Place::Memory(bytes) => {
+    async fn read(&self, location: &ContentLocation, offset: u64, length: u64) -> io::Result<Bytes> {
+        match location {
+            ContentLocation::Memory(bytes) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
                 let end = usize::try_from(offset.saturating_add(length)).unwrap_or(usize::MAX);
                 Ok(bytes.slice(start..end.min(bytes.len())))
             }
-            Place::Archive(extent) => {
+            ContentLocation::Archive(extent) => {
                 let skipped = offset.min(extent.size);
                 let piece = Extent {
                     offset: extent.offset + skipped,
@@ -122,9 +126,9 @@ impl ImageSource for ArchiveSource {
                 (Err(_is_a_tag), Some(root)) => root.clone(),
                 (Err(_is_a_tag), None) => return Err(self.fail(selector, FailureKind::NotFound, None)),
             };
-            let place = self.place(&digest)?;
+            let location = self.location(&digest)?;
             let bytes = self
-                .read(place, 0, DOCUMENT_SIZE_MAX + 1)
+                .read(location, 0, DOCUMENT_SIZE_MAX + 1)
                 .await
                 .map_err(|error| self.fail(selector, FailureKind::Local, Some(error)))?;
             if !matches_digest(&bytes, &digest) {
@@ -147,14 +151,14 @@ impl ImageSource for ArchiveSource {
 
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
         async move {
-            let place = self.place(&blob.digest)?.clone();
+            let location = self.location(&blob.digest)?.clone();
             let source = self.clone();
             let digest = blob.digest.clone();
             let pieces = stream::try_unfold(offset, move |at| {
-                let (source, place, digest) = (source.clone(), place.clone(), digest.clone());
+                let (source, location, digest) = (source.clone(), location.clone(), digest.clone());
                 async move {
                     let bytes = source
-                        .read(&place, at, PIECE)
+                        .read(&location, at, PIECE)
                         .await
                         .map_err(|error| source.fail(digest.as_str(), FailureKind::Local, Some(error)))?;
                     let next = at + bytes.len() as u64;

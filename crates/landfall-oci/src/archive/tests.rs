@@ -5,13 +5,13 @@ use std::io::Write;
 use futures_util::StreamExt;
 use landfall_core::failure::FailureKind;
 use landfall_testkit::image_builder::{
-    BuiltImage, ImageBuilder, digest_of, docker_archive, gzip, multi_platform, oci_archive, tar_of,
+    FixtureBuilder, ImageFixture, digest_of, docker_archive, gzip, multi_platform, oci_archive, tar_of,
 };
 
 use super::*;
 
-fn mk_plain(content: &str) -> BuiltImage {
-    ImageBuilder::new()
+fn mk_plain(content: &str) -> ImageFixture {
+    FixtureBuilder::new()
         .plain_layer(&[("base", b"base")])
         .plain_layer(&[("file", content.as_bytes())])
         .build()
@@ -77,7 +77,7 @@ async fn an_archive_of_docker_save_gives_images_with_manifests_of_their_own() {
 async fn an_oci_archive_gives_the_images_of_its_index() {
     let index = multi_platform(&[
         mk_plain("amd64"),
-        ImageBuilder::new()
+        FixtureBuilder::new()
             .platform("linux", "arm64")
             .gzip_layer(&[("x", b"x")])
             .build(),
@@ -123,7 +123,7 @@ fn to_tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_export_of_one_platform_gives_an_index_of_what_is_there() {
-    let arm = ImageBuilder::new()
+    let arm = FixtureBuilder::new()
         .platform("linux", "arm64")
         .plain_layer(&[("x", b"x")])
         .build();
@@ -187,7 +187,7 @@ fn a_mere_tag_is_no_name_and_the_list_of_docker_save_helps_out() {
 
 #[test]
 fn layers_that_are_links_to_others_are_followed_inside_the_archive_only() {
-    let image = ImageBuilder::new()
+    let image = FixtureBuilder::new()
         .plain_layer(&[("x", b"x")])
         .plain_layer(&[("x", b"x")])
         .build();

@@ -6,11 +6,12 @@ pub(crate) mod scope;
 pub(crate) mod token;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use http::HeaderValue;
 use landfall_core::credential_file::Credential;
 use landfall_core::reference::RegistryHost;
+use landfall_core::sync::lock;
 use reqwest::Url;
 use secrecy::ExposeSecret;
 
@@ -80,7 +81,7 @@ impl Authenticator {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Returns the credential for a scope: the configured one, or else that of the keychain.

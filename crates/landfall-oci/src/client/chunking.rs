@@ -8,7 +8,9 @@
 //!   counted per blob, because the client asks the registry for each blob how many bytes arrived. The bound from broken
 //!   connections never rises again.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use landfall_core::sync::lock;
 
 /// Divisor for the length of a chunk that the registry lost.
 const LOST_DIVISOR: u64 = 16;
@@ -83,7 +85,7 @@ impl ChunkPolicy {
     }
 
     fn lengths(&self) -> MutexGuard<'_, ChunkLengths> {
-        self.lengths.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lengths)
     }
 
     /// Returns the length of the next request of a blob with `left` bytes to go.
@@ -155,7 +157,7 @@ struct RangeState {
 
 impl RangePolicy {
     fn state(&self) -> MutexGuard<'_, RangeState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Returns the length of the next request of a blob with `left` bytes to go.

@@ -1,10 +1,11 @@
 //! A repository of a registry as source and sink of images.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use futures_util::future::BoxFuture;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
+use landfall_core::sync::lock;
 
 use super::upload::{UploadJournal, UploadSessions};
 use crate::client::registry_client::RegistryClient;
@@ -24,7 +25,7 @@ impl ImageSource for RegistrySource {
         describe(&self.client, &self.repository)
     }
 
-    fn place(&self) -> Option<RepositoryAddress> {
+    fn repository_address(&self) -> Option<RepositoryAddress> {
         Some(repository_address(&self.client, &self.repository))
     }
 
@@ -85,11 +86,11 @@ impl RegistrySink {
     }
 
     fn set_tagged(&self, digest: Option<Digest>) {
-        *self.tagged.lock().unwrap_or_else(PoisonError::into_inner) = digest;
+        *lock(&self.tagged) = digest;
     }
 
     fn is_tagged(&self, digest: &Digest) -> bool {
-        self.tagged.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(digest)
+        lock(&self.tagged).as_ref() == Some(digest)
     }
 }
 
@@ -98,7 +99,7 @@ impl ImageSink for RegistrySink {
         describe(&self.client, &self.repository)
     }
 
-    fn place(&self) -> Option<RepositoryAddress> {
+    fn repository_address(&self) -> Option<RepositoryAddress> {
         Some(repository_address(&self.client, &self.repository))
     }
 

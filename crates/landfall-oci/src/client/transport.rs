@@ -2,7 +2,7 @@
 //! deal with manifests and blobs, and never see a login or a token.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,6 +11,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, WWW
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use landfall_core::failure::Circuit;
+use landfall_core::sync::lock;
 use reqwest::{Client, Response, Url};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
@@ -84,10 +85,7 @@ impl Transport {
     }
 
     fn is_check_due(&self) -> bool {
-        let mut checked = self
-            .certificates_checked_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut checked = lock(&self.certificates_checked_at);
         let is_due = checked.elapsed() >= CERTIFICATES_CHECKED_EVERY;
         if is_due {
             *checked = Instant::now();
@@ -170,7 +168,7 @@ impl Transport {
     }
 
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
-        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.circuit)
     }
 
     async fn send_admitted(&self, mut request: RegistryRequest) -> Result<Response, Fault> {

@@ -1,9 +1,10 @@
 //! A limit of bytes a second that all transfers share.
 
 use std::num::NonZeroU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use landfall_core::sync::lock;
 use tokio::time::{Instant, sleep_until};
 
 /// How much may pass at once after a pause.
@@ -33,7 +34,7 @@ impl BandwidthLimit {
         let cost =
             Duration::from_nanos(u64::try_from(bytes as u128 * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX));
         let paid_until = {
-            let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut paid_until = lock(&self.paid_until);
             *paid_until = (*paid_until).max(Instant::now()) + cost;
             *paid_until
         };

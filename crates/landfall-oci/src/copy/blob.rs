@@ -9,14 +9,14 @@ use landfall_core::reference::Repository;
 use landfall_core::status::ProgressEvent;
 use tokio::sync::mpsc;
 
+use super::blob_locks::BlobLock;
 use super::job::Job;
-use super::proof::Proof;
 use super::report::BlobOutcome;
-use super::whereabouts::Turn;
+use super::upload_digest::UploadDigest;
 use crate::image::{BlobStart, BlobStream, RepositoryAddress, TransferError};
 
 /// Pieces that may wait between source and sink: enough to keep both busy, too few to matter for memory.
-const PIECES_WAITING_MAX: usize = 2;
+const QUEUED_CHUNKS_MAX: usize = 2;
 
 /// Who failed, because each side is tried again in its own way.
 enum BlobFailure {
@@ -35,17 +35,19 @@ impl Job<'_> {
     }
 
     async fn copy_blob_counting(&self, blob: &Descriptor, bytes_moved: &mut u64) -> Result<BlobOutcome, TransferError> {
-        let mut turn = self.turn(blob).await?;
-        let place = self.sink.place();
-        let here = place.as_ref().map(|place| &place.repository);
-        if here.is_some_and(|here| turn.places().contains(here)) {
+        let mut blob_lock = self.lock_blob(blob).await?;
+        let address = self.sink.repository_address();
+        let repository = address.as_ref().map(|address| &address.repository);
+        if repository.is_some_and(|repository| blob_lock.repositories().contains(repository)) {
             return Ok(self.skip(blob, BlobOutcome::Skipped));
         }
         let _under_way = self.unless_stopped(self.options.transfers.begin(blob.size)).await?;
-        let mut from = place.as_ref().and_then(|place| self.mount_source(&turn, place));
+        let mut from = address
+            .as_ref()
+            .and_then(|address| self.mount_source(&blob_lock, address));
         let digest = blob.digest.as_str();
         // Other sinks hash what they get.
-        let mut proof = place.is_some().then(|| Proof::new(blob));
+        let mut upload_digest = address.is_some().then(|| UploadDigest::new(blob));
         let mut failed = 0;
         let mut furthest = 0;
         loop {
@@ -55,7 +57,9 @@ impl Job<'_> {
             let offset = match started {
                 Ok(BlobStart::Wanted(offset)) => offset,
                 Ok(there) => {
-                    here.into_iter().for_each(|here| turn.arrived_in(here));
+                    repository
+                        .into_iter()
+                        .for_each(|repository| blob_lock.add_repository(repository));
                     let mounted = there == BlobStart::Mounted;
                     let outcome = if mounted {
                         BlobOutcome::Mounted
@@ -72,20 +76,22 @@ impl Job<'_> {
                 Err(error) => return Err(error),
             };
             if let Some(refused) = from.take() {
-                turn.lost_from(&refused);
+                blob_lock.remove_repository(&refused);
             }
             if offset > furthest {
                 furthest = offset;
                 failed = 0;
             }
-            if let Some(proof) = &mut proof
-                && self.source.place().is_none()
+            if let Some(upload_digest) = &mut upload_digest
+                && self.source.repository_address().is_none()
             {
-                self.see_beginning(blob, offset, proof).await?;
+                self.hash_beginning(blob, offset, upload_digest).await?;
             }
-            match self.transfer(blob, offset, bytes_moved, proof.as_mut()).await {
+            match self.transfer(blob, offset, bytes_moved, upload_digest.as_mut()).await {
                 Ok(()) => {
-                    here.into_iter().for_each(|here| turn.arrived_in(here));
+                    repository
+                        .into_iter()
+                        .for_each(|repository| blob_lock.add_repository(repository));
                     self.progress.progress(ProgressEvent::BlobFinished {
                         digest: digest.to_owned(),
                     });
@@ -101,18 +107,23 @@ impl Job<'_> {
 
     /// Reads again what an earlier process sent, for its hash, from a source on this machine. From a registry it would
     /// cross the link a second time; then the sink's own verification has to do.
-    async fn see_beginning(&self, blob: &Descriptor, length: u64, proof: &mut Proof) -> Result<(), TransferError> {
-        if proof.reaches(length) {
+    async fn hash_beginning(
+        &self,
+        blob: &Descriptor,
+        length: u64,
+        upload_digest: &mut UploadDigest,
+    ) -> Result<(), TransferError> {
+        if upload_digest.covers(length) {
             return Ok(());
         }
         let mut position = 0;
         let mut stream = self.unless_stopped(self.source.open_blob(blob, 0)).await??;
-        while let Some(piece) = self.unless_stopped(stream.next()).await? {
-            let piece = piece?;
+        while let Some(chunk) = self.unless_stopped(stream.next()).await? {
+            let chunk = chunk?;
             let wanted = usize::try_from(length - position).unwrap_or(usize::MAX);
-            let seen = &piece[..piece.len().min(wanted)];
-            proof.see(blob, position, seen)?;
-            position += seen.len() as u64;
+            let hashed = &chunk[..chunk.len().min(wanted)];
+            upload_digest.update(blob, position, hashed)?;
+            position += hashed.len() as u64;
             if position == length {
                 break;
             }
@@ -120,22 +131,22 @@ impl Job<'_> {
         Ok(())
     }
 
-    async fn turn(&self, blob: &Descriptor) -> Result<Turn, TransferError> {
-        let turn = self.options.whereabouts.turn(self.storage(), blob.digest.clone());
-        self.unless_stopped(turn).await
+    async fn lock_blob(&self, blob: &Descriptor) -> Result<BlobLock, TransferError> {
+        let lock = self.options.blob_locks.lock(self.storage(), blob.digest.clone());
+        self.unless_stopped(lock).await
     }
 
     /// What the sink has its blobs in common with.
     pub(super) fn storage(&self) -> String {
-        match self.sink.place() {
-            Some(place) => place.registry.to_string(),
+        match self.sink.repository_address() {
+            Some(address) => address.registry.to_string(),
             None => self.sink.describe(),
         }
     }
 
     /// Whether source and sink are one registry, so that blobs need not come here.
     pub(super) fn is_within_registry(&self) -> bool {
-        let (source, sink) = (self.source.place(), self.sink.place());
+        let (source, sink) = (self.source.repository_address(), self.sink.repository_address());
         source
             .zip(sink)
             .is_some_and(|(source, sink)| source.registry == sink.registry)
@@ -143,16 +154,19 @@ impl Job<'_> {
 
     /// Forgets that the sink has a blob.
     pub(super) async fn forget(&self, blob: &Descriptor) -> Result<(), TransferError> {
-        if let Some(place) = self.sink.place() {
-            self.turn(blob).await?.lost_from(&place.repository);
+        if let Some(address) = self.sink.repository_address() {
+            self.lock_blob(blob).await?.remove_repository(&address.repository);
         }
         Ok(())
     }
 
     /// Another repository of the sink's registry that has the blob: one that got it in this process, or the source.
-    fn mount_source(&self, turn: &Turn, sink: &RepositoryAddress) -> Option<Repository> {
-        let source = self.source.place().filter(|source| source.registry == sink.registry);
-        let known = turn.places().last().cloned();
+    fn mount_source(&self, blob_lock: &BlobLock, sink: &RepositoryAddress) -> Option<Repository> {
+        let source = self
+            .source
+            .repository_address()
+            .filter(|source| source.registry == sink.registry);
+        let known = blob_lock.repositories().last().cloned();
         known
             .or(source.map(|source| source.repository))
             .filter(|from| *from != sink.repository)
@@ -173,7 +187,7 @@ impl Job<'_> {
         blob: &Descriptor,
         offset: u64,
         bytes_moved: &mut u64,
-        proof: Option<&mut Proof>,
+        upload_digest: Option<&mut UploadDigest>,
     ) -> Result<(), BlobFailure> {
         self.progress.progress(ProgressEvent::BlobStarted {
             image: self.image.clone(),
@@ -181,23 +195,23 @@ impl Job<'_> {
             size: blob.size,
             offset,
         });
-        let (sender, receiver) = mpsc::channel(PIECES_WAITING_MAX);
+        let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS_MAX);
         let received: BlobStream = Box::pin(stream::unfold(receiver, async |mut receiver| {
-            let piece = receiver.recv().await?;
-            Some((piece, receiver))
+            let chunk = receiver.recv().await?;
+            Some((chunk, receiver))
         }));
-        let mut feed = pin!(self.feed(blob, offset, sender, bytes_moved, proof));
-        let mut write = self.sink.write_blob(blob, offset, received);
-        let mut fed = None;
+        let mut reading = pin!(self.read_resuming(blob, offset, sender, bytes_moved, upload_digest));
+        let mut writing = self.sink.write_blob(blob, offset, received);
+        let mut read = None;
         loop {
             tokio::select! {
-                written = &mut write => return match (fed, written) {
+                written = &mut writing => return match (read, written) {
                     (_, Ok(())) => Ok(()),
                     // The sink failed because its stream did: the source's own words say more.
                     (Some(Err(error)), Err(_)) => Err(BlobFailure::Source(error)),
                     (_, Err(error)) => Err(BlobFailure::Sink(error)),
                 },
-                result = &mut feed, if fed.is_none() => fed = Some(result),
+                result = &mut reading, if read.is_none() => read = Some(result),
             }
         }
     }

@@ -27,11 +27,11 @@ pub(super) struct Graph {
     /// Configurations and layers, each once.
     pub(super) blobs: Vec<Descriptor>,
     /// Parts of an index were left out.
-    pub(super) has_left_out: bool,
+    pub(super) omits_entries: bool,
     /// Those of them that were wanted, and that the source was made without: platforms, and digests of what names none.
     pub(super) lacking: Vec<String>,
     /// Layers that must not be handed on were left out.
-    pub(super) has_foreign: bool,
+    pub(super) omits_foreign_layers: bool,
     /// The platforms that its indexes have something for.
     offered: Vec<Platform>,
     seen: HashSet<Digest>,
@@ -65,23 +65,27 @@ impl Job<'_> {
                 kind: FailureKind::Protocol,
                 source: Some(Box::new(error)),
             })?;
-            let parts: Vec<_> = match &content {
+            let children: Vec<_> = match &content {
                 ManifestContent::Index(index) => {
-                    let held = self.held(index);
-                    graph.offered.extend(held.platforms().cloned());
-                    let parts: Vec<_> = held.parts_for(platforms).into_iter().cloned().collect();
-                    graph.has_left_out |= parts.len() < index.manifests.len();
+                    let available = self.available(index);
+                    graph.offered.extend(available.platforms().cloned());
+                    let entries: Vec<_> = available.parts_for(platforms).into_iter().cloned().collect();
+                    graph.omits_entries |= entries.len() < index.manifests.len();
                     graph.lacking.extend(self.lacking(index, platforms));
-                    parts
+                    entries
                 }
                 ManifestContent::Image(_) => {
-                    graph.has_foreign |= content.children().any(is_left_out);
-                    content.children().filter(|part| !is_left_out(part)).cloned().collect()
+                    graph.omits_foreign_layers |= content.children().any(is_omitted_layer);
+                    content
+                        .children()
+                        .filter(|child| !is_omitted_layer(child))
+                        .cloned()
+                        .collect()
                 }
             };
-            let new: Vec<_> = parts
+            let new: Vec<_> = children
                 .into_iter()
-                .filter(|part| graph.seen.insert(part.digest.clone()))
+                .filter(|child| graph.seen.insert(child.digest.clone()))
                 .collect();
             let ManifestContent::Index(index) = &content else {
                 graph.blobs.extend(new);
@@ -92,7 +96,7 @@ impl Job<'_> {
             }
             let fetches: Vec<_> = new
                 .iter()
-                .map(|part| self.fetch_manifest(part.digest.as_str()))
+                .map(|entry| self.fetch_manifest(entry.digest.as_str()))
                 .collect();
             let children: Result<Vec<_>, _> = stream::iter(fetches).buffered(FETCHES_MAX).try_collect().await;
             let children = match children {
@@ -120,6 +124,6 @@ impl Job<'_> {
 }
 
 /// A layer that must not be handed on and says where it lives. Without an address it is copied like any other.
-fn is_left_out(part: &Descriptor) -> bool {
-    part.is_foreign() && !part.urls.is_empty()
+fn is_omitted_layer(layer: &Descriptor) -> bool {
+    layer.is_foreign() && !layer.urls.is_empty()
 }

@@ -30,7 +30,7 @@ pub(super) struct Job<'a> {
 }
 
 /// What messages and progress call an image.
-fn called(source: &dyn ImageSource, selector: &str, name: Option<&ImageReference>) -> String {
+fn display_name(source: &dyn ImageSource, selector: &str, name: Option<&ImageReference>) -> String {
     name.map_or_else(|| format!("{} {selector}", source.describe()), ToString::to_string)
 }
 
@@ -41,7 +41,7 @@ impl<'a> Job<'a> {
             sink: copy.sink,
             options,
             progress,
-            image: called(copy.source, copy.selector, copy.name),
+            image: display_name(copy.source, copy.selector, copy.name),
         }
     }
 }

@@ -7,8 +7,8 @@ use landfall_core::oci_types::Platform;
 use tokio_util::sync::CancellationToken;
 
 use super::bandwidth::BandwidthLimit;
+use super::blob_locks::BlobLocks;
 use super::transfers::Transfers;
-use super::whereabouts::Whereabouts;
 
 /// What copies have in common. Clones share everything: make one and clone it for each image, and the limits hold for all
 /// of them together.
@@ -17,7 +17,7 @@ pub struct CopyOptions {
     /// How many blobs are under way at once.
     pub transfers: Transfers,
     /// Who copies which blob right now, and where it is already, so that images that share one move it once.
-    pub whereabouts: Whereabouts,
+    pub blob_locks: BlobLocks,
     /// How many bytes a second may be read from sources.
     pub bandwidth: Option<Arc<BandwidthLimit>>,
     /// The platforms that are copied; all of them when there is none here.
@@ -36,7 +36,7 @@ impl CopyOptions {
     pub fn new(concurrency: usize) -> CopyOptions {
         CopyOptions {
             transfers: Transfers::new(concurrency),
-            whereabouts: Whereabouts::default(),
+            blob_locks: BlobLocks::default(),
             bandwidth: None,
             platforms: Arc::default(),
             referrers: false,

@@ -53,10 +53,10 @@ impl Job<'_> {
         referrer: &Referrer,
         sink: &dyn ImageSink,
     ) -> Result<(CopyReport, Vec<Digest>), TransferError> {
-        let place = sink.place();
-        let name = place.zip(referrer.tag.clone()).map(|(place, tag)| ImageReference {
-            host: place.registry,
-            repository: place.repository,
+        let address = sink.repository_address();
+        let name = address.zip(referrer.tag.clone()).map(|(address, tag)| ImageReference {
+            host: address.registry,
+            repository: address.repository,
             tag: Some(tag),
             digest: None,
         });

@@ -35,7 +35,7 @@ impl Job<'_> {
     async fn survey(&self, selector: &str, moved: &mut HashSet<(String, Digest)>) -> Result<CopyReport, TransferError> {
         let root = self.fetch_manifest(selector).await?;
         let mut report = CopyReport::new(root.digest.clone());
-        report.unchanged = self.is_there(&root, &self.options.platforms).await?;
+        report.unchanged = self.is_present(&root, &self.options.platforms).await?;
         if report.unchanged {
             return Ok(report);
         }

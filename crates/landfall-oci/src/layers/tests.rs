@@ -1,7 +1,7 @@
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
 use landfall_core::oci_types::media_type;
-use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, gzip, multi_platform, provider_image, tar_of};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, gzip, multi_platform, provider_image, tar_of};
 
 use super::*;
 use crate::image::RawManifest;
@@ -21,7 +21,7 @@ fn mk_fixture() -> Fixture {
     }
 }
 
-fn put(store: &ContentStore, image: &BuiltImage) -> Digest {
+fn put(store: &ContentStore, image: &ImageFixture) -> Digest {
     for (digest, bytes) in &image.blobs {
         let blob = Descriptor::new("", digest.clone(), bytes.len() as u64);
         store.write_blob_bytes(&blob, bytes).unwrap();
@@ -32,7 +32,7 @@ fn put(store: &ContentStore, image: &BuiltImage) -> Digest {
             media_type: descriptor.media_type.clone(),
             digest: descriptor.digest.clone(),
         };
-        store.write_manifest(&manifest, None, &store.hold()).unwrap();
+        store.write_manifest(&manifest, None, &store.lease()).unwrap();
     }
     image.root.digest.clone()
 }
@@ -46,7 +46,7 @@ fn mk_platform(text: &str) -> Platform {
     }
 }
 
-fn extract(image: &BuiltImage) -> Result<Vec<(String, String)>, LayersError> {
+fn extract(image: &ImageFixture) -> Result<Vec<(String, String)>, LayersError> {
     let fixture = mk_fixture();
     let digest = put(&fixture.store, image);
     let patterns = provider_image_patterns();
@@ -70,10 +70,10 @@ fn mk_entry(kind: tar::EntryType, path: &str, target: &str) -> Vec<u8> {
 }
 
 /// An image of these layers, each a list of raw entries.
-fn mk_raw(layers: &[&[Vec<u8>]]) -> BuiltImage {
+fn mk_raw(layers: &[&[Vec<u8>]]) -> ImageFixture {
     layers
         .iter()
-        .fold(ImageBuilder::new(), |builder, entries| {
+        .fold(FixtureBuilder::new(), |builder, entries| {
             let tar = [entries.concat(), vec![0; 1024]].concat();
             builder.layer(media_type::OCI_LAYER, &tar, tar.clone())
         })
@@ -95,7 +95,7 @@ const C: &str = "opt/content/images/c";
 fn files_come_in_the_order_of_their_paths_whatever_the_layer_is_compressed_with() {
     let tar = tar_of([("./opt/kube-images/b.tar", "b"), ("etc/passwd", "no")]);
     let zstd = zstd::encode_all(tar.as_slice(), 0).unwrap();
-    let image = ImageBuilder::new()
+    let image = FixtureBuilder::new()
         .layer(media_type::OCI_LAYER_ZSTD, &tar, zstd)
         .gzip_layer(&[(C, b"c"), ("opt/kube-images/readme.txt", b"no")])
         .plain_layer(&[(A, b"a")])
@@ -157,7 +157,7 @@ fn upper_layers_replace_and_delete_what_lower_ones_have() {
         ),
     ];
     for (case, upper, expected) in cases {
-        let image = ImageBuilder::new().gzip_layer(lower).gzip_layer(upper).build();
+        let image = FixtureBuilder::new().gzip_layer(lower).gzip_layer(upper).build();
         let expected: Vec<_> = expected
             .iter()
             .map(|(path, content)| ((*path).to_owned(), (*content).to_owned()))
@@ -212,7 +212,7 @@ fn a_link_among_the_files_adds_nothing_and_one_that_leads_elsewhere_is_refused()
 #[test]
 fn the_sizes_are_bounded() {
     let fixture = mk_fixture();
-    let image = ImageBuilder::new()
+    let image = FixtureBuilder::new()
         .gzip_layer(&[(A, &[0; 5000]), (B, &[0; 5000])])
         .build();
     let digest = put(&fixture.store, &image);
@@ -258,7 +258,7 @@ fn the_sizes_are_bounded() {
 fn the_platform_is_chosen_and_a_missing_one_lists_what_there_is() {
     let fixture = mk_fixture();
     let mk = |architecture: &str| {
-        ImageBuilder::new()
+        FixtureBuilder::new()
             .platform("linux", architecture)
             .plain_layer(&[(A, architecture.as_bytes())])
             .build()
@@ -291,7 +291,7 @@ fn the_platform_is_chosen_and_a_missing_one_lists_what_there_is() {
 fn a_layer_that_is_cut_short_or_no_archive_is_an_error_that_names_it() {
     let whole = gzip(&tar_of([(A, b"a")]));
     for content in [whole[..whole.len() / 2].to_vec(), vec![7; 700]] {
-        let image = ImageBuilder::new()
+        let image = FixtureBuilder::new()
             .layer(media_type::OCI_LAYER_GZIP, b"", content)
             .build();
         let error = extract(&image).unwrap_err();

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::TryLockError;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, Manifest, ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Tag};
+use landfall_core::sync::lock;
 use landfall_net::durable;
 use rustix::io::pwrite;
 use serde_json::json;
@@ -56,11 +57,11 @@ pub struct ArchiveSink {
 /// The file that becomes the archive.
 #[derive(Debug)]
 struct Tar {
-    aside: Utf8PathBuf,
+    partial_path: Utf8PathBuf,
     file: Arc<fs::File>,
     end: u64,
     /// Where content begins; what has no entry yet is not complete.
-    places: HashMap<Digest, (u64, bool)>,
+    entries: HashMap<Digest, (u64, bool)>,
     /// The images themselves, without what is said about them.
     images: Vec<Manifest>,
     /// What belongs to the image.
@@ -69,14 +70,14 @@ struct Tar {
 }
 
 /// A blob on its way to its place.
-struct PlaceWriter {
+struct TarEntryWriter {
     file: Arc<fs::File>,
     begin: u64,
     blob: Descriptor,
     digester: Digester,
 }
 
-impl Receiver for PlaceWriter {
+impl Receiver for TarEntryWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let at = self.digester.length();
         if at + bytes.len() as u64 > self.blob.size {
@@ -91,7 +92,7 @@ impl Receiver for PlaceWriter {
     }
 }
 
-impl PlaceWriter {
+impl TarEntryWriter {
     fn verify(self) -> Result<(), StoreError> {
         let found = self.digester.length();
         if found < self.blob.size {
@@ -114,26 +115,26 @@ impl PlaceWriter {
 
 impl Tar {
     fn begin(path: &Utf8Path) -> Result<Tar, StoreError> {
-        let aside = Utf8PathBuf::from(format!("{path}.partial"));
+        let partial_path = Utf8PathBuf::from(format!("{path}.partial"));
         let file = fs::OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
-            .open(&aside)?;
+            .open(&partial_path)?;
         match file.file().try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let why = format!("`{aside}` is being written: an archive takes one image at a time");
+                let why = format!("`{partial_path}` is being written: an archive takes one image at a time");
                 return Err(io::Error::new(io::ErrorKind::ResourceBusy, why).into());
             }
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         file.set_len(0)?;
         Ok(Tar {
-            aside,
+            partial_path,
             file: Arc::new(file),
             end: 0,
-            places: HashMap::new(),
+            entries: HashMap::new(),
             images: Vec::new(),
             referrers: Vec::new(),
             finished: false,
@@ -141,27 +142,27 @@ impl Tar {
     }
 
     /// Where a blob belongs: the same place in every attempt.
-    fn place(&mut self, digest: &Digest, size: u64) -> u64 {
+    fn entry_offset(&mut self, digest: &Digest, size: u64) -> u64 {
         let begin = self.end + BLOCK;
-        let (place, _) = *self.places.entry(digest.clone()).or_insert((begin, false));
-        if place == begin {
+        let (offset, _) = *self.entries.entry(digest.clone()).or_insert((begin, false));
+        if offset == begin {
             self.end = begin + size.next_multiple_of(BLOCK);
         }
-        place
+        offset
     }
 
     /// The content is all there: now it counts.
-    fn enter(&mut self, digest: &Digest, size: u64) -> Result<(), StoreError> {
-        if let Some((place, is_complete)) = self.places.get_mut(digest) {
+    fn write_header(&mut self, digest: &Digest, size: u64) -> Result<(), StoreError> {
+        if let Some((offset, is_complete)) = self.entries.get_mut(digest) {
             *is_complete = true;
-            write_at(&self.file, &header(&blob_path(digest), size)?, *place - BLOCK)?;
+            write_at(&self.file, &render_header(&blob_path(digest), size)?, *offset - BLOCK)?;
         }
         Ok(())
     }
 
     fn add_file(&mut self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let size = bytes.len() as u64;
-        write_at(&self.file, &header(path, size)?, self.end)?;
+        write_at(&self.file, &render_header(path, size)?, self.end)?;
         write_at(&self.file, bytes, self.end + BLOCK)?;
         self.end += BLOCK + size.next_multiple_of(BLOCK);
         Ok(())
@@ -181,7 +182,7 @@ impl Tar {
         // Two blocks of zeros end a tar (POSIX pax, "ustar Interchange Format"), and pad what the last entry left open.
         self.file.set_len(self.end + 2 * BLOCK)?;
         self.file.sync_all()?;
-        durable::publish(&self.aside, path)?;
+        durable::publish(&self.partial_path, path)?;
         self.finished = true;
         Ok(())
     }
@@ -190,7 +191,7 @@ impl Tar {
 impl Drop for Tar {
     fn drop(&mut self) {
         if !self.finished
-            && let Err(error) = fs::remove_file(&self.aside)
+            && let Err(error) = fs::remove_file(&self.partial_path)
         {
             tracing::debug!(%error, "an archive that was not finished stays");
         }
@@ -211,7 +212,7 @@ impl ArchiveSink {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Tar>> {
-        self.tar.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tar)
     }
 
     fn with_tar<T>(&self, work: impl FnOnce(&mut Tar) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -223,10 +224,10 @@ impl ArchiveSink {
         work(tar)
     }
 
-    fn open_writer(&self, blob: &Descriptor) -> Result<PlaceWriter, StoreError> {
+    fn open_writer(&self, blob: &Descriptor) -> Result<TarEntryWriter, StoreError> {
         self.with_tar(|tar| {
-            Ok(PlaceWriter {
-                begin: tar.place(&blob.digest, blob.size),
+            Ok(TarEntryWriter {
+                begin: tar.entry_offset(&blob.digest, blob.size),
                 file: tar.file.clone(),
                 digester: Digester::new(Algorithm::of(&blob.digest)),
                 blob: blob.clone(),
@@ -240,7 +241,7 @@ impl ArchiveSink {
         let mut writer = self.open_writer(&blob)?;
         writer.append(&manifest.bytes)?;
         self.with_tar(|tar| {
-            tar.enter(&blob.digest, size)?;
+            tar.write_header(&blob.digest, size)?;
             // Attestations are manifests without a system to run on, and are no images.
             if !self.is_referrer
                 && let Ok(ManifestContent::Image(image)) = parse_manifest(&manifest.bytes)
@@ -283,7 +284,7 @@ impl ImageSink for ArchiveSink {
         let is_complete = self
             .lock()
             .as_ref()
-            .and_then(|tar| tar.places.get(&blob.digest))
+            .and_then(|tar| tar.entries.get(&blob.digest))
             .is_some_and(|(_, is_complete)| *is_complete);
         let state = if is_complete {
             BlobState::Complete
@@ -305,11 +306,11 @@ impl ImageSink for ArchiveSink {
             let (writer, received) = fill(move || sink.open_writer(&wanted), stream).await.map_err(failed)?;
             received?;
             let (sink, blob) = (self.clone(), blob.clone());
-            let entered = blocking(move || {
+            let finished = blocking(move || {
                 writer.verify()?;
-                sink.with_tar(|tar| tar.enter(&blob.digest, blob.size))
+                sink.with_tar(|tar| tar.write_header(&blob.digest, blob.size))
             });
-            entered.await.map_err(failed)
+            finished.await.map_err(failed)
         }
         .boxed()
     }
@@ -356,7 +357,7 @@ impl ImageSink for ArchiveSink {
 }
 
 /// The header of a file, the same for the same file whenever and wherever it is written.
-fn header(path: &str, size: u64) -> io::Result<[u8; 512]> {
+fn render_header(path: &str, size: u64) -> io::Result<[u8; 512]> {
     let mut header = tar::Header::new_gnu();
     header.set_path(path)?;
     header.set_size(size);

@@ -6,20 +6,20 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::archive::open_archive;
-use crate::build::{BuiltImage, ImageBuilder};
 use crate::copy::{CopyOptions, copy_image};
+use crate::fixtures::{FixtureBuilder, ImageFixture};
 use crate::image::ImageSink;
 use crate::layout::format::{LAYOUT, LAYOUT_FILE};
 
-fn mk_image(name: &str) -> BuiltImage {
-    ImageBuilder::new()
+fn mk_image(name: &str) -> ImageFixture {
+    FixtureBuilder::new()
         .plain_layer(&[("base", &[7; 300_000])])
         .plain_layer(&[("name", name.as_bytes())])
         .build()
 }
 
 /// Writes an image as a layout of somebody else's, with things in its index that we do not know.
-fn mk_layout(root: &Utf8Path, image: &BuiltImage) {
+fn mk_layout(root: &Utf8Path, image: &ImageFixture) {
     for (digest, bytes) in image.all_content() {
         let path = root.join(blob_path(digest));
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use landfall_core::reference::Digest;
+use landfall_core::sync::lock;
 
 /// Which partial files have a writer, and the numbers that private files are told apart by.
 #[derive(Debug, Default)]
@@ -15,8 +16,7 @@ pub(super) struct Claims {
 
 impl Claims {
     fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        // Insertions and removals are single steps: a panic cannot leave half of one.
-        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.claimed)
     }
 
     pub(super) fn is_claimed(&self, digest: &Digest) -> bool {

@@ -12,7 +12,7 @@ use crate::image::{BlobState, BlobStream, ImageSink, ImageSource, RawManifest, T
 use crate::store::ContentStore;
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
-use crate::store::hold::Hold;
+use crate::store::lease::Lease;
 use crate::store::receive::fill;
 
 /// How many bytes are read from the disk at once.
@@ -118,15 +118,15 @@ impl ImageSource for StoreSource {
 #[derive(Debug)]
 pub struct StoreSink {
     store: ContentStore,
-    hold: std::sync::Arc<Hold>,
+    lease: std::sync::Arc<Lease>,
 }
 
 impl StoreSink {
     /// A sink into this store.
     #[must_use]
     pub fn new(store: ContentStore) -> StoreSink {
-        let hold = std::sync::Arc::new(store.hold());
-        StoreSink { store, hold }
+        let lease = std::sync::Arc::new(store.lease());
+        StoreSink { store, lease }
     }
 }
 
@@ -137,10 +137,10 @@ impl ImageSink for StoreSink {
 
     fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
         let store = self.store.clone();
-        let hold = self.hold.clone();
+        let lease = self.lease.clone();
         let digest = manifest.digest.clone();
         async move {
-            blocking(move || store.holds_all_of(&digest, &hold))
+            blocking(move || store.has_complete_image(&digest, &lease))
                 .await
                 .map_err(|error| {
                     error.during(format!(
@@ -153,7 +153,7 @@ impl ImageSink for StoreSink {
     }
 
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>> {
-        self.hold.keep(&blob.digest);
+        self.lease.add(&blob.digest);
         let store = self.store.clone();
         let wanted = blob.clone();
         async move {
@@ -170,7 +170,7 @@ impl ImageSink for StoreSink {
         offset: u64,
         stream: BlobStream,
     ) -> BoxFuture<'a, Result<(), TransferError>> {
-        self.hold.keep(&blob.digest);
+        self.lease.add(&blob.digest);
         self.store.receive_blob(blob, offset, stream).boxed()
     }
 
@@ -180,11 +180,11 @@ impl ImageSink for StoreSink {
         name: Option<&'a ImageReference>,
     ) -> BoxFuture<'a, Result<(), TransferError>> {
         let store = self.store.clone();
-        let hold = self.hold.clone();
+        let lease = self.lease.clone();
         let owned = manifest.clone();
         let name = name.cloned();
         async move {
-            blocking(move || store.write_manifest(&owned, name.as_ref(), &hold))
+            blocking(move || store.write_manifest(&owned, name.as_ref(), &lease))
                 .await
                 .map_err(|error| error.during(format!("cannot store manifest `{}`", manifest.digest)))
         }
@@ -193,8 +193,8 @@ impl ImageSink for StoreSink {
 }
 
 impl ContentStore {
-    fn holds_all_of(&self, manifest: &Digest, hold: &Hold) -> Result<bool, StoreError> {
-        match self.first_missing(manifest, |digest| hold.keep(digest)) {
+    fn has_complete_image(&self, manifest: &Digest, lease: &Lease) -> Result<bool, StoreError> {
+        match self.first_missing(manifest, |digest| lease.add(digest)) {
             Ok(missing) => Ok(missing.is_none()),
             Err(error) if error.is_mended_by_a_new_copy() => Ok(false),
             Err(error) => Err(error),
@@ -210,10 +210,10 @@ impl ContentStore {
         &self,
         manifest: &RawManifest,
         name: Option<&ImageReference>,
-        hold: &Hold,
+        lease: &Lease,
     ) -> Result<(), StoreError> {
-        self.check_children(manifest, |digest| hold.keep(digest))?;
-        let descriptor = self.write_manifest_alone(manifest, hold)?;
+        self.check_children(manifest, |digest| lease.add(digest))?;
+        let descriptor = self.write_manifest_alone(manifest, lease)?;
         match name {
             Some(name) => self.name_image(name, &descriptor),
             None => Ok(()),
@@ -224,8 +224,8 @@ impl ContentStore {
     ///
     /// # Errors
     /// When the bytes are not what the digest says, or the disk fails.
-    pub fn write_manifest_alone(&self, manifest: &RawManifest, hold: &Hold) -> Result<Descriptor, StoreError> {
-        hold.keep(&manifest.digest);
+    pub fn write_manifest_alone(&self, manifest: &RawManifest, lease: &Lease) -> Result<Descriptor, StoreError> {
+        lease.add(&manifest.digest);
         let size = manifest.bytes.len() as u64;
         let descriptor = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
         // One that was damaged on disk is written anew.

@@ -33,7 +33,7 @@ pub struct Roots {
 impl ContentStore {
     /// Deletes the blobs that neither a named image, nor a root of the caller's, nor a transfer under way counts on, and
     /// partial files that nobody went on with for a week. `more_roots` is called once the collection watches all
-    /// transfers: roots that appear later are safe as long as a [`crate::store::ContentStore::hold`] was on their blobs.
+    /// transfers: roots that appear later are safe as long as a [`crate::store::ContentStore::lease`] was on their blobs.
     ///
     /// # Errors
     /// When the disk does not answer; what was deleted until then is garbage either way.
@@ -42,11 +42,11 @@ impl ContentStore {
         more_roots: impl FnOnce() -> Result<Roots, StoreError>,
         now: SystemTime,
     ) -> Result<GcReport, StoreError> {
-        if !self.inner.pins.begin_collection() {
+        if !self.inner.leased_blobs.begin_collection() {
             return Ok(GcReport::default());
         }
         let report = self.collect(more_roots, now);
-        self.inner.pins.end_collection();
+        self.inner.leased_blobs.end_collection();
         report
     }
 
@@ -65,7 +65,11 @@ impl ContentStore {
                 continue;
             };
             let path = self.blob_path(&digest);
-            if let Some(deleted) = self.inner.pins.delete_unpinned(&digest, || fs::remove_file(path)) {
+            if let Some(deleted) = self
+                .inner
+                .leased_blobs
+                .delete_unleased(&digest, || fs::remove_file(path))
+            {
                 deleted?;
                 report.deleted += 1;
                 report.bytes += size;

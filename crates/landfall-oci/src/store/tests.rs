@@ -38,7 +38,7 @@ fn mk_image(store: &ContentStore, layer: &[u8]) -> RawManifest {
     store.write_blob_bytes(&config, b"{}").unwrap();
     store.write_blob_bytes(&mk_blob(layer), layer).unwrap();
     let manifest = mk_manifest(&config, layer);
-    store.write_manifest(&manifest, None, &store.hold()).unwrap();
+    store.write_manifest(&manifest, None, &store.lease()).unwrap();
     manifest
 }
 
@@ -319,7 +319,7 @@ fn an_image_is_complete_when_all_of_it_is_here_with_the_right_size() {
         !store.is_complete(&index.digest).unwrap(),
         "the index itself is not here"
     );
-    store.write_manifest(&index, None, &store.hold()).unwrap();
+    store.write_manifest(&index, None, &store.lease()).unwrap();
     assert!(store.is_complete(&index.digest).unwrap());
     let layer = store.blob_path(&digest_of(b"layer"));
     std::fs::write(&layer, b"laye").unwrap();
@@ -327,7 +327,7 @@ fn an_image_is_complete_when_all_of_it_is_here_with_the_right_size() {
     std::fs::write(&layer, b"layer").unwrap();
     std::fs::write(store.blob_path(&manifest.digest), b"{}").unwrap();
     assert!(!store.is_complete(&index.digest).unwrap(), "a manifest is damaged");
-    store.write_manifest(&manifest, None, &store.hold()).unwrap();
+    store.write_manifest(&manifest, None, &store.lease()).unwrap();
     assert!(store.is_complete(&index.digest).unwrap(), "writing it again mends it");
 }
 
@@ -339,7 +339,7 @@ fn a_manifest_is_refused_while_something_that_it_names_is_missing() {
     store.write_blob_bytes(&config, b"{}").unwrap();
     let manifest = mk_manifest(&config, b"never stored");
     let error = store
-        .write_manifest(&manifest, Some(&name("a/b:1")), &store.hold())
+        .write_manifest(&manifest, Some(&name("a/b:1")), &store.lease())
         .unwrap_err();
     assert!(matches!(error, StoreError::Incomplete { .. }), "{error}");
     assert!(store.images().is_empty());
@@ -348,7 +348,7 @@ fn a_manifest_is_refused_while_something_that_it_names_is_missing() {
     store
         .write_blob_bytes(&mk_blob(b"never stored"), b"never stored")
         .unwrap();
-    let error = store.write_manifest(&lying, None, &store.hold()).unwrap_err();
+    let error = store.write_manifest(&lying, None, &store.lease()).unwrap_err();
     assert_eq!(error.kind(), FailureKind::Corrupt, "{error}");
 }
 
@@ -359,9 +359,9 @@ fn collection_takes_what_nobody_counts_on_and_nothing_else() {
     let named = mk_image(&store, b"named");
     store.name_image(&name("a/named:1"), &describe(&named)).unwrap();
     let rooted = mk_image(&store, b"rooted");
-    let held = store.hold();
+    let lease = store.lease();
     store.write_blob_bytes(&mk_blob(b"in flight"), b"in flight").unwrap();
-    held.keep(&mk_blob(b"in flight").digest);
+    lease.add(&mk_blob(b"in flight").digest);
     let orphan = mk_image(&store, b"orphan");
     std::fs::write(fixture.root.join("blobs/sha256/README"), b"not ours").unwrap();
 
@@ -386,7 +386,7 @@ fn collection_takes_what_nobody_counts_on_and_nothing_else() {
     assert!(!store.is_complete(&orphan.digest).unwrap());
     assert_eq!(store.blob_state(&mk_blob(b"in flight")).unwrap(), BlobState::Complete);
 
-    drop(held);
+    drop(lease);
     store.remove_image(&name("a/named:1")).unwrap();
     assert_eq!(gc(&store), 6, "everything but the file that is not ours");
 }
@@ -398,9 +398,9 @@ fn an_image_that_is_named_while_a_collection_runs_is_kept() {
     let manifest = mk_image(&store, b"layer");
     let during = || {
         // The collection watches; the transfer finds the image complete, names it and is over before anything is deleted.
-        let hold = store.hold();
+        let lease = store.lease();
         store
-            .first_missing(&manifest.digest, |digest| hold.keep(digest))
+            .first_missing(&manifest.digest, |digest| lease.add(digest))
             .unwrap();
         Ok(Roots::default())
     };

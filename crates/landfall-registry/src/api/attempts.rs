@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use landfall_core::sync::lock;
 use tokio::time::Instant;
 
 /// How many different wrong logins an address may try in [`WINDOW`].
@@ -27,7 +28,7 @@ struct Failures {
 impl Attempts {
     /// How long an address must wait before its next login is looked at.
     pub(crate) fn must_wait(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = lock(&self.failures);
         let Failures { since, count } = *failures.get(&network(peer))?;
         let left = WINDOW.checked_sub(now.saturating_duration_since(since))?;
         (count >= FAILURES_MAX).then_some(left)
@@ -35,8 +36,7 @@ impl Attempts {
 
     /// Remembers a wrong login.
     pub(crate) fn failed(&self, peer: IpAddr, now: Instant) {
-        // Insertions and removals are single steps: a panic cannot leave half of one.
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = lock(&self.failures);
         if failures.len() >= ADDRESSES_MAX {
             failures.clear();
         }

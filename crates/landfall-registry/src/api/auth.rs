@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use landfall_core::reference::Digest;
+use landfall_core::sync::lock;
 use landfall_net::random::random_bytes;
 use landfall_oci::digest::{Algorithm, Digester};
 use secrecy::{ExposeSecret, SecretString};
@@ -116,7 +117,7 @@ impl Gate {
     }
 
     fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, bool>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.remembered)
     }
 }
 

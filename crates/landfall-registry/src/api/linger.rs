@@ -3,7 +3,7 @@
 //! comes is thrown away for a moment.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use landfall_core::sync::lock;
 use tokio::time::timeout;
 
 /// For how long a client may go on sending what nobody wants.
@@ -53,7 +54,7 @@ impl SharedBody {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Body> {
         // One handle reads at a time: the second only once the first is done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Sends an answer, and reads on until the client is done or patience ends.

@@ -140,13 +140,13 @@ impl Registry {
 
     fn store_manifest(&self, name: &Repository, push: &Push) -> Result<(), StoreError> {
         // Until the record counts as a root, this keeps everything from garbage collection.
-        let hold = self.store.hold();
+        let lease = self.store.lease();
         let shelf = self.records.get(name)?;
         let has = |digest: &Digest| shelf.as_ref().is_some_and(|shelf| shelf.read().has_blob(digest));
         let may_lack_parts = push.incomplete || matches!(push.content, ManifestContent::Index(_));
         let mut here = Vec::new();
         for child in push.content.children() {
-            hold.keep(&child.digest);
+            lease.add(&child.digest);
             if self.store.blob_state(child)? == BlobState::Complete && has(&child.digest) {
                 here.push(child.digest.clone());
             } else if !may_lack_parts && !child.is_foreign() {
@@ -156,7 +156,7 @@ impl Registry {
                 });
             }
         }
-        self.store.write_manifest_alone(&push.manifest, &hold)?;
+        self.store.write_manifest_alone(&push.manifest, &lease)?;
         let digest = &push.manifest.digest;
         let size = push.manifest.bytes.len() as u64;
         let entry = ManifestEntry::new(push.manifest.media_type.clone(), size, &push.content);

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use landfall_core::oci_types::{Descriptor, media_type};
-use landfall_testkit::image_builder::{BuiltImage, ImageBuilder, digest_of, multi_platform, small_image};
+use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, digest_of, multi_platform, small_image};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -107,7 +107,7 @@ impl Fixture {
             .await
     }
 
-    async fn push(&self, name: &str, tag: &str, image: &BuiltImage) {
+    async fn push(&self, name: &str, tag: &str, image: &ImageFixture) {
         for bytes in image.blobs.values() {
             self.push_blob(name, bytes).await;
         }
@@ -126,7 +126,10 @@ impl Fixture {
 #[tokio::test]
 async fn what_was_pushed_is_pulled_byte_for_byte() {
     let fixture = mk_fixture();
-    let image = multi_platform(&[small_image("a"), ImageBuilder::new().platform("linux", "arm64").build()]);
+    let image = multi_platform(&[
+        small_image("a"),
+        FixtureBuilder::new().platform("linux", "arm64").build(),
+    ]);
     fixture.push("spectro-images/a/b", "v1", &image).await;
     assert_eq!(fixture.get("/v2/").await.status, 200);
     for selector in ["v1", image.root.digest.as_str()] {
@@ -675,7 +678,10 @@ async fn a_record_that_grew_by_many_changes_shrinks_again() {
 
 #[tokio::test]
 async fn an_index_may_name_manifests_that_are_not_here_and_an_image_lack_layers_where_that_is_allowed() {
-    let sparse = multi_platform(&[small_image("a"), ImageBuilder::new().platform("linux", "arm64").build()]);
+    let sparse = multi_platform(&[
+        small_image("a"),
+        FixtureBuilder::new().platform("linux", "arm64").build(),
+    ]);
     let fixture = mk_fixture();
     let answer = fixture
         .push_manifest("a", "v1", &sparse.root, &sparse.root_bytes())

@@ -76,8 +76,8 @@ impl Registry {
             return Ok(None);
         };
         let digest = parse_digest(digest)?;
-        let hold = self.store.hold();
-        hold.keep(&digest);
+        let lease = self.store.lease();
+        lease.add(&digest);
         let allowed = match query.from.as_deref().map(str::parse::<Repository>) {
             None => true,
             Some(Ok(from)) => self.has_blob(&from, &digest)?,
@@ -188,13 +188,13 @@ impl Registry {
         upload: TakenUpload,
         digest: Digest,
     ) -> Result<Response, ApiError> {
-        let hold = self.store.hold();
-        hold.keep(&digest);
+        let lease = self.store.lease();
+        lease.add(&digest);
         let (registry, repository, wanted) = (self.clone(), name.clone(), digest.clone());
         blocking(move || {
             upload.commit(&wanted)?;
             registry.link(&repository, &wanted)?;
-            drop(hold);
+            drop(lease);
             Ok(())
         })
         .await?;

@@ -7,12 +7,13 @@ use std::io;
 use std::net;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use landfall_core::sync::lock;
 use landfall_net::pace::Pace;
 use landfall_net::serve::pace::{pace_of_clients, too_slow};
 use rustix::net::{RecvFlags, recv};
@@ -70,8 +71,7 @@ impl PushBody {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Changes are single steps: a panic cannot leave half of one.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// How many bytes nobody has read.

@@ -1,10 +1,11 @@
 //! The manifests that were asked for lately, in memory: most pulls want the same few.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use landfall_core::reference::Digest;
+use landfall_core::sync::lock;
 
 /// How much of them is kept, in bytes; twice as much for a moment.
 const KEPT_MAX: usize = 2 * 1024 * 1024;
@@ -27,7 +28,7 @@ struct Generations {
 impl HotManifests {
     /// The bytes of a manifest, when they are here.
     pub(crate) fn get(&self, digest: &Digest) -> Option<Bytes> {
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generations = lock(&self.generations);
         if let Some(bytes) = generations.young.get(digest) {
             return Some(bytes.clone());
         }
@@ -39,7 +40,7 @@ impl HotManifests {
     /// Keeps the bytes of a manifest, which were verified.
     pub(crate) fn keep(&self, digest: &Digest, bytes: &Bytes) {
         if bytes.len() <= SIZE_MAX {
-            let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut generations = lock(&self.generations);
             generations.keep(digest, bytes);
         }
     }

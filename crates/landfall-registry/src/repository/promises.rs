@@ -2,12 +2,13 @@
 //! nothing that it was told of may be collected before that.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use landfall_core::reference::Digest;
+use landfall_core::sync::lock;
 use landfall_oci::store::ContentStore;
-use landfall_oci::store::hold::Hold;
+use landfall_oci::store::lease::Lease;
 use tokio::time::Instant;
 
 /// How long a push may take from its question to its manifest.
@@ -23,30 +24,29 @@ pub(crate) struct Promises {
 #[derive(Debug)]
 struct Promise {
     until: Instant,
-    _hold: Hold,
+    _lease: Lease,
 }
 
 impl Promises {
     /// Keeps a blob from collection for as long as a push takes. Comes before the look whether it is here.
     pub(crate) fn give(&self, store: &ContentStore, digest: &Digest) {
-        let hold = store.hold();
-        hold.keep(digest);
+        let lease = store.lease();
+        lease.add(digest);
         let now = Instant::now();
-        // Insertions and removals are single steps: a panic cannot leave half of one.
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = lock(&self.given);
         while given.len() >= KEPT_MAX || given.front().is_some_and(|oldest| oldest.until <= now) {
             given.pop_front();
         }
         given.push_back(Promise {
             until: now + KEPT_FOR,
-            _hold: hold,
+            _lease: lease,
         });
     }
 
     /// Forgets those that are over.
     pub(crate) fn expire(&self) {
         let now = Instant::now();
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = lock(&self.given);
         while given.front().is_some_and(|oldest| oldest.until <= now) {
             given.pop_front();
         }

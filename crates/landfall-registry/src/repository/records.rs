@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::io::{Seek, SeekFrom, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::reference::Repository;
+use landfall_core::sync::{lock, read_lock, write_lock};
 use landfall_net::durable;
 use landfall_oci::store::error::StoreError;
 
@@ -98,7 +99,7 @@ impl Records {
         }
         log.prepare(&self.directory, &shelf.read())?;
         log.append(&changes)?;
-        let mut record = shelf.record.write().unwrap_or_else(PoisonError::into_inner);
+        let mut record = write_lock(&shelf.record);
         for change in changes {
             record.apply(change);
         }
@@ -137,18 +138,12 @@ impl Records {
     }
 
     fn loaded(&self, repository: &Repository) -> Option<Arc<Shelf>> {
-        self.shelves
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(repository)
-            .cloned()
+        read_lock(&self.shelves).get(repository).cloned()
     }
 
     /// Of two who read a record at the same time, both go on with what the first one keeps.
     fn keep(&self, repository: &Repository, shelf: Shelf) -> Arc<Shelf> {
-        self.shelves
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+        write_lock(&self.shelves)
             .entry(repository.clone())
             .or_insert_with(|| Arc::new(shelf))
             .clone()
@@ -186,12 +181,11 @@ impl Shelf {
 
     /// What the repository holds. Nobody waits for the disk while this is held.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Record> {
-        // A change is a few insertions that cannot panic half way.
-        self.record.read().unwrap_or_else(PoisonError::into_inner)
+        read_lock(&self.record)
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.log)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use landfall_core::reference::{Digest, Repository};
+use landfall_core::sync::lock;
 use landfall_net::random::random_bytes;
 use landfall_oci::digest::Algorithm;
 use landfall_oci::store::error::StoreError;
@@ -52,8 +53,7 @@ struct Session {
 
 impl Uploads {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
-        // Changes are single steps: a panic cannot leave half of one.
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sessions)
     }
 
     /// Opens a session.

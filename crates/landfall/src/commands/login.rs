@@ -48,7 +48,7 @@ pub struct LoginArgs {
     /// Accept any certificate of the registry, and plain HTTP.
     #[arg(long)]
     pub insecure: bool,
-    /// Send the login to this token server outside of the registry's domain [repeatable].
+    /// Send the login to this token server outside of the registry's domain [repeatable; default: none].
     #[arg(long = "token-server", value_name = "REGISTRY=SERVER")]
     pub token_servers: Vec<TokenServer>,
 }

@@ -3,7 +3,7 @@
 use landfall_core::failure::FailureKind;
 use landfall_core::wording::quoted;
 use landfall_oci::client::Fault;
-use landfall_oci::copy::{ForeignRefused, PartsMissing, PartsRefused, PlatformMissing};
+use landfall_oci::copy::{ForeignLayersRefused, IndexEntriesMissing, PartialIndexRefused, PlatformMissing};
 use landfall_oci::image::TransferError;
 
 use crate::registries::Access;
@@ -14,12 +14,12 @@ use crate::transfer::location::Location;
 pub(super) fn find_fix(source: &str, destination: &str, access: &Access, error: &TransferError) -> Option<String> {
     let fix = Fault::of(error).and_then(Fault::hint).map(str::to_owned);
     let fix = fix.or_else(|| advise_one_platform(source, destination, access, error));
-    let fix = fix.or_else(|| advise_held_platforms(error));
+    let fix = fix.or_else(|| advise_available_platforms(error));
     fix.or_else(|| match error.kind {
         _ if is_because::<PlatformMissing>(error) => {
             Some("name one of these with `--platform`, or none for all".to_owned())
         }
-        _ if is_because::<ForeignRefused>(error) => Some(
+        _ if is_because::<ForeignLayersRefused>(error) => Some(
             "allow the layers' addresses in the registry (`validation.manifests.urls.allow` of Docker's), or use another"
                 .to_owned(),
         ),
@@ -38,7 +38,7 @@ fn is_because<T: std::error::Error + 'static>(error: &TransferError) -> bool {
 
 /// Advises what to do if a registry requires the platforms that were left out.
 fn advise_one_platform(source: &str, destination: &str, access: &Access, error: &TransferError) -> Option<String> {
-    let refused: &PartsRefused = error.source.as_deref()?.downcast_ref()?;
+    let refused: &PartialIndexRefused = error.source.as_deref()?.downcast_ref()?;
     let whole = match refused.lacking.is_empty() {
         true => "copy it whole, without `--platform`".to_owned(),
         false => format!("copy it from a source that has {} too", quoted(&refused.lacking)),
@@ -57,12 +57,15 @@ fn advise_one_platform(source: &str, destination: &str, access: &Access, error: 
 }
 
 /// Advises what to do if the source lacks children of an index.
-fn advise_held_platforms(error: &TransferError) -> Option<String> {
-    let PartsMissing { held, .. } = error.source.as_deref()?.downcast_ref()?;
-    if held.is_empty() {
+fn advise_available_platforms(error: &TransferError) -> Option<String> {
+    let IndexEntriesMissing { available, .. } = error.source.as_deref()?.downcast_ref()?;
+    if available.is_empty() {
         return Some("push the image to the source again: no platform of it is complete there".to_owned());
     }
-    let options: Vec<_> = held.iter().map(|platform| format!("--platform {platform}")).collect();
+    let options: Vec<_> = available
+        .iter()
+        .map(|platform| format!("--platform {platform}"))
+        .collect();
     Some(format!(
         "push the missing platforms to the source, or copy the others with `{}`",
         options.join(" ")

@@ -1,11 +1,12 @@
 //! Splits the stream of a blob into chunks. Each chunk is a stream of its own; no chunk is buffered in memory.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use landfall_core::sync::lock;
 
 use crate::image::{BlobStream, TransferError};
 
@@ -54,7 +55,7 @@ impl Stream for Chunk {
             return Poll::Ready(None);
         }
         let mut bytes = {
-            let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut source = lock(&self.source);
             if source.rest.is_empty() {
                 match source.stream.as_mut().poll_next(cx) {
                     Poll::Ready(Some(Ok(bytes))) => source.rest = bytes,
@@ -65,7 +66,7 @@ impl Stream for Chunk {
         };
         let given = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
         let rest = bytes.split_off(given);
-        self.source.lock().unwrap_or_else(PoisonError::into_inner).rest = rest;
+        lock(&self.source).rest = rest;
         self.left -= given as u64;
         Poll::Ready(Some(Ok(bytes)))
     }

@@ -11,13 +11,14 @@ use std::fmt;
 use std::fs::TryLockError;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, RegistryHost, Repository};
+use landfall_core::sync::lock;
 use landfall_net::durable;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
@@ -193,12 +194,12 @@ impl UploadJournal {
 
 impl Shared {
     fn records(&self) -> MutexGuard<'_, Records> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.records)
     }
 
     /// Writes all pending changes. A failed write is only logged: it costs bytes after a kill, and nothing now.
     fn write_changes(&self) {
-        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = lock(&self.writing);
         let changes = std::mem::take(&mut self.records().unwritten);
         for (name, record) in changes {
             let path = self.directory.join(name);

@@ -6,12 +6,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use http::StatusCode;
 use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
+use landfall_core::sync::lock;
 
 use super::chunks::BlobChunks;
 use super::journal::{UploadJournal, UploadKey};
@@ -59,12 +60,12 @@ impl UploadSessions {
     }
 
     fn state(&self, digest: &Digest) -> State {
-        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = lock(&self.states);
         states.get(digest).cloned().unwrap_or_default()
     }
 
     fn set(&self, digest: &Digest, state: Option<State>) {
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states = lock(&self.states);
         match state {
             Some(state) => states.insert(digest.clone(), state),
             None => states.remove(digest),

@@ -1,12 +1,13 @@
 //! Stall detection for uploads. The request body reports which side has to act next, and since when.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use landfall_core::sync::lock;
 use landfall_net::pace::Pace;
 use tokio::time::{Instant, sleep_until};
 
@@ -60,7 +61,7 @@ impl StallMonitor {
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared)
     }
 
     fn set(&self, waiting_for: WaitingFor) {

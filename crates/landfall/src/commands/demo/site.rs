@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use landfall_oci::build::{BuiltImage, ImageBuilder, oci_archive, provider_image};
+use landfall_oci::fixtures::{FixtureBuilder, ImageFixture, oci_archive, provider_image};
 
 /// User of the site at its upstream registry.
 pub(super) const UPSTREAM_USER: &str = "edge-host";
@@ -35,7 +35,7 @@ const OTHERS: [(&str, usize); 6] = [
 ];
 
 /// Returns every image of the upstream registry: its canonical name and its content.
-pub(super) fn upstream_images() -> Vec<(&'static str, BuiltImage)> {
+pub(super) fn upstream_images() -> Vec<(&'static str, ImageFixture)> {
     let mut images = vec![(PROVIDER, mk_provider_image())];
     for (name, kibibytes) in OTHERS {
         images.push((name, mk_image(name, kibibytes * 1024)));
@@ -43,7 +43,7 @@ pub(super) fn upstream_images() -> Vec<(&'static str, BuiltImage)> {
     images
 }
 
-fn mk_provider_image() -> BuiltImage {
+fn mk_provider_image() -> ImageFixture {
     let archives: Vec<(String, Vec<u8>)> = CORE
         .iter()
         .map(|name| {
@@ -61,8 +61,8 @@ fn mk_provider_image() -> BuiltImage {
     provider_image(&archives)
 }
 
-fn mk_image(name: &str, size: usize) -> BuiltImage {
-    ImageBuilder::new()
+fn mk_image(name: &str, size: usize) -> ImageFixture {
+    FixtureBuilder::new()
         .gzip_layer(&[("etc/image-name", name.as_bytes()), ("data", &noise(name, size))])
         .build()
 }

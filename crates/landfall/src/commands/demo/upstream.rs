@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use camino::Utf8Path;
 use landfall_core::reference::{ImageReference, Repository, parse_reference};
 use landfall_net::serve::{ServeLimits, serve};
-use landfall_oci::build::BuiltImage;
 use landfall_oci::client::{Endpoint, Login, RegistryClient};
+use landfall_oci::fixtures::ImageFixture;
 use landfall_oci::image::RawManifest;
 use landfall_oci::store::ContentStore;
 use landfall_registry::fast_path::with_fast_path;
@@ -40,7 +40,7 @@ pub(super) fn serve_upstream(
 }
 
 /// Pushes the images below the upstream's path, each under its canonical name.
-pub(super) async fn push_images(upstream: SocketAddr, images: &[(&str, BuiltImage)]) -> anyhow::Result<()> {
+pub(super) async fn push_images(upstream: SocketAddr, images: &[(&str, ImageFixture)]) -> anyhow::Result<()> {
     let mut endpoint = Endpoint::new(
         upstream
             .to_string()
@@ -62,7 +62,7 @@ pub(super) async fn push_images(upstream: SocketAddr, images: &[(&str, BuiltImag
     Ok(())
 }
 
-async fn push_image(client: &RegistryClient, name: &ImageReference, image: &BuiltImage) -> anyhow::Result<()> {
+async fn push_image(client: &RegistryClient, name: &ImageReference, image: &ImageFixture) -> anyhow::Result<()> {
     let repository: Repository = format!("{UPSTREAM_PATH}/{}/{}", name.host, name.repository).parse()?;
     for (descriptor, bytes) in image.described_blobs() {
         let bytes = bytes.clone();

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use landfall_core::status::{ProgressEvent, ProgressSink, TransferTally};
+use landfall_core::sync::lock;
 
 use crate::output::digest::short_digest;
 use crate::output::progress::lines::Sentence;
@@ -48,12 +49,11 @@ impl Bars {
     }
 
     fn blobs(&self) -> MutexGuard<'_, HashMap<String, ProgressBar>> {
-        // A panic elsewhere leaves at worst a stale bar.
-        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.blobs)
     }
 
     fn count(&self, event: &ProgressEvent) {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = lock(&self.tally);
         tally.note(event);
         self.total.set_length(tally.total());
         self.total.set_position(tally.done());

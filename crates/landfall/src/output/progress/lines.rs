@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanDuration};
 use landfall_core::status::{ProgressEvent, ProgressSink, TransferTally};
+use landfall_core::sync::lock;
 use tokio::time::Instant;
 
 use crate::output::digest::short_digest;
@@ -67,7 +68,7 @@ impl Totals {
 
 impl ProgressSink for PlainLines {
     fn progress(&self, event: ProgressEvent) {
-        let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner).note(&event);
+        let totals = lock(&self.totals).note(&event);
         if let Some(line) = totals {
             self.printer.note(line);
         }

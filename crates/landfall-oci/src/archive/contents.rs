@@ -22,7 +22,7 @@ pub(super) enum PartialIndex {
 
 /// Where content is.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
+pub(super) enum ContentLocation {
     /// A piece of the archive.
     Archive(Extent),
     /// Made by us, or small.
@@ -30,18 +30,18 @@ pub(super) enum Place {
 }
 
 /// Where all content is.
-pub(super) type Contents = HashMap<Digest, Place>;
+pub(super) type ContentLocations = HashMap<Digest, ContentLocation>;
 
 /// What a manifest became: itself, or narrowed.
 #[derive(Debug, Clone)]
-pub(super) struct Content {
+pub(super) struct KeptManifest {
     digest: Digest,
     size: u64,
 }
 
-impl Content {
-    pub(super) fn of(descriptor: &Descriptor) -> Content {
-        Content {
+impl KeptManifest {
+    pub(super) fn of(descriptor: &Descriptor) -> KeptManifest {
+        KeptManifest {
             digest: descriptor.digest.clone(),
             size: descriptor.size,
         }
@@ -59,18 +59,18 @@ impl Content {
 
 /// What an archive was found to hold.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct ArchiveContents {
     pub(super) partial: PartialIndex,
-    pub(super) images: Vec<FoundImage>,
-    pub(super) contents: Contents,
+    pub(super) images: Vec<ArchivedImage>,
+    pub(super) locations: ContentLocations,
     pub(super) referrers: ReferrerMap,
     /// Manifests that were looked for, and what they became.
-    pub(super) placed: HashMap<Digest, Option<Content>>,
+    pub(super) visited: HashMap<Digest, Option<KeptManifest>>,
 }
 
 /// One image, as far as it is known without a source to read it from.
 #[derive(Debug)]
-pub(super) struct FoundImage {
+pub(super) struct ArchivedImage {
     pub(super) names: Vec<String>,
     pub(super) root: Descriptor,
     pub(super) narrowed_from: Option<Digest>,

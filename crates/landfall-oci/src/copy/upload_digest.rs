@@ -1,4 +1,4 @@
-//! Proof in passing: the bytes that go to a registry are hashed as they pass, and the last of them are held back when
+//! Digest of an upload: the bytes that go to a registry are hashed as they pass, and the last of them are held back when
 //! they are not what the digest names. The registry verifies them too; so the failure is known to be the source's.
 
 use landfall_core::failure::FailureKind;
@@ -8,21 +8,21 @@ use crate::digest::{Algorithm, Digester};
 use crate::image::TransferError;
 
 /// The hash of a blob as far as it was seen, across all attempts.
-pub(super) struct Proof {
+pub(super) struct UploadDigest {
     digester: Digester,
     hashed: u64,
 }
 
-impl Proof {
-    pub(super) fn new(blob: &Descriptor) -> Proof {
-        Proof {
+impl UploadDigest {
+    pub(super) fn new(blob: &Descriptor) -> UploadDigest {
+        UploadDigest {
             digester: Digester::new(Algorithm::of(&blob.digest)),
             hashed: 0,
         }
     }
 
     /// Whether all bytes before this position were seen.
-    pub(super) fn reaches(&self, position: u64) -> bool {
+    pub(super) fn covers(&self, position: u64) -> bool {
         self.hashed >= position
     }
 
@@ -31,7 +31,7 @@ impl Proof {
     ///
     /// # Errors
     /// When the blob is complete and is not what its digest names.
-    pub(super) fn see(&mut self, blob: &Descriptor, position: u64, bytes: &[u8]) -> Result<(), TransferError> {
+    pub(super) fn update(&mut self, blob: &Descriptor, position: u64, bytes: &[u8]) -> Result<(), TransferError> {
         let seen = self
             .hashed
             .checked_sub(position)
@@ -44,7 +44,7 @@ impl Proof {
         if self.hashed < blob.size {
             return Ok(());
         }
-        let complete = std::mem::replace(self, Proof::new(blob));
+        let complete = std::mem::replace(self, UploadDigest::new(blob));
         let computed = complete.digester.finish();
         if computed == blob.digest {
             // Nothing is left to prove, should the end be sent again.
@@ -67,28 +67,31 @@ mod tests {
     #[test]
     fn bytes_are_proven_once_in_whatever_pieces_they_come() {
         let blob = Descriptor::new("", digest_of(b"0123456789"), 10);
-        let mut proof = Proof::new(&blob);
-        proof.see(&blob, 0, b"0123").unwrap();
+        let mut upload_digest = UploadDigest::new(&blob);
+        upload_digest.update(&blob, 0, b"0123").unwrap();
         // Sent again from an earlier byte, and further.
-        proof.see(&blob, 2, b"2345").unwrap();
-        proof.see(&blob, 0, b"01").unwrap();
-        proof.see(&blob, 6, b"6789").unwrap();
-        proof.see(&blob, 8, b"89").unwrap();
+        upload_digest.update(&blob, 2, b"2345").unwrap();
+        upload_digest.update(&blob, 0, b"01").unwrap();
+        upload_digest.update(&blob, 6, b"6789").unwrap();
+        upload_digest.update(&blob, 8, b"89").unwrap();
     }
 
     #[test]
     fn wrong_bytes_are_found_before_the_last_of_them_is_sent() {
         let blob = Descriptor::new("", digest_of(b"0123456789"), 10);
-        let mut proof = Proof::new(&blob);
-        proof.see(&blob, 0, b"x123").unwrap();
-        assert_eq!(proof.see(&blob, 4, b"456789").unwrap_err().kind, FailureKind::Corrupt);
+        let mut upload_digest = UploadDigest::new(&blob);
+        upload_digest.update(&blob, 0, b"x123").unwrap();
+        assert_eq!(
+            upload_digest.update(&blob, 4, b"456789").unwrap_err().kind,
+            FailureKind::Corrupt
+        );
         // The next attempt begins anew.
-        proof.see(&blob, 0, b"0123456789").unwrap();
+        upload_digest.update(&blob, 0, b"0123456789").unwrap();
     }
 
     #[test]
     fn bytes_behind_a_gap_are_left_to_the_sink() {
         let blob = Descriptor::new("", digest_of(b"0123456789"), 10);
-        Proof::new(&blob).see(&blob, 5, b"xxxxx").unwrap();
+        UploadDigest::new(&blob).update(&blob, 5, b"xxxxx").unwrap();
     }
 }

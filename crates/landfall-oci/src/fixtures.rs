@@ -19,7 +19,7 @@ pub const KUBE_IMAGES: &str = "opt/kube-images";
 
 /// An image, or an index of several, with all its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuiltImage {
+pub struct ImageFixture {
     /// The manifest or index at the top.
     pub root: Descriptor,
     /// Configurations and layers.
@@ -30,7 +30,7 @@ pub struct BuiltImage {
 
 /// Builds one image of one platform.
 #[derive(Debug, Clone)]
-pub struct ImageBuilder {
+pub struct FixtureBuilder {
     platform: Platform,
     layers: Vec<Layer>,
     command: Vec<String>,
@@ -44,17 +44,17 @@ struct Layer {
     diff_id: Digest,
 }
 
-impl Default for ImageBuilder {
-    fn default() -> ImageBuilder {
-        ImageBuilder::new()
+impl Default for FixtureBuilder {
+    fn default() -> FixtureBuilder {
+        FixtureBuilder::new()
     }
 }
 
-impl ImageBuilder {
+impl FixtureBuilder {
     /// An image for `linux/amd64` without layers.
     #[must_use]
-    pub fn new() -> ImageBuilder {
-        ImageBuilder {
+    pub fn new() -> FixtureBuilder {
+        FixtureBuilder {
             platform: mk_platform("linux", "amd64"),
             layers: Vec::new(),
             command: Vec::new(),
@@ -63,21 +63,21 @@ impl ImageBuilder {
 
     /// Sets the platform.
     #[must_use]
-    pub fn platform(mut self, os: &str, architecture: &str) -> ImageBuilder {
+    pub fn platform(mut self, os: &str, architecture: &str) -> FixtureBuilder {
         self.platform = mk_platform(os, architecture);
         self
     }
 
     /// Sets what a container of this image runs.
     #[must_use]
-    pub fn command(mut self, command: &[&str]) -> ImageBuilder {
+    pub fn command(mut self, command: &[&str]) -> FixtureBuilder {
         self.command = command.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
     /// Adds a gzip layer of these files, `(path, content)`.
     #[must_use]
-    pub fn gzip_layer(self, files: &[(&str, &[u8])]) -> ImageBuilder {
+    pub fn gzip_layer(self, files: &[(&str, &[u8])]) -> FixtureBuilder {
         let tar = tar_of(files.iter().copied());
         let compressed = gzip(&tar);
         self.layer(media_type::OCI_LAYER_GZIP, &tar, compressed)
@@ -85,14 +85,14 @@ impl ImageBuilder {
 
     /// Adds an uncompressed layer of these files, `(path, content)`.
     #[must_use]
-    pub fn plain_layer(self, files: &[(&str, &[u8])]) -> ImageBuilder {
+    pub fn plain_layer(self, files: &[(&str, &[u8])]) -> FixtureBuilder {
         let tar = tar_of(files.iter().copied());
         self.layer(media_type::OCI_LAYER, &tar, tar.clone())
     }
 
     /// Adds a layer that the caller made: `tar` as it is unpacked, `content` as it is stored.
     #[must_use]
-    pub fn layer(mut self, media_type: &str, tar: &[u8], content: Vec<u8>) -> ImageBuilder {
+    pub fn layer(mut self, media_type: &str, tar: &[u8], content: Vec<u8>) -> FixtureBuilder {
         self.layers.push(Layer {
             media_type: media_type.to_owned(),
             content: content.into(),
@@ -103,7 +103,7 @@ impl ImageBuilder {
 
     /// The image.
     #[must_use]
-    pub fn build(&self) -> BuiltImage {
+    pub fn build(&self) -> ImageFixture {
         let config = json!({
             "created": "1970-01-01T00:00:00Z",
             "os": self.platform.os,
@@ -133,7 +133,7 @@ impl ImageBuilder {
         let manifest = to_bytes(&manifest);
         let mut root = describe(media_type::OCI_MANIFEST, &manifest);
         root.platform = Some(self.platform.clone());
-        BuiltImage {
+        ImageFixture {
             manifests: vec![(root.clone(), manifest)],
             root,
             blobs,
@@ -141,7 +141,7 @@ impl ImageBuilder {
     }
 }
 
-impl BuiltImage {
+impl ImageFixture {
     /// The bytes of the manifest or index at the top.
     #[must_use]
     pub fn root_bytes(&self) -> Bytes {
@@ -174,14 +174,14 @@ impl BuiltImage {
 /// A provider image: an operating system's file or two, and these archives, `(file name, bytes)`, in
 /// `/opt/kube-images` of a layer of their own.
 #[must_use]
-pub fn provider_image(core: &[(&str, &[u8])]) -> BuiltImage {
+pub fn provider_image(core: &[(&str, &[u8])]) -> ImageFixture {
     let paths: Vec<String> = core.iter().map(|(file, _)| format!("{KUBE_IMAGES}/{file}")).collect();
     let files: Vec<(&str, &[u8])> = paths
         .iter()
         .zip(core)
         .map(|(path, (_, bytes))| (path.as_str(), *bytes))
         .collect();
-    ImageBuilder::new()
+    FixtureBuilder::new()
         .gzip_layer(&[("etc/os-release", b"ID=landfall\n"), ("etc/hostname", b"edge\n")])
         .gzip_layer(&files)
         .build()
@@ -189,7 +189,7 @@ pub fn provider_image(core: &[(&str, &[u8])]) -> BuiltImage {
 
 /// An OCI image layout in a tar, as `skopeo copy … oci-archive:` and `ctr images export` write it.
 #[must_use]
-pub fn oci_archive(images: &[(&str, &BuiltImage)]) -> Vec<u8> {
+pub fn oci_archive(images: &[(&str, &ImageFixture)]) -> Vec<u8> {
     let mut files: BTreeMap<String, Bytes> = BTreeMap::new();
     files.insert(
         "oci-layout".to_owned(),
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn an_archive_is_a_layout_with_a_file_for_each_blob() {
-        let image = ImageBuilder::new().plain_layer(&[("a", b"a")]).build();
+        let image = FixtureBuilder::new().plain_layer(&[("a", b"a")]).build();
         let archive = oci_archive(&[("a/b:1", &image)]);
         let mut paths: Vec<String> = tar::Archive::new(archive.as_slice())
             .entries()

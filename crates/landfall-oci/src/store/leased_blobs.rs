@@ -6,26 +6,26 @@
 //! found a blob has a pin on it, and whoever gave an image a name after the roots were read had pins on its blobs.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use landfall_core::reference::Digest;
+use landfall_core::sync::lock;
 
 #[derive(Debug, Default)]
-pub(super) struct Pins {
-    state: Mutex<PinState>,
+pub(super) struct LeasedBlobs {
+    state: Mutex<LeaseState>,
 }
 
 #[derive(Debug, Default)]
-struct PinState {
+struct LeaseState {
     counts: HashMap<Digest, usize>,
     /// While a collection runs: every blob that had a pin at any time since it began.
     remembered: Option<HashSet<Digest>>,
 }
 
-impl Pins {
-    fn lock(&self) -> MutexGuard<'_, PinState> {
-        // Each change under the lock is a single insertion or removal: a panic cannot leave half of one.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl LeasedBlobs {
+    fn lock(&self) -> MutexGuard<'_, LeaseState> {
+        lock(&self.state)
     }
 
     pub(super) fn add(&self, digest: &Digest) {
@@ -61,12 +61,12 @@ impl Pins {
     }
 
     /// Deletes a blob by `delete`, unless it is pinned. No pin can be taken meanwhile.
-    pub(super) fn delete_unpinned<T>(&self, digest: &Digest, delete: impl FnOnce() -> T) -> Option<T> {
+    pub(super) fn delete_unleased<T>(&self, digest: &Digest, delete: impl FnOnce() -> T) -> Option<T> {
         let state = self.lock();
-        let pinned = state
+        let leased = state
             .remembered
             .as_ref()
             .is_some_and(|remembered| remembered.contains(digest));
-        (!pinned).then(delete)
+        (!leased).then(delete)
     }
 }

@@ -21,7 +21,7 @@ const QUESTIONS_MAX: usize = 8;
 /// A sink takes an index only with all that it names, and some of it was left out.
 #[derive(Debug, thiserror::Error)]
 #[error("it was copied without some of its platforms, and the destination takes an index only with all of them")]
-pub struct PartsRefused {
+pub struct PartialIndexRefused {
     /// The manifests that are there now, each of which can be copied alone, by its digest.
     pub copied: Vec<Digest>,
     /// What was wanted, and the source itself was made without: platforms, and digests of what names none.
@@ -33,14 +33,14 @@ pub struct PartsRefused {
 
 /// A source has an index and not all of it: somebody copied some platforms there, or lost the others.
 #[derive(Debug, thiserror::Error)]
-#[error("{holder} has no manifest for {}, which the image's index names", quoted(.missing))]
-pub struct PartsMissing {
+#[error("{source_name} has no manifest for {}, which the image's index names", quoted(.missing))]
+pub struct IndexEntriesMissing {
     /// What messages call the source.
-    pub holder: String,
+    pub source_name: String,
     /// What is not there: platforms, and digests of what names none.
     pub missing: Vec<String>,
     /// The platforms that are there, with what belongs to each.
-    pub held: Vec<Platform>,
+    pub available: Vec<Platform>,
     /// What the source said of the first one.
     #[source]
     pub refusal: TransferError,
@@ -57,7 +57,7 @@ pub struct PlatformMissing {
 /// A sink takes an image only with all of its layers, and some must not be handed on.
 #[derive(Debug, thiserror::Error)]
 #[error("it has layers that are fetched from addresses of their own, and the destination takes no such image")]
-pub struct ForeignRefused {
+pub struct ForeignLayersRefused {
     /// What the sink said.
     #[source]
     pub refusal: TransferError,
@@ -65,21 +65,21 @@ pub struct ForeignRefused {
 
 impl Job<'_> {
     /// Whether the sink has the image, and of an index the parts that are wanted.
-    pub(super) async fn is_there(&self, root: &RawManifest, platforms: &[Platform]) -> Result<bool, TransferError> {
+    pub(super) async fn is_present(&self, root: &RawManifest, platforms: &[Platform]) -> Result<bool, TransferError> {
         if !self.retrying(&self.image, || self.sink.has_image(root)).await? {
             return Ok(false);
         }
         let mut offered = Vec::new();
-        let is_there = self.has_parts(root, platforms, 0, &mut offered).await?;
-        if is_there {
+        let is_present = self.has_entries(root, platforms, 0, &mut offered).await?;
+        if is_present {
             self.require_one(platforms, &offered)?;
         }
-        Ok(is_there)
+        Ok(is_present)
     }
 
     /// Whether the sink has the parts of an index that are wanted, those of indexes in it included. Notes the platforms
     /// that it has something for, as far as it looked.
-    fn has_parts<'a>(
+    fn has_entries<'a>(
         &'a self,
         manifest: &'a RawManifest,
         platforms: &'a [Platform],
@@ -94,22 +94,22 @@ impl Job<'_> {
             if depth > DEPTH_MAX {
                 return Ok(false);
             }
-            let held = self.held(&index);
-            offered.extend(held.platforms().cloned());
-            let parts = held.parts_for(platforms);
-            let questions: Vec<_> = parts
+            let available = self.available(&index);
+            offered.extend(available.platforms().cloned());
+            let entries = available.parts_for(platforms);
+            let questions: Vec<_> = entries
                 .iter()
-                .map(|part| self.retrying(&self.image, move || self.sink.has_manifest(part)))
+                .map(|entry| self.retrying(&self.image, move || self.sink.has_manifest(entry)))
                 .collect();
             let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS_MAX);
-            while let Some(is_there) = answers.try_next().await? {
-                if !is_there {
+            while let Some(is_present) = answers.try_next().await? {
+                if !is_present {
                     return Ok(false);
                 }
             }
-            for part in parts.iter().filter(|part| part.is_index()) {
-                let inner = self.fetch_manifest(part.digest.as_str()).await?;
-                if !self.has_parts(&inner, platforms, depth + 1, &mut *offered).await? {
+            for entry in entries.iter().filter(|entry| entry.is_index()) {
+                let inner = self.fetch_manifest(entry.digest.as_str()).await?;
+                if !self.has_entries(&inner, platforms, depth + 1, &mut *offered).await? {
                     return Ok(false);
                 }
             }
@@ -118,16 +118,16 @@ impl Job<'_> {
     }
 
     /// An index without what the source was made without.
-    pub(super) fn held(&self, index: &Index) -> Index {
-        let mut held = index.clone();
-        held.manifests.retain(|part| !self.source.lacks(part));
-        held
+    pub(super) fn available(&self, index: &Index) -> Index {
+        let mut available = index.clone();
+        available.manifests.retain(|entry| !self.source.lacks(entry));
+        available
     }
 
     /// What people call the wanted parts of an index that the source was made without.
     pub(super) fn lacking(&self, index: &Index, platforms: &[Platform]) -> Vec<String> {
         let wanted = index.parts_for(platforms).into_iter();
-        wanted.filter(|part| self.source.lacks(part)).map(label).collect()
+        wanted.filter(|entry| self.source.lacks(entry)).map(label).collect()
     }
 
     /// Says so where the source does not have a wanted part of an index, and what it has.
@@ -140,31 +140,34 @@ impl Job<'_> {
         if refusal.kind != FailureKind::NotFound {
             return refusal;
         }
-        let mut there = HashSet::new();
+        let mut present = HashSet::new();
         let mut absent = HashSet::new();
         let questions: Vec<_> = index
             .manifests
             .iter()
             .take(MANIFESTS_MAX)
-            .map(async |part| (&part.digest, self.source.fetch_manifest(part.digest.as_str()).await))
+            .map(async |entry| (&entry.digest, self.source.fetch_manifest(entry.digest.as_str()).await))
             .collect();
         let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS_MAX);
         while let Some((digest, answer)) = answers.next().await {
             match answer {
-                Ok(_) => there.insert(digest),
+                Ok(_) => present.insert(digest),
                 Err(error) if error.kind == FailureKind::NotFound => absent.insert(digest),
                 Err(_unknown) => false,
             };
         }
         let is_whole = |platform: &&Platform| {
-            let parts = index.parts_for(std::slice::from_ref(*platform));
-            parts.iter().all(|part| there.contains(&part.digest))
+            let entries = index.parts_for(std::slice::from_ref(*platform));
+            entries.iter().all(|entry| present.contains(&entry.digest))
         };
         let wanted = index.parts_for(platforms).into_iter();
-        let missing = PartsMissing {
-            holder: self.source.describe(),
-            missing: wanted.filter(|part| absent.contains(&part.digest)).map(label).collect(),
-            held: index.platforms().filter(is_whole).cloned().collect(),
+        let missing = IndexEntriesMissing {
+            source_name: self.source.describe(),
+            missing: wanted
+                .filter(|entry| absent.contains(&entry.digest))
+                .map(label)
+                .collect(),
+            available: index.platforms().filter(is_whole).cloned().collect(),
             refusal,
         };
         TransferError {
@@ -194,24 +197,25 @@ impl Job<'_> {
 }
 
 /// What people call a part of an index.
-fn label(part: &Descriptor) -> String {
-    part.image_platform()
-        .map_or_else(|| part.digest.to_string(), ToString::to_string)
+fn label(entry: &Descriptor) -> String {
+    entry
+        .image_platform()
+        .map_or_else(|| entry.digest.to_string(), ToString::to_string)
 }
 
 /// Says so where a manifest is refused that names what was left out.
 pub(super) fn explain_refusal(graph: &Graph, refusal: TransferError) -> TransferError {
     let is_refusal = matches!(refusal.kind, FailureKind::NotFound | FailureKind::Protocol);
     let (attempt, kind) = (refusal.attempt.clone(), refusal.kind);
-    let source: Box<dyn Error + Send + Sync> = if graph.has_left_out && is_refusal {
-        let copied = graph.manifests.iter().map(|part| part.digest.clone()).collect();
-        Box::new(PartsRefused {
+    let source: Box<dyn Error + Send + Sync> = if graph.omits_entries && is_refusal {
+        let copied = graph.manifests.iter().map(|entry| entry.digest.clone()).collect();
+        Box::new(PartialIndexRefused {
             copied,
             lacking: graph.lacking.clone(),
             refusal,
         })
-    } else if graph.has_foreign && is_refusal {
-        Box::new(ForeignRefused { refusal })
+    } else if graph.omits_foreign_layers && is_refusal {
+        Box::new(ForeignLayersRefused { refusal })
     } else {
         return refusal;
     };
