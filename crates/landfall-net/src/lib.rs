@@ -1,11 +1,12 @@
-//! Serving and trust, whatever is served: the listener, TLS, certificates, random bytes and durable files.
+//! Connections, trust and durable files: an HTTP server, TLS, certificates, random bytes, stall detection.
 //!
-//! Start reading at [`serve`](serve::serve). The crate knows no registry: the caller passes a router, and may take plain
-//! connections itself before the router does ([`serve::FastPath`]).
+//! Start reading at `serve`, which needs the feature of this name: axum and hyper's server come with it. The crate knows
+//! no registry: the caller passes a router, and may handle plain connections before the router does (`FastPath`).
 
 pub mod certificate;
 pub mod durable;
-pub mod pace;
 pub mod random;
+#[cfg(feature = "serve")]
 pub mod serve;
+pub mod stall;
 pub mod tls;

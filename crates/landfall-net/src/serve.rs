@@ -5,10 +5,10 @@
 //! Plain or TLS, HTTP/1.1 and HTTP/2, a limit of connections, limits in time for everything that a client is waited for, and
 //! an end in good order: no new connection, idle ones closed, requests under way finished within a deadline.
 
+mod in_flight;
 mod limits;
-pub mod pace;
+pub mod stall;
 pub mod tls;
-mod watch;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -36,14 +36,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::serve::pace::{PacedBody, PacedStream, too_slow, within};
+use crate::serve::in_flight::{InFlightRequests, TimeoutReason, TrackedBody};
+use crate::serve::stall::{TimedBody, TimedStream, slow_client_error, with_timeout};
 use crate::serve::tls::CertificateSlot;
-use crate::serve::watch::{ConnectionWatch, Outstayed, WatchedBody};
 
 pub use crate::serve::limits::ServeLimits;
 
 /// Bytes that were read of a connection, and the connection.
-pub type Rest = (BytesMut, TcpStream);
+pub type PrefixedStream = (BytesMut, TcpStream);
 
 /// Takes plain connections before hyper does.
 pub trait FastPath: fmt::Debug + Send + Sync + 'static {
@@ -55,7 +55,7 @@ pub trait FastPath: fmt::Debug + Send + Sync + 'static {
         peer: SocketAddr,
         limits: ServeLimits,
         shutdown: &'a CancellationToken,
-    ) -> BoxFuture<'a, io::Result<Option<Rest>>>;
+    ) -> BoxFuture<'a, io::Result<Option<PrefixedStream>>>;
 }
 
 /// Answers to the requests of a server's connections.
@@ -139,26 +139,26 @@ async fn serve_connection(
     };
     match acceptor {
         None => {
-            let rest = match fast {
+            let unserved = match fast {
                 None => Some((BytesMut::new(), stream)),
                 Some(fast) => fast.serve(stream, peer, limits, &shutdown).await?,
             };
-            let Some((read, stream)) = rest else {
+            let Some((prefix, stream)) = unserved else {
                 return Ok(());
             };
-            let stream = PacedStream::rejoin(read, stream, limits.stall);
+            let stream = TimedStream::with_prefix(prefix, stream, limits.stall);
             serve_http(stream, Protocol::Http1, peer, router, limits, shutdown).await
         }
         Some(acceptor) => {
-            let mut stream = within(limits.handshake, acceptor.accept(stream)).await?;
+            let mut stream = with_timeout(limits.handshake, acceptor.accept(stream)).await?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-                let stream = PacedStream::rejoin(BytesMut::new(), stream, limits.stall);
+                let stream = TimedStream::with_prefix(BytesMut::new(), stream, limits.stall);
                 return serve_http(stream, Protocol::Http1, peer, router, limits, shutdown).await;
             }
             // hyper waits for it for ever.
             let mut preface = BytesMut::zeroed(HTTP2_PREFACE_LENGTH);
-            within(limits.header, stream.read_exact(&mut preface)).await?;
-            let stream = PacedStream::rejoin(preface, stream, limits.stall);
+            with_timeout(limits.header, stream.read_exact(&mut preface)).await?;
+            let stream = TimedStream::with_prefix(preface, stream, limits.stall);
             serve_http(stream, Protocol::Http2, peer, router, limits, shutdown).await
         }
     }
@@ -177,21 +177,21 @@ const HTTP2_PREFACE_LENGTH: usize = 24;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn serve_http(
-    stream: PacedStream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
+    stream: TimedStream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     protocol: Protocol,
     peer: SocketAddr,
     router: Router,
     limits: ServeLimits,
     shutdown: CancellationToken,
 ) -> Result<(), BoxError> {
-    let watch = ConnectionWatch::new();
-    let noted = watch.clone();
+    let in_flight = InFlightRequests::new();
+    let requests = in_flight.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = noted.begin();
-        let mut request = request.map(|body| Body::new(PacedBody::new(body, limits.stall)));
+        let response = requests.start();
+        let mut request = request.map(|body| Body::new(TimedBody::new(body, limits.stall)));
         request.extensions_mut().insert(ConnectInfo(peer));
         let responded = router.clone().call(request);
-        async move { Ok::<_, Infallible>(responded.await?.map(|body| WatchedBody::new(body, answer))) }
+        async move { Ok::<_, Infallible>(responded.await?.map(|body| TrackedBody::new(body, response))) }
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     let mut builder = match protocol {
@@ -212,12 +212,12 @@ async fn serve_http(
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
-        outstayed = watch.outstayed(limits), if matches!(protocol, Protocol::Http2) => match outstayed {
-            Outstayed::Stalled => return Err(too_slow().into()),
-            Outstayed::Idle => {
+        reason = in_flight.wait_for_timeout(limits), if matches!(protocol, Protocol::Http2) => match reason {
+            TimeoutReason::Stalled => return Err(slow_client_error().into()),
+            TimeoutReason::Idle => {
                 connection.as_mut().graceful_shutdown();
                 // What it was sent last it may not have taken yet.
-                return within(limits.stall, connection.map_err(io::Error::other)).await.map_err(Into::into);
+                return with_timeout(limits.stall, connection.map_err(io::Error::other)).await.map_err(Into::into);
             }
         },
     }

@@ -1,6 +1,6 @@
 //! What a TLS peer must prove before we talk to it. Decides which certificates are trusted; does not open connections.
 
-mod directory;
+mod certs_d;
 mod problem;
 mod verifier;
 
@@ -11,9 +11,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::tls::verifier::Verifier;
+use crate::tls::verifier::CertificateVerifier;
 
-pub use crate::tls::directory::{
+pub use crate::tls::certs_d::{
     ClientIdentity, DirectoryProblem, RegistryCertificates, USUAL_CERTIFICATE_ROOTS, load_registry_certificates,
 };
 pub use crate::tls::problem::CertificateProblem;
@@ -63,7 +63,8 @@ pub fn client_config_with(policy: &TlsPolicy, own: &RegistryCertificates) -> Res
             source: Box::new(source),
         };
         let certificates = given_certificates(std::slice::from_ref(text)).map_err(in_file)?;
-        Verifier::signed_or_given(certificates.clone(), RootCertStore::empty(), &provider).map_err(in_file)?;
+        CertificateVerifier::signed_or_given(certificates.clone(), RootCertStore::empty(), &provider)
+            .map_err(in_file)?;
         given.extend(certificates);
     }
     // The system's are hundreds of files, which nobody needs to read who verifies nothing.
@@ -72,15 +73,15 @@ pub fn client_config_with(policy: &TlsPolicy, own: &RegistryCertificates) -> Res
     } else {
         system_roots()
     };
-    let verifier = Verifier::signed_or_given(given, roots, &provider)?;
+    let verifier = CertificateVerifier::signed_or_given(given, roots, &provider)?;
     let verifier = if policy.insecure {
-        Verifier::any(&provider)
+        CertificateVerifier::any(&provider)
     } else {
         verifier
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match &own.identity {
-        Some(identity) => directory::with_identity(builder, identity)?,
+        Some(identity) => certs_d::with_identity(builder, identity)?,
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

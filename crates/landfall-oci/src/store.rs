@@ -6,7 +6,7 @@
 //! ingest/<algorithm>-<hex>        the first bytes of a blob: a later writer goes on from there
 //! work/                           private files of one process; gone at the next start
 //! lock                            held as long as the store is open
-//! orders                          a socket, where a registry serves the store: see `server::orders`
+//! orders                          a socket, where a registry serves the store: see `landfall_registry::admin_socket`
 //! ```
 //!
 //! Decides when bytes count as a blob and when a blob may go. Does not decide which images belong here.

@@ -4,13 +4,13 @@
 //! Decides who may ask, and answers. What a repository holds is [`crate::repository`]'s; listening and TLS are
 //! [`landfall_net::serve`]'s.
 
-mod attempts;
 mod auth;
 mod blobs;
 mod conditional;
+mod drain_body;
 pub(crate) mod error;
-mod linger;
 mod listing;
+mod login_throttle;
 mod manifests;
 mod metrics;
 pub(crate) mod policy;
@@ -33,16 +33,16 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::api::auth::Gate;
-use crate::api::blobs::Delivery;
-use crate::api::error::{ApiError, Code};
-use crate::api::linger::SharedBody;
-use crate::api::metrics::Metrics;
+use crate::api::auth::AccessControl;
+use crate::api::blobs::BlobBody;
+use crate::api::drain_body::SharedBody;
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::metrics::RegistryMetrics;
 use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
-use crate::fast_path::body::TakesFile;
+use crate::fast_path::body::AcceptsFileBody;
 use crate::repository::Registry;
-use crate::repository::space::Disk;
+use crate::repository::disk_space::DiskSpace;
 use landfall_core::registry_path::{RegistryPathError, Route};
 
 const API_VERSION: (HeaderName, HeaderValue) = (
@@ -56,8 +56,8 @@ pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
     let requests_max = policy.requests_max.unwrap_or(DEFAULT_REQUESTS_MAX);
     let api = Api {
         registry,
-        gate: Gate::new(&policy),
-        metrics: policy.metrics.then(Metrics::new),
+        access: AccessControl::new(&policy),
+        metrics: policy.metrics.then(RegistryMetrics::new),
         requests_max,
         under_way: Arc::new(Semaphore::new(requests_max)),
         policy,
@@ -69,8 +69,8 @@ pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
 struct Api {
     registry: Arc<Registry>,
     policy: Policy,
-    gate: Gate,
-    metrics: Option<Metrics>,
+    access: AccessControl,
+    metrics: Option<RegistryMetrics>,
     requests_max: usize,
     under_way: Arc<Semaphore>,
 }
@@ -86,7 +86,7 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     let mut response = match (api.respond(request, route, peer).await, body) {
         (Ok(response), _) => response,
         (Err(error), None) => error.into_response(),
-        (Err(error), Some(body)) => body.answer(error.into_response()),
+        (Err(error), Some(body)) => body.drain_after(error.into_response()),
     };
     response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
     let status = response.status().as_u16();
@@ -127,7 +127,7 @@ impl Api {
         let Ok(_permit) = self.under_way.try_acquire() else {
             return Err(ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
-                Code::TooManyRequests,
+                ErrorCode::TooManyRequests,
                 "too many requests are under way",
             )
             .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
@@ -136,14 +136,14 @@ impl Api {
             && request.uri().path() == METRICS_PATH
         {
             // Whoever may list what is here may count it.
-            self.gate
-                .admit(request.method(), request.headers(), &Route::Catalog, peer)
+            self.access
+                .authorize(request.method(), request.headers(), &Route::Catalog, peer)
                 .await?;
             return self.show_metrics(metrics);
         }
         let route = route?;
-        self.gate
-            .admit(request.method(), request.headers(), &route, peer)
+        self.access
+            .authorize(request.method(), request.headers(), &route, peer)
             .await?;
         let registry = &self.registry;
         let get = request.method() == Method::GET;
@@ -162,12 +162,12 @@ impl Api {
             }
             (&Method::DELETE, Route::Manifest { name, selector }) => registry.delete_manifest(name, selector).await,
             (&Method::GET | &Method::HEAD, Route::Blob { name, digest }) => {
-                let delivery = match (get, request.extensions().get::<TakesFile>()) {
-                    (false, _) => Delivery::Nothing,
-                    (true, Some(_)) => Delivery::File,
-                    (true, None) => Delivery::Stream,
+                let blob_body = match (get, request.extensions().get::<AcceptsFileBody>()) {
+                    (false, _) => BlobBody::Omitted,
+                    (true, Some(_)) => BlobBody::File,
+                    (true, None) => BlobBody::Stream,
                 };
-                registry.get_blob(name, digest, request.headers(), delivery).await
+                registry.get_blob(name, digest, request.headers(), blob_body).await
             }
             (&Method::DELETE, Route::Blob { name, digest }) => registry.delete_blob(name, digest).await,
             (&Method::POST, Route::Uploads { name }) => registry.start_upload(name, request).await,
@@ -177,19 +177,19 @@ impl Api {
             (&Method::DELETE, Route::Upload { name, id }) => registry.cancel_upload(name, id).await,
             _ => Err(ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                Code::Unsupported,
+                ErrorCode::Unsupported,
                 "this method is not one of this address",
             )),
         }
     }
 
-    fn show_metrics(&self, metrics: &Metrics) -> Result<Response, ApiError> {
+    fn show_metrics(&self, metrics: &RegistryMetrics) -> Result<Response, ApiError> {
         let under_way = self.requests_max - self.under_way.available_permits();
-        let free = Disk::of(&self.registry.store).ok().map(|disk| disk.free);
+        let free = DiskSpace::of(&self.registry.store).ok().map(|disk| disk.free);
         let text = metrics.render(under_way, free).map_err(|_| {
             ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                Code::Unknown,
+                ErrorCode::Unknown,
                 "the metrics cannot be written",
             )
         })?;

@@ -9,7 +9,7 @@ mod names;
 use landfall_core::oci_types::{ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
 
-use crate::fast_path::request::check_pull;
+use crate::fast_path::request::check_head;
 use crate::fuzzing::laws::{check_path, check_range, check_record};
 use crate::fuzzing::names::{check_digest, check_repository, check_tag};
 
@@ -21,7 +21,7 @@ pub const TARGETS: &[Target] = &[
     ("manifest", manifest),
     ("name", name),
     ("path", path),
-    ("pull", pull),
+    ("request", request),
     ("range", range),
     ("record", record),
 ];
@@ -74,8 +74,8 @@ pub fn path(data: &[u8]) {
 }
 
 /// The first bytes of a connection.
-pub fn pull(data: &[u8]) {
-    check_pull(data);
+pub fn request(data: &[u8]) {
+    check_head(data);
 }
 
 /// The size of a blob, a line break, and the `Range` of a download or the `Content-Range` of an upload.

@@ -22,8 +22,8 @@ use landfall_oci::client::{RegistryClient, RegistryError};
 use landfall_oci::header_names::CONTENT_DIGEST;
 use landfall_oci::image::BlobStream;
 
-use crate::api::error::{ApiError, Code};
-use crate::api::range::{Wanted, parse_range};
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::range::{ByteRange, parse_range};
 use crate::api::reply::header_value;
 use landfall_core::registry_path::{Route, parse_namespace};
 
@@ -67,7 +67,7 @@ async fn respond(sources: &dyn MirrorSources, request: &Parts) -> Result<Respons
             let message = "images can be pulled here, and nothing else";
             return Err(ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                Code::Unsupported,
+                ErrorCode::Unsupported,
                 message,
             ));
         }
@@ -85,7 +85,7 @@ async fn respond(sources: &dyn MirrorSources, request: &Parts) -> Result<Respons
         }
         _ => Err(ApiError::new(
             StatusCode::NOT_FOUND,
-            Code::Unsupported,
+            ErrorCode::Unsupported,
             "this endpoint serves manifests and blobs",
         )),
     }
@@ -101,7 +101,11 @@ fn check_host(request: &Parts) -> Result<(), ApiError> {
         return Ok(());
     }
     let message = "this endpoint is for this machine, by the name of localhost";
-    Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, Code::Denied, message))
+    Err(ApiError::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        ErrorCode::Denied,
+        message,
+    ))
 }
 
 fn find_sources(
@@ -111,7 +115,7 @@ fn find_sources(
 ) -> Result<Vec<MirrorSource>, ApiError> {
     let Ok(Some(registry)) = parse_namespace(request.uri.query().unwrap_or_default()) else {
         let message = "the query lacks `ns=<registry>`, which containerd adds for a mirror";
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, Code::NameInvalid, message));
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid, message));
     };
     sources.sources(&registry, name).map_err(|error| unreachable(&error))
 }
@@ -149,7 +153,7 @@ async fn send_manifest(sources: &[MirrorSource], selector: &str, with_body: bool
     Err(failure.unwrap_or_else(|| {
         ApiError::new(
             StatusCode::NOT_FOUND,
-            Code::ManifestUnknown,
+            ErrorCode::ManifestUnknown,
             "no place that the rules allow has this image",
         )
     }))
@@ -172,13 +176,13 @@ async fn send_blob(
             }
         };
         let (offset, length) = match parse_range(range.filter(|_| with_body), size) {
-            Wanted::All => (0, size),
-            Wanted::Part { offset, length } => (offset, length),
-            Wanted::Unsatisfiable => {
+            ByteRange::Full => (0, size),
+            ByteRange::Part { offset, length } => (offset, length),
+            ByteRange::Unsatisfiable => {
                 let total = header_value(&format!("bytes */{size}"));
                 let error = ApiError::new(
                     StatusCode::RANGE_NOT_SATISFIABLE,
-                    Code::SizeInvalid,
+                    ErrorCode::SizeInvalid,
                     "the blob has no such range",
                 );
                 return Err(error.with_header(header::CONTENT_RANGE, total));
@@ -216,7 +220,7 @@ async fn send_blob(
     Err(failure.unwrap_or_else(|| {
         ApiError::new(
             StatusCode::NOT_FOUND,
-            Code::BlobUnknown,
+            ErrorCode::BlobUnknown,
             "no place that the rules allow has this blob",
         )
     }))
@@ -257,5 +261,5 @@ fn unreachable(error: &RegistryError) -> ApiError {
 }
 
 fn bad_gateway(message: String) -> ApiError {
-    ApiError::new(StatusCode::BAD_GATEWAY, Code::Unknown, message)
+    ApiError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unknown, message)
 }

@@ -4,16 +4,16 @@
 //! disk: a blob in its place and its line in the record, a manifest likewise. Two rules keep images whole while garbage is
 //! collected: a blob is held before anybody counts on it, and a manifest's line comes only once its parts are there.
 
+pub mod directories;
+pub(crate) mod disk_space;
 pub(crate) mod gc;
-pub(crate) mod hot;
-pub mod inventory;
-pub mod places;
-pub(crate) mod promises;
+pub(crate) mod head_leases;
+pub mod inspect;
+pub(crate) mod manifest_cache;
 pub(crate) mod record;
 pub(crate) mod records;
-pub(crate) mod removal;
-pub(crate) mod sessions;
-pub(crate) mod space;
+pub(crate) mod remove;
+pub(crate) mod upload_sessions;
 
 use camino::Utf8Path;
 use jiff::Timestamp;
@@ -21,12 +21,12 @@ use landfall_core::reference::{Digest, Repository};
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
 
-use crate::repository::hot::HotManifests;
-use crate::repository::promises::Promises;
+use crate::repository::disk_space::{DiskSpace, MinFreeSpace};
+use crate::repository::head_leases::HeadLeases;
+use crate::repository::manifest_cache::ManifestCache;
 use crate::repository::record::Change;
 use crate::repository::records::Records;
-use crate::repository::sessions::Uploads;
-use crate::repository::space::{Disk, SpaceFloor};
+use crate::repository::upload_sessions::UploadSessions;
 
 /// A blob that is pushed once more has its time renewed when that is older than this, so that it does not go while the
 /// manifest is on its way.
@@ -37,10 +37,10 @@ const RENEW_AFTER_SECONDS: i64 = 60;
 pub struct Registry {
     pub(crate) store: ContentStore,
     pub(crate) records: Records,
-    pub(crate) uploads: Uploads,
-    pub(crate) promises: Promises,
-    floor: SpaceFloor,
-    pub(crate) hot: HotManifests,
+    pub(crate) upload_sessions: UploadSessions,
+    pub(crate) head_leases: HeadLeases,
+    min_free_space: MinFreeSpace,
+    pub(crate) manifest_cache: ManifestCache,
 }
 
 impl Registry {
@@ -53,17 +53,17 @@ impl Registry {
         Ok(Registry {
             store,
             records: Records::open(directory)?,
-            uploads: Uploads::default(),
-            promises: Promises::default(),
-            hot: HotManifests::default(),
-            floor: SpaceFloor::default(),
+            upload_sessions: UploadSessions::default(),
+            head_leases: HeadLeases::default(),
+            manifest_cache: ManifestCache::default(),
+            min_free_space: MinFreeSpace::default(),
         })
     }
 
     /// Refuses uploads below another amount of free space than the default.
     #[must_use]
-    pub fn with_floor(mut self, floor: SpaceFloor) -> Registry {
-        self.floor = floor;
+    pub fn with_min_free_space(mut self, min_free_space: MinFreeSpace) -> Registry {
+        self.min_free_space = min_free_space;
         self
     }
 
@@ -72,7 +72,7 @@ impl Registry {
     /// # Errors
     /// When its record cannot be read.
     pub fn find_manifest(&self, repository: &Repository, selector: &str) -> Result<Option<Digest>, StoreError> {
-        let found = self.records.glance(repository, |record| {
+        let found = self.records.peek(repository, |record| {
             record.select(selector).map(|(digest, _)| digest.clone())
         })?;
         Ok(found.flatten())
@@ -96,14 +96,14 @@ impl Registry {
 
     /// Whether a blob belongs to a repository.
     pub(crate) fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, StoreError> {
-        let shelf = self.records.get(repository)?;
-        Ok(shelf.is_some_and(|shelf| shelf.read().has_blob(digest)))
+        let cached = self.records.get(repository)?;
+        Ok(cached.is_some_and(|cached| cached.read().has_blob(digest)))
     }
 
     /// Refuses bytes for which there is no room.
     pub(crate) fn check_space(&self, incoming: u64) -> Result<(), StoreError> {
-        let Disk { free, total } = Disk::of(&self.store)?;
-        let floor = self.floor.of_disk(total);
+        let DiskSpace { free, total } = DiskSpace::of(&self.store)?;
+        let floor = self.min_free_space.for_disk(total);
         if free < floor.saturating_add(incoming) {
             return Err(StoreError::NoSpace { free, floor, incoming });
         }

@@ -8,7 +8,7 @@ use landfall_core::status::{EventKind, EventReason, ProgressEvent, ProgressSink}
 use landfall_host::root::HostRoot;
 use landfall_oci::client::UploadJournal;
 use landfall_oci::store::ContentStore;
-use landfall_registry::places::Places;
+use landfall_registry::directories::RegistryDirs;
 
 use crate::events::EventLog;
 use crate::metrics::Metrics;
@@ -42,8 +42,8 @@ impl Host {
         let opened = {
             let state_dir = state_dir.clone();
             tokio::task::spawn_blocking(move || {
-                let store =
-                    ContentStore::open(&Places::of_agent(&state_dir).store).context("cannot open the content store")?;
+                let store = ContentStore::open(&RegistryDirs::of_agent(&state_dir).store)
+                    .context("cannot open the content store")?;
                 let uploads =
                     UploadJournal::open(&state_dir.join("uploads")).context("cannot open the upload journal")?;
                 Ok::<_, anyhow::Error>((store, uploads, EventLog::open(&state_dir)?))

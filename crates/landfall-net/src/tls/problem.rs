@@ -1,6 +1,6 @@
 //! Certificates of the user that cannot be used.
 
-use crate::tls::directory::DirectoryProblem;
+use crate::tls::certs_d::DirectoryProblem;
 
 /// A certificate that the user gave cannot be used.
 #[derive(Debug, thiserror::Error)]

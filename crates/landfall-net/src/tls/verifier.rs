@@ -14,13 +14,13 @@ use crate::tls::problem::CertificateProblem;
 
 /// Judges a server's certificate. The handshake's signatures are always checked.
 #[derive(Debug)]
-pub(crate) struct Verifier {
-    trust: Trust,
+pub(crate) struct CertificateVerifier {
+    trust: TrustPolicy,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 #[derive(Debug)]
-enum Trust {
+enum TrustPolicy {
     /// Every certificate.
     Any,
     /// Certificates that a trusted authority signed, or that the user gave as they are.
@@ -34,11 +34,11 @@ enum Trust {
     },
 }
 
-impl Verifier {
+impl CertificateVerifier {
     /// Accepts every certificate.
-    pub(crate) fn any(provider: &CryptoProvider) -> Verifier {
-        Verifier {
-            trust: Trust::Any,
+    pub(crate) fn any(provider: &CryptoProvider) -> CertificateVerifier {
+        CertificateVerifier {
+            trust: TrustPolicy::Any,
             algorithms: provider.signature_verification_algorithms,
         }
     }
@@ -48,7 +48,7 @@ impl Verifier {
         given: Vec<(usize, CertificateDer<'static>)>,
         mut roots: RootCertStore,
         provider: &Arc<CryptoProvider>,
-    ) -> Result<Verifier, CertificateProblem> {
+    ) -> Result<CertificateVerifier, CertificateProblem> {
         for (number, certificate) in &given {
             roots
                 .add(certificate.clone())
@@ -57,8 +57,8 @@ impl Verifier {
                     source,
                 })?;
         }
-        Ok(Verifier {
-            trust: Trust::SignedOrGiven {
+        Ok(CertificateVerifier {
+            trust: TrustPolicy::SignedOrGiven {
                 signed: WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
                     .build()
                     .ok(),
@@ -69,7 +69,7 @@ impl Verifier {
     }
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for CertificateVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -78,7 +78,7 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Trust::SignedOrGiven { signed, given } = &self.trust else {
+        let TrustPolicy::SignedOrGiven { signed, given } = &self.trust else {
             return Ok(ServerCertVerified::assertion());
         };
         if given.contains(end_entity) {

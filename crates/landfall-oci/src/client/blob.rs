@@ -10,7 +10,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
-use landfall_net::pace::Pace;
+use landfall_net::stall::StallTimer;
 use reqwest::Response;
 use tokio::time::{Instant, timeout};
 
@@ -83,7 +83,7 @@ impl RegistryClient {
             left,
             received: 0,
             size: blob.size,
-            pace: timeouts.pace(),
+            stall_timer: timeouts.stall_timer(),
             stall: timeouts.stall,
         };
         if response.status() == StatusCode::OK {
@@ -226,8 +226,8 @@ struct ResponseBody {
     left: u64,
     received: u64,
     size: u64,
-    /// Throughput of the response. Time that the sink takes does not count.
-    pace: Pace,
+    /// Detects a stall of the response. Time that the sink takes does not count.
+    stall_timer: StallTimer,
     stall: Duration,
 }
 
@@ -235,14 +235,14 @@ impl ResponseBody {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Fault> {
         loop {
             let begin = Instant::now();
-            let chunk = timeout(self.pace.left(), self.response.chunk())
+            let chunk = timeout(self.stall_timer.remaining(), self.response.chunk())
                 .await
                 .map_err(|_| stalled(self.stall))?;
             let Some(mut chunk) = chunk.map_err(classify)? else {
                 return self.end();
             };
-            self.pace.waited(begin.elapsed());
-            self.pace.moved(chunk.len());
+            self.stall_timer.add_wait(begin.elapsed());
+            self.stall_timer.add_bytes(chunk.len());
             self.received += chunk.len() as u64;
             let skipped = chunk.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
             chunk.advance(skipped);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use landfall_core::failure::CircuitPolicy;
 use landfall_core::reference::RegistryHost;
-use landfall_net::pace::Pace;
+use landfall_net::stall::StallTimer;
 use landfall_net::tls::TlsPolicy;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
@@ -88,10 +88,10 @@ pub struct Timeouts {
 const SLOWEST_HASHING: u64 = 8 * 1024 * 1024;
 
 impl Timeouts {
-    /// Returns the pace that a transfer has to keep.
-    pub(crate) fn pace(&self) -> Pace {
+    /// Returns the stall timer of a transfer with these limits.
+    pub(crate) fn stall_timer(&self) -> StallTimer {
         let milliseconds = u64::try_from(self.stall.as_millis()).unwrap_or(u64::MAX);
-        Pace::new(self.stall, self.min_throughput.saturating_mul(milliseconds) / 1000)
+        StallTimer::new(self.stall, self.min_throughput.saturating_mul(milliseconds) / 1000)
     }
 
     /// Returns the limit for the response to an upload of `size` bytes. It is short for a small blob, so that the
@@ -154,46 +154,46 @@ pub(crate) fn proxy_url(address: &SecretString) -> Option<Url> {
 mod tests {
     use super::*;
 
-    fn pace(min_throughput: u64) -> Pace {
+    fn stall_timer(min_throughput: u64) -> StallTimer {
         let timeouts = Timeouts {
             stall: Duration::from_secs(10),
             min_throughput,
             ..Timeouts::default()
         };
-        timeouts.pace()
+        timeouts.stall_timer()
     }
 
     /// Moves `bytes` bytes after a wait.
-    fn pass(pace: &mut Pace, bytes: usize, waited: Duration) {
-        pace.waited(waited);
-        pace.moved(bytes);
+    fn pass(stall_timer: &mut StallTimer, bytes: usize, waited: Duration) {
+        stall_timer.add_wait(waited);
+        stall_timer.add_bytes(bytes);
     }
 
     #[test]
     fn a_trickle_below_the_limit_uses_the_patience_up() {
-        let mut pace = pace(100);
+        let mut stall_timer = stall_timer(100);
         for second in 1..=10 {
-            pass(&mut pace, 99, Duration::from_secs(1));
-            assert_eq!(pace.left(), Duration::from_secs(10 - second));
+            pass(&mut stall_timer, 99, Duration::from_secs(1));
+            assert_eq!(stall_timer.remaining(), Duration::from_secs(10 - second));
         }
     }
 
     #[test]
     fn a_slow_transfer_above_the_limit_goes_on_for_ever() {
-        let mut pace = pace(100);
+        let mut stall_timer = stall_timer(100);
         for _ in 0..1000 {
-            pass(&mut pace, 101, Duration::from_secs(1));
-            assert!(!pace.left().is_zero());
+            pass(&mut stall_timer, 101, Duration::from_secs(1));
+            assert!(!stall_timer.remaining().is_zero());
         }
     }
 
     #[test]
     fn without_a_limit_a_single_byte_is_enough_and_none_is_not() {
-        let mut pace = pace(0);
-        pass(&mut pace, 0, Duration::from_secs(9));
-        assert_eq!(pace.left(), Duration::from_secs(1));
-        pass(&mut pace, 1, Duration::from_millis(500));
-        assert_eq!(pace.left(), Duration::from_secs(10));
+        let mut stall_timer = stall_timer(0);
+        pass(&mut stall_timer, 0, Duration::from_secs(9));
+        assert_eq!(stall_timer.remaining(), Duration::from_secs(1));
+        pass(&mut stall_timer, 1, Duration::from_millis(500));
+        assert_eq!(stall_timer.remaining(), Duration::from_secs(10));
     }
 
     #[test]

@@ -15,42 +15,42 @@ use landfall_oci::digest::{Algorithm, Digester};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use crate::api::attempts::Attempts;
-use crate::api::error::{ApiError, Code};
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::login_throttle::LoginThrottle;
 use crate::api::policy::Policy;
 use crate::api::users::Users;
 use landfall_core::registry_path::Route;
 
-/// How many logins are remembered, so that each is checked by bcrypt once and not for each request.
-const REMEMBERED_MAX: usize = 1024;
+/// How many logins are cached, so that each is checked by bcrypt once and not for each request.
+const CACHED_LOGINS_MAX: usize = 1024;
 
 /// An empty name and an empty password: what skopeo sends, once it was asked for a login, when it has none.
-const NOBODY: &str = "Basic Og==";
+const EMPTY_LOGIN: &str = "Basic Og==";
 
 /// Lets requests in, or says why not.
-pub(crate) struct Gate {
+pub(crate) struct AccessControl {
     login: Option<Users>,
     anonymous_pull: bool,
     read_only: bool,
     /// What was found of `Authorization` headers, by hashes with a key that nobody else has: bcrypt is slow on purpose.
-    remembered: Mutex<HashMap<Digest, bool>>,
-    attempts: Attempts,
+    cached_logins: Mutex<HashMap<Digest, bool>>,
+    throttle: LoginThrottle,
     key: [u8; 32],
 }
 
-impl Gate {
-    pub(crate) fn new(policy: &Policy) -> Gate {
-        Gate {
+impl AccessControl {
+    pub(crate) fn new(policy: &Policy) -> AccessControl {
+        AccessControl {
             login: policy.login.clone(),
             anonymous_pull: policy.anonymous_pull,
             read_only: policy.read_only,
-            remembered: Mutex::default(),
-            attempts: Attempts::default(),
+            cached_logins: Mutex::default(),
+            throttle: LoginThrottle::default(),
             key: random_bytes(),
         }
     }
 
-    pub(crate) async fn admit(
+    pub(crate) async fn authorize(
         &self,
         method: &Method,
         headers: &HeaderMap,
@@ -58,13 +58,13 @@ impl Gate {
         peer: IpAddr,
     ) -> Result<(), ApiError> {
         let reads = matches!(*method, Method::GET | Method::HEAD);
-        let authorization = headers.get(header::AUTHORIZATION).filter(|value| *value != NOBODY);
+        let authorization = headers.get(header::AUTHORIZATION).filter(|value| *value != EMPTY_LOGIN);
         if let Some(login) = &self.login {
             // The ping asks for the login even where pulling needs none: skopeo and docker learn there, and only there,
             // how to log in for a push. containerd, which pulls, does not ping.
             let open = self.anonymous_pull && reads && *route != Route::Ping;
             match authorization {
-                Some(authorization) if self.knows(login, authorization, peer).await? => {}
+                Some(authorization) if self.verify_login(login, authorization, peer).await? => {}
                 None if open => {}
                 _ => return Err(unauthorized()),
             }
@@ -72,7 +72,7 @@ impl Gate {
         if self.read_only && !reads {
             return Err(ApiError::new(
                 StatusCode::FORBIDDEN,
-                Code::Denied,
+                ErrorCode::Denied,
                 "this registry is read-only",
             ));
         }
@@ -80,23 +80,23 @@ impl Gate {
     }
 
     /// Whether a login is one of ours. What was found once is not computed again; whoever tries many is slowed down.
-    async fn knows(&self, login: &Users, authorization: &HeaderValue, peer: IpAddr) -> Result<bool, ApiError> {
+    async fn verify_login(&self, login: &Users, authorization: &HeaderValue, peer: IpAddr) -> Result<bool, ApiError> {
         let mut digester = Digester::new(Algorithm::Sha256);
         digester.update(&self.key);
         digester.update(&login.generation().to_le_bytes());
         digester.update(authorization.as_bytes());
         let hash = digester.finish();
-        if let Some(known) = self.remembered().get(&hash) {
+        if let Some(known) = self.cached_logins().get(&hash) {
             return Ok(*known);
         }
         let Some((name, password)) = parse_basic(authorization) else {
             return Ok(false);
         };
         let now = Instant::now();
-        if let Some(wait) = self.attempts.must_wait(peer, now) {
+        if let Some(wait) = self.throttle.retry_after(peer, now) {
             return Err(ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
-                Code::TooManyRequests,
+                ErrorCode::TooManyRequests,
                 "too many wrong logins came from your address",
             )
             .with_header(header::RETRY_AFTER, wait.as_secs().max(1).into()));
@@ -106,24 +106,24 @@ impl Gate {
             .await
             .unwrap_or(false);
         if !admitted {
-            self.attempts.failed(peer, now);
+            self.throttle.record_failure(peer, now);
         }
-        let mut remembered = self.remembered();
-        if remembered.len() >= REMEMBERED_MAX {
-            remembered.clear();
+        let mut cached_logins = self.cached_logins();
+        if cached_logins.len() >= CACHED_LOGINS_MAX {
+            cached_logins.clear();
         }
-        remembered.insert(hash, admitted);
+        cached_logins.insert(hash, admitted);
         Ok(admitted)
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, bool>> {
-        lock(&self.remembered)
+    fn cached_logins(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, bool>> {
+        lock(&self.cached_logins)
     }
 }
 
-impl fmt::Debug for Gate {
+impl fmt::Debug for AccessControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate")
+        f.debug_struct("AccessControl")
             .field("login", &self.login)
             .field("anonymous_pull", &self.anonymous_pull)
             .field("read_only", &self.read_only)
@@ -145,7 +145,7 @@ fn parse_basic(authorization: &HeaderValue) -> Option<(String, SecretString)> {
 fn unauthorized() -> ApiError {
     ApiError::new(
         StatusCode::UNAUTHORIZED,
-        Code::Unauthorized,
+        ErrorCode::Unauthorized,
         "this registry wants a user name and a password",
     )
     .with_header(

@@ -11,8 +11,8 @@ use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
 
 use crate::api::conditional::{effective_range, entity_tag, not_modified};
-use crate::api::error::{ApiError, Code};
-use crate::api::range::{Wanted, parse_range};
+use crate::api::error::{ApiError, ErrorCode};
+use crate::api::range::{ByteRange, parse_range};
 use crate::api::reply::header_value;
 use crate::fast_path::body::FileBody;
 use crate::repository::Registry;
@@ -24,11 +24,11 @@ impl Registry {
         name: &Repository,
         digest: &Digest,
         headers: &HeaderMap,
-        delivery: Delivery,
+        blob_body: BlobBody,
     ) -> Result<Response, ApiError> {
-        if delivery == Delivery::Nothing {
+        if blob_body == BlobBody::Omitted {
             // Whoever only asks is about to push what is missing, and counts on the rest.
-            self.promises.give(&self.store, digest);
+            self.head_leases.grant(&self.store, digest);
         }
         let size = match self.store.blob_size(digest)? {
             Some(size) if self.has_blob(name, digest)? => size,
@@ -39,22 +39,22 @@ impl Registry {
         }
         let range = effective_range(headers, digest);
         let (status, offset, length) = match parse_range(range, size) {
-            Wanted::All => (StatusCode::OK, 0, size),
-            Wanted::Part { offset, length } => (StatusCode::PARTIAL_CONTENT, offset, length),
-            Wanted::Unsatisfiable => {
+            ByteRange::Full => (StatusCode::OK, 0, size),
+            ByteRange::Part { offset, length } => (StatusCode::PARTIAL_CONTENT, offset, length),
+            ByteRange::Unsatisfiable => {
                 return Err(ApiError::new(
                     StatusCode::RANGE_NOT_SATISFIABLE,
-                    Code::SizeInvalid,
+                    ErrorCode::SizeInvalid,
                     format!("the blob has {size} bytes"),
                 )
                 .with_header(header::CONTENT_RANGE, header_value(&format!("bytes */{size}"))));
             }
         };
         let mut file = None;
-        let body = match delivery {
-            Delivery::Nothing => Body::empty(),
-            Delivery::Stream => Body::from_stream(self.store.stream_blob(digest, offset, length).await?),
-            Delivery::File => {
+        let body = match blob_body {
+            BlobBody::Omitted => Body::empty(),
+            BlobBody::Stream => Body::from_stream(self.store.stream_blob(digest, offset, length).await?),
+            BlobBody::File => {
                 let (opened, _path) = self.store.open_blob(digest, 0)?.into_parts();
                 file = Some(FileBody {
                     file: Arc::new(opened),
@@ -95,30 +95,34 @@ impl Registry {
         let (registry, repository, blob) = (self.clone(), name.clone(), digest.clone());
         let deletion = blocking(move || registry.unlink(&repository, &blob));
         match deletion.await? {
-            Deletion::Done => Ok(StatusCode::ACCEPTED.into_response()),
-            Deletion::Unknown => Err(unknown_blob(name, digest)),
-            Deletion::Needed => Err(ApiError::new(
+            UnlinkOutcome::Unlinked => Ok(StatusCode::ACCEPTED.into_response()),
+            UnlinkOutcome::Unknown => Err(unknown_blob(name, digest)),
+            UnlinkOutcome::InUse => Err(ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                Code::Unsupported,
+                ErrorCode::Unsupported,
                 format!("a manifest of `{name}` needs the blob; delete that one first"),
             )),
         }
     }
 
-    fn unlink(&self, name: &Repository, digest: &Digest) -> Result<Deletion, StoreError> {
+    fn unlink(&self, name: &Repository, digest: &Digest) -> Result<UnlinkOutcome, StoreError> {
         let manifests: Option<Vec<Digest>> = self
             .records
-            .glance(name, |record| record.manifests.keys().cloned().collect())?;
+            .peek(name, |record| record.manifests.keys().cloned().collect())?;
         let Some(manifests) = manifests else {
-            return Ok(Deletion::Unknown);
+            return Ok(UnlinkOutcome::Unknown);
         };
         if self.store.reachable(manifests)?.contains(digest) {
-            return Ok(Deletion::Needed);
+            return Ok(UnlinkOutcome::InUse);
         }
         self.records.change(name, |record| {
             let known = record.blobs.contains_key(digest);
             let change = known.then(|| Change::DropBlob { digest: digest.clone() });
-            let deletion = if known { Deletion::Done } else { Deletion::Unknown };
+            let deletion = if known {
+                UnlinkOutcome::Unlinked
+            } else {
+                UnlinkOutcome::Unknown
+            };
             (change.into_iter().collect(), deletion)
         })
     }
@@ -126,25 +130,25 @@ impl Registry {
 
 /// How a blob's bytes get to whoever asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Delivery {
+pub(crate) enum BlobBody {
     /// Only the headers are wanted.
-    Nothing,
+    Omitted,
     /// As a body.
     Stream,
     /// The connection sends the file.
     File,
 }
 
-enum Deletion {
-    Done,
+enum UnlinkOutcome {
+    Unlinked,
     Unknown,
-    Needed,
+    InUse,
 }
 
 fn unknown_blob(name: &Repository, digest: &Digest) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
-        Code::BlobUnknown,
+        ErrorCode::BlobUnknown,
         format!("the repository `{name}` has no blob `{digest}`"),
     )
 }

@@ -9,11 +9,11 @@ use landfall_core::failure::error_chain;
 use landfall_oci::store::error::StoreError;
 use serde_json::json;
 
-use crate::repository::sessions::SessionError;
+use crate::repository::upload_sessions::UploadSessionError;
 
 /// The codes that clients know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
+pub(crate) enum ErrorCode {
     BlobUnknown,
     BlobUploadInvalid,
     BlobUploadUnknown,
@@ -33,26 +33,26 @@ pub(crate) enum Code {
     Unsupported,
 }
 
-impl Code {
+impl ErrorCode {
     fn text(self) -> &'static str {
         match self {
-            Code::BlobUnknown => "BLOB_UNKNOWN",
-            Code::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
-            Code::BlobUploadUnknown => "BLOB_UPLOAD_UNKNOWN",
-            Code::Denied => "DENIED",
-            Code::DigestInvalid => "DIGEST_INVALID",
-            Code::ManifestBlobUnknown => "MANIFEST_BLOB_UNKNOWN",
-            Code::ManifestInvalid => "MANIFEST_INVALID",
-            Code::ManifestUnknown => "MANIFEST_UNKNOWN",
-            Code::NameInvalid => "NAME_INVALID",
-            Code::NameUnknown => "NAME_UNKNOWN",
-            Code::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
-            Code::SizeInvalid => "SIZE_INVALID",
-            Code::TagInvalid => "TAG_INVALID",
-            Code::TooManyRequests => "TOOMANYREQUESTS",
-            Code::Unauthorized => "UNAUTHORIZED",
-            Code::Unknown => "UNKNOWN",
-            Code::Unsupported => "UNSUPPORTED",
+            ErrorCode::BlobUnknown => "BLOB_UNKNOWN",
+            ErrorCode::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
+            ErrorCode::BlobUploadUnknown => "BLOB_UPLOAD_UNKNOWN",
+            ErrorCode::Denied => "DENIED",
+            ErrorCode::DigestInvalid => "DIGEST_INVALID",
+            ErrorCode::ManifestBlobUnknown => "MANIFEST_BLOB_UNKNOWN",
+            ErrorCode::ManifestInvalid => "MANIFEST_INVALID",
+            ErrorCode::ManifestUnknown => "MANIFEST_UNKNOWN",
+            ErrorCode::NameInvalid => "NAME_INVALID",
+            ErrorCode::NameUnknown => "NAME_UNKNOWN",
+            ErrorCode::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
+            ErrorCode::SizeInvalid => "SIZE_INVALID",
+            ErrorCode::TagInvalid => "TAG_INVALID",
+            ErrorCode::TooManyRequests => "TOOMANYREQUESTS",
+            ErrorCode::Unauthorized => "UNAUTHORIZED",
+            ErrorCode::Unknown => "UNKNOWN",
+            ErrorCode::Unsupported => "UNSUPPORTED",
         }
     }
 }
@@ -61,13 +61,13 @@ impl Code {
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
-    code: Code,
+    code: ErrorCode,
     message: Cow<'static, str>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
-    pub(crate) fn new(status: StatusCode, code: Code, message: impl Into<Cow<'static, str>>) -> ApiError {
+    pub(crate) fn new(status: StatusCode, code: ErrorCode, message: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError {
             status,
             code,
@@ -92,27 +92,27 @@ impl ApiError {
     }
 
     #[cfg(test)]
-    pub(crate) fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> ErrorCode {
         self.code
     }
 }
 
-impl From<SessionError> for ApiError {
-    fn from(error: SessionError) -> ApiError {
+impl From<UploadSessionError> for ApiError {
+    fn from(error: UploadSessionError) -> ApiError {
         match error {
-            SessionError::TooMany => ApiError::new(
+            UploadSessionError::TooMany => ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
-                Code::TooManyRequests,
+                ErrorCode::TooManyRequests,
                 "too many uploads are under way",
             ),
-            SessionError::Busy => ApiError::new(
+            UploadSessionError::Busy => ApiError::new(
                 StatusCode::CONFLICT,
-                Code::BlobUploadInvalid,
+                ErrorCode::BlobUploadInvalid,
                 "another request is at this upload",
             ),
-            SessionError::Unknown => ApiError::new(
+            UploadSessionError::Unknown => ApiError::new(
                 StatusCode::NOT_FOUND,
-                Code::BlobUploadUnknown,
+                ErrorCode::BlobUploadUnknown,
                 "there is no such upload: it is over, was cancelled, or the registry was restarted",
             ),
         }
@@ -123,17 +123,21 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         let chain = error_chain(&error);
         match &error {
-            StoreError::Missing { .. } => ApiError::new(StatusCode::NOT_FOUND, Code::BlobUnknown, error.to_string()),
+            StoreError::Missing { .. } => {
+                ApiError::new(StatusCode::NOT_FOUND, ErrorCode::BlobUnknown, error.to_string())
+            }
             StoreError::WrongDigest { .. } => {
-                ApiError::new(StatusCode::BAD_REQUEST, Code::DigestInvalid, error.to_string())
+                ApiError::new(StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid, error.to_string())
             }
             StoreError::TooLong { .. } | StoreError::Short { .. } => {
-                ApiError::new(StatusCode::BAD_REQUEST, Code::SizeInvalid, error.to_string())
+                ApiError::new(StatusCode::BAD_REQUEST, ErrorCode::SizeInvalid, error.to_string())
             }
-            StoreError::Incomplete { .. } => {
-                ApiError::new(StatusCode::BAD_REQUEST, Code::ManifestBlobUnknown, error.to_string())
-            }
-            StoreError::Manifest { .. } => ApiError::new(StatusCode::BAD_REQUEST, Code::ManifestInvalid, chain),
+            StoreError::Incomplete { .. } => ApiError::new(
+                StatusCode::BAD_REQUEST,
+                ErrorCode::ManifestBlobUnknown,
+                error.to_string(),
+            ),
+            StoreError::Manifest { .. } => ApiError::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, chain),
             StoreError::Disk(source)
                 if matches!(
                     source.kind(),
@@ -143,7 +147,7 @@ impl From<StoreError> for ApiError {
                 tracing::error!(error = chain, "the registry's disk is full");
                 ApiError::new(
                     StatusCode::INSUFFICIENT_STORAGE,
-                    Code::Unknown,
+                    ErrorCode::Unknown,
                     "the registry's disk is full: delete images and run `landfall registry gc`, or give it a larger disk; \
                      what it holds can still be pulled",
                 )
@@ -152,7 +156,7 @@ impl From<StoreError> for ApiError {
                 tracing::error!(error = chain, "an upload is refused");
                 ApiError::new(
                     StatusCode::INSUFFICIENT_STORAGE,
-                    Code::Unknown,
+                    ErrorCode::Unknown,
                     format!("{chain}; what the registry holds can still be pulled"),
                 )
             }
@@ -160,7 +164,7 @@ impl From<StoreError> for ApiError {
                 tracing::error!(error = chain, "the registry's store failed");
                 ApiError::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    Code::Unknown,
+                    ErrorCode::Unknown,
                     "the registry failed; its log says why",
                 )
             }

@@ -12,7 +12,7 @@ use landfall_oci::store::index::render_index;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::api::error::{ApiError, Code};
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::reply::json_response;
 use crate::repository::Registry;
 
@@ -26,14 +26,14 @@ struct PageQuery {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Filter {
+struct ReferrerFilter {
     artifact_type: Option<String>,
 }
 
 impl Registry {
     /// The repositories that hold a manifest.
     pub(crate) async fn list_repositories(self: &Arc<Registry>, uri: &Uri) -> Result<Response, ApiError> {
-        let page = Page::parse(uri)?;
+        let page = PageRequest::parse(uri)?;
         let registry = self.clone();
         let (names, next) = blocking(move || {
             let mut pager = Pager::new(page);
@@ -42,7 +42,7 @@ impl Registry {
                 if pager.wants(name.as_str())
                     && registry
                         .records
-                        .glance(&name, |record| !record.manifests.is_empty())?
+                        .peek(&name, |record| !record.manifests.is_empty())?
                         .unwrap_or_default()
                 {
                     pager.add(name.to_string());
@@ -59,12 +59,12 @@ impl Registry {
     }
 
     pub(crate) fn list_tags(&self, name: &Repository, uri: &Uri) -> Result<Response, ApiError> {
-        let shelf = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
-        let record = shelf.read();
+        let cached = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
+        let record = cached.read();
         if record.manifests.is_empty() {
             return Err(unknown_repository(name));
         }
-        let mut pager = Pager::new(Page::parse(uri)?);
+        let mut pager = Pager::new(PageRequest::parse(uri)?);
         for tag in record.tags.keys().map(Tag::as_str) {
             if pager.wants(tag) {
                 pager.add(tag.to_owned());
@@ -81,11 +81,11 @@ impl Registry {
     /// All manifests that refer to a digest; an empty list for one that nobody knows (OCI distribution specification,
     /// "Listing Referrers").
     pub(crate) fn list_referrers(&self, name: &Repository, digest: &Digest, uri: &Uri) -> Result<Response, ApiError> {
-        let Query(filter) = Query::<Filter>::try_from_uri(uri).map_err(|_| bad_query())?;
+        let Query(filter) = Query::<ReferrerFilter>::try_from_uri(uri).map_err(|_| bad_query())?;
         let wanted = filter.artifact_type.as_deref();
         let mut referrers = Vec::new();
-        if let Some(shelf) = self.records.get(name)? {
-            for (referrer, entry) in &shelf.read().manifests {
+        if let Some(cached) = self.records.get(name)? {
+            for (referrer, entry) in &cached.read().manifests {
                 if entry
                     .referrer
                     .as_ref()
@@ -111,7 +111,7 @@ impl Registry {
 pub(crate) fn unknown_repository(name: &Repository) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
-        Code::NameUnknown,
+        ErrorCode::NameUnknown,
         format!("there is no repository `{name}`"),
     )
 }
@@ -119,31 +119,31 @@ pub(crate) fn unknown_repository(name: &Repository) -> ApiError {
 fn bad_query() -> ApiError {
     ApiError::new(
         StatusCode::BAD_REQUEST,
-        Code::Unsupported,
+        ErrorCode::Unsupported,
         "the query cannot be understood",
     )
 }
 
 /// A page of a list (OCI distribution specification, "Listing Tags").
 #[derive(Debug, Default)]
-struct Page {
+struct PageRequest {
     most: Option<usize>,
     last: Option<String>,
 }
 
-impl Page {
-    fn parse(uri: &Uri) -> Result<Page, ApiError> {
+impl PageRequest {
+    fn parse(uri: &Uri) -> Result<PageRequest, ApiError> {
         let Query(query) = Query::<PageQuery>::try_from_uri(uri).map_err(|_| bad_query())?;
         let most = query.n.map(|n| {
             n.parse().map_err(|_| {
                 ApiError::new(
                     StatusCode::BAD_REQUEST,
-                    Code::PaginationNumberInvalid,
+                    ErrorCode::PaginationNumberInvalid,
                     "`n` is the number of items on a page",
                 )
             })
         });
-        Ok(Page {
+        Ok(PageRequest {
             most: most.transpose()?,
             last: query.last,
         })
@@ -153,13 +153,13 @@ impl Page {
 /// Takes the items of a page from a list in order.
 #[derive(Debug)]
 struct Pager {
-    page: Page,
+    page: PageRequest,
     items: Vec<String>,
     more: bool,
 }
 
 impl Pager {
-    fn new(page: Page) -> Pager {
+    fn new(page: PageRequest) -> Pager {
         Pager {
             page,
             items: Vec::new(),

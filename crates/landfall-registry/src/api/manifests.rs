@@ -18,7 +18,7 @@ use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
 
 use crate::api::conditional::{entity_tag, not_modified};
-use crate::api::error::{ApiError, Code};
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::listing::unknown_repository;
 use crate::api::reply::header_value;
 use crate::api::route::parse_digest;
@@ -40,9 +40,9 @@ impl Registry {
         request: &HeaderMap,
         with_body: bool,
     ) -> Result<Response, ApiError> {
-        let shelf = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
+        let cached = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
         let (digest, media_type, size) = {
-            let record = shelf.read();
+            let record = cached.read();
             let (digest, entry) = record
                 .select(selector)
                 .ok_or_else(|| unknown_manifest(name, selector))?;
@@ -66,12 +66,12 @@ impl Registry {
     }
 
     async fn read_manifest_bytes(&self, digest: Digest) -> Result<Bytes, StoreError> {
-        if let Some(bytes) = self.hot.get(&digest) {
+        if let Some(bytes) = self.manifest_cache.get(&digest) {
             return Ok(bytes);
         }
         let (store, wanted) = (self.store.clone(), digest.clone());
         let bytes = blocking(move || store.read_blob(&wanted, MANIFEST_SIZE_MAX as u64)).await?;
-        self.hot.keep(&digest, &bytes);
+        self.manifest_cache.insert(&digest, &bytes);
         Ok(bytes)
     }
 
@@ -87,13 +87,13 @@ impl Registry {
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
-        let target = Target::parse(selector, request.uri())?;
+        let target = ManifestTarget::parse(selector, request.uri())?;
         let bytes = read_body(request).await?;
         let digest = match &target.digest {
             Some(digest) if !matches_digest(&bytes, digest) => {
                 return Err(ApiError::new(
                     StatusCode::BAD_REQUEST,
-                    Code::DigestInvalid,
+                    ErrorCode::DigestInvalid,
                     "the manifest is not what its digest says",
                 ));
             }
@@ -109,7 +109,7 @@ impl Registry {
         self.check_space(bytes.len() as u64)?;
         let media_type = check_media_type(&content, stated_type)?;
         let subject = content.subject().map(|subject| subject.digest.clone());
-        let push = Push {
+        let push = ManifestPush {
             manifest: RawManifest {
                 bytes,
                 media_type,
@@ -138,11 +138,11 @@ impl Registry {
         Ok(response)
     }
 
-    fn store_manifest(&self, name: &Repository, push: &Push) -> Result<(), StoreError> {
+    fn store_manifest(&self, name: &Repository, push: &ManifestPush) -> Result<(), StoreError> {
         // Until the record counts as a root, this keeps everything from garbage collection.
         let lease = self.store.lease();
-        let shelf = self.records.get(name)?;
-        let has = |digest: &Digest| shelf.as_ref().is_some_and(|shelf| shelf.read().has_blob(digest));
+        let cached = self.records.get(name)?;
+        let has = |digest: &Digest| cached.as_ref().is_some_and(|cached| cached.read().has_blob(digest));
         let may_lack_parts = push.incomplete || matches!(push.content, ManifestContent::Index(_));
         let mut here = Vec::new();
         for child in push.content.children() {
@@ -189,7 +189,7 @@ impl Registry {
         name: &Repository,
         selector: &str,
     ) -> Result<Response, ApiError> {
-        let target = Target::parse(selector, &Uri::default())?;
+        let target = ManifestTarget::parse(selector, &Uri::default())?;
         if self.records.get(name)?.is_none() {
             return Err(unknown_repository(name));
         }
@@ -218,13 +218,13 @@ impl Registry {
 fn unknown_manifest(name: &Repository, selector: &str) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
-        Code::ManifestUnknown,
+        ErrorCode::ManifestUnknown,
         format!("the repository `{name}` has no manifest `{selector}`"),
     )
 }
 
 /// A manifest on its way into a repository.
-struct Push {
+struct ManifestPush {
     manifest: RawManifest,
     content: ManifestContent,
     tags: Vec<Tag>,
@@ -234,15 +234,15 @@ struct Push {
 
 /// What a manifest is put under: a tag, or a digest and any number of tags.
 #[derive(Debug)]
-struct Target {
+struct ManifestTarget {
     digest: Option<Digest>,
     tags: Vec<Tag>,
 }
 
-impl Target {
-    fn parse(selector: &str, uri: &Uri) -> Result<Target, ApiError> {
+impl ManifestTarget {
+    fn parse(selector: &str, uri: &Uri) -> Result<ManifestTarget, ApiError> {
         if !selector.contains(':') {
-            return Ok(Target {
+            return Ok(ManifestTarget {
                 digest: None,
                 tags: vec![parse_tag(selector)?],
             });
@@ -257,11 +257,11 @@ impl Target {
         if tags.len() > TAGS_MAX {
             return Err(ApiError::new(
                 StatusCode::URI_TOO_LONG,
-                Code::TagInvalid,
+                ErrorCode::TagInvalid,
                 format!("one request sets at most {TAGS_MAX} tags"),
             ));
         }
-        Ok(Target {
+        Ok(ManifestTarget {
             digest: Some(digest),
             tags,
         })
@@ -270,7 +270,7 @@ impl Target {
 
 fn parse_tag(text: &str) -> Result<Tag, ApiError> {
     text.parse()
-        .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, Code::TagInvalid, format!("{error}")))
+        .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, ErrorCode::TagInvalid, format!("{error}")))
 }
 
 /// The manifest is served under the type that it was pushed with, which must be the one that it gives itself.
@@ -284,7 +284,7 @@ fn check_media_type(content: &ManifestContent, stated: Option<String>) -> Result
     match stated {
         Some(stated) if says_itself && stated != own => Err(ApiError::new(
             StatusCode::BAD_REQUEST,
-            Code::ManifestInvalid,
+            ErrorCode::ManifestInvalid,
             format!("the manifest calls itself `{own}` and was pushed as `{stated}`"),
         )),
         Some(stated) if landfall_core::oci_types::is_manifest_type(&stated) => Ok(stated),
@@ -297,12 +297,12 @@ async fn read_body(request: Request) -> Result<Bytes, ApiError> {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            Code::SizeInvalid,
+            ErrorCode::SizeInvalid,
             "a manifest has at most 4 MiB",
         )),
         Err(_the_client_hung_up) => Err(ApiError::new(
             StatusCode::BAD_REQUEST,
-            Code::SizeInvalid,
+            ErrorCode::SizeInvalid,
             "the manifest did not arrive whole",
         )),
     }

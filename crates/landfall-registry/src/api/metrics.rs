@@ -11,12 +11,12 @@ use prometheus_client::registry::{Registry, Unit};
 
 use landfall_core::registry_path::Route;
 
-/// The content type of [`Metrics::render`].
+/// The content type of [`RegistryMetrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Every metric of a registry.
 #[derive(Debug)]
-pub(crate) struct Metrics {
+pub(crate) struct RegistryMetrics {
     registry: Registry,
     requests: Family<RequestLabel, Counter>,
     under_way: Gauge,
@@ -30,8 +30,8 @@ struct RequestLabel {
     status: u16,
 }
 
-impl Metrics {
-    pub(crate) fn new() -> Metrics {
+impl RegistryMetrics {
+    pub(crate) fn new() -> RegistryMetrics {
         let mut registry = Registry::with_prefix("landfall_registry");
         let (requests, under_way, free) = (Family::default(), Gauge::default(), Gauge::default());
         registry.register("requests", "Requests that were answered", Family::clone(&requests));
@@ -41,7 +41,7 @@ impl Metrics {
             Gauge::clone(&under_way),
         );
         registry.register_with_unit("free", "What the disk has left", Unit::Bytes, Gauge::clone(&free));
-        Metrics {
+        RegistryMetrics {
             registry,
             requests,
             under_way,

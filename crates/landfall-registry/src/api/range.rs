@@ -3,9 +3,9 @@
 
 /// What a `Range` header asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum ByteRange {
     /// Everything: no header, or one that RFC 9110 allows to ignore (other units, several ranges, no grammar).
-    All,
+    Full,
     /// A part: offset and length.
     Part { offset: u64, length: u64 },
     /// Nothing that the content has, or a range that ends before it begins, which RFC 9110 section 14.2 allows to reject
@@ -14,23 +14,23 @@ pub(crate) enum Wanted {
 }
 
 /// Reads a `Range` header for content of `size` bytes.
-pub(crate) fn parse_range(header: Option<&str>, size: u64) -> Wanted {
+pub(crate) fn parse_range(header: Option<&str>, size: u64) -> ByteRange {
     let Some((first, last)) = header
         .and_then(|header| header.trim().strip_prefix("bytes="))
         .and_then(|range| range.split_once('-'))
     else {
-        return Wanted::All;
+        return ByteRange::Full;
     };
     let (offset, end) = match (parse_number(first), parse_number(last)) {
         (Some(first), Some(last)) if first <= last => (first, last.saturating_add(1).min(size)),
-        (Some(_), Some(_)) => return Wanted::Unsatisfiable,
+        (Some(_), Some(_)) => return ByteRange::Unsatisfiable,
         (Some(first), None) if last.is_empty() => (first, size),
         (None, Some(suffix)) if first.is_empty() => (size.saturating_sub(suffix), size),
-        _ => return Wanted::All,
+        _ => return ByteRange::Full,
     };
     match end.checked_sub(offset) {
-        None | Some(0) => Wanted::Unsatisfiable,
-        Some(length) => Wanted::Part { offset, length },
+        None | Some(0) => ByteRange::Unsatisfiable,
+        Some(length) => ByteRange::Part { offset, length },
     }
 }
 
@@ -59,27 +59,27 @@ mod tests {
 
     #[test]
     fn ranges_are_read_as_rfc_9110_says() {
-        let part = |offset, length| Wanted::Part { offset, length };
+        let part = |offset, length| ByteRange::Part { offset, length };
         for (header, expected) in [
-            (None, Wanted::All),
+            (None, ByteRange::Full),
             (Some("bytes=0-3"), part(0, 4)),
             (Some("bytes=3-"), part(3, 7)),
             (Some("bytes=3-99"), part(3, 7)),
             (Some("bytes=-4"), part(6, 4)),
             (Some("bytes=-40"), part(0, 10)),
-            (Some("bytes=10-"), Wanted::Unsatisfiable),
-            (Some("bytes=-0"), Wanted::Unsatisfiable),
-            (Some("bytes=5-3"), Wanted::Unsatisfiable),
-            (Some("bytes=0-1,3-4"), Wanted::All),
-            (Some("bytes=-"), Wanted::All),
-            (Some("bytes=+1-2"), Wanted::All),
-            (Some("bytes=1-x"), Wanted::All),
-            (Some("items=0-3"), Wanted::All),
-            (Some("bytes=99999999999999999999-"), Wanted::All),
+            (Some("bytes=10-"), ByteRange::Unsatisfiable),
+            (Some("bytes=-0"), ByteRange::Unsatisfiable),
+            (Some("bytes=5-3"), ByteRange::Unsatisfiable),
+            (Some("bytes=0-1,3-4"), ByteRange::Full),
+            (Some("bytes=-"), ByteRange::Full),
+            (Some("bytes=+1-2"), ByteRange::Full),
+            (Some("bytes=1-x"), ByteRange::Full),
+            (Some("items=0-3"), ByteRange::Full),
+            (Some("bytes=99999999999999999999-"), ByteRange::Full),
         ] {
             assert_eq!(parse_range(header, 10), expected, "{header:?}");
         }
-        assert_eq!(parse_range(Some("bytes=0-"), 0), Wanted::Unsatisfiable);
+        assert_eq!(parse_range(Some("bytes=0-"), 0), ByteRange::Unsatisfiable);
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
         #[test]
         fn a_part_lies_inside_the_content(header in "(bytes=)?[-0-9, +x]{0,24}", size: u64) {
             let _: Option<(u64, u64)> = parse_content_range(&header);
-            if let Wanted::Part { offset, length } = parse_range(Some(&header), size) {
+            if let ByteRange::Part { offset, length } = parse_range(Some(&header), size) {
                 prop_assert!(length > 0 && offset.checked_add(length).is_some_and(|end| end <= size));
             }
         }

@@ -4,14 +4,14 @@ use http::StatusCode;
 use landfall_core::reference::Digest;
 use landfall_core::registry_path::RegistryPathError;
 
-use crate::api::error::{ApiError, Code};
+use crate::api::error::{ApiError, ErrorCode};
 
 impl From<RegistryPathError> for ApiError {
     fn from(error: RegistryPathError) -> ApiError {
         let (status, code) = match &error {
-            RegistryPathError::NotAnEndpoint => (StatusCode::NOT_FOUND, Code::Unsupported),
-            RegistryPathError::Name(_) => (StatusCode::BAD_REQUEST, Code::NameInvalid),
-            RegistryPathError::Digest(_) => (StatusCode::BAD_REQUEST, Code::DigestInvalid),
+            RegistryPathError::NotAnEndpoint => (StatusCode::NOT_FOUND, ErrorCode::Unsupported),
+            RegistryPathError::Name(_) => (StatusCode::BAD_REQUEST, ErrorCode::NameInvalid),
+            RegistryPathError::Digest(_) => (StatusCode::BAD_REQUEST, ErrorCode::DigestInvalid),
         };
         ApiError::new(status, code, error.to_string())
     }
@@ -31,10 +31,10 @@ mod tests {
     #[test]
     fn what_is_no_address_says_what_is_wrong_with_it() {
         for (path, status, code) in [
-            ("/v1/", 404, Code::Unsupported),
-            ("/v2/%zz/manifests/v1", 404, Code::Unsupported),
-            ("/v2/UPPER/manifests/v1", 400, Code::NameInvalid),
-            ("/v2/a/blobs/sha256:short", 400, Code::DigestInvalid),
+            ("/v1/", 404, ErrorCode::Unsupported),
+            ("/v2/%zz/manifests/v1", 404, ErrorCode::Unsupported),
+            ("/v2/UPPER/manifests/v1", 400, ErrorCode::NameInvalid),
+            ("/v2/a/blobs/sha256:short", 400, ErrorCode::DigestInvalid),
         ] {
             let error = ApiError::from(Route::parse(path).unwrap_err());
             assert_eq!((error.status().as_u16(), error.code()), (status, code), "{path}");

@@ -19,7 +19,7 @@ use landfall_oci::store::ContentStore;
 
 use super::*;
 use crate::repository::record::Change;
-use crate::{GRACE, Users, inventory};
+use crate::{GRACE, Users, inspect};
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -923,14 +923,14 @@ async fn what_is_held_is_listed_counted_verified_and_taken_away() {
     fixture.push("a/b", "v1", &image).await;
     fixture.push("a/b", "v2", &image).await;
     let root = Utf8Path::from_path(fixture.directory.path()).unwrap();
-    let inventory = || inventory::Inventory::new(&root.join("store"), &root.join("repositories"));
-    let listed = inventory().repositories().unwrap();
+    let inspect = || inspect::RegistryInspector::new(&root.join("store"), &root.join("repositories"));
+    let listed = inspect().repositories().unwrap();
     assert_eq!((listed.len(), listed[0].untagged), (1, 0));
     assert_eq!(listed[0].tags.keys().collect::<Vec<_>>(), ["v1", "v2"]);
-    let stats = inventory().stats().unwrap();
+    let stats = inspect().stats().unwrap();
     assert_eq!((stats.tags, stats.manifests, stats.blobs), (2, 1, 3));
     assert_eq!(stats.blob_bytes, listed[0].bytes);
-    let found = inventory().verify(|_| ()).unwrap();
+    let found = inspect().verify(|_| ()).unwrap();
     assert!(found.is_good() && found.blobs == 3, "{found:?}");
 
     let (layer, bytes) = image.blobs.iter().next_back().unwrap();
@@ -938,14 +938,14 @@ async fn what_is_held_is_listed_counted_verified_and_taken_away() {
     let mut rotten = bytes.to_vec();
     rotten[0] ^= 1;
     std::fs::write(&file, rotten).unwrap();
-    let found = inventory().verify(|_| ()).unwrap();
+    let found = inspect().verify(|_| ()).unwrap();
     assert_eq!((found.damaged, found.missing.len()), (vec![layer.clone()], 0));
     assert!(fixture.registry.store.delete_damaged(layer).unwrap());
-    let found = inventory().verify(|_| ()).unwrap();
+    let found = inspect().verify(|_| ()).unwrap();
     assert!(!found.is_good() && found.missing[0].digest == *layer, "{found:?}");
     fixture.push_blob("a/b", bytes).await;
     assert!(!fixture.registry.store.delete_damaged(layer).unwrap());
-    assert!(inventory().verify(|_| ()).unwrap().is_good());
+    assert!(inspect().verify(|_| ()).unwrap().is_good());
 
     let name: Repository = "a/b".parse().unwrap();
     let remove = |selector: Option<&str>| {
@@ -955,7 +955,7 @@ async fn what_is_held_is_listed_counted_verified_and_taken_away() {
     assert_eq!((remove(Some("v1")), remove(Some("v1"))), ((1, 0), (0, 0)));
     assert_eq!(remove(Some(image.root.digest.as_str())), (1, 1));
     assert_eq!(remove(None), (0, 0));
-    assert_eq!(inventory().repositories().unwrap(), []);
+    assert_eq!(inspect().repositories().unwrap(), []);
     assert_eq!(
         fixture.registry.gc(Duration::ZERO, SystemTime::now()).unwrap().deleted,
         3

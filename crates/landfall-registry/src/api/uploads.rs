@@ -17,16 +17,16 @@ use landfall_oci::store::receive::{Receiver as _, fill};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::error::{ApiError, Code};
+use crate::api::error::{ApiError, ErrorCode};
 use crate::api::range::parse_content_range;
 use crate::api::reply::header_value;
 use crate::api::route::parse_digest;
-use crate::fast_path::body::PushBody;
+use crate::fast_path::body::RequestBody;
 use crate::repository::Registry;
-use crate::repository::sessions::TakenUpload;
+use crate::repository::upload_sessions::AcquiredUpload;
 
 /// After so many bytes of a body the disk is looked at again: other uploads fill it as well.
-const SPACE_CHECKED_EVERY: u64 = 4 * 1024 * 1024;
+const SPACE_CHECK_INTERVAL: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
 struct UploadQuery {
@@ -58,11 +58,11 @@ impl Registry {
         let upload = self.store.upload(algorithm);
         match digest {
             None => {
-                let id = self.uploads.insert(name, upload)?;
+                let id = self.upload_sessions.open(name, upload)?;
                 Ok(under_way(StatusCode::ACCEPTED, name, &id, 0))
             }
             Some(digest) => {
-                let upload = TakenUpload::without_session(upload).await;
+                let upload = AcquiredUpload::without_session(upload).await;
                 let (upload, received) = self.take_in(upload, request, announced).await?;
                 received?;
                 self.commit(name, upload, digest).await
@@ -92,12 +92,12 @@ impl Registry {
     }
 
     pub(crate) async fn upload_status(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
-        let length = self.uploads.settled_length(name, id).await?;
+        let length = self.upload_sessions.wait_for_length(name, id).await?;
         Ok(under_way(StatusCode::NO_CONTENT, name, id, length))
     }
 
     pub(crate) async fn cancel_upload(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
-        self.uploads.take(name, id).await?.end_session();
+        self.upload_sessions.acquire(name, id).await?.end_session();
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
@@ -122,7 +122,7 @@ impl Registry {
             None => {
                 return Err(ApiError::new(
                     StatusCode::BAD_REQUEST,
-                    Code::DigestInvalid,
+                    ErrorCode::DigestInvalid,
                     "the last request of an upload names its `digest`",
                 ));
             }
@@ -140,8 +140,8 @@ impl Registry {
         id: &str,
         request: Request,
         digest: Option<&Digest>,
-    ) -> Result<TakenUpload, ApiError> {
-        let mut upload = self.uploads.take(name, id).await?;
+    ) -> Result<AcquiredUpload, ApiError> {
+        let mut upload = self.upload_sessions.acquire(name, id).await?;
         check_chunk(request.headers(), name, id, &upload)?;
         let announced = content_length(request.headers());
         self.check_space(announced.unwrap_or_default())
@@ -160,16 +160,16 @@ impl Registry {
     /// Adds a request's body to an upload; what needs no disk needs no thread that waits for it.
     async fn take_in(
         self: &Arc<Registry>,
-        mut upload: TakenUpload,
+        mut upload: AcquiredUpload,
         mut request: Request,
         announced: Option<u64>,
-    ) -> Result<(TakenUpload, Result<(), ApiError>), StoreError> {
-        let direct = request.extensions_mut().remove::<PushBody>();
+    ) -> Result<(AcquiredUpload, Result<(), ApiError>), StoreError> {
+        let direct = request.extensions_mut().remove::<RequestBody>();
         let needs_disk = !announced.is_some_and(|announced| upload.keeps_in_memory(announced));
         if let Some(body) = direct.filter(|_| needs_disk) {
             return self.take_in_directly(upload, body, announced).await;
         }
-        let mut pieces = self.body_stream(request.into_body(), announced, upload.displaced.clone());
+        let mut pieces = self.body_stream(request.into_body(), announced, upload.superseded.clone());
         if needs_disk {
             return fill(move || Ok(upload), pieces).await;
         }
@@ -185,7 +185,7 @@ impl Registry {
     async fn commit(
         self: &Arc<Registry>,
         name: &Repository,
-        upload: TakenUpload,
+        upload: AcquiredUpload,
         digest: Digest,
     ) -> Result<Response, ApiError> {
         let lease = self.store.lease();
@@ -204,22 +204,22 @@ impl Registry {
     /// Adds a body to an upload from the connection itself, on the thread that hashes and writes it.
     async fn take_in_directly(
         self: &Arc<Registry>,
-        mut upload: TakenUpload,
-        body: PushBody,
+        mut upload: AcquiredUpload,
+        body: RequestBody,
         announced: Option<u64>,
-    ) -> Result<(TakenUpload, Result<(), ApiError>), StoreError> {
-        let given_up = upload.displaced.child_token();
+    ) -> Result<(AcquiredUpload, Result<(), ApiError>), StoreError> {
+        let cancelled = upload.superseded.child_token();
         // Whatever ends this request ends the thread's work for it.
-        let _guard = given_up.clone().drop_guard();
+        let _guard = cancelled.clone().drop_guard();
         let registry = self.clone();
         blocking(move || {
-            let mut room = Room::new(announced);
-            let mut pieces = body.pieces(given_up).map_err(StoreError::Disk)?;
+            let mut space_check = SpaceCheck::new(announced);
+            let mut reader = body.blocking_reader(cancelled).map_err(StoreError::Disk)?;
             let received = loop {
-                match pieces.next() {
+                match reader.next() {
                     Ok(None) => break Ok(()),
                     Ok(Some(bytes)) => {
-                        if let Err(full) = room.count(bytes.len(), &registry) {
+                        if let Err(full) = space_check.add(bytes.len(), &registry) {
                             break Err(full);
                         }
                         upload.append(bytes)?;
@@ -237,18 +237,22 @@ impl Registry {
         &self,
         body: Body,
         announced: Option<u64>,
-        displaced: CancellationToken,
+        superseded: CancellationToken,
     ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + use<'_> {
         let begin = Receiving {
             data: body.into_data_stream(),
-            room: Room::new(announced),
-            displaced,
+            space_check: SpaceCheck::new(announced),
+            superseded,
         };
         stream::unfold(begin, move |mut receiving| async move {
-            let Receiving { data, room, displaced } = &mut receiving;
-            let item = match displaced.run_until_cancelled(data.next()).await {
+            let Receiving {
+                data,
+                space_check,
+                superseded,
+            } = &mut receiving;
+            let item = match superseded.run_until_cancelled(data.next()).await {
                 Some(piece) => match piece? {
-                    Ok(bytes) => room.count(bytes.len(), self).map(|()| bytes),
+                    Ok(bytes) => space_check.add(bytes.len(), self).map(|()| bytes),
                     Err(_) => Err(not_whole()),
                 },
                 None => Err(not_whole()),
@@ -262,32 +266,32 @@ impl Registry {
 /// A body that is being received.
 struct Receiving {
     data: BodyDataStream,
-    room: Room,
-    displaced: CancellationToken,
+    space_check: SpaceCheck,
+    superseded: CancellationToken,
 }
 
 /// Looks at the disk now and then, while a body is written to it.
-struct Room {
+struct SpaceCheck {
     /// What is still to come, where the client said how much there is.
     left: Option<u64>,
     /// Bytes since the disk was looked at.
     unchecked: u64,
 }
 
-impl Room {
-    fn new(announced: Option<u64>) -> Room {
-        Room {
+impl SpaceCheck {
+    fn new(announced: Option<u64>) -> SpaceCheck {
+        SpaceCheck {
             left: announced,
             unchecked: 0,
         }
     }
 
-    fn count(&mut self, bytes: usize, registry: &Registry) -> Result<(), ApiError> {
+    fn add(&mut self, bytes: usize, registry: &Registry) -> Result<(), ApiError> {
         self.unchecked += bytes as u64;
         self.left = self.left.map(|left| left.saturating_sub(bytes as u64));
-        if self.unchecked >= SPACE_CHECKED_EVERY {
+        if self.unchecked >= SPACE_CHECK_INTERVAL {
             self.unchecked = 0;
-            let next = self.left.unwrap_or(SPACE_CHECKED_EVERY).min(SPACE_CHECKED_EVERY);
+            let next = self.left.unwrap_or(SPACE_CHECK_INTERVAL).min(SPACE_CHECK_INTERVAL);
             registry.check_space(next)?;
         }
         Ok(())
@@ -297,7 +301,7 @@ impl Room {
 fn not_whole() -> ApiError {
     ApiError::new(
         StatusCode::BAD_REQUEST,
-        Code::BlobUploadInvalid,
+        ErrorCode::BlobUploadInvalid,
         "the body did not arrive whole",
     )
 }
@@ -312,7 +316,7 @@ fn parse_query(uri: &Uri) -> Result<UploadQuery, ApiError> {
     Query::try_from_uri(uri).map(|Query(query)| query).map_err(|_| {
         ApiError::new(
             StatusCode::BAD_REQUEST,
-            Code::BlobUploadInvalid,
+            ErrorCode::BlobUploadInvalid,
             "the query cannot be understood",
         )
     })
@@ -322,21 +326,21 @@ fn parse_query(uri: &Uri) -> Result<UploadQuery, ApiError> {
 ///
 /// One that does not say where it begins means where the client was told to go on, which may be out of date after it took
 /// the upload over.
-fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &TakenUpload) -> Result<(), ApiError> {
+fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &AcquiredUpload) -> Result<(), ApiError> {
     let length = upload.length();
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let elsewhere = || {
         ApiError::new(
             StatusCode::RANGE_NOT_SATISFIABLE,
-            Code::BlobUploadInvalid,
+            ErrorCode::BlobUploadInvalid,
             format!("the upload `{id}` of `{name}` goes on at byte {length}"),
         )
         .with_header(header::LOCATION, location(name, id))
         .with_header(header::RANGE, range_header(length))
     };
     let Some(range) = text(header::CONTENT_RANGE) else {
-        return match upload.told {
-            Some(told) if told != length => Err(elsewhere()),
+        return match upload.reported_length {
+            Some(reported) if reported != length => Err(elsewhere()),
             _ => Ok(()),
         };
     };
@@ -345,7 +349,7 @@ fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &TakenU
         Some((first, chunk)) if first == length && stated.is_none_or(|stated| stated == chunk) => Ok(()),
         Some((first, _)) if first == length => Err(ApiError::new(
             StatusCode::BAD_REQUEST,
-            Code::SizeInvalid,
+            ErrorCode::SizeInvalid,
             "`Content-Range` and `Content-Length` disagree",
         )),
         _ => Err(elsewhere()),

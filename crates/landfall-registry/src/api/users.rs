@@ -24,11 +24,11 @@ pub enum Users {
 /// Users with bcrypt hashes, as `htpasswd -B` writes them.
 #[derive(Clone)]
 pub struct Htpasswd {
-    users: Arc<ArcSwap<Lines>>,
+    users: Arc<ArcSwap<HtpasswdLines>>,
 }
 
 /// The lines of an htpasswd file: names and hashes.
-struct Lines {
+struct HtpasswdLines {
     /// Counts how often they were replaced.
     generation: u64,
     users: Vec<(String, String)>,
@@ -94,7 +94,7 @@ impl Users {
     }
 }
 
-fn parse_lines(text: &str, generation: u64) -> Result<Lines, UsersError> {
+fn parse_lines(text: &str, generation: u64) -> Result<HtpasswdLines, UsersError> {
     let mut users = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -108,7 +108,7 @@ fn parse_lines(text: &str, generation: u64) -> Result<Lines, UsersError> {
             _ => return Err(UsersError { line: index + 1 }),
         }
     }
-    Ok(Lines { generation, users })
+    Ok(HtpasswdLines { generation, users })
 }
 
 impl fmt::Debug for Htpasswd {

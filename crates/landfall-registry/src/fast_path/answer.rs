@@ -11,8 +11,8 @@ use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
-use landfall_net::pace::Pace;
-use landfall_net::serve::pace::{pace_of_clients, within};
+use landfall_net::serve::stall::{client_stall_timer, with_timeout};
+use landfall_net::stall::StallTimer;
 use rustix::fs::{Advice, fadvise, sendfile};
 use rustix::net::{SendFlags, send};
 use tokio::io::Interest;
@@ -23,17 +23,17 @@ use crate::fast_path::body::FileBody;
 use crate::fast_path::request::HEAD_MAX;
 
 /// How much of a file one call sends: what a disk that is not in memory may keep a thread for.
-const FILE_PIECE: u64 = 512 * 1024;
+const SENDFILE_BYTES_MAX: u64 = 512 * 1024;
 
 /// The answer as it goes out; kept for the next one.
 #[derive(Default)]
-pub(crate) struct Output {
+pub(crate) struct ResponseWriter {
     bytes: Vec<u8>,
     /// `Date`, and the second that it is of.
     date: (i64, String),
 }
 
-impl Output {
+impl ResponseWriter {
     pub(crate) async fn write(
         &mut self,
         stream: &TcpStream,
@@ -65,14 +65,14 @@ impl Output {
             parts.headers.insert(header::CONNECTION, value);
         }
         self.render_head(&parts)?;
-        let mut pace = pace_of_clients(stall);
+        let mut stall_timer = client_stall_timer(stall);
         if let Some(file) = file {
-            return self.send_file(stream, &file, &mut pace).await;
+            return self.send_file(stream, &file, &mut stall_timer).await;
         }
         if with_body && may_have_body {
-            self.write_body(stream, body, chunked, &mut pace).await?;
+            self.write_body(stream, body, chunked, &mut stall_timer).await?;
         }
-        self.flush(stream, &mut pace).await
+        self.flush(stream, &mut stall_timer).await
     }
 
     fn render_head(&mut self, parts: &http::response::Parts) -> io::Result<()> {
@@ -99,14 +99,14 @@ impl Output {
         stream: &TcpStream,
         mut body: Body,
         chunked: bool,
-        pace: &mut Pace,
+        stall_timer: &mut StallTimer,
     ) -> io::Result<()> {
         loop {
             let frame = match body.frame().now_or_never() {
                 Some(frame) => frame,
                 // The client has what there is before it has to wait.
                 None => {
-                    self.flush(stream, pace).await?;
+                    self.flush(stream, stall_timer).await?;
                     body.frame().await
                 }
             };
@@ -124,7 +124,7 @@ impl Output {
                 self.bytes.extend_from_slice(b"\r\n");
             }
             if self.bytes.len() > HEAD_MAX {
-                self.flush(stream, pace).await?;
+                self.flush(stream, stall_timer).await?;
             }
         }
         if chunked {
@@ -133,10 +133,10 @@ impl Output {
         Ok(())
     }
 
-    async fn flush(&mut self, stream: &TcpStream, pace: &mut Pace) -> io::Result<()> {
+    async fn flush(&mut self, stream: &TcpStream, stall_timer: &mut StallTimer) -> io::Result<()> {
         let mut sent = 0;
         while sent < self.bytes.len() {
-            sent += pass(stream, pace, || stream.try_write(&self.bytes[sent..])).await?;
+            sent += send_when_writable(stream, stall_timer, || stream.try_write(&self.bytes[sent..])).await?;
         }
         self.bytes.clear();
         // A manifest of megabytes does not stay with the connection.
@@ -145,7 +145,7 @@ impl Output {
     }
 
     /// The head, which waits in the kernel for the first bytes of the file, and the file.
-    async fn send_file(&mut self, stream: &TcpStream, body: &FileBody, pace: &mut Pace) -> io::Result<()> {
+    async fn send_file(&mut self, stream: &TcpStream, body: &FileBody, stall_timer: &mut StallTimer) -> io::Result<()> {
         let flags = match body.length {
             0 => SendFlags::empty(),
             _ => SendFlags::MORE,
@@ -154,21 +154,21 @@ impl Output {
         while sent < self.bytes.len() {
             let rest = &self.bytes[sent..];
             let send = || stream.try_io(Interest::WRITABLE, || Ok(send(stream, rest, flags)?));
-            sent += pass(stream, pace, send).await?;
+            sent += send_when_writable(stream, stall_timer, send).await?;
         }
-        if body.length > FILE_PIECE {
+        if body.length > SENDFILE_BYTES_MAX {
             let _only_advice = fadvise(&*body.file, body.offset, None, Advice::Sequential);
         }
         let mut offset = body.offset;
         let end = body.offset + body.length;
         while offset < end {
-            let piece = usize::try_from(FILE_PIECE.min(end - offset)).map_err(io::Error::other)?;
+            let piece = usize::try_from(SENDFILE_BYTES_MAX.min(end - offset)).map_err(io::Error::other)?;
             let send = || {
                 stream.try_io(Interest::WRITABLE, || {
                     Ok(sendfile(stream, &*body.file, Some(&mut offset), piece)?)
                 })
             };
-            if pass(stream, pace, send).await? == 0 {
+            if send_when_writable(stream, stall_timer, send).await? == 0 {
                 return Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "a blob is shorter than it was",
@@ -182,21 +182,21 @@ impl Output {
 }
 
 /// Has the kernel take bytes, which it nearly always does at once: a timer is needed only when the client is slower.
-async fn pass(
+async fn send_when_writable(
     stream: &TcpStream,
-    pace: &mut Pace,
+    stall_timer: &mut StallTimer,
     mut attempt: impl FnMut() -> io::Result<usize>,
 ) -> io::Result<usize> {
     loop {
         match attempt() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             taken => {
-                pace.moved(*taken.as_ref().unwrap_or(&0));
+                stall_timer.add_bytes(*taken.as_ref().unwrap_or(&0));
                 return taken;
             }
         }
         let since = Instant::now();
-        within(pace.left(), stream.writable()).await?;
-        pace.waited(since.elapsed());
+        with_timeout(stall_timer.remaining(), stream.writable()).await?;
+        stall_timer.add_wait(since.elapsed());
     }
 }

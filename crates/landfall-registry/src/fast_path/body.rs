@@ -14,23 +14,23 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use landfall_core::sync::lock;
-use landfall_net::pace::Pace;
-use landfall_net::serve::pace::{pace_of_clients, too_slow};
+use landfall_net::serve::stall::{client_stall_timer, slow_client_error};
+use landfall_net::stall::StallTimer;
 use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How much is read at once by who waits for it, in bytes: it stays in the processor's cache until it is hashed and written.
-const PIECE: usize = 256 * 1024;
+const READ_BYTES_MAX: usize = 256 * 1024;
 /// How much is read at once by everybody else.
-const FRAME: usize = 64 * 1024;
+const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// How often a thread that waits for the client looks whether anybody still wants the body.
-const LOOK_UP: Duration = Duration::from_millis(100);
+const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Marks a request whose answer may be a [`FileBody`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TakesFile;
+pub(crate) struct AcceptsFileBody;
 
 /// In the extensions of a response: its body is this part of a file. The response has a `Content-Length` and no other body.
 #[derive(Debug, Clone)]
@@ -45,32 +45,32 @@ pub(crate) struct FileBody {
 
 /// The body of a request, of a length that the client told. Clones are the same body.
 ///
-/// In the extensions of the request too, for whoever wants [`PushBody::pieces`].
+/// In the extensions of the request too, for whoever wants [`RequestBody::blocking_reader`].
 #[derive(Debug, Clone)]
-pub(crate) struct PushBody {
+pub(crate) struct RequestBody {
     stream: Arc<TcpStream>,
     stall: Duration,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<BodyState>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BodyState {
     /// What came with the head.
     read: BytesMut,
     left: u64,
 }
 
-impl PushBody {
-    /// A body of so many bytes, of which some were read already. The client is waited for as [`Pace`] says.
-    pub(crate) fn new(stream: Arc<TcpStream>, read: BytesMut, length: u64, stall: Duration) -> PushBody {
-        PushBody {
+impl RequestBody {
+    /// A body of so many bytes, of which some were read already. The client is waited for as [`StallTimer`] says.
+    pub(crate) fn new(stream: Arc<TcpStream>, read: BytesMut, length: u64, stall: Duration) -> RequestBody {
+        RequestBody {
             stream,
             stall,
-            state: Arc::new(Mutex::new(State { read, left: length })),
+            state: Arc::new(Mutex::new(BodyState { read, left: length })),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BodyState> {
         lock(&self.state)
     }
 
@@ -79,43 +79,43 @@ impl PushBody {
         self.lock().left
     }
 
-    /// The body for a thread that may block, until it is `given_up`.
+    /// The body for a thread that may block, until it is `cancelled`.
     ///
     /// # Errors
     /// When the connection cannot be used so.
-    pub(crate) fn pieces(&self, given_up: CancellationToken) -> io::Result<Pieces> {
+    pub(crate) fn blocking_reader(&self, cancelled: CancellationToken) -> io::Result<BodyReader> {
         let stream = net::TcpStream::from(self.stream.as_fd().try_clone_to_owned()?);
-        stream.set_read_timeout(Some(LOOK_UP))?;
+        stream.set_read_timeout(Some(CANCEL_CHECK_INTERVAL))?;
         stream.set_nonblocking(false)?;
-        let size = usize::try_from(self.left()).map_or(PIECE, |left| left.min(PIECE));
-        Ok(Pieces {
+        let size = usize::try_from(self.left()).map_or(READ_BYTES_MAX, |left| left.min(READ_BYTES_MAX));
+        Ok(BodyReader {
             body: self.clone(),
             stream,
             buffer: vec![0; size],
-            pace: pace_of_clients(self.stall),
-            given_up,
+            stall_timer: client_stall_timer(self.stall),
+            cancelled,
         })
     }
 }
 
 /// Reads a body on a thread that may block. Nobody else reads from the connection meanwhile.
 #[derive(Debug)]
-pub(crate) struct Pieces {
-    body: PushBody,
+pub(crate) struct BodyReader {
+    body: RequestBody,
     stream: net::TcpStream,
     buffer: Vec<u8>,
-    pace: Pace,
-    given_up: CancellationToken,
+    stall_timer: StallTimer,
+    cancelled: CancellationToken,
 }
 
-impl Pieces {
+impl BodyReader {
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
     /// When the client hangs up, is too slow, or nobody wants the body any more.
     pub(crate) fn next(&mut self) -> io::Result<Option<&[u8]>> {
         // Here as well as where it waits, which it does not while bytes crawl in.
-        if self.given_up.is_cancelled() {
+        if self.cancelled.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let mut state = self.body.lock();
@@ -124,7 +124,12 @@ impl Pieces {
             return Ok(None);
         }
         let length = if state.read.is_empty() {
-            receive(&self.stream, &mut self.buffer[..wanted], &mut self.pace, &self.given_up)?
+            receive(
+                &self.stream,
+                &mut self.buffer[..wanted],
+                &mut self.stall_timer,
+                &self.cancelled,
+            )?
         } else {
             let length = wanted.min(state.read.len());
             self.buffer[..length].copy_from_slice(&state.read.split_to(length));
@@ -135,36 +140,36 @@ impl Pieces {
     }
 }
 
-impl Drop for Pieces {
+impl Drop for BodyReader {
     fn drop(&mut self) {
         // A connection on which this fails is of no use to anybody: the next read says so.
         drop(self.stream.set_nonblocking(true));
     }
 }
 
-/// Waits until the buffer is full, or what came within [`LOOK_UP`] is in it.
+/// Waits until the buffer is full, or what came within [`CANCEL_CHECK_INTERVAL`] is in it.
 fn receive(
     stream: &net::TcpStream,
     buffer: &mut [u8],
-    pace: &mut Pace,
-    given_up: &CancellationToken,
+    stall_timer: &mut StallTimer,
+    cancelled: &CancellationToken,
 ) -> io::Result<usize> {
     loop {
         let begun = Instant::now();
         // Without this flag each packet wakes the thread.
         let received = recv(stream, &mut *buffer, RecvFlags::WAITALL);
-        pace.waited(begun.elapsed());
+        stall_timer.add_wait(begun.elapsed());
         match received {
             Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok((_, length)) => {
-                pace.moved(length);
+                stall_timer.add_bytes(length);
                 return Ok(length);
             }
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if given_up.is_cancelled() => {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if cancelled.is_cancelled() => {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if pace.left().is_zero() => {
-                return Err(too_slow());
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if stall_timer.remaining().is_zero() => {
+                return Err(slow_client_error());
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -172,13 +177,13 @@ fn receive(
     }
 }
 
-impl HttpBody for PushBody {
+impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let mut state = self.lock();
-        let wanted = usize::try_from(state.left).map_or(FRAME, |left| left.min(FRAME));
+        let wanted = usize::try_from(state.left).map_or(FRAME_BYTES_MAX, |left| left.min(FRAME_BYTES_MAX));
         if wanted == 0 {
             return Poll::Ready(None);
         }

@@ -8,10 +8,10 @@ pub(crate) const HEAD_MAX: usize = 8 * 1024;
 const HEADERS_MAX: usize = 32;
 const PATHS: &str = "/v2/";
 
-pub(crate) enum Parsed {
+pub(crate) enum ParsedHead {
     /// A request that is for us.
-    Ours {
-        ours: Box<Ours>,
+    Fast {
+        request: Box<FastRequest>,
         /// The length of its head, in bytes.
         head: usize,
     },
@@ -22,46 +22,48 @@ pub(crate) enum Parsed {
 }
 
 /// A request that is for us.
-pub(crate) struct Ours {
+pub(crate) struct FastRequest {
     pub(crate) request: Request<Body>,
     pub(crate) body_length: u64,
     /// Whether the client asks for the end of the connection after the answer.
     pub(crate) wants_close: bool,
 }
 
-pub(crate) fn parse_pull(input: &[u8]) -> Parsed {
+pub(crate) fn parse_head(input: &[u8]) -> ParsedHead {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut headers);
     match head.parse(input) {
-        Ok(httparse::Status::Complete(length)) => to_ours(&head).map_or(Parsed::Other, |ours| Parsed::Ours {
-            ours: Box::new(ours),
-            head: length,
-        }),
-        Ok(httparse::Status::Partial) if input.len() < HEAD_MAX => Parsed::Partial,
-        Ok(httparse::Status::Partial) | Err(_) => Parsed::Other,
+        Ok(httparse::Status::Complete(length)) => {
+            to_fast_request(&head).map_or(ParsedHead::Other, |request| ParsedHead::Fast {
+                request: Box::new(request),
+                head: length,
+            })
+        }
+        Ok(httparse::Status::Partial) if input.len() < HEAD_MAX => ParsedHead::Partial,
+        Ok(httparse::Status::Partial) | Err(_) => ParsedHead::Other,
     }
 }
 
-/// The law of [`parse_pull`], for [`crate::fuzzing`]: a request is taken once all of its head is here, and what follows it
+/// The law of [`parse_head`], for [`crate::fuzzing`]: a request is taken once all of its head is here, and what follows it
 /// changes nothing.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn check_pull(input: &[u8]) {
-    let Parsed::Ours { ours, head: length } = parse_pull(input) else {
+pub(crate) fn check_head(input: &[u8]) {
+    let ParsedHead::Fast { request, head: length } = parse_head(input) else {
         return;
     };
-    let Ours {
+    let FastRequest {
         request, body_length, ..
-    } = *ours;
+    } = *request;
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     assert!(!reads || body_length == 0);
     assert!(request.uri().path().starts_with(PATHS) && request.headers().contains_key(header::HOST));
     for end in [0, length / 2, length - 1] {
-        assert!(matches!(parse_pull(&input[..end]), Parsed::Partial), "cut at {end}");
+        assert!(matches!(parse_head(&input[..end]), ParsedHead::Partial), "cut at {end}");
     }
-    let Parsed::Ours {
-        ours: alone,
+    let ParsedHead::Fast {
+        request: alone,
         head: same_length,
-    } = parse_pull(&input[..length])
+    } = parse_head(&input[..length])
     else {
         panic!("the head alone is no request");
     };
@@ -73,7 +75,7 @@ pub(crate) fn check_pull(input: &[u8]) {
 }
 
 /// The request; `None` for anything that we would have to think about.
-fn to_ours(head: &httparse::Request<'_, '_>) -> Option<Ours> {
+fn to_fast_request(head: &httparse::Request<'_, '_>) -> Option<FastRequest> {
     let (method, may_have_body) = match head.method? {
         "GET" => (Method::GET, false),
         "HEAD" => (Method::HEAD, false),
@@ -117,7 +119,7 @@ fn to_ours(head: &httparse::Request<'_, '_>) -> Option<Ours> {
         request.headers_mut().append(name, value);
     }
     // RFC 9112 section 3.2: neither none nor several.
-    (hosts == 1).then_some(Ours {
+    (hosts == 1).then_some(FastRequest {
         request,
         body_length: length.flatten().unwrap_or_default(),
         wants_close,

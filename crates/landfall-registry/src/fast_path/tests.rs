@@ -14,14 +14,14 @@ use crate::fast_path::body::FileBody;
 
 const HOST: &str = "Host: test\r\n";
 
-fn is_ours(request: &str) -> Option<bool> {
-    match parse_pull(request.as_bytes()) {
-        Parsed::Ours { head, .. } => {
+fn is_fast(request: &str) -> Option<bool> {
+    match parse_head(request.as_bytes()) {
+        ParsedHead::Fast { head, .. } => {
             assert_eq!(head, request.len(), "{request}");
             Some(true)
         }
-        Parsed::Other => Some(false),
-        Parsed::Partial => None,
+        ParsedHead::Other => Some(false),
+        ParsedHead::Partial => None,
     }
 }
 
@@ -95,7 +95,7 @@ fn only_plain_requests_of_the_api_are_ours() {
         ("PRI * HTTP/2.0\r\n\r\n".to_owned(), Some(false)),
         ("\u{1}\u{2}\u{3}".to_owned(), Some(false)),
     ] {
-        assert_eq!(is_ours(&request), expected, "{request:.60}");
+        assert_eq!(is_fast(&request), expected, "{request:.60}");
     }
 }
 
@@ -126,7 +126,7 @@ fn mk_file(length: usize) -> (Arc<File>, Vec<u8>) {
 fn mk_router(file: Arc<File>, offset: u64, length: u64) -> Router {
     let whole = move |request: Request<Body>| async move {
         assert!(
-            request.extensions().get::<TakesFile>().is_some()
+            request.extensions().get::<AcceptsFileBody>().is_some()
                 && request.extensions().get::<ConnectInfo<SocketAddr>>().is_some()
         );
         let mut response = Response::new(Body::empty());

@@ -1,6 +1,6 @@
 //! The laws of the parsers of paths, ranges and records.
 
-use crate::api::range::{Wanted, parse_content_range, parse_range};
+use crate::api::range::{ByteRange, parse_content_range, parse_range};
 use crate::fuzzing::names::{check_digest, check_repository};
 use crate::repository::record::{parse_record, render_changes};
 use landfall_core::registry_path::Route;
@@ -49,12 +49,12 @@ pub(crate) fn check_path(path: &str) {
 
 /// A part lies inside of the blob, a chunk's end is a number, and each is what its header says in plain words.
 pub(crate) fn check_range(size: u64, header: &str) {
-    if let Wanted::Part { offset, length } = parse_range(Some(header), size) {
+    if let ByteRange::Part { offset, length } = parse_range(Some(header), size) {
         let end = offset.checked_add(length);
         assert!(length > 0 && end.is_some_and(|end| end <= size), "`{header}` of {size}");
         let last = offset + length - 1;
         let same = parse_range(Some(&format!("bytes={offset}-{last}")), size);
-        assert_eq!(same, Wanted::Part { offset, length }, "`{header}` of {size}");
+        assert_eq!(same, ByteRange::Part { offset, length }, "`{header}` of {size}");
     }
     if let Some((first, length)) = parse_content_range(header) {
         assert!(length > 0 && first.checked_add(length - 1).is_some(), "`{header}`");

@@ -20,8 +20,8 @@ impl Registry {
     /// # Errors
     /// When the disk does not answer.
     pub fn gc(&self, grace: Duration, now: SystemTime) -> Result<GcReport, StoreError> {
-        self.uploads.expire();
-        self.promises.expire();
+        self.upload_sessions.expire();
+        self.head_leases.expire();
         self.store.gc(|| self.roots(grace, now), now)
     }
 
@@ -31,10 +31,10 @@ impl Registry {
         let oldest = Timestamp::try_from(oldest).unwrap_or(Timestamp::MIN);
         let mut roots = Roots::default();
         for repository in self.records.names()? {
-            let snapshot = self.records.glance(&repository, Snapshot::take)?.unwrap_or_default();
-            self.let_go(&repository, &snapshot, oldest)?;
+            let snapshot = self.records.peek(&repository, Snapshot::take)?.unwrap_or_default();
+            self.drop_unreferenced(&repository, &snapshot, oldest)?;
             // Read once more: what came meanwhile counts.
-            let now = self.records.glance(&repository, Snapshot::take)?.unwrap_or_default();
+            let now = self.records.peek(&repository, Snapshot::take)?.unwrap_or_default();
             roots.manifests.extend(now.manifests);
             roots.blobs.extend(now.blobs.into_iter().map(|(digest, _)| digest));
         }
@@ -42,7 +42,12 @@ impl Registry {
     }
 
     /// Unlinks the blobs of a repository that are older than `oldest` and that no manifest names.
-    fn let_go(&self, repository: &Repository, snapshot: &Snapshot, oldest: Timestamp) -> Result<(), StoreError> {
+    fn drop_unreferenced(
+        &self,
+        repository: &Repository,
+        snapshot: &Snapshot,
+        oldest: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut stale = snapshot.blobs.iter().filter(|(_, at)| *at <= oldest).peekable();
         if stale.peek().is_none() {
             return Ok(());

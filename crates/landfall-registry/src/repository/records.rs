@@ -17,26 +17,26 @@ use crate::repository::record::{Change, ParsedRecord, Record, parse_record, rend
 /// No repository's path can have a component that begins like this.
 const RECORD_FILE: &str = "_record.jsonl";
 /// A record is rewritten when it has so many lines more than twice what it needs.
-const SPARE_LINES: usize = 256;
+const SPARE_LINES_MAX: usize = 256;
 
 /// All repositories.
 #[derive(Debug)]
 pub(crate) struct Records {
     directory: Utf8PathBuf,
-    shelves: RwLock<HashMap<Repository, Arc<Shelf>>>,
+    cache: RwLock<HashMap<Repository, Arc<CachedRecord>>>,
 }
 
 /// One repository, in memory and on disk.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct CachedRecord {
     record: RwLock<Record>,
     /// Held while the record is changed: readers go on with what is on disk.
-    log: Mutex<Log>,
+    file: Mutex<RecordFile>,
 }
 
 /// A record's file.
 #[derive(Debug)]
-struct Log {
+struct RecordFile {
     path: Utf8PathBuf,
     /// Where the last good line ends.
     length: u64,
@@ -55,31 +55,31 @@ impl Records {
     pub(crate) fn read_only(directory: &Utf8Path) -> Records {
         Records {
             directory: directory.to_owned(),
-            shelves: RwLock::default(),
+            cache: RwLock::default(),
         }
     }
 
     /// A repository that there is.
-    pub(crate) fn get(&self, repository: &Repository) -> Result<Option<Arc<Shelf>>, StoreError> {
-        if let Some(shelf) = self.loaded(repository) {
-            return Ok(Some(shelf));
+    pub(crate) fn get(&self, repository: &Repository) -> Result<Option<Arc<CachedRecord>>, StoreError> {
+        if let Some(cached) = self.find_cached(repository) {
+            return Ok(Some(cached));
         }
-        let Some(shelf) = self.load(repository)? else {
+        let Some(cached) = self.load(repository)? else {
             return Ok(None);
         };
-        Ok(Some(self.keep(repository, shelf)))
+        Ok(Some(self.insert(repository, cached)))
     }
 
     /// What a repository holds now, without keeping it in memory for the next who asks.
-    pub(crate) fn glance<T>(
+    pub(crate) fn peek<T>(
         &self,
         repository: &Repository,
-        look: impl FnOnce(&Record) -> T,
+        read: impl FnOnce(&Record) -> T,
     ) -> Result<Option<T>, StoreError> {
-        if let Some(shelf) = self.loaded(repository) {
-            return Ok(Some(look(&shelf.read())));
+        if let Some(cached) = self.find_cached(repository) {
+            return Ok(Some(read(&cached.read())));
         }
-        Ok(self.load(repository)?.map(|shelf| look(&shelf.read())))
+        Ok(self.load(repository)?.map(|cached| read(&cached.read())))
     }
 
     /// Changes a record: on disk first, then for readers. Gives what `decide` gives beside the changes.
@@ -88,18 +88,21 @@ impl Records {
         repository: &Repository,
         decide: impl FnOnce(&Record) -> (Vec<Change>, T),
     ) -> Result<T, StoreError> {
-        let shelf = match self.get(repository)? {
-            Some(shelf) => shelf,
-            None => self.keep(repository, Shelf::new(self.path(repository), ParsedRecord::default())),
+        let cached = match self.get(repository)? {
+            Some(cached) => cached,
+            None => self.insert(
+                repository,
+                CachedRecord::new(self.path(repository), ParsedRecord::default()),
+            ),
         };
-        let mut log = shelf.log();
-        let (changes, result) = decide(&shelf.read());
+        let mut file = cached.lock_file();
+        let (changes, result) = decide(&cached.read());
         if changes.is_empty() {
             return Ok(result);
         }
-        log.prepare(&self.directory, &shelf.read())?;
-        log.append(&changes)?;
-        let mut record = write_lock(&shelf.record);
+        file.prepare(&self.directory, &cached.read())?;
+        file.append(&changes)?;
+        let mut record = write_lock(&cached.record);
         for change in changes {
             record.apply(change);
         }
@@ -137,20 +140,20 @@ impl Records {
         self.directory.join(repository.as_str()).join(RECORD_FILE)
     }
 
-    fn loaded(&self, repository: &Repository) -> Option<Arc<Shelf>> {
-        read_lock(&self.shelves).get(repository).cloned()
+    fn find_cached(&self, repository: &Repository) -> Option<Arc<CachedRecord>> {
+        read_lock(&self.cache).get(repository).cloned()
     }
 
     /// Of two who read a record at the same time, both go on with what the first one keeps.
-    fn keep(&self, repository: &Repository, shelf: Shelf) -> Arc<Shelf> {
-        write_lock(&self.shelves)
+    fn insert(&self, repository: &Repository, cached: CachedRecord) -> Arc<CachedRecord> {
+        write_lock(&self.cache)
             .entry(repository.clone())
-            .or_insert_with(|| Arc::new(shelf))
+            .or_insert_with(|| Arc::new(cached))
             .clone()
     }
 
     /// Reads a record; changes nothing.
-    fn load(&self, repository: &Repository) -> Result<Option<Shelf>, StoreError> {
+    fn load(&self, repository: &Repository) -> Result<Option<CachedRecord>, StoreError> {
         let path = self.path(repository);
         let text = match fs::read(&path) {
             Ok(text) => text,
@@ -162,14 +165,14 @@ impl Records {
             tracing::error!(%path, lines = ?parsed.damaged, "a repository's record is damaged; what the lines named is \
                 missing until it is pushed again, which moves no blob that is still there");
         }
-        Ok(Some(Shelf::new(path, parsed)))
+        Ok(Some(CachedRecord::new(path, parsed)))
     }
 }
 
-impl Shelf {
-    fn new(path: Utf8PathBuf, parsed: ParsedRecord) -> Shelf {
-        Shelf {
-            log: Mutex::new(Log {
+impl CachedRecord {
+    fn new(path: Utf8PathBuf, parsed: ParsedRecord) -> CachedRecord {
+        CachedRecord {
+            file: Mutex::new(RecordFile {
                 path,
                 length: parsed.length,
                 lines: parsed.lines,
@@ -184,15 +187,15 @@ impl Shelf {
         read_lock(&self.record)
     }
 
-    fn log(&self) -> MutexGuard<'_, Log> {
-        lock(&self.log)
+    fn lock_file(&self) -> MutexGuard<'_, RecordFile> {
+        lock(&self.file)
     }
 }
 
-impl Log {
+impl RecordFile {
     /// Makes the file one that can be appended to: there, whole, and not much longer than it must be.
     fn prepare(&mut self, directory: &Utf8Path, record: &Record) -> Result<(), StoreError> {
-        let due = self.lines > 2 * record.fewest_lines() + SPARE_LINES;
+        let due = self.lines > 2 * record.fewest_lines() + SPARE_LINES_MAX;
         if self.length > 0 && !self.damaged && !due {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use landfall_core::sync::lock;
-use landfall_net::pace::Pace;
+use landfall_net::stall::StallTimer;
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::endpoint::Timeouts;
@@ -41,7 +41,7 @@ pub(super) struct StallMonitor {
 
 struct Shared {
     waiting_for: WaitingFor,
-    pace: Pace,
+    stall_timer: StallTimer,
     failure: Option<TransferError>,
 }
 
@@ -52,7 +52,7 @@ impl StallMonitor {
                 since: Instant::now(),
                 bytes: 0,
             },
-            pace: timeouts.pace(),
+            stall_timer: timeouts.stall_timer(),
             failure: None,
         };
         StallMonitor {
@@ -72,8 +72,8 @@ impl StallMonitor {
     fn registry_took_chunk(&self) {
         let mut shared = self.shared();
         if let WaitingFor::Registry { since, bytes } = shared.waiting_for {
-            shared.pace.waited(since.elapsed());
-            shared.pace.moved(bytes);
+            shared.stall_timer.add_wait(since.elapsed());
+            shared.stall_timer.add_bytes(bytes);
             shared.waiting_for = WaitingFor::Source;
         }
     }
@@ -90,7 +90,9 @@ impl StallMonitor {
                 let shared = self.shared();
                 match shared.waiting_for {
                     WaitingFor::Source => (Instant::now() + stall, None),
-                    WaitingFor::Registry { since, .. } => (since + shared.pace.left(), Some(stalled(stall))),
+                    WaitingFor::Registry { since, .. } => {
+                        (since + shared.stall_timer.remaining(), Some(stalled(stall)))
+                    }
                     WaitingFor::Response { since } => (since + response, Some(no_response(response))),
                 }
             };

@@ -12,23 +12,23 @@ use super::*;
 use crate::fast_path::with_fast_path;
 
 /// Says what came, read on a blocking thread; or what failed.
-async fn read_directly(body: Extension<PushBody>) -> String {
+async fn read_directly(body: Extension<RequestBody>) -> String {
     read_until(body, CancellationToken::new()).await
 }
 
 /// Does not want it any more before the first byte.
-async fn read_nothing(body: Extension<PushBody>) -> String {
-    let given_up = CancellationToken::new();
-    given_up.cancel();
-    read_until(body, given_up).await
+async fn read_nothing(body: Extension<RequestBody>) -> String {
+    let cancelled = CancellationToken::new();
+    cancelled.cancel();
+    read_until(body, cancelled).await
 }
 
-async fn read_until(Extension(body): Extension<PushBody>, given_up: CancellationToken) -> String {
-    let _guard = given_up.clone().drop_guard();
+async fn read_until(Extension(body): Extension<RequestBody>, cancelled: CancellationToken) -> String {
+    let _guard = cancelled.clone().drop_guard();
     let read = tokio::task::spawn_blocking(move || {
         let mut all = Vec::new();
-        let mut pieces = body.pieces(given_up)?;
-        while let Some(piece) = pieces.next()? {
+        let mut reader = body.blocking_reader(cancelled)?;
+        while let Some(piece) = reader.next()? {
             all.extend_from_slice(piece);
         }
         Ok::<_, io::Error>(all)
@@ -78,8 +78,18 @@ async fn last_line(client: &mut TcpStream) -> String {
 async fn bodies_of_any_length_arrive_whole_however_they_are_read_and_another_request_follows() {
     let running = mk_pushes(QUICK).await;
     let mut client = TcpStream::connect(running.address).await.unwrap();
-    let bytes: Vec<u8> = (0..3 * PIECE + 7).map(|at| u8::try_from(at % 251).unwrap()).collect();
-    for length in [1, 5000, FRAME, PIECE - 1, PIECE, PIECE + 1, bytes.len()] {
+    let bytes: Vec<u8> = (0..3 * READ_BYTES_MAX + 7)
+        .map(|at| u8::try_from(at % 251).unwrap())
+        .collect();
+    for length in [
+        1,
+        5000,
+        FRAME_BYTES_MAX,
+        READ_BYTES_MAX - 1,
+        READ_BYTES_MAX,
+        READ_BYTES_MAX + 1,
+        bytes.len(),
+    ] {
         for path in ["direct", "body", "direct"] {
             client.write_all(head(path, length).as_bytes()).await.unwrap();
             client.write_all(&bytes[..length]).await.unwrap();

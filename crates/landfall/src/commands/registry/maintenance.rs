@@ -6,9 +6,9 @@ use clap::Args;
 use landfall_core::reference::Repository;
 use landfall_core::wording::counted;
 use landfall_registry::GRACE;
-use landfall_registry::inventory::{Inventory, ListedRepository, RegistryStats, Verification};
-use landfall_registry::orders::{Order, carry_out};
-use landfall_registry::places::Places;
+use landfall_registry::admin_socket::{AdminCommand, run_admin_command};
+use landfall_registry::directories::RegistryDirs;
+use landfall_registry::inspect::{ListedRepository, RegistryInspector, RegistryStats, Verification};
 use serde::Serialize;
 
 use crate::args::{OutputArgs, RegistryRootArgs};
@@ -113,10 +113,10 @@ struct Removed {
 }
 
 pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let order = Order::CollectGarbage {
+    let command = AdminCommand::CollectGarbage {
         grace_seconds: args.grace,
     };
-    let deleted = carry_out(&find_registry(&args.root)?, &order)
+    let deleted = run_admin_command(&find_registry(&args.root)?, &command)
         .with_context(|| format!("cannot collect the garbage of `{}`", args.root.root))?;
     let collected = Collected {
         deleted: deleted.files,
@@ -130,7 +130,7 @@ pub(super) fn run_gc(args: &GcArgs, context: &Context) -> anyhow::Result<ExitSta
 }
 
 pub(super) fn run_verify(args: &VerifyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let found = open_inventory(&args.root)?
+    let found = open_inspector(&args.root)?
         .verify(|_| ())
         .with_context(|| format!("cannot verify `{}`", args.root.root))?;
     if args.delete_damaged && !found.damaged.is_empty() {
@@ -145,10 +145,10 @@ pub(super) fn run_verify(args: &VerifyArgs, context: &Context) -> anyhow::Result
 }
 
 fn delete_damaged(args: &VerifyArgs, found: &Verification, context: &Context) -> anyhow::Result<()> {
-    let places = find_registry(&args.root)?;
+    let directories = find_registry(&args.root)?;
     for digest in &found.damaged {
-        let order = Order::DeleteDamaged { digest: digest.clone() };
-        let deleted = carry_out(&places, &order).with_context(|| format!("cannot delete `{digest}`"))?;
+        let command = AdminCommand::DeleteDamaged { digest: digest.clone() };
+        let deleted = run_admin_command(&directories, &command).with_context(|| format!("cannot delete `{digest}`"))?;
         if deleted.files > 0 {
             context.printer.note(format_args!("deleted `{digest}`"));
         }
@@ -173,7 +173,7 @@ fn render_verification(found: &Verification) -> String {
 }
 
 pub(super) fn run_list(args: &ListArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let mut repositories = open_inventory(&args.root)?
+    let mut repositories = open_inspector(&args.root)?
         .repositories()
         .with_context(|| format!("cannot list `{}`", args.root.root))?;
     if let Some(name) = &args.name {
@@ -219,15 +219,15 @@ pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result
         .with_context(|| format!("`{name}` is not a repository: give its name without the registry's host"))?;
     let tag = selector.and_then(|selector| selector.parse().ok());
     let left = match tag {
-        Some(tag) => open_inventory(&args.root)?.tagged_only(&name, &tag)?,
+        Some(tag) => open_inspector(&args.root)?.find_solely_tagged(&name, &tag)?,
         None => None,
     };
-    let order = Order::Remove {
+    let command = AdminCommand::Remove {
         repository: name.clone(),
         selector: selector.map(str::to_owned),
     };
-    let deleted =
-        carry_out(&find_registry(&args.root)?, &order).with_context(|| format!("cannot delete `{}`", args.target))?;
+    let deleted = run_admin_command(&find_registry(&args.root)?, &command)
+        .with_context(|| format!("cannot delete `{}`", args.target))?;
     let removed = Removed {
         tags: deleted.tags,
         manifests: deleted.manifests,
@@ -258,7 +258,7 @@ fn split_target(target: &str) -> (&str, Option<&str>) {
 }
 
 pub(super) fn run_stats(args: &StatsArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let stats = open_inventory(&args.root)?
+    let stats = open_inspector(&args.root)?
         .stats()
         .with_context(|| format!("cannot count what is in `{}`", args.root.root))?;
     print_report(&context.printer, args.output.output, &stats, render_stats)?;
@@ -282,20 +282,20 @@ fn render_stats(stats: &RegistryStats) -> String {
     table.render(stdout_width())
 }
 
-fn find_registry(args: &RegistryRootArgs) -> anyhow::Result<Places> {
-    let places = Places::find(&args.root);
+fn find_registry(args: &RegistryRootArgs) -> anyhow::Result<RegistryDirs> {
+    let directories = RegistryDirs::find(&args.root);
     ensure!(
-        places.store.join("blobs").is_dir(),
+        directories.store.join("blobs").is_dir(),
         "there is no registry in `{}`: give the directory that `landfall registry serve --root` was given, or an agent's \
          state directory",
         args.root
     );
-    Ok(places)
+    Ok(directories)
 }
 
-fn open_inventory(args: &RegistryRootArgs) -> anyhow::Result<Inventory> {
-    let places = find_registry(args)?;
-    Ok(Inventory::new(&places.store, &places.records))
+fn open_inspector(args: &RegistryRootArgs) -> anyhow::Result<RegistryInspector> {
+    let directories = find_registry(args)?;
+    Ok(RegistryInspector::new(&directories.store, &directories.records))
 }
 
 #[cfg(test)]

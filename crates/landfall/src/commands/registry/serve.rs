@@ -13,10 +13,10 @@ use landfall_net::certificate::load_pair;
 use landfall_net::serve::tls::CertificateSlot;
 use landfall_net::serve::{ServeLimits, serve};
 use landfall_oci::store::ContentStore;
+use landfall_registry::admin_socket::serve_admin_socket;
+use landfall_registry::directories::RegistryDirs;
 use landfall_registry::fast_path::with_fast_path;
-use landfall_registry::orders::take_orders;
-use landfall_registry::places::Places;
-use landfall_registry::{DEFAULT_REQUESTS_MAX, GRACE, Policy, Registry, SpaceFloor, Users, registry_service};
+use landfall_registry::{DEFAULT_REQUESTS_MAX, GRACE, MinFreeSpace, Policy, Registry, Users, registry_service};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -61,7 +61,7 @@ pub struct ServeArgs {
     #[arg(long)]
     pub complete_images: bool,
     /// Bytes of the disk that uploads leave free, but at most a twentieth of the disk.
-    #[arg(long, value_name = "BYTES", default_value_t = SpaceFloor::default().bytes)]
+    #[arg(long, value_name = "BYTES", default_value_t = MinFreeSpace::default().bytes)]
     pub min_free: u64,
     /// Seconds between two garbage collections; 0: never collect.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
@@ -136,11 +136,11 @@ async fn serve_registry(
     };
     let certificate = load_certificate(args)?;
     let root = &args.root;
-    let places = Places::on_its_own(root);
-    let store = ContentStore::open(&places.store).with_context(|| format!("cannot open the store in `{root}`"))?;
-    let registry = Registry::open(store, &places.records)
+    let directories = RegistryDirs::standalone(root);
+    let store = ContentStore::open(&directories.store).with_context(|| format!("cannot open the store in `{root}`"))?;
+    let registry = Registry::open(store, &directories.records)
         .with_context(|| format!("cannot open the registry in `{root}`"))?
-        .with_floor(SpaceFloor { bytes: args.min_free });
+        .with_min_free_space(MinFreeSpace { bytes: args.min_free });
     let registry = Arc::new(registry);
     let listener = TcpListener::bind(args.listen)
         .await
@@ -168,7 +168,7 @@ async fn serve_registry(
         drained = serve(listener, certificate, http, limits, shutdown) => drained,
         never = watched.watch(Duration::from_secs(args.reload_every)) => match never {},
         never = collect_garbage(registry.clone(), args.gc_every) => match never {},
-        never = take_orders(registry) => match never {},
+        never = serve_admin_socket(registry) => match never {},
     };
     ensure!(
         drained.abandoned == 0,

@@ -7,9 +7,9 @@ use landfall_core::reference::RegistryHost;
 use landfall_core::settings::{Login, Primary};
 use landfall_net::serve::tls::CertificateSlot;
 use landfall_oci::client::explain::Explanation;
+use landfall_registry::admin_socket::serve_admin_socket;
+use landfall_registry::directories::RegistryDirs;
 use landfall_registry::fast_path::with_fast_path;
-use landfall_registry::orders::take_orders;
-use landfall_registry::places::Places;
 use landfall_registry::{Policy, Registry, Users, registry_service};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
@@ -120,14 +120,14 @@ async fn open(opened: &mut Option<Arc<Registry>>, host: &Host) -> anyhow::Result
     if let Some(registry) = opened {
         return Ok(registry.clone());
     }
-    let (store, places) = (host.store.clone(), Places::of_agent(&host.state_dir));
-    let registry = tokio::task::spawn_blocking(move || Registry::open(store, &places.records)).await??;
+    let (store, directories) = (host.store.clone(), RegistryDirs::of_agent(&host.state_dir));
+    let registry = tokio::task::spawn_blocking(move || Registry::open(store, &directories.records)).await??;
     let registry = Arc::new(registry);
     let served = registry.clone();
     host.supervisor.supervise("registry orders", |stop| async move {
         tokio::select! {
             () = stop.cancelled() => Ok(()),
-            never = take_orders(served) => match never {},
+            never = serve_admin_socket(served) => match never {},
         }
     });
     Ok(opened.insert(registry).clone())

@@ -16,54 +16,54 @@ use crate::serve::limits::ServeLimits;
 
 /// The requests under way on one connection.
 #[derive(Debug, Clone)]
-pub(super) struct ConnectionWatch(Arc<Mutex<UnderWay>>);
+pub(super) struct InFlightRequests(Arc<Mutex<InFlight>>);
 
 #[derive(Debug)]
-struct UnderWay {
+struct InFlight {
     /// By number: since when a client that was given a piece of its answer has not taken it; `None` while it waits for us.
-    answers: HashMap<u64, Option<Instant>>,
+    responses: HashMap<u64, Option<Instant>>,
     next: u64,
     /// When the last answer ended.
-    quiet_since: Instant,
+    idle_since: Instant,
 }
 
 /// Why a connection is of no more use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outstayed {
+pub(super) enum TimeoutReason {
     /// Nothing was asked for a while.
     Idle,
     /// An answer is not taken.
     Stalled,
 }
 
-impl ConnectionWatch {
-    pub(super) fn new() -> ConnectionWatch {
-        ConnectionWatch(Arc::new(Mutex::new(UnderWay {
-            answers: HashMap::new(),
+impl InFlightRequests {
+    pub(super) fn new() -> InFlightRequests {
+        InFlightRequests(Arc::new(Mutex::new(InFlight {
+            responses: HashMap::new(),
             next: 0,
-            quiet_since: Instant::now(),
+            idle_since: Instant::now(),
         })))
     }
 
     /// Notes a request; it is under way until the value is dropped.
-    pub(super) fn begin(&self) -> Answer {
-        let mut under_way = self.lock();
-        let number = under_way.next;
-        under_way.next += 1;
-        under_way.answers.insert(number, None);
-        Answer {
-            watch: self.clone(),
+    pub(super) fn start(&self) -> InFlightResponse {
+        let mut in_flight = self.lock();
+        let number = in_flight.next;
+        in_flight.next += 1;
+        in_flight.responses.insert(number, None);
+        InFlightResponse {
+            requests: self.clone(),
             number,
         }
     }
 
     /// Waits until the connection is of no more use.
-    pub(super) async fn outstayed(&self, limits: ServeLimits) -> Outstayed {
+    pub(super) async fn wait_for_timeout(&self, limits: ServeLimits) -> TimeoutReason {
         loop {
-            let (due, why) = self.next_due(limits);
+            let (due, reason) = self.next_timeout(limits);
             let now = Instant::now();
             if due <= now {
-                return why;
+                return reason;
             }
             // What begins meanwhile may be due before.
             sleep_until(due.min(now + limits.stall.min(limits.header))).await;
@@ -71,63 +71,63 @@ impl ConnectionWatch {
     }
 
     /// When the connection will be of no more use, if nothing changes.
-    fn next_due(&self, limits: ServeLimits) -> (Instant, Outstayed) {
-        let under_way = self.lock();
-        if under_way.answers.is_empty() {
-            return (under_way.quiet_since + limits.header, Outstayed::Idle);
+    fn next_timeout(&self, limits: ServeLimits) -> (Instant, TimeoutReason) {
+        let in_flight = self.lock();
+        if in_flight.responses.is_empty() {
+            return (in_flight.idle_since + limits.header, TimeoutReason::Idle);
         }
-        let oldest = under_way.answers.values().flatten().min();
+        let oldest = in_flight.responses.values().flatten().min();
         let since = oldest.copied().unwrap_or_else(Instant::now);
-        (since + limits.stall, Outstayed::Stalled)
+        (since + limits.stall, TimeoutReason::Stalled)
     }
 
-    fn lock(&self) -> MutexGuard<'_, UnderWay> {
+    fn lock(&self) -> MutexGuard<'_, InFlight> {
         lock(&self.0)
     }
 }
 
 /// A request under way.
 #[derive(Debug)]
-pub(super) struct Answer {
-    watch: ConnectionWatch,
+pub(super) struct InFlightResponse {
+    requests: InFlightRequests,
     number: u64,
 }
 
-impl Answer {
-    fn waits_for_client(&self, since: Option<Instant>) {
-        self.watch.lock().answers.insert(self.number, since);
+impl InFlightResponse {
+    fn set_waiting_since(&self, since: Option<Instant>) {
+        self.requests.lock().responses.insert(self.number, since);
     }
 }
 
-impl Drop for Answer {
+impl Drop for InFlightResponse {
     fn drop(&mut self) {
-        let mut under_way = self.watch.lock();
-        under_way.answers.remove(&self.number);
-        under_way.quiet_since = Instant::now();
+        let mut in_flight = self.requests.lock();
+        in_flight.responses.remove(&self.number);
+        in_flight.idle_since = Instant::now();
     }
 }
 
 /// An answer's body that tells when the client does not take it: it is polled once there is room for more.
 #[derive(Debug)]
-pub(super) struct WatchedBody {
+pub(super) struct TrackedBody {
     body: Body,
-    answer: Answer,
+    response: InFlightResponse,
 }
 
-impl WatchedBody {
-    pub(super) fn new(body: Body, answer: Answer) -> WatchedBody {
-        WatchedBody { body, answer }
+impl TrackedBody {
+    pub(super) fn new(body: Body, response: InFlightResponse) -> TrackedBody {
+        TrackedBody { body, response }
     }
 }
 
-impl HttpBody for WatchedBody {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let WatchedBody { body, answer } = self.get_mut();
+        let TrackedBody { body, response } = self.get_mut();
         let poll = Pin::new(body).poll_frame(context);
-        answer.waits_for_client(match &poll {
+        response.set_waiting_since(match &poll {
             Poll::Ready(Some(_)) => Some(Instant::now()),
             Poll::Ready(None) | Poll::Pending => None,
         });

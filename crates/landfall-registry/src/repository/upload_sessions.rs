@@ -21,11 +21,11 @@ const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
 /// How many uploads are open at once.
 const SESSIONS_MAX: usize = 1024;
 /// How long a client that asks how far an upload got waits for the request that is at it.
-const SETTLE_MAX: Duration = Duration::from_secs(3);
+const RELEASE_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// An upload session that cannot be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SessionError {
+pub(crate) enum UploadSessionError {
     /// As many are open as may be.
     TooMany,
     /// Another request holds it and does not end.
@@ -35,12 +35,12 @@ pub(crate) enum SessionError {
 
 /// The uploads under way, by the names that clients know them by. Clones are the same ones.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Uploads {
-    sessions: Arc<Mutex<HashMap<String, Session>>>,
+pub(crate) struct UploadSessions {
+    sessions: Arc<Mutex<HashMap<String, UploadSession>>>,
 }
 
 #[derive(Debug)]
-struct Session {
+struct UploadSession {
     repository: Repository,
     touched: Instant,
     /// What was there before the request that is at it.
@@ -48,28 +48,28 @@ struct Session {
     /// Locked while a request is at it.
     upload: Arc<tokio::sync::Mutex<Upload>>,
     /// Ends the request that is at it.
-    displaced: CancellationToken,
+    superseded: CancellationToken,
 }
 
-impl Uploads {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+impl UploadSessions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, UploadSession>> {
         lock(&self.sessions)
     }
 
     /// Opens a session.
-    pub(crate) fn insert(&self, repository: &Repository, upload: Upload) -> Result<String, SessionError> {
+    pub(crate) fn open(&self, repository: &Repository, upload: Upload) -> Result<String, UploadSessionError> {
         self.expire();
         let mut sessions = self.lock();
         if sessions.len() >= SESSIONS_MAX {
-            return Err(SessionError::TooMany);
+            return Err(UploadSessionError::TooMany);
         }
         let id = random_id();
-        let session = Session {
+        let session = UploadSession {
             repository: repository.clone(),
             touched: Instant::now(),
             length: upload.length(),
             upload: Arc::new(tokio::sync::Mutex::new(upload)),
-            displaced: CancellationToken::new(),
+            superseded: CancellationToken::new(),
         };
         sessions.insert(id.clone(), session);
         Ok(id)
@@ -87,66 +87,72 @@ impl Uploads {
     }
 
     fn find<'a>(
-        sessions: &'a mut HashMap<String, Session>,
+        sessions: &'a mut HashMap<String, UploadSession>,
         repository: &Repository,
         id: &str,
-    ) -> Result<&'a mut Session, SessionError> {
+    ) -> Result<&'a mut UploadSession, UploadSessionError> {
         let session = sessions.get_mut(id);
         session
             .filter(|session| session.repository == *repository)
-            .ok_or(SessionError::Unknown)
+            .ok_or(UploadSessionError::Unknown)
     }
 
     /// Takes an upload for a request. One that is still at it is ended, and waited for: its client has given it up, or would
     /// not send another, and a slow link can keep it alive here for long. There are never two at one upload.
-    pub(crate) async fn take(&self, repository: &Repository, id: &str) -> Result<TakenUpload, SessionError> {
-        let (upload, told) = {
+    pub(crate) async fn acquire(
+        &self,
+        repository: &Repository,
+        id: &str,
+    ) -> Result<AcquiredUpload, UploadSessionError> {
+        let (upload, reported_length) = {
             let mut sessions = self.lock();
-            let session = Uploads::find(&mut sessions, repository, id)?;
+            let session = UploadSessions::find(&mut sessions, repository, id)?;
             match session.upload.clone().try_lock_owned() {
-                Ok(upload) => return Ok(self.taken(session, id, upload, None)),
-                Err(_locked) => session.displaced.cancel(),
+                Ok(upload) => return Ok(self.hand_out(session, id, upload, None)),
+                Err(_locked) => session.superseded.cancel(),
             }
             (session.upload.clone(), session.length)
         };
-        let upload = timeout(SETTLE_MAX, upload.lock_owned())
+        let upload = timeout(RELEASE_WAIT_MAX, upload.lock_owned())
             .await
-            .map_err(|_elapsed| SessionError::Busy)?;
+            .map_err(|_elapsed| UploadSessionError::Busy)?;
         let mut sessions = self.lock();
         // The request may have ended the session.
-        let session = Uploads::find(&mut sessions, repository, id)?;
-        Ok(self.taken(session, id, upload, Some(told)))
+        let session = UploadSessions::find(&mut sessions, repository, id)?;
+        Ok(self.hand_out(session, id, upload, Some(reported_length)))
     }
 
-    fn taken(
+    fn hand_out(
         &self,
-        session: &mut Session,
+        session: &mut UploadSession,
         id: &str,
         upload: OwnedMutexGuard<Upload>,
-        told: Option<u64>,
-    ) -> TakenUpload {
+        reported_length: Option<u64>,
+    ) -> AcquiredUpload {
         session.touched = Instant::now();
         session.length = upload.length();
-        session.displaced = CancellationToken::new();
-        TakenUpload {
+        session.superseded = CancellationToken::new();
+        AcquiredUpload {
             upload,
             session: Some((self.clone(), id.to_owned())),
-            displaced: session.displaced.clone(),
-            told,
+            superseded: session.superseded.clone(),
+            reported_length,
         }
     }
 
     /// At which byte an upload goes on. While a request is at it, that is known only when the request ends, and it does soon
     /// when its client was killed: the next client asks while what the first one sent is still being read.
-    pub(crate) async fn settled_length(&self, repository: &Repository, id: &str) -> Result<u64, SessionError> {
+    pub(crate) async fn wait_for_length(&self, repository: &Repository, id: &str) -> Result<u64, UploadSessionError> {
         let (upload, before) = {
             let mut sessions = self.lock();
-            let session = Uploads::find(&mut sessions, repository, id)?;
+            let session = UploadSessions::find(&mut sessions, repository, id)?;
             (session.upload.clone(), session.length)
         };
-        let settled = timeout(SETTLE_MAX, upload.lock()).await.map(|upload| upload.length());
+        let settled = timeout(RELEASE_WAIT_MAX, upload.lock())
+            .await
+            .map(|upload| upload.length());
         // The request may have ended the session.
-        Uploads::find(&mut self.lock(), repository, id)?;
+        UploadSessions::find(&mut self.lock(), repository, id)?;
         Ok(settled.unwrap_or(before))
     }
 }
@@ -154,24 +160,24 @@ impl Uploads {
 /// An upload that a request took. It belongs to whoever takes in the bytes, on whatever thread; once that ends, the session
 /// has the upload again, with what arrived. The request may be long gone by then, because its client is.
 #[derive(Debug)]
-pub(crate) struct TakenUpload {
+pub(crate) struct AcquiredUpload {
     upload: OwnedMutexGuard<Upload>,
     /// `None` for an upload that ends with its request.
-    session: Option<(Uploads, String)>,
+    session: Option<(UploadSessions, String)>,
     /// Another request wants to go on with it.
-    pub(crate) displaced: CancellationToken,
+    pub(crate) superseded: CancellationToken,
     /// Where it stood as far as its client could know, when this request ended another that was at it.
-    pub(crate) told: Option<u64>,
+    pub(crate) reported_length: Option<u64>,
 }
 
-impl TakenUpload {
+impl AcquiredUpload {
     /// An upload that nobody can go on with in another request.
-    pub(crate) async fn without_session(upload: Upload) -> TakenUpload {
-        TakenUpload {
+    pub(crate) async fn without_session(upload: Upload) -> AcquiredUpload {
+        AcquiredUpload {
             upload: Arc::new(tokio::sync::Mutex::new(upload)).lock_owned().await,
             session: None,
-            displaced: CancellationToken::new(),
-            told: None,
+            superseded: CancellationToken::new(),
+            reported_length: None,
         }
     }
 
@@ -194,7 +200,7 @@ impl TakenUpload {
     }
 }
 
-impl Deref for TakenUpload {
+impl Deref for AcquiredUpload {
     type Target = Upload;
 
     fn deref(&self) -> &Upload {
@@ -202,7 +208,7 @@ impl Deref for TakenUpload {
     }
 }
 
-impl Receiver for TakenUpload {
+impl Receiver for AcquiredUpload {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let appended = self.upload.append(bytes);
         if appended.is_err() {

@@ -12,33 +12,33 @@ use landfall_oci::store::lease::Lease;
 use tokio::time::Instant;
 
 /// How long a push may take from its question to its manifest.
-const KEPT_FOR: Duration = Duration::from_secs(15 * 60);
+const LEASE_DURATION: Duration = Duration::from_secs(15 * 60);
 /// How many are remembered; the oldest go first.
-const KEPT_MAX: usize = 8192;
+const LEASES_MAX: usize = 8192;
 
 #[derive(Debug, Default)]
-pub(crate) struct Promises {
-    given: Mutex<VecDeque<Promise>>,
+pub(crate) struct HeadLeases {
+    leases: Mutex<VecDeque<HeadLease>>,
 }
 
 #[derive(Debug)]
-struct Promise {
-    until: Instant,
+struct HeadLease {
+    expires_at: Instant,
     _lease: Lease,
 }
 
-impl Promises {
+impl HeadLeases {
     /// Keeps a blob from collection for as long as a push takes. Comes before the look whether it is here.
-    pub(crate) fn give(&self, store: &ContentStore, digest: &Digest) {
+    pub(crate) fn grant(&self, store: &ContentStore, digest: &Digest) {
         let lease = store.lease();
         lease.add(digest);
         let now = Instant::now();
-        let mut given = lock(&self.given);
-        while given.len() >= KEPT_MAX || given.front().is_some_and(|oldest| oldest.until <= now) {
-            given.pop_front();
+        let mut leases = lock(&self.leases);
+        while leases.len() >= LEASES_MAX || leases.front().is_some_and(|oldest| oldest.expires_at <= now) {
+            leases.pop_front();
         }
-        given.push_back(Promise {
-            until: now + KEPT_FOR,
+        leases.push_back(HeadLease {
+            expires_at: now + LEASE_DURATION,
             _lease: lease,
         });
     }
@@ -46,9 +46,9 @@ impl Promises {
     /// Forgets those that are over.
     pub(crate) fn expire(&self) {
         let now = Instant::now();
-        let mut given = lock(&self.given);
-        while given.front().is_some_and(|oldest| oldest.until <= now) {
-            given.pop_front();
+        let mut leases = lock(&self.leases);
+        while leases.front().is_some_and(|oldest| oldest.expires_at <= now) {
+            leases.pop_front();
         }
     }
 }

@@ -5,38 +5,38 @@ use std::time::Duration;
 
 /// The waiting of one transfer for one side, and what came of it. Only time in which that side had to move counts.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct StallTimer {
     limit: Duration,
-    enough: u64,
+    bytes_min: u64,
     waited: Duration,
     moved: u64,
 }
 
-impl Pace {
-    /// Fewer than `enough` bytes within `limit` of waiting are a stall; of none at all, any limits make one.
-    pub fn new(limit: Duration, enough: u64) -> Pace {
-        Pace {
+impl StallTimer {
+    /// Fewer than `bytes_min` bytes within `limit` of waiting are a stall; of none at all, any limits make one.
+    pub fn new(limit: Duration, bytes_min: u64) -> StallTimer {
+        StallTimer {
             limit,
-            enough: enough.max(1),
+            bytes_min: bytes_min.max(1),
             waited: Duration::ZERO,
             moved: 0,
         }
     }
 
     /// How much longer may be waited.
-    pub fn left(&self) -> Duration {
+    pub fn remaining(&self) -> Duration {
         self.limit.saturating_sub(self.waited)
     }
 
     /// So long was waited.
-    pub fn waited(&mut self, time: Duration) {
+    pub fn add_wait(&mut self, time: Duration) {
         self.waited += time;
     }
 
     /// So many bytes moved after that.
-    pub fn moved(&mut self, bytes: usize) {
+    pub fn add_bytes(&mut self, bytes: usize) {
         self.moved += bytes as u64;
-        if self.moved >= self.enough {
+        if self.moved >= self.bytes_min {
             self.waited = Duration::ZERO;
             self.moved = 0;
         }

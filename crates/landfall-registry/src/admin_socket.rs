@@ -26,22 +26,22 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use crate::repository::Registry;
-use crate::repository::places::Places;
+use crate::repository::directories::RegistryDirs;
 use crate::repository::record::Change;
 
 /// Beside the store's `lock`.
 const SOCKET: &str = "orders";
 /// The longest name, tag and digest together are a few hundred bytes.
-const ORDER_SIZE_MAX: u64 = 16 * 1024;
+const COMMAND_SIZE_MAX: u64 = 16 * 1024;
 /// For how long whoever connects may take to say what he wants; the next one waits meanwhile.
-const SPEAK_WITHIN: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Before the next attempt, when the system gives no connection.
-const PAUSE: Duration = Duration::from_secs(1);
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Order {
+pub enum AdminCommand {
     /// As [`Registry::gc`].
     CollectGarbage {
         /// For how many seconds a pushed blob waits for its manifest.
@@ -77,7 +77,7 @@ pub struct Deleted {
 
 /// Why an order was not carried out.
 #[derive(Debug, thiserror::Error)]
-pub enum OrderError {
+pub enum AdminError {
     /// The store cannot do it, or another process has it and takes no orders.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -104,14 +104,14 @@ pub enum OrderError {
 ///
 /// # Errors
 /// When it cannot be done, or the process that has the store takes no orders.
-pub fn carry_out(places: &Places, order: &Order) -> Result<Deleted, OrderError> {
-    let root = &places.store;
+pub fn run_admin_command(directories: &RegistryDirs, command: &AdminCommand) -> Result<Deleted, AdminError> {
+    let root = &directories.store;
     let in_use = match ContentStore::open(root) {
-        Ok(store) => return Ok(Registry::open(store, &places.records)?.carry_out(order)?),
+        Ok(store) => return Ok(Registry::open(store, &directories.records)?.run_command(command)?),
         Err(in_use @ StoreError::InUse { .. }) => in_use,
         Err(error) => return Err(error.into()),
     };
-    let answer = match hand_over(root, order) {
+    let answer = match send_command(root, command) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             return Err(in_use.into());
         }
@@ -120,22 +120,22 @@ pub fn carry_out(places: &Places, order: &Order) -> Result<Deleted, OrderError> 
     let root = root.to_owned();
     match answer {
         Ok(Ok(deleted)) => Ok(deleted),
-        Ok(Err(message)) => Err(OrderError::Refused { root, message }),
-        Err(source) => Err(OrderError::Unanswered { root, source }),
+        Ok(Err(message)) => Err(AdminError::Refused { root, message }),
+        Err(source) => Err(AdminError::Unanswered { root, source }),
     }
 }
 
-fn hand_over(root: &Utf8Path, order: &Order) -> io::Result<Result<Deleted, String>> {
+fn send_command(root: &Utf8Path, command: &AdminCommand) -> io::Result<Result<Deleted, String>> {
     let directory = fs::File::open(root)?;
     let mut stream = net::UnixStream::connect(socket_path(&directory))?;
-    let mut line = serde_json::to_vec(order)?;
+    let mut line = serde_json::to_vec(command)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     Ok(serde_json::from_reader(stream)?)
 }
 
 /// Takes orders for a registry that this process serves, one after the other, for ever.
-pub async fn take_orders(registry: Arc<Registry>) -> Infallible {
+pub async fn serve_admin_socket(registry: Arc<Registry>) -> Infallible {
     let root = registry.store.root();
     let listener = match listen(root) {
         Ok(listener) => listener,
@@ -145,14 +145,14 @@ pub async fn take_orders(registry: Arc<Registry>) -> Infallible {
         }
     };
     loop {
-        let heard = match listener.accept().await {
-            Ok((mut stream, _)) => hear(&registry, &mut stream).await,
+        let handled = match listener.accept().await {
+            Ok((mut stream, _)) => handle_connection(&registry, &mut stream).await,
             Err(error) => {
-                sleep(PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
                 Err(error)
             }
         };
-        if let Err(error) = heard {
+        if let Err(error) = handled {
             tracing::debug!(%error, "an order was not heard");
         }
     }
@@ -173,14 +173,14 @@ fn socket_path(directory: &fs::File) -> PathBuf {
     format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()).into()
 }
 
-async fn hear(registry: &Arc<Registry>, stream: &mut UnixStream) -> io::Result<()> {
+async fn handle_connection(registry: &Arc<Registry>, stream: &mut UnixStream) -> io::Result<()> {
     let user = stream.peer_cred()?.uid();
     let own = rustix::process::geteuid().as_raw();
     let answer = if user == 0 || user == own {
         let mut line = String::new();
-        let mut reader = BufReader::new(&mut *stream).take(ORDER_SIZE_MAX);
-        timeout(SPEAK_WITHIN, reader.read_line(&mut line)).await??;
-        obey(registry, &line).await
+        let mut reader = BufReader::new(&mut *stream).take(COMMAND_SIZE_MAX);
+        timeout(READ_TIMEOUT, reader.read_line(&mut line)).await??;
+        run_line(registry, &line).await
     } else {
         Err(format!(
             "orders are taken from root and from user {own}, not from user {user}"
@@ -189,20 +189,20 @@ async fn hear(registry: &Arc<Registry>, stream: &mut UnixStream) -> io::Result<(
     stream.write_all(&serde_json::to_vec(&answer)?).await
 }
 
-async fn obey(registry: &Arc<Registry>, line: &str) -> Result<Deleted, String> {
-    let order: Order = serde_json::from_str(line).map_err(|error| format!("this is no order: {error}"))?;
-    tracing::info!(?order, "order taken");
+async fn run_line(registry: &Arc<Registry>, line: &str) -> Result<Deleted, String> {
+    let command: AdminCommand = serde_json::from_str(line).map_err(|error| format!("this is no order: {error}"))?;
+    tracing::info!(order = ?command, "order taken");
     let registry = registry.clone();
-    blocking(move || registry.carry_out(&order))
+    blocking(move || registry.run_command(&command))
         .await
         .map_err(|error| error_chain(&error))
 }
 
 impl Registry {
     /// Carries an order out. Blocks.
-    fn carry_out(&self, order: &Order) -> Result<Deleted, StoreError> {
-        match order {
-            Order::CollectGarbage { grace_seconds } => {
+    fn run_command(&self, command: &AdminCommand) -> Result<Deleted, StoreError> {
+        match command {
+            AdminCommand::CollectGarbage { grace_seconds } => {
                 let report = self.gc(Duration::from_secs(*grace_seconds), SystemTime::now())?;
                 Ok(Deleted {
                     files: report.deleted,
@@ -210,7 +210,7 @@ impl Registry {
                     ..Deleted::default()
                 })
             }
-            Order::Remove { repository, selector } => {
+            AdminCommand::Remove { repository, selector } => {
                 let removed = self.remove(repository, selector.as_deref())?;
                 Ok(Deleted {
                     tags: removed.tags,
@@ -218,7 +218,7 @@ impl Registry {
                     ..Deleted::default()
                 })
             }
-            Order::DeleteDamaged { digest } => self.delete_damaged(digest),
+            AdminCommand::DeleteDamaged { digest } => self.delete_damaged(digest),
         }
     }
 
@@ -242,7 +242,7 @@ impl Registry {
         for repository in self.records.names()? {
             let holds = self
                 .records
-                .glance(&repository, |record| record.manifests.contains_key(digest))?;
+                .peek(&repository, |record| record.manifests.contains_key(digest))?;
             if holds == Some(true) {
                 deleted.tags += self.records.change(&repository, |record| {
                     let tags = record.tags.values().filter(|tagged| *tagged == digest).count();

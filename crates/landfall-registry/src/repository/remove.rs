@@ -8,7 +8,7 @@ use crate::repository::record::{Change, Record};
 
 /// What was taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Removed {
+pub struct RemovedImages {
     /// Tags.
     pub tags: usize,
     /// Manifests; what they named goes with the next collection.
@@ -20,15 +20,15 @@ impl Registry {
     ///
     /// # Errors
     /// When the record cannot be read or written.
-    pub fn remove(&self, repository: &Repository, selector: Option<&str>) -> Result<Removed, StoreError> {
+    pub fn remove(&self, repository: &Repository, selector: Option<&str>) -> Result<RemovedImages, StoreError> {
         if self.records.get(repository)?.is_none() {
-            return Ok(Removed::default());
+            return Ok(RemovedImages::default());
         }
         self.records.change(repository, |record| {
             let changes = plan_removal(record, selector);
             let mut after = record.clone();
             changes.iter().cloned().for_each(|change| after.apply(change));
-            let removed = Removed {
+            let removed = RemovedImages {
                 tags: record.tags.len() - after.tags.len(),
                 manifests: record.manifests.len() - after.manifests.len(),
             };

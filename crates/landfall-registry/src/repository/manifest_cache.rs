@@ -8,13 +8,13 @@ use landfall_core::reference::Digest;
 use landfall_core::sync::lock;
 
 /// How much of them is kept, in bytes; twice as much for a moment.
-const KEPT_MAX: usize = 2 * 1024 * 1024;
+const GENERATION_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Larger ones are read from the disk each time.
-const SIZE_MAX: usize = 256 * 1024;
+const ENTRY_BYTES_MAX: usize = 256 * 1024;
 
 /// A cache of two generations: when the young one is full it becomes the old one, and what nobody wanted meanwhile goes.
 #[derive(Debug, Default)]
-pub(crate) struct HotManifests {
+pub(crate) struct ManifestCache {
     generations: Mutex<Generations>,
 }
 
@@ -25,7 +25,7 @@ struct Generations {
     old: HashMap<Digest, Bytes>,
 }
 
-impl HotManifests {
+impl ManifestCache {
     /// The bytes of a manifest, when they are here.
     pub(crate) fn get(&self, digest: &Digest) -> Option<Bytes> {
         let mut generations = lock(&self.generations);
@@ -33,22 +33,22 @@ impl HotManifests {
             return Some(bytes.clone());
         }
         let bytes = generations.old.remove(digest)?;
-        generations.keep(digest, &bytes);
+        generations.insert(digest, &bytes);
         Some(bytes)
     }
 
     /// Keeps the bytes of a manifest, which were verified.
-    pub(crate) fn keep(&self, digest: &Digest, bytes: &Bytes) {
-        if bytes.len() <= SIZE_MAX {
+    pub(crate) fn insert(&self, digest: &Digest, bytes: &Bytes) {
+        if bytes.len() <= ENTRY_BYTES_MAX {
             let mut generations = lock(&self.generations);
-            generations.keep(digest, bytes);
+            generations.insert(digest, bytes);
         }
     }
 }
 
 impl Generations {
-    fn keep(&mut self, digest: &Digest, bytes: &Bytes) {
-        if self.young_bytes + bytes.len() > KEPT_MAX {
+    fn insert(&mut self, digest: &Digest, bytes: &Bytes) {
+        if self.young_bytes + bytes.len() > GENERATION_BYTES_MAX {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
         }
@@ -64,29 +64,29 @@ mod tests {
     use landfall_oci::digest::digest_of;
 
     fn mk_manifest(number: u32) -> (Digest, Bytes) {
-        let mut bytes = vec![b' '; SIZE_MAX];
+        let mut bytes = vec![b' '; ENTRY_BYTES_MAX];
         bytes[..4].copy_from_slice(&number.to_le_bytes());
         (digest_of(&bytes), bytes.into())
     }
 
     #[test]
     fn what_is_asked_for_stays_and_the_rest_goes() {
-        let hot = HotManifests::default();
+        let cache = ManifestCache::default();
         let (wanted, bytes) = mk_manifest(0);
-        hot.keep(&wanted, &bytes);
+        cache.insert(&wanted, &bytes);
         let others: Vec<_> = (1..40).map(mk_manifest).collect();
         for (digest, bytes) in &others {
-            hot.keep(digest, bytes);
-            assert_eq!(hot.get(&wanted).as_ref(), Some(&bytes_of(&wanted, 0)));
+            cache.insert(digest, bytes);
+            assert_eq!(cache.get(&wanted).as_ref(), Some(&bytes_of(&wanted, 0)));
         }
-        assert_eq!(hot.get(&others[0].0), None);
-        let generations = hot.generations.lock().unwrap();
+        assert_eq!(cache.get(&others[0].0), None);
+        let generations = cache.generations.lock().unwrap();
         let kept: usize = [&generations.young, &generations.old]
             .iter()
             .flat_map(|generation| generation.values())
             .map(Bytes::len)
             .sum();
-        assert!(kept <= 2 * KEPT_MAX, "{kept}");
+        assert!(kept <= 2 * GENERATION_BYTES_MAX, "{kept}");
     }
 
     fn bytes_of(digest: &Digest, number: u32) -> Bytes {
@@ -97,10 +97,10 @@ mod tests {
 
     #[test]
     fn one_that_is_large_is_not_kept() {
-        let hot = HotManifests::default();
-        let bytes = Bytes::from(vec![b' '; SIZE_MAX + 1]);
+        let cache = ManifestCache::default();
+        let bytes = Bytes::from(vec![b' '; ENTRY_BYTES_MAX + 1]);
         let digest = digest_of(&bytes);
-        hot.keep(&digest, &bytes);
-        assert_eq!(hot.get(&digest), None);
+        cache.insert(&digest, &bytes);
+        assert_eq!(cache.get(&digest), None);
     }
 }

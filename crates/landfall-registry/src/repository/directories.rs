@@ -7,18 +7,18 @@ const STORE: &str = "store";
 
 /// The two directories of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
+pub struct RegistryDirs {
     /// The content store's.
     pub store: Utf8PathBuf,
     /// The records'.
     pub records: Utf8PathBuf,
 }
 
-impl Places {
+impl RegistryDirs {
     /// Of a registry on its own: the records lie in the store's directory.
     #[must_use]
-    pub fn on_its_own(root: &Utf8Path) -> Places {
-        Places {
+    pub fn standalone(root: &Utf8Path) -> RegistryDirs {
+        RegistryDirs {
             store: root.to_owned(),
             records: root.join("repositories"),
         }
@@ -26,8 +26,8 @@ impl Places {
 
     /// Of the registry in an agent's state directory: its store holds the images of the host as well.
     #[must_use]
-    pub fn of_agent(state_dir: &Utf8Path) -> Places {
-        Places {
+    pub fn of_agent(state_dir: &Utf8Path) -> RegistryDirs {
+        RegistryDirs {
             store: state_dir.join(STORE),
             records: state_dir.join("registry"),
         }
@@ -36,13 +36,13 @@ impl Places {
     /// Of the registry that somebody means by a directory: an agent's when it is the state directory of one, or the store
     /// in it, which is never taken for a registry without records.
     #[must_use]
-    pub fn find(root: &Utf8Path) -> Places {
-        let own = Places::on_its_own(root);
+    pub fn find(root: &Utf8Path) -> RegistryDirs {
+        let own = RegistryDirs::standalone(root);
         let within = root.parent().filter(|_| root.file_name() == Some(STORE));
-        let agents = [Some(root), within].into_iter().flatten().map(Places::of_agent);
+        let agents = [Some(root), within].into_iter().flatten().map(RegistryDirs::of_agent);
         agents
             .filter(|_| !own.records.is_dir())
-            .find(|places| places.records.is_dir())
+            .find(|directories| directories.records.is_dir())
             .unwrap_or(own)
     }
 }
@@ -65,13 +65,16 @@ mod tests {
             std::fs::create_dir_all(made).unwrap();
         }
         for (root, expected) in [
-            (&own, Places::on_its_own(&own)),
-            (&new, Places::on_its_own(&new)),
-            (&state, Places::of_agent(&state)),
-            (&state.join("store"), Places::of_agent(&state)),
-            (&state.join("registry"), Places::on_its_own(&state.join("registry"))),
+            (&own, RegistryDirs::standalone(&own)),
+            (&new, RegistryDirs::standalone(&new)),
+            (&state, RegistryDirs::of_agent(&state)),
+            (&state.join("store"), RegistryDirs::of_agent(&state)),
+            (
+                &state.join("registry"),
+                RegistryDirs::standalone(&state.join("registry")),
+            ),
         ] {
-            assert_eq!(Places::find(root), expected, "{root}");
+            assert_eq!(RegistryDirs::find(root), expected, "{root}");
         }
     }
 }

@@ -19,16 +19,16 @@ impl Fixture {
         fixture
     }
 
-    fn places(&self) -> Places {
+    fn directories(&self) -> RegistryDirs {
         // Longer than the path of a socket may be.
         let root = Utf8Path::from_path(self.directory.path()).unwrap();
-        Places::on_its_own(&root.join("long".repeat(40)))
+        RegistryDirs::standalone(&root.join("long".repeat(40)))
     }
 
     fn open(&self) -> Arc<Registry> {
-        let places = self.places();
-        let store = ContentStore::open(&places.store).unwrap();
-        Arc::new(Registry::open(store, &places.records).unwrap())
+        let directories = self.directories();
+        let store = ContentStore::open(&directories.store).unwrap();
+        Arc::new(Registry::open(store, &directories.records).unwrap())
     }
 
     fn push(&self, registry: &Registry, bytes: &[u8]) -> Digest {
@@ -40,9 +40,9 @@ impl Fixture {
     }
 
     /// What an order does while the registry is served by this process.
-    async fn order(&self, registry: &Arc<Registry>, order: Order) -> Result<Deleted, OrderError> {
-        let places = self.places();
-        while_served(registry, move || carry_out(&places, &order)).await
+    async fn run(&self, registry: &Arc<Registry>, command: AdminCommand) -> Result<Deleted, AdminError> {
+        let directories = self.directories();
+        while_served(registry, move || run_admin_command(&directories, &command)).await
     }
 }
 
@@ -56,19 +56,19 @@ async fn while_served<T: Send + 'static>(registry: &Arc<Registry>, work: impl Fn
         work()
     });
     tokio::select! {
-        never = take_orders(registry.clone()) => match never {},
+        never = serve_admin_socket(registry.clone()) => match never {},
         done = work => done.unwrap(),
     }
 }
 
-fn collect() -> Order {
-    Order::CollectGarbage { grace_seconds: 0 }
+fn collect() -> AdminCommand {
+    AdminCommand::CollectGarbage { grace_seconds: 0 }
 }
 
 #[test]
 fn an_order_is_carried_out_by_whoever_gives_it_when_nobody_has_the_store() {
     let fixture = Fixture::new();
-    let deleted = carry_out(&fixture.places(), &collect()).unwrap();
+    let deleted = run_admin_command(&fixture.directories(), &collect()).unwrap();
     assert_eq!((deleted.files, deleted.bytes), (1, 7));
 }
 
@@ -76,18 +76,18 @@ fn an_order_is_carried_out_by_whoever_gives_it_when_nobody_has_the_store() {
 async fn an_order_is_carried_out_by_the_process_that_has_the_store() {
     let fixture = Fixture::new();
     let registry = fixture.open();
-    let deleted = fixture.order(&registry, collect()).await.unwrap();
+    let deleted = fixture.run(&registry, collect()).await.unwrap();
     assert_eq!((deleted.files, deleted.bytes), (1, 7));
     // The socket of a process that was killed is there and nobody listens to it.
-    assert!(fixture.places().store.join(SOCKET).exists());
-    let error = carry_out(&fixture.places(), &collect()).unwrap_err();
+    assert!(fixture.directories().store.join(SOCKET).exists());
+    let error = run_admin_command(&fixture.directories(), &collect()).unwrap_err();
     assert!(
         error
             .to_string()
             .ends_with("is in use by another process: stop that one first, or choose another directory"),
         "{error}"
     );
-    let deleted = fixture.order(&registry, collect()).await.unwrap();
+    let deleted = fixture.run(&registry, collect()).await.unwrap();
     assert_eq!(deleted, Deleted::default(), "and it is replaced");
 }
 
@@ -110,26 +110,26 @@ async fn a_damaged_manifest_leaves_its_repositories_so_that_the_next_push_brings
         .records
         .change(&name, |_| (vec![add(&digest), tag(&digest)], ()))
         .unwrap();
-    let order = Order::DeleteDamaged { digest: digest.clone() };
+    let command = AdminCommand::DeleteDamaged { digest: digest.clone() };
     assert_eq!(
-        fixture.order(&registry, order.clone()).await.unwrap(),
+        fixture.run(&registry, command.clone()).await.unwrap(),
         Deleted::default()
     );
-    let path = fixture.places().store.join("blobs/sha256").join(digest.hex());
+    let path = fixture.directories().store.join("blobs/sha256").join(digest.hex());
     std::fs::write(path, "rotten").unwrap();
-    let deleted = fixture.order(&registry, order.clone()).await.unwrap();
+    let deleted = fixture.run(&registry, command.clone()).await.unwrap();
     assert_eq!((deleted.files, deleted.manifests, deleted.tags), (1, 1, 1));
     assert_eq!(registry.find_manifest(&name, "v1").unwrap(), None);
-    assert_eq!(fixture.order(&registry, order).await.unwrap(), Deleted::default());
+    assert_eq!(fixture.run(&registry, command).await.unwrap(), Deleted::default());
 }
 
 #[tokio::test]
 async fn what_is_no_order_is_answered_and_the_next_one_is_heard() {
     let fixture = Fixture::new();
     let registry = fixture.open();
-    let places = fixture.places();
+    let directories = fixture.directories();
     let deleted = while_served(&registry, move || {
-        let directory = fs::File::open(&places.store).unwrap();
+        let directory = fs::File::open(&directories.store).unwrap();
         for (said, heard) in [
             ("{\"rob\":{}}\n", "this is no order: unknown variant `rob`"),
             ("", "this is no order: EOF"),
@@ -141,7 +141,7 @@ async fn what_is_no_order_is_answered_and_the_next_one_is_heard() {
             let message = answer.unwrap_err();
             assert!(message.starts_with(heard), "{message}");
         }
-        carry_out(&places, &collect()).unwrap()
+        run_admin_command(&directories, &collect()).unwrap()
     });
     assert_eq!(deleted.await.files, 1);
 }

@@ -18,7 +18,7 @@ use landfall_core::sync::lock;
 use tokio::time::timeout;
 
 /// For how long a client may go on sending what nobody wants.
-const PATIENCE: Duration = Duration::from_secs(5);
+const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// A request's body, of which a second handle stays.
 #[derive(Debug, Clone)]
@@ -58,16 +58,16 @@ impl SharedBody {
     }
 
     /// Sends an answer, and reads on until the client is done or patience ends.
-    pub(crate) fn answer(self, response: Response) -> Response {
+    pub(crate) fn drain_after(self, response: Response) -> Response {
         if self.is_end_stream() {
             return response;
         }
         let (parts, body) = response.into_parts();
         let rest = stream::once(async move {
             let mut body = self;
-            let throw_away = async { while let Some(Ok(_)) = body.frame().await {} };
+            let drain = async { while let Some(Ok(_)) = body.frame().await {} };
             // A client that goes on for longer is hung up on.
-            drop(timeout(PATIENCE, throw_away).await);
+            drop(timeout(DRAIN_MAX, drain).await);
         });
         let body = body.into_data_stream().chain(rest.filter_map(|()| async { None }));
         Response::from_parts(parts, Body::from_stream(body))

@@ -15,36 +15,36 @@ const WINDOW: Duration = Duration::from_secs(60);
 const ADDRESSES_MAX: usize = 4096;
 
 #[derive(Debug, Default)]
-pub(crate) struct Attempts {
-    failures: Mutex<HashMap<IpAddr, Failures>>,
+pub(crate) struct LoginThrottle {
+    failures: Mutex<HashMap<IpAddr, LoginFailures>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Failures {
+struct LoginFailures {
     since: Instant,
     count: u32,
 }
 
-impl Attempts {
+impl LoginThrottle {
     /// How long an address must wait before its next login is looked at.
-    pub(crate) fn must_wait(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
+    pub(crate) fn retry_after(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
         let failures = lock(&self.failures);
-        let Failures { since, count } = *failures.get(&network(peer))?;
+        let LoginFailures { since, count } = *failures.get(&network(peer))?;
         let left = WINDOW.checked_sub(now.saturating_duration_since(since))?;
         (count >= FAILURES_MAX).then_some(left)
     }
 
     /// Remembers a wrong login.
-    pub(crate) fn failed(&self, peer: IpAddr, now: Instant) {
+    pub(crate) fn record_failure(&self, peer: IpAddr, now: Instant) {
         let mut failures = lock(&self.failures);
         if failures.len() >= ADDRESSES_MAX {
             failures.clear();
         }
         let entry = failures
             .entry(network(peer))
-            .or_insert(Failures { since: now, count: 0 });
+            .or_insert(LoginFailures { since: now, count: 0 });
         if now.saturating_duration_since(entry.since) >= WINDOW {
-            *entry = Failures { since: now, count: 0 };
+            *entry = LoginFailures { since: now, count: 0 };
         }
         entry.count += 1;
     }
@@ -67,19 +67,22 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_tries_many_logins_waits_and_others_do_not() {
-        let attempts = Attempts::default();
+        let throttle = LoginThrottle::default();
         let now = Instant::now();
         let guesser: IpAddr = "2001:db8::1".parse().unwrap();
         for _ in 0..FAILURES_MAX {
-            assert_eq!(attempts.must_wait(guesser, now), None);
-            attempts.failed(guesser, now);
+            assert_eq!(throttle.retry_after(guesser, now), None);
+            throttle.record_failure(guesser, now);
         }
         let later = now + Duration::from_secs(20);
         let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
-        assert_eq!(attempts.must_wait(neighbour, later), Some(Duration::from_secs(40)));
-        assert_eq!(attempts.must_wait("10.0.0.1".parse().unwrap(), later), None);
-        assert_eq!(attempts.must_wait(guesser, now + WINDOW + Duration::from_secs(1)), None);
-        attempts.failed(guesser, now + WINDOW);
-        assert_eq!(attempts.must_wait(guesser, now + WINDOW), None, "counted anew");
+        assert_eq!(throttle.retry_after(neighbour, later), Some(Duration::from_secs(40)));
+        assert_eq!(throttle.retry_after("10.0.0.1".parse().unwrap(), later), None);
+        assert_eq!(
+            throttle.retry_after(guesser, now + WINDOW + Duration::from_secs(1)),
+            None
+        );
+        throttle.record_failure(guesser, now + WINDOW);
+        assert_eq!(throttle.retry_after(guesser, now + WINDOW), None, "counted anew");
     }
 }

@@ -1,4 +1,4 @@
-//! Clients that are too slow: of the bytes that a client sends, and of those that it takes, [`PACE_BYTES`] have to pass
+//! Clients that are too slow: of the bytes that a client sends, and of those that it takes, [`STALL_BYTES`] have to pass
 //! within [`ServeLimits::stall`] of waiting for it. Only waiting for the client counts: the disk may take its time.
 //!
 //! [`ServeLimits::stall`]: crate::serve::limits::ServeLimits::stall
@@ -13,27 +13,27 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::pace::Pace;
+use crate::stall::StallTimer;
 
 /// A client with which fewer bytes pass keeps a connection, and often a file, busy for nothing.
-pub const PACE_BYTES: usize = 16 * 1024;
+pub const STALL_BYTES: usize = 16 * 1024;
 
 /// The pace that a client has to keep.
-pub fn pace_of_clients(limit: Duration) -> Pace {
-    Pace::new(limit, PACE_BYTES as u64)
+pub fn client_stall_timer(limit: Duration) -> StallTimer {
+    StallTimer::new(limit, STALL_BYTES as u64)
 }
 
-/// A [`Pace`] of something that is polled.
+/// A [`StallTimer`] of something that is polled.
 #[derive(Debug)]
-struct PolledPace {
-    pace: Pace,
+struct PolledStallTimer {
+    stall_timer: StallTimer,
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl PolledPace {
-    fn new(limit: Duration) -> PolledPace {
-        PolledPace {
-            pace: pace_of_clients(limit),
+impl PolledStallTimer {
+    fn new(limit: Duration) -> PolledStallTimer {
+        PolledStallTimer {
+            stall_timer: client_stall_timer(limit),
             waiting: None,
         }
     }
@@ -48,50 +48,50 @@ impl PolledPace {
         match poll {
             Poll::Ready(ready) => {
                 if let Some((since, _)) = self.waiting.take() {
-                    self.pace.waited(since.elapsed());
+                    self.stall_timer.add_wait(since.elapsed());
                 }
-                self.pace.moved(moved(&ready));
+                self.stall_timer.add_bytes(moved(&ready));
                 Poll::Ready(Ok(ready))
             }
             Poll::Pending => {
-                let left = self.pace.left();
+                let left = self.stall_timer.remaining();
                 let (_, sleep) = self
                     .waiting
                     .get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
-                sleep.as_mut().poll(context).map(|()| Err(too_slow()))
+                sleep.as_mut().poll(context).map(|()| Err(slow_client_error()))
             }
         }
     }
 }
 
 /// Why a connection with a client that is too slow ends.
-pub fn too_slow() -> io::Error {
+pub fn slow_client_error() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the client is too slow")
 }
 
 /// What a client is waited for, for so long.
-pub async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(limit, work).await.map_err(|_elapsed| too_slow())?
+pub async fn with_timeout<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limit, work).await.map_err(|_elapsed| slow_client_error())?
 }
 
-/// A request's body, whose sender keeps pace.
+/// A request's body, whose sender keeps stall_timer.
 #[derive(Debug)]
-pub struct PacedBody<B> {
+pub struct TimedBody<B> {
     body: B,
-    pace: PolledPace,
+    stall_timer: PolledStallTimer,
 }
 
-impl<B> PacedBody<B> {
+impl<B> TimedBody<B> {
     /// A body whose sender is given up after `limit` of waiting.
-    pub fn new(body: B, limit: Duration) -> PacedBody<B> {
-        PacedBody {
+    pub fn new(body: B, limit: Duration) -> TimedBody<B> {
+        TimedBody {
             body,
-            pace: PolledPace::new(limit),
+            stall_timer: PolledStallTimer::new(limit),
         }
     }
 }
 
-impl<B> HttpBody for PacedBody<B>
+impl<B> HttpBody for TimedBody<B>
 where
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin,
 {
@@ -99,16 +99,17 @@ where
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let PacedBody { body, pace } = self.get_mut();
+        let TimedBody { body, stall_timer } = self.get_mut();
         let poll = Pin::new(body).poll_frame(context);
-        pace.check(context, poll, |frame| match frame {
-            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
-            Some(Err(_)) | None => 0,
-        })
-        .map(|checked| match checked {
-            Ok(frame) => frame.map(|frame| frame.map_err(Into::into)),
-            Err(error) => Some(Err(error.into())),
-        })
+        stall_timer
+            .check(context, poll, |frame| match frame {
+                Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+                Some(Err(_)) | None => 0,
+            })
+            .map(|checked| match checked {
+                Ok(frame) => frame.map(|frame| frame.map_err(Into::into)),
+                Err(error) => Some(Err(error.into())),
+            })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -122,34 +123,36 @@ where
 
 /// A connection, whose client keeps pace with what it is sent.
 #[derive(Debug)]
-pub struct PacedStream<S> {
+pub struct TimedStream<S> {
     /// What was read of the stream before.
-    read: BytesMut,
+    prefix: BytesMut,
     stream: S,
-    pace: PolledPace,
+    stall_timer: PolledStallTimer,
 }
 
-impl<S> PacedStream<S> {
+impl<S> TimedStream<S> {
     /// A stream of which something was read already.
-    pub fn rejoin(read: BytesMut, stream: S, limit: Duration) -> PacedStream<S> {
-        PacedStream {
-            read,
+    pub fn with_prefix(prefix: BytesMut, stream: S, limit: Duration) -> TimedStream<S> {
+        TimedStream {
+            prefix,
             stream,
-            pace: PolledPace::new(limit),
+            stall_timer: PolledStallTimer::new(limit),
         }
     }
 }
 
-impl<S: Unpin> PacedStream<S> {
+impl<S: Unpin> TimedStream<S> {
     fn write_with(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        let PacedStream { stream, pace, .. } = self.get_mut();
+        let TimedStream {
+            stream, stall_timer, ..
+        } = self.get_mut();
         let poll = write(Pin::new(stream), context);
         let written = |result: &io::Result<usize>| result.as_ref().map_or(0, |written| *written);
-        pace.check(context, poll, written).map(Result::flatten)
+        stall_timer.check(context, poll, written).map(Result::flatten)
     }
 
     fn end_with(
@@ -157,28 +160,30 @@ impl<S: Unpin> PacedStream<S> {
         context: &mut Context<'_>,
         end: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<()>>,
     ) -> Poll<io::Result<()>> {
-        let PacedStream { stream, pace, .. } = self.get_mut();
+        let TimedStream {
+            stream, stall_timer, ..
+        } = self.get_mut();
         let poll = end(Pin::new(stream), context);
-        pace.check(context, poll, |_| 0).map(Result::flatten)
+        stall_timer.check(context, poll, |_| 0).map(Result::flatten)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for PacedStream<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
+        if self.prefix.is_empty() {
             return Pin::new(&mut self.stream).poll_read(context, buffer);
         }
-        let length = self.read.len().min(buffer.remaining());
-        buffer.put_slice(&self.read.split_to(length));
+        let length = self.prefix.len().min(buffer.remaining());
+        buffer.put_slice(&self.prefix.split_to(length));
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for PacedStream<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.write_with(context, |stream, context| stream.poll_write(context, bytes))
     }
@@ -211,13 +216,13 @@ mod tests {
     #[test]
     fn only_bytes_enough_make_up_for_the_waiting() {
         let second = Duration::from_secs(1);
-        let mut pace = pace_of_clients(3 * second);
-        pace.waited(2 * second);
-        pace.moved(PACE_BYTES - 1);
-        assert_eq!(pace.left(), second);
-        pace.moved(1);
-        assert_eq!(pace.left(), 3 * second);
-        pace.waited(4 * second);
-        assert_eq!(pace.left(), Duration::ZERO);
+        let mut stall_timer = client_stall_timer(3 * second);
+        stall_timer.add_wait(2 * second);
+        stall_timer.add_bytes(STALL_BYTES - 1);
+        assert_eq!(stall_timer.remaining(), second);
+        stall_timer.add_bytes(1);
+        assert_eq!(stall_timer.remaining(), 3 * second);
+        stall_timer.add_wait(4 * second);
+        assert_eq!(stall_timer.remaining(), Duration::ZERO);
     }
 }

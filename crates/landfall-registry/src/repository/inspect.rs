@@ -12,13 +12,13 @@ use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
 use serde::Serialize;
 
+use crate::repository::disk_space::DiskSpace;
 use crate::repository::record::Record;
 use crate::repository::records::Records;
-use crate::repository::space::Disk;
 
 /// A registry's directory.
 #[derive(Debug)]
-pub struct Inventory {
+pub struct RegistryInspector {
     store: ContentStore,
     records: Records,
 }
@@ -95,11 +95,11 @@ impl Verification {
     }
 }
 
-impl Inventory {
+impl RegistryInspector {
     /// Looks at the store in `root` and the records in `directory`.
     #[must_use]
-    pub fn new(root: &Utf8Path, directory: &Utf8Path) -> Inventory {
-        Inventory {
+    pub fn new(root: &Utf8Path, directory: &Utf8Path) -> RegistryInspector {
+        RegistryInspector {
             store: ContentStore::read_only(root),
             records: Records::read_only(directory),
         }
@@ -112,7 +112,7 @@ impl Inventory {
     pub fn repositories(&self) -> Result<Vec<ListedRepository>, StoreError> {
         let mut listed = Vec::new();
         for name in self.records.names()? {
-            let Some(record) = self.records.glance(&name, Record::clone)? else {
+            let Some(record) = self.records.peek(&name, Record::clone)? else {
                 continue;
             };
             if record.manifests.is_empty() {
@@ -145,13 +145,13 @@ impl Inventory {
     ///
     /// # Errors
     /// When the repository's record cannot be read.
-    pub fn tagged_only(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, StoreError> {
+    pub fn find_solely_tagged(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, StoreError> {
         let only = |record: &Record| {
             let digest = record.tags.get(tag)?;
             let tags = record.tags.values().filter(|tagged| *tagged == digest).count();
             (tags == 1).then(|| digest.clone())
         };
-        Ok(self.records.glance(repository, only)?.flatten())
+        Ok(self.records.peek(repository, only)?.flatten())
     }
 
     /// Counts. Blocks.
@@ -162,7 +162,7 @@ impl Inventory {
         let mut stats = RegistryStats::default();
         for name in self.records.names()? {
             let counts = |record: &Record| (record.tags.len(), record.manifests.len());
-            let (tags, manifests) = self.records.glance(&name, counts)?.unwrap_or_default();
+            let (tags, manifests) = self.records.peek(&name, counts)?.unwrap_or_default();
             stats.repositories += usize::from(manifests > 0);
             stats.tags += tags;
             stats.manifests += manifests;
@@ -172,7 +172,7 @@ impl Inventory {
             stats.blob_bytes += self.store.blob_size(&digest)?.unwrap_or_default();
         }
         stats.unfinished_bytes = self.store.unfinished_bytes()?;
-        let disk = Disk::of(&self.store)?;
+        let disk = DiskSpace::of(&self.store)?;
         (stats.free_bytes, stats.disk_bytes) = (disk.free, disk.total);
         Ok(stats)
     }
@@ -203,16 +203,16 @@ impl Inventory {
         for name in self.records.names()? {
             let manifests: Vec<Digest> = self
                 .records
-                .glance(&name, |record| record.manifests.keys().cloned().collect())?
+                .peek(&name, |record| record.manifests.keys().cloned().collect())?
                 .unwrap_or_default();
             for manifest in manifests {
-                self.verify_parts(&name, &manifest, &mut found)?;
+                self.verify_children(&name, &manifest, &mut found)?;
             }
         }
         Ok(found)
     }
 
-    fn verify_parts(
+    fn verify_children(
         &self,
         repository: &Repository,
         manifest: &Digest,
