@@ -73,7 +73,7 @@ pub(crate) fn measure(binary: &Path) -> anyhow::Result<Vec<Row>> {
         values[values.len() * 99 / 100]
     };
     let peers = |of: fn(Vec<f64>) -> f64| -> BTreeMap<String, Option<f64>> {
-        let value = (missing.is_none()).then(|| of(theirs.clone()));
+        let value = missing.is_none().then(|| of(theirs.clone()));
         [("python3".to_owned(), value)].into()
     };
     let p99 = Row::without_limit(

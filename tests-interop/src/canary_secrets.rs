@@ -41,7 +41,9 @@ pub fn leaking_files(directory: &Utf8Path, user: &str, may_hold: &[&str]) -> Vec
             .expect("a file that was just read")
             .permissions()
             .mode();
-        (may_hold.iter()).any(|name| file.ends_with(name) || file.parent().is_some_and(|parent| parent.ends_with(name)))
+        may_hold
+            .iter()
+            .any(|name| file.ends_with(name) || file.parent().is_some_and(|parent| parent.ends_with(name)))
             && mode & 0o077 == 0
     };
     files_below(directory)

@@ -20,4 +20,5 @@ pub mod init;
 mod node;
 mod port_forward;
 
-pub use handle::{ADMIN_KUBECONFIG, CONTAINERD_SOCKET, Cluster, enter};
+pub use handle::{ADMIN_KUBECONFIG, Cluster, enter};
+pub use node::CONTAINERD_SOCKET;

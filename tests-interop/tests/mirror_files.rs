@@ -55,7 +55,11 @@ impl Node {
 
     /// Runs a subcommand of `landfall redirect` for containerd and returns its output.
     fn redirect(&self, command: &[&str], stylus: &str, hosts: &str) -> String {
-        let pem: String = (self.source.authority.pem().lines())
+        let pem: String = self
+            .source
+            .authority
+            .pem()
+            .lines()
             .map(|line| format!("          {line}\n"))
             .collect();
         let stylus = stylus

@@ -78,7 +78,11 @@ impl MirrorHost {
 
     /// Writes user-data with a prefix for every image, or with these rules; `mirror` is its `landfall.mirror`.
     fn configure(&self, rules: &str, mirror: &str) {
-        let pem: String = (self.external.authority.pem().lines())
+        let pem: String = self
+            .external
+            .authority
+            .pem()
+            .lines()
             .map(|line| format!("          {line}\n"))
             .collect();
         let (host, ports) = (self.external.registry.host(), self.site.ports);
@@ -137,7 +141,8 @@ stylus:
             .pull(image, Some(KUBELETS))
             .unwrap_or_else(|problem| panic!("{image}: {problem}"));
         let requests = self.external.registry.requests().split_off(before);
-        let mut read: Vec<_> = (requests.into_iter())
+        let mut read: Vec<_> = requests
+            .into_iter()
             .filter(|request| request.status == 200)
             .filter_map(|request| Some((request.repository()?.to_owned(), request.user)))
             .collect();

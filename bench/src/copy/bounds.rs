@@ -1,12 +1,12 @@
 //! Lower bounds of a copy. The processors of this machine also run both registries, so no copier can be faster
 //! than the rest of their time allows.
 
-use super::wall_times::Comparison;
 use crate::content::hash_from_cache;
 use crate::fill::open_upload;
 use crate::http::Http;
 use crate::process::{read_cpu_seconds, time};
 use crate::registries::RunningRegistry;
+use crate::workload::Workload;
 
 /// Lower bounds of a verified copy of one blob.
 #[derive(Debug, Clone, Copy)]
@@ -20,17 +20,18 @@ pub(super) struct Bounds {
 
 /// Moves the only layer of a workload from registry to registry without verification. The destination must be
 /// empty.
-pub(super) fn measure(comparison: &Comparison<'_>, destination: &RunningRegistry) -> anyhow::Result<Bounds> {
-    let image = &comparison.workload.images[0];
+pub(super) fn measure(
+    workload: &Workload,
+    source: &RunningRegistry,
+    destination: &RunningRegistry,
+) -> anyhow::Result<Bounds> {
+    let image = &workload.images[0];
     let layer = &image.layers[0];
-    let (mut from, mut to) = (
-        Http::connect(&comparison.source.host())?,
-        Http::connect(&destination.host())?,
-    );
+    let (mut from, mut to) = (Http::connect(&source.host())?, Http::connect(&destination.host())?);
     let url = open_upload(&mut to, &image.repository, &layer.digest, None)?;
     let url = anyhow::Context::context(url, "an empty registry has a blob")?;
     let path = format!("/v2/{}/blobs/{}", image.repository, layer.digest);
-    let servers = || anyhow::Ok(comparison.source.cpu_seconds()? + destination.cpu_seconds()?);
+    let servers = || anyhow::Ok(source.cpu_seconds()? + destination.cpu_seconds()?);
     let (servers_before, own_before) = (servers()?, read_cpu_seconds("thread-self")?);
     let mut relayed = None;
     let wall = time(|| relayed = Some(from.relay(&path, &mut to, &url, layer.content.size)));

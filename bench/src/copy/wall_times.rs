@@ -119,7 +119,7 @@ fn warm_up(comparison: &Comparison<'_>, destination: &mut RunningRegistry) -> an
         return Ok(None);
     }
     destination.restart(None)?;
-    bounds::measure(comparison, destination).map(Some)
+    bounds::measure(comparison.workload, comparison.source, destination).map(Some)
 }
 
 /// Adds bounds to a row: measured ones for a single layer, the registries' share for other workloads.

@@ -123,7 +123,10 @@ pub(super) fn send_one(port: u16, trust: &Trust, review: &str) -> anyhow::Result
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    (tokio::runtime::Builder::new_current_thread().enable_all().build()).context("cannot start the runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }
 
 fn render_request(review: &str) -> Vec<u8> {

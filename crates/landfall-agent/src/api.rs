@@ -15,6 +15,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::events::read_events;
+use crate::failure::error_line;
 use crate::metrics::{self, Metrics};
 use crate::status::StatusStore;
 
@@ -93,7 +94,7 @@ async fn events(State(state): State<ApiState>, Query(query): Query<EventsQuery>)
             events,
         })
         .into_response(),
-        Ok(Err(error)) => internal_error(&format!("{error:#}")),
+        Ok(Err(error)) => internal_error(&error_line(&error)),
         Err(error) => internal_error(&error.to_string()),
     }
 }

@@ -15,6 +15,8 @@ use landfall_core::status::{Event, EventKind, EventReason};
 use landfall_host::files::write_atomic;
 use tokio::sync::Mutex;
 
+use crate::failure::error_line;
+
 /// The number of events that are kept when the log is shortened.
 pub const MAX_EVENTS: usize = 1_000;
 
@@ -84,7 +86,7 @@ impl EventLog {
         let written = tokio::task::spawn_blocking(move || writer.append(event)).await;
         match written {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(error = format!("{error:#}"), "cannot record an event"),
+            Ok(Err(error)) => tracing::error!(error = error_line(&error), "cannot record an event"),
             Err(error) => tracing::error!(%error, "cannot record an event"),
         }
     }
@@ -224,7 +226,9 @@ mod tests {
         for (log, subject) in [(&agent, "a"), (&command, "b"), (&command, "c"), (&agent, "d")] {
             record(log, subject).await;
         }
-        let seen: Vec<_> = (read_events(&path, 0).unwrap().into_iter())
+        let seen: Vec<_> = read_events(&path, 0)
+            .unwrap()
+            .into_iter()
             .map(|event| (event.sequence, event.subject))
             .collect();
         let expected = [(1, "a"), (2, "b"), (3, "c"), (4, "d")];

@@ -132,17 +132,23 @@ impl Cluster {
 
     /// Creates the Lease. An existing one is a conflict.
     pub(crate) async fn create_lease(&self, lease: &Lease) -> anyhow::Result<Lease> {
-        (with_timeout(self.leases().create(&post(), lease)).await).context("cannot make the Lease")
+        with_timeout(self.leases().create(&post(), lease))
+            .await
+            .context("cannot make the Lease")
     }
 
     /// Replaces the Lease, unless another writer changed it in between.
     pub(crate) async fn replace_lease(&self, lease: &Lease) -> anyhow::Result<Lease> {
-        (with_timeout(self.leases().replace(LEASE_NAME, &post(), lease)).await).context("cannot write the Lease")
+        with_timeout(self.leases().replace(LEASE_NAME, &post(), lease))
+            .await
+            .context("cannot write the Lease")
     }
 
     /// Fetches the Secret of the authority.
     pub(crate) async fn fetch_secret(&self) -> anyhow::Result<Option<Secret>> {
-        (with_timeout(self.secrets().get_opt(SECRET_NAME)).await).context("cannot read the authority's Secret")
+        with_timeout(self.secrets().get_opt(SECRET_NAME))
+            .await
+            .context("cannot read the authority's Secret")
     }
 
     /// Creates or replaces the Secret of the authority. It is created if it has no resource version.
@@ -246,7 +252,9 @@ impl Cluster {
             url.push_str(from);
         }
         let request = Request::get(url).body(Vec::new())?;
-        let list: PodList = (with_timeout(self.client.request(request)).await).context("cannot list the pods")?;
+        let list: PodList = with_timeout(self.client.request(request))
+            .await
+            .context("cannot list the pods")?;
         Ok(PodPage {
             pods: list.items,
             next: list.metadata.next.filter(|next| !next.is_empty()),

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod events;
+pub mod failure;
 pub mod metrics;
 pub mod options;
 pub mod progress;

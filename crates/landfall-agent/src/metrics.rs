@@ -189,7 +189,7 @@ impl Metrics {
         count("in_primary", |image| image.in_primary);
         count("failed", |image| image.error.is_some());
         let end_of = |serving: &Option<ServingStatus>| serving.as_ref().and_then(|serving| serving.certificate_expires);
-        let authority = (status.cluster.as_ref()).and_then(|cluster| cluster.authority_expires);
+        let authority = status.cluster.as_ref().and_then(|cluster| cluster.authority_expires);
         for (certificate, end) in [
             ("webhook", end_of(&status.webhook)),
             ("webhook-authority", authority),

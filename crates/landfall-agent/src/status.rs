@@ -11,6 +11,7 @@ use landfall_host::files::write_atomic;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::failure::error_line;
 use crate::run_lock::is_running;
 
 /// The name of the status file in the state directory.
@@ -99,7 +100,7 @@ impl StatusStore {
         .await;
         match written {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(error = format!("{error:#}"), "cannot write the status"),
+            Ok(Err(error)) => tracing::error!(error = error_line(&error), "cannot write the status"),
             Err(error) => tracing::error!(%error, "cannot write the status"),
         }
     }

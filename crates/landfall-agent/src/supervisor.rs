@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::failure::error_line;
+
 /// Spawns tasks and observes their ends. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Supervisor {
@@ -67,7 +69,7 @@ impl Supervisor {
             let end = end.unwrap_or_else(|panic| Err(anyhow!("it panicked: {}", panic_text(&*panic))));
             if stop.is_cancelled() {
                 if let Err(error) = end {
-                    tracing::debug!(error = format!("{error:#}"), "task failed while it was being stopped");
+                    tracing::debug!(error = error_line(&error), "task failed while it was being stopped");
                 }
                 return;
             }

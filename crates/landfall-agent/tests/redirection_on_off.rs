@@ -39,7 +39,8 @@ landfall:
 /// Writes a profile with applications below `apps` and no operating system.
 fn write_profile(site: &Site, applications: &[&str]) {
     let host = site.upstream.host();
-    let images: String = (applications.iter())
+    let images: String = applications
+        .iter()
         .map(|name| format!("              - image: {host}/apps/{name}:1\n"))
         .collect();
     let text = format!(
@@ -62,7 +63,9 @@ fn site() -> Site {
 
 /// Returns the parts of the registry that an application was fetched from: `apps` or `mirror`.
 fn fetched_from(site: &Site, name: &str) -> Vec<String> {
-    let mut places: Vec<String> = (site.fetched().iter())
+    let mut places: Vec<String> = site
+        .fetched()
+        .iter()
         .filter_map(|path| {
             path.strip_prefix("/v2/")?
                 .split_once(&format!("/{name}/"))

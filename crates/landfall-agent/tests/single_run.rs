@@ -34,7 +34,9 @@ async fn host_reaches_running_and_every_image_is_where_it_belongs() {
     assert_eq!(site.run().await, AgentOutcome::Running);
     let status = site.status();
     assert_eq!(status.phase, Phase::Running);
-    let images: Vec<String> = (status.images.iter())
+    let images: Vec<String> = status
+        .images
+        .iter()
         .map(|(name, image)| format!("{name} stored={} primary={}", image.stored, image.in_primary))
         .collect();
     insta::assert_snapshot!(images.join("\n"), @r"
@@ -42,7 +44,9 @@ async fn host_reaches_running_and_every_image_is_where_it_belongs() {
     example.io/calico:1 stored=true primary=false
     example.io/os:1 stored=true primary=false
     ");
-    let phases: Vec<String> = (site.events().iter())
+    let phases: Vec<String> = site
+        .events()
+        .iter()
         .filter(|event| event.reason == EventReason::PhaseFinished)
         .map(|event| format!("{}: {}", event.subject, event.message))
         .collect();

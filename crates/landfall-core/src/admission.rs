@@ -147,7 +147,7 @@ struct AnswerBody<'a> {
 impl AdmissionRules<'_> {
     /// Returns the reason why the pods of a namespace stay unchanged; `None` if they are redirected.
     fn why_namespace(&self, namespace: &str) -> Option<String> {
-        let in_profile = || (self.resolver.settings().namespace_opt_outs).get(namespace).copied();
+        let in_profile = || self.resolver.settings().namespace_opt_outs.get(namespace).copied();
         let choice = (self.namespace_choice)(namespace).or_else(in_profile)?;
         Some(choice.explain_namespace(namespace))
     }
@@ -175,7 +175,8 @@ pub fn review(bytes: &[u8], rules: &AdmissionRules<'_>) -> Result<Reviewed, Admi
             api_version: review.api_version,
         });
     }
-    let request = (review.request)
+    let request = review
+        .request
         .filter(|request| !request.uid.is_empty())
         .ok_or(AdmissionError::NoRequest)?;
     let decision = decide(&request, rules);
@@ -341,8 +342,9 @@ fn decide_image(field: &ImageField<'_>, rules: &AdmissionRules<'_>) -> Verdict {
         Err(error) => return Verdict::NotAReference { error },
     };
     let resolution = rules.resolver.resolve(&reference, rules.resolver.role_of(&reference));
-    let primary_holds =
-        (resolution.primary()).is_some_and(|primary| (rules.primary_holds)(&primary.reference.canonical()));
+    let primary_holds = resolution
+        .primary()
+        .is_some_and(|primary| (rules.primary_holds)(&primary.reference.canonical()));
     let candidate = resolution.runtime(primary_holds);
     let why = rules.resolver.explain(candidate);
     if candidate.reference == reference {

@@ -3,9 +3,12 @@
 //! A diagnostic is plain data: code, severity, location, message, hint. Rendering is a pure function. The source line
 //! is cut out and masked when the diagnostic is created ([`mask`]), so that no later step can print a secret.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::Serialize;
+
+use crate::failure::Hint;
 
 pub mod mask;
 pub mod render;
@@ -78,6 +81,12 @@ pub struct Diagnostic {
     /// A hint for the solution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+}
+
+impl Hint for Diagnostic {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        self.help.as_deref().map(Cow::Borrowed)
+    }
 }
 
 /// A marked part of one line of a file.

@@ -2,7 +2,7 @@
 //!
 //! [`next_action`] decides between another attempt, the next source and giving up. [`Circuit`] decides whether a
 //! registry that did not answer is asked again. [`error_chain`] renders an error with all its causes on one line, and
-//! [`Hint`] is the advice that goes with an error.
+//! [`Hint`] is the advice that goes with an error; [`find_hint`] finds it in a chain of causes.
 
 mod circuit;
 mod error_chain;
@@ -12,6 +12,6 @@ mod retry;
 
 pub use circuit::{Circuit, CircuitPolicy};
 pub use error_chain::error_chain;
-pub use hint::Hint;
+pub use hint::{Explanation, Hint, HintOf, find_hint, hint_as, hint_of, line_with_hint};
 pub use kind::FailureKind;
 pub use retry::{Action, RetryPolicy, next_action};

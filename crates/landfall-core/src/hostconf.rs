@@ -13,9 +13,12 @@ pub mod registries;
 mod render;
 pub mod routes;
 
+use std::fmt;
+
 use camino::Utf8PathBuf;
 use zeroize::Zeroizing;
 
+use crate::failure::line_with_hint;
 use crate::reference::RegistryHost;
 use crate::settings::{RegistryRole, Settings};
 
@@ -37,8 +40,29 @@ pub struct Rendering {
     pub files: Vec<HostFile>,
     /// Text that belongs into files that the user owns.
     pub fragments: Vec<Fragment>,
-    /// Rules that this format cannot express, one sentence each.
-    pub gaps: Vec<String>,
+    /// Rules that this format cannot express.
+    pub gaps: Vec<Gap>,
+}
+
+/// A rule that a format cannot express.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// One sentence.
+    pub text: String,
+    /// A setting that closes the gap.
+    pub hint: Option<&'static str>,
+}
+
+impl From<String> for Gap {
+    fn from(text: String) -> Gap {
+        Gap { text, hint: None }
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&line_with_hint(&self.text, self.hint))
+    }
 }
 
 /// A complete file of the host.
@@ -52,8 +76,16 @@ pub struct HostFile {
     pub content: Zeroizing<String>,
 }
 
-impl std::fmt::Debug for HostFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+fn unnamed_registries() -> Gap {
+    Gap {
+        text: "images of registries that neither the profiles nor the rules name are pulled as they are written"
+            .to_owned(),
+        hint: Some("`landfall.mirror.hosts` names more, `landfall.mirror.enable` covers all"),
+    }
+}
+
+impl fmt::Debug for HostFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "HostFile({} {:04o}, {} bytes)",
@@ -76,7 +108,10 @@ pub struct Fragment {
 /// registry is not synchronised and only its given content counts [spec:resolution.primary].
 #[must_use]
 pub fn origin_forbidden(settings: &Settings) -> bool {
-    let has_external = (settings.registries.iter()).any(|registry| registry.role == RegistryRole::External);
+    let has_external = settings
+        .registries
+        .iter()
+        .any(|registry| registry.role == RegistryRole::External);
     has_external || settings.primary.as_ref().is_some_and(|primary| !primary.sync)
 }
 

@@ -38,7 +38,8 @@ impl OptOut {
 
     /// Returns the choice that the labels of a namespace make. `Disabled` wins over `Node`.
     pub fn of_labels<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<OptOut> {
-        (labels.into_iter())
+        labels
+            .into_iter()
             .filter_map(|(key, value)| OptOut::of_label(key, value))
             .min()
     }

@@ -47,7 +47,10 @@ pub struct PlannedImage {
 /// applications; within each, the order of the profiles.
 #[must_use]
 pub fn plan_images(settings: &Settings, resolver: &Resolver<'_>) -> Vec<PlannedImage> {
-    let mut planned: Vec<PlannedImage> = (settings.images.iter().enumerate())
+    let mut planned: Vec<PlannedImage> = settings
+        .images
+        .iter()
+        .enumerate()
         .map(|(index, image)| plan_image(index, image, resolver))
         .collect();
     planned.sort_by_key(|image| image.role);
@@ -153,7 +156,9 @@ pub fn plan_steps(settings: &Settings, planned: &[PlannedImage], inventory: &Inv
     let mut steps = Vec::new();
     let mut names = HashSet::new();
     for role in [ImageRole::Provider, ImageRole::Infrastructure, ImageRole::Application] {
-        let images: Vec<(usize, &PlannedImage)> = (planned.iter().enumerate())
+        let images: Vec<(usize, &PlannedImage)> = planned
+            .iter()
+            .enumerate()
             .filter(|(_, image)| image.role == role && names.insert(&image.canonical))
             .collect();
         steps.extend(
@@ -190,8 +195,11 @@ pub fn plan_steps(settings: &Settings, planned: &[PlannedImage], inventory: &Inv
 fn store_step(index: usize, image: &PlannedImage, inventory: &Inventory) -> Option<Step> {
     let stored = inventory.stored.contains_key(&image.canonical);
     // A person has pushed the image to the primary registry, and the agent has no source for it.
-    let brought =
-        image.pull.is_empty() && (image.primary.as_ref()).is_some_and(|name| inventory.primary.contains_key(name));
+    let brought = image.pull.is_empty()
+        && image
+            .primary
+            .as_ref()
+            .is_some_and(|name| inventory.primary.contains_key(name));
     (!stored && !brought).then(|| Step::StoreImage {
         planned: index,
         role: image.role,
@@ -201,7 +209,10 @@ fn store_step(index: usize, image: &PlannedImage, inventory: &Inventory) -> Opti
 }
 
 fn core_step(image: &PlannedImage, inventory: &Inventory) -> Option<Step> {
-    let loaded = (inventory.stored.get(&image.canonical)).is_some_and(|digest| inventory.core_loaded.contains(digest));
+    let loaded = inventory
+        .stored
+        .get(&image.canonical)
+        .is_some_and(|digest| inventory.core_loaded.contains(digest));
     (!loaded).then(|| Step::LoadCoreImages {
         provider: image.canonical.clone(),
         reason: if inventory.core_loaded.is_empty() {
@@ -219,7 +230,9 @@ fn load_step(image: &PlannedImage, inventory: &Inventory) -> Option<Step> {
         as_names.push(runtime);
     }
     let stored = inventory.stored.get(&image.canonical);
-    let loaded = (as_names.iter()).all(|name| stored.is_some() && inventory.runtime.get(name) == stored);
+    let loaded = as_names
+        .iter()
+        .all(|name| stored.is_some() && inventory.runtime.get(name) == stored);
     (!loaded).then(|| Step::LoadImage {
         name: image.canonical.clone(),
         as_names,

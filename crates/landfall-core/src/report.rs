@@ -238,18 +238,24 @@ pub fn plan_report(resolver: &Resolver<'_>, planned: &[PlannedImage]) -> PlanRep
     }
     let row = |image: &PlannedImage| PlanRow {
         image: image_row(&settings.images[image.image]),
-        pull: (image.pull.iter())
+        pull: image
+            .pull
+            .iter()
             .map(|candidate| candidate_row(resolver, candidate))
             .collect(),
         primary: image.primary.as_ref().map(ImageReference::to_string),
         runtime: image.runtime.to_string(),
-        warning: (image.warning).map(|warning| resolver.explain_warning(&image.canonical, warning)),
+        warning: image
+            .warning
+            .map(|warning| resolver.explain_warning(&image.canonical, warning)),
     };
     PlanReport {
         api_version: API_VERSION,
         kind: "Plan",
         redirection: settings.webhook.enable,
-        primary_registry: (settings.primary.as_ref())
+        primary_registry: settings
+            .primary
+            .as_ref()
             .map(|primary| format!("{}/{}", primary.endpoint, primary.project)),
         images: planned.iter().map(row).collect(),
         summary,
@@ -277,7 +283,7 @@ pub fn explain_report(
     let canonical = image.canonical();
     let role = resolver.role_of(image);
     let resolution = resolver.resolve(image, role);
-    let left_alone = (namespace.as_ref()).is_some_and(|namespace| namespace.choice.is_some());
+    let left_alone = namespace.as_ref().is_some_and(|namespace| namespace.choice.is_some());
     let runtime = |primary_holds| {
         if left_alone {
             image.to_string()
@@ -296,14 +302,18 @@ pub fn explain_report(
         canonical: canonical.to_string(),
         role,
         in_profile: in_profile.map(image_row),
-        candidates: (resolution.candidates.iter())
+        candidates: resolution
+            .candidates
+            .iter()
             .map(|candidate| candidate_row(resolver, candidate))
             .collect(),
         runtime_before_primary: runtime(false),
         runtime: runtime(true),
         namespace,
         left_alone: None,
-        warning: (resolution.warning).map(|warning| resolver.explain_warning(image, warning)),
+        warning: resolution
+            .warning
+            .map(|warning| resolver.explain_warning(image, warning)),
     }
 }
 

@@ -168,8 +168,13 @@ impl<'a> Resolver<'a> {
     }
 
     fn compile(settings: &Settings, compiled: Compiled<'a>) -> Resolver<'a> {
-        let external =
-            || (settings.registries.iter().enumerate()).filter(|(_, registry)| registry.role == RegistryRole::External);
+        let external = || {
+            settings
+                .registries
+                .iter()
+                .enumerate()
+                .filter(|(_, registry)| registry.role == RegistryRole::External)
+        };
         let mut resolver = Resolver {
             settings: compiled,
             rules: PrefixMap::new(),
@@ -214,7 +219,8 @@ impl<'a> Resolver<'a> {
         }
         for (index, registry) in settings.registries.iter().enumerate() {
             if registry.role == RegistryRole::Provider {
-                (self.provider_registries).insert(registry.host.as_str(), &registry.path, index);
+                self.provider_registries
+                    .insert(registry.host.as_str(), &registry.path, index);
             }
         }
     }
@@ -228,7 +234,10 @@ impl<'a> Resolver<'a> {
     /// Returns the role of an image in the profiles. An image that no profile names belongs to an application.
     #[must_use]
     pub fn role_of(&self, reference: &ImageReference) -> ImageRole {
-        (self.roles.get(&reference.canonical()).copied()).unwrap_or(ImageRole::Application)
+        self.roles
+            .get(&reference.canonical())
+            .copied()
+            .unwrap_or(ImageRole::Application)
     }
 
     /// Returns the sources of an image. The cost does not grow with the number of rules. Tag and digest are carried over

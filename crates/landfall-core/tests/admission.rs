@@ -404,7 +404,8 @@ fn annotation_audit_and_explanation_give_the_same_reason() {
 
 /// Makes a pod that was created without redirection, with statuses `(container, imageID, reason of waiting)`.
 fn mk_live_pod(spec: Value, statuses: &[(&str, &str, &str)]) -> Value {
-    let statuses: Vec<Value> = (statuses.iter())
+    let statuses: Vec<Value> = statuses
+        .iter()
         .map(|(name, image_id, reason)| {
             let state = if reason.is_empty() {
                 json!({"running": {}})
@@ -626,7 +627,8 @@ fn pod() -> impl Strategy<Value = Value> {
         anything(),
     )
         .prop_map(|(init, main, ephemeral, volumes, annotations, unknown, unknown_too)| {
-            let volumes = (volumes.into_iter())
+            let volumes = volumes
+                .into_iter()
                 .map(|(image, unknown)| json!({"image": {"reference": image, "unknown": unknown}}))
                 .collect();
             let mut pod = json!({

@@ -65,9 +65,15 @@ landfall:
 
 /// Joins files, fragments and gaps to one text.
 fn shown(rendering: &Rendering) -> String {
-    let files = (rendering.files.iter()).map(|file| format!("==> {} {:04o}\n{}", file.path, file.mode, *file.content));
+    let files = rendering
+        .files
+        .iter()
+        .map(|file| format!("==> {} {:04o}\n{}", file.path, file.mode, *file.content));
     let gaps = rendering.gaps.iter().map(|gap| format!("gap: {gap}\n"));
-    let fragments = (rendering.fragments.iter()).map(|part| format!("==> for {}\n{}", part.place, part.text));
+    let fragments = rendering
+        .fragments
+        .iter()
+        .map(|part| format!("==> for {}\n{}", part.place, part.text));
     let text: String = files.chain(fragments).chain(gaps).collect();
     text.replace(HEADER, "# (header)\n")
 }

@@ -16,7 +16,9 @@ fn resolve(settings: &Settings, source: &str, role: ImageRole) -> Resolution {
 }
 
 fn places(resolution: &Resolution) -> Vec<(CandidateKind, String)> {
-    (resolution.candidates.iter())
+    resolution
+        .candidates
+        .iter()
         .map(|candidate| (candidate.place, candidate.reference.to_string()))
         .collect()
 }

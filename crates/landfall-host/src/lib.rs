@@ -12,6 +12,7 @@
 pub mod containerd;
 pub mod facts;
 pub mod files;
+pub mod hints;
 pub mod managed;
 pub mod notify;
 pub mod root;

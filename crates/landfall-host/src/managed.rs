@@ -5,12 +5,14 @@
 //! take over the file, and a manifest of the written files, by group, which finds files that are no longer wanted. The
 //! manifest names a file before the file exists, so that after a power failure every file of ours is known.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::failure::Hint;
 use landfall_core::hostconf::{HostFile, is_ours};
 use serde::{Deserialize, Serialize};
 
@@ -53,14 +55,21 @@ pub enum ManagedError {
     #[error("cannot use the list of the files that Landfall wrote")]
     State(#[source] io::Error),
     /// The manifest is not valid.
-    #[error(
-        "cannot use `{path}`, which lists the files that Landfall wrote; hint: remove it, files with the mark are found again"
-    )]
+    #[error("cannot use `{path}`, which lists the files that Landfall wrote")]
     Manifest {
         path: Utf8PathBuf,
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl Hint for ManagedError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            ManagedError::Manifest { .. } => Some(Cow::Borrowed("remove it, files with the mark are found again")),
+            ManagedError::File(_) | ManagedError::Read(_) | ManagedError::State(_) => None,
+        }
+    }
 }
 
 /// The groups of files of one host.
@@ -95,7 +104,9 @@ impl ManagedFiles {
         let mut manifest = self.read_manifest()?;
         let (writes, changes) = self.compare(&manifest, group, files)?;
         let before = manifest.groups.get(group).cloned().unwrap_or_default();
-        let after: BTreeSet<_> = (files.iter().map(|file| file.path.clone()))
+        let after: BTreeSet<_> = files
+            .iter()
+            .map(|file| file.path.clone())
             .filter(|path| !changes.kept.contains(path))
             .collect();
         self.write_manifest(&mut manifest, group, before.union(&after).cloned().collect())?;

@@ -1,5 +1,5 @@
-//! Certificates of our own: a private authority, what it issues to the registry, the webhook and the UI, and when they
-//! end. Decides nothing about trust: that is [`crate::tls`].
+//! Landfall's own certificates: a private authority, the server certificates that it issues to the registry, the
+//! webhook and the UI, and their expiry. [`crate::tls`] decides which certificates are trusted.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,69 +19,56 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::durable;
 
-/// A certificate, followed by those of the authorities above it, and its private key, all in PEM.
+/// A certificate chain and its private key, both in PEM.
 #[derive(Debug, Clone)]
 pub struct PemPair {
-    /// The certificate chain, leaf first.
+    /// Leaf first, then the authorities above it.
     pub certificate: String,
     /// The private key, PKCS #8.
     pub key: SecretString,
 }
 
-/// From when to when a certificate counts.
+/// Validity period of a certificate, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// The first instant.
     pub not_before: Timestamp,
-    /// The last instant.
     pub not_after: Timestamp,
 }
 
-/// Has the generator of keys gather what it needs. Whoever draws from it first waits for 25 ms of CPU time; called early,
-/// on a thread of its own, nobody does.
+/// Warms up the key generator, whose first use costs 25 ms of CPU time. Call it early, on a thread of its own, so that
+/// no request waits for it.
 pub fn warm_key_generator() {
     let _told_where_a_key_is_made = aws_lc_rs::rand::fill(&mut [0]);
 }
 
-/// Why a certificate cannot be made or read.
+/// Error of making or reading a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// A name is neither a DNS name nor an IP address.
     #[error("`{name}` is neither a DNS name nor an IP address")]
-    Name {
-        /// The name.
-        name: String,
-    },
-    /// The certificate cannot be made.
+    Name { name: String },
     #[error("cannot make a certificate for `{subject}`")]
     Make {
-        /// Whose it would be.
+        /// Name of the certificate that was to be made.
         subject: String,
-        /// Why.
         #[source]
         source: rcgen::Error,
     },
-    /// The authority's own certificate or key cannot be used.
     #[error("the authority's certificate or key cannot be used to issue others")]
     Authority(#[source] rcgen::Error),
-    /// The text is not PEM.
     #[error("the certificate or key is not PEM text")]
     Pem(#[from] pem::Error),
-    /// The text is PEM, and not a certificate.
     #[error("the PEM text holds no certificate that can be read")]
     NotACertificate,
-    /// Certificate and key cannot serve TLS together.
     #[error("the certificate and the key do not belong together")]
     Mismatch(#[source] rustls::Error),
-    /// A file cannot be read or written.
     #[error("cannot read or write a certificate file")]
     File(#[from] std::io::Error),
 }
 
-/// Makes an authority that may issue certificates, and nothing else.
+/// Makes an authority that may issue certificates, but no further authorities.
 ///
 /// # Errors
-/// When the library cannot make it.
+/// Returns an error if the library cannot make it.
 pub fn make_authority(name: &str, validity: Validity) -> Result<PemPair, CertificateError> {
     let make = |source| CertificateError::Make {
         subject: name.to_owned(),
@@ -98,11 +85,11 @@ pub fn make_authority(name: &str, validity: Validity) -> Result<PemPair, Certifi
     })
 }
 
-/// Issues a server certificate for these names, DNS names or IP addresses; the authority's certificate follows it in the
-/// chain. The first name is also the subject.
+/// Issues a server certificate for DNS names or IP addresses. The first name is also the subject. The authority's
+/// certificate follows in the chain.
 ///
 /// # Errors
-/// When a name is not one, or the authority cannot be used.
+/// Returns an error if a name is neither a DNS name nor an IP address, or if the authority cannot be used.
 pub fn issue_certificate(authority: &PemPair, names: &[&str], validity: Validity) -> Result<PemPair, CertificateError> {
     let subject = names.first().copied().unwrap_or("landfall");
     let make = |source| CertificateError::Make {
@@ -128,30 +115,30 @@ pub fn issue_certificate(authority: &PemPair, names: &[&str], validity: Validity
     })
 }
 
-/// When the first certificate of a PEM text ends.
+/// Reads the expiry of the first certificate of a PEM text.
 ///
 /// # Errors
-/// When there is none that can be read.
+/// Returns an error if the text holds no readable certificate.
 pub fn read_expiry(pem: &str) -> Result<Timestamp, CertificateError> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes())?;
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| CertificateError::NotACertificate)?;
     Timestamp::from_second(certificate.validity().not_after.timestamp()).map_err(|_| CertificateError::NotACertificate)
 }
 
-/// Writes certificate and key, each atomically; the key's file has mode 0600 from its first instant.
+/// Writes certificate and key, each atomically. The key's file has mode 0600 from its creation.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// Returns an error if a file cannot be written.
 pub fn write_pair(pair: &PemPair, certificate: &Utf8Path, key: &Utf8Path) -> Result<(), CertificateError> {
     durable::replace_private_file(key, pair.key.expose_secret().as_bytes())?;
     durable::replace_file(certificate, pair.certificate.as_bytes())?;
     Ok(())
 }
 
-/// Reads certificate and key from their files.
+/// Loads certificate and key from their files.
 ///
 /// # Errors
-/// When a file cannot be read.
+/// Returns an error if a file cannot be read.
 pub fn load_pair(certificate: &Utf8Path, key: &Utf8Path) -> Result<PemPair, CertificateError> {
     Ok(PemPair {
         certificate: fs::read_to_string(certificate)?,
@@ -162,7 +149,8 @@ pub fn load_pair(certificate: &Utf8Path, key: &Utf8Path) -> Result<PemPair, Cert
 fn params(subject: &str, validity: Validity) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, subject);
-    // The library's time type is of a crate that is not among ours; it adds a standard duration. Before 1970 is 1970.
+    // rcgen's time type comes from a crate that is not a dependency of ours. It accepts a standard duration, so times
+    // before 1970 become 1970.
     let time = |time: Timestamp| {
         rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::try_from(time.as_second()).unwrap_or(0))
     };

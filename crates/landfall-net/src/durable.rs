@@ -1,4 +1,5 @@
-//! Files that are either the old one or the new one, whatever happens: write aside, fsync, rename, fsync the directory.
+//! Durable files: after a crash a file has its old content or its new one, never a mixture. Each write goes to a
+//! temporary file, then fsync, rename, and fsync of the directory.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,18 +15,18 @@ const NEW_FILE: OFlags = OFlags::WRONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Replaces a file with these bytes. Callers see to it that one file is replaced by one thread at a time.
+/// Replaces a file's content. The caller ensures that only one thread at a time replaces a file.
 ///
 /// # Errors
-/// When the system refuses; the old file is then still there.
+/// Returns an error if the system refuses. The old file is then still there.
 pub fn replace_file(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     replace_file_with_mode(path, bytes, 0o644)
 }
 
-/// As [`replace_file`], readable by its owner only from the first instant.
+/// Replaces a file's content like [`replace_file`]. Only the owner can read the new file, from its creation.
 ///
 /// # Errors
-/// As [`replace_file`].
+/// See [`replace_file`].
 pub fn replace_private_file(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     replace_file_with_mode(path, bytes, 0o600)
 }
@@ -46,12 +47,12 @@ fn replace_file_with_mode(path: &Utf8Path, bytes: &[u8], mode: u32) -> io::Resul
     write_and_rename(directory.as_fd(), &aside, file, name, bytes).map_err(failed)
 }
 
-/// Replaces a file of a directory that is open. The new file can be opened by its owner only until `prepare` sets its mode
-/// and owner, which is before it has content. Several processes may replace the file at once: each writes a temporary file
-/// of its own.
+/// Replaces a file of an open directory. Only the owner can open the new file until `prepare` has set its mode and
+/// owner, which happens before the file has content. Several processes may replace the file at once, because each
+/// writes a temporary file of its own.
 ///
 /// # Errors
-/// When the system refuses; the old file is then still there.
+/// Returns an error if the system refuses. The old file is then still there.
 pub fn replace_at(
     directory: BorrowedFd<'_>,
     name: &str,
@@ -66,14 +67,14 @@ pub fn replace_at(
     write_and_rename(directory, &temporary, file, name, content)
 }
 
-/// A new file in the same directory that only we can open.
+/// Creates a temporary file in the same directory that only the owner can open.
 fn create_temporary(directory: BorrowedFd<'_>, name: &str) -> io::Result<(String, OwnedFd)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     loop {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let temporary = format!(".{name}.{}-{number}.landfall", std::process::id());
         match rustix::fs::openat(directory, temporary.as_str(), NEW_FILE, Mode::RUSR | Mode::WUSR) {
-            // Left by a process of the same number that was killed.
+            // A killed process with the same id left this file.
             Err(rustix::io::Errno::EXIST) => {}
             other => return Ok((temporary, other?)),
         }
@@ -99,21 +100,21 @@ fn write_and_rename(
     Ok(rustix::fs::fsync(directory)?)
 }
 
-/// The first error is the one to report; a temporary file that stays is only untidy.
+/// Ignores a failure: the caller reports the first error, and a temporary file that stays does no harm.
 fn remove_temporary(directory: BorrowedFd<'_>, temporary: &str) {
     let _stays = rustix::fs::unlinkat(directory, temporary, AtFlags::empty());
 }
 
-/// Makes a file that is on disk already visible under its final name.
+/// Renames a file that is already on disk to its final name, durably.
 ///
 /// # Errors
-/// When the system refuses.
+/// Returns an error if the system refuses.
 pub fn publish(from: &Utf8Path, to: &Utf8Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_directory(parent(to))
 }
 
-/// A bare file name has an empty path for a parent.
+/// Returns the directory of a path. A bare file name has an empty parent, which means the current directory.
 fn parent(path: &Utf8Path) -> &Utf8Path {
     match path.parent() {
         Some(directory) if !directory.as_str().is_empty() => directory,
@@ -124,7 +125,7 @@ fn parent(path: &Utf8Path) -> &Utf8Path {
 /// Makes the names in a directory durable.
 ///
 /// # Errors
-/// When the system refuses.
+/// Returns an error if the system refuses.
 pub fn sync_directory(directory: &Utf8Path) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
 }

@@ -1,10 +1,11 @@
-//! Random bytes, from the kernel. The generator of `aws-lc-rs` measures the processor's jitter for 25 ms of CPU time before
-//! its first byte, which a registry would be late by at its start; who speaks TLS pays that anyway, at the first handshake.
+//! Random bytes from the kernel. The generator of `aws-lc-rs` measures the processor's jitter for 25 ms of CPU time
+//! before its first byte, which would delay the start of a registry. A process that speaks TLS pays that anyway, at its
+//! first handshake.
 
-/// Bytes that nobody else can guess.
+/// Returns bytes that nobody can guess.
 ///
 /// # Panics
-/// When the kernel has no generator, on which nothing of ours could run.
+/// Panics if the kernel lacks getrandom(2). No supported kernel does.
 pub fn random_bytes<const LENGTH: usize>() -> [u8; LENGTH] {
     let mut bytes = [0; LENGTH];
     getrandom::fill(&mut bytes).expect("every kernel that we run on has getrandom(2)");

@@ -1,9 +1,11 @@
-//! Serves a router on a listener that the caller bound: the registry, the webhook and the status API alike.
+//! Serves a router on a listener that the caller has bound. The registry, the webhook and the status API use it.
 //!
-//! A caller may have a way of its own for plain TCP, [`FastPath`], and everything else is hyper's.
+//! The server speaks plain HTTP or TLS, HTTP/1.1 and HTTP/2. It limits the number of connections and the time that it
+//! waits for a client. At shutdown it drains: it accepts no new connection, closes idle ones, and lets requests in
+//! flight finish within a deadline.
 //!
-//! Plain or TLS, HTTP/1.1 and HTTP/2, a limit of connections, limits in time for everything that a client is waited for, and
-//! an end in good order: no new connection, idle ones closed, requests under way finished within a deadline.
+//! hyper handles the connections. A caller may handle plain TCP connections itself before hyper does, by a
+//! [`FastPath`].
 
 mod in_flight;
 mod limits;
@@ -42,13 +44,13 @@ use crate::serve::tls::CertificateSlot;
 
 pub use crate::serve::limits::ServeLimits;
 
-/// Bytes that were read of a connection, and the connection.
+/// A connection, together with the bytes that were already read of it.
 pub type PrefixedStream = (BytesMut, TcpStream);
 
-/// Takes plain connections before hyper does.
+/// Handler of plain TCP connections that comes before hyper.
 pub trait FastPath: fmt::Debug + Send + Sync + 'static {
-    /// Serves a connection until it ends, which is `None`, or until a request comes that is left to hyper, with all that
-    /// was read of it.
+    /// Serves a connection. Returns `None` once the connection has ended. Returns the connection and the unprocessed
+    /// bytes at the first request that hyper has to answer.
     fn serve<'a>(
         &'a self,
         stream: TcpStream,
@@ -58,27 +60,28 @@ pub trait FastPath: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, io::Result<Option<PrefixedStream>>>;
 }
 
-/// Answers to the requests of a server's connections.
+/// HTTP handling of a server's connections.
 #[derive(Debug, Clone)]
 pub enum Http {
-    /// By a router behind hyper alone.
+    /// hyper answers all requests by the router.
     Plain(Router),
-    /// Over plain TCP by a fast path first, and by the router for all that it leaves.
+    /// The fast path handles plain TCP connections first. hyper answers the requests that the fast path leaves, by the
+    /// router.
     Fast(Arc<dyn FastPath>, Router),
 }
 
-/// How a server ended.
+/// Result of a server's shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
-    /// Connections whose requests were not finished within [`ServeLimits::drain`].
+    /// Number of connections whose requests did not finish within [`ServeLimits::drain`].
     pub abandoned: usize,
 }
 
-/// After a failed `accept` (too many open files, mostly) the server waits this long for others to end.
+/// Pause after a failed `accept`. Most failures are too many open files, which other connections free when they end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` is cancelled. Requests carry the peer's address as axum's `ConnectInfo<SocketAddr>`.
-/// Dropping the future closes all connections at once.
+/// Serves until `shutdown` is cancelled, then drains. Requests carry the peer's address as axum's
+/// `ConnectInfo<SocketAddr>`. Dropping the future closes all connections at once.
 pub async fn serve(
     listener: TcpListener,
     certificate: Option<Arc<CertificateSlot>>,
@@ -155,7 +158,7 @@ async fn serve_connection(
                 let stream = TimedStream::with_prefix(BytesMut::new(), stream, limits.stall);
                 return serve_http(stream, Protocol::Http1, peer, router, limits, shutdown).await;
             }
-            // hyper waits for it for ever.
+            // hyper has no timeout for the preface.
             let mut preface = BytesMut::zeroed(HTTP2_PREFACE_LENGTH);
             with_timeout(limits.header, stream.read_exact(&mut preface)).await?;
             let stream = TimedStream::with_prefix(preface, stream, limits.stall);
@@ -164,14 +167,15 @@ async fn serve_connection(
     }
 }
 
-/// Told by TLS. Guessing it from the first bytes would have no limit in time: a silent client would keep its connection.
+/// HTTP version of a connection, as negotiated by TLS (ALPN). hyper could guess it from the first bytes, but without a
+/// timeout: a silent client would keep its connection open.
 #[derive(Debug, Clone, Copy)]
 enum Protocol {
     Http1,
     Http2,
 }
 
-/// `PRI * HTTP/2.0 … SM …` (RFC 9113 section 3.4).
+/// Length of the preface `PRI * HTTP/2.0 … SM …` (RFC 9113 section 3.4), in bytes.
 const HTTP2_PREFACE_LENGTH: usize = 24;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -216,7 +220,7 @@ async fn serve_http(
             TimeoutReason::Stalled => return Err(slow_client_error().into()),
             TimeoutReason::Idle => {
                 connection.as_mut().graceful_shutdown();
-                // What it was sent last it may not have taken yet.
+                // The client may not have received the last response yet.
                 return with_timeout(limits.stall, connection.map_err(io::Error::other)).await.map_err(Into::into);
             }
         },

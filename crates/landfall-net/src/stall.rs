@@ -1,9 +1,11 @@
-//! When a transfer has stalled: not when it is slow, and not while somebody else is to blame, but when next to nothing came
-//! of so much waiting. A byte now and then must not keep a dead transfer alive for ever.
+//! Stall detection for transfers. A slow transfer is not stalled, nor is one that waits for its other side. It has
+//! stalled when it waited for a side and too few bytes came of it. A single byte now and then does not keep a dead
+//! transfer alive.
 
 use std::time::Duration;
 
-/// The waiting of one transfer for one side, and what came of it. Only time in which that side had to move counts.
+/// Waiting time of a transfer for one of its sides, and the bytes that moved. Only time in which that side had to move
+/// bytes counts.
 #[derive(Debug, Clone, Copy)]
 pub struct StallTimer {
     limit: Duration,
@@ -13,7 +15,7 @@ pub struct StallTimer {
 }
 
 impl StallTimer {
-    /// Fewer than `bytes_min` bytes within `limit` of waiting are a stall; of none at all, any limits make one.
+    /// Stalled after `limit` of waiting with fewer than `bytes_min` bytes (at least 1).
     pub fn new(limit: Duration, bytes_min: u64) -> StallTimer {
         StallTimer {
             limit,
@@ -23,17 +25,17 @@ impl StallTimer {
         }
     }
 
-    /// How much longer may be waited.
+    /// Returns the waiting time that is left before the transfer has stalled.
     pub fn remaining(&self) -> Duration {
         self.limit.saturating_sub(self.waited)
     }
 
-    /// So long was waited.
+    /// Adds time that the transfer waited for the side.
     pub fn add_wait(&mut self, time: Duration) {
         self.waited += time;
     }
 
-    /// So many bytes moved after that.
+    /// Adds bytes that moved after the waiting time. Once they reach the minimum, the waiting time starts at zero.
     pub fn add_bytes(&mut self, bytes: usize) {
         self.moved += bytes as u64;
         if self.moved >= self.bytes_min {

@@ -1,4 +1,4 @@
-//! What a TLS peer must prove before we talk to it. Decides which certificates are trusted; does not open connections.
+//! Trust in TLS peers: decides which certificates are trusted. It opens no connections.
 
 mod certs_d;
 mod problem;
@@ -18,44 +18,46 @@ pub use crate::tls::certs_d::{
 };
 pub use crate::tls::problem::CertificateProblem;
 
-/// How a registry's certificate is judged.
+/// Verification of a registry's certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsPolicy {
-    /// No certificate is verified, and plain HTTP is spoken with a server that speaks no TLS (SPEC section 5).
+    /// No certificate is verified, and the client speaks plain HTTP with a server that does not speak TLS
+    /// [spec:resolution.insecure].
     pub insecure: bool,
-    /// Certificates in PEM that are trusted beside the system's: certification authorities, or the server's own.
+    /// PEM certificates that are trusted in addition to the system's: certification authorities, or the server's own
+    /// certificate.
     pub certificates: Vec<String>,
 }
 
-/// The cryptography that all our TLS uses.
+/// Returns the cryptography that all TLS of Landfall uses.
 #[must_use]
 pub fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(crypto::aws_lc_rs::default_provider())
 }
 
-/// The client side of TLS under a policy: HTTP/1.1 only, because one HTTP/2 connection makes all the blobs of a registry
-/// share one window.
+/// Returns the client side of TLS under a policy. It offers HTTP/1.1 only, because over one HTTP/2 connection all blobs
+/// of a registry would share one flow-control window.
 ///
-/// The system's roots are read anew for each configuration, so that a long-running agent sees changes. A system without
-/// any is no error: then only the policy's own certificates count.
+/// It loads the system's roots anew for each configuration, so that a long-running agent sees changes. A system without
+/// roots is no error: then only the policy's own certificates are trusted.
 ///
 /// # Errors
-/// When a certificate of the policy cannot be used.
+/// Returns an error if a certificate of the policy cannot be used.
 pub fn client_config(policy: &TlsPolicy) -> Result<ClientConfig, CertificateProblem> {
     client_config_with(policy, &RegistryCertificates::default())
 }
 
-/// The same with the certificates of the registry's own directory.
+/// Returns the client side of TLS under a policy, with the certificates of the registry's own directory.
 ///
 /// # Errors
-/// When a certificate cannot be used.
+/// Returns an error if a certificate cannot be used.
 pub fn client_config_with(policy: &TlsPolicy, own: &RegistryCertificates) -> Result<ClientConfig, CertificateProblem> {
     let provider = crypto_provider();
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .expect("the provider supports the default protocol versions");
-    // Read even when nothing is verified: a certificate that cannot be used is worth an error today, not on the day when
-    // `insecure` is taken away.
+    // Parsed even if nothing is verified: an unusable certificate is an error now, not on the day `insecure` is
+    // removed.
     let mut given = given_certificates(&policy.certificates)?;
     for (path, text) in &own.authorities {
         let in_file = |source| CertificateProblem::InFile {
@@ -67,7 +69,7 @@ pub fn client_config_with(policy: &TlsPolicy, own: &RegistryCertificates) -> Res
             .map_err(in_file)?;
         given.extend(certificates);
     }
-    // The system's are hundreds of files, which nobody needs to read who verifies nothing.
+    // The system's roots are hundreds of files. Without verification they are not needed.
     let roots = if policy.insecure {
         RootCertStore::empty()
     } else {
@@ -98,7 +100,7 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
-/// The certificates of a list, each with its place in the list, from 1.
+/// Parses the certificates of a list, each with its position in the list, counted from 1.
 fn given_certificates(texts: &[String]) -> Result<Vec<(usize, CertificateDer<'static>)>, CertificateProblem> {
     let mut given = Vec::new();
     for (index, text) in texts.iter().enumerate() {

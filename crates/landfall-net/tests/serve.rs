@@ -1,4 +1,4 @@
-//! A server with a router behind hyper: certificates that change, and an end in good order.
+//! A server with a router behind hyper: replaced certificates, and draining at shutdown.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
@@ -115,7 +115,7 @@ async fn a_client_that_sends_no_headers_is_hung_up_on_and_the_peer_is_known() {
     for beginning in ["", "P", "PRI * HTTP/2.0", "GET / HT"] {
         let mut silent = TcpStream::connect(running.address).await.unwrap();
         silent.write_all(beginning.as_bytes()).await.unwrap();
-        // The one connection is taken: this client is served once the silent one is gone.
+        // The limit is one connection: the server accepts this client after it has cut the silent one.
         let mut client = TcpStream::connect(running.address).await.unwrap();
         assert!(ask(&mut client, "/").await.ends_with("hello 127.0.0.1"));
         let mut rest = Vec::new();

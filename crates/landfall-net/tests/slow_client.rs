@@ -1,4 +1,5 @@
-//! Clients that are slow on purpose. Each takes the server's only connection; the next client is served once it is cut.
+//! Clients that are slow on purpose. Each occupies the server's only connection. The next client is served once the
+//! server cuts the first.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
@@ -15,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Short for what the test is about; nothing else ends within it.
+/// The timeout under test. All others are long.
 const SHORT: Duration = Duration::from_millis(80);
 const LONG: Duration = Duration::from_secs(60);
 const PATIENT: ServeLimits = ServeLimits {
@@ -80,13 +81,13 @@ async fn a_byte_now_and_then_is_too_slow_for_a_body() {
     assert_eq!(running.stop().await, Drained { abandoned: 0 });
 }
 
-/// The first bytes of an HTTP/2 connection: the preface and a `SETTINGS` frame.
+/// First bytes of an HTTP/2 connection: the preface and a `SETTINGS` frame.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// A `HEADERS` frame that ends stream 1: `GET https://test/`.
 const GET_ROOT: &[u8] = b"\0\0\x09\x01\x05\0\0\0\x01\x82\x87\x84\x41\x04test";
 const PING: u8 = 6;
 
-/// Answers pings, as every client does, until the server hangs up.
+/// Answers pings, as every client does, until the server closes the connection.
 async fn answer_pings(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let mut head = [0; 9];
     while client.read_exact(&mut head).await.is_ok() {
@@ -95,7 +96,7 @@ async fn answer_pings(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
         client.read_exact(&mut payload).await.unwrap();
         if head[3] == PING && head[4] == 0 {
             let answer = [&[0, 0, 8, PING, 1, 0, 0, 0, 0], payload.as_slice()].concat();
-            // The server may just be hanging up.
+            // The server may be closing the connection.
             drop(client.write_all(&answer).await);
         }
     }
@@ -148,7 +149,7 @@ async fn a_client_that_is_only_slow_gets_everything() {
         .await
         .unwrap();
     let mut read = Vec::new();
-    // All of it takes longer than the limit.
+    // The whole transfer takes longer than the limit.
     while read.len() < body.len() {
         let mut piece = vec![0; 200_000];
         let length = client.read(&mut piece).await.unwrap();

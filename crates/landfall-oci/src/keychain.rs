@@ -7,6 +7,7 @@
 mod helper;
 mod paths;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
@@ -17,6 +18,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::credential_file::{
     Credential, CredentialFile, CredentialFileProblem, Lookup, parse_credential_file, parse_docker_config,
 };
+use landfall_core::failure::Hint;
 use landfall_core::reference::{RegistryHost, Repository};
 use landfall_core::sync::lock;
 use tokio::time::Instant;
@@ -70,6 +72,17 @@ pub enum KeychainError {
         #[source]
         source: HelperError,
     },
+}
+
+impl Hint for KeychainError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            KeychainError::Helper { .. } => Some(Cow::Borrowed(
+                "run the helper by hand to see why, or take it out of the file and log in with `landfall login`",
+            )),
+            KeychainError::Read { .. } | KeychainError::File { .. } => None,
+        }
+    }
 }
 
 /// All sources of logins, in order of precedence.

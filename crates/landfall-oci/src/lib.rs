@@ -12,6 +12,7 @@ pub mod decode;
 pub mod digest;
 pub mod fixtures;
 pub mod header_names;
+pub mod hints;
 pub mod image;
 mod inner_path;
 pub mod keychain;

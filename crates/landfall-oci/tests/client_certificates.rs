@@ -11,7 +11,7 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use common::{chain, mk_endpoint, repository};
 use jiff::{SignedDuration, Timestamp};
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{FailureKind, Hint as _};
 use landfall_net::certificate::{PemPair, Validity, issue_certificate, make_authority};
 use landfall_net::tls::TlsPolicy;
 use landfall_oci::client::{Endpoint, RegistryClient};
@@ -148,7 +148,7 @@ async fn a_registry_that_wants_a_client_certificate_is_told_apart_and_the_place_
             "{case}"
         );
         assert_eq!(
-            error.hint(),
+            error.hint().as_deref(),
             Some(
                 "put a certificate that the registry accepts, and its key, into `/etc/docker/certs.d/HOST:PORT/` as \
                  `client.cert` and `client.key`"

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use camino::Utf8PathBuf;
 use common::{CANARY, chain, log, mk_bytes, mk_endpoint, repository};
 use futures_util::future::join_all;
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{FailureKind, Hint as _};
 use landfall_core::oci_types::media_type;
 use landfall_oci::client::{Endpoint, RegistryClient};
 use landfall_oci::keychain::{Keychain, LoginFile};

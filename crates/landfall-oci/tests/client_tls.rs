@@ -6,7 +6,7 @@ mod common;
 
 use common::{chain, mk_endpoint, short_timeouts};
 use jiff::{SignedDuration, Timestamp};
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{FailureKind, Hint as _};
 use landfall_net::certificate::{PemPair, Validity, issue_certificate, make_authority};
 use landfall_net::tls::TlsPolicy;
 use landfall_oci::client::TlsProblem;
@@ -136,7 +136,7 @@ async fn plain_http_is_never_spoken_with_a_registry_that_is_not_marked() {
         "the server speaks plain HTTP, and the registry is not marked `insecure`"
     );
     assert_eq!(
-        fault.hint(),
+        fault.hint().as_deref(),
         Some(
             "serve the registry over TLS, or mark it: `insecure: true` in the user-data, `--insecure` on the command line"
         )

@@ -1,9 +1,9 @@
-//! Care for what a registry holds, whether it is served or not: `landfall registry gc`, `rm` and `verify --delete-damaged`
-//! carry an order out by themselves where nobody has the store, and else hand it to the process that has, over a socket in
-//! the store's directory.
+//! Admin socket: maintenance of a registry, served or not. `landfall registry gc`, `rm` and `verify --delete-damaged`
+//! run a command themselves if no process holds the store's lock. Otherwise they send it to the process that does, over
+//! a Unix socket in the store's directory.
 //!
-//! An order is a line of JSON, and so is its answer. Nothing of this can be reached over a network; the kernel tells who is
-//! at the other end, and only root and the user that serves are heard.
+//! A command is a line of JSON, and so is its answer. No network reaches the socket. The kernel reports the peer's
+//! user, and the registry accepts commands from root and from its own user only.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -29,81 +29,75 @@ use crate::repository::Registry;
 use crate::repository::directories::RegistryDirs;
 use crate::repository::record::Change;
 
-/// Beside the store's `lock`.
+/// Name of the socket, beside the store's `lock`.
 const SOCKET: &str = "orders";
-/// The longest name, tag and digest together are a few hundred bytes.
+/// Size limit of a command, in bytes. The longest name, tag and digest together are a few hundred bytes.
 const COMMAND_SIZE_MAX: u64 = 16 * 1024;
-/// For how long whoever connects may take to say what he wants; the next one waits meanwhile.
+/// Timeout for reading a command. The next client waits meanwhile.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Before the next attempt, when the system gives no connection.
+/// Pause after a failed `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// What is to be done.
+/// A maintenance command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum AdminCommand {
-    /// As [`Registry::gc`].
+    /// Runs [`Registry::gc`].
     CollectGarbage {
-        /// For how many seconds a pushed blob waits for its manifest.
+        /// Age in seconds up to which a pushed blob is kept without a manifest.
         grace_seconds: u64,
     },
-    /// As [`Registry::remove`].
+    /// Runs [`Registry::remove`].
     Remove {
-        /// Where.
         repository: Repository,
-        /// A tag or a digest; everything, when there is none.
+        /// A tag or a digest. `None` removes everything in the repository.
         selector: Option<String>,
     },
-    /// As [`Registry::delete_damaged`].
-    DeleteDamaged {
-        /// The blob.
-        digest: Digest,
-    },
+    /// Runs [`Registry::delete_damaged`].
+    DeleteDamaged { digest: Digest },
 }
 
-/// What an order took away.
+/// Counts of what a command deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Deleted {
-    /// Tags.
     pub tags: usize,
-    /// Manifests, out of repositories.
+    /// Manifests removed from repositories.
     pub manifests: usize,
-    /// Files.
+    /// Files deleted from the store.
     pub files: usize,
-    /// How many bytes the files had.
+    /// Size of the deleted files, in bytes.
     pub bytes: u64,
 }
 
-/// Why an order was not carried out.
+/// Error of a maintenance command.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// The store cannot do it, or another process has it and takes no orders.
+    /// The store failed, or another process holds the store and has no admin socket.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The process that has the store does not answer.
+    /// The process that holds the store does not answer.
     #[error("the process that has the store `{root}` does not answer")]
     Unanswered {
-        /// The store's directory.
+        /// Directory of the store.
         root: Utf8PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// The process that has the store says why not.
+    /// The process that holds the store refused the command.
     #[error("the process that has the store `{root}` says: {message}")]
     Refused {
-        /// The store's directory.
+        /// Directory of the store.
         root: Utf8PathBuf,
-        /// In its words.
+        /// The message of that process.
         message: String,
     },
 }
 
-/// Carries an order out on a registry; by the process that has its store, when one has. Blocks until it is done.
+/// Runs a command on a registry, in the process that holds its store if there is one. Blocks until the command is done.
 ///
 /// # Errors
-/// When it cannot be done, or the process that has the store takes no orders.
+/// Returns an error if the command fails, or if the process that holds the store has no admin socket.
 pub fn run_admin_command(directories: &RegistryDirs, command: &AdminCommand) -> Result<Deleted, AdminError> {
     let root = &directories.store;
     let in_use = match ContentStore::open(root) {
@@ -134,7 +128,7 @@ fn send_command(root: &Utf8Path, command: &AdminCommand) -> io::Result<Result<De
     Ok(serde_json::from_reader(stream)?)
 }
 
-/// Takes orders for a registry that this process serves, one after the other, for ever.
+/// Serves the admin socket of a registry of this process, one command after the other.
 pub async fn serve_admin_socket(registry: Arc<Registry>) -> Infallible {
     let root = registry.store.root();
     let listener = match listen(root) {
@@ -158,7 +152,8 @@ pub async fn serve_admin_socket(registry: Arc<Registry>) -> Infallible {
     }
 }
 
-/// Whoever has the store's lock is the only one to listen: what is there is left from a process that is gone.
+/// Binds the socket. Only the process that holds the store's lock listens, so an existing socket is a leftover of a
+/// process that ended.
 fn listen(root: &Utf8Path) -> io::Result<UnixListener> {
     match fs::remove_file(root.join(SOCKET)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -168,7 +163,8 @@ fn listen(root: &Utf8Path) -> io::Result<UnixListener> {
     UnixListener::bind(socket_path(&directory))
 }
 
-/// By way of the open directory: the path of a socket has 107 bytes, that of a store any number.
+/// Returns the socket's path through the open directory: a socket's path has at most 107 bytes, and the store's path
+/// may be longer.
 fn socket_path(directory: &fs::File) -> PathBuf {
     format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()).into()
 }
@@ -199,7 +195,7 @@ async fn run_line(registry: &Arc<Registry>, line: &str) -> Result<Deleted, Strin
 }
 
 impl Registry {
-    /// Carries an order out. Blocks.
+    /// Runs a command. Blocks.
     fn run_command(&self, command: &AdminCommand) -> Result<Deleted, StoreError> {
         match command {
             AdminCommand::CollectGarbage { grace_seconds } => {
@@ -222,11 +218,12 @@ impl Registry {
         }
     }
 
-    /// Deletes a blob that is damaged, so that the next push brings it anew; nothing happens to one that is not. A manifest
-    /// leaves its repositories with its tags: whoever is told that it is there does not push it. Blocks.
+    /// Deletes a damaged blob, so that the next push uploads it again. A blob that is intact stays. A damaged manifest
+    /// is removed from its repositories together with its tags, because a client that finds it by HEAD would not push
+    /// it. Blocks.
     ///
     /// # Errors
-    /// When the disk does not answer.
+    /// Returns an error if the disk fails.
     pub fn delete_damaged(&self, digest: &Digest) -> Result<Deleted, StoreError> {
         let Some(bytes) = self.store.blob_size(digest)? else {
             return Ok(Deleted::default());

@@ -1,8 +1,8 @@
-//! The embedded registry: the OCI distribution API over the content store. A blob is one file, shared by all repositories
-//! and by the agent's own images.
+//! The embedded registry: the OCI distribution API over the content store. All repositories and the agent's own images
+//! share one file per blob.
 //!
-//! Decides who may ask, and answers. What a repository holds is [`crate::repository`]'s; listening and TLS are
-//! [`landfall_net::serve`]'s.
+//! This module authorizes requests and answers them. [`crate::repository`] knows what a repository holds.
+//! [`landfall_net::serve`] listens and speaks TLS.
 
 mod auth;
 mod blobs;
@@ -51,7 +51,7 @@ const API_VERSION: (HeaderName, HeaderValue) = (
 );
 const METRICS_PATH: &str = "/metrics";
 
-/// The distribution API under `/v2/`, for [`landfall_net::serve::serve`] or a test's `oneshot`.
+/// Returns the distribution API under `/v2/`, for [`landfall_net::serve::serve`] or a test's `oneshot`.
 pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
     let requests_max = policy.requests_max.unwrap_or(DEFAULT_REQUESTS_MAX);
     let api = Api {
@@ -59,7 +59,7 @@ pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
         access: AccessControl::new(&policy),
         metrics: policy.metrics.then(RegistryMetrics::new),
         requests_max,
-        under_way: Arc::new(Semaphore::new(requests_max)),
+        in_flight: Arc::new(Semaphore::new(requests_max)),
         policy,
     };
     Router::new().fallback(answer).with_state(Arc::new(api))
@@ -72,16 +72,16 @@ struct Api {
     access: AccessControl,
     metrics: Option<RegistryMetrics>,
     requests_max: usize,
-    under_way: Arc<Semaphore>,
+    in_flight: Arc<Semaphore>,
 }
 
 async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
-    let begun = Instant::now();
+    let started = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let peer = peer_of(&request);
     let route = Route::parse(&path);
-    let named = route.as_ref().ok().cloned();
+    let known_route = route.as_ref().ok().cloned();
     let (request, body) = SharedBody::of(request);
     let mut response = match (api.respond(request, route, peer).await, body) {
         (Ok(response), _) => response,
@@ -91,17 +91,17 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
     let status = response.status().as_u16();
     if let Some(metrics) = &api.metrics {
-        metrics.count(&method, named.as_ref(), status);
+        metrics.count(&method, known_route.as_ref(), status);
     }
     if api.policy.access_log {
-        let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let path = shown_path(&path, named.as_ref());
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let path = loggable_path(&path, known_route.as_ref());
         tracing::info!(%peer, %method, path, status, micros, "registry request");
     }
     response
 }
 
-/// Who asks; the unspecified address where nobody is connected, as in a test.
+/// Returns the client's address. Without a connection, as in a test, it is the unspecified address.
 fn peer_of(request: &Request) -> IpAddr {
     request
         .extensions()
@@ -109,8 +109,8 @@ fn peer_of(request: &Request) -> IpAddr {
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip())
 }
 
-/// The path as it may be logged: whoever knows the name of an upload can go on with it.
-fn shown_path<'a>(path: &'a str, route: Option<&Route>) -> &'a str {
+/// Returns the path for the log. It omits the id of an upload session, because the id suffices to continue the upload.
+fn loggable_path<'a>(path: &'a str, route: Option<&Route>) -> &'a str {
     match route {
         Some(Route::Upload { .. }) => path.rsplit_once('/').map_or(path, |(path, _name)| path),
         _ => path,
@@ -124,7 +124,7 @@ impl Api {
         route: Result<Route, RegistryPathError>,
         peer: IpAddr,
     ) -> Result<Response, ApiError> {
-        let Ok(_permit) = self.under_way.try_acquire() else {
+        let Ok(_permit) = self.in_flight.try_acquire() else {
             return Err(ApiError::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 ErrorCode::TooManyRequests,
@@ -135,7 +135,7 @@ impl Api {
         if let Some(metrics) = &self.metrics
             && request.uri().path() == METRICS_PATH
         {
-            // Whoever may list what is here may count it.
+            // A client that may list the repositories may also count them.
             self.access
                 .authorize(request.method(), request.headers(), &Route::Catalog, peer)
                 .await?;
@@ -184,9 +184,9 @@ impl Api {
     }
 
     fn show_metrics(&self, metrics: &RegistryMetrics) -> Result<Response, ApiError> {
-        let under_way = self.requests_max - self.under_way.available_permits();
+        let in_flight = self.requests_max - self.in_flight.available_permits();
         let free = DiskSpace::of(&self.registry.store).ok().map(|disk| disk.free);
-        let text = metrics.render(under_way, free).map_err(|_| {
+        let text = metrics.render(in_flight, free).map_err(|_| {
             ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 ErrorCode::Unknown,

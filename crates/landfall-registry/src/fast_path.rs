@@ -1,10 +1,10 @@
-//! Pulls and pushes over plain TCP, with no general HTTP server in between: nearly all requests that a registry gets are
-//! for small manifests, and nearly all bytes that it sends are files, which the kernel sends by itself (sendfile(2)). The
-//! bytes that it gets are [`body`]'s business.
+//! HTTP/1.1 over plain TCP without a general HTTP server. Nearly all requests of a registry are for small manifests.
+//! Nearly all bytes that it sends are files, which the kernel sends by itself (sendfile(2)). [`body`] handles the bytes
+//! that it receives.
 //!
-//! Answers requests below `/v2/` that ask for nothing unusual, one after the other: `GET` and `HEAD` without a body, others
-//! with a body of a length that is told. The first request that is anything else goes to hyper with all that was read, and
-//! the rest of its connection too: there is no second implementation of what is hard about HTTP.
+//! The fast path answers ordinary requests below `/v2/`, one after the other: `GET` and `HEAD` without a body, other
+//! methods with a body of a stated length. At the first other request it hands the connection to hyper, with all bytes
+//! that it has read. hyper then keeps the connection, so that the difficult parts of HTTP are not implemented twice.
 
 mod answer;
 pub(crate) mod body;
@@ -33,10 +33,10 @@ use crate::fast_path::answer::ResponseWriter;
 use crate::fast_path::body::{AcceptsFileBody, RequestBody};
 use crate::fast_path::request::{FastRequest, HEAD_MAX, ParsedHead, parse_head};
 
-/// How long a client that was told that the connection ends may take to end it as well.
+/// Time for a client to close its side of a connection after the server closed its own.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
-/// A router with the fast path before it, for [`landfall_net::serve::serve`].
+/// Returns a router with the fast path before it, for [`landfall_net::serve::serve`].
 #[must_use]
 pub fn with_fast_path(router: Router) -> Http {
     Http::Fast(Arc::new(RegistryFastPath(router.clone())), router)
@@ -57,7 +57,8 @@ impl FastPath for RegistryFastPath {
     }
 }
 
-/// Answers pulls and pushes until the client or the server ends the connection, or another request comes.
+/// Answers requests until the client or the server ends the connection, or until a request comes that hyper has to
+/// answer.
 async fn serve_requests(
     stream: TcpStream,
     peer: SocketAddr,
@@ -70,12 +71,12 @@ async fn serve_requests(
     let stream = Arc::new(stream);
     let mut input = BytesMut::new();
     let mut output = ResponseWriter::default();
-    // For the whole head: a byte now and then is not enough.
+    // The deadline covers the whole head: a byte now and then does not extend it.
     let mut deadline = Instant::now() + limits.header;
     loop {
         let (fast, head) = match parse_head(&input) {
             ParsedHead::Fast { request, head } => (*request, head),
-            // Bodies are gone once they are answered, and their hold on the connection with them.
+            // The bodies of earlier requests are dropped, so no other handle to the stream is left.
             ParsedHead::Other => return Ok(Arc::into_inner(stream).map(|stream| (input, stream))),
             ParsedHead::Partial => {
                 input.reserve(HEAD_MAX);
@@ -112,7 +113,7 @@ async fn serve_requests(
             Ok(response) => response,
             Err(infallible) => match infallible {},
         };
-        // Where the next request begins is not known before the body has ended.
+        // An unread rest of the body hides the start of the next request.
         let is_last = wants_close || shutdown.is_cancelled() || request_body.is_some_and(|body| body.left() > 0);
         output
             .write(&stream, response, with_body, is_last, limits.stall)
@@ -125,8 +126,9 @@ async fn serve_requests(
     }
 }
 
-/// Ends a connection so that the client gets the last answer: were bytes of the client's still unread, or on their way, when
-/// the connection is closed, they would reset it, and take the answer away (RFC 9112 section 9.6).
+/// Ends a connection so that the client receives the last response. If the server closed the connection while bytes of
+/// the client were unread or on their way, those bytes would cause a reset, and the client could lose the response (RFC
+/// 9112 section 9.6).
 async fn drain_connection(stream: &TcpStream) -> io::Result<()> {
     shutdown(stream, Shutdown::Write)?;
     let drain = async {
@@ -136,11 +138,11 @@ async fn drain_connection(stream: &TcpStream) -> io::Result<()> {
         }
         Ok(())
     };
-    // A client that does not hang up has had the time to read.
+    // A client that does not close its side has had time to read the response.
     timeout(DRAIN_MAX, drain).await.unwrap_or(Ok(()))
 }
 
-/// Reads what is there, as soon as something is; 0 at the end.
+/// Reads available bytes, waiting for the first. Returns 0 at the end.
 async fn read_some(stream: &TcpStream, input: &mut BytesMut) -> io::Result<usize> {
     loop {
         stream.readable().await?;

@@ -1,7 +1,7 @@
-//! What a fuzzer does to the parsers of a registry's input: one function for each, which panics when a law is broken.
+//! Fuzz targets for the parsers of a registry's input. Each is a function that panics if a property does not hold.
 //!
-//! The programs in `fuzz/` call these under libFuzzer; the tests below call them on the seeds and on thousands of mutations
-//! of them with every `cargo test`, so that neither can rot.
+//! The programs in `fuzz/` call these under libFuzzer. The tests below call them with every `cargo test`, on the seeds
+//! and on thousands of mutations, so that both stay usable.
 
 mod laws;
 mod names;
@@ -13,10 +13,10 @@ use crate::fast_path::request::check_head;
 use crate::fuzzing::laws::{check_path, check_range, check_record};
 use crate::fuzzing::names::{check_digest, check_repository, check_tag};
 
-/// A target's name, and what is done with each input.
+/// A target's name and function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets. `fuzz/fuzz_targets/<name>.rs` and `fuzz/seeds/<name>/` go with each.
+/// All targets. Each has a `fuzz/fuzz_targets/<name>.rs` and a `fuzz/seeds/<name>/`.
 pub const TARGETS: &[Target] = &[
     ("manifest", manifest),
     ("name", name),
@@ -26,7 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("record", record),
 ];
 
-/// A manifest or an index, as it is pushed: what was understood is understood again when it is written.
+/// Checks a pushed manifest or index: its rendered form parses as the same content.
 pub fn manifest(data: &[u8]) {
     let Ok(content) = parse_manifest(data) else {
         return;
@@ -42,7 +42,8 @@ pub fn manifest(data: &[u8]) {
     }
 }
 
-/// Repositories, tags, digests and whole references: what is accepted has the grammar's form and means itself.
+/// Checks repositories, tags, digests and whole references: an accepted name follows the grammar and displays as
+/// itself.
 pub fn name(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -66,19 +67,19 @@ pub fn name(data: &[u8]) {
     }
 }
 
-/// The path of a request, which becomes a repository's directory: what is accepted leads nowhere else.
+/// Checks the path of a request. A repository's name becomes a directory, so an accepted path must not lead elsewhere.
 pub fn path(data: &[u8]) {
     if let Ok(path) = std::str::from_utf8(data) {
         check_path(path);
     }
 }
 
-/// The first bytes of a connection.
+/// Checks the first bytes of a connection.
 pub fn request(data: &[u8]) {
     check_head(data);
 }
 
-/// The size of a blob, a line break, and the `Range` of a download or the `Content-Range` of an upload.
+/// Checks the size of a blob, a line break, and the `Range` of a download or the `Content-Range` of an upload.
 pub fn range(data: &[u8]) {
     let Some((size, header)) = std::str::from_utf8(data).ok().and_then(|text| text.split_once('\n')) else {
         return;
@@ -88,7 +89,7 @@ pub fn range(data: &[u8]) {
     }
 }
 
-/// A repository's record, as a crash or a failing disk left it.
+/// Checks a repository's record, as a crash or a failing disk may leave it.
 pub fn record(data: &[u8]) {
     check_record(data);
 }

@@ -1,9 +1,10 @@
-//! The registry server: the distribution API over the content store, the node-local mirror, and the care of what they hold.
+//! The registry server: the distribution API over the content store, the node-local mirror, and maintenance.
 //!
-//! Start reading at [`api`](registry_service). The only crate that names `/v2/` on the server's side.
+//! Start reading at [`api`](registry_service). Among the servers, only this crate names `/v2/`.
 //!
-//! Invariants: a blob that a client was told of is not collected before the client can push its manifest; a manifest is
-//! visible only when all that it names is there; nothing is acknowledged before it is on disk.
+//! Invariants: a blob that a HEAD request reported is not collected before the client can push its manifest. A manifest
+//! is visible only once the registry has everything that the manifest names. The registry acknowledges nothing before
+//! it is on disk.
 
 pub mod admin_socket;
 mod api;

@@ -1,9 +1,9 @@
-//! A pull-through endpoint for the container runtime of this node: it asks for `/v2/<name>/…?ns=<registry>`, and is
-//! answered from the sources that the caller names, in their order.
+//! Pull-through endpoint for the container runtime of this node. The runtime asks for `/v2/<name>/…?ns=<registry>`, and
+//! the mirror answers from the sources that the caller names, in their order.
 //!
-//! Reading only, on loopback only. Nothing is kept and nothing is asked of whoever asks: logins stay with our clients, and
-//! no answer is ever a challenge, which the runtime would answer with a login of its own. Manifests are verified here;
-//! blobs pass through and are verified by the runtime.
+//! The mirror is read-only, and serves loopback only. It stores nothing and asks clients for no login: logins stay with
+//! our registry clients, and no response is a challenge, which the runtime would answer with a login of its own. The
+//! mirror verifies manifests. Blobs pass through, and the runtime verifies them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,25 +27,24 @@ use crate::api::range::{ByteRange, parse_range};
 use crate::api::reply::header_value;
 use landfall_core::registry_path::{Route, parse_namespace};
 
-/// A source that the mirror asks: a repository of a registry.
+/// A source of the mirror: a repository of a registry.
 #[derive(Debug, Clone)]
 pub struct MirrorSource {
-    /// The registry, with login and trust.
+    /// Client of the registry, with login and trust.
     pub client: RegistryClient,
-    /// The repository there.
     pub repository: Repository,
 }
 
-/// Says where images are. The only decision that is not made here.
+/// Chooses the sources of an image. The mirror makes all other decisions.
 pub trait MirrorSources: fmt::Debug + Send + Sync + 'static {
-    /// The sources for a repository of a registry, in the order in which they are asked. None: it is not to be had.
+    /// Returns the sources for a repository of a registry, in order. None means that the image is not available.
     ///
     /// # Errors
-    /// When no client can be made for one of them.
+    /// Returns an error if a client for one of them cannot be made.
     fn sources(&self, registry: &RegistryHost, repository: &Repository) -> Result<Vec<MirrorSource>, RegistryError>;
 }
 
-/// The endpoint, for [`landfall_net::serve::serve`] or a test's `oneshot`.
+/// Returns the endpoint, for [`landfall_net::serve::serve`] or a test's `oneshot`.
 pub fn mirror_service(sources: Arc<dyn MirrorSources>) -> Router {
     Router::new().fallback(answer).with_state(sources)
 }
@@ -91,7 +90,7 @@ async fn respond(sources: &dyn MirrorSources, request: &Parts) -> Result<Respons
     }
 }
 
-/// A page in a browser could have its own name point at this machine: it would be asked for by that name.
+/// Rejects foreign host names, against DNS rebinding: a web page could make its own name resolve to this machine.
 fn check_host(request: &Parts) -> Result<(), ApiError> {
     let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let is_ours = host
@@ -124,18 +123,26 @@ async fn send_manifest(sources: &[MirrorSource], selector: &str, with_body: bool
     let mut failure = None;
     for source in sources {
         let found = if with_body {
-            (source.client.fetch_manifest(&source.repository, selector).await).map(|manifest| {
-                Some((
-                    manifest.media_type,
-                    manifest.digest,
-                    manifest.bytes.len() as u64,
-                    manifest.bytes,
-                ))
-            })
+            source
+                .client
+                .fetch_manifest(&source.repository, selector)
+                .await
+                .map(|manifest| {
+                    Some((
+                        manifest.media_type,
+                        manifest.digest,
+                        manifest.bytes.len() as u64,
+                        manifest.bytes,
+                    ))
+                })
         } else {
-            (source.client.head_manifest(&source.repository, selector).await).map(|found| {
-                found.map(|found| (found.media_type.clone(), found.digest, found.size, bytes::Bytes::new()))
-            })
+            source
+                .client
+                .head_manifest(&source.repository, selector)
+                .await
+                .map(|found| {
+                    found.map(|found| (found.media_type.clone(), found.digest, found.size, bytes::Bytes::new()))
+                })
         };
         match found {
             Ok(Some((media_type, digest, size, bytes))) => {
@@ -226,7 +233,8 @@ async fn send_blob(
     }))
 }
 
-/// As many bytes as were asked for; an error of the transfer breaks the answer off, so that nobody takes it for whole.
+/// Streams the requested bytes. An error of the transfer breaks the response off, so that the client does not take it
+/// for complete.
 fn first_bytes(
     opened: BlobStream,
     length: u64,
@@ -245,7 +253,7 @@ fn first_bytes(
     })
 }
 
-/// The first failure is told, if no place has it: what is not there is no failure.
+/// Keeps the first failure, to report it if no source has the content. Missing content is no failure.
 fn note_failure(failure: &mut Option<ApiError>, error: &RegistryError) {
     if error.kind() != FailureKind::NotFound {
         tracing::warn!(

@@ -1,8 +1,9 @@
-//! The repositories of a registry: what each of them holds, over one content store.
+//! Repositories of a registry over one content store.
 //!
-//! Repositories are small records, `<directory>/<name>/_record.jsonl`, a line for each change. What was acknowledged is on
-//! disk: a blob in its place and its line in the record, a manifest likewise. Two rules keep images whole while garbage is
-//! collected: a blob is held before anybody counts on it, and a manifest's line comes only once its parts are there.
+//! Each repository has a small record, `<directory>/<name>/_record.jsonl`, with a line per change. The registry
+//! acknowledges a push once it is on disk: the blob or manifest in the store, and its line in the record. Two rules
+//! keep images complete during garbage collection: a blob is held before a record or a client relies on it, and a
+//! manifest's line is written only once its children are there.
 
 pub mod directories;
 pub(crate) mod disk_space;
@@ -28,11 +29,11 @@ use crate::repository::record::Change;
 use crate::repository::records::Records;
 use crate::repository::upload_sessions::UploadSessions;
 
-/// A blob that is pushed once more has its time renewed when that is older than this, so that it does not go while the
-/// manifest is on its way.
+/// Age in seconds after which a repeated push renews a blob's time, so that the blob is kept until its manifest is
+/// pushed.
 const RENEW_AFTER_SECONDS: i64 = 60;
 
-/// The registry's content.
+/// Content of a registry.
 #[derive(Debug)]
 pub struct Registry {
     pub(crate) store: ContentStore,
@@ -44,11 +45,11 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Opens the repositories in a directory, which is made when it is not there. Records are read when they are asked
-    /// for.
+    /// Opens the repositories in a directory, and makes the directory if it is missing. Records are loaded on first
+    /// use.
     ///
     /// # Errors
-    /// When the directory cannot be made.
+    /// Returns an error if the directory cannot be made.
     pub fn open(store: ContentStore, directory: &Utf8Path) -> Result<Registry, StoreError> {
         Ok(Registry {
             store,
@@ -60,17 +61,17 @@ impl Registry {
         })
     }
 
-    /// Refuses uploads below another amount of free space than the default.
+    /// Sets the free space below which the registry rejects uploads.
     #[must_use]
     pub fn with_min_free_space(mut self, min_free_space: MinFreeSpace) -> Registry {
         self.min_free_space = min_free_space;
         self
     }
 
-    /// The digest of the manifest that a repository has under a tag or digest.
+    /// Finds the digest of a repository's manifest by tag or digest.
     ///
     /// # Errors
-    /// When its record cannot be read.
+    /// Returns an error if the record cannot be read.
     pub fn find_manifest(&self, repository: &Repository, selector: &str) -> Result<Option<Digest>, StoreError> {
         let found = self.records.peek(repository, |record| {
             record.select(selector).map(|(digest, _)| digest.clone())
@@ -78,7 +79,7 @@ impl Registry {
         Ok(found.flatten())
     }
 
-    /// Writes down that a blob belongs to a repository.
+    /// Records that a blob belongs to a repository.
     pub(crate) fn link(&self, repository: &Repository, digest: &Digest) -> Result<(), StoreError> {
         let now = Timestamp::now();
         self.records.change(repository, |record| {
@@ -94,13 +95,13 @@ impl Registry {
         })
     }
 
-    /// Whether a blob belongs to a repository.
+    /// Returns true if a blob belongs to a repository.
     pub(crate) fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, StoreError> {
         let cached = self.records.get(repository)?;
         Ok(cached.is_some_and(|cached| cached.read().has_blob(digest)))
     }
 
-    /// Refuses bytes for which there is no room.
+    /// Returns an error if `incoming` bytes would leave too little free space.
     pub(crate) fn check_space(&self, incoming: u64) -> Result<(), StoreError> {
         let DiskSpace { free, total } = DiskSpace::of(&self.store)?;
         let floor = self.min_free_space.for_disk(total);

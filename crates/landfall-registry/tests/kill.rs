@@ -1,5 +1,5 @@
-//! Clients that are gone in the middle of an upload, as after `kill -9`: the registry has what they sent, and the next one
-//! goes on from there.
+//! Clients that disappear in the middle of an upload, as after `kill -9`. The registry keeps the bytes that arrived,
+//! and the next request continues from there.
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
@@ -19,16 +19,16 @@ use tokio::net::TcpStream;
 const LENGTH: usize = 3_000_000;
 const HALF: usize = LENGTH / 2;
 
-/// A way to the registry, as clients go it.
+/// A way to reach the registry: plain or TLS, fast path or hyper.
 struct Way {
     running: Running,
     authority: Option<PemPair>,
-    /// What each request says besides.
+    /// Additional header of each request.
     header: &'static str,
 }
 
 trait Connection: AsyncRead + AsyncWrite + Unpin + Send {
-    /// Its end throws away what the server has not read.
+    /// Makes the end of the connection discard the bytes that the server has not read.
     fn reset_at_end(&self);
 }
 
@@ -58,7 +58,7 @@ impl Way {
         match &self.authority {
             Some(authority) => {
                 let mut connection = connect_with_tls(self.running.address, authority, &["http/1.1"]).await;
-                // Session tickets that are not read would reset the connection, and what was sent would be lost.
+                // Unread session tickets would reset the connection, and the sent bytes would be lost.
                 connection
                     .write_all(b"HEAD /v2/ HTTP/1.1\r\nHost: test\r\n\r\n")
                     .await
@@ -70,7 +70,7 @@ impl Way {
         }
     }
 
-    /// Sends a request with as much of its body as there is, over a connection of its own.
+    /// Sends a request with a part of its body, over a connection of its own.
     async fn begin(&self, request: &str, length: usize, body: &[u8]) -> Box<dyn Connection> {
         let mut connection = self.connect().await;
         let head = format!(
@@ -83,7 +83,7 @@ impl Way {
         connection
     }
 
-    /// The head of the answer to a request: its status, and the value of a header.
+    /// Returns the status of a response, and the value of a header.
     async fn ask(&self, request: &str, body: &[u8], wanted: &str) -> (u16, String) {
         let mut connection = self.begin(request, body.len(), body).await;
         let head = read_head(&mut connection).await;
@@ -113,7 +113,7 @@ async fn what_a_client_sent_before_it_was_killed_counts_whatever_way_it_came() {
     for (number, (with_tls, header)) in [
         (false, ""),
         (false, "Connection: close\r\n"),
-        // Makes it a request for hyper.
+        // This header makes hyper answer the request.
         (false, "TE: trailers\r\n"),
         (true, ""),
         (true, "Connection: close\r\n"),
@@ -138,7 +138,7 @@ async fn what_a_client_sent_before_it_was_killed_counts_whatever_way_it_came() {
             let question = format!("GET {upload}");
             let (status, range) = way.ask(&question, b"", "range").await;
             assert_eq!((status, range), (204, format!("0-{}", HALF - 1)), "{what}");
-            // How much of it the server has is a matter of luck, but the upload is still there.
+            // The number of bytes that reached the server is random, but the upload still exists.
             let connection = way.begin(&killed, LENGTH - HALF, &blob[HALF..LENGTH - 1]).await;
             connection.reset_at_end();
             drop(connection);

@@ -15,7 +15,7 @@ use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistry
 use landfall_testkit::image_builder::small_image;
 use tower::ServiceExt as _;
 
-/// A password that must not turn up anywhere.
+/// A password that must not appear anywhere.
 const CANARY: &str = "canary-9f3a-password";
 
 fn mk_client(registry: &FakeRegistry) -> RegistryClient {
@@ -40,7 +40,8 @@ fn mk_endpoint(registry: &FakeRegistry) -> Endpoint {
     endpoint
 }
 
-/// The same places for every repository of `docker.io`, under its own name; none for any other registry.
+/// Sources of the test: the same for every repository of `docker.io`, under its own name, and none for other
+/// registries.
 #[derive(Debug)]
 struct Fixed(Vec<RegistryClient>);
 

@@ -1,5 +1,5 @@
-//! The product's client with the product's registry over real sockets: images go from an archive into a store,
-//! from there into a registry with TLS and a login, and back into another store.
+//! Landfall's client with Landfall's registry over real sockets: images go from an archive into a store, from there
+//! into a registry with TLS and a login, and back into another store.
 
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "test set-up")]
 
@@ -143,7 +143,7 @@ async fn an_image_goes_from_an_archive_through_store_and_registry_into_another_s
     assert_eq!(root, index.root.digest);
     assert!(store.is_complete(&root).unwrap());
 
-    // The registry serves from its own store, so that every blob crosses the wire.
+    // The registry serves from a store of its own, so every blob crosses the connection.
     let far = ContentStore::open(&directory.path.join("far")).unwrap();
     let served = Served::start(far.clone(), &directory.path.join("repositories")).await;
     let sink = RegistrySink::new(

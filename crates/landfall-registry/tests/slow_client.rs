@@ -1,4 +1,5 @@
-//! Clients that are slow on purpose, at the fast path and at what it leaves to hyper. Each takes the server's only connection; the next client is served once it is cut.
+//! Clients that are slow on purpose, at the fast path and at hyper. Each occupies the server's only connection. The
+//! next client is served once the server cuts the first.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use landfall_testkit::server::{expect_served, mk_server, trickle};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// Short for what the test is about; nothing else ends within it.
+/// The timeout under test. All others are long.
 const SHORT: Duration = Duration::from_millis(80);
 const LONG: Duration = Duration::from_secs(60);
 const PATIENT: ServeLimits = ServeLimits {
@@ -49,7 +50,7 @@ fn mk_router() -> Router {
 
 #[tokio::test]
 async fn a_client_that_stops_reading_loses_its_connection() {
-    // The way of pulls, and hyper's.
+    // The fast path, and hyper.
     for path in ["/v2/endless", "/"] {
         let running = mk_server(with_fast_path(mk_router()), None, STALL).await;
         let mut client = TcpStream::connect(running.address).await.unwrap();
@@ -62,7 +63,7 @@ async fn a_client_that_stops_reading_loses_its_connection() {
 
 #[tokio::test]
 async fn a_byte_now_and_then_is_too_slow_for_headers() {
-    // The way of pulls, hyper's, and what may become either.
+    // The fast path, hyper, and a beginning that may become either.
     for beginning in ["GET /v2/", "POST /upload HTTP/1.1\r\nHost: test\r\nX: ", ""] {
         let running = mk_server(with_fast_path(mk_router()), None, HEADER).await;
         let mut client = TcpStream::connect(running.address).await.unwrap();

@@ -7,6 +7,7 @@
 //! empty answer. The pull then continues without a login; if the registry requires one, it fails with the registry's
 //! message.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use landfall_core::credential::{
     Answer, LoginFile, ProviderRequest, Reach, RequestProblem, lookup_names, parse_login_file, parse_request,
     render_answer,
 };
-use landfall_core::failure::error_chain;
+use landfall_core::failure::{Hint, error_chain, line_with_hint};
 use zeroize::Zeroizing;
 
 /// Program names under which this program is the credential provider: its own, and that of the program that it
@@ -61,7 +62,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match serve(arguments, &mut streams) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            streams.report(&format!("error: {}", error_chain(&problem)));
+            let text = format!("error: {}", error_chain(&problem));
+            streams.report(&line_with_hint(text, problem.hint()));
             ExitCode::FAILURE
         }
     }
@@ -70,9 +72,9 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 /// Reason for the lack of an answer.
 #[derive(Debug, thiserror::Error)]
 enum ProviderError {
-    #[error("the argument `{0}` is not known; hint: see `landfall-credential-provider --help`")]
+    #[error("the argument `{0}` is not known")]
     Argument(String),
-    #[error("`{0}` needs a value; hint: see `landfall-credential-provider --help`")]
+    #[error("`{0}` needs a value")]
     Value(&'static str),
     #[error("cannot read the request on stdin")]
     Input(#[source] io::Error),
@@ -80,6 +82,17 @@ enum ProviderError {
     Request(#[from] RequestProblem),
     #[error("cannot write the answer to stdout")]
     Output(#[source] io::Error),
+}
+
+impl Hint for ProviderError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            ProviderError::Argument(_) | ProviderError::Value(_) => {
+                Some(Cow::Borrowed("see `landfall-credential-provider --help`"))
+            }
+            ProviderError::Input(_) | ProviderError::Request(_) | ProviderError::Output(_) => None,
+        }
+    }
 }
 
 struct Streams<'a> {
@@ -185,16 +198,24 @@ fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams
                 continue;
             }
             Err(error) => {
-                let hint = "the image is pulled without a login; hint: it has to be a file that root can read";
-                streams.report(&format!("cannot read `{}`: {error}; {hint}", path.display()));
+                let message = format!(
+                    "cannot read `{}`: {error}; the image is pulled without a login",
+                    path.display()
+                );
+                let hint = "it has to be a file that root can read";
+                streams.report(&line_with_hint(message, Some(hint)));
                 return None;
             }
         };
         let file = match parse_login_file(&text) {
             Ok(file) => file,
             Err(problem) => {
-                let hint = r#"the image is pulled without a login; hint: write {"username": "…", "password": "…"}"#;
-                streams.report(&format!("cannot use `{}`: {problem}; {hint}", path.display()));
+                let message = format!(
+                    "cannot use `{}`: {problem}; the image is pulled without a login",
+                    path.display()
+                );
+                let hint = r#"write {"username": "…", "password": "…"}"#;
+                streams.report(&line_with_hint(message, Some(hint)));
                 return None;
             }
         };
@@ -205,11 +226,8 @@ fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams
             continue;
         }
         if file.duration_ignored {
-            let hint = "hint: write it as `5m0s`";
-            streams.report(&format!(
-                "the `duration` in `{}` is no duration; {hint}",
-                path.display()
-            ));
+            let message = format!("the `duration` in `{}` is no duration", path.display());
+            streams.report(&line_with_hint(message, Some("write it as `5m0s`")));
         }
         if options.debug {
             let found = match file.login_for(&request.image.repository) {

@@ -24,7 +24,7 @@ mod shell;
 mod terminal;
 mod transfer;
 
-use landfall_oci::client::RegistryError;
+use landfall_agent::failure::find_hint_in_context;
 
 use crate::cli::Cli;
 use crate::context::Context;
@@ -55,10 +55,62 @@ fn error_chain(error: &anyhow::Error) -> String {
         text.push_str("\n  because: ");
         text.push_str(&cause.to_string());
     }
-    let of_registry = error.chain().find_map(|cause| cause.downcast_ref::<RegistryError>());
-    if let Some(hint) = of_registry.and_then(RegistryError::hint) {
+    if let Some(hint) = find_hint_in_context(error) {
         text.push_str("\n  hint: ");
-        text.push_str(hint);
+        text.push_str(&hint);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use landfall_core::failure::{Explanation, FailureKind};
+    use landfall_host::containerd::ContainerdError;
+    use landfall_oci::client::{ConnectionProblem, Fault};
+    use landfall_oci::image::TransferError;
+
+    use super::*;
+
+    fn transfer(source: impl std::error::Error + Send + Sync + 'static) -> TransferError {
+        TransferError {
+            attempt: "cannot copy".to_owned(),
+            kind: FailureKind::Unreachable,
+            source: Some(Box::new(source)),
+        }
+    }
+
+    #[test]
+    fn the_hint_of_a_fault_inside_of_a_transfer_is_printed() {
+        let error = anyhow::Error::from(transfer(Fault::from(ConnectionProblem::Name)));
+        assert_eq!(
+            error_chain(&error),
+            "error: cannot copy\n  because: the name cannot be resolved\n  \
+             hint: check the registry's name and this machine's DNS"
+        );
+    }
+
+    #[test]
+    fn the_hint_of_containerd_is_printed() {
+        let error = anyhow::Error::from(ContainerdError::Connect {
+            socket: "/run/c.sock".into(),
+            source: io::Error::from(io::ErrorKind::PermissionDenied),
+        });
+        let text = error_chain(&error.context("cannot load"));
+        assert!(
+            text.ends_with("\n  hint: run as root, or give this user access to `/run/c.sock`"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_hint_of_a_setting_is_printed_on_a_line_of_its_own() {
+        let explanation = Explanation::new("cannot use `/state`", "set `landfall.stateDir` in the user-data");
+        let error = anyhow::Error::from(io::Error::other("it is full")).context(explanation);
+        assert_eq!(
+            error_chain(&error),
+            "error: cannot use `/state`\n  because: it is full\n  hint: set `landfall.stateDir` in the user-data"
+        );
+    }
 }

@@ -206,6 +206,7 @@ fn what_has_no_file_of_its_own_is_said_with_what_to_do() {
     insta::assert_snapshot!(redirect("apply", "kubeadm", &arguments), @r"
     status 2
     --- stderr
-    error: there is no file of its own for kubeadm; hint: `landfall redirect render --for kubeadm` shows what belongs into the cluster's configuration
+    error: there is no file of its own for kubeadm
+      hint: `landfall redirect render --for kubeadm` shows what belongs into the cluster's configuration
     ");
 }

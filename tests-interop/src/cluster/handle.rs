@@ -9,18 +9,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use landfall_testkit::image_builder::ImageFixture;
 
 use super::client::KubeClient;
-use super::node::import_image;
+use super::node::{CERTS_DIRECTORY, CONTAINERD_SOCKET, import_image};
 use crate::program::run;
 
 /// File name of the administrator's kubeconfig in the directory of the cluster.
 pub const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
-
-/// File name of containerd's socket in the directory of the cluster.
-pub const CONTAINERD_SOCKET: &str = "containerd.sock";
-
-/// Name of containerd's directory of mirror files in the directory of the cluster. It exists only if a test
-/// asks for it.
-pub(super) const CERTS_DIRECTORY: &str = "certs.d";
 
 pub(super) const COMMAND_KUBELET: &str = "kubelet";
 

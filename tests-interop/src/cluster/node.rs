@@ -7,11 +7,17 @@ use landfall_testkit::image_builder::{ImageFixture, oci_archive};
 use serde_json::json;
 
 use super::credentials::{Credentials, NODE};
-use super::handle::{CERTS_DIRECTORY, CONTAINERD_SOCKET};
 use super::host_resources::HostResources;
 use super::images::waiting_image;
 use crate::port::free_port;
 use crate::program::run;
+
+/// File name of containerd's socket in the directory of the cluster.
+pub const CONTAINERD_SOCKET: &str = "containerd.sock";
+
+/// Name of containerd's directory of mirror files in the directory of the cluster. It exists only if a test
+/// asks for it.
+pub(super) const CERTS_DIRECTORY: &str = "certs.d";
 
 /// The image of pod sandboxes. It is imported, never pulled.
 const PAUSE: &str = "landfall.invalid/pause:1";

@@ -285,7 +285,9 @@ fn references() -> Vec<String> {
         "two.io/ab",
         "localhost/a",
     ];
-    let images: Vec<String> = (CORPUS.lines().map(first))
+    let images: Vec<String> = CORPUS
+        .lines()
+        .map(first)
         .chain(CASES.lines().skip(1).map(second))
         .chain(odd.map(ToOwned::to_owned))
         .filter(|image| !image.is_empty() && image.trim() == image && !image.contains('['))

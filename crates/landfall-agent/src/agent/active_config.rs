@@ -31,7 +31,9 @@ impl ActiveConfig {
     pub(crate) fn new(settings: Arc<Settings>, timing: &Timing, ambient: &AmbientAccess) -> ActiveConfig {
         let resolver = Resolver::new(&settings);
         let planned = plan_images(&settings, &resolver);
-        let primary_registry = (settings.primary.as_ref())
+        let primary_registry = settings
+            .primary
+            .as_ref()
             .and_then(|primary| format!("{}/{}/image", primary.endpoint, primary.project).parse().ok())
             .and_then(|reference| resolver.registry_for(&reference, ImageRole::Application));
         let limit = settings.landfall.bandwidth_limit.and_then(NonZeroU64::new);

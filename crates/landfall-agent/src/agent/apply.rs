@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use landfall_core::failure::Explanation;
 use landfall_core::plan::Step;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::{EventReason, ProgressEvent};
-use landfall_oci::client::explain::Explanation;
 use tracing::Instrument as _;
 
 use crate::agent::active_config::ActiveConfig;
@@ -89,7 +89,7 @@ async fn apply_image_steps(
         match apply_step(host, active, step).await {
             Ok(applied) => last = applied,
             Err(explanation) => {
-                let text = explanation.to_string();
+                let text = explanation.line();
                 host.warn(reason, &image, text.clone()).await;
                 host.status
                     .update_image(&image, |status| status.error = Some(text.clone()));

@@ -192,7 +192,8 @@ impl ConfigLoader {
         host.status.update(|status| {
             status.configuration = fingerprint;
             let mut before = std::mem::take(&mut status.images);
-            status.images = (planned.iter())
+            status.images = planned
+                .iter()
                 .map(|image| {
                     let name = image.canonical.to_string();
                     let mut shown = before.remove(&name).unwrap_or_default();

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::config::{self, TemplateValues, parse_settings};
 use landfall_core::diagnostic::{Diagnostics, Severity};
+use landfall_core::failure::{Hint as _, line_with_hint};
 use landfall_core::settings::{Compat, Settings};
 
 use crate::agent::inputs::{Inputs, load_inputs};
+use crate::failure::error_line;
 use crate::options::AgentOptions;
 
 /// The input files and the options for reading them.
@@ -90,7 +92,7 @@ impl Reading {
     fn unreadable(error: &anyhow::Error) -> Reading {
         Reading {
             fingerprint: None,
-            result: Err(format!("{error:#}")),
+            result: Err(error_line(error)),
         }
     }
 
@@ -115,7 +117,7 @@ fn summarize_errors(diagnostics: &Diagnostics) -> String {
         .iter()
         .find(|diagnostic| diagnostic.severity == Severity::Error)
     else {
-        return "the configuration cannot be used; hint: run `landfall validate`".to_owned();
+        return line_with_hint("the configuration cannot be used", Some("run `landfall validate`"));
     };
     let place = &first.primary.location;
     let mut text = format!(
@@ -125,9 +127,5 @@ fn summarize_errors(diagnostics: &Diagnostics) -> String {
     if errors > 1 {
         text.push_str(&format!(", and {} more", errors - 1));
     }
-    if let Some(help) = &first.help {
-        text.push_str("; hint: ");
-        text.push_str(help);
-    }
-    text
+    line_with_hint(text, first.hint())
 }

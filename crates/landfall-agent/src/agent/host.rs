@@ -11,6 +11,7 @@ use landfall_oci::store::ContentStore;
 use landfall_registry::directories::RegistryDirs;
 
 use crate::events::EventLog;
+use crate::failure::explain_state_dir;
 use crate::metrics::Metrics;
 use crate::options::AgentOptions;
 use crate::progress::Meter;
@@ -49,9 +50,7 @@ impl Host {
                 Ok::<_, anyhow::Error>((store, uploads, EventLog::open(&state_dir)?))
             })
         };
-        let (store, uploads, events) = opened
-            .await?
-            .with_context(|| format!("cannot use `{state_dir}`; hint: set `landfall.stateDir` in the user-data"))?;
+        let (store, uploads, events) = opened.await?.with_context(|| explain_state_dir(&state_dir))?;
         for repair in store.repairs() {
             tracing::warn!(repair, "content store mended");
         }

@@ -39,7 +39,10 @@ pub(crate) async fn apply_phase(
     let images = results.len();
     let failures = remember(ledger, results)?;
     if !failures.is_empty() {
-        return Err(ImagesFailed(summarize_failures(images, &failures)).into());
+        return Err(ImagesFailed {
+            summary: summarize_failures(images, &failures),
+        }
+        .into());
     }
     // The phase verifies the result instead of trusting it.
     match missing_steps(host, active, ledger, phase).await?.len() {
@@ -85,20 +88,22 @@ fn remember(ledger: &mut LedgerFile, results: Vec<Result<Applied, Failed>>) -> a
 
 /// Images failed. Each of them was an event; the text summarizes them.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct ImagesFailed(String);
+#[error("{summary}")]
+pub(crate) struct ImagesFailed {
+    pub(crate) summary: String,
+}
 
 /// The number of failures that the summary quotes. The events have the others.
 const TOLD_IN_FULL: usize = 3;
 
 fn summarize_failures(images: usize, failures: &[Failed]) -> String {
     if let ([only], 1) = (failures, images) {
-        return only.explanation.to_string();
+        return only.explanation.line();
     }
     let mut text = format!("{} of {} failed", failures.len(), counted(images, "image"));
     for failure in failures.iter().take(TOLD_IN_FULL) {
         text.push_str(": ");
-        text.push_str(&failure.explanation.to_string());
+        text.push_str(&failure.explanation.line());
     }
     if failures.len() > TOLD_IN_FULL {
         text.push_str(": the others are told by `landfall events`");

@@ -20,6 +20,7 @@ use crate::agent::ledger::LedgerFile;
 use crate::agent::service_manager::notify_service_manager;
 use crate::agent::services::{PrimaryState, Services, Survey, forget_lost_images, survey_images};
 use crate::agent::stages::supervise_stages;
+use crate::failure::error_line;
 use crate::options::{AgentOptions, AgentOutcome, Role, Timing};
 
 /// The agent's state between passes. One task owns it.
@@ -123,7 +124,7 @@ impl Reconciler {
     }
 
     async fn report_failure(&self, phase: Phase, error: &anyhow::Error) -> PhaseFailure {
-        let message = format!("{error:#}");
+        let message = error_line(error);
         if error.is::<FilesChanged>() {
             // The phase did not fail: the wait that follows ends at once, and the next pass reads the files.
             return PhaseFailure { phase, message };
@@ -189,7 +190,7 @@ impl Reconciler {
             Survey::Skipped(summary) => Ok(summary),
             Survey::Done(summary) => {
                 let held = self.held_images();
-                (self.services)
+                self.services
                     .refresh_webhook(&self.host, &active.settings, held)
                     .await?;
                 Ok(summary)

@@ -14,6 +14,7 @@ use crate::agent::config_source::read_first;
 use crate::agent::host::Host;
 use crate::agent::reconciler::Reconciler;
 use crate::agent::service_manager::{notify_service_manager, supervise_watchdog};
+use crate::failure::explain_state_dir;
 use crate::options::{AgentOptions, AgentOutcome};
 use crate::run_lock::RunLock;
 use crate::supervisor::Supervisor;
@@ -41,8 +42,7 @@ pub async fn run_agent(
     let (supervisor, mut failures) = Supervisor::new(stop.clone());
     let first = read_first(&options).await;
     let state_dir = choose_state_dir(&options, first.state_dir())?;
-    create_private_dir(&state_dir)
-        .with_context(|| format!("cannot use `{state_dir}`; hint: set `landfall.stateDir` in the user-data"))?;
+    create_private_dir(&state_dir).with_context(|| explain_state_dir(&state_dir))?;
     let _one_at_a_time = RunLock::acquire(&state_dir).await?;
     let host = Arc::new(Host::open(&options, state_dir, progress, supervisor.clone()).await?);
     host.supervise();

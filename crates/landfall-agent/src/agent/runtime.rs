@@ -6,16 +6,16 @@ use std::time::Duration;
 use camino::Utf8Path;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use landfall_core::failure::FailureKind;
-use landfall_core::failure::error_chain;
+use landfall_core::failure::{Explanation, FailureKind, error_chain};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_host::containerd::{
     BlobPresence, Containerd, ContainerdError, Import, KUBERNETES_NAMESPACE, Namespace, PINNED_LABEL, WriteBlobError,
 };
 use landfall_host::root::HostRoot;
-use landfall_oci::client::explain::Explanation;
 use landfall_oci::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
+
+use crate::failure::find_hint;
 
 /// The lifetime of the lease on imported content, for the case that the agent dies during an import.
 const IMPORT_LIFETIME: Duration = Duration::from_secs(6 * 3600);
@@ -159,8 +159,8 @@ pub(crate) fn explain_load(what: &str, error: &TransferError) -> Explanation {
         .source
         .as_deref()
         .and_then(|source| source.downcast_ref::<ContainerdError>());
-    let hint = match (of_containerd.and_then(ContainerdError::hint), error.kind) {
-        (Some(hint), _) => hint,
+    let hint = match (find_hint(error), error.kind) {
+        (Some(hint), _) => hint.into_owned(),
         (None, FailureKind::Corrupt | FailureKind::Protocol) => {
             "look at how the provider image was built, or name another one in `system.uri` of the OS pack".to_owned()
         }

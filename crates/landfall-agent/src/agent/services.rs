@@ -20,6 +20,7 @@ use self::status_api::StatusApi;
 use self::webhook::WebhookService;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
+use crate::failure::error_line;
 use crate::options::{Listeners, Role};
 
 pub(crate) use self::primary::{PrimaryState, Survey, forget_lost_images, survey_images};
@@ -50,13 +51,13 @@ impl Services {
     /// registry that may be down. A failure is reported by the phase that brings up the service.
     pub(crate) async fn resume(&mut self, host: &Host, active: &Arc<ActiveConfig>, held: HashSet<ImageReference>) {
         if let Err(error) = self.primary.resume(host, active).await {
-            tracing::warn!(error = format!("{error:#}"), "cannot serve the primary registry yet");
+            tracing::warn!(error = error_line(&error), "cannot serve the primary registry yet");
         }
         if let Err(error) = self.mirror.ensure(host, active).await {
-            tracing::warn!(error = format!("{error:#}"), "cannot serve the node-local mirror yet");
+            tracing::warn!(error = error_line(&error), "cannot serve the node-local mirror yet");
         }
         if let Err(error) = self.webhook.ensure(host, &active.settings, held).await {
-            tracing::warn!(error = format!("{error:#}"), "cannot redirect yet");
+            tracing::warn!(error = error_line(&error), "cannot redirect yet");
         }
     }
 

@@ -62,7 +62,9 @@ pub(crate) async fn take_stock(
     } else {
         BTreeMap::new()
     };
-    let core_loaded = (ledger.core_images.iter())
+    let core_loaded = ledger
+        .core_images
+        .iter()
         .filter(|core| are_loaded(core, settings.landfall.containerd_enable, &stored, &runtime))
         .map(|core| core.provider.clone())
         .collect();

@@ -2,11 +2,10 @@
 //! [`landfall_oci::client::explain`] explains failures.
 
 use futures_util::FutureExt as _;
-use landfall_core::failure::error_chain;
-use landfall_core::failure::{Action, next_action};
+use landfall_core::failure::{Action, Explanation, error_chain, next_action};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::Candidate;
-use landfall_oci::client::explain::{Explanation, explain_fetch, explain_no_place, explain_push};
+use landfall_oci::client::explain::{explain_fetch, explain_no_place, explain_push};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;

@@ -33,7 +33,8 @@ pub(crate) fn find_access(root: &HostRoot, configured: Option<&Utf8Path>) -> Opt
     let existing = |path: &Utf8Path| root.join(path).ok().filter(|path| path.is_file());
     match configured {
         Some(path) => existing(path).map(Access::Kubeconfig),
-        None => (KUBECONFIGS.iter())
+        None => KUBECONFIGS
+            .iter()
             .find_map(|path| existing(Utf8Path::new(path)))
             .map(Access::Kubeconfig)
             .or_else(|| existing(Utf8Path::new(SERVICE_ACCOUNT)).map(|_| Access::InCluster)),

@@ -73,7 +73,8 @@ impl CertificateAuthority {
     pub(crate) fn parse(secret: &Secret) -> anyhow::Result<CertificateAuthority> {
         let text = |key: &str| -> anyhow::Result<Option<String>> {
             let bytes = secret.data.as_ref().and_then(|data| data.get(key));
-            (bytes.map(|ByteString(bytes)| String::from_utf8(bytes.clone())))
+            bytes
+                .map(|ByteString(bytes)| String::from_utf8(bytes.clone()))
                 .transpose()
                 .ok()
                 .with_context(|| format!("`{key}` is not text"))
@@ -97,7 +98,9 @@ impl CertificateAuthority {
             current,
             next: pair("next")?,
             previous: text("previous.crt")?,
-            changed: (text("changed")?.and_then(|text| text.parse().ok())).unwrap_or(Timestamp::UNIX_EPOCH),
+            changed: text("changed")?
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(Timestamp::UNIX_EPOCH),
             wanted: annotations.is_some_and(|annotations| annotations.contains_key(ROTATE_ANNOTATION)),
         })
     }

@@ -23,7 +23,9 @@ pub(crate) struct LeaseCandidate {
 impl LeaseCandidate {
     /// Returns a candidate with a unique name: host name, process ID and time.
     pub(crate) fn new(root: &HostRoot, now: Timestamp) -> LeaseCandidate {
-        let host = (root.join(Utf8Path::new("/proc/sys/kernel/hostname")).ok())
+        let host = root
+            .join(Utf8Path::new("/proc/sys/kernel/hostname"))
+            .ok()
             .and_then(|path| fs_err::read(path).ok())
             .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
             .unwrap_or_default();

@@ -12,6 +12,7 @@ use super::context::{ClusterContext, Registration};
 use super::namespaces::follow_choices;
 use super::sweeper::Sweeper;
 use super::writer::Writer;
+use crate::failure::error_line;
 use crate::kube::Cluster;
 
 /// The interval at which a missing cluster is looked for: kubeadm writes its kubeconfig after the agent starts.
@@ -97,7 +98,7 @@ async fn connect(context: &ClusterContext, registration: &watch::Receiver<Regist
                     });
                     return cluster;
                 }
-                Err(error) => context.report_problem(&format!("{error:#}")).await,
+                Err(error) => context.report_problem(&error_line(&error)).await,
             }
         } else if let Some(path) = &access.kubeconfig {
             let problem = format!("the kubeconfig `{path}` (`landfall.kubernetes.kubeconfig`) is not there");

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{ClusterContext, Registration, now};
 use super::pod_events::{Severity, pod_event};
+use crate::failure::error_line;
 use crate::kube::{Cluster, Refusal, refusal_of};
 
 /// The largest number of UIDs of reported pods that are remembered. Each pod is reported once; beyond this number the
@@ -51,7 +52,7 @@ impl Sweeper {
             if let (true, Some(_)) = (leads, self.interval())
                 && let Err(error) = self.sweep().await
             {
-                let problem = format!("{error:#}");
+                let problem = error_line(&error);
                 tracing::warn!(problem, "cannot look for pods that slipped through");
             }
             let wait = self.interval().unwrap_or(Duration::MAX);
@@ -104,15 +105,11 @@ impl Sweeper {
                 }
                 // The pod is gone or has changed: the next sweep reads it again.
                 Err(error) if is_overtaken(&error) => {
-                    tracing::debug!(
-                        pod = mend.name,
-                        error = format!("{error:#}"),
-                        "pod was changed meanwhile"
-                    );
+                    tracing::debug!(pod = mend.name, error = error_line(&error), "pod was changed meanwhile");
                 }
                 Err(error) => {
                     if self.remember(mend) {
-                        let message = format!("the pod cannot be mended: {error:#}");
+                        let message = format!("the pod cannot be mended: {}", error_line(&error));
                         self.report(mend, Severity::Warning, "NotRedirected", &message).await;
                     }
                 }
@@ -155,7 +152,7 @@ impl Sweeper {
         }
         let event = pod_event(mend, severity, reason, message, now());
         if let Err(error) = self.cluster.create_event(&mend.namespace, &event).await {
-            tracing::debug!(error = format!("{error:#}"), "no event at the pod");
+            tracing::debug!(error = error_line(&error), "no event at the pod");
         }
     }
 }
@@ -170,7 +167,9 @@ fn is_overtaken(error: &anyhow::Error) -> bool {
 }
 
 fn list_images(mend: &Mend) -> String {
-    let images: Vec<String> = (mend.images.iter())
+    let images: Vec<String> = mend
+        .images
+        .iter()
         .map(|image| format!("{}: {}", image.container, image.reason))
         .collect();
     images.join("; ")

@@ -16,6 +16,7 @@ use super::access::find_access;
 use super::context::now;
 use super::election::LeaseCandidate;
 use crate::events::EventLog;
+use crate::failure::error_line;
 use crate::kube::Cluster;
 use crate::supervisor::Supervisor;
 
@@ -90,7 +91,7 @@ async fn run(root: &HostRoot, events: &EventLog, settings: &Settings) {
             }
             Ok(Attempt::AnotherLeads) => tracing::debug!("another agent keeps the webhook's registration"),
             Err(error) => tracing::warn!(
-                error = format!("{error:#}"),
+                error = error_line(&error),
                 "cannot remove the webhook's registration yet"
             ),
         }

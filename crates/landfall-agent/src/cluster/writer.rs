@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::certificate_authority::{CertificateAuthority, new_authority, rotation_policy};
 use super::context::{ClusterContext, Registration, now};
 use super::election::LeaseCandidate;
+use crate::failure::error_line;
 use crate::kube::{Cluster, refusal_of};
 
 /// The interval at which the Lease is read.
@@ -102,14 +103,14 @@ impl Writer {
             if let Err(error) = self.step(campaigned).await {
                 if refusal_of(&error).is_some() {
                     // Another writer was faster. The watches deliver what it wrote.
-                    tracing::debug!(error = format!("{error:#}"), "write refused");
+                    tracing::debug!(error = error_line(&error), "write refused");
                 } else {
-                    self.context.report_problem(&format!("{error:#}")).await;
+                    self.context.report_problem(&error_line(&error)).await;
                 }
             }
         }
         if let Err(error) = self.lease.resign(&self.cluster).await {
-            tracing::debug!(error = format!("{error:#}"), "the Lease ends by itself");
+            tracing::debug!(error = error_line(&error), "the Lease ends by itself");
         }
     }
 
@@ -152,7 +153,9 @@ impl Writer {
         }
         if leads != led {
             self.leads.send_replace(leads);
-            (self.context.status).update(|status| status.cluster.get_or_insert_default().writer = leads);
+            self.context
+                .status
+                .update(|status| status.cluster.get_or_insert_default().writer = leads);
         }
         Ok(())
     }
@@ -169,7 +172,9 @@ impl Writer {
             Err(error) => {
                 let message =
                     format!("the Secret with the webhook's authority cannot be used and is made anew: {error:#}");
-                (self.context.warn(EventReason::AuthorityReplaced, "webhook", message)).await;
+                self.context
+                    .warn(EventReason::AuthorityReplaced, "webhook", message)
+                    .await;
                 None
             }
         };
@@ -204,10 +209,9 @@ impl Writer {
         };
         let written = self.cluster.write_secret(&next.render(there.as_ref())).await?;
         self.secret = Observed::Present(written);
-        (self
-            .context
-            .note(EventReason::AuthorityReplaced, "webhook", message.to_owned()))
-        .await;
+        self.context
+            .note(EventReason::AuthorityReplaced, "webhook", message.to_owned())
+            .await;
         Ok(())
     }
 
@@ -258,10 +262,9 @@ impl Writer {
         self.configuration = Observed::Present(written);
         self.context.metrics.registrations.inc();
         let subject = format!("MutatingWebhookConfiguration `{CONFIGURATION_NAME}`");
-        (self
-            .context
-            .note(EventReason::WebhookRegistered, &subject, message.to_owned()))
-        .await;
+        self.context
+            .note(EventReason::WebhookRegistered, &subject, message.to_owned())
+            .await;
         Ok(())
     }
 

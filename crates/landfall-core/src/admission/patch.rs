@@ -51,7 +51,8 @@ pub(super) struct ImageNote {
 
 /// Reads the entries of one of our annotations; empty if the annotation is missing or is not valid JSON.
 pub(super) fn notes(pod: &PodView, key: &str) -> BTreeMap<String, ImageNote> {
-    (pod.annotations().flatten())
+    pod.annotations()
+        .flatten()
         .and_then(|annotations| annotations.get(key))
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default()

@@ -122,21 +122,21 @@ impl PodView {
     /// Returns all image fields of the pod: image volumes, then containers of all kinds.
     pub(super) fn image_fields(&self) -> impl Iterator<Item = ImageField<'_>> {
         let spec = self.spec.as_ref();
-        let volumes = (spec
+        let volumes = spec
             .and_then(|spec| spec.volumes.as_ref())
             .into_iter()
             .flatten()
-            .enumerate())
-        .filter_map(|(index, volume)| {
-            let image = volume.image.as_ref()?;
-            image_field(
-                VOLUMES,
-                index,
-                &volume.name,
-                image.reference.as_deref(),
-                image.pull_policy.as_deref(),
-            )
-        });
+            .enumerate()
+            .filter_map(|(index, volume)| {
+                let image = volume.image.as_ref()?;
+                image_field(
+                    VOLUMES,
+                    index,
+                    &volume.name,
+                    image.reference.as_deref(),
+                    image.pull_policy.as_deref(),
+                )
+            });
         let containers = [
             ("initContainers", spec.and_then(|spec| spec.init_containers.as_ref())),
             ("containers", spec.and_then(|spec| spec.containers.as_ref())),
@@ -146,17 +146,21 @@ impl PodView {
             ),
         ];
         let containers = containers.into_iter().flat_map(|(list, containers)| {
-            (containers.into_iter().flatten().enumerate()).filter_map(move |(index, container)| {
-                let policy = container.image_pull_policy.as_deref();
-                image_field(list, index, &container.name, container.image.as_deref(), policy)
-            })
+            containers
+                .into_iter()
+                .flatten()
+                .enumerate()
+                .filter_map(move |(index, container)| {
+                    let policy = container.image_pull_policy.as_deref();
+                    image_field(list, index, &container.name, container.image.as_deref(), policy)
+                })
         });
         volumes.chain(containers)
     }
 
     /// Returns the images by list and name, to find those that a request changes.
     pub(super) fn images_by_name(&self) -> HashMap<(&str, &str), &str> {
-        (self.image_fields())
+        self.image_fields()
             .map(|field| ((field.list, field.name), field.image))
             .collect()
     }

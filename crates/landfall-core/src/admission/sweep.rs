@@ -99,7 +99,9 @@ struct Waiting {
 
 impl ContainerStatus {
     fn waits_for_image(&self) -> bool {
-        (self.state.waiting.as_ref())
+        self.state
+            .waiting
+            .as_ref()
             .is_some_and(|waiting| self.image_id.is_empty() || PULL_FAILURES.contains(&waiting.reason.as_str()))
     }
 }
@@ -120,21 +122,26 @@ pub fn plan_mend(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<Mend>, 
     let waiting = Waits::of(&status);
     let originals = patch::notes(&view, ORIGINAL_IMAGES);
     let is_redirected = |field: &ImageField<'_>| {
-        (originals.get(&field.key())).is_some_and(|original| is_redirection_of(field.image, &original.image))
+        originals
+            .get(&field.key())
+            .is_some_and(|original| is_redirection_of(field.image, &original.image))
     };
     let mut decision = decide_pod(
         &view,
         |field| waiting.can_be_mended(field) && !is_redirected(field),
         rules,
     );
-    let stuck: Vec<String> = (view.image_fields())
+    let stuck: Vec<String> = view
+        .image_fields()
         .filter(|field| waiting.is_stuck(field) && matches!(decide_image(field, rules), Verdict::Redirect { .. }))
         .map(|field| field.key())
         .collect();
     if decision.rewritten.is_empty() && stuck.is_empty() {
         return Ok(None);
     }
-    let images = (decision.rewritten.into_iter())
+    let images = decision
+        .rewritten
+        .into_iter()
         .map(|container| MendedImage {
             reason: decision.reasons.remove(&container).unwrap_or_default(),
             container,
@@ -175,7 +182,8 @@ struct Waits<'a> {
 impl<'a> Waits<'a> {
     fn of(status: &'a Status) -> Waits<'a> {
         let waits = |statuses: &'a [ContainerStatus]| -> HashMap<&'a str, bool> {
-            (statuses.iter())
+            statuses
+                .iter()
                 .map(|status| (status.name.as_str(), status.waits_for_image()))
                 .collect()
         };

@@ -19,15 +19,18 @@ pub(crate) fn read_webhook_policy(own: &Node, report: &mut Report) -> WebhookPol
             Some("Fail") => FailurePolicy::Fail,
             _ => FailurePolicy::Ignore,
         },
-        timeout_seconds: (number("timeoutSeconds"))
+        timeout_seconds: number("timeoutSeconds")
             .and_then(|seconds| u16::try_from(seconds).ok())
             .filter(|seconds| (1..=30).contains(seconds))
             .unwrap_or(defaults.timeout_seconds),
-        observe_only: (webhook.get("observeOnly").and_then(Node::boolean)).unwrap_or(defaults.observe_only),
-        sweep_interval_seconds: (number("sweepInterval"))
+        observe_only: webhook
+            .get("observeOnly")
+            .and_then(Node::boolean)
+            .unwrap_or(defaults.observe_only),
+        sweep_interval_seconds: number("sweepInterval")
             .and_then(|seconds| u32::try_from(seconds).ok())
             .unwrap_or(defaults.sweep_interval_seconds),
-        rotation_overlap_seconds: (number("rotationOverlap"))
+        rotation_overlap_seconds: number("rotationOverlap")
             .and_then(|seconds| u32::try_from(seconds).ok())
             .unwrap_or(defaults.rotation_overlap_seconds),
         url: read_url(webhook.get("url"), report),

@@ -318,9 +318,11 @@ fn read_namespace_labels(values: &Node, facts: &mut Facts) {
         let labels = entry.value.text().unwrap_or_default();
         let labels = labels.split(',').filter_map(|label| label.trim().split_once('='));
         if let (Some(namespace), Some(choice)) = (entry.key.text(), OptOut::of_labels(labels)) {
-            (facts.settings.namespace_opt_outs).insert(namespace.to_owned(), choice);
+            facts.settings.namespace_opt_outs.insert(namespace.to_owned(), choice);
             if choice == OptOut::Node {
-                (facts.node_namespaces).push(Sourced::new(namespace.to_owned(), &entry.value));
+                facts
+                    .node_namespaces
+                    .push(Sourced::new(namespace.to_owned(), &entry.value));
             }
         }
     }

@@ -291,7 +291,10 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
             Some("on") => PrimaryTls::On,
             _ => PrimaryTls::Auto,
         },
-        kubelet_enable: (own.at(&["kubelet", "enable"]).and_then(Node::boolean)).unwrap_or(defaults.kubelet_enable),
+        kubelet_enable: own
+            .at(&["kubelet", "enable"])
+            .and_then(Node::boolean)
+            .unwrap_or(defaults.kubelet_enable),
         mirror: read_mirror(own.get("mirror"), report),
     };
 }
@@ -303,14 +306,17 @@ fn read_mirror(node: Option<&Node>, report: &mut Report) -> MirrorSettings {
     MirrorSettings {
         enable: node.get("enable").and_then(Node::boolean).unwrap_or(defaults.enable),
         listen: read_listen(node.get("listen"), report).unwrap_or(defaults.listen),
-        files: (each("files").iter().filter_map(Node::text))
+        files: each("files")
+            .iter()
+            .filter_map(Node::text)
             .filter_map(|word| {
                 [Dialect::Containerd, Dialect::K3s, Dialect::Rke2]
                     .into_iter()
                     .find(|dialect| dialect.name() == word)
             })
             .collect(),
-        hosts: (each("hosts").iter())
+        hosts: each("hosts")
+            .iter()
             .filter_map(|host| registry::read_address(host, report))
             .map(|(host, _)| host)
             .collect(),

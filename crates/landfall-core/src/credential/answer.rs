@@ -55,7 +55,9 @@ pub fn render_answer(answer: &Answer<'_>) -> Zeroizing<String> {
                 response.cache_key_type = "Image";
             }
             response.cache_duration = &file.duration;
-            response.auth = (file.login_for(&request.image.repository).into_iter())
+            response.auth = file
+                .login_for(&request.image.repository)
+                .into_iter()
                 .map(|login| {
                     let auth = Auth {
                         username: &login.username,

@@ -199,7 +199,8 @@ mod tests {
     use super::*;
 
     fn who<'a>(file: &'a LoginFile, repository: &str) -> Option<&'a str> {
-        (file.login_for(&repository.parse().unwrap())).map(|login| login.username.as_str())
+        file.login_for(&repository.parse().unwrap())
+            .map(|login| login.username.as_str())
     }
 
     #[test]

@@ -11,7 +11,11 @@ pub fn kubelet_pattern_matches(pattern: &str, image: &str) -> bool {
     pattern.port == image.port
         && image.path.starts_with(pattern.path)
         && pattern.host.split('.').count() == image.host.split('.').count()
-        && (pattern.host.split('.').zip(image.host.split('.'))).all(|(glob, label)| label_matches(glob, label))
+        && pattern
+            .host
+            .split('.')
+            .zip(image.host.split('.'))
+            .all(|(glob, label)| label_matches(glob, label))
 }
 
 struct UrlParts<'a> {

@@ -69,7 +69,10 @@ pub(super) fn parse(text: &str) -> Result<DockerConfig, CredentialFileProblem> {
     Ok(DockerConfig {
         entries: entries.collect(),
         creds_store: raw.creds_store.filter(named),
-        cred_helpers: (raw.cred_helpers.into_iter().flatten())
+        cred_helpers: raw
+            .cred_helpers
+            .into_iter()
+            .flatten()
             .filter_map(|(key, name)| Some((scope_of(&key)?.host, name)))
             .collect(),
     })
@@ -127,7 +130,10 @@ impl DockerConfig {
     ) -> Result<Option<Lookup<'_>>, CredentialFileProblem> {
         let own = |entry: &&Entry| !matches!(entry.credential, Ok(None));
         let preferred = registry_key(host);
-        let best = (self.entries.iter().filter(own))
+        let best = self
+            .entries
+            .iter()
+            .filter(own)
             .filter_map(|entry| Some(((entry.scope.covers(host, repository)?, entry.key == preferred), entry)))
             .max_by_key(|(rank, _)| *rank);
         let stored = match best.map(|(_, entry)| (entry, &entry.credential)) {

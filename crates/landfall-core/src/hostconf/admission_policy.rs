@@ -5,13 +5,11 @@
 //! their canonical references, and the redirected references. Everywhere else, [`crate::resolve::Resolver`] selects the
 //! rule for an image; a test against a real API server checks that both agree.
 
-use std::fmt::Write as _;
-
 use serde_json::{Value, json};
 
 use crate::cluster::configuration::{ADMISSION_GROUP, match_resources};
 use crate::cluster::{CONFIGURATION_NAME, WEBHOOK_NAME};
-use crate::hostconf::{Fragment, Rendering};
+use crate::hostconf::{Fragment, Gap, Rendering};
 use crate::settings::{MappingRule, RegistryRole, RulePrefix, Settings};
 use crate::yaml_out::render_yaml;
 
@@ -159,7 +157,7 @@ fn places(object: &str) -> String {
 fn target(settings: &Settings) -> String {
     let mut expression = String::new();
     let mut when = |condition: &str, value: &str| {
-        let _a_string_takes_everything = write!(expression, "{condition} ? {value} : ");
+        expression.push_str(&format!("{condition} ? {value} : "));
     };
     if let Some(primary) = &settings.primary {
         when(&below(primary.endpoint.as_str(), &primary.project), "''");
@@ -178,8 +176,10 @@ fn target(settings: &Settings) -> String {
             );
         }
     }
-    let all = (settings.rules.iter()).find(|rule| rule.from == RulePrefix::All);
-    let externals: Vec<_> = (settings.registries.iter())
+    let all = settings.rules.iter().find(|rule| rule.from == RulePrefix::All);
+    let externals: Vec<_> = settings
+        .registries
+        .iter()
         .filter(|registry| registry.role == RegistryRole::External)
         .collect();
     if let Some(rule) = all {
@@ -250,22 +250,31 @@ fn apply() -> String {
     )
 }
 
-fn gaps(settings: &Settings) -> Vec<String> {
-    let mut gaps = vec![
-        "it needs Kubernetes 1.36; in 1.34 and 1.35 write `v1beta1` for `v1` and switch its feature gate on".to_owned(),
-        "no annotation keeps the originals, no reason is in the audit log, and nobody counts".to_owned(),
-        "nobody mends pods that were made before the policy: there is no sweeper".to_owned(),
-        "images of registries at an IPv6 address are left as they are".to_owned(),
-        "a reference that cannot be read is left as it is, with no warning".to_owned(),
-    ];
+fn gaps(settings: &Settings) -> Vec<Gap> {
+    let mut gaps = [
+        "it needs Kubernetes 1.36; in 1.34 and 1.35 write `v1beta1` for `v1` and switch its feature gate on",
+        "no annotation keeps the originals, no reason is in the audit log, and nobody counts",
+        "nobody mends pods that were made before the policy: there is no sweeper",
+        "images of registries at an IPv6 address are left as they are",
+        "a reference that cannot be read is left as it is, with no warning",
+    ]
+    .map(|text| Gap::from(text.to_owned()))
+    .to_vec();
     if let Some(primary) = &settings.primary {
-        gaps.push(format!(
-            "a policy cannot know what the primary registry `{}` holds: no image is redirected to it",
-            primary.endpoint
-        ));
+        gaps.push(
+            format!(
+                "a policy cannot know what the primary registry `{}` holds: no image is redirected to it",
+                primary.endpoint
+            )
+            .into(),
+        );
     }
     if settings.landfall.webhook.observe_only {
-        gaps.push("a policy cannot only observe (`landfall.webhook.observeOnly`): it changes images".to_owned());
+        gaps.push(
+            "a policy cannot only observe (`landfall.webhook.observeOnly`): it changes images"
+                .to_owned()
+                .into(),
+        );
     }
     gaps
 }
@@ -305,7 +314,7 @@ mod tests {
     fn what_a_policy_cannot_say_is_said() {
         let has = |settings: &Settings, word: &str| {
             let gaps = render_admission_policy(settings).gaps;
-            gaps.iter().any(|gap| gap.contains(word))
+            gaps.iter().any(|gap| gap.text.contains(word))
         };
         let mut settings = mk_settings(RULES);
         assert!(!has(&settings, "observeOnly"));

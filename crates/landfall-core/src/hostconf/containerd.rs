@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
 use super::routes::{HostRoutes, Scheme, Way, routes_of, schemes, source_hosts, target_hosts, without_suffix};
-use super::{Fragment, HEADER, HostFile, Rendering, file_stem};
+use super::{Fragment, Gap, HEADER, HostFile, Rendering, file_stem};
 use crate::reference::RegistryHost;
 use crate::resolve::Resolver;
 use crate::settings::{ImageRole, Login, PrimaryKind, Settings};
@@ -37,11 +37,7 @@ pub fn render_containerd(settings: &Settings) -> Rendering {
         for host in source_hosts(settings) {
             render_host(settings, &resolver, &host, &mut rendering);
         }
-        rendering.gaps.push(
-            "images of registries that neither the profiles nor the rules name are pulled as they are written; hint: \
-             `landfall.mirror.hosts` names more, `landfall.mirror.enable` covers all"
-                .to_owned(),
-        );
+        rendering.gaps.push(super::unnamed_registries());
     }
     for host in target_hosts(settings) {
         rendering.files.extend(render_target(settings, &resolver, &host));
@@ -58,7 +54,7 @@ pub fn render_containerd(settings: &Settings) -> Rendering {
     rendering.gaps.push(format!(
         "containerd reads `{DROP_IN}` where `imports` of its `config.toml` covers it (containerd 2 does so by itself), and once \
          it was restarted; the mirror files it reads at each pull"
-    ));
+    ).into());
     rendering
 }
 
@@ -124,7 +120,7 @@ fn render_host(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHost
 }
 
 /// Returns the ways that hold for all repositories of a registry; `None`, with a gap, if there are none.
-fn ways_for_the_whole(routes: &HostRoutes, gaps: &mut Vec<String>) -> Option<Vec<Way>> {
+fn ways_for_the_whole(routes: &HostRoutes, gaps: &mut Vec<Gap>) -> Option<Vec<Way>> {
     if routes.paths.is_empty() {
         return Some(routes.general.ways.clone());
     }
@@ -153,19 +149,19 @@ fn ways_for_the_whole(routes: &HostRoutes, gaps: &mut Vec<String>) -> Option<Vec
                  registry itself where it is not there",
                 names(),
                 routes.host
-            ));
+            ).into());
             if !ways.iter().any(|way| way.is_origin_of(&routes.host, "")) {
                 ways.extend(routes.general.ways.iter().cloned());
             }
             Some(ways)
         }
         None => {
-            gaps.push(format!(
+            gaps.push(Gap { text: format!(
                 "the rules for {} are for parts of a registry, and `hosts.toml` knows registries only: images of `{}` \
-                 are pulled as they are written; hint: `landfall.mirror.enable` follows every rule",
+                 are pulled as they are written",
                 names(),
                 routes.host
-            ));
+            ), hint: Some("`landfall.mirror.enable` follows every rule") });
             None
         }
     }
@@ -192,7 +188,8 @@ fn render_target(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHo
     if is_plain && !settings.landfall.mirror.enable {
         return Vec::new();
     }
-    let tables: Vec<Table> = (schemes.into_iter())
+    let tables: Vec<Table> = schemes
+        .into_iter()
         .map(|scheme| Table::of_origin(settings, &way, scheme))
         .collect();
     let text = render_tables(&tables);
@@ -250,7 +247,7 @@ impl<'a> Table<'a> {
         Table {
             url: format!("{}://{}{path}", scheme.name(), way.host),
             override_path: !way.prefix.is_empty(),
-            login: (way.registry).and_then(|index| settings.registries[index].login.as_ref()),
+            login: way.registry.and_then(|index| settings.registries[index].login.as_ref()),
             ..Table::of_origin(settings, way, scheme)
         }
     }

@@ -2,7 +2,7 @@
 //! K3s and RKE2. Their layouts differ from those of the rules; a rule that does not fit is a gap.
 
 use super::kubelet::render_flags;
-use super::{Fragment, Rendering};
+use super::{Fragment, Gap, Rendering};
 use crate::reference::parse_reference;
 use crate::resolve::{CandidateKind, Resolver};
 use crate::settings::{Dialect, ImageRole, Settings};
@@ -21,11 +21,14 @@ pub fn render_kubeadm(settings: &Settings) -> Rendering {
         });
         rendering.gaps.push(
             "the pause image is not kubeadm's: containerd's `sandbox_image` names it, and the provider image brings it"
-                .to_owned(),
+                .to_owned()
+                .into(),
         );
     } else {
         rendering.gaps.push(
-            "the rules redirect no image of `registry.k8s.io`: kubeadm's `imageRepository` stays as it is".to_owned(),
+            "the rules redirect no image of `registry.k8s.io`: kubeadm's `imageRepository` stays as it is"
+                .to_owned()
+                .into(),
         );
     }
     rendering.fragments.extend(
@@ -37,17 +40,13 @@ pub fn render_kubeadm(settings: &Settings) -> Rendering {
 }
 
 /// Renders `system-default-registry`, if the rules keep its layout: `<registry>/rancher/<image>`.
-pub(super) fn render_default_registry(
-    settings: &Settings,
-    dialect: Dialect,
-    gaps: &mut Vec<String>,
-) -> Option<Fragment> {
+pub(super) fn render_default_registry(settings: &Settings, dialect: Dialect, gaps: &mut Vec<Gap>) -> Option<Fragment> {
     let registry = target_of(settings, "docker.io/rancher/mirrored-pause", "rancher/mirrored-pause")?;
     if registry.contains('/') {
         gaps.push(format!(
             "`system-default-registry` takes a registry without a path, and the core images are below `{registry}`: \
              leave it out, the mirror of `docker.io` serves them",
-        ));
+        ).into());
         return None;
     }
     Some(Fragment {
@@ -64,7 +63,10 @@ pub(super) fn render_default_registry(
 fn target_of(settings: &Settings, image: &str, end: &str) -> Option<String> {
     let source = parse_reference(image).ok()?;
     let resolution = Resolver::new(settings).resolve_on_node(&source, ImageRole::Infrastructure);
-    let candidate = (resolution.candidates.iter()).find(|candidate| candidate.place == CandidateKind::External)?;
+    let candidate = resolution
+        .candidates
+        .iter()
+        .find(|candidate| candidate.place == CandidateKind::External)?;
     let name = format!("{}/{}", candidate.reference.host, candidate.reference.repository);
     Some(name.strip_suffix(end)?.trim_end_matches('/').to_owned())
 }

@@ -75,7 +75,8 @@ pub fn render_logins(settings: &Settings) -> Vec<HostFile> {
             });
         }
     }
-    (hosts.iter())
+    hosts
+        .iter()
         .map(|(host, logins)| HostFile {
             path: login_path(host),
             mode: 0o600,
@@ -89,7 +90,7 @@ fn login_path(host: &RegistryHost) -> Utf8PathBuf {
 }
 
 fn with_login(settings: &Settings) -> impl Iterator<Item = &Registry> {
-    (ROLES.iter()).flat_map(|role| {
+    ROLES.iter().flat_map(|role| {
         settings
             .registries
             .iter()
@@ -98,7 +99,10 @@ fn with_login(settings: &Settings) -> impl Iterator<Item = &Registry> {
 }
 
 fn hosts_in_use(settings: &Settings) -> BTreeSet<&RegistryHost> {
-    (settings.registries.iter().map(|registry| &registry.host))
+    settings
+        .registries
+        .iter()
+        .map(|registry| &registry.host)
         .chain(settings.primary.iter().map(|primary| &primary.endpoint))
         .collect()
 }

@@ -13,7 +13,7 @@ use super::containerd::{certificates_of, own_authority};
 use super::routes::{
     HostRoutes, Route, Scheme, Way, join, routes_of, schemes, source_hosts, target_hosts, without_suffix,
 };
-use super::{Fragment, HEADER, HostFile, Rendering, file_stem};
+use super::{Fragment, Gap, HEADER, HostFile, Rendering, file_stem};
 use crate::reference::{DOCKER_HUB, RegistryHost};
 use crate::resolve::Resolver;
 use crate::settings::{Dialect, Settings};
@@ -46,11 +46,7 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
             mirrors.push_str(&render_mirror(settings, &host, &mirror));
             targets.extend(mirror.endpoints.into_iter().map(|way| (way.host.clone(), way)));
         }
-        rendering.gaps.push(
-            "images of registries that neither the profiles nor the rules name are pulled as they are written; hint: \
-             `landfall.mirror.hosts` names more, `landfall.mirror.enable` covers all"
-                .to_owned(),
-        );
+        rendering.gaps.push(super::unnamed_registries());
     }
     let configs = render_configs(settings, &directory, targets.values(), &mut rendering.files);
     let mut text = HEADER.to_owned();
@@ -65,11 +61,13 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
         content: text.into(),
     });
     if super::origin_forbidden(settings) {
-        rendering.gaps.push(format!(
-            "{0} asks the registry itself where no mirror has an image; hint: `disable-default-registry-endpoint: true` \
-             in its configuration forbids that",
-            dialect.name()
-        ));
+        rendering.gaps.push(Gap {
+            text: format!(
+                "{} asks the registry itself where no mirror has an image",
+                dialect.name()
+            ),
+            hint: Some("`disable-default-registry-endpoint: true` in its configuration forbids that"),
+        });
         rendering.fragments.push(Fragment {
             place: format!(
                 "{directory}/config.yaml.d/90-landfall.yaml, where the registries themselves must not be asked"
@@ -82,10 +80,13 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
         dialect,
         &mut rendering.gaps,
     ));
-    rendering.gaps.push(format!(
-        "{} reads `registries.yaml` when it starts: restart it after a change",
-        dialect.name()
-    ));
+    rendering.gaps.push(
+        format!(
+            "{} reads `registries.yaml` when it starts: restart it after a change",
+            dialect.name()
+        )
+        .into(),
+    );
     rendering
 }
 
@@ -98,13 +99,14 @@ struct Mirror {
 
 /// Returns the mirror that is equivalent to the routes; `None` if nothing is redirected or, with a gap, if no mirror is
 /// equivalent.
-fn mirror_of(routes: &HostRoutes, gaps: &mut Vec<String>) -> Option<Mirror> {
+fn mirror_of(routes: &HostRoutes, gaps: &mut Vec<Gap>) -> Option<Mirror> {
     if routes.is_untouched() {
         return None;
     }
     // With a single route, the registry itself is one more endpoint. With several, a rewrite would apply to it too.
     let is_only = routes.paths.is_empty();
-    let redirected: Vec<(&Route, Vec<&Way>)> = (std::iter::once(&routes.general).chain(&routes.paths))
+    let redirected: Vec<(&Route, Vec<&Way>)> = std::iter::once(&routes.general)
+        .chain(&routes.paths)
         .map(|route| {
             let is_origin = |way: &Way| way.is_origin_of(&routes.host, &route.path);
             let ways = route.ways.iter().filter(|way| is_only || !is_origin(way));
@@ -117,12 +119,12 @@ fn mirror_of(routes: &HostRoutes, gaps: &mut Vec<String>) -> Option<Mirror> {
         let names = redirected
             .iter()
             .map(|(route, _)| format!("`{}`", join(routes.host.as_str(), &route.path)));
-        gaps.push(format!(
+        gaps.push(Gap { text: format!(
             "the rules for {} lead to different registries or overlap, which `rewrite` cannot tell apart: images of `{}` \
-             are pulled as they are written; hint: `landfall.mirror.enable` follows every rule",
+             are pulled as they are written",
             names.collect::<Vec<_>>().join(", "),
             routes.host
-        ));
+        ), hint: Some("`landfall.mirror.enable` follows every rule") });
         return None;
     }
     let general_is_redirected = redirected.iter().any(|(route, _)| route.path.is_empty());
@@ -131,7 +133,7 @@ fn mirror_of(routes: &HostRoutes, gaps: &mut Vec<String>) -> Option<Mirror> {
             "the other images of `{}` are asked for at the rules' target as well, under their own names, before the \
              registry itself",
             routes.host
-        ));
+        ).into());
     }
     mirror
 }
@@ -172,7 +174,7 @@ fn common_endpoints(redirected: &[(&Route, Vec<&Way>)]) -> Option<Mirror> {
 fn are_apart(redirected: &[(&Route, Vec<&Way>)]) -> bool {
     let paths: Vec<&str> = redirected.iter().map(|(route, _)| route.path.as_str()).collect();
     let covers = |outer: &str, inner: &str| outer.is_empty() || inner.starts_with(&format!("{outer}/"));
-    (paths.iter().enumerate()).all(|(at, path)| {
+    paths.iter().enumerate().all(|(at, path)| {
         paths
             .iter()
             .enumerate()
@@ -217,7 +219,7 @@ fn render_configs<'a>(
     let mut text = String::new();
     for way in ways {
         let mut entry = String::new();
-        if let Some(login) = (way.registry).and_then(|index| settings.registries[index].login.as_ref()) {
+        if let Some(login) = way.registry.and_then(|index| settings.registries[index].login.as_ref()) {
             entry.push_str(&format!(
                 "    auth:\n      username: {}\n      password: {}\n",
                 quoted(&login.username),

@@ -86,7 +86,9 @@ impl Scheme {
 /// allowed only if the user marked the registry `insecure`, or if it is our own on loopback.
 #[must_use]
 pub fn schemes(settings: &Settings, host: &RegistryHost, registry: Option<usize>) -> Vec<Scheme> {
-    let own = (settings.primary.as_ref())
+    let own = settings
+        .primary
+        .as_ref()
         .filter(|primary| primary.kind == PrimaryKind::Embedded && primary.endpoint == *host);
     if own.is_some_and(|primary| !settings.primary_speaks_tls(primary)) {
         return vec![Scheme::Http];
@@ -105,7 +107,10 @@ pub fn source_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
         RulePrefix::Path { host, .. } => Some(host.clone()),
         RulePrefix::All => None,
     });
-    let mut hosts: BTreeSet<RegistryHost> = (settings.images.iter().map(|image| image.reference.host.clone()))
+    let mut hosts: BTreeSet<RegistryHost> = settings
+        .images
+        .iter()
+        .map(|image| image.reference.host.clone())
         .chain(of_rules)
         .chain(settings.landfall.mirror.hosts.iter().cloned())
         .collect();
@@ -120,7 +125,8 @@ pub fn source_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
 pub fn target_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
     use crate::settings::RegistryRole::External;
     let externals = settings.registries.iter().filter(|registry| registry.role == External);
-    (externals.map(|registry| registry.host.clone()))
+    externals
+        .map(|registry| registry.host.clone())
         .chain(settings.rules.iter().map(|rule| rule.to_host.clone()))
         .chain(settings.primary.iter().map(|primary| primary.endpoint.clone()))
         .collect()
@@ -131,7 +137,10 @@ pub fn target_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
 #[must_use]
 pub fn routes_of(resolver: &Resolver<'_>, host: &RegistryHost) -> Option<HostRoutes> {
     let general = route(resolver, host, "")?;
-    let paths: BTreeSet<&str> = (resolver.settings().rules.iter())
+    let paths: BTreeSet<&str> = resolver
+        .settings()
+        .rules
+        .iter()
         .filter_map(|rule| match &rule.from {
             RulePrefix::Path { host: of, path } if of == host && !path.is_empty() => Some(path.as_str()),
             _ => None,
@@ -168,7 +177,10 @@ fn route(resolver: &Resolver<'_>, host: &RegistryHost, path: &str) -> Option<Rou
 /// Returns true if a path's route follows from the general route.
 fn says_the_same(route: &Route, general: &Route) -> bool {
     route.ways.len() == general.ways.len()
-        && (route.ways.iter().zip(&general.ways))
+        && route
+            .ways
+            .iter()
+            .zip(&general.ways)
             .all(|(way, general)| way.host == general.host && way.prefix == join(&general.prefix, &route.path))
 }
 

@@ -68,7 +68,9 @@ pub(crate) fn images() -> Vec<Image> {
     let corpus = CORPUS.lines().filter_map(|line| line.split('\t').next());
     let cases = CASES.lines().skip(1).filter_map(|line| line.split('\t').nth(1));
     let mut seen = BTreeSet::new();
-    let images: Vec<Image> = (corpus.chain(cases).chain(AT_TARGETS))
+    let images: Vec<Image> = corpus
+        .chain(cases)
+        .chain(AT_TARGETS)
         .map(str::trim)
         .filter(|text| seen.insert(*text))
         .filter_map(|text| {
@@ -92,7 +94,8 @@ pub(crate) struct Configuration {
 
 /// Returns external registries and rules, each with and without a primary registry.
 pub(crate) fn configurations(images: &[Image]) -> Vec<Configuration> {
-    let hosts: BTreeSet<String> = (images.iter())
+    let hosts: BTreeSet<String> = images
+        .iter()
         .map(|image| format!("'{}'", image.reference.host))
         .collect();
     let hosts = hosts.into_iter().collect::<Vec<_>>().join(", ");

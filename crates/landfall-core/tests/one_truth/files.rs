@@ -10,7 +10,9 @@ use serde::Deserialize;
 use crate::once;
 
 fn file<'a>(rendering: &'a Rendering, path: &str) -> Option<&'a str> {
-    (rendering.files.iter())
+    rendering
+        .files
+        .iter()
         .find(|file| file.path == path)
         .map(|file| file.content.as_str())
 }

@@ -146,7 +146,8 @@ fn every_dialect_leads_to_the_same_places_or_differs_as_listed() {
     for configuration in &configurations {
         let name = &configuration.name;
         compare(configuration, &images, |dialect, case, what| {
-            let listed = (DIFFERENCES.iter())
+            let listed = DIFFERENCES
+                .iter()
                 .position(|line| line.dialects.contains(&dialect) && (line.explains)(case))
                 .unwrap_or_else(|| panic!("{name}: {dialect}: {what}, and no difference on the list explains it"));
             let images = found
@@ -196,7 +197,7 @@ fn a_rendering_names_the_registries_whose_rules_it_cannot_say() {
             let gaps = render(&configuration.settings, dialect).gaps;
             let is_said = gaps
                 .iter()
-                .any(|gap| gap.contains("rule") && gap.contains("`docker.io`"));
+                .any(|gap| gap.text.contains("rule") && gap.text.contains("`docker.io`"));
             assert_eq!(is_said, has_part, "{}, {dialect:?}: {gaps:?}", configuration.name);
         }
     }

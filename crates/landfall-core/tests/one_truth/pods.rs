@@ -91,7 +91,7 @@ impl Policy {
     /// Compiles the policy of these settings.
     pub(crate) fn render(settings: &Settings) -> Policy {
         let rendering = render(settings, Dialect::MutatingAdmissionPolicy);
-        let (policy, _binding) = (rendering.fragments[0].text.split_once("---\n")).expect("two documents");
+        let (policy, _binding) = rendering.fragments[0].text.split_once("---\n").expect("two documents");
         let policy: Value = serde_saphyr::from_str(policy).expect("the policy is YAML");
         let env = mk_environment();
         let compile = |text: &str| env.compile(text).unwrap_or_else(|error| panic!("{text}: {error:?}"));
@@ -99,7 +99,8 @@ impl Policy {
         let text = |value: &Value| value.as_str().expect("an expression").to_owned();
         let mutation = text(&policy["spec"]["mutations"][0]["applyConfiguration"]["expression"]);
         Policy {
-            variables: (variables.iter())
+            variables: variables
+                .iter()
                 .map(|variable| (text(&variable["name"]), compile(&text(&variable["expression"]))))
                 .collect(),
             mutations: LISTS
@@ -155,7 +156,8 @@ impl Policy {
 fn apply_change(list: &mut Value, change: &str) {
     let (name, image) = change.split_once('=').expect("a name and an image");
     let entries = list.as_array_mut().expect("the list of a pod");
-    let entry = (entries.iter_mut())
+    let entry = entries
+        .iter_mut()
         .find(|entry| entry["name"] == name)
         .expect("no entry is added");
     match &mut entry["image"] {

@@ -1,10 +1,11 @@
 //! Failures of calls to containerd, with kind and hint.
 
+use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{FailureKind, Hint};
 use landfall_core::oci_types::ManifestError;
 use landfall_core::reference::Digest;
 use tonic::Code;
@@ -125,24 +126,6 @@ impl ContainerdError {
         }
     }
 
-    /// Returns a hint for the user.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            ContainerdError::Connect { socket, source } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some(format!("run as root, or give this user access to `{socket}`"))
-            }
-            ContainerdError::Connect { socket, .. } => Some(format!(
-                "start containerd (`systemctl start containerd`), or set `landfall.containerd.socket` if it listens \
-                 elsewhere than `{socket}`"
-            )),
-            ContainerdError::Call { status, .. } if is_disk_full(&status.message) => {
-                Some("make room on the file system of containerd's root, usually /var/lib/containerd".to_owned())
-            }
-            _ => None,
-        }
-    }
-
     pub(super) fn is(&self, wanted: Code) -> bool {
         matches!(self, ContainerdError::Call { status, .. } if status.code == wanted)
     }
@@ -151,6 +134,24 @@ impl ContainerdError {
     pub(super) fn is_locked(&self) -> bool {
         self.is(Code::Unavailable)
             && matches!(self, ContainerdError::Call { status, .. } if status.message.contains(" locked for "))
+    }
+}
+
+impl Hint for ContainerdError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            ContainerdError::Connect { socket, source } if source.kind() == io::ErrorKind::PermissionDenied => Some(
+                Cow::Owned(format!("run as root, or give this user access to `{socket}`")),
+            ),
+            ContainerdError::Connect { socket, .. } => Some(Cow::Owned(format!(
+                "start containerd (`systemctl start containerd`), or set `landfall.containerd.socket` if it listens \
+                 elsewhere than `{socket}`"
+            ))),
+            ContainerdError::Call { status, .. } if is_disk_full(&status.message) => Some(Cow::Borrowed(
+                "make room on the file system of containerd's root, usually /var/lib/containerd",
+            )),
+            _ => None,
+        }
     }
 }
 

@@ -114,5 +114,9 @@ fn a_broken_manifest_is_said_with_what_to_do() {
     let host = HostFixture::mk();
     write(&host, "/state/managed-files.json", "{");
     let error = managed(&host).apply("containerd", &[]).unwrap_err();
-    insta::assert_snapshot!(error.to_string().replace(host.root().as_str(), "ROOT"), @"cannot use `ROOT/state/managed-files.json`, which lists the files that Landfall wrote; hint: remove it, files with the mark are found again");
+    insta::assert_snapshot!(error.to_string().replace(host.root().as_str(), "ROOT"), @"cannot use `ROOT/state/managed-files.json`, which lists the files that Landfall wrote");
+    assert_eq!(
+        error.hint().as_deref(),
+        Some("remove it, files with the mark are found again")
+    );
 }

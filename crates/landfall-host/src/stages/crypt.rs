@@ -1,8 +1,6 @@
 //! Password hashes for a shadow file: SHA-512-crypt (`$6$`, crypt(5)), which every Linux reads. The algorithm is that
 //! of "Unix crypt using SHA-256 and SHA-512" by Ulrich Drepper, with its 5000 rounds.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest::{Context, SHA512};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -61,8 +59,7 @@ fn hash_with_salt(password: &SecretString, salt: &str) -> String {
         context.update(if odd { &state } else { &keys });
         state = bytes_of(context);
     }
-    let mut text = String::new();
-    let _a_string_takes_everything = write!(text, "{PREFIX}{salt}$");
+    let mut text = format!("{PREFIX}{salt}$");
     for first in 0..HASH_BYTES / 3 {
         let mut triple = [state[first], state[first + 21], state[first + 42]];
         triple.rotate_left(first % 3);

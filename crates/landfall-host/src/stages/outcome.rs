@@ -54,7 +54,7 @@ impl StepReport {
     /// Returns true if the step changed the host or ran a command.
     #[must_use]
     pub fn did_something(&self) -> bool {
-        (self.effects.iter()).any(|effect| match &effect.outcome {
+        self.effects.iter().any(|effect| match &effect.outcome {
             EffectOutcome::Ensured(change) => *change != Change::Unchanged,
             EffectOutcome::Ran { .. } => true,
             EffectOutcome::WouldDo { .. } | EffectOutcome::NotRun | EffectOutcome::Failed(_) => false,

@@ -1,5 +1,6 @@
-//! What is under way on an HTTP/2 connection. Its client can keep it open for nothing in ways that the connection's own
-//! bytes do not show: it asks for an answer and opens no window for it, or asks for nothing, and answers pings all the while.
+//! Requests in flight on an HTTP/2 connection. A client can keep a connection open without using it, in ways that the
+//! bytes of the connection do not show. It requests a response and opens no flow-control window for it, or it sends no
+//! requests, and answers pings in both cases.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -14,25 +15,26 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::serve::limits::ServeLimits;
 
-/// The requests under way on one connection.
+/// Requests in flight on one connection.
 #[derive(Debug, Clone)]
 pub(super) struct InFlightRequests(Arc<Mutex<InFlight>>);
 
 #[derive(Debug)]
 struct InFlight {
-    /// By number: since when a client that was given a piece of its answer has not taken it; `None` while it waits for us.
+    /// Per request: the time at which the client was given a part of the response that it has not taken yet. `None`
+    /// while the client waits for the server.
     responses: HashMap<u64, Option<Instant>>,
     next: u64,
-    /// When the last answer ended.
+    /// Time at which the last response ended.
     idle_since: Instant,
 }
 
-/// Why a connection is of no more use.
+/// Reason to close a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimeoutReason {
-    /// Nothing was asked for a while.
+    /// No request was in flight for [`ServeLimits::header`].
     Idle,
-    /// An answer is not taken.
+    /// The client did not take a response for [`ServeLimits::stall`].
     Stalled,
 }
 
@@ -45,7 +47,7 @@ impl InFlightRequests {
         })))
     }
 
-    /// Notes a request; it is under way until the value is dropped.
+    /// Registers a request. It is in flight until the returned value is dropped.
     pub(super) fn start(&self) -> InFlightResponse {
         let mut in_flight = self.lock();
         let number = in_flight.next;
@@ -57,7 +59,7 @@ impl InFlightRequests {
         }
     }
 
-    /// Waits until the connection is of no more use.
+    /// Waits until the connection is idle or stalled for too long.
     pub(super) async fn wait_for_timeout(&self, limits: ServeLimits) -> TimeoutReason {
         loop {
             let (due, reason) = self.next_timeout(limits);
@@ -65,12 +67,12 @@ impl InFlightRequests {
             if due <= now {
                 return reason;
             }
-            // What begins meanwhile may be due before.
+            // A request that starts during the sleep may time out earlier.
             sleep_until(due.min(now + limits.stall.min(limits.header))).await;
         }
     }
 
-    /// When the connection will be of no more use, if nothing changes.
+    /// Returns the time at which the connection times out if nothing changes, and the reason.
     fn next_timeout(&self, limits: ServeLimits) -> (Instant, TimeoutReason) {
         let in_flight = self.lock();
         if in_flight.responses.is_empty() {
@@ -86,7 +88,7 @@ impl InFlightRequests {
     }
 }
 
-/// A request under way.
+/// A response in flight.
 #[derive(Debug)]
 pub(super) struct InFlightResponse {
     requests: InFlightRequests,
@@ -107,7 +109,7 @@ impl Drop for InFlightResponse {
     }
 }
 
-/// An answer's body that tells when the client does not take it: it is polled once there is room for more.
+/// A response body that records when the client does not take it. hyper polls it once the connection has room for more.
 #[derive(Debug)]
 pub(super) struct TrackedBody {
     body: Body,

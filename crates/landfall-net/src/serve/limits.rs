@@ -1,19 +1,20 @@
-//! The limits of a server, in connections and in time.
+//! Limits of a server: number of connections and timeouts.
 
 use std::time::Duration;
 
-/// The limits of a server.
+/// Limits of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServeLimits {
-    /// How many connections are open at once; more wait in the kernel's queue.
+    /// Open connections at most. Further ones wait in the kernel's queue.
     pub connections: usize,
-    /// How long a TLS handshake may take.
+    /// Timeout of a TLS handshake.
     pub handshake: Duration,
-    /// How long a client may take for the headers of a request, and how long a connection may be idle.
+    /// Timeout for the headers of a request, and for an idle connection.
     pub header: Duration,
-    /// How long a client is waited for while fewer than 16 KiB pass: of a body that it sends, or of an answer that it takes.
+    /// Time that the server waits for a client while fewer than 16 KiB pass. It counts for a request body that the
+    /// client sends and for a response that the client takes.
     pub stall: Duration,
-    /// How long requests under way may go on after the server was told to stop.
+    /// Time for requests in flight to finish after the server was told to stop.
     pub drain: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! Clients that are too slow: of the bytes that a client sends, and of those that it takes, [`STALL_BYTES`] have to pass
-//! within [`ServeLimits::stall`] of waiting for it. Only waiting for the client counts: the disk may take its time.
+//! Detection of slow clients. At least [`STALL_BYTES`] have to pass within [`ServeLimits::stall`] of waiting for the
+//! client, in either direction. Only time spent waiting for the client counts, so a slow disk stalls nobody.
 //!
 //! [`ServeLimits::stall`]: crate::serve::limits::ServeLimits::stall
 
@@ -15,15 +15,16 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::stall::StallTimer;
 
-/// A client with which fewer bytes pass keeps a connection, and often a file, busy for nothing.
+/// Minimum of bytes within the limit. A client below it occupies a connection, and often an open file, without
+/// progress.
 pub const STALL_BYTES: usize = 16 * 1024;
 
-/// The pace that a client has to keep.
+/// Returns the stall timer of a client.
 pub fn client_stall_timer(limit: Duration) -> StallTimer {
     StallTimer::new(limit, STALL_BYTES as u64)
 }
 
-/// A [`StallTimer`] of something that is polled.
+/// A [`StallTimer`] for polled I/O.
 #[derive(Debug)]
 struct PolledStallTimer {
     stall_timer: StallTimer,
@@ -38,7 +39,8 @@ impl PolledStallTimer {
         }
     }
 
-    /// What a poll came to; an error once the client is too slow. `moved` tells how many bytes passed.
+    /// Passes the result of a poll on. Returns an error once the client is too slow. `moved` returns the number of
+    /// bytes that passed.
     fn check<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -64,17 +66,17 @@ impl PolledStallTimer {
     }
 }
 
-/// Why a connection with a client that is too slow ends.
+/// Returns the error that ends the connection of a slow client.
 pub fn slow_client_error() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the client is too slow")
 }
 
-/// What a client is waited for, for so long.
+/// Waits for a client for at most `limit`.
 pub async fn with_timeout<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(limit, work).await.map_err(|_elapsed| slow_client_error())?
 }
 
-/// A request's body, whose sender keeps stall_timer.
+/// A request body that fails once its sender is too slow.
 #[derive(Debug)]
 pub struct TimedBody<B> {
     body: B,
@@ -82,7 +84,7 @@ pub struct TimedBody<B> {
 }
 
 impl<B> TimedBody<B> {
-    /// A body whose sender is given up after `limit` of waiting.
+    /// Returns a body whose sender may stall for `limit`.
     pub fn new(body: B, limit: Duration) -> TimedBody<B> {
         TimedBody {
             body,
@@ -121,17 +123,17 @@ where
     }
 }
 
-/// A connection, whose client keeps pace with what it is sent.
+/// A connection that fails once the client takes the bytes too slowly.
 #[derive(Debug)]
 pub struct TimedStream<S> {
-    /// What was read of the stream before.
+    /// Bytes that were already read of the stream.
     prefix: BytesMut,
     stream: S,
     stall_timer: PolledStallTimer,
 }
 
 impl<S> TimedStream<S> {
-    /// A stream of which something was read already.
+    /// Returns a stream that yields `prefix` first.
     pub fn with_prefix(prefix: BytesMut, stream: S, limit: Duration) -> TimedStream<S> {
         TimedStream {
             prefix,

@@ -1,4 +1,4 @@
-//! The server side of TLS: a certificate that can be replaced while connections are open.
+//! Server side of TLS: a certificate that can be replaced while connections are open.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,32 +15,32 @@ use tokio_rustls::TlsAcceptor;
 use crate::certificate::{CertificateError, PemPair};
 use crate::tls::crypto_provider;
 
-/// The certificate that new connections are answered with. Connections that are open keep theirs.
+/// Certificate for new connections. Open connections keep theirs.
 pub struct CertificateSlot {
     current: ArcSwap<CertifiedKey>,
 }
 
 impl CertificateSlot {
-    /// A slot with its first certificate.
+    /// Returns a slot with its first certificate.
     ///
     /// # Errors
-    /// When the pair is not PEM, or certificate and key do not belong together.
+    /// Returns an error if the pair is not PEM, or if certificate and key do not belong together.
     pub fn new(pair: &PemPair) -> Result<Arc<CertificateSlot>, CertificateError> {
         Ok(Arc::new(CertificateSlot {
             current: ArcSwap::from_pointee(certified_key(pair)?),
         }))
     }
 
-    /// Replaces the certificate; the old one stays when the new one cannot be used.
+    /// Replaces the certificate. The old one stays if the new one cannot be used.
     ///
     /// # Errors
-    /// As [`CertificateSlot::new`].
+    /// See [`CertificateSlot::new`].
     pub fn replace(&self, pair: &PemPair) -> Result<(), CertificateError> {
         self.current.store(Arc::new(certified_key(pair)?));
         Ok(())
     }
 
-    /// What accepts TLS connections with this slot's certificate; HTTP/2 and HTTP/1.1 are offered.
+    /// Returns an acceptor of TLS connections with this slot's certificate. It offers HTTP/2 and HTTP/1.1.
     #[must_use]
     pub fn acceptor(self: &Arc<CertificateSlot>) -> TlsAcceptor {
         let mut config = ServerConfig::builder_with_provider(crypto_provider())

@@ -1,5 +1,5 @@
-//! `certs.d`: certificates for one registry as docker and podman keep them, in `<root>/<host[:port]>/`: `*.crt` are
-//! authorities, `*.cert` with the `*.key` of the same name is the certificate that we show.
+//! Certificates for one registry in `certs.d`, the layout of docker and podman: `<root>/<host[:port]>/`. `*.crt` are
+//! authorities. `*.cert` with the `*.key` of the same name is the client certificate.
 
 use std::io;
 
@@ -11,26 +11,26 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::{ExposeSecret, SecretString};
 
-/// Where docker and podman look, in podman's order.
+/// Directories that docker and podman search, in podman's order.
 pub const USUAL_CERTIFICATE_ROOTS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
-/// The certificates of one registry.
+/// Certificates of one registry.
 #[derive(Debug, Clone, Default)]
 pub struct RegistryCertificates {
-    /// Trusted for this registry, with the files that they are from.
+    /// PEM texts of the authorities trusted for this registry, each with its file.
     pub authorities: Vec<(Utf8PathBuf, String)>,
-    /// Who we are there.
+    /// Client certificate for this registry.
     pub identity: Option<ClientIdentity>,
 }
 
-/// A certificate that we show to a registry.
+/// A client certificate that Landfall presents to a registry.
 #[derive(Debug, Clone)]
 pub struct ClientIdentity {
-    /// The file of the certificate.
+    /// File of the certificate.
     pub path: Utf8PathBuf,
-    /// The chain, leaf first, in PEM.
+    /// Certificate chain in PEM, leaf first.
     pub certificates: String,
-    /// The private key in PEM.
+    /// Private key in PEM.
     pub key: SecretString,
 }
 
@@ -44,47 +44,37 @@ impl PartialEq for RegistryCertificates {
     }
 }
 
-/// A directory of certificates cannot be used.
+/// Error of a directory of certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryProblem {
-    /// It cannot be read.
     #[error("cannot read `{path}`")]
     Read {
-        /// The file or directory.
+        /// File or directory.
         path: Utf8PathBuf,
-        /// Why not.
         #[source]
         source: io::Error,
     },
-    /// A certificate without its key.
     #[error("`{path}` has no `{}` beside it", .path.with_extension("key").file_name().unwrap_or_default())]
-    NoKey {
-        /// The certificate.
-        path: Utf8PathBuf,
-    },
-    /// Certificate or key is not PEM.
+    NoKey { path: Utf8PathBuf },
     #[error("`{path}` is not PEM text of {what}")]
     NotPem {
-        /// The file.
         path: Utf8PathBuf,
-        /// What it should hold.
+        /// Expected content of the file.
         what: &'static str,
     },
-    /// They do not fit.
     #[error("`{path}` and its key cannot be used together")]
     Mismatch {
-        /// The certificate.
         path: Utf8PathBuf,
-        /// What the library says.
         #[source]
         source: rustls::Error,
     },
 }
 
-/// Reads the certificates for a registry from the first root that has a directory for it; none is fine.
+/// Loads the certificates for a registry from the first root that has a directory for it. Returns none if no root has
+/// one.
 ///
 /// # Errors
-/// When the directory is there and cannot be read, or a certificate has no key.
+/// Returns an error if the directory exists and cannot be read, or if a certificate has no key.
 pub fn load_registry_certificates(
     roots: &[Utf8PathBuf],
     host: &RegistryHost,
@@ -113,7 +103,7 @@ fn load_files(files: &[Utf8PathBuf]) -> Result<RegistryCertificates, DirectoryPr
     for path in files {
         match path.extension() {
             Some("crt") => found.authorities.push((path.clone(), read(path)?)),
-            // A server asks for one: the first one counts.
+            // A TLS client presents one certificate: the first counts.
             Some("cert") if found.identity.is_none() => {
                 let key = path.with_extension("key");
                 if !files.contains(&key) {
@@ -138,10 +128,10 @@ fn read(path: &Utf8Path) -> Result<String, DirectoryProblem> {
     })
 }
 
-/// Finishes a configuration that shows this certificate.
+/// Finishes a configuration that presents this client certificate.
 ///
 /// # Errors
-/// When certificate or key are not PEM, or do not fit.
+/// Returns an error if certificate or key are not PEM, or do not belong together.
 pub(super) fn with_identity(
     builder: rustls::ConfigBuilder<ClientConfig, WantsClientCert>,
     identity: &ClientIdentity,

@@ -1,43 +1,38 @@
-//! Certificates of the user that cannot be used.
+//! Errors of certificates that the user gave.
 
 use crate::tls::certs_d::DirectoryProblem;
 
-/// A certificate that the user gave cannot be used.
+/// A certificate of the user cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateProblem {
-    /// The text is not PEM.
     #[error("certificate number {number} is not PEM text")]
     NotPem {
-        /// Which one of the list, from 1.
+        /// Position in the list, counted from 1.
         number: usize,
-        /// What the reader says.
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    /// The text is well-formed and holds no certificate.
+    /// The text is well-formed PEM and holds no certificate.
     #[error("certificate number {number} holds no `BEGIN CERTIFICATE` block")]
     Empty {
-        /// Which one of the list, from 1.
+        /// Position in the list, counted from 1.
         number: usize,
     },
-    /// One of the registry's own directory (`certs.d`).
+    /// Error of the registry's own directory (`certs.d`).
     #[error(transparent)]
     Directory(#[from] DirectoryProblem),
-    /// A file of the registry's own directory (`certs.d`).
+    /// Error of a file in the registry's own directory (`certs.d`).
     #[error("cannot use `{path}`")]
     InFile {
-        /// The file.
         path: camino::Utf8PathBuf,
-        /// Why not.
         #[source]
         source: Box<CertificateProblem>,
     },
-    /// The block is not a certificate.
+    /// The PEM block is not a certificate.
     #[error("certificate number {number} cannot be trusted as an authority")]
     NotACertificate {
-        /// Which one of the list, from 1.
+        /// Position in the list, counted from 1.
         number: usize,
-        /// What the verifier says.
         #[source]
         source: rustls::Error,
     },

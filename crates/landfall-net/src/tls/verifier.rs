@@ -1,4 +1,4 @@
-//! The verification of a server's certificate.
+//! Verification of a server's certificate.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
 use crate::tls::problem::CertificateProblem;
 
-/// Judges a server's certificate. The handshake's signatures are always checked.
+/// Verifier of server certificates. It always checks the signatures of the handshake.
 #[derive(Debug)]
 pub(crate) struct CertificateVerifier {
     trust: TrustPolicy,
@@ -21,21 +21,22 @@ pub(crate) struct CertificateVerifier {
 
 #[derive(Debug)]
 enum TrustPolicy {
-    /// Every certificate.
+    /// Trusts every certificate.
     Any,
-    /// Certificates that a trusted authority signed, or that the user gave as they are.
+    /// Trusts certificates that a trusted authority signed, and certificates that the user gave.
     ///
-    /// The second is for what `openssl req -x509` makes and many registries show: an authority and a server in one. The
-    /// usual verification refuses it as a server even where it trusts it as an authority.
+    /// `openssl req -x509` makes certificates that are authority and server in one, and many registries present them.
+    /// webpki refuses such a certificate as a server even if it trusts it as an authority, so a given certificate is
+    /// also accepted by equality.
     SignedOrGiven {
-        /// `None` when nobody at all is trusted.
+        /// `None` if no authority is trusted.
         signed: Option<Arc<WebPkiServerVerifier>>,
         given: Vec<CertificateDer<'static>>,
     },
 }
 
 impl CertificateVerifier {
-    /// Accepts every certificate.
+    /// Returns a verifier that accepts every certificate.
     pub(crate) fn any(provider: &CryptoProvider) -> CertificateVerifier {
         CertificateVerifier {
             trust: TrustPolicy::Any,
@@ -43,7 +44,8 @@ impl CertificateVerifier {
         }
     }
 
-    /// Trusts these roots, and these certificates (with their place in the user's list) as authorities and as they are.
+    /// Returns a verifier that trusts these roots, and the given certificates both as authorities and by equality. Each
+    /// given certificate comes with its position in the user's list.
     pub(crate) fn signed_or_given(
         given: Vec<(usize, CertificateDer<'static>)>,
         mut roots: RootCertStore,
@@ -88,7 +90,8 @@ impl ServerCertVerifier for CertificateVerifier {
             return Err(CertificateError::UnknownIssuer.into());
         };
         let verified = signed.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        // An authority that shows itself as a server, and that nobody gave us: unknown is what it is.
+        // webpki rejects an authority that presents itself as a server with an unspecific error. The user has not given
+        // it, so its issuer is unknown.
         verified.map_err(|error| match error {
             rustls::Error::InvalidCertificate(CertificateError::Other(_)) if is_authority(end_entity) => {
                 CertificateError::UnknownIssuer.into()
@@ -124,7 +127,7 @@ fn is_authority(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| certificate.is_ca())
 }
 
-/// Name and time still count for a certificate that was given as it is.
+/// Verifies the name and the validity period of a given certificate.
 fn verify_given(
     certificate: &CertificateDer<'_>,
     server_name: &ServerName<'_>,

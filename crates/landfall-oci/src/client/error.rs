@@ -1,12 +1,13 @@
 //! Errors of a registry: a text for the user, and a kind for the code that decides the next step. No text holds a
 //! credential, a token or the query of a URL.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{FailureKind, Hint};
 use landfall_core::reference::{Digest, RegistryHost, Repository};
 use landfall_net::tls::CertificateProblem;
 
@@ -284,40 +285,39 @@ impl Fault {
             Fault::Keychain(_) | Fault::Certificate(_) | Fault::Proxy { .. } | Fault::Setup(_) => FailureKind::Local,
         }
     }
+}
 
-    /// One thing to do about it, as an instruction (STYLE 3.6).
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Fault::Tls { problem, .. } => Some(problem.hint()),
-            Fault::Elsewhere { fault, .. } => fault.hint(),
+impl Hint for Fault {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        let advice = match self {
+            Fault::Tls { problem, .. } => return problem.hint(),
+            Fault::Elsewhere { fault, .. } => return fault.hint(),
+            Fault::Keychain(error) => return error.hint(),
             Fault::LoginMissing { .. } => {
-                Some("configure `username` and `password` for this registry, or log in with `landfall login`")
+                "configure `username` and `password` for this registry, or log in with `landfall login`"
             }
-            Fault::LoginRefused { origin: Some(_), .. } => Some("log in again with `landfall login`"),
-            Fault::LoginRefused { origin: None, .. } => Some("correct `username` and `password` of this registry"),
+            Fault::LoginRefused { origin: Some(_), .. } => "log in again with `landfall login`",
+            Fault::LoginRefused { origin: None, .. } => "correct `username` and `password` of this registry",
             // Distribution says no more than this when its disk is full.
             Fault::Answer { status, .. } if *status == StatusCode::INTERNAL_SERVER_ERROR => {
-                Some("look into the registry's log, and whether its disk is full")
+                "look into the registry's log, and whether its disk is full"
             }
-            Fault::TokenServerNotTrusted { .. } => Some(
+            Fault::TokenServerNotTrusted { .. } => {
                 "if it is the right one, list it as `REGISTRY=SERVER`: in `landfall.tokenServers` of the user-data, or \
-                 by `--token-server`",
-            ),
+                 by `--token-server`"
+            }
             Fault::Connection {
                 problem: ConnectionProblem::Name,
                 ..
-            } => Some("check the registry's name and this machine's DNS"),
-            Fault::Keychain(KeychainError::Helper { .. }) => {
-                Some("run the helper by hand to see why, or take it out of the file and log in with `landfall login`")
-            }
+            } => "check the registry's name and this machine's DNS",
             Fault::GivenUp { .. }
             | Fault::Connection {
                 problem: ConnectionProblem::Refused | ConnectionProblem::ConnectTimeout(_),
                 ..
-            } => Some("check that the registry is up and can be reached from here"),
-            _ => None,
-        }
+            } => "check that the registry is up and can be reached from here",
+            _ => return None,
+        };
+        Some(Cow::Borrowed(advice))
     }
 }
 
@@ -345,10 +345,10 @@ impl RegistryError {
     pub fn kind(&self) -> FailureKind {
         self.fault.kind()
     }
+}
 
-    /// One thing to do about it, as an instruction.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
+impl Hint for RegistryError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
         self.fault.hint()
     }
 }

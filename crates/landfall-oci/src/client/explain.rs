@@ -2,11 +2,8 @@
 //! change. All functions are pure: the same failure gives the same words in events, status and the exit message of
 //! `--once`.
 
-use std::fmt;
-
 use landfall_core::diagnostic::Location;
-use landfall_core::failure::FailureKind;
-use landfall_core::failure::error_chain;
+use landfall_core::failure::{Explanation, FailureKind, error_chain};
 use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, Why};
 use landfall_core::settings::{Primary, ProfileImage, Registry, RegistryRole, Settings};
@@ -14,42 +11,6 @@ use landfall_core::settings::{Primary, ProfileImage, Registry, RegistryRole, Set
 use super::error::Fault;
 use super::problem::TlsProblem;
 use crate::image::TransferError;
-
-/// A failure and its remedy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
-    /// The failure: its object, its location and its cause.
-    pub message: String,
-    /// One thing to do, with the key and the place to change.
-    pub hint: String,
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; hint: {}", self.message, self.hint)
-    }
-}
-
-impl Explanation {
-    #[must_use]
-    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Explanation {
-        Explanation {
-            message: message.into(),
-            hint: hint.into(),
-        }
-    }
-
-    /// Joins the explanations of several candidates. The hint is that of the first, which the user prefers.
-    #[must_use]
-    pub fn join(tried: Vec<Explanation>) -> Explanation {
-        let hint = tried.first().map(|first| first.hint.clone()).unwrap_or_default();
-        let messages: Vec<String> = tried.into_iter().map(|one| one.message).collect();
-        Explanation {
-            message: messages.join("; then "),
-            hint,
-        }
-    }
-}
 
 /// Explains why an image could not be fetched from this candidate.
 #[must_use]
@@ -281,7 +242,7 @@ impl Peer<'_> {
     fn hint_for_tls(&self, problem: Option<&TlsProblem>) -> String {
         match (problem, self.registry) {
             (Some(problem @ (TlsProblem::Expired | TlsProblem::NotYetValid | TlsProblem::ClientCertificate)), _)
-            | (Some(problem @ TlsProblem::WrongName), None) => problem.hint().to_owned(),
+            | (Some(problem @ TlsProblem::WrongName), None) => problem.advice().to_owned(),
             (Some(TlsProblem::WrongName), Some(registry)) => format!(
                 "name it as its certificate does in {}, or renew the certificate with the name `{}`",
                 field(registry, Field::Address),

@@ -121,8 +121,11 @@ impl RegistryClient {
         selector: &str,
         manifest: &RawManifest,
     ) -> Result<(), Fault> {
-        let content_type = HeaderValue::from_str(&manifest.media_type)
-            .map_err(|_| Fault::from(ProtocolProblem::UnsupportedManifest(manifest.media_type.clone())))?;
+        let content_type = HeaderValue::from_str(&manifest.media_type).map_err(|_| {
+            Fault::from(ProtocolProblem::UnsupportedManifest {
+                media_type: manifest.media_type.clone(),
+            })
+        })?;
         let path = format!("/v2/{repository}/manifests/{selector}");
         let mut request =
             RegistryRequest::new(Method::PUT, path, Scope::Push(repository.clone())).header(CONTENT_TYPE, content_type);
@@ -183,7 +186,7 @@ fn settle_media_type(header: Option<String>, bytes: &Bytes) -> Result<String, Fa
     match parse_manifest(bytes) {
         Ok(content) => Ok(content.media_type().to_owned()),
         Err(_) => Err(Fault::Protocol(match header {
-            Some(header) => ProtocolProblem::UnsupportedManifest(header),
+            Some(media_type) => ProtocolProblem::UnsupportedManifest { media_type },
             None => ProtocolProblem::NoMediaType,
         })),
     }

@@ -1,7 +1,9 @@
 //! Failures of connections, TLS and responses.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use landfall_core::failure::Hint;
 use landfall_core::reference::Digest;
 
 /// Failure of a connection.
@@ -43,10 +45,14 @@ pub enum TlsProblem {
     Handshake,
 }
 
+impl Hint for TlsProblem {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(self.advice()))
+    }
+}
+
 impl TlsProblem {
-    /// One thing to do about it.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
+    pub(super) fn advice(&self) -> &'static str {
         match self {
             TlsProblem::UnknownAuthority => {
                 "put the PEM of the authority that signed it under `certificates` of this registry, or as `ca.crt` into \
@@ -88,8 +94,8 @@ pub enum ProtocolProblem {
     #[error("a manifest came without a media type")]
     NoMediaType,
     /// A manifest of an obsolete kind.
-    #[error("the manifest has the media type `{0}`, which is not supported")]
-    UnsupportedManifest(String),
+    #[error("the manifest has the media type `{media_type}`, which is not supported")]
+    UnsupportedManifest { media_type: String },
     #[error("no way to log in that is supported: neither `Basic` nor `Bearer` is offered")]
     NoUsableChallenge,
     #[error("the `realm` of its challenge is not a URL")]

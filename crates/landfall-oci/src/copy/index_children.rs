@@ -1,12 +1,13 @@
 //! The parts of an index: which of them are wanted, whether they are there, and what it means when a sink wants the others
 //! as well. The index itself is never changed: its digest, and what was signed, stay what they are.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::error::Error;
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{FailureKind, Hint};
 use landfall_core::oci_types::{Descriptor, Index, ManifestContent, Platform, parse_manifest};
 use landfall_core::reference::Digest;
 use landfall_core::wording::quoted;
@@ -61,6 +62,44 @@ pub struct ForeignLayersRefused {
     /// What the sink said.
     #[source]
     pub refusal: TransferError,
+}
+
+impl Hint for PartialIndexRefused {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some(match self.lacking.is_empty() {
+            true => Cow::Borrowed("copy it whole, without `--platform`"),
+            false => Cow::Owned(format!("copy it from a source that has {} too", quoted(&self.lacking))),
+        })
+    }
+}
+
+impl Hint for IndexEntriesMissing {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        if self.available.is_empty() {
+            return Some(Cow::Borrowed(
+                "push the image to the source again: no platform of it is complete there",
+            ));
+        }
+        let options = self.available.iter().map(|platform| format!("--platform {platform}"));
+        Some(Cow::Owned(format!(
+            "push the missing platforms to the source, or copy the others with `{}`",
+            options.collect::<Vec<_>>().join(" ")
+        )))
+    }
+}
+
+impl Hint for PlatformMissing {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed("name one of these with `--platform`, or none for all"))
+    }
+}
+
+impl Hint for ForeignLayersRefused {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(
+            "allow the layers' addresses in the registry (`validation.manifests.urls.allow` of Docker's), or use another",
+        ))
+    }
 }
 
 impl Job<'_> {

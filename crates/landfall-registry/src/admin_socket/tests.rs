@@ -10,7 +10,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// A registry with a blob that nobody needs.
+    /// Makes a registry with an unreferenced blob.
     fn new() -> Fixture {
         let fixture = Fixture {
             directory: tempfile::tempdir().unwrap(),
@@ -20,7 +20,7 @@ impl Fixture {
     }
 
     fn directories(&self) -> RegistryDirs {
-        // Longer than the path of a socket may be.
+        // The path is longer than a socket's path may be.
         let root = Utf8Path::from_path(self.directory.path()).unwrap();
         RegistryDirs::standalone(&root.join("long".repeat(40)))
     }
@@ -39,7 +39,7 @@ impl Fixture {
         digest
     }
 
-    /// What an order does while the registry is served by this process.
+    /// Runs a command while this process serves the registry.
     async fn run(&self, registry: &Arc<Registry>, command: AdminCommand) -> Result<Deleted, AdminError> {
         let directories = self.directories();
         while_served(registry, move || run_admin_command(&directories, &command)).await
@@ -78,7 +78,7 @@ async fn an_order_is_carried_out_by_the_process_that_has_the_store() {
     let registry = fixture.open();
     let deleted = fixture.run(&registry, collect()).await.unwrap();
     assert_eq!((deleted.files, deleted.bytes), (1, 7));
-    // The socket of a process that was killed is there and nobody listens to it.
+    // The socket of a killed process exists, and no process listens on it.
     assert!(fixture.directories().store.join(SOCKET).exists());
     let error = run_admin_command(&fixture.directories(), &collect()).unwrap_err();
     assert!(

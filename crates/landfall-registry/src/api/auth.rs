@@ -1,4 +1,4 @@
-//! Who may ask for what.
+//! Authentication and authorization of requests.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,18 +21,19 @@ use crate::api::policy::Policy;
 use crate::api::users::Users;
 use landfall_core::registry_path::Route;
 
-/// How many logins are cached, so that each is checked by bcrypt once and not for each request.
+/// Cached logins at most. The cache makes bcrypt run once per login, not once per request.
 const CACHED_LOGINS_MAX: usize = 1024;
 
-/// An empty name and an empty password: what skopeo sends, once it was asked for a login, when it has none.
+/// Empty user name and empty password. skopeo sends them after an authentication challenge if it has no login.
 const EMPTY_LOGIN: &str = "Basic Og==";
 
-/// Lets requests in, or says why not.
+/// Authorizes requests.
 pub(crate) struct AccessControl {
     login: Option<Users>,
     anonymous_pull: bool,
     read_only: bool,
-    /// What was found of `Authorization` headers, by hashes with a key that nobody else has: bcrypt is slow on purpose.
+    /// Results of verified `Authorization` headers, because bcrypt is slow on purpose. The keys are hashes of the
+    /// header and a random key of this process.
     cached_logins: Mutex<HashMap<Digest, bool>>,
     throttle: LoginThrottle,
     key: [u8; 32],
@@ -60,8 +61,8 @@ impl AccessControl {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let authorization = headers.get(header::AUTHORIZATION).filter(|value| *value != EMPTY_LOGIN);
         if let Some(login) = &self.login {
-            // The ping asks for the login even where pulling needs none: skopeo and docker learn there, and only there,
-            // how to log in for a push. containerd, which pulls, does not ping.
+            // The ping asks for a login even where pulls are anonymous. skopeo and docker learn only from the ping how
+            // to log in for a push. containerd pulls without a ping.
             let open = self.anonymous_pull && reads && *route != Route::Ping;
             match authorization {
                 Some(authorization) if self.verify_login(login, authorization, peer).await? => {}
@@ -79,7 +80,7 @@ impl AccessControl {
         Ok(())
     }
 
-    /// Whether a login is one of ours. What was found once is not computed again; whoever tries many is slowed down.
+    /// Returns true if a login is a user's. It caches the result, and throttles a client that tries many logins.
     async fn verify_login(&self, login: &Users, authorization: &HeaderValue, peer: IpAddr) -> Result<bool, ApiError> {
         let mut digester = Digester::new(Algorithm::Sha256);
         digester.update(&self.key);
@@ -131,7 +132,7 @@ impl fmt::Debug for AccessControl {
     }
 }
 
-/// Name and password of a `Basic` header (RFC 7617).
+/// Parses name and password of a `Basic` header (RFC 7617).
 fn parse_basic(authorization: &HeaderValue) -> Option<(String, SecretString)> {
     let (scheme, encoded) = authorization.to_str().ok()?.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

@@ -1,4 +1,4 @@
-//! Blobs: reading them, whole or in part.
+//! Blobs: download, whole or by range, and deletion.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl Registry {
         blob_body: BlobBody,
     ) -> Result<Response, ApiError> {
         if blob_body == BlobBody::Omitted {
-            // Whoever only asks is about to push what is missing, and counts on the rest.
+            // A HEAD request usually precedes a push: the client uploads the missing blobs and relies on the others.
             self.head_leases.grant(&self.store, digest);
         }
         let size = match self.store.blob_size(digest)? {
@@ -86,7 +86,7 @@ impl Registry {
         Ok(response)
     }
 
-    /// Unlinks a blob that no manifest of the repository names; the bytes go with the next garbage collection.
+    /// Unlinks a blob that no manifest of the repository references. The next garbage collection deletes the bytes.
     pub(crate) async fn delete_blob(
         self: &Arc<Registry>,
         name: &Repository,
@@ -128,14 +128,14 @@ impl Registry {
     }
 }
 
-/// How a blob's bytes get to whoever asked.
+/// Form in which a response carries a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BlobBody {
-    /// Only the headers are wanted.
+    /// Headers only.
     Omitted,
-    /// As a body.
+    /// As a body that is streamed.
     Stream,
-    /// The connection sends the file.
+    /// As a file that the fast path sends.
     File,
 }
 

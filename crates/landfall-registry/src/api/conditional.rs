@@ -1,5 +1,5 @@
-//! Requests that want an answer only under a condition (RFC 9110 section 13). An entity tag is the digest in quotes: the
-//! same digest is the same bytes, everywhere and for ever.
+//! Conditional requests (RFC 9110 section 13). An entity tag is the digest in quotes, because a digest identifies the
+//! bytes.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -8,12 +8,12 @@ use landfall_oci::header_names::CONTENT_DIGEST;
 
 use crate::api::reply::header_value;
 
-/// The entity tag of content.
+/// Returns the entity tag of content.
 pub(crate) fn entity_tag(digest: &Digest) -> HeaderValue {
     header_value(&format!("\"{digest}\""))
 }
 
-/// The answer to a client that says it has this content already.
+/// Returns 304 (Not Modified) if `If-None-Match` names the content.
 pub(crate) fn not_modified(headers: &HeaderMap, digest: &Digest) -> Option<Response> {
     names(headers, &header::IF_NONE_MATCH, digest).then(|| {
         (
@@ -27,7 +27,7 @@ pub(crate) fn not_modified(headers: &HeaderMap, digest: &Digest) -> Option<Respo
     })
 }
 
-/// The `Range` that counts: none when the client wants a part of some other content only (RFC 9110 section 13.1.5).
+/// Returns the `Range` header to apply. `If-Range` with another entity tag disables it (RFC 9110 section 13.1.5).
 pub(crate) fn effective_range<'a>(headers: &'a HeaderMap, digest: &Digest) -> Option<&'a str> {
     if headers.contains_key(header::IF_RANGE) && !names(headers, &header::IF_RANGE, digest) {
         return None;
@@ -35,7 +35,7 @@ pub(crate) fn effective_range<'a>(headers: &'a HeaderMap, digest: &Digest) -> Op
     headers.get(header::RANGE).and_then(|value| value.to_str().ok())
 }
 
-/// Whether a header's list of entity tags has that of the content.
+/// Returns true if a header's list of entity tags contains the content's.
 fn names(headers: &HeaderMap, name: &HeaderName, digest: &Digest) -> bool {
     headers
         .get_all(name)

@@ -1,6 +1,6 @@
-//! An error that comes before a request's body was read. To hang up at once on a client that is still sending is to take
-//! the answer away from it: it sees a broken connection instead of the reason. So the answer goes out, and what still
-//! comes is thrown away for a moment.
+//! Draining of request bodies after an early error. If the server closed the connection while the client is still
+//! sending, the client would see a broken connection and not the error. So the server sends the response, then reads
+//! and discards the rest of the body for a limited time.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -17,10 +17,10 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use landfall_core::sync::lock;
 use tokio::time::timeout;
 
-/// For how long a client may go on sending what nobody wants.
+/// Time limit for draining.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// A request's body, of which a second handle stays.
+/// A request body with a second handle for draining.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedBody(Arc<Mutex<Body>>);
 
@@ -42,7 +42,7 @@ impl HttpBody for SharedBody {
 }
 
 impl SharedBody {
-    /// Takes a handle of a request's body; nothing where there is none.
+    /// Wraps a request's body and returns its second handle, or `None` without a body.
     pub(crate) fn of(request: Request) -> (Request, Option<SharedBody>) {
         if request.body().is_end_stream() {
             return (request, None);
@@ -53,11 +53,11 @@ impl SharedBody {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Body> {
-        // One handle reads at a time: the second only once the first is done.
+        // Only one handle reads at a time: the second starts after the first has finished.
         lock(&self.0)
     }
 
-    /// Sends an answer, and reads on until the client is done or patience ends.
+    /// Sends a response and then drains the request's body, until it ends or [`DRAIN_MAX`] is over.
     pub(crate) fn drain_after(self, response: Response) -> Response {
         if self.is_end_stream() {
             return response;
@@ -66,7 +66,7 @@ impl SharedBody {
         let rest = stream::once(async move {
             let mut body = self;
             let drain = async { while let Some(Ok(_)) = body.frame().await {} };
-            // A client that goes on for longer is hung up on.
+            // The server closes the connection of a client that sends for longer.
             drop(timeout(DRAIN_MAX, drain).await);
         });
         let body = body.into_data_stream().chain(rest.filter_map(|()| async { None }));

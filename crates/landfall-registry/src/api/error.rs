@@ -1,5 +1,5 @@
-//! The error envelope of the distribution specification ("Error Codes"), and nothing else. What went wrong inside goes to
-//! the log.
+//! Error responses in the envelope of the distribution specification ("Error Codes"). Details of internal errors go to
+//! the log only.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::repository::upload_sessions::UploadSessionError;
 
-/// The codes that clients know.
+/// Error codes that clients know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorCode {
     BlobUnknown,
@@ -57,7 +57,7 @@ impl ErrorCode {
     }
 }
 
-/// An answer that is an error.
+/// An error response.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -81,7 +81,7 @@ impl ApiError {
         self
     }
 
-    /// Whether the disk is full.
+    /// Returns true if the disk is full.
     pub(crate) fn is_out_of_space(&self) -> bool {
         self.status == StatusCode::INSUFFICIENT_STORAGE
     }

@@ -1,4 +1,4 @@
-//! Lists: repositories, tags, referrers.
+//! Listings: repositories, tags, referrers.
 
 use std::sync::Arc;
 
@@ -31,14 +31,14 @@ struct ReferrerFilter {
 }
 
 impl Registry {
-    /// The repositories that hold a manifest.
+    /// Lists the repositories that hold a manifest.
     pub(crate) async fn list_repositories(self: &Arc<Registry>, uri: &Uri) -> Result<Response, ApiError> {
         let page = PageRequest::parse(uri)?;
         let registry = self.clone();
         let (names, next) = blocking(move || {
             let mut pager = Pager::new(page);
             for name in registry.records.names()? {
-                // Records are looked at for this page alone: there may be thousands.
+                // Reads only the records that this page needs: there may be thousands.
                 if pager.wants(name.as_str())
                     && registry
                         .records
@@ -78,8 +78,8 @@ impl Registry {
         Ok(with_next(json_response(body.to_string().into()), uri, next))
     }
 
-    /// All manifests that refer to a digest; an empty list for one that nobody knows (OCI distribution specification,
-    /// "Listing Referrers").
+    /// Lists the manifests that refer to a digest. The list of an unknown digest is empty (OCI distribution
+    /// specification, "Listing Referrers").
     pub(crate) fn list_referrers(&self, name: &Repository, digest: &Digest, uri: &Uri) -> Result<Response, ApiError> {
         let Query(filter) = Query::<ReferrerFilter>::try_from_uri(uri).map_err(|_| bad_query())?;
         let wanted = filter.artifact_type.as_deref();
@@ -124,7 +124,7 @@ fn bad_query() -> ApiError {
     )
 }
 
-/// A page of a list (OCI distribution specification, "Listing Tags").
+/// Pagination parameters of a request (OCI distribution specification, "Listing Tags").
 #[derive(Debug, Default)]
 struct PageRequest {
     most: Option<usize>,
@@ -150,7 +150,7 @@ impl PageRequest {
     }
 }
 
-/// Takes the items of a page from a list in order.
+/// Selects the items of a page from an ordered list.
 #[derive(Debug)]
 struct Pager {
     page: PageRequest,
@@ -167,7 +167,7 @@ impl Pager {
         }
     }
 
-    /// Whether an item comes after the last one of the page before.
+    /// Returns true if an item comes after the last item of the previous page.
     fn wants(&self, item: &str) -> bool {
         self.page.last.as_deref().is_none_or(|last| item > last)
     }
@@ -184,7 +184,7 @@ impl Pager {
         self.more
     }
 
-    /// The items, and the query of the next page.
+    /// Returns the items, and the query of the next page.
     fn finish(self) -> (Vec<String>, Option<String>) {
         let next = match (self.page.most, self.items.last()) {
             (Some(most), Some(last)) if self.more => Some(format!("n={most}&last={}", encode(last))),
@@ -194,7 +194,7 @@ impl Pager {
     }
 }
 
-/// Names and tags have one character that means something in a query.
+/// Encodes a name or tag for a query. The slash is their only character that has a meaning there.
 fn encode(text: &str) -> String {
     text.replace('/', "%2F")
 }

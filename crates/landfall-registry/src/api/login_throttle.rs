@@ -1,4 +1,4 @@
-//! Wrong logins, by the address that they come from: who tries many passwords must take the time for it.
+//! Throttle for wrong logins per network address, against password guessing.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,10 +8,10 @@ use std::time::Duration;
 use landfall_core::sync::lock;
 use tokio::time::Instant;
 
-/// How many different wrong logins an address may try in [`WINDOW`].
+/// Different wrong logins that an address may try within [`WINDOW`].
 const FAILURES_MAX: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(60);
-/// How many addresses are remembered; more begin anew, all of them.
+/// Addresses that are tracked at most. At the limit all counts start at zero.
 const ADDRESSES_MAX: usize = 4096;
 
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ struct LoginFailures {
 }
 
 impl LoginThrottle {
-    /// How long an address must wait before its next login is looked at.
+    /// Returns the time after which an address may try its next login.
     pub(crate) fn retry_after(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
         let failures = lock(&self.failures);
         let LoginFailures { since, count } = *failures.get(&network(peer))?;
@@ -34,7 +34,7 @@ impl LoginThrottle {
         (count >= FAILURES_MAX).then_some(left)
     }
 
-    /// Remembers a wrong login.
+    /// Counts a wrong login.
     pub(crate) fn record_failure(&self, peer: IpAddr, now: Instant) {
         let mut failures = lock(&self.failures);
         if failures.len() >= ADDRESSES_MAX {
@@ -50,7 +50,7 @@ impl LoginThrottle {
     }
 }
 
-/// One host has at least a /64 of IPv6 for itself.
+/// Returns the network that is throttled. A host with IPv6 owns at least a /64.
 fn network(peer: IpAddr) -> IpAddr {
     match peer {
         IpAddr::V4(_) => peer,

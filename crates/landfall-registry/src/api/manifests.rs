@@ -1,4 +1,4 @@
-//! Manifests: what makes an image visible.
+//! Manifests: download, push and deletion. A pushed manifest makes its image visible.
 
 use std::sync::Arc;
 
@@ -25,9 +25,9 @@ use crate::api::route::parse_digest;
 use crate::repository::Registry;
 use crate::repository::record::{Change, ManifestEntry};
 
-/// What the specification lets a registry refuse to take more of ("Pushing Manifests"), in bytes.
+/// Size limit of a manifest, in bytes. The specification allows a registry to reject larger ones ("Pushing Manifests").
 const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
-/// How many tags one request may set; the draft of version 1.2 asks for 10 at least.
+/// Tags that one request may set. The draft of version 1.2 requires at least 10.
 const TAGS_MAX: usize = 64;
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -139,7 +139,7 @@ impl Registry {
     }
 
     fn store_manifest(&self, name: &Repository, push: &ManifestPush) -> Result<(), StoreError> {
-        // Until the record counts as a root, this keeps everything from garbage collection.
+        // The lease keeps the manifest and its children from garbage collection until the record references them.
         let lease = self.store.lease();
         let cached = self.records.get(name)?;
         let has = |digest: &Digest| cached.as_ref().is_some_and(|cached| cached.read().has_blob(digest));
@@ -162,7 +162,8 @@ impl Registry {
         let entry = ManifestEntry::new(push.manifest.media_type.clone(), size, &push.content);
         let at = Timestamp::now();
         self.records.change(name, |record| {
-            // A collection may have let go of a blob since it was looked for; it is held, and belongs here.
+            // Garbage collection may have unlinked a blob since the check above. The hold kept its file, so it is
+            // linked again.
             let mut changes: Vec<Change> = here
                 .into_iter()
                 .filter(|child| !record.has_blob(child))
@@ -183,7 +184,7 @@ impl Registry {
         })
     }
 
-    /// A tag alone goes; a digest goes with all tags that it has.
+    /// Deletes a tag, or a manifest by digest together with all its tags.
     pub(crate) async fn delete_manifest(
         self: &Arc<Registry>,
         name: &Repository,
@@ -223,16 +224,16 @@ fn unknown_manifest(name: &Repository, selector: &str) -> ApiError {
     )
 }
 
-/// A manifest on its way into a repository.
+/// A manifest to be stored in a repository.
 struct ManifestPush {
     manifest: RawManifest,
     content: ManifestContent,
     tags: Vec<Tag>,
-    /// Whether parts of an image may be missing.
+    /// True if blobs of an image may be missing.
     incomplete: bool,
 }
 
-/// What a manifest is put under: a tag, or a digest and any number of tags.
+/// Names under which a manifest is pushed: a tag, or a digest and any number of tags.
 #[derive(Debug)]
 struct ManifestTarget {
     digest: Option<Digest>,
@@ -273,7 +274,8 @@ fn parse_tag(text: &str) -> Result<Tag, ApiError> {
         .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, ErrorCode::TagInvalid, format!("{error}")))
 }
 
-/// The manifest is served under the type that it was pushed with, which must be the one that it gives itself.
+/// Returns the media type under which the manifest is served. The `Content-Type` of the push must agree with the
+/// manifest's own `mediaType`.
 fn check_media_type(content: &ManifestContent, stated: Option<String>) -> Result<String, ApiError> {
     let own = content.media_type();
     let says_itself = match content {

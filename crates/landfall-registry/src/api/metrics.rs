@@ -1,4 +1,4 @@
-//! What Prometheus scrapes of a served registry.
+//! Prometheus metrics of a served registry.
 
 use std::fmt;
 
@@ -11,15 +11,14 @@ use prometheus_client::registry::{Registry, Unit};
 
 use landfall_core::registry_path::Route;
 
-/// The content type of [`RegistryMetrics::render`].
+/// Content type of [`RegistryMetrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Every metric of a registry.
 #[derive(Debug)]
 pub(crate) struct RegistryMetrics {
     registry: Registry,
     requests: Family<RequestLabel, Counter>,
-    under_way: Gauge,
+    in_flight: Gauge,
     free: Gauge,
 }
 
@@ -33,23 +32,23 @@ struct RequestLabel {
 impl RegistryMetrics {
     pub(crate) fn new() -> RegistryMetrics {
         let mut registry = Registry::with_prefix("landfall_registry");
-        let (requests, under_way, free) = (Family::default(), Gauge::default(), Gauge::default());
+        let (requests, in_flight, free) = (Family::default(), Gauge::default(), Gauge::default());
         registry.register("requests", "Requests that were answered", Family::clone(&requests));
         registry.register(
             "requests_under_way",
             "Requests that are being answered",
-            Gauge::clone(&under_way),
+            Gauge::clone(&in_flight),
         );
         registry.register_with_unit("free", "What the disk has left", Unit::Bytes, Gauge::clone(&free));
         RegistryMetrics {
             registry,
             requests,
-            under_way,
+            in_flight,
             free,
         }
     }
 
-    /// Counts an answer. `route` is nothing where the address is none of ours.
+    /// Counts a response. `route` is `None` if the path is no endpoint.
     pub(crate) fn count(&self, method: &Method, route: Option<&Route>, status: u16) {
         let label = RequestLabel {
             method: method_name(method),
@@ -59,9 +58,9 @@ impl RegistryMetrics {
         self.requests.get_or_create(&label).inc();
     }
 
-    /// All of them as text.
-    pub(crate) fn render(&self, under_way: usize, free: Option<u64>) -> Result<String, fmt::Error> {
-        self.under_way.set(i64::try_from(under_way).unwrap_or(i64::MAX));
+    /// Renders all metrics as text.
+    pub(crate) fn render(&self, in_flight: usize, free: Option<u64>) -> Result<String, fmt::Error> {
+        self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         if let Some(free) = free {
             self.free.set(i64::try_from(free).unwrap_or(i64::MAX));
         }
@@ -71,7 +70,7 @@ impl RegistryMetrics {
     }
 }
 
-/// A closed set: clients may send any word as a method.
+/// Returns the label of a method. The set is closed, because clients may send any word as a method.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

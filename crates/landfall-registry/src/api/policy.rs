@@ -1,26 +1,24 @@
-//! Rules of a registry: who may do what, and how much at once.
-
 use crate::api::users::Users;
 
-/// Who may do what.
+/// Access rules and limits of a registry.
 #[derive(Debug, Default)]
 pub struct Policy {
-    /// Who may push, and pull; `None` lets everybody do both.
+    /// Users that may push and pull. `None` allows both to everybody.
     pub login: Option<Users>,
-    /// Whether pulling needs no login.
+    /// Allows pulls without a login.
     pub anonymous_pull: bool,
-    /// Whether nothing may be changed through the API.
+    /// Rejects all changes through the API.
     pub read_only: bool,
-    /// Whether images are taken of which a layer or the configuration is not here. An index may always name manifests that
-    /// are not: that is how one platform of many is copied under the image's own digest.
+    /// Accepts images whose configuration or layers are missing. An index may always name missing manifests, because a
+    /// copy of one platform keeps the index and its digest.
     pub incomplete_images: bool,
-    /// How many requests are under way at once; more are asked to come again. `None`: [`DEFAULT_REQUESTS_MAX`].
+    /// Requests in flight at most. Further ones get 429 (Too Many Requests). `None` means [`DEFAULT_REQUESTS_MAX`].
     pub requests_max: Option<usize>,
-    /// Whether `/metrics` is served, to whoever may pull.
+    /// Serves `/metrics` to clients that may pull.
     pub metrics: bool,
-    /// Whether each request is logged.
+    /// Logs each request.
     pub access_log: bool,
 }
 
-/// How many requests are under way at once, when nothing else is said.
+/// Default of [`Policy::requests_max`].
 pub const DEFAULT_REQUESTS_MAX: usize = 1024;

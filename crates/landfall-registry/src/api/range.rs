@@ -1,19 +1,22 @@
-//! The `Range` of a download (RFC 9110 section 14) and the `Content-Range` of an upload (OCI distribution
-//! specification, "Pushing a blob in chunks"), which are different grammars.
+//! Parsers of `Range` of a download (RFC 9110 section 14) and of `Content-Range` of an upload (OCI distribution
+//! specification, "Pushing a blob in chunks"). Their grammars differ.
 
-/// What a `Range` header asks for.
+/// Meaning of a `Range` header for content of a known size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ByteRange {
-    /// Everything: no header, or one that RFC 9110 allows to ignore (other units, several ranges, no grammar).
+    /// The whole content. The header is absent, or RFC 9110 allows to ignore it (other units, several ranges, bad
+    /// syntax).
     Full,
-    /// A part: offset and length.
-    Part { offset: u64, length: u64 },
-    /// Nothing that the content has, or a range that ends before it begins, which RFC 9110 section 14.2 allows to reject
-    /// and the conformance suite of the distribution specification wants rejected.
+    Part {
+        offset: u64,
+        length: u64,
+    },
+    /// The range lies outside of the content, or ends before it begins. RFC 9110 section 14.2 allows to reject the
+    /// latter, and the conformance suite of the distribution specification requires it.
     Unsatisfiable,
 }
 
-/// Reads a `Range` header for content of `size` bytes.
+/// Parses a `Range` header for content of `size` bytes.
 pub(crate) fn parse_range(header: Option<&str>, size: u64) -> ByteRange {
     let Some((first, last)) = header
         .and_then(|header| header.trim().strip_prefix("bytes="))
@@ -34,7 +37,7 @@ pub(crate) fn parse_range(header: Option<&str>, size: u64) -> ByteRange {
     }
 }
 
-/// Reads an upload's `Content-Range`, `<first>-<last>`: the first byte and the number of bytes.
+/// Parses the `Content-Range` of an upload, `<first>-<last>`. Returns the first byte and the number of bytes.
 pub(crate) fn parse_content_range(header: &str) -> Option<(u64, u64)> {
     let range = header.trim();
     let range = range.strip_prefix("bytes ").unwrap_or(range);
@@ -45,7 +48,7 @@ pub(crate) fn parse_content_range(header: &str) -> Option<(u64, u64)> {
     Some((first, length))
 }
 
-/// Digits only: Rust's own parser takes a `+` as well.
+/// Parses digits only: Rust's parser also accepts a `+`.
 fn parse_number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok())?

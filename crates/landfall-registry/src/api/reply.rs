@@ -1,4 +1,4 @@
-//! Parts of answers.
+//! Helpers for responses.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -8,7 +8,7 @@ pub(crate) fn json_response(body: Vec<u8>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
 }
 
-/// A header value of text that we made: references, digests and numbers.
+/// Returns a header value. The text must be a reference, a digest or a number, which are visible ASCII.
 pub(crate) fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("names, digests and numbers are visible ASCII")
 }

@@ -1,4 +1,4 @@
-//! Answers to requests whose path or digest cannot be parsed.
+//! Error responses to requests whose path or digest cannot be parsed.
 
 use http::StatusCode;
 use landfall_core::reference::Digest;

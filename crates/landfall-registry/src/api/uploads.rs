@@ -1,4 +1,4 @@
-//! Uploads: in one request, in two, in chunks, or by mounting what is here already.
+//! Uploads: in one request, in two, in chunks, or by mounting a blob that the registry already has.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::fast_path::body::RequestBody;
 use crate::repository::Registry;
 use crate::repository::upload_sessions::AcquiredUpload;
 
-/// After so many bytes of a body the disk is looked at again: other uploads fill it as well.
+/// Bytes of a body after which the upload checks the free disk space again, because other uploads fill the disk too.
 const SPACE_CHECK_INTERVAL: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
@@ -59,18 +59,18 @@ impl Registry {
         match digest {
             None => {
                 let id = self.upload_sessions.open(name, upload)?;
-                Ok(under_way(StatusCode::ACCEPTED, name, &id, 0))
+                Ok(upload_response(StatusCode::ACCEPTED, name, &id, 0))
             }
             Some(digest) => {
                 let upload = AcquiredUpload::without_session(upload).await;
-                let (upload, received) = self.take_in(upload, request, announced).await?;
+                let (upload, received) = self.append_body(upload, request, announced).await?;
                 received?;
                 self.commit(name, upload, digest).await
             }
         }
     }
 
-    /// Mounts a blob: from the repository that is named, or, when none is, from anywhere in the store.
+    /// Mounts a blob from the repository that the client names, or from anywhere in the store if it names none.
     async fn mount(self: &Arc<Registry>, name: &Repository, query: &UploadQuery) -> Result<Option<Response>, ApiError> {
         let Some(digest) = &query.mount else {
             return Ok(None);
@@ -93,7 +93,7 @@ impl Registry {
 
     pub(crate) async fn upload_status(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
         let length = self.upload_sessions.wait_for_length(name, id).await?;
-        Ok(under_way(StatusCode::NO_CONTENT, name, id, length))
+        Ok(upload_response(StatusCode::NO_CONTENT, name, id, length))
     }
 
     pub(crate) async fn cancel_upload(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
@@ -108,7 +108,7 @@ impl Registry {
         request: Request,
     ) -> Result<Response, ApiError> {
         let upload = self.receive(name, id, request, None).await?;
-        Ok(under_way(StatusCode::ACCEPTED, name, id, upload.length()))
+        Ok(upload_response(StatusCode::ACCEPTED, name, id, upload.length()))
     }
 
     pub(crate) async fn finish_upload(
@@ -131,9 +131,9 @@ impl Registry {
         self.commit(name, upload, digest).await
     }
 
-    /// Adds a request's body to an upload. When the client hangs up in the middle, or another request takes the upload over,
-    /// what arrived stays in the session, and the client learns by its status where to go on. When the disk is full, the
-    /// upload goes, and gives its room back.
+    /// Appends a request's body to an upload. If the client disconnects, or a newer request acquires the upload, the
+    /// session keeps the bytes that arrived, and the upload's status tells the client where to continue. If the disk is
+    /// full, the session ends and its bytes are deleted.
     async fn receive(
         self: &Arc<Registry>,
         name: &Repository,
@@ -149,7 +149,7 @@ impl Registry {
         if let Some(digest) = digest {
             upload.expect_algorithm(Algorithm::of(digest));
         }
-        let (mut upload, received) = self.take_in(upload, request, announced).await?;
+        let (mut upload, received) = self.append_body(upload, request, announced).await?;
         if received.as_ref().is_err_and(ApiError::is_out_of_space) {
             upload.end_session();
         }
@@ -157,8 +157,8 @@ impl Registry {
         Ok(upload)
     }
 
-    /// Adds a request's body to an upload; what needs no disk needs no thread that waits for it.
-    async fn take_in(
+    /// Appends a request's body to an upload. Bytes that stay in memory need no blocking thread.
+    async fn append_body(
         self: &Arc<Registry>,
         mut upload: AcquiredUpload,
         mut request: Request,
@@ -167,14 +167,14 @@ impl Registry {
         let direct = request.extensions_mut().remove::<RequestBody>();
         let needs_disk = !announced.is_some_and(|announced| upload.keeps_in_memory(announced));
         if let Some(body) = direct.filter(|_| needs_disk) {
-            return self.take_in_directly(upload, body, announced).await;
+            return self.append_directly(upload, body, announced).await;
         }
-        let mut pieces = self.body_stream(request.into_body(), announced, upload.superseded.clone());
+        let mut chunks = self.body_stream(request.into_body(), announced, upload.superseded.clone());
         if needs_disk {
-            return fill(move || Ok(upload), pieces).await;
+            return fill(move || Ok(upload), chunks).await;
         }
-        while let Some(piece) = pieces.next().await {
-            match piece {
+        while let Some(chunk) = chunks.next().await {
+            match chunk {
                 Ok(bytes) => upload.append(&bytes)?,
                 Err(error) => return Ok((upload, Err(error))),
             }
@@ -201,15 +201,15 @@ impl Registry {
         Ok(created(name, &digest))
     }
 
-    /// Adds a body to an upload from the connection itself, on the thread that hashes and writes it.
-    async fn take_in_directly(
+    /// Appends a body to an upload, read from the connection itself on the thread that hashes and writes it.
+    async fn append_directly(
         self: &Arc<Registry>,
         mut upload: AcquiredUpload,
         body: RequestBody,
         announced: Option<u64>,
     ) -> Result<(AcquiredUpload, Result<(), ApiError>), StoreError> {
         let cancelled = upload.superseded.child_token();
-        // Whatever ends this request ends the thread's work for it.
+        // The guard cancels the thread's work when this request ends for any reason.
         let _guard = cancelled.clone().drop_guard();
         let registry = self.clone();
         blocking(move || {
@@ -224,7 +224,7 @@ impl Registry {
                         }
                         upload.append(bytes)?;
                     }
-                    Err(_) => break Err(not_whole()),
+                    Err(_) => break Err(incomplete_body()),
                 }
             };
             Ok((upload, received))
@@ -232,49 +232,49 @@ impl Registry {
         .await
     }
 
-    /// The body's bytes. The disk is looked at now and then.
+    /// Streams the body, and checks the free disk space at intervals.
     fn body_stream(
         &self,
         body: Body,
         announced: Option<u64>,
         superseded: CancellationToken,
     ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + use<'_> {
-        let begin = Receiving {
+        let begin = UploadBody {
             data: body.into_data_stream(),
             space_check: SpaceCheck::new(announced),
             superseded,
         };
-        stream::unfold(begin, move |mut receiving| async move {
-            let Receiving {
+        stream::unfold(begin, move |mut state| async move {
+            let UploadBody {
                 data,
                 space_check,
                 superseded,
-            } = &mut receiving;
+            } = &mut state;
             let item = match superseded.run_until_cancelled(data.next()).await {
-                Some(piece) => match piece? {
+                Some(chunk) => match chunk? {
                     Ok(bytes) => space_check.add(bytes.len(), self).map(|()| bytes),
-                    Err(_) => Err(not_whole()),
+                    Err(_) => Err(incomplete_body()),
                 },
-                None => Err(not_whole()),
+                None => Err(incomplete_body()),
             };
-            Some((item, receiving))
+            Some((item, state))
         })
         .boxed()
     }
 }
 
-/// A body that is being received.
-struct Receiving {
+/// State of a body stream.
+struct UploadBody {
     data: BodyDataStream,
     space_check: SpaceCheck,
     superseded: CancellationToken,
 }
 
-/// Looks at the disk now and then, while a body is written to it.
+/// Check of the free disk space while a body is written.
 struct SpaceCheck {
-    /// What is still to come, where the client said how much there is.
+    /// Bytes that are still to come, if the client announced a length.
     left: Option<u64>,
-    /// Bytes since the disk was looked at.
+    /// Bytes since the last check.
     unchecked: u64,
 }
 
@@ -298,7 +298,7 @@ impl SpaceCheck {
     }
 }
 
-fn not_whole() -> ApiError {
+fn incomplete_body() -> ApiError {
     ApiError::new(
         StatusCode::BAD_REQUEST,
         ErrorCode::BlobUploadInvalid,
@@ -306,7 +306,7 @@ fn not_whole() -> ApiError {
     )
 }
 
-/// How many bytes a request announces.
+/// Returns the announced length of a request's body.
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(header::CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
@@ -322,14 +322,14 @@ fn parse_query(uri: &Uri) -> Result<UploadQuery, ApiError> {
     })
 }
 
-/// A chunk begins where the last one ended, and is as long as it says.
+/// Checks that a chunk begins where the upload ends, and that its length is the announced one.
 ///
-/// One that does not say where it begins means where the client was told to go on, which may be out of date after it took
-/// the upload over.
+/// A chunk without `Content-Range` begins at the length that the client was told. That may be out of date if the client
+/// took over an upload from its own earlier request.
 fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &AcquiredUpload) -> Result<(), ApiError> {
     let length = upload.length();
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let elsewhere = || {
+    let wrong_offset = || {
         ApiError::new(
             StatusCode::RANGE_NOT_SATISFIABLE,
             ErrorCode::BlobUploadInvalid,
@@ -340,7 +340,7 @@ fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &Acquir
     };
     let Some(range) = text(header::CONTENT_RANGE) else {
         return match upload.reported_length {
-            Some(reported) if reported != length => Err(elsewhere()),
+            Some(reported) if reported != length => Err(wrong_offset()),
             _ => Ok(()),
         };
     };
@@ -352,7 +352,7 @@ fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &Acquir
             ErrorCode::SizeInvalid,
             "`Content-Range` and `Content-Length` disagree",
         )),
-        _ => Err(elsewhere()),
+        _ => Err(wrong_offset()),
     }
 }
 
@@ -367,7 +367,7 @@ fn created(name: &Repository, digest: &Digest) -> Response {
         .into_response()
 }
 
-fn under_way(status: StatusCode, name: &Repository, id: &str, length: u64) -> Response {
+fn upload_response(status: StatusCode, name: &Repository, id: &str, length: u64) -> Response {
     (
         status,
         [
@@ -383,7 +383,7 @@ fn location(name: &Repository, id: &str) -> HeaderValue {
     header_value(&format!("/v2/{name}/blobs/uploads/{id}"))
 }
 
-/// The last byte that is here; an upload without any says `0-0`, as all registries do.
+/// Returns the `Range` of an upload: up to its last byte. An empty upload says `0-0`, as all registries do.
 fn range_header(length: u64) -> HeaderValue {
     header_value(&format!("0-{}", length.saturating_sub(1)))
 }

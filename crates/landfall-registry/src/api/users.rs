@@ -1,4 +1,4 @@
-//! The users of a registry, from the settings or from an htpasswd file.
+//! Users of a registry, from the settings or from an htpasswd file.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,17 +7,10 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::{ExposeSecret, SecretString};
 
-/// The users of a registry.
+/// Users of a registry.
 #[derive(Debug, Clone)]
 pub enum Users {
-    /// One user.
-    User {
-        /// The name.
-        name: String,
-        /// The password.
-        password: SecretString,
-    },
-    /// The lines of an `htpasswd -B` file.
+    User { name: String, password: SecretString },
     Htpasswd(Htpasswd),
 }
 
@@ -27,35 +20,35 @@ pub struct Htpasswd {
     users: Arc<ArcSwap<HtpasswdLines>>,
 }
 
-/// The lines of an htpasswd file: names and hashes.
+/// Names and hashes of an htpasswd file.
 struct HtpasswdLines {
-    /// Counts how often they were replaced.
+    /// Number of replacements so far.
     generation: u64,
     users: Vec<(String, String)>,
 }
 
-/// A line of an htpasswd file is not one that we can use.
+/// A line of an htpasswd file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} of the htpasswd text is not `user:` and a bcrypt hash: write it by `htpasswd -B`")]
 pub struct UsersError {
-    /// Which line, from 1.
+    /// Line number, counted from 1.
     pub line: usize,
 }
 
 impl Users {
-    /// Reads the text of an htpasswd file. Only bcrypt is accepted: the other kinds are broken or plain text.
+    /// Parses the text of an htpasswd file. Only bcrypt is accepted, because the other kinds are broken or plain text.
     ///
     /// # Errors
-    /// Names the line that is not one; never what is in it.
+    /// Names the line that cannot be used, never its content.
     pub fn parse_htpasswd(text: &str) -> Result<Users, UsersError> {
         let users = Arc::new(ArcSwap::from_pointee(parse_lines(text, 0)?));
         Ok(Users::Htpasswd(Htpasswd { users }))
     }
 
-    /// Takes other users from the text of an htpasswd file, for this value and its clones.
+    /// Replaces the users by those of the text of an htpasswd file, for this value and its clones.
     ///
     /// # Errors
-    /// Names the line that is not one; the users stay as they were.
+    /// Names the line that cannot be used. The old users stay.
     pub fn replace(&self, text: &str) -> Result<(), UsersError> {
         if let Users::Htpasswd(Htpasswd { users }) = self {
             let lines = parse_lines(text, self.generation() + 1)?;
@@ -64,7 +57,7 @@ impl Users {
         Ok(())
     }
 
-    /// Tells apart what was in force when a login was found good from what is in force now.
+    /// Returns a number that changes when the users are replaced, so that cached logins of earlier users do not count.
     pub(crate) fn generation(&self) -> u64 {
         match self {
             Users::User { .. } => 0,
@@ -72,7 +65,7 @@ impl Users {
         }
     }
 
-    /// Whether name and password are those of a user. Blocks for a bcrypt hash.
+    /// Returns true if name and password belong to a user. Blocks for a bcrypt hash.
     pub(crate) fn admits(&self, name: &str, password: &str) -> bool {
         match self {
             Users::User {

@@ -1,4 +1,4 @@
-//! An answer on its way out: written to a buffer that stays, or sent by the kernel where it is a file.
+//! Writer of responses: from a reused buffer, or by the kernel for a file.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -22,14 +22,14 @@ use tokio::time::Instant;
 use crate::fast_path::body::FileBody;
 use crate::fast_path::request::HEAD_MAX;
 
-/// How much of a file one call sends: what a disk that is not in memory may keep a thread for.
+/// Bytes of a file that one call sends at most. A call blocks its thread if the file is not in the page cache.
 const SENDFILE_BYTES_MAX: u64 = 512 * 1024;
 
-/// The answer as it goes out; kept for the next one.
+/// Writer of responses. Its buffers are reused for the next response.
 #[derive(Default)]
 pub(crate) struct ResponseWriter {
     bytes: Vec<u8>,
-    /// `Date`, and the second that it is of.
+    /// Cached `Date` header, with its second.
     date: (i64, String),
 }
 
@@ -46,7 +46,7 @@ impl ResponseWriter {
         let file = parts.extensions.remove::<FileBody>().filter(|_| with_body);
         let may_have_body = !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         if parts.status == StatusCode::NO_CONTENT {
-            // RFC 9110 section 8.6; routers set it all the same.
+            // RFC 9110 section 8.6 forbids the header here, and routers set it anyway.
             parts.headers.remove(header::CONTENT_LENGTH);
         }
         let mut chunked = false;
@@ -104,7 +104,7 @@ impl ResponseWriter {
         loop {
             let frame = match body.frame().now_or_never() {
                 Some(frame) => frame,
-                // The client has what there is before it has to wait.
+                // The client gets the bytes so far before the body makes it wait.
                 None => {
                     self.flush(stream, stall_timer).await?;
                     body.frame().await
@@ -139,12 +139,12 @@ impl ResponseWriter {
             sent += send_when_writable(stream, stall_timer, || stream.try_write(&self.bytes[sent..])).await?;
         }
         self.bytes.clear();
-        // A manifest of megabytes does not stay with the connection.
+        // The buffer of a large manifest is freed, not kept with the connection.
         self.bytes.shrink_to(2 * HEAD_MAX);
         Ok(())
     }
 
-    /// The head, which waits in the kernel for the first bytes of the file, and the file.
+    /// Sends the head and the file. The kernel holds the head back until the first bytes of the file (`MSG_MORE`).
     async fn send_file(&mut self, stream: &TcpStream, body: &FileBody, stall_timer: &mut StallTimer) -> io::Result<()> {
         let flags = match body.length {
             0 => SendFlags::empty(),
@@ -174,14 +174,15 @@ impl ResponseWriter {
                     "a blob is shorter than it was",
                 ));
             }
-            // Others want this thread as well.
+            // Yields to the other tasks of this thread.
             tokio::task::consume_budget().await;
         }
         Ok(())
     }
 }
 
-/// Has the kernel take bytes, which it nearly always does at once: a timer is needed only when the client is slower.
+/// Sends bytes once the socket takes them. The kernel nearly always takes them at once, so a timer is needed only for a
+/// slower client.
 async fn send_when_writable(
     stream: &TcpStream,
     stall_timer: &mut StallTimer,

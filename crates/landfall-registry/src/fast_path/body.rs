@@ -1,6 +1,6 @@
-//! Bodies of requests over plain TCP, of which nearly all bytes are those of blobs. Whoever stores them can read them from
-//! the connection itself, on the thread that hashes and writes them: handed from thread to thread piece by piece, an upload
-//! costs twice the processor time.
+//! Bodies of requests over plain TCP. Nearly all of their bytes belong to blobs. A blocking thread can read them from
+//! the connection itself and then hash and write them. Handing each chunk from one thread to another would cost an
+//! upload twice the processor time.
 
 use std::fs::File;
 use std::io;
@@ -21,31 +21,31 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How much is read at once by who waits for it, in bytes: it stays in the processor's cache until it is hashed and written.
+/// Size of a blocking read, in bytes. The bytes stay in the processor's cache until they are hashed and written.
 const READ_BYTES_MAX: usize = 256 * 1024;
-/// How much is read at once by everybody else.
+/// Size of an asynchronous read, in bytes.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
-/// How often a thread that waits for the client looks whether anybody still wants the body.
+/// Interval at which a thread that waits for the client checks for cancellation.
 const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Marks a request whose answer may be a [`FileBody`].
+/// Request extension: the response may carry a [`FileBody`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AcceptsFileBody;
 
-/// In the extensions of a response: its body is this part of a file. The response has a `Content-Length` and no other body.
+/// Response extension: the body is this part of a file. The response has a `Content-Length` and no other body.
 #[derive(Debug, Clone)]
 pub(crate) struct FileBody {
-    /// The file, which has that part.
+    /// A file that contains the part.
     pub(crate) file: Arc<File>,
-    /// Where the part begins.
+    /// Start of the part, in bytes.
     pub(crate) offset: u64,
-    /// How long it is.
+    /// Length of the part, in bytes.
     pub(crate) length: u64,
 }
 
-/// The body of a request, of a length that the client told. Clones are the same body.
+/// Body of a request, of the length that the client stated. Clones share the body.
 ///
-/// In the extensions of the request too, for whoever wants [`RequestBody::blocking_reader`].
+/// It is also an extension of the request, for handlers that use [`RequestBody::blocking_reader`].
 #[derive(Debug, Clone)]
 pub(crate) struct RequestBody {
     stream: Arc<TcpStream>,
@@ -55,13 +55,13 @@ pub(crate) struct RequestBody {
 
 #[derive(Debug)]
 struct BodyState {
-    /// What came with the head.
+    /// Bytes that arrived together with the head.
     read: BytesMut,
     left: u64,
 }
 
 impl RequestBody {
-    /// A body of so many bytes, of which some were read already. The client is waited for as [`StallTimer`] says.
+    /// Returns a body of `length` bytes, of which `read` has arrived. The client is timed by a [`StallTimer`].
     pub(crate) fn new(stream: Arc<TcpStream>, read: BytesMut, length: u64, stall: Duration) -> RequestBody {
         RequestBody {
             stream,
@@ -74,15 +74,15 @@ impl RequestBody {
         lock(&self.state)
     }
 
-    /// How many bytes nobody has read.
+    /// Returns the number of unread bytes.
     pub(crate) fn left(&self) -> u64 {
         self.lock().left
     }
 
-    /// The body for a thread that may block, until it is `cancelled`.
+    /// Returns a reader for a thread that may block, until it is `cancelled`.
     ///
     /// # Errors
-    /// When the connection cannot be used so.
+    /// Returns an error if the connection cannot be switched to blocking reads.
     pub(crate) fn blocking_reader(&self, cancelled: CancellationToken) -> io::Result<BodyReader> {
         let stream = net::TcpStream::from(self.stream.as_fd().try_clone_to_owned()?);
         stream.set_read_timeout(Some(CANCEL_CHECK_INTERVAL))?;
@@ -98,7 +98,7 @@ impl RequestBody {
     }
 }
 
-/// Reads a body on a thread that may block. Nobody else reads from the connection meanwhile.
+/// Reader of a body on a thread that may block. Nothing else reads from the connection meanwhile.
 #[derive(Debug)]
 pub(crate) struct BodyReader {
     body: RequestBody,
@@ -109,12 +109,12 @@ pub(crate) struct BodyReader {
 }
 
 impl BodyReader {
-    /// The next bytes; `None` at the end.
+    /// Reads the next bytes. Returns `None` at the end.
     ///
     /// # Errors
-    /// When the client hangs up, is too slow, or nobody wants the body any more.
+    /// Returns an error if the client disconnects or is too slow, or if the read is cancelled.
     pub(crate) fn next(&mut self) -> io::Result<Option<&[u8]>> {
-        // Here as well as where it waits, which it does not while bytes crawl in.
+        // `receive` checks only while it waits, which it does not do while bytes trickle in.
         if self.cancelled.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -142,12 +142,12 @@ impl BodyReader {
 
 impl Drop for BodyReader {
     fn drop(&mut self) {
-        // A connection on which this fails is of no use to anybody: the next read says so.
+        // If this fails, the connection is unusable, and the next read reports that.
         drop(self.stream.set_nonblocking(true));
     }
 }
 
-/// Waits until the buffer is full, or what came within [`CANCEL_CHECK_INTERVAL`] is in it.
+/// Receives until the buffer is full or [`CANCEL_CHECK_INTERVAL`] is over, whichever comes first.
 fn receive(
     stream: &net::TcpStream,
     buffer: &mut [u8],

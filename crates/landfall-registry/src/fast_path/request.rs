@@ -1,31 +1,31 @@
-//! Which requests are ours: those that ask for nothing unusual.
+//! Parser of request heads. It recognizes the ordinary requests that the fast path answers.
 
 use axum::body::Body;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 
-/// A longer head is hyper's business.
+/// Size limit of a head, in bytes. hyper handles longer ones.
 pub(crate) const HEAD_MAX: usize = 8 * 1024;
 const HEADERS_MAX: usize = 32;
 const PATHS: &str = "/v2/";
 
 pub(crate) enum ParsedHead {
-    /// A request that is for us.
+    /// A request for the fast path.
     Fast {
         request: Box<FastRequest>,
-        /// The length of its head, in bytes.
+        /// Length of the head, in bytes.
         head: usize,
     },
-    /// Not all of a head is here.
+    /// The head is incomplete.
     Partial,
-    /// Something that is not for us.
+    /// A request for hyper.
     Other,
 }
 
-/// A request that is for us.
+/// A request that the fast path answers.
 pub(crate) struct FastRequest {
     pub(crate) request: Request<Body>,
     pub(crate) body_length: u64,
-    /// Whether the client asks for the end of the connection after the answer.
+    /// True if the client asks to close the connection after the response.
     pub(crate) wants_close: bool,
 }
 
@@ -44,8 +44,8 @@ pub(crate) fn parse_head(input: &[u8]) -> ParsedHead {
     }
 }
 
-/// The law of [`parse_head`], for [`crate::fuzzing`]: a request is taken once all of its head is here, and what follows it
-/// changes nothing.
+/// Checks the property of [`parse_head`] for [`crate::fuzzing`]: a request is recognized exactly when its head is
+/// complete, and the bytes after the head change nothing.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn check_head(input: &[u8]) {
     let ParsedHead::Fast { request, head: length } = parse_head(input) else {
@@ -74,7 +74,7 @@ pub(crate) fn check_head(input: &[u8]) {
     );
 }
 
-/// The request; `None` for anything that we would have to think about.
+/// Converts an ordinary request. Returns `None` for anything else.
 fn to_fast_request(head: &httparse::Request<'_, '_>) -> Option<FastRequest> {
     let (method, may_have_body) = match head.method? {
         "GET" => (Method::GET, false),
@@ -100,7 +100,7 @@ fn to_fast_request(head: &httparse::Request<'_, '_>) -> Option<FastRequest> {
             hosts += 1;
         }
         let is_usual = match name {
-            // A list of options is hyper's.
+            // hyper handles a list of options.
             header::CONNECTION => {
                 let closes = value.as_bytes().eq_ignore_ascii_case(b"close");
                 wants_close |= closes;
@@ -118,7 +118,7 @@ fn to_fast_request(head: &httparse::Request<'_, '_>) -> Option<FastRequest> {
         }
         request.headers_mut().append(name, value);
     }
-    // RFC 9112 section 3.2: neither none nor several.
+    // RFC 9112 section 3.2: a request has exactly one `Host`.
     (hosts == 1).then_some(FastRequest {
         request,
         body_length: length.flatten().unwrap_or_default(),
@@ -126,7 +126,7 @@ fn to_fast_request(head: &httparse::Request<'_, '_>) -> Option<FastRequest> {
     })
 }
 
-/// Digits and nothing else (RFC 9110 section 8.6).
+/// Parses a `Content-Length`: digits and nothing else (RFC 9110 section 8.6).
 fn parse_length(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
     text.parse()

@@ -106,7 +106,7 @@ fn without_date(answer: &str) -> String {
     kept.collect::<String>().replace("\r\n", "\n")
 }
 
-/// One answer, of which the end is known by its last bytes.
+/// Returns one response, which ends with these bytes.
 async fn answer(client: &mut TcpStream, request: &str, end: &str) -> String {
     client.write_all(request.as_bytes()).await.unwrap();
     let mut read = Vec::new();
@@ -206,7 +206,7 @@ async fn answers_follow_each_other_and_the_first_unusual_request_goes_on_with_hy
 
     --
     ");
-    // Several at once, with and without a body.
+    // Pipelined requests, with and without a body.
     let three = format!(
         "POST /v2/text HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nfirstGET /v2/text HTTP/1.1\r\n{HOST}\r\n\
          POST /v2/text HTTP/1.1\r\n{HOST}Content-Length: 6\r\n\r\nsec"
@@ -217,7 +217,7 @@ async fn answers_follow_each_other_and_the_first_unusual_request_goes_on_with_hy
             .await
             .starts_with("HTTP/1.1 200 OK")
     );
-    // Two at once, of which the second is not for us.
+    // Two pipelined requests, of which hyper answers the second.
     let both = format!(
         "GET /v2/text HTTP/1.1\r\n{HOST}\r\nPOST /v2/text HTTP/1.1\r\n{HOST}Content-Length: 4\r\nTE: trailers\r\n\r\nbody"
     );
@@ -235,7 +235,7 @@ async fn a_client_that_asks_for_the_end_of_the_connection_is_answered_first() {
     let mut client = TcpStream::connect(running.address).await.unwrap();
     let first = format!("POST /v2/text HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nfirst");
     assert!(!answer(&mut client, &first, "got first").await.contains("connection"));
-    // What comes after it does not take the answer away.
+    // Bytes after the last request do not destroy the response.
     let rest = "x".repeat(8_000_000);
     let last = format!("POST /v2/text HTTP/1.1\r\n{HOST}Connection: close\r\nContent-Length: 4\r\n\r\nlast{rest}");
     client.write_all(last.as_bytes()).await.unwrap();

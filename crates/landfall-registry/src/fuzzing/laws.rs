@@ -1,11 +1,11 @@
-//! The laws of the parsers of paths, ranges and records.
+//! Properties of the parsers of paths, ranges and records.
 
 use crate::api::range::{ByteRange, parse_content_range, parse_range};
 use crate::fuzzing::names::{check_digest, check_repository};
 use crate::repository::record::{parse_record, render_changes};
 use landfall_core::registry_path::Route;
 
-/// A route is what its path says, written as a path it is the same route, and its repository is a name.
+/// Checks that a route written as a path parses as the same route, and that its repository is valid.
 pub(crate) fn check_path(path: &str) {
     let Ok(route) = Route::parse(path) else {
         return;
@@ -14,7 +14,7 @@ pub(crate) fn check_path(path: &str) {
         Route::Ping => "/v2/".to_owned(),
         Route::Catalog => "/v2/_catalog".to_owned(),
         Route::Tags { name } => format!("/v2/{name}/tags/list"),
-        // Whatever stands there is looked up in a record; it need not be a tag.
+        // The selector is looked up in a record and need not be a tag.
         Route::Manifest { name, selector } => format!("/v2/{name}/manifests/{}", selector.replace('%', "%25")),
         Route::Blob { name, digest } => format!("/v2/{name}/blobs/{digest}"),
         Route::Uploads { name } => format!("/v2/{name}/blobs/uploads/"),
@@ -27,7 +27,7 @@ pub(crate) fn check_path(path: &str) {
         "`{path}` as `{written}`"
     );
     match path.split_once('%') {
-        // `/v2` and `…/uploads` may be written without their last slash.
+        // `/v2` and `…/uploads` are also valid without their last slash.
         None => assert_eq!(path.trim_end_matches('/'), written.trim_end_matches('/')),
         Some((_, escaped)) => {
             let digits = escaped.as_bytes().get(..2);
@@ -47,7 +47,8 @@ pub(crate) fn check_path(path: &str) {
     }
 }
 
-/// A part lies inside of the blob, a chunk's end is a number, and each is what its header says in plain words.
+/// Checks that a range lies within the blob, that a chunk's end is a number, and that both equal their canonical
+/// header.
 pub(crate) fn check_range(size: u64, header: &str) {
     if let ByteRange::Part { offset, length } = parse_range(Some(header), size) {
         let end = offset.checked_add(length);
@@ -63,7 +64,7 @@ pub(crate) fn check_range(size: u64, header: &str) {
     }
 }
 
-/// What is kept of a record reads as itself, and so does its shortest form.
+/// Checks that the accepted part of a record parses as itself, and so does its compacted form.
 pub(crate) fn check_record(text: &[u8]) {
     let parsed = parse_record(text);
     let length = usize::try_from(parsed.length).expect("it is a part of what is in memory");

@@ -1,8 +1,9 @@
-//! The grammar of names, written in another way than their parsers are.
+//! Grammar of names, implemented independently of the parsers.
 
 use landfall_core::reference::{Digest, Repository, Tag};
 
-/// The grammar of OCI distribution, "Pulling manifests", written in another way than the parser is.
+/// Checks a repository against the grammar of the OCI distribution specification ("Pulling manifests"), independently
+/// of the parser.
 pub(crate) fn check_repository(repository: &Repository) {
     let name = repository.as_str();
     assert!(name.len() <= 255, "`{name}` is too long");

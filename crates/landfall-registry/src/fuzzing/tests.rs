@@ -1,4 +1,4 @@
-//! The targets without a fuzzer: on every seed, and on mutations of them as a fuzzer makes them.
+//! Runs the targets without a fuzzer: on every seed, and on mutations of them.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use proptest::test_runner::{TestCaseError, TestRunner};
 
 use super::*;
 
-/// How many mutations of each target's seeds are tried.
+/// Mutations that are tried per target.
 const CASES: u32 = 2000;
 
 fn fuzz_directory() -> Utf8PathBuf {
     Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
 }
 
-/// The files of a directory by their names without an extension.
+/// Loads the files of a directory, by name without extension.
 fn files(directory: &Utf8Path) -> BTreeMap<String, Vec<u8>> {
     let read = |entry: std::io::Result<fs_err::DirEntry>| {
         let path = Utf8PathBuf::try_from(entry.unwrap().path()).unwrap();
@@ -42,7 +42,7 @@ fn each_target_has_a_program_that_calls_it() {
     assert_eq!(files(&fuzz_directory().join("fuzz_targets")), programs.collect());
 }
 
-/// One change to an input.
+/// A change to an input.
 #[derive(Debug, Clone)]
 enum Mutation {
     Replace(Index, u8),
@@ -53,7 +53,7 @@ enum Mutation {
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {
-    // Bytes and words that parsers of these grammars look at.
+    // Words and bytes that have a meaning in these grammars.
     let word = prop::sample::select(vec![
         "%2f",
         "%+f",

@@ -1,21 +1,21 @@
-//! Where a registry keeps what it has: the blobs in a content store, the records of its repositories in a directory.
+//! Directories of a registry: a content store with the blobs, and the records of the repositories.
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-/// The content store in an agent's state directory.
+/// Name of the content store in an agent's state directory.
 const STORE: &str = "store";
 
-/// The two directories of a registry.
+/// Directories of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryDirs {
-    /// The content store's.
+    /// Directory of the content store.
     pub store: Utf8PathBuf,
-    /// The records'.
+    /// Directory of the records.
     pub records: Utf8PathBuf,
 }
 
 impl RegistryDirs {
-    /// Of a registry on its own: the records lie in the store's directory.
+    /// Returns the directories of a registry of its own. The records lie in the store's directory.
     #[must_use]
     pub fn standalone(root: &Utf8Path) -> RegistryDirs {
         RegistryDirs {
@@ -24,7 +24,8 @@ impl RegistryDirs {
         }
     }
 
-    /// Of the registry in an agent's state directory: its store holds the images of the host as well.
+    /// Returns the directories of the registry in an agent's state directory. Its store also holds the images of the
+    /// host.
     #[must_use]
     pub fn of_agent(state_dir: &Utf8Path) -> RegistryDirs {
         RegistryDirs {
@@ -33,8 +34,8 @@ impl RegistryDirs {
         }
     }
 
-    /// Of the registry that somebody means by a directory: an agent's when it is the state directory of one, or the store
-    /// in it, which is never taken for a registry without records.
+    /// Finds the registry that a user means by a directory. An agent's registry is found by the agent's state directory
+    /// and by the store in it. That store alone is never a registry of its own, because it has no records.
     #[must_use]
     pub fn find(root: &Utf8Path) -> RegistryDirs {
         let own = RegistryDirs::standalone(root);

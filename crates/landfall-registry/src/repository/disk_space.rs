@@ -1,14 +1,13 @@
-//! The free space that uploads must leave: below it they are refused, while pulls, deletions and the collection of
-//! garbage go on. What is kept free is what those need to write.
+//! Minimum of free disk space. Below it the registry rejects uploads, while pulls, deletions and garbage collection
+//! continue: the reserve is for their writes.
 
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
 use rustix::fs::statvfs;
 
-/// How much of the disk stays free, in bytes. Of a disk that is small, at most a twentieth.
+/// Free space that uploads must leave. On a small disk it is at most a twentieth of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MinFreeSpace {
-    /// In bytes.
     pub bytes: u64,
 }
 
@@ -21,18 +20,18 @@ impl Default for MinFreeSpace {
 }
 
 impl MinFreeSpace {
-    /// What is kept free of a disk of `total` bytes.
+    /// Returns the minimum for a disk of `total` bytes.
     pub(crate) fn for_disk(self, total: u64) -> u64 {
         self.bytes.min(total / 20)
     }
 }
 
-/// How large a store's disk is.
+/// Size of the disk of a store.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DiskSpace {
-    /// What everybody may still fill, in bytes.
+    /// Bytes available to unprivileged users.
     pub(crate) free: u64,
-    /// In bytes.
+    /// Total bytes.
     pub(crate) total: u64,
 }
 

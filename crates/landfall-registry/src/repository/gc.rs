@@ -1,4 +1,4 @@
-//! Garbage collection while the registry is served: which blobs of a repository nobody came for, and which may go.
+//! Garbage collection while the registry is served: unlinks unreferenced blobs and deletes their files.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,22 +10,22 @@ use landfall_oci::store::gc::{GcReport, Roots};
 use crate::repository::Registry;
 use crate::repository::record::{Change, Record};
 
-/// How long a pushed blob waits for a manifest that names it.
+/// Time for which a pushed blob is kept without a manifest.
 pub const GRACE: Duration = Duration::from_secs(60 * 60);
 
 impl Registry {
-    /// Deletes the blobs that no repository, no named image of the store and no push under way counts on. A pushed blob
-    /// that no manifest names is kept for `grace`. Blocks.
+    /// Deletes the blobs that no repository, no named image of the store and no push in flight references. A pushed
+    /// blob without a manifest is kept for `grace`. Blocks.
     ///
     /// # Errors
-    /// When the disk does not answer.
+    /// Returns an error if the disk fails.
     pub fn gc(&self, grace: Duration, now: SystemTime) -> Result<GcReport, StoreError> {
         self.upload_sessions.expire();
         self.head_leases.expire();
         self.store.gc(|| self.roots(grace, now), now)
     }
 
-    /// What all repositories count on, once they have let go of what nobody came for.
+    /// Returns the blobs and manifests of all repositories, after unlinking unreferenced blobs.
     fn roots(&self, grace: Duration, now: SystemTime) -> Result<Roots, StoreError> {
         let oldest = now.checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
         let oldest = Timestamp::try_from(oldest).unwrap_or(Timestamp::MIN);
@@ -33,7 +33,7 @@ impl Registry {
         for repository in self.records.names()? {
             let snapshot = self.records.peek(&repository, Snapshot::take)?.unwrap_or_default();
             self.drop_unreferenced(&repository, &snapshot, oldest)?;
-            // Read once more: what came meanwhile counts.
+            // Read again, to include what was pushed meanwhile.
             let now = self.records.peek(&repository, Snapshot::take)?.unwrap_or_default();
             roots.manifests.extend(now.manifests);
             roots.blobs.extend(now.blobs.into_iter().map(|(digest, _)| digest));
@@ -41,7 +41,7 @@ impl Registry {
         Ok(roots)
     }
 
-    /// Unlinks the blobs of a repository that are older than `oldest` and that no manifest names.
+    /// Unlinks the blobs of a repository that are older than `oldest` and that no manifest references.
     fn drop_unreferenced(
         &self,
         repository: &Repository,
@@ -61,7 +61,7 @@ impl Registry {
             return Ok(());
         }
         self.records.change(repository, |record| {
-            // A push that came meanwhile may have named some of them: they are looked at again next time.
+            // A concurrent push may reference some of them. The next collection checks them again.
             let same = record.changes == snapshot.changes;
             (if same { drops } else { Vec::new() }, ())
         })

@@ -1,5 +1,5 @@
-//! Blobs that a client was told of. One that pushes an image asks what is here, sends the rest, and then the manifest:
-//! nothing that it was told of may be collected before that.
+//! Protects blobs reported by HEAD from garbage collection for 15 minutes: a client that pushes an image asks for its
+//! blobs, uploads the missing ones, and relies on the answers until it pushes the manifest.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -11,9 +11,9 @@ use landfall_oci::store::ContentStore;
 use landfall_oci::store::lease::Lease;
 use tokio::time::Instant;
 
-/// How long a push may take from its question to its manifest.
+/// Time that a push may take from the HEAD request to its manifest.
 const LEASE_DURATION: Duration = Duration::from_secs(15 * 60);
-/// How many are remembered; the oldest go first.
+/// Leases at most. The oldest are dropped first.
 const LEASES_MAX: usize = 8192;
 
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ struct HeadLease {
 }
 
 impl HeadLeases {
-    /// Keeps a blob from collection for as long as a push takes. Comes before the look whether it is here.
+    /// Leases a blob. The caller checks afterwards that the blob exists, so that no collection comes in between.
     pub(crate) fn grant(&self, store: &ContentStore, digest: &Digest) {
         let lease = store.lease();
         lease.add(digest);
@@ -43,7 +43,7 @@ impl HeadLeases {
         });
     }
 
-    /// Forgets those that are over.
+    /// Drops expired leases.
     pub(crate) fn expire(&self) {
         let now = Instant::now();
         let mut leases = lock(&self.leases);

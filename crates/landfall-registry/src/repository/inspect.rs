@@ -1,5 +1,5 @@
-//! What a registry's directory holds: listed, counted and verified. Reads only, without the store's lock, so that it can be
-//! asked while the registry is served.
+//! Inspection of a registry's directory: listing, statistics and verification. It only reads, without the store's lock,
+//! so it works while the registry is served.
 
 use std::collections::BTreeMap;
 
@@ -16,79 +16,77 @@ use crate::repository::disk_space::DiskSpace;
 use crate::repository::record::Record;
 use crate::repository::records::Records;
 
-/// A registry's directory.
+/// Read-only view of a registry's directory.
 #[derive(Debug)]
 pub struct RegistryInspector {
     store: ContentStore,
     records: Records,
 }
 
-/// One repository, as it is listed.
+/// A repository in a listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedRepository {
-    /// The repository.
     pub name: Repository,
-    /// Its tags, each with the digest that it stands for.
+    /// Tags with their digests.
     pub tags: BTreeMap<String, Digest>,
-    /// How many manifests have no tag: platforms of an index, mostly.
+    /// Manifests without a tag, mostly platforms of an index.
     pub untagged: usize,
-    /// The bytes of everything that its manifests reach, each blob counted once.
+    /// Size of everything that the manifests reach, in bytes. Each blob counts once.
     pub bytes: u64,
 }
 
-/// Sums over a registry.
+/// Statistics of a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryStats {
     /// Repositories that hold a manifest.
     pub repositories: usize,
-    /// Tags of all of them.
+    /// Tags of all repositories.
     pub tags: usize,
-    /// Manifests of all of them.
+    /// Manifests of all repositories.
     pub manifests: usize,
-    /// Blobs on disk, each once, manifests included.
+    /// Blobs on disk, each counted once, including manifests.
     pub blobs: usize,
-    /// Their bytes.
+    /// Size of the blobs.
     pub blob_bytes: u64,
-    /// Bytes of uploads and downloads that are not done.
+    /// Size of unfinished uploads and downloads.
     pub unfinished_bytes: u64,
-    /// What the disk has left, in bytes.
+    /// Free bytes of the disk.
     pub free_bytes: u64,
-    /// What the disk has, in bytes.
+    /// Total bytes of the disk.
     pub disk_bytes: u64,
 }
 
-/// What verifying found.
+/// Result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
-    /// Blobs that were read.
+    /// Number of blobs that were read.
     pub blobs: usize,
-    /// Their bytes.
+    /// Bytes that were read.
     pub bytes: u64,
-    /// Blobs that are not what their names say.
+    /// Blobs whose content does not match their digest.
     pub damaged: Vec<Digest>,
-    /// Content that is named and not there.
+    /// Content that a manifest or record names and the store lacks.
     pub missing: Vec<MissingContent>,
 }
 
-/// A piece of content that is named and not there.
+/// A named piece of content that is missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MissingContent {
-    /// Where it is named.
+    /// Repository that names it.
     pub repository: Repository,
-    /// The manifest that names it; itself, when the repository lists it.
+    /// Manifest that names it, or the missing manifest itself if the record lists it.
     pub manifest: Digest,
-    /// What is missing.
     pub digest: Digest,
-    /// Whether that may be: an index may name platforms that nobody pushed.
+    /// True if the content may be missing: an index may name platforms that were not pushed.
     pub allowed: bool,
 }
 
 impl Verification {
-    /// Whether nothing is wrong.
+    /// Returns true if nothing is damaged, and everything required is there.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.damaged.is_empty() && self.missing.iter().all(|missing| missing.allowed)
@@ -96,7 +94,7 @@ impl Verification {
 }
 
 impl RegistryInspector {
-    /// Looks at the store in `root` and the records in `directory`.
+    /// Returns a view of the store in `root` and the records in `directory`.
     #[must_use]
     pub fn new(root: &Utf8Path, directory: &Utf8Path) -> RegistryInspector {
         RegistryInspector {
@@ -105,10 +103,10 @@ impl RegistryInspector {
         }
     }
 
-    /// All repositories that hold a manifest, in order. Blocks.
+    /// Lists the repositories that hold a manifest, in order. Blocks.
     ///
     /// # Errors
-    /// When the disk does not answer.
+    /// Returns an error if the disk fails.
     pub fn repositories(&self) -> Result<Vec<ListedRepository>, StoreError> {
         let mut listed = Vec::new();
         for name in self.records.names()? {
@@ -141,10 +139,10 @@ impl RegistryInspector {
         Ok(listed)
     }
 
-    /// The manifest that has this tag and no other one. Blocks.
+    /// Finds the manifest of a tag, if it has no other tag. Blocks.
     ///
     /// # Errors
-    /// When the repository's record cannot be read.
+    /// Returns an error if the repository's record cannot be read.
     pub fn find_solely_tagged(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, StoreError> {
         let only = |record: &Record| {
             let digest = record.tags.get(tag)?;
@@ -154,10 +152,10 @@ impl RegistryInspector {
         Ok(self.records.peek(repository, only)?.flatten())
     }
 
-    /// Counts. Blocks.
+    /// Counts the registry's content. Blocks.
     ///
     /// # Errors
-    /// When the disk does not answer.
+    /// Returns an error if the disk fails.
     pub fn stats(&self) -> Result<RegistryStats, StoreError> {
         let mut stats = RegistryStats::default();
         for name in self.records.names()? {
@@ -177,11 +175,11 @@ impl RegistryInspector {
         Ok(stats)
     }
 
-    /// Reads every blob and looks for everything that a manifest names. Blocks for as long as the disk needs; `progress` is
-    /// told the bytes that were read.
+    /// Reads and hashes every blob, and checks that everything that a manifest names is there. Blocks while it reads
+    /// the whole store. `progress` receives the number of bytes of each read.
     ///
     /// # Errors
-    /// When the disk does not answer. What it answers wrongly is in the result.
+    /// Returns an error if the disk fails. Wrong content is part of the result.
     pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verification, StoreError> {
         let mut found = Verification::default();
         for digest in self.store.blobs()? {
@@ -195,7 +193,7 @@ impl RegistryInspector {
                         found.damaged.push(digest);
                     }
                 }
-                // Collected since it was listed.
+                // Garbage collection deleted it after the listing.
                 Err(StoreError::Missing { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -232,7 +230,7 @@ impl RegistryInspector {
                 miss(manifest, false);
                 return Ok(());
             }
-            // It is among the damaged already.
+            // It is already among the damaged.
             Err(StoreError::Damaged { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };

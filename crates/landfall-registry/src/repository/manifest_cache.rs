@@ -1,4 +1,4 @@
-//! The manifests that were asked for lately, in memory: most pulls want the same few.
+//! Cache of recently pulled manifests in memory: most pulls ask for the same few.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -7,12 +7,13 @@ use bytes::Bytes;
 use landfall_core::reference::Digest;
 use landfall_core::sync::lock;
 
-/// How much of them is kept, in bytes; twice as much for a moment.
+/// Size of a generation, in bytes. The cache holds at most two generations.
 const GENERATION_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Larger ones are read from the disk each time.
+/// Size limit of a cached manifest, in bytes. Larger ones are read from the disk each time.
 const ENTRY_BYTES_MAX: usize = 256 * 1024;
 
-/// A cache of two generations: when the young one is full it becomes the old one, and what nobody wanted meanwhile goes.
+/// A cache of two generations. When the young one is full, it becomes the old one, and the entries of the former old
+/// one that were not used meanwhile are dropped.
 #[derive(Debug, Default)]
 pub(crate) struct ManifestCache {
     generations: Mutex<Generations>,
@@ -26,7 +27,7 @@ struct Generations {
 }
 
 impl ManifestCache {
-    /// The bytes of a manifest, when they are here.
+    /// Returns the bytes of a manifest, if they are cached.
     pub(crate) fn get(&self, digest: &Digest) -> Option<Bytes> {
         let mut generations = lock(&self.generations);
         if let Some(bytes) = generations.young.get(digest) {
@@ -37,7 +38,7 @@ impl ManifestCache {
         Some(bytes)
     }
 
-    /// Keeps the bytes of a manifest, which were verified.
+    /// Caches the bytes of a manifest, which the caller has verified.
     pub(crate) fn insert(&self, digest: &Digest, bytes: &Bytes) {
         if bytes.len() <= ENTRY_BYTES_MAX {
             let mut generations = lock(&self.generations);

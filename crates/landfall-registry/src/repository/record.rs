@@ -1,8 +1,8 @@
-//! What one repository holds, as the sum of the changes that were made to it. Pure: the disk is `records`' business.
+//! Content of one repository, as the sum of its changes. Pure: `records` reads and writes the disk.
 //!
-//! On disk a record is a text of JSON lines, one change each. A change is made by appending, so that a push costs one
-//! small write however much the repository holds, and a crash leaves at most one torn line at the end, which nobody was
-//! told of.
+//! On disk a record is a text of JSON lines, one per change. A change appends a line, so a push costs one small write
+//! regardless of the repository's size. A crash leaves at most one torn line at the end, which the registry has not
+//! acknowledged.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,14 +12,14 @@ use landfall_core::oci_types::{Descriptor, ManifestContent, media_type};
 use landfall_core::reference::{Digest, Tag};
 use serde::{Deserialize, Serialize};
 
-/// The version of the lines' grammar.
+/// Version of the format.
 const VERSION: u32 = 1;
 
-/// One line of a record.
+/// A line of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(crate) enum Change {
-    /// The first line.
+    /// First line of a record.
     Begin {
         version: u32,
     },
@@ -35,7 +35,7 @@ pub(crate) enum Change {
         digest: Digest,
         entry: ManifestEntry,
     },
-    /// A manifest went, with all tags that it has.
+    /// A manifest was deleted together with all its tags.
     DropManifest {
         digest: Digest,
     },
@@ -48,21 +48,21 @@ pub(crate) enum Change {
     },
 }
 
-/// One manifest of a repository.
+/// A manifest of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ManifestEntry {
-    /// What it is served as.
+    /// Media type under which the manifest is served.
     #[serde(deserialize_with = "read_media_type")]
     pub(crate) media_type: Cow<'static, str>,
-    /// In bytes.
+    /// Size in bytes.
     pub(crate) size: u64,
-    /// What lists of referrers show of it, when it refers to another manifest.
+    /// Present if the manifest refers to another one; shown in lists of referrers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) referrer: Option<Box<Referrer>>,
 }
 
-/// A manifest that refers to another one.
+/// Properties of a manifest that refers to another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Referrer {
@@ -89,7 +89,7 @@ impl ManifestEntry {
         }
     }
 
-    /// The descriptor by which a list of referrers shows the manifest.
+    /// Returns the descriptor of the manifest in a list of referrers.
     pub(crate) fn describe(&self, digest: &Digest) -> Descriptor {
         let mut descriptor = Descriptor::new(&self.media_type, digest.clone(), self.size);
         if let Some(referrer) = &self.referrer {
@@ -100,7 +100,7 @@ impl ManifestEntry {
     }
 }
 
-/// Thousands of manifests have one of four types: none of them needs a copy of its own.
+/// Shares the text of the usual media types: thousands of manifests have one of four.
 fn share_media_type(text: String) -> Cow<'static, str> {
     [
         media_type::OCI_MANIFEST,
@@ -117,19 +117,18 @@ fn read_media_type<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
     String::deserialize(deserializer).map(share_media_type)
 }
 
-/// One repository.
+/// Content of a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) tags: BTreeMap<Tag, Digest>,
     pub(crate) manifests: BTreeMap<Digest, ManifestEntry>,
-    /// The blobs that were pushed or mounted, and when.
+    /// Pushed and mounted blobs, with the time.
     pub(crate) blobs: BTreeMap<Digest, Timestamp>,
-    /// How many changes were made: tells two states apart.
+    /// Number of changes so far. It tells two states apart.
     pub(crate) changes: u64,
 }
 
 impl Record {
-    /// Applies one change.
     pub(crate) fn apply(&mut self, change: Change) {
         self.changes += 1;
         match change {
@@ -156,7 +155,7 @@ impl Record {
         }
     }
 
-    /// The manifest under a tag or digest.
+    /// Finds a manifest by tag or digest.
     pub(crate) fn select(&self, selector: &str) -> Option<(&Digest, &ManifestEntry)> {
         if let Some(digest) = selector.parse::<Tag>().ok().and_then(|tag| self.tags.get(&tag)) {
             return self.manifests.get_key_value(digest);
@@ -164,12 +163,12 @@ impl Record {
         self.manifests.get_key_value(&selector.parse::<Digest>().ok()?)
     }
 
-    /// Whether a blob belongs to the repository: as itself, or as one of the manifests.
+    /// Returns true if a blob belongs to the repository, as a blob or as a manifest.
     pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
         self.blobs.contains_key(digest) || self.manifests.contains_key(digest)
     }
 
-    /// The fewest changes that lead here.
+    /// Returns the smallest list of changes that gives this record.
     pub(crate) fn to_changes(&self) -> Vec<Change> {
         let mut changes = vec![Change::Begin { version: VERSION }];
         changes.extend(self.blobs.iter().map(|(digest, at)| Change::AddBlob {
@@ -187,25 +186,26 @@ impl Record {
         changes
     }
 
-    /// How many lines [`Record::to_changes`] has.
+    /// Returns the number of lines of [`Record::to_changes`].
     pub(crate) fn fewest_lines(&self) -> usize {
         1 + self.blobs.len() + self.manifests.len() + self.tags.len()
     }
 }
 
-/// A record's text, read.
+/// A parsed record.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ParsedRecord {
     pub(crate) record: Record,
-    /// Where the last good line ends, in bytes: what is behind it is torn, and nobody was told of it.
+    /// End of the last good line, in bytes. The rest is torn and was not acknowledged.
     pub(crate) length: u64,
-    /// How many good lines there are.
+    /// Number of good lines.
     pub(crate) lines: usize,
-    /// Lines in the middle that are not ours: no crash does that, a failing disk does. Counted from 1.
+    /// Line numbers of unreadable lines before the last good one, counted from 1. A failing disk causes them, never a
+    /// crash.
     pub(crate) damaged: Vec<usize>,
 }
 
-/// Reads a record's text.
+/// Parses a record's text.
 pub(crate) fn parse_record(text: &[u8]) -> ParsedRecord {
     let mut parsed = ParsedRecord::default();
     let mut doubtful = Vec::new();
@@ -225,7 +225,7 @@ pub(crate) fn parse_record(text: &[u8]) -> ParsedRecord {
     parsed
 }
 
-/// The lines of these changes.
+/// Renders changes as lines.
 pub(crate) fn render_changes<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Vec<u8> {
     let mut text = Vec::new();
     for change in changes {

@@ -1,5 +1,5 @@
-//! The records of all repositories: `<directory>/<name>/_record.jsonl`, read when they are first asked for, so that a
-//! registry of any size starts at once.
+//! Records of all repositories: `<directory>/<name>/_record.jsonl`. Each is loaded on first use, so a registry of any
+//! size starts at once.
 
 use std::collections::HashMap;
 use std::io::{Seek, SeekFrom, Write};
@@ -14,34 +14,34 @@ use landfall_oci::store::error::StoreError;
 
 use crate::repository::record::{Change, ParsedRecord, Record, parse_record, render_changes};
 
-/// No repository's path can have a component that begins like this.
+/// Name of a record's file. No component of a repository's name can begin with an underscore.
 const RECORD_FILE: &str = "_record.jsonl";
-/// A record is rewritten when it has so many lines more than twice what it needs.
+/// Slack before compaction: a record is rewritten when it has this many lines more than twice the lines it needs.
 const SPARE_LINES_MAX: usize = 256;
 
-/// All repositories.
+/// Records of all repositories.
 #[derive(Debug)]
 pub(crate) struct Records {
     directory: Utf8PathBuf,
     cache: RwLock<HashMap<Repository, Arc<CachedRecord>>>,
 }
 
-/// One repository, in memory and on disk.
+/// A repository's record in memory, and its file.
 #[derive(Debug)]
 pub(crate) struct CachedRecord {
     record: RwLock<Record>,
-    /// Held while the record is changed: readers go on with what is on disk.
+    /// Locked while the record is changed. Readers continue with the state that is on disk.
     file: Mutex<RecordFile>,
 }
 
-/// A record's file.
+/// File of a record.
 #[derive(Debug)]
 struct RecordFile {
     path: Utf8PathBuf,
-    /// Where the last good line ends.
+    /// End of the last good line, in bytes.
     length: u64,
     lines: usize,
-    /// Whether the file has lines that cannot be read, and must be set aside before it is changed.
+    /// True if the file has unreadable lines. A copy of it is kept before the next change.
     damaged: bool,
 }
 
@@ -51,7 +51,7 @@ impl Records {
         Ok(Records::read_only(directory))
     }
 
-    /// The records of a registry that another process may be serving.
+    /// Opens the records of a registry that another process may be serving.
     pub(crate) fn read_only(directory: &Utf8Path) -> Records {
         Records {
             directory: directory.to_owned(),
@@ -59,7 +59,7 @@ impl Records {
         }
     }
 
-    /// A repository that there is.
+    /// Returns the record of a repository, loading it if needed. `None` if there is no such repository.
     pub(crate) fn get(&self, repository: &Repository) -> Result<Option<Arc<CachedRecord>>, StoreError> {
         if let Some(cached) = self.find_cached(repository) {
             return Ok(Some(cached));
@@ -70,7 +70,7 @@ impl Records {
         Ok(Some(self.insert(repository, cached)))
     }
 
-    /// What a repository holds now, without keeping it in memory for the next who asks.
+    /// Reads a repository's record without caching it.
     pub(crate) fn peek<T>(
         &self,
         repository: &Repository,
@@ -82,7 +82,7 @@ impl Records {
         Ok(self.load(repository)?.map(|cached| read(&cached.read())))
     }
 
-    /// Changes a record: on disk first, then for readers. Gives what `decide` gives beside the changes.
+    /// Changes a record: first on disk, then for readers. Returns the second result of `decide`.
     pub(crate) fn change<T>(
         &self,
         repository: &Repository,
@@ -109,7 +109,7 @@ impl Records {
         Ok(result)
     }
 
-    /// All repositories that have a record, in order; those without a manifest as well.
+    /// Lists all repositories that have a record, in order, including those without a manifest.
     pub(crate) fn names(&self) -> Result<Vec<Repository>, StoreError> {
         let mut names = Vec::new();
         let mut pending = vec![Utf8PathBuf::new()];
@@ -144,7 +144,7 @@ impl Records {
         read_lock(&self.cache).get(repository).cloned()
     }
 
-    /// Of two who read a record at the same time, both go on with what the first one keeps.
+    /// Caches a record. If two callers load it at the same time, both use the first that was inserted.
     fn insert(&self, repository: &Repository, cached: CachedRecord) -> Arc<CachedRecord> {
         write_lock(&self.cache)
             .entry(repository.clone())
@@ -152,7 +152,7 @@ impl Records {
             .clone()
     }
 
-    /// Reads a record; changes nothing.
+    /// Loads a record. Changes nothing.
     fn load(&self, repository: &Repository) -> Result<Option<CachedRecord>, StoreError> {
         let path = self.path(repository);
         let text = match fs::read(&path) {
@@ -182,8 +182,9 @@ impl CachedRecord {
         }
     }
 
-    /// What the repository holds. Nobody waits for the disk while this is held.
+    /// Locks the record for reading. No holder of this lock waits for the disk.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Record> {
+        // A change is a few insertions, which do not panic half way.
         read_lock(&self.record)
     }
 
@@ -193,7 +194,7 @@ impl CachedRecord {
 }
 
 impl RecordFile {
-    /// Makes the file one that can be appended to: there, whole, and not much longer than it must be.
+    /// Prepares the file for an append: creates it, repairs it, or compacts it, as needed.
     fn prepare(&mut self, directory: &Utf8Path, record: &Record) -> Result<(), StoreError> {
         let due = self.lines > 2 * record.fewest_lines() + SPARE_LINES_MAX;
         if self.length > 0 && !self.damaged && !due {
@@ -213,17 +214,17 @@ impl RecordFile {
         Ok(())
     }
 
-    /// Appends lines; they are on disk when this returns. On failure the file is what it was.
+    /// Appends lines, durably. On failure the file keeps its old content.
     fn append(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         let text = render_changes(changes);
         let mut file = fs::OpenOptions::new().write(true).open(&self.path)?;
         if file.metadata()?.len() != self.length {
-            // A torn line that a crash left.
+            // A crash left a torn line.
             file.set_len(self.length)?;
         }
         file.seek(SeekFrom::Start(self.length))?;
         if let Err(error) = file.write_all(&text).and_then(|()| file.sync_data()) {
-            // When this fails as well, the next append does it.
+            // If this fails as well, the next append truncates the file.
             drop(file.set_len(self.length));
             return Err(error.into());
         }
@@ -233,7 +234,7 @@ impl RecordFile {
     }
 }
 
-/// Makes a directory below another one, durably: each new directory's name lies in the one above it.
+/// Makes a directory below `top`, durably: syncs the parent of each new directory.
 fn make_directory(directory: &Utf8Path, top: &Utf8Path) -> Result<(), StoreError> {
     fs::create_dir_all(directory)?;
     for above in directory.ancestors().skip(1) {

@@ -1,4 +1,4 @@
-//! Taking images out of a registry, as `landfall registry rm` does.
+//! Removal of images from a registry, for `landfall registry rm`.
 
 use landfall_core::reference::Repository;
 use landfall_oci::store::error::StoreError;
@@ -6,20 +6,19 @@ use landfall_oci::store::error::StoreError;
 use crate::repository::Registry;
 use crate::repository::record::{Change, Record};
 
-/// What was taken away.
+/// Counts of what was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RemovedImages {
-    /// Tags.
     pub tags: usize,
-    /// Manifests; what they named goes with the next collection.
+    /// Manifests. The next garbage collection deletes the blobs that they named.
     pub manifests: usize,
 }
 
 impl Registry {
-    /// Takes away a tag, a manifest with all its tags, or, without a selector, everything that a repository holds. Blocks.
+    /// Removes a tag, a manifest with all its tags, or, without a selector, everything in a repository. Blocks.
     ///
     /// # Errors
-    /// When the record cannot be read or written.
+    /// Returns an error if the record cannot be read or written.
     pub fn remove(&self, repository: &Repository, selector: Option<&str>) -> Result<RemovedImages, StoreError> {
         if self.records.get(repository)?.is_none() {
             return Ok(RemovedImages::default());

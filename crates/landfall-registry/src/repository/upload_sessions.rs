@@ -1,4 +1,4 @@
-//! Uploads under way: a client opens one, sends what it has in as many requests as it likes, and asks how far it got.
+//! Upload sessions: a client opens one, sends its bytes in any number of requests, and may ask for the upload's length.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -16,24 +16,24 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long an upload waits for its next request.
+/// Time after which a session without requests expires.
 const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
-/// How many uploads are open at once.
+/// Open sessions at most.
 const SESSIONS_MAX: usize = 1024;
-/// How long a client that asks how far an upload got waits for the request that is at it.
+/// Time that a request waits for the request that holds the upload.
 const RELEASE_WAIT_MAX: Duration = Duration::from_secs(3);
 
-/// An upload session that cannot be had.
+/// Error of opening or acquiring an upload session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UploadSessionError {
-    /// As many are open as may be.
+    /// The limit of open sessions is reached.
     TooMany,
-    /// Another request holds it and does not end.
+    /// Another request holds the upload and does not release it.
     Busy,
     Unknown,
 }
 
-/// The uploads under way, by the names that clients know them by. Clones are the same ones.
+/// Open upload sessions by id. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct UploadSessions {
     sessions: Arc<Mutex<HashMap<String, UploadSession>>>,
@@ -43,11 +43,11 @@ pub(crate) struct UploadSessions {
 struct UploadSession {
     repository: Repository,
     touched: Instant,
-    /// What was there before the request that is at it.
+    /// Length before the request that holds the upload.
     length: u64,
-    /// Locked while a request is at it.
+    /// Locked while a request holds the upload.
     upload: Arc<tokio::sync::Mutex<Upload>>,
-    /// Ends the request that is at it.
+    /// Cancels the request that holds the upload.
     superseded: CancellationToken,
 }
 
@@ -56,7 +56,7 @@ impl UploadSessions {
         lock(&self.sessions)
     }
 
-    /// Opens a session.
+    /// Opens a session and returns its id.
     pub(crate) fn open(&self, repository: &Repository, upload: Upload) -> Result<String, UploadSessionError> {
         self.expire();
         let mut sessions = self.lock();
@@ -75,7 +75,7 @@ impl UploadSessions {
         Ok(id)
     }
 
-    /// Forgets the uploads that nobody went on with.
+    /// Drops sessions that were idle for too long.
     pub(crate) fn expire(&self) {
         let now = Instant::now();
         self.lock().retain(|_, session| {
@@ -97,8 +97,8 @@ impl UploadSessions {
             .ok_or(UploadSessionError::Unknown)
     }
 
-    /// Takes an upload for a request. One that is still at it is ended, and waited for: its client has given it up, or would
-    /// not send another, and a slow link can keep it alive here for long. There are never two at one upload.
+    /// Acquires the upload. A request still holding it is cancelled first: its client has reconnected, and over a slow
+    /// link the old connection can stay open for long. At most one request holds an upload.
     pub(crate) async fn acquire(
         &self,
         repository: &Repository,
@@ -140,8 +140,9 @@ impl UploadSessions {
         }
     }
 
-    /// At which byte an upload goes on. While a request is at it, that is known only when the request ends, and it does soon
-    /// when its client was killed: the next client asks while what the first one sent is still being read.
+    /// Returns the length of an upload. While a request holds the upload, waits for it to end, because only then is the
+    /// length known. A killed client's request ends soon: its next request arrives while the bytes of the earlier one
+    /// are still being read.
     pub(crate) async fn wait_for_length(&self, repository: &Repository, id: &str) -> Result<u64, UploadSessionError> {
         let (upload, before) = {
             let mut sessions = self.lock();
@@ -157,21 +158,21 @@ impl UploadSessions {
     }
 }
 
-/// An upload that a request took. It belongs to whoever takes in the bytes, on whatever thread; once that ends, the session
-/// has the upload again, with what arrived. The request may be long gone by then, because its client is.
+/// An upload that a request has acquired. The thread that receives the bytes owns it. When the owner drops it, the
+/// session has the upload back, with the bytes that arrived. The request may have ended earlier, with its client.
 #[derive(Debug)]
 pub(crate) struct AcquiredUpload {
     upload: OwnedMutexGuard<Upload>,
     /// `None` for an upload that ends with its request.
     session: Option<(UploadSessions, String)>,
-    /// Another request wants to go on with it.
+    /// Cancelled when another request acquires the upload.
     pub(crate) superseded: CancellationToken,
-    /// Where it stood as far as its client could know, when this request ended another that was at it.
+    /// Length that was last reported to the client, if this request cancelled another one that held the upload.
     pub(crate) reported_length: Option<u64>,
 }
 
 impl AcquiredUpload {
-    /// An upload that nobody can go on with in another request.
+    /// Returns an upload that no other request can continue.
     pub(crate) async fn without_session(upload: Upload) -> AcquiredUpload {
         AcquiredUpload {
             upload: Arc::new(tokio::sync::Mutex::new(upload)).lock_owned().await,
@@ -181,18 +182,18 @@ impl AcquiredUpload {
         }
     }
 
-    /// Hashes by another algorithm from now on, where that is still possible.
+    /// Hashes with another algorithm from now on, if the upload has not been hashed yet.
     pub(crate) fn expect_algorithm(&mut self, algorithm: Algorithm) {
         self.upload.expect_algorithm(algorithm);
     }
 
-    /// Makes a blob of it. Whatever comes of that, nobody can go on with the upload afterwards.
+    /// Commits the upload as a blob. The session ends, even if this fails.
     pub(crate) fn commit(mut self, digest: &Digest) -> Result<u64, StoreError> {
         self.end_session();
         self.upload.commit(digest)
     }
 
-    /// Nobody can go on with it any more. Nothing stays of what is not committed.
+    /// Ends the session. Bytes that are not committed are deleted.
     pub(crate) fn end_session(&mut self) {
         if let Some((uploads, id)) = self.session.take() {
             uploads.lock().remove(&id);
@@ -212,14 +213,14 @@ impl Receiver for AcquiredUpload {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let appended = self.upload.append(bytes);
         if appended.is_err() {
-            // How much of it is on the disk nobody knows.
+            // The number of bytes on the disk is unknown after an error.
             self.end_session();
         }
         appended
     }
 }
 
-/// Nobody else can guess it.
+/// Returns an id that nobody can guess.
 fn random_id() -> String {
     format!("{:032x}", u128::from_be_bytes(random_bytes()))
 }

@@ -122,7 +122,8 @@ impl Watching {
     /// Returns the events since the last read, one per line.
     fn read(&mut self) -> String {
         let objects = lock(&self.state.objects);
-        let events = (objects.changes_since(self.version))
+        let events = objects
+            .changes_since(self.version)
             .filter(|change| is_in(&self.path, &change.path))
             .filter_map(|change| self.selector.event_of(change));
         let lines = events.map(|event| format!("{event}\n")).collect();

@@ -58,7 +58,8 @@ impl Objects {
 
     /// Returns the objects of a collection, for example `/api/v1/pods` or `/api/v1/namespaces/web/pods`.
     pub(super) fn list<'a>(&'a self, collection: &'a str) -> impl Iterator<Item = &'a Value> {
-        (self.there.iter())
+        self.there
+            .iter()
             .filter(move |(path, _)| is_in(collection, path))
             .map(|(_, object)| object)
     }
@@ -81,7 +82,9 @@ pub(super) fn is_in(collection: &str, path: &str) -> bool {
     else {
         return false;
     };
-    let namespaced = (place.strip_prefix(version)).and_then(|rest| rest.strip_prefix("/namespaces/"));
+    let namespaced = place
+        .strip_prefix(version)
+        .and_then(|rest| rest.strip_prefix("/namespaces/"));
     plural == same_plural && namespaced.is_some_and(|namespace| !namespace.contains('/'))
 }
 

@@ -4,14 +4,14 @@ mod query;
 
 use clap::Args;
 use futures_util::{StreamExt, stream};
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{Explanation, FailureKind};
 use landfall_core::oci_types::Platform;
 use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::report::{CheckReport, CheckRow, CheckState, CheckSummary, image_row};
 use landfall_core::resolve::{Candidate, Resolver};
 use landfall_core::settings::Settings;
 use landfall_core::wording::counted;
-use landfall_oci::client::explain::{Explanation, explain_fetch, explain_no_place};
+use landfall_oci::client::explain::{explain_fetch, explain_no_place};
 use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::TransferError;
 

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
+use landfall_core::failure::{Explanation, line_with_hint};
 use landfall_core::hostconf::{Rendering, render};
 use landfall_core::settings::{Dialect, Settings};
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
@@ -149,11 +150,11 @@ fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     };
     let rendering = render(settings, args.dialect.dialect());
     if rendering.files.is_empty() && !rendering.fragments.is_empty() {
-        bail!(
-            "there is no file of its own for {0}; hint: `landfall redirect render --for {0}` shows what belongs into \
-             the cluster's configuration",
-            args.dialect.dialect().name()
-        );
+        let name = args.dialect.dialect().name();
+        bail!(Explanation::new(
+            format!("there is no file of its own for {name}"),
+            format!("`landfall redirect render --for {name}` shows what belongs into the cluster's configuration"),
+        ));
     }
     print_gaps(&rendering, context);
     let managed = managed_files(&args.host, &settings.landfall.state_dir)?;
@@ -200,8 +201,9 @@ fn report_changes(changes: &ManagedChanges, dry_run: bool, context: &Context) ->
         context.printer.note("nothing was done: `--dry-run`");
     }
     for path in &changes.kept {
-        context.printer.problem(format_args!(
-            "`{path}` is not Landfall's and stays as it is; hint: remove it, and Landfall writes its own"
+        context.printer.problem(line_with_hint(
+            format_args!("`{path}` is not Landfall's and stays as it is"),
+            Some("remove it, and Landfall writes its own"),
         ));
     }
     Ok(match changes.kept.is_empty() {

@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
 use landfall_agent::events::EventLog;
+use landfall_agent::failure::error_line;
 use landfall_agent::stage_events::stage_events;
 use landfall_core::report::StagesReport;
 use landfall_core::settings::Settings;
@@ -129,7 +130,9 @@ fn open_events(settings: &Settings, args: &RunArgs, root: &HostRoot, context: &C
     match EventLog::open(directory) {
         Ok(log) => Some(log),
         Err(error) => {
-            context.printer.note(format_args!("events are not recorded: {error:#}"));
+            context
+                .printer
+                .note(format_args!("events are not recorded: {}", error_line(&error)));
             None
         }
     }

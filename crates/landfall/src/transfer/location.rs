@@ -62,11 +62,11 @@ pub enum LocationError {
         #[source]
         source: ReferenceError,
     },
-    #[error("`{0}` names no file: write it as `oci-archive:FILE` or `oci-archive:FILE:NAME`")]
-    NoFile(String),
+    #[error("`{text}` names no file: write it as `oci-archive:FILE` or `oci-archive:FILE:NAME`")]
+    NoFile { text: String },
     /// A transport of skopeo that Landfall does not support.
-    #[error("`{0}` is not supported: use a registry, `oci:`, `oci-archive:` or `docker-archive:`")]
-    Unsupported(String),
+    #[error("`{text}` is not supported: use a registry, `oci:`, `oci-archive:` or `docker-archive:`")]
+    Unsupported { text: String },
 }
 
 /// Transports of skopeo that Landfall does not support. Without this list they would be taken for repositories on
@@ -86,7 +86,7 @@ impl FromStr for Location {
                 None => (rest, None),
             };
             if file.is_empty() {
-                return Err(LocationError::NoFile(text.to_owned()));
+                return Err(LocationError::NoFile { text: text.to_owned() });
             }
             return Ok(Location::File {
                 transport,
@@ -95,7 +95,7 @@ impl FromStr for Location {
             });
         }
         if UNSUPPORTED.iter().any(|transport| text.starts_with(transport)) {
-            return Err(LocationError::Unsupported(text.to_owned()));
+            return Err(LocationError::Unsupported { text: text.to_owned() });
         }
         match text.parse::<ImageReference>() {
             Ok(reference) => Ok(Location::Registry(reference.canonical())),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use camino::Utf8PathBuf;
+use landfall_core::failure::line_with_hint;
 use landfall_core::hostconf::{HostFile, render};
 use landfall_core::settings::{Dialect, Settings};
 use landfall_core::status::EventReason;
@@ -57,8 +58,10 @@ async fn report_changes(host: &Host, dialect: Dialect, changes: &ManagedChanges,
     for path in &changes.kept {
         // Each file is reported once: it is the user's decision, and holds until the file changes.
         if reported.insert(path.clone()) {
-            let message =
-                "this file is not Landfall's and stays as it is; hint: remove it, and Landfall writes its own";
+            let message = line_with_hint(
+                "this file is not Landfall's and stays as it is",
+                Some("remove it, and Landfall writes its own"),
+            );
             host.warn(EventReason::HostFileKept, path.as_str(), message).await;
         }
     }

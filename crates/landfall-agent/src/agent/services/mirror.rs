@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use landfall_core::failure::Explanation;
 use landfall_core::reference::{ImageReference, RegistryHost, Repository};
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::ImageRole;
 use landfall_oci::client::RegistryError;
-use landfall_oci::client::explain::Explanation;
 use landfall_registry::fast_path::with_fast_path;
 use landfall_registry::mirror::{MirrorSource, MirrorSources, mirror_service};
 use tokio::net::TcpListener;
@@ -56,7 +56,9 @@ impl MirrorSources for Rules {
             digest: None,
         };
         let resolution = compiled.resolver.resolve_on_node(&source, ImageRole::Application);
-        (resolution.candidates.into_iter())
+        resolution
+            .candidates
+            .into_iter()
             .map(|candidate| {
                 let client = compiled
                     .active

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use landfall_core::failure::Explanation;
 use landfall_net::serve::tls::CertificateSlot;
 use landfall_net::serve::{Http, ServeLimits, serve};
-use landfall_oci::client::explain::Explanation;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

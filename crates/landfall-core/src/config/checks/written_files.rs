@@ -93,7 +93,7 @@ pub(super) fn node_has_mirror_files(facts: &Facts, settings: &Settings, draft: &
             "pods of namespace `{}` are left to the node, and no mirror file is written there",
             namespace.value
         );
-        (draft.node(&namespace.node, message)).help(
+        draft.node(&namespace.node, message).help(
             "write `landfall.mirror.files: [containerd]` (or `k3s`, `rke2`) into the user-data, with `landfall.mirror.enable: true` \
              for rules that its format cannot say",
         );

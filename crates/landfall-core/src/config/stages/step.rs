@@ -190,7 +190,8 @@ fn value_of(node: &Node) -> Option<&str> {
 /// `users`, by name: whoever has no number then gets the same one each time.
 pub(super) fn read_users(step: &Node, report: &mut Report) -> Vec<StageUser> {
     let entries = step.get("users").map(Node::entries).unwrap_or_default();
-    let mut users: Vec<StageUser> = (entries.iter())
+    let mut users: Vec<StageUser> = entries
+        .iter()
         .filter_map(|entry| read_user(&entry.key, &entry.value, report))
         .collect();
     users.sort_by(|one, other| one.name.cmp(&other.name));

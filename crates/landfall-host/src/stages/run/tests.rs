@@ -239,7 +239,9 @@ async fn a_dry_run_shows_what_would_change_in_a_file() {
         ..for_real()
     };
     let report = run_stage(&[wanted], &HostRoot::new(host.root()), &options).await;
-    let diffs: Vec<&str> = (report.steps[0].effects.iter())
+    let diffs: Vec<&str> = report.steps[0]
+        .effects
+        .iter()
         .map(|effect| match &effect.outcome {
             EffectOutcome::WouldDo { diff: Some(diff) } => diff.as_str(),
             other => panic!("{other:?}"),

@@ -202,7 +202,7 @@ fn several_candidates_are_told_in_turn_with_the_hint_of_the_first() {
         Explanation::new("a failed", "mend a"),
         Explanation::new("b failed", "mend b"),
     ]);
-    assert_eq!(joined.to_string(), "a failed; then b failed; hint: mend a");
+    assert_eq!(joined.line(), "a failed; then b failed; hint: mend a");
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn image_that_may_not_be_fetched_from_anywhere_is_brought_by_hand() {
         .iter()
         .find(|image| image.source == "nginx:1.27")
         .unwrap();
-    insta::assert_snapshot!(explain_no_place(image), @"image `nginx:1.27` may not be fetched from anywhere: sync from the origin is off; hint: push it to the primary registry by hand, or set `content.sync.enable: true` in the registry-connect pack; the image is listed at profile.yaml:21:26");
+    insta::assert_snapshot!(explain_no_place(image).line(), @"image `nginx:1.27` may not be fetched from anywhere: sync from the origin is off; hint: push it to the primary registry by hand, or set `content.sync.enable: true` in the registry-connect pack; the image is listed at profile.yaml:21:26");
 }
 
 #[test]

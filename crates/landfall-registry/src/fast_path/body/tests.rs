@@ -11,12 +11,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::fast_path::with_fast_path;
 
-/// Says what came, read on a blocking thread; or what failed.
+/// Reads the body on a blocking thread. Answers with its length and digest, or with the error.
 async fn read_directly(body: Extension<RequestBody>) -> String {
     read_until(body, CancellationToken::new()).await
 }
 
-/// Does not want it any more before the first byte.
+/// Cancels the read before the first byte.
 async fn read_nothing(body: Extension<RequestBody>) -> String {
     let cancelled = CancellationToken::new();
     cancelled.cancel();
@@ -158,7 +158,7 @@ async fn a_thread_that_waits_for_a_body_ends_with_the_request() {
     let mut client = TcpStream::connect(running.address).await.unwrap();
     client.write_all(head("direct", 10).as_bytes()).await.unwrap();
     client.write_all(b"half").await.unwrap();
-    // The end of the test's runtime waits for the thread.
+    // The test's runtime waits for the thread when it ends.
     running.stop().await;
     drop(client);
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use landfall_agent::failure::error_line;
 use landfall_net::certificate::load_pair;
 use landfall_net::serve::tls::CertificateSlot;
 use landfall_registry::Users;
@@ -65,7 +66,7 @@ impl WatchedFiles {
             match replaced {
                 Ok(()) => tracing::info!(%file, "logins read again"),
                 Err(error) => tracing::error!(
-                    %file, error = format!("{error:#}"),
+                    %file, error = error_line(&error),
                     "the new logins cannot be used; those before stay in force"
                 ),
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
+use landfall_agent::failure::error_line;
 use landfall_core::wording::counted;
 use landfall_net::certificate::load_pair;
 use landfall_net::serve::tls::CertificateSlot;
@@ -192,7 +193,7 @@ async fn collect_garbage(registry: Arc<Registry>, every: u64) -> Infallible {
         match tokio::task::spawn_blocking(move || registry.gc(GRACE, SystemTime::now())).await {
             Ok(Ok(report)) => tracing::info!(deleted = report.deleted, bytes = report.bytes, "garbage collected"),
             Ok(Err(error)) => tracing::error!(
-                error = format!("{:#}", anyhow::Error::from(error)),
+                error = error_line(&error.into()),
                 "garbage cannot be collected; it is tried again"
             ),
             Err(error) => tracing::error!(%error, "garbage collection ended early; it is tried again"),

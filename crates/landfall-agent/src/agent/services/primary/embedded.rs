@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use landfall_core::failure::Explanation;
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::{Login, Primary};
 use landfall_net::serve::tls::CertificateSlot;
-use landfall_oci::client::explain::Explanation;
 use landfall_registry::admin_socket::serve_admin_socket;
 use landfall_registry::directories::RegistryDirs;
 use landfall_registry::fast_path::with_fast_path;

@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 use landfall_registry::{GRACE, Registry};
 use tokio::time::Instant;
 
+use crate::failure::error_line;
+
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Deletes garbage once an hour.
@@ -36,7 +38,7 @@ impl GarbageCollector {
         };
         match report {
             Ok(report) => tracing::info!(deleted = report.deleted, bytes = report.bytes, "garbage collected"),
-            Err(error) => tracing::error!(error = format!("{error:#}"), "garbage cannot be collected"),
+            Err(error) => tracing::error!(error = error_line(&error), "garbage cannot be collected"),
         }
     }
 }

@@ -1,0 +1,67 @@
+//! The types of errors of this crate that have advice.
+
+use std::borrow::Cow;
+use std::error::Error;
+
+use landfall_core::failure::hint_as;
+
+use crate::client::{Fault, RegistryError, TlsProblem};
+use crate::copy::{ForeignLayersRefused, IndexEntriesMissing, PartialIndexRefused, PlatformMissing};
+use crate::keychain::KeychainError;
+
+/// Returns the hint of an error of this crate, without its causes; see [`landfall_core::failure::find_hint`].
+#[must_use]
+pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
+    hint_as::<RegistryError>(error)
+        .or_else(|| hint_as::<Fault>(error))
+        .or_else(|| hint_as::<TlsProblem>(error))
+        .or_else(|| hint_as::<KeychainError>(error))
+        .or_else(|| hint_as::<PartialIndexRefused>(error))
+        .or_else(|| hint_as::<IndexEntriesMissing>(error))
+        .or_else(|| hint_as::<PlatformMissing>(error))
+        .or_else(|| hint_as::<ForeignLayersRefused>(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_core::failure::{FailureKind, find_hint};
+
+    use super::*;
+    use crate::client::{Action, ConnectionProblem};
+    use crate::image::TransferError;
+
+    fn refused() -> RegistryError {
+        RegistryError {
+            action: Action::Reach,
+            registry: "reg:5000".parse().unwrap(),
+            fault: Box::new(Fault::from(ConnectionProblem::Refused)),
+        }
+    }
+
+    #[test]
+    fn a_fault_keeps_its_hint_inside_of_a_failed_transfer() {
+        let hint = Some("check that the registry is up and can be reached from here");
+        assert_eq!(find_hint(&refused(), hint_of).as_deref(), hint);
+        let transfer = TransferError::from(refused());
+        assert_eq!(find_hint(&transfer, hint_of).as_deref(), hint);
+        let below = TransferError {
+            attempt: "cannot copy".to_owned(),
+            kind: FailureKind::Unreachable,
+            source: Some(Box::new(Fault::Body(transfer))),
+        };
+        assert_eq!(find_hint(&below, hint_of).as_deref(), hint);
+    }
+
+    #[test]
+    fn the_refusal_of_an_index_has_the_advice_of_the_copy_and_not_of_the_registry() {
+        let refused = PartialIndexRefused {
+            copied: Vec::new(),
+            lacking: Vec::new(),
+            refusal: refused().into(),
+        };
+        assert_eq!(
+            find_hint(&refused, hint_of).as_deref(),
+            Some("copy it whole, without `--platform`")
+        );
+    }
+}
