@@ -1,5 +1,5 @@
-//! A client for one registry (OCI distribution specification 1.1). Decides what is asked and what an answer means; how a
-//! request travels is `transport`'s, what is retried is [`crate::copy`]'s.
+//! Client for one registry (OCI distribution specification 1.1). It decides which requests are sent and reads the
+//! responses. `transport` carries a request. [`crate::copy`] decides about retries.
 
 mod ambient;
 mod auth;

@@ -1,4 +1,5 @@
-//! The one place that decompresses: gzip, zstd or plain, told by the first bytes, and never more than a limit.
+//! Decompression of gzip, zstd or plain bytes, recognised by their first bytes, with a limit for the output. No other
+//! module decompresses.
 
 use std::io::{self, BufReader, Chain, Cursor, Read};
 
@@ -6,24 +7,22 @@ use flate2::bufread::MultiGzDecoder;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// A zstd stream may begin with a frame that decoders skip (RFC 8878 section 3.1.2): `0x184D2A50` to `0x184D2A5F`.
+/// A zstd stream may begin with a skippable frame (RFC 8878 section 3.1.2): `0x184D2A50` to `0x184D2A5F`.
 const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
-/// The window that a zstd stream may ask for, as a power of two: 128 MiB (RFC 8878 section 3.1.1.1.2 advises at least 8).
+/// Largest window of a zstd stream, as a power of two: 128 MiB (RFC 8878 section 3.1.1.1.2 advises at least 8).
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 const BUFFER_SIZE: usize = 256 * 1024;
 
-/// How bytes are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
     None,
-    /// gzip, one or more members.
+    /// One or more gzip members.
     Gzip,
-    /// zstd, one or more frames.
+    /// One or more zstd frames.
     Zstd,
 }
 
-/// What the first four bytes (or all, if there are fewer) say of the compression.
+/// Recognises the compression by the first four bytes, or by all if there are fewer.
 #[must_use]
 pub fn sniff_compression(first: &[u8]) -> Compression {
     let skippable = first.first().is_some_and(|byte| byte & 0xf0 == 0x50) && first.get(1..4) == Some(&ZSTD_SKIPPABLE);
@@ -36,7 +35,7 @@ pub fn sniff_compression(first: &[u8]) -> Compression {
     }
 }
 
-/// Decompressed bytes. Reading more than the limit fails.
+/// A reader of decompressed bytes. Reads beyond the limit fail.
 pub struct CappedDecoder<'a> {
     inner: Box<dyn Read + Send + 'a>,
     compression: Compression,
@@ -45,10 +44,10 @@ pub struct CappedDecoder<'a> {
 }
 
 impl<'a> CappedDecoder<'a> {
-    /// Looks at the first bytes and decompresses from there, at most `limit` bytes.
+    /// Recognises the compression and decompresses at most `limit` bytes.
     ///
     /// # Errors
-    /// When the first bytes cannot be read.
+    /// Fails if the first bytes cannot be read.
     pub fn new(mut reader: impl Read + Send + 'a, limit: u64) -> io::Result<CappedDecoder<'a>> {
         let mut first = Vec::new();
         reader.by_ref().take(4).read_to_end(&mut first)?;
@@ -72,7 +71,6 @@ impl<'a> CappedDecoder<'a> {
         })
     }
 
-    /// What the bytes were compressed with.
     #[must_use]
     pub fn compression(&self) -> Compression {
         self.compression

@@ -1,4 +1,4 @@
-//! Digests, computed while bytes pass by (OCI image specification, descriptor.md: `sha256` and `sha512`).
+//! Digests, computed while bytes pass (OCI image specification, descriptor.md: `sha256` and `sha512`).
 
 use std::fmt;
 use std::io::{self, Read};
@@ -9,7 +9,7 @@ use landfall_core::reference::Digest;
 /// Bytes that are read for their hash at once.
 const BUFFER_SIZE: usize = 256 * 1024;
 
-/// Hashes bytes as they pass.
+/// A running hash.
 #[derive(Clone)]
 pub struct Digester {
     context: Context,
@@ -17,18 +17,17 @@ pub struct Digester {
     length: u64,
 }
 
-/// A hash algorithm that digests are made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Algorithm {
-    /// What everybody uses.
+    /// The usual algorithm.
     #[default]
     Sha256,
-    /// What the specification allows too.
+    /// The other algorithm of the specification.
     Sha512,
 }
 
 impl Algorithm {
-    /// The algorithm of a digest.
+    /// Returns the algorithm of a digest.
     #[must_use]
     pub fn of(digest: &Digest) -> Algorithm {
         match digest.algorithm() {
@@ -37,7 +36,7 @@ impl Algorithm {
         }
     }
 
-    /// The name in front of the colon.
+    /// Returns the name before the colon.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,7 +47,6 @@ impl Algorithm {
 }
 
 impl Digester {
-    /// Begins.
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Digester {
         let context = Context::new(match algorithm {
@@ -62,22 +60,20 @@ impl Digester {
         }
     }
 
-    /// What it hashes by.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// Takes in more bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
         self.length += bytes.len() as u64;
     }
 
-    /// Takes in all that can be read, buffer by buffer; `progress` is told the bytes of each.
+    /// Hashes all bytes of a reader; `progress` receives the length of each read.
     ///
     /// # Errors
-    /// The reader's own.
+    /// Returns the reader's own error.
     pub fn read_all(&mut self, reader: &mut impl Read, mut progress: impl FnMut(u64)) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER_SIZE];
         loop {
@@ -90,13 +86,12 @@ impl Digester {
         }
     }
 
-    /// How many bytes were taken in.
+    /// Returns the number of hashed bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// The digest of all of them.
     #[must_use]
     pub fn finish(self) -> Digest {
         to_digest(self.algorithm, self.context.finish().as_ref())
@@ -112,13 +107,13 @@ impl fmt::Debug for Digester {
     }
 }
 
-/// The SHA-256 digest of bytes in memory.
+/// Returns the SHA-256 digest of bytes in memory.
 #[must_use]
 pub fn digest_of(bytes: &[u8]) -> Digest {
     to_digest(Algorithm::Sha256, digest(&SHA256, bytes).as_ref())
 }
 
-/// Whether bytes in memory are those that a digest names.
+/// Returns true if bytes in memory match a digest.
 #[must_use]
 pub fn matches_digest(bytes: &[u8], expected: &Digest) -> bool {
     let mut digester = Digester::new(Algorithm::of(expected));

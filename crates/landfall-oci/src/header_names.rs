@@ -1,8 +1,8 @@
-//! Headers that docker's registries brought along, and that both sides of a connection have to know.
+//! Headers of docker's registries for both sides of a connection.
 
 use http::HeaderName;
 
-/// The digest of a manifest or blob.
+/// Digest of a manifest or blob.
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-/// What a registry calls an upload.
+/// The registry's ID of an upload session.
 pub const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");

@@ -1,7 +1,7 @@
-//! Paths inside an archive or an image: they never lead out of it.
+//! Paths inside an archive or an image. They never lead out of it.
 
-/// A path from the root, without `.`, `..` and doubled slashes; a relative one is seen from the directory `base`. `None`
-/// when it climbs above the root. The root itself is the empty text.
+/// Resolves a path to one from the root, without `.`, `..` and doubled slashes. A relative path starts at the directory
+/// `base`. Returns `None` if the path leaves the root. The root itself is the empty text.
 pub(crate) fn resolve_inside(base: &str, path: &str) -> Option<String> {
     if path.contains('\0') {
         return None;
@@ -20,7 +20,7 @@ pub(crate) fn resolve_inside(base: &str, path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// As [`resolve_inside`], for the path of an entry, which needs no `..`: `None` when it has one.
+/// Resolves the path of an entry like [`resolve_inside`]. An entry needs no `..`: returns `None` if the path has one.
 pub(crate) fn entry_path(path: &str) -> Option<String> {
     if path.split('/').any(|part| part == "..") {
         return None;
@@ -28,7 +28,7 @@ pub(crate) fn entry_path(path: &str) -> Option<String> {
     resolve_inside("", path)
 }
 
-/// The directory of a path that [`resolve_inside`] gave.
+/// Returns the directory of a path from [`resolve_inside`].
 pub(crate) fn parent_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }

@@ -1,9 +1,8 @@
-//! Logins that the configuration does not hold: docker's and podman's files, a file that the user names, and the helper
-//! programs that these files name. Decides nothing itself: what a file means is
-//! [`landfall_core::credential_file`]'s.
+//! Logins outside of the configuration: the files of docker and podman, a file that the user names, and the helper
+//! programs in those files. [`landfall_core::credential_file`] interprets the files.
 //!
-//! Files are read again every few seconds and helpers are asked again every few minutes, so that a long-running agent
-//! sees a new login, and the short-lived ones of a cloud never grow old.
+//! Files are read again every few seconds, and helpers are asked again every few minutes. So a long-running agent sees
+//! a new login, and a cloud's short-lived logins do not expire in its memory.
 
 mod helper;
 mod paths;
@@ -27,58 +26,49 @@ use tokio::time::Instant;
 pub use helper::{HelperAction, HelperError, HelperProblem, run_helper};
 pub use paths::{docker_config_path, login_file_paths};
 
-/// How long a file is taken to be as it was when it was last read.
-const FILE_GOOD_FOR: Duration = Duration::from_secs(10);
-/// How long a helper's answer is used. Logins of cloud registries live for an hour or more.
-const ANSWER_GOOD_FOR: Duration = Duration::from_secs(300);
-/// A larger file holds something else, in bytes.
+/// Time for which a file is not read again.
+const FILE_CACHE_TTL: Duration = Duration::from_secs(10);
+/// Time for which a helper's login is used. Logins of cloud registries are valid for an hour or more.
+const HELPER_CACHE_TTL: Duration = Duration::from_secs(300);
+/// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A file that may hold logins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginFile {
-    /// Named by the user: of either form, and it has to be there.
+    /// A file that the user names. It has either form and must exist.
     Named(Utf8PathBuf),
-    /// At one of docker's or podman's places: used when it is there.
-    Usual(Utf8PathBuf),
+    /// A file at a standard path of docker or podman; it may be missing.
+    Standard(Utf8PathBuf),
 }
 
-/// A login, and where it is from: the place to mend when it is refused.
+/// A login and its source, which the user has to change if the login is refused.
 #[derive(Debug, Clone)]
 pub struct FoundLogin {
-    /// The login.
     pub credential: Credential,
-    /// In words, e.g. ``file `/root/.docker/config.json` ``.
+    /// Source in words, e.g. ``file `/root/.docker/config.json` ``.
     pub origin: String,
 }
 
-/// Why a login cannot be looked up. No text holds a secret.
+/// Failure of a look-up. No text holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum KeychainError {
-    /// The file cannot be read.
     #[error("cannot read the logins in `{path}`")]
     Read {
-        /// The file.
         path: Utf8PathBuf,
-        /// Why not.
         #[source]
         source: io::Error,
     },
-    /// The file cannot be understood.
     #[error("cannot use the logins in `{path}`")]
     File {
-        /// The file.
         path: Utf8PathBuf,
-        /// What is wrong with it.
         #[source]
         source: CredentialFileProblem,
     },
-    /// The helper failed.
     #[error("cannot get the login that `{path}` leaves to a helper")]
     Helper {
         /// The file that names the helper.
         path: Utf8PathBuf,
-        /// How it failed.
         #[source]
         source: HelperError,
     },
@@ -95,20 +85,21 @@ impl Hint for KeychainError {
     }
 }
 
-/// All the places where logins may be, asked in order.
+/// All sources of logins, in order of precedence.
 pub struct Keychain {
     files: Vec<LoginFile>,
-    /// Where helpers are looked for, as `PATH` says it; `None` is the `PATH` of this process.
+    /// Search path for helpers, in the form of `PATH`; `None` stands for the `PATH` of this process.
     helper_path: Option<OsString>,
     read: Mutex<HashMap<Utf8PathBuf, ReadFile>>,
-    /// By helper and server.
-    answers: Mutex<HashMap<(String, String), HelperAnswer>>,
+    /// Key: helper and server.
+    helper_logins: Mutex<HashMap<(String, String), HelperLogin>>,
 }
 
-/// When a file was read and what it means; `None` when it is not there.
+/// Time of the last read, and the parsed file; `None` if it is missing.
 type ReadFile = (Instant, Option<Arc<CredentialFile>>);
-/// When a helper answered and what. The lock is held while the helper runs, so that it runs once for all who wait.
-type HelperAnswer = Arc<tokio::sync::Mutex<Option<(Instant, Option<Credential>)>>>;
+/// Time and login of a helper's last answer. The lock is held while the helper runs, so that one run serves all waiting
+/// tasks.
+type HelperLogin = Arc<tokio::sync::Mutex<Option<(Instant, Option<Credential>)>>>;
 
 impl std::fmt::Debug for Keychain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -119,35 +110,35 @@ impl std::fmt::Debug for Keychain {
 }
 
 impl Keychain {
-    /// The files, in the order in which they are asked. Nothing is read yet.
+    /// Creates a keychain of these files, in order of precedence, and reads nothing yet.
     #[must_use]
     pub fn new(files: Vec<LoginFile>) -> Keychain {
         Keychain {
             files,
             helper_path: None,
             read: Mutex::default(),
-            answers: Mutex::default(),
+            helper_logins: Mutex::default(),
         }
     }
 
-    /// The same with helpers from these directories, written as in `PATH`.
+    /// Sets the search path for helpers, in the form of `PATH`.
     #[must_use]
     pub fn with_helper_path(mut self, path: OsString) -> Keychain {
         self.helper_path = Some(path);
         self
     }
 
-    /// The login for a repository, or for a registry as a whole; `None` when no file has one.
+    /// Finds the login for a repository, or for a registry as a whole; `None` if no file has one.
     ///
     /// # Errors
-    /// When a file cannot be read or understood, or its helper fails.
+    /// Fails if a file cannot be read or parsed, or its helper fails.
     pub async fn find(
         &self,
         host: &RegistryHost,
         repository: Option<&Repository>,
     ) -> Result<Option<FoundLogin>, KeychainError> {
         for file in &self.files {
-            let (LoginFile::Named(path) | LoginFile::Usual(path)) = file;
+            let (LoginFile::Named(path) | LoginFile::Standard(path)) = file;
             let Some(parsed) = self.load(file, path)? else { continue };
             let lookup = parsed.find(host, repository).map_err(|source| KeychainError::File {
                 path: path.clone(),
@@ -178,24 +169,24 @@ impl Keychain {
         Ok(None)
     }
 
-    /// Forgets what helpers said: a login was refused, and they may know a newer one.
+    /// Forgets the cached logins. The caller does this after a refusal: helpers may have a newer login.
     pub fn forget(&self) {
-        lock(&self.answers).clear();
+        lock(&self.helper_logins).clear();
         lock(&self.read).clear();
     }
 
     fn load(&self, file: &LoginFile, path: &Utf8Path) -> Result<Option<Arc<CredentialFile>>, KeychainError> {
         let mut read = lock(&self.read);
         if let Some((at, parsed)) = read.get(path)
-            && at.elapsed() < FILE_GOOD_FOR
+            && at.elapsed() < FILE_CACHE_TTL
         {
             return Ok(parsed.clone());
         }
         let text = match read_bounded(path) {
             Ok(text) => Some(text),
-            // Another user's directory is as good as none: `$XDG_RUNTIME_DIR` often survives `sudo`.
+            // Another user's directory counts as missing: `$XDG_RUNTIME_DIR` often survives `sudo`.
             Err(error)
-                if matches!(file, LoginFile::Usual(_))
+                if matches!(file, LoginFile::Standard(_))
                     && matches!(
                         error.kind(),
                         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory
@@ -212,7 +203,7 @@ impl Keychain {
         };
         let parse = match file {
             LoginFile::Named(_) => parse_credential_file,
-            LoginFile::Usual(_) => parse_docker_config,
+            LoginFile::Standard(_) => parse_docker_config,
         };
         // `docker logout` may leave an empty file.
         let text = text.filter(|text| !text.trim().is_empty());
@@ -229,12 +220,12 @@ impl Keychain {
     async fn ask_helper(&self, name: &str, server: &str) -> Result<Option<Credential>, HelperError> {
         let key = (name.to_owned(), server.to_owned());
         let answer = {
-            let mut answers = lock(&self.answers);
-            answers.entry(key).or_default().clone()
+            let mut helper_logins = lock(&self.helper_logins);
+            helper_logins.entry(key).or_default().clone()
         };
         let mut answer = answer.lock().await;
         if let Some((at, credential)) = answer.as_ref()
-            && at.elapsed() < ANSWER_GOOD_FOR
+            && at.elapsed() < HELPER_CACHE_TTL
         {
             return Ok(credential.clone());
         }

@@ -1,5 +1,5 @@
-//! What belongs to a manifest without being part of it, where no registry lists it: the tags by which it is found, and the
-//! entries of a layout's index. Pure.
+//! Referrers of a manifest without the referrers API: the tags that list them, and the entries of a layout's index.
+//! Pure.
 
 use std::collections::HashMap;
 
@@ -9,31 +9,31 @@ use landfall_core::reference::{Digest, Tag};
 use crate::image::Referrer;
 use crate::store::index::REF_NAME;
 
-/// What cosign names its tags by: signatures, attestations, bills of materials.
+/// Suffixes of cosign's tags: signatures, attestations, bills of materials.
 const COSIGN_KINDS: [&str; 3] = ["sig", "att", "sbom"];
 
-/// The tags under which cosign keeps what it says about a manifest.
+/// Returns cosign's tags for a manifest.
 pub(crate) fn cosign_tags(subject: &Digest) -> impl Iterator<Item = Tag> {
     let tag = |kind| format!("{}-{}.{kind}", subject.algorithm(), subject.hex()).parse();
     COSIGN_KINDS.into_iter().filter_map(move |kind| tag(kind).ok())
 }
 
-/// The tag that lists what refers to a manifest (OCI distribution specification, "Referrers Tag Schema").
+/// Returns the tag that lists the referrers of a manifest (OCI distribution specification, "Referrers Tag Schema").
 pub(crate) fn referrers_tag(subject: &Digest) -> String {
     let hex = subject.hex();
     format!("{}-{}", subject.algorithm(), &hex[..hex.len().min(64)])
 }
 
-/// The name of an entry of a layout's index.
+/// Returns the name of an index entry of a layout.
 pub(crate) fn name_of(entry: &Descriptor) -> Option<&str> {
     entry.annotations.get(REF_NAME).map(String::as_str)
 }
 
-/// What a layout's index lists that belongs to other manifests, by those.
+/// Referrers in a layout's index, by subject.
 #[derive(Debug, Default)]
 pub(crate) struct ReferrerMap {
     by_subject: HashMap<Digest, Vec<Referrer>>,
-    /// By tag: a cosign tag, or one that stands in for a list.
+    /// Cosign's tags, and the tags that stand in for the referrers API.
     by_tag: HashMap<String, (Digest, Option<Index>)>,
 }
 
@@ -58,7 +58,7 @@ impl ReferrerMap {
         referrers
     }
 
-    /// What belongs to a manifest.
+    /// Returns the referrers of a manifest.
     pub(crate) fn of(&self, subject: &Digest) -> Vec<Referrer> {
         let mut found = self.by_subject.get(subject).cloned().unwrap_or_default();
         if let Some((_, Some(list))) = self.by_tag.get(&referrers_tag(subject)) {
@@ -82,7 +82,7 @@ fn untagged(digest: &Digest) -> Referrer {
     }
 }
 
-/// Whether what has this name, or says this of itself, belongs to a manifest and is no image of its own.
+/// Returns true if an index entry is a referrer: it has a cosign or fallback tag, or a `subject`.
 pub(crate) fn is_referrer(name: Option<&str>, content: Option<&ManifestContent>) -> bool {
     name.is_some_and(is_referrer_tag) || content.is_some_and(|content| content.subject().is_some())
 }

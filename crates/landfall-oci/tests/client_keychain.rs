@@ -90,9 +90,9 @@ async fn a_login_is_taken_from_the_file_that_has_one() {
     let palette = r#"{"image": [{"endpoint": "http://HOST/shop", "username": "ann", "password": "CANARY"}]}"#;
     for access in [basic(), bearer()] {
         for (text, file) in [
-            (docker, LoginFile::Usual as fn(_) -> _),
+            (docker, LoginFile::Standard as fn(_) -> _),
             (docker, LoginFile::Named),
-            (by_path, LoginFile::Usual),
+            (by_path, LoginFile::Standard),
             (palette, LoginFile::Named),
         ] {
             let fixture = Fixture::new(access.clone(), text);
@@ -105,7 +105,7 @@ async fn a_login_is_taken_from_the_file_that_has_one() {
 #[tokio::test]
 async fn an_identity_token_is_exchanged_for_a_token_of_the_least_scope() {
     let fixture = Fixture::new(bearer(), r#"{"auths": {"HOST": {"identitytoken": "CANARY"}}}"#);
-    let client = fixture.client(LoginFile::Usual);
+    let client = fixture.client(LoginFile::Standard);
     client.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap();
     assert_eq!(
         log(&fixture.registry),
@@ -150,7 +150,7 @@ async fn a_refused_login_says_which_file_or_helper_it_is_from() {
     ];
     for (text, expected) in cases {
         let fixture = Fixture::new(bearer(), text);
-        let client = fixture.client(LoginFile::Usual);
+        let client = fixture.client(LoginFile::Standard);
         let error = client.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap_err();
         let said = chain(&*error.fault)
             .replace(fixture.path().as_str(), "FILE")
@@ -172,7 +172,7 @@ async fn a_file_that_is_not_there_is_none_unless_the_user_named_it() {
         "",
     );
     std::fs::remove_file(fixture.path()).unwrap();
-    let usual = fixture.client(LoginFile::Usual);
+    let usual = fixture.client(LoginFile::Standard);
     usual.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap();
     let named = fixture.client(LoginFile::Named);
     let error = named.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap_err();
@@ -182,7 +182,7 @@ async fn a_file_that_is_not_there_is_none_unless_the_user_named_it() {
 #[tokio::test]
 async fn a_login_that_was_refused_is_read_anew_for_the_next_attempt() {
     let fixture = Fixture::new(basic(), r#"{"auths": {"HOST": {"auth": "d3Jvbmc6d3Jvbmc="}}}"#);
-    let client = fixture.client(LoginFile::Usual);
+    let client = fixture.client(LoginFile::Standard);
     client.ping().await.unwrap_err();
     fixture.write(r#"{"auths": {"HOST": {"auth": "AUTH"}}}"#);
     client.ping().await.unwrap();
@@ -191,7 +191,7 @@ async fn a_login_that_was_refused_is_read_anew_for_the_next_attempt() {
 #[tokio::test]
 async fn all_who_need_a_token_wait_for_one() {
     let fixture = Fixture::new(bearer(), r#"{"auths": {"HOST": {"auth": "AUTH"}}}"#);
-    let client = fixture.client(LoginFile::Usual);
+    let client = fixture.client(LoginFile::Standard);
     for _ in 0..2 {
         fixture.registry.clear_requests();
         let repository = repository("shop/app");
@@ -209,7 +209,7 @@ async fn all_who_need_a_token_wait_for_one() {
 #[tokio::test]
 async fn a_token_that_ends_in_the_middle_of_a_push_is_replaced_for_the_next_attempt() {
     let fixture = Fixture::new(bearer(), r#"{"auths": {"HOST": {"auth": "AUTH"}}}"#);
-    let client = fixture.client(LoginFile::Usual);
+    let client = fixture.client(LoginFile::Standard);
     let bytes = mk_bytes(300_000);
     let blob = FakeRegistry::start().add_blob(media_type::OCI_LAYER, bytes.clone());
     let challenge = format!(r#"Bearer realm="{}/token",service="fake""#, fixture.registry.url());

@@ -1,5 +1,5 @@
-//! What a machine knows of registries beside the settings: logins in docker's files, certificates, proxies. The only
-//! place that reads the environment for them.
+//! Access to registries that this machine provides beside the settings: logins in docker's files, certificates,
+//! proxies. No other module reads the environment for them.
 
 use std::sync::Arc;
 
@@ -9,20 +9,19 @@ use landfall_net::tls::USUAL_CERTIFICATE_ROOTS;
 use crate::client::endpoint::{Endpoint, Proxies};
 use crate::keychain::{Keychain, LoginFile, login_file_paths};
 
-/// What is used where the settings say nothing. The default is nothing at all: tests and the demonstration must not
-/// depend on whose machine they run on.
+/// Fallback for values that the settings do not give. The default is empty: tests and the demonstration must not depend
+/// on the machine.
 #[derive(Debug, Clone, Default)]
 pub struct AmbientAccess {
-    /// Files that may hold logins, in the order in which they are asked.
+    /// Files that may hold logins, in order of precedence.
     pub login_files: Vec<Utf8PathBuf>,
-    /// Directories with one of certificates for each registry.
+    /// Directories with a subdirectory of certificates for each registry.
     pub certificate_roots: Vec<Utf8PathBuf>,
-    /// The way out of this network.
     pub proxies: Proxies,
 }
 
 impl AmbientAccess {
-    /// What the environment of this process and the usual places say.
+    /// Reads the environment of this process and the standard paths.
     #[must_use]
     pub fn of_environment() -> AmbientAccess {
         let variable = |name: &str| std::env::var(name).ok();
@@ -33,15 +32,15 @@ impl AmbientAccess {
         }
     }
 
-    /// The logins of this machine, behind those of a file that the user named.
+    /// Returns the logins of this machine, after those of a file that the user named.
     #[must_use]
     pub fn keychain(&self, named: Option<&Utf8Path>) -> Keychain {
         let named = named.map(|path| LoginFile::Named(path.to_owned()));
-        let usual = self.login_files.iter().cloned().map(LoginFile::Usual);
+        let usual = self.login_files.iter().cloned().map(LoginFile::Standard);
         Keychain::new(named.into_iter().chain(usual).collect())
     }
 
-    /// The endpoint with what this machine knows; what it says itself counts more.
+    /// Completes an endpoint; its own values take precedence.
     #[must_use]
     pub fn complete(&self, mut endpoint: Endpoint, keychain: &Arc<Keychain>) -> Endpoint {
         endpoint.keychain = Some(Arc::clone(keychain));

@@ -1,5 +1,5 @@
-//! Logging in: answers a registry's challenge and keeps the tokens that it took. Decides what `Authorization` a request to
-//! the registry itself carries; [`super::transport`] makes sure that nobody else sees it.
+//! Login to a registry: answers its challenges and keeps its tokens. It decides about the `Authorization` of requests
+//! to the registry itself; [`super::transport`] ensures that no other host sees it.
 
 mod header;
 pub(crate) mod scope;
@@ -26,7 +26,7 @@ use crate::client::auth::scope::Scope;
 use crate::client::auth::token::{TokenRequest, TokenSlot};
 use crate::keychain::Keychain;
 
-/// The login of one registry and what came of it.
+/// The login of one registry, and its tokens.
 pub(super) struct Authenticator {
     host: RegistryHost,
     login: Option<Credential>,
@@ -37,10 +37,10 @@ pub(super) struct Authenticator {
 
 #[derive(Default)]
 struct State {
-    /// What the registry asked for last time: saves a 401 with each new repository.
+    /// The registry's last challenge. It saves a 401 for each new repository.
     challenge: Option<Challenge>,
     tokens: HashMap<Scope, TokenSlot>,
-    /// What was used last: to be named when it is refused, and taken out of what a server echoes.
+    /// The credential in use: named when it is refused, and redacted from the server's messages.
     used: Option<UsedLogin>,
 }
 
@@ -50,11 +50,11 @@ struct UsedLogin {
     origin: Option<String>,
 }
 
-/// What to do about a request's `Authorization`.
+/// Instruction for a request's `Authorization` header.
 pub(super) enum Authorization {
-    /// Send this, or nothing.
+    /// Send this header, or none.
     Header(Option<HeaderValue>),
-    /// Send the token that is or will be here. One that was just refused is as good as none.
+    /// Send the token in this slot. Fetch a new one if the slot is empty or holds the refused one.
     Token {
         slot: TokenSlot,
         refused: Option<HeaderValue>,
@@ -84,7 +84,7 @@ impl Authenticator {
         lock(&self.state)
     }
 
-    /// The login for a step: the configured one, or else what the keychain has.
+    /// Returns the credential for a scope: the configured one, or else that of the keychain.
     async fn credential(&self, scope: &Scope) -> Result<Option<Credential>, Fault> {
         let used = match (&self.login, &self.keychain) {
             (Some(credential), _) => UsedLogin {
@@ -105,10 +105,10 @@ impl Authenticator {
         Ok(Some(credential))
     }
 
-    /// What a request sends, as far as we know without having asked.
+    /// Returns the authorization for a request, from what is known without asking.
     ///
     /// # Errors
-    /// When the login cannot be looked up.
+    /// Fails if the login cannot be looked up.
     pub(super) async fn prepare(&self, scope: &Scope) -> Result<Authorization, Fault> {
         let challenge = self.state().challenge.clone();
         let basic_first = *scope == Scope::Login || challenge == Some(Challenge::Basic);
@@ -123,10 +123,10 @@ impl Authenticator {
         })
     }
 
-    /// What to send after a 401 with these challenges, which came although `refused` was sent.
+    /// Answers the challenges of a 401. `refused` is the header that the request carried.
     ///
     /// # Errors
-    /// When there is no login that answers any of them, or it cannot be looked up.
+    /// Fails if no login answers any of the challenges, or it cannot be looked up.
     pub(super) async fn challenged(
         &self,
         scope: &Scope,
@@ -157,10 +157,10 @@ impl Authenticator {
         Authorization::Token { slot, refused }
     }
 
-    /// How the token for a step is asked for, by the last challenge.
+    /// Builds the request for a scope's token from the last challenge.
     ///
     /// # Errors
-    /// When the token server must not be used, or the login cannot be looked up.
+    /// Fails if the token server must not be used, or the login cannot be looked up.
     pub(super) async fn token_request(&self, base: &Url, scope: &Scope) -> Result<TokenRequest, Fault> {
         let challenge = self.state().challenge.clone();
         let Some(Challenge::Bearer {
@@ -188,7 +188,8 @@ impl Authenticator {
         ))
     }
 
-    /// The failure of a login, or of having none. What a helper said is forgotten: it may know a newer one.
+    /// Returns the failure for a refused or missing login, and forgets the answers of helpers: they may have a newer
+    /// login.
     pub(super) fn unauthorized(&self, message: ServerMessage) -> Fault {
         if let Some(keychain) = &self.keychain {
             keychain.forget();
@@ -206,7 +207,7 @@ impl Authenticator {
         }
     }
 
-    /// The message without the secret that the server may have echoed, as it is or as it was sent.
+    /// Removes the secret from a message: the server may echo it, plain or encoded.
     pub(super) fn redact(&self, message: ServerMessage) -> ServerMessage {
         let state = self.state();
         let credential = state.used.as_ref().map(|used| &used.credential);

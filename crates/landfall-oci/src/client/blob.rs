@@ -1,5 +1,5 @@
-//! Blobs, on their way down: opened at an offset, watched for stalls, never longer than their descriptor says. Whether
-//! the bytes are the right ones is the sink's to decide: only it sees all of them across resumed transfers.
+//! Downloads of blobs: opened at an offset, monitored for stalls, never longer than their descriptor says. The sink
+//! verifies the digest: it alone sees all bytes of a resumed transfer.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -24,11 +24,11 @@ use crate::client::registry_client::RegistryClient;
 use crate::image::{BlobStream, TransferError};
 
 impl RegistryClient {
-    /// Opens a blob at a byte offset. A registry that ignores the range sends all of it, and the bytes before the offset
-    /// are passed over. The stream ends with an error when it stalls, breaks, or has another length than it should.
+    /// Opens a blob at a byte offset. If a registry ignores the range and sends the whole blob, the client skips the
+    /// bytes before the offset. The stream ends with an error if it stalls, breaks, or has the wrong length.
     ///
     /// # Errors
-    /// When it is not there, cannot be had, or has another size.
+    /// Fails if the blob is missing, cannot be fetched, or has another size.
     pub async fn open_blob(
         &self,
         repository: &Repository,
@@ -57,13 +57,13 @@ impl RegistryClient {
         Ok(Box::pin(chunks) as Pin<Box<_>>)
     }
 
-    /// The body of an answer, from `offset` on: all that is left, or a range that a connection lives long enough for.
+    /// Requests the bytes from `offset` on: all of them, or a range that fits the lifetime of connections.
     async fn open_body(&self, repository: &Repository, blob: &Descriptor, offset: u64) -> Result<ResponseBody, Fault> {
         let mut request = blob_request(Method::GET, repository, blob);
         let left = blob.size.saturating_sub(offset);
         let requested = self.ranges.range_size(left);
         let range = match requested < left {
-            // A connection of its own, so that none grows old enough to be cut.
+            // A range gets a connection of its own, so that no connection gets old enough to be cut.
             true => Some(format!("bytes={offset}-{}", offset + requested - 1)),
             false if offset > 0 => Some(format!("bytes={offset}-")),
             false => None,
@@ -103,10 +103,10 @@ impl RegistryClient {
         }
     }
 
-    /// The size of a blob that is known by its digest alone; `None` when it is not there.
+    /// Returns the size of a blob that is known by its digest only; `None` if it is missing.
     ///
     /// # Errors
-    /// When the registry cannot be asked, or does not say.
+    /// Fails if the registry cannot be asked or does not say.
     pub async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, RegistryError> {
         let blob = Descriptor::new("application/octet-stream", digest.clone(), 0);
         let fail = |fault| self.error(fetch_action(repository, &blob), fault);
@@ -120,10 +120,10 @@ impl RegistryClient {
         size.map(Some).ok_or_else(|| fail(Fault::from(ProtocolProblem::NoSize)))
     }
 
-    /// Whether a blob is in a repository, with the size that its descriptor says.
+    /// Returns true if the repository has the blob with the size of its descriptor.
     ///
     /// # Errors
-    /// When the registry cannot be asked.
+    /// Fails if the registry cannot be asked.
     pub async fn blob_exists(&self, repository: &Repository, blob: &Descriptor) -> Result<bool, RegistryError> {
         let request = blob_request(Method::HEAD, repository, blob);
         let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
@@ -157,7 +157,7 @@ fn check_size(found: Option<u64>, expected: u64) -> Result<(), Fault> {
     }
 }
 
-/// `bytes FIRST-LAST/TOTAL` (RFC 9110 section 14.4) as first byte and total; the total may be `*`.
+/// Parses `bytes FIRST-LAST/TOTAL` (RFC 9110 section 14.4) into first byte and total; the total may be `*`.
 fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let first = range.split_once('-')?.0.trim().parse().ok()?;
@@ -167,7 +167,7 @@ fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
     }
 }
 
-/// A blob while it is read, over as many answers as it takes.
+/// A blob that is read from one or more responses.
 struct BlobReader {
     client: RegistryClient,
     repository: Repository,
@@ -217,17 +217,16 @@ impl BlobReader {
     }
 }
 
-/// The body of an answer while it is read.
+/// The body of a response while it is read.
 struct ResponseBody {
     response: Response,
-    /// Bytes at the start that nobody wants.
+    /// Bytes before the requested offset.
     skip: u64,
-    /// Bytes that are still to come after those.
+    /// Remaining bytes after the skipped ones.
     left: u64,
-    /// Bytes that came.
     received: u64,
     size: u64,
-    /// How fast bytes come. The time that the sink takes does not count.
+    /// Detects a stall of the response. Time that the sink takes does not count.
     stall_timer: StallTimer,
     stall: Duration,
 }
@@ -262,7 +261,8 @@ impl ResponseBody {
         }
     }
 
-    /// A body that ends early without an error below has no stated length: an old proxy that lost its other side.
+    /// Ends the body. A body that is too short without a transport error has no stated length: an old proxy sends one
+    /// after it lost its upstream.
     fn end(&self) -> Result<Option<Bytes>, Fault> {
         if self.left == 0 {
             return Ok(None);

@@ -1,24 +1,23 @@
-//! What a registry asks for when it answers 401: the `WWW-Authenticate` header, parsed (RFC 9110 section 11.6.1). Decides
-//! nothing; pure, and lenient: what makes no sense is passed over, because the header comes from a stranger.
+//! Parser for the `WWW-Authenticate` header of a 401 (RFC 9110 section 11.6.1). It is pure, and lenient because the
+//! header comes from a stranger: it skips invalid parts.
 
-/// A way to log in that we know.
+/// A supported authentication scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Challenge {
     /// User name and password with each request (RFC 7617).
     Basic,
-    /// A token that another server gives (distribution's token specification).
+    /// A token from another server (distribution's token specification).
     Bearer {
-        /// The URL of the token server.
+        /// URL of the token server.
         realm: String,
-        /// What the token server calls the registry.
+        /// The token server's name for the registry.
         service: Option<String>,
-        /// What the token has to allow.
+        /// Requested scope of the token.
         scope: Option<String>,
     },
 }
 
-/// Parses one header; it may hold several challenges. Schemes that we do not know and a `Bearer` without a realm are left
-/// out.
+/// Parses one header, which may hold several challenges. It leaves out unknown schemes and a `Bearer` without a realm.
 #[must_use]
 pub fn parse_challenges(header: &str) -> Vec<Challenge> {
     let mut rest = Cursor { text: header };
@@ -62,7 +61,7 @@ fn to_challenge((scheme, parameters): (String, Vec<(String, String)>)) -> Option
     }
 }
 
-/// What is left of the header.
+/// The rest of the header.
 struct Cursor<'a> {
     text: &'a str,
 }
@@ -88,7 +87,7 @@ impl<'a> Cursor<'a> {
         rest.is_some()
     }
 
-    /// RFC 9110 section 5.6.2.
+    /// Takes a token (RFC 9110 section 5.6.2).
     fn take_token(&mut self) -> &'a str {
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         let end = self.text.find(|c| !is_token(c)).unwrap_or(self.text.len());
@@ -97,7 +96,7 @@ impl<'a> Cursor<'a> {
         token
     }
 
-    /// A token or a quoted string (RFC 9110 section 5.6.4); an unterminated one ends with the header.
+    /// Takes a token or a quoted string (RFC 9110 section 5.6.4). An unterminated string ends with the header.
     fn take_value(&mut self) -> String {
         self.skip_spaces();
         if !self.skip_if('"') {

@@ -1,4 +1,4 @@
-//! Connections: how they are set up, and what it means when they fail.
+//! Connections: their set-up, and the classification of their failures.
 
 use std::error::Error;
 use std::io;
@@ -14,41 +14,41 @@ use super::error::Fault;
 use super::foreign_dns::ForeignDns;
 use super::problem::{ConnectionProblem, TlsProblem};
 
-/// Hosts that no proxy can reach for us.
+/// Hosts that a proxy cannot reach for this machine.
 const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";
-/// How often the certificates on disk are compared with those in use.
+/// Interval for the comparison of certificates on disk with those in use.
 pub(super) const CERTIFICATES_CHECKED_EVERY: Duration = Duration::from_secs(15);
 
-/// The connections to one registry and to where it redirects.
+/// The connections to one registry and to the hosts that it redirects to.
 pub(super) struct Connections {
-    /// To the registry itself, under its own policy.
+    /// Connects to the registry itself, under its own TLS policy.
     pub(super) registry: Client,
-    /// Made when a redirect first leads there: most registries never send anybody away, and it costs reading the system's
-    /// certificates.
+    /// Connects to foreign hosts. Created by the first redirect: most registries never redirect, and creation reads the
+    /// system's certificates.
     foreign: OnceLock<Client>,
     certificates: RegistryCertificates,
 }
 
 impl Connections {
     /// # Errors
-    /// When a certificate or a proxy's address cannot be used.
+    /// Fails if a certificate or a proxy's address cannot be used.
     pub(super) fn new(endpoint: &Endpoint) -> Result<Connections, Fault> {
-        Connections::with(endpoint, load(endpoint)?)
+        Connections::with_certificates(endpoint, load_certificates(endpoint)?)
     }
 
-    /// New connections when the certificates on disk are others than before.
+    /// Returns new connections if the certificates on disk changed.
     ///
     /// # Errors
-    /// As in [`Connections::new`].
+    /// As for [`Connections::new`].
     pub(super) fn renewed(&self, endpoint: &Endpoint) -> Result<Option<Connections>, Fault> {
-        let certificates = load(endpoint)?;
+        let certificates = load_certificates(endpoint)?;
         if certificates == self.certificates {
             return Ok(None);
         }
-        Connections::with(endpoint, certificates).map(Some)
+        Connections::with_certificates(endpoint, certificates).map(Some)
     }
 
-    fn with(endpoint: &Endpoint, certificates: RegistryCertificates) -> Result<Connections, Fault> {
+    fn with_certificates(endpoint: &Endpoint, certificates: RegistryCertificates) -> Result<Connections, Fault> {
         Ok(Connections {
             registry: http_client(endpoint, &endpoint.tls, &certificates)?
                 .build()
@@ -58,13 +58,14 @@ impl Connections {
         })
     }
 
-    /// To anybody but the registry: certificates are always verified, ours is not shown, and no login is ever sent.
+    /// Returns the connections to foreign hosts. They always verify certificates, show no client certificate, and never
+    /// carry a login.
     ///
     /// # Errors
-    /// As in [`Connections::new`].
+    /// As for [`Connections::new`].
     pub(super) fn foreign(&self, endpoint: &Endpoint) -> Result<&Client, Fault> {
-        if let Some(made) = self.foreign.get() {
-            return Ok(made);
+        if let Some(built) = self.foreign.get() {
+            return Ok(built);
         }
         let verified = TlsPolicy {
             insecure: false,
@@ -76,18 +77,18 @@ impl Connections {
         };
         let builder = http_client(endpoint, &verified, &public)?;
         let builder = builder.dns_resolver(Arc::new(ForeignDns::new(endpoint)));
-        let made = builder.build().map_err(Fault::Setup)?;
-        // Two may make one at the same time: both are good, and the first stays.
-        Ok(self.foreign.get_or_init(|| made))
+        let built = builder.build().map_err(Fault::Setup)?;
+        // Two callers may build a client at the same time. Both clients are equal, and the first one stays.
+        Ok(self.foreign.get_or_init(|| built))
     }
 }
 
-fn load(endpoint: &Endpoint) -> Result<RegistryCertificates, Fault> {
+fn load_certificates(endpoint: &Endpoint) -> Result<RegistryCertificates, Fault> {
     let loaded = load_registry_certificates(&endpoint.certificate_roots, &endpoint.host);
     loaded.map_err(|problem| Fault::Certificate(problem.into()))
 }
 
-/// An HTTP client that follows nothing, repeats nothing and reads no environment.
+/// Builds an HTTP client that follows no redirects, retries nothing and reads no environment.
 fn http_client(
     endpoint: &Endpoint,
     policy: &TlsPolicy,
@@ -121,7 +122,7 @@ fn proxy_for(scheme: &'static str, address: Url, direct: NoProxy) -> Proxy {
     })
 }
 
-/// Finds out from the chain of causes what went wrong. The URL is taken out: it may hold a signature.
+/// Classifies an error by its chain of causes. The URL is removed: it may hold a signature.
 pub(super) fn classify(error: reqwest::Error) -> Fault {
     let error = error.without_url();
     let problem = if error.is_dns() {
@@ -149,7 +150,7 @@ pub(super) fn classify(error: reqwest::Error) -> Fault {
     }
 }
 
-/// `io::Error::source` passes over the error that it wraps.
+/// Looks into an `io::Error`, because `io::Error::source` skips the error that it wraps.
 fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(io) = error.downcast_ref::<io::Error>() {
         return rustls_error(io.get_ref()?);
@@ -168,8 +169,8 @@ fn tls_problem(error: &rustls::Error) -> TlsProblem {
             _ => TlsProblem::Handshake,
         },
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => TlsProblem::NotTls,
-        // What a server says of a certificate is about ours (RFC 8446 section 6.2). Before TLS 1.3 there was no alert for
-        // a missing one: then servers call it bad.
+        // A server's alert about a certificate means the client's certificate (RFC 8446 section 6.2). Before TLS 1.3
+        // there was no alert for a missing one; servers then send `bad_certificate`.
         rustls::Error::AlertReceived(
             Alert::CertificateRequired
             | Alert::BadCertificate

@@ -1,4 +1,4 @@
-//! One registry, and all that is needed to talk to it: trust, login, proxies, limits.
+//! Endpoint of one registry: trust, login, proxies, limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,34 +14,31 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::client::login::Login;
 use crate::keychain::Keychain;
 
-/// One registry, and all that is needed to talk to it.
+/// One registry, and the parameters for access to it.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// Where it is. `docker.io` is reached at `registry-1.docker.io`.
+    /// Host of the registry. The client reaches `docker.io` at `registry-1.docker.io`.
     pub host: RegistryHost,
-    /// How its certificate is judged.
     pub tls: TlsPolicy,
-    /// Directories with one of certificates for each registry (`/etc/docker/certs.d`), read again when they change.
+    /// Directories with a subdirectory of certificates for each registry (`/etc/docker/certs.d`); read again when they
+    /// change.
     pub certificate_roots: Vec<Utf8PathBuf>,
-    /// Who we are there, when the configuration says it.
+    /// Login from the configuration.
     pub login: Option<Login>,
-    /// Where a login is looked for otherwise. With neither we are anonymous.
+    /// Source of the login if the configuration has none. Without either, the client is anonymous.
     pub keychain: Option<Arc<Keychain>>,
-    /// Token servers outside the registry's own domain that may see the login.
+    /// Token servers outside of the registry's domain that may see the login.
     pub token_servers: Vec<RegistryHost>,
-    /// The way out of this network.
     pub proxies: Proxies,
-    /// The limits of patience.
     pub timeouts: Timeouts,
-    /// When it counts as gone, and for how long it is left alone then.
     pub circuit: CircuitPolicy,
-    /// A larger blob goes up in chunks of so many bytes, and of four times as many where the registry seems to keep what a
-    /// broken request brought.
+    /// Length of upload chunks in bytes; a larger blob is sent in chunks. Chunks are four times as long where the
+    /// registry probably keeps the bytes of a broken request.
     pub upload_chunk_size: u64,
 }
 
 impl Endpoint {
-    /// A registry with a certificate from a known authority, anonymous, without proxies.
+    /// Returns an anonymous endpoint with a certificate from a known authority and without proxies.
     #[must_use]
     pub fn new(host: RegistryHost) -> Endpoint {
         Endpoint {
@@ -59,44 +56,46 @@ impl Endpoint {
     }
 }
 
-/// Proxies, as `http_proxy`, `https_proxy` and `no_proxy` name them. This machine itself is never reached by a proxy.
+/// Proxies, as in `http_proxy`, `https_proxy` and `no_proxy`. This machine itself is never reached by a proxy.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
-    /// The proxy's URL for `http://`. Secret, as it may hold a password.
+    /// URL of the proxy for `http://`. Secret, as it may hold a password.
     pub http: Option<SecretString>,
-    /// The proxy's URL for `https://`.
+    /// URL of the proxy for `https://`.
     pub https: Option<SecretString>,
-    /// Hosts, domains and networks that are reached directly, separated by commas.
+    /// Hosts, domains and networks without a proxy, separated by commas.
     pub no_proxy: Option<String>,
 }
 
-/// How long to wait. There is no limit for a whole transfer: a large blob over a thin link takes hours and is well.
+/// Time limits. There is no limit for a whole transfer: a large blob over a thin link takes hours, and that is fine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a connection, TLS included.
+    /// Limit for a connection, TLS included.
     pub connect: Duration,
-    /// For the head of an answer.
+    /// Limit for the head of a response.
     pub response: Duration,
-    /// For a transfer that hardly moves, either way. The time in which the other end of a copy lets it wait does not count.
+    /// Limit for a transfer below the minimum throughput, in either direction. Time that the other end of the copy
+    /// takes does not count.
     pub stall: Duration,
-    /// What is not hardly moving, in bytes a second over that time. On the way up it is what this machine's system takes
-    /// over for sending, some hundred kilobytes at a time.
+    /// Minimum throughput in bytes/s, averaged over `stall`; below it the transfer is cut. For uploads this counts
+    /// bytes accepted by the socket buffer, which come some hundred kilobytes at a time.
     pub min_throughput: u64,
-    /// For the answer to an upload after its last byte, at most: the registry may hash all of it again.
+    /// Upper limit for the response after the last byte of an upload: the registry may hash the whole blob again.
     pub commit: Duration,
 }
 
-/// A registry that hashes a blob again is not slower than this, in bytes a second.
+/// A registry hashes a blob at least this fast, in bytes/s.
 const SLOWEST_HASHING: u64 = 8 * 1024 * 1024;
 
 impl Timeouts {
-    /// The pace that a transfer has to keep.
+    /// Returns the stall timer of a transfer with these limits.
     pub(crate) fn stall_timer(&self) -> StallTimer {
         let milliseconds = u64::try_from(self.stall.as_millis()).unwrap_or(u64::MAX);
         StallTimer::new(self.stall, self.min_throughput.saturating_mul(milliseconds) / 1000)
     }
 
-    /// For the answer to an upload of so many bytes: a link that went silent at the end of a small blob is noticed soon.
+    /// Returns the limit for the response to an upload of `size` bytes. It is short for a small blob, so that the
+    /// client soon notices a link that went silent at its end.
     pub(crate) fn commit_of(&self, size: u64) -> Duration {
         self.commit
             .min(self.response + Duration::from_secs(size / SLOWEST_HASHING))
@@ -115,12 +114,13 @@ impl Default for Timeouts {
     }
 }
 
-/// What is lost at most where a registry keeps nothing of a request that broke off, in bytes; larger than most layers, so
-/// that those take one request.
+/// Default length of upload chunks in bytes. It bounds the loss where a registry keeps nothing of a broken request, and
+/// is larger than most layers, so that those take one request.
 const UPLOAD_CHUNK_SIZE: u64 = 64 * 1024 * 1024;
 
 impl Proxies {
-    /// `http_proxy`, `https_proxy` and `no_proxy`, in capitals or not; the small ones count more, as in curl.
+    /// Reads `http_proxy`, `https_proxy` and `no_proxy`, in lower or upper case. Lower case takes precedence, as in
+    /// curl.
     #[must_use]
     pub fn of_variables(variable: &dyn Fn(&str) -> Option<String>) -> Proxies {
         let either = |small: &str| {
@@ -137,7 +137,7 @@ impl Proxies {
     }
 }
 
-/// `host:port` without a scheme is what many environments hold: it means plain HTTP to the proxy.
+/// Parses the URL of a proxy. Many environments hold `host:port` without a scheme: it means plain HTTP to the proxy.
 pub(crate) fn proxy_url(address: &SecretString) -> Option<Url> {
     let text = address.expose_secret().trim();
     let parsed = if text.contains("://") {
@@ -163,7 +163,7 @@ mod tests {
         timeouts.stall_timer()
     }
 
-    /// So many bytes moved after so long a wait.
+    /// Moves `bytes` bytes after a wait.
     fn pass(stall_timer: &mut StallTimer, bytes: usize, waited: Duration) {
         stall_timer.add_wait(waited);
         stall_timer.add_bytes(bytes);

@@ -1,5 +1,5 @@
-//! What can go wrong with a registry, in words for the person who mends it and as a kind for the code that decides what
-//! happens next. No text here holds a credential, a token or the query of a URL.
+//! Errors of a registry: a text for the user, and a kind for the code that decides the next step. No text holds a
+//! credential, a token or the query of a URL.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -16,71 +16,55 @@ use super::server_message::ServerMessage;
 use crate::image::TransferError;
 use crate::keychain::KeychainError;
 
-/// A request to a registry failed: what we tried is the text, why it failed is the source.
+/// A failed request to a registry. The text names the attempt; the source is the cause.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {preposition} `{registry}`", preposition = action.preposition())]
 pub struct RegistryError {
-    /// What we were trying to do.
     pub action: Action,
-    /// The registry as the user names it.
+    /// Name of the registry in the user's words.
     pub registry: RegistryHost,
-    /// Why it failed. Boxed to keep results small.
+    /// Cause of the failure; boxed to keep results small.
     #[source]
     pub fault: Box<Fault>,
 }
 
-/// What we were trying to do.
+/// An attempted operation on a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Setting up trust, proxies and names before the first request.
+    /// Set-up of trust, proxies and names before the first request.
     Prepare,
-    /// Asking whether it answers at all.
+    /// Check for a response of the registry.
     Reach,
-    /// Fetching a manifest.
     FetchManifest {
-        /// The repository.
         repository: Repository,
-        /// The tag or digest.
+        /// Tag or digest.
         selector: String,
     },
-    /// Pushing a manifest.
     PushManifest {
-        /// The repository.
         repository: Repository,
-        /// The tag or digest.
+        /// Tag or digest.
         selector: String,
     },
-    /// Fetching a blob, or asking for it.
+    /// Fetch of a blob, or a question about it.
     FetchBlob {
-        /// The repository.
         repository: Repository,
-        /// The blob.
         digest: Digest,
     },
-    /// Pushing a blob.
     PushBlob {
-        /// The repository.
         repository: Repository,
-        /// The blob.
         digest: Digest,
     },
-    /// Listing the tags of a repository.
     ListTags {
-        /// The repository.
         repository: Repository,
     },
-    /// Listing what refers to a manifest.
     ListReferrers {
-        /// The repository.
         repository: Repository,
-        /// The manifest.
+        /// Digest of the subject.
         digest: Digest,
     },
-    /// Listing the repositories.
     ListRepositories,
-    /// Creating a Harbor project.
+    /// Creation of a Harbor project.
     EnsureProject {
-        /// Its name.
         project: String,
     },
 }
@@ -127,143 +111,120 @@ fn reference(repository: &Repository, selector: &str) -> String {
     format!("{repository}{separator}{selector}")
 }
 
-/// Why a request failed.
+/// Cause of a failed request.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// The registry answered, and the answer is no.
+    /// The registry refused the request.
     #[error("the registry answers {status}{message}")]
     Answer {
-        /// The HTTP status.
         status: StatusCode,
-        /// What the registry says about it.
         message: ServerMessage,
-        /// How long it asks us to wait.
+        /// Wait that the registry asks for.
         retry_after: Option<Duration>,
     },
-    /// The registry wants a login and we have none for it.
+    /// The registry wants a login, and the client has none for it.
     #[error("the registry wants a login and none is configured for it{message}")]
-    LoginMissing {
-        /// What the registry says about it.
-        message: ServerMessage,
-    },
-    /// The registry, or the token server that it names, does not accept our login.
+    LoginMissing { message: ServerMessage },
+    /// The registry, or its token server, does not accept the login.
     #[error("the login of user `{username}`{} is not accepted{message}", from(origin.as_ref()))]
     LoginRefused {
-        /// Who we said we are.
         username: String,
-        /// Where the login is from, when the configuration does not hold it.
+        /// Source of the login if it is not the configuration.
         origin: Option<String>,
-        /// What the registry says about it.
         message: ServerMessage,
     },
-    /// A token ended while bytes were on their way that can be sent only once. The next attempt has a new one.
+    /// A token expired during a streamed body, which can be sent only once. The next attempt gets a new token.
     #[error("the registry no longer accepts the token that the transfer began with{message}")]
-    LoginLapsed {
-        /// What the registry says about it.
-        message: ServerMessage,
-    },
-    /// The login could not be looked up.
+    LoginLapsed { message: ServerMessage },
     #[error("the login for the registry cannot be looked up")]
     Keychain(#[from] KeychainError),
-    /// The token server did not give a token.
+    /// The token server returned no token.
     #[error("the token server `{server}` answers {status}{message}")]
     TokenRefused {
-        /// The host of the token server.
+        /// Host of the token server.
         server: String,
-        /// The HTTP status.
         status: StatusCode,
-        /// What the token server says about it.
         message: ServerMessage,
-        /// How long it asks us to wait.
+        /// Wait that the token server asks for.
         retry_after: Option<Duration>,
     },
-    /// The registry names a token server that must not see our login.
+    /// The registry names a token server that must not see the login.
     #[error("the registry names the token server `{server}`, which {reason}; nothing was sent there")]
     TokenServerNotTrusted {
-        /// The host of the token server.
+        /// Host of the token server.
         server: String,
-        /// Why it is not used.
+        /// Reason against the token server.
         reason: &'static str,
     },
-    /// The connection failed before or while bytes passed.
+    /// The connection failed, before or during the transfer.
     #[error("{problem}")]
     Connection {
-        /// How it failed.
         problem: ConnectionProblem,
-        /// The cause from below, when it says more.
+        /// Underlying cause, if it says more.
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },
-    /// It has not answered for a while, and is left alone for now.
+    /// The registry has not responded for a while. The client sends it nothing for now.
     #[error("it has not answered anything for {} s, and is not asked for now", silent.as_secs())]
     GivenUp {
-        /// For how long.
+        /// Time since the last response.
         silent: Duration,
     },
-    /// TLS failed.
     #[error("{problem}")]
     Tls {
-        /// How it failed.
         problem: TlsProblem,
-        /// The cause from below.
+        /// Underlying cause.
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },
-    /// The bytes are not those that the digest names.
+    /// The bytes do not match the digest.
     #[error("the bytes have digest `{computed}`, not `{expected}`")]
-    WrongDigest {
-        /// What was asked for.
-        expected: Digest,
-        /// What came.
-        computed: Digest,
-    },
-    /// There are more or fewer bytes than the descriptor says.
+    WrongDigest { expected: Digest, computed: Digest },
+    /// The number of bytes does not match the descriptor.
     #[error("the registry offers {found} bytes, and the descriptor says {expected}")]
     WrongSize {
-        /// What the descriptor says, in bytes.
+        /// Size from the descriptor, in bytes.
         expected: u64,
-        /// What the registry has, in bytes.
+        /// Size at the registry, in bytes.
         found: u64,
     },
-    /// The answer is larger than we read.
+    /// The response exceeds the size limit.
     #[error("the answer is larger than {limit} bytes")]
     TooLarge {
-        /// The limit in bytes.
+        /// Limit in bytes.
         limit: usize,
     },
-    /// A redirect that we do not follow.
+    /// The client does not follow the redirect.
     #[error("the registry redirects to `{to}`, which {reason}")]
     RedirectRefused {
-        /// The host it points to.
+        /// Host of the redirect's target.
         to: String,
-        /// Why we do not follow it.
+        /// Reason against the redirect.
         reason: &'static str,
     },
-    /// The answer breaks the protocol.
+    /// The response violates the protocol.
     #[error("the answer breaks the distribution protocol: {0}")]
     Protocol(ProtocolProblem),
-    /// Another server, to which the registry sends us, failed: a token server, or where its blobs live.
+    /// A foreign host that the registry refers to failed: a token server or a blob store.
     #[error("the registry redirects to `{host}`")]
     Elsewhere {
-        /// The host that failed.
         host: String,
-        /// How. Its texts say "the registry" and mean this host.
+        /// Its failure. In its texts "the registry" means this host.
         #[source]
         fault: Box<Fault>,
     },
-    /// The stream that was to be pushed failed.
+    /// The source stream of a push failed.
     #[error("the bytes to push could not be read")]
     Body(#[source] TransferError),
-    /// A certificate from the configuration cannot be used.
+    /// A configured certificate is unusable.
     #[error("a configured certificate cannot be used")]
     Certificate(#[from] CertificateProblem),
-    /// A proxy's address from the configuration cannot be used. The address is not shown: it may hold a password.
+    /// A configured proxy URL is unusable. The text does not show it: it may hold a password.
     #[error("the address of the {which} proxy is not a URL")]
     Proxy {
-        /// Which setting.
+        /// Setting of the proxy.
         which: &'static str,
     },
-    /// The HTTP client could not be made.
     #[error("the HTTP client cannot be set up")]
     Setup(#[source] reqwest::Error),
 }
@@ -281,13 +242,13 @@ impl From<ProtocolProblem> for Fault {
 }
 
 impl Fault {
-    /// The registry's part in the failure of a transfer, e.g. for its hint. `None` when the failure is somebody else's.
+    /// Returns the fault of the registry in a failed transfer, e.g. for its hint; `None` if something else failed.
     #[must_use]
     pub fn of(error: &TransferError) -> Option<&Fault> {
         error.source.as_deref()?.downcast_ref()
     }
 
-    /// How TLS failed, when it was TLS.
+    /// Returns the TLS problem if TLS failed.
     #[must_use]
     pub fn tls_problem(&self) -> Option<&TlsProblem> {
         match self {
@@ -297,12 +258,12 @@ impl Fault {
         }
     }
 
-    /// What follows from the fault (STYLE 3.5).
+    /// Returns the kind that decides about retries and other sources.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
-            // Docker's registry answers 500 when it has several reasons, this one among them; it will not pass.
-            Fault::Answer { message, .. } if message.names("MANIFEST_BLOB_UNKNOWN") => FailureKind::Protocol,
+            // Docker's registry answers 500 for several errors at once, this one among them. A retry does not help.
+            Fault::Answer { message, .. } if message.has_code("MANIFEST_BLOB_UNKNOWN") => FailureKind::Protocol,
             Fault::Answer {
                 status, retry_after, ..
             }
@@ -370,7 +331,7 @@ fn kind_of_status(status: StatusCode, retry_after: Option<Duration>) -> FailureK
         401 => FailureKind::Unauthorized,
         403 => FailureKind::Forbidden,
         429 => FailureKind::RateLimited { after: retry_after },
-        // A server that says when to come back is busy, not gone.
+        // A server that states a time is busy, not down.
         503 if retry_after.is_some() => FailureKind::RateLimited { after: retry_after },
         507 => FailureKind::Full,
         408 | 425 | 500.. => FailureKind::Unreachable,
@@ -379,7 +340,7 @@ fn kind_of_status(status: StatusCode, retry_after: Option<Duration>) -> FailureK
 }
 
 impl RegistryError {
-    /// What follows from the failure.
+    /// Returns the kind that decides about retries and other sources.
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         self.fault.kind()

@@ -310,8 +310,8 @@ enum Field {
     Certificates,
 }
 
-/// Returns, e.g., `` `stylus.registryCredentials.domain` at user-data.yaml:7:5 ``. The place of a field that may be
-/// missing is given as "beside".
+/// Returns, e.g., `` `stylus.registryCredentials.domain` at user-data.yaml:7:5 ``. A field that may be missing is
+/// "beside" its location.
 fn field(registry: &Registry, field: Field) -> String {
     let at = match field {
         Field::Address => "at",

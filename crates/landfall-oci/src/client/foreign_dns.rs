@@ -1,6 +1,6 @@
-//! Names of other hosts that a registry sends us to. Whatever they are called, they do not lead to this machine or its
-//! link (`169.254.169.254` has a cloud's secrets); what is judged here is the address that is then connected to, so that a
-//! second look-up cannot give another one. Private addresses are fine: an on-premises registry lives among them.
+//! DNS for hosts that a registry redirects to. Their names must not lead to this machine or its link (`169.254.169.254`
+//! holds a cloud's secrets). The check applies to the address of the connection, so that a second look-up cannot return
+//! another one. Private addresses are allowed: an on-premises registry has one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,9 +13,9 @@ use crate::client::redirect_policy::is_local_address;
 
 /// Resolves names to addresses outside of this machine.
 pub(super) struct ForeignDns {
-    /// A registry on this machine may send us to another one here.
+    /// A registry on this machine may redirect to another one on it.
     registry: String,
-    /// Proxies are the user's choice and may be on this machine.
+    /// The user chooses the proxies. They may be on this machine.
     proxies: Vec<String>,
 }
 

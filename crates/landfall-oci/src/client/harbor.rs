@@ -1,4 +1,4 @@
-//! The one thing that Harbor wants beside the distribution protocol: a project must exist before anything is pushed to it.
+//! Harbor's addition to the distribution protocol: a project must exist before the first push to it.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -11,10 +11,11 @@ use super::request::{RegistryRequest, RequestBody};
 use crate::client::registry_client::RegistryClient;
 
 impl RegistryClient {
-    /// Makes sure that a Harbor project is there; a new one is private and has no quota. Says whether it was made now.
+    /// Ensures that a Harbor project exists. A new project is private and has no quota. Returns true if the project was
+    /// created.
     ///
     /// # Errors
-    /// When the login may not make projects, or this is no Harbor.
+    /// Fails if the login may not create projects, or the registry is not a Harbor.
     pub async fn ensure_project(&self, project: &str) -> Result<bool, RegistryError> {
         let ensured = self.ensure_project_inner(project).await;
         ensured.map_err(|fault| {
@@ -37,7 +38,7 @@ impl RegistryClient {
         let mut request = RegistryRequest::new(Method::POST, "/api/v2.0/projects", Scope::Login)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.body = RequestBody::Bytes(Bytes::from(body.to_string()));
-        // 409: somebody was faster.
+        // 409: another client created the project first.
         let expected = [StatusCode::CREATED, StatusCode::CONFLICT];
         let made = self.transport.send_expecting(request, &expected).await?;
         Ok(made.status() == StatusCode::CREATED)

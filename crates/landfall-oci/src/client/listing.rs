@@ -1,4 +1,4 @@
-//! Lists that come in pages: tags, repositories and referrers (OCI distribution specification, "Content discovery").
+//! Paged lists: tags, repositories and referrers (OCI distribution specification, "Content discovery").
 
 use http::header::LINK;
 use http::{HeaderMap, Method, StatusCode};
@@ -27,10 +27,10 @@ pub(super) struct Page {
 }
 
 impl RegistryClient {
-    /// The tags of a repository, in the registry's order.
+    /// Lists the tags of a repository, in the registry's order.
     ///
     /// # Errors
-    /// When the repository is unknown or the registry cannot be asked.
+    /// Fails if the repository is unknown or the registry cannot be asked.
     pub async fn list_tags(&self, repository: &Repository) -> Result<Vec<String>, RegistryError> {
         let path = format!("/v2/{repository}/tags/list");
         let listed = self
@@ -42,10 +42,10 @@ impl RegistryClient {
         })
     }
 
-    /// The repositories of the registry; not every registry tells.
+    /// Lists the repositories of the registry.
     ///
     /// # Errors
-    /// When the registry does not tell or cannot be asked.
+    /// Fails if the registry has no such list or cannot be asked.
     pub async fn list_repositories(&self) -> Result<Vec<String>, RegistryError> {
         let path = "/v2/_catalog?n=1000".to_owned();
         let listed = self.fetch_pages(path, Scope::Catalog, |page| page.repositories).await;
@@ -77,7 +77,7 @@ impl RegistryClient {
     }
 }
 
-/// The `Link` with `rel="next"` (RFC 8288), on the same host only.
+/// Returns the `Link` with `rel="next"` (RFC 8288), which must be on the same host.
 fn next_page(asked: &Url, headers: &HeaderMap) -> Result<Option<Url>, Fault> {
     let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
     let Some(link) = links.flat_map(|value| value.split(',')).find_map(parse_next_link) else {

@@ -1,15 +1,13 @@
-//! A login, as the configuration holds it.
+//! A login in the configuration.
 
 use std::fmt;
 
 use secrecy::SecretString;
 
-/// A user name and a password (or an access token in its place).
+/// User name and password; an access token may take the password's place.
 #[derive(Clone)]
 pub struct Login {
-    /// Who.
     pub username: String,
-    /// The secret.
     pub password: SecretString,
 }
 

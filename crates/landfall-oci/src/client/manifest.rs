@@ -1,4 +1,4 @@
-//! Manifests: fetched and pushed as the raw bytes that their digest names.
+//! Manifests, fetched and pushed as the raw bytes of their digest.
 
 use std::str::FromStr;
 
@@ -17,7 +17,7 @@ use crate::digest::{Algorithm, Digester};
 use crate::header_names::CONTENT_DIGEST;
 use crate::image::RawManifest;
 
-/// The largest manifest that is read, in bytes: what registries must take at least (OCI distribution specification,
+/// Largest manifest that is read, in bytes: the size that every registry must accept (OCI distribution specification,
 /// "Pushing Manifests").
 pub const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
 
@@ -26,11 +26,12 @@ const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd
                         application/vnd.docker.distribution.manifest.v2+json";
 
 impl RegistryClient {
-    /// Fetches a manifest by tag or digest. The bytes are verified against the digest that was asked for, or against the
-    /// one that the registry states.
+    /// Fetches a manifest by tag or digest. The client verifies the bytes against the requested digest, or else against
+    /// the one in the response.
     ///
     /// # Errors
-    /// When it is not there, cannot be had, is larger than [`MANIFEST_SIZE_MAX`], or is not what its digest names.
+    /// Fails if the manifest is missing, cannot be fetched, is larger than [`MANIFEST_SIZE_MAX`], or does not match its
+    /// digest.
     pub async fn fetch_manifest(&self, repository: &Repository, selector: &str) -> Result<RawManifest, RegistryError> {
         let fetched = self.fetch_manifest_inner(repository, selector).await;
         fetched.map_err(|fault| self.error(fetch_action(repository, selector), fault))
@@ -63,10 +64,10 @@ impl RegistryClient {
         })
     }
 
-    /// Asks for a manifest's digest, size and media type; `None` when it is not there.
+    /// Returns a manifest's digest, size and media type; `None` if it is missing.
     ///
     /// # Errors
-    /// When the registry cannot be asked.
+    /// Fails if the registry cannot be asked.
     pub async fn head_manifest(
         &self,
         repository: &Repository,
@@ -97,7 +98,7 @@ impl RegistryClient {
     /// Pushes a manifest under a tag or its digest.
     ///
     /// # Errors
-    /// When the registry does not take it, or states another digest for it.
+    /// Fails if the registry rejects it, or states another digest for it.
     pub async fn push_manifest(
         &self,
         repository: &Repository,
@@ -162,7 +163,7 @@ fn header_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get(CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
 }
 
-/// The media type without parameters such as `charset`.
+/// Returns the media type without parameters such as `charset`.
 fn header_media_type(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let essence = text.split(';').next()?.trim();
@@ -175,7 +176,7 @@ fn digest_like(bytes: &[u8], model: Option<&Digest>) -> Digest {
     digester.finish()
 }
 
-/// The header decides where it names a kind of manifest; else (`application/json`, nothing) the content does.
+/// Returns the header's media type if it is a manifest's. Otherwise (`application/json`, nothing) the content decides.
 fn settle_media_type(header: Option<String>, bytes: &Bytes) -> Result<String, Fault> {
     if let Some(header) = &header
         && is_manifest_type(header)

@@ -1,4 +1,4 @@
-//! The ways in which connections, TLS and answers fail.
+//! Failures of connections, TLS and responses.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -6,51 +6,41 @@ use std::time::Duration;
 use landfall_core::failure::Hint;
 use landfall_core::reference::Digest;
 
-/// How a connection failed.
+/// Failure of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionProblem {
-    /// Nobody listens there.
     #[error("the connection is refused: nothing listens there")]
     Refused,
-    /// The name is unknown.
     #[error("the name cannot be resolved")]
     Name,
-    /// The connection was not set up in time.
     #[error("no connection within {}", seconds(.0))]
     ConnectTimeout(Duration),
-    /// No answer came in time.
     #[error("no answer within {}", seconds(.0))]
-    AnswerTimeout(Duration),
-    /// Bytes stopped to flow.
+    ResponseTimeout(Duration),
     #[error("the transfer stalled: almost no bytes moved for {}", seconds(.0))]
     Stalled(Duration),
-    /// The other side ended the connection too early.
+    /// The peer closed the connection too early.
     #[error("the connection broke")]
     Broken,
 }
 
-/// How TLS failed.
+/// Failure of TLS.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsProblem {
-    /// Nobody that we trust signed the certificate.
     #[error("its certificate is signed by an authority that is not trusted here")]
     UnknownAuthority,
-    /// The certificate's time is over.
     #[error("its certificate has expired")]
     Expired,
-    /// The certificate's time has not come.
     #[error("its certificate is not valid yet: is this machine's clock right?")]
     NotYetValid,
-    /// The certificate is for somebody else.
     #[error("its certificate is for another name")]
     WrongName,
-    /// The server speaks no TLS.
     #[error("the server speaks plain HTTP, and the registry is not marked `insecure`")]
     NotTls,
-    /// The server wants to know who we are, and none of our certificates is one that it takes.
+    /// The server requires a client certificate, and accepts none of those that the client has.
     #[error("the registry asks for a client certificate, and was shown none that it accepts")]
     ClientCertificate,
-    /// Anything else.
+    /// Any other failure.
     #[error("the TLS handshake failed")]
     Handshake,
 }
@@ -83,57 +73,45 @@ impl TlsProblem {
     }
 }
 
-/// What in an answer breaks the protocol.
+/// Violation of the protocol by a response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolProblem {
-    /// An upload without a place to send the bytes to.
     #[error("an upload was accepted without a usable `Location`")]
     NoLocation,
-    /// A redirect without a target.
     #[error("a redirect has no usable `Location`")]
     BadRedirect,
-    /// Too many redirects.
     #[error("more than {0} redirects")]
     RedirectLoop(usize),
-    /// A blob's size is missing.
     #[error("the answer does not say how large the blob is (`Content-Length`)")]
     NoSize,
-    /// A range that is not the one asked for.
     #[error("the client asked for a range from byte {offset}, and the registry sent another one")]
     WrongRange {
-        /// What was asked for.
+        /// Requested offset.
         offset: u64,
     },
-    /// The body is not the JSON that it should be.
     #[error("the body is not the JSON that was expected")]
     NotJson,
-    /// A header that a manifest needs is missing.
     #[error("a manifest came without a media type")]
     NoMediaType,
-    /// A manifest of a kind that nobody can use any more.
+    /// A manifest of an obsolete kind.
     #[error("the manifest has the media type `{media_type}`, which is not supported")]
     UnsupportedManifest { media_type: String },
-    /// A challenge that we cannot answer.
     #[error("no way to log in that is supported: neither `Basic` nor `Bearer` is offered")]
     NoUsableChallenge,
-    /// The realm of a challenge.
     #[error("the `realm` of its challenge is not a URL")]
     BadRealm,
-    /// An answer of a token server without a token.
     #[error("the token server's answer holds no token")]
     NoToken,
-    /// A page of a list points elsewhere.
     #[error("the next page of a list is on another host")]
     PageElsewhere,
-    /// A list that never ends.
+    /// A list without an end.
     #[error("a list has more than {0} pages")]
     TooManyPages(usize),
-    /// The digest header differs from the bytes.
     #[error("`Docker-Content-Digest` is `{header}` but the bytes have `{computed}`")]
     DigestHeader {
-        /// What the header says.
+        /// Digest in the header.
         header: Digest,
-        /// What the bytes have.
+        /// Digest of the bytes.
         computed: Digest,
     },
 }

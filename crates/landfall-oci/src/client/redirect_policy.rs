@@ -1,27 +1,28 @@
-//! Who is who on the network: which URLs are the registry itself, which hosts may see its login. Pure.
+//! Redirect policy: which URLs belong to the registry, and which hosts may see its login. Pure.
 //!
-//! The rules (SPEC section 13), and why:
-//! - **Requests** carry `Authorization` only to the registry's own scheme, host and port. A redirect, an upload's
-//!   `Location` or a page of a list elsewhere is followed without it, or not at all.
-//! - **From https to http** nothing is ever followed.
-//! - **A token server** (the `realm` of a `Bearer` challenge) gets the login when it is the registry's own host, is in the
-//!   registry's domain, or is listed for the registry; and by https only, unless the registry itself is reached by plain
-//!   HTTP. Without a login any https server may be asked, as an anonymous token tells it nothing.
-//! - **Addresses of the machine or the link** (`127.0.0.1`, `169.254.169.254`) are never the answer to a question that was
-//!   sent elsewhere. Private addresses are: an on-premises registry lives on one.
+//! The rules ([spec:security.authorization]), and their reasons:
+//! - **Requests** carry `Authorization` only to the registry's own scheme, host and port. The client follows a
+//!   redirect, the `Location` of an upload or the next page of a list to another host without it, or not at all.
+//! - **From https to http** the client follows nothing.
+//! - **A token server** (the `realm` of a `Bearer` challenge) gets the login if it is the registry's own host, is in
+//!   the registry's domain, or is listed for the registry. It gets the login by https only, unless the registry itself
+//!   is reached by plain HTTP. Without a login the client asks any https server: an anonymous token reveals nothing to
+//!   it.
+//! - **Addresses of the machine or the link** (`127.0.0.1`, `169.254.169.254`) are never valid targets for a request
+//!   that went to another host. Private addresses are: an on-premises registry lives on one.
 
 use std::net::IpAddr;
 
 use landfall_core::reference::RegistryHost;
 use reqwest::Url;
 
-/// Where Docker Hub's registry really lives.
+/// The host of Docker Hub's registry.
 const DOCKER_HUB_REGISTRY: &str = "registry-1.docker.io";
 
-/// The URL of a registry's root.
+/// Returns the URL of a registry's root.
 ///
-/// The grammar of a host is narrower than that of a URL's authority, so that this cannot fail but on hosts that no one can
-/// reach, e.g. with port 99999.
+/// The grammar of a host is narrower than that of a URL's authority. So this fails only for hosts that cannot be
+/// reached, e.g. with port 99999.
 pub(super) fn base_url(scheme: &str, host: &RegistryHost) -> Option<Url> {
     let host_and_port = if host.is_docker_hub() {
         DOCKER_HUB_REGISTRY
@@ -31,13 +32,13 @@ pub(super) fn base_url(scheme: &str, host: &RegistryHost) -> Option<Url> {
     Url::parse(&format!("{scheme}://{host_and_port}/")).ok()
 }
 
-/// Whether a URL is on the registry itself: scheme, host and port are the same.
+/// Returns true if a URL has the registry's scheme, host and port.
 pub(super) fn is_registry(base: &Url, url: &Url) -> bool {
     base.origin() == url.origin()
 }
 
-/// What `Location` means, seen from the URL that was asked. A registry behind a TLS proxy often writes `http://` with its
-/// own name: that is the registry itself, and stays on TLS.
+/// Resolves a `Location` against the requested URL. A registry behind a TLS proxy often writes `http://` with its own
+/// name: that is the registry itself, and the client stays on TLS.
 pub(super) fn resolve_location(asked: &Url, location: &str) -> Option<Url> {
     let mut url = asked.join(location).ok()?;
     let same_host_and_port = url.host_str() == asked.host_str() && url.port() == asked.port();
@@ -47,10 +48,10 @@ pub(super) fn resolve_location(asked: &Url, location: &str) -> Option<Url> {
     Some(url)
 }
 
-/// Whether a redirect may be followed.
+/// Checks a redirect.
 ///
 /// # Errors
-/// Why it may not.
+/// Returns the reason against following it.
 pub(super) fn check_redirect(from: &Url, to: &Url) -> Result<(), &'static str> {
     if !matches!(to.scheme(), "http" | "https") {
         return Err("is neither https nor http");
@@ -64,10 +65,10 @@ pub(super) fn check_redirect(from: &Url, to: &Url) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether a token server may be asked for a token, with our login if there is one.
+/// Checks a token server. The client would send it the login if there is one.
 ///
 /// # Errors
-/// Why it may not.
+/// Returns the reason against asking it.
 pub(super) fn check_token_server(
     base: &Url,
     realm: &Url,
@@ -100,7 +101,7 @@ pub(super) fn check_token_server(
     Ok(())
 }
 
-/// `host[:port]` of a URL.
+/// Returns the `host[:port]` of a URL.
 pub(super) fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or("");
     match url.port() {
@@ -109,7 +110,7 @@ pub(super) fn host_and_port(url: &Url) -> String {
     }
 }
 
-/// Whether an address is this machine's, or of the link that it is on.
+/// Returns true for an address of this machine or of its link.
 pub(crate) fn is_local_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => address.is_loopback() || address.is_link_local() || address.is_unspecified(),
@@ -126,10 +127,10 @@ fn is_local(url: &Url) -> bool {
     }
 }
 
-/// Whether two names are in one registrable domain, told without the public suffix list: they share two labels, or three
-/// where the top level is a country whose second level is a category (`co.uk`, `com.au`).
+/// Returns true if two names are in one registrable domain. The rule needs no public suffix list: the names share two
+/// labels, or three if the top level is a country whose second level is a category (`co.uk`, `com.au`).
 ///
-/// Coarser than the list, which is enough here: a registry that wanted our login could simply ask for it by `Basic`.
+/// The rule is coarser than the list. This is sufficient: a registry that wanted the login could ask for it by `Basic`.
 fn share_domain(one: &str, other: &str) -> bool {
     let labels = |name: &str| {
         name.to_ascii_lowercase()

@@ -1,5 +1,5 @@
-//! What refers to an image without being part of it (OCI distribution specification, "Listing Referrers"), for registries
-//! that have the interface and those that do not, and cosign's older way, which is a tag beside the image.
+//! Referrers of an image (OCI distribution specification, "Listing Referrers"). Works for registries with the referrers
+//! API and without it, and for cosign's older form, a tag beside the image.
 
 use http::StatusCode;
 use landfall_core::failure::FailureKind;
@@ -15,26 +15,26 @@ use crate::referrers::{cosign_tags, referrers_tag};
 use crate::store::index::render_index;
 
 impl RegistryClient {
-    /// What refers to a manifest, as the registry lists it, or as the tag lists it that stands in for the list where the
-    /// registry has no such interface.
+    /// Lists the referrers of a manifest from the referrers API, or from the fallback tag if the registry has no such
+    /// API.
     ///
     /// # Errors
-    /// When the registry cannot be asked, or the list goes on at another host.
+    /// Fails if the registry cannot be asked, or the list continues on another host.
     pub async fn list_referrers(
         &self,
         repository: &Repository,
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, RegistryError> {
-        if let Some(listed) = self.ask_for_referrers(repository, subject).await? {
+        if let Some(listed) = self.query_referrers_api(repository, subject).await? {
             return Ok(listed);
         }
-        self.referrers_by_tag(repository, subject).await
+        self.fetch_fallback_tag(repository, subject).await
     }
 
-    /// Everything that belongs to a manifest: what refers to it, and cosign's tags.
+    /// Finds all referrers of a manifest, including those under cosign's tags.
     ///
     /// # Errors
-    /// As in [`RegistryClient::list_referrers`].
+    /// As for [`RegistryClient::list_referrers`].
     pub async fn find_referrers(
         &self,
         repository: &Repository,
@@ -59,12 +59,12 @@ impl RegistryClient {
         Ok(referrers)
     }
 
-    /// Sees to it that a manifest that was pushed is listed with what it refers to: a registry without the interface
-    /// leaves that to its clients ("Pushing Manifests with Subject").
+    /// Ensures that a pushed manifest is listed as a referrer of its subject. A registry without the referrers API
+    /// leaves the list to its clients ("Pushing Manifests with Subject").
     ///
     /// # Errors
-    /// When the registry cannot be asked, or does not take the list.
-    pub async fn ensure_listed(
+    /// Fails if the registry cannot be asked, or rejects the list.
+    pub async fn ensure_referrer_listed(
         &self,
         repository: &Repository,
         manifest: &RawManifest,
@@ -73,10 +73,10 @@ impl RegistryClient {
         let Some(subject) = content.subject() else {
             return Ok(());
         };
-        if self.ask_for_referrers(repository, &subject.digest).await?.is_some() {
+        if self.query_referrers_api(repository, &subject.digest).await?.is_some() {
             return Ok(());
         }
-        let mut listed = self.referrers_by_tag(repository, &subject.digest).await?;
+        let mut listed = self.fetch_fallback_tag(repository, &subject.digest).await?;
         if listed.iter().any(|known| known.digest == manifest.digest) {
             return Ok(());
         }
@@ -95,8 +95,8 @@ impl RegistryClient {
             .await
     }
 
-    /// The registry's own list; `None` when it has no such interface.
-    async fn ask_for_referrers(
+    /// Asks the referrers API; `None` if the registry has none.
+    async fn query_referrers_api(
         &self,
         repository: &Repository,
         subject: &Digest,
@@ -105,7 +105,7 @@ impl RegistryClient {
         let scope = Scope::Pull(repository.clone());
         match self.fetch_pages(path, scope, |page| page.manifests).await {
             Ok(listed) => Ok(Some(listed)),
-            Err(Fault::Answer { status, .. }) if has_no_interface(status) => Ok(None),
+            Err(Fault::Answer { status, .. }) if lacks_referrers_api(status) => Ok(None),
             Err(fault) => {
                 let action = Action::ListReferrers {
                     repository: repository.clone(),
@@ -116,7 +116,7 @@ impl RegistryClient {
         }
     }
 
-    async fn referrers_by_tag(
+    async fn fetch_fallback_tag(
         &self,
         repository: &Repository,
         subject: &Digest,
@@ -124,7 +124,7 @@ impl RegistryClient {
         match self.fetch_manifest(repository, &referrers_tag(subject)).await {
             Ok(list) => Ok(match parse_manifest(&list.bytes) {
                 Ok(ManifestContent::Index(index)) => index.manifests,
-                // Somebody else's tag.
+                // The tag belongs to something else.
                 Ok(ManifestContent::Image(_)) | Err(_) => Vec::new(),
             }),
             Err(error) if error.kind() == FailureKind::NotFound => Ok(Vec::new()),
@@ -133,7 +133,7 @@ impl RegistryClient {
     }
 }
 
-fn has_no_interface(status: StatusCode) -> bool {
+fn lacks_referrers_api(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED

@@ -1,4 +1,4 @@
-//! The client itself: what its clones share, and the ping.
+//! The client type: the state that its clones share, and the ping.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::client::error::{Action, Fault, RegistryError};
 use crate::client::request::RegistryRequest;
 use crate::client::transport::Transport;
 
-/// A client for one registry. Cheap to clone; clones share connections, tokens and what was seen of the registry.
+/// A client for one registry. Cheap to clone; clones share connections, tokens and learnt chunk lengths.
 #[derive(Clone)]
 pub struct RegistryClient {
     pub(super) transport: Arc<Transport>,
@@ -30,10 +30,10 @@ impl fmt::Debug for RegistryClient {
 }
 
 impl RegistryClient {
-    /// Sets up a client; nothing is sent yet.
+    /// Creates a client and sends nothing.
     ///
     /// # Errors
-    /// When a certificate or a proxy's address cannot be used.
+    /// Fails if a certificate or a proxy's URL is unusable.
     pub fn new(endpoint: Endpoint) -> Result<RegistryClient, RegistryError> {
         let registry = endpoint.host.clone();
         let chunks = ChunkPolicy::new(endpoint.upload_chunk_size);
@@ -51,16 +51,15 @@ impl RegistryClient {
         }
     }
 
-    /// The registry that this client is for.
     #[must_use]
     pub fn host(&self) -> &RegistryHost {
         &self.transport.endpoint().host
     }
 
-    /// Asks whether the registry answers and lets us in (`GET /v2/`).
+    /// Checks that the registry responds and accepts the login (`GET /v2/`).
     ///
     /// # Errors
-    /// When it does not.
+    /// Fails if it does not.
     pub async fn ping(&self) -> Result<(), RegistryError> {
         let request = RegistryRequest::new(Method::GET, "/v2/", Scope::Ping);
         let response = self.transport.send_expecting(request, &[StatusCode::OK]).await;

@@ -1,4 +1,4 @@
-//! A repository of a registry as a place that images are copied from and to.
+//! A repository of a registry as source and sink of images.
 
 use std::sync::Mutex;
 
@@ -16,9 +16,7 @@ use crate::image::{
 /// Reads images from one repository.
 #[derive(Debug, Clone)]
 pub struct RegistrySource {
-    /// The registry.
     pub client: RegistryClient,
-    /// The repository.
     pub repository: Repository,
 }
 
@@ -61,14 +59,14 @@ pub struct RegistrySink {
     client: RegistryClient,
     repository: Repository,
     tag: Option<Tag>,
-    /// What the tag points to, as far as we have seen: saves a second question, and a push that changes nothing.
+    /// Digest under the tag, as last seen. It saves a second request, and a push without a change.
     tagged: Mutex<Option<Digest>>,
     uploads: UploadSessions,
 }
 
 impl RegistrySink {
-    /// The image's top manifest is pushed under `tag`; without one it is there by its digest only. The name that
-    /// [`ImageSink::write_manifest`] is given does not matter: where an image goes is the plan's decision.
+    /// Creates a sink that pushes the image's top manifest under `tag`; without a tag the manifest has only its digest.
+    /// The name in [`ImageSink::write_manifest`] is ignored: the plan decides about the target.
     #[must_use]
     pub fn new(client: RegistryClient, repository: Repository, tag: Option<Tag>) -> RegistrySink {
         RegistrySink {
@@ -80,14 +78,14 @@ impl RegistrySink {
         }
     }
 
-    /// The same, with a journal of its uploads: what an earlier process began is gone on with.
+    /// Adds a journal of upload sessions, so that the sink continues those of an earlier process.
     #[must_use]
     pub fn with_journal(mut self, journal: Option<UploadJournal>) -> RegistrySink {
         self.uploads = UploadSessions::new(journal);
         self
     }
 
-    fn remember(&self, digest: Option<Digest>) {
+    fn set_tagged(&self, digest: Option<Digest>) {
         *lock(&self.tagged) = digest;
     }
 
@@ -105,21 +103,22 @@ impl ImageSink for RegistrySink {
         Some(repository_address(&self.client, &self.repository))
     }
 
-    /// A registry takes a manifest only when it has all that the manifest names, the parts of an index excepted, so that
-    /// the manifest stands for all. One question is enough: a manifest that is there under another name costs a question for each blob, and no bytes.
+    /// Asks for the top manifest only. A registry accepts a manifest only with all its content, except for the entries
+    /// of an index, so that the manifest stands for all of it. A manifest under another name costs a request for each
+    /// blob, and no bytes.
     fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
         Box::pin(async move {
             let selector = self.tag.as_ref().map_or(manifest.digest.as_str(), Tag::as_str);
             let found = self.client.head_manifest(&self.repository, selector).await?;
             let found = found.map(|found| found.digest);
             if self.tag.is_some() {
-                self.remember(found.clone());
+                self.set_tagged(found.clone());
             }
             Ok(found.as_ref() == Some(&manifest.digest))
         })
     }
 
-    /// Some registries take an index without all of its parts.
+    /// Some registries accept an index without all of its entries.
     fn has_manifest<'a>(&'a self, part: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
         Box::pin(async move {
             let selector = part.digest.as_str();
@@ -171,10 +170,12 @@ impl ImageSink for RegistrySink {
             let selector = tag.map_or(manifest.digest.as_str(), Tag::as_str);
             self.client.push_manifest(&self.repository, selector, manifest).await?;
             if let Ok(content) = parse_manifest(&manifest.bytes) {
-                self.client.ensure_listed(&self.repository, manifest, &content).await?;
+                self.client
+                    .ensure_referrer_listed(&self.repository, manifest, &content)
+                    .await?;
             }
             if tag.is_some() {
-                self.remember(Some(manifest.digest.clone()));
+                self.set_tagged(Some(manifest.digest.clone()));
             }
             Ok(())
         })

@@ -1,4 +1,4 @@
-//! One request to a registry, before it is known where it ends up.
+//! One request to a registry, before its final host is known.
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH};
@@ -7,7 +7,6 @@ use reqwest::{Body, Client, Url};
 
 use super::auth::scope::Scope;
 
-/// One request.
 pub(super) struct RegistryRequest {
     pub(super) method: Method,
     pub(super) target: RequestTarget,
@@ -16,21 +15,18 @@ pub(super) struct RegistryRequest {
     pub(super) scope: Scope,
 }
 
-/// Where a request goes.
 pub(super) enum RequestTarget {
-    /// A path and query on the registry.
+    /// Path and query on the registry.
     Path(String),
-    /// A place that the registry named.
+    /// URL from the registry.
     Url(Url),
 }
 
-/// What a request carries.
 pub(super) enum RequestBody {
-    /// Nothing.
     Empty,
     /// Bytes that can be sent again.
     Bytes(Bytes),
-    /// A stream of known length, which can be sent once; how long to wait for the answer is up to the caller.
+    /// A stream of known length, which can be sent once. The caller limits the wait for the response.
     Stream(Body, u64),
 }
 
@@ -50,12 +46,12 @@ impl RegistryRequest {
         self
     }
 
-    /// Whether the request only reads, so that it may go where the registry points.
+    /// Returns true if the request only reads. Such a request may follow redirects.
     pub(super) fn only_reads(&self) -> bool {
         self.method == Method::GET || self.method == Method::HEAD
     }
 
-    /// The request, for one place. A stream is gone after that.
+    /// Builds the request for one URL. This consumes a streamed body.
     pub(super) fn take_builder(
         &mut self,
         client: &Client,
@@ -71,7 +67,7 @@ impl RegistryRequest {
         let reads = self.only_reads();
         match &mut self.body {
             RequestBody::Empty if reads => builder,
-            // Some registries and proxies want to hear that a POST is empty.
+            // Some registries and proxies require the length of an empty POST.
             RequestBody::Empty => builder.header(CONTENT_LENGTH, 0),
             RequestBody::Bytes(bytes) => builder.body(bytes.clone()),
             RequestBody::Stream(stream, length) => {

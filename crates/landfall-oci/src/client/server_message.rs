@@ -1,16 +1,16 @@
-//! What a server says about a failure, made fit to be shown.
+//! Messages of servers about failures, sanitised for display.
 
 use std::fmt;
 
-/// What a server says about a failure: the distribution envelope's codes and messages, or the body's first line. Bounded,
-/// and free of control characters. Displays with a leading `: ` unless it is empty.
+/// A server's message about a failure: codes and messages of the distribution's envelope, or the first line of the
+/// body. Bounded, and free of control characters. Displays with a leading `: ` unless it is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerMessage(String);
 
 const SERVER_MESSAGE_LENGTH_MAX: usize = 300;
 
 impl ServerMessage {
-    /// Takes the message out of the body of an error. HTML, which proxies send, is left out.
+    /// Extracts the message from the body of an error. HTML, which proxies send, is left out.
     #[must_use]
     pub fn from_body(body: &[u8]) -> ServerMessage {
         let text = match serde_json::from_slice::<ErrorBody>(body) {
@@ -28,14 +28,14 @@ impl ServerMessage {
         ServerMessage(clean.collect::<String>().trim().to_owned())
     }
 
-    /// Whether it gives this error code of the distribution specification.
-    pub(super) fn names(&self, code: &str) -> bool {
+    /// Returns true if the message has this error code of the distribution specification.
+    pub(super) fn has_code(&self, code: &str) -> bool {
         self.0
             .split("; ")
             .any(|error| error == code || error.starts_with(&format!("{code}:")))
     }
 
-    /// The same message without a secret that the server echoes.
+    /// Returns the message without a secret that the server echoes.
     #[must_use]
     pub fn without(&self, secret: &str) -> ServerMessage {
         if secret.is_empty() {
@@ -58,7 +58,7 @@ impl fmt::Display for ServerMessage {
 struct ErrorBody {
     #[serde(default)]
     errors: Vec<ErrorEntry>,
-    // The token specification's and OAuth's way to say it.
+    // Form of the token specification, and of OAuth.
     #[serde(default)]
     details: String,
     #[serde(default)]

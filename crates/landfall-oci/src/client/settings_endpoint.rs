@@ -1,5 +1,5 @@
-//! The endpoint of a registry in the settings: its login, the trust in it, and the way there. The only place that knows, for
-//! the agent and for every command.
+//! Endpoints from the settings: login, trust and proxies of a registry. The agent and all commands use this one
+//! conversion.
 
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::{Settings, TokenServer};
@@ -9,8 +9,8 @@ use crate::client::endpoint::{Endpoint, Proxies};
 use crate::client::login::Login;
 
 impl Endpoint {
-    /// A host, with the credentials and trust of one of [`Settings::registries`]; `None` is anonymous, and trusts what
-    /// the site trusts.
+    /// Returns the endpoint of a host with the credentials and trust of one of [`Settings::registries`]. Without a
+    /// registry it is anonymous, and trusts the site's certificates.
     #[must_use]
     pub fn of_settings(settings: &Settings, host: &RegistryHost, registry: Option<usize>) -> Endpoint {
         let registry = registry.and_then(|index| settings.registries.get(index));

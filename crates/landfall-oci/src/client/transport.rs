@@ -1,5 +1,5 @@
-//! One request to a registry, from URL to answer: scheme, login, redirects, time limits. Everything above it thinks in
-//! manifests and blobs; nothing above it sees a login or a token.
+//! Transport of one request to a registry, from URL to response: scheme, login, redirects, time limits. Its callers
+//! deal with manifests and blobs, and never see a login or a token.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,31 +30,31 @@ use super::request::{RegistryRequest, RequestBody, RequestTarget};
 use super::server_message::ServerMessage;
 
 const REDIRECTS_MAX: usize = 5;
-/// The most of an error's body that is read, in bytes.
+/// Largest part of an error's body that is read, in bytes.
 const ERROR_BODY_MAX: usize = 64 * 1024;
-/// The longest wait that a registry can ask for and be believed.
+/// Upper bound for the wait that a registry asks for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
-/// One registry, and what we know of it.
+/// One registry, and the client's knowledge about it.
 pub(super) struct Transport {
     connections: ArcSwap<Connections>,
-    certificates_checked: Mutex<Instant>,
+    certificates_checked_at: Mutex<Instant>,
     authenticator: Authenticator,
     endpoint: Endpoint,
     base: OnceCell<Url>,
-    /// When it was last found that nobody answers, while `base` was wanted. Held by the one who asks.
-    silence: tokio::sync::Mutex<Option<(Instant, ConnectionProblem)>>,
-    /// Whether the registry is worth asking.
+    /// Time and cause of the last failed probe for `base`. The probing task holds the lock.
+    last_unreachable: tokio::sync::Mutex<Option<(Instant, ConnectionProblem)>>,
+    /// Stops requests to a registry that does not respond.
     circuit: Mutex<Circuit>,
-    /// What the circuit counts time from.
-    made: Instant,
+    /// Start of the circuit's clock.
+    created: Instant,
 }
 
 impl Transport {
     pub(super) fn new(endpoint: Endpoint) -> Result<Transport, Fault> {
         Ok(Transport {
             connections: ArcSwap::from_pointee(Connections::new(&endpoint)?),
-            certificates_checked: Mutex::new(Instant::now()),
+            certificates_checked_at: Mutex::new(Instant::now()),
             authenticator: Authenticator::new(
                 endpoint.host.clone(),
                 endpoint.login.clone(),
@@ -63,19 +63,19 @@ impl Transport {
             ),
             endpoint,
             base: OnceCell::new(),
-            silence: tokio::sync::Mutex::default(),
+            last_unreachable: tokio::sync::Mutex::default(),
             circuit: Mutex::default(),
-            made: Instant::now(),
+            created: Instant::now(),
         })
     }
 
-    /// The connections, with the certificates that are on disk now.
+    /// Returns the connections, with the certificates that are on disk now.
     fn connections(&self) -> Arc<Connections> {
         if !self.endpoint.certificate_roots.is_empty() && self.is_check_due() {
             match self.connections.load().renewed(&self.endpoint) {
                 Ok(None) => {}
                 Ok(Some(renewed)) => self.connections.store(Arc::new(renewed)),
-                // Somebody may be replacing them right now: the old ones are as good as they were.
+                // The files may be changing at this moment. The old certificates are still usable.
                 Err(fault) => {
                     tracing::warn!(registry = %self.endpoint.host, error = %fault, "changed certificates cannot be used");
                 }
@@ -85,7 +85,7 @@ impl Transport {
     }
 
     fn is_check_due(&self) -> bool {
-        let mut checked = lock(&self.certificates_checked);
+        let mut checked = lock(&self.certificates_checked_at);
         let is_due = checked.elapsed() >= CERTIFICATES_CHECKED_EVERY;
         if is_due {
             *checked = Instant::now();
@@ -101,28 +101,28 @@ impl Transport {
         &self.endpoint.timeouts
     }
 
-    /// The registry's root. For a registry that is marked insecure the first call finds out whether it speaks TLS; the
-    /// answer is kept for the life of the client. Whoever waits for it takes what comes of it, silence as well: each of many
-    /// images would find that out in turn.
+    /// Returns the URL of the registry's root. The first call probes a registry that is marked insecure for TLS; the
+    /// client keeps the result. Concurrent callers share one probe, including a timeout; otherwise every image would
+    /// wait for its own.
     async fn base(&self) -> Result<&Url, Fault> {
         if let Some(base) = self.base.get() {
             return Ok(base);
         }
-        let wanted = Instant::now();
-        let mut silence = self.silence.lock().await;
-        if let Some((noticed, problem)) = silence.as_ref()
-            && *noticed >= wanted
+        let asked_at = Instant::now();
+        let mut last_unreachable = self.last_unreachable.lock().await;
+        if let Some((noticed_at, problem)) = last_unreachable.as_ref()
+            && *noticed_at >= asked_at
         {
             return Err(Fault::from(problem.clone()));
         }
-        let found = self.base.get_or_try_init(|| self.find_base()).await;
+        let found = self.base.get_or_try_init(|| self.probe_scheme()).await;
         if let Err(Fault::Connection { problem, .. }) = &found {
-            *silence = Some((Instant::now(), problem.clone()));
+            *last_unreachable = Some((Instant::now(), problem.clone()));
         }
         found
     }
 
-    async fn find_base(&self) -> Result<Url, Fault> {
+    async fn probe_scheme(&self) -> Result<Url, Fault> {
         let url =
             |scheme| redirect_policy::base_url(scheme, &self.endpoint.host).ok_or(Fault::from(ConnectionProblem::Name));
         let secure = url("https")?;
@@ -132,30 +132,35 @@ impl Transport {
         let plain = url("http")?;
         let registry = &self.connections().registry;
         let ping = |base: &Url| self.execute(registry.get(format!("{base}v2/")));
-        let no_tls = match ping(&secure).await {
+        let tls_fault = match ping(&secure).await {
             Ok(_) => return Ok(secure),
-            Err(fault) if is_out_of_reach(&fault) || speaks_tls(&fault) => return Err(fault),
+            Err(fault) if is_unreachable(&fault) || speaks_tls(&fault) => return Err(fault),
             Err(fault) => fault,
         };
         match ping(&plain).await {
-            // TLS servers answer 400 to plain HTTP. If the server said nothing else, the first failure is the one to show.
-            Ok(response) if response.status() == StatusCode::BAD_REQUEST && !speaks_no_tls(&no_tls) => Err(no_tls),
+            // TLS servers answer 400 to plain HTTP. If the server gave no other answer, the TLS failure is the one to
+            // show.
+            Ok(response) if response.status() == StatusCode::BAD_REQUEST && !speaks_plain_http(&tls_fault) => {
+                Err(tls_fault)
+            }
             Ok(_) => Ok(plain),
-            Err(fault) if speaks_no_tls(&no_tls) => Err(fault),
-            Err(_) => Err(no_tls),
+            Err(fault) if speaks_plain_http(&tls_fault) => Err(fault),
+            Err(_) => Err(tls_fault),
         }
     }
 
-    /// Sends a request: logs in when asked to, follows redirects of reads. An answer of any status but 401 is `Ok`.
+    /// Sends a request, answers login challenges, and follows redirects of reads. A response with any status but 401 is
+    /// `Ok`.
     ///
-    /// A registry that has been silent for a while is not asked: each of many images would wait for it in turn.
+    /// The client sends nothing to a registry that has not responded for a while: otherwise every image would wait for
+    /// it in turn.
     pub(super) async fn send(&self, request: RegistryRequest) -> Result<Response, Fault> {
-        let (policy, now) = (&self.endpoint.circuit, self.made.elapsed());
+        let (policy, now) = (&self.endpoint.circuit, self.created.elapsed());
         let admitted = self.circuit().admit(policy, now);
         admitted.map_err(|silent| Fault::GivenUp { silent })?;
         let sent = self.send_admitted(request).await;
-        if is_silence(&sent) {
-            self.circuit().unanswered(policy, self.made.elapsed());
+        if is_unanswered(&sent) {
+            self.circuit().unanswered(policy, self.created.elapsed());
         } else {
             self.circuit().answered();
         }
@@ -179,7 +184,7 @@ impl Transport {
                 let connections = self.connections();
                 let foreign = connections.foreign(&self.endpoint)?;
                 let response = self.execute_request(foreign, &url, &mut request, None).await;
-                response.map_err(|fault| self.locate(&url, fault))?
+                response.map_err(|fault| self.name_host(&url, fault))?
             };
             if !request.only_reads() || !is_redirect(response.status()) {
                 return Ok(response);
@@ -189,7 +194,7 @@ impl Transport {
         Err(Fault::from(ProtocolProblem::RedirectLoop(REDIRECTS_MAX)))
     }
 
-    /// Sends a request and takes any status but those that `expected` holds as a failure.
+    /// Sends a request. A response with a status outside of `expected` is a failure.
     pub(super) async fn send_expecting(
         &self,
         request: RegistryRequest,
@@ -199,10 +204,10 @@ impl Transport {
         if expected.contains(&response.status()) {
             return Ok(response);
         }
-        Err(self.refusal(response).await)
+        Err(self.status_fault(response).await)
     }
 
-    /// Sends a request to the registry itself, and a second time when the first answer is a challenge that can be met.
+    /// Sends a request to the registry itself, and repeats it after a challenge that the client can answer.
     async fn send_to_registry(&self, base: &Url, url: &Url, request: &mut RegistryRequest) -> Result<Response, Fault> {
         let can_repeat = !matches!(request.body, RequestBody::Stream(..));
         let freshness = if can_repeat {
@@ -235,7 +240,7 @@ impl Transport {
         }
         let header = self.header_for(base, next, &request.scope, freshness).await?;
         if !can_repeat {
-            // The body is gone. The upload was opened with a token that was good then: the next attempt has a new one.
+            // The stream is consumed. The token was valid when the upload began; the next attempt gets a new one.
             return Err(Fault::LoginLapsed { message });
         }
         let second = self
@@ -248,7 +253,7 @@ impl Transport {
         Ok(second)
     }
 
-    /// What to send. A token is fetched by the first who needs it; the others wait for it.
+    /// Returns the `Authorization` header. The first task that needs a token fetches it; others wait for it.
     async fn header_for(
         &self,
         base: &Url,
@@ -271,7 +276,7 @@ impl Transport {
         Ok(Some(token.header.clone()))
     }
 
-    /// Asks a token server; it may not redirect us.
+    /// Asks a token server, and follows no redirect of it.
     async fn fetch_token(&self, base: &Url, scope: &Scope) -> Result<Token, Fault> {
         let token_request = self.authenticator.token_request(base, scope).await?;
         let connections = self.connections();
@@ -293,7 +298,7 @@ impl Transport {
         let response = self
             .execute(builder)
             .await
-            .map_err(|fault| self.locate(&token_request.url, fault))?;
+            .map_err(|fault| self.name_host(&token_request.url, fault))?;
         let status = response.status();
         if status == StatusCode::OK {
             let date = response.headers().get(DATE).cloned();
@@ -314,7 +319,7 @@ impl Transport {
         })
     }
 
-    /// A body whose size is bounded.
+    /// Reads a body up to a size limit.
     pub(super) async fn read_body(&self, mut response: Response, limit: usize) -> Result<Bytes, Fault> {
         let mut body = BytesMut::new();
         let stall = self.timeouts().stall;
@@ -328,19 +333,19 @@ impl Transport {
         }
     }
 
-    /// An answer that is a failure, with what it says about itself.
-    async fn refusal(&self, response: Response) -> Fault {
+    /// Turns a response into a failure with the server's message.
+    async fn status_fault(&self, response: Response) -> Fault {
         let url = response.url().clone();
         let fault = Fault::Answer {
             status: response.status(),
             retry_after: retry_after(response.headers()),
             message: self.message_of(response).await,
         };
-        self.locate(&url, fault)
+        self.name_host(&url, fault)
     }
 
-    /// The fault, with the host where it is when that is not the registry itself.
-    fn locate(&self, url: &Url, fault: Fault) -> Fault {
+    /// Adds the host to a fault of a foreign host.
+    fn name_host(&self, url: &Url, fault: Fault) -> Fault {
         match self.base.get() {
             Some(base) if !redirect_policy::is_registry(base, url) => Fault::Elsewhere {
                 host: redirect_policy::host_and_port(url),
@@ -366,8 +371,8 @@ impl Transport {
         let streams = matches!(request.body, RequestBody::Stream(..));
         let builder = request.take_builder(client, url, authorization);
         if streams {
-            // The answer comes when the last byte is there: the caller watches the bytes.
-            return builder.send().await.map_err(|error| self.explain(error));
+            // The response comes after the last byte. The caller monitors the stream.
+            return builder.send().await.map_err(|error| self.connection_fault(error));
         }
         self.execute(builder).await
     }
@@ -377,13 +382,13 @@ impl Transport {
         let sent = timeout(limit, builder.send());
         async move {
             match sent.await {
-                Ok(response) => response.map_err(|error| self.explain(error)),
-                Err(_) => Err(Fault::from(ConnectionProblem::AnswerTimeout(limit))),
+                Ok(response) => response.map_err(|error| self.connection_fault(error)),
+                Err(_) => Err(Fault::from(ConnectionProblem::ResponseTimeout(limit))),
             }
         }
     }
 
-    fn explain(&self, error: reqwest::Error) -> Fault {
+    fn connection_fault(&self, error: reqwest::Error) -> Fault {
         if error.is_connect() && error.is_timeout() {
             return Fault::from(ConnectionProblem::ConnectTimeout(self.timeouts().connect));
         }
@@ -391,8 +396,8 @@ impl Transport {
     }
 }
 
-/// Whether nobody answered, or a proxy that has nobody behind it.
-fn is_silence(sent: &Result<Response, Fault>) -> bool {
+/// Returns true if there was no response, or only that of a proxy without an upstream.
+fn is_unanswered(sent: &Result<Response, Fault>) -> bool {
     match sent {
         Ok(response) => {
             matches!(response.status().as_u16(), 502..=504) && !response.headers().contains_key(RETRY_AFTER)
@@ -414,13 +419,13 @@ fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Fault> {
     Ok(to)
 }
 
-/// What the `Location` header of an answer points to.
+/// Resolves the `Location` header of a response.
 pub(super) fn location(asked: &Url, headers: &HeaderMap) -> Option<Url> {
     redirect_policy::resolve_location(asked, headers.get(LOCATION)?.to_str().ok()?)
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3). A date is counted from the answer's own `Date`, so
-/// that it does not matter whose clock is wrong. What cannot be read is as if it were not there.
+/// Parses `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3). A date is measured from the response's own
+/// `Date`, so that wrong clocks do not matter. An invalid value is ignored.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse() {
@@ -430,15 +435,15 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
                 .get(DATE)
                 .and_then(|value| parse_http_date(value.to_str().ok()?));
             let wait = parse_http_date(text)?.duration_since(now.unwrap_or_else(Timestamp::now));
-            // A date that is past is a wait of nothing.
+            // A date in the past means no wait.
             Duration::try_from(wait).unwrap_or_default()
         }
     };
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-/// Whether plain HTTP cannot do better where TLS failed like this.
-fn is_out_of_reach(fault: &Fault) -> bool {
+/// Returns true if plain HTTP would fail in the same way as TLS did.
+fn is_unreachable(fault: &Fault) -> bool {
     matches!(
         fault,
         Fault::Connection {
@@ -450,11 +455,11 @@ fn is_out_of_reach(fault: &Fault) -> bool {
 
 /// Returns true if the server answered the handshake in TLS, if only with an alert. Plain HTTP would then be a downgrade.
 fn speaks_tls(fault: &Fault) -> bool {
-    matches!(fault, Fault::Tls { .. }) && !speaks_no_tls(fault)
+    matches!(fault, Fault::Tls { .. }) && !speaks_plain_http(fault)
 }
 
-/// Whether somebody answered, and not in TLS: then what plain HTTP failed with is the real failure.
-fn speaks_no_tls(fault: &Fault) -> bool {
+/// Returns true if the server responded without TLS. The failure of plain HTTP is then the real one.
+fn speaks_plain_http(fault: &Fault) -> bool {
     matches!(
         fault,
         Fault::Tls {

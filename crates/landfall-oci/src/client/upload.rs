@@ -1,10 +1,10 @@
-//! Blobs, on their way up: one POST to open, one PUT with all the bytes (OCI distribution specification, "POST then PUT").
-//! The POST asks at the same time whether the blob is there already, or can be mounted from another repository, so that
-//! a new blob costs two requests and any other one.
+//! Pushes of blobs: one POST that opens an upload session and one PUT with all bytes (OCI distribution specification,
+//! "POST then PUT"). The POST also asks for a mount, so that a blob that the registry has costs one request and a new
+//! blob two.
 //!
-//! An upload that broke off goes on where the registry says it stopped. Some registries lose an upload whose request broke
-//! off, and some proxies take no large request; for them [`RegistryClient::upload_chunk`] sends chunks on connections of
-//! their own.
+//! After a broken request the client continues at the offset that the registry reports. Some registries lose an upload
+//! session whose request broke off, and some proxies reject large requests. For them [`RegistryClient::upload_chunk`]
+//! sends chunks, each on a connection of its own.
 
 mod chunks;
 mod journal;
@@ -37,7 +37,7 @@ impl RegistryClient {
     /// Pushes a blob; the registry verifies it against its digest.
     ///
     /// # Errors
-    /// When the registry does not take it, the transfer stalls or breaks, or `stream` fails.
+    /// Fails if the registry rejects the blob, the transfer stalls or breaks, or `stream` fails.
     pub async fn push_blob(
         &self,
         repository: &Repository,
@@ -53,11 +53,11 @@ impl RegistryClient {
             .map_err(|fault| self.push_error(repository, &blob.digest, fault))
     }
 
-    /// Opens an upload, and asks at the same time whether the registry can take the blob over from the repository `from`.
-    /// That may be the repository itself: so a blob that is there is found with the request that is needed anyway.
+    /// Opens an upload session and asks to mount the blob from the repository `from` in the same request. `from` may be
+    /// the repository itself: this finds a blob that is present without another request.
     ///
     /// # Errors
-    /// When the registry takes no upload.
+    /// Fails if the registry accepts no upload.
     pub async fn start_upload(
         &self,
         repository: &Repository,
@@ -65,7 +65,7 @@ impl RegistryClient {
         from: &Repository,
     ) -> Result<UploadStart, RegistryError> {
         let started = match self.request_mount(repository, digest, from).await {
-            // Not everybody knows how to mount; everybody knows how to be uploaded to.
+            // Some registries do not know mounts. All of them accept uploads.
             Err(Fault::Answer { status, .. }) if refuses_mount(status) => {
                 self.post_upload(repository).await.map(UploadStart::Accepted)
             }
@@ -74,10 +74,10 @@ impl RegistryClient {
         started.map_err(|fault| self.push_error(repository, digest, fault))
     }
 
-    /// Asks how much of an upload has arrived; `None` when the registry does not know it any more.
+    /// Asks how many bytes of an upload session arrived; `None` if the registry no longer knows the session.
     ///
     /// # Errors
-    /// When the registry cannot be asked.
+    /// Fails if the registry cannot be asked.
     pub async fn fetch_upload_status(
         &self,
         repository: &Repository,
@@ -98,10 +98,10 @@ impl RegistryClient {
         Ok(Some(UploadSession { location, offset }))
     }
 
-    /// Sends the rest of a blob, all of it, and has the registry verify the whole.
+    /// Sends all remaining bytes of a blob and lets the registry verify the blob.
     ///
     /// # Errors
-    /// When the registry does not take it, the transfer stalls or breaks, or `stream` fails.
+    /// Fails if the registry rejects the blob, the transfer stalls or breaks, or `stream` fails.
     pub async fn finish_upload(
         &self,
         repository: &Repository,
@@ -113,11 +113,11 @@ impl RegistryClient {
         finished.map_err(|fault| self.push_error(repository, &blob.digest, fault))
     }
 
-    /// Sends the next chunk of a blob, of so many bytes, on a connection of its own, so that no connection grows old enough
-    /// to be cut.
+    /// Sends the next `length` bytes of a blob on a connection of its own, so that no connection gets old enough to be
+    /// cut.
     ///
     /// # Errors
-    /// When the registry does not take it, the transfer stalls or breaks, or `chunk` fails.
+    /// Fails if the registry rejects the chunk, the transfer stalls or breaks, or `chunk` fails.
     pub async fn upload_chunk(
         &self,
         repository: &Repository,
@@ -130,7 +130,7 @@ impl RegistryClient {
         appended.map_err(|fault| self.push_error(repository, digest, fault))
     }
 
-    /// Gives an upload up that nobody needs. That it fails does not matter: registries clean up by themselves.
+    /// Cancels an upload session that is not needed. Failures are only logged: registries expire sessions themselves.
     pub(super) async fn cancel_upload(&self, repository: &Repository, session: UploadSession) {
         let mut cancel = RegistryRequest::new(Method::DELETE, "", Scope::Push(repository.clone()));
         cancel.target = RequestTarget::Url(session.location);
@@ -184,7 +184,7 @@ impl RegistryClient {
             .header(CONTENT_RANGE, byte_range(session.offset, length))
             .header(CONNECTION, HeaderValue::from_static("close"));
         let expected = [StatusCode::ACCEPTED, StatusCode::NO_CONTENT, StatusCode::CREATED];
-        // There is nothing to verify yet that could take long.
+        // The registry verifies nothing at this point, so that the response takes no extra time.
         let response_timeout = self.transport.endpoint().timeouts.response;
         let response = self
             .stream_body(request, chunk, length, &expected, response_timeout)
@@ -215,7 +215,8 @@ impl RegistryClient {
         sent.await.map(drop)
     }
 
-    /// Sends a request whose body is a stream, for as long as bytes move; the answer has to come soon after the last one.
+    /// Sends a request with a streamed body. There is no limit while bytes move; the response must follow the last byte
+    /// within `response_timeout`.
     async fn stream_body(
         &self,
         mut request: RegistryRequest,
@@ -247,7 +248,7 @@ impl RegistryClient {
     }
 }
 
-/// Statuses by which a registry may say that it does not understand a mount, and not that we may not push.
+/// Returns true for the statuses of registries that do not know mounts, as opposed to a denied push.
 fn refuses_mount(status: StatusCode) -> bool {
     matches!(
         status,
@@ -262,13 +263,14 @@ fn upload_request(method: Method, repository: &Repository, url: Url) -> Registry
     request
 }
 
-/// `FIRST-LAST`, as the distribution specification writes it for uploads.
+/// Renders `FIRST-LAST`, the form of the distribution specification for uploads.
 fn byte_range(first: u64, length: u64) -> HeaderValue {
     let last = (first + length).saturating_sub(1);
     HeaderValue::from_str(&format!("{first}-{last}")).expect("digits are visible ASCII")
 }
 
-/// How many bytes the `Range` of an upload's status means. `0-0` is what registries say of an upload without any.
+/// Returns the number of received bytes from the `Range` of an upload session's status. Registries report `0-0` for a
+/// session without any byte.
 fn received_bytes(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(RANGE)?.to_str().ok()?.trim();
     let (first, last) = text.strip_prefix("bytes=").unwrap_or(text).split_once('-')?;

@@ -1,6 +1,6 @@
-//! Docker's credential helpers: `docker-credential-NAME ACTION`, request on stdin, answer on stdout
-//! (github.com/docker/docker-credential-helpers). No secret is ever an argument or in the environment; a helper has a
-//! limit in time and in output, and is killed with its children when it goes beyond.
+//! Docker's credential helpers: `docker-credential-NAME ACTION`, with the request on stdin and the response on stdout
+//! (github.com/docker/docker-credential-helpers). No secret is an argument or in the environment. A helper has a time
+//! limit and an output limit; beyond them it is killed with its children.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,86 +16,76 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-/// Helpers of clouds go to the network, and some ask a person.
-const TIME_MAX: Duration = Duration::from_secs(60);
-/// The most that a helper may print, in bytes; tokens of clouds have some kilobytes.
+/// Helpers of clouds use the network, and some ask the user.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest output of a helper, in bytes; tokens of clouds have some kilobytes.
 const OUTPUT_BYTES_MAX: u64 = 256 << 10;
-/// The most of a complaint that is repeated, in characters.
-const COMPLAINT_MAX: usize = 300;
-/// What the protocol says instead of an empty answer.
+/// Longest message that is repeated, in characters.
+const MESSAGE_LENGTH_MAX: usize = 300;
+/// The protocol's message for a missing login.
 const NOT_FOUND: &str = "credentials not found";
 
-/// What a helper is asked to do.
+/// A request to a helper.
 #[derive(Debug, Clone, Copy)]
 pub enum HelperAction<'a> {
-    /// To give the login for a server.
+    /// Return the login for a server.
     Get {
-        /// What docker calls the registry.
+        /// The registry, in docker's words.
         server: &'a str,
     },
-    /// To keep a login.
+    /// Store a login.
     Store {
-        /// What docker calls the registry.
+        /// The registry, in docker's words.
         server: &'a str,
-        /// Who.
         username: &'a str,
-        /// The secret.
         password: &'a SecretString,
     },
-    /// To forget a login.
+    /// Remove a login.
     Erase {
-        /// What docker calls the registry.
+        /// The registry, in docker's words.
         server: &'a str,
     },
 }
 
-/// A helper failed.
+/// A failure of a helper.
 #[derive(Debug, thiserror::Error)]
 #[error("the credential helper `docker-credential-{name}` failed for `{server}`")]
 pub struct HelperError {
-    /// The helper.
     pub name: String,
-    /// The registry, as the helper knows it.
+    /// The registry, in the helper's words.
     pub server: String,
-    /// How it failed.
     #[source]
     pub problem: HelperProblem,
 }
 
-/// How a helper failed.
+/// Cause of a helper's failure.
 #[derive(Debug, thiserror::Error)]
 pub enum HelperProblem {
-    /// The name leads elsewhere than to a helper.
+    /// The name is not that of a helper, e.g. a path.
     #[error("the name of a helper has only letters, digits, `-`, `_` and `.`")]
     Name,
-    /// There is no such program.
     #[error("it is not installed: no such program in `PATH`")]
     Missing,
-    /// It could not be started or talked to.
+    /// The helper could not be started, or its pipes failed.
     #[error("it cannot be run")]
     Run(#[source] io::Error),
-    /// It took too long.
     #[error("it gave no answer within {} s and was ended", .0.as_secs())]
     Timeout(Duration),
-    /// It said no.
-    #[error("it ended with {status}: {complaint}")]
+    #[error("it ended with {status}: {message}")]
     Failed {
-        /// How it ended.
         status: ExitStatus,
-        /// What it said, one line.
-        complaint: String,
+        /// One line of its output.
+        message: String,
     },
-    /// It printed too much.
     #[error("it printed more than {OUTPUT_BYTES_MAX} bytes")]
-    TooMuch,
-    /// It printed something else than the protocol says.
+    OutputTooLarge,
     #[error("its answer is not JSON with `Username` and `Secret`")]
     Answer,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct RawAnswer {
+struct RawLogin {
     #[serde(default)]
     username: String,
     secret: SecretString,
@@ -135,23 +125,21 @@ impl HelperAction<'_> {
     }
 }
 
-/// Runs a helper, and gives the login that it knows, when it was asked for one. `search` is where it is looked for, as
-/// `PATH` says it; `None` is the `PATH` of this process.
+/// Runs a helper and returns its login for [`HelperAction::Get`]. `search` is the search path in the form of `PATH`;
+/// `None` stands for the `PATH` of this process.
 ///
 /// # Errors
-/// When it is not there, fails, or does not keep to the protocol or its limits.
+/// Fails if the helper is missing, fails, or violates the protocol or its limits.
 pub async fn run_helper(
     name: &str,
     action: HelperAction<'_>,
     search: Option<&OsStr>,
 ) -> Result<Option<Credential>, HelperError> {
-    run(name, action, search, TIME_MAX)
-        .await
-        .map_err(|problem| HelperError {
-            name: name.to_owned(),
-            server: action.server().to_owned(),
-            problem,
-        })
+    run(name, action, search, TIMEOUT).await.map_err(|problem| HelperError {
+        name: name.to_owned(),
+        server: action.server().to_owned(),
+        problem,
+    })
 }
 
 async fn run(
@@ -180,9 +168,9 @@ async fn run(
         io::ErrorKind::NotFound => HelperProblem::Missing,
         _ => HelperProblem::Run(error),
     })?;
-    let talked = timeout(limit, talk(&mut child, &action.input())).await;
-    let (status, output, errors) = match talked {
-        Ok(Ok(talked)) => talked,
+    let exchanged = timeout(limit, exchange(&mut child, &action.input())).await;
+    let (status, output, errors) = match exchanged {
+        Ok(Ok(exchanged)) => exchanged,
         Ok(Err(error)) => {
             kill_group(&mut child).await;
             return Err(HelperProblem::Run(error));
@@ -193,36 +181,37 @@ async fn run(
         }
     };
     if output.len() as u64 > OUTPUT_BYTES_MAX {
-        return Err(HelperProblem::TooMuch);
+        return Err(HelperProblem::OutputTooLarge);
     }
-    read_answer(action, status, &output, &errors)
+    parse_output(action, status, &output, &errors)
 }
 
-fn read_answer(
+fn parse_output(
     action: HelperAction<'_>,
     status: ExitStatus,
     output: &[u8],
     errors: &[u8],
 ) -> Result<Option<Credential>, HelperProblem> {
     if !status.success() {
-        let complaint = complaint(output, errors);
-        let knows_nothing = complaint.contains(NOT_FOUND);
+        let message = message(output, errors);
+        let is_not_found = message.contains(NOT_FOUND);
         return match action {
-            HelperAction::Get { .. } | HelperAction::Erase { .. } if knows_nothing => Ok(None),
-            _ => Err(HelperProblem::Failed { status, complaint }),
+            HelperAction::Get { .. } | HelperAction::Erase { .. } if is_not_found => Ok(None),
+            _ => Err(HelperProblem::Failed { status, message }),
         };
     }
     match action {
         HelperAction::Get { .. } => {
-            let answer: RawAnswer = serde_json::from_slice(output).map_err(|_| HelperProblem::Answer)?;
-            Ok(Credential::from_pair(&answer.username, answer.secret.expose_secret()))
+            let login: RawLogin = serde_json::from_slice(output).map_err(|_| HelperProblem::Answer)?;
+            Ok(Credential::from_pair(&login.username, login.secret.expose_secret()))
         }
         HelperAction::Store { .. } | HelperAction::Erase { .. } => Ok(None),
     }
 }
 
-/// The protocol has errors on stdout; programs also use stderr. What looks like an answer is not repeated.
-fn complaint(output: &[u8], errors: &[u8]) -> String {
+/// Returns the message of a failed helper. The protocol has it on stdout; programs also use stderr. A line that looks
+/// like a login is not repeated.
+fn message(output: &[u8], errors: &[u8]) -> String {
     let lines = [output, errors].map(|bytes| {
         let text = String::from_utf8_lossy(bytes);
         let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
@@ -232,18 +221,18 @@ fn complaint(output: &[u8], errors: &[u8]) -> String {
     let line = line.unwrap_or_else(|| "it does not say why".to_owned());
     line.chars()
         .filter(|character| !character.is_control())
-        .take(COMPLAINT_MAX)
+        .take(MESSAGE_LENGTH_MAX)
         .collect()
 }
 
-type Talked = (ExitStatus, Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>);
+type HelperOutput = (ExitStatus, Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>);
 
-async fn talk(child: &mut Child, input: &str) -> io::Result<Talked> {
+async fn exchange(child: &mut Child, input: &str) -> io::Result<HelperOutput> {
     let mut stdin = child.stdin.take();
     let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
     let write = async {
         if let Some(mut stdin) = stdin.take() {
-            // A helper that does not read its input says why by its status.
+            // A helper that does not read its input reports the reason by its status.
             let _closed_early = stdin.write_all(input.as_bytes()).await;
         }
         Ok(())
@@ -252,7 +241,7 @@ async fn talk(child: &mut Child, input: &str) -> io::Result<Talked> {
     Ok((child.wait().await?, output, errors))
 }
 
-/// Reads to the end and keeps the beginning, one byte more than the limit: a helper never waits for us to read.
+/// Reads to the end and keeps the beginning, one byte more than the limit. So a helper never blocks on a full pipe.
 async fn read_to_limit(pipe: &mut Option<impl AsyncRead + Unpin>) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut kept = Zeroizing::new(Vec::new());
     if let Some(pipe) = pipe {
@@ -262,11 +251,11 @@ async fn read_to_limit(pipe: &mut Option<impl AsyncRead + Unpin>) -> io::Result<
     Ok(kept)
 }
 
-/// Ends the helper and what it started.
+/// Kills the helper and its children.
 async fn kill_group(child: &mut Child) {
     let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     if let Some(group) = group {
-        // It may have ended in this very moment.
+        // The group may have ended in the meantime.
         let _already_gone = kill_process_group(group, Signal::KILL);
     }
     if let Err(error) = child.wait().await {
@@ -278,7 +267,7 @@ async fn kill_group(child: &mut Child) {
 mod tests {
     use super::*;
 
-    /// The programs in `tests/data/helpers`, and the shell that they need.
+    /// Returns a search path with the programs in `tests/data/helpers`, and the shell that they need.
     fn search() -> std::ffi::OsString {
         let own = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/helpers");
         format!("{own}:/usr/bin:/bin").into()
@@ -293,7 +282,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_helper_gives_the_login_for_the_server_that_it_is_asked_for() {
-        let Ok(Some(Credential::Password { username, password })) = get("good", TIME_MAX).await else {
+        let Ok(Some(Credential::Password { username, password })) = get("good", TIMEOUT).await else {
             panic!("the helper gave no login");
         };
         assert_eq!(username, "ann at reg.example.com");
@@ -302,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_helper_that_knows_nothing_is_no_failure() {
-        assert!(matches!(get("empty", TIME_MAX).await, Ok(None)));
+        assert!(matches!(get("empty", TIMEOUT).await, Ok(None)));
     }
 
     #[tokio::test]
@@ -319,7 +308,7 @@ mod tests {
             ("garbled", "its answer is not JSON with `Username` and `Secret`"),
         ];
         for (name, expected) in cases {
-            let problem = get(name, TIME_MAX).await.err().unwrap();
+            let problem = get(name, TIMEOUT).await.err().unwrap();
             assert_eq!(problem.to_string(), expected, "{name}");
         }
     }

@@ -1,17 +1,17 @@
-//! Where docker and podman keep their logins. Pure: the environment is handed in.
+//! Paths of the login files of docker and podman. Pure: the caller passes the environment.
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-/// Docker's file, which `landfall login` writes: `$DOCKER_CONFIG/config.json`, or `~/.docker/config.json`. `None` when
-/// the environment names neither.
+/// Returns the path of docker's file, which `landfall login` writes: `$DOCKER_CONFIG/config.json`, or
+/// `~/.docker/config.json`. `None` if the environment names neither.
 pub fn docker_config_path(variable: &dyn Fn(&str) -> Option<String>) -> Option<Utf8PathBuf> {
     let named = set(variable, "DOCKER_CONFIG").map(Utf8PathBuf::from);
     let directory = named.or_else(|| Some(Utf8Path::new(&set(variable, "HOME")?).join(".docker")))?;
     Some(directory.join("config.json"))
 }
 
-/// All files that may hold logins, in the order in which they are asked: `$REGISTRY_AUTH_FILE`, docker's, podman's for
-/// this session and podman's for good (containers-auth.json(5)).
+/// Returns all files that may hold logins, in order of precedence: `$REGISTRY_AUTH_FILE`, docker's, podman's for this
+/// session, and podman's permanent one (containers-auth.json(5)).
 pub fn login_file_paths(variable: &dyn Fn(&str) -> Option<String>, user_id: u32) -> Vec<Utf8PathBuf> {
     let home = set(variable, "HOME").map(Utf8PathBuf::from);
     let runtime = set(variable, "XDG_RUNTIME_DIR").map_or_else(
@@ -31,7 +31,7 @@ pub fn login_file_paths(variable: &dyn Fn(&str) -> Option<String>, user_id: u32)
     found.into_iter().flatten().collect()
 }
 
-/// An empty variable is as good as none.
+/// Reads a variable; an empty one counts as unset.
 fn set(variable: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<String> {
     variable(name).filter(|value| !value.is_empty())
 }

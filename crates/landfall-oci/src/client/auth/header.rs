@@ -6,7 +6,7 @@ use http::HeaderValue;
 use landfall_core::credential_file::Credential;
 use secrecy::ExposeSecret;
 
-/// The value of an `Authorization` header (RFC 7617); an identity token is no password.
+/// Renders the value of an `Authorization` header (RFC 7617); `None` for an identity token, which is no password.
 pub(crate) fn basic(credential: &Credential) -> Option<HeaderValue> {
     sensitive("Basic", &encoded(credential)?)
 }

@@ -1,31 +1,27 @@
-//! What a request needs to be allowed: the least that the step can do with.
+//! Scope of a request: the least access that it needs.
 
 use landfall_core::reference::Repository;
 
-/// What a request needs to be allowed.
+/// Access that a request needs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
-    /// Nothing but to be let in.
+    /// Access without any repository.
     Ping,
-    /// To list the repositories.
     Catalog,
-    /// To read a repository.
     Pull(Repository),
-    /// To read and write a repository.
+    /// Read and write.
     Push(Repository),
-    /// To write a repository and read another one.
+    /// Write to one repository and read another one.
     Mount {
-        /// Where to.
         to: Repository,
-        /// Where from.
         from: Repository,
     },
-    /// The user's own login: an API beside the distribution's.
+    /// The user's own login, for an API beside the distribution's.
     Login,
 }
 
 impl Scope {
-    /// The scopes of the distribution's token specification.
+    /// Returns the scopes in the form of the distribution's token specification.
     pub(super) fn to_token_scopes(&self) -> Vec<String> {
         match self {
             Scope::Ping | Scope::Login => Vec::new(),
@@ -36,7 +32,7 @@ impl Scope {
         }
     }
 
-    /// The repository whose login it is for; `None` is the registry as a whole.
+    /// Returns the repository whose login applies; `None` stands for the registry as a whole.
     pub(super) fn repository(&self) -> Option<&Repository> {
         match self {
             Scope::Ping | Scope::Catalog | Scope::Login => None,

@@ -1,4 +1,4 @@
-//! Tokens: how they are asked for, how long they are good, and one place for each where all who need it wait for it.
+//! Bearer tokens: their request, their lifetime, and one slot for each, where tasks wait for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,37 +17,36 @@ use crate::client::error::Fault;
 use crate::client::http_date::parse_http_date;
 use crate::client::problem::ProtocolProblem;
 
-/// A token's life when the token server does not say (distribution's token specification).
+/// Lifetime if the token server states none (distribution's token specification).
 const LIFETIME_DEFAULT: Duration = Duration::from_secs(60);
-/// Longer lives are not believed.
+/// Upper bound for a stated lifetime.
 const LIFETIME_MAX: Duration = Duration::from_secs(3600);
-/// What a token must have left when a body follows that can be sent only once.
+/// Remaining lifetime before a streamed body, which can be sent only once.
 const STREAM_MARGIN: Duration = Duration::from_secs(10);
-/// The largest answer of a token server that is read, in bytes.
+/// Largest response of a token server that is read, in bytes.
 pub(crate) const TOKEN_RESPONSE_MAX: usize = 64 * 1024;
-/// How OAuth 2.0 knows us.
+/// Client ID for OAuth 2.0.
 const CLIENT_ID: &str = "landfall";
 
-/// A token that is good for a while.
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
     received: Instant,
     lifetime: Duration,
 }
 
-/// The place of one token. Whoever finds it empty or stale fetches the token while holding the lock.
+/// Slot of one token. The first task that finds it empty or expired fetches the token while it holds the lock.
 pub(crate) type TokenSlot = Arc<Mutex<Option<Token>>>;
 
-/// How long a token must still be good.
+/// Required remaining lifetime of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// Long enough to be sent: a refusal costs one more round trip.
+    /// Valid long enough to be sent: a refusal costs one more round trip.
     Now,
-    /// Long enough that it does not end on the way: what is sent with it cannot be sent again.
+    /// Valid for at least 10 s: a streamed body cannot be resent after a 401.
     ForStream,
 }
 
-/// What a token server answered.
+/// Response of a token server.
 #[derive(serde::Deserialize)]
 pub(crate) struct TokenResponse {
     #[serde(default)]
@@ -60,7 +59,7 @@ pub(crate) struct TokenResponse {
 
 impl Token {
     /// # Errors
-    /// When the answer holds no token. `date` is the answer's `Date` header.
+    /// Fails if the response holds no token. `date` is the response's `Date` header.
     pub(crate) fn from_response(response: &TokenResponse, date: Option<&HeaderValue>) -> Result<Token, Fault> {
         let token = [&response.token, &response.access_token]
             .into_iter()
@@ -74,10 +73,10 @@ impl Token {
         })
     }
 
-    /// Whether it can still be used.
+    /// Returns true if the token is still usable.
     pub(crate) fn is_valid(&self, freshness: Freshness) -> bool {
         let margin = match freshness {
-            // The registry's clock and the way there take their part.
+            // The registry's clock and the network take their part.
             Freshness::Now => self.lifetime / 10,
             Freshness::ForStream => STREAM_MARGIN.max(self.lifetime / 10).min(self.lifetime / 2),
         };
@@ -85,8 +84,8 @@ impl Token {
     }
 }
 
-/// How long a token is good from now on. A token server may give a token that it made earlier: its age is told by the
-/// server's own clock, because an edge host's may be anywhere.
+/// Returns the lifetime from now on. A token server may return a token that it created earlier. Its age is measured by
+/// the server's own clock, because the clock of an edge host may be wrong.
 fn lifetime(response: &TokenResponse, date: Option<&str>) -> Duration {
     let lifetime = response.expires_in.map_or(LIFETIME_DEFAULT, Duration::from_secs);
     let issued: Option<Timestamp> = response.issued_at.as_deref().and_then(|text| text.parse().ok());
@@ -101,13 +100,13 @@ fn lifetime(response: &TokenResponse, date: Option<&str>) -> Duration {
 /// A request to a token server.
 pub(crate) struct TokenRequest {
     pub(crate) url: Url,
-    /// Form fields for a POST (OAuth 2.0); `None` is a GET.
+    /// Form fields of a POST (OAuth 2.0); `None` is a GET.
     pub(crate) form: Option<String>,
     pub(crate) authorization: Option<HeaderValue>,
 }
 
-/// How a token is asked for. The scope is ours, the least that the step needs; the registry's own word counts only where
-/// it is not one of the distribution's scopes (`aws`, at public.ecr.aws).
+/// Builds the request for a token. The scope is the client's own, the least that the request needs. The scope of the
+/// challenge counts only if it is not in the distribution's form (`aws`, at public.ecr.aws).
 pub(super) fn token_request(
     mut url: Url,
     service: Option<&str>,
@@ -121,7 +120,7 @@ pub(super) fn token_request(
         None => scope.to_token_scopes(),
     };
     if let Some(Credential::IdentityToken(token)) = credential {
-        // The form has the syntax of a query: a URL writes it.
+        // The form has the syntax of a query, so that a URL renders it.
         let mut form = url.clone();
         form.set_query(None);
         form.query_pairs_mut()
@@ -241,7 +240,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_is_renewed_earlier_when_a_stream_follows() {
         let cases = [
-            // life, seconds gone, good for a request, good for a stream
+            // lifetime, seconds elapsed, valid for a request, valid for a stream
             (300, 0, true, true),
             (300, 265, true, true),
             (300, 275, false, false),

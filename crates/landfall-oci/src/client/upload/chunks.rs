@@ -1,4 +1,4 @@
-//! A blob in pieces: each is a stream of its own, and none of them waits in memory.
+//! Splits the stream of a blob into chunks. Each chunk is a stream of its own; no chunk is buffered in memory.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -10,14 +10,14 @@ use landfall_core::sync::lock;
 
 use crate::image::{BlobStream, TransferError};
 
-/// The bytes of a blob that were not given away yet.
+/// The unread bytes of a blob.
 pub(super) struct BlobChunks {
     source: Arc<Mutex<Source>>,
 }
 
 struct Source {
     stream: BlobStream,
-    /// What came with the last bytes of a piece and belongs to the next one.
+    /// Bytes that came with the end of a chunk and belong to the next one.
     rest: Bytes,
 }
 
@@ -32,7 +32,8 @@ impl BlobChunks {
         }
     }
 
-    /// The next so many bytes. The piece before has to be through: what it did not give is given by this one.
+    /// Returns a stream of the next `length` bytes. The previous chunk must be finished: unread bytes of it would come
+    /// first.
     pub(super) fn next(&self, length: u64) -> BlobStream {
         Box::pin(Chunk {
             source: self.source.clone(),

@@ -1,10 +1,10 @@
-//! Uploads under way, on disk: a process that was killed is followed by one that goes on where the registry says it
+//! Journal of upload sessions on disk. After a kill, the next process continues a session where the registry says it
 //! stopped.
 //!
-//! A record says where an upload lives, and nothing that is believed: the registry is asked, and what it does not know any
-//! more begins anew. How much of the blob arrived is not recorded, nor is its hash. So what a killed process sent is
-//! verified by the registry, which has to hash the whole before it takes it (OCI distribution specification, "POST then
-//! PUT"), and by us too where the bytes can be read again without moving them.
+//! A record holds the location of a session and is not trusted: the client asks the registry, and starts anew if the
+//! registry no longer knows the session. The number of bytes and their hash are not recorded. The registry verifies the
+//! bytes of a killed process, because it must hash the whole blob before it accepts it (OCI distribution specification,
+//! "POST then PUT"). The client also verifies them where it can read them again without a transfer.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,15 +26,15 @@ use serde::{Deserialize, Serialize};
 use crate::digest::digest_of;
 
 const VERSION: u32 = 1;
-/// A smaller blob is sent again in less time than its record takes, in bytes.
+/// Smallest blob with a record, in bytes. A smaller blob is sent again faster than its record is written.
 const RECORDED_SIZE_MIN: u64 = 8 * 1024 * 1024;
-/// No registry keeps an upload for longer.
+/// No registry keeps an upload session for longer.
 const RECORD_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// A larger record is not one of ours, in bytes.
+/// Largest record that is read, in bytes.
 const RECORD_SIZE_MAX: u64 = 64 * 1024;
 const LOCK_FILE: &str = "lock";
 
-/// The uploads under way. One process at a time has the journal of a directory; clones share it.
+/// Journal of unfinished upload sessions. One process at a time owns the journal of a directory; clones share it.
 #[derive(Clone)]
 pub struct UploadJournal {
     shared: Arc<Shared>,
@@ -43,16 +43,17 @@ pub struct UploadJournal {
 struct Shared {
     directory: Utf8PathBuf,
     records: Mutex<Records>,
-    /// Held while files change, so that the last word on an upload is the one that stays.
+    /// Held while files change, so that the last change of a session is the one on disk.
     writing: Mutex<()>,
-    /// Held for its lock, which ends with the file: two processes at one upload would spoil it.
+    /// Held for its lock, which the kernel releases with the file. Two processes on one upload session would corrupt
+    /// it.
     _lock: fs::File,
 }
 
 #[derive(Default)]
 struct Records {
     known: HashMap<String, Record>,
-    /// What the disk has still to hear, by file name; `None` is a file that goes.
+    /// Changes that are not on disk yet, by file name; `None` removes the file.
     unwritten: HashMap<String, Option<Record>>,
 }
 
@@ -62,7 +63,7 @@ struct Record {
     registry: RegistryHost,
     repository: Repository,
     digest: Digest,
-    /// Some registries keep secrets in it: the file is the owner's alone.
+    /// Some registries put secrets into the URL, so that the file is readable by its owner only.
     url: String,
 }
 
@@ -74,7 +75,7 @@ impl fmt::Debug for UploadJournal {
     }
 }
 
-/// Which upload: one of a blob to a repository.
+/// Key of an upload session: one blob to one repository.
 #[derive(Clone, Copy)]
 pub(super) struct UploadKey<'a> {
     pub(super) registry: &'a RegistryHost,
@@ -99,11 +100,11 @@ impl UploadKey<'_> {
 }
 
 impl UploadJournal {
-    /// Opens the journal in a directory, making it when it is not there. `None` when another process has it: then this
-    /// one does without. Blocks for as long as it takes to read some small files.
+    /// Opens the journal in a directory, and creates the directory if it is missing. Returns `None` if another process
+    /// owns the journal; the caller then works without one. Blocks while it reads some small files.
     ///
     /// # Errors
-    /// When the directory cannot be made, read or locked.
+    /// Fails if the directory cannot be created, read or locked.
     pub fn open(directory: &Utf8Path) -> io::Result<Option<UploadJournal>> {
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -130,7 +131,7 @@ impl UploadJournal {
             }
             match load_record(&directory.join(&name)) {
                 Some(record) => drop(records.known.insert(name, record)),
-                // Left by a crash, by another version, or too old to be of use.
+                // The file is damaged, of another version, or too old.
                 None => fs::remove_file(entry.path())?,
             }
         }
@@ -144,7 +145,7 @@ impl UploadJournal {
         }))
     }
 
-    /// Where an upload of an earlier process lives.
+    /// Returns the location of an earlier process's session.
     pub(super) fn find(&self, key: UploadKey<'_>) -> Option<Url> {
         let records = self.shared.records();
         let record = records.known.get(&key.file_name())?;
@@ -154,7 +155,7 @@ impl UploadJournal {
         Url::parse(&record.url).ok().filter(|_| is_it)
     }
 
-    /// Writes down where an upload lives. Nobody waits for the disk.
+    /// Records the location of a session. The write happens in the background.
     pub(super) fn record(&self, key: UploadKey<'_>, url: &Url) {
         if !key.is_journaled() {
             return;
@@ -169,7 +170,7 @@ impl UploadJournal {
         self.change(key.file_name(), Some(record));
     }
 
-    /// The upload is complete, or of no more use.
+    /// Removes the record of a session that is complete or useless.
     pub(super) fn forget(&self, key: UploadKey<'_>) {
         let name = key.file_name();
         if self.shared.records().known.contains_key(&name) {
@@ -196,7 +197,7 @@ impl Shared {
         lock(&self.records)
     }
 
-    /// Brings the disk up to date. A record that cannot be written costs bytes after a kill, and nothing now.
+    /// Writes all pending changes. A failed write is only logged: it costs bytes after a kill, and nothing now.
     fn write_changes(&self) {
         let _one_at_a_time = lock(&self.writing);
         let changes = std::mem::take(&mut self.records().unwritten);
@@ -220,7 +221,7 @@ impl Shared {
 }
 
 impl Drop for Shared {
-    /// A task that the end of the runtime overtook may have left something.
+    /// Writes the changes of tasks that the end of the runtime cancelled.
     fn drop(&mut self) {
         self.write_changes();
     }
@@ -273,7 +274,7 @@ mod tests {
         assert_eq!(open_when_unlocked(open).await.find(key(&large)), None);
     }
 
-    /// The blocking tasks of the one before may still hold it.
+    /// Retries, because the blocking tasks of the previous journal may still hold the lock.
     async fn open_when_unlocked(open: impl Fn() -> Option<UploadJournal>) -> UploadJournal {
         loop {
             if let Some(journal) = open() {

@@ -1,7 +1,8 @@
-//! The uploads of one sink: where each one stands, and how it goes on after it broke off.
+//! The upload sessions of one sink: their offsets, and their continuation after a break.
 //!
-//! When a request breaks off, the registry is asked how much has arrived, and the rest follows. Whether a large blob goes
-//! up in one request or in chunks depends on what the registry made of those that broke off: see `chunking`.
+//! After a broken request the client asks the registry how many bytes arrived, and sends the rest.
+//! [`ChunkPolicy`](crate::client::chunking::ChunkPolicy) decides whether a large blob is sent in one request or in
+//! chunks.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,26 +22,26 @@ use crate::client::error::Fault;
 use crate::client::registry_client::RegistryClient;
 use crate::image::{BlobStart, BlobStream, TransferError};
 
-/// After so many conflicts an upload is given up.
+/// Number of conflicts after which the client gives up an upload session.
 const CONFLICTS_MAX: u32 = 2;
 
-/// The uploads to one repository that are not complete.
+/// The unfinished upload sessions of one repository.
 #[derive(Default)]
 pub(in crate::client) struct UploadSessions {
     states: Mutex<HashMap<Digest, State>>,
-    /// Those that are to outlive this process, if any.
+    /// Keeps sessions beyond the end of this process.
     journal: Option<UploadJournal>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct State {
-    /// Where the upload stood when we last heard of it.
+    /// The session at the offset that the registry reported last.
     session: Option<UploadSession>,
-    /// A request of so many bytes was begun: only the registry knows how far that came.
+    /// Length of the request that was begun. Only the registry knows how many of its bytes arrived.
     in_flight: Option<u64>,
-    /// How often the registry said that another request is at the upload, since it last got further.
+    /// Number of conflicts with another request on the session since the offset last grew.
     conflicts: u32,
-    /// The request before that one broke off.
+    /// True if the request before the current one broke off.
     previous_broke: bool,
 }
 
@@ -71,7 +72,7 @@ impl UploadSessions {
         };
     }
 
-    /// Finds out what there is to do for a blob.
+    /// Decides about a blob: present, mounted, or wanted from an offset on.
     pub(in crate::client) async fn start(
         &self,
         client: &RegistryClient,
@@ -142,7 +143,8 @@ impl UploadSessions {
         }
     }
 
-    /// The upload of an earlier process, where it got anywhere. That the registry cannot be asked is no reason to stop.
+    /// Returns the session of an earlier process if the registry has bytes of it. A registry that does not answer the
+    /// question is no reason to stop.
     async fn find_recorded(&self, client: &RegistryClient, key: UploadKey<'_>) -> Option<UploadSession> {
         let location = self.journal.as_ref()?.find(key)?;
         let recorded = UploadSession { location, offset: 0 };
@@ -163,7 +165,7 @@ impl UploadSessions {
         }
     }
 
-    /// Sends a blob from `offset` on, which is where [`UploadSessions::start`] said it stands.
+    /// Sends a blob from `offset` on. The offset must be the one from [`UploadSessions::start`].
     pub(in crate::client) async fn write(
         &self,
         client: &RegistryClient,
@@ -195,24 +197,26 @@ impl UploadSessions {
             Err(error) => error,
         };
         match response_status(&error) {
-            // The registry is still at the request that broke off, or has got more of it than it said: it is asked again.
+            // The registry still processes the broken request, or has more of it than it reported. The next attempt
+            // asks again.
             Some(StatusCode::CONFLICT | StatusCode::RANGE_NOT_SATISFIABLE) => {
                 error.kind = FailureKind::Unreachable;
                 self.count_conflict(client, key);
                 return Err(error);
             }
-            // A proxy before the registry takes no request of this size: nothing of it arrived, so the next one is smaller.
+            // A proxy in front of the registry rejects requests of this size. No byte arrived, so the next request is
+            // smaller.
             Some(StatusCode::PAYLOAD_TOO_LARGE) if self.can_send_less(key) => {
                 error.kind = FailureKind::Unreachable;
                 return Err(error);
             }
             _ => {}
         }
-        // A registry that refuses the bytes of several requests may have put them together wrongly.
+        // A registry that rejects a blob from several requests may have joined them incorrectly.
         if offset > 0 && error.kind == FailureKind::Protocol {
             error.kind = FailureKind::Corrupt;
         }
-        // What arrived is worth nothing: the next attempt begins anew.
+        // The received bytes are useless: the next attempt starts a new session.
         if matches!(error.kind, FailureKind::Corrupt | FailureKind::Protocol) {
             self.set(&blob.digest, None);
             self.forget(key);
@@ -225,8 +229,8 @@ impl UploadSessions {
         in_flight.is_some_and(|request| request > AdaptiveLength::MIN)
     }
 
-    /// A link that hardly moves keeps a request alive at the registry that is long over here. Then the blob is in_flight
-    /// anew, in chunks that get through.
+    /// Counts a conflict. On a link that hardly moves, the registry keeps a request open that ended here long ago.
+    /// After [`CONFLICTS_MAX`] conflicts the blob starts anew, in chunks that get through.
     fn count_conflict(&self, client: &RegistryClient, key: UploadKey<'_>) {
         let digest = &key.blob.digest;
         let mut state = self.state(digest);
@@ -241,7 +245,7 @@ impl UploadSessions {
         self.forget(key);
     }
 
-    /// Sends the rest of a blob: in one request, or in as many as the chunk policy asks for.
+    /// Sends the rest of a blob in one request, or in chunks if the chunk policy says so.
     async fn send(
         &self,
         client: &RegistryClient,

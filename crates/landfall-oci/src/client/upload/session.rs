@@ -4,16 +4,16 @@ use std::fmt;
 
 use reqwest::Url;
 
-/// An upload under way.
+/// An upload session.
 #[derive(Clone)]
 pub struct UploadSession {
-    /// Where its next request goes. Some registries keep secrets in it.
+    /// Target of the next request. Some registries put secrets into it.
     pub(crate) location: Url,
     pub(crate) offset: u64,
 }
 
 impl UploadSession {
-    /// How many bytes the registry has.
+    /// Returns the number of bytes that the registry has.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
@@ -28,11 +28,11 @@ impl fmt::Debug for UploadSession {
     }
 }
 
-/// What came of the wish to upload a blob.
+/// Response to the start of an upload.
 #[derive(Debug)]
 pub enum UploadStart {
-    /// The registry has the blob, and now it is in the repository.
+    /// The registry has the blob, and it is in the repository now.
     Present,
-    /// The bytes are wanted.
+    /// The registry waits for the bytes.
     Accepted(UploadSession),
 }

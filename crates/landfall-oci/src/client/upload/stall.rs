@@ -1,4 +1,4 @@
-//! Watches an upload from the side of its body: who has to move next, and what came of waiting for it.
+//! Stall detection for uploads. The request body reports which side has to act next, and since when.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,19 +17,23 @@ use crate::client::error::stalled;
 use crate::client::problem::ConnectionProblem;
 use crate::image::{BlobStream, TransferError};
 
-/// Where an upload is. Time that is spent waiting for the source does not count as a stall of the registry: the source
-/// has limits of its own.
+/// The side that has to act next. Time that the source takes is not a stall of the registry: the source has limits of
+/// its own.
 #[derive(Debug, Clone, Copy)]
 enum WaitingFor {
-    /// The source has to give bytes.
     Source,
-    /// The registry has to take so many bytes, since then.
-    Registry { since: Instant, bytes: usize },
-    /// The registry has all bytes and has to answer, since then.
-    Response { since: Instant },
+    /// The registry has to accept `bytes` bytes.
+    Registry {
+        since: Instant,
+        bytes: usize,
+    },
+    /// The registry has all bytes and has to respond.
+    Response {
+        since: Instant,
+    },
 }
 
-/// Watches an upload from outside of its body.
+/// Observes an upload beside its body.
 #[derive(Clone)]
 pub(super) struct StallMonitor {
     shared: Arc<Mutex<Shared>>,
@@ -64,7 +68,7 @@ impl StallMonitor {
         self.shared().waiting_for = waiting_for;
     }
 
-    /// The registry asks for more: what it was given before is on its way.
+    /// Records that the HTTP client asks for the next chunk: it has sent the previous one.
     fn registry_took_chunk(&self) {
         let mut shared = self.shared();
         if let WaitingFor::Registry { since, bytes } = shared.waiting_for {
@@ -78,7 +82,8 @@ impl StallMonitor {
         self.shared().failure.take()
     }
 
-    /// Ends when the registry has hardly moved for too long, or has not answered within `answer` after the last byte.
+    /// Returns when throughput stays too low for `stall`, or the registry sends no response within `response` after the
+    /// last byte.
     pub(super) async fn run(&self, stall: Duration, response: Duration) -> Fault {
         loop {
             let (deadline, fault) = {
@@ -100,11 +105,11 @@ impl StallMonitor {
 }
 
 fn no_response(limit: Duration) -> Fault {
-    Fault::from(ConnectionProblem::AnswerTimeout(limit))
+    Fault::from(ConnectionProblem::ResponseTimeout(limit))
 }
 
-/// The body of an upload: tells the monitor whose turn it is, and keeps the source's failure, which the HTTP client would
-/// wrap beyond recognition.
+/// The body of an upload. It reports its state to the monitor, and keeps the source's failure: the HTTP client would
+/// wrap that failure beyond recognition.
 pub(super) struct MonitoredBody {
     inner: BlobStream,
     left: u64,
@@ -112,7 +117,7 @@ pub(super) struct MonitoredBody {
 }
 
 impl MonitoredBody {
-    /// A body of so many bytes.
+    /// Creates a body of `length` bytes.
     pub(super) fn new(inner: BlobStream, length: u64, monitor: StallMonitor) -> MonitoredBody {
         MonitoredBody {
             inner,
@@ -132,7 +137,7 @@ impl Stream for MonitoredBody {
             Poll::Ready(Some(Ok(chunk))) => {
                 self.left = self.left.saturating_sub(chunk.len() as u64);
                 let since = Instant::now();
-                // The HTTP client may not ask again once it has as many bytes as it announced.
+                // The HTTP client need not poll again once it has as many bytes as it announced.
                 self.monitor.set(match self.left {
                     0 => WaitingFor::Response { since },
                     _ => WaitingFor::Registry {
@@ -166,7 +171,8 @@ mod tests {
     const STALL: Duration = Duration::from_secs(10);
     const RESPONSE: Duration = Duration::from_secs(60);
 
-    /// A registry that takes a chunk of so many bytes every second, until all are taken; what the monitor says meanwhile.
+    /// Uploads `chunks` chunks of `chunk` bytes to a registry that accepts one per second. Returns the monitor's
+    /// verdict.
     async fn upload(chunk: usize, chunks: usize, source_takes: Duration) -> Result<(), Fault> {
         let monitor = StallMonitor::new(&Timeouts {
             stall: STALL,
