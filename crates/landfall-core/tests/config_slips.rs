@@ -4,6 +4,10 @@
 //! Each folder of `data/slips` is a case: `user-data`, `profile.yaml` or both, and `expected` with the rendered findings.
 //! `UPDATE_EXPECT=1` rewrites the expected texts.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the core reads no files; this test reads its cases"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
