@@ -130,13 +130,13 @@ fn cases(elsewhere: &FakeRegistry, layer: &str) -> Vec<Case> {
             "short length",
             Source,
             blob(Effect::Truncate(1000)),
-            "bytes are on offer where the descriptor says",
+            "bytes, and the descriptor says",
         ),
         lasts(
             "redirect to nothing",
             Source,
             blob(Effect::Redirect(away("/nothing"))),
-            "the registry sends us to",
+            "the registry redirects to",
         ),
         lasts(
             "redirect to a file",
@@ -177,7 +177,7 @@ fn cases(elsewhere: &FakeRegistry, layer: &str) -> Vec<Case> {
             "location elsewhere",
             Destination,
             upload("POST", Effect::Location(away("/nothing"))),
-            "the registry sends us to",
+            "the registry redirects to",
         ),
     ]
 }

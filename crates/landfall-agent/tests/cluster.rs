@@ -224,7 +224,7 @@ async fn authority_is_known_before_it_signs_and_the_old_one_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pods_that_slipped_through_are_mended_unless_their_namespace_opted_out() {
+async fn pods_without_redirection_are_repaired_unless_their_namespace_opted_out() {
     let api = FakeApiServer::start();
     let (namespace, pod) = ("/api/v1/namespaces/web", "/api/v1/namespaces/web/pods/p");
     api.put(

@@ -228,13 +228,13 @@ async fn a_blob_that_cannot_be_opened_says_why() {
     let error = client.open_blob(&repository, &blob, 10).await.err().unwrap();
     assert_eq!(
         error.fault.to_string(),
-        "the answer breaks the distribution protocol: a range from byte 10 was asked for and another one came"
+        "the answer breaks the distribution protocol: the client asked for a range from byte 10, and the registry sent another one"
     );
     registry.inject(Fault::once("/blobs/", Effect::Truncate(60)));
     let error = client.open_blob(&repository, &blob, 0).await.err().unwrap();
     assert_eq!(
         error.fault.to_string(),
-        "60 bytes are on offer where the descriptor says 100"
+        "the registry offers 60 bytes, and the descriptor says 100"
     );
     assert_eq!(error.kind(), FailureKind::Corrupt);
     blob.size = 99;

@@ -188,7 +188,7 @@ fn a_file_of_the_users_in_the_place_of_ours_is_kept_and_the_answer_is_no() {
     let before = listing(&host);
     let arguments = ["--root", host.root().as_str(), "--user-data", &user_data];
     let kept = redirect("apply", "rke2", &arguments);
-    let (answer, _) = kept.split_once("not said by these files").unwrap();
+    let (answer, _) = kept.split_once("not expressed by these files").unwrap();
     insta::assert_snapshot!(answer, @r"
     status 1
     --- stdout

@@ -90,23 +90,23 @@ fn registration_heals(edge: &EdgeCluster, second: &Site) {
 fn authority_rotates_with_no_failed_admission(edge: &EdgeCluster, second: &Site) {
     let before = edge.client.get(AUTHORITY)["data"]["ca.crt"].clone();
     let redirected = redirected(edge, second);
-    let (created, slipped_through) = std::thread::scope(|scope| {
+    let (created, not_redirected) = std::thread::scope(|scope| {
         let done = CancelOnDrop::default();
         let is_done = done.0.clone();
         let creating = scope.spawn(move || {
             let client = edge.cluster.client();
             let mut created = 0_u32;
-            let mut slipped_through = Vec::new();
+            let mut not_redirected = Vec::new();
             while !is_done.load(Ordering::Relaxed) {
                 let pod = unschedulable_pod("rotating", "nginx:1.27");
                 // The failure policy is Ignore: after a failed call the pod would be admitted unchanged.
                 let pod = client.create("/api/v1/namespaces/default/pods?dryRun=All", &pod);
                 created += 1;
                 if !redirected.contains(&image_of(&pod)) {
-                    slipped_through.push(pod);
+                    not_redirected.push(pod);
                 }
             }
-            (created, slipped_through)
+            (created, not_redirected)
         });
         let rotate = json!({"metadata": {"annotations": {"landfall.dev/rotate": "now"}}});
         edge.client.patch(AUTHORITY, &rotate);
@@ -126,7 +126,7 @@ fn authority_rotates_with_no_failed_admission(edge: &EdgeCluster, second: &Site)
         drop(done);
         creating.join().unwrap()
     });
-    assert_eq!(slipped_through, Vec::<Value>::new(), "of {created}");
+    assert_eq!(not_redirected, Vec::<Value>::new(), "of {created}");
     assert!(
         created > 20,
         "only {created} pods were made while the authority was rotated"
@@ -229,7 +229,7 @@ fn no_pod_is_lost_while_the_agents_are_killed(
         .unwrap()
         .iter()
         .filter(|event| event["reason"] == "Redirected");
-    assert!(repaired.count() > 0, "no pod slipped through while no agent was there");
+    assert!(repaired.count() > 0, "every pod was redirected while no agent ran");
     assert_eq!(restarted.unwrap().terminate(), Some(0));
 }
 
