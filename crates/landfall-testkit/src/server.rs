@@ -139,7 +139,7 @@ pub async fn trickle(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     }
 }
 
-/// Whether the server has an ear for others again, whatever the first client still holds.
+/// Expects that the server serves another client, while the first one still holds its connection.
 pub async fn expect_served(running: &Running, first: impl Send) {
     let mut other = TcpStream::connect(running.address).await.unwrap();
     assert!(ask(&mut other, "/hello").await.ends_with("hello"));

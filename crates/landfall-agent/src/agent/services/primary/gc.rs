@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// Deletes garbage once an hour.
 #[derive(Debug)]
 pub(crate) struct GarbageCollector {
-    /// When garbage was collected last, or the agent began.
+    /// Time of the last collection, or of the start of the agent.
     last: Instant,
 }
 
