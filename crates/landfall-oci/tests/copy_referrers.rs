@@ -172,7 +172,7 @@ async fn signatures_come_along_into_layouts_and_archives_and_out_of_them() {
     let docker = directory.join("docker.tar");
     let sink = ArchiveSink::new(&docker, None, ArchiveForm::Docker);
     let error = copy(&mk_source(&from), &sink).await.unwrap_err();
-    assert!(error.attempt.contains("takes no signatures"), "{error}");
+    assert!(error.attempt.contains("takes no referrers"), "{error}");
     drop(sink);
     assert!(!docker.exists());
 }
