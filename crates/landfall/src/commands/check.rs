@@ -26,7 +26,7 @@ use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
 use crate::output::structured::print_report;
 use crate::output::table::Table;
-use crate::registries::{Access, Registries};
+use crate::registries::{Registries, RegistryAccess};
 use crate::runtime;
 use crate::shell::command_line;
 
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitSta
 struct Check<'a> {
     settings: &'a Settings,
     args: &'a CheckArgs,
-    access: Access,
+    access: RegistryAccess,
     registries: Registries<'a>,
     options: &'a CopyOptions,
     progress: Progress,
