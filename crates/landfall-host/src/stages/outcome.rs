@@ -39,7 +39,7 @@ pub struct StepReport {
 
 impl StepReport {
     /// Returns all failures of the step. `None` in place of the action means the condition.
-    pub fn failures(&self) -> impl Iterator<Item = (Option<&Action>, &StageError)> {
+    pub fn failures(&self) -> impl Iterator<Item = (Option<&StageAction>, &StageError)> {
         let condition = match &self.condition {
             Some(ConditionOutcome::Failed(error)) => Some((None, error)),
             _ => None,
@@ -79,13 +79,13 @@ pub enum ConditionOutcome {
 /// One effect of a step.
 #[derive(Debug)]
 pub struct Effect {
-    pub action: Action,
+    pub action: StageAction,
     pub outcome: EffectOutcome,
 }
 
 /// Action of a step. Commands are identified by number, because their text may hold a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum StageAction {
     /// Bring a directory into its state.
     Directory(Utf8PathBuf),
     /// Bring a file into its state.
@@ -106,16 +106,16 @@ pub enum Action {
     Variables(Utf8PathBuf),
 }
 
-impl fmt::Display for Action {
+impl fmt::Display for StageAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::Directory(path) => write!(f, "directory `{path}`"),
-            Action::File(path) => write!(f, "file `{path}`"),
-            Action::Command(number) => write!(f, "command {number}"),
-            Action::User(name) => write!(f, "user `{name}`"),
-            Action::Unit { verb, unit } => write!(f, "{verb} unit `{unit}`"),
-            Action::ReloadUnits => f.write_str("reload units"),
-            Action::Variables(path) => write!(f, "variables in `{path}`"),
+            StageAction::Directory(path) => write!(f, "directory `{path}`"),
+            StageAction::File(path) => write!(f, "file `{path}`"),
+            StageAction::Command(number) => write!(f, "command {number}"),
+            StageAction::User(name) => write!(f, "user `{name}`"),
+            StageAction::Unit { verb, unit } => write!(f, "{verb} unit `{unit}`"),
+            StageAction::ReloadUnits => f.write_str("reload units"),
+            StageAction::Variables(path) => write!(f, "variables in `{path}`"),
         }
     }
 }

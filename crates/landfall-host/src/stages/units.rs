@@ -7,7 +7,7 @@ use crate::files::Change;
 use crate::root::HostRoot;
 
 use super::options::StageOptions;
-use super::outcome::{Action, Effect, EffectOutcome, StageError};
+use super::outcome::{Effect, EffectOutcome, StageAction, StageError};
 use super::{command, writes};
 
 /// The verb, the query before it, and the answer that means that the unit needs no change.
@@ -25,7 +25,7 @@ pub(super) async fn ensure_units(wanted: &Systemctl, root: &HostRoot, options: &
     for file in &wanted.overrides {
         let outcome = writes::ensure_stage_file(file, root, options).await;
         changed |= matches!(outcome, EffectOutcome::Ensured(Change::Created | Change::Updated));
-        let action = Action::File(file.path.clone().into());
+        let action = StageAction::File(file.path.clone().into());
         effects.push(Effect { action, outcome });
     }
     if changed && root.is_running_host() {
@@ -33,7 +33,7 @@ pub(super) async fn ensure_units(wanted: &Systemctl, root: &HostRoot, options: &
             Ok(_) => EffectOutcome::Ensured(Change::Updated),
             Err(error) => EffectOutcome::Failed(error),
         };
-        let action = Action::ReloadUnits;
+        let action = StageAction::ReloadUnits;
         effects.push(Effect { action, outcome });
     }
     let lists = [&wanted.enable, &wanted.disable, &wanted.mask, &wanted.start];
@@ -42,7 +42,7 @@ pub(super) async fn ensure_units(wanted: &Systemctl, root: &HostRoot, options: &
             let outcome = ensure_unit(verb, question, done, unit, root, options).await;
             let unit = unit.clone();
             effects.push(Effect {
-                action: Action::Unit { verb, unit },
+                action: StageAction::Unit { verb, unit },
                 outcome,
             });
         }
