@@ -4,7 +4,7 @@
 use landfall_core::failure::error_chain;
 use landfall_core::status::{EventKind, EventReason};
 use landfall_core::wording::counted;
-use landfall_host::files::Change;
+use landfall_host::files::FileChange;
 use landfall_host::stages::{Effect, EffectOutcome, StageAction, StageReport, StepReport};
 
 /// Kind, reason, subject and message of an event.
@@ -51,13 +51,13 @@ fn describe_effects(step: &StepReport) -> String {
 fn describe_effect(effect: &Effect) -> Option<String> {
     let Effect { action, outcome } = effect;
     match outcome {
-        EffectOutcome::Ensured(Change::Created) => Some(format!("created {action}")),
-        EffectOutcome::Ensured(Change::Updated) => Some(match action {
+        EffectOutcome::Ensured(FileChange::Created) => Some(format!("created {action}")),
+        EffectOutcome::Ensured(FileChange::Updated) => Some(match action {
             StageAction::Unit { .. } | StageAction::ReloadUnits => action.to_string(),
             _ => format!("updated {action}"),
         }),
         EffectOutcome::Ran { .. } => Some(format!("ran {action}")),
-        EffectOutcome::Ensured(Change::Unchanged)
+        EffectOutcome::Ensured(FileChange::Unchanged)
         | EffectOutcome::WouldDo { .. }
         | EffectOutcome::NotRun
         | EffectOutcome::Failed(_) => None,
@@ -91,12 +91,15 @@ mod tests {
         let file = |path: &str| StageAction::File(path.into());
         let report = StageReport {
             steps: vec![
-                mk_step("quiet", vec![(file("/a"), EffectOutcome::Ensured(Change::Unchanged))]),
+                mk_step(
+                    "quiet",
+                    vec![(file("/a"), EffectOutcome::Ensured(FileChange::Unchanged))],
+                ),
                 mk_step(
                     "busy",
                     vec![
-                        (file("/a"), EffectOutcome::Ensured(Change::Created)),
-                        (file("/b"), EffectOutcome::Ensured(Change::Updated)),
+                        (file("/a"), EffectOutcome::Ensured(FileChange::Created)),
+                        (file("/b"), EffectOutcome::Ensured(FileChange::Updated)),
                         (
                             StageAction::Command(1),
                             EffectOutcome::Ran {

@@ -8,7 +8,7 @@ use camino::Utf8PathBuf;
 use landfall_core::diagnostic::Location;
 use landfall_core::stage::accounts::AccountError;
 
-use crate::files::{Change, FileError};
+use crate::files::{FileChange, FileError};
 use crate::root::RootError;
 
 /// Result of a stage.
@@ -55,7 +55,7 @@ impl StepReport {
     #[must_use]
     pub fn did_something(&self) -> bool {
         self.effects.iter().any(|effect| match &effect.outcome {
-            EffectOutcome::Ensured(change) => *change != Change::Unchanged,
+            EffectOutcome::Ensured(change) => *change != FileChange::Unchanged,
             EffectOutcome::Ran { .. } => true,
             EffectOutcome::WouldDo { .. } | EffectOutcome::NotRun | EffectOutcome::Failed(_) => false,
         })
@@ -124,7 +124,7 @@ impl fmt::Display for StageAction {
 #[derive(Debug)]
 pub enum EffectOutcome {
     /// The wanted state is reached.
-    Ensured(Change),
+    Ensured(FileChange),
     /// A command exited with 0. The end of its output may hold a secret: it is for the terminal, not for events or
     /// logs.
     Ran {
@@ -143,7 +143,7 @@ pub enum EffectOutcome {
 
 impl EffectOutcome {
     /// Converts the result of a change.
-    pub(super) fn of(result: Result<Change, StageError>) -> EffectOutcome {
+    pub(super) fn of(result: Result<FileChange, StageError>) -> EffectOutcome {
         match result {
             Ok(change) => EffectOutcome::Ensured(change),
             Err(error) => EffectOutcome::Failed(error),

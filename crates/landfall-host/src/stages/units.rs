@@ -3,7 +3,7 @@
 
 use landfall_core::stage::Systemctl;
 
-use crate::files::Change;
+use crate::files::FileChange;
 use crate::root::HostRoot;
 
 use super::options::StageOptions;
@@ -24,13 +24,16 @@ pub(super) async fn ensure_units(wanted: &Systemctl, root: &HostRoot, options: &
     let mut changed = false;
     for file in &wanted.overrides {
         let outcome = writes::ensure_stage_file(file, root, options).await;
-        changed |= matches!(outcome, EffectOutcome::Ensured(Change::Created | Change::Updated));
+        changed |= matches!(
+            outcome,
+            EffectOutcome::Ensured(FileChange::Created | FileChange::Updated)
+        );
         let action = StageAction::File(file.path.clone().into());
         effects.push(Effect { action, outcome });
     }
     if changed && root.is_running_host() {
         let outcome = match systemctl(&["daemon-reload"], root, options).await {
-            Ok(_) => EffectOutcome::Ensured(Change::Updated),
+            Ok(_) => EffectOutcome::Ensured(FileChange::Updated),
             Err(error) => EffectOutcome::Failed(error),
         };
         let action = StageAction::ReloadUnits;
@@ -67,13 +70,13 @@ async fn ensure_unit(
         Err(error) => return EffectOutcome::Failed(error),
     };
     if answer.lines().last().map(str::trim) == Some(done) {
-        return EffectOutcome::Ensured(Change::Unchanged);
+        return EffectOutcome::Ensured(FileChange::Unchanged);
     }
     if options.dry_run {
         return EffectOutcome::WouldDo { diff: None };
     }
     match systemctl(&[verb, "--", unit], root, options).await {
-        Ok(_) => EffectOutcome::Ensured(Change::Updated),
+        Ok(_) => EffectOutcome::Ensured(FileChange::Updated),
         Err(error) => EffectOutcome::Failed(error),
     }
 }
