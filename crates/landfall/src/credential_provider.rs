@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use landfall_core::credential::{
-    Answer, LoginFile, ProviderRequest, Reach, RequestProblem, lookup_names, parse_login_file, parse_request,
+    LoginFile, ProviderAnswer, ProviderRequest, Reach, RequestProblem, lookup_names, parse_login_file, parse_request,
     render_answer,
 };
 use landfall_core::failure::{Hint, error_chain, line_with_hint};
@@ -150,11 +150,11 @@ fn serve(arguments: impl Iterator<Item = OsString>, streams: &mut Streams<'_>) -
     let request = parse_request(&text)?;
     let file = find_file(&options, &request, streams);
     let answer = match &file {
-        Some(file) => Answer::Login {
+        Some(file) => ProviderAnswer::Login {
             request: &request,
             file,
         },
-        None => Answer::Nothing(request.version),
+        None => ProviderAnswer::Nothing(request.version),
     };
     streams.write(&render_answer(&answer))
 }
