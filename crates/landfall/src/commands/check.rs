@@ -76,7 +76,7 @@ pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitSta
 }
 
 /// Values that the checks of all images share.
-struct Check<'a> {
+struct CheckContext<'a> {
     settings: &'a Settings,
     args: &'a CheckArgs,
     access: RegistryAccess,
@@ -89,7 +89,7 @@ async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options
     let resolver = Resolver::new(settings);
     let planned = plan_images(settings, &resolver);
     let access = args.access.resolve();
-    let check = Check {
+    let check = CheckContext {
         settings,
         registries: Registries::new(settings, access.clone()),
         access,
@@ -106,7 +106,7 @@ async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options
     CheckReport::new(platforms, rows)
 }
 
-impl Check<'_> {
+impl CheckContext<'_> {
     /// Asks the candidates of an image in order. The first one that has the image decides, as it does for the agent.
     async fn check_image(&self, planned: &PlannedImage) -> CheckRow {
         let image = &self.settings.images[planned.image];
