@@ -4,8 +4,8 @@
 use landfall_core::failure::error_chain;
 use landfall_core::status::{EventKind, EventReason};
 use landfall_core::wording::counted;
-use landfall_host::files::Change;
-use landfall_host::stages::{Action, Effect, EffectOutcome, StageReport, StepReport};
+use landfall_host::files::FileChange;
+use landfall_host::stages::{Effect, EffectOutcome, StageAction, StageReport, StepReport};
 
 /// Kind, reason, subject and message of an event.
 pub type StageEvent = (EventKind, EventReason, String, String);
@@ -26,7 +26,7 @@ pub fn stage_events(part: &str, report: &StageReport) -> Vec<StageEvent> {
             let what = match action {
                 None => "`if`: ".to_owned(),
                 // These errors name the file themselves.
-                Some(Action::File(_) | Action::Directory(_) | Action::Variables(_)) => String::new(),
+                Some(StageAction::File(_) | StageAction::Directory(_) | StageAction::Variables(_)) => String::new(),
                 Some(action) => format!("{action}: "),
             };
             let message = format!("{step_name}: {what}{}", error_chain(error));
@@ -51,13 +51,13 @@ fn describe_effects(step: &StepReport) -> String {
 fn describe_effect(effect: &Effect) -> Option<String> {
     let Effect { action, outcome } = effect;
     match outcome {
-        EffectOutcome::Ensured(Change::Created) => Some(format!("created {action}")),
-        EffectOutcome::Ensured(Change::Updated) => Some(match action {
-            Action::Unit { .. } | Action::ReloadUnits => action.to_string(),
+        EffectOutcome::Ensured(FileChange::Created) => Some(format!("created {action}")),
+        EffectOutcome::Ensured(FileChange::Updated) => Some(match action {
+            StageAction::Unit { .. } | StageAction::ReloadUnits => action.to_string(),
             _ => format!("updated {action}"),
         }),
         EffectOutcome::Ran { .. } => Some(format!("ran {action}")),
-        EffectOutcome::Ensured(Change::Unchanged)
+        EffectOutcome::Ensured(FileChange::Unchanged)
         | EffectOutcome::WouldDo { .. }
         | EffectOutcome::NotRun
         | EffectOutcome::Failed(_) => None,
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    fn mk_step(name: &str, outcomes: Vec<(Action, EffectOutcome)>) -> StepReport {
+    fn mk_step(name: &str, outcomes: Vec<(StageAction, EffectOutcome)>) -> StepReport {
         let effects = outcomes.into_iter().map(|(action, outcome)| Effect { action, outcome });
         StepReport {
             name: name.to_owned(),
@@ -88,23 +88,26 @@ mod tests {
 
     #[test]
     fn steps_that_did_something_and_failures_are_told_and_quiet_ones_are_not() {
-        let file = |path: &str| Action::File(path.into());
+        let file = |path: &str| StageAction::File(path.into());
         let report = StageReport {
             steps: vec![
-                mk_step("quiet", vec![(file("/a"), EffectOutcome::Ensured(Change::Unchanged))]),
+                mk_step(
+                    "quiet",
+                    vec![(file("/a"), EffectOutcome::Ensured(FileChange::Unchanged))],
+                ),
                 mk_step(
                     "busy",
                     vec![
-                        (file("/a"), EffectOutcome::Ensured(Change::Created)),
-                        (file("/b"), EffectOutcome::Ensured(Change::Updated)),
+                        (file("/a"), EffectOutcome::Ensured(FileChange::Created)),
+                        (file("/b"), EffectOutcome::Ensured(FileChange::Updated)),
                         (
-                            Action::Command(1),
+                            StageAction::Command(1),
                             EffectOutcome::Ran {
                                 output: "canary".to_owned(),
                             },
                         ),
                         (
-                            Action::User("kairos".to_owned()),
+                            StageAction::User("kairos".to_owned()),
                             EffectOutcome::Failed(StageError::NoSalt {
                                 user: "kairos".to_owned(),
                             }),

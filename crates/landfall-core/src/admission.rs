@@ -123,15 +123,15 @@ struct GroupVersionKind {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer<'a> {
+struct ReviewResponse<'a> {
     api_version: &'static str,
     kind: &'static str,
-    response: AnswerBody<'a>,
+    response: ReviewResponseBody<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct AnswerBody<'a> {
+struct ReviewResponseBody<'a> {
     uid: &'a str,
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,10 +199,10 @@ fn answer(uid: &str, decision: &Decision) -> Result<Vec<u8>, serde_json::Error> 
     if !decision.reasons.is_empty() {
         audit_annotations.insert(AUDIT_KEY, serde_json::to_string(&decision.reasons)?);
     }
-    serde_json::to_vec(&Answer {
+    serde_json::to_vec(&ReviewResponse {
         api_version: API_VERSION,
         kind: KIND,
-        response: AnswerBody {
+        response: ReviewResponseBody {
             uid,
             allowed: true,
             patch_type: patch.as_ref().map(|_| "JSONPatch"),

@@ -11,7 +11,7 @@ mod lookup;
 mod pattern;
 mod request;
 
-pub use answer::{Answer, render_answer};
+pub use answer::{ProviderAnswer, render_answer};
 pub use login_file::{LoginFile, LoginFileProblem, PathLogin, StoredLogin, parse_login_file, render_login_file};
 pub use lookup::{FileName, Reach, lookup_names};
 pub use pattern::kubelet_pattern_matches;

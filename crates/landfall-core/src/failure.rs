@@ -14,4 +14,4 @@ pub use circuit::{Circuit, CircuitPolicy};
 pub use error_chain::error_chain;
 pub use hint::{Explanation, Hint, HintOf, find_hint, hint_as, hint_of, line_with_hint};
 pub use kind::FailureKind;
-pub use retry::{Action, RetryPolicy, next_action};
+pub use retry::{NextAction, RetryPolicy, next_action};

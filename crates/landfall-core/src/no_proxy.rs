@@ -8,11 +8,11 @@ use ipnet::IpNet;
 /// A list of hosts that are reached directly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NoProxy {
-    entries: Vec<Entry>,
+    entries: Vec<NoProxyEntry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Entry {
+enum NoProxyEntry {
     /// `*`.
     Everything,
     /// `10.0.0.0/8`.
@@ -34,7 +34,7 @@ pub fn parse_no_proxy(text: &str) -> NoProxy {
     NoProxy {
         entries: entries
             .filter(|entry| !entry.is_empty())
-            .filter_map(Entry::parse)
+            .filter_map(NoProxyEntry::parse)
             .collect(),
     }
 }
@@ -49,29 +49,29 @@ impl NoProxy {
     }
 }
 
-impl Entry {
-    fn parse(text: &str) -> Option<Entry> {
+impl NoProxyEntry {
+    fn parse(text: &str) -> Option<NoProxyEntry> {
         if text == "*" {
-            return Some(Entry::Everything);
+            return Some(NoProxyEntry::Everything);
         }
         if let Some((address, prefix)) = text.split_once('/') {
             let address = without_brackets(address).parse().ok()?;
             let network = IpNet::new(address, prefix.parse().ok()?).ok()?;
-            return Some(Entry::Network(network));
+            return Some(NoProxyEntry::Network(network));
         }
         if let Ok(address) = without_brackets(text).parse() {
-            return Some(Entry::Address { address, port: None });
+            return Some(NoProxyEntry::Address { address, port: None });
         }
         let (name, port) = match text.rsplit_once(':') {
             Some((name, port)) => (name, Some(port.parse().ok()?)),
             None => (text, None),
         };
         if let Ok(address) = without_brackets(name).parse() {
-            return Some(Entry::Address { address, port });
+            return Some(NoProxyEntry::Address { address, port });
         }
         let below = name.strip_prefix("*.").or(name.strip_prefix('.'));
         let name = below.unwrap_or(name).trim_end_matches('.').to_ascii_lowercase();
-        (!name.is_empty()).then_some(Entry::Domain {
+        (!name.is_empty()).then_some(NoProxyEntry::Domain {
             name,
             itself: below.is_none(),
             port,
@@ -81,10 +81,10 @@ impl Entry {
     fn covers(&self, host: &str, found: Option<IpAddr>, on: u16) -> bool {
         let same_port = |port: &Option<u16>| port.is_none_or(|port| port == on);
         match self {
-            Entry::Everything => true,
-            Entry::Network(network) => found.is_some_and(|found| network.contains(&found)),
-            Entry::Address { address, port } => found == Some(*address) && same_port(port),
-            Entry::Domain { name, itself, port } => {
+            NoProxyEntry::Everything => true,
+            NoProxyEntry::Network(network) => found.is_some_and(|found| network.contains(&found)),
+            NoProxyEntry::Address { address, port } => found == Some(*address) && same_port(port),
+            NoProxyEntry::Domain { name, itself, port } => {
                 let above = host.strip_suffix(name.as_str());
                 same_port(port) && above.is_some_and(|above| above.ends_with('.') || (*itself && above.is_empty()))
             }

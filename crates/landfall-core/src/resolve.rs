@@ -20,7 +20,7 @@ use prefix::{PrefixMap, below, join};
 /// The resolution rules of one [`Settings`], compiled for fast look-up.
 #[derive(Debug)]
 pub struct Resolver<'a> {
-    settings: Compiled<'a>,
+    settings: ResolverSettings<'a>,
     /// Mapping rules by their source prefix.
     rules: PrefixMap<usize>,
     /// The rule with the key `all`.
@@ -41,18 +41,18 @@ pub struct Resolver<'a> {
 
 /// The settings that a resolver was compiled from: borrowed for one run, or shared by a long-running role.
 #[derive(Debug)]
-enum Compiled<'a> {
+enum ResolverSettings<'a> {
     Lent(&'a Settings),
     Shared(Arc<Settings>),
 }
 
-impl Deref for Compiled<'_> {
+impl Deref for ResolverSettings<'_> {
     type Target = Settings;
 
     fn deref(&self) -> &Settings {
         match self {
-            Compiled::Lent(settings) => settings,
-            Compiled::Shared(settings) => settings,
+            ResolverSettings::Lent(settings) => settings,
+            ResolverSettings::Shared(settings) => settings,
         }
     }
 }
@@ -158,16 +158,16 @@ impl<'a> Resolver<'a> {
     /// Compiles the rules of settings that outlive the resolver.
     #[must_use]
     pub fn new(settings: &'a Settings) -> Resolver<'a> {
-        Resolver::compile(settings, Compiled::Lent(settings))
+        Resolver::compile(settings, ResolverSettings::Lent(settings))
     }
 
     /// Compiles the rules of settings that the resolver keeps, for roles that answer many requests with one resolver.
     #[must_use]
     pub fn shared(settings: Arc<Settings>) -> Resolver<'static> {
-        Resolver::compile(&settings, Compiled::Shared(Arc::clone(&settings)))
+        Resolver::compile(&settings, ResolverSettings::Shared(Arc::clone(&settings)))
     }
 
-    fn compile(settings: &Settings, compiled: Compiled<'a>) -> Resolver<'a> {
+    fn compile(settings: &Settings, compiled: ResolverSettings<'a>) -> Resolver<'a> {
         let external = || {
             settings
                 .registries

@@ -69,7 +69,7 @@ pub struct DirectorySpec {
 
 /// Result of an `ensure_…` function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum FileChange {
     /// The file or directory did not exist.
     Created,
     /// The file or directory differed from the wanted state.
@@ -111,7 +111,7 @@ pub enum FileError {
 ///
 /// # Errors
 /// When the path leaves the root, has another file type, or a system call fails.
-pub fn ensure_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileError> {
+pub fn ensure_file(root: &HostRoot, file: &FileSpec) -> Result<FileChange, FileError> {
     let entry = find(root, &file.path, MissingParents::Create)?;
     let existing = read_existing(&entry, &file.path)?;
     let attributes = Attributes {
@@ -120,9 +120,9 @@ pub fn ensure_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileError
         group: file.group,
     };
     let change = match &existing {
-        None => Change::Created,
-        Some((stat, content)) if attributes.fit(stat) && *content == file.content => return Ok(Change::Unchanged),
-        Some(_) => Change::Updated,
+        None => FileChange::Created,
+        Some((stat, content)) if attributes.fit(stat) && *content == file.content => return Ok(FileChange::Unchanged),
+        Some(_) => FileChange::Updated,
     };
     replace(&entry, &attributes, &file.content).map_err(io_error("write", &file.path))?;
     Ok(change)
@@ -167,11 +167,11 @@ pub fn inspect_file(root: &HostRoot, path: &Utf8Path) -> Result<Option<FoundFile
 ///
 /// # Errors
 /// The errors of [`ensure_file`] that can be detected beforehand.
-pub fn preview_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileError> {
+pub fn preview_file(root: &HostRoot, file: &FileSpec) -> Result<FileChange, FileError> {
     Ok(match inspect_file(root, &file.path)? {
-        None => Change::Created,
-        Some(found) if file.fits(&found) => Change::Unchanged,
-        Some(_) => Change::Updated,
+        None => FileChange::Created,
+        Some(found) if file.fits(&found) => FileChange::Unchanged,
+        Some(_) => FileChange::Updated,
     })
 }
 
@@ -179,14 +179,14 @@ pub fn preview_file(root: &HostRoot, file: &FileSpec) -> Result<Change, FileErro
 ///
 /// # Errors
 /// The errors of [`ensure_directory`] that can be detected beforehand.
-pub fn preview_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<Change, FileError> {
+pub fn preview_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<FileChange, FileError> {
     let path = &directory.path;
     let Some(entry) = find_present(root, path)? else {
-        return Ok(Change::Created);
+        return Ok(FileChange::Created);
     };
     let stat = match rustix::fs::statat(&entry.directory, entry.name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
-        Err(rustix::io::Errno::NOENT) => return Ok(Change::Created),
+        Err(rustix::io::Errno::NOENT) => return Ok(FileChange::Created),
         Err(error) => return Err(io_error("read", path)(error.into())),
     };
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
@@ -201,9 +201,9 @@ pub fn preview_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<C
         group: directory.group,
     };
     Ok(if attributes.fit(&stat) {
-        Change::Unchanged
+        FileChange::Unchanged
     } else {
-        Change::Updated
+        FileChange::Updated
     })
 }
 
@@ -249,7 +249,7 @@ pub fn remove_file(root: &HostRoot, path: &Utf8Path) -> Result<bool, FileError> 
 ///
 /// # Errors
 /// When the path leaves the root, has another file type, or a system call fails.
-pub fn ensure_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<Change, FileError> {
+pub fn ensure_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<FileChange, FileError> {
     let path = &directory.path;
     let entry = find(root, path, MissingParents::Create)?;
     let attributes = Attributes {
@@ -275,12 +275,16 @@ pub fn ensure_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<Ch
     };
     let stat = rustix::fs::fstat(&opened).map_err(|error| io_error("read", path)(error.into()))?;
     if attributes.fit(&stat) {
-        return Ok(if made { Change::Created } else { Change::Unchanged });
+        return Ok(if made {
+            FileChange::Created
+        } else {
+            FileChange::Unchanged
+        });
     }
     attributes
         .apply(opened.as_fd())
         .map_err(io_error("set mode and owner of", path))?;
-    Ok(if made { Change::Created } else { Change::Updated })
+    Ok(if made { FileChange::Created } else { FileChange::Updated })
 }
 
 /// Replaces a complete file of our own state: it has its mode from the start, is synced, and renamed into place. Its

@@ -16,7 +16,7 @@ use landfall_core::failure::Hint;
 use landfall_core::hostconf::{HostFile, is_ours};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{Change, FileError, FileSpec, ensure_file, preview_file, remove_file, write_atomic};
+use crate::files::{FileChange, FileError, FileSpec, ensure_file, preview_file, remove_file, write_atomic};
 use crate::root::{HostRoot, RootError};
 
 /// The manifest's name in the state directory.
@@ -148,7 +148,7 @@ impl ManagedFiles {
                 group: None,
                 content: file.content.as_bytes().to_vec(),
             };
-            if preview_file(&self.root, &spec)? != Change::Unchanged {
+            if preview_file(&self.root, &spec)? != FileChange::Unchanged {
                 changes.written.push(file.path.clone());
                 writes.push(spec);
             }

@@ -17,5 +17,5 @@ mod users;
 mod writes;
 
 pub use options::StageOptions;
-pub use outcome::{Action, ConditionOutcome, Effect, EffectOutcome, StageError, StageReport, StepReport};
+pub use outcome::{ConditionOutcome, Effect, EffectOutcome, StageAction, StageError, StageReport, StepReport};
 pub use run::run_stage;

@@ -17,7 +17,7 @@ use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Digest;
 
 use crate::archive::contents::PartialIndex;
-use crate::archive::entries::Entries;
+use crate::archive::entries::ArchiveEntries;
 use crate::archive::source::ArchiveSource;
 use crate::image::ImageSource;
 
@@ -64,7 +64,7 @@ fn open(archive: &Utf8Path, spool: &Utf8Path, partial: PartialIndex) -> Result<V
         source,
     };
     let file = entries::open_plain(archive, spool).map_err(read)?;
-    let entries = Entries::index(file, archive)?;
+    let entries = ArchiveEntries::index(file, archive)?;
     let names = docker::list_images(&entries)?;
     let has_layout = entries.contains(oci::INDEX);
     let found = match (has_layout, names) {

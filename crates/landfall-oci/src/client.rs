@@ -30,7 +30,7 @@ mod upload;
 pub use crate::client::ambient::AmbientAccess;
 pub use crate::client::challenge::{Challenge, parse_challenges};
 pub use crate::client::endpoint::{Endpoint, Proxies, Timeouts};
-pub use crate::client::error::{Action, Fault, RegistryError};
+pub use crate::client::error::{Fault, RegistryAction, RegistryError};
 pub use crate::client::login::Login;
 pub use crate::client::manifest::MANIFEST_SIZE_MAX;
 pub use crate::client::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};

@@ -27,12 +27,12 @@ mod tests {
     use landfall_core::failure::{FailureKind, find_hint};
 
     use super::*;
-    use crate::client::{Action, ConnectionProblem};
+    use crate::client::{ConnectionProblem, RegistryAction};
     use crate::image::TransferError;
 
     fn refused() -> RegistryError {
         RegistryError {
-            action: Action::Reach,
+            action: RegistryAction::Reach,
             registry: "reg:5000".parse().unwrap(),
             fault: Box::new(Fault::from(ConnectionProblem::Refused)),
         }

@@ -27,7 +27,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::repository::Registry;
 use crate::repository::directories::RegistryDirs;
-use crate::repository::record::Change;
+use crate::repository::record::RecordChange;
 
 /// Name of the socket, beside the store's `lock`.
 const SOCKET: &str = "orders";
@@ -242,7 +242,7 @@ impl Registry {
             if holds == Some(true) {
                 deleted.tags += self.records.change(&repository, |record| {
                     let tags = record.tags.values().filter(|tagged| *tagged == digest).count();
-                    (vec![Change::DropManifest { digest: digest.clone() }], tags)
+                    (vec![RecordChange::DropManifest { digest: digest.clone() }], tags)
                 })?;
                 deleted.manifests += 1;
             }

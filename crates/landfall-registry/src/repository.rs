@@ -25,7 +25,7 @@ use landfall_oci::store::error::StoreError;
 use crate::repository::disk_space::{DiskSpace, MinFreeSpace};
 use crate::repository::head_leases::HeadLeases;
 use crate::repository::manifest_cache::ManifestCache;
-use crate::repository::record::Change;
+use crate::repository::record::RecordChange;
 use crate::repository::records::Records;
 use crate::repository::upload_sessions::UploadSessions;
 
@@ -87,7 +87,7 @@ impl Registry {
                 .blobs
                 .get(digest)
                 .is_some_and(|at| now.as_second() - at.as_second() < RENEW_AFTER_SECONDS);
-            let change = (!fresh).then(|| Change::AddBlob {
+            let change = (!fresh).then(|| RecordChange::AddBlob {
                 digest: digest.clone(),
                 at: now,
             });

@@ -13,7 +13,7 @@ use landfall_oci::client::Timeouts;
 use crate::output::printer::Verbosity;
 use crate::output::progress::ProgressMode;
 use crate::output::structured::OutputFormat;
-use crate::registries::Access;
+use crate::registries::RegistryAccess;
 
 /// Options of every command.
 #[derive(Debug, Args)]
@@ -141,8 +141,8 @@ pub struct AccessArgs {
 }
 
 impl AccessArgs {
-    pub(crate) fn resolve(&self) -> Access {
-        Access {
+    pub(crate) fn resolve(&self) -> RegistryAccess {
+        RegistryAccess {
             credentials: self.credentials.clone(),
             insecure: self.insecure.clone(),
             token_servers: self.token_servers.clone(),

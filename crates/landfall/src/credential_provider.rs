@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use landfall_core::credential::{
-    Answer, LoginFile, ProviderRequest, Reach, RequestProblem, lookup_names, parse_login_file, parse_request,
+    LoginFile, ProviderAnswer, ProviderRequest, Reach, RequestProblem, lookup_names, parse_login_file, parse_request,
     render_answer,
 };
 use landfall_core::failure::{Hint, error_chain, line_with_hint};
@@ -117,7 +117,7 @@ impl Streams<'_> {
 
 /// Action that the arguments ask for.
 #[derive(Debug, PartialEq, Eq)]
-enum Action {
+enum Invocation {
     Answer(Options),
     Version,
     Help,
@@ -132,15 +132,15 @@ struct Options {
 
 fn serve(arguments: impl Iterator<Item = OsString>, streams: &mut Streams<'_>) -> Result<(), ProviderError> {
     let options = match parse_arguments(arguments)? {
-        Action::Answer(options) => options,
-        Action::Version => {
+        Invocation::Answer(options) => options,
+        Invocation::Version => {
             return streams.write(concat!(
                 "landfall-credential-provider version ",
                 env!("CARGO_PKG_VERSION"),
                 "\n"
             ));
         }
-        Action::Help => return streams.write(&format!("{USAGE}\n")),
+        Invocation::Help => return streams.write(&format!("{USAGE}\n")),
     };
     let mut text = String::new();
     (&mut *streams.stdin)
@@ -150,16 +150,16 @@ fn serve(arguments: impl Iterator<Item = OsString>, streams: &mut Streams<'_>) -
     let request = parse_request(&text)?;
     let file = find_file(&options, &request, streams);
     let answer = match &file {
-        Some(file) => Answer::Login {
+        Some(file) => ProviderAnswer::Login {
             request: &request,
             file,
         },
-        None => Answer::Nothing(request.version),
+        None => ProviderAnswer::Nothing(request.version),
     };
     streams.write(&render_answer(&answer))
 }
 
-fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Action, ProviderError> {
+fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Invocation, ProviderError> {
     let mut options = Options {
         credroot: PathBuf::from(DEFAULT_CREDROOT),
         reach: Reach::Domains,
@@ -173,15 +173,15 @@ fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Acti
             }
             "--any-suffix" => options.reach = Reach::Anything,
             "-d" | "--debug" => options.debug = true,
-            "-v" | "--version" => return Ok(Action::Version),
-            "-h" | "--help" => return Ok(Action::Help),
+            "-v" | "--version" => return Ok(Invocation::Version),
+            "-h" | "--help" => return Ok(Invocation::Help),
             other => match other.strip_prefix("--credroot=").or_else(|| other.strip_prefix("-c")) {
                 Some(directory) if !directory.is_empty() => options.credroot = PathBuf::from(directory),
                 _ => return Err(ProviderError::Argument(other.to_owned())),
             },
         }
     }
-    Ok(Action::Answer(options))
+    Ok(Invocation::Answer(options))
 }
 
 /// Finds the most specific login file for this registry. A file that exists and cannot be used ends the search: the
@@ -287,7 +287,7 @@ mod tests {
     fn the_flags_are_those_of_the_program_whose_place_this_takes() {
         let parse = |arguments: &[&str]| parse_arguments(arguments.iter().map(OsString::from));
         let answer = |credroot: &str, reach, debug| {
-            Action::Answer(Options {
+            Invocation::Answer(Options {
                 credroot: PathBuf::from(credroot),
                 reach,
                 debug,
@@ -299,9 +299,9 @@ mod tests {
             (&["--credroot=/a"], answer("/a", Reach::Domains, false)),
             (&["-c", "/a", "--any-suffix"], answer("/a", Reach::Anything, false)),
             (&["-c/a"], answer("/a", Reach::Domains, false)),
-            (&["-v"], Action::Version),
-            (&["--debug", "--version"], Action::Version),
-            (&["-h"], Action::Help),
+            (&["-v"], Invocation::Version),
+            (&["--debug", "--version"], Invocation::Version),
+            (&["-h"], Invocation::Help),
         ] {
             assert_eq!(parse(arguments).unwrap(), expected, "{arguments:?}");
         }

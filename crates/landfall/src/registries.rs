@@ -13,7 +13,7 @@ use landfall_oci::keychain::Keychain;
 
 /// Access to registries beyond the settings, as the command line gives it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Access {
+pub(crate) struct RegistryAccess {
     /// File with logins, which overrides those of docker and podman.
     pub(crate) credentials: Option<Utf8PathBuf>,
     /// Registries whose certificates are not verified.
@@ -23,7 +23,7 @@ pub(crate) struct Access {
     pub(crate) timeouts: Timeouts,
 }
 
-impl Access {
+impl RegistryAccess {
     /// Returns logins and trust as arguments of another command line.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let credentials = self.credentials.iter().map(|file| ("--credentials", file.to_string()));
@@ -41,7 +41,7 @@ pub(crate) struct Registries<'a> {
     settings: &'a Settings,
     ambient: AmbientAccess,
     keychain: Arc<Keychain>,
-    access: Access,
+    access: RegistryAccess,
     /// Journal of uploads that a later process may resume.
     pub(crate) journal: Option<UploadJournal>,
     made: Mutex<HashMap<(RegistryHost, Option<usize>), RegistryClient>>,
@@ -49,7 +49,7 @@ pub(crate) struct Registries<'a> {
 
 impl<'a> Registries<'a> {
     /// Reads the logins of this machine; makes no client yet.
-    pub(crate) fn new(settings: &'a Settings, access: Access) -> Registries<'a> {
+    pub(crate) fn new(settings: &'a Settings, access: RegistryAccess) -> Registries<'a> {
         let ambient = AmbientAccess::of_environment();
         let named = access.credentials.as_deref();
         let named = named.or(settings.landfall.credentials_file.as_deref());

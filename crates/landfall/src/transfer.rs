@@ -19,7 +19,7 @@ use crate::interrupt::run_until_signalled;
 use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
 use crate::output::structured::print_report;
-use crate::registries::Access;
+use crate::registries::RegistryAccess;
 use crate::runtime;
 use crate::transfer::fix::find_fix;
 use crate::transfer::options::TransferOptions;
@@ -135,7 +135,7 @@ fn tally(report: &CopyReport) -> BlobTally {
     }
 }
 
-fn failed_row(transfer: &Transfer, access: &Access, error: &TransferError) -> TransferRow {
+fn failed_row(transfer: &Transfer, access: &RegistryAccess, error: &TransferError) -> TransferRow {
     TransferRow {
         problem: Some(error.chain()),
         fix: find_fix(&transfer.source, &transfer.destination, access, error),

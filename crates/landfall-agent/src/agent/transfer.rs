@@ -2,7 +2,7 @@
 //! [`landfall_oci::client::explain`] explains failures.
 
 use futures_util::FutureExt as _;
-use landfall_core::failure::{Action, Explanation, error_chain, next_action};
+use landfall_core::failure::{Explanation, NextAction, error_chain, next_action};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::Candidate;
 use landfall_oci::client::explain::{explain_fetch, explain_no_place, explain_push};
@@ -42,7 +42,7 @@ pub(crate) async fn fetch_image(
         tried.push(explain_fetch(&active.settings, written, candidate, &error));
         // The copy has used up its attempts at this source.
         let retry = &active.downloads.retry;
-        if next_action(error.kind, retry.attempts, retry, 0.0) == Action::Stop {
+        if next_action(error.kind, retry.attempts, retry, 0.0) == NextAction::Stop {
             break;
         }
     }

@@ -13,30 +13,30 @@ const KUBECONFIGS: [&str; 3] = [
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// The access to the cluster's API.
-pub(crate) enum Access {
+pub(crate) enum ClusterAccess {
     Kubeconfig(Utf8PathBuf),
     InCluster,
 }
 
-impl Access {
+impl ClusterAccess {
     pub(crate) fn kubeconfig(&self) -> Option<&Utf8Path> {
         match self {
-            Access::Kubeconfig(path) => Some(path),
-            Access::InCluster => None,
+            ClusterAccess::Kubeconfig(path) => Some(path),
+            ClusterAccess::InCluster => None,
         }
     }
 }
 
 /// Returns the kubeconfig of the settings, otherwise the first of those that a control-plane host has, otherwise the
 /// service account of a pod. A host with none of these has no cluster side.
-pub(crate) fn find_access(root: &HostRoot, configured: Option<&Utf8Path>) -> Option<Access> {
+pub(crate) fn find_access(root: &HostRoot, configured: Option<&Utf8Path>) -> Option<ClusterAccess> {
     let existing = |path: &Utf8Path| root.join(path).ok().filter(|path| path.is_file());
     match configured {
-        Some(path) => existing(path).map(Access::Kubeconfig),
+        Some(path) => existing(path).map(ClusterAccess::Kubeconfig),
         None => KUBECONFIGS
             .iter()
             .find_map(|path| existing(Utf8Path::new(path)))
-            .map(Access::Kubeconfig)
-            .or_else(|| existing(Utf8Path::new(SERVICE_ACCOUNT)).map(|_| Access::InCluster)),
+            .map(ClusterAccess::Kubeconfig)
+            .or_else(|| existing(Utf8Path::new(SERVICE_ACCOUNT)).map(|_| ClusterAccess::InCluster)),
     }
 }

@@ -43,13 +43,13 @@ pub(crate) struct Node {
 pub(crate) enum Value {
     Scalar(Scalar),
     Sequence(Vec<Node>),
-    Mapping(Vec<Entry>),
+    Mapping(Vec<MappingEntry>),
     /// An alias without an anchor, which was reported.
     Unknown,
 }
 
 #[derive(Clone)]
-pub(crate) struct Entry {
+pub(crate) struct MappingEntry {
     pub(crate) key: Node,
     pub(crate) value: Node,
 }
@@ -122,7 +122,7 @@ impl Node {
     }
 
     /// Returns the entries of a mapping; none for other values.
-    pub(crate) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[MappingEntry] {
         match &self.value {
             Value::Mapping(entries) => entries,
             _ => &[],

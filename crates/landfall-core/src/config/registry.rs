@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 
 use crate::config::codes;
-use crate::config::node::{Entry, Node};
+use crate::config::node::{MappingEntry, Node};
 use crate::config::report::Report;
 use crate::reference::{RegistryHost, Repository};
 use crate::settings::{Login, MappingRule, Registry, RegistryRole, RulePrefix};
@@ -320,7 +320,7 @@ fn check_pem(text: &str) -> Result<(), Pem> {
 }
 
 /// Reads one mapping rule.
-pub(crate) fn read_rule(entry: &Entry, report: &mut Report) -> Option<MappingRule> {
+pub(crate) fn read_rule(entry: &MappingEntry, report: &mut Report) -> Option<MappingRule> {
     let key_text = entry.key.text().unwrap_or_default();
     let from = if key_text == ALL {
         RulePrefix::All

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::config::codes;
-use crate::config::node::{Entry, Node, Value};
+use crate::config::node::{MappingEntry, Node, Value};
 use crate::config::report::Report;
 use crate::wording::nearest;
 
@@ -292,7 +292,14 @@ fn check_map(node: &Node, keys: &'static [Key], unknown: Unknown, shape: &Shape,
     }
 }
 
-fn report_unknown(node: &Node, entry: &Entry, name: &str, keys: &'static [Key], unknown: Unknown, report: &mut Report) {
+fn report_unknown(
+    node: &Node,
+    entry: &MappingEntry,
+    name: &str,
+    keys: &'static [Key],
+    unknown: Unknown,
+    report: &mut Report,
+) {
     let place = node.path().key(name);
     let misplaced = OFTEN_MISPLACED.iter().find(|(known, _)| *known == name);
     let span = entry.key.span();

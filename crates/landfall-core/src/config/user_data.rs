@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use crate::config::address::{read_listen, read_listen_host, read_project, read_token_server};
 use crate::config::cluster::{read_kubernetes, read_webhook_policy};
 use crate::config::facts::{Facts, Sourced};
-use crate::config::node::{Entry, KeyPath, Node, Value};
+use crate::config::node::{KeyPath, MappingEntry, Node, Value};
 use crate::config::registry::{self, read_certificates, read_registry, read_rule, registry_at};
 use crate::config::report::Report;
 use crate::config::shape::check_shape;
@@ -105,7 +105,7 @@ pub(crate) fn merge(below: &Node, above: &Node, level: MergeLevel) -> Node {
                 .and_then(|index| entries.get_mut(*index))
             {
                 Some(own) => {
-                    *own = Entry {
+                    *own = MappingEntry {
                         value: merge(&own.value, &entry.value, level.below(name)),
                         key: entry.key.clone(),
                     }

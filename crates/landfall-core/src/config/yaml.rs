@@ -11,7 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::config::node::{Entry, KeyPath, Node, Value};
+use crate::config::node::{KeyPath, MappingEntry, Node, Value};
 use crate::config::report::Report;
 use crate::config::text::Text;
 use crate::diagnostic::mask::is_secret_key;
@@ -73,7 +73,8 @@ fn report_secrets(node: &Node, report: &mut Report) {
             }
         }
         Value::Mapping(entries) => {
-            let is_secret = |entry: &Entry| entry.key.text() == Some("kind") && entry.value.text() == Some("Secret");
+            let is_secret =
+                |entry: &MappingEntry| entry.key.text() == Some("kind") && entry.value.text() == Some("Secret");
             let is_secret_object = entries.iter().any(is_secret);
             for entry in entries {
                 let key = entry.key.text().unwrap_or_default();

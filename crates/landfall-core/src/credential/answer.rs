@@ -10,7 +10,7 @@ use super::{LoginFile, ProviderRequest, WireVersion};
 
 /// Answer to the kubelet, before it is rendered.
 #[derive(Debug)]
-pub enum Answer<'a> {
+pub enum ProviderAnswer<'a> {
     /// No login is known for this registry. The answer is valid, and the kubelet pulls without a login. The kubelet
     /// does not cache it, so that a new login file is used at once.
     Nothing(WireVersion),
@@ -23,7 +23,7 @@ pub enum Answer<'a> {
 
 /// Renders an answer as one line of JSON. It holds the password, so it must go to stdout only.
 #[must_use]
-pub fn render_answer(answer: &Answer<'_>) -> Zeroizing<String> {
+pub fn render_answer(answer: &ProviderAnswer<'_>) -> Zeroizing<String> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Response<'a> {
@@ -46,8 +46,8 @@ pub fn render_answer(answer: &Answer<'_>) -> Zeroizing<String> {
         auth: BTreeMap::new(),
     };
     match answer {
-        Answer::Nothing(version) => response.api_version = *version,
-        Answer::Login { request, file } => {
+        ProviderAnswer::Nothing(version) => response.api_version = *version,
+        ProviderAnswer::Login { request, file } => {
             response.api_version = request.version;
             // The kubelet matches paths by characters, not by segments. With logins for paths, each image needs its own
             // request.
@@ -79,7 +79,7 @@ mod tests {
     fn answer(image: &str, file: &str) -> String {
         let request = parse_request(&format!(r#"{{"image":"{image}"}}"#)).unwrap();
         let file = parse_login_file(file).unwrap();
-        render_answer(&Answer::Login {
+        render_answer(&ProviderAnswer::Login {
             request: &request,
             file: &file,
         })
@@ -107,6 +107,6 @@ mod tests {
 
     #[test]
     fn knowing_nothing_is_a_valid_answer_that_is_not_kept() {
-        insta::assert_snapshot!(*render_answer(&Answer::Nothing(WireVersion::V1)), @r#"{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Registry","cacheDuration":"0s","auth":{}}"#);
+        insta::assert_snapshot!(*render_answer(&ProviderAnswer::Nothing(WireVersion::V1)), @r#"{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Registry","cacheDuration":"0s","auth":{}}"#);
     }
 }

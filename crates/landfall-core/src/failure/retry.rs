@@ -43,7 +43,7 @@ impl RetryPolicy {
 
 /// The reaction to a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum NextAction {
     /// Try the same source again after this wait.
     Retry { delay: Duration },
     /// Go on with the next candidate. Without one, the transfer has failed.
@@ -54,7 +54,7 @@ pub enum Action {
 
 /// Decides after the given number of failed attempts at one source, from 1, by the kind of the last failure.
 #[must_use]
-pub fn next_action(kind: FailureKind, failed: u32, policy: &RetryPolicy, jitter: f64) -> Action {
+pub fn next_action(kind: FailureKind, failed: u32, policy: &RetryPolicy, jitter: f64) -> NextAction {
     let delay = match kind {
         FailureKind::Unreachable | FailureKind::Corrupt | FailureKind::RateLimited { after: None } => {
             policy.delay(failed, jitter)
@@ -67,13 +67,13 @@ pub fn next_action(kind: FailureKind, failed: u32, policy: &RetryPolicy, jitter:
         | FailureKind::GivenUp
         | FailureKind::Full
         | FailureKind::BadTls
-        | FailureKind::Protocol => return Action::NextSource,
-        FailureKind::Local => return Action::Stop,
+        | FailureKind::Protocol => return NextAction::NextSource,
+        FailureKind::Local => return NextAction::Stop,
     };
     if failed < policy.attempts {
-        Action::Retry { delay }
+        NextAction::Retry { delay }
     } else {
-        Action::NextSource
+        NextAction::NextSource
     }
 }
 
@@ -101,26 +101,26 @@ mod tests {
         let after = |seconds| FailureKind::RateLimited {
             after: Some(Duration::from_secs(seconds)),
         };
-        let retry = |seconds| Action::Retry {
+        let retry = |seconds| NextAction::Retry {
             delay: Duration::from_secs(seconds),
         };
         for (kind, failed, expected) in [
-            (FailureKind::NotFound, 1, Action::NextSource),
-            (FailureKind::Unauthorized, 1, Action::NextSource),
-            (FailureKind::Forbidden, 1, Action::NextSource),
-            (FailureKind::GivenUp, 1, Action::NextSource),
-            (FailureKind::Full, 1, Action::NextSource),
-            (FailureKind::BadTls, 1, Action::NextSource),
-            (FailureKind::Protocol, 1, Action::NextSource),
-            (FailureKind::Local, 1, Action::Stop),
+            (FailureKind::NotFound, 1, NextAction::NextSource),
+            (FailureKind::Unauthorized, 1, NextAction::NextSource),
+            (FailureKind::Forbidden, 1, NextAction::NextSource),
+            (FailureKind::GivenUp, 1, NextAction::NextSource),
+            (FailureKind::Full, 1, NextAction::NextSource),
+            (FailureKind::BadTls, 1, NextAction::NextSource),
+            (FailureKind::Protocol, 1, NextAction::NextSource),
+            (FailureKind::Local, 1, NextAction::Stop),
             (FailureKind::Unreachable, 1, retry(1)),
             (FailureKind::Unreachable, 3, retry(3)),
-            (FailureKind::Unreachable, 4, Action::NextSource),
+            (FailureKind::Unreachable, 4, NextAction::NextSource),
             (FailureKind::Corrupt, 2, retry(2)),
             (FailureKind::RateLimited { after: None }, 1, retry(1)),
             (after(7), 1, retry(7)),
             (after(3600), 1, retry(60)),
-            (after(7), 4, Action::NextSource),
+            (after(7), 4, NextAction::NextSource),
         ] {
             assert_eq!(
                 next_action(kind, failed, &POLICY, 0.0),

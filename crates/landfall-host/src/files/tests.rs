@@ -14,7 +14,7 @@ fn spec(path: &str, mode: u32, content: &str) -> FileSpec {
     }
 }
 
-fn ensure(host: &HostFixture, file: &FileSpec) -> Change {
+fn ensure(host: &HostFixture, file: &FileSpec) -> FileChange {
     let root = HostRoot::new(host.root());
     let foreseen = preview_file(&root, file).unwrap();
     let change = ensure_file(&root, file).unwrap();
@@ -32,7 +32,7 @@ fn listing(host: &HostFixture) -> String {
 fn a_new_file_has_its_mode_and_its_parents_are_0755() {
     let host = HostFixture::mk();
     let file = spec("/etc/kubernetes/registries/reg.json", 0o600, "{}");
-    assert_eq!(ensure(&host, &file), Change::Created);
+    assert_eq!(ensure(&host, &file), FileChange::Created);
     insta::assert_snapshot!(listing(&host), @r#"
     0755 own:own /etc/
     0755 own:own /etc/kubernetes/
@@ -47,7 +47,7 @@ fn an_unchanged_file_is_not_touched() {
     let file = spec("/etc/a", 0o644, "text");
     ensure(&host, &file);
     let before = fs_err::metadata(host.path("/etc/a")).unwrap();
-    assert_eq!(ensure(&host, &file), Change::Unchanged);
+    assert_eq!(ensure(&host, &file), FileChange::Unchanged);
     let after = fs_err::metadata(host.path("/etc/a")).unwrap();
     assert_eq!((before.ino(), before.ctime_nsec()), (after.ino(), after.ctime_nsec()));
 }
@@ -62,7 +62,7 @@ fn other_content_or_another_mode_replaces_the_file() {
         host.put("/a", 0o644, "old");
         let inode = fs_err::metadata(host.path("/a")).unwrap().ino();
         let old = fs_err::File::open(host.path("/a")).unwrap();
-        assert_eq!(ensure(&host, &wanted), Change::Updated, "{name}");
+        assert_eq!(ensure(&host, &wanted), FileChange::Updated, "{name}");
         let found = host.file("/a");
         assert_eq!(
             (found.mode, found.content),
@@ -93,10 +93,10 @@ fn an_owner_is_set_where_we_may() {
         group: Some(54321),
         ..spec("/a", 0o4755, "text")
     };
-    assert_eq!(ensure(&host, &owned), Change::Created);
+    assert_eq!(ensure(&host, &owned), FileChange::Created);
     let found = host.file("/a");
     assert_eq!((found.owner, found.group, found.mode), (12345, 54321, 0o4755));
-    assert_eq!(ensure(&host, &owned), Change::Unchanged);
+    assert_eq!(ensure(&host, &owned), FileChange::Unchanged);
     assert_eq!(
         ensure(
             &host,
@@ -105,7 +105,7 @@ fn an_owner_is_set_where_we_may() {
                 ..owned
             }
         ),
-        Change::Updated
+        FileChange::Updated
     );
 }
 
@@ -114,7 +114,10 @@ fn a_link_stays_and_its_target_is_written() {
     let host = HostFixture::mk();
     host.put("/run/real.conf", 0o644, "old");
     host.link("/etc/link.conf", "/run/real.conf");
-    assert_eq!(ensure(&host, &spec("/etc/link.conf", 0o644, "new")), Change::Updated);
+    assert_eq!(
+        ensure(&host, &spec("/etc/link.conf", 0o644, "new")),
+        FileChange::Updated
+    );
     assert_eq!(host.file("/run/real.conf").content.as_deref(), Some("new"));
     assert!(host.path("/etc/link.conf").is_symlink());
 }
@@ -166,10 +169,10 @@ fn a_directory_gets_its_mode_once() {
         owner: None,
         group: None,
     };
-    assert_eq!(ensure_directory(&root, &directory).unwrap(), Change::Created);
-    assert_eq!(ensure_directory(&root, &directory).unwrap(), Change::Unchanged);
+    assert_eq!(ensure_directory(&root, &directory).unwrap(), FileChange::Created);
+    assert_eq!(ensure_directory(&root, &directory).unwrap(), FileChange::Unchanged);
     directory.mode = 0o750;
-    assert_eq!(ensure_directory(&root, &directory).unwrap(), Change::Updated);
+    assert_eq!(ensure_directory(&root, &directory).unwrap(), FileChange::Updated);
     assert_eq!(host.file("/var/lib/landfall").mode, 0o750);
     assert_eq!(host.file("/var").mode, 0o755);
     host.put("/file", 0o644, "");

@@ -8,7 +8,7 @@ use camino::Utf8PathBuf;
 use landfall_core::diagnostic::Location;
 use landfall_core::stage::accounts::AccountError;
 
-use crate::files::{Change, FileError};
+use crate::files::{FileChange, FileError};
 use crate::root::RootError;
 
 /// Result of a stage.
@@ -39,7 +39,7 @@ pub struct StepReport {
 
 impl StepReport {
     /// Returns all failures of the step. `None` in place of the action means the condition.
-    pub fn failures(&self) -> impl Iterator<Item = (Option<&Action>, &StageError)> {
+    pub fn failures(&self) -> impl Iterator<Item = (Option<&StageAction>, &StageError)> {
         let condition = match &self.condition {
             Some(ConditionOutcome::Failed(error)) => Some((None, error)),
             _ => None,
@@ -55,7 +55,7 @@ impl StepReport {
     #[must_use]
     pub fn did_something(&self) -> bool {
         self.effects.iter().any(|effect| match &effect.outcome {
-            EffectOutcome::Ensured(change) => *change != Change::Unchanged,
+            EffectOutcome::Ensured(change) => *change != FileChange::Unchanged,
             EffectOutcome::Ran { .. } => true,
             EffectOutcome::WouldDo { .. } | EffectOutcome::NotRun | EffectOutcome::Failed(_) => false,
         })
@@ -79,13 +79,13 @@ pub enum ConditionOutcome {
 /// One effect of a step.
 #[derive(Debug)]
 pub struct Effect {
-    pub action: Action,
+    pub action: StageAction,
     pub outcome: EffectOutcome,
 }
 
 /// Action of a step. Commands are identified by number, because their text may hold a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum StageAction {
     /// Bring a directory into its state.
     Directory(Utf8PathBuf),
     /// Bring a file into its state.
@@ -106,16 +106,16 @@ pub enum Action {
     Variables(Utf8PathBuf),
 }
 
-impl fmt::Display for Action {
+impl fmt::Display for StageAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::Directory(path) => write!(f, "directory `{path}`"),
-            Action::File(path) => write!(f, "file `{path}`"),
-            Action::Command(number) => write!(f, "command {number}"),
-            Action::User(name) => write!(f, "user `{name}`"),
-            Action::Unit { verb, unit } => write!(f, "{verb} unit `{unit}`"),
-            Action::ReloadUnits => f.write_str("reload units"),
-            Action::Variables(path) => write!(f, "variables in `{path}`"),
+            StageAction::Directory(path) => write!(f, "directory `{path}`"),
+            StageAction::File(path) => write!(f, "file `{path}`"),
+            StageAction::Command(number) => write!(f, "command {number}"),
+            StageAction::User(name) => write!(f, "user `{name}`"),
+            StageAction::Unit { verb, unit } => write!(f, "{verb} unit `{unit}`"),
+            StageAction::ReloadUnits => f.write_str("reload units"),
+            StageAction::Variables(path) => write!(f, "variables in `{path}`"),
         }
     }
 }
@@ -124,7 +124,7 @@ impl fmt::Display for Action {
 #[derive(Debug)]
 pub enum EffectOutcome {
     /// The wanted state is reached.
-    Ensured(Change),
+    Ensured(FileChange),
     /// A command exited with 0. The end of its output may hold a secret: it is for the terminal, not for events or
     /// logs.
     Ran {
@@ -143,7 +143,7 @@ pub enum EffectOutcome {
 
 impl EffectOutcome {
     /// Converts the result of a change.
-    pub(super) fn of(result: Result<Change, StageError>) -> EffectOutcome {
+    pub(super) fn of(result: Result<FileChange, StageError>) -> EffectOutcome {
         match result {
             Ok(change) => EffectOutcome::Ensured(change),
             Err(error) => EffectOutcome::Failed(error),

@@ -5,7 +5,7 @@ use landfall_core::stage::StageStep;
 use crate::root::HostRoot;
 
 use super::options::StageOptions;
-use super::outcome::{Action, ConditionOutcome, Effect, EffectOutcome, StageError, StageReport, StepReport};
+use super::outcome::{ConditionOutcome, Effect, EffectOutcome, StageAction, StageError, StageReport, StepReport};
 use super::{command, units, users, writes};
 
 /// Runs the steps in order.
@@ -43,28 +43,28 @@ async fn run_step(step: &StageStep, root: &HostRoot, options: &StageOptions) -> 
 async fn run_parts(step: &StageStep, root: &HostRoot, options: &StageOptions) -> Vec<Effect> {
     let mut effects = Vec::new();
     for directory in &step.directories {
-        let action = Action::Directory(directory.path.clone().into());
+        let action = StageAction::Directory(directory.path.clone().into());
         let outcome = writes::ensure_stage_directory(directory, root, options).await;
         effects.push(Effect { action, outcome });
     }
     for file in &step.files {
-        let action = Action::File(file.path.clone().into());
+        let action = StageAction::File(file.path.clone().into());
         let outcome = writes::ensure_stage_file(file, root, options).await;
         effects.push(Effect { action, outcome });
     }
     for (at, script) in step.commands.iter().enumerate() {
-        let action = Action::Command(at + 1);
+        let action = StageAction::Command(at + 1);
         let outcome = run_command(script, root, options).await;
         effects.push(Effect { action, outcome });
     }
     for user in &step.users {
-        let action = Action::User(user.name.clone());
+        let action = StageAction::User(user.name.clone());
         let outcome = users::ensure_user(user, root, options).await;
         effects.push(Effect { action, outcome });
     }
     effects.extend(units::ensure_units(&step.systemctl, root, options).await);
     if let Some(environment) = &step.environment {
-        let action = Action::Variables(environment.path.clone().into());
+        let action = StageAction::Variables(environment.path.clone().into());
         let outcome = writes::ensure_environment(environment, root, options).await;
         effects.push(Effect { action, outcome });
     }

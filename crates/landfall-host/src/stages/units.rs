@@ -3,11 +3,11 @@
 
 use landfall_core::stage::Systemctl;
 
-use crate::files::Change;
+use crate::files::FileChange;
 use crate::root::HostRoot;
 
 use super::options::StageOptions;
-use super::outcome::{Action, Effect, EffectOutcome, StageError};
+use super::outcome::{Effect, EffectOutcome, StageAction, StageError};
 use super::{command, writes};
 
 /// The verb, the query before it, and the answer that means that the unit needs no change.
@@ -24,16 +24,19 @@ pub(super) async fn ensure_units(wanted: &Systemctl, root: &HostRoot, options: &
     let mut changed = false;
     for file in &wanted.overrides {
         let outcome = writes::ensure_stage_file(file, root, options).await;
-        changed |= matches!(outcome, EffectOutcome::Ensured(Change::Created | Change::Updated));
-        let action = Action::File(file.path.clone().into());
+        changed |= matches!(
+            outcome,
+            EffectOutcome::Ensured(FileChange::Created | FileChange::Updated)
+        );
+        let action = StageAction::File(file.path.clone().into());
         effects.push(Effect { action, outcome });
     }
     if changed && root.is_running_host() {
         let outcome = match systemctl(&["daemon-reload"], root, options).await {
-            Ok(_) => EffectOutcome::Ensured(Change::Updated),
+            Ok(_) => EffectOutcome::Ensured(FileChange::Updated),
             Err(error) => EffectOutcome::Failed(error),
         };
-        let action = Action::ReloadUnits;
+        let action = StageAction::ReloadUnits;
         effects.push(Effect { action, outcome });
     }
     let lists = [&wanted.enable, &wanted.disable, &wanted.mask, &wanted.start];
@@ -42,7 +45,7 @@ pub(super) async fn ensure_units(wanted: &Systemctl, root: &HostRoot, options: &
             let outcome = ensure_unit(verb, question, done, unit, root, options).await;
             let unit = unit.clone();
             effects.push(Effect {
-                action: Action::Unit { verb, unit },
+                action: StageAction::Unit { verb, unit },
                 outcome,
             });
         }
@@ -67,13 +70,13 @@ async fn ensure_unit(
         Err(error) => return EffectOutcome::Failed(error),
     };
     if answer.lines().last().map(str::trim) == Some(done) {
-        return EffectOutcome::Ensured(Change::Unchanged);
+        return EffectOutcome::Ensured(FileChange::Unchanged);
     }
     if options.dry_run {
         return EffectOutcome::WouldDo { diff: None };
     }
     match systemctl(&[verb, "--", unit], root, options).await {
-        Ok(_) => EffectOutcome::Ensured(Change::Updated),
+        Ok(_) => EffectOutcome::Ensured(FileChange::Updated),
         Err(error) => EffectOutcome::Failed(error),
     }
 }

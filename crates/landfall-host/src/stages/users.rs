@@ -11,7 +11,7 @@ use landfall_core::stage::accounts::{Account, AccountTables, ensure_account};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::files::{
-    Change, DirectorySpec, FileError, FileSpec, ensure_directory, ensure_file, inspect_file, preview_directory,
+    DirectorySpec, FileChange, FileError, FileSpec, ensure_directory, ensure_file, inspect_file, preview_directory,
 };
 use crate::root::{HostRoot, MissingParents, RootError};
 
@@ -47,19 +47,19 @@ fn preview(root: &HostRoot, user: &StageUser) -> Result<EffectOutcome, StageErro
     let before = read_tables(root)?;
     let mut after = before.clone();
     let account = account_of(&mut after, user)?;
-    let is_home_missing = user.create_home && preview_directory(root, &home_of(root, &account))? == Change::Created;
+    let is_home_missing = user.create_home && preview_directory(root, &home_of(root, &account))? == FileChange::Created;
     let keys_differ = match inspect_home_file(root, &account.home)? {
         Some(content) => with_keys(&content, &user.ssh_keys) != content,
         None => !user.ssh_keys.is_empty(),
     };
     Ok(if before == after && !is_home_missing && !keys_differ {
-        EffectOutcome::Ensured(Change::Unchanged)
+        EffectOutcome::Ensured(FileChange::Unchanged)
     } else {
         EffectOutcome::WouldDo { diff: None }
     })
 }
 
-fn ensure(root: &HostRoot, user: &StageUser) -> Result<Change, StageError> {
+fn ensure(root: &HostRoot, user: &StageUser) -> Result<FileChange, StageError> {
     let _held = lock(root)?;
     let before = read_tables(root)?;
     let mut after = before.clone();
@@ -75,7 +75,7 @@ fn ensure(root: &HostRoot, user: &StageUser) -> Result<Change, StageError> {
     if user.create_home {
         let home = home_of(root, &account);
         // An existing home directory belongs to its owner and is not changed.
-        if preview_directory(root, &home)? == Change::Created {
+        if preview_directory(root, &home)? == FileChange::Created {
             ensure_directory(root, &home)?;
             changed = true;
         }
@@ -90,9 +90,9 @@ fn ensure(root: &HostRoot, user: &StageUser) -> Result<Change, StageError> {
         });
     }
     Ok(match (changed, is_new) {
-        (false, _) => Change::Unchanged,
-        (true, true) => Change::Created,
-        (true, false) => Change::Updated,
+        (false, _) => FileChange::Unchanged,
+        (true, true) => FileChange::Created,
+        (true, false) => FileChange::Updated,
     })
 }
 
@@ -141,7 +141,7 @@ fn write_table(root: &HostRoot, path: &str, mode: u32, before: &str, after: &str
         group: found.as_ref().map(|found| found.group),
         content: after.as_bytes().to_vec(),
     };
-    Ok(ensure_file(root, &file)? != Change::Unchanged)
+    Ok(ensure_file(root, &file)? != FileChange::Unchanged)
 }
 
 fn home_of(root: &HostRoot, account: &Account) -> DirectorySpec {
@@ -184,7 +184,7 @@ fn write_keys(root: &HostRoot, user: &StageUser, account: &Account) -> Result<bo
         content: with_keys(&before, &user.ssh_keys).into_bytes(),
     };
     let written = ensure_file(&inside, &file).map_err(failed)?;
-    Ok(made != Change::Unchanged || written != Change::Unchanged)
+    Ok(made != FileChange::Unchanged || written != FileChange::Unchanged)
 }
 
 /// Reads the keys of a home directory; `None` if the directory or the file does not exist.

@@ -5,7 +5,9 @@ use landfall_core::stage::diff::{FileState, render_file_diff};
 use landfall_core::stage::environment::merge_environment;
 use landfall_core::stage::{Environment, StageDirectory, StageFile};
 
-use crate::files::{Change, DirectorySpec, FileSpec, ensure_directory, ensure_file, inspect_file, preview_directory};
+use crate::files::{
+    DirectorySpec, FileChange, FileSpec, ensure_directory, ensure_file, inspect_file, preview_directory,
+};
 use crate::root::HostRoot;
 
 use super::blocking::blocking;
@@ -32,7 +34,7 @@ pub(super) async fn ensure_stage_directory(
         false => ensure_directory(&root, &directory),
     });
     match change.await {
-        Ok(Change::Created | Change::Updated) if dry_run => EffectOutcome::WouldDo { diff: None },
+        Ok(FileChange::Created | FileChange::Updated) if dry_run => EffectOutcome::WouldDo { diff: None },
         other => EffectOutcome::of(other.map_err(StageError::from)),
     }
 }
@@ -89,7 +91,7 @@ fn write_or_preview(root: &HostRoot, file: &FileSpec, dry_run: bool) -> Result<E
     }
     let found = inspect_file(root, &file.path)?;
     if found.as_ref().is_some_and(|found| file.fits(found)) {
-        return Ok(EffectOutcome::Ensured(Change::Unchanged));
+        return Ok(EffectOutcome::Ensured(FileChange::Unchanged));
     }
     let before = found.as_ref().map(|found| FileState {
         mode: found.mode,

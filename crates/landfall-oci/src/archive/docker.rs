@@ -9,7 +9,7 @@ use landfall_core::reference::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation};
-use crate::archive::entries::{Entries, Extent};
+use crate::archive::entries::{ArchiveEntries, Extent};
 use crate::archive::error::ArchiveError;
 use crate::decode::{Compression, sniff_compression};
 use crate::digest::{Algorithm, Digester, digest_of};
@@ -28,7 +28,7 @@ pub(super) struct ListedImage {
 }
 
 /// Returns the images of `manifest.json`, if the archive has that file.
-pub(super) fn list_images(entries: &Entries) -> Result<Option<Vec<ListedImage>>, ArchiveError> {
+pub(super) fn list_images(entries: &ArchiveEntries) -> Result<Option<Vec<ListedImage>>, ArchiveError> {
     if !entries.contains(LIST) {
         return Ok(None);
     }
@@ -36,7 +36,7 @@ pub(super) fn list_images(entries: &Entries) -> Result<Option<Vec<ListedImage>>,
 }
 
 /// Makes a manifest for each listed image.
-pub(super) fn read_images(entries: &Entries, listed: &[ListedImage]) -> Result<ArchiveContents, ArchiveError> {
+pub(super) fn read_images(entries: &ArchiveEntries, listed: &[ListedImage]) -> Result<ArchiveContents, ArchiveError> {
     let mut found = ArchiveContents::default();
     let mut layers = HashMap::new();
     for image in listed {
@@ -70,7 +70,7 @@ struct MadeManifest<'a> {
 }
 
 fn read_image(
-    entries: &Entries,
+    entries: &ArchiveEntries,
     image: &ListedImage,
     layers: &mut HashMap<Extent, Descriptor>,
     found: &mut ArchiveContents,
@@ -132,7 +132,7 @@ fn read_image(
 
 /// Returns the descriptor of a layer. Layers should be plain tars. Some tools write compressed ones, which stay
 /// unchanged.
-fn describe_layer(entries: &Entries, extent: Extent) -> Result<Descriptor, ArchiveError> {
+fn describe_layer(entries: &ArchiveEntries, extent: Extent) -> Result<Descriptor, ArchiveError> {
     let mut reader = entries.reader(extent);
     let mut digester = Digester::new(Algorithm::Sha256);
     let read = |source: io::Error| entries.read_error(source);

@@ -32,7 +32,7 @@ pub(super) struct Extent {
 }
 
 #[derive(Debug)]
-enum Entry {
+enum ArchiveEntry {
     File(Extent),
     /// The target's path from the archive's root.
     Link(String),
@@ -40,9 +40,9 @@ enum Entry {
 
 /// The table of contents of a file.
 #[derive(Debug)]
-pub(super) struct Entries {
+pub(super) struct ArchiveEntries {
     pub(super) file: Arc<File>,
-    entries: HashMap<String, Entry>,
+    entries: HashMap<String, ArchiveEntry>,
     archive: camino::Utf8PathBuf,
 }
 
@@ -62,8 +62,8 @@ pub(super) fn open_plain(archive: &Utf8Path, spool: &Utf8Path) -> io::Result<Fil
     Ok(plain)
 }
 
-impl Entries {
-    pub(super) fn index(file: File, archive: &Utf8Path) -> Result<Entries, ArchiveError> {
+impl ArchiveEntries {
+    pub(super) fn index(file: File, archive: &Utf8Path) -> Result<ArchiveEntries, ArchiveError> {
         let read = |source| ArchiveError::Read {
             archive: archive.to_owned(),
             source,
@@ -97,12 +97,12 @@ impl Entries {
             let found = match kind {
                 tar::EntryType::Directory => continue,
                 tar::EntryType::XGlobalHeader => continue,
-                tar::EntryType::Regular | tar::EntryType::Continuous => Entry::File(Extent {
+                tar::EntryType::Regular | tar::EntryType::Continuous => ArchiveEntry::File(Extent {
                     offset: entry.raw_file_position(),
                     size: entry.size(),
                 }),
                 tar::EntryType::Symlink | tar::EntryType::Link => {
-                    Entry::Link(target().ok_or_else(|| refuse(EntryProblem::Link))?)
+                    ArchiveEntry::Link(target().ok_or_else(|| refuse(EntryProblem::Link))?)
                 }
                 _ => return Err(refuse(EntryProblem::Kind)),
             };
@@ -110,7 +110,7 @@ impl Entries {
                 return Err(refuse(EntryProblem::Duplicate));
             }
         }
-        Ok(Entries {
+        Ok(ArchiveEntries {
             file: Arc::new(file),
             entries,
             archive: archive.to_owned(),
@@ -130,8 +130,8 @@ impl Entries {
         let mut at = entry_path(path).ok_or_else(missing)?;
         for _ in 0..LINKS_MAX {
             match self.entries.get(&at) {
-                Some(Entry::File(extent)) => return Ok(*extent),
-                Some(Entry::Link(target)) => at.clone_from(target),
+                Some(ArchiveEntry::File(extent)) => return Ok(*extent),
+                Some(ArchiveEntry::Link(target)) => at.clone_from(target),
                 None if at == path => return Err(missing()),
                 None => break,
             }

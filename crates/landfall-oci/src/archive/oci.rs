@@ -7,7 +7,7 @@ use landfall_core::reference::{Digest, ImageReference};
 
 use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation, KeptManifest, PartialIndex};
 use crate::archive::docker::ListedImage;
-use crate::archive::entries::Entries;
+use crate::archive::entries::ArchiveEntries;
 use crate::archive::error::ArchiveError;
 use crate::digest::{digest_of, matches_digest};
 use crate::referrers::{ReferrerMap, is_referrer, name_of};
@@ -19,7 +19,7 @@ const INDEX_DEPTH_MAX: usize = 8;
 
 /// Lists the images of the layout. Entries with the same digest are one image with several names.
 pub(super) fn read_images(
-    entries: &Entries,
+    entries: &ArchiveEntries,
     listed: &[ListedImage],
     partial: PartialIndex,
 ) -> Result<ArchiveContents, ArchiveError> {
@@ -74,7 +74,11 @@ fn names_of(root: &Descriptor) -> Vec<String> {
 }
 
 /// Returns the names that `manifest.json` gives to the image with this configuration.
-fn listed_names(entries: &Entries, root: &Descriptor, listed: &[ListedImage]) -> Result<Vec<String>, ArchiveError> {
+fn listed_names(
+    entries: &ArchiveEntries,
+    root: &Descriptor,
+    listed: &[ListedImage],
+) -> Result<Vec<String>, ArchiveError> {
     let ManifestContent::Image(manifest) = read_manifest(entries, &root.digest)? else {
         return Ok(Vec::new());
     };
@@ -89,7 +93,7 @@ fn listed_names(entries: &Entries, root: &Descriptor, listed: &[ListedImage]) ->
 /// Locates all content of a manifest. Returns the manifest, or the narrowed index in its place. Returns `None` if the
 /// archive lacks the manifest, or all entries of the index.
 fn locate(
-    entries: &Entries,
+    entries: &ArchiveEntries,
     manifest: &Descriptor,
     depth: usize,
     found: &mut ArchiveContents,
@@ -105,7 +109,7 @@ fn locate(
 }
 
 fn locate_new(
-    entries: &Entries,
+    entries: &ArchiveEntries,
     manifest: &Descriptor,
     depth: usize,
     found: &mut ArchiveContents,
@@ -149,7 +153,7 @@ fn locate_new(
 
 /// Returns the same index with only these entries.
 fn narrow(
-    entries: &Entries,
+    entries: &ArchiveEntries,
     index: &Descriptor,
     kept: Vec<Descriptor>,
     found: &mut ArchiveContents,
@@ -166,7 +170,7 @@ fn narrow(
     Ok(narrowed)
 }
 
-fn read_manifest(entries: &Entries, digest: &Digest) -> Result<ManifestContent, ArchiveError> {
+fn read_manifest(entries: &ArchiveEntries, digest: &Digest) -> Result<ManifestContent, ArchiveError> {
     let path = blob_path(digest);
     let bytes = entries.read_document(&path, INDEX)?;
     if !matches_digest(&bytes, digest) {

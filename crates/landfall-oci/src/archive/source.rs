@@ -12,7 +12,7 @@ use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::Digest;
 
 use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation, ContentLocations};
-use crate::archive::entries::{DOCUMENT_SIZE_MAX, Entries, Extent};
+use crate::archive::entries::{ArchiveEntries, DOCUMENT_SIZE_MAX, Extent};
 use crate::digest::matches_digest;
 use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, TransferError};
 use crate::referrers::ReferrerMap;
@@ -31,7 +31,7 @@ pub(super) struct ArchiveSource {
 #[derive(Debug)]
 struct Shared {
     archive: String,
-    entries: Entries,
+    entries: ArchiveEntries,
     locations: ContentLocations,
     referrers: ReferrerMap,
     /// Manifests that indexes of the archive name and the archive lacks.
@@ -42,7 +42,7 @@ impl ArchiveSource {
     /// Returns the source of all images, and the images.
     pub(super) fn new(
         archive: String,
-        entries: Entries,
+        entries: ArchiveEntries,
         found: ArchiveContents,
     ) -> (ArchiveSource, Vec<ArchivedImage>) {
         let visited = found.visited.into_iter();

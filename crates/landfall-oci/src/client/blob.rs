@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::auth::scope::Scope;
 use super::connect::classify;
 use super::error::stalled;
-use super::error::{Action, Fault, RegistryError};
+use super::error::{Fault, RegistryAction, RegistryError};
 use super::problem::{ConnectionProblem, ProtocolProblem};
 use super::request::RegistryRequest;
 use crate::client::registry_client::RegistryClient;
@@ -134,8 +134,8 @@ impl RegistryClient {
     }
 }
 
-fn fetch_action(repository: &Repository, blob: &Descriptor) -> Action {
-    Action::FetchBlob {
+fn fetch_action(repository: &Repository, blob: &Descriptor) -> RegistryAction {
+    RegistryAction::FetchBlob {
         repository: repository.clone(),
         digest: blob.digest.clone(),
     }

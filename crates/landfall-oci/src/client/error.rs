@@ -20,7 +20,7 @@ use crate::keychain::KeychainError;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {preposition} `{registry}`", preposition = action.preposition())]
 pub struct RegistryError {
-    pub action: Action,
+    pub action: RegistryAction,
     /// Name of the registry in the user's words.
     pub registry: RegistryHost,
     /// Cause of the failure; boxed to keep results small.
@@ -30,7 +30,7 @@ pub struct RegistryError {
 
 /// An attempted operation on a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum RegistryAction {
     /// Set-up of trust, proxies and names before the first request.
     Prepare,
     /// Check for a response of the registry.
@@ -69,39 +69,41 @@ pub enum Action {
     },
 }
 
-impl Action {
+impl RegistryAction {
     fn preposition(&self) -> &'static str {
         match self {
-            Action::Prepare => "for",
-            Action::Reach => "registry",
-            Action::PushManifest { .. } | Action::PushBlob { .. } => "to",
-            Action::EnsureProject { .. } => "in",
-            Action::FetchManifest { .. }
-            | Action::FetchBlob { .. }
-            | Action::ListTags { .. }
-            | Action::ListReferrers { .. }
-            | Action::ListRepositories => "from",
+            RegistryAction::Prepare => "for",
+            RegistryAction::Reach => "registry",
+            RegistryAction::PushManifest { .. } | RegistryAction::PushBlob { .. } => "to",
+            RegistryAction::EnsureProject { .. } => "in",
+            RegistryAction::FetchManifest { .. }
+            | RegistryAction::FetchBlob { .. }
+            | RegistryAction::ListTags { .. }
+            | RegistryAction::ListReferrers { .. }
+            | RegistryAction::ListRepositories => "from",
         }
     }
 }
 
-impl fmt::Display for Action {
+impl fmt::Display for RegistryAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::Prepare => write!(f, "set up connections"),
-            Action::Reach => write!(f, "reach"),
-            Action::FetchManifest { repository, selector } => {
+            RegistryAction::Prepare => write!(f, "set up connections"),
+            RegistryAction::Reach => write!(f, "reach"),
+            RegistryAction::FetchManifest { repository, selector } => {
                 write!(f, "fetch manifest `{}`", reference(repository, selector))
             }
-            Action::PushManifest { repository, selector } => {
+            RegistryAction::PushManifest { repository, selector } => {
                 write!(f, "push manifest `{}`", reference(repository, selector))
             }
-            Action::FetchBlob { repository, digest } => write!(f, "fetch blob `{repository}@{digest}`"),
-            Action::PushBlob { repository, digest } => write!(f, "push blob `{repository}@{digest}`"),
-            Action::ListTags { repository } => write!(f, "list the tags of `{repository}`"),
-            Action::ListReferrers { repository, digest } => write!(f, "list what refers to `{repository}@{digest}`"),
-            Action::ListRepositories => write!(f, "list the repositories"),
-            Action::EnsureProject { project } => write!(f, "create project `{project}`"),
+            RegistryAction::FetchBlob { repository, digest } => write!(f, "fetch blob `{repository}@{digest}`"),
+            RegistryAction::PushBlob { repository, digest } => write!(f, "push blob `{repository}@{digest}`"),
+            RegistryAction::ListTags { repository } => write!(f, "list the tags of `{repository}`"),
+            RegistryAction::ListReferrers { repository, digest } => {
+                write!(f, "list what refers to `{repository}@{digest}`")
+            }
+            RegistryAction::ListRepositories => write!(f, "list the repositories"),
+            RegistryAction::EnsureProject { project } => write!(f, "create project `{project}`"),
         }
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, StatusCode};
 use serde_json::json;
 
 use super::auth::scope::Scope;
-use super::error::{Action, Fault, RegistryError};
+use super::error::{Fault, RegistryAction, RegistryError};
 use super::request::{RegistryRequest, RequestBody};
 use crate::client::registry_client::RegistryClient;
 
@@ -20,7 +20,7 @@ impl RegistryClient {
         let ensured = self.ensure_project_inner(project).await;
         ensured.map_err(|fault| {
             let project = project.to_owned();
-            self.error(Action::EnsureProject { project }, fault)
+            self.error(RegistryAction::EnsureProject { project }, fault)
         })
     }
 

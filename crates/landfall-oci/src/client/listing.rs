@@ -7,7 +7,7 @@ use landfall_core::reference::Repository;
 use reqwest::Url;
 
 use super::auth::scope::Scope;
-use super::error::{Action, Fault, RegistryError};
+use super::error::{Fault, RegistryAction, RegistryError};
 use super::problem::ProtocolProblem;
 use super::redirect_policy;
 use super::request::{RegistryRequest, RequestTarget};
@@ -38,7 +38,7 @@ impl RegistryClient {
             .await;
         listed.map_err(|fault| {
             let repository = repository.clone();
-            self.error(Action::ListTags { repository }, fault)
+            self.error(RegistryAction::ListTags { repository }, fault)
         })
     }
 
@@ -49,7 +49,7 @@ impl RegistryClient {
     pub async fn list_repositories(&self) -> Result<Vec<String>, RegistryError> {
         let path = "/v2/_catalog?n=1000".to_owned();
         let listed = self.fetch_pages(path, Scope::Catalog, |page| page.repositories).await;
-        listed.map_err(|fault| self.error(Action::ListRepositories, fault))
+        listed.map_err(|fault| self.error(RegistryAction::ListRepositories, fault))
     }
 
     pub(super) async fn fetch_pages<T>(

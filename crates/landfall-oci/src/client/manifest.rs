@@ -9,7 +9,7 @@ use landfall_core::oci_types::{Descriptor, is_manifest_type, parse_manifest};
 use landfall_core::reference::{Digest, Repository};
 
 use super::auth::scope::Scope;
-use super::error::{Action, Fault, RegistryError};
+use super::error::{Fault, RegistryAction, RegistryError};
 use super::problem::ProtocolProblem;
 use super::request::{RegistryRequest, RequestBody};
 use crate::client::registry_client::RegistryClient;
@@ -107,7 +107,7 @@ impl RegistryClient {
     ) -> Result<(), RegistryError> {
         let pushed = self.push_manifest_inner(repository, selector, manifest).await;
         pushed.map_err(|fault| {
-            let action = Action::PushManifest {
+            let action = RegistryAction::PushManifest {
                 repository: repository.clone(),
                 selector: selector.to_owned(),
             };
@@ -146,8 +146,8 @@ impl RegistryClient {
     }
 }
 
-fn fetch_action(repository: &Repository, selector: &str) -> Action {
-    Action::FetchManifest {
+fn fetch_action(repository: &Repository, selector: &str) -> RegistryAction {
+    RegistryAction::FetchManifest {
         repository: repository.clone(),
         selector: selector.to_owned(),
     }

@@ -7,7 +7,7 @@ use landfall_core::oci_types::{Descriptor, ManifestContent, media_type, parse_ma
 use landfall_core::reference::{Digest, Repository};
 
 use super::auth::scope::Scope;
-use super::error::{Action, Fault, RegistryError};
+use super::error::{Fault, RegistryAction, RegistryError};
 use crate::client::registry_client::RegistryClient;
 use crate::digest::digest_of;
 use crate::image::{RawManifest, Referrer};
@@ -107,7 +107,7 @@ impl RegistryClient {
             Ok(listed) => Ok(Some(listed)),
             Err(Fault::Answer { status, .. }) if lacks_referrers_api(status) => Ok(None),
             Err(fault) => {
-                let action = Action::ListReferrers {
+                let action = RegistryAction::ListReferrers {
                     repository: repository.clone(),
                     digest: subject.clone(),
                 };

@@ -9,7 +9,7 @@ use landfall_core::reference::RegistryHost;
 use crate::client::auth::scope::Scope;
 use crate::client::chunking::{ChunkPolicy, RangePolicy};
 use crate::client::endpoint::Endpoint;
-use crate::client::error::{Action, Fault, RegistryError};
+use crate::client::error::{Fault, RegistryAction, RegistryError};
 use crate::client::request::RegistryRequest;
 use crate::client::transport::Transport;
 
@@ -44,7 +44,7 @@ impl RegistryClient {
                 ranges: Arc::default(),
             }),
             Err(fault) => Err(RegistryError {
-                action: Action::Prepare,
+                action: RegistryAction::Prepare,
                 registry,
                 fault: Box::new(fault),
             }),
@@ -63,10 +63,12 @@ impl RegistryClient {
     pub async fn ping(&self) -> Result<(), RegistryError> {
         let request = RegistryRequest::new(Method::GET, "/v2/", Scope::Ping);
         let response = self.transport.send_expecting(request, &[StatusCode::OK]).await;
-        response.map(drop).map_err(|fault| self.error(Action::Reach, fault))
+        response
+            .map(drop)
+            .map_err(|fault| self.error(RegistryAction::Reach, fault))
     }
 
-    pub(crate) fn error(&self, action: Action, fault: Fault) -> RegistryError {
+    pub(crate) fn error(&self, action: RegistryAction, fault: Fault) -> RegistryError {
         RegistryError {
             action,
             registry: self.host().clone(),

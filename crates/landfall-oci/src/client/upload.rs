@@ -25,7 +25,7 @@ pub(super) use self::resume::UploadSessions;
 pub use self::session::{UploadSession, UploadStart};
 use self::stall::{MonitoredBody, StallMonitor};
 use super::auth::scope::Scope;
-use super::error::{Action, Fault, RegistryError};
+use super::error::{Fault, RegistryAction, RegistryError};
 use super::problem::ProtocolProblem;
 use super::request::{RegistryRequest, RequestBody, RequestTarget};
 use super::transport::location;
@@ -240,7 +240,7 @@ impl RegistryClient {
     }
 
     fn push_error(&self, repository: &Repository, digest: &Digest, fault: Fault) -> RegistryError {
-        let action = Action::PushBlob {
+        let action = RegistryAction::PushBlob {
             repository: repository.clone(),
             digest: digest.clone(),
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use landfall_core::failure::{Action, FailureKind, next_action};
+use landfall_core::failure::{FailureKind, NextAction, next_action};
 use landfall_core::status::{ProgressEvent, ProgressSink};
 use landfall_net::random::random_bytes;
 
@@ -40,7 +40,7 @@ impl CopyOptions {
         error: TransferError,
     ) -> Result<(), TransferError> {
         *failed += 1;
-        let Action::Retry { delay } = next_action(error.kind, *failed, &self.retry, draw_jitter()) else {
+        let NextAction::Retry { delay } = next_action(error.kind, *failed, &self.retry, draw_jitter()) else {
             return Err(error);
         };
         if self.cancel.is_cancelled() {

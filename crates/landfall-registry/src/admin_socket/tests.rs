@@ -98,11 +98,11 @@ async fn a_damaged_manifest_leaves_its_repositories_so_that_the_next_push_brings
     let name: Repository = "a/b".parse().unwrap();
     let index = br#"{"schemaVersion": 2, "manifests": []}"#;
     let digest = fixture.push(&registry, index);
-    let add = |digest: &Digest| Change::AddManifest {
+    let add = |digest: &Digest| RecordChange::AddManifest {
         digest: digest.clone(),
         entry: serde_json::from_str(r#"{"mediaType": "application/vnd.oci.image.index.v1+json", "size": 37}"#).unwrap(),
     };
-    let tag = |digest: &Digest| Change::SetTag {
+    let tag = |digest: &Digest| RecordChange::SetTag {
         tag: "v1".parse().unwrap(),
         digest: digest.clone(),
     };

@@ -16,7 +16,7 @@ use crate::api::range::{ByteRange, parse_range};
 use crate::api::reply::header_value;
 use crate::fast_path::body::FileBody;
 use crate::repository::Registry;
-use crate::repository::record::Change;
+use crate::repository::record::RecordChange;
 
 impl Registry {
     pub(crate) async fn get_blob(
@@ -117,7 +117,7 @@ impl Registry {
         }
         self.records.change(name, |record| {
             let known = record.blobs.contains_key(digest);
-            let change = known.then(|| Change::DropBlob { digest: digest.clone() });
+            let change = known.then(|| RecordChange::DropBlob { digest: digest.clone() });
             let deletion = if known {
                 UnlinkOutcome::Unlinked
             } else {

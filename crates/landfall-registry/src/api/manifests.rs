@@ -23,7 +23,7 @@ use crate::api::listing::unknown_repository;
 use crate::api::reply::header_value;
 use crate::api::route::parse_digest;
 use crate::repository::Registry;
-use crate::repository::record::{Change, ManifestEntry};
+use crate::repository::record::{ManifestEntry, RecordChange};
 
 /// Size limit of a manifest, in bytes. The specification allows a registry to reject larger ones ("Pushing Manifests").
 const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
@@ -164,19 +164,19 @@ impl Registry {
         self.records.change(name, |record| {
             // Garbage collection may have unlinked a blob since the check above. The hold kept its file, so it is
             // linked again.
-            let mut changes: Vec<Change> = here
+            let mut changes: Vec<RecordChange> = here
                 .into_iter()
                 .filter(|child| !record.has_blob(child))
-                .map(|digest| Change::AddBlob { digest, at })
+                .map(|digest| RecordChange::AddBlob { digest, at })
                 .collect();
             if record.manifests.get(digest) != Some(&entry) {
-                changes.push(Change::AddManifest {
+                changes.push(RecordChange::AddManifest {
                     digest: digest.clone(),
                     entry,
                 });
             }
             let moved = push.tags.iter().filter(|tag| record.tags.get(*tag) != Some(digest));
-            changes.extend(moved.map(|tag| Change::SetTag {
+            changes.extend(moved.map(|tag| RecordChange::SetTag {
                 tag: tag.clone(),
                 digest: digest.clone(),
             }));
@@ -199,9 +199,9 @@ impl Registry {
             registry.records.change(&repository, |record| {
                 let change = match (target.digest, target.tags.into_iter().next()) {
                     (Some(digest), _) if record.manifests.contains_key(&digest) => {
-                        Some(Change::DropManifest { digest })
+                        Some(RecordChange::DropManifest { digest })
                     }
-                    (None, Some(tag)) if record.tags.contains_key(&tag) => Some(Change::DropTag { tag }),
+                    (None, Some(tag)) if record.tags.contains_key(&tag) => Some(RecordChange::DropTag { tag }),
                     _ => None,
                 };
                 let found = change.is_some();

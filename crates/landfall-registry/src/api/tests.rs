@@ -26,7 +26,7 @@ use landfall_core::reference::{Digest, Repository};
 use landfall_oci::store::ContentStore;
 
 use super::*;
-use crate::repository::record::Change;
+use crate::repository::record::RecordChange;
 use crate::{GRACE, Users, inspect};
 
 struct Fixture {

@@ -8,7 +8,7 @@ use landfall_oci::store::error::StoreError;
 use landfall_oci::store::gc::{GcReport, Roots};
 
 use crate::repository::Registry;
-use crate::repository::record::{Change, Record};
+use crate::repository::record::{Record, RecordChange};
 
 /// Time for which a pushed blob is kept without a manifest.
 pub const GRACE: Duration = Duration::from_secs(60 * 60);
@@ -53,9 +53,9 @@ impl Registry {
             return Ok(());
         }
         let named = self.store.reachable(snapshot.manifests.iter().cloned())?;
-        let drops: Vec<Change> = stale
+        let drops: Vec<RecordChange> = stale
             .filter(|(digest, _)| !named.contains(digest))
-            .map(|(digest, _)| Change::DropBlob { digest: digest.clone() })
+            .map(|(digest, _)| RecordChange::DropBlob { digest: digest.clone() })
             .collect();
         if drops.is_empty() {
             return Ok(());

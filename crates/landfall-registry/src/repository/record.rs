@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 /// A line of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub(crate) enum Change {
+pub(crate) enum RecordChange {
     /// First line of a record.
     Begin {
         version: u32,
@@ -129,27 +129,27 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn apply(&mut self, change: Change) {
+    pub(crate) fn apply(&mut self, change: RecordChange) {
         self.changes += 1;
         match change {
-            Change::Begin { .. } => {}
-            Change::AddBlob { digest, at } => {
+            RecordChange::Begin { .. } => {}
+            RecordChange::AddBlob { digest, at } => {
                 self.blobs.insert(digest, at);
             }
-            Change::DropBlob { digest } => {
+            RecordChange::DropBlob { digest } => {
                 self.blobs.remove(&digest);
             }
-            Change::AddManifest { digest, entry } => {
+            RecordChange::AddManifest { digest, entry } => {
                 self.manifests.insert(digest, entry);
             }
-            Change::DropManifest { digest } => {
+            RecordChange::DropManifest { digest } => {
                 self.tags.retain(|_, tagged| *tagged != digest);
                 self.manifests.remove(&digest);
             }
-            Change::SetTag { tag, digest } => {
+            RecordChange::SetTag { tag, digest } => {
                 self.tags.insert(tag, digest);
             }
-            Change::DropTag { tag } => {
+            RecordChange::DropTag { tag } => {
                 self.tags.remove(&tag);
             }
         }
@@ -169,17 +169,17 @@ impl Record {
     }
 
     /// Returns the smallest list of changes that gives this record.
-    pub(crate) fn to_changes(&self) -> Vec<Change> {
-        let mut changes = vec![Change::Begin { version: VERSION }];
-        changes.extend(self.blobs.iter().map(|(digest, at)| Change::AddBlob {
+    pub(crate) fn to_changes(&self) -> Vec<RecordChange> {
+        let mut changes = vec![RecordChange::Begin { version: VERSION }];
+        changes.extend(self.blobs.iter().map(|(digest, at)| RecordChange::AddBlob {
             digest: digest.clone(),
             at: *at,
         }));
-        changes.extend(self.manifests.iter().map(|(digest, entry)| Change::AddManifest {
+        changes.extend(self.manifests.iter().map(|(digest, entry)| RecordChange::AddManifest {
             digest: digest.clone(),
             entry: entry.clone(),
         }));
-        changes.extend(self.tags.iter().map(|(tag, digest)| Change::SetTag {
+        changes.extend(self.tags.iter().map(|(tag, digest)| RecordChange::SetTag {
             tag: tag.clone(),
             digest: digest.clone(),
         }));
@@ -212,7 +212,7 @@ pub(crate) fn parse_record(text: &[u8]) -> ParsedRecord {
     let mut offset = 0;
     for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
         offset += line.len() as u64;
-        let change = line.strip_suffix(b"\n").map(serde_json::from_slice::<Change>);
+        let change = line.strip_suffix(b"\n").map(serde_json::from_slice::<RecordChange>);
         if let Some(Ok(change)) = change {
             parsed.damaged.append(&mut doubtful);
             parsed.record.apply(change);
@@ -226,7 +226,7 @@ pub(crate) fn parse_record(text: &[u8]) -> ParsedRecord {
 }
 
 /// Renders changes as lines.
-pub(crate) fn render_changes<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Vec<u8> {
+pub(crate) fn render_changes<'a>(changes: impl IntoIterator<Item = &'a RecordChange>) -> Vec<u8> {
     let mut text = Vec::new();
     for change in changes {
         serde_json::to_writer(&mut text, change).expect("names, digests and numbers are JSON, and memory takes them");
@@ -253,15 +253,15 @@ mod tests {
         );
         let content = parse_manifest(signature.as_bytes()).unwrap();
         for change in [
-            Change::AddBlob {
+            RecordChange::AddBlob {
                 digest: digest_of(b"layer"),
                 at: Timestamp::UNIX_EPOCH,
             },
-            Change::AddManifest {
+            RecordChange::AddManifest {
                 digest: digest_of(b"signature"),
                 entry: ManifestEntry::new(media_type::OCI_MANIFEST.to_owned(), 7, &content),
             },
-            Change::SetTag {
+            RecordChange::SetTag {
                 tag: "v1".parse().unwrap(),
                 digest: digest_of(b"signature"),
             },
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_manifest_goes_with_its_tags() {
         let mut record = mk_record();
-        record.apply(Change::DropManifest {
+        record.apply(RecordChange::DropManifest {
             digest: digest_of(b"signature"),
         });
         assert!(record.tags.is_empty() && record.manifests.is_empty());
@@ -328,11 +328,11 @@ mod tests {
                 let tag: Tag = format!("v{which}").parse().unwrap();
                 let entry = ManifestEntry { media_type: Cow::Borrowed(media_type::OCI_INDEX), size: 1, referrer: None };
                 let change = match step {
-                    0 => Change::AddBlob { digest, at: Timestamp::UNIX_EPOCH },
-                    1 => Change::DropBlob { digest },
-                    2 => Change::AddManifest { digest, entry },
-                    3 => Change::DropManifest { digest },
-                    _ => Change::SetTag { tag, digest },
+                    0 => RecordChange::AddBlob { digest, at: Timestamp::UNIX_EPOCH },
+                    1 => RecordChange::DropBlob { digest },
+                    2 => RecordChange::AddManifest { digest, entry },
+                    3 => RecordChange::DropManifest { digest },
+                    _ => RecordChange::SetTag { tag, digest },
                 };
                 log.extend(render_changes([&change]));
                 record.apply(change);

@@ -12,7 +12,7 @@ use landfall_core::sync::{lock, read_lock, write_lock};
 use landfall_net::durable;
 use landfall_oci::store::error::StoreError;
 
-use crate::repository::record::{Change, ParsedRecord, Record, parse_record, render_changes};
+use crate::repository::record::{ParsedRecord, Record, RecordChange, parse_record, render_changes};
 
 /// Name of a record's file. No component of a repository's name can begin with an underscore.
 const RECORD_FILE: &str = "_record.jsonl";
@@ -86,7 +86,7 @@ impl Records {
     pub(crate) fn change<T>(
         &self,
         repository: &Repository,
-        decide: impl FnOnce(&Record) -> (Vec<Change>, T),
+        decide: impl FnOnce(&Record) -> (Vec<RecordChange>, T),
     ) -> Result<T, StoreError> {
         let cached = match self.get(repository)? {
             Some(cached) => cached,
@@ -215,7 +215,7 @@ impl RecordFile {
     }
 
     /// Appends lines, durably. On failure the file keeps its old content.
-    fn append(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+    fn append(&mut self, changes: &[RecordChange]) -> Result<(), StoreError> {
         let text = render_changes(changes);
         let mut file = fs::OpenOptions::new().write(true).open(&self.path)?;
         if file.metadata()?.len() != self.length {

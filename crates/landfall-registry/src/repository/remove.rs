@@ -4,7 +4,7 @@ use landfall_core::reference::Repository;
 use landfall_oci::store::error::StoreError;
 
 use crate::repository::Registry;
-use crate::repository::record::{Change, Record};
+use crate::repository::record::{Record, RecordChange};
 
 /// Counts of what was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,24 +36,24 @@ impl Registry {
     }
 }
 
-fn plan_removal(record: &Record, selector: Option<&str>) -> Vec<Change> {
+fn plan_removal(record: &Record, selector: Option<&str>) -> Vec<RecordChange> {
     let Some(selector) = selector else {
         let manifests = record
             .manifests
             .keys()
-            .map(|digest| Change::DropManifest { digest: digest.clone() });
+            .map(|digest| RecordChange::DropManifest { digest: digest.clone() });
         let blobs = record
             .blobs
             .keys()
-            .map(|digest| Change::DropBlob { digest: digest.clone() });
+            .map(|digest| RecordChange::DropBlob { digest: digest.clone() });
         return manifests.chain(blobs).collect();
     };
     if let Some((tag, _)) = selector.parse().ok().and_then(|tag| record.tags.get_key_value(&tag)) {
-        return vec![Change::DropTag { tag: tag.clone() }];
+        return vec![RecordChange::DropTag { tag: tag.clone() }];
     }
     let found = record.select(selector);
     found
-        .map(|(digest, _)| Change::DropManifest { digest: digest.clone() })
+        .map(|(digest, _)| RecordChange::DropManifest { digest: digest.clone() })
         .into_iter()
         .collect()
 }

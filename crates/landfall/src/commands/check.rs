@@ -26,7 +26,7 @@ use crate::output::printer::stdout_width;
 use crate::output::progress::Progress;
 use crate::output::structured::print_report;
 use crate::output::table::Table;
-use crate::registries::{Access, Registries};
+use crate::registries::{Registries, RegistryAccess};
 use crate::runtime;
 use crate::shell::command_line;
 
@@ -76,10 +76,10 @@ pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitSta
 }
 
 /// Values that the checks of all images share.
-struct Check<'a> {
+struct CheckContext<'a> {
     settings: &'a Settings,
     args: &'a CheckArgs,
-    access: Access,
+    access: RegistryAccess,
     registries: Registries<'a>,
     options: &'a CopyOptions,
     progress: Progress,
@@ -89,7 +89,7 @@ async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options
     let resolver = Resolver::new(settings);
     let planned = plan_images(settings, &resolver);
     let access = args.access.resolve();
-    let check = Check {
+    let check = CheckContext {
         settings,
         registries: Registries::new(settings, access.clone()),
         access,
@@ -106,7 +106,7 @@ async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options
     CheckReport::new(platforms, rows)
 }
 
-impl Check<'_> {
+impl CheckContext<'_> {
     /// Asks the candidates of an image in order. The first one that has the image decides, as it does for the agent.
     async fn check_image(&self, planned: &PlannedImage) -> CheckRow {
         let image = &self.settings.images[planned.image];

@@ -29,7 +29,7 @@ pub struct RedirectArgs {
 pub enum RedirectCommand {
     Render(RenderArgs),
     Apply(ApplyArgs),
-    Remove(RemoveArgs),
+    Remove(RedirectRemoveArgs),
 }
 
 /// Show the files, and the rules that their format cannot express.
@@ -68,7 +68,7 @@ pub struct ApplyArgs {
 /// Remove the files that Landfall wrote on this host.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall redirect remove --for containerd")]
-pub struct RemoveArgs {
+pub struct RedirectRemoveArgs {
     /// Program that reads the rules.
     #[arg(long = "for", value_enum, value_name = "FORMAT")]
     pub dialect: RedirectFor,
@@ -166,7 +166,7 @@ fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     report_changes(&changes.context("cannot write the files")?, args.host.dry_run, context)
 }
 
-fn remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+fn remove(args: &RedirectRemoveArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let managed = managed_files(&args.host, &Settings::default().landfall.state_dir)?;
     let group = args.dialect.dialect().name();
     let changes = match args.host.dry_run {

@@ -6,8 +6,8 @@ mod serve;
 
 use clap::{Args, Subcommand};
 
-use crate::commands::registry::maintenance::{GcArgs, ListArgs, RemoveArgs, StatsArgs, VerifyArgs};
-use crate::commands::registry::serve::ServeArgs;
+use crate::commands::registry::maintenance::{GcArgs, ListArgs, RegistryRemoveArgs, StatsArgs, VerifyArgs};
+use crate::commands::registry::serve::RegistryServeArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 
@@ -21,11 +21,11 @@ pub struct RegistryArgs {
 // A doc comment on a variant would hide the help of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum RegistryCommand {
-    Serve(ServeArgs),
+    Serve(RegistryServeArgs),
     Gc(GcArgs),
     Verify(VerifyArgs),
     Ls(ListArgs),
-    Rm(RemoveArgs),
+    Rm(RegistryRemoveArgs),
     Stats(StatsArgs),
 }
 

@@ -20,7 +20,7 @@ pub struct WebhookArgs {
 // A doc comment on a variant would hide the help of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum WebhookCommand {
-    Serve(ServeArgs),
+    Serve(WebhookServeArgs),
 }
 
 /// Serve the admission webhook, without the rest of the agent.
@@ -32,7 +32,7 @@ pub enum WebhookCommand {
 #[command(
     after_long_help = "Example:\n  landfall webhook serve --user-data /etc/landfall/user-data.yaml --state-dir /var/lib/landfall"
 )]
-pub struct ServeArgs {
+pub struct WebhookServeArgs {
     #[command(flatten)]
     pub inputs: InputArgs,
     /// Directory for certificates and the last valid configuration; overrides `landfall.stateDir` of the user-data.

@@ -7,12 +7,17 @@ use landfall_core::failure::{FailureKind, Hint as _};
 use landfall_oci::copy::PartialIndexRefused;
 use landfall_oci::image::TransferError;
 
-use crate::registries::Access;
+use crate::registries::RegistryAccess;
 use crate::shell::command_line;
 use crate::transfer::location::Location;
 
 /// Returns the advice for an error of the transfer from `source` to `destination`, if there is any.
-pub(super) fn find_fix(source: &str, destination: &str, access: &Access, error: &TransferError) -> Option<String> {
+pub(super) fn find_fix(
+    source: &str,
+    destination: &str,
+    access: &RegistryAccess,
+    error: &TransferError,
+) -> Option<String> {
     if let Some(refused) = error.source.as_deref().and_then(|source| source.downcast_ref()) {
         return advise_one_platform(source, destination, access, refused);
     }
@@ -36,7 +41,7 @@ fn find_fix_of_kind(kind: FailureKind) -> Option<&'static str> {
 fn advise_one_platform(
     source: &str,
     destination: &str,
-    access: &Access,
+    access: &RegistryAccess,
     refused: &PartialIndexRefused,
 ) -> Option<String> {
     let whole = refused.hint()?.into_owned();

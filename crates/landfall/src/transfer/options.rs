@@ -10,7 +10,7 @@ use landfall_oci::copy::{BandwidthLimit, CopyOptions};
 use crate::args::TransferArgs;
 use crate::context::Context;
 use crate::output::structured::OutputFormat;
-use crate::registries::{Access, Registries};
+use crate::registries::{Registries, RegistryAccess};
 
 /// Options that hold for all images of a run.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct TransferOptions {
     /// True if nothing is to be written.
     pub(crate) dry_run: bool,
     pub(crate) copy: CopyOptions,
-    pub(crate) access: Access,
+    pub(crate) access: RegistryAccess,
     pub(crate) output: OutputFormat,
     /// Directory of the upload journal; none for a dry run, or where no home directory is known.
     journal: Option<Utf8PathBuf>,

@@ -26,17 +26,17 @@ pub(crate) struct MirrorService {
 
 /// The current rules. A new configuration replaces them while the mirror serves.
 #[derive(Debug)]
-struct Rules(ArcSwap<Compiled>);
+struct Rules(ArcSwap<ActiveResolver>);
 
 #[derive(Debug)]
-struct Compiled {
+struct ActiveResolver {
     resolver: Resolver<'static>,
     active: Arc<ActiveConfig>,
 }
 
-impl Compiled {
-    fn new(active: &Arc<ActiveConfig>) -> Arc<Compiled> {
-        Arc::new(Compiled {
+impl ActiveResolver {
+    fn new(active: &Arc<ActiveConfig>) -> Arc<ActiveResolver> {
+        Arc::new(ActiveResolver {
             resolver: Resolver::shared(active.settings.clone()),
             active: active.clone(),
         })
@@ -100,7 +100,7 @@ impl MirrorService {
                 "set `landfall.mirror.listen` to an address of loopback, e.g. `127.0.0.1:5081`",
             ));
         }
-        let compiled = Compiled::new(active);
+        let compiled = ActiveResolver::new(active);
         let rules = match &self.rules {
             Some(rules) => {
                 rules.0.store(compiled);

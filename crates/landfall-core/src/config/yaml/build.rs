@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_saphyr::granit_parser::{ErrorKind, Event, Options, Parser, ScanError};
 
 use crate::config::codes::{self, CodeDoc};
-use crate::config::node::{Entry, KeyPath, Node, Scalar, Value};
+use crate::config::node::{KeyPath, MappingEntry, Node, Scalar, Value};
 use crate::config::report::Report;
 use crate::config::text::{Span, Text};
 
@@ -105,7 +105,7 @@ struct Frame {
 enum FrameKind {
     Sequence(Vec<Node>),
     Mapping {
-        entries: Vec<Entry>,
+        entries: Vec<MappingEntry>,
         seen: HashSet<Arc<str>>,
         pending_key: Option<Node>,
     },
@@ -289,7 +289,7 @@ impl Builder<'_> {
                         });
                         return;
                     }
-                    entries.push(Entry { key, value: node });
+                    entries.push(MappingEntry { key, value: node });
                 }
             },
         }
@@ -362,11 +362,11 @@ fn explain(kind: &ErrorKind) -> (&'static CodeDoc, String, Option<&'static str>)
 }
 
 /// Resolves merge keys (`<<`): appends their entries to the mapping's own entries, which win.
-fn merged(entries: Vec<Entry>) -> Vec<Entry> {
+fn merged(entries: Vec<MappingEntry>) -> Vec<MappingEntry> {
     if !entries.iter().any(|entry| entry.key.text() == Some(MERGE_KEY)) {
         return entries;
     }
-    let (merges, mut entries): (Vec<Entry>, Vec<Entry>) = entries
+    let (merges, mut entries): (Vec<MappingEntry>, Vec<MappingEntry>) = entries
         .into_iter()
         .partition(|entry| entry.key.text() == Some(MERGE_KEY));
     let mut seen: HashSet<Arc<str>> = entries

@@ -81,7 +81,8 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     fixture.push_blob("a", b"goes on behind the torn line").await;
     let text = std::fs::read_to_string(record).unwrap();
     assert!(
-        text.lines().all(|line| serde_json::from_str::<Change>(line).is_ok()),
+        text.lines()
+            .all(|line| serde_json::from_str::<RecordChange>(line).is_ok()),
         "{text}"
     );
 }

@@ -76,7 +76,7 @@ pub struct ListArgs {
                        landfall registry rm --root /srv/images library/nginx@sha256:...\n  \
                        landfall registry rm --root /srv/images library/nginx"
 )]
-pub struct RemoveArgs {
+pub struct RegistryRemoveArgs {
     #[command(flatten)]
     pub root: RegistryRootArgs,
     /// `NAME:TAG` deletes the tag, `NAME@DIGEST` the manifest with all its tags, `NAME` the repository.
@@ -212,7 +212,7 @@ fn render_list(repositories: &[ListedRepository]) -> String {
     table.render(stdout_width())
 }
 
-pub(super) fn run_remove(args: &RemoveArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+pub(super) fn run_remove(args: &RegistryRemoveArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let (name, selector) = split_target(&args.target);
     let name: Repository = name
         .parse()

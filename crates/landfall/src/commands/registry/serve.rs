@@ -36,7 +36,7 @@ use crate::runtime;
 /// address that other machines can reach, it requires TLS and a login.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry serve --root /srv/images --listen 127.0.0.1:5000")]
-pub struct ServeArgs {
+pub struct RegistryServeArgs {
     /// Directory of the registry; created if it does not exist.
     #[arg(long, value_name = "DIR")]
     pub root: Utf8PathBuf,
@@ -104,7 +104,7 @@ fn parse_count(text: &str) -> Result<usize, String> {
     }
 }
 
-pub(super) fn run(args: &ServeArgs, context: &Context) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(args: &RegistryServeArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     ensure!(
         args.listen.ip().is_loopback() || (args.tls_certificate.is_some() && args.htpasswd.is_some()),
         "other machines can reach `{}`: give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1",
@@ -121,7 +121,7 @@ pub(super) fn run(args: &ServeArgs, context: &Context) -> anyhow::Result<ExitSta
 }
 
 async fn serve_registry(
-    args: &ServeArgs,
+    args: &RegistryServeArgs,
     context: &Context,
     shutdown: CancellationToken,
 ) -> anyhow::Result<ExitStatus> {
@@ -206,7 +206,7 @@ fn load_users(path: &Utf8Path) -> anyhow::Result<Users> {
     Users::parse_htpasswd(&text).with_context(|| format!("cannot use `{path}`"))
 }
 
-fn load_certificate(args: &ServeArgs) -> anyhow::Result<Option<Arc<CertificateSlot>>> {
+fn load_certificate(args: &RegistryServeArgs) -> anyhow::Result<Option<Arc<CertificateSlot>>> {
     let (Some(certificate), Some(key)) = (&args.tls_certificate, &args.tls_key) else {
         return Ok(None);
     };

@@ -2,7 +2,7 @@
 
 use landfall_core::failure::error_chain;
 use landfall_core::report::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport};
-use landfall_host::files::Change;
+use landfall_host::files::FileChange;
 use landfall_host::stages::{ConditionOutcome, Effect, EffectOutcome, StageReport};
 
 /// Returns a row for each step of one part.
@@ -32,9 +32,9 @@ pub(super) fn rows(part: &str, report: &StageReport) -> Vec<StageStepRow> {
 
 fn row(effect: &Effect) -> StageEffectRow {
     let (result, error, diff) = match &effect.outcome {
-        EffectOutcome::Ensured(Change::Created) => (StageResult::Created, None, None),
-        EffectOutcome::Ensured(Change::Updated) => (StageResult::Updated, None, None),
-        EffectOutcome::Ensured(Change::Unchanged) => (StageResult::Unchanged, None, None),
+        EffectOutcome::Ensured(FileChange::Created) => (StageResult::Created, None, None),
+        EffectOutcome::Ensured(FileChange::Updated) => (StageResult::Updated, None, None),
+        EffectOutcome::Ensured(FileChange::Unchanged) => (StageResult::Unchanged, None, None),
         EffectOutcome::Ran { .. } => (StageResult::Ran, None, None),
         EffectOutcome::WouldDo { diff } => (StageResult::WouldDo, None, diff.clone()),
         EffectOutcome::NotRun => (StageResult::NotRun, None, None),
