@@ -1,7 +1,8 @@
 //! Finds import circles: modules of a crate that import each other, directly or through others.
 //!
-//! A file and its folder are one unit: a module may call its children, and they may use the types that it defines. So an
-//! import of a module from its own children closes no circle. An import between siblings, or into another folder, does.
+//! A file and its folder are one unit: a module may call its children, and they may use the types that it defines. So
+//! an import of a module from its own children closes no circle. An import between siblings, or into another folder,
+//! does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,7 +1,7 @@
-//! Checks the direction of the dependencies between crates (ARCHITECTURE.md, "Workspace"):
-//! `landfall -> agent -> {registry, oci, host} -> net -> core`, where the registry also knows `oci`. The core stays pure,
-//! nothing that ships needs the test kit, and there is one crate per job. `net` depends on axum only with its feature
-//! `serve`, which `oci` and `host` leave off: their trees show axum if that changes.
+//! Checks the direction of the dependencies between crates (ARCHITECTURE.md, "Workspace"): `landfall -> agent ->
+//! {registry, oci, host} -> net -> core`, where the registry also knows `oci`. The core stays pure, nothing that ships
+//! needs the test kit, and there is one crate per job. `net` depends on axum only with its feature `serve`, which `oci`
+//! and `host` leave off: their trees show axum if that changes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -213,8 +213,8 @@ fn check_rules(rules: &[Rule], members: &[Member]) -> Vec<String> {
     broken
 }
 
-/// Loads the normal (neither dev nor build) dependencies of a crate as `cargo tree` draws them, with the depth in front of
-/// each name. Not `cargo metadata`: that one lists optional dependencies of features that nobody turned on.
+/// Loads the normal (neither dev nor build) dependencies of a crate as `cargo tree` draws them, with the depth in front
+/// of each name. Not `cargo metadata`: that one lists optional dependencies of features that nobody turned on.
 fn load_tree(root: &Path, crate_name: &str) -> anyhow::Result<String> {
     let arguments = [
         "tree",

@@ -118,8 +118,8 @@ fn read_attribute(tokens: &[Token<'_>], at: usize) -> Option<Attribute> {
     })
 }
 
-/// True for `cfg(test)`, `cfg(all(test, …))` and `cfg(any(test, …))`: the last is help for tests that a feature lends to
-/// the fuzzer.
+/// True for `cfg(test)`, `cfg(all(test, …))` and `cfg(any(test, …))`: the last is help for tests that a feature lends
+/// to the fuzzer.
 fn is_test_condition(inside: &[Token<'_>]) -> bool {
     let Some((first, condition)) = inside.split_first() else {
         return false;

@@ -1,5 +1,5 @@
-//! Generates the client of containerd's API from the trimmed `.proto` files in `landfall-host`. The result is checked in,
-//! so a build needs no protobuf compiler. The generator uses `protox`, which is Rust, so it needs none either.
+//! Generates the client of containerd's API from the trimmed `.proto` files in `landfall-host`. The result is checked
+//! in, so a build needs no protobuf compiler. The generator uses `protox`, which is Rust, so it needs none either.
 
 use std::path::Path;
 

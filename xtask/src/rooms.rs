@@ -1,5 +1,5 @@
-//! Looks at the imports between rooms: a room is a module together with everything in its folder. Rooms beside each other
-//! should have an order in which each imports only from rooms below it.
+//! Looks at the imports between rooms: a room is a module together with everything in its folder. Rooms beside each
+//! other should have an order in which each imports only from rooms below it.
 //!
 //! Two rooms can import each other although no two files do: `config/checks.rs` from `resolve.rs`, and that one from
 //! `config/settings.rs`. The report counts these imports; the check fails on circles of files alone.
@@ -11,7 +11,8 @@ use crate::imports::{Imports, ModulePath};
 /// Imports between rooms beside each other, with the number of pairs of files behind each.
 type RoomImports<'a> = BTreeMap<(&'a str, &'a str), usize>;
 
-/// Returns the fewest imports that a simple ordering of the rooms found to go upward. 0 says that there is such an order.
+/// Returns the fewest imports that a simple ordering of the rooms found to go upward. 0 says that there is such an
+/// order.
 pub(crate) fn count_upward_imports(imports: &Imports) -> usize {
     let mut by_parent: BTreeMap<&[String], RoomImports<'_>> = BTreeMap::new();
     for (from, to) in imports.keys() {

@@ -13,6 +13,7 @@ pub fn find_hint<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         failure::hint_of(error)
             .or_else(|| landfall_oci::hints::hint_of(error))
             .or_else(|| landfall_host::hints::hint_of(error))
+            .or_else(|| landfall_registry::hints::hint_of(error))
     })
 }
 

@@ -104,8 +104,8 @@ pub struct Fragment {
     pub text: String,
 }
 
-/// Returns true if a redirected image must never come from its own registry: an external registry exists, or the primary
-/// registry is not synchronised and only its given content counts [spec:resolution.primary].
+/// Returns true if a redirected image must never come from its own registry: an external registry exists, or the
+/// primary registry is not synchronised and only its given content counts [spec:resolution.primary].
 #[must_use]
 pub fn origin_forbidden(settings: &Settings) -> bool {
     let has_external = settings

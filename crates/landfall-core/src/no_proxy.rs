@@ -40,7 +40,8 @@ pub fn parse_no_proxy(text: &str) -> NoProxy {
 }
 
 impl NoProxy {
-    /// Returns true if a host is reached directly. An IPv6 address may be in brackets. The case of a name does not matter.
+    /// Returns true if a host is reached directly. An IPv6 address may be in brackets. The case of a name does not
+    /// matter.
     #[must_use]
     pub fn covers(&self, host: &str, port: u16) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 pub const REDIRECT_LABEL: &str = "landfall.dev/redirect";
 /// The value of [`REDIRECT_LABEL`] that opts out.
 pub const DISABLED: &str = "disabled";
-/// The value of [`REDIRECT_LABEL`] that leaves the redirection to the node's mirror files. It is meant for operators that
-/// compare the pods in the cluster with the pods they created.
+/// The value of [`REDIRECT_LABEL`] that leaves the redirection to the node's mirror files. It is meant for operators
+/// that compare the pods in the cluster with the pods they created.
 pub const NODE: &str = "node";
 /// The opt-out label that Palette's users know, on a namespace.
 pub const PALETTE_LABEL: &str = "stylus.io/imageswap";

@@ -124,8 +124,8 @@ pub enum Warning {
     /// The name at the external registry is not a valid repository, mostly because of its length. The image keeps its
     /// name.
     NameNotPossible,
-    /// The name at the primary registry is not a valid repository, mostly because of its length. The primary registry is
-    /// not used for this image.
+    /// The name at the primary registry is not a valid repository, mostly because of its length. The primary registry
+    /// is not used for this image.
     PrimaryNameNotPossible,
 }
 
@@ -240,8 +240,8 @@ impl<'a> Resolver<'a> {
             .unwrap_or(ImageRole::Application)
     }
 
-    /// Returns the sources of an image. The cost does not grow with the number of rules. Tag and digest are carried over
-    /// unchanged.
+    /// Returns the sources of an image. The cost does not grow with the number of rules. Tag and digest are carried
+    /// over unchanged.
     #[must_use]
     pub fn resolve(&self, source: &ImageReference, role: ImageRole) -> Resolution {
         if !self.settings.webhook.enable {
@@ -250,8 +250,8 @@ impl<'a> Resolver<'a> {
         self.resolve_on_node(source, role)
     }
 
-    /// Returns the sources of an image for mirror files and the node-local mirror [spec:mirror-files]. The user asks for
-    /// them beside the webhook or in its place, so the switch of the webhook does not count here.
+    /// Returns the sources of an image for mirror files and the node-local mirror [spec:mirror-files]. The user asks
+    /// for them beside the webhook or in its place, so the switch of the webhook does not count here.
     #[must_use]
     pub fn resolve_on_node(&self, source: &ImageReference, role: ImageRole) -> Resolution {
         if self.is_in_primary(source) {
@@ -307,8 +307,8 @@ impl<'a> Resolver<'a> {
     }
 
     /// Returns the index into [`Settings::registries`] of the credentials and trust anchors for a reference: by
-    /// `host[:port]` and the longest path prefix of whole segments. Those of the provider registry apply to the provider
-    /// image only [spec:resolution.credentials].
+    /// `host[:port]` and the longest path prefix of whole segments. Those of the provider registry apply to the
+    /// provider image only [spec:resolution.credentials].
     #[must_use]
     pub fn registry_for(&self, reference: &ImageReference, role: ImageRole) -> Option<usize> {
         let (host, path) = (reference.host.as_str(), reference.repository.as_str());
@@ -376,7 +376,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Returns the name of rule 6. `None` if the primary registry does not serve this image, or serves it under this name.
+    /// Returns the name of rule 6. `None` if the primary registry does not serve this image, or serves it under this
+    /// name.
     fn in_primary(&self, mapped: &ImageReference, role: ImageRole) -> Option<Result<ImageReference, ReferenceError>> {
         let primary = self.primary_for(role)?;
         if self.is_in_primary(mapped) {
@@ -385,8 +386,8 @@ impl<'a> Resolver<'a> {
         Some(prepend(&primary.endpoint, &primary.project, mapped))
     }
 
-    /// Returns true for application images. The provider image is pulled before the primary registry runs, and the primary
-    /// registry runs on the infrastructure images.
+    /// Returns true for application images. The provider image is pulled before the primary registry runs, and the
+    /// primary registry runs on the infrastructure images.
     fn primary_for(&self, role: ImageRole) -> Option<&Primary> {
         match role {
             ImageRole::Application => self.settings.primary.as_ref(),

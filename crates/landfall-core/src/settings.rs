@@ -293,7 +293,8 @@ pub struct OwnSettings {
     pub primary_listen: Option<String>,
     /// `landfall.primary.tls`: TLS of the embedded registry.
     pub primary_tls: PrimaryTls,
-    /// `landfall.kubelet.enable`: true if the agent writes the login files and plug-in configuration of the kubelet; true.
+    /// `landfall.kubelet.enable`: true if the agent writes the login files and plug-in configuration of the kubelet;
+    /// true.
     pub kubelet_enable: bool,
     /// `landfall.mirror`: redirection on the node itself [spec:mirror-files].
     pub mirror: MirrorSettings,
@@ -335,8 +336,8 @@ pub struct WebhookPolicy {
     pub observe_only: bool,
     /// `sweepInterval`: seconds between two searches for pods that the webhook missed; 10. 0 turns the search off.
     pub sweep_interval_seconds: u32,
-    /// `rotationOverlap`: seconds between the announcement of a new certificate authority to the API servers and its first
-    /// use; 60.
+    /// `rotationOverlap`: seconds between the announcement of a new certificate authority to the API servers and its
+    /// first use; 60.
     pub rotation_overlap_seconds: u32,
     /// `url`: the address of the webhook for the API servers; on the loopback of this host.
     pub url: Option<String>,
@@ -391,8 +392,8 @@ pub struct ServiceName {
 pub struct KubernetesAccess {
     /// `enable`: false if the agent must not use the API of the cluster. A person then registers the webhook.
     pub enable: bool,
-    /// `kubeconfig`: the file with the address of the API and the credentials. `None`: the first existing file of kubeadm,
-    /// K3s and RKE2.
+    /// `kubeconfig`: the file with the address of the API and the credentials. `None`: the first existing file of
+    /// kubeadm, K3s and RKE2.
     pub kubeconfig: Option<Utf8PathBuf>,
     /// `namespace`: the namespace of the Lease and of the Secret with the certificate authority; `kube-system`.
     pub namespace: String,

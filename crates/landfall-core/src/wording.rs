@@ -19,8 +19,8 @@ pub fn quoted<T: Display>(names: impl IntoIterator<Item = T>) -> String {
 /// No known word has more characters.
 const WORD_LENGTH_MAX: usize = 64;
 
-/// Returns the word that the user probably meant: the one that is the fewest edits away, at most a third of its letters.
-/// A swap of two neighbouring letters is one edit.
+/// Returns the word that the user probably meant: the one that is the fewest edits away, at most a third of its
+/// letters. A swap of two neighbouring letters is one edit.
 #[must_use]
 pub fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let text = text.to_ascii_lowercase();

@@ -1,8 +1,8 @@
 //! Golden tests of wrong inputs: mistakes of published examples and others, each with the complete findings as the user
 //! sees them.
 //!
-//! Each folder of `data/slips` is a case: `user-data`, `profile.yaml` or both, and `expected` with the rendered findings.
-//! `UPDATE_EXPECT=1` rewrites the expected texts.
+//! Each folder of `data/slips` is a case: `user-data`, `profile.yaml` or both, and `expected` with the rendered
+//! findings. `UPDATE_EXPECT=1` rewrites the expected texts.
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 #![expect(
     clippy::disallowed_methods,

@@ -1,8 +1,8 @@
 //! Atomic writes of the host's files: a file always has either its old or its new content.
 //!
 //! [`durable`] writes them: a temporary file in the same directory gets its final mode and owner before it has content.
-//! It is synced, renamed into place, and the directory is synced. No other module renames files. Files that already have
-//! the wanted state are not touched.
+//! It is synced, renamed into place, and the directory is synced. No other module renames files. Files that already
+//! have the wanted state are not touched.
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};

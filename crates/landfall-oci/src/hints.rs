@@ -8,6 +8,7 @@ use landfall_core::failure::hint_as;
 use crate::client::{Fault, RegistryError, TlsProblem};
 use crate::copy::{ForeignLayersRefused, IndexEntriesMissing, PartialIndexRefused, PlatformMissing};
 use crate::keychain::KeychainError;
+use crate::store::error::StoreError;
 
 /// Returns the hint of an error of this crate, without its causes; see [`landfall_core::failure::find_hint`].
 #[must_use]
@@ -16,6 +17,7 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<Fault>(error))
         .or_else(|| hint_as::<TlsProblem>(error))
         .or_else(|| hint_as::<KeychainError>(error))
+        .or_else(|| hint_as::<StoreError>(error))
         .or_else(|| hint_as::<PartialIndexRefused>(error))
         .or_else(|| hint_as::<IndexEntriesMissing>(error))
         .or_else(|| hint_as::<PlatformMissing>(error))

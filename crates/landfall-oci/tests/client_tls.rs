@@ -153,8 +153,8 @@ async fn insecure_place() -> (TcpListener, RegistryClient) {
     (listener, client)
 }
 
-/// Pings an insecure registry that gives this answer to a TLS client and is well over plain HTTP. Returns what the client
-/// spoke on each connection, and the ping's outcome.
+/// Pings an insecure registry that gives this answer to a TLS client and is well over plain HTTP. Returns what the
+/// client spoke on each connection, and the ping's outcome.
 async fn spoken_with(to_tls: &[u8]) -> (Vec<&'static str>, Result<(), RegistryError>) {
     let (listener, client) = insecure_place().await;
     let mut spoken = Vec::new();

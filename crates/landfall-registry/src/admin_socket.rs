@@ -5,6 +5,7 @@
 //! A command is a line of JSON, and so is its answer. No network reaches the socket. The kernel reports the peer's
 //! user, and the registry accepts commands from root and from its own user only.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -15,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use landfall_core::failure::error_chain;
+use landfall_core::failure::{Hint, error_chain};
 use landfall_core::reference::{Digest, Repository};
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::blocking::blocking;
@@ -92,6 +93,15 @@ pub enum AdminError {
         /// The message of that process.
         message: String,
     },
+}
+
+impl Hint for AdminError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            AdminError::Store(error) => error.hint(),
+            AdminError::Unanswered { .. } | AdminError::Refused { .. } => None,
+        }
+    }
 }
 
 /// Runs a command on a registry, in the process that holds its store if there is one. Blocks until the command is done.

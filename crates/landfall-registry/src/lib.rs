@@ -11,6 +11,7 @@ mod api;
 pub mod fast_path;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod hints;
 pub mod mirror;
 mod repository;
 

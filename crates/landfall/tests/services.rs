@@ -84,7 +84,8 @@ fn registry_serve_wants_tls_and_a_login_where_others_can_reach_it() {
     insta::assert_snapshot!(show(&["registry", "serve", "--root", "/nowhere", "--listen", "0.0.0.0:0"]), @r"
     status 2
     --- stderr
-    error: other machines can reach `0.0.0.0:0`: give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1
+    error: other machines can reach `0.0.0.0:0`
+      hint: give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1
     ");
 }
 

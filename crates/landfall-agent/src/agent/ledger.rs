@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::failure::Explanation;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_host::files::write_atomic;
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,13 @@ pub(crate) struct LedgerFile {
     ledger: Ledger,
 }
 
+fn explain_ledger(path: &Utf8Path) -> Explanation {
+    Explanation::new(
+        format!("cannot use `{path}`"),
+        "remove it, and the agent checks everything again",
+    )
+}
+
 impl LedgerFile {
     /// Loads the ledger of this state directory, or begins a new one.
     ///
@@ -94,8 +102,7 @@ impl LedgerFile {
     pub(crate) fn load(state_dir: &Utf8Path) -> anyhow::Result<LedgerFile> {
         let path = state_dir.join(FILE_NAME);
         let ledger = match fs_err::read(&path) {
-            Ok(bytes) => parse_ledger(&bytes)
-                .with_context(|| format!("cannot use `{path}`; remove it, and the agent checks everything again"))?,
+            Ok(bytes) => parse_ledger(&bytes).with_context(|| explain_ledger(&path))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ledger::default(),
             Err(error) => return Err(error.into()),
         };
@@ -141,6 +148,7 @@ mod tests {
     #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
     use super::*;
+    use crate::failure::error_line;
 
     fn mk_dir() -> (tempfile::TempDir, Utf8PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -185,11 +193,11 @@ mod tests {
         ];
         for (text, reason) in cases {
             std::fs::write(path.join(FILE_NAME), text).unwrap();
-            let error = format!("{:#}", LedgerFile::load(&path).unwrap_err());
+            let error = error_line(&LedgerFile::load(&path).unwrap_err());
             assert_eq!(
                 error,
                 format!(
-                    "cannot use `{}`; remove it, and the agent checks everything again: {reason}",
+                    "cannot use `{}`: {reason}; hint: remove it, and the agent checks everything again",
                     path.join(FILE_NAME)
                 )
             );

@@ -9,8 +9,8 @@ use std::time::Duration;
 pub struct CircuitPolicy {
     /// The number of requests in a row without an answer.
     pub failures: u32,
-    /// The least time from the first of them to the last. A restart of a registry takes less, even if many requests fail
-    /// during it.
+    /// The least time from the first of them to the last. A restart of a registry takes less, even if many requests
+    /// fail during it.
     pub silence: Duration,
     /// The time without requests after that. Then one request probes the registry.
     pub rest: Duration,

@@ -31,8 +31,8 @@ impl<V> PrefixMap<V> {
         paths.values.entry(path.to_owned()).or_insert(value);
     }
 
-    /// Returns the value under the longest prefix, with the path of that prefix. Segments are dropped whole, from the right, so that
-    /// `gcr.io/spectro-dev` never answers for `gcr.io/spectro-dev-public`.
+    /// Returns the value under the longest prefix, with the path of that prefix. Segments are dropped whole, from the
+    /// right, so that `gcr.io/spectro-dev` never answers for `gcr.io/spectro-dev-public`.
     pub(crate) fn longest<'p>(&self, host: &str, path: &'p str) -> Option<(&'p str, &V)> {
         let paths = self.hosts.get(host)?;
         let mut prefix = path;

@@ -9,8 +9,8 @@ use crate::diagnostic::mask::{LineBreaks, secret_ranges};
 
 /// The number of context lines around a change.
 const CONTEXT: usize = 3;
-/// The maximum number of pairs of differing lines for which a shortest diff is searched. Above it, all lines between the
-/// common head and tail are shown as replaced. A limit on time would make the output depend on the machine.
+/// The maximum number of pairs of differing lines for which a shortest diff is searched. Above it, all lines between
+/// the common head and tail are shown as replaced. A limit on time would make the output depend on the machine.
 const PAIRS_MAX: usize = 4_000_000;
 /// The mode bits of group and others; a file without them is readable by its owner only.
 const OTHERS: u32 = 0o077;

@@ -2,8 +2,8 @@
 //! transfers that break.
 //!
 //! Uploads and downloads share [`AdaptiveLength`]. The rules around it differ:
-//! - A download can always resume with a range, so that only its connection matters. Breaks are counted per registry. The
-//!   length doubles again after many complete ranges.
+//! - A download can always resume with a range, so that only its connection matters. Breaks are counted per registry.
+//!   The length doubles again after many complete ranges.
 //! - An upload also depends on the registry: some registries discard the bytes of a request that broke off. Breaks are
 //!   counted per blob, because the client asks the registry for each blob how many bytes arrived. The bound from broken
 //!   connections never rises again.
@@ -49,14 +49,14 @@ impl AdaptiveLength {
 /// Chunk lengths of uploads to one registry.
 ///
 /// A single streaming request is the fastest way to push a blob, and it is safe where the registry keeps the bytes of a
-/// broken request. Some registries keep nothing: distribution 2 even discards the bytes of earlier requests of the upload
-/// session. There the client sends a large blob in chunks, each on a connection of its own, and short enough for the
-/// lifetime of connections there. Chunks are also used when connections keep breaking: each break loses the bytes in
-/// flight, at both ends.
+/// broken request. Some registries keep nothing: distribution 2 even discards the bytes of earlier requests of the
+/// upload session. There the client sends a large blob in chunks, each on a connection of its own, and short enough for
+/// the lifetime of connections there. Chunks are also used when connections keep breaking: each break loses the bytes
+/// in flight, at both ends.
 ///
-/// Before any failure the client guesses from `Docker-Upload-UUID`: a v4 UUID means distribution 2 or a derivative. Other
-/// registries get longer chunks, but not the whole blob in one request: a proxy or a dying link may accept all bytes and
-/// deliver none.
+/// Before any failure the client guesses from `Docker-Upload-UUID`: a v4 UUID means distribution 2 or a derivative.
+/// Other registries get longer chunks, but not the whole blob in one request: a proxy or a dying link may accept all
+/// bytes and deliver none.
 #[derive(Debug)]
 pub(super) struct ChunkPolicy {
     /// Length of the first chunks, in bytes.
@@ -138,9 +138,9 @@ fn is_random_uuid(id: &str) -> bool {
 
 /// Range lengths of downloads from one registry.
 ///
-/// A reset discards bytes that have arrived and were not read yet. On a link that soon resets every connection, that can
-/// be most of them. So after the second break in a row the client requests ranges that a connection lives long enough
-/// for.
+/// A reset discards bytes that have arrived and were not read yet. On a link that soon resets every connection, that
+/// can be most of them. So after the second break in a row the client requests ranges that a connection lives long
+/// enough for.
 #[derive(Debug, Default)]
 pub(super) struct RangePolicy {
     state: Mutex<RangeState>,

@@ -453,7 +453,8 @@ fn is_unreachable(fault: &Fault) -> bool {
     )
 }
 
-/// Returns true if the server answered the handshake in TLS, if only with an alert. Plain HTTP would then be a downgrade.
+/// Returns true if the server answered the handshake in TLS, if only with an alert. Plain HTTP would then be a
+/// downgrade.
 fn speaks_tls(fault: &Fault) -> bool {
     matches!(fault, Fault::Tls { .. }) && !speaks_plain_http(fault)
 }

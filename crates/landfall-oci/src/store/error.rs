@@ -1,9 +1,10 @@
 //! Errors of the content store.
 
+use std::borrow::Cow;
 use std::io;
 
 use camino::Utf8PathBuf;
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{FailureKind, Hint};
 use landfall_core::oci_types::ManifestError;
 use landfall_core::reference::Digest;
 
@@ -16,9 +17,7 @@ pub enum StoreError {
     #[error("the content store's disk failed")]
     Disk(#[from] io::Error),
     /// Another process has the store open.
-    #[error(
-        "the content store `{root}` is in use by another process: stop that one first, or choose another directory"
-    )]
+    #[error("the content store `{root}` is in use by another process")]
     InUse { root: Utf8PathBuf },
     /// The store lacks the blob.
     #[error("the content store has no blob `{digest}`")]
@@ -56,10 +55,7 @@ pub enum StoreError {
     #[error("the content store has no image `{image}`")]
     NoImage { image: String },
     /// The disk has no room for the incoming bytes.
-    #[error(
-        "no room for {incoming} more bytes: the disk has {free} bytes free, of which {floor} are kept; delete images and \
-         run `landfall registry gc`, or give the registry a larger disk"
-    )]
+    #[error("no room for {incoming} more bytes: the disk has {free} bytes free, of which {floor} are kept")]
     NoSpace {
         /// Free bytes of the disk.
         free: u64,
@@ -111,6 +107,18 @@ impl StoreError {
             attempt,
             kind: self.kind(),
             source: Some(Box::new(self)),
+        }
+    }
+}
+
+impl Hint for StoreError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            StoreError::InUse { .. } => Some("stop that one first, or choose another directory".into()),
+            StoreError::NoSpace { .. } => {
+                Some("delete images and run `landfall registry gc`, or give the registry a larger disk".into())
+            }
+            _ => None,
         }
     }
 }

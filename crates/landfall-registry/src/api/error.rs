@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use landfall_core::failure::error_chain;
+use landfall_core::failure::{Hint as _, error_chain, line_with_hint};
 use landfall_oci::store::error::StoreError;
 use serde_json::json;
 
@@ -153,11 +153,12 @@ impl From<StoreError> for ApiError {
                 )
             }
             StoreError::NoSpace { .. } => {
-                tracing::error!(error = chain, "an upload is refused");
+                let line = line_with_hint(chain, error.hint());
+                tracing::error!(error = line, "an upload is refused");
                 ApiError::new(
                     StatusCode::INSUFFICIENT_STORAGE,
                     ErrorCode::Unknown,
-                    format!("{chain}; what the registry holds can still be pulled"),
+                    format!("{line}; what the registry holds can still be pulled"),
                 )
             }
             _ => {

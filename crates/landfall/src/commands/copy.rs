@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use landfall_core::config::{Inputs, parse_settings};
+use landfall_core::failure::Explanation;
 
 use crate::args::TransferArgs;
 use crate::context::Context;
@@ -44,7 +45,10 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
     let pairs = match (&args.from, &args.to, &args.from_file) {
         (Some(from), Some(to), _) => vec![(from.clone(), to.clone())],
         (_, _, Some(file)) => load_pairs(file)?,
-        _ => bail!("nothing to copy: name FROM and TO, or a file with `--from-file`"),
+        _ => bail!(Explanation::new(
+            "nothing to copy",
+            "name FROM and TO, or a file with `--from-file`"
+        )),
     };
     let (settings, _nothing_to_find) = parse_settings(&Inputs::default());
     let settings = settings.context("settings without any input cannot be made")?;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use landfall_core::credential_file::{CredentialFile, parse_docker_config, registry_key, remove_login, set_login};
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{Explanation, FailureKind};
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::TokenServer;
 use landfall_host::files::write_atomic;
@@ -140,12 +140,16 @@ pub(crate) fn run_logout(args: &LogoutArgs, context: &Context) -> anyhow::Result
 fn read_login(args: &LoginArgs) -> anyhow::Result<Login> {
     let username = match &args.username {
         Some(username) => username.clone(),
-        None => terminal::ask("Username: ").context("cannot ask for the user name: give `--username`")?,
+        None => terminal::ask("Username: ")
+            .context(Explanation::new("cannot ask for the user name", "give `--username`"))?,
     };
     let password = if args.password_stdin {
         read_password(std::io::stdin().lock())?
     } else {
-        terminal::ask_secret("Password: ").context("cannot ask for the password: give `--password-stdin`")?
+        terminal::ask_secret("Password: ").context(Explanation::new(
+            "cannot ask for the password",
+            "give `--password-stdin`",
+        ))?
     };
     ensure!(!username.is_empty(), "the user name is empty");
     ensure!(!username.contains(':'), "a user name holds no `:` (RFC 7617)");
@@ -174,7 +178,8 @@ struct DockerFile {
 impl DockerFile {
     fn load() -> anyhow::Result<DockerFile> {
         let path = docker_config_path(&|name| std::env::var(name).ok());
-        let path = path.context("cannot find docker's `config.json`: set `HOME` or `DOCKER_CONFIG`")?;
+        let path = path
+            .ok_or_else(|| Explanation::new("cannot find docker's `config.json`", "set `HOME` or `DOCKER_CONFIG`"))?;
         // A symbolic link stays a link: its target is replaced.
         let path = path.canonicalize_utf8().unwrap_or(path);
         let text = match fs_err::read_to_string(&path) {

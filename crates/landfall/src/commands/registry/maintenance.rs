@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use landfall_core::failure::Explanation;
 use landfall_core::reference::Repository;
 use landfall_core::wording::counted;
 use landfall_registry::GRACE;
@@ -214,9 +215,12 @@ fn render_list(repositories: &[ListedRepository]) -> String {
 
 pub(super) fn run_remove(args: &RegistryRemoveArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let (name, selector) = split_target(&args.target);
-    let name: Repository = name
-        .parse()
-        .with_context(|| format!("`{name}` is not a repository: give its name without the registry's host"))?;
+    let name: Repository = name.parse().with_context(|| {
+        Explanation::new(
+            format!("`{name}` is not a repository"),
+            "give its name without the registry's host",
+        )
+    })?;
     let tag = selector.and_then(|selector| selector.parse().ok());
     let left = match tag {
         Some(tag) => open_inspector(&args.root)?.find_solely_tagged(&name, &tag)?,

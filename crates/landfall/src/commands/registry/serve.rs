@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use landfall_agent::failure::error_line;
+use landfall_core::failure::Explanation;
 use landfall_core::wording::counted;
 use landfall_net::certificate::load_pair;
 use landfall_net::serve::tls::CertificateSlot;
@@ -107,8 +108,10 @@ fn parse_count(text: &str) -> Result<usize, String> {
 pub(super) fn run(args: &RegistryServeArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     ensure!(
         args.listen.ip().is_loopback() || (args.tls_certificate.is_some() && args.htpasswd.is_some()),
-        "other machines can reach `{}`: give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1",
-        args.listen
+        Explanation::new(
+            format!("other machines can reach `{}`", args.listen),
+            "give `--tls-certificate`, `--tls-key` and `--htpasswd`, or listen on 127.0.0.1"
+        )
     );
     let progress = Progress::new(context.progress, &context.printer);
     logging::start(args.log_format, progress.log, "info")?;

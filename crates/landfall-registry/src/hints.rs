@@ -1,0 +1,14 @@
+//! The types of errors of this crate that have advice.
+
+use std::borrow::Cow;
+use std::error::Error;
+
+use landfall_core::failure::hint_as;
+
+use crate::admin_socket::AdminError;
+
+/// Returns the hint of an error of this crate, without its causes; see [`landfall_core::failure::find_hint`].
+#[must_use]
+pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
+    hint_as::<AdminError>(error)
+}
