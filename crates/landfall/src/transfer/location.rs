@@ -23,7 +23,7 @@ pub enum ImageLocation {
     Registry(ImageReference),
     /// In a file or directory: `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`.
     File {
-        transport: Transport,
+        transport: ImageTransport,
         file: Utf8PathBuf,
         /// Name of an image in it, or digest of a manifest; `None` stands for the only image.
         name: Option<String>,
@@ -32,7 +32,7 @@ pub enum ImageLocation {
 
 /// Form of a file or directory with images, in skopeo's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub enum ImageTransport {
     /// Directory with an OCI image layout.
     OciDirectory,
     /// Tar of an OCI image layout, as `skopeo` and `ctr images export` write it.
@@ -41,14 +41,18 @@ pub enum Transport {
     DockerArchive,
 }
 
-impl Transport {
-    const ALL: [Transport; 3] = [Transport::OciArchive, Transport::DockerArchive, Transport::OciDirectory];
+impl ImageTransport {
+    const ALL: [ImageTransport; 3] = [
+        ImageTransport::OciArchive,
+        ImageTransport::DockerArchive,
+        ImageTransport::OciDirectory,
+    ];
 
     fn prefix(self) -> &'static str {
         match self {
-            Transport::OciDirectory => "oci:",
-            Transport::OciArchive => "oci-archive:",
-            Transport::DockerArchive => "docker-archive:",
+            ImageTransport::OciDirectory => "oci:",
+            ImageTransport::OciArchive => "oci-archive:",
+            ImageTransport::DockerArchive => "docker-archive:",
         }
     }
 }
@@ -77,7 +81,7 @@ impl FromStr for ImageLocation {
     type Err = LocationError;
 
     fn from_str(text: &str) -> Result<ImageLocation, LocationError> {
-        for transport in Transport::ALL {
+        for transport in ImageTransport::ALL {
             let Some(rest) = text.strip_prefix(transport.prefix()) else {
                 continue;
             };
@@ -183,9 +187,11 @@ impl ImageLocation {
             }
             ImageLocation::File { transport, file, name } => {
                 let sink: Arc<dyn ImageSink> = match transport {
-                    Transport::OciDirectory => Arc::new(LayoutSink::new(file, name.clone())),
-                    Transport::OciArchive => Arc::new(ArchiveSink::new(file, name.clone(), ArchiveForm::Oci)),
-                    Transport::DockerArchive => Arc::new(ArchiveSink::new(file, name.clone(), ArchiveForm::Docker)),
+                    ImageTransport::OciDirectory => Arc::new(LayoutSink::new(file, name.clone())),
+                    ImageTransport::OciArchive => Arc::new(ArchiveSink::new(file, name.clone(), ArchiveForm::Oci)),
+                    ImageTransport::DockerArchive => {
+                        Arc::new(ArchiveSink::new(file, name.clone(), ArchiveForm::Docker))
+                    }
                 };
                 Ok((sink, None))
             }
@@ -199,10 +205,10 @@ fn digest_in(name: Option<&str>) -> Option<Digest> {
 }
 
 /// Finds the image of this name. Short and canonical forms of a reference are equal.
-fn find_image(transport: Transport, file: &Utf8Path, name: Option<&str>) -> anyhow::Result<ArchiveImage> {
+fn find_image(transport: ImageTransport, file: &Utf8Path, name: Option<&str>) -> anyhow::Result<ArchiveImage> {
     let images = match transport {
-        Transport::OciDirectory => open_layout(file)?,
-        Transport::OciArchive | Transport::DockerArchive => {
+        ImageTransport::OciDirectory => open_layout(file)?,
+        ImageTransport::OciArchive | ImageTransport::DockerArchive => {
             let spool = Utf8PathBuf::try_from(std::env::temp_dir())?;
             open_archive(file, &spool)?
         }
