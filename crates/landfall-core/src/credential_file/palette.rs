@@ -14,13 +14,13 @@ pub struct PaletteCredentials {
 }
 
 #[derive(Deserialize)]
-struct RawFile<'a> {
+struct RawPaletteFile<'a> {
     #[serde(borrow, default)]
-    image: Vec<RawLogin<'a>>,
+    image: Vec<RawPaletteLogin<'a>>,
 }
 
 #[derive(Deserialize)]
-struct RawLogin<'a> {
+struct RawPaletteLogin<'a> {
     endpoint: String,
     username: String,
     /// A string, or the object of a Google service account (`_json_key`), which is sent as it is written.
@@ -29,7 +29,7 @@ struct RawLogin<'a> {
 }
 
 pub(super) fn parse(text: &str) -> Result<PaletteCredentials, CredentialFileProblem> {
-    let raw: RawFile<'_> = serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
+    let raw: RawPaletteFile<'_> = serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
     let entries = raw.image.into_iter().enumerate().map(|(index, login)| {
         let problem = |what| CredentialFileProblem::Entry {
             key: format!("image[{index}]"),
