@@ -42,7 +42,7 @@ pub struct UploadJournal {
 
 struct Shared {
     directory: Utf8PathBuf,
-    records: Mutex<Records>,
+    records: Mutex<SessionRecords>,
     /// Held while files change, so that the last change of a session is the one on disk.
     writing: Mutex<()>,
     /// Held for its lock, which the kernel releases with the file. Two processes on one upload session would corrupt
@@ -51,14 +51,14 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct Records {
-    known: HashMap<String, Record>,
+struct SessionRecords {
+    known: HashMap<String, SessionRecord>,
     /// Changes that are not on disk yet, by file name; `None` removes the file.
-    unwritten: HashMap<String, Option<Record>>,
+    unwritten: HashMap<String, Option<SessionRecord>>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Record {
+struct SessionRecord {
     version: u32,
     registry: RegistryHost,
     repository: Repository,
@@ -120,7 +120,7 @@ impl UploadJournal {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        let mut records = Records::default();
+        let mut records = SessionRecords::default();
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else {
@@ -160,7 +160,7 @@ impl UploadJournal {
         if !key.is_journaled() {
             return;
         }
-        let record = Record {
+        let record = SessionRecord {
             version: VERSION,
             registry: key.registry.clone(),
             repository: key.repository.clone(),
@@ -178,7 +178,7 @@ impl UploadJournal {
         }
     }
 
-    fn change(&self, name: String, record: Option<Record>) {
+    fn change(&self, name: String, record: Option<SessionRecord>) {
         {
             let mut records = self.shared.records();
             match &record {
@@ -193,7 +193,7 @@ impl UploadJournal {
 }
 
 impl Shared {
-    fn records(&self) -> MutexGuard<'_, Records> {
+    fn records(&self) -> MutexGuard<'_, SessionRecords> {
         lock(&self.records)
     }
 
@@ -227,13 +227,13 @@ impl Drop for Shared {
     }
 }
 
-fn load_record(path: &Utf8Path) -> Option<Record> {
+fn load_record(path: &Utf8Path) -> Option<SessionRecord> {
     use std::io::Read as _;
     let file = fs::File::open(path).ok()?;
     let age = file.metadata().ok()?.modified().ok()?.elapsed().unwrap_or_default();
     let mut bytes = Vec::new();
     file.take(RECORD_SIZE_MAX).read_to_end(&mut bytes).ok()?;
-    let record: Record = serde_json::from_slice(&bytes).ok()?;
+    let record: SessionRecord = serde_json::from_slice(&bytes).ok()?;
     (record.version == VERSION && age < RECORD_AGE_MAX).then_some(record)
 }
 
