@@ -6,7 +6,7 @@ use landfall_core::diagnostic::Location;
 use landfall_core::failure::{Explanation, FailureKind, error_chain};
 use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, Why};
-use landfall_core::settings::{Primary, ProfileImage, Registry, RegistryRole, Settings};
+use landfall_core::settings::{Primary, ProfileImage, RegistryRole, RegistrySettings, Settings};
 
 use super::error::Fault;
 use super::problem::TlsProblem;
@@ -155,7 +155,7 @@ fn hint_for_missing(settings: &Settings, image: &ProfileImage, candidate: &Candi
 
 /// The registry at the other side of a transfer.
 struct Peer<'a> {
-    registry: Option<&'a Registry>,
+    registry: Option<&'a RegistrySettings>,
     host: &'a str,
     repository: &'a str,
     /// The attempted action there, e.g. `pull from`.
@@ -201,7 +201,9 @@ impl Peer<'_> {
             FailureKind::RateLimited { .. } => (
                 "it allows no more requests for now".to_owned(),
                 match self.registry {
-                    Some(Registry { login: Some(_), .. }) => "wait, or ask its operator for a higher limit".to_owned(),
+                    Some(RegistrySettings { login: Some(_), .. }) => {
+                        "wait, or ask its operator for a higher limit".to_owned()
+                    }
                     Some(registry) => {
                         format!(
                             "wait, or log in, which often allows more: add {}",
@@ -260,7 +262,7 @@ impl Peer<'_> {
 
     fn explain_unauthorized(&self) -> (String, String) {
         match self.registry {
-            Some(Registry { login: Some(login), .. }) => (
+            Some(RegistrySettings { login: Some(login), .. }) => (
                 format!("it refuses the password of user `{}`", login.username),
                 format!("correct `{}` at {}", login.location.key, place(&login.location)),
             ),
@@ -284,7 +286,7 @@ impl Peer<'_> {
 
     fn explain_forbidden(&self) -> (String, String) {
         match self.registry {
-            Some(registry @ Registry { login: Some(login), .. }) => (
+            Some(registry @ RegistrySettings { login: Some(login), .. }) => (
                 format!("user `{}` may not {} `{}`", login.username, self.verb, self.repository),
                 format!(
                     "grant it there, or name another user as {}",
@@ -312,7 +314,7 @@ enum Field {
 
 /// Returns, e.g., `` `stylus.registryCredentials.domain` at user-data.yaml:7:5 ``. A field that may be missing is
 /// "beside" its location.
-fn field(registry: &Registry, field: Field) -> String {
+fn field(registry: &RegistrySettings, field: Field) -> String {
     let at = match field {
         Field::Address => "at",
         Field::Username | Field::Certificates => "beside",
