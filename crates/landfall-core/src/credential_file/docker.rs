@@ -8,7 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{Credential, CredentialFileProblem, Lookup, Scope};
+use super::{Credential, CredentialFileProblem, LoginScope, Lookup};
 use crate::reference::{RegistryHost, Repository};
 
 /// The key of Docker Hub, in docker's file and in requests to its helpers.
@@ -34,7 +34,7 @@ pub struct DockerConfig {
 #[derive(Debug, Clone)]
 struct AuthEntry {
     key: String,
-    scope: Scope,
+    scope: LoginScope,
     /// `None` if docker left only a mark that a helper knows the login.
     credential: Result<Option<Credential>, &'static str>,
 }
@@ -79,8 +79,8 @@ pub(super) fn parse(text: &str) -> Result<DockerConfig, CredentialFileProblem> {
 }
 
 /// Parses a key. A key with a scheme is docker's old form, which names a whole registry even if it has a path.
-pub(super) fn scope_of(key: &str) -> Option<Scope> {
-    let mut scope = Scope::parse(key)?;
+pub(super) fn scope_of(key: &str) -> Option<LoginScope> {
+    let mut scope = LoginScope::parse(key)?;
     if key.contains("://") {
         scope.path.clear();
     }

@@ -4,13 +4,13 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Credential, CredentialFileProblem, Scope};
+use super::{Credential, CredentialFileProblem, LoginScope};
 use crate::reference::{RegistryHost, Repository};
 
 /// The logins of `image`. Those of `helm` are for chart museums, which hold no images.
 #[derive(Debug, Clone)]
 pub struct PaletteCredentials {
-    entries: Vec<(Scope, Credential)>,
+    entries: Vec<(LoginScope, Credential)>,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ pub(super) fn parse(text: &str) -> Result<PaletteCredentials, CredentialFileProb
             key: format!("image[{index}]"),
             what,
         };
-        let scope = Scope::parse(&login.endpoint).ok_or(problem("`endpoint` is not `host[:port][/path]`"))?;
+        let scope = LoginScope::parse(&login.endpoint).ok_or(problem("`endpoint` is not `host[:port][/path]`"))?;
         let password = password_of(login.password).ok_or(problem("`password` is neither a string nor an object"))?;
         if login.username.is_empty() {
             return Err(problem("`username` is empty"));
