@@ -37,10 +37,10 @@ const LOCK_FILE: &str = "lock";
 /// Journal of unfinished upload sessions. One process at a time owns the journal of a directory; clones share it.
 #[derive(Clone)]
 pub struct UploadJournal {
-    shared: Arc<Shared>,
+    shared: Arc<JournalState>,
 }
 
-struct Shared {
+struct JournalState {
     directory: Utf8PathBuf,
     records: Mutex<SessionRecords>,
     /// Held while files change, so that the last change of a session is the one on disk.
@@ -136,7 +136,7 @@ impl UploadJournal {
             }
         }
         Ok(Some(UploadJournal {
-            shared: Arc::new(Shared {
+            shared: Arc::new(JournalState {
                 directory: directory.to_owned(),
                 records: Mutex::new(records),
                 writing: Mutex::new(()),
@@ -192,7 +192,7 @@ impl UploadJournal {
     }
 }
 
-impl Shared {
+impl JournalState {
     fn records(&self) -> MutexGuard<'_, SessionRecords> {
         lock(&self.records)
     }
@@ -220,7 +220,7 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for JournalState {
     /// Writes the changes of tasks that the end of the runtime cancelled.
     fn drop(&mut self) {
         self.write_changes();
