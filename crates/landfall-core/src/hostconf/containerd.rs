@@ -100,12 +100,12 @@ fn render_host(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHost
     let mut tables = Vec::new();
     for source in sources.iter().filter(|source| !source.is_origin_of(host, "")) {
         for scheme in schemes(settings, &source.host, source.registry) {
-            tables.push(Table::of_source(settings, source, scheme));
+            tables.push(HostTable::of_source(settings, source, scheme));
         }
     }
     if let Some(origin) = sources.iter().find(|source| source.is_origin_of(host, "")) {
         let scheme = schemes(settings, host, origin.registry).pop();
-        tables.extend(scheme.map(|scheme| Table::of_origin(settings, origin, scheme)));
+        tables.extend(scheme.map(|scheme| HostTable::of_origin(settings, origin, scheme)));
     }
     let text = render_tables(&tables);
     let has_login = tables.iter().any(|table| table.login.is_some());
@@ -195,9 +195,9 @@ fn render_target(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHo
     if is_plain && !settings.landfall.mirror.enable {
         return Vec::new();
     }
-    let tables: Vec<Table> = schemes
+    let tables: Vec<HostTable> = schemes
         .into_iter()
-        .map(|scheme| Table::of_origin(settings, &source, scheme))
+        .map(|scheme| HostTable::of_origin(settings, &source, scheme))
         .collect();
     let text = render_tables(&tables);
     files.push(HostFile {
@@ -211,7 +211,7 @@ fn render_target(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHo
 /// Renders a `hosts.toml` that asks exactly these registries, in this order. The last one is the `server`: without it,
 /// containerd would ask the registry itself. containerd 1.6 does not read a file without a `[host]` table, so a single
 /// registry appears twice.
-fn render_tables(tables: &[Table<'_>]) -> String {
+fn render_tables(tables: &[HostTable<'_>]) -> String {
     let mut text = HEADER.to_owned();
     let (server, before) = match tables {
         [] => return text,
@@ -234,7 +234,7 @@ fn render_tables(tables: &[Table<'_>]) -> String {
 }
 
 /// One `[host]` table, or the root table that belongs to `server`.
-struct Table<'a> {
+struct HostTable<'a> {
     url: String,
     scheme: Scheme,
     override_path: bool,
@@ -242,28 +242,28 @@ struct Table<'a> {
     login: Option<&'a Login>,
 }
 
-impl<'a> Table<'a> {
+impl<'a> HostTable<'a> {
     /// Makes a table for another registry, below a path. It carries its own login, because the kubelet's login is for
     /// the registry of the image.
-    fn of_source(settings: &'a Settings, source: &RouteSource, scheme: Scheme) -> Table<'a> {
-        Table {
+    fn of_source(settings: &'a Settings, source: &RouteSource, scheme: Scheme) -> HostTable<'a> {
+        HostTable {
             url: format!("{}://{}{}", scheme.name(), source.host, source.endpoint_path()),
             override_path: !source.prefix.is_empty(),
             login: source
                 .registry
                 .and_then(|index| settings.registries[index].login.as_ref()),
-            ..Table::of_origin(settings, source, scheme)
+            ..HostTable::of_origin(settings, source, scheme)
         }
     }
 
     /// Makes a table for the registry itself, with the kubelet's login.
-    fn of_origin(settings: &'a Settings, source: &RouteSource, scheme: Scheme) -> Table<'a> {
+    fn of_origin(settings: &'a Settings, source: &RouteSource, scheme: Scheme) -> HostTable<'a> {
         let name = if source.host.is_docker_hub() {
             "registry-1.docker.io"
         } else {
             source.host.as_str()
         };
-        Table {
+        HostTable {
             url: format!("{}://{name}", scheme.name()),
             scheme,
             override_path: false,
