@@ -172,7 +172,7 @@ fn route(resolver: &Resolver<'_>, host: &RegistryHost, path: &str) -> Option<Pat
     let sources = resolution.candidates.iter().map(|candidate| {
         let prefix = candidate.reference.repository.as_str().strip_suffix(ANY)?;
         Some(RouteSource {
-            kind: candidate.place,
+            kind: candidate.kind,
             host: candidate.reference.host.clone(),
             prefix: prefix.trim_end_matches('/').to_owned(),
             registry: candidate.registry,

@@ -88,7 +88,7 @@ fn plan_push(
     let target = image
         .pull
         .iter()
-        .find(|candidate| candidate.place == CandidateKind::External)?;
+        .find(|candidate| candidate.kind == CandidateKind::External)?;
     if target.reference == image.canonical {
         return None;
     }
