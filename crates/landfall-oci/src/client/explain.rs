@@ -127,7 +127,7 @@ pub fn explain_project(
 
 /// Explains why an image of the profile may not be fetched from any registry.
 #[must_use]
-pub fn explain_no_place(image: &ProfileImage) -> Explanation {
+pub fn explain_no_source(image: &ProfileImage) -> Explanation {
     Explanation::new(
         format!(
             "image `{}` cannot be fetched from any registry: sync from the origin is off",
@@ -136,17 +136,17 @@ pub fn explain_no_place(image: &ProfileImage) -> Explanation {
         format!(
             "push it to the primary registry by hand, or set `content.sync.enable: true` in the registry-connect pack; the \
              image is listed at {}",
-            place(&image.location)
+            position(&image.location)
         ),
     )
 }
 
 fn hint_for_missing(settings: &Settings, image: &ProfileImage, candidate: &Candidate) -> String {
-    let listed = place(&image.location);
+    let listed = position(&image.location);
     match candidate.why {
         Why::Rule(index) => format!(
             "push it there, or correct the image at {listed} or the mapping rule at {}",
-            place(&settings.rules[index].location)
+            position(&settings.rules[index].location)
         ),
         Why::Prepend(_) => format!("push it there, or correct the image at {listed}"),
         _ => format!("correct the image at {listed}"),
@@ -264,14 +264,14 @@ impl Peer<'_> {
         match self.registry {
             Some(RegistrySettings { login: Some(login), .. }) => (
                 format!("it refuses the password of user `{}`", login.username),
-                format!("correct `{}` at {}", login.location.key, place(&login.location)),
+                format!("correct `{}` at {}", login.location.key, position(&login.location)),
             ),
             Some(registry) => (
                 "it asks for a login, and none is given".to_owned(),
                 format!(
                     "add `{}` and the password beside {}",
                     key_of(&registry.location, registry.role, Field::Username),
-                    place(&registry.location)
+                    position(&registry.location)
                 ),
             ),
             None => (
@@ -322,11 +322,11 @@ fn field(registry: &RegistrySettings, field: Field) -> String {
     format!(
         "`{}` {at} {}",
         key_of(&registry.location, registry.role, field),
-        place(&registry.location)
+        position(&registry.location)
     )
 }
 
-fn place(location: &Location) -> String {
+fn position(location: &Location) -> String {
     format!("{}:{}:{}", location.file, location.line, location.column)
 }
 

@@ -184,7 +184,7 @@ impl Builder<'_> {
     }
 
     fn open(&mut self, kind: FrameKind, anchor: usize, start: usize) {
-        let (path, key) = self.place();
+        let (path, key) = self.next_path_and_key();
         self.stack.push(Frame {
             kind,
             anchor,
@@ -234,7 +234,7 @@ impl Builder<'_> {
     }
 
     /// Returns path and key of the next node.
-    fn place(&self) -> (KeyPath, Option<Range<usize>>) {
+    fn next_path_and_key(&self) -> (KeyPath, Option<Range<usize>>) {
         match self.stack.last() {
             None => (self.base.clone(), None),
             Some(frame) => match &frame.kind {
@@ -248,7 +248,7 @@ impl Builder<'_> {
     }
 
     fn node(&self, value: NodeValue, start: usize, end: usize) -> Node {
-        let (path, key) = self.place();
+        let (path, key) = self.next_path_and_key();
         Node::new(value, self.text, start..end, key, path)
     }
 
