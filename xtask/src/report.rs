@@ -2,8 +2,8 @@
 
 use crate::circles::find_circles;
 use crate::crates::CrateSources;
+use crate::folders::count_upward_imports;
 use crate::layers::{Member, count_upward_dependencies};
-use crate::rooms::count_upward_imports;
 
 const HEAD: [&str; 9] = [
     "crate",

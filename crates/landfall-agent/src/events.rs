@@ -30,11 +30,11 @@ const LOCK_NAME: &str = "events.lock";
 /// lock on a separate file keeps the sequence without gaps.
 #[derive(Debug, Clone)]
 pub struct EventLog {
-    writer: Arc<Mutex<Writer>>,
+    writer: Arc<Mutex<EventWriter>>,
 }
 
 #[derive(Debug)]
-struct Writer {
+struct EventWriter {
     path: Utf8PathBuf,
     file: fs_err::File,
     /// The log's inode and length in bytes after the last write of this process. If they differ now, another process
@@ -52,7 +52,7 @@ impl EventLog {
     /// When the file cannot be read or written.
     pub fn open(state_dir: &Utf8Path) -> anyhow::Result<EventLog> {
         Ok(EventLog {
-            writer: Arc::new(Mutex::new(Writer::open(state_dir.join(FILE_NAME), MAX_EVENTS)?)),
+            writer: Arc::new(Mutex::new(EventWriter::open(state_dir.join(FILE_NAME), MAX_EVENTS)?)),
         })
     }
 
@@ -92,18 +92,18 @@ impl EventLog {
     }
 }
 
-impl Writer {
-    fn open(path: Utf8PathBuf, keep: usize) -> anyhow::Result<Writer> {
+impl EventWriter {
+    fn open(path: Utf8PathBuf, keep: usize) -> anyhow::Result<EventWriter> {
         let _held = lock(&path)?;
-        Writer::open_locked(path, keep)
+        EventWriter::open_locked(path, keep)
     }
 
-    fn open_locked(path: Utf8PathBuf, keep: usize) -> anyhow::Result<Writer> {
+    fn open_locked(path: Utf8PathBuf, keep: usize) -> anyhow::Result<EventWriter> {
         let events = load_events(&path)?;
         let next = events.back().map_or(1, |event| event.sequence + 1);
         rewrite(&path, events.iter().skip(events.len().saturating_sub(keep)))?;
         let file = open_for_append(&path)?;
-        Ok(Writer {
+        Ok(EventWriter {
             seen: identity(&file.metadata()?),
             path,
             file,
@@ -121,7 +121,7 @@ impl Writer {
             } else {
                 2 * MAX_EVENTS
             };
-            *self = Writer::open_locked(self.path.clone(), keep)?;
+            *self = EventWriter::open_locked(self.path.clone(), keep)?;
         }
         event.sequence = self.next;
         let mut line = serde_json::to_vec(&event)?;
@@ -276,7 +276,7 @@ mod tests {
         };
         let many: Vec<_> = (1..=2 * MAX_EVENTS as u64).map(mk_event).collect();
         rewrite(&file, many.iter()).unwrap();
-        let mut writer = Writer::open(file, 2 * MAX_EVENTS).unwrap();
+        let mut writer = EventWriter::open(file, 2 * MAX_EVENTS).unwrap();
         writer.append(mk_event(0)).unwrap();
         let events = read_events(&path, 0).unwrap();
         assert_eq!(events.len(), MAX_EVENTS + 1);

@@ -61,12 +61,12 @@ impl WebhookRules {
 /// rules and choices.
 #[derive(Debug, Clone)]
 pub struct Reviewer {
-    shared: Arc<Shared>,
+    shared: Arc<ReviewerState>,
     metrics: Metrics,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ReviewerState {
     rules: ArcSwap<WebhookRules>,
     choices: ArcSwap<HashMap<String, OptOut>>,
 }
@@ -75,7 +75,7 @@ impl Reviewer {
     /// Returns a reviewer that knows of no choice in the cluster yet.
     #[must_use]
     pub fn new(rules: WebhookRules, metrics: Metrics) -> Reviewer {
-        let shared = Shared {
+        let shared = ReviewerState {
             rules: ArcSwap::from_pointee(rules),
             choices: ArcSwap::default(),
         };

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A sink that keeps the phases and the finished images.
 #[derive(Debug, Default)]
-struct Told(Mutex<Vec<String>>);
+struct PhaseLog(Mutex<Vec<String>>);
 
-impl ProgressSink for Told {
+impl ProgressSink for PhaseLog {
     fn progress(&self, event: ProgressEvent) {
         let line = match event {
             ProgressEvent::Phase { phase } => phase.to_string(),
@@ -71,10 +71,10 @@ async fn host_reaches_running_and_every_image_is_where_it_belongs() {
 #[tokio::test]
 async fn each_image_is_told_once_in_each_phase_that_did_something_for_it() {
     let site = Site::new();
-    let told = Arc::new(Told::default());
-    let outcome = run_agent(site.options().await, told.clone(), CancellationToken::new()).await;
+    let log = Arc::new(PhaseLog::default());
+    let outcome = run_agent(site.options().await, log.clone(), CancellationToken::new()).await;
     assert_eq!(outcome.unwrap(), AgentOutcome::Running);
-    let mut lines = told.0.lock().unwrap().clone();
+    let mut lines = log.0.lock().unwrap().clone();
     // The two images of one phase finish in any order.
     let images = lines.iter().position(|line| line == "Images").unwrap();
     lines[images + 1..=images + 2].sort();

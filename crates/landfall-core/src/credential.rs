@@ -13,6 +13,6 @@ mod request;
 
 pub use answer::{ProviderAnswer, render_answer};
 pub use login_file::{LoginFile, LoginFileProblem, PathLogin, StoredLogin, parse_login_file, render_login_file};
-pub use lookup::{FileName, Reach, lookup_names};
+pub use lookup::{FileName, ParentLookup, lookup_names};
 pub use pattern::kubelet_pattern_matches;
 pub use request::{ProviderRequest, RequestProblem, WireVersion, parse_request};

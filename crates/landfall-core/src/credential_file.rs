@@ -103,20 +103,20 @@ impl CredentialFileProblem {
 
 /// The part of a registry that a login is valid for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Scope {
+struct LoginScope {
     host: RegistryHost,
     /// The path without slashes at its ends; empty for the whole registry.
     path: String,
 }
 
-impl Scope {
+impl LoginScope {
     /// Parses `[scheme://]host[:port][/path]`. The paths `/v1/` and `/v2/` belong to the API and not to a repository.
-    fn parse(text: &str) -> Option<Scope> {
+    fn parse(text: &str) -> Option<LoginScope> {
         let bare = text.split_once("://").map_or(text, |(_, bare)| bare);
         let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
         let path = path.trim_matches('/');
         let path = if matches!(path, "v1" | "v2") { "" } else { path };
-        Some(Scope {
+        Some(LoginScope {
             host: host.parse().ok()?,
             path: path.to_owned(),
         })
@@ -152,7 +152,7 @@ mod tests {
         ];
         for (scope, repository, expected) in cases {
             let repository = repository.map(|path| path.parse().unwrap());
-            let found = Scope::parse(scope)
+            let found = LoginScope::parse(scope)
                 .unwrap()
                 .covers(&"quay.io".parse().unwrap(), repository.as_ref());
             assert_eq!(found, expected, "{scope}");

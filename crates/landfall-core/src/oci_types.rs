@@ -265,14 +265,14 @@ pub fn is_manifest_type(media_type: &str) -> bool {
 pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestContent, ManifestError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Shape {
+    struct ManifestFields {
         schema_version: Option<u32>,
         media_type: Option<String>,
         config: Option<serde::de::IgnoredAny>,
         layers: Option<serde::de::IgnoredAny>,
         manifests: Option<serde::de::IgnoredAny>,
     }
-    let shape: Shape = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+    let shape: ManifestFields = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
     if shape.schema_version == Some(1) {
         return Err(ManifestError::SchemaOne);
     }

@@ -387,7 +387,7 @@ fn candidate_row(resolver: &Resolver<'_>, candidate: &Candidate) -> CandidateRow
     });
     CandidateRow {
         reference: candidate.reference.to_string(),
-        place: candidate.place,
+        place: candidate.kind,
         why: resolver.explain(candidate),
         credentials,
     }

@@ -69,7 +69,7 @@ pub struct Resolution {
 /// A source of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    pub place: CandidateKind,
+    pub kind: CandidateKind,
     /// The reference to pull. Tag and digest are those of the source, as written.
     pub reference: ImageReference,
     pub why: Why,
@@ -270,12 +270,12 @@ impl<'a> Resolver<'a> {
         // The origin is asked only if no external registry is configured and sync is allowed [spec:resolution.primary].
         let behind_primary = !candidates.is_empty();
         let origin_forbidden = behind_primary && (self.has_external || !self.sync_allowed());
-        let place = match mapped.why {
+        let kind = match mapped.why {
             Why::Rule(_) | Why::Prepend(_) | Why::AlreadyThere => CandidateKind::External,
             _ => CandidateKind::Origin,
         };
         if mapped.why != Why::NoExternal || !origin_forbidden {
-            candidates.push(self.candidate(place, mapped.reference, mapped.why, role));
+            candidates.push(self.candidate(kind, mapped.reference, mapped.why, role));
         }
         if matches!(mapped.why, Why::Rule(_)) && behind_primary && !origin_forbidden {
             candidates.push(self.candidate(CandidateKind::Origin, source.clone(), Why::SyncFromOrigin, role));
@@ -283,9 +283,9 @@ impl<'a> Resolver<'a> {
         Resolution { candidates, warning }
     }
 
-    fn untouched(&self, source: &ImageReference, role: ImageRole, place: CandidateKind, why: Why) -> Resolution {
+    fn untouched(&self, source: &ImageReference, role: ImageRole, kind: CandidateKind, why: Why) -> Resolution {
         Resolution {
-            candidates: vec![self.candidate(place, source.clone(), why, role)],
+            candidates: vec![self.candidate(kind, source.clone(), why, role)],
             warning: None,
         }
     }
@@ -324,10 +324,10 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn candidate(&self, place: CandidateKind, reference: ImageReference, why: Why, role: ImageRole) -> Candidate {
+    fn candidate(&self, kind: CandidateKind, reference: ImageReference, why: Why, role: ImageRole) -> Candidate {
         let registry = self.registry_for(&reference, role);
         Candidate {
-            place,
+            kind,
             reference,
             why,
             registry,

@@ -25,7 +25,7 @@ pub struct Settings {
     /// `--compat palette` reproduces the limits of the original.
     pub compat: Compat,
     /// Every registry that the user named, with its credentials and trust anchors [spec:combinations].
-    pub registries: Vec<Registry>,
+    pub registries: Vec<RegistrySettings>,
     /// The active mapping rules, in the order of the file. `imageReplacementRules` replaces `registryMappingRules` as a
     /// whole if both exist [spec:resolution.mapping].
     pub rules: Vec<MappingRule>,
@@ -87,7 +87,7 @@ pub enum RegistryRole {
 
 /// One registry, with the trust anchors and the login for it.
 #[derive(Debug, Clone)]
-pub struct Registry {
+pub struct RegistrySettings {
     pub role: RegistryRole,
     /// `host[:port]`.
     pub host: RegistryHost,
@@ -104,7 +104,7 @@ pub struct Registry {
     pub location: Location,
 }
 
-impl Registry {
+impl RegistrySettings {
     /// Returns `host[:port][/path]`, as the user writes it.
     #[must_use]
     pub fn address(&self) -> String {

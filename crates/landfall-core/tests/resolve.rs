@@ -19,7 +19,7 @@ fn places(resolution: &Resolution) -> Vec<(CandidateKind, String)> {
     resolution
         .candidates
         .iter()
-        .map(|candidate| (candidate.place, candidate.reference.to_string()))
+        .map(|candidate| (candidate.kind, candidate.reference.to_string()))
         .collect()
 }
 
@@ -239,15 +239,15 @@ fn candidates_are_primary_then_mapped_then_the_origin_where_it_is_allowed() {
 fn a_pod_uses_the_primary_registry_only_once_it_holds_the_image() {
     let settings = with_primary(with_external(Settings::default(), "ex.com"), PRIMARY, true);
     let resolution = resolve(&settings, "quay.io/x:1", ImageRole::Application);
-    assert_eq!(resolution.runtime(false).place, CandidateKind::External);
-    assert_eq!(resolution.runtime(true).place, CandidateKind::Primary);
+    assert_eq!(resolution.runtime(false).kind, CandidateKind::External);
+    assert_eq!(resolution.runtime(true).kind, CandidateKind::Primary);
 }
 
 #[test]
 fn with_sync_forbidden_a_pod_waits_for_the_primary_registry() {
     let settings = with_primary(Settings::default(), PRIMARY, false);
     let resolution = resolve(&settings, "quay.io/x:1", ImageRole::Application);
-    assert_eq!(resolution.runtime(false).place, CandidateKind::Primary);
+    assert_eq!(resolution.runtime(false).kind, CandidateKind::Primary);
 }
 
 #[test]

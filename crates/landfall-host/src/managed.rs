@@ -80,7 +80,7 @@ pub struct ManagedFiles {
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Manifest {
+struct FileGroups {
     version: u32,
     groups: BTreeMap<String, BTreeSet<Utf8PathBuf>>,
 }
@@ -130,7 +130,7 @@ impl ManagedFiles {
 
     fn compare(
         &self,
-        manifest: &Manifest,
+        manifest: &FileGroups,
         group: &str,
         files: &[HostFile],
     ) -> Result<(Vec<FileSpec>, ManagedChanges), ManagedError> {
@@ -166,20 +166,20 @@ impl ManagedFiles {
         Ok(self.root.read(path)?.is_some_and(|content| !is_ours(&content)))
     }
 
-    fn read_manifest(&self) -> Result<Manifest, ManagedError> {
+    fn read_manifest(&self) -> Result<FileGroups, ManagedError> {
         match fs_err::read(&self.manifest) {
             Ok(text) => serde_json::from_slice(&text).map_err(|source| ManagedError::Manifest {
                 path: self.manifest.clone(),
                 source,
             }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Manifest::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FileGroups::default()),
             Err(error) => Err(ManagedError::State(error)),
         }
     }
 
     fn write_manifest(
         &self,
-        manifest: &mut Manifest,
+        manifest: &mut FileGroups,
         group: &str,
         paths: BTreeSet<Utf8PathBuf>,
     ) -> Result<(), ManagedError> {

@@ -35,7 +35,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A file that may hold logins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LoginFile {
+pub enum LoginFilePath {
     /// A file that the user names. It has either form and must exist.
     Named(Utf8PathBuf),
     /// A file at a standard path of docker or podman; it may be missing.
@@ -87,7 +87,7 @@ impl Hint for KeychainError {
 
 /// All sources of logins, in order of precedence.
 pub struct Keychain {
-    files: Vec<LoginFile>,
+    files: Vec<LoginFilePath>,
     /// Search path for helpers, in the form of `PATH`; `None` stands for the `PATH` of this process.
     helper_path: Option<OsString>,
     read: Mutex<HashMap<Utf8PathBuf, ReadFile>>,
@@ -112,7 +112,7 @@ impl std::fmt::Debug for Keychain {
 impl Keychain {
     /// Creates a keychain of these files, in order of precedence, and reads nothing yet.
     #[must_use]
-    pub fn new(files: Vec<LoginFile>) -> Keychain {
+    pub fn new(files: Vec<LoginFilePath>) -> Keychain {
         Keychain {
             files,
             helper_path: None,
@@ -138,7 +138,7 @@ impl Keychain {
         repository: Option<&Repository>,
     ) -> Result<Option<FoundLogin>, KeychainError> {
         for file in &self.files {
-            let (LoginFile::Named(path) | LoginFile::Standard(path)) = file;
+            let (LoginFilePath::Named(path) | LoginFilePath::Standard(path)) = file;
             let Some(parsed) = self.load(file, path)? else { continue };
             let lookup = parsed.find(host, repository).map_err(|source| KeychainError::File {
                 path: path.clone(),
@@ -175,7 +175,7 @@ impl Keychain {
         lock(&self.read).clear();
     }
 
-    fn load(&self, file: &LoginFile, path: &Utf8Path) -> Result<Option<Arc<CredentialFile>>, KeychainError> {
+    fn load(&self, file: &LoginFilePath, path: &Utf8Path) -> Result<Option<Arc<CredentialFile>>, KeychainError> {
         let mut read = lock(&self.read);
         if let Some((at, parsed)) = read.get(path)
             && at.elapsed() < FILE_CACHE_TTL
@@ -186,7 +186,7 @@ impl Keychain {
             Ok(text) => Some(text),
             // Another user's directory counts as missing: `$XDG_RUNTIME_DIR` often survives `sudo`.
             Err(error)
-                if matches!(file, LoginFile::Standard(_))
+                if matches!(file, LoginFilePath::Standard(_))
                     && matches!(
                         error.kind(),
                         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory
@@ -202,8 +202,8 @@ impl Keychain {
             }
         };
         let parse = match file {
-            LoginFile::Named(_) => parse_credential_file,
-            LoginFile::Standard(_) => parse_docker_config,
+            LoginFilePath::Named(_) => parse_credential_file,
+            LoginFilePath::Standard(_) => parse_docker_config,
         };
         // `docker logout` may leave an empty file.
         let text = text.filter(|text| !text.trim().is_empty());

@@ -65,11 +65,11 @@ const ALGORITHMS: [&str; 2] = ["sha256", "sha512"];
 /// An open store. Clones share it. Dropping the last clone closes the store and releases its lock.
 #[derive(Debug, Clone)]
 pub struct ContentStore {
-    inner: Arc<Inner>,
+    inner: Arc<StoreInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct StoreInner {
     root: Utf8PathBuf,
     index: Mutex<ImageIndex>,
     writer_locks: WriterLocks,
@@ -102,7 +102,7 @@ impl ContentStore {
             durable::replace_file(&root.join(LAYOUT_FILE), LAYOUT)?;
         }
         let (index, repairs) = ImageIndex::load(&root.join(INDEX_FILE))?;
-        let inner = Inner {
+        let inner = StoreInner {
             root: root.to_owned(),
             index: Mutex::new(index),
             writer_locks: WriterLocks::default(),
@@ -117,7 +117,7 @@ impl ContentStore {
 
     /// Opens the blobs of a store for reading only, without its lock: another process may have it open.
     pub fn read_only(root: &Utf8Path) -> ContentStore {
-        let inner = Inner {
+        let inner = StoreInner {
             root: root.to_owned(),
             index: Mutex::new(ImageIndex::empty(&root.join(INDEX_FILE))),
             writer_locks: WriterLocks::default(),

@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use landfall_core::failure::{FailureKind, Hint as _};
 use landfall_core::oci_types::media_type;
 use landfall_oci::client::{Endpoint, RegistryClient};
-use landfall_oci::keychain::{Keychain, LoginFile};
+use landfall_oci::keychain::{Keychain, LoginFilePath};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
 use landfall_testkit::image_builder::small_image;
 use tempfile::TempDir;
@@ -72,7 +72,7 @@ impl Fixture {
         std::fs::write(self.path(), text).unwrap();
     }
 
-    fn client(&self, file: fn(Utf8PathBuf) -> LoginFile) -> RegistryClient {
+    fn client(&self, file: fn(Utf8PathBuf) -> LoginFilePath) -> RegistryClient {
         let helpers = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/helpers:/usr/bin:/bin");
         let keychain = Keychain::new(vec![file(self.path())]).with_helper_path(helpers.into());
         RegistryClient::new(Endpoint {
@@ -90,10 +90,10 @@ async fn a_login_is_taken_from_the_file_that_has_one() {
     let palette = r#"{"image": [{"endpoint": "http://HOST/shop", "username": "ann", "password": "CANARY"}]}"#;
     for access in [basic(), bearer()] {
         for (text, file) in [
-            (docker, LoginFile::Standard as fn(_) -> _),
-            (docker, LoginFile::Named),
-            (by_path, LoginFile::Standard),
-            (palette, LoginFile::Named),
+            (docker, LoginFilePath::Standard as fn(_) -> _),
+            (docker, LoginFilePath::Named),
+            (by_path, LoginFilePath::Standard),
+            (palette, LoginFilePath::Named),
         ] {
             let fixture = Fixture::new(access.clone(), text);
             let client = fixture.client(file);
@@ -105,7 +105,7 @@ async fn a_login_is_taken_from_the_file_that_has_one() {
 #[tokio::test]
 async fn an_identity_token_is_exchanged_for_a_token_of_the_least_scope() {
     let fixture = Fixture::new(bearer(), r#"{"auths": {"HOST": {"identitytoken": "CANARY"}}}"#);
-    let client = fixture.client(LoginFile::Standard);
+    let client = fixture.client(LoginFilePath::Standard);
     client.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap();
     assert_eq!(
         log(&fixture.registry),
@@ -150,7 +150,7 @@ async fn a_refused_login_says_which_file_or_helper_it_is_from() {
     ];
     for (text, expected) in cases {
         let fixture = Fixture::new(bearer(), text);
-        let client = fixture.client(LoginFile::Standard);
+        let client = fixture.client(LoginFilePath::Standard);
         let error = client.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap_err();
         let said = chain(&*error.fault)
             .replace(fixture.path().as_str(), "FILE")
@@ -172,9 +172,9 @@ async fn a_file_that_is_not_there_is_none_unless_the_user_named_it() {
         "",
     );
     std::fs::remove_file(fixture.path()).unwrap();
-    let usual = fixture.client(LoginFile::Standard);
+    let usual = fixture.client(LoginFilePath::Standard);
     usual.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap();
-    let named = fixture.client(LoginFile::Named);
+    let named = fixture.client(LoginFilePath::Named);
     let error = named.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap_err();
     assert_eq!(error.kind(), FailureKind::Local);
 }
@@ -182,7 +182,7 @@ async fn a_file_that_is_not_there_is_none_unless_the_user_named_it() {
 #[tokio::test]
 async fn a_login_that_was_refused_is_read_anew_for_the_next_attempt() {
     let fixture = Fixture::new(basic(), r#"{"auths": {"HOST": {"auth": "d3Jvbmc6d3Jvbmc="}}}"#);
-    let client = fixture.client(LoginFile::Standard);
+    let client = fixture.client(LoginFilePath::Standard);
     client.ping().await.unwrap_err();
     fixture.write(r#"{"auths": {"HOST": {"auth": "AUTH"}}}"#);
     client.ping().await.unwrap();
@@ -191,7 +191,7 @@ async fn a_login_that_was_refused_is_read_anew_for_the_next_attempt() {
 #[tokio::test]
 async fn all_who_need_a_token_wait_for_one() {
     let fixture = Fixture::new(bearer(), r#"{"auths": {"HOST": {"auth": "AUTH"}}}"#);
-    let client = fixture.client(LoginFile::Standard);
+    let client = fixture.client(LoginFilePath::Standard);
     for _ in 0..2 {
         fixture.registry.clear_requests();
         let repository = repository("shop/app");
@@ -209,7 +209,7 @@ async fn all_who_need_a_token_wait_for_one() {
 #[tokio::test]
 async fn a_token_that_ends_in_the_middle_of_a_push_is_replaced_for_the_next_attempt() {
     let fixture = Fixture::new(bearer(), r#"{"auths": {"HOST": {"auth": "AUTH"}}}"#);
-    let client = fixture.client(LoginFile::Standard);
+    let client = fixture.client(LoginFilePath::Standard);
     let bytes = mk_bytes(300_000);
     let blob = FakeRegistry::start().add_blob(media_type::OCI_LAYER, bytes.clone());
     let challenge = format!(r#"Bearer realm="{}/token",service="fake""#, fixture.registry.url());

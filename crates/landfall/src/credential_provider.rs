@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use landfall_core::credential::{
-    LoginFile, ProviderAnswer, ProviderRequest, Reach, RequestProblem, lookup_names, parse_login_file, parse_request,
-    render_answer,
+    LoginFile, ParentLookup, ProviderAnswer, ProviderRequest, RequestProblem, lookup_names, parse_login_file,
+    parse_request, render_answer,
 };
 use landfall_core::failure::{Hint, error_chain, line_with_hint};
 use zeroize::Zeroizing;
@@ -126,7 +126,7 @@ enum Invocation {
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
     credroot: PathBuf,
-    reach: Reach,
+    parents: ParentLookup,
     debug: bool,
 }
 
@@ -162,7 +162,7 @@ fn serve(arguments: impl Iterator<Item = OsString>, streams: &mut Streams<'_>) -
 fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Invocation, ProviderError> {
     let mut options = Options {
         credroot: PathBuf::from(DEFAULT_CREDROOT),
-        reach: Reach::Domains,
+        parents: ParentLookup::Domains,
         debug: false,
     };
     while let Some(argument) = arguments.next() {
@@ -171,7 +171,7 @@ fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Invo
             "-c" | "--credroot" => {
                 options.credroot = arguments.next().ok_or(ProviderError::Value("--credroot"))?.into();
             }
-            "--any-suffix" => options.reach = Reach::Anything,
+            "--any-suffix" => options.parents = ParentLookup::Anything,
             "-d" | "--debug" => options.debug = true,
             "-v" | "--version" => return Ok(Invocation::Version),
             "-h" | "--help" => return Ok(Invocation::Help),
@@ -187,7 +187,7 @@ fn parse_arguments(mut arguments: impl Iterator<Item = OsString>) -> Result<Invo
 /// Finds the most specific login file for this registry. A file that exists and cannot be used ends the search: the
 /// login of a less specific file must not be sent in its place.
 fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams<'_>) -> Option<LoginFile> {
-    for name in lookup_names(&request.image.host, options.reach) {
+    for name in lookup_names(&request.image.host, options.parents) {
         let path = options.credroot.join(format!("{}.json", name.name));
         let text = match read_file(&path) {
             Ok(Some(text)) => text,
@@ -286,19 +286,22 @@ mod tests {
     #[test]
     fn the_flags_are_those_of_the_program_whose_place_this_takes() {
         let parse = |arguments: &[&str]| parse_arguments(arguments.iter().map(OsString::from));
-        let answer = |credroot: &str, reach, debug| {
+        let answer = |credroot: &str, parents, debug| {
             Invocation::Answer(Options {
                 credroot: PathBuf::from(credroot),
-                reach,
+                parents,
                 debug,
             })
         };
         for (arguments, expected) in [
-            (&[][..], answer(DEFAULT_CREDROOT, Reach::Domains, false)),
-            (&["--credroot", "/a", "-d"], answer("/a", Reach::Domains, true)),
-            (&["--credroot=/a"], answer("/a", Reach::Domains, false)),
-            (&["-c", "/a", "--any-suffix"], answer("/a", Reach::Anything, false)),
-            (&["-c/a"], answer("/a", Reach::Domains, false)),
+            (&[][..], answer(DEFAULT_CREDROOT, ParentLookup::Domains, false)),
+            (&["--credroot", "/a", "-d"], answer("/a", ParentLookup::Domains, true)),
+            (&["--credroot=/a"], answer("/a", ParentLookup::Domains, false)),
+            (
+                &["-c", "/a", "--any-suffix"],
+                answer("/a", ParentLookup::Anything, false),
+            ),
+            (&["-c/a"], answer("/a", ParentLookup::Domains, false)),
             (&["-v"], Invocation::Version),
             (&["--debug", "--version"], Invocation::Version),
             (&["-h"], Invocation::Help),

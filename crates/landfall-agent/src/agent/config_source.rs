@@ -8,7 +8,7 @@ use landfall_core::diagnostic::{Diagnostics, Severity};
 use landfall_core::failure::{Hint as _, line_with_hint};
 use landfall_core::settings::{Compat, Settings};
 
-use crate::agent::inputs::{Inputs, load_inputs};
+use crate::agent::inputs::{ConfigTexts, load_inputs};
 use crate::failure::error_line;
 use crate::options::AgentOptions;
 
@@ -53,7 +53,7 @@ impl ConfigSource {
     }
 
     /// Checks texts that were read before.
-    pub(crate) fn check(&self, inputs: Inputs) -> Reading {
+    pub(crate) fn check(&self, inputs: ConfigTexts) -> Reading {
         let fingerprint = Some(inputs.fingerprint());
         let (settings, diagnostics) = parse_settings(&config::Inputs {
             user_data: inputs.user_data.clone(),
@@ -85,7 +85,7 @@ pub(crate) struct Reading {
 #[derive(Debug)]
 pub(crate) struct ValidConfig {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) inputs: Inputs,
+    pub(crate) inputs: ConfigTexts,
 }
 
 impl Reading {

@@ -22,7 +22,7 @@ use landfall_oci::store::source_and_sink::StoreSink;
 
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
-use crate::agent::ledger::{CoreImages, KeptIn};
+use crate::agent::ledger::{CoreImageStorage, CoreImages};
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
 
 /// Loads every core image of a stored provider image.
@@ -38,9 +38,9 @@ pub(crate) async fn load_core_images(
         )
     })?;
     let kept_in = if active.settings.landfall.containerd_enable {
-        KeptIn::Containerd
+        CoreImageStorage::Containerd
     } else {
-        KeptIn::Store
+        CoreImageStorage::Store
     };
     let mut names = Vec::new();
     let mut failures = Vec::new();
@@ -106,7 +106,7 @@ struct Loaded {
 async fn load_archive(
     host: &Arc<Host>,
     active: &ActiveConfig,
-    kept_in: KeptIn,
+    kept_in: CoreImageStorage,
     file: &ExtractedFile,
 ) -> Result<Vec<Loaded>, TransferError> {
     let (images, _spool) = open(&host.store, &file.content, &file.path).await?;
@@ -114,8 +114,8 @@ async fn load_archive(
     for image in images {
         let names = parse_names(&image, &file.path)?;
         match kept_in {
-            KeptIn::Containerd => into_containerd(host, active, &image, &names).await?,
-            KeptIn::Store => into_store(host, active, &image, &names).await?,
+            CoreImageStorage::Containerd => into_containerd(host, active, &image, &names).await?,
+            CoreImageStorage::Store => into_store(host, active, &image, &names).await?,
         }
         loaded.extend(names.iter().map(|name| Loaded {
             name: name.runtime_name(),

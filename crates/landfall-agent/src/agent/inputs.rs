@@ -12,7 +12,7 @@ const LAST_GOOD: &str = "last-good.json";
 
 /// The texts of one configuration.
 #[derive(Debug, Clone)]
-pub(crate) struct Inputs {
+pub(crate) struct ConfigTexts {
     /// The user-data; site data last.
     pub(crate) user_data: Vec<NamedText>,
     pub(crate) profiles: Vec<NamedText>,
@@ -23,7 +23,7 @@ pub(crate) struct Inputs {
 /// # Errors
 ///
 /// When one cannot be read or is not UTF-8.
-pub(crate) fn load_inputs(user_data: &[Utf8PathBuf], profiles: &[Utf8PathBuf]) -> anyhow::Result<Inputs> {
+pub(crate) fn load_inputs(user_data: &[Utf8PathBuf], profiles: &[Utf8PathBuf]) -> anyhow::Result<ConfigTexts> {
     let load = |paths: &[Utf8PathBuf]| {
         let texts = paths.iter().map(|path| {
             let text = fs_err::read_to_string(path)?;
@@ -34,13 +34,13 @@ pub(crate) fn load_inputs(user_data: &[Utf8PathBuf], profiles: &[Utf8PathBuf]) -
         });
         texts.collect::<anyhow::Result<Vec<_>>>()
     };
-    Ok(Inputs {
+    Ok(ConfigTexts {
         user_data: load(user_data)?,
         profiles: load(profiles)?,
     })
 }
 
-impl Inputs {
+impl ConfigTexts {
     /// Returns the SHA-256 over names and texts, in hex. Only equal inputs have equal fingerprints.
     pub(crate) fn fingerprint(&self) -> String {
         let mut digester = Digester::new(Algorithm::Sha256);
@@ -66,7 +66,7 @@ struct LastGood {
 /// # Errors
 ///
 /// When the copy cannot be written.
-pub(crate) fn write_last_good(state_dir: &Utf8Path, inputs: &Inputs) -> anyhow::Result<()> {
+pub(crate) fn write_last_good(state_dir: &Utf8Path, inputs: &ConfigTexts) -> anyhow::Result<()> {
     let plain = |texts: &[NamedText]| {
         texts
             .iter()
@@ -86,7 +86,7 @@ pub(crate) fn write_last_good(state_dir: &Utf8Path, inputs: &Inputs) -> anyhow::
 /// # Errors
 ///
 /// When the copy is there and cannot be read.
-pub(crate) fn load_last_good(state_dir: &Utf8Path) -> anyhow::Result<Option<Inputs>> {
+pub(crate) fn load_last_good(state_dir: &Utf8Path) -> anyhow::Result<Option<ConfigTexts>> {
     let path = state_dir.join(LAST_GOOD);
     let bytes = match fs_err::read(&path) {
         Ok(bytes) => bytes,
@@ -106,7 +106,7 @@ pub(crate) fn load_last_good(state_dir: &Utf8Path) -> anyhow::Result<Option<Inpu
             })
             .collect()
     };
-    Ok(Some(Inputs {
+    Ok(Some(ConfigTexts {
         user_data: named(kept.user_data),
         profiles: named(kept.profiles),
     }))
@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    fn mk_inputs(user_data: &[(&str, &str)], profiles: &[(&str, &str)]) -> Inputs {
+    fn mk_inputs(user_data: &[(&str, &str)], profiles: &[(&str, &str)]) -> ConfigTexts {
         let mk = |texts: &[(&str, &str)]| {
             texts
                 .iter()
@@ -128,7 +128,7 @@ mod tests {
                 })
                 .collect()
         };
-        Inputs {
+        ConfigTexts {
             user_data: mk(user_data),
             profiles: mk(profiles),
         }
@@ -143,7 +143,7 @@ mod tests {
             mk_inputs(&[("a", "b"), ("c", "d")], &[]),
             mk_inputs(&[], &[("a", "b"), ("c", "d")]),
         ];
-        let distinct: std::collections::BTreeSet<_> = inputs.iter().map(Inputs::fingerprint).collect();
+        let distinct: std::collections::BTreeSet<_> = inputs.iter().map(ConfigTexts::fingerprint).collect();
         assert_eq!(distinct.len(), inputs.len());
         assert_eq!(inputs[0].fingerprint(), inputs[0].clone().fingerprint());
     }

@@ -38,7 +38,7 @@ pub(crate) struct Ledger {
 pub(crate) struct CoreImages {
     /// The digest of the provider image's manifest.
     pub(crate) provider: Digest,
-    pub(crate) kept_in: KeptIn,
+    pub(crate) kept_in: CoreImageStorage,
     /// The names of the images there.
     pub(crate) names: Vec<String>,
 }
@@ -46,7 +46,7 @@ pub(crate) struct CoreImages {
 /// The place where core images are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum KeptIn {
+pub(crate) enum CoreImageStorage {
     /// containerd, namespace `k8s.io`.
     Containerd,
     /// The content store, on a host without containerd.

@@ -12,7 +12,7 @@ use landfall_oci::store::ContentStore;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::apply::image_of;
 use crate::agent::host::Host;
-use crate::agent::ledger::{CoreImages, KeptIn, Ledger};
+use crate::agent::ledger::{CoreImageStorage, CoreImages, Ledger};
 use crate::agent::runtime::{self, explain_load};
 use crate::status::StatusStore;
 
@@ -101,8 +101,8 @@ fn are_loaded(
 ) -> bool {
     let stored_names: BTreeSet<String>;
     match core.kept_in {
-        KeptIn::Containerd => containerd && core.names.iter().all(|name| runtime.contains_key(name)),
-        KeptIn::Store => {
+        CoreImageStorage::Containerd => containerd && core.names.iter().all(|name| runtime.contains_key(name)),
+        CoreImageStorage::Store => {
             stored_names = stored.keys().map(ImageReference::runtime_name).collect();
             !containerd && core.names.iter().all(|name| stored_names.contains(name))
         }

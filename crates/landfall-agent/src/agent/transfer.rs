@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 use landfall_core::failure::{Explanation, NextAction, error_chain, next_action};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::Candidate;
-use landfall_oci::client::explain::{explain_fetch, explain_no_place, explain_push};
+use landfall_oci::client::explain::{explain_fetch, explain_no_source, explain_push};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;
@@ -25,7 +25,7 @@ pub(crate) async fn fetch_image(
     let image = &active.planned[planned];
     let written = &active.settings.images[image.image];
     if image.pull.is_empty() {
-        return Err(explain_no_place(written));
+        return Err(explain_no_source(written));
     }
     let mut tried = Vec::new();
     for candidate in &image.pull {

@@ -8,13 +8,13 @@ use landfall_core::cluster::FIELD_MANAGER;
 
 /// The type of an event, in the words of Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Severity {
+pub(crate) enum EventType {
     Normal,
     Warning,
 }
 
 /// Returns an event about a pod.
-pub(crate) fn pod_event(repair: &PodRepair, severity: Severity, reason: &str, message: &str, now: Timestamp) -> Event {
+pub(crate) fn pod_event(repair: &PodRepair, severity: EventType, reason: &str, message: &str, now: Timestamp) -> Event {
     Event {
         metadata: ObjectMeta {
             name: Some(format!("{}.{:x}", repair.name, now.as_nanosecond())),
@@ -30,8 +30,8 @@ pub(crate) fn pod_event(repair: &PodRepair, severity: Severity, reason: &str, me
             ..ObjectReference::default()
         },
         type_: Some(match severity {
-            Severity::Normal => "Normal".to_owned(),
-            Severity::Warning => "Warning".to_owned(),
+            EventType::Normal => "Normal".to_owned(),
+            EventType::Warning => "Warning".to_owned(),
         }),
         reason: Some(reason.to_owned()),
         message: Some(message.to_owned()),

@@ -11,7 +11,7 @@ use super::access::find_access;
 use super::context::{ClusterContext, Registration};
 use super::namespaces::follow_choices;
 use super::sweeper::Sweeper;
-use super::writer::Writer;
+use super::writer::ClusterWriter;
 use crate::failure::error_line;
 use crate::kube::Cluster;
 
@@ -73,7 +73,7 @@ async fn run(
     };
     tracing::info!(server = connected.server(), "cluster found");
     let (leads, follows) = watch::channel(false);
-    let writer = Writer::new(context.clone(), connected.clone(), registration.clone(), leads);
+    let writer = ClusterWriter::new(context.clone(), connected.clone(), registration.clone(), leads);
     let sweeper = Sweeper::new(context.clone(), connected.clone(), registration, follows);
     tokio::join!(
         writer.run(stop.clone()),

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{ClusterContext, Registration, now};
-use super::pod_events::{Severity, pod_event};
+use super::pod_events::{EventType, pod_event};
 use crate::failure::error_line;
 use crate::kube::{Cluster, Refusal, refusal_of};
 
@@ -104,7 +104,7 @@ impl Sweeper {
             {
                 Ok(()) => {
                     self.context.metrics.repaired.inc_by(repair.images.len() as u64);
-                    self.report(repair, Severity::Normal, "Redirected", &list_images(repair))
+                    self.report(repair, EventType::Normal, "Redirected", &list_images(repair))
                         .await;
                 }
                 // The pod is gone or has changed: the next sweep reads it again.
@@ -118,20 +118,20 @@ impl Sweeper {
                 Err(error) => {
                     if self.remember(repair) {
                         let message = format!("the pod cannot be repaired: {}", error_line(&error));
-                        self.report(repair, Severity::Warning, "NotRedirected", &message).await;
+                        self.report(repair, EventType::Warning, "NotRedirected", &message).await;
                     }
                 }
             }
         } else if !repair.images.is_empty() && self.remember(repair) {
             let message = format!("observed only: {}", list_images(repair));
-            self.report(repair, Severity::Warning, "NotRedirected", &message).await;
+            self.report(repair, EventType::Warning, "NotRedirected", &message).await;
         }
         if !repair.stuck.is_empty() && self.remember(repair) {
             let message = format!(
                 "the image of {} cannot be changed on a live pod: delete the pod, so that it is created again",
                 repair.stuck.join(", ")
             );
-            self.report(repair, Severity::Warning, "NotRedirected", &message).await;
+            self.report(repair, EventType::Warning, "NotRedirected", &message).await;
         }
         Ok(())
     }
@@ -144,16 +144,16 @@ impl Sweeper {
         self.reported.insert(repair.uid.clone())
     }
 
-    async fn report(&self, repair: &PodRepair, severity: Severity, reason: &str, message: &str) {
+    async fn report(&self, repair: &PodRepair, severity: EventType, reason: &str, message: &str) {
         let subject = format!("pod `{}/{}`", repair.namespace, repair.name);
         match severity {
-            Severity::Normal => {
+            EventType::Normal => {
                 let context = &self.context;
                 context
                     .note(EventReason::PodRepaired, &subject, message.to_owned())
                     .await;
             }
-            Severity::Warning => {
+            EventType::Warning => {
                 let context = &self.context;
                 context
                     .warn(EventReason::PodNotRedirected, &subject, message.to_owned())

@@ -47,7 +47,7 @@ impl<T> From<Option<T>> for Observed<T> {
 
 /// The writer, or a candidate that follows it.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct ClusterWriter {
     context: ClusterContext,
     cluster: Cluster,
     registration: watch::Receiver<Registration>,
@@ -60,14 +60,14 @@ pub(crate) struct Writer {
     adopted: Option<String>,
 }
 
-impl Writer {
+impl ClusterWriter {
     pub(crate) fn new(
         context: ClusterContext,
         cluster: Cluster,
         registration: watch::Receiver<Registration>,
         leads: watch::Sender<bool>,
-    ) -> Writer {
-        Writer {
+    ) -> ClusterWriter {
+        ClusterWriter {
             lease: LeaseCandidate::new(&context.root, now()),
             context,
             cluster,

@@ -82,11 +82,11 @@ struct ContainerStatus {
     #[serde(default, rename = "imageID")]
     image_id: String,
     #[serde(default)]
-    state: State,
+    state: ContainerState,
 }
 
 #[derive(Deserialize, Default)]
-struct State {
+struct ContainerState {
     #[serde(default)]
     waiting: Option<Waiting>,
 }

@@ -11,7 +11,7 @@ use crate::config::facts::{Facts, ProviderImage, Sourced};
 use crate::config::report::{Draft, Report};
 use crate::diagnostic::Severity;
 use crate::resolve::{Resolver, Warning, Why};
-use crate::settings::{Compat, ImageRole, Registry, RegistryRole, RulePrefix, Settings};
+use crate::settings::{Compat, ImageRole, RegistryRole, RegistrySettings, RulePrefix, Settings};
 use reporter::CheckReporter;
 
 /// A check of everything that was read. It reports under one code.
@@ -73,7 +73,7 @@ pub(crate) fn run_checks(facts: &Facts, settings: &Settings, report: &mut Report
     }
 }
 
-fn with_role(facts: &Facts, role: RegistryRole) -> impl Iterator<Item = &Sourced<Registry>> {
+fn with_role(facts: &Facts, role: RegistryRole) -> impl Iterator<Item = &Sourced<RegistrySettings>> {
     facts
         .registries
         .iter()
@@ -81,7 +81,7 @@ fn with_role(facts: &Facts, role: RegistryRole) -> impl Iterator<Item = &Sourced
 }
 
 /// Provider registries with a login, which Palette restricts.
-fn private_providers(facts: &Facts) -> impl Iterator<Item = &Sourced<Registry>> {
+fn private_providers(facts: &Facts) -> impl Iterator<Item = &Sourced<RegistrySettings>> {
     with_role(facts, RegistryRole::Provider).filter(|registry| registry.value.login.is_some())
 }
 

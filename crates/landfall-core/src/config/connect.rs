@@ -3,7 +3,7 @@
 use crate::config::address::read_project;
 use crate::config::codes;
 use crate::config::facts::{Facts, Sourced};
-use crate::config::node::{Node, Value};
+use crate::config::node::{Node, NodeValue};
 use crate::config::registry::{self, RegistryKeys, read_certificates, read_registry, read_rule, registry_at};
 use crate::config::report::Report;
 use crate::config::user_data::default_primary;
@@ -47,7 +47,7 @@ fn read_rules(config: &Node, facts: &mut Facts, report: &mut Report) {
         return;
     };
     let parsed;
-    let rules = if matches!(node.value, Value::Mapping(_)) {
+    let rules = if matches!(node.value, NodeValue::Mapping(_)) {
         node
     } else {
         let Some(text) = node.to_text().filter(|text| !text.as_str().trim().is_empty()) else {
@@ -59,7 +59,7 @@ fn read_rules(config: &Node, facts: &mut Facts, report: &mut Report) {
         parsed = tree;
         &parsed
     };
-    if !matches!(rules.value, Value::Mapping(_)) {
+    if !matches!(rules.value, NodeValue::Mapping(_)) {
         if !rules.is_null() {
             report
                 .node(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::node::Node;
-use crate::settings::{MappingRule, ProfileImage, Registry, Settings};
+use crate::settings::{MappingRule, ProfileImage, RegistrySettings, Settings};
 
 /// A value and its node.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ impl<T> Sourced<T> {
 pub(crate) struct Facts {
     /// The values that no check compares with others.
     pub(crate) settings: Settings,
-    pub(crate) registries: Vec<Sourced<Registry>>,
+    pub(crate) registries: Vec<Sourced<RegistrySettings>>,
     pub(crate) rules: Vec<Sourced<MappingRule>>,
     pub(crate) images: Vec<Sourced<ProfileImage>>,
     /// The OS packs of all profiles.

@@ -2,7 +2,7 @@
 
 use crate::config::codes;
 use crate::config::facts::{Facts, Sourced};
-use crate::config::node::{Node, Value};
+use crate::config::node::{Node, NodeValue};
 use crate::config::registry::check_grc_io;
 use crate::config::report::Report;
 use crate::config::yaml::{self};
@@ -79,7 +79,7 @@ pub(crate) fn take_image(node: &Node, owner: Owner<'_>, finding: Finding, facts:
 fn unquoted_template(node: &Node) -> Option<String> {
     let span = node.span();
     let written = span.text.as_str().get(span.start..span.end)?;
-    let is_template = matches!(node.value, Value::Mapping(_)) && written.starts_with("{{");
+    let is_template = matches!(node.value, NodeValue::Mapping(_)) && written.starts_with("{{");
     is_template.then(|| written.trim_end().to_owned())
 }
 
@@ -87,7 +87,7 @@ fn unquoted_template(node: &Node) -> Option<String> {
 /// (`manifests.<name>.contents`). A string that is not YAML may be any configuration, and is no finding.
 pub(crate) fn take_embedded_pod_images(node: &Node, owner: Owner<'_>, facts: &mut Facts, report: &mut Report) {
     match &node.value {
-        Value::Scalar(scalar) if scalar.text.contains('\n') => {
+        NodeValue::Scalar(scalar) if scalar.text.contains('\n') => {
             let Some(text) = node.to_text() else { return };
             let parsed = yaml::parse_documents(&text, node.path());
             yaml::report_secrets_of(&parsed, &text, report);
@@ -95,29 +95,29 @@ pub(crate) fn take_embedded_pod_images(node: &Node, owner: Owner<'_>, facts: &mu
                 take_pod_images(document, owner, facts, report);
             }
         }
-        Value::Sequence(items) => {
+        NodeValue::Sequence(items) => {
             for item in items {
                 take_embedded_pod_images(item, owner, facts, report);
             }
         }
-        Value::Mapping(entries) => {
+        NodeValue::Mapping(entries) => {
             for entry in entries {
                 take_embedded_pod_images(&entry.value, owner, facts, report);
             }
         }
-        Value::Scalar(_) | Value::Unknown => {}
+        NodeValue::Scalar(_) | NodeValue::Unknown => {}
     }
 }
 
 /// Collects the images of all pod specs at or below a node.
 pub(crate) fn take_pod_images(node: &Node, owner: Owner<'_>, facts: &mut Facts, report: &mut Report) {
     match &node.value {
-        Value::Sequence(items) => {
+        NodeValue::Sequence(items) => {
             for item in items {
                 take_pod_images(item, owner, facts, report);
             }
         }
-        Value::Mapping(entries) => {
+        NodeValue::Mapping(entries) => {
             for entry in entries {
                 let key = entry.key.text().unwrap_or_default();
                 for item in entry.value.items() {
@@ -135,7 +135,7 @@ pub(crate) fn take_pod_images(node: &Node, owner: Owner<'_>, facts: &mut Facts, 
                 take_pod_images(&entry.value, owner, facts, report);
             }
         }
-        Value::Scalar(_) | Value::Unknown => {}
+        NodeValue::Scalar(_) | NodeValue::Unknown => {}
     }
 }
 

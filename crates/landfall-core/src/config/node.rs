@@ -30,7 +30,7 @@ pub(crate) const UNRESOLVED_END: char = '\u{F8FF}';
 /// A YAML value and its position.
 #[derive(Clone)]
 pub(crate) struct Node {
-    pub(crate) value: Value,
+    pub(crate) value: NodeValue,
     text: Text,
     start: usize,
     end: usize,
@@ -40,7 +40,7 @@ pub(crate) struct Node {
 }
 
 #[derive(Clone)]
-pub(crate) enum Value {
+pub(crate) enum NodeValue {
     Scalar(Scalar),
     Sequence(Vec<Node>),
     Mapping(Vec<MappingEntry>),
@@ -57,7 +57,7 @@ pub(crate) struct MappingEntry {
 impl Node {
     /// Creates the node of the value at `path`, written at `range` of `text`; `key` is the range of its key.
     pub(crate) fn new(
-        value: Value,
+        value: NodeValue,
         text: &Text,
         range: Range<usize>,
         key: Option<Range<usize>>,
@@ -86,7 +86,7 @@ impl Node {
             return own;
         };
         let between = self.text.as_str().get(key_end..self.start).unwrap_or_default();
-        let is_below = !matches!(self.value, Value::Scalar(_)) && between.contains('\n');
+        let is_below = !matches!(self.value, NodeValue::Scalar(_)) && between.contains('\n');
         if self.start >= self.end || is_below {
             self.text.slice(key_start..key_end)
         } else {
@@ -124,7 +124,7 @@ impl Node {
     /// Returns the entries of a mapping; none for other values.
     pub(crate) fn entries(&self) -> &[MappingEntry] {
         match &self.value {
-            Value::Mapping(entries) => entries,
+            NodeValue::Mapping(entries) => entries,
             _ => &[],
         }
     }
@@ -132,7 +132,7 @@ impl Node {
     /// Returns the items of a sequence; none for other values.
     pub(crate) fn items(&self) -> &[Node] {
         match &self.value {
-            Value::Sequence(items) => items,
+            NodeValue::Sequence(items) => items,
             _ => &[],
         }
     }
@@ -140,15 +140,15 @@ impl Node {
     /// Returns the items of a sequence; a mapping counts as a list of one.
     pub(crate) fn items_or_self(&self) -> &[Node] {
         match &self.value {
-            Value::Sequence(items) => items,
-            Value::Mapping(_) => std::slice::from_ref(self),
+            NodeValue::Sequence(items) => items,
+            NodeValue::Mapping(_) => std::slice::from_ref(self),
             _ => &[],
         }
     }
 
     fn scalar(&self) -> Option<&Scalar> {
         match &self.value {
-            Value::Scalar(scalar) => Some(scalar),
+            NodeValue::Scalar(scalar) => Some(scalar),
             _ => None,
         }
     }
@@ -175,9 +175,9 @@ impl Node {
     /// reported already.
     pub(crate) fn is_unresolved(&self) -> bool {
         match &self.value {
-            Value::Scalar(scalar) => is_unresolved(&scalar.text),
-            Value::Unknown => true,
-            Value::Sequence(_) | Value::Mapping(_) => false,
+            NodeValue::Scalar(scalar) => is_unresolved(&scalar.text),
+            NodeValue::Unknown => true,
+            NodeValue::Sequence(_) | NodeValue::Mapping(_) => false,
         }
     }
 
@@ -226,13 +226,13 @@ impl Node {
     /// Returns the kind of the value, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
-            Value::Sequence(_) => "a list",
-            Value::Mapping(_) => "a mapping",
-            Value::Unknown => "an alias",
-            Value::Scalar(_) if self.is_null() => "nothing (null)",
-            Value::Scalar(_) if self.boolean().is_some() => "a boolean",
-            Value::Scalar(_) if self.plain().is_some_and(|text| text.parse::<f64>().is_ok()) => "a number",
-            Value::Scalar(_) => "a string",
+            NodeValue::Sequence(_) => "a list",
+            NodeValue::Mapping(_) => "a mapping",
+            NodeValue::Unknown => "an alias",
+            NodeValue::Scalar(_) if self.is_null() => "nothing (null)",
+            NodeValue::Scalar(_) if self.boolean().is_some() => "a boolean",
+            NodeValue::Scalar(_) if self.plain().is_some_and(|text| text.parse::<f64>().is_ok()) => "a number",
+            NodeValue::Scalar(_) => "a string",
         }
     }
 
@@ -249,7 +249,7 @@ impl Node {
             return self.clone();
         };
         Node {
-            value: Value::Scalar(Scalar {
+            value: NodeValue::Scalar(Scalar {
                 text: Arc::from(text.as_str()),
                 ..scalar.clone()
             }),

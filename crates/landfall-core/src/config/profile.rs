@@ -7,7 +7,7 @@ use crate::config::admission_plugins::{Plugins, find_always_pull};
 use crate::config::connect::read_connect;
 use crate::config::facts::{Facts, OsPack, ProviderImage, Sourced};
 use crate::config::images::{NO_IMAGE, Owner, take_embedded_pod_images, take_image, take_pod_images};
-use crate::config::node::{KeyPath, Node, Value};
+use crate::config::node::{KeyPath, Node, NodeValue};
 use crate::config::registry::{self, read_registry};
 use crate::config::report::Report;
 use crate::config::shape::check_shape;
@@ -116,7 +116,7 @@ fn parse_profile(file: &NamedText, report: &mut Report) -> Option<Profile> {
     let packs = list
         .items()
         .iter()
-        .filter(|node| matches!(node.value, Value::Mapping(_)))
+        .filter(|node| matches!(node.value, NodeValue::Mapping(_)))
         .map(|node| read_pack(node, report))
         .collect();
     Some(Profile {
@@ -161,7 +161,7 @@ fn pack_options(profiles: &[Profile]) -> PackOptions {
             continue;
         };
         let mut options = BTreeMap::new();
-        if matches!(values.value, Value::Mapping(_)) {
+        if matches!(values.value, NodeValue::Mapping(_)) {
             collect_options(values.get("options"), "", &mut options, &str::to_owned);
         } else if let Some(text) = values.to_text() {
             let protected = Protected::new(text.as_str());
@@ -204,7 +204,7 @@ fn pack_values(pack: &Pack, templates: &mut Templates<'_>, report: &mut Report) 
 
 /// Parses a string of YAML, or takes a mapping, with templates evaluated.
 fn embedded(node: &Node, base: &KeyPath, templates: &mut Templates<'_>, report: &mut Report) -> Option<Node> {
-    if matches!(node.value, Value::Mapping(_) | Value::Sequence(_)) {
+    if matches!(node.value, NodeValue::Mapping(_) | NodeValue::Sequence(_)) {
         return Some(rendered_tree(node, templates, report));
     }
     let text = templates.render(&node.to_text()?, &base.to_string(), report);
@@ -215,24 +215,24 @@ fn embedded(node: &Node, base: &KeyPath, templates: &mut Templates<'_>, report: 
 fn rendered_tree(node: &Node, templates: &mut Templates<'_>, report: &mut Report) -> Node {
     let mut rendered = node.clone();
     match &mut rendered.value {
-        Value::Scalar(scalar) => {
+        NodeValue::Scalar(scalar) => {
             if scalar.text.contains("{{")
                 && let Some(text) = node.to_text()
             {
                 return node.with_scalar(&templates.render(&text, &node.key_path(), report));
             }
         }
-        Value::Sequence(items) => {
+        NodeValue::Sequence(items) => {
             for item in items {
                 *item = rendered_tree(item, templates, report);
             }
         }
-        Value::Mapping(entries) => {
+        NodeValue::Mapping(entries) => {
             for entry in entries {
                 entry.value = rendered_tree(&entry.value, templates, report);
             }
         }
-        Value::Unknown => {}
+        NodeValue::Unknown => {}
     }
     rendered
 }
@@ -335,7 +335,7 @@ fn read_cluster_config(pack: &Pack, values: &Node, facts: &mut Facts, report: &m
     let Some(config) = values.at(&["cluster", "config"]).filter(|config| !config.is_null()) else {
         return;
     };
-    if matches!(config.value, Value::Mapping(_)) {
+    if matches!(config.value, NodeValue::Mapping(_)) {
         facts.always_pull.extend(find_always_pull(config));
         facts.cluster_configs.push(config.clone());
         return;
@@ -365,7 +365,7 @@ fn read_manifests(
         };
         let name = manifest.get("name").and_then(Node::text).unwrap_or("unnamed");
         let base = pack.base.key(&format!("manifests[{name}]"));
-        if matches!(content.value, Value::Mapping(_) | Value::Sequence(_)) {
+        if matches!(content.value, NodeValue::Mapping(_) | NodeValue::Sequence(_)) {
             let tree = rendered_tree(content, templates, report);
             take_pod_images(&tree, owner, facts, report);
             continue;

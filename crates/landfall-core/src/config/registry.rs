@@ -10,7 +10,7 @@ use crate::config::codes;
 use crate::config::node::{MappingEntry, Node};
 use crate::config::report::Report;
 use crate::reference::{RegistryHost, Repository};
-use crate::settings::{Login, MappingRule, Registry, RegistryRole, RulePrefix};
+use crate::settings::{Login, MappingRule, RegistryRole, RegistrySettings, RulePrefix};
 use crate::wording::nearest;
 
 const SCHEMES: [&str; 2] = ["https://", "http://"];
@@ -49,7 +49,7 @@ pub(crate) const PACK: RegistryKeys = RegistryKeys {
 };
 
 /// Reads a registry; `None` if its name is missing or unusable.
-pub(crate) fn read_registry(node: &Node, keys: RegistryKeys, report: &mut Report) -> Option<Registry> {
+pub(crate) fn read_registry(node: &Node, keys: RegistryKeys, report: &mut Report) -> Option<RegistrySettings> {
     let Some(domain) = node.get(keys.domain) else {
         report
             .node(
@@ -71,8 +71,8 @@ pub(crate) fn registry_at(
     path: String,
     keys: RegistryKeys,
     report: &mut Report,
-) -> Registry {
-    Registry {
+) -> RegistrySettings {
+    RegistrySettings {
         role: keys.role,
         host,
         path,

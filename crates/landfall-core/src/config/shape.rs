@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::config::codes;
-use crate::config::node::{MappingEntry, Node, Value};
+use crate::config::node::{MappingEntry, Node, NodeValue};
 use crate::config::report::Report;
 use crate::wording::nearest;
 
@@ -94,16 +94,16 @@ pub(crate) fn check_shape(node: &Node, shape: &Shape, report: &mut Report) {
             for entry in node.entries() {
                 check_shape(&entry.value, inner, report);
             }
-            matches!(node.value, Value::Mapping(_))
+            matches!(node.value, NodeValue::Mapping(_))
         }
         Shape::List(inner) => {
             for item in node.items() {
                 check_shape(item, inner, report);
             }
-            matches!(node.value, Value::Sequence(_))
+            matches!(node.value, NodeValue::Sequence(_))
         }
         Shape::OneOrMany(inner) => {
-            if !matches!(node.value, Value::Sequence(_)) {
+            if !matches!(node.value, NodeValue::Sequence(_)) {
                 return check_shape(node, inner, report);
             }
             for item in node.items() {
@@ -112,7 +112,7 @@ pub(crate) fn check_shape(node: &Node, shape: &Shape, report: &mut Report) {
             true
         }
         Shape::Steps(inner) => {
-            if matches!(node.value, Value::Mapping(_)) {
+            if matches!(node.value, NodeValue::Mapping(_)) {
                 report
                     .node(
                         &codes::MAP_FOR_LIST,
@@ -124,9 +124,9 @@ pub(crate) fn check_shape(node: &Node, shape: &Shape, report: &mut Report) {
             for item in node.items_or_self() {
                 check_shape(item, inner, report);
             }
-            matches!(node.value, Value::Mapping(_) | Value::Sequence(_))
+            matches!(node.value, NodeValue::Mapping(_) | NodeValue::Sequence(_))
         }
-        Shape::Yaml => node.text().is_some() || matches!(node.value, Value::Mapping(_)),
+        Shape::Yaml => node.text().is_some() || matches!(node.value, NodeValue::Mapping(_)),
     };
     if !fits {
         report_wrong_type(node, shape, report);
@@ -272,7 +272,7 @@ fn check_word(node: &Node, words: &[&str], shape: &Shape, report: &mut Report) {
 }
 
 fn check_map(node: &Node, keys: &'static [Key], unknown: Unknown, shape: &Shape, report: &mut Report) {
-    if !matches!(node.value, Value::Mapping(_)) {
+    if !matches!(node.value, NodeValue::Mapping(_)) {
         report_wrong_type(node, shape, report);
         return;
     }

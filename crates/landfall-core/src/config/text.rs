@@ -13,9 +13,9 @@ use crate::diagnostic::{Location, NamedText};
 
 /// A text and its mapping to the file that it comes from. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Text(Arc<Inner>);
+pub(crate) struct Text(Arc<TextInner>);
 
-struct Inner {
+struct TextInner {
     content: Arc<str>,
     origin: Origin,
 }
@@ -55,7 +55,7 @@ impl Text {
         let line_starts = std::iter::once(0)
             .chain(file.text.match_indices('\n').map(|(at, _)| at + 1))
             .collect();
-        Text(Arc::new(Inner {
+        Text(Arc::new(TextInner {
             content: file.text.clone(),
             origin: Origin::File(Arc::new(FileOrigin {
                 name: file.name.clone(),
@@ -67,7 +67,7 @@ impl Text {
 
     /// Creates a text that is derived from `parent`. Segments are in ascending order of `at`.
     pub(crate) fn derived(parent: &Text, content: &str, segments: Vec<Segment>) -> Text {
-        Text(Arc::new(Inner {
+        Text(Arc::new(TextInner {
             content: Arc::from(content),
             origin: Origin::Derived {
                 parent: parent.clone(),

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use crate::config::address::{read_listen, read_listen_host, read_project, read_token_server};
 use crate::config::cluster::{read_kubernetes, read_webhook_policy};
 use crate::config::facts::{Facts, Sourced};
-use crate::config::node::{KeyPath, MappingEntry, Node, Value};
+use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue};
 use crate::config::registry::{self, read_certificates, read_registry, read_rule, registry_at};
 use crate::config::report::Report;
 use crate::config::shape::check_shape;
@@ -87,11 +87,11 @@ pub(crate) fn merge(below: &Node, above: &Node, level: MergeLevel) -> Node {
         return below.clone();
     }
     let mut merged = above.clone();
-    let is_list = |node: &Node| matches!(node.value, Value::Sequence(_) | Value::Mapping(_));
+    let is_list = |node: &Node| matches!(node.value, NodeValue::Sequence(_) | NodeValue::Mapping(_));
     if level == MergeLevel::Steps && is_list(below) && is_list(above) {
         let steps = below.items_or_self().iter().chain(above.items_or_self()).cloned();
-        merged.value = Value::Sequence(steps.collect());
-    } else if let (Value::Mapping(under), Value::Mapping(over)) = (&below.value, &above.value) {
+        merged.value = NodeValue::Sequence(steps.collect());
+    } else if let (NodeValue::Mapping(under), NodeValue::Mapping(over)) = (&below.value, &above.value) {
         let mut entries = under.clone();
         let index_of: HashMap<&str, usize> = under
             .iter()
@@ -113,7 +113,7 @@ pub(crate) fn merge(below: &Node, above: &Node, level: MergeLevel) -> Node {
                 None => entries.push(entry.clone()),
             }
         }
-        merged.value = Value::Mapping(entries);
+        merged.value = NodeValue::Mapping(entries);
     }
     merged
 }

@@ -11,7 +11,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::config::node::{KeyPath, MappingEntry, Node, Value};
+use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue};
 use crate::config::report::Report;
 use crate::config::text::Text;
 use crate::diagnostic::mask::is_secret_key;
@@ -66,13 +66,13 @@ pub(crate) fn report_secrets_of(parsed: &Parsed, text: &Text, report: &mut Repor
 /// Marks the values of all secret keys below `node`, and the data of Kubernetes Secrets.
 fn report_secrets(node: &Node, report: &mut Report) {
     match &node.value {
-        Value::Scalar(_) | Value::Unknown => {}
-        Value::Sequence(items) => {
+        NodeValue::Scalar(_) | NodeValue::Unknown => {}
+        NodeValue::Sequence(items) => {
             for item in items {
                 report_secrets(item, report);
             }
         }
-        Value::Mapping(entries) => {
+        NodeValue::Mapping(entries) => {
             let is_secret =
                 |entry: &MappingEntry| entry.key.text() == Some("kind") && entry.value.text() == Some("Secret");
             let is_secret_object = entries.iter().any(is_secret);
@@ -92,15 +92,15 @@ fn report_secrets(node: &Node, report: &mut Report) {
 /// Marks every value below `node` as a secret.
 pub(crate) fn report_all_values(node: &Node, report: &mut Report) {
     match &node.value {
-        Value::Scalar(_) if node.is_null() => {}
-        Value::Scalar(_) => report.secret(node.span()),
-        Value::Unknown => {}
-        Value::Sequence(items) => {
+        NodeValue::Scalar(_) if node.is_null() => {}
+        NodeValue::Scalar(_) => report.secret(node.span()),
+        NodeValue::Unknown => {}
+        NodeValue::Sequence(items) => {
             for item in items {
                 report_all_values(item, report);
             }
         }
-        Value::Mapping(entries) => {
+        NodeValue::Mapping(entries) => {
             for entry in entries {
                 report_all_values(&entry.value, report);
             }

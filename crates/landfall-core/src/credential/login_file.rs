@@ -56,7 +56,7 @@ pub struct LoginFileProblem {
 }
 
 #[derive(Deserialize)]
-struct RawFile {
+struct RawLoginFile {
     username: Option<String>,
     password: Option<SecretString>,
     duration: Option<serde_json::Value>,
@@ -76,7 +76,7 @@ struct RawLogin {
 /// # Errors
 /// When it is not JSON, or a value has the wrong type.
 pub fn parse_login_file(text: &str) -> Result<LoginFile, LoginFileProblem> {
-    let raw: RawFile = serde_json::from_str(text).map_err(|error| LoginFileProblem {
+    let raw: RawLoginFile = serde_json::from_str(text).map_err(|error| LoginFileProblem {
         line: error.line(),
         column: error.column(),
         what: match error.classify() {
@@ -132,27 +132,27 @@ impl LoginFile {
 pub fn render_login_file(general: Option<&StoredLogin>, paths: &[PathLogin]) -> Zeroizing<String> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct File<'a> {
+    struct RenderedFile<'a> {
         managed_by: &'static str,
         #[serde(flatten)]
-        general: Option<Login<'a>>,
+        general: Option<RenderedLogin<'a>>,
         duration: &'static str,
         subdomains: bool,
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        paths: BTreeMap<&'a str, Login<'a>>,
+        paths: BTreeMap<&'a str, RenderedLogin<'a>>,
     }
     #[derive(Serialize)]
-    struct Login<'a> {
+    struct RenderedLogin<'a> {
         username: &'a str,
         password: &'a str,
     }
-    fn shown(login: &StoredLogin) -> Login<'_> {
-        Login {
+    fn shown(login: &StoredLogin) -> RenderedLogin<'_> {
+        RenderedLogin {
             username: &login.username,
             password: login.password.expose_secret(),
         }
     }
-    let file = File {
+    let file = RenderedFile {
         managed_by: MANAGED_BY,
         general: general.map(shown),
         duration: DEFAULT_DURATION,

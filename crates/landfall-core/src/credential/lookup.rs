@@ -10,7 +10,7 @@ pub(super) const DOCKER_HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1
 
 /// Range of domains above a host in which its login may be looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reach {
+pub enum ParentLookup {
     /// Parent domains of two labels or more.
     #[default]
     Domains,
@@ -31,7 +31,7 @@ pub struct FileName {
 /// Returns the names to look for, nearest first: `host:port`, `host`, then without labels from the left
 /// [spec:credential-provider].
 #[must_use]
-pub fn lookup_names(host: &RegistryHost, reach: Reach) -> Vec<FileName> {
+pub fn lookup_names(host: &RegistryHost, parents: ParentLookup) -> Vec<FileName> {
     let own = |name: &str| FileName {
         name: name.to_owned(),
         is_parent: false,
@@ -44,12 +44,12 @@ pub fn lookup_names(host: &RegistryHost, reach: Reach) -> Vec<FileName> {
         names.extend(DOCKER_HUB_ALIASES.map(own));
     }
     let is_address = host.name().starts_with('[') || host.name().parse::<Ipv4Addr>().is_ok();
-    if host.name().starts_with('[') || (is_address && reach == Reach::Domains) {
+    if host.name().starts_with('[') || (is_address && parents == ParentLookup::Domains) {
         return names;
     }
     let mut rest = host.name();
     while let Some((_, parent)) = rest.split_once('.') {
-        if reach == Reach::Domains && !parent.contains('.') {
+        if parents == ParentLookup::Domains && !parent.contains('.') {
             break;
         }
         names.push(FileName {
@@ -65,8 +65,8 @@ pub fn lookup_names(host: &RegistryHost, reach: Reach) -> Vec<FileName> {
 mod tests {
     use super::*;
 
-    fn names(host: &str, reach: Reach) -> Vec<String> {
-        let names = lookup_names(&host.parse().unwrap(), reach);
+    fn names(host: &str, parents: ParentLookup) -> Vec<String> {
+        let names = lookup_names(&host.parse().unwrap(), parents);
         names.into_iter().map(|name| name.name).collect()
     }
 
@@ -85,15 +85,21 @@ mod tests {
             ("localhost:5000", &["localhost:5000", "localhost"]),
             ("docker.io", &["docker.io", "index.docker.io", "registry-1.docker.io"]),
         ] {
-            assert_eq!(names(host, Reach::Domains), expected, "{host}");
+            assert_eq!(names(host, ParentLookup::Domains), expected, "{host}");
         }
     }
 
     #[test]
     fn a_top_level_domain_or_part_of_an_address_is_used_only_when_asked_for() {
-        assert_eq!(names("us.gcr.io", Reach::Anything), ["us.gcr.io", "gcr.io", "io"]);
-        assert_eq!(names("10.1.2.3", Reach::Anything), ["10.1.2.3", "1.2.3", "2.3", "3"]);
-        assert_eq!(names("[fd00::1]", Reach::Anything), ["[fd00::1]"]);
+        assert_eq!(
+            names("us.gcr.io", ParentLookup::Anything),
+            ["us.gcr.io", "gcr.io", "io"]
+        );
+        assert_eq!(
+            names("10.1.2.3", ParentLookup::Anything),
+            ["10.1.2.3", "1.2.3", "2.3", "3"]
+        );
+        assert_eq!(names("[fd00::1]", ParentLookup::Anything), ["[fd00::1]"]);
     }
 
     #[test]
@@ -103,9 +109,9 @@ mod tests {
             ("reg:5000", "reg:5001"),
             ("gcr.io", "us.gcr.io"),
         ] {
-            for reach in [Reach::Domains, Reach::Anything] {
+            for parents in [ParentLookup::Domains, ParentLookup::Anything] {
                 assert!(
-                    !names(host, reach).iter().any(|name| name == sibling),
+                    !names(host, parents).iter().any(|name| name == sibling),
                     "{host} asks {sibling}"
                 );
             }

@@ -8,7 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::{Credential, CredentialFileProblem, Lookup, Scope};
+use super::{Credential, CredentialFileProblem, LoginScope, Lookup};
 use crate::reference::{RegistryHost, Repository};
 
 /// The key of Docker Hub, in docker's file and in requests to its helpers.
@@ -26,15 +26,15 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// The logins of a `config.json`, and the credential helpers that it names.
 #[derive(Debug, Clone)]
 pub struct DockerConfig {
-    entries: Vec<Entry>,
+    entries: Vec<AuthEntry>,
     creds_store: Option<String>,
     cred_helpers: Vec<(RegistryHost, String)>,
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
+struct AuthEntry {
     key: String,
-    scope: Scope,
+    scope: LoginScope,
     /// `None` if docker left only a mark that a helper knows the login.
     credential: Result<Option<Credential>, &'static str>,
 }
@@ -60,7 +60,7 @@ pub(super) fn parse(text: &str) -> Result<DockerConfig, CredentialFileProblem> {
     let named = |name: &String| !name.is_empty() && name != FILE_ITSELF;
     // A key that is no host, e.g. an empty one, matches no registry.
     let entries = raw.auths.into_iter().flatten().filter_map(|(key, auth)| {
-        Some(Entry {
+        Some(AuthEntry {
             scope: scope_of(&key)?,
             credential: auth.credential(),
             key,
@@ -79,8 +79,8 @@ pub(super) fn parse(text: &str) -> Result<DockerConfig, CredentialFileProblem> {
 }
 
 /// Parses a key. A key with a scheme is docker's old form, which names a whole registry even if it has a path.
-pub(super) fn scope_of(key: &str) -> Option<Scope> {
-    let mut scope = Scope::parse(key)?;
+pub(super) fn scope_of(key: &str) -> Option<LoginScope> {
+    let mut scope = LoginScope::parse(key)?;
     if key.contains("://") {
         scope.path.clear();
     }
@@ -128,7 +128,7 @@ impl DockerConfig {
         host: &RegistryHost,
         repository: Option<&Repository>,
     ) -> Result<Option<Lookup<'_>>, CredentialFileProblem> {
-        let own = |entry: &&Entry| !matches!(entry.credential, Ok(None));
+        let own = |entry: &&AuthEntry| !matches!(entry.credential, Ok(None));
         let preferred = registry_key(host);
         let best = self
             .entries

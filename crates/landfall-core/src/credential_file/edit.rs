@@ -32,10 +32,10 @@ pub fn set_login(
     if let Some((username, password)) = login {
         let auth = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
         let quoted = RawValue::from_string(format!("\"{auth}\"")).expect("base64 needs no escapes");
-        entry.set("auth", Value::Raw(quoted));
+        entry.set("auth", JsonValue::Raw(quoted));
     }
-    auths.set(&registry_key(host), Value::Object(entry));
-    file.set(AUTHS, Value::Object(auths));
+    auths.set(&registry_key(host), JsonValue::Object(entry));
+    file.set(AUTHS, JsonValue::Object(auths));
     Ok(render(&file))
 }
 
@@ -53,7 +53,7 @@ pub fn remove_login(text: &str, host: &RegistryHost) -> Result<Option<SecretStri
     if auths.0.len() == before {
         return Ok(None);
     }
-    file.set(AUTHS, Value::Object(auths));
+    file.set(AUTHS, JsonValue::Object(auths));
     Ok(Some(render(&file)))
 }
 
@@ -64,7 +64,7 @@ fn read(text: &str) -> Result<(Object, Object), CredentialFileProblem> {
     let problem = |error: serde_json::Error| CredentialFileProblem::of(&error);
     let file: Object = serde_json::from_str(text).map_err(problem)?;
     let auths = match file.get(AUTHS) {
-        Some(Value::Raw(auths)) if auths.get() != "null" => serde_json::from_str(auths.get()).map_err(problem)?,
+        Some(JsonValue::Raw(auths)) if auths.get() != "null" => serde_json::from_str(auths.get()).map_err(problem)?,
         _ => Object::default(),
     };
     Ok((file, auths))
@@ -83,21 +83,21 @@ fn render(file: &Object) -> SecretString {
 
 /// A JSON object that keeps the order of its keys.
 #[derive(Default)]
-struct Object(Vec<(String, Value)>);
+struct Object(Vec<(String, JsonValue)>);
 
 /// A JSON value. Uninterpreted values stay byte for byte: numbers, order and white space survive.
-enum Value {
+enum JsonValue {
     Raw(Box<RawValue>),
     Object(Object),
 }
 
 impl Object {
-    fn get(&self, key: &str) -> Option<&Value> {
+    fn get(&self, key: &str) -> Option<&JsonValue> {
         let found = self.0.iter().find(|(found, _)| found == key);
         found.map(|(_, value)| value)
     }
 
-    fn set(&mut self, key: &str, value: Value) {
+    fn set(&mut self, key: &str, value: JsonValue) {
         match self.0.iter_mut().find(|(found, _)| found == key) {
             Some((_, old)) => *old = value,
             None => self.0.push((key.to_owned(), value)),
@@ -105,11 +105,11 @@ impl Object {
     }
 }
 
-impl Serialize for Value {
+impl Serialize for JsonValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Value::Raw(raw) => raw.serialize(serializer),
-            Value::Object(object) => object.serialize(serializer),
+            JsonValue::Raw(raw) => raw.serialize(serializer),
+            JsonValue::Object(object) => object.serialize(serializer),
         }
     }
 }
@@ -137,7 +137,7 @@ impl<'de> Deserialize<'de> for Object {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
                 let mut entries = Vec::new();
                 while let Some((key, value)) = map.next_entry()? {
-                    entries.push((key, Value::Raw(value)));
+                    entries.push((key, JsonValue::Raw(value)));
                 }
                 Ok(Object(entries))
             }

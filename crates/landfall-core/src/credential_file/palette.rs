@@ -4,23 +4,23 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Credential, CredentialFileProblem, Scope};
+use super::{Credential, CredentialFileProblem, LoginScope};
 use crate::reference::{RegistryHost, Repository};
 
 /// The logins of `image`. Those of `helm` are for chart museums, which hold no images.
 #[derive(Debug, Clone)]
 pub struct PaletteCredentials {
-    entries: Vec<(Scope, Credential)>,
+    entries: Vec<(LoginScope, Credential)>,
 }
 
 #[derive(Deserialize)]
-struct RawFile<'a> {
+struct RawPaletteFile<'a> {
     #[serde(borrow, default)]
-    image: Vec<RawLogin<'a>>,
+    image: Vec<RawPaletteLogin<'a>>,
 }
 
 #[derive(Deserialize)]
-struct RawLogin<'a> {
+struct RawPaletteLogin<'a> {
     endpoint: String,
     username: String,
     /// A string, or the object of a Google service account (`_json_key`), which is sent as it is written.
@@ -29,13 +29,13 @@ struct RawLogin<'a> {
 }
 
 pub(super) fn parse(text: &str) -> Result<PaletteCredentials, CredentialFileProblem> {
-    let raw: RawFile<'_> = serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
+    let raw: RawPaletteFile<'_> = serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
     let entries = raw.image.into_iter().enumerate().map(|(index, login)| {
         let problem = |what| CredentialFileProblem::Entry {
             key: format!("image[{index}]"),
             what,
         };
-        let scope = Scope::parse(&login.endpoint).ok_or(problem("`endpoint` is not `host[:port][/path]`"))?;
+        let scope = LoginScope::parse(&login.endpoint).ok_or(problem("`endpoint` is not `host[:port][/path]`"))?;
         let password = password_of(login.password).ok_or(problem("`password` is neither a string nor an object"))?;
         if login.username.is_empty() {
             return Err(problem("`username` is empty"));

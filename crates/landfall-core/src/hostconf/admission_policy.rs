@@ -51,11 +51,11 @@ fn objects(settings: &Settings) -> [Value; 2] {
             "variables": [
                 variable("before", format!(
                     "request.operation == 'CREATE' ? [] : ({}).map(p, p.list + '/' + p.name + '=' + p.image)",
-                    places("oldObject")
+                    image_fields("oldObject")
                 )),
                 variable("places", format!(
                     "({}).filter(p, !((p.list + '/' + p.name + '=' + p.image) in variables.before) && {NOT_LEFT_ALONE})",
-                    places("object")
+                    image_fields("object")
                 )),
                 variable("hosted", format!(
                     "variables.places.map(p, {}).map(p, {})",
@@ -132,7 +132,7 @@ fn with(host: &str, reference: &str) -> String {
 
 /// Renders the list of all image fields of a pod, each as a map of strings: CEL's type checker requires one value type
 /// in a map.
-fn places(object: &str) -> String {
+fn image_fields(object: &str) -> String {
     let containers = |list: &str| {
         format!(
             "(has({object}.spec.{list}) ? {object}.spec.{list}.map(c, {{'list': '{list}', 'name': string(c.name), \

@@ -10,7 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
-use super::routes::{HostRoutes, Scheme, Way, routes_of, schemes, source_hosts, target_hosts, without_suffix};
+use super::routes::{HostRoutes, RouteSource, Scheme, routes_of, schemes, source_hosts, target_hosts, without_suffix};
 use super::{Fragment, Gap, HEADER, HostFile, Rendering, file_stem};
 use crate::reference::RegistryHost;
 use crate::resolve::Resolver;
@@ -93,25 +93,25 @@ fn render_host(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHost
     if routes.is_untouched() {
         return;
     }
-    let Some(ways) = ways_for_the_whole(&routes, &mut rendering.gaps) else {
+    let Some(sources) = sources_for_whole_host(&routes, &mut rendering.gaps) else {
         return;
     };
     let directory = directory_of(host);
     let mut tables = Vec::new();
-    for way in ways.iter().filter(|way| !way.is_origin_of(host, "")) {
-        for scheme in schemes(settings, &way.host, way.registry) {
-            tables.push(Table::of_way(settings, way, scheme));
+    for source in sources.iter().filter(|source| !source.is_origin_of(host, "")) {
+        for scheme in schemes(settings, &source.host, source.registry) {
+            tables.push(HostTable::of_source(settings, source, scheme));
         }
     }
-    if let Some(origin) = ways.iter().find(|way| way.is_origin_of(host, "")) {
+    if let Some(origin) = sources.iter().find(|source| source.is_origin_of(host, "")) {
         let scheme = schemes(settings, host, origin.registry).pop();
-        tables.extend(scheme.map(|scheme| Table::of_origin(settings, origin, scheme)));
+        tables.extend(scheme.map(|scheme| HostTable::of_origin(settings, origin, scheme)));
     }
     let text = render_tables(&tables);
     let has_login = tables.iter().any(|table| table.login.is_some());
     rendering
         .files
-        .extend(render_certificates(settings, &directory, ways.iter()));
+        .extend(render_certificates(settings, &directory, sources.iter()));
     rendering.files.push(HostFile {
         path: hosts_toml(file_stem(host)),
         mode: if has_login { 0o600 } else { 0o644 },
@@ -119,10 +119,10 @@ fn render_host(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHost
     });
 }
 
-/// Returns the ways that hold for all repositories of a registry; `None`, with a gap, if there are none.
-fn ways_for_the_whole(routes: &HostRoutes, gaps: &mut Vec<Gap>) -> Option<Vec<Way>> {
+/// Returns the sources that hold for all repositories of a registry; `None`, with a gap, if there are none.
+fn sources_for_whole_host(routes: &HostRoutes, gaps: &mut Vec<Gap>) -> Option<Vec<RouteSource>> {
     if routes.paths.is_empty() {
-        return Some(routes.general.ways.clone());
+        return Some(routes.general.sources.clone());
     }
     let names = || {
         let names = routes
@@ -131,29 +131,32 @@ fn ways_for_the_whole(routes: &HostRoutes, gaps: &mut Vec<Gap>) -> Option<Vec<Wa
             .map(|route| format!("`{}/{}`", routes.host, route.path));
         names.collect::<Vec<_>>().join(", ")
     };
-    let only_origin = matches!(&routes.general.ways[..], [way] if way.is_origin_of(&routes.host, ""));
+    let only_origin = matches!(&routes.general.sources[..], [source] if source.is_origin_of(&routes.host, ""));
     // If a rule keeps the path at the end of the new name, the image can be requested by its own name.
     let mut aligned = routes.paths.iter().map(|route| {
-        let ways = route.ways.iter().map(|way| {
-            let prefix = without_suffix(&way.prefix, &route.path)?.to_owned();
-            Some(Way { prefix, ..way.clone() })
+        let sources = route.sources.iter().map(|source| {
+            let prefix = without_suffix(&source.prefix, &route.path)?.to_owned();
+            Some(RouteSource {
+                prefix,
+                ..source.clone()
+            })
         });
-        ways.collect::<Option<Vec<_>>>()
+        sources.collect::<Option<Vec<_>>>()
     });
     let first = aligned.next().flatten();
-    let all_alike = first.is_some() && aligned.all(|ways| ways == first);
+    let all_alike = first.is_some() && aligned.all(|sources| sources == first);
     match first.filter(|_| only_origin && all_alike) {
-        Some(mut ways) => {
+        Some(mut sources) => {
             gaps.push(format!(
                 "the rule for {} is for a part of a registry: all of `{}` is asked for at its target first, and at the \
                  registry itself where it is not there",
                 names(),
                 routes.host
             ).into());
-            if !ways.iter().any(|way| way.is_origin_of(&routes.host, "")) {
-                ways.extend(routes.general.ways.iter().cloned());
+            if !sources.iter().any(|source| source.is_origin_of(&routes.host, "")) {
+                sources.extend(routes.general.sources.iter().cloned());
             }
-            Some(ways)
+            Some(sources)
         }
         None => {
             let text = format!(
@@ -174,27 +177,27 @@ fn ways_for_the_whole(routes: &HostRoutes, gaps: &mut Vec<Gap>) -> Option<Vec<Wa
 /// Renders the files of a redirection target, which overrule `_default`: it is asked by its own name, with its
 /// certificates.
 fn render_target(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHost) -> Vec<HostFile> {
-    let Ok(source) = format!("{host}/landfall/image").parse() else {
+    let Ok(image) = format!("{host}/landfall/image").parse() else {
         return Vec::new();
     };
-    let way = Way {
-        place: crate::resolve::CandidateKind::External,
+    let source = RouteSource {
+        kind: crate::resolve::CandidateKind::External,
         host: host.clone(),
         prefix: String::new(),
         registry: resolver
-            .registry_for(&source, ImageRole::Application)
+            .registry_for(&image, ImageRole::Application)
             .or_else(|| settings.registries.iter().position(|registry| registry.host == *host)),
     };
-    let schemes = schemes(settings, host, way.registry);
+    let schemes = schemes(settings, host, source.registry);
     let directory = directory_of(host);
-    let mut files: Vec<HostFile> = render_certificates(settings, &directory, [&way]).collect();
+    let mut files: Vec<HostFile> = render_certificates(settings, &directory, [&source]).collect();
     let is_plain = schemes == [Scheme::Https] && files.is_empty() && own_authority(settings, host).is_none();
     if is_plain && !settings.landfall.mirror.enable {
         return Vec::new();
     }
-    let tables: Vec<Table> = schemes
+    let tables: Vec<HostTable> = schemes
         .into_iter()
-        .map(|scheme| Table::of_origin(settings, &way, scheme))
+        .map(|scheme| HostTable::of_origin(settings, &source, scheme))
         .collect();
     let text = render_tables(&tables);
     files.push(HostFile {
@@ -208,7 +211,7 @@ fn render_target(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHo
 /// Renders a `hosts.toml` that asks exactly these registries, in this order. The last one is the `server`: without it,
 /// containerd would ask the registry itself. containerd 1.6 does not read a file without a `[host]` table, so a single
 /// registry appears twice.
-fn render_tables(tables: &[Table<'_>]) -> String {
+fn render_tables(tables: &[HostTable<'_>]) -> String {
     let mut text = HEADER.to_owned();
     let (server, before) = match tables {
         [] => return text,
@@ -231,7 +234,7 @@ fn render_tables(tables: &[Table<'_>]) -> String {
 }
 
 /// One `[host]` table, or the root table that belongs to `server`.
-struct Table<'a> {
+struct HostTable<'a> {
     url: String,
     scheme: Scheme,
     override_path: bool,
@@ -239,31 +242,33 @@ struct Table<'a> {
     login: Option<&'a Login>,
 }
 
-impl<'a> Table<'a> {
+impl<'a> HostTable<'a> {
     /// Makes a table for another registry, below a path. It carries its own login, because the kubelet's login is for
     /// the registry of the image.
-    fn of_way(settings: &'a Settings, way: &Way, scheme: Scheme) -> Table<'a> {
-        Table {
-            url: format!("{}://{}{}", scheme.name(), way.host, way.endpoint_path()),
-            override_path: !way.prefix.is_empty(),
-            login: way.registry.and_then(|index| settings.registries[index].login.as_ref()),
-            ..Table::of_origin(settings, way, scheme)
+    fn of_source(settings: &'a Settings, source: &RouteSource, scheme: Scheme) -> HostTable<'a> {
+        HostTable {
+            url: format!("{}://{}{}", scheme.name(), source.host, source.endpoint_path()),
+            override_path: !source.prefix.is_empty(),
+            login: source
+                .registry
+                .and_then(|index| settings.registries[index].login.as_ref()),
+            ..HostTable::of_origin(settings, source, scheme)
         }
     }
 
     /// Makes a table for the registry itself, with the kubelet's login.
-    fn of_origin(settings: &'a Settings, way: &Way, scheme: Scheme) -> Table<'a> {
-        let name = if way.host.is_docker_hub() {
+    fn of_origin(settings: &'a Settings, source: &RouteSource, scheme: Scheme) -> HostTable<'a> {
+        let name = if source.host.is_docker_hub() {
             "registry-1.docker.io"
         } else {
-            way.host.as_str()
+            source.host.as_str()
         };
-        Table {
+        HostTable {
             url: format!("{}://{name}", scheme.name()),
             scheme,
             override_path: false,
             certificates: match scheme {
-                Scheme::Https => certificates_path(settings, way),
+                Scheme::Https => certificates_path(settings, source),
                 Scheme::HttpsUnverified | Scheme::Http => None,
             },
             login: None,
@@ -292,12 +297,12 @@ impl<'a> Table<'a> {
     }
 }
 
-fn certificates_path(settings: &Settings, way: &Way) -> Option<Utf8PathBuf> {
-    if !certificates_of(settings, way).is_empty() {
+fn certificates_path(settings: &Settings, source: &RouteSource) -> Option<Utf8PathBuf> {
+    if !certificates_of(settings, source).is_empty() {
         // A name beside `hosts.toml`: containerd resolves relative names against its directory.
-        return Some(certificates_name(&way.host).into());
+        return Some(certificates_name(&source.host).into());
     }
-    own_authority(settings, &way.host)
+    own_authority(settings, &source.host)
 }
 
 /// Returns the path of the CA certificate that the agent made for the embedded registry.
@@ -309,8 +314,8 @@ pub(super) fn own_authority(settings: &Settings, host: &RegistryHost) -> Option<
 }
 
 /// Returns the certificates that the user gave for a registry and for all registries, in PEM.
-pub(super) fn certificates_of(settings: &Settings, way: &Way) -> String {
-    let own = way
+pub(super) fn certificates_of(settings: &Settings, source: &RouteSource) -> String {
+    let own = source
         .registry
         .map_or(&[][..], |index| &settings.registries[index].certificates[..]);
     let all = own.iter().chain(&settings.ca_certificates);
@@ -324,12 +329,12 @@ fn certificates_name(host: &RegistryHost) -> String {
 fn render_certificates<'a>(
     settings: &Settings,
     directory: &Utf8Path,
-    ways: impl IntoIterator<Item = &'a Way>,
+    sources: impl IntoIterator<Item = &'a RouteSource>,
 ) -> impl Iterator<Item = HostFile> {
     let mut files: Vec<HostFile> = Vec::new();
-    for way in ways {
-        let pem = certificates_of(settings, way);
-        let path = directory.join(certificates_name(&way.host));
+    for source in sources {
+        let pem = certificates_of(settings, source);
+        let path = directory.join(certificates_name(&source.host));
         if !pem.is_empty() && files.iter().all(|file| file.path != path) {
             files.push(HostFile {
                 path,

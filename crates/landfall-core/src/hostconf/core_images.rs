@@ -66,7 +66,7 @@ fn target_of(settings: &Settings, image: &str, end: &str) -> Option<String> {
     let candidate = resolution
         .candidates
         .iter()
-        .find(|candidate| candidate.place == CandidateKind::External)?;
+        .find(|candidate| candidate.kind == CandidateKind::External)?;
     let name = format!("{}/{}", candidate.reference.host, candidate.reference.repository);
     Some(name.strip_suffix(end)?.trim_end_matches('/').to_owned())
 }

@@ -12,7 +12,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::{Fragment, HEADER, HostFile, Rendering, file_stem};
 use crate::credential::{PathLogin, StoredLogin, render_login_file};
 use crate::reference::RegistryHost;
-use crate::settings::{Registry, RegistryRole, Settings};
+use crate::settings::{RegistryRole, RegistrySettings, Settings};
 
 /// The directory in which the plug-in looks for login files.
 pub const LOGIN_DIRECTORY: &str = "/etc/kubernetes/registries";
@@ -89,7 +89,7 @@ fn login_path(host: &RegistryHost) -> Utf8PathBuf {
     Utf8Path::new(LOGIN_DIRECTORY).join(format!("{}.json", file_stem(host)))
 }
 
-fn with_login(settings: &Settings) -> impl Iterator<Item = &Registry> {
+fn with_login(settings: &Settings) -> impl Iterator<Item = &RegistrySettings> {
     ROLES.iter().flat_map(|role| {
         settings
             .registries

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 
 use super::containerd::{certificates_of, own_authority};
 use super::routes::{
-    HostRoutes, Route, Scheme, Way, join, routes_of, schemes, source_hosts, target_hosts, without_suffix,
+    HostRoutes, PathRoute, RouteSource, Scheme, join, routes_of, schemes, source_hosts, target_hosts, without_suffix,
 };
 use super::{Fragment, Gap, HEADER, HostFile, Rendering, file_stem};
 use crate::reference::{DOCKER_HUB, RegistryHost};
@@ -23,7 +23,7 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
     let directory = Utf8PathBuf::from(format!("/etc/rancher/{}", dialect.name()));
     let resolver = Resolver::new(settings);
     let mut rendering = Rendering::default();
-    let mut targets: BTreeMap<RegistryHost, Way> = BTreeMap::new();
+    let mut targets: BTreeMap<RegistryHost, RouteSource> = BTreeMap::new();
     let mut mirrors = String::new();
     if settings.landfall.mirror.enable {
         let url = format!("http://{}", settings.landfall.mirror.listen);
@@ -44,7 +44,7 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
                 continue;
             };
             mirrors.push_str(&render_mirror(settings, &host, &mirror));
-            targets.extend(mirror.endpoints.into_iter().map(|way| (way.host.clone(), way)));
+            targets.extend(mirror.endpoints.into_iter().map(|source| (source.host.clone(), source)));
         }
         rendering.gaps.push(super::unnamed_registries());
     }
@@ -93,7 +93,7 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
 /// Mirror of a registry: the endpoints, each with its prefix for the rewritten name, and the rewrites (pattern,
 /// replacement).
 struct Mirror {
-    endpoints: Vec<Way>,
+    endpoints: Vec<RouteSource>,
     rewrites: Vec<(String, String)>,
 }
 
@@ -105,14 +105,14 @@ fn mirror_of(routes: &HostRoutes, gaps: &mut Vec<Gap>) -> Option<Mirror> {
     }
     // With a single route, the registry itself is one more endpoint. With several, a rewrite would apply to it too.
     let is_only = routes.paths.is_empty();
-    let redirected: Vec<(&Route, Vec<&Way>)> = std::iter::once(&routes.general)
+    let redirected: Vec<(&PathRoute, Vec<&RouteSource>)> = std::iter::once(&routes.general)
         .chain(&routes.paths)
         .map(|route| {
-            let is_origin = |way: &Way| way.is_origin_of(&routes.host, &route.path);
-            let ways = route.ways.iter().filter(|way| is_only || !is_origin(way));
-            (route, ways.collect::<Vec<_>>())
+            let is_origin = |source: &RouteSource| source.is_origin_of(&routes.host, &route.path);
+            let sources = route.sources.iter().filter(|source| is_only || !is_origin(source));
+            (route, sources.collect::<Vec<_>>())
         })
-        .filter(|(_, ways)| !ways.is_empty())
+        .filter(|(_, sources)| !sources.is_empty())
         .collect();
     let mirror = common_endpoints(&redirected).filter(|_| are_apart(&redirected));
     if mirror.is_none() {
@@ -142,18 +142,18 @@ fn mirror_of(routes: &HostRoutes, gaps: &mut Vec<Gap>) -> Option<Mirror> {
     mirror
 }
 
-/// Returns the endpoints that serve all routes. Names are rewritten to the prefix of the last way; the other ways have
+/// Returns the endpoints that serve all routes. Names are rewritten to the prefix of the last source; the others have
 /// an additional prefix.
-fn common_endpoints(redirected: &[(&Route, Vec<&Way>)]) -> Option<Mirror> {
-    let mut endpoints: Option<Vec<Way>> = None;
+fn common_endpoints(redirected: &[(&PathRoute, Vec<&RouteSource>)]) -> Option<Mirror> {
+    let mut endpoints: Option<Vec<RouteSource>> = None;
     let mut rewrites = Vec::new();
-    for (route, ways) in redirected {
-        let name = &ways.last()?.prefix;
-        let here = ways.iter().map(|way| {
-            let prefix = without_suffix(&way.prefix, name)?.to_owned();
-            Some(Way {
+    for (route, sources) in redirected {
+        let name = &sources.last()?.prefix;
+        let here = sources.iter().map(|source| {
+            let prefix = without_suffix(&source.prefix, name)?.to_owned();
+            Some(RouteSource {
                 prefix,
-                ..(*way).clone()
+                ..(*source).clone()
             })
         });
         let here = here.collect::<Option<Vec<_>>>()?;
@@ -175,7 +175,7 @@ fn common_endpoints(redirected: &[(&Route, Vec<&Way>)]) -> Option<Mirror> {
 }
 
 /// Returns true if no two routes cover the same name. The choice between two matching rewrites is undefined.
-fn are_apart(redirected: &[(&Route, Vec<&Way>)]) -> bool {
+fn are_apart(redirected: &[(&PathRoute, Vec<&RouteSource>)]) -> bool {
     let paths: Vec<&str> = redirected.iter().map(|(route, _)| route.path.as_str()).collect();
     let covers = |outer: &str, inner: &str| outer.is_empty() || inner.starts_with(&format!("{outer}/"));
     paths.iter().enumerate().all(|(at, path)| {
@@ -188,13 +188,13 @@ fn are_apart(redirected: &[(&Route, Vec<&Way>)]) -> bool {
 
 fn render_mirror(settings: &Settings, host: &RegistryHost, mirror: &Mirror) -> String {
     let mut text = format!("  {}:\n    endpoint:\n", quoted(host.as_str()));
-    for way in &mirror.endpoints {
-        let name = match way.host.is_docker_hub() {
+    for source in &mirror.endpoints {
+        let name = match source.host.is_docker_hub() {
             true => "registry-1.docker.io",
-            false => way.host.as_str(),
+            false => source.host.as_str(),
         };
-        for scheme in schemes(settings, &way.host, way.registry) {
-            let url = format!("{}://{name}{}", scheme.name(), way.endpoint_path());
+        for scheme in schemes(settings, &source.host, source.registry) {
+            let url = format!("{}://{name}{}", scheme.name(), source.endpoint_path());
             text.push_str(&format!("      - {}\n", quoted(&url)));
         }
     }
@@ -210,36 +210,39 @@ fn render_mirror(settings: &Settings, host: &RegistryHost, mirror: &Mirror) -> S
 fn render_configs<'a>(
     settings: &Settings,
     directory: &Utf8Path,
-    ways: impl Iterator<Item = &'a Way>,
+    sources: impl Iterator<Item = &'a RouteSource>,
     files: &mut Vec<HostFile>,
 ) -> String {
     let mut text = String::new();
-    for way in ways {
+    for source in sources {
         let mut entry = String::new();
-        if let Some(login) = way.registry.and_then(|index| settings.registries[index].login.as_ref()) {
+        if let Some(login) = source
+            .registry
+            .and_then(|index| settings.registries[index].login.as_ref())
+        {
             entry.push_str(&format!(
                 "    auth:\n      username: {}\n      password: {}\n",
                 quoted(&login.username),
                 quoted(login.password.expose_secret())
             ));
         }
-        let pem = certificates_of(settings, way);
-        let unverified = schemes(settings, &way.host, way.registry).contains(&Scheme::HttpsUnverified);
+        let pem = certificates_of(settings, source);
+        let unverified = schemes(settings, &source.host, source.registry).contains(&Scheme::HttpsUnverified);
         if unverified {
             entry.push_str("    tls:\n      insecure_skip_verify: true\n");
         } else if !pem.is_empty() {
-            let path = directory.join(format!("landfall-{}-ca.crt", file_stem(&way.host)));
+            let path = directory.join(format!("landfall-{}-ca.crt", file_stem(&source.host)));
             entry.push_str(&format!("    tls:\n      ca_file: {}\n", quoted(path.as_str())));
             files.push(HostFile {
                 path,
                 mode: 0o644,
                 content: format!("{HEADER}{pem}").into(),
             });
-        } else if let Some(path) = own_authority(settings, &way.host) {
+        } else if let Some(path) = own_authority(settings, &source.host) {
             entry.push_str(&format!("    tls:\n      ca_file: {}\n", quoted(path.as_str())));
         }
         if !entry.is_empty() {
-            text.push_str(&format!("  {}:\n{entry}", quoted(way.host.as_str())));
+            text.push_str(&format!("  {}:\n{entry}", quoted(source.host.as_str())));
         }
     }
     text

@@ -19,24 +19,24 @@ pub struct HostRoutes {
     /// The registry that images are named after.
     pub host: RegistryHost,
     /// The route for all repositories that no path below covers.
-    pub general: Route,
+    pub general: PathRoute,
     /// Routes for repositories below a path, if they differ from `general`.
-    pub paths: Vec<Route>,
+    pub paths: Vec<PathRoute>,
 }
 
 /// The sources of the repositories below one path, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Route {
+pub struct PathRoute {
     /// The path without slashes at its ends; empty for the whole host.
     pub path: String,
-    /// At least one way.
-    pub ways: Vec<Way>,
+    /// At least one source.
+    pub sources: Vec<RouteSource>,
 }
 
-/// One source: `host/path/<rest>` is at `way.host/way.prefix/<rest>`.
+/// One source: `host/path/<rest>` is at `source.host/source.prefix/<rest>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Way {
-    pub place: CandidateKind,
+pub struct RouteSource {
+    pub kind: CandidateKind,
     /// The registry to ask.
     pub host: RegistryHost,
     /// The replacement of the route's path.
@@ -49,12 +49,13 @@ impl HostRoutes {
     /// Returns true if no image of this registry is redirected.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
-        let own = |route: &Route| matches!(&route.ways[..], [way] if way.is_origin_of(&self.host, &route.path));
+        let own =
+            |route: &PathRoute| matches!(&route.sources[..], [source] if source.is_origin_of(&self.host, &route.path));
         own(&self.general) && self.paths.iter().all(own)
     }
 }
 
-impl Way {
+impl RouteSource {
     /// Returns the path of this endpoint in a mirror file: empty, or the API's root and the prefix.
     pub(super) fn endpoint_path(&self) -> String {
         match self.prefix.as_str() {
@@ -158,39 +159,39 @@ pub fn routes_of(resolver: &Resolver<'_>, host: &RegistryHost) -> Option<HostRou
     let paths = paths.into_iter().filter_map(|path| route(resolver, host, path));
     Some(HostRoutes {
         host: host.clone(),
-        paths: paths.filter(|route| !says_the_same(route, &general)).collect(),
+        paths: paths.filter(|route| !follows_from_general(route, &general)).collect(),
         general,
     })
 }
 
-fn route(resolver: &Resolver<'_>, host: &RegistryHost, path: &str) -> Option<Route> {
+fn route(resolver: &Resolver<'_>, host: &RegistryHost, path: &str) -> Option<PathRoute> {
     let name = join(path, ANY);
-    let source: ImageReference = format!("{host}/{name}").parse().ok()?;
-    let source = source.in_repository(host, &name).ok()?;
-    let resolution = resolver.resolve_on_node(&source, ImageRole::Application);
-    let ways = resolution.candidates.iter().map(|candidate| {
+    let image: ImageReference = format!("{host}/{name}").parse().ok()?;
+    let image = image.in_repository(host, &name).ok()?;
+    let resolution = resolver.resolve_on_node(&image, ImageRole::Application);
+    let sources = resolution.candidates.iter().map(|candidate| {
         let prefix = candidate.reference.repository.as_str().strip_suffix(ANY)?;
-        Some(Way {
-            place: candidate.place,
+        Some(RouteSource {
+            kind: candidate.kind,
             host: candidate.reference.host.clone(),
             prefix: prefix.trim_end_matches('/').to_owned(),
             registry: candidate.registry,
         })
     });
-    Some(Route {
+    Some(PathRoute {
         path: path.to_owned(),
-        ways: ways.collect::<Option<Vec<_>>>()?,
+        sources: sources.collect::<Option<Vec<_>>>()?,
     })
 }
 
 /// Returns true if a path's route follows from the general route.
-fn says_the_same(route: &Route, general: &Route) -> bool {
-    route.ways.len() == general.ways.len()
+fn follows_from_general(route: &PathRoute, general: &PathRoute) -> bool {
+    route.sources.len() == general.sources.len()
         && route
-            .ways
+            .sources
             .iter()
-            .zip(&general.ways)
-            .all(|(way, general)| way.host == general.host && way.prefix == join(&general.prefix, &route.path))
+            .zip(&general.sources)
+            .all(|(source, general)| source.host == general.host && source.prefix == join(&general.prefix, &route.path))
 }
 
 /// Joins two parts of a path; either may be empty.

@@ -15,12 +15,16 @@ impl Resolver<'_> {
             Why::Rule(index) => {
                 let rule = &self.settings.rules[index];
                 match &rule.from {
-                    RulePrefix::All => format!("rule `all` prepends `{}` ({})", target_of(rule), place(&rule.location)),
+                    RulePrefix::All => format!(
+                        "rule `all` prepends `{}` ({})",
+                        target_of(rule),
+                        file_and_line(&rule.location)
+                    ),
                     RulePrefix::Path { host, path } => format!(
                         "mapping rule `{}` to `{}` ({})",
                         host_and_path(host.as_str(), path),
                         target_of(rule),
-                        place(&rule.location)
+                        file_and_line(&rule.location)
                     ),
                 }
             }
@@ -29,7 +33,7 @@ impl Resolver<'_> {
                 format!(
                     "external registry `{}` serves every image ({})",
                     registry.address(),
-                    place(&registry.location)
+                    file_and_line(&registry.location)
                 )
             }
             Why::AlreadyThere => "the image names its target already".to_owned(),
@@ -68,13 +72,13 @@ impl Resolver<'_> {
         };
         let name = format!("primary registry `{}/{}`", primary.endpoint, primary.project);
         match &primary.location {
-            Some(location) => format!("{name} holds application images ({})", place(location)),
+            Some(location) => format!("{name} holds application images ({})", file_and_line(location)),
             None => format!("{name} holds application images"),
         }
     }
 }
 
-fn place(location: &Location) -> String {
+fn file_and_line(location: &Location) -> String {
     format!("{}:{}", location.file, location.line)
 }
 

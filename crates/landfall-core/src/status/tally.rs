@@ -23,13 +23,13 @@ struct Blob {
     position: u64,
     /// The highest position so far.
     furthest: u64,
-    state: State,
+    state: TransferStage,
     /// The bytes of this blob that were moved to other destinations.
     elsewhere: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum State {
+enum TransferStage {
     #[default]
     Planned,
     UnderWay,
@@ -86,20 +86,20 @@ impl Blob {
     }
 
     fn start(&mut self, offset: u64) {
-        if self.state == State::Finished {
+        if self.state == TransferStage::Finished {
             *self = Blob {
                 size: self.size,
                 elsewhere: self.done(),
                 ..Blob::default()
             };
         }
-        if self.state == State::Planned {
+        if self.state == TransferStage::Planned {
             (self.first, self.furthest) = (offset, offset);
         }
         // The destination may have lost a part that it had.
         self.first = self.first.min(offset);
         self.position = offset;
-        self.state = State::UnderWay;
+        self.state = TransferStage::UnderWay;
     }
 
     fn advance(&mut self, bytes: u64) {
@@ -109,12 +109,12 @@ impl Blob {
 
     fn finish(&mut self) {
         self.furthest = self.size;
-        self.state = State::Finished;
+        self.state = TransferStage::Finished;
     }
 
     /// Records that the blob exists at the destination: from before, or because another image brought it.
     fn skip(&mut self) {
-        if self.state == State::Planned {
+        if self.state == TransferStage::Planned {
             (self.first, self.furthest) = (self.size, self.size);
         }
         self.finish();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use landfall_core::diagnostic::Location;
 use landfall_core::reference::{ImageReference, parse_reference};
 use landfall_core::settings::{
-    Finding, ImageRole, Login, MappingRule, Primary, PrimaryKind, ProfileImage, Registry, RegistryRole, RulePrefix,
-    Settings,
+    Finding, ImageRole, Login, MappingRule, Primary, PrimaryKind, ProfileImage, RegistryRole, RegistrySettings,
+    RulePrefix, Settings,
 };
 
 /// The password of every registry. No output may contain it.
@@ -37,7 +37,7 @@ pub(crate) fn mk_reference(text: &str) -> ImageReference {
 pub(crate) fn with_registry(mut settings: Settings, role: RegistryRole, address: &str) -> Settings {
     let (host, path) = split(address);
     let line = u32::try_from(settings.registries.len()).unwrap() + 5;
-    settings.registries.push(Registry {
+    settings.registries.push(RegistrySettings {
         role,
         host: host.parse().unwrap(),
         path: path.to_owned(),

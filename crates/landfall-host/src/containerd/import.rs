@@ -16,7 +16,7 @@ use tonic::Code;
 use super::children::child_labels;
 use super::connection::{CALL_LIMIT, Namespace, unsigned};
 use super::error::ContainerdError;
-use super::lease::Lease;
+use super::lease::ContainerdLease;
 use super::proto::services::content::v1 as content;
 use super::proto::types;
 use super::writer::{BlobWriter, ingest_name};
@@ -44,7 +44,7 @@ pub enum WriteBlobError<E> {
 /// A running import into one namespace. Call [`Import::finish`] once images refer to the content that must stay.
 #[derive(Debug)]
 pub struct Import {
-    lease: Lease,
+    lease: ContainerdLease,
 }
 
 impl Namespace {
@@ -54,7 +54,7 @@ impl Namespace {
     /// # Errors
     /// When the call to containerd fails.
     pub async fn begin_import(&self, lifetime: Duration) -> Result<Import, ContainerdError> {
-        let lease = Lease::create(self.clone(), lifetime).await?;
+        let lease = ContainerdLease::create(self.clone(), lifetime).await?;
         Ok(Import { lease })
     }
 }

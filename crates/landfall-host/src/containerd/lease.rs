@@ -21,13 +21,13 @@ const EXPIRY_LABEL: &str = "containerd.io/gc.expire";
 
 /// A lease in one namespace. Calls that read or write content under it are made by its methods.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct ContainerdLease {
     namespace: Namespace,
     name: String,
     header: MetadataValue<Ascii>,
 }
 
-impl Lease {
+impl ContainerdLease {
     pub(super) async fn create(namespace: Namespace, lifetime: Duration) -> Result<Self, ContainerdError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let now = Timestamp::now();
@@ -38,7 +38,7 @@ impl Lease {
             .ok()
             .and_then(|lifetime| now.checked_add(lifetime).ok());
         let labels = BTreeMap::from([(EXPIRY_LABEL.to_owned(), expiry.unwrap_or(Timestamp::MAX).to_string())]);
-        let lease = Lease {
+        let lease = ContainerdLease {
             namespace,
             name,
             header,

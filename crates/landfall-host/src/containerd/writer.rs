@@ -14,7 +14,7 @@ use tonic::Streaming;
 
 use super::connection::{CALL_LIMIT, unsigned, wire_size};
 use super::error::ContainerdError;
-use super::lease::Lease;
+use super::lease::ContainerdLease;
 use super::proto::services::content::v1::{WriteAction, WriteContentRequest, WriteContentResponse};
 
 /// The timeout for opening and committing. When it opens a partial write, containerd hashes the existing bytes; a
@@ -29,7 +29,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 
 /// The writer of one blob.
 pub(super) struct BlobWriter<'a> {
-    lease: &'a Lease,
+    lease: &'a ContainerdLease,
     blob: &'a Descriptor,
     requests: mpsc::Sender<WriteContentRequest>,
     answers: Streaming<WriteContentResponse>,
@@ -42,7 +42,7 @@ pub(super) struct BlobWriter<'a> {
 impl<'a> BlobWriter<'a> {
     /// Opens a new write, or the one that an earlier attempt left. containerd admits one writer of a blob at a time. If
     /// another process or task holds the write, this function waits; in most cases it then learns that the blob exists.
-    pub(super) async fn open(lease: &'a Lease, blob: &'a Descriptor) -> Result<Self, ContainerdError> {
+    pub(super) async fn open(lease: &'a ContainerdLease, blob: &'a Descriptor) -> Result<Self, ContainerdError> {
         let begun = Instant::now();
         loop {
             match Self::try_open(lease, blob).await {
@@ -52,7 +52,7 @@ impl<'a> BlobWriter<'a> {
         }
     }
 
-    async fn try_open(lease: &'a Lease, blob: &'a Descriptor) -> Result<Self, ContainerdError> {
+    async fn try_open(lease: &'a ContainerdLease, blob: &'a Descriptor) -> Result<Self, ContainerdError> {
         let (requests, outgoing) = mpsc::channel(1);
         let mut client = lease.content_client();
         let stat = WriteContentRequest {

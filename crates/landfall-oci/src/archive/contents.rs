@@ -34,14 +34,14 @@ pub(super) type ContentLocations = HashMap<Digest, ContentLocation>;
 
 /// A manifest of the archive, or the narrowed index in its place.
 #[derive(Debug, Clone)]
-pub(super) struct KeptManifest {
+pub(super) struct VisitedManifest {
     digest: Digest,
     size: u64,
 }
 
-impl KeptManifest {
-    pub(super) fn of(descriptor: &Descriptor) -> KeptManifest {
-        KeptManifest {
+impl VisitedManifest {
+    pub(super) fn of(descriptor: &Descriptor) -> VisitedManifest {
+        VisitedManifest {
             digest: descriptor.digest.clone(),
             size: descriptor.size,
         }
@@ -65,7 +65,7 @@ pub(super) struct ArchiveContents {
     pub(super) locations: ContentLocations,
     pub(super) referrers: ReferrerMap,
     /// Manifests visited so far; `None` for those missing from the archive.
-    pub(super) visited: HashMap<Digest, Option<KeptManifest>>,
+    pub(super) visited: HashMap<Digest, Option<VisitedManifest>>,
 }
 
 /// One image, before it has a source.

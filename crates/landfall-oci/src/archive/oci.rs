@@ -5,7 +5,7 @@ use bytes::Bytes;
 use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 
-use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation, KeptManifest, PartialIndex};
+use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation, PartialIndex, VisitedManifest};
 use crate::archive::docker::ListedImage;
 use crate::archive::entries::ArchiveEntries;
 use crate::archive::error::ArchiveError;
@@ -103,7 +103,7 @@ fn locate(
         return Ok(known.clone().map(|content| content.named_by(manifest)));
     }
     let visited = locate_new(entries, manifest, depth, found)?;
-    let content = visited.as_ref().map(KeptManifest::of);
+    let content = visited.as_ref().map(VisitedManifest::of);
     found.visited.insert(manifest.digest.clone(), content);
     Ok(visited)
 }

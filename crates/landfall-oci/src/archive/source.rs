@@ -23,13 +23,13 @@ const READ_SIZE: u64 = 256 * 1024;
 /// Reads one image of an archive.
 #[derive(Debug, Clone)]
 pub(super) struct ArchiveSource {
-    shared: Arc<Shared>,
+    shared: Arc<IndexedArchive>,
     /// Manifest of every selector that is not a digest.
     root: Option<Digest>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct IndexedArchive {
     archive: String,
     entries: ArchiveEntries,
     locations: ContentLocations,
@@ -46,7 +46,7 @@ impl ArchiveSource {
         found: ArchiveContents,
     ) -> (ArchiveSource, Vec<ArchivedImage>) {
         let visited = found.visited.into_iter();
-        let shared = Shared {
+        let shared = IndexedArchive {
             archive,
             entries,
             locations: found.locations,

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use landfall_net::tls::USUAL_CERTIFICATE_ROOTS;
 
 use crate::client::endpoint::{Endpoint, Proxies};
-use crate::keychain::{Keychain, LoginFile, login_file_paths};
+use crate::keychain::{Keychain, LoginFilePath, login_file_paths};
 
 /// Fallback for values that the settings do not give. The default is empty: tests and the demonstration must not depend
 /// on the machine.
@@ -35,8 +35,8 @@ impl AmbientAccess {
     /// Returns the logins of this machine, after those of a file that the user named.
     #[must_use]
     pub fn keychain(&self, named: Option<&Utf8Path>) -> Keychain {
-        let named = named.map(|path| LoginFile::Named(path.to_owned()));
-        let usual = self.login_files.iter().cloned().map(LoginFile::Standard);
+        let named = named.map(|path| LoginFilePath::Named(path.to_owned()));
+        let usual = self.login_files.iter().cloned().map(LoginFilePath::Standard);
         Keychain::new(named.into_iter().chain(usual).collect())
     }
 

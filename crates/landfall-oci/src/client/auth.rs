@@ -32,11 +32,11 @@ pub(super) struct Authenticator {
     login: Option<Credential>,
     keychain: Option<Arc<Keychain>>,
     listed: Vec<RegistryHost>,
-    state: Mutex<State>,
+    state: Mutex<AuthState>,
 }
 
 #[derive(Default)]
-struct State {
+struct AuthState {
     /// The registry's last challenge. It saves a 401 for each new repository.
     challenge: Option<Challenge>,
     tokens: HashMap<Scope, TokenSlot>,
@@ -80,7 +80,7 @@ impl Authenticator {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AuthState> {
         lock(&self.state)
     }
 

@@ -6,7 +6,7 @@ use landfall_core::diagnostic::Location;
 use landfall_core::failure::{Explanation, FailureKind, error_chain};
 use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, Why};
-use landfall_core::settings::{Primary, ProfileImage, Registry, RegistryRole, Settings};
+use landfall_core::settings::{Primary, ProfileImage, RegistryRole, RegistrySettings, Settings};
 
 use super::error::Fault;
 use super::problem::TlsProblem;
@@ -127,7 +127,7 @@ pub fn explain_project(
 
 /// Explains why an image of the profile may not be fetched from any registry.
 #[must_use]
-pub fn explain_no_place(image: &ProfileImage) -> Explanation {
+pub fn explain_no_source(image: &ProfileImage) -> Explanation {
     Explanation::new(
         format!(
             "image `{}` cannot be fetched from any registry: sync from the origin is off",
@@ -136,17 +136,17 @@ pub fn explain_no_place(image: &ProfileImage) -> Explanation {
         format!(
             "push it to the primary registry by hand, or set `content.sync.enable: true` in the registry-connect pack; the \
              image is listed at {}",
-            place(&image.location)
+            position(&image.location)
         ),
     )
 }
 
 fn hint_for_missing(settings: &Settings, image: &ProfileImage, candidate: &Candidate) -> String {
-    let listed = place(&image.location);
+    let listed = position(&image.location);
     match candidate.why {
         Why::Rule(index) => format!(
             "push it there, or correct the image at {listed} or the mapping rule at {}",
-            place(&settings.rules[index].location)
+            position(&settings.rules[index].location)
         ),
         Why::Prepend(_) => format!("push it there, or correct the image at {listed}"),
         _ => format!("correct the image at {listed}"),
@@ -155,7 +155,7 @@ fn hint_for_missing(settings: &Settings, image: &ProfileImage, candidate: &Candi
 
 /// The registry at the other side of a transfer.
 struct Peer<'a> {
-    registry: Option<&'a Registry>,
+    registry: Option<&'a RegistrySettings>,
     host: &'a str,
     repository: &'a str,
     /// The attempted action there, e.g. `pull from`.
@@ -201,7 +201,9 @@ impl Peer<'_> {
             FailureKind::RateLimited { .. } => (
                 "it allows no more requests for now".to_owned(),
                 match self.registry {
-                    Some(Registry { login: Some(_), .. }) => "wait, or ask its operator for a higher limit".to_owned(),
+                    Some(RegistrySettings { login: Some(_), .. }) => {
+                        "wait, or ask its operator for a higher limit".to_owned()
+                    }
                     Some(registry) => {
                         format!(
                             "wait, or log in, which often allows more: add {}",
@@ -260,16 +262,16 @@ impl Peer<'_> {
 
     fn explain_unauthorized(&self) -> (String, String) {
         match self.registry {
-            Some(Registry { login: Some(login), .. }) => (
+            Some(RegistrySettings { login: Some(login), .. }) => (
                 format!("it refuses the password of user `{}`", login.username),
-                format!("correct `{}` at {}", login.location.key, place(&login.location)),
+                format!("correct `{}` at {}", login.location.key, position(&login.location)),
             ),
             Some(registry) => (
                 "it asks for a login, and none is given".to_owned(),
                 format!(
                     "add `{}` and the password beside {}",
                     key_of(&registry.location, registry.role, Field::Username),
-                    place(&registry.location)
+                    position(&registry.location)
                 ),
             ),
             None => (
@@ -284,7 +286,7 @@ impl Peer<'_> {
 
     fn explain_forbidden(&self) -> (String, String) {
         match self.registry {
-            Some(registry @ Registry { login: Some(login), .. }) => (
+            Some(registry @ RegistrySettings { login: Some(login), .. }) => (
                 format!("user `{}` may not {} `{}`", login.username, self.verb, self.repository),
                 format!(
                     "grant it there, or name another user as {}",
@@ -312,7 +314,7 @@ enum Field {
 
 /// Returns, e.g., `` `stylus.registryCredentials.domain` at user-data.yaml:7:5 ``. A field that may be missing is
 /// "beside" its location.
-fn field(registry: &Registry, field: Field) -> String {
+fn field(registry: &RegistrySettings, field: Field) -> String {
     let at = match field {
         Field::Address => "at",
         Field::Username | Field::Certificates => "beside",
@@ -320,11 +322,11 @@ fn field(registry: &Registry, field: Field) -> String {
     format!(
         "`{}` {at} {}",
         key_of(&registry.location, registry.role, field),
-        place(&registry.location)
+        position(&registry.location)
     )
 }
 
-fn place(location: &Location) -> String {
+fn position(location: &Location) -> String {
     format!("{}:{}:{}", location.file, location.line, location.column)
 }
 

@@ -11,10 +11,10 @@ use landfall_core::sync::lock;
 use tokio::sync::OwnedMutexGuard;
 
 /// Key: (blob storage, digest). Storage is the registry's host; for other sinks, [`crate::image::ImageSink::describe`].
-type Key = (String, Digest);
+type BlobKey = (String, Digest);
 /// Repositories that have the blob, the latest last.
 type Repositories = Vec<Repository>;
-type Blobs = Arc<Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Repositories>>>>>;
+type Blobs = Arc<Mutex<HashMap<BlobKey, Arc<tokio::sync::Mutex<Repositories>>>>>;
 
 /// Locks of the blobs that this process copies, with the repositories that have them. Clones share the locks.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,7 @@ pub struct BlobLocks {
 #[derive(Debug)]
 pub(super) struct BlobLock {
     blobs: Blobs,
-    key: Key,
+    key: BlobKey,
     /// `None` while the lock is awaited, and in `drop` before the entry is checked.
     repositories: Option<OwnedMutexGuard<Repositories>>,
 }

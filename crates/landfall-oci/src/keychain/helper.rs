@@ -85,7 +85,7 @@ pub enum HelperProblem {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct RawLogin {
+struct HelperReply {
     #[serde(default)]
     username: String,
     secret: SecretString,
@@ -202,7 +202,7 @@ fn parse_output(
     }
     match action {
         HelperAction::Get { .. } => {
-            let login: RawLogin = serde_json::from_slice(output).map_err(|_| HelperProblem::Answer)?;
+            let login: HelperReply = serde_json::from_slice(output).map_err(|_| HelperProblem::Answer)?;
             Ok(Credential::from_pair(&login.username, login.secret.expose_secret()))
         }
         HelperAction::Store { .. } | HelperAction::Erase { .. } => Ok(None),

@@ -12,21 +12,21 @@ impl ContentStore {
     /// Returns an empty lease. It protects blobs from [`ContentStore::gc`] until it is dropped: for transfers whose
     /// image has no name yet.
     #[must_use]
-    pub fn lease(&self) -> Lease {
-        Lease::new(self.clone())
+    pub fn lease(&self) -> BlobLease {
+        BlobLease::new(self.clone())
     }
 }
 
 /// Protection of blobs from garbage collection, until it is dropped.
 #[derive(Debug)]
-pub struct Lease {
+pub struct BlobLease {
     store: ContentStore,
     leased: Mutex<HashSet<Digest>>,
 }
 
-impl Lease {
-    fn new(store: ContentStore) -> Lease {
-        Lease {
+impl BlobLease {
+    fn new(store: ContentStore) -> BlobLease {
+        BlobLease {
             store,
             leased: Mutex::new(HashSet::new()),
         }
@@ -41,7 +41,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for BlobLease {
     fn drop(&mut self) {
         let leased = self.leased.get_mut().unwrap_or_else(PoisonError::into_inner);
         for digest in leased.iter() {

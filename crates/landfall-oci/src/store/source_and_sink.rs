@@ -12,7 +12,7 @@ use crate::image::{BlobState, BlobStream, ImageSink, ImageSource, RawManifest, T
 use crate::store::ContentStore;
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
-use crate::store::lease::Lease;
+use crate::store::lease::BlobLease;
 use crate::store::receive::receive_stream;
 
 /// Size of one read from the disk, in bytes.
@@ -119,7 +119,7 @@ impl ImageSource for StoreSource {
 #[derive(Debug)]
 pub struct StoreSink {
     store: ContentStore,
-    lease: std::sync::Arc<Lease>,
+    lease: std::sync::Arc<BlobLease>,
 }
 
 impl StoreSink {
@@ -193,7 +193,7 @@ impl ImageSink for StoreSink {
 }
 
 impl ContentStore {
-    fn has_complete_image(&self, manifest: &Digest, lease: &Lease) -> Result<bool, StoreError> {
+    fn has_complete_image(&self, manifest: &Digest, lease: &BlobLease) -> Result<bool, StoreError> {
         match self.first_missing(manifest, |digest| lease.add(digest)) {
             Ok(missing) => Ok(missing.is_none()),
             Err(error) if error.is_repaired_by_copying() => Ok(false),
@@ -209,7 +209,7 @@ impl ContentStore {
         &self,
         manifest: &RawManifest,
         name: Option<&ImageReference>,
-        lease: &Lease,
+        lease: &BlobLease,
     ) -> Result<(), StoreError> {
         self.check_children(manifest, |digest| lease.add(digest))?;
         let descriptor = self.write_manifest_alone(manifest, lease)?;
@@ -223,7 +223,7 @@ impl ContentStore {
     ///
     /// # Errors
     /// If the digest is wrong or the disk fails.
-    pub fn write_manifest_alone(&self, manifest: &RawManifest, lease: &Lease) -> Result<Descriptor, StoreError> {
+    pub fn write_manifest_alone(&self, manifest: &RawManifest, lease: &BlobLease) -> Result<Descriptor, StoreError> {
         lease.add(&manifest.digest);
         let size = manifest.bytes.len() as u64;
         let descriptor = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);

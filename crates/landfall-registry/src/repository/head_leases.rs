@@ -8,7 +8,7 @@ use std::time::Duration;
 use landfall_core::reference::Digest;
 use landfall_core::sync::lock;
 use landfall_oci::store::ContentStore;
-use landfall_oci::store::lease::Lease;
+use landfall_oci::store::lease::BlobLease;
 use tokio::time::Instant;
 
 /// Time that a push may take from the HEAD request to its manifest.
@@ -24,7 +24,7 @@ pub(crate) struct HeadLeases {
 #[derive(Debug)]
 struct HeadLease {
     expires_at: Instant,
-    _lease: Lease,
+    _lease: BlobLease,
 }
 
 impl HeadLeases {

@@ -11,7 +11,7 @@ use landfall_core::report::{CheckReport, CheckRow, CheckState, CheckSummary, ima
 use landfall_core::resolve::{Candidate, Resolver};
 use landfall_core::settings::Settings;
 use landfall_core::wording::counted;
-use landfall_oci::client::explain::{explain_fetch, explain_no_place};
+use landfall_oci::client::explain::{explain_fetch, explain_no_source};
 use landfall_oci::copy::CopyOptions;
 use landfall_oci::image::TransferError;
 
@@ -136,7 +136,7 @@ impl CheckContext<'_> {
             }
         }
         if planned.pull.is_empty() {
-            problems.push(explain_no_place(image));
+            problems.push(explain_no_source(image));
         }
         let Explanation { message, hint } = Explanation::join(problems);
         row.problem = Some(message);

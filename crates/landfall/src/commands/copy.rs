@@ -10,7 +10,7 @@ use crate::args::TransferArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_text;
-use crate::transfer::location::Location;
+use crate::transfer::location::ImageLocation;
 use crate::transfer::options::TransferOptions;
 use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 
@@ -24,10 +24,10 @@ use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 pub struct CopyArgs {
     /// Source: an image reference, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]` or `docker-archive:FILE[:NAME]`.
     #[arg(value_name = "FROM", required_unless_present = "from_file", requires = "to")]
-    pub from: Option<Location>,
+    pub from: Option<ImageLocation>,
     /// Destination, in the same forms; an archive is overwritten and holds one image, a directory holds any number.
     #[arg(value_name = "TO")]
-    pub to: Option<Location>,
+    pub to: Option<ImageLocation>,
     /// File with FROM and TO on each line, and comments after `#`; `-` is stdin.
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub from_file: Option<Utf8PathBuf>,
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
     let settings = settings.context("settings without any input cannot be made")?;
     let options = TransferOptions::resolve(&args.transfer);
     let registries = options.registries(&settings, context);
-    let open = |from: &Location, to: &Location| {
+    let open = |from: &ImageLocation, to: &ImageLocation| {
         let (source, selector) = from.open_source(&registries, None)?;
         let (sink, name) = to.open_sink(&registries, None)?;
         Ok(OpenTransfer {
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
     run_transfers(&transfers, &options, context)
 }
 
-fn load_pairs(file: &Utf8Path) -> anyhow::Result<Vec<(Location, Location)>> {
+fn load_pairs(file: &Utf8Path) -> anyhow::Result<Vec<(ImageLocation, ImageLocation)>> {
     let text = load_text(file)?;
     let mut pairs = Vec::new();
     for (number, line) in text.text.lines().enumerate() {
@@ -85,7 +85,7 @@ fn load_pairs(file: &Utf8Path) -> anyhow::Result<Vec<(Location, Location)>> {
         match words[..] {
             [] => {}
             [from, to] => {
-                let parse = |text: &str| text.parse::<Location>().with_context(place);
+                let parse = |text: &str| text.parse::<ImageLocation>().with_context(place);
                 pairs.push((parse(from)?, parse(to)?));
             }
             _ => bail!("{}: a line must hold two locations, FROM and TO", place()),

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::registries::Registries;
-use crate::transfer::location::Location;
+use crate::transfer::location::ImageLocation;
 use crate::transfer::options::TransferOptions;
 use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 
@@ -88,13 +88,13 @@ fn plan_push(
     let target = image
         .pull
         .iter()
-        .find(|candidate| candidate.place == CandidateKind::External)?;
+        .find(|candidate| candidate.kind == CandidateKind::External)?;
     if target.reference == image.canonical {
         return None;
     }
     let role: ImageRole = settings.images[image.image].role;
-    let from = Location::Registry(image.canonical.clone());
-    let to = Location::Registry(target.reference.clone());
+    let from = ImageLocation::Registry(image.canonical.clone());
+    let to = ImageLocation::Registry(target.reference.clone());
     let open = || {
         let (source, selector) = from.open_source(registries, resolver.registry_for(&image.canonical, role))?;
         let (sink, name) = to.open_sink(registries, target.registry)?;

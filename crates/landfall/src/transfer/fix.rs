@@ -9,7 +9,7 @@ use landfall_oci::image::TransferError;
 
 use crate::registries::RegistryAccess;
 use crate::shell::command_line;
-use crate::transfer::location::Location;
+use crate::transfer::location::ImageLocation;
 
 /// Returns the advice for an error of the transfer from `source` to `destination`, if there is any.
 pub(super) fn find_fix(
@@ -45,7 +45,7 @@ fn advise_one_platform(
     refused: &PartialIndexRefused,
 ) -> Option<String> {
     let whole = refused.hint()?.into_owned();
-    let (Ok(source), Some(part)) = (source.parse::<Location>(), refused.copied.first()) else {
+    let (Ok(source), Some(part)) = (source.parse::<ImageLocation>(), refused.copied.first()) else {
         return Some(whole);
     };
     let mut words = vec!["landfall".to_owned(), "copy".to_owned()];

@@ -18,12 +18,12 @@ use crate::registries::Registries;
 
 /// Location of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location {
+pub enum ImageLocation {
     /// In a registry: `docker://HOST/REPOSITORY:TAG`, or the reference alone.
     Registry(ImageReference),
     /// In a file or directory: `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`.
     File {
-        transport: Transport,
+        transport: ImageTransport,
         file: Utf8PathBuf,
         /// Name of an image in it, or digest of a manifest; `None` stands for the only image.
         name: Option<String>,
@@ -32,7 +32,7 @@ pub enum Location {
 
 /// Form of a file or directory with images, in skopeo's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub enum ImageTransport {
     /// Directory with an OCI image layout.
     OciDirectory,
     /// Tar of an OCI image layout, as `skopeo` and `ctr images export` write it.
@@ -41,14 +41,18 @@ pub enum Transport {
     DockerArchive,
 }
 
-impl Transport {
-    const ALL: [Transport; 3] = [Transport::OciArchive, Transport::DockerArchive, Transport::OciDirectory];
+impl ImageTransport {
+    const ALL: [ImageTransport; 3] = [
+        ImageTransport::OciArchive,
+        ImageTransport::DockerArchive,
+        ImageTransport::OciDirectory,
+    ];
 
     fn prefix(self) -> &'static str {
         match self {
-            Transport::OciDirectory => "oci:",
-            Transport::OciArchive => "oci-archive:",
-            Transport::DockerArchive => "docker-archive:",
+            ImageTransport::OciDirectory => "oci:",
+            ImageTransport::OciArchive => "oci-archive:",
+            ImageTransport::DockerArchive => "docker-archive:",
         }
     }
 }
@@ -73,11 +77,11 @@ pub enum LocationError {
 /// Docker Hub.
 const UNSUPPORTED: [&str; 5] = ["dir:", "docker-daemon:", "containers-storage:", "ostree:", "sif:"];
 
-impl FromStr for Location {
+impl FromStr for ImageLocation {
     type Err = LocationError;
 
-    fn from_str(text: &str) -> Result<Location, LocationError> {
-        for transport in Transport::ALL {
+    fn from_str(text: &str) -> Result<ImageLocation, LocationError> {
+        for transport in ImageTransport::ALL {
             let Some(rest) = text.strip_prefix(transport.prefix()) else {
                 continue;
             };
@@ -88,7 +92,7 @@ impl FromStr for Location {
             if file.is_empty() {
                 return Err(LocationError::NoFile { text: text.to_owned() });
             }
-            return Ok(Location::File {
+            return Ok(ImageLocation::File {
                 transport,
                 file: file.into(),
                 name,
@@ -98,7 +102,7 @@ impl FromStr for Location {
             return Err(LocationError::Unsupported { text: text.to_owned() });
         }
         match text.parse::<ImageReference>() {
-            Ok(reference) => Ok(Location::Registry(reference.canonical())),
+            Ok(reference) => Ok(ImageLocation::Registry(reference.canonical())),
             Err(source) => Err(LocationError::Reference {
                 text: text.to_owned(),
                 source,
@@ -107,11 +111,11 @@ impl FromStr for Location {
     }
 }
 
-impl fmt::Display for Location {
+impl fmt::Display for ImageLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Location::Registry(reference) => write!(f, "{reference}"),
-            Location::File { transport, file, name } => {
+            ImageLocation::Registry(reference) => write!(f, "{reference}"),
+            ImageLocation::File { transport, file, name } => {
                 write!(f, "{}{file}", transport.prefix())?;
                 name.iter().try_for_each(|name| write!(f, ":{name}"))
             }
@@ -119,16 +123,16 @@ impl fmt::Display for Location {
     }
 }
 
-impl Location {
+impl ImageLocation {
     /// Returns the location of one manifest of this image, by its digest.
-    pub(crate) fn with_digest(&self, digest: &Digest) -> Location {
+    pub(crate) fn with_digest(&self, digest: &Digest) -> ImageLocation {
         match self {
-            Location::Registry(reference) => Location::Registry(ImageReference {
+            ImageLocation::Registry(reference) => ImageLocation::Registry(ImageReference {
                 tag: None,
                 digest: Some(digest.clone()),
                 ..reference.clone()
             }),
-            Location::File { transport, file, .. } => Location::File {
+            ImageLocation::File { transport, file, .. } => ImageLocation::File {
                 transport: *transport,
                 file: file.clone(),
                 name: Some(digest.to_string()),
@@ -146,14 +150,14 @@ impl Location {
         registry: Option<usize>,
     ) -> Result<(Arc<dyn ImageSource>, String), TransferError> {
         match self {
-            Location::Registry(reference) => {
+            ImageLocation::Registry(reference) => {
                 let source = RegistrySource {
                     client: registries.client(&reference.host, registry)?,
                     repository: reference.repository.clone(),
                 };
                 Ok((Arc::new(source), reference.manifest_selector().to_owned()))
             }
-            Location::File { transport, file, name } => {
+            ImageLocation::File { transport, file, name } => {
                 let image = find_image(*transport, file, name.as_deref()).map_err(|problem| TransferError {
                     attempt: format!("cannot open `{self}`"),
                     kind: FailureKind::Local,
@@ -175,17 +179,19 @@ impl Location {
         registry: Option<usize>,
     ) -> Result<(Arc<dyn ImageSink>, Option<ImageReference>), TransferError> {
         match self {
-            Location::Registry(reference) => {
+            ImageLocation::Registry(reference) => {
                 let client = registries.client(&reference.host, registry)?;
                 let sink = RegistrySink::new(client, reference.repository.clone(), reference.tag.clone());
                 let sink = sink.with_journal(registries.journal.clone());
                 Ok((Arc::new(sink), Some(reference.clone())))
             }
-            Location::File { transport, file, name } => {
+            ImageLocation::File { transport, file, name } => {
                 let sink: Arc<dyn ImageSink> = match transport {
-                    Transport::OciDirectory => Arc::new(LayoutSink::new(file, name.clone())),
-                    Transport::OciArchive => Arc::new(ArchiveSink::new(file, name.clone(), ArchiveForm::Oci)),
-                    Transport::DockerArchive => Arc::new(ArchiveSink::new(file, name.clone(), ArchiveForm::Docker)),
+                    ImageTransport::OciDirectory => Arc::new(LayoutSink::new(file, name.clone())),
+                    ImageTransport::OciArchive => Arc::new(ArchiveSink::new(file, name.clone(), ArchiveForm::Oci)),
+                    ImageTransport::DockerArchive => {
+                        Arc::new(ArchiveSink::new(file, name.clone(), ArchiveForm::Docker))
+                    }
                 };
                 Ok((sink, None))
             }
@@ -199,10 +205,10 @@ fn digest_in(name: Option<&str>) -> Option<Digest> {
 }
 
 /// Finds the image of this name. Short and canonical forms of a reference are equal.
-fn find_image(transport: Transport, file: &Utf8Path, name: Option<&str>) -> anyhow::Result<ArchiveImage> {
+fn find_image(transport: ImageTransport, file: &Utf8Path, name: Option<&str>) -> anyhow::Result<ArchiveImage> {
     let images = match transport {
-        Transport::OciDirectory => open_layout(file)?,
-        Transport::OciArchive | Transport::DockerArchive => {
+        ImageTransport::OciDirectory => open_layout(file)?,
+        ImageTransport::OciArchive | ImageTransport::DockerArchive => {
             let spool = Utf8PathBuf::try_from(std::env::temp_dir())?;
             open_archive(file, &spool)?
         }
@@ -248,10 +254,10 @@ mod tests {
             ("oci:/tmp/x", "oci:/tmp/x"),
             ("oci:x:1.0", "oci:x:1.0"),
         ] {
-            assert_eq!(text.parse::<Location>().unwrap().to_string(), shown, "{text}");
+            assert_eq!(text.parse::<ImageLocation>().unwrap().to_string(), shown, "{text}");
         }
         for text in ["", "oci-archive:", "oci:", "dir:/tmp/x", "A B"] {
-            assert!(text.parse::<Location>().is_err(), "{text}");
+            assert!(text.parse::<ImageLocation>().is_err(), "{text}");
         }
     }
 }

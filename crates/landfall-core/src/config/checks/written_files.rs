@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::config::facts::{Facts, WrittenFile};
-use crate::config::node::{KeyPath, Node, Value};
+use crate::config::node::{KeyPath, Node, NodeValue};
 use crate::config::text::{Span, Text};
 use crate::config::yaml::{self};
 use crate::diagnostic::NamedText;
@@ -223,14 +223,14 @@ fn occurrences(text: &str, word: &str) -> Vec<Range<usize>> {
 /// Calls `see` for each scalar at or below `node`, keys and values.
 fn each_scalar(node: &Node, see: &mut impl FnMut(&Node)) {
     match &node.value {
-        Value::Scalar(_) => see(node),
-        Value::Sequence(items) => items.iter().for_each(|item| each_scalar(item, see)),
-        Value::Mapping(entries) => {
+        NodeValue::Scalar(_) => see(node),
+        NodeValue::Sequence(items) => items.iter().for_each(|item| each_scalar(item, see)),
+        NodeValue::Mapping(entries) => {
             for entry in entries {
                 see(&entry.key);
                 each_scalar(&entry.value, see);
             }
         }
-        Value::Unknown => {}
+        NodeValue::Unknown => {}
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 /// The keys and indices that lead to a node. Neighbours share their common part.
 #[derive(Clone, Default)]
-pub(crate) struct KeyPath(Option<Arc<Step>>);
+pub(crate) struct KeyPath(Option<Arc<PathStep>>);
 
-struct Step {
+struct PathStep {
     parent: KeyPath,
     part: Part,
 }
@@ -29,7 +29,7 @@ impl KeyPath {
     }
 
     fn step(&self, part: Part) -> KeyPath {
-        KeyPath(Some(Arc::new(Step {
+        KeyPath(Some(Arc::new(PathStep {
             parent: self.clone(),
             part,
         })))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_saphyr::granit_parser::{ErrorKind, Event, Options, Parser, ScanError};
 
 use crate::config::codes::{self, CodeDoc};
-use crate::config::node::{KeyPath, MappingEntry, Node, Scalar, Value};
+use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue, Scalar};
 use crate::config::report::Report;
 use crate::config::text::{Span, Text};
 
@@ -157,7 +157,7 @@ impl Builder<'_> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_string = tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
-                let value = Value::Scalar(Scalar {
+                let value = NodeValue::Scalar(Scalar {
                     text: Arc::from(&*text),
                     style,
                     is_string,
@@ -184,7 +184,7 @@ impl Builder<'_> {
     }
 
     fn open(&mut self, kind: FrameKind, anchor: usize, start: usize) {
-        let (path, key) = self.place();
+        let (path, key) = self.next_path_and_key();
         self.stack.push(Frame {
             kind,
             anchor,
@@ -198,8 +198,8 @@ impl Builder<'_> {
     fn close(&mut self, end: usize) {
         let Some(frame) = self.stack.pop() else { return };
         let value = match frame.kind {
-            FrameKind::Sequence(items) => Value::Sequence(items),
-            FrameKind::Mapping { entries, .. } => Value::Mapping(merged(entries)),
+            FrameKind::Sequence(items) => NodeValue::Sequence(items),
+            FrameKind::Mapping { entries, .. } => NodeValue::Mapping(merged(entries)),
         };
         let node = Node::new(value, self.text, frame.start..end, frame.key, frame.path);
         let weight = self.nodes - frame.nodes_before + 1;
@@ -221,7 +221,7 @@ impl Builder<'_> {
     }
 
     fn unresolved_alias(&mut self, start: usize, end: usize) {
-        let node = self.node(Value::Unknown, start, end);
+        let node = self.node(NodeValue::Unknown, start, end);
         self.problems.push(Problem {
             doc: &codes::ALIAS,
             span: node.span(),
@@ -234,7 +234,7 @@ impl Builder<'_> {
     }
 
     /// Returns path and key of the next node.
-    fn place(&self) -> (KeyPath, Option<Range<usize>>) {
+    fn next_path_and_key(&self) -> (KeyPath, Option<Range<usize>>) {
         match self.stack.last() {
             None => (self.base.clone(), None),
             Some(frame) => match &frame.kind {
@@ -247,8 +247,8 @@ impl Builder<'_> {
         }
     }
 
-    fn node(&self, value: Value, start: usize, end: usize) -> Node {
-        let (path, key) = self.place();
+    fn node(&self, value: NodeValue, start: usize, end: usize) -> Node {
+        let (path, key) = self.next_path_and_key();
         Node::new(value, self.text, start..end, key, path)
     }
 
@@ -376,7 +376,7 @@ fn merged(entries: Vec<MappingEntry>) -> Vec<MappingEntry> {
         .collect();
     for merge in merges {
         let sources = match &merge.value.value {
-            Value::Sequence(items) => items.as_slice(),
+            NodeValue::Sequence(items) => items.as_slice(),
             _ => std::slice::from_ref(&merge.value),
         };
         for entry in sources.iter().flat_map(Node::entries) {

@@ -213,7 +213,7 @@ fn image_that_may_not_be_fetched_from_anywhere_is_brought_by_hand() {
         .iter()
         .find(|image| image.source == "nginx:1.27")
         .unwrap();
-    insta::assert_snapshot!(explain_no_place(image).line(), @"image `nginx:1.27` cannot be fetched from any registry: sync from the origin is off; hint: push it to the primary registry by hand, or set `content.sync.enable: true` in the registry-connect pack; the image is listed at profile.yaml:21:26");
+    insta::assert_snapshot!(explain_no_source(image).line(), @"image `nginx:1.27` cannot be fetched from any registry: sync from the origin is off; hint: push it to the primary registry by hand, or set `content.sync.enable: true` in the registry-connect pack; the image is listed at profile.yaml:21:26");
 }
 
 #[test]

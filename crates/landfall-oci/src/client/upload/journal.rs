@@ -37,12 +37,12 @@ const LOCK_FILE: &str = "lock";
 /// Journal of unfinished upload sessions. One process at a time owns the journal of a directory; clones share it.
 #[derive(Clone)]
 pub struct UploadJournal {
-    shared: Arc<Shared>,
+    shared: Arc<JournalState>,
 }
 
-struct Shared {
+struct JournalState {
     directory: Utf8PathBuf,
-    records: Mutex<Records>,
+    records: Mutex<SessionRecords>,
     /// Held while files change, so that the last change of a session is the one on disk.
     writing: Mutex<()>,
     /// Held for its lock, which the kernel releases with the file. Two processes on one upload session would corrupt
@@ -51,14 +51,14 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct Records {
-    known: HashMap<String, Record>,
+struct SessionRecords {
+    known: HashMap<String, SessionRecord>,
     /// Changes that are not on disk yet, by file name; `None` removes the file.
-    unwritten: HashMap<String, Option<Record>>,
+    unwritten: HashMap<String, Option<SessionRecord>>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Record {
+struct SessionRecord {
     version: u32,
     registry: RegistryHost,
     repository: Repository,
@@ -120,7 +120,7 @@ impl UploadJournal {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        let mut records = Records::default();
+        let mut records = SessionRecords::default();
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else {
@@ -136,7 +136,7 @@ impl UploadJournal {
             }
         }
         Ok(Some(UploadJournal {
-            shared: Arc::new(Shared {
+            shared: Arc::new(JournalState {
                 directory: directory.to_owned(),
                 records: Mutex::new(records),
                 writing: Mutex::new(()),
@@ -160,7 +160,7 @@ impl UploadJournal {
         if !key.is_journaled() {
             return;
         }
-        let record = Record {
+        let record = SessionRecord {
             version: VERSION,
             registry: key.registry.clone(),
             repository: key.repository.clone(),
@@ -178,7 +178,7 @@ impl UploadJournal {
         }
     }
 
-    fn change(&self, name: String, record: Option<Record>) {
+    fn change(&self, name: String, record: Option<SessionRecord>) {
         {
             let mut records = self.shared.records();
             match &record {
@@ -192,8 +192,8 @@ impl UploadJournal {
     }
 }
 
-impl Shared {
-    fn records(&self) -> MutexGuard<'_, Records> {
+impl JournalState {
+    fn records(&self) -> MutexGuard<'_, SessionRecords> {
         lock(&self.records)
     }
 
@@ -220,20 +220,20 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for JournalState {
     /// Writes the changes of tasks that the end of the runtime cancelled.
     fn drop(&mut self) {
         self.write_changes();
     }
 }
 
-fn load_record(path: &Utf8Path) -> Option<Record> {
+fn load_record(path: &Utf8Path) -> Option<SessionRecord> {
     use std::io::Read as _;
     let file = fs::File::open(path).ok()?;
     let age = file.metadata().ok()?.modified().ok()?.elapsed().unwrap_or_default();
     let mut bytes = Vec::new();
     file.take(RECORD_SIZE_MAX).read_to_end(&mut bytes).ok()?;
-    let record: Record = serde_json::from_slice(&bytes).ok()?;
+    let record: SessionRecord = serde_json::from_slice(&bytes).ok()?;
     (record.version == VERSION && age < RECORD_AGE_MAX).then_some(record)
 }
 

@@ -28,13 +28,13 @@ const CONFLICTS_MAX: u32 = 2;
 /// The unfinished upload sessions of one repository.
 #[derive(Default)]
 pub(in crate::client) struct UploadSessions {
-    states: Mutex<HashMap<Digest, State>>,
+    states: Mutex<HashMap<Digest, UploadState>>,
     /// Keeps sessions beyond the end of this process.
     journal: Option<UploadJournal>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct State {
+struct UploadState {
     /// The session at the offset that the registry reported last.
     session: Option<UploadSession>,
     /// Length of the request that was begun. Only the registry knows how many of its bytes arrived.
@@ -59,12 +59,12 @@ impl UploadSessions {
         }
     }
 
-    fn state(&self, digest: &Digest) -> State {
+    fn state(&self, digest: &Digest) -> UploadState {
         let states = lock(&self.states);
         states.get(digest).cloned().unwrap_or_default()
     }
 
-    fn set(&self, digest: &Digest, state: Option<State>) {
+    fn set(&self, digest: &Digest, state: Option<UploadState>) {
         let mut states = lock(&self.states);
         match state {
             Some(state) => states.insert(digest.clone(), state),

@@ -36,10 +36,10 @@ enum WaitingFor {
 /// Observes an upload beside its body.
 #[derive(Clone)]
 pub(super) struct StallMonitor {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<StallState>>,
 }
 
-struct Shared {
+struct StallState {
     waiting_for: WaitingFor,
     stall_timer: StallTimer,
     failure: Option<TransferError>,
@@ -47,7 +47,7 @@ struct Shared {
 
 impl StallMonitor {
     pub(super) fn new(timeouts: &Timeouts) -> StallMonitor {
-        let shared = Shared {
+        let shared = StallState {
             waiting_for: WaitingFor::Registry {
                 since: Instant::now(),
                 bytes: 0,
@@ -60,7 +60,7 @@ impl StallMonitor {
         }
     }
 
-    fn shared(&self) -> MutexGuard<'_, Shared> {
+    fn shared(&self) -> MutexGuard<'_, StallState> {
         lock(&self.shared)
     }
 
