@@ -1,13 +1,14 @@
 //! Generates a part of the documentation from the code: the command line, diagnostics, metrics, settings, schemas.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::{Command, CommandFactory as _};
 use jiff::Timestamp;
-use landfall_agent::metrics::Metrics;
+use landfall_agent::metrics::{Metrics, ReviewAnswer};
 use landfall_core::config::{CodeDoc, all_codes, user_data_schema};
-use landfall_core::status::AgentStatus;
+use landfall_core::status::{AgentStatus, ServingStatus};
 use serde_json::Value;
 
 use crate::say;
@@ -56,8 +57,10 @@ fn files() -> anyhow::Result<Vec<(String, String)>> {
             render_settings(&user_data_schema()),
         ),
     ];
-    let metrics = Metrics::new().render(&AgentStatus::starting(Timestamp::UNIX_EPOCH));
-    files.push(("docs/reference/metrics.md".to_owned(), render_metrics(&metrics)));
+    files.push((
+        "docs/reference/metrics.md".to_owned(),
+        render_metrics(&sample_metrics()),
+    ));
     for name in landfall::schemas::NAMES {
         let schema = landfall::schemas::find(name).with_context(|| format!("there is no schema `{name}`"))?;
         let text = serde_json::to_string_pretty(&schema).context("cannot write a schema")? + "\n";
@@ -110,8 +113,21 @@ fn render_codes(codes: &[&CodeDoc]) -> String {
     text
 }
 
-/// Renders the metrics from the exposition of an agent that has just started: `# HELP name text`, then
-/// `# TYPE name kind`.
+/// Returns the exposition of an agent that has set every metric. A metric with labels is not exposed before its first
+/// value.
+fn sample_metrics() -> String {
+    let metrics = Metrics::new();
+    metrics.count_review(ReviewAnswer::Patched, 0, Duration::ZERO);
+    let mut status = AgentStatus::starting(Timestamp::UNIX_EPOCH);
+    status.webhook = Some(ServingStatus {
+        url: String::new(),
+        ca_file: None,
+        certificate_expires: Some(Timestamp::UNIX_EPOCH),
+    });
+    metrics.render(&status)
+}
+
+/// Renders the table of metrics from an exposition: `# HELP name text`, then `# TYPE name kind`.
 fn render_metrics(exposition: &str) -> String {
     let mut text = String::from(
         "# Metrics\n\nGenerated from the code by `cargo xtask gen`. The agent serves them at `/metrics`, next to `/healthz` \

@@ -91,14 +91,10 @@ impl Metrics {
         let repaired = Counter::<u64, AtomicU64>::default();
         let mut registry = Registry::with_prefix("landfall");
         registry.register("phase", "1 for the phase that the agent is in", Family::clone(&phase));
-        registry.register(
-            "images",
-            "Images of the profiles, by where they are",
-            Family::clone(&images),
-        );
+        registry.register("images", "Images of the profiles, by state", Family::clone(&images));
         registry.register_with_unit(
             "certificate_expiry_timestamp",
-            "When a serving certificate ends, as Unix time",
+            "Time at which a serving certificate expires, as Unix time",
             Unit::Seconds,
             Family::clone(&certificates),
         );
@@ -108,7 +104,7 @@ impl Metrics {
             Unit::Bytes,
             Counter::clone(&transferred),
         );
-        registry.register("retries", "Transfers that were tried again", Counter::clone(&retries));
+        registry.register("retries", "Retries of transfers", Counter::clone(&retries));
         registry.register(
             "webhook_reviews",
             "Admission reviews, by answer",
@@ -121,13 +117,13 @@ impl Metrics {
         );
         registry.register_with_unit(
             "webhook_review_duration",
-            "How long a review took",
+            "Duration of an admission review",
             Unit::Seconds,
             Histogram::clone(&review_duration),
         );
         registry.register(
             "webhook_registrations",
-            "Times that the webhook's registration was written, repairs included",
+            "Writes of the webhook's registration, including repairs",
             Counter::clone(&registrations),
         );
         registry.register(

@@ -120,10 +120,10 @@ pub enum CompatWith {
 pub struct AccessArgs {
     /// File with logins, in docker's form or Palette's (`{"image": [...]}`).
     ///
-    /// It overrides the logins of docker and podman on this machine; the user-data and the profiles override it.
+    /// It overrides the logins of docker and podman on this machine. Logins of the user-data and the profiles override it.
     #[arg(long, value_name = "FILE")]
     pub credentials: Option<Utf8PathBuf>,
-    /// Accept any certificate of this registry, and plain HTTP [repeatable; default: none].
+    /// Accept any certificate of this registry, and plain HTTP if it speaks no TLS [repeatable; default: none].
     #[arg(long, value_name = "HOST[:PORT]")]
     pub insecure: Vec<RegistryHost>,
     /// Send the login of a registry to this token server outside of the registry's domain [repeatable; default: none].
@@ -161,7 +161,7 @@ pub struct TransferArgs {
     /// Report the blobs that would be copied, mounted or skipped, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Blobs in flight at once; of blobs below 128 KiB, four times as many, unless this is 1.
+    /// Blobs in flight at once; of blobs up to 128 KiB, four times as many, unless this is 1.
     #[arg(long, value_name = "NUMBER", default_value_t = 8)]
     pub concurrency: usize,
     /// Copy only this platform, e.g. `linux/arm64` [repeatable; default: all].

@@ -46,7 +46,7 @@ codes! {
         "The file, or a string of YAML inside it, cannot be parsed. Nothing after the position shown was read.",
         "stylus:\n  managementMode: local";
     BYTE_ORDER_MARK = "LF0103", Warning, "byte order mark",
-        "An editor put an invisible U+FEFF in front of the first line. Landfall skips it; cloud-init then does not find `#cloud-config`.",
+        "An editor put an invisible U+FEFF in front of the first line. Landfall skips it. cloud-init does not, and therefore does not find `#cloud-config`.",
         "save the file as UTF-8 without BOM";
     TAB = "LF0104", Error, "tab where YAML wants spaces",
         "YAML forbids tabs in indentation.",
@@ -55,7 +55,7 @@ codes! {
         "A plain value that starts with `*` is a YAML alias, a reference to an anchor elsewhere in the file. Passwords that were masked with asterisks are the usual case.",
         "password: \"****\"";
     DUPLICATE_KEY = "LF0106", Error, "key written twice",
-        "YAML allows a key once in a mapping. Which of the two would count depends on the program that reads it.",
+        "YAML allows a key once in a mapping. Programs differ in the one that they use.",
         "stylus:\n  site: {}";
     TOO_LARGE = "LF0107", Error, "input beyond a limit",
         "Inputs are limited to 1 MiB, 50,000 YAML nodes and 100 levels, so that no file can exhaust a small host.",

@@ -115,12 +115,12 @@ const STYLUS: &[Key] = &[
 
 const REGISTRY: &[Key] = &[
     key!("domain", Text, "The registry as `host[:port][/path]`, without scheme."),
-    key!("username", Text, "The user's name."),
+    key!("username", Text, "User name."),
     key!("password", Text, "The password; base64 with `encodedPassword`."),
     key!(
         "insecure",
         Bool,
-        "TLS without verification, and plain HTTP if the registry speaks no TLS."
+        "`true`: TLS without verification, and plain HTTP if the registry speaks no TLS."
     ),
     key!("encodedPassword", Bool, "`true`: `password` is base64."),
     key!(
@@ -162,7 +162,11 @@ const OLD_WEBHOOK: &[Key] = &[
     ),
 ];
 
-const LOCAL_UI: &[Key] = &[key!("port", Number(1, 65535), "The port. Default: 5080.")];
+const LOCAL_UI: &[Key] = &[key!(
+    "port",
+    Number(1, 65535),
+    "Port of the local UI; Landfall's status API listens on it. Default: 5080."
+)];
 
 const SITE: &[Key] = &[
     key!("paletteEndpoint", Text, "Host name of the management plane."),
@@ -213,22 +217,22 @@ const LANDFALL: &[Key] = &[
     key!(
         "concurrency",
         Number(1, 256),
-        "Parallel transfers; of small blobs four times as many. Default: 8."
+        "Blobs in flight at once; of blobs up to 128 KiB, four times as many, unless this is 1. Default: 8."
     ),
     key!(
         "bandwidthLimit",
         Number(1, i64::MAX),
-        "Bytes a second for all downloads together. Default: no limit."
+        "Limit of all downloads together, in bytes/s. Default: no limit."
     ),
     key!(
         "credentialsFile",
         Text,
-        "A file of logins beside those of the user-data: Palette's credentials JSON, or docker's `config.json`. Default: none."
+        "File with further logins: Palette's credentials JSON, or docker's `config.json`. The logins of the user-data override it. Default: none."
     ),
     key!(
         "tokenServers",
         OneOrMany(&Text),
-        "Token servers outside of a registry's own domain that may get its login, as `REGISTRY=SERVER`. Default: none."
+        "Token servers outside of a registry's domain that may get its login, as `REGISTRY=SERVER`. Default: none."
     ),
     key!(
         "reconcileInterval",
@@ -238,7 +242,7 @@ const LANDFALL: &[Key] = &[
     key!(
         "listen",
         Text,
-        "Address of health, metrics and status: `host:port`. Default: `127.0.0.1:<localUI.port>`."
+        "Address of the status API (health, metrics, status), as `host:port`. Default: `127.0.0.1:<localUI.port>`."
     ),
     key!("webhook", Map(OWN_WEBHOOK, Unknown::Error), "The admission webhook."),
     key!("kubernetes", Map(KUBERNETES, Unknown::Error), "The cluster's API."),
@@ -263,7 +267,11 @@ const MIRROR: &[Key] = &[
         Bool,
         "`true`: the agent serves a pull-through endpoint on loopback, which the mirror files name. Default: `false`."
     ),
-    key!("listen", Text, "Address of that endpoint. Default: `127.0.0.1:5081`."),
+    key!(
+        "listen",
+        Text,
+        "Address of the pull-through endpoint. It must be on loopback. Default: `127.0.0.1:5081`."
+    ),
     key!(
         "files",
         OneOrMany(&Word(&["containerd", "k3s", "rke2"])),
@@ -272,7 +280,7 @@ const MIRROR: &[Key] = &[
     key!(
         "hosts",
         OneOrMany(&Text),
-        "Registries that get a mirror file beside those of the profiles' images. Default: none."
+        "Registries that get a mirror file in addition to those of the profiles' images. Default: none."
     ),
 ];
 
@@ -285,7 +293,7 @@ const CONTAINERD: &[Key] = &[
     key!(
         "socket",
         Text,
-        "Its unix socket. Default: `/run/containerd/containerd.sock`."
+        "Unix socket of containerd. Default: `/run/containerd/containerd.sock`."
     ),
 ];
 
@@ -308,7 +316,7 @@ const OWN_WEBHOOK: &[Key] = &[
     key!(
         "observeOnly",
         Bool,
-        "`true`: decide, count, warn and annotate, and change no image."
+        "`true`: the webhook decides, counts, warns and annotates, but changes no image. Default: `false`."
     ),
     key!(
         "sweepInterval",
@@ -318,7 +326,7 @@ const OWN_WEBHOOK: &[Key] = &[
     key!(
         "rotationOverlap",
         Number(1, 86_400),
-        "Seconds that the API servers know a new certificate authority before it is used. Default: 60."
+        "Seconds for which the API servers trust a new certificate authority before a certificate of it is used. Default: 60."
     ),
     key!(
         "url",
@@ -354,7 +362,7 @@ const PRIMARY: &[Key] = &[
     key!(
         "kind",
         Word(&["embedded", "registry", "zot", "harbor"]),
-        "The server: Landfall itself (`embedded`, the default), any OCI registry, Zot or Harbor."
+        "Kind of server: `embedded` (Landfall itself, the default), `registry` (any OCI registry), `zot` or `harbor`."
     ),
     key!(
         "endpoint",
@@ -374,15 +382,19 @@ const PRIMARY: &[Key] = &[
     key!(
         "project",
         Text,
-        "The project in front of every path. Default: `spectro-images`."
+        "Project in front of every repository. Default: `spectro-images`."
     ),
-    key!("username", Text, "The user's name."),
+    key!("username", Text, "User name."),
     key!("password", Text, "The password."),
-    key!("certificates", OneOrMany(&Text), "PEM certificates to trust for it."),
+    key!(
+        "certificates",
+        OneOrMany(&Text),
+        "PEM certificates to trust for this registry."
+    ),
     key!(
         "insecure",
         Bool,
-        "TLS without verification, and plain HTTP if it speaks no TLS."
+        "`true`: TLS without verification, and plain HTTP if the registry speaks no TLS."
     ),
 ];
 
@@ -412,7 +424,7 @@ const STEP: &[Key] = &[
     key!(
         "environment_file",
         Text,
-        "The file for them. Default: `/etc/environment`."
+        "File for the variables. Default: `/etc/environment`."
     ),
 ];
 
@@ -431,7 +443,7 @@ const SYSTEMCTL: &[Key] = &[
 const OVERRIDE: &[Key] = &[
     key!("service", Text, "The unit."),
     key!("name", Text, "The drop-in's file name. Default: `override-yip.conf`."),
-    key!("content", Text, "Its content."),
+    key!("content", Text, "The drop-in's content."),
 ];
 
 const USER: &[Key] = &[
@@ -575,9 +587,13 @@ const IMAGE: &[Key] = &[key!("image", Text, "An image reference.")];
 
 const PROVIDER_CREDENTIALS: &[Key] = &[
     key!("registry", Text, "The registry as `host[:port]`."),
-    key!("user", Text, "The user's name."),
+    key!("user", Text, "User name."),
     key!("password", Text, "The password."),
-    key!("certificates", OneOrMany(&Text), "PEM certificates to trust for it."),
+    key!(
+        "certificates",
+        OneOrMany(&Text),
+        "PEM certificates to trust for this registry."
+    ),
 ];
 
 const CHARTS: &[Key] = &[key!(
@@ -640,7 +656,7 @@ const CONNECT_REGISTRY: &[Key] = &[
 /// One entry of `registry.credentials`, and the login of the registry in the cluster.
 const CONNECT_CREDENTIALS: &[Key] = &[
     key!("domain", Text, "The registry as `host[:port][/path]`."),
-    key!("username", Text, "The user's name."),
+    key!("username", Text, "User name."),
     key!("usernameRef", Any, "The object of the cluster with the user's name."),
     key!("password", Text, "The password."),
     key!("passwordRef", Any, "The object of the cluster with the password."),

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{API_VERSION, ImageRow};
 
-/// The output of `landfall check`: tells if every image of a plan can be pulled.
+/// The output of `landfall check`: the availability of every image of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckReport {

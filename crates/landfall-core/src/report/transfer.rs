@@ -33,7 +33,7 @@ pub struct TransferRow {
     pub state: TransferState,
     /// The digest of its top manifest.
     pub digest: Option<String>,
-    /// Index entries that the source was made without (e.g. a single-platform archive): the platform, or the digest if
+    /// Index entries that the source omits, e.g. a single-platform archive: the platform, or the digest if
     /// the entry has none.
     pub lacking: Vec<String>,
     /// The number of referrers (signatures, attestations and the like) that were copied with it.

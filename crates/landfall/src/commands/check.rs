@@ -46,7 +46,7 @@ pub struct CheckArgs {
     /// Require this platform of every image, e.g. `linux/arm64` [repeatable; default: any platform].
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     pub platforms: Vec<Platform>,
-    /// Images to ask for at once.
+    /// Images to check at once.
     #[arg(long, value_name = "NUMBER", default_value_t = 16)]
     pub concurrency: usize,
     #[command(flatten)]

@@ -28,7 +28,7 @@ pub struct CopyArgs {
     /// Destination, in the same forms; an archive is overwritten and holds one image, a directory holds any number.
     #[arg(value_name = "TO")]
     pub to: Option<ImageLocation>,
-    /// File with FROM and TO on each line, and comments after `#`; `-` is stdin.
+    /// File with one pair of FROM and TO per line, and comments after `#`; `-` is stdin.
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub from_file: Option<Utf8PathBuf>,
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub struct CopyArgs {
 
 const EXAMPLES: &str = "Examples:
   landfall copy quay.io/shop/till:1.0 registry.local:5000/shop/till:1.0
-  landfall copy oci-archive:till.tar registry.local:5000/shop/till:1.0 --insecure registry.local:5000
+  landfall copy oci-archive:till.tar localhost:5000/shop/till:1.0 --insecure localhost:5000
   landfall copy quay.io/shop/till:1.0 oci:images:till --platform linux/arm64
   landfall copy --from-file images.txt --dry-run";
 

@@ -45,7 +45,7 @@ pub struct LoginArgs {
     /// Read the password from stdin [default: ask on the terminal].
     #[arg(long, requires = "username")]
     pub password_stdin: bool,
-    /// Accept any certificate of the registry, and plain HTTP.
+    /// Accept any certificate of the registry, and plain HTTP if it speaks no TLS.
     #[arg(long)]
     pub insecure: bool,
     /// Send the login to this token server outside of the registry's domain [repeatable; default: none].

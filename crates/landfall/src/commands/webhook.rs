@@ -26,8 +26,8 @@ pub enum WebhookCommand {
 /// Serve the admission webhook, without the rest of the agent.
 ///
 /// The Helm chart runs this in the cluster. The webhook decides as the agent on a host does. It registers itself with
-/// the API server and repairs pods that were created without it. It fetches no image: it asks the primary registry for
-/// those that are there. A host that runs `landfall agent` does not need it.
+/// the API server and repairs pods that were created without it. It fetches no image, and asks the
+/// primary registry which images it holds. A host that runs `landfall agent` does not need it.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall webhook serve --user-data /etc/landfall/user-data.yaml --state-dir /var/lib/landfall"

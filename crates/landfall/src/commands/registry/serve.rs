@@ -44,7 +44,7 @@ pub struct RegistryServeArgs {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
     pub listen: SocketAddr,
-    /// Users who may push and pull: a file made by `htpasswd -B` [default: everyone may].
+    /// Users who may push and pull: a file made by `htpasswd -B` [default: no login].
     #[arg(long, value_name = "FILE")]
     pub htpasswd: Option<Utf8PathBuf>,
     /// Certificate chain of the server, PEM [default: plain HTTP].
