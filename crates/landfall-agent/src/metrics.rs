@@ -66,7 +66,6 @@ pub struct ReviewLabel {
 /// The answer to an admission review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum ReviewAnswer {
-    /// A patch.
     Patched,
     /// In observe-only mode: the changes that a patch would have made.
     Observed,
@@ -98,7 +97,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "certificate_expiry_timestamp",
-            "When a serving certificate ends, as Unix time",
+            "Expiry of a serving certificate, as Unix time",
             Unit::Seconds,
             Family::clone(&certificates),
         );
@@ -121,7 +120,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "webhook_review_duration",
-            "How long a review took",
+            "Duration of a review",
             Unit::Seconds,
             Histogram::clone(&review_duration),
         );

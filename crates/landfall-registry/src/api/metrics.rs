@@ -39,7 +39,7 @@ impl RegistryMetrics {
             "Requests that are being answered",
             Gauge::clone(&in_flight),
         );
-        registry.register_with_unit("free", "What the disk has left", Unit::Bytes, Gauge::clone(&free));
+        registry.register_with_unit("free", "Free space of the disk", Unit::Bytes, Gauge::clone(&free));
         RegistryMetrics {
             registry,
             requests,
