@@ -122,7 +122,6 @@ struct Bench<'a> {
     rows: Vec<Row>,
 }
 
-/// Runs the cases.
 pub(crate) fn measure(args: &CopyArgs) -> anyhow::Result<Vec<Row>> {
     let landfall = args.subject.landfall()?;
     let programs = Programs::find(&landfall, args.against.as_deref());

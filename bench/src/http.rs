@@ -29,7 +29,6 @@ pub(crate) enum Body<'a> {
     Content(Content),
 }
 
-/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,

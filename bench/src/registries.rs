@@ -137,7 +137,6 @@ impl RunningRegistry {
         self.address.to_string()
     }
 
-    /// Returns the socket address.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

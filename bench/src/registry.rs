@@ -57,7 +57,6 @@ enum Case {
     Start,
 }
 
-/// Runs the cases.
 pub(crate) fn measure(args: &RegistryArgs) -> anyhow::Result<Vec<Row>> {
     let landfall = args.subject.landfall()?;
     let mut bench = Bench {
@@ -115,11 +114,9 @@ type Values = BTreeMap<RegistryKind, Vec<f64>>;
 /// Required value of a row.
 #[derive(Debug, Clone, Copy)]
 enum Target {
-    /// Nothing is required.
     Nothing,
     /// Less than the lowest of the others, by this factor.
     LessByFactor(f64),
-    /// At most this.
     AtMost(f64),
     /// More than the best of the others, by this factor.
     MoreByFactor(f64),

@@ -196,7 +196,7 @@ fn one_default_file_leads_every_pull_to_the_agent_which_follows_every_rule() {
             .expect_err("nobody has it");
         assert!(problem.contains("not found"), "{problem}");
 
-        // By rules for parts of a registry, which the running agent takes up.
+        // The running agent loads rules for parts of a registry.
         edge.configure(RULES, &edge.on());
         wait_for("the new rules", || runtime.pull("busybox:1.37", None).ok());
         assert_eq!(edge.pull(&runtime, "curlimages/curl:8"), from("mirror/tools/curl"));

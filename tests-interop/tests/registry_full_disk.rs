@@ -97,7 +97,7 @@ fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
     check_refused(&refused);
     let before = blobs_on_disk(&root);
     for attempt in 0..8 {
-        // Without a length, the registry sees it only when the bytes arrive.
+        // Without a length, the registry notices the full disk only while it receives the bytes.
         check_refused(&push_blob(&http, &[b'x'; 9 * MIB], attempt % 2 == 0));
     }
     assert_eq!(blobs_on_disk(&root), before);

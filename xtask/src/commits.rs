@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::say;
 
-/// Most characters of a subject: what `git log` and mail programs show on one line.
+/// Maximum length of a subject in characters: `git log` and mail programs show this many on one line.
 const LONGEST_SUBJECT: usize = 72;
 
 /// Fails with a line for each fault in the commits from `base`, exclusive, to `HEAD`.

@@ -59,7 +59,7 @@ fn render_table(rows: &[(&str, Figures)]) -> String {
     let mut sum = Figures::default();
     for (_, figures) in rows {
         for (at, figure) in figures.iter().enumerate() {
-            // The largest circle of all is no sum.
+            // `largest` shows the maximum over all crates, not a sum.
             sum[at] = if HEAD[at + 1] == "largest" {
                 sum[at].max(*figure)
             } else {

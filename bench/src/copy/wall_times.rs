@@ -44,7 +44,6 @@ impl Before<'_> {
     }
 }
 
-/// One comparison.
 #[derive(Debug)]
 pub(super) struct Comparison<'a> {
     pub(super) case: String,

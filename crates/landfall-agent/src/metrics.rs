@@ -66,7 +66,6 @@ pub struct ReviewLabel {
 /// The answer to an admission review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum ReviewAnswer {
-    /// A patch.
     Patched,
     /// In observe-only mode: the changes that a patch would have made.
     Observed,

@@ -1,5 +1,5 @@
 //! Events of a stage: one for each step that changed something, one for each failure, one for the stage. A step that
-//! changed nothing does not deserve an event every hour.
+//! changed nothing has no event, because the stages run every hour.
 
 use landfall_core::failure::error_chain;
 use landfall_core::status::{EventKind, EventReason};

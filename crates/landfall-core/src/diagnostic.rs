@@ -67,7 +67,6 @@ pub enum Severity {
 /// One finding about an input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Diagnostic {
-    /// The severity.
     pub severity: Severity,
     /// The stable code, e.g. `LF0101`.
     pub code: &'static str,

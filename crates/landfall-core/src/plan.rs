@@ -30,7 +30,6 @@ pub struct PlannedImage {
     pub role: ImageRole,
     /// Declared or discovered.
     pub finding: Finding,
-    /// The canonical source.
     pub canonical: ImageReference,
     /// The sources from which the agent fetches the image, in order; canonical. The primary registry is among them only
     /// if the profile itself names it. Empty if sync from the origin is forbidden and no other source is allowed: then

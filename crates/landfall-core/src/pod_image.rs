@@ -12,7 +12,6 @@ const LOCAL_HOST: &str = "localhost";
 /// An image in a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PodImage {
-    /// An image in a registry.
     InRegistry(ImageReference),
     /// An image that is never redirected.
     LeftAlone(LeftAlone),

@@ -331,9 +331,7 @@ pub struct GrammarParts<'a> {
     pub name: &'a str,
     /// The host, if the first component can be one.
     pub host: Option<&'a str>,
-    /// The tag.
     pub tag: Option<&'a str>,
-    /// The digest.
     pub digest: Option<&'a str>,
 }
 

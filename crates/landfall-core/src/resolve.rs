@@ -82,7 +82,6 @@ pub struct Candidate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CandidateKind {
-    /// The primary registry.
     Primary,
     /// An external registry, by prepending or by a mapping rule.
     External,

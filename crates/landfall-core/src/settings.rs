@@ -216,7 +216,6 @@ pub struct Webhook {
 pub struct Network {
     /// Proxy for plain HTTP. Its URL may hold a password, so it is a secret.
     pub http_proxy: Option<SecretString>,
-    /// Proxy for HTTPS.
     pub https_proxy: Option<SecretString>,
     /// Hosts, domains and CIDRs that are reached directly.
     pub no_proxy: Option<String>,

@@ -66,7 +66,6 @@ pub struct StageStep {
     pub name: String,
     /// The key `if`: a command for `sh -c`. The step runs if it exits with 0.
     pub condition: Option<String>,
-    /// Directories to create.
     pub directories: Vec<StageDirectory>,
     pub files: Vec<StageFile>,
     /// Commands for `sh -c`, in order.
@@ -118,7 +117,6 @@ pub struct StageDirectory {
 /// A user that a step creates, or whose password and keys it sets.
 #[derive(Debug, Clone)]
 pub struct StageUser {
-    /// The login name.
     pub name: String,
     /// The key `passwd`: a hash as in `/etc/shadow`, or the password itself.
     pub password: Option<SecretString>,
@@ -147,7 +145,6 @@ pub struct StageUser {
 /// Changes to systemd units, in the order in which they are made. Overrides come first, because they are files.
 #[derive(Debug, Clone, Default)]
 pub struct Systemctl {
-    /// Drop-in files.
     pub overrides: Vec<StageFile>,
     pub enable: Vec<String>,
     pub disable: Vec<String>,

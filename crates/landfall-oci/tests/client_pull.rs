@@ -394,7 +394,7 @@ async fn a_byte_now_and_then_is_a_stall() {
         collect(stream).await.unwrap_err()
     };
     let error = tokio::select! {
-        () = trickle => unreachable!("it goes on for ever"),
+        () = trickle => unreachable!("the server never ends the response"),
         error = fetch => error,
     };
     assert_eq!(error.kind, FailureKind::Unreachable, "{}", error.chain());

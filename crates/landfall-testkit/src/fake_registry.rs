@@ -227,7 +227,6 @@ impl FakeRegistry {
             .put_manifest(repository, selector, media_type, bytes.into());
     }
 
-    /// Removes a blob.
     pub fn remove_blob(&self, digest: &Digest) {
         self.state.lock().content.remove_blob(digest);
     }

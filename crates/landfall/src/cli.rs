@@ -57,7 +57,6 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs the command.
     pub(crate) fn run(self, context: &Context) -> anyhow::Result<ExitStatus> {
         match self {
             Command::Demo(args) => demo::run(&args, context),

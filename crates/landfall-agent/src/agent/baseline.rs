@@ -14,7 +14,8 @@ use secrecy::ExposeSecret as _;
 use crate::agent::host::Host;
 use crate::agent::ledger::{Baseline, LedgerFile};
 
-/// Records what the host came up with, and reports whether it has to be repaved or rebooted.
+/// Records the system image, boot ID and stages that the host started with, and reports whether it has to be repaved
+/// or rebooted.
 ///
 /// # Errors
 ///

@@ -14,7 +14,6 @@ use crate::kube::{Cluster, Refusal, refusal_of};
 /// The time after which a silent holder loses the Lease.
 const DURATION: SignedDuration = SignedDuration::from_secs(15);
 
-/// A candidate for the Lease.
 #[derive(Debug)]
 pub(crate) struct LeaseCandidate {
     election: Election,

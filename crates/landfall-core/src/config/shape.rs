@@ -9,7 +9,6 @@ use crate::config::node::{MappingEntry, Node, NodeValue};
 use crate::config::report::Report;
 use crate::wording::nearest;
 
-/// A known key.
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) name: &'static str,

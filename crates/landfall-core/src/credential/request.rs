@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::reference::{ImageReference, ReferenceError, parse_reference};
 
-/// A parsed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderRequest {
     /// The API version that the answer must have.

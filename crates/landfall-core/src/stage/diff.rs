@@ -20,9 +20,7 @@ const MASK: &str = "****";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileState<'a> {
     pub mode: u32,
-    /// The numeric owner.
     pub owner: u32,
-    /// The numeric group.
     pub group: u32,
     pub content: &'a [u8],
 }

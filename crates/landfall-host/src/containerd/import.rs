@@ -31,7 +31,6 @@ pub enum BlobPresence {
     Missing,
 }
 
-/// Failure of [`Import::write_blob`].
 #[derive(Debug, thiserror::Error)]
 pub enum WriteBlobError<E> {
     /// The stream of bytes failed. The bytes before the failure are kept. The error is the stream's own.

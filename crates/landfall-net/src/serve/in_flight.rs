@@ -88,7 +88,6 @@ impl InFlightRequests {
     }
 }
 
-/// A response in flight.
 #[derive(Debug)]
 pub(super) struct InFlightResponse {
     requests: InFlightRequests,

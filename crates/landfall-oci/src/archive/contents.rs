@@ -20,7 +20,6 @@ pub(super) enum PartialIndex {
     Narrowed,
 }
 
-/// Location of content.
 #[derive(Debug, Clone)]
 pub(super) enum ContentLocation {
     /// A section of the archive.

@@ -175,7 +175,6 @@ pub enum Fault {
     #[error("{problem}")]
     Tls {
         problem: TlsProblem,
-        /// Underlying cause.
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },

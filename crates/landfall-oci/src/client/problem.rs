@@ -24,7 +24,6 @@ pub enum ConnectionProblem {
     Broken,
 }
 
-/// Failure of TLS.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsProblem {
     #[error("its certificate is signed by an authority that is not trusted here")]
@@ -85,10 +84,7 @@ pub enum ProtocolProblem {
     #[error("the answer does not say how large the blob is (`Content-Length`)")]
     NoSize,
     #[error("the client asked for a range from byte {offset}, and the registry sent another one")]
-    WrongRange {
-        /// Requested offset.
-        offset: u64,
-    },
+    WrongRange { offset: u64 },
     #[error("the body is not the JSON that was expected")]
     NotJson,
     #[error("a manifest came without a media type")]

@@ -27,7 +27,6 @@ pub struct PartialIndexRefused {
     pub copied: Vec<Digest>,
     /// Selected index entries missing from the source by construction: platform, or digest if it has none.
     pub lacking: Vec<String>,
-    /// The sink's error.
     #[source]
     pub refusal: TransferError,
 }
@@ -59,7 +58,6 @@ pub struct PlatformMissing {
 #[derive(Debug, thiserror::Error)]
 #[error("it has layers that are fetched from addresses of their own, and the destination takes no such image")]
 pub struct ForeignLayersRefused {
-    /// The sink's error.
     #[source]
     pub refusal: TransferError,
 }

@@ -5,7 +5,6 @@ use landfall_core::reference::Digest;
 
 use crate::image::TransferError;
 
-/// Outcome of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BlobOutcome {
     Moved,

@@ -57,7 +57,6 @@ impl ErrorCode {
     }
 }
 
-/// An error response.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,

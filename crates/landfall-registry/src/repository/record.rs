@@ -192,7 +192,6 @@ impl Record {
     }
 }
 
-/// A parsed record.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ParsedRecord {
     pub(crate) record: Record,

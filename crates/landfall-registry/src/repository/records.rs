@@ -34,7 +34,6 @@ pub(crate) struct CachedRecord {
     file: Mutex<RecordFile>,
 }
 
-/// File of a record.
 #[derive(Debug)]
 struct RecordFile {
     path: Utf8PathBuf,

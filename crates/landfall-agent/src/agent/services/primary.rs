@@ -26,7 +26,6 @@ pub(crate) struct PrimaryService {
     garbage: GarbageCollector,
 }
 
-/// Outcome of [`PrimaryService::ensure`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PrimaryState {
     NotConfigured,

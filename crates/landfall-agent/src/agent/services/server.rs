@@ -30,7 +30,6 @@ pub(crate) struct Routes {
     pub(crate) certificate: Option<Arc<CertificateSlot>>,
 }
 
-/// Outcome of [`Server::ensure`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ensured {
     /// The server runs with these settings already.

@@ -8,7 +8,6 @@ use crate::agent::host::Host;
 use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec};
 use crate::api::{ApiState, api_router};
 
-/// The status API.
 #[derive(Debug)]
 pub(crate) struct StatusApi {
     server: Server,

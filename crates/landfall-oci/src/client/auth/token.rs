@@ -76,7 +76,7 @@ impl Token {
     /// Returns true if the token is still usable.
     pub(crate) fn is_valid(&self, freshness: Freshness) -> bool {
         let margin = match freshness {
-            // The registry's clock and the network take their part.
+            // A tenth stays in reserve for clock differences and network delay.
             Freshness::Now => self.lifetime / 10,
             Freshness::ForStream => STREAM_MARGIN.max(self.lifetime / 10).min(self.lifetime / 2),
         };

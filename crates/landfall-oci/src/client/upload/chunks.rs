@@ -90,7 +90,8 @@ mod tests {
             let mut together = Vec::new();
             while together.len() < total {
                 let expected = (total - together.len()).min(usize::try_from(length).unwrap());
-                let chunk: Vec<Bytes> = futures_util::FutureExt::now_or_never(chunks.next(length).try_collect()).unwrap().unwrap();
+                let bytes = futures_util::FutureExt::now_or_never(chunks.next(length).try_collect());
+                let chunk: Vec<Bytes> = bytes.unwrap().unwrap();
                 prop_assert_eq!(chunk.concat().len(), expected);
                 together.extend(chunk.concat());
             }

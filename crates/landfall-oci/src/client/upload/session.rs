@@ -4,7 +4,6 @@ use std::fmt;
 
 use reqwest::Url;
 
-/// An upload session.
 #[derive(Clone)]
 pub struct UploadSession {
     /// Target of the next request. Some registries put secrets into it.

@@ -124,7 +124,7 @@ async fn open(opened: &mut Option<Arc<Registry>>, host: &Host) -> anyhow::Result
     let registry = tokio::task::spawn_blocking(move || Registry::open(store, &directories.records)).await??;
     let registry = Arc::new(registry);
     let served = registry.clone();
-    host.supervisor.supervise("registry orders", |stop| async move {
+    host.supervisor.supervise("registry admin socket", |stop| async move {
         tokio::select! {
             () = stop.cancelled() => Ok(()),
             never = serve_admin_socket(served) => match never {},
