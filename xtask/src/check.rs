@@ -77,23 +77,16 @@ fn crate_of(path: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn file(path: &str, text: &str) -> SourceFile {
-        SourceFile {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
-    }
-
     #[test]
     fn every_rule_looks_at_the_files() {
         // The `E` is escaped, because this file is checked as well.
         let files = [
-            file("crates/a/src/lib.rs", "mod b; mod c;"),
-            file(
+            SourceFile::new("crates/a/src/lib.rs", "mod b; mod c;"),
+            SourceFile::new(
                 "crates/a/src/b.rs",
                 "use crate::c::C;\n/// Where it is, SP\u{45}C 1.\nconst D: &str = \"/v2/\";",
             ),
-            file("crates/a/src/c.rs", "use crate::b::B;"),
+            SourceFile::new("crates/a/src/c.rs", "use crate::b::B;"),
         ];
         for (rule, violations) in find_violations(&files) {
             assert_eq!(violations.len(), 1, "{rule}");

@@ -150,20 +150,13 @@ fn describe(sources: &CrateSources<'_>, circle: &Circle) -> Violation {
 mod tests {
     use super::*;
 
-    fn file(path: &str, text: &str) -> SourceFile {
-        SourceFile {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
-    }
-
     #[test]
     fn a_circle_is_reported_with_its_files_and_lines() {
         let files = [
-            file("crates/x/src/lib.rs", "mod a;\nmod b;"),
-            file("crates/x/src/a.rs", "use crate::b::c::D;"),
-            file("crates/x/src/b.rs", "pub mod c;"),
-            file("crates/x/src/b/c.rs", "pub struct D;\n\nuse crate::a::E;"),
+            SourceFile::new("crates/x/src/lib.rs", "mod a;\nmod b;"),
+            SourceFile::new("crates/x/src/a.rs", "use crate::b::c::D;"),
+            SourceFile::new("crates/x/src/b.rs", "pub mod c;"),
+            SourceFile::new("crates/x/src/b/c.rs", "pub struct D;\n\nuse crate::a::E;"),
         ];
         let [violation] = check_circles(&group_crates(&files)).try_into().unwrap();
         assert_eq!(
@@ -177,12 +170,12 @@ mod tests {
     #[test]
     fn modules_of_tests_and_other_binaries_are_no_part_of_the_graph() {
         let files = [
-            file("x/src/lib.rs", "#[cfg(test)] mod tests; pub mod a;"),
-            file("x/src/tests.rs", "use crate::a::A;"),
-            file("x/src/tests/more.rs", "use crate::a::A;"),
-            file("x/src/a.rs", "//! A.\n"),
-            file("x/src/main.rs", "use crate::a::A;"),
-            file("x/tests/all.rs", "use x::a::A;"),
+            SourceFile::new("x/src/lib.rs", "#[cfg(test)] mod tests; pub mod a;"),
+            SourceFile::new("x/src/tests.rs", "use crate::a::A;"),
+            SourceFile::new("x/src/tests/more.rs", "use crate::a::A;"),
+            SourceFile::new("x/src/a.rs", "//! A.\n"),
+            SourceFile::new("x/src/main.rs", "use crate::a::A;"),
+            SourceFile::new("x/tests/all.rs", "use x::a::A;"),
         ];
         let crates = group_crates(&files);
         assert_eq!(crates.len(), 1);
@@ -193,9 +186,9 @@ mod tests {
     #[test]
     fn a_binary_without_a_library_is_a_crate_too() {
         let files = [
-            file("bench/src/main.rs", "mod a; mod b;"),
-            file("bench/src/a.rs", "use crate::b::B;"),
-            file("bench/src/b.rs", "use super::a::A;"),
+            SourceFile::new("bench/src/main.rs", "mod a; mod b;"),
+            SourceFile::new("bench/src/a.rs", "use crate::b::B;"),
+            SourceFile::new("bench/src/b.rs", "use super::a::A;"),
         ];
         assert_eq!(check_circles(&group_crates(&files)).len(), 1);
     }

@@ -16,6 +16,14 @@ pub(crate) struct SourceFile {
 }
 
 impl SourceFile {
+    #[cfg(test)]
+    pub(crate) fn new(path: &str, text: &str) -> SourceFile {
+        SourceFile {
+            path: path.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
     /// True for Rust that we write. The client of containerd's API is generated.
     pub(crate) fn is_our_rust(&self) -> bool {
         has_ending(&self.path, "rs") && !self.path.contains("/containerd/proto/")

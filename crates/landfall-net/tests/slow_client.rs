@@ -3,55 +3,22 @@
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::routing::{get, post};
-use futures_util::stream;
+use axum::routing::get;
 use landfall_net::serve::{Drained, Http, ServeLimits};
-use landfall_testkit::server::{QUICK, ask, connect_with_tls, expect_served, mk_pair_and_slot, mk_server, trickle};
+use landfall_testkit::server::{
+    QUICK, SHORT_HEADER, SHORT_STALL, ask, connect_with_tls, expect_served, mk_endless_router, mk_pair_and_slot,
+    mk_server, trickle,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The timeout under test. All others are long.
-const SHORT: Duration = Duration::from_millis(80);
-const LONG: Duration = Duration::from_secs(60);
-const PATIENT: ServeLimits = ServeLimits {
-    connections: 1,
-    handshake: LONG,
-    header: LONG,
-    stall: LONG,
-    drain: LONG,
-};
-const STALL: ServeLimits = ServeLimits {
-    stall: SHORT,
-    ..PATIENT
-};
-const HEADER: ServeLimits = ServeLimits {
-    header: SHORT,
-    ..PATIENT
-};
-
-fn mk_router() -> Router {
-    let endless = || async {
-        let pieces = stream::repeat_with(|| Ok::<_, Infallible>(vec![b'x'; 256 * 1024]));
-        Body::from_stream(pieces)
-    };
-    Router::new()
-        .route("/", get(endless))
-        .route("/hello", get(|| async { "hello" }))
-        .route(
-            "/upload",
-            post(|body: axum::body::Bytes| async move { body.len().to_string() }),
-        )
-}
-
 #[tokio::test]
 async fn a_client_that_stops_reading_loses_its_connection() {
-    let running = mk_server(Http::Plain(mk_router()), None, STALL).await;
+    let running = mk_server(Http::Plain(mk_endless_router(&["/"])), None, SHORT_STALL).await;
     let mut client = TcpStream::connect(running.address).await.unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
     expect_served(&running, client).await;
@@ -61,7 +28,7 @@ async fn a_client_that_stops_reading_loses_its_connection() {
 #[tokio::test]
 async fn a_byte_now_and_then_is_too_slow_for_headers() {
     for beginning in ["GET /", "POST /upload HTTP/1.1\r\nHost: test\r\nX: ", ""] {
-        let running = mk_server(Http::Plain(mk_router()), None, HEADER).await;
+        let running = mk_server(Http::Plain(mk_endless_router(&["/"])), None, SHORT_HEADER).await;
         let mut client = TcpStream::connect(running.address).await.unwrap();
         client.write_all(beginning.as_bytes()).await.unwrap();
         trickle(&mut client).await;
@@ -72,7 +39,7 @@ async fn a_byte_now_and_then_is_too_slow_for_headers() {
 
 #[tokio::test]
 async fn a_byte_now_and_then_is_too_slow_for_a_body() {
-    let running = mk_server(Http::Plain(mk_router()), None, STALL).await;
+    let running = mk_server(Http::Plain(mk_endless_router(&["/"])), None, SHORT_STALL).await;
     let mut client = TcpStream::connect(running.address).await.unwrap();
     let request = "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n";
     client.write_all(request.as_bytes()).await.unwrap();
@@ -108,16 +75,16 @@ async fn over_tls_nothing_keeps_a_connection_that_is_of_no_use() {
         (
             "stops reading",
             "http/1.1",
-            STALL,
+            SHORT_STALL,
             b"GET / HTTP/1.1\r\nHost: test\r\n\r\n".as_slice(),
         ),
-        ("opens no window", "h2", STALL, &[PREFACE, GET_ROOT].concat()),
-        ("asks for nothing", "h2", HEADER, PREFACE),
-        ("says nothing", "h2", HEADER, b""),
-        ("says half of it", "h2", HEADER, &PREFACE[..10]),
+        ("opens no window", "h2", SHORT_STALL, &[PREFACE, GET_ROOT].concat()),
+        ("asks for nothing", "h2", SHORT_HEADER, PREFACE),
+        ("says nothing", "h2", SHORT_HEADER, b""),
+        ("says half of it", "h2", SHORT_HEADER, &PREFACE[..10]),
     ] {
         let (authority, slot) = mk_pair_and_slot();
-        let running = mk_server(Http::Plain(mk_router()), Some(slot), limits).await;
+        let running = mk_server(Http::Plain(mk_endless_router(&["/"])), Some(slot), limits).await;
         let mut client = connect_with_tls(running.address, &authority, &[protocol]).await;
         client.write_all(sent).await.unwrap();
         if protocol == "h2" {

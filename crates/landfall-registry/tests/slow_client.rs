@@ -1,58 +1,22 @@
 //! Clients that are slow on purpose, at the fast path and at hyper. Each occupies the server's only connection. The
 //! next client is served once the server cuts the first.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
-use axum::Router;
-use axum::body::Body;
-use axum::routing::{get, post};
-use futures_util::stream;
-use landfall_net::serve::{Drained, ServeLimits};
+use landfall_net::serve::Drained;
 use landfall_registry::fast_path::with_fast_path;
-use landfall_testkit::server::{expect_served, mk_server, trickle};
+use landfall_testkit::server::{SHORT_HEADER, SHORT_STALL, expect_served, mk_endless_router, mk_server, trickle};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-
-/// The timeout under test. All others are long.
-const SHORT: Duration = Duration::from_millis(80);
-const LONG: Duration = Duration::from_secs(60);
-const PATIENT: ServeLimits = ServeLimits {
-    connections: 1,
-    handshake: LONG,
-    header: LONG,
-    stall: LONG,
-    drain: LONG,
-};
-const STALL: ServeLimits = ServeLimits {
-    stall: SHORT,
-    ..PATIENT
-};
-const HEADER: ServeLimits = ServeLimits {
-    header: SHORT,
-    ..PATIENT
-};
-
-fn mk_router() -> Router {
-    let endless = || async {
-        let pieces = stream::repeat_with(|| Ok::<_, Infallible>(vec![b'x'; 256 * 1024]));
-        Body::from_stream(pieces)
-    };
-    Router::new()
-        .route("/", get(endless))
-        .route("/v2/endless", get(endless))
-        .route("/hello", get(|| async { "hello" }))
-        .route(
-            "/upload",
-            post(|body: axum::body::Bytes| async move { body.len().to_string() }),
-        )
-}
 
 #[tokio::test]
 async fn a_client_that_stops_reading_loses_its_connection() {
     // The fast path, and hyper.
     for path in ["/v2/endless", "/"] {
-        let running = mk_server(with_fast_path(mk_router()), None, STALL).await;
+        let running = mk_server(
+            with_fast_path(mk_endless_router(&["/", "/v2/endless"])),
+            None,
+            SHORT_STALL,
+        )
+        .await;
         let mut client = TcpStream::connect(running.address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
         client.write_all(request.as_bytes()).await.unwrap();
@@ -65,7 +29,12 @@ async fn a_client_that_stops_reading_loses_its_connection() {
 async fn a_byte_now_and_then_is_too_slow_for_headers() {
     // The fast path, hyper, and a beginning that may become either.
     for beginning in ["GET /v2/", "POST /upload HTTP/1.1\r\nHost: test\r\nX: ", ""] {
-        let running = mk_server(with_fast_path(mk_router()), None, HEADER).await;
+        let running = mk_server(
+            with_fast_path(mk_endless_router(&["/", "/v2/endless"])),
+            None,
+            SHORT_HEADER,
+        )
+        .await;
         let mut client = TcpStream::connect(running.address).await.unwrap();
         client.write_all(beginning.as_bytes()).await.unwrap();
         trickle(&mut client).await;
@@ -76,7 +45,12 @@ async fn a_byte_now_and_then_is_too_slow_for_headers() {
 
 #[tokio::test]
 async fn a_byte_now_and_then_is_too_slow_for_a_body() {
-    let running = mk_server(with_fast_path(mk_router()), None, STALL).await;
+    let running = mk_server(
+        with_fast_path(mk_endless_router(&["/", "/v2/endless"])),
+        None,
+        SHORT_STALL,
+    )
+    .await;
     let mut client = TcpStream::connect(running.address).await.unwrap();
     let request = "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n";
     client.write_all(request.as_bytes()).await.unwrap();

@@ -2,10 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::routing::{get, post};
+use futures_util::stream;
 use jiff::{Timestamp, ToSpan};
 use landfall_net::certificate::{PemPair, Validity, issue_certificate, make_authority};
 use landfall_net::serve::tls::CertificateSlot;
@@ -28,12 +33,48 @@ pub const QUICK: ServeLimits = ServeLimits {
     drain: Duration::from_secs(5),
 };
 
-/// A server that runs.
+/// The timeout under test in [`SHORT_STALL`] and [`SHORT_HEADER`]. All others are long.
+const SHORT: Duration = Duration::from_millis(80);
+const LONG: Duration = Duration::from_secs(60);
+const ONE_CONNECTION: ServeLimits = ServeLimits {
+    connections: 1,
+    handshake: LONG,
+    header: LONG,
+    stall: LONG,
+    drain: LONG,
+};
+/// Limits with one connection, which a client loses by a stall.
+pub const SHORT_STALL: ServeLimits = ServeLimits {
+    stall: SHORT,
+    ..ONE_CONNECTION
+};
+/// Limits with one connection, which a client loses by a slow request header.
+pub const SHORT_HEADER: ServeLimits = ServeLimits {
+    header: SHORT,
+    ..ONE_CONNECTION
+};
+
+/// Returns a router with an endless response at each of these paths, one of a word at `/hello`, and `/upload`, which
+/// returns the length of the body.
+pub fn mk_endless_router(paths: &[&str]) -> Router {
+    let endless = || async {
+        let pieces = stream::repeat_with(|| Ok::<_, Infallible>(vec![b'x'; 256 * 1024]));
+        Body::from_stream(pieces)
+    };
+    let router = Router::new()
+        .route("/hello", get(|| async { "hello" }))
+        .route("/upload", post(|body: Bytes| async move { body.len().to_string() }));
+    paths
+        .iter()
+        .fold(router, |router, path| router.route(path, get(endless)))
+}
+
+/// A running server.
 #[derive(Debug)]
 pub struct Running {
     /// Address of its listener.
     pub address: SocketAddr,
-    /// Tells it to stop.
+    /// Stops the server when it is cancelled.
     pub shutdown: CancellationToken,
     server: JoinSet<Drained>,
 }
@@ -53,14 +94,14 @@ pub async fn mk_server(http: Http, certificate: Option<Arc<CertificateSlot>>, li
 }
 
 impl Running {
-    /// Stops the server, and tells how it ended.
+    /// Stops the server and returns the outcome of its drain.
     pub async fn stop(mut self) -> Drained {
         self.shutdown.cancel();
         self.server.join_next().await.unwrap().unwrap()
     }
 }
 
-/// Sends a request that ends its connection, and gives the whole answer.
+/// Sends a request that ends its connection, and returns the whole response.
 pub async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

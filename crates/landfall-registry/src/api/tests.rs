@@ -35,6 +35,13 @@ struct Fixture {
     router: Router,
 }
 
+impl Fixture {
+    /// Closes the registry, and keeps its directory for the next one.
+    fn stop(self) -> tempfile::TempDir {
+        self.directory
+    }
+}
+
 fn mk_fixture() -> Fixture {
     mk_fixture_with(Policy::default())
 }

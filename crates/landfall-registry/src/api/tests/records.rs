@@ -8,12 +8,7 @@ async fn repositories_outlive_a_restart_and_a_damaged_record_loses_no_blob() {
     let image = small_image("a");
     fixture.push("a/b", "v1", &image).await;
     fixture.push("c", "v1", &image).await;
-    let Fixture {
-        directory,
-        registry,
-        router,
-    } = fixture;
-    drop((registry, router));
+    let directory = fixture.stop();
     let record = directory.path().join("repositories/c/_record.jsonl");
     let text = std::fs::read_to_string(&record)
         .unwrap()
@@ -54,12 +49,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     let path = format!("/v2/a/blobs/{gone}");
     assert_eq!(fixture.send("DELETE", &path, &[], Body::empty()).await.status, 202);
 
-    let Fixture {
-        directory,
-        registry,
-        router,
-    } = fixture;
-    drop((registry, router));
+    let directory = fixture.stop();
     let record = directory.path().join("repositories/a/_record.jsonl");
     let mut torn = std::fs::read(&record).unwrap();
     torn.extend(b"{\"addBlob\":{\"digest\":\"sha2");

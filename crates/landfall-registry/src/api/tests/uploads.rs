@@ -189,12 +189,7 @@ async fn a_full_disk_refuses_uploads_and_goes_on_serving() {
     let fixture = mk_fixture();
     let image = small_image("a");
     fixture.push("a", "v1", &image).await;
-    let Fixture {
-        directory,
-        registry,
-        router,
-    } = fixture;
-    drop((registry, router));
+    let directory = fixture.stop();
     let root = Utf8Path::from_path(directory.path()).unwrap();
     let store = ContentStore::open(&root.join("store")).unwrap();
     let registry = Registry::open(store, &root.join("repositories")).unwrap();
