@@ -35,7 +35,7 @@ pub(crate) struct IssuedCertificate {
 ///
 /// # Errors
 ///
-/// When a file cannot be read or written.
+/// If a file cannot be read or written.
 pub(crate) fn ensure_certificate(
     directory: &Utf8Path,
     authority_name: &str,

@@ -49,7 +49,7 @@ impl EventLog {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or written.
+    /// If the file cannot be read or written.
     pub fn open(state_dir: &Utf8Path) -> anyhow::Result<EventLog> {
         Ok(EventLog {
             writer: Arc::new(Mutex::new(EventWriter::open(state_dir.join(FILE_NAME), MAX_EVENTS)?)),
@@ -170,7 +170,7 @@ fn rewrite<'a>(path: &Utf8Path, events: impl Iterator<Item = &'a Event>) -> anyh
 ///
 /// # Errors
 ///
-/// When the file exists and cannot be read. Without a file there are no events.
+/// If the file exists and cannot be read. Without a file there are no events.
 pub fn read_events(state_dir: &Utf8Path, since: u64) -> anyhow::Result<Vec<Event>> {
     let events = load_events(&state_dir.join(FILE_NAME))?;
     Ok(events.into_iter().filter(|event| event.sequence > since).collect())

@@ -82,7 +82,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// When the kubeconfig or the account cannot be used. This method does not check that the API server answers.
+    /// If the kubeconfig or the account cannot be used. This method does not check that the API server answers.
     pub(crate) async fn connect(kubeconfig: Option<&Utf8Path>, namespace: &str) -> anyhow::Result<Cluster> {
         let mut config = match kubeconfig {
             Some(path) => {

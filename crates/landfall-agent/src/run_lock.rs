@@ -25,7 +25,7 @@ impl RunLock {
     ///
     /// # Errors
     ///
-    /// When another agent holds the lock, or the file cannot be created.
+    /// If another agent holds the lock, or the file cannot be created.
     pub(crate) async fn acquire(state_dir: &Utf8Path) -> anyhow::Result<RunLock> {
         let path = state_dir.join(FILE_NAME);
         let mut options = fs_err::OpenOptions::new();
@@ -50,7 +50,7 @@ impl RunLock {
 ///
 /// # Errors
 ///
-/// When the lock file exists and cannot be read.
+/// If the lock file exists and cannot be read.
 pub(crate) fn is_running(state_dir: &Utf8Path) -> io::Result<bool> {
     let file = match fs_err::File::open(state_dir.join(FILE_NAME)) {
         Ok(file) => file,

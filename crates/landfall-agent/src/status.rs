@@ -133,7 +133,7 @@ fn write_status(path: &Utf8Path, status: &AgentStatus) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// When the file exists and cannot be read, or is not a status.
+/// If the file exists and cannot be read, or is not a status.
 pub fn read_status(state_dir: &Utf8Path) -> anyhow::Result<Option<AgentStatus>> {
     let path = state_dir.join(FILE_NAME);
     let bytes = match fs_err::read(&path) {

@@ -99,7 +99,7 @@ impl Reviewer {
     ///
     /// # Errors
     ///
-    /// When the body is not a valid review.
+    /// If the body is not a valid review.
     pub fn review(&self, body: &[u8]) -> Result<Reviewed, AdmissionError> {
         self.with_rules(|rules| review(body, rules))
     }
@@ -108,7 +108,7 @@ impl Reviewer {
     ///
     /// # Errors
     ///
-    /// When the text is not a pod.
+    /// If the text is not a pod.
     pub fn plan_repair(&self, pod: &str) -> Result<Option<PodRepair>, AdmissionError> {
         self.with_rules(|rules| plan_repair(pod, rules))
     }

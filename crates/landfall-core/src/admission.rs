@@ -166,7 +166,7 @@ struct Decision {
 /// Answers a review. The answer always allows the pod; its images are redirected by `rules`.
 ///
 /// # Errors
-/// When the body is not an answerable AdmissionReview. The pod in it is not judged then.
+/// If the body is not an answerable AdmissionReview. The pod in it is not judged then.
 pub fn review(bytes: &[u8], rules: &AdmissionRules<'_>) -> Result<Reviewed, AdmissionError> {
     let review: Review<'_> = serde_json::from_slice(bytes).map_err(AdmissionError::Body)?;
     if review.api_version != API_VERSION || review.kind != KIND {

@@ -260,7 +260,7 @@ pub fn is_manifest_type(media_type: &str) -> bool {
 /// Parses a manifest or an index; its fields decide which of both it is.
 ///
 /// # Errors
-/// When it is not JSON, is Docker's schema 1, has the fields of both kinds, or declares another type than its fields
+/// If it is not JSON, is Docker's schema 1, has the fields of both kinds, or declares another type than its fields
 /// show. Different programs would read a document with the fields of both kinds differently (CVE-2021-41190).
 pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestContent, ManifestError> {
     #[derive(Deserialize)]

@@ -46,7 +46,7 @@ impl LeftAlone {
 /// Parses the image of a pod.
 ///
 /// # Errors
-/// When it is no reference.
+/// If it is no reference.
 pub fn read_pod_image(image: &str) -> Result<PodImage, ReferenceError> {
     if image == ISTIO_PLACEHOLDER {
         return Ok(PodImage::LeftAlone(LeftAlone::Placeholder));

@@ -110,7 +110,7 @@ pub enum FileError {
 /// inside the root is written. Blocks: it reads, writes and syncs.
 ///
 /// # Errors
-/// When the path leaves the root, has another file type, or a system call fails.
+/// If the path leaves the root, has another file type, or a system call fails.
 pub fn ensure_file(root: &HostRoot, file: &FileSpec) -> Result<FileChange, FileError> {
     let entry = find(root, &file.path, MissingParents::Create)?;
     let existing = read_existing(&entry, &file.path)?;
@@ -149,7 +149,7 @@ impl std::fmt::Debug for FoundFile {
 /// Returns the present state of a file; `None` if it does not exist. Changes nothing.
 ///
 /// # Errors
-/// When the path leaves the root, has another file type, or a system call fails.
+/// If the path leaves the root, has another file type, or a system call fails.
 pub fn inspect_file(root: &HostRoot, path: &Utf8Path) -> Result<Option<FoundFile>, FileError> {
     let Some(entry) = find_present(root, path)? else {
         return Ok(None);
@@ -221,7 +221,7 @@ fn find_present(root: &HostRoot, path: &Utf8Path) -> Result<Option<DirectoryEntr
 /// Removes a file, and its directory if that is then empty. Returns true if the file existed. Blocks.
 ///
 /// # Errors
-/// When the path leaves the root, a directory has the name, or a system call fails.
+/// If the path leaves the root, a directory has the name, or a system call fails.
 pub fn remove_file(root: &HostRoot, path: &Utf8Path) -> Result<bool, FileError> {
     let entry = match find(root, path, MissingParents::Fail) {
         Err(FileError::Path {
@@ -248,7 +248,7 @@ pub fn remove_file(root: &HostRoot, path: &Utf8Path) -> Result<bool, FileError> 
 /// Brings a directory into its state. Missing parents are created with mode 0755.
 ///
 /// # Errors
-/// When the path leaves the root, has another file type, or a system call fails.
+/// If the path leaves the root, has another file type, or a system call fails.
 pub fn ensure_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<FileChange, FileError> {
     let path = &directory.path;
     let entry = find(root, path, MissingParents::Create)?;
@@ -291,7 +291,7 @@ pub fn ensure_directory(root: &HostRoot, directory: &DirectorySpec) -> Result<Fi
 /// directory must exist. Blocks.
 ///
 /// # Errors
-/// When a system call fails; the old file then still exists.
+/// If a system call fails; the old file then still exists.
 pub fn write_atomic(path: &Utf8Path, mode: u32, content: &[u8]) -> Result<(), FileError> {
     let failed = || io_error("write", path);
     let name = path

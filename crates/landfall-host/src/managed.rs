@@ -99,7 +99,7 @@ impl ManagedFiles {
     /// Makes a group consist of exactly these files. A second call changes nothing. Blocks.
     ///
     /// # Errors
-    /// When a file or the manifest cannot be read or written. Completed changes stay and are listed in the manifest.
+    /// If a file or the manifest cannot be read or written. Completed changes stay and are listed in the manifest.
     pub fn apply(&self, group: &str, files: &[HostFile]) -> Result<ManagedChanges, ManagedError> {
         let mut manifest = self.read_manifest()?;
         let (writes, changes) = self.compare(&manifest, group, files)?;
@@ -123,7 +123,7 @@ impl ManagedFiles {
     /// Returns the changes that [`ManagedFiles::apply`] would make, and makes none.
     ///
     /// # Errors
-    /// When a file or the manifest cannot be read.
+    /// If a file or the manifest cannot be read.
     pub fn preview(&self, group: &str, files: &[HostFile]) -> Result<ManagedChanges, ManagedError> {
         Ok(self.compare(&self.read_manifest()?, group, files)?.1)
     }

@@ -22,7 +22,7 @@ pub enum ServiceState<'a> {
 /// Sends a message to the service manager that started this process; does nothing if there is none.
 ///
 /// # Errors
-/// When `$NOTIFY_SOCKET` is set and cannot be written to.
+/// If `$NOTIFY_SOCKET` is set and cannot be written to.
 pub fn notify(state: ServiceState<'_>) -> io::Result<()> {
     match std::env::var_os("NOTIFY_SOCKET") {
         Some(socket) => send(socket.as_bytes(), state),

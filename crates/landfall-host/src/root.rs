@@ -91,7 +91,7 @@ impl HostRoot {
     /// then cannot lead out of it. The second value must live as long as the root is used.
     ///
     /// # Errors
-    /// When the directory cannot be reached or opened.
+    /// If the directory cannot be reached or opened.
     pub(crate) fn confine(&self, directory: &Utf8Path) -> Result<(HostRoot, OwnedFd), RootError> {
         let entry = self.find(directory, MissingParents::Fail)?;
         let opened = rustix::fs::openat(&entry.directory, entry.name.as_str(), directory_flags(), Mode::empty())
@@ -107,7 +107,7 @@ impl HostRoot {
     /// Reads a file; `None` if it does not exist.
     ///
     /// # Errors
-    /// When the path leaves the root, or the file cannot be read.
+    /// If the path leaves the root, or the file cannot be read.
     pub fn read(&self, path: &Utf8Path) -> Result<Option<Vec<u8>>, RootError> {
         let failed = |source: io::Error| RootError::Io {
             path: path.to_owned(),

@@ -19,7 +19,7 @@ use crate::agent::ledger::{Baseline, LedgerFile};
 ///
 /// # Errors
 ///
-/// When the ledger cannot be written.
+/// If the ledger cannot be written.
 pub(crate) async fn record_baseline(
     host: &Arc<Host>,
     settings: Arc<Settings>,

@@ -53,7 +53,7 @@ impl Clients {
     ///
     /// # Errors
     ///
-    /// When its certificates or proxies cannot be used.
+    /// If its certificates or proxies cannot be used.
     pub(crate) fn client(&self, host: &RegistryHost, registry: Option<usize>) -> Result<RegistryClient, RegistryError> {
         let key = (host.clone(), registry);
         let mut made = lock(&self.made);

@@ -115,7 +115,7 @@ impl ConfigLoader {
     ///
     /// # Errors
     ///
-    /// When the files have errors and there is no last good configuration, or the state cannot be written.
+    /// If the files have errors and there is no last good configuration, or the state cannot be written.
     pub(crate) async fn load(&mut self, host: &Host, ledger: &mut LedgerFile) -> anyhow::Result<Arc<ActiveConfig>> {
         let reading = match self.first.take() {
             Some(first) => first,

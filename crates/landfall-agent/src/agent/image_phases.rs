@@ -19,7 +19,7 @@ use crate::agent::stock::{StockScope, show_stock, take_stock};
 ///
 /// # Errors
 ///
-/// When an image failed, stock could not be taken, or a file changed during the phase.
+/// If an image failed, stock could not be taken, or a file changed during the phase.
 pub(crate) async fn apply_phase(
     host: &Arc<Host>,
     active: &ActiveConfig,

@@ -22,7 +22,7 @@ pub(crate) struct ConfigTexts {
 ///
 /// # Errors
 ///
-/// When one cannot be read or is not UTF-8.
+/// If one cannot be read or is not UTF-8.
 pub(crate) fn load_inputs(user_data: &[Utf8PathBuf], profiles: &[Utf8PathBuf]) -> anyhow::Result<ConfigTexts> {
     let load = |paths: &[Utf8PathBuf]| {
         let texts = paths.iter().map(|path| {
@@ -65,7 +65,7 @@ struct LastGood {
 ///
 /// # Errors
 ///
-/// When the copy cannot be written.
+/// If the copy cannot be written.
 pub(crate) fn write_last_good(state_dir: &Utf8Path, inputs: &ConfigTexts) -> anyhow::Result<()> {
     let plain = |texts: &[NamedText]| {
         texts
@@ -85,7 +85,7 @@ pub(crate) fn write_last_good(state_dir: &Utf8Path, inputs: &ConfigTexts) -> any
 ///
 /// # Errors
 ///
-/// When the copy is there and cannot be read.
+/// If the copy is there and cannot be read.
 pub(crate) fn load_last_good(state_dir: &Utf8Path) -> anyhow::Result<Option<ConfigTexts>> {
     let path = state_dir.join(LAST_GOOD);
     let bytes = match fs_err::read(&path) {

@@ -98,7 +98,7 @@ impl LedgerFile {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is not a ledger, or is of a later version.
+    /// If the file cannot be read, is not a ledger, or is of a later version.
     pub(crate) fn load(state_dir: &Utf8Path) -> anyhow::Result<LedgerFile> {
         let path = state_dir.join(FILE_NAME);
         let ledger = match fs_err::read(&path) {
@@ -117,7 +117,7 @@ impl LedgerFile {
     ///
     /// # Errors
     ///
-    /// When the file cannot be written. The change is then in memory only.
+    /// If the file cannot be written. The change is then in memory only.
     pub(crate) fn update(&mut self, change: impl FnOnce(&mut Ledger)) -> anyhow::Result<()> {
         let before = self.ledger.clone();
         change(&mut self.ledger);

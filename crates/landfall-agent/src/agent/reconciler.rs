@@ -46,7 +46,7 @@ impl Reconciler {
     ///
     /// # Errors
     ///
-    /// When the ledger cannot be read.
+    /// If the ledger cannot be read.
     pub(crate) fn new(host: Arc<Host>, options: AgentOptions, first: Reading) -> anyhow::Result<Reconciler> {
         Ok(Reconciler {
             timing: options.timing,
@@ -143,7 +143,7 @@ impl Reconciler {
     ///
     /// # Errors
     ///
-    /// When the phase could not be completed. The error says what failed, where, and what to repair.
+    /// If the phase could not be completed. The error says what failed, where, and what to repair.
     async fn run_phase(&mut self, phase: Phase) -> anyhow::Result<String> {
         match phase {
             Phase::Validating => self.validate().await,

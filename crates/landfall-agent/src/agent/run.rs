@@ -27,7 +27,7 @@ const DEFAULT_STATE_DIR: &str = "/var/lib/landfall";
 ///
 /// # Errors
 ///
-/// When the state directory cannot be used or a supervised task ends unexpectedly. A phase that fails is not an error
+/// If the state directory cannot be used or a supervised task ends unexpectedly. A phase that fails is not an error
 /// of the run: the agent is degraded and tries again, or ends with [`AgentOutcome::Failed`] when it runs once.
 pub async fn run_agent(
     options: AgentOptions,

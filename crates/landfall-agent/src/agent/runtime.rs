@@ -24,7 +24,7 @@ const IMPORT_LIFETIME: Duration = Duration::from_secs(6 * 3600);
 ///
 /// # Errors
 ///
-/// When containerd does not answer.
+/// If containerd does not answer.
 pub(crate) async fn connect(root: &HostRoot, socket: &Utf8Path) -> Result<Namespace, TransferError> {
     let socket = root.join(socket).map_err(|error| TransferError {
         attempt: format!("cannot use containerd's socket `{socket}`"),
@@ -39,7 +39,7 @@ pub(crate) async fn connect(root: &HostRoot, socket: &Utf8Path) -> Result<Namesp
 ///
 /// # Errors
 ///
-/// When containerd does not answer.
+/// If containerd does not answer.
 pub(crate) async fn fetch_names(namespace: &Namespace) -> Result<BTreeMap<String, Digest>, TransferError> {
     let images = namespace.images().await.map_err(failed)?;
     Ok(images
@@ -61,7 +61,7 @@ impl RuntimeSink {
     ///
     /// # Errors
     ///
-    /// When containerd does not answer.
+    /// If containerd does not answer.
     pub(crate) async fn begin(namespace: &Namespace, extra_names: Vec<String>) -> Result<RuntimeSink, TransferError> {
         let import = namespace.begin_import(IMPORT_LIFETIME).await.map_err(failed)?;
         Ok(RuntimeSink { import, extra_names })
@@ -71,7 +71,7 @@ impl RuntimeSink {
     ///
     /// # Errors
     ///
-    /// When containerd does not answer.
+    /// If containerd does not answer.
     pub(crate) async fn finish(self) -> Result<(), TransferError> {
         self.import.finish().await.map_err(failed)
     }

@@ -66,7 +66,7 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// When a service cannot be brought up or a file cannot be written.
+    /// If a service cannot be brought up or a file cannot be written.
     pub(crate) async fn redirect(
         &mut self,
         host: &Host,
@@ -93,7 +93,7 @@ impl Services {
     ///
     /// # Errors
     ///
-    /// When the webhook cannot be served.
+    /// If the webhook cannot be served.
     pub(crate) async fn refresh_webhook(
         &mut self,
         host: &Host,

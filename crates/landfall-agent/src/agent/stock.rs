@@ -38,7 +38,7 @@ impl StockScope {
 ///
 /// # Errors
 ///
-/// When the store cannot be read, or containerd does not answer.
+/// If the store cannot be read, or containerd does not answer.
 pub(crate) async fn take_stock(
     host: &Host,
     active: &ActiveConfig,

@@ -53,7 +53,7 @@ impl CertificateAuthority {
     ///
     /// # Errors
     ///
-    /// When its certificate cannot be read.
+    /// If its certificate cannot be read.
     pub(crate) fn first(current: PemPair, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
         Ok(CertificateAuthority {
             ends: read_expiry(&current.certificate)?,
@@ -69,7 +69,7 @@ impl CertificateAuthority {
     ///
     /// # Errors
     ///
-    /// When a part is missing, or certificate and key do not belong together.
+    /// If a part is missing, or certificate and key do not belong together.
     pub(crate) fn parse(secret: &Secret) -> anyhow::Result<CertificateAuthority> {
         let text = |key: &str| -> anyhow::Result<Option<String>> {
             let bytes = secret.data.as_ref().and_then(|data| data.get(key));
@@ -157,7 +157,7 @@ impl CertificateAuthority {
     ///
     /// # Errors
     ///
-    /// When a certificate cannot be made or parsed, or the step does not follow from the current state.
+    /// If a certificate cannot be made or parsed, or the step does not follow from the current state.
     pub(crate) fn advance(self, step: RotationStep, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
         match step {
             RotationStep::Introduce => Ok(self.introduce(new_authority(now)?, now)),
@@ -179,7 +179,7 @@ impl CertificateAuthority {
     ///
     /// # Errors
     ///
-    /// When there is none, or its certificate cannot be read.
+    /// If there is none, or its certificate cannot be read.
     fn promote(self, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
         let next = self.next.context("no next authority was introduced")?;
         Ok(CertificateAuthority {
@@ -201,7 +201,7 @@ impl CertificateAuthority {
 ///
 /// # Errors
 ///
-/// When the library cannot make it.
+/// If the library cannot make it.
 pub(crate) fn new_authority(now: Timestamp) -> anyhow::Result<PemPair> {
     let validity = Validity {
         not_before: now.checked_sub(CLOCK_SKEW)?,

@@ -38,7 +38,7 @@ impl LeaseCandidate {
     ///
     /// # Errors
     ///
-    /// When the API server cannot be asked.
+    /// If the API server cannot be asked.
     pub(crate) async fn campaign(&mut self, cluster: &Cluster, now: Timestamp) -> anyhow::Result<bool> {
         let found = cluster.fetch_lease().await?;
         let record = found.as_ref().map(read_record);
@@ -66,7 +66,7 @@ impl LeaseCandidate {
     ///
     /// # Errors
     ///
-    /// When the API server cannot be asked.
+    /// If the API server cannot be asked.
     pub(crate) async fn resign(&self, cluster: &Cluster) -> anyhow::Result<()> {
         let Some(mut found) = cluster.fetch_lease().await? else {
             return Ok(());

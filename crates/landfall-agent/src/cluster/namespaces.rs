@@ -45,7 +45,7 @@ pub(crate) async fn follow_choices(context: &ClusterContext, cluster: &Cluster, 
 ///
 /// # Errors
 ///
-/// When the cluster cannot be asked, or has no such namespace.
+/// If the cluster cannot be asked, or has no such namespace.
 pub async fn fetch_namespace_choice(kubeconfig: &Utf8Path, name: &str) -> anyhow::Result<Option<OptOut>> {
     let cluster = Cluster::connect(Some(kubeconfig), "default").await?;
     let Some(found) = cluster.fetch_namespace(name).await? else {

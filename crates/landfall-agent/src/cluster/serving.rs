@@ -30,7 +30,7 @@ impl ServingCertificate {
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or written.
+    /// If a file cannot be read or written.
     pub(crate) async fn open(
         directory: Utf8PathBuf,
         names: Vec<String>,
@@ -73,7 +73,7 @@ impl ServingCertificate {
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
+    /// If it cannot be read.
     pub(crate) async fn load_authority(&self) -> anyhow::Result<PemPair> {
         let _issuing = self.issuing.lock().await;
         let directory = self.directory.clone();

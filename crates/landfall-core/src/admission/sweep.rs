@@ -109,7 +109,7 @@ impl ContainerStatus {
 /// Plans the repair of a pod (JSON, as the API server lists it); `None` if the pod needs none.
 ///
 /// # Errors
-/// When the text is not a pod.
+/// If the text is not a pod.
 pub fn plan_repair(pod: &str, rules: &AdmissionRules<'_>) -> Result<Option<PodRepair>, AdmissionError> {
     let Identified { metadata, status } = serde_json::from_str(pod).map_err(AdmissionError::Body)?;
     if metadata.deletion_timestamp.is_some() || rules.why_namespace(&metadata.namespace).is_some() {

@@ -74,7 +74,7 @@ struct RawLogin {
 /// Parses a file. Unknown keys are ignored, so that existing files stay valid.
 ///
 /// # Errors
-/// When it is not JSON, or a value has the wrong type.
+/// If it is not JSON, or a value has the wrong type.
 pub fn parse_login_file(text: &str) -> Result<LoginFile, LoginFileProblem> {
     let raw: RawLoginFile = serde_json::from_str(text).map_err(|error| LoginFileProblem {
         line: error.line(),

@@ -59,7 +59,7 @@ struct RawRequest {
 /// replaces.
 ///
 /// # Errors
-/// When it is not JSON of that form, its `apiVersion` is not known, or its image is no valid reference.
+/// If it is not JSON of that form, its `apiVersion` is not known, or its image is no valid reference.
 pub fn parse_request(text: &str) -> Result<ProviderRequest, RequestProblem> {
     let raw: RawRequest = serde_json::from_str(text).map_err(|error| RequestProblem::Json {
         line: error.line(),

@@ -21,7 +21,7 @@ const AUTHS: &str = "auths";
 /// entry is only a mark that a helper keeps it, as docker writes it too.
 ///
 /// # Errors
-/// When `text` is not JSON of docker's form.
+/// If `text` is not JSON of docker's form.
 pub fn set_login(
     text: &str,
     host: &RegistryHost,
@@ -43,7 +43,7 @@ pub fn set_login(
 /// none.
 ///
 /// # Errors
-/// When `text` is not JSON of docker's form.
+/// If `text` is not JSON of docker's form.
 pub fn remove_login(text: &str, host: &RegistryHost) -> Result<Option<SecretString>, CredentialFileProblem> {
     let (mut file, mut auths) = read(text)?;
     let before = auths.0.len();

@@ -17,7 +17,7 @@ pub enum CredentialFile {
 /// Parses a file of either form.
 ///
 /// # Errors
-/// When it is not JSON, or has neither form.
+/// If it is not JSON, or has neither form.
 pub fn parse_credential_file(text: &str) -> Result<CredentialFile, CredentialFileProblem> {
     let keys: std::collections::BTreeMap<String, serde::de::IgnoredAny> =
         serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
@@ -44,7 +44,7 @@ impl CredentialFile {
     /// whole segments.
     ///
     /// # Errors
-    /// When the matching entry cannot be used.
+    /// If the matching entry cannot be used.
     pub fn find(
         &self,
         host: &RegistryHost,

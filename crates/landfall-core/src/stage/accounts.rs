@@ -61,7 +61,7 @@ pub enum AccountError {
 /// counts days since 1970. A second call changes nothing.
 ///
 /// # Errors
-/// When the primary group does not exist or no number is free. The tables are then unchanged.
+/// If the primary group does not exist or no number is free. The tables are then unchanged.
 pub fn ensure_account(
     tables: &mut AccountTables,
     user: &StageUser,

@@ -64,7 +64,7 @@ impl Containerd {
     /// Returns containerd's version, e.g. `1.6.20~ds1`.
     ///
     /// # Errors
-    /// When the call to containerd fails.
+    /// If the call to containerd fails.
     pub async fn version(&self) -> Result<String, ContainerdError> {
         let mut client = VersionClient::new(self.channel.clone());
         let answer = self
@@ -76,7 +76,7 @@ impl Containerd {
     /// Returns a namespace, and creates it if it is missing.
     ///
     /// # Errors
-    /// When `name` is no valid namespace, or the call to containerd fails.
+    /// If `name` is no valid namespace, or the call to containerd fails.
     pub async fn ensure_namespace(&self, name: &str) -> Result<Namespace, ContainerdError> {
         let attempt = || format!("make namespace `{name}`");
         let header = MetadataValue::try_from(name).map_err(|_| {
@@ -131,7 +131,7 @@ impl Namespace {
     /// Returns every image: name to target. The descriptors hold media type, digest and size.
     ///
     /// # Errors
-    /// When the call to containerd fails.
+    /// If the call to containerd fails.
     pub async fn images(&self) -> Result<BTreeMap<String, Descriptor>, ContainerdError> {
         let request = self.request(images::ListImagesRequest { filters: Vec::new() });
         let mut client = self.images_client();
@@ -150,7 +150,7 @@ impl Namespace {
     /// those of an existing image.
     ///
     /// # Errors
-    /// When the call to containerd fails, or containerd refuses the name.
+    /// If the call to containerd fails, or containerd refuses the name.
     pub async fn put_image(
         &self,
         name: &str,

@@ -51,7 +51,7 @@ impl Namespace {
     /// the import is finished. After a crash, the lease ends after `lifetime`.
     ///
     /// # Errors
-    /// When the call to containerd fails.
+    /// If the call to containerd fails.
     pub async fn begin_import(&self, lifetime: Duration) -> Result<Import, ContainerdError> {
         let lease = ContainerdLease::create(self.clone(), lifetime).await?;
         Ok(Import { lease })
@@ -67,7 +67,7 @@ impl Import {
     /// Returns the presence of a blob. Existing content stays at least until the import is finished.
     ///
     /// # Errors
-    /// When the call to containerd fails.
+    /// If the call to containerd fails.
     pub async fn blob_presence(&self, digest: &Digest) -> Result<BlobPresence, ContainerdError> {
         self.lease.add_content(digest).await?;
         if self.has_content(digest).await? {
@@ -119,7 +119,7 @@ impl Import {
     /// exact bytes of `digest`.
     ///
     /// # Errors
-    /// When `manifest` is no manifest, or the call to containerd fails.
+    /// If `manifest` is no manifest, or the call to containerd fails.
     pub async fn write_manifest(
         &self,
         media_type: &str,
@@ -148,7 +148,7 @@ impl Import {
     /// Ends the lease: containerd may collect everything that no image refers to.
     ///
     /// # Errors
-    /// When the call to containerd fails; the lease then ends by its expiry.
+    /// If the call to containerd fails; the lease then ends by its expiry.
     pub async fn finish(self) -> Result<(), ContainerdError> {
         self.lease.end().await
     }

@@ -26,7 +26,7 @@ pub(super) async fn run_shell(script: &str, directory: &Utf8Path, limit: Duratio
 /// after a timeout it is killed with its children. Processes that it leaves in the background are not waited for.
 ///
 /// # Errors
-/// When the program cannot be run, exits with another code than 0, or takes longer than `limit`.
+/// If the program cannot be run, exits with another code than 0, or takes longer than `limit`.
 pub(super) async fn run_program(mut command: Command, name: &str, limit: Duration) -> Result<String, StageError> {
     let failed = |source| StageError::Program {
         program: name.to_owned(),

@@ -24,7 +24,7 @@ impl HostFiles {
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or written.
+    /// If a file cannot be read or written.
     pub(crate) async fn ensure(&mut self, host: &Host, settings: &Settings) -> anyhow::Result<()> {
         for (dialect, files) in wanted_files(settings) {
             let managed = ManagedFiles::new(host.root.clone(), &host.state_dir);

@@ -85,7 +85,7 @@ impl MirrorService {
     ///
     /// # Errors
     ///
-    /// When its address is not one of this machine alone, or cannot be bound.
+    /// If its address is not one of this machine alone, or cannot be bound.
     pub(crate) async fn ensure(&mut self, host: &Host, active: &Arc<ActiveConfig>) -> anyhow::Result<()> {
         let wanted = &active.settings.landfall.mirror;
         if !wanted.enable {

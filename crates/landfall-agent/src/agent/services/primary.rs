@@ -45,7 +45,7 @@ impl PrimaryService {
     ///
     /// # Errors
     ///
-    /// When the registry cannot be served, or does not answer in time. The error says what to repair.
+    /// If the registry cannot be served, or does not answer in time. The error says what to repair.
     pub(crate) async fn ensure(&mut self, host: &Host, active: &ActiveConfig) -> anyhow::Result<PrimaryState> {
         let Some(primary) = &active.settings.primary else {
             self.embedded.stop().await;
@@ -82,7 +82,7 @@ impl PrimaryService {
     ///
     /// # Errors
     ///
-    /// When the registry cannot be served.
+    /// If the registry cannot be served.
     pub(crate) async fn resume(&mut self, host: &Host, active: &ActiveConfig) -> anyhow::Result<()> {
         if let Some(primary) = &active.settings.primary
             && primary.kind == PrimaryKind::Embedded

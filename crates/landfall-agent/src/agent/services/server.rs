@@ -62,7 +62,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When `routes` fails or the address cannot be bound. The server is stopped then.
+    /// If `routes` fails or the address cannot be bound. The server is stopped then.
     pub(crate) async fn ensure(
         &mut self,
         supervisor: &Supervisor,

@@ -24,7 +24,7 @@ impl StatusApi {
     ///
     /// # Errors
     ///
-    /// When the address cannot be bound.
+    /// If the address cannot be bound.
     pub(crate) async fn ensure(&mut self, host: &Host, settings: &Settings) -> anyhow::Result<()> {
         let address = match &settings.landfall.listen {
             Some(listen) => listen.clone(),

@@ -55,7 +55,7 @@ impl WebhookService {
     ///
     /// # Errors
     ///
-    /// When its address cannot be bound or its certificate cannot be made.
+    /// If its address cannot be bound or its certificate cannot be made.
     pub(crate) async fn ensure(
         &mut self,
         host: &Host,

@@ -44,7 +44,7 @@ impl EmbeddedRegistry {
     ///
     /// # Errors
     ///
-    /// When it would be open to everyone in the network, or cannot be served.
+    /// If it would be open to everyone in the network, or cannot be served.
     pub(crate) async fn ensure(
         &mut self,
         host: &Host,
@@ -105,7 +105,7 @@ impl EmbeddedRegistry {
     ///
     /// # Errors
     ///
-    /// When its records cannot be read.
+    /// If its records cannot be read.
     pub(crate) async fn open(&mut self, host: &Host) -> anyhow::Result<Arc<Registry>> {
         open(&mut self.registry, host).await
     }

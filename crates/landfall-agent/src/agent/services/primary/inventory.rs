@@ -26,7 +26,7 @@ pub(crate) enum Survey {
 ///
 /// # Errors
 ///
-/// When the registry cannot be asked, or the ledger cannot be written.
+/// If the registry cannot be asked, or the ledger cannot be written.
 pub(crate) async fn forget_lost_images(
     host: &Host,
     active: &ActiveConfig,
@@ -71,7 +71,7 @@ pub(crate) async fn forget_lost_images(
 ///
 /// # Errors
 ///
-/// When the registry cannot be used or the ledger cannot be written.
+/// If the registry cannot be used or the ledger cannot be written.
 pub(crate) async fn survey_images(active: &ActiveConfig, ledger: &mut LedgerFile) -> anyhow::Result<Survey> {
     let Some(primary) = &active.settings.primary else {
         return Ok(Survey::Skipped("no primary registry is configured".to_owned()));
