@@ -9,7 +9,7 @@ CLUSTER_TOOLS := etcd kube-apiserver kube-controller-manager kube-scheduler kube
 CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 
 # Clients and registries of other projects, built once by `go`, listed in tests-interop/tools/tools.tsv.
-TOOLS := registry crane regctl olareg
+TOOLS := conformance registry crane regctl olareg
 
 # Finds dependencies that are declared and not used. Installed once, outside of the tree.
 MACHETE_VERSION := 0.9.2

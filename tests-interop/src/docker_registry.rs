@@ -205,7 +205,7 @@ fn write_config(directory: &Utf8Path, port: u16, server: &(Utf8PathBuf, Utf8Path
     let config = format!(
         "version: 0.1\n\
          log: {{level: debug, formatter: json, accesslog: {{disabled: true}}}}\n\
-         storage:\n  filesystem: {{rootdirectory: {data}}}\n\
+         storage:\n  filesystem: {{rootdirectory: {data}}}\n  delete: {{enabled: true}}\n\
          http:\n  addr: 127.0.0.1:{port}\n  secret: not-a-secret\n  tls: {{certificate: {}, key: {}}}\n{auth}",
         server.0,
         server.1,

@@ -32,7 +32,8 @@ impl Olareg {
         let port = free_port();
         let mut command = Command::new(tool("olareg"));
         command
-            .args(["serve", "--addr", "127.0.0.1", "--port", &port.to_string(), "--dir"])
+            .args(["serve", "--api-delete", "--api-blob-delete", "--addr", "127.0.0.1"])
+            .args(["--port", &port.to_string(), "--dir"])
             .arg(path.join("data"))
             .args(["--tls-cert", certificate.as_str(), "--tls-key", key.as_str()]);
         let mut program = Program::start("olareg", path, command);

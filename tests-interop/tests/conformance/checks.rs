@@ -2,7 +2,15 @@
 
 use std::fmt::{Debug, Display};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use landfall_tests_interop::raw_http::RawResponse;
+
+/// Returns the digest of bytes as registries write it.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    let hash = digest(&SHA256, bytes);
+    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
 
 /// The checks so far.
 #[derive(Debug, Default)]

@@ -3,15 +3,18 @@
 use landfall_tests_interop::raw_http::RawHttp;
 use serde_json::json;
 
-use crate::checks::Checks;
-use crate::content::{Hash, OCI_CONFIG, OCI_IMAGE, OCI_INDEX};
+use crate::checks::{Checks, sha256};
 use crate::{REPOSITORY, REPOSITORY_2};
+
+const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 /// Checks an empty registry.
 pub(crate) fn check_empty(http: &RawHttp, checks: &mut Checks) {
     let tags = http.get(&format!("/v2/{REPOSITORY}/tags/list"));
     checks.error("tags of an unknown repository", &tags, 404, "NAME_UNKNOWN");
-    let subject = Hash::Sha256.of(b"nobody");
+    let subject = sha256(b"nobody");
     let referrers = http.get(&format!("/v2/{REPOSITORY}/referrers/{subject}"));
     checks.status("referrers of nothing", &referrers, 200);
     checks.header("referrers of nothing", &referrers, "content-type", OCI_INDEX);
@@ -23,7 +26,7 @@ pub(crate) fn check_empty(http: &RawHttp, checks: &mut Checks) {
 /// Checks missing and invalid manifests.
 pub(crate) fn check_manifests(http: &RawHttp, checks: &mut Checks) {
     let path = |selector: &str| format!("/v2/{REPOSITORY}/manifests/{selector}");
-    let missing = Hash::Sha256.of(b"no such manifest");
+    let missing = sha256(b"no such manifest");
     for selector in [missing.as_str(), "no-such-tag"] {
         checks.error(
             "a missing manifest",
@@ -39,7 +42,7 @@ pub(crate) fn check_manifests(http: &RawHttp, checks: &mut Checks) {
     }
     let bad = http.get(&path("sha256:baddigeststring"));
     checks.that("GET by half a digest", [400, 404].contains(&bad.status), bad.status);
-    let config = json!({"mediaType": OCI_CONFIG, "size": 2, "digest": Hash::Sha256.of(b"{}")});
+    let config = json!({"mediaType": OCI_CONFIG, "size": 2, "digest": sha256(b"{}")});
     let image = json!({"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": config, "layers": []}).to_string();
     for (what, selector, media_type, body, status, code) in [
         (
@@ -96,7 +99,7 @@ pub(crate) fn check_manifests(http: &RawHttp, checks: &mut Checks) {
 /// Checks the list of repositories, page by page.
 pub(crate) fn check_catalog(http: &RawHttp, checks: &mut Checks) {
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).to_string();
-    let names = [REPOSITORY, REPOSITORY_2, "conformance/third"];
+    let names = [REPOSITORY, REPOSITORY_2, "checks/third"];
     for name in names {
         let target = format!("/v2/{name}/manifests/v1");
         let response = http.send("PUT", &target, &[("content-type", OCI_INDEX)], index.clone());
@@ -124,7 +127,7 @@ pub(crate) fn check_catalog(http: &RawHttp, checks: &mut Checks) {
 
 /// Checks requests of a client without any permission.
 pub(crate) fn check_refused(http: &RawHttp, checks: &mut Checks) {
-    let digest = Hash::Sha256.of(b"{}");
+    let digest = sha256(b"{}");
     for (method, target) in [
         ("GET", "/v2/".to_owned()),
         ("GET", "/v2/_catalog".to_owned()),
