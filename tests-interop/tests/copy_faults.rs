@@ -109,12 +109,14 @@ fn cases(elsewhere: &FakeRegistry, layer: &str) -> Vec<Case> {
     vec![
         broken("closed", Source, Weakness::Closes(CUT)),
         broken("reset", Source, Weakness::Resets(CUT)),
-        broken("silent", Source, Weakness::FallsSilent(CUT)),
+        broken("blocks", Source, Weakness::Blocks(CUT)),
+        broken("swallows", Source, Weakness::Swallows(CUT)),
         broken("crawls", Source, Weakness::Crawls(CUT)),
         broken("slow", Source, Weakness::IsSlow(SLOW)),
         broken("closed on the way up", Destination, Weakness::Closes(CUT)),
         broken("reset on the way up", Destination, Weakness::Resets(CUT)),
-        broken("silent on the way up", Destination, Weakness::FallsSilent(CUT)),
+        broken("blocks on the way up", Destination, Weakness::Blocks(CUT)),
+        broken("swallows on the way up", Destination, Weakness::Swallows(CUT)),
         broken("crawls on the way up", Destination, Weakness::Crawls(CUT)),
         broken("slow on the way up", Destination, Weakness::IsSlow(SLOW)),
         passes("manifest 500", Source, manifest(status(500))),
@@ -204,7 +206,7 @@ impl Fixtures<'_> {
             Destination => to,
         };
         // Kept until the copy has ended.
-        let (address, _proxy, _link) = match &case.fault {
+        let (address, proxy, link) = match &case.fault {
             InjectedFault::Responses(faults) => {
                 let proxy = FakeRegistry::start_with(FakeRegistryOptions {
                     access: Access::Bearer {
@@ -257,6 +259,11 @@ impl Fixtures<'_> {
             "--insecure",
             &to.host,
         ]);
+        let occurred = match &case.fault {
+            InjectedFault::Responses(_) => proxy.is_some_and(|proxy| proxy.faults_met() > 0),
+            InjectedFault::Link(_) => link.is_some_and(|link| link.faults() > 0),
+        };
+        assert!(occurred, "{what}: the fault did not occur: {copied}");
         match case.error {
             None => {
                 assert_eq!(copied.code(), Some(0), "{what}: {copied}");

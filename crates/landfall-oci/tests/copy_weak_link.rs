@@ -50,11 +50,17 @@ async fn copy_over(link: &WeakLink, to: SocketAddr, chunk_size: u64) -> Result<C
 async fn an_upload_goes_on_where_the_link_broke() {
     // The first two connections may lose all bytes in flight. After them the chunks are small enough.
     let cut = 900_000;
-    for weakness in [Weakness::Closes(cut), Weakness::Resets(cut), Weakness::FallsSilent(cut)] {
+    for weakness in [
+        Weakness::Closes(cut),
+        Weakness::Resets(cut),
+        Weakness::Blocks(cut),
+        Weakness::Swallows(cut),
+    ] {
         for chunk_size in [2 * cut, u64::MAX] {
             let registry = Served::start().await;
             let link = WeakLink::start(registry.address, weakness, u64::MAX);
             copy_over(&link, registry.address, chunk_size).await.unwrap();
+            assert!(link.faults() > 0, "{weakness:?} did not occur");
             let sent = link.bytes_to_server();
             let needed = u64::from(LAYER);
             assert!(

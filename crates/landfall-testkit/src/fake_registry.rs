@@ -108,6 +108,8 @@ struct State {
 struct Inner {
     content: content::Content,
     faults: Vec<Fault>,
+    /// Number of requests that met a fault.
+    faults_met: u64,
     tokens: access::Tokens,
     /// Projects created since the start.
     projects: Vec<String>,
@@ -250,6 +252,12 @@ impl FakeRegistry {
     /// Injects a fault into the requests that match it. The first injected fault wins.
     pub fn inject(&self, fault: Fault) {
         self.state.lock().faults.push(fault);
+    }
+
+    /// Returns the number of requests that met a fault: a test whose fault did not occur proves nothing.
+    #[must_use]
+    pub fn faults_met(&self) -> u64 {
+        self.state.lock().faults_met
     }
 
     /// Revokes all access tokens, as if they had expired.

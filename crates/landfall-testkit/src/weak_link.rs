@@ -1,5 +1,5 @@
 //! A bad link: a TCP proxy on loopback that closes, resets or stalls each connection after a number of bytes.
-//! It counts the bytes, so that a test can check the cost of a fault.
+//! It counts the bytes and the faults, so that a test can check that a fault occurred, and its cost.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,8 +17,11 @@ pub enum Weakness {
     Closes(u64),
     /// Both ends see the connection reset (RST) after this number of bytes.
     Resets(u64),
-    /// The connection stalls after this number of bytes, without any signal to either end.
-    FallsSilent(u64),
+    /// After this number of bytes nothing is read any more: the sender's socket buffers fill, and it blocks.
+    Blocks(u64),
+    /// After this number of bytes everything is read and dropped, as by a middlebox that has forgotten the
+    /// connection: the sender sees no fault.
+    Swallows(u64),
     /// About ten bytes a second pass after this number of bytes.
     Crawls(u64),
     /// This number of bytes passes per second, and the connection is good otherwise.
@@ -34,7 +37,8 @@ impl Weakness {
         match self {
             Weakness::Closes(limit)
             | Weakness::Resets(limit)
-            | Weakness::FallsSilent(limit)
+            | Weakness::Blocks(limit)
+            | Weakness::Swallows(limit)
             | Weakness::Crawls(limit) => limit,
             Weakness::IsSlow(_) => 0,
         }
@@ -56,6 +60,8 @@ struct Shared {
     weak_connections: AtomicU64,
     to_server: AtomicU64,
     to_client: AtomicU64,
+    /// Number of connections on which the fault occurred.
+    faults: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -74,6 +80,7 @@ impl WeakLink {
             weak_connections: AtomicU64::new(weak_connections),
             to_server: AtomicU64::new(0),
             to_client: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
         let accepting = shared.clone();
@@ -117,6 +124,13 @@ impl WeakLink {
     #[must_use]
     pub fn bytes_to_client(&self) -> u64 {
         self.shared.to_client.load(Ordering::SeqCst)
+    }
+
+    /// Returns the number of connections on which the fault occurred: a test whose fault did not occur proves
+    /// nothing.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        self.shared.faults.load(Ordering::SeqCst)
     }
 }
 
@@ -173,7 +187,10 @@ impl Shared {
             counter.fetch_add(read as u64, Ordering::SeqCst);
             left -= read as u64;
         }
-        cut.into_iter().for_each(|cut| cut.store(true, Ordering::SeqCst));
+        // Both directions of a slow connection are slow from the beginning on: it counts once.
+        if cut.is_some_and(|cut| !cut.swap(true, Ordering::SeqCst)) {
+            self.faults.fetch_add(1, Ordering::SeqCst);
+        }
         let end = match self.weakness {
             Weakness::Closes(_) => Shutdown::Both,
             Weakness::Resets(_) => {
@@ -184,7 +201,14 @@ impl Shared {
                 // the socket.
                 Shutdown::Read
             }
-            Weakness::FallsSilent(_) => {
+            Weakness::Blocks(_) => {
+                // As on a dead link, neither end sees the other one close.
+                while !self.stop.load(Ordering::SeqCst) {
+                    thread::sleep(PAUSE);
+                }
+                Shutdown::Both
+            }
+            Weakness::Swallows(_) => {
                 // Reads and drops bytes until the sender closes.
                 while from.read(&mut buffer)? > 0 {}
                 Shutdown::Both

@@ -22,6 +22,7 @@ const DIGEST_HEADER: HeaderName = HeaderName::from_static("docker-content-digest
 pub(super) async fn handle(state: &State, request: Request<Incoming>) -> Option<Response<FakeBody>> {
     let (parts, body) = request.into_parts();
     let effect = take_fault(&mut state.lock().faults, parts.method.as_str(), &path_of(&parts));
+    state.lock().faults_met += u64::from(effect.is_some());
     let answer = answer_with_fault(state, &parts, body, effect).await;
     let header = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
     state.lock().log.push(LoggedRequest {
