@@ -22,8 +22,14 @@ use crate::workload::Workload;
 const ALL: u64 = u64::MAX;
 /// Includes the connection that carries the layer: the first one of a client only probes for TLS.
 const FIRST: u64 = 3;
-const FAR: u64 = 300_000_000;
-const NEAR: u64 = 20_000_000;
+const MB: u64 = 1_000_000;
+/// Bytes of a connection before its fault. A client that gives each connection fewer bytes meets no fault, and its
+/// row fails.
+const PLACES: [u64; 3] = [20 * MB, 100 * MB, 200 * MB];
+/// The place at which the other programs run too. Cases with many breaks are slow and add nothing.
+const COMPARED_PLACE: u64 = 200 * MB;
+/// Upper limit of the bytes that one connection may lose where its link swallows them, in bytes.
+const LOST_MAX: f64 = 64.0 * 1024.0 * 1024.0;
 /// Upper limit of the moved bytes, as a multiple of the needed ones.
 const MOVED_MAX: f64 = 1.05;
 /// Upper limit of the bytes of a second run after the first one was killed halfway, as a share of all bytes.
@@ -42,94 +48,51 @@ enum End {
 }
 
 struct Fault {
-    what: &'static str,
+    what: String,
     end: End,
     weakness: Weakness,
     connections: u64,
-    /// True if the other programs run too. Cases with many breaks are slow and add nothing.
+    /// True if the other programs run too.
     compared: bool,
 }
 
-const FAULTS: [Fault; 10] = [
-    fault(
-        "source closes after 300 MB",
-        End::Source,
-        Weakness::Closes(FAR),
-        ALL,
-        true,
-    ),
-    fault(
-        "source resets after 300 MB",
-        End::Source,
-        Weakness::Resets(FAR),
-        ALL,
-        true,
-    ),
-    fault(
-        "source closes after 20 MB",
-        End::Source,
-        Weakness::Closes(NEAR),
-        ALL,
-        false,
-    ),
-    fault(
-        "source resets after 20 MB",
-        End::Source,
-        Weakness::Resets(NEAR),
-        ALL,
-        false,
-    ),
-    fault(
-        "destination closes after 300 MB",
-        End::Destination,
-        Weakness::Closes(FAR),
-        ALL,
-        true,
-    ),
-    fault(
-        "destination resets after 300 MB",
-        End::Destination,
-        Weakness::Resets(FAR),
-        ALL,
-        true,
-    ),
-    fault(
-        "destination closes after 20 MB",
-        End::Destination,
-        Weakness::Closes(NEAR),
-        ALL,
-        false,
-    ),
-    fault(
-        "destination resets after 20 MB",
-        End::Destination,
-        Weakness::Resets(NEAR),
-        ALL,
-        false,
-    ),
-    fault(
-        "source falls silent",
-        End::Source,
-        Weakness::FallsSilent(FAR),
-        FIRST,
-        true,
-    ),
-    fault(
-        "destination falls silent",
-        End::Destination,
-        Weakness::FallsSilent(FAR),
-        FIRST,
-        false,
-    ),
+/// Kinds of faults, with their name in a row.
+const KINDS: [(&str, fn(u64) -> Weakness); 4] = [
+    ("closes", Weakness::Closes),
+    ("resets", Weakness::Resets),
+    ("blocks", Weakness::Blocks),
+    ("swallows", Weakness::Swallows),
 ];
 
-const fn fault(what: &'static str, end: End, weakness: Weakness, connections: u64, compared: bool) -> Fault {
-    Fault {
-        what,
-        end,
-        weakness,
-        connections,
-        compared,
+/// Returns every kind of fault at every place and end.
+fn faults() -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (end, name) in [(End::Source, "source"), (End::Destination, "destination")] {
+        for (kind, weakness) in KINDS {
+            for place in PLACES {
+                let weakness = weakness(place);
+                let is_silent = matches!(weakness, Weakness::Blocks(_) | Weakness::Swallows(_));
+                faults.push(Fault {
+                    what: format!("{name} {kind} after {} MB", place / MB),
+                    end,
+                    weakness,
+                    connections: if is_silent { FIRST } else { ALL },
+                    compared: place == COMPARED_PLACE,
+                });
+            }
+        }
+    }
+    faults
+}
+
+impl Fault {
+    /// Returns the limit of the moved bytes, as a multiple of the needed ones. A link that swallows looks healthy
+    /// until the registry is asked: [`LOST_MAX`] bytes may be lost on each such connection.
+    fn moved_max(&self, needed: f64) -> f64 {
+        match (self.weakness, self.end) {
+            (Weakness::Swallows(_), End::Destination) => 1.0 + LOST_MAX * self.connections as f64 / needed,
+            _ => MOVED_MAX,
+        }
     }
 }
 
@@ -152,7 +115,7 @@ struct CopyCost {
 /// W8: copies one large layer over each bad link.
 pub(super) fn copy_over_bad_links(route: &mut Route<'_>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for fault in &FAULTS {
+    for fault in &faults() {
         let mut costs: BTreeMap<Client, Result<CopyCost, String>> = BTreeMap::new();
         for &client in route.programs.found.keys() {
             if client == Client::Landfall || fault.compared {
@@ -178,7 +141,7 @@ pub(super) fn copy_over_bad_links(route: &mut Route<'_>) -> anyhow::Result<Vec<R
             }
             row
         };
-        rows.push(row("bytes moved by needed", |cost| cost.moved).with_limit(MOVED_MAX));
+        rows.push(row("bytes moved by needed", |cost| cost.moved).with_limit(fault.moved_max(route.needed())));
         rows.push(row("wall, s", |cost| cost.wall));
     }
     Ok(rows)
@@ -233,7 +196,12 @@ impl Route<'_> {
         let usage = run_timed(&mut command, deadline)?;
         let moved = links.moved().most_since(MovedBytes::default()) as f64 / self.needed();
         let checked = check_copy(usage.outcome, &self.destination.host(), self.workload);
+        let faulty = match fault.end {
+            End::Source => &links.source,
+            End::Destination => &links.destination,
+        };
         Ok(match checked {
+            Ok(()) if faulty.faults() == 0 => Err("the fault did not occur".to_owned()),
             Ok(()) => Ok(CopyCost {
                 moved,
                 wall: usage.wall.as_secs_f64(),
