@@ -39,7 +39,7 @@ pub use dry_run::dry_run_images;
 pub use in_flight::InFlightLimit;
 pub use index_children::{ForeignLayersRefused, IndexEntriesMissing, PartialIndexRefused, PlatformMissing};
 pub use job::ImageCopy;
-pub use options::CopyOptions;
+pub use options::{CopyOptions, UploadHash};
 pub use report::{CopyFailure, CopyReport};
 
 /// Images that are inspected at once, and images that are written at once. [`CopyOptions::in_flight`] limits the blobs.

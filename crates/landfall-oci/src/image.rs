@@ -119,6 +119,12 @@ pub trait ImageSink: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Returns true if the sink is a registry that has proven, in this process, that it refuses bytes with a wrong
+    /// digest. The first call may cost two requests.
+    fn verifies_uploads(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async { false })
+    }
+
     /// Starts a blob; its bytes follow if the sink wants them. `from` names another repository of the same registry
     /// that probably has the blob: the sink may mount it from there.
     fn start_blob<'a>(

@@ -13,6 +13,7 @@ use landfall_net::tls::CertificateProblem;
 
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 use super::server_message::ServerMessage;
+use super::upload::DIGEST_INVALID;
 use crate::image::TransferError;
 use crate::keychain::KeychainError;
 
@@ -265,6 +266,8 @@ impl Fault {
         match self {
             // Docker's registry answers 500 for several errors at once, this one among them. A retry does not help.
             Fault::Answer { message, .. } if message.has_code("MANIFEST_BLOB_UNKNOWN") => FailureKind::Protocol,
+            // Wrong bytes arrived: they may be right the next time.
+            Fault::Answer { message, .. } if message.has_code(DIGEST_INVALID) => FailureKind::Corrupt,
             Fault::Answer {
                 status, retry_after, ..
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use landfall_core::reference::RegistryHost;
+use tokio::sync::OnceCell;
 
 use crate::client::auth::scope::Scope;
 use crate::client::chunking::{ChunkPolicy, RangePolicy};
@@ -19,6 +20,8 @@ pub struct RegistryClient {
     pub(super) transport: Arc<Transport>,
     pub(super) chunks: Arc<ChunkPolicy>,
     pub(super) ranges: Arc<RangePolicy>,
+    /// True if the registry verifies uploads; empty before it is asked.
+    pub(super) verifies: Arc<OnceCell<bool>>,
 }
 
 impl fmt::Debug for RegistryClient {
@@ -42,6 +45,7 @@ impl RegistryClient {
                 transport: Arc::new(transport),
                 chunks: Arc::new(chunks),
                 ranges: Arc::default(),
+                verifies: Arc::default(),
             }),
             Err(fault) => Err(RegistryError {
                 action: RegistryAction::Prepare,

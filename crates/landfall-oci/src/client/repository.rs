@@ -140,6 +140,10 @@ impl ImageSink for RegistrySink {
         })
     }
 
+    fn verifies_uploads(&self) -> BoxFuture<'_, bool> {
+        Box::pin(self.client.verifies_uploads(&self.repository))
+    }
+
     fn start_blob<'a>(
         &'a self,
         blob: &'a Descriptor,

@@ -11,6 +11,7 @@ mod journal;
 mod resume;
 mod session;
 mod stall;
+mod verification;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub use self::journal::UploadJournal;
 pub(super) use self::resume::UploadSessions;
 pub use self::session::{UploadSession, UploadStart};
 use self::stall::{MonitoredBody, StallMonitor};
+pub(super) use self::verification::DIGEST_INVALID;
 use super::auth::scope::Scope;
 use super::error::{Fault, RegistryAction, RegistryError};
 use super::problem::ProtocolProblem;

@@ -10,6 +10,19 @@ use super::bandwidth::BandwidthLimit;
 use super::blob_locks::BlobLocks;
 use super::in_flight::InFlightLimit;
 
+/// The uploads to registries that are hashed on this machine, beside the registry's own verification
+/// ([spec:primary.hash]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UploadHash {
+    /// All of them.
+    #[default]
+    Always,
+    /// Large blobs on their way from one registry to another are hashed only where the destination has not proven that
+    /// it verifies uploads. A blob that the destination refuses is hashed in the next attempt, which shows the side
+    /// that is at fault.
+    WhereUnverified,
+}
+
 /// Options of copies. Clones share the limits and locks: make one value and clone it for each image, so that the limits
 /// hold for all copies together.
 #[derive(Debug, Clone)]
@@ -24,6 +37,8 @@ pub struct CopyOptions {
     pub platforms: Arc<[Platform]>,
     /// True if referrers (signatures, attestations) are copied too.
     pub referrers: bool,
+    /// Decides which uploads are hashed on the way.
+    pub upload_hash: UploadHash,
     pub retry: RetryPolicy,
     pub cancel: CancellationToken,
 }
@@ -39,6 +54,7 @@ impl CopyOptions {
             bandwidth: None,
             platforms: Arc::default(),
             referrers: false,
+            upload_hash: UploadHash::default(),
             retry: RetryPolicy::default(),
             cancel: CancellationToken::new(),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use camino::Utf8PathBuf;
 use landfall_core::settings::Settings;
 use landfall_oci::client::UploadJournal;
-use landfall_oci::copy::{BandwidthLimit, CopyOptions};
+use landfall_oci::copy::{BandwidthLimit, CopyOptions, UploadHash};
 
 use crate::args::TransferArgs;
 use crate::context::Context;
@@ -30,6 +30,7 @@ impl TransferOptions {
         let mut copy = CopyOptions::new(args.concurrency);
         copy.platforms = args.platforms.as_slice().into();
         copy.referrers = args.referrers;
+        copy.upload_hash = UploadHash::WhereUnverified;
         copy.bandwidth = args.bandwidth.map(|limit| Arc::new(BandwidthLimit::new(limit)));
         let state_dir = args.state_dir.clone().or_else(usual_state_dir);
         TransferOptions {
