@@ -25,6 +25,7 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
@@ -36,7 +37,7 @@ use tokio::time::Instant;
 use crate::api::auth::AccessControl;
 use crate::api::blobs::BlobBody;
 use crate::api::drain_body::SharedBody;
-use crate::api::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode, too_many};
 use crate::api::metrics::RegistryMetrics;
 use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
@@ -125,25 +126,20 @@ impl Api {
         peer: IpAddr,
     ) -> Result<Response, ApiError> {
         let Ok(_permit) = self.in_flight.try_acquire() else {
-            return Err(ApiError::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                ErrorCode::TooManyRequests,
-                "too many requests are in flight",
-            )
-            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
+            return Err(too_many("too many requests are in flight", Duration::from_secs(1)));
         };
         if let Some(metrics) = &self.metrics
             && request.uri().path() == METRICS_PATH
         {
             // A client that may list the repositories may also count them.
             self.access
-                .authorize(request.method(), request.headers(), &Route::Catalog, peer)
+                .authorize(request.method(), request.headers(), &Route::Catalog, peer.into())
                 .await?;
             return self.show_metrics(metrics);
         }
         let route = route?;
         self.access
-            .authorize(request.method(), request.headers(), &route, peer)
+            .authorize(request.method(), request.headers(), &route, peer.into())
             .await?;
         let registry = &self.registry;
         let get = request.method() == Method::GET;

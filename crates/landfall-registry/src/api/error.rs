@@ -2,6 +2,7 @@
 //! the log only.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -55,6 +56,14 @@ impl ErrorCode {
             ErrorCode::Unsupported => "UNSUPPORTED",
         }
     }
+}
+
+/// Returns 429 (Too Many Requests) with the time after which the client may come again, in whole seconds and at least
+/// one.
+pub(crate) fn too_many(message: &'static str, wait: Duration) -> ApiError {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
+        .with_header(header::RETRY_AFTER, seconds.max(1).into())
 }
 
 #[derive(Debug)]
