@@ -6,6 +6,7 @@
 
 mod auth;
 mod blobs;
+pub(crate) mod budgets;
 mod conditional;
 mod drain_body;
 pub(crate) mod error;
@@ -15,6 +16,7 @@ mod manifests;
 mod metrics;
 pub(crate) mod policy;
 pub(crate) mod range;
+mod referrers;
 pub(crate) mod reply;
 pub(crate) mod route;
 mod uploads;
@@ -45,6 +47,7 @@ use crate::fast_path::body::AcceptsFileBody;
 use crate::repository::Registry;
 use crate::repository::disk_space::DiskSpace;
 use landfall_core::registry_path::{RegistryPathError, Route};
+use landfall_net::serve::budget::ClientAddress;
 
 const API_VERSION: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
@@ -143,13 +146,18 @@ impl Api {
             .await?;
         let registry = &self.registry;
         let get = request.method() == Method::GET;
+        let client = ClientAddress::from(peer);
         match (request.method(), &route) {
             (&Method::GET | &Method::HEAD, Route::Ping) => Ok(json_response(b"{}".to_vec())),
             (&Method::GET, Route::Catalog) => registry.list_repositories(request.uri()).await,
             (&Method::GET, Route::Tags { name }) => registry.list_tags(name, request.uri()),
-            (&Method::GET, Route::Referrers { name, digest }) => registry.list_referrers(name, digest, request.uri()),
+            (&Method::GET, Route::Referrers { name, digest }) => {
+                registry.list_referrers(name, digest, request.uri(), client).await
+            }
             (&Method::GET | &Method::HEAD, Route::Manifest { name, selector }) => {
-                registry.get_manifest(name, selector, request.headers(), get).await
+                registry
+                    .get_manifest(name, selector, request.headers(), get, client)
+                    .await
             }
             (&Method::PUT, Route::Manifest { name, selector }) => {
                 registry
@@ -182,13 +190,15 @@ impl Api {
     fn show_metrics(&self, metrics: &RegistryMetrics) -> Result<Response, ApiError> {
         let in_flight = self.requests_max - self.in_flight.available_permits();
         let free = DiskSpace::of(&self.registry.store).ok().map(|disk| disk.free);
-        let text = metrics.render(in_flight, free).map_err(|_| {
-            ApiError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                ErrorCode::Unknown,
-                "the metrics cannot be written",
-            )
-        })?;
+        let text = metrics
+            .render(in_flight, free, &self.registry.refusals())
+            .map_err(|_| {
+                ApiError::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    ErrorCode::Unknown,
+                    "the metrics cannot be written",
+                )
+            })?;
         Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
     }
 }

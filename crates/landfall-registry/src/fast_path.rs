@@ -110,7 +110,7 @@ async fn serve_requests(
         let mut request_body = None;
         if length > 0 {
             let here = usize::try_from(length).map_or(input.len(), |length| length.min(input.len()));
-            let body = RequestBody::new(stream.clone(), input.split_to(here), length, limits.stall);
+            let body = RequestBody::new(stream.clone(), input.split_to(here), length);
             *request.body_mut() = Body::new(TimedBody::new(body.clone(), limits.stall));
             request.extensions_mut().insert(body.clone());
             request_body = Some(body);

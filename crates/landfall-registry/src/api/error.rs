@@ -10,6 +10,7 @@ use landfall_core::failure::{Hint as _, error_chain, line_with_hint};
 use landfall_oci::store::error::StoreError;
 use serde_json::json;
 
+use crate::api::budgets::SESSIONS;
 use crate::repository::upload_sessions::UploadSessionError;
 
 /// Error codes that clients know.
@@ -108,11 +109,7 @@ impl ApiError {
 impl From<UploadSessionError> for ApiError {
     fn from(error: UploadSessionError) -> ApiError {
         match error {
-            UploadSessionError::TooMany => ApiError::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                ErrorCode::TooManyRequests,
-                "too many upload sessions are open",
-            ),
+            UploadSessionError::TooMany => too_many("too many upload sessions are open", SESSIONS.grace),
             UploadSessionError::Busy => ApiError::new(
                 StatusCode::CONFLICT,
                 ErrorCode::BlobUploadInvalid,
