@@ -10,6 +10,7 @@ pub(crate) mod budgets;
 mod conditional;
 mod drain_body;
 pub(crate) mod error;
+mod in_flight;
 mod listing;
 mod login_throttle;
 mod manifests;
@@ -33,13 +34,13 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::api::auth::AccessControl;
 use crate::api::blobs::BlobBody;
 use crate::api::drain_body::SharedBody;
 use crate::api::error::{ApiError, ErrorCode, too_many};
+use crate::api::in_flight::InFlight;
 use crate::api::metrics::RegistryMetrics;
 use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
@@ -57,13 +58,11 @@ const METRICS_PATH: &str = "/metrics";
 
 /// Returns the distribution API under `/v2/`, for [`landfall_net::serve::serve`] or a test's `oneshot`.
 pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
-    let requests_max = policy.requests_max.unwrap_or(DEFAULT_REQUESTS_MAX);
     let api = Api {
         registry,
         access: AccessControl::new(&policy),
         metrics: policy.metrics.then(RegistryMetrics::new),
-        requests_max,
-        in_flight: Arc::new(Semaphore::new(requests_max)),
+        in_flight: InFlight::new(policy.requests_max.unwrap_or(DEFAULT_REQUESTS_MAX)),
         policy,
     };
     Router::new().fallback(answer).with_state(Arc::new(api))
@@ -75,8 +74,7 @@ struct Api {
     policy: Policy,
     access: AccessControl,
     metrics: Option<RegistryMetrics>,
-    requests_max: usize,
-    in_flight: Arc<Semaphore>,
+    in_flight: InFlight,
 }
 
 async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
@@ -128,7 +126,8 @@ impl Api {
         route: Result<Route, RegistryPathError>,
         peer: IpAddr,
     ) -> Result<Response, ApiError> {
-        let Ok(_permit) = self.in_flight.try_acquire() else {
+        let client = ClientAddress::from(peer);
+        let Some(_in_flight) = self.in_flight.begin(client) else {
             return Err(too_many("too many requests are in flight", Duration::from_secs(1)));
         };
         if let Some(metrics) = &self.metrics
@@ -136,17 +135,16 @@ impl Api {
         {
             // A client that may list the repositories may also count them.
             self.access
-                .authorize(request.method(), request.headers(), &Route::Catalog, peer.into())
+                .authorize(request.method(), request.headers(), &Route::Catalog, client)
                 .await?;
             return self.show_metrics(metrics);
         }
         let route = route?;
         self.access
-            .authorize(request.method(), request.headers(), &route, peer.into())
+            .authorize(request.method(), request.headers(), &route, client)
             .await?;
         let registry = &self.registry;
         let get = request.method() == Method::GET;
-        let client = ClientAddress::from(peer);
         match (request.method(), &route) {
             (&Method::GET | &Method::HEAD, Route::Ping) => Ok(json_response(b"{}".to_vec())),
             (&Method::GET, Route::Catalog) => registry.list_repositories(request.uri()).await,
@@ -188,17 +186,20 @@ impl Api {
     }
 
     fn show_metrics(&self, metrics: &RegistryMetrics) -> Result<Response, ApiError> {
-        let in_flight = self.requests_max - self.in_flight.available_permits();
+        let in_flight = self.in_flight.count();
+        let mut refusals = self.registry.refusals();
+        refusals.extend([
+            ("requests", self.in_flight.refusals()),
+            ("logins", self.access.refusals()),
+        ]);
         let free = DiskSpace::of(&self.registry.store).ok().map(|disk| disk.free);
-        let text = metrics
-            .render(in_flight, free, &self.registry.refusals())
-            .map_err(|_| {
-                ApiError::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    ErrorCode::Unknown,
-                    "the metrics cannot be written",
-                )
-            })?;
+        let text = metrics.render(in_flight, free, &refusals).map_err(|_| {
+            ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                ErrorCode::Unknown,
+                "the metrics cannot be written",
+            )
+        })?;
         Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
     }
 }

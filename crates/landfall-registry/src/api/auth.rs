@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ pub(crate) struct AccessControl {
     throttle: LoginThrottle,
     key: [u8; 32],
     name_hasher: RandomState,
+    refusals: AtomicU64,
 }
 
 #[derive(Default)]
@@ -94,6 +96,7 @@ impl AccessControl {
             throttle: LoginThrottle::default(),
             key: random_bytes(),
             name_hasher: RandomState::new(),
+            refusals: AtomicU64::new(0),
         }
     }
 
@@ -124,6 +127,11 @@ impl AccessControl {
             ));
         }
         Ok(())
+    }
+
+    /// Returns the number of logins that were not checked.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
     }
 
     /// Returns true if a login is a user's. It caches the result, and throttles a client that tries many logins.
@@ -166,12 +174,13 @@ impl AccessControl {
         client: ClientAddress,
     ) -> Result<bool, ApiError> {
         let user = self.name_hasher.hash_one(&name);
-        let attempt = self
-            .throttle
-            .begin(client, user, Instant::now())
-            .map_err(|wait| too_many("too many wrong logins came from your address", wait))?;
+        let attempt = self.throttle.begin(client, user, Instant::now()).map_err(|wait| {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+            too_many("too many wrong logins came from your address", wait)
+        })?;
         let slot = timeout(CHECK_WAIT_MAX, self.check_slots.clone().acquire_owned()).await;
         let Ok(Ok(slot)) = slot else {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
             return Err(too_many("too many logins are being checked", Duration::from_secs(1)));
         };
         let login = login.clone();

@@ -173,6 +173,8 @@ async fn metrics_are_served_to_whoever_may_pull_and_where_they_are_asked_for() {
     for line in [
         "landfall_registry_requests_total{method=\"GET\",content=\"ping\",status=\"200\"} 1",
         "landfall_registry_requests_under_way 1",
+        "landfall_registry_refused_by_budget_total{budget=\"sessions\"} 0",
+        "landfall_registry_refused_by_budget_total{budget=\"logins\"} 0",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
     }
