@@ -18,6 +18,7 @@ mod withdrawal;
 mod writer;
 
 pub(crate) use context::{ClusterContext, Registration};
+pub(crate) use election::host_name;
 pub use namespaces::fetch_namespace_choice;
 pub(crate) use service::ClusterService;
 pub(crate) use serving::ServingCertificate;

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -22,6 +21,8 @@ use landfall_core::opt_out::OptOut;
 use landfall_core::reference::ImageReference;
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::Settings;
+use landfall_net::serve::budget::{Budget, BudgetLimits, ClientAddress};
+use landfall_net::serve::request_body::{BufferError, buffer_body};
 use tokio::time::Instant;
 use tower_http::timeout::TimeoutLayer;
 
@@ -30,6 +31,13 @@ use crate::metrics::{Metrics, ReviewAnswer};
 /// The port if `stylus.imageRedirectWebhook.port` is 0 or missing. It is free on control-plane hosts: Kubernetes itself
 /// uses 10248 to 10260.
 pub const DEFAULT_PORT: u16 = 10280;
+
+/// Memory for reviews that are being received, in bytes. The chart limits the memory of the container to 128 MiB, and a
+/// review takes several times its size while it is decided on, by one of the threads.
+const BODIES: BudgetLimits = BudgetLimits {
+    total: 32 << 20,
+    share: 16 << 20,
+};
 
 /// The largest review in bytes. A pod has up to 1.5 MiB in etcd, and an UPDATE carries it twice.
 const BODY_LIMIT: usize = 8 << 20;
@@ -133,14 +141,37 @@ pub fn webhook_router(reviewer: Reviewer) -> Router {
     Router::new()
         .route(MUTATE_PATH, post(mutate))
         .route("/healthz", get(async || "ok\n"))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
-        .with_state(reviewer)
+        .with_state(WebhookState {
+            reviewer,
+            bodies: Budget::new(BODIES),
+        })
 }
 
-async fn mutate(State(reviewer): State<Reviewer>, body: Bytes) -> Response {
+#[derive(Debug, Clone)]
+struct WebhookState {
+    reviewer: Reviewer,
+    bodies: Budget,
+}
+
+async fn mutate(State(WebhookState { reviewer, bodies }): State<WebhookState>, request: Request) -> Response {
+    let client = ClientAddress::of(request.extensions());
+    let body = match buffer_body(request.into_body(), BODY_LIMIT, &bodies, client).await {
+        Ok(body) => body,
+        Err(error) => {
+            reviewer.metrics.count_review(ReviewAnswer::Refused, 0, Duration::ZERO);
+            tracing::debug!(%error, "a review was not received");
+            let status = match error {
+                BufferError::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+                BufferError::OverBudget => StatusCode::SERVICE_UNAVAILABLE,
+                BufferError::Incomplete => StatusCode::BAD_REQUEST,
+            };
+            let body = Json(serde_json::json!({ "error": error.to_string() }));
+            return (status, body).into_response();
+        }
+    };
     let start = Instant::now();
-    match reviewer.review(&body) {
+    match reviewer.review(&body.bytes) {
         Ok(reviewed) => {
             let kind = match reviewed.rewritten {
                 0 => ReviewAnswer::Unchanged,

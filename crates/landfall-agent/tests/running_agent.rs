@@ -11,6 +11,7 @@ use common::{Differences, Site};
 use landfall_agent::AgentOutcome;
 use landfall_core::status::{EventReason, Phase};
 use landfall_testkit::image_builder::small_image;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn reasons(site: &Site, reason: EventReason) -> Vec<String> {
     let events = site.events();
@@ -220,5 +221,32 @@ async fn corrected_registry_is_used_while_the_wrong_one_still_does_not_answer() 
         [""; 0],
         "nobody waited for it to fail"
     );
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_is_shown_under_an_address_and_to_no_other_name() {
+    let site = Site::new();
+    let options = site.options().await;
+    let address = options.listeners.status.as_ref().unwrap().local_addr().unwrap();
+    let agent = Agent::start_with(options);
+    wait_for_running(&site).await;
+    for (host, status) in [
+        ("127.0.0.1:5080", "200"),
+        ("localhost", "200"),
+        ("10.0.0.7:5080", "200"),
+        ("evil.example", "421"),
+        ("localhost.evil.example:5080", "421"),
+        ("evil.example@127.0.0.1", "400"),
+        ("", "400"),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET /api/v1/status HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.get(9..12), Some(status), "{host}: {answer}");
+        assert!(answer.contains("x-content-type-options: nosniff"), "{host}");
+    }
     assert_eq!(agent.stop().await, AgentOutcome::Drained);
 }

@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
 use axum::http::{Request, StatusCode};
+use futures_util::{StreamExt as _, stream};
 use landfall_agent::metrics::Metrics;
 use landfall_agent::webhook::{Reviewer, WebhookRules, webhook_router};
 use landfall_core::config::{Inputs, parse_settings};
@@ -180,6 +183,33 @@ async fn body_beyond_the_limit_is_refused() {
         webhook.post(vec![b' '; (8 << 20) + 1]).await.0,
         StatusCode::PAYLOAD_TOO_LARGE
     );
+}
+
+#[tokio::test]
+async fn reviews_that_never_arrive_whole_hold_no_more_than_their_budget() {
+    let webhook = start(mk_rules("reg:5000", &[]));
+    let router = webhook_router(webhook.reviewer.clone());
+    let post = |client: u8, body: Body| {
+        let mut request = Request::post("/mutate").body(body).unwrap();
+        let peer = SocketAddr::from(([10, 0, 0, client], 1234));
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.clone().oneshot(request)
+    };
+    let mut open = Vec::new();
+    for _ in 0..60 {
+        let first = stream::iter([Ok::<_, std::io::Error>(vec![b'['; 7 << 20])]);
+        let mut sending = Box::pin(post(1, Body::from_stream(first.chain(stream::pending()))));
+        match futures_util::poll!(sending.as_mut()) {
+            std::task::Poll::Pending => open.push(sending),
+            std::task::Poll::Ready(answer) => assert_eq!(answer.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+    assert_eq!(open.len(), 2, "16 MiB for one client");
+    let other = post(2, Body::from(mk_review("nginx:1"))).await.unwrap();
+    assert_eq!(other.status(), StatusCode::OK);
+    drop(open);
+    let again = post(1, Body::from(mk_review("nginx:1"))).await.unwrap();
+    assert_eq!(again.status(), StatusCode::OK);
 }
 
 #[tokio::test]

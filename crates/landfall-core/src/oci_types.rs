@@ -1,14 +1,19 @@
 //! Manifests, indexes and descriptors: the fields that this program reads. The raw bytes are always kept beside them.
 
+mod grammar;
 mod platforms;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::oci_types::grammar::folded_key;
 use crate::reference::Digest;
+
+pub use crate::oci_types::grammar::{is_manifest_like_type, is_media_type};
 
 /// Pointer to content: media type, digest and size (OCI image specification, descriptor.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,8 +265,9 @@ pub fn is_manifest_type(media_type: &str) -> bool {
 /// Parses a manifest or an index; its fields decide which of both it is.
 ///
 /// # Errors
-/// If it is not JSON, is Docker's schema 1, has the fields of both kinds, or declares another type than its fields
-/// show. Different programs would read a document with the fields of both kinds differently (CVE-2021-41190).
+/// If it is not JSON, is Docker's schema 1, has the fields of both kinds, has a field in another case, or declares
+/// another type than its fields show. Different programs would read a document with the fields of both kinds
+/// differently (CVE-2021-41190), and so one with `Layers`.
 pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestContent, ManifestError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -271,6 +277,10 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestContent, ManifestError> {
         config: Option<serde::de::IgnoredAny>,
         layers: Option<serde::de::IgnoredAny>,
         manifests: Option<serde::de::IgnoredAny>,
+    }
+    let AmbiguousKey(ambiguous) = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+    if let Some((key, read_as)) = ambiguous {
+        return Err(ManifestError::OtherCase { key, read_as });
     }
     let shape: ManifestFields = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
     if shape.schema_version == Some(1) {
@@ -299,6 +309,33 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestContent, ManifestError> {
     .map_err(ManifestError::Json)
 }
 
+/// First key of a JSON object that a program in Go reads as another one.
+struct AmbiguousKey(Option<(String, &'static str)>);
+
+impl<'de> Deserialize<'de> for AmbiguousKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<AmbiguousKey, D::Error> {
+        struct KeysVisitor;
+
+        impl<'de> serde::de::Visitor<'de> for KeysVisitor {
+            type Value = AmbiguousKey;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<AmbiguousKey, A::Error> {
+                let mut found = None;
+                while let Some((key, _)) = map.next_entry::<Cow<'de, str>, serde::de::IgnoredAny>()? {
+                    found = found.or_else(|| folded_key(&key).map(|read_as| (key.into_owned(), read_as)));
+                }
+                Ok(AmbiguousKey(found))
+            }
+        }
+
+        deserializer.deserialize_map(KeysVisitor)
+    }
+}
+
 /// Reason why bytes are not a manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
@@ -316,6 +353,9 @@ pub enum ManifestError {
     /// The fields of neither kind.
     #[error("the manifest has neither `config` and `layers` nor `manifests`")]
     Unknown,
+    /// A field that programs in Go read as one of a manifest, and others do not.
+    #[error("the manifest has a field `{key}`, which some programs read as `{read_as}` and others do not")]
+    OtherCase { key: String, read_as: &'static str },
     /// A declared media type that contradicts the fields.
     #[error("the manifest calls itself `{stated}` and has the fields of another kind")]
     WrongType {
@@ -381,6 +421,19 @@ mod tests {
                 "another kind",
             ),
             ("[1".to_owned(), "not one that we can read"),
+            ("[]".to_owned(), "not one that we can read"),
+            (
+                format!(r#"{{"config":{CONFIG},"layers":[],"Manifests":[]}}"#),
+                "a field `Manifests`, which some programs read as `manifests`",
+            ),
+            (
+                r#"{"manifests":[],"\u0063onfiG":{}}"#.to_owned(),
+                "a field `confiG`, which some programs read as `config`",
+            ),
+            (
+                format!(r#"{{"config":{CONFIG},"layers":[],"layerſ":[]}}"#),
+                "which some programs read as `layers`",
+            ),
         ] {
             let error = parse_manifest(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

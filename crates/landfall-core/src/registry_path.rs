@@ -4,10 +4,12 @@
 //! read from its end: the last `/manifests/` or `/blobs/` counts.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
-use crate::reference::{Digest, ReferenceError, RegistryHost, Repository};
+use crate::reference::{Digest, ReferenceError, RegistryHost, Repository, Tag};
 
 /// The root of the distribution API.
 pub const API_ROOT: &str = "/v2/";
@@ -23,6 +25,36 @@ pub enum Route {
     Uploads { name: Repository },
     Upload { name: Repository, id: String },
     Referrers { name: Repository, digest: Digest },
+}
+
+/// A tag or a digest: the last part of a manifest's path. [`Route::Manifest`] keeps the text that the client sent, because
+/// a registry without such a manifest answers 404. A caller that puts it into another URL parses it first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManifestSelector {
+    Tag(Tag),
+    Digest(Digest),
+}
+
+impl FromStr for ManifestSelector {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<ManifestSelector, ReferenceError> {
+        // No tag has a colon, and every digest has one.
+        if text.contains(':') {
+            text.parse().map(ManifestSelector::Digest)
+        } else {
+            text.parse().map(ManifestSelector::Tag)
+        }
+    }
+}
+
+impl fmt::Display for ManifestSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ManifestSelector::Tag(tag) => tag.fmt(f),
+            ManifestSelector::Digest(digest) => digest.fmt(f),
+        }
+    }
 }
 
 /// Error of a path that belongs to no endpoint, or names no repository or digest.
@@ -228,7 +260,57 @@ mod tests {
         assert!(parse_namespace("ns=a/b").is_err());
     }
 
+    #[test]
+    fn a_selector_is_a_tag_or_a_digest_and_nothing_that_a_url_gives_a_meaning() {
+        for (text, valid) in [
+            ("v1", true),
+            ("_a.b-C", true),
+            (DIGEST, true),
+            ("", false),
+            ("..", false),
+            (".", false),
+            ("..\\..\\priv", false),
+            ("v1?q=1", false),
+            ("v1#x", false),
+            ("v1%2f..", false),
+            ("v1/..", false),
+            ("v1 ", false),
+            ("v1\n", false),
+            ("é", false),
+            ("sha256:..", false),
+            ("sha256:short", false),
+            ("a:b@c", false),
+        ] {
+            let parsed = text.parse::<ManifestSelector>();
+            assert_eq!(parsed.is_ok(), valid, "{text}");
+            if let Ok(selector) = parsed {
+                assert_eq!(selector.to_string(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_namespace_is_a_host_and_nothing_more() {
+        for namespace in [
+            "a/b", "a%2fb", "a%3fb", "a%23b", "user@a", "a%5cb", "..", "a%20b", "a:b", "%00", "http://a",
+        ] {
+            assert!(parse_namespace(&format!("ns={namespace}")).is_err(), "{namespace}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_selector_means_nothing_else_in_a_url(text in "[a-z0-9._:%?#/\\\\+-]{0,12}|sha256:[0-9a-f.]{62,66}") {
+            if let Ok(selector) = text.parse::<ManifestSelector>() {
+                let path = format!("/v2/a/manifests/{selector}");
+                prop_assert!(!path.contains(['%', '?', '#', '\\']) && !path.split('/').any(|part| part == ".."));
+                prop_assert_eq!(
+                    Route::parse(&path).unwrap(),
+                    Route::Manifest { name: "a".parse().unwrap(), selector: text }
+                );
+            }
+        }
+
         #[test]
         fn no_path_panics(path in "(/v2)?(/(blobs|uploads|manifests|tags|list|[a-z%.A-F0-9]{0,4}|\\PC{0,3})){0,6}") {
             let _: Result<Route, RegistryPathError> = Route::parse(&path);

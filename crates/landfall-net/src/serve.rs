@@ -1,14 +1,18 @@
 //! Serves a router on a listener that the caller has bound. The registry, the webhook and the status API use it.
 //!
-//! The server speaks plain HTTP or TLS, HTTP/1.1 and HTTP/2. It limits the number of connections and the time that it
-//! waits for a client. At shutdown it drains: it accepts no new connection, closes idle ones, and lets requests in
+//! The server speaks plain HTTP or TLS, HTTP/1.1 and HTTP/2. It limits the number of connections, in all and of each
+//! client, the size of heads, and the time that it waits for a client. At shutdown it drains: it accepts no new connection, closes idle ones, and lets requests in
 //! flight finish within a deadline.
 //!
 //! hyper handles the connections. A caller may handle plain TCP connections itself before hyper does, by a
 //! [`FastPath`].
 
+pub mod budget;
+pub mod host;
 mod in_flight;
 mod limits;
+pub mod request_body;
+pub mod slots;
 pub mod stall;
 pub mod tls;
 
@@ -22,39 +26,45 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::response::{IntoResponse as _, Response};
 use bytes::BytesMut;
 use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
-use http::Request;
+use http::{HeaderName, HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::serve::host::violation;
 use crate::serve::in_flight::{InFlightRequests, TimeoutReason, TrackedBody};
+use crate::serve::slots::{NoSlot, Slot, SlotLimits, Slots, TakenSlot};
 use crate::serve::stall::{TimedBody, TimedStream, slow_client_error, with_timeout};
 use crate::serve::tls::CertificateSlot;
 
-pub use crate::serve::limits::ServeLimits;
+pub use crate::serve::limits::{HEAD_BYTES_MAX, ServeLimits};
+
+/// Header of every response: a browser must not guess a content type from the bytes, which a client has pushed.
+pub const NO_SNIFF: (HeaderName, HeaderValue) = (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 
 /// A connection, together with the bytes that were already read of it.
 pub type PrefixedStream = (BytesMut, TcpStream);
 
 /// Handler of plain TCP connections that comes before hyper.
 pub trait FastPath: fmt::Debug + Send + Sync + 'static {
-    /// Serves a connection. Returns `None` once the connection has ended. Returns the connection and the unprocessed
+    /// Serves a connection, and makes `slot` busy for each request. Returns `None` once the connection has ended. Returns the connection and the unprocessed
     /// bytes at the first request that hyper has to answer.
     fn serve<'a>(
         &'a self,
         stream: TcpStream,
         peer: SocketAddr,
+        slot: &'a Slot,
         limits: ServeLimits,
         shutdown: &'a CancellationToken,
     ) -> BoxFuture<'a, io::Result<Option<PrefixedStream>>>;
@@ -80,6 +90,11 @@ pub struct Drained {
 /// Pause after a failed `accept`. Most failures are too many open files, which other connections free when they end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Time that a connection has for its first request, and for the next one, before it may give way to a new connection.
+const HEAD_GRACE: Duration = Duration::from_millis(250);
+/// Interval at which a server that has no room looks for a connection that gives way.
+const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Serves until `shutdown` is cancelled, then drains. Requests carry the peer's address as axum's
 /// `ConnectInfo<SocketAddr>`. Dropping the future closes all connections at once.
 pub async fn serve(
@@ -90,19 +105,19 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Drained {
     let acceptor = certificate.map(|slot| slot.acceptor());
-    let slots = Arc::new(Semaphore::new(limits.connections));
-    let mut connections = JoinSet::new();
+    let slots = Slots::new(SlotLimits {
+        total: limits.connections,
+        share: limits.connections_of_client(),
+        grace: HEAD_GRACE,
+    });
+    let mut tasks = JoinSet::new();
     loop {
-        let permit = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            permit = slots.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
-        };
         let (stream, peer) = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
-            accepted = listener.accept() => match accepted {
+            Some(_ended) = tasks.join_next(), if !tasks.is_empty() => continue,
+            () = tokio::time::sleep(ROOM_CHECK_INTERVAL), if !slots.has_room() => continue,
+            accepted = listener.accept(), if slots.has_room() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -111,25 +126,53 @@ pub async fn serve(
                 }
             },
         };
+        let Some(taken) = take_slot(&slots, peer, &shutdown).await else {
+            continue;
+        };
         let http = http.clone();
         let acceptor = acceptor.clone();
         let shutdown = shutdown.clone();
-        connections.spawn(async move {
-            if let Err(error) = serve_connection(stream, peer, acceptor, http, limits, shutdown).await {
-                tracing::debug!(%peer, %error, "connection ended");
+        tasks.spawn(async move {
+            let slot = taken.slot().clone();
+            let served = serve_connection(stream, peer, slot.clone(), acceptor, http, limits, shutdown);
+            tokio::select! {
+                served = served => if let Err(error) = served {
+                    tracing::debug!(%peer, %error, "connection ended");
+                },
+                () = slot.gives_way() => tracing::debug!(%peer, "connection gave way to a new one"),
             }
-            drop(permit);
+            drop(taken);
         });
     }
     drop(listener);
-    let drained = timeout(limits.drain, async { while connections.join_next().await.is_some() {} }).await;
-    let abandoned = if drained.is_ok() { 0 } else { connections.len() };
+    let drained = timeout(limits.drain, async { while tasks.join_next().await.is_some() {} }).await;
+    let abandoned = if drained.is_ok() { 0 } else { tasks.len() };
     Drained { abandoned }
+}
+
+/// Takes a slot for an accepted connection. Waits while all connections are busy. Returns `None` if the client has its
+/// share of connections, or if the server stops.
+async fn take_slot(slots: &Slots, peer: SocketAddr, shutdown: &CancellationToken) -> Option<TakenSlot> {
+    loop {
+        match slots.take(peer.ip().into()) {
+            Ok(taken) => return Some(taken),
+            Err(NoSlot::OverShare) => {
+                tracing::debug!(%peer, "the client has too many connections");
+                return None;
+            }
+            Err(NoSlot::AllBusy) => {
+                shutdown
+                    .run_until_cancelled(tokio::time::sleep(ROOM_CHECK_INTERVAL))
+                    .await?
+            }
+        }
+    }
 }
 
 async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
+    slot: Arc<Slot>,
     acceptor: Option<tokio_rustls::TlsAcceptor>,
     http: Http,
     limits: ServeLimits,
@@ -144,25 +187,25 @@ async fn serve_connection(
         None => {
             let unserved = match fast {
                 None => Some((BytesMut::new(), stream)),
-                Some(fast) => fast.serve(stream, peer, limits, &shutdown).await?,
+                Some(fast) => fast.serve(stream, peer, &slot, limits, &shutdown).await?,
             };
             let Some((prefix, stream)) = unserved else {
                 return Ok(());
             };
             let stream = TimedStream::with_prefix(prefix, stream, limits.stall);
-            serve_http(stream, Protocol::Http1, peer, router, limits, shutdown).await
+            serve_http(stream, Protocol::Http1, (peer, slot), router, limits, shutdown).await
         }
         Some(acceptor) => {
             let mut stream = with_timeout(limits.handshake, acceptor.accept(stream)).await?;
             if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
                 let stream = TimedStream::with_prefix(BytesMut::new(), stream, limits.stall);
-                return serve_http(stream, Protocol::Http1, peer, router, limits, shutdown).await;
+                return serve_http(stream, Protocol::Http1, (peer, slot), router, limits, shutdown).await;
             }
             // hyper has no timeout for the preface.
             let mut preface = BytesMut::zeroed(HTTP2_PREFACE_LENGTH);
             with_timeout(limits.header, stream.read_exact(&mut preface)).await?;
             let stream = TimedStream::with_prefix(preface, stream, limits.stall);
-            serve_http(stream, Protocol::Http2, peer, router, limits, shutdown).await
+            serve_http(stream, Protocol::Http2, (peer, slot), router, limits, shutdown).await
         }
     }
 }
@@ -183,19 +226,28 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 async fn serve_http(
     stream: TimedStream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     protocol: Protocol,
-    peer: SocketAddr,
+    (peer, slot): (SocketAddr, Arc<Slot>),
     router: Router,
     limits: ServeLimits,
     shutdown: CancellationToken,
 ) -> Result<(), BoxError> {
-    let in_flight = InFlightRequests::new();
+    let in_flight = InFlightRequests::new(slot);
     let requests = in_flight.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let response = requests.start();
+        let forbidden = violation(request.version(), request.headers());
         let mut request = request.map(|body| Body::new(TimedBody::new(body, limits.stall)));
         request.extensions_mut().insert(ConnectInfo(peer));
-        let responded = router.clone().call(request);
-        async move { Ok::<_, Infallible>(responded.await?.map(|body| TrackedBody::new(body, response))) }
+        let mut router = router.clone();
+        async move {
+            let mut answer: Response = match forbidden {
+                // The body's length is in doubt, so the connection ends.
+                Some(status) => (status, [(header::CONNECTION, "close")]).into_response(),
+                None => router.call(request).await?,
+            };
+            answer.headers_mut().insert(NO_SNIFF.0, NO_SNIFF.1);
+            Ok::<_, Infallible>(answer.map(|body| TrackedBody::new(body, response)))
+        }
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     let mut builder = match protocol {
@@ -205,6 +257,7 @@ async fn serve_http(
     builder
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(HEAD_BYTES_MAX)
         .header_read_timeout(limits.header);
     builder
         .http2()

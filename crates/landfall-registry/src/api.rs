@@ -6,15 +6,18 @@
 
 mod auth;
 mod blobs;
+pub(crate) mod budgets;
 mod conditional;
 mod drain_body;
 pub(crate) mod error;
+mod in_flight;
 mod listing;
 mod login_throttle;
 mod manifests;
 mod metrics;
 pub(crate) mod policy;
 pub(crate) mod range;
+mod referrers;
 pub(crate) mod reply;
 pub(crate) mod route;
 mod uploads;
@@ -25,18 +28,19 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::api::auth::AccessControl;
 use crate::api::blobs::BlobBody;
 use crate::api::drain_body::SharedBody;
-use crate::api::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode, too_many};
+use crate::api::in_flight::InFlight;
 use crate::api::metrics::RegistryMetrics;
 use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
@@ -44,6 +48,7 @@ use crate::fast_path::body::AcceptsFileBody;
 use crate::repository::Registry;
 use crate::repository::disk_space::DiskSpace;
 use landfall_core::registry_path::{RegistryPathError, Route};
+use landfall_net::serve::budget::ClientAddress;
 
 const API_VERSION: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
@@ -53,13 +58,11 @@ const METRICS_PATH: &str = "/metrics";
 
 /// Returns the distribution API under `/v2/`, for [`landfall_net::serve::serve`] or a test's `oneshot`.
 pub fn registry_service(registry: Arc<Registry>, policy: Policy) -> Router {
-    let requests_max = policy.requests_max.unwrap_or(DEFAULT_REQUESTS_MAX);
     let api = Api {
         registry,
         access: AccessControl::new(&policy),
         metrics: policy.metrics.then(RegistryMetrics::new),
-        requests_max,
-        in_flight: Arc::new(Semaphore::new(requests_max)),
+        in_flight: InFlight::new(policy.requests_max.unwrap_or(DEFAULT_REQUESTS_MAX)),
         policy,
     };
     Router::new().fallback(answer).with_state(Arc::new(api))
@@ -71,8 +74,7 @@ struct Api {
     policy: Policy,
     access: AccessControl,
     metrics: Option<RegistryMetrics>,
-    requests_max: usize,
-    in_flight: Arc<Semaphore>,
+    in_flight: InFlight,
 }
 
 async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
@@ -124,26 +126,22 @@ impl Api {
         route: Result<Route, RegistryPathError>,
         peer: IpAddr,
     ) -> Result<Response, ApiError> {
-        let Ok(_permit) = self.in_flight.try_acquire() else {
-            return Err(ApiError::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                ErrorCode::TooManyRequests,
-                "too many requests are in flight",
-            )
-            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
+        let client = ClientAddress::from(peer);
+        let Some(_in_flight) = self.in_flight.begin(client) else {
+            return Err(too_many("too many requests are in flight", Duration::from_secs(1)));
         };
         if let Some(metrics) = &self.metrics
             && request.uri().path() == METRICS_PATH
         {
             // A client that may list the repositories may also count them.
             self.access
-                .authorize(request.method(), request.headers(), &Route::Catalog, peer)
+                .authorize(request.method(), request.headers(), &Route::Catalog, client)
                 .await?;
             return self.show_metrics(metrics);
         }
         let route = route?;
         self.access
-            .authorize(request.method(), request.headers(), &route, peer)
+            .authorize(request.method(), request.headers(), &route, client)
             .await?;
         let registry = &self.registry;
         let get = request.method() == Method::GET;
@@ -151,9 +149,13 @@ impl Api {
             (&Method::GET | &Method::HEAD, Route::Ping) => Ok(json_response(b"{}".to_vec())),
             (&Method::GET, Route::Catalog) => registry.list_repositories(request.uri()).await,
             (&Method::GET, Route::Tags { name }) => registry.list_tags(name, request.uri()),
-            (&Method::GET, Route::Referrers { name, digest }) => registry.list_referrers(name, digest, request.uri()),
+            (&Method::GET, Route::Referrers { name, digest }) => {
+                registry.list_referrers(name, digest, request.uri(), client).await
+            }
             (&Method::GET | &Method::HEAD, Route::Manifest { name, selector }) => {
-                registry.get_manifest(name, selector, request.headers(), get).await
+                registry
+                    .get_manifest(name, selector, request.headers(), get, client)
+                    .await
             }
             (&Method::PUT, Route::Manifest { name, selector }) => {
                 registry
@@ -184,9 +186,14 @@ impl Api {
     }
 
     fn show_metrics(&self, metrics: &RegistryMetrics) -> Result<Response, ApiError> {
-        let in_flight = self.requests_max - self.in_flight.available_permits();
+        let in_flight = self.in_flight.count();
+        let mut refusals = self.registry.refusals();
+        refusals.extend([
+            ("requests", self.in_flight.refusals()),
+            ("logins", self.access.refusals()),
+        ]);
         let free = DiskSpace::of(&self.registry.store).ok().map(|disk| disk.free);
-        let text = metrics.render(in_flight, free).map_err(|_| {
+        let text = metrics.render(in_flight, free, &refusals).map_err(|_| {
             ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 ErrorCode::Unknown,

@@ -21,6 +21,7 @@ use axum::extract::ConnectInfo;
 use bytes::BytesMut;
 use futures_util::future::BoxFuture;
 use http::Method;
+use landfall_net::serve::slots::Slot;
 use landfall_net::serve::stall::{TimedBody, slow_client_error};
 use landfall_net::serve::{FastPath, Http, PrefixedStream, ServeLimits};
 use rustix::net::{Shutdown, shutdown};
@@ -50,10 +51,11 @@ impl FastPath for RegistryFastPath {
         &'a self,
         stream: TcpStream,
         peer: SocketAddr,
+        slot: &'a Slot,
         limits: ServeLimits,
         shutdown: &'a CancellationToken,
     ) -> BoxFuture<'a, io::Result<Option<PrefixedStream>>> {
-        Box::pin(serve_requests(stream, peer, self.0.clone(), limits, shutdown))
+        Box::pin(serve_requests(stream, peer, slot, self.0.clone(), limits, shutdown))
     }
 }
 
@@ -62,6 +64,7 @@ impl FastPath for RegistryFastPath {
 async fn serve_requests(
     stream: TcpStream,
     peer: SocketAddr,
+    slot: &Slot,
     mut router: Router,
     limits: ServeLimits,
     shutdown: &CancellationToken,
@@ -92,6 +95,9 @@ async fn serve_requests(
                 }
             }
         };
+        if !slot.begin() {
+            return Ok(None);
+        }
         drop(input.split_to(head));
         let FastRequest {
             mut request,
@@ -104,7 +110,7 @@ async fn serve_requests(
         let mut request_body = None;
         if length > 0 {
             let here = usize::try_from(length).map_or(input.len(), |length| length.min(input.len()));
-            let body = RequestBody::new(stream.clone(), input.split_to(here), length, limits.stall);
+            let body = RequestBody::new(stream.clone(), input.split_to(here), length);
             *request.body_mut() = Body::new(TimedBody::new(body.clone(), limits.stall));
             request.extensions_mut().insert(body.clone());
             request_body = Some(body);
@@ -122,6 +128,7 @@ async fn serve_requests(
             drain_connection(&stream).await?;
             return Ok(None);
         }
+        slot.wait();
         deadline = Instant::now() + limits.header;
     }
 }

@@ -6,9 +6,11 @@
 mod laws;
 mod names;
 
-use landfall_core::oci_types::{ManifestContent, parse_manifest};
+use landfall_core::oci_types::{ManifestContent, is_manifest_like_type, is_media_type, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Repository, Tag};
+use landfall_net::serve::host::is_host;
 
+use crate::api::reply::manifest_content_type;
 use crate::fast_path::request::check_head;
 use crate::fuzzing::laws::{check_path, check_range, check_record};
 use crate::fuzzing::names::{check_digest, check_repository, check_tag};
@@ -24,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("request", request),
     ("range", range),
     ("record", record),
+    ("header", header),
 ];
 
 /// Checks a pushed manifest or index: its rendered form parses as the same content.
@@ -87,6 +90,25 @@ pub fn range(data: &[u8]) {
     if let Ok(size) = size.parse() {
         check_range(size, header);
     }
+}
+
+/// Checks a `Host` and a media type: an accepted one is a header as it is, and names one host or one type.
+pub fn header(data: &[u8]) {
+    if is_host(data) {
+        let value = http::HeaderValue::from_bytes(data).expect("a host is visible ASCII");
+        let authority: http::uri::Authority = value.to_str().ok().and_then(|text| text.parse().ok()).expect("a host");
+        assert!(!authority.host().is_empty() && !authority.as_str().contains('@'));
+    }
+    let text = String::from_utf8_lossy(data);
+    if is_manifest_like_type(&text) {
+        assert!(is_media_type(&text) && text.starts_with("application/") && text.is_ascii());
+    }
+    let served = manifest_content_type(&text);
+    assert!(
+        served
+            .to_str()
+            .is_ok_and(|served| served == text || served == "application/octet-stream")
+    );
 }
 
 /// Checks a repository's record, as a crash or a failing disk may leave it.

@@ -24,8 +24,9 @@ use landfall_oci::image::BlobStream;
 
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::range::{ByteRange, parse_range};
-use crate::api::reply::header_value;
-use landfall_core::registry_path::{Route, parse_namespace};
+use crate::api::reply::{header_value, manifest_content_type};
+use landfall_core::registry_path::{ManifestSelector, Route, parse_namespace};
+use landfall_net::serve::host::HostNames;
 
 /// A source of the mirror: a repository of a registry.
 #[derive(Debug, Clone)]
@@ -74,8 +75,12 @@ async fn respond(sources: &dyn MirrorSources, request: &Parts) -> Result<Respons
     match Route::parse(request.uri.path())? {
         Route::Ping => Ok(StatusCode::OK.into_response()),
         Route::Manifest { name, selector } => {
+            // The selector becomes a part of a URL, with the agent's login: only a tag or a digest may.
+            let Ok(selector) = selector.parse::<ManifestSelector>() else {
+                return Err(unknown_manifest());
+            };
             let sources = find_sources(sources, request, &name)?;
-            send_manifest(&sources, &selector, with_body).await
+            send_manifest(&sources, &selector.to_string(), with_body).await
         }
         Route::Blob { name, digest } => {
             let sources = find_sources(sources, request, &name)?;
@@ -90,13 +95,9 @@ async fn respond(sources: &dyn MirrorSources, request: &Parts) -> Result<Respons
     }
 }
 
-/// Rejects foreign host names, against DNS rebinding: a web page could make its own name resolve to this machine.
+/// Rejects foreign host names, against DNS rebinding.
 fn check_host(request: &Parts) -> Result<(), ApiError> {
-    let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let is_ours = host
-        .and_then(|host| host.parse().ok())
-        .is_some_and(|host: RegistryHost| host.is_loopback());
-    if is_ours {
+    if HostNames::loopback().admit(&request.uri, &request.headers) {
         return Ok(());
     }
     let message = "this endpoint is for this machine, by the name of localhost";
@@ -146,24 +147,26 @@ async fn send_manifest(sources: &[MirrorSource], selector: &str, with_body: bool
         };
         match found {
             Ok(Some((media_type, digest, size, bytes))) => {
-                let response = Response::builder()
-                    .header(header::CONTENT_TYPE, media_type.to_string())
-                    .header(header::CONTENT_LENGTH, size)
-                    .header(CONTENT_DIGEST, digest.as_str())
-                    .body(Body::from(bytes));
-                return response.map_err(|_| bad_gateway("the registry's media type cannot be sent on".to_owned()));
+                let headers = [
+                    (header::CONTENT_TYPE, manifest_content_type(&media_type)),
+                    (header::CONTENT_LENGTH, size.into()),
+                    (CONTENT_DIGEST, header_value(digest.as_str())),
+                ];
+                return Ok((headers, Body::from(bytes)).into_response());
             }
             Ok(None) => {}
             Err(error) => note_failure(&mut failure, &error),
         }
     }
-    Err(failure.unwrap_or_else(|| {
-        ApiError::new(
-            StatusCode::NOT_FOUND,
-            ErrorCode::ManifestUnknown,
-            "no registry that the rules allow has this image",
-        )
-    }))
+    Err(failure.unwrap_or_else(unknown_manifest))
+}
+
+fn unknown_manifest() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        ErrorCode::ManifestUnknown,
+        "no registry that the rules allow has this image",
+    )
 }
 
 async fn send_blob(

@@ -22,6 +22,7 @@ use landfall_core::reference::{Digest, Repository};
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
 
+use crate::api::budgets::Budgets;
 use crate::repository::disk_space::{DiskSpace, MinFreeSpace};
 use crate::repository::head_leases::HeadLeases;
 use crate::repository::manifest_cache::ManifestCache;
@@ -42,6 +43,7 @@ pub struct Registry {
     pub(crate) head_leases: HeadLeases,
     min_free_space: MinFreeSpace,
     pub(crate) manifest_cache: ManifestCache,
+    pub(crate) budgets: Budgets,
 }
 
 impl Registry {
@@ -57,6 +59,7 @@ impl Registry {
             upload_sessions: UploadSessions::default(),
             head_leases: HeadLeases::default(),
             manifest_cache: ManifestCache::default(),
+            budgets: Budgets::default(),
             min_free_space: MinFreeSpace::default(),
         })
     }
@@ -77,6 +80,12 @@ impl Registry {
             record.select(selector).map(|(digest, _)| digest.clone())
         })?;
         Ok(found.flatten())
+    }
+
+    /// Returns the number of requests that each budget refused.
+    pub(crate) fn refusals(&self) -> Vec<(&'static str, u64)> {
+        let sessions = ("sessions", self.upload_sessions.refusals());
+        self.budgets.refusals().into_iter().chain([sessions]).collect()
     }
 
     /// Records that a blob belongs to a repository.

@@ -198,3 +198,38 @@ async fn what_is_no_pull_by_this_machine_is_refused() {
         StatusCode::MISDIRECTED_REQUEST
     );
 }
+
+#[tokio::test]
+async fn nothing_but_a_tag_or_a_digest_becomes_a_part_of_a_url() {
+    let full = filled();
+    full.add_image("priv/x", "v1", &small_image("private"));
+    let mirror = mirror(&[mk_client(&full)]);
+    for (path, status) in [
+        (
+            "/v2/a/b/manifests/..%5c..%5c..%5c..%5cpriv%5cx%5cmanifests%5cv1?ns=docker.io",
+            404,
+        ),
+        ("/v2/a/b/manifests/..%5C..%5Cblobs?ns=docker.io", 404),
+        ("/v2/a/b/manifests/v1%3fq=1?ns=docker.io", 404),
+        ("/v2/a/b/manifests/v1%23x?ns=docker.io", 404),
+        ("/v2/a/b/manifests/v1%2525?ns=docker.io", 404),
+        ("/v2/a/b/manifests/..?ns=docker.io", 404),
+        ("/v2/a/b/manifests/%2e%2e?ns=docker.io", 404),
+        ("/v2/a/b/manifests/?ns=docker.io", 404),
+        ("/v2/a/b/manifests/v1%00?ns=docker.io", 404),
+        ("/v2/a/b/manifests/v1%0d%0aX:y?ns=docker.io", 404),
+        ("/v2/a/b/manifests/sha256:..%5c..?ns=docker.io", 404),
+        ("/v2/a%5c..%5cpriv/x/manifests/v1?ns=docker.io", 400),
+        ("/v2/a/..%2fpriv/x/manifests/v1?ns=docker.io", 400),
+        ("/v2/a/blobs/sha256:..%5c..?ns=docker.io", 400),
+        ("/v2/priv/x/manifests/v1?ns=docker.io%2fpriv", 400),
+        ("/v2/priv/x/manifests/v1?ns=docker.io%3fq", 400),
+        ("/v2/priv/x/manifests/v1?ns=user@docker.io", 400),
+    ] {
+        for method in [Method::GET, Method::HEAD] {
+            let answer = ask(&mirror, method.clone(), path, None).await;
+            assert_eq!(answer.status().as_u16(), status, "{method} {path}");
+        }
+    }
+    assert!(full.requests().is_empty(), "a registry was asked");
+}

@@ -14,6 +14,13 @@ use crate::kube::{Cluster, Refusal, refusal_of};
 /// The time after which a silent holder loses the Lease.
 const DURATION: SignedDuration = SignedDuration::from_secs(15);
 
+/// Returns the name of this host, if the system tells it.
+pub(crate) fn host_name(root: &HostRoot) -> Option<String> {
+    let path = root.join(Utf8Path::new("/proc/sys/kernel/hostname")).ok()?;
+    let bytes = fs_err::read(path).ok()?;
+    Some(String::from_utf8_lossy(&bytes).trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 #[derive(Debug)]
 pub(crate) struct LeaseCandidate {
     election: Election,
@@ -22,12 +29,7 @@ pub(crate) struct LeaseCandidate {
 impl LeaseCandidate {
     /// Returns a candidate with a unique name: host name, process ID and time.
     pub(crate) fn new(root: &HostRoot, now: Timestamp) -> LeaseCandidate {
-        let host = root
-            .join(Utf8Path::new("/proc/sys/kernel/hostname"))
-            .ok()
-            .and_then(|path| fs_err::read(path).ok())
-            .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
-            .unwrap_or_default();
+        let host = host_name(root).unwrap_or_default();
         let name = format!("{host}_{}_{:x}", std::process::id(), now.as_nanosecond());
         LeaseCandidate {
             election: Election::new(name),

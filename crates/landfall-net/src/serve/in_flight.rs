@@ -14,6 +14,7 @@ use landfall_core::sync::lock;
 use tokio::time::{Instant, sleep_until};
 
 use crate::serve::limits::ServeLimits;
+use crate::serve::slots::Slot;
 
 /// Requests in flight on one connection.
 #[derive(Debug, Clone)]
@@ -21,6 +22,7 @@ pub(super) struct InFlightRequests(Arc<Mutex<InFlight>>);
 
 #[derive(Debug)]
 struct InFlight {
+    slot: Arc<Slot>,
     /// Per request: the time at which the client was given a part of the response that it has not taken yet. `None`
     /// while the client waits for the server.
     responses: HashMap<u64, Option<Instant>>,
@@ -39,8 +41,9 @@ pub(super) enum TimeoutReason {
 }
 
 impl InFlightRequests {
-    pub(super) fn new() -> InFlightRequests {
+    pub(super) fn new(slot: Arc<Slot>) -> InFlightRequests {
         InFlightRequests(Arc::new(Mutex::new(InFlight {
+            slot,
             responses: HashMap::new(),
             next: 0,
             idle_since: Instant::now(),
@@ -52,6 +55,8 @@ impl InFlightRequests {
         let mut in_flight = self.lock();
         let number = in_flight.next;
         in_flight.next += 1;
+        // If the connection gives way at this moment, this request ends with it.
+        let _gives_way = in_flight.slot.begin();
         in_flight.responses.insert(number, None);
         InFlightResponse {
             requests: self.clone(),
@@ -104,6 +109,9 @@ impl Drop for InFlightResponse {
     fn drop(&mut self) {
         let mut in_flight = self.requests.lock();
         in_flight.responses.remove(&self.number);
+        if in_flight.responses.is_empty() {
+            in_flight.slot.wait();
+        }
         in_flight.idle_since = Instant::now();
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Limits of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServeLimits {
-    /// Open connections at most. Further ones wait in the kernel's queue.
+    /// Open connections at most. One that waits for a request gives way to a new one; while all are busy, further ones
+    /// wait in the kernel's queue.
     pub connections: usize,
     /// Timeout of a TLS handshake.
     pub handshake: Duration,
@@ -17,6 +18,18 @@ pub struct ServeLimits {
     /// Time for requests in flight to finish after the server was told to stop.
     pub drain: Duration,
 }
+
+impl ServeLimits {
+    /// Returns the number of connections that one client may have: half of all, and at least one. A further one is
+    /// closed while all of them are busy.
+    #[must_use]
+    pub fn connections_of_client(&self) -> usize {
+        self.connections.div_ceil(2)
+    }
+}
+
+/// Largest head of a request, in bytes. hyper would take 400 KiB of every client before any login.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 impl Default for ServeLimits {
     fn default() -> ServeLimits {

@@ -1,10 +1,13 @@
-//! Receives streams into files on a blocking thread.
+//! Receives streams into files, whose disk work runs on blocking threads.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use futures_util::future::OptionFuture;
+use futures_util::{FutureExt, Stream, StreamExt};
+use landfall_core::sync::lock;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
@@ -25,34 +28,97 @@ impl ByteReceiver for BlobWriter {
     }
 }
 
-/// Receives a stream on a blocking thread. Returns the receiver with the bytes until the end or failure of the stream,
-/// and the stream's error.
+/// Receives a stream. Its chunks are written on a blocking thread, which is taken only while there are bytes to write: a
+/// slow sender occupies none. Returns the receiver with the bytes until the end or failure of the stream, and the
+/// stream's error.
+///
+/// If the future is dropped, the chunks that have arrived are still written.
 pub async fn receive_stream<R: ByteReceiver, E>(
     open: impl FnOnce() -> Result<R, StoreError> + Send + 'static,
     mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<(R, Result<(), E>), StoreError> {
-    let (sender, mut chunks) = mpsc::unbounded_channel::<(Bytes, OwnedSemaphorePermit)>();
-    let receive = blocking(move || {
-        let mut receiver = open()?;
-        while let Some((bytes, _room)) = chunks.blocking_recv() {
+    let writer = Arc::new(ChunkWriter::default());
+    let room = Arc::new(Semaphore::new(WAITING_MAX as usize));
+    let first = writer.clone();
+    let mut writing = Some(blocking(move || first.write(open()?)).boxed());
+    let mut without_room: Option<Bytes> = None;
+    let mut ended = None;
+    loop {
+        if writing.is_none()
+            && without_room.is_none()
+            && let Some(ended) = ended.take()
+        {
+            let receiver = writer.take().ok_or(StoreError::Stopping)?;
+            return Ok((receiver, ended));
+        }
+        let size = without_room.as_ref().map_or(0, chunk_size);
+        tokio::select! {
+            written = async { OptionFuture::from(writing.as_mut()).await }, if writing.is_some() => {
+                writing = None;
+                written.transpose()?;
+            }
+            taken = room.clone().acquire_many_owned(size), if without_room.is_some() => {
+                let taken = taken.expect("nobody closes this semaphore");
+                if let Some(bytes) = without_room.take()
+                    && let Some(receiver) = writer.push((bytes, taken))
+                {
+                    let writer = writer.clone();
+                    writing = Some(blocking(move || writer.write(receiver)).boxed());
+                }
+            }
+            chunk = stream.next(), if without_room.is_none() && ended.is_none() => match chunk {
+                Some(Ok(bytes)) => without_room = Some(bytes),
+                Some(Err(error)) => ended = Some(Err(error)),
+                None => ended = Some(Ok(())),
+            },
+        }
+    }
+}
+
+/// Returns the number of bytes that a chunk counts for.
+fn chunk_size(bytes: &Bytes) -> u32 {
+    u32::try_from(bytes.len()).map_or(WAITING_MAX, |size| size.clamp(1, WAITING_MAX))
+}
+
+/// A chunk with its room.
+type Chunk = (Bytes, OwnedSemaphorePermit);
+
+/// Chunks that wait for the disk, and the receiver while no thread writes.
+#[derive(Debug)]
+struct ChunkWriter<R>(Mutex<(VecDeque<Chunk>, Option<R>)>);
+
+impl<R> Default for ChunkWriter<R> {
+    fn default() -> ChunkWriter<R> {
+        ChunkWriter(Mutex::new((VecDeque::new(), None)))
+    }
+}
+
+impl<R: ByteReceiver> ChunkWriter<R> {
+    /// Queues a chunk. Returns the receiver if no thread writes: the caller starts one at once.
+    fn push(&self, chunk: Chunk) -> Option<R> {
+        let (queue, receiver) = &mut *lock(&self.0);
+        queue.push_back(chunk);
+        receiver.take()
+    }
+
+    fn take(&self) -> Option<R> {
+        lock(&self.0).1.take()
+    }
+
+    /// Writes chunks until none is left.
+    fn write(&self, mut receiver: R) -> Result<(), StoreError> {
+        loop {
+            let (bytes, _room) = {
+                let (queue, idle) = &mut *lock(&self.0);
+                match queue.pop_front() {
+                    Some(chunk) => chunk,
+                    None => {
+                        *idle = Some(receiver);
+                        return Ok(());
+                    }
+                }
+            };
             receiver.append(&bytes)?;
         }
-        Ok(receiver)
-    });
-    let room = Arc::new(Semaphore::new(WAITING_MAX as usize));
-    let forward = async move {
-        while let Some(bytes) = stream.next().await {
-            let bytes = bytes?;
-            let size = u32::try_from(bytes.len()).map_or(WAITING_MAX, |size| size.clamp(1, WAITING_MAX));
-            let taken = room.clone().acquire_many_owned(size).await;
-            let taken = taken.expect("nobody closes this semaphore");
-            // The channel is closed only after the receiver failed; `receive` returns its error.
-            if sender.send((bytes, taken)).is_err() {
-                break;
-            }
-        }
-        Ok(())
-    };
-    let (receiver, forwarded) = futures_util::join!(receive, forward);
-    Ok((receiver?, forwarded))
+    }
 }

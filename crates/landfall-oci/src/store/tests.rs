@@ -530,3 +530,43 @@ async fn what_waits_for_a_slow_disk_is_bounded_in_bytes() {
     );
     assert_eq!(filled.unwrap().0.bytes, 20 * PIECE);
 }
+
+/// A disk that takes everything at once.
+#[derive(Default)]
+struct QuickDisk(usize);
+
+impl ByteReceiver for QuickDisk {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.0 += bytes.len();
+        Ok(())
+    }
+}
+
+#[test]
+fn senders_that_are_slow_occupy_no_thread() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .max_blocking_threads(2)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let slow = (0..50).map(|_| {
+            let first = stream::iter([Ok::<_, TransferError>(bytes::Bytes::from_static(b"x"))]);
+            receive_stream(|| Ok(QuickDisk::default()), first.chain(stream::pending()).boxed())
+        });
+        let mut slow: Vec<_> = slow.map(Box::pin).collect();
+        let other = async {
+            for _ in 0..20 {
+                super::blocking::blocking(|| Ok(())).await.unwrap();
+            }
+        };
+        let all_slow = futures_util::future::join_all(&mut slow);
+        let served = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+            tokio::select! {
+                _ = all_slow => panic!("they do not end"),
+                () = other => {}
+            }
+        });
+        served.await.expect("other work gets a thread");
+    });
+}

@@ -1,9 +1,11 @@
 //! Authentication and authorization of requests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::net::IpAddr;
-use std::sync::Mutex;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,18 +13,24 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use landfall_core::reference::Digest;
 use landfall_core::sync::lock;
 use landfall_net::random::random_bytes;
+use landfall_net::serve::budget::ClientAddress;
 use landfall_oci::digest::{Algorithm, Digester};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
-use crate::api::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode, too_many};
 use crate::api::login_throttle::LoginThrottle;
 use crate::api::policy::Policy;
 use crate::api::users::Users;
 use landfall_core::registry_path::Route;
 
-/// Cached logins at most. The cache makes bcrypt run once per login, not once per request.
+/// Cached logins at most, right and wrong ones each. The cache makes bcrypt run once per login, not once per request.
 const CACHED_LOGINS_MAX: usize = 1024;
+/// Logins that are checked at the same time. bcrypt takes the processor, and all requests share it.
+const CHECKS_MAX: usize = 2;
+/// Time that a login waits for its check.
+const CHECK_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Empty user name and empty password. skopeo sends them after an authentication challenge if it has no login.
 const EMPTY_LOGIN: &str = "Basic Og==";
@@ -34,9 +42,46 @@ pub(crate) struct AccessControl {
     read_only: bool,
     /// Results of verified `Authorization` headers, because bcrypt is slow on purpose. The keys are hashes of the
     /// header and a random key of this process.
-    cached_logins: Mutex<HashMap<Digest, bool>>,
+    cached_logins: Mutex<CachedLogins>,
+    /// Logins that are being checked. The same login in several requests is checked once.
+    checks: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    check_slots: Arc<Semaphore>,
     throttle: LoginThrottle,
     key: [u8; 32],
+    name_hasher: RandomState,
+    refusals: AtomicU64,
+}
+
+#[derive(Default)]
+struct CachedLogins {
+    right: HashSet<Digest>,
+    /// Kept apart, so that guesses do not push right logins out.
+    wrong: HashSet<Digest>,
+}
+
+impl CachedLogins {
+    fn get(&self, hash: &Digest) -> Option<bool> {
+        let is_right = self.right.contains(hash);
+        (is_right || self.wrong.contains(hash)).then_some(is_right)
+    }
+
+    fn insert(&mut self, hash: Digest, is_right: bool) {
+        let logins = if is_right { &mut self.right } else { &mut self.wrong };
+        if logins.len() >= CACHED_LOGINS_MAX {
+            logins.clear();
+        }
+        logins.insert(hash);
+    }
+}
+
+/// Entry of a login in [`AccessControl::checks`]. It goes with the first request that has it, also with one that ends
+/// early.
+struct CheckEntry<'a>(&'a Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>, &'a Digest);
+
+impl Drop for CheckEntry<'_> {
+    fn drop(&mut self) {
+        lock(self.0).remove(self.1);
+    }
 }
 
 impl AccessControl {
@@ -46,8 +91,12 @@ impl AccessControl {
             anonymous_pull: policy.anonymous_pull,
             read_only: policy.read_only,
             cached_logins: Mutex::default(),
+            checks: Mutex::default(),
+            check_slots: Arc::new(Semaphore::new(CHECKS_MAX)),
             throttle: LoginThrottle::default(),
             key: random_bytes(),
+            name_hasher: RandomState::new(),
+            refusals: AtomicU64::new(0),
         }
     }
 
@@ -56,7 +105,7 @@ impl AccessControl {
         method: &Method,
         headers: &HeaderMap,
         route: &Route,
-        peer: IpAddr,
+        client: ClientAddress,
     ) -> Result<(), ApiError> {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let authorization = headers.get(header::AUTHORIZATION).filter(|value| *value != EMPTY_LOGIN);
@@ -65,7 +114,7 @@ impl AccessControl {
             // to log in for a push. containerd pulls without a ping.
             let open = self.anonymous_pull && reads && *route != Route::Ping;
             match authorization {
-                Some(authorization) if self.verify_login(login, authorization, peer).await? => {}
+                Some(authorization) if self.verify_login(login, authorization, client).await? => {}
                 None if open => {}
                 _ => return Err(unauthorized()),
             }
@@ -80,44 +129,75 @@ impl AccessControl {
         Ok(())
     }
 
+    /// Returns the number of logins that were not checked.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
     /// Returns true if a login is a user's. It caches the result, and throttles a client that tries many logins.
-    async fn verify_login(&self, login: &Users, authorization: &HeaderValue, peer: IpAddr) -> Result<bool, ApiError> {
+    async fn verify_login(
+        &self,
+        login: &Users,
+        authorization: &HeaderValue,
+        client: ClientAddress,
+    ) -> Result<bool, ApiError> {
         let mut digester = Digester::new(Algorithm::Sha256);
         digester.update(&self.key);
         digester.update(&login.generation().to_le_bytes());
         digester.update(authorization.as_bytes());
         let hash = digester.finish();
         if let Some(known) = self.cached_logins().get(&hash) {
-            return Ok(*known);
+            return Ok(known);
         }
         let Some((name, password)) = parse_basic(authorization) else {
             return Ok(false);
         };
-        let now = Instant::now();
-        if let Some(wait) = self.throttle.retry_after(peer, now) {
-            return Err(ApiError::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                ErrorCode::TooManyRequests,
-                "too many wrong logins came from your address",
-            )
-            .with_header(header::RETRY_AFTER, wait.as_secs().max(1).into()));
+        let check = lock(&self.checks).entry(hash.clone()).or_default().clone();
+        let _entry = CheckEntry(&self.checks, &hash);
+        let _turn = check.lock().await;
+        let known = self.cached_logins().get(&hash);
+        let result = match known {
+            Some(known) => Ok(known),
+            None => self.check_login(login, name, password, client).await,
+        };
+        if let Ok(result) = &result {
+            self.cached_logins().insert(hash.clone(), *result);
         }
-        let login = login.clone();
-        let admitted = tokio::task::spawn_blocking(move || login.admits(&name, password.expose_secret()))
-            .await
-            .unwrap_or(false);
-        if !admitted {
-            self.throttle.record_failure(peer, now);
-        }
-        let mut cached_logins = self.cached_logins();
-        if cached_logins.len() >= CACHED_LOGINS_MAX {
-            cached_logins.clear();
-        }
-        cached_logins.insert(hash, admitted);
-        Ok(admitted)
+        result
     }
 
-    fn cached_logins(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, bool>> {
+    async fn check_login(
+        &self,
+        login: &Users,
+        name: String,
+        password: SecretString,
+        client: ClientAddress,
+    ) -> Result<bool, ApiError> {
+        let user = self.name_hasher.hash_one(&name);
+        let attempt = self.throttle.begin(client, user, Instant::now()).map_err(|wait| {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+            too_many("too many wrong logins came from your address", wait)
+        })?;
+        let slot = timeout(CHECK_WAIT_MAX, self.check_slots.clone().acquire_owned()).await;
+        let Ok(Ok(slot)) = slot else {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+            return Err(too_many("too many logins are being checked", Duration::from_secs(1)));
+        };
+        let login = login.clone();
+        let admitted = tokio::task::spawn_blocking(move || {
+            // The check goes on when its request has ended, and so does its use of a slot.
+            let _slot = slot;
+            login.admits(&name, password.expose_secret())
+        });
+        if admitted.await.unwrap_or(false) {
+            attempt.succeed(Instant::now());
+            Ok(true)
+        } else {
+            Ok(false)
+        }
+    }
+
+    fn cached_logins(&self) -> std::sync::MutexGuard<'_, CachedLogins> {
         lock(&self.cached_logins)
     }
 }

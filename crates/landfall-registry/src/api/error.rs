@@ -2,6 +2,7 @@
 //! the log only.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -9,6 +10,7 @@ use landfall_core::failure::{Hint as _, error_chain, line_with_hint};
 use landfall_oci::store::error::StoreError;
 use serde_json::json;
 
+use crate::api::budgets::SESSIONS;
 use crate::repository::upload_sessions::UploadSessionError;
 
 /// Error codes that clients know.
@@ -57,6 +59,14 @@ impl ErrorCode {
     }
 }
 
+/// Returns 429 (Too Many Requests) with the time after which the client may come again, in whole seconds and at least
+/// one.
+pub(crate) fn too_many(message: &'static str, wait: Duration) -> ApiError {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests, message)
+        .with_header(header::RETRY_AFTER, seconds.max(1).into())
+}
+
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -99,11 +109,7 @@ impl ApiError {
 impl From<UploadSessionError> for ApiError {
     fn from(error: UploadSessionError) -> ApiError {
         match error {
-            UploadSessionError::TooMany => ApiError::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                ErrorCode::TooManyRequests,
-                "too many upload sessions are open",
-            ),
+            UploadSessionError::TooMany => too_many("too many upload sessions are open", SESSIONS.grace),
             UploadSessionError::Busy => ApiError::new(
                 StatusCode::CONFLICT,
                 ErrorCode::BlobUploadInvalid,

@@ -1,33 +1,26 @@
-//! Listings: repositories, tags, referrers.
+//! Listings: repositories and tags.
 
 use std::sync::Arc;
 
 use axum::extract::Query;
-use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
-use landfall_core::oci_types::media_type;
-use landfall_core::reference::{Digest, Repository, Tag};
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, Uri, header};
+use landfall_core::reference::{Repository, Tag};
 use landfall_oci::store::blocking::blocking;
-use landfall_oci::store::index::render_index;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::api::error::{ApiError, ErrorCode};
-use crate::api::reply::json_response;
+use crate::api::reply::{header_value, json_response};
 use crate::repository::Registry;
 
-const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+/// Items on a page at most.
+const PAGE_ITEMS_MAX: usize = 10_000;
 
 #[derive(Debug, Default, Deserialize)]
 struct PageQuery {
     n: Option<String>,
     last: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ReferrerFilter {
-    artifact_type: Option<String>,
 }
 
 impl Registry {
@@ -55,7 +48,7 @@ impl Registry {
         })
         .await?;
         let body = json!({"repositories": names});
-        Ok(with_next(json_response(body.to_string().into()), uri, next))
+        Ok(with_next(json_response(body.to_string().into()), "/v2/_catalog", next))
     }
 
     pub(crate) fn list_tags(&self, name: &Repository, uri: &Uri) -> Result<Response, ApiError> {
@@ -75,36 +68,11 @@ impl Registry {
         }
         let (tags, next) = pager.finish();
         let body = json!({"name": name, "tags": tags});
-        Ok(with_next(json_response(body.to_string().into()), uri, next))
-    }
-
-    /// Lists the manifests that refer to a digest. The list of an unknown digest is empty (OCI distribution
-    /// specification, "Listing Referrers").
-    pub(crate) fn list_referrers(&self, name: &Repository, digest: &Digest, uri: &Uri) -> Result<Response, ApiError> {
-        let Query(filter) = Query::<ReferrerFilter>::try_from_uri(uri).map_err(|_| bad_query())?;
-        let wanted = filter.artifact_type.as_deref();
-        let mut referrers = Vec::new();
-        if let Some(cached) = self.records.get(name)? {
-            for (referrer, entry) in &cached.read().manifests {
-                if entry
-                    .referrer
-                    .as_ref()
-                    .is_some_and(|referrer| referrer.subject == *digest)
-                {
-                    let descriptor = entry.describe(referrer);
-                    if wanted.is_none() || descriptor.artifact_type.as_deref() == wanted {
-                        referrers.push(descriptor);
-                    }
-                }
-            }
-        }
-        let mut response = ([(header::CONTENT_TYPE, media_type::OCI_INDEX)], render_index(referrers)).into_response();
-        if wanted.is_some() {
-            response
-                .headers_mut()
-                .insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
-        }
-        Ok(response)
+        Ok(with_next(
+            json_response(body.to_string().into()),
+            &format!("/v2/{name}/tags/list"),
+            next,
+        ))
     }
 }
 
@@ -116,7 +84,7 @@ pub(crate) fn unknown_repository(name: &Repository) -> ApiError {
     )
 }
 
-fn bad_query() -> ApiError {
+pub(crate) fn bad_query() -> ApiError {
     ApiError::new(
         StatusCode::BAD_REQUEST,
         ErrorCode::Unsupported,
@@ -125,9 +93,9 @@ fn bad_query() -> ApiError {
 }
 
 /// Pagination parameters of a request (OCI distribution specification, "Listing Tags").
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PageRequest {
-    most: Option<usize>,
+    most: usize,
     last: Option<String>,
 }
 
@@ -135,7 +103,7 @@ impl PageRequest {
     fn parse(uri: &Uri) -> Result<PageRequest, ApiError> {
         let Query(query) = Query::<PageQuery>::try_from_uri(uri).map_err(|_| bad_query())?;
         let most = query.n.map(|n| {
-            n.parse().map_err(|_| {
+            n.parse::<usize>().map_err(|_| {
                 ApiError::new(
                     StatusCode::BAD_REQUEST,
                     ErrorCode::PaginationNumberInvalid,
@@ -144,7 +112,7 @@ impl PageRequest {
             })
         });
         Ok(PageRequest {
-            most: most.transpose()?,
+            most: most.transpose()?.unwrap_or(PAGE_ITEMS_MAX).min(PAGE_ITEMS_MAX),
             last: query.last,
         })
     }
@@ -173,7 +141,7 @@ impl Pager {
     }
 
     fn add(&mut self, item: String) {
-        if self.page.most.is_some_and(|most| self.items.len() >= most) {
+        if self.items.len() >= self.page.most {
             self.more = true;
         } else {
             self.items.push(item);
@@ -186,23 +154,41 @@ impl Pager {
 
     /// Returns the items, and the query of the next page.
     fn finish(self) -> (Vec<String>, Option<String>) {
-        let next = match (self.page.most, self.items.last()) {
-            (Some(most), Some(last)) if self.more => Some(format!("n={most}&last={}", encode(last))),
-            _ => None,
-        };
+        let next = self
+            .items
+            .last()
+            .filter(|_| self.more)
+            .map(|last| format!("n={}&last={}", self.page.most, encode(last)));
         (self.items, next)
     }
 }
 
-/// Encodes a name or tag for a query. The slash is their only character that has a meaning there.
-fn encode(text: &str) -> String {
-    text.replace('/', "%2F")
+/// Encodes a text for a query: all but the unreserved characters (RFC 3986 section 2.3).
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                let digit = char::from_digit(digit.into(), 16).expect("four bits are a digit");
+                encoded.push(digit.to_ascii_uppercase());
+            }
+        }
+    }
+    encoded
 }
 
-fn with_next(mut response: Response, uri: &Uri, next: Option<String>) -> Response {
-    let link = next.map(|query| format!("<{}?{query}>; rel=\"next\"", uri.path()));
-    if let Some(value) = link.and_then(|link| HeaderValue::try_from(link).ok()) {
-        response.headers_mut().insert(header::LINK, value);
+/// Returns the `Link` to the next page. The target's query is encoded, so that it is visible ASCII.
+pub(crate) fn next_link(target: &str) -> HeaderValue {
+    header_value(&format!("<{target}>; rel=\"next\""))
+}
+
+fn with_next(mut response: Response, path: &str, next: Option<String>) -> Response {
+    if let Some(query) = next {
+        let link = next_link(&format!("{path}?{query}"));
+        response.headers_mut().insert(header::LINK, link);
     }
     response
 }

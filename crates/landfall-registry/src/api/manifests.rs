@@ -6,27 +6,33 @@ use axum::body::Body;
 use axum::extract::{Query, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use jiff::Timestamp;
-use landfall_core::oci_types::{ManifestContent, parse_manifest};
+use landfall_core::oci_types::{
+    ManifestContent, is_manifest_like_type, is_manifest_type, is_media_type, parse_manifest,
+};
 use landfall_core::reference::{Digest, Repository, Tag};
+use landfall_net::serve::budget::ClientAddress;
+use landfall_net::serve::request_body::{BufferError, BufferedBody, buffer_body};
 use landfall_oci::digest::{digest_of, matches_digest};
 use landfall_oci::header_names::CONTENT_DIGEST;
 use landfall_oci::image::{BlobState, RawManifest};
 use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
 
+use crate::api::budgets::{over_budget, paid};
 use crate::api::conditional::{entity_tag, not_modified};
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::listing::unknown_repository;
-use crate::api::reply::header_value;
+use crate::api::reply::{header_value, manifest_content_type};
 use crate::api::route::parse_digest;
 use crate::repository::Registry;
 use crate::repository::record::{ManifestEntry, RecordChange};
 
 /// Size limit of a manifest, in bytes. The specification allows a registry to reject larger ones ("Pushing Manifests").
-const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
+/// Longest media type: type, slash and subtype (RFC 6838 section 4.2).
+const MEDIA_TYPE_LENGTH_MAX: usize = 255;
 /// Tags that one request may set. The draft of version 1.2 requires at least 10.
 const TAGS_MAX: usize = 64;
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -39,6 +45,7 @@ impl Registry {
         selector: &str,
         request: &HeaderMap,
         with_body: bool,
+        client: ClientAddress,
     ) -> Result<Response, ApiError> {
         let cached = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
         let (digest, media_type, size) = {
@@ -46,7 +53,7 @@ impl Registry {
             let (digest, entry) = record
                 .select(selector)
                 .ok_or_else(|| unknown_manifest(name, selector))?;
-            (digest.clone(), header_value(&entry.media_type), entry.size)
+            (digest.clone(), manifest_content_type(&entry.media_type), entry.size)
         };
         if let Some(response) = not_modified(request, &digest) {
             return Ok(response);
@@ -57,12 +64,13 @@ impl Registry {
             (header::ETAG, entity_tag(&digest)),
             (CONTENT_DIGEST, header_value(digest.as_str())),
         ];
+        let memory = self.budgets.take_answer(client, if with_body { size } else { 0 })?;
         let body = if with_body {
             Body::from(self.read_manifest_bytes(digest).await?)
         } else {
             Body::empty()
         };
-        Ok((headers, body).into_response())
+        Ok(paid((headers, body).into_response(), memory))
     }
 
     async fn read_manifest_bytes(&self, digest: Digest) -> Result<Bytes, StoreError> {
@@ -82,13 +90,11 @@ impl Registry {
         request: Request,
         incomplete_images: bool,
     ) -> Result<Response, ApiError> {
-        let stated_type = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
+        let stated_type = request.headers().get(header::CONTENT_TYPE).cloned();
         let target = ManifestTarget::parse(selector, request.uri())?;
-        let bytes = read_body(request).await?;
+        // The part of the budget is free again when the request ends.
+        let body = self.read_pushed_manifest(request).await?;
+        let bytes = body.bytes.clone();
         let digest = match &target.digest {
             Some(digest) if !matches_digest(&bytes, digest) => {
                 return Err(ApiError::new(
@@ -107,7 +113,7 @@ impl Registry {
             })
         })?;
         self.check_space(bytes.len() as u64)?;
-        let media_type = check_media_type(&content, stated_type)?;
+        let media_type = check_media_type(&content, stated_type.as_ref())?;
         let subject = content.subject().map(|subject| subject.digest.clone());
         let push = ManifestPush {
             manifest: RawManifest {
@@ -136,6 +142,25 @@ impl Registry {
             }
         }
         Ok(response)
+    }
+
+    async fn read_pushed_manifest(&self, request: Request) -> Result<BufferedBody, ApiError> {
+        let client = ClientAddress::of(request.extensions());
+        let budget = &self.budgets.pushed_manifests;
+        let body = buffer_body(request.into_body(), MANIFEST_SIZE_MAX, budget, client).await;
+        body.map_err(|error| match error {
+            BufferError::TooLong => ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                ErrorCode::SizeInvalid,
+                "a manifest has at most 4 MiB",
+            ),
+            BufferError::OverBudget => over_budget(),
+            BufferError::Incomplete => ApiError::new(
+                StatusCode::BAD_REQUEST,
+                ErrorCode::SizeInvalid,
+                "the manifest did not arrive whole",
+            ),
+        })
     }
 
     fn store_manifest(&self, name: &Repository, push: &ManifestPush) -> Result<(), StoreError> {
@@ -275,37 +300,45 @@ fn parse_tag(text: &str) -> Result<Tag, ApiError> {
 }
 
 /// Returns the media type under which the manifest is served. The `Content-Type` of the push must agree with the
-/// manifest's own `mediaType`.
-fn check_media_type(content: &ManifestContent, stated: Option<String>) -> Result<String, ApiError> {
+/// manifest's own `mediaType`, which must be a type of JSON.
+fn check_media_type(content: &ManifestContent, stated: Option<&HeaderValue>) -> Result<String, ApiError> {
     let own = content.media_type();
     let says_itself = match content {
         ManifestContent::Image(manifest) => manifest.media_type.is_some(),
         ManifestContent::Index(index) => index.media_type.is_some(),
     };
-    let stated = stated.map(|stated| stated.split(';').next().unwrap_or_default().trim().to_owned());
-    match stated {
-        Some(stated) if says_itself && stated != own => Err(ApiError::new(
-            StatusCode::BAD_REQUEST,
-            ErrorCode::ManifestInvalid,
-            format!("the manifest calls itself `{own}` and was pushed as `{stated}`"),
-        )),
-        Some(stated) if landfall_core::oci_types::is_manifest_type(&stated) => Ok(stated),
-        _ => Ok(own.to_owned()),
+    let invalid = |message: String| ApiError::new(StatusCode::BAD_REQUEST, ErrorCode::ManifestInvalid, message);
+    if !is_manifest_like_type(own) {
+        return Err(invalid(format!(
+            "the manifest calls itself `{}`, which is no media type of a manifest",
+            excerpt(own)
+        )));
     }
+    if content
+        .artifact_type()
+        .is_some_and(|artifact| artifact.len() > MEDIA_TYPE_LENGTH_MAX)
+    {
+        return Err(invalid(format!(
+            "the artifact's type has more than {MEDIA_TYPE_LENGTH_MAX} bytes, and no media type has"
+        )));
+    }
+    let Some(stated) = stated else {
+        return Ok(own.to_owned());
+    };
+    let stated = stated.to_str().unwrap_or_default();
+    let stated = stated.split(';').next().unwrap_or_default().trim();
+    if !is_media_type(stated) {
+        return Err(invalid("the `Content-Type` is no media type".to_owned()));
+    }
+    if says_itself && stated != own {
+        return Err(invalid(format!(
+            "the manifest calls itself `{own}` and was pushed as `{stated}`"
+        )));
+    }
+    Ok(if is_manifest_type(stated) { stated } else { own }.to_owned())
 }
 
-async fn read_body(request: Request) -> Result<Bytes, ApiError> {
-    match Limited::new(request.into_body(), MANIFEST_SIZE_MAX).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            ErrorCode::SizeInvalid,
-            "a manifest has at most 4 MiB",
-        )),
-        Err(_the_client_hung_up) => Err(ApiError::new(
-            StatusCode::BAD_REQUEST,
-            ErrorCode::SizeInvalid,
-            "the manifest did not arrive whole",
-        )),
-    }
+/// Returns the beginning of a text, for a message.
+fn excerpt(text: &str) -> String {
+    text.chars().take(100).collect::<String>().escape_default().to_string()
 }

@@ -1,6 +1,7 @@
 //! Prometheus metrics of a served registry.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use http::Method;
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -20,6 +21,12 @@ pub(crate) struct RegistryMetrics {
     requests: Family<RequestLabel, Counter>,
     in_flight: Gauge,
     free: Gauge,
+    refused: Family<BudgetLabel, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BudgetLabel {
+    budget: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,6 +40,12 @@ impl RegistryMetrics {
     pub(crate) fn new() -> RegistryMetrics {
         let mut registry = Registry::with_prefix("landfall_registry");
         let (requests, in_flight, free) = (Family::default(), Gauge::default(), Gauge::default());
+        let refused = Family::default();
+        registry.register(
+            "refused_by_budget",
+            "Requests that were refused because a client or all clients used a budget up",
+            Family::clone(&refused),
+        );
         registry.register("requests", "Requests that were answered", Family::clone(&requests));
         registry.register(
             "requests_under_way",
@@ -45,6 +58,7 @@ impl RegistryMetrics {
             requests,
             in_flight,
             free,
+            refused,
         }
     }
 
@@ -59,7 +73,18 @@ impl RegistryMetrics {
     }
 
     /// Renders all metrics as text.
-    pub(crate) fn render(&self, in_flight: usize, free: Option<u64>) -> Result<String, fmt::Error> {
+    pub(crate) fn render(
+        &self,
+        in_flight: usize,
+        free: Option<u64>,
+        refusals: &[(&'static str, u64)],
+    ) -> Result<String, fmt::Error> {
+        for (budget, count) in refusals {
+            self.refused
+                .get_or_create(&BudgetLabel { budget })
+                .inner()
+                .store(*count, Ordering::Relaxed);
+        }
         self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         if let Some(free) = free {
             self.free.set(i64::try_from(free).unwrap_or(i64::MAX));

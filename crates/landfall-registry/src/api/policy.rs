@@ -12,7 +12,8 @@ pub struct Policy {
     /// Accepts images whose configuration or layers are missing. An index may always name missing manifests, because a
     /// copy of one platform keeps the index and its digest.
     pub incomplete_images: bool,
-    /// Requests in flight at most. Further ones get 429 (Too Many Requests). `None` means [`DEFAULT_REQUESTS_MAX`].
+    /// Requests in flight at most, of which one client has half. Further ones get 429 (Too Many Requests). `None` means
+    /// [`DEFAULT_REQUESTS_MAX`].
     pub requests_max: Option<usize>,
     /// Serves `/metrics` to clients that may pull.
     pub metrics: bool,

@@ -2,6 +2,7 @@
 
 mod access;
 mod blobs;
+mod budgets;
 mod deletion;
 mod listing;
 mod manifests;
@@ -97,6 +98,20 @@ impl Fixture {
             .unwrap();
         let (parts, body) = response.into_parts();
         assert_eq!(parts.headers["docker-distribution-api-version"], "registry/2.0");
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
+    }
+
+    /// Sends a request of a client with another address, of which this is the last number.
+    async fn send_from(&self, client: u8, method: &str, path: &str, body: impl Into<Body>) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(path);
+        let peer = SocketAddr::from(([10, 0, 0, client], 1234));
+        request.extensions_mut().unwrap().insert(ConnectInfo(peer));
+        let response = self.router.clone().oneshot(request.body(body.into()).unwrap());
+        let (parts, body) = response.await.unwrap().into_parts();
         Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,

@@ -1,6 +1,7 @@
 //! Uploads: in one request, in two, in chunks, or by mounting a blob that the registry already has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Query, Request};
@@ -9,6 +10,8 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use landfall_core::reference::{Digest, Repository};
+use landfall_net::serve::budget::{BudgetPart, ClientAddress};
+use landfall_net::serve::slots::Slot;
 use landfall_oci::digest::Algorithm;
 use landfall_oci::header_names::{CONTENT_DIGEST, UPLOAD_ID};
 use landfall_oci::store::blocking::blocking;
@@ -17,7 +20,7 @@ use landfall_oci::store::receive::{ByteReceiver as _, receive_stream};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode, too_many};
 use crate::api::range::parse_content_range;
 use crate::api::reply::header_value;
 use crate::api::route::parse_digest;
@@ -58,7 +61,8 @@ impl Registry {
         let upload = self.store.upload(algorithm);
         match digest {
             None => {
-                let id = self.upload_sessions.open(name, upload)?;
+                let client = ClientAddress::of(request.extensions());
+                let id = self.upload_sessions.open(name, upload, client)?;
                 Ok(upload_response(StatusCode::ACCEPTED, name, &id, 0))
             }
             Some(digest) => {
@@ -157,29 +161,48 @@ impl Registry {
         Ok(upload)
     }
 
-    /// Appends a request's body to an upload. Bytes that stay in memory need no blocking thread.
+    /// Appends a request's body to an upload. Bytes that stay in memory need no blocking thread, and no slot of the
+    /// budget.
     async fn append_body(
         self: &Arc<Registry>,
         mut upload: AcquiredUpload,
         mut request: Request,
         announced: Option<u64>,
     ) -> Result<(AcquiredUpload, Result<(), ApiError>), StoreError> {
-        let direct = request.extensions_mut().remove::<RequestBody>();
         let needs_disk = !announced.is_some_and(|announced| upload.keeps_in_memory(announced));
-        if let Some(body) = direct.filter(|_| needs_disk) {
-            return self.append_directly(upload, body, announced).await;
+        let direct = request.extensions_mut().remove::<RequestBody>();
+        let client = ClientAddress::of(request.extensions());
+        if !needs_disk {
+            let mut chunks = self.body_stream(request.into_body(), announced, upload.superseded.clone(), None);
+            while let Some(chunk) = chunks.next().await {
+                match chunk {
+                    Ok(bytes) => upload.append(&bytes)?,
+                    Err(error) => return Ok((upload, Err(error))),
+                }
+            }
+            return Ok((upload, Ok(())));
         }
-        let mut chunks = self.body_stream(request.into_body(), announced, upload.superseded.clone());
-        if needs_disk {
-            return receive_stream(move || Ok(upload), chunks).await;
-        }
-        while let Some(chunk) = chunks.next().await {
-            match chunk {
-                Ok(bytes) => upload.append(&bytes)?,
-                Err(error) => return Ok((upload, Err(error))),
+        let taken = match self.budgets.take_upload(client) {
+            Ok(taken) => taken,
+            Err(error) => return Ok((upload, Err(error))),
+        };
+        let slot = taken.slot().clone();
+        let mut left = announced;
+        if let Some(body) = direct
+            && let Some(thread) = self.budgets.take_direct_read(client)
+        {
+            slot.begin();
+            let (returned, ended) = self.append_directly(upload, body.clone(), announced, thread).await?;
+            match ended {
+                DirectEnd::Done(received) => return Ok((returned, received)),
+                DirectEnd::Slow => {
+                    upload = returned;
+                    left = Some(body.left());
+                }
             }
         }
-        Ok((upload, Ok(())))
+        let chunks = self.body_stream(request.into_body(), left, upload.superseded.clone(), Some(slot));
+        receive_stream(move || Ok(upload), chunks).await
     }
 
     async fn commit(
@@ -201,62 +224,77 @@ impl Registry {
         Ok(created(name, &digest))
     }
 
-    /// Appends a body to an upload, read from the connection itself on the thread that hashes and writes it.
+    /// Appends a body to an upload, read from the connection itself on the thread that hashes and writes it. Ends early
+    /// if the client is slow: nobody waits for a client on a thread.
     async fn append_directly(
         self: &Arc<Registry>,
         mut upload: AcquiredUpload,
         body: RequestBody,
         announced: Option<u64>,
-    ) -> Result<(AcquiredUpload, Result<(), ApiError>), StoreError> {
+        thread: BudgetPart,
+    ) -> Result<(AcquiredUpload, DirectEnd), StoreError> {
         let cancelled = upload.superseded.child_token();
         // The guard cancels the thread's work when this request ends for any reason.
         let _guard = cancelled.clone().drop_guard();
         let registry = self.clone();
         blocking(move || {
+            let _thread = thread;
             let mut space_check = SpaceCheck::new(announced);
             let mut reader = body.blocking_reader(cancelled).map_err(StoreError::Disk)?;
-            let received = loop {
+            let ended = loop {
                 match reader.next() {
-                    Ok(None) => break Ok(()),
+                    Ok(None) => break DirectEnd::Done(Ok(())),
                     Ok(Some(bytes)) => {
                         if let Err(full) = space_check.add(bytes.len(), &registry) {
-                            break Err(full);
+                            break DirectEnd::Done(Err(full));
                         }
                         upload.append(bytes)?;
                     }
-                    Err(_) => break Err(incomplete_body()),
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break DirectEnd::Slow,
+                    Err(_) => break DirectEnd::Done(Err(incomplete_body())),
                 }
             };
-            Ok((upload, received))
+            Ok((upload, ended))
         })
         .await
     }
 
-    /// Streams the body, and checks the free disk space at intervals.
+    /// Streams the body, and checks the free disk space at intervals. Ends with an error if another request takes the
+    /// upload over, or if the slot gives way to another upload while the client sends nothing.
     fn body_stream(
         &self,
         body: Body,
         announced: Option<u64>,
         superseded: CancellationToken,
+        slot: Option<Arc<Slot>>,
     ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + use<'_> {
         let begin = UploadBody {
             data: body.into_data_stream(),
             space_check: SpaceCheck::new(announced),
             superseded,
+            slot,
         };
         stream::unfold(begin, move |mut state| async move {
             let UploadBody {
                 data,
                 space_check,
                 superseded,
+                slot,
             } = &mut state;
-            let item = match superseded.run_until_cancelled(data.next()).await {
-                Some(chunk) => match chunk? {
+            if let Some(slot) = slot {
+                slot.wait();
+            }
+            let item = tokio::select! {
+                chunk = data.next() => match chunk? {
                     Ok(bytes) => space_check.add(bytes.len(), self).map(|()| bytes),
                     Err(_) => Err(incomplete_body()),
                 },
-                None => Err(incomplete_body()),
+                () = superseded.cancelled() => Err(incomplete_body()),
+                () = gives_way(slot.as_deref()) => Err(gave_way()),
             };
+            if slot.as_ref().is_some_and(|slot| !slot.begin()) {
+                return Some((Err(gave_way()), state));
+            }
             Some((item, state))
         })
         .boxed()
@@ -268,6 +306,29 @@ struct UploadBody {
     data: BodyDataStream,
     space_check: SpaceCheck,
     superseded: CancellationToken,
+    slot: Option<Arc<Slot>>,
+}
+
+/// End of an upload that was read from the connection itself.
+enum DirectEnd {
+    Done(Result<(), ApiError>),
+    /// The client is slow. The rest of the body is still to be read.
+    Slow,
+}
+
+/// Waits until the slot gives way, or for ever without one.
+async fn gives_way(slot: Option<&Slot>) {
+    match slot {
+        Some(slot) => slot.gives_way().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn gave_way() -> ApiError {
+    too_many(
+        "another upload needs the place of this one, which sent nothing",
+        Duration::from_secs(1),
+    )
 }
 
 /// Check of the free disk space while a body is written.

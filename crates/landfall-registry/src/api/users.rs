@@ -25,7 +25,18 @@ struct HtpasswdLines {
     /// Number of replacements so far.
     generation: u64,
     users: Vec<(String, String)>,
+    /// Highest bcrypt cost of the hashes. Each wrong login takes as long as this one, so that its time does not show
+    /// which users exist.
+    cost_max: u32,
 }
+
+/// Longest password, in bytes. bcrypt ignores the bytes after it, so a longer password is wrong: else its end would
+/// protect nothing.
+const PASSWORD_LENGTH_MAX: usize = 72;
+/// Cost of a wrong login where no hash can be read.
+const COST_DEFAULT: u32 = 10;
+/// Lowest cost of bcrypt.
+const COST_MIN: u32 = 4;
 
 /// A line of an htpasswd file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,14 +88,39 @@ impl Users {
                     verify_slices_are_equal(secret.expose_secret().as_bytes(), password.as_bytes()).is_ok();
                 same_name & same_password
             }
-            Users::Htpasswd(Htpasswd { users }) => users
-                .load()
-                .users
-                .iter()
-                .filter(|(user, _)| user == name)
-                .any(|(_, hash)| bcrypt::verify(password, hash).unwrap_or(false)),
+            Users::Htpasswd(Htpasswd { users }) => users.load().admit(name, password),
         }
     }
+}
+
+impl HtpasswdLines {
+    /// Checks a login. A wrong one takes the same time whether the user exists or not.
+    fn admit(&self, name: &str, password: &str) -> bool {
+        let mut rounds_left = 1_u64 << self.cost_max;
+        // bcrypt repeats the password and a zero byte, so one that contains a zero byte could equal its beginning.
+        if password.len() <= PASSWORD_LENGTH_MAX && !password.contains('\0') {
+            for (_, hash) in self.users.iter().filter(|(user, _)| user == name) {
+                if bcrypt::verify(password, hash).unwrap_or(false) {
+                    return true;
+                }
+                if let Some(cost) = cost_of(hash) {
+                    rounds_left = rounds_left.saturating_sub(1 << cost);
+                }
+            }
+        }
+        while let Some(cost) = rounds_left.checked_ilog2().filter(|cost| *cost >= COST_MIN) {
+            // The result is of no use.
+            drop(bcrypt::hash_with_salt("x", cost, [0; 16]));
+            rounds_left -= 1 << cost;
+        }
+        false
+    }
+}
+
+/// Returns the cost of a bcrypt hash, if bcrypt can read it.
+fn cost_of(hash: &str) -> Option<u32> {
+    let parts: bcrypt::HashParts = hash.parse().ok()?;
+    Some(parts.get_cost()).filter(|cost| (COST_MIN..=31).contains(cost))
 }
 
 fn parse_lines(text: &str, generation: u64) -> Result<HtpasswdLines, UsersError> {
@@ -101,7 +137,12 @@ fn parse_lines(text: &str, generation: u64) -> Result<HtpasswdLines, UsersError>
             _ => return Err(UsersError { line: index + 1 }),
         }
     }
-    Ok(HtpasswdLines { generation, users })
+    let cost_max = users.iter().filter_map(|(_, hash)| cost_of(hash)).max();
+    Ok(HtpasswdLines {
+        generation,
+        users,
+        cost_max: cost_max.unwrap_or(COST_DEFAULT),
+    })
 }
 
 impl fmt::Debug for Htpasswd {
@@ -109,5 +150,60 @@ impl fmt::Debug for Htpasswd {
         f.debug_struct("Htpasswd")
             .field("users", &self.users.load().users.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn users(lines: &[(&str, &str, u32)]) -> Users {
+        let line =
+            |(name, password, cost): &(&str, &str, u32)| format!("{name}:{}\n", bcrypt::hash(password, *cost).unwrap());
+        Users::parse_htpasswd(&lines.iter().map(line).collect::<String>()).unwrap()
+    }
+
+    #[test]
+    fn a_password_is_compared_whole() {
+        let long = "p".repeat(72);
+        let users = users(&[("ann", "canary", 4), ("bob", &long, 4)]);
+        for (name, password, admitted) in [
+            ("ann", "canary", true),
+            ("ann", "canary\0", false),
+            ("ann", "canary\0canary", false),
+            ("ann", "canary ", false),
+            ("ann", "", false),
+            ("bob", &long, true),
+            ("bob", &format!("{long}x"), false),
+            ("bob", &long[1..], false),
+            ("eve", "canary", false),
+        ] {
+            assert_eq!(users.admits(name, password), admitted, "{name} {password:?}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_wrong_login_does_not_show_which_users_exist() {
+        let users = users(&[("ann", "canary", 4), ("bob", "canary", 8)]);
+        let time = |name: &str, password: &str| {
+            let run = || {
+                let begun = Instant::now();
+                assert!(!users.admits(name, password));
+                begun.elapsed()
+            };
+            (0..5).map(|_| run()).min().unwrap_or(Duration::ZERO)
+        };
+        let (low, high) = (time("ann", "wrong"), time("bob", "wrong"));
+        let (unknown, long) = (time("nobody", "wrong"), time("bob", &"x".repeat(100)));
+        for (what, time) in [
+            ("a low cost", low),
+            ("an unknown user", unknown),
+            ("a long password", long),
+        ] {
+            // The best of five runs on a busy machine; a difference of the costs would be a factor of 16.
+            assert!(time * 3 > high && time < high * 3, "{what}: {time:?} and {high:?}");
+        }
     }
 }

@@ -91,7 +91,8 @@ impl ResponseWriter {
             out.extend_from_slice(value.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        write!(out, "date: {}\r\n\r\n", self.date.1)
+        // `NO_SNIFF`, which hyper's service adds to its responses.
+        write!(out, "x-content-type-options: nosniff\r\ndate: {}\r\n\r\n", self.date.1)
     }
 
     async fn write_body(
@@ -119,7 +120,13 @@ impl ResponseWriter {
             if chunked && !data.is_empty() {
                 write!(self.bytes, "{:x}\r\n", data.len())?;
             }
-            self.bytes.extend_from_slice(&data);
+            if data.len() > HEAD_MAX {
+                // Large data is sent from where it is.
+                self.flush(stream, stall_timer).await?;
+                send_all(stream, &data, stall_timer).await?;
+            } else {
+                self.bytes.extend_from_slice(&data);
+            }
             if chunked && !data.is_empty() {
                 self.bytes.extend_from_slice(b"\r\n");
             }
@@ -134,10 +141,7 @@ impl ResponseWriter {
     }
 
     async fn flush(&mut self, stream: &TcpStream, stall_timer: &mut StallTimer) -> io::Result<()> {
-        let mut sent = 0;
-        while sent < self.bytes.len() {
-            sent += send_when_writable(stream, stall_timer, || stream.try_write(&self.bytes[sent..])).await?;
-        }
+        send_all(stream, &self.bytes, stall_timer).await?;
         self.bytes.clear();
         // The buffer of a large manifest is freed, not kept with the connection.
         self.bytes.shrink_to(2 * HEAD_MAX);
@@ -179,6 +183,14 @@ impl ResponseWriter {
         }
         Ok(())
     }
+}
+
+async fn send_all(stream: &TcpStream, bytes: &[u8], stall_timer: &mut StallTimer) -> io::Result<()> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        sent += send_when_writable(stream, stall_timer, || stream.try_write(&bytes[sent..])).await?;
+    }
+    Ok(())
 }
 
 /// Sends bytes once the socket takes them. The kernel nearly always takes them at once, so a timer is needed only for a

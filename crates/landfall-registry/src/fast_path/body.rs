@@ -14,8 +14,6 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use landfall_core::sync::lock;
-use landfall_net::serve::stall::{client_stall_timer, slow_client_error};
-use landfall_net::stall::StallTimer;
 use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -25,8 +23,10 @@ use tokio_util::sync::CancellationToken;
 const READ_BYTES_MAX: usize = 256 * 1024;
 /// Size of an asynchronous read, in bytes.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
-/// Interval at which a thread that waits for the client checks for cancellation.
-const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Time that a thread waits for the client.
+const THREAD_WAIT_MAX: Duration = Duration::from_millis(100);
+/// Minimum of bytes that a client sends while a thread waits for it once.
+const QUICK_BYTES_MIN: usize = 16 * 1024;
 
 /// Request extension: the response may carry a [`FileBody`].
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +49,6 @@ pub(crate) struct FileBody {
 #[derive(Debug, Clone)]
 pub(crate) struct RequestBody {
     stream: Arc<TcpStream>,
-    stall: Duration,
     state: Arc<Mutex<BodyState>>,
 }
 
@@ -61,11 +60,10 @@ struct BodyState {
 }
 
 impl RequestBody {
-    /// Returns a body of `length` bytes, of which `read` has arrived. The client is timed by a [`StallTimer`].
-    pub(crate) fn new(stream: Arc<TcpStream>, read: BytesMut, length: u64, stall: Duration) -> RequestBody {
+    /// Returns a body of `length` bytes, of which `read` has arrived.
+    pub(crate) fn new(stream: Arc<TcpStream>, read: BytesMut, length: u64) -> RequestBody {
         RequestBody {
             stream,
-            stall,
             state: Arc::new(Mutex::new(BodyState { read, left: length })),
         }
     }
@@ -85,14 +83,14 @@ impl RequestBody {
     /// Returns an error if the connection cannot be switched to blocking reads.
     pub(crate) fn blocking_reader(&self, cancelled: CancellationToken) -> io::Result<BodyReader> {
         let stream = net::TcpStream::from(self.stream.as_fd().try_clone_to_owned()?);
-        stream.set_read_timeout(Some(CANCEL_CHECK_INTERVAL))?;
+        stream.set_read_timeout(Some(THREAD_WAIT_MAX))?;
         stream.set_nonblocking(false)?;
         let size = usize::try_from(self.left()).map_or(READ_BYTES_MAX, |left| left.min(READ_BYTES_MAX));
         Ok(BodyReader {
             body: self.clone(),
             stream,
             buffer: vec![0; size],
-            stall_timer: client_stall_timer(self.stall),
+            is_slow: false,
             cancelled,
         })
     }
@@ -104,7 +102,7 @@ pub(crate) struct BodyReader {
     body: RequestBody,
     stream: net::TcpStream,
     buffer: Vec<u8>,
-    stall_timer: StallTimer,
+    is_slow: bool,
     cancelled: CancellationToken,
 }
 
@@ -112,9 +110,9 @@ impl BodyReader {
     /// Reads the next bytes. Returns `None` at the end.
     ///
     /// # Errors
-    /// Returns an error if the client disconnects or is too slow, or if the read is cancelled.
+    /// Returns an error if the client disconnects or if the read is cancelled, and `WouldBlock` once the client has sent
+    /// little within [`THREAD_WAIT_MAX`]: the rest is to be read without a thread.
     pub(crate) fn next(&mut self) -> io::Result<Option<&[u8]>> {
-        // `receive` checks only while it waits, which it does not do while bytes trickle in.
         if self.cancelled.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -124,12 +122,13 @@ impl BodyReader {
             return Ok(None);
         }
         let length = if state.read.is_empty() {
-            receive(
-                &self.stream,
-                &mut self.buffer[..wanted],
-                &mut self.stall_timer,
-                &self.cancelled,
-            )?
+            if self.is_slow {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let begun = Instant::now();
+            let length = receive(&self.stream, &mut self.buffer[..wanted])?;
+            self.is_slow = length < QUICK_BYTES_MIN && begun.elapsed() >= THREAD_WAIT_MAX;
+            length
         } else {
             let length = wanted.min(state.read.len());
             self.buffer[..length].copy_from_slice(&state.read.split_to(length));
@@ -147,31 +146,14 @@ impl Drop for BodyReader {
     }
 }
 
-/// Receives until the buffer is full or [`CANCEL_CHECK_INTERVAL`] is over, whichever comes first.
-fn receive(
-    stream: &net::TcpStream,
-    buffer: &mut [u8],
-    stall_timer: &mut StallTimer,
-    cancelled: &CancellationToken,
-) -> io::Result<usize> {
+/// Receives until the buffer is full or [`THREAD_WAIT_MAX`] is over, whichever comes first.
+fn receive(stream: &net::TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
-        let begun = Instant::now();
         // Without this flag each packet wakes the thread.
-        let received = recv(stream, &mut *buffer, RecvFlags::WAITALL);
-        stall_timer.add_wait(begun.elapsed());
-        match received {
+        match recv(stream, &mut *buffer, RecvFlags::WAITALL) {
             Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok((_, length)) => {
-                stall_timer.add_bytes(length);
-                return Ok(length);
-            }
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if cancelled.is_cancelled() => {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if stall_timer.remaining().is_zero() => {
-                return Err(slow_client_error());
-            }
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Ok((_, length)) => return Ok(length),
+            Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }

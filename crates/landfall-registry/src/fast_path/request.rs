@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
+use landfall_net::serve::host::is_host;
 
 /// Size limit of a head, in bytes. hyper handles longer ones.
 pub(crate) const HEAD_MAX: usize = 8 * 1024;
@@ -96,10 +97,11 @@ fn to_fast_request(head: &httparse::Request<'_, '_>) -> Option<FastRequest> {
     for found in head.headers.iter() {
         let name = HeaderName::from_bytes(found.name.as_bytes()).ok()?;
         let value = HeaderValue::from_bytes(found.value).ok()?;
-        if name == header::HOST {
-            hosts += 1;
-        }
         let is_usual = match name {
+            header::HOST => {
+                hosts += 1;
+                is_host(found.value)
+            }
             // hyper handles a list of options.
             header::CONNECTION => {
                 let closes = value.as_bytes().eq_ignore_ascii_case(b"close");
@@ -118,7 +120,7 @@ fn to_fast_request(head: &httparse::Request<'_, '_>) -> Option<FastRequest> {
         }
         request.headers_mut().append(name, value);
     }
-    // RFC 9112 section 3.2: a request has exactly one `Host`.
+    // RFC 9112 section 3.2: a request has exactly one `Host`. hyper's service refuses the others.
     (hosts == 1).then_some(FastRequest {
         request,
         body_length: length.flatten().unwrap_or_default(),

@@ -66,6 +66,8 @@ fn only_plain_requests_of_the_api_are_ours() {
         (format!("GET /v2/ HTTP/1.0\r\n{HOST}\r\n"), Some(false)),
         ("GET /v2/ HTTP/1.1\r\n\r\n".to_owned(), Some(false)),
         (format!("GET /v2/ HTTP/1.1\r\n{HOST}{HOST}\r\n"), Some(false)),
+        ("GET /v2/ HTTP/1.1\r\nHost: x y\r\n\r\n".to_owned(), Some(false)),
+        ("GET /v2/ HTTP/1.1\r\nHost:\r\n\r\n".to_owned(), Some(false)),
         (
             format!("GET /v2/ HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n"),
             Some(true),
@@ -171,27 +173,32 @@ async fn answers_follow_each_other_and_the_first_unusual_request_goes_on_with_hy
     HTTP/1.1 200 OK
     content-type: text/plain; charset=utf-8
     content-length: 5
+    x-content-type-options: nosniff
 
     hello
     --
     HTTP/1.1 200 OK
     content-type: text/plain; charset=utf-8
     content-length: 5
+    x-content-type-options: nosniff
 
 
     --
     HTTP/1.1 200 OK
     content-length: 5
+    x-content-type-options: nosniff
 
     defgh
     --
     HTTP/1.1 200 OK
     content-length: 5
+    x-content-type-options: nosniff
 
 
     --
     HTTP/1.1 200 OK
     transfer-encoding: chunked
+    x-content-type-options: nosniff
 
     4
     one 
@@ -202,6 +209,7 @@ async fn answers_follow_each_other_and_the_first_unusual_request_goes_on_with_hy
 
     --
     HTTP/1.1 204 No Content
+    x-content-type-options: nosniff
 
 
     --
@@ -246,6 +254,7 @@ async fn a_client_that_asks_for_the_end_of_the_connection_is_answered_first() {
     content-type: text/plain; charset=utf-8
     content-length: 8
     connection: close
+    x-content-type-options: nosniff
 
     got last
     ");

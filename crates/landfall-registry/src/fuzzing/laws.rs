@@ -3,7 +3,7 @@
 use crate::api::range::{ByteRange, parse_content_range, parse_range};
 use crate::fuzzing::names::{check_digest, check_repository};
 use crate::repository::record::{parse_record, render_changes};
-use landfall_core::registry_path::Route;
+use landfall_core::registry_path::{ManifestSelector, Route};
 
 /// Checks that a route written as a path parses as the same route, and that its repository is valid.
 pub(crate) fn check_path(path: &str) {
@@ -34,6 +34,19 @@ pub(crate) fn check_path(path: &str) {
             let is_hex = digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
             assert!(is_hex, "`{path}` has a `%` that means nothing");
         }
+    }
+    if let Route::Manifest { name, selector } = &route
+        && let Ok(selector) = selector.parse::<ManifestSelector>()
+    {
+        // The path that the mirror asks for: a URL gives no part of it a meaning.
+        let upstream = format!("/v2/{name}/manifests/{selector}");
+        let uri: http::Uri = upstream.parse().expect("names, tags and digests are a path");
+        assert!(
+            uri.path() == upstream && uri.query().is_none(),
+            "`{path}` leads to `{upstream}`"
+        );
+        let has_meaning = |part: &str| matches!(part, "" | "." | "..");
+        assert!(!upstream[1..].split('/').any(has_meaning) && !upstream.contains(['%', '\\', '#']));
     }
     match &route {
         Route::Ping | Route::Catalog => {}

@@ -64,23 +64,66 @@ pub(crate) struct ManifestEntry {
 
 /// Properties of a manifest that refers to another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", from = "RecordedReferrer")]
 pub(crate) struct Referrer {
     pub(crate) subject: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    artifact_type: Option<String>,
+    pub(crate) artifact_type: Option<String>,
+    /// Annotations of at most [`ANNOTATIONS_KEPT_MAX`] bytes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
+    /// True if the annotations are larger. A list of referrers reads them from the manifest then, so that they take no
+    /// memory for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) annotations_in_manifest: bool,
+}
+
+/// Largest annotations that a record keeps, keys and values together, in bytes.
+const ANNOTATIONS_KEPT_MAX: usize = 1024;
+
+/// A referrer as a record has it. Records of older releases have all annotations.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RecordedReferrer {
+    subject: Digest,
+    #[serde(default)]
+    artifact_type: Option<String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations_in_manifest: bool,
+}
+
+impl From<RecordedReferrer> for Referrer {
+    fn from(recorded: RecordedReferrer) -> Referrer {
+        let bytes: usize = recorded
+            .annotations
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        let is_large = bytes > ANNOTATIONS_KEPT_MAX || recorded.annotations_in_manifest;
+        Referrer {
+            subject: recorded.subject,
+            artifact_type: recorded.artifact_type,
+            annotations: if is_large {
+                BTreeMap::new()
+            } else {
+                recorded.annotations
+            },
+            annotations_in_manifest: is_large,
+        }
+    }
 }
 
 impl ManifestEntry {
     pub(crate) fn new(media_type: String, size: u64, content: &ManifestContent) -> ManifestEntry {
         let referrer = content.subject().map(|subject| {
-            Box::new(Referrer {
+            Box::new(Referrer::from(RecordedReferrer {
                 subject: subject.digest.clone(),
                 artifact_type: content.artifact_type().map(str::to_owned),
                 annotations: content.annotations().clone(),
-            })
+                annotations_in_manifest: false,
+            }))
         });
         ManifestEntry {
             media_type: share_media_type(media_type),
@@ -89,7 +132,7 @@ impl ManifestEntry {
         }
     }
 
-    /// Returns the descriptor of the manifest in a list of referrers.
+    /// Returns the descriptor of the manifest in a list of referrers, with the annotations that the record keeps.
     pub(crate) fn describe(&self, digest: &Digest) -> Descriptor {
         let mut descriptor = Descriptor::new(&self.media_type, digest.clone(), self.size);
         if let Some(referrer) = &self.referrer {
@@ -279,6 +322,20 @@ mod tests {
         {"addManifest":{"digest":"sha256:1a2fc26dc7ea5a2a4748b7cb2b1ef193d96ab2c99f93092f69e63075b28d1278","entry":{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":7,"referrer":{"subject":"sha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d","artifactType":"application/sig","annotations":{"made":"today"}}}}}
         {"setTag":{"tag":"v1","digest":"sha256:1a2fc26dc7ea5a2a4748b7cb2b1ef193d96ab2c99f93092f69e63075b28d1278"}}
         "#);
+    }
+
+    #[test]
+    fn large_annotations_are_left_in_the_manifest() {
+        let subject = digest_of(b"image");
+        for (length, in_manifest) in [(1023, false), (1024, true), (100_000, true)] {
+            let value = "v".repeat(length);
+            let recorded = serde_json::json!({"subject": subject, "artifactType": "a/b", "annotations": {"k": value}});
+            let referrer: Referrer = serde_json::from_value(recorded).unwrap();
+            assert_eq!(referrer.annotations_in_manifest, in_manifest, "{length}");
+            let written = serde_json::to_string(&referrer).unwrap();
+            assert!(written.len() < 1300, "{length}");
+            assert_eq!(serde_json::from_str::<Referrer>(&written).unwrap(), referrer);
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::time::Duration;
 use landfall_core::reference::{Digest, Repository};
 use landfall_core::sync::lock;
 use landfall_net::random::random_bytes;
+use landfall_net::serve::budget::ClientAddress;
+use landfall_net::serve::slots::{Slot, Slots, TakenSlot};
 use landfall_oci::digest::Algorithm;
 use landfall_oci::store::error::StoreError;
 use landfall_oci::store::ingest::Upload;
@@ -16,17 +18,17 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::budgets::SESSIONS;
+
 /// Time after which a session without requests expires.
 const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
-/// Open sessions at most.
-const SESSIONS_MAX: usize = 1024;
 /// Time that a request waits for the request that holds the upload.
 const RELEASE_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// Error of opening or acquiring an upload session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UploadSessionError {
-    /// The limit of open sessions is reached.
+    /// The client has its share of sessions, or all clients have all of them, and none gives way.
     TooMany,
     /// Another request holds the upload and does not release it.
     Busy,
@@ -34,9 +36,19 @@ pub(crate) enum UploadSessionError {
 }
 
 /// Open upload sessions by id. Clones share them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct UploadSessions {
     sessions: Arc<Mutex<HashMap<String, UploadSession>>>,
+    slots: Slots,
+}
+
+impl Default for UploadSessions {
+    fn default() -> UploadSessions {
+        UploadSessions {
+            sessions: Arc::default(),
+            slots: Slots::new(SESSIONS),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -49,6 +61,8 @@ struct UploadSession {
     upload: Arc<tokio::sync::Mutex<Upload>>,
     /// Cancels the request that holds the upload.
     superseded: CancellationToken,
+    /// Waits while the session is empty and no request holds the upload.
+    taken: TakenSlot,
 }
 
 impl UploadSessions {
@@ -56,13 +70,16 @@ impl UploadSessions {
         lock(&self.sessions)
     }
 
-    /// Opens a session and returns its id.
-    pub(crate) fn open(&self, repository: &Repository, upload: Upload) -> Result<String, UploadSessionError> {
+    /// Opens a session of a client and returns its id. At the limit, an empty session gives way.
+    pub(crate) fn open(
+        &self,
+        repository: &Repository,
+        upload: Upload,
+        client: ClientAddress,
+    ) -> Result<String, UploadSessionError> {
         self.expire();
+        let taken = self.slots.take(client).map_err(|_| UploadSessionError::TooMany)?;
         let mut sessions = self.lock();
-        if sessions.len() >= SESSIONS_MAX {
-            return Err(UploadSessionError::TooMany);
-        }
         let id = random_id();
         let session = UploadSession {
             repository: repository.clone(),
@@ -70,19 +87,25 @@ impl UploadSessions {
             length: upload.length(),
             upload: Arc::new(tokio::sync::Mutex::new(upload)),
             superseded: CancellationToken::new(),
+            taken,
         };
         sessions.insert(id.clone(), session);
         Ok(id)
     }
 
-    /// Drops sessions that were idle for too long.
+    /// Returns the number of sessions that were refused.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.slots.refusals()
+    }
+
+    /// Drops sessions that were idle for too long, or that gave way.
     pub(crate) fn expire(&self) {
         let now = Instant::now();
         self.lock().retain(|_, session| {
             if session.upload.try_lock().is_err() {
                 session.touched = now;
             }
-            now - session.touched < IDLE_MAX
+            now - session.touched < IDLE_MAX && !session.taken.slot().has_given_way()
         });
     }
 
@@ -93,7 +116,7 @@ impl UploadSessions {
     ) -> Result<&'a mut UploadSession, UploadSessionError> {
         let session = sessions.get_mut(id);
         session
-            .filter(|session| session.repository == *repository)
+            .filter(|session| session.repository == *repository && !session.taken.slot().has_given_way())
             .ok_or(UploadSessionError::Unknown)
     }
 
@@ -108,7 +131,7 @@ impl UploadSessions {
             let mut sessions = self.lock();
             let session = UploadSessions::find(&mut sessions, repository, id)?;
             match session.upload.clone().try_lock_owned() {
-                Ok(upload) => return Ok(self.hand_out(session, id, upload, None)),
+                Ok(upload) => return self.hand_out(session, id, upload, None),
                 Err(_locked) => session.superseded.cancel(),
             }
             (session.upload.clone(), session.length)
@@ -119,7 +142,7 @@ impl UploadSessions {
         let mut sessions = self.lock();
         // The request may have ended the session.
         let session = UploadSessions::find(&mut sessions, repository, id)?;
-        Ok(self.hand_out(session, id, upload, Some(reported_length)))
+        self.hand_out(session, id, upload, Some(reported_length))
     }
 
     fn hand_out(
@@ -128,16 +151,21 @@ impl UploadSessions {
         id: &str,
         upload: OwnedMutexGuard<Upload>,
         reported_length: Option<u64>,
-    ) -> AcquiredUpload {
+    ) -> Result<AcquiredUpload, UploadSessionError> {
+        let slot = session.taken.slot().clone();
+        if !slot.begin() {
+            return Err(UploadSessionError::Unknown);
+        }
         session.touched = Instant::now();
         session.length = upload.length();
         session.superseded = CancellationToken::new();
-        AcquiredUpload {
+        Ok(AcquiredUpload {
             upload,
             session: Some((self.clone(), id.to_owned())),
+            slot: Some(slot),
             superseded: session.superseded.clone(),
             reported_length,
-        }
+        })
     }
 
     /// Returns the length of an upload. While a request holds the upload, waits for it to end, because only then is the
@@ -165,6 +193,8 @@ pub(crate) struct AcquiredUpload {
     upload: OwnedMutexGuard<Upload>,
     /// `None` for an upload that ends with its request.
     session: Option<(UploadSessions, String)>,
+    /// The session's slot.
+    slot: Option<Arc<Slot>>,
     /// Cancelled when another request acquires the upload.
     pub(crate) superseded: CancellationToken,
     /// Length that was last reported to the client, if this request cancelled another one that held the upload.
@@ -177,6 +207,7 @@ impl AcquiredUpload {
         AcquiredUpload {
             upload: Arc::new(tokio::sync::Mutex::new(upload)).lock_owned().await,
             session: None,
+            slot: None,
             superseded: CancellationToken::new(),
             reported_length: None,
         }
@@ -197,6 +228,15 @@ impl AcquiredUpload {
     pub(crate) fn end_session(&mut self) {
         if let Some((uploads, id)) = self.session.take() {
             uploads.lock().remove(&id);
+        }
+    }
+}
+
+impl Drop for AcquiredUpload {
+    fn drop(&mut self) {
+        // A session with bytes never gives way: its client was told that they are here.
+        if let Some(slot) = self.slot.take().filter(|_| self.upload.length() == 0) {
+            slot.wait();
         }
     }
 }

@@ -1,12 +1,16 @@
 //! The status API as a service of the agent.
 
+use landfall_core::cluster::configuration::webhook_address;
 use landfall_core::settings::Settings;
 use landfall_net::serve::Http;
+use landfall_net::serve::host::{HostNames, require_host};
 use tokio::net::TcpListener;
 
 use crate::agent::host::Host;
 use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec};
 use crate::api::{ApiState, api_router};
+use crate::cluster::host_name;
+use crate::webhook;
 
 #[derive(Debug)]
 pub(crate) struct StatusApi {
@@ -30,11 +34,12 @@ impl StatusApi {
             Some(listen) => listen.clone(),
             None => format!("127.0.0.1:{}", settings.local_ui_port),
         };
+        let names = own_names(host, settings, &address);
         let spec = ServerSpec {
             name: "status-api",
             address: &address,
             setting: "`landfall.listen` or `stylus.localUI.port`",
-            fixed: address.clone(),
+            fixed: format!("{address} {}", names.join(" ")),
         };
         let routes = async {
             let router = api_router(ApiState {
@@ -43,7 +48,7 @@ impl StatusApi {
                 state_dir: host.state_dir.clone(),
             });
             Ok(Routes {
-                http: Http::Plain(router),
+                http: Http::Plain(require_host(router, HostNames::addresses_and(names))),
                 certificate: None,
             })
         };
@@ -55,4 +60,15 @@ impl StatusApi {
         }
         Ok(())
     }
+}
+
+/// Returns the names by which the status API may be asked, besides addresses: that of the setting, of this host, and of
+/// the webhook's Service, which may have the port of the status API.
+fn own_names(host: &Host, settings: &Settings, address: &str) -> Vec<String> {
+    let listens_at = address.rsplit_once(':').map_or(address, |(name, _port)| name);
+    let port = settings.webhook.port.unwrap_or(webhook::DEFAULT_PORT);
+    let mut names = webhook_address(settings, port).names();
+    names.push(listens_at.to_owned());
+    names.extend(host_name(&host.root));
+    names
 }

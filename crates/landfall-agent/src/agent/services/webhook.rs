@@ -11,6 +11,7 @@ use landfall_core::reference::ImageReference;
 use landfall_core::settings::Settings;
 use landfall_core::status::ServingStatus;
 use landfall_net::serve::Http;
+use landfall_net::serve::host::{HostNames, require_host};
 use tokio::net::TcpListener;
 
 use crate::agent::host::Host;
@@ -113,6 +114,7 @@ impl WebhookService {
     ) -> anyhow::Result<IssuedCertificate> {
         self.running = None;
         let directory = host.state_dir.join("webhook");
+        let own_names = HostNames::addresses_and(names.clone());
         let reviewer = Reviewer::new(rules, host.metrics.clone());
         let mut opened = None;
         let routes = async {
@@ -120,7 +122,7 @@ impl WebhookService {
             let slot = certificate.slot();
             opened = Some((certificate, issued));
             Ok(Routes {
-                http: Http::Plain(webhook_router(reviewer.clone())),
+                http: Http::Plain(require_host(webhook_router(reviewer.clone()), own_names)),
                 certificate: Some(slot),
             })
         };

@@ -118,6 +118,38 @@ async fn logins_are_replaced_while_the_registry_is_served_and_guesses_are_slowed
 }
 
 #[tokio::test]
+async fn a_burst_of_guesses_is_no_way_around_the_limit_and_the_same_login_is_checked_once() {
+    let hash = |password: &str| bcrypt::hash(password, 4).unwrap();
+    let users = Users::parse_htpasswd(&format!("ann:{}\nbob:{}", hash("canary"), hash("canary"))).unwrap();
+    let fixture = mk_fixture_with(Policy {
+        login: Some(users),
+        ..Policy::default()
+    });
+    let ping = async |user: &str, password: String| {
+        let authorization = basic(user, &password);
+        let answer = fixture
+            .send("GET", "/v2/", &[("authorization", &authorization)], Body::empty())
+            .await;
+        if answer.status == 429 {
+            let wait = answer.header("retry-after").parse::<u64>().unwrap();
+            assert!((1..=60).contains(&wait), "{wait}");
+        }
+        answer.status
+    };
+    let same = futures_util::future::join_all((0..100).map(|_| ping("ann", "canary".to_owned()))).await;
+    assert!(same.iter().all(|status| *status == 200), "{same:?}");
+    let guesses = futures_util::future::join_all((0..500).map(|number| ping("ann", format!("guess {number}")))).await;
+    assert_eq!(guesses.iter().filter(|status| **status == 401).count(), 20);
+    assert_eq!(guesses.iter().filter(|status| **status == 429).count(), 480);
+    assert_eq!(ping("ann", "canary".to_owned()).await, 200, "who is known goes on");
+    assert_eq!(
+        ping("bob", "canary".to_owned()).await,
+        200,
+        "another user is not locked out"
+    );
+}
+
+#[tokio::test]
 async fn metrics_are_served_to_whoever_may_pull_and_where_they_are_asked_for() {
     let login = Some(Users::User {
         name: "edge".to_owned(),
@@ -141,6 +173,8 @@ async fn metrics_are_served_to_whoever_may_pull_and_where_they_are_asked_for() {
     for line in [
         "landfall_registry_requests_total{method=\"GET\",content=\"ping\",status=\"200\"} 1",
         "landfall_registry_requests_under_way 1",
+        "landfall_registry_refused_by_budget_total{budget=\"sessions\"} 0",
+        "landfall_registry_refused_by_budget_total{budget=\"logins\"} 0",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
     }

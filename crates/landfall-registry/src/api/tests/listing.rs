@@ -77,3 +77,13 @@ async fn referrers_of_a_manifest_are_listed_by_kind() {
     let nothing = fixture.get(&format!("/v2/nobody/referrers/{config}")).await;
     assert_eq!((nothing.status, nothing.json()["manifests"].clone()), (200, json!([])));
 }
+
+#[tokio::test]
+async fn a_link_to_the_next_page_is_made_of_checked_parts() {
+    let fixture = mk_fixture();
+    let image = small_image("a");
+    fixture.push("a/b", "v1", &image).await;
+    fixture.push("a/b", "v2", &image).await;
+    let page = fixture.get("/v2/a%2Fb/tags%2Flist?n=1&x=%3E%0d%0a").await;
+    assert_eq!(page.header("link"), "</v2/a/b/tags/list?n=1&last=v1>; rel=\"next\"");
+}

@@ -136,3 +136,68 @@ async fn a_manifest_that_is_put_by_digest_takes_tags_along() {
         assert_eq!((answer.status, answer.code().as_str()), (status, code));
     }
 }
+
+#[tokio::test]
+async fn a_media_type_that_cannot_be_served_is_refused_and_an_old_one_is_not_served() {
+    let fixture = mk_fixture();
+    let config = fixture.push_blob("a", b"{}").await;
+    let mk_manifest = |own: &str| {
+        let config = json!({"mediaType": "application/x", "digest": config, "size": 2});
+        json!({"schemaVersion": 2, "mediaType": own, "config": config, "layers": []}).to_string()
+    };
+    for own in [
+        "a\nb",
+        "a\0b",
+        "\u{7f}",
+        "\tx",
+        "é",
+        "",
+        " ",
+        "text/html",
+        "image/svg+xml",
+        "application/x\r\nX-Evil: 1",
+        &"x".repeat(70_000),
+    ] {
+        let answer = fixture.send("PUT", "/v2/a/manifests/x", &[], mk_manifest(own)).await;
+        assert_eq!(
+            (answer.status, answer.code()),
+            (400, "MANIFEST_INVALID".to_owned()),
+            "{own:.30?}"
+        );
+        // An older release has taken it.
+        let bytes = Bytes::from(mk_manifest(own));
+        let digest = digest_of(&bytes);
+        let content = landfall_core::oci_types::parse_manifest(&bytes).unwrap();
+        let blob = Descriptor::new("", digest.clone(), bytes.len() as u64);
+        fixture.registry.store.write_blob_bytes(&blob, &bytes).unwrap();
+        let entry = crate::repository::record::ManifestEntry::new(own.to_owned(), blob.size, &content);
+        let name: Repository = "old".parse().unwrap();
+        let add = RecordChange::AddManifest {
+            digest: digest.clone(),
+            entry,
+        };
+        fixture.registry.records.change(&name, |_| (vec![add], ())).unwrap();
+        for method in ["GET", "HEAD"] {
+            let answer = fixture
+                .send(method, &format!("/v2/old/manifests/{digest}"), &[], Body::empty())
+                .await;
+            assert_eq!(
+                (answer.status, answer.header("content-type")),
+                (200, "application/octet-stream"),
+                "{own:.30?}"
+            );
+        }
+    }
+    for (stated, status) in [
+        (None, 201),
+        (Some("application/json"), 400),
+        (Some("nothing"), 400),
+        (Some(""), 400),
+        (Some("application/vnd.docker.distribution.manifest.v2+json"), 400),
+    ] {
+        let headers: Vec<(&str, &str)> = stated.iter().map(|stated| ("content-type", *stated)).collect();
+        let body = mk_manifest(media_type::OCI_MANIFEST);
+        let answer = fixture.send("PUT", "/v2/a/manifests/x", &headers, body).await;
+        assert_eq!(answer.status, status, "{stated:?}");
+    }
+}

@@ -71,7 +71,7 @@ pub struct RegistryServeArgs {
     /// Seconds between two readings of certificate, key and logins; changes apply to new connections and requests.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub reload_every: u64,
-    /// Connections open at once; further ones wait.
+    /// Connections open at once, of which one client address has half; an idle one gives way to a new one.
     #[arg(long, value_name = "NUMBER", default_value_t = ServeLimits::default().connections,
           value_parser = parse_count)]
     pub max_connections: usize,
@@ -83,7 +83,8 @@ pub struct RegistryServeArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = ServeLimits::default().header.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..))]
     pub header_timeout: u64,
-    /// Requests in flight at once; further ones are answered with 429 and `Retry-After`.
+    /// Requests in flight at once, of which one client address has half; further ones are answered with 429 and
+    /// `Retry-After`.
     #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_REQUESTS_MAX, value_parser = parse_count)]
     pub max_requests: usize,
     /// Serve metrics for Prometheus at `/metrics`, to users who may pull.
