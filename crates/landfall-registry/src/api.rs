@@ -173,7 +173,7 @@ impl Api {
             }
             (&Method::DELETE, Route::Blob { name, digest }) => registry.delete_blob(name, digest).await,
             (&Method::POST, Route::Uploads { name }) => registry.start_upload(name, request).await,
-            (&Method::GET, Route::Upload { name, id }) => registry.upload_status(name, id).await,
+            (&Method::GET, Route::Upload { name, id }) => registry.upload_status(name, id, request.headers()).await,
             (&Method::PATCH, Route::Upload { name, id }) => registry.append_upload(name, id, request).await,
             (&Method::PUT, Route::Upload { name, id }) => registry.finish_upload(name, id, request).await,
             (&Method::DELETE, Route::Upload { name, id }) => registry.cancel_upload(name, id).await,

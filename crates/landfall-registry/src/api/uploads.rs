@@ -13,7 +13,7 @@ use landfall_core::reference::{Digest, Repository};
 use landfall_net::serve::budget::{BudgetPart, ClientAddress};
 use landfall_net::serve::slots::Slot;
 use landfall_oci::digest::Algorithm;
-use landfall_oci::header_names::{CONTENT_DIGEST, UPLOAD_ID};
+use landfall_oci::header_names::{CONTENT_DIGEST, PREFER, UPLOAD_ID};
 use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
 use landfall_oci::store::receive::{ByteReceiver as _, receive_stream};
@@ -95,8 +95,18 @@ impl Registry {
         Ok(Some(created(name, &digest)))
     }
 
-    pub(crate) async fn upload_status(&self, name: &Repository, id: &str) -> Result<Response, ApiError> {
-        let length = self.upload_sessions.wait_for_length(name, id).await?;
+    /// Returns the length of an upload. `Prefer: wait=0` (RFC 7240 section 4.3) gets the length so far: a client asks
+    /// with it while its own request is under way.
+    pub(crate) async fn upload_status(
+        &self,
+        name: &Repository,
+        id: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response, ApiError> {
+        let length = match prefers_no_wait(headers) {
+            true => self.upload_sessions.length_so_far(name, id)?,
+            false => self.upload_sessions.wait_for_length(name, id).await?,
+        };
         Ok(upload_response(StatusCode::NO_CONTENT, name, id, length))
     }
 
@@ -368,6 +378,13 @@ fn incomplete_body() -> ApiError {
 }
 
 /// Returns the announced length of a request's body.
+/// Returns true if the client asks for a response at once.
+fn prefers_no_wait(headers: &HeaderMap) -> bool {
+    let preferences = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    let mut preferences = preferences.flat_map(|value| value.split(','));
+    preferences.any(|preference| preference.trim() == "wait=0")
+}
+
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(header::CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()

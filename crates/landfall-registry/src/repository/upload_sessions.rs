@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ struct UploadSession {
     touched: Instant,
     /// Length before the request that holds the upload.
     length: u64,
+    /// Length so far, while a request holds the upload.
+    arrived: Arc<AtomicU64>,
     /// Locked while a request holds the upload.
     upload: Arc<tokio::sync::Mutex<Upload>>,
     /// Cancels the request that holds the upload.
@@ -85,6 +88,7 @@ impl UploadSessions {
             repository: repository.clone(),
             touched: Instant::now(),
             length: upload.length(),
+            arrived: Arc::new(AtomicU64::new(upload.length())),
             upload: Arc::new(tokio::sync::Mutex::new(upload)),
             superseded: CancellationToken::new(),
             taken,
@@ -158,9 +162,11 @@ impl UploadSessions {
         }
         session.touched = Instant::now();
         session.length = upload.length();
+        session.arrived.store(upload.length(), Ordering::Relaxed);
         session.superseded = CancellationToken::new();
         Ok(AcquiredUpload {
             upload,
+            arrived: session.arrived.clone(),
             session: Some((self.clone(), id.to_owned())),
             slot: Some(slot),
             superseded: session.superseded.clone(),
@@ -168,21 +174,28 @@ impl UploadSessions {
         })
     }
 
+    /// Returns the length of an upload so far, also while a request holds it.
+    pub(crate) fn length_so_far(&self, repository: &Repository, id: &str) -> Result<u64, UploadSessionError> {
+        let mut sessions = self.lock();
+        let session = UploadSessions::find(&mut sessions, repository, id)?;
+        Ok(session.arrived.load(Ordering::Relaxed))
+    }
+
     /// Returns the length of an upload. While a request holds the upload, waits for it to end, because only then is the
-    /// length known. A killed client's request ends soon: its next request arrives while the bytes of the earlier one
-    /// are still being read.
+    /// length final. A killed client's request ends soon: its next request arrives while the bytes of the earlier one
+    /// are still being read. A request on a dead connection does not end: its bytes so far count.
     pub(crate) async fn wait_for_length(&self, repository: &Repository, id: &str) -> Result<u64, UploadSessionError> {
-        let (upload, before) = {
+        let (upload, arrived) = {
             let mut sessions = self.lock();
             let session = UploadSessions::find(&mut sessions, repository, id)?;
-            (session.upload.clone(), session.length)
+            (session.upload.clone(), session.arrived.clone())
         };
         let settled = timeout(RELEASE_WAIT_MAX, upload.lock())
             .await
             .map(|upload| upload.length());
         // The request may have ended the session.
         UploadSessions::find(&mut self.lock(), repository, id)?;
-        Ok(settled.unwrap_or(before))
+        Ok(settled.unwrap_or_else(|_elapsed| arrived.load(Ordering::Relaxed)))
     }
 }
 
@@ -191,6 +204,8 @@ impl UploadSessions {
 #[derive(Debug)]
 pub(crate) struct AcquiredUpload {
     upload: OwnedMutexGuard<Upload>,
+    /// The session's length so far.
+    arrived: Arc<AtomicU64>,
     /// `None` for an upload that ends with its request.
     session: Option<(UploadSessions, String)>,
     /// The session's slot.
@@ -206,6 +221,7 @@ impl AcquiredUpload {
     pub(crate) async fn without_session(upload: Upload) -> AcquiredUpload {
         AcquiredUpload {
             upload: Arc::new(tokio::sync::Mutex::new(upload)).lock_owned().await,
+            arrived: Arc::default(),
             session: None,
             slot: None,
             superseded: CancellationToken::new(),
@@ -252,6 +268,7 @@ impl Deref for AcquiredUpload {
 impl ByteReceiver for AcquiredUpload {
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let appended = self.upload.append(bytes);
+        self.arrived.store(self.upload.length(), Ordering::Relaxed);
         if appended.is_err() {
             // The number of bytes on the disk is unknown after an error.
             self.end_session();

@@ -70,6 +70,13 @@ async fn whoever_asks_how_far_an_upload_got_waits_for_the_request_that_is_at_it(
     let sending = fixture.send("PATCH", location, &[], Body::from_stream(body));
     let asking = async {
         sender.send(Ok("hello")).await.unwrap();
+        let at_once = async || {
+            let prefer = [("prefer", "respond-async, wait=0")];
+            fixture.send("GET", location, &prefer, Body::empty()).await
+        };
+        while at_once().await.header("range") != "0-4" {
+            tokio::task::yield_now().await;
+        }
         let patient = fixture.get(location);
         let hang_up = async { sender.send(Err(std::io::Error::other("cut"))).await.unwrap() };
         tokio::join!(patient, hang_up).0
