@@ -117,7 +117,7 @@ fn reference(repository: &Repository, selector: &str) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The registry refused the request.
-    #[error("the registry answers {status}{message}")]
+    #[error("the registry answers {status}{message}{}", wait(*retry_after))]
     Answer {
         status: StatusCode,
         message: ServerMessage,
@@ -141,7 +141,7 @@ pub enum Fault {
     #[error("the login for the registry cannot be looked up")]
     Keychain(#[from] KeychainError),
     /// The token server returned no token.
-    #[error("the token server `{server}` answers {status}{message}")]
+    #[error("the token server `{server}` answers {status}{message}{}", wait(*retry_after))]
     TokenRefused {
         /// Host of the token server.
         server: String,
@@ -167,14 +167,24 @@ pub enum Fault {
         source: Option<Box<dyn Error + Send + Sync>>,
     },
     /// The registry has not responded for a while. The client sends it nothing for now.
-    #[error("it has not answered anything for {} s, and is not asked for now", silent.as_secs())]
+    #[error("it has not answered anything for {} s{}, and is not asked for now", silent.as_secs(), last_reason(last))]
     GivenUp {
         /// Time since the last response.
         silent: Duration,
+        /// Text of the last failure.
+        last: String,
+    },
+    /// The registry asked for no request before a time that has not come yet.
+    #[error("it asked for no request within the next {} s", whole_seconds(*wait))]
+    NotBefore {
+        /// Rest of the wait.
+        wait: Duration,
     },
     #[error("{problem}")]
     Tls {
         problem: TlsProblem,
+        /// The registry whose trust settings applied; empty if none is known.
+        registry: String,
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },
@@ -274,8 +284,10 @@ impl Fault {
             Fault::LoginMissing { .. } | Fault::LoginRefused { .. } => FailureKind::Unauthorized,
             Fault::Connection { .. } | Fault::LoginLapsed { .. } => FailureKind::Unreachable,
             Fault::GivenUp { .. } => FailureKind::GivenUp,
+            Fault::NotBefore { wait } => FailureKind::RateLimited { after: Some(*wait) },
             Fault::Tls { .. } => FailureKind::BadTls,
-            Fault::WrongDigest { .. } | Fault::WrongSize { .. } => FailureKind::Corrupt,
+            Fault::WrongDigest { .. } => FailureKind::Corrupt,
+            Fault::WrongSize { .. } => FailureKind::WrongLength,
             Fault::Protocol(ProtocolProblem::DigestHeader { .. }) => FailureKind::Corrupt,
             Fault::TokenServerNotTrusted { .. }
             | Fault::TooLarge { .. }
@@ -291,7 +303,7 @@ impl Fault {
 impl Hint for Fault {
     fn hint(&self) -> Option<Cow<'_, str>> {
         let advice = match self {
-            Fault::Tls { problem, .. } => return problem.hint(),
+            Fault::Tls { problem, registry, .. } => return Some(problem.advice_for(registry)),
             Fault::Elsewhere { fault, .. } => return fault.hint(),
             Fault::Keychain(error) => return error.hint(),
             Fault::LoginMissing { .. } => {
@@ -319,6 +331,25 @@ impl Hint for Fault {
             _ => return None,
         };
         Some(Cow::Borrowed(advice))
+    }
+}
+
+fn wait(retry_after: Option<Duration>) -> String {
+    match retry_after {
+        Some(wait) if !wait.is_zero() => format!("; it may be asked again in {} s", whole_seconds(wait)),
+        _ => String::new(),
+    }
+}
+
+/// Returns the seconds, rounded up: nobody is told to come too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+fn last_reason(last: &str) -> String {
+    match last {
+        "" => String::new(),
+        last => format!(" ({last})"),
     }
 }
 

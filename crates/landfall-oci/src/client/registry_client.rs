@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use landfall_core::reference::RegistryHost;
@@ -11,6 +12,7 @@ use crate::client::chunking::{ChunkPolicy, RangePolicy};
 use crate::client::endpoint::Endpoint;
 use crate::client::error::{Fault, RegistryAction, RegistryError};
 use crate::client::request::RegistryRequest;
+use crate::client::shortcut::ShortcutCounts;
 use crate::client::transport::Transport;
 
 /// A client for one registry. Cheap to clone; clones share connections, tokens and learnt chunk lengths.
@@ -19,6 +21,7 @@ pub struct RegistryClient {
     pub(super) transport: Arc<Transport>,
     pub(super) chunks: Arc<ChunkPolicy>,
     pub(super) ranges: Arc<RangePolicy>,
+    pub(super) shortcuts: Arc<ShortcutCounts>,
 }
 
 impl fmt::Debug for RegistryClient {
@@ -42,6 +45,7 @@ impl RegistryClient {
                 transport: Arc::new(transport),
                 chunks: Arc::new(chunks),
                 ranges: Arc::default(),
+                shortcuts: Arc::default(),
             }),
             Err(fault) => Err(RegistryError {
                 action: RegistryAction::Prepare,
@@ -54,6 +58,13 @@ impl RegistryClient {
     #[must_use]
     pub fn host(&self) -> &RegistryHost {
         &self.transport.endpoint().host
+    }
+
+    /// Returns the time from now before which the registry asked for no request; `None` if it may be asked now. All
+    /// clones know it. A request before that time fails without being sent ([spec:agent.retry]).
+    #[must_use]
+    pub fn not_before(&self) -> Option<Duration> {
+        self.transport.not_before()
     }
 
     /// Checks that the registry responds and accepts the login (`GET /v2/`).
