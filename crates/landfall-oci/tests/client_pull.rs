@@ -222,6 +222,37 @@ async fn a_registry_that_ignores_the_range_is_read_past_the_offset() {
 }
 
 #[tokio::test]
+async fn a_content_coding_that_was_not_asked_for_is_undone() {
+    for effect in [Effect::Gzip, Effect::ForcedGzip, Effect::SaysGzip] {
+        let registry = FakeRegistry::start();
+        let image = small_image("app");
+        registry.add_image("shop/app", "1.0", &image);
+        let bytes = mk_bytes(100_000);
+        let blob = registry.add_blob(media_type::OCI_LAYER, bytes.clone());
+        registry.inject(Fault::once("/v2/", effect.clone()).always());
+        let client = mk_client(&registry);
+        let fetched = client.fetch_manifest(&repository("shop/app"), "1.0").await;
+        assert_eq!(fetched.unwrap().digest, image.root.digest, "{effect:?}");
+        for offset in [0, 40_000] {
+            let read = collect(open(&client, &blob, offset).await).await;
+            let expected = bytes.slice(usize::try_from(offset).unwrap()..);
+            assert_eq!(read.unwrap(), expected, "{effect:?} from {offset}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_content_coding_is_named_and_not_taken_for_wrong_bytes() {
+    let registry = FakeRegistry::start();
+    let coded = Effect::Status(200, vec![("content-encoding", "br".to_owned())], "x".to_owned());
+    registry.inject(Fault::once("/manifests/", coded));
+    let fetched = mk_client(&registry)
+        .fetch_manifest(&repository("shop/app"), "1.0")
+        .await;
+    assert!(chain(&fetched.unwrap_err()).contains("in the content coding `br`"));
+}
+
+#[tokio::test]
 async fn a_blob_that_cannot_be_opened_says_why() {
     let registry = FakeRegistry::start();
     let mut blob = registry.add_blob(media_type::OCI_LAYER, mk_bytes(100));

@@ -338,3 +338,40 @@ async fn a_wrong_login_is_still_said_to_be_wrong() {
         .unwrap_err();
     assert_eq!(error.kind, FailureKind::Unauthorized);
 }
+
+#[tokio::test]
+async fn a_blob_whose_upload_is_redirected_arrives_where_the_registry_says() {
+    for status in [307, 308] {
+        let (from, to, elsewhere) = (FakeRegistry::start(), FakeRegistry::start(), FakeRegistry::start());
+        let image = mk_image();
+        from.add_image("shop/app", "1", &image);
+        let large = image
+            .described_blobs()
+            .map(|(blob, _)| blob)
+            .max_by_key(|blob| blob.size)
+            .unwrap();
+        let place = format!("{}/v2/store/blobs/uploads/1?digest={}", elsewhere.url(), large.digest);
+        let there = Effect::Status(status, vec![("location", place)], String::new());
+        to.inject(Fault::once(large.digest.hex(), there).method("PUT"));
+        // The registry has the blob in its store then; the fake one is told so.
+        let (layer, bytes) = image
+            .described_blobs()
+            .find(|(blob, _)| blob.digest == large.digest)
+            .unwrap();
+        to.add_blob(&layer.media_type, bytes.clone());
+        to.inject(
+            Fault::once("mount=", Effect::Status(404, Vec::new(), String::new()))
+                .method("POST")
+                .always(),
+        );
+        copy(&mk_client(&from), "shop/app", &mk_client(&to), "mirror/app")
+            .await
+            .unwrap();
+        assert_eq!(
+            elsewhere.blob(&large.digest).as_ref(),
+            Some(bytes),
+            "{status}: {}",
+            log(&to)
+        );
+    }
+}

@@ -10,8 +10,10 @@ use http::StatusCode;
 use landfall_core::failure::{FailureKind, Hint};
 use landfall_core::reference::{Digest, RegistryHost, Repository};
 use landfall_net::tls::CertificateProblem;
+use reqwest::Url;
 
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
+use super::redirect_policy::shown_host;
 use super::server_message::ServerMessage;
 use crate::image::TransferError;
 use crate::keychain::KeychainError;
@@ -128,7 +130,7 @@ pub enum Fault {
     #[error("the registry wants a login and none is configured for it{message}")]
     LoginMissing { message: ServerMessage },
     /// The registry, or its token server, does not accept the login.
-    #[error("the login of user `{username}`{} is not accepted{message}", from(origin.as_ref()))]
+    #[error("the login of user `{}`{} is not accepted{message}", shown_name(username), from(origin.as_ref()))]
     LoginRefused {
         username: String,
         /// Source of the login if it is not the configuration.
@@ -213,6 +215,9 @@ pub enum Fault {
         /// Reason against the redirect.
         reason: &'static str,
     },
+    /// The registry redirects a streamed request, which can be sent only once. The next attempt goes to the target.
+    #[error("the registry redirects the upload to `{}`", shown_host(to))]
+    UploadRedirected { to: Box<Url> },
     /// The response violates the protocol.
     #[error("the answer breaks the distribution protocol: {0}")]
     Protocol(ProtocolProblem),
@@ -282,7 +287,9 @@ impl Fault {
                 status, retry_after, ..
             } => kind_of_status(*status, *retry_after),
             Fault::LoginMissing { .. } | Fault::LoginRefused { .. } => FailureKind::Unauthorized,
-            Fault::Connection { .. } | Fault::LoginLapsed { .. } => FailureKind::Unreachable,
+            Fault::Connection { .. } | Fault::LoginLapsed { .. } | Fault::UploadRedirected { .. } => {
+                FailureKind::Unreachable
+            }
             Fault::GivenUp { .. } => FailureKind::GivenUp,
             Fault::NotBefore { wait } => FailureKind::RateLimited { after: Some(*wait) },
             Fault::Tls { .. } => FailureKind::BadTls,
@@ -346,6 +353,24 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
+/// Returns a user name for a message: a helper may give any text. Control characters are escaped, and a long name is
+/// cut.
+fn shown_name(username: &str) -> String {
+    const LENGTH_MAX: usize = 100;
+    let mut shown = String::new();
+    for (count, character) in username.chars().enumerate() {
+        if count == LENGTH_MAX {
+            shown.push('…');
+            break;
+        }
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
 fn last_reason(last: &str) -> String {
     match last {
         "" => String::new(),
@@ -397,4 +422,39 @@ impl From<RegistryError> for TransferError {
 
 pub(crate) fn stalled(limit: Duration) -> Fault {
     Fault::from(ConnectionProblem::Stalled(limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_cannot_write_lines_of_its_own() {
+        assert_eq!(shown_name("Ännchen o'T"), "Ännchen o'T");
+        assert_eq!(shown_name("a\r\nerror: b\u{1b}[31m"), "a\\r\\nerror: b\\u{1b}[31m");
+        assert_eq!(shown_name(&"x".repeat(1000)).chars().count(), 101);
+    }
+
+    #[test]
+    fn a_failure_says_when_the_registry_may_be_asked_again_and_what_it_said_last() {
+        let busy = |seconds| Fault::Answer {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            message: ServerMessage::default(),
+            retry_after: Some(Duration::from_millis(seconds)),
+        };
+        assert_eq!(
+            busy(899_001).to_string(),
+            "the registry answers 429 Too Many Requests; it may be asked again in 900 s"
+        );
+        assert_eq!(busy(0).to_string(), "the registry answers 429 Too Many Requests");
+        let silent = Fault::GivenUp {
+            silent: Duration::from_secs(13),
+            last: ConnectionProblem::Refused.to_string(),
+        };
+        assert_eq!(
+            silent.to_string(),
+            "it has not answered anything for 13 s (the connection is refused: nothing listens there), and is not asked \
+             for now"
+        );
+    }
 }

@@ -110,6 +110,7 @@ pub(super) fn unexpected(fault: &Fault) -> Unexpected {
         | Fault::WrongSize { .. }
         | Fault::TooLarge { .. }
         | Fault::RedirectRefused { .. }
+        | Fault::UploadRedirected { .. }
         | Fault::TokenServerNotTrusted { .. }
         | Fault::Protocol(_) => Unexpected::Unusable,
         Fault::GivenUp { .. }

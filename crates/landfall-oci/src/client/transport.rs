@@ -385,7 +385,7 @@ impl Transport {
     }
 
     /// Turns a response into a failure with the server's message.
-    async fn status_fault(&self, response: Response) -> Fault {
+    pub(super) async fn status_fault(&self, response: Response) -> Fault {
         let url = response.url().clone();
         let fault = Fault::Answer {
             status: response.status(),
@@ -472,7 +472,11 @@ fn draw_jitter() -> f64 {
     f64::from(u32::from_le_bytes(random_bytes())) / f64::from(u32::MAX)
 }
 
-fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Fault> {
+/// Returns the target of a redirect.
+///
+/// # Errors
+/// Fails if there is none, or it must not be followed.
+pub(super) fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Fault> {
     let to = location(from, headers).ok_or(Fault::from(ProtocolProblem::BadRedirect))?;
     redirect_policy::check_redirect(from, &to).map_err(|reason| Fault::RedirectRefused {
         to: redirect_policy::shown_host(&to),

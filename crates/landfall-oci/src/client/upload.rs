@@ -29,7 +29,7 @@ use super::auth::scope::Scope;
 use super::error::{Fault, RegistryAction, RegistryError};
 use super::problem::ProtocolProblem;
 use super::request::{RegistryRequest, RequestBody, RequestTarget};
-use super::transport::location;
+use super::transport::{location, redirect_target};
 use crate::client::registry_client::RegistryClient;
 use crate::header_names::UPLOAD_ID;
 use crate::image::BlobStream;
@@ -216,7 +216,10 @@ impl RegistryClient {
         stream: BlobStream,
     ) -> Result<(), Fault> {
         let mut location = session.location;
-        location.query_pairs_mut().append_pair("digest", blob.digest.as_str());
+        // The target of a redirect may have it already.
+        if !location.query_pairs().any(|(name, _)| name == "digest") {
+            location.query_pairs_mut().append_pair("digest", blob.digest.as_str());
+        }
         let mut request = upload_request(Method::PUT, repository, location);
         let length = blob.size.saturating_sub(session.offset);
         if session.offset > 0 && length > 0 {
@@ -242,8 +245,19 @@ impl RegistryClient {
         let monitor = StallMonitor::new(timeouts);
         let body = MonitoredBody::new(stream, length, monitor.clone());
         request.body = RequestBody::Stream(reqwest::Body::wrap_stream(body), length);
+        let send = async {
+            let response = self.transport.send(request).await?;
+            match response.status() {
+                status if expected.contains(&status) => Ok(response),
+                // The body is consumed: the next attempt sends it there.
+                StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => Err(Fault::UploadRedirected {
+                    to: Box::new(redirect_target(response.url(), response.headers())?),
+                }),
+                _ => Err(self.transport.status_fault(response).await),
+            }
+        };
         let sent = tokio::select! {
-            sent = self.transport.send_expecting(request, expected) => sent,
+            sent = send => sent,
             fault = monitor.run(timeouts.stall, response_timeout) => Err(fault),
         };
         match monitor.take_failure() {

@@ -13,6 +13,7 @@ use landfall_core::failure::{AfterShortcut, FailureKind, Shortcut, Unexpected};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use landfall_core::sync::lock;
+use reqwest::Url;
 
 use super::chunks::BlobChunks;
 use super::journal::{UploadJournal, UploadKey};
@@ -25,6 +26,8 @@ use crate::image::{BlobStart, BlobStream, TransferError};
 
 /// Number of conflicts after which the client gives up an upload session.
 const CONFLICTS_MAX: u32 = 2;
+/// Redirects of the requests of one blob that are followed.
+const REDIRECTS_MAX: u32 = 3;
 
 /// The unfinished upload sessions of one repository.
 #[derive(Default)]
@@ -48,6 +51,8 @@ struct UploadState {
     failed_chunks: u32,
     /// True if the registry refused the blob in chunks: it is sent in one request.
     in_one: bool,
+    /// Number of redirects of its requests.
+    redirects: u32,
 }
 
 impl fmt::Debug for UploadSessions {
@@ -201,6 +206,17 @@ impl UploadSessions {
             }
             Err(error) => error,
         };
+        if let Some(Fault::UploadRedirected { to }) = Fault::of(&error) {
+            let mut state = self.state(&blob.digest);
+            state.redirects += 1;
+            if let Some(session) = state.session.as_mut().filter(|_| state.redirects <= REDIRECTS_MAX) {
+                session.location = Url::clone(to);
+                state.in_flight = None;
+                self.set(&blob.digest, Some(state));
+                return Err(error);
+            }
+            error.kind = FailureKind::Protocol;
+        }
         match response_status(&error) {
             // The registry still processes the broken request, or has more of it than it reported. The next attempt
             // asks again.
