@@ -76,13 +76,31 @@ impl FromStr for Platform {
                     .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
         };
         match parts[..] {
-            [os, architecture] | [os, architecture, _] if parts.iter().all(is_word) => Ok(Platform {
-                os: os.to_owned(),
-                architecture: architecture.to_owned(),
-                variant: parts.get(2).map(ToString::to_string),
-            }),
+            [os, architecture] | [os, architecture, _] if parts.iter().all(is_word) => {
+                let (architecture, implied) = usual_architecture(architecture);
+                Ok(Platform {
+                    os: os.to_ascii_lowercase(),
+                    architecture,
+                    variant: parts.get(2).copied().or(implied).map(str::to_owned),
+                })
+            }
             _ => Err(PlatformError(text.to_owned())),
         }
+    }
+}
+
+/// Returns the name of an architecture in image indexes, and the variant that a user's name for it implies: users write
+/// the words of `uname` and of Debian too (as in containerd's `platforms.Normalize`).
+fn usual_architecture(text: &str) -> (String, Option<&'static str>) {
+    let lower = text.to_ascii_lowercase();
+    match lower.as_str() {
+        "x86_64" | "x86-64" | "x64" => ("amd64".to_owned(), None),
+        "aarch64" => ("arm64".to_owned(), None),
+        "armhf" | "armv7l" => ("arm".to_owned(), Some("v7")),
+        "armel" | "armv6l" => ("arm".to_owned(), Some("v6")),
+        "i386" | "i486" | "i586" | "i686" => ("386".to_owned(), None),
+        "powerpc64le" => ("ppc64le".to_owned(), None),
+        _ => (lower, None),
     }
 }
 
@@ -390,6 +408,17 @@ mod tests {
                 "{wanted} {offered}"
             );
             assert_eq!(platform(offered).to_string(), offered);
+        }
+        for (text, expected) in [
+            ("linux/aarch64", "linux/arm64"),
+            ("linux/x86_64", "linux/amd64"),
+            ("Linux/AMD64", "linux/amd64"),
+            ("linux/armhf", "linux/arm/v7"),
+            ("linux/armhf/v6", "linux/arm/v6"),
+            ("linux/i686", "linux/386"),
+            ("linux/riscv64", "linux/riscv64"),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), expected, "{text}");
         }
         for text in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/a b"] {
             assert!(text.parse::<Platform>().is_err(), "{text}");

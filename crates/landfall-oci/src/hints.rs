@@ -5,7 +5,7 @@ use std::error::Error;
 
 use landfall_core::failure::hint_as;
 
-use crate::client::{Fault, RegistryError, TlsProblem};
+use crate::client::{Fault, RegistryError};
 use crate::copy::{ForeignLayersRefused, IndexEntriesMissing, PartialIndexRefused, PlatformMissing};
 use crate::keychain::KeychainError;
 use crate::store::error::StoreError;
@@ -15,7 +15,6 @@ use crate::store::error::StoreError;
 pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
     hint_as::<RegistryError>(error)
         .or_else(|| hint_as::<Fault>(error))
-        .or_else(|| hint_as::<TlsProblem>(error))
         .or_else(|| hint_as::<KeychainError>(error))
         .or_else(|| hint_as::<StoreError>(error))
         .or_else(|| hint_as::<PartialIndexRefused>(error))

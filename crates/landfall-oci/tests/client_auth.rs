@@ -199,6 +199,84 @@ async fn an_upload_that_is_sent_elsewhere_goes_without_the_login() {
     assert_eq!(elsewhere.requests()[0].authorization, None);
 }
 
+#[tokio::test]
+async fn a_redirect_of_an_uploads_start_is_followed_without_the_login_elsewhere() {
+    for status in [307, 308] {
+        let (registry, elsewhere) = (start(basic()), FakeRegistry::start());
+        let client = mk_client_with_login(&registry, "ann", CANARY);
+        client.ping().await.unwrap();
+        let blob = FakeRegistry::start().add_blob(media_type::OCI_LAYER, "content");
+        let to = |place: String| Effect::Status(status, vec![("location", place)], String::new());
+
+        // Another path: the `Location` of the answer is relative to it.
+        registry.inject(
+            Fault::once(
+                "/v2/shop/app/blobs/uploads/",
+                to("/v2/real/app/blobs/uploads/".to_owned()),
+            )
+            .method("POST"),
+        );
+        let stream = || Box::pin(futures_util::stream::iter([Ok("content".into())]));
+        client
+            .push_blob(&repository("shop/app"), &blob, stream())
+            .await
+            .unwrap();
+        assert_eq!(registry.blob(&blob.digest).unwrap(), "content", "{status}");
+
+        let place = format!("{}/v2/real/app/blobs/uploads/", elsewhere.url());
+        registry.inject(Fault::once("/v2/shop/app/blobs/uploads/", to(place)).method("POST"));
+        client
+            .push_blob(&repository("shop/app"), &blob, stream())
+            .await
+            .unwrap();
+        assert_eq!(elsewhere.blob(&blob.digest).unwrap(), "content", "{status}");
+        let seen = elsewhere.requests();
+        assert!(seen.iter().all(|request| request.authorization.is_none()), "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_host_cannot_send_a_write_back_with_the_login() {
+    let (registry, elsewhere) = (start(basic()), FakeRegistry::start());
+    let client = mk_client_with_login(&registry, "ann", CANARY);
+    client.ping().await.unwrap();
+    let back = format!("{}/v2/other/app/blobs/uploads/", registry.url());
+    elsewhere.inject(Fault::once("/", Effect::Redirect(back)).method("POST"));
+    registry.inject(Fault::once("/shop/app/", Effect::Redirect(format!("{}/x", elsewhere.url()))).method("POST"));
+    let blob = FakeRegistry::start().add_blob(media_type::OCI_LAYER, "content");
+    let stream = Box::pin(futures_util::stream::iter([Ok("content".into())]));
+    let error = client
+        .push_blob(&repository("shop/app"), &blob, stream)
+        .await
+        .unwrap_err();
+    assert!(
+        error.fault.to_string().contains("named by another host"),
+        "{}",
+        error.fault
+    );
+    let other = registry
+        .requests()
+        .into_iter()
+        .filter(|request| request.path.contains("other"));
+    assert_eq!(other.count(), 0);
+}
+
+#[tokio::test]
+async fn a_login_goes_to_no_other_port_of_the_registry_by_plain_http() {
+    let other = FakeRegistry::start_with(FakeRegistryOptions {
+        access: bearer(),
+        ..FakeRegistryOptions::default()
+    });
+    let registry = start(Access::Bearer {
+        login: Some(("ann".to_owned(), CANARY.to_owned())),
+        realm: format!("{}/token", other.url()),
+    });
+    let client = mk_client_with_login(&registry, "ann", CANARY);
+    let error = client.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap_err();
+    assert!(error.fault.to_string().contains("another port"), "{}", error.fault);
+    assert!(other.requests().is_empty());
+}
+
 /// The token server is on another host than the registry, and both use plain HTTP: on the registry's host it
 /// would be trusted, on another one it is not.
 #[tokio::test]

@@ -149,10 +149,11 @@ async fn a_registry_that_wants_a_client_certificate_is_told_apart_and_the_place_
         );
         assert_eq!(
             error.hint().as_deref(),
-            Some(
-                "put a certificate that the registry accepts, and its key, into `/etc/docker/certs.d/HOST:PORT/` as \
-                 `client.cert` and `client.key`"
-            ),
+            Some(&*format!(
+                "put a certificate that the registry accepts, and its key, into `/etc/docker/certs.d/{}/` as \
+                 `client.cert` and `client.key`",
+                registry.host()
+            )),
             "{case}"
         );
     }

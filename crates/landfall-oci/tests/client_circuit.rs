@@ -42,6 +42,11 @@ async fn a_dead_registry_is_given_up_and_said_to_be() {
             FailureKind::GivenUp
         ]
     );
+    let told = client.ping().await.unwrap_err().fault.to_string();
+    assert!(
+        told.contains("(the connection is refused: nothing listens there)"),
+        "{told}"
+    );
 }
 
 #[tokio::test]

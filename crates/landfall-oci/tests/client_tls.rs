@@ -137,9 +137,10 @@ async fn plain_http_is_never_spoken_with_a_registry_that_is_not_marked() {
     );
     assert_eq!(
         fault.hint().as_deref(),
-        Some(
-            "serve the registry over TLS, or mark it: `insecure: true` in the user-data, `--insecure` on the command line"
-        )
+        Some(&*format!(
+            "serve the registry over TLS, or mark it: `insecure: true` in the user-data, `--insecure {}` on the command line",
+            registry.host()
+        ))
     );
     assert!(registry.requests().is_empty());
 }

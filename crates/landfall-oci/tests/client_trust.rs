@@ -60,14 +60,19 @@ async fn a_tokens_answer_has_a_limit() {
 }
 
 #[tokio::test]
-async fn a_wait_of_days_is_not_believed() {
+async fn a_registry_that_names_a_time_is_not_asked_before_it_by_anyone() {
     let registry = FakeRegistry::start();
+    registry.add_image("shop/app", "1.0", &small_image("app"));
     let busy = Effect::Status(429, vec![("retry-after", "864000".to_owned())], String::new());
     registry.inject(Fault::once("/manifests/", busy));
-    let error = mk_client(&registry)
-        .fetch_manifest(&repository("shop/app"), "1.0")
-        .await
-        .unwrap_err();
-    let limit = Some(Duration::from_secs(300));
-    assert_eq!(error.kind(), FailureKind::RateLimited { after: limit });
+    let client = mk_client(&registry);
+    let days = Duration::from_secs(864_000);
+    let first = client.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap_err();
+    assert_eq!(first.kind(), FailureKind::RateLimited { after: Some(days) });
+    let asked = registry.requests().len();
+    let second = client.clone().list_tags(&repository("shop/app")).await.unwrap_err();
+    let rest = second.kind().not_before().unwrap();
+    assert!(rest <= days && rest > days - Duration::from_secs(600), "{rest:?}");
+    assert!(client.not_before().is_some());
+    assert_eq!(registry.requests().len(), asked);
 }

@@ -13,7 +13,8 @@ pub enum FailureKind {
     Forbidden,
     /// 429.
     RateLimited {
-        /// The wait that the registry asks for with `Retry-After`.
+        /// The wait that the registry asks for with `Retry-After`: a lower bound, from the failure on. A caller that
+        /// comes back later, in another pass, honours the rest of it.
         after: Option<Duration>,
     },
     /// No connection, a connection that broke or stalled, or a 5xx.
@@ -26,8 +27,23 @@ pub enum FailureKind {
     BadTls,
     /// The bytes do not match the digest.
     Corrupt,
+    /// The source offers another number of bytes than it told.
+    WrongLength,
     /// The answer violates the protocol.
     Protocol,
     /// The failure is on this side: disk full, permissions.
     Local,
+    /// The work was stopped on request. Nothing failed.
+    Stopped,
+}
+
+impl FailureKind {
+    /// Returns the shortest time until the registry may be asked again; `None` if it named none.
+    #[must_use]
+    pub fn not_before(self) -> Option<Duration> {
+        match self {
+            FailureKind::RateLimited { after } => after,
+            _ => None,
+        }
+    }
 }

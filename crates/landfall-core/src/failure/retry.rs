@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use crate::failure::jitter::{unit, with_jitter};
 use crate::failure::kind::FailureKind;
+
+/// Attempts at a source whose bytes have another length than it told: the second one shows that it means it.
+const WRONG_LENGTH_ATTEMPTS: u32 = 2;
 
 /// Limits on the attempts at one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,18 +16,19 @@ pub struct RetryPolicy {
     /// The wait after the first failure. It doubles with each further one.
     pub first_delay: Duration,
     pub longest_delay: Duration,
-    /// The longest wait that is accepted from a `Retry-After`.
-    pub longest_retry_after: Duration,
+    /// The longest `Retry-After` that is waited out. A longer one ends the source for this pass: it is never shortened.
+    pub longest_wait: Duration,
 }
 
 impl Default for RetryPolicy {
-    /// Returns five attempts within about 15 seconds. A registry may ask for up to two minutes.
+    /// Returns five attempts within about 15 seconds. A registry that asks for more than two minutes is left for this
+    /// pass.
     fn default() -> RetryPolicy {
         RetryPolicy {
             attempts: 5,
             first_delay: Duration::from_secs(1),
             longest_delay: Duration::from_secs(30),
-            longest_retry_after: Duration::from_secs(120),
+            longest_wait: Duration::from_secs(120),
         }
     }
 }
@@ -35,9 +40,7 @@ impl RetryPolicy {
     pub fn delay(&self, failed: u32, jitter: f64) -> Duration {
         let doublings = failed.saturating_sub(1).min(31);
         let full = self.first_delay.saturating_mul(1 << doublings).min(self.longest_delay);
-        // NaN passes through `clamp`, and a Duration panics on it.
-        let jitter = if jitter.is_nan() { 0.0 } else { jitter.clamp(0.0, 1.0) };
-        full.mul_f64(1.0 - jitter / 2.0)
+        full.mul_f64(1.0 - unit(jitter) / 2.0)
     }
 }
 
@@ -52,23 +55,29 @@ pub enum NextAction {
     Stop,
 }
 
-/// Decides after the given number of failed attempts at one source, from 1, by the kind of the last failure.
+/// Decides after the given number of failed attempts at one source, from 1, by the kind of the last failure. A wait that
+/// a registry asks for is a lower bound ([spec:agent.retry]).
 #[must_use]
 pub fn next_action(kind: FailureKind, failed: u32, policy: &RetryPolicy, jitter: f64) -> NextAction {
     let delay = match kind {
         FailureKind::Unreachable | FailureKind::Corrupt | FailureKind::RateLimited { after: None } => {
             policy.delay(failed, jitter)
         }
-        FailureKind::RateLimited { after: Some(after) } => after.min(policy.longest_retry_after),
+        FailureKind::RateLimited { after: Some(after) } if after <= policy.longest_wait => {
+            with_jitter(after, jitter).max(policy.delay(failed, jitter))
+        }
+        FailureKind::WrongLength if failed < WRONG_LENGTH_ATTEMPTS => policy.delay(failed, jitter),
         // The same request to the same registry gets the same answer.
-        FailureKind::NotFound
+        FailureKind::RateLimited { after: Some(_) }
+        | FailureKind::WrongLength
+        | FailureKind::NotFound
         | FailureKind::Unauthorized
         | FailureKind::Forbidden
         | FailureKind::GivenUp
         | FailureKind::Full
         | FailureKind::BadTls
         | FailureKind::Protocol => return NextAction::NextSource,
-        FailureKind::Local => return NextAction::Stop,
+        FailureKind::Local | FailureKind::Stopped => return NextAction::Stop,
     };
     if failed < policy.attempts {
         NextAction::Retry { delay }
@@ -87,7 +96,7 @@ mod tests {
         attempts: 4,
         first_delay: Duration::from_secs(1),
         longest_delay: Duration::from_secs(3),
-        longest_retry_after: Duration::from_secs(60),
+        longest_wait: Duration::from_secs(60),
     };
 
     #[test]
@@ -119,7 +128,13 @@ mod tests {
             (FailureKind::Corrupt, 2, retry(2)),
             (FailureKind::RateLimited { after: None }, 1, retry(1)),
             (after(7), 1, retry(7)),
-            (after(3600), 1, retry(60)),
+            (after(0), 2, retry(2)),
+            (after(60), 1, retry(60)),
+            (after(61), 1, NextAction::NextSource),
+            (after(900), 1, NextAction::NextSource),
+            (FailureKind::WrongLength, 1, retry(1)),
+            (FailureKind::WrongLength, 2, NextAction::NextSource),
+            (FailureKind::Stopped, 1, NextAction::Stop),
             (after(7), 4, NextAction::NextSource),
         ] {
             assert_eq!(
@@ -136,6 +151,17 @@ mod tests {
             let delay = POLICY.delay(failed, jitter);
             prop_assert!(delay <= POLICY.longest_delay);
             prop_assert!(delay >= POLICY.first_delay / 2);
+        }
+
+        #[test]
+        fn a_registry_is_never_asked_earlier_than_it_told(after in 0..100_000_u64, failed in 1..6_u32, jitter in prop_oneof![any::<f64>(), 0.0..1.0, Just(f64::NAN)]) {
+            let told = Duration::from_secs(after);
+            let kind = FailureKind::RateLimited { after: Some(told) };
+            match next_action(kind, failed, &POLICY, jitter) {
+                NextAction::Retry { delay } => prop_assert!(delay >= told && told <= POLICY.longest_wait),
+                NextAction::NextSource => prop_assert!(told > POLICY.longest_wait || failed >= POLICY.attempts),
+                NextAction::Stop => prop_assert!(false),
+            }
         }
     }
 }

@@ -175,7 +175,7 @@ impl Authenticator {
         let credential = self.credential(scope).await?;
         redirect_policy::check_token_server(base, &url, credential.is_some(), &self.listed).map_err(|reason| {
             Fault::TokenServerNotTrusted {
-                server: redirect_policy::host_and_port(&url),
+                server: redirect_policy::shown_host(&url),
                 reason,
             }
         })?;

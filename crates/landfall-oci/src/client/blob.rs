@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::stream;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use landfall_core::failure::Shortcut;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use landfall_net::stall::StallTimer;
@@ -16,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::auth::scope::Scope;
 use super::connect::classify;
+use super::content_coding::{BodyDecoder, content_coding};
 use super::error::stalled;
 use super::error::{Fault, RegistryAction, RegistryError};
 use super::problem::{ConnectionProblem, ProtocolProblem};
@@ -57,11 +59,33 @@ impl RegistryClient {
         Ok(Box::pin(chunks) as Pin<Box<_>>)
     }
 
-    /// Requests the bytes from `offset` on: all of them, or a range that fits the lifetime of connections.
+    /// Requests the bytes from `offset` on: by a range, or the whole blob where the registry gives no ranges.
     async fn open_body(&self, repository: &Repository, blob: &Descriptor, offset: u64) -> Result<ResponseBody, Fault> {
-        let mut request = blob_request(Method::GET, repository, blob);
         let left = blob.size.saturating_sub(offset);
         let requested = self.ranges.range_size(left);
+        if offset > 0 || requested < left {
+            let subject = format!("{repository} {}", blob.digest);
+            let range = self.request_body(repository, blob, offset, requested);
+            if let Some(body) = self.try_shortcut(Shortcut::BlobRange, subject, range).await? {
+                return Ok(body);
+            }
+        }
+        let mut body = self.request_body(repository, blob, 0, blob.size).await?;
+        body.skip = offset;
+        body.left = left;
+        Ok(body)
+    }
+
+    /// Requests `requested` bytes of a blob from `offset` on. The registry may send all of it in place of a range.
+    async fn request_body(
+        &self,
+        repository: &Repository,
+        blob: &Descriptor,
+        offset: u64,
+        requested: u64,
+    ) -> Result<ResponseBody, Fault> {
+        let mut request = blob_request(Method::GET, repository, blob);
+        let left = blob.size.saturating_sub(offset);
         let range = match requested < left {
             // A range gets a connection of its own, so that no connection gets old enough to be cut.
             true => Some(format!("bytes={offset}-{}", offset + requested - 1)),
@@ -79,6 +103,7 @@ impl RegistryClient {
         let timeouts = &self.transport.endpoint().timeouts;
         let body = |response, skip, left| ResponseBody {
             response,
+            decoder: None,
             skip,
             left,
             received: 0,
@@ -86,9 +111,24 @@ impl RegistryClient {
             stall_timer: timeouts.stall_timer(),
             stall: timeouts.stall,
         };
+        let stated = header_number(response.headers(), CONTENT_LENGTH.as_str());
+        let coding = content_coding(response.headers())?;
         if response.status() == StatusCode::OK {
-            check_size(header_number(response.headers(), CONTENT_LENGTH.as_str()), blob.size)?;
-            return Ok(body(response, offset, left));
+            return match coding {
+                // A blob of the right length is the blob: the server takes the layer's own compression for a coding.
+                Some(coding) if stated != Some(blob.size) => Ok(ResponseBody {
+                    decoder: Some(BodyDecoder::new(coding, blob.size).map_err(|_| not_decoded(&response))?),
+                    ..body(response, offset, left)
+                }),
+                _ => {
+                    check_size(stated, blob.size)?;
+                    Ok(body(response, offset, left))
+                }
+            };
+        }
+        // A range of a coded body is one of the coded bytes (RFC 9110 section 14.1).
+        if coding.is_some() && stated != Some(requested) {
+            return Err(not_decoded(&response));
         }
         let range = response
             .headers()
@@ -110,27 +150,43 @@ impl RegistryClient {
     pub async fn blob_size(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>, RegistryError> {
         let blob = Descriptor::new("application/octet-stream", digest.clone(), 0);
         let fail = |fault| self.error(fetch_action(repository, &blob), fault);
-        let request = blob_request(Method::HEAD, repository, &blob);
-        let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let response = self.transport.send_expecting(request, &expected).await.map_err(fail)?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Ok(None);
+        let ask = async |method| {
+            let request = blob_request(method, repository, &blob);
+            let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
+            let response = self.transport.send_expecting(request, &expected).await?;
+            if response.status() == StatusCode::NOT_FOUND {
+                return Ok(None);
+            }
+            refuse_page(response.headers())?;
+            let size = header_number(response.headers(), CONTENT_LENGTH.as_str());
+            size.map(Some).ok_or(Fault::from(ProtocolProblem::NoSize))
+        };
+        let subject = format!("{repository} {digest}");
+        let head = self.try_shortcut(Shortcut::BlobHead, subject, ask(Method::HEAD));
+        match head.await.map_err(fail)? {
+            Some(size) => Ok(size),
+            // The bytes of the answer are not read.
+            None => ask(Method::GET).await.map_err(fail),
         }
-        let size = header_number(response.headers(), CONTENT_LENGTH.as_str());
-        size.map(Some).ok_or_else(|| fail(Fault::from(ProtocolProblem::NoSize)))
     }
 
-    /// Returns true if the repository has the blob with the size of its descriptor.
+    /// Returns true if the repository has the blob with the size of its descriptor. False means that it is to be
+    /// uploaded: it is missing, or the registry does not say.
     ///
     /// # Errors
-    /// Fails if the registry cannot be asked.
-    pub async fn blob_exists(&self, repository: &Repository, blob: &Descriptor) -> Result<bool, RegistryError> {
-        let request = blob_request(Method::HEAD, repository, blob);
-        let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let response = self.transport.send_expecting(request, &expected).await;
-        let response = response.map_err(|fault| self.error(fetch_action(repository, blob), fault))?;
-        let size = header_number(response.headers(), CONTENT_LENGTH.as_str());
-        Ok(response.status() == StatusCode::OK && size.is_none_or(|size| size == blob.size))
+    /// Fails if the registry cannot be reached, or is to be asked again.
+    pub async fn find_pushed_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<bool, RegistryError> {
+        let head = async {
+            let request = blob_request(Method::HEAD, repository, blob);
+            let response = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
+            refuse_page(response.headers())?;
+            let size = header_number(response.headers(), CONTENT_LENGTH.as_str());
+            Ok(size.is_none_or(|size| size == blob.size))
+        };
+        let subject = format!("{repository} {}", blob.digest);
+        let found = self.try_shortcut(Shortcut::BlobBeforeUpload, subject, head).await;
+        let found = found.map_err(|fault| self.error(fetch_action(repository, blob), fault))?;
+        Ok(found.unwrap_or(false))
     }
 }
 
@@ -144,6 +200,16 @@ fn fetch_action(repository: &Repository, blob: &Descriptor) -> RegistryAction {
 fn blob_request(method: Method, repository: &Repository, blob: &Descriptor) -> RegistryRequest {
     let path = format!("/v2/{repository}/blobs/{}", blob.digest);
     RegistryRequest::new(method, path, Scope::Pull(repository.clone()))
+}
+
+/// Refuses a web page: proxies and login pages answer so with 200.
+fn refuse_page(headers: &HeaderMap) -> Result<(), Fault> {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_page = media_type.is_some_and(|text| text.trim_start().to_ascii_lowercase().starts_with("text/html"));
+    if is_page {
+        return Err(Fault::from(ProtocolProblem::WebPage));
+    }
+    Ok(())
 }
 
 fn header_number(headers: &HeaderMap, name: &str) -> Option<u64> {
@@ -165,6 +231,12 @@ fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
         "*" => Some((first, None)),
         total => Some((first, Some(total.parse().ok()?))),
     }
+}
+
+fn not_decoded(response: &Response) -> Fault {
+    let coding = response.headers().get(CONTENT_ENCODING);
+    let coding = coding.and_then(|coding| coding.to_str().ok()).unwrap_or_default();
+    Fault::from(ProtocolProblem::ContentCoding(coding.to_owned()))
 }
 
 /// A blob that is read from one or more responses.
@@ -220,6 +292,8 @@ impl BlobReader {
 /// The body of a response while it is read.
 struct ResponseBody {
     response: Response,
+    /// Undoes the content coding of the response.
+    decoder: Option<BodyDecoder>,
     /// Bytes before the requested offset.
     skip: u64,
     /// Remaining bytes after the skipped ones.
@@ -244,6 +318,9 @@ impl ResponseBody {
             self.stall_timer.add_wait(begin.elapsed());
             self.stall_timer.add_bytes(chunk.len());
             self.received += chunk.len() as u64;
+            if let Some(decoder) = &mut self.decoder {
+                chunk = decoder.decode(&chunk).map_err(|_| not_decoded(&self.response))?.into();
+            }
             let skipped = chunk.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
             chunk.advance(skipped);
             self.skip -= skipped as u64;

@@ -70,6 +70,10 @@ struct ChunkLengths {
     resumable: AdaptiveLength,
     /// Bound from the bytes that connections get through.
     connection: AdaptiveLength,
+    /// True if the registry took a chunk that is not the last one.
+    taken: bool,
+    /// True if the registry refused a blob in chunks, and took it in one request.
+    refused: bool,
 }
 
 impl ChunkPolicy {
@@ -80,6 +84,8 @@ impl ChunkPolicy {
             lengths: Mutex::new(ChunkLengths {
                 resumable: AdaptiveLength(Some(first)),
                 connection: AdaptiveLength::UNBOUNDED,
+                taken: false,
+                refused: false,
             }),
         }
     }
@@ -91,7 +97,24 @@ impl ChunkPolicy {
     /// Returns the length of the next request of a blob with `left` bytes to go.
     pub(super) fn chunk_size(&self, left: u64) -> u64 {
         let lengths = self.lengths();
+        if lengths.refused {
+            return left;
+        }
         lengths.connection.bound(lengths.resumable.bound(left))
+    }
+
+    /// Records that the registry took a chunk that is not the last one.
+    pub(super) fn taken(&self) {
+        self.lengths().taken = true;
+    }
+
+    pub(super) fn were_taken(&self) -> bool {
+        self.lengths().taken
+    }
+
+    /// Records that the registry refused a blob in chunks, and took it in one request.
+    pub(super) fn refused(&self) {
+        self.lengths().refused = true;
     }
 
     /// Takes the registry's ID of an upload session (`Docker-Upload-UUID`) into account.

@@ -135,6 +135,7 @@ pub(super) fn classify(error: reqwest::Error) -> Fault {
         if let Some(tls) = rustls_error(found) {
             return Fault::Tls {
                 problem: tls_problem(tls),
+                registry: String::new(),
                 source: Some(Box::new(tls.clone())),
             };
         }

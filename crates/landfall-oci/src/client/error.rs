@@ -10,8 +10,10 @@ use http::StatusCode;
 use landfall_core::failure::{FailureKind, Hint};
 use landfall_core::reference::{Digest, RegistryHost, Repository};
 use landfall_net::tls::CertificateProblem;
+use reqwest::Url;
 
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
+use super::redirect_policy::shown_host;
 use super::server_message::ServerMessage;
 use super::upload::DIGEST_INVALID;
 use crate::image::TransferError;
@@ -118,7 +120,7 @@ fn reference(repository: &Repository, selector: &str) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The registry refused the request.
-    #[error("the registry answers {status}{message}")]
+    #[error("the registry answers {status}{message}{}", wait(*retry_after))]
     Answer {
         status: StatusCode,
         message: ServerMessage,
@@ -129,7 +131,7 @@ pub enum Fault {
     #[error("the registry wants a login and none is configured for it{message}")]
     LoginMissing { message: ServerMessage },
     /// The registry, or its token server, does not accept the login.
-    #[error("the login of user `{username}`{} is not accepted{message}", from(origin.as_ref()))]
+    #[error("the login of user `{}`{} is not accepted{message}", shown_name(username), from(origin.as_ref()))]
     LoginRefused {
         username: String,
         /// Source of the login if it is not the configuration.
@@ -142,7 +144,7 @@ pub enum Fault {
     #[error("the login for the registry cannot be looked up")]
     Keychain(#[from] KeychainError),
     /// The token server returned no token.
-    #[error("the token server `{server}` answers {status}{message}")]
+    #[error("the token server `{server}` answers {status}{message}{}", wait(*retry_after))]
     TokenRefused {
         /// Host of the token server.
         server: String,
@@ -168,14 +170,24 @@ pub enum Fault {
         source: Option<Box<dyn Error + Send + Sync>>,
     },
     /// The registry has not responded for a while. The client sends it nothing for now.
-    #[error("it has not answered anything for {} s, and is not asked for now", silent.as_secs())]
+    #[error("it has not answered anything for {} s{}, and is not asked for now", silent.as_secs(), last_reason(last))]
     GivenUp {
         /// Time since the last response.
         silent: Duration,
+        /// Text of the last failure.
+        last: String,
+    },
+    /// The registry asked for no request before a time that has not come yet.
+    #[error("it asked for no request within the next {} s", whole_seconds(*wait))]
+    NotBefore {
+        /// Rest of the wait.
+        wait: Duration,
     },
     #[error("{problem}")]
     Tls {
         problem: TlsProblem,
+        /// The registry whose trust settings applied; empty if none is known.
+        registry: String,
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },
@@ -204,6 +216,9 @@ pub enum Fault {
         /// Reason against the redirect.
         reason: &'static str,
     },
+    /// The registry redirects a streamed request, which can be sent only once. The next attempt goes to the target.
+    #[error("the registry redirects the upload to `{}`", shown_host(to))]
+    UploadRedirected { to: Box<Url> },
     /// The response violates the protocol.
     #[error("the answer breaks the distribution protocol: {0}")]
     Protocol(ProtocolProblem),
@@ -275,10 +290,14 @@ impl Fault {
                 status, retry_after, ..
             } => kind_of_status(*status, *retry_after),
             Fault::LoginMissing { .. } | Fault::LoginRefused { .. } => FailureKind::Unauthorized,
-            Fault::Connection { .. } | Fault::LoginLapsed { .. } => FailureKind::Unreachable,
+            Fault::Connection { .. } | Fault::LoginLapsed { .. } | Fault::UploadRedirected { .. } => {
+                FailureKind::Unreachable
+            }
             Fault::GivenUp { .. } => FailureKind::GivenUp,
+            Fault::NotBefore { wait } => FailureKind::RateLimited { after: Some(*wait) },
             Fault::Tls { .. } => FailureKind::BadTls,
-            Fault::WrongDigest { .. } | Fault::WrongSize { .. } => FailureKind::Corrupt,
+            Fault::WrongDigest { .. } => FailureKind::Corrupt,
+            Fault::WrongSize { .. } => FailureKind::WrongLength,
             Fault::Protocol(ProtocolProblem::DigestHeader { .. }) => FailureKind::Corrupt,
             Fault::TokenServerNotTrusted { .. }
             | Fault::TooLarge { .. }
@@ -294,7 +313,7 @@ impl Fault {
 impl Hint for Fault {
     fn hint(&self) -> Option<Cow<'_, str>> {
         let advice = match self {
-            Fault::Tls { problem, .. } => return problem.hint(),
+            Fault::Tls { problem, registry, .. } => return Some(problem.advice_for(registry)),
             Fault::Elsewhere { fault, .. } => return fault.hint(),
             Fault::Keychain(error) => return error.hint(),
             Fault::LoginMissing { .. } => {
@@ -322,6 +341,43 @@ impl Hint for Fault {
             _ => return None,
         };
         Some(Cow::Borrowed(advice))
+    }
+}
+
+fn wait(retry_after: Option<Duration>) -> String {
+    match retry_after {
+        Some(wait) if !wait.is_zero() => format!("; it may be asked again in {} s", whole_seconds(wait)),
+        _ => String::new(),
+    }
+}
+
+/// Returns the seconds, rounded up: nobody is told to come too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// Returns a user name for a message: a helper may give any text. Control characters are escaped, and a long name is
+/// cut.
+fn shown_name(username: &str) -> String {
+    const LENGTH_MAX: usize = 100;
+    let mut shown = String::new();
+    for (count, character) in username.chars().enumerate() {
+        if count == LENGTH_MAX {
+            shown.push('…');
+            break;
+        }
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
+fn last_reason(last: &str) -> String {
+    match last {
+        "" => String::new(),
+        last => format!(" ({last})"),
     }
 }
 
@@ -369,4 +425,39 @@ impl From<RegistryError> for TransferError {
 
 pub(crate) fn stalled(limit: Duration) -> Fault {
     Fault::from(ConnectionProblem::Stalled(limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_cannot_write_lines_of_its_own() {
+        assert_eq!(shown_name("Ännchen o'T"), "Ännchen o'T");
+        assert_eq!(shown_name("a\r\nerror: b\u{1b}[31m"), "a\\r\\nerror: b\\u{1b}[31m");
+        assert_eq!(shown_name(&"x".repeat(1000)).chars().count(), 101);
+    }
+
+    #[test]
+    fn a_failure_says_when_the_registry_may_be_asked_again_and_what_it_said_last() {
+        let busy = |seconds| Fault::Answer {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            message: ServerMessage::default(),
+            retry_after: Some(Duration::from_millis(seconds)),
+        };
+        assert_eq!(
+            busy(899_001).to_string(),
+            "the registry answers 429 Too Many Requests; it may be asked again in 900 s"
+        );
+        assert_eq!(busy(0).to_string(), "the registry answers 429 Too Many Requests");
+        let silent = Fault::GivenUp {
+            silent: Duration::from_secs(13),
+            last: ConnectionProblem::Refused.to_string(),
+        };
+        assert_eq!(
+            silent.to_string(),
+            "it has not answered anything for 13 s (the connection is refused: nothing listens there), and is not asked \
+             for now"
+        );
+    }
 }

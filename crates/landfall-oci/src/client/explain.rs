@@ -198,8 +198,13 @@ impl Peer<'_> {
                     ),
                 },
             ),
-            FailureKind::RateLimited { .. } => (
-                "it allows no more requests for now".to_owned(),
+            FailureKind::RateLimited { after } => (
+                match after {
+                    Some(after) if !after.is_zero() => {
+                        format!("it allows no more requests for the next {} s", after.as_secs().max(1))
+                    }
+                    _ => "it allows no more requests for now".to_owned(),
+                },
                 match self.registry {
                     Some(RegistrySettings { login: Some(_), .. }) => {
                         "wait, or ask its operator for a higher limit".to_owned()
@@ -218,6 +223,14 @@ impl Peer<'_> {
             FailureKind::Corrupt => (
                 format!("the bytes are not those that their digest names: {cause}"),
                 format!("push the image to `{host}` again, and look for a proxy that changes what passes through it"),
+            ),
+            FailureKind::WrongLength => (
+                format!("it offers another number of bytes than it told: {cause}"),
+                format!("push the image to `{host}` again, and look for a proxy that changes what passes through it"),
+            ),
+            FailureKind::Stopped => (
+                "the work was stopped on request".to_owned(),
+                "run it again: what has arrived is kept".to_owned(),
             ),
             FailureKind::Protocol => (
                 format!("it answers like no registry: {cause}"),
@@ -243,13 +256,28 @@ impl Peer<'_> {
     /// Returns the hint for a TLS failure. A larger trust store helps only against an unknown authority.
     fn hint_for_tls(&self, problem: Option<&TlsProblem>) -> String {
         match (problem, self.registry) {
-            (Some(problem @ (TlsProblem::Expired | TlsProblem::NotYetValid | TlsProblem::ClientCertificate)), _)
-            | (Some(problem @ TlsProblem::WrongName), None) => problem.advice().to_owned(),
+            (
+                Some(
+                    problem @ (TlsProblem::Expired
+                    | TlsProblem::NotYetValid
+                    | TlsProblem::ClientCertificate
+                    | TlsProblem::Handshake),
+                ),
+                _,
+            )
+            | (Some(problem @ TlsProblem::WrongName), None) => problem.advice_for(self.host).into_owned(),
             (Some(TlsProblem::WrongName), Some(registry)) => format!(
                 "name it as its certificate does in {}, or renew the certificate with the name `{}`",
                 field(registry, Field::Address),
                 self.host
             ),
+            (Some(TlsProblem::NotTls), Some(registry)) => {
+                format!(
+                    "set {} to true, or serve the registry over TLS",
+                    field(registry, Field::Insecure)
+                )
+            }
+            (Some(problem @ TlsProblem::NotTls), None) => problem.advice_for(self.host).into_owned(),
             (_, Some(registry)) => format!(
                 "add the PEM of the authority that signed it as {}, or set `insecure: true` there",
                 field(registry, Field::Certificates)
@@ -310,6 +338,7 @@ enum Field {
     Address,
     Username,
     Certificates,
+    Insecure,
 }
 
 /// Returns, e.g., `` `stylus.registryCredentials.domain` at user-data.yaml:7:5 ``. A field that may be missing is
@@ -317,7 +346,7 @@ enum Field {
 fn field(registry: &RegistrySettings, field: Field) -> String {
     let at = match field {
         Field::Address => "at",
-        Field::Username | Field::Certificates => "beside",
+        Field::Username | Field::Certificates | Field::Insecure => "beside",
     };
     format!(
         "`{}` {at} {}",
@@ -342,6 +371,7 @@ fn key_of(location: &Location, role: RegistryRole, field: Field) -> String {
         Field::Address => address,
         Field::Username => username,
         Field::Certificates => certificates,
+        Field::Insecure => "insecure",
     };
     let parent = location
         .key

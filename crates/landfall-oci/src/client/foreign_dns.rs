@@ -1,5 +1,5 @@
-//! DNS for hosts that a registry redirects to. Their names must not lead to this machine or its link (`169.254.169.254`
-//! holds a cloud's secrets). The check applies to the address of the connection, so that a second look-up cannot return
+//! DNS for hosts that a registry redirects to. Their names must not lead to this machine, nor to the link or a metadata
+//! service (`169.254.169.254` holds a cloud's secrets). The check applies to the address of the connection, so that a second look-up cannot return
 //! another one. Private addresses are allowed: an on-premises registry has one.
 
 use std::io;
@@ -9,7 +9,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 
 use crate::client::endpoint::{Endpoint, proxy_url};
-use crate::client::redirect_policy::is_local_address;
+use crate::client::redirect_policy::{is_forbidden_address, is_local_address};
 
 /// Resolves names to addresses outside of this machine.
 pub(super) struct ForeignDns {
@@ -37,10 +37,18 @@ impl Resolve for ForeignDns {
         let registry = self.registry.clone();
         Box::pin(async move {
             let found: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
-            if trusted || !found.iter().any(is_inside) || is_here(&registry).await {
+            if trusted {
                 return Ok(Box::new(found.into_iter()) as Addrs);
             }
-            Err(io::Error::other("the name leads to an address of this machine or link").into())
+            if found.iter().any(|address| is_forbidden_address(address.ip())) {
+                return Err(
+                    io::Error::other("the name leads to an address of the link or of a metadata service").into(),
+                );
+            }
+            if found.iter().any(is_inside) && !is_here(&registry).await {
+                return Err(io::Error::other("the name leads to an address of this machine").into());
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
 }

@@ -3,10 +3,13 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
+use landfall_core::failure::{FailureKind, Shortcut};
+use reqwest::Url;
 use serde_json::json;
 
 use super::auth::scope::Scope;
 use super::error::{Fault, RegistryAction, RegistryError};
+use super::problem::ProtocolProblem;
 use super::request::{RegistryRequest, RequestBody};
 use crate::client::registry_client::RegistryClient;
 
@@ -25,13 +28,15 @@ impl RegistryClient {
     }
 
     async fn ensure_project_inner(&self, project: &str) -> Result<bool, Fault> {
-        let path = format!("/api/v2.0/projects?project_name={project}");
-        let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let found = self
-            .transport
-            .send_expecting(RegistryRequest::new(Method::HEAD, path, Scope::Login), &expected)
-            .await?;
-        if found.status() == StatusCode::OK {
+        let path = format!("/api/v2.0/projects?{}", query(project)?);
+        let head = async {
+            let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
+            let request = RegistryRequest::new(Method::HEAD, path, Scope::Login);
+            let found = self.transport.send_expecting(request, &expected).await?;
+            Ok(found.status() == StatusCode::OK)
+        };
+        let found = self.try_shortcut(Shortcut::HarborProject, project, head).await?;
+        if found == Some(true) {
             return Ok(false);
         }
         let body = json!({"project_name": project, "metadata": {"public": "false"}, "storage_limit": -1});
@@ -40,7 +45,18 @@ impl RegistryClient {
         request.body = RequestBody::Bytes(Bytes::from(body.to_string()));
         // 409: another client created the project first.
         let expected = [StatusCode::CREATED, StatusCode::CONFLICT];
-        let made = self.transport.send_expecting(request, &expected).await?;
-        Ok(made.status() == StatusCode::CREATED)
+        match self.transport.send_expecting(request, &expected).await {
+            Ok(made) => Ok(made.status() == StatusCode::CREATED),
+            // The login may neither ask for the project nor create it, and still push to it: the push decides.
+            Err(fault) if found.is_none() && fault.kind() == FailureKind::Forbidden => Ok(false),
+            Err(fault) => Err(fault),
+        }
     }
+}
+
+/// Renders the question for a project as a query.
+fn query(project: &str) -> Result<String, Fault> {
+    let url = Url::parse_with_params("http://harbor", [("project_name", project)]);
+    let query = url.ok().and_then(|url| url.query().map(str::to_owned));
+    query.ok_or(Fault::from(ProtocolProblem::BadRedirect))
 }

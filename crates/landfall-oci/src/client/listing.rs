@@ -14,6 +14,8 @@ use super::request::{RegistryRequest, RequestTarget};
 use crate::client::registry_client::RegistryClient;
 
 const PAGES_MAX: usize = 10_000;
+/// Largest list, in bytes of its pages.
+const LIST_SIZE_MAX: usize = 64 * 1024 * 1024;
 const PAGE_SIZE_MAX: usize = 4 * 1024 * 1024;
 
 #[derive(serde::Deserialize)]
@@ -36,7 +38,7 @@ impl RegistryClient {
         let listed = self
             .fetch_pages(path, Scope::Pull(repository.clone()), |page| page.tags)
             .await;
-        listed.map_err(|fault| {
+        listed.map(Option::unwrap_or_default).map_err(|fault| {
             let repository = repository.clone();
             self.error(RegistryAction::ListTags { repository }, fault)
         })
@@ -49,32 +51,69 @@ impl RegistryClient {
     pub async fn list_repositories(&self) -> Result<Vec<String>, RegistryError> {
         let path = "/v2/_catalog?n=1000".to_owned();
         let listed = self.fetch_pages(path, Scope::Catalog, |page| page.repositories).await;
-        listed.map_err(|fault| self.error(RegistryAction::ListRepositories, fault))
+        listed
+            .map(Option::unwrap_or_default)
+            .map_err(|fault| self.error(RegistryAction::ListRepositories, fault))
     }
 
+    /// Fetches all pages of a list; `None` if no page has the list.
     pub(super) async fn fetch_pages<T>(
         &self,
         path: String,
         scope: Scope,
         pick: fn(Page) -> Option<Vec<T>>,
-    ) -> Result<Vec<T>, Fault> {
-        let mut found = Vec::new();
-        let mut target = RequestTarget::Path(path);
+    ) -> Result<Option<Vec<T>>, Fault> {
+        let first = self.fetch_page(RequestTarget::Path(path), scope.clone()).await?;
+        self.fetch_further_pages(first, scope, pick).await
+    }
+
+    /// Fetches the pages after the first one, and joins all of them.
+    pub(super) async fn fetch_further_pages<T>(
+        &self,
+        first: FetchedPage,
+        scope: Scope,
+        pick: fn(Page) -> Option<Vec<T>>,
+    ) -> Result<Option<Vec<T>>, Fault> {
+        let mut found: Option<Vec<T>> = None;
+        let mut read = 0;
+        let mut fetched = first;
         for _ in 0..PAGES_MAX {
-            let mut request = RegistryRequest::new(Method::GET, "", scope.clone());
-            request.target = target;
-            let response = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
-            let next = next_page(response.url(), response.headers())?;
-            let body = self.transport.read_body(response, PAGE_SIZE_MAX).await?;
-            let page = serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NotJson))?;
-            found.extend(pick(page).unwrap_or_default());
-            match next {
-                Some(next) => target = RequestTarget::Url(next),
+            read += fetched.size;
+            if read > LIST_SIZE_MAX {
+                return Err(Fault::TooLarge { limit: LIST_SIZE_MAX });
+            }
+            if let Some(entries) = pick(fetched.page) {
+                found.get_or_insert_default().extend(entries);
+            }
+            match fetched.next? {
+                Some(next) => fetched = self.fetch_page(RequestTarget::Url(next), scope.clone()).await?,
                 None => return Ok(found),
             }
         }
         Err(Fault::from(ProtocolProblem::TooManyPages(PAGES_MAX)))
     }
+
+    pub(super) async fn fetch_page(&self, target: RequestTarget, scope: Scope) -> Result<FetchedPage, Fault> {
+        let mut request = RegistryRequest::new(Method::GET, "", scope);
+        request.target = target;
+        let response = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
+        let next = next_page(response.url(), response.headers());
+        let body = self.transport.read_body(response, PAGE_SIZE_MAX).await?;
+        Ok(FetchedPage {
+            page: serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NotJson))?,
+            next,
+            size: body.len(),
+        })
+    }
+}
+
+/// One page of a list.
+pub(super) struct FetchedPage {
+    pub(super) page: Page,
+    /// URL of the next page, or the failure for one that must not be asked for.
+    next: Result<Option<Url>, Fault>,
+    /// Length of the document in bytes.
+    size: usize,
 }
 
 /// Returns the `Link` with `rel="next"` (RFC 8288), which must be on the same host.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use landfall_core::failure::{FailureKind, Shortcut};
 use landfall_core::oci_types::{Descriptor, is_manifest_type, parse_manifest};
 use landfall_core::reference::{Digest, Repository};
 
@@ -14,7 +15,7 @@ use super::problem::ProtocolProblem;
 use super::request::{RegistryRequest, RequestBody};
 use crate::client::registry_client::RegistryClient;
 use crate::digest::{Algorithm, Digester};
-use crate::header_names::CONTENT_DIGEST;
+use crate::header_names::{CONTENT_DIGEST, SUBJECT};
 use crate::image::RawManifest;
 
 /// Largest manifest that is read, in bytes: the size that every registry must accept (OCI distribution specification,
@@ -23,7 +24,7 @@ pub const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
 
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
                         application/vnd.docker.distribution.manifest.list.v2+json, \
-                        application/vnd.docker.distribution.manifest.v2+json";
+                        application/vnd.docker.distribution.manifest.v2+json, */*";
 
 impl RegistryClient {
     /// Fetches a manifest by tag or digest. The client verifies the bytes against the requested digest, or else against
@@ -64,7 +65,8 @@ impl RegistryClient {
         })
     }
 
-    /// Returns a manifest's digest, size and media type; `None` if it is missing.
+    /// Returns a manifest's digest, size and media type; `None` if it is missing. A `HEAD` saves the bytes; only a `GET`
+    /// proves that the manifest is missing: some registries and proxies answer 404 to every `HEAD`.
     ///
     /// # Errors
     /// Fails if the registry cannot be asked.
@@ -73,25 +75,46 @@ impl RegistryClient {
         repository: &Repository,
         selector: &str,
     ) -> Result<Option<Descriptor>, RegistryError> {
-        let fail = |fault| self.error(fetch_action(repository, selector), fault);
-        let request = manifest_request(Method::HEAD, repository, selector);
-        let expected = [StatusCode::OK, StatusCode::NOT_FOUND];
-        let response = self.transport.send_expecting(request, &expected).await.map_err(fail)?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Ok(None);
+        let subject = format!("{repository} {selector}");
+        let head = self.head_manifest_inner(repository, selector);
+        let found = self.try_shortcut(Shortcut::ManifestHead, subject, head).await;
+        if let Some(found) = found.map_err(|fault| self.error(fetch_action(repository, selector), fault))? {
+            return Ok(Some(found));
         }
+        match self.fetch_manifest(repository, selector).await {
+            Ok(manifest) => Ok(Some(describe(&manifest))),
+            Err(error) if error.kind() == FailureKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns a manifest's digest, size and media type before its push. `None` means that it is to be pushed: it is
+    /// missing, or the registry does not say.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be reached, or is to be asked again.
+    pub(super) async fn find_pushed_manifest(
+        &self,
+        repository: &Repository,
+        selector: &str,
+    ) -> Result<Option<Descriptor>, RegistryError> {
+        let subject = format!("{repository} {selector}");
+        let head = self.head_manifest_inner(repository, selector);
+        let found = self.try_shortcut(Shortcut::ManifestBeforePush, subject, head).await;
+        found.map_err(|fault| self.error(fetch_action(repository, selector), fault))
+    }
+
+    async fn head_manifest_inner(&self, repository: &Repository, selector: &str) -> Result<Descriptor, Fault> {
+        let request = manifest_request(Method::HEAD, repository, selector);
+        let response = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
         let headers = response.headers();
         let size = headers
             .get(http::header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok());
         match (header_digest(headers), header_media_type(headers), size) {
-            (Some(digest), Some(media_type), Some(size)) => Ok(Some(Descriptor::new(&media_type, digest, size))),
+            (Some(digest), Some(media_type), Some(size)) => Ok(Descriptor::new(&media_type, digest, size)),
             // The headers are optional (distribution specification, "Checking if content exists in the registry").
-            _ => {
-                let manifest = self.fetch_manifest(repository, selector).await?;
-                let size = manifest.bytes.len() as u64;
-                Ok(Some(Descriptor::new(&manifest.media_type, manifest.digest, size)))
-            }
+            _ => Ok(describe(&self.fetch_manifest_inner(repository, selector).await?)),
         }
     }
 
@@ -104,7 +127,7 @@ impl RegistryClient {
         repository: &Repository,
         selector: &str,
         manifest: &RawManifest,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<PushedManifest, RegistryError> {
         let pushed = self.push_manifest_inner(repository, selector, manifest).await;
         pushed.map_err(|fault| {
             let action = RegistryAction::PushManifest {
@@ -120,7 +143,7 @@ impl RegistryClient {
         repository: &Repository,
         selector: &str,
         manifest: &RawManifest,
-    ) -> Result<(), Fault> {
+    ) -> Result<PushedManifest, Fault> {
         let content_type = HeaderValue::from_str(&manifest.media_type).map_err(|_| {
             Fault::from(ProtocolProblem::UnsupportedManifest {
                 media_type: manifest.media_type.clone(),
@@ -141,9 +164,23 @@ impl RegistryClient {
                     computed: manifest.digest.clone(),
                 }))
             }
-            _ => Ok(()),
+            _ => Ok(PushedManifest {
+                lists_referrers: response.headers().contains_key(SUBJECT),
+            }),
         }
     }
+}
+
+/// Answer of a registry to the push of a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PushedManifest {
+    /// True if the registry says that it lists the manifest as a referrer of its subject (`OCI-Subject`).
+    pub lists_referrers: bool,
+}
+
+fn describe(manifest: &RawManifest) -> Descriptor {
+    let size = manifest.bytes.len() as u64;
+    Descriptor::new(&manifest.media_type, manifest.digest.clone(), size)
 }
 
 fn fetch_action(repository: &Repository, selector: &str) -> RegistryAction {

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use landfall_core::failure::Hint;
 use landfall_core::reference::Digest;
 
 /// Failure of a connection.
@@ -44,30 +43,29 @@ pub enum TlsProblem {
     Handshake,
 }
 
-impl Hint for TlsProblem {
-    fn hint(&self) -> Option<Cow<'_, str>> {
-        Some(Cow::Borrowed(self.advice()))
-    }
-}
-
 impl TlsProblem {
-    pub(super) fn advice(&self) -> &'static str {
+    /// Returns the advice for a registry, as the user names it.
+    pub(super) fn advice_for(&self, registry: &str) -> Cow<'static, str> {
+        let registry = if registry.is_empty() { "HOST:PORT" } else { registry };
         match self {
-            TlsProblem::UnknownAuthority => {
-                "put the PEM of the authority that signed it under `certificates` of this registry, or as `ca.crt` into \
-                 `/etc/docker/certs.d/HOST:PORT/`"
-            }
-            TlsProblem::Expired => "renew the registry's certificate, if this machine's clock is right",
-            TlsProblem::NotYetValid => "set this machine's clock",
-            TlsProblem::WrongName => "use a name that the certificate is for, or renew it with this name",
-            TlsProblem::NotTls => {
-                "serve the registry over TLS, or mark it: `insecure: true` in the user-data, `--insecure` on the command line"
-            }
-            TlsProblem::ClientCertificate => {
-                "put a certificate that the registry accepts, and its key, into `/etc/docker/certs.d/HOST:PORT/` as \
+            TlsProblem::UnknownAuthority => Cow::Owned(format!(
+                "put the PEM of the authority that signed it as `ca.crt` into `/etc/docker/certs.d/{registry}/`, or name \
+                 its file by `SSL_CERT_FILE`; `--insecure {registry}` trusts any certificate"
+            )),
+            TlsProblem::NotTls => Cow::Owned(format!(
+                "serve the registry over TLS, or mark it: `insecure: true` in the user-data, `--insecure {registry}` on \
+                 the command line"
+            )),
+            TlsProblem::ClientCertificate => Cow::Owned(format!(
+                "put a certificate that the registry accepts, and its key, into `/etc/docker/certs.d/{registry}/` as \
                  `client.cert` and `client.key`"
+            )),
+            TlsProblem::Expired => Cow::Borrowed("renew the registry's certificate, if this machine's clock is right"),
+            TlsProblem::NotYetValid => Cow::Borrowed("set this machine's clock"),
+            TlsProblem::WrongName => {
+                Cow::Borrowed("use a name that the certificate is for, or renew it with this name")
             }
-            TlsProblem::Handshake => "check that a TLS server listens at this address and port",
+            TlsProblem::Handshake => Cow::Borrowed("check that a TLS server listens at this address and port"),
         }
     }
 }
@@ -85,6 +83,10 @@ pub enum ProtocolProblem {
     NoSize,
     #[error("the client asked for a range from byte {offset}, and the registry sent another one")]
     WrongRange { offset: u64 },
+    #[error("the answer comes in the content coding `{0}`, which was not asked for and cannot be decoded")]
+    ContentCoding(String),
+    #[error("the answer is a web page")]
+    WebPage,
     #[error("the body is not the JSON that was expected")]
     NotJson,
     #[error("a manifest came without a media type")]

@@ -8,16 +8,36 @@
 //!   the registry's domain, or is listed for the registry. It gets the login by https only, unless the registry itself
 //!   is reached by plain HTTP. Without a login the client asks any https server: an anonymous token reveals nothing to
 //!   it.
-//! - **Addresses of the machine or the link** (`127.0.0.1`, `169.254.169.254`) are never valid targets for a request
-//!   that went to another host. Private addresses are: an on-premises registry lives on one.
+//!   By plain HTTP only the registry's own scheme, host and port see the login, and a listed server.
+//! - **Addresses of the link** (`169.254.169.254`, `fe80::/10`), unspecified, multicast and broadcast addresses, and the
+//!   metadata services of clouds are never valid targets: neither of a redirect, nor as a token server, nor as the
+//!   `Location` of an upload. Addresses of this machine are valid only if the registry is on it. Private addresses are
+//!   valid: an on-premises registry lives on one.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use landfall_core::reference::RegistryHost;
 use reqwest::Url;
 
 /// The host of Docker Hub's registry.
 const DOCKER_HUB_REGISTRY: &str = "registry-1.docker.io";
+/// Longest host in a message, in characters: the limit of DNS for a name.
+const SHOWN_HOST_MAX: usize = 253;
+/// Addresses of metadata services that are not of the link: Alibaba Cloud, Oracle Cloud, AWS.
+const METADATA_ADDRESSES: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+/// Names of metadata services, in lower case.
+const METADATA_NAMES: [&str; 4] = [
+    "metadata",
+    "metadata.google.internal",
+    "metadata.goog",
+    "instance-data.ec2.internal",
+];
+const FORBIDDEN: &str = "is an address of the link or of a metadata service";
+const LOCAL: &str = "is an address of this machine";
 
 /// Returns the URL of a registry's root.
 ///
@@ -41,6 +61,10 @@ pub(super) fn is_registry(base: &Url, url: &Url) -> bool {
 /// name: that is the registry itself, and the client stays on TLS.
 pub(super) fn resolve_location(asked: &Url, location: &str) -> Option<Url> {
     let mut url = asked.join(location).ok()?;
+    // The HTTP client would make an `Authorization` header of it.
+    url.set_username("").ok();
+    url.set_password(None).ok();
+    url.set_fragment(None);
     let same_host_and_port = url.host_str() == asked.host_str() && url.port() == asked.port();
     if same_host_and_port && asked.scheme() == "https" && url.scheme() == "http" {
         url.set_scheme("https").ok()?;
@@ -59,8 +83,14 @@ pub(super) fn check_redirect(from: &Url, to: &Url) -> Result<(), &'static str> {
     if from.scheme() == "https" && to.scheme() == "http" {
         return Err("gives up TLS");
     }
-    if from.host_str() != to.host_str() && is_local(to) && !is_local(from) {
-        return Err("is an address of this machine or link");
+    if from.host_str() == to.host_str() {
+        return Ok(());
+    }
+    if is_forbidden(to) {
+        return Err(FORBIDDEN);
+    }
+    if is_local(to) && !is_local(from) {
+        return Err(LOCAL);
     }
     Ok(())
 }
@@ -82,14 +112,23 @@ pub(super) fn check_token_server(
         return Err("is not reached by https");
     }
     let server = host_and_port(realm);
-    if base.host_str() == realm.host_str() || listed.iter().any(|host| host.as_str() == server) {
+    if listed.iter().any(|host| host.as_str() == server) {
         return Ok(());
+    }
+    if base.host_str() == realm.host_str() {
+        return match has_login && realm.scheme() != "https" {
+            true => Err("has another port than the registry and is not reached by https"),
+            false => Ok(()),
+        };
+    }
+    if is_forbidden(realm) {
+        return Err(FORBIDDEN);
     }
     if realm.scheme() != "https" {
         return Err("is another host and not reached by https");
     }
     if is_local(realm) && !is_local(base) {
-        return Err("is an address of this machine or link");
+        return Err(LOCAL);
     }
     let same_domain = match (base.domain(), realm.domain()) {
         (Some(registry), Some(realm)) => share_domain(registry, realm),
@@ -110,21 +149,79 @@ pub(super) fn host_and_port(url: &Url) -> String {
     }
 }
 
-/// Returns true for an address of this machine or of its link.
+/// Returns a host for a message: a server may name one of any length.
+pub(super) fn shown_host(url: &Url) -> String {
+    let host = match url.host_str() {
+        Some(_) => host_and_port(url),
+        None => format!("{}:", url.scheme()),
+    };
+    match host.char_indices().nth(SHOWN_HOST_MAX) {
+        Some((end, _)) => format!("{}…", &host[..end]),
+        None => host,
+    }
+}
+
+/// Returns true for an address of this machine.
 pub(crate) fn is_local_address(address: IpAddr) -> bool {
+    plain_address(address).is_loopback()
+}
+
+/// Returns true for an address that no registry has reason to point to: one of the link, of no single host, or of a
+/// cloud's metadata service.
+pub(crate) fn is_forbidden_address(address: IpAddr) -> bool {
+    let address = plain_address(address);
+    METADATA_ADDRESSES.contains(&address)
+        || address.is_unspecified()
+        || address.is_multicast()
+        || match address {
+            // "This network" (RFC 1122 section 3.2.1.3) reaches this machine on some systems.
+            IpAddr::V4(address) => address.is_link_local() || address.is_broadcast() || address.octets()[0] == 0,
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        }
+}
+
+/// Returns the IPv4 address inside of an IPv6 address: mapped (RFC 4291 section 2.5.5.2) or of NAT64 (RFC 6052).
+fn plain_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V4(address) => address.is_loopback() || address.is_link_local() || address.is_unspecified(),
-        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local() || address.is_unspecified(),
+        IpAddr::V6(v6) => match v6.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+                IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+            }
+            _ => IpAddr::V6(v6),
+        },
+        v4 => v4,
     }
 }
 
 fn is_local(url: &Url) -> bool {
-    let Some(host) = url.host_str() else { return true };
-    let name = host.trim_start_matches('[').trim_end_matches(']');
-    match name.parse() {
-        Ok(address) => is_local_address(address),
-        Err(_) => name == "localhost" || name.ends_with(".localhost"),
+    match host_of(url) {
+        None => true,
+        Some(Host::Address(address)) => is_local_address(address),
+        Some(Host::Name(name)) => name == "localhost" || name.ends_with(".localhost"),
     }
+}
+
+fn is_forbidden(url: &Url) -> bool {
+    match host_of(url) {
+        None => true,
+        Some(Host::Address(address)) => is_forbidden_address(address),
+        Some(Host::Name(name)) => METADATA_NAMES.contains(&name),
+    }
+}
+
+/// The host of a URL: `Url` has made one form of all ways to write an address.
+enum Host<'a> {
+    Address(IpAddr),
+    Name(&'a str),
+}
+
+fn host_of(url: &Url) -> Option<Host<'_>> {
+    let name = url.host_str()?.trim_start_matches('[').trim_end_matches(']');
+    Some(match name.parse() {
+        Ok(address) => Host::Address(address),
+        Err(_) => Host::Name(name.trim_end_matches('.')),
+    })
 }
 
 /// Returns true if two names are in one registrable domain. The rule needs no public suffix list: the names share two
@@ -178,7 +275,11 @@ mod tests {
             ("https://10.0.0.1:5000", "https://10.0.0.2/t", false, true),
             ("https://reg.example.com", "http://reg.example.com/t", false, false),
             ("https://reg.example.com", "http://auth.example.com/t", false, false),
-            ("http://reg.example.com", "http://reg.example.com:8080/t", true, true),
+            ("http://reg.example.com", "http://reg.example.com/t", true, true),
+            ("http://reg.example.com", "http://reg.example.com:8080/t", false, true),
+            ("http://reg.example.com", "https://reg.example.com/t", true, true),
+            ("http://127.0.0.1:5000", "http://127.0.0.1:5001/t", false, true),
+            ("http://127.0.0.1:5000", "https://169.254.169.254/t", false, false),
             ("http://reg.example.com", "http://auth.example.com/t", false, false),
             ("https://reg.example.com", "https://169.254.169.254/t", false, false),
             ("https://reg.example.com", "https://localhost/t", false, false),
@@ -209,7 +310,19 @@ mod tests {
             ("https://a.example", "https://127.0.0.1/x", false),
             ("https://a.example", "https://169.254.169.254/x", false),
             ("https://a.example", "https://10.1.1.1/x", true),
+            ("https://a.example", "file:///etc/passwd", false),
+            ("https://a.example", "https://metadata.google.internal/x", false),
+            ("https://a.example", "https://metadata.google.internal./x", false),
+            ("https://a.example", "https://2852039166/x", false),
+            ("https://a.example", "https://0xa9fea9fe/x", false),
+            ("https://a.example", "https://[64:ff9b::a9fe:a9fe]/x", false),
+            ("https://a.example", "https://[fd00:ec2::254]/x", false),
             ("http://127.0.0.1:5000", "http://localhost:5001/x", true),
+            ("http://127.0.0.1:5000", "http://169.254.169.254/x", false),
+            ("http://127.0.0.1:5000", "http://[fe80::1]/x", false),
+            ("http://127.0.0.1:5000", "http://0.0.0.0:5001/x", false),
+            ("http://169.254.1.1:5000", "http://169.254.1.1:5001/x", true),
+            ("http://10.0.0.1:5000", "http://224.0.0.1/x", false),
         ];
         for (from, to, allowed) in cases {
             assert_eq!(check_redirect(&url(from), &url(to)).is_ok(), allowed, "{from} -> {to}");
@@ -235,6 +348,11 @@ mod tests {
                 "http://a.example:81/v2/x",
                 "http://a.example:81/v2/x",
             ),
+            (
+                "https://a.example/v2/",
+                "https://ann:secret@a.example/v2/x#f",
+                "https://a.example/v2/x",
+            ),
         ];
         for (asked, location, expected) in cases {
             assert_eq!(resolve_location(&url(asked), location).unwrap().as_str(), expected);
@@ -248,21 +366,41 @@ mod tests {
     }
 
     #[test]
-    fn private_addresses_are_no_local_ones() {
+    fn an_address_is_of_this_machine_or_forbidden_or_neither() {
         let cases = [
-            ("127.0.0.1", true),
-            ("169.254.169.254", true),
-            ("::ffff:169.254.169.254", true),
-            ("::1", true),
-            ("fe80::1", true),
-            ("0.0.0.0", true),
-            ("10.0.0.1", false),
-            ("192.168.1.1", false),
-            ("fd00::1", false),
-            ("1.1.1.1", false),
+            ("127.0.0.1", true, false),
+            ("::1", true, false),
+            ("::ffff:127.0.0.1", true, false),
+            ("169.254.169.254", false, true),
+            ("::ffff:169.254.169.254", false, true),
+            ("64:ff9b::a9fe:a9fe", false, true),
+            ("fe80::1", false, true),
+            ("0.0.0.0", false, true),
+            ("0.1.2.3", false, true),
+            ("::", false, true),
+            ("224.0.0.1", false, true),
+            ("ff02::1", false, true),
+            ("255.255.255.255", false, true),
+            ("100.100.100.200", false, true),
+            ("fd00:ec2::254", false, true),
+            ("10.0.0.1", false, false),
+            ("192.168.1.1", false, false),
+            ("fd00::1", false, false),
+            ("100.64.0.1", false, false),
+            ("1.1.1.1", false, false),
         ];
-        for (address, expected) in cases {
-            assert_eq!(is_local_address(address.parse().unwrap()), expected, "{address}");
+        for (address, local, forbidden) in cases {
+            let parsed = address.parse().unwrap();
+            let found = (is_local_address(parsed), is_forbidden_address(parsed));
+            assert_eq!(found, (local, forbidden), "{address}");
         }
+    }
+
+    #[test]
+    fn a_host_in_a_message_is_short_and_never_empty() {
+        assert_eq!(shown_host(&url("https://a.example:81/x")), "a.example:81");
+        assert_eq!(shown_host(&url("file:///etc/passwd")), "file:");
+        let long = url(&format!("https://{}.example/x", "x".repeat(100_000)));
+        assert_eq!(shown_host(&long).chars().count(), SHOWN_HOST_MAX + 1);
     }
 }

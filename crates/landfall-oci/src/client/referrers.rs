@@ -1,13 +1,14 @@
 //! Referrers of an image (OCI distribution specification, "Listing Referrers"). Works for registries with the referrers
 //! API and without it, and for cosign's older form, a tag beside the image.
 
-use http::StatusCode;
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{FailureKind, Shortcut};
 use landfall_core::oci_types::{Descriptor, ManifestContent, media_type, parse_manifest};
 use landfall_core::reference::{Digest, Repository};
 
 use super::auth::scope::Scope;
 use super::error::{Fault, RegistryAction, RegistryError};
+use super::problem::ProtocolProblem;
+use super::request::RequestTarget;
 use crate::client::registry_client::RegistryClient;
 use crate::digest::digest_of;
 use crate::image::{RawManifest, Referrer};
@@ -25,10 +26,10 @@ impl RegistryClient {
         repository: &Repository,
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, RegistryError> {
-        if let Some(listed) = self.query_referrers_api(repository, subject).await? {
-            return Ok(listed);
+        match self.query_referrers_api(repository, subject).await? {
+            Some(listed) => Ok(listed),
+            None => self.fetch_fallback_tag(repository, subject).await,
         }
-        self.fetch_fallback_tag(repository, subject).await
     }
 
     /// Finds all referrers of a manifest, including those under cosign's tags.
@@ -59,8 +60,8 @@ impl RegistryClient {
         Ok(referrers)
     }
 
-    /// Ensures that a pushed manifest is listed as a referrer of its subject. A registry without the referrers API
-    /// leaves the list to its clients ("Pushing Manifests with Subject").
+    /// Ensures that a manifest is listed as a referrer of its subject. A registry without the referrers API leaves the
+    /// list to its clients ("Pushing Manifests with Subject"). The API counts as present only if it lists the manifest.
     ///
     /// # Errors
     /// Fails if the registry cannot be asked, or rejects the list.
@@ -73,7 +74,8 @@ impl RegistryClient {
         let Some(subject) = content.subject() else {
             return Ok(());
         };
-        if self.query_referrers_api(repository, &subject.digest).await?.is_some() {
+        let api = self.query_referrers_api(repository, &subject.digest).await?;
+        if api.is_some_and(|listed| listed.iter().any(|known| known.digest == manifest.digest)) {
             return Ok(());
         }
         let mut listed = self.fetch_fallback_tag(repository, &subject.digest).await?;
@@ -93,9 +95,10 @@ impl RegistryClient {
         };
         self.push_manifest(repository, &referrers_tag(&subject.digest), &list)
             .await
+            .map(drop)
     }
 
-    /// Asks the referrers API; `None` if the registry has none.
+    /// Asks the referrers API; `None` if the registry has none that can be used.
     async fn query_referrers_api(
         &self,
         repository: &Repository,
@@ -103,17 +106,32 @@ impl RegistryClient {
     ) -> Result<Option<Vec<Descriptor>>, RegistryError> {
         let path = format!("/v2/{repository}/referrers/{subject}");
         let scope = Scope::Pull(repository.clone());
-        match self.fetch_pages(path, scope, |page| page.manifests).await {
-            Ok(listed) => Ok(Some(listed)),
-            Err(Fault::Answer { status, .. }) if lacks_referrers_api(status) => Ok(None),
-            Err(fault) => {
-                let action = RegistryAction::ListReferrers {
-                    repository: repository.clone(),
-                    digest: subject.clone(),
-                };
-                Err(self.error(action, fault))
+        let first = async {
+            let first = self.fetch_page(RequestTarget::Path(path), scope.clone()).await?;
+            // A JSON document without the list is no answer of the API.
+            match first.page.manifests {
+                Some(_) => Ok(first),
+                None => Err(Fault::from(ProtocolProblem::NotJson)),
             }
-        }
+        };
+        let key = format!("{repository} {subject}");
+        let listed = async {
+            match self.try_shortcut(Shortcut::ReferrersApi, key, first).await? {
+                // A list whose rest cannot be fetched is not a missing API: the failure stands.
+                Some(first) => {
+                    self.fetch_further_pages(first, scope.clone(), |page| page.manifests)
+                        .await
+                }
+                None => Ok(None),
+            }
+        };
+        listed.await.map_err(|fault| {
+            let action = RegistryAction::ListReferrers {
+                repository: repository.clone(),
+                digest: subject.clone(),
+            };
+            self.error(action, fault)
+        })
     }
 
     async fn fetch_fallback_tag(
@@ -122,6 +140,8 @@ impl RegistryClient {
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, RegistryError> {
         match self.fetch_manifest(repository, &referrers_tag(subject)).await {
+            // An image may have a tag of this form itself.
+            Ok(list) if list.digest == *subject => Ok(Vec::new()),
             Ok(list) => Ok(match parse_manifest(&list.bytes) {
                 Ok(ManifestContent::Index(index)) => index.manifests,
                 // The tag belongs to something else.
@@ -131,11 +151,4 @@ impl RegistryClient {
             Err(error) => Err(error),
         }
     }
-}
-
-fn lacks_referrers_api(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
-    )
 }

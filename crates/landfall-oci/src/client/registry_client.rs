@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use landfall_core::reference::RegistryHost;
@@ -12,6 +13,7 @@ use crate::client::chunking::{ChunkPolicy, RangePolicy};
 use crate::client::endpoint::Endpoint;
 use crate::client::error::{Fault, RegistryAction, RegistryError};
 use crate::client::request::RegistryRequest;
+use crate::client::shortcut::ShortcutCounts;
 use crate::client::transport::Transport;
 
 /// A client for one registry. Cheap to clone; clones share connections, tokens and learnt chunk lengths.
@@ -22,6 +24,7 @@ pub struct RegistryClient {
     pub(super) ranges: Arc<RangePolicy>,
     /// True if the registry verifies uploads; empty before it is asked.
     pub(super) verifies: Arc<OnceCell<bool>>,
+    pub(super) shortcuts: Arc<ShortcutCounts>,
 }
 
 impl fmt::Debug for RegistryClient {
@@ -46,6 +49,7 @@ impl RegistryClient {
                 chunks: Arc::new(chunks),
                 ranges: Arc::default(),
                 verifies: Arc::default(),
+                shortcuts: Arc::default(),
             }),
             Err(fault) => Err(RegistryError {
                 action: RegistryAction::Prepare,
@@ -58,6 +62,13 @@ impl RegistryClient {
     #[must_use]
     pub fn host(&self) -> &RegistryHost {
         &self.transport.endpoint().host
+    }
+
+    /// Returns the time from now before which the registry asked for no request; `None` if it may be asked now. All
+    /// clones know it. A request before that time fails without being sent ([spec:agent.retry]).
+    #[must_use]
+    pub fn not_before(&self) -> Option<Duration> {
+        self.transport.not_before()
     }
 
     /// Checks that the registry responds and accepts the login (`GET /v2/`).

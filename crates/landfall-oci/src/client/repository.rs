@@ -109,7 +109,7 @@ impl ImageSink for RegistrySink {
     fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
         Box::pin(async move {
             let selector = self.tag.as_ref().map_or(manifest.digest.as_str(), Tag::as_str);
-            let found = self.client.head_manifest(&self.repository, selector).await?;
+            let found = self.client.find_pushed_manifest(&self.repository, selector).await?;
             let found = found.map(|found| found.digest);
             if self.tag.is_some() {
                 self.set_tagged(found.clone());
@@ -122,7 +122,8 @@ impl ImageSink for RegistrySink {
     fn has_manifest<'a>(&'a self, part: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
         Box::pin(async move {
             let selector = part.digest.as_str();
-            Ok(self.client.head_manifest(&self.repository, selector).await?.is_some())
+            let found = self.client.find_pushed_manifest(&self.repository, selector).await?;
+            Ok(found.is_some())
         })
     }
 
@@ -133,7 +134,7 @@ impl ImageSink for RegistrySink {
 
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>> {
         Box::pin(async move {
-            match self.client.blob_exists(&self.repository, blob).await? {
+            match self.client.find_pushed_blob(&self.repository, blob).await? {
                 true => Ok(BlobState::Complete),
                 false => Ok(BlobState::Missing),
             }
@@ -168,12 +169,15 @@ impl ImageSink for RegistrySink {
     ) -> BoxFuture<'a, Result<(), TransferError>> {
         Box::pin(async move {
             let tag = self.tag.as_ref().filter(|_| name.is_some());
-            if tag.is_some() && self.is_tagged(&manifest.digest) {
-                return Ok(());
+            let is_there = tag.is_some() && self.is_tagged(&manifest.digest);
+            let mut is_listed = false;
+            if !is_there {
+                let selector = tag.map_or(manifest.digest.as_str(), Tag::as_str);
+                let pushed = self.client.push_manifest(&self.repository, selector, manifest).await?;
+                is_listed = pushed.lists_referrers;
             }
-            let selector = tag.map_or(manifest.digest.as_str(), Tag::as_str);
-            self.client.push_manifest(&self.repository, selector, manifest).await?;
-            if let Ok(content) = parse_manifest(&manifest.bytes) {
+            // An earlier run may have ended between the manifest and the list of its subject's referrers.
+            if !is_listed && let Ok(content) = parse_manifest(&manifest.bytes) {
                 self.client
                     .ensure_referrer_listed(&self.repository, manifest, &content)
                     .await?;

@@ -1,11 +1,15 @@
 //! One request to a registry, before its final host is known.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue, Method};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::{Body, Client, Url};
 
 use super::auth::scope::Scope;
+
+/// Value of `Accept-Encoding`: digests are those of the bytes as they are. Without the header any content coding is
+/// welcome (RFC 9110 section 12.5.3).
+pub(super) const ENCODING: &str = "identity";
 
 pub(super) struct RegistryRequest {
     pub(super) method: Method,
@@ -46,9 +50,24 @@ impl RegistryRequest {
         self
     }
 
-    /// Returns true if the request only reads. Such a request may follow redirects.
+    /// Returns true if the request only reads.
     pub(super) fn only_reads(&self) -> bool {
         self.method == Method::GET || self.method == Method::HEAD
+    }
+
+    /// Returns true if the request can be sent again.
+    pub(super) fn can_repeat(&self) -> bool {
+        !matches!(self.body, RequestBody::Stream(..))
+    }
+
+    /// Returns true if the request follows a redirect with this status. Only 307 and 308 keep the method of a request
+    /// that does not read (RFC 9110 section 15.4). A streamed body is consumed before the answer comes.
+    pub(super) fn follows(&self, status: StatusCode) -> bool {
+        match status.as_u16() {
+            307 | 308 => self.can_repeat(),
+            301..=303 => self.only_reads(),
+            _ => false,
+        }
     }
 
     /// Builds the request for one URL. This consumes a streamed body.
@@ -60,6 +79,7 @@ impl RegistryRequest {
     ) -> reqwest::RequestBuilder {
         let mut builder = client
             .request(self.method.clone(), url.clone())
+            .header(ACCEPT_ENCODING, HeaderValue::from_static(ENCODING))
             .headers(self.headers.clone());
         if let Some(authorization) = authorization {
             builder = builder.header(AUTHORIZATION, authorization);

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
-use landfall_core::failure::Circuit;
+use landfall_core::failure::{Circuit, CircuitOpen};
 use landfall_core::sync::lock;
+use landfall_net::random::random_bytes;
 use reqwest::{Client, Response, Url};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
@@ -21,19 +22,20 @@ use super::auth::token::{Freshness, TOKEN_RESPONSE_MAX, Token};
 use super::auth::{Authenticator, Authorization};
 use super::challenge::parse_challenges;
 use super::connect::{CERTIFICATES_CHECKED_EVERY, Connections, classify};
+use super::content_coding::{content_coding, decode_document};
 use super::endpoint::{Endpoint, Timeouts};
 use super::error::{Fault, stalled};
 use super::http_date::parse_http_date;
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 use super::redirect_policy;
-use super::request::{RegistryRequest, RequestBody, RequestTarget};
+use super::request::{ENCODING, RegistryRequest, RequestTarget};
 use super::server_message::ServerMessage;
 
 const REDIRECTS_MAX: usize = 5;
 /// Largest part of an error's body that is read, in bytes.
 const ERROR_BODY_MAX: usize = 64 * 1024;
-/// Upper bound for the wait that a registry asks for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+/// Longest wait that is believed of a date that has only this machine's clock to be compared with.
+const UNDATED_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// One registry, and the client's knowledge about it.
 pub(super) struct Transport {
@@ -46,6 +48,8 @@ pub(super) struct Transport {
     last_unreachable: tokio::sync::Mutex<Option<(Instant, ConnectionProblem)>>,
     /// Stops requests to a registry that does not respond.
     circuit: Mutex<Circuit>,
+    /// Text of the last failure that the circuit counted.
+    last_unanswered: Mutex<String>,
     /// Start of the circuit's clock.
     created: Instant,
 }
@@ -65,6 +69,7 @@ impl Transport {
             base: OnceCell::new(),
             last_unreachable: tokio::sync::Mutex::default(),
             circuit: Mutex::default(),
+            last_unanswered: Mutex::default(),
             created: Instant::now(),
         })
     }
@@ -149,22 +154,50 @@ impl Transport {
         }
     }
 
-    /// Sends a request, answers login challenges, and follows redirects of reads. A response with any status but 401 is
+    /// Sends a request, answers login challenges, and follows redirects. A response with any status but 401 is
     /// `Ok`.
     ///
     /// The client sends nothing to a registry that has not responded for a while: otherwise every image would wait for
     /// it in turn.
     pub(super) async fn send(&self, request: RegistryRequest) -> Result<Response, Fault> {
         let (policy, now) = (&self.endpoint.circuit, self.created.elapsed());
-        let admitted = self.circuit().admit(policy, now);
-        admitted.map_err(|silent| Fault::GivenUp { silent })?;
+        let admitted = self.circuit().admit(policy, now, draw_jitter());
+        admitted.map_err(|reason| match reason {
+            CircuitOpen::Silent(silent) => Fault::GivenUp {
+                silent,
+                last: lock(&self.last_unanswered).clone(),
+            },
+            CircuitOpen::NotBefore(wait) => Fault::NotBefore { wait },
+        })?;
         let sent = self.send_admitted(request).await;
-        if is_unanswered(&sent) {
-            self.circuit().unanswered(policy, self.created.elapsed());
-        } else {
-            self.circuit().answered();
+        let now = self.created.elapsed();
+        if let Some(wait) = sent.as_ref().ok().and_then(|response| self.asked_wait(response)) {
+            self.circuit().asked_to_wait(now, wait);
+        }
+        match unanswered(&sent) {
+            Some(reason) => {
+                *lock(&self.last_unanswered) = reason;
+                self.circuit().unanswered(policy, now, draw_jitter());
+            }
+            None => self.circuit().answered(),
         }
         sent
+    }
+
+    /// Returns the wait that the registry itself asks for. Another host's wait does not concern the registry.
+    fn asked_wait(&self, response: &Response) -> Option<Duration> {
+        let base = self.base.get()?;
+        let asks = matches!(
+            response.status(),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        );
+        (asks && redirect_policy::is_registry(base, response.url()))
+            .then(|| retry_after(response.headers()))
+            .flatten()
+    }
+
+    pub(super) fn not_before(&self) -> Option<Duration> {
+        self.circuit().wait(self.created.elapsed())
     }
 
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
@@ -186,10 +219,21 @@ impl Transport {
                 let response = self.execute_request(foreign, &url, &mut request, None).await;
                 response.map_err(|fault| self.name_host(&url, fault))?
             };
-            if !request.only_reads() || !is_redirect(response.status()) {
+            if !request.follows(response.status()) {
                 return Ok(response);
             }
-            url = redirect_target(&url, response.headers())?;
+            let next = redirect_target(&url, response.headers()).map_err(|fault| self.name_host(&url, fault))?;
+            // Another host must not choose a request that carries the login and changes something.
+            if !request.only_reads()
+                && !redirect_policy::is_registry(base, &url)
+                && redirect_policy::is_registry(base, &next)
+            {
+                return Err(Fault::RedirectRefused {
+                    to: redirect_policy::shown_host(&next),
+                    reason: "is the registry again, named by another host",
+                });
+            }
+            url = next;
         }
         Err(Fault::from(ProtocolProblem::RedirectLoop(REDIRECTS_MAX)))
     }
@@ -209,7 +253,7 @@ impl Transport {
 
     /// Sends a request to the registry itself, and repeats it after a challenge that the client can answer.
     async fn send_to_registry(&self, base: &Url, url: &Url, request: &mut RegistryRequest) -> Result<Response, Fault> {
-        let can_repeat = !matches!(request.body, RequestBody::Stream(..));
+        let can_repeat = request.can_repeat();
         let freshness = if can_repeat {
             Freshness::Now
         } else {
@@ -292,6 +336,7 @@ impl Transport {
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form),
         };
+        builder = builder.header(ACCEPT_ENCODING, HeaderValue::from_static(ENCODING));
         if let Some(authorization) = token_request.authorization {
             builder = builder.header(AUTHORIZATION, authorization);
         }
@@ -312,15 +357,16 @@ impl Transport {
             return Err(self.authenticator.unauthorized(message));
         }
         Err(Fault::TokenRefused {
-            server: redirect_policy::host_and_port(&token_request.url),
+            server: redirect_policy::shown_host(&token_request.url),
             status,
             message,
             retry_after,
         })
     }
 
-    /// Reads a body up to a size limit.
+    /// Reads a body up to a size limit, and undoes its content coding within the same limit.
     pub(super) async fn read_body(&self, mut response: Response, limit: usize) -> Result<Bytes, Fault> {
+        let coding = content_coding(response.headers())?;
         let mut body = BytesMut::new();
         let stall = self.timeouts().stall;
         loop {
@@ -328,13 +374,18 @@ impl Transport {
             match chunk.map_err(classify)? {
                 Some(chunk) if body.len() + chunk.len() > limit => return Err(Fault::TooLarge { limit }),
                 Some(chunk) => body.extend_from_slice(&chunk),
-                None => return Ok(body.freeze()),
+                None => {
+                    return match coding {
+                        Some(coding) => decode_document(coding, body.freeze(), limit),
+                        None => Ok(body.freeze()),
+                    };
+                }
             }
         }
     }
 
     /// Turns a response into a failure with the server's message.
-    async fn status_fault(&self, response: Response) -> Fault {
+    pub(super) async fn status_fault(&self, response: Response) -> Fault {
         let url = response.url().clone();
         let fault = Fault::Answer {
             status: response.status(),
@@ -348,7 +399,7 @@ impl Transport {
     fn name_host(&self, url: &Url, fault: Fault) -> Fault {
         match self.base.get() {
             Some(base) if !redirect_policy::is_registry(base, url) => Fault::Elsewhere {
-                host: redirect_policy::host_and_port(url),
+                host: redirect_policy::shown_host(url),
                 fault: Box::new(fault),
             },
             _ => fault,
@@ -368,7 +419,7 @@ impl Transport {
         request: &mut RegistryRequest,
         authorization: Option<HeaderValue>,
     ) -> Result<Response, Fault> {
-        let streams = matches!(request.body, RequestBody::Stream(..));
+        let streams = !request.can_repeat();
         let builder = request.take_builder(client, url, authorization);
         if streams {
             // The response comes after the last byte. The caller monitors the stream.
@@ -392,28 +443,43 @@ impl Transport {
         if error.is_connect() && error.is_timeout() {
             return Fault::from(ConnectionProblem::ConnectTimeout(self.timeouts().connect));
         }
-        classify(error)
+        match classify(error) {
+            Fault::Tls { problem, source, .. } => Fault::Tls {
+                problem,
+                registry: self.endpoint.host.to_string(),
+                source,
+            },
+            fault => fault,
+        }
     }
 }
 
-/// Returns true if there was no response, or only that of a proxy without an upstream.
-fn is_unanswered(sent: &Result<Response, Fault>) -> bool {
+/// Returns the reason if there was no response, or only that of a proxy without an upstream.
+fn unanswered(sent: &Result<Response, Fault>) -> Option<String> {
     match sent {
         Ok(response) => {
-            matches!(response.status().as_u16(), 502..=504) && !response.headers().contains_key(RETRY_AFTER)
+            let is_proxys = matches!(response.status().as_u16(), 502..=504);
+            (is_proxys && !response.headers().contains_key(RETRY_AFTER))
+                .then(|| format!("the registry answers {}", response.status()))
         }
-        Err(fault) => matches!(fault, Fault::Connection { .. }),
+        Err(Fault::Connection { problem, .. }) => Some(problem.to_string()),
+        Err(_) => None,
     }
 }
 
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+/// Returns a random number from 0 to 1.
+fn draw_jitter() -> f64 {
+    f64::from(u32::from_le_bytes(random_bytes())) / f64::from(u32::MAX)
 }
 
-fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Fault> {
+/// Returns the target of a redirect.
+///
+/// # Errors
+/// Fails if there is none, or it must not be followed.
+pub(super) fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Fault> {
     let to = location(from, headers).ok_or(Fault::from(ProtocolProblem::BadRedirect))?;
     redirect_policy::check_redirect(from, &to).map_err(|reason| Fault::RedirectRefused {
-        to: redirect_policy::host_and_port(&to),
+        to: redirect_policy::shown_host(&to),
         reason,
     })?;
     Ok(to)
@@ -425,21 +491,25 @@ pub(super) fn location(asked: &Url, headers: &HeaderMap) -> Option<Url> {
 }
 
 /// Parses `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3). A date is measured from the response's own
-/// `Date`, so that wrong clocks do not matter. An invalid value is ignored.
+/// `Date`, so that wrong clocks do not matter. Without a `Date` this machine's clock counts, if the result makes sense. An
+/// invalid value is ignored.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let now = headers
-                .get(DATE)
-                .and_then(|value| parse_http_date(value.to_str().ok()?));
-            let wait = parse_http_date(text)?.duration_since(now.unwrap_or_else(Timestamp::now));
-            // A date in the past means no wait.
-            Duration::try_from(wait).unwrap_or_default()
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = parse_http_date(text)?;
+    let date = headers
+        .get(DATE)
+        .and_then(|value| parse_http_date(value.to_str().ok()?));
+    match date {
+        // A date in the past means no wait.
+        Some(date) => Some(Duration::try_from(until.duration_since(date)).unwrap_or_default()),
+        None => {
+            let wait = Duration::try_from(until.duration_since(Timestamp::now())).ok()?;
+            (wait <= UNDATED_WAIT_MAX).then_some(wait)
         }
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
+    }
 }
 
 /// Returns true if plain HTTP would fail in the same way as TLS did.
@@ -475,15 +545,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wait_is_read_in_seconds_or_as_a_date_and_is_bounded() {
+    fn wait_is_read_in_seconds_or_as_a_date_and_is_never_cut() {
         let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
         let cases = [
             ("7", None, Some(7)),
-            ("99999999", None, Some(300)),
+            ("900", None, Some(900)),
+            ("99999999", None, Some(99_999_999)),
+            ("18446744073709551615", None, Some(u64::MAX)),
+            ("99999999999999999999", None, None),
             ("Sun, 06 Nov 1994 08:49:57 GMT", date, Some(20)),
             ("Sun, 06 Nov 1994 08:49:07 GMT", date, Some(0)),
-            ("Sat, 06 Nov 2094 08:49:07 GMT", None, Some(300)),
-            ("Sun, 06 Nov 1994 08:49:57 GMT", None, Some(0)),
+            ("Sun, 06 Nov 1994 10:49:37 GMT", date, Some(7200)),
+            ("Sat, 06 Nov 2094 08:49:07 GMT", None, None),
+            ("Sun, 06 Nov 1994 08:49:57 GMT", None, None),
             ("soon", date, None),
             ("-1", None, None),
         ];

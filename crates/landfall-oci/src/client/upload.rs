@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use landfall_core::failure::Shortcut;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use reqwest::{Response, Url};
@@ -30,7 +31,7 @@ use super::auth::scope::Scope;
 use super::error::{Fault, RegistryAction, RegistryError};
 use super::problem::ProtocolProblem;
 use super::request::{RegistryRequest, RequestBody, RequestTarget};
-use super::transport::location;
+use super::transport::{location, redirect_target};
 use crate::client::registry_client::RegistryClient;
 use crate::header_names::UPLOAD_ID;
 use crate::image::BlobStream;
@@ -66,14 +67,23 @@ impl RegistryClient {
         digest: &Digest,
         from: &Repository,
     ) -> Result<UploadStart, RegistryError> {
-        let started = match self.request_mount(repository, digest, from).await {
-            // Some registries do not know mounts. All of them accept uploads.
-            Err(Fault::Answer { status, .. }) if refuses_mount(status) => {
-                self.post_upload(repository).await.map(UploadStart::Accepted)
+        let started = async {
+            let subject = format!("{repository} {digest} {from}");
+            if from != repository {
+                let mount = self.request_mount(repository, digest, from);
+                if let Some(started) = self.try_shortcut(Shortcut::MountFromOther, &subject, mount).await? {
+                    return Ok(started);
+                }
             }
-            other => other,
+            let mount = self.request_mount(repository, digest, repository);
+            match self.try_shortcut(Shortcut::MountFromSelf, &subject, mount).await? {
+                Some(started) => Ok(started),
+                None => self.post_upload(repository).await.map(UploadStart::Accepted),
+            }
         };
-        started.map_err(|fault| self.push_error(repository, digest, fault))
+        started
+            .await
+            .map_err(|fault| self.push_error(repository, digest, fault))
     }
 
     /// Asks how many bytes of an upload session arrived; `None` if the registry no longer knows the session.
@@ -89,11 +99,14 @@ impl RegistryClient {
         let mut request = RegistryRequest::new(Method::GET, "", Scope::Push(repository.clone()));
         request.target = RequestTarget::Url(session.location.clone());
         let known = [StatusCode::NO_CONTENT, StatusCode::ACCEPTED, StatusCode::OK];
-        let lost = [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::GONE];
-        let response = self.transport.send_expecting(request, &[known, lost].concat()).await;
+        let status = self.transport.send_expecting(request, &known);
+        let subject = format!("{repository} {digest}");
+        let response = self.try_shortcut(Shortcut::UploadStatus, subject, status).await;
         let response = response.map_err(|fault| self.push_error(repository, digest, fault))?;
-        let is_known = known.contains(&response.status());
-        let Some(offset) = received_bytes(response.headers()).filter(|_| is_known) else {
+        let Some((response, offset)) = response.and_then(|response| {
+            let offset = received_bytes(response.headers())?;
+            Some((response, offset))
+        }) else {
             return Ok(None);
         };
         let location = session_location(&response).unwrap_or_else(|_| session.location.clone());
@@ -205,7 +218,10 @@ impl RegistryClient {
         stream: BlobStream,
     ) -> Result<(), Fault> {
         let mut location = session.location;
-        location.query_pairs_mut().append_pair("digest", blob.digest.as_str());
+        // The target of a redirect may have it already.
+        if !location.query_pairs().any(|(name, _)| name == "digest") {
+            location.query_pairs_mut().append_pair("digest", blob.digest.as_str());
+        }
         let mut request = upload_request(Method::PUT, repository, location);
         let length = blob.size.saturating_sub(session.offset);
         if session.offset > 0 && length > 0 {
@@ -231,8 +247,19 @@ impl RegistryClient {
         let monitor = StallMonitor::new(timeouts);
         let body = MonitoredBody::new(stream, length, monitor.clone());
         request.body = RequestBody::Stream(reqwest::Body::wrap_stream(body), length);
+        let send = async {
+            let response = self.transport.send(request).await?;
+            match response.status() {
+                status if expected.contains(&status) => Ok(response),
+                // The body is consumed: the next attempt sends it there.
+                StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => Err(Fault::UploadRedirected {
+                    to: Box::new(redirect_target(response.url(), response.headers())?),
+                }),
+                _ => Err(self.transport.status_fault(response).await),
+            }
+        };
         let sent = tokio::select! {
-            sent = self.transport.send_expecting(request, expected) => sent,
+            sent = send => sent,
             fault = monitor.run(timeouts.stall, response_timeout) => Err(fault),
         };
         match monitor.take_failure() {
@@ -248,14 +275,6 @@ impl RegistryClient {
         };
         self.error(action, fault)
     }
-}
-
-/// Returns true for the statuses of registries that do not know mounts, as opposed to a denied push.
-fn refuses_mount(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
-    )
 }
 
 fn upload_request(method: Method, repository: &Repository, url: Url) -> RegistryRequest {
@@ -286,7 +305,7 @@ fn received_bytes(headers: &HeaderMap) -> Option<u64> {
 fn session_location(response: &Response) -> Result<Url, Fault> {
     let to = location(response.url(), response.headers()).ok_or(Fault::from(ProtocolProblem::NoLocation))?;
     super::redirect_policy::check_redirect(response.url(), &to).map_err(|reason| Fault::RedirectRefused {
-        to: super::redirect_policy::host_and_port(&to),
+        to: super::redirect_policy::shown_host(&to),
         reason,
     })?;
     Ok(to)

@@ -93,7 +93,7 @@ impl CopyJob<'_> {
 pub(super) fn cancelled(subject: &str) -> TransferError {
     TransferError {
         attempt: format!("copying `{subject}` was stopped on request"),
-        kind: FailureKind::Local,
+        kind: FailureKind::Stopped,
         source: None,
     }
 }

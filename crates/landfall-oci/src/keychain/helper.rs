@@ -74,7 +74,7 @@ pub enum HelperProblem {
     #[error("it ended with {status}: {message}")]
     Failed {
         status: ExitStatus,
-        /// One line of its output.
+        /// One line of its stderr.
         message: String,
     },
     #[error("it printed more than {OUTPUT_BYTES_MAX} bytes")]
@@ -193,11 +193,15 @@ fn parse_output(
     errors: &[u8],
 ) -> Result<Option<Credential>, HelperProblem> {
     if !status.success() {
-        let message = message(output, errors);
-        let is_not_found = message.contains(NOT_FOUND);
+        let is_not_found = [output, errors]
+            .iter()
+            .any(|bytes| String::from_utf8_lossy(bytes).contains(NOT_FOUND));
         return match action {
             HelperAction::Get { .. } | HelperAction::Erase { .. } if is_not_found => Ok(None),
-            _ => Err(HelperProblem::Failed { status, message }),
+            _ => Err(HelperProblem::Failed {
+                status,
+                message: message(errors),
+            }),
         };
     }
     match action {
@@ -209,17 +213,14 @@ fn parse_output(
     }
 }
 
-/// Returns the message of a failed helper. The protocol has it on stdout; programs also use stderr. A line that looks
-/// like a login is not repeated.
-fn message(output: &[u8], errors: &[u8]) -> String {
-    let lines = [output, errors].map(|bytes| {
-        let text = String::from_utf8_lossy(bytes);
-        let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
-        line.filter(|line| !line.contains(['{', '}'])).map(str::to_owned)
-    });
-    let line = lines.into_iter().flatten().next();
-    let line = line.unwrap_or_else(|| "it does not say why".to_owned());
-    line.chars()
+/// Returns the message of a failed helper from its stderr. Its stdout is never repeated: it is the place for secrets. A
+/// line that looks like a login is not repeated either.
+fn message(errors: &[u8]) -> String {
+    let text = String::from_utf8_lossy(errors);
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+    let line = line.filter(|line| !line.contains(['{', '}']));
+    line.unwrap_or("it does not say why on stderr")
+        .chars()
         .filter(|character| !character.is_control())
         .take(MESSAGE_LENGTH_MAX)
         .collect()
@@ -303,7 +304,11 @@ mod tests {
                 "the name of a helper has only letters, digits, `-`, `_` and `.`",
             ),
             ("angry", "it ended with exit status: 3: no session: run `cloud login`"),
-            ("leaky", "it ended with exit status: 1: it does not say why"),
+            ("leaky", "it ended with exit status: 1: it does not say why on stderr"),
+            (
+                "blabbing",
+                "it ended with exit status: 1: it does not say why on stderr",
+            ),
             ("chatty", "it printed more than 262144 bytes"),
             ("garbled", "its answer is not JSON with `Username` and `Secret`"),
         ];

@@ -9,6 +9,8 @@ pub struct Fault {
     pub method: &'static str,
     /// Applies only to requests whose path and query contain this.
     pub path: String,
+    /// True if it applies only to requests for a range.
+    pub ranges_only: bool,
     /// Number of requests with the fault; it is removed after that.
     pub times: u32,
     pub effect: Effect,
@@ -21,9 +23,17 @@ impl Fault {
         Fault {
             method: "GET",
             path: path.to_owned(),
+            ranges_only: false,
             times: 1,
             effect,
         }
+    }
+
+    /// Returns the fault for requests for a range only.
+    #[must_use]
+    pub fn ranges_only(mut self) -> Fault {
+        self.ranges_only = true;
+        self
     }
 
     /// Returns the fault for another method.
@@ -76,11 +86,23 @@ pub enum Effect {
     Location(String),
     /// Omits `Docker-Content-Digest`.
     NoDigestHeader,
+    /// Compresses the body with gzip unless the request asks for `identity`, and says so.
+    Gzip,
+    /// Compresses the body with gzip, and says so, whatever the request asks for.
+    ForcedGzip,
+    /// Says that the body is compressed with gzip, and leaves it as it is.
+    SaysGzip,
+    /// Adds `OCI-Subject`.
+    ListsSubject,
 }
 
 /// Removes the fault for a request from the list and returns its effect.
-pub(super) fn take_fault(faults: &mut Vec<Fault>, method: &str, path: &str) -> Option<Effect> {
-    let matches = |fault: &Fault| (fault.method.is_empty() || fault.method == method) && path.contains(&fault.path);
+pub(super) fn take_fault(faults: &mut Vec<Fault>, method: &str, path: &str, is_range: bool) -> Option<Effect> {
+    let matches = |fault: &Fault| {
+        (fault.method.is_empty() || fault.method == method)
+            && path.contains(&fault.path)
+            && (is_range || !fault.ranges_only)
+    };
     let found = faults.iter().position(matches)?;
     let effect = faults[found].effect.clone();
     if faults[found].times <= 1 {

@@ -4,7 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, LINK, LOCATION, RANGE, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, LINK, LOCATION, RANGE,
+    WWW_AUTHENTICATE,
+};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -14,14 +17,20 @@ use serde_json::json;
 use super::content::Content;
 use super::fault::{Effect, take_fault};
 use super::{LoggedRequest, State, access, harbor};
-use crate::image_builder::digest_of;
+use crate::image_builder::{digest_of, gzip};
 
 const DIGEST_HEADER: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// Returns the response, or `None` if the connection has to close without one.
 pub(super) async fn handle(state: &State, request: Request<Incoming>) -> Option<Response<FakeBody>> {
     let (parts, body) = request.into_parts();
-    let effect = take_fault(&mut state.lock().faults, parts.method.as_str(), &path_of(&parts));
+    let is_range = parts.headers.contains_key(RANGE);
+    let effect = take_fault(
+        &mut state.lock().faults,
+        parts.method.as_str(),
+        &path_of(&parts),
+        is_range,
+    );
     state.lock().faults_met += u64::from(effect.is_some());
     let answer = answer_with_fault(state, &parts, body, effect).await;
     let header = |name: HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
@@ -99,6 +108,28 @@ async fn answer_with_fault(
         }
         Some(Effect::Location(to)) => {
             answer.headers_mut().insert(LOCATION, header_value(&to));
+        }
+        Some(Effect::Gzip | Effect::ForcedGzip | Effect::SaysGzip) => {
+            let asks_identity = parts
+                .headers
+                .get(ACCEPT_ENCODING)
+                .is_some_and(|value| value == "identity");
+            if !asks_identity || !matches!(effect, Some(Effect::Gzip)) {
+                if !matches!(effect, Some(Effect::SaysGzip)) {
+                    let bytes: Bytes = gzip(&answer.body().bytes).into();
+                    answer.body_mut().length = bytes.len();
+                    answer.body_mut().bytes = bytes;
+                }
+                answer
+                    .headers_mut()
+                    .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+        }
+        Some(Effect::ListsSubject) => {
+            let subject = HeaderName::from_static("oci-subject");
+            answer
+                .headers_mut()
+                .insert(subject, HeaderValue::from_static("sha256:0"));
         }
         Some(Effect::NoDigestHeader) => {
             answer.headers_mut().remove(DIGEST_HEADER);

@@ -239,9 +239,15 @@ fn certificate_that_more_trust_does_not_mend_gets_a_hint_of_its_own() {
         TlsProblem::NotYetValid,
         TlsProblem::WrongName,
         TlsProblem::ClientCertificate,
+        TlsProblem::NotTls,
+        TlsProblem::Handshake,
     ];
     let told = problems.map(|problem| {
-        let fault = Fault::Tls { problem, source: None };
+        let fault = Fault::Tls {
+            problem,
+            registry: String::new(),
+            source: None,
+        };
         let error = TransferError {
             attempt: "cannot fetch".to_owned(),
             kind: fault.kind(),
@@ -258,6 +264,10 @@ fn certificate_that_more_trust_does_not_mend_gets_a_hint_of_its_own() {
     image `nginx:1.27` cannot be fetched from registry `reg:5000`: its certificate is for another name
       hint: name it as its certificate does in `stylus.registryCredentials.domain` at user-data.yaml:4:13, or renew the certificate with the name `reg:5000`
     image `nginx:1.27` cannot be fetched from registry `reg:5000`: the registry asks for a client certificate, and was shown none that it accepts
-      hint: put a certificate that the registry accepts, and its key, into `/etc/docker/certs.d/HOST:PORT/` as `client.cert` and `client.key`
+      hint: put a certificate that the registry accepts, and its key, into `/etc/docker/certs.d/reg:5000/` as `client.cert` and `client.key`
+    image `nginx:1.27` cannot be fetched from registry `reg:5000`: the server speaks plain HTTP, and the registry is not marked `insecure`
+      hint: set `stylus.registryCredentials.insecure` beside user-data.yaml:4:13 to true, or serve the registry over TLS
+    image `nginx:1.27` cannot be fetched from registry `reg:5000`: the TLS handshake failed
+      hint: check that a TLS server listens at this address and port
     ");
 }

@@ -9,10 +9,11 @@ use std::fmt;
 use std::sync::Mutex;
 
 use http::StatusCode;
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{AfterShortcut, FailureKind, Shortcut, Unexpected};
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::{Digest, Repository};
 use landfall_core::sync::lock;
+use reqwest::Url;
 
 use super::chunks::BlobChunks;
 use super::journal::{UploadJournal, UploadKey};
@@ -20,10 +21,13 @@ use super::session::{UploadSession, UploadStart};
 use crate::client::chunking::AdaptiveLength;
 use crate::client::error::Fault;
 use crate::client::registry_client::RegistryClient;
+use crate::client::shortcut::unexpected;
 use crate::image::{BlobStart, BlobStream, TransferError};
 
 /// Number of conflicts after which the client gives up an upload session.
 const CONFLICTS_MAX: u32 = 2;
+/// Redirects of the requests of one blob that are followed.
+const REDIRECTS_MAX: u32 = 3;
 
 /// The unfinished upload sessions of one repository.
 #[derive(Default)]
@@ -43,6 +47,12 @@ struct UploadState {
     conflicts: u32,
     /// True if the request before the current one broke off.
     previous_broke: bool,
+    /// Number of chunks that failed for a reason that may pass, before the registry took any.
+    failed_chunks: u32,
+    /// True if the registry refused the blob in chunks: it is sent in one request.
+    in_one: bool,
+    /// Number of redirects of its requests.
+    redirects: u32,
 }
 
 impl fmt::Debug for UploadSessions {
@@ -196,6 +206,17 @@ impl UploadSessions {
             }
             Err(error) => error,
         };
+        if let Some(Fault::UploadRedirected { to }) = Fault::of(&error) {
+            let mut state = self.state(&blob.digest);
+            state.redirects += 1;
+            if let Some(session) = state.session.as_mut().filter(|_| state.redirects <= REDIRECTS_MAX) {
+                session.location = Url::clone(to);
+                state.in_flight = None;
+                self.set(&blob.digest, Some(state));
+                return Err(error);
+            }
+            error.kind = FailureKind::Protocol;
+        }
         match response_status(&error) {
             // The registry still processes the broken request, or has more of it than it reported. The next attempt
             // asks again.
@@ -208,9 +229,14 @@ impl UploadSessions {
             // smaller.
             Some(StatusCode::PAYLOAD_TOO_LARGE) if self.can_send_less(key) => {
                 error.kind = FailureKind::Unreachable;
+                self.change(&blob.digest, |state| state.in_one = false);
                 return Err(error);
             }
             _ => {}
+        }
+        if self.take_plain_way(client, key, offset, &error) {
+            error.kind = FailureKind::Unreachable;
+            return Err(error);
         }
         // A registry that rejects a blob from several requests may have joined them incorrectly.
         if offset > 0 && error.kind == FailureKind::Protocol {
@@ -222,6 +248,66 @@ impl UploadSessions {
             self.forget(key);
         }
         Err(error)
+    }
+
+    /// Decides after a failed request. Returns true if the blob was sent in chunks, and the next attempt sends it in one
+    /// request: the registry does not take chunks.
+    fn take_plain_way(&self, client: &RegistryClient, key: UploadKey<'_>, offset: u64, error: &TransferError) -> bool {
+        let state = self.state(&key.blob.digest);
+        let Some(fault) = Fault::of(error) else { return false };
+        let answer = unexpected(fault);
+        if state.in_one && answer == Unexpected::Silence {
+            // The link broke: chunks get through where one request does not.
+            self.change(&key.blob.digest, |state| state.in_one = false);
+            return false;
+        }
+        if state.in_one || !(offset > 0 || is_chunked(&state, key.blob)) {
+            return false;
+        }
+        let is_last = offset_of(&state) + state.in_flight.unwrap_or(0) == key.blob.size;
+        let passes = matches!(
+            answer,
+            Unexpected::Wait | Unexpected::Silence | Unexpected::Status(500..)
+        );
+        if passes && (client.chunks.were_taken() || is_last) {
+            return false;
+        }
+        // The session ended, e.g. with a restart of the registry: a new one, once.
+        let is_lost = matches!(answer, Unexpected::Status(404 | 410));
+        if is_lost && offset_of(&state) > 0 && state.failed_chunks == 0 {
+            let anew = UploadState {
+                failed_chunks: 1,
+                ..UploadState::default()
+            };
+            self.set(&key.blob.digest, Some(anew));
+            self.forget(key);
+            return true;
+        }
+        match Shortcut::ChunkedUpload.after(answer, state.failed_chunks) {
+            AfterShortcut::Fail => false,
+            AfterShortcut::Again => {
+                self.change(&key.blob.digest, |state| {
+                    state.failed_chunks += 1;
+                    state.in_one = Shortcut::ChunkedUpload.is_given_up(state.failed_chunks);
+                });
+                false
+            }
+            AfterShortcut::PlainWay => {
+                let in_one = UploadState {
+                    in_one: true,
+                    ..UploadState::default()
+                };
+                self.set(&key.blob.digest, Some(in_one));
+                self.forget(key);
+                true
+            }
+        }
+    }
+
+    fn change(&self, digest: &Digest, change: impl FnOnce(&mut UploadState)) {
+        let mut state = self.state(digest);
+        change(&mut state);
+        self.set(digest, Some(state));
     }
 
     fn can_send_less(&self, key: UploadKey<'_>) -> bool {
@@ -238,10 +324,16 @@ impl UploadSessions {
         if state.conflicts < CONFLICTS_MAX {
             return self.set(digest, Some(state));
         }
+        // A registry that took no chunk yet may take none, and say so by a conflict.
+        let in_one = !state.in_one && !client.chunks.were_taken() && is_chunked(&state, key.blob);
         if let Some(request) = state.in_flight {
             client.chunks.resume_lost(request);
         }
-        self.set(digest, None);
+        let anew = UploadState {
+            in_one,
+            ..UploadState::default()
+        };
+        self.set(digest, Some(anew));
         self.forget(key);
     }
 
@@ -258,21 +350,38 @@ impl UploadSessions {
         let mut state = self.state(&blob.digest);
         loop {
             let left = blob.size - session.offset();
-            let length = client.chunks.chunk_size(left);
+            let length = match state.in_one {
+                true => left,
+                false => client.chunks.chunk_size(left),
+            };
             state.session = Some(session.clone());
             state.in_flight = Some(length);
             self.set(&blob.digest, Some(state.clone()));
             let chunk = chunks.next(length);
             if length == left {
-                return Ok(client.finish_upload(repository, blob, session, chunk).await?);
+                client.finish_upload(repository, blob, session, chunk).await?;
+                if state.in_one {
+                    client.chunks.refused();
+                }
+                return Ok(());
             }
             session = client
                 .upload_chunk(repository, &blob.digest, &session, chunk, length)
                 .await?;
+            client.chunks.taken();
             state.previous_broke = false;
             self.record(key, &session);
         }
     }
+}
+
+/// Returns true if the request in flight is not all of the blob.
+fn is_chunked(state: &UploadState, blob: &Descriptor) -> bool {
+    state.in_flight.is_some_and(|request| request < blob.size)
+}
+
+fn offset_of(state: &UploadState) -> u64 {
+    state.session.as_ref().map_or(0, UploadSession::offset)
 }
 
 fn response_status(error: &TransferError) -> Option<StatusCode> {
