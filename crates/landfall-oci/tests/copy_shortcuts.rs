@@ -110,6 +110,12 @@ fn refusing(shortcut: Shortcut, answer: &Effect) -> (Vec<Fault>, Vec<Fault>) {
         Shortcut::BlobRange => (vec![cut, always("GET", "/blobs/", answer).ranges_only()], vec![]),
         Shortcut::MountFromSelf | Shortcut::MountFromOther => (vec![], vec![always("POST", "mount=", answer)]),
         Shortcut::UploadStatus => (vec![], vec![broken, always("GET", "/blobs/uploads/", answer)]),
+        Shortcut::UploadProgress => {
+            let with_id = always("POST", "/blobs/uploads/", &Effect::UploadId);
+            (vec![], vec![with_id, always("GET", "/blobs/uploads/", answer)])
+        }
+        // Asked before large blobs only: `copy_verification.rs` has its answers.
+        Shortcut::UploadVerification => (vec![], vec![]),
         Shortcut::ChunkedUpload => (vec![], vec![always("PATCH", "/blobs/uploads/", answer)]),
         Shortcut::ReferrersApi => {
             let refused = always("GET", "/referrers/", answer);
@@ -131,10 +137,9 @@ async fn a_copy_succeeds_whatever_a_registry_answers_to_whichever_shortcut() {
             let (at_source, at_sink) = refusing(shortcut, &answer);
             at_source.into_iter().for_each(|fault| from.inject(fault));
             at_sink.into_iter().for_each(|fault| to.inject(fault));
-            let chunk = if shortcut == Shortcut::ChunkedUpload {
-                50_000
-            } else {
-                WHOLE
+            let chunk = match shortcut {
+                Shortcut::ChunkedUpload | Shortcut::UploadProgress => 50_000,
+                _ => WHOLE,
             };
             let (source, sink) = (mk_client_of(&from, WHOLE), mk_client_of(&to, chunk));
             for run in ["first", "second"] {

@@ -114,6 +114,21 @@ async fn a_source_with_wrong_bytes_is_named() {
 }
 
 #[tokio::test]
+async fn a_copy_succeeds_whatever_a_registry_answers_to_the_question() {
+    let html = vec![("content-type", "text/html".to_owned())];
+    for status in [200, 401, 403, 404, 405, 406, 409, 416, 429, 500, 503, 507] {
+        let registries = Registries::start();
+        let answer = Effect::Status(status, html.clone(), "<html></html>".to_owned());
+        registries
+            .to
+            .inject(Fault::once("/blobs/uploads/", answer).method("PUT"));
+        let copied = registries.copy(UploadHash::WhereUnverified).await;
+        assert_eq!(copied.err().map(|error| error.chain()), None, "{status}");
+        registries.assert_copied();
+    }
+}
+
+#[tokio::test]
 async fn wrong_bytes_never_reach_a_registry_that_accepts_anything() {
     let registries = Registries::start();
     registries.accept_anything_once();

@@ -209,8 +209,14 @@ impl Shared {
                 Shutdown::Both
             }
             Weakness::Swallows(_) => {
-                // Reads and drops bytes until the sender closes.
-                while from.read(&mut buffer)? > 0 {}
+                // Reads and drops bytes until the sender closes. They have crossed the sender's link, and count.
+                loop {
+                    let read = from.read(&mut buffer)?;
+                    if read == 0 {
+                        break;
+                    }
+                    counter.fetch_add(read as u64, Ordering::SeqCst);
+                }
                 Shutdown::Both
             }
             Weakness::Crawls(_) => {

@@ -22,6 +22,10 @@ pub enum Shortcut {
     MountFromOther,
     /// Question for the bytes that an upload session has.
     UploadStatus,
+    /// Question how far an upload got, while its bytes are sent.
+    UploadProgress,
+    /// Proof that the registry verifies uploads.
+    UploadVerification,
     /// Upload in several requests.
     ChunkedUpload,
     /// The referrers API.
@@ -58,7 +62,7 @@ pub enum AfterShortcut {
 }
 
 impl Shortcut {
-    pub const ALL: [Shortcut; 11] = [
+    pub const ALL: [Shortcut; 13] = [
         Shortcut::ManifestBeforePush,
         Shortcut::ManifestHead,
         Shortcut::BlobBeforeUpload,
@@ -67,6 +71,8 @@ impl Shortcut {
         Shortcut::MountFromSelf,
         Shortcut::MountFromOther,
         Shortcut::UploadStatus,
+        Shortcut::UploadProgress,
+        Shortcut::UploadVerification,
         Shortcut::ChunkedUpload,
         Shortcut::ReferrersApi,
         Shortcut::HarborProject,
@@ -83,6 +89,8 @@ impl Shortcut {
             Shortcut::BlobRange => "fetch the blob from its first byte",
             Shortcut::MountFromSelf | Shortcut::MountFromOther => "open an upload session",
             Shortcut::UploadStatus => "open a new upload session",
+            Shortcut::UploadProgress => "send the bytes without a question",
+            Shortcut::UploadVerification => "hash the bytes on this machine",
             Shortcut::ChunkedUpload => "upload the blob in one request",
             Shortcut::ReferrersApi => "use the list under the tag",
             Shortcut::HarborProject => "create the project",
@@ -99,7 +107,11 @@ impl Shortcut {
             | Shortcut::BlobBeforeUpload
             | Shortcut::MountFromSelf
             | Shortcut::ReferrersApi => 1,
-            Shortcut::ManifestHead | Shortcut::BlobHead | Shortcut::HarborProject => 0,
+            Shortcut::ManifestHead
+            | Shortcut::BlobHead
+            | Shortcut::HarborProject
+            | Shortcut::UploadProgress
+            | Shortcut::UploadVerification => 0,
         }
     }
 

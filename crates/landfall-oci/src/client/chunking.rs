@@ -55,8 +55,8 @@ impl AdaptiveLength {
 /// in flight, at both ends.
 ///
 /// Before any failure the client guesses from `Docker-Upload-UUID`: a v4 UUID means distribution 2 or a derivative.
-/// Other registries get longer chunks, but not the whole blob in one request: a proxy or a dying link may accept all
-/// bytes and deliver none.
+/// Other registries get longer chunks once they have told how far an upload got while bytes arrived: a proxy or a dying
+/// link may accept all bytes and deliver none.
 #[derive(Debug)]
 pub(super) struct ChunkPolicy {
     /// Length of the first chunks, in bytes.
@@ -74,6 +74,17 @@ struct ChunkLengths {
     taken: bool,
     /// True if the registry refused a blob in chunks, and took it in one request.
     refused: bool,
+    progress: Progress,
+}
+
+/// The registry's answers to the question how far an upload got, asked while bytes arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// The registry must not be asked.
+    NotAsked,
+    Unknown,
+    Told,
+    NotTold,
 }
 
 impl ChunkPolicy {
@@ -86,6 +97,7 @@ impl ChunkPolicy {
                 connection: AdaptiveLength::UNBOUNDED,
                 taken: false,
                 refused: false,
+                progress: Progress::NotAsked,
             }),
         }
     }
@@ -100,7 +112,34 @@ impl ChunkPolicy {
         if lengths.refused {
             return left;
         }
-        lengths.connection.bound(lengths.resumable.bound(left))
+        let length = lengths.connection.bound(lengths.resumable.bound(left));
+        match lengths.progress {
+            Progress::Told => length,
+            // A dying link may take all bytes of a request and deliver none.
+            _ => length.min(self.first),
+        }
+    }
+
+    /// Returns the most bytes of a request that may be unconfirmed; `None` if the registry is not asked how far it got.
+    pub(super) fn window(&self, request: u64) -> Option<u64> {
+        let progress = self.lengths().progress;
+        let is_asked = matches!(progress, Progress::Unknown | Progress::Told);
+        Some(self.first).filter(|first| is_asked && request > first / 2)
+    }
+
+    /// Returns true if the registry has told how far an upload got while bytes arrived.
+    pub(super) fn tells_progress(&self) -> bool {
+        self.lengths().progress == Progress::Told
+    }
+
+    /// Records whether the registry tells how far an upload got while bytes arrive. An answer counts for more than its
+    /// absence.
+    pub(super) fn told_progress(&self, told: bool) {
+        let mut lengths = self.lengths();
+        lengths.progress = match (lengths.progress, told) {
+            (_, true) | (Progress::Told, false) => Progress::Told,
+            (_, false) => Progress::NotTold,
+        };
     }
 
     /// Records that the registry took a chunk that is not the last one.
@@ -123,6 +162,9 @@ impl ChunkPolicy {
             return;
         }
         let mut lengths = self.lengths();
+        if !id.is_empty() && lengths.progress == Progress::NotAsked {
+            lengths.progress = Progress::Unknown;
+        }
         // An observation counts for more than an ID.
         if lengths.resumable == AdaptiveLength(Some(self.first)) {
             lengths.resumable = AdaptiveLength(Some(self.first.saturating_mul(KEPT_FACTOR)));
@@ -234,6 +276,8 @@ mod tests {
         policy.resume_lost(MIB / 4);
         assert_eq!(policy.chunk_size(100 * MIB), MIB / 4);
         policy.resume_kept();
+        assert_eq!(policy.chunk_size(100 * MIB), 64 * MIB);
+        policy.told_progress(true);
         assert_eq!(policy.chunk_size(100 * MIB), 100 * MIB);
         policy.resume_lost(32 * MIB);
         assert_eq!(policy.chunk_size(100 * MIB), 2 * MIB);
@@ -259,6 +303,8 @@ mod tests {
             let policy = ChunkPolicy::new(64 * MIB);
             policy.saw_upload_id(id);
             policy.saw_upload_id(id);
+            assert_eq!(policy.chunk_size(whole), 64 * MIB, "{id}");
+            policy.told_progress(true);
             assert_eq!(policy.chunk_size(whole), chunk, "{id}");
             policy.resume_lost(whole);
             policy.saw_upload_id(id);

@@ -12,6 +12,7 @@ mod resume;
 mod session;
 mod stall;
 mod verification;
+mod window;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(super) use self::resume::UploadSessions;
 pub use self::session::{UploadSession, UploadStart};
 use self::stall::{MonitoredBody, StallMonitor};
 pub(super) use self::verification::DIGEST_INVALID;
+use self::window::UploadWindow;
 use super::auth::scope::Scope;
 use super::error::{Fault, RegistryAction, RegistryError};
 use super::problem::ProtocolProblem;
@@ -202,7 +204,14 @@ impl RegistryClient {
         // The registry verifies nothing at this point, so that the response takes no extra time.
         let response_timeout = self.transport.endpoint().timeouts.response;
         let response = self
-            .stream_body(request, chunk, length, &expected, response_timeout)
+            .stream_watched(
+                repository,
+                session,
+                request,
+                (chunk, length),
+                &expected,
+                response_timeout,
+            )
             .await?;
         Ok(UploadSession {
             location: session_location(&response)?,
@@ -217,7 +226,7 @@ impl RegistryClient {
         session: UploadSession,
         stream: BlobStream,
     ) -> Result<(), Fault> {
-        let mut location = session.location;
+        let mut location = session.location.clone();
         // The target of a redirect may have it already.
         if !location.query_pairs().any(|(name, _)| name == "digest") {
             location.query_pairs_mut().append_pair("digest", blob.digest.as_str());
@@ -229,8 +238,32 @@ impl RegistryClient {
         }
         let expected = [StatusCode::CREATED, StatusCode::OK, StatusCode::NO_CONTENT];
         let response_timeout = self.transport.endpoint().timeouts.commit_of(blob.size);
-        let sent = self.stream_body(request, stream, length, &expected, response_timeout);
+        let body = (stream, length);
+        let sent = self.stream_watched(repository, &session, request, body, &expected, response_timeout);
         sent.await.map(drop)
+    }
+
+    /// Sends a request with a streamed body, and asks meanwhile how far the registry got, if it may be asked.
+    async fn stream_watched(
+        &self,
+        repository: &Repository,
+        session: &UploadSession,
+        request: RegistryRequest,
+        (stream, length): (BlobStream, u64),
+        expected: &[StatusCode],
+        response_timeout: Duration,
+    ) -> Result<Response, Fault> {
+        let Some(window) = self.chunks.window(length).map(UploadWindow::new) else {
+            return self
+                .stream_body(request, stream, length, expected, response_timeout)
+                .await;
+        };
+        let stall = self.transport.endpoint().timeouts.stall;
+        let stream = window.limit(stream);
+        tokio::select! {
+            sent = self.stream_body(request, stream, length, expected, response_timeout) => sent,
+            fault = self.watch_arrival(repository, session, &window, stall) => Err(fault),
+        }
     }
 
     /// Sends a request with a streamed body. There is no limit while bytes move; the response must follow the last byte

@@ -92,6 +92,8 @@ pub enum Effect {
     ForcedGzip,
     /// Says that the body is compressed with gzip, and leaves it as it is.
     SaysGzip,
+    /// Adds `Docker-Upload-UUID`, with an ID that is no UUID of version 4.
+    UploadId,
     /// Adds `OCI-Subject`.
     ListsSubject,
 }

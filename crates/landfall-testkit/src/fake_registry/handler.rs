@@ -125,6 +125,10 @@ async fn answer_with_fault(
                     .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             }
         }
+        Some(Effect::UploadId) => {
+            let id = HeaderName::from_static("docker-upload-uuid");
+            answer.headers_mut().insert(id, HeaderValue::from_static("upload-1"));
+        }
         Some(Effect::ListsSubject) => {
             let subject = HeaderName::from_static("oci-subject");
             answer

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use futures_util::stream;
+use landfall_core::failure::Shortcut;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Repository;
 
@@ -24,15 +25,18 @@ impl RegistryClient {
 
     async fn prove_verification(&self, repository: &Repository) -> bool {
         let blob = Descriptor::new("", digest_of(b"other bytes"), BYTES.len() as u64);
-        let refused = async {
+        let question = async {
             let session = self.post_upload(repository).await?;
             let bytes = Box::pin(stream::iter([Ok(Bytes::from_static(BYTES))]));
-            self.finish(repository, &blob, session, bytes).await
+            match self.finish(repository, &blob, session, bytes).await {
+                Err(Fault::Answer { message, .. }) if message.has_code(DIGEST_INVALID) => Ok(true),
+                other => other.map(|()| false),
+            }
         };
-        let is_proven = match refused.await {
-            Err(Fault::Answer { message, .. }) => message.has_code(DIGEST_INVALID),
-            _ => false,
-        };
+        let answer = self
+            .try_shortcut(Shortcut::UploadVerification, repository, question)
+            .await;
+        let is_proven = answer.ok().flatten().unwrap_or(false);
         tracing::debug!(registry = %self.host(), is_proven, "asked whether uploads are verified");
         is_proven
     }
