@@ -16,7 +16,7 @@ MACHETE_VERSION := 0.9.2
 MACHETE_DIR := $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/tools/cargo-machete-$(MACHETE_VERSION)
 MACHETE := $(MACHETE_DIR)/bin/cargo-machete
 
-.PHONY: help test fuzz lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook bench-registry demo docs
+.PHONY: help test fuzz mutants lint peers testbed cluster-up cluster-down manifests bench bench-copy bench-webhook bench-registry demo docs
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -45,6 +45,16 @@ fuzz: ## libFuzzer on the registry's parsers; needs nightly and cargo-fuzz, see 
 	  mkdir -p corpus/$$target && \
 	  $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target -- -max_total_time=$(SECONDS_EACH) || exit 1; \
 	done
+
+# Changes the code in small ways and runs the tests of the changed package: a survivor shows a rule without a test.
+MUTANTS_VERSION := 27.1.0
+MUTANTS_DIR := $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/tools/cargo-mutants-$(MUTANTS_VERSION)
+
+mutants: $(MUTANTS_DIR)/bin/cargo-mutants ## Mutation tests of decisions, store, copies and collection; hours (ARGS='--shard 0/20')
+	$(MUTANTS_DIR)/bin/cargo-mutants mutants --output target $(ARGS)
+
+$(MUTANTS_DIR)/bin/cargo-mutants:
+	$(CARGO) install --quiet cargo-mutants --version $(MUTANTS_VERSION) --locked --root $(MUTANTS_DIR)
 
 peers: ## Installs the real programs that the interop tests run, where they are missing
 	@missing=$$(for peer in $(PEERS); do \
