@@ -18,7 +18,7 @@ const MIB: u64 = 1024 * 1024;
 pub(crate) const SESSIONS: SlotLimits = SlotLimits {
     total: 1024,
     share: 256,
-    grace: Duration::from_secs(10),
+    grace: Duration::from_secs(2),
 };
 /// Requests that send a blob to the disk. One that has waited for its client may give way; its session keeps the bytes.
 const UPLOADS: SlotLimits = SlotLimits {
