@@ -42,6 +42,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::serve::budget::{Budget, BudgetExceeded, BudgetLimits, ClientAddress};
 use crate::serve::host::violation;
 use crate::serve::in_flight::{InFlightRequests, TimeoutReason, TrackedBody};
 use crate::serve::slots::{NoSlot, Slot, SlotLimits, Slots, TakenSlot};
@@ -93,7 +94,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time that a connection has for its first request, and for the next one, before it may give way to a new connection.
 const HEAD_GRACE: Duration = Duration::from_millis(250);
 /// Interval at which a server that has no room looks for a connection that gives way.
-const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(40);
 
 /// Serves until `shutdown` is cancelled, then drains. Requests carry the peer's address as axum's
 /// `ConnectInfo<SocketAddr>`. Dropping the future closes all connections at once.
@@ -109,6 +110,10 @@ pub async fn serve(
         total: limits.connections,
         share: limits.connections_of_client(),
         grace: HEAD_GRACE,
+    });
+    let parking: Budget = Budget::new(BudgetLimits {
+        total: limits.connections as u64,
+        share: limits.connections_of_client() as u64,
     });
     let mut tasks = JoinSet::new();
     loop {
@@ -126,13 +131,30 @@ pub async fn serve(
                 }
             },
         };
-        let Some(taken) = take_slot(&slots, peer, &shutdown).await else {
-            continue;
+        let client = ClientAddress::from(peer.ip());
+        let place = match slots.take(client) {
+            Ok(taken) => Ok(taken),
+            // A client that has its share waits apart from the others.
+            Err(NoSlot::OverShare | NoSlot::AllBusy) => match parking.take(client, 1) {
+                Ok(parked) => Err(parked),
+                Err(BudgetExceeded) => {
+                    tracing::debug!(%peer, "the client has too many connections");
+                    continue;
+                }
+            },
         };
+        let slots = slots.clone();
         let http = http.clone();
         let acceptor = acceptor.clone();
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
+            let taken = match place {
+                Ok(taken) => taken,
+                Err(_parked) => match wait_for_slot(&slots, peer, limits, &shutdown).await {
+                    Some(taken) => taken,
+                    None => return,
+                },
+            };
             let slot = taken.slot().clone();
             let served = serve_connection(stream, peer, slot.clone(), acceptor, http, limits, shutdown);
             tokio::select! {
@@ -150,23 +172,23 @@ pub async fn serve(
     Drained { abandoned }
 }
 
-/// Takes a slot for an accepted connection. Waits while all connections are busy. Returns `None` if the client has its
-/// share of connections, or if the server stops.
-async fn take_slot(slots: &Slots, peer: SocketAddr, shutdown: &CancellationToken) -> Option<TakenSlot> {
-    loop {
-        match slots.take(peer.ip().into()) {
-            Ok(taken) => return Some(taken),
-            Err(NoSlot::OverShare) => {
-                tracing::debug!(%peer, "the client has too many connections");
-                return None;
-            }
-            Err(NoSlot::AllBusy) => {
-                shutdown
-                    .run_until_cancelled(tokio::time::sleep(ROOM_CHECK_INTERVAL))
-                    .await?
+/// Takes a slot for an accepted connection. Waits while all connections of the client, or of all clients, are busy.
+/// Returns `None` after [`ServeLimits::header`], or if the server stops.
+async fn wait_for_slot(
+    slots: &Slots,
+    peer: SocketAddr,
+    limits: ServeLimits,
+    shutdown: &CancellationToken,
+) -> Option<TakenSlot> {
+    let wait = async {
+        loop {
+            match slots.take(peer.ip().into()) {
+                Ok(taken) => return taken,
+                Err(NoSlot::OverShare | NoSlot::AllBusy) => tokio::time::sleep(ROOM_CHECK_INTERVAL).await,
             }
         }
-    }
+    };
+    shutdown.run_until_cancelled(timeout(limits.header, wait)).await?.ok()
 }
 
 async fn serve_connection(

@@ -122,7 +122,7 @@ fn loggable_path<'a>(path: &'a str, route: Option<&Route>) -> &'a str {
 impl Api {
     async fn respond(
         &self,
-        request: Request,
+        mut request: Request,
         route: Result<Route, RegistryPathError>,
         peer: IpAddr,
     ) -> Result<Response, ApiError> {
@@ -140,9 +140,12 @@ impl Api {
             return self.show_metrics(metrics);
         }
         let route = route?;
-        self.access
+        let user = self
+            .access
             .authorize(request.method(), request.headers(), &route, client)
             .await?;
+        let client = client.with_login(user);
+        request.extensions_mut().insert(client);
         let registry = &self.registry;
         let get = request.method() == Method::GET;
         match (request.method(), &route) {

@@ -8,6 +8,7 @@
 
 pub mod admin_socket;
 mod api;
+mod budget_limits;
 pub mod fast_path;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

@@ -16,26 +16,41 @@ use http::Extensions;
 use landfall_core::sync::lock;
 
 /// A client as budgets tell clients apart: an IPv4 address, or the /64 network of an IPv6 address, because a host with
-/// IPv6 owns at least one. All clients behind a proxy or a NAT are one client.
+/// IPv6 owns at least one. All clients behind a proxy or a NAT are one client, unless they have different logins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ClientAddress(IpAddr);
+pub struct ClientAddress {
+    address: IpAddr,
+    /// Number of the client's login, if the server has checked one.
+    login: Option<u64>,
+}
 
 impl From<IpAddr> for ClientAddress {
     fn from(address: IpAddr) -> ClientAddress {
-        ClientAddress(match address {
+        let address = match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(address) => match address.to_ipv4_mapped() {
                 Some(address) => address.into(),
                 None => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
             },
-        })
+        };
+        ClientAddress { address, login: None }
     }
 }
 
 impl ClientAddress {
-    /// Returns the sender of a request. Without a connection, as in a test, it is the unspecified address.
+    /// Returns the client with its login, which a budget tells from other logins of the same address.
+    #[must_use]
+    pub fn with_login(self, login: Option<u64>) -> ClientAddress {
+        ClientAddress { login, ..self }
+    }
+
+    /// Returns the sender of a request: the client that the server put among the extensions, else the address of the
+    /// connection. Without a connection, as in a test, it is the unspecified address.
     #[must_use]
     pub fn of(extensions: &Extensions) -> ClientAddress {
+        if let Some(client) = extensions.get::<ClientAddress>() {
+            return *client;
+        }
         extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip())

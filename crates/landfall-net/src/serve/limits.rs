@@ -20,8 +20,8 @@ pub struct ServeLimits {
 }
 
 impl ServeLimits {
-    /// Returns the number of connections that one client may have: half of all, and at least one. A further one is
-    /// closed while all of them are busy.
+    /// Returns the number of connections that one client may have: half of all, and at least one. As many further ones
+    /// wait while all of them are busy, for [`ServeLimits::header`] at most. The others are closed.
     #[must_use]
     pub fn connections_of_client(&self) -> usize {
         self.connections.div_ceil(2)

@@ -1,5 +1,5 @@
-//! Slots of a server, for connections, uploads and upload sessions [spec:security.budgets]: how many there may be, in all
-//! and of one client, and which one gives way.
+//! Slots of a server, for connections, uploads and upload sessions [spec:security.budgets]: how many there may be, in
+//! all and of one client, and which one gives way.
 //!
 //! A slot is busy, or it waits for its client: a connection for the head of a request, an upload for its next bytes, a
 //! session for its first ones. At the limit, the slot that has waited longest gives way to a new one. So clients that

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::api::error::{ApiError, ErrorCode, too_many};
-use crate::api::login_throttle::LoginThrottle;
+use crate::api::login_throttle::{LoginThrottle, UserKey};
 use crate::api::policy::Policy;
 use crate::api::users::Users;
 use landfall_core::registry_path::Route;
@@ -54,23 +54,31 @@ pub(crate) struct AccessControl {
 
 #[derive(Default)]
 struct CachedLogins {
-    right: HashSet<Digest>,
+    right: HashMap<Digest, UserKey>,
     /// Kept apart, so that guesses do not push right logins out.
     wrong: HashSet<Digest>,
 }
 
 impl CachedLogins {
-    fn get(&self, hash: &Digest) -> Option<bool> {
-        let is_right = self.right.contains(hash);
-        (is_right || self.wrong.contains(hash)).then_some(is_right)
+    /// Returns the user of a login, and `None` in it for a wrong one.
+    fn get(&self, hash: &Digest) -> Option<Option<UserKey>> {
+        match self.right.get(hash) {
+            Some(user) => Some(Some(*user)),
+            None => self.wrong.contains(hash).then_some(None),
+        }
     }
 
-    fn insert(&mut self, hash: Digest, is_right: bool) {
-        let logins = if is_right { &mut self.right } else { &mut self.wrong };
-        if logins.len() >= CACHED_LOGINS_MAX {
-            logins.clear();
+    fn insert(&mut self, hash: Digest, user: Option<UserKey>) {
+        if self.right.len() >= CACHED_LOGINS_MAX {
+            self.right.clear();
         }
-        logins.insert(hash);
+        if self.wrong.len() >= CACHED_LOGINS_MAX {
+            self.wrong.clear();
+        }
+        match user {
+            Some(user) => drop(self.right.insert(hash, user)),
+            None => drop(self.wrong.insert(hash)),
+        }
     }
 }
 
@@ -100,13 +108,15 @@ impl AccessControl {
         }
     }
 
+    /// Returns the user whose login the request has, if any.
     pub(crate) async fn authorize(
         &self,
         method: &Method,
         headers: &HeaderMap,
         route: &Route,
         client: ClientAddress,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Option<UserKey>, ApiError> {
+        let mut user = None;
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let authorization = headers.get(header::AUTHORIZATION).filter(|value| *value != EMPTY_LOGIN);
         if let Some(login) = &self.login {
@@ -114,9 +124,14 @@ impl AccessControl {
             // to log in for a push. containerd pulls without a ping.
             let open = self.anonymous_pull && reads && *route != Route::Ping;
             match authorization {
-                Some(authorization) if self.verify_login(login, authorization, client).await? => {}
+                Some(authorization) => {
+                    user = self.verify_login(login, authorization, client).await?;
+                    if user.is_none() {
+                        return Err(unauthorized());
+                    }
+                }
                 None if open => {}
-                _ => return Err(unauthorized()),
+                None => return Err(unauthorized()),
             }
         }
         if self.read_only && !reads {
@@ -126,7 +141,7 @@ impl AccessControl {
                 "this registry is read-only",
             ));
         }
-        Ok(())
+        Ok(user)
     }
 
     /// Returns the number of logins that were not checked.
@@ -134,13 +149,13 @@ impl AccessControl {
         self.refusals.load(Ordering::Relaxed)
     }
 
-    /// Returns true if a login is a user's. It caches the result, and throttles a client that tries many logins.
+    /// Returns the user of a login, if it is right. It caches the result, and throttles a client that tries many logins.
     async fn verify_login(
         &self,
         login: &Users,
         authorization: &HeaderValue,
         client: ClientAddress,
-    ) -> Result<bool, ApiError> {
+    ) -> Result<Option<UserKey>, ApiError> {
         let mut digester = Digester::new(Algorithm::Sha256);
         digester.update(&self.key);
         digester.update(&login.generation().to_le_bytes());
@@ -150,7 +165,7 @@ impl AccessControl {
             return Ok(known);
         }
         let Some((name, password)) = parse_basic(authorization) else {
-            return Ok(false);
+            return Ok(None);
         };
         let check = lock(&self.checks).entry(hash.clone()).or_default().clone();
         let _entry = CheckEntry(&self.checks, &hash);
@@ -172,7 +187,7 @@ impl AccessControl {
         name: String,
         password: SecretString,
         client: ClientAddress,
-    ) -> Result<bool, ApiError> {
+    ) -> Result<Option<UserKey>, ApiError> {
         let user = self.name_hasher.hash_one(&name);
         let attempt = self.throttle.begin(client, user, Instant::now()).map_err(|wait| {
             self.refusals.fetch_add(1, Ordering::Relaxed);
@@ -191,9 +206,9 @@ impl AccessControl {
         });
         if admitted.await.unwrap_or(false) {
             attempt.succeed(Instant::now());
-            Ok(true)
+            Ok(Some(user))
         } else {
-            Ok(false)
+            Ok(None)
         }
     }
 

@@ -1,49 +1,14 @@
-//! Budgets of the registry [spec:security.budgets]: amounts for all clients together and for each. All amounts are here,
-//! and in docs/limits-and-compat.md.
-
-use std::time::Duration;
+//! Budgets of the registry: what they bound, and how a request pays. [`crate::budget_limits`] has the amounts.
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use landfall_net::serve::budget::{Budget, BudgetLimits, BudgetPart, ClientAddress};
-use landfall_net::serve::slots::{NoSlot, SlotLimits, Slots, TakenSlot};
+use landfall_net::serve::budget::{Budget, BudgetPart, ClientAddress};
+use landfall_net::serve::slots::{NoSlot, Slots, TakenSlot};
 
 use crate::api::error::{ApiError, too_many};
-
-const MIB: u64 = 1024 * 1024;
-
-/// Upload sessions. An empty one that is not in use may give way, one with bytes never does.
-pub(crate) const SESSIONS: SlotLimits = SlotLimits {
-    total: 1024,
-    share: 256,
-    grace: Duration::from_secs(10),
-};
-/// Requests that send a blob to the disk. One that has waited for its client may give way; its session keeps the bytes.
-const UPLOADS: SlotLimits = SlotLimits {
-    total: 512,
-    share: 256,
-    grace: Duration::from_secs(5),
-};
-/// Threads that read uploads from connections themselves. Tokio has 512 threads for all blocking work. A further upload
-/// is received without such a thread, which costs more processor time.
-const DIRECT_READS: BudgetLimits = BudgetLimits { total: 64, share: 32 };
-/// Bytes of manifests that are being pushed.
-const PUSHED_MANIFESTS: BudgetLimits = BudgetLimits {
-    total: 32 * MIB,
-    share: 16 * MIB,
-};
-/// Memory for large answers: manifests above [`SMALL_ANSWER_MAX`] and lists of referrers, in bytes.
-const ANSWERS: BudgetLimits = BudgetLimits {
-    total: 64 * MIB,
-    share: 32 * MIB,
-};
-/// Answers of this size and smaller ones pay nothing, in bytes. The requests in flight bound them.
-pub(crate) const SMALL_ANSWER_MAX: u64 = 256 * 1024;
-
-/// Time after which a client may come again for which no budget was left.
-const COME_AGAIN: Duration = Duration::from_secs(1);
+use crate::budget_limits::{ANSWERS, COME_AGAIN, DIRECT_READS, PUSHED_MANIFESTS, SMALL_ANSWER_MAX, UPLOADS};
 
 #[derive(Debug)]
 pub(crate) struct Budgets {

@@ -10,7 +10,7 @@ use landfall_core::failure::{Hint as _, error_chain, line_with_hint};
 use landfall_oci::store::error::StoreError;
 use serde_json::json;
 
-use crate::api::budgets::SESSIONS;
+use crate::budget_limits::SESSIONS;
 use crate::repository::upload_sessions::UploadSessionError;
 
 /// Error codes that clients know.

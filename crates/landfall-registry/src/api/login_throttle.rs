@@ -24,7 +24,7 @@ const COUNTS_MAX: usize = 4096;
 const FAMILIAR_MAX: usize = 1024;
 
 /// Hash of a user's name.
-type UserKey = u64;
+pub(crate) type UserKey = u64;
 
 #[derive(Debug, Default)]
 pub(crate) struct LoginThrottle {

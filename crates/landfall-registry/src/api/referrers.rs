@@ -1,5 +1,6 @@
-//! Lists of referrers, in pages of at most 4 MiB (OCI distribution specification, "Listing Referrers"). Large annotations
-//! are read from the manifests for the page that shows them, and the memory for it is bounded for each client and in all.
+//! Lists of referrers, in pages of at most 4 MiB (OCI distribution specification, "Listing Referrers"). Large
+//! annotations are read from the manifests for the page that shows them. The memory for it is bounded for each client
+//! and in all.
 
 use std::ops::Bound;
 use std::sync::Arc;

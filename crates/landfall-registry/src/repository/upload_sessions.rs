@@ -19,7 +19,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::budgets::SESSIONS;
+use crate::budget_limits::SESSIONS;
 
 /// Time after which a session without requests expires.
 const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
