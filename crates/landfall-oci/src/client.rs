@@ -26,6 +26,7 @@ mod request;
 mod server_message;
 mod settings_endpoint;
 mod shortcut;
+mod shortcut_counts;
 mod transport;
 mod upload;
 

@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{run, shown};
-use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions};
+use common::{landfall, run, shown};
+use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault, LoggedRequest};
 use landfall_testkit::image_builder::{FixtureBuilder, multi_platform};
 
 const PROFILE: &str = r"
@@ -87,12 +87,11 @@ fn what_is_missing_is_named_with_the_command_that_brings_it() {
     1 of 2 images there, 1 missing
     "#);
     let requests = registry.requests();
-    assert!(
-        requests
-            .iter()
-            .all(|request| request.method == "HEAD" || request.path == "/v2/"),
-        "{requests:?}"
-    );
+    // A HEAD that says "missing" is asked again by GET.
+    let is_cheap = |request: &LoggedRequest| {
+        request.method == "HEAD" || request.path == "/v2/" || request.path.contains("/scale/manifests/")
+    };
+    assert!(requests.iter().all(is_cheap), "{requests:?}");
 }
 
 #[test]
@@ -226,4 +225,47 @@ fn a_wrong_password_is_not_taken_for_a_missing_image() {
 
     0 of 2 images there, 2 not known
     "#);
+}
+
+#[test]
+fn a_check_that_is_stopped_blames_no_image_and_no_host() {
+    // A registry that accepts a connection and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let host = silent.local_addr().expect("an address");
+    let user_data =
+        format!("#cloud-config\nstylus:\n  registryCredentials:\n    domain: {host}/mirror\n    insecure: true\n");
+    std::fs::write(path("user-data.yaml"), user_data).expect("a file");
+    std::fs::write(path("profile.yaml"), PROFILE).expect("a file");
+    let (user_data, profile) = (path("user-data.yaml"), path("profile.yaml"));
+    let child = landfall(&["check", "--user-data", &user_data, "--profile", &profile])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let _connection = silent.accept().expect("the program asks");
+    let stopped = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(stopped.expect("kill runs").success());
+    let text = shown(&child.wait_with_output().expect("the program ends"));
+    assert!(
+        text.contains("0 of 2 images there, 2 not asked for, because the check was stopped"),
+        "{text}"
+    );
+    assert!(!text.contains("fix:") && !text.contains("this host failed"), "{text}");
+}
+
+#[test]
+fn an_image_is_found_where_the_registry_answers_no_head() {
+    let registry = FakeRegistry::start_with(mk_login("right"));
+    for name in ["till", "scale"] {
+        let image = FixtureBuilder::new().plain_layer(&[("name", name.as_bytes())]).build();
+        registry.add_image(&format!("mirror/quay.io/shop/{name}"), "1.0", &image);
+    }
+    let not_found = Effect::Status(404, Vec::new(), String::new());
+    registry.inject(Fault::once("/manifests/", not_found).method("HEAD").always());
+    let text = Site::new(&registry, "right").check(&registry, &[]);
+    assert!(text.contains("2 of 2 images there"), "{text}");
 }

@@ -123,7 +123,7 @@ fn a_wrong_password_is_refused_and_nothing_is_kept() {
     insta::assert_snapshot!(home.login("hunter2"), @r"
     status 1
     --- stderr
-    error: cannot reach registry `HOST`
+    error: registry `HOST` was reached, and does not let this login in
       because: the login of user `ann` is not accepted: UNAUTHORIZED: wrong login
     ");
     assert_eq!(home.content(), file);
@@ -139,7 +139,7 @@ fn a_registry_that_cannot_be_reached_safely_is_named_with_what_to_do() {
     error: cannot reach registry `HOST`
       because: the server speaks plain HTTP, and the registry is not marked `insecure`
       because: received corrupt message of type InvalidContentType
-      hint: serve the registry over TLS, or mark it: `insecure: true` in the user-data, `--insecure` on the command line
+      hint: serve the registry over TLS, or mark it: `insecure: true` in the user-data, `--insecure HOST` on the command line
     ");
     assert!(!home.file().exists());
 }
@@ -167,6 +167,22 @@ fn a_helper_keeps_the_login_and_the_file_only_a_mark() {
     "#);
     home.run(&["logout"], "");
     assert!(kept().is_err());
+}
+
+#[test]
+fn a_link_to_the_file_stays_a_link_whether_its_target_is_there_or_not() {
+    for text in [Some("{}"), None] {
+        let home = Home::new("");
+        let kept = home.directory.path().join("dotfiles/config.json");
+        std::fs::create_dir(kept.parent().unwrap()).unwrap();
+        std::fs::create_dir(home.file().parent().unwrap()).unwrap();
+        text.into_iter().for_each(|text| std::fs::write(&kept, text).unwrap());
+        std::os::unix::fs::symlink("../dotfiles/config.json", home.file()).unwrap();
+        home.login(CANARY);
+        assert!(home.file().is_symlink(), "{text:?}");
+        let target = std::fs::read_to_string(&kept).unwrap();
+        assert!(target.contains("auths"), "{text:?}: {target}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::client::chunking::{ChunkPolicy, RangePolicy};
 use crate::client::endpoint::Endpoint;
 use crate::client::error::{Fault, RegistryAction, RegistryError};
 use crate::client::request::RegistryRequest;
-use crate::client::shortcut::ShortcutCounts;
+use crate::client::shortcut_counts::ShortcutCounts;
 use crate::client::transport::Transport;
 
 /// A client for one registry. Cheap to clone; clones share connections, tokens and learnt chunk lengths.

@@ -1,51 +1,13 @@
 //! Carries out the rule about shortcuts ([spec:agent.shortcuts]): [`Shortcut`] is their list and decides; this module
-//! classifies the answers, and counts the failures that may pass.
+//! classifies the answers.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Mutex;
-use std::time::Duration;
 
 use landfall_core::failure::{AfterShortcut, FailureKind, Shortcut, Unexpected};
-use landfall_core::sync::lock;
-use tokio::time::Instant;
 
 use super::error::Fault;
 use super::problem::ConnectionProblem;
 use crate::client::registry_client::RegistryClient;
-
-/// Questions whose failures are counted at once. Beyond it all counts begin anew.
-const COUNTED_MAX: usize = 4096;
-
-/// Time after the last failure in which a count is valid. A step has several questions and is repeated as a whole, so
-/// that a question stays given up for that long.
-const COUNT_VALID: Duration = Duration::from_secs(600);
-
-/// Counted failures of questions that may be asked again, by shortcut and subject.
-#[derive(Debug, Default)]
-pub(super) struct ShortcutCounts {
-    counts: Mutex<HashMap<(Shortcut, String), (u32, Instant)>>,
-}
-
-impl ShortcutCounts {
-    fn get(&self, key: &(Shortcut, String)) -> u32 {
-        let counts = lock(&self.counts);
-        let valid = counts.get(key).filter(|(_, last)| last.elapsed() < COUNT_VALID);
-        valid.map_or(0, |(count, _)| *count)
-    }
-
-    fn count(&self, key: (Shortcut, String), count: u32) {
-        let mut counts = lock(&self.counts);
-        if counts.len() >= COUNTED_MAX {
-            counts.clear();
-        }
-        counts.insert(key, (count, Instant::now()));
-    }
-
-    fn forget(&self, key: &(Shortcut, String)) {
-        lock(&self.counts).remove(key);
-    }
-}
 
 impl RegistryClient {
     /// Asks the question of a shortcut. Returns its answer, or `None` for the plain way. `subject` tells questions of

@@ -30,11 +30,14 @@ use crate::registries::{Registries, RegistryAccess};
 use crate::runtime;
 use crate::shell::command_line;
 
+/// Problem of an image that was not asked for.
+const STOPPED: &str = "the check was stopped before it was asked for";
+
 /// Check that the registries have every image of the plan.
 ///
 /// Use it before a deployment. The command asks the registries for every image of the plan, with the logins of the
-/// user-data and the profiles, in the agent's order. It pulls no image: it sends one HEAD request per image, and with
-/// `--platform` it reads the manifests and image configurations that name platforms. The exit status is 1 if an image
+/// user-data and the profiles, in the agent's order. It pulls no image: it sends one HEAD request per image, and a
+/// GET for an image that seems to be missing. With `--platform` it reads the manifests and image configurations that name platforms. The exit status is 1 if an image
 /// is missing.
 #[derive(Debug, Args)]
 #[command(
@@ -126,6 +129,11 @@ impl CheckContext<'_> {
                     self.fill_found(&mut row, planned, candidate, &found);
                     return row;
                 }
+                Err(error) if error.kind == FailureKind::Stopped => {
+                    row.state = CheckState::Unknown;
+                    row.problem = Some(STOPPED.to_owned());
+                    return row;
+                }
                 Err(error) => {
                     // A registry that could not be asked may have the image.
                     if error.kind != FailureKind::NotFound {
@@ -192,7 +200,9 @@ fn render_check(report: &CheckReport, width: Option<usize>) -> String {
         ]);
     }
     let mut text = table.render(width);
-    for row in report.images.iter().filter(|row| row.state != CheckState::Present) {
+    let is_stopped = |row: &&CheckRow| row.problem.as_deref() == Some(STOPPED);
+    let open = report.images.iter().filter(|row| row.state != CheckState::Present);
+    for row in open.filter(|row| !is_stopped(row)) {
         text.push_str(&format!("\n{}: {}\n", state_word(row.state), row.image.canonical));
         for (word, line) in [("why", &row.problem), ("fix", &row.fix)] {
             if let Some(line) = line {
@@ -210,10 +220,12 @@ fn render_check(report: &CheckReport, width: Option<usize>) -> String {
         unknown,
     } = report.summary;
     let mut totals = vec![format!("{present} of {} there", counted(report.images.len(), "image"))];
+    let stopped = report.images.iter().filter(is_stopped).count();
     for (count, what) in [
         (incomplete, "without a platform"),
         (missing, "missing"),
-        (unknown, "not known"),
+        (unknown - stopped, "not known"),
+        (stopped, "not asked for, because the check was stopped"),
     ] {
         if count > 0 {
             totals.push(format!("{count} {what}"));

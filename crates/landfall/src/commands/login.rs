@@ -83,9 +83,10 @@ pub(crate) fn run_login(args: &LoginArgs, context: &Context) -> anyhow::Result<E
     if let Err(error) = runtime.block_on(client.ping()) {
         let is_no = matches!(error.kind(), FailureKind::Unauthorized | FailureKind::Forbidden);
         ensure!(is_no, anyhow::Error::new(error));
-        context
-            .printer
-            .problem(format_args!("error: {error}\n  because: {}", error.fault));
+        let (host, cause) = (&args.registry, &error.fault);
+        context.printer.problem(format_args!(
+            "error: registry `{host}` was reached, and does not let this login in\n  because: {cause}"
+        ));
         return Ok(ExitStatus::AnswerIsNo);
     }
     let file = DockerFile::load()?;
@@ -169,6 +170,16 @@ fn read_password(input: impl std::io::Read) -> anyhow::Result<SecretString> {
     Ok(password.strip_suffix('\r').unwrap_or(password).into())
 }
 
+/// Follows symbolic links, also to a file that is not there yet: a link stays a link, and its target is replaced.
+fn link_target(mut path: Utf8PathBuf) -> Utf8PathBuf {
+    // The system's own limit for links in a row.
+    for _ in 0..40 {
+        let Ok(target) = path.read_link_utf8() else { break };
+        path = path.parent().unwrap_or(Utf8Path::new(".")).join(target);
+    }
+    path
+}
+
 /// Docker's `config.json` and its present text.
 struct DockerFile {
     path: Utf8PathBuf,
@@ -180,8 +191,7 @@ impl DockerFile {
         let path = docker_config_path(&|name| std::env::var(name).ok());
         let path = path
             .ok_or_else(|| Explanation::new("cannot find docker's `config.json`", "set `HOME` or `DOCKER_CONFIG`"))?;
-        // A symbolic link stays a link: its target is replaced.
-        let path = path.canonicalize_utf8().unwrap_or(path);
+        let path = link_target(path);
         let text = match fs_err::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
