@@ -1,6 +1,7 @@
 //! Manifests, indexes and descriptors: the fields that this program reads. The raw bytes are always kept beside them.
 
 mod platforms;
+mod role;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +10,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::reference::Digest;
+
+pub use self::role::ContentRole;
 
 /// Pointer to content: media type, digest and size (OCI image specification, descriptor.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

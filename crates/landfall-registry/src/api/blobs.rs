@@ -112,7 +112,9 @@ impl Registry {
         let Some(manifests) = manifests else {
             return Ok(UnlinkOutcome::Unknown);
         };
-        if self.store.reachable(manifests)?.contains(digest) {
+        let reachable = self.store.reachable(manifests)?;
+        // What a damaged manifest names is not known.
+        if reachable.content.contains(digest) || !reachable.unreadable.is_empty() {
             return Ok(UnlinkOutcome::InUse);
         }
         self.records.change(name, |record| {

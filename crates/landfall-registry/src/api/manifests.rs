@@ -144,18 +144,16 @@ impl Registry {
         let cached = self.records.get(name)?;
         let has = |digest: &Digest| cached.as_ref().is_some_and(|cached| cached.read().has_blob(digest));
         let may_lack_parts = push.incomplete || matches!(push.content, ManifestContent::Index(_));
-        let mut here = Vec::new();
+        let (mut here, mut missing) = (Vec::new(), Vec::new());
         for child in push.content.children() {
             lease.add(&child.digest);
             if self.store.blob_state(child)? == BlobState::Complete && has(&child.digest) {
                 here.push(child.digest.clone());
             } else if !may_lack_parts && !child.is_foreign() {
-                return Err(StoreError::Incomplete {
-                    manifest: push.manifest.digest.clone(),
-                    child: child.digest.clone(),
-                });
+                missing.push(child.digest.clone());
             }
         }
+        StoreError::unless_complete(&push.manifest.digest, missing)?;
         self.store.write_manifest_alone(&push.manifest, &lease)?;
         let digest = &push.manifest.digest;
         let size = push.manifest.bytes.len() as u64;

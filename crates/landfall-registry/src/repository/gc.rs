@@ -52,9 +52,14 @@ impl Registry {
         if stale.peek().is_none() {
             return Ok(());
         }
-        let named = self.store.reachable(snapshot.manifests.iter().cloned())?;
+        let reachable = self.store.reachable(snapshot.manifests.iter().cloned())?;
+        if !reachable.unreadable.is_empty() {
+            tracing::warn!(%repository, manifests = ?reachable.unreadable, "manifests cannot be read: nothing of their \
+                repository is collected until `landfall registry verify --delete-damaged` or a push has repaired them");
+            return Ok(());
+        }
         let drops: Vec<RecordChange> = stale
-            .filter(|(digest, _)| !named.contains(digest))
+            .filter(|(digest, _)| !reachable.content.contains(digest))
             .map(|(digest, _)| RecordChange::DropBlob { digest: digest.clone() })
             .collect();
         if drops.is_empty() {

@@ -122,7 +122,7 @@ impl RegistryInspector {
                 .filter(|digest| record.tags.values().any(|tagged| tagged == *digest))
                 .count();
             let mut bytes = 0;
-            for digest in self.store.reachable(record.manifests.keys().cloned())? {
+            for digest in self.store.reachable(record.manifests.keys().cloned())?.content {
                 bytes += self.store.blob_size(&digest)?.unwrap_or_default();
             }
             listed.push(ListedRepository {
