@@ -27,6 +27,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use crate::repository::Registry;
+use crate::repository::age_clock::READ_EVERY;
 use crate::repository::directories::RegistryDirs;
 use crate::repository::record::RecordChange;
 
@@ -149,7 +150,15 @@ pub async fn serve_admin_socket(registry: Arc<Registry>) -> Infallible {
         }
     };
     loop {
-        let handled = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = sleep(READ_EVERY) => {
+                let registry = registry.clone();
+                let _saved = blocking(move || { registry.clock.save(); Ok(()) }).await;
+                continue;
+            }
+        };
+        let handled = match accepted {
             Ok((mut stream, _)) => handle_connection(&registry, &mut stream).await,
             Err(error) => {
                 sleep(ACCEPT_PAUSE).await;

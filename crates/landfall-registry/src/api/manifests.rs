@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jiff::Timestamp;
-use landfall_core::oci_types::{ManifestContent, parse_manifest};
+use landfall_core::oci_types::{ContentRole, ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, Repository, Tag};
 use landfall_oci::digest::{digest_of, matches_digest};
 use landfall_oci::header_names::CONTENT_DIGEST;
@@ -88,6 +88,7 @@ impl Registry {
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
         let target = ManifestTarget::parse(selector, request.uri())?;
+        let _in_flight = self.begin_upload(name)?;
         let bytes = read_body(request).await?;
         let digest = match &target.digest {
             Some(digest) if !matches_digest(&bytes, digest) => {
@@ -148,7 +149,7 @@ impl Registry {
         for child in push.content.children() {
             lease.add(&child.digest);
             if self.store.blob_state(child)? == BlobState::Complete && has(&child.digest) {
-                here.push(child.digest.clone());
+                here.push((child.digest.clone(), push.content.role_of(child)));
             } else if !may_lack_parts && !child.is_foreign() {
                 missing.push(child.digest.clone());
             }
@@ -158,14 +159,22 @@ impl Registry {
         let digest = &push.manifest.digest;
         let size = push.manifest.bytes.len() as u64;
         let entry = ManifestEntry::new(push.manifest.media_type.clone(), size, &push.content);
-        let at = Timestamp::now();
+        let (at, run_seconds) = (Timestamp::now(), self.clock.now());
         self.records.change(name, |record| {
             // Garbage collection may have unlinked a blob since the check above. The hold kept its file, so it is
-            // linked again.
+            // linked again. A layer that the repository has as a manifest gets a link of its own: the manifest may be
+            // deleted.
             let mut changes: Vec<RecordChange> = here
                 .into_iter()
-                .filter(|child| !record.has_blob(child))
-                .map(|digest| RecordChange::AddBlob { digest, at })
+                .filter(|(child, role)| match role {
+                    ContentRole::Blob => !record.blobs.contains_key(child),
+                    ContentRole::Manifest | ContentRole::Entry => !record.has_blob(child),
+                })
+                .map(|(digest, _)| RecordChange::AddBlob {
+                    digest,
+                    at,
+                    run_seconds,
+                })
                 .collect();
             if record.manifests.get(digest) != Some(&entry) {
                 changes.push(RecordChange::AddManifest {

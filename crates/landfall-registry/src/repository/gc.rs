@@ -1,38 +1,44 @@
-//! Garbage collection while the registry is served: unlinks unreferenced blobs and deletes their files.
+//! Garbage collection while the registry is served: unlinks unreferenced blobs and deletes their files
+//! [spec:primary.collection].
 
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
 use landfall_core::reference::{Digest, Repository};
 use landfall_oci::store::error::StoreError;
 use landfall_oci::store::gc::{GcReport, Roots};
 
 use crate::repository::Registry;
-use crate::repository::record::{Record, RecordChange};
+use crate::repository::record::Record;
 
-/// Time for which a pushed blob is kept without a manifest.
-pub const GRACE: Duration = Duration::from_secs(60 * 60);
+/// Run time of the registry without push activity in a repository, after which its blobs without a manifest are
+/// deleted.
+pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Age in graces at which a blob without a manifest is deleted although pushes to its repository go on: a repository
+/// that is pushed to every hour would keep its garbage for ever. An upload in flight still holds the blob.
+const AGE_MAX_IN_GRACES: u64 = 7;
 
 impl Registry {
-    /// Deletes the blobs that no repository, no named image of the store and no push in flight references. A pushed
-    /// blob without a manifest is kept for `grace`. Blocks.
+    /// Deletes the blobs that no repository, no named image of the store and no push in flight references. Blobs without
+    /// a manifest are kept for `grace` after the last push activity in their repository. `now` tells the age of partial
+    /// files. Blocks.
     ///
     /// # Errors
     /// Returns an error if the disk fails.
     pub fn gc(&self, grace: Duration, now: SystemTime) -> Result<GcReport, StoreError> {
         self.upload_sessions.expire();
-        self.head_leases.expire();
-        self.store.gc(|| self.roots(grace, now), now)
+        let report = self.store.gc(|| self.roots(grace), now);
+        self.clock.save();
+        report
     }
 
     /// Returns the blobs and manifests of all repositories, after unlinking unreferenced blobs.
-    fn roots(&self, grace: Duration, now: SystemTime) -> Result<Roots, StoreError> {
-        let oldest = now.checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
-        let oldest = Timestamp::try_from(oldest).unwrap_or(Timestamp::MIN);
+    fn roots(&self, grace: Duration) -> Result<Roots, StoreError> {
+        let names = self.records.names()?;
+        self.settle_clock(&names)?;
         let mut roots = Roots::default();
-        for repository in self.records.names()? {
+        for repository in names {
             let snapshot = self.records.peek(&repository, Snapshot::take)?.unwrap_or_default();
-            self.drop_unreferenced(&repository, &snapshot, oldest)?;
+            self.drop_unreferenced(&repository, &snapshot, grace)?;
             // Read again, to include what was pushed meanwhile.
             let now = self.records.peek(&repository, Snapshot::take)?.unwrap_or_default();
             roots.manifests.extend(now.manifests);
@@ -41,14 +47,31 @@ impl Registry {
         Ok(roots)
     }
 
-    /// Unlinks the blobs of a repository that are older than `oldest` and that no manifest references.
+    fn settle_clock(&self, names: &[Repository]) -> Result<(), StoreError> {
+        if !self.clock.is_guess() {
+            return Ok(());
+        }
+        let mut latest = 0;
+        for repository in names {
+            let active_at = self.records.peek(repository, |record| record.active_at)?;
+            latest = latest.max(active_at.unwrap_or_default());
+        }
+        self.clock.settle(latest);
+        Ok(())
+    }
+
+    /// Unlinks the blobs of a repository that no manifest references and no client relies on.
     fn drop_unreferenced(
         &self,
         repository: &Repository,
         snapshot: &Snapshot,
-        oldest: Timestamp,
+        grace: Duration,
     ) -> Result<(), StoreError> {
-        let mut stale = snapshot.blobs.iter().filter(|(_, at)| *at <= oldest).peekable();
+        let rule = DropRule {
+            grace: grace.as_secs(),
+            now: self.clock.now(),
+        };
+        let mut stale = snapshot.blobs.iter().filter(|(_, at)| rule.is_stale(*at)).peekable();
         if stale.peek().is_none() {
             return Ok(());
         }
@@ -58,18 +81,45 @@ impl Registry {
                 repository is collected until `landfall registry verify --delete-damaged` or a push has repaired them");
             return Ok(());
         }
-        let drops: Vec<RecordChange> = stale
+        let unreferenced: Vec<&(Digest, u64)> = stale
             .filter(|(digest, _)| !reachable.content.contains(digest))
-            .map(|(digest, _)| RecordChange::DropBlob { digest: digest.clone() })
             .collect();
-        if drops.is_empty() {
+        if unreferenced.is_empty() {
             return Ok(());
         }
-        self.records.change(repository, |record| {
+        self.records.drop_blobs(repository, |record, active_at| {
             // A concurrent push may reference some of them. The next collection checks them again.
-            let same = record.changes == snapshot.changes;
-            (if same { drops } else { Vec::new() }, ())
+            let changed = record.changes != snapshot.changes;
+            if changed || self.in_flight.contains(repository) || self.upload_sessions.are_active(repository, grace) {
+                return Vec::new();
+            }
+            let active_at = active_at.max(record.active_at);
+            let held = self.promises.held(repository, rule.grace, rule.now);
+            unreferenced
+                .into_iter()
+                .filter(|(digest, at)| rule.drops(*at, active_at) && !held.contains(digest))
+                .map(|(digest, _)| digest.clone())
+                .collect()
         })
+    }
+}
+
+/// Rule for blobs that no manifest references. Times are run times of the registry in seconds.
+#[derive(Debug, Clone, Copy)]
+struct DropRule {
+    grace: u64,
+    now: u64,
+}
+
+impl DropRule {
+    fn is_stale(self, at: u64) -> bool {
+        self.now.saturating_sub(at) >= self.grace
+    }
+
+    /// Returns true if a blob with this stamp is deleted, in a repository with this last push activity.
+    fn drops(self, at: u64, active_at: u64) -> bool {
+        let age = self.now.saturating_sub(at);
+        self.is_stale(at) && (self.is_stale(active_at) || age >= self.grace.saturating_mul(AGE_MAX_IN_GRACES))
     }
 }
 
@@ -77,15 +127,43 @@ impl Registry {
 struct Snapshot {
     changes: u64,
     manifests: Vec<Digest>,
-    blobs: Vec<(Digest, Timestamp)>,
+    /// Blobs with their stamps.
+    blobs: Vec<(Digest, u64)>,
 }
 
 impl Snapshot {
     fn take(record: &Record) -> Snapshot {
+        let blobs = record.blobs.iter();
         Snapshot {
             changes: record.changes,
             manifests: record.manifests.keys().cloned().collect(),
-            blobs: record.blobs.iter().map(|(digest, at)| (digest.clone(), *at)).collect(),
+            blobs: blobs.map(|(digest, link)| (digest.clone(), link.run_seconds)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_without_a_manifest_goes_after_a_grace_without_activity_or_after_seven() {
+        for (grace, now, at, active_at, drops) in [
+            (10, 100, 90, 90, true),
+            (10, 100, 91, 91, false),
+            // Another push goes on in the repository.
+            (10, 100, 50, 95, false),
+            (10, 100, 31, 95, false),
+            (10, 100, 30, 95, true),
+            (0, 100, 100, 100, true),
+            // After a crash the clock is behind the stamps.
+            (10, 100, 5000, 5000, false),
+        ] {
+            assert_eq!(
+                DropRule { grace, now }.drops(at, active_at),
+                drops,
+                "{grace} {now} {at} {active_at}"
+            );
         }
     }
 }

@@ -16,8 +16,9 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Time after which a session without requests expires.
-const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
+/// Time after which a session without requests expires: a client was told of its bytes, and its link may be down for
+/// hours.
+const IDLE_MAX: Duration = crate::repository::gc::GRACE;
 /// Open sessions at most.
 const SESSIONS_MAX: usize = 1024;
 /// Time that a request waits for the request that holds the upload.
@@ -86,6 +87,15 @@ impl UploadSessions {
         });
     }
 
+    /// Returns true if a repository has a session with a request in flight, or with one in the last `within`.
+    pub(crate) fn are_active(&self, repository: &Repository, within: Duration) -> bool {
+        let now = Instant::now();
+        self.lock()
+            .values()
+            .filter(|session| session.repository == *repository)
+            .any(|session| session.upload.try_lock().is_err() || now - session.touched < within)
+    }
+
     fn find<'a>(
         sessions: &'a mut HashMap<String, UploadSession>,
         repository: &Repository,
@@ -147,6 +157,7 @@ impl UploadSessions {
         let (upload, before) = {
             let mut sessions = self.lock();
             let session = UploadSessions::find(&mut sessions, repository, id)?;
+            session.touched = Instant::now();
             (session.upload.clone(), session.length)
         };
         let settled = timeout(RELEASE_WAIT_MAX, upload.lock())
