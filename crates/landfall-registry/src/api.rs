@@ -43,6 +43,7 @@ use crate::api::reply::json_response;
 use crate::fast_path::body::AcceptsFileBody;
 use crate::repository::Registry;
 use crate::repository::disk_space::DiskSpace;
+use crate::repository::servable::Completeness;
 use landfall_core::registry_path::{RegistryPathError, Route};
 
 const API_VERSION: (HeaderName, HeaderValue) = (
@@ -153,7 +154,12 @@ impl Api {
             (&Method::GET, Route::Tags { name }) => registry.list_tags(name, request.uri()),
             (&Method::GET, Route::Referrers { name, digest }) => registry.list_referrers(name, digest, request.uri()),
             (&Method::GET | &Method::HEAD, Route::Manifest { name, selector }) => {
-                registry.get_manifest(name, selector, request.headers(), get).await
+                let completeness = match self.policy.incomplete_images {
+                    true => Completeness::AsPushed,
+                    false => Completeness::Complete,
+                };
+                let headers = request.headers();
+                registry.get_manifest(name, selector, headers, get, completeness).await
             }
             (&Method::PUT, Route::Manifest { name, selector }) => {
                 registry

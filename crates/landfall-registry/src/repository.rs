@@ -15,6 +15,7 @@ pub(crate) mod promises;
 pub(crate) mod record;
 pub(crate) mod records;
 pub(crate) mod remove;
+pub(crate) mod servable;
 pub(crate) mod upload_sessions;
 
 use camino::Utf8Path;

@@ -4,6 +4,7 @@ use landfall_oci::digest::Algorithm;
 use landfall_testkit::image_builder::digest_of;
 
 use super::*;
+use crate::repository::record::RecordChange;
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -87,7 +88,7 @@ async fn an_order_is_carried_out_by_the_process_that_has_the_store() {
 }
 
 #[tokio::test]
-async fn a_damaged_manifest_leaves_its_repositories_so_that_the_next_push_brings_it() {
+async fn a_damaged_manifest_is_deleted_and_its_tags_stay() {
     let fixture = Fixture::new();
     let registry = fixture.open();
     let name: Repository = "a/b".parse().unwrap();
@@ -105,6 +106,7 @@ async fn a_damaged_manifest_leaves_its_repositories_so_that_the_next_push_brings
         .records
         .change(&name, |_| (vec![add(&digest), tag(&digest)], ()))
         .unwrap();
+    assert!(registry.can_serve(&name, "v1").unwrap());
     let command = AdminCommand::DeleteDamaged { digest: digest.clone() };
     assert_eq!(
         fixture.run(&registry, command.clone()).await.unwrap(),
@@ -113,8 +115,9 @@ async fn a_damaged_manifest_leaves_its_repositories_so_that_the_next_push_brings
     let path = fixture.directories().store.join("blobs/sha256").join(digest.hex());
     std::fs::write(path, "rotten").unwrap();
     let deleted = fixture.run(&registry, command.clone()).await.unwrap();
-    assert_eq!((deleted.files, deleted.manifests, deleted.tags), (1, 1, 1));
-    assert_eq!(registry.find_manifest(&name, "v1").unwrap(), None);
+    assert_eq!((deleted.files, deleted.manifests, deleted.tags), (1, 0, 0));
+    assert_eq!(registry.find_manifest(&name, "v1").unwrap(), Some(digest));
+    assert!(!registry.can_serve(&name, "v1").unwrap());
     assert_eq!(fixture.run(&registry, command).await.unwrap(), Deleted::default());
 }
 

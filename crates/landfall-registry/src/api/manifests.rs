@@ -23,7 +23,9 @@ use crate::api::listing::unknown_repository;
 use crate::api::reply::header_value;
 use crate::api::route::parse_digest;
 use crate::repository::Registry;
+use crate::repository::manifest_cache::CachedManifest;
 use crate::repository::record::{ManifestEntry, RecordChange};
+use crate::repository::servable::Completeness;
 
 /// Size limit of a manifest, in bytes. The specification allows a registry to reject larger ones ("Pushing Manifests").
 const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
@@ -39,6 +41,7 @@ impl Registry {
         selector: &str,
         request: &HeaderMap,
         with_body: bool,
+        completeness: Completeness,
     ) -> Result<Response, ApiError> {
         let cached = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
         let (digest, media_type, size) = {
@@ -48,6 +51,18 @@ impl Registry {
                 .ok_or_else(|| unknown_manifest(name, selector))?;
             (digest.clone(), header_value(&entry.media_type), entry.size)
         };
+        let manifest = match self.load_manifest(&digest).await {
+            Ok(manifest) => manifest,
+            Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => {
+                return Err(lost_manifest(name, selector, &digest));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(lost) = self.find_lost(&cached, &digest, &manifest, completeness)? {
+            tracing::warn!(repository = %name, manifest = %digest, %lost, "an image is not served, because the registry \
+                lost content of it; a push of the image repairs it");
+            return Err(lost_manifest(name, selector, &lost));
+        }
         if let Some(response) = not_modified(request, &digest) {
             return Ok(response);
         }
@@ -58,21 +73,22 @@ impl Registry {
             (CONTENT_DIGEST, header_value(digest.as_str())),
         ];
         let body = if with_body {
-            Body::from(self.read_manifest_bytes(digest).await?)
+            Body::from(manifest.bytes)
         } else {
             Body::empty()
         };
         Ok((headers, body).into_response())
     }
 
-    async fn read_manifest_bytes(&self, digest: Digest) -> Result<Bytes, StoreError> {
-        if let Some(bytes) = self.manifest_cache.get(&digest) {
-            return Ok(bytes);
+    async fn load_manifest(&self, digest: &Digest) -> Result<CachedManifest, StoreError> {
+        if let Some(manifest) = self.manifest_cache.get(digest) {
+            return Ok(manifest);
         }
         let (store, wanted) = (self.store.clone(), digest.clone());
         let bytes = blocking(move || store.read_blob(&wanted, MANIFEST_SIZE_MAX as u64)).await?;
-        self.manifest_cache.insert(&digest, &bytes);
-        Ok(bytes)
+        let manifest = CachedManifest::new(bytes);
+        self.manifest_cache.insert(digest, &manifest);
+        Ok(manifest)
     }
 
     pub(crate) async fn put_manifest(
@@ -228,6 +244,16 @@ fn unknown_manifest(name: &Repository, selector: &str) -> ApiError {
         StatusCode::NOT_FOUND,
         ErrorCode::ManifestUnknown,
         format!("the repository `{name}` has no manifest `{selector}`"),
+    )
+}
+
+/// Returns the answer for a manifest that the repository has, and of which the registry lost content: a client goes to
+/// another registry, or pushes the image again.
+fn lost_manifest(name: &Repository, selector: &str, lost: &Digest) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        ErrorCode::ManifestUnknown,
+        format!("the registry lost `{lost}` of the manifest `{selector}` of `{name}`: push the image again"),
     )
 }
 

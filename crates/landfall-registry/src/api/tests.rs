@@ -7,6 +7,7 @@ mod deletion;
 mod listing;
 mod manifests;
 mod records;
+mod repair;
 mod uploads;
 
 use axum::body::Body;
