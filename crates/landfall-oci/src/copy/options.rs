@@ -24,6 +24,8 @@ pub struct CopyOptions {
     pub platforms: Arc<[Platform]>,
     /// True if referrers (signatures, attestations) are copied too.
     pub referrers: bool,
+    /// True if every blob is looked at, also of an image that the sink says to have.
+    pub force: bool,
     pub retry: RetryPolicy,
     pub cancel: CancellationToken,
 }
@@ -39,6 +41,7 @@ impl CopyOptions {
             bandwidth: None,
             platforms: Arc::default(),
             referrers: false,
+            force: false,
             retry: RetryPolicy::default(),
             cancel: CancellationToken::new(),
         }

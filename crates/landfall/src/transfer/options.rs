@@ -30,6 +30,7 @@ impl TransferOptions {
         let mut copy = CopyOptions::new(args.concurrency);
         copy.platforms = args.platforms.as_slice().into();
         copy.referrers = args.referrers;
+        copy.force = args.force;
         copy.bandwidth = args.bandwidth.map(|limit| Arc::new(BandwidthLimit::new(limit)));
         let state_dir = args.state_dir.clone().or_else(usual_state_dir);
         TransferOptions {
