@@ -247,6 +247,7 @@ impl Registry {
             Ok(false) | Err(StoreError::Missing { .. }) => Ok(Deleted::default()),
             Ok(true) => {
                 self.manifest_cache.remove(digest);
+                self.note_loss();
                 Ok(Deleted {
                     files: 1,
                     bytes,

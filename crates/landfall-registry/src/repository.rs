@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use landfall_core::reference::{Digest, Repository};
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
+use tokio::sync::watch;
 
 use crate::repository::age_clock::AgeClock;
 use crate::repository::disk_space::{DiskSpace, MinFreeSpace};
@@ -72,6 +73,8 @@ pub struct Registry {
     pub(crate) in_flight: UploadsInFlight,
     min_free_space: MinFreeSpace,
     pub(crate) manifest_cache: ManifestCache,
+    /// Number of losses so far: deletions of manifests, and content that was found missing.
+    losses: watch::Sender<u64>,
 }
 
 impl Registry {
@@ -101,7 +104,19 @@ impl Registry {
             in_flight: UploadsInFlight::default(),
             manifest_cache: ManifestCache::default(),
             min_free_space: MinFreeSpace::default(),
+            losses: watch::Sender::new(0),
         }
+    }
+
+    /// Returns a receiver that changes whenever the registry loses images: by a deletion, or because content was found
+    /// missing. [`Registry::can_serve`] tells which images are left.
+    #[must_use]
+    pub fn watch_losses(&self) -> watch::Receiver<u64> {
+        self.losses.subscribe()
+    }
+
+    pub(crate) fn note_loss(&self) {
+        self.losses.send_modify(|losses| *losses += 1);
     }
 
     /// Sets the free space below which the registry rejects uploads.
@@ -109,6 +124,15 @@ impl Registry {
     pub fn with_min_free_space(mut self, min_free_space: MinFreeSpace) -> Registry {
         self.min_free_space = min_free_space;
         self
+    }
+
+    /// Takes the registry's directories away from other users of this machine: without a login they may read nothing.
+    ///
+    /// # Errors
+    /// Returns an error if the process does not own them.
+    pub fn restrict_access(&self) -> Result<(), StoreError> {
+        self.store.restrict_access()?;
+        self.records.restrict_access()
     }
 
     /// Finds the digest of a repository's manifest by tag or digest.
@@ -171,6 +195,9 @@ impl Registry {
             activity_on_disk = record.active_at;
         }
         let size = self.store.blob_size(digest)?;
+        if size.is_none() {
+            self.note_loss();
+        }
         Ok(size.map(|size| BlobAnswer {
             size,
             renew: asker == BlobAsker::Pusher && now.saturating_sub(activity_on_disk) >= RENEW_ACTIVITY_AFTER_SECONDS,

@@ -61,6 +61,7 @@ impl Registry {
         if let Some(lost) = self.find_lost(&cached, &digest, &manifest, completeness)? {
             tracing::warn!(repository = %name, manifest = %digest, %lost, "an image is not served, because the registry \
                 lost content of it; a push of the image repairs it");
+            self.note_loss();
             return Err(lost_manifest(name, selector, &lost));
         }
         if let Some(response) = not_modified(request, &digest) {
@@ -232,6 +233,7 @@ impl Registry {
             })
         });
         if deleted.await? {
+            self.note_loss();
             Ok(StatusCode::ACCEPTED.into_response())
         } else {
             Err(unknown_manifest(name, selector))

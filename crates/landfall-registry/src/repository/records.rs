@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
@@ -60,6 +61,12 @@ impl Records {
             directory: directory.to_owned(),
             cache: RwLock::default(),
         }
+    }
+
+    /// Takes the directory away from other users of this machine.
+    pub(crate) fn restrict_access(&self) -> Result<(), StoreError> {
+        fs::set_permissions(&self.directory, std::fs::Permissions::from_mode(0o700))?;
+        Ok(())
     }
 
     /// Returns the record of a repository, loading it if needed. `None` if there is no such repository.

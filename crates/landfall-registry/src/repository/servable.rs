@@ -65,7 +65,11 @@ impl Registry {
         let manifest = match self.manifest_cache.get(digest) {
             Some(manifest) => manifest,
             None => match self.store.read_blob(digest, MANIFEST_SIZE_MAX) {
-                Ok(bytes) => CachedManifest::new(bytes),
+                Ok(bytes) => {
+                    let manifest = CachedManifest::new(bytes);
+                    self.manifest_cache.insert(digest, &manifest);
+                    manifest
+                }
                 Err(StoreError::Disk(error)) => return Err(StoreError::Disk(error)),
                 Err(_missing_or_damaged) => return Ok(false),
             },
