@@ -159,6 +159,7 @@ impl Registry {
                 digest: digest.clone(),
                 at,
                 run_seconds,
+                settled: false,
             };
             (vec![change], ())
         })

@@ -180,17 +180,21 @@ impl Registry {
         self.records.change(name, |record| {
             // Garbage collection may have unlinked a blob since the check above. The hold kept its file, so it is
             // linked again. A layer that the repository has as a manifest gets a link of its own: the manifest may be
-            // deleted.
+            // deleted. No push waits for these blobs any more.
             let mut changes: Vec<RecordChange> = here
                 .into_iter()
-                .filter(|(child, role)| match role {
-                    ContentRole::Blob => !record.blobs.contains_key(child),
-                    ContentRole::Manifest | ContentRole::Entry => !record.has_blob(child),
+                .filter(|(child, role)| match record.blobs.get(child) {
+                    Some(link) => !link.settled,
+                    None => *role == ContentRole::Blob || !record.has_blob(child),
                 })
-                .map(|(digest, _)| RecordChange::AddBlob {
-                    digest,
-                    at,
-                    run_seconds,
+                .map(|(digest, _)| {
+                    let link = record.blobs.get(&digest);
+                    RecordChange::AddBlob {
+                        at: link.map_or(at, |link| link.at),
+                        run_seconds: link.map_or(run_seconds, |link| link.run_seconds),
+                        settled: true,
+                        digest,
+                    }
                 })
                 .collect();
             if record.manifests.get(digest) != Some(&entry) {

@@ -16,6 +16,8 @@ pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Age in graces at which a blob without a manifest is deleted although pushes to its repository go on: a repository
 /// that is pushed to every hour would keep its garbage for ever. An upload in flight still holds the blob.
 const AGE_MAX_IN_GRACES: u64 = 7;
+/// Shortest time in seconds for which an answer to a client holds, whatever the grace of a collection.
+const PROMISE_MIN: u64 = 15 * 60;
 
 impl Registry {
     /// Deletes the blobs that no repository, no named image of the store and no push in flight references. Blobs without
@@ -71,7 +73,11 @@ impl Registry {
             grace: grace.as_secs(),
             now: self.clock.now(),
         };
-        let mut stale = snapshot.blobs.iter().filter(|(_, at)| rule.is_stale(*at)).peekable();
+        let mut stale = snapshot
+            .blobs
+            .iter()
+            .filter(|(_, link)| rule.is_stale(link.at))
+            .peekable();
         if stale.peek().is_none() {
             return Ok(());
         }
@@ -81,7 +87,7 @@ impl Registry {
                 repository is collected until `landfall registry verify --delete-damaged` or a push has repaired them");
             return Ok(());
         }
-        let unreferenced: Vec<&(Digest, u64)> = stale
+        let unreferenced: Vec<&(Digest, StampedLink)> = stale
             .filter(|(digest, _)| !reachable.content.contains(digest))
             .collect();
         if unreferenced.is_empty() {
@@ -94,10 +100,10 @@ impl Registry {
                 return Vec::new();
             }
             let active_at = active_at.max(record.active_at);
-            let held = self.promises.held(repository, rule.grace, rule.now);
+            let answered = self.promises.answered(repository);
             unreferenced
                 .into_iter()
-                .filter(|(digest, at)| rule.drops(*at, active_at) && !held.contains(digest))
+                .filter(|(digest, link)| rule.drops(*link, answered.get(digest).copied(), active_at))
                 .map(|(digest, _)| digest.clone())
                 .collect()
         })
@@ -112,23 +118,40 @@ struct DropRule {
 }
 
 impl DropRule {
-    fn is_stale(self, at: u64) -> bool {
-        self.now.saturating_sub(at) >= self.grace
+    fn age(self, at: u64) -> u64 {
+        self.now.saturating_sub(at)
     }
 
-    /// Returns true if a blob with this stamp is deleted, in a repository with this last push activity.
-    fn drops(self, at: u64, active_at: u64) -> bool {
-        let age = self.now.saturating_sub(at);
-        self.is_stale(at) && (self.is_stale(active_at) || age >= self.grace.saturating_mul(AGE_MAX_IN_GRACES))
+    fn is_stale(self, at: u64) -> bool {
+        self.age(at) >= self.grace
     }
+
+    /// Returns true if a blob is deleted, with the time of the last answer to a client about it and of the last push
+    /// activity in its repository. A blob whose manifest arrived and was deleted is no concern of the pushes that go on,
+    /// unless a client was told of it.
+    fn drops(self, link: StampedLink, answered_at: Option<u64>, active_at: u64) -> bool {
+        let no_push_waits = link.settled && answered_at.is_none();
+        let told_at = link.at.max(answered_at.unwrap_or_default());
+        let is_over = no_push_waits
+            || self.is_stale(active_at)
+            || self.age(told_at) >= self.grace.saturating_mul(AGE_MAX_IN_GRACES);
+        let is_promised = answered_at.is_some_and(|at| self.age(at) < PROMISE_MIN);
+        self.is_stale(told_at) && is_over && !is_promised
+    }
+}
+
+/// Record of a blob, as far as the rule needs it.
+#[derive(Debug, Clone, Copy)]
+struct StampedLink {
+    at: u64,
+    settled: bool,
 }
 
 #[derive(Debug, Default)]
 struct Snapshot {
     changes: u64,
     manifests: Vec<Digest>,
-    /// Blobs with their stamps.
-    blobs: Vec<(Digest, u64)>,
+    blobs: Vec<(Digest, StampedLink)>,
 }
 
 impl Snapshot {
@@ -137,7 +160,15 @@ impl Snapshot {
         Snapshot {
             changes: record.changes,
             manifests: record.manifests.keys().cloned().collect(),
-            blobs: blobs.map(|(digest, link)| (digest.clone(), link.run_seconds)).collect(),
+            blobs: blobs
+                .map(|(digest, link)| {
+                    let stamped = StampedLink {
+                        at: link.run_seconds,
+                        settled: link.settled,
+                    };
+                    (digest.clone(), stamped)
+                })
+                .collect(),
         }
     }
 }
@@ -148,22 +179,30 @@ mod tests {
 
     #[test]
     fn a_blob_without_a_manifest_goes_after_a_grace_without_activity_or_after_seven() {
-        for (grace, now, at, active_at, drops) in [
-            (10, 100, 90, 90, true),
-            (10, 100, 91, 91, false),
+        let link = |at, settled| StampedLink { at, settled };
+        for (grace, now, link, answered_at, active_at, drops) in [
+            (10, 100, link(90, false), None, 90, true),
+            (10, 100, link(91, false), None, 91, false),
             // Another push goes on in the repository.
-            (10, 100, 50, 95, false),
-            (10, 100, 31, 95, false),
-            (10, 100, 30, 95, true),
-            (0, 100, 100, 100, true),
+            (10, 100, link(50, false), None, 95, false),
+            (10, 100, link(31, false), None, 95, false),
+            (10, 100, link(30, false), None, 95, true),
+            (0, 100, link(100, false), None, 100, true),
+            // Its manifest arrived and was deleted.
+            (10, 100, link(90, true), None, 95, true),
+            (10, 100, link(91, true), None, 95, false),
+            // A client was told of it.
+            (3600, 9000, link(0, true), Some(5401), 0, false),
+            (3600, 9000, link(0, true), Some(5400), 0, true),
+            (3600, 9000, link(0, true), Some(5400), 8000, false),
+            (0, 9000, link(0, true), Some(8101), 0, false),
+            (0, 9000, link(0, true), Some(8100), 0, true),
             // After a crash the clock is behind the stamps.
-            (10, 100, 5000, 5000, false),
+            (10, 100, link(5000, false), None, 5000, false),
+            (10, 100, link(5000, true), Some(6000), 5000, false),
         ] {
-            assert_eq!(
-                DropRule { grace, now }.drops(at, active_at),
-                drops,
-                "{grace} {now} {at} {active_at}"
-            );
+            let dropped = DropRule { grace, now }.drops(link, answered_at, active_at);
+            assert_eq!(dropped, drops, "{grace} {now} {link:?} {answered_at:?} {active_at}");
         }
     }
 }

@@ -4,14 +4,12 @@
 //! Three things hold a blob without a manifest: its own stamp in the record, the push activity of its repository, and
 //! the answers of this module. A repository's collection is put off while an upload is in flight in it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use landfall_core::reference::{Digest, Repository};
 use landfall_core::sync::lock;
 
-/// Shortest time for which an answer holds, in seconds of run time, whatever the grace of a collection.
-const HOLDS_FOR_MIN: u64 = 15 * 60;
 /// Answers of one generation. Two generations are kept.
 const GENERATION_MAX: usize = 8192;
 
@@ -39,14 +37,14 @@ impl Promises {
             .insert((repository.clone(), digest.clone()), run_seconds);
     }
 
-    /// Returns the blobs of a repository that a collection with this grace has to keep.
-    pub(crate) fn held(&self, repository: &Repository, grace: u64, now: u64) -> HashSet<Digest> {
-        let holds_for = grace.max(HOLDS_FOR_MIN);
+    /// Returns the blobs of a repository that clients were told of, with the time of the last answer.
+    pub(crate) fn answered(&self, repository: &Repository) -> HashMap<Digest, u64> {
         let generations = lock(&self.generations);
-        let answers = generations.young.iter().chain(&generations.old);
+        // The young ones come last, and replace the old ones.
+        let answers = generations.old.iter().chain(&generations.young);
         answers
-            .filter(|((of, _), at)| of == repository && now.saturating_sub(**at) < holds_for)
-            .map(|((_, digest), _)| digest.clone())
+            .filter(|((of, _), _)| of == repository)
+            .map(|((_, digest), at)| (digest.clone(), *at))
             .collect()
     }
 }
@@ -96,22 +94,21 @@ mod tests {
     use landfall_oci::digest::digest_of;
 
     #[test]
-    fn an_answer_holds_for_the_grace_and_a_quarter_of_an_hour_at_least() {
+    fn the_last_answer_about_a_blob_counts_and_their_number_is_limited() {
         let promises = Promises::default();
         let (repository, other): (Repository, Repository) = ("a/b".parse().unwrap(), "c".parse().unwrap());
         promises.add(&repository, &digest_of(b"x"), 1000);
-        for (repository, grace, now, held) in [
-            (&repository, 0, 1899, true),
-            (&repository, 0, 1900, false),
-            (&repository, 3600, 4599, true),
-            (&repository, 3600, 4600, false),
-            // The clock is behind after a crash.
-            (&repository, 0, 10, true),
-            (&other, 3600, 1000, false),
-        ] {
-            let found = promises.held(repository, grace, now).contains(&digest_of(b"x"));
-            assert_eq!(found, held, "{repository} {grace} {now}");
+        for number in 0..=GENERATION_MAX {
+            promises.add(&other, &digest_of(&number.to_le_bytes()), 1000);
         }
+        let last = |repository| promises.answered(repository).get(&digest_of(b"x")).copied();
+        assert_eq!((last(&repository), last(&other)), (Some(1000), None));
+        promises.add(&repository, &digest_of(b"x"), 2000);
+        assert_eq!(
+            last(&repository),
+            Some(2000),
+            "also when the first answer is in the old generation"
+        );
         for number in 0..2 * GENERATION_MAX {
             promises.add(&other, &digest_of(&number.to_le_bytes()), 1000);
         }

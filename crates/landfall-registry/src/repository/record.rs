@@ -31,6 +31,9 @@ pub(crate) enum RecordChange {
         /// Reading of the registry's [`AgeClock`](crate::repository::age_clock::AgeClock). Earlier versions wrote none.
         #[serde(default)]
         run_seconds: u64,
+        /// True if the manifest for which the blob was pushed has arrived.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        settled: bool,
     },
     DropBlob {
         digest: Digest,
@@ -125,9 +128,11 @@ fn read_media_type<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlobLink {
     /// Time by the system's clock.
-    at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Run time of the registry in seconds, when a client pushed the blob, mounted it, or was last told of it.
     pub(crate) run_seconds: u64,
+    /// True if a manifest that names the blob arrived after that: no push waits for the blob.
+    pub(crate) settled: bool,
 }
 
 /// Content of a repository.
@@ -152,9 +157,15 @@ impl Record {
                 digest,
                 at,
                 run_seconds,
+                settled,
             } => {
                 self.active_at = self.active_at.max(run_seconds);
-                self.blobs.insert(digest, BlobLink { at, run_seconds });
+                let link = BlobLink {
+                    at,
+                    run_seconds,
+                    settled,
+                };
+                self.blobs.insert(digest, link);
             }
             RecordChange::DropBlob { digest } => {
                 self.blobs.remove(&digest);
@@ -195,6 +206,7 @@ impl Record {
             digest: digest.clone(),
             at: link.at,
             run_seconds: link.run_seconds,
+            settled: link.settled,
         }));
         changes.extend(self.manifests.iter().map(|(digest, entry)| RecordChange::AddManifest {
             digest: digest.clone(),
@@ -277,6 +289,7 @@ mod tests {
                 digest: digest_of(b"layer"),
                 at: Timestamp::UNIX_EPOCH,
                 run_seconds: 7,
+                settled: false,
             },
             RecordChange::AddManifest {
                 digest: digest_of(b"signature"),
@@ -362,7 +375,7 @@ mod tests {
                 let tag: Tag = format!("v{which}").parse().unwrap();
                 let entry = ManifestEntry { media_type: Cow::Borrowed(media_type::OCI_INDEX), size: 1, referrer: None };
                 let change = match step {
-                    0 => RecordChange::AddBlob { digest, at: Timestamp::UNIX_EPOCH, run_seconds: which.into() },
+                    0 => RecordChange::AddBlob { digest, at: Timestamp::UNIX_EPOCH, run_seconds: which.into(), settled: which == 3 },
                     1 => RecordChange::DropBlob { digest },
                     2 => RecordChange::AddManifest { digest, entry },
                     3 => RecordChange::DropManifest { digest },

@@ -184,16 +184,19 @@ async fn a_repository_that_is_always_pushed_to_keeps_no_garbage_for_ever() {
     let image = small_image("a");
     fixture.push("a", "v1", &image).await;
     delete_manifest(&fixture, "a", &image).await;
-    let mut days = 0;
-    let last = image.blobs.keys().next().unwrap();
-    while fixture.registry.store.blob_size(last).unwrap().is_some() {
+    let loose = fixture.push_blob("a", b"of a push that was given up").await;
+    let deleted = image.blobs.keys().next().unwrap();
+    let is_here = |digest: &Digest| fixture.registry.store.blob_size(digest).unwrap().is_some();
+    let (mut half_days, mut image_went) = (0, None);
+    while is_here(&loose) {
         fixture.run_for(GRACE / 2).await;
-        fixture.push_blob("a", format!("build {days}").as_bytes()).await;
+        fixture.push_blob("a", format!("build {half_days}").as_bytes()).await;
         fixture.collect(GRACE);
-        days += 1;
-        assert!(days < 20);
+        half_days += 1;
+        image_went = image_went.or((!is_here(deleted)).then_some(half_days));
+        assert!(half_days < 20);
     }
-    assert_eq!(days, 14, "half days");
+    assert_eq!((image_went, half_days), (Some(2), 14));
 }
 
 #[tokio::test]
