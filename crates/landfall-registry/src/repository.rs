@@ -152,7 +152,7 @@ impl Registry {
         self.records.change(repository, |record| {
             let link = record.blobs.get(digest);
             if link.is_some_and(|link| run_seconds.saturating_sub(link.run_seconds) < RENEW_AFTER_SECONDS) {
-                self.promises.add(repository, digest, run_seconds);
+                self.promises.add(repository, digest, BlobAsker::Pusher, run_seconds);
                 return (Vec::new(), ());
             }
             let change = RecordChange::AddBlob {
@@ -189,7 +189,7 @@ impl Registry {
             if !record.has_blob(digest) {
                 return Ok(None);
             }
-            self.promises.add(repository, digest, now);
+            self.promises.add(repository, digest, asker, now);
             if asker == BlobAsker::Pusher {
                 cached.note_activity(&record, now);
             }

@@ -46,7 +46,7 @@ fn check_everything(http: &RawHttp) -> Checks {
 
 #[test]
 fn everybody_is_served_as_the_distribution_specification_says() {
-    let registry = LandfallRegistry::start(None, None);
+    let registry = LandfallRegistry::start_with(None, None, None, &["--sparse-images"]);
     let http = RawHttp::new(registry.url(), None, None);
     check_everything(&http).finish(LEAST);
 }
@@ -54,7 +54,7 @@ fn everybody_is_served_as_the_distribution_specification_says() {
 #[test]
 fn whoever_logs_in_is_served_the_same_and_nobody_else_is() {
     let authority = PrivateAuthority::generate("conformance");
-    let registry = LandfallRegistry::start(Some(&authority), Some(ACCOUNT));
+    let registry = LandfallRegistry::start_with(Some(&authority), Some(ACCOUNT), None, &["--sparse-images"]);
     let http = RawHttp::new(registry.url(), Some(authority.pem()), Some(ACCOUNT));
     let mut checks = check_everything(&http);
     let stranger = RawHttp::new(registry.url(), Some(authority.pem()), None);

@@ -8,6 +8,7 @@ use landfall_oci::store::error::StoreError;
 use landfall_oci::store::gc::{GcReport, Roots};
 
 use crate::repository::Registry;
+use crate::repository::promises::Answer;
 use crate::repository::record::Record;
 
 /// Run time of the registry without push activity in a repository, after which its blobs without a manifest are
@@ -16,7 +17,7 @@ pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Age in graces at which a blob without a manifest is deleted although pushes to its repository go on: a repository
 /// that is pushed to every hour would keep its garbage for ever. An upload in flight still holds the blob.
 const AGE_MAX_IN_GRACES: u64 = 7;
-/// Shortest time in seconds for which an answer to a client holds, whatever the grace of a collection.
+/// Shortest time in seconds for which an answer to a client that pushes holds, whatever the grace of a collection.
 const PROMISE_MIN: u64 = 15 * 60;
 
 impl Registry {
@@ -126,16 +127,17 @@ impl DropRule {
         self.age(at) >= self.grace
     }
 
-    /// Returns true if a blob is deleted, with the time of the last answer to a client about it and of the last push
-    /// activity in its repository. A blob whose manifest arrived and was deleted is no concern of the pushes that go on,
+    /// Returns true if a blob is deleted, with the last answers to clients about it and the last push activity in its
+    /// repository. A blob whose manifest arrived and was deleted is no concern of the pushes that go on,
     /// unless a client was told of it.
-    fn drops(self, link: StampedLink, answered_at: Option<u64>, active_at: u64) -> bool {
-        let no_push_waits = link.settled && answered_at.is_none();
-        let told_at = link.at.max(answered_at.unwrap_or_default());
+    fn drops(self, link: StampedLink, answer: Option<Answer>, active_at: u64) -> bool {
+        let no_push_waits = link.settled && answer.is_none();
+        let told_at = link.at.max(answer.map_or(0, |answer| answer.at));
         let is_over = no_push_waits
             || self.is_stale(active_at)
             || self.age(told_at) >= self.grace.saturating_mul(AGE_MAX_IN_GRACES);
-        let is_promised = answered_at.is_some_and(|at| self.age(at) < PROMISE_MIN);
+        let to_pusher_at = answer.and_then(|answer| answer.to_pusher_at);
+        let is_promised = to_pusher_at.is_some_and(|at| self.age(at) < PROMISE_MIN);
         self.is_stale(told_at) && is_over && !is_promised
     }
 }
@@ -201,8 +203,21 @@ mod tests {
             (10, 100, link(5000, false), None, 5000, false),
             (10, 100, link(5000, true), Some(6000), 5000, false),
         ] {
-            let dropped = DropRule { grace, now }.drops(link, answered_at, active_at);
+            let answer = answered_at.map(|at| Answer {
+                at,
+                to_pusher_at: Some(at),
+            });
+            let dropped = DropRule { grace, now }.drops(link, answer, active_at);
             assert_eq!(dropped, drops, "{grace} {now} {link:?} {answered_at:?} {active_at}");
         }
+        let pulled = Some(Answer {
+            at: 9000,
+            to_pusher_at: None,
+        });
+        let at_once = DropRule { grace: 0, now: 9000 };
+        assert!(
+            at_once.drops(link(0, true), pulled, 0),
+            "a pull is no reason against a grace of 0"
+        );
     }
 }

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use landfall_core::reference::{Digest, Repository};
 use landfall_core::sync::lock;
 
+use crate::repository::BlobAsker;
+
 /// Answers of one generation. Two generations are kept.
 const GENERATION_MAX: usize = 8192;
 
@@ -21,24 +23,37 @@ pub(crate) struct Promises {
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<(Repository, Digest), u64>,
-    old: HashMap<(Repository, Digest), u64>,
+    young: HashMap<(Repository, Digest), Answer>,
+    old: HashMap<(Repository, Digest), Answer>,
+}
+
+/// Last answers to clients about a blob, in seconds of run time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// To any client.
+    pub(crate) at: u64,
+    /// To a client that probably pushes.
+    pub(crate) to_pusher_at: Option<u64>,
 }
 
 impl Promises {
     /// Adds an answer. The oldest are dropped at the limit; the activity of their repositories still holds them.
-    pub(crate) fn add(&self, repository: &Repository, digest: &Digest, run_seconds: u64) {
+    pub(crate) fn add(&self, repository: &Repository, digest: &Digest, asker: BlobAsker, at: u64) {
         let mut generations = lock(&self.generations);
         if generations.young.len() >= GENERATION_MAX {
             generations.old = std::mem::take(&mut generations.young);
         }
-        generations
-            .young
-            .insert((repository.clone(), digest.clone()), run_seconds);
+        let key = (repository.clone(), digest.clone());
+        let before = generations.young.get(&key).or_else(|| generations.old.get(&key));
+        let to_pusher_at = match asker {
+            BlobAsker::Pusher => Some(at),
+            BlobAsker::Puller => before.and_then(|answer| answer.to_pusher_at),
+        };
+        generations.young.insert(key, Answer { at, to_pusher_at });
     }
 
-    /// Returns the blobs of a repository that clients were told of, with the time of the last answer.
-    pub(crate) fn answered(&self, repository: &Repository) -> HashMap<Digest, u64> {
+    /// Returns the blobs of a repository that clients were told of.
+    pub(crate) fn answered(&self, repository: &Repository) -> HashMap<Digest, Answer> {
         let generations = lock(&self.generations);
         // The young ones come last, and replace the old ones.
         let answers = generations.old.iter().chain(&generations.young);
@@ -97,20 +112,21 @@ mod tests {
     fn the_last_answer_about_a_blob_counts_and_their_number_is_limited() {
         let promises = Promises::default();
         let (repository, other): (Repository, Repository) = ("a/b".parse().unwrap(), "c".parse().unwrap());
-        promises.add(&repository, &digest_of(b"x"), 1000);
+        promises.add(&repository, &digest_of(b"x"), BlobAsker::Pusher, 1000);
         for number in 0..=GENERATION_MAX {
-            promises.add(&other, &digest_of(&number.to_le_bytes()), 1000);
+            promises.add(&other, &digest_of(&number.to_le_bytes()), BlobAsker::Puller, 1000);
         }
         let last = |repository| promises.answered(repository).get(&digest_of(b"x")).copied();
-        assert_eq!((last(&repository), last(&other)), (Some(1000), None));
-        promises.add(&repository, &digest_of(b"x"), 2000);
+        let answer = |at, to_pusher_at| Some(Answer { at, to_pusher_at });
+        assert_eq!((last(&repository), last(&other)), (answer(1000, Some(1000)), None));
+        promises.add(&repository, &digest_of(b"x"), BlobAsker::Puller, 2000);
         assert_eq!(
             last(&repository),
-            Some(2000),
+            answer(2000, Some(1000)),
             "also when the first answer is in the old generation"
         );
         for number in 0..2 * GENERATION_MAX {
-            promises.add(&other, &digest_of(&number.to_le_bytes()), 1000);
+            promises.add(&other, &digest_of(&number.to_le_bytes()), BlobAsker::Puller, 1000);
         }
         let generations = lock(&promises.generations);
         assert!(generations.young.len() + generations.old.len() <= 2 * GENERATION_MAX);
