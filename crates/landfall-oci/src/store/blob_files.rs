@@ -102,7 +102,7 @@ impl ContentStore {
 /// Returns the size of a regular file. Anything else is no file of the store.
 pub(super) fn file_size(path: &Utf8Path) -> Result<Option<u64>, StoreError> {
     match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(metadata.is_file().then(|| metadata.len())),
+        Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }

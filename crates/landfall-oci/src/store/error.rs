@@ -10,7 +10,7 @@ use landfall_core::reference::Digest;
 use landfall_core::wording::quoted;
 
 use crate::image::TransferError;
-use crate::store::lock::LockHolder;
+use crate::store::lock_holder::LockHolder;
 
 /// Error of the content store.
 #[derive(Debug, thiserror::Error)]
