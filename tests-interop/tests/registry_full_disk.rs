@@ -165,7 +165,7 @@ fn a_registry_on_a_file_system_that_cannot_be_written_is_served_read_only() {
         assert_eq!(http.get("/v2/a/manifests/v1").status, 200);
         let path = format!("/v2/a/blobs/{}", digest_of(&layer(1)));
         assert_eq!(http.get(&path).body, layer(1));
-        assert_eq!(push_blob(&http, b"refused", true).status, 405);
+        assert_eq!(push_blob(&http, b"refused", true).status, 403);
         drop(registry);
         remount("rw");
         assert_eq!(root.join("lock").exists(), lock, "nothing is written");

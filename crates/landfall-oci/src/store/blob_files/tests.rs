@@ -39,9 +39,8 @@ fn links_pipes_and_directories_are_no_blobs_and_are_replaced_by_a_push() {
         .unwrap();
     };
     let make_socket = |path: &Utf8Path| drop(std::os::unix::net::UnixListener::bind(path).unwrap());
-    let cases: [(&[u8], &dyn Fn(&Utf8Path)); 3] =
-        [(b"link", &make_link), (b"pipe", &make_pipe), (b"socket", &make_socket)];
-    for (bytes, make) in cases {
+    let make: [&dyn Fn(&Utf8Path); 3] = [&make_link, &make_pipe, &make_socket];
+    for (bytes, make) in [b"link".as_slice(), b"pipe", b"socket"].into_iter().zip(make) {
         let blob = Descriptor::new("", digest_of(bytes), bytes.len() as u64);
         make(&store.blob_path(&blob.digest));
         let case = String::from_utf8_lossy(bytes);
