@@ -138,3 +138,36 @@ fn a_full_disk_refuses_uploads_serves_pulls_and_recovers_by_itself() {
     assert!(push_image(&http, number).is_none(), "there is room again");
     drop(run_landfall(&["registry", "verify", "--root", root.as_str()]).succeeded());
 }
+
+#[test]
+fn a_registry_on_a_file_system_that_cannot_be_written_is_served_read_only() {
+    let disk = SmallDisk::mount("48m");
+    let root: Utf8PathBuf = disk.path().join("data");
+    let registry = LandfallRegistry::start_with(None, None, Some(&root), &[]);
+    let http = RawHttp::new(registry.url(), None, None);
+    assert!(push_image(&http, 1).is_none());
+    drop(registry);
+    let remount = |how: &str| {
+        let mut command = Command::new("mount");
+        command
+            .args(["-o", &format!("remount,{how}")])
+            .arg(disk.path().as_std_path());
+        drop(run(command).succeeded());
+    };
+    // The second time there is no lock to share.
+    for lock in [true, false] {
+        if !lock {
+            fs_err::remove_file(root.join("lock")).unwrap();
+        }
+        remount("ro");
+        let registry = LandfallRegistry::start_with(None, None, Some(&root), &["--read-only", "--gc-every", "1"]);
+        let http = RawHttp::new(registry.url(), None, None);
+        assert_eq!(http.get("/v2/a/manifests/v1").status, 200);
+        let path = format!("/v2/a/blobs/{}", digest_of(&layer(1)));
+        assert_eq!(http.get(&path).body, layer(1));
+        assert_eq!(push_blob(&http, b"refused", true).status, 403);
+        drop(registry);
+        remount("rw");
+        assert_eq!(root.join("lock").exists(), lock, "nothing is written");
+    }
+}

@@ -1,9 +1,9 @@
 //! The admission webhook [spec:webhook]. `POST /mutate` takes an AdmissionReview v1 and answers with the patch that
 //! `landfall_core::admission` decides on; `/healthz` answers while the webhook is up.
 //!
-//! No request waits for the network or for a lock: the rules, the content of the primary registry and the choices of
-//! namespaces are kept in memory and swapped whole. A decision takes microseconds, and the thread that read the request
-//! makes it.
+//! No request waits for the network: the rules, the content of the primary registry and the choices of namespaces are
+//! kept in memory and swapped whole. The embedded registry of the same process is asked whether it still has the image. A
+//! decision takes microseconds, and the thread that read the request makes it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -45,11 +45,18 @@ const BODY_LIMIT: usize = 8 << 20;
 /// The time limit of a request. kube-apiserver waits 10 s at most by default; a later answer has no effect.
 const TIMEOUT: Duration = Duration::from_secs(8);
 
+/// The primary registry as far as it can be asked without the network.
+pub trait PrimaryProbe: std::fmt::Debug + Send + Sync {
+    /// Returns false if the primary registry cannot serve the image at this moment.
+    fn can_serve(&self, image: &ImageReference) -> bool;
+}
+
 /// The rules for reviews, compiled once for many.
 #[derive(Debug)]
 pub struct WebhookRules {
     resolver: Resolver<'static>,
     primary: HashSet<ImageReference>,
+    probe: Option<Arc<dyn PrimaryProbe>>,
     observe_only: bool,
 }
 
@@ -61,7 +68,20 @@ impl WebhookRules {
             observe_only: settings.landfall.webhook.observe_only,
             resolver: Resolver::shared(settings),
             primary,
+            probe: None,
         }
+    }
+
+    /// Adds a probe of the primary registry in this process: an image that was deleted there is not redirected to it
+    /// from that moment on.
+    #[must_use]
+    pub fn with_probe(mut self, probe: Option<Arc<dyn PrimaryProbe>>) -> WebhookRules {
+        self.probe = probe;
+        self
+    }
+
+    fn primary_holds(&self, image: &ImageReference) -> bool {
+        self.primary.contains(image) && self.probe.as_ref().is_none_or(|probe| probe.can_serve(image))
     }
 }
 
@@ -125,7 +145,7 @@ impl Reviewer {
         let (rules, choices) = (self.shared.rules.load(), self.shared.choices.load());
         decide(&AdmissionRules {
             resolver: &rules.resolver,
-            primary_holds: &|reference| rules.primary.contains(reference),
+            primary_holds: &|reference| rules.primary_holds(reference),
             namespace_choice: &|namespace| choices.get(namespace).copied(),
             observe_only: rules.observe_only,
         })

@@ -10,6 +10,9 @@ use common::agent::{Agent, wait_for, wait_for_running};
 use common::{Differences, Site};
 use landfall_agent::AgentOutcome;
 use landfall_core::status::{EventReason, Phase};
+use landfall_registry::admin_socket::{AdminCommand, run_admin_command};
+use landfall_registry::directories::RegistryDirs;
+use landfall_registry::inspect::RegistryInspector;
 use landfall_testkit::image_builder::small_image;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -135,6 +138,29 @@ async fn blob_that_got_lost_is_fetched_again_while_the_agent_stays_ready() {
     .await;
     assert_eq!(agent.stop().await, AgentOutcome::Drained);
     assert_eq!(reasons(&site, EventReason::PhaseStarted).len(), phases, "a quiet pass");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn image_that_is_deleted_in_the_embedded_registry_is_gone_from_the_status_at_once() {
+    let site = Site::new();
+    let agent = Agent::start(&site).await;
+    wait_for_running(&site).await;
+    let name = "docker.io/library/nginx:1.27";
+    assert!(site.status().images[name].in_primary);
+
+    let directories = RegistryDirs::of_agent(&site.state_dir());
+    let held = RegistryInspector::new(&directories.store, &directories.records).repositories();
+    let repository = held.unwrap().remove(0).name;
+    let remove = AdminCommand::Remove {
+        repository,
+        selector: None,
+    };
+    let removed = tokio::task::spawn_blocking(move || run_admin_command(&directories, &remove)).await;
+    assert_eq!(removed.unwrap().unwrap().manifests, 1);
+    // The next pass is an hour away.
+    wait_for(&site, "the deletion", |status| !status.images[name].in_primary).await;
+    assert!(site.status().images[name].stored);
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
 }
 
 // The test runs on one thread, so that its clock can be moved.

@@ -5,16 +5,18 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{Request, StatusCode};
 use futures_util::{StreamExt as _, stream};
 use landfall_agent::metrics::Metrics;
-use landfall_agent::webhook::{Reviewer, WebhookRules, webhook_router};
+use landfall_agent::webhook::{PrimaryProbe, Reviewer, WebhookRules, webhook_router};
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::NamedText;
 use landfall_core::opt_out::OptOut;
+use landfall_core::reference::ImageReference;
 use landfall_core::settings::Settings;
 use landfall_core::status::AgentStatus;
 use tower::ServiceExt as _;
@@ -117,6 +119,31 @@ async fn image_comes_from_the_primary_registry_once_it_is_there_and_from_the_ext
     let target = "127.0.0.1:5999/spectro-images/reg_5000/docker.io/library/nginx:1";
     webhook.reviewer.replace_rules(mk_rules("reg:5000", &[target]));
     assert_eq!(webhook.image_of("nginx:1").await.as_deref(), Some(target));
+}
+
+/// A primary registry in which an image may be deleted.
+#[derive(Debug, Default)]
+struct OwnPrimary {
+    is_gone: AtomicBool,
+}
+
+impl PrimaryProbe for OwnPrimary {
+    fn can_serve(&self, _image: &ImageReference) -> bool {
+        !self.is_gone.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn image_that_is_deleted_in_the_primary_registry_comes_from_the_external_one_at_once() {
+    let target = "127.0.0.1:5999/spectro-images/reg_5000/docker.io/library/nginx:1";
+    let primary = Arc::new(OwnPrimary::default());
+    let webhook = start(mk_rules("reg:5000", &[target]).with_probe(Some(primary.clone())));
+    assert_eq!(webhook.image_of("nginx:1").await.as_deref(), Some(target));
+    primary.is_gone.store(true, Ordering::Relaxed);
+    assert_eq!(
+        webhook.image_of("nginx:1").await.as_deref(),
+        Some("reg:5000/docker.io/library/nginx:1")
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod grammar;
 mod platforms;
+mod role;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::oci_types::grammar::folded_key;
 use crate::reference::Digest;
 
+pub use self::role::ContentRole;
 pub use crate::oci_types::grammar::{is_manifest_like_type, is_media_type};
 
 /// Pointer to content: media type, digest and size (OCI image specification, descriptor.md).

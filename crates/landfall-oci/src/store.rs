@@ -14,14 +14,17 @@
 //! Methods that are not `async` may touch the disk: call the long ones (a [`ingest::BlobWriter`], [`ContentStore::gc`])
 //! on a blocking thread. [`source_and_sink::StoreSource`] and [`source_and_sink::StoreSink`] do that themselves.
 
+mod blob_files;
 pub mod blocking;
 pub mod error;
 pub mod gc;
-mod graph;
+pub mod graph;
 pub mod index;
 pub mod ingest;
 pub mod lease;
 mod leased_blobs;
+mod lock;
+pub mod lock_holder;
 pub mod receive;
 pub mod source_and_sink;
 mod writer_locks;
@@ -30,23 +33,25 @@ mod writer_locks;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::TryLockError;
-use std::io::{Read, Seek, SeekFrom};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::sync::lock;
 use landfall_net::durable;
+use rustix::fs::Mode;
+use rustix::io::Errno;
 
-use crate::digest::{Algorithm, Digester, matches_digest};
 use crate::image::{BlobState, RawManifest};
+use crate::store::blob_files::file_size;
 use crate::store::error::StoreError;
 use crate::store::index::ImageIndex;
 use crate::store::leased_blobs::LeasedBlobs;
+use crate::store::lock::{lock_store, lock_store_shared};
 use crate::store::writer_locks::WriterLocks;
 
 /// Size limit of a manifest that is read, in bytes. Registries must accept 4 MiB (OCI distribution specification,
@@ -56,7 +61,6 @@ pub const MANIFEST_SIZE_MAX: u64 = 8 * 1024 * 1024;
 const LAYOUT_FILE: &str = "oci-layout";
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const INDEX_FILE: &str = "index.json";
-const LOCK_FILE: &str = "lock";
 const BLOBS: &str = "blobs";
 const INGEST: &str = "ingest";
 const WORK: &str = "work";
@@ -86,6 +90,7 @@ impl ContentStore {
     /// # Errors
     /// If another process has the store open, or the directory cannot be read and written.
     pub fn open(root: &Utf8Path) -> Result<ContentStore, StoreError> {
+        make_private_directory(root)?;
         for algorithm in ALGORITHMS {
             fs::create_dir_all(root.join(BLOBS).join(algorithm))?;
         }
@@ -117,29 +122,40 @@ impl ContentStore {
 
     /// Opens the blobs of a store for reading only, without its lock: another process may have it open.
     pub fn read_only(root: &Utf8Path) -> ContentStore {
+        ContentStore::read_only_with(root, None)
+    }
+
+    /// Opens the blobs of a store to serve them from a file system that cannot be written. Takes part in the store's
+    /// lock, if it has one.
+    ///
+    /// # Errors
+    /// If another process has the store open and may write it, or there is no store.
+    pub fn serve_read_only(root: &Utf8Path) -> Result<ContentStore, StoreError> {
+        fs::read_dir(root.join(BLOBS))?;
+        Ok(ContentStore::read_only_with(root, lock_store_shared(root)?))
+    }
+
+    /// Takes the store's directories away from other users of this machine.
+    ///
+    /// # Errors
+    /// If the process does not own them.
+    pub fn restrict_access(&self) -> Result<(), StoreError> {
+        for directory in [BLOBS, INGEST, WORK] {
+            fs::set_permissions(self.inner.root.join(directory), std::fs::Permissions::from_mode(0o700))?;
+        }
+        Ok(())
+    }
+
+    fn read_only_with(root: &Utf8Path, lock: Option<fs::File>) -> ContentStore {
         let inner = StoreInner {
             root: root.to_owned(),
             index: Mutex::new(ImageIndex::empty(&root.join(INDEX_FILE))),
             writer_locks: WriterLocks::default(),
             leased_blobs: LeasedBlobs::default(),
             repairs: Vec::new(),
-            _lock: None,
+            _lock: lock,
         };
         ContentStore { inner: Arc::new(inner) }
-    }
-
-    /// Deletes a damaged blob, so that the next push or download writes it again. Returns true if it was damaged.
-    ///
-    /// # Errors
-    /// If the blob is missing, or reading or deleting it fails.
-    pub fn delete_damaged(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let mut digester = Digester::new(Algorithm::of(digest));
-        digester.read_all(&mut self.open_blob(digest, 0)?, |_| ())?;
-        let damaged = digester.finish() != *digest;
-        if damaged {
-            fs::remove_file(self.blob_path(digest))?;
-        }
-        Ok(damaged)
     }
 
     /// Returns the store's directory: an OCI image layout that other programs may read.
@@ -168,51 +184,6 @@ impl ContentStore {
             Some(size) if size > 0 && size <= blob.size => Ok(BlobState::Partial(size)),
             _ => Ok(BlobState::Missing),
         }
-    }
-
-    /// Returns the size of a blob; `None` if the store lacks it.
-    ///
-    /// # Errors
-    /// If the disk fails.
-    pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
-        file_size(&self.blob_path(digest))
-    }
-
-    /// Opens a blob for reading, at a byte offset.
-    ///
-    /// # Errors
-    /// [`StoreError::Missing`] if the store lacks it.
-    pub fn open_blob(&self, digest: &Digest, offset: u64) -> Result<fs::File, StoreError> {
-        let mut file = match fs::File::open(self.blob_path(digest)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(StoreError::Missing { digest: digest.clone() });
-            }
-            opened => opened?,
-        };
-        if offset > 0 {
-            file.seek(SeekFrom::Start(offset))?;
-        }
-        Ok(file)
-    }
-
-    /// Reads a complete blob of at most `limit` bytes into memory and verifies it.
-    ///
-    /// # Errors
-    /// If the blob is missing, larger or damaged.
-    pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Bytes, StoreError> {
-        let file = self.open_blob(digest, 0)?;
-        let mut bytes = Vec::new();
-        file.take(limit + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > limit {
-            return Err(StoreError::TooLarge {
-                digest: digest.clone(),
-                limit,
-            });
-        }
-        if !matches_digest(&bytes, digest) {
-            return Err(StoreError::Damaged { digest: digest.clone() });
-        }
-        Ok(bytes.into())
     }
 
     /// Reads a manifest or index and verifies it.
@@ -286,23 +257,19 @@ impl ContentStore {
     }
 }
 
-fn lock_store(root: &Utf8Path) -> Result<fs::File, StoreError> {
-    let lock = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(root.join(LOCK_FILE))?;
-    match lock.file().try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { root: root.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(StoreError::Disk(error)),
+/// Makes a directory that only its owner can enter, unless it is there. Parents that are missing get the usual mode.
+fn make_private_directory(path: &Utf8Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
     }
-}
-
-fn file_size(path: &Utf8Path) -> Result<Option<u64>, StoreError> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.len())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_str().is_empty()) {
+        fs::create_dir_all(parent)?;
+    }
+    match rustix::fs::mkdir(path.as_std_path(), Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(io::Error::new(
+            io::Error::from(error).kind(),
+            format!("cannot make directory `{path}`: {error}"),
+        )),
     }
 }

@@ -6,6 +6,7 @@
 mod common;
 
 use common::{log, mk_bytes, mk_client, mk_options, mk_source, repository};
+use landfall_core::oci_types::media_type;
 use landfall_core::reference::{Digest, Tag};
 use landfall_core::status::{NoProgress, ProgressEvent};
 use landfall_oci::client::{RegistrySink, RegistrySource};
@@ -163,6 +164,77 @@ async fn a_destination_that_lost_blobs_is_mended_in_the_same_run() {
     assert_eq!(report.blobs_moved, 3, "its own two, and the base again");
     assert_eq!(to.manifest("mirror", "1").unwrap(), images[1].root_bytes());
     assert!(to.blob(&base_of(&images[0])).is_some());
+}
+
+#[tokio::test]
+async fn a_destination_that_hides_its_loss_is_mended_by_force() {
+    let (from, to) = (FakeRegistry::start(), strict_registry());
+    let image = &mk_images()[0];
+    from.add_image("shop/app", "a", image);
+    let source = mk_source(&from);
+    let name = "reg.example.com/mirror:1".parse().unwrap();
+    let copy = async |force| {
+        let mut options = mk_options();
+        options.force = force;
+        let sink = mk_sink(&to, "mirror");
+        let copied = copy_image(&source, "a", &sink, Some(&name), &options, &NoProgress).await;
+        copied.unwrap()
+    };
+    copy(false).await;
+    to.remove_blob(&base_of(image));
+    to.clear_requests();
+    assert!(copy(false).await.unchanged);
+    let asked: Vec<_> = to
+        .requests()
+        .into_iter()
+        .filter(|request| request.path != "/v2/")
+        .collect();
+    assert_eq!(asked.len(), 1, "one question for an image that is there: {asked:?}");
+    assert!(to.blob(&base_of(image)).is_none());
+    let report = copy(true).await;
+    assert_eq!((report.blobs_moved, report.unchanged), (1, false));
+    assert!(to.blob(&base_of(image)).is_some());
+}
+
+#[tokio::test]
+async fn a_manifest_that_an_artifact_keeps_as_a_layer_is_copied_in_both_roles() {
+    let (from, to) = (FakeRegistry::start(), strict_registry());
+    let image = &mk_images()[0];
+    from.add_image("shop/app", "image", image);
+    from.add_blob("application/json", image.root_bytes());
+    let empty = from.add_blob("application/vnd.oci.empty.v1+json", "{}");
+    let mut layer = image.root.clone();
+    layer.media_type = "application/json".to_owned();
+    let artifact = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "artifactType": "application/x.kept",
+        "config": empty, "layers": [layer],
+    });
+    let artifact = from.add_blob(media_type::OCI_MANIFEST, artifact.to_string());
+    from.add_manifest(
+        "shop/app",
+        artifact.digest.as_str(),
+        media_type::OCI_MANIFEST,
+        from.blob(&artifact.digest).unwrap(),
+    );
+    for (tag, entries) in [("a", [&artifact, &image.root]), ("b", [&image.root, &artifact])] {
+        let index = serde_json::json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
+        from.add_manifest("shop/app", tag, media_type::OCI_INDEX, index.to_string());
+        let name = "reg.example.com/mirror:1".parse().unwrap();
+        let sink = mk_sink(&to, tag);
+        copy_image(&mk_source(&from), tag, &sink, Some(&name), &mk_options(), &NoProgress)
+            .await
+            .unwrap();
+        assert!(to.manifest(tag, image.root.digest.as_str()).is_some(), "{tag}");
+        assert!(to.blob(&image.root.digest).is_some(), "{tag}");
+        let uploads = to.requests();
+        let wanted = format!("{}", image.root.digest);
+        assert!(
+            uploads
+                .iter()
+                .any(|request| request.path.contains(&format!("/v2/{tag}/blobs")) && request.path.contains(&wanted)),
+            "{tag}: {uploads:?}"
+        );
+    }
 }
 
 #[tokio::test]

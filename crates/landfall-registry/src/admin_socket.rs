@@ -27,8 +27,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
 use crate::repository::Registry;
+use crate::repository::age_clock::READ_EVERY;
 use crate::repository::directories::RegistryDirs;
-use crate::repository::record::RecordChange;
 
 /// Name of the socket, beside the store's `lock`.
 const SOCKET: &str = "orders";
@@ -149,7 +149,15 @@ pub async fn serve_admin_socket(registry: Arc<Registry>) -> Infallible {
         }
     };
     loop {
-        let handled = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = sleep(READ_EVERY) => {
+                let registry = registry.clone();
+                let _saved = blocking(move || { registry.clock.save(); Ok(()) }).await;
+                continue;
+            }
+        };
+        let handled = match accepted {
             Ok((mut stream, _)) => handle_connection(&registry, &mut stream).await,
             Err(error) => {
                 sleep(ACCEPT_PAUSE).await;
@@ -227,37 +235,27 @@ impl Registry {
         }
     }
 
-    /// Deletes a damaged blob, so that the next push uploads it again. A blob that is intact stays. A damaged manifest
-    /// is removed from its repositories together with its tags, because a client that finds it by HEAD would not push
-    /// it. Blocks.
+    /// Deletes the file of a damaged blob or manifest, so that the next push uploads it again. Content that is intact
+    /// stays. The records of the repositories stay as well: the images are not served until a push has repaired them, and
+    /// then have all their tags. Blocks.
     ///
     /// # Errors
     /// Returns an error if the disk fails.
     pub fn delete_damaged(&self, digest: &Digest) -> Result<Deleted, StoreError> {
-        let Some(bytes) = self.store.blob_size(digest)? else {
-            return Ok(Deleted::default());
-        };
-        if !self.store.delete_damaged(digest)? {
-            return Ok(Deleted::default());
-        }
-        let mut deleted = Deleted {
-            files: 1,
-            bytes,
-            ..Deleted::default()
-        };
-        for repository in self.records.names()? {
-            let holds = self
-                .records
-                .peek(&repository, |record| record.manifests.contains_key(digest))?;
-            if holds == Some(true) {
-                deleted.tags += self.records.change(&repository, |record| {
-                    let tags = record.tags.values().filter(|tagged| *tagged == digest).count();
-                    (vec![RecordChange::DropManifest { digest: digest.clone() }], tags)
-                })?;
-                deleted.manifests += 1;
+        let bytes = self.store.blob_size(digest)?.unwrap_or_default();
+        match self.store.delete_damaged(digest) {
+            Ok(false) | Err(StoreError::Missing { .. }) => Ok(Deleted::default()),
+            Ok(true) => {
+                self.manifest_cache.remove(digest);
+                self.note_loss();
+                Ok(Deleted {
+                    files: 1,
+                    bytes,
+                    ..Deleted::default()
+                })
             }
+            Err(error) => Err(error),
         }
-        Ok(deleted)
     }
 }
 

@@ -41,12 +41,14 @@ use crate::api::blobs::BlobBody;
 use crate::api::drain_body::SharedBody;
 use crate::api::error::{ApiError, ErrorCode, too_many};
 use crate::api::in_flight::InFlight;
+use crate::api::manifests::WantedManifest;
 use crate::api::metrics::RegistryMetrics;
 use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
 use crate::fast_path::body::AcceptsFileBody;
 use crate::repository::Registry;
 use crate::repository::disk_space::DiskSpace;
+use crate::repository::servable::Completeness;
 use landfall_core::registry_path::{RegistryPathError, Route};
 use landfall_net::serve::budget::ClientAddress;
 
@@ -156,9 +158,16 @@ impl Api {
                 registry.list_referrers(name, digest, request.uri(), client).await
             }
             (&Method::GET | &Method::HEAD, Route::Manifest { name, selector }) => {
-                registry
-                    .get_manifest(name, selector, request.headers(), get, client)
-                    .await
+                let completeness = match self.policy.incomplete_images {
+                    true => Completeness::AsPushed,
+                    false => Completeness::Complete,
+                };
+                let wanted = WantedManifest {
+                    selector,
+                    with_body: get,
+                    completeness,
+                };
+                registry.get_manifest(name, wanted, request.headers(), client).await
             }
             (&Method::PUT, Route::Manifest { name, selector }) => {
                 registry

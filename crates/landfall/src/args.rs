@@ -170,6 +170,12 @@ pub struct TransferArgs {
     /// with all of its platforms refuses it; the report then names a command that such a registry accepts.
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     pub platforms: Vec<Platform>,
+    /// Look at every blob of the destination, also where it says that it holds the image.
+    ///
+    /// A run usually asks for the manifest alone, because a registry takes it only with all of its content. This repairs
+    /// an image of which a registry lost content.
+    #[arg(long)]
+    pub force: bool,
     /// Copy the images' referrers too: signatures, attestations, bills of materials.
     #[arg(long)]
     pub referrers: bool,

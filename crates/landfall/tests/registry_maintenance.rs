@@ -86,8 +86,26 @@ fn a_registry_is_cared_for_while_it_is_served() {
     insta::assert_snapshot!(fixture.maintain("rm", &["team/app:v1"]), @r"
     status 1
     --- stdout
-    0 tags and 0 manifests deleted
+    there is no `team/app:v1` in the registry
     ");
+    insta::assert_snapshot!(fixture.maintain("rm", &["nobody/app"]), @r"
+    status 1
+    --- stdout
+    there is no `nobody/app` in the registry
+    ");
+    insta::assert_snapshot!(fixture.maintain("ls", &["nobody/app"]), @r"
+    status 1
+    --- stdout
+    there is no repository `nobody/app`
+    ");
+    for (target, problem) in [
+        ("team/app:../../x", "`../../x` is not a tag"),
+        ("team/app@v1", "`v1` is not a digest"),
+        ("../../x", "`../../x` is not a repository"),
+    ] {
+        let shown = fixture.maintain("rm", &[target]);
+        assert!(shown.starts_with("status 2") && shown.contains(problem), "{shown}");
+    }
     assert!(
         fixture
             .send("GET", "/v2/team/app/tags/list", "")

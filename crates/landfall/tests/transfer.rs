@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{run, shown};
+use common::{Running, run, shown};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
 use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform, oci_archive};
 
@@ -110,6 +110,37 @@ fn push_brings_every_image_to_where_the_plan_pulls_it() {
     "#);
     let check = [&["check"], &inputs[..]].concat();
     assert!(show(&check, &origin, &external).starts_with("status 0\n"));
+}
+
+#[test]
+fn a_copy_repairs_our_registry_after_damaged_blobs_were_deleted() {
+    let origin = FakeRegistry::start();
+    let image = mk_image("till");
+    origin.add_image("shop/till", "1.0", &image);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let root = directory.path().join("registry");
+    let root_text = root.to_str().expect("a UTF-8 path");
+    let mut registry = Running::start(&["registry", "serve", "--root", root_text, "--listen", "127.0.0.1:0"]);
+    let host = registry.line().replace("http://", "");
+    let from = format!("{}/shop/till:1.0", origin.host());
+    let to = format!("{host}/a/till:1.0");
+    let copy = || {
+        let origin_host = origin.host();
+        let insecure = ["--insecure", origin_host.as_str(), "--insecure", &host];
+        let output = run(&[&["copy", &from, &to, "-q"][..], &insecure].concat());
+        assert!(output.status.success(), "{}", shown(&output));
+        String::from_utf8(output.stdout).expect("a table")
+    };
+    let verify = |further: &[&str]| run(&[&["registry", "verify", "--root", root_text], further].concat());
+    assert!(copy().contains("1 copied"));
+    assert!(copy().contains("1 unchanged"));
+    for digest in image.blobs.keys().chain([&image.root.digest]) {
+        std::fs::write(root.join("blobs/sha256").join(digest.hex()), "rotten").expect("a blob of the registry");
+        assert_eq!(verify(&["--delete-damaged"]).status.code(), Some(1), "{digest}");
+        assert_eq!(verify(&[]).status.code(), Some(1), "{digest} is missing");
+        assert!(copy().contains("1 copied"), "{digest}");
+        assert_eq!(verify(&[]).status.code(), Some(0), "{digest}");
+    }
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn everybody_is_answered_alike() {
 #[test]
 fn clients_without_a_login_are_refused() {
     let authority = PrivateAuthority::generate("conformance");
-    let registry = LandfallRegistry::start(Some(&authority), Some(ACCOUNT));
+    let registry = LandfallRegistry::start_with(Some(&authority), Some(ACCOUNT), None, &["--sparse-images"]);
     let http = RawHttp::new(registry.url(), Some(authority.pem()), Some(ACCOUNT));
     let mut checks = check_own(&http);
     let stranger = RawHttp::new(registry.url(), Some(authority.pem()), None);

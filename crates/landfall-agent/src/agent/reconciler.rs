@@ -18,7 +18,7 @@ use crate::agent::host::Host;
 use crate::agent::image_phases::{ImagesFailed, apply_phase};
 use crate::agent::ledger::LedgerFile;
 use crate::agent::service_manager::notify_service_manager;
-use crate::agent::services::{PrimaryState, Services, Survey, forget_lost_images, survey_images};
+use crate::agent::services::{PrimaryState, Services, Survey, survey_images};
 use crate::agent::stages::supervise_stages;
 use crate::failure::error_line;
 use crate::options::{AgentOptions, AgentOutcome, Role, Timing};
@@ -177,7 +177,10 @@ impl Reconciler {
         match self.services.primary.ensure(&self.host, &active).await? {
             PrimaryState::NotConfigured => Ok("no primary registry is configured".to_owned()),
             PrimaryState::Ready => {
-                forget_lost_images(&self.host, &active, &mut self.ledger).await?;
+                let primary = &self.services.primary;
+                primary
+                    .forget_lost_images(&self.host, &active, &mut self.ledger)
+                    .await?;
                 self.apply(Phase::PrimaryRegistry).await
             }
         }

@@ -23,7 +23,7 @@ use crate::agent::host::Host;
 use crate::failure::error_line;
 use crate::options::{Listeners, Role};
 
-pub(crate) use self::primary::{PrimaryState, Survey, forget_lost_images, survey_images};
+pub(crate) use self::primary::{PrimaryState, Survey, survey_images};
 
 /// All services of one agent. Each of them is brought to the active configuration by a method `ensure`, which may be
 /// called again and again.
@@ -56,7 +56,11 @@ impl Services {
         if let Err(error) = self.mirror.ensure(host, active).await {
             tracing::warn!(error = error_line(&error), "cannot serve the node-local mirror yet");
         }
-        if let Err(error) = self.webhook.ensure(host, &active.settings, held).await {
+        if let Err(error) = self
+            .webhook
+            .ensure(host, &active.settings, held, self.primary.probe())
+            .await
+        {
             tracing::warn!(error = error_line(&error), "cannot redirect yet");
         }
     }
@@ -79,7 +83,10 @@ impl Services {
             self.mirror.ensure(host, active).await?;
             self.host_files.ensure(host, &active.settings).await?;
         }
-        let webhook = self.webhook.ensure(host, &active.settings, held).await?;
+        let webhook = self
+            .webhook
+            .ensure(host, &active.settings, held, self.primary.probe())
+            .await?;
         Ok(match describe_node_level(&active.settings, &webhook) {
             None => webhook,
             Some(words) => {
@@ -100,7 +107,7 @@ impl Services {
         settings: &Arc<Settings>,
         held: HashSet<ImageReference>,
     ) -> anyhow::Result<()> {
-        self.webhook.ensure(host, settings, held).await?;
+        self.webhook.ensure(host, settings, held, self.primary.probe()).await?;
         Ok(())
     }
 }

@@ -34,7 +34,15 @@ pub(super) struct Graph {
     pub(super) omits_foreign_layers: bool,
     /// The platforms of the index entries.
     offered: Vec<Platform>,
-    seen: HashSet<Digest>,
+    /// Content that is in the graph, by role: an artifact may keep a manifest of the image as a layer.
+    seen: HashSet<(Digest, GraphRole)>,
+}
+
+/// Role in which content is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum GraphRole {
+    Manifest,
+    Blob,
 }
 
 impl CopyJob<'_> {
@@ -83,9 +91,13 @@ impl CopyJob<'_> {
                         .collect()
                 }
             };
+            let role = match &content {
+                ManifestContent::Index(_) => GraphRole::Manifest,
+                ManifestContent::Image(_) => GraphRole::Blob,
+            };
             let new: Vec<_> = children
                 .into_iter()
-                .filter(|child| graph.seen.insert(child.digest.clone()))
+                .filter(|child| graph.seen.insert((child.digest.clone(), role)))
                 .collect();
             let ManifestContent::Index(index) = &content else {
                 graph.blobs.extend(new);

@@ -101,8 +101,12 @@ impl Hint for ForeignLayersRefused {
 }
 
 impl CopyJob<'_> {
-    /// Returns true if the sink has the image, and the selected entries if the image is an index.
+    /// Returns true if the sink has the image, and the selected entries if the image is an index. Returns false if the
+    /// options ask for a look at every blob.
     pub(super) async fn is_present(&self, root: &RawManifest, platforms: &[Platform]) -> Result<bool, TransferError> {
+        if self.options.force {
+            return Ok(false);
+        }
         if !self.retrying(&self.image, || self.sink.has_image(root)).await? {
             return Ok(false);
         }

@@ -39,6 +39,8 @@ pub struct CopyOptions {
     pub referrers: bool,
     /// Decides which uploads are hashed on the way.
     pub upload_hash: UploadHash,
+    /// True if every blob is looked at, also of an image that the sink says to have.
+    pub force: bool,
     pub retry: RetryPolicy,
     pub cancel: CancellationToken,
 }
@@ -55,6 +57,7 @@ impl CopyOptions {
             platforms: Arc::default(),
             referrers: false,
             upload_hash: UploadHash::default(),
+            force: false,
             retry: RetryPolicy::default(),
             cancel: CancellationToken::new(),
         }

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use landfall_core::oci_types::Descriptor;
+use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
 use landfall_core::reference::{ImageReference, Tag};
 use landfall_net::durable;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::format::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
 use crate::digest::Algorithm;
 use crate::image::{BlobState, BlobStream, ImageSink, RawManifest, TransferError};
+use crate::store::MANIFEST_SIZE_MAX;
 use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::REF_NAME;
@@ -147,20 +148,49 @@ fn size_of(path: &Utf8Path) -> Result<Option<u64>, StoreError> {
     }
 }
 
+impl LayoutSink {
+    /// Returns true if the manifest of an image and all content that it names is there. The entries of an index may be
+    /// missing.
+    fn has_content(&self, descriptor: &Descriptor) -> Result<bool, StoreError> {
+        if self.blob_state_now(descriptor)? != BlobState::Complete {
+            return Ok(false);
+        }
+        if descriptor.size > MANIFEST_SIZE_MAX {
+            return Ok(true);
+        }
+        let bytes = fs::read(self.complete_path(descriptor))?;
+        let Ok(content @ ManifestContent::Image(_)) = parse_manifest(&bytes) else {
+            return Ok(true);
+        };
+        for child in content.children().filter(|child| !child.is_foreign()) {
+            if self.blob_state_now(child)? != BlobState::Complete {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
 impl ImageSink for LayoutSink {
     fn describe(&self) -> String {
         format!("the layout `{}`", self.root)
     }
 
-    /// Returns true if the index lists the image: it is listed after all its content is written.
+    /// Returns true if the index lists the image and no file of it was lost since.
     fn has_image<'a>(&'a self, manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
         let (sink, manifest) = (self.clone(), manifest.clone());
-        let found = blocking(move || Ok(sink.is_listed(&manifest)));
+        let found = blocking(move || {
+            let size = manifest.bytes.len() as u64;
+            let descriptor = Descriptor::new(&manifest.media_type, manifest.digest.clone(), size);
+            Ok(sink.is_listed(&manifest) && sink.has_content(&descriptor)?)
+        });
         async move { found.await.map_err(|error| error.during(self.attempt("an image"))) }.boxed()
     }
 
     fn has_manifest<'a>(&'a self, entry: &'a Descriptor) -> BoxFuture<'a, Result<bool, TransferError>> {
-        async move { Ok(self.blob_state(entry).await? == BlobState::Complete) }.boxed()
+        let (sink, descriptor) = (self.clone(), entry.clone());
+        let found = blocking(move || sink.has_content(&descriptor));
+        async move { found.await.map_err(|error| error.during(self.attempt("an image"))) }.boxed()
     }
 
     /// Returns a sink in the same layout, with the tag as the name or without a name: readers find a referrer by its

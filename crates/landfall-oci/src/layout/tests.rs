@@ -45,6 +45,24 @@ fn index_of(root: &Utf8Path) -> Value {
 }
 
 #[tokio::test]
+async fn a_layout_that_lost_a_file_is_repaired_by_the_next_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = Utf8Path::from_path(directory.path()).unwrap();
+    let (from, to) = (path.join("from"), path.join("to"));
+    let image = mk_image("one");
+    mk_layout(&from, &image);
+    let source = &open_layout(&from).unwrap()[0];
+    let sink = || LayoutSink::new(&to, Some("ours".to_owned()));
+    copy(source, &sink()).await;
+    for (digest, bytes) in image.all_content() {
+        fs::remove_file(to.join(blob_path(digest))).unwrap();
+        assert!(!copy(source, &sink()).await.unchanged, "{digest}");
+        assert_eq!(&fs::read(to.join(blob_path(digest))).unwrap(), bytes);
+        assert!(copy(source, &sink()).await.unchanged);
+    }
+}
+
+#[tokio::test]
 async fn an_image_is_added_to_a_layout_and_what_others_put_there_stays() {
     let directory = tempfile::tempdir().unwrap();
     let path = Utf8Path::from_path(directory.path()).unwrap();

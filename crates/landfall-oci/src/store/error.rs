@@ -7,8 +7,10 @@ use camino::Utf8PathBuf;
 use landfall_core::failure::{FailureKind, Hint};
 use landfall_core::oci_types::ManifestError;
 use landfall_core::reference::Digest;
+use landfall_core::wording::quoted;
 
 use crate::image::TransferError;
+use crate::store::lock_holder::LockHolder;
 
 /// Error of the content store.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +19,11 @@ pub enum StoreError {
     #[error("the content store's disk failed")]
     Disk(#[from] io::Error),
     /// Another process has the store open.
-    #[error("the content store `{root}` is in use by another process")]
-    InUse { root: Utf8PathBuf },
+    #[error("the content store `{root}` is in use by {}", describe_holder(.holder.as_ref()))]
+    InUse {
+        root: Utf8PathBuf,
+        holder: Option<LockHolder>,
+    },
     /// The store lacks the blob.
     #[error("the content store has no blob `{digest}`")]
     Missing { digest: Digest },
@@ -66,9 +71,9 @@ pub enum StoreError {
     },
     #[error("the process is stopping")]
     Stopping,
-    /// The store lacks content that a manifest names.
-    #[error("manifest `{manifest}` names `{child}`, which the content store does not have")]
-    Incomplete { manifest: Digest, child: Digest },
+    /// The store, or the repository in question, lacks content that a manifest names.
+    #[error("manifest `{manifest}` names {}, which the content store does not have", quoted(.missing))]
+    Incomplete { manifest: Digest, missing: Vec<Digest> },
 }
 
 impl StoreError {
@@ -92,6 +97,20 @@ impl StoreError {
         }
     }
 
+    /// Returns [`StoreError::Incomplete`] if content of a manifest is missing.
+    ///
+    /// # Errors
+    /// If `missing` is not empty.
+    pub fn unless_complete(manifest: &Digest, missing: Vec<Digest>) -> Result<(), StoreError> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::Incomplete {
+            manifest: manifest.clone(),
+            missing,
+        })
+    }
+
     /// Returns true if content is missing or damaged: a new copy of the image repairs it.
     pub(super) fn is_repaired_by_copying(&self) -> bool {
         matches!(
@@ -109,6 +128,10 @@ impl StoreError {
             source: Some(Box::new(self)),
         }
     }
+}
+
+fn describe_holder(holder: Option<&LockHolder>) -> String {
+    holder.map_or_else(|| "another process".to_owned(), ToString::to_string)
 }
 
 impl Hint for StoreError {

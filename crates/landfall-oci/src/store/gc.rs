@@ -57,7 +57,7 @@ impl ContentStore {
     ) -> Result<GcReport, StoreError> {
         let Roots { mut manifests, blobs } = more_roots()?;
         manifests.extend(self.images().into_values().map(|descriptor| descriptor.digest));
-        let mut reachable = self.reachable(manifests)?;
+        let mut reachable = self.reachable(manifests)?.content;
         reachable.extend(blobs);
         let mut report = GcReport::default();
         for digest in self.blobs()? {

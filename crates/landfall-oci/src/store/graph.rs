@@ -1,13 +1,40 @@
-//! Walks of an image's graph inside the store.
+//! Walks of an image's graph inside the store. A digest may be named in several roles: walked manifests and reached
+//! content are two sets, so that a manifest that is also kept as a blob never hides what it names.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use landfall_core::oci_types::{Descriptor, parse_manifest};
+use landfall_core::oci_types::{ContentRole, Descriptor, parse_manifest};
 use landfall_core::reference::Digest;
 
+use crate::digest::matches_digest;
 use crate::image::{BlobState, RawManifest};
 use crate::store::error::StoreError;
 use crate::store::{ContentStore, MANIFEST_SIZE_MAX};
+
+/// Content that manifests reach.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reachable {
+    /// All digests, including those of the manifests.
+    pub content: HashSet<Digest>,
+    /// Manifests that are damaged, and roots that are missing or no manifests: the content that they name is not known.
+    pub unreadable: BTreeSet<Digest>,
+}
+
+/// Way in which a walk came to a digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    Root,
+    Child(ContentRole),
+}
+
+/// Result of reading a digest as a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Intact,
+    Damaged,
+    Missing,
+    NoManifest,
+}
 
 impl ContentStore {
     /// Returns true if the store has a manifest and all content that it names, each with the size of its descriptor.
@@ -31,10 +58,16 @@ impl ContentStore {
         mut visit: impl FnMut(&Digest),
     ) -> Result<Option<Digest>, StoreError> {
         visit(manifest);
-        let mut seen = HashSet::from([manifest.clone()]);
-        let mut pending = vec![manifest.clone()];
-        while let Some(digest) = pending.pop() {
-            for child in self.children(&digest)? {
+        let mut walked = HashSet::from([manifest.clone()]);
+        let mut pending = vec![(manifest.clone(), ContentRole::Manifest)];
+        while let Some((digest, role)) = pending.pop() {
+            let children = match self.children(&digest) {
+                Err(StoreError::Manifest { .. } | StoreError::TooLarge { .. }) if role == ContentRole::Entry => {
+                    continue;
+                }
+                children => children?,
+            };
+            for (child, role) in children {
                 visit(&child.digest);
                 if self.blob_state(&child)? != BlobState::Complete {
                     if child.is_foreign() {
@@ -42,37 +75,70 @@ impl ContentStore {
                     }
                     return Ok(Some(child.digest));
                 }
-                if child.is_manifest() && seen.insert(child.digest.clone()) {
-                    pending.push(child.digest);
+                if role.may_be_manifest() && walked.insert(child.digest.clone()) {
+                    pending.push((child.digest, role));
                 }
             }
         }
         Ok(None)
     }
 
-    /// Returns all content that these manifests reach, including themselves. A missing or damaged manifest reaches
-    /// nothing.
-    pub fn reachable(&self, roots: impl IntoIterator<Item = Digest>) -> Result<HashSet<Digest>, StoreError> {
-        let mut reached = HashSet::new();
-        let mut pending: Vec<Digest> = roots.into_iter().collect();
-        while let Some(digest) = pending.pop() {
-            if !reached.insert(digest.clone()) {
+    /// Returns all content that these manifests reach, including themselves. The one rule of every collection: an entry
+    /// of an index with a missing or unknown media type is read as a manifest, and is one if its bytes are. A manifest
+    /// that is damaged on disk still protects what its bytes name.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn reachable(&self, roots: impl IntoIterator<Item = Digest>) -> Result<Reachable, StoreError> {
+        let mut reachable = Reachable::default();
+        let mut walked: HashMap<Digest, Reading> = HashMap::new();
+        let mut pending: Vec<_> = roots.into_iter().map(|digest| (digest, Naming::Root)).collect();
+        while let Some((digest, naming)) = pending.pop() {
+            reachable.content.insert(digest.clone());
+            if naming == Naming::Child(ContentRole::Blob) {
                 continue;
             }
-            let children = match self.children(&digest) {
-                Ok(children) => children,
-                Err(StoreError::Disk(error)) => return Err(StoreError::Disk(error)),
-                Err(_not_a_manifest_that_can_be_read) => continue,
-            };
-            for child in children {
-                if child.is_manifest() {
-                    pending.push(child.digest);
-                } else {
-                    reached.insert(child.digest);
+            let reading = match walked.get(&digest) {
+                Some(reading) => *reading,
+                None => {
+                    let (reading, children) = self.read_for_collection(&digest)?;
+                    pending.extend(
+                        children
+                            .into_iter()
+                            .map(|(child, role)| (child.digest, Naming::Child(role))),
+                    );
+                    walked.insert(digest.clone(), reading);
+                    reading
                 }
+            };
+            let is_unreadable = match reading {
+                Reading::Intact => false,
+                Reading::Missing => naming == Naming::Root,
+                Reading::Damaged => true,
+                Reading::NoManifest => naming != Naming::Child(ContentRole::Entry),
+            };
+            if is_unreadable {
+                reachable.unreadable.insert(digest);
             }
         }
-        Ok(reached)
+        Ok(reachable)
+    }
+
+    /// Reads what a manifest names. Bytes that are damaged count as far as they can be parsed.
+    fn read_for_collection(&self, manifest: &Digest) -> Result<(Reading, Vec<(Descriptor, ContentRole)>), StoreError> {
+        let bytes = match self.read_unverified(manifest, MANIFEST_SIZE_MAX) {
+            Ok(bytes) => bytes,
+            Err(StoreError::Missing { .. }) => return Ok((Reading::Missing, Vec::new())),
+            Err(StoreError::Disk(error)) => return Err(StoreError::Disk(error)),
+            Err(_too_large_or_no_file) => return Ok((Reading::NoManifest, Vec::new())),
+        };
+        let intact = matches_digest(&bytes, manifest);
+        Ok(match children_of(manifest.clone(), &bytes) {
+            Ok(children) if intact => (Reading::Intact, children),
+            Ok(children) => (Reading::Damaged, children),
+            Err(_) if intact => (Reading::NoManifest, Vec::new()),
+            Err(_) => (Reading::Damaged, Vec::new()),
+        })
     }
 
     /// Verifies that the store has all children of a manifest in memory. `visit` leases each child before the check.
@@ -81,25 +147,29 @@ impl ContentStore {
         manifest: &RawManifest,
         mut visit: impl FnMut(&Digest),
     ) -> Result<(), StoreError> {
-        for child in children_of(manifest.digest.clone(), &manifest.bytes)? {
+        let mut missing = Vec::new();
+        for (child, _) in children_of(manifest.digest.clone(), &manifest.bytes)? {
             visit(&child.digest);
             if self.blob_state(&child)? != BlobState::Complete && !child.is_foreign() {
-                return Err(StoreError::Incomplete {
-                    manifest: manifest.digest.clone(),
-                    child: child.digest,
-                });
+                missing.push(child.digest);
             }
         }
-        Ok(())
+        StoreError::unless_complete(&manifest.digest, missing)
     }
 
-    fn children(&self, manifest: &Digest) -> Result<Vec<Descriptor>, StoreError> {
+    fn children(&self, manifest: &Digest) -> Result<Vec<(Descriptor, ContentRole)>, StoreError> {
         let bytes = self.read_blob(manifest, MANIFEST_SIZE_MAX)?;
         children_of(manifest.clone(), &bytes)
     }
 }
 
-fn children_of(digest: Digest, bytes: &[u8]) -> Result<Vec<Descriptor>, StoreError> {
+fn children_of(digest: Digest, bytes: &[u8]) -> Result<Vec<(Descriptor, ContentRole)>, StoreError> {
     let content = parse_manifest(bytes).map_err(|source| StoreError::Manifest { digest, source })?;
-    Ok(content.children().cloned().collect())
+    Ok(content
+        .children()
+        .map(|child| (child.clone(), content.role_of(child)))
+        .collect())
 }
+
+#[cfg(test)]
+mod tests;

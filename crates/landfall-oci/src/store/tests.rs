@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use camino::Utf8PathBuf;
 use futures_util::{StreamExt, stream};
 use landfall_core::failure::FailureKind;

@@ -15,25 +15,28 @@ use crate::api::error::{ApiError, ErrorCode};
 use crate::api::range::{ByteRange, parse_range};
 use crate::api::reply::header_value;
 use crate::fast_path::body::FileBody;
-use crate::repository::Registry;
 use crate::repository::record::RecordChange;
+use crate::repository::{BlobAnswer, BlobAsker, Registry};
 
 impl Registry {
     pub(crate) async fn get_blob(
-        &self,
+        self: &Arc<Registry>,
         name: &Repository,
         digest: &Digest,
         headers: &HeaderMap,
         blob_body: BlobBody,
     ) -> Result<Response, ApiError> {
-        if blob_body == BlobBody::Omitted {
-            // A HEAD request usually precedes a push: the client uploads the missing blobs and relies on the others.
-            self.head_leases.grant(&self.store, digest);
-        }
-        let size = match self.store.blob_size(digest)? {
-            Some(size) if self.has_blob(name, digest)? => size,
-            _ => return Err(unknown_blob(name, digest)),
+        // A HEAD request usually precedes a push: the client uploads the missing blobs and relies on the others.
+        let asker = match blob_body {
+            BlobBody::Omitted => BlobAsker::Pusher,
+            BlobBody::Stream | BlobBody::File => BlobAsker::Puller,
         };
+        let answer = self.answer_blob(name, digest, asker)?;
+        let BlobAnswer { size, renew } = answer.ok_or_else(|| unknown_blob(name, digest))?;
+        if renew {
+            let (registry, repository, blob) = (self.clone(), name.clone(), digest.clone());
+            blocking(move || registry.link(&repository, &blob)).await?;
+        }
         if let Some(response) = not_modified(headers, digest) {
             return Ok(response);
         }
@@ -112,7 +115,9 @@ impl Registry {
         let Some(manifests) = manifests else {
             return Ok(UnlinkOutcome::Unknown);
         };
-        if self.store.reachable(manifests)?.contains(digest) {
+        let reachable = self.store.reachable(manifests)?;
+        // What a damaged manifest names is not known.
+        if reachable.content.contains(digest) || !reachable.unreadable.is_empty() {
             return Ok(UnlinkOutcome::InUse);
         }
         self.records.change(name, |record| {

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Query, Request};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use jiff::Timestamp;
 use landfall_core::oci_types::{
-    ManifestContent, is_manifest_like_type, is_manifest_type, is_media_type, parse_manifest,
+    ContentRole, ManifestContent, is_manifest_like_type, is_manifest_type, is_media_type, parse_manifest,
 };
 use landfall_core::reference::{Digest, Repository, Tag};
 use landfall_net::serve::budget::ClientAddress;
@@ -27,7 +26,9 @@ use crate::api::listing::unknown_repository;
 use crate::api::reply::{header_value, manifest_content_type};
 use crate::api::route::parse_digest;
 use crate::repository::Registry;
+use crate::repository::manifest_cache::CachedManifest;
 use crate::repository::record::{ManifestEntry, RecordChange};
+use crate::repository::servable::Completeness;
 
 /// Size limit of a manifest, in bytes. The specification allows a registry to reject larger ones ("Pushing Manifests").
 pub(crate) const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
@@ -38,15 +39,29 @@ const TAGS_MAX: usize = 64;
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
 
+/// A manifest that a client asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WantedManifest<'a> {
+    /// Tag or digest.
+    pub(crate) selector: &'a str,
+    /// False for `HEAD`.
+    pub(crate) with_body: bool,
+    pub(crate) completeness: Completeness,
+}
+
 impl Registry {
     pub(crate) async fn get_manifest(
         &self,
         name: &Repository,
-        selector: &str,
+        wanted: WantedManifest<'_>,
         request: &HeaderMap,
-        with_body: bool,
         client: ClientAddress,
     ) -> Result<Response, ApiError> {
+        let WantedManifest {
+            selector,
+            with_body,
+            completeness,
+        } = wanted;
         let cached = self.records.get(name)?.ok_or_else(|| unknown_repository(name))?;
         let (digest, media_type, size) = {
             let record = cached.read();
@@ -55,6 +70,21 @@ impl Registry {
                 .ok_or_else(|| unknown_manifest(name, selector))?;
             (digest.clone(), manifest_content_type(&entry.media_type), entry.size)
         };
+        // A `HEAD` reads the manifest too: it says whether all content is here.
+        let memory = self.budgets.take_answer(client, size)?;
+        let manifest = match self.load_manifest(&digest).await {
+            Ok(manifest) => manifest,
+            Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => {
+                return Err(lost_manifest(name, selector, &digest));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(lost) = self.find_lost(&cached, &digest, &manifest, completeness)? {
+            tracing::warn!(repository = %name, manifest = %digest, %lost, "an image is not served, because the registry \
+                lost content of it; a push of the image repairs it");
+            self.note_loss();
+            return Err(lost_manifest(name, selector, &lost));
+        }
         if let Some(response) = not_modified(request, &digest) {
             return Ok(response);
         }
@@ -64,23 +94,23 @@ impl Registry {
             (header::ETAG, entity_tag(&digest)),
             (CONTENT_DIGEST, header_value(digest.as_str())),
         ];
-        let memory = self.budgets.take_answer(client, if with_body { size } else { 0 })?;
         let body = if with_body {
-            Body::from(self.read_manifest_bytes(digest).await?)
+            Body::from(manifest.bytes)
         } else {
             Body::empty()
         };
         Ok(paid((headers, body).into_response(), memory))
     }
 
-    async fn read_manifest_bytes(&self, digest: Digest) -> Result<Bytes, StoreError> {
-        if let Some(bytes) = self.manifest_cache.get(&digest) {
-            return Ok(bytes);
+    async fn load_manifest(&self, digest: &Digest) -> Result<CachedManifest, StoreError> {
+        if let Some(manifest) = self.manifest_cache.get(digest) {
+            return Ok(manifest);
         }
         let (store, wanted) = (self.store.clone(), digest.clone());
         let bytes = blocking(move || store.read_blob(&wanted, MANIFEST_SIZE_MAX as u64)).await?;
-        self.manifest_cache.insert(&digest, &bytes);
-        Ok(bytes)
+        let manifest = CachedManifest::new(bytes);
+        self.manifest_cache.insert(digest, &manifest);
+        Ok(manifest)
     }
 
     pub(crate) async fn put_manifest(
@@ -92,6 +122,7 @@ impl Registry {
     ) -> Result<Response, ApiError> {
         let stated_type = request.headers().get(header::CONTENT_TYPE).cloned();
         let target = ManifestTarget::parse(selector, request.uri())?;
+        let _in_flight = self.begin_upload(name)?;
         // The part of the budget is free again when the request ends.
         let body = self.read_pushed_manifest(request).await?;
         let bytes = body.bytes.clone();
@@ -169,30 +200,40 @@ impl Registry {
         let cached = self.records.get(name)?;
         let has = |digest: &Digest| cached.as_ref().is_some_and(|cached| cached.read().has_blob(digest));
         let may_lack_parts = push.incomplete || matches!(push.content, ManifestContent::Index(_));
-        let mut here = Vec::new();
+        let (mut here, mut missing) = (Vec::new(), Vec::new());
         for child in push.content.children() {
             lease.add(&child.digest);
             if self.store.blob_state(child)? == BlobState::Complete && has(&child.digest) {
-                here.push(child.digest.clone());
+                here.push((child.digest.clone(), push.content.role_of(child)));
             } else if !may_lack_parts && !child.is_foreign() {
-                return Err(StoreError::Incomplete {
-                    manifest: push.manifest.digest.clone(),
-                    child: child.digest.clone(),
-                });
+                missing.push(child.digest.clone());
             }
         }
+        StoreError::unless_complete(&push.manifest.digest, missing)?;
         self.store.write_manifest_alone(&push.manifest, &lease)?;
         let digest = &push.manifest.digest;
         let size = push.manifest.bytes.len() as u64;
         let entry = ManifestEntry::new(push.manifest.media_type.clone(), size, &push.content);
-        let at = Timestamp::now();
+        let (at, run_seconds) = (Timestamp::now(), self.clock.now());
         self.records.change(name, |record| {
             // Garbage collection may have unlinked a blob since the check above. The hold kept its file, so it is
-            // linked again.
+            // linked again. A layer that the repository has as a manifest gets a link of its own: the manifest may be
+            // deleted. No push waits for these blobs any more.
             let mut changes: Vec<RecordChange> = here
                 .into_iter()
-                .filter(|child| !record.has_blob(child))
-                .map(|digest| RecordChange::AddBlob { digest, at })
+                .filter(|(child, role)| match record.blobs.get(child) {
+                    Some(link) => !link.settled,
+                    None => *role == ContentRole::Blob || !record.has_blob(child),
+                })
+                .map(|(digest, _)| {
+                    let link = record.blobs.get(&digest);
+                    RecordChange::AddBlob {
+                        at: link.map_or(at, |link| link.at),
+                        run_seconds: link.map_or(run_seconds, |link| link.run_seconds),
+                        settled: true,
+                        digest,
+                    }
+                })
                 .collect();
             if record.manifests.get(digest) != Some(&entry) {
                 changes.push(RecordChange::AddManifest {
@@ -234,6 +275,7 @@ impl Registry {
             })
         });
         if deleted.await? {
+            self.note_loss();
             Ok(StatusCode::ACCEPTED.into_response())
         } else {
             Err(unknown_manifest(name, selector))
@@ -246,6 +288,16 @@ fn unknown_manifest(name: &Repository, selector: &str) -> ApiError {
         StatusCode::NOT_FOUND,
         ErrorCode::ManifestUnknown,
         format!("the repository `{name}` has no manifest `{selector}`"),
+    )
+}
+
+/// Returns the answer for a manifest that the repository has, and of which the registry lost content: a client goes to
+/// another registry, or pushes the image again.
+fn lost_manifest(name: &Repository, selector: &str, lost: &Digest) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        ErrorCode::ManifestUnknown,
+        format!("the registry lost `{lost}` of the manifest `{selector}` of `{name}`: push the image again"),
     )
 }
 

@@ -3,10 +3,12 @@
 mod access;
 mod blobs;
 mod budgets;
+mod collection;
 mod deletion;
 mod listing;
 mod manifests;
 mod records;
+mod repair;
 mod uploads;
 
 use axum::body::Body;
@@ -117,6 +119,25 @@ impl Fixture {
             headers: parts.headers,
             body: body.collect().await.unwrap().to_bytes(),
         }
+    }
+
+    /// Lets the registry run for this time, as its clock measures it.
+    async fn run_for(&self, time: Duration) {
+        let step = Duration::from_secs(30 * 60);
+        let mut left = time;
+        while !left.is_zero() {
+            tokio::time::advance(left.min(step)).await;
+            left = left.saturating_sub(step);
+            self.registry.clock.now();
+        }
+    }
+
+    fn collect(&self, grace: Duration) -> usize {
+        self.registry.gc(grace, SystemTime::now()).unwrap().deleted
+    }
+
+    async fn head(&self, path: &str) -> u16 {
+        self.send("HEAD", path, &[], Body::empty()).await.status
     }
 
     async fn get(&self, path: &str) -> Answer {

@@ -47,6 +47,7 @@ impl Registry {
         request: Request,
     ) -> Result<Response, ApiError> {
         let query = parse_query(request.uri())?;
+        let _in_flight = self.begin_upload(name)?;
         if let Some(mounted) = self.mount(name, &query).await? {
             return Ok(mounted);
         }
@@ -74,7 +75,8 @@ impl Registry {
         }
     }
 
-    /// Mounts a blob from the repository that the client names, or from anywhere in the store if it names none.
+    /// Mounts a blob from the repository that the client names, or from any repository if it names none. The store may
+    /// hold blobs of others, such as the agent's images, which no client of the registry may see.
     async fn mount(self: &Arc<Registry>, name: &Repository, query: &UploadQuery) -> Result<Option<Response>, ApiError> {
         let Some(digest) = &query.mount else {
             return Ok(None);
@@ -83,7 +85,11 @@ impl Registry {
         let lease = self.store.lease();
         lease.add(&digest);
         let allowed = match query.from.as_deref().map(str::parse::<Repository>) {
-            None => true,
+            None if self.store.blob_size(&digest)?.is_none() => false,
+            None => {
+                let (registry, blob) = (self.clone(), digest.clone());
+                blocking(move || registry.is_linked_anywhere(&blob)).await?
+            }
             Some(Ok(from)) => self.has_blob(&from, &digest)?,
             Some(Err(_no_such_name)) => false,
         };
@@ -121,6 +127,7 @@ impl Registry {
         id: &str,
         request: Request,
     ) -> Result<Response, ApiError> {
+        let _in_flight = self.begin_upload(name)?;
         let upload = self.receive(name, id, request, None).await?;
         Ok(upload_response(StatusCode::ACCEPTED, name, id, upload.length()))
     }
@@ -131,6 +138,7 @@ impl Registry {
         id: &str,
         request: Request,
     ) -> Result<Response, ApiError> {
+        let _in_flight = self.begin_upload(name)?;
         let digest = match parse_query(request.uri())?.digest {
             Some(digest) => parse_digest(&digest)?,
             None => {

@@ -1,15 +1,15 @@
 //! Inspection of a registry's directory: listing, statistics and verification. It only reads, without the store's lock,
 //! so it works while the registry is served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8Path;
 use landfall_core::oci_types::parse_manifest;
 use landfall_core::reference::{Digest, Repository, Tag};
 use landfall_oci::digest::{Algorithm, Digester};
 use landfall_oci::image::BlobState;
-use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
+use landfall_oci::store::{ContentStore, MANIFEST_SIZE_MAX};
 use serde::Serialize;
 
 use crate::repository::disk_space::DiskSpace;
@@ -81,8 +81,21 @@ pub struct MissingContent {
     /// Manifest that names it, or the missing manifest itself if the record lists it.
     pub manifest: Digest,
     pub digest: Digest,
+    pub problem: ContentProblem,
     /// True if the content may be missing: an index may name platforms that were not pushed.
     pub allowed: bool,
+}
+
+/// Reason why a repository cannot serve content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ContentProblem {
+    /// The store lacks it, or has it with another size.
+    Missing,
+    /// The store has it, and the repository does not list it.
+    Unlisted,
+    /// The manifest is intact and cannot be understood.
+    Unreadable,
 }
 
 impl Verification {
@@ -122,7 +135,7 @@ impl RegistryInspector {
                 .filter(|digest| record.tags.values().any(|tagged| tagged == *digest))
                 .count();
             let mut bytes = 0;
-            for digest in self.store.reachable(record.manifests.keys().cloned())? {
+            for digest in self.store.reachable(record.manifests.keys().cloned())?.content {
                 bytes += self.store.blob_size(&digest)?.unwrap_or_default();
             }
             listed.push(ListedRepository {
@@ -175,7 +188,7 @@ impl RegistryInspector {
         Ok(stats)
     }
 
-    /// Reads and hashes every blob, and checks that everything that a manifest names is there. Blocks while it reads
+    /// Reads and hashes every blob, and checks that each repository can serve everything that its tags and manifests name. Blocks while it reads
     /// the whole store. `progress` receives the number of bytes of each read.
     ///
     /// # Errors
@@ -195,52 +208,73 @@ impl RegistryInspector {
                 }
                 // Garbage collection deleted it after the listing.
                 Err(StoreError::Missing { .. }) => {}
+                // A link, a pipe.
+                Err(StoreError::Damaged { .. }) => found.damaged.push(digest),
                 Err(error) => return Err(error),
             }
         }
         for name in self.records.names()? {
-            let manifests: Vec<Digest> = self
-                .records
-                .peek(&name, |record| record.manifests.keys().cloned().collect())?
-                .unwrap_or_default();
-            for manifest in manifests {
-                self.verify_children(&name, &manifest, &mut found)?;
-            }
+            let record = self.records.peek(&name, Record::clone)?.unwrap_or_default();
+            self.verify_repository(&name, &record, &mut found)?;
         }
         Ok(found)
     }
 
-    fn verify_children(
+    /// Checks that a repository can serve its tags, its manifests, and all content that they name [spec:primary.verify].
+    fn verify_repository(
         &self,
         repository: &Repository,
-        manifest: &Digest,
+        record: &Record,
         found: &mut Verification,
     ) -> Result<(), StoreError> {
-        let mut miss = |digest: &Digest, allowed: bool| {
+        let mut report = |manifest: &Digest, digest: &Digest, problem: ContentProblem, allowed: bool| {
             found.missing.push(MissingContent {
                 repository: repository.clone(),
                 manifest: manifest.clone(),
                 digest: digest.clone(),
+                problem,
                 allowed,
             });
         };
-        let bytes = match self.store.read_blob(manifest, landfall_oci::store::MANIFEST_SIZE_MAX) {
-            Ok(bytes) => bytes,
-            Err(StoreError::Missing { .. }) => {
-                miss(manifest, false);
-                return Ok(());
-            }
-            // It is already among the damaged.
-            Err(StoreError::Damaged { .. }) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let content = parse_manifest(&bytes).map_err(|source| StoreError::Manifest {
-            digest: manifest.clone(),
-            source,
-        })?;
-        for child in content.children() {
-            if !child.is_foreign() && self.store.blob_state(child)? != BlobState::Complete {
-                miss(&child.digest, child.is_manifest());
+        let untold: BTreeSet<&Digest> = record.tags.values().collect();
+        for tagged in untold
+            .into_iter()
+            .filter(|tagged| !record.manifests.contains_key(*tagged))
+        {
+            let problem = match self.store.blob_size(tagged)? {
+                Some(_) => ContentProblem::Unlisted,
+                None => ContentProblem::Missing,
+            };
+            report(tagged, tagged, problem, false);
+        }
+        for manifest in record.manifests.keys() {
+            let bytes = match self.store.read_blob(manifest, MANIFEST_SIZE_MAX) {
+                Ok(bytes) => bytes,
+                Err(StoreError::Missing { .. }) => {
+                    report(manifest, manifest, ContentProblem::Missing, false);
+                    continue;
+                }
+                // It is already among the damaged.
+                Err(StoreError::Damaged { .. }) => continue,
+                Err(StoreError::Disk(error)) => return Err(error.into()),
+                Err(_too_large) => {
+                    report(manifest, manifest, ContentProblem::Unreadable, false);
+                    continue;
+                }
+            };
+            let Ok(content) = parse_manifest(&bytes) else {
+                report(manifest, manifest, ContentProblem::Unreadable, false);
+                continue;
+            };
+            for child in content.children().filter(|child| !child.is_foreign()) {
+                let is_here = self.store.blob_state(child)? == BlobState::Complete;
+                let is_linked = record.has_blob(&child.digest);
+                let may_lack = !is_linked && content.role_of(child).may_be_manifest();
+                if !is_here {
+                    report(manifest, &child.digest, ContentProblem::Missing, may_lack);
+                } else if !is_linked {
+                    report(manifest, &child.digest, ContentProblem::Unlisted, may_lack);
+                }
             }
         }
         Ok(())

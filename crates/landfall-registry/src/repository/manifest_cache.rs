@@ -1,9 +1,10 @@
 //! Cache of recently pulled manifests in memory: most pulls ask for the same few.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use landfall_core::oci_types::{ManifestContent, parse_manifest};
 use landfall_core::reference::Digest;
 use landfall_core::sync::lock;
 
@@ -11,6 +12,29 @@ use landfall_core::sync::lock;
 const GENERATION_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Size limit of a cached manifest, in bytes. Larger ones are read from the disk each time.
 const ENTRY_BYTES_MAX: usize = 256 * 1024;
+
+/// A manifest in memory, verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CachedManifest {
+    pub(crate) bytes: Bytes,
+    /// Content without which an image cannot be pulled, with its sizes in bytes. Empty for an index: a client chooses
+    /// among its entries.
+    pub(crate) needed: Arc<[(Digest, u64)]>,
+}
+
+impl CachedManifest {
+    pub(crate) fn new(bytes: Bytes) -> CachedManifest {
+        let needed = match parse_manifest(&bytes) {
+            Ok(ref content @ ManifestContent::Image(_)) => content
+                .children()
+                .filter(|child| !child.is_foreign())
+                .map(|child| (child.digest.clone(), child.size))
+                .collect(),
+            Ok(ManifestContent::Index(_)) | Err(_) => Arc::default(),
+        };
+        CachedManifest { bytes, needed }
+    }
+}
 
 /// A cache of two generations. When the young one is full, it becomes the old one, and the entries of the former old
 /// one that were not used meanwhile are dropped.
@@ -21,40 +45,48 @@ pub(crate) struct ManifestCache {
 
 #[derive(Debug, Default)]
 struct Generations {
-    young: HashMap<Digest, Bytes>,
+    young: HashMap<Digest, CachedManifest>,
     young_bytes: usize,
-    old: HashMap<Digest, Bytes>,
+    old: HashMap<Digest, CachedManifest>,
 }
 
 impl ManifestCache {
-    /// Returns the bytes of a manifest, if they are cached.
-    pub(crate) fn get(&self, digest: &Digest) -> Option<Bytes> {
+    /// Returns a manifest, if it is cached.
+    pub(crate) fn get(&self, digest: &Digest) -> Option<CachedManifest> {
         let mut generations = lock(&self.generations);
-        if let Some(bytes) = generations.young.get(digest) {
-            return Some(bytes.clone());
+        if let Some(manifest) = generations.young.get(digest) {
+            return Some(manifest.clone());
         }
-        let bytes = generations.old.remove(digest)?;
-        generations.insert(digest, &bytes);
-        Some(bytes)
+        let manifest = generations.old.remove(digest)?;
+        generations.insert(digest, &manifest);
+        Some(manifest)
     }
 
-    /// Caches the bytes of a manifest, which the caller has verified.
-    pub(crate) fn insert(&self, digest: &Digest, bytes: &Bytes) {
-        if bytes.len() <= ENTRY_BYTES_MAX {
+    pub(crate) fn remove(&self, digest: &Digest) {
+        let mut generations = lock(&self.generations);
+        let removed = generations.young.remove(digest);
+        generations.young_bytes -= removed.map_or(0, |manifest| manifest.bytes.len());
+        generations.old.remove(digest);
+    }
+
+    /// Caches a manifest, which the caller has verified.
+    pub(crate) fn insert(&self, digest: &Digest, manifest: &CachedManifest) {
+        if manifest.bytes.len() <= ENTRY_BYTES_MAX {
             let mut generations = lock(&self.generations);
-            generations.insert(digest, bytes);
+            generations.insert(digest, manifest);
         }
     }
 }
 
 impl Generations {
-    fn insert(&mut self, digest: &Digest, bytes: &Bytes) {
-        if self.young_bytes + bytes.len() > GENERATION_BYTES_MAX {
+    fn insert(&mut self, digest: &Digest, manifest: &CachedManifest) {
+        let length = manifest.bytes.len();
+        if self.young_bytes + length > GENERATION_BYTES_MAX {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
         }
-        if self.young.insert(digest.clone(), bytes.clone()).is_none() {
-            self.young_bytes += bytes.len();
+        if self.young.insert(digest.clone(), manifest.clone()).is_none() {
+            self.young_bytes += length;
         }
     }
 }
@@ -64,10 +96,10 @@ mod tests {
     use super::*;
     use landfall_oci::digest::digest_of;
 
-    fn mk_manifest(number: u32) -> (Digest, Bytes) {
+    fn mk_manifest(number: u32) -> (Digest, CachedManifest) {
         let mut bytes = vec![b' '; ENTRY_BYTES_MAX];
         bytes[..4].copy_from_slice(&number.to_le_bytes());
-        (digest_of(&bytes), bytes.into())
+        (digest_of(&bytes), CachedManifest::new(bytes.into()))
     }
 
     #[test]
@@ -85,12 +117,12 @@ mod tests {
         let kept: usize = [&generations.young, &generations.old]
             .iter()
             .flat_map(|generation| generation.values())
-            .map(Bytes::len)
+            .map(|manifest| manifest.bytes.len())
             .sum();
         assert!(kept <= 2 * GENERATION_BYTES_MAX, "{kept}");
     }
 
-    fn bytes_of(digest: &Digest, number: u32) -> Bytes {
+    fn bytes_of(digest: &Digest, number: u32) -> CachedManifest {
         let (same, bytes) = mk_manifest(number);
         assert_eq!(same, *digest);
         bytes
@@ -101,7 +133,7 @@ mod tests {
         let cache = ManifestCache::default();
         let bytes = Bytes::from(vec![b' '; ENTRY_BYTES_MAX + 1]);
         let digest = digest_of(&bytes);
-        cache.insert(&digest, &bytes);
+        cache.insert(&digest, &CachedManifest::new(bytes));
         assert_eq!(cache.get(&digest), None);
     }
 }

@@ -26,7 +26,14 @@ pub(crate) enum RecordChange {
     /// A blob was pushed to the repository or mounted in it.
     AddBlob {
         digest: Digest,
+        /// Time by the system's clock, for people.
         at: Timestamp,
+        /// Reading of the registry's [`AgeClock`](crate::repository::age_clock::AgeClock). Earlier versions wrote none.
+        #[serde(default)]
+        run_seconds: u64,
+        /// True if the manifest for which the blob was pushed has arrived.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        settled: bool,
     },
     DropBlob {
         digest: Digest,
@@ -160,13 +167,26 @@ fn read_media_type<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
     String::deserialize(deserializer).map(share_media_type)
 }
 
+/// Record of a blob in a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlobLink {
+    /// Time by the system's clock.
+    pub(crate) at: Timestamp,
+    /// Run time of the registry in seconds, when a client pushed the blob, mounted it, or was last told of it.
+    pub(crate) run_seconds: u64,
+    /// True if a manifest that names the blob arrived after that: no push waits for the blob.
+    pub(crate) settled: bool,
+}
+
 /// Content of a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) tags: BTreeMap<Tag, Digest>,
     pub(crate) manifests: BTreeMap<Digest, ManifestEntry>,
-    /// Pushed and mounted blobs, with the time.
-    pub(crate) blobs: BTreeMap<Digest, Timestamp>,
+    /// Pushed and mounted blobs.
+    pub(crate) blobs: BTreeMap<Digest, BlobLink>,
+    /// Latest stamp of a blob: the last push activity that is on disk, in seconds of run time.
+    pub(crate) active_at: u64,
     /// Number of changes so far. It tells two states apart.
     pub(crate) changes: u64,
 }
@@ -176,8 +196,19 @@ impl Record {
         self.changes += 1;
         match change {
             RecordChange::Begin { .. } => {}
-            RecordChange::AddBlob { digest, at } => {
-                self.blobs.insert(digest, at);
+            RecordChange::AddBlob {
+                digest,
+                at,
+                run_seconds,
+                settled,
+            } => {
+                self.active_at = self.active_at.max(run_seconds);
+                let link = BlobLink {
+                    at,
+                    run_seconds,
+                    settled,
+                };
+                self.blobs.insert(digest, link);
             }
             RecordChange::DropBlob { digest } => {
                 self.blobs.remove(&digest);
@@ -214,9 +245,11 @@ impl Record {
     /// Returns the smallest list of changes that gives this record.
     pub(crate) fn to_changes(&self) -> Vec<RecordChange> {
         let mut changes = vec![RecordChange::Begin { version: VERSION }];
-        changes.extend(self.blobs.iter().map(|(digest, at)| RecordChange::AddBlob {
+        changes.extend(self.blobs.iter().map(|(digest, link)| RecordChange::AddBlob {
             digest: digest.clone(),
-            at: *at,
+            at: link.at,
+            run_seconds: link.run_seconds,
+            settled: link.settled,
         }));
         changes.extend(self.manifests.iter().map(|(digest, entry)| RecordChange::AddManifest {
             digest: digest.clone(),
@@ -298,6 +331,8 @@ mod tests {
             RecordChange::AddBlob {
                 digest: digest_of(b"layer"),
                 at: Timestamp::UNIX_EPOCH,
+                run_seconds: 7,
+                settled: false,
             },
             RecordChange::AddManifest {
                 digest: digest_of(b"signature"),
@@ -318,7 +353,7 @@ mod tests {
         let text = String::from_utf8(render_changes(&mk_record().to_changes())).unwrap();
         insta::assert_snapshot!(text, @r#"
         {"begin":{"version":1}}
-        {"addBlob":{"digest":"sha256:dac1d7cfa95021764849fd102524e141488c5e3a90f861dbb5a12d9ac8584f85","at":"1970-01-01T00:00:00Z"}}
+        {"addBlob":{"digest":"sha256:dac1d7cfa95021764849fd102524e141488c5e3a90f861dbb5a12d9ac8584f85","at":"1970-01-01T00:00:00Z","runSeconds":7}}
         {"addManifest":{"digest":"sha256:1a2fc26dc7ea5a2a4748b7cb2b1ef193d96ab2c99f93092f69e63075b28d1278","entry":{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":7,"referrer":{"subject":"sha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d","artifactType":"application/sig","annotations":{"made":"today"}}}}}
         {"setTag":{"tag":"v1","digest":"sha256:1a2fc26dc7ea5a2a4748b7cb2b1ef193d96ab2c99f93092f69e63075b28d1278"}}
         "#);
@@ -336,6 +371,19 @@ mod tests {
             assert!(written.len() < 1300, "{length}");
             assert_eq!(serde_json::from_str::<Referrer>(&written).unwrap(), referrer);
         }
+    }
+
+    #[test]
+    fn a_blob_of_an_earlier_version_has_no_stamp() {
+        let line = format!(
+            "{{\"addBlob\":{{\"digest\":\"{}\",\"at\":\"2026-01-01T00:00:00Z\"}}}}\n",
+            digest_of(b"x")
+        );
+        let parsed = parse_record(line.as_bytes());
+        assert_eq!(
+            (parsed.lines, parsed.record.blobs[&digest_of(b"x")].run_seconds),
+            (1, 0)
+        );
     }
 
     #[test]
@@ -384,7 +432,7 @@ mod tests {
                 let tag: Tag = format!("v{which}").parse().unwrap();
                 let entry = ManifestEntry { media_type: Cow::Borrowed(media_type::OCI_INDEX), size: 1, referrer: None };
                 let change = match step {
-                    0 => RecordChange::AddBlob { digest, at: Timestamp::UNIX_EPOCH },
+                    0 => RecordChange::AddBlob { digest, at: Timestamp::UNIX_EPOCH, run_seconds: which.into(), settled: which == 3 },
                     1 => RecordChange::DropBlob { digest },
                     2 => RecordChange::AddManifest { digest, entry },
                     3 => RecordChange::DropManifest { digest },
@@ -397,6 +445,8 @@ mod tests {
             prop_assert_eq!(&parsed.record, &record);
             let mut compact = parse_record(&render_changes(&record.to_changes())).record;
             compact.changes = record.changes;
+            // The stamp of a dropped blob does not survive.
+            compact.active_at = record.active_at;
             prop_assert_eq!(compact, record);
         }
 

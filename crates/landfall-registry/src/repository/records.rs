@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
-use landfall_core::reference::Repository;
+use landfall_core::reference::{Digest, Repository};
 use landfall_core::sync::{lock, read_lock, write_lock};
 use landfall_net::durable;
 use landfall_oci::store::error::StoreError;
@@ -30,6 +32,9 @@ pub(crate) struct Records {
 #[derive(Debug)]
 pub(crate) struct CachedRecord {
     record: RwLock<Record>,
+    /// Last push activity of this process in the repository, in seconds of run time. Changed while `record` is locked
+    /// for reading, so that [`Records::drop_blobs`] sees it.
+    active_at: AtomicU64,
     /// Locked while the record is changed. Readers continue with the state that is on disk.
     file: Mutex<RecordFile>,
 }
@@ -56,6 +61,12 @@ impl Records {
             directory: directory.to_owned(),
             cache: RwLock::default(),
         }
+    }
+
+    /// Takes the directory away from other users of this machine.
+    pub(crate) fn restrict_access(&self) -> Result<(), StoreError> {
+        fs::set_permissions(&self.directory, std::fs::Permissions::from_mode(0o700))?;
+        Ok(())
     }
 
     /// Returns the record of a repository, loading it if needed. `None` if there is no such repository.
@@ -106,6 +117,37 @@ impl Records {
             record.apply(change);
         }
         Ok(result)
+    }
+
+    /// Returns true if this holds for a record in memory.
+    pub(crate) fn any_cached(&self, holds: impl Fn(&Record) -> bool) -> bool {
+        let cached: Vec<Arc<CachedRecord>> = read_lock(&self.cache).values().cloned().collect();
+        cached.iter().any(|cached| holds(&cached.read()))
+    }
+
+    /// Unlinks the blobs that `decide` returns: first for readers, then on disk. A client is told of a blob while the
+    /// record is locked for reading, and `decide` runs while it is locked for writing: no answer comes in between.
+    pub(crate) fn drop_blobs(
+        &self,
+        repository: &Repository,
+        decide: impl FnOnce(&Record, u64) -> Vec<Digest>,
+    ) -> Result<(), StoreError> {
+        let Some(cached) = self.get(repository)? else {
+            return Ok(());
+        };
+        let mut file = cached.lock_file();
+        let drops: Vec<RecordChange> = {
+            let mut record = write_lock(&cached.record);
+            let digests = decide(&record, cached.active_at.load(Ordering::Acquire));
+            let drops = digests.into_iter().map(|digest| RecordChange::DropBlob { digest });
+            drops.inspect(|drop| record.apply(drop.clone())).collect()
+        };
+        if drops.is_empty() {
+            return Ok(());
+        }
+        // If this fails, the blobs are linked again when the record is loaded next.
+        file.prepare(&self.directory, &cached.read())?;
+        file.append(&drops)
     }
 
     /// Lists all repositories that have a record, in order, including those without a manifest.
@@ -178,7 +220,13 @@ impl CachedRecord {
                 damaged: !parsed.damaged.is_empty(),
             }),
             record: RwLock::new(parsed.record),
+            active_at: AtomicU64::new(0),
         }
+    }
+
+    /// Notes push activity. The caller holds the record locked for reading.
+    pub(crate) fn note_activity(&self, _locked: &Record, run_seconds: u64) {
+        self.active_at.fetch_max(run_seconds, Ordering::AcqRel);
     }
 
     /// Locks the record for reading. No holder of this lock waits for the disk.

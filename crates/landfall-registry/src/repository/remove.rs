@@ -23,7 +23,7 @@ impl Registry {
         if self.records.get(repository)?.is_none() {
             return Ok(RemovedImages::default());
         }
-        self.records.change(repository, |record| {
+        let removed = self.records.change(repository, |record| {
             let changes = plan_removal(record, selector);
             let mut after = record.clone();
             changes.iter().cloned().for_each(|change| after.apply(change));
@@ -32,7 +32,11 @@ impl Registry {
                 manifests: record.manifests.len() - after.manifests.len(),
             };
             (changes, removed)
-        })
+        })?;
+        if removed != RemovedImages::default() {
+            self.note_loss();
+        }
+        Ok(removed)
     }
 }
 

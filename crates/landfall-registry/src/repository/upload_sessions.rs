@@ -21,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::budget_limits::SESSIONS;
 
-/// Time after which a session without requests expires.
-const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
+/// Time after which a session without requests expires: a client was told of its bytes, and its link may be down for
+/// hours.
+const IDLE_MAX: Duration = crate::repository::gc::GRACE;
 /// Time that a request waits for the request that holds the upload.
 const RELEASE_WAIT_MAX: Duration = Duration::from_secs(3);
 
@@ -113,6 +114,15 @@ impl UploadSessions {
         });
     }
 
+    /// Returns true if a repository has a session with a request in flight, or with one in the last `within`.
+    pub(crate) fn are_active(&self, repository: &Repository, within: Duration) -> bool {
+        let now = Instant::now();
+        self.lock()
+            .values()
+            .filter(|session| session.repository == *repository)
+            .any(|session| session.upload.try_lock().is_err() || now - session.touched < within)
+    }
+
     fn find<'a>(
         sessions: &'a mut HashMap<String, UploadSession>,
         repository: &Repository,
@@ -188,6 +198,7 @@ impl UploadSessions {
         let (upload, arrived) = {
             let mut sessions = self.lock();
             let session = UploadSessions::find(&mut sessions, repository, id)?;
+            session.touched = Instant::now();
             (session.upload.clone(), session.arrived.clone())
         };
         let settled = timeout(RELEASE_WAIT_MAX, upload.lock())

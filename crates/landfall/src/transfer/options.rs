@@ -31,6 +31,7 @@ impl TransferOptions {
         copy.platforms = args.platforms.as_slice().into();
         copy.referrers = args.referrers;
         copy.upload_hash = UploadHash::WhereUnverified;
+        copy.force = args.force;
         copy.bandwidth = args.bandwidth.map(|limit| Arc::new(BandwidthLimit::new(limit)));
         let state_dir = args.state_dir.clone().or_else(usual_state_dir);
         TransferOptions {

@@ -3,6 +3,9 @@
 mod embedded;
 mod gc;
 mod inventory;
+mod live;
+
+use std::sync::Arc;
 
 use futures_util::{FutureExt as _, TryFutureExt as _};
 use landfall_core::settings::{Primary, PrimaryKind};
@@ -14,10 +17,13 @@ use tokio::net::TcpListener;
 
 use self::embedded::EmbeddedRegistry;
 use self::gc::GarbageCollector;
+use self::inventory::forget_lost_images;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
+use crate::agent::ledger::LedgerFile;
+use crate::webhook::PrimaryProbe;
 
-pub(crate) use self::inventory::{Survey, forget_lost_images, survey_images};
+pub(crate) use self::inventory::{Survey, survey_images};
 
 /// The primary registry as a service of the agent.
 #[derive(Debug)]
@@ -90,6 +96,25 @@ impl PrimaryService {
             self.embedded.ensure(host, active, primary).await?;
         }
         Ok(())
+    }
+
+    /// Returns a probe of the embedded registry, if it is served.
+    pub(crate) fn probe(&self) -> Option<Arc<dyn PrimaryProbe>> {
+        self.embedded.live().map(|live| live as Arc<dyn PrimaryProbe>)
+    }
+
+    /// Removes from the ledger the images that the primary registry lost, so that the plan pushes them again.
+    ///
+    /// # Errors
+    ///
+    /// If the registry cannot be asked, or the ledger cannot be written.
+    pub(crate) async fn forget_lost_images(
+        &self,
+        host: &Host,
+        active: &ActiveConfig,
+        ledger: &mut LedgerFile,
+    ) -> anyhow::Result<()> {
+        forget_lost_images(host, active, ledger, self.embedded.live()).await
     }
 
     /// Deletes, once an hour, the blobs that no image of this host and of the embedded registry needs. It does so also

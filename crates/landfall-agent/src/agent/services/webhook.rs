@@ -18,7 +18,7 @@ use crate::agent::host::Host;
 use crate::agent::services::server::{Routes, Server, ServerSpec};
 use crate::certificates::IssuedCertificate;
 use crate::cluster::{ClusterContext, ClusterService, Registration, ServingCertificate, Withdrawal};
-use crate::webhook::{self, Reviewer, WebhookRules, webhook_router};
+use crate::webhook::{self, PrimaryProbe, Reviewer, WebhookRules, webhook_router};
 
 /// Names by which kube-apiserver on this host reaches the webhook.
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -52,7 +52,8 @@ impl WebhookService {
     }
 
     /// Serves the webhook with the current rules, or stops it where redirection is off. Returns a sentence for the
-    /// status, which says which of the two it did. `held` is what the primary registry is known to hold.
+    /// status, which says which of the two it did. `held` is what the primary registry is known to hold; `probe`
+    /// asks the one in this process.
     ///
     /// # Errors
     ///
@@ -62,12 +63,13 @@ impl WebhookService {
         host: &Host,
         settings: &Arc<Settings>,
         held: HashSet<ImageReference>,
+        probe: Option<Arc<dyn PrimaryProbe>>,
     ) -> anyhow::Result<String> {
         if !settings.webhook.enable {
             return Ok(self.turn_off(host, settings).await);
         }
         self.withdrawal = None;
-        let rules = WebhookRules::new(settings.clone(), held);
+        let rules = WebhookRules::new(settings.clone(), held).with_probe(probe);
         let port = settings.webhook.port.unwrap_or(webhook::DEFAULT_PORT);
         let (listen, names) = (listen_address(settings, port), certificate_names(settings, port));
         let spec = ServerSpec {

@@ -22,26 +22,6 @@ async fn tags_manifests_and_blobs_can_be_deleted() {
     assert_eq!(delete("/v2/nobody/manifests/v1".to_owned()).await, 404);
 }
 
-#[tokio::test(start_paused = true)]
-async fn collection_keeps_what_repositories_hold_and_what_was_just_pushed() {
-    let fixture = mk_fixture();
-    let image = small_image("a");
-    fixture.push("a", "v1", &image).await;
-    let loose = fixture.push_blob("a", b"waits for its manifest").await;
-    let path = format!("/v2/a/blobs/{loose}");
-    let gc = |grace: Duration| fixture.registry.gc(grace, SystemTime::now()).unwrap().deleted;
-    assert_eq!(gc(GRACE), 0);
-    assert_eq!(fixture.send("HEAD", &path, &[], Body::empty()).await.status, 200);
-    assert_eq!(gc(Duration::ZERO), 0, "a client was told that it is here");
-    tokio::time::advance(GRACE).await;
-    assert_eq!(gc(Duration::ZERO), 1, "nobody came for the loose one");
-    assert_eq!(fixture.get(&path).await.status, 404);
-    assert!(fixture.registry.store.is_complete(&image.root.digest).unwrap());
-    let manifest = format!("/v2/a/manifests/{}", image.root.digest);
-    assert_eq!(fixture.send("DELETE", &manifest, &[], Body::empty()).await.status, 202);
-    assert_eq!(gc(Duration::ZERO), 3);
-}
-
 #[tokio::test]
 async fn what_is_held_is_listed_counted_verified_and_taken_away() {
     let fixture = mk_fixture();

@@ -4,12 +4,12 @@
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use landfall_core::failure::Explanation;
-use landfall_core::reference::Repository;
+use landfall_core::reference::{Digest, Repository, Tag};
 use landfall_core::wording::counted;
 use landfall_registry::GRACE;
 use landfall_registry::admin_socket::{AdminCommand, run_admin_command};
 use landfall_registry::directories::RegistryDirs;
-use landfall_registry::inspect::{ListedRepository, RegistryInspector, RegistryStats, Verification};
+use landfall_registry::inspect::{ContentProblem, ListedRepository, RegistryInspector, RegistryStats, Verification};
 use serde::Serialize;
 
 use crate::args::{OutputArgs, RegistryRootArgs};
@@ -21,15 +21,17 @@ use crate::output::table::Table;
 
 /// Delete blobs that no manifest needs.
 ///
-/// Blobs that were pushed less than an hour ago are kept: their manifest may still follow. A serving registry collects
-/// its garbage every hour. This command makes it do so at once; run it as root or as the user of the server. Pushes and
-/// pulls continue meanwhile.
+/// Blobs that wait for their manifest are kept for a day without pushes to their repository: a push over a slow link may
+/// take that long. The time is run time of the registry, so that neither a change of the clock nor a time without power
+/// adds to it. A serving registry collects its garbage every hour. This command makes it do so at once; run it as root
+/// or as the user of the server. Pushes and pulls continue meanwhile.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry gc --root /srv/images")]
 pub struct GcArgs {
     #[command(flatten)]
     pub root: RegistryRootArgs,
-    /// Seconds for which a pushed blob is kept without a manifest.
+    /// Seconds without pushes to a repository for which its blobs are kept without a manifest; 0 deletes also what a push
+    /// in progress has sent, which then sends it again.
     #[arg(long, value_name = "SECONDS", default_value_t = GRACE.as_secs())]
     pub grace: u64,
     #[command(flatten)]
@@ -38,9 +40,10 @@ pub struct GcArgs {
 
 /// Read all blobs, and report those that are damaged or missing.
 ///
-/// Hashes every blob and looks for every blob that a manifest names; a server may run meanwhile. With
-/// `--delete-damaged` damaged blobs are deleted, so that the next push uploads them again; the tags of a damaged
-/// manifest are deleted with it. The exit status is 1 if something is damaged or missing.
+/// Hashes every blob, and checks that each repository can serve everything that its tags and manifests name; a server may
+/// run meanwhile. With `--delete-damaged` damaged blobs are deleted. The registry then answers 404 for the images that
+/// need them, so that the next push of such an image uploads them again; its tags stay. The exit status is 1 if
+/// something is damaged or missing.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry verify --root /srv/images -o json")]
 pub struct VerifyArgs {
@@ -164,7 +167,12 @@ fn render_verification(found: &Verification) -> String {
         format!("damaged: `{digest}`; delete it with `--delete-damaged` and push an image that has it again")
     }));
     for missing in &found.missing {
-        let weight = if missing.allowed { "not here" } else { "missing" };
+        let weight = match missing.problem {
+            _ if missing.allowed => "not here",
+            ContentProblem::Missing => "missing",
+            ContentProblem::Unlisted => "not listed in its repository",
+            ContentProblem::Unreadable => "no manifest that can be understood",
+        };
         lines.push(format!(
             "{weight}: `{}` of `{}@{}`",
             missing.digest, missing.repository, missing.manifest
@@ -180,9 +188,15 @@ pub(super) fn run_list(args: &ListArgs, context: &Context) -> anyhow::Result<Exi
     if let Some(name) = &args.name {
         repositories.retain(|repository| repository.name == *name);
     }
-    print_report(&context.printer, args.output.output, &repositories, |repositories| {
-        render_list(repositories)
-    })?;
+    print_report(
+        &context.printer,
+        args.output.output,
+        &repositories,
+        |repositories| match &args.name {
+            Some(name) if repositories.is_empty() => format!("there is no repository `{name}`"),
+            _ => render_list(repositories),
+        },
+    )?;
     Ok(if args.name.is_some() && repositories.is_empty() {
         ExitStatus::AnswerIsNo
     } else {
@@ -221,7 +235,28 @@ pub(super) fn run_remove(args: &RegistryRemoveArgs, context: &Context) -> anyhow
             "give its name without the registry's host",
         )
     })?;
-    let tag = selector.and_then(|selector| selector.parse().ok());
+    let tag = match selector {
+        Some(selector) if args.target.contains('@') => {
+            let digest = selector.parse::<Digest>();
+            digest.with_context(|| {
+                Explanation::new(
+                    format!("`{selector}` is not a digest"),
+                    "give `NAME@sha256:…`, as `ls` shows it",
+                )
+            })?;
+            None
+        }
+        Some(selector) => {
+            let tag = selector.parse::<Tag>();
+            Some(tag.with_context(|| {
+                Explanation::new(
+                    format!("`{selector}` is not a tag"),
+                    "give `NAME:TAG`, as `ls` shows it",
+                )
+            })?)
+        }
+        None => None,
+    };
     let left = match tag {
         Some(tag) => open_inspector(&args.root)?.find_solely_tagged(&name, &tag)?,
         None => None,
@@ -237,6 +272,9 @@ pub(super) fn run_remove(args: &RegistryRemoveArgs, context: &Context) -> anyhow
         manifests: deleted.manifests,
     };
     print_report(&context.printer, args.output.output, &removed, |removed| {
+        if removed.tags + removed.manifests == 0 {
+            return format!("there is no `{}` in the registry", args.target);
+        }
         let (tags, manifests) = (counted(removed.tags, "tag"), counted(removed.manifests, "manifest"));
         format!("{tags} and {manifests} deleted")
     })?;

@@ -1,6 +1,7 @@
 //! `landfall registry serve`: serves the embedded registry without an agent.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,6 +16,7 @@ use landfall_net::certificate::load_pair;
 use landfall_net::serve::tls::CertificateSlot;
 use landfall_net::serve::{ServeLimits, serve};
 use landfall_oci::store::ContentStore;
+use landfall_oci::store::error::StoreError;
 use landfall_registry::admin_socket::serve_admin_socket;
 use landfall_registry::directories::RegistryDirs;
 use landfall_registry::fast_path::with_fast_path;
@@ -35,6 +37,9 @@ use crate::runtime;
 ///
 /// The agent embeds the same registry as its primary registry. Any OCI client can push to it and pull from it. On an
 /// address that other machines can reach, it requires TLS and a login.
+///
+/// It takes an image only with all of its layers, and serves it only while all of them are there: an image that lost
+/// one is answered with 404 until a push has repaired it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall registry serve --root /srv/images --listen 127.0.0.1:5000")]
 pub struct RegistryServeArgs {
@@ -59,8 +64,11 @@ pub struct RegistryServeArgs {
     /// Refuse pushes and deletions.
     #[arg(long)]
     pub read_only: bool,
-    /// Refuse manifests whose layers or configuration the registry does not hold.
+    /// Take manifests whose layers or configuration the registry does not hold.
     #[arg(long)]
+    pub sparse_images: bool,
+    /// The default; accepted for the command lines of earlier versions.
+    #[arg(long, hide = true, conflicts_with = "sparse_images")]
     pub complete_images: bool,
     /// Bytes of the disk that uploads leave free, but at most a twentieth of the disk.
     #[arg(long, value_name = "BYTES", default_value_t = MinFreeSpace::default().bytes)]
@@ -134,7 +142,7 @@ async fn serve_registry(
         login: users.clone(),
         anonymous_pull: args.anonymous_pull,
         read_only: args.read_only,
-        incomplete_images: !args.complete_images,
+        incomplete_images: args.sparse_images,
         requests_max: Some(args.max_requests),
         metrics: args.metrics,
         access_log: args.access_log,
@@ -142,9 +150,14 @@ async fn serve_registry(
     let certificate = load_certificate(args)?;
     let root = &args.root;
     let directories = RegistryDirs::standalone(root);
-    let store = ContentStore::open(&directories.store).with_context(|| format!("cannot open the store in `{root}`"))?;
-    let registry = Registry::open(store, &directories.records)
-        .with_context(|| format!("cannot open the registry in `{root}`"))?
+    let opened =
+        open_registry(&directories, args.read_only).with_context(|| format!("cannot open the registry in `{root}`"))?;
+    if args.htpasswd.is_some() && !args.anonymous_pull && !opened.is_unwritable {
+        let restricted = opened.registry.restrict_access();
+        restricted.with_context(|| format!("cannot take `{root}` away from other users"))?;
+    }
+    let registry = opened
+        .registry
         .with_min_free_space(MinFreeSpace { bytes: args.min_free });
     let registry = Arc::new(registry);
     let listener = TcpListener::bind(args.listen)
@@ -172,8 +185,7 @@ async fn serve_registry(
     let drained = tokio::select! {
         drained = serve(listener, certificate, http, limits, shutdown) => drained,
         never = watched.watch(Duration::from_secs(args.reload_every)) => match never {},
-        never = collect_garbage(registry.clone(), args.gc_every) => match never {},
-        never = serve_admin_socket(registry) => match never {},
+        never = maintain(registry, args.gc_every), if !opened.is_unwritable => match never {},
     };
     ensure!(
         drained.abandoned == 0,
@@ -181,6 +193,43 @@ async fn serve_registry(
         counted(drained.abandoned, "connection")
     );
     Ok(ExitStatus::Done)
+}
+
+/// An open registry.
+struct OpenRegistry {
+    registry: Registry,
+    /// True if its file system cannot be written: it is served as it is, without maintenance.
+    is_unwritable: bool,
+}
+
+fn open_registry(directories: &RegistryDirs, read_only: bool) -> Result<OpenRegistry, StoreError> {
+    let is_unwritable = |error: &StoreError| {
+        let kinds = [io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied];
+        matches!(error, StoreError::Disk(error) if kinds.contains(&error.kind()))
+    };
+    match ContentStore::open(&directories.store) {
+        Ok(store) => Ok(OpenRegistry {
+            registry: Registry::open(store, &directories.records)?,
+            is_unwritable: false,
+        }),
+        Err(error) if read_only && is_unwritable(&error) => {
+            tracing::info!(root = %directories.store, %error, "the directory is served as it is: it cannot be written");
+            let store = ContentStore::serve_read_only(&directories.store)?;
+            Ok(OpenRegistry {
+                registry: Registry::open_read_only(store, &directories.records),
+                is_unwritable: true,
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Collects garbage and serves the admin socket until the future is dropped.
+async fn maintain(registry: Arc<Registry>, gc_every: u64) -> Infallible {
+    tokio::select! {
+        never = collect_garbage(registry.clone(), gc_every) => never,
+        never = serve_admin_socket(registry) => never,
+    }
 }
 
 /// Collects garbage every `every` seconds until the future is dropped; 0: never.

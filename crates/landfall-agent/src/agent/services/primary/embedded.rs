@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::clients::OwnRegistry;
 use crate::agent::host::Host;
+use crate::agent::services::primary::live::{LivePrimary, ShownImage, ShownImages};
 use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec};
 use crate::certificates::{IssuedCertificate, ensure_certificate};
 
@@ -28,6 +29,9 @@ pub(crate) struct EmbeddedRegistry {
     login: Option<Login>,
     /// The registry, once it was opened.
     registry: Option<Arc<Registry>>,
+    /// The registry under its address, while it is served.
+    live: Option<Arc<LivePrimary>>,
+    shown: ShownImages,
 }
 
 impl EmbeddedRegistry {
@@ -37,7 +41,14 @@ impl EmbeddedRegistry {
             certificate: None,
             login: None,
             registry: None,
+            live: None,
+            shown: ShownImages::default(),
         }
+    }
+
+    /// Returns the registry under its address, if it is served.
+    pub(crate) fn live(&self) -> Option<Arc<LivePrimary>> {
+        self.live.clone()
     }
 
     /// Serves the registry; moves it when its address changed. Returns its certificate, if it serves TLS.
@@ -77,7 +88,7 @@ impl EmbeddedRegistry {
         };
         let mut certificate = None;
         let routes = async {
-            let registry = open(&mut self.registry, host).await?;
+            let registry = open(&mut self.registry, &self.shown, host).await?;
             if let Some(issued) = &issued {
                 certificate = Some(CertificateSlot::new(&issued.pair)?);
             }
@@ -94,6 +105,17 @@ impl EmbeddedRegistry {
                 }
             }
         }
+        let registry = open(&mut self.registry, &self.shown, host).await?;
+        self.live = Some(Arc::new(LivePrimary {
+            endpoint: primary.endpoint.clone(),
+            registry,
+        }));
+        let shown = active.planned.iter().filter_map(|image| {
+            let target = image.primary.clone()?;
+            let name = image.canonical.to_string();
+            (target.host == primary.endpoint).then_some(ShownImage { name, target })
+        });
+        self.shown.replace(shown.collect());
         active.clients.trust_own(OwnRegistry {
             host: primary.endpoint.clone(),
             authority: issued.as_ref().map(|issued| issued.authority.clone()),
@@ -107,16 +129,18 @@ impl EmbeddedRegistry {
     ///
     /// If its records cannot be read.
     pub(crate) async fn open(&mut self, host: &Host) -> anyhow::Result<Arc<Registry>> {
-        open(&mut self.registry, host).await
+        open(&mut self.registry, &self.shown, host).await
     }
 
     pub(crate) async fn stop(&mut self) {
+        self.live = None;
+        self.shown.replace(Vec::new());
         self.server.stop().await;
     }
 }
 
 /// Opens the registry once. From then on the commands `landfall registry gc` and `rm` reach it.
-async fn open(opened: &mut Option<Arc<Registry>>, host: &Host) -> anyhow::Result<Arc<Registry>> {
+async fn open(opened: &mut Option<Arc<Registry>>, shown: &ShownImages, host: &Host) -> anyhow::Result<Arc<Registry>> {
     if let Some(registry) = opened {
         return Ok(registry.clone());
     }
@@ -128,6 +152,13 @@ async fn open(opened: &mut Option<Arc<Registry>>, host: &Host) -> anyhow::Result
         tokio::select! {
             () = stop.cancelled() => Ok(()),
             never = serve_admin_socket(served) => match never {},
+        }
+    });
+    let (shown, watched, status) = (shown.clone(), registry.clone(), host.status.clone());
+    host.supervisor.supervise("registry losses", |stop| async move {
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            never = shown.follow_losses(watched, status) => match never {},
         }
     });
     Ok(opened.insert(registry).clone())

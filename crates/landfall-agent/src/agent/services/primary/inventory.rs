@@ -1,6 +1,7 @@
 //! The images that the primary registry holds, compared with those that the ledger says it holds.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::EventReason;
@@ -12,6 +13,8 @@ use landfall_oci::image::TransferError;
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
+use crate::agent::services::primary::live::LivePrimary;
+use crate::webhook::PrimaryProbe as _;
 
 /// Outcome of [`survey_images`], with a sentence about it.
 #[derive(Debug)]
@@ -22,15 +25,13 @@ pub(crate) enum Survey {
     Skipped(String),
 }
 
-/// Removes from the ledger the images that the primary registry lost, so that the plan pushes them again.
-///
-/// # Errors
-///
-/// If the registry cannot be asked, or the ledger cannot be written.
-pub(crate) async fn forget_lost_images(
+/// Removes from the ledger the images that the primary registry lost. The embedded registry tells more than its answer to
+/// a request for the manifest: an index is also lost if a platform of it is.
+pub(super) async fn forget_lost_images(
     host: &Host,
     active: &ActiveConfig,
     ledger: &mut LedgerFile,
+    live: Option<Arc<LivePrimary>>,
 ) -> anyhow::Result<()> {
     let Some(primary) = &active.settings.primary else {
         return Ok(());
@@ -46,7 +47,7 @@ pub(crate) async fn forget_lost_images(
         let mut planned = active.planned.iter();
         let wanted = planned.any(|image| image.primary.as_ref() == Some(target));
         match fetch_digest(&client, target).await {
-            Ok(Some(found)) if found == *digest => {}
+            Ok(Some(found)) if found == *digest && live.as_ref().is_none_or(|live| live.can_serve(target)) => {}
             Ok(_) => lost.push((target.clone(), wanted)),
             Err(error) => {
                 let explained = explain_primary(&active.settings, &primary.endpoint, active.primary_registry, &error);

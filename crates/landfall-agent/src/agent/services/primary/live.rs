@@ -1,0 +1,82 @@
+//! The images that the embedded registry can serve at this moment. A deletion, by the API or on this host, takes effect
+//! at once: the webhook sends no pod there, and the status no longer says that the image is in the primary registry. The
+//! next pass of the reconciler pushes the image again.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use landfall_core::reference::{ImageReference, RegistryHost};
+use landfall_core::sync::lock;
+use landfall_registry::Registry;
+
+use crate::status::StatusStore;
+use crate::webhook::PrimaryProbe;
+
+/// The embedded registry under its address.
+#[derive(Debug)]
+pub(super) struct LivePrimary {
+    pub(super) endpoint: RegistryHost,
+    pub(super) registry: Arc<Registry>,
+}
+
+impl PrimaryProbe for LivePrimary {
+    fn can_serve(&self, image: &ImageReference) -> bool {
+        if image.host != self.endpoint {
+            return true;
+        }
+        let served = self.registry.can_serve(&image.repository, image.manifest_selector());
+        served.unwrap_or_else(|error| {
+            tracing::warn!(%image, %error, "the embedded registry cannot be read");
+            false
+        })
+    }
+}
+
+/// An image of the profiles, and its name in the embedded registry.
+#[derive(Debug, Clone)]
+pub(super) struct ShownImage {
+    /// Name in the status.
+    pub(super) name: String,
+    pub(super) target: ImageReference,
+}
+
+/// The images whose place in the embedded registry the status shows. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ShownImages {
+    images: Arc<Mutex<Vec<ShownImage>>>,
+}
+
+impl ShownImages {
+    pub(super) fn replace(&self, images: Vec<ShownImage>) {
+        *lock(&self.images) = images;
+    }
+
+    /// Corrects the status after each loss, until the future is dropped.
+    pub(super) async fn follow_losses(self, registry: Arc<Registry>, status: StatusStore) -> Infallible {
+        let mut losses = registry.watch_losses();
+        loop {
+            if losses.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let (images, registry) = (lock(&self.images).clone(), registry.clone());
+            let find_lost = move || {
+                let is_lost = |image: &ShownImage| {
+                    let target = &image.target;
+                    matches!(
+                        registry.can_serve(&target.repository, target.manifest_selector()),
+                        Ok(false)
+                    )
+                };
+                images.into_iter().filter(is_lost).collect::<Vec<_>>()
+            };
+            let Ok(lost) = tokio::task::spawn_blocking(find_lost).await else {
+                continue;
+            };
+            let shown = status.get().images;
+            let is_shown = |image: &&ShownImage| shown.get(&image.name).is_some_and(|shown| shown.in_primary);
+            for image in lost.iter().filter(is_shown) {
+                status.update_image(&image.name, |shown| shown.in_primary = false);
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Images that can be served whole. A client that asks for the manifest of an image which lost a blob is told that it is
+//! not there: it pulls from another registry, or pushes the image again and so repairs it [spec:primary.repair].
+
+use landfall_core::oci_types::{ManifestContent, parse_manifest};
+use landfall_core::reference::{Digest, Repository};
+use landfall_oci::store::MANIFEST_SIZE_MAX;
+use landfall_oci::store::error::StoreError;
+
+use crate::repository::Registry;
+use crate::repository::manifest_cache::CachedManifest;
+use crate::repository::records::CachedRecord;
+
+/// Nesting of indexes that is followed.
+const DEPTH_MAX: usize = 8;
+
+/// Content that a repository must have for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Completeness {
+    /// All content that the manifest names.
+    Complete,
+    /// The content that was pushed: clients may push sparse images.
+    AsPushed,
+}
+
+impl Registry {
+    /// Returns the first content that a manifest needs and the repository cannot serve.
+    pub(crate) fn find_lost(
+        &self,
+        cached: &CachedRecord,
+        digest: &Digest,
+        manifest: &CachedManifest,
+        completeness: Completeness,
+    ) -> Result<Option<Digest>, StoreError> {
+        if self.store.blob_size(digest)?.is_none() {
+            return Ok(Some(digest.clone()));
+        }
+        for (needed, size) in manifest.needed.iter() {
+            let is_linked = cached.read().has_blob(needed);
+            let may_lack = completeness == Completeness::AsPushed && !is_linked;
+            let is_here = is_linked && self.store.blob_size(needed)? == Some(*size);
+            if !is_here && !may_lack {
+                return Ok(Some(needed.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns true if a repository can serve an image whole: a manifest with all its content, or an index with all its
+    /// entries that were pushed. Blocks.
+    ///
+    /// # Errors
+    /// Returns an error if the disk fails.
+    pub fn can_serve(&self, repository: &Repository, selector: &str) -> Result<bool, StoreError> {
+        let Some(cached) = self.records.get(repository)? else {
+            return Ok(false);
+        };
+        let selected = cached.read().select(selector).map(|(digest, _)| digest.clone());
+        match selected {
+            Some(digest) => self.is_whole(&cached, &digest, 0),
+            None => Ok(false),
+        }
+    }
+
+    fn is_whole(&self, cached: &CachedRecord, digest: &Digest, depth: usize) -> Result<bool, StoreError> {
+        let manifest = match self.manifest_cache.get(digest) {
+            Some(manifest) => manifest,
+            None => match self.store.read_blob(digest, MANIFEST_SIZE_MAX) {
+                Ok(bytes) => {
+                    let manifest = CachedManifest::new(bytes);
+                    self.manifest_cache.insert(digest, &manifest);
+                    manifest
+                }
+                Err(StoreError::Disk(error)) => return Err(StoreError::Disk(error)),
+                Err(_missing_or_damaged) => return Ok(false),
+            },
+        };
+        if self
+            .find_lost(cached, digest, &manifest, Completeness::Complete)?
+            .is_some()
+        {
+            return Ok(false);
+        }
+        let Ok(ManifestContent::Index(index)) = parse_manifest(&manifest.bytes) else {
+            return Ok(true);
+        };
+        for entry in index.manifests {
+            let was_pushed = cached.read().manifests.contains_key(&entry.digest);
+            if was_pushed && depth < DEPTH_MAX && !self.is_whole(cached, &entry.digest, depth + 1)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
