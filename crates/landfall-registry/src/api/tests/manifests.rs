@@ -140,6 +140,7 @@ async fn a_manifest_that_is_put_by_digest_takes_tags_along() {
 #[tokio::test]
 async fn a_media_type_that_cannot_be_served_is_refused_and_an_old_one_is_not_served() {
     let fixture = mk_fixture();
+    fixture.push_blob("old", b"{}").await;
     let config = fixture.push_blob("a", b"{}").await;
     let mk_manifest = |own: &str| {
         let config = json!({"mediaType": "application/x", "digest": config, "size": 2});
