@@ -2,6 +2,8 @@
 
 use http::header::LINK;
 use http::{HeaderMap, Method, StatusCode};
+use landfall_core::lenient::{self, Texts};
+use landfall_core::lenient_object;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Repository;
 use reqwest::Url;
@@ -16,15 +18,14 @@ use crate::client::registry_client::RegistryClient;
 const PAGES_MAX: usize = 10_000;
 const PAGE_SIZE_MAX: usize = 4 * 1024 * 1024;
 
-#[derive(serde::Deserialize)]
+#[derive(Default)]
 pub(super) struct Page {
-    #[serde(default)]
-    tags: Option<Vec<String>>,
-    #[serde(default)]
-    repositories: Option<Vec<String>>,
-    #[serde(default)]
-    pub(super) manifests: Option<Vec<Descriptor>>,
+    tags: Texts,
+    repositories: Texts,
+    pub(super) manifests: Vec<Descriptor>,
 }
+
+lenient_object!(Page { "tags" => tags, "repositories" => repositories, "manifests" => manifests });
 
 impl RegistryClient {
     /// Lists the tags of a repository, in the registry's order.
@@ -34,7 +35,7 @@ impl RegistryClient {
     pub async fn list_tags(&self, repository: &Repository) -> Result<Vec<String>, RegistryError> {
         let path = format!("/v2/{repository}/tags/list");
         let listed = self
-            .fetch_pages(path, Scope::Pull(repository.clone()), |page| page.tags)
+            .fetch_pages(path, Scope::Pull(repository.clone()), |page| page.tags.0)
             .await;
         listed.map_err(|fault| {
             let repository = repository.clone();
@@ -48,7 +49,7 @@ impl RegistryClient {
     /// Fails if the registry has no such list or cannot be asked.
     pub async fn list_repositories(&self) -> Result<Vec<String>, RegistryError> {
         let path = "/v2/_catalog?n=1000".to_owned();
-        let listed = self.fetch_pages(path, Scope::Catalog, |page| page.repositories).await;
+        let listed = self.fetch_pages(path, Scope::Catalog, |page| page.repositories.0).await;
         listed.map_err(|fault| self.error(RegistryAction::ListRepositories, fault))
     }
 
@@ -56,7 +57,7 @@ impl RegistryClient {
         &self,
         path: String,
         scope: Scope,
-        pick: fn(Page) -> Option<Vec<T>>,
+        pick: fn(Page) -> Vec<T>,
     ) -> Result<Vec<T>, Fault> {
         let mut found = Vec::new();
         let mut target = RequestTarget::Path(path);
@@ -66,8 +67,8 @@ impl RegistryClient {
             let response = self.transport.send_expecting(request, &[StatusCode::OK]).await?;
             let next = next_page(response.url(), response.headers())?;
             let body = self.transport.read_body(response, PAGE_SIZE_MAX).await?;
-            let page = serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NotJson))?;
-            found.extend(pick(page).unwrap_or_default());
+            let page = lenient::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NotJson))?;
+            found.extend(pick(page));
             match next {
                 Some(next) => target = RequestTarget::Url(next),
                 None => return Ok(found),
