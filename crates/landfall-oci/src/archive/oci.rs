@@ -86,7 +86,7 @@ fn listed_names(
     Ok(listed
         .iter()
         .filter(|image| image.config == config)
-        .flat_map(|image| image.repo_tags.clone().unwrap_or_default())
+        .flat_map(|image| image.repo_tags.0.clone())
         .collect())
 }
 
@@ -132,15 +132,16 @@ fn locate_new(
             }
         }
         ManifestContent::Index(index) => {
-            let mut kept = Vec::new();
+            let mut available = Vec::new();
             for child in &index.manifests {
-                kept.extend(locate(entries, child, depth + 1, found)?);
+                available.push(locate(entries, child, depth + 1, found)?);
             }
-            if kept.is_empty() && !index.manifests.is_empty() {
+            let is_whole = available.iter().flatten().eq(&index.manifests);
+            if available.iter().all(Option::is_none) && !index.manifests.is_empty() {
                 return Ok(None);
             }
-            if kept != index.manifests && found.partial == PartialIndex::Narrowed {
-                return narrow(entries, manifest, kept, found).map(Some);
+            if !is_whole && found.partial == PartialIndex::Narrowed {
+                return narrow(entries, manifest, available, found).map(Some);
             }
         }
     }
@@ -151,15 +152,23 @@ fn locate_new(
     Ok(Some(manifest.clone()))
 }
 
-/// Returns the same index with only these entries.
+/// Returns the same index without the entries that are not available. An entry that is an index may itself be narrowed.
 fn narrow(
     entries: &ArchiveEntries,
     index: &Descriptor,
-    kept: Vec<Descriptor>,
+    available: Vec<Option<Descriptor>>,
     found: &mut ArchiveContents,
 ) -> Result<Descriptor, ArchiveError> {
     let mut document: serde_json::Value = entries.parse_document(&blob_path(&index.digest))?;
-    document["manifests"] = serde_json::json!(kept);
+    // Entries keep the fields that this program does not read.
+    let all = document["manifests"].as_array().cloned().unwrap_or_default();
+    let narrowed_entries = all.into_iter().zip(available).filter_map(|(mut entry, available)| {
+        let available = available?;
+        entry["digest"] = available.digest.as_str().into();
+        entry["size"] = available.size.into();
+        Some(entry)
+    });
+    document["manifests"] = narrowed_entries.collect();
     let bytes = Bytes::from(document.to_string());
     let mut narrowed = index.clone();
     narrowed.digest = digest_of(&bytes);
