@@ -3,6 +3,7 @@
 //!
 //! Finds the images of an archive and verifies them. Does not decide where images go.
 
+pub(crate) mod choice;
 mod contents;
 mod docker;
 mod entries;
@@ -21,6 +22,7 @@ use crate::archive::entries::ArchiveEntries;
 use crate::archive::source::ArchiveSource;
 use crate::image::ImageSource;
 
+pub use crate::archive::choice::{ChoiceError, choose_image};
 pub use crate::archive::error::{ArchiveError, EntryProblem};
 
 /// One image of an archive.
@@ -28,6 +30,8 @@ pub use crate::archive::error::{ArchiveError, EntryProblem};
 pub struct ArchiveImage {
     /// The image's names, exactly as the archive writes them; empty for an image without a name.
     pub names: Vec<String>,
+    /// All texts by which [`choose_image`] finds the image: its names, and tags that are no names.
+    pub ref_names: Vec<String>,
     /// The image's manifest or index.
     pub root: Descriptor,
     /// The original digest of an index that [`open_whole_images`] narrowed to the available entries.
@@ -63,7 +67,7 @@ fn open(archive: &Utf8Path, spool: &Utf8Path, partial: PartialIndex) -> Result<V
         archive: archive.to_owned(),
         source: error.into(),
     })?;
-    let entries = ArchiveEntries::index(file, archive)?;
+    let entries = ArchiveEntries::index(file, archive, spool)?;
     let names = docker::list_images(&entries)?;
     let has_layout = entries.contains(oci::INDEX);
     let found = match (has_layout, names) {
@@ -77,6 +81,7 @@ fn open(archive: &Utf8Path, spool: &Utf8Path, partial: PartialIndex) -> Result<V
         .into_iter()
         .map(|image| ArchiveImage {
             names: image.names,
+            ref_names: image.ref_names,
             source: Arc::new(source.for_image(&image.root)),
             root: image.root,
             narrowed_from: image.narrowed_from,

@@ -2,7 +2,8 @@
 //! have no OCI manifest, so one is made. The same archive always gives the same manifest.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::Read;
+use std::sync::Arc;
 
 use landfall_core::lenient::{self, ReadFields, Texts, read_object};
 use landfall_core::lenient_object;
@@ -45,6 +46,7 @@ pub(super) fn read_images(entries: &ArchiveEntries, listed: &[ListedImage]) -> R
         let root = read_image(entries, image, &mut layers, &mut found)?;
         found.images.push(ArchivedImage {
             names: image.repo_tags.0.clone(),
+            ref_names: image.repo_tags.0.clone(),
             root,
             narrowed_from: None,
         });
@@ -93,7 +95,7 @@ struct MadeManifest<'a> {
 fn read_image(
     entries: &ArchiveEntries,
     image: &ListedImage,
-    layers: &mut HashMap<Extent, Descriptor>,
+    layers: &mut HashMap<Extent, LocatedLayer>,
     found: &mut ArchiveContents,
 ) -> Result<Descriptor, ArchiveError> {
     let config_bytes = entries.read_document(&image.config, LIST)?;
@@ -113,8 +115,8 @@ fn read_image(
     let mut descriptors = Vec::with_capacity(listed);
     for (path, diff_id) in image.layers.iter().zip(&diff_ids) {
         let extent = entries.extent(path, LIST)?;
-        let layer = match layers.get(&extent) {
-            Some(layer) => layer.clone(),
+        let (layer, location) = match layers.get(&extent) {
+            Some(known) => known.clone(),
             None => describe_layer(entries, path, &extent)?,
         };
         if layer.media_type == media_type::OCI_LAYER && layer.digest != *diff_id {
@@ -124,10 +126,8 @@ fn read_image(
                 found: layer.digest,
             });
         }
-        found
-            .locations
-            .insert(layer.digest.clone(), ContentLocation::Archive(extent.clone()));
-        layers.insert(extent, layer.clone());
+        found.locations.insert(layer.digest.clone(), location.clone());
+        layers.insert(extent, (layer.clone(), location));
         descriptors.push(layer);
     }
     let config = Descriptor::new(
@@ -152,34 +152,37 @@ fn read_image(
     Ok(root)
 }
 
-/// Returns the descriptor of a layer. Layers should be plain tars. Some tools write compressed ones, which stay
-/// unchanged.
-fn describe_layer(entries: &ArchiveEntries, path: &str, extent: &Extent) -> Result<Descriptor, ArchiveError> {
-    let mut reader = entries.reader(extent);
-    let mut digester = Digester::new(Algorithm::Sha256);
-    let read = |source: io::Error| entries.read_error(source);
-    let mut chunk = vec![0; 256 * 1024];
+/// A layer, and the location of its content.
+type LocatedLayer = (Descriptor, ContentLocation);
+
+/// Describes a layer. Layers should be plain tars. Some tools write layers that are compressed by gzip or zstd, which
+/// stay unchanged. A compression that no image may have is undone, as `docker load` does.
+fn describe_layer(entries: &ArchiveEntries, path: &str, extent: &Extent) -> Result<LocatedLayer, ArchiveError> {
     let mut first = Vec::new();
-    loop {
-        let length = reader.read(&mut chunk).map_err(read)?;
-        if length == 0 {
-            break;
-        }
-        let missing = SNIFF_LENGTH.saturating_sub(first.len()).min(length);
-        first.extend_from_slice(&chunk[..missing]);
-        digester.update(&chunk[..length]);
-    }
-    let unusable = |compression| ArchiveError::LayerCompression {
-        entry: path.to_owned(),
-        compression,
-    };
+    let mut digester = Digester::new(Algorithm::Sha256);
+    let mut beginning = entries.reader_from(extent, 0, SNIFF_LENGTH as u64);
+    beginning
+        .read_to_end(&mut first)
+        .map_err(|source| entries.read_error(source))?;
     let media_type = match sniff_compression(&first) {
         Compression::None => media_type::OCI_LAYER,
         Compression::Gzip => media_type::OCI_LAYER_GZIP,
         Compression::Zstd => media_type::OCI_LAYER_ZSTD,
-        Compression::Xz => return Err(unusable("xz")),
-        Compression::Bzip2 => return Err(unusable("bzip2")),
-        Compression::Lz4 => return Err(unusable("lz4")),
+        Compression::Xz | Compression::Bzip2 | Compression::Lz4 => {
+            let failed = |source| ArchiveError::Layer {
+                entry: path.to_owned(),
+                source,
+            };
+            let mut plain = entries.spool_plain(extent).map_err(failed)?;
+            digester.read_all(&mut plain, |_| {}).map_err(failed)?;
+            let size = digester.length();
+            let layer = Descriptor::new(media_type::OCI_LAYER, digester.finish(), size);
+            return Ok((layer, ContentLocation::Spooled(Arc::new(plain))));
+        }
     };
-    Ok(Descriptor::new(media_type, digester.finish(), extent.size))
+    let mut reader = entries.reader(extent);
+    let read = digester.read_all(&mut reader, |_| {});
+    read.map_err(|source| entries.read_error(source))?;
+    let layer = Descriptor::new(media_type, digester.finish(), extent.size);
+    Ok((layer, ContentLocation::Archive(extent.clone())))
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use landfall_core::lenient;
 use serde::de::DeserializeOwned;
@@ -50,7 +50,9 @@ enum ArchiveEntry {
 pub(super) struct ArchiveEntries {
     pub(super) file: Arc<File>,
     entries: HashMap<String, ArchiveEntry>,
-    archive: camino::Utf8PathBuf,
+    archive: Utf8PathBuf,
+    /// Directory of unnamed files.
+    spool: Utf8PathBuf,
     /// True if the archive ends without an end mark.
     lacks_end_mark: bool,
 }
@@ -87,7 +89,7 @@ fn spool_plain(from: impl Read + Send, spool: &Utf8Path) -> io::Result<File> {
 }
 
 impl ArchiveEntries {
-    pub(super) fn index(file: File, archive: &Utf8Path) -> Result<ArchiveEntries, ArchiveError> {
+    pub(super) fn index(file: File, archive: &Utf8Path, spool: &Utf8Path) -> Result<ArchiveEntries, ArchiveError> {
         let read = |source| ArchiveError::Read {
             archive: archive.to_owned(),
             source,
@@ -133,6 +135,7 @@ impl ArchiveEntries {
             file: Arc::new(file),
             entries,
             archive: archive.to_owned(),
+            spool: spool.to_owned(),
             lacks_end_mark,
         })
     }
@@ -166,6 +169,11 @@ impl ArchiveEntries {
             is_linked = true;
         }
         Err(refuse(EntryProblem::Link))
+    }
+
+    /// Decompresses a file into an unnamed one.
+    pub(super) fn spool_plain(&self, extent: &Extent) -> io::Result<File> {
+        spool_plain(self.reader(extent), &self.spool)
     }
 
     /// Returns the error of content that is not there: an archive without an end mark was cut short.

@@ -52,9 +52,13 @@ pub enum ArchiveError {
         expected: Digest,
         found: Digest,
     },
-    /// A layer is compressed by a program that no image may use.
-    #[error("the archive's layer `{entry}` is compressed by {compression}, which no runtime unpacks")]
-    LayerCompression { entry: String, compression: &'static str },
+    /// A layer cannot be decompressed.
+    #[error("the archive's layer `{entry}` cannot be decompressed")]
+    Layer {
+        entry: String,
+        #[source]
+        source: std::io::Error,
+    },
     /// A configuration lists another number of layers than the image has.
     #[error("the archive's image `{config}` has {layers} layers where its configuration lists {listed}")]
     LayerCount {

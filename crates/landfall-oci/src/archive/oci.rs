@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
-use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::reference::Digest;
 
+use crate::archive::choice::{EntryNames, entry_names};
 use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation, PartialIndex, VisitedManifest};
 use crate::archive::docker::ListedImage;
 use crate::archive::entries::ArchiveEntries;
@@ -36,11 +37,13 @@ pub(super) fn read_images(
     found.referrers = ReferrerMap::new(index.manifests.iter().zip(&manifests));
     for (mut root, content) in index.manifests.into_iter().zip(manifests) {
         let is_referrer = is_referrer(name_of(&root), content.as_ref());
-        let mut names = names_of(&root);
+        let EntryNames { full, all } = entry_names(&root);
+        let (mut names, mut ref_names) = (full, all);
         root.annotations.remove(CONTAINERD_NAME);
         root.annotations.remove(REF_NAME);
         if names.is_empty() {
             names = listed_names(entries, &root, listed)?;
+            ref_names.extend(names.iter().cloned());
         }
         let named = root.digest.clone();
         let root = locate(entries, &root, 0, &mut found)?.ok_or_else(|| ArchiveError::Missing {
@@ -51,26 +54,19 @@ pub(super) fn read_images(
             continue;
         }
         match found.images.iter_mut().find(|known| known.root.digest == root.digest) {
-            Some(known) => known.names.extend(names),
+            Some(known) => {
+                known.names.extend(names);
+                known.ref_names.extend(ref_names);
+            }
             None => found.images.push(ArchivedImage {
                 names,
+                ref_names,
                 narrowed_from: (named != root.digest).then_some(named),
                 root,
             }),
         }
     }
     Ok(found)
-}
-
-/// Returns the names in the annotations. `org.opencontainers.image.ref.name` may also be a tag alone, which is not a
-/// name.
-fn names_of(root: &Descriptor) -> Vec<String> {
-    let containerd = root.annotations.get(CONTAINERD_NAME);
-    let reference = root
-        .annotations
-        .get(REF_NAME)
-        .filter(|name| name.contains(['/', ':']) && name.parse::<ImageReference>().is_ok());
-    containerd.or(reference).cloned().into_iter().collect()
 }
 
 /// Returns the names that `manifest.json` gives to the image with this configuration.

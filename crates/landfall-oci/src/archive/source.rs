@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -91,6 +92,16 @@ impl ArchiveSource {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
                 let end = usize::try_from(offset.saturating_add(length)).unwrap_or(usize::MAX);
                 Ok(bytes.slice(start..end.min(bytes.len())))
+            }
+            ContentLocation::Spooled(file) => {
+                let file = file.clone();
+                let read = tokio::task::spawn_blocking(move || {
+                    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+                    let read = file.read_at(&mut bytes, offset)?;
+                    bytes.truncate(read);
+                    Ok(Bytes::from(bytes))
+                });
+                read.await.map_err(io::Error::other)?
             }
             ContentLocation::Archive(extent) => {
                 let (shared, extent) = (self.shared.clone(), extent.clone());
