@@ -11,6 +11,7 @@ use landfall_core::failure::{Explanation, FailureKind};
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::TokenServer;
 use landfall_host::files::write_atomic;
+use landfall_net::output_path::{OutputPath, OutputPathError, look_at_file};
 use landfall_oci::client::{AmbientAccess, Endpoint, Login, RegistryClient};
 use landfall_oci::keychain::{HelperAction, docker_config_path, run_helper};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -180,8 +181,15 @@ impl DockerFile {
         let path = docker_config_path(&|name| std::env::var(name).ok());
         let path = path
             .ok_or_else(|| Explanation::new("cannot find docker's `config.json`", "set `HOME` or `DOCKER_CONFIG`"))?;
-        // A symbolic link stays a link: its target is replaced.
-        let path = path.canonicalize_utf8().unwrap_or(path);
+        // A symbolic link stays a link: its target is replaced. A missing directory is made later.
+        let path = match look_at_file(&path) {
+            Ok(OutputPath::File(target)) => target,
+            Err(OutputPathError::DirectoryMissing { .. } | OutputPathError::DirectoryClosed { .. }) => path,
+            Ok(OutputPath::Stream(_) | OutputPath::Stdout) => {
+                bail!("`{path}` is a device or a pipe, which is never replaced")
+            }
+            Err(problem) => return Err(problem).context("cannot use the logins"),
+        };
         let text = match fs_err::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
