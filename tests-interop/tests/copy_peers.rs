@@ -152,9 +152,11 @@ fn files_go_to_skopeo_and_come_from_it_unchanged() {
         fixture
             .skopeo
             .copy_whole(&source, &format!("oci-archive:{theirs}:image"));
-        let back = here("back");
-        copy(&format!("oci-archive:{theirs}"), &format!("oci:{back}"), &[]);
-        assert_in_layout(&back, &image);
+        for (choice, from) in [("all", ""), ("tag", ":image"), ("number", ":@0")] {
+            let back = here(&format!("back-{choice}"));
+            copy(&format!("oci-archive:{theirs}{from}"), &format!("oci:{back}"), &[]);
+            assert_in_layout(&back, &image);
+        }
 
         // One platform of it, for docker. skopeo and containerd read it too.
         let docker = here("docker.tar");

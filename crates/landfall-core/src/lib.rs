@@ -15,6 +15,7 @@ pub mod credential_file;
 pub mod diagnostic;
 pub mod failure;
 pub mod hostconf;
+pub mod lenient;
 pub mod no_proxy;
 pub mod oci_types;
 pub mod opt_out;

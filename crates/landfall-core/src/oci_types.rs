@@ -9,8 +9,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, MapAccess};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::lenient::{self, LenientValue, ReadFields, Texts, next_value, read_object};
+use crate::lenient_object;
 use crate::oci_types::grammar::folded_key;
 use crate::reference::Digest;
 
@@ -18,25 +21,103 @@ pub use self::role::ContentRole;
 pub use crate::oci_types::grammar::{is_manifest_like_type, is_media_type};
 
 /// Pointer to content: media type, digest and size (OCI image specification, descriptor.md).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    #[serde(default)]
     pub media_type: String,
     pub digest: Digest,
     /// The content's size in bytes.
     pub size: u64,
     /// The platform, in an index.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// Download addresses of foreign content.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// The artifact type, in an index of referrers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
+}
+
+/// Fields of a descriptor, as they are read.
+#[derive(Default)]
+struct DescriptorFields {
+    media_type: String,
+    digest: Option<Digest>,
+    size: Option<u64>,
+    platform: Option<Platform>,
+    urls: Texts,
+    annotations: BTreeMap<String, String>,
+    artifact_type: Option<String>,
+}
+
+impl<'de> ReadFields<'de> for DescriptorFields {
+    fn read_field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            "mediaType" => self.media_type = next_value(map)?,
+            "digest" => self.digest = Some(map.next_value()?),
+            "size" => self.size = next_value(map)?,
+            "platform" => self.platform = next_value::<PlatformFields, _>(map)?.into_platform(),
+            "urls" => self.urls = next_value(map)?,
+            "annotations" => self.annotations = next_value(map)?,
+            "artifactType" => self.artifact_type = next_value(map)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for Descriptor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Descriptor, D::Error> {
+        let fields: DescriptorFields = read_object(deserializer)?;
+        Ok(Descriptor {
+            media_type: fields.media_type,
+            digest: fields.digest.ok_or_else(|| D::Error::missing_field("digest"))?,
+            size: fields
+                .size
+                .ok_or_else(|| D::Error::custom("`size` is needed here, a number of bytes"))?,
+            platform: fields.platform,
+            urls: fields.urls.0,
+            annotations: fields.annotations,
+            artifact_type: fields.artifact_type,
+        })
+    }
+}
+
+/// Fields of a platform, as they are read.
+#[derive(Default)]
+struct PlatformFields {
+    os: String,
+    architecture: String,
+    variant: Option<String>,
+}
+
+lenient_object!(PlatformFields { "os" => os, "architecture" => architecture, "variant" => variant });
+
+impl<'de> LenientValue<'de> for PlatformFields {
+    fn from_object<A: MapAccess<'de>>(mut map: A) -> Result<PlatformFields, A::Error> {
+        let mut fields = PlatformFields::default();
+        while let Some(key) = map.next_key::<String>()? {
+            if !fields.read_field(&key, &mut map)? {
+                map.next_value::<serde::de::IgnoredAny>()?;
+            }
+        }
+        Ok(fields)
+    }
+}
+
+impl PlatformFields {
+    /// Returns the platform; `None` without an architecture. Containers run on Linux if nothing is said.
+    fn into_platform(self) -> Option<Platform> {
+        let os = Some(self.os).filter(|os| !os.is_empty());
+        (!self.architecture.is_empty()).then(|| Platform {
+            os: os.unwrap_or_else(|| "linux".to_owned()),
+            architecture: self.architecture,
+            variant: self.variant.filter(|variant| !variant.is_empty()),
+        })
+    }
 }
 
 /// The platform `os/architecture[/variant]`.
@@ -107,6 +188,12 @@ fn usual_architecture(text: &str) -> (String, Option<&'static str>) {
 }
 
 impl Platform {
+    /// Reads the platform of an image's configuration; `None` if it has none.
+    #[must_use]
+    pub fn of_configuration(bytes: &[u8]) -> Option<Platform> {
+        lenient::from_slice::<PlatformFields>(bytes).ok()?.into_platform()
+    }
+
     /// Returns true if an image for `offered` satisfies a request for this platform. A request without a variant
     /// accepts every variant. `arm64` has only the variant `v8`, which images name or leave out.
     #[must_use]
@@ -146,40 +233,86 @@ pub enum ManifestContent {
 }
 
 /// An image manifest (OCI image specification, manifest.md; Docker's schema 2 has the same fields).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     /// The media type that the manifest declares.
-    #[serde(default)]
     pub media_type: Option<String>,
-    #[serde(default)]
     pub artifact_type: Option<String>,
     pub config: Descriptor,
     /// The layers, lowest first.
-    #[serde(default)]
     pub layers: Vec<Descriptor>,
     /// The manifest that this one refers to.
-    #[serde(default)]
     pub subject: Option<Descriptor>,
-    #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
 
 /// An index (OCI image specification, image-index.md; Docker's manifest list has the same fields).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
     /// The media type that the index declares.
-    #[serde(default)]
     pub media_type: Option<String>,
-    #[serde(default)]
     pub artifact_type: Option<String>,
     pub manifests: Vec<Descriptor>,
     /// The manifest that this index refers to.
-    #[serde(default)]
     pub subject: Option<Descriptor>,
-    #[serde(default)]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Fields of a manifest or an index, as they are read.
+#[derive(Default)]
+struct ContentFields {
+    media_type: Option<String>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
+    layers: Vec<Descriptor>,
+    manifests: Vec<Descriptor>,
+    subject: Option<Descriptor>,
+    annotations: BTreeMap<String, String>,
+}
+
+impl<'de> ReadFields<'de> for ContentFields {
+    fn read_field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            "mediaType" => self.media_type = next_value(map)?,
+            "artifactType" => self.artifact_type = next_value(map)?,
+            "config" => self.config = map.next_value()?,
+            "layers" => self.layers = next_value(map)?,
+            "manifests" => self.manifests = next_value(map)?,
+            "subject" => self.subject = map.next_value()?,
+            "annotations" => self.annotations = next_value(map)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for Manifest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Manifest, D::Error> {
+        let fields: ContentFields = read_object(deserializer)?;
+        Ok(Manifest {
+            media_type: fields.media_type,
+            artifact_type: fields.artifact_type,
+            config: fields.config.ok_or_else(|| D::Error::missing_field("config"))?,
+            layers: fields.layers,
+            subject: fields.subject,
+            annotations: fields.annotations,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Index {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Index, D::Error> {
+        let fields: ContentFields = read_object(deserializer)?;
+        Ok(Index {
+            media_type: fields.media_type,
+            artifact_type: fields.artifact_type,
+            manifests: fields.manifests,
+            subject: fields.subject,
+            annotations: fields.annotations,
+        })
+    }
 }
 
 impl ManifestContent {
@@ -289,31 +422,20 @@ pub fn is_manifest_type(media_type: &str) -> bool {
 /// another type than its fields show. Different programs would read a document with the fields of both kinds
 /// differently (CVE-2021-41190), and so one with `Layers`.
 pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestContent, ManifestError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct ManifestFields {
-        schema_version: Option<u32>,
-        media_type: Option<String>,
-        config: Option<serde::de::IgnoredAny>,
-        layers: Option<serde::de::IgnoredAny>,
-        manifests: Option<serde::de::IgnoredAny>,
-    }
-    let AmbiguousKey(ambiguous) = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+    let AmbiguousKey(ambiguous) = lenient::from_slice(bytes).map_err(ManifestError::Json)?;
     if let Some((key, read_as)) = ambiguous {
         return Err(ManifestError::OtherCase { key, read_as });
     }
-    let shape: ManifestFields = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
+    let shape: ContentShape = lenient::from_slice(bytes).map_err(ManifestError::Json)?;
     if shape.schema_version == Some(1) {
         return Err(ManifestError::SchemaOne);
     }
-    let is_index = match (
-        shape.config.is_some() || shape.layers.is_some(),
-        shape.manifests.is_some(),
-    ) {
-        (true, false) => false,
-        (false, true) => true,
-        (true, true) => return Err(ManifestError::Ambiguous),
-        (false, false) => return Err(ManifestError::Unknown),
+    let is_index = match (shape.image, shape.index) {
+        (Presence::Given, Presence::Given) => return Err(ManifestError::Ambiguous),
+        (Presence::Given, _) => false,
+        (_, Presence::Given) | (Presence::Absent, Presence::Null) => true,
+        (Presence::Null, Presence::Null) if shape.media_type.as_deref().is_some_and(is_index_type) => true,
+        (Presence::Null, _) | (Presence::Absent, Presence::Absent) => return Err(ManifestError::Unknown),
     };
     if let Some(stated) = shape.media_type
         && is_manifest_type(&stated)
@@ -322,9 +444,9 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestContent, ManifestError> {
         return Err(ManifestError::WrongType { stated });
     }
     if is_index {
-        serde_json::from_slice(bytes).map(ManifestContent::Index)
+        lenient::from_slice(bytes).map(ManifestContent::Index)
     } else {
-        serde_json::from_slice(bytes).map(ManifestContent::Image)
+        lenient::from_slice(bytes).map(ManifestContent::Image)
     }
     .map_err(ManifestError::Json)
 }
@@ -353,6 +475,51 @@ impl<'de> Deserialize<'de> for AmbiguousKey {
         }
 
         deserializer.deserialize_map(KeysVisitor)
+    }
+}
+
+/// Presence of the fields of one kind of content.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Presence {
+    #[default]
+    Absent,
+    /// Every field is `null`: Go writes an empty list so.
+    Null,
+    Given,
+}
+
+/// The fields that tell an image from an index. Readers in Go take keys in any case, so that a document with the fields
+/// of both kinds is found in any case.
+#[derive(Default)]
+struct ContentShape {
+    schema_version: Option<u64>,
+    media_type: Option<String>,
+    image: Presence,
+    index: Presence,
+}
+
+impl<'de> ReadFields<'de> for ContentShape {
+    fn read_field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        let mut presence = || {
+            let value: Option<serde::de::IgnoredAny> = map.next_value()?;
+            Ok(value.map_or(Presence::Null, |_| Presence::Given))
+        };
+        match key {
+            "schemaVersion" => self.schema_version = next_value(map)?,
+            "mediaType" => self.media_type = next_value(map)?,
+            key if key.eq_ignore_ascii_case("manifests") => self.index = self.index.max(presence()?),
+            key if ["config", "layers"].iter().any(|known| key.eq_ignore_ascii_case(known)) => {
+                self.image = self.image.max(presence()?);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for ContentShape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ContentShape, D::Error> {
+        read_object(deserializer)
     }
 }
 
@@ -386,7 +553,12 @@ pub enum ManifestError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
+
+    const DIGEST: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
 
     const CONFIG: &str = r#"{"mediaType":"application/vnd.oci.image.config.v1+json","size":2,
         "digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}"#;
@@ -439,6 +611,122 @@ mod tests {
     }
 
     #[test]
+    fn null_stands_for_nothing_in_manifests_and_indexes() {
+        let image = format!(
+            r#"{{"schemaVersion":2.0,"config":{CONFIG},"layers":null,"annotations":null,"subject":null,"manifests":null,
+                "mediaType":null,"artifactType":null,"layers":[{{"annotations":null,"urls":null,"platform":null,
+                "data":7,"mediaType":null,"size":1.2e1,"digest":"{DIGEST}"}}]}}"#
+        );
+        let ManifestContent::Image(image) = parse_manifest(image.as_bytes()).unwrap() else {
+            panic!("the fields are those of an image");
+        };
+        assert_eq!(image.layers, [Descriptor::new("", DIGEST.parse().unwrap(), 12)]);
+        assert!(image.annotations.is_empty() && image.subject.is_none() && image.media_type.is_none());
+        for text in [
+            r#"{"schemaVersion":2,"manifests":null}"#.to_owned(),
+            format!(
+                "\u{feff}{{\"mediaType\":\"{}\",\"manifests\":null,\"config\":null}}",
+                media_type::OCI_INDEX
+            ),
+        ] {
+            let ManifestContent::Index(index) =
+                parse_manifest(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
+            else {
+                panic!("{text} has the fields of an index");
+            };
+            assert!(index.manifests.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_platform_without_an_architecture_is_none_and_without_a_system_is_for_linux() {
+        for (platform, expected) in [
+            ("{}", None),
+            ("null", None),
+            ("[]", None),
+            (r#"{"os":"linux"}"#, None),
+            (r#"{"architecture":"arm64"}"#, Some("linux/arm64")),
+            (
+                r#"{"architecture":"arm64","os":null,"variant":null}"#,
+                Some("linux/arm64"),
+            ),
+            (
+                r#"{"architecture":"arm","os":"linux","variant":"v7","os.version":7}"#,
+                Some("linux/arm/v7"),
+            ),
+        ] {
+            let text = format!(r#"{{"manifests":[{{"digest":"{DIGEST}","size":2,"platform":{platform}}}]}}"#);
+            let ManifestContent::Index(index) = parse_manifest(text.as_bytes()).unwrap() else {
+                panic!("the fields are those of an index");
+            };
+            let found = index.manifests[0].platform.as_ref().map(ToString::to_string);
+            assert_eq!(found.as_deref(), expected, "{platform}");
+        }
+    }
+
+    #[test]
+    fn digest_and_size_stay_strict() {
+        for layer in [
+            "null".to_owned(),
+            "{}".to_owned(),
+            format!(r#"{{"digest":"{DIGEST}"}}"#),
+            format!(r#"{{"digest":"{DIGEST}","size":null}}"#),
+            format!(r#"{{"digest":"{DIGEST}","size":-1}}"#),
+            format!(r#"{{"digest":"{DIGEST}","size":1.5}}"#),
+            format!(r#"{{"digest":"{DIGEST}","size":1,"size":null}}"#),
+            r#"{"digest":null,"size":1}"#.to_owned(),
+            r#"{"digest":"sha256:ab","size":1}"#.to_owned(),
+        ] {
+            let text = format!(r#"{{"config":{CONFIG},"layers":[{layer}]}}"#);
+            assert!(parse_manifest(text.as_bytes()).is_err(), "{layer}");
+        }
+        assert!(parse_manifest(format!(r#"{{"config":{CONFIG},"layers":{{}}}}"#).as_bytes()).is_err());
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec(("[a-z]{1,6}", inner), 0..4).prop_map(|entries| entries.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nulls_and_unused_fields_never_change_the_reading(
+            unused in prop::collection::vec(("x-[a-z]{1,6}", any_json()), 0..4),
+            nulls in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+            is_index in any::<bool>(),
+        ) {
+            let config: Value = serde_json::from_str(CONFIG).unwrap();
+            let mut plain = match is_index {
+                true => json!({"schemaVersion": 2, "manifests": [config]}),
+                false => json!({"schemaVersion": 2, "config": config, "layers": [config]}),
+            };
+            let expected = parse_manifest(plain.to_string().as_bytes()).unwrap();
+            let list = if is_index { "manifests" } else { "layers" };
+            let absent = ["annotations", "subject", "artifactType", "mediaType"];
+            for null in &nulls {
+                plain[*null.get(&absent)] = Value::Null;
+                plain[list][0][*null.get(&["annotations", "urls", "platform", "artifactType", "data"])] = Value::Null;
+            }
+            for (key, value) in unused {
+                plain[list][0][&key] = value.clone();
+                plain[key] = value;
+            }
+            prop_assert_eq!(parse_manifest(plain.to_string().as_bytes()).unwrap(), expected);
+        }
+    }
+
+    #[test]
     fn a_manifest_that_different_programs_would_read_differently_is_refused() {
         for (text, expected) in [
             (
@@ -447,6 +735,10 @@ mod tests {
             ),
             (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), "schema version 1"),
             ("{}".to_owned(), "neither"),
+            (
+                format!(r#"{{"config":{CONFIG},"Manifests":[]}}"#),
+                "the fields of an image and of an index",
+            ),
             (
                 format!(r#"{{"mediaType":"{}","config":{CONFIG}}}"#, media_type::OCI_INDEX),
                 "another kind",

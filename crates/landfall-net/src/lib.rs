@@ -5,6 +5,7 @@
 
 pub mod certificate;
 pub mod durable;
+pub mod output_path;
 pub mod random;
 #[cfg(feature = "serve")]
 pub mod serve;

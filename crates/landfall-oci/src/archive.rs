@@ -3,6 +3,7 @@
 //!
 //! Finds the images of an archive and verifies them. Does not decide where images go.
 
+pub(crate) mod choice;
 mod contents;
 mod docker;
 mod entries;
@@ -21,6 +22,7 @@ use crate::archive::entries::ArchiveEntries;
 use crate::archive::source::ArchiveSource;
 use crate::image::ImageSource;
 
+pub use crate::archive::choice::{ChoiceError, choose_image};
 pub use crate::archive::error::{ArchiveError, EntryProblem};
 
 /// One image of an archive.
@@ -28,6 +30,8 @@ pub use crate::archive::error::{ArchiveError, EntryProblem};
 pub struct ArchiveImage {
     /// The image's names, exactly as the archive writes them; empty for an image without a name.
     pub names: Vec<String>,
+    /// All texts by which [`choose_image`] finds the image: its names, and tags that are no names.
+    pub ref_names: Vec<String>,
     /// The image's manifest or index.
     pub root: Descriptor,
     /// The original digest of an index that [`open_whole_images`] narrowed to the available entries.
@@ -36,8 +40,8 @@ pub struct ArchiveImage {
     pub source: Arc<dyn ImageSource>,
 }
 
-/// Lists the images of an archive, plain, gzip or zstd. A compressed archive is first decompressed into an unnamed file
-/// in `spool`. Layers of a `docker save` archive are read once, for their digests. Blocks: call it on a blocking
+/// Lists the images of an archive, plain or compressed in any form of [`crate::decode`]; `-` is stdin. A compressed
+/// archive, or one from a pipe, is first written to an unnamed file in `spool`. Layers of a `docker save` archive are read once, for their digests. Blocks: call it on a blocking
 /// thread.
 ///
 /// An index stays unchanged if the archive has only some of its entries: its digest and its signatures stay valid. The
@@ -59,18 +63,17 @@ pub fn open_whole_images(archive: &Utf8Path, spool: &Utf8Path) -> Result<Vec<Arc
 }
 
 fn open(archive: &Utf8Path, spool: &Utf8Path, partial: PartialIndex) -> Result<Vec<ArchiveImage>, ArchiveError> {
-    let read = |source| ArchiveError::Read {
+    let file = entries::open_plain(archive, spool).map_err(|error| ArchiveError::Read {
         archive: archive.to_owned(),
-        source,
-    };
-    let file = entries::open_plain(archive, spool).map_err(read)?;
-    let entries = ArchiveEntries::index(file, archive)?;
+        source: error.into(),
+    })?;
+    let entries = ArchiveEntries::index(file, archive, spool)?;
     let names = docker::list_images(&entries)?;
     let has_layout = entries.contains(oci::INDEX);
     let found = match (has_layout, names) {
         (true, names) => oci::read_images(&entries, &names.unwrap_or_default(), partial)?,
         (false, Some(listed)) => docker::read_images(&entries, &listed)?,
-        (false, None) => return Err(ArchiveError::NoImages),
+        (false, None) => return Err(entries.or_cut_short(ArchiveError::NoImages)),
     };
     let described = archive.file_name().unwrap_or(archive.as_str()).to_owned();
     let (source, images) = ArchiveSource::new(described, entries, found);
@@ -78,6 +81,7 @@ fn open(archive: &Utf8Path, spool: &Utf8Path, partial: PartialIndex) -> Result<V
         .into_iter()
         .map(|image| ArchiveImage {
             names: image.names,
+            ref_names: image.ref_names,
             source: Arc::new(source.for_image(&image.root)),
             root: image.root,
             narrowed_from: image.narrowed_from,

@@ -8,6 +8,7 @@
 mod bandwidth;
 mod blob;
 mod blob_locks;
+mod digest_check;
 mod dry_run;
 mod graph;
 mod in_flight;
@@ -35,6 +36,7 @@ use crate::image::{BlobState, ImageSink, ImageSource, RawManifest, TransferError
 
 pub use bandwidth::BandwidthLimit;
 pub use blob_locks::BlobLocks;
+pub use digest_check::OtherDigest;
 pub use dry_run::dry_run_images;
 pub use in_flight::InFlightLimit;
 pub use index_children::{ForeignLayersRefused, IndexEntriesMissing, PartialIndexRefused, PlatformMissing};
@@ -119,6 +121,7 @@ pub async fn copy_image(
         selector,
         sink,
         name,
+        expected: None,
     };
     let job = CopyJob::new(&copy, options, progress);
     let inspected = job.inspect(selector, &options.platforms).await?;
@@ -140,10 +143,14 @@ impl CopyJob<'_> {
     /// Finds the content to copy, and reports the planned blobs.
     async fn inspect(&self, selector: &str, platforms: &[Platform]) -> Result<Inspected, TransferError> {
         let root = self.fetch_manifest(selector).await?;
+        self.check_digest(&root, platforms)?;
         let unchanged = self.is_present(&root, platforms).await?;
         let mut graph = Graph::default();
         if !unchanged || self.options.referrers {
             graph = self.walk(&root, platforms).await?;
+        }
+        if !unchanged {
+            self.sink.check_content(&root, &graph.manifests)?;
         }
         for blob in graph.blobs.iter().filter(|_| !unchanged) {
             self.progress.progress(ProgressEvent::BlobPlanned {

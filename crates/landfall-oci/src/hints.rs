@@ -4,10 +4,13 @@ use std::borrow::Cow;
 use std::error::Error;
 
 use landfall_core::failure::hint_as;
+use landfall_net::output_path::OutputPathError;
 
+use crate::archive::ChoiceError;
 use crate::client::{Fault, RegistryError};
-use crate::copy::{ForeignLayersRefused, IndexEntriesMissing, PartialIndexRefused, PlatformMissing};
+use crate::copy::{ForeignLayersRefused, IndexEntriesMissing, OtherDigest, PartialIndexRefused, PlatformMissing};
 use crate::keychain::KeychainError;
+use crate::layout::{DockerArchiveRefused, LayoutContentMissing};
 use crate::store::error::StoreError;
 
 /// Returns the hint of an error of this crate, without its causes; see [`landfall_core::failure::find_hint`].
@@ -17,6 +20,11 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<Fault>(error))
         .or_else(|| hint_as::<KeychainError>(error))
         .or_else(|| hint_as::<StoreError>(error))
+        .or_else(|| hint_as::<OutputPathError>(error))
+        .or_else(|| hint_as::<ChoiceError>(error))
+        .or_else(|| hint_as::<LayoutContentMissing>(error))
+        .or_else(|| hint_as::<OtherDigest>(error))
+        .or_else(|| hint_as::<DockerArchiveRefused>(error))
         .or_else(|| hint_as::<PartialIndexRefused>(error))
         .or_else(|| hint_as::<IndexEntriesMissing>(error))
         .or_else(|| hint_as::<PlatformMissing>(error))

@@ -105,6 +105,14 @@ pub trait ImageSink: Send + Sync + fmt::Debug {
         Box::pin(async { Ok(true) })
     }
 
+    /// Checks the manifests of an image, its top one and those below, before anything is written.
+    ///
+    /// # Errors
+    /// If the destination cannot hold such content.
+    fn check_content(&self, _root: &RawManifest, _below: &[RawManifest]) -> Result<(), TransferError> {
+        Ok(())
+    }
+
     /// Returns a sink for a referrer in the same destination, under this tag or by digest alone. Returns `None` if the
     /// destination takes images only.
     fn referrer_sink(&self, _tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {

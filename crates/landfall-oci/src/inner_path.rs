@@ -33,6 +33,18 @@ pub(crate) fn parent_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
+/// Returns a path as text. Bytes that are not UTF-8 are written as `\\xNN`, so that different paths stay different.
+pub(crate) fn path_text(path: &[u8]) -> String {
+    let mut text = String::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02X}"));
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -56,6 +68,7 @@ mod tests {
         }
         assert_eq!(entry_path("a/../b"), None);
         assert_eq!(entry_path("./a/..b").as_deref(), Some("a/..b"));
+        assert_eq!(path_text(b"a/caf\xe9/\xc3\xa9.tar"), "a/caf\\xE9/é.tar");
         assert_eq!((parent_of("a/b/c"), parent_of("a")), ("a/b", ""));
     }
 

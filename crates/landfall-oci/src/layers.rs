@@ -6,7 +6,7 @@
 pub mod pattern;
 mod view;
 
-use std::io::{self, Read};
+use std::io::{self, Seek as _, Write as _};
 
 use camino::Utf8Path;
 use fs_err as fs;
@@ -15,14 +15,17 @@ use landfall_core::reference::Digest;
 use landfall_core::wording::quoted;
 
 use crate::decode::CappedDecoder;
-use crate::inner_path::entry_path;
+use crate::inner_path::{entry_path, path_text};
 use crate::layers::pattern::PathPattern;
 use crate::layers::view::{View, ViewEntry};
 use crate::store::ContentStore;
 use crate::store::error::StoreError;
+use crate::tar_reader::{EntryKind, Skipping, TarEntry, TarError, TarInput, TarReader};
 
 pub use crate::layers::view::ExtractedFile;
 
+/// Size of one read from a layer, in bytes.
+const BUFFER_SIZE: usize = 256 * 1024;
 /// Limit of the nesting of indexes.
 const INDEX_DEPTH_MAX: usize = 4;
 
@@ -77,7 +80,7 @@ pub enum LayersError {
     Layer {
         layer: Digest,
         #[source]
-        source: io::Error,
+        source: TarError,
     },
     /// A layer has a path that leads out of the image.
     #[error("the layer `{layer}` has the path `{path}`, which leads out of the image")]
@@ -91,6 +94,9 @@ pub enum LayersError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The image has more files or links below the requested paths than the limit.
+    #[error("the layer `{layer}` has more files and links among those that are asked for than are read")]
+    TooMany { layer: Digest },
     /// The path of the work directory is not UTF-8.
     #[error("the content store's directory has a path that is not text")]
     WorkDirectory,
@@ -209,23 +215,25 @@ fn read_layer(
         source,
     };
     let (blob, _path) = store.open_blob(&layer.digest, 0)?.into_parts();
-    let decoder = CappedDecoder::new(blob, extraction.limits.layer).map_err(failed)?;
-    let mut archive = tar::Archive::new(decoder);
+    let decoder = CappedDecoder::new(blob, extraction.limits.layer).map_err(|error| failed(error.into()))?;
+    let mut tar = TarReader::new(Skipping(decoder));
     view.begin_layer();
-    for entry in archive.entries().map_err(failed)? {
-        let mut entry = entry.map_err(failed)?;
-        let Ok(raw_path) = String::from_utf8(entry.path_bytes().into_owned()) else {
-            continue;
+    loop {
+        let entry = match tar.next_entry() {
+            Ok(Some(entry)) => entry,
+            // An empty layer is an archive without entries.
+            Ok(None) | Err(TarError::Empty) => return Ok(()),
+            Err(error) => return Err(failed(error)),
         };
+        let raw_path = path_text(&entry.path);
         let path = entry_path(&raw_path).ok_or_else(|| LayersError::Path {
             layer: layer.digest.clone(),
             path: raw_path.clone(),
         })?;
-        let kind = entry.header().entry_type();
-        if kind == tar::EntryType::XGlobalHeader || view.apply_whiteout(&path) {
+        if view.apply_whiteout(&path) {
             continue;
         }
-        if kind.is_dir() {
+        if entry.kind == EntryKind::Directory {
             view.put_directory(&path);
             continue;
         }
@@ -233,27 +241,30 @@ fn read_layer(
         if !patterns.iter().any(|pattern| pattern.matches(&path)) {
             continue;
         }
-        let found = if kind.is_hard_link() || kind.is_symlink() {
-            let target = entry.link_name_bytes().unwrap_or_default();
-            ViewEntry::link(&path, &String::from_utf8_lossy(&target), kind.is_symlink())
-        } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
-            extract_file(&mut entry, extraction).map_err(|error| error.into_layers_error(failed))?
-        } else {
-            continue;
+        let found = match entry.kind {
+            EntryKind::Symlink => ViewEntry::link(&path, &path_text(&entry.target), true),
+            EntryKind::HardLink => ViewEntry::link(&path, &path_text(&entry.target), false),
+            EntryKind::File => {
+                extract_file(&mut tar, &entry, extraction).map_err(|error| error.into_layers_error(failed))?
+            }
+            EntryKind::Directory | EntryKind::Other => continue,
         };
-        view.put(path, found);
+        if !view.put(path, found) {
+            return Err(LayersError::TooMany {
+                layer: layer.digest.clone(),
+            });
+        }
     }
-    Ok(())
 }
 
 /// Error of one file: reading the layer failed, or another step.
 enum ExtractError {
-    Read(io::Error),
+    Read(TarError),
     Other(LayersError),
 }
 
 impl ExtractError {
-    fn into_layers_error(self, read: impl FnOnce(io::Error) -> LayersError) -> LayersError {
+    fn into_layers_error(self, read: impl FnOnce(TarError) -> LayersError) -> LayersError {
         match self {
             ExtractError::Read(error) => read(error),
             ExtractError::Other(error) => error,
@@ -261,17 +272,43 @@ impl ExtractError {
     }
 }
 
-fn extract_file(entry: &mut impl Read, extraction: &mut Extraction<'_>) -> Result<ViewEntry, ExtractError> {
-    let content = extraction.root.join(extraction.count.to_string());
-    extraction.count += 1;
-    let mut file = fs::File::create(&content).map_err(|error| ExtractError::Other(StoreError::from(error).into()))?;
-    let size = io::copy(&mut entry.take(extraction.left + 1), &mut file).map_err(ExtractError::Read)?;
+impl From<io::Error> for ExtractError {
+    fn from(error: io::Error) -> ExtractError {
+        ExtractError::Other(StoreError::from(error).into())
+    }
+}
+
+/// Writes the content of an entry to a file of its own. Holes of a sparse file stay holes.
+fn extract_file<R: TarInput>(
+    tar: &mut TarReader<R>,
+    entry: &TarEntry,
+    extraction: &mut Extraction<'_>,
+) -> Result<ViewEntry, ExtractError> {
+    let size = entry.size;
     extraction.left = extraction
         .left
         .checked_sub(size)
         .ok_or(ExtractError::Other(LayersError::TooLarge {
             limit: extraction.limits.files,
         }))?;
+    let content = extraction.root.join(extraction.count.to_string());
+    extraction.count += 1;
+    let mut file = fs::File::create(&content)?;
+    file.set_len(size)?;
+    let mut buffer = vec![0; BUFFER_SIZE];
+    for segment in &entry.segments {
+        file.seek(io::SeekFrom::Start(segment.offset))?;
+        let mut left = segment.length;
+        while left > 0 {
+            let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let read = tar.read_data(&mut buffer[..wanted]).map_err(ExtractError::Read)?;
+            if read == 0 {
+                return Err(ExtractError::Read(TarError::CutShort));
+            }
+            file.write_all(&buffer[..read])?;
+            left -= read as u64;
+        }
+    }
     Ok(ViewEntry::File { content, size })
 }
 

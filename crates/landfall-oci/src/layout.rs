@@ -6,13 +6,15 @@ mod archive;
 mod directory;
 mod format;
 
+use std::borrow::Cow;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{FailureKind, Hint};
+use landfall_core::lenient;
 use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
 use landfall_core::reference::Digest;
 use std::sync::Arc;
@@ -20,14 +22,15 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use crate::archive::ArchiveImage;
+use crate::archive::choice::{EntryNames, entry_names};
 use crate::digest::matches_digest;
 use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, TransferError};
 use crate::layout::format::{INDEX, blob_path};
 use crate::referrers::{ReferrerMap, is_referrer, name_of};
 use crate::store::MANIFEST_SIZE_MAX;
-use crate::store::index::{CONTAINERD_NAME, IndexFile, REF_NAME};
+use crate::store::index::IndexFile;
 
-pub use archive::{ArchiveForm, ArchiveSink};
+pub use archive::{ArchiveForm, ArchiveSink, DockerArchiveRefused};
 pub use directory::LayoutSink;
 
 /// Size of one read from the disk, in bytes.
@@ -42,25 +45,33 @@ pub fn open_layout(root: &Utf8Path) -> io::Result<Vec<ArchiveImage>> {
     let mut text = Vec::new();
     let file = fs::File::open(root.join(INDEX))?;
     file.take(MANIFEST_SIZE_MAX).read_to_end(&mut text)?;
-    let index: IndexFile = serde_json::from_slice(&text)?;
+    let index: IndexFile = lenient::from_slice(&text)?;
     let contents: Vec<_> = index.manifests.iter().map(|entry| read_manifest(root, entry)).collect();
     let listed = Arc::new(ReferrerMap::new(index.manifests.iter().zip(&contents)));
     let entries = index.manifests.into_iter().zip(contents);
     let images = entries.filter(|(entry, content)| !is_referrer(name_of(entry), content.as_ref()));
-    let images = images.map(|(entry, _)| ArchiveImage {
-        names: [REF_NAME, CONTAINERD_NAME]
-            .iter()
-            .filter_map(|annotation| entry.annotations.get(*annotation).cloned())
-            .collect(),
-        source: Arc::new(LayoutSource {
-            root: root.to_owned(),
-            image: entry.digest.clone(),
-            referrers: listed.clone(),
-        }),
-        root: entry,
-        narrowed_from: None,
-    });
-    Ok(images.collect())
+    let mut found: Vec<ArchiveImage> = Vec::new();
+    for (entry, _) in images {
+        let EntryNames { full, all } = entry_names(&entry);
+        // Entries with the same digest are one image with several names.
+        if let Some(known) = found.iter_mut().find(|known| known.root.digest == entry.digest) {
+            known.names.extend(full);
+            known.ref_names.extend(all);
+            continue;
+        }
+        found.push(ArchiveImage {
+            names: full,
+            ref_names: all,
+            source: Arc::new(LayoutSource {
+                root: root.to_owned(),
+                image: entry.digest.clone(),
+                referrers: listed.clone(),
+            }),
+            root: entry,
+            narrowed_from: None,
+        });
+    }
+    Ok(found)
 }
 
 /// Returns the manifest of an index entry. Returns `None` if it cannot be read; the copy reports the error.
@@ -83,6 +94,22 @@ struct LayoutSource {
     referrers: Arc<ReferrerMap>,
 }
 
+/// A layout lacks content that its index or one of its manifests names, or that was asked for by digest.
+#[derive(Debug, thiserror::Error)]
+#[error("it has no file `{path}`")]
+pub struct LayoutContentMissing {
+    /// The path from the layout's root.
+    pub path: String,
+}
+
+impl Hint for LayoutContentMissing {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(
+            "copy the image into the layout again: it is not complete, or check the digest if you named one",
+        ))
+    }
+}
+
 impl LayoutSource {
     fn fail(&self, digest: &Digest, kind: FailureKind, source: Option<io::Error>) -> TransferError {
         TransferError {
@@ -95,11 +122,15 @@ impl LayoutSource {
     async fn open(&self, digest: &Digest) -> Result<tokio::fs::File, TransferError> {
         let opened = tokio::fs::File::open(self.root.join(blob_path(digest))).await;
         opened.map_err(|error| {
-            let kind = match error.kind() {
-                io::ErrorKind::NotFound => FailureKind::NotFound,
-                _ => FailureKind::Local,
-            };
-            self.fail(digest, kind, Some(error))
+            if error.kind() != io::ErrorKind::NotFound {
+                return self.fail(digest, FailureKind::Local, Some(error));
+            }
+            TransferError {
+                source: Some(Box::new(LayoutContentMissing {
+                    path: blob_path(digest),
+                })),
+                ..self.fail(digest, FailureKind::NotFound, None)
+            }
         })
     }
 }

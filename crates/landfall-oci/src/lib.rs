@@ -20,3 +20,4 @@ pub mod layers;
 pub mod layout;
 mod referrers;
 pub mod store;
+pub mod tar_reader;

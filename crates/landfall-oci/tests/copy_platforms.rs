@@ -62,6 +62,7 @@ async fn a_subset_moves_less_keeps_the_index_and_can_be_completed_later() {
         selector: "1",
         sink: &sink,
         name: None,
+        expected: None,
     };
     let expected = dry_run_images(&[planned], &mk_platform_options(&["linux/arm64"]), &NoProgress).await;
     let report = copy(&from, &to, &["linux/arm64"]).await.unwrap();

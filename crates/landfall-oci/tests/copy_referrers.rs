@@ -153,8 +153,8 @@ async fn signatures_come_along_into_layouts_and_archives_and_out_of_them() {
     let directory = tempfile::tempdir().unwrap();
     let directory = Utf8Path::from_path(directory.path()).unwrap();
     let (layout, tar) = (directory.join("layout"), directory.join("app.tar"));
-    let into_layout = LayoutSink::new(&layout, Some("app".to_owned()));
-    let into_archive = ArchiveSink::new(&tar, Some("app".to_owned()), ArchiveForm::Oci);
+    let into_layout = LayoutSink::new(&layout, Some("app".to_owned())).unwrap();
+    let into_archive = ArchiveSink::new(&tar, Some("app".to_owned()), ArchiveForm::Oci).unwrap();
     for sink in [&into_layout as &dyn ImageSink, &into_archive] {
         assert_eq!(copy(&mk_source(&from), sink).await.unwrap().referrers, 3);
     }
@@ -170,7 +170,7 @@ async fn signatures_come_along_into_layouts_and_archives_and_out_of_them() {
     }
     // Docker's archives cannot hold referrers: nothing is written.
     let docker = directory.join("docker.tar");
-    let sink = ArchiveSink::new(&docker, None, ArchiveForm::Docker);
+    let sink = ArchiveSink::new(&docker, None, ArchiveForm::Docker).unwrap();
     let error = copy(&mk_source(&from), &sink).await.unwrap_err();
     assert!(error.attempt.contains("takes no referrers"), "{error}");
     drop(sink);

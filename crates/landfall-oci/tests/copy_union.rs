@@ -70,6 +70,7 @@ async fn a_blob_that_images_share_crosses_once_and_is_mounted_in_the_other_repos
             selector: "1",
             sink: &sinks[n],
             name: Some(&names[n]),
+            expected: None,
         })
         .collect();
     let reports = copy_images(&copies, &mk_options(), &NoProgress).await;
@@ -248,6 +249,7 @@ async fn one_image_that_fails_keeps_no_other_from_going_on() {
         selector,
         sink: &sink,
         name: None,
+        expected: None,
     };
     let progress = common::ProgressLog::default();
     let reports = copy_images(&[copy("missing"), copy("1")], &mk_options(), &progress).await;

@@ -27,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("range", range),
     ("record", record),
     ("header", header),
+    ("tar", tar),
 ];
 
 /// Checks a pushed manifest or index: its rendered form parses as the same content.
@@ -114,6 +115,15 @@ pub fn header(data: &[u8]) {
 /// Checks a repository's record, as a crash or a failing disk may leave it.
 pub fn record(data: &[u8]) {
     check_record(data);
+}
+
+/// Checks a tar: whatever its headers announce, entries and their names are bounded by the input.
+pub fn tar(data: &[u8]) {
+    let Ok(summary) = landfall_oci::tar_reader::summarize(data) else {
+        return;
+    };
+    assert!(summary.entries * 512 <= data.len());
+    assert!(summary.names <= data.len());
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod render;
 
 use std::sync::Arc;
 
-use landfall_core::reference::ImageReference;
+use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState};
 use landfall_oci::copy::{CopyFailure, CopyReport, ImageCopy, copy_images, dry_run_images};
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
@@ -40,6 +40,8 @@ pub(crate) struct OpenTransfer {
     pub(crate) selector: String,
     pub(crate) sink: Arc<dyn ImageSink>,
     pub(crate) name: Option<ImageReference>,
+    /// The digest that the user named in the destination.
+    pub(crate) expected: Option<Digest>,
 }
 
 /// Copies images and prints the report. Returns [`ExitStatus::AnswerIsNo`] if one failed.
@@ -55,7 +57,11 @@ pub(crate) fn run_transfers(
     let report = runtime.block_on(run_until_signalled(moving, &options.copy.cancel));
     drop(progress);
     let (report, width) = (report?, stdout_width());
-    print_report(&context.printer, options.output, &report, |report| {
+    let printer = match options.image_to_stdout {
+        true => context.printer.to_stderr(),
+        false => context.printer.clone(),
+    };
+    print_report(&printer, options.output, &report, |report| {
         render_transfer(report, width)
     })?;
     Ok(match report.summary.failed {
@@ -76,6 +82,7 @@ async fn transfer(transfers: &[Transfer], options: &TransferOptions, progress: &
             selector: &ends.selector,
             sink: &*ends.sink,
             name: ends.name.as_ref(),
+            expected: ends.expected.as_ref(),
         })
         .collect();
     let results = match options.dry_run {

@@ -414,7 +414,7 @@ fn a_layout_that_holds_a_part_of_an_index_says_what_is_missing_and_what_can_be_c
     failed  oci:LAYOUT  EXTERNAL/a/till:1.0  0 B  0 B  0 B
 
     failed: EXTERNAL/a/till:1.0
-      why: cannot copy `EXTERNAL/a/till:1.0`: the layout `LAYOUT` has no manifest for `linux/amd64`, which the image's index names: cannot read `sha256:543dfa9f2efb8fcd76fcf0731d11c289350eeb37883d62933ff71829e1ca7f0d` from the layout `LAYOUT`: No such file or directory (os error 2)
+      why: cannot copy `EXTERNAL/a/till:1.0`: the layout `LAYOUT` has no manifest for `linux/amd64`, which the image's index names: cannot read `sha256:543dfa9f2efb8fcd76fcf0731d11c289350eeb37883d62933ff71829e1ca7f0d` from the layout `LAYOUT`: it has no file `blobs/sha256/543dfa9f2efb8fcd76fcf0731d11c289350eeb37883d62933ff71829e1ca7f0d`
       fix: push the missing platforms to the source, or copy the others with `--platform linux/arm64`
 
     1 image: 0 copied, 0 unchanged, 1 failed; 0 B moved, 0 B mounted, 0 B there already

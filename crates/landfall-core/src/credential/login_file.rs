@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::lenient::without_mark;
 use crate::reference::Repository;
 
 /// The cache duration of an answer if the file has none; the default of generic-credential-provider, which this program
@@ -61,8 +62,7 @@ struct RawLoginFile {
     password: Option<SecretString>,
     duration: Option<serde_json::Value>,
     subdomains: Option<bool>,
-    #[serde(default)]
-    paths: BTreeMap<String, RawLogin>,
+    paths: Option<BTreeMap<String, Option<RawLogin>>>,
 }
 
 #[derive(Deserialize)]
@@ -76,7 +76,7 @@ struct RawLogin {
 /// # Errors
 /// If it is not JSON, or a value has the wrong type.
 pub fn parse_login_file(text: &str) -> Result<LoginFile, LoginFileProblem> {
-    let raw: RawLoginFile = serde_json::from_str(text).map_err(|error| LoginFileProblem {
+    let raw: RawLoginFile = serde_json::from_str(without_mark(text)).map_err(|error| LoginFileProblem {
         line: error.line(),
         column: error.column(),
         what: match error.classify() {
@@ -97,12 +97,15 @@ pub fn parse_login_file(text: &str) -> Result<LoginFile, LoginFileProblem> {
             password: password.unwrap_or_default(),
         }),
     };
-    let paths = raw.paths.into_iter().map(|(path, login)| PathLogin {
-        path: path.trim_matches('/').to_owned(),
-        login: StoredLogin {
-            username: login.username,
-            password: login.password,
-        },
+    let paths = raw.paths.into_iter().flatten().filter_map(|(path, login)| {
+        let login = login?;
+        Some(PathLogin {
+            path: path.trim_matches('/').to_owned(),
+            login: StoredLogin {
+                username: login.username,
+                password: login.password,
+            },
+        })
     });
     Ok(LoginFile {
         general,

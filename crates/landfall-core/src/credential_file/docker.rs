@@ -6,9 +6,11 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::de::MapAccess;
+use serde::{Deserialize, Deserializer};
 
 use super::{Credential, CredentialFileProblem, LoginScope, Lookup};
+use crate::lenient::{ReadFields, read_object, without_mark};
 use crate::reference::{RegistryHost, Repository};
 
 /// The key of Docker Hub, in docker's file and in requests to its helpers.
@@ -39,15 +41,33 @@ struct AuthEntry {
     credential: Result<Option<Credential>, &'static str>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// Values that hold a login have to be texts: the user is told of others.
+#[derive(Default)]
 struct RawConfig {
-    auths: Option<BTreeMap<String, RawAuth>>,
+    auths: Option<BTreeMap<String, Option<RawAuth>>>,
     creds_store: Option<String>,
-    cred_helpers: Option<BTreeMap<String, String>>,
+    cred_helpers: Option<BTreeMap<String, Option<String>>>,
 }
 
-#[derive(Deserialize)]
+impl<'de> ReadFields<'de> for RawConfig {
+    fn read_field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            "auths" => self.auths = map.next_value()?,
+            "credsStore" => self.creds_store = map.next_value()?,
+            "credHelpers" => self.cred_helpers = map.next_value()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawConfig, D::Error> {
+        read_object(deserializer)
+    }
+}
+
+#[derive(Default)]
 struct RawAuth {
     auth: Option<SecretString>,
     identitytoken: Option<SecretString>,
@@ -55,14 +75,33 @@ struct RawAuth {
     password: Option<SecretString>,
 }
 
+impl<'de> ReadFields<'de> for RawAuth {
+    fn read_field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            "auth" => self.auth = map.next_value()?,
+            "identitytoken" => self.identitytoken = map.next_value()?,
+            "username" => self.username = map.next_value()?,
+            "password" => self.password = map.next_value()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawAuth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawAuth, D::Error> {
+        read_object(deserializer)
+    }
+}
+
 pub(super) fn parse(text: &str) -> Result<DockerConfig, CredentialFileProblem> {
-    let raw: RawConfig = serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
+    let raw: RawConfig = serde_json::from_str(without_mark(text)).map_err(|error| CredentialFileProblem::of(&error))?;
     let named = |name: &String| !name.is_empty() && name != FILE_ITSELF;
     // A key that is no host, e.g. an empty one, matches no registry.
     let entries = raw.auths.into_iter().flatten().filter_map(|(key, auth)| {
         Some(AuthEntry {
             scope: scope_of(&key)?,
-            credential: auth.credential(),
+            credential: auth.unwrap_or_default().credential(),
             key,
         })
     });
@@ -73,7 +112,7 @@ pub(super) fn parse(text: &str) -> Result<DockerConfig, CredentialFileProblem> {
             .cred_helpers
             .into_iter()
             .flatten()
-            .filter_map(|(key, name)| Some((scope_of(&key)?.host, name)))
+            .filter_map(|(key, name)| Some((scope_of(&key)?.host, name?)))
             .collect(),
     })
 }

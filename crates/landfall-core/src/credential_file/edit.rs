@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::CredentialFileProblem;
 use super::docker::{registry_key, scope_of};
+use crate::lenient::without_mark;
 use crate::reference::RegistryHost;
 
 const AUTHS: &str = "auths";
@@ -58,6 +59,7 @@ pub fn remove_login(text: &str, host: &RegistryHost) -> Result<Option<SecretStri
 }
 
 fn read(text: &str) -> Result<(Object, Object), CredentialFileProblem> {
+    let text = without_mark(text);
     if text.trim().is_empty() {
         return Ok((Object::default(), Object::default()));
     }

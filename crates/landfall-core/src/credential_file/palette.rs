@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Credential, CredentialFileProblem, LoginScope};
+use crate::lenient::without_mark;
 use crate::reference::{RegistryHost, Repository};
 
 /// The logins of `image`. Those of `helm` are for chart museums, which hold no images.
@@ -16,7 +17,7 @@ pub struct PaletteCredentials {
 #[derive(Deserialize)]
 struct RawPaletteFile<'a> {
     #[serde(borrow, default)]
-    image: Vec<RawPaletteLogin<'a>>,
+    image: Option<Vec<RawPaletteLogin<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -29,8 +30,9 @@ struct RawPaletteLogin<'a> {
 }
 
 pub(super) fn parse(text: &str) -> Result<PaletteCredentials, CredentialFileProblem> {
-    let raw: RawPaletteFile<'_> = serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
-    let entries = raw.image.into_iter().enumerate().map(|(index, login)| {
+    let raw: RawPaletteFile<'_> =
+        serde_json::from_str(without_mark(text)).map_err(|error| CredentialFileProblem::of(&error))?;
+    let entries = raw.image.into_iter().flatten().enumerate().map(|(index, login)| {
         let problem = |what| CredentialFileProblem::Entry {
             key: format!("image[{index}]"),
             what,

@@ -3,6 +3,7 @@
 use super::docker::{self, DockerConfig};
 use super::palette::{self, PaletteCredentials};
 use super::{CredentialFileProblem, Lookup};
+use crate::lenient::without_mark;
 use crate::reference::{RegistryHost, Repository};
 
 /// A file with registry logins.
@@ -20,7 +21,7 @@ pub enum CredentialFile {
 /// If it is not JSON, or has neither form.
 pub fn parse_credential_file(text: &str) -> Result<CredentialFile, CredentialFileProblem> {
     let keys: std::collections::BTreeMap<String, serde::de::IgnoredAny> =
-        serde_json::from_str(text).map_err(|error| CredentialFileProblem::of(&error))?;
+        serde_json::from_str(without_mark(text)).map_err(|error| CredentialFileProblem::of(&error))?;
     let has = |key: &str| keys.contains_key(key);
     if has("image") || has("helm") {
         return palette::parse(text).map(CredentialFile::Palette);
@@ -68,7 +69,16 @@ mod tests {
             (r#"{"credsStore":"x"}"#, "docker"),
             ("{}", "docker"),
             (r#"{"auths":null,"credHelpers":null}"#, "docker"),
+            (
+                "\u{feff}{\"auths\":{\"reg\":null,\"reg\":{\"email\":7,\"auth\":null,\"auth\":\"YTpi\"}}}",
+                "docker",
+            ),
+            (
+                r#"{"auths":{},"credsStore":null,"credHelpers":{"reg":null},"HttpHeaders":7}"#,
+                "docker",
+            ),
             (r#"{"image":[],"helm":[]}"#, "palette"),
+            ("\u{feff}{\"image\":null,\"helm\":7}", "palette"),
             (
                 r#"{"user":"ann"}"#,
                 "it has neither `auths`, `credHelpers` or `credsStore` (docker) nor `image` (Palette)",

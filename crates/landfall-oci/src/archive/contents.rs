@@ -1,6 +1,8 @@
 //! Images and content of an archive.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use landfall_core::oci_types::Descriptor;
@@ -24,6 +26,8 @@ pub(super) enum PartialIndex {
 pub(super) enum ContentLocation {
     /// A section of the archive.
     Archive(Extent),
+    /// An unnamed file with a layer that was decompressed.
+    Spooled(Arc<File>),
     /// Generated content, or a small document.
     Memory(Bytes),
 }
@@ -71,6 +75,7 @@ pub(super) struct ArchiveContents {
 #[derive(Debug)]
 pub(super) struct ArchivedImage {
     pub(super) names: Vec<String>,
+    pub(super) ref_names: Vec<String>,
     pub(super) root: Descriptor,
     pub(super) narrowed_from: Option<Digest>,
 }

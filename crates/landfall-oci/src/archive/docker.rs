@@ -2,30 +2,33 @@
 //! have no OCI manifest, so one is made. The same archive always gives the same manifest.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::Read;
+use std::sync::Arc;
 
+use landfall_core::lenient::{self, ReadFields, Texts, read_object};
+use landfall_core::lenient_object;
 use landfall_core::oci_types::{Descriptor, media_type};
 use landfall_core::reference::Digest;
-use serde::{Deserialize, Serialize};
+use serde::de::MapAccess;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation};
 use crate::archive::entries::{ArchiveEntries, Extent};
 use crate::archive::error::ArchiveError;
-use crate::decode::{Compression, sniff_compression};
+use crate::decode::{Compression, SNIFF_LENGTH, sniff_compression};
 use crate::digest::{Algorithm, Digester, digest_of};
 
 const LIST: &str = "manifest.json";
 
 /// An image in `manifest.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ListedImage {
     pub(super) config: String,
-    #[serde(default)]
-    pub(super) repo_tags: Option<Vec<String>>,
-    #[serde(default)]
+    pub(super) repo_tags: Texts,
     layers: Vec<String>,
 }
+
+lenient_object!(ListedImage { "Config" => config, "RepoTags" => repo_tags, "Layers" => layers });
 
 /// Returns the images of `manifest.json`, if the archive has that file.
 pub(super) fn list_images(entries: &ArchiveEntries) -> Result<Option<Vec<ListedImage>>, ArchiveError> {
@@ -42,7 +45,8 @@ pub(super) fn read_images(entries: &ArchiveEntries, listed: &[ListedImage]) -> R
     for image in listed {
         let root = read_image(entries, image, &mut layers, &mut found)?;
         found.images.push(ArchivedImage {
-            names: image.repo_tags.clone().unwrap_or_default(),
+            names: image.repo_tags.0.clone(),
+            ref_names: image.repo_tags.0.clone(),
             root,
             narrowed_from: None,
         });
@@ -50,15 +54,34 @@ pub(super) fn read_images(entries: &ArchiveEntries, listed: &[ListedImage]) -> R
     Ok(found)
 }
 
-#[derive(Deserialize)]
+/// An image's configuration. One without layers may lack the lists.
+#[derive(Default)]
 struct Config {
-    rootfs: RootFs,
+    rootfs: Option<RootFs>,
 }
 
-#[derive(Deserialize)]
+impl<'de> ReadFields<'de> for Config {
+    fn read_field<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
+        if key != "rootfs" {
+            return Ok(false);
+        }
+        self.rootfs = map.next_value()?;
+        Ok(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Config, D::Error> {
+        read_object(deserializer)
+    }
+}
+
+#[derive(Default)]
 struct RootFs {
     diff_ids: Vec<Digest>,
 }
+
+lenient_object!(RootFs { "diff_ids" => diff_ids });
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -72,15 +95,16 @@ struct MadeManifest<'a> {
 fn read_image(
     entries: &ArchiveEntries,
     image: &ListedImage,
-    layers: &mut HashMap<Extent, Descriptor>,
+    layers: &mut HashMap<Extent, LocatedLayer>,
     found: &mut ArchiveContents,
 ) -> Result<Descriptor, ArchiveError> {
     let config_bytes = entries.read_document(&image.config, LIST)?;
-    let config: Config = serde_json::from_slice(&config_bytes).map_err(|source| ArchiveError::Document {
+    let config: Config = lenient::from_slice(&config_bytes).map_err(|source| ArchiveError::Document {
         entry: image.config.clone(),
         source,
     })?;
-    let listed = config.rootfs.diff_ids.len();
+    let diff_ids = config.rootfs.unwrap_or_default().diff_ids;
+    let listed = diff_ids.len();
     if listed != image.layers.len() {
         return Err(ArchiveError::LayerCount {
             config: image.config.clone(),
@@ -89,11 +113,11 @@ fn read_image(
         });
     }
     let mut descriptors = Vec::with_capacity(listed);
-    for (path, diff_id) in image.layers.iter().zip(&config.rootfs.diff_ids) {
+    for (path, diff_id) in image.layers.iter().zip(&diff_ids) {
         let extent = entries.extent(path, LIST)?;
-        let layer = match layers.get(&extent) {
-            Some(layer) => layer.clone(),
-            None => describe_layer(entries, extent)?,
+        let (layer, location) = match layers.get(&extent) {
+            Some(known) => known.clone(),
+            None => describe_layer(entries, path, &extent)?,
         };
         if layer.media_type == media_type::OCI_LAYER && layer.digest != *diff_id {
             return Err(ArchiveError::Damaged {
@@ -102,10 +126,8 @@ fn read_image(
                 found: layer.digest,
             });
         }
-        found
-            .locations
-            .insert(layer.digest.clone(), ContentLocation::Archive(extent));
-        layers.insert(extent, layer.clone());
+        found.locations.insert(layer.digest.clone(), location.clone());
+        layers.insert(extent, (layer.clone(), location));
         descriptors.push(layer);
     }
     let config = Descriptor::new(
@@ -130,27 +152,37 @@ fn read_image(
     Ok(root)
 }
 
-/// Returns the descriptor of a layer. Layers should be plain tars. Some tools write compressed ones, which stay
-/// unchanged.
-fn describe_layer(entries: &ArchiveEntries, extent: Extent) -> Result<Descriptor, ArchiveError> {
-    let mut reader = entries.reader(extent);
-    let mut digester = Digester::new(Algorithm::Sha256);
-    let read = |source: io::Error| entries.read_error(source);
-    let mut chunk = vec![0; 256 * 1024];
+/// A layer, and the location of its content.
+type LocatedLayer = (Descriptor, ContentLocation);
+
+/// Describes a layer. Layers should be plain tars. Some tools write layers that are compressed by gzip or zstd, which
+/// stay unchanged. A compression that no image may have is undone, as `docker load` does.
+fn describe_layer(entries: &ArchiveEntries, path: &str, extent: &Extent) -> Result<LocatedLayer, ArchiveError> {
     let mut first = Vec::new();
-    loop {
-        let length = reader.read(&mut chunk).map_err(read)?;
-        if length == 0 {
-            break;
-        }
-        let missing = 4_usize.saturating_sub(first.len()).min(length);
-        first.extend_from_slice(&chunk[..missing]);
-        digester.update(&chunk[..length]);
-    }
+    let mut digester = Digester::new(Algorithm::Sha256);
+    let mut beginning = entries.reader_from(extent, 0, SNIFF_LENGTH as u64);
+    beginning
+        .read_to_end(&mut first)
+        .map_err(|source| entries.read_error(source))?;
     let media_type = match sniff_compression(&first) {
         Compression::None => media_type::OCI_LAYER,
         Compression::Gzip => media_type::OCI_LAYER_GZIP,
         Compression::Zstd => media_type::OCI_LAYER_ZSTD,
+        Compression::Xz | Compression::Bzip2 | Compression::Lz4 => {
+            let failed = |source| ArchiveError::Layer {
+                entry: path.to_owned(),
+                source,
+            };
+            let mut plain = entries.spool_plain(extent).map_err(failed)?;
+            digester.read_all(&mut plain, |_| {}).map_err(failed)?;
+            let size = digester.length();
+            let layer = Descriptor::new(media_type::OCI_LAYER, digester.finish(), size);
+            return Ok((layer, ContentLocation::Spooled(Arc::new(plain))));
+        }
     };
-    Ok(Descriptor::new(media_type, digester.finish(), extent.size))
+    let mut reader = entries.reader(extent);
+    let read = digester.read_all(&mut reader, |_| {});
+    read.map_err(|source| entries.read_error(source))?;
+    let layer = Descriptor::new(media_type, digester.finish(), extent.size);
+    Ok((layer, ContentLocation::Archive(extent.clone())))
 }

@@ -4,6 +4,8 @@ use camino::Utf8PathBuf;
 use landfall_core::oci_types::ManifestError;
 use landfall_core::reference::Digest;
 
+use crate::tar_reader::TarError;
+
 /// Error of an unusable archive. Each is about one file, which the caller names.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -12,7 +14,7 @@ pub enum ArchiveError {
     Read {
         archive: Utf8PathBuf,
         #[source]
-        source: std::io::Error,
+        source: TarError,
     },
     /// An entry cannot belong to an image archive.
     #[error("the archive has the entry `{entry}`, {problem}")]
@@ -50,6 +52,13 @@ pub enum ArchiveError {
         expected: Digest,
         found: Digest,
     },
+    /// A layer cannot be decompressed.
+    #[error("the archive's layer `{entry}` cannot be decompressed")]
+    Layer {
+        entry: String,
+        #[source]
+        source: std::io::Error,
+    },
     /// A configuration lists another number of layers than the image has.
     #[error("the archive's image `{config}` has {layers} layers where its configuration lists {listed}")]
     LayerCount {
@@ -62,22 +71,19 @@ pub enum ArchiveError {
 /// Problem of an archive entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EntryProblem {
-    /// The path is absolute, has `..`, or is not text.
-    #[error("whose path leads out of the archive or is not text")]
+    /// The path is absolute or has `..`.
+    #[error("whose path leads out of the archive")]
     Path,
     /// The entry is a device, a pipe or the like.
     #[error("which is neither a file, a directory nor a link")]
     Kind,
-    /// The path occurs twice.
-    #[error("which is there twice")]
-    Duplicate,
     /// The link leaves the archive, has no target, or is part of a cycle.
     #[error("a link that leads to no file in the archive")]
     Link,
     /// The document is larger than the limit.
     #[error("which is larger than such a document may be")]
     Size,
-    /// The archive has more entries than the limit.
-    #[error("and more entries before it than an image archive has")]
+    /// The archive has more entries than the limit, or longer names.
+    #[error("and more or longer names before it than an image archive has")]
     Count,
 }

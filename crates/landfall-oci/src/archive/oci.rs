@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
-use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::reference::Digest;
 
+use crate::archive::choice::{EntryNames, entry_names};
 use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation, PartialIndex, VisitedManifest};
 use crate::archive::docker::ListedImage;
 use crate::archive::entries::ArchiveEntries;
@@ -36,11 +37,13 @@ pub(super) fn read_images(
     found.referrers = ReferrerMap::new(index.manifests.iter().zip(&manifests));
     for (mut root, content) in index.manifests.into_iter().zip(manifests) {
         let is_referrer = is_referrer(name_of(&root), content.as_ref());
-        let mut names = names_of(&root);
+        let EntryNames { full, all } = entry_names(&root);
+        let (mut names, mut ref_names) = (full, all);
         root.annotations.remove(CONTAINERD_NAME);
         root.annotations.remove(REF_NAME);
         if names.is_empty() {
             names = listed_names(entries, &root, listed)?;
+            ref_names.extend(names.iter().cloned());
         }
         let named = root.digest.clone();
         let root = locate(entries, &root, 0, &mut found)?.ok_or_else(|| ArchiveError::Missing {
@@ -51,26 +54,19 @@ pub(super) fn read_images(
             continue;
         }
         match found.images.iter_mut().find(|known| known.root.digest == root.digest) {
-            Some(known) => known.names.extend(names),
+            Some(known) => {
+                known.names.extend(names);
+                known.ref_names.extend(ref_names);
+            }
             None => found.images.push(ArchivedImage {
                 names,
+                ref_names,
                 narrowed_from: (named != root.digest).then_some(named),
                 root,
             }),
         }
     }
     Ok(found)
-}
-
-/// Returns the names in the annotations. `org.opencontainers.image.ref.name` may also be a tag alone, which is not a
-/// name.
-fn names_of(root: &Descriptor) -> Vec<String> {
-    let containerd = root.annotations.get(CONTAINERD_NAME);
-    let reference = root
-        .annotations
-        .get(REF_NAME)
-        .filter(|name| name.contains(['/', ':']) && name.parse::<ImageReference>().is_ok());
-    containerd.or(reference).cloned().into_iter().collect()
 }
 
 /// Returns the names that `manifest.json` gives to the image with this configuration.
@@ -86,7 +82,7 @@ fn listed_names(
     Ok(listed
         .iter()
         .filter(|image| image.config == config)
-        .flat_map(|image| image.repo_tags.clone().unwrap_or_default())
+        .flat_map(|image| image.repo_tags.0.clone())
         .collect())
 }
 
@@ -132,15 +128,16 @@ fn locate_new(
             }
         }
         ManifestContent::Index(index) => {
-            let mut kept = Vec::new();
+            let mut available = Vec::new();
             for child in &index.manifests {
-                kept.extend(locate(entries, child, depth + 1, found)?);
+                available.push(locate(entries, child, depth + 1, found)?);
             }
-            if kept.is_empty() && !index.manifests.is_empty() {
+            let is_whole = available.iter().flatten().eq(&index.manifests);
+            if available.iter().all(Option::is_none) && !index.manifests.is_empty() {
                 return Ok(None);
             }
-            if kept != index.manifests && found.partial == PartialIndex::Narrowed {
-                return narrow(entries, manifest, kept, found).map(Some);
+            if !is_whole && found.partial == PartialIndex::Narrowed {
+                return narrow(entries, manifest, available, found).map(Some);
             }
         }
     }
@@ -151,15 +148,23 @@ fn locate_new(
     Ok(Some(manifest.clone()))
 }
 
-/// Returns the same index with only these entries.
+/// Returns the same index without the entries that are not available. An entry that is an index may itself be narrowed.
 fn narrow(
     entries: &ArchiveEntries,
     index: &Descriptor,
-    kept: Vec<Descriptor>,
+    available: Vec<Option<Descriptor>>,
     found: &mut ArchiveContents,
 ) -> Result<Descriptor, ArchiveError> {
     let mut document: serde_json::Value = entries.parse_document(&blob_path(&index.digest))?;
-    document["manifests"] = serde_json::json!(kept);
+    // Entries keep the fields that this program does not read.
+    let all = document["manifests"].as_array().cloned().unwrap_or_default();
+    let narrowed_entries = all.into_iter().zip(available).filter_map(|(mut entry, available)| {
+        let available = available?;
+        entry["digest"] = available.digest.as_str().into();
+        entry["size"] = available.size.into();
+        Some(entry)
+    });
+    document["manifests"] = narrowed_entries.collect();
     let bytes = Bytes::from(document.to_string());
     let mut narrowed = index.clone();
     narrowed.digest = digest_of(&bytes);

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::Digest;
 
 use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation, ContentLocations};
-use crate::archive::entries::{ArchiveEntries, DOCUMENT_SIZE_MAX, Extent};
+use crate::archive::entries::{ArchiveEntries, DOCUMENT_SIZE_MAX};
 use crate::digest::matches_digest;
 use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, TransferError};
 use crate::referrers::ReferrerMap;
@@ -92,16 +93,22 @@ impl ArchiveSource {
                 let end = usize::try_from(offset.saturating_add(length)).unwrap_or(usize::MAX);
                 Ok(bytes.slice(start..end.min(bytes.len())))
             }
+            ContentLocation::Spooled(file) => {
+                let file = file.clone();
+                let read = tokio::task::spawn_blocking(move || {
+                    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+                    let read = file.read_at(&mut bytes, offset)?;
+                    bytes.truncate(read);
+                    Ok(Bytes::from(bytes))
+                });
+                read.await.map_err(io::Error::other)?
+            }
             ContentLocation::Archive(extent) => {
-                let skipped = offset.min(extent.size);
-                let chunk = Extent {
-                    offset: extent.offset + skipped,
-                    size: length.min(extent.size - skipped),
-                };
-                let shared = self.shared.clone();
+                let (shared, extent) = (self.shared.clone(), extent.clone());
                 let read = tokio::task::spawn_blocking(move || {
                     let mut bytes = Vec::new();
-                    shared.entries.reader(chunk).read_to_end(&mut bytes)?;
+                    let mut reader = shared.entries.reader_from(&extent, offset, length);
+                    reader.read_to_end(&mut bytes)?;
                     Ok(Bytes::from(bytes))
                 });
                 read.await.map_err(io::Error::other)?

@@ -269,7 +269,6 @@ fn hostile_and_damaged_archives_are_refused_with_the_part_that_is_wrong() {
         files.retain(|(path, _)| !path.ends_with(of));
         to_tar(&files)
     };
-    let twice = |files: &[(String, Vec<u8>)]| to_tar(&[files, &files[..1]].concat());
     let root = image.root.digest.hex();
     for (case, archive, expected) in [
         ("no archive", b"hello".to_vec(), "cannot read the archive"),
@@ -278,7 +277,6 @@ fn hostile_and_damaged_archives_are_refused_with_the_part_that_is_wrong() {
             to_tar(&[("readme".to_owned(), vec![])]),
             "neither `index.json` nor",
         ),
-        ("an entry twice", twice(&docker), "which is there twice"),
         (
             "a changed layer",
             change(&docker, "layer.tar", &|bytes| bytes[0] ^= 1),
@@ -328,6 +326,181 @@ fn hostile_and_damaged_archives_are_refused_with_the_part_that_is_wrong() {
         ),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn an_image_without_layers_is_read_in_every_form_that_programs_write() {
+    for (rootfs, layers) in [
+        (r#","rootfs":{"type":"layers"}"#, "[]"),
+        (r#","rootfs":{"type":"layers","diff_ids":null}"#, "null"),
+        (r#","rootfs":{"type":"layers","diff_ids":[]}"#, "null"),
+        (r#","rootfs":null"#, "[]"),
+        ("", "[]"),
+    ] {
+        let config = format!(r#"{{"os":"linux"{rootfs}}}"#);
+        let list = format!(r#"[{{"Config":"c.json","RepoTags":null,"Layers":{layers},"Parent":7}}]"#);
+        let tar = tar_of([("c.json", config.as_bytes()), ("manifest.json", list.as_bytes())]);
+        let images = open(&tar).unwrap();
+        assert_whole(&images[0]).await;
+        let raw = images[0].source.fetch_manifest("1").await.unwrap();
+        let content = landfall_core::oci_types::parse_manifest(&raw.bytes).unwrap();
+        assert_eq!(content.children().count(), 1, "{config} {list}");
+    }
+}
+
+#[tokio::test]
+async fn of_an_entry_that_is_there_twice_the_last_counts() {
+    let image = mk_plain("x");
+    let files = files_of(&docker_archive(&[(&["a:1"], &image)]));
+    let layer = files.iter().find(|(path, _)| path.ends_with("layer.tar")).unwrap();
+    let wrong = (layer.0.clone(), b"something else".to_vec());
+    let unread = ("VERSION".to_owned(), b"1.0".to_vec());
+    let twice = [
+        &[wrong.clone(), unread.clone(), unread],
+        &files[..],
+        std::slice::from_ref(layer),
+    ]
+    .concat();
+    let images = open(&to_tar(&twice)).unwrap();
+    assert_eq!(images[0].root.digest, image.root.digest);
+    assert_whole(&images[0]).await;
+    let error = open(&to_tar(&[&files[..], &[wrong]].concat())).unwrap_err();
+    assert!(matches!(error, ArchiveError::Damaged { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn entries_that_no_image_names_may_be_anything() {
+    let image = mk_plain("x");
+    let mut tar = docker_archive(&[(&["a:1"], &image)]);
+    tar.truncate(tar.len() - 1024);
+    for (kind, name) in [
+        (tar::EntryType::Fifo, &b"pipe"[..]),
+        (tar::EntryType::Char, b"null"),
+        (tar::EntryType::Symlink, b"dangling"),
+        (tar::EntryType::Regular, b"caf\xe9"),
+        (tar::EntryType::new(b'V'), b"label"),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name);
+        header.as_gnu_mut().unwrap().linkname[..11].copy_from_slice(b"/etc/shadow");
+        header.set_cksum();
+        tar.extend_from_slice(header.as_bytes());
+    }
+    tar.extend([0; 1024]);
+    let images = open(&tar).unwrap();
+    assert_eq!(images[0].root.digest, image.root.digest);
+    assert_whole(&images[0]).await;
+}
+
+#[tokio::test]
+async fn an_archive_of_gnu_tar_with_sparse_files_is_read() {
+    let image = FixtureBuilder::new().plain_layer(&[("zeros", &[0; 1 << 20])]).build();
+    let directory = tempfile::tempdir().unwrap();
+    for (path, content) in files_of(&docker_archive(&[(&["a:1"], &image)])) {
+        let path = directory.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let file = std::fs::File::create(path).unwrap();
+        file.set_len(content.len() as u64).unwrap();
+        for (number, block) in content.chunks(4096).enumerate() {
+            if block.iter().any(|byte| *byte != 0) {
+                std::os::unix::fs::FileExt::write_all_at(&file, block, number as u64 * 4096).unwrap();
+            }
+        }
+    }
+    for form in [&["--format=gnu"][..], &["--format=pax", "--sparse-version=1.0"]] {
+        let mut tar = std::process::Command::new("tar");
+        tar.args(["-c", "--sparse", "--hole-detection=raw"]).args(form);
+        let output = tar.arg("-C").arg(directory.path()).arg(".").output().unwrap();
+        assert!(output.stdout.len() < 1 << 19, "GNU tar leaves the zeros out");
+        let images = open(&output.stdout).unwrap();
+        assert_eq!(images[0].root.digest, image.root.digest);
+        assert_whole(&images[0]).await;
+    }
+}
+
+#[test]
+fn an_archive_that_is_cut_short_is_called_so_and_no_message_repeats_its_bytes() {
+    let image = mk_plain("x");
+    let archives = [docker_archive(&[(&["a:1"], &image)]), oci_archive(&[("a/b:1", &image)])];
+    for archive in archives {
+        let zstd = zstd::encode_all(archive.as_slice(), 0).unwrap();
+        let gzip = gzip(&archive);
+        let cuts = [
+            (&archive, 700),
+            (&archive, archive.len() / 2),
+            (&gzip, gzip.len() / 2),
+            (&zstd, zstd.len() / 2),
+        ];
+        for (whole, cut) in cuts {
+            let error = landfall_core::failure::error_chain(&open(&whole[..cut]).unwrap_err());
+            assert!(
+                error.ends_with("it ends in the middle: it was cut short"),
+                "{cut}: {error}"
+            );
+        }
+        // Cut between two entries, and so without the mark at the end.
+        let files = files_of(&archive);
+        let mut between = to_tar(&files[..1]);
+        between.truncate(between.len() - 1024);
+        let error = landfall_core::failure::error_chain(&open(&between).unwrap_err());
+        assert!(error.ends_with("it was cut short"), "{error}");
+    }
+    for (bytes, expected) in [
+        (&b"\x1b[31m\xff\xfe".repeat(400)[..], "it is not a tar archive"),
+        (
+            b"7z\xbc\xaf\x27\x1c\0\x04",
+            "it is compressed by 7-Zip, which is not supported",
+        ),
+        (b"", "it is empty"),
+    ] {
+        let error = landfall_core::failure::error_chain(&open(bytes).unwrap_err());
+        assert!(error.ends_with(expected) && error.is_ascii(), "{error}");
+        assert!(!error.contains(char::is_control), "{error}");
+    }
+}
+
+type Compress<'a> = dyn Fn(&[u8]) -> Vec<u8> + 'a;
+
+#[tokio::test]
+async fn archives_and_layers_are_read_in_every_compression() {
+    let image = mk_plain("x");
+    let files = files_of(&docker_archive(&[(&["a:1"], &image)]));
+    let xz = |bytes: &[u8]| {
+        let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let bzip2 = |bytes: &[u8]| {
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let lz4 = |bytes: &[u8]| {
+        let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let with_layers = |compress: &Compress<'_>| {
+        let changed = files.iter().map(|(path, content)| match path.ends_with("layer.tar") {
+            true => (path.clone(), compress(content)),
+            false => (path.clone(), content.clone()),
+        });
+        to_tar(&changed.collect::<Vec<_>>())
+    };
+    let forms: [&Compress<'_>; 3] = [&xz, &bzip2, &lz4];
+    for (number, compress) in forms.into_iter().enumerate() {
+        for bytes in [compress(&to_tar(&files)), with_layers(compress)] {
+            let images = open(&bytes).unwrap();
+            assert_eq!(images[0].root.digest, image.root.digest, "{number}");
+            assert_whole(&images[0]).await;
+        }
+    }
+    // Layers compressed by gzip stay as they are: runtimes unpack them.
+    let images = open(&with_layers(&gzip)).unwrap();
+    assert_ne!(images[0].root.digest, image.root.digest);
+    assert_whole(&images[0]).await;
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use http::header::LINK;
 use http::{HeaderMap, Method, StatusCode};
+use landfall_core::lenient::{self, Texts};
+use landfall_core::lenient_object;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Repository;
 use reqwest::Url;
@@ -18,15 +20,14 @@ const PAGES_MAX: usize = 10_000;
 const LIST_SIZE_MAX: usize = 64 * 1024 * 1024;
 const PAGE_SIZE_MAX: usize = 4 * 1024 * 1024;
 
-#[derive(serde::Deserialize)]
+#[derive(Default)]
 pub(super) struct Page {
-    #[serde(default)]
-    tags: Option<Vec<String>>,
-    #[serde(default)]
-    repositories: Option<Vec<String>>,
-    #[serde(default)]
+    tags: Option<Texts>,
+    repositories: Option<Texts>,
     pub(super) manifests: Option<Vec<Descriptor>>,
 }
+
+lenient_object!(Page { "tags" => tags, "repositories" => repositories, "manifests" => manifests });
 
 impl RegistryClient {
     /// Lists the tags of a repository, in the registry's order.
@@ -36,7 +37,9 @@ impl RegistryClient {
     pub async fn list_tags(&self, repository: &Repository) -> Result<Vec<String>, RegistryError> {
         let path = format!("/v2/{repository}/tags/list");
         let listed = self
-            .fetch_pages(path, Scope::Pull(repository.clone()), |page| page.tags)
+            .fetch_pages(path, Scope::Pull(repository.clone()), |page| {
+                page.tags.map(|tags| tags.0)
+            })
             .await;
         listed.map(Option::unwrap_or_default).map_err(|fault| {
             let repository = repository.clone();
@@ -50,7 +53,9 @@ impl RegistryClient {
     /// Fails if the registry has no such list or cannot be asked.
     pub async fn list_repositories(&self) -> Result<Vec<String>, RegistryError> {
         let path = "/v2/_catalog?n=1000".to_owned();
-        let listed = self.fetch_pages(path, Scope::Catalog, |page| page.repositories).await;
+        let listed = self
+            .fetch_pages(path, Scope::Catalog, |page| page.repositories.map(|names| names.0))
+            .await;
         listed
             .map(Option::unwrap_or_default)
             .map_err(|fault| self.error(RegistryAction::ListRepositories, fault))
@@ -100,7 +105,7 @@ impl RegistryClient {
         let next = next_page(response.url(), response.headers());
         let body = self.transport.read_body(response, PAGE_SIZE_MAX).await?;
         Ok(FetchedPage {
-            page: serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NotJson))?,
+            page: lenient::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NotJson))?,
             next,
             size: body.len(),
         })

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use landfall_core::{lenient, lenient_object};
+
 /// A server's message about a failure: codes and messages of the distribution's envelope, or the first line of the
 /// body. Bounded, and free of control characters. Displays with a leading `: ` unless it is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,7 +15,7 @@ impl ServerMessage {
     /// Extracts the message from the body of an error. HTML, which proxies send, is left out.
     #[must_use]
     pub fn from_body(body: &[u8]) -> ServerMessage {
-        let text = match serde_json::from_slice::<ErrorBody>(body) {
+        let text = match lenient::from_slice::<ErrorBody>(body) {
             Ok(body) => body.to_text(),
             Err(_) => {
                 let text = String::from_utf8_lossy(body);
@@ -54,24 +56,27 @@ impl fmt::Display for ServerMessage {
     }
 }
 
-#[derive(serde::Deserialize)]
+#[derive(Default)]
 struct ErrorBody {
-    #[serde(default)]
     errors: Vec<ErrorEntry>,
     // Form of the token specification, and of OAuth.
-    #[serde(default)]
     details: String,
-    #[serde(default)]
     error_description: String,
 }
 
-#[derive(serde::Deserialize)]
+lenient_object!(ErrorBody {
+    "errors" => errors,
+    "details" => details,
+    "error_description" => error_description,
+});
+
+#[derive(Default)]
 struct ErrorEntry {
-    #[serde(default)]
     code: String,
-    #[serde(default)]
     message: String,
 }
+
+lenient_object!(ErrorEntry { "code" => code, "message" => message });
 
 impl ErrorBody {
     fn to_text(&self) -> String {

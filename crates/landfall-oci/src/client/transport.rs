@@ -11,6 +11,7 @@ use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION,
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use landfall_core::failure::{Circuit, CircuitOpen};
+use landfall_core::lenient;
 use landfall_core::sync::lock;
 use landfall_net::random::random_bytes;
 use reqwest::{Client, Response, Url};
@@ -348,7 +349,7 @@ impl Transport {
         if status == StatusCode::OK {
             let date = response.headers().get(DATE).cloned();
             let body = self.read_body(response, TOKEN_RESPONSE_MAX).await?;
-            let response = serde_json::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NoToken))?;
+            let response = lenient::from_slice(&body).map_err(|_| Fault::from(ProtocolProblem::NoToken))?;
             return Token::from_response(&response, date.as_ref());
         }
         let retry_after = retry_after(response.headers());

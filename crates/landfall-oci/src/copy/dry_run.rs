@@ -39,12 +39,14 @@ impl CopyJob<'_> {
         moved: &mut HashSet<(String, Digest)>,
     ) -> Result<CopyReport, TransferError> {
         let root = self.fetch_manifest(selector).await?;
+        self.check_digest(&root, &self.options.platforms)?;
         let mut report = CopyReport::new(root.digest.clone());
         report.unchanged = self.is_present(&root, &self.options.platforms).await?;
         if report.unchanged {
             return Ok(report);
         }
         let graph = self.walk(&root, &self.options.platforms).await?;
+        self.sink.check_content(&root, &graph.manifests)?;
         report.lacking.clone_from(&graph.lacking);
         let requests: Vec<_> = graph
             .blobs

@@ -1,6 +1,6 @@
 //! One copy of an image, with its source, sink and options.
 
-use landfall_core::reference::ImageReference;
+use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::ProgressSink;
 
 use super::options::CopyOptions;
@@ -15,6 +15,8 @@ pub struct ImageCopy<'a> {
     pub sink: &'a dyn ImageSink,
     /// The image's name in the sink.
     pub name: Option<&'a ImageReference>,
+    /// The digest that the user named in the destination: another image is refused.
+    pub expected: Option<&'a Digest>,
 }
 
 /// State that all steps of one copy share.
@@ -25,6 +27,8 @@ pub(super) struct CopyJob<'a> {
     pub(super) progress: &'a dyn ProgressSink,
     /// The image's name in messages and progress.
     pub(super) image: String,
+    /// The digest that the user named in the destination.
+    pub(super) expected: Option<&'a Digest>,
 }
 
 /// Returns the name of an image in messages and progress.
@@ -40,6 +44,7 @@ impl<'a> CopyJob<'a> {
             options,
             progress,
             image: display_name(copy.source, copy.selector, copy.name),
+            expected: copy.expected,
         }
     }
 }

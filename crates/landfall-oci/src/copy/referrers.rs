@@ -64,6 +64,7 @@ impl CopyJob<'_> {
             source: self.source,
             options: self.options,
             progress: self.progress,
+            expected: None,
         };
         // A referrer is small, and applies to all platforms.
         let inspected = Box::pin(job.inspect(&referrer.selector, &[])).await?;

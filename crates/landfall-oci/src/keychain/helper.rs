@@ -8,6 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use landfall_core::credential_file::Credential;
+use landfall_core::lenient;
 use rustix::process::{Pid, Signal, kill_process_group};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -86,9 +87,8 @@ pub enum HelperProblem {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct HelperReply {
-    #[serde(default)]
-    username: String,
-    secret: SecretString,
+    username: Option<String>,
+    secret: Option<SecretString>,
 }
 
 impl HelperAction<'_> {
@@ -206,8 +206,12 @@ fn parse_output(
     }
     match action {
         HelperAction::Get { .. } => {
-            let login: HelperReply = serde_json::from_slice(output).map_err(|_| HelperProblem::Answer)?;
-            Ok(Credential::from_pair(&login.username, login.secret.expose_secret()))
+            let login: HelperReply = lenient::from_slice(output).map_err(|_| HelperProblem::Answer)?;
+            let secret = login.secret.ok_or(HelperProblem::Answer)?;
+            Ok(Credential::from_pair(
+                &login.username.unwrap_or_default(),
+                secret.expose_secret(),
+            ))
         }
         HelperAction::Store { .. } | HelperAction::Erase { .. } => Ok(None),
     }

@@ -288,6 +288,60 @@ fn the_platform_is_chosen_and_a_missing_one_lists_what_there_is() {
 }
 
 #[test]
+fn many_links_take_time_for_each_once_and_more_than_the_limit_are_refused() {
+    let links = |count: usize| -> Vec<Vec<u8>> {
+        let mut entries = vec![mk_file(A, "a")];
+        entries.extend(
+            (0..count).map(|number| mk_entry(tar::EntryType::Link, &format!("opt/content/images/{number}"), A)),
+        );
+        entries
+    };
+    // Whiteouts of a directory that has many paths, again and again.
+    let whiteouts = vec![mk_entry(tar::EntryType::Regular, "opt/content/images/.wh..wh..opq", ""); 20_000];
+    let upper = [links(20_000), whiteouts].concat();
+    let files = extract(&mk_raw(&[&links(20_000), &upper])).unwrap();
+    assert_eq!(files, [(A.to_owned(), "a".to_owned())]);
+    let error = extract(&mk_raw(&[&links(100_001)])).unwrap_err();
+    assert!(matches!(error, LayersError::TooMany { .. }), "{error}");
+}
+
+#[test]
+fn a_path_that_is_not_text_is_read_and_its_bytes_are_written_out() {
+    let name = |bytes: &[u8]| {
+        let mut entry = mk_file("opt/kube-images/-------------", "a");
+        let mut header = tar::Header::from_byte_slice(&entry[..512]).clone();
+        header.as_gnu_mut().unwrap().name[16..16 + bytes.len()].copy_from_slice(bytes);
+        header.as_gnu_mut().unwrap().name[16 + bytes.len()..].fill(0);
+        header.set_cksum();
+        entry[..512].copy_from_slice(header.as_bytes());
+        entry
+    };
+    let image = mk_raw(&[&[name(b"caf\xe9.tar"), name(b"caf\xe8.tar")]]);
+    let paths: Vec<_> = extract(&image).unwrap().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["opt/kube-images/caf\\xE8.tar", "opt/kube-images/caf\\xE9.tar"]);
+}
+
+#[test]
+fn a_sparse_file_keeps_its_holes_and_counts_in_full() {
+    let sparse = |size: u64| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNUSparse);
+        header.as_gnu_mut().unwrap().name[..A.len()].copy_from_slice(A.as_bytes());
+        header.set_size(1);
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.set_real_size(size);
+        gnu.sparse[0].set_offset(2);
+        gnu.sparse[0].set_length(1);
+        header.set_cksum();
+        [header.as_bytes().to_vec(), b"a".to_vec(), vec![0; 511]].concat()
+    };
+    let files = extract(&mk_raw(&[&[sparse(4)]])).unwrap();
+    assert_eq!(files, [(A.to_owned(), "\0\0a\0".to_owned())]);
+    let error = extract(&mk_raw(&[&[sparse(1 << 40)]])).unwrap_err();
+    assert!(matches!(error, LayersError::TooLarge { .. }), "{error}");
+}
+
+#[test]
 fn a_layer_that_is_cut_short_or_no_archive_is_an_error_that_names_it() {
     let whole = gzip(&tar_of([(A, b"a")]));
     for content in [whole[..whole.len() / 2].to_vec(), vec![7; 700]] {

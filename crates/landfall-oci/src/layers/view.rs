@@ -46,16 +46,25 @@ impl ViewEntry {
     }
 }
 
-/// The paths of the layers so far, each with the number of its layer.
+/// Limit of the paths and targets of links that are kept, in number and in bytes.
+const PATHS_MAX: usize = 100_000;
+const PATHS_SIZE_MAX: usize = 16 * 1024 * 1024;
+
+/// The paths of the layers so far. Each step takes time for the paths that it changes, not for all.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    paths: BTreeMap<String, (usize, ViewEntry)>,
-    layer: usize,
+    /// Paths of the layers below the current one.
+    lower: BTreeMap<String, ViewEntry>,
+    /// Paths of the current layer.
+    current: BTreeMap<String, ViewEntry>,
+    /// Number of all paths that were put, and their size in bytes.
+    count: usize,
+    size: usize,
 }
 
 impl View {
     pub(super) fn begin_layer(&mut self) {
-        self.layer += 1;
+        self.lower.append(&mut self.current);
     }
 
     /// Returns true if an entry is a whiteout, after hiding the paths of lower layers. Paths of the whiteout's own
@@ -63,7 +72,7 @@ impl View {
     pub(super) fn apply_whiteout(&mut self, path: &str) -> bool {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         if name == OPAQUE {
-            self.hide(parent, false);
+            drop_below(&mut self.lower, parent);
             return true;
         }
         let Some(hidden) = name.strip_prefix(WHITEOUT) else {
@@ -74,49 +83,47 @@ impl View {
         } else {
             format!("{parent}/{hidden}")
         };
-        self.hide(&hidden, true);
+        drop_path(&mut self.lower, &hidden);
+        drop_below(&mut self.lower, &hidden);
         true
-    }
-
-    fn hide(&mut self, path: &str, itself: bool) {
-        let layer = self.layer;
-        self.retain(|candidate, of_layer| {
-            let hidden = is_below(candidate, path) || (itself && candidate == path);
-            !hidden || of_layer == layer
-        });
     }
 
     /// Replaces a file of this path by a directory. Paths in the directory stay.
     pub(super) fn put_directory(&mut self, path: &str) {
-        self.retain(|candidate, _| candidate != path);
+        for paths in [&mut self.lower, &mut self.current] {
+            drop_path(paths, path);
+        }
     }
 
     /// Removes a path and everything below it, before an entry other than a directory replaces it.
     pub(super) fn remove(&mut self, path: &str) {
-        self.retain(|candidate, _| candidate != path && !is_below(candidate, path));
+        for paths in [&mut self.lower, &mut self.current] {
+            drop_path(paths, path);
+            drop_below(paths, path);
+        }
     }
 
-    pub(super) fn put(&mut self, path: String, found: ViewEntry) {
-        self.paths.insert(path, (self.layer, found));
-    }
-
-    fn retain(&mut self, keep: impl Fn(&str, usize) -> bool) {
-        self.paths.retain(|path, (layer, found)| {
-            let kept = keep(path, *layer);
-            if let (false, ViewEntry::File { content, .. }) = (kept, found)
-                && let Err(error) = fs::remove_file(&*content)
-            {
-                tracing::debug!(%error, "a file stays in the work directory until that goes");
-            }
-            kept
-        });
+    /// Keeps a path. Returns false, and keeps nothing, if the image has more than the limits.
+    pub(super) fn put(&mut self, path: String, found: ViewEntry) -> bool {
+        let target = match &found {
+            ViewEntry::File { .. } => 0,
+            ViewEntry::Link { target } => target.len(),
+        };
+        self.count += 1;
+        self.size += path.len() + target;
+        if self.count > PATHS_MAX || self.size > PATHS_SIZE_MAX {
+            return false;
+        }
+        self.current.insert(path, found);
+        true
     }
 
     /// Returns the files by path. A link to one of them adds nothing. A link to any other path is an error, returned as
     /// `(path, target)`.
-    pub(super) fn into_files(self) -> Result<Vec<ExtractedFile>, (String, String)> {
+    pub(super) fn into_files(mut self) -> Result<Vec<ExtractedFile>, (String, String)> {
+        self.begin_layer();
         let mut files = Vec::new();
-        for (path, (_, found)) in &self.paths {
+        for (path, found) in &self.lower {
             match found {
                 ViewEntry::File { content, size } => files.push(ExtractedFile {
                     path: path.clone(),
@@ -133,9 +140,9 @@ impl View {
     fn resolves_to_file(&self, target: &str) -> bool {
         let mut at = target;
         for _ in 0..LINKS_MAX {
-            match self.paths.get(at) {
-                Some((_, ViewEntry::File { .. })) => return true,
-                Some((_, ViewEntry::Link { target })) => at = target,
+            match self.lower.get(at) {
+                Some(ViewEntry::File { .. }) => return true,
+                Some(ViewEntry::Link { target }) => at = target,
                 None => return false,
             }
         }
@@ -143,6 +150,30 @@ impl View {
     }
 }
 
-fn is_below(path: &str, directory: &str) -> bool {
-    directory.is_empty() || path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+/// Removes one path.
+fn drop_path(paths: &mut BTreeMap<String, ViewEntry>, path: &str) {
+    if let Some(found) = paths.remove(path) {
+        remove_content(&found);
+    }
+}
+
+/// Removes all paths below a directory.
+fn drop_below(paths: &mut BTreeMap<String, ViewEntry>, directory: &str) {
+    if directory.is_empty() {
+        std::mem::take(paths).values().for_each(remove_content);
+        return;
+    }
+    // `0` is the character after `/`: the paths between the two are those below the directory.
+    let range = format!("{directory}/")..format!("{directory}0");
+    paths
+        .extract_if(range, |_, _| true)
+        .for_each(|(_, found)| remove_content(&found));
+}
+
+fn remove_content(found: &ViewEntry) {
+    if let ViewEntry::File { content, .. } = found
+        && let Err(error) = fs::remove_file(content)
+    {
+        tracing::debug!(%error, "a file stays in the work directory until that goes");
+    }
 }

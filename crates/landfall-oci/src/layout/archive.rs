@@ -1,23 +1,27 @@
 //! The image sink over a layout in a tar: one pass, no staging. Each blob gets its offset in the file when its size is
-//! known, and several blobs are written at once. The tar gets its final name only when it is complete.
+//! known, and several blobs are written at once. The tar gets its final name only when it is complete. A device or a pipe
+//! gets it then, from an unnamed file.
 //!
 //! An image with one platform gets a `manifest.json` beside `index.json`: `docker load` and skopeo's `docker-archive:`
 //! need it. skopeo's `oci-archive:` and `ctr images import` read `index.json`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::TryLockError;
-use std::io;
+use std::io::{self, Seek as _, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{FailureKind, Hint};
 use landfall_core::oci_types::{Descriptor, Manifest, ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference, Tag};
 use landfall_core::sync::lock;
+use landfall_core::wording::counted;
 use landfall_net::durable;
+use landfall_net::output_path::{OutputPath, OutputPathError, look_at_file};
 use rustix::io::pwrite;
 use serde_json::json;
 
@@ -45,7 +49,9 @@ pub enum ArchiveForm {
 /// Writes one image to a tar.
 #[derive(Debug, Clone)]
 pub struct ArchiveSink {
+    /// The path in messages.
     path: Utf8PathBuf,
+    target: OutputPath,
     name: Option<String>,
     form: ArchiveForm,
     /// True if this sink writes a referrer of the image.
@@ -57,7 +63,8 @@ pub struct ArchiveSink {
 /// The file that becomes the archive.
 #[derive(Debug)]
 struct Tar {
-    partial_path: Utf8PathBuf,
+    /// `None` for an unnamed file, whose content goes to a device or a pipe in the end.
+    partial_path: Option<Utf8PathBuf>,
     file: Arc<fs::File>,
     end: u64,
     /// Offset of the content of each blob, and true if the blob is complete.
@@ -113,8 +120,16 @@ impl TarEntryWriter {
 }
 
 impl Tar {
-    fn begin(path: &Utf8Path) -> Result<Tar, StoreError> {
+    fn begin(target: &OutputPath) -> Result<Tar, StoreError> {
+        let OutputPath::File(path) = target else {
+            let (file, path) = (tempfile::tempfile()?, std::env::temp_dir());
+            return Ok(Tar::new(None, fs::File::from_parts(file, path)));
+        };
         let partial_path = Utf8PathBuf::from(format!("{path}.partial"));
+        if fs::symlink_metadata(&partial_path).is_ok_and(|found| !found.is_file()) {
+            let why = format!("`{partial_path}` is no file: it is the place of the unfinished archive");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why).into());
+        }
         let file = fs::OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -129,7 +144,11 @@ impl Tar {
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
         file.set_len(0)?;
-        Ok(Tar {
+        Ok(Tar::new(Some(partial_path), file))
+    }
+
+    fn new(partial_path: Option<Utf8PathBuf>, file: fs::File) -> Tar {
+        Tar {
             partial_path,
             file: Arc::new(file),
             end: 0,
@@ -137,7 +156,7 @@ impl Tar {
             images: Vec::new(),
             referrers: Vec::new(),
             finished: false,
-        })
+        }
     }
 
     /// Returns the offset of a blob's content, the same in every attempt.
@@ -167,7 +186,7 @@ impl Tar {
         Ok(())
     }
 
-    fn finish(&mut self, path: &Utf8Path, root: &RawManifest, name: Option<&str>) -> Result<(), StoreError> {
+    fn finish(&mut self, target: &OutputPath, root: &RawManifest, name: Option<&str>) -> Result<(), StoreError> {
         self.add_file(LAYOUT_FILE, LAYOUT)?;
         let mut listed = vec![named_entry(root, name)];
         listed.append(&mut self.referrers);
@@ -180,8 +199,19 @@ impl Tar {
         }
         // Two blocks of zeros end a tar (POSIX pax, "ustar Interchange Format"), and also pad the last entry.
         self.file.set_len(self.end + 2 * BLOCK)?;
-        self.file.sync_all()?;
-        durable::publish(&self.partial_path, path)?;
+        match (target, &self.partial_path) {
+            (OutputPath::File(path), Some(partial_path)) => {
+                self.file.sync_all()?;
+                durable::publish(partial_path, path)?;
+            }
+            (stream, _) => {
+                let mut out = stream.open_stream()?;
+                let mut archive = &*self.file;
+                archive.rewind()?;
+                io::copy(&mut archive, &mut out)?;
+                out.flush()?;
+            }
+        }
         self.finished = true;
         Ok(())
     }
@@ -189,8 +219,9 @@ impl Tar {
 
 impl Drop for Tar {
     fn drop(&mut self) {
-        if !self.finished
-            && let Err(error) = fs::remove_file(&self.partial_path)
+        if let Some(partial_path) = &self.partial_path
+            && !self.finished
+            && let Err(error) = fs::remove_file(partial_path)
         {
             tracing::debug!(%error, "an archive that was not finished stays");
         }
@@ -198,16 +229,26 @@ impl Drop for Tar {
 }
 
 impl ArchiveSink {
-    /// Returns a sink for an archive at this path. An existing file is replaced.
-    #[must_use]
-    pub fn new(path: &Utf8Path, name: Option<String>, form: ArchiveForm) -> ArchiveSink {
-        ArchiveSink {
+    /// Returns a sink for an archive at this path. An existing file is replaced; a device or a pipe, also `-` for
+    /// stdout, gets the archive when it is complete. Writes nothing yet.
+    ///
+    /// # Errors
+    /// If nothing can be written at this path.
+    pub fn new(path: &Utf8Path, name: Option<String>, form: ArchiveForm) -> Result<ArchiveSink, OutputPathError> {
+        Ok(ArchiveSink {
+            target: look_at_file(path)?,
             path: path.to_owned(),
             name,
             form,
             is_referrer: false,
             tar: Arc::default(),
-        }
+        })
+    }
+
+    /// Returns true if the archive goes to stdout.
+    #[must_use]
+    pub fn is_stdout(&self) -> bool {
+        self.target == OutputPath::Stdout
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Tar>> {
@@ -218,7 +259,7 @@ impl ArchiveSink {
         let mut tar = self.lock();
         let tar = match &mut *tar {
             Some(tar) => tar,
-            none => none.insert(Tar::begin(&self.path)?),
+            none => none.insert(Tar::begin(&self.target)?),
         };
         work(tar)
     }
@@ -241,14 +282,8 @@ impl ArchiveSink {
         writer.append(&manifest.bytes)?;
         self.with_tar(|tar| {
             tar.write_header(&blob.digest, size)?;
-            // Attestations are manifests too, but not images that a platform can run.
-            if !self.is_referrer
-                && let Ok(ManifestContent::Image(image)) = parse_manifest(&manifest.bytes)
-                && image.config.media_type.contains(".image.")
-                && image.subject.is_none()
-                && !image.layers.iter().any(|layer| layer.media_type.contains("in-toto"))
-            {
-                tar.images.push(image);
+            if !self.is_referrer {
+                tar.images.extend(parse_image(manifest));
             }
             Ok(())
         })
@@ -267,6 +302,29 @@ impl ImageSink for ArchiveSink {
     /// Returns false: each copy writes the complete archive.
     fn has_image<'a>(&'a self, _manifest: &'a RawManifest) -> BoxFuture<'a, Result<bool, TransferError>> {
         async { Ok(false) }.boxed()
+    }
+
+    /// Refuses content that Docker's archives cannot hold.
+    fn check_content(&self, root: &RawManifest, below: &[RawManifest]) -> Result<(), TransferError> {
+        if self.form == ArchiveForm::Oci || self.is_referrer {
+            return Ok(());
+        }
+        let manifests = std::iter::once(root).chain(below);
+        let images = manifests.filter_map(parse_image).count();
+        if images == 1 {
+            return Ok(());
+        }
+        let kind = parse_manifest(&root.bytes).ok();
+        Err(TransferError {
+            attempt: self.attempt("the image"),
+            kind: FailureKind::Local,
+            source: Some(Box::new(match images {
+                0 => DockerArchiveRefused::NoImage {
+                    kind: kind.and_then(|content| content.artifact_type().map(str::to_owned)),
+                },
+                images => DockerArchiveRefused::Platforms { images },
+            })),
+        })
     }
 
     /// Returns `None` for Docker's archives: they cannot hold referrers.
@@ -337,24 +395,53 @@ impl ImageSink for ArchiveSink {
                 }
                 return Ok(());
             }
-            let images = self.lock().as_ref().map_or(0, |tar| tar.images.len());
-            if self.form == ArchiveForm::Docker && images != 1 {
-                return Err(TransferError {
-                    attempt: format!(
-                        "cannot write `{}`: a docker archive holds one platform and this image has {images}: choose one \
-                         with `--platform`, or write an `oci-archive:`",
-                        self.path
-                    ),
-                    kind: FailureKind::Local,
-                    source: None,
-                });
-            }
             let (sink, root) = (self.clone(), root.clone());
-            let finished = blocking(move || sink.with_tar(|tar| tar.finish(&sink.path, &root, sink.name.as_deref())));
+            let finished = blocking(move || sink.with_tar(|tar| tar.finish(&sink.target, &root, sink.name.as_deref())));
             finished.await.map_err(|error| error.during(self.attempt("the index")))
         }
         .boxed()
     }
+}
+
+/// Content that a docker archive cannot hold.
+#[derive(Debug, thiserror::Error)]
+pub enum DockerArchiveRefused {
+    /// An index of several images.
+    #[error("a docker archive holds the image of one platform, and this is an index of {}", counted(*.images, "image"))]
+    Platforms { images: usize },
+    /// An artifact, or an index without images.
+    #[error("a docker archive holds container images only, and this is {}", describe_kind(.kind.as_deref()))]
+    NoImage {
+        /// The type of the artifact.
+        kind: Option<String>,
+    },
+}
+
+fn describe_kind(kind: Option<&str>) -> String {
+    kind.map_or_else(
+        || "an index without any".to_owned(),
+        |kind| format!("an artifact of the type `{kind}`"),
+    )
+}
+
+impl Hint for DockerArchiveRefused {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(match self {
+            DockerArchiveRefused::Platforms { .. } => "choose one with `--platform`, or write an `oci-archive:`",
+            DockerArchiveRefused::NoImage { .. } => "write an `oci-archive:`",
+        }))
+    }
+}
+
+/// Returns the manifest of an image that a platform can run. Attestations and artifacts are manifests too.
+fn parse_image(manifest: &RawManifest) -> Option<Manifest> {
+    let Ok(ManifestContent::Image(image)) = parse_manifest(&manifest.bytes) else {
+        return None;
+    };
+    let is_image = image.config.media_type.contains(".image.")
+        && image.subject.is_none()
+        && !image.layers.iter().any(|layer| layer.media_type.contains("in-toto"));
+    is_image.then_some(image)
 }
 
 /// Returns the tar header of a file. It depends on path and size only.

@@ -7,9 +7,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use landfall_core::lenient;
 use landfall_core::oci_types::{Descriptor, ManifestContent, parse_manifest};
 use landfall_core::reference::{ImageReference, Tag};
 use landfall_net::durable;
+use landfall_net::output_path::{OutputPathError, look_at_directory};
 use serde_json::{Value, json};
 
 use super::format::{INDEX, LAYOUT, LAYOUT_FILE, blob_path, named_entry};
@@ -48,12 +50,15 @@ impl ByteReceiver for LayoutWriter {
 impl LayoutSink {
     /// Returns a sink for a layout in this directory, which is made with the first blob. The name is taken away from
     /// the image that has it in the layout.
-    #[must_use]
-    pub fn new(root: &Utf8Path, name: Option<String>) -> LayoutSink {
-        LayoutSink {
+    ///
+    /// # Errors
+    /// If the path is no directory, or cannot be written.
+    pub fn new(root: &Utf8Path, name: Option<String>) -> Result<LayoutSink, OutputPathError> {
+        look_at_directory(root)?;
+        Ok(LayoutSink {
             root: root.to_owned(),
             name,
-        }
+        })
     }
 
     fn partial_path(&self, blob: &Descriptor) -> Utf8PathBuf {
@@ -101,7 +106,7 @@ impl LayoutSink {
 
     fn load_index(&self) -> Result<Value, StoreError> {
         match fs::read(self.root.join(INDEX)) {
-            Ok(text) => Ok(serde_json::from_slice(&text).map_err(io::Error::from)?),
+            Ok(text) => Ok(lenient::from_slice(&text).map_err(io::Error::from)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(json!({"schemaVersion": 2, "manifests": []})),
             Err(error) => Err(error.into()),
         }
@@ -196,7 +201,10 @@ impl ImageSink for LayoutSink {
     /// Returns a sink in the same layout, with the tag as the name or without a name: readers find a referrer by its
     /// subject.
     fn referrer_sink(&self, tag: Option<&Tag>) -> Option<Box<dyn ImageSink>> {
-        Some(Box::new(LayoutSink::new(&self.root, tag.map(ToString::to_string))))
+        Some(Box::new(LayoutSink {
+            root: self.root.clone(),
+            name: tag.map(ToString::to_string),
+        }))
     }
 
     fn blob_state<'a>(&'a self, blob: &'a Descriptor) -> BoxFuture<'a, Result<BlobState, TransferError>> {

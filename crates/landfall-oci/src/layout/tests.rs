@@ -71,7 +71,7 @@ async fn an_image_is_added_to_a_layout_and_what_others_put_there_stays() {
     mk_layout(&from, &one);
     mk_layout(&to, &other);
     let source = &open_layout(&from).unwrap()[0];
-    let sink = || LayoutSink::new(&to, Some("ours".to_owned()));
+    let sink = || LayoutSink::new(&to, Some("ours".to_owned())).unwrap();
     let report = copy(source, &sink()).await;
     assert_eq!((report.blobs_moved, report.blobs_skipped), (2, 1), "the base was there");
     for (digest, bytes) in one.all_content() {
@@ -102,7 +102,7 @@ async fn a_blob_that_broke_off_is_gone_on_with() {
     mk_layout(&from, &image);
     let largest = image.described_blobs().max_by_key(|(blob, _)| blob.size).unwrap();
     let (blob, bytes) = largest;
-    let sink = LayoutSink::new(&to, None);
+    let sink = LayoutSink::new(&to, None).unwrap();
     let broken: BlobStream = Box::pin(futures_util::stream::iter([
         Ok(bytes.slice(..1000)),
         Err(TransferError {
@@ -127,14 +127,14 @@ async fn an_archive_is_whole_or_not_there_and_reads_as_both_forms() {
     mk_layout(&from, &image);
     let source = &open_layout(&from).unwrap()[0];
     let name = "quay.io/shop/till:1.0";
-    let sink = ArchiveSink::new(&tar, Some(name.to_owned()), ArchiveForm::Docker);
+    let sink = ArchiveSink::new(&tar, Some(name.to_owned()), ArchiveForm::Docker).unwrap();
     copy(source, &sink).await;
     drop(sink);
     let read = open_archive(&tar, path).unwrap();
     assert_eq!((read.len(), &read[0].names[..]), (1, &[name.to_owned()][..]));
     assert_eq!(read[0].root.digest, image.root.digest);
     let again = path.join("again");
-    copy(&read[0], &LayoutSink::new(&again, None)).await;
+    copy(&read[0], &LayoutSink::new(&again, None).unwrap()).await;
     for (digest, bytes) in image.all_content() {
         assert_eq!(&fs::read(again.join(blob_path(digest))).unwrap(), bytes);
     }
@@ -153,7 +153,7 @@ async fn an_archive_is_whole_or_not_there_and_reads_as_both_forms() {
 
     fs::remove_file(from.join(blob_path(image.blobs.keys().next().unwrap()))).unwrap();
     let other = path.join("other.tar");
-    let sink = ArchiveSink::new(&other, None, ArchiveForm::Oci);
+    let sink = ArchiveSink::new(&other, None, ArchiveForm::Oci).unwrap();
     let selector = image.root.digest.to_string();
     let failed = copy_image(
         &*source.source,

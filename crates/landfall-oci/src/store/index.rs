@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use fs_err as fs;
+use landfall_core::lenient_object;
 use landfall_core::oci_types::{Descriptor, media_type};
 use landfall_core::reference::ImageReference;
 use landfall_net::durable;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::store::error::StoreError;
 
@@ -24,14 +25,19 @@ pub(super) struct ImageIndex {
 }
 
 /// The JSON form of an index.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct IndexFile {
-    pub(crate) schema_version: u32,
-    #[serde(default)]
+    pub(crate) schema_version: Option<u64>,
     pub(crate) media_type: Option<String>,
     pub(crate) manifests: Vec<Descriptor>,
 }
+
+lenient_object!(IndexFile {
+    "schemaVersion" => schema_version,
+    "mediaType" => media_type,
+    "manifests" => manifests,
+});
 
 impl ImageIndex {
     /// Returns an index without names, for a store that is opened for its blobs only.
@@ -140,7 +146,7 @@ pub(crate) fn named_descriptor(descriptor: &Descriptor, name: &str) -> Descripto
 /// Returns the bytes of an index of these manifests.
 pub fn render_index(manifests: Vec<Descriptor>) -> Vec<u8> {
     let file = IndexFile {
-        schema_version: 2,
+        schema_version: Some(2),
         media_type: Some(media_type::OCI_INDEX.to_owned()),
         manifests,
     };

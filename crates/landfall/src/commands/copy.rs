@@ -10,7 +10,7 @@ use crate::args::TransferArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_text;
-use crate::transfer::location::ImageLocation;
+use crate::transfer::location::{ImageLocation, OpenDestination};
 use crate::transfer::options::TransferOptions;
 use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 
@@ -22,10 +22,12 @@ use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CopyArgs {
-    /// Source: an image reference, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]` or `docker-archive:FILE[:NAME]`.
+    /// Source: an image reference, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]` or `docker-archive:FILE[:NAME]`. NAME is a
+    /// name, a tag, a digest, or `@N` for the image with this number, from 0 on. FILE may be `-` for stdin.
     #[arg(value_name = "FROM", required_unless_present = "from_file", requires = "to")]
     pub from: Option<ImageLocation>,
-    /// Destination, in the same forms; an archive is overwritten and holds one image, a directory holds any number.
+    /// Destination, in the same forms; an archive is overwritten and holds one image, a directory holds any number. FILE
+    /// may be `-` for stdout. A digest in it has to be that of the image.
     #[arg(value_name = "TO")]
     pub to: Option<ImageLocation>,
     /// File with one pair of FROM and TO per line, and comments after `#`; `-` is stdin.
@@ -52,16 +54,19 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
     };
     let (settings, _nothing_to_find) = parse_settings(&Inputs::default());
     let settings = settings.context("settings without any input cannot be made")?;
-    let options = TransferOptions::resolve(&args.transfer);
+    check_standard_streams(args, &pairs)?;
+    let mut options = TransferOptions::resolve(&args.transfer);
+    options.image_to_stdout = pairs.iter().any(|(_, to)| to.is_stdout());
     let registries = options.registries(&settings, context);
     let open = |from: &ImageLocation, to: &ImageLocation| {
         let (source, selector) = from.open_source(&registries, None)?;
-        let (sink, name) = to.open_sink(&registries, None)?;
+        let OpenDestination { sink, name, expected } = to.open_sink(&registries, None)?;
         Ok(OpenTransfer {
             source,
             selector,
             sink,
             name,
+            expected,
         })
     };
     let transfers: Vec<_> = pairs
@@ -73,6 +78,19 @@ pub(crate) fn run(args: &CopyArgs, context: &Context) -> anyhow::Result<ExitStat
         })
         .collect();
     run_transfers(&transfers, &options, context)
+}
+
+/// Checks that stdin and stdout have one use each.
+fn check_standard_streams(args: &CopyArgs, pairs: &[(ImageLocation, ImageLocation)]) -> anyhow::Result<()> {
+    let from_stdin = pairs.iter().filter(|(from, _)| from.is_stdin()).count();
+    let list_from_stdin = args.from_file.as_ref().is_some_and(|file| file == "-");
+    if from_stdin + usize::from(list_from_stdin) > 1 {
+        bail!("stdin (`-`) can be read only once");
+    }
+    if pairs.iter().filter(|(_, to)| to.is_stdout()).count() > 1 {
+        bail!("stdout (`-`) takes only one image");
+    }
+    Ok(())
 }
 
 fn load_pairs(file: &Utf8Path) -> anyhow::Result<Vec<(ImageLocation, ImageLocation)>> {

@@ -11,6 +11,7 @@ use landfall_core::failure::{Explanation, FailureKind};
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::TokenServer;
 use landfall_host::files::write_atomic;
+use landfall_net::output_path::{OutputPath, OutputPathError, look_at_file};
 use landfall_oci::client::{AmbientAccess, Endpoint, Login, RegistryClient};
 use landfall_oci::keychain::{HelperAction, docker_config_path, run_helper};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -170,16 +171,6 @@ fn read_password(input: impl std::io::Read) -> anyhow::Result<SecretString> {
     Ok(password.strip_suffix('\r').unwrap_or(password).into())
 }
 
-/// Follows symbolic links, also to a file that is not there yet: a link stays a link, and its target is replaced.
-fn link_target(mut path: Utf8PathBuf) -> Utf8PathBuf {
-    // The system's own limit for links in a row.
-    for _ in 0..40 {
-        let Ok(target) = path.read_link_utf8() else { break };
-        path = path.parent().unwrap_or(Utf8Path::new(".")).join(target);
-    }
-    path
-}
-
 /// Docker's `config.json` and its present text.
 struct DockerFile {
     path: Utf8PathBuf,
@@ -191,7 +182,15 @@ impl DockerFile {
         let path = docker_config_path(&|name| std::env::var(name).ok());
         let path = path
             .ok_or_else(|| Explanation::new("cannot find docker's `config.json`", "set `HOME` or `DOCKER_CONFIG`"))?;
-        let path = link_target(path);
+        // A symbolic link stays a link: its target is replaced. A missing directory is made later.
+        let path = match look_at_file(&path) {
+            Ok(OutputPath::File(target)) => target,
+            Err(OutputPathError::DirectoryMissing { .. } | OutputPathError::DirectoryClosed { .. }) => path,
+            Ok(OutputPath::Stream(_) | OutputPath::Stdout) => {
+                bail!("`{path}` is a device or a pipe, which is never replaced")
+            }
+            Err(problem) => return Err(problem).context("cannot use the logins"),
+        };
         let text = match fs_err::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),

@@ -7,6 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use landfall_core::config::fix_profile;
 use landfall_host::files::write_atomic;
+use landfall_net::output_path::{OutputPath, look_at_file};
 
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -75,9 +76,12 @@ pub(crate) fn run(args: &ProfileArgs, context: &Context) -> anyhow::Result<ExitS
 
 /// Replaces the user's file as a whole. A symbolic link stays, and its target keeps its mode.
 fn replace_file(path: &Utf8Path, text: &str) -> anyhow::Result<()> {
-    let target = path
-        .canonicalize_utf8()
-        .with_context(|| format!("cannot find `{path}`"))?;
+    let target = match look_at_file(path).with_context(|| format!("cannot replace `{path}`"))? {
+        OutputPath::File(target) => target,
+        OutputPath::Stream(_) | OutputPath::Stdout => {
+            bail!("`{path}` is a device or a pipe, which is never replaced: omit `--write` and redirect stdout")
+        }
+    };
     let mode = fs_err::metadata(&target)?.permissions().mode() & 0o7777;
     write_atomic(&target, mode, text.as_bytes()).with_context(|| format!("cannot replace `{path}`"))
 }

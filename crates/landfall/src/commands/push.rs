@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::registries::Registries;
-use crate::transfer::location::ImageLocation;
+use crate::transfer::location::{ImageLocation, OpenDestination};
 use crate::transfer::options::TransferOptions;
 use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 
@@ -97,12 +97,13 @@ fn plan_push(
     let to = ImageLocation::Registry(target.reference.clone());
     let open = || {
         let (source, selector) = from.open_source(registries, resolver.registry_for(&image.canonical, role))?;
-        let (sink, name) = to.open_sink(registries, target.registry)?;
+        let OpenDestination { sink, name, expected } = to.open_sink(registries, target.registry)?;
         Ok(OpenTransfer {
             source,
             selector,
             sink,
             name,
+            expected,
         })
     };
     Some(Transfer {

@@ -28,12 +28,26 @@ pub struct ReaderGone;
 #[derive(Debug, Clone)]
 pub struct Printer {
     verbosity: Verbosity,
+    /// True if stdout has other data: the command's own data goes to stderr.
+    data_on_stderr: bool,
 }
 
 impl Printer {
     #[must_use]
     pub fn new(verbosity: Verbosity) -> Printer {
-        Printer { verbosity }
+        Printer {
+            verbosity,
+            data_on_stderr: false,
+        }
+    }
+
+    /// Returns a printer that writes data to stderr, because stdout gets an image.
+    #[must_use]
+    pub fn to_stderr(&self) -> Printer {
+        Printer {
+            data_on_stderr: true,
+            ..self.clone()
+        }
     }
 
     #[must_use]
@@ -56,8 +70,11 @@ impl Printer {
     /// # Errors
     /// As [`Printer::data`].
     pub fn exact_data(&self, text: &str) -> anyhow::Result<()> {
-        let mut out = io::stdout().lock();
-        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        let write = |out: &mut dyn Write| out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        let written = match self.data_on_stderr {
+            true => write(&mut io::stderr().lock()),
+            false => write(&mut io::stdout().lock()),
+        };
         match written {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),

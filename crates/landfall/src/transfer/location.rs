@@ -1,15 +1,15 @@
 //! Locations of images on the command line: skopeo's transport names, and a plain reference for a registry.
 
+use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference, ReferenceError};
-use landfall_core::wording::quoted;
-use landfall_oci::archive::{ArchiveImage, open_archive};
+use landfall_net::output_path::{OutputPath, OutputPathError, look_at_file};
+use landfall_oci::archive::{ArchiveImage, choose_image, open_archive};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 use landfall_oci::layout::{ArchiveForm, ArchiveSink, LayoutSink, open_layout};
@@ -60,12 +60,9 @@ impl ImageTransport {
 /// A text is no location.
 #[derive(Debug, thiserror::Error)]
 pub enum LocationError {
-    #[error("`{text}` is not an image reference")]
-    Reference {
-        text: String,
-        #[source]
-        source: ReferenceError,
-    },
+    /// The parser of the command line shows no causes: the reason is part of the text.
+    #[error("`{text}` is not an image reference: {reason}")]
+    Reference { text: String, reason: ReferenceError },
     #[error("`{text}` names no file: write it as `oci-archive:FILE` or `oci-archive:FILE:NAME`")]
     NoFile { text: String },
     /// A transport of skopeo that Landfall does not support.
@@ -103,9 +100,9 @@ impl FromStr for ImageLocation {
         }
         match text.parse::<ImageReference>() {
             Ok(reference) => Ok(ImageLocation::Registry(reference.canonical())),
-            Err(source) => Err(LocationError::Reference {
+            Err(reason) => Err(LocationError::Reference {
                 text: text.to_owned(),
-                source,
+                reason,
             }),
         }
     }
@@ -161,7 +158,7 @@ impl ImageLocation {
                 let image = find_image(*transport, file, name.as_deref()).map_err(|problem| TransferError {
                     attempt: format!("cannot open `{self}`"),
                     kind: FailureKind::Local,
-                    source: Some(problem.into()),
+                    source: Some(problem),
                 })?;
                 let selector = digest_in(name.as_deref()).unwrap_or(image.root.digest);
                 Ok((image.source, selector.to_string()))
@@ -169,34 +166,97 @@ impl ImageLocation {
         }
     }
 
-    /// Opens the location as a sink.
+    /// Returns true if the image is read from stdin.
+    pub(crate) fn is_stdin(&self) -> bool {
+        self.is_archive_at("-")
+    }
+
+    /// Returns true if the image is written to stdout.
+    pub(crate) fn is_stdout(&self) -> bool {
+        match self {
+            ImageLocation::File {
+                transport: ImageTransport::OciArchive | ImageTransport::DockerArchive,
+                file,
+                ..
+            } => matches!(look_at_file(file), Ok(OutputPath::Stdout)),
+            _ => false,
+        }
+    }
+
+    fn is_archive_at(&self, path: &str) -> bool {
+        matches!(
+            self,
+            ImageLocation::File { transport: ImageTransport::OciArchive | ImageTransport::DockerArchive, file, .. }
+                if file == path
+        )
+    }
+
+    /// Opens the location as a sink. Looks at what is there, and writes nothing yet.
     ///
     /// # Errors
-    /// If the registry's client cannot be made.
+    /// If the registry's client cannot be made, or nothing can be written at the path.
     pub(crate) fn open_sink(
         &self,
         registries: &Registries<'_>,
         registry: Option<usize>,
-    ) -> Result<(Arc<dyn ImageSink>, Option<ImageReference>), TransferError> {
+    ) -> Result<OpenDestination, TransferError> {
         match self {
             ImageLocation::Registry(reference) => {
                 let client = registries.client(&reference.host, registry)?;
                 let sink = RegistrySink::new(client, reference.repository.clone(), reference.tag.clone());
                 let sink = sink.with_journal(registries.journal.clone());
-                Ok((Arc::new(sink), Some(reference.clone())))
+                Ok(OpenDestination {
+                    sink: Arc::new(sink),
+                    expected: reference.digest.clone(),
+                    name: Some(reference.clone()),
+                })
             }
             ImageLocation::File { transport, file, name } => {
-                let sink: Arc<dyn ImageSink> = match transport {
-                    ImageTransport::OciDirectory => Arc::new(LayoutSink::new(file, name.clone())),
-                    ImageTransport::OciArchive => Arc::new(ArchiveSink::new(file, name.clone(), ArchiveForm::Oci)),
-                    ImageTransport::DockerArchive => {
-                        Arc::new(ArchiveSink::new(file, name.clone(), ArchiveForm::Docker))
-                    }
-                };
-                Ok((sink, None))
+                let (name, expected) = named_digest(name.as_deref());
+                let sink = open_file_sink(*transport, file, name).map_err(|problem| TransferError {
+                    attempt: format!("cannot write `{self}`"),
+                    kind: FailureKind::Local,
+                    source: Some(problem.into()),
+                })?;
+                Ok(OpenDestination {
+                    sink,
+                    name: None,
+                    expected,
+                })
             }
         }
     }
+}
+
+/// A destination, opened.
+pub(crate) struct OpenDestination {
+    pub(crate) sink: Arc<dyn ImageSink>,
+    /// The image's name in a registry.
+    pub(crate) name: Option<ImageReference>,
+    /// The digest that the user named.
+    pub(crate) expected: Option<Digest>,
+}
+
+fn open_file_sink(
+    transport: ImageTransport,
+    file: &Utf8Path,
+    name: Option<String>,
+) -> Result<Arc<dyn ImageSink>, OutputPathError> {
+    Ok(match transport {
+        ImageTransport::OciDirectory => Arc::new(LayoutSink::new(file, name)?),
+        ImageTransport::OciArchive => Arc::new(ArchiveSink::new(file, name, ArchiveForm::Oci)?),
+        ImageTransport::DockerArchive => Arc::new(ArchiveSink::new(file, name, ArchiveForm::Docker)?),
+    })
+}
+
+/// Splits a name in a destination from the digest that the user wrote in its place or behind it.
+fn named_digest(name: Option<&str>) -> (Option<String>, Option<Digest>) {
+    let Some(name) = name else { return (None, None) };
+    if let Some(digest) = digest_in(Some(name)) {
+        return (None, Some(digest));
+    }
+    let digest = name.rsplit_once('@').and_then(|(_, digest)| digest_in(Some(digest)));
+    (Some(name.to_owned()), digest)
 }
 
 /// Parses a name that is a digest.
@@ -204,8 +264,12 @@ fn digest_in(name: Option<&str>) -> Option<Digest> {
     name?.parse().ok()
 }
 
-/// Finds the image of this name. Short and canonical forms of a reference are equal.
-fn find_image(transport: ImageTransport, file: &Utf8Path, name: Option<&str>) -> anyhow::Result<ArchiveImage> {
+/// Finds the image of this name.
+fn find_image(
+    transport: ImageTransport,
+    file: &Utf8Path,
+    name: Option<&str>,
+) -> Result<ArchiveImage, Box<dyn Error + Send + Sync>> {
     let images = match transport {
         ImageTransport::OciDirectory => open_layout(file)?,
         ImageTransport::OciArchive | ImageTransport::DockerArchive => {
@@ -213,30 +277,7 @@ fn find_image(transport: ImageTransport, file: &Utf8Path, name: Option<&str>) ->
             open_archive(file, &spool)?
         }
     };
-    if digest_in(name).is_some() {
-        // Each image of the file gives access to every manifest in it.
-        return images.into_iter().next().context("it holds no image");
-    }
-    let names: Vec<String> = images.iter().flat_map(|image| image.names.clone()).collect();
-    let is_named = |image: &ArchiveImage, wanted: &str| {
-        let canonical = |name: &str| name.parse::<ImageReference>().ok().map(|name| name.canonical());
-        image
-            .names
-            .iter()
-            .any(|found| found == wanted || canonical(found).is_some_and(|found| Some(found) == canonical(wanted)))
-    };
-    let mut found = images
-        .into_iter()
-        .filter(|image| name.is_none_or(|name| is_named(image, name)));
-    match (found.next(), found.next(), name) {
-        (Some(image), None, _) => Ok(image),
-        (Some(_), Some(_), _) => bail!(
-            "it holds several images: add one of {} to the file's name",
-            quoted(&names)
-        ),
-        (None, _, Some(name)) => bail!("it holds no image `{name}`, but {}", quoted(&names)),
-        (None, _, None) => bail!("it holds no image"),
-    }
+    Ok(choose_image(images, name)?)
 }
 
 #[cfg(test)]
@@ -256,6 +297,12 @@ mod tests {
         ] {
             assert_eq!(text.parse::<ImageLocation>().unwrap().to_string(), shown, "{text}");
         }
+        let error = "reg.example/Shop/till:v1".parse::<ImageLocation>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`reg.example/Shop/till:v1` is not an image reference: `Shop/till` has upper-case letters; a repository path is \
+             written in lower case"
+        );
         for text in ["", "oci-archive:", "oci:", "dir:/tmp/x", "A B"] {
             assert!(text.parse::<ImageLocation>().is_err(), "{text}");
         }

@@ -20,6 +20,8 @@ pub(crate) struct TransferOptions {
     pub(crate) copy: CopyOptions,
     pub(crate) access: RegistryAccess,
     pub(crate) output: OutputFormat,
+    /// True if an image goes to stdout: the report goes to stderr then.
+    pub(crate) image_to_stdout: bool,
     /// Directory of the upload journal; none for a dry run, or where no home directory is known.
     journal: Option<Utf8PathBuf>,
 }
@@ -39,6 +41,7 @@ impl TransferOptions {
             copy,
             access: args.access.resolve(),
             output: args.output.output,
+            image_to_stdout: false,
             journal: state_dir
                 .filter(|_| !args.dry_run)
                 .map(|directory| directory.join("uploads")),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use jiff::Timestamp;
 use landfall_core::credential_file::Credential;
+use landfall_core::lenient_object;
 use reqwest::Url;
 use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
@@ -47,15 +48,20 @@ pub(crate) enum Freshness {
 }
 
 /// Response of a token server.
-#[derive(serde::Deserialize)]
+#[derive(Default)]
 pub(crate) struct TokenResponse {
-    #[serde(default)]
     token: String,
-    #[serde(default)]
     access_token: String,
     expires_in: Option<u64>,
     issued_at: Option<String>,
 }
+
+lenient_object!(TokenResponse {
+    "token" => token,
+    "access_token" => access_token,
+    "expires_in" => expires_in,
+    "issued_at" => issued_at,
+});
 
 impl Token {
     /// # Errors

@@ -100,5 +100,5 @@ async fn image_platform(
     while let Some(piece) = stream.next().await {
         bytes.extend_from_slice(&piece?);
     }
-    Ok(serde_json::from_slice(&bytes).into_iter().collect())
+    Ok(Platform::of_configuration(&bytes).into_iter().collect())
 }
