@@ -15,6 +15,7 @@ use crate::config::report::Report;
 use crate::config::shape::check_shape;
 use crate::config::stages::read_stages;
 use crate::config::text::Text;
+use crate::config::unknown::UnreadFile;
 use crate::config::yaml::{self};
 use crate::config::{codes, keys};
 use crate::diagnostic::NamedText;
@@ -29,13 +30,23 @@ pub(crate) const DEFAULT_PROJECT: &str = "spectro-images";
 pub(crate) const DEFAULT_ENDPOINT: &str = "127.0.0.1:30003";
 
 /// Parses and checks all files, and merges later ones over earlier ones: maps merge, lists replace, the lists of stages
-/// append [spec:user-data.merge].
-pub(crate) fn parse_user_data(files: &[NamedText], report: &mut Report) -> Option<Node> {
+/// append [spec:user-data.merge]. Adds the files that cannot be parsed to `unread`.
+pub(crate) fn parse_user_data<'f>(
+    files: &'f [NamedText],
+    unread: &mut Vec<UnreadFile<'f>>,
+    report: &mut Report,
+) -> Option<Node> {
     let mut merged: Option<Node> = None;
     for file in files {
         let text = Text::of_file(file);
         check_header(&text, report);
         let Some(document) = yaml::parse_document(&text, &KeyPath::default(), report) else {
+            if !yaml::is_blank(&text) {
+                unread.push(UnreadFile {
+                    name: &file.name,
+                    is_profile: false,
+                });
+            }
             continue;
         };
         if document.is_null() {
