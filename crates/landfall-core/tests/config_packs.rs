@@ -99,6 +99,31 @@ fn with_variables(variables: &str) -> String {
 }
 
 #[test]
+fn a_wrong_type_in_user_data_is_an_error_only_where_it_is_read() {
+    for (user_data, is_error) in [
+        (
+            "stylus: {debug: 'x', includeTui: 5, site: {name: 5, edgeHostToken: *a, projectUid: }}",
+            false,
+        ),
+        ("stylus: {site: {name: a, name: b}}", false),
+        ("install: {device: a, device: b}", false),
+        ("stylus: {site: {network: {httpProxy: 5}}}", true),
+        ("stylus: {managementMode: 5}", true),
+        ("stylus: {registryCredentials: {domain: 5}}", true),
+        ("stylus: {registryCredentials: {domain: a.io, domain: b.io}}", true),
+        ("landfall: {concurrency: x}", true),
+        ("stages: {boot: [{files: [{path: 5}]}]}", true),
+    ] {
+        let (_, diagnostics) = parse_settings(&Inputs {
+            user_data: vec![NamedText::new("user-data", &format!("#cloud-config\n{user_data}\n"))],
+            ..Inputs::default()
+        });
+        assert!(!diagnostics.is_empty(), "{user_data}");
+        assert_eq!(diagnostics.has_errors(), is_error, "{user_data}: {diagnostics:?}");
+    }
+}
+
+#[test]
 fn a_default_is_below_the_values_that_are_given() {
     let profile = with_variables("    - {name: tag, defaultValue: \"1\"}\n    - {name: other, defaultValue: x}\n");
     for (values, image) in [

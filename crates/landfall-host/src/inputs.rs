@@ -129,7 +129,7 @@ mod tests {
         );
         let missing = load_input(&path.join("none")).unwrap_err();
         assert_eq!(missing.hint().as_deref(), Some("correct the path"));
-        std::fs::write(path.join("file"), "a: b").unwrap();
+        fs_err::write(path.join("file"), "a: b").unwrap();
         let text = load_input(&path.join("file")).unwrap();
         assert_eq!((&*text.name, &*text.text), (path.join("file").as_str(), "a: b"));
     }

@@ -19,7 +19,7 @@ fn inputs(directory: &Path, registry: &TcpListener) -> [String; 4] {
     );
     let write = |name: &str, text: &str| {
         let path = directory.join(name);
-        std::fs::write(&path, text).unwrap();
+        fs_err::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
     [
@@ -102,8 +102,19 @@ fn commands_that_show_name_what_they_do_not_know() {
         assert_eq!(explained[key], serde_json::Value::Null, "{key}");
     }
     insta::assert_snapshot!(show(&["plan"]), @r"
+    #  ROLE  IMAGE                  PULLED FROM  WHY  BECOMES
+    1  app   127.0.0.1:PORT/app:1  ?            ?    ?
+
+    ? not known where images come from: `DIR/user-data.yaml` cannot be read: cannot parse YAML: unclosed bracket '[' (line 4)
+    1 image: 0 provider, 0 infrastructure, 1 application
     ");
     insta::assert_snapshot!(show(&["explain", "nginx:1.27", "-n", "web"]), @r"
+    docker.io/library/nginx:1.27
+      named: in no profile: treated as an application image
+      namespace: not known: `DIR/user-data.yaml` cannot be read: cannot parse YAML: unclosed bracket '[' (line 4)
+
+    candidates, in order
+      not known: `DIR/user-data.yaml` cannot be read: cannot parse YAML: unclosed bracket '[' (line 4)
     ");
 }
 
@@ -111,7 +122,7 @@ fn commands_that_show_name_what_they_do_not_know() {
 fn a_profile_of_several_that_cannot_be_read_leaves_the_list_incomplete() {
     let directory = tempfile::tempdir().unwrap();
     let broken = directory.path().join("broken.yaml");
-    std::fs::write(&broken, "spec: [\n").unwrap();
+    fs_err::write(&broken, "spec: [\n").unwrap();
     let profiles = [
         "--profile",
         "examples/profile-edge.yaml",
@@ -147,7 +158,7 @@ fn an_input_that_is_no_text_is_named_with_what_to_do() {
             "iconv -f latin1",
         ),
     ] {
-        std::fs::write(path, bytes).unwrap();
+        fs_err::write(path, bytes).unwrap();
         let output = run(&["validate", "--user-data", path]);
         let problem = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{problem}");

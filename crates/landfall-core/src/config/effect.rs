@@ -1,4 +1,4 @@
-//! Values of a profile on which a decision depends. A fault in any other value is a warning
+//! Values of user-data and profiles on which a decision depends. A fault in any other value is a warning
 //! [spec:user-data.severity].
 
 use crate::config::node::{Node, NodeValue, is_unresolved};
@@ -46,6 +46,31 @@ const OF_PROFILE: [&str; 9] = [
     "values",
     "layer",
 ];
+
+/// Key paths of user-data that are read as a whole, but whose other keys are Palette's own.
+const WHOLE_IN_USER_DATA: [&str; 4] = ["", "stylus", "stylus.site", "stylus.site.network"];
+/// Subtrees of user-data that are read.
+const OF_USER_DATA: [&str; 14] = [
+    "landfall",
+    "stages",
+    "stylus.registryCredentials",
+    "stylus.externalRegistries",
+    "stylus.imageRedirectWebhook",
+    "stylus.webhook",
+    "stylus.managementMode",
+    "stylus.installationMode",
+    "stylus.localUI",
+    "stylus.emcServer",
+    "stylus.site.caCerts",
+    "stylus.site.network.httpProxy",
+    "stylus.site.network.httpsProxy",
+    "stylus.site.network.noProxy",
+];
+
+/// Returns true if a decision depends on the value at a key path of user-data.
+pub(crate) fn decides_in_user_data(key: &str) -> bool {
+    WHOLE_IN_USER_DATA.contains(&key) || OF_USER_DATA.iter().any(|path| is_at_or_below(key, path))
+}
 
 /// Returns true if a decision depends on the value at a key path of the values of a pack. `base` is the key path of the
 /// values, and `is_provider_used` is false for `providerCredentials` without a registry.
@@ -161,6 +186,27 @@ mod tests {
         }
         let password = "packs[p].values.providerCredentials.password";
         assert!(!decides_in_values("os", "packs[p].values", password, false));
+    }
+
+    #[test]
+    fn of_user_data_only_what_is_read_decides() {
+        for (key, expected) in [
+            ("", true),
+            ("stylus", true),
+            ("stylus.registryCredentials.password", true),
+            ("stylus.externalRegistries.registries[0].domain", true),
+            ("stylus.site", true),
+            ("stylus.site.caCerts[0]", true),
+            ("stylus.site.network.noProxy", true),
+            ("stylus.site.network.interfaces", false),
+            ("stylus.site.edgeHostToken", false),
+            ("stylus.debug", false),
+            ("landfall.concurrency", true),
+            ("stages.boot[0].name", true),
+            ("install.device", false),
+        ] {
+            assert_eq!(decides_in_user_data(key), expected, "{key}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod evaluate;
 mod functions;
 mod packs;
 mod parse;
+mod scan;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,8 +20,9 @@ use crate::config::values_file::parse_values_file;
 use crate::diagnostic::{Diagnostics, NamedText, Severity};
 use crate::settings::Unknown;
 
-pub(crate) use evaluate::{Templates, marks};
+pub(crate) use evaluate::Templates;
 pub(crate) use packs::PackTable;
+pub(crate) use scan::marks;
 
 /// The kinds of values that a user can give.
 const SCOPES: [&str; 3] = ["macro", "var", "system"];

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::config::node::{KeyPath, Node, NodeValue};
-use crate::config::template::evaluate::Protected;
+use crate::config::template::scan::Protected;
 use crate::config::text::Text;
 use crate::config::yaml;
 

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::node::{KeyPath, Node};
+use crate::config::template::scan::{Protected, marks};
 use crate::config::yaml;
 use crate::diagnostic::NamedText;
 
