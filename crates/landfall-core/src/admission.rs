@@ -23,7 +23,7 @@ use crate::pod_image::{LeftAlone, PodImage, read_pod_image};
 use crate::reference::{ImageReference, ReferenceError};
 use crate::resolve::Resolver;
 use patch::{ImageNote, PatchOperation};
-use pod::{ImageField, PodView};
+use pod::{ImageField, PodView, explain_wrong_type};
 
 /// The annotation that keeps the user's images and the reason of each change: a JSON object of container name to
 /// `image` and `reason`. The key of an image volume is `volume:` and its name.
@@ -229,7 +229,7 @@ fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
     }
     let pod = match serde_json::from_str::<PodView>(object.get()) {
         Ok(pod) => pod,
-        Err(error) => return Decision::unreadable(&error),
+        Err(_) => return Decision::unreadable(object.get()),
     };
     if let Some(why) = why_pod_is_left_alone(&pod) {
         return Decision::left_alone(why.to_owned());
@@ -252,7 +252,7 @@ fn decide(request: &Request<'_>, rules: &AdmissionRules<'_>) -> Decision {
                 rules,
             )
         }
-        Err(error) => Decision::unreadable(&error),
+        Err(_) => Decision::unreadable(old.get()),
     }
 }
 
@@ -264,9 +264,10 @@ impl Decision {
         }
     }
 
-    fn unreadable(error: &serde_json::Error) -> Decision {
+    fn unreadable(pod: &str) -> Decision {
+        let why = explain_wrong_type(pod);
         Decision {
-            warnings: vec![format!("landfall: the pod is left as it is: {error}")],
+            warnings: vec![format!("landfall: the pod is left as it is: {why}")],
             ..Decision::left_alone("it cannot be read".to_owned())
         }
     }

@@ -6,13 +6,16 @@
 
 mod address;
 mod admission_plugins;
+mod charts;
 mod checks;
 mod cluster;
 pub(crate) mod codes;
 mod connect;
+mod effect;
 mod facts;
 mod fix;
 mod images;
+mod input;
 mod keys;
 mod node;
 mod profile;
@@ -23,20 +26,29 @@ pub(crate) mod shape;
 mod stages;
 mod template;
 pub(crate) mod text;
+mod unknown;
 mod user_data;
 mod values_file;
+mod variables;
+mod version;
 pub(crate) mod yaml;
+
+use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostics, NamedText};
 use crate::settings::{Compat, RegistryRole, Settings};
 
 pub use codes::{CodeDoc, all_codes};
 pub use fix::fix_profile;
+pub use input::{INPUT_BYTES_MAX, NotAnInput, decode_input};
 pub use schema::{profile_schema, user_data_schema};
 pub use template::{TemplateValueError, TemplateValues};
 
 use facts::Facts;
 use report::Report;
+use text::Text;
+use unknown::{UnreadFile, find_unknowns};
+use yaml::TEXTS_BYTES_MAX;
 
 /// The inputs of [`parse_settings`].
 #[derive(Debug, Clone, Default)]
@@ -52,27 +64,71 @@ pub struct Inputs {
 }
 
 /// Parses all inputs and reports all findings. The settings are `None` only if no file could be parsed: commands show
-/// their result even if there are errors [spec:combinations.findings].
+/// their result even if there are errors [spec:combinations.findings], and `unknown` of the settings has the parts that
+/// could not be read [spec:combinations.unknown].
 #[must_use]
 pub fn parse_settings(inputs: &Inputs) -> (Option<Settings>, Diagnostics) {
     let mut report = Report::default();
     let mut facts = Facts::default();
     facts.settings.compat = inputs.compat;
-    let user_data = user_data::parse_user_data(&inputs.user_data, &mut report);
+    for written in inputs.values.written() {
+        report.secret(written.clone());
+    }
+    let (user_data, profiles) = within_limit(inputs, &mut report);
+    let mut unread = Vec::new();
+    for (files, within, is_profile) in [
+        (&inputs.user_data, &user_data, false),
+        (&inputs.profiles, &profiles, true),
+    ] {
+        unread.extend(files[within.len()..].iter().map(|file| UnreadFile {
+            name: &file.name,
+            is_profile,
+        }));
+    }
+    let user_data = user_data::parse_user_data(user_data, &mut unread, &mut report);
     if let Some(root) = &user_data {
         user_data::read_user_data(root, &mut facts, &mut report);
     }
-    profile::read_profiles(&inputs.profiles, &inputs.values, &mut facts, &mut report);
+    profile::read_profiles(profiles, &inputs.values, &mut unread, &mut facts, &mut report);
     if let Some(root) = &user_data {
         user_data::read_own_primary(root, &mut facts, &mut report);
     }
     facts.images = images::merge_images(std::mem::take(&mut facts.images));
+    facts.settings.unknown = find_unknowns(&unread, &report);
+    for list in [&mut facts.settings.unknown.sources, &mut facts.settings.unknown.images] {
+        list.extend(inputs.values.unread().iter().cloned());
+    }
     let settings = assemble(&facts);
     checks::run_checks(&facts, &settings, &mut report);
     let nothing_given = inputs.user_data.is_empty() && inputs.profiles.is_empty();
     let readable = user_data.is_some() || facts.has_profile || nothing_given;
     let files = inputs.user_data.iter().chain(&inputs.profiles);
     (readable.then_some(settings), report.finish(files))
+}
+
+/// Returns the files that fit into the limit of all inputs together, in order, and reports the first that does not.
+fn within_limit<'i>(inputs: &'i Inputs, report: &mut Report) -> (&'i [NamedText], &'i [NamedText]) {
+    let mut room = TEXTS_BYTES_MAX;
+    let mut fits = |file: &NamedText| {
+        let left = room.checked_sub(file.text.len());
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    let user_data = inputs.user_data.iter().take_while(|file| fits(file)).count();
+    let profiles = inputs.profiles.iter().take_while(|file| fits(file)).count();
+    let (user_data, more) = inputs.user_data.split_at(user_data);
+    let (profiles, more_profiles) = inputs.profiles.split_at(profiles);
+    for file in more.iter().chain(more_profiles) {
+        report
+            .at(
+                &codes::TOO_LARGE,
+                Text::of_file(file).slice(0..0),
+                Arc::from(""),
+                format!("all inputs together have more than {TEXTS_BYTES_MAX} bytes: this one is not read"),
+            )
+            .help("leave out what is not needed, or remove what is generated");
+    }
+    (user_data, profiles)
 }
 
 fn assemble(facts: &Facts) -> Settings {

@@ -36,6 +36,12 @@ impl OptOut {
         }
     }
 
+    /// Returns true for the key of a label that makes a choice.
+    #[must_use]
+    pub fn is_key(key: &str) -> bool {
+        matches!(key, REDIRECT_LABEL | PALETTE_LABEL)
+    }
+
     /// Returns the choice that the labels of a namespace make. `Disabled` wins over `Node`.
     pub fn of_labels<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<OptOut> {
         labels

@@ -16,7 +16,7 @@ use crate::plan::PlannedImage;
 use crate::pod_image::LeftAlone;
 use crate::reference::ImageReference;
 use crate::resolve::{Candidate, CandidateKind, Resolver};
-use crate::settings::{Finding, ImageRole, ProfileImage, RegistryRole, Settings};
+use crate::settings::{Finding, ImageRole, ProfileImage, ProfileName, RegistryRole, Settings, Unknown};
 use crate::status::{AgentStatus, Event, ProgressEvent};
 
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
@@ -34,10 +34,16 @@ pub struct PlanReport {
     pub api_version: &'static str,
     /// Always `Plan`.
     pub kind: &'static str,
-    /// True if pulls are redirected (`stylus.imageRedirectWebhook.enable`).
-    pub redirection: bool,
-    /// The primary registry as `host:port/project`.
+    /// The profiles that could be read.
+    pub profiles: Vec<ProfileName>,
+    /// True if pulls are redirected (`stylus.imageRedirectWebhook.enable`); null if that is not known.
+    pub redirection: Option<bool>,
+    /// The primary registry as `host:port/project`; null if there is none, or that is not known.
     pub primary_registry: Option<String>,
+    /// The reason why no source of an image is known, e.g. a user-data that cannot be parsed; null if they are known.
+    pub sources_unknown: Option<String>,
+    /// The reason why images may be missing from the list; null if it is complete.
+    pub images_incomplete: Option<String>,
     /// All images, in the order of work.
     pub images: Vec<PlanRow>,
     /// The numbers of images.
@@ -51,12 +57,12 @@ pub struct PlanRow {
     /// The image as the profile names it.
     #[serde(flatten)]
     pub image: ImageRow,
-    /// The sources from which the agent fetches the image, in order.
-    pub pull: Vec<CandidateRow>,
-    /// The image's reference in the primary registry; null for images that are not kept there.
+    /// The sources from which the agent fetches the image, in order; null if they are not known.
+    pub pull: Option<Vec<CandidateRow>>,
+    /// The image's reference in the primary registry; null for images that are not kept there, or if that is not known.
     pub primary: Option<String>,
-    /// The image of a pod once all phases are done.
-    pub runtime: String,
+    /// The image of a pod once all phases are done; null if it is not known.
+    pub runtime: Option<String>,
     /// A warning about this image, in a sentence.
     pub warning: Option<String>,
 }
@@ -151,6 +157,10 @@ pub struct ImagesReport {
     pub api_version: &'static str,
     /// Always `Images`.
     pub kind: &'static str,
+    /// The profiles that could be read.
+    pub profiles: Vec<ProfileName>,
+    /// The reason why images may be missing from the list; null if it is complete.
+    pub images_incomplete: Option<String>,
     /// All images, in the order of the profiles.
     pub images: Vec<ImageRow>,
 }
@@ -167,20 +177,24 @@ pub struct ExplainReport {
     pub image: String,
     /// The image in canonical form.
     pub canonical: String,
-    /// The role of the image. An image that no profile names is an application image.
-    pub role: ImageRole,
+    /// The role of the image. An image that no profile names is an application image. Null if that is not known.
+    pub role: Option<ImageRole>,
     /// The image in the profiles; null if no profile names it.
     pub in_profile: Option<ImageRow>,
     /// The requested namespace.
     pub namespace: Option<NamespaceRow>,
     /// The reason why the image is never redirected, independent of the rules. If it is set, there are no candidates.
     pub left_alone: Option<&'static str>,
-    /// All possible sources of the image, in order.
-    pub candidates: Vec<CandidateRow>,
-    /// The image of a pod while the primary registry does not hold it.
-    pub runtime_before_primary: String,
-    /// The image of a pod once all phases are done.
-    pub runtime: String,
+    /// The reason why no source of the image is known, e.g. a user-data that cannot be parsed; null if they are known.
+    pub sources_unknown: Option<String>,
+    /// The reason why the profiles may name the image although none was found; null if all images are known.
+    pub images_incomplete: Option<String>,
+    /// All possible sources of the image, in order; null if they are not known.
+    pub candidates: Option<Vec<CandidateRow>>,
+    /// The image of a pod while the primary registry does not hold it; null if it is not known.
+    pub runtime_before_primary: Option<String>,
+    /// The image of a pod once all phases are done; null if it is not known.
+    pub runtime: Option<String>,
     /// A warning about this image, in a sentence.
     pub warning: Option<String>,
 }
@@ -195,8 +209,10 @@ pub struct NamespaceRow {
     /// mirror files.
     pub choice: Option<OptOut>,
     /// The reason why pods of this namespace stay unchanged, in the words of the audit annotation; null if they are
-    /// redirected.
+    /// redirected, or if that is not known.
     pub why: Option<String>,
+    /// The reason why the choice is not known; null if it is known.
+    pub unknown: Option<String>,
 }
 
 impl NamespaceRow {
@@ -204,12 +220,24 @@ impl NamespaceRow {
     #[must_use]
     pub fn new(settings: &Settings, name: &str, in_cluster: Option<OptOut>) -> NamespaceRow {
         let choice = in_cluster.or_else(|| settings.namespace_opt_outs.get(name).copied());
+        let unknown = settings.unknown.namespaces.first().or(settings.unknown.stops());
+        let unknown = unknown.filter(|_| choice.is_none());
         NamespaceRow {
             name: name.to_owned(),
             choice,
             why: choice.map(|choice| choice.explain_namespace(name)),
+            unknown: unknown.map(ToString::to_string),
         }
     }
+}
+
+/// Joins the first reason and the number of the others; `None` if there is none.
+pub(crate) fn reason(unknowns: &[Unknown]) -> Option<String> {
+    let first = unknowns.first()?;
+    Some(match unknowns.len() - 1 {
+        0 => first.to_string(),
+        more => format!("{first}, and {more} more"),
+    })
 }
 
 #[must_use]
@@ -236,27 +264,33 @@ pub fn plan_report(resolver: &Resolver<'_>, planned: &[PlannedImage]) -> PlanRep
         summary.to_primary += usize::from(image.primary.is_some());
         summary.warnings += usize::from(image.warning.is_some());
     }
-    let row = |image: &PlannedImage| PlanRow {
-        image: image_row(&settings.images[image.image]),
-        pull: image
-            .pull
-            .iter()
-            .map(|candidate| candidate_row(resolver, candidate))
-            .collect(),
-        primary: image.primary.as_ref().map(ImageReference::to_string),
-        runtime: image.runtime.to_string(),
-        warning: image
-            .warning
-            .map(|warning| resolver.explain_warning(&image.canonical, warning)),
+    let sources_unknown = reason(&settings.unknown.sources);
+    let is_known = sources_unknown.is_none();
+    if !is_known {
+        // From a part of the configuration no source follows.
+        (summary.to_primary, summary.warnings) = (0, 0);
+    }
+    let row = |image: &PlannedImage| {
+        let candidates = image.pull.iter().map(|candidate| candidate_row(resolver, candidate));
+        let primary = image.primary.as_ref().filter(|_| is_known);
+        let warning = image.warning.filter(|_| is_known);
+        PlanRow {
+            image: image_row(&settings.images[image.image]),
+            pull: is_known.then(|| candidates.collect()),
+            primary: primary.map(ImageReference::to_string),
+            runtime: is_known.then(|| image.runtime.to_string()),
+            warning: warning.map(|warning| resolver.explain_warning(&image.canonical, warning)),
+        }
     };
+    let primary = settings.primary.as_ref().filter(|_| is_known);
     PlanReport {
         api_version: API_VERSION,
         kind: "Plan",
-        redirection: settings.webhook.enable,
-        primary_registry: settings
-            .primary
-            .as_ref()
-            .map(|primary| format!("{}/{}", primary.endpoint, primary.project)),
+        profiles: settings.profiles.clone(),
+        redirection: is_known.then_some(settings.webhook.enable),
+        primary_registry: primary.map(|primary| format!("{}/{}", primary.endpoint, primary.project)),
+        sources_unknown,
+        images_incomplete: reason(&settings.unknown.images),
         images: planned.iter().map(row).collect(),
         summary,
     }
@@ -267,6 +301,8 @@ pub fn images_report(settings: &Settings) -> ImagesReport {
     ImagesReport {
         api_version: API_VERSION,
         kind: "Images",
+        profiles: settings.profiles.clone(),
+        images_incomplete: reason(&settings.unknown.images),
         images: settings.images.iter().map(image_row).collect(),
     }
 }
@@ -284,11 +320,14 @@ pub fn explain_report(
     let role = resolver.role_of(image);
     let resolution = resolver.resolve(image, role);
     let left_alone = namespace.as_ref().is_some_and(|namespace| namespace.choice.is_some());
+    let sources_unknown = reason(&settings.unknown.sources);
+    let images_incomplete = reason(&settings.unknown.images);
+    let is_known = sources_unknown.is_none();
     let runtime = |primary_holds| {
         if left_alone {
-            image.to_string()
+            Some(image.to_string())
         } else {
-            resolution.runtime(primary_holds).reference.to_string()
+            is_known.then(|| resolution.runtime(primary_holds).reference.to_string())
         }
     };
     let in_profile = settings
@@ -300,20 +339,22 @@ pub fn explain_report(
         kind: "Explain",
         image: image.to_string(),
         canonical: canonical.to_string(),
-        role,
+        role: (in_profile.is_some() || images_incomplete.is_none()).then_some(role),
         in_profile: in_profile.map(image_row),
-        candidates: resolution
-            .candidates
-            .iter()
-            .map(|candidate| candidate_row(resolver, candidate))
-            .collect(),
+        candidates: is_known.then(|| {
+            let candidates = resolution.candidates.iter();
+            candidates.map(|candidate| candidate_row(resolver, candidate)).collect()
+        }),
         runtime_before_primary: runtime(false),
         runtime: runtime(true),
         namespace,
         left_alone: None,
         warning: resolution
             .warning
+            .filter(|_| is_known)
             .map(|warning| resolver.explain_warning(image, warning)),
+        sources_unknown,
+        images_incomplete,
     }
 }
 
@@ -325,13 +366,15 @@ pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<
         kind: "Explain",
         image: image.to_owned(),
         canonical: image.to_owned(),
-        role: ImageRole::Application,
+        role: Some(ImageRole::Application),
         in_profile: None,
         namespace,
         left_alone: Some(left_alone.why()),
-        candidates: Vec::new(),
-        runtime_before_primary: image.to_owned(),
-        runtime: image.to_owned(),
+        sources_unknown: None,
+        images_incomplete: None,
+        candidates: Some(Vec::new()),
+        runtime_before_primary: Some(image.to_owned()),
+        runtime: Some(image.to_owned()),
         warning: None,
     }
 }

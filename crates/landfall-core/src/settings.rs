@@ -47,6 +47,68 @@ pub struct Settings {
     pub stages: BTreeMap<String, Vec<StageStep>>,
     /// `landfall.*`: our own settings.
     pub landfall: OwnSettings,
+    /// The profiles that could be read.
+    pub profiles: Vec<ProfileName>,
+    /// The parts of the inputs that could not be read. No statement may be made from their absence
+    /// [spec:combinations.unknown].
+    pub unknown: Unknowns,
+}
+
+/// Name and version of a profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileName {
+    /// `metadata.name`, or the name of the file.
+    pub name: String,
+    /// `spec.version`, as it is written.
+    pub version: Option<String>,
+}
+
+/// The parts of the inputs that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unknowns {
+    /// The reasons why it is not known which registry serves an image. Empty if it is known.
+    pub sources: Vec<Unknown>,
+    /// The reasons why the list of images is not complete. Empty if it is complete.
+    pub images: Vec<Unknown>,
+    /// The reasons why labels of namespaces are not known. Empty if they are.
+    pub namespaces: Vec<Unknown>,
+}
+
+impl Unknowns {
+    /// Returns the reason why the registries must not be asked: it is not known where images come from, or a whole
+    /// profile is missing.
+    #[must_use]
+    pub fn stops(&self) -> Option<&Unknown> {
+        let whole_profile = self.images.iter().find(|unknown| unknown.is_whole_file);
+        self.sources.first().or(whole_profile)
+    }
+}
+
+/// A part of the inputs that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// The position of the first error in it.
+    pub location: Location,
+    /// The error, in a clause.
+    pub message: String,
+    /// True if nothing of the file could be read.
+    pub is_whole_file: bool,
+}
+
+impl std::fmt::Display for Unknown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Unknown { location, message, .. } = self;
+        if self.is_whole_file {
+            write!(
+                f,
+                "`{}` cannot be read: {message} (line {})",
+                location.file, location.line
+            )
+        } else {
+            write!(f, "{}:{}: {message}", location.file, location.line)
+        }
+    }
 }
 
 /// The manager of the host.
@@ -496,6 +558,8 @@ impl Default for Settings {
             namespace_opt_outs: BTreeMap::new(),
             stages: BTreeMap::new(),
             landfall: OwnSettings::default(),
+            profiles: Vec::new(),
+            unknown: Unknowns::default(),
         }
     }
 }

@@ -392,7 +392,8 @@ fn annotation_audit_and_explanation_give_the_same_reason() {
     let settings = external();
     let resolver = Resolver::new(&settings);
     let (reviewed, _, patch) = answer(&settings, &mk_create(&mk_pod("nginx")));
-    let explained = &explain_report(&resolver, &mk_reference("nginx"), None).candidates[0].why;
+    let explained = explain_report(&resolver, &mk_reference("nginx"), None);
+    let explained = &explained.candidates.as_ref().unwrap()[0].why;
     let annotation = &patch[2]["value"]["landfall.dev/original-images"];
     let annotation = if annotation.is_null() {
         &patch[2]["value"]["annotations"]["landfall.dev/original-images"]

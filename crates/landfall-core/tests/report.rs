@@ -15,7 +15,7 @@ use landfall_core::report::{
     plan_report, schemas, validation_report,
 };
 use landfall_core::resolve::Resolver;
-use landfall_core::settings::{ImageRole, RegistryRole, Settings};
+use landfall_core::settings::{ImageRole, RegistryRole, Settings, Unknowns};
 use landfall_core::status::{AgentStatus, Event, EventKind, EventReason};
 use serde::Serialize;
 
@@ -39,8 +39,11 @@ fn a_plan_says_of_every_image_where_it_comes_from_and_why() {
     {
       "apiVersion": "landfall.dev/v1alpha1",
       "kind": "Plan",
+      "profiles": [],
       "redirection": true,
       "primaryRegistry": "10.10.100.45:30003/spectro-images",
+      "sourcesUnknown": null,
+      "imagesIncomplete": null,
       "images": [
         {
           "source": "container://quay.io/kairos/core:1",
@@ -145,9 +148,12 @@ fn an_explanation_keeps_the_tag_as_it_was_asked_for() {
       "namespace": {
         "name": "web",
         "choice": null,
-        "why": null
+        "why": null,
+        "unknown": null
       },
       "leftAlone": null,
+      "sourcesUnknown": null,
+      "imagesIncomplete": null,
       "candidates": [
         {
           "reference": "10.10.100.45:30003/spectro-images/docker.io/library/nginx",
@@ -196,7 +202,9 @@ fn in_a_namespace_that_is_opted_out_an_image_stays_as_it_is() {
     let resolver = Resolver::new(&settings);
     let runtime = |namespace| {
         let namespace = Option::map(namespace, |name| NamespaceRow::new(&settings, name, None));
-        explain_report(&resolver, &mk_reference("nginx"), namespace).runtime
+        explain_report(&resolver, &mk_reference("nginx"), namespace)
+            .runtime
+            .unwrap()
     };
     assert_eq!(runtime(Some("web")), "docker.io/library/nginx");
     assert_ne!(runtime(Some("other")), "docker.io/library/nginx");
@@ -272,7 +280,10 @@ fn every_report_follows_its_schema_and_holds_no_password() {
                 Some(NamespaceRow::new(&settings, "web", None)),
             )),
         ),
-        ("check", to_json(&CheckReport::new(Vec::new(), vec![check]))),
+        (
+            "check",
+            to_json(&CheckReport::new(Vec::new(), vec![check], &Unknowns::default())),
+        ),
         ("transfer", to_json(&TransferReport::new(false, vec![transfer]))),
         ("stages", to_json(&StagesReport::new("boot", "/", false, vec![step]))),
         ("status", to_json(&AgentStatus::starting(Timestamp::UNIX_EPOCH))),

@@ -13,6 +13,7 @@ pub mod containerd;
 pub mod facts;
 pub mod files;
 pub mod hints;
+pub mod inputs;
 pub mod managed;
 pub mod notify;
 pub mod root;

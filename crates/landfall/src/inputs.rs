@@ -1,12 +1,13 @@
 //! Reads the input files and checks them. No other module passes the command line to the configuration.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use std::io::Read as _;
 
 use anyhow::{Context as _, bail};
 use landfall_core::config::{Inputs, TemplateValues, parse_settings};
 use landfall_core::diagnostic::{Diagnostics, NamedText, Severity, render_text};
-use landfall_core::settings::{Compat, Settings};
+use landfall_core::failure::Explanation;
+use landfall_core::settings::{Compat, Settings, Unknown, Unknowns};
+use landfall_host::inputs::{load_input, read_input};
 
 use crate::args::{CompatWith, InputArgs, ValueArgs};
 use crate::context::Context;
@@ -44,6 +45,40 @@ impl CheckedInputs {
         if !shown.is_empty() {
             context.printer.problem(render_text(&shown, stderr_may_be_coloured()));
         }
+    }
+
+    /// Returns the settings for a command that asks registries or writes files.
+    ///
+    /// # Errors
+    /// If it is not known where images come from: from a part of the configuration the public registries would follow
+    /// [spec:combinations.unknown].
+    pub(crate) fn complete_settings(&self) -> anyhow::Result<&Settings> {
+        self.settings_unless(Unknowns::stops)
+    }
+
+    /// Returns the settings for a command that needs every file, but not the sources of images.
+    ///
+    /// # Errors
+    /// If a file cannot be parsed.
+    pub(crate) fn settings_of_all_files(&self) -> anyhow::Result<&Settings> {
+        self.settings_unless(|unknown| {
+            let all = unknown.sources.iter().chain(&unknown.images);
+            all.into_iter().find(|unknown| unknown.is_whole_file)
+        })
+    }
+
+    fn settings_unless(&self, stops: impl Fn(&Unknowns) -> Option<&Unknown>) -> anyhow::Result<&Settings> {
+        let why = match &self.settings {
+            Some(settings) => match stops(&settings.unknown) {
+                Some(unknown) => unknown.to_string(),
+                None => return Ok(settings),
+            },
+            None => "no input can be read".to_owned(),
+        };
+        bail!(Explanation::new(
+            format!("nothing was done, because a part of the configuration is not known: {why}"),
+            "correct it (`landfall validate` shows all findings), and run the command again",
+        ))
     }
 
     /// Returns the exit status: a finding that is an error makes the answer a no.
@@ -116,16 +151,10 @@ fn load_texts(paths: &[Utf8PathBuf]) -> anyhow::Result<Vec<NamedText>> {
 /// Reads one input file and gives it its name in messages; `-` is stdin.
 ///
 /// # Errors
-/// If it cannot be read or is not UTF-8.
+/// If it cannot be read, is too large, or is no text in UTF-8.
 pub(crate) fn load_text(path: &Utf8Path) -> anyhow::Result<NamedText> {
-    if path.as_str() != "-" {
-        let text = fs_err::read_to_string(path).context("cannot read an input")?;
-        return Ok(NamedText::new(path.as_str(), &text));
-    }
-    let mut text = String::new();
-    std::io::stdin()
-        .lock()
-        .read_to_string(&mut text)
-        .context("cannot read an input from stdin")?;
-    Ok(NamedText::new(STDIN_NAME, &text))
+    Ok(match path.as_str() {
+        "-" => read_input(STDIN_NAME, std::io::stdin().lock())?,
+        _ => load_input(path)?,
+    })
 }

@@ -118,6 +118,7 @@ fn plan_prints_every_image_and_then_ends_with_1_because_of_the_finding() {
 
     [1] external registry `10.10.254.254:8000/spectro-images` serves every image (examples/user-data-single.yaml:8)
     * found in a manifest, not listed by its pack
+    profile: edge-store 1.0.0
     8 images: 1 provider, 3 infrastructure, 4 application
     4 of them go to the primary registry 127.0.0.1:30003/spectro-images
     --- stderr
@@ -149,6 +150,7 @@ fn plan_by_mapping_rules_warns_of_images_without_one() {
     [1] no mapping rule matches this image: unchanged
     [2] mapping rule `us-docker.pkg.dev/palette-images` to `example.registry.com/internal-images` (examples/user-data-multi.yaml:21)
     * found in a manifest, not listed by its pack
+    profile: edge-store 1.0.0
     8 images: 1 provider, 3 infrastructure, 4 application
     4 of them go to the primary registry 127.0.0.1:30003/spectro-images
     --- stderr
@@ -171,8 +173,13 @@ fn plan_as_yaml_has_the_fields_of_the_json() {
     --- stdout
     apiVersion: landfall.dev/v1alpha1
     kind: Plan
+    profiles:
+    - name: p
+      version: null
     redirection: true
     primaryRegistry: null
+    sourcesUnknown: null
+    imagesIncomplete: null
     images:
     - source: nginx
       canonical: docker.io/library/nginx:latest

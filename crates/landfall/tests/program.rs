@@ -30,8 +30,9 @@ fn an_unreadable_file_is_named_with_the_cause() {
     insta::assert_snapshot!(show(&["validate", "--user-data", "/nowhere/user-data.yaml"]), @r"
     status 2
     --- stderr
-    error: cannot read an input
-      because: failed to open file `/nowhere/user-data.yaml`: No such file or directory (os error 2)
+    error: cannot read the input `/nowhere/user-data.yaml`
+      because: No such file or directory (os error 2)
+      hint: correct the path
     ");
 }
 

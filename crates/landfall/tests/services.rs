@@ -148,6 +148,7 @@ fn demo_goes_through_every_phase_and_ends_with_0() {
 
         [1] external registry `HOST:PORT/mirror` serves every image (user-data.yaml:4)
         * found in a manifest, not listed by its pack
+        profile: demo-store 1.0.0
         7 images: 1 provider, 3 infrastructure, 3 application
         3 of them go to the primary registry HOST:PORT/spectro-images
 

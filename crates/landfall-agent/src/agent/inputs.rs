@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::diagnostic::NamedText;
 use landfall_host::files::write_atomic;
+use landfall_host::inputs::load_input;
 use landfall_oci::digest::{Algorithm, Digester};
 use serde::{Deserialize, Serialize};
 
@@ -22,17 +23,11 @@ pub(crate) struct ConfigTexts {
 ///
 /// # Errors
 ///
-/// If one cannot be read or is not UTF-8.
+/// If one cannot be read, is too large, or is no text in UTF-8.
 pub(crate) fn load_inputs(user_data: &[Utf8PathBuf], profiles: &[Utf8PathBuf]) -> anyhow::Result<ConfigTexts> {
     let load = |paths: &[Utf8PathBuf]| {
-        let texts = paths.iter().map(|path| {
-            let text = fs_err::read_to_string(path)?;
-            Ok(NamedText {
-                name: path.as_str().into(),
-                text: text.into(),
-            })
-        });
-        texts.collect::<anyhow::Result<Vec<_>>>()
+        let texts = paths.iter().map(|path| load_input(path));
+        texts.collect::<Result<Vec<_>, _>>()
     };
     Ok(ConfigTexts {
         user_data: load(user_data)?,

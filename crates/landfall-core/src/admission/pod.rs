@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::pod_image::PULL_NEVER;
 
@@ -62,6 +63,79 @@ struct ImageVolume {
     reference: Option<String>,
     #[serde(default)]
     pull_policy: Option<String>,
+}
+
+/// Names the first field of a pod whose type is not the one of Kubernetes, for a person: parsers speak of offsets.
+pub(super) fn explain_wrong_type(pod: &str) -> String {
+    let wrong = serde_json::from_str(pod).ok().and_then(|pod| check_types(&pod).err());
+    wrong.unwrap_or_else(|| "it cannot be read as a pod".to_owned())
+}
+
+fn check_types(pod: &Value) -> Result<(), String> {
+    let metadata = field(pod, "", "metadata", Type::Mapping)?;
+    for key in ["labels", "annotations"] {
+        let map = field(metadata, "metadata.", key, Type::Mapping)?;
+        for (name, value) in map.as_object().into_iter().flatten() {
+            check(value, &format!("metadata.{key}.{name}"), Type::String)?;
+        }
+    }
+    let spec = field(pod, "", "spec", Type::Mapping)?;
+    for list in ["initContainers", "containers", "ephemeralContainers", VOLUMES] {
+        let items = field(spec, "spec.", list, Type::List)?;
+        for (index, item) in items.as_array().into_iter().flatten().enumerate() {
+            let path = format!("spec.{list}[{index}]");
+            check(item, &path, Type::Mapping)?;
+            let path = format!("{path}.");
+            field(item, &path, "name", Type::String)?;
+            if list == VOLUMES {
+                let image = field(item, &path, "image", Type::Mapping)?;
+                let path = format!("{path}image.");
+                field(image, &path, "reference", Type::String)?;
+                field(image, &path, "pullPolicy", Type::String)?;
+            } else {
+                field(item, &path, "image", Type::String)?;
+                field(item, &path, "imagePullPolicy", Type::String)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The type of a field.
+#[derive(Debug, Clone, Copy)]
+enum Type {
+    String,
+    List,
+    Mapping,
+}
+
+/// Returns a field, or null if it is not there.
+fn field<'v>(value: &'v Value, path: &str, key: &str, wanted: Type) -> Result<&'v Value, String> {
+    let found = value.get(key).unwrap_or(&Value::Null);
+    if !found.is_null() {
+        check(found, &format!("{path}{key}"), wanted)?;
+    }
+    Ok(found)
+}
+
+fn check(value: &Value, path: &str, wanted: Type) -> Result<(), String> {
+    let (fits, wanted) = match wanted {
+        Type::String => (value.is_string(), "a string"),
+        Type::List => (value.is_array(), "a list"),
+        Type::Mapping => (value.is_object(), "a mapping"),
+    };
+    if fits {
+        return Ok(());
+    }
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    };
+    Err(format!("`{path}` is {found}, and Kubernetes wants {wanted}"))
 }
 
 const VOLUMES: &str = "volumes";
@@ -180,4 +254,40 @@ fn image_field<'a>(
         image: image.filter(|image| !image.is_empty())?,
         never_pulled: pull_policy == Some(PULL_NEVER),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_type_is_named_by_its_field() {
+        for (pod, expected) in [
+            (r#"{"spec": 5}"#, "`spec` is a number, and Kubernetes wants a mapping"),
+            (
+                r#"{"spec": {"containers": {}}}"#,
+                "`spec.containers` is a mapping, and Kubernetes wants a list",
+            ),
+            (
+                r#"{"spec": {"containers": [{"name": "a"}, {"name": "b", "image": 5}]}}"#,
+                "`spec.containers[1].image` is a number, and Kubernetes wants a string",
+            ),
+            (
+                r#"{"spec": {"initContainers": ["x"]}}"#,
+                "`spec.initContainers[0]` is a string, and Kubernetes wants a mapping",
+            ),
+            (
+                r#"{"spec": {"volumes": [{"name": "v", "image": {"reference": []}}]}}"#,
+                "`spec.volumes[0].image.reference` is a list, and Kubernetes wants a string",
+            ),
+            (
+                r#"{"metadata": {"labels": {"a": true}}}"#,
+                "`metadata.labels.a` is a boolean, and Kubernetes wants a string",
+            ),
+            ("[", "it cannot be read as a pod"),
+        ] {
+            assert_eq!(explain_wrong_type(pod), expected, "{pod}");
+            assert!(serde_json::from_str::<PodView>(pod).is_err(), "{pod}");
+        }
+    }
 }

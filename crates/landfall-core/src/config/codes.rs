@@ -58,10 +58,10 @@ codes! {
         "YAML allows a key once in a mapping. Programs differ in the one that they use.",
         "stylus:\n  site: {}";
     TOO_LARGE = "LF0107", Error, "input beyond a limit",
-        "Inputs are limited to 1 MiB, 50,000 YAML nodes and 100 levels, so that no file can exhaust a small host.",
+        "An input is limited to 16 MiB, all together to 64 MiB, a YAML text to 500,000 nodes and 100 levels, so that no file can exhaust a small host.",
         "split the profile, or remove what is generated";
     SEVERAL_DOCUMENTS = "LF0108", Error, "several YAML documents",
-        "A user-data file and a profile are one document each; everything after the second `---` is ignored.",
+        "A user-data file and a profile are one document each; everything after the second `---` is ignored. In the values of a pack the first document that is not empty is read, as Helm does, and this is a warning.",
         "give each document as a file of its own";
 
     WRONG_TYPE = "LF0201", Error, "wrong type",
@@ -163,13 +163,13 @@ codes! {
         "registry:\n  inClusterRegistry:\n    credentials: {username: admin, password: \"…\"}";
 
     UNRESOLVED_TEMPLATE = "LF0401", Error, "template without a value",
-        "Nothing gives this template a value. The setting that contains it is left out.",
+        "Nothing gives this template a value. The setting that contains it is left out. It is an error where an image, a login, a rule, a label that redirects or a stage depends on it, and a warning elsewhere.",
         "landfall plan --set macro.NAME=value";
     UNSUPPORTED_TEMPLATE = "LF0402", Error, "template that cannot be evaluated",
-        "Landfall looks up one name per template. Functions and pipelines are evaluated by Palette only.",
-        "{{.spectro.macro.NAME}}";
+        "A template is a look-up with functions behind `|`. It cannot be parsed, its function is not known, or the function does not take these values. It is an error only where a setting that is used depends on it.",
+        "{{.spectro.macro.NAME | trunc 8 | lower}}";
     TEMPLATE_CYCLE = "LF0403", Error, "template that refers to itself",
-        "The value of an option refers back to the same option.",
+        "The value of a pack refers back to itself.",
         "options:\n  system.uri: example.io/os:v1";
     BAD_IMAGE = "LF0404", Error, "not an image reference",
         "The image cannot be pulled under this name; it is left out of the plan.",
@@ -178,7 +178,7 @@ codes! {
         "The OS pack does not say which image holds the operating system and Kubernetes. If there is none on purpose, write `NA`.",
         "options:\n  system.uri: example.io/os:v1";
     NO_PACKS = "LF0406", Error, "not a cluster profile",
-        "A profile has its packs at `spec.template.packs` (or `spec.packs`).",
+        "A profile has its packs at `spec.template.packs` (or `spec.published.packs`, or `spec.packs`).",
         "metadata: {name: edge}\nspec:\n  template:\n    packs: []";
     MANIFEST_UNREADABLE = "LF0407", Warning, "manifest that is not YAML",
         "Landfall looks for images in pod specs. This manifest holds templates of another tool and cannot be parsed, so its images are not known.",
@@ -187,8 +187,32 @@ codes! {
         "A host runs one provider image. The first is used.",
         "keep one OS pack";
     UNKNOWN_LAYER = "LF0409", Warning, "unknown layer",
-        "A pack is in the layer `os`, `k8s`, `cni`, `csi` or `addon`. This one is treated as `addon`.",
+        "A pack is in the layer `os`, `k8s`, `kernel`, `cloud-config`, `cni`, `csi` or `addon`. This one is treated as `addon`.",
         "layer: addon";
+    DEFAULT_USED = "LF0410", Note, "template whose default is used",
+        "Nothing gives this template a value here, and its function `default` replaces it. Palette may know a value.",
+        "landfall plan --set macro.NAME=value";
+    VARIABLE_VALUE = "LF0411", Error, "value that a variable does not take",
+        "The value breaks the format, the expression or the options of its variable. It is an error only where a setting that is used depends on it.",
+        "landfall plan --set var.NAME=value";
+    VARIABLE_DEFINITION = "LF0412", Warning, "variable with contradictory rules",
+        "Palette refuses such a variable: one that is hidden and required, read-only or a dropdown needs a default, and its format and its expression have to be known.",
+        "variables:\n  - {name: vip, format: ipv4, required: true}";
+    VARIABLE_MISSING = "LF0413", Warning, "required variable without a value",
+        "Palette deploys no cluster without a value. No template that Landfall reads needs it.",
+        "landfall plan --set var.NAME=value";
+    BAD_VERSION = "LF0414", Warning, "version that Palette refuses",
+        "The version of a profile is a semantic version: three numbers, without `v`.",
+        "spec:\n  version: 1.0.0";
+    CHARTS_WITHOUT_IMAGES = "LF0415", Warning, "charts without a list of images",
+        "Landfall renders no Helm charts. The images of this pack are known only if the pack lists them; otherwise the cluster lacks them.",
+        "pack:\n  content:\n    images:\n      - image: docker.io/library/nginx:1.27";
+    SUSPECTED_IMAGES = "LF0416", Note, "images in the values of charts",
+        "The values of a chart look like images that the pack does not list. They are neither listed nor pulled.",
+        "pack:\n  content:\n    images:\n      - image: docker.io/library/nginx:1.27";
+    READ_ONLY_VARIABLE = "LF0417", Warning, "value for a read-only variable",
+        "Palette keeps the default of a variable with `immutable: true`. Landfall uses the value that is given.",
+        "leave the value out";
 
     ALWAYS_PULL_IMAGES = "LF0501", Error, "`AlwaysPullImages` with a private registry",
         "The admission plug-in makes the kubelet ask the registry at every start of a container. Preloaded core images are in no registry, so their containers cannot start.",

@@ -1,8 +1,10 @@
 //! The values that were read so far. Each has its node, so that checks can point at it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::config::node::Node;
+use crate::config::template::marks;
 use crate::settings::{MappingRule, ProfileImage, RegistrySettings, Settings};
 
 /// A value and its node.
@@ -43,8 +45,20 @@ pub(crate) struct Facts {
     pub(crate) node_namespaces: Vec<Sourced<String>>,
     /// The number of uses of each step's name, in all stages.
     pub(crate) step_names: BTreeMap<String, usize>,
+    /// The numbers of the marks of templates without a value on which a decision depends, with the key path of the
+    /// value.
+    pub(crate) used_marks: BTreeMap<usize, Arc<str>>,
     /// True if there is a profile.
     pub(crate) has_profile: bool,
+}
+
+impl Facts {
+    /// Records that a decision depends on a value, so that a template without a value in it is an error.
+    pub(crate) fn depend_on(&mut self, node: &Node) {
+        for mark in node.raw_text().into_iter().flat_map(marks) {
+            self.used_marks.entry(mark).or_insert_with(|| node.key_path());
+        }
+    }
 }
 
 /// A file that a stage writes.

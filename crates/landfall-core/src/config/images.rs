@@ -26,6 +26,7 @@ pub(crate) struct Owner<'a> {
 
 /// Collects the image that a node names.
 pub(crate) fn take_image(node: &Node, owner: Owner<'_>, finding: Finding, facts: &mut Facts, report: &mut Report) {
+    facts.depend_on(node);
     let unquoted = unquoted_template(node);
     let Some(source) = node.text().map(str::trim).or(unquoted.as_deref()) else {
         return;
@@ -89,11 +90,9 @@ pub(crate) fn take_embedded_pod_images(node: &Node, owner: Owner<'_>, facts: &mu
     match &node.value {
         NodeValue::Scalar(scalar) if scalar.text.contains('\n') => {
             let Some(text) = node.to_text() else { return };
-            let parsed = yaml::parse_documents(&text, node.path());
-            yaml::report_secrets_of(&parsed, &text, report);
-            for document in &parsed.documents {
+            yaml::visit_documents(&text, node.path(), report, |document, report| {
                 take_pod_images(document, owner, facts, report);
-            }
+            });
         }
         NodeValue::Sequence(items) => {
             for item in items {

@@ -505,8 +505,18 @@ pub(crate) static PROFILE: Shape = Map(
             "spec",
             Map(
                 &[
-                    key!("version", Label, "The profile's version."),
+                    key!("version", Label, "The profile's version, a semantic version."),
                     key!("template", Map(PACKS, Unknown::Silent), "The layers."),
+                    key!(
+                        "published",
+                        Map(PACKS, Unknown::Silent),
+                        "The layers, as the API answers."
+                    ),
+                    key!(
+                        "variables",
+                        List(&Map(VARIABLE, Unknown::Silent)),
+                        "Variables, whose values templates look up."
+                    ),
                     key!(
                         "packs",
                         List(&Map(PACK, Unknown::Silent)),
@@ -527,9 +537,30 @@ const PACKS: &[Key] = &[key!(
     "The layers, infrastructure first."
 )];
 
+const VARIABLE: &[Key] = &[
+    key!("name", Label, "The name, as in `{{.spectro.var.NAME}}`."),
+    key!(
+        "format",
+        Label,
+        "`string`, `number`, `boolean`, `ipv4`, `ipv4cidr`, `ipv6`, `version` or `base64`."
+    ),
+    key!("regex", Label, "A regular expression of Go that values match."),
+    key!("defaultValue", Label, "The value if no other is given."),
+    key!("required", Label, "`true`: a cluster needs a value."),
+    key!("immutable", Label, "`true`: the default cannot be changed."),
+    key!("hidden", Label, "`true`: nobody is asked for a value."),
+    key!("isSensitive", Label, "`true`: the value is a secret."),
+    key!("inputType", Label, "`text`, `multiline` or `dropdown`."),
+    key!("options", List(&Any), "The values of a dropdown."),
+];
+
 const PACK: &[Key] = &[
     key!("name", Label, "The pack's name."),
-    key!("layer", Label, "`os`, `k8s`, `cni`, `csi` or `addon`."),
+    key!(
+        "layer",
+        Label,
+        "`os`, `k8s`, `kernel`, `cloud-config`, `cni`, `csi` or `addon`."
+    ),
     key!("tag", Label, "The pack's version."),
     key!("version", Label, "The pack's version."),
     key!("type", Label, "The kind of the pack."),

@@ -3,17 +3,33 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret, SecretString};
+
 use crate::config::codes::CodeDoc;
 use crate::config::node::Node;
 use crate::config::text::{FileOrigin, Span};
 use crate::diagnostic::mask::{self, LineBreaks};
 use crate::diagnostic::{Diagnostic, Diagnostics, Label, NamedText, Severity};
 
+/// The minimum size of a secret text that messages are searched for, in bytes.
+const SECRET_TEXT_BYTES_MIN: usize = 4;
+
+/// An error among the findings.
+pub(crate) struct FoundError<'r> {
+    pub(crate) doc: &'static CodeDoc,
+    pub(crate) span: &'r Span,
+    /// The key path as far as it is known.
+    pub(crate) key: &'r Arc<str>,
+    pub(crate) message: &'r str,
+}
+
 /// The findings so far.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     drafts: Vec<Draft>,
     secrets: Vec<Span>,
+    /// Texts that no message may hold.
+    secret_texts: Vec<SecretString>,
 }
 
 /// A finding without excerpts. Its methods add to it, like those of a builder.
@@ -72,6 +88,46 @@ impl Report {
         self.secrets.push(span);
     }
 
+    /// Marks a text as secret: no message and no hint will hold it. A text of fewer than four bytes is not searched for.
+    pub(crate) fn secret_text(&mut self, text: &str) {
+        if text.len() >= SECRET_TEXT_BYTES_MIN {
+            self.secret_texts.push(SecretString::from(text));
+        }
+    }
+
+    /// Adds the findings of another report. An error stays one if `decides` returns true for its code and key path;
+    /// otherwise it becomes a warning, because nothing depends on the value [spec:user-data.severity].
+    pub(crate) fn absorb(&mut self, other: Report, decides: impl Fn(&CodeDoc, &str) -> bool) {
+        self.secrets.extend(other.secrets);
+        self.secret_texts.extend(other.secret_texts);
+        self.drafts.extend(other.drafts.into_iter().map(|mut draft| {
+            let key = draft.labels.first().map_or("", |label| &label.key);
+            if draft.severity == Severity::Error && !decides(draft.doc, key) {
+                draft.severity = Severity::Warning;
+            }
+            draft
+        }));
+    }
+
+    /// Returns the errors so far: code, position and message.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = FoundError<'_>> {
+        let errors = self.drafts.iter().filter(|draft| draft.severity == Severity::Error);
+        errors.filter_map(|draft| {
+            let label = draft.labels.first()?;
+            Some(FoundError {
+                doc: draft.doc,
+                span: &label.span,
+                key: &label.key,
+                message: &draft.message,
+            })
+        })
+    }
+
+    /// Masks a message, which may quote an input.
+    pub(crate) fn mask(&self, message: &str) -> String {
+        mask_texts(mask::mask_message(message), &self.secret_texts)
+    }
+
     /// Cuts and masks the excerpts, and sorts the findings by file, in the order of `files`.
     pub(crate) fn finish<'f>(self, files: impl IntoIterator<Item = &'f NamedText>) -> Diagnostics {
         let secrets: Vec<(Arc<FileOrigin>, Range<usize>)> = self.secrets.iter().map(Span::in_file).collect();
@@ -83,10 +139,13 @@ impl Report {
             diagnostics.push(Diagnostic {
                 severity: draft.severity,
                 code: draft.doc.code,
-                message: mask::mask_message(&draft.message),
+                message: mask_texts(mask::mask_message(&draft.message), &self.secret_texts),
                 primary,
                 secondary: labels.collect(),
-                help: draft.help.as_deref().map(mask::mask_urls),
+                help: draft
+                    .help
+                    .as_deref()
+                    .map(|help| mask_texts(mask::mask_urls(help), &self.secret_texts)),
             });
         }
         let files: Vec<Arc<str>> = files.into_iter().map(|file| file.name.clone()).collect();
@@ -112,11 +171,25 @@ impl Draft {
         self
     }
 
+    /// Adds the position of a piece of text that belongs to the finding.
+    pub(crate) fn also_at(&mut self, span: Span, key: Arc<str>, text: &str) -> &mut Draft {
+        let text = text.to_owned();
+        self.labels.push(LabelDraft { span, key, text });
+        self
+    }
+
     /// Sets a severity other than the usual one.
     pub(crate) fn severity(&mut self, severity: Severity) -> &mut Draft {
         self.severity = severity;
         self
     }
+}
+
+fn mask_texts(mut message: String, secrets: &[SecretString]) -> String {
+    for secret in secrets {
+        message = message.replace(secret.expose_secret(), mask::MASK);
+    }
+    message
 }
 
 fn label(

@@ -1,27 +1,48 @@
 //! Templates of a profile: their values and their evaluation [spec:profile.templates].
 //!
-//! Templates are replaced in the text, before YAML is parsed, as Palette does. One template is one look-up:
-//! `{{.spectro.macro.NAME}}`, `{{.spectro.var.NAME}}`, `{{.spectro.system.…}}` or
-//! `{{.spectro.pack.<pack>.options.<key>}}`, where pack names hold hyphens and keys hold dots. Functions and pipelines
-//! are refused. A template without `.spectro` belongs to another tool and stays as it is.
+//! Templates are replaced in the text, before YAML is parsed, as Palette does. A template is a pipeline: a look-up
+//! (`{{.spectro.macro.NAME}}`, `{{.spectro.var.NAME}}`, `{{.spectro.system.…}}` or `{{.spectro.pack.<pack>.<path>}}`)
+//! and functions of sprig. A template without `.spectro` belongs to another tool and stays as it is.
 
 mod evaluate;
+mod functions;
+mod packs;
+mod parse;
+mod scan;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::config::text::Span;
 use crate::config::values_file::parse_values_file;
-use crate::diagnostic::{Diagnostics, NamedText};
+use crate::diagnostic::{Diagnostics, NamedText, Severity};
+use crate::settings::Unknown;
 
-pub(crate) use evaluate::{PackOptions, Protected, Templates};
+pub(crate) use evaluate::Templates;
+pub(crate) use packs::PackTable;
+pub(crate) use scan::marks;
 
 /// The kinds of values that a user can give.
 const SCOPES: [&str; 3] = ["macro", "var", "system"];
 
 /// The values of `--set` and the values file. They may be passwords and are not printed.
 #[derive(Debug, Clone, Default)]
-pub struct TemplateValues(BTreeMap<String, SecretString>);
+pub struct TemplateValues {
+    values: BTreeMap<String, GivenValue>,
+    /// The position of every value of the values file.
+    written: Vec<Span>,
+    /// The values files that could not be parsed.
+    unread: Vec<Unknown>,
+}
+
+#[derive(Debug, Clone)]
+struct GivenValue {
+    value: SecretString,
+    /// The position in the values file; `None` for a value of `--set`.
+    place: Option<(Span, Arc<str>)>,
+}
 
 /// Error of a `--set` that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +70,8 @@ impl TemplateValues {
         if !is_name {
             return Err(TemplateValueError::Name { name: name.to_owned() });
         }
-        self.0.insert(name.to_owned(), SecretString::from(value));
+        let value = SecretString::from(value);
+        self.values.insert(name.to_owned(), GivenValue { value, place: None });
         Ok(())
     }
 
@@ -58,15 +80,44 @@ impl TemplateValues {
     #[must_use]
     pub fn add_file(&mut self, file: &NamedText) -> Diagnostics {
         let (values, diagnostics) = parse_values_file(file);
-        for (name, value) in values {
-            self.0.entry(name).or_insert(value);
+        let error = diagnostics.iter().find(|finding| finding.severity == Severity::Error);
+        if let (None, Some(error)) = (&values, error) {
+            self.unread.push(Unknown {
+                location: error.primary.location.clone(),
+                message: error.message.clone(),
+                is_whole_file: true,
+            });
+        }
+        let values = values.unwrap_or_default();
+        for (name, node) in values {
+            self.written.push(node.span());
+            let given = || GivenValue {
+                value: SecretString::from(node.raw_text().unwrap_or_default()),
+                place: Some((node.span(), node.key_path())),
+            };
+            self.values.entry(name).or_insert_with(given);
         }
         diagnostics
     }
 
     /// Returns the value of `macro.NAME`, `var.NAME` or `system.NAME`.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(ExposeSecret::expose_secret)
+        self.values.get(name).map(|given| given.value.expose_secret())
+    }
+
+    /// Returns the position of a value in the values file; `None` if `--set` gives it.
+    pub(crate) fn place(&self, name: &str) -> Option<(Span, Arc<str>)> {
+        self.values.get(name)?.place.clone()
+    }
+
+    /// Returns the values files that could not be parsed.
+    pub(crate) fn unread(&self) -> &[Unknown] {
+        &self.unread
+    }
+
+    /// Returns the positions of all values of the values file, which no excerpt may show.
+    pub(crate) fn written(&self) -> &[Span] {
+        &self.written
     }
 }
 

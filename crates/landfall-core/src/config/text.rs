@@ -30,7 +30,13 @@ pub(crate) struct FileOrigin {
     pub(crate) name: Arc<str>,
     pub(crate) content: Arc<str>,
     line_starts: Vec<usize>,
+    /// The number of characters in front of each block of [`BLOCK`] bytes: a file of megabytes may be one line, and
+    /// counting from its start for each finding would be quadratic.
+    block_starts: Vec<usize>,
 }
+
+/// The number of bytes between two counts of characters.
+const BLOCK: usize = 4096;
 
 /// A segment of a derived text, from `at` to the next segment. Its source starts at `parent_at` of the parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +67,7 @@ impl Text {
                 name: file.name.clone(),
                 content: file.text.clone(),
                 line_starts,
+                block_starts: count_blocks(&file.text),
             })),
         }))
     }
@@ -164,14 +171,39 @@ impl Span {
     }
 }
 
+/// Returns the number of characters in front of each block.
+fn count_blocks(content: &str) -> Vec<usize> {
+    let mut counted = 0;
+    let blocks = content.as_bytes().chunks(BLOCK);
+    blocks
+        .map(|block| {
+            let before = counted;
+            counted += starts_of_characters(block);
+            before
+        })
+        .collect()
+}
+
+/// Returns the number of bytes with which a character of UTF-8 starts.
+fn starts_of_characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count()
+}
+
 impl FileOrigin {
+    /// Returns the number of characters that start in front of a byte. Looks at one block.
+    fn characters_before(&self, offset: usize) -> usize {
+        let offset = offset.min(self.content.len());
+        let block = (offset / BLOCK).min(self.block_starts.len().saturating_sub(1));
+        let start = block * BLOCK;
+        let counted = self.block_starts.get(block).copied().unwrap_or(0);
+        counted + starts_of_characters(&self.content.as_bytes()[start..offset])
+    }
+
     fn line_and_column(&self, offset: usize) -> (u32, u32) {
         let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
         let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
-        let column = self
-            .content
-            .get(start..self.content.floor_char_boundary(offset))
-            .map_or(0, |before| before.chars().count());
+        let before = self.characters_before(self.content.floor_char_boundary(offset));
+        let column = before.saturating_sub(self.characters_before(start));
         let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         (narrow(line), narrow(column + 1))
     }
@@ -180,6 +212,19 @@ impl FileOrigin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_count_characters_across_blocks() {
+        let line = format!("{}é{}", "a".repeat(BLOCK - 1), "ü".repeat(3 * BLOCK));
+        let text = format!("first\n{line}\nlast");
+        let file = Text::of_file(&NamedText::new("f", &text));
+        for (offset, _) in text.char_indices().step_by(777) {
+            let location = file.slice(offset..offset).location(Arc::from(""));
+            let line_start = text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
+            let column = u32::try_from(text[line_start..offset].chars().count()).unwrap() + 1;
+            assert_eq!(location.column, column, "offset {offset}");
+        }
+    }
 
     #[test]
     fn a_place_is_traced_through_two_texts_to_the_file() {

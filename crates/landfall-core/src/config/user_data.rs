@@ -8,6 +8,8 @@ use secrecy::SecretString;
 
 use crate::config::address::{read_listen, read_listen_host, read_project, read_token_server};
 use crate::config::cluster::{read_kubernetes, read_webhook_policy};
+use crate::config::codes::CodeDoc;
+use crate::config::effect::decides_in_user_data;
 use crate::config::facts::{Facts, Sourced};
 use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue};
 use crate::config::registry::{self, read_certificates, read_registry, read_rule, registry_at};
@@ -15,6 +17,7 @@ use crate::config::report::Report;
 use crate::config::shape::check_shape;
 use crate::config::stages::read_stages;
 use crate::config::text::Text;
+use crate::config::unknown::UnreadFile;
 use crate::config::yaml::{self};
 use crate::config::{codes, keys};
 use crate::diagnostic::NamedText;
@@ -29,19 +32,36 @@ pub(crate) const DEFAULT_PROJECT: &str = "spectro-images";
 pub(crate) const DEFAULT_ENDPOINT: &str = "127.0.0.1:30003";
 
 /// Parses and checks all files, and merges later ones over earlier ones: maps merge, lists replace, the lists of stages
-/// append [spec:user-data.merge].
-pub(crate) fn parse_user_data(files: &[NamedText], report: &mut Report) -> Option<Node> {
+/// append [spec:user-data.merge]. Adds the files that cannot be parsed to `unread`.
+pub(crate) fn parse_user_data<'f>(
+    files: &'f [NamedText],
+    unread: &mut Vec<UnreadFile<'f>>,
+    report: &mut Report,
+) -> Option<Node> {
     let mut merged: Option<Node> = None;
     for file in files {
         let text = Text::of_file(file);
         check_header(&text, report);
-        let Some(document) = yaml::parse_document(&text, &KeyPath::default(), report) else {
+        let mut found = Report::default();
+        let document = yaml::parse_document(&text, &KeyPath::default(), &mut found);
+        if let Some(document) = document.as_ref().filter(|document| !document.is_null()) {
+            check_shape(document, &keys::USER_DATA, &mut found);
+        }
+        // Palette's own keys may hold anything [spec:user-data.severity].
+        let is_read = |doc: &CodeDoc, key: &str| *doc == codes::MISPLACED || decides_in_user_data(key);
+        report.absorb(found, |doc, key| document.is_none() || is_read(doc, key));
+        let Some(document) = document else {
+            if !yaml::is_blank(&text) {
+                unread.push(UnreadFile {
+                    name: &file.name,
+                    is_profile: false,
+                });
+            }
             continue;
         };
         if document.is_null() {
             continue;
         }
-        check_shape(&document, &keys::USER_DATA, report);
         merged = Some(match merged {
             Some(below) => merge(&below, &document, MergeLevel::Root),
             None => document,

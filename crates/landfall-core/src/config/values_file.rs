@@ -1,7 +1,5 @@
 //! Parser of the file with the values for a profile's templates.
 
-use secrecy::SecretString;
-
 use crate::config::keys;
 use crate::config::node::{KeyPath, Node};
 use crate::config::report::Report;
@@ -10,8 +8,8 @@ use crate::config::text::Text;
 use crate::config::yaml::{self};
 use crate::diagnostic::{Diagnostics, NamedText};
 
-/// Parses a values file into names, such as `macro.NAME`, and values.
-pub(crate) fn parse_values_file(file: &NamedText) -> (Vec<(String, SecretString)>, Diagnostics) {
+/// Parses a values file into names, such as `macro.NAME`, and the nodes of their values; `None` if it is not YAML.
+pub(crate) fn parse_values_file(file: &NamedText) -> (Option<Vec<(String, Node)>>, Diagnostics) {
     let mut report = Report::default();
     let text = Text::of_file(file);
     let mut values = Vec::new();
@@ -21,20 +19,22 @@ pub(crate) fn parse_values_file(file: &NamedText) -> (Vec<(String, SecretString)
         Some(root) if report.is_empty() => yaml::report_all_values(root, &mut report),
         _ => report.secret(text.slice(0..text.as_str().len())),
     }
-    if let Some(root) = root {
-        check_shape(&root, &keys::VALUES, &mut report);
+    if let Some(root) = &root {
+        check_shape(root, &keys::VALUES, &mut report);
         for scope in root.entries() {
             if let Some(name) = scope.key.text() {
                 flatten(&scope.value, name, &mut values);
             }
         }
     }
-    (values, report.finish([file]))
+    // A file without a value is one.
+    let is_read = root.is_some() || yaml::is_blank(&text);
+    (is_read.then_some(values), report.finish([file]))
 }
 
-fn flatten(node: &Node, name: &str, values: &mut Vec<(String, SecretString)>) {
-    if let Some(text) = node.raw_text().filter(|_| !node.is_null()) {
-        values.push((name.to_owned(), SecretString::from(text)));
+fn flatten(node: &Node, name: &str, values: &mut Vec<(String, Node)>) {
+    if node.raw_text().is_some() && !node.is_null() {
+        values.push((name.to_owned(), node.clone()));
     }
     for entry in node.entries() {
         if let Some(key) = entry.key.raw_text() {

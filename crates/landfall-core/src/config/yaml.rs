@@ -12,36 +12,72 @@ mod tests;
 use std::sync::Arc;
 
 use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue};
-use crate::config::report::Report;
+use crate::config::report::{Draft, Report};
 use crate::config::text::Text;
+use crate::diagnostic::Severity;
 use crate::diagnostic::mask::is_secret_key;
 
-pub(crate) use build::{Parsed, TEXT_BYTES_MAX, parse_documents};
+pub(crate) use build::{Parsed, TEXT_BYTES_MAX, TEXTS_BYTES_MAX, parse_documents};
 
 /// Parses a text of one document. Problems go to the report; `None` if the text is not YAML.
 pub(crate) fn parse_document(text: &Text, base: &KeyPath, report: &mut Report) -> Option<Node> {
     let parsed = parse_documents(text, base);
+    parsed.report_problems(report);
     // An empty document after a last `---` is ignored, because nothing is lost.
     let mut others = parsed.documents.iter().skip(1);
-    let second = others.find(|document| !document.is_null()).map(Node::span);
-    parsed.report_problems(report);
-    if let Some(span) = second {
-        report
-            .at(
-                &crate::config::codes::SEVERAL_DOCUMENTS,
-                span,
-                Arc::from(""),
-                "a second YAML document starts here and is not read",
-            )
+    if let Some(second) = others.find(|document| !document.is_null()) {
+        report_second_document(second, report)
             .help("write each document to a file of its own, or remove the `---` above");
     }
-    let mut documents = parsed.documents;
-    if documents.is_empty() || !parsed.complete {
+    take_document(parsed, 0, report)
+}
+
+/// Parses the values of a pack. Of several documents the first that is not empty is read, as Helm does; a warning names
+/// the second.
+pub(crate) fn parse_pack_values(text: &Text, base: &KeyPath, report: &mut Report) -> Option<Node> {
+    let parsed = parse_documents(text, base);
+    parsed.report_problems(report);
+    let mut filled = (0..parsed.documents.len()).filter(|index| !parsed.documents[*index].is_null());
+    let first = filled.next()?;
+    if let Some(second) = filled.next() {
+        report_second_document(&parsed.documents[second], report)
+            .severity(Severity::Warning)
+            .help("move its keys into the first document, and remove the `---` above");
+    }
+    take_document(parsed, first, report)
+}
+
+fn report_second_document<'r>(second: &Node, report: &'r mut Report) -> &'r mut Draft {
+    report.at(
+        &crate::config::codes::SEVERAL_DOCUMENTS,
+        second.span(),
+        Arc::from(""),
+        "a second YAML document starts here and is not read",
+    )
+}
+
+fn take_document(mut parsed: Parsed, index: usize, report: &mut Report) -> Option<Node> {
+    if !parsed.complete || index >= parsed.documents.len() {
         return None;
     }
-    let document = documents.swap_remove(0);
+    let document = parsed.documents.swap_remove(index);
     report_secrets(&document, report);
     Some(document)
+}
+
+/// Visits the documents of a text one by one, and marks their secrets. Problems stay in the result.
+pub(crate) fn visit_documents(
+    text: &Text,
+    base: &KeyPath,
+    report: &mut Report,
+    mut visit: impl FnMut(&Node, &mut Report),
+) -> Parsed {
+    let parsed = build::visit_documents(text, base, |document| {
+        report_secrets(document, report);
+        visit(document, report);
+    });
+    report_secrets_of(&parsed, text, report);
+    parsed
 }
 
 /// Returns true if a text has no YAML content: it is empty or has only comments.

@@ -9,7 +9,8 @@ use std::ops::Range;
 use crate::diagnostic::Excerpt;
 use crate::wording::is_near;
 
-const MASK: &str = "****";
+/// The replacement of a secret.
+pub(crate) const MASK: &str = "****";
 /// A line with more characters is cut around its mark.
 const WIDTH_MAX: usize = 140;
 const WIDTH_BEFORE_MARK: usize = 50;

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{API_VERSION, ImageRow};
+use super::{API_VERSION, ImageRow, reason};
+use crate::settings::Unknowns;
 
 /// The output of `landfall check`: the availability of every image of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -15,6 +16,8 @@ pub struct CheckReport {
     pub kind: &'static str,
     /// The requested platforms; empty if every platform is accepted.
     pub platforms: Vec<String>,
+    /// The reason why images may be missing from the list; null if it is complete.
+    pub images_incomplete: Option<String>,
     /// All images, in the order of work.
     pub images: Vec<CheckRow>,
     /// The numbers of images.
@@ -71,9 +74,9 @@ pub struct CheckSummary {
 }
 
 impl CheckReport {
-    /// Makes the report and counts its rows.
+    /// Makes the report and counts its rows. `unknowns` are the reasons why images may be missing.
     #[must_use]
-    pub fn new(platforms: Vec<String>, images: Vec<CheckRow>) -> CheckReport {
+    pub fn new(platforms: Vec<String>, images: Vec<CheckRow>, unknowns: &Unknowns) -> CheckReport {
         let mut summary = CheckSummary::default();
         for row in &images {
             *match row.state {
@@ -87,14 +90,16 @@ impl CheckReport {
             api_version: API_VERSION,
             kind: "Check",
             platforms,
+            images_incomplete: reason(&unknowns.images),
             images,
             summary,
         }
     }
 
-    /// Returns true if all images are available.
+    /// Returns true if all images are known and available.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.images.iter().all(|row| row.state == CheckState::Present)
+        let all_known = self.images_incomplete.is_none();
+        all_known && self.images.iter().all(|row| row.state == CheckState::Present)
     }
 }

@@ -61,9 +61,7 @@ pub struct CheckArgs {
 pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
     checked.print_findings(context);
-    let Some(settings) = &checked.settings else {
-        return Ok(checked.status());
-    };
+    let settings = checked.complete_settings()?;
     let runtime = runtime::current_thread()?;
     let options = CopyOptions::new(args.concurrency);
     let checking = async { Ok(check(settings, args, context, &options).await) };
@@ -106,7 +104,7 @@ async fn check(settings: &Settings, args: &CheckArgs, context: &Context, options
         .collect()
         .await;
     let platforms = args.platforms.iter().map(ToString::to_string).collect();
-    CheckReport::new(platforms, rows)
+    CheckReport::new(platforms, rows, &settings.unknown)
 }
 
 impl CheckContext<'_> {
@@ -232,6 +230,9 @@ fn render_check(report: &CheckReport, width: Option<usize>) -> String {
         }
     }
     text.push_str(&format!("\n{}\n", totals.join(", ")));
+    if let Some(reason) = &report.images_incomplete {
+        text.push_str(&format!("the list of images is not complete: {reason}\n"));
+    }
     text
 }
 

@@ -81,27 +81,41 @@ fn render_explanation(report: &ExplainReport) -> String {
                 row.location.file, row.location.line, row.pack, row.layer
             ),
         ),
-        None => push_fact(&mut text, "named", "in no profile: treated as an application image"),
+        None => match &report.images_incomplete {
+            Some(reason) => push_fact(&mut text, "named", &format!("not known: {reason}")),
+            None => push_fact(&mut text, "named", "in no profile: treated as an application image"),
+        },
     }
     if let Some(namespace) = &report.namespace {
-        let fact = match &namespace.why {
-            Some(why) => format!("left as it is: {why}"),
-            None => format!("`{}` is redirected", namespace.name),
+        let fact = match (&namespace.why, &namespace.unknown) {
+            (Some(why), _) => format!("left as it is: {why}"),
+            (None, Some(reason)) => format!("not known: {reason}"),
+            (None, None) => format!("`{}` is redirected", namespace.name),
         };
         push_fact(&mut text, "namespace", &fact);
     }
     text.push_str("\ncandidates, in order\n");
-    for (index, candidate) in report.candidates.iter().enumerate() {
-        render_candidate(&mut text, index + 1, candidate);
+    match &report.candidates {
+        Some(candidates) => {
+            for (index, candidate) in candidates.iter().enumerate() {
+                render_candidate(&mut text, index + 1, candidate);
+            }
+        }
+        None => {
+            let reason = report.sources_unknown.as_deref().unwrap_or_default();
+            text.push_str(&format!("  not known: {reason}\n"));
+        }
     }
-    text.push_str("\na pod's image becomes\n");
-    push_fact(&mut text, "once everything is in place", &report.runtime);
-    if report.runtime_before_primary != report.runtime {
-        push_fact(
-            &mut text,
-            "until the primary registry holds it",
-            &report.runtime_before_primary,
-        );
+    if let Some(runtime) = &report.runtime {
+        text.push_str("\na pod's image becomes\n");
+        push_fact(&mut text, "once everything is in place", runtime);
+    }
+    if let Some(before) = report
+        .runtime_before_primary
+        .as_ref()
+        .filter(|_| report.runtime_before_primary != report.runtime)
+    {
+        push_fact(&mut text, "until the primary registry holds it", before);
     }
     if let Some(warning) = &report.warning {
         text.push_str(&format!("\nwarning: {warning}\n"));

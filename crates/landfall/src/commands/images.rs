@@ -49,5 +49,9 @@ fn render_images(report: &ImagesReport) -> String {
             format!("{}:{}", image.location.file, image.location.line),
         ]);
     }
-    table.render(stdout_width())
+    let mut text = table.render(stdout_width());
+    if let Some(reason) = &report.images_incomplete {
+        text.push_str(&format!("\nthe list of images is not complete: {reason}\n"));
+    }
+    text
 }

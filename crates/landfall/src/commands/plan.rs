@@ -42,19 +42,24 @@ pub(crate) fn run(args: &PlanArgs, context: &Context) -> anyhow::Result<ExitStat
     Ok(checked.status())
 }
 
+/// The place of a value that is not known.
+const UNKNOWN: &str = "?";
+
 /// Renders the plan for people: a row per image, then the reasons that the rows refer to, then the totals.
 pub(crate) fn render_plan(report: &PlanReport, width: Option<usize>) -> String {
     let mut reasons: Vec<&str> = Vec::new();
     let mut table = Table::new(&["#", "ROLE", "IMAGE", "PULLED FROM", "WHY", "BECOMES"]);
     for (index, row) in report.images.iter().enumerate() {
-        let (reference, why) = match row.pull.first() {
-            Some(first) => (first.reference.clone(), reason_mark(&mut reasons, &first.why)),
-            None => (String::new(), String::new()),
+        let first = row.pull.as_ref().map(|pull| pull.first());
+        let (reference, why) = match first {
+            Some(Some(first)) => (first.reference.clone(), reason_mark(&mut reasons, &first.why)),
+            Some(None) => (String::new(), String::new()),
+            None => (UNKNOWN.to_owned(), UNKNOWN.to_owned()),
         };
-        let becomes = if reference == row.runtime {
-            "the same".to_owned()
-        } else {
-            row.runtime.clone()
+        let becomes = match &row.runtime {
+            None => UNKNOWN.to_owned(),
+            Some(runtime) if *runtime == reference => "the same".to_owned(),
+            Some(runtime) => runtime.clone(),
         };
         table.row([
             (index + 1).to_string(),
@@ -111,12 +116,26 @@ fn totals(report: &PlanReport) -> String {
     if report.images.iter().any(|row| row.image.finding == Finding::Discovered) {
         lines.push("* found in a manifest, not listed by its pack".to_owned());
     }
-    if !report.redirection {
+    if let Some(reason) = &report.sources_unknown {
+        lines.push(format!("{UNKNOWN} not known where images come from: {reason}"));
+    }
+    if let Some(reason) = &report.images_incomplete {
+        lines.push(format!("the list of images is not complete: {reason}"));
+    }
+    if report.redirection == Some(false) {
         lines.push(
             "redirection is off (`stylus.imageRedirectWebhook.enable: false`): neither the agent's pulls nor those of \
              pods are redirected"
                 .to_owned(),
         );
+    }
+    let versions = report.profiles.iter().filter_map(|profile| {
+        let version = profile.version.as_deref()?;
+        Some(format!("{} {version}", profile.name))
+    });
+    let versions: Vec<String> = versions.collect();
+    if !versions.is_empty() {
+        lines.push(format!("profile: {}", versions.join(", ")));
     }
     lines.push(format!(
         "{}: {provider} provider, {infrastructure} infrastructure, {application} application",

@@ -38,9 +38,12 @@ pub struct PushArgs {
 pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
     checked.print_findings(context);
-    let Some(settings) = &checked.settings else {
-        return Ok(checked.status());
-    };
+    let settings = checked.complete_settings()?;
+    if let Some(unknown) = settings.unknown.images.first() {
+        context
+            .printer
+            .note(format_args!("the list of images is not complete: {unknown}"));
+    }
     let resolver = Resolver::new(settings);
     let options = TransferOptions::resolve(&args.transfer);
     let registries = options.registries(settings, context);

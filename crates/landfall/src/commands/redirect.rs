@@ -131,23 +131,23 @@ pub(crate) fn run(args: &RedirectArgs, context: &Context) -> anyhow::Result<Exit
 fn show(args: &RenderArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
     checked.print_findings(context);
-    if let Some(settings) = &checked.settings {
-        let rendering = match args.show_secrets {
-            true => render(settings, args.dialect.dialect()),
-            false => render(&masked(settings), args.dialect.dialect()),
-        };
-        context.printer.data(&render_shown(&rendering))?;
-        print_gaps(&rendering, context);
-    }
+    let settings = checked.complete_settings()?;
+    let rendering = match args.show_secrets {
+        true => render(settings, args.dialect.dialect()),
+        false => render(&masked(settings), args.dialect.dialect()),
+    };
+    context.printer.data(&render_shown(&rendering))?;
+    print_gaps(&rendering, context);
     Ok(checked.status())
 }
 
 fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
     checked.print_findings(context);
-    let Some(settings) = checked.settings.as_ref().filter(|_| !checked.diagnostics.has_errors()) else {
+    let settings = checked.complete_settings()?;
+    if checked.diagnostics.has_errors() {
         return Ok(ExitStatus::AnswerIsNo);
-    };
+    }
     let rendering = render(settings, args.dialect.dialect());
     if rendering.files.is_empty() && !rendering.fragments.is_empty() {
         let name = args.dialect.dialect().name();

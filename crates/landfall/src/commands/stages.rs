@@ -77,9 +77,7 @@ pub(crate) fn run(args: &StagesArgs, context: &Context) -> anyhow::Result<ExitSt
     })?;
     let checked = load_settings(&args.inputs)?;
     checked.print_findings(context);
-    let Some(settings) = &checked.settings else {
-        return Ok(ExitStatus::AnswerIsNo);
-    };
+    let settings = checked.settings_of_all_files()?;
     let runtime = runtime::current_thread()?;
     let reports = runtime.block_on(run_parts(&parts, settings, args, context));
     let steps = reports.iter().flat_map(|(part, report)| render::rows(part, report));

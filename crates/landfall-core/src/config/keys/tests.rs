@@ -131,6 +131,7 @@ fn asked_of_profile() -> BTreeSet<String> {
         read_profiles(
             &[file],
             &TemplateValues::default(),
+            &mut Vec::new(),
             &mut Facts::default(),
             &mut Report::default(),
         );

@@ -1,57 +1,90 @@
 //! Evaluation of the templates in a text. Positions in the result are traced to the file.
+//!
+//! A template without a value becomes a mark with a number. Readers report the marks that a value which is used
+//! depends on, and only these are errors [spec:profile.template-values].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::config::codes::{self, CodeDoc};
 use crate::config::node::{UNRESOLVED_END, UNRESOLVED_START};
 use crate::config::report::Report;
 use crate::config::template::TemplateValues;
-use crate::config::text::{Segment, Text};
-use crate::config::yaml::TEXT_BYTES_MAX;
+use crate::config::template::functions::{FUNCTIONS, FunctionError, Value, apply_function};
+use crate::config::template::packs::{PackTable, PackValue};
+use crate::config::template::parse::{Command, Operand, Pipeline, parse_pipeline};
+use crate::config::template::scan::{is_comment, templates, trimmed_range};
+use crate::config::text::{Segment, Span, Text};
+use crate::config::variables::Variables;
+use crate::config::yaml::{TEXT_BYTES_MAX, TEXTS_BYTES_MAX};
+use crate::diagnostic::Severity;
+use crate::wording::{counted, nearest};
 
-/// The maximum size of a template's value, in bytes. Options that refer to each other could multiply it.
+/// The maximum size of a template's value, in bytes. Values that refer to each other could multiply it.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// The maximum number of values that refer to each other in a row.
+const CHAIN_MAX: usize = 100;
 
-/// The `options` of all packs, by pack name: raw text with templates.
-pub(crate) type PackOptions = BTreeMap<String, BTreeMap<String, String>>;
-
-/// The evaluator of templates. It evaluates each name once.
+/// The evaluator of templates. It looks up each name once.
 #[derive(Debug)]
 pub(crate) struct Templates<'a> {
     values: &'a TemplateValues,
-    options: PackOptions,
-    known: HashMap<String, Result<Arc<str>, Failure>>,
+    packs: PackTable,
+    variables: &'a Variables,
+    /// The version of Kubernetes, from the pack of that layer.
+    kubernetes_version: Option<String>,
+    /// The names that were looked up, by profile.
+    known: HashMap<(usize, String), Result<Arc<str>, Arc<Failure>>>,
+    /// The templates without a value; a mark holds the index.
+    problems: Vec<Problem>,
+    /// Look-ups without a value that `default` replaced in the current template.
+    defaulted: Vec<Arc<Failure>>,
+    /// The size of all texts that were rendered, in bytes.
+    rendered: usize,
 }
 
 /// The reason why a template has no value.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Failure {
     doc: &'static CodeDoc,
     message: String,
     help: String,
+    /// The position of the wrong value, if it is not that of the template.
+    place: Option<(Span, Arc<str>)>,
 }
 
-/// A template `{{…}}` in a text.
-struct Found<'t> {
-    start: usize,
-    end: usize,
-    /// The trimmed text between the braces.
-    inner: &'t str,
+/// A template without a value.
+#[derive(Debug)]
+struct Problem {
+    failure: Arc<Failure>,
+    span: Span,
+    key: Arc<str>,
+    /// The severity if it does not depend on the use.
+    severity: Option<Severity>,
 }
 
 impl<'a> Templates<'a> {
-    pub(crate) fn new(values: &'a TemplateValues, options: PackOptions) -> Templates<'a> {
+    pub(crate) fn new(
+        values: &'a TemplateValues,
+        packs: PackTable,
+        variables: &'a Variables,
+        kubernetes_version: Option<String>,
+    ) -> Templates<'a> {
         Templates {
             values,
-            options,
+            packs,
+            variables,
+            kubernetes_version,
             known: HashMap::new(),
+            problems: Vec::new(),
+            defaulted: Vec::new(),
+            rendered: 0,
         }
     }
 
-    /// Returns the text with its templates replaced. A template without a value is reported and becomes a mark, which
-    /// is a plain character for YAML.
-    pub(crate) fn render(&mut self, text: &Text, key: &str, report: &mut Report) -> Text {
+    /// Returns the text with its templates replaced. A template without a value becomes a mark, which is a plain text
+    /// for YAML. `profile` is the number of the profile that holds the text.
+    pub(crate) fn render(&mut self, text: &Text, key: &str, profile: usize, report: &mut Report) -> Text {
         let source = text.as_str();
         if !source.contains("{{") {
             return text.clone();
@@ -59,121 +92,318 @@ impl<'a> Templates<'a> {
         let mut rendered = String::with_capacity(source.len());
         let mut segments = Vec::new();
         let mut copied = 0;
+        let key: Arc<str> = Arc::from(key);
         for found in templates(source) {
-            let value = match self.evaluate(found.inner, &mut Vec::new()) {
-                Ok(value) => value,
-                Err(_) if is_comment(source, found.start) => continue,
-                Err(failure) => {
-                    report
-                        .at(
-                            failure.doc,
-                            text.slice(found.start..found.end),
-                            Arc::from(key),
-                            failure.message,
-                        )
-                        .help(failure.help);
-                    Arc::from(format!("{UNRESOLVED_START}{UNRESOLVED_END}"))
-                }
+            let value = self.evaluate(found.inner, profile, &mut Vec::new());
+            if value.is_err() && is_comment(source, found.start) {
+                continue;
+            }
+            let problem = |failure, severity| Problem {
+                failure,
+                span: text.slice(found.start..found.end),
+                key: key.clone(),
+                severity,
             };
-            if rendered.len() + value.len() + (source.len() - copied) > TEXT_BYTES_MAX {
+            for failure in self.defaulted.drain(..) {
+                self.problems.push(problem(failure, Some(Severity::Note)));
+            }
+            let value = value.unwrap_or_else(|failure| {
+                self.problems.push(problem(failure, None));
+                Arc::from(format!("{UNRESOLVED_START}{}{UNRESOLVED_END}", self.problems.len() - 1))
+            });
+            let size = rendered.len() + value.len() + (source.len() - copied);
+            if size > TEXT_BYTES_MAX || self.rendered + size > TEXTS_BYTES_MAX {
                 report
                     .at(
                         &codes::TOO_LARGE,
                         text.slice(found.start..found.end),
-                        Arc::from(key),
-                        format!("the values of its templates make the text larger than {TEXT_BYTES_MAX} bytes"),
+                        key.clone(),
+                        "the values of the templates make the text too large",
                     )
                     .help("shorten the values that its templates stand for");
                 break;
             }
+            let (start, end) = trimmed_range(source, &found, copied);
             push(&mut segments, rendered.len(), copied, true);
-            rendered.push_str(&source[copied..found.start]);
+            rendered.push_str(&source[copied..start]);
             push(&mut segments, rendered.len(), found.start, false);
             rendered.push_str(&value);
-            copied = found.end;
+            copied = end;
         }
         push(&mut segments, rendered.len(), copied, true);
         rendered.push_str(&source[copied..]);
+        self.rendered += rendered.len();
         Text::derived(text, &rendered, segments)
     }
 
-    fn evaluate(&mut self, inner: &str, stack: &mut Vec<String>) -> Result<Arc<str>, Failure> {
-        let name = inner
-            .strip_prefix(".spectro.")
-            .filter(|name| !name.is_empty() && name.chars().all(is_name_character))
-            .ok_or_else(|| Failure {
-                doc: &codes::UNSUPPORTED_TEMPLATE,
-                message: "cannot evaluate this template: it is more than one name".to_owned(),
-                help: "write one look-up such as `{{.spectro.macro.NAME}}`, with the finished value in the macro"
-                    .to_owned(),
-            })?;
-        if let Some(known) = self.known.get(name) {
+    /// Reports each reason for templates without a value once: as an error if a value that is used depends on it, else
+    /// as a warning. `used` has the numbers of the marks in such values, with their key paths.
+    pub(crate) fn report_problems(self, used: &BTreeMap<usize, Arc<str>>, report: &mut Report) {
+        struct Group {
+            /// The problem that is shown: the first that is used, else the first.
+            shown: usize,
+            is_used: bool,
+            count: usize,
+        }
+        let mut groups: Vec<Group> = Vec::new();
+        let mut group_of: HashMap<(&'static str, &str), usize> = HashMap::new();
+        for (index, problem) in self.problems.iter().enumerate() {
+            let is_used = used.contains_key(&index);
+            let reason = (problem.failure.doc.code, problem.failure.message.as_str());
+            let at = *group_of.entry(reason).or_insert_with(|| {
+                groups.push(Group {
+                    shown: index,
+                    is_used: false,
+                    count: 0,
+                });
+                groups.len() - 1
+            });
+            let group = &mut groups[at];
+            group.count += 1;
+            if is_used && !group.is_used {
+                group.is_used = true;
+                group.shown = index;
+            }
+        }
+        for group in groups {
+            let problem = &self.problems[group.shown];
+            let failure = &problem.failure;
+            let used_at = used.get(&group.shown).unwrap_or(&problem.key);
+            let place = failure.place.clone();
+            let (span, key) = place.unwrap_or_else(|| (problem.span.clone(), used_at.clone()));
+            let more = match group.count - 1 {
+                0 => String::new(),
+                more => format!(", here and at {}", counted(more, "further place")),
+            };
+            let severity = match (problem.severity, group.is_used) {
+                (Some(severity), _) => severity,
+                (None, true) => Severity::Error,
+                (None, false) => Severity::Warning,
+            };
+            let draft = report.at(failure.doc, span, key, format!("{}{more}", failure.message));
+            draft.severity(severity).help(failure.help.clone());
+            if failure.place.is_some() {
+                draft.also_at(problem.span.clone(), used_at.clone(), "used here");
+            }
+        }
+        self.variables
+            .report_unused(&self.known_variables(), self.values, report);
+    }
+
+    /// Returns the variables that a template named, by profile and name.
+    fn known_variables(&self) -> BTreeSet<(usize, &str)> {
+        let names = self.known.keys();
+        names
+            .filter_map(|(profile, name)| Some((*profile, name.strip_prefix("var.")?)))
+            .collect()
+    }
+
+    /// Evaluates the text between the braces.
+    fn evaluate(&mut self, inner: &str, profile: usize, open: &mut Vec<String>) -> Result<Arc<str>, Arc<Failure>> {
+        if inner.starts_with("/*") && inner.ends_with("*/") {
+            return Ok(Arc::from(""));
+        }
+        let pipeline = parse_pipeline(inner).map_err(|error| {
+            failure(
+                &codes::UNSUPPORTED_TEMPLATE,
+                format!("cannot evaluate this template: {error}"),
+                format!("write a look-up, with functions behind `|`: {}", FUNCTIONS.join(", ")),
+            )
+        })?;
+        // Go too looks at the functions before it looks up a value.
+        if let Some(name) = unknown_function(&pipeline) {
+            return Err(function_failure(&FunctionError::Unknown { name: name.to_owned() }));
+        }
+        let value = self.evaluate_pipeline(&pipeline, profile, open)?;
+        Ok(Arc::from(value.into_text()))
+    }
+
+    fn evaluate_pipeline(
+        &mut self,
+        pipeline: &Pipeline,
+        profile: usize,
+        open: &mut Vec<String>,
+    ) -> Result<Value, Arc<Failure>> {
+        let mut piped = None;
+        for command in &pipeline.0 {
+            piped = Some(self.evaluate_command(command, piped, profile, open));
+        }
+        piped.unwrap_or_else(|| Ok(Value::Text(String::new())))
+    }
+
+    fn evaluate_command(
+        &mut self,
+        command: &Command,
+        piped: Option<Result<Value, Arc<Failure>>>,
+        profile: usize,
+        open: &mut Vec<String>,
+    ) -> Result<Value, Arc<Failure>> {
+        let mut operands: Vec<_> = command
+            .operands
+            .iter()
+            .map(|operand| self.evaluate_operand(operand, profile, open))
+            .collect();
+        operands.extend(piped);
+        let Some(function) = &command.function else {
+            return match <[_; 1]>::try_from(operands) {
+                Ok([value]) => value,
+                Err(_) => Err(failure(
+                    &codes::UNSUPPORTED_TEMPLATE,
+                    "cannot evaluate this template: the word behind `|` is not a function".to_owned(),
+                    format!("functions are: {}", FUNCTIONS.join(", ")),
+                )),
+            };
+        };
+        if function == "default"
+            && let [default, given] = operands.as_mut_slice()
+            && let Err(reason) = given
+            && *reason.doc == codes::UNRESOLVED_TEMPLATE
+        {
+            let used = failure(
+                &codes::DEFAULT_USED,
+                format!("{}, so its default is used", reason.message),
+                reason.help.clone(),
+            );
+            self.defaulted.push(used);
+            return std::mem::replace(default, Ok(Value::Boolean(false)));
+        }
+        let operands = operands.into_iter().collect::<Result<Vec<_>, _>>()?;
+        apply_function(function, operands, VALUE_BYTES_MAX).map_err(|error| function_failure(&error))
+    }
+
+    fn evaluate_operand(
+        &mut self,
+        operand: &Operand,
+        profile: usize,
+        open: &mut Vec<String>,
+    ) -> Result<Value, Arc<Failure>> {
+        match operand {
+            Operand::LookUp(name) => Ok(Value::Text(self.look_up_once(name, profile, open)?.to_string())),
+            Operand::Text(text) => Ok(Value::Text(text.clone())),
+            Operand::Number(number) => Ok(Value::Number(*number)),
+            Operand::Boolean(value) => Ok(Value::Boolean(*value)),
+            Operand::Pipeline(inner) => self.evaluate_pipeline(inner, profile, open),
+        }
+    }
+
+    /// Looks up a name. `open` has the names whose values are being evaluated.
+    fn look_up_once(&mut self, name: &str, profile: usize, open: &mut Vec<String>) -> Result<Arc<str>, Arc<Failure>> {
+        let known_as = (profile, name.to_owned());
+        if let Some(known) = self.known.get(&known_as) {
             return known.clone();
         }
-        if stack.iter().any(|open| open == name) {
-            return Err(Failure {
-                doc: &codes::TEMPLATE_CYCLE,
-                message: format!("the template `{{{{.spectro.{name}}}}}` refers to itself"),
-                help: "write a value without a template into one of the options".to_owned(),
-            });
+        if open.iter().any(|open| open == name) {
+            return Err(failure(
+                &codes::TEMPLATE_CYCLE,
+                format!("the template `{{{{.spectro.{name}}}}}` refers to itself"),
+                "write a value without a template into one of the values".to_owned(),
+            ));
         }
-        stack.push(name.to_owned());
-        let value = self.look_up(name, stack);
-        stack.pop();
-        self.known.insert(name.to_owned(), value.clone());
+        if open.len() >= CHAIN_MAX {
+            return Err(failure(
+                &codes::TOO_LARGE,
+                format!("the template `{{{{.spectro.{name}}}}}` stands at the end of {CHAIN_MAX} templates in a row"),
+                "write the finished value into one of them".to_owned(),
+            ));
+        }
+        open.push(name.to_owned());
+        let value = self.look_up(name, profile, open);
+        open.pop();
+        self.known.insert(known_as, value.clone());
         value
     }
 
-    fn look_up(&mut self, name: &str, stack: &mut Vec<String>) -> Result<Arc<str>, Failure> {
-        let Some(rest) = name.strip_prefix("pack.") else {
-            return self.values.get(name).map(Arc::from).ok_or_else(|| Failure {
-                doc: &codes::UNRESOLVED_TEMPLATE,
-                message: format!("the template `{{{{.spectro.{name}}}}}` has no value"),
-                help: match name.split_once('.') {
-                    Some(("macro" | "var" | "system", _)) => {
-                        format!("give it one: `--set {name}=…`, or in a values file")
-                    }
-                    _ => "templates are `.spectro.macro.`, `.spectro.var.`, `.spectro.system.` and \
-                          `.spectro.pack.<pack>.options.`"
-                        .to_owned(),
-                },
-            });
-        };
-        // Pack name and key may both contain dots, so the existing packs decide where the name ends.
-        let found = self.options.iter().find_map(|(pack, options)| {
-            let key = rest.strip_prefix(pack.as_str())?.strip_prefix(".options.")?;
-            Some(options.get(key).cloned().ok_or((pack.clone(), key.to_owned())))
-        });
-        let raw = match found {
-            Some(Ok(raw)) => raw,
-            Some(Err((pack, key))) => {
-                return Err(Failure {
-                    doc: &codes::UNRESOLVED_TEMPLATE,
-                    message: format!("the template `{{{{.spectro.{name}}}}}` has no value"),
-                    help: format!("the pack `{pack}` has no option `{key}`: add it below `options` in its values"),
-                });
+    fn look_up(&mut self, name: &str, profile: usize, open: &mut Vec<String>) -> Result<Arc<str>, Arc<Failure>> {
+        if let Some(rest) = name.strip_prefix("pack.") {
+            return self.look_up_pack(name, rest, open);
+        }
+        let variable = name
+            .strip_prefix("var.")
+            .and_then(|variable| self.variables.get(profile, variable));
+        if let Some(given) = self.values.get(name) {
+            if let Some(variable) = variable
+                && let Err(reason) = variable.check(given)
+            {
+                let place = self.values.place(name).unwrap_or_else(|| variable.place());
+                return Err(Arc::new(Failure {
+                    doc: &codes::VARIABLE_VALUE,
+                    message: format!("the value of the variable `{}` {reason}", variable.name),
+                    help: "give another value: by `--set`, or in the values file".to_owned(),
+                    place: Some(place),
+                }));
             }
-            None => {
-                return Err(Failure {
-                    doc: &codes::UNRESOLVED_TEMPLATE,
-                    message: format!("the template `{{{{.spectro.{name}}}}}` has no value"),
-                    help: "no pack of the profiles has this name; write `.spectro.pack.<pack>.options.<key>`"
+            return Ok(Arc::from(given));
+        }
+        if let Some(variable) = variable
+            && let Some(default) = variable.default_text()
+        {
+            return match variable.check(default) {
+                Ok(()) => Ok(Arc::from(default)),
+                Err(reason) => Err(Arc::new(Failure {
+                    doc: &codes::VARIABLE_VALUE,
+                    message: format!("the default of the variable `{}` {reason}", variable.name),
+                    help: "correct `defaultValue`, or give a value by `--set`".to_owned(),
+                    place: Some(variable.place()),
+                })),
+            };
+        }
+        if name == KUBERNETES_VERSION
+            && let Some(version) = &self.kubernetes_version
+        {
+            return Ok(Arc::from(version.as_str()));
+        }
+        Err(failure(
+            &codes::UNRESOLVED_TEMPLATE,
+            no_value(name),
+            match name.split_once('.') {
+                Some(("macro" | "var" | "system", _)) => format!("give it one: `--set {name}=…`, or in a values file"),
+                _ => "templates are `.spectro.macro.`, `.spectro.var.`, `.spectro.system.` and \
+                      `.spectro.pack.<pack>.<path>`"
+                    .to_owned(),
+            },
+        ))
+    }
+
+    fn look_up_pack(&mut self, name: &str, rest: &str, open: &mut Vec<String>) -> Result<Arc<str>, Arc<Failure>> {
+        let unresolved = |help| failure(&codes::UNRESOLVED_TEMPLATE, no_value(name), help);
+        let (raw, profile) = match self.packs.look_up(rest) {
+            PackValue::Found { raw, profile } => (raw, profile),
+            PackValue::NoPack => {
+                return Err(unresolved(
+                    "no pack of the profiles has this name; write `.spectro.pack.<pack>.<path into its values>`"
                         .to_owned(),
-                });
+                ));
+            }
+            PackValue::Unreadable { pack } => {
+                return Err(unresolved(format!("the pack `{pack}` has no values that can be read")));
+            }
+            PackValue::NoValue { pack, path } => {
+                return Err(unresolved(match path.strip_prefix("options.") {
+                    Some(key) => {
+                        format!("the pack `{pack}` has no option `{key}`: add it below `options` in its values")
+                    }
+                    None => format!("the values of the pack `{pack}` have no `{path}`: add it, or correct the path"),
+                }));
+            }
+            PackValue::NotText { pack, path, kind } => {
+                return Err(unresolved(format!(
+                    "in the values of the pack `{pack}`, `{path}` is {kind}: name a text, a number or a boolean"
+                )));
             }
         };
         let mut value = String::new();
         let mut copied = 0;
         for found in templates(&raw) {
-            value.push_str(&raw[copied..found.start]);
-            value.push_str(&self.evaluate(found.inner, stack)?);
-            copied = found.end;
+            let (start, end) = trimmed_range(&raw, &found, copied);
+            value.push_str(&raw[copied..start]);
+            value.push_str(&self.evaluate(found.inner, profile, open)?);
+            copied = end;
             if value.len() > VALUE_BYTES_MAX {
-                return Err(Failure {
-                    doc: &codes::TOO_LARGE,
-                    message: format!("the value of `{{{{.spectro.{name}}}}}` has more than {VALUE_BYTES_MAX} bytes"),
-                    help: "shorten the options that it is made of".to_owned(),
-                });
+                return Err(failure(
+                    &codes::TOO_LARGE,
+                    format!("the value of `{{{{.spectro.{name}}}}}` has more than {VALUE_BYTES_MAX} bytes"),
+                    "shorten the values that it is made of".to_owned(),
+                ));
             }
         }
         value.push_str(&raw[copied..]);
@@ -181,48 +411,49 @@ impl<'a> Templates<'a> {
     }
 }
 
-/// A text whose templates are replaced by marks, which are not YAML syntax, so that it can be parsed before the
-/// templates are evaluated. `restore` puts the templates back into a parsed text.
-pub(crate) struct Protected {
-    pub(crate) content: String,
-    originals: Vec<String>,
+/// The look-up that the pack of the layer `k8s` answers if no value is given.
+const KUBERNETES_VERSION: &str = "system.kubernetes.version";
+
+/// Returns the first function of a pipeline that is not known.
+fn unknown_function(pipeline: &Pipeline) -> Option<&str> {
+    pipeline.0.iter().find_map(|command| {
+        let own = command.function.as_deref().filter(|name| !FUNCTIONS.contains(name));
+        own.or_else(|| {
+            let inner = command.operands.iter().filter_map(|operand| match operand {
+                Operand::Pipeline(inner) => Some(inner),
+                _ => None,
+            });
+            inner.filter_map(unknown_function).next()
+        })
+    })
 }
 
-impl Protected {
-    pub(crate) fn new(source: &str) -> Protected {
-        let mut content = String::with_capacity(source.len());
-        let mut originals = Vec::new();
-        let mut copied = 0;
-        for found in templates(source) {
-            content.push_str(&source[copied..found.start]);
-            content.push(UNRESOLVED_START);
-            content.push_str(&originals.len().to_string());
-            content.push(UNRESOLVED_END);
-            originals.push(source[found.start..found.end].to_owned());
-            copied = found.end;
-        }
-        content.push_str(&source[copied..]);
-        Protected { content, originals }
-    }
+fn no_value(name: &str) -> String {
+    format!("the template `{{{{.spectro.{name}}}}}` has no value")
+}
 
-    pub(crate) fn restore(&self, text: &str) -> String {
-        let mut restored = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once(UNRESOLVED_START) {
-            restored.push_str(before);
-            let mark = after.split_once(UNRESOLVED_END);
-            let original = mark.and_then(|(number, _)| self.originals.get(number.parse::<usize>().ok()?));
-            match (original, mark) {
-                (Some(original), Some((_, behind))) => {
-                    restored.push_str(original);
-                    rest = behind;
-                }
-                _ => rest = after,
-            }
-        }
-        restored.push_str(rest);
-        restored
-    }
+fn failure(doc: &'static CodeDoc, message: String, help: String) -> Arc<Failure> {
+    Arc::new(Failure {
+        doc,
+        message,
+        help,
+        place: None,
+    })
+}
+
+fn function_failure(error: &FunctionError) -> Arc<Failure> {
+    let help = match error {
+        FunctionError::Unknown { name } => match nearest(name, FUNCTIONS.into_iter()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("functions are: {}", FUNCTIONS.join(", ")),
+        },
+        _ => "correct the template, or put the finished value into a macro".to_owned(),
+    };
+    failure(
+        &codes::UNSUPPORTED_TEMPLATE,
+        format!("cannot evaluate this template: {error}"),
+        help,
+    )
 }
 
 fn push(segments: &mut Vec<Segment>, at: usize, parent_at: usize, linear: bool) {
@@ -233,123 +464,5 @@ fn push(segments: &mut Vec<Segment>, at: usize, parent_at: usize, linear: bool) 
     segments.push(Segment { at, parent_at, linear });
 }
 
-/// Returns the templates of a text that contain `.spectro.`, in order.
-fn templates(source: &str) -> impl Iterator<Item = Found<'_>> {
-    let mut from = 0;
-    std::iter::from_fn(move || {
-        loop {
-            let start = from + source[from..].find("{{")?;
-            let end = start + source[start..].find("}}")? + 2;
-            // `{{ {{ .x }}`: the last opening braces count.
-            let start = start + source[start..end - 2].rfind("{{").unwrap_or(0);
-            from = end;
-            let inner = source[start + 2..end - 2].trim_matches('-').trim();
-            if inner.contains(".spectro.") {
-                return Some(Found { start, end, inner });
-            }
-        }
-    })
-}
-
-fn is_name_character(character: char) -> bool {
-    character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_')
-}
-
-/// Returns true if the line is a YAML comment, where a template needs no value.
-fn is_comment(source: &str, at: usize) -> bool {
-    let line = source[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    source[line..].trim_start().starts_with('#')
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::diagnostic::NamedText;
-
-    fn options() -> PackOptions {
-        let edge = [
-            (
-                "system.uri",
-                "{{ .spectro.pack.os-pack.options.system.registry }}/os:{{.spectro.var.tag}}",
-            ),
-            ("system.registry", "reg.example.com"),
-            ("loop", "{{.spectro.pack.os-pack.options.loop}}"),
-        ];
-        BTreeMap::from([(
-            "os-pack".to_owned(),
-            edge.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        )])
-    }
-
-    fn rendered(source: &str) -> (String, Vec<&'static str>) {
-        let mut values = TemplateValues::default();
-        values.set("macro.NAME=value").unwrap();
-        values.set("var.tag=v1").unwrap();
-        let mut report = Report::default();
-        let text =
-            Templates::new(&values, options()).render(&Text::of_file(&NamedText::new("f", source)), "k", &mut report);
-        let codes = report.finish([]).iter().map(|finding| finding.code).collect();
-        (text.as_str().to_owned(), codes)
-    }
-
-    #[test]
-    fn templates_are_replaced_by_text() {
-        for (source, expected) in [
-            ("a {{.spectro.macro.NAME}} b", "a value b"),
-            ("{{ .spectro.macro.NAME }}{{- .spectro.var.tag -}}", "valuev1"),
-            ("{{.spectro.pack.os-pack.options.system.uri}}", "reg.example.com/os:v1"),
-            ("{{ .Values.x }} {{ .spectro.var.tag }}", "{{ .Values.x }} v1"),
-            ("{{ unclosed .spectro.", "{{ unclosed .spectro."),
-            ("# {{.spectro.macro.UNKNOWN}}\nx", "# {{.spectro.macro.UNKNOWN}}\nx"),
-        ] {
-            assert_eq!(rendered(source), (expected.to_owned(), vec![]), "{source}");
-        }
-    }
-
-    #[test]
-    fn a_template_without_a_value_is_one_finding_and_a_mark() {
-        let mark = format!("{UNRESOLVED_START}{UNRESOLVED_END}");
-        for (source, code) in [
-            ("{{.spectro.macro.UNKNOWN}}", "LF0401"),
-            ("{{.spectro.pack.os-pack.options.none}}", "LF0401"),
-            ("{{.spectro.pack.none.options.x}}", "LF0401"),
-            ("{{.spectro.macro.NAME | upper}}", "LF0402"),
-            ("{{.spectro.pack.os-pack.options.loop}}", "LF0403"),
-        ] {
-            assert_eq!(rendered(source), (mark.clone(), vec![code]), "{source}");
-        }
-    }
-
-    #[test]
-    fn options_that_multiply_each_other_are_stopped() {
-        let mut pack = BTreeMap::new();
-        for level in 1..40 {
-            let inner = format!("{{{{.spectro.pack.p.options.l{}}}}}", level - 1);
-            pack.insert(format!("l{level}"), inner.repeat(10));
-        }
-        pack.insert("l0".to_owned(), "x".to_owned());
-        let values = TemplateValues::default();
-        let mut report = Report::default();
-        let file = Text::of_file(&NamedText::new("f", "{{.spectro.pack.p.options.l39}}"));
-        Templates::new(&values, BTreeMap::from([("p".to_owned(), pack)])).render(&file, "k", &mut report);
-        assert_eq!(
-            report.finish([]).iter().map(|finding| finding.code).collect::<Vec<_>>(),
-            ["LF0107"]
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn protecting_and_restoring_gives_the_text_back(source in "(\\{\\{|\\}\\}|\\.spectro\\.|[a-z .\n]){0,12}") {
-            let protected = Protected::new(&source);
-            prop_assert_eq!(protected.restore(&protected.content), source);
-        }
-
-        #[test]
-        fn a_text_without_templates_of_ours_stays(source in "(\\{\\{|\\}\\}|[a-z .\n]){0,12}") {
-            prop_assert_eq!(rendered(&source), (source, vec![]));
-        }
-    }
-}
+mod tests;

@@ -12,9 +12,12 @@ use crate::config::report::Report;
 use crate::config::text::{Span, Text};
 
 /// The maximum size of a text, in bytes.
-pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
-/// The maximum number of nodes of a text. Each use of an alias counts its nodes again.
-const NODES_MAX: usize = 50_000;
+pub(crate) const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The maximum size of all texts together, in bytes.
+pub(crate) const TEXTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The maximum number of nodes in memory: of a text, or of a document if the documents are visited one by one. A node
+/// takes about 300 bytes. Each use of an alias counts its nodes again.
+const NODES_MAX: usize = 500_000;
 /// The maximum nesting of blocks, and of brackets.
 const DEPTH_MAX: usize = 100;
 const MERGE_KEY: &str = "<<";
@@ -64,6 +67,16 @@ const SPLIT: &str = "split the file, or remove what is generated";
 
 /// Parses all documents of a text. `base` is the key path of the text itself.
 pub(crate) fn parse_documents(text: &Text, base: &KeyPath) -> Parsed {
+    build(text, base, None)
+}
+
+/// Parses the documents of a text one by one: only the one that `visit` gets is in memory. The documents that could be
+/// parsed are visited, also if a later one cannot.
+pub(crate) fn visit_documents(text: &Text, base: &KeyPath, mut visit: impl FnMut(&Node)) -> Parsed {
+    build(text, base, Some(&mut visit))
+}
+
+fn build<'a>(text: &'a Text, base: &'a KeyPath, visit: Option<Visitor<'a>>) -> Parsed {
     let mut builder = Builder {
         text,
         base,
@@ -71,6 +84,7 @@ pub(crate) fn parse_documents(text: &Text, base: &KeyPath) -> Parsed {
         anchors: HashMap::new(),
         nodes: 0,
         documents: Vec::new(),
+        visit,
         problems: Vec::new(),
     };
     let complete = builder.run();
@@ -81,6 +95,9 @@ pub(crate) fn parse_documents(text: &Text, base: &KeyPath) -> Parsed {
     }
 }
 
+/// A visitor of finished documents.
+type Visitor<'a> = &'a mut (dyn FnMut(&Node) + 'a);
+
 struct Builder<'a> {
     text: &'a Text,
     base: &'a KeyPath,
@@ -89,6 +106,8 @@ struct Builder<'a> {
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
     documents: Vec<Node>,
+    /// The visitor of finished documents, which are not kept then.
+    visit: Option<Visitor<'a>>,
     problems: Vec<Problem>,
 }
 
@@ -177,7 +196,12 @@ impl Builder<'_> {
             Event::SequenceEnd | Event::MappingEnd => self.close(end),
             Event::Alias(id) => self.alias(id, start, end),
             Event::UnresolvedAlias(_) => self.unresolved_alias(start, end),
-            Event::DocumentStart(..) => self.anchors.clear(),
+            Event::DocumentStart(..) => {
+                self.anchors.clear();
+                if self.visit.is_some() {
+                    self.nodes = 0;
+                }
+            }
             // StreamStart, StreamEnd, DocumentEnd and comments carry no value.
             _ => {}
         }
@@ -262,7 +286,10 @@ impl Builder<'_> {
 
     fn attach(&mut self, node: Node) {
         let Some(frame) = self.stack.last_mut() else {
-            self.documents.push(node);
+            match &mut self.visit {
+                Some(visit) => visit(&node),
+                None => self.documents.push(node),
+            }
             return;
         };
         match &mut frame.kind {
