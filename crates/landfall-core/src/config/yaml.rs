@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue};
 use crate::config::report::Report;
 use crate::config::text::Text;
-use crate::diagnostic::mask::is_secret_key;
+use crate::diagnostic::secrets::is_secret_key;
 
 pub(crate) use build::{Parsed, TEXT_BYTES_MAX, parse_documents};
 

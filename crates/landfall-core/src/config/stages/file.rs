@@ -9,7 +9,7 @@ use crate::config::codes;
 use crate::config::facts::{Facts, Sourced, WrittenFile};
 use crate::config::node::Node;
 use crate::config::report::Report;
-use crate::diagnostic::mask::{self, LineBreaks};
+use crate::diagnostic::secrets::holds_credential;
 use crate::stage::{CREDENTIAL_DIRECTORY, SecretBytes, StageDirectory, StageFile};
 
 pub(super) const MODE_PLAIN: u32 = 0o644;
@@ -50,8 +50,11 @@ pub(super) fn read_file(node: &Node, stage: &str, facts: &mut Facts, report: &mu
         }
     };
     let text = String::from_utf8_lossy(&content);
-    let holds_secret =
-        path.starts_with(CREDENTIAL_DIRECTORY) || !mask::secret_ranges(&text, LineBreaks::Real).is_empty();
+    let holds_secret = path.starts_with(CREDENTIAL_DIRECTORY) || holds_credential(&text);
+    // Encoded content is a secret too.
+    if holds_secret && text != written {
+        report.secret(content_node.unwrap_or(node).span());
+    }
     facts.stage_files.push(WrittenFile {
         stage: stage.to_owned(),
         path: Sourced::new(path.clone(), node.get("path").unwrap_or(node)),

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use crate::config::codes;
 use crate::config::node::Node;
 use crate::config::report::Report;
-use crate::diagnostic::mask::is_secret_key;
+use crate::diagnostic::secrets::holds_credential;
 use crate::stage::accounts::{is_password_hash, is_user_name};
 use crate::stage::environment::is_variable_name;
 use crate::stage::{ENVIRONMENT_FILE, Environment, SecretBytes, StageFile, StageUser, Systemctl};
@@ -176,7 +176,7 @@ pub(super) fn read_environment(step: &Node, report: &mut Report) -> Option<Envir
                 .help("write `NAME: value` with letters, digits and `_` in the name, and one line as the value");
             continue;
         }
-        holds_secret |= is_secret_key(name) || value.contains('@') && value.contains("://");
+        holds_secret |= holds_credential(&format!("{name}={value}"));
         variables.push((name.to_owned(), SecretString::from(value)));
     }
     let mode = if holds_secret { MODE_SECRET } else { MODE_PLAIN };
