@@ -204,7 +204,7 @@ codes! {
         "landfall:\n  mirror:\n    files: [containerd]";
 
     UNKNOWN_STAGE = "LF0601", Warning, "unknown stage",
-        "Kairos runs its own stages, each with `.before` and `.after`; nothing runs this one.",
+        "Kairos runs its own stages, each with `.before` and `.after`. A name that resembles one of them is a warning. Any other name is a note: its steps run when a program or a person asks for them by name (`kairos-agent run-stage NAME`, `landfall stages run NAME`).",
         "stages:\n  initramfs: []";
     IGNORED_STAGE_KEY = "LF0602", Warning, "key that a stage ignores",
         "Kairos silently ignores keys that it does not know. This one resembles a key that it knows.",

@@ -9,8 +9,8 @@ use crate::config::codes;
 use crate::config::facts::Facts;
 use crate::config::node::Node;
 use crate::config::report::Report;
-use crate::stage::{STAGES, StageStep, base_of};
-use crate::wording::nearest;
+use crate::diagnostic::Severity;
+use crate::stage::{STAGES, StageStep, is_stage, nearest_stage};
 use file::{read_directory, read_file};
 
 /// Appends the steps below `stages` to the steps that were read before.
@@ -27,16 +27,25 @@ pub(crate) fn read_stages(stages: &Node, facts: &mut Facts, report: &mut Report)
 }
 
 fn check_stage_name(key: &Node, stage: &str, report: &mut Report) {
-    let base = base_of(stage);
-    if !STAGES.contains(&base) {
-        let draft = report.node(&codes::UNKNOWN_STAGE, key, format!("there is no stage `{stage}`"));
-        match nearest(base, STAGES.into_iter()) {
-            Some(near) => draft.help(format!("did you mean `{near}`?")),
-            None => draft.help(format!(
-                "stages are: {}; each with `.before` and `.after`",
-                STAGES.join(", ")
-            )),
-        };
+    if is_stage(stage) {
+        return;
+    }
+    match nearest_stage(stage) {
+        Some(near) => {
+            report
+                .node(&codes::UNKNOWN_STAGE, key, format!("Kairos has no stage `{stage}`"))
+                .help(format!("did you mean `{near}`?"));
+        }
+        None => {
+            let message = format!("Kairos has no stage `{stage}`: its steps run only when they are asked for by name");
+            report
+                .node(&codes::UNKNOWN_STAGE, key, message)
+                .severity(Severity::Note)
+                .help(format!(
+                    "Kairos' stages are {}, each with `.before` and `.after`",
+                    STAGES.join(", ")
+                ));
+        }
     }
 }
 
