@@ -14,6 +14,8 @@ mod facts;
 mod fix;
 mod images;
 mod keys;
+mod known_key;
+mod near;
 mod node;
 mod profile;
 mod registry;

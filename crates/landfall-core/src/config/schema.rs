@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::config::keys;
-use crate::config::shape::{Key, Shape, Unknown};
+use crate::config::known_key::{Key, Shape, Unknown};
 
 /// Returns the JSON Schema of a user-data file. It allows unknown keys under `stylus`, because Palette has many, and
 /// none under `landfall`.
@@ -32,7 +32,10 @@ fn document(title: &str, shape: &Shape) -> Value {
 
 fn schema_of(shape: &Shape) -> Value {
     match shape {
-        Shape::Any => json!({}),
+        // Foreign values have no type here: another program checks them.
+        Shape::Any | Shape::Foreign(_) => json!({}),
+        Shape::Owner(_) => json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
+        Shape::MapOrValue(keys, unknown) => map_schema(keys, *unknown),
         Shape::Text => json!({"type": "string"}),
         Shape::Label => json!({"type": ["string", "number", "boolean", "null"]}),
         Shape::Bool => json!({"type": "boolean"}),

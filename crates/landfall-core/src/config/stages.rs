@@ -5,13 +5,15 @@ mod step;
 
 use std::collections::BTreeMap;
 
-use crate::config::codes;
 use crate::config::facts::Facts;
 use crate::config::node::Node;
 use crate::config::report::Report;
+use crate::config::{codes, keys};
 use crate::diagnostic::Severity;
 use crate::stage::{STAGES, StageStep, is_stage, nearest_stage};
 use file::{read_directory, read_file};
+
+pub(crate) use file::read_foreign_file;
 
 /// Appends the steps below `stages` to the steps that were read before.
 pub(crate) fn read_stages(stages: &Node, facts: &mut Facts, report: &mut Report) {
@@ -28,6 +30,17 @@ pub(crate) fn read_stages(stages: &Node, facts: &mut Facts, report: &mut Report)
 
 fn check_stage_name(key: &Node, stage: &str, report: &mut Report) {
     if is_stage(stage) {
+        return;
+    }
+    if keys::is_step_key(stage) {
+        let place = format!("stages.<name>[].{stage}");
+        report
+            .node(
+                &codes::MISPLACED,
+                key,
+                format!("`{stage}` is no stage but a key of a step: it belongs at `{place}`"),
+            )
+            .help(format!("indent it so that it stands at `{place}`"));
         return;
     }
     match nearest_stage(stage) {
@@ -54,6 +67,7 @@ fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -
     let written_name = node.get("name").and_then(Node::text).unwrap_or(stage);
     let name = unique_name(written_name, &mut facts.step_names);
     step::check_keys(node, report);
+    note_templates(node, report);
     let lists = |key: &str| node.get(key).map(Node::items_or_self).unwrap_or_default();
     let mut files = Vec::new();
     for file in lists("files") {
@@ -73,7 +87,7 @@ fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -
         files,
         commands: node
             .get("commands")
-            .map(Node::items)
+            .map(Node::values)
             .unwrap_or_default()
             .iter()
             .filter_map(Node::text)
@@ -85,6 +99,34 @@ fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -
         location: node.location(),
     };
     is_askable.then_some(step)
+}
+
+/// Reports Go templates in the parts of a step in which Kairos evaluates them (yip's `templateSysData`: files, commands,
+/// conditions, variables). Landfall takes them as they are [spec:user-data.foreign-parts].
+fn note_templates(step: &Node, report: &mut Report) {
+    let lists = |key: &str| step.get(key).map(Node::items_or_self).unwrap_or_default();
+    let contents = lists("files").iter().filter_map(|file| file.get("content"));
+    let commands = step.get("commands").map(Node::values).unwrap_or_default().iter();
+    let variables = step.get("environment").map(Node::entries).unwrap_or_default().iter();
+    let scalars = contents
+        .chain(commands)
+        .chain(step.get("if"))
+        .chain(variables.map(|entry| &entry.value));
+    for node in scalars {
+        let text = node.text().unwrap_or_default();
+        let Some(start) = text.find("{{") else { continue };
+        let Some(length) = text[start..].find("}}") else {
+            continue;
+        };
+        let span = node.inner_span(start..start + length + 2);
+        let message = format!(
+            "`{}` holds a Go template: Kairos evaluates it, and Landfall takes it as it is",
+            node.path()
+        );
+        report
+            .at(&codes::STAGE_TEMPLATE, span, node.key_path(), message)
+            .help("leave this step to Kairos, or write the finished text");
+    }
 }
 
 /// Returns the name with a number if it was used before. In Kairos, steps of one name overwrite each other.
