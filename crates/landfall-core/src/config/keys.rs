@@ -859,15 +859,15 @@ const ENTITY: &[Key] = &[
 ];
 
 const DNS: &[Key] = &[
-    key!("nameservers", Any, "Name servers."),
+    key!("nameservers", Any, "Name servers.", also: ["servers", "server"]),
     key!("search", Any, "Domains."),
     key!("options", Any, "Options."),
     key!("path", Any, "The file. Default: `/etc/resolv.conf`."),
 ];
 
 const DOWNLOAD: &[Key] = &[
-    key!("path", Any, "Absolute path."),
-    key!("url", Any, "The URL."),
+    key!("path", Any, "Absolute path.", also: ["dest", "destination", "target"]),
+    key!("url", Any, "The URL.", also: ["uri", "source"]),
     key!("permissions", Any, "The mode, in octal.", also: ["mode", "perms", "chmod"]),
     key!("owner", Any, "Numeric owner."),
     key!("group", Any, "Numeric group."),
@@ -876,7 +876,7 @@ const DOWNLOAD: &[Key] = &[
 ];
 
 const GIT: &[Key] = &[
-    key!("url", Any, "The repository."),
+    key!("url", Any, "The repository.", also: ["repo", "repository", "uri"]),
     key!("path", Any, "The directory."),
     key!("branch", Any, "The branch."),
     key!("branch_only", Any, "`true`: only this branch."),
@@ -992,7 +992,7 @@ const FILE: &[Key] = &[
     ),
     key!("owner", Owner(true), "Numeric owner."),
     key!("group", Owner(true), "Numeric group."),
-    key!("ownerstring", Text, "`user[:group]`; overrides the numbers."),
+    key!("ownerstring", Text, "`user[:group]`; overrides the numbers.", also: ["user", "username"]),
     key!(
         "encoding",
         Label,

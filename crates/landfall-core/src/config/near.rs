@@ -89,13 +89,22 @@ pub(crate) fn near_here(name: &str, keys: &'static [Key], tolerance: Tolerance) 
     if plain.is_empty() {
         return None;
     }
-    let same = current().find(|key| {
+    // An old spelling in another case is still that old spelling.
+    let same = keys.iter().find(|key| {
         let other = self::plain(key.name);
         other == plain || other.len() > 3 && singular(&other) == singular(&plain)
     });
     let named_elsewhere = || current().find(|key| key.also.iter().any(|also| self::plain(also) == plain));
+    // `proxy` is the end of `httpProxy`, `httpsProxy` and `noProxy`: none of them is meant more than another.
+    let is_end_of_several = || {
+        let ends = current().filter(|key| words(key.name).ends_with(&words(name)));
+        ends.count() > 1
+    };
     let by_edits = || {
         let lower = name.to_ascii_lowercase();
+        if is_end_of_several() {
+            return None;
+        }
         current()
             .filter_map(|key| {
                 let known = key.name.to_ascii_lowercase();
@@ -192,8 +201,16 @@ fn places(name: &str, value: &Node, levels: &[Level], root: &'static Shape, tole
     // Every other mapping has a `name` or a `path`.
     if !matches!(name, "name" | "path") {
         let around = levels.iter().rev().skip(1);
+        // A step's file has no business with the keys of cloud-init at the top.
+        let is_in_step = here.pattern.starts_with(".stages");
+        let fits = |level: &Level, shape: &Shape| {
+            !is_in_step || !level.pattern.is_empty() || matches!(shape, Shape::Map(..) | Shape::MapOf(_))
+        };
         let found = around
-            .filter(|level| known.iter().any(|(pattern, _)| *pattern == level.pattern))
+            .filter(|level| {
+                let mut here = known.iter().filter(|(pattern, _)| *pattern == level.pattern);
+                here.any(|(_, shape)| fits(level, shape))
+            })
             .map(|level| level.path.key(name).to_string());
         if let Some(place) = found.into_iter().next() {
             return vec![place];
@@ -314,6 +331,7 @@ mod tests {
             (file, "owner_string", "ownerstring"),
             (file, "onwer", "owner"),
             (file, "paht", "path"),
+            (file, "user", "ownerstring"),
             (step, "comands", "commands"),
             (step, "command", "commands"),
             (step, "file", "files"),
@@ -341,6 +359,7 @@ mod tests {
             (".stylus.site", "edgehostToken", "edgeHostToken"),
             (".stylus.site.network", "noproxy", "noProxy"),
             (".stylus.site.network", "http_proxy", "httpProxy"),
+            (".stylus", "installationmode", "installationMode"),
             ("", "landfal", "landfall"),
             ("", "Stages", "stages"),
             ("", "stage", "stages"),
@@ -358,6 +377,7 @@ mod tests {
             (".stages.*[].files[]", "append"),
             (".stylus", "somethingElse"),
             (".stylus.site", "region"),
+            (".stylus.site.network", "proxy"),
             ("", "stable"),
             ("", "version"),
             ("", "stylusPackage"),

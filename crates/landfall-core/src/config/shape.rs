@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use crate::config::codes;
 use crate::config::known_key::{Key, Shape, Unknown};
 use crate::config::near::{self, Level, Meant, Tolerance};
 use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue};
 use crate::config::report::Report;
+use crate::config::{codes, keys};
 use crate::wording::nearest;
 
 /// Words of an old key that became words of another key.
@@ -67,7 +67,11 @@ impl ShapeCheck<'_> {
             },
             Shape::MapOf(inner) => {
                 for entry in node.entries() {
-                    self.value(&entry.value, inner, &near::join(pattern, "*"));
+                    // A key of a step in the place of a stage is reported with its name.
+                    let is_step_key = entry.key.text().is_some_and(keys::is_step_key);
+                    if !(is_step_key && pattern.ends_with(".stages")) {
+                        self.value(&entry.value, inner, &near::join(pattern, "*"));
+                    }
                 }
                 matches!(node.value, NodeValue::Mapping(_))
             }

@@ -19,6 +19,10 @@ pub(crate) use file::read_foreign_file;
 pub(crate) fn read_stages(stages: &Node, facts: &mut Facts, report: &mut Report) {
     for entry in stages.entries() {
         let Some(stage) = entry.key.text() else { continue };
+        if keys::is_step_key(stage) {
+            report_step_key(&entry.key, stage, report);
+            continue;
+        }
         check_stage_name(&entry.key, stage, report);
         for node in entry.value.items_or_self() {
             if let Some(step) = read_step(node, stage, facts, report) {
@@ -28,19 +32,20 @@ pub(crate) fn read_stages(stages: &Node, facts: &mut Facts, report: &mut Report)
     }
 }
 
+/// Reports a key of a step that stands beside the stages.
+fn report_step_key(key: &Node, name: &str, report: &mut Report) {
+    let place = format!("stages.<name>[].{name}");
+    report
+        .node(
+            &codes::MISPLACED,
+            key,
+            format!("`{name}` is no stage but a key of a step: it belongs at `{place}`"),
+        )
+        .help(format!("indent it so that it stands at `{place}`"));
+}
+
 fn check_stage_name(key: &Node, stage: &str, report: &mut Report) {
     if is_stage(stage) {
-        return;
-    }
-    if keys::is_step_key(stage) {
-        let place = format!("stages.<name>[].{stage}");
-        report
-            .node(
-                &codes::MISPLACED,
-                key,
-                format!("`{stage}` is no stage but a key of a step: it belongs at `{place}`"),
-            )
-            .help(format!("indent it so that it stands at `{place}`"));
         return;
     }
     match nearest_stage(stage) {
