@@ -167,7 +167,9 @@ fn render_keys(text: &mut String, path: &str, schema: &Value) {
     };
     for (key, schema) in properties {
         let (path, schema) = match schema.get("items") {
-            Some(items) if items.get("properties").is_some() => (format!("{path}.{key}[]"), items),
+            Some(items) if schema.get("properties").is_none() && items.get("properties").is_some() => {
+                (format!("{path}.{key}[]"), items)
+            }
             _ => (format!("{path}.{key}"), schema),
         };
         render_keys(text, &path, schema);

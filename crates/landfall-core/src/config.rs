@@ -17,6 +17,8 @@ mod fix;
 mod images;
 mod input;
 mod keys;
+mod known_key;
+mod near;
 mod node;
 mod profile;
 mod registry;

@@ -12,6 +12,7 @@ use crate::failure::Hint;
 
 pub mod mask;
 pub mod render;
+pub mod secrets;
 
 pub use render::render_text;
 

@@ -400,6 +400,11 @@ fn is_lower_hex(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
+/// Returns true for digits up to 65535. No program can connect to a higher port.
+fn is_port(port: &str) -> bool {
+    !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+}
+
 fn split_port(host: &str) -> (&str, Option<&str>) {
     match host.rfind(':') {
         Some(colon) if !host[colon..].contains(']') => (&host[..colon], Some(&host[colon + 1..])),
@@ -409,7 +414,7 @@ fn split_port(host: &str) -> (&str, Option<&str>) {
 
 fn is_host(host: &str) -> bool {
     let (name, port) = split_port(host);
-    let port_is_good = port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
+    let port_is_good = port.is_none_or(is_port);
     port_is_good
         && match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             Some(address) => address.parse::<Ipv6Addr>().is_ok(),

@@ -12,8 +12,9 @@ use secrecy::SecretString;
 
 use crate::diagnostic::Location;
 
-/// Kairos' stages, without `.before` and `.after`.
-pub const STAGES: [&str; 15] = [
+/// Kairos' stages, without their parts `.before` and `.after`: those of Kairos' documentation (cloud-init, boot stages),
+/// and those that its agent runs (`pkg/action`, `pkg/uki`). Kairos runs `NAME.before` and `NAME.after` around each.
+pub const STAGES: [&str; 27] = [
     "rootfs",
     "initramfs",
     "boot",
@@ -29,7 +30,24 @@ pub const STAGES: [&str; 15] = [
     "after-upgrade-chroot",
     "after-reset",
     "after-reset-chroot",
+    "kairos-install.pre",
+    "kairos-install.after",
+    "kairos-upgrade.pre",
+    "kairos-upgrade.after",
+    "kairos-reset.pre",
+    "kairos-reset.after",
+    "kairos-uki-install.pre",
+    "kairos-uki-install.after",
+    "kairos-uki-upgrade.pre",
+    "kairos-uki-upgrade.after",
+    "kairos-uki-reset.pre",
+    "kairos-uki-reset.after",
 ];
+/// Stages that Kairos' provider runs around the start of Kubernetes, without the role of the node at their end, e.g.
+/// `provider-kairos.bootstrap.after.master`.
+pub const PROVIDER_STAGES: [&str; 2] = ["provider-kairos.bootstrap.before.", "provider-kairos.bootstrap.after."];
+/// The parts of a stage that run before and after it.
+const PARTS: [&str; 2] = [".before", ".after"];
 
 /// The file for a step's variables if the step names none.
 pub const ENVIRONMENT_FILE: &str = "/etc/environment";
@@ -37,26 +55,54 @@ pub const ENVIRONMENT_FILE: &str = "/etc/environment";
 pub const CREDENTIAL_DIRECTORY: &str = "/etc/kubernetes/registries/";
 
 /// Returns the parts of a stage in the order in which they run: `boot` has `boot.before`, `boot`, `boot.after`. A name
-/// of a part returns only that part. `None` if there is no such stage.
+/// of a part returns only that part. A name that Kairos does not have is treated alike: its steps run under that name.
 #[must_use]
-pub fn parts_of(stage: &str) -> Option<Vec<String>> {
-    if STAGES.contains(&stage) {
-        return Some(vec![
-            format!("{stage}.before"),
-            stage.to_owned(),
-            format!("{stage}.after"),
-        ]);
+pub fn parts_of(stage: &str) -> Vec<String> {
+    if base_of(stage) != stage {
+        return vec![stage.to_owned()];
     }
-    STAGES.contains(&base_of(stage)).then(|| vec![stage.to_owned()])
+    let [before, after] = PARTS;
+    vec![format!("{stage}{before}"), stage.to_owned(), format!("{stage}{after}")]
 }
 
-/// Returns a stage's name without `.before` or `.after`.
+/// Returns true if Kairos runs a stage or part of this name.
+#[must_use]
+pub fn is_stage(name: &str) -> bool {
+    is_whole_stage(base_of(name))
+}
+
+fn is_whole_stage(name: &str) -> bool {
+    let has_role = |prefix: &str| {
+        let role = name.strip_prefix(prefix).unwrap_or_default();
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        !role.is_empty() && role.bytes().all(good)
+    };
+    STAGES.contains(&name) || PROVIDER_STAGES.into_iter().any(has_role)
+}
+
+/// Returns a stage's name without `.before` or `.after` of a part. `kairos-install.after` is no part.
 #[must_use]
 pub fn base_of(stage: &str) -> &str {
-    stage
-        .strip_suffix(".before")
-        .or_else(|| stage.strip_suffix(".after"))
-        .unwrap_or(stage)
+    if is_whole_stage(stage) {
+        return stage;
+    }
+    let base = PARTS.iter().find_map(|part| stage.strip_suffix(part));
+    base.unwrap_or(stage)
+}
+
+/// Returns the name of a stage or part that was probably meant by an unknown name.
+#[must_use]
+pub fn nearest_stage(name: &str) -> Option<String> {
+    let parts = |stage: &str| {
+        let [before, after] = PARTS;
+        [stage.to_owned(), format!("{stage}{before}"), format!("{stage}{after}")]
+    };
+    let known: Vec<String> = STAGES.into_iter().flat_map(parts).collect();
+    // A name with other separators is nearer than one with other letters.
+    let plain = |name: &str| name.to_ascii_lowercase().replace(['_', '.'], "-");
+    let same = known.iter().find(|stage| plain(stage) == plain(name));
+    let near = || crate::wording::nearest(name, known.iter().map(String::as_str));
+    same.cloned().or_else(|| near().map(str::to_owned))
 }
 
 /// One step of a stage, as the user wrote it. Its actions run in the order of the fields, as in Kairos.
@@ -169,19 +215,59 @@ mod tests {
 
     #[test]
     fn a_stage_is_its_three_parts_and_a_part_is_itself() {
-        let parts = |stage| parts_of(stage).map(|parts| parts.join(" "));
-        for (stage, expected) in [
-            ("boot", Some("boot.before boot boot.after")),
+        for (stage, is_known, expected) in [
+            ("boot", true, "boot.before boot boot.after"),
             (
                 "after-install",
-                Some("after-install.before after-install after-install.after"),
+                true,
+                "after-install.before after-install after-install.after",
             ),
-            ("boot.after", Some("boot.after")),
-            ("boots", None),
-            ("boot.after.before", None),
-            ("", None),
+            ("boot.after", true, "boot.after"),
+            (
+                "kairos-install.after",
+                true,
+                "kairos-install.after.before kairos-install.after kairos-install.after.after",
+            ),
+            ("kairos-install.pre.before", true, "kairos-install.pre.before"),
+            ("kairos-uki-upgrade.after.after", true, "kairos-uki-upgrade.after.after"),
+            (
+                "provider-kairos.bootstrap.after.k3s-ready",
+                true,
+                "provider-kairos.bootstrap.after.k3s-ready.before provider-kairos.bootstrap.after.k3s-ready \
+                 provider-kairos.bootstrap.after.k3s-ready.after",
+            ),
+            (
+                "provider-kairos.bootstrap.before.master.after",
+                true,
+                "provider-kairos.bootstrap.before.master.after",
+            ),
+            (
+                "provider-kairos.bootstrap.before",
+                false,
+                "provider-kairos.bootstrap.before",
+            ),
+            ("site", false, "site.before site site.after"),
+            ("boot.after.before", false, "boot.after.before"),
         ] {
-            assert_eq!(parts(stage).as_deref(), expected, "{stage}");
+            assert_eq!(parts_of(stage).join(" "), expected, "{stage}");
+            assert_eq!(is_stage(stage), is_known, "{stage}");
+        }
+    }
+
+    #[test]
+    fn a_stage_that_was_probably_meant_is_found() {
+        for (name, expected) in [
+            ("initramfz", Some("initramfs")),
+            ("Initramfs", Some("initramfs")),
+            ("boot.befor", Some("boot.before")),
+            ("reconcile_after", Some("reconcile.after")),
+            ("after_install_chroot", Some("after-install-chroot")),
+            ("kairos-install-pre.before", Some("kairos-install.pre.before")),
+            ("kairos-install.pree", Some("kairos-install.pre")),
+            ("site-setup", None),
+            ("post-install", None),
+        ] {
+            assert_eq!(nearest_stage(name).as_deref(), expected, "{name}");
         }
     }
 }

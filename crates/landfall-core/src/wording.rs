@@ -41,7 +41,7 @@ pub fn is_near(left: &str, right: &str, edits_max: usize) -> bool {
 }
 
 /// Returns the number of edits between two texts; `None` above `edits_max`.
-fn edit_distance(left: &str, right: &str, edits_max: usize) -> Option<usize> {
+pub(crate) fn edit_distance(left: &str, right: &str, edits_max: usize) -> Option<usize> {
     // The table of distances grows with both lengths, and a key of a file may be very long.
     if [left, right]
         .iter()

@@ -360,6 +360,7 @@ fn an_image_has_its_most_infrastructural_role_at_its_first_place() {
 fn images_are_discovered_in_all_containers_and_image_volumes() {
     let text = profile(
         "    - name: app
+      layer: addon
       values: |
         manifests:
           web: {spec: {template: {spec: {containers: [{image: 'a.io/1'}]}}}}
@@ -395,7 +396,7 @@ fn a_pack_of_manifests_needs_no_values() {
         "      values: '# none'\n",
     ] {
         let text = profile(&format!(
-            "    - name: app\n{values}      manifests:\n        - name: pod\n          content: 'spec: {{containers: [{{image: a.io/1}}]}}'\n"
+            "    - name: app\n      layer: addon\n{values}      manifests:\n        - name: pod\n          content: 'spec: {{containers: [{{image: a.io/1}}]}}'\n"
         ));
         let (settings, diagnostics) = parse_all(&[], &[&text], Compat::None);
         assert!(diagnostics.is_empty(), "{values}: {diagnostics:?}");
@@ -408,6 +409,7 @@ fn a_pack_of_manifests_needs_no_values() {
 fn images_are_discovered_in_manifests_that_the_values_hold_as_text() {
     let text = profile(
         "    - name: byo-manifest
+      layer: addon
       values: |
         manifests:
           byo-manifest:
@@ -429,7 +431,7 @@ fn images_are_discovered_in_manifests_that_the_values_hold_as_text() {
         .iter()
         .map(|image| (image.source.as_str(), image.location.line))
         .collect();
-    assert_eq!(found, [("a.io/1", 10), ("a.io/2", 13)]);
+    assert_eq!(found, [("a.io/1", 11), ("a.io/2", 14)]);
 }
 
 #[test]

@@ -315,12 +315,10 @@ fn registries_yaml_has_mirrors_rewrites_and_logins() {
       "plain:5000":
         tls:
           insecure_skip_verify: true
-    ==> for /etc/rancher/rke2/config.yaml.d/90-landfall.yaml, where the registries themselves must not be asked
-    disable-default-registry-endpoint: true
     gap: the other images of `quay.io` are asked for at the rules' target as well, under their own names, before the registry itself
     gap: the other images of `us-docker.pkg.dev` are asked for at the rules' target as well, under their own names, before the registry itself
     gap: images of registries that neither the profiles nor the rules name are pulled as they are written; hint: `landfall.mirror.hosts` names more, `landfall.mirror.enable` covers all
-    gap: rke2 asks the registry itself where no mirror has an image; hint: `disable-default-registry-endpoint: true` in its configuration forbids that
+    gap: rke2 asks the registry itself where no mirror has an image, and nothing may forbid that: images of `quay.io`, `us-docker.pkg.dev` without a rule are there only
     gap: rke2 reads `registries.yaml` when it starts: restart it after a change
     "#);
 }

@@ -120,7 +120,7 @@ fn a_map_for_a_list_and_a_mode_in_quotes_make_kairos_drop_the_stages() {
     let stages =
         "  initramfs:\n    files:\n      - path: /etc/motd\n        permissions: \"0644\"\n        content: hello\n";
     insta::assert_snapshot!(findings(stages, None), @r#"
-    warning[LF0209]: `stages.initramfs` is a mapping where a list belongs
+    warning[LF0209]: `stages.initramfs` is a mapping where a list belongs: Kairos drops all stages of the file for it
      --> user-data:3:3
       |
     3 |   initramfs:
@@ -193,21 +193,21 @@ fn credential_files_are_private_and_where_they_are_read() {
 fn keys_that_kairos_ignores_are_named() {
     let stages = "  boot:\n    - files:\n        - path: /etc/motd\n          permission: 0644\n          owner_string: root\n          content: hello\n";
     insta::assert_snapshot!(findings(stages, None), @r"
-    warning[LF0602]: `permission` is no key of a stage's file and has no effect
+    warning[LF0602]: `stages.boot[0].files[0].permission` has no effect: Kairos and Landfall know no key `permission` here
      --> user-data:6:11
       |
     6 |           permission: 0644
       |           ^^^^^^^^^^
       |
-      = hint: write `permissions`
+      = hint: did you mean `permissions`?
 
-    warning[LF0602]: `owner_string` is no key of a stage's file and has no effect
+    warning[LF0602]: `stages.boot[0].files[0].owner_string` has no effect: Kairos and Landfall know no key `owner_string` here
      --> user-data:7:11
       |
     7 |           owner_string: root
       |           ^^^^^^^^^^^^
       |
-      = hint: write `ownerstring`
+      = hint: did you mean `ownerstring`?
     ");
 }
 
@@ -244,7 +244,7 @@ fn what_landfall_does_not_run_is_said_and_a_step_with_a_foreign_condition_is_lef
 fn users_units_and_variables_that_cannot_be_are_said() {
     let stages = "  boot:
     - users:
-        Root: {passwd: canary}
+        -root: {passwd: canary}
         kairos: {homedir: home, passwd: canary}
         operator: {uid: many, ssh_authorized_keys: ['github:somebody']}
       systemctl:
@@ -253,23 +253,23 @@ fn users_units_and_variables_that_cannot_be_are_said() {
       environment: {A: x}
       environment_file: etc/environment
     - environment: {1A: x, GOOD: \"a\\nb\"}
-      users: {operator: {ssh_authorized_keys: 'github:somebody'}}
+      users: {operator: {ssh_authorized_keys: ['github:somebody']}}
     - if: [a, list]
       commands: [\"true\"]
 ";
     insta::assert_snapshot!(findings(stages, None), @r#"
-    error[LF0619]: `Root` cannot be a login name
+    error[LF0619]: `-root` cannot be a login name
      --> user-data:5:9
       |
-    5 |         Root: {passwd: ****
-      |         ^^^^
+    5 |         -root: {passwd: ****}
+      |         ^^^^^
       |
-      = hint: write lower-case letters, digits, `_`, `-` and `.`, a letter first, at most 32
+      = hint: write letters, digits, `_`, `-` and `.`, a letter first, at most 32
 
     error[LF0619]: the home directory of user `kairos` is not an absolute path without `..`
      --> user-data:6:27
       |
-    6 |         kairos: {homedir: home, passwd: ****
+    6 |         kairos: {homedir: home, passwd: ****}
       |                           ^^^^
       |
       = hint: write the whole path, from `/` on
@@ -331,10 +331,10 @@ fn users_units_and_variables_that_cannot_be_are_said() {
        = hint: write `NAME: value` with letters, digits and `_` in the name, and one line as the value
 
     warning[LF0622]: `github:somebody` is the name of keys, not a key
-      --> user-data:14:47
+      --> user-data:14:48
        |
-    14 |       users: {operator: {ssh_authorized_keys: 'github:somebody'}}
-       |                                               ^^^^^^^^^^^^^^^^^
+    14 |       users: {operator: {ssh_authorized_keys: ['github:somebody']}}
+       |                                                ^^^^^^^^^^^^^^^^^
        |
        = hint: write the public key itself, as in `~/.ssh/id_ed25519.pub`
 

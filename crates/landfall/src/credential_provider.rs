@@ -225,9 +225,17 @@ fn find_file(options: &Options, request: &ProviderRequest, streams: &mut Streams
             }
             continue;
         }
+        if let Some(missing) = file.missing {
+            let message = format!("`{}` gives no whole login: {missing}", path.display());
+            let hint = r#"write {"username": "…", "password": "…"}"#;
+            streams.report(&line_with_hint(message, Some(hint)));
+        }
         if file.duration_ignored {
-            let message = format!("the `duration` in `{}` is no duration", path.display());
-            streams.report(&line_with_hint(message, Some("write it as `5m0s`")));
+            let message = format!(
+                "the `duration` in `{}` is no duration that Go can parse",
+                path.display()
+            );
+            streams.report(&line_with_hint(message, Some("write it as `5m0s`, at most `2562047h`")));
         }
         if options.debug {
             let found = match file.login_for(&request.image.repository) {

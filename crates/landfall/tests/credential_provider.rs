@@ -180,9 +180,29 @@ fn debug_says_which_files_are_looked_at_and_no_password() {
     let talk = said.split_once("--- stderr\n").expect("it talks").1;
     insta::assert_snapshot!(talk, @r"
     landfall-credential-provider: there is no `DIR/registries/us.gcr.io.json`
-    landfall-credential-provider: the `duration` in `DIR/registries/gcr.io.json` is no duration; hint: write it as `5m0s`
+    landfall-credential-provider: the `duration` in `DIR/registries/gcr.io.json` is no duration that Go can parse; hint: write it as `5m0s`, at most `2562047h`
     landfall-credential-provider: `DIR/registries/gcr.io.json` has the login of user `ann` for `us.gcr.io/a:1`
     ");
+}
+
+#[test]
+fn a_file_without_a_whole_login_is_said_without_its_text() {
+    let docker = format!(r#"{{"auths":{{"gcr.io":{{"auth":"{CANARY}"}}}}}}"#);
+    let spelling = format!(r#"{{"Username":"ann","password":"{CANARY}"}}"#);
+    let plugin = Plugin::new()
+        .with("gcr.io.json", &docker)
+        .with("quay.io.json", &spelling);
+    let talk = |image: &str| {
+        let said = plugin.ask(image);
+        assert!(!said.contains(CANARY) || image.starts_with("quay.io"), "{said}");
+        said.split_once("--- stderr\n").expect("it talks").1.to_owned()
+    };
+    insta::assert_snapshot!(talk("gcr.io/a:1"), @r#"
+    landfall-credential-provider: `DIR/registries/gcr.io.json` gives no whole login: it is a `config.json` of docker, and no login file; hint: write {"username": "…", "password": "…"}
+    "#);
+    insta::assert_snapshot!(talk("quay.io/a:1"), @r#"
+    landfall-credential-provider: `DIR/registries/quay.io.json` gives no whole login: its `username` is spelt in another way; hint: write {"username": "…", "password": "…"}
+    "#);
 }
 
 #[test]

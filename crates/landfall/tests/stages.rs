@@ -231,8 +231,29 @@ fn a_stage_that_is_none_is_said_with_those_there_are() {
     insta::assert_snapshot!(run_stage("boots", EXAMPLE, &host, &[]), @r"
     status 2
     --- stderr
-    error: there is no stage `boots`; stages are rootfs, initramfs, boot, fs, network, reconcile, before-install, before-upgrade, before-reset, after-install, after-install-chroot, after-upgrade, after-upgrade-chroot, after-reset, after-reset-chroot, each with `.before` and `.after`
+    error: there is no stage `boots`, and the inputs have no steps under that name; did you mean `boot`?
     ");
+    let said = run_stage("site-setup", EXAMPLE, &host, &[]);
+    let expected =
+        "error: there is no stage `site-setup`, and the inputs have no steps under that name; stages are rootfs, ";
+    assert!(said.contains(expected) && said.starts_with("status 2\n"), "{said}");
+}
+
+#[test]
+fn a_stage_that_kairos_does_not_have_runs_under_its_name() {
+    let host = HostFixture::mk();
+    let text = "#cloud-config\nstages:\n  site-setup: [{files: [{path: /site, content: a}]}]\n  \
+                kairos-install.pre.before: [{files: [{path: /disk, content: a}]}]\n";
+    let user_data = write(&host, text);
+    for (stage, path) in [
+        ("site-setup", "/site"),
+        ("kairos-install.pre", "/disk"),
+        ("kairos-install.pre.before", "/disk"),
+    ] {
+        let said = run_stage(stage, &user_data, &host, &[]);
+        assert!(said.starts_with("status 0\n"), "{said}");
+        assert!(said.contains(path), "{said}");
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ async fn run_on_schedule<T, F: Future<Output = ()>>(uptime_at_start: Duration, r
 }
 
 async fn run_reconcile_stages(host: &Host, settings: &Settings) {
-    for part in parts_of(STAGE).unwrap_or_default() {
+    for part in parts_of(STAGE) {
         let Some(steps) = settings.stages.get(&part).filter(|steps| !steps.is_empty()) else {
             continue;
         };

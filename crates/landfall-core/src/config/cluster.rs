@@ -3,6 +3,7 @@
 use camino::Utf8PathBuf;
 
 use crate::config::address::report_unusable;
+use crate::config::codes;
 use crate::config::node::Node;
 use crate::config::report::Report;
 use crate::settings::{FailurePolicy, KubernetesAccess, ServiceName, WebhookPolicy};
@@ -14,6 +15,20 @@ pub(crate) fn read_webhook_policy(own: &Node, report: &mut Report) -> WebhookPol
         return defaults;
     };
     let number = |key: &str| webhook.get(key).and_then(Node::integer);
+    let observes = webhook.get("observeOnly").and_then(Node::boolean) == Some(true);
+    if let Some(policy) = webhook
+        .get("failurePolicy")
+        .filter(|policy| policy.text() == Some("Fail"))
+        && observes
+    {
+        report
+            .node(
+                &codes::OBSERVE_AND_FAIL,
+                policy,
+                "`observeOnly` changes no pod, and `failurePolicy: Fail` has pods rejected while the webhook is down",
+            )
+            .help("write `failurePolicy: Ignore` while `observeOnly` is on");
+    }
     WebhookPolicy {
         failure: match webhook.get("failurePolicy").and_then(Node::text) {
             Some("Fail") => FailurePolicy::Fail,

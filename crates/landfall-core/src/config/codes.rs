@@ -70,14 +70,14 @@ codes! {
     NULL = "LF0202", Error, "value missing",
         "The key is there and its value is empty, which YAML reads as null. A value that starts with `#` is a comment.",
         "password: \"####\"";
-    UNKNOWN_KEY = "LF0203", Warning, "unknown key",
-        "Neither Landfall nor, as far as is documented, Palette Edge knows this key. It has no effect.",
+    UNKNOWN_KEY = "LF0203", Warning, "key that resembles a known one",
+        "The key is not known, and resembles one that is: other case, number, separators, or a few other letters. It has no effect.",
         "stylus:\n  registryCredentials:\n    domain: reg:5000";
     UNKNOWN_OWN_KEY = "LF0204", Error, "unknown key under `landfall`",
         "These settings are Landfall's own; a key that it does not know can only be a mistake.",
         "landfall:\n  stateDir: /var/lib/landfall";
-    MISPLACED = "LF0205", Error, "key at the wrong indentation",
-        "The key is known, but not at this place, where it has no effect. Published examples have this mistake.",
+    MISPLACED = "LF0205", Warning, "key at the wrong indentation",
+        "The key is known, but not at this place, where it has no effect. Published examples have this mistake: `externalRegistries` beside `stylus`, `stages` below it.",
         "stylus:\n  externalRegistries:\n    registryMappingRules: {}";
     DEPRECATED = "LF0206", Warning, "old spelling",
         "The key still works, but its name has changed.",
@@ -91,6 +91,24 @@ codes! {
     MAP_FOR_LIST = "LF0209", Warning, "mapping where a list belongs",
         "Landfall reads a single mapping as a list of one. Kairos itself drops all stages of a file for this.",
         "stages:\n  boot:\n    - name: one";
+    UNLISTED_KEY = "LF0210", Note, "key that is not in the table",
+        "No key near to this one is known. Palette Edge may know it: its reference is the source of the table, and a newer version may have more keys.",
+        "stylus:\n  site:\n    paletteEndpoint: api.spectrocloud.com";
+    VALUE_FOR_LIST = "LF0211", Warning, "single value where a list belongs",
+        "Landfall reads a single value as a list of one. Kairos drops all stages of a file for this, and other readers refuse the file.",
+        "commands:\n  - systemctl restart containerd";
+    VALUE_FOR_MAP = "LF0212", Warning, "string where a mapping belongs",
+        "Landfall reads the string as the value of the mapping's first key. Palette takes a mapping only.",
+        "images:\n  - image: registry.example.com/team/app:1.2.0";
+    PACK_INCOMPLETE = "LF0213", Warning, "pack without name or layer",
+        "Messages, options of templates and the order of stages depend on the name, and the treatment of a pack depends on its layer. Without a layer it is an `addon`.",
+        "- name: edge-k8s\n  layer: k8s\n  tag: 1.33.6";
+    ENDPOINT_OF_ALL = "LF0214", Warning, "address that no other host can reach",
+        "`0.0.0.0` and `[::]` stand for all addresses of a host to listen on. As the address of a registry in image names they mean the host itself, or nothing.",
+        "landfall:\n  primary:\n    endpoint: \"10.10.100.45:30003\"\n    listen: \"0.0.0.0:30003\"";
+    OBSERVE_AND_FAIL = "LF0215", Warning, "`observeOnly` with `failurePolicy: Fail`",
+        "A webhook that only observes changes no pod, but with `Fail` the API server rejects each pod while the webhook cannot be reached.",
+        "landfall:\n  webhook:\n    observeOnly: true\n    failurePolicy: Ignore";
 
     BAD_DOMAIN = "LF0301", Error, "not a registry",
         "A registry is written `host[:port][/path]`.",
@@ -228,10 +246,10 @@ codes! {
         "landfall:\n  mirror:\n    files: [containerd]";
 
     UNKNOWN_STAGE = "LF0601", Warning, "unknown stage",
-        "Kairos runs its own stages, each with `.before` and `.after`; nothing runs this one.",
+        "Kairos runs its own stages, each with `.before` and `.after`. A name that resembles one of them is a warning. Any other name is a note: its steps run when a program or a person asks for them by name (`kairos-agent run-stage NAME`, `landfall stages run NAME`).",
         "stages:\n  initramfs: []";
     IGNORED_STAGE_KEY = "LF0602", Warning, "key that a stage ignores",
-        "Kairos silently ignores keys that it does not know. This one resembles a key that it knows.",
+        "Kairos silently ignores keys that it does not know, and so does Landfall. This one resembles a key that they know.",
         "permissions: 0644";
     BAD_MODE = "LF0603", Error, "not a file mode",
         "A mode is octal digits, at most 7777.",
@@ -282,7 +300,7 @@ codes! {
         "The field is mandatory: kubelet exits with `providers.defaultCacheDuration: Required value`.",
         "defaultCacheDuration: 5m0s";
     BAD_USER = "LF0619", Error, "user that cannot be created",
-        "A login name has lower-case letters, digits, `_`, `-` and `.`, at most 32 of them; a number is below 4294967295; a home directory is an absolute path; none of the fields holds `:` or a line break.",
+        "A login name has letters, digits, `_`, `-` and `.`, at most 32 of them; a number is below 4294967295; a home directory is an absolute path; none of the fields holds `:` or a line break.",
         "users:\n  kairos:\n    groups: [admin]";
     BAD_VARIABLE = "LF0620", Error, "variable that cannot be written",
         "A variable's name has letters, digits and `_`, and does not begin with a digit; its value is one line.",
@@ -293,6 +311,15 @@ codes! {
     REMOTE_KEY = "LF0622", Warning, "SSH key that would have to be fetched",
         "Landfall writes keys as they are given. Kairos fetches those of `github:NAME`; a host without a network then has none.",
         "ssh_authorized_keys:\n  - ssh-ed25519 AAAA… operator";
+    FOREIGN_PART = "LF0623", Note, "part of the file that another program runs",
+        "Kairos and cloud-init run parts of a `#cloud-config` that Landfall does not: `write_files`, `runcmd`, `users` at the top and others. Landfall looks for readable credentials in the files, and runs nothing of it.",
+        "stages:\n  boot:\n    - name: the same as a step\n      commands:\n        - touch /run/x";
+    STAGE_TEMPLATE = "LF0624", Note, "template that Kairos evaluates",
+        "Kairos evaluates Go templates in the commands, conditions, variables and files of a step, with facts of the host. Landfall takes them as they are written.",
+        "content: \"{{`{{ name }}`}}\"";
+    UNLISTED_STEP_KEY = "LF0625", Note, "key of a stage that is not in the table",
+        "No key near to this one is known. Kairos ignores keys that it does not know; a newer version may know it.",
+        "stages:\n  boot:\n    - name: one\n      commands: []";
 }
 
 #[cfg(test)]

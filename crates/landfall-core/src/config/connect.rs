@@ -126,7 +126,7 @@ fn read_primary(config: &Node, in_cluster: &Node, facts: &mut Facts, report: &mu
         .unwrap_or_default();
     let node = credentials.first().unwrap_or(in_cluster);
     let mut value = registry_at(node, primary.endpoint.clone(), String::new(), keys, report);
-    if let Some(certificates) = config.get("certificates").filter(|list| !list.items().is_empty()) {
+    if let Some(certificates) = config.get("certificates").filter(|list| !list.is_null()) {
         value.certificates.extend(read_certificates(certificates, report));
     }
     facts.registries.push(Sourced::new(value, node));

@@ -75,6 +75,8 @@ pub(crate) struct WrittenFile {
     pub(crate) mode: Option<Sourced<u32>>,
     /// True if the file holds a login, judged by its path or its content.
     pub(crate) holds_secret: bool,
+    /// True for a file of `write_files`, whose mode is a string.
+    pub(crate) is_foreign: bool,
 }
 
 /// An OS pack and its provider image.

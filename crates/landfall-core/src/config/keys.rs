@@ -6,18 +6,24 @@
 #[cfg(test)]
 mod tests;
 
-use crate::config::shape::Shape::{
-    Any, Bool, Label, List, Map, MapOf, Mode, Number, OneOrMany, Steps, Text, Word, Yaml,
+use crate::config::known_key::Shape::{
+    Any, Bool, Foreign, Label, List, Map, MapOf, MapOrValue, Mode, Number, OneOrMany, Owner, Steps, Text, Word, Yaml,
 };
-use crate::config::shape::{Key, Shape, Unknown};
+use crate::config::known_key::{Key, Shape, Unknown};
 
 macro_rules! key {
     ($name:literal, $shape:expr, $about:literal $(,)?) => {
+        key!($name, $shape, $about, also: [])
+    };
+    // Names of other programs for the same thing.
+    ($name:literal, $shape:expr, $about:literal, also: [$($also:literal),*] $(,)?) => {
         Key {
             name: $name,
             shape: $shape,
             about: $about,
             replaced_by: None,
+            also: &[$($also),*],
+            run_by: None,
         }
     };
 }
@@ -29,16 +35,37 @@ macro_rules! old_key {
             shape: $shape,
             about: $about,
             replaced_by: Some($now),
+            also: &[],
+            run_by: None,
         }
     };
 }
+
+/// A key that another program acts on.
+macro_rules! foreign_key {
+    ($name:literal, $shape:expr, $about:literal, $by:expr) => {
+        Key {
+            name: $name,
+            shape: $shape,
+            about: $about,
+            replaced_by: None,
+            also: &[],
+            run_by: Some($by),
+        }
+    };
+}
+
+/// The program that runs parts of a user-data file by yip, and the stages at which it does.
+const KAIROS_BOOT: &str = "Kairos at its stage `boot`";
+const KAIROS_INITRAMFS: &str = "Kairos at its stage `initramfs`";
+const CLOUD_INIT: &str = "cloud-init, where that is installed (not by Kairos)";
 
 /// A user-data file.
 pub(crate) static USER_DATA: Shape = Map(
     &[
         key!(
             "stylus",
-            Map(STYLUS, Unknown::Warning),
+            Map(STYLUS, Unknown::Note),
             "The edge agent's settings, as Palette Edge knows them."
         ),
         key!("landfall", Map(LANDFALL, Unknown::Error), "Landfall's own settings."),
@@ -47,6 +74,145 @@ pub(crate) static USER_DATA: Shape = Map(
             MapOf(&STEPS),
             "Steps that Kairos runs at its stages, e.g. `initramfs` or `reconcile`."
         ),
+        foreign_key!(
+            "write_files",
+            Foreign(&Map(WRITE_FILE, Unknown::Step)),
+            "Files to write.",
+            KAIROS_BOOT
+        ),
+        foreign_key!(
+            "milpa_files",
+            Foreign(&Map(WRITE_FILE, Unknown::Step)),
+            "Files to write, by an old name.",
+            KAIROS_BOOT
+        ),
+        foreign_key!("runcmd", Any, "Commands to run.", KAIROS_BOOT),
+        foreign_key!(
+            "users",
+            Foreign(&Map(CLOUD_USER, Unknown::Step)),
+            "Users to create.",
+            KAIROS_BOOT
+        ),
+        foreign_key!(
+            "ssh_authorized_keys",
+            Any,
+            "Public keys that open the accounts.",
+            KAIROS_BOOT
+        ),
+        foreign_key!("growpart", Any, "Partitions to enlarge.", KAIROS_BOOT),
+        foreign_key!("hostname", Any, "The host's name.", KAIROS_INITRAMFS),
+        foreign_key!("bootcmd", Any, "Commands to run early at each boot.", CLOUD_INIT),
+        foreign_key!("packages", Any, "Packages to install.", CLOUD_INIT),
+        foreign_key!("package_update", Any, "Update of the list of packages.", CLOUD_INIT),
+        foreign_key!("package_upgrade", Any, "Upgrade of all packages.", CLOUD_INIT),
+        foreign_key!(
+            "package_reboot_if_required",
+            Any,
+            "Reboot after an upgrade.",
+            CLOUD_INIT
+        ),
+        foreign_key!("ntp", Any, "Time servers.", CLOUD_INIT),
+        foreign_key!("ca_certs", Any, "Certificates that the host trusts.", CLOUD_INIT),
+        foreign_key!(
+            "ca-certs",
+            Any,
+            "Certificates that the host trusts, by an old name.",
+            CLOUD_INIT
+        ),
+        foreign_key!("mounts", Any, "File systems to mount.", CLOUD_INIT),
+        foreign_key!("swap", Any, "Swap file.", CLOUD_INIT),
+        foreign_key!("disk_setup", Any, "Partitions of disks.", CLOUD_INIT),
+        foreign_key!("fs_setup", Any, "File systems to create.", CLOUD_INIT),
+        foreign_key!("chpasswd", Any, "Passwords of users.", CLOUD_INIT),
+        foreign_key!("password", Any, "Password of the default user.", CLOUD_INIT),
+        foreign_key!("user", Any, "The default user.", CLOUD_INIT),
+        foreign_key!("groups", Any, "Groups to create.", CLOUD_INIT),
+        foreign_key!("fqdn", Any, "The host's full name.", CLOUD_INIT),
+        foreign_key!("manage_etc_hosts", Any, "Content of `/etc/hosts`.", CLOUD_INIT),
+        foreign_key!("timezone", Any, "The time zone.", CLOUD_INIT),
+        foreign_key!("locale", Any, "The locale.", CLOUD_INIT),
+        foreign_key!("keyboard", Any, "The keyboard.", CLOUD_INIT),
+        foreign_key!("apt", Any, "Sources of packages.", CLOUD_INIT),
+        foreign_key!("apk_repos", Any, "Sources of packages.", CLOUD_INIT),
+        foreign_key!("yum_repos", Any, "Sources of packages.", CLOUD_INIT),
+        foreign_key!("zypper", Any, "Sources of packages.", CLOUD_INIT),
+        foreign_key!("snap", Any, "Snaps to install.", CLOUD_INIT),
+        foreign_key!("power_state", Any, "Power state after the run.", CLOUD_INIT),
+        foreign_key!("phone_home", Any, "A request after the run.", CLOUD_INIT),
+        foreign_key!("resolv_conf", Any, "Name servers.", CLOUD_INIT),
+        foreign_key!(
+            "manage_resolv_conf",
+            Any,
+            "True if name servers are written.",
+            CLOUD_INIT
+        ),
+        foreign_key!("final_message", Any, "A message after the run.", CLOUD_INIT),
+        foreign_key!("ssh", Any, "Settings of the SSH server.", CLOUD_INIT),
+        foreign_key!("ssh_keys", Any, "Keys of the host.", CLOUD_INIT),
+        foreign_key!("ssh_import_id", Any, "Users whose keys are fetched.", CLOUD_INIT),
+        foreign_key!("ssh_pwauth", Any, "Passwords over SSH.", CLOUD_INIT),
+        foreign_key!("ssh_deletekeys", Any, "Deletion of the host's keys.", CLOUD_INIT),
+        foreign_key!("disable_root", Any, "Login of root over SSH.", CLOUD_INIT),
+        foreign_key!("rsyslog", Any, "Settings of the log.", CLOUD_INIT),
+        foreign_key!("wireguard", Any, "Tunnels.", CLOUD_INIT),
+        foreign_key!("ansible", Any, "Settings of Ansible.", CLOUD_INIT),
+        foreign_key!("chef", Any, "Settings of Chef.", CLOUD_INIT),
+        foreign_key!("puppet", Any, "Settings of Puppet.", CLOUD_INIT),
+        foreign_key!("salt_minion", Any, "Settings of Salt.", CLOUD_INIT),
+        foreign_key!("landscape", Any, "Settings of Landscape.", CLOUD_INIT),
+        foreign_key!("lxd", Any, "Settings of LXD.", CLOUD_INIT),
+        foreign_key!("ubuntu_pro", Any, "Settings of Ubuntu Pro.", CLOUD_INIT),
+        foreign_key!("rh_subscription", Any, "Subscription of Red Hat.", CLOUD_INIT),
+        key!(
+            "install",
+            Foreign(&Map(INSTALL, Unknown::Silent)),
+            "Settings of Kairos' installer."
+        ),
+        key!("name", Any, "The file's name in logs of Kairos."),
+        key!("reset", Any, "Settings of Kairos' reset."),
+        key!("upgrade", Any, "Settings of Kairos' upgrade."),
+        key!("bundles", Any, "Bundles of Kairos."),
+        key!("options", Any, "Options of Kairos."),
+        key!("env", Any, "Variables of Kairos' installer."),
+        key!("debug", Any, "Debug messages of Kairos."),
+        key!("strict", Any, "Strictness of Kairos about this file."),
+        key!("verify", Any, "Verification of images by Kairos."),
+        key!("cosign", Any, "Verification of images by Kairos."),
+        key!("cosign-key", Any, "Key for the verification of images."),
+        key!("config_url", Any, "A further file that Kairos fetches."),
+        key!("fail_on_bundles_errors", Any, "Action of Kairos after a failed bundle."),
+        key!("grub_options", Any, "Options of GRUB."),
+        key!("cloud-init-paths", Any, "Further directories that Kairos reads."),
+        key!("eject-cd", Any, "Ejection of the CD after the installation."),
+        key!("arch", Any, "Architecture of the host."),
+        key!("platform", Any, "Platform of the host."),
+        key!("squash-compression", Any, "Compression of images."),
+        key!("squash-no-compression", Any, "Compression of images."),
+        key!("uki-max-entries", Any, "Number of boot entries."),
+        key!("bind-pcrs", Any, "Registers of the TPM."),
+        key!("bind-public-pcrs", Any, "Registers of the TPM."),
+        key!("kcrypt", Any, "Encryption of partitions."),
+        key!("logs", Any, "Logs that Kairos collects."),
+        key!("p2p", Any, "The mesh of Kairos."),
+        key!("k3s", Any, "Settings of K3s."),
+        key!("k3s-agent", Any, "Settings of K3s."),
+        key!("k0s", Any, "Settings of k0s."),
+        key!("k0s-worker", Any, "Settings of k0s."),
+        key!("kubevip", Any, "Settings of kube-vip."),
+        key!("cluster", Any, "Settings of Kairos' cluster plug-in."),
+        key!("network", Any, "Network of cloud-init."),
+        key!("datasource", Any, "Sources of cloud-init."),
+        key!("datasource_list", Any, "Sources of cloud-init."),
+        key!("merge_how", Any, "Rule of cloud-init for several files."),
+        key!("merge_type", Any, "Rule of cloud-init for several files."),
+        key!("preserve_hostname", Any, "True if cloud-init keeps the host's name."),
+        key!("prefer_fqdn_over_hostname", Any, "Form of the host's name."),
+        key!("system_info", Any, "Settings of cloud-init."),
+        key!("cloud_init_modules", Any, "Settings of cloud-init."),
+        key!("cloud_config_modules", Any, "Settings of cloud-init."),
+        key!("cloud_final_modules", Any, "Settings of cloud-init."),
+        key!("output", Any, "Logs of cloud-init."),
+        key!("vendor_data", Any, "Settings of cloud-init."),
     ],
     Unknown::Silent,
 );
@@ -55,22 +221,22 @@ pub(crate) static USER_DATA: Shape = Map(
 const STYLUS: &[Key] = &[
     key!(
         "registryCredentials",
-        Map(REGISTRY, Unknown::Warning),
+        Map(REGISTRY, Unknown::Note),
         "The single external registry: every image is pulled from it."
     ),
     key!(
         "externalRegistries",
-        Map(EXTERNAL, Unknown::Warning),
+        Map(EXTERNAL, Unknown::Note),
         "Several external registries, and which images come from which."
     ),
     key!(
         "imageRedirectWebhook",
-        Map(WEBHOOK, Unknown::Warning),
+        Map(WEBHOOK, Unknown::Note),
         "Redirection of the image pulls of pods."
     ),
     old_key!(
         "webhook",
-        Map(OLD_WEBHOOK, Unknown::Warning),
+        Map(OLD_WEBHOOK, Unknown::Note),
         "Old spelling of `imageRedirectWebhook`.",
         "stylus.imageRedirectWebhook"
     ),
@@ -85,22 +251,27 @@ const STYLUS: &[Key] = &[
         "Old spelling of `managementMode`.",
         "stylus.managementMode"
     ),
-    key!("localUI", Map(LOCAL_UI, Unknown::Warning), "The web page on the host."),
+    key!("localUI", Map(LOCAL_UI, Unknown::Note), "The web page on the host."),
     old_key!(
         "emcServer",
-        Map(LOCAL_UI, Unknown::Warning),
+        Map(LOCAL_UI, Unknown::Note),
         "Old spelling of `localUI`.",
         "stylus.localUI"
     ),
-    key!("site", Map(SITE, Unknown::Warning), "Settings of the host's site."),
+    key!("site", Map(SITE, Unknown::Note), "Settings of the host's site."),
     key!("path", Text, "Prefix of all paths of the edge agent."),
     key!("featureGate", Text, "Features of the edge agent, separated by commas."),
     key!("enableMultiNode", Bool, "`true`: hosts are linked to one cluster."),
     key!("debug", Bool, "Debug messages of the edge agent."),
     key!("trace", Bool, "Trace messages of the edge agent."),
     key!("includeTui", Bool, "`true`: the terminal UI is included."),
+    key!("disableTui", Bool, "`true`: the terminal UI only shows settings."),
     key!("imageOverride", Any, "Another installer image."),
-    key!("vip", Any, "Settings of the virtual IP address."),
+    key!(
+        "vip",
+        Foreign(&Map(VIP, Unknown::Note)),
+        "Settings of the virtual IP address."
+    ),
     key!("vpn", Any, "Settings of a VPN."),
     key!("skipStylusUpgrade", Bool, "`true`: the edge agent is not upgraded."),
     key!(
@@ -136,7 +307,7 @@ const REGISTRY: &[Key] = &[
 ];
 
 const EXTERNAL: &[Key] = &[
-    key!("registries", List(&Map(REGISTRY, Unknown::Warning)), "The registries."),
+    key!("registries", List(&Map(REGISTRY, Unknown::Note)), "The registries."),
     key!(
         "registryMappingRules",
         MapOf(&Text),
@@ -162,10 +333,38 @@ const OLD_WEBHOOK: &[Key] = &[
     ),
 ];
 
-const LOCAL_UI: &[Key] = &[key!(
-    "port",
-    Number(1, 65535),
-    "Port of the local UI; Landfall's status API listens on it. Default: 5080."
+const LOCAL_UI: &[Key] = &[
+    key!(
+        "port",
+        Number(1, 65535),
+        "Port of the local UI; Landfall's status API listens on it. Default: 5080."
+    ),
+    key!(
+        "login",
+        Foreign(&Map(UI_LOGIN, Unknown::Note)),
+        "Limits of logins to the local UI."
+    ),
+];
+
+const UI_LOGIN: &[Key] = &[
+    key!("disableRateLimiting", Any, "`true`: failed logins cause no delay."),
+    key!(
+        "attemptsBeforeExponentialDelayStarts",
+        Any,
+        "Failed logins before the delay grows."
+    ),
+    key!(
+        "maxFailedAttemptsBeforeLockout",
+        Any,
+        "Failed logins before the user is locked out."
+    ),
+    key!("lockoutDurationInMinutes", Any, "Duration of the lockout."),
+];
+
+const VIP: &[Key] = &[key!(
+    "skip",
+    Any,
+    "`true`: another load balancer takes the place of kube-vip."
 )];
 
 const SITE: &[Key] = &[
@@ -176,8 +375,28 @@ const SITE: &[Key] = &[
     key!("name", Text, "The host's name."),
     key!("prefix", Text, "Prefix of the host's ID."),
     key!("tags", Any, "Tags of the host."),
-    key!("tagsFromFile", Any, "A file that tags are read from."),
-    key!("tagsFromScript", Any, "A script that prints tags."),
+    key!(
+        "tagsFromFile",
+        Foreign(&Map(TAGS_FROM_FILE, Unknown::Note)),
+        "A file that tags are read from."
+    ),
+    key!(
+        "tagsFromScript",
+        Foreign(&Map(TAGS_FROM_SCRIPT, Unknown::Note)),
+        "A script that prints tags."
+    ),
+    key!("ntpServers", Any, "Time servers of the host."),
+    key!(
+        "remoteShell",
+        Foreign(&Map(REMOTE_SHELL, Unknown::Note)),
+        "The remote shell of the management plane."
+    ),
+    key!(
+        "users",
+        Foreign(&MapOf(&Foreign(&Map(SITE_USER, Unknown::Note)))),
+        "Users of the host, by login name."
+    ),
+    key!("debug", Any, "Debug messages."),
     key!(
         "caCerts",
         List(&Text),
@@ -188,8 +407,12 @@ const SITE: &[Key] = &[
         Bool,
         "`true`: the management plane's certificate is not verified."
     ),
-    key!("network", Map(NETWORK, Unknown::Silent), "Network of the host."),
-    key!("deviceUIDPaths", Any, "Files that the host's ID is read from."),
+    key!("network", Map(NETWORK, Unknown::Note), "Network of the host."),
+    key!(
+        "deviceUIDPaths",
+        Foreign(&Map(DEVICE_UID_PATH, Unknown::Note)),
+        "Files that the host's ID is read from."
+    ),
     key!("clusterId", Text, "The cluster that the host belongs to."),
     key!("clusterName", Text, "The cluster's name."),
     key!("registrationURL", Text, "The URL at which a person registers the host."),
@@ -205,6 +428,125 @@ const NETWORK: &[Key] = &[
         Text,
         "Hosts, domains and CIDRs that are reached directly, separated by commas."
     ),
+    key!("nameserver", Any, "Name server of the host."),
+    key!(
+        "interfaces",
+        Foreign(&MapOf(&Foreign(&Map(INTERFACE, Unknown::Note)))),
+        "Network interfaces, by name."
+    ),
+];
+
+const INTERFACE: &[Key] = &[
+    key!("type", Any, "`dhcp` or `static`."),
+    key!("ipAddress", Any, "The address."),
+    key!("mask", Any, "The network mask."),
+    key!("gateway", Any, "The gateway."),
+    key!("nameserver", Any, "The name server."),
+];
+
+const TAGS_FROM_FILE: &[Key] = &[
+    key!("fileName", Any, "The file."),
+    key!("delimiter", Any, "Text between two tags. Default: a line break."),
+    key!("separator", Any, "Text between key and value. Default: `:`."),
+];
+
+const TAGS_FROM_SCRIPT: &[Key] = &[
+    key!("scriptName", Any, "The script."),
+    key!("timeout", Any, "Seconds until the script is stopped. Default: 60."),
+];
+
+const REMOTE_SHELL: &[Key] = &[key!("disable", Any, "`true`: no remote shell.")];
+
+const DEVICE_UID_PATH: &[Key] = &[
+    key!("name", Any, "The file."),
+    key!("regex", Any, "The part of the file that is the ID."),
+];
+
+/// A user of `site.users`.
+const SITE_USER: &[Key] = &[
+    key!("groups", Any, "Groups of the user."),
+    key!("passwd", Any, "The password.", also: ["hashed_passwd", "plain_text_passwd"]),
+    key!("passwordExpiry", Any, "Day on which the password expires."),
+    key!("lock_passwd", Any, "`true`: no password opens the account."),
+    key!("ssh_authorized_keys", Any, "Public keys that open the account.", also: ["ssh_keys", "authorized_keys"]),
+];
+
+/// Kairos' installer, as the reference of Palette Edge and that of Kairos list it.
+const INSTALL: &[Key] = &[
+    key!("device", Any, "The disk."),
+    key!("auto", Any, "`true`: installation without a question."),
+    key!("reboot", Any, "`true`: reboot afterwards."),
+    key!("poweroff", Any, "`true`: power off afterwards."),
+    key!("bind_mounts", Any, "Directories that outlast a reboot."),
+    key!("ephemeral_mounts", Any, "Directories that do not outlast a reboot."),
+    key!("extra-dirs-rootfs", Any, "Directories to create."),
+    key!("grub_options", Any, "Options of GRUB."),
+    key!("grub-entry-name", Any, "Name in the menu of GRUB."),
+    key!("partitions", Any, "Partitions."),
+    key!("extra-partitions", Any, "Further partitions."),
+    key!("no-format", Any, "`true`: no disk is formatted."),
+    key!("force", Any, "`true`: installation over another one."),
+    key!("system", Any, "The system's image."),
+    key!("passive", Any, "The passive image."),
+    key!("recovery-system", Any, "The recovery image."),
+    key!("bundles", Any, "Bundles of Kairos."),
+    key!("env", Any, "Variables of the installer."),
+    key!("image", Any, "The image to install."),
+    key!("encrypted_partitions", Any, "Partitions to encrypt."),
+    key!("ssh_hardening", Any, "`true`: strict settings of SSH."),
+];
+
+/// An entry of `write_files` of cloud-init.
+const WRITE_FILE: &[Key] = &[
+    key!("path", Any, "Absolute path."),
+    key!("content", Any, "The content."),
+    key!("permissions", Any, "The mode, as a string of octal digits.", also: ["mode", "perms", "chmod"]),
+    key!("owner", Any, "`user[:group]`.", also: ["ownerstring"]),
+    key!("encoding", Any, "The encoding of the content."),
+    key!("append", Any, "`true`: the content is appended (cloud-init)."),
+    key!("defer", Any, "`true`: written last (cloud-init)."),
+    key!("source", Any, "A URL that the content is fetched from (cloud-init)."),
+];
+
+/// An entry of `users` of cloud-init.
+const CLOUD_USER: &[Key] = &[
+    key!("name", Any, "The login name."),
+    key!("passwd", Any, "The password."),
+    key!("hashed_passwd", Any, "The hash of the password (cloud-init)."),
+    key!("plain_text_passwd", Any, "The password (cloud-init)."),
+    key!("lock_passwd", Any, "`true`: no password opens the account."),
+    key!(
+        "lockPasswd",
+        Any,
+        "`true`: no password opens the account, as Kairos' schema writes it."
+    ),
+    key!("ssh_authorized_keys", Any, "Public keys that open the account."),
+    key!("ssh_import_id", Any, "Users whose keys are fetched (cloud-init)."),
+    key!(
+        "ssh_redirect_user",
+        Any,
+        "`true`: a login is refused with a hint (cloud-init)."
+    ),
+    key!("coreos_ssh_import_github", Any, "Users whose keys are fetched."),
+    key!("coreos_ssh_import_github_users", Any, "Users whose keys are fetched."),
+    key!("coreos_ssh_import_url", Any, "URL of keys."),
+    key!("gecos", Any, "The user's full name."),
+    key!("homedir", Any, "The home directory."),
+    key!("no_create_home", Any, "`true`: the home directory is not created."),
+    key!("primary_group", Any, "The primary group."),
+    key!("group", Any, "The primary group."),
+    key!("groups", Any, "Other groups."),
+    key!("no_user_group", Any, "`true`: no group of the user's name."),
+    key!("system", Any, "`true`: a system user."),
+    key!("no_log_init", Any, "`true`: no entry in the logs of logins."),
+    key!("shell", Any, "The login shell."),
+    key!("uid", Any, "The numeric user ID."),
+    key!("sudo", Any, "Rules of sudo (cloud-init)."),
+    key!("doas", Any, "Rules of doas (cloud-init)."),
+    key!("expiredate", Any, "Day on which the account expires (cloud-init)."),
+    key!("inactive", Any, "Days until an expired account is closed (cloud-init)."),
+    key!("selinux_user", Any, "The user for SELinux (cloud-init)."),
+    key!("snapuser", Any, "The user for snaps (cloud-init)."),
 ];
 
 const LANDFALL: &[Key] = &[
@@ -398,99 +740,277 @@ const PRIMARY: &[Key] = &[
     ),
 ];
 
-static STEPS: Shape = Steps(&Map(STEP, Unknown::Silent));
+static STEPS: Shape = Steps(&Map(STEP, Unknown::Step));
 
+/// A step of a stage: the whole schema of yip (`pkg/schema/schema.go`), which Kairos decodes it with. Other keys are
+/// ignored there.
 const STEP: &[Key] = &[
     key!("name", Label, "The step's name."),
-    key!("if", Label, "A shell command: the step runs if it exits with 0."),
-    key!("files", Steps(&Map(FILE, Unknown::Silent)), "Files to write."),
+    key!("if", Label, "A shell command: the step runs if it exits with 0.", also: ["when", "condition"]),
+    key!("files", Steps(&Map(FILE, Unknown::Step)), "Files to write."),
     key!(
         "directories",
-        Steps(&Map(DIRECTORY, Unknown::Silent)),
-        "Directories to create."
+        Steps(&Map(DIRECTORY, Unknown::Step)),
+        "Directories to create.",
+        also: ["dirs", "mkdir"],
     ),
-    key!("commands", List(&Label), "Commands for `sh -c`, in order."),
+    key!(
+        "commands",
+        List(&Label),
+        "Commands for `sh -c`, in order.",
+        also: ["cmd", "cmds", "run", "runcmd", "bootcmd", "script", "scripts", "exec", "shell"],
+    ),
     key!(
         "users",
-        MapOf(&Map(USER, Unknown::Silent)),
+        MapOf(&Map(USER, Unknown::Step)),
         "Users to create, by login name."
     ),
     key!(
         "systemctl",
-        Map(SYSTEMCTL, Unknown::Silent),
-        "Units to enable, disable, mask, start or override."
+        Map(SYSTEMCTL, Unknown::Step),
+        "Units to enable, disable, mask, start or override.",
+        also: ["systemd", "services", "units"],
     ),
-    key!("environment", MapOf(&Label), "Variables to set in a file."),
+    key!("environment", MapOf(&Label), "Variables to set in a file.", also: ["env"]),
     key!(
         "environment_file",
         Text,
         "File for the variables. Default: `/etc/environment`."
     ),
+    // Conditions and parts that only Kairos evaluates and runs.
+    key!(
+        "if_files",
+        Foreign(&Map(IF_FILES, Unknown::Step)),
+        "Files that decide if the step runs."
+    ),
+    key!("node", Any, "A regular expression for the host's name."),
+    key!("only_os", Any, "A regular expression for the operating system."),
+    key!(
+        "only_os_version",
+        Any,
+        "A regular expression for the version of the operating system."
+    ),
+    key!("only_arch", Any, "A regular expression for the architecture."),
+    key!(
+        "only_service_manager",
+        Any,
+        "The service manager: `systemd` or `openrc`."
+    ),
+    key!(
+        "after",
+        Foreign(&Map(NAME_ONLY, Unknown::Step)),
+        "Steps that run before this one."
+    ),
+    key!("authorized_keys", Any, "Public keys by login name.", also: ["ssh_keys", "ssh_authorized_keys"]),
+    key!(
+        "datasource",
+        Foreign(&Map(DATASOURCE, Unknown::Step)),
+        "A source of user-data."
+    ),
+    key!(
+        "delete_entities",
+        Foreign(&Map(ENTITY, Unknown::Step)),
+        "Users and groups to delete."
+    ),
+    key!(
+        "ensure_entities",
+        Foreign(&Map(ENTITY, Unknown::Step)),
+        "Users and groups to create."
+    ),
+    key!("dns", Foreign(&Map(DNS, Unknown::Step)), "Name servers."),
+    key!("downloads", Foreign(&Map(DOWNLOAD, Unknown::Step)), "Files to fetch."),
+    key!("git", Foreign(&Map(GIT, Unknown::Step)), "A repository to clone."),
+    key!("hostname", Any, "The host's name."),
+    key!("layout", Foreign(&Map(LAYOUT, Unknown::Step)), "Partitions of a disk."),
+    key!("modules", Any, "Kernel modules to load."),
+    key!("package_pins", Any, "Versions of packages."),
+    key!(
+        "packages",
+        Foreign(&Map(PACKAGES, Unknown::Step)),
+        "Packages to install or remove."
+    ),
+    key!("sysctl", Any, "Kernel parameters."),
+    key!("systemd_firstboot", Any, "Settings of `systemd-firstboot`."),
+    key!("timesyncd", Any, "Settings of `systemd-timesyncd`."),
+    key!(
+        "unpack_images",
+        Foreign(&Map(UNPACK_IMAGE, Unknown::Step)),
+        "Images to unpack."
+    ),
+];
+
+const NAME_ONLY: &[Key] = &[key!("name", Any, "The step's name.")];
+
+const IF_FILES: &[Key] = &[
+    key!("any", Any, "Files of which one exists."),
+    key!("all", Any, "Files that all exist."),
+    key!("none", Any, "Files of which none exists."),
+];
+
+const DATASOURCE: &[Key] = &[
+    key!("providers", Any, "Kinds of sources."),
+    key!("path", Any, "Directory for the result."),
+    key!("userdata_name", Any, "Name of the file."),
+];
+
+const ENTITY: &[Key] = &[
+    key!("path", Any, "The file, e.g. `/etc/passwd`."),
+    key!("entity", Any, "The entry."),
+];
+
+const DNS: &[Key] = &[
+    key!("nameservers", Any, "Name servers.", also: ["servers", "server"]),
+    key!("search", Any, "Domains."),
+    key!("options", Any, "Options."),
+    key!("path", Any, "The file. Default: `/etc/resolv.conf`."),
+];
+
+const DOWNLOAD: &[Key] = &[
+    key!("path", Any, "Absolute path.", also: ["dest", "destination", "target"]),
+    key!("url", Any, "The URL.", also: ["uri", "source"]),
+    key!("permissions", Any, "The mode, in octal.", also: ["mode", "perms", "chmod"]),
+    key!("owner", Any, "Numeric owner."),
+    key!("group", Any, "Numeric group."),
+    key!("timeout", Any, "Seconds."),
+    key!("ownerstring", Any, "`user[:group]`."),
+];
+
+const GIT: &[Key] = &[
+    key!("url", Any, "The repository.", also: ["repo", "repository", "uri"]),
+    key!("path", Any, "The directory."),
+    key!("branch", Any, "The branch."),
+    key!("branch_only", Any, "`true`: only this branch."),
+    key!("auth", Foreign(&Map(GIT_AUTH, Unknown::Step)), "The login."),
+];
+
+const GIT_AUTH: &[Key] = &[
+    key!("username", Any, "User name."),
+    key!("password", Any, "The password."),
+    key!("private_key", Any, "Private key."),
+    key!("insecure", Any, "`true`: the server is not verified."),
+    key!("public_key", Any, "Public key of the server."),
+];
+
+const LAYOUT: &[Key] = &[
+    key!("device", Foreign(&Map(DEVICE, Unknown::Step)), "The disk."),
+    key!(
+        "expand_partition",
+        Foreign(&Map(EXPAND, Unknown::Step)),
+        "Growth of the last partition."
+    ),
+    key!(
+        "add_partitions",
+        Foreign(&Map(PARTITION, Unknown::Step)),
+        "Partitions to add."
+    ),
+];
+
+const DEVICE: &[Key] = &[
+    key!("init_disk", Any, "`true`: a new partition table."),
+    key!("disk_name", Any, "Name of the disk."),
+    key!("label", Any, "Label of a partition on the disk."),
+    key!("path", Any, "The device."),
+];
+
+const EXPAND: &[Key] = &[key!("size", Any, "MiB; 0: all that is free.")];
+
+const PARTITION: &[Key] = &[
+    key!("fsLabel", Any, "Label of the file system."),
+    key!("size", Any, "MiB; 0: all that is free."),
+    key!("pLabel", Any, "Label of the partition."),
+    key!("filesystem", Any, "Kind of file system."),
+    key!("bootable", Any, "`true`: a partition to boot from."),
+];
+
+const PACKAGES: &[Key] = &[
+    key!("install", Any, "Packages to install."),
+    key!("remove", Any, "Packages to remove."),
+    key!("refresh", Any, "`true`: the list of packages is refreshed."),
+    key!("upgrade", Any, "`true`: all packages are upgraded."),
+];
+
+const UNPACK_IMAGE: &[Key] = &[
+    key!("source", Any, "The image."),
+    key!("target", Any, "The directory."),
+    key!("platform", Any, "The platform."),
 ];
 
 const SYSTEMCTL: &[Key] = &[
-    key!("enable", OneOrMany(&Text), "Units to enable."),
-    key!("disable", OneOrMany(&Text), "Units to disable."),
-    key!("mask", OneOrMany(&Text), "Units to mask."),
-    key!("start", OneOrMany(&Text), "Units to start."),
-    key!(
-        "overrides",
-        Steps(&Map(OVERRIDE, Unknown::Silent)),
-        "Drop-ins for units."
-    ),
+    key!("enable", List(&Text), "Units to enable."),
+    key!("disable", List(&Text), "Units to disable."),
+    key!("mask", List(&Text), "Units to mask."),
+    key!("start", List(&Text), "Units to start."),
+    key!("overrides", Steps(&Map(OVERRIDE, Unknown::Step)), "Drop-ins for units."),
 ];
 
 const OVERRIDE: &[Key] = &[
-    key!("service", Text, "The unit."),
+    key!("service", Text, "The unit.", also: ["unit"]),
     key!("name", Text, "The drop-in's file name. Default: `override-yip.conf`."),
-    key!("content", Text, "The drop-in's content."),
+    key!("content", Text, "The drop-in's content.", also: ["data", "text"]),
 ];
 
 const USER: &[Key] = &[
-    key!("passwd", Text, "A hash as in `/etc/shadow`, or the password itself."),
+    key!(
+        "passwd",
+        Text,
+        "A hash as in `/etc/shadow`, or the password itself.",
+        also: ["hashed_passwd", "plain_text_passwd", "pass"],
+    ),
     key!("lock_passwd", Bool, "`true`: no password opens the account."),
     key!(
         "ssh_authorized_keys",
-        OneOrMany(&Text),
-        "Public keys that open the account."
+        List(&Text),
+        "Public keys that open the account.",
+        also: ["ssh_keys", "authorized_keys", "pubkeys"],
     ),
     key!("gecos", Text, "The user's full name."),
-    key!("homedir", Text, "The home directory. Default: `/home/<name>`."),
+    key!("homedir", Text, "The home directory. Default: `/home/<name>`.", also: ["home"]),
     key!("no_create_home", Bool, "`true`: the home directory is not created."),
     key!(
         "primary_group",
         Text,
-        "The primary group. Default: a group of the user's name."
+        "The primary group. Default: a group of the user's name.",
+        also: ["group"],
     ),
-    key!("groups", OneOrMany(&Text), "Other groups."),
+    key!("groups", List(&Text), "Other groups."),
     key!("shell", Text, "The login shell. Default: `/bin/sh`."),
     key!("uid", Label, "The numeric user ID. Default: the first that is free."),
     key!("system", Bool, "`true`: a system user, with a number below 1000."),
+    // Keys of yip that change nothing for Landfall.
+    key!("name", Any, "The login name, which is the key of the user."),
+    key!("no_user_group", Any, "`true`: no group of the user's name."),
+    key!("no_log_init", Any, "`true`: no entry in the logs of logins."),
 ];
 
 const FILE: &[Key] = &[
-    key!("path", Text, "Absolute path."),
+    key!("path", Text, "Absolute path.", also: ["dest", "destination", "filename", "target"]),
     key!(
         "permissions",
         Mode,
-        "The mode, in octal. Default: 0644, or 0600 if the content holds a credential."
+        "The mode, in octal. Default: 0644, or 0600 if the content holds a credential.",
+        also: ["mode", "perms", "chmod"],
     ),
-    key!("owner", Number(0, u32::MAX as i64), "Numeric owner."),
-    key!("group", Number(0, u32::MAX as i64), "Numeric group."),
-    key!("ownerstring", Text, "`user[:group]`; overrides the numbers."),
+    key!("owner", Owner(true), "Numeric owner."),
+    key!("group", Owner(true), "Numeric group."),
+    key!("ownerstring", Text, "`user[:group]`; overrides the numbers.", also: ["user", "username"]),
     key!(
         "encoding",
         Label,
         "`b64`, `gz`, `gz+b64` or their long forms. Default: the content is used as it is."
     ),
-    key!("content", Label, "The content."),
+    key!("content", Label, "The content.", also: ["data", "text", "body"]),
 ];
 
 const DIRECTORY: &[Key] = &[
     key!("path", Text, "Absolute path."),
-    key!("permissions", Mode, "The mode, in octal. Default: 0755."),
-    key!("owner", Number(0, u32::MAX as i64), "Numeric owner."),
-    key!("group", Number(0, u32::MAX as i64), "Numeric group."),
+    key!(
+        "permissions",
+        Mode,
+        "The mode, in octal. Default: 0755.",
+        also: ["mode", "perms", "chmod"],
+    ),
+    key!("owner", Owner(false), "Numeric owner."),
+    key!("group", Owner(false), "Numeric group."),
 ];
 
 /// A cluster profile.
@@ -602,7 +1122,11 @@ const PACK_SECTION: &[Key] = &[
     key!(
         "content",
         Map(
-            &[key!("images", List(&Map(IMAGE, Unknown::Silent)), "The images.")],
+            &[
+                key!("images", List(&MapOrValue(IMAGE, Unknown::Silent)), "The images."),
+                key!("charts", Any, "Helm charts."),
+                key!("layer", Any, "The layer of the content."),
+            ],
             Unknown::Silent
         ),
         "The content that the pack needs."
@@ -656,7 +1180,7 @@ const CONNECT: &[Key] = &[
     ),
     key!(
         "certificates",
-        List(&Any),
+        List(&Foreign(&Map(CONNECT_CERTIFICATE, Unknown::Silent))),
         "Certificates to trust: `certificate` or `certificateRef`."
     ),
 ];
@@ -671,7 +1195,11 @@ const SYNC: &[Key] = &[
 ];
 
 const CONNECT_REGISTRY: &[Key] = &[
-    key!("inClusterRegistry", Any, "The registry in the cluster."),
+    key!(
+        "inClusterRegistry",
+        Foreign(&Map(IN_CLUSTER, Unknown::Silent)),
+        "The registry in the cluster."
+    ),
     key!(
         "imageReplacementRules",
         Yaml,
@@ -684,7 +1212,40 @@ const CONNECT_REGISTRY: &[Key] = &[
     ),
 ];
 
-/// One entry of `registry.credentials`, and the login of the registry in the cluster.
+const CONNECT_CERTIFICATE: &[Key] = &[
+    key!("certificate", Any, "The PEM text."),
+    key!("certificateRef", Any, "The object of the cluster with the PEM text."),
+];
+
+const IN_CLUSTER: &[Key] = &[
+    key!(
+        "credentials",
+        Foreign(&Map(IN_CLUSTER_LOGIN, Unknown::Silent)),
+        "The login."
+    ),
+    key!("projects", Any, "Projects, by an old name."),
+    key!("storageCheck", Any, "The volume to wait for."),
+    key!("insecure", Any, "TLS without verification."),
+    key!("certificates", Any, "Certificates to trust."),
+    key!("repositoryName", Any, "The repository's name."),
+    key!("username", Any, "User name."),
+    key!("usernameRef", Any, "The object of the cluster with the user's name."),
+    key!("password", Any, "The password."),
+    key!("passwordRef", Any, "The object of the cluster with the password."),
+    key!("encodedPassword", Any, "`true`: `password` is base64."),
+];
+
+const IN_CLUSTER_LOGIN: &[Key] = &[
+    key!("username", Any, "User name."),
+    key!("usernameRef", Any, "The object of the cluster with the user's name."),
+    key!("password", Any, "The password."),
+    key!("passwordRef", Any, "The object of the cluster with the password."),
+    key!("insecure", Any, "TLS without verification."),
+    key!("certificates", Any, "Certificates to trust."),
+    key!("domain", Any, "The registry."),
+];
+
+/// One entry of `registry.credentials`.
 const CONNECT_CREDENTIALS: &[Key] = &[
     key!("domain", Text, "The registry as `host[:port][/path]`."),
     key!("username", Text, "User name."),
@@ -693,6 +1254,33 @@ const CONNECT_CREDENTIALS: &[Key] = &[
     key!("passwordRef", Any, "The object of the cluster with the password."),
     key!("insecure", Bool, "TLS without verification."),
 ];
+
+/// Returns true for a key of a stage's step.
+pub(crate) fn is_step_key(name: &str) -> bool {
+    STEP.iter().any(|key| key.name == name)
+}
+
+/// Returns the keys of the mapping at a path of the table.
+#[cfg(test)]
+pub(crate) fn keys_at(shape: &'static Shape, pattern: &str) -> &'static [Key] {
+    match shape {
+        Map(keys, _) | MapOrValue(keys, _) => {
+            let Some(rest) = pattern.strip_prefix('.') else {
+                return keys;
+            };
+            let end = rest.find(['.', '[']).unwrap_or(rest.len());
+            let (name, rest) = rest.split_at(end);
+            let key = keys.iter().find(|key| key.name == name).expect("the table has the key");
+            keys_at(&key.shape, rest)
+        }
+        MapOf(inner) => keys_at(inner, pattern.strip_prefix(".*").expect("a key of the user")),
+        List(inner) | Steps(inner) | OneOrMany(inner) => {
+            keys_at(inner, pattern.strip_prefix("[]").expect("an item of the list"))
+        }
+        Foreign(inner) => keys_at(inner, pattern),
+        _ => &[],
+    }
+}
 
 /// A file of values for templates.
 pub(crate) static VALUES: Shape = Map(

@@ -146,6 +146,16 @@ impl Node {
         }
     }
 
+    /// Returns the items of a list of single values; one value counts as a list of one, and null as none
+    /// [spec:user-data.lenient-lists].
+    pub(crate) fn values(&self) -> &[Node] {
+        match &self.value {
+            NodeValue::Sequence(items) => items,
+            NodeValue::Scalar(_) if !self.is_null() => std::slice::from_ref(self),
+            _ => &[],
+        }
+    }
+
     fn scalar(&self) -> Option<&Scalar> {
         match &self.value {
             NodeValue::Scalar(scalar) => Some(scalar),

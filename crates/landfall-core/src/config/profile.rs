@@ -160,7 +160,7 @@ fn parse_profile(file: &NamedText, number: usize, report: &mut Report) -> Option
         return None;
     };
     let packs = list
-        .items()
+        .items_or_self()
         .iter()
         .filter(|node| matches!(node.value, NodeValue::Mapping(_)))
         .map(|node| read_pack(node, report))
@@ -223,6 +223,7 @@ fn read_pack(node: &Node, report: &mut Report) -> Pack {
     let name = node.get("name").and_then(Node::text).unwrap_or("unnamed").to_owned();
     let layer_node = node.get("layer");
     let layer = layer_node.and_then(Node::text).unwrap_or(ADDON);
+    check_pack(node, &name, report);
     let known = LAYERS.contains(&layer);
     if let Some(layer_node) = layer_node.filter(|_| !known) {
         let draft = report.node(
@@ -243,6 +244,28 @@ fn read_pack(node: &Node, report: &mut Report) -> Pack {
     }
 }
 
+/// Reports a pack without name or layer.
+fn check_pack(node: &Node, name: &str, report: &mut Report) {
+    let is_missing = |key: &str| {
+        node.get(key)
+            .is_none_or(|value| value.is_null() || value.text() == Some(""))
+    };
+    let (message, help) = match (is_missing("name"), is_missing("layer")) {
+        (false, false) => return,
+        (true, false) => ("a pack has no `name`".to_owned(), "add `name: …`".to_owned()),
+        (true, true) => (
+            format!("a pack has neither `name` nor `layer`; it is treated as `{ADDON}`"),
+            "add `name: …` and `layer: …`".to_owned(),
+        ),
+        (false, true) => (
+            format!("pack `{name}` has no `layer`; it is treated as `{ADDON}`"),
+            format!("add `layer: …`, one of {}", LAYERS.join(", ")),
+        ),
+    };
+    let at = node.get("name").filter(|name| !name.is_null()).unwrap_or(node);
+    report.node(&codes::PACK_INCOMPLETE, at, message).help(help);
+}
+
 /// Collects the values of all packs, for templates that look into them.
 fn pack_table(profiles: &[Profile]) -> PackTable {
     let mut table = PackTable::default();
@@ -252,6 +275,14 @@ fn pack_table(profiles: &[Profile]) -> PackTable {
         }
     }
     table
+}
+
+/// Returns the entries of a list of images, or its only one.
+fn each_image(images: &Node) -> &[Node] {
+    match images.value {
+        NodeValue::Mapping(_) => images.items_or_self(),
+        _ => images.values(),
+    }
 }
 
 /// Returns the values of a pack as a tree, with templates evaluated. A fault in a value that no decision depends on is
@@ -343,10 +374,16 @@ fn read_values(pack: &Pack, values: &Node, owner: Owner<'_>, facts: &mut Facts, 
     }
     for item in values
         .at(&["pack", "content", "images"])
-        .map(Node::items)
+        .map(each_image)
         .unwrap_or_default()
     {
-        if let Some(image) = item.get("image") {
+        // A string stands for its mapping [spec:user-data.lenient-lists].
+        let image = if item.text().is_some() {
+            Some(item)
+        } else {
+            item.get("image")
+        };
+        if let Some(image) = image {
             take_image(image, owner, Finding::Declared, facts, report);
         }
     }
@@ -466,7 +503,7 @@ fn read_manifests(
     facts: &mut Facts,
     report: &mut Report,
 ) {
-    for manifest in pack.node.get("manifests").map(Node::items).unwrap_or_default() {
+    for manifest in pack.node.get("manifests").map(Node::items_or_self).unwrap_or_default() {
         let Some(content) = manifest.get("content").filter(|content| !content.is_null()) else {
             continue;
         };

@@ -7,13 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 
 use crate::config::codes;
-use crate::config::node::{MappingEntry, Node};
+use crate::config::node::{MappingEntry, Node, NodeValue};
 use crate::config::report::Report;
 use crate::reference::{RegistryHost, Repository};
 use crate::settings::{Login, MappingRule, RegistryRole, RegistrySettings, RulePrefix};
 use crate::wording::nearest;
 
-const SCHEMES: [&str; 2] = ["https://", "http://"];
 const CERTIFICATE_BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const CERTIFICATE_END: &str = "-----END CERTIFICATE-----";
 /// The key of the rule for all images.
@@ -109,6 +108,14 @@ pub(crate) fn read_address(node: &Node, report: &mut Report) -> Option<(Registry
     }
     let bare = bare.trim_end_matches('/');
     let (host_text, path) = bare.split_once('/').unwrap_or((bare, ""));
+    let port = host_text.rsplit_once(':').map(|(_, port)| port);
+    let is_number = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if port.is_some_and(|port| is_number(port) && port.parse().map_or(true, |port: u16| port == 0)) {
+        report
+            .node(&codes::BAD_DOMAIN, node, format!("`{host_text}` has no usable port"))
+            .help("write a port from 1 to 65535, or none");
+        return None;
+    }
     let host = match host_text.parse::<RegistryHost>() {
         Ok(host) if !host_text.is_empty() => host,
         Ok(_) | Err(_) => {
@@ -123,16 +130,6 @@ pub(crate) fn read_address(node: &Node, report: &mut Report) -> Option<(Registry
             return None;
         }
     };
-    if host.port() == Some(0)
-        || host_text
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.len() > 5 && !port.ends_with(']'))
-    {
-        report
-            .node(&codes::BAD_DOMAIN, node, format!("`{host_text}` has no usable port"))
-            .help("write a port from 1 to 65535, or none");
-        return None;
-    }
     if !path.is_empty()
         && let Err(error) = path.parse::<Repository>()
     {
@@ -164,20 +161,22 @@ pub(crate) fn check_grc_io(node: &Node, host: &str, report: &mut Report) {
 }
 
 fn without_scheme<'t>(node: &Node, text: &'t str, report: &mut Report) -> &'t str {
-    let Some(scheme) = SCHEMES.iter().find(|scheme| text.starts_with(**scheme)) else {
+    let bare = without_any_scheme(text);
+    let scheme = &text[..text.len() - bare.len()];
+    if scheme.is_empty() {
         return text;
-    };
+    }
     let draft = report.node(
         &codes::SCHEME,
         node,
         format!("the name of a registry has no scheme: `{scheme}` is left out"),
     );
-    if *scheme == "http://" {
-        draft.help("remove it; for plain HTTP set `insecure: true`");
+    if scheme == "http://" {
+        draft.help("remove the scheme; for plain HTTP set `insecure: true`");
     } else {
-        draft.help("remove it");
+        draft.help("remove the scheme");
     }
-    &text[scheme.len()..]
+    bare
 }
 
 pub(crate) fn read_login(node: &Node, username_key: &str, report: &mut Report) -> Option<Login> {
@@ -247,7 +246,10 @@ fn decode_password(node: &Node, written: &str, report: &mut Report) -> Option<St
 /// Reads certificates: a PEM string, a list of them, or registry-connect's `{certificate: PEM}`.
 pub(crate) fn read_certificates(node: &Node, report: &mut Report) -> Vec<Arc<str>> {
     let single = std::slice::from_ref(node);
-    let items = if node.items().is_empty() { single } else { node.items() };
+    let items = match node.value {
+        NodeValue::Sequence(_) => node.items(),
+        _ => single,
+    };
     items.iter().filter_map(|item| read_certificate(item, report)).collect()
 }
 
@@ -364,9 +366,10 @@ fn read_rule_side(node: &Node, report: &mut Report) -> Option<(RegistryHost, Str
     read_address(node, report)
 }
 
+/// Returns a text without `https://`, `oci://` or another scheme.
 fn without_any_scheme(text: &str) -> &str {
-    SCHEMES
-        .iter()
-        .find_map(|scheme| text.strip_prefix(scheme))
-        .unwrap_or(text)
+    match text.split_once("://") {
+        Some((scheme, rest)) if !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => rest,
+        _ => text,
+    }
 }

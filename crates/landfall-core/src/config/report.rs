@@ -206,13 +206,8 @@ fn label(
             .filter(|(owner, _)| Arc::ptr_eq(owner, &file))
             .map(|(_, range)| range.clone())
             .collect();
-        // If the parser found the secrets of a JSON file, exactly these are masked; else whole lines, to be safe.
-        let is_json = file.content.trim_start().starts_with('{');
-        let breaks = if is_json && !ranges.is_empty() {
-            LineBreaks::Escaped
-        } else {
-            LineBreaks::Real
-        };
+        let is_json = file.content.trim_start().starts_with(['{', '[']);
+        let breaks = if is_json { LineBreaks::Escaped } else { LineBreaks::Real };
         ranges.extend(mask::secret_ranges(&file.content, breaks));
         cache.push((file.clone(), ranges));
         cache.len() - 1

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::config::keys;
-use crate::config::shape::{Key, Shape, Unknown};
+use crate::config::known_key::{Key, Shape, Unknown};
 
 /// Returns the JSON Schema of a user-data file. It allows unknown keys under `stylus`, because Palette has many, and
 /// none under `landfall`.
@@ -33,6 +33,9 @@ fn document(title: &str, shape: &Shape) -> Value {
 fn schema_of(shape: &Shape) -> Value {
     match shape {
         Shape::Any => json!({}),
+        Shape::Foreign(inner) => foreign_schema(inner),
+        Shape::Owner(_) => json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
+        Shape::MapOrValue(keys, unknown) => map_schema(keys, *unknown),
         Shape::Text => json!({"type": "string"}),
         Shape::Label => json!({"type": ["string", "number", "boolean", "null"]}),
         Shape::Bool => json!({"type": "boolean"}),
@@ -52,7 +55,28 @@ fn schema_of(shape: &Shape) -> Value {
     }
 }
 
+/// Returns the schema of a value for another program. It names keys for completion, and has no type: the other program
+/// checks that.
+fn foreign_schema(inner: &Shape) -> Value {
+    match inner {
+        Shape::Map(keys, _) => {
+            let properties = properties_of(keys);
+            json!({"properties": properties, "items": {"properties": properties}})
+        }
+        Shape::MapOf(inner) => json!({"additionalProperties": schema_of(inner)}),
+        _ => json!({}),
+    }
+}
+
 fn map_schema(keys: &[Key], unknown: Unknown) -> Value {
+    let mut schema = json!({"type": ["object", "null"], "properties": properties_of(keys)});
+    if let (Value::Object(fields), Unknown::Error) = (&mut schema, unknown) {
+        fields.insert("additionalProperties".to_owned(), json!(false));
+    }
+    schema
+}
+
+fn properties_of(keys: &[Key]) -> Map<String, Value> {
     let mut properties = Map::new();
     for key in keys {
         let mut schema = schema_of(&key.shape);
@@ -64,9 +88,5 @@ fn map_schema(keys: &[Key], unknown: Unknown) -> Value {
         }
         properties.insert(key.name.to_owned(), schema);
     }
-    let mut schema = json!({"type": ["object", "null"], "properties": properties});
-    if let (Value::Object(fields), Unknown::Error) = (&mut schema, unknown) {
-        fields.insert("additionalProperties".to_owned(), json!(false));
-    }
-    schema
+    properties
 }

@@ -5,18 +5,24 @@ mod step;
 
 use std::collections::BTreeMap;
 
-use crate::config::codes;
 use crate::config::facts::Facts;
 use crate::config::node::Node;
 use crate::config::report::Report;
-use crate::stage::{STAGES, StageStep, base_of};
-use crate::wording::nearest;
+use crate::config::{codes, keys};
+use crate::diagnostic::Severity;
+use crate::stage::{STAGES, StageStep, is_stage, nearest_stage};
 use file::{read_directory, read_file};
+
+pub(crate) use file::read_foreign_file;
 
 /// Appends the steps below `stages` to the steps that were read before.
 pub(crate) fn read_stages(stages: &Node, facts: &mut Facts, report: &mut Report) {
     for entry in stages.entries() {
         let Some(stage) = entry.key.text() else { continue };
+        if keys::is_step_key(stage) {
+            report_step_key(&entry.key, stage, report);
+            continue;
+        }
         check_stage_name(&entry.key, stage, report);
         for node in entry.value.items_or_self() {
             if let Some(step) = read_step(node, stage, facts, report) {
@@ -26,17 +32,38 @@ pub(crate) fn read_stages(stages: &Node, facts: &mut Facts, report: &mut Report)
     }
 }
 
+/// Reports a key of a step that stands beside the stages.
+fn report_step_key(key: &Node, name: &str, report: &mut Report) {
+    let place = format!("stages.<name>[].{name}");
+    report
+        .node(
+            &codes::MISPLACED,
+            key,
+            format!("`{name}` is no stage but a key of a step: it belongs at `{place}`"),
+        )
+        .help(format!("indent it so that it stands at `{place}`"));
+}
+
 fn check_stage_name(key: &Node, stage: &str, report: &mut Report) {
-    let base = base_of(stage);
-    if !STAGES.contains(&base) {
-        let draft = report.node(&codes::UNKNOWN_STAGE, key, format!("there is no stage `{stage}`"));
-        match nearest(base, STAGES.into_iter()) {
-            Some(near) => draft.help(format!("did you mean `{near}`?")),
-            None => draft.help(format!(
-                "stages are: {}; each with `.before` and `.after`",
-                STAGES.join(", ")
-            )),
-        };
+    if is_stage(stage) {
+        return;
+    }
+    match nearest_stage(stage) {
+        Some(near) => {
+            report
+                .node(&codes::UNKNOWN_STAGE, key, format!("Kairos has no stage `{stage}`"))
+                .help(format!("did you mean `{near}`?"));
+        }
+        None => {
+            let message = format!("Kairos has no stage `{stage}`: its steps run only when they are asked for by name");
+            report
+                .node(&codes::UNKNOWN_STAGE, key, message)
+                .severity(Severity::Note)
+                .help(format!(
+                    "Kairos' stages are {}, each with `.before` and `.after`",
+                    STAGES.join(", ")
+                ));
+        }
     }
 }
 
@@ -45,6 +72,7 @@ fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -
     let written_name = node.get("name").and_then(Node::text).unwrap_or(stage);
     let name = unique_name(written_name, &mut facts.step_names);
     step::check_keys(node, report);
+    note_templates(node, report);
     let lists = |key: &str| node.get(key).map(Node::items_or_self).unwrap_or_default();
     let mut files = Vec::new();
     for file in lists("files") {
@@ -64,7 +92,7 @@ fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -
         files,
         commands: node
             .get("commands")
-            .map(Node::items)
+            .map(Node::values)
             .unwrap_or_default()
             .iter()
             .filter_map(Node::text)
@@ -76,6 +104,34 @@ fn read_step(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -
         location: node.location(),
     };
     is_askable.then_some(step)
+}
+
+/// Reports Go templates in the parts of a step in which Kairos evaluates them (yip's `templateSysData`: files, commands,
+/// conditions, variables). Landfall takes them as they are [spec:user-data.foreign-parts].
+fn note_templates(step: &Node, report: &mut Report) {
+    let lists = |key: &str| step.get(key).map(Node::items_or_self).unwrap_or_default();
+    let contents = lists("files").iter().filter_map(|file| file.get("content"));
+    let commands = step.get("commands").map(Node::values).unwrap_or_default().iter();
+    let variables = step.get("environment").map(Node::entries).unwrap_or_default().iter();
+    let scalars = contents
+        .chain(commands)
+        .chain(step.get("if"))
+        .chain(variables.map(|entry| &entry.value));
+    for node in scalars {
+        let text = node.text().unwrap_or_default();
+        let Some(start) = text.find("{{") else { continue };
+        let Some(length) = text[start..].find("}}") else {
+            continue;
+        };
+        let span = node.inner_span(start..start + length + 2);
+        let message = format!(
+            "`{}` holds a Go template: Kairos evaluates it, and Landfall takes it as it is",
+            node.path()
+        );
+        report
+            .at(&codes::STAGE_TEMPLATE, span, node.key_path(), message)
+            .help("leave this step to Kairos, or write the finished text");
+    }
 }
 
 /// Returns the name with a number if it was used before. In Kairos, steps of one name overwrite each other.

@@ -15,12 +15,13 @@ use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue};
 use crate::config::registry::{self, read_certificates, read_registry, read_rule, registry_at};
 use crate::config::report::Report;
 use crate::config::shape::check_shape;
-use crate::config::stages::read_stages;
+use crate::config::stages::{read_foreign_file, read_stages};
 use crate::config::text::Text;
 use crate::config::unknown::UnreadFile;
 use crate::config::yaml::{self};
 use crate::config::{codes, keys};
 use crate::diagnostic::NamedText;
+use crate::reference::RegistryHost;
 use crate::settings::{
     Dialect, ManagementMode, MirrorSettings, Network, OwnSettings, Primary, PrimaryKind, PrimaryTls, RegistryRole,
     Webhook,
@@ -168,6 +169,11 @@ pub(crate) fn read_user_data(root: &Node, facts: &mut Facts, report: &mut Report
     if let Some(stages) = root.get("stages") {
         read_stages(stages, facts, report);
     }
+    for key in ["write_files", "milpa_files"] {
+        for file in root.get(key).map(Node::items_or_self).unwrap_or_default() {
+            read_foreign_file(file, "boot", facts, report);
+        }
+    }
     if let Some(own) = root.get("landfall") {
         read_own(own, facts, report);
     }
@@ -187,10 +193,10 @@ fn read_registries(stylus: &Node, facts: &mut Facts, report: &mut Report) {
                 )
                 .also(several, "the other form")
                 .help("use one of them: move the registry into `externalRegistries.registries`, or remove it");
-            several.get("registries").map(Node::items).unwrap_or_default()
+            several.get("registries").map(Node::items_or_self).unwrap_or_default()
         }
         (Some(single), None) => std::slice::from_ref(single),
-        (None, Some(several)) => several.get("registries").map(Node::items).unwrap_or_default(),
+        (None, Some(several)) => several.get("registries").map(Node::items_or_self).unwrap_or_default(),
         (None, None) => &[],
     };
     for node in registries {
@@ -228,7 +234,7 @@ fn read_stylus(stylus: &Node, facts: &mut Facts, report: &mut Report) {
         .and_then(port_number);
     settings.local_ui_port = ui_port.unwrap_or(settings.local_ui_port);
     let Some(site) = stylus.get("site") else { return };
-    if let Some(certificates) = site.get("caCerts").filter(|list| !list.items().is_empty()) {
+    if let Some(certificates) = site.get("caCerts").filter(|list| !list.values().is_empty()) {
         settings.ca_certificates = read_certificates(certificates, report);
     }
     let network = |key: &str| {
@@ -294,7 +300,7 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
         }),
         token_servers: own
             .get("tokenServers")
-            .map_or(&[][..], Node::items_or_self)
+            .map_or(&[][..], Node::values)
             .iter()
             .filter_map(|node| read_token_server(node, report))
             .collect(),
@@ -322,7 +328,7 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
 fn read_mirror(node: Option<&Node>, report: &mut Report) -> MirrorSettings {
     let defaults = MirrorSettings::default();
     let Some(node) = node else { return defaults };
-    let each = |key: &str| node.get(key).map_or(&[][..], Node::items_or_self);
+    let each = |key: &str| node.get(key).map_or(&[][..], Node::values);
     MirrorSettings {
         enable: node.get("enable").and_then(Node::boolean).unwrap_or(defaults.enable),
         listen: read_listen(node.get("listen"), report).unwrap_or(defaults.listen),
@@ -371,6 +377,7 @@ pub(crate) fn read_own_primary(root: &Node, facts: &mut Facts, report: &mut Repo
                         )
                         .help("put the path into `project`");
                 }
+                check_endpoint(endpoint, &host, report);
                 primary.endpoint = host;
             }
         }
@@ -409,6 +416,23 @@ pub(crate) fn read_own_primary(root: &Node, facts: &mut Facts, report: &mut Repo
         }
     }
     facts.settings.primary = Some(primary);
+}
+
+/// Reports an endpoint that stands for all addresses of a host.
+fn check_endpoint(node: &Node, host: &RegistryHost, report: &mut Report) {
+    if matches!(host.name(), "0.0.0.0" | "[::]") {
+        let port = host.port().map_or(String::new(), |port| format!(":{port}"));
+        report
+            .node(
+                &codes::ENDPOINT_OF_ALL,
+                node,
+                format!("`{host}` is no address that nodes and pods can name"),
+            )
+            .help(format!(
+                "write the host's own address here, and `listen: \"{}{port}\"` beside it",
+                host.name()
+            ));
+    }
 }
 
 /// Returns the default: the embedded registry on loopback.

@@ -15,7 +15,7 @@ use crate::config::node::{KeyPath, MappingEntry, Node, NodeValue};
 use crate::config::report::{Draft, Report};
 use crate::config::text::Text;
 use crate::diagnostic::Severity;
-use crate::diagnostic::mask::is_secret_key;
+use crate::diagnostic::secrets::is_secret_key;
 
 pub(crate) use build::{Parsed, TEXT_BYTES_MAX, TEXTS_BYTES_MAX, parse_documents};
 

@@ -29,6 +29,33 @@ pub struct LoginFile {
     pub subdomains: bool,
     /// True if the file's `duration` is invalid and the default replaces it.
     pub duration_ignored: bool,
+    /// The parts of a login that the file lacks although it has no logins of paths either.
+    pub missing: Option<MissingLogin>,
+}
+
+/// Lack of `username` or `password`. It names keys of ours only: any text of the file may be the password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingLogin {
+    /// The file is docker's `config.json`.
+    DockerConfig,
+    /// A key has another case or separators, e.g. `Username`: the key that was meant.
+    OtherSpelling(&'static str),
+    /// The file has neither.
+    Both,
+    Username,
+    Password,
+}
+
+impl std::fmt::Display for MissingLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MissingLogin::DockerConfig => f.write_str("it is a `config.json` of docker, and no login file"),
+            MissingLogin::OtherSpelling(key) => write!(f, "its `{key}` is spelt in another way"),
+            MissingLogin::Both => f.write_str("it has no `username` and no `password`"),
+            MissingLogin::Username => f.write_str("it has no `username`"),
+            MissingLogin::Password => f.write_str("it has no `password`"),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -97,23 +124,54 @@ pub fn parse_login_file(text: &str) -> Result<LoginFile, LoginFileProblem> {
             password: password.unwrap_or_default(),
         }),
     };
-    let paths = raw.paths.into_iter().flatten().filter_map(|(path, login)| {
-        let login = login?;
-        Some(PathLogin {
-            path: path.trim_matches('/').to_owned(),
-            login: StoredLogin {
-                username: login.username,
-                password: login.password,
-            },
+    let paths: Vec<PathLogin> = raw
+        .paths
+        .into_iter()
+        .flatten()
+        .filter_map(|(path, login)| {
+            let login = login?;
+            Some(PathLogin {
+                path: path.trim_matches('/').to_owned(),
+                login: StoredLogin {
+                    username: login.username,
+                    password: login.password,
+                },
+            })
         })
-    });
+        .collect();
+    let missing = match paths.is_empty() {
+        true => missing_login(text, general.is_some()),
+        false => None,
+    };
     Ok(LoginFile {
         general,
-        paths: paths.collect(),
+        paths,
         duration: given.unwrap_or(DEFAULT_DURATION).to_owned(),
         subdomains: raw.subdomains.unwrap_or(true),
         duration_ignored: raw.duration.is_some() && given.is_none(),
+        missing,
     })
+}
+
+/// Finds the reason for the lack of a part of the login.
+fn missing_login(text: &str, has_some: bool) -> Option<MissingLogin> {
+    let keys: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_str(without_mark(text)).ok()?;
+    let plain = |key: &String| {
+        let letters = key.chars().filter(char::is_ascii_alphanumeric);
+        letters.map(|letter| letter.to_ascii_lowercase()).collect::<String>()
+    };
+    let lacks = |name: &str| !keys.contains_key(name);
+    let other_spelling = ["username", "password"]
+        .into_iter()
+        .find(|name| lacks(name) && keys.keys().any(|key| plain(key) == *name));
+    match (lacks("username"), lacks("password")) {
+        (false, false) => None,
+        _ if keys.contains_key("auths") && !has_some => Some(MissingLogin::DockerConfig),
+        _ if other_spelling.is_some() => other_spelling.map(MissingLogin::OtherSpelling),
+        (true, true) => Some(MissingLogin::Both),
+        (true, false) => Some(MissingLogin::Username),
+        (false, true) => Some(MissingLogin::Password),
+    }
 }
 
 impl LoginFile {
@@ -170,13 +228,25 @@ pub fn render_login_file(general: Option<&StoredLogin>, paths: &[PathLogin]) -> 
     text
 }
 
-/// Returns true if Go's `time.ParseDuration` accepts the text and the duration is not negative: `5m0s`, `1.5h`, `0`.
+/// Returns true if Go's `time.ParseDuration` accepts the text and the duration is not negative: `5m0s`, `1.5h`, `0`. It
+/// refuses what is longer than 2^63 - 1 nanoseconds, about 292 years.
 fn is_duration(text: &str) -> bool {
+    const UNITS: [(&str, u64); 8] = [
+        ("ns", 1),
+        ("us", 1_000),
+        ("µs", 1_000),
+        ("μs", 1_000),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ];
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return true;
     }
     let mut parts = 0;
+    let mut nanoseconds = 0_u64;
     while !rest.is_empty() {
         let number = rest
             .bytes()
@@ -184,13 +254,27 @@ fn is_duration(text: &str) -> bool {
             .count();
         let (digits, tail) = rest.split_at(number);
         let is_number = digits.bytes().any(|byte| byte.is_ascii_digit()) && digits.matches('.').count() <= 1;
-        let unit = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"]
+        let unit = UNITS
             .iter()
-            .filter(|unit| tail.starts_with(**unit))
-            .max_by_key(|unit| unit.len());
-        let (true, Some(unit)) = (is_number, unit) else {
+            .filter(|(unit, _)| tail.starts_with(unit))
+            .max_by_key(|(unit, _)| unit.len());
+        let (true, Some((unit, length))) = (is_number, unit) else {
             return false;
         };
+        let whole = digits.split('.').next().unwrap_or_default();
+        let whole = if whole.is_empty() { Ok(0) } else { whole.parse::<u64>() };
+        // The fraction is less than one unit, and may only pass the limit together with the rest.
+        let fraction = if digits.contains('.') { *length } else { 0 };
+        let sum = whole.ok().and_then(|whole| {
+            whole
+                .checked_mul(*length)?
+                .checked_add(nanoseconds)?
+                .checked_add(fraction)
+        });
+        let Some(sum) = sum.filter(|sum| *sum <= i64::MAX.unsigned_abs()) else {
+            return false;
+        };
+        nanoseconds = sum;
         rest = &tail[unit.len()..];
         parts += 1;
     }
@@ -252,6 +336,10 @@ mod tests {
             ("\"\"", false),
             ("\"h\"", false),
             ("\"1.2.3s\"", false),
+            ("\"2562047h47m16s\"", true),
+            ("\"2562048h\"", false),
+            ("\"9999999h\"", false),
+            ("\"99999999999999999999s\"", false),
         ] {
             let file = parse_login_file(&format!(r#"{{"username":"u","duration":{text}}}"#)).unwrap();
             assert_eq!(file.duration_ignored, !usable, "{text}");
@@ -260,6 +348,29 @@ mod tests {
                 !usable || text == "\"0h5m0s\"",
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_login_is_told_from_one_with_it() {
+        for (text, expected) in [
+            (r#"{"username":"u","password":"p"}"#, None),
+            (r#"{"username":"u","password":""}"#, None),
+            (r#"{"paths":{"a":{"username":"u","password":"p"}}}"#, None),
+            (r#"{"auths":{"r":{"auth":"dTpw"}}}"#, Some(MissingLogin::DockerConfig)),
+            (
+                r#"{"Username":"u","password":"p"}"#,
+                Some(MissingLogin::OtherSpelling("username")),
+            ),
+            (
+                r#"{"username":"u","pass_word":"p"}"#,
+                Some(MissingLogin::OtherSpelling("password")),
+            ),
+            (r#"{"username":"u"}"#, Some(MissingLogin::Password)),
+            (r#"{"password":"p"}"#, Some(MissingLogin::Username)),
+            ("{}", Some(MissingLogin::Both)),
+        ] {
+            assert_eq!(parse_login_file(text).unwrap().missing, expected, "{text}");
         }
     }
 

@@ -1,86 +1,37 @@
 //! Detection and masking of secrets in a text.
 //!
-//! There are two layers: the caller passes the ranges that the parser knows to be secret, and this module finds others
-//! line by line by their look, because a file that does not parse must not leak secrets either. In doubt, it masks too
-//! much.
+//! There are two layers: the caller passes the ranges that the parser knows to be secret, and [`super::secrets`] finds
+//! others by their look, because a file that does not parse must not leak secrets either.
 
 use std::ops::Range;
 
 use crate::diagnostic::Excerpt;
-use crate::wording::is_near;
+use crate::diagnostic::secrets::{find_secrets, is_reference, url_logins};
+
+pub use crate::diagnostic::secrets::LineBreaks;
 
 /// The replacement of a secret.
 pub(crate) const MASK: &str = "****";
 /// A line with more characters is cut around its mark.
 const WIDTH_MAX: usize = 140;
 const WIDTH_BEFORE_MARK: usize = 50;
-const SECRET_WORDS: [&str; 7] = [
-    "password",
-    "passwd",
-    "token",
-    "secret",
-    "apikey",
-    "privatekey",
-    "jsonkey",
-];
-/// Keys that contain such a word but hold no secret: flags, and names of objects that hold the secret.
-const HARMLESS_KEYS: [&str; 1] = ["encodedpassword"];
-const HARMLESS_ENDINGS: [&str; 4] = ["ref", "name", "namespace", "file"];
 
-/// Returns true if the value of such a key is a secret: `password`, `edgeHostToken`, `_json_key`, `client_secret`…
-#[must_use]
-pub fn is_secret_key(key: &str) -> bool {
-    let plain: String = key
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|character| character.to_ascii_lowercase())
-        .collect();
-    // A misspelt `pasword` is reported as an unknown key, with its line.
-    let misspelt = is_near(&plain, "password", 2);
-    (misspelt || SECRET_WORDS.iter().any(|word| plain.contains(word)))
-        && !HARMLESS_KEYS.contains(&plain.as_str())
-        && !HARMLESS_ENDINGS.iter().any(|ending| plain.ends_with(ending))
-}
-
-/// Notation of line breaks in a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LineBreaks {
-    /// Newline characters.
-    Real,
-    /// Newline characters, and also `\n` in the strings of a JSON file.
-    Escaped,
-}
-
-/// Returns the byte ranges of a text that look like secrets: values of secret keys with their continuation lines,
-/// private keys, and user names and passwords in URLs.
+/// Returns the byte ranges of a text that look like secrets, in ascending order and without overlaps.
 #[must_use]
 pub fn secret_ranges(text: &str, breaks: LineBreaks) -> Vec<Range<usize>> {
-    let mut ranges = Vec::new();
-    let mut secret_indent: Option<usize> = None;
-    let mut in_private_key = false;
-    for line in logical_lines(text, breaks) {
-        let content = &text[line.clone()];
-        let indent = content.len() - content.trim_start().len();
-        if content.contains("-----BEGIN") && content.contains("PRIVATE KEY") {
-            in_private_key = true;
+    let found = find_secrets(text, breaks);
+    merged(found.into_iter().map(|secret| secret.range).collect())
+}
+
+fn merged(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    ranges.sort_by_key(|range| range.start);
+    ranges.dedup_by(|next, last| {
+        let overlaps = next.start <= last.end;
+        if overlaps {
+            last.end = last.end.max(next.end);
         }
-        let continues = secret_indent.is_some_and(|secret| indent > secret || content.trim().is_empty());
-        if in_private_key || continues {
-            ranges.push(line.start + indent..line.end);
-            in_private_key &= !content.contains("-----END");
-            continue;
-        }
-        secret_indent = None;
-        if let Some((key_at, value_at)) = secret_value(content) {
-            secret_indent = Some(key_at);
-            let value = content[value_at..].trim_end_matches('\r');
-            let start = value_at + (value.len() - value.trim_start().len());
-            if !value.trim().is_empty() && !is_block_header(value.trim()) {
-                ranges.push(line.start + start..line.start + value_at + value.trim_end().len());
-            }
-        }
-        ranges.extend(url_logins(content).map(|range| line.start + range.start..line.start + range.end));
-    }
+        overlaps
+    });
     ranges
 }
 
@@ -115,23 +66,16 @@ pub fn excerpt(text: &str, mark: Range<usize>, secrets: &[Range<usize>]) -> Exce
     let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
     let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
     let end = text.floor_char_boundary(mark.end).clamp(start, line_end);
-    let mut hidden: Vec<Range<usize>> = secrets
+    let hidden: Vec<Range<usize>> = secrets
         .iter()
         .filter(|range| range.start < line_end && line_start < range.end)
         .map(|range| {
             let from = text.floor_char_boundary(range.start).max(line_start);
             from..text.ceil_char_boundary(range.end).min(line_end)
         })
-        .filter(|range| !range.is_empty() && !is_template(&text[range.clone()]))
+        .filter(|range| !range.is_empty() && !is_reference(&text[range.clone()]))
         .collect();
-    hidden.sort_by_key(|range| range.start);
-    hidden.dedup_by(|next, last| {
-        let overlaps = next.start <= last.end;
-        if overlaps {
-            last.end = last.end.max(next.end);
-        }
-        overlaps
-    });
+    let hidden = merged(hidden);
     let mut line = String::new();
     // A JSON file may be one line of a megabyte with a thousand findings, so only the printable part is walked.
     let mut length = 0;
@@ -227,76 +171,6 @@ fn is_invisible(character: char) -> bool {
         || matches!(character, '\u{FEFF}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
-fn logical_lines(text: &str, breaks: LineBreaks) -> Vec<Range<usize>> {
-    let mut lines = Vec::new();
-    let mut start = 0;
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        let (length, ends) = match bytes[at] {
-            b'\n' => (1, true),
-            b'\\' if breaks == LineBreaks::Escaped => match bytes.get(at + 1) {
-                Some(b'n') => (2, true),
-                Some(next) if next.is_ascii() => (2, false),
-                _ => (1, false),
-            },
-            _ => (1, false),
-        };
-        if ends {
-            lines.push(start..at);
-            start = at + length;
-        }
-        at += length;
-    }
-    lines.push(start..text.len());
-    lines
-}
-
-/// Returns the start of a secret key and of its value in a line: the first `key:` or `key=` of that kind.
-fn secret_value(line: &str) -> Option<(usize, usize)> {
-    line.match_indices([':', '=']).find_map(|(at, _)| {
-        let before = line[..at].trim_end().trim_end_matches(['"', '\'', '\\']);
-        let key_at = before
-            .rfind(|character: char| !(character.is_alphanumeric() || matches!(character, '_' | '-' | '.')))
-            .map_or(0, |position| {
-                position + before[position..].chars().next().map_or(1, char::len_utf8)
-            });
-        is_secret_key(&before[key_at..]).then_some((key_at, at + 1))
-    })
-}
-
-fn is_block_header(value: &str) -> bool {
-    let mut characters = value.chars();
-    matches!(characters.next(), Some('|' | '>'))
-        && characters.all(|character| matches!(character, '+' | '-' | '0'..='9'))
-}
-
-/// Finds `name:password` in `scheme://name:password@host`.
-fn url_logins(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
-    text.match_indices("://").filter_map(|(at, separator)| {
-        let start = at + separator.len();
-        let length = text[start..]
-            .find(|character: char| character == '/' || character.is_whitespace())
-            .unwrap_or(text.len() - start);
-        let login = text[start..start + length].rfind('@')?;
-        (login > 0).then_some(start..start + login)
-    })
-}
-
-/// Returns true if the whole value is one template look-up like `{{.spectro.macro.NAME}}`, which reveals no secret.
-fn is_template(value: &str) -> bool {
-    let bare = value.trim().trim_matches(['"', '\'']);
-    bare.strip_prefix("{{")
-        .and_then(|rest| rest.strip_suffix("}}"))
-        .is_some_and(|inner| {
-            let inner = inner.trim();
-            inner.starts_with(".spectro.")
-                && inner
-                    .chars()
-                    .all(|character| character.is_ascii_alphanumeric() || matches!(character, '.' | '-' | '_'))
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -353,7 +227,7 @@ mod tests {
         let masked = excerpt(text, 11..14, &secret_ranges(text, LineBreaks::Real));
         assert_eq!(
             (masked.line.as_str(), masked.start, masked.end),
-            ("{password: ****", 11, 15)
+            ("{password: ****, x: y}", 11, 15)
         );
         let long = format!("{}MARK{}", "a".repeat(300), "b".repeat(300));
         let cut = excerpt(&long, 300..304, &[]);

@@ -25,6 +25,8 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
     let mut rendering = Rendering::default();
     let mut targets: BTreeMap<RegistryHost, RouteSource> = BTreeMap::new();
     let mut mirrors = String::new();
+    // Registries of which some images have a rule, and the others have no other place than the registry itself.
+    let mut needed: Vec<RegistryHost> = Vec::new();
     if settings.landfall.mirror.enable {
         let url = format!("http://{}", settings.landfall.mirror.listen);
         mirrors.push_str(&format!("  \"*\":\n    endpoint:\n      - {}\n", quoted(&url)));
@@ -39,10 +41,20 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
             .chain(hub)
             .collect::<BTreeSet<RegistryHost>>()
         {
-            let Some(mirror) = routes_of(&resolver, &host).and_then(|routes| mirror_of(&routes, &mut rendering.gaps))
-            else {
+            let Some(routes) = routes_of(&resolver, &host) else {
                 continue;
             };
+            let Some(mirror) = mirror_of(&routes, &mut rendering.gaps) else {
+                continue;
+            };
+            if routes
+                .general
+                .sources
+                .iter()
+                .all(|source| source.is_origin_of(&host, ""))
+            {
+                needed.push(host.clone());
+            }
             mirrors.push_str(&render_mirror(settings, &host, &mirror));
             targets.extend(mirror.endpoints.into_iter().map(|source| (source.host.clone(), source)));
         }
@@ -60,7 +72,7 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
         mode: 0o600,
         content: text.into(),
     });
-    if super::origin_forbidden(settings) {
+    if super::origin_forbidden(settings) && needed.is_empty() {
         rendering.gaps.push(Gap {
             text: format!(
                 "{} asks the registry itself where no mirror has an image",
@@ -73,6 +85,16 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
                 "{directory}/config.yaml.d/90-landfall.yaml, where the registries themselves must not be asked"
             ),
             text: "disable-default-registry-endpoint: true\n".to_owned(),
+        });
+    } else if super::origin_forbidden(settings) {
+        rendering.gaps.push(Gap {
+            text: format!(
+                "{} asks the registry itself where no mirror has an image, and nothing may forbid that: images of {} \
+                 without a rule are there only",
+                dialect.name(),
+                crate::wording::quoted(&needed)
+            ),
+            hint: None,
         });
     }
     rendering.fragments.extend(super::core_images::render_default_registry(

@@ -106,15 +106,14 @@ pub fn is_password_hash(text: &str) -> bool {
 /// Returns true if the text is a valid login name; `useradd` has the same rule (useradd(8)).
 #[must_use]
 pub fn is_user_name(name: &str) -> bool {
-    let good =
-        |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || "_-.".contains(character);
+    let good = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
     let body = name.strip_suffix('$').unwrap_or(name);
     name.len() <= 32
         && body.chars().all(good)
         && body
             .chars()
             .next()
-            .is_some_and(|first| first.is_ascii_lowercase() || first == '_')
+            .is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
 }
 
 fn add_user(tables: &mut AccountTables, user: &StageUser) -> Result<(u32, u32, String), AccountError> {
@@ -416,7 +415,8 @@ mod tests {
             ("kairos", true),
             ("_svc-1", true),
             ("host$", true),
-            ("Root", false),
+            ("Operator", true),
+            ("-root", false),
             ("a:b", false),
             ("", false),
             ("1a", false),

@@ -185,7 +185,7 @@ fn every_dialect_leads_to_the_same_places_or_differs_as_listed() {
     `registries.yaml`, of a registry that other images are redirected to: 1, in 8 configurations
     node-local mirror, of a registry that other images are redirected to: 1, in 8 configurations
     `hosts.toml`, of a registry with a rule for a part of it: 96, in 6 configurations
-    `registries.yaml`, of a registry with a rule for a part of it: 95, in 6 configurations
+    `registries.yaml`, of a registry with a rule for a part of it: 96, in 6 configurations
     ");
 }
 

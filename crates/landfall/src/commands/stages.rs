@@ -10,7 +10,7 @@ use landfall_agent::failure::error_line;
 use landfall_agent::stage_events::stage_events;
 use landfall_core::report::StagesReport;
 use landfall_core::settings::Settings;
-use landfall_core::stage::{STAGES, parts_of};
+use landfall_core::stage::{STAGES, is_stage, nearest_stage, parts_of};
 use landfall_host::root::HostRoot;
 use landfall_host::stages::{EffectOutcome, StageError, StageOptions, StageReport, run_stage};
 
@@ -40,7 +40,8 @@ pub enum StagesCommand {
 /// first, then those of the OS pack, then those of the Kubernetes pack. A step that fails is reported, and the rest
 /// still runs (status 1). Anything that is already as requested stays untouched. Below another root than `/`, the
 /// command writes files, directories, users and variables and enables units, but it runs no commands and starts no
-/// units. There it skips steps with an `if`, because the condition would be evaluated on the wrong host.
+/// units. There it skips steps with an `if`, because the condition would be evaluated on the wrong host. A name that
+/// Kairos does not have runs if the inputs have steps under it.
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "Example:\n  landfall stages run initramfs --user-data /oem/90_custom.yaml --root /mnt --dry-run"
@@ -68,16 +69,14 @@ pub struct RunArgs {
 
 pub(crate) fn run(args: &StagesArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let StagesCommand::Run(args) = &args.command;
-    let parts = parts_of(&args.stage).ok_or_else(|| {
-        let known = STAGES.join(", ");
-        anyhow!(
-            "there is no stage `{}`; stages are {known}, each with `.before` and `.after`",
-            args.stage
-        )
-    })?;
+    let parts = parts_of(&args.stage);
     let checked = load_settings(&args.inputs)?;
     checked.print_findings(context);
     let settings = checked.settings_of_all_files()?;
+    // A stage that Kairos does not have runs if the inputs have it.
+    if !is_stage(&args.stage) && !parts.iter().any(|part| settings.stages.contains_key(part)) {
+        return Err(unknown_stage(&args.stage));
+    }
     let runtime = runtime::current_thread()?;
     let reports = runtime.block_on(run_parts(&parts, settings, args, context));
     let steps = reports.iter().flat_map(|(part, report)| render::rows(part, report));
@@ -87,6 +86,19 @@ pub(crate) fn run(args: &StagesArgs, context: &Context) -> anyhow::Result<ExitSt
         0 => checked.status(),
         _ => ExitStatus::AnswerIsNo,
     })
+}
+
+fn unknown_stage(stage: &str) -> anyhow::Error {
+    match nearest_stage(stage) {
+        Some(near) => {
+            anyhow!("there is no stage `{stage}`, and the inputs have no steps under that name; did you mean `{near}`?")
+        }
+        None => anyhow!(
+            "there is no stage `{stage}`, and the inputs have no steps under that name; stages are {}, each with `.before` \
+             and `.after`",
+            STAGES.join(", ")
+        ),
+    }
 }
 
 async fn run_parts(

@@ -107,7 +107,11 @@ pub(super) fn credentials_are_private(facts: &Facts, _: &Settings, draft: &mut C
                 "`{}` holds a login, and every user of the host can read it",
                 file.path.value
             );
-            draft.node(&mode.node, message).help("write `permissions: 0600`");
+            draft.node(&mode.node, message).help(if file.is_foreign {
+                "write `permissions: \"0600\"`"
+            } else {
+                "write `permissions: 0600`"
+            });
         }
     }
 }

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::{PACK_VALUES, PROFILE, USER_DATA};
 use crate::config::facts::Facts;
+use crate::config::known_key::{Key, Shape};
 use crate::config::node::{KeyPath, asked_keys};
 use crate::config::profile::read_profiles;
 use crate::config::report::Report;
-use crate::config::shape::{Key, Shape};
 use crate::config::template::TemplateValues;
 use crate::config::text::Text;
 use crate::config::user_data::{read_own_primary, read_user_data};
@@ -35,16 +35,6 @@ const OF_OTHER_REGISTRIES: &[&str] = &[
     "usernameRef",
 ];
 
-/// Conditions of Kairos that Landfall cannot evaluate. A step with one of them is refused.
-const REFUSED: &[&str] = &[
-    "if_files",
-    "node",
-    "only_arch",
-    "only_os",
-    "only_os_version",
-    "only_service_manager",
-];
-
 /// Generates a value of a shape, with all keys of its mappings.
 fn sample(shape: &Shape) -> Value {
     match shape {
@@ -52,9 +42,10 @@ fn sample(shape: &Shape) -> Value {
         Shape::Label => json!("os"),
         Shape::Bool => json!(true),
         Shape::Number(min, max) => json!((*min).max(1).min(*max)),
+        Shape::Owner(_) => json!(1),
         Shape::Mode => json!("0644"),
         Shape::Word(words) => json!(words.last()),
-        Shape::Map(keys, _) => {
+        Shape::Map(keys, _) | Shape::MapOrValue(keys, _) => {
             let entries = keys.iter().map(|key| match key.name {
                 "path" | "homedir" | "environment_file" => (key.name.to_owned(), json!("/path")),
                 "uid" => (key.name.to_owned(), json!(1000)),
@@ -64,17 +55,17 @@ fn sample(shape: &Shape) -> Value {
         }
         Shape::MapOf(inner) => json!({ ANY_KEY: sample(inner) }),
         Shape::List(inner) | Shape::OneOrMany(inner) | Shape::Steps(inner) => json!([sample(inner)]),
-        Shape::Yaml | Shape::Any => json!({}),
+        Shape::Yaml | Shape::Any | Shape::Foreign(_) => json!({}),
     }
 }
 
 /// Returns the paths of all keys below a shape, and `path.*` where the table accepts any value.
 fn table_keys(shape: &Shape, path: &str, found: &mut BTreeSet<String>) {
     match shape {
-        Shape::Any | Shape::Yaml => {
+        Shape::Any | Shape::Yaml | Shape::Foreign(_) => {
             found.insert(format!("{path}.*"));
         }
-        Shape::Map(keys, _) => {
+        Shape::Map(keys, _) | Shape::MapOrValue(keys, _) => {
             for Key { name, shape, .. } in *keys {
                 let path = join(path, name);
                 table_keys(shape, &path, found);
@@ -151,7 +142,7 @@ fn unknown(asked: &BTreeSet<String>, table: &BTreeSet<String>) -> Vec<String> {
     };
     let is_listed = |key: &str| {
         let name = key.rsplit('.').next().unwrap_or_default();
-        OF_OTHER_REGISTRIES.contains(&name) || REFUSED.contains(&name)
+        OF_OTHER_REGISTRIES.contains(&name)
     };
     let unknown = asked.difference(table).filter(|key| !is_open(key) && !is_listed(key));
     unknown.cloned().collect()
@@ -184,31 +175,41 @@ fn no_reader_of_user_data_asks_for_a_key_that_is_not_in_the_table() {
     let asked = asked_of_user_data();
     assert_eq!(unknown(&asked, &table), Vec::<String>::new());
     // Keys of Palette that Landfall does not use.
-    insta::assert_snapshot!(unread(&asked, &table).join("\n"), @r"
+    let unused = unread(&below(&asked, "stylus"), &below(&table, "stylus"));
+    insta::assert_snapshot!(unused.join("\n"), @r"
     stylus.debug
     stylus.disablePasswordUpdate
+    stylus.disableTui
     stylus.diskPartition
+    stylus.emcServer.login
     stylus.enableMultiNode
     stylus.featureGate
     stylus.imageOverride
     stylus.includeTui
+    stylus.localUI.login
     stylus.path
     stylus.site.clusterId
     stylus.site.clusterName
+    stylus.site.debug
     stylus.site.deviceUIDPaths
     stylus.site.edgeHostName
     stylus.site.edgeHostToken
     stylus.site.hostName
     stylus.site.insecureSkipVerify
     stylus.site.name
+    stylus.site.network.interfaces
+    stylus.site.network.nameserver
+    stylus.site.ntpServers
     stylus.site.paletteEndpoint
     stylus.site.prefix
     stylus.site.projectName
     stylus.site.projectUid
     stylus.site.registrationURL
+    stylus.site.remoteShell
     stylus.site.tags
     stylus.site.tagsFromFile
     stylus.site.tagsFromScript
+    stylus.site.users
     stylus.skipStylusUpgrade
     stylus.trace
     stylus.trustedBoot

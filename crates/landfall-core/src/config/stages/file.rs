@@ -9,7 +9,7 @@ use crate::config::codes;
 use crate::config::facts::{Facts, Sourced, WrittenFile};
 use crate::config::node::Node;
 use crate::config::report::Report;
-use crate::diagnostic::mask::{self, LineBreaks};
+use crate::diagnostic::secrets::holds_credential;
 use crate::stage::{CREDENTIAL_DIRECTORY, SecretBytes, StageDirectory, StageFile};
 
 pub(super) const MODE_PLAIN: u32 = 0o644;
@@ -17,16 +17,7 @@ pub(super) const MODE_SECRET: u32 = 0o600;
 const MODE_DIRECTORY: u32 = 0o755;
 /// The maximum size of a decompressed file of a stage, in bytes.
 const CONTENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Keys that Kairos silently ignores, with the key that was meant.
-const IGNORED_KEYS: [(&str, &str); 4] = [
-    ("permission", "permissions"),
-    ("mode", "permissions"),
-    ("owner_string", "ownerstring"),
-    ("ownerString", "ownerstring"),
-];
-
 pub(super) fn read_file(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) -> Option<StageFile> {
-    check_ignored_keys(node, report);
     let path = read_path(node, report)?;
     let content_node = node.get("content");
     if content_node.is_some_and(Node::is_unresolved) {
@@ -50,15 +41,19 @@ pub(super) fn read_file(node: &Node, stage: &str, facts: &mut Facts, report: &mu
         }
     };
     let text = String::from_utf8_lossy(&content);
-    let holds_secret =
-        path.starts_with(CREDENTIAL_DIRECTORY) || !mask::secret_ranges(&text, LineBreaks::Real).is_empty();
+    let holds_secret = path.starts_with(CREDENTIAL_DIRECTORY) || holds_credential(&text);
+    // Encoded content is a secret too.
+    if holds_secret && text != written {
+        report.secret(content_node.unwrap_or(node).span());
+    }
     facts.stage_files.push(WrittenFile {
         stage: stage.to_owned(),
         path: Sourced::new(path.clone(), node.get("path").unwrap_or(node)),
         is_plain: text == written,
-        content: Sourced::new(text.into_owned(), content_node.unwrap_or(node)),
+        content: Sourced::new(text.to_string(), content_node.unwrap_or(node)),
         mode: mode(node).and_then(|mode| Some(Sourced::new(mode, node.get("permissions")?))),
         holds_secret,
+        is_foreign: false,
     });
     Some(StageFile {
         mode: mode(node).unwrap_or(if holds_secret { MODE_SECRET } else { MODE_PLAIN }),
@@ -70,8 +65,39 @@ pub(super) fn read_file(node: &Node, stage: &str, facts: &mut Facts, report: &mu
     })
 }
 
+/// Reads an entry of `write_files`, which Kairos writes, for the checks that look into files. Values that it cannot use
+/// are no findings: the file is not ours.
+pub(crate) fn read_foreign_file(node: &Node, stage: &str, facts: &mut Facts, report: &mut Report) {
+    let Some(path) = node.get("path").filter(|path| path.text().is_some_and(is_good_path)) else {
+        return;
+    };
+    let content_node = node.get("content");
+    let written = content_node.and_then(Node::text).unwrap_or_default();
+    let encoding = node.get("encoding").and_then(Node::text);
+    let content = decode(written, encoding).unwrap_or_default();
+    let text = String::from_utf8_lossy(&content);
+    let location = path.text().unwrap_or_default();
+    let holds_secret = location.starts_with(CREDENTIAL_DIRECTORY) || holds_credential(&text);
+    if text != written {
+        report.secret(content_node.unwrap_or(node).span());
+    }
+    // yip takes any digits as octal, in quotes or not.
+    let mode = node.get("permissions").and_then(|permissions| {
+        let mode = u32::from_str_radix(permissions.text()?, 8).ok()?;
+        Some(Sourced::new(mode, permissions))
+    });
+    facts.stage_files.push(WrittenFile {
+        stage: stage.to_owned(),
+        path: Sourced::new(location.to_owned(), path),
+        is_plain: text == written,
+        content: Sourced::new(text.to_string(), content_node.unwrap_or(node)),
+        mode,
+        holds_secret,
+        is_foreign: true,
+    });
+}
+
 pub(super) fn read_directory(node: &Node, report: &mut Report) -> Option<StageDirectory> {
-    check_ignored_keys(node, report);
     Some(StageDirectory {
         path: read_path(node, report)?,
         mode: mode(node).unwrap_or(MODE_DIRECTORY),
@@ -81,6 +107,9 @@ pub(super) fn read_directory(node: &Node, report: &mut Report) -> Option<StageDi
 }
 
 fn read_path(node: &Node, report: &mut Report) -> Option<String> {
+    if node.is_null() {
+        return None;
+    }
     let Some(path_node) = node.get("path") else {
         report
             .node(&codes::BAD_PATH, node, format!("`{}` has no `path`", node.path()))
@@ -108,20 +137,6 @@ pub(super) fn good_path(node: &Node, report: &mut Report) -> Option<String> {
 
 pub(super) fn is_good_path(path: &str) -> bool {
     path.starts_with('/') && !path.contains(['\0', '\n']) && !path.split('/').any(|part| part == "..")
-}
-
-fn check_ignored_keys(node: &Node, report: &mut Report) {
-    for (ignored, meant) in IGNORED_KEYS {
-        if let Some(entry) = node.entries().iter().find(|entry| entry.key.text() == Some(ignored)) {
-            report
-                .node(
-                    &codes::IGNORED_STAGE_KEY,
-                    &entry.key,
-                    format!("`{ignored}` is no key of a stage's file and has no effect"),
-                )
-                .help(format!("write `{meant}`"));
-        }
-    }
 }
 
 fn mode(node: &Node) -> Option<u32> {

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use crate::config::codes;
 use crate::config::node::Node;
 use crate::config::report::Report;
-use crate::diagnostic::mask::is_secret_key;
+use crate::diagnostic::secrets::holds_credential;
 use crate::stage::accounts::{is_password_hash, is_user_name};
 use crate::stage::environment::is_variable_name;
 use crate::stage::{ENVIRONMENT_FILE, Environment, SecretBytes, StageFile, StageUser, Systemctl};
@@ -101,7 +101,7 @@ pub(super) fn read_systemctl(step: &Node, report: &mut Report) -> Systemctl {
 }
 
 fn read_units(systemctl: &Node, key: &str, report: &mut Report) -> Vec<String> {
-    one_or_many(systemctl, key)
+    values(systemctl, key)
         .filter(|node| check_unit(node, report))
         .filter_map(|node| node.text().map(str::to_owned))
         .collect()
@@ -176,7 +176,7 @@ pub(super) fn read_environment(step: &Node, report: &mut Report) -> Option<Envir
                 .help("write `NAME: value` with letters, digits and `_` in the name, and one line as the value");
             continue;
         }
-        holds_secret |= is_secret_key(name) || value.contains('@') && value.contains("://");
+        holds_secret |= holds_credential(&format!("{name}={value}"));
         variables.push((name.to_owned(), SecretString::from(value)));
     }
     let mode = if holds_secret { MODE_SECRET } else { MODE_PLAIN };
@@ -210,7 +210,7 @@ fn read_user(key: &Node, node: &Node, report: &mut Report) -> Option<StageUser> 
         bad(
             key,
             format!("`{name}` cannot be a login name"),
-            "write lower-case letters, digits, `_`, `-` and `.`, a letter first, at most 32",
+            "write letters, digits, `_`, `-` and `.`, a letter first, at most 32",
         );
         return None;
     }
@@ -265,7 +265,7 @@ fn read_user(key: &Node, node: &Node, report: &mut Report) -> Option<StageUser> 
         home: text("homedir"),
         create_home: !flag("no_create_home"),
         primary_group: text("primary_group"),
-        groups: one_or_many(node, "groups")
+        groups: values(node, "groups")
             .filter_map(Node::text)
             .map(str::to_owned)
             .collect(),
@@ -277,7 +277,7 @@ fn read_user(key: &Node, node: &Node, report: &mut Report) -> Option<StageUser> 
 
 fn read_keys(user: &Node, report: &mut Report) -> Vec<String> {
     let mut keys = Vec::new();
-    for node in one_or_many(user, "ssh_authorized_keys") {
+    for node in values(user, "ssh_authorized_keys") {
         let Some(key) = node.text().map(str::trim).filter(|key| !key.is_empty()) else {
             continue;
         };
@@ -296,9 +296,32 @@ fn read_keys(user: &Node, report: &mut Report) -> Vec<String> {
     keys
 }
 
-fn one_or_many<'n>(node: &'n Node, key: &str) -> impl Iterator<Item = &'n Node> + use<'n> {
-    let value = node.get(key);
-    let items = value.map(Node::items).unwrap_or_default();
-    let single = value.filter(|value| items.is_empty() && value.text().is_some());
-    items.iter().chain(single)
+fn values<'n>(node: &'n Node, key: &str) -> impl Iterator<Item = &'n Node> + use<'n> {
+    node.get(key).map(Node::values).unwrap_or_default().iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys::{USER_DATA, keys_at};
+
+    #[test]
+    fn each_key_of_a_step_is_run_or_is_said_not_to_be() {
+        const RUN: [&str; 9] = [
+            "commands",
+            "directories",
+            "environment",
+            "environment_file",
+            "files",
+            "if",
+            "name",
+            "systemctl",
+            "users",
+        ];
+        let mut table: Vec<&str> = keys_at(&USER_DATA, ".stages.*[]").iter().map(|key| key.name).collect();
+        let mut known = [&RUN[..], &OTHER_CONDITIONS, &NOT_RUN].concat();
+        table.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(table, known);
+    }
 }
