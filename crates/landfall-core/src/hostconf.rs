@@ -7,6 +7,7 @@
 
 pub mod admission_policy;
 pub mod containerd;
+pub mod containerd_config;
 pub mod core_images;
 pub mod kubelet;
 pub mod registries;
@@ -22,7 +23,7 @@ use crate::failure::line_with_hint;
 use crate::reference::RegistryHost;
 use crate::settings::{RegistryRole, Settings};
 
-pub use render::render;
+pub use render::{HostFacts, render, render_for};
 
 /// The first line of our files in formats with comments.
 pub const HEADER: &str = "# managed by landfall: changes are overwritten; to keep your own version, remove this line\n";

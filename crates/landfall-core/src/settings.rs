@@ -311,6 +311,9 @@ pub struct MirrorSettings {
     pub files: Vec<Dialect>,
     /// `hosts`: registries that get a mirror file, in addition to those of the profiles' images; none.
     pub hosts: Vec<RegistryHost>,
+    /// The names in `hosts` that are not in canonical form, as the user wrote them: a runtime looks for a file by the
+    /// name in the image [spec:mirror-files.names].
+    pub spellings: Vec<String>,
 }
 
 impl Default for MirrorSettings {
@@ -320,6 +323,7 @@ impl Default for MirrorSettings {
             listen: "127.0.0.1:5081".to_owned(),
             files: Vec::new(),
             hosts: Vec::new(),
+            spellings: Vec::new(),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::config::text::Text;
 use crate::config::yaml::{self};
 use crate::config::{codes, keys};
 use crate::diagnostic::NamedText;
+use crate::reference::RegistryHost;
 use crate::settings::{
     Dialect, ManagementMode, MirrorSettings, Network, OwnSettings, Primary, PrimaryKind, PrimaryTls, RegistryRole,
     Webhook,
@@ -303,6 +304,10 @@ fn read_mirror(node: Option<&Node>, report: &mut Report) -> MirrorSettings {
     let defaults = MirrorSettings::default();
     let Some(node) = node else { return defaults };
     let each = |key: &str| node.get(key).map_or(&[][..], Node::items_or_self);
+    let hosts: Vec<(RegistryHost, Option<&str>)> = each("hosts")
+        .iter()
+        .filter_map(|host| Some((registry::read_address(host, report)?.0, host.text())))
+        .collect();
     MirrorSettings {
         enable: node.get("enable").and_then(Node::boolean).unwrap_or(defaults.enable),
         listen: read_listen(node.get("listen"), report).unwrap_or(defaults.listen),
@@ -315,11 +320,12 @@ fn read_mirror(node: Option<&Node>, report: &mut Report) -> MirrorSettings {
                     .find(|dialect| dialect.name() == word)
             })
             .collect(),
-        hosts: each("hosts")
+        spellings: hosts
             .iter()
-            .filter_map(|host| registry::read_address(host, report))
-            .map(|(host, _)| host)
+            .filter_map(|(host, text)| host.spelling_in((*text)?))
+            .map(ToOwned::to_owned)
             .collect(),
+        hosts: hosts.into_iter().map(|(host, _)| host).collect(),
     }
 }
 
