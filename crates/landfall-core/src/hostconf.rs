@@ -10,6 +10,7 @@ pub mod containerd;
 pub mod containerd_config;
 pub mod core_images;
 pub mod kubelet;
+pub mod kubelet_plugin;
 pub mod registries;
 mod render;
 pub mod routes;

@@ -267,6 +267,8 @@ pub struct OwnSettings {
     pub state_dir: Utf8PathBuf,
     /// `landfall.containerd.socket`: a unix socket; `/run/containerd/containerd.sock`.
     pub containerd_socket: Utf8PathBuf,
+    /// `landfall.containerd.config`: containerd's main configuration file; `/etc/containerd/config.toml`.
+    pub containerd_config: Utf8PathBuf,
     /// `landfall.containerd.enable`: false on a host without containerd. The core images then stay in the store.
     pub containerd_enable: bool,
     /// `landfall.concurrency`: parallel transfers of blobs, four times as many for small blobs; 8.
@@ -428,6 +430,7 @@ impl Default for OwnSettings {
         OwnSettings {
             state_dir: Utf8PathBuf::from("/var/lib/landfall"),
             containerd_socket: Utf8PathBuf::from("/run/containerd/containerd.sock"),
+            containerd_config: Utf8PathBuf::from("/etc/containerd/config.toml"),
             containerd_enable: true,
             concurrency: 8,
             bandwidth_limit: None,

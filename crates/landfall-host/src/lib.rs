@@ -14,6 +14,7 @@ pub mod facts;
 pub mod files;
 pub mod hints;
 pub mod managed;
+pub mod node_facts;
 pub mod notify;
 pub mod root;
 pub mod stages;

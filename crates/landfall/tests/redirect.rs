@@ -111,6 +111,16 @@ fn render_shows_the_files_without_passwords_and_what_they_cannot_say() {
           - "https://reg.example.com:5000"
         rewrite:
           "^(.*)$": "edge/docker.io/$1"
+      "index.docker.io":
+        endpoint:
+          - "https://reg.example.com:5000"
+        rewrite:
+          "^(.*)$": "edge/docker.io/$1"
+      "registry-1.docker.io":
+        endpoint:
+          - "https://reg.example.com:5000"
+        rewrite:
+          "^(.*)$": "edge/docker.io/$1"
       "quay.io":
         endpoint:
           - "https://reg.example.com:5000"

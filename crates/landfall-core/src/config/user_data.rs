@@ -255,6 +255,7 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
     facts.settings.landfall = OwnSettings {
         state_dir: path(&["stateDir"], defaults.state_dir, report),
         containerd_socket: path(&["containerd", "socket"], defaults.containerd_socket, report),
+        containerd_config: path(&["containerd", "config"], defaults.containerd_config, report),
         containerd_enable: own
             .at(&["containerd", "enable"])
             .and_then(Node::boolean)

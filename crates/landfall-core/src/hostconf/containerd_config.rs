@@ -165,7 +165,7 @@ pub fn read_mirror_files(facts: &ContainerdFacts) -> MirrorReading {
     if let Some(reason) = &facts.unknown {
         let message = format!("it is not known if containerd reads `{CERTS_DIRECTORY}`: {reason}");
         return MirrorReading {
-            lines: both_formats(main),
+            lines: lines_for_any(facts),
             ..MirrorReading::new(ReadingState::Unknown, message)
         };
     }
@@ -174,7 +174,7 @@ pub fn read_mirror_files(facts: &ContainerdFacts) -> MirrorReading {
         Err(problem) => {
             let message = format!("it is not known if containerd reads `{CERTS_DIRECTORY}`: {problem}");
             return MirrorReading {
-                lines: both_formats(main),
+                lines: lines_for_any(facts),
                 ..MirrorReading::new(ReadingState::Unknown, message)
             };
         }
@@ -454,20 +454,23 @@ fn lines_for(facts: &ContainerdFacts, directories: &str) -> Vec<Fragment> {
                 text: format!("version = {version}\n\n{}", render_config_path(version, directories)),
             }]
         }
-        (None, None) => both_formats(main),
+        (None, None) => lines_for_any(facts),
     }
 }
 
-fn both_formats(main: &Utf8Path) -> Vec<Fragment> {
-    [
+/// Returns the lines for each format that the main file may have.
+fn lines_for_any(facts: &ContainerdFacts) -> Vec<Fragment> {
+    let formats = [
         (2, "has `version = 2` (all of containerd 1.x)"),
         (3, "has `version = 3` or more (containerd 2)"),
-    ]
-    .map(|(version, which)| Fragment {
-        place: format!("`{main}`, if it {which}; then restart containerd"),
+    ];
+    let is_first = facts.release.is_some_and(|release| release.major < 2);
+    let possible = formats.into_iter().filter(|(version, _)| !is_first || *version == 2);
+    let fragment = |(version, which)| Fragment {
+        place: format!("`{}`, if it {which}; then restart containerd", facts.main_file),
         text: render_config_path(version, CERTS_DIRECTORY),
-    })
-    .into()
+    };
+    possible.map(fragment).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Selection of the renderer for a dialect.
 
-use crate::hostconf::containerd_config::ContainerdFacts;
+use crate::hostconf::containerd_config::{ContainerdFacts, ContainerdRelease};
 use crate::hostconf::registries::Generation;
 use crate::hostconf::{Rendering, admission_policy, containerd, core_images, kubelet, registries};
 use crate::settings::{Dialect, Settings};
@@ -16,14 +16,30 @@ pub struct HostFacts {
     pub rke2: Generation,
 }
 
+impl HostFacts {
+    /// Returns the facts of a host of which at most containerd's release is known.
+    #[must_use]
+    pub fn of_release(release: Option<ContainerdRelease>) -> HostFacts {
+        let generation = match release {
+            Some(release) if release.major >= 2 => Generation::Two,
+            Some(_) => Generation::One,
+            None => Generation::Unknown,
+        };
+        HostFacts {
+            containerd: ContainerdFacts {
+                release,
+                ..ContainerdFacts::unknown("the host was not looked at")
+            },
+            k3s: generation,
+            rke2: generation,
+        }
+    }
+}
+
 impl Default for HostFacts {
     /// Returns the facts of a host that was not looked at.
     fn default() -> HostFacts {
-        HostFacts {
-            containerd: ContainerdFacts::unknown("the host was not looked at"),
-            k3s: Generation::Unknown,
-            rke2: Generation::Unknown,
-        }
+        HostFacts::of_release(None)
     }
 }
 
