@@ -11,7 +11,9 @@
 //!   a file is.
 //! - `config dump` of 2.0 to 2.2 does not migrate files of version 2, so that it shows defaults in their place.
 //! - Since 2.2 (`plugins/cri/images`) an empty `config_path` without inline mirrors means
-//!   `/etc/containerd/certs.d:/etc/docker/certs.d`.
+//!   `/etc/containerd/certs.d:/etc/docker/certs.d`. But since 2.1 the transfer service pulls
+//!   (`core/transfer/registry`), and takes such a list for the name of one directory: bare containerd 2.4 reads none of
+//!   it (seen). With `use_local_image_pull` the list is one.
 //! - `config_path` beside `registry.mirrors`, and in 1.x beside `registry.configs.*.tls`, keeps the CRI plug-in from
 //!   loading: the node is not ready.
 
@@ -33,6 +35,8 @@ const CRI_IMAGES: &str = "io.containerd.cri.v1.images";
 /// The directories that containerd takes by default since this release.
 const DEFAULT_DIRECTORIES: &str = "/etc/containerd/certs.d:/etc/docker/certs.d";
 const DEFAULT_SINCE: ContainerdRelease = ContainerdRelease { major: 2, minor: 2 };
+/// The first release that takes a list of directories for one, unless it pulls without the transfer service.
+const LIST_IS_ONE_SINCE: ContainerdRelease = ContainerdRelease { major: 2, minor: 1 };
 /// The first release whose dump shows migrated files.
 const DUMP_MIGRATES_SINCE: ContainerdRelease = ContainerdRelease { major: 2, minor: 3 };
 
@@ -154,6 +158,8 @@ struct RegistrySection {
     tls: BTreeSet<String>,
     /// True if the file has a table of the plug-in.
     has_plugin: bool,
+    /// True if the CRI plug-in pulls without the transfer service.
+    pulls_locally: bool,
     cri_disabled: bool,
     imports: Vec<String>,
 }
@@ -187,14 +193,20 @@ pub fn read_mirror_files(facts: &ContainerdFacts) -> MirrorReading {
     if let Some(reading) = conflict(facts, &section) {
         return reading;
     }
-    let by_default = section.config_path.is_empty() && facts.release.is_some_and(|release| release >= DEFAULT_SINCE);
+    let release_before = |limit| facts.release.is_some_and(|release| release < limit);
+    let has_default = facts.release.is_some_and(|release| release >= DEFAULT_SINCE);
+    let by_default = section.config_path.is_empty() && section.pulls_locally && has_default;
     let directories = match by_default {
         true => DEFAULT_DIRECTORIES,
         false => section.config_path.as_str(),
     };
-    let reads_ours = directories
-        .split(':')
-        .any(|path| Utf8Path::new(path) == CERTS_DIRECTORY);
+    let takes_list = section.pulls_locally || release_before(LIST_IS_ONE_SINCE);
+    let reads_ours = match takes_list {
+        true => directories
+            .split(':')
+            .any(|path| Utf8Path::new(path) == CERTS_DIRECTORY),
+        false => Utf8Path::new(directories) == CERTS_DIRECTORY,
+    };
     let followed = follows_drop_in(facts);
     let ours_is_there = facts.files.iter().any(is_our_drop_in);
     let drop_in = (facts.major() >= Some(2) && followed)
@@ -204,7 +216,7 @@ pub fn read_mirror_files(facts: &ContainerdFacts) -> MirrorReading {
         .filter(|version| *version >= 2);
     if reads_ours {
         let message = match by_default {
-            true => format!("containerd reads `{CERTS_DIRECTORY}`, as it does by default since 2.2"),
+            true => format!("containerd reads `{CERTS_DIRECTORY}`, its default where `use_local_image_pull` is set"),
             false => format!("containerd reads `{CERTS_DIRECTORY}`: `config_path` names it"),
         };
         return MirrorReading {
@@ -213,9 +225,17 @@ pub fn read_mirror_files(facts: &ContainerdFacts) -> MirrorReading {
         };
     }
     if !directories.is_empty() {
-        let message = format!("containerd does not read `{CERTS_DIRECTORY}`: its `config_path` is `{directories}`");
+        let (lost, wanted) = match takes_list {
+            true => (String::new(), format!("{CERTS_DIRECTORY}:{directories}")),
+            false => (
+                "; the files there would be lost, since containerd takes one directory since 2.1: move them".to_owned(),
+                CERTS_DIRECTORY.to_owned(),
+            ),
+        };
+        let message =
+            format!("containerd does not read `{CERTS_DIRECTORY}`: its `config_path` is `{directories}`{lost}");
         return MirrorReading {
-            lines: lines_for(facts, &format!("{CERTS_DIRECTORY}:{directories}")),
+            lines: lines_for(facts, &wanted),
             ..MirrorReading::new(ReadingState::NotRead, message)
         };
     }
@@ -255,35 +275,60 @@ fn conflict(facts: &ContainerdFacts, section: &RegistrySection) -> Option<Mirror
         Some(2..) => &BTreeSet::new(),
         _ => &section.tls,
     };
-    let named = |key: &str, names: &BTreeSet<String>| {
-        names
-            .iter()
-            .map(|name| format!("`registry.{key}.\"{name}\"`"))
-            .collect::<Vec<_>>()
-    };
-    let in_the_way = [named("mirrors", &section.mirrors), named("configs", tls)].concat();
-    if in_the_way.is_empty() {
-        return None;
-    }
-    let names = in_the_way.join(", ");
-    let message = match section.config_path.is_empty() {
-        true => format!(
-            "containerd's CRI plug-in does not load with `config_path` beside {names}, which `{}` or its imports set; \
-             they would be lost: move them into files below `{CERTS_DIRECTORY}` first, then write the lines",
-            facts.main_file
+    let names = names_in_the_way(&section.mirrors, tls)?;
+    let main = &facts.main_file;
+    // Our own drop-in is about to be removed.
+    let is_set = !section.config_path.is_empty() && !facts.files.iter().any(is_our_drop_in);
+    let (message, lines) = match is_set {
+        true => (
+            format!(
+                "containerd's CRI plug-in does not load: `config_path` stands beside {names} in `{main}` or its imports"
+            ),
+            Vec::new(),
         ),
-        false => format!(
-            "containerd's CRI plug-in does not load: `config_path` stands beside {names} in `{}` or its imports",
-            facts.main_file
+        false => (
+            format!(
+                "containerd's CRI plug-in does not load with `config_path` beside {names}, which `{main}` or its imports \
+                 set; they would be lost: move them into files below `{CERTS_DIRECTORY}` first, then write the lines"
+            ),
+            lines_for(facts, CERTS_DIRECTORY),
         ),
     };
     Some(MirrorReading {
-        lines: match section.config_path.is_empty() {
-            true => lines_for(facts, CERTS_DIRECTORY),
-            false => Vec::new(),
-        },
+        lines,
         ..MirrorReading::new(ReadingState::NotRead, message)
     })
+}
+
+/// Returns true if a file has a table of the CRI plug-in in the format of containerd 1.x.
+#[must_use]
+pub fn has_cri_section(text: &str) -> bool {
+    let file = ConfigFile {
+        path: "config.toml".into(),
+        text: text.to_owned(),
+    };
+    parse(&file).is_ok_and(|section| section.version <= 2 && section.has_plugin)
+}
+
+/// Returns the names of the settings that stand beside `config_path` in these files, and exclude it in some release.
+#[must_use]
+pub fn excluded_by_config_path(files: &[ConfigFile]) -> Option<String> {
+    let sections: Vec<RegistrySection> = files.iter().filter_map(|file| parse(file).ok()).collect();
+    let has_path = sections.iter().any(|section| !section.config_path.is_empty());
+    let all = |names: fn(&RegistrySection) -> &BTreeSet<String>| {
+        sections.iter().flat_map(|section| names(section).clone()).collect()
+    };
+    names_in_the_way(&all(|section| &section.mirrors), &all(|section| &section.tls)).filter(|_| has_path)
+}
+
+/// Names the settings that exclude `config_path`; `None` if there are none.
+fn names_in_the_way(mirrors: &BTreeSet<String>, tls: &BTreeSet<String>) -> Option<String> {
+    let named = |key: &str, names: &BTreeSet<String>| {
+        let names = names.iter().map(|name| format!("`registry.{key}.\"{name}\"`"));
+        names.collect::<Vec<_>>()
+    };
+    let names = [named("mirrors", mirrors), named("configs", tls)].concat();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// Merges the files as containerd does, and takes its dump where that can be relied on.
@@ -310,6 +355,7 @@ fn effective(facts: &ContainerdFacts) -> Result<RegistrySection, String> {
         if !section.config_path.is_empty() {
             merged.config_path = section.config_path;
         }
+        merged.pulls_locally |= section.pulls_locally;
         merged.mirrors.extend(section.mirrors);
         merged.tls.extend(section.tls);
     }
@@ -413,6 +459,9 @@ fn parse(file: &ConfigFile) -> Result<RegistrySection, String> {
                 .is_some_and(|tls| !tls.is_empty())
         }),
         has_plugin: cri.is_some(),
+        pulls_locally: cri
+            .and_then(|cri| cri.get("use_local_image_pull")?.as_bool())
+            .unwrap_or_default(),
         cri_disabled: disabled
             .iter()
             .any(|name| ["cri", CRI, CRI_IMAGES].contains(&name.as_str())),

@@ -1,5 +1,5 @@
 //! The kubelet's credential provider on a host: does the kubelet call our plug-in? Without it, the image of a pod that was
-//! redirected to a registry with a login cannot be pulled [spec:credential-provider].
+//! redirected to a registry with a login cannot be pulled [spec:credential-provider.kubelet].
 
 use camino::{Utf8Path, Utf8PathBuf};
 use schemars::JsonSchema;
@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::kubelet::{BIN_DIRECTORY, CONFIG_PATH, PLUGIN, render_logins};
 use crate::settings::Settings;
 
-const CONFIG_FLAG: &str = "image-credential-provider-config";
+/// The kubelet's flag for the `CredentialProviderConfig`.
+pub const CONFIG_FLAG: &str = "image-credential-provider-config";
 const BIN_FLAG: &str = "image-credential-provider-bin-dir";
 
 /// The kubelet's flags for credential providers.

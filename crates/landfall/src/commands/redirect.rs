@@ -182,7 +182,9 @@ fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
         ));
     }
     print_gaps(&rendering, context);
-    for lines in &rendering.fragments {
+    // The fragments of the other formats do not depend on the host: `render` shows them.
+    let of_host = (args.dialect == RedirectFor::Containerd).then_some(&rendering.fragments);
+    for lines in of_host.into_iter().flatten() {
         context
             .printer
             .note(format_args!("for {}:\n{}", lines.place, lines.text.trim_end()));

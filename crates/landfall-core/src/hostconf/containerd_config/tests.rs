@@ -60,6 +60,7 @@ fn a_drop_in_is_for_containerd_2_with_imports_only() {
     use ReadingState::{AfterRestart, NotRead, Read};
     let v2 = format!("version = 2\n{IMPORTS}");
     let v3 = format!("version = 3\n{IMPORTS}");
+    let local = format!("{v3}[plugins.'io.containerd.cri.v1.images']\nuse_local_image_pull = true\n");
     for (name, facts, state, drop_in, lines) in [
         ("1.6", facts("1.6.20", &v2), NotRead, None, "grpc.v1.cri"),
         ("1.7", facts("1.7.27", &v2), NotRead, None, "grpc.v1.cri"),
@@ -72,8 +73,15 @@ fn a_drop_in_is_for_containerd_2_with_imports_only() {
             None,
             "cri.v1.images",
         ),
-        ("2.2 reads by default", facts("2.2.0", "version = 3\n"), Read, None, ""),
-        ("2.4 reads by default", facts("2.4.2", &v2), Read, None, ""),
+        ("2.4", facts("2.4.2", &v2), AfterRestart, Some(2), ""),
+        (
+            "2.4, not followed",
+            facts("2.4.2", "version = 3\n"),
+            NotRead,
+            None,
+            "cri.v1.images",
+        ),
+        ("2.4 with its default", facts("2.4.2", &local), Read, None, ""),
         (
             "unknown release, version 2",
             facts("", &v2),
@@ -142,20 +150,21 @@ fn a_drop_in_that_breaks_the_plug_in_is_taken_away() {
     assert!(reading.message.contains("does not load"), "{}", reading.message);
 }
 
+/// Since 2.1 containerd takes a list of directories for the name of one.
 #[test]
-fn another_directory_is_kept_before_which_ours_would_stand() {
+fn another_directory_stays_beside_ours_where_containerd_takes_a_list() {
     let main = "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = '/opt/certs.d'\n";
-    let reading = read_mirror_files(&facts("2.4.2", main));
-    assert_eq!(reading.state, ReadingState::NotRead);
-    assert!(
-        reading.lines[0]
-            .text
-            .contains("\"/etc/containerd/certs.d:/opt/certs.d\""),
-        "{:?}",
-        reading.lines
-    );
-    let both = main.replace("/opt/certs.d", "/opt/certs.d:/etc/containerd/certs.d");
-    assert_eq!(read_mirror_files(&facts("2.4.2", &both)).state, ReadingState::Read);
+    for (release, line, both) in [
+        ("2.0.5", "\"/etc/containerd/certs.d:/opt/certs.d\"", ReadingState::Read),
+        ("2.4.2", "\"/etc/containerd/certs.d\"", ReadingState::NotRead),
+    ] {
+        let reading = read_mirror_files(&facts(release, main));
+        assert_eq!(reading.state, ReadingState::NotRead);
+        assert!(reading.message.contains("`/opt/certs.d`"), "{}", reading.message);
+        assert!(reading.lines[0].text.contains(line), "{:?}", reading.lines);
+        let list = main.replace("/opt/certs.d", "/opt/certs.d:/etc/containerd/certs.d");
+        assert_eq!(read_mirror_files(&facts(release, &list)).state, both, "{release}");
+    }
 }
 
 #[test]
