@@ -14,7 +14,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
-use super::containerd_config::{ContainerdFacts, ReadingState, read_mirror_files, render_config_path};
+use super::containerd_config::{
+    CERTS_DIRECTORY, ContainerdFacts, DROP_IN, ReadingState, read_mirror_files, render_config_path,
+};
 use super::routes::{
     HostRoutes, RouteSource, Scheme, names_at_runtime, routes_of, schemes, source_hosts, target_hosts, without_suffix,
 };
@@ -23,10 +25,6 @@ use crate::reference::RegistryHost;
 use crate::resolve::Resolver;
 use crate::settings::{ImageRole, Login, PrimaryKind, Settings};
 
-/// The directory in which containerd looks for the files, as set by the drop-in.
-pub const CERTS_DIRECTORY: &str = "/etc/containerd/certs.d";
-/// The drop-in file; `imports` of the main file must cover it.
-pub const DROP_IN: &str = "/etc/containerd/conf.d/50-landfall.toml";
 /// The suffix of the certificate files beside `hosts.toml`.
 const CERTIFICATES: &str = "landfall-ca.crt";
 

@@ -24,9 +24,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml_edit::{DocumentMut, TableLike};
 
-use super::containerd::{CERTS_DIRECTORY, DROP_IN};
 use super::{Fragment, is_ours};
 
+/// The directory in which containerd looks for the files, as set by the drop-in.
+pub const CERTS_DIRECTORY: &str = "/etc/containerd/certs.d";
+/// The drop-in file; `imports` of the main file must cover it.
+pub const DROP_IN: &str = "/etc/containerd/conf.d/50-landfall.toml";
 /// The main file, unless the settings name another.
 pub const MAIN_FILE: &str = "/etc/containerd/config.toml";
 /// The URIs of the CRI plug-in's parts that have the `registry` table: up to version 2 of the configuration, and since.
@@ -69,7 +72,7 @@ pub struct ConfigFile {
     pub text: String,
 }
 
-/// What a shell found on a host.
+/// Facts that a shell found on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerdFacts {
     /// The release, if the program or its socket answered.

@@ -30,7 +30,7 @@ impl PluginFlags {
     }
 }
 
-/// What a shell found on a host.
+/// Facts that a shell found on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KubeletFacts {
     /// No kubelet runs.

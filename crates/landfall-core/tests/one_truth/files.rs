@@ -39,7 +39,7 @@ fn under(url: &str, name: &str) -> String {
 fn registry_at_runtime(image: &Image) -> &str {
     let text = image.text.split_once("://").map_or(image.text, |(_, rest)| rest);
     match text.split_once('/') {
-        Some((first, _)) if first == "index.docker.io" => "docker.io",
+        Some(("index.docker.io", _)) => "docker.io",
         Some((first, _))
             if first == "localhost" || first.contains(['.', ':']) || first.chars().any(char::is_uppercase) =>
         {
@@ -67,13 +67,13 @@ impl Endpoint {
 }
 
 /// A `hosts.toml`: the tables in their order, and `server`.
-struct HostsFile {
+pub(crate) struct HostsFile {
     tables: Vec<Endpoint>,
     server: Option<Endpoint>,
 }
 
 /// The `hosts.toml` files of a runtime, by directory.
-type HostsFiles = BTreeMap<String, HostsFile>;
+pub(crate) type HostsFiles = BTreeMap<String, HostsFile>;
 
 /// Reads a `hosts.toml`. It fails for a text that containerd 1.x cannot parse.
 fn read_hosts_toml(text: &str) -> HostsFile {
@@ -110,25 +110,21 @@ fn read_hosts_toml(text: &str) -> HostsFile {
 }
 
 /// Reads the files that containerd reads at each pull.
-pub(crate) fn read_containerd(rendering: &Rendering) -> impl Fn(&Image) -> Vec<String> + use<> {
-    let files: HostsFiles = rendering
-        .files
-        .iter()
-        .filter_map(|file| {
-            let directory = file.path.as_str().strip_prefix("/etc/containerd/certs.d/")?;
-            Some((
-                directory.strip_suffix("/hosts.toml")?.to_owned(),
-                read_hosts_toml(&file.content),
-            ))
-        })
-        .collect();
-    move |image| by_containerd(&files, image)
+pub(crate) fn read_containerd(rendering: &Rendering) -> HostsFiles {
+    let files = rendering.files.iter().filter_map(|file| {
+        let directory = file.path.as_str().strip_prefix("/etc/containerd/certs.d/")?;
+        Some((
+            directory.strip_suffix("/hosts.toml")?.to_owned(),
+            read_hosts_toml(&file.content),
+        ))
+    });
+    files.collect()
 }
 
 /// Returns the references that containerd asks (`docs/hosts.md`, `core/remotes/docker/config/hosts.go`): by the file of the
 /// registry in the image's name, else by that of `_default`. It asks the `[host]` tables in order, then `server`, which is
 /// the registry itself if it is missing.
-fn by_containerd(files: &HostsFiles, image: &Image) -> Vec<String> {
+pub(crate) fn by_containerd(files: &HostsFiles, image: &Image) -> Vec<String> {
     let name = image.reference.repository.as_str();
     let Some(file) = files.get(registry_at_runtime(image)).or_else(|| files.get("_default")) else {
         return vec![origin(&image.reference)];

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use configurations::{Configuration, Image, configurations, images};
 use differences::{Case, DIFFERENCES, Dialect};
-use files::Registries;
+use files::{HostsFiles, Registries};
 use landfall_core::hostconf::render;
 use landfall_core::reference::{ImageReference, parse_reference};
 use landfall_core::registry_path::{Route, parse_namespace};
@@ -75,7 +75,7 @@ fn through_mirror(resolver: &Resolver<'_>, image: &ImageReference, asked: Vec<St
 
 /// The files of a configuration, without and with the node-local mirror.
 struct Files<'a> {
-    settings: [Box<dyn Fn(&Image) -> Vec<String>>; 2],
+    containerd: [HostsFiles; 2],
     registries: [Registries; 2],
     mirror: Resolver<'a>,
 }
@@ -85,11 +85,7 @@ impl<'a> Files<'a> {
         let both = [&configuration.settings, &configuration.with_mirror];
         let k3s = both.map(|settings| render(settings, settings::Dialect::K3s));
         Files {
-            settings: both.map(|settings| {
-                let rendering = render(settings, settings::Dialect::Containerd);
-                let lead: Box<dyn Fn(&Image) -> Vec<String>> = Box::new(files::read_containerd(&rendering));
-                lead
-            }),
+            containerd: both.map(|settings| files::read_containerd(&render(settings, settings::Dialect::Containerd))),
             registries: k3s.each_ref().map(files::read_registries),
             mirror: Resolver::new(&configuration.with_mirror),
         }
@@ -97,7 +93,10 @@ impl<'a> Files<'a> {
 
     /// Returns the sources of an image in each dialect of files.
     fn lead(&self, image: &Image) -> [(Dialect, Vec<String>); 4] {
-        let [containerd, containerd_mirror] = self.settings.each_ref().map(|lead| lead(image));
+        let [containerd, containerd_mirror] = self
+            .containerd
+            .each_ref()
+            .map(|files| files::by_containerd(files, image));
         let [k3s, k3s_mirror] = self.registries.each_ref().map(|files| files::by_k3s(files, image));
         [
             (Dialect::HostsToml, containerd),

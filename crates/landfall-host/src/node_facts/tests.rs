@@ -88,7 +88,7 @@ fn the_kubelet_s_flags_lead_to_the_plug_in() {
     let config = "providers:\n- name: landfall-credential-provider\n";
     let complete = [
         ("/proc/7/cmdline", flags),
-        ("/proc/8/cmdline", "sleep\0009\0"),
+        ("/proc/8/cmdline", "sleep\x009\0"),
         ("/etc/p.yaml", config),
         ("/opt/bin/landfall-credential-provider", "#!"),
     ];
