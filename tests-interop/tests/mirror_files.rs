@@ -5,7 +5,6 @@
 #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
 #[path = "../../crates/landfall-core/tests/one_truth/configurations.rs"]
-#[expect(dead_code, reason = "the fields that the test of all dialects reads")]
 mod configurations;
 
 use camino::Utf8PathBuf;

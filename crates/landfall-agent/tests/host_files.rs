@@ -83,8 +83,8 @@ fn readers(site: &Site, seen: &mut usize) -> Vec<EventReason> {
 
 fn write(site: &Site, path: &str, text: &str) {
     let path = site.path(&format!("root{path}"));
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, text).unwrap();
+    std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory of the host");
+    std::fs::write(path, text).expect("a file of the host");
 }
 
 #[tokio::test]
