@@ -174,7 +174,11 @@ fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let main_file = &settings.landfall.containerd_config;
     let facts = runtime::current_thread()?.block_on(find_host_facts(&root, main_file, release));
     let rendering = render_for(settings, args.dialect.dialect(), &facts);
-    if rendering.files.is_empty() && !rendering.fragments.is_empty() {
+    let has_own_files = !matches!(
+        args.dialect,
+        RedirectFor::Kubeadm | RedirectFor::MutatingAdmissionPolicy
+    );
+    if !has_own_files {
         let name = args.dialect.dialect().name();
         bail!(Explanation::new(
             format!("there is no file of its own for {name}"),
