@@ -8,8 +8,8 @@ PEERS := docker-registry:docker-registry containerd:containerd runc:runc skopeo:
 CLUSTER_TOOLS := etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl containerd containerd-shim-runc-v2
 CLUSTER_DIR ?= $(or $(LANDFALL_CACHE),$(HOME)/.cache/landfall)/cluster
 
-# Clients and registries of other projects, built once by `go`, listed in tests-interop/tools/tools.tsv.
-TOOLS := conformance registry crane regctl olareg
+# Programs of other projects, and readers of our files, built once by `go`, listed in tests-interop/tools/tools.tsv.
+TOOLS := conformance registry crane regctl olareg containerd-1.7 containerd-2.0 registries-yaml http-headers
 
 # Finds dependencies that are declared and not used. Installed once, outside of the tree.
 MACHETE_VERSION := 0.9.2

@@ -15,15 +15,95 @@ use tonic_prost::ProstCodec;
 use crate::docker_registry::Account;
 use crate::go_tool::tool;
 use crate::poll::try_wait_for;
-use crate::program::Program;
+use crate::program::{Program, run};
 
-/// Release of containerd that runs.
+/// Release of containerd that runs: Debian's 1.6, the others with the versions of `tests-interop/tools/tools.tsv`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
-    /// Debian's.
     V1_6,
-    /// The version in `tests-interop/tools/tools.tsv`.
+    V1_7,
+    V2_0,
     V2_4,
+}
+
+impl Release {
+    /// Returns the program.
+    #[must_use]
+    pub fn program(self) -> Utf8PathBuf {
+        match self {
+            Release::V1_6 => Utf8PathBuf::from("containerd"),
+            Release::V1_7 => tool("containerd-1.7"),
+            Release::V2_0 => tool("containerd-2.0"),
+            Release::V2_4 => tool("containerd"),
+        }
+    }
+
+    /// Returns the first two numbers of the version.
+    #[must_use]
+    pub fn number(self) -> &'static str {
+        match self {
+            Release::V1_6 => "1.6",
+            Release::V1_7 => "1.7",
+            Release::V2_0 => "2.0",
+            Release::V2_4 => "2.4",
+        }
+    }
+}
+
+/// The name of the main file in `/etc/containerd`.
+pub const MAIN_FILE: &str = "config.toml";
+
+/// The directory of a containerd, and the main file that leads to it. A test may add to the file before the start.
+#[derive(Debug)]
+pub struct RuntimeDirectory(TempDir);
+
+impl RuntimeDirectory {
+    /// Writes the main file into `etc`, in this version of the format and with these lines at its top.
+    ///
+    /// # Panics
+    /// Panics if the file cannot be written.
+    #[must_use]
+    pub fn new(version: u8, top: &str, etc: &Utf8Path) -> RuntimeDirectory {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = Utf8Path::from_path(directory.path()).expect("a temporary directory with a UTF-8 name");
+        fs_err::create_dir_all(etc).expect("a directory below our own");
+        fs_err::write(etc.join(MAIN_FILE), configuration(path, version, top)).expect("a file in our own directory");
+        RuntimeDirectory(directory)
+    }
+}
+
+/// Adds tables to the main file in `etc`.
+///
+/// # Panics
+/// Panics if the file cannot be read or written.
+pub fn add_to_main_file(etc: &Utf8Path, text: &str) {
+    let path = etc.join(MAIN_FILE);
+    let main = fs_err::read_to_string(&path).expect("a main file");
+    fs_err::write(&path, format!("{main}{text}")).expect("a file in our own directory");
+}
+
+/// Makes the command that runs containerd on its main file, with `etc` as `/etc/containerd` in a mount namespace.
+fn containerd_on(release: Release, etc: &Utf8Path, arguments: &[&str]) -> Command {
+    let script = "mount --bind \"$1\" /etc/containerd && shift && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+    command.args([etc, &release.program()]);
+    command
+        .arg("--config")
+        .arg(Utf8Path::new("/etc/containerd").join(MAIN_FILE));
+    command.args(arguments);
+    command
+}
+
+/// Returns the configuration in effect, as containerd prints it.
+///
+/// # Panics
+/// Panics if containerd refuses its configuration.
+#[must_use]
+pub fn dump(release: Release, etc: &Utf8Path) -> String {
+    run(containerd_on(release, etc, &["config", "dump"]))
+        .succeeded()
+        .stdout()
 }
 
 /// A running containerd; ended by its process id on drop.
@@ -35,27 +115,16 @@ pub struct CriRuntime {
 }
 
 impl CriRuntime {
-    /// Starts containerd with `etc` as its `/etc/containerd`. The main file has this version and imports these
-    /// files of `conf.d`.
+    /// Starts containerd with `etc` as its `/etc/containerd`.
     ///
     /// # Panics
     /// Panics if it does not answer before the deadline.
     #[must_use]
-    pub fn start(release: Release, version: u8, imports: &str, etc: &Utf8Path) -> CriRuntime {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = Utf8Path::from_path(directory.path()).expect("a temporary directory with a UTF-8 name");
-        let config = path.join("config.toml");
-        fs_err::write(&config, configuration(path, version, imports)).expect("a file in our own directory");
-        let program = match release {
-            Release::V1_6 => Utf8PathBuf::from("containerd"),
-            Release::V2_4 => tool("containerd"),
-        };
-        let script = "mount --bind \"$1\" /etc/containerd && exec \"$2\" --config \"$3\"";
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
-        command.args([etc, &program, &config]);
+    pub fn start(release: Release, directory: RuntimeDirectory, etc: &Utf8Path) -> CriRuntime {
+        let directory = directory.0;
+        let path = Utf8Path::from_path(directory.path()).expect("seen when it was made");
         let mut runtime = CriRuntime {
-            program: Program::start("containerd", path, command),
+            program: Program::start("containerd", path, containerd_on(release, etc, &[])),
             tokio: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -141,11 +210,11 @@ async fn connect(socket: Utf8PathBuf) -> Result<Channel, tonic::Status> {
     channel.map_err(|error| tonic::Status::unavailable(error.to_string()))
 }
 
-fn configuration(directory: &Utf8Path, version: u8, imports: &str) -> String {
+fn configuration(directory: &Utf8Path, version: u8, top: &str) -> String {
     let socket = directory.join(SOCKET);
     format!(
         "version = {version}\nroot = \"{directory}/root\"\nstate = \"{directory}/state\"\n\
-         imports = [\"/etc/containerd/conf.d/{imports}\"]\n\
+         {top}\
          disabled_plugins = [\"io.containerd.internal.v1.opt\", \"io.containerd.snapshotter.v1.btrfs\", \
          \"io.containerd.snapshotter.v1.zfs\", \"io.containerd.snapshotter.v1.devmapper\", \
          \"io.containerd.snapshotter.v1.aufs\", \"io.containerd.internal.v1.tracing\", \"io.containerd.nri.v1.nri\"]\n\

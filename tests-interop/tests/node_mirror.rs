@@ -1,4 +1,4 @@
-//! The node-local mirror with real runtimes. containerd 1.6 and 2.4 have one `_default/hosts.toml`, which leads
+//! The node-local mirror with real runtimes. containerd 1.6, 1.7 and 2.4 have one `_default/hosts.toml`, which leads
 //! to the agent on loopback. The agent asks the primary registry, then the external one with TLS and a login,
 //! and no other registry.
 
@@ -8,11 +8,12 @@ use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 
 use camino::Utf8PathBuf;
+use landfall_core::hostconf::containerd_config::ReadingState;
 use landfall_core::status::Phase;
 use landfall_testkit::image_builder::small_image;
 use landfall_tests_interop::agent::LandfallAgent;
 use landfall_tests_interop::canary_secrets::{EXTERNAL_PASSWORD, PRIMARY_PASSWORD, leaking_files, leaks};
-use landfall_tests_interop::cri_runtime::{CriRuntime, Release};
+use landfall_tests_interop::cri_runtime::{CriRuntime, Release, RuntimeDirectory, add_to_main_file};
 use landfall_tests_interop::docker_registry::Account;
 use landfall_tests_interop::images::NamedImage;
 use landfall_tests_interop::poll::wait_for;
@@ -119,18 +120,35 @@ stylus:
         format!("{{enable: true, files: [containerd], listen: '{}'}}", self.mirror)
     }
 
-    /// Starts the agent, which fills the primary registry with the only image of its profile.
-    fn start_agent(&self) -> LandfallAgent {
+    /// Starts the agent, which fills the primary registry with the only image of its profile. Returns also the lines
+    /// that it wants in containerd's main file.
+    fn start_agent(&self) -> (LandfallAgent, String) {
         let profile = "metadata: {name: store}\nspec:\n  template:\n    packs:\n    - name: web\n      layer: addon\n      \
                        values: |\n        pack:\n          content:\n            images:\n            - image: nginx:1.27\n";
         self.site.write_profile(|_| profile.to_owned());
         let mut agent = self.site.start_agent(&[]);
-        drop(agent.wait_for_phase(Phase::Running));
-        agent
+        let status = agent.wait_for_phase(Phase::Running);
+        let files = status.mirror_files.expect("the mirror files' state");
+        assert_eq!(files.state, ReadingState::NotRead, "{files:?}");
+        let [lines] = &files.lines[..] else {
+            panic!("one main file, so one form of the lines: {files:?}");
+        };
+        (agent, lines.clone())
+    }
+
+    fn etc(&self) -> Utf8PathBuf {
+        self.site.root().join("etc/containerd")
+    }
+
+    /// Starts a runtime whose main file has the lines that the agent wants.
+    fn start_runtime(&self, release: Release, version: u8, lines: &str) -> CriRuntime {
+        let directory = RuntimeDirectory::new(version, "", &self.etc());
+        add_to_main_file(&self.etc(), lines);
+        CriRuntime::start(release, directory, &self.etc())
     }
 
     fn certs_directory(&self) -> Utf8PathBuf {
-        self.site.root().join("etc/containerd/certs.d")
+        self.etc().join("certs.d")
     }
 
     /// Pulls as the kubelet does, with a login for the registry in the name of the image. Returns the
@@ -157,7 +175,7 @@ stylus:
 
     fn assert_no_login_left_the_agent(&self, runtime: &CriRuntime) {
         assert_eq!(leaks(&runtime.output(), EXTERNAL.user), Vec::<&str>::new());
-        for directory in [&self.site.root().join("etc/containerd"), runtime.directory()] {
+        for directory in [&self.etc(), runtime.directory()] {
             let leaking = leaking_files(directory, EXTERNAL.user, &[]);
             assert_eq!(leaking, Vec::<Utf8PathBuf>::new());
         }
@@ -166,11 +184,13 @@ stylus:
 
 #[test]
 fn one_default_file_leads_every_pull_to_the_agent_which_follows_every_rule() {
-    for (release, version) in [(Release::V1_6, 2), (Release::V2_4, 3)] {
+    for (release, version) in [(Release::V1_6, 2), (Release::V1_7, 2), (Release::V2_4, 3)] {
         let mut edge = MirrorHost::new();
         edge.configure("", &edge.on());
-        let mut agent = edge.start_agent();
-        let runtime = CriRuntime::start(release, version, "*.toml", &edge.site.root().join("etc/containerd"));
+        let directory = RuntimeDirectory::new(version, "", &edge.etc());
+        let (mut agent, lines) = edge.start_agent();
+        drop(directory);
+        let runtime = edge.start_runtime(release, version, &lines);
         let origin = edge.origin.local_addr().expect("it is bound");
         let from = |repository: &str| vec![(repository.to_owned(), Some(EXTERNAL.user.to_owned()))];
 
@@ -203,7 +223,7 @@ fn one_default_file_leads_every_pull_to_the_agent_which_follows_every_rule() {
         edge.assert_no_login_left_the_agent(&runtime);
 
         turned_off_and_on(&edge);
-        primary_serves_without_the_external_registry(&mut edge, release, version);
+        primary_serves_without_the_external_registry(&mut edge, release, version, &lines);
         mirror_that_is_down_is_named(&edge, &runtime, &mut agent);
         edge.assert_origin_was_not_asked();
     }
@@ -232,9 +252,9 @@ fn turned_off_and_on(edge: &MirrorHost) {
 }
 
 /// With the external registry stopped, the primary one serves a runtime that has no images yet.
-fn primary_serves_without_the_external_registry(edge: &mut MirrorHost, release: Release, version: u8) {
+fn primary_serves_without_the_external_registry(edge: &mut MirrorHost, release: Release, version: u8, lines: &str) {
     edge.external.registry.stop();
-    let fresh = CriRuntime::start(release, version, "*.toml", &edge.site.root().join("etc/containerd"));
+    let fresh = edge.start_runtime(release, version, lines);
     // The new rules apply a moment after the mirror starts.
     wait_for("nginx from the primary registry", || {
         fresh.pull("nginx:1.27", Some(KUBELETS)).ok()

@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use common::{Differences, Site};
 use landfall_agent::AgentOutcome;
+use landfall_core::hostconf::containerd_config::ReadingState;
+use landfall_core::hostconf::kubelet_plugin::LoginState;
 use landfall_core::status::EventReason;
 
 /// Returns an external registry with a login.
@@ -62,4 +64,115 @@ async fn a_file_of_the_users_in_the_place_of_ours_stays_and_is_told() {
         .filter(|event| event.reason == EventReason::HostFileKept)
         .count();
     assert_eq!(told, 1);
+}
+
+/// Status and events of the last run: the state of the mirror files, and the reasons of the events about a reader.
+fn readers(site: &Site, seen: &mut usize) -> Vec<EventReason> {
+    let events = site.events();
+    let new = events[*seen..].iter().map(|event| event.reason);
+    let about_readers = [
+        EventReason::MirrorFilesRead,
+        EventReason::MirrorFilesNotRead,
+        EventReason::KubeletLoginsReady,
+        EventReason::KubeletLoginsMissing,
+    ];
+    let found = new.filter(|reason| about_readers.contains(reason)).collect();
+    *seen = events.len();
+    found
+}
+
+fn write(site: &Site, path: &str, text: &str) {
+    let path = site.path(&format!("root{path}"));
+    std::fs::create_dir_all(path.parent().expect("below the root")).expect("a directory of the host");
+    std::fs::write(path, text).expect("a file of the host");
+}
+
+#[tokio::test]
+async fn status_and_events_say_if_containerd_reads_the_mirror_files() {
+    const MAIN: &str = "/etc/containerd/config.toml";
+    const IMPORTS: &str = "imports = ['/etc/containerd/conf.d/*.toml']\n";
+    let site = Site::new();
+    let drop_in = site.path("root/etc/containerd/conf.d/50-landfall.toml");
+    site.write_user_data(&Differences {
+        more: vec!["  mirror: {files: [containerd]}".to_owned()],
+        ..Differences::default()
+    });
+    let mut seen = 0;
+    let mirrors = "[plugins.'io.containerd.cri.v1.images'.registry.mirrors.'docker.io']\nendpoint = ['https://old']\n";
+    for (main, state, has_drop_in, event) in [
+        (None, ReadingState::Unknown, false, EventReason::MirrorFilesNotRead),
+        (
+            Some(format!("version = 2\n{IMPORTS}")),
+            ReadingState::NotRead,
+            false,
+            EventReason::MirrorFilesNotRead,
+        ),
+        (
+            Some(format!("version = 3\n{IMPORTS}")),
+            ReadingState::AfterRestart,
+            true,
+            EventReason::MirrorFilesRead,
+        ),
+        (
+            Some(format!("version = 3\n{IMPORTS}")),
+            ReadingState::Read,
+            true,
+            EventReason::MirrorFilesRead,
+        ),
+        (
+            Some(format!("version = 3\n{IMPORTS}{mirrors}")),
+            ReadingState::NotRead,
+            false,
+            EventReason::MirrorFilesNotRead,
+        ),
+    ] {
+        if let Some(main) = &main {
+            write(&site, MAIN, main);
+        }
+        assert_eq!(site.run().await, AgentOutcome::Running);
+        let files = site.status().mirror_files.unwrap();
+        assert_eq!(files.state, state, "{main:?}: {}", files.message);
+        assert_eq!(drop_in.exists(), has_drop_in, "{main:?}");
+        assert_eq!(readers(&site, &mut seen), [event], "{main:?}");
+        let needs_lines = event == EventReason::MirrorFilesNotRead;
+        assert_eq!(
+            files.lines.iter().any(|lines| lines.contains("config_path")),
+            needs_lines,
+            "{main:?}: {:?}",
+            files.lines
+        );
+    }
+}
+
+#[tokio::test]
+async fn status_and_events_say_if_the_kubelet_gets_the_logins() {
+    let site = Site::new();
+    site.write_user_data(&with_pack_login(&site));
+    let mut seen = 0;
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    assert_eq!(site.status().kubelet_logins.unwrap().state, LoginState::Unknown);
+    assert_eq!(readers(&site, &mut seen), [], "no kubelet runs yet");
+
+    write(&site, "/proc/7/cmdline", "/usr/bin/kubelet\0--v=2\0");
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    let logins = site.status().kubelet_logins.unwrap();
+    assert_eq!(logins.state, LoginState::NotReady);
+    assert!(
+        logins.message.contains("--image-credential-provider-config"),
+        "{}",
+        logins.message
+    );
+    assert_eq!(readers(&site, &mut seen), [EventReason::KubeletLoginsMissing]);
+
+    let flags = "/usr/bin/kubelet\0--image-credential-provider-config=/etc/kubernetes/landfall-credential-provider.yaml\0\
+                 --image-credential-provider-bin-dir=/usr/libexec/landfall\0";
+    write(&site, "/proc/7/cmdline", flags);
+    write(&site, "/usr/libexec/landfall/landfall-credential-provider", "#!");
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    assert_eq!(site.status().kubelet_logins.unwrap().state, LoginState::Ready);
+    assert_eq!(readers(&site, &mut seen), [EventReason::KubeletLoginsReady]);
+
+    site.write_user_data(&Differences::default());
+    assert_eq!(site.run().await, AgentOutcome::Running);
+    assert_eq!(site.status().kubelet_logins, None, "no registry needs a login");
 }

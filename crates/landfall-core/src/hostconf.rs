@@ -7,8 +7,10 @@
 
 pub mod admission_policy;
 pub mod containerd;
+pub mod containerd_config;
 pub mod core_images;
 pub mod kubelet;
+pub mod kubelet_plugin;
 pub mod registries;
 mod render;
 pub mod routes;
@@ -22,7 +24,7 @@ use crate::failure::line_with_hint;
 use crate::reference::RegistryHost;
 use crate::settings::{RegistryRole, Settings};
 
-pub use render::render;
+pub use render::{HostFacts, render, render_for};
 
 /// The first line of our files in formats with comments.
 pub const HEADER: &str = "# managed by landfall: changes are overwritten; to keep your own version, remove this line\n";

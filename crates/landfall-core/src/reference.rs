@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 /// The canonical name of Docker Hub.
 pub const DOCKER_HUB: &str = "docker.io";
-const DOCKER_HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
+/// Other names of Docker Hub.
+pub(crate) const DOCKER_HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
 const OFFICIAL_NAMESPACE: &str = "library";
 const DEFAULT_TAG: &str = "latest";
 const SCHEMES: [&str; 2] = ["docker://", "container://"];
@@ -110,6 +111,14 @@ impl RegistryHost {
     #[must_use]
     pub fn is_docker_hub(&self) -> bool {
         &*self.0 == DOCKER_HUB
+    }
+
+    /// Returns the name of this registry at the start of an image or an address, if it is not in canonical form there.
+    #[must_use]
+    pub fn spelling_in<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let text = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let name = text.split('/').next()?;
+        (name != self.as_str() && canonical_host(name).is_ok_and(|host| host == self.as_str())).then_some(name)
     }
 
     /// Returns the host without its port. An IPv6 address keeps its brackets.

@@ -329,6 +329,8 @@ pub struct OwnSettings {
     pub state_dir: Utf8PathBuf,
     /// `landfall.containerd.socket`: a unix socket; `/run/containerd/containerd.sock`.
     pub containerd_socket: Utf8PathBuf,
+    /// `landfall.containerd.config`: containerd's main configuration file; `/etc/containerd/config.toml`.
+    pub containerd_config: Utf8PathBuf,
     /// `landfall.containerd.enable`: false on a host without containerd. The core images then stay in the store.
     pub containerd_enable: bool,
     /// `landfall.concurrency`: parallel transfers of blobs, four times as many for small blobs; 8.
@@ -373,6 +375,9 @@ pub struct MirrorSettings {
     pub files: Vec<Dialect>,
     /// `hosts`: registries that get a mirror file, in addition to those of the profiles' images; none.
     pub hosts: Vec<RegistryHost>,
+    /// The names in `hosts` that are not in canonical form, as the user wrote them: a runtime looks for a file by the
+    /// name in the image [spec:mirror-files.names].
+    pub spellings: Vec<String>,
 }
 
 impl Default for MirrorSettings {
@@ -382,6 +387,7 @@ impl Default for MirrorSettings {
             listen: "127.0.0.1:5081".to_owned(),
             files: Vec::new(),
             hosts: Vec::new(),
+            spellings: Vec::new(),
         }
     }
 }
@@ -486,6 +492,7 @@ impl Default for OwnSettings {
         OwnSettings {
             state_dir: Utf8PathBuf::from("/var/lib/landfall"),
             containerd_socket: Utf8PathBuf::from("/run/containerd/containerd.sock"),
+            containerd_config: Utf8PathBuf::from("/etc/containerd/config.toml"),
             containerd_enable: true,
             concurrency: 8,
             bandwidth_limit: None,

@@ -9,6 +9,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::hostconf::containerd_config::{MirrorReading, ReadingState};
+use crate::hostconf::kubelet_plugin::LoginState;
+
 pub use tally::TransferTally;
 
 /// The agent's phases, in order.
@@ -107,6 +110,12 @@ pub struct AgentStatus {
     /// The cluster that the webhook is registered at, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterStatus>,
+    /// The mirror files as containerd reads them, if the agent writes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror_files: Option<MirrorFilesStatus>,
+    /// The kubelet's logins, if a registry needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet_logins: Option<KubeletLoginsStatus>,
     /// Actions that the host needs and the agent does not take itself.
     #[serde(default)]
     pub host: HostConditions,
@@ -135,6 +144,8 @@ impl AgentStatus {
             webhook: None,
             primary: None,
             cluster: None,
+            mirror_files: None,
+            kubelet_logins: None,
             host: HostConditions::default(),
         }
     }
@@ -176,6 +187,43 @@ pub struct ClusterStatus {
     /// The problem that prevents access to the cluster's API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// The mirror files as containerd reads them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MirrorFilesStatus {
+    /// The extent to which containerd reads them.
+    pub state: ReadingState,
+    /// The reason, in one sentence.
+    pub message: String,
+    /// The lines that containerd's main file needs, one entry for each format in question.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
+}
+
+impl From<&MirrorReading> for MirrorFilesStatus {
+    fn from(reading: &MirrorReading) -> MirrorFilesStatus {
+        MirrorFilesStatus {
+            state: reading.state,
+            message: reading.message.clone(),
+            lines: reading
+                .lines
+                .iter()
+                .map(|lines| format!("# {}\n{}", lines.place, lines.text))
+                .collect(),
+        }
+    }
+}
+
+/// The way in which the kubelet gets the logins of registries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeletLoginsStatus {
+    /// The state of the credential provider.
+    pub state: LoginState,
+    /// The reason, in one sentence.
+    pub message: String,
 }
 
 /// Actions that the host needs and the agent does not take itself, each with its reason.
@@ -306,6 +354,14 @@ pub enum EventReason {
     HostFilesChanged,
     /// A configuration file for kubelet or container runtime belongs to the user and was not changed.
     HostFileKept,
+    /// containerd reads the mirror files, or will after its next start.
+    MirrorFilesRead,
+    /// containerd does not read the mirror files, or it is not known.
+    MirrorFilesNotRead,
+    /// The kubelet calls the credential provider.
+    KubeletLoginsReady,
+    /// The kubelet does not call the credential provider, which registries of the configuration need.
+    KubeletLoginsMissing,
 }
 
 impl fmt::Display for EventReason {

@@ -123,7 +123,10 @@ fn the_single_form_gives_three_registries_and_an_embedded_primary() {
     );
     assert_eq!(settings.management_mode, ManagementMode::Central);
     assert_eq!(settings.namespace_opt_outs["legacy"], OptOut::Disabled);
-    assert_eq!(codes(&diagnostics), [("LF0318", 19), ("LF0319", 19), ("LF0501", 34)]);
+    assert_eq!(
+        codes(&diagnostics),
+        [("LF0318", 19), ("LF0319", 19), ("LF0530", 31), ("LF0501", 34)]
+    );
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn without_the_webhook_stages_write_the_mirrors() {
     );
     let stages: Vec<_> = settings.stages.keys().collect();
     assert_eq!(stages, ["initramfs", "reconcile"]);
-    assert_eq!(codes(&diagnostics), [("LF0319", 19), ("LF0501", 34)]);
+    assert_eq!(codes(&diagnostics), [("LF0640", 13), ("LF0319", 19), ("LF0501", 34)]);
 }
 
 #[test]

@@ -140,22 +140,15 @@ fn prepending_is_a_url_with_override_path_and_the_origin_is_never_the_server() {
     capabilities = ["pull", "resolve"]
     ca = "/var/lib/landfall/primary/ca.crt"
 
-    [host."https://10.0.0.1:30003"]
-      capabilities = ["pull", "resolve"]
-      ca = "/var/lib/landfall/primary/ca.crt"
-    ==> /etc/containerd/conf.d/50-landfall.toml 0644
-    # (header)
-    version = 2
-
+    [host]
+    ==> for `/etc/containerd/config.toml`, if it has `version = 2` (all of containerd 1.x); then restart containerd
     [plugins."io.containerd.grpc.v1.cri".registry]
       config_path = "/etc/containerd/certs.d"
-    ==> for containerd 2, where a drop-in of version 3 is wanted beside ours: /etc/containerd/conf.d/60-registry.toml
-    version = 3
-
+    ==> for `/etc/containerd/config.toml`, if it has `version = 3` or more (containerd 2); then restart containerd
     [plugins."io.containerd.cri.v1.images".registry]
       config_path = "/etc/containerd/certs.d"
     gap: images of registries that neither the profiles nor the rules name are pulled as they are written; hint: `landfall.mirror.hosts` names more, `landfall.mirror.enable` covers all
-    gap: containerd reads `/etc/containerd/conf.d/50-landfall.toml` where `imports` of its `config.toml` covers it (containerd 2 does so by itself), and once it was restarted; the mirror files it reads at each pull
+    gap: it is not known if containerd reads `/etc/containerd/certs.d`: the host was not looked at
     "#);
 }
 
@@ -177,13 +170,7 @@ fn rules_for_whole_registries_are_said_to_containerd_and_others_are_gaps() {
     [header]
     authorization = "Basic ZWRnZTpzZWNyZXQ="
 
-    [host."https://ex.example.com/v2/internal/gcr"]
-      capabilities = ["pull", "resolve"]
-      override_path = true
-      ca = "ex.example.com-landfall-ca.crt"
-
-    [host."https://ex.example.com/v2/internal/gcr".header]
-      authorization = "Basic ZWRnZTpzZWNyZXQ="
+    [host]
     ==> /etc/containerd/certs.d/quay.io/hosts.toml 0644
     # (header)
     server = "https://quay.io"
@@ -208,9 +195,7 @@ fn rules_for_whole_registries_are_said_to_containerd_and_others_are_gaps() {
     capabilities = ["pull", "resolve"]
     ca = "ex.example.com-landfall-ca.crt"
 
-    [host."https://ex.example.com"]
-      capabilities = ["pull", "resolve"]
-      ca = "ex.example.com-landfall-ca.crt"
+    [host]
     ==> /etc/containerd/certs.d/plain:5000/hosts.toml 0644
     # (header)
     server = "http://plain:5000"
@@ -219,21 +204,16 @@ fn rules_for_whole_registries_are_said_to_containerd_and_others_are_gaps() {
     [host."https://plain:5000"]
       capabilities = ["pull", "resolve"]
       skip_verify = true
-    ==> /etc/containerd/conf.d/50-landfall.toml 0644
-    # (header)
-    version = 2
-
+    ==> for `/etc/containerd/config.toml`, if it has `version = 2` (all of containerd 1.x); then restart containerd
     [plugins."io.containerd.grpc.v1.cri".registry]
       config_path = "/etc/containerd/certs.d"
-    ==> for containerd 2, where a drop-in of version 3 is wanted beside ours: /etc/containerd/conf.d/60-registry.toml
-    version = 3
-
+    ==> for `/etc/containerd/config.toml`, if it has `version = 3` or more (containerd 2); then restart containerd
     [plugins."io.containerd.cri.v1.images".registry]
       config_path = "/etc/containerd/certs.d"
     gap: the rule for `quay.io/team` is for a part of a registry: all of `quay.io` is asked for at its target first, and at the registry itself where it is not there
     gap: the rules for `us-docker.pkg.dev/other`, `us-docker.pkg.dev/palette-images` are for parts of a registry, and `hosts.toml` knows registries only: images of `us-docker.pkg.dev` are pulled as they are written; hint: `landfall.mirror.enable` follows every rule
     gap: images of registries that neither the profiles nor the rules name are pulled as they are written; hint: `landfall.mirror.hosts` names more, `landfall.mirror.enable` covers all
-    gap: containerd reads `/etc/containerd/conf.d/50-landfall.toml` where `imports` of its `config.toml` covers it (containerd 2 does so by itself), and once it was restarted; the mirror files it reads at each pull
+    gap: it is not known if containerd reads `/etc/containerd/certs.d`: the host was not looked at
     "#);
 }
 
@@ -244,6 +224,18 @@ fn registries_yaml_has_mirrors_rewrites_and_logins() {
     # (header)
     mirrors:
       "docker.io":
+        endpoint:
+          - "https://10.0.0.1:30003/v2/spectro-images/ext.example.com_8000"
+          - "https://ext.example.com:8000"
+        rewrite:
+          "^(.*)$": "spectro-images/docker.io/$1"
+      "index.docker.io":
+        endpoint:
+          - "https://10.0.0.1:30003/v2/spectro-images/ext.example.com_8000"
+          - "https://ext.example.com:8000"
+        rewrite:
+          "^(.*)$": "spectro-images/docker.io/$1"
+      "registry-1.docker.io":
         endpoint:
           - "https://10.0.0.1:30003/v2/spectro-images/ext.example.com_8000"
           - "https://ext.example.com:8000"
@@ -345,28 +337,22 @@ fn with_the_node_local_mirror_one_file_is_enough() {
     ==> /etc/containerd/certs.d/_default/hosts.toml 0644
     # (header)
     server = "http://127.0.0.1:5081"
+    capabilities = ["pull", "resolve"]
 
-    [host."http://127.0.0.1:5081"]
-      capabilities = ["pull", "resolve"]
+    [host]
     ==> /etc/containerd/certs.d/ext:5000/hosts.toml 0644
     # (header)
     server = "https://ext:5000"
     capabilities = ["pull", "resolve"]
 
-    [host."https://ext:5000"]
-      capabilities = ["pull", "resolve"]
-    ==> /etc/containerd/conf.d/50-landfall.toml 0644
-    # (header)
-    version = 2
-
+    [host]
+    ==> for `/etc/containerd/config.toml`, if it has `version = 2` (all of containerd 1.x); then restart containerd
     [plugins."io.containerd.grpc.v1.cri".registry]
       config_path = "/etc/containerd/certs.d"
-    ==> for containerd 2, where a drop-in of version 3 is wanted beside ours: /etc/containerd/conf.d/60-registry.toml
-    version = 3
-
+    ==> for `/etc/containerd/config.toml`, if it has `version = 3` or more (containerd 2); then restart containerd
     [plugins."io.containerd.cri.v1.images".registry]
       config_path = "/etc/containerd/certs.d"
-    gap: containerd reads `/etc/containerd/conf.d/50-landfall.toml` where `imports` of its `config.toml` covers it (containerd 2 does so by itself), and once it was restarted; the mirror files it reads at each pull
+    gap: it is not known if containerd reads `/etc/containerd/certs.d`: the host was not looked at
     "#);
     let allowed = with_mirror("#cloud-config\nlandfall:\n  concurrency: 1\n");
     insta::assert_snapshot!(shown(&render(&allowed, Dialect::K3s)), @r#"

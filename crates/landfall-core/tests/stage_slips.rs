@@ -139,17 +139,82 @@ fn a_map_for_a_list_and_a_mode_in_quotes_make_kairos_drop_the_stages() {
 }
 
 #[test]
-fn a_whole_containerd_configuration_is_a_drop_in_instead() {
+fn a_whole_containerd_configuration_is_left_to_the_host() {
     let stages = "  initramfs:\n    - files:\n        - path: /etc/containerd/config.toml\n          content: |\n            version = 2\n";
-    insta::assert_snapshot!(findings(stages, None), @r#"
+    insta::assert_snapshot!(findings(stages, None), @r"
     warning[LF0612]: the stage writes the whole `/etc/containerd/config.toml`
      --> user-data:5:17
       |
     5 |         - path: /etc/containerd/config.toml
       |                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^
       |
-      = hint: write a drop-in: `path: /etc/containerd/conf.d/registry-config-path.toml` with `version = 2`, `[plugins."io.containerd.grpc.v1.cri".registry]` and `config_path = "/etc/containerd/certs.d"`, a line each
-    "#);
+      = hint: `landfall.mirror.files: [containerd]` looks at the host's own file, and sets or prints the lines that it needs
+    ");
+}
+
+/// containerd's plug-in does not load with both, whichever file has which.
+#[test]
+fn config_path_of_one_stage_beside_mirrors_of_another_is_found() {
+    let file = |name: &str, lines: &str| {
+        format!(
+            "        - path: /etc/containerd/conf.d/{name}.toml\n          content: |\n            version = 3\n{lines}"
+        )
+    };
+    let table = "            [plugins.'io.containerd.cri.v1.images'.registry";
+    let path = file(
+        "a",
+        &format!("{table}]\n            config_path = '/etc/containerd/certs.d'\n"),
+    );
+    let mirrors = file(
+        "b",
+        &format!("{table}.mirrors.'docker.io']\n            endpoint = ['https://old']\n"),
+    );
+    for (files, found) in [
+        (format!("{path}{mirrors}"), true),
+        (path.clone(), false),
+        (mirrors.clone(), false),
+    ] {
+        let shown = findings(&format!("  initramfs:\n    - files:\n{files}"), None);
+        let said = "warning[LF0641]: containerd's CRI plug-in does not load: `config_path` stands beside `registry.mirrors.\"docker.io\"`";
+        assert_eq!(shown.contains(said), found, "{shown}");
+    }
+}
+
+#[test]
+fn a_drop_in_that_replaces_the_section_of_containerd_1_is_noted() {
+    let stages = "  initramfs:\n    - files:\n        - path: /etc/containerd/conf.d/a.toml\n          content: |\n            version = 2\n            [plugins.\"io.containerd.grpc.v1.cri\".registry]\n            config_path = \"/etc/containerd/certs.d\"\n";
+    insta::assert_snapshot!(findings(stages, None), @r"
+    note[LF0640]: containerd 1.x replaces the whole section of the CRI plug-in by this file's; containerd 2 merges it, if `imports` of its main file names the file
+     --> user-data:5:17
+      |
+    5 |         - path: /etc/containerd/conf.d/a.toml
+      |                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: on containerd 1.x write the lines into the image's own `config.toml`; `landfall.mirror.files: [containerd]` prints them
+    ");
+    let of_containerd_2 = stages.replace("version = 2", "version = 3");
+    assert!(!findings(&of_containerd_2, None).contains("LF0640"));
+}
+
+#[test]
+fn a_kubelet_that_never_gets_the_logins_is_noted() {
+    let login =
+        "  boot: []\nstylus:\n  registryCredentials: {domain: reg.example.com, username: u, password: canary}\n";
+    let without = "            kind: InitConfiguration\n";
+    insta::assert_snapshot!(findings(login, Some(("kubernetes", without))), @r"
+    note[LF0530]: registries have a login, and no kubelet is given `--image-credential-provider-config`: redirected pods cannot be pulled
+     --> profile.yaml:8:13
+      |
+    8 |             kind: InitConfiguration
+      |             ^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = hint: `landfall redirect render --for kubelet` prints the flags for this place
+    ");
+    let with = "            kind: InitConfiguration\n            nodeRegistration:\n              kubeletExtraArgs:\n                image-credential-provider-config: /etc/kubernetes/landfall-credential-provider.yaml\n";
+    for (user_data, config) in [(login, with), ("  boot: []\n", without)] {
+        let shown = findings(user_data, Some(("kubernetes", config)));
+        assert!(!shown.contains("LF0530"), "{shown}");
+    }
 }
 
 #[test]

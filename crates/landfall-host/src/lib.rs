@@ -15,6 +15,7 @@ pub mod files;
 pub mod hints;
 pub mod inputs;
 pub mod managed;
+pub mod node_facts;
 pub mod notify;
 pub mod root;
 pub mod stages;

@@ -34,6 +34,14 @@ fn validate_says_what_to_write_instead() {
        |
        = hint: give it one: `--set macro.provider-password=…`, or in a values file
 
+    note[LF0530]: registries have a login, and no kubelet is given `--image-credential-provider-config`: redirected pods cannot be pulled
+      --> examples/profile-edge.yaml:31:15
+       |
+    31 |               clusterConfiguration:
+       |               ^^^^^^^^^^^^^^^^^^^^^
+       |
+       = hint: `landfall redirect render --for kubelet` prints the flags for this place
+
     error[LF0501]: `AlwaysPullImages` cannot be used with an external registry: preloaded core images could not start
       --> examples/profile-edge.yaml:34:47
        |

@@ -111,6 +111,16 @@ fn render_shows_the_files_without_passwords_and_what_they_cannot_say() {
           - "https://reg.example.com:5000"
         rewrite:
           "^(.*)$": "edge/docker.io/$1"
+      "index.docker.io":
+        endpoint:
+          - "https://reg.example.com:5000"
+        rewrite:
+          "^(.*)$": "edge/docker.io/$1"
+      "registry-1.docker.io":
+        endpoint:
+          - "https://reg.example.com:5000"
+        rewrite:
+          "^(.*)$": "edge/docker.io/$1"
       "quay.io":
         endpoint:
           - "https://reg.example.com:5000"
@@ -209,4 +219,43 @@ fn what_has_no_file_of_its_own_is_said_with_what_to_do() {
     error: there is no file of its own for kubeadm
       hint: `landfall redirect render --for kubeadm` shows what belongs into the cluster's configuration
     ");
+}
+
+/// Without an image and a rule there is no mirror file yet, and the host's main file is looked at all the same.
+#[test]
+fn lines_for_the_main_file_are_printed_where_a_drop_in_would_do_harm() {
+    let directory = tempfile::tempdir().unwrap();
+    let user_data = directory.path().join("user-data");
+    let text = "#cloud-config\nstylus:\n  registryCredentials: {domain: 'reg.example.com:5000/edge'}\n";
+    std::fs::write(&user_data, text).unwrap();
+    let host = HostFixture::mk();
+    let main = "version = 2\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n";
+    host.put("/etc/containerd/config.toml", 0o644, main);
+    let apply = |release: &str| {
+        let more = ["--containerd-version", release, "--root", host.root().as_str()];
+        redirect(
+            "apply",
+            "containerd",
+            &[&more[..], &["--user-data", user_data.to_str().unwrap()]].concat(),
+        )
+    };
+    let on_first = apply("1.7.27");
+    assert!(
+        on_first.starts_with("status 0") && on_first.contains("config_path = "),
+        "{on_first}"
+    );
+    assert!(
+        !host.path("/etc/containerd/conf.d/50-landfall.toml").exists(),
+        "{on_first}"
+    );
+    let on_second = apply("2.0");
+    assert!(
+        on_second.contains("write /etc/containerd/conf.d/50-landfall.toml"),
+        "{on_second}"
+    );
+    let again = apply("1.7");
+    assert!(
+        again.contains("remove /etc/containerd/conf.d/50-landfall.toml"),
+        "{again}"
+    );
 }

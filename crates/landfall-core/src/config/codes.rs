@@ -244,6 +244,9 @@ codes! {
     NODE_WITHOUT_FILES = "LF0504", Warning, "redirection by the node without mirror files",
         "The webhook leaves the pods of this namespace to the node, and no mirror file tells its container runtime where images come from.",
         "landfall:\n  mirror:\n    files: [containerd]";
+    KUBELET_WITHOUT_PLUGIN = "LF0530", Note, "registries with a login, and a kubelet without the credential provider",
+        "Pods that are redirected to a registry with a login can be pulled only if the kubelet has the login. It gets it from the credential provider, by two flags. `landfall redirect render --for kubelet` prints them for each distribution.",
+        "cluster:\n  config: |\n    kind: InitConfiguration\n    nodeRegistration:\n      kubeletExtraArgs:\n        image-credential-provider-config: /etc/kubernetes/landfall-credential-provider.yaml\n        image-credential-provider-bin-dir: /usr/libexec/landfall";
 
     UNKNOWN_STAGE = "LF0601", Warning, "unknown stage",
         "Kairos runs its own stages, each with `.before` and `.after`. A name that resembles one of them is a warning. Any other name is a note: its steps run when a program or a person asks for them by name (`kairos-agent run-stage NAME`, `landfall stages run NAME`).",
@@ -279,8 +282,8 @@ codes! {
         "Landfall runs `files`, `directories`, `commands`, `users`, `systemctl` and `environment`; Kairos knows more. The other parts of the step run.",
         "commands:\n  - hostnamectl set-hostname edge-1";
     WHOLE_CONTAINERD_CONFIG = "LF0612", Warning, "a stage that writes containerd's whole `config.toml`",
-        "The file belongs to the operating system image: a copy hides what an upgrade brings, and with systemd extensions it is not read at all. A drop-in sets only what differs.",
-        "path: /etc/containerd/conf.d/registry-config-path.toml\ncontent: |\n  version = 2\n  [plugins.\"io.containerd.grpc.v1.cri\".registry]\n    config_path = \"/etc/containerd/certs.d\"";
+        "The file belongs to the operating system image: a copy hides what an upgrade brings, and with systemd extensions it is not read at all. On containerd 2 a drop-in sets only what differs, if `imports` of the main file names it. containerd 1.x does not merge drop-ins: there the lines belong into the image's own file.",
+        "path: /etc/containerd/conf.d/registry-config-path.toml\ncontent: |\n  version = 3\n  [plugins.\"io.containerd.cri.v1.images\".registry]\n    config_path = \"/etc/containerd/certs.d\"";
     CREDENTIAL_DIRECTORY = "LF0613", Warning, "credential file in a directory that no program reads",
         "The credential provider reads `/etc/kubernetes/registries`; its README names another directory.",
         "path: /etc/kubernetes/registries/gcr.io.json";
@@ -320,6 +323,12 @@ codes! {
     UNLISTED_STEP_KEY = "LF0625", Note, "key of a stage that is not in the table",
         "No key near to this one is known. Kairos ignores keys that it does not know; a newer version may know it.",
         "stages:\n  boot:\n    - name: one\n      commands: []";
+    REPLACING_DROP_IN = "LF0640", Note, "a stage that writes a part of containerd's CRI section",
+        "containerd 1.x replaces the whole section of the CRI plug-in by the table of an imported file: `sandbox_image`, `SystemdCgroup` and the rest of the main file are lost. containerd 2 merges the tables, and reads the file only if `imports` of the main file names it.",
+        "landfall:\n  mirror:\n    files: [containerd]";
+    MIRRORS_AND_CONFIG_PATH = "LF0641", Warning, "`config_path` beside inline mirrors",
+        "containerd's CRI plug-in does not load when `registry.mirrors`, or in 1.x `registry.configs.*.tls`, stands beside `config_path`: the node is not ready. Files below `config_path` say the same.",
+        "path: /etc/containerd/certs.d/docker.io/hosts.toml\ncontent: |\n  [host.\"https://reg.example.com\"]";
 }
 
 #[cfg(test)]

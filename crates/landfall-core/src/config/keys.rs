@@ -633,6 +633,11 @@ const CONTAINERD: &[Key] = &[
         "`false`: the host has no containerd, and core images stay in the store."
     ),
     key!(
+        "config",
+        Text,
+        "Main configuration file of containerd. Default: `/etc/containerd/config.toml`."
+    ),
+    key!(
         "socket",
         Text,
         "Unix socket of containerd. Default: `/run/containerd/containerd.sock`."

@@ -280,6 +280,7 @@ fn read_own(own: &Node, facts: &mut Facts, report: &mut Report) {
     facts.settings.landfall = OwnSettings {
         state_dir: path(&["stateDir"], defaults.state_dir, report),
         containerd_socket: path(&["containerd", "socket"], defaults.containerd_socket, report),
+        containerd_config: path(&["containerd", "config"], defaults.containerd_config, report),
         containerd_enable: own
             .at(&["containerd", "enable"])
             .and_then(Node::boolean)
@@ -329,6 +330,10 @@ fn read_mirror(node: Option<&Node>, report: &mut Report) -> MirrorSettings {
     let defaults = MirrorSettings::default();
     let Some(node) = node else { return defaults };
     let each = |key: &str| node.get(key).map_or(&[][..], Node::values);
+    let hosts: Vec<(RegistryHost, Option<&str>)> = each("hosts")
+        .iter()
+        .filter_map(|host| Some((registry::read_address(host, report)?.0, host.text())))
+        .collect();
     MirrorSettings {
         enable: node.get("enable").and_then(Node::boolean).unwrap_or(defaults.enable),
         listen: read_listen(node.get("listen"), report).unwrap_or(defaults.listen),
@@ -341,11 +346,12 @@ fn read_mirror(node: Option<&Node>, report: &mut Report) -> MirrorSettings {
                     .find(|dialect| dialect.name() == word)
             })
             .collect(),
-        hosts: each("hosts")
+        spellings: hosts
             .iter()
-            .filter_map(|host| registry::read_address(host, report))
-            .map(|(host, _)| host)
+            .filter_map(|(host, text)| host.spelling_in((*text)?))
+            .map(ToOwned::to_owned)
             .collect(),
+        hosts: hosts.into_iter().map(|(host, _)| host).collect(),
     }
 }
 

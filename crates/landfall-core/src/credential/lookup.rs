@@ -3,10 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::reference::RegistryHost;
-
-/// Other names of Docker Hub: a file that is named after one of them is meant for all.
-pub(super) const DOCKER_HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
+use crate::reference::{DOCKER_HUB_ALIASES, RegistryHost};
 
 /// Range of domains above a host in which its login may be looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -91,7 +91,7 @@ pub fn parse_request(text: &str) -> Result<ProviderRequest, RequestProblem> {
 }
 
 fn is_alias(first: &str) -> bool {
-    super::lookup::DOCKER_HUB_ALIASES.contains(&first)
+    crate::reference::DOCKER_HUB_ALIASES.contains(&first)
 }
 
 /// Returns the parser's message without the position: serde_json appends it, and our message already begins with it.

@@ -1,92 +1,111 @@
-//! containerd: `certs.d/<host>/hosts.toml`, and the drop-in file that makes containerd read them.
+//! containerd: `certs.d/<host>/hosts.toml`, and a drop-in file that makes containerd read them, where one is followed and
+//! harmless ([`super::containerd_config`]).
 //!
 //! containerd asks the `[host]` tables in their order and `server` last; without `server`, the last is the registry
 //! itself. If the rules forbid the origin, `server` is therefore the last registry that they allow. A file applies to a
 //! whole registry, so a rule for a part of a registry is a gap. Source: `docs/hosts.md` of containerd. containerd reads
 //! the files at every pull and needs no restart.
+//!
+//! containerd 1.x cannot parse a table whose name has a `]` (go-toml v1), and then asks the registry itself. An IPv6
+//! address therefore stands in `server` only, unless the release is known to be 2 or later.
 
 use base64::Engine as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
-use super::routes::{HostRoutes, RouteSource, Scheme, routes_of, schemes, source_hosts, target_hosts, without_suffix};
-use super::{Fragment, Gap, HEADER, HostFile, Rendering, file_stem};
+use super::containerd_config::{
+    CERTS_DIRECTORY, ContainerdFacts, DROP_IN, ReadingState, read_mirror_files, render_config_path,
+};
+use super::routes::{
+    HostRoutes, RouteSource, Scheme, names_at_runtime, routes_of, schemes, source_hosts, target_hosts, without_suffix,
+};
+use super::{Gap, HEADER, HostFile, Rendering, file_stem};
 use crate::reference::RegistryHost;
 use crate::resolve::Resolver;
 use crate::settings::{ImageRole, Login, PrimaryKind, Settings};
 
-/// The directory in which containerd looks for the files, as set by the drop-in.
-pub const CERTS_DIRECTORY: &str = "/etc/containerd/certs.d";
-/// The drop-in file; `imports` of the main file must cover it.
-pub const DROP_IN: &str = "/etc/containerd/conf.d/50-landfall.toml";
-/// The path for a user's drop-in with the same setting in the format of containerd 2.
-const DROP_IN_OF_USERS: &str = "/etc/containerd/conf.d/60-registry.toml";
 /// The suffix of the certificate files beside `hosts.toml`.
 const CERTIFICATES: &str = "landfall-ca.crt";
 
-/// Renders the mirror files and the drop-in. The drop-in has version 2: containerd 1 knows no other, and containerd 2
-/// accepts it beside a main file of version 2, 3 or 4 (seen with 2.4).
+/// Renders the mirror files, and the drop-in or the lines for containerd's main file that make containerd read them.
 #[must_use]
-pub fn render_containerd(settings: &Settings) -> Rendering {
+pub fn render_containerd(settings: &Settings, facts: &ContainerdFacts) -> Rendering {
+    let context = Context {
+        settings,
+        reads_brackets: facts.major() >= Some(2),
+    };
     let resolver = Resolver::new(settings);
     let mut rendering = Rendering::default();
     if settings.landfall.mirror.enable {
-        rendering.files.push(render_default(settings));
+        render_default(&context, &mut rendering);
     } else {
         for host in source_hosts(settings) {
-            render_host(settings, &resolver, &host, &mut rendering);
+            render_host(&context, &resolver, &host, &mut rendering);
         }
         rendering.gaps.push(super::unnamed_registries());
     }
     for host in target_hosts(settings) {
-        rendering.files.extend(render_target(settings, &resolver, &host));
+        render_target(&context, &resolver, &host, &mut rendering);
     }
-    rendering.files.push(HostFile {
-        path: DROP_IN.into(),
-        mode: 0o644,
-        content: format!("{HEADER}{}", render_drop_in(2)).into(),
-    });
-    rendering.fragments.push(Fragment {
-        place: format!("containerd 2, where a drop-in of version 3 is wanted beside ours: {DROP_IN_OF_USERS}"),
-        text: render_drop_in(3),
-    });
-    rendering.gaps.push(format!(
-        "containerd reads `{DROP_IN}` where `imports` of its `config.toml` covers it (containerd 2 does so by itself), and once \
-         it was restarted; the mirror files it reads at each pull"
-    ).into());
+    let reading = read_mirror_files(facts);
+    rendering.files.extend(reading.drop_in.map(render_drop_in));
+    rendering.fragments.extend(reading.lines);
+    if reading.state != ReadingState::Read {
+        rendering.gaps.push(reading.message.into());
+    }
     rendering
 }
 
-/// Renders the `config_path` setting for one version of containerd's configuration.
-fn render_drop_in(version: u8) -> String {
-    let plugin = match version {
-        2 => "io.containerd.grpc.v1.cri",
-        _ => "io.containerd.cri.v1.images",
-    };
-    format!("version = {version}\n\n[plugins.\"{plugin}\".registry]\n  config_path = \"{CERTS_DIRECTORY}\"\n")
+/// The settings, and the reader of the files.
+struct Context<'a> {
+    settings: &'a Settings,
+    /// True if containerd reads a table whose name has brackets.
+    reads_brackets: bool,
+}
+
+/// Renders the drop-in in this version of containerd's configuration. It is that of the main file: up to containerd 2.2
+/// one version counts for all files.
+fn render_drop_in(version: u8) -> HostFile {
+    let table = render_config_path(version.into(), CERTS_DIRECTORY);
+    HostFile {
+        path: DROP_IN.into(),
+        mode: 0o644,
+        content: format!("{HEADER}version = {version}\n\n{table}").into(),
+    }
 }
 
 /// Renders the `_default` file: all pulls go to the mirror on this node. The registry itself is asked only if the rules
 /// allow it.
-fn render_default(settings: &Settings) -> HostFile {
-    let url = format!("http://{}", settings.landfall.mirror.listen);
+fn render_default(context: &Context<'_>, rendering: &mut Rendering) {
+    let url = format!("http://{}", context.settings.landfall.mirror.listen);
     let mut text = HEADER.to_owned();
-    if super::origin_forbidden(settings) {
-        text.push_str(&format!("server = {}\n", quoted(&url)));
+    if super::origin_forbidden(context.settings) {
+        text.push_str(&format!(
+            "server = {}\ncapabilities = [\"pull\", \"resolve\"]\n\n[host]\n",
+            quoted(&url)
+        ));
+    } else if has_brackets(&url) && !context.reads_brackets {
+        rendering.gaps.push(Gap {
+            text: format!("the node-local mirror at `{url}` is not asked: {NO_BRACKETS}"),
+            hint: Some("`landfall.mirror.listen: \"127.0.0.1:5081\"` is read by every release"),
+        });
+        return;
+    } else {
+        text.push_str(&format!(
+            "\n[host.{}]\n  capabilities = [\"pull\", \"resolve\"]\n",
+            quoted(&url)
+        ));
     }
-    text.push_str(&format!(
-        "\n[host.{}]\n  capabilities = [\"pull\", \"resolve\"]\n",
-        quoted(&url)
-    ));
-    HostFile {
+    rendering.files.push(HostFile {
         path: hosts_toml("_default"),
         mode: 0o644,
         content: text.into(),
-    }
+    });
 }
 
-fn render_host(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHost, rendering: &mut Rendering) {
+fn render_host(context: &Context<'_>, resolver: &Resolver<'_>, host: &RegistryHost, rendering: &mut Rendering) {
+    let settings = context.settings;
     let Some(routes) = routes_of(resolver, host) else {
         return;
     };
@@ -96,7 +115,6 @@ fn render_host(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHost
     let Some(sources) = sources_for_whole_host(&routes, &mut rendering.gaps) else {
         return;
     };
-    let directory = directory_of(host);
     let mut tables = Vec::new();
     for source in sources.iter().filter(|source| !source.is_origin_of(host, "")) {
         for scheme in schemes(settings, &source.host, source.registry) {
@@ -107,16 +125,55 @@ fn render_host(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHost
         let scheme = schemes(settings, host, origin.registry).pop();
         tables.extend(scheme.map(|scheme| HostTable::of_origin(settings, origin, scheme)));
     }
+    context.drop_unreadable(host, &mut tables, &mut rendering.gaps);
     let text = render_tables(&tables);
     let has_login = tables.iter().any(|table| table.login.is_some());
-    rendering
-        .files
-        .extend(render_certificates(settings, &directory, sources.iter()));
-    rendering.files.push(HostFile {
-        path: hosts_toml(file_stem(host)),
-        mode: if has_login { 0o600 } else { 0o644 },
-        content: text.into(),
-    });
+    for name in names_at_runtime(settings, host) {
+        rendering
+            .files
+            .extend(render_certificates(settings, &directory_of(&name), sources.iter()));
+        rendering.files.push(HostFile {
+            path: hosts_toml(&name),
+            mode: if has_login { 0o600 } else { 0o644 },
+            content: text.clone().into(),
+        });
+    }
+}
+
+impl Context<'_> {
+    /// Removes the tables that this containerd could not parse, with a gap for each host: all of the file would be lost.
+    /// The last table stays, because it becomes the `server`. A scheme of the same host counts as asked.
+    fn drop_unreadable(&self, host: &RegistryHost, tables: &mut Vec<HostTable<'_>>, gaps: &mut Vec<Gap>) {
+        if self.reads_brackets {
+            return;
+        }
+        let Some(last) = tables.pop() else { return };
+        let dropped: Vec<HostTable<'_>> = tables.extract_if(.., |table| has_brackets(&table.url)).collect();
+        for table in dropped {
+            let text = match table.authority() == last.authority() {
+                true => format!(
+                    "`{}` is asked by {} only for images of `{host}`: {NO_BRACKETS}",
+                    table.authority(),
+                    last.scheme.name().to_uppercase()
+                ),
+                false => format!(
+                    "`{}` is not asked for images of `{host}`: {NO_BRACKETS}",
+                    table.authority()
+                ),
+            };
+            gaps.push(Gap {
+                text,
+                hint: Some("containerd 2 asks it; on a host where it is not seen, `--containerd-version 2` says so"),
+            });
+        }
+        tables.push(last);
+    }
+}
+
+const NO_BRACKETS: &str = "containerd 1.x cannot read an IPv6 address in the name of a table";
+
+fn has_brackets(url: &str) -> bool {
+    url.contains('[')
 }
 
 /// Returns the sources that hold for all repositories of a registry; `None`, with a gap, if there are none.
@@ -176,9 +233,10 @@ fn sources_for_whole_host(routes: &HostRoutes, gaps: &mut Vec<Gap>) -> Option<Ve
 
 /// Renders the files of a redirection target, which overrule `_default`: it is asked by its own name, with its
 /// certificates.
-fn render_target(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHost) -> Vec<HostFile> {
+fn render_target(context: &Context<'_>, resolver: &Resolver<'_>, host: &RegistryHost, rendering: &mut Rendering) {
+    let settings = context.settings;
     let Ok(image) = format!("{host}/landfall/image").parse() else {
-        return Vec::new();
+        return;
     };
     let source = RouteSource {
         kind: crate::resolve::CandidateKind::External,
@@ -189,37 +247,42 @@ fn render_target(settings: &Settings, resolver: &Resolver<'_>, host: &RegistryHo
             .or_else(|| settings.registries.iter().position(|registry| registry.host == *host)),
     };
     let schemes = schemes(settings, host, source.registry);
-    let directory = directory_of(host);
-    let mut files: Vec<HostFile> = render_certificates(settings, &directory, [&source]).collect();
-    let is_plain = schemes == [Scheme::Https] && files.is_empty() && own_authority(settings, host).is_none();
+    let is_plain = schemes == [Scheme::Https]
+        && certificates_of(settings, &source).is_empty()
+        && own_authority(settings, host).is_none();
     if is_plain && !settings.landfall.mirror.enable {
-        return Vec::new();
+        return;
     }
-    let tables: Vec<HostTable> = schemes
+    let mut tables: Vec<HostTable<'_>> = schemes
         .into_iter()
         .map(|scheme| HostTable::of_origin(settings, &source, scheme))
         .collect();
-    let text = render_tables(&tables);
-    files.push(HostFile {
-        path: hosts_toml(file_stem(host)),
-        mode: 0o644,
-        content: text.into(),
-    });
-    files
+    context.drop_unreadable(host, &mut tables, &mut rendering.gaps);
+    for name in names_at_runtime(settings, host) {
+        rendering
+            .files
+            .extend(render_certificates(settings, &directory_of(&name), [&source]));
+        rendering.files.push(HostFile {
+            path: hosts_toml(&name),
+            mode: 0o644,
+            content: render_tables(&tables).into(),
+        });
+    }
 }
 
 /// Renders a `hosts.toml` that asks exactly these registries, in this order. The last one is the `server`: without it,
-/// containerd would ask the registry itself. containerd 1.6 does not read a file without a `[host]` table, so a single
-/// registry appears twice.
+/// containerd would ask the registry itself. containerd 1.6 does not read a file without a `[host]` table, so it may be
+/// empty.
 fn render_tables(tables: &[HostTable<'_>]) -> String {
     let mut text = HEADER.to_owned();
-    let (server, before) = match tables {
-        [] => return text,
-        [only] => (only, tables),
-        [before @ .., server] => (server, before),
+    let Some((server, before)) = tables.split_last() else {
+        return text;
     };
     text.push_str(&format!("server = {}\n{}", quoted(&server.url), server.render("")));
     text.extend(server.render_header("header", "").as_deref().map(String::as_str));
+    if before.is_empty() {
+        text.push_str("\n[host]\n");
+    }
     for table in before {
         let name = format!("host.{}", quoted(&table.url));
         text.push_str(&format!("\n[{name}]\n{}", table.render("  ")));
@@ -273,6 +336,12 @@ impl<'a> HostTable<'a> {
             },
             login: None,
         }
+    }
+
+    /// Returns the URL's host and port.
+    fn authority(&self) -> &str {
+        let rest = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        rest.split('/').next().unwrap_or(rest)
     }
 
     fn render(&self, indent: &str) -> String {
@@ -346,12 +415,12 @@ fn render_certificates<'a>(
     files.into_iter()
 }
 
-fn directory_of(host: &RegistryHost) -> Utf8PathBuf {
-    Utf8Path::new(CERTS_DIRECTORY).join(file_stem(host))
+fn directory_of(name: &str) -> Utf8PathBuf {
+    Utf8Path::new(CERTS_DIRECTORY).join(name)
 }
 
 fn hosts_toml(name: &str) -> Utf8PathBuf {
-    Utf8Path::new(CERTS_DIRECTORY).join(name).join("hosts.toml")
+    directory_of(name).join("hosts.toml")
 }
 
 /// Quotes a TOML basic string: the escapes of JSON are a subset of those of TOML.

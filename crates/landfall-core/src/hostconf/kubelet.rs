@@ -22,7 +22,7 @@ pub const CONFIG_PATH: &str = "/etc/kubernetes/landfall-credential-provider.yaml
 /// the configuration names.
 pub const BIN_DIRECTORY: &str = "/usr/libexec/landfall";
 /// The plug-in's name: the kubelet runs the file of this name.
-const PLUGIN: &str = "landfall-credential-provider";
+pub const PLUGIN: &str = "landfall-credential-provider";
 /// Hosts of up to this many labels always match: `localhost` to `<account>.dkr.ecr.<region>.amazonaws.com`.
 const LABELS_MAX: usize = 6;
 /// Order of precedence at the same scope: the login for pulls, then that of a pack, then that of the provider image

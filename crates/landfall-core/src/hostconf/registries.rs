@@ -3,6 +3,11 @@
 //! A mirror applies to a registry. `rewrite` changes the repository name by a regular expression. It is the same for
 //! all endpoints of the mirror and does not apply to the registry itself, which is asked last unless the service's
 //! configuration forbids it. Source: the private registry pages of K3s and RKE2.
+//!
+//! The service makes `hosts.toml` files and containerd's main file of it, by templates that escape few of the values
+//! (`pkg/agent/templates/templates.go` of K3s at cacc6d6). Endpoints and rewrites stand between quotes as they are. A
+//! table that containerd 1.x cannot parse (an IPv6 address in its name) costs the whole file: of `hosts.toml` the mirror,
+//! of the main file the node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,15 +16,50 @@ use secrecy::ExposeSecret as _;
 
 use super::containerd::{certificates_of, own_authority};
 use super::routes::{
-    HostRoutes, PathRoute, RouteSource, Scheme, join, routes_of, schemes, source_hosts, target_hosts, without_suffix,
+    HostRoutes, PathRoute, RouteSource, Scheme, join, names_at_runtime, routes_of, schemes, source_hosts, target_hosts,
+    without_suffix,
 };
 use super::{Fragment, Gap, HEADER, HostFile, Rendering, file_stem};
 use crate::reference::{DOCKER_HUB, RegistryHost};
 use crate::resolve::Resolver;
 use crate::settings::{Dialect, Settings};
 
+/// Generation of the containerd inside K3s or RKE2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    /// containerd 1.x.
+    One,
+    /// containerd 2.x.
+    Two,
+    Unknown,
+}
+
+impl Generation {
+    /// Reads the generation from the main file that the service made for its containerd; `Unknown` if there is none.
+    #[must_use]
+    pub fn of_main_file(text: &str) -> Generation {
+        let version = text.lines().find_map(|line| {
+            let value = line.trim().strip_prefix("version")?.trim_start().strip_prefix('=')?;
+            value.trim().parse::<u32>().ok()
+        });
+        match version {
+            Some(3..) => Generation::Two,
+            Some(_) => Generation::One,
+            None => Generation::Unknown,
+        }
+    }
+}
+
+/// Returns the main file that K3s or RKE2 makes for its containerd.
 #[must_use]
-pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
+pub fn generated_main_file(dialect: Dialect) -> Utf8PathBuf {
+    format!("/var/lib/rancher/{}/agent/etc/containerd/config.toml", dialect.name()).into()
+}
+
+/// Renders `registries.yaml`.
+#[must_use]
+pub fn render_registries(settings: &Settings, dialect: Dialect, generation: Generation) -> Rendering {
+    let unreadable = |name: &str| name.contains('[') && generation != Generation::Two;
     let directory = Utf8PathBuf::from(format!("/etc/rancher/{}", dialect.name()));
     let resolver = Resolver::new(settings);
     let mut rendering = Rendering::default();
@@ -29,7 +69,14 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
     let mut needed: Vec<RegistryHost> = Vec::new();
     if settings.landfall.mirror.enable {
         let url = format!("http://{}", settings.landfall.mirror.listen);
-        mirrors.push_str(&format!("  \"*\":\n    endpoint:\n      - {}\n", quoted(&url)));
+        if unreadable(&url) {
+            rendering.gaps.push(Gap {
+                text: format!("the node-local mirror at `{url}` is not asked: {NO_BRACKETS}"),
+                hint: Some("`landfall.mirror.listen: \"127.0.0.1:5081\"` is read by every release"),
+            });
+        } else {
+            mirrors.push_str(&format!("  \"*\":\n    endpoint:\n      - {}\n", quoted(&url)));
+        }
     } else {
         // The distribution's own images are named after Docker Hub, even if no profile names it.
         let hub = DOCKER_HUB
@@ -44,9 +91,23 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
             let Some(routes) = routes_of(&resolver, &host) else {
                 continue;
             };
-            let Some(mirror) = mirror_of(&routes, &mut rendering.gaps) else {
+            let Some(mut mirror) = mirror_of(&routes, &mut rendering.gaps) else {
                 continue;
             };
+            for source in mirror
+                .endpoints
+                .extract_if(.., |source| unreadable(source.host.as_str()))
+            {
+                rendering.gaps.push(Gap {
+                    text: format!("`{}` is not asked for images of `{host}`: {NO_BRACKETS}", source.host),
+                    hint: Some(
+                        "on a host with a release that has containerd 2, the agent and `redirect apply` write it",
+                    ),
+                });
+            }
+            if mirror.endpoints.is_empty() {
+                continue;
+            }
             if routes
                 .general
                 .sources
@@ -55,12 +116,15 @@ pub fn render_registries(settings: &Settings, dialect: Dialect) -> Rendering {
             {
                 needed.push(host.clone());
             }
-            mirrors.push_str(&render_mirror(settings, &host, &mirror));
+            let text = render_mirror(settings, &mirror);
+            for name in names_at_runtime(settings, &host) {
+                mirrors.push_str(&format!("  {}:\n{text}", quoted(&name)));
+            }
             targets.extend(mirror.endpoints.into_iter().map(|source| (source.host.clone(), source)));
         }
         rendering.gaps.push(super::unnamed_registries());
     }
-    let configs = render_configs(settings, &directory, targets.values(), &mut rendering.files);
+    let configs = render_configs(settings, &directory, targets.values(), &mut rendering);
     let mut text = HEADER.to_owned();
     for (key, entries) in [("mirrors", &mirrors), ("configs", &configs)] {
         if !entries.is_empty() {
@@ -183,17 +247,26 @@ fn common_endpoints(redirected: &[(&PathRoute, Vec<&RouteSource>)]) -> Option<Mi
             return None;
         }
         if *name != route.path {
-            let pattern = match route.path.as_str() {
-                "" => "^(.*)$".to_owned(),
-                path => format!("^{}/(.*)$", path.replace('.', "\\.")),
-            };
-            rewrites.push((pattern, join(name, "$1")));
+            rewrites.push((pattern_below(&route.path), join(name, "$1")));
         }
     }
     Some(Mirror {
         endpoints: endpoints?,
         rewrites,
     })
+}
+
+/// Returns the expression for all names below a path. Metacharacters are escaped by a class (`[.]`) and never by a
+/// backslash: the template of K3s puts the expression unescaped between the quotes of a TOML string.
+fn pattern_below(path: &str) -> String {
+    let escaped = |character: char| match character {
+        character if character.is_ascii_alphanumeric() || "/_-".contains(character) => character.to_string(),
+        other => format!("[{other}]"),
+    };
+    match path {
+        "" => "^(.*)$".to_owned(),
+        path => format!("^{}/(.*)$", path.chars().map(escaped).collect::<String>()),
+    }
 }
 
 /// Returns true if no two routes cover the same name. The choice between two matching rewrites is undefined.
@@ -208,8 +281,8 @@ fn are_apart(redirected: &[(&PathRoute, Vec<&RouteSource>)]) -> bool {
     })
 }
 
-fn render_mirror(settings: &Settings, host: &RegistryHost, mirror: &Mirror) -> String {
-    let mut text = format!("  {}:\n    endpoint:\n", quoted(host.as_str()));
+fn render_mirror(settings: &Settings, mirror: &Mirror) -> String {
+    let mut text = "    endpoint:\n".to_owned();
     for source in &mirror.endpoints {
         let name = match source.host.is_docker_hub() {
             true => "registry-1.docker.io",
@@ -233,7 +306,7 @@ fn render_configs<'a>(
     settings: &Settings,
     directory: &Utf8Path,
     sources: impl Iterator<Item = &'a RouteSource>,
-    files: &mut Vec<HostFile>,
+    rendering: &mut Rendering,
 ) -> String {
     let mut text = String::new();
     for source in sources {
@@ -242,11 +315,19 @@ fn render_configs<'a>(
             .registry
             .and_then(|index| settings.registries[index].login.as_ref())
         {
-            entry.push_str(&format!(
-                "    auth:\n      username: {}\n      password: {}\n",
-                quoted(&login.username),
-                quoted(login.password.expose_secret())
-            ));
+            if survives_go_quoting(&login.username) && survives_go_quoting(login.password.expose_secret()) {
+                entry.push_str(&format!(
+                    "    auth:\n      username: {}\n      password: {}\n",
+                    quoted(&login.username),
+                    quoted(login.password.expose_secret())
+                ));
+            } else {
+                rendering.gaps.push(Gap::from(format!(
+                    "the login for `{}` is left out: it has a control character, and the service would write a main file \
+                     that its containerd cannot read",
+                    source.host
+                )));
+            }
         }
         let pem = certificates_of(settings, source);
         let unverified = schemes(settings, &source.host, source.registry).contains(&Scheme::HttpsUnverified);
@@ -255,7 +336,7 @@ fn render_configs<'a>(
         } else if !pem.is_empty() {
             let path = directory.join(format!("landfall-{}-ca.crt", file_stem(&source.host)));
             entry.push_str(&format!("    tls:\n      ca_file: {}\n", quoted(path.as_str())));
-            files.push(HostFile {
+            rendering.files.push(HostFile {
                 path,
                 mode: 0o644,
                 content: format!("{HEADER}{pem}").into(),
@@ -270,7 +351,60 @@ fn render_configs<'a>(
     text
 }
 
+const NO_BRACKETS: &str =
+    "containerd 1.x, which older releases have, cannot read an IPv6 address in the name of a table";
+
+/// Returns true if a text is a TOML string after Go's `%q`, by which the service quotes logins. Go writes other control
+/// characters as `\a`, `\v` or `\x1f`, which TOML 1.0 does not have.
+fn survives_go_quoting(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| !byte.is_ascii_control() || matches!(byte, b'\t' | b'\n' | b'\r' | 0x08 | 0x0c))
+}
+
 /// Quotes a YAML double-quoted string: JSON strings are a subset of YAML's.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A backslash in the pattern would not survive the template of K3s.
+    #[test]
+    fn an_expression_has_no_backslash_and_matches_its_path_alone() {
+        let pattern = pattern_below("google.com/tool_a-b");
+        assert_eq!(pattern, "^google[.]com/tool_a-b/(.*)$");
+        let pattern = regex::Regex::new(&pattern).unwrap();
+        assert!(pattern.is_match("google.com/tool_a-b/x") && !pattern.is_match("googleXcom/tool_a-b/x"));
+    }
+
+    #[test]
+    fn the_generation_is_that_of_the_service_s_own_file() {
+        for (text, expected) in [
+            (
+                "# File generated by k3s. DO NOT EDIT.\nversion = 3\nroot = \"/var\"\n",
+                Generation::Two,
+            ),
+            (
+                "# File generated by rke2. DO NOT EDIT.\n\nversion = 2\n",
+                Generation::One,
+            ),
+            ("", Generation::Unknown),
+        ] {
+            assert_eq!(Generation::of_main_file(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_login_that_the_service_could_not_quote_is_left_out() {
+        for (text, expected) in [
+            ("pa\"ss\\wörd", true),
+            ("tab\there", true),
+            ("bell\u{7}", false),
+            ("\u{1b}", false),
+        ] {
+            assert_eq!(survives_go_quoting(text), expected, "{text:?}");
+        }
+    }
 }

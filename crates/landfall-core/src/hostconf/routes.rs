@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::reference::{ImageReference, RegistryHost};
+use crate::reference::{DOCKER_HUB_ALIASES, ImageReference, RegistryHost};
 use crate::registry_path::API_ROOT;
 use crate::resolve::{CandidateKind, Resolver};
 use crate::settings::{ImageRole, PrimaryKind, RulePrefix, Settings};
@@ -128,6 +128,22 @@ pub fn source_hosts(settings: &Settings) -> BTreeSet<RegistryHost> {
         hosts.remove(&target);
     }
     hosts
+}
+
+/// Returns the names under which a container runtime looks for the file of a registry. It takes the name in the image
+/// [spec:mirror-files.names]: the aliases of Docker Hub are names of their own, and capitals are kept. Of the names with
+/// capitals, those in the profiles and in the user's list are known.
+#[must_use]
+pub fn names_at_runtime(settings: &Settings, host: &RegistryHost) -> BTreeSet<String> {
+    let aliases = host.is_docker_hub().then_some(DOCKER_HUB_ALIASES).into_iter().flatten();
+    let sources = settings.images.iter().map(|image| image.source.as_str());
+    let written = sources.chain(settings.landfall.mirror.spellings.iter().map(String::as_str));
+    [host.as_str()]
+        .into_iter()
+        .chain(aliases)
+        .chain(written.filter_map(|text| host.spelling_in(text)))
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 /// Returns the registries that images are redirected to.

@@ -11,6 +11,19 @@ use landfall_core::settings::Settings;
 const CORPUS: &str = include_str!("../data/image-refs.txt");
 const CASES: &str = include_str!("../data/redirect-cases.tsv");
 
+/// Images whose names a runtime takes as they are: aliases of Docker Hub, capitals, a port, an IPv6 address, a path with
+/// dots.
+const AS_WRITTEN: [&str; 8] = [
+    "registry-1.docker.io/library/nginx:1.27",
+    "index.docker.io/library/nginx:1.27",
+    "Quay.io/team/app:1",
+    "GCR.IO/google.com/tool_a-b/x:1",
+    "gcr.io/google.com/tool_a-b/x:1",
+    "gcr.io/googleXcom/tool_a-b/x:1",
+    "Other.Example.com:8443/team/app:1",
+    "[FD00::1]:5000/team/app:1",
+];
+
 /// Images at a host that some configuration redirects to.
 const AT_TARGETS: [&str; 4] = [
     "ext:8000/p/quay.io/team/app:1",
@@ -20,7 +33,7 @@ const AT_TARGETS: [&str; 4] = [
 ];
 
 /// External registries and rules, as lines of `stylus`.
-const EXTERNALS: [(&str, &str); 8] = [
+const EXTERNALS: [(&str, &str); 10] = [
     ("none", ""),
     ("prepend", "  registryCredentials: {domain: 'ext:8000/p'}\n"),
     (
@@ -43,6 +56,11 @@ const EXTERNALS: [(&str, &str); 8] = [
         "part kept",
         "  externalRegistries: {registries: [{domain: ex.com}], registryMappingRules: {docker.io/library: ex.com/hub/library}}\n",
     ),
+    (
+        "dots",
+        "  externalRegistries: {registries: [{domain: ex.com}], registryMappingRules: {gcr.io/google.com/tool_a-b: ex.com/t.o}}\n",
+    ),
+    ("IPv6", "  registryCredentials: {domain: '[fd00:10::5]:5000/p'}\n"),
     (
         "nested",
         "  externalRegistries: {registries: [{domain: ex.com}], registryMappingRules: {docker.io: ex.com/hub, docker.io/library: other.com/lib}}\n",
@@ -71,6 +89,7 @@ pub(crate) fn images() -> Vec<Image> {
     let images: Vec<Image> = corpus
         .chain(cases)
         .chain(AT_TARGETS)
+        .chain(AS_WRITTEN)
         .map(str::trim)
         .filter(|text| seen.insert(*text))
         .filter_map(|text| {
@@ -94,14 +113,23 @@ pub(crate) struct Configuration {
 
 /// Returns external registries and rules, each with and without a primary registry.
 pub(crate) fn configurations(images: &[Image]) -> Vec<Configuration> {
+    // The user's list has the names as the pods have them.
     let hosts: BTreeSet<String> = images
         .iter()
-        .map(|image| format!("'{}'", image.reference.host))
+        .map(|image| {
+            let host = &image.reference.host;
+            format!("'{}'", host.spelling_in(image.text).unwrap_or(host.as_str()))
+        })
         .collect();
     let hosts = hosts.into_iter().collect::<Vec<_>>().join(", ");
     let mut all = Vec::new();
     for (name, stylus) in EXTERNALS {
         for (with, primary) in PRIMARIES {
+            // The first source at an IPv6 address as well as the last.
+            let primary = match name {
+                "IPv6" => primary.replace("10.0.0.1", "[fd00:10::1]"),
+                _ => primary.to_owned(),
+            };
             let settings = |mirror: &str| {
                 mk_settings(&format!(
                     "#cloud-config\nstylus:\n  managementMode: central\n{stylus}landfall:\n{primary}  mirror: {{{mirror}}}\n"

@@ -10,6 +10,10 @@ use landfall_core::settings::{RegistryRole, RulePrefix, Settings};
 const DOCS: &str = include_str!("../../../../docs/limits-and-compat.md");
 const HEADING: &str = "## Where a dialect cannot express the rules\n";
 
+/// Names beyond this length are too long below the primary registry's prefix. Another warning may stand in the place of
+/// that one.
+const LONG_NAME: usize = 225;
+
 /// A mechanism that redirects images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Dialect {
@@ -53,12 +57,17 @@ impl Case<'_> {
             || self.settings.rules.iter().any(|rule| rule.to_host == *host)
     }
 
+    fn has_a_source_at_ipv6(&self) -> bool {
+        let mut candidates = self.resolution.candidates.iter();
+        candidates.any(|candidate| candidate.reference.host.as_str().starts_with('['))
+    }
+
     fn has_too_long_a_name(&self) -> bool {
         let warning = self.resolution.warning;
         matches!(
             warning,
             Some(Warning::NameNotPossible | Warning::PrimaryNameNotPossible)
-        )
+        ) || self.image.repository.as_str().len() > LONG_NAME
     }
 
     fn has_a_rule_for_a_part(&self) -> bool {
@@ -110,6 +119,13 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         images: "of a registry that other images are redirected to",
         instead: "are pulled from that registry: containerd cannot distinguish them from images that a webhook has redirected",
         explains: |case| case.names_a_target(),
+    },
+    Difference {
+        dialects: &[Dialect::HostsToml, Dialect::RegistriesYaml],
+        images: "with a source at an IPv6 address",
+        instead: "are not looked up there by containerd 1.x, and by a release that is not known, unless it is the last source of \
+                  `hosts.toml`: it cannot read the address in the name of a table",
+        explains: |case| case.has_a_source_at_ipv6(),
     },
     Difference {
         dialects: &[Dialect::HostsToml],

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use configurations::{Configuration, Image, configurations, images};
 use differences::{Case, DIFFERENCES, Dialect};
-use files::Registries;
-use landfall_core::hostconf::{Rendering, render};
+use files::{HostsFiles, Registries};
+use landfall_core::hostconf::render;
 use landfall_core::reference::{ImageReference, parse_reference};
 use landfall_core::registry_path::{Route, parse_namespace};
 use landfall_core::resolve::{Resolution, Resolver};
@@ -75,7 +75,7 @@ fn through_mirror(resolver: &Resolver<'_>, image: &ImageReference, asked: Vec<St
 
 /// The files of a configuration, without and with the node-local mirror.
 struct Files<'a> {
-    settings: [Rendering; 2],
+    containerd: [HostsFiles; 2],
     registries: [Registries; 2],
     mirror: Resolver<'a>,
 }
@@ -85,21 +85,30 @@ impl<'a> Files<'a> {
         let both = [&configuration.settings, &configuration.with_mirror];
         let k3s = both.map(|settings| render(settings, settings::Dialect::K3s));
         Files {
-            settings: both.map(|settings| render(settings, settings::Dialect::Containerd)),
+            containerd: both.map(|settings| files::read_containerd(&render(settings, settings::Dialect::Containerd))),
             registries: k3s.each_ref().map(files::read_registries),
             mirror: Resolver::new(&configuration.with_mirror),
         }
     }
 
     /// Returns the sources of an image in each dialect of files.
-    fn lead(&self, image: &ImageReference) -> [(Dialect, Vec<String>); 4] {
-        let [containerd, containerd_mirror] = self.settings.each_ref().map(|files| files::by_containerd(files, image));
+    fn lead(&self, image: &Image) -> [(Dialect, Vec<String>); 4] {
+        let [containerd, containerd_mirror] = self
+            .containerd
+            .each_ref()
+            .map(|files| files::by_containerd(files, image));
         let [k3s, k3s_mirror] = self.registries.each_ref().map(|files| files::by_k3s(files, image));
         [
             (Dialect::HostsToml, containerd),
             (Dialect::RegistriesYaml, k3s),
-            (Dialect::Mirror, through_mirror(&self.mirror, image, containerd_mirror)),
-            (Dialect::Mirror, through_mirror(&self.mirror, image, k3s_mirror)),
+            (
+                Dialect::Mirror,
+                through_mirror(&self.mirror, &image.reference, containerd_mirror),
+            ),
+            (
+                Dialect::Mirror,
+                through_mirror(&self.mirror, &image.reference, k3s_mirror),
+            ),
         ]
     }
 }
@@ -131,7 +140,7 @@ fn compare(configuration: &Configuration, images: &[Image], mut differs: impl Fn
             check(Dialect::Webhook, read(&patched[number]), expected());
             check(Dialect::Policy, read(&by_policy[number]), expected());
         }
-        for (dialect, found) in files.lead(&image.reference) {
+        for (dialect, found) in files.lead(image) {
             check(dialect, found.join(", "), places(&resolution).join(", "));
         }
     }
@@ -174,18 +183,20 @@ fn every_dialect_leads_to_the_same_places_or_differs_as_listed() {
     });
     let compared = format!("{} images, {} configurations\n", images.len(), configurations.len());
     insta::assert_snapshot!(lines.fold(compared, |text, line| text + &line), @r"
-    395 images, 16 configurations
-    webhook, `localhost/…`: 2, in 11 configurations
-    MutatingAdmissionPolicy, `localhost/…`: 2, in 11 configurations
-    MutatingAdmissionPolicy, of a registry at an IPv6 address: 3, in 11 configurations
-    `hosts.toml`, whose name at the target would be longer than 255 characters: 1, in 9 configurations
-    `registries.yaml`, whose name at the target would be longer than 255 characters: 1, in 9 configurations
-    MutatingAdmissionPolicy, in the primary registry: 379, in 8 configurations
-    `hosts.toml`, of a registry that other images are redirected to: 1, in 8 configurations
-    `registries.yaml`, of a registry that other images are redirected to: 1, in 8 configurations
-    node-local mirror, of a registry that other images are redirected to: 1, in 8 configurations
-    `hosts.toml`, of a registry with a rule for a part of it: 96, in 6 configurations
-    `registries.yaml`, of a registry with a rule for a part of it: 96, in 6 configurations
+    402 images, 20 configurations
+    webhook, `localhost/…`: 2, in 14 configurations
+    MutatingAdmissionPolicy, `localhost/…`: 2, in 14 configurations
+    MutatingAdmissionPolicy, of a registry at an IPv6 address: 4, in 14 configurations
+    `hosts.toml`, whose name at the target would be longer than 255 characters: 1, in 13 configurations
+    `registries.yaml`, whose name at the target would be longer than 255 characters: 1, in 12 configurations
+    MutatingAdmissionPolicy, in the primary registry: 384, in 10 configurations
+    `hosts.toml`, of a registry that other images are redirected to: 1, in 9 configurations
+    `registries.yaml`, of a registry that other images are redirected to: 1, in 9 configurations
+    node-local mirror, of a registry that other images are redirected to: 1, in 9 configurations
+    `hosts.toml`, with a source at an IPv6 address: 390, in 1 configurations
+    `registries.yaml`, with a source at an IPv6 address: 390, in 7 configurations
+    `hosts.toml`, of a registry with a rule for a part of it: 96, in 8 configurations
+    `registries.yaml`, of a registry with a rule for a part of it: 96, in 8 configurations
     ");
 }
 

@@ -4,15 +4,18 @@ use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use landfall_core::failure::{Explanation, line_with_hint};
-use landfall_core::hostconf::{Rendering, render};
+use landfall_core::hostconf::containerd_config::ContainerdRelease;
+use landfall_core::hostconf::{HostFacts, Rendering, render_for};
 use landfall_core::settings::{Dialect, Settings};
 use landfall_host::managed::{ManagedChanges, ManagedFiles};
+use landfall_host::node_facts::find_host_facts;
 use landfall_host::root::HostRoot;
 
 use crate::args::InputArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
+use crate::runtime;
 
 /// Replacement for a password that is shown.
 const MASK: &str = "****";
@@ -46,7 +49,22 @@ pub struct RenderArgs {
     #[arg(long)]
     pub show_secrets: bool,
     #[command(flatten)]
+    pub runtime: RuntimeArgs,
+    #[command(flatten)]
     pub inputs: InputArgs,
+}
+
+/// Container runtime that reads the files.
+#[derive(Debug, Args)]
+pub struct RuntimeArgs {
+    /// Release of containerd, of K3s' and RKE2's too; without it, the safe form for every release is written, and `apply`
+    /// asks the host.
+    #[arg(long, value_name = "VERSION", value_parser = parse_release)]
+    pub containerd_version: Option<ContainerdRelease>,
+}
+
+fn parse_release(text: &str) -> Result<ContainerdRelease, &'static str> {
+    ContainerdRelease::parse(text).ok_or("a release is `2.0` or `1.7.27`")
 }
 
 /// Write the files on this host.
@@ -61,6 +79,8 @@ pub struct ApplyArgs {
     pub dialect: RedirectFor,
     #[command(flatten)]
     pub host: HostArgs,
+    #[command(flatten)]
+    pub runtime: RuntimeArgs,
     #[command(flatten)]
     pub inputs: InputArgs,
 }
@@ -132,9 +152,10 @@ fn show(args: &RenderArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let checked = load_settings(&args.inputs)?;
     checked.print_findings(context);
     let settings = checked.complete_settings()?;
+    let facts = HostFacts::of_release(args.runtime.containerd_version);
     let rendering = match args.show_secrets {
-        true => render(settings, args.dialect.dialect()),
-        false => render(&masked(settings), args.dialect.dialect()),
+        true => render_for(settings, args.dialect.dialect(), &facts),
+        false => render_for(&masked(settings), args.dialect.dialect(), &facts),
     };
     context.printer.data(&render_shown(&rendering))?;
     print_gaps(&rendering, context);
@@ -148,8 +169,16 @@ fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     if checked.diagnostics.has_errors() {
         return Ok(ExitStatus::AnswerIsNo);
     }
-    let rendering = render(settings, args.dialect.dialect());
-    if rendering.files.is_empty() && !rendering.fragments.is_empty() {
+    let root = HostRoot::new(args.host.root.clone());
+    let release = args.runtime.containerd_version;
+    let main_file = &settings.landfall.containerd_config;
+    let facts = runtime::current_thread()?.block_on(find_host_facts(&root, main_file, release));
+    let rendering = render_for(settings, args.dialect.dialect(), &facts);
+    let has_own_files = !matches!(
+        args.dialect,
+        RedirectFor::Kubeadm | RedirectFor::MutatingAdmissionPolicy
+    );
+    if !has_own_files {
         let name = args.dialect.dialect().name();
         bail!(Explanation::new(
             format!("there is no file of its own for {name}"),
@@ -157,6 +186,13 @@ fn apply(args: &ApplyArgs, context: &Context) -> anyhow::Result<ExitStatus> {
         ));
     }
     print_gaps(&rendering, context);
+    // The fragments of the other formats do not depend on the host: `render` shows them.
+    let of_host = (args.dialect == RedirectFor::Containerd).then_some(&rendering.fragments);
+    for lines in of_host.into_iter().flatten() {
+        context
+            .printer
+            .note(format_args!("for {}:\n{}", lines.place, lines.text.trim_end()));
+    }
     let managed = managed_files(&args.host, &settings.landfall.state_dir)?;
     let group = args.dialect.dialect().name();
     let changes = match args.host.dry_run {

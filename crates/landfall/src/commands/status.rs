@@ -65,6 +65,10 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
     for (name, serving) in [("Webhook", &status.webhook), ("Primary", &status.primary)] {
         line(name, serving.as_ref().map_or("", |serving| serving.url.as_str()));
     }
+    let mirror_files = status.mirror_files.as_ref();
+    line("Mirror files", mirror_files.map_or("", |files| files.message.as_str()));
+    let logins = status.kubelet_logins.as_ref();
+    line("Logins", logins.map_or("", |logins| logins.message.as_str()));
     line("Reboot", status.host.reboot_required.as_deref().unwrap_or_default());
     line("Repave", status.host.repave_required.as_deref().unwrap_or_default());
     if !status.images.is_empty() {

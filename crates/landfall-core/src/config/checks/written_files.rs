@@ -8,14 +8,14 @@ use crate::config::node::{KeyPath, Node, NodeValue};
 use crate::config::text::{Span, Text};
 use crate::config::yaml::{self};
 use crate::diagnostic::NamedText;
-use crate::hostconf::containerd::CERTS_DIRECTORY;
+use crate::hostconf::containerd_config::{CERTS_DIRECTORY, ConfigFile, excluded_by_config_path, has_cri_section};
+use crate::hostconf::kubelet_plugin::{CONFIG_FLAG, needs_plugin};
 use crate::settings::Settings;
 use crate::stage::{CREDENTIAL_DIRECTORY, base_of};
 
 use super::reporter::CheckReporter;
 
 const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
-const DROP_IN: &str = "/etc/containerd/conf.d/registry-config-path.toml";
 /// The wrong directory that the README of Palette's credential provider names.
 const README_DIRECTORY: &str = "/etc/kubernetes/registry/";
 const K3S_REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
@@ -47,11 +47,80 @@ pub(super) fn containerd_config_is_a_drop_in(facts: &Facts, _: &Settings, draft:
     for file in with_path(facts, |path| path == CONTAINERD_CONFIG) {
         draft
             .node(&file.path.node, format!("the stage writes the whole `{CONTAINERD_CONFIG}`"))
-            .help(format!(
-                "write a drop-in: `path: {DROP_IN}` with `version = 2`, `[plugins.\"io.containerd.grpc.v1.cri\".registry]` \
-                 and `config_path = \"/etc/containerd/certs.d\"`, a line each"
-            ));
+            .help(
+                "`landfall.mirror.files: [containerd]` looks at the host's own file, and sets or prints the lines that it needs",
+            );
     }
+}
+
+/// Notes a drop-in that holds a table of the CRI plug-in in the format of containerd 1.x.
+pub(super) fn drop_ins_replace_nothing(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
+    for file in containerd_files(facts).filter(|file| file.path.value != CONTAINERD_CONFIG) {
+        if has_cri_section(&file.content.value) {
+            draft
+                .node(
+                    &file.path.node,
+                    "containerd 1.x replaces the whole section of the CRI plug-in by this file's; containerd 2 merges it, if \
+                     `imports` of its main file names the file",
+                )
+                .help(
+                    "on containerd 1.x write the lines into the image's own `config.toml`; \
+                     `landfall.mirror.files: [containerd]` prints them",
+                );
+        }
+    }
+}
+
+pub(super) fn config_path_stands_alone(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {
+    let files: Vec<ConfigFile> = containerd_files(facts)
+        .map(|file| ConfigFile {
+            path: file.path.value.as_str().into(),
+            text: file.content.value.clone(),
+        })
+        .collect();
+    let Some(names) = excluded_by_config_path(&files) else {
+        return;
+    };
+    if let Some(file) = containerd_files(facts).last() {
+        draft
+            .node(
+                &file.content.node,
+                format!("containerd's CRI plug-in does not load: `config_path` stands beside {names}"),
+            )
+            .help("write the mirrors as `hosts.toml` files below `config_path`, and remove them here");
+    }
+}
+
+/// Notes a cluster's configuration that does not lead the kubelet to our plug-in, though a registry has a login.
+pub(super) fn kubelet_calls_the_plugin(facts: &Facts, settings: &Settings, draft: &mut CheckReporter<'_>) {
+    let redirects = settings.webhook.enable || !settings.landfall.mirror.files.is_empty();
+    let mut is_led = facts
+        .stage_files
+        .iter()
+        .any(|file| file.content.value.contains(CONFIG_FLAG));
+    for config in &facts.cluster_configs {
+        each_scalar(config, &mut |node| {
+            is_led |= node.text().is_some_and(|text| text.contains(CONFIG_FLAG));
+        });
+    }
+    if !redirects || is_led || !settings.landfall.kubelet_enable || !needs_plugin(settings) {
+        return;
+    }
+    if let Some(config) = facts.cluster_configs.first() {
+        draft
+            .node(
+                config,
+                format!("registries have a login, and no kubelet is given `--{CONFIG_FLAG}`: redirected pods cannot be pulled"),
+            )
+            .help("`landfall redirect render --for kubelet` prints the flags for this place");
+    }
+}
+
+/// Returns the files of containerd's configuration that stages write.
+fn containerd_files(facts: &Facts) -> impl Iterator<Item = &WrittenFile> {
+    with_path(facts, |path| {
+        path == CONTAINERD_CONFIG || (path.starts_with("/etc/containerd/conf.d/") && path.ends_with(".toml"))
+    })
 }
 
 pub(super) fn credentials_are_where_they_are_read(facts: &Facts, _: &Settings, draft: &mut CheckReporter<'_>) {

@@ -1,0 +1,237 @@
+//! Facts about the programs on this machine that read our files: containerd and its configuration, the containerd inside
+//! K3s and RKE2, and the kubelet's flags. What they mean is decided in [`landfall_core::hostconf`].
+//!
+//! Files and processes are looked for below the root. `containerd` is run only if the root is that of the running host.
+
+use std::collections::VecDeque;
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::failure::error_chain;
+use landfall_core::hostconf::HostFacts;
+use landfall_core::hostconf::containerd_config::{
+    ConfigFile, ContainerdFacts, ContainerdRelease, imports_of, pattern_covers,
+};
+use landfall_core::hostconf::kubelet::PLUGIN;
+use landfall_core::hostconf::kubelet_plugin::{
+    KubeletFacts, PluginFlags, default_flags, flags_in_arguments, flags_in_text,
+};
+use landfall_core::hostconf::registries::{Generation, generated_main_file};
+use landfall_core::settings::Dialect;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+
+use crate::root::HostRoot;
+
+/// The limit for one run of `containerd`: it reads a few files and prints.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(10);
+/// The largest output and the largest file that is looked at, in bytes. A whole dump has about 15 KiB.
+const BYTES_MAX: usize = 1 << 20;
+/// The largest number of files of containerd's configuration.
+const FILES_MAX: usize = 64;
+
+/// Looks at the programs that read mirror files.
+///
+/// `main_file` is containerd's main file. A given release overrides that of the program.
+pub async fn find_host_facts(root: &HostRoot, main_file: &Utf8Path, release: Option<ContainerdRelease>) -> HostFacts {
+    let given = HostFacts::of_release(release);
+    let generation = |dialect, given| match read_text(root, &generated_main_file(dialect)) {
+        Ok(Some(text)) => Generation::of_main_file(&text),
+        Ok(None) | Err(_) => given,
+    };
+    HostFacts {
+        containerd: find_containerd_of("containerd", root, main_file, release).await,
+        k3s: generation(Dialect::K3s, given.k3s),
+        rke2: generation(Dialect::Rke2, given.rke2),
+    }
+}
+
+/// Looks at the configuration of this containerd program.
+pub async fn find_containerd_of(
+    program: &str,
+    root: &HostRoot,
+    main_file: &Utf8Path,
+    given: Option<ContainerdRelease>,
+) -> ContainerdFacts {
+    let nothing = |reason: String| ContainerdFacts {
+        release: given,
+        main_file: main_file.to_owned(),
+        ..ContainerdFacts::unknown(reason)
+    };
+    let files = match read_files(root, main_file) {
+        Ok(files) => files,
+        Err(reason) => return nothing(reason),
+    };
+    let (mut release, mut dump) = (given, None);
+    if root.is_running_host() {
+        let version = run(program, &["--version"], PROGRAM_LIMIT).await.ok();
+        release = release.or_else(|| ContainerdRelease::parse(&version?));
+        if let (Some(_), false) = (release, files.is_empty()) {
+            let arguments = ["--config", main_file.as_str(), "config", "dump"];
+            dump = run(program, &arguments, PROGRAM_LIMIT).await.ok();
+        }
+    }
+    if files.is_empty() && release.is_none() {
+        return nothing(format!("there is neither `{main_file}` nor a program `containerd`"));
+    }
+    ContainerdFacts {
+        release,
+        main_file: main_file.to_owned(),
+        files,
+        dump,
+        unknown: None,
+    }
+}
+
+/// Reads the main file and all that it imports, in containerd's order; empty if there is no main file.
+fn read_files(root: &HostRoot, main_file: &Utf8Path) -> Result<Vec<ConfigFile>, String> {
+    let mut files: Vec<ConfigFile> = Vec::new();
+    let mut pending = VecDeque::from([main_file.to_owned()]);
+    while let Some(path) = pending.pop_front() {
+        if files.iter().any(|file| file.path == path) {
+            continue;
+        }
+        if files.len() == FILES_MAX {
+            return Err(format!("`{main_file}` imports more than {FILES_MAX} files"));
+        }
+        let text = match read_text(root, &path) {
+            Ok(Some(text)) => text,
+            Ok(None) if files.is_empty() => return Ok(files),
+            Ok(None) => return Err(format!("the imported `{path}` is missing: containerd does not start")),
+            Err(reason) => return Err(reason),
+        };
+        let file = ConfigFile { path, text };
+        for pattern in imports_of(&file)? {
+            pending.extend(matches_of(root, &pattern)?);
+        }
+        files.push(file);
+    }
+    Ok(files)
+}
+
+/// Returns the files that a pattern of `imports` names, in alphabetical order. A name without `*` is itself.
+fn matches_of(root: &HostRoot, pattern: &Utf8Path) -> Result<Vec<Utf8PathBuf>, String> {
+    if !pattern.as_str().contains('*') {
+        return Ok(vec![pattern.to_owned()]);
+    }
+    let directory = pattern.parent().unwrap_or(Utf8Path::new("/"));
+    if directory.as_str().contains('*') {
+        return Err(format!(
+            "`imports` has `{pattern}`, with `*` in the name of a directory"
+        ));
+    }
+    let mut names = list(root, directory)?;
+    names.retain(|path| pattern_covers(pattern, path));
+    names.sort();
+    Ok(names)
+}
+
+/// Lists a directory below the root; empty if it does not exist.
+fn list(root: &HostRoot, directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>, String> {
+    let failed = |error: &dyn std::error::Error| format!("cannot list `{directory}`: {}", error_chain(error));
+    let outside = root.join(directory).map_err(|error| failed(&error))?;
+    let entries = match fs_err::read_dir(&outside) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(&error)),
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.map(|name| directory.join(name)).collect())
+}
+
+fn read_text(root: &HostRoot, path: &Utf8Path) -> Result<Option<String>, String> {
+    let read = root.read(path);
+    let bytes = read.map_err(|error| format!("cannot read `{path}`: {}", error_chain(&error)))?;
+    match bytes {
+        Some(bytes) if bytes.len() > BYTES_MAX => Err(format!("`{path}` has more than {BYTES_MAX} bytes")),
+        Some(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        None => Ok(None),
+    }
+}
+
+/// Runs a program, which is killed after `limit`, and returns its standard output.
+async fn run(program: &str, arguments: &[&str], limit: Duration) -> io::Result<String> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let output = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let read = async {
+        let mut text = Vec::new();
+        // One byte more than allowed shows that there is more.
+        output.take(BYTES_MAX as u64 + 1).read_to_end(&mut text).await?;
+        let status = child.wait().await?;
+        if !status.success() || text.len() > BYTES_MAX {
+            return Err(io::Error::other(format!("`{program}` gave no usable answer: {status}")));
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    };
+    tokio::time::timeout(limit, read).await?
+}
+
+/// Looks at the processes of this machine for a kubelet, and at the files that its flags name. Blocks.
+#[must_use]
+pub fn find_kubelet(root: &HostRoot) -> KubeletFacts {
+    let Some((reader, flags)) = find_flags(root) else {
+        return KubeletFacts::NotFound;
+    };
+    let config = flags
+        .config
+        .as_deref()
+        .and_then(|path| read_text(root, path).ok().flatten());
+    let plugin = |directory: &Utf8Path| {
+        let path = root.join(&directory.join(PLUGIN));
+        path.is_ok_and(|path| fs_err::metadata(path).is_ok_and(|program| program.is_file()))
+    };
+    KubeletFacts::Found {
+        reader,
+        has_plugin: flags.bin_directory.as_deref().is_some_and(plugin),
+        config,
+        flags,
+    }
+}
+
+/// Returns the program that contains the kubelet, and its flags.
+fn find_flags(root: &HostRoot) -> Option<(String, PluginFlags)> {
+    let mut distribution = None;
+    for directory in list(root, Utf8Path::new("/proc")).ok()? {
+        let is_process = directory
+            .file_name()
+            .is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        if !is_process {
+            continue;
+        }
+        let Ok(Some(line)) = read_text(root, &directory.join("cmdline")) else {
+            continue;
+        };
+        let arguments: Vec<&str> = line.split('\0').filter(|part| !part.is_empty()).collect();
+        // K3s rewrites its arguments to one text.
+        let program = arguments.first().and_then(|program| program.split(' ').next());
+        match program.and_then(|program| Utf8Path::new(program).file_name()) {
+            Some("kubelet") => return Some(("kubelet".to_owned(), flags_in_arguments(&arguments))),
+            Some("k3s") => distribution = Some(("k3s", line.clone())),
+            _ => {}
+        }
+    }
+    // The kubelet of K3s is a part of its process: the flags are in its configuration.
+    let (name, line) = distribution?;
+    let directory = Utf8PathBuf::from(format!("/etc/rancher/{name}"));
+    let mut texts = vec![line.replace('\0', " ")];
+    let parts = list(root, &directory.join("config.yaml.d")).unwrap_or_default();
+    for path in std::iter::once(directory.join("config.yaml")).chain(parts) {
+        texts.extend(read_text(root, &path).ok().flatten());
+    }
+    let mut flags = default_flags();
+    for text in &texts {
+        flags = flags_in_text(text).or(flags);
+    }
+    Some((name.to_owned(), flags))
+}
+
+#[cfg(test)]
+mod tests;
