@@ -12,9 +12,9 @@ const CREDIBLE_SINCE: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
 /// Validity period of a certificate, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ValidityPeriod {
-    pub begins: Timestamp,
-    pub ends: Timestamp,
+pub struct Validity {
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
 }
 
 /// Decision about an existing certificate.
@@ -34,13 +34,13 @@ pub enum RenewalReason {
     FromTheFuture,
 }
 
-impl ValidityPeriod {
+impl Validity {
     /// Returns the period of a certificate that is issued now and expires after `length`.
     #[must_use]
-    pub fn starting(now: Timestamp, length: SignedDuration) -> ValidityPeriod {
-        ValidityPeriod {
-            begins: now.saturating_sub(BACKDATED).unwrap_or(now),
-            ends: now.saturating_add(length).unwrap_or(now),
+    pub fn starting(now: Timestamp, length: SignedDuration) -> Validity {
+        Validity {
+            not_before: now.saturating_sub(BACKDATED).unwrap_or(now),
+            not_after: now.saturating_add(length).unwrap_or(now),
         }
     }
 
@@ -48,23 +48,23 @@ impl ValidityPeriod {
     /// not set since the machine started is no evidence.
     #[must_use]
     pub fn is_from_the_future(&self, now: Timestamp) -> bool {
-        self.begins > now && now >= CREDIBLE_SINCE
+        self.not_before > now && now >= CREDIBLE_SINCE
     }
 
     /// Returns true if a client with this clock rejects the certificate.
     #[must_use]
     pub fn is_useless(&self, now: Timestamp) -> bool {
-        self.ends < now || self.is_from_the_future(now)
+        self.not_after < now || self.is_from_the_future(now)
     }
 }
 
 /// Decides whether a certificate is issued anew. It is renewed when it expires within `renew_before`, or is not valid
 /// yet.
 #[must_use]
-pub fn plan_renewal(period: &ValidityPeriod, now: Timestamp, renew_before: SignedDuration) -> Renewal {
+pub fn plan_renewal(period: &Validity, now: Timestamp, renew_before: SignedDuration) -> Renewal {
     if period.is_from_the_future(now) {
         Renewal::Renew(RenewalReason::FromTheFuture)
-    } else if period.ends.duration_since(now) <= renew_before {
+    } else if period.not_after.duration_since(now) <= renew_before {
         Renewal::Renew(RenewalReason::EndsSoon)
     } else {
         Renewal::Keep
@@ -83,9 +83,9 @@ mod tests {
 
     #[test]
     fn certificate_that_is_near_its_end_or_not_valid_yet_is_renewed() {
-        let period = ValidityPeriod {
-            begins: at("2030-01-01T00:00:00Z"),
-            ends: at("2031-01-01T00:00:00Z"),
+        let period = Validity {
+            not_before: at("2030-01-01T00:00:00Z"),
+            not_after: at("2031-01-01T00:00:00Z"),
         };
         for (now, expected) in [
             ("2030-01-01T00:00:00Z", Renewal::Keep),
@@ -105,9 +105,9 @@ mod tests {
     #[test]
     fn new_certificate_is_kept_also_by_a_clock_that_is_a_day_behind() {
         let issued = at("2030-01-02T00:00:00Z");
-        let period = ValidityPeriod::starting(issued, DAY * 365);
+        let period = Validity::starting(issued, DAY * 365);
         assert_eq!(
-            (period.begins, period.ends),
+            (period.not_before, period.not_after),
             (at("2030-01-01T00:00:00Z"), at("2031-01-02T00:00:00Z"))
         );
         for (now, useless) in [
@@ -118,7 +118,7 @@ mod tests {
         ] {
             assert_eq!(period.is_useless(at(now)), useless, "{now}");
         }
-        let last = ValidityPeriod::starting(Timestamp::MAX, DAY * 365);
-        assert_eq!(last.ends, Timestamp::MAX);
+        let last = Validity::starting(Timestamp::MAX, DAY * 365);
+        assert_eq!(last.not_after, Timestamp::MAX);
     }
 }

@@ -42,7 +42,6 @@ use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
 use crate::fast_path::body::AcceptsFileBody;
 use crate::repository::Registry;
-use crate::repository::disk_space::DiskSpace;
 use landfall_core::registry_path::{RegistryPathError, Route};
 
 const API_VERSION: (HeaderName, HeaderValue) = (
@@ -185,7 +184,7 @@ impl Api {
 
     fn show_metrics(&self, metrics: &RegistryMetrics) -> Result<Response, ApiError> {
         let in_flight = self.requests_max - self.in_flight.available_permits();
-        let free = DiskSpace::of(&self.registry.store).ok().map(|disk| disk.free);
+        let free = self.registry.store.disk_space().ok().map(|disk| disk.free);
         let text = metrics.render(in_flight, free).map_err(|_| {
             ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -6,7 +6,6 @@
 //! manifest's line is written only once its children are there.
 
 pub mod directories;
-pub(crate) mod disk_space;
 pub(crate) mod gc;
 pub(crate) mod head_leases;
 pub mod inspect;
@@ -20,9 +19,9 @@ use camino::Utf8Path;
 use jiff::Timestamp;
 use landfall_core::reference::{Digest, Repository};
 use landfall_oci::store::ContentStore;
+use landfall_oci::store::disk_space::MinFreeSpace;
 use landfall_oci::store::error::StoreError;
 
-use crate::repository::disk_space::{DiskSpace, MinFreeSpace};
 use crate::repository::head_leases::HeadLeases;
 use crate::repository::manifest_cache::ManifestCache;
 use crate::repository::record::RecordChange;
@@ -40,7 +39,6 @@ pub struct Registry {
     pub(crate) records: Records,
     pub(crate) upload_sessions: UploadSessions,
     pub(crate) head_leases: HeadLeases,
-    min_free_space: MinFreeSpace,
     pub(crate) manifest_cache: ManifestCache,
 }
 
@@ -57,14 +55,13 @@ impl Registry {
             upload_sessions: UploadSessions::default(),
             head_leases: HeadLeases::default(),
             manifest_cache: ManifestCache::default(),
-            min_free_space: MinFreeSpace::default(),
         })
     }
 
     /// Sets the free space below which the registry rejects uploads.
     #[must_use]
-    pub fn with_min_free_space(mut self, min_free_space: MinFreeSpace) -> Registry {
-        self.min_free_space = min_free_space;
+    pub fn with_min_free_space(self, min_free_space: MinFreeSpace) -> Registry {
+        self.store.set_min_free_space(min_free_space);
         self
     }
 
@@ -103,11 +100,6 @@ impl Registry {
 
     /// Returns an error if `incoming` bytes would leave too little free space.
     pub(crate) fn check_space(&self, incoming: u64) -> Result<(), StoreError> {
-        let DiskSpace { free, total } = DiskSpace::of(&self.store)?;
-        let floor = self.min_free_space.for_disk(total);
-        if free < floor.saturating_add(incoming) {
-            return Err(StoreError::NoSpace { free, floor, incoming });
-        }
-        Ok(())
+        self.store.check_space(incoming)
     }
 }

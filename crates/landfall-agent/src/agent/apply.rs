@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -35,6 +36,17 @@ pub(crate) enum Applied {
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) explanation: Explanation,
+    /// The time that the registry asks to wait before it is asked again.
+    pub(crate) not_before: Option<Duration>,
+}
+
+impl From<Explanation> for Failed {
+    fn from(explanation: Explanation) -> Failed {
+        Failed {
+            explanation,
+            not_before: None,
+        }
+    }
 }
 
 /// Applies steps and returns one result for each image. Each failure is recorded as an event and in the status first.
@@ -88,16 +100,20 @@ async fn apply_image_steps(
         let reason = failure_reason(&step);
         match apply_step(host, active, step).await {
             Ok(applied) => last = applied,
-            Err(explanation) => {
-                let text = explanation.line();
-                host.warn(reason, &image, text.clone()).await;
+            Err(failed) => {
+                let text = failed.explanation.line();
+                // A failure that stays the same is one event, and not one with each pass.
+                let known = host.status.image(&image).and_then(|status| status.error);
+                if known.as_ref() != Some(&text) {
+                    host.warn(reason, &image, text.clone()).await;
+                }
                 host.status
                     .update_image(&image, |status| status.error = Some(text.clone()));
                 host.progress(ProgressEvent::ImageFailed {
                     image: image.clone(),
                     error: text,
                 });
-                return Err(Failed { explanation });
+                return Err(failed);
             }
         }
     }
@@ -114,7 +130,7 @@ fn failure_reason(step: &Step) -> EventReason {
     }
 }
 
-async fn apply_step(host: &Arc<Host>, active: &ActiveConfig, step: Step) -> Result<Applied, Explanation> {
+async fn apply_step(host: &Arc<Host>, active: &ActiveConfig, step: Step) -> Result<Applied, Failed> {
     match step {
         Step::StoreImage { planned, name, .. } => {
             let from = fetch_image(host, active, planned, &name).await?;

@@ -1,8 +1,10 @@
 //! Steps of the plan that transfer an image. `landfall_core::failure` decides which candidate comes next, and
 //! [`landfall_oci::client::explain`] explains failures.
 
+use std::time::Duration;
+
 use futures_util::FutureExt as _;
-use landfall_core::failure::{Explanation, NextAction, error_chain, next_action};
+use landfall_core::failure::{Explanation, FailureKind, NextAction, error_chain, next_action};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::resolve::Candidate;
 use landfall_oci::client::explain::{explain_fetch, explain_no_source, explain_push};
@@ -12,6 +14,7 @@ use landfall_oci::image::TransferError;
 use landfall_oci::store::source_and_sink::{StoreSink, StoreSource};
 
 use crate::agent::active_config::ActiveConfig;
+use crate::agent::apply::Failed;
 use crate::agent::host::Host;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
 
@@ -21,13 +24,14 @@ pub(crate) async fn fetch_image(
     active: &ActiveConfig,
     planned: usize,
     name: &ImageReference,
-) -> Result<ImageReference, Explanation> {
+) -> Result<ImageReference, Failed> {
     let image = &active.planned[planned];
     let written = &active.settings.images[image.image];
     if image.pull.is_empty() {
-        return Err(explain_no_source(written));
+        return Err(explain_no_source(written).into());
     }
     let mut tried = Vec::new();
+    let mut not_before: Option<Duration> = None;
     for candidate in &image.pull {
         let reference = &candidate.reference;
         let Err(error) = fetch_from(host, active, candidate, name).await else {
@@ -40,13 +44,20 @@ pub(crate) async fn fetch_image(
         // A failure of all candidates is an event, with the error of each.
         tracing::debug!(%reference, error = error_chain(&error), "candidate failed");
         tried.push(explain_fetch(&active.settings, written, candidate, &error));
+        if let FailureKind::RateLimited { after: Some(after) } = error.kind {
+            // The first registry that may be asked again decides.
+            not_before = Some(not_before.map_or(after, |known| known.min(after)));
+        }
         // The copy has used up its attempts at this source.
         let retry = &active.downloads.retry;
         if next_action(error.kind, retry.attempts, retry, 0.0) == NextAction::Stop {
             break;
         }
     }
-    Err(Explanation::join(tried))
+    Err(Failed {
+        explanation: Explanation::join(tried),
+        not_before,
+    })
 }
 
 async fn fetch_from(

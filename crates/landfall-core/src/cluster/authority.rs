@@ -7,15 +7,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::certificate::{Renewal, ValidityPeriod, plan_renewal};
+use crate::certificate::{Renewal, Validity, plan_renewal};
 
 /// State of the authority, without its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuthorityFacts {
     /// The validity of the signing authority.
-    pub current: ValidityPeriod,
+    pub current: Validity,
     /// The validity of the next authority, if it exists.
-    pub next: Option<ValidityPeriod>,
+    pub next: Option<Validity>,
     /// True if the previous authority is still trusted.
     pub has_previous: bool,
     /// The time of the last step.
@@ -110,10 +110,10 @@ mod tests {
         "2030-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(second)
     }
 
-    fn valid(from: i64, to: i64) -> ValidityPeriod {
-        ValidityPeriod {
-            begins: at(from),
-            ends: at(to),
+    fn valid(from: i64, to: i64) -> Validity {
+        Validity {
+            not_before: at(from),
+            not_after: at(to),
         }
     }
 

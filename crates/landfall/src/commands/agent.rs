@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_agent::{AgentOptions, AgentOutcome, Role, run_agent};
 use landfall_core::diagnostic::render_text;
+use landfall_core::status::FailedPhase;
 use landfall_oci::client::{AmbientAccess, Proxies};
 use tokio_util::sync::CancellationToken;
 
@@ -89,10 +90,12 @@ pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyho
 pub(crate) fn exit_status_of(outcome: AgentOutcome, context: &Context) -> anyhow::Result<ExitStatus> {
     match outcome {
         AgentOutcome::Running | AgentOutcome::Drained => Ok(ExitStatus::Done),
-        AgentOutcome::Failed { phase, message } => {
-            context
-                .printer
-                .problem(format_args!("error: phase {phase} failed: {message}"));
+        AgentOutcome::Failed { failures } => {
+            for FailedPhase { phase, message } in failures {
+                context
+                    .printer
+                    .problem(format_args!("error: phase {phase} failed: {message}"));
+            }
             Ok(ExitStatus::AnswerIsNo)
         }
         AgentOutcome::GaveUp => {
