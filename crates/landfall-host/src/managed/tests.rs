@@ -120,3 +120,24 @@ fn a_broken_manifest_is_said_with_what_to_do() {
         Some("remove it, files with the mark are found again")
     );
 }
+
+#[test]
+fn damaged_manifest_is_set_aside_and_the_marked_files_are_still_ours() {
+    for (content, ending) in [
+        ("", "damaged"),
+        ("garbage", "damaged"),
+        ("{\"version\": 1, \"gro", "damaged"),
+        ("{\"version\": 99, \"more\": []}", "newer"),
+    ] {
+        let host = HostFixture::mk();
+        drop(apply(&host, &[file("/certs.d/a/hosts.toml", "1")]));
+        let manifest = host.path("/state/managed-files.json");
+        fs_err::write(&manifest, content).unwrap();
+        let changes = managed(&host).apply("containerd", &[file("/certs.d/a/hosts.toml", "2")]).unwrap();
+        assert_eq!(changes.written, ["/certs.d/a/hosts.toml"], "{content}");
+        let aside = changes.aside.unwrap().aside.unwrap();
+        assert_eq!(aside, format!("{manifest}.{ending}"), "{content}");
+        assert_eq!(fs_err::read_to_string(aside).unwrap(), content);
+        assert_eq!(apply(&host, &[]).removed, ["/certs.d/a/hosts.toml"], "{content}");
+    }
+}
