@@ -124,6 +124,18 @@ impl EventLog {
         self.write(EventKind::Warning, reason, subject, message).await;
     }
 
+    /// Writes the events that are in memory because an earlier write failed.
+    pub(crate) async fn flush(&self) {
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        let flush = move || {
+            let written = writer.write_unwritten();
+            writer.health.note(IN_WORDS, written);
+        };
+        if let Err(error) = tokio::task::spawn_blocking(flush).await {
+            tracing::error!(%error, "cannot write the events");
+        }
+    }
+
     async fn write(&self, kind: EventKind, reason: EventReason, subject: &str, message: String) {
         let event = Event {
             sequence: 0,

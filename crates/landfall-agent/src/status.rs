@@ -1,5 +1,7 @@
 //! The agent's status: held in memory, and written to `status.json` soon after each change.
 
+mod client;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,6 +184,52 @@ pub fn read_status(state_dir: &Utf8Path) -> anyhow::Result<Option<AgentStatus>> 
     Ok(Some(status))
 }
 
+/// The status of an agent, and where it is from.
+#[derive(Debug)]
+pub enum FoundStatus {
+    /// No agent ever ran with this state directory.
+    None,
+    /// The status of the running agent, from its API; or the last status of an agent that does not run, from the file.
+    Current(AgentStatus),
+    /// The file's status of a running agent whose API does not answer, and the reason. The agent may have been unable to
+    /// replace it.
+    Doubtful(AgentStatus, String),
+    /// An agent runs, has written no status, and its API does not answer.
+    Unknown(String),
+}
+
+/// The status API of an agent whose address is not known.
+const DEFAULT_API: &str = "http://127.0.0.1:5080";
+
+/// Finds the status of the agent with this state directory. A running agent is asked: on a full disk, its file is not what
+/// it knows. Blocks for up to some seconds.
+///
+/// # Errors
+///
+/// If the file exists and cannot be read, or is not a status, and no agent runs.
+pub fn find_status(state_dir: &Utf8Path) -> anyhow::Result<FoundStatus> {
+    let kept = read_status(state_dir);
+    if !is_running(state_dir)? {
+        return Ok(kept?.map_or(FoundStatus::None, FoundStatus::Current));
+    }
+    let kept = kept.ok().flatten();
+    let api = kept.as_ref().and_then(|kept| kept.api.as_deref()).unwrap_or(DEFAULT_API);
+    let answered = client::fetch_status(api).and_then(|status| {
+        // A port may have gone over to the agent of another state directory.
+        let other = kept.as_ref().and_then(|kept| kept.pid).filter(|pid| Some(*pid) != status.pid);
+        anyhow::ensure!(
+            !other.is_some_and(|pid| Utf8Path::new("/proc").join(pid.to_string()).exists()),
+            "another agent answers at {api}"
+        );
+        Ok(status)
+    });
+    Ok(match (answered, kept) {
+        (Ok(status), _) => FoundStatus::Current(status),
+        (Err(error), Some(kept)) => FoundStatus::Doubtful(kept, format!("{error:#}")),
+        (Err(error), None) => FoundStatus::Unknown(format!("{error:#}")),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,6 +287,40 @@ mod tests {
         let shown = store.get();
         assert_eq!(shown.phase, Phase::Images);
         assert!(shown.state_error.is_some_and(|error| error.starts_with("the status cannot be written: ")));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn running_agent_is_asked_because_its_file_may_be_old() {
+        let (_dir, path, store) = mk_store();
+        let find = async || {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || find_status(&path)).await.unwrap().unwrap()
+        };
+        assert!(matches!(find().await, FoundStatus::None));
+        store.enter(Phase::Images).await;
+        assert!(matches!(find().await, FoundStatus::Current(status) if !status.running));
+
+        let _lock = crate::run_lock::RunLock::acquire(&path).await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = format!("http://{}", listener.local_addr().unwrap());
+        store.update(|status| status.api = Some(api));
+        store.flush().await;
+        // The disk is full from now on.
+        store.update(|status| status.phase = Phase::Redirect);
+        let router = crate::api::api_router(crate::api::ApiState {
+            status: store.clone(),
+            metrics: crate::metrics::Metrics::new(),
+            events: crate::events::EventLog::open(&path).unwrap(),
+        });
+        let served = tokio::spawn(async { axum::serve(listener, router).await });
+        assert!(matches!(find().await, FoundStatus::Current(status) if status.phase == Phase::Redirect));
+        served.abort();
+        drop(served.await);
+        let FoundStatus::Doubtful(status, reason) = find().await else {
+            panic!("an old status is taken for the current one")
+        };
+        assert_eq!(status.phase, Phase::Images);
+        assert!(reason.starts_with("http://127.0.0.1:"), "{reason}");
     }
 
     #[tokio::test]

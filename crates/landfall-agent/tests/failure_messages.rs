@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use common::{CANARY, Differences, Site};
 use landfall_agent::{AgentOutcome, run_agent};
-use landfall_core::status::{EventReason, FailedPhase, NoProgress, Phase};
+use landfall_core::status::{EventKind, EventReason, FailedPhase, NoProgress, Phase};
 use landfall_net::certificate::{Validity, issue_certificate, make_authority};
 use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions, FakeTls};
 use landfall_testkit::image_builder::{FixtureBuilder, multi_platform, oci_archive, provider_image};
@@ -75,6 +75,36 @@ async fn wrong_password_of_the_primary_registry_is_tried_once() {
         .into_iter()
         .filter(|request| request.authorization.is_some());
     assert_eq!(logins.count(), 1, "the same question gets the same answer");
+}
+
+#[tokio::test]
+async fn registry_that_refuses_every_image_is_one_failure_and_one_event() {
+    let site = Site::with_access(basic(), None);
+    let options = site.options().await;
+    let end = run_agent(options, Arc::new(NoProgress), CancellationToken::new())
+        .await
+        .unwrap();
+    let AgentOutcome::Failed { failures } = end else {
+        panic!("{end:?}")
+    };
+    let phases: Vec<Phase> = failures.iter().map(|failure| failure.phase).collect();
+    assert_eq!(phases, [Phase::ProviderImage]);
+    let warnings: Vec<_> = site
+        .events()
+        .into_iter()
+        .filter(|event| event.kind == EventKind::Warning)
+        .map(|event| (event.reason, event.subject))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            (EventReason::ImageFailed, "example.io/os:1".to_owned()),
+            (EventReason::PhaseFailed, "ProviderImage".to_owned())
+        ]
+    );
+    let status = site.status();
+    assert!(status.images.values().all(|image| image.error.is_some()), "each image has its error");
+    assert!(status.webhook.is_some());
 }
 
 #[tokio::test]

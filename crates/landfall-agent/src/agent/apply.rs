@@ -1,8 +1,8 @@
 //! Carries out the steps of the plan. It decides the order in time alone: images in parallel, the steps of one image
 //! one after the other. A failure does not stop the other images.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -11,6 +11,7 @@ use landfall_core::failure::Explanation;
 use landfall_core::plan::Step;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::{EventReason, ProgressEvent};
+use landfall_core::sync::lock;
 use tracing::Instrument as _;
 
 use crate::agent::active_config::ActiveConfig;
@@ -36,6 +37,10 @@ pub(crate) enum Applied {
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) explanation: Explanation,
+    /// The cause without the image: images that fail for one cause are one event.
+    pub(crate) cause: String,
+    /// True if another image of this pass failed for the same cause.
+    pub(crate) is_known: bool,
     /// The time that the registry asks to wait before it is asked again.
     pub(crate) not_before: Option<Duration>,
 }
@@ -43,23 +48,38 @@ pub(crate) struct Failed {
 impl From<Explanation> for Failed {
     fn from(explanation: Explanation) -> Failed {
         Failed {
+            cause: explanation.line(),
             explanation,
+            is_known: false,
             not_before: None,
         }
     }
 }
 
-/// Applies steps and returns one result for each image. Each failure is recorded as an event and in the status first.
+/// The causes of the failures of one pass.
+#[derive(Debug, Default)]
+pub(crate) struct Causes(Mutex<HashSet<String>>);
+
+impl Causes {
+    /// Returns true if no image of this pass failed for this cause before.
+    fn is_new(&self, cause: &str) -> bool {
+        lock(&self.0).insert(cause.to_owned())
+    }
+}
+
+/// Applies steps and returns one result for each image. Each failure is in the status first, and each new cause is an
+/// event.
 pub(crate) async fn apply_steps(
     host: &Arc<Host>,
     active: &ActiveConfig,
     steps: Vec<Step>,
+    causes: &Causes,
 ) -> Vec<Result<Applied, Failed>> {
     let side_by_side = active.settings.landfall.concurrency.max(1);
     stream::iter(group_by_image(steps))
         .map(|(image, steps)| {
             let span = tracing::info_span!("image", %image);
-            apply_image_steps(host, active, image.to_string(), steps).instrument(span)
+            apply_image_steps(host, active, image.to_string(), steps, causes).instrument(span)
         })
         .buffer_unordered(side_by_side)
         .collect()
@@ -94,17 +114,19 @@ async fn apply_image_steps(
     active: &ActiveConfig,
     image: String,
     steps: Vec<Step>,
+    causes: &Causes,
 ) -> Result<Applied, Failed> {
     let mut last = Applied::InPlace;
     for step in steps {
         let reason = failure_reason(&step);
         match apply_step(host, active, step).await {
             Ok(applied) => last = applied,
-            Err(failed) => {
+            Err(mut failed) => {
+                failed.is_known = !causes.is_new(&failed.cause);
                 let text = failed.explanation.line();
                 // A failure that stays the same is one event, and not one with each pass.
-                let known = host.status.image(&image).and_then(|status| status.error);
-                if known.as_ref() != Some(&text) {
+                let before = host.status.image(&image).and_then(|status| status.error);
+                if !failed.is_known && before.as_ref() != Some(&text) {
                     host.warn(reason, &image, text.clone()).await;
                 }
                 host.status

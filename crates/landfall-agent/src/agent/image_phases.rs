@@ -11,7 +11,7 @@ use landfall_core::status::Phase;
 use landfall_core::wording::counted;
 
 use crate::agent::active_config::ActiveConfig;
-use crate::agent::apply::{Applied, Failed, apply_steps};
+use crate::agent::apply::{Applied, Causes, Failed, apply_steps};
 use crate::agent::config_loader::FilesChanged;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
@@ -28,6 +28,7 @@ pub(crate) async fn apply_phase(
     active: &ActiveConfig,
     ledger: &mut LedgerFile,
     phase: Phase,
+    causes: &Causes,
     changed: impl Future<Output = FilesChanged>,
 ) -> anyhow::Result<String> {
     let Missing { steps, runtime } = missing_steps(host, active, ledger, phase).await?;
@@ -36,7 +37,7 @@ pub(crate) async fn apply_phase(
     let mut failures = Vec::new();
     if !steps.ready.is_empty() {
         let results = tokio::select! {
-            results = apply_steps(host, active, steps.ready) => results,
+            results = apply_steps(host, active, steps.ready, causes) => results,
             // A registry that does not answer must not delay its own correction. Data that arrived is kept.
             changed = changed => return Err(changed.into()),
         };
@@ -124,24 +125,29 @@ pub(crate) struct ImagesFailed {
     /// The failures, in an order that does not depend on the order of the work. The summary also counts the images that
     /// did not fail, which are fewer in the next pass.
     pub(crate) causes: Vec<String>,
+    /// True if an earlier phase of the pass failed for the same causes, so that this failure says nothing new.
+    pub(crate) is_consequence: bool,
     /// The time that the registries ask to wait before they are asked again.
     pub(crate) not_before: Option<Duration>,
 }
 
 impl ImagesFailed {
     fn new(summary: String, failures: &[Failed], runtime: Result<(), Explanation>) -> ImagesFailed {
-        let mut causes: Vec<String> = failures.iter().map(|failure| failure.explanation.line()).collect();
+        let is_consequence = runtime.is_ok() && failures.iter().all(|failure| failure.is_known);
+        let mut causes: Vec<String> = failures.iter().map(|failure| failure.cause.clone()).collect();
         causes.extend(runtime.err().map(|problem| problem.line()));
         causes.sort();
+        causes.dedup();
         ImagesFailed {
             summary,
             causes,
+            is_consequence,
             not_before: failures.iter().filter_map(|failure| failure.not_before).max(),
         }
     }
 }
 
-/// The number of failures that the summary quotes. The events have the others.
+/// The number of failures that the summary quotes, each for another cause. The status has the others.
 const QUOTED_MAX: usize = 3;
 
 fn summarize_failures(images: usize, failures: &[Failed]) -> String {
@@ -149,12 +155,13 @@ fn summarize_failures(images: usize, failures: &[Failed]) -> String {
         return only.explanation.line();
     }
     let mut text = format!("{} of {} failed", failures.len(), counted(images, "image"));
-    for failure in failures.iter().take(QUOTED_MAX) {
+    let distinct = failures.iter().filter(|failure| !failure.is_known);
+    let quoted = distinct.take(QUOTED_MAX).inspect(|failure| {
         text.push_str(": ");
         text.push_str(&failure.explanation.line());
-    }
-    if failures.len() > QUOTED_MAX {
-        text.push_str(": `landfall events` has the others");
+    });
+    if quoted.count() < failures.len() {
+        text.push_str(": `landfall status` has the others");
     }
     text
 }

@@ -14,6 +14,7 @@ use landfall_host::notify::ServiceState;
 use landfall_net::random::random_fraction;
 
 use crate::agent::active_config::ActiveConfig;
+use crate::agent::apply::Causes;
 use crate::agent::baseline::record_baseline;
 use crate::agent::config_loader::{ConfigLoader, FilesChanged, Wake};
 use crate::agent::config_source::Reading;
@@ -35,6 +36,8 @@ pub(crate) struct Reconciler {
     config: ConfigLoader,
     ledger: LedgerFile,
     services: Services,
+    /// The causes of this pass.
+    causes: Causes,
     /// The causes of failures that are events already.
     reported: HashMap<Phase, Vec<String>>,
     /// The reason why the state cannot be written, if it is an event already.
@@ -74,6 +77,7 @@ impl Reconciler {
             config: ConfigLoader::new(&options, first),
             ledger,
             services: Services::new(options.listeners, options.once, options.role),
+            causes: Causes::default(),
             reported: HashMap::new(),
             unwritable: None,
             host,
@@ -116,6 +120,7 @@ impl Reconciler {
     async fn pass(&mut self, shown: &Shown) -> anyhow::Result<PassEnd> {
         let mut end = PassEnd::default();
         let mut failed = Vec::new();
+        self.causes = Causes::default();
         for &phase in self.role.phases() {
             let facts = PassFacts {
                 is_configured: self.config.active().is_some(),
@@ -151,8 +156,11 @@ impl Reconciler {
                     failed.push(phase);
                     let images = error.downcast_ref::<ImagesFailed>();
                     end.not_before = end.not_before.max(images.and_then(|images| images.not_before));
-                    let failure = self.report_failure(phase, &error).await;
-                    end.failures.push(failure);
+                    // A registry that refuses every image is one failure.
+                    if !(images.is_some_and(|images| images.is_consequence) && !end.failures.is_empty()) {
+                        let failure = self.report_failure(phase, &error).await;
+                        end.failures.push(failure);
+                    }
                 }
             }
         }
@@ -210,7 +218,10 @@ impl Reconciler {
 
     /// Records an event when the state can no longer be written, and when it can be written again.
     async fn report_unwritable(&mut self) {
-        // The ledger of the last pass may not be on disk yet.
+        if self.host.health.problem().is_some() {
+            self.host.events.flush().await;
+            self.host.status.flush().await;
+        }
         if let Err(error) = self.ledger.update(|_| {}) {
             tracing::error!(error = error_line(&error), "cannot write the ledger");
         }
@@ -290,7 +301,7 @@ impl Reconciler {
     async fn apply(&mut self, phase: Phase) -> anyhow::Result<String> {
         let active = self.active()?;
         let changed = self.config.files_changed();
-        apply_phase(&self.host, &active, &mut self.ledger, phase, changed).await
+        apply_phase(&self.host, &active, &mut self.ledger, phase, &self.causes, changed).await
     }
 
     fn active(&self) -> anyhow::Result<Arc<ActiveConfig>> {

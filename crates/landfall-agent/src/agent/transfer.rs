@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use landfall_core::failure::{Explanation, FailureKind, NextAction, error_chain, next_action};
-use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::reference::{Digest, ImageReference, RegistryHost};
 use landfall_core::resolve::Candidate;
 use landfall_oci::client::explain::{explain_fetch, explain_no_source, explain_push};
 use landfall_oci::client::{RegistrySink, RegistrySource};
@@ -30,7 +30,7 @@ pub(crate) async fn fetch_image(
     if image.pull.is_empty() {
         return Err(explain_no_source(written).into());
     }
-    let mut tried = Vec::new();
+    let (mut tried, mut causes) = (Vec::new(), Vec::new());
     let mut not_before: Option<Duration> = None;
     for candidate in &image.pull {
         let reference = &candidate.reference;
@@ -43,7 +43,9 @@ pub(crate) async fn fetch_image(
         };
         // A failure of all candidates is an event, with the error of each.
         tracing::debug!(%reference, error = error_chain(&error), "candidate failed");
-        tried.push(explain_fetch(&active.settings, written, candidate, &error));
+        let explanation = explain_fetch(&active.settings, written, candidate, &error);
+        causes.push(describe_cause(&reference.host, error.kind, &explanation));
+        tried.push(explanation);
         if let FailureKind::RateLimited { after: Some(after) } = error.kind {
             // The first registry that may be asked again decides.
             not_before = Some(not_before.map_or(after, |known| known.min(after)));
@@ -55,9 +57,23 @@ pub(crate) async fn fetch_image(
         }
     }
     Err(Failed {
-        explanation: Explanation::join(tried),
+        cause: causes.join("; "),
         not_before,
+        ..Explanation::join(tried).into()
     })
+}
+
+/// Describes the cause of a failed fetch without the image.
+fn describe_cause(registry: &RegistryHost, kind: FailureKind, explanation: &Explanation) -> String {
+    if matches!(kind, FailureKind::Unreachable | FailureKind::GivenUp) {
+        return format!("registry `{registry}` does not answer");
+    }
+    let line = explanation.line();
+    // "image `NAME` cannot be fetched …"
+    match line.split_once('`').and_then(|(_, rest)| rest.split_once('`')) {
+        Some((_name, cause)) => cause.to_owned(),
+        None => line,
+    }
 }
 
 async fn fetch_from(
