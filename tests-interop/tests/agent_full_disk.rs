@@ -63,7 +63,9 @@ impl Host {
     fn new() -> Host {
         let upstream = FakeRegistry::start();
         upstream.add_image("docker.io/library/small", "1", &small_image("small"));
-        let noise: Vec<u8> = (0..40 * MIB as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+        let noise: Vec<u8> = (0..40 * MIB as u64)
+            .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+            .collect();
         let big = FixtureBuilder::new().plain_layer(&[("big", &noise)]).build();
         upstream.add_image("docker.io/library/big", "1", &big);
         let host = Host {
@@ -110,7 +112,11 @@ impl Host {
             "--state-dir",
             state_dir.as_str(),
         ];
-        Program::start("landfall", Utf8Path::from_path(self.directory.path()).unwrap(), landfall(&arguments))
+        Program::start(
+            "landfall",
+            Utf8Path::from_path(self.directory.path()).unwrap(),
+            landfall(&arguments),
+        )
     }
 
     fn status(&self) -> Value {
@@ -152,15 +158,25 @@ fn full_disk_keeps_neither_webhook_nor_primary_registry_away() {
         is_serving(status) && status["stateError"].is_string()
     });
     let error = text(&status["stateError"]);
-    assert!(error.contains("No space left") && error.contains("hint: free space on its disk"), "{error}");
+    assert!(
+        error.contains("No space left") && error.contains("hint: free space on its disk"),
+        "{error}"
+    );
     assert_eq!(status["running"], true);
 
     // Room comes back without a word to the agent.
     fs_err::remove_file(&hog).unwrap();
-    host.wait_for_status("the state is written again", |status| status.get("stateError").is_none());
+    host.wait_for_status("the state is written again", |status| {
+        status.get("stateError").is_none()
+    });
     let state_dir = host.state_dir();
     let events = run_landfall(&["events", "--state-dir", state_dir.as_str(), "-o", "json"]).succeeded();
-    assert_eq!(events.stdout().matches("StateUnwritable").count(), 2, "{}", events.stdout());
+    assert_eq!(
+        events.stdout().matches("StateUnwritable").count(),
+        2,
+        "{}",
+        events.stdout()
+    );
     agent.signal(Signal::TERM);
     agent.wait();
 }

@@ -116,7 +116,10 @@ fn status_port_is_open_to_those_alone_that_the_values_name() {
     assert!(closed.contains("port: 10280") && !closed.contains("5080"), "{closed}");
     let peer = "networkPolicy.statusFrom[0].namespaceSelector.matchLabels.team=monitoring";
     let opened = shown(policy, &["--set", peer]);
-    assert!(opened.contains("team: monitoring") && opened.contains("port: 5080"), "{opened}");
+    assert!(
+        opened.contains("team: monitoring") && opened.contains("port: 5080"),
+        "{opened}"
+    );
     let whole = |value: &str| render(&["--set", value]);
     for value in ["networkPolicy.enabled=false", "hostNetwork=true"] {
         assert!(!whole(value).contains("kind: NetworkPolicy"), "{value}");

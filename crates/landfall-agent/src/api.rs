@@ -170,13 +170,15 @@ mod tests {
     async fn events_are_listed_since_a_sequence() {
         let (_dir, state) = mk_state();
         for subject in ["a", "b"] {
-            state.events.record(
-                EventKind::Normal,
-                EventReason::ImageStored,
-                subject,
-                "stored".to_owned(),
-            )
-            .await;
+            state
+                .events
+                .record(
+                    EventKind::Normal,
+                    EventReason::ImageStored,
+                    subject,
+                    "stored".to_owned(),
+                )
+                .await;
         }
         let (code, body) = call(&state, "/api/v1/events?since=1").await;
         assert_eq!(code, StatusCode::OK);

@@ -103,9 +103,8 @@ pub(crate) fn ensure_certificate(
     aside.extend(clear_for_writing(&names_file));
     let names_text = names.join("\n");
     let same_names = fs::read(&names_file).is_ok_and(|kept| kept == names_text.as_bytes());
-    let usable = |pair: &PemPair| {
-        same_names && pair.certificate.ends_with(&authority.certificate) && is_usable(pair, now)
-    };
+    let usable =
+        |pair: &PemPair| same_names && pair.certificate.ends_with(&authority.certificate) && is_usable(pair, now);
     let pair = match kept.filter(usable) {
         Some(pair) => pair,
         None => {
@@ -188,7 +187,9 @@ mod tests {
         let (same, other) = ensure(&directory, &["localhost", "127.0.0.1"], now);
         assert_eq!(same, authority);
         assert_ne!(other, first, "other names");
-        let early = now.checked_add(DAY * (LEAF_DAYS - RENEW_DAYS) - SignedDuration::from_secs(1)).unwrap();
+        let early = now
+            .checked_add(DAY * (LEAF_DAYS - RENEW_DAYS) - SignedDuration::from_secs(1))
+            .unwrap();
         assert_eq!(ensure(&directory, &["localhost", "127.0.0.1"], early).1, other);
         let later = now.checked_add(DAY * (LEAF_DAYS - RENEW_DAYS + 3)).unwrap();
         let (same, renewed) = ensure(&directory, &["localhost", "127.0.0.1"], later);
@@ -207,7 +208,10 @@ mod tests {
         for certificate in [&authority, &leaf] {
             assert!(read_validity(certificate).unwrap().not_before < now);
         }
-        assert_eq!(ensure(&directory, &["localhost"], now), (authority.clone(), leaf.clone()));
+        assert_eq!(
+            ensure(&directory, &["localhost"], now),
+            (authority.clone(), leaf.clone())
+        );
         let a_little_behind = now.checked_sub(SignedDuration::from_hours(23)).unwrap();
         assert_eq!(ensure(&directory, &["localhost"], a_little_behind), (authority, leaf));
     }
@@ -219,8 +223,7 @@ mod tests {
         let ahead = now.checked_add(DAY * 100).unwrap();
         let given = make_authority("cluster", Validity::starting(ahead, DAY * 365)).unwrap();
         for _ in 0..2 {
-            let issued =
-                ensure_certificate(&directory, Authority::Given(given.clone()), &["localhost"], now).unwrap();
+            let issued = ensure_certificate(&directory, Authority::Given(given.clone()), &["localhost"], now).unwrap();
             assert_eq!(issued.authority.certificate, given.certificate);
             assert!(issued.pair.certificate.ends_with(&given.certificate));
         }

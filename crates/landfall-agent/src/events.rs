@@ -171,9 +171,8 @@ impl EventWriter {
 
     fn write_unwritten(&mut self) -> anyhow::Result<()> {
         let _held = lock(&self.path)?;
-        let is_changed = |open: &OpenLog| {
-            fs_err::metadata(&self.path).map_or(true, |metadata| identity(&metadata) != open.seen)
-        };
+        let is_changed =
+            |open: &OpenLog| fs_err::metadata(&self.path).map_or(true, |metadata| identity(&metadata) != open.seen);
         let open = match self.open.take() {
             Some(open) if open.lines < 2 * MAX_EVENTS && !is_changed(&open) => open,
             before => {
@@ -458,9 +457,15 @@ mod tests {
             record(&log, subject).await;
         }
         let shown = |events: Vec<Event>| -> Vec<(u64, String)> {
-            events.into_iter().map(|event| (event.sequence, event.subject)).collect()
+            events
+                .into_iter()
+                .map(|event| (event.sequence, event.subject))
+                .collect()
         };
-        assert_eq!(shown(log.since(0).await.unwrap()), [(1, "b".to_owned()), (2, "c".to_owned())]);
+        assert_eq!(
+            shown(log.since(0).await.unwrap()),
+            [(1, "b".to_owned()), (2, "c".to_owned())]
+        );
         assert!(health.problem().is_some());
         std::fs::remove_file(&path).unwrap();
         std::fs::rename(&moved, &path).unwrap();
@@ -491,7 +496,11 @@ mod tests {
             let (log, aside) = EventLog::open_or_keep_in_memory(&path, WriteHealth::new(&path));
             assert_eq!(aside.len(), 1, "{damage}");
             record(&log, "b").await;
-            let subjects: Vec<_> = read_events(&path, 0).unwrap().into_iter().map(|event| event.subject).collect();
+            let subjects: Vec<_> = read_events(&path, 0)
+                .unwrap()
+                .into_iter()
+                .map(|event| event.subject)
+                .collect();
             let expected: &[&str] = if damage == "lines" { &["a", "b"] } else { &["b"] };
             assert_eq!(subjects, expected, "{damage}");
         }

@@ -213,10 +213,16 @@ pub fn find_status(state_dir: &Utf8Path) -> anyhow::Result<FoundStatus> {
         return Ok(kept?.map_or(FoundStatus::None, FoundStatus::Current));
     }
     let kept = kept.ok().flatten();
-    let api = kept.as_ref().and_then(|kept| kept.api.as_deref()).unwrap_or(DEFAULT_API);
+    let api = kept
+        .as_ref()
+        .and_then(|kept| kept.api.as_deref())
+        .unwrap_or(DEFAULT_API);
     let answered = client::fetch_status(api).and_then(|status| {
         // A port may have gone over to the agent of another state directory.
-        let other = kept.as_ref().and_then(|kept| kept.pid).filter(|pid| Some(*pid) != status.pid);
+        let other = kept
+            .as_ref()
+            .and_then(|kept| kept.pid)
+            .filter(|pid| Some(*pid) != status.pid);
         anyhow::ensure!(
             !other.is_some_and(|pid| Utf8Path::new("/proc").join(pid.to_string()).exists()),
             "another agent answers at {api}"
@@ -286,7 +292,11 @@ mod tests {
         store.enter(Phase::Images).await;
         let shown = store.get();
         assert_eq!(shown.phase, Phase::Images);
-        assert!(shown.state_error.is_some_and(|error| error.starts_with("the status cannot be written: ")));
+        assert!(
+            shown
+                .state_error
+                .is_some_and(|error| error.starts_with("the status cannot be written: "))
+        );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -294,7 +304,10 @@ mod tests {
         let (_dir, path, store) = mk_store();
         let find = async || {
             let path = path.clone();
-            tokio::task::spawn_blocking(move || find_status(&path)).await.unwrap().unwrap()
+            tokio::task::spawn_blocking(move || find_status(&path))
+                .await
+                .unwrap()
+                .unwrap()
         };
         assert!(matches!(find().await, FoundStatus::None));
         store.enter(Phase::Images).await;

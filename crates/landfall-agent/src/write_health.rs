@@ -63,10 +63,7 @@ impl WriteHealth {
         if !is_full(error.as_ref()) {
             return line_with_hint(text, find_hint_in_context(error));
         }
-        line_with_hint(
-            format!("{text}{}", describe_space(&self.state_dir)),
-            Some(FREE_SPACE),
-        )
+        line_with_hint(format!("{text}{}", describe_space(&self.state_dir)), Some(FREE_SPACE))
     }
 }
 
@@ -100,7 +97,8 @@ mod tests {
     fn problem_is_kept_until_the_file_is_written() {
         let health = WriteHealth::new("/".into());
         assert_eq!(health.problem(), None);
-        let full = || Err::<(), _>(io::Error::from(io::ErrorKind::StorageFull)).context("failed to write `/s/ledger.json`");
+        let full =
+            || Err::<(), _>(io::Error::from(io::ErrorKind::StorageFull)).context("failed to write `/s/ledger.json`");
         health.note("the ledger", full());
         health.note("the event log", Err(anyhow::anyhow!("it is read-only")));
         assert_eq!(
@@ -110,9 +108,9 @@ mod tests {
         health.note("the event log", Ok(()));
         let problem = health.problem().unwrap();
         assert!(
-            problem.starts_with(
-                "the ledger cannot be written: failed to write `/s/ledger.json`: no storage space, "
-            ) && problem.ends_with("bytes are free; hint: free space on its disk; the agent goes on in memory until then"),
+            problem.starts_with("the ledger cannot be written: failed to write `/s/ledger.json`: no storage space, ")
+                && problem
+                    .ends_with("bytes are free; hint: free space on its disk; the agent goes on in memory until then"),
             "{problem}"
         );
         health.note("the ledger", Ok(()));

@@ -65,7 +65,10 @@ async fn damaged_state_file_is_set_aside_and_the_agent_goes_on() {
                 assert_eq!(told, 1, "{case}");
                 assert!(std::fs::symlink_metadata(format!("{path}.damaged")).is_ok(), "{case}");
             }
-            assert!(site.status().primary.is_some() && site.status().webhook.is_some(), "{case}");
+            assert!(
+                site.status().primary.is_some() && site.status().webhook.is_some(),
+                "{case}"
+            );
         }
         if file == "ledger.json" {
             assert!(site.state_dir().join("ledger.json.newer").exists());
@@ -100,6 +103,12 @@ async fn start_that_fails_is_shown_in_the_status() {
     assert!(end.await.is_err());
     let status = site.status();
     let message = site.readable(&status.message.unwrap_or_default());
-    assert!(message.starts_with("the agent cannot start: cannot use `DIR/state`: "), "{message}");
-    assert!(!status.running && status.images.len() == 3, "the images are where they were");
+    assert!(
+        message.starts_with("the agent cannot start: cannot use `DIR/state`: "),
+        "{message}"
+    );
+    assert!(
+        !status.running && status.images.len() == 3,
+        "the images are where they were"
+    );
 }

@@ -103,7 +103,10 @@ async fn registry_that_refuses_every_image_is_one_failure_and_one_event() {
         ]
     );
     let status = site.status();
-    assert!(status.images.values().all(|image| image.error.is_some()), "each image has its error");
+    assert!(
+        status.images.values().all(|image| image.error.is_some()),
+        "each image has its error"
+    );
     assert!(status.webhook.is_some());
 }
 
@@ -241,7 +244,10 @@ async fn broken_core_image_is_an_event_and_everything_else_goes_on() {
     );
     let mut stored = of(EventReason::ImageStored);
     stored.sort_unstable();
-    assert_eq!(stored, ["docker.io/library/nginx:1.27", "example.io/calico:1", "example.io/os:1"]);
+    assert_eq!(
+        stored,
+        ["docker.io/library/nginx:1.27", "example.io/calico:1", "example.io/os:1"]
+    );
     assert!(site.status().webhook.is_some());
 }
 

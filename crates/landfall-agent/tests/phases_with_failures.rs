@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::agent::{Agent, wait_for, wait_for_running};
 use common::Site;
+use common::agent::{Agent, wait_for, wait_for_running};
 use landfall_agent::{AgentOptions, AgentOutcome, run_agent};
 use landfall_core::status::{EventReason, NoProgress, Phase};
 use landfall_net::tls::{TlsPolicy, client_config};
@@ -105,8 +105,15 @@ async fn missing_provider_image_stops_only_its_core_images() {
     assert_eq!(failed_phases(site.options().await).await, [Phase::ProviderImage]);
     assert_up(&site, "a missing provider image", true, true);
     assert!(is_in_primary(&site, NGINX));
-    let first = site.upstream.requests().into_iter().find(|request| request.path.contains("/manifests/"));
-    assert!(first.is_some_and(|first| first.path.contains("example.io/os")), "it is tried first");
+    let first = site
+        .upstream
+        .requests()
+        .into_iter()
+        .find(|request| request.path.contains("/manifests/"));
+    assert!(
+        first.is_some_and(|first| first.path.contains("example.io/os")),
+        "it is tried first"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,7 +163,10 @@ async fn taken_port_of_the_primary_registry_sends_pods_to_the_external_one() {
     drop(taken);
     wait_for_running(&site).await;
     let image = redirected_image(&site, "nginx:1.27").await;
-    assert!(image.starts_with(&format!("127.0.0.1:{}/", site.primary_port)), "{image}");
+    assert!(
+        image.starts_with(&format!("127.0.0.1:{}/", site.primary_port)),
+        "{image}"
+    );
     assert_eq!(agent.stop().await, AgentOutcome::Drained);
 }
 
@@ -192,7 +202,10 @@ async fn failure_that_stays_is_one_event_and_ends_when_its_cause_does() {
     let first = wait_for(&site, "degraded", |status| status.phase == Phase::Degraded).await;
     let asked = |site: &Site| {
         let requests = site.upstream.requests();
-        requests.iter().filter(|request| request.path.ends_with("/manifests/9.99")).count()
+        requests
+            .iter()
+            .filter(|request| request.path.ends_with("/manifests/9.99"))
+            .count()
     };
     let before = asked(&site);
     while asked(&site) < before + 3 {

@@ -45,7 +45,14 @@ mod tests {
     #[test]
     fn period_is_moved_by_a_tenth_at_most() {
         let period = Duration::from_secs(300);
-        for (random, seconds) in [(0.0, 270), (0.5, 300), (1.0, 330), (-1.0, 270), (7.0, 330), (f64::NAN, 270)] {
+        for (random, seconds) in [
+            (0.0, 270),
+            (0.5, 300),
+            (1.0, 330),
+            (-1.0, 270),
+            (7.0, 330),
+            (f64::NAN, 270),
+        ] {
             assert_eq!(spread(period, random).as_secs(), seconds, "{random}");
         }
         assert_eq!(spread(Duration::MAX, 1.0), Duration::MAX);

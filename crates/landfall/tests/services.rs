@@ -58,7 +58,14 @@ fn unit_of_the_agent_limits_its_resources_and_reloads() {
     let packaging = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging");
     let text = std::fs::read_to_string(format!("{packaging}/systemd/landfall-agent.service")).expect("the unit");
     let keys: BTreeSet<&str> = text.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
-    for key in ["MemoryHigh", "MemoryMax", "LimitNOFILE", "TasksMax", "ExecReload", "NoNewPrivileges"] {
+    for key in [
+        "MemoryHigh",
+        "MemoryMax",
+        "LimitNOFILE",
+        "TasksMax",
+        "ExecReload",
+        "NoNewPrivileges",
+    ] {
         assert!(keys.contains(key), "{key}");
     }
 }
@@ -229,7 +236,16 @@ fn agent_stderr(more: &[&str]) -> String {
                 containerd:\n    enable: false\n";
     std::fs::write(path("user-data.yaml"), text).expect("the user-data");
     let (user_data, state, root) = (path("user-data.yaml"), path("state"), path("root"));
-    let arguments = ["agent", "--once", "--user-data", &user_data, "--state-dir", &state, "--root", &root];
+    let arguments = [
+        "agent",
+        "--once",
+        "--user-data",
+        &user_data,
+        "--state-dir",
+        &state,
+        "--root",
+        &root,
+    ];
     let output = run(&[&arguments[..], more].concat());
     let stderr = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(0), "{stderr}");
@@ -243,7 +259,10 @@ fn quiet_agent_that_succeeds_says_nothing() {
 
 #[test]
 fn every_line_of_an_agent_with_json_is_one_object_without_double_keys() {
-    for arguments in [&["--log-format", "json", "--progress", "none"][..], &["--progress", "json"]] {
+    for arguments in [
+        &["--log-format", "json", "--progress", "none"][..],
+        &["--progress", "json"],
+    ] {
         let stderr = agent_stderr(arguments);
         assert!(stderr.lines().count() > 5, "{stderr}");
         for line in stderr.lines() {

@@ -58,8 +58,9 @@ impl Host {
                 Ok::<_, anyhow::Error>((store, uploads, events, aside))
             })
         };
-        let (store, uploads, events, aside) =
-            opened.await?.map_err(|error| explain_unusable_state_dir(&state_dir, error))?;
+        let (store, uploads, events, aside) = opened
+            .await?
+            .map_err(|error| explain_unusable_state_dir(&state_dir, error))?;
         let status = StatusStore::new(&state_dir, health.clone());
         let metrics = Metrics::new();
         let host = Host {
@@ -75,7 +76,8 @@ impl Host {
             state_dir,
         };
         for repair in host.store.repairs() {
-            host.warn(EventReason::StateDamaged, "content store", repair.clone()).await;
+            host.warn(EventReason::StateDamaged, "content store", repair.clone())
+                .await;
         }
         host.report_aside(&aside).await;
         Ok(host)

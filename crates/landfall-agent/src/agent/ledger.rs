@@ -194,7 +194,11 @@ mod tests {
         let state_dir = path.join("gone");
         let mut file = load(&state_dir);
         file.update(|ledger| ledger.primary.extend([mk_held()])).unwrap();
-        assert!(file.health.problem().is_some_and(|problem| problem.starts_with("the ledger cannot be written: ")));
+        assert!(
+            file.health
+                .problem()
+                .is_some_and(|problem| problem.starts_with("the ledger cannot be written: "))
+        );
         assert_eq!(file.get().primary.len(), 1);
         std::fs::create_dir(&state_dir).unwrap();
         file.update(|_| {}).unwrap();
@@ -210,9 +214,21 @@ mod tests {
         })
         .unwrap();
         for (text, ending, reason) in [
-            ("{", "damaged", "is damaged: it is not a ledger of the agent: EOF while parsing an object at line 1 column 1"),
-            (newer.as_str(), "newer", "is of version 2, and this program knows version 1"),
-            (r#"{"version":99,"other":{}}"#, "newer", "is of version 99, and this program knows version 1"),
+            (
+                "{",
+                "damaged",
+                "is damaged: it is not a ledger of the agent: EOF while parsing an object at line 1 column 1",
+            ),
+            (
+                newer.as_str(),
+                "newer",
+                "is of version 2, and this program knows version 1",
+            ),
+            (
+                r#"{"version":99,"other":{}}"#,
+                "newer",
+                "is of version 99, and this program knows version 1",
+            ),
         ] {
             let (_dir, path) = mk_dir();
             let file = path.join(FILE_NAME);

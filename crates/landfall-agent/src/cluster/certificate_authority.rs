@@ -292,7 +292,8 @@ mod tests {
     fn authority_from_a_clock_that_was_ahead_is_replaced_at_once() {
         let now = Timestamp::now();
         let future = new_authority(now.checked_add(DAY * 365 * 14).unwrap()).unwrap();
-        let mut authority = CertificateAuthority::first(future.clone(), now.checked_add(DAY * 365 * 14).unwrap()).unwrap();
+        let mut authority =
+            CertificateAuthority::first(future.clone(), now.checked_add(DAY * 365 * 14).unwrap()).unwrap();
         let mut steps = Vec::new();
         loop {
             let facts = authority.facts(Some(&authority.bundle()));

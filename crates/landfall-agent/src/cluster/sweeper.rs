@@ -57,7 +57,9 @@ impl Sweeper {
                 let problem = error_line(&error);
                 tracing::warn!(problem, "cannot look for pods that were not redirected");
             }
-            let wait = self.interval().map_or(Duration::MAX, |interval| spread(interval, random_fraction()));
+            let wait = self
+                .interval()
+                .map_or(Duration::MAX, |interval| spread(interval, random_fraction()));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}

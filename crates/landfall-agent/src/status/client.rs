@@ -28,7 +28,10 @@ fn ask(api: &str) -> anyhow::Result<AgentStatus> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     // The server sends no chunks to a client of HTTP/1.0, and closes the connection after its answer.
-    write!(stream, "GET /api/v1/status HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET /api/v1/status HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
     parse_answer(&answer)
@@ -55,7 +58,10 @@ mod tests {
         for (answer, reason) in [
             ("", "the answer is not HTTP"),
             ("HTTP/1.0 404 Not Found\r\n\r\n{}", "the answer has the status 404"),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "the answer is not a status of the agent"),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+                "the answer is not a status of the agent",
+            ),
         ] {
             assert_eq!(parse_answer(answer.as_bytes()).unwrap_err().to_string(), reason);
         }

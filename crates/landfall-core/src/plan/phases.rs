@@ -161,12 +161,18 @@ mod tests {
         let images = split(Phase::Images, &inventory, true);
         assert_eq!(images.ready, [steps[2].clone(), load.clone()]);
         let images = split(Phase::Images, &inventory, false);
-        assert_eq!((images.ready, images.without_runtime), (vec![steps[2].clone()], vec![load]));
+        assert_eq!(
+            (images.ready, images.without_runtime),
+            (vec![steps[2].clone()], vec![load])
+        );
         let pushes = split(Phase::PrimaryRegistry, &inventory, false);
         assert_eq!(pushes.ready, [push("example.io/web:1")]);
         assert_eq!(pushes.without_image, [push("example.io/gone:1")]);
         assert_eq!(split(Phase::CoreImages, &inventory, true).without_image, [core.clone()]);
-        inventory.stored.insert(name("example.io/os:1"), format!("sha256:{}", "b".repeat(64)).parse().unwrap());
+        inventory.stored.insert(
+            name("example.io/os:1"),
+            format!("sha256:{}", "b".repeat(64)).parse().unwrap(),
+        );
         assert_eq!(split(Phase::CoreImages, &inventory, true).ready, [core.clone()]);
         assert_eq!(split(Phase::CoreImages, &inventory, false).without_runtime, [core]);
     }

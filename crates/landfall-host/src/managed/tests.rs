@@ -133,7 +133,9 @@ fn damaged_manifest_is_set_aside_and_the_marked_files_are_still_ours() {
         drop(apply(&host, &[file("/certs.d/a/hosts.toml", "1")]));
         let manifest = host.path("/state/managed-files.json");
         fs_err::write(&manifest, content).unwrap();
-        let changes = managed(&host).apply("containerd", &[file("/certs.d/a/hosts.toml", "2")]).unwrap();
+        let changes = managed(&host)
+            .apply("containerd", &[file("/certs.d/a/hosts.toml", "2")])
+            .unwrap();
         assert_eq!(changes.written, ["/certs.d/a/hosts.toml"], "{content}");
         let aside = changes.aside.unwrap().aside.unwrap();
         assert_eq!(aside, format!("{manifest}.{ending}"), "{content}");

@@ -47,12 +47,16 @@ impl ImageIndex {
     pub(super) fn load(path: &Utf8Path) -> Result<(ImageIndex, Vec<String>), StoreError> {
         let mut index = ImageIndex::empty(path);
         let mut repairs = Vec::new();
-        let parse = |text: &[u8]| serde_json::from_slice::<IndexFile>(text).map_err(|error| Unusable::Damaged(error.to_string()));
+        let parse = |text: &[u8]| {
+            serde_json::from_slice::<IndexFile>(text).map_err(|error| Unusable::Damaged(error.to_string()))
+        };
         match load_state_file(path, parse) {
             StateFile::Loaded(file) => index.take_entries(file, &mut repairs),
             StateFile::Missing => index.save(&index.images)?,
             StateFile::SetAside(aside) => {
-                repairs.push(format!("{aside}; the blobs are untouched, the images have to be named again"));
+                repairs.push(format!(
+                    "{aside}; the blobs are untouched, the images have to be named again"
+                ));
                 index.save(&index.images)?;
             }
         }

@@ -99,7 +99,9 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
     let transfer = &status.transfer;
     if transfer.bytes_done < transfer.bytes_total {
         let (done, total) = (BinaryBytes(transfer.bytes_done), BinaryBytes(transfer.bytes_total));
-        let eta = transfer.eta_seconds.map_or_else(String::new, |seconds| format!(", {seconds:.0} s left"));
+        let eta = transfer
+            .eta_seconds
+            .map_or_else(String::new, |seconds| format!(", {seconds:.0} s left"));
         line("Transfer", &format!("{done} of {total}{eta}"));
     }
     line("Redirection", &status.redirect);
@@ -111,8 +113,15 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
         line(name, &text.unwrap_or_default());
     }
     if let Some(cluster) = &status.cluster {
-        let role = if cluster.writer { "this agent writes the registration" } else { "another agent writes the registration" };
-        let text = cluster.problem.clone().unwrap_or_else(|| format!("{}, {role}", cluster.server));
+        let role = if cluster.writer {
+            "this agent writes the registration"
+        } else {
+            "another agent writes the registration"
+        };
+        let text = cluster
+            .problem
+            .clone()
+            .unwrap_or_else(|| format!("{}, {role}", cluster.server));
         line("Cluster", &text);
     }
     line("Reboot", status.host.reboot_required.as_deref().unwrap_or_default());

@@ -59,7 +59,8 @@ impl StatusApi {
                 (true, true) => (Ipv4Addr::LOCALHOST, address.port()).into(),
                 (true, false) => (Ipv6Addr::LOCALHOST, address.port()).into(),
             };
-            host.status.update(|status| status.api = Some(format!("http://{reachable}")));
+            host.status
+                .update(|status| status.api = Some(format!("http://{reachable}")));
         }
         Ok(())
     }
