@@ -110,10 +110,10 @@ fn a_host_without_files_of_ours_gets_no_manifest() {
 }
 
 #[test]
-fn a_broken_manifest_is_said_with_what_to_do() {
+fn preview_says_what_to_do_about_a_broken_manifest() {
     let host = HostFixture::mk();
     write(&host, "/state/managed-files.json", "{");
-    let error = managed(&host).apply("containerd", &[]).unwrap_err();
+    let error = managed(&host).preview("containerd", &[]).unwrap_err();
     insta::assert_snapshot!(error.to_string().replace(host.root().as_str(), "ROOT"), @"cannot use `ROOT/state/managed-files.json`, which lists the files that Landfall wrote");
     assert_eq!(
         error.hint().as_deref(),
