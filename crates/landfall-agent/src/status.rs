@@ -238,6 +238,8 @@ pub fn find_status(state_dir: &Utf8Path) -> anyhow::Result<FoundStatus> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "test set-up")]
+
     use super::*;
 
     fn mk_store() -> (tempfile::TempDir, Utf8PathBuf, StatusStore) {

@@ -72,7 +72,10 @@ mod tests {
         let mut tenths = [0; 10];
         for host in 0..10_000 {
             let fraction = fraction_of(format!("store-{host:05}").as_bytes());
-            tenths[((fraction * 10.0) as usize).min(9)] += 1;
+            let tenth = (0..9_u32)
+                .find(|tenth| fraction * 10.0 < f64::from(*tenth) + 1.0)
+                .unwrap_or(9);
+            tenths[usize::try_from(tenth).unwrap()] += 1;
         }
         for (tenth, hosts) in tenths.into_iter().enumerate() {
             assert!((850..1150).contains(&hosts), "{hosts} hosts in tenth {tenth}");

@@ -157,7 +157,7 @@ impl Reconciler {
                     let images = error.downcast_ref::<ImagesFailed>();
                     end.not_before = end.not_before.max(images.and_then(|images| images.not_before));
                     // A registry that refuses every image is one failure.
-                    if !(images.is_some_and(|images| images.is_consequence) && !end.failures.is_empty()) {
+                    if !images.is_some_and(|images| images.is_consequence) || end.failures.is_empty() {
                         let failure = self.report_failure(phase, &error).await;
                         end.failures.push(failure);
                     }

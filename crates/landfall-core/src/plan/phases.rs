@@ -168,12 +168,18 @@ mod tests {
         let pushes = split(Phase::PrimaryRegistry, &inventory, false);
         assert_eq!(pushes.ready, [push("example.io/web:1")]);
         assert_eq!(pushes.without_image, [push("example.io/gone:1")]);
-        assert_eq!(split(Phase::CoreImages, &inventory, true).without_image, [core.clone()]);
+        assert_eq!(
+            split(Phase::CoreImages, &inventory, true).without_image,
+            std::slice::from_ref(&core)
+        );
         inventory.stored.insert(
             name("example.io/os:1"),
             format!("sha256:{}", "b".repeat(64)).parse().unwrap(),
         );
-        assert_eq!(split(Phase::CoreImages, &inventory, true).ready, [core.clone()]);
+        assert_eq!(
+            split(Phase::CoreImages, &inventory, true).ready,
+            std::slice::from_ref(&core)
+        );
         assert_eq!(split(Phase::CoreImages, &inventory, false).without_runtime, [core]);
     }
 }
