@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::io;
 
 use camino::Utf8Path;
 use landfall_core::failure::{self, Explanation, Hint as _, line_with_hint};
-
-use crate::write_health::{describe_space, is_full};
+use landfall_oci::store::disk_space::DiskSpace;
+use landfall_oci::store::error::is_disk_full;
 
 /// Returns the first hint in an error and its causes, from the outside in. All types with advice are known here.
 #[must_use]
@@ -48,10 +49,28 @@ pub(crate) fn explain_unusable_state_dir(state_dir: &Utf8Path, error: anyhow::Er
     error.context(explanation)
 }
 
+/// Returns true if an error or one of its causes means that the disk has no room.
+pub(crate) fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(current) = cause {
+        if current.downcast_ref::<io::Error>().is_some_and(is_disk_full) {
+            return true;
+        }
+        cause = current.source();
+    }
+    false
+}
+
+/// Describes the free space of a disk: ", 0 of 67108864 bytes are free".
+pub(crate) fn describe_space(path: &Utf8Path) -> String {
+    DiskSpace::of(path).map_or_else(
+        |_| String::new(),
+        |DiskSpace { free, total }| format!(", {free} of {total} bytes are free"),
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use landfall_core::failure::FailureKind;
     use landfall_host::containerd::ContainerdError;
     use landfall_host::managed::ManagedError;

@@ -2,17 +2,13 @@
 //! says so once, and tries again with the next change.
 
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::io;
 use std::sync::{Arc, Mutex};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::failure::line_with_hint;
 use landfall_core::sync::lock;
-use landfall_oci::store::disk_space::DiskSpace;
-use landfall_oci::store::error::is_disk_full;
 
-use crate::failure::find_hint_in_context;
+use crate::failure::{describe_space, find_hint_in_context, is_full};
 
 /// Advice where the disk of the state directory has no room.
 const FREE_SPACE: &str = "free space on its disk; the agent goes on in memory until then";
@@ -67,28 +63,10 @@ impl WriteHealth {
     }
 }
 
-/// Returns true if an error or one of its causes means that the disk has no room.
-pub(crate) fn is_full(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(current) = cause {
-        if current.downcast_ref::<io::Error>().is_some_and(is_disk_full) {
-            return true;
-        }
-        cause = current.source();
-    }
-    false
-}
-
-/// Describes the free space of a disk: ", 0 of 67108864 bytes are free".
-pub(crate) fn describe_space(path: &Utf8Path) -> String {
-    DiskSpace::of(path).map_or_else(
-        |_| String::new(),
-        |DiskSpace { free, total }| format!(", {free} of {total} bytes are free"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use anyhow::Context as _;
 
     use super::*;

@@ -3,11 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use landfall_core::failure::Explanation;
 use landfall_core::plan::Step;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::{EventReason, ProgressEvent};
@@ -18,7 +16,7 @@ use crate::agent::active_config::ActiveConfig;
 use crate::agent::core_images::load_core_images;
 use crate::agent::host::Host;
 use crate::agent::ledger::CoreImages;
-use crate::agent::transfer::{fetch_image, load_image, push_image};
+use crate::agent::transfer::{Failed, fetch_image, load_image, push_image};
 
 /// The part of a step's result that the ledger has to remember.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,29 +29,6 @@ pub(crate) enum Applied {
         target: ImageReference,
         digest: Digest,
     },
-}
-
-/// An image whose steps did not all succeed.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) explanation: Explanation,
-    /// The cause without the image: images that fail for one cause are one event.
-    pub(crate) cause: String,
-    /// True if another image of this pass failed for the same cause.
-    pub(crate) is_known: bool,
-    /// The time that the registry asks to wait before it is asked again.
-    pub(crate) not_before: Option<Duration>,
-}
-
-impl From<Explanation> for Failed {
-    fn from(explanation: Explanation) -> Failed {
-        Failed {
-            cause: explanation.line(),
-            explanation,
-            is_known: false,
-            not_before: None,
-        }
-    }
 }
 
 /// The causes of the failures of one pass.

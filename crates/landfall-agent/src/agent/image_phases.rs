@@ -11,11 +11,12 @@ use landfall_core::status::Phase;
 use landfall_core::wording::counted;
 
 use crate::agent::active_config::ActiveConfig;
-use crate::agent::apply::{Applied, Causes, Failed, apply_steps};
+use crate::agent::apply::{Applied, Causes, apply_steps};
 use crate::agent::config_loader::FilesChanged;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
 use crate::agent::stock::{RuntimeStock, Stock, StockScope, show_stock, take_stock};
+use crate::agent::transfer::Failed;
 
 /// Applies the missing steps of a phase, and returns a sentence for its event. `changed` is ready when an input file
 /// changed.

@@ -14,9 +14,31 @@ use landfall_oci::image::TransferError;
 use landfall_oci::store::source_and_sink::{StoreSink, StoreSource};
 
 use crate::agent::active_config::ActiveConfig;
-use crate::agent::apply::Failed;
 use crate::agent::host::Host;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
+
+/// An image whose steps did not all succeed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) explanation: Explanation,
+    /// The cause without the image: images that fail for one cause are one event.
+    pub(crate) cause: String,
+    /// True if another image of this pass failed for the same cause.
+    pub(crate) is_known: bool,
+    /// The time that the registry asks to wait before it is asked again.
+    pub(crate) not_before: Option<Duration>,
+}
+
+impl From<Explanation> for Failed {
+    fn from(explanation: Explanation) -> Failed {
+        Failed {
+            cause: explanation.line(),
+            explanation,
+            is_known: false,
+            not_before: None,
+        }
+    }
+}
 
 /// Fetches an image into the store, from the first candidate that has it. Returns the reference of that candidate.
 pub(crate) async fn fetch_image(
