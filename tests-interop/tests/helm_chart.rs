@@ -84,6 +84,49 @@ fn without_the_sweeper_nobody_may_touch_pods() {
 }
 
 #[test]
+fn refused_user_data_is_not_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = Utf8Path::from_path(directory.path()).unwrap().join("user-data.yaml");
+    let set = format!("config.userData={file}");
+    for text in [
+        "# store 12\n#cloud-config\nstylus:\n  password: canary-s3cr3t\n",
+        "stylus:\n  password: canary-s3cr3t\n",
+        "#cloud-configuration canary-s3cr3t\n",
+    ] {
+        std::fs::write(&file, text).unwrap();
+        for arguments in [&["template", "."][..], &["lint", "."]] {
+            let more = ["--set", "image.repository=r/landfall", "--set-file", &set];
+            let refused = run(helm(&[arguments, &more].concat()));
+            assert_ne!(refused.code(), Some(0), "{text}");
+            let said = format!("{}{}", refused.stdout(), refused.stderr());
+            assert!(said.contains("its first line has to be `#cloud-config`"), "{said}");
+            assert!(!said.contains("canary"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn status_port_is_open_to_those_alone_that_the_values_name() {
+    let shown = |template: &str, more: &[&str]| render(&[&["--show-only", template], more].concat());
+    let service = "templates/service.yaml";
+    assert!(!shown(service, &[]).contains("5080"));
+    assert!(shown(service, &["--set", "service.status=true"]).contains("port: 5080"));
+    let policy = "templates/networkpolicy.yaml";
+    let closed = shown(policy, &[]);
+    assert!(closed.contains("port: 10280") && !closed.contains("5080"), "{closed}");
+    let peer = "networkPolicy.statusFrom[0].namespaceSelector.matchLabels.team=monitoring";
+    let opened = shown(policy, &["--set", peer]);
+    assert!(
+        opened.contains("team: monitoring") && opened.contains("port: 5080"),
+        "{opened}"
+    );
+    let whole = |value: &str| render(&["--set", value]);
+    for value in ["networkPolicy.enabled=false", "hostNetwork=true"] {
+        assert!(!whole(value).contains("kind: NetworkPolicy"), "{value}");
+    }
+}
+
+#[test]
 fn configuration_that_the_chart_makes_is_one_that_the_program_takes() {
     let mine = "#cloud-config\nstylus:\n  registryCredentials:\n    domain: reg.example:5000\n";
     let directory = tempfile::tempdir().unwrap();

@@ -26,6 +26,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if .Values.config.existingSecret -}}
 {{ .Values.config.existingSecret }}
 {{- else if .Values.config.userData -}}
+{{- /* Not a pattern of values.schema.json: helm would print the whole text, with its logins. */ -}}
+{{- if not (regexMatch "^\\s*#cloud-config\\s*(\n|$)" .Values.config.userData) -}}
+{{- fail "config.userData is no user-data: its first line has to be `#cloud-config`" -}}
+{{- end -}}
 {{ include "landfall.name" . }}-user-data
 {{- else -}}
 {{- fail "set config.userData or config.existingSecret: the user-data defines where images come from" -}}

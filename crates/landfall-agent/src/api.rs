@@ -8,13 +8,12 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use camino::Utf8PathBuf;
 use landfall_core::status::{AgentStatus, Event};
 use serde::{Deserialize, Serialize};
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
-use crate::events::read_events;
+use crate::events::EventLog;
 use crate::failure::error_line;
 use crate::metrics::{self, Metrics};
 use crate::status::StatusStore;
@@ -30,8 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct ApiState {
     pub status: StatusStore,
     pub metrics: Metrics,
-    /// The directory with the event log.
-    pub state_dir: Utf8PathBuf,
+    pub events: EventLog,
 }
 
 /// Returns the routes of the status API.
@@ -87,15 +85,13 @@ struct EventList {
 }
 
 async fn events(State(state): State<ApiState>, Query(query): Query<EventsQuery>) -> Response {
-    let read = tokio::task::spawn_blocking(move || read_events(&state.state_dir, query.since)).await;
-    match read {
-        Ok(Ok(events)) => Json(EventList {
+    match state.events.since(query.since).await {
+        Ok(events) => Json(EventList {
             api_version: landfall_core::status::API_VERSION,
             events,
         })
         .into_response(),
-        Ok(Err(error)) => internal_error(&error_line(&error)),
-        Err(error) => internal_error(&error.to_string()),
+        Err(error) => internal_error(&error_line(&error)),
     }
 }
 
@@ -113,22 +109,24 @@ fn internal_error(detail: &str) -> Response {
 mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
-    use landfall_core::status::{EventKind, EventReason, Phase};
+    use camino::Utf8Path;
+    use landfall_core::status::{EventKind, EventReason, FailedPhase, Phase};
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::events::EventLog;
+    use crate::write_health::WriteHealth;
 
     fn mk_state() -> (tempfile::TempDir, ApiState) {
         let dir = tempfile::tempdir().unwrap();
-        let state_dir = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
-        let status = StatusStore::new(&state_dir);
+        let state_dir = Utf8Path::from_path(dir.path()).unwrap();
+        let status = StatusStore::new(state_dir, WriteHealth::new(state_dir));
+        let events = EventLog::open(state_dir).unwrap();
         (
             dir,
             ApiState {
                 status,
                 metrics: Metrics::new(),
-                state_dir,
+                events,
             },
         )
     }
@@ -147,7 +145,11 @@ mod tests {
         assert_eq!(call(&state, "/healthz").await, (StatusCode::OK, "ok\n".to_owned()));
         let not = |text: &str| (StatusCode::SERVICE_UNAVAILABLE, text.to_owned());
         assert_eq!(call(&state, "/readyz").await, not("not ready: Validating\n"));
-        state.status.degrade(Phase::Images, "1 of 2 images failed").await;
+        let failure = FailedPhase {
+            phase: Phase::Images,
+            message: "1 of 2 images failed".to_owned(),
+        };
+        state.status.degrade(vec![failure]).await;
         assert_eq!(
             call(&state, "/readyz").await,
             not("not ready: Degraded: 1 of 2 images failed\n")
@@ -167,15 +169,16 @@ mod tests {
     #[tokio::test]
     async fn events_are_listed_since_a_sequence() {
         let (_dir, state) = mk_state();
-        let log = EventLog::open(&state.state_dir).unwrap();
         for subject in ["a", "b"] {
-            log.record(
-                EventKind::Normal,
-                EventReason::ImageStored,
-                subject,
-                "stored".to_owned(),
-            )
-            .await;
+            state
+                .events
+                .record(
+                    EventKind::Normal,
+                    EventReason::ImageStored,
+                    subject,
+                    "stored".to_owned(),
+                )
+                .await;
         }
         let (code, body) = call(&state, "/api/v1/events?since=1").await;
         assert_eq!(code, StatusCode::OK);

@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::io;
 
 use camino::Utf8Path;
 use landfall_core::failure::{self, Explanation, Hint as _, line_with_hint};
+use landfall_oci::store::disk_space::DiskSpace;
+use landfall_oci::store::error::is_disk_full;
 
 /// Returns the first hint in an error and its causes, from the outside in. All types with advice are known here.
 #[must_use]
@@ -31,19 +34,43 @@ pub fn error_line(error: &anyhow::Error) -> String {
     line_with_hint(format_args!("{error:#}"), find_hint_in_context(error))
 }
 
-/// Explains that the state directory cannot be used; the cause is the error below.
-pub(crate) fn explain_state_dir(state_dir: &Utf8Path) -> Explanation {
-    Explanation::new(
-        format!("cannot use `{state_dir}`"),
-        "set `landfall.stateDir` in the user-data",
+/// Explains that the state directory cannot be used, by the cause.
+pub(crate) fn explain_unusable_state_dir(state_dir: &Utf8Path, error: anyhow::Error) -> anyhow::Error {
+    let explanation = match is_full(error.as_ref()) {
+        true => Explanation::new(
+            format!("cannot use `{state_dir}`{}", describe_space(state_dir)),
+            "free space on its disk, or set `landfall.stateDir` in the user-data to a directory on another one",
+        ),
+        false => Explanation::new(
+            format!("cannot use `{state_dir}`"),
+            "set `landfall.stateDir` in the user-data",
+        ),
+    };
+    error.context(explanation)
+}
+
+/// Returns true if an error or one of its causes means that the disk has no room.
+pub(crate) fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(current) = cause {
+        if current.downcast_ref::<io::Error>().is_some_and(is_disk_full) {
+            return true;
+        }
+        cause = current.source();
+    }
+    false
+}
+
+/// Describes the free space of a disk: ", 0 of 67108864 bytes are free".
+pub(crate) fn describe_space(path: &Utf8Path) -> String {
+    DiskSpace::of(path).map_or_else(
+        |_| String::new(),
+        |DiskSpace { free, total }| format!(", {free} of {total} bytes are free"),
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
-    use anyhow::Context as _;
     use landfall_core::failure::FailureKind;
     use landfall_host::containerd::ContainerdError;
     use landfall_host::managed::ManagedError;
@@ -87,13 +114,17 @@ mod tests {
 
     #[test]
     fn the_advice_of_a_context_is_found_below_another_context() {
-        let error = Err::<(), _>(io::Error::other("the disk is gone"))
-            .with_context(|| explain_state_dir("/state".into()))
-            .context("cannot start")
-            .unwrap_err();
+        let error = anyhow::Error::from(io::Error::other("the disk is gone"));
+        let error = explain_unusable_state_dir("/state".into(), error).context("cannot start");
         assert_eq!(
             error_line(&error),
             "cannot start: cannot use `/state`: the disk is gone; hint: set `landfall.stateDir` in the user-data"
+        );
+        let full = anyhow::Error::from(io::Error::from(io::ErrorKind::StorageFull)).context("cannot open the store");
+        assert_eq!(
+            error_line(&explain_unusable_state_dir("/no/such/state".into(), full)),
+            "cannot use `/no/such/state`: cannot open the store: no storage space; hint: free space on its disk, or set \
+             `landfall.stateDir` in the user-data to a directory on another one"
         );
     }
 }

@@ -4,7 +4,7 @@
 //! Start reading at [`run_agent`], then [`options::AgentOptions`].
 //!
 //! Invariants: `landfall_core` makes every decision, and this crate only carries it out. [`supervisor`] alone spawns
-//! tasks. The provider image is complete before any other transfer begins. No event, status, metric or log line
+//! tasks. The provider image is tried before any other transfer begins. No event, status, metric or log line
 //! contains a secret.
 
 pub mod api;
@@ -17,6 +17,7 @@ pub mod stage_events;
 pub mod status;
 pub mod supervisor;
 pub mod webhook;
+pub mod write_health;
 
 mod certificates;
 mod cluster;

@@ -1,14 +1,16 @@
 //! The options of an agent's run, and its outcome.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use landfall_core::config::TemplateValues;
 use landfall_core::failure::RetryPolicy;
 use landfall_core::settings::Compat;
-use landfall_core::status::Phase;
+use landfall_core::status::{FailedPhase, Phase};
 use landfall_oci::client::AmbientAccess;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 /// The options of [`crate::run_agent`], which no input file contains.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct AgentOptions {
     /// Sockets that the caller bound. For each `None` the agent binds the address in the settings.
     pub listeners: Listeners,
     pub timing: Timing,
+    /// Wakes the agent: it reads its input files and makes a pass at once.
+    pub reload: Arc<Notify>,
 }
 
 impl AgentOptions {
@@ -51,6 +55,7 @@ impl AgentOptions {
             ambient: AmbientAccess::default(),
             listeners: Listeners::default(),
             timing: Timing::default(),
+            reload: Arc::default(),
         }
     }
 }
@@ -95,7 +100,7 @@ pub struct Listeners {
 pub struct Timing {
     /// The interval at which the input files are read again and compared by content hash.
     pub file_poll: Duration,
-    /// The delay before a degraded agent tries again. It doubles with each failure, up to the reconcile interval.
+    /// The delay before a degraded agent tries again, on average. It doubles with each failure, up to the reconcile interval.
     pub degraded_retry: Duration,
     /// The retry policy of transfers, loads and the wait for the primary registry. The phase fails after the last
     /// attempt.
@@ -120,12 +125,8 @@ impl Default for Timing {
 pub enum AgentOutcome {
     /// The agent ran once and reached `Running`.
     Running,
-    /// The agent ran once, and this phase failed after its retries.
-    Failed {
-        phase: Phase,
-        /// The message of the status, hint included.
-        message: String,
-    },
+    /// The agent ran once, and these phases failed after their retries. There is at least one.
+    Failed { failures: Vec<FailedPhase> },
     /// The shutdown token was cancelled, and all tasks ended in time.
     Drained,
     /// The shutdown token was cancelled, and a task was still running when the deadline passed.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use camino::Utf8Path;
+use landfall_net::state_file::clear_for_writing;
 
 /// The name of the lock file in the state directory.
 const FILE_NAME: &str = "agent.lock";
@@ -28,8 +29,11 @@ impl RunLock {
     /// If another agent holds the lock, or the file cannot be created.
     pub(crate) async fn acquire(state_dir: &Utf8Path) -> anyhow::Result<RunLock> {
         let path = state_dir.join(FILE_NAME);
+        drop(clear_for_writing(&path));
         let mut options = fs_err::OpenOptions::new();
-        let file = options.create(true).truncate(false).write(true).open(&path)?;
+        let made = options.create(true).truncate(false).write(true).open(&path);
+        // A full or read-only disk must not stop the agent: then the directory itself has the lock.
+        let file = made.or_else(|error| open_lock(state_dir).map_err(|_| error))?;
         let give_up = tokio::time::Instant::now() + PATIENCE;
         loop {
             match file.file().try_lock() {
@@ -52,7 +56,7 @@ impl RunLock {
 ///
 /// If the lock file exists and cannot be read.
 pub(crate) fn is_running(state_dir: &Utf8Path) -> io::Result<bool> {
-    let file = match fs_err::File::open(state_dir.join(FILE_NAME)) {
+    let file = match open_lock(state_dir) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
@@ -61,6 +65,14 @@ pub(crate) fn is_running(state_dir: &Utf8Path) -> io::Result<bool> {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Opens the lock file, or the directory that has the lock in its place.
+fn open_lock(state_dir: &Utf8Path) -> io::Result<fs_err::File> {
+    match fs_err::File::open(state_dir.join(FILE_NAME)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs_err::File::open(state_dir),
+        opened => opened,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use common::{CANARY, Differences, Site};
 use landfall_agent::{AgentOutcome, run_agent};
-use landfall_core::status::{EventReason, NoProgress, Phase};
+use landfall_core::status::{EventKind, EventReason, FailedPhase, NoProgress, Phase};
 use landfall_net::certificate::{Validity, issue_certificate, make_authority};
 use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions, FakeTls};
 use landfall_testkit::image_builder::{FixtureBuilder, multi_platform, oci_archive, provider_image};
@@ -62,20 +62,52 @@ async fn wrong_password_of_the_primary_registry_is_tried_once() {
     let end = run_agent(options, Arc::new(NoProgress), CancellationToken::new())
         .await
         .unwrap();
-    let AgentOutcome::Failed {
-        phase: Phase::PrimaryRegistry,
-        message,
-    } = end
-    else {
+    let AgentOutcome::Failed { failures } = end else {
         panic!("{end:?}")
     };
-    let message = site.readable(&message).replace(primary.host().as_str(), "PRIMARY");
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    let FailedPhase { phase, message } = &failures[0];
+    assert_eq!(*phase, Phase::PrimaryRegistry);
+    let message = site.readable(message).replace(primary.host().as_str(), "PRIMARY");
     insta::assert_snapshot!(message, @"the primary registry `PRIMARY` cannot be used: it refuses the password of user `edge`; hint: correct `landfall.primary.password` at DIR/user-data.yaml:15:15");
     let logins = primary
         .requests()
         .into_iter()
         .filter(|request| request.authorization.is_some());
     assert_eq!(logins.count(), 1, "the same question gets the same answer");
+}
+
+#[tokio::test]
+async fn registry_that_refuses_every_image_is_one_failure_and_one_event() {
+    let site = Site::with_access(basic(), None);
+    let options = site.options().await;
+    let end = run_agent(options, Arc::new(NoProgress), CancellationToken::new())
+        .await
+        .unwrap();
+    let AgentOutcome::Failed { failures } = end else {
+        panic!("{end:?}")
+    };
+    let phases: Vec<Phase> = failures.iter().map(|failure| failure.phase).collect();
+    assert_eq!(phases, [Phase::ProviderImage]);
+    let warnings: Vec<_> = site
+        .events()
+        .into_iter()
+        .filter(|event| event.kind == EventKind::Warning)
+        .map(|event| (event.reason, event.subject))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            (EventReason::ImageFailed, "example.io/os:1".to_owned()),
+            (EventReason::PhaseFailed, "ProviderImage".to_owned())
+        ]
+    );
+    let status = site.status();
+    assert!(
+        status.images.values().all(|image| image.error.is_some()),
+        "each image has its error"
+    );
+    assert!(status.webhook.is_some());
 }
 
 #[tokio::test]
@@ -162,13 +194,12 @@ async fn port_in_use_names_the_key_that_moves_it() {
     let end = run_agent(options, Arc::new(NoProgress), CancellationToken::new())
         .await
         .unwrap();
-    let AgentOutcome::Failed {
-        phase: Phase::Validating,
-        message,
-    } = end
-    else {
+    let AgentOutcome::Failed { failures } = end else {
         panic!("{end:?}")
     };
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    let FailedPhase { phase, message } = &failures[0];
+    assert_eq!(*phase, Phase::Validating);
     insta::assert_snapshot!(message.replace(&address, "ADDRESS"), @"cannot listen on `ADDRESS`: Address already in use (os error 98); hint: free it, or set `landfall.listen` or `stylus.localUI.port` in the user-data");
 }
 
@@ -190,7 +221,7 @@ async fn images_that_can_be_fetched_are_fetched_although_another_one_fails() {
 }
 
 #[tokio::test]
-async fn broken_core_image_is_an_event_and_nothing_after_it_is_fetched() {
+async fn broken_core_image_is_an_event_and_everything_else_goes_on() {
     let site = Site::new();
     let broken = provider_image(&[("etcd.tar", b"no archive"), ("pause.tar", &common::core_archive())]);
     site.upstream.add_image("example.io/os", "1", &broken);
@@ -211,7 +242,13 @@ async fn broken_core_image_is_an_event_and_nothing_after_it_is_fetched() {
         ["registry.k8s.io/pause:3.9"],
         "the others are loaded"
     );
-    assert_eq!(of(EventReason::ImageStored), ["example.io/os:1"]);
+    let mut stored = of(EventReason::ImageStored);
+    stored.sort_unstable();
+    assert_eq!(
+        stored,
+        ["docker.io/library/nginx:1.27", "example.io/calico:1", "example.io/os:1"]
+    );
+    assert!(site.status().webhook.is_some());
 }
 
 #[tokio::test]

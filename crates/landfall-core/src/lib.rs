@@ -8,6 +8,7 @@
 //! each other in a circle.
 
 pub mod admission;
+pub mod certificate;
 pub mod cluster;
 pub mod config;
 pub mod credential;
@@ -15,6 +16,7 @@ pub mod credential_file;
 pub mod diagnostic;
 pub mod failure;
 pub mod hostconf;
+pub mod jitter;
 pub mod lenient;
 pub mod no_proxy;
 pub mod oci_types;

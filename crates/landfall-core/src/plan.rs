@@ -1,5 +1,7 @@
 //! The agent's plan: the difference between the images and the inventory, as ordered steps.
 
+pub mod phases;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Serialize;

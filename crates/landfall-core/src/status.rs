@@ -83,6 +83,21 @@ pub struct AgentStatus {
     pub failed_phase: Option<Phase>,
     /// The reason, if `phase` is `Degraded`.
     pub message: Option<String>,
+    /// The phases that failed and are tried again, in order. The other phases ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailedPhase>,
+    /// The reason why the agent cannot write its state to the disk, and goes on in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_error: Option<String>,
+    /// The process ID of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// The version of the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The URL of the status API, while it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
     /// The time at which this phase began.
     #[schemars(with = "String")]
     pub since: Timestamp,
@@ -134,6 +149,11 @@ impl AgentStatus {
             phase: Phase::Validating,
             failed_phase: None,
             message: None,
+            failures: Vec::new(),
+            state_error: None,
+            pid: None,
+            version: None,
+            api: None,
             since: now,
             updated: now,
             configuration: None,
@@ -155,6 +175,16 @@ impl AgentStatus {
     pub fn is_ready(&self) -> bool {
         self.phase == Phase::Running
     }
+}
+
+/// A phase that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedPhase {
+    /// The phase.
+    pub phase: Phase,
+    /// The reason, with a hint.
+    pub message: String,
 }
 
 /// A service of the agent.
@@ -309,6 +339,10 @@ pub enum EventReason {
     PhaseFinished,
     /// A phase failed; the agent is degraded and will try again.
     PhaseFailed,
+    /// A file of the agent's state was damaged, or of a later version, and was set aside.
+    StateDamaged,
+    /// The agent's state cannot be written to the disk, or can be written again.
+    StateUnwritable,
     /// The configuration has errors; the last valid one stays active.
     ConfigurationInvalid,
     /// A new configuration is active.

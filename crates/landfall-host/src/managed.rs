@@ -14,6 +14,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::failure::Hint;
 use landfall_core::hostconf::{HostFile, is_ours};
+use landfall_net::state_file::{SetAside, StateFile, Unusable, load_state_file};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{FileChange, FileError, FileSpec, ensure_file, preview_file, remove_file, write_atomic};
@@ -32,6 +33,8 @@ pub struct ManagedChanges {
     pub removed: Vec<Utf8PathBuf>,
     /// Wanted paths with a file of another owner, which was left unchanged.
     pub kept: Vec<Utf8PathBuf>,
+    /// The manifest, if it was damaged and a new one was begun.
+    pub aside: Option<SetAside>,
 }
 
 impl ManagedChanges {
@@ -96,13 +99,19 @@ impl ManagedFiles {
         }
     }
 
-    /// Makes a group consist of exactly these files. A second call changes nothing. Blocks.
+    /// Makes a group consist of exactly these files. A second call changes nothing. A manifest that is damaged or of a
+    /// later version is set aside: files with the mark are still ours. Blocks.
     ///
     /// # Errors
     /// If a file or the manifest cannot be read or written. Completed changes stay and are listed in the manifest.
     pub fn apply(&self, group: &str, files: &[HostFile]) -> Result<ManagedChanges, ManagedError> {
-        let mut manifest = self.read_manifest()?;
-        let (writes, changes) = self.compare(&manifest, group, files)?;
+        let (mut manifest, aside) = match load_state_file(&self.manifest, parse_manifest) {
+            StateFile::Loaded(manifest) => (manifest, None),
+            StateFile::Missing => (FileGroups::default(), None),
+            StateFile::SetAside(aside) => (FileGroups::default(), Some(aside)),
+        };
+        let (writes, mut changes) = self.compare(&manifest, group, files)?;
+        changes.aside = aside;
         let before = manifest.groups.get(group).cloned().unwrap_or_default();
         let after: BTreeSet<_> = files
             .iter()
@@ -204,6 +213,22 @@ impl ManagedFiles {
         write_atomic(&self.manifest, 0o600, &content)?;
         Ok(())
     }
+}
+
+fn parse_manifest(bytes: &[u8]) -> Result<FileGroups, Unusable> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let damaged = |error: serde_json::Error| Unusable::Damaged(format!("it is not a list of files: {error}"));
+    let Versioned { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if version > VERSION {
+        return Err(Unusable::Newer {
+            found: version,
+            known: VERSION,
+        });
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
 }
 
 #[cfg(test)]

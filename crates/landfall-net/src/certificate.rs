@@ -13,11 +13,14 @@ use rcgen::{
     SanType,
 };
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, DnsName};
+use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer};
 use secrecy::{ExposeSecret, SecretString};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::durable;
+use crate::state_file::{SetAside, StateFile, Unusable, load_state_file};
+
+pub use landfall_core::certificate::Validity;
 
 /// A certificate chain and its private key, both in PEM.
 #[derive(Debug, Clone)]
@@ -26,13 +29,6 @@ pub struct PemPair {
     pub certificate: String,
     /// The private key, PKCS #8.
     pub key: SecretString,
-}
-
-/// Validity period of a certificate, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
-    pub not_before: Timestamp,
-    pub not_after: Timestamp,
 }
 
 /// Warms up the key generator, whose first use costs 25 ms of CPU time. Call it early, on a thread of its own, so that
@@ -120,9 +116,22 @@ pub fn issue_certificate(authority: &PemPair, names: &[&str], validity: Validity
 /// # Errors
 /// Returns an error if the text holds no readable certificate.
 pub fn read_expiry(pem: &str) -> Result<Timestamp, CertificateError> {
+    Ok(read_validity(pem)?.not_after)
+}
+
+/// Reads the validity period of the first certificate of a PEM text.
+///
+/// # Errors
+/// Returns an error if the text holds no readable certificate.
+pub fn read_validity(pem: &str) -> Result<Validity, CertificateError> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes())?;
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| CertificateError::NotACertificate)?;
-    Timestamp::from_second(certificate.validity().not_after.timestamp()).map_err(|_| CertificateError::NotACertificate)
+    let time = |seconds| Timestamp::from_second(seconds).map_err(|_| CertificateError::NotACertificate);
+    let validity = certificate.validity();
+    Ok(Validity {
+        not_before: time(validity.not_before.timestamp())?,
+        not_after: time(validity.not_after.timestamp())?,
+    })
 }
 
 /// Writes certificate and key, each atomically. The key's file has mode 0600 from its creation.
@@ -144,6 +153,39 @@ pub fn load_pair(certificate: &Utf8Path, key: &Utf8Path) -> Result<PemPair, Cert
         certificate: fs::read_to_string(certificate)?,
         key: fs::read_to_string(key)?.into(),
     })
+}
+
+/// Loads a pair of Landfall's own state. A file that is not a certificate or a key is set aside. `None` if one of them
+/// is missing then.
+#[must_use]
+pub fn load_own_pair(certificate: &Utf8Path, key: &Utf8Path) -> (Option<PemPair>, Vec<SetAside>) {
+    let damaged = |reason: &str| Unusable::Damaged(reason.to_owned());
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| damaged("it is not text"));
+    let mut aside = Vec::new();
+    let mut load = |path, parse: &dyn Fn(&[u8]) -> Result<String, Unusable>| match load_state_file(path, parse) {
+        StateFile::Loaded(text) => Some(text),
+        StateFile::Missing => None,
+        StateFile::SetAside(told) => {
+            aside.push(told);
+            None
+        }
+    };
+    let certificate = load(certificate, &|bytes| {
+        let text = text(bytes)?;
+        match read_validity(&text) {
+            Ok(_) => Ok(text),
+            Err(_) => Err(damaged("it is not a certificate")),
+        }
+    });
+    let key = load(key, &|bytes| match PrivateKeyDer::from_pem_slice(bytes) {
+        Ok(_) => text(bytes),
+        Err(_) => Err(damaged("it is not a private key")),
+    });
+    let pair = certificate.zip(key).map(|(certificate, key)| PemPair {
+        certificate,
+        key: key.into(),
+    });
+    (pair, aside)
 }
 
 fn params(subject: &str, validity: Validity) -> CertificateParams {
@@ -187,7 +229,7 @@ mod tests {
     fn a_certificate_names_its_names_and_ends_when_it_was_told() {
         let authority = make_authority("Landfall", mk_validity()).unwrap();
         let pair = issue_certificate(&authority, &["edge.example", "10.1.2.3", "[::1]"], mk_validity()).unwrap();
-        assert_eq!(read_expiry(&pair.certificate).unwrap(), mk_validity().not_after);
+        assert_eq!(read_validity(&pair.certificate).unwrap(), mk_validity());
         assert_eq!(
             pair.certificate.matches("BEGIN CERTIFICATE").count(),
             2,

@@ -12,6 +12,12 @@ pub fn random_bytes<const LENGTH: usize>() -> [u8; LENGTH] {
     bytes
 }
 
+/// Returns a random number from 0 to 1, for the jitter of a timer.
+#[must_use]
+pub fn random_fraction() -> f64 {
+    f64::from(u32::from_le_bytes(random_bytes())) / f64::from(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,7 @@
 
 mod blob_files;
 pub mod blocking;
+pub mod disk_space;
 pub mod error;
 pub mod gc;
 pub mod graph;
@@ -35,6 +36,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -43,11 +45,13 @@ use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::sync::lock;
 use landfall_net::durable;
+use landfall_net::state_file::clear_for_writing;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::image::{BlobState, RawManifest};
 use crate::store::blob_files::file_size;
+use crate::store::disk_space::{DiskSpace, MinFreeSpace};
 use crate::store::error::StoreError;
 use crate::store::index::ImageIndex;
 use crate::store::leased_blobs::LeasedBlobs;
@@ -79,6 +83,8 @@ struct StoreInner {
     writer_locks: WriterLocks,
     leased_blobs: LeasedBlobs,
     repairs: Vec<String>,
+    /// [`MinFreeSpace`] in bytes.
+    min_free: AtomicU64,
     /// The locked file; closing it ends the lock. `None` for a read-only store.
     _lock: Option<fs::File>,
 }
@@ -96,23 +102,23 @@ impl ContentStore {
         }
         fs::create_dir_all(root.join(INGEST))?;
         let lock = lock_store(root)?;
-        let work = root.join(WORK);
-        if work.exists() {
-            fs::remove_dir_all(&work)?;
-        }
-        fs::create_dir(&work)?;
+        empty_directory(&root.join(WORK))?;
         durable::sync_directory(&root.join(BLOBS))?;
         durable::sync_directory(root)?;
-        if fs::read(root.join(LAYOUT_FILE)).ok().as_deref() != Some(LAYOUT) {
-            durable::replace_file(&root.join(LAYOUT_FILE), LAYOUT)?;
+        let layout = root.join(LAYOUT_FILE);
+        let aside = clear_for_writing(&layout);
+        if fs::read(&layout).ok().as_deref() != Some(LAYOUT) {
+            durable::replace_file(&layout, LAYOUT)?;
         }
-        let (index, repairs) = ImageIndex::load(&root.join(INDEX_FILE))?;
+        let (index, mut repairs) = ImageIndex::load(&root.join(INDEX_FILE))?;
+        repairs.extend(aside.map(|aside| aside.to_string()));
         let inner = StoreInner {
             root: root.to_owned(),
             index: Mutex::new(index),
             writer_locks: WriterLocks::default(),
             leased_blobs: LeasedBlobs::default(),
             repairs,
+            min_free: AtomicU64::new(MinFreeSpace::default().bytes),
             _lock: Some(lock),
         };
         let store = ContentStore { inner: Arc::new(inner) };
@@ -153,6 +159,7 @@ impl ContentStore {
             writer_locks: WriterLocks::default(),
             leased_blobs: LeasedBlobs::default(),
             repairs: Vec::new(),
+            min_free: AtomicU64::new(MinFreeSpace::default().bytes),
             _lock: lock,
         };
         ContentStore { inner: Arc::new(inner) }
@@ -168,6 +175,35 @@ impl ContentStore {
     #[must_use]
     pub fn repairs(&self) -> &[String] {
         &self.inner.repairs
+    }
+
+    /// Sets the free space below which the store takes no blobs.
+    pub fn set_min_free_space(&self, min_free_space: MinFreeSpace) {
+        self.inner.min_free.store(min_free_space.bytes, Ordering::Relaxed);
+    }
+
+    /// Returns the size of the store's disk.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn disk_space(&self) -> Result<DiskSpace, StoreError> {
+        DiskSpace::of(&self.inner.root)
+    }
+
+    /// Checks that `incoming` bytes leave enough free space.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`] if they do not.
+    pub fn check_space(&self, incoming: u64) -> Result<(), StoreError> {
+        let DiskSpace { free, total } = self.disk_space()?;
+        let min_free = MinFreeSpace {
+            bytes: self.inner.min_free.load(Ordering::Relaxed),
+        };
+        let floor = min_free.for_disk(total);
+        if free < floor.saturating_add(incoming) {
+            return Err(StoreError::NoSpace { free, floor, incoming });
+        }
+        Ok(())
     }
 
     /// Returns the state of a blob. It is complete only if it has the size of the descriptor.
@@ -255,6 +291,20 @@ impl ContentStore {
             .join(INGEST)
             .join(format!("{}-{}", digest.algorithm(), digest.hex()))
     }
+}
+
+/// Deletes everything in a directory, which is made if it is missing. An existing one is kept: a full disk may have no
+/// room for a new one.
+fn empty_directory(directory: &Utf8Path) -> Result<(), StoreError> {
+    fs::create_dir_all(directory)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory that only its owner can enter, unless it is there. Parents that are missing get the usual mode.

@@ -47,7 +47,6 @@ use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
 use crate::fast_path::body::AcceptsFileBody;
 use crate::repository::Registry;
-use crate::repository::disk_space::DiskSpace;
 use crate::repository::servable::Completeness;
 use landfall_core::registry_path::{RegistryPathError, Route};
 use landfall_net::serve::budget::ClientAddress;
@@ -204,7 +203,7 @@ impl Api {
             ("requests", self.in_flight.refusals()),
             ("logins", self.access.refusals()),
         ]);
-        let free = DiskSpace::of(&self.registry.store).ok().map(|disk| disk.free);
+        let free = self.registry.store.disk_space().ok().map(|disk| disk.free);
         let text = metrics.render(in_flight, free, &refusals).map_err(|_| {
             ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,

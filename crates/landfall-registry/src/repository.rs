@@ -7,7 +7,6 @@
 
 pub(crate) mod age_clock;
 pub mod directories;
-pub(crate) mod disk_space;
 pub(crate) mod gc;
 pub mod inspect;
 pub(crate) mod manifest_cache;
@@ -22,12 +21,12 @@ use camino::Utf8Path;
 use jiff::Timestamp;
 use landfall_core::reference::{Digest, Repository};
 use landfall_oci::store::ContentStore;
+use landfall_oci::store::disk_space::MinFreeSpace;
 use landfall_oci::store::error::StoreError;
 use tokio::sync::watch;
 
 use crate::api::budgets::Budgets;
 use crate::repository::age_clock::AgeClock;
-use crate::repository::disk_space::{DiskSpace, MinFreeSpace};
 use crate::repository::manifest_cache::ManifestCache;
 use crate::repository::promises::{Promises, UploadInFlight, UploadsInFlight};
 use crate::repository::record::RecordChange;
@@ -72,7 +71,6 @@ pub struct Registry {
     pub(crate) upload_sessions: UploadSessions,
     pub(crate) promises: Promises,
     pub(crate) in_flight: UploadsInFlight,
-    min_free_space: MinFreeSpace,
     pub(crate) manifest_cache: ManifestCache,
     pub(crate) budgets: Budgets,
     /// Number of losses so far: deletions of manifests, and content that was found missing.
@@ -106,7 +104,6 @@ impl Registry {
             in_flight: UploadsInFlight::default(),
             manifest_cache: ManifestCache::default(),
             budgets: Budgets::default(),
-            min_free_space: MinFreeSpace::default(),
             losses: watch::Sender::new(0),
         }
     }
@@ -124,8 +121,8 @@ impl Registry {
 
     /// Sets the free space below which the registry rejects uploads.
     #[must_use]
-    pub fn with_min_free_space(mut self, min_free_space: MinFreeSpace) -> Registry {
-        self.min_free_space = min_free_space;
+    pub fn with_min_free_space(self, min_free_space: MinFreeSpace) -> Registry {
+        self.store.set_min_free_space(min_free_space);
         self
     }
 
@@ -240,11 +237,6 @@ impl Registry {
 
     /// Returns an error if `incoming` bytes would leave too little free space.
     pub(crate) fn check_space(&self, incoming: u64) -> Result<(), StoreError> {
-        let DiskSpace { free, total } = DiskSpace::of(&self.store)?;
-        let floor = self.min_free_space.for_disk(total);
-        if free < floor.saturating_add(incoming) {
-            return Err(StoreError::NoSpace { free, floor, incoming });
-        }
-        Ok(())
+        self.store.check_space(incoming)
     }
 }

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first signal starts a graceful shutdown, the second ends the program at once.
+//! Signals: the first SIGTERM or SIGINT starts a graceful shutdown, the second ends the program at once. SIGHUP makes a
+//! service read its files again.
 
 use std::future::Future;
 
@@ -24,6 +25,28 @@ pub(crate) async fn run_until_signalled<T>(
         ended = &mut work => ended,
         () = signals.next() => bail!("a second signal came before the graceful shutdown was complete"),
     }
+}
+
+/// Runs a service as [`run_until_signalled`] runs work. Each SIGHUP calls `reload`.
+///
+/// # Errors
+/// As [`run_until_signalled`].
+pub(crate) async fn run_service<T>(
+    work: impl Future<Output = anyhow::Result<T>>,
+    shutdown: &CancellationToken,
+    reload: impl Fn(),
+) -> anyhow::Result<T> {
+    let mut hangups = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+    let served = async {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                ended = &mut work => return ended,
+                Some(()) = hangups.recv() => reload(),
+            }
+        }
+    };
+    run_until_signalled(served, shutdown).await
 }
 
 struct Signals {

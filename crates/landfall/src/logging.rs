@@ -6,8 +6,9 @@ use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-use crate::output::printer::stderr_may_be_coloured;
-use crate::output::progress::LogWriter;
+use crate::context::Context;
+use crate::output::printer::{Verbosity, stderr_may_be_coloured};
+use crate::output::progress::{LogWriter, ProgressMode};
 
 /// Environment variable with the filter, e.g. `debug` or `landfall_oci=trace,info`.
 const FILTER_VARIABLE: &str = "LANDFALL_LOG";
@@ -20,6 +21,23 @@ pub enum LogFormat {
     Text,
     /// A line of JSON for each event.
     Json,
+}
+
+/// Starts the log of a service on stderr. `--quiet` lets errors alone through. Beside progress as JSON the log is JSON too,
+/// so that each line of stderr is an object: one with `type` is progress, one with `level` is of the log.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) fn start_service(format: LogFormat, writer: LogWriter, context: &Context) -> anyhow::Result<()> {
+    let default_filter = match context.printer.verbosity() {
+        Verbosity::Quiet => "error",
+        Verbosity::Normal | Verbosity::Verbose => "info",
+    };
+    let format = match context.progress {
+        ProgressMode::Json => LogFormat::Json,
+        ProgressMode::Auto | ProgressMode::Plain | ProgressMode::None => format,
+    };
+    start(format, writer, default_filter)
 }
 
 /// Starts logging to stderr. `LANDFALL_LOG` overrides `default_filter`.

@@ -52,6 +52,24 @@ fn services_that_are_shipped_set_the_size_from_which_memory_goes_back_to_the_sys
     }
 }
 
+/// A leak of the agent or of a command of a stage must not take the host down.
+#[test]
+fn unit_of_the_agent_limits_its_resources_and_reloads() {
+    let packaging = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging");
+    let text = std::fs::read_to_string(format!("{packaging}/systemd/landfall-agent.service")).expect("the unit");
+    let keys: BTreeSet<&str> = text.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    for key in [
+        "MemoryHigh",
+        "MemoryMax",
+        "LimitNOFILE",
+        "TasksMax",
+        "ExecReload",
+        "NoNewPrivileges",
+    ] {
+        assert!(keys.contains(key), "{key}");
+    }
+}
+
 #[test]
 fn registry_with_a_login_refuses_who_has_none() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -187,4 +205,86 @@ fn demo_goes_through_every_phase_and_ends_with_0() {
         ]
         "#);
     });
+}
+
+/// Returns true if a JSON object names one of its keys twice, which strict readers refuse.
+fn has_double_key(line: &str) -> bool {
+    struct Keys;
+    impl<'de> serde::de::Visitor<'de> for Keys {
+        type Value = bool;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+            let mut keys = BTreeSet::new();
+            let mut twice = false;
+            while let Some((key, _)) = map.next_entry::<String, serde_json::Value>()? {
+                twice |= !keys.insert(key);
+            }
+            Ok(twice)
+        }
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(line);
+    serde::Deserializer::deserialize_map(&mut deserializer, Keys).expect("a line of JSON")
+}
+
+/// Runs an agent without images once, and returns what it writes to stderr.
+fn agent_stderr(more: &[&str]) -> String {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("a UTF-8 path").to_owned();
+    std::fs::create_dir(path("root")).expect("a directory");
+    let text = "#cloud-config\nstylus:\n  imageRedirectWebhook:\n    enable: false\nlandfall:\n  listen: 127.0.0.1:0\n  \
+                containerd:\n    enable: false\n";
+    std::fs::write(path("user-data.yaml"), text).expect("the user-data");
+    let (user_data, state, root) = (path("user-data.yaml"), path("state"), path("root"));
+    let arguments = [
+        "agent",
+        "--once",
+        "--user-data",
+        &user_data,
+        "--state-dir",
+        &state,
+        "--root",
+        &root,
+    ];
+    let output = run(&[&arguments[..], more].concat());
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    stderr
+}
+
+#[test]
+fn quiet_agent_that_succeeds_says_nothing() {
+    assert_eq!(agent_stderr(&["--quiet", "--progress", "none"]), "");
+}
+
+#[test]
+fn every_line_of_an_agent_with_json_is_one_object_without_double_keys() {
+    for arguments in [
+        &["--log-format", "json", "--progress", "none"][..],
+        &["--progress", "json"],
+    ] {
+        let stderr = agent_stderr(arguments);
+        assert!(stderr.lines().count() > 5, "{stderr}");
+        for line in stderr.lines() {
+            assert!(!has_double_key(line), "{line}");
+            let object: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+            let is_progress = object.get("type").is_some();
+            assert_ne!(is_progress, object.get("level").is_some(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn service_goes_on_after_sighup() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let root = directory.path().to_str().expect("a UTF-8 path");
+    let mut registry = Running::start(&["registry", "serve", "--root", root, "--listen", "127.0.0.1:0"]);
+    let url = registry.line();
+    let address = url.strip_prefix("http://").expect("a plain URL on loopback");
+    registry.hang_up();
+    for _ in 0..20 {
+        assert!(get(address, "/v2/").starts_with("HTTP/1.1 200"));
+    }
+    assert_eq!(registry.terminate(), Some(0));
 }

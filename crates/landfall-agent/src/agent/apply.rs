@@ -1,22 +1,22 @@
 //! Carries out the steps of the plan. It decides the order in time alone: images in parallel, the steps of one image
 //! one after the other. A failure does not stop the other images.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use landfall_core::failure::Explanation;
 use landfall_core::plan::Step;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::status::{EventReason, ProgressEvent};
+use landfall_core::sync::lock;
 use tracing::Instrument as _;
 
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::core_images::load_core_images;
 use crate::agent::host::Host;
 use crate::agent::ledger::CoreImages;
-use crate::agent::transfer::{fetch_image, load_image, push_image};
+use crate::agent::transfer::{Failed, fetch_image, load_image, push_image};
 
 /// The part of a step's result that the ledger has to remember.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,23 +31,30 @@ pub(crate) enum Applied {
     },
 }
 
-/// An image whose steps did not all succeed.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) explanation: Explanation,
+/// The causes of the failures of one pass.
+#[derive(Debug, Default)]
+pub(crate) struct Causes(Mutex<HashSet<String>>);
+
+impl Causes {
+    /// Returns true if no image of this pass failed for this cause before.
+    fn is_new(&self, cause: &str) -> bool {
+        lock(&self.0).insert(cause.to_owned())
+    }
 }
 
-/// Applies steps and returns one result for each image. Each failure is recorded as an event and in the status first.
+/// Applies steps and returns one result for each image. Each failure is in the status first, and each new cause is an
+/// event.
 pub(crate) async fn apply_steps(
     host: &Arc<Host>,
     active: &ActiveConfig,
     steps: Vec<Step>,
+    causes: &Causes,
 ) -> Vec<Result<Applied, Failed>> {
     let side_by_side = active.settings.landfall.concurrency.max(1);
     stream::iter(group_by_image(steps))
         .map(|(image, steps)| {
             let span = tracing::info_span!("image", %image);
-            apply_image_steps(host, active, image.to_string(), steps).instrument(span)
+            apply_image_steps(host, active, image.to_string(), steps, causes).instrument(span)
         })
         .buffer_unordered(side_by_side)
         .collect()
@@ -82,22 +89,28 @@ async fn apply_image_steps(
     active: &ActiveConfig,
     image: String,
     steps: Vec<Step>,
+    causes: &Causes,
 ) -> Result<Applied, Failed> {
     let mut last = Applied::InPlace;
     for step in steps {
         let reason = failure_reason(&step);
         match apply_step(host, active, step).await {
             Ok(applied) => last = applied,
-            Err(explanation) => {
-                let text = explanation.line();
-                host.warn(reason, &image, text.clone()).await;
+            Err(mut failed) => {
+                failed.is_known = !causes.is_new(&failed.cause);
+                let text = failed.explanation.line();
+                // A failure that stays the same is one event, and not one with each pass.
+                let before = host.status.image(&image).and_then(|status| status.error);
+                if !failed.is_known && before.as_ref() != Some(&text) {
+                    host.warn(reason, &image, text.clone()).await;
+                }
                 host.status
                     .update_image(&image, |status| status.error = Some(text.clone()));
                 host.progress(ProgressEvent::ImageFailed {
                     image: image.clone(),
                     error: text,
                 });
-                return Err(Failed { explanation });
+                return Err(failed);
             }
         }
     }
@@ -114,7 +127,7 @@ fn failure_reason(step: &Step) -> EventReason {
     }
 }
 
-async fn apply_step(host: &Arc<Host>, active: &ActiveConfig, step: Step) -> Result<Applied, Explanation> {
+async fn apply_step(host: &Arc<Host>, active: &ActiveConfig, step: Step) -> Result<Applied, Failed> {
     match step {
         Step::StoreImage { planned, name, .. } => {
             let from = fetch_image(host, active, planned, &name).await?;

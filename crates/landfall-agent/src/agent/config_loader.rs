@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use landfall_core::settings::Settings;
 use landfall_core::status::EventReason;
+use landfall_net::state_file::StateFile;
 use landfall_oci::client::AmbientAccess;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::config_source::{ConfigSource, Reading, ValidConfig};
 use crate::agent::host::Host;
-use crate::agent::inputs::{load_last_good, write_last_good};
+use crate::agent::inputs::{ConfigTexts, load_last_good, write_last_good};
 use crate::agent::ledger::LedgerFile;
 use crate::options::{AgentOptions, Timing};
 
@@ -24,7 +25,7 @@ pub(crate) struct FilesChanged;
 /// The reason why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// The time limit has passed.
+    /// The time limit has passed, or the operator asks for a pass.
     Time,
     FilesChanged,
 }
@@ -36,6 +37,9 @@ pub(crate) struct ConfigLoader {
     timing: Timing,
     ambient: AmbientAccess,
     once: bool,
+    reload: Arc<Notify>,
+    /// Inputs that could not be kept as the last good ones yet.
+    unkept: Option<ConfigTexts>,
     /// The fingerprint of the files when the agent last read them, whether that configuration is active or not.
     seen: Option<String>,
     /// The first reading of the run, until it is used.
@@ -53,6 +57,8 @@ impl ConfigLoader {
             timing: options.timing,
             ambient: options.ambient.clone(),
             once: options.once,
+            reload: options.reload.clone(),
+            unkept: None,
             seen: None,
             first: Some(first),
             active: None,
@@ -69,16 +75,20 @@ impl ConfigLoader {
         self.stages.subscribe()
     }
 
-    /// Waits until `limit` has passed or the content of a file changed.
+    /// Waits until `limit` has passed, the content of a file changed, or the operator asks for a pass.
     pub(crate) async fn wait(&self, limit: Duration) -> Wake {
         let end = Instant::now() + limit;
         loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(end) => return Wake::Time,
-                () = tokio::time::sleep(self.timing.file_poll) => {}
-            }
+            let is_time = tokio::select! {
+                () = tokio::time::sleep_until(end) => true,
+                () = self.reload.notified() => true,
+                () = tokio::time::sleep(self.timing.file_poll) => false,
+            };
             if self.source.fingerprint().await != self.seen {
                 return Wake::FilesChanged;
+            }
+            if is_time {
+                return Wake::Time;
             }
         }
     }
@@ -115,8 +125,11 @@ impl ConfigLoader {
     ///
     /// # Errors
     ///
-    /// If the files have errors and there is no last good configuration, or the state cannot be written.
+    /// If the files have errors and there is no last good configuration.
     pub(crate) async fn load(&mut self, host: &Host, ledger: &mut LedgerFile) -> anyhow::Result<Arc<ActiveConfig>> {
+        if let Some(inputs) = self.unkept.take() {
+            self.keep(host, inputs).await;
+        }
         let reading = match self.first.take() {
             Some(first) => first,
             None => {
@@ -144,9 +157,7 @@ impl ConfigLoader {
     ) -> anyhow::Result<Arc<ActiveConfig>> {
         let changed = ledger.get().configuration != fingerprint;
         if changed {
-            let state_dir = host.state_dir.clone();
-            let inputs = valid.inputs;
-            tokio::task::spawn_blocking(move || write_last_good(&state_dir, &inputs)).await??;
+            self.keep(host, valid.inputs).await;
             ledger.update(|ledger| {
                 ledger.generation += 1;
                 ledger.configuration.clone_from(&fingerprint);
@@ -159,11 +170,21 @@ impl ConfigLoader {
         Ok(self.activate(host, valid.settings, fingerprint))
     }
 
+    /// Keeps the inputs as the last good ones. On a disk that cannot be written, they are in use all the same, and a later
+    /// pass keeps them.
+    async fn keep(&mut self, host: &Host, inputs: ConfigTexts) {
+        let (state_dir, texts) = (host.state_dir.clone(), inputs.clone());
+        let written = tokio::task::spawn_blocking(move || write_last_good(&state_dir, &texts)).await;
+        let written = written.map_err(anyhow::Error::from).flatten();
+        self.unkept = written.is_err().then_some(inputs);
+        host.health.note("the last good configuration", written);
+    }
+
     async fn keep_last_good(&mut self, host: &Host, problem: String) -> anyhow::Result<Arc<ActiveConfig>> {
         host.status
             .update(|status| status.configuration_error = Some(problem.clone()));
         if self.active.is_none() {
-            self.restore_last_good(host).await?;
+            self.restore_last_good(host).await;
         }
         let Some(active) = self.active.clone() else {
             anyhow::bail!(problem);
@@ -174,16 +195,18 @@ impl ConfigLoader {
         Ok(active)
     }
 
-    async fn restore_last_good(&mut self, host: &Host) -> anyhow::Result<()> {
+    async fn restore_last_good(&mut self, host: &Host) {
         let state_dir = host.state_dir.clone();
-        let kept = tokio::task::spawn_blocking(move || load_last_good(&state_dir)).await??;
-        let Some(kept) = kept else { return Ok(()) };
+        let kept = match tokio::task::spawn_blocking(move || load_last_good(&state_dir)).await {
+            Ok(StateFile::Loaded(kept)) => kept,
+            Ok(StateFile::SetAside(aside)) => return host.report_aside([&aside]).await,
+            Ok(StateFile::Missing) | Err(_) => return,
+        };
         let reading = self.source.check(kept);
         // An older version of the program may have accepted a configuration that this one rejects: then there is none.
         if let Ok(valid) = reading.result {
             self.activate(host, valid.settings, reading.fingerprint);
         }
-        Ok(())
     }
 
     fn activate(&mut self, host: &Host, settings: Arc<Settings>, fingerprint: Option<String>) -> Arc<ActiveConfig> {

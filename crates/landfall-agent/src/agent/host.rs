@@ -6,17 +6,19 @@ use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use landfall_core::status::{EventKind, EventReason, ProgressEvent, ProgressSink};
 use landfall_host::root::HostRoot;
+use landfall_net::state_file::SetAside;
 use landfall_oci::client::UploadJournal;
 use landfall_oci::store::ContentStore;
 use landfall_registry::directories::RegistryDirs;
 
 use crate::events::EventLog;
-use crate::failure::explain_state_dir;
+use crate::failure::explain_unusable_state_dir;
 use crate::metrics::Metrics;
 use crate::options::AgentOptions;
 use crate::progress::Meter;
 use crate::status::StatusStore;
 use crate::supervisor::Supervisor;
+use crate::write_health::WriteHealth;
 
 /// The state and services that everything in one run shares.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub(crate) struct Host {
     pub(crate) uploads: Option<UploadJournal>,
     pub(crate) events: EventLog,
     pub(crate) status: StatusStore,
+    pub(crate) health: WriteHealth,
     pub(crate) metrics: Metrics,
     pub(crate) meter: Arc<Meter>,
     pub(crate) supervisor: Supervisor,
@@ -40,32 +43,52 @@ impl Host {
         progress: Arc<dyn ProgressSink>,
         supervisor: Supervisor,
     ) -> anyhow::Result<Host> {
+        let health = WriteHealth::new(&state_dir);
         let opened = {
-            let state_dir = state_dir.clone();
+            let (state_dir, health) = (state_dir.clone(), health.clone());
             tokio::task::spawn_blocking(move || {
                 let store = ContentStore::open(&RegistryDirs::of_agent(&state_dir).store)
                     .context("cannot open the content store")?;
-                let uploads =
-                    UploadJournal::open(&state_dir.join("uploads")).context("cannot open the upload journal")?;
-                Ok::<_, anyhow::Error>((store, uploads, EventLog::open(&state_dir)?))
+                // Without a journal, an upload that was interrupted begins anew.
+                let uploads = UploadJournal::open(&state_dir.join("uploads")).unwrap_or_else(|error| {
+                    tracing::warn!(%error, "cannot open the upload journal");
+                    None
+                });
+                let (events, aside) = EventLog::open_or_keep_in_memory(&state_dir, health);
+                Ok::<_, anyhow::Error>((store, uploads, events, aside))
             })
         };
-        let (store, uploads, events) = opened.await?.with_context(|| explain_state_dir(&state_dir))?;
-        for repair in store.repairs() {
-            tracing::warn!(repair, "content store repaired");
-        }
+        let (store, uploads, events, aside) = opened
+            .await?
+            .map_err(|error| explain_unusable_state_dir(&state_dir, error))?;
+        let status = StatusStore::new(&state_dir, health.clone());
         let metrics = Metrics::new();
-        Ok(Host {
+        let host = Host {
             root: HostRoot::new(options.root.clone()),
             store,
             uploads,
             events,
-            status: StatusStore::new(&state_dir),
+            status,
+            health,
             meter: Arc::new(Meter::new(progress, metrics.clone())),
             metrics,
             supervisor,
             state_dir,
-        })
+        };
+        for repair in host.store.repairs() {
+            host.warn(EventReason::StateDamaged, "content store", repair.clone())
+                .await;
+        }
+        host.report_aside(&aside).await;
+        Ok(host)
+    }
+
+    /// Records an event for each state file that was set aside.
+    pub(crate) async fn report_aside(&self, aside: impl IntoIterator<Item = &SetAside>) {
+        for file in aside {
+            let subject = file.path.file_name().unwrap_or("state");
+            self.warn(EventReason::StateDamaged, subject, file.to_string()).await;
+        }
     }
 
     pub(crate) fn supervise(&self) {

@@ -1,10 +1,10 @@
 //! The input files: loading them, fingerprinting them, and keeping the last good ones.
 
-use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::diagnostic::NamedText;
 use landfall_host::files::write_atomic;
 use landfall_host::inputs::load_input;
+use landfall_net::state_file::{StateFile, Unusable, load_state_file};
 use landfall_oci::digest::{Algorithm, Digester};
 use serde::{Deserialize, Serialize};
 
@@ -50,8 +50,13 @@ impl ConfigTexts {
     }
 }
 
+/// The version of the copy's format. Version 1 had no field for it.
+const VERSION: u32 = 1;
+
 #[derive(Serialize, Deserialize)]
 struct LastGood {
+    #[serde(default)]
+    version: u32,
     user_data: Vec<(String, String)>,
     profiles: Vec<(String, String)>,
 }
@@ -69,6 +74,7 @@ pub(crate) fn write_last_good(state_dir: &Utf8Path, inputs: &ConfigTexts) -> any
             .collect()
     };
     let kept = LastGood {
+        version: VERSION,
         user_data: plain(&inputs.user_data),
         profiles: plain(&inputs.profiles),
     };
@@ -76,22 +82,21 @@ pub(crate) fn write_last_good(state_dir: &Utf8Path, inputs: &ConfigTexts) -> any
     Ok(())
 }
 
-/// Loads the last good inputs; `None` if there never were any.
-///
-/// # Errors
-///
-/// If the copy is there and cannot be read.
-pub(crate) fn load_last_good(state_dir: &Utf8Path) -> anyhow::Result<Option<ConfigTexts>> {
-    let path = state_dir.join(LAST_GOOD);
-    let bytes = match fs_err::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
+/// Loads the last good inputs.
+pub(crate) fn load_last_good(state_dir: &Utf8Path) -> StateFile<ConfigTexts> {
+    load_state_file(&state_dir.join(LAST_GOOD), parse_last_good)
+}
+
+fn parse_last_good(bytes: &[u8]) -> Result<ConfigTexts, Unusable> {
     // serde's message could quote the text, which holds passwords.
-    let kept: LastGood = serde_json::from_slice(&bytes)
-        .ok()
-        .with_context(|| format!("`{path}` is not what the agent wrote"))?;
+    let damaged = || Unusable::Damaged("it is not what the agent wrote".to_owned());
+    let kept: LastGood = serde_json::from_slice(bytes).map_err(|_may_hold_a_secret| damaged())?;
+    if kept.version > VERSION {
+        return Err(Unusable::Newer {
+            found: kept.version,
+            known: VERSION,
+        });
+    }
     let named = |texts: Vec<(String, String)>| {
         texts
             .into_iter()
@@ -101,10 +106,10 @@ pub(crate) fn load_last_good(state_dir: &Utf8Path) -> anyhow::Result<Option<Conf
             })
             .collect()
     };
-    Ok(Some(ConfigTexts {
+    Ok(ConfigTexts {
         user_data: named(kept.user_data),
         profiles: named(kept.profiles),
-    }))
+    })
 }
 
 #[cfg(test)]
@@ -147,15 +152,22 @@ mod tests {
     fn last_good_inputs_come_back_and_only_their_owner_reads_them() {
         let dir = tempfile::tempdir().unwrap();
         let state_dir = Utf8Path::from_path(dir.path()).unwrap();
-        assert!(load_last_good(state_dir).unwrap().is_none());
+        assert!(matches!(load_last_good(state_dir), StateFile::Missing));
         let inputs = mk_inputs(&[("u", "secret")], &[("p", "x")]);
         write_last_good(state_dir, &inputs).unwrap();
-        let back = load_last_good(state_dir).unwrap().unwrap();
+        let StateFile::Loaded(back) = load_last_good(state_dir) else {
+            panic!("the inputs are gone")
+        };
         assert_eq!(back.fingerprint(), inputs.fingerprint());
         let mode = fs_err::metadata(state_dir.join(LAST_GOOD))
             .unwrap()
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+        fs_err::write(state_dir.join(LAST_GOOD), r#"{"user_data": "secret", "profiles": []}"#).unwrap();
+        let StateFile::SetAside(aside) = load_last_good(state_dir) else {
+            panic!("damaged inputs are used")
+        };
+        assert!(!aside.to_string().contains("secret"), "{aside}");
     }
 }

@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, bail};
 use camino::{Utf8Path, Utf8PathBuf};
-use landfall_core::failure::Explanation;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_host::files::write_atomic;
+use landfall_net::state_file::{SetAside, StateFile, Unusable, load_state_file};
 use serde::{Deserialize, Serialize};
+
+use crate::write_health::WriteHealth;
 
 const FILE_NAME: &str = "ledger.json";
 
-/// The version of the format. The agent refuses a ledger of a later version: it may hold facts that this program would
-/// drop.
+/// The version of the format. A ledger of a later version is set aside: it may hold facts that this program would drop.
 const VERSION: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,63 +84,67 @@ impl Default for Ledger {
 pub(crate) struct LedgerFile {
     path: Utf8PathBuf,
     ledger: Ledger,
-}
-
-fn explain_ledger(path: &Utf8Path) -> Explanation {
-    Explanation::new(
-        format!("cannot use `{path}`"),
-        "remove it, and the agent checks everything again",
-    )
+    /// True if the ledger in memory is not the one on disk.
+    unwritten: bool,
+    health: WriteHealth,
 }
 
 impl LedgerFile {
-    /// Loads the ledger of this state directory, or begins a new one.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read, is not a ledger, or is of a later version.
-    pub(crate) fn load(state_dir: &Utf8Path) -> anyhow::Result<LedgerFile> {
+    /// Loads the ledger of this state directory, or begins a new one: then the agent checks everything again.
+    pub(crate) fn load(state_dir: &Utf8Path, health: WriteHealth) -> (LedgerFile, Option<SetAside>) {
         let path = state_dir.join(FILE_NAME);
-        let ledger = match fs_err::read(&path) {
-            Ok(bytes) => parse_ledger(&bytes).with_context(|| explain_ledger(&path))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ledger::default(),
-            Err(error) => return Err(error.into()),
+        let (ledger, aside) = match load_state_file(&path, parse_ledger) {
+            StateFile::Loaded(ledger) => (ledger, None),
+            StateFile::Missing => (Ledger::default(), None),
+            StateFile::SetAside(aside) => (Ledger::default(), Some(aside)),
         };
-        Ok(LedgerFile { path, ledger })
+        let file = LedgerFile {
+            path,
+            ledger,
+            unwritten: false,
+            health,
+        };
+        (file, aside)
     }
 
     pub(crate) fn get(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Changes the ledger and writes it to disk, unless the change changes nothing.
+    /// Changes the ledger and writes it to disk, unless the change changes nothing. On a disk that cannot be written, the
+    /// change is in memory until a later call succeeds.
     ///
     /// # Errors
     ///
-    /// If the file cannot be written. The change is then in memory only.
+    /// If the ledger cannot be expressed as JSON.
     pub(crate) fn update(&mut self, change: impl FnOnce(&mut Ledger)) -> anyhow::Result<()> {
         let before = self.ledger.clone();
         change(&mut self.ledger);
-        if before == self.ledger {
+        if before == self.ledger && !self.unwritten {
             return Ok(());
         }
-        Ok(write_atomic(
-            &self.path,
-            0o600,
-            &serde_json::to_vec_pretty(&self.ledger)?,
-        )?)
+        let content = serde_json::to_vec_pretty(&self.ledger)?;
+        let written = write_atomic(&self.path, 0o600, &content);
+        self.unwritten = written.is_err();
+        self.health.note("the ledger", written.map_err(anyhow::Error::from));
+        Ok(())
     }
 }
 
-fn parse_ledger(bytes: &[u8]) -> anyhow::Result<Ledger> {
-    let ledger: Ledger = serde_json::from_slice(bytes).context("it is not a ledger of the agent")?;
-    if ledger.version != VERSION {
-        bail!(
-            "it is of version {}, and this program knows version {VERSION}",
-            ledger.version
-        );
+fn parse_ledger(bytes: &[u8]) -> Result<Ledger, Unusable> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
     }
-    Ok(ledger)
+    let damaged = |error: serde_json::Error| Unusable::Damaged(format!("it is not a ledger of the agent: {error}"));
+    let Versioned { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if version > VERSION {
+        return Err(Unusable::Newer {
+            found: version,
+            known: VERSION,
+        });
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
 }
 
 #[cfg(test)]
@@ -148,7 +152,6 @@ mod tests {
     #![expect(clippy::disallowed_methods, reason = "test set-up")]
 
     use super::*;
-    use crate::failure::error_line;
 
     fn mk_dir() -> (tempfile::TempDir, Utf8PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -156,50 +159,85 @@ mod tests {
         (dir, path)
     }
 
+    fn load(path: &Utf8Path) -> LedgerFile {
+        let (file, aside) = LedgerFile::load(path, WriteHealth::new(path));
+        assert_eq!(aside, None);
+        file
+    }
+
+    fn mk_held() -> (ImageReference, Digest) {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        (
+            "reg:5000/spectro-images/docker.io/library/nginx:1".parse().unwrap(),
+            digest.parse().unwrap(),
+        )
+    }
+
     #[test]
     fn what_is_remembered_is_there_after_a_restart() {
         let (_dir, path) = mk_dir();
-        let reference: ImageReference = "reg:5000/spectro-images/docker.io/library/nginx:1".parse().unwrap();
-        let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
-        let mut file = LedgerFile::load(&path).unwrap();
-        file.update(|ledger| {
-            ledger.primary.insert(reference, digest);
-        })
-        .unwrap();
-        assert_eq!(LedgerFile::load(&path).unwrap().get(), file.get());
+        let mut file = load(&path);
+        file.update(|ledger| ledger.primary.extend([mk_held()])).unwrap();
+        assert_eq!(load(&path).get(), file.get());
     }
 
     #[test]
     fn unchanged_ledger_is_not_written() {
         let (_dir, path) = mk_dir();
-        LedgerFile::load(&path).unwrap().update(|_| {}).unwrap();
+        load(&path).update(|_| {}).unwrap();
         assert!(!path.join(FILE_NAME).exists());
     }
 
     #[test]
-    fn unusable_ledgers_are_refused_with_a_way_out() {
+    fn ledger_that_cannot_be_written_is_kept_in_memory_and_written_later() {
         let (_dir, path) = mk_dir();
+        let state_dir = path.join("gone");
+        let mut file = load(&state_dir);
+        file.update(|ledger| ledger.primary.extend([mk_held()])).unwrap();
+        assert!(
+            file.health
+                .problem()
+                .is_some_and(|problem| problem.starts_with("the ledger cannot be written: "))
+        );
+        assert_eq!(file.get().primary.len(), 1);
+        std::fs::create_dir(&state_dir).unwrap();
+        file.update(|_| {}).unwrap();
+        assert_eq!(file.health.problem(), None);
+        assert_eq!(load(&state_dir).get(), file.get());
+    }
+
+    #[test]
+    fn unusable_ledgers_are_set_aside() {
         let newer = serde_json::to_string(&Ledger {
             version: 2,
             ..Ledger::default()
         })
         .unwrap();
-        let cases = [
+        for (text, ending, reason) in [
             (
                 "{",
-                "it is not a ledger of the agent: EOF while parsing an object at line 1 column 1",
+                "damaged",
+                "is damaged: it is not a ledger of the agent: EOF while parsing an object at line 1 column 1",
             ),
-            (newer.as_str(), "it is of version 2, and this program knows version 1"),
-        ];
-        for (text, reason) in cases {
-            std::fs::write(path.join(FILE_NAME), text).unwrap();
-            let error = error_line(&LedgerFile::load(&path).unwrap_err());
+            (
+                newer.as_str(),
+                "newer",
+                "is of version 2, and this program knows version 1",
+            ),
+            (
+                r#"{"version":99,"other":{}}"#,
+                "newer",
+                "is of version 99, and this program knows version 1",
+            ),
+        ] {
+            let (_dir, path) = mk_dir();
+            let file = path.join(FILE_NAME);
+            std::fs::write(&file, text).unwrap();
+            let (loaded, aside) = LedgerFile::load(&path, WriteHealth::new(&path));
+            assert_eq!(loaded.get(), &Ledger::default(), "{text}");
             assert_eq!(
-                error,
-                format!(
-                    "cannot use `{}`: {reason}; hint: remove it, and the agent checks everything again",
-                    path.join(FILE_NAME)
-                )
+                aside.unwrap().to_string(),
+                format!("`{file}` {reason}; it is set aside as `{file}.{ending}`, and a new one is begun")
             );
         }
     }

@@ -1,16 +1,20 @@
 //! The agent's loop: a pass through the phases, then a wait for a reason to make another one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use landfall_core::jitter::spread;
+use landfall_core::plan::phases::{PassFacts, blocked_by};
 use landfall_core::reference::ImageReference;
-use landfall_core::status::{EventReason, Phase, ProgressEvent};
+use landfall_core::status::{EventReason, FailedPhase, Phase, ProgressEvent};
 use landfall_core::wording::counted;
 use landfall_host::notify::ServiceState;
+use landfall_net::random::random_fraction;
 
 use crate::agent::active_config::ActiveConfig;
+use crate::agent::apply::Causes;
 use crate::agent::baseline::record_baseline;
 use crate::agent::config_loader::{ConfigLoader, FilesChanged, Wake};
 use crate::agent::config_source::Reading;
@@ -32,31 +36,52 @@ pub(crate) struct Reconciler {
     config: ConfigLoader,
     ledger: LedgerFile,
     services: Services,
+    /// The causes of this pass.
+    causes: Causes,
+    /// The causes of failures that are events already.
+    reported: HashMap<Phase, Vec<String>>,
+    /// The reason why the state cannot be written, if it is an event already.
+    unwritable: Option<String>,
 }
 
-/// A pass that ended at a phase.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct PhaseFailure {
-    phase: Phase,
-    message: String,
+/// The result of a pass through the phases.
+#[derive(Debug, Default)]
+struct PassEnd {
+    /// The phases that failed, in order.
+    failures: Vec<FailedPhase>,
+    /// The phases that failed, or waited for one that did.
+    unfinished: HashSet<Phase>,
+    /// True if a file changed and the pass ended early: the next one begins at once, with the new files.
+    is_interrupted: bool,
+    /// The time that the registries ask to wait before the next pass.
+    not_before: Option<Duration>,
+}
+
+/// The phases of a pass that are events. A pass that finds everything in place is not worth an event every few minutes.
+#[derive(Debug)]
+enum Shown {
+    All,
+    /// Phases that are tried again. Their end is an event, if they succeed.
+    Retried(HashSet<Phase>),
 }
 
 impl Reconciler {
     /// Returns a reconciler that has done nothing yet.
-    ///
-    /// # Errors
-    ///
-    /// If the ledger cannot be read.
-    pub(crate) fn new(host: Arc<Host>, options: AgentOptions, first: Reading) -> anyhow::Result<Reconciler> {
-        Ok(Reconciler {
+    pub(crate) async fn new(host: Arc<Host>, options: AgentOptions, first: Reading) -> Reconciler {
+        let (ledger, aside) = LedgerFile::load(&host.state_dir, host.health.clone());
+        host.report_aside(&aside).await;
+        Reconciler {
             timing: options.timing,
             role: options.role,
             once: options.once,
             config: ConfigLoader::new(&options, first),
-            ledger: LedgerFile::load(&host.state_dir)?,
-            services: Services::new(options.listeners, options.once),
+            ledger,
+            services: Services::new(options.listeners, options.once, options.role),
+            causes: Causes::default(),
+            reported: HashMap::new(),
+            unwritable: None,
             host,
-        })
+        }
     }
 
     /// Makes one pass if the agent runs once, otherwise passes until the future is dropped.
@@ -64,32 +89,48 @@ impl Reconciler {
         if self.role == Role::Host {
             supervise_stages(&self.host, self.config.subscribe());
         }
-        // Phases from here on are shown. A pass that finds everything in place is not worth an event every few minutes.
-        let mut show_from = Some(Phase::Validating);
-        let mut failures = 0;
+        let mut shown = Shown::All;
+        let mut failed_passes = 0;
         loop {
-            let failure = self.pass(show_from).await?;
+            let end = self.pass(&shown).await?;
+            self.report_unwritable().await;
             if self.once {
-                return Ok(match failure {
-                    None => AgentOutcome::Running,
-                    Some(PhaseFailure { phase, message }) => AgentOutcome::Failed { phase, message },
+                return Ok(match end.failures.is_empty() {
+                    true => AgentOutcome::Running,
+                    false => AgentOutcome::Failed { failures: end.failures },
                 });
             }
-            failures = if failure.is_some() { failures + 1 } else { 0 };
-            let limit = next_pass_in(failures, &self.timing, self.config.interval());
+            let limit = match end.is_interrupted {
+                true => Duration::ZERO,
+                false => {
+                    failed_passes = if end.failures.is_empty() { 0 } else { failed_passes + 1 };
+                    let planned = next_pass_in(failed_passes, &self.timing, self.config.interval(), random_fraction());
+                    planned.max(end.not_before.unwrap_or_default().min(LONGEST_WAIT))
+                }
+            };
             let wake = self.config.wait(limit).await;
-            show_from = match wake {
-                Wake::FilesChanged if self.config.reload(&self.host, &mut self.ledger).await => Some(Phase::Validating),
-                Wake::FilesChanged | Wake::Time => failure.map(|failure| failure.phase),
+            shown = match wake {
+                Wake::FilesChanged if self.config.reload(&self.host, &mut self.ledger).await => Shown::All,
+                Wake::FilesChanged | Wake::Time => Shown::Retried(end.unfinished),
             };
         }
     }
 
-    /// Goes through the phases in order, up to the first that fails.
-    async fn pass(&mut self, show_from: Option<Phase>) -> anyhow::Result<Option<PhaseFailure>> {
+    /// Goes through the phases in order. A phase that fails stops only those that need it.
+    async fn pass(&mut self, shown: &Shown) -> anyhow::Result<PassEnd> {
+        let mut end = PassEnd::default();
+        let mut failed = Vec::new();
+        self.causes = Causes::default();
         for &phase in self.role.phases() {
-            let show = show_from.is_some_and(|from| phase >= from);
-            if show {
+            let facts = PassFacts {
+                is_configured: self.config.active().is_some(),
+                failed: &failed,
+            };
+            if end.is_interrupted || blocked_by(phase, facts).is_some() {
+                end.unfinished.insert(phase);
+                continue;
+            }
+            if matches!(shown, Shown::All) {
                 self.enter(phase).await;
             }
             let result = self.run_phase(phase).await;
@@ -99,20 +140,54 @@ impl Reconciler {
                 notify_service_manager(ServiceState::Ready);
             }
             match result {
-                Ok(summary) if show => self.host.note(EventReason::PhaseFinished, phase.name(), summary).await,
-                Ok(_) => {}
-                Err(error) => return Ok(Some(self.report_failure(phase, &error).await)),
+                Ok(summary) => {
+                    self.reported.remove(&phase);
+                    if shown.is_event(phase) {
+                        self.host.note(EventReason::PhaseFinished, phase.name(), summary).await;
+                    }
+                }
+                Err(error) => {
+                    end.unfinished.insert(phase);
+                    if error.is::<FilesChanged>() {
+                        // The phase did not fail: the next pass begins at once, and reads the files.
+                        end.is_interrupted = true;
+                        continue;
+                    }
+                    failed.push(phase);
+                    let images = error.downcast_ref::<ImagesFailed>();
+                    end.not_before = end.not_before.max(images.and_then(|images| images.not_before));
+                    // A registry that refuses every image is one failure.
+                    if !images.is_some_and(|images| images.is_consequence) || end.failures.is_empty() {
+                        let failure = self.report_failure(phase, &error).await;
+                        end.failures.push(failure);
+                    }
+                }
             }
         }
-        if self.role == Role::Host {
-            self.services.primary.collect_garbage(&self.host).await;
-            let settings = self.active()?.settings.clone();
-            record_baseline(&self.host, settings, &mut self.ledger).await?;
+        self.finish(&end).await?;
+        Ok(end)
+    }
+
+    /// Does the work at the end of a pass, and shows its result.
+    async fn finish(&mut self, end: &PassEnd) -> anyhow::Result<()> {
+        if let (Role::Host, Some(active)) = (self.role, self.config.active().cloned()) {
+            // While images are missing, the blobs of those that are half here are no garbage. A full disk cannot wait.
+            if end.unfinished.is_empty() || self.host.store.check_space(0).is_err() {
+                self.services.primary.collect_garbage(&self.host).await;
+            }
+            // From now on a restart serves at once what is served now.
+            if !end.unfinished.contains(&Phase::Redirect) {
+                record_baseline(&self.host, active.settings.clone(), &mut self.ledger).await?;
+            }
         }
-        if self.host.status.get().phase != Phase::Running {
+        if !end.failures.is_empty() {
+            self.host.status.degrade(end.failures.clone()).await;
+            let message = &end.failures[0].message;
+            notify_service_manager(ServiceState::Status(&format!("Degraded: {message}")));
+        } else if !end.is_interrupted && self.host.status.get().phase != Phase::Running {
             self.enter(Phase::Running).await;
         }
-        Ok(None)
+        Ok(())
     }
 
     async fn enter(&self, phase: Phase) {
@@ -123,20 +198,44 @@ impl Reconciler {
         self.host.progress(ProgressEvent::Phase { phase });
     }
 
-    async fn report_failure(&self, phase: Phase, error: &anyhow::Error) -> PhaseFailure {
+    /// Records a failure, as an event unless it is the same as in the last pass.
+    async fn report_failure(&mut self, phase: Phase, error: &anyhow::Error) -> FailedPhase {
         let message = error_line(error);
-        if error.is::<FilesChanged>() {
-            // The phase did not fail: the wait that follows ends at once, and the next pass reads the files.
-            return PhaseFailure { phase, message };
+        let images = error.downcast_ref::<ImagesFailed>();
+        let causes = images.map_or_else(|| vec![message.clone()], |images| images.causes.clone());
+        if self.reported.get(&phase) != Some(&causes) {
+            let (events, reason) = (&self.host.events, EventReason::PhaseFailed);
+            match images.is_some() {
+                true => events.record_summary(reason, phase.name(), message.clone()).await,
+                false => self.host.warn(reason, phase.name(), message.clone()).await,
+            }
+            self.reported.insert(phase, causes);
         }
-        let (events, reason) = (&self.host.events, EventReason::PhaseFailed);
-        match error.is::<ImagesFailed>() {
-            true => events.record_summary(reason, phase.name(), message.clone()).await,
-            false => self.host.warn(reason, phase.name(), message.clone()).await,
+        let failure = FailedPhase { phase, message };
+        self.host.status.add_failure(failure.clone());
+        failure
+    }
+
+    /// Records an event when the state can no longer be written, and when it can be written again.
+    async fn report_unwritable(&mut self) {
+        if self.host.health.problem().is_some() {
+            self.host.events.flush().await;
+            self.host.status.flush().await;
         }
-        self.host.status.degrade(phase, &message).await;
-        notify_service_manager(ServiceState::Status(&format!("Degraded: {message}")));
-        PhaseFailure { phase, message }
+        if let Err(error) = self.ledger.update(|_| {}) {
+            tracing::error!(error = error_line(&error), "cannot write the ledger");
+        }
+        let problem = self.host.health.problem();
+        let reason = EventReason::StateUnwritable;
+        match (&self.unwritable, &problem) {
+            (None, Some(problem)) => self.host.warn(reason, "state", problem.clone()).await,
+            (Some(_), None) => self.host.note(reason, "state", "the state is written again").await,
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if self.unwritable != problem {
+            self.host.status.flush().await;
+        }
+        self.unwritable = problem;
     }
 
     /// Runs one phase and returns a sentence for its event.
@@ -153,8 +252,9 @@ impl Reconciler {
                 Role::Webhook => self.survey_primary().await,
             },
             Phase::Redirect => {
-                let (active, held) = (self.active()?, self.held_images());
-                self.services.redirect(&self.host, &active, self.role, held).await
+                let active = self.active()?;
+                let held = self.held_images();
+                self.services.redirect(&self.host, &active, held).await
             }
             Phase::Running | Phase::Degraded => Ok(String::new()),
         }
@@ -162,12 +262,12 @@ impl Reconciler {
 
     async fn validate(&mut self) -> anyhow::Result<String> {
         let active = self.config.load(&self.host, &mut self.ledger).await?;
-        self.services.status_api.ensure(&self.host, &active.settings).await?;
         // A host that was up before serves at once what it served then.
         if self.ledger.get().baseline.is_some() {
-            let held = self.held_images();
-            self.services.resume(&self.host, &active, held).await;
+            let known = self.known_images();
+            self.services.resume(&self.host, &active, known).await;
         }
+        self.services.status_api.ensure(&self.host, &active.settings).await?;
         Ok(counted(active.planned.len(), "image"))
     }
 
@@ -204,7 +304,7 @@ impl Reconciler {
     async fn apply(&mut self, phase: Phase) -> anyhow::Result<String> {
         let active = self.active()?;
         let changed = self.config.files_changed();
-        apply_phase(&self.host, &active, &mut self.ledger, phase, changed).await
+        apply_phase(&self.host, &active, &mut self.ledger, phase, &self.causes, changed).await
     }
 
     fn active(&self) -> anyhow::Result<Arc<ActiveConfig>> {
@@ -213,17 +313,41 @@ impl Reconciler {
     }
 
     /// Returns the images that the primary registry is known to hold.
-    fn held_images(&self) -> HashSet<ImageReference> {
+    fn known_images(&self) -> HashSet<ImageReference> {
         self.ledger.get().primary.keys().cloned().collect()
+    }
+
+    /// Returns the images that pods can pull from the primary registry.
+    fn held_images(&self) -> HashSet<ImageReference> {
+        match self.config.active() {
+            Some(active) => self.services.held(active, self.known_images()),
+            None => HashSet::new(),
+        }
     }
 }
 
+impl Shown {
+    /// Returns true if the end of a phase is an event.
+    fn is_event(&self, phase: Phase) -> bool {
+        match self {
+            Shown::All => true,
+            Shown::Retried(phases) => phases.contains(&phase),
+        }
+    }
+}
+
+/// The longest wait before the next pass that a registry can ask for. The passes also repair what has nothing to do with
+/// that registry.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+
 /// Returns the wait until the next pass: the reconcile interval, or less after failures, with a delay that doubles.
-fn next_pass_in(failures: u32, timing: &Timing, interval: Duration) -> Duration {
-    match failures {
+/// `random`, from 0 to 1, spreads the passes of many hosts [spec:agent.jitter].
+fn next_pass_in(failures: u32, timing: &Timing, interval: Duration, random: f64) -> Duration {
+    let wait = match failures {
         0 => interval,
         n => timing.degraded_retry.saturating_mul(1 << (n - 1).min(16)).min(interval),
-    }
+    };
+    spread(wait, random)
 }
 
 #[cfg(test)]
@@ -238,8 +362,10 @@ mod tests {
         };
         let seconds: Vec<_> = (0..7)
             .chain([1_000])
-            .map(|n| next_pass_in(n, &timing, Duration::from_secs(300)).as_secs())
+            .map(|n| next_pass_in(n, &timing, Duration::from_secs(300), 0.5).as_secs())
             .collect();
         assert_eq!(seconds, [300, 10, 20, 40, 80, 160, 300, 300]);
+        let spread = [0.0, 1.0].map(|random| next_pass_in(0, &timing, Duration::from_secs(300), random).as_secs());
+        assert_eq!(spread, [270, 330]);
     }
 }

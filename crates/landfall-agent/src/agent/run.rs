@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
-use landfall_core::status::{EventKind, EventReason, ProgressSink};
+use landfall_core::status::{EventKind, EventReason, FailedPhase, Phase, ProgressSink};
 use landfall_host::notify::ServiceState;
 use landfall_host::root::HostRoot;
 use landfall_net::certificate::warm_key_generator;
@@ -14,10 +14,13 @@ use crate::agent::config_source::read_first;
 use crate::agent::host::Host;
 use crate::agent::reconciler::Reconciler;
 use crate::agent::service_manager::{notify_service_manager, supervise_watchdog};
-use crate::failure::explain_state_dir;
+use crate::events::EventLog;
+use crate::failure::{error_line, explain_unusable_state_dir};
 use crate::options::{AgentOptions, AgentOutcome};
 use crate::run_lock::RunLock;
+use crate::status::{StatusStore, read_status};
 use crate::supervisor::Supervisor;
+use crate::write_health::WriteHealth;
 
 /// The state directory when neither an option nor the configuration sets one.
 const DEFAULT_STATE_DIR: &str = "/var/lib/landfall";
@@ -42,9 +45,15 @@ pub async fn run_agent(
     let (supervisor, mut failures) = Supervisor::new(stop.clone());
     let first = read_first(&options).await;
     let state_dir = choose_state_dir(&options, first.state_dir())?;
-    create_private_dir(&state_dir).with_context(|| explain_state_dir(&state_dir))?;
+    create_private_dir(&state_dir).map_err(|error| explain_unusable_state_dir(&state_dir, error))?;
     let _one_at_a_time = RunLock::acquire(&state_dir).await?;
-    let host = Arc::new(Host::open(&options, state_dir, progress, supervisor.clone()).await?);
+    let host = match Host::open(&options, state_dir.clone(), progress, supervisor.clone()).await {
+        Ok(host) => Arc::new(host),
+        Err(error) => {
+            record_failed_start(&state_dir, &error_line(&error)).await;
+            return Err(error);
+        }
+    };
     host.supervise();
     supervise_watchdog(&supervisor);
     host.events
@@ -56,7 +65,7 @@ pub async fn run_agent(
         )
         .await;
     let deadline = options.timing.shutdown_deadline;
-    let run = Reconciler::new(host.clone(), options, first)?.run();
+    let run = Reconciler::new(host.clone(), options, first).await.run();
     let end = tokio::select! {
         end = Box::pin(run) => end.map(Some),
         error = failures.first() => Err(error),
@@ -77,6 +86,30 @@ pub async fn run_agent(
         None if drained => AgentOutcome::Drained,
         None => AgentOutcome::GaveUp,
     })
+}
+
+/// Shows in the status and the events, as far as they can be written, that the agent could not start.
+async fn record_failed_start(state_dir: &Utf8Path, problem: &str) {
+    let message = format!("the agent cannot start: {problem}");
+    let last = read_status(state_dir).ok().flatten();
+    let store = StatusStore::new(state_dir, WriteHealth::new(state_dir));
+    store.update(|status| {
+        // The images are where they were.
+        if let Some(last) = last {
+            (status.images, status.configuration) = (last.images, last.configuration);
+        }
+    });
+    store
+        .degrade(vec![FailedPhase {
+            phase: Phase::Validating,
+            message: message.clone(),
+        }])
+        .await;
+    if let Ok(events) = EventLog::open(state_dir) {
+        events
+            .record(EventKind::Warning, EventReason::PhaseFailed, "agent", message)
+            .await;
+    }
 }
 
 fn choose_state_dir(options: &AgentOptions, configured: Option<&Utf8Path>) -> anyhow::Result<Utf8PathBuf> {

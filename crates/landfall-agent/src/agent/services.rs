@@ -34,25 +34,31 @@ pub(crate) struct Services {
     mirror: MirrorService,
     webhook: WebhookService,
     host_files: HostFiles,
+    role: Role,
 }
 
 impl Services {
-    pub(crate) fn new(listeners: Listeners, once: bool) -> Services {
+    pub(crate) fn new(listeners: Listeners, once: bool, role: Role) -> Services {
         Services {
             status_api: StatusApi::new(listeners.status),
             primary: PrimaryService::new(listeners.primary),
             mirror: MirrorService::new(listeners.mirror),
             webhook: WebhookService::new(listeners.webhook, once),
             host_files: HostFiles::default(),
+            role,
         }
     }
 
     /// Serves again what the agent served before a restart, before it fetches anything: pods must not wait for a remote
-    /// registry that may be down. A failure is reported by the phase that brings up the service.
-    pub(crate) async fn resume(&mut self, host: &Host, active: &Arc<ActiveConfig>, held: HashSet<ImageReference>) {
-        if let Err(error) = self.primary.resume(host, active).await {
+    /// registry that may be down. A failure is reported by the phase that brings up the service. `known` is what the
+    /// primary registry is known to hold.
+    pub(crate) async fn resume(&mut self, host: &Host, active: &Arc<ActiveConfig>, known: HashSet<ImageReference>) {
+        if self.role == Role::Host
+            && let Err(error) = self.primary.resume(host, active).await
+        {
             tracing::warn!(error = error_line(&error), "cannot serve the primary registry yet");
         }
+        let held = self.held(active, known);
         if let Err(error) = self.mirror.ensure(host, active).await {
             tracing::warn!(error = error_line(&error), "cannot serve the node-local mirror yet");
         }
@@ -65,28 +71,43 @@ impl Services {
         }
     }
 
+    /// Returns the images that pods can pull from the primary registry: none while this agent has to serve the registry
+    /// and cannot. Another registry that does not answer changes nothing: it holds what it held.
+    pub(crate) fn held(&self, active: &ActiveConfig, known: HashSet<ImageReference>) -> HashSet<ImageReference> {
+        match self.role == Role::Webhook || self.primary.is_available(active) {
+            true => known,
+            false => HashSet::new(),
+        }
+    }
+
     /// Redirects pulls: by mirror, host files and webhook. Returns a sentence for the event of the phase. `held` is
-    /// what the primary registry is known to hold.
+    /// what pods can pull from the primary registry.
     ///
     /// # Errors
     ///
-    /// If a service cannot be brought up or a file cannot be written.
+    /// If a service cannot be brought up or a file cannot be written. The others are up then.
     pub(crate) async fn redirect(
         &mut self,
         host: &Host,
         active: &Arc<ActiveConfig>,
-        role: Role,
         held: HashSet<ImageReference>,
     ) -> anyhow::Result<String> {
-        // A pod has neither a kubelet nor a container runtime to configure, and its file system is not to be written.
-        if role == Role::Host {
-            self.mirror.ensure(host, active).await?;
-            self.host_files.ensure(host, &active.settings).await?;
-        }
         let webhook = self
             .webhook
             .ensure(host, &active.settings, held, self.primary.probe())
-            .await?;
+            .await;
+        // A pod has neither a kubelet nor a container runtime to configure, and its file system is not to be written.
+        let node = match self.role {
+            Role::Host => self.redirect_on_node(host, active).await,
+            Role::Webhook => Ok(()),
+        };
+        let webhook = match (webhook, node) {
+            (Ok(webhook), Ok(())) => webhook,
+            (Err(webhook), Err(node)) => {
+                anyhow::bail!("{}; {}", error_line(&webhook), error_line(&node));
+            }
+            (Err(error), Ok(())) | (Ok(_), Err(error)) => return Err(error),
+        };
         Ok(match describe_node_level(&active.settings, &webhook) {
             None => webhook,
             Some(words) => {
@@ -94,6 +115,12 @@ impl Services {
                 words
             }
         })
+    }
+
+    async fn redirect_on_node(&mut self, host: &Host, active: &Arc<ActiveConfig>) -> anyhow::Result<()> {
+        // The files name the mirror.
+        self.mirror.ensure(host, active).await?;
+        self.host_files.ensure(host, &active.settings).await
     }
 
     /// Gives the webhook the rules of the current configuration and ledger.

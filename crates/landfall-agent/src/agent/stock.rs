@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures_util::FutureExt as _;
+use landfall_core::failure::Explanation;
 use landfall_core::plan::Inventory;
 use landfall_core::plan::{PlannedImage, Step};
 use landfall_core::reference::{Digest, ImageReference};
@@ -34,22 +35,44 @@ impl StockScope {
     }
 }
 
-/// Takes stock of the images on this host.
+/// The images on this host.
+#[derive(Debug)]
+pub(crate) struct Stock {
+    pub(crate) inventory: Inventory,
+    pub(crate) runtime: RuntimeStock,
+}
+
+/// Knowledge of containerd's images.
+#[derive(Debug)]
+pub(crate) enum RuntimeStock {
+    /// The inventory has them, or containerd is not used.
+    Known,
+    NotAsked,
+    /// containerd does not answer: images can be fetched, but not loaded.
+    Silent(Explanation),
+}
+
+/// Takes stock of the images on this host. A containerd that does not answer is no error: only loading needs it.
 ///
 /// # Errors
 ///
-/// If the store cannot be read, or containerd does not answer.
+/// If the store cannot be read.
 pub(crate) async fn take_stock(
     host: &Host,
     active: &ActiveConfig,
     ledger: &Ledger,
     scope: StockScope,
-) -> anyhow::Result<Inventory> {
+) -> anyhow::Result<Stock> {
     let settings = &active.settings;
     let store = host.store.clone();
     let stored = tokio::task::spawn_blocking(move || complete_images(&store)).await?;
-    let runtime = if scope == StockScope::StoreAndContainerd && settings.landfall.containerd_enable {
-        let names = || {
+    let mut names = BTreeMap::new();
+    let runtime = if !settings.landfall.containerd_enable {
+        RuntimeStock::Known
+    } else if scope == StockScope::Store {
+        RuntimeStock::NotAsked
+    } else {
+        let fetch = || {
             async {
                 let namespace = runtime::connect(&host.root, &settings.landfall.containerd_socket).await?;
                 runtime::fetch_names(&namespace).await
@@ -57,23 +80,27 @@ pub(crate) async fn take_stock(
             .boxed()
         };
         // containerd may still be starting, as the agent is.
-        let names = active.local.retrying(&*host.meter, "taking stock", names).await;
-        names.map_err(|error| anyhow::anyhow!(explain_load("core and infrastructure images", &error)))?
-    } else {
-        BTreeMap::new()
+        match active.local.retrying(&*host.meter, "taking stock", fetch).await {
+            Ok(found) => {
+                names = found;
+                RuntimeStock::Known
+            }
+            Err(error) => RuntimeStock::Silent(explain_load("core and infrastructure images", &error)),
+        }
     };
     let core_loaded = ledger
         .core_images
         .iter()
-        .filter(|core| are_loaded(core, settings.landfall.containerd_enable, &stored, &runtime))
+        .filter(|core| are_loaded(core, settings.landfall.containerd_enable, &stored, &names))
         .map(|core| core.provider.clone())
         .collect();
-    Ok(Inventory {
+    let inventory = Inventory {
         stored,
         core_loaded,
-        runtime,
+        runtime: names,
         primary: ledger.primary.clone(),
-    })
+    };
+    Ok(Stock { inventory, runtime })
 }
 
 /// Returns the named images whose blobs are all present. An image that lost a blob is fetched again; only the missing
@@ -109,14 +136,23 @@ fn are_loaded(
     }
 }
 
-/// Shows in the status where the images are. The error of an image is shown as long as a step for it is missing.
-pub(crate) fn show_stock(status: &StatusStore, planned: &[PlannedImage], inventory: &Inventory, steps: &[Step]) {
+/// Shows in the status where the images are. The error of an image is shown as long as a step for it is missing. If
+/// containerd was not asked, the status keeps what it shows of it.
+pub(crate) fn show_stock(
+    status: &StatusStore,
+    planned: &[PlannedImage],
+    inventory: &Inventory,
+    is_runtime_known: bool,
+    steps: &[Step],
+) {
     let unfinished: HashSet<&ImageReference> = steps.iter().map(image_of).collect();
     status.update(|status| {
         for image in planned {
             let shown = status.images.entry(image.canonical.to_string()).or_default();
             shown.stored = inventory.stored.contains_key(&image.canonical);
-            shown.loaded = inventory.runtime.contains_key(&image.canonical.runtime_name());
+            if is_runtime_known {
+                shown.loaded = inventory.runtime.contains_key(&image.canonical.runtime_name());
+            }
             shown.in_primary = image
                 .primary
                 .as_ref()

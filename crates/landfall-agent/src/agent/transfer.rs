@@ -1,9 +1,11 @@
 //! Steps of the plan that transfer an image. `landfall_core::failure` decides which candidate comes next, and
 //! [`landfall_oci::client::explain`] explains failures.
 
+use std::time::Duration;
+
 use futures_util::FutureExt as _;
-use landfall_core::failure::{Explanation, NextAction, error_chain, next_action};
-use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::failure::{Explanation, FailureKind, NextAction, error_chain, next_action};
+use landfall_core::reference::{Digest, ImageReference, RegistryHost};
 use landfall_core::resolve::Candidate;
 use landfall_oci::client::explain::{explain_fetch, explain_no_source, explain_push};
 use landfall_oci::client::{RegistrySink, RegistrySource};
@@ -15,19 +17,43 @@ use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
 
+/// An image whose steps did not all succeed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) explanation: Explanation,
+    /// The cause without the image: images that fail for one cause are one event.
+    pub(crate) cause: String,
+    /// True if another image of this pass failed for the same cause.
+    pub(crate) is_known: bool,
+    /// The time that the registry asks to wait before it is asked again.
+    pub(crate) not_before: Option<Duration>,
+}
+
+impl From<Explanation> for Failed {
+    fn from(explanation: Explanation) -> Failed {
+        Failed {
+            cause: explanation.line(),
+            explanation,
+            is_known: false,
+            not_before: None,
+        }
+    }
+}
+
 /// Fetches an image into the store, from the first candidate that has it. Returns the reference of that candidate.
 pub(crate) async fn fetch_image(
     host: &Host,
     active: &ActiveConfig,
     planned: usize,
     name: &ImageReference,
-) -> Result<ImageReference, Explanation> {
+) -> Result<ImageReference, Failed> {
     let image = &active.planned[planned];
     let written = &active.settings.images[image.image];
     if image.pull.is_empty() {
-        return Err(explain_no_source(written));
+        return Err(explain_no_source(written).into());
     }
-    let mut tried = Vec::new();
+    let (mut tried, mut causes) = (Vec::new(), Vec::new());
+    let mut not_before: Option<Duration> = None;
     for candidate in &image.pull {
         let reference = &candidate.reference;
         let Err(error) = fetch_from(host, active, candidate, name).await else {
@@ -39,14 +65,37 @@ pub(crate) async fn fetch_image(
         };
         // A failure of all candidates is an event, with the error of each.
         tracing::debug!(%reference, error = error_chain(&error), "candidate failed");
-        tried.push(explain_fetch(&active.settings, written, candidate, &error));
+        let explanation = explain_fetch(&active.settings, written, candidate, &error);
+        causes.push(describe_cause(&reference.host, error.kind, &explanation));
+        tried.push(explanation);
+        if let FailureKind::RateLimited { after: Some(after) } = error.kind {
+            // The first registry that may be asked again decides.
+            not_before = Some(not_before.map_or(after, |known| known.min(after)));
+        }
         // The copy has used up its attempts at this source.
         let retry = &active.downloads.retry;
         if next_action(error.kind, retry.attempts, retry, 0.0) == NextAction::Stop {
             break;
         }
     }
-    Err(Explanation::join(tried))
+    Err(Failed {
+        cause: causes.join("; "),
+        not_before,
+        ..Explanation::join(tried).into()
+    })
+}
+
+/// Describes the cause of a failed fetch without the image.
+fn describe_cause(registry: &RegistryHost, kind: FailureKind, explanation: &Explanation) -> String {
+    if matches!(kind, FailureKind::Unreachable | FailureKind::GivenUp) {
+        return format!("registry `{registry}` does not answer");
+    }
+    let line = explanation.line();
+    // "image `NAME` cannot be fetched …"
+    match line.split_once('`').and_then(|(_, rest)| rest.split_once('`')) {
+        Some((_name, cause)) => cause.to_owned(),
+        None => line,
+    }
 }
 
 async fn fetch_from(

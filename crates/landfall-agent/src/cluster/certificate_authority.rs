@@ -2,15 +2,15 @@
 //! decides when a rotation step is due; this module carries it out on the values.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use landfall_core::certificate::Validity;
 use landfall_core::cluster::authority::{AuthorityFacts, RotationPolicy, RotationStep, merge_bundle};
 use landfall_core::cluster::{FIELD_MANAGER, ROTATE_ANNOTATION, SECRET_NAME};
-use landfall_net::certificate::{PemPair, Validity, make_authority, read_expiry};
+use landfall_net::certificate::{PemPair, make_authority, read_validity};
 use landfall_net::serve::tls::CertificateSlot;
 use secrecy::ExposeSecret as _;
 
@@ -19,8 +19,6 @@ use super::serving::AUTHORITY_NAME;
 const DAY: SignedDuration = SignedDuration::from_secs(24 * 3600);
 const AUTHORITY_DAYS: i32 = 3650;
 const RENEW_DAYS: i32 = 365;
-/// Certificates are valid from a little before now: the clocks of other hosts may be behind.
-const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
 /// Returns the intervals between the steps. Only the overlap is a setting.
 pub(crate) fn rotation_policy(overlap_seconds: u32) -> RotationPolicy {
@@ -36,16 +34,16 @@ pub(crate) fn rotation_policy(overlap_seconds: u32) -> RotationPolicy {
 pub(crate) struct CertificateAuthority {
     /// The authority that signs.
     pub(crate) current: PemPair,
-    /// The authority that signs next.
-    pub(crate) next: Option<PemPair>,
+    /// The authority that signs next, and its validity.
+    pub(crate) next: Option<(PemPair, Validity)>,
     /// The certificate of the authority that signed before.
     pub(crate) previous: Option<String>,
     /// The time of the last step.
     pub(crate) changed: Timestamp,
     /// True if an annotation asks for a new authority.
     pub(crate) wanted: bool,
-    /// The time when the signing authority expires.
-    pub(crate) ends: Timestamp,
+    /// The validity of the signing authority.
+    pub(crate) validity: Validity,
 }
 
 impl CertificateAuthority {
@@ -56,7 +54,7 @@ impl CertificateAuthority {
     /// If its certificate cannot be read.
     pub(crate) fn first(current: PemPair, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
         Ok(CertificateAuthority {
-            ends: read_expiry(&current.certificate)?,
+            validity: read_validity(&current.certificate)?,
             current,
             next: None,
             previous: None,
@@ -94,9 +92,12 @@ impl CertificateAuthority {
         let current = pair("ca")?.context("`ca.crt` or `ca.key` is missing")?;
         let annotations = secret.metadata.annotations.as_ref();
         Ok(CertificateAuthority {
-            ends: read_expiry(&current.certificate)?,
+            validity: read_validity(&current.certificate)?,
             current,
-            next: pair("next")?,
+            next: match pair("next")? {
+                Some(next) => Some(with_validity(next)?),
+                None => None,
+            },
             previous: text("previous.crt")?,
             changed: text("changed")?
                 .and_then(|text| text.parse().ok())
@@ -120,7 +121,7 @@ impl CertificateAuthority {
         let mut put = |key: &str, text: &str| data.insert(key.to_owned(), ByteString(text.as_bytes().to_vec()));
         put("ca.crt", &self.current.certificate);
         put("ca.key", self.current.key.expose_secret());
-        if let Some(next) = &self.next {
+        if let Some((next, _)) = &self.next {
             put("next.crt", &next.certificate);
             put("next.key", next.key.expose_secret());
         }
@@ -135,8 +136,8 @@ impl CertificateAuthority {
     /// Returns the facts for the plan of the rotation. `known` is the bundle in the registration at the API server.
     pub(crate) fn facts(&self, known: Option<&str>) -> AuthorityFacts {
         AuthorityFacts {
-            ends: self.ends,
-            has_next: self.next.is_some(),
+            current: self.validity,
+            next: self.next.as_ref().map(|(_, validity)| *validity),
             has_previous: self.previous.is_some(),
             changed: self.changed,
             wanted: self.wanted,
@@ -148,7 +149,7 @@ impl CertificateAuthority {
     pub(crate) fn bundle(&self) -> String {
         merge_bundle(
             &self.current.certificate,
-            self.next.as_ref().map(|next| next.certificate.as_str()),
+            self.next.as_ref().map(|(next, _)| next.certificate.as_str()),
             self.previous.as_deref(),
         )
     }
@@ -160,7 +161,7 @@ impl CertificateAuthority {
     /// If a certificate cannot be made or parsed, or the step does not follow from the current state.
     pub(crate) fn advance(self, step: RotationStep, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
         match step {
-            RotationStep::Introduce => Ok(self.introduce(new_authority(now)?, now)),
+            RotationStep::Introduce => self.introduce(new_authority(now)?, now),
             RotationStep::Promote => self.promote(now),
             RotationStep::Retire => Ok(self.retire(now)),
             RotationStep::Keep | RotationStep::Create => Ok(self),
@@ -168,11 +169,15 @@ impl CertificateAuthority {
     }
 
     /// Adds the next authority to the bundle.
-    fn introduce(mut self, next: PemPair, now: Timestamp) -> CertificateAuthority {
-        self.next = Some(next);
+    ///
+    /// # Errors
+    ///
+    /// If its certificate cannot be read.
+    fn introduce(mut self, next: PemPair, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
+        self.next = Some(with_validity(next)?);
         self.wanted = false;
         self.changed = now;
-        self
+        Ok(self)
     }
 
     /// Makes the next authority the one that signs.
@@ -181,7 +186,7 @@ impl CertificateAuthority {
     ///
     /// If there is none, or its certificate cannot be read.
     fn promote(self, now: Timestamp) -> anyhow::Result<CertificateAuthority> {
-        let next = self.next.context("no next authority was introduced")?;
+        let (next, _) = self.next.context("no next authority was introduced")?;
         Ok(CertificateAuthority {
             previous: Some(self.current.certificate),
             wanted: self.wanted,
@@ -203,11 +208,13 @@ impl CertificateAuthority {
 ///
 /// If the library cannot make it.
 pub(crate) fn new_authority(now: Timestamp) -> anyhow::Result<PemPair> {
-    let validity = Validity {
-        not_before: now.checked_sub(CLOCK_SKEW)?,
-        not_after: now.checked_add(DAY * AUTHORITY_DAYS)?,
-    };
+    let validity = Validity::starting(now, DAY * AUTHORITY_DAYS);
     Ok(make_authority(AUTHORITY_NAME, validity)?)
+}
+
+fn with_validity(pair: PemPair) -> anyhow::Result<(PemPair, Validity)> {
+    let validity = read_validity(&pair.certificate)?;
+    Ok((pair, validity))
 }
 
 #[cfg(test)]
@@ -230,7 +237,7 @@ mod tests {
         let wanted = CertificateAuthority::parse(&secret).unwrap();
         assert!(wanted.wanted);
 
-        let introduced = wanted.introduce(new_authority(now).unwrap(), now);
+        let introduced = wanted.introduce(new_authority(now).unwrap(), now).unwrap();
         let secret = introduced.render(Some(&secret));
         assert_eq!(secret.metadata.resource_version.as_deref(), Some("7"));
         assert_eq!(secret.metadata.annotations, Some(BTreeMap::new()), "asked for once");
@@ -279,6 +286,27 @@ mod tests {
             ]
         );
         assert_eq!(authority.bundle().trim(), authority.current.certificate.trim());
+    }
+
+    #[test]
+    fn authority_from_a_clock_that_was_ahead_is_replaced_at_once() {
+        let now = Timestamp::now();
+        let future = new_authority(now.checked_add(DAY * 365 * 14).unwrap()).unwrap();
+        let mut authority =
+            CertificateAuthority::first(future.clone(), now.checked_add(DAY * 365 * 14).unwrap()).unwrap();
+        let mut steps = Vec::new();
+        loop {
+            let facts = authority.facts(Some(&authority.bundle()));
+            let step = plan_rotation(Some(&facts), now, &rotation_policy(3600));
+            if step == RotationStep::Keep {
+                break;
+            }
+            steps.push(step);
+            authority = authority.advance(step, now).unwrap();
+        }
+        assert_eq!(steps, [RotationStep::Introduce, RotationStep::Promote]);
+        assert!(authority.validity.not_before < now);
+        assert_eq!(authority.previous, Some(future.certificate));
     }
 
     #[test]

@@ -1,18 +1,21 @@
 //! The Lease of the election: carries out what `landfall_core::cluster::election` decides.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use camino::Utf8Path;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use landfall_core::cluster::LEASE_NAME;
 use landfall_core::cluster::election::{Election, LeaseRecord, Move};
 use landfall_host::root::HostRoot;
+use tokio::time::Instant;
 
 use crate::kube::{Cluster, Refusal, refusal_of};
 
 /// The time after which a silent holder loses the Lease.
-const DURATION: SignedDuration = SignedDuration::from_secs(15);
+const DURATION: Duration = Duration::from_secs(15);
 
 /// Returns the name of this host, if the system tells it.
 pub(crate) fn host_name(root: &HostRoot) -> Option<String> {
@@ -24,6 +27,8 @@ pub(crate) fn host_name(root: &HostRoot) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct LeaseCandidate {
     election: Election,
+    /// The origin of the election's clock.
+    start: Instant,
 }
 
 impl LeaseCandidate {
@@ -33,6 +38,7 @@ impl LeaseCandidate {
         let name = format!("{host}_{}_{:x}", std::process::id(), now.as_nanosecond());
         LeaseCandidate {
             election: Election::new(name),
+            start: Instant::now(),
         }
     }
 
@@ -44,7 +50,7 @@ impl LeaseCandidate {
     pub(crate) async fn campaign(&mut self, cluster: &Cluster, now: Timestamp) -> anyhow::Result<bool> {
         let found = cluster.fetch_lease().await?;
         let record = found.as_ref().map(read_record);
-        let written = match self.election.decide(record.as_ref(), now) {
+        let written = match self.election.decide(record.as_ref(), self.start.elapsed()) {
             Move::Follow => return Ok(false),
             Move::Create => cluster.create_lease(&self.lease(None, 0, now)).await,
             Move::TakeOver => {
@@ -115,7 +121,8 @@ fn read_record(lease: &Lease) -> LeaseRecord {
         holder: spec.holder_identity.unwrap_or_default(),
         duration: spec
             .lease_duration_seconds
-            .map_or(DURATION, |seconds| SignedDuration::from_secs(i64::from(seconds))),
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .map_or(DURATION, Duration::from_secs),
         renewed: spec.renew_time.map(|MicroTime(time)| time),
         transitions: spec.lease_transitions.unwrap_or(0),
     }

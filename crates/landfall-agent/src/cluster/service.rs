@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
+use landfall_core::jitter::spread;
 use landfall_core::status::ClusterStatus;
+use landfall_net::random::random_fraction;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -104,6 +106,6 @@ async fn connect(context: &ClusterContext, registration: &watch::Receiver<Regist
             let problem = format!("the kubeconfig `{path}` (`landfall.kubernetes.kubeconfig`) is not there");
             context.report_problem(&problem).await;
         }
-        tokio::time::sleep(CONNECT_INTERVAL).await;
+        tokio::time::sleep(spread(CONNECT_INTERVAL, random_fraction())).await;
     }
 }

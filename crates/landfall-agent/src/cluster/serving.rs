@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use jiff::Timestamp;
-use landfall_net::certificate::{PemPair, load_pair, write_pair};
+use landfall_net::certificate::PemPair;
 use landfall_net::serve::tls::CertificateSlot;
 use tokio::sync::Mutex;
 
-use crate::certificates::{IssuedCertificate, ensure_certificate};
+use crate::certificates::{Authority, IssuedCertificate, ensure_certificate};
 
 /// The name of the authority that issues the certificate until the cluster has one.
 pub(crate) const AUTHORITY_NAME: &str = "Landfall webhook";
@@ -22,7 +22,16 @@ pub(crate) struct ServingCertificate {
     names: Vec<String>,
     slot: Arc<CertificateSlot>,
     /// Two tasks that issue at once would mix their files.
-    issuing: Mutex<()>,
+    issuing: Mutex<Known>,
+}
+
+/// The authorities that this process knows, whatever could be written.
+#[derive(Debug)]
+struct Known {
+    /// The authority of the cluster.
+    adopted: Option<PemPair>,
+    /// The authority of the last certificate.
+    last: PemPair,
 }
 
 impl ServingCertificate {
@@ -36,10 +45,17 @@ impl ServingCertificate {
         names: Vec<String>,
         now: Timestamp,
     ) -> anyhow::Result<(Arc<ServingCertificate>, IssuedCertificate)> {
-        let issued = issue(directory.clone(), names.clone(), None, now).await?;
+        let own = Authority::Own {
+            name: AUTHORITY_NAME,
+            known: None,
+        };
+        let issued = issue(directory.clone(), names.clone(), own, now).await?;
         let serving = ServingCertificate {
             slot: CertificateSlot::new(&issued.pair)?,
-            issuing: Mutex::new(()),
+            issuing: Mutex::new(Known {
+                adopted: None,
+                last: issued.authority.clone(),
+            }),
             directory,
             names,
         };
@@ -69,22 +85,26 @@ impl ServingCertificate {
         self.reissue(Some(authority), now).await
     }
 
-    /// Loads the authority in the directory, with which a cluster without one begins.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read.
-    pub(crate) async fn load_authority(&self) -> anyhow::Result<PemPair> {
-        let _issuing = self.issuing.lock().await;
-        let directory = self.directory.clone();
-        let load = move || load_pair(&directory.join("ca.crt"), &directory.join("ca.key"));
-        Ok(tokio::task::spawn_blocking(load).await??)
+    /// Returns the authority of the last certificate, with which a cluster without one begins.
+    pub(crate) async fn authority(&self) -> PemPair {
+        self.issuing.lock().await.last.clone()
     }
 
-    async fn reissue(&self, authority: Option<PemPair>, now: Timestamp) -> anyhow::Result<IssuedCertificate> {
-        let _issuing = self.issuing.lock().await;
+    async fn reissue(&self, adopt: Option<PemPair>, now: Timestamp) -> anyhow::Result<IssuedCertificate> {
+        let mut known = self.issuing.lock().await;
+        if adopt.is_some() {
+            known.adopted = adopt;
+        }
+        let authority = match &known.adopted {
+            Some(adopted) => Authority::Given(adopted.clone()),
+            None => Authority::Own {
+                name: AUTHORITY_NAME,
+                known: Some(known.last.clone()),
+            },
+        };
         let issued = issue(self.directory.clone(), self.names.clone(), authority, now).await?;
         self.slot.replace(&issued.pair)?;
+        known.last = issued.authority.clone();
         Ok(issued)
     }
 }
@@ -92,16 +112,12 @@ impl ServingCertificate {
 async fn issue(
     directory: Utf8PathBuf,
     names: Vec<String>,
-    authority: Option<PemPair>,
+    authority: Authority,
     now: Timestamp,
 ) -> anyhow::Result<IssuedCertificate> {
     let issue = move || {
-        if let Some(authority) = authority {
-            fs_err::create_dir_all(&directory)?;
-            write_pair(&authority, &directory.join("ca.crt"), &directory.join("ca.key"))?;
-        }
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        ensure_certificate(&directory, AUTHORITY_NAME, &names, now)
+        ensure_certificate(&directory, authority, &names, now)
     };
     tokio::task::spawn_blocking(issue).await?
 }

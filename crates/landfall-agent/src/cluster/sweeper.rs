@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use landfall_core::admission::PodRepair;
+use landfall_core::jitter::spread;
 use landfall_core::status::EventReason;
+use landfall_net::random::random_fraction;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -55,7 +57,9 @@ impl Sweeper {
                 let problem = error_line(&error);
                 tracing::warn!(problem, "cannot look for pods that were not redirected");
             }
-            let wait = self.interval().unwrap_or(Duration::MAX);
+            let wait = self
+                .interval()
+                .map_or(Duration::MAX, |interval| spread(interval, random_fraction()));
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}

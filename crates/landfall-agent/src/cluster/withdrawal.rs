@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use landfall_core::cluster::CONFIGURATION_NAME;
 use landfall_core::cluster::configuration::is_ours;
+use landfall_core::jitter::spread;
 use landfall_core::settings::Settings;
 use landfall_core::status::{EventKind, EventReason};
 use landfall_host::root::HostRoot;
+use landfall_net::random::random_fraction;
 use tokio_util::sync::CancellationToken;
 
 use super::access::find_access;
@@ -97,7 +99,7 @@ async fn run(root: &HostRoot, events: &EventLog, settings: &Settings) {
                 "cannot remove the webhook's registration yet"
             ),
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(spread(INTERVAL, random_fraction())).await;
     }
 }
 

@@ -12,13 +12,15 @@ use k8s_openapi::api::core::v1::Secret;
 use landfall_core::cluster::CONFIGURATION_NAME;
 use landfall_core::cluster::authority::{RotationStep, plan_rotation};
 use landfall_core::cluster::configuration::{is_as_rendered, render_configuration, repair_configuration};
+use landfall_core::jitter::spread;
 use landfall_core::status::EventReason;
+use landfall_net::random::random_fraction;
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::certificate_authority::{CertificateAuthority, new_authority, rotation_policy};
+use super::certificate_authority::{CertificateAuthority, rotation_policy};
 use super::context::{ClusterContext, Registration, now};
 use super::election::LeaseCandidate;
 use crate::failure::error_line;
@@ -56,6 +58,8 @@ pub(crate) struct ClusterWriter {
     renewed: Option<Instant>,
     secret: Observed<Secret>,
     configuration: Observed<Value>,
+    /// The registration as this agent wrote it last.
+    registered: Option<Value>,
     /// The certificate of the authority that this agent serves under.
     adopted: Option<String>,
 }
@@ -76,6 +80,7 @@ impl ClusterWriter {
             renewed: None,
             secret: Observed::Unknown,
             configuration: Observed::Unknown,
+            registered: None,
             adopted: None,
         }
     }
@@ -84,12 +89,14 @@ impl ClusterWriter {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut secrets = pin!(self.cluster.watch_secret());
         let mut configurations = pin!(self.cluster.watch_configuration());
-        let mut campaign = tokio::time::interval(CAMPAIGN_INTERVAL);
-        campaign.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_campaign = Instant::now();
         loop {
             let campaigned = tokio::select! {
                 () = stop.cancelled() => break,
-                _ = campaign.tick() => true,
+                () = tokio::time::sleep_until(next_campaign) => {
+                    next_campaign = Instant::now() + spread(CAMPAIGN_INTERVAL, random_fraction());
+                    true
+                }
                 Some(secret) = secrets.next() => {
                     self.secret = secret.into();
                     false
@@ -192,11 +199,7 @@ impl ClusterWriter {
         let next = match authority {
             None => {
                 // The agent begins with the authority that it serves with, so that nothing has to change.
-                let current = match self.context.serving.load_authority().await {
-                    Ok(pair) => pair,
-                    Err(_) => new_authority(now)?,
-                };
-                CertificateAuthority::first(current, now)?
+                CertificateAuthority::first(self.context.serving.authority().await, now)?
             }
             Some(authority) => authority.advance(step, now)?,
         };
@@ -229,7 +232,7 @@ impl ClusterWriter {
         }
         let issued = self.context.serving.adopt(authority.current.clone(), now()).await?;
         self.context.status.update(|status| {
-            status.cluster.get_or_insert_default().authority_expires = Some(authority.ends);
+            status.cluster.get_or_insert_default().authority_expires = Some(authority.validity.not_after);
             if let Some(webhook) = &mut status.webhook {
                 webhook.certificate_expires = Some(issued.expires);
             }
@@ -251,15 +254,24 @@ impl ClusterWriter {
         };
         let (next, message) = match &self.configuration {
             Observed::Unknown => return Ok(()),
-            Observed::Present(found) if is_as_rendered(found, &rendered) => return Ok(()),
+            Observed::Present(found) if is_as_rendered(found, &rendered) => {
+                self.registered = Some(rendered);
+                return Ok(());
+            }
             Observed::Present(found) => (
                 repair_configuration(found, &rendered),
-                "the webhook's registration had been changed and was repaired",
+                match &self.registered {
+                    // This agent wrote it, and wants another one now: after a rotation, or for new settings.
+                    Some(registered) if is_as_rendered(found, registered) => "the webhook's registration was updated",
+                    Some(_) => "the webhook's registration had been changed and was repaired",
+                    None => "the webhook's registration was brought up to date",
+                },
             ),
-            Observed::Absent => (rendered, "the webhook was registered at the API server"),
+            Observed::Absent => (rendered.clone(), "the webhook was registered at the API server"),
         };
         let written = self.cluster.write_configuration(&next).await?;
         self.configuration = Observed::Present(written);
+        self.registered = Some(rendered);
         self.context.metrics.registrations.inc();
         let subject = format!("MutatingWebhookConfiguration `{CONFIGURATION_NAME}`");
         self.context

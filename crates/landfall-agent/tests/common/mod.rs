@@ -153,8 +153,13 @@ spec:
     }
 
     pub async fn options(&self) -> AgentOptions {
-        std::fs::create_dir_all(self.path("root")).unwrap();
         let primary = TcpListener::bind(("127.0.0.1", self.primary_port)).await.unwrap();
+        self.options_with_primary(Some(primary)).await
+    }
+
+    /// Returns the options of an agent that gets this socket for its primary registry, or binds it itself.
+    pub async fn options_with_primary(&self, primary: Option<TcpListener>) -> AgentOptions {
+        std::fs::create_dir_all(self.path("root")).unwrap();
         AgentOptions {
             state_dir: Some(self.state_dir()),
             root: self.path("root"),
@@ -162,7 +167,7 @@ spec:
             listeners: Listeners {
                 status: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
                 webhook: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
-                primary: Some(primary),
+                primary,
                 mirror: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
             },
             timing: Timing {
@@ -187,10 +192,11 @@ spec:
             .unwrap()
     }
 
-    /// Runs the agent once and expects a failure. Returns its message without ports and paths.
+    /// Runs the agent once and expects a failure. Returns the first phase that failed, with its message without ports and
+    /// paths.
     pub async fn failure(&self) -> (Phase, String) {
         match self.run().await {
-            AgentOutcome::Failed { phase, message } => (phase, self.readable(&message)),
+            AgentOutcome::Failed { failures } => (failures[0].phase, self.readable(&failures[0].message)),
             other => panic!("the agent ended with {other:?}"),
         }
     }

@@ -7,13 +7,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::certificate::{Renewal, Validity, plan_renewal};
+
 /// State of the authority, without its keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuthorityFacts {
-    /// The end of the validity of the signing authority.
-    pub ends: Timestamp,
-    /// True if the next authority exists.
-    pub has_next: bool,
+    /// The validity of the signing authority.
+    pub current: Validity,
+    /// The validity of the next authority, if it exists.
+    pub next: Option<Validity>,
     /// True if the previous authority is still trusted.
     pub has_previous: bool,
     /// The time of the last step.
@@ -55,18 +57,25 @@ pub fn plan_rotation(authority: Option<&AuthorityFacts>, now: Timestamp, policy:
     let Some(authority) = authority else {
         return RotationStep::Create;
     };
-    let since = now.duration_since(authority.changed);
-    let left = authority.ends.duration_since(now);
-    if authority.has_next {
-        // An expired authority serves nobody, so there is nothing to wait for.
+    // A step from the future was taken while the clock was ahead: it lies back for longer than any wait.
+    let since = match now.duration_since(authority.changed) {
+        since if since.is_negative() => SignedDuration::MAX,
+        since => since,
+    };
+    if let Some(next) = &authority.next {
+        if next.is_from_the_future(now) {
+            return RotationStep::Introduce;
+        }
+        // An authority that no client accepts serves nobody, so there is nothing to wait for.
         let overlapped = authority.is_known && since >= policy.overlap;
-        return if overlapped || left.is_negative() {
+        return if overlapped || authority.current.is_useless(now) {
             RotationStep::Promote
         } else {
             RotationStep::Keep
         };
     }
-    if authority.wanted || left < policy.renew_before {
+    let renewal = plan_renewal(&authority.current, now, policy.renew_before);
+    if authority.wanted || renewal != Renewal::Keep {
         return RotationStep::Introduce;
     }
     if authority.has_previous && since >= policy.retire_after {
@@ -96,8 +105,16 @@ mod tests {
 
     const DAY: i64 = 24 * 3600;
 
+    /// Returns a time some seconds after the authority was made.
     fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
+        "2030-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(second)
+    }
+
+    fn valid(from: i64, to: i64) -> Validity {
+        Validity {
+            not_before: at(from),
+            not_after: at(to),
+        }
     }
 
     fn mk_policy() -> RotationPolicy {
@@ -110,8 +127,8 @@ mod tests {
 
     fn mk_facts() -> AuthorityFacts {
         AuthorityFacts {
-            ends: at(3650 * DAY),
-            has_next: false,
+            current: valid(-DAY, 3650 * DAY),
+            next: None,
             has_previous: false,
             changed: at(0),
             wanted: false,
@@ -126,7 +143,7 @@ mod tests {
             change(&mut facts);
             Some(facts)
         };
-        let introduced: fn(&mut AuthorityFacts) = |facts| facts.has_next = true;
+        let introduced: fn(&mut AuthorityFacts) = |facts| facts.next = Some(valid(-DAY, 7300 * DAY));
         for (case, facts, now, expected) in [
             ("none", None, 0, RotationStep::Create),
             ("young", with(|_| {}), DAY, RotationStep::Keep),
@@ -141,19 +158,19 @@ mod tests {
             ("known for long enough", with(introduced), 60, RotationStep::Promote),
             (
                 "introduced, and the API server does not know it",
-                with(|facts| (facts.has_next, facts.is_known) = (true, false)),
+                with(|facts| (facts.next, facts.is_known) = (Some(valid(-DAY, 7300 * DAY)), false)),
                 DAY,
                 RotationStep::Keep,
             ),
             (
                 "introduced, and the old one has ended",
-                with(|facts| (facts.has_next, facts.is_known) = (true, false)),
+                with(|facts| (facts.next, facts.is_known) = (Some(valid(-DAY, 7300 * DAY)), false)),
                 3651 * DAY,
                 RotationStep::Promote,
             ),
             (
                 "asked for again while one is introduced",
-                with(|facts| (facts.has_next, facts.wanted) = (true, true)),
+                with(|facts| (facts.next, facts.wanted) = (Some(valid(-DAY, 7300 * DAY)), true)),
                 59,
                 RotationStep::Keep,
             ),
@@ -174,6 +191,34 @@ mod tests {
                 with(|facts| (facts.has_previous, facts.wanted) = (true, true)),
                 60,
                 RotationStep::Introduce,
+            ),
+            // The clock was ten years ahead when these were made.
+            (
+                "not valid yet",
+                with(|facts| facts.current = valid(3650 * DAY, 7300 * DAY)),
+                0,
+                RotationStep::Introduce,
+            ),
+            (
+                "not valid yet, and the next was introduced just now",
+                with(|facts| {
+                    facts.current = valid(3650 * DAY, 7300 * DAY);
+                    (facts.next, facts.is_known) = (Some(valid(-DAY, 3650 * DAY)), false);
+                }),
+                0,
+                RotationStep::Promote,
+            ),
+            (
+                "the next one is not valid yet",
+                with(|facts| facts.next = Some(valid(3650 * DAY, 7300 * DAY))),
+                DAY,
+                RotationStep::Introduce,
+            ),
+            (
+                "changed last in the future",
+                with(|facts| (facts.has_previous, facts.changed) = (true, at(3650 * DAY))),
+                0,
+                RotationStep::Retire,
             ),
         ] {
             assert_eq!(plan_rotation(facts.as_ref(), at(now), &mk_policy()), expected, "{case}");

@@ -2,9 +2,11 @@
 //! over when it is not renewed.
 //!
 //! The clocks of hosts differ, so the holder's time is never compared with ours. A Lease has expired if its record
-//! stays the same for longer than its duration, by our clock.
+//! stays the same for longer than its duration, by our monotonic clock: a step of the system's clock changes nothing.
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 /// Fields of a Lease that an election needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +14,7 @@ pub struct LeaseRecord {
     /// The holder; empty if the Lease was released.
     pub holder: String,
     /// The time after which an unrenewed Lease expires.
-    pub duration: SignedDuration,
+    pub duration: Duration,
     /// The time of the last renewal, by the holder's clock: only compared with itself.
     pub renewed: Option<Timestamp>,
     /// The number of changes of the holder.
@@ -36,7 +38,8 @@ pub enum Move {
 #[derive(Debug, Clone)]
 pub struct Election {
     me: String,
-    seen: Option<(LeaseRecord, Timestamp)>,
+    /// The record as it was read last, and the time since when it is the same.
+    seen: Option<(LeaseRecord, Duration)>,
 }
 
 impl Election {
@@ -51,8 +54,8 @@ impl Election {
         &self.me
     }
 
-    /// Decides what to do about a Lease that was read at `now`.
-    pub fn decide(&mut self, lease: Option<&LeaseRecord>, now: Timestamp) -> Move {
+    /// Decides what to do about a Lease that was read at `now`, a time on a clock that never steps.
+    pub fn decide(&mut self, lease: Option<&LeaseRecord>, now: Duration) -> Move {
         let Some(lease) = lease else {
             self.seen = None;
             return Move::Create;
@@ -65,7 +68,7 @@ impl Election {
         }
         match &self.seen {
             Some((seen, since)) if seen == lease => {
-                if now.duration_since(*since) > lease.duration {
+                if now.saturating_sub(*since) > lease.duration {
                     Move::TakeOver
                 } else {
                     Move::Follow
@@ -86,14 +89,14 @@ mod tests {
     fn mk_lease(holder: &str, renewed: i64) -> LeaseRecord {
         LeaseRecord {
             holder: holder.to_owned(),
-            duration: SignedDuration::from_secs(15),
-            renewed: Some(at(renewed)),
+            duration: Duration::from_secs(15),
+            renewed: Timestamp::from_second(renewed).ok(),
             transitions: 0,
         }
     }
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
+    fn at(second: u64) -> Duration {
+        Duration::from_secs(second)
     }
 
     #[test]
@@ -110,7 +113,7 @@ mod tests {
         for second in 0..100 {
             // The holder's clock is years behind.
             assert_eq!(
-                election.decide(Some(&mk_lease("b", second)), at(1_000_000 + second)),
+                election.decide(Some(&mk_lease("b", second)), at(1_000_000 + second.unsigned_abs())),
                 Move::Follow
             );
         }

@@ -110,13 +110,36 @@ fn a_host_without_files_of_ours_gets_no_manifest() {
 }
 
 #[test]
-fn a_broken_manifest_is_said_with_what_to_do() {
+fn preview_says_what_to_do_about_a_broken_manifest() {
     let host = HostFixture::mk();
     write(&host, "/state/managed-files.json", "{");
-    let error = managed(&host).apply("containerd", &[]).unwrap_err();
+    let error = managed(&host).preview("containerd", &[]).unwrap_err();
     insta::assert_snapshot!(error.to_string().replace(host.root().as_str(), "ROOT"), @"cannot use `ROOT/state/managed-files.json`, which lists the files that Landfall wrote");
     assert_eq!(
         error.hint().as_deref(),
         Some("remove it, files with the mark are found again")
     );
+}
+
+#[test]
+fn damaged_manifest_is_set_aside_and_the_marked_files_are_still_ours() {
+    for (content, ending) in [
+        ("", "damaged"),
+        ("garbage", "damaged"),
+        ("{\"version\": 1, \"gro", "damaged"),
+        ("{\"version\": 99, \"more\": []}", "newer"),
+    ] {
+        let host = HostFixture::mk();
+        drop(apply(&host, &[file("/certs.d/a/hosts.toml", "1")]));
+        let manifest = host.path("/state/managed-files.json");
+        fs_err::write(&manifest, content).unwrap();
+        let changes = managed(&host)
+            .apply("containerd", &[file("/certs.d/a/hosts.toml", "2")])
+            .unwrap();
+        assert_eq!(changes.written, ["/certs.d/a/hosts.toml"], "{content}");
+        let aside = changes.aside.unwrap().aside.unwrap();
+        assert_eq!(aside, format!("{manifest}.{ending}"), "{content}");
+        assert_eq!(fs_err::read_to_string(aside).unwrap(), content);
+        assert_eq!(apply(&host, &[]).removed, ["/certs.d/a/hosts.toml"], "{content}");
+    }
 }

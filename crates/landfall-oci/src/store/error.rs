@@ -134,13 +134,22 @@ fn describe_holder(holder: Option<&LockHolder>) -> String {
     holder.map_or_else(|| "another process".to_owned(), ToString::to_string)
 }
 
+/// Advice where the disk of the store has no room.
+pub const MAKE_ROOM: &str =
+    "free space on this disk, or delete images and run `landfall registry gc`, or give the store a larger disk";
+
+/// Returns true if an error means that the disk, or the user's share of it, has no room.
+#[must_use]
+pub fn is_disk_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl Hint for StoreError {
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
             StoreError::InUse { .. } => Some("stop that one first, or choose another directory".into()),
-            StoreError::NoSpace { .. } => {
-                Some("delete images and run `landfall registry gc`, or give the registry a larger disk".into())
-            }
+            StoreError::NoSpace { .. } => Some(MAKE_ROOM.into()),
+            StoreError::Disk(error) if is_disk_full(error) => Some(MAKE_ROOM.into()),
             _ => None,
         }
     }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use fs_err as fs;
 use landfall_core::lenient_object;
 use landfall_core::oci_types::{Descriptor, media_type};
 use landfall_core::reference::ImageReference;
 use landfall_net::durable;
+use landfall_net::state_file::{StateFile, Unusable, load_state_file};
 use serde::Serialize;
 
 use crate::store::error::StoreError;
@@ -53,22 +53,15 @@ impl ImageIndex {
     pub(super) fn load(path: &Utf8Path) -> Result<(ImageIndex, Vec<String>), StoreError> {
         let mut index = ImageIndex::empty(path);
         let mut repairs = Vec::new();
-        let text = match fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                index.save(&index.images)?;
-                return Ok((index, repairs));
-            }
-            Err(error) => return Err(error.into()),
+        let parse = |text: &[u8]| {
+            serde_json::from_slice::<IndexFile>(text).map_err(|error| Unusable::Damaged(error.to_string()))
         };
-        match serde_json::from_slice::<IndexFile>(&text) {
-            Ok(file) => index.take_entries(file, &mut repairs),
-            Err(error) => {
-                let aside = path.with_extension("json.damaged");
-                durable::publish(path, &aside)?;
+        match load_state_file(path, parse) {
+            StateFile::Loaded(file) => index.take_entries(file, &mut repairs),
+            StateFile::Missing => index.save(&index.images)?,
+            StateFile::SetAside(aside) => {
                 repairs.push(format!(
-                    "`{path}` was damaged ({error}) and is now `{aside}`; the blobs are untouched, the images have to be \
-                     named again"
+                    "{aside}; the blobs are untouched, the images have to be named again"
                 ));
                 index.save(&index.images)?;
             }

@@ -130,7 +130,7 @@ impl ContentStore {
     /// for their digest. A second writer of the same blob starts at 0, in a file of its own.
     ///
     /// # Errors
-    /// If fewer than `offset` bytes are present, or the disk fails.
+    /// If fewer than `offset` bytes are present, the rest does not fit on the disk, or the disk fails.
     pub fn writer(&self, blob: &Descriptor, offset: u64) -> Result<BlobWriter, StoreError> {
         BlobWriter::begin(self, blob, offset)
     }
@@ -163,6 +163,8 @@ pub struct BlobWriter {
     store: ContentStore,
     blob: Descriptor,
     ingest: Ingest,
+    /// Bytes that were appended since the free space was checked.
+    unchecked: usize,
     /// True if later attempts resume this file.
     resumable: bool,
     committed: bool,
@@ -170,6 +172,7 @@ pub struct BlobWriter {
 
 impl BlobWriter {
     pub(super) fn begin(store: &ContentStore, blob: &Descriptor, offset: u64) -> Result<BlobWriter, StoreError> {
+        store.check_space(blob.size.saturating_sub(offset))?;
         let writer_locks = &store.inner.writer_locks;
         let resumable = writer_locks.try_lock(&blob.digest);
         let shared = store.ingest_path(&blob.digest);
@@ -192,6 +195,7 @@ impl BlobWriter {
             store: store.clone(),
             blob: blob.clone(),
             ingest,
+            unchecked: 0,
             resumable,
             committed: false,
         };
@@ -215,8 +219,14 @@ impl BlobWriter {
     /// Appends bytes.
     ///
     /// # Errors
-    /// If the blob has fewer bytes, or the disk fails.
+    /// If the blob has fewer bytes, the disk is full but for its reserve, or the disk fails.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.unchecked += bytes.len();
+        if self.unchecked >= WRITE_SIZE {
+            // Other writers share the space that was free at the begin.
+            self.store.check_space(bytes.len() as u64)?;
+            self.unchecked = 0;
+        }
         self.ingest.append_to(&self.blob, bytes)
     }
 

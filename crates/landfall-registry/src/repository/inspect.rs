@@ -12,7 +12,6 @@ use landfall_oci::store::error::StoreError;
 use landfall_oci::store::{ContentStore, MANIFEST_SIZE_MAX};
 use serde::Serialize;
 
-use crate::repository::disk_space::DiskSpace;
 use crate::repository::record::Record;
 use crate::repository::records::Records;
 
@@ -183,7 +182,7 @@ impl RegistryInspector {
             stats.blob_bytes += self.store.blob_size(&digest)?.unwrap_or_default();
         }
         stats.unfinished_bytes = self.store.unfinished_bytes()?;
-        let disk = DiskSpace::of(&self.store)?;
+        let disk = self.store.disk_space()?;
         (stats.free_bytes, stats.disk_bytes) = (disk.free, disk.total);
         Ok(stats)
     }

@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use landfall_agent::{AgentOptions, AgentOutcome, Role, run_agent};
 use landfall_core::diagnostic::render_text;
+use landfall_core::status::FailedPhase;
 use landfall_oci::client::{AmbientAccess, Proxies};
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,7 @@ use crate::args::InputArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::{compat_of, load_values};
-use crate::interrupt::run_until_signalled;
+use crate::interrupt::run_service;
 use crate::logging::{self, LogFormat};
 use crate::output::printer::stderr_may_be_coloured;
 use crate::output::progress::Progress;
@@ -30,7 +31,7 @@ const WEBHOOK_WORKERS: usize = 1;
 /// Fetch the images, fill the primary registry, redirect the cluster's pulls.
 ///
 /// Runs on an edge host, under systemd. The agent goes through its phases until everything is in place. Then it watches
-/// its input files and reconciles each change. SIGTERM shuts it down gracefully. After any interruption, the next run
+/// its input files and reconciles each change; SIGHUP makes it do so at once. SIGTERM shuts it down gracefully. After any interruption, the next run
 /// resumes the work. With `--once` the agent ends when everything is in place (status 0) or a phase failed permanently
 /// (status 1).
 #[derive(Debug, Args)]
@@ -61,7 +62,7 @@ pub(crate) fn run(args: &AgentArgs, context: &Context) -> anyhow::Result<ExitSta
 /// Runs an agent in one of its roles.
 pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyhow::Result<ExitStatus> {
     let progress = Progress::new(context.progress, &context.printer);
-    logging::start(args.log_format, progress.log.clone(), "info")?;
+    logging::start_service(args.log_format, progress.log.clone(), context)?;
     let (values, findings) = load_values(&args.inputs.values)?;
     if findings.has_errors() {
         context
@@ -78,8 +79,12 @@ pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyho
     };
     let runtime = runtime::multi_thread(Some(workers))?;
     let shutdown = CancellationToken::new();
+    let reload = options.reload.clone();
     let agent = run_agent(options, Arc::clone(&progress.sink), shutdown.clone());
-    let outcome = runtime.block_on(run_until_signalled(agent, &shutdown));
+    let outcome = runtime.block_on(run_service(agent, &shutdown, || {
+        tracing::info!("SIGHUP: the input files are read again");
+        reload.notify_one();
+    }));
     // Tasks that have not ended yet must not keep the process alive.
     runtime.shutdown_background();
     exit_status_of(outcome?, context)
@@ -89,10 +94,12 @@ pub(crate) fn run_role(args: &AgentArgs, role: Role, context: &Context) -> anyho
 pub(crate) fn exit_status_of(outcome: AgentOutcome, context: &Context) -> anyhow::Result<ExitStatus> {
     match outcome {
         AgentOutcome::Running | AgentOutcome::Drained => Ok(ExitStatus::Done),
-        AgentOutcome::Failed { phase, message } => {
-            context
-                .printer
-                .problem(format_args!("error: phase {phase} failed: {message}"));
+        AgentOutcome::Failed { failures } => {
+            for FailedPhase { phase, message } in failures {
+                context
+                    .printer
+                    .problem(format_args!("error: phase {phase} failed: {message}"));
+            }
             Ok(ExitStatus::AnswerIsNo)
         }
         AgentOutcome::GaveUp => {

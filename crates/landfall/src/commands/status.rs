@@ -2,7 +2,9 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use landfall_core::status::{AgentStatus, ImageStatus, Phase};
+use indicatif::BinaryBytes;
+use landfall_agent::status::{FoundStatus, find_status};
+use landfall_core::status::{AgentStatus, FailedPhase, ImageStatus, Phase};
 
 use crate::args::{OutputArgs, StateArgs};
 use crate::context::Context;
@@ -13,8 +15,8 @@ use crate::output::table::Table;
 
 /// Show what the agent on this host is doing.
 ///
-/// Reads the state directory, so that it also shows the last status of an agent that no longer runs. The exit status is
-/// 1 if the agent is degraded, does not run, or never ran here.
+/// Asks the status API of a running agent. Of an agent that no longer runs it shows the last status, from the state
+/// directory. The exit status is 1 if the agent is degraded, does not run, or never ran here.
 #[derive(Debug, Args)]
 #[command(after_long_help = "Example:\n  landfall status -o json | jq .phase")]
 pub struct StatusArgs {
@@ -26,12 +28,28 @@ pub struct StatusArgs {
 
 pub(crate) fn run(args: &StatusArgs, context: &Context) -> anyhow::Result<ExitStatus> {
     let directory = &args.state.state_dir;
-    let read = landfall_agent::status::read_status(directory).context("cannot read the agent's status")?;
-    let Some(status) = read else {
-        context
-            .printer
-            .problem(format_args!("no agent ever ran with the state directory `{directory}`"));
-        return Ok(ExitStatus::AnswerIsNo);
+    let status = match find_status(directory).context("cannot read the agent's status")? {
+        FoundStatus::None => {
+            context
+                .printer
+                .problem(format_args!("no agent ever ran with the state directory `{directory}`"));
+            return Ok(ExitStatus::AnswerIsNo);
+        }
+        FoundStatus::Unknown(reason) => {
+            context.printer.problem(format_args!(
+                "an agent runs with the state directory `{directory}` and has not written its status: {reason}; its log \
+                 says more"
+            ));
+            return Ok(ExitStatus::AnswerIsNo);
+        }
+        FoundStatus::Doubtful(status, reason) => {
+            context.printer.problem(format_args!(
+                "the agent runs, and its status API cannot be asked: {reason}; this status is from {:.0}, and may be old",
+                status.updated
+            ));
+            status
+        }
+        FoundStatus::Current(status) => status,
     };
     print_report(&context.printer, args.output.output, &status, |status| {
         describe(status, stdout_width())
@@ -52,18 +70,59 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
         }
     };
     if !status.running {
-        line("Agent", &format!("not running; last status, at {}:", status.updated));
+        line("Agent", &format!("not running; last status, at {:.0}:", status.updated));
+    } else if let Some(pid) = status.pid {
+        let version = status.version.as_deref().unwrap_or_default();
+        line("Agent", &format!("{version}, process {pid}"));
     }
-    match status.failed_phase {
-        Some(failed) => line("Phase", &format!("{} ({failed} failed)", status.phase)),
-        None => line("Phase", status.phase.name()),
+    match failed_phases(status) {
+        failed if failed.is_empty() => line("Phase", status.phase.name()),
+        failed => line("Phase", &format!("{} ({failed} failed)", status.phase)),
     }
-    line("Since", &status.since.to_string());
-    line("Because", status.message.as_deref().unwrap_or_default());
-    line("Inputs", status.configuration_error.as_deref().unwrap_or_default());
+    line("Since", &format!("{:.0}", status.since));
+    match &status.failures[..] {
+        [] | [_] if status.message.is_some() => line("Because", status.message.as_deref().unwrap_or_default()),
+        failures => {
+            for FailedPhase { phase, message } in failures {
+                line("Because", &format!("{phase}: {message}"));
+            }
+        }
+    }
+    line("State", status.state_error.as_deref().unwrap_or_default());
+    if status.configuration_error != status.message {
+        line("Inputs", status.configuration_error.as_deref().unwrap_or_default());
+    }
+    if !status.images.is_empty() {
+        let stored = status.images.values().filter(|image| image.stored).count();
+        line("Images", &format!("{stored} of {} stored", status.images.len()));
+    }
+    let transfer = &status.transfer;
+    if transfer.bytes_done < transfer.bytes_total {
+        let (done, total) = (BinaryBytes(transfer.bytes_done), BinaryBytes(transfer.bytes_total));
+        let eta = transfer
+            .eta_seconds
+            .map_or_else(String::new, |seconds| format!(", {seconds:.0} s left"));
+        line("Transfer", &format!("{done} of {total}{eta}"));
+    }
     line("Redirection", &status.redirect);
     for (name, serving) in [("Webhook", &status.webhook), ("Primary", &status.primary)] {
-        line(name, serving.as_ref().map_or("", |serving| serving.url.as_str()));
+        let text = serving.as_ref().map(|serving| match serving.certificate_expires {
+            Some(expires) => format!("{}, certificate until {expires:.0}", serving.url),
+            None => serving.url.clone(),
+        });
+        line(name, &text.unwrap_or_default());
+    }
+    if let Some(cluster) = &status.cluster {
+        let role = if cluster.writer {
+            "this agent writes the registration"
+        } else {
+            "another agent writes the registration"
+        };
+        let text = cluster
+            .problem
+            .clone()
+            .unwrap_or_else(|| format!("{}, {role}", cluster.server));
+        line("Cluster", &text);
     }
     let mirror_files = status.mirror_files.as_ref();
     line("Mirror files", mirror_files.map_or("", |files| files.message.as_str()));
@@ -76,6 +135,15 @@ pub(crate) fn describe(status: &AgentStatus, width: Option<usize>) -> String {
         text.push_str(&image_table(status).render(width));
     }
     text
+}
+
+/// Returns the names of the phases that failed; while the agent works, those of this pass.
+fn failed_phases(status: &AgentStatus) -> String {
+    let names: Vec<&str> = match &status.failures[..] {
+        [] => status.failed_phase.iter().map(|phase| phase.name()).collect(),
+        failures => failures.iter().map(|failure| failure.phase.name()).collect(),
+    };
+    names.join(", ")
 }
 
 fn image_table(status: &AgentStatus) -> Table {
@@ -129,6 +197,33 @@ mod tests {
     }
 
     #[test]
+    fn every_failure_and_a_full_disk_are_shown_also_while_the_agent_works_on() {
+        let mut status = AgentStatus::starting(Timestamp::UNIX_EPOCH);
+        let failure = |phase, message: &str| FailedPhase {
+            phase,
+            message: message.to_owned(),
+        };
+        status.failures = vec![
+            failure(Phase::ProviderImage, "not found"),
+            failure(Phase::Images, "1 of 2 images cannot be fetched"),
+        ];
+        status.phase = Phase::PrimaryRegistry;
+        status.state_error = Some("the ledger cannot be written: no storage space".to_owned());
+        (status.pid, status.version) = (Some(7), Some("0.1.0".to_owned()));
+        status.transfer.bytes_done = 1 << 20;
+        status.transfer.bytes_total = 4 << 20;
+        insta::assert_snapshot!(describe(&status, None), @r"
+        Agent         0.1.0, process 7
+        Phase         PrimaryRegistry (ProviderImage, Images failed)
+        Since         1970-01-01T00:00:00Z
+        Because       ProviderImage: not found
+        Because       Images: 1 of 2 images cannot be fetched
+        State         the ledger cannot be written: no storage space
+        Transfer      1.00 MiB of 4.00 MiB
+        ");
+    }
+
+    #[test]
     fn a_degraded_agent_says_which_phase_failed_and_which_image_is_missing() {
         let mut status = AgentStatus::starting(Timestamp::UNIX_EPOCH);
         status.phase = Phase::Degraded;
@@ -152,6 +247,7 @@ mod tests {
         Phase         Degraded (Images failed)
         Since         1970-01-01T00:00:00Z
         Because       1 of 2 images cannot be fetched
+        Images        1 of 2 stored
 
         IMAGE            STATE               FROM  ERROR
         docker.io/a/a:1  stored, in primary

@@ -129,6 +129,7 @@ fn wanted_files(settings: &Settings, facts: &HostFacts) -> Vec<(Dialect, Vec<Hos
 }
 
 async fn report_changes(host: &Host, dialect: Dialect, changes: &ManagedChanges, reported: &mut BTreeSet<Utf8PathBuf>) {
+    host.report_aside(&changes.aside).await;
     if !changes.is_empty() {
         let message = format!("{} written, {} removed", changes.written.len(), changes.removed.len());
         host.note(EventReason::HostFilesChanged, dialect.name(), message).await;

@@ -84,6 +84,12 @@ impl PrimaryService {
         Ok(PrimaryState::Ready)
     }
 
+    /// Returns false while the configured registry is the embedded one, and is not served.
+    pub(crate) fn is_available(&self, active: &ActiveConfig) -> bool {
+        let is_embedded = |primary: &Primary| primary.kind == PrimaryKind::Embedded;
+        !active.settings.primary.as_ref().is_some_and(is_embedded) || self.embedded.is_served()
+    }
+
     /// Serves the embedded registry, if that is the configured one, without a look at whether it answers.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! The status API as a service of the agent.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use landfall_core::cluster::configuration::webhook_address;
 use landfall_core::settings::Settings;
 use landfall_net::serve::Http;
@@ -45,7 +47,7 @@ impl StatusApi {
             let router = api_router(ApiState {
                 status: host.status.clone(),
                 metrics: host.metrics.clone(),
-                state_dir: host.state_dir.clone(),
+                events: host.events.clone(),
             });
             Ok(Routes {
                 http: Http::Plain(require_host(router, HostNames::addresses_and(names))),
@@ -57,6 +59,13 @@ impl StatusApi {
             self.server.local_addr(),
         ) {
             tracing::info!(%address, "status API listens");
+            let reachable = match (address.ip().is_unspecified(), address.is_ipv4()) {
+                (false, _) => address,
+                (true, true) => (Ipv4Addr::LOCALHOST, address.port()).into(),
+                (true, false) => (Ipv6Addr::LOCALHOST, address.port()).into(),
+            };
+            host.status
+                .update(|status| status.api = Some(format!("http://{reachable}")));
         }
         Ok(())
     }

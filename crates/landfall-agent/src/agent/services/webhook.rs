@@ -85,6 +85,7 @@ impl WebhookService {
             }
             _ => self.start(host, spec, names, rules).await?,
         };
+        host.report_aside(&issued.aside).await;
         let local = self.server.local_addr().context("the webhook does not listen")?;
         if !self.once {
             self.register(host, settings, local);

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::registry::reload::WatchedFiles;
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::interrupt::run_until_signalled;
+use crate::interrupt::run_service;
 use crate::logging::{self, LogFormat};
 use crate::output::progress::Progress;
 use crate::runtime;
@@ -123,13 +123,13 @@ pub(super) fn run(args: &RegistryServeArgs, context: &Context) -> anyhow::Result
         )
     );
     let progress = Progress::new(context.progress, &context.printer);
-    logging::start(args.log_format, progress.log, "info")?;
+    logging::start_service(args.log_format, progress.log, context)?;
     let runtime = runtime::multi_thread(None)?;
     let shutdown = CancellationToken::new();
-    runtime.block_on(run_until_signalled(
-        serve_registry(args, context, shutdown.clone()),
-        &shutdown,
-    ))
+    let serving = serve_registry(args, context, shutdown.clone());
+    runtime.block_on(run_service(serving, &shutdown, || {
+        tracing::info!("SIGHUP: certificate and logins are read again by themselves when they change");
+    }))
 }
 
 async fn serve_registry(

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use landfall_core::failure::Explanation;
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::{Login, Primary};
+use landfall_net::certificate::PemPair;
 use landfall_net::serve::tls::CertificateSlot;
 use landfall_registry::admin_socket::serve_admin_socket;
 use landfall_registry::directories::RegistryDirs;
@@ -19,7 +20,7 @@ use crate::agent::clients::OwnRegistry;
 use crate::agent::host::Host;
 use crate::agent::services::primary::live::{LivePrimary, ShownImage, ShownImages};
 use crate::agent::services::server::{Ensured, Routes, Server, ServerSpec};
-use crate::certificates::{IssuedCertificate, ensure_certificate};
+use crate::certificates::{Authority, IssuedCertificate, ensure_certificate};
 
 /// The embedded registry, which is served or not.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct EmbeddedRegistry {
     server: Server,
     certificate: Option<Arc<CertificateSlot>>,
     login: Option<Login>,
+    /// The authority of the last certificate.
+    authority: Option<PemPair>,
     /// The registry, once it was opened.
     registry: Option<Arc<Registry>>,
     /// The registry under its address, while it is served.
@@ -40,6 +43,7 @@ impl EmbeddedRegistry {
             server: Server::new(bound),
             certificate: None,
             login: None,
+            authority: None,
             registry: None,
             live: None,
             shown: ShownImages::default(),
@@ -64,9 +68,13 @@ impl EmbeddedRegistry {
     ) -> anyhow::Result<Option<IssuedCertificate>> {
         let address = active.settings.primary_address(primary);
         let issued = match active.settings.primary_speaks_tls(primary) {
-            true => Some(issue_certificate(host, primary).await?),
+            true => Some(issue_certificate(host, primary, self.authority.clone()).await?),
             false => None,
         };
+        if let Some(issued) = &issued {
+            self.authority = Some(issued.authority.clone());
+            host.report_aside(&issued.aside).await;
+        }
         let login = active
             .primary_registry
             .and_then(|index| active.settings.registries[index].login.clone());
@@ -118,7 +126,7 @@ impl EmbeddedRegistry {
         self.shown.replace(shown.collect());
         active.clients.trust_own(OwnRegistry {
             host: primary.endpoint.clone(),
-            authority: issued.as_ref().map(|issued| issued.authority.clone()),
+            authority: issued.as_ref().map(|issued| issued.authority.certificate.clone()),
         });
         Ok(issued)
     }
@@ -136,6 +144,11 @@ impl EmbeddedRegistry {
         self.live = None;
         self.shown.replace(Vec::new());
         self.server.stop().await;
+    }
+
+    /// Returns true while the registry is served.
+    pub(crate) fn is_served(&self) -> bool {
+        self.server.local_addr().is_some()
     }
 }
 
@@ -164,13 +177,21 @@ async fn open(opened: &mut Option<Arc<Registry>>, shown: &ShownImages, host: &Ho
     Ok(opened.insert(registry).clone())
 }
 
-async fn issue_certificate(host: &Host, primary: &Primary) -> anyhow::Result<IssuedCertificate> {
+async fn issue_certificate(
+    host: &Host,
+    primary: &Primary,
+    known: Option<PemPair>,
+) -> anyhow::Result<IssuedCertificate> {
     let directory = host.state_dir.join("primary");
     let name = primary.endpoint.name().trim_matches(['[', ']']).to_owned();
     let make = move || {
         let mut names = vec![name.as_str()];
         names.extend(["localhost", "127.0.0.1"].into_iter().filter(|local| *local != name));
-        ensure_certificate(&directory, "Landfall registry", &names, Timestamp::now())
+        let authority = Authority::Own {
+            name: "Landfall registry",
+            known,
+        };
+        ensure_certificate(&directory, authority, &names, Timestamp::now())
     };
     tokio::task::spawn_blocking(make).await?
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use landfall_core::jitter::spread;
+use landfall_net::random::random_fraction;
 use landfall_registry::{GRACE, Registry};
 use tokio::time::Instant;
 
@@ -13,22 +15,22 @@ const INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// Deletes garbage once an hour.
 #[derive(Debug)]
 pub(crate) struct GarbageCollector {
-    /// Time of the last collection, or of the start of the agent.
-    last: Instant,
+    /// The time of the next collection.
+    next: Instant,
 }
 
 impl GarbageCollector {
     pub(crate) fn new() -> GarbageCollector {
-        GarbageCollector { last: Instant::now() }
+        GarbageCollector { next: next_time() }
     }
 
     /// Collects garbage if an hour has passed. A failure is logged and is no reason to stop: free space may become
     /// short, nothing else.
     pub(crate) async fn run_when_due(&mut self, registry: impl Future<Output = anyhow::Result<Arc<Registry>>>) {
-        if self.last.elapsed() < INTERVAL {
+        if Instant::now() < self.next {
             return;
         }
-        self.last = Instant::now();
+        self.next = next_time();
         let report = match registry.await {
             Ok(registry) => tokio::task::spawn_blocking(move || registry.gc(GRACE, SystemTime::now()))
                 .await
@@ -41,4 +43,8 @@ impl GarbageCollector {
             Err(error) => tracing::error!(error = error_line(&error), "garbage cannot be collected"),
         }
     }
+}
+
+fn next_time() -> Instant {
+    Instant::now() + spread(INTERVAL, random_fraction())
 }

@@ -1,11 +1,12 @@
-//! Minimum of free disk space. Below it the registry rejects uploads, while pulls, deletions and garbage collection
-//! continue: the reserve is for their writes.
+//! Minimum of free disk space. Below it the store takes no blobs, while reads, deletions, garbage collection and the
+//! small files beside the store continue: the reserve is for their writes.
 
-use landfall_oci::store::ContentStore;
-use landfall_oci::store::error::StoreError;
+use camino::Utf8Path;
 use rustix::fs::statvfs;
 
-/// Free space that uploads must leave. On a small disk it is at most a twentieth of the disk.
+use crate::store::error::StoreError;
+
+/// Free space that new blobs must leave. On a small disk it is at most a twentieth of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MinFreeSpace {
     pub bytes: u64,
@@ -21,23 +22,28 @@ impl Default for MinFreeSpace {
 
 impl MinFreeSpace {
     /// Returns the minimum for a disk of `total` bytes.
-    pub(crate) fn for_disk(self, total: u64) -> u64 {
+    #[must_use]
+    pub fn for_disk(self, total: u64) -> u64 {
         self.bytes.min(total / 20)
     }
 }
 
-/// Size of the disk of a store.
+/// Size of a disk.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct DiskSpace {
+pub struct DiskSpace {
     /// Bytes available to unprivileged users.
-    pub(crate) free: u64,
+    pub free: u64,
     /// Total bytes.
-    pub(crate) total: u64,
+    pub total: u64,
 }
 
 impl DiskSpace {
-    pub(crate) fn of(store: &ContentStore) -> Result<DiskSpace, StoreError> {
-        let disk = statvfs(store.root().as_std_path()).map_err(|errno| StoreError::Disk(errno.into()))?;
+    /// Returns the size of the disk with this path.
+    ///
+    /// # Errors
+    /// If the system call fails.
+    pub fn of(path: &Utf8Path) -> Result<DiskSpace, StoreError> {
+        let disk = statvfs(path.as_std_path()).map_err(|errno| StoreError::Disk(errno.into()))?;
         Ok(DiskSpace {
             free: disk.f_bavail.saturating_mul(disk.f_frsize),
             total: disk.f_blocks.saturating_mul(disk.f_frsize),
