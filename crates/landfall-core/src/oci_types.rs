@@ -488,8 +488,7 @@ enum Presence {
     Given,
 }
 
-/// The fields that tell an image from an index. Readers in Go take keys in any case, so that a document with the fields
-/// of both kinds is found in any case.
+/// The fields that tell an image from an index.
 #[derive(Default)]
 struct ContentShape {
     schema_version: Option<u64>,
@@ -507,8 +506,8 @@ impl<'de> ReadFields<'de> for ContentShape {
         match key {
             "schemaVersion" => self.schema_version = next_value(map)?,
             "mediaType" => self.media_type = next_value(map)?,
-            key if key.eq_ignore_ascii_case("manifests") => self.index = self.index.max(presence()?),
-            key if ["config", "layers"].iter().any(|known| key.eq_ignore_ascii_case(known)) => {
+            "manifests" => self.index = self.index.max(presence()?),
+            "config" | "layers" => {
                 self.image = self.image.max(presence()?);
             }
             _ => return Ok(false),
@@ -736,7 +735,7 @@ mod tests {
             (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), "schema version 1"),
             ("{}".to_owned(), "neither"),
             (
-                format!(r#"{{"config":{CONFIG},"Manifests":[]}}"#),
+                format!(r#"{{"config":{CONFIG},"manifests":[]}}"#),
                 "the fields of an image and of an index",
             ),
             (

@@ -89,9 +89,10 @@ const ONE_IMAGE: &str = "
 spec:
   packs:
     - name: app
+      layer: addon
       values: |
         pack: {content: {images: [{image: \"reg.example.com/app:{{.spectro.var.tag}}\"}]}}
-        chart: \"{{.spectro.var.other}}\"
+        more: \"{{.spectro.var.other}}\"
 ";
 
 fn with_variables(variables: &str) -> String {
@@ -166,9 +167,9 @@ fn a_wrong_value_of_a_values_file_is_shown_there_and_masked() {
     1 | var: {other: ****, tag: ****}
       |                         ^^^^
       |
-     ::: profile.yaml:6:64
+     ::: profile.yaml:7:64
       |
-    6 |         pack: {content: {images: [{image: "reg.example.com/app:{{.spectro.var.tag}}"}]}}
+    7 |         pack: {content: {images: [{image: "reg.example.com/app:{{.spectro.var.tag}}"}]}}
       |                                                                -------------------- used here
       |
       = hint: give another value: by `--set`, or in the values file
@@ -213,6 +214,12 @@ fn the_absence_of_what_could_not_be_read_is_no_statement() {
             0,
         ),
         (
+            "#cloud-config\nstylus: {externalRegistry: {registryMappingRules: {gcr.io: 'reg:5000'}}}\n",
+            vec![&profile],
+            Some("user-data:2: "),
+            0,
+        ),
+        (
             "#cloud-config\nlandfall: {primary: {endpoint: 'a b'}}\n",
             vec![&profile],
             Some("user-data:2: "),
@@ -229,7 +236,12 @@ fn the_absence_of_what_could_not_be_read_is_no_statement() {
         (good, vec![&profile, "a: b"], Some("`profile-1` cannot be read: "), 1),
         (good, vec![&profile_of("{{.spectro.var.image}}")], None, 1),
         (good, vec![&profile_of("NOT AN IMAGE")], None, 1),
-        (good, vec!["spec: {packs: [{name: a, values: 'pack: ['}]}"], None, 1),
+        (
+            good,
+            vec!["spec: {packs: [{name: a, layer: addon, values: 'pack: ['}]}"],
+            None,
+            1,
+        ),
     ] {
         let names = ["profile-0", "profile-1"].into_iter();
         let (settings, _) = parse_settings(&Inputs {
@@ -252,7 +264,9 @@ fn the_absence_of_what_could_not_be_read_is_no_statement() {
 }
 
 fn profile_of(image: &str) -> String {
-    format!("spec: {{packs: [{{name: a, values: 'pack: {{content: {{images: [{{image: \"{image}\"}}]}}}}'}}]}}")
+    format!(
+        "spec: {{packs: [{{name: a, layer: addon, values: 'pack: {{content: {{images: [{{image: \"{image}\"}}]}}}}'}}]}}"
+    )
 }
 
 #[test]
@@ -271,7 +285,7 @@ fn a_values_file_that_cannot_be_parsed_leaves_sources_and_images_unknown() {
 
 #[test]
 fn labels_of_a_namespace_that_have_no_value_are_unknown() {
-    let profile = "spec: {packs: [{name: a, values: {pack: {content: {images: []}, namespaceLabels: {web: 'stylus.io/imageswap={{.spectro.var.x}}'}}}}]}";
+    let profile = "spec: {packs: [{name: a, layer: addon, values: {pack: {content: {images: []}, namespaceLabels: {web: 'stylus.io/imageswap={{.spectro.var.x}}'}}}}]}";
     let (settings, diagnostics) = parse(profile, TemplateValues::default());
     assert_eq!((codes(&diagnostics), diagnostics.has_errors()), (vec!["LF0401"], true));
     let row = NamespaceRow::new(&settings, "web", None);
@@ -294,7 +308,8 @@ fn a_sensitive_value_is_in_no_message() {
 #[test]
 fn an_input_is_read_up_to_the_limit_and_all_together_up_to_theirs() {
     let padded = |size: usize| {
-        let pack = "spec: {packs: [{name: a, values: 'pack: {content: {images: [{image: nginx:1}]}}'}]}\n#";
+        let pack =
+            "spec: {packs: [{name: a, layer: addon, values: 'pack: {content: {images: [{image: nginx:1}]}}'}]}\n#";
         format!("{pack}{}", "x".repeat(size - pack.len()))
     };
     let (settings, diagnostics) = parse(&padded(INPUT_BYTES_MAX), TemplateValues::default());
@@ -322,8 +337,9 @@ fn a_manifest_of_many_documents_may_have_more_nodes_than_one_document() {
     let document = format!("kind: A\nlist: [{}]\n---\n", "1, ".repeat(1000));
     let pod = "kind: Pod\nspec: {containers: [{name: a, image: nginx:1}]}\n";
     let manifest = serde_json::to_string(&format!("{}{pod}", document.repeat(520))).unwrap();
-    let profile =
-        format!("{{\"spec\": {{\"packs\": [{{\"name\": \"a\", \"manifests\": [{{\"content\": {manifest}}}]}}]}}}}");
+    let profile = format!(
+        "{{\"spec\": {{\"packs\": [{{\"name\": \"a\", \"layer\": \"addon\", \"manifests\": [{{\"content\": {manifest}}}]}}]}}}}"
+    );
     let (settings, diagnostics) = parse(&profile, TemplateValues::default());
     assert_eq!((images(&settings).len(), codes(&diagnostics)), (1, vec![]));
 }

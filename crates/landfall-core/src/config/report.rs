@@ -111,8 +111,17 @@ impl Report {
 
     /// Returns the errors so far: code, position and message.
     pub(crate) fn errors(&self) -> impl Iterator<Item = FoundError<'_>> {
-        let errors = self.drafts.iter().filter(|draft| draft.severity == Severity::Error);
-        errors.filter_map(|draft| {
+        self.found(|draft| draft.severity == Severity::Error)
+    }
+
+    /// Returns the findings of these codes so far, of any severity.
+    pub(crate) fn of_codes<'a>(&'a self, codes: &'a [&'static CodeDoc]) -> impl Iterator<Item = FoundError<'a>> {
+        self.found(|draft| codes.contains(&draft.doc))
+    }
+
+    fn found<'a>(&'a self, wanted: impl Fn(&Draft) -> bool + 'a) -> impl Iterator<Item = FoundError<'a>> {
+        let found = self.drafts.iter().filter(move |draft| wanted(draft));
+        found.filter_map(|draft| {
             let label = draft.labels.first()?;
             Some(FoundError {
                 doc: draft.doc,

@@ -1,10 +1,13 @@
 //! Search for the parts of the inputs that could not be read: the absence of a registry, a rule or an image is a
 //! statement only if they could [spec:combinations.unknown].
 
+use std::collections::BTreeSet;
+
 use crate::config::codes::{self, CodeDoc};
 use crate::config::effect::is_at_or_below;
 use crate::config::report::{FoundError, Report};
 use crate::settings::{Unknown, Unknowns};
+use crate::wording::edit_distance;
 
 /// Keys of a registry that do not decide which registry serves an image.
 const OF_ACCESS: [&str; 12] = [
@@ -33,8 +36,8 @@ const SOURCES: [&str; 5] = [
 /// The key of a registry-connect pack, somewhere in a profile.
 const CONNECT: &str = ".charts.registry-connect";
 const NAMESPACE_LABELS: &str = ".pack.namespaceLabels";
-/// Keys of user-data that name registries; at another place they have no effect.
-const MISPLACED_SOURCES: [&str; 3] = ["externalRegistries", "registryMappingRules", "registryCredentials"];
+/// Keys of user-data that name registries; at another place, or misspelt, they have no effect.
+const INEFFECTIVE_SOURCES: [&str; 3] = ["externalRegistries", "registryMappingRules", "registryCredentials"];
 
 /// A file that is not part of the settings.
 pub(crate) struct UnreadFile<'f> {
@@ -75,7 +78,33 @@ pub(crate) fn find_unknowns(unread: &[UnreadFile<'_>], report: &Report) -> Unkno
             unknowns.images.push(unknown(&error, report, false));
         }
     }
+    // The key has no effect, but its writer meant that registries or rules exist.
+    let slips = [&codes::MISPLACED, &codes::UNKNOWN_KEY];
+    for slip in report.of_codes(&slips) {
+        if means_source(slip.key) {
+            unknowns.sources.push(unknown(&slip, report, false));
+        }
+    }
+    // A file that is given twice has each finding twice.
+    for list in [&mut unknowns.sources, &mut unknowns.images, &mut unknowns.namespaces] {
+        let mut seen = BTreeSet::new();
+        list.retain(|found| seen.insert(format!("{found:?}")));
+    }
     unknowns
+}
+
+/// Returns true for a key, possibly misspelt, that names registries or rules where it has an effect.
+fn means_source(key: &str) -> bool {
+    const MISSPELT_MAX: usize = 3;
+    let name = last_name(key).to_lowercase();
+    let mut sources = INEFFECTIVE_SOURCES.iter().map(|source| source.to_lowercase());
+    sources.any(|source| edit_distance(&name, &source, MISSPELT_MAX).is_some())
+}
+
+/// Returns the last name of a key path, without the number of a list's entry.
+fn last_name(key: &str) -> &str {
+    let last = key.rsplit('.').next().unwrap_or_default();
+    last.split('[').next().unwrap_or_default()
 }
 
 fn unknown(error: &FoundError<'_>, report: &Report, is_whole_file: bool) -> Unknown {
@@ -87,12 +116,7 @@ fn unknown(error: &FoundError<'_>, report: &Report, is_whole_file: bool) -> Unkn
 }
 
 fn hides_source(doc: &CodeDoc, key: &str, is_profile: bool) -> bool {
-    let last = key.rsplit('.').next().unwrap_or_default();
-    let last = last.split('[').next().unwrap_or_default();
-    if *doc == codes::MISPLACED {
-        return MISPLACED_SOURCES.contains(&last);
-    }
-    if *doc == codes::MISSING_HEADER || OF_ACCESS.contains(&last) {
+    if *doc == codes::MISSING_HEADER || OF_ACCESS.contains(&last_name(key)) {
         return false;
     }
     if is_profile {
