@@ -19,7 +19,7 @@ mod repository;
 pub use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 pub use crate::api::registry_service;
 pub use crate::api::users::{Users, UsersError};
-pub use crate::repository::gc::GRACE;
+pub use crate::repository::age_clock::GRACE;
 pub use crate::repository::remove::RemovedImages;
 pub use crate::repository::{Registry, directories, inspect};
 pub use landfall_oci::store::disk_space::MinFreeSpace;

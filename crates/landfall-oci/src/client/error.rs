@@ -14,8 +14,7 @@ use reqwest::Url;
 
 use super::problem::{ConnectionProblem, ProtocolProblem, TlsProblem};
 use super::redirect_policy::shown_host;
-use super::server_message::ServerMessage;
-use super::upload::DIGEST_INVALID;
+use super::server_message::{DIGEST_INVALID, ServerMessage};
 use crate::image::TransferError;
 use crate::keychain::KeychainError;
 

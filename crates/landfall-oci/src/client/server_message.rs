@@ -4,6 +4,9 @@ use std::fmt;
 
 use landfall_core::{lenient, lenient_object};
 
+/// Code of an upload whose bytes do not have the digest (distribution specification, "Error Codes").
+pub(super) const DIGEST_INVALID: &str = "DIGEST_INVALID";
+
 /// A server's message about a failure: codes and messages of the distribution's envelope, or the first line of the
 /// body. Bounded, and free of control characters. Displays with a leading `: ` unless it is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -27,7 +27,6 @@ pub use self::journal::UploadJournal;
 pub(super) use self::resume::UploadSessions;
 pub use self::session::{UploadSession, UploadStart};
 use self::stall::{MonitoredBody, StallMonitor};
-pub(super) use self::verification::DIGEST_INVALID;
 use self::window::UploadWindow;
 use super::auth::scope::Scope;
 use super::error::{Fault, RegistryAction, RegistryError};

@@ -14,6 +14,10 @@ use landfall_net::durable;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+/// Run time of the registry without push activity in a repository, after which its blobs without a manifest are
+/// deleted.
+pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Name of the file. No repository's name can begin with an underscore.
 const FILE: &str = "_clock.json";
 /// Longest step between two readings. A longer one is a jump of the system's monotonic clock, as after a restored

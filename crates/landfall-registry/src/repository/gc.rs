@@ -11,9 +11,6 @@ use crate::repository::Registry;
 use crate::repository::promises::Answer;
 use crate::repository::record::Record;
 
-/// Run time of the registry without push activity in a repository, after which its blobs without a manifest are
-/// deleted.
-pub const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Age in graces at which a blob without a manifest is deleted although pushes to its repository go on: a repository
 /// that is pushed to every hour would keep its garbage for ever. An upload in flight still holds the blob.
 const AGE_MAX_IN_GRACES: u64 = 7;

@@ -23,7 +23,7 @@ use crate::budget_limits::SESSIONS;
 
 /// Time after which a session without requests expires: a client was told of its bytes, and its link may be down for
 /// hours.
-const IDLE_MAX: Duration = crate::repository::gc::GRACE;
+const IDLE_MAX: Duration = crate::repository::age_clock::GRACE;
 /// Time that a request waits for the request that holds the upload.
 const RELEASE_WAIT_MAX: Duration = Duration::from_secs(3);
 

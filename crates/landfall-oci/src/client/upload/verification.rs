@@ -9,12 +9,11 @@ use landfall_core::reference::Repository;
 
 use crate::client::error::Fault;
 use crate::client::registry_client::RegistryClient;
+use crate::client::server_message::DIGEST_INVALID;
 use crate::digest::digest_of;
 
 /// Content of the upload.
 const BYTES: &[u8] = b"This upload has a wrong digest. The registry refuses it.";
-/// Code of the refusal in the distribution specification.
-pub(in crate::client) const DIGEST_INVALID: &str = "DIGEST_INVALID";
 
 impl RegistryClient {
     /// Returns true if the registry refused an upload with a wrong digest. The question is asked once: all clones of
