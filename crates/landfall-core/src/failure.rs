@@ -8,7 +8,6 @@
 mod circuit;
 mod error_chain;
 mod hint;
-mod jitter;
 mod kind;
 mod retry;
 mod shortcut;
@@ -16,7 +15,6 @@ mod shortcut;
 pub use circuit::{Circuit, CircuitOpen, CircuitPolicy};
 pub use error_chain::error_chain;
 pub use hint::{Explanation, Hint, HintOf, find_hint, hint_as, hint_of, line_with_hint};
-pub use jitter::with_jitter;
 pub use kind::FailureKind;
 pub use retry::{NextAction, RetryPolicy, next_action};
 pub use shortcut::{AfterShortcut, Shortcut, Unexpected};

@@ -1,10 +1,12 @@
-//! Jitter of timers that many hosts share [spec:agent.jitter]: after a common cause, such as a power cut, 10,000 hosts
-//! must not act at the same moment. The caller draws the random number.
+//! Jitter of timers and waits [spec:agent.jitter]: after a common cause, such as a power cut, 10,000 hosts must not act
+//! at the same moment. The caller draws the random number.
 
 use std::time::Duration;
 
 /// The share of a period by which [`spread`] moves it at most.
 const SHARE: f64 = 0.1;
+/// The largest addition to a wait is the wait divided by this number.
+const WAIT_SHARE: u32 = 5;
 
 /// Returns a period moved by at most a tenth to either side. `random` is from 0 to 1.
 #[must_use]
@@ -19,6 +21,15 @@ pub fn offset(longest: Duration, random: f64) -> Duration {
     longest.mul_f64(unit(random))
 }
 
+/// Returns a wait with up to a fifth of it added, never shorter than the wait ([spec:agent.retry]). `random` is from 0
+/// to 1.
+#[must_use]
+pub fn with_jitter(wait: Duration, random: f64) -> Duration {
+    let share = wait / WAIT_SHARE;
+    // A float rounds: the product may be a little larger than the share.
+    wait.saturating_add(share.mul_f64(unit(random)).min(share))
+}
+
 /// Returns a number from 0 to 1 that is the same for the same bytes: for a spread that has to survive a restart.
 #[must_use]
 pub fn fraction_of(bytes: &[u8]) -> f64 {
@@ -31,8 +42,8 @@ pub fn fraction_of(bytes: &[u8]) -> f64 {
     f64::from(hash ^ (hash >> 16)) / f64::from(u32::MAX)
 }
 
-/// NaN passes through `clamp`, and a Duration panics on it.
-fn unit(random: f64) -> f64 {
+/// Returns a number from 0 to 1: NaN passes through `clamp`, and a Duration panics on it.
+pub(crate) fn unit(random: f64) -> f64 {
     if random.is_nan() { 0.0 } else { random.clamp(0.0, 1.0) }
 }
 
@@ -90,6 +101,20 @@ mod tests {
             let moved = spread(period, random);
             prop_assert!(moved >= period.mul_f64(0.89) && moved.as_secs_f64() <= period.as_secs_f64() * 1.11);
             prop_assert!(offset(Duration::from_secs(120), random) <= Duration::from_secs(120));
+        }
+
+        #[test]
+        fn a_wait_is_never_shortened_and_grows_by_a_fifth_at_most(seconds in any::<u64>(), jitter in prop_oneof![any::<f64>(), 0.0..1.0, Just(f64::NAN)]) {
+            let wait = Duration::from_secs(seconds);
+            let spread = with_jitter(wait, jitter);
+            prop_assert!(spread >= wait);
+            prop_assert!(spread <= wait.saturating_add(wait / WAIT_SHARE));
+        }
+
+        #[test]
+        fn two_hosts_that_draw_different_numbers_wait_differently(seconds in 1..1_000_000_u64, one in 0.0..0.5, more in 0.01..0.5) {
+            let wait = Duration::from_secs(seconds);
+            prop_assert!(with_jitter(wait, one) < with_jitter(wait, one + more));
         }
     }
 }

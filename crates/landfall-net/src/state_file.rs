@@ -121,8 +121,10 @@ fn free_name(path: &Utf8Path, ending: &str) -> io::Result<Utf8PathBuf> {
         }
     }
     let last = numbered(ASIDE_MAX);
-    if fs::symlink_metadata(&last)?.is_dir() {
-        fs::remove_dir_all(&last)?;
+    // A rename replaces no directory, and no file by a directory.
+    match fs::symlink_metadata(&last)?.is_dir() {
+        true => fs::remove_dir_all(&last)?,
+        false => fs::remove_file(&last)?,
     }
     Ok(last)
 }

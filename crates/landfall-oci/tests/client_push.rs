@@ -125,7 +125,7 @@ async fn a_push_that_fails_says_whose_fault_it_is() {
             "PUT",
             Effect::Delay(Duration::ZERO),
             in_chunks(&mk_bytes(4_000_000).slice(1..).iter().copied().chain([7]).collect()),
-            FailureKind::Protocol,
+            FailureKind::Corrupt,
             "the registry answers 400 Bad Request: DIGEST_INVALID: provided digest did not match",
         ),
     ];

@@ -152,7 +152,6 @@ impl Registry {
         self.budgets.refusals().into_iter().chain([sessions]).collect()
     }
 
-    /// Records that a blob belongs to a repository.
     /// Records that a blob belongs to a repository. The caller tells the client so.
     pub(crate) fn link(&self, repository: &Repository, digest: &Digest) -> Result<(), StoreError> {
         let (at, run_seconds) = (Timestamp::now(), self.clock.now());

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::failure::jitter::with_jitter;
+use crate::jitter::with_jitter;
 
 /// Limits after which a registry counts as gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::failure::jitter::{unit, with_jitter};
 use crate::failure::kind::FailureKind;
+use crate::jitter::{unit, with_jitter};
 
 /// Attempts at a source whose bytes have another length than it told: the second one shows that it means it.
 const WRONG_LENGTH_ATTEMPTS: u32 = 2;

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use landfall_core::failure::{Circuit, CircuitOpen};
 use landfall_core::lenient;
 use landfall_core::sync::lock;
-use landfall_net::random::random_bytes;
+use landfall_net::random::random_fraction;
 use reqwest::{Client, Response, Url};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
@@ -162,7 +162,7 @@ impl Transport {
     /// it in turn.
     pub(super) async fn send(&self, request: RegistryRequest) -> Result<Response, Fault> {
         let (policy, now) = (&self.endpoint.circuit, self.created.elapsed());
-        let admitted = self.circuit().admit(policy, now, draw_jitter());
+        let admitted = self.circuit().admit(policy, now, random_fraction());
         admitted.map_err(|reason| match reason {
             CircuitOpen::Silent(silent) => Fault::GivenUp {
                 silent,
@@ -178,7 +178,7 @@ impl Transport {
         match unanswered(&sent) {
             Some(reason) => {
                 *lock(&self.last_unanswered) = reason;
-                self.circuit().unanswered(policy, now, draw_jitter());
+                self.circuit().unanswered(policy, now, random_fraction());
             }
             None => self.circuit().answered(),
         }
@@ -466,11 +466,6 @@ fn unanswered(sent: &Result<Response, Fault>) -> Option<String> {
         Err(Fault::Connection { problem, .. }) => Some(problem.to_string()),
         Err(_) => None,
     }
-}
-
-/// Returns a random number from 0 to 1.
-fn draw_jitter() -> f64 {
-    f64::from(u32::from_le_bytes(random_bytes())) / f64::from(u32::MAX)
 }
 
 /// Returns the target of a redirect.

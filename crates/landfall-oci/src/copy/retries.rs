@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use landfall_core::failure::{FailureKind, NextAction, next_action};
 use landfall_core::status::{ProgressEvent, ProgressSink};
-use landfall_net::random::random_bytes;
+use landfall_net::random::random_fraction;
 
 use super::job::CopyJob;
 use super::options::CopyOptions;
@@ -40,7 +40,7 @@ impl CopyOptions {
         error: TransferError,
     ) -> Result<(), TransferError> {
         *failed += 1;
-        let NextAction::Retry { delay } = next_action(error.kind, *failed, &self.retry, draw_jitter()) else {
+        let NextAction::Retry { delay } = next_action(error.kind, *failed, &self.retry, random_fraction()) else {
             return Err(error);
         };
         if self.cancel.is_cancelled() {
@@ -100,9 +100,4 @@ pub(super) fn cancelled(subject: &str) -> TransferError {
 
 fn whole_milliseconds(delay: Duration) -> u64 {
     u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Returns a random number from 0 to 1.
-fn draw_jitter() -> f64 {
-    f64::from(u32::from_le_bytes(random_bytes())) / f64::from(u32::MAX)
 }

@@ -52,7 +52,7 @@ async fn a_layout_that_lost_a_file_is_repaired_by_the_next_copy() {
     let image = mk_image("one");
     mk_layout(&from, &image);
     let source = &open_layout(&from).unwrap()[0];
-    let sink = || LayoutSink::new(&to, Some("ours".to_owned()));
+    let sink = || LayoutSink::new(&to, Some("ours".to_owned())).unwrap();
     copy(source, &sink()).await;
     for (digest, bytes) in image.all_content() {
         fs::remove_file(to.join(blob_path(digest))).unwrap();
