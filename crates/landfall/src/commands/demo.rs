@@ -62,7 +62,11 @@ pub(crate) fn run(args: &DemoArgs, context: &Context) -> anyhow::Result<ExitStat
     let demonstration = demonstrate(args.exit, context, &progress, &shutdown);
     let ended = runtime.block_on(run_until_signalled(demonstration, &shutdown));
     runtime.shutdown_background();
-    ended
+    // Without `--exit` the demonstration is a server, which a signal ends as intended.
+    match ended {
+        Ok(_) if args.exit && shutdown.is_cancelled() => Ok(ExitStatus::Interrupted),
+        ended => ended,
+    }
 }
 
 async fn demonstrate(
