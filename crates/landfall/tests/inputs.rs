@@ -281,6 +281,7 @@ fn explain_knows_a_namespace_that_is_opted_out() {
     gcr.io/spectro-dev-public/x:1
       named: in no profile: treated as an application image
       namespace: left as it is: namespace `legacy` is opted out
+        as far as the profiles say; `--kubeconfig` asks the cluster
 
     candidates, in order
       1. 127.0.0.1:30003/spectro-images/example.registry.com/internal-images/x:1
