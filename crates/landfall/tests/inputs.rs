@@ -58,7 +58,7 @@ fn validate_says_what_to_write_instead() {
        |
        = hint: give it one: `--set var.registryPassword=…`, or in a values file
 
-    3 errors, 0 warnings
+    3 errors, 0 warnings, 1 note
     "#);
 }
 
