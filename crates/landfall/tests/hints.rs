@@ -177,11 +177,26 @@ fn a_followed_hint_of_a_template_ends_its_message() {
         let image = format!("'quay.io/shop/till:{{{{{template}}}}}'");
         write(directory.path(), name, profile(&image))
     };
+    let (ours, theirs) = ("examples/user-data-single.yaml", templated("swapped.yaml", "substr 0 3 \"1.27\""));
     let value = templated("value.yaml", ".spectro.var.version");
     let unknown = templated("unknown.yaml", ".spectro.var.version | trunk 3");
     let known = templated("known.yaml", ".spectro.var.version | trunc 3");
     let set = ["--set", "var.version=1.2.3"];
     for followed in [
+        Followed {
+            name: "a user-data in the place of a profile",
+            message: "this is not a cluster profile",
+            hint: "this looks like a user-data: were `--user-data` and `--profile` swapped?",
+            before: words(&["validate", "--user-data", &theirs, "--profile", ours]),
+            after: words(&["validate", "--user-data", ours, "--profile", &theirs]),
+        },
+        Followed {
+            name: "a profile in the place of a user-data",
+            message: "the first line of user-data is not `#cloud-config`",
+            hint: "this looks like a cluster profile: were `--user-data` and `--profile` swapped?",
+            before: words(&["validate", "--user-data", &theirs, "--profile", ours]),
+            after: words(&["validate", "--user-data", ours, "--profile", &theirs]),
+        },
         Followed {
             name: "a template without a value",
             message: "has no value",
