@@ -7,8 +7,10 @@ mod common;
 use std::path::Path;
 
 use common::{CANARY, run, shown};
-use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions};
+use landfall_net::certificate::{Validity, issue_certificate, make_authority};
+use landfall_testkit::fake_registry::{Access, FakeRegistry, FakeRegistryOptions, FakeTls};
 use landfall_testkit::image_builder::{docker_archive, small_image};
+use secrecy::ExposeSecret as _;
 
 /// One error: the program's arguments before and after its hint was followed.
 struct Followed {
@@ -70,6 +72,25 @@ fn login(password: &str) -> String {
     format!("    insecure: true\n    username: edge\n    password: {password}\n")
 }
 
+/// Starts a registry whose certificate a private authority signed. Returns the authority's certificate too.
+fn private_registry() -> (FakeRegistry, String) {
+    let now = jiff::Timestamp::now();
+    let validity = Validity {
+        not_before: now,
+        not_after: now + jiff::SignedDuration::from_hours(1),
+    };
+    let authority = make_authority("a private authority", validity).expect("an authority");
+    let pair = issue_certificate(&authority, &["127.0.0.1"], validity).expect("a certificate");
+    let registry = FakeRegistry::start_with(FakeRegistryOptions {
+        tls: Some(FakeTls {
+            certificates: pair.certificate,
+            key: pair.key.expose_secret().to_owned(),
+        }),
+        ..FakeRegistryOptions::default()
+    });
+    (registry, authority.certificate)
+}
+
 #[test]
 fn a_followed_hint_of_a_check_ends_its_message() {
     let registry = FakeRegistry::start_with(FakeRegistryOptions {
@@ -80,8 +101,11 @@ fn a_followed_hint_of_a_check_ends_its_message() {
         ..FakeRegistryOptions::default()
     });
     let open = FakeRegistry::start();
+    let (private, authority) = private_registry();
+    let pem = authority.replace('\n', "\n        ");
     let image = small_image("till");
     registry.add_image("mirror/quay.io/shop/till", "1.0", &image);
+    private.add_image("mirror/quay.io/shop/till", "1.0", &image);
     open.add_image("mirror/quay.io/shop/till", "1.0", &image);
     let directory = tempfile::tempdir().expect("a temporary directory");
     let profile = write(directory.path(), "profile.yaml", profile("quay.io/shop/till:1.0"));
@@ -104,6 +128,16 @@ fn a_followed_hint_of_a_check_ends_its_message() {
             hint: "add `stylus.registryCredentials.username` and the password beside ",
             before: check("none.yaml", user_data(&registry, "    insecure: true\n")),
             after: check("given.yaml", right),
+        },
+        Followed {
+            name: "missing authority",
+            message: "signed by an authority that is not trusted here",
+            hint: "add the PEM of the authority that signed it as `stylus.registryCredentials.certificates` beside ",
+            before: check("untrusted.yaml", user_data(&private, "")),
+            after: check(
+                "trusted.yaml",
+                user_data(&private, &format!("    certificates: |\n        {pem}\n")),
+            ),
         },
         Followed {
             name: "plain HTTP",
@@ -177,7 +211,10 @@ fn a_followed_hint_of_a_template_ends_its_message() {
         let image = format!("'quay.io/shop/till:{{{{{template}}}}}'");
         write(directory.path(), name, profile(&image))
     };
-    let (ours, theirs) = ("examples/user-data-single.yaml", templated("swapped.yaml", "substr 0 3 \"1.27\""));
+    let (ours, theirs) = (
+        "examples/user-data-single.yaml",
+        templated("swapped.yaml", "substr 0 3 \"1.27\""),
+    );
     let value = templated("value.yaml", ".spectro.var.version");
     let unknown = templated("unknown.yaml", ".spectro.var.version | trunk 3");
     let known = templated("known.yaml", ".spectro.var.version | trunc 3");
