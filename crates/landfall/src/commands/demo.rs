@@ -83,7 +83,7 @@ async fn demonstrate(
     let scenario = async {
         let site = Site::set_up(path, upstream).await?;
         print_introduction(&site, upstream, &context.printer)?;
-        upstream::push_images(upstream, &site::upstream_images()).await?;
+        Box::pin(upstream::push_images(upstream, &site::upstream_images())).await?;
         run_site(site, exit, context, progress, shutdown).await
     };
     // The upstream registry serves until the demonstration ends.
