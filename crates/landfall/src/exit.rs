@@ -11,6 +11,8 @@ pub enum ExitStatus {
     AnswerIsNo,
     /// 2: the command could not do its work: a file cannot be read, the usage is wrong.
     Failed,
+    /// 130: a signal stopped the command before its work was done, as a shell reports it for SIGINT.
+    Interrupted,
 }
 
 impl From<ExitStatus> for ExitCode {
@@ -19,6 +21,7 @@ impl From<ExitStatus> for ExitCode {
             ExitStatus::Done => 0,
             ExitStatus::AnswerIsNo => 1,
             ExitStatus::Failed => 2,
+            ExitStatus::Interrupted => 130,
         })
     }
 }

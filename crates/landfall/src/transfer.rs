@@ -7,6 +7,7 @@ mod render;
 
 use std::sync::Arc;
 
+use landfall_core::failure::FailureKind;
 use landfall_core::reference::{Digest, ImageReference};
 use landfall_core::report::{BlobTally, TransferReport, TransferRow, TransferState};
 use landfall_oci::copy::{CopyFailure, CopyReport, ImageCopy, copy_images, dry_run_images};
@@ -44,7 +45,8 @@ pub(crate) struct OpenTransfer {
     pub(crate) expected: Option<Digest>,
 }
 
-/// Copies images and prints the report. Returns [`ExitStatus::AnswerIsNo`] if one failed.
+/// Copies images and prints the report. Returns [`ExitStatus::AnswerIsNo`] if one failed,
+/// and [`ExitStatus::Interrupted`] if a signal left some undone.
 pub(crate) fn run_transfers(
     transfers: &[Transfer],
     options: &TransferOptions,
@@ -64,9 +66,10 @@ pub(crate) fn run_transfers(
     print_report(&printer, options.output, &report, |report| {
         render_transfer(report, width)
     })?;
-    Ok(match report.summary.failed {
-        0 => ExitStatus::Done,
-        _ => ExitStatus::AnswerIsNo,
+    Ok(match (report.summary.stopped, report.summary.failed) {
+        (0, 0) => ExitStatus::Done,
+        (0, _) => ExitStatus::AnswerIsNo,
+        _ => ExitStatus::Interrupted,
     })
 }
 
@@ -96,7 +99,10 @@ async fn transfer(transfers: &[Transfer], options: &TransferOptions, progress: &
             Ok(report) => copied_row(transfer, &report),
             Err(CopyFailure { error, so_far }) => TransferRow {
                 blobs: so_far.as_ref().map(tally).unwrap_or_default(),
-                ..failed_row(transfer, &options.access, &error)
+                ..match error.kind {
+                    FailureKind::Stopped => row(transfer, TransferState::Stopped),
+                    _ => failed_row(transfer, &options.access, &error),
+                }
             },
         },
     });

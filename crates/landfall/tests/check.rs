@@ -254,6 +254,7 @@ fn a_check_that_is_stopped_blames_no_image_and_no_host() {
         text.contains("0 of 2 images there, 2 not asked for, because the check was stopped"),
         "{text}"
     );
+    assert!(text.starts_with("status 130\n"), "{text}");
     assert!(!text.contains("fix:") && !text.contains("this host failed"), "{text}");
 }
 

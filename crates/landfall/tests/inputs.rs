@@ -58,7 +58,7 @@ fn validate_says_what_to_write_instead() {
        |
        = hint: give it one: `--set var.registryPassword=…`, or in a values file
 
-    3 errors, 0 warnings
+    3 errors, 0 warnings, 1 note
     "#);
 }
 
@@ -281,6 +281,7 @@ fn explain_knows_a_namespace_that_is_opted_out() {
     gcr.io/spectro-dev-public/x:1
       named: in no profile: treated as an application image
       namespace: left as it is: namespace `legacy` is opted out
+        as far as the profiles say; `--kubeconfig` asks the cluster
 
     candidates, in order
       1. 127.0.0.1:30003/spectro-images/example.registry.com/internal-images/x:1

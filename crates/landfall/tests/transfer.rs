@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Running, run, shown};
+use common::{Running, landfall, run, shown};
 use landfall_testkit::fake_registry::{Access, Effect, FakeRegistry, FakeRegistryOptions, Fault};
 use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, multi_platform, oci_archive};
 
@@ -480,4 +480,37 @@ fn an_archive_of_one_platform_keeps_its_index_or_is_said_not_to_be_taken() {
         external.manifest("a/till", "1.0").expect("it was pushed"),
         part.root_bytes()
     );
+}
+
+#[test]
+fn a_stopped_push_says_so_in_one_line_and_ends_with_130() {
+    // A registry that accepts a connection and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let host = silent.local_addr().expect("an address");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let pairs: String = (0..3)
+        .map(|number| {
+            format!(
+                "{host}/shop/till:{number} oci:{}/{number}\n",
+                directory.path().display()
+            )
+        })
+        .collect();
+    let list = write(directory.path(), "images.txt", pairs);
+    let insecure = format!("--insecure={host}");
+    let child = landfall(&["copy", "--from-file", &list, &insecure, "--progress=none"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let _connection = silent.accept().expect("the program asks");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("the program runs");
+    let text = shown(&child.wait_with_output().expect("the program ends"));
+    assert!(text.starts_with("status 130\n"), "{text}");
+    assert!(
+        text.ends_with("stopped: 0 of 3 done; run the same command again to go on\n"),
+        "{text}"
+    );
+    assert!(!text.contains("why:") && !text.contains("failed:"), "{text}");
 }

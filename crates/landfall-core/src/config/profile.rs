@@ -150,13 +150,17 @@ fn parse_profile(file: &NamedText, number: usize, report: &mut Report) -> Option
         .find_map(|place| root.at(place).filter(|packs| !packs.is_null()));
     let list = list.or_else(|| PACK_PLACES.iter().find_map(|place| root.at(place)));
     let Some(list) = list else {
+        let help = match root.get("stylus") {
+            Some(_) => "this looks like a user-data: were `--user-data` and `--profile` swapped?",
+            None => "give the profile as Palette's API exports it, with its packs at `spec.template.packs`",
+        };
         report
             .node(
                 &codes::NO_PACKS,
                 &root,
                 "there are no packs: this is not a cluster profile",
             )
-            .help("give the profile as Palette's API exports it, with its packs at `spec.template.packs`");
+            .help(help);
         return None;
     };
     let packs = list

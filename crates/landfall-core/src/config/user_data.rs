@@ -95,10 +95,18 @@ fn check_header(text: &Text, report: &mut Report) {
         );
         if line.replace(' ', "").trim_end() == HEADER {
             draft.help(format!("write it without a space: `{HEADER}`"));
+        } else if names_packs(content) {
+            draft.help("this looks like a cluster profile: were `--user-data` and `--profile` swapped?");
         } else {
             draft.help(format!("put `{HEADER}` above this line"));
         }
     }
+}
+
+/// Returns true if a line of a YAML or JSON text holds the key `packs`, which every cluster profile has.
+fn names_packs(content: &str) -> bool {
+    let has_key = |line: &str| line.trim_start().starts_with("packs:") || line.contains("\"packs\":");
+    content.lines().any(has_key)
 }
 
 /// Merges `above` over `below`. `level` decides if lists replace or append.

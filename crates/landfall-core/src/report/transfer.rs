@@ -56,6 +56,8 @@ pub enum TransferState {
     Unchanged,
     /// The image could not be copied.
     Failed,
+    /// The command was stopped before the image was copied.
+    Stopped,
 }
 
 /// Numbers of blobs and their sizes in bytes.
@@ -86,6 +88,8 @@ pub struct TransferSummary {
     pub unchanged: usize,
     /// The number of images that failed.
     pub failed: usize,
+    /// The number of images that were not copied, because the command was stopped.
+    pub stopped: usize,
     /// The number of referrers (signatures, attestations and the like) that were copied with the images.
     pub referrers: u64,
     /// The blobs of all images.
@@ -102,6 +106,7 @@ impl TransferReport {
                 TransferState::Copied => &mut summary.copied,
                 TransferState::Unchanged => &mut summary.unchanged,
                 TransferState::Failed => &mut summary.failed,
+                TransferState::Stopped => &mut summary.stopped,
             } += 1;
             summary.referrers += row.referrers;
             summary.blobs.add(&row.blobs);

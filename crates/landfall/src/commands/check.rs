@@ -70,6 +70,9 @@ pub(crate) fn run(args: &CheckArgs, context: &Context) -> anyhow::Result<ExitSta
     print_report(&context.printer, args.output.output, &report, |report| {
         render_check(report, width)
     })?;
+    if options.cancel.is_cancelled() && report.summary.unknown > 0 {
+        return Ok(ExitStatus::Interrupted);
+    }
     if report.is_complete() {
         return Ok(checked.status());
     }

@@ -62,7 +62,11 @@ pub(crate) fn run(args: &DemoArgs, context: &Context) -> anyhow::Result<ExitStat
     let demonstration = demonstrate(args.exit, context, &progress, &shutdown);
     let ended = runtime.block_on(run_until_signalled(demonstration, &shutdown));
     runtime.shutdown_background();
-    ended
+    // Without `--exit` the demonstration is a server, which a signal ends as intended.
+    match ended {
+        Ok(_) if args.exit && shutdown.is_cancelled() => Ok(ExitStatus::Interrupted),
+        ended => ended,
+    }
 }
 
 async fn demonstrate(
@@ -79,7 +83,7 @@ async fn demonstrate(
     let scenario = async {
         let site = Site::set_up(path, upstream).await?;
         print_introduction(&site, upstream, &context.printer)?;
-        upstream::push_images(upstream, &site::upstream_images()).await?;
+        Box::pin(upstream::push_images(upstream, &site::upstream_images())).await?;
         run_site(site, exit, context, progress, shutdown).await
     };
     // The upstream registry serves until the demonstration ends.

@@ -53,7 +53,10 @@ pub(crate) fn run(args: &ExplainArgs, context: &Context) -> anyhow::Result<ExitS
             PodImage::InRegistry(image) => explain_report(&Resolver::new(settings), image, namespace),
             PodImage::LeftAlone(left_alone) => explain_left_alone(&args.image, *left_alone, namespace),
         };
-        print_report(&context.printer, args.output.output, &report, render_explanation)?;
+        let asked_cluster = args.kubeconfig.is_some();
+        print_report(&context.printer, args.output.output, &report, |report| {
+            render_explanation(report, asked_cluster)
+        })?;
     }
     Ok(checked.status())
 }
@@ -66,7 +69,7 @@ fn fetch_choice(args: &ExplainArgs, namespace: &str) -> anyhow::Result<Option<Op
     runtime.block_on(fetch_namespace_choice(kubeconfig, namespace))
 }
 
-fn render_explanation(report: &ExplainReport) -> String {
+fn render_explanation(report: &ExplainReport, asked_cluster: bool) -> String {
     let mut text = format!("{}\n", report.canonical);
     if let Some(why) = report.left_alone {
         push_fact(&mut text, "left as it is", why);
@@ -93,6 +96,9 @@ fn render_explanation(report: &ExplainReport) -> String {
             (None, None) => format!("`{}` is redirected", namespace.name),
         };
         push_fact(&mut text, "namespace", &fact);
+        if !asked_cluster && namespace.unknown.is_none() {
+            text.push_str("    as far as the profiles say; `--kubeconfig` asks the cluster\n");
+        }
     }
     text.push_str("\ncandidates, in order\n");
     match &report.candidates {

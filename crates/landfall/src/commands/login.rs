@@ -66,7 +66,10 @@ pub struct LogoutArgs {
 }
 
 pub(crate) fn run_login(args: &LoginArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let login = read_login(args)?;
+    let login = match read_login(args) {
+        Err(error) if is_interrupted(&error) => return Ok(ExitStatus::Interrupted),
+        login => login?,
+    };
     let runtime = runtime::current_thread()?;
     let mut endpoint = Endpoint {
         login: Some(login.clone()),
@@ -157,6 +160,12 @@ fn read_login(args: &LoginArgs) -> anyhow::Result<Login> {
     ensure!(!username.contains(':'), "a user name holds no `:` (RFC 7617)");
     ensure!(!password.expose_secret().is_empty(), "the password is empty");
     Ok(Login { username, password })
+}
+
+/// Returns true if the user interrupted a question.
+fn is_interrupted(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::Interrupted)
 }
 
 /// Reads a password, without the one line end that `echo` and editors add.

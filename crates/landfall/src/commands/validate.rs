@@ -40,8 +40,25 @@ pub(crate) fn run(args: &ValidateArgs, context: &Context) -> anyhow::Result<Exit
 }
 
 fn summary(report: &ValidationReport<'_>) -> String {
-    match (report.errors, report.warnings) {
-        (0, 0) => "no findings".to_owned(),
-        (errors, warnings) => format!("{}, {}", counted(errors, "error"), counted(warnings, "warning")),
+    let notes = match report
+        .diagnostics
+        .iter()
+        .count()
+        .saturating_sub(report.errors + report.warnings)
+    {
+        0 => None,
+        notes => Some(counted(notes, "note")),
+    };
+    match (report.errors, report.warnings, notes) {
+        (0, 0, None) => "no findings".to_owned(),
+        (0, 0, Some(notes)) => format!("no errors, {notes}"),
+        (errors, warnings, notes) => {
+            let counts = [
+                Some(counted(errors, "error")),
+                Some(counted(warnings, "warning")),
+                notes,
+            ];
+            counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+        }
     }
 }

@@ -11,7 +11,8 @@ pub(super) fn render_transfer(report: &TransferReport, width: Option<usize>) -> 
     let mut columns = vec!["STATE", "FROM", "TO", "MOVED", "MOUNTED", "THERE"];
     columns.extend(with_referrers.then_some("REFERRERS"));
     let mut table = Table::new(&columns);
-    for row in &report.images {
+    // A stopped image has nothing to tell: one line counts them all.
+    for row in report.images.iter().filter(|row| row.state != TransferState::Stopped) {
         let BlobTally {
             moved_bytes,
             mounted_bytes,
@@ -54,6 +55,7 @@ fn totals(report: &TransferReport) -> String {
         copied,
         unchanged,
         failed,
+        stopped,
         referrers,
         blobs,
     } = &report.summary;
@@ -66,10 +68,18 @@ fn totals(report: &TransferReport) -> String {
         0 => String::new(),
         count => format!(", with {}", counted(*count, "referrer")),
     };
-    let images = counted(report.images.len(), "image");
+    let images = counted(report.images.len() - stopped, "image");
+    let stopped = match stopped {
+        0 => String::new(),
+        _ => format!(
+            "stopped: {} of {} done; run the same command again to go on\n",
+            copied + unchanged,
+            report.images.len()
+        ),
+    };
     format!(
         "\n{images}: {copied} {done}, {unchanged} unchanged, {failed} failed{with_referrers}; {} {were}moved, \
-         {} mounted, {} there already\n",
+         {} mounted, {} there already\n{stopped}",
         bytes(blobs.moved_bytes),
         bytes(blobs.mounted_bytes),
         bytes(blobs.skipped_bytes),
@@ -82,6 +92,7 @@ fn state_word(state: TransferState, dry_run: bool) -> &'static str {
         TransferState::Copied => "copied",
         TransferState::Unchanged => "unchanged",
         TransferState::Failed => "failed",
+        TransferState::Stopped => "stopped",
     }
 }
 
