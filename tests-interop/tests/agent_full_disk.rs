@@ -141,7 +141,7 @@ fn full_disk_keeps_neither_webhook_nor_primary_registry_away() {
     let status = host.wait_for_status("degraded", |status| status["phase"] == "Degraded");
     let message = text(&status["message"]);
     assert!(message.contains("no room for"), "{message}");
-    assert!(message.contains("hint: look at the free space"), "{message}");
+    assert!(message.contains("hint: free space on this disk"), "{message}");
     let is_serving = |status: &Value| status["webhook"].is_object() && status["primary"].is_object();
     assert!(is_serving(&status), "{status:#}");
     assert_eq!(status["images"]["docker.io/library/small:1"]["inPrimary"], true);

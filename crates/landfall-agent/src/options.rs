@@ -35,7 +35,7 @@ pub struct AgentOptions {
     /// Sockets that the caller bound. For each `None` the agent binds the address in the settings.
     pub listeners: Listeners,
     pub timing: Timing,
-    /// Wakes the agent: it reads its input files and makes a pass at once.
+    /// Wakes the agent: it reads its input files and makes a pass at once, or after the pass that it makes.
     pub reload: Arc<Notify>,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use landfall_agent::{AgentOptions, AgentOutcome, Listeners, Role, Timing, run_agent};
-use landfall_core::status::{AgentStatus, ClusterStatus, NoProgress};
+use landfall_core::status::{AgentStatus, ClusterStatus, EventReason, NoProgress};
 use landfall_testkit::fake_api_server::{FakeApiServer, Scenario};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -220,6 +220,16 @@ async fn authority_is_known_before_it_signs_and_the_old_one_after() {
     // Both authorities are trusted all the time: the bundle was longer before the promotion, and is longer after it.
     let bundle = bundle_of(api.get(CONFIGURATION).as_ref()).len();
     assert!(bundle > old.as_str().unwrap().len() + 100, "{bundle}");
+    let state_dir = agent.state_dir();
+    let told = || -> Vec<String> {
+        let events = landfall_agent::events::read_events(&state_dir, 0).unwrap().into_iter();
+        let registered = events.filter(|event| event.reason == EventReason::WebhookRegistered);
+        registered.map(|event| event.message).collect()
+    };
+    let updated = "the webhook's registration was updated".to_owned();
+    agent.wait_for("the event", |_| told().contains(&updated)).await;
+    let foreign: Vec<String> = told().into_iter().filter(|text| text.contains("repaired")).collect();
+    assert_eq!(foreign, [""; 0], "the agent's own changes are no one else's");
     agent.stop().await;
 }
 

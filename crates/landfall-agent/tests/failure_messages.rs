@@ -227,7 +227,7 @@ async fn broken_core_image_is_an_event_and_everything_else_goes_on() {
     site.upstream.add_image("example.io/os", "1", &broken);
     let (phase, message) = site.failure().await;
     assert_eq!(phase, Phase::CoreImages);
-    insta::assert_snapshot!(message, @"1 of 2 archives failed: `opt/kube-images/etcd.tar` of the provider image `example.io/os:1` cannot be loaded: cannot read the archive `opt/kube-images/etcd.tar`: failed to read entire block; hint: look at how the provider image was built, or name another one in `system.uri` of the OS pack");
+    insta::assert_snapshot!(message, @"1 of 2 archives failed: `opt/kube-images/etcd.tar` of the provider image `example.io/os:1` cannot be loaded: cannot read the archive `opt/kube-images/etcd.tar`: it is not a tar archive; hint: look at how the provider image was built, or name another one in `system.uri` of the OS pack");
     let events = site.events();
     let of = |reason| -> Vec<&str> {
         events

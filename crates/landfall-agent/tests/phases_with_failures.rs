@@ -14,6 +14,9 @@ use common::agent::{Agent, wait_for, wait_for_running};
 use landfall_agent::{AgentOptions, AgentOutcome, run_agent};
 use landfall_core::status::{EventReason, NoProgress, Phase};
 use landfall_net::tls::{TlsPolicy, client_config};
+use landfall_registry::admin_socket::{AdminCommand, run_admin_command};
+use landfall_registry::directories::RegistryDirs;
+use landfall_registry::inspect::RegistryInspector;
 use landfall_testkit::fake_registry::{Effect, Fault};
 use landfall_testkit::image_builder::{provider_image, small_image};
 use serde_json::json;
@@ -235,5 +238,83 @@ async fn restart_of_a_host_that_never_ran_without_failure_serves_at_once() {
     let agent = Agent::start(&site).await;
     let status = wait_for(&site, "the webhook", |status| status.webhook.is_some()).await;
     assert_ne!(status.phase, Phase::Running);
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
+}
+
+/// Returns the number of requests for manifests of redis at the upstream registry.
+fn asked_for_redis(site: &Site) -> usize {
+    let requests = site.upstream.requests().into_iter();
+    requests
+        .filter(|request| request.path.contains("redis/manifests/"))
+        .count()
+}
+
+/// Returns a site whose upstream registry answers once that redis can be fetched after this number of seconds.
+fn mk_site_with_wait(seconds: &str) -> Site {
+    let site = Site::new();
+    let redis = small_image("redis");
+    site.upstream.add_image("docker.io/library/redis", "7", &redis);
+    let busy = Effect::Status(429, vec![("retry-after", seconds.to_owned())], String::new());
+    site.upstream.inject(Fault::once("redis/manifests/", busy).method(""));
+    site
+}
+
+const REDIS: &str = "docker.io/library/redis:7";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registry_that_asks_for_a_long_wait_is_not_asked_while_the_other_work_goes_on() {
+    let site = mk_site_with_wait("864000");
+    let path = site.path("user-data.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("reconcileInterval: 3600", "reconcileInterval: 1")).unwrap();
+    let agent = Agent::start(&site).await;
+    wait_for_running(&site).await;
+    site.write_profile(&["nginx:1.27", "redis:7"]);
+    wait_for(&site, "the wait", |status| {
+        let redis = status.images.get(REDIS);
+        redis.is_some_and(|redis| redis.error.is_some())
+    })
+    .await;
+    // Each pass looks at the primary registry, and pushes what it lost.
+    for pass in 1..=2 {
+        let directories = RegistryDirs::of_agent(&site.state_dir());
+        let held = RegistryInspector::new(&directories.store, &directories.records).repositories();
+        let remove = AdminCommand::Remove {
+            repository: held.unwrap().remove(0).name,
+            selector: None,
+        };
+        tokio::task::spawn_blocking(move || run_admin_command(&directories, &remove))
+            .await
+            .unwrap()
+            .unwrap();
+        wait_for(&site, "the image again", |status| {
+            let lost = site.events().into_iter();
+            let lost = lost
+                .filter(|event| event.reason == EventReason::PrimaryLostImage)
+                .count();
+            lost == pass && status.images[NGINX].in_primary
+        })
+        .await;
+    }
+    assert_eq!(asked_for_redis(&site), 1);
+    assert!(!site.status().images[REDIS].stored);
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn next_pass_begins_when_the_registry_may_be_asked_again() {
+    let site = mk_site_with_wait("2");
+    site.write_profile(&["nginx:1.27", "redis:7"]);
+    let mut options = site.options().await;
+    // The wait is too long for a pass, and the next pass without it is an hour away or at once.
+    options.timing.retry.longest_wait = Duration::ZERO;
+    let begun = tokio::time::Instant::now();
+    let agent = Agent::start_with(options);
+    wait_for(&site, "redis", |status| {
+        status.images.get(REDIS).is_some_and(|redis| redis.stored)
+    })
+    .await;
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    wait_for_running(&site).await;
     assert_eq!(agent.stop().await, AgentOutcome::Drained);
 }

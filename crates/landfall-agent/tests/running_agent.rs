@@ -141,7 +141,7 @@ async fn blob_that_got_lost_is_fetched_again_while_the_agent_stays_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn image_that_is_deleted_in_the_embedded_registry_is_gone_from_the_status_at_once() {
+async fn image_that_is_deleted_in_the_embedded_registry_is_gone_at_once_and_pushed_again_soon() {
     let site = Site::new();
     let agent = Agent::start(&site).await;
     wait_for_running(&site).await;
@@ -160,6 +160,38 @@ async fn image_that_is_deleted_in_the_embedded_registry_is_gone_from_the_status_
     // The next pass is an hour away.
     wait_for(&site, "the deletion", |status| !status.images[name].in_primary).await;
     assert!(site.status().images[name].stored);
+    wait_for(&site, "the image again", |status| status.images[name].in_primary).await;
+    assert_eq!(reasons(&site, EventReason::PrimaryLostImage).len(), 1);
+    assert_eq!(agent.stop().await, AgentOutcome::Drained);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agent_that_is_asked_to_reload_reads_its_files_and_looks_at_everything_at_once() {
+    let site = Site::new();
+    site.upstream
+        .add_image("docker.io/library/redis", "7", &small_image("redis"));
+    let mut options = site.options().await;
+    // Nothing else tells it that a file changed.
+    options.timing.file_poll = Duration::from_secs(3600);
+    let reload = options.reload.clone();
+    let agent = Agent::start_with(options);
+    wait_for_running(&site).await;
+
+    let blob = site
+        .state_dir()
+        .join("store/blobs/sha256")
+        .join(small_image("calico").root.digest.hex());
+    std::fs::remove_file(&blob).unwrap();
+    reload.notify_one();
+    wait_for(&site, "the blob", |_| blob.exists()).await;
+
+    site.write_profile(&["nginx:1.27", "redis:7"]);
+    reload.notify_one();
+    wait_for(&site, "redis", |status| {
+        let image = status.images.get("docker.io/library/redis:7");
+        image.is_some_and(|image| image.in_primary)
+    })
+    .await;
     assert_eq!(agent.stop().await, AgentOutcome::Drained);
 }
 
@@ -177,7 +209,8 @@ async fn every_hour_what_no_image_needs_is_deleted() {
     std::fs::write(&garbage, "garbage").unwrap();
 
     tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(3600)).await;
+    // The hour moves by a tenth at most.
+    tokio::time::advance(Duration::from_secs(3600 + 360 + 1)).await;
     tokio::time::resume();
     wait_for(&site, "the collection", |_| !garbage.exists()).await;
     assert_eq!(count(), needed, "what images need stays");

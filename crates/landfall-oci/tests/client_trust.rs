@@ -76,3 +76,16 @@ async fn a_registry_that_names_a_time_is_not_asked_before_it_by_anyone() {
     assert!(client.not_before().is_some());
     assert_eq!(registry.requests().len(), asked);
 }
+
+#[tokio::test]
+async fn the_wait_of_a_token_server_holds_for_its_registry() {
+    let registry = start_bearer();
+    let busy = Effect::Status(429, vec![("retry-after", "864000".to_owned())], String::new());
+    registry.inject(Fault::once("/token", busy));
+    let client = mk_client_with_login(&registry, "ann", CANARY);
+    client.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap_err();
+    let asked = registry.requests().len();
+    let second = client.fetch_manifest(&repository("shop/app"), "1.0").await.unwrap_err();
+    assert!(second.kind().not_before().is_some(), "{second:?}");
+    assert_eq!(registry.requests().len(), asked);
+}

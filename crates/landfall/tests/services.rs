@@ -7,6 +7,8 @@ mod common;
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
 
 use common::{Running, run, show};
 
@@ -287,4 +289,48 @@ fn service_goes_on_after_sighup() {
         assert!(get(address, "/v2/").starts_with("HTTP/1.1 200"));
     }
     assert_eq!(registry.terminate(), Some(0));
+}
+
+/// Waits until a file is there.
+fn wait_for_file(path: &Path) {
+    for _ in 0..1_000 {
+        if path.exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("it never came: {}", path.display());
+}
+
+#[test]
+fn agent_makes_a_pass_at_sighup() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| directory.path().join(name).to_str().expect("a UTF-8 path").to_owned();
+    std::fs::create_dir(path("root")).expect("a directory");
+    let text = "#cloud-config\nstylus:\n  imageRedirectWebhook:\n    enable: false\n  registryCredentials:\n    domain: \
+                reg.example.com\n    username: u\n    password: p\nlandfall:\n  reconcileInterval: 3600\n  listen: \
+                127.0.0.1:0\n  containerd:\n    enable: false\n";
+    std::fs::write(path("user-data.yaml"), text).expect("the user-data");
+    let (user_data, state, root) = (path("user-data.yaml"), path("state"), path("root"));
+    let mut agent = Running::start(&[
+        "agent",
+        "--quiet",
+        "--user-data",
+        &user_data,
+        "--state-dir",
+        &state,
+        "--root",
+        &root,
+    ]);
+    let login = directory
+        .path()
+        .join("root/etc/kubernetes/registries/reg.example.com.json");
+    for _ in 0..2 {
+        wait_for_file(&login);
+        std::fs::remove_file(&login).expect("a file of the agent");
+        // No file that the agent watches changed, and the next pass without the signal is an hour away.
+        agent.hang_up();
+    }
+    wait_for_file(&login);
+    assert_eq!(agent.terminate(), Some(0));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use landfall_core::reference::RegistryHost;
 use landfall_core::settings::Settings;
@@ -63,6 +64,17 @@ impl Clients {
         let client = RegistryClient::new(self.ambient.complete(self.endpoint(host, registry), &self.keychain))?;
         made.insert(key, client.clone());
         Ok(client)
+    }
+
+    /// Returns the rest of the wait that a registry asked for; `None` if it may be asked now.
+    pub(crate) fn not_before(&self, host: &RegistryHost, registry: Option<usize>) -> Option<Duration> {
+        let made = lock(&self.made);
+        made.get(&(host.clone(), registry)).and_then(RegistryClient::not_before)
+    }
+
+    /// Returns true while a registry asks for no request.
+    pub(crate) fn any_waits(&self) -> bool {
+        lock(&self.made).values().any(|client| client.not_before().is_some())
     }
 
     fn endpoint(&self, host: &RegistryHost, registry: Option<usize>) -> Endpoint {

@@ -25,7 +25,7 @@ pub(crate) struct FilesChanged;
 /// The reason why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// The time limit has passed, or the operator asks for a pass.
+    /// The time limit has passed, or a pass is asked for.
     Time,
     FilesChanged,
 }
@@ -75,7 +75,8 @@ impl ConfigLoader {
         self.stages.subscribe()
     }
 
-    /// Waits until `limit` has passed, the content of a file changed, or the operator asks for a pass.
+    /// Waits until `limit` has passed, the content of a file changed, or a pass is asked for: by the operator, or by the
+    /// embedded registry that lost images.
     pub(crate) async fn wait(&self, limit: Duration) -> Wake {
         let end = Instant::now() + limit;
         loop {
@@ -93,14 +94,18 @@ impl ConfigLoader {
         }
     }
 
-    /// Waits until the content of a file changed. Never returns if the agent runs once: it does not read the files
-    /// again.
+    /// Waits until the content of a file changed. A wish for a pass stays for the end of this one. Never returns if the
+    /// agent runs once: it does not read the files again.
     pub(crate) async fn files_changed(&self) -> FilesChanged {
         if self.once {
             return std::future::pending().await;
         }
-        while self.wait(self.interval()).await == Wake::Time {}
-        FilesChanged
+        loop {
+            tokio::time::sleep(self.timing.file_poll).await;
+            if self.source.fingerprint().await != self.seen {
+                return FilesChanged;
+            }
+        }
     }
 
     /// Returns the time between two passes that succeed.

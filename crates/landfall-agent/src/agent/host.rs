@@ -10,6 +10,7 @@ use landfall_net::state_file::SetAside;
 use landfall_oci::client::UploadJournal;
 use landfall_oci::store::ContentStore;
 use landfall_registry::directories::RegistryDirs;
+use tokio::sync::Notify;
 
 use crate::events::EventLog;
 use crate::failure::explain_unusable_state_dir;
@@ -34,6 +35,8 @@ pub(crate) struct Host {
     pub(crate) metrics: Metrics,
     pub(crate) meter: Arc<Meter>,
     pub(crate) supervisor: Supervisor,
+    /// Asks the reconciler for a pass.
+    pub(crate) wake: Arc<Notify>,
 }
 
 impl Host {
@@ -73,6 +76,7 @@ impl Host {
             meter: Arc::new(Meter::new(progress, metrics.clone())),
             metrics,
             supervisor,
+            wake: options.reload.clone(),
             state_dir,
         };
         for repair in host.store.repairs() {

@@ -2,19 +2,20 @@
 //! second run finds nothing to do: that makes every phase resumable.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use landfall_core::failure::Explanation;
 use landfall_core::plan::phases::{PhaseSteps, split_steps};
 use landfall_core::plan::plan_steps;
 use landfall_core::status::Phase;
 use landfall_core::wording::counted;
+use tokio::time::Instant;
 
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::apply::{Applied, Causes, apply_steps};
 use crate::agent::config_loader::FilesChanged;
 use crate::agent::host::Host;
 use crate::agent::ledger::LedgerFile;
+use crate::agent::schedule::shortest_wait;
 use crate::agent::stock::{RuntimeStock, Stock, StockScope, show_stock, take_stock};
 use crate::agent::transfer::Failed;
 
@@ -128,12 +129,15 @@ pub(crate) struct ImagesFailed {
     pub(crate) causes: Vec<String>,
     /// True if an earlier phase of the pass failed for the same causes, so that this failure says nothing new.
     pub(crate) is_consequence: bool,
-    /// The time that the registries ask to wait before they are asked again.
-    pub(crate) not_before: Option<Duration>,
+    /// The time before which another attempt asks no registry; `None` if another attempt at an image may succeed at any
+    /// time.
+    pub(crate) waits_until: Option<Instant>,
 }
 
 impl ImagesFailed {
     fn new(summary: String, failures: &[Failed], runtime: Result<(), Explanation>) -> ImagesFailed {
+        let waits = failures.iter().map(|failure| failure.waits_until);
+        let waits_until = shortest_wait(waits.chain(runtime.is_err().then_some(None)));
         let is_consequence = runtime.is_ok() && failures.iter().all(|failure| failure.is_known);
         let mut causes: Vec<String> = failures.iter().map(|failure| failure.cause.clone()).collect();
         causes.extend(runtime.err().map(|problem| problem.line()));
@@ -143,7 +147,7 @@ impl ImagesFailed {
             summary,
             causes,
             is_consequence,
-            not_before: failures.iter().filter_map(|failure| failure.not_before).max(),
+            waits_until,
         }
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use landfall_core::jitter::spread;
 use landfall_core::plan::phases::{PassFacts, blocked_by};
 use landfall_core::reference::ImageReference;
 use landfall_core::status::{EventReason, FailedPhase, Phase, ProgressEvent};
 use landfall_core::wording::counted;
 use landfall_host::notify::ServiceState;
 use landfall_net::random::random_fraction;
+use tokio::time::Instant;
 
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::apply::Causes;
@@ -21,6 +21,7 @@ use crate::agent::config_source::Reading;
 use crate::agent::host::Host;
 use crate::agent::image_phases::{ImagesFailed, apply_phase};
 use crate::agent::ledger::LedgerFile;
+use crate::agent::schedule::{next_pass_in, shortest_wait};
 use crate::agent::service_manager::notify_service_manager;
 use crate::agent::services::{PrimaryState, Services, Survey, survey_images};
 use crate::agent::stages::supervise_stages;
@@ -53,8 +54,8 @@ struct PassEnd {
     unfinished: HashSet<Phase>,
     /// True if a file changed and the pass ended early: the next one begins at once, with the new files.
     is_interrupted: bool,
-    /// The time that the registries ask to wait before the next pass.
-    not_before: Option<Duration>,
+    /// The times until which the failed phases wait for registries; `None` for a failure of another kind.
+    waits: Vec<Option<Instant>>,
 }
 
 /// The phases of a pass that are events. A pass that finds everything in place is not worth an event every few minutes.
@@ -92,6 +93,7 @@ impl Reconciler {
         let mut shown = Shown::All;
         let mut failed_passes = 0;
         loop {
+            let begins_in_wait = self.config.active().is_some_and(|active| active.clients.any_waits());
             let end = self.pass(&shown).await?;
             self.report_unwritable().await;
             if self.once {
@@ -103,9 +105,16 @@ impl Reconciler {
             let limit = match end.is_interrupted {
                 true => Duration::ZERO,
                 false => {
-                    failed_passes = if end.failures.is_empty() { 0 } else { failed_passes + 1 };
-                    let planned = next_pass_in(failed_passes, &self.timing, self.config.interval(), random_fraction());
-                    planned.max(end.not_before.unwrap_or_default().min(LONGEST_WAIT))
+                    let wait = shortest_wait(end.waits.iter().copied());
+                    failed_passes = match wait {
+                        _ if end.failures.is_empty() => 0,
+                        // The registries that the images wait for were not asked.
+                        Some(_) if begins_in_wait => failed_passes,
+                        _ => failed_passes + 1,
+                    };
+                    let wait = wait.map(|until| until.saturating_duration_since(Instant::now()));
+                    let interval = self.config.interval();
+                    next_pass_in(failed_passes, wait, &self.timing, interval, random_fraction())
                 }
             };
             let wake = self.config.wait(limit).await;
@@ -155,7 +164,7 @@ impl Reconciler {
                     }
                     failed.push(phase);
                     let images = error.downcast_ref::<ImagesFailed>();
-                    end.not_before = end.not_before.max(images.and_then(|images| images.not_before));
+                    end.waits.push(images.and_then(|images| images.waits_until));
                     // A registry that refuses every image is one failure.
                     if !images.is_some_and(|images| images.is_consequence) || end.failures.is_empty() {
                         let failure = self.report_failure(phase, &error).await;
@@ -333,39 +342,5 @@ impl Shown {
             Shown::All => true,
             Shown::Retried(phases) => phases.contains(&phase),
         }
-    }
-}
-
-/// The longest wait before the next pass that a registry can ask for. The passes also repair what has nothing to do with
-/// that registry.
-const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
-
-/// Returns the wait until the next pass: the reconcile interval, or less after failures, with a delay that doubles.
-/// `random`, from 0 to 1, spreads the passes of many hosts [spec:agent.jitter].
-fn next_pass_in(failures: u32, timing: &Timing, interval: Duration, random: f64) -> Duration {
-    let wait = match failures {
-        0 => interval,
-        n => timing.degraded_retry.saturating_mul(1 << (n - 1).min(16)).min(interval),
-    };
-    spread(wait, random)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn failed_passes_are_repeated_ever_later_up_to_the_interval() {
-        let timing = Timing {
-            degraded_retry: Duration::from_secs(10),
-            ..Timing::default()
-        };
-        let seconds: Vec<_> = (0..7)
-            .chain([1_000])
-            .map(|n| next_pass_in(n, &timing, Duration::from_secs(300), 0.5).as_secs())
-            .collect();
-        assert_eq!(seconds, [300, 10, 20, 40, 80, 160, 300, 300]);
-        let spread = [0.0, 1.0].map(|random| next_pass_in(0, &timing, Duration::from_secs(300), random).as_secs());
-        assert_eq!(spread, [270, 330]);
     }
 }

@@ -1,7 +1,13 @@
-//! The schedule of the `reconcile` stages: 5 minutes after boot, and every 60 minutes after that [spec:agent.reconcile],
-//! each run up to 2 minutes later on some hosts [spec:agent.jitter].
+//! The times of passes and stages. The `reconcile` stages run 5 minutes after boot, and every 60 minutes after that
+//! [spec:agent.reconcile], each run up to 2 minutes later on some hosts [spec:agent.jitter].
 
 use std::time::Duration;
+
+use landfall_core::failure::with_jitter;
+use landfall_core::jitter::spread;
+use tokio::time::Instant;
+
+use crate::options::Timing;
 
 const FIRST: Duration = Duration::from_secs(5 * 60);
 const EVERY: Duration = Duration::from_secs(60 * 60);
@@ -21,9 +27,85 @@ pub(crate) fn until_reconcile_stages(uptime: Duration, later: Duration) -> Durat
     EVERY - into_interval
 }
 
+/// Returns the wait until the next pass: the reconcile interval, or less after failures, with a delay that doubles.
+/// `random`, from 0 to 1, spreads the passes of many hosts [spec:agent.jitter].
+///
+/// `registry_wait` is the time before which nothing that failed can be done, because its registries ask for a wait
+/// [spec:agent.retry]. A pass before that would be in vain; one is made after the interval all the same, for all that may
+/// have changed.
+pub(crate) fn next_pass_in(
+    failures: u32,
+    registry_wait: Option<Duration>,
+    timing: &Timing,
+    interval: Duration,
+    random: f64,
+) -> Duration {
+    let wait = match failures {
+        0 => interval,
+        n => timing.degraded_retry.saturating_mul(1 << (n - 1).min(16)).min(interval),
+    };
+    let registry_wait = registry_wait.map_or(Duration::ZERO, |wait| with_jitter(wait, random));
+    spread(wait, random).max(registry_wait.min(spread(interval, random)))
+}
+
+/// Returns the first time at which something that failed can be done. `None` stands for a failure that can be mended at
+/// any time, and is the result if there is one, or no failure at all.
+pub(crate) fn shortest_wait(waits: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
+    waits.into_iter().min().flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn mk_timing() -> Timing {
+        Timing {
+            degraded_retry: seconds(10),
+            ..Timing::default()
+        }
+    }
+
+    #[test]
+    fn failed_passes_are_repeated_ever_later_up_to_the_interval() {
+        let next = |failures, random| next_pass_in(failures, None, &mk_timing(), seconds(300), random).as_secs();
+        let waits: Vec<_> = (0..7).chain([1_000]).map(|failures| next(failures, 0.5)).collect();
+        assert_eq!(waits, [300, 10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!([0.0, 1.0].map(|random| next(0, random)), [270, 330]);
+    }
+
+    #[test]
+    fn a_pass_that_only_waits_for_registries_begins_when_the_first_may_be_asked() {
+        let next = |failures, wait, random| {
+            next_pass_in(failures, Some(seconds(wait)), &mk_timing(), seconds(300), random).as_secs()
+        };
+        for (failures, wait, expected) in [
+            // A registry that always asks for a second is asked ever more seldom.
+            (1, 1, 10),
+            (4, 1, 80),
+            (1, 100, 110),
+            // The other work of the agent is done in each interval.
+            (1, 3_000, 300),
+            (1, u64::MAX, 300),
+        ] {
+            assert_eq!(next(failures, wait, 0.5), expected, "{failures} failures, {wait} s");
+        }
+        for random in [0.0, 0.3, 1.0] {
+            assert!((100..=120).contains(&next(1, 100, random)), "a wait is never cut");
+        }
+    }
+
+    #[test]
+    fn a_failure_that_waits_for_no_registry_decides_for_all() {
+        let now = Instant::now();
+        let [soon, late] = [1, 2].map(|wait| Some(now + seconds(wait)));
+        assert_eq!(shortest_wait([late, soon]), soon);
+        assert_eq!(shortest_wait([late, None, soon]), None);
+        assert_eq!(shortest_wait([]), None);
+    }
 
     #[test]
     fn stages_run_five_minutes_after_boot_and_every_hour() {

@@ -12,10 +12,16 @@ use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::copy::copy_image;
 use landfall_oci::image::TransferError;
 use landfall_oci::store::source_and_sink::{StoreSink, StoreSource};
+use tokio::time::Instant;
 
 use crate::agent::active_config::ActiveConfig;
 use crate::agent::host::Host;
 use crate::agent::runtime::{self, RuntimeSink, explain_load};
+use crate::agent::schedule::shortest_wait;
+
+/// The longest wait that the time of the next pass takes into account: there is a pass in each interval. The client
+/// honours a longer one.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// An image whose steps did not all succeed.
 #[derive(Debug)]
@@ -25,8 +31,9 @@ pub(crate) struct Failed {
     pub(crate) cause: String,
     /// True if another image of this pass failed for the same cause.
     pub(crate) is_known: bool,
-    /// The time that the registry asks to wait before it is asked again.
-    pub(crate) not_before: Option<Duration>,
+    /// The time before which another attempt asks no registry, because each one asked for a wait; `None` if another
+    /// attempt may succeed at any time.
+    pub(crate) waits_until: Option<Instant>,
 }
 
 impl From<Explanation> for Failed {
@@ -35,7 +42,7 @@ impl From<Explanation> for Failed {
             cause: explanation.line(),
             explanation,
             is_known: false,
-            not_before: None,
+            waits_until: None,
         }
     }
 }
@@ -53,7 +60,7 @@ pub(crate) async fn fetch_image(
         return Err(explain_no_source(written).into());
     }
     let (mut tried, mut causes) = (Vec::new(), Vec::new());
-    let mut not_before: Option<Duration> = None;
+    let mut waits = Vec::new();
     for candidate in &image.pull {
         let reference = &candidate.reference;
         let Err(error) = fetch_from(host, active, candidate, name).await else {
@@ -68,10 +75,7 @@ pub(crate) async fn fetch_image(
         let explanation = explain_fetch(&active.settings, written, candidate, &error);
         causes.push(describe_cause(&reference.host, error.kind, &explanation));
         tried.push(explanation);
-        if let FailureKind::RateLimited { after: Some(after) } = error.kind {
-            // The first registry that may be asked again decides.
-            not_before = Some(not_before.map_or(after, |known| known.min(after)));
-        }
+        waits.push(wait_after(active, &reference.host, candidate.registry, &error));
         // The copy has used up its attempts at this source.
         let retry = &active.downloads.retry;
         if next_action(error.kind, retry.attempts, retry, 0.0) == NextAction::Stop {
@@ -80,9 +84,22 @@ pub(crate) async fn fetch_image(
     }
     Err(Failed {
         cause: causes.join("; "),
-        not_before,
+        waits_until: shortest_wait(waits),
         ..Explanation::join(tried).into()
     })
+}
+
+/// Returns the time until which a registry asked for no request; `None` if it may be asked at any time.
+fn wait_after(
+    active: &ActiveConfig,
+    host: &RegistryHost,
+    registry: Option<usize>,
+    error: &TransferError,
+) -> Option<Instant> {
+    // The client counts from the answer that named the time, and knows the answers to all requests.
+    let known = active.clients.not_before(host, registry);
+    let wait = known.max(error.kind.not_before())?;
+    Some(Instant::now() + wait.min(LONGEST_WAIT))
 }
 
 /// Describes the cause of a failed fetch without the image.
@@ -159,16 +176,20 @@ pub(crate) async fn push_image(
     active: &ActiveConfig,
     name: &ImageReference,
     target: &ImageReference,
-) -> Result<Digest, Explanation> {
+) -> Result<Digest, Failed> {
     let explain = |error: TransferError| {
         tracing::debug!(%target, error = error_chain(&error), "push failed");
-        explain_push(&active.settings, name, target, active.primary_registry, &error)
+        Failed {
+            waits_until: wait_after(active, &target.host, active.primary_registry, &error),
+            ..explain_push(&active.settings, name, target, active.primary_registry, &error).into()
+        }
     };
     let Some(stored) = host.store.image(name) else {
         return Err(Explanation::new(
             format!("image `{name}` cannot be pushed: it is not in the content store"),
             "the events say why it could not be fetched",
-        ));
+        )
+        .into());
     };
     let client = active
         .clients

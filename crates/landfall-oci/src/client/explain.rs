@@ -2,14 +2,17 @@
 //! change. All functions are pure: the same failure gives the same words in events, status and the exit message of
 //! `--once`.
 
+use std::borrow::Cow;
+
 use landfall_core::diagnostic::Location;
-use landfall_core::failure::{Explanation, FailureKind, error_chain};
+use landfall_core::failure::{Explanation, FailureKind, error_chain, find_hint};
 use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::resolve::{Candidate, Why};
 use landfall_core::settings::{Primary, ProfileImage, RegistryRole, RegistrySettings, Settings};
 
 use super::error::Fault;
 use super::problem::TlsProblem;
+use crate::hints::hint_of;
 use crate::image::TransferError;
 
 /// Explains why an image could not be fetched from this candidate.
@@ -248,7 +251,10 @@ impl Peer<'_> {
             ),
             FailureKind::Local => (
                 format!("this host failed: {cause}"),
-                "look at the free space and the permissions of `landfall.stateDir`".to_owned(),
+                find_hint(error, hint_of).map_or_else(
+                    || "look at the free space and the permissions of `landfall.stateDir`".to_owned(),
+                    Cow::into_owned,
+                ),
             ),
         }
     }

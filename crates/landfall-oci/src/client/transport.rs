@@ -172,7 +172,7 @@ impl Transport {
         })?;
         let sent = self.send_admitted(request).await;
         let now = self.created.elapsed();
-        if let Some(wait) = sent.as_ref().ok().and_then(|response| self.asked_wait(response)) {
+        if let Some(wait) = self.asked_wait(&sent) {
             self.circuit().asked_to_wait(now, wait);
         }
         match unanswered(&sent) {
@@ -185,8 +185,14 @@ impl Transport {
         sent
     }
 
-    /// Returns the wait that the registry itself asks for. Another host's wait does not concern the registry.
-    fn asked_wait(&self, response: &Response) -> Option<Duration> {
+    /// Returns the wait that the registry or its token server asks for. The wait of a host behind a redirect does not
+    /// concern the registry.
+    fn asked_wait(&self, sent: &Result<Response, Fault>) -> Option<Duration> {
+        let response = match sent {
+            Ok(response) => response,
+            Err(fault @ Fault::TokenRefused { .. }) => return fault.kind().not_before(),
+            Err(_) => return None,
+        };
         let base = self.base.get()?;
         let asks = matches!(
             response.status(),

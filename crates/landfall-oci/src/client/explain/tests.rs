@@ -6,6 +6,7 @@ use landfall_core::plan::{PlannedImage, plan_images};
 use landfall_core::resolve::Resolver;
 
 use super::*;
+use crate::store::error::{MAKE_ROOM, StoreError};
 
 const KINDS: [FailureKind; 9] = [
     FailureKind::NotFound,
@@ -270,4 +271,22 @@ fn certificate_that_more_trust_does_not_mend_gets_a_hint_of_its_own() {
     image `nginx:1.27` cannot be fetched from registry `reg:5000`: the TLS handshake failed
       hint: check that a TLS server listens at this address and port
     ");
+}
+
+#[test]
+fn full_disk_of_this_host_gets_the_advice_of_the_store() {
+    let (settings, planned) = mk_site("#cloud-config\nstylus:\n  registryCredentials:\n    domain: reg:5000\n");
+    let (planned, image) = (&planned[0], &settings.images[planned[0].image]);
+    let full = StoreError::NoSpace {
+        free: 1,
+        floor: 1,
+        incoming: 5,
+    };
+    let explained = explain_fetch(
+        &settings,
+        image,
+        &planned.pull[0],
+        &full.during("cannot fetch".to_owned()),
+    );
+    assert_eq!(explained.hint, MAKE_ROOM);
 }

@@ -167,11 +167,12 @@ async fn open(opened: &mut Option<Arc<Registry>>, shown: &ShownImages, host: &Ho
             never = serve_admin_socket(served) => match never {},
         }
     });
-    let (shown, watched, status) = (shown.clone(), registry.clone(), host.status.clone());
+    let (shown, watched) = (shown.clone(), registry.clone());
+    let (status, wake) = (host.status.clone(), host.wake.clone());
     host.supervisor.supervise("registry losses", |stop| async move {
         tokio::select! {
             () = stop.cancelled() => Ok(()),
-            never = shown.follow_losses(watched, status) => match never {},
+            never = shown.follow_losses(watched, status, wake) => match never {},
         }
     });
     Ok(opened.insert(registry).clone())

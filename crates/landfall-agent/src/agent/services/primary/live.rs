@@ -1,16 +1,22 @@
 //! The images that the embedded registry can serve at this moment. A deletion, by the API or on this host, takes effect
-//! at once: the webhook sends no pod there, and the status no longer says that the image is in the primary registry. The
-//! next pass of the reconciler pushes the image again.
+//! at once: the webhook sends no pod there, and the status no longer says that the image is in the primary registry. Soon
+//! after that, the reconciler makes a pass and pushes the image again.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::sync::lock;
 use landfall_registry::Registry;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use crate::status::StatusStore;
 use crate::webhook::PrimaryProbe;
+
+/// The time from a loss to the pass that mends it: one pass serves many deletions.
+const MENDED_AFTER: Duration = Duration::from_secs(2);
 
 /// The embedded registry under its address.
 #[derive(Debug)]
@@ -51,12 +57,25 @@ impl ShownImages {
         *lock(&self.images) = images;
     }
 
-    /// Corrects the status after each loss, until the future is dropped.
-    pub(super) async fn follow_losses(self, registry: Arc<Registry>, status: StatusStore) -> Infallible {
+    /// Corrects the status after each loss, and asks for a pass by `wake`, until the future is dropped.
+    pub(super) async fn follow_losses(
+        self,
+        registry: Arc<Registry>,
+        status: StatusStore,
+        wake: Arc<Notify>,
+    ) -> Infallible {
         let mut losses = registry.watch_losses();
+        let mut mended_at: Option<Instant> = None;
         loop {
-            if losses.changed().await.is_err() {
-                return std::future::pending().await;
+            tokio::select! {
+                changed = losses.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+                () = sleep_until(mended_at.unwrap_or_else(Instant::now)), if mended_at.is_some() => {
+                    mended_at = None;
+                    wake.notify_one();
+                    continue;
+                }
             }
             let (images, registry) = (lock(&self.images).clone(), registry.clone());
             let find_lost = move || {
@@ -76,6 +95,7 @@ impl ShownImages {
             let is_shown = |image: &&ShownImage| shown.get(&image.name).is_some_and(|shown| shown.in_primary);
             for image in lost.iter().filter(is_shown) {
                 status.update_image(&image.name, |shown| shown.in_primary = false);
+                mended_at = mended_at.or_else(|| Some(Instant::now() + MENDED_AFTER));
             }
         }
     }
