@@ -25,14 +25,14 @@ impl RegistryClient {
 
     async fn prove_verification(&self, repository: &Repository) -> bool {
         let blob = Descriptor::new("", digest_of(b"other bytes"), BYTES.len() as u64);
-        let question = async {
+        let question = Box::pin(async {
             let session = self.post_upload(repository).await?;
             let bytes = Box::pin(stream::iter([Ok(Bytes::from_static(BYTES))]));
             match self.finish(repository, &blob, session, bytes).await {
                 Err(Fault::Answer { message, .. }) if message.has_code(DIGEST_INVALID) => Ok(true),
                 other => other.map(|()| false),
             }
-        };
+        });
         let answer = self
             .try_shortcut(Shortcut::UploadVerification, repository, question)
             .await;
