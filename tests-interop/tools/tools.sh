@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds the named tools of tools.tsv once, at their pinned versions, outside the tree:
 #   tools.sh crane regctl      builds the missing ones, and prints the path of each
-# Their paths are ${LANDFALL_CACHE:-~/.cache/landfall}/tools/NAME-VERSION/NAME.
+# Their paths are ${LANDFALL_CACHE:-~/.cache/landfall}/tools/NAME-VERSION/NAME. A program whose source is in this
+# directory has a hash of the source behind its version, and is built anew when the source changes.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 tools=${LANDFALL_CACHE:-$HOME/.cache/landfall}/tools
@@ -12,6 +13,14 @@ for name in "$@"; do
   version=$(echo "$line" | cut -f3)
   package=$(echo "$line" | cut -f4)
   directory=$tools/$name-$version
+  source=$here/$module/${package#*/}
+  case $module in
+    ./*)
+      if [ -d "$source" ]; then
+        directory=$directory-$(cat "$here/$module/go.mod" "$here/$module/go.sum" "$source"/*.go | sha256sum | cut -c1-12)
+      fi
+      ;;
+  esac
   if [ ! -x "$directory/$name" ]; then
     echo "building $name: $package@$version" >&2
     # Built in a temporary directory and renamed: parallel builds do not collide, a failed one leaves nothing.

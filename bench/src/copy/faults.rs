@@ -56,8 +56,11 @@ struct Fault {
     compared: bool,
 }
 
+/// Name of a kind of weak link, and the weakness after a number of bytes.
+type WeaknessKind = (&'static str, fn(u64) -> Weakness);
+
 /// Kinds of faults, with their name in a row.
-const KINDS: [(&str, fn(u64) -> Weakness); 4] = [
+const KINDS: [WeaknessKind; 4] = [
     ("closes", Weakness::Closes),
     ("resets", Weakness::Resets),
     ("blocks", Weakness::Blocks),
