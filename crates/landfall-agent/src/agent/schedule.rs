@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use landfall_core::failure::with_jitter;
-use landfall_core::jitter::spread;
+use landfall_core::jitter::{spread, with_jitter};
 use tokio::time::Instant;
 
 use crate::options::Timing;
