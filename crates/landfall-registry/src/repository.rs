@@ -16,6 +16,7 @@ pub(crate) mod records;
 pub(crate) mod remove;
 pub(crate) mod servable;
 pub(crate) mod upload_sessions;
+pub(crate) mod whole_images;
 
 use camino::Utf8Path;
 use jiff::Timestamp;
@@ -113,6 +114,11 @@ impl Registry {
     #[must_use]
     pub fn watch_losses(&self) -> watch::Receiver<u64> {
         self.losses.subscribe()
+    }
+
+    /// Returns the number of losses so far.
+    pub(crate) fn losses(&self) -> u64 {
+        *self.losses.borrow()
     }
 
     pub(crate) fn note_loss(&self) {

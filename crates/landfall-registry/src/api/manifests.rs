@@ -79,7 +79,7 @@ impl Registry {
             }
             Err(error) => return Err(error.into()),
         };
-        if let Some(lost) = self.find_lost(&cached, &digest, &manifest, completeness)? {
+        if let Some(lost) = self.find_lost_to_serve(&cached, &digest, &manifest, completeness)? {
             tracing::warn!(repository = %name, manifest = %digest, %lost, "an image is not served, because the registry \
                 lost content of it; a push of the image repairs it");
             self.note_loss();

@@ -15,6 +15,7 @@ use landfall_net::durable;
 use landfall_oci::store::error::StoreError;
 
 use crate::repository::record::{ParsedRecord, Record, RecordChange, parse_record, render_changes};
+use crate::repository::whole_images::WholeImages;
 
 /// Name of a record's file. No component of a repository's name can begin with an underscore.
 const RECORD_FILE: &str = "_record.jsonl";
@@ -35,6 +36,8 @@ pub(crate) struct CachedRecord {
     /// Last push activity of this process in the repository, in seconds of run time. Changed while `record` is locked
     /// for reading, so that [`Records::drop_blobs`] sees it.
     active_at: AtomicU64,
+    /// Images of the repository that were found whole a moment ago.
+    pub(crate) whole: WholeImages,
     /// Locked while the record is changed. Readers continue with the state that is on disk.
     file: Mutex<RecordFile>,
 }
@@ -221,6 +224,7 @@ impl CachedRecord {
             }),
             record: RwLock::new(parsed.record),
             active_at: AtomicU64::new(0),
+            whole: WholeImages::default(),
         }
     }
 

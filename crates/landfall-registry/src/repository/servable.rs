@@ -9,6 +9,7 @@ use landfall_oci::store::error::StoreError;
 use crate::repository::Registry;
 use crate::repository::manifest_cache::CachedManifest;
 use crate::repository::records::CachedRecord;
+use crate::repository::whole_images::Seen;
 
 /// Nesting of indexes that is followed.
 const DEPTH_MAX: usize = 8;
@@ -43,6 +44,28 @@ impl Registry {
             }
         }
         Ok(None)
+    }
+
+    /// Returns what [`Registry::find_lost`] does, and looks at no file for an image that was found whole a moment ago.
+    pub(crate) fn find_lost_to_serve(
+        &self,
+        cached: &CachedRecord,
+        digest: &Digest,
+        manifest: &CachedManifest,
+        completeness: Completeness,
+    ) -> Result<Option<Digest>, StoreError> {
+        let seen = Seen {
+            changes: cached.read().changes,
+            losses: self.losses(),
+        };
+        if cached.whole.has(digest, seen) {
+            return Ok(None);
+        }
+        let lost = self.find_lost(cached, digest, manifest, completeness)?;
+        if lost.is_none() {
+            cached.whole.add(digest, seen);
+        }
+        Ok(lost)
     }
 
     /// Returns true if a repository can serve an image whole: a manifest with all its content, or an index with all its

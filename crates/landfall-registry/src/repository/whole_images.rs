@@ -1,0 +1,69 @@
+//! Images that were found whole a moment ago. Nodes ask for the same manifest in a burst, and looking at each layer's file
+//! costs more than the response itself.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use landfall_core::reference::Digest;
+use landfall_core::sync::lock;
+use tokio::time::Instant;
+
+/// Time after which the files are looked at again: another process may have deleted one.
+const VALID: Duration = Duration::from_secs(1);
+/// Images that are remembered in a repository. Beyond it all are forgotten.
+const IMAGES_MAX: usize = 1024;
+
+/// State of a repository and of the registry: any change of them makes what was found worthless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Changes of the repository's record.
+    pub(crate) changes: u64,
+    /// Losses of the registry.
+    pub(crate) losses: u64,
+}
+
+/// The whole images of one repository.
+#[derive(Debug, Default)]
+pub(crate) struct WholeImages {
+    found: Mutex<HashMap<Digest, (Seen, Instant)>>,
+}
+
+impl WholeImages {
+    /// Returns true if the image was found whole in this state, a moment ago.
+    pub(crate) fn has(&self, digest: &Digest, seen: Seen) -> bool {
+        let found = lock(&self.found);
+        found
+            .get(digest)
+            .is_some_and(|(then, at)| *then == seen && at.elapsed() < VALID)
+    }
+
+    /// Records that all content of the image is here.
+    pub(crate) fn add(&self, digest: &Digest, seen: Seen) {
+        let mut found = lock(&self.found);
+        if found.len() >= IMAGES_MAX {
+            found.clear();
+        }
+        found.insert(digest.clone(), (seen, Instant::now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_oci::digest::digest_of;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_a_loss_or_a_second_ends_what_was_found() {
+        let (images, digest) = (WholeImages::default(), digest_of(b"image"));
+        let seen = Seen { changes: 1, losses: 0 };
+        assert!(!images.has(&digest, seen));
+        images.add(&digest, seen);
+        assert!(images.has(&digest, seen));
+        assert!(!images.has(&digest, Seen { changes: 2, ..seen }));
+        assert!(!images.has(&digest, Seen { losses: 1, ..seen }));
+        tokio::time::advance(VALID).await;
+        assert!(!images.has(&digest, seen));
+    }
+}
