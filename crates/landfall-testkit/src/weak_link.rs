@@ -209,13 +209,17 @@ impl Shared {
                 Shutdown::Both
             }
             Weakness::Swallows(_) => {
-                // Reads and drops bytes until the sender closes. They have crossed the sender's link, and count.
+                // Reads and drops bytes until the sender closes. Those of a client have crossed its link, and count;
+                // those of a server never reach the client.
+                let is_client = std::ptr::eq(counter, &self.to_server);
                 loop {
                     let read = from.read(&mut buffer)?;
                     if read == 0 {
                         break;
                     }
-                    counter.fetch_add(read as u64, Ordering::SeqCst);
+                    if is_client {
+                        counter.fetch_add(read as u64, Ordering::SeqCst);
+                    }
                 }
                 Shutdown::Both
             }
