@@ -111,7 +111,7 @@ pub async fn serve(
         share: limits.connections_of_client(),
         grace: HEAD_GRACE,
     });
-    let parking: Budget = Budget::new(BudgetLimits {
+    let parking = Budget::new(BudgetLimits {
         total: limits.connections as u64,
         share: limits.connections_of_client() as u64,
     });

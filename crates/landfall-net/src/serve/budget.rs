@@ -5,8 +5,6 @@
 //! need none.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -68,19 +66,22 @@ pub struct BudgetLimits {
 }
 
 /// A budget. Clones share it.
-pub struct Budget<K = ClientAddress> {
-    shared: Arc<SharedBudget<K>>,
+#[derive(Debug, Clone)]
+pub struct Budget {
+    shared: Arc<SharedBudget>,
 }
 
-struct SharedBudget<K> {
+#[derive(Debug)]
+struct SharedBudget {
     limits: BudgetLimits,
-    spent: Mutex<Spent<K>>,
+    spent: Mutex<Spent>,
     refusals: AtomicU64,
 }
 
-struct Spent<K> {
+#[derive(Debug, Default)]
+struct Spent {
     total: u64,
-    by_client: HashMap<K, u64>,
+    by_client: HashMap<ClientAddress, u64>,
 }
 
 /// A budget is spent, by the client or by all clients.
@@ -89,22 +90,20 @@ struct Spent<K> {
 pub struct BudgetExceeded;
 
 /// An amount of a budget that a client uses. Dropping it gives the amount back.
-pub struct BudgetPart<K: Hash + Eq = ClientAddress> {
-    shared: Arc<SharedBudget<K>>,
-    client: K,
+#[derive(Debug)]
+pub struct BudgetPart {
+    shared: Arc<SharedBudget>,
+    client: ClientAddress,
     amount: u64,
 }
 
-impl<K: Hash + Eq + Clone> Budget<K> {
+impl Budget {
     #[must_use]
-    pub fn new(limits: BudgetLimits) -> Budget<K> {
+    pub fn new(limits: BudgetLimits) -> Budget {
         Budget {
             shared: Arc::new(SharedBudget {
                 limits,
-                spent: Mutex::new(Spent {
-                    total: 0,
-                    by_client: HashMap::new(),
-                }),
+                spent: Mutex::default(),
                 refusals: AtomicU64::new(0),
             }),
         }
@@ -114,7 +113,7 @@ impl<K: Hash + Eq + Clone> Budget<K> {
     ///
     /// # Errors
     /// If it exceeds the rest of the client's share or of the total.
-    pub fn take(&self, client: K, amount: u64) -> Result<BudgetPart<K>, BudgetExceeded> {
+    pub fn take(&self, client: ClientAddress, amount: u64) -> Result<BudgetPart, BudgetExceeded> {
         let mut part = BudgetPart {
             shared: self.shared.clone(),
             client,
@@ -137,7 +136,7 @@ impl<K: Hash + Eq + Clone> Budget<K> {
     }
 }
 
-impl<K: Hash + Eq + Clone> BudgetPart<K> {
+impl BudgetPart {
     /// Takes a further amount.
     ///
     /// # Errors
@@ -152,14 +151,14 @@ impl<K: Hash + Eq + Clone> BudgetPart<K> {
         }
         if amount > 0 {
             spent.total += amount;
-            spent.by_client.insert(self.client.clone(), own + amount);
+            spent.by_client.insert(self.client, own + amount);
             self.amount += amount;
         }
         Ok(())
     }
 }
 
-impl<K: Hash + Eq> Drop for BudgetPart<K> {
+impl Drop for BudgetPart {
     fn drop(&mut self) {
         let mut spent = lock(&self.shared.spent);
         spent.total -= self.amount;
@@ -172,46 +171,27 @@ impl<K: Hash + Eq> Drop for BudgetPart<K> {
     }
 }
 
-impl<K> Clone for Budget<K> {
-    fn clone(&self) -> Budget<K> {
-        Budget {
-            shared: self.shared.clone(),
-        }
-    }
-}
-
-impl<K> fmt::Debug for Budget<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Budget")
-            .field("limits", &self.shared.limits)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<K: Hash + Eq> fmt::Debug for BudgetPart<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BudgetPart")
-            .field("amount", &self.amount)
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn client(address: &str) -> ClientAddress {
+        address.parse::<IpAddr>().unwrap().into()
+    }
+
     #[test]
     fn a_client_gets_its_share_and_what_is_dropped_is_free_again() {
         let budget = Budget::new(BudgetLimits { total: 10, share: 6 });
-        let mut first = budget.take("a", 4).unwrap();
+        let (a, b) = (client("10.0.0.1"), client("10.0.0.2"));
+        let mut first = budget.take(a, 4).unwrap();
         assert_eq!(first.grow(3), Err(BudgetExceeded), "more than its share");
         first.grow(2).unwrap();
-        assert!(budget.take("b", 5).is_err(), "more than all have");
-        let second = budget.take("b", 4).unwrap();
+        assert!(budget.take(b, 5).is_err(), "more than all have");
+        let second = budget.take(b, 4).unwrap();
         assert_eq!((budget.spent(), budget.refusals()), (10, 2));
         drop(first);
         assert_eq!(budget.spent(), 4);
-        assert!(budget.take("a", 6).is_ok());
+        assert!(budget.take(a, 6).is_ok());
         drop(second);
         assert_eq!(budget.spent(), 0);
         assert!(lock(&budget.shared.spent).by_client.is_empty());
@@ -219,7 +199,6 @@ mod tests {
 
     #[test]
     fn a_host_is_one_client_with_all_its_addresses() {
-        let client = |address: &str| ClientAddress::from(address.parse::<IpAddr>().unwrap());
         assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:2"));
         assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
         assert_eq!(client("::ffff:10.0.0.1"), client("10.0.0.1"));
