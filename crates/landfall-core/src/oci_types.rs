@@ -406,13 +406,20 @@ fn is_index_type(media_type: &str) -> bool {
 /// Returns true for the media types of manifests and indexes that this program can read.
 #[must_use]
 pub fn is_manifest_type(media_type: &str) -> bool {
+    known_manifest_type(media_type).is_some()
+}
+
+/// Returns the media type as a constant, if this program can read manifests or indexes of it.
+#[must_use]
+pub fn known_manifest_type(media_type: &str) -> Option<&'static str> {
     [
         media_type::OCI_MANIFEST,
         media_type::OCI_INDEX,
         media_type::DOCKER_MANIFEST,
         media_type::DOCKER_INDEX,
     ]
-    .contains(&media_type)
+    .into_iter()
+    .find(|known| *known == media_type)
 }
 
 /// Parses a manifest or an index; its fields decide which of both it is.

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
-use landfall_core::oci_types::{is_manifest_like_type, media_type};
+use landfall_core::oci_types::{is_manifest_like_type, known_manifest_type};
 
 pub(crate) fn json_response(body: Vec<u8>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
@@ -12,13 +12,7 @@ pub(crate) fn json_response(body: Vec<u8>) -> Response {
 /// Returns the `Content-Type` of a manifest. A type that is none for a manifest is not passed on: an older release took
 /// any text, and other registries do.
 pub(crate) fn manifest_content_type(media_type: &str) -> HeaderValue {
-    let known = [
-        media_type::OCI_MANIFEST,
-        media_type::OCI_INDEX,
-        media_type::DOCKER_MANIFEST,
-        media_type::DOCKER_INDEX,
-    ];
-    if let Some(known) = known.into_iter().find(|known| *known == media_type) {
+    if let Some(known) = known_manifest_type(media_type) {
         return HeaderValue::from_static(known);
     }
     let served = Some(media_type).filter(|media_type| is_manifest_like_type(media_type));

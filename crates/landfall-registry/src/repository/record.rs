@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use landfall_core::oci_types::{Descriptor, ManifestContent, media_type};
+use landfall_core::oci_types::{Descriptor, ManifestContent, known_manifest_type};
 use landfall_core::reference::{Digest, Tag};
 use serde::{Deserialize, Serialize};
 
@@ -152,15 +152,7 @@ impl ManifestEntry {
 
 /// Shares the text of the usual media types: thousands of manifests have one of four.
 fn share_media_type(text: String) -> Cow<'static, str> {
-    [
-        media_type::OCI_MANIFEST,
-        media_type::OCI_INDEX,
-        media_type::DOCKER_MANIFEST,
-        media_type::DOCKER_INDEX,
-    ]
-    .into_iter()
-    .find(|known| *known == text)
-    .map_or(Cow::Owned(text), Cow::Borrowed)
+    known_manifest_type(&text).map_or(Cow::Owned(text), Cow::Borrowed)
 }
 
 fn read_media_type<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, D::Error> {
@@ -312,7 +304,7 @@ pub(crate) fn render_changes<'a>(changes: impl IntoIterator<Item = &'a RecordCha
 
 #[cfg(test)]
 mod tests {
-    use landfall_core::oci_types::parse_manifest;
+    use landfall_core::oci_types::{media_type, parse_manifest};
     use proptest::prelude::*;
 
     use super::*;
