@@ -26,12 +26,10 @@ use crate::api::listing::unknown_repository;
 use crate::api::reply::{header_value, manifest_content_type};
 use crate::api::route::parse_digest;
 use crate::repository::Registry;
-use crate::repository::manifest_cache::CachedManifest;
+use crate::repository::manifest_cache::{CachedManifest, MANIFEST_SIZE_MAX};
 use crate::repository::record::{ManifestEntry, RecordChange};
 use crate::repository::servable::Completeness;
 
-/// Size limit of a manifest, in bytes. The specification allows a registry to reject larger ones ("Pushing Manifests").
-pub(crate) const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
 /// Longest media type: type, slash and subtype (RFC 6838 section 4.2).
 const MEDIA_TYPE_LENGTH_MAX: usize = 255;
 /// Tags that one request may set. The draft of version 1.2 requires at least 10.
@@ -51,7 +49,7 @@ pub(crate) struct WantedManifest<'a> {
 
 impl Registry {
     pub(crate) async fn get_manifest(
-        &self,
+        self: &Arc<Registry>,
         name: &Repository,
         wanted: WantedManifest<'_>,
         request: &HeaderMap,
@@ -72,7 +70,7 @@ impl Registry {
         };
         // A `HEAD` reads the manifest too: it says whether all content is here.
         let memory = self.budgets.take_answer(client, size)?;
-        let manifest = match self.load_manifest(&digest).await {
+        let manifest = match self.load_manifest_to_serve(&digest).await {
             Ok(manifest) => manifest,
             Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => {
                 return Err(lost_manifest(name, selector, &digest));
@@ -102,15 +100,12 @@ impl Registry {
         Ok(paid((headers, body).into_response(), memory))
     }
 
-    async fn load_manifest(&self, digest: &Digest) -> Result<CachedManifest, StoreError> {
+    async fn load_manifest_to_serve(self: &Arc<Registry>, digest: &Digest) -> Result<CachedManifest, StoreError> {
         if let Some(manifest) = self.manifest_cache.get(digest) {
             return Ok(manifest);
         }
-        let (store, wanted) = (self.store.clone(), digest.clone());
-        let bytes = blocking(move || store.read_blob(&wanted, MANIFEST_SIZE_MAX as u64)).await?;
-        let manifest = CachedManifest::new(bytes);
-        self.manifest_cache.insert(digest, &manifest);
-        Ok(manifest)
+        let (registry, wanted) = (self.clone(), digest.clone());
+        blocking(move || registry.load_manifest(&wanted)).await
     }
 
     pub(crate) async fn put_manifest(

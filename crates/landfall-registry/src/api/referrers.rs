@@ -19,9 +19,9 @@ use serde::Deserialize;
 use crate::api::budgets::paid;
 use crate::api::error::ApiError;
 use crate::api::listing::{bad_query, encode, next_link};
-use crate::api::manifests::MANIFEST_SIZE_MAX;
 use crate::api::route::parse_digest;
 use crate::repository::Registry;
+use crate::repository::manifest_cache::MANIFEST_SIZE_MAX;
 use crate::repository::record::ManifestEntry;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");

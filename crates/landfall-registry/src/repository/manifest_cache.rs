@@ -8,6 +8,8 @@ use landfall_core::oci_types::{ManifestContent, parse_manifest};
 use landfall_core::reference::Digest;
 use landfall_core::sync::lock;
 
+/// Size limit of a manifest, in bytes. The specification allows a registry to reject larger ones ("Pushing Manifests").
+pub(crate) const MANIFEST_SIZE_MAX: usize = 4 * 1024 * 1024;
 /// Size of a generation, in bytes. The cache holds at most two generations.
 const GENERATION_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Size limit of a cached manifest, in bytes. Larger ones are read from the disk each time.

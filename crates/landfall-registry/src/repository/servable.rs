@@ -3,11 +3,10 @@
 
 use landfall_core::oci_types::{ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, Repository};
-use landfall_oci::store::MANIFEST_SIZE_MAX;
 use landfall_oci::store::error::StoreError;
 
 use crate::repository::Registry;
-use crate::repository::manifest_cache::CachedManifest;
+use crate::repository::manifest_cache::{CachedManifest, MANIFEST_SIZE_MAX};
 use crate::repository::records::CachedRecord;
 use crate::repository::whole_images::Seen;
 
@@ -24,6 +23,16 @@ pub(crate) enum Completeness {
 }
 
 impl Registry {
+    /// Returns a manifest from the cache or from the disk. Blocks.
+    pub(crate) fn load_manifest(&self, digest: &Digest) -> Result<CachedManifest, StoreError> {
+        if let Some(manifest) = self.manifest_cache.get(digest) {
+            return Ok(manifest);
+        }
+        let manifest = CachedManifest::new(self.store.read_blob(digest, MANIFEST_SIZE_MAX as u64)?);
+        self.manifest_cache.insert(digest, &manifest);
+        Ok(manifest)
+    }
+
     /// Returns the first content that a manifest needs and the repository cannot serve.
     pub(crate) fn find_lost(
         &self,
@@ -85,17 +94,10 @@ impl Registry {
     }
 
     fn is_whole(&self, cached: &CachedRecord, digest: &Digest, depth: usize) -> Result<bool, StoreError> {
-        let manifest = match self.manifest_cache.get(digest) {
-            Some(manifest) => manifest,
-            None => match self.store.read_blob(digest, MANIFEST_SIZE_MAX) {
-                Ok(bytes) => {
-                    let manifest = CachedManifest::new(bytes);
-                    self.manifest_cache.insert(digest, &manifest);
-                    manifest
-                }
-                Err(StoreError::Disk(error)) => return Err(StoreError::Disk(error)),
-                Err(_missing_or_damaged) => return Ok(false),
-            },
+        let manifest = match self.load_manifest(digest) {
+            Ok(manifest) => manifest,
+            Err(StoreError::Disk(error)) => return Err(StoreError::Disk(error)),
+            Err(_missing_or_damaged) => return Ok(false),
         };
         if self
             .find_lost(cached, digest, &manifest, Completeness::Complete)?
