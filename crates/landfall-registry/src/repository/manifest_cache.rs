@@ -22,19 +22,28 @@ pub(crate) struct CachedManifest {
     /// Content without which an image cannot be pulled, with its sizes in bytes. Empty for an index: a client chooses
     /// among its entries.
     pub(crate) needed: Arc<[(Digest, u64)]>,
+    /// Entries of an index. Empty for an image.
+    pub(crate) entries: Arc<[Digest]>,
 }
 
 impl CachedManifest {
     pub(crate) fn new(bytes: Bytes) -> CachedManifest {
-        let needed = match parse_manifest(&bytes) {
-            Ok(ref content @ ManifestContent::Image(_)) => content
-                .children()
-                .filter(|child| !child.is_foreign())
-                .map(|child| (child.digest.clone(), child.size))
-                .collect(),
-            Ok(ManifestContent::Index(_)) | Err(_) => Arc::default(),
+        let mut manifest = CachedManifest {
+            needed: Arc::default(),
+            entries: Arc::default(),
+            bytes,
         };
-        CachedManifest { bytes, needed }
+        match parse_manifest(&manifest.bytes) {
+            Ok(ref content @ ManifestContent::Image(_)) => {
+                let needed = content.children().filter(|child| !child.is_foreign());
+                manifest.needed = needed.map(|child| (child.digest.clone(), child.size)).collect();
+            }
+            Ok(ManifestContent::Index(index)) => {
+                manifest.entries = index.manifests.into_iter().map(|entry| entry.digest).collect();
+            }
+            Err(_) => {}
+        }
+        manifest
     }
 }
 

@@ -1,7 +1,6 @@
 //! Images that can be served whole. A client that asks for the manifest of an image which lost a blob is told that it is
 //! not there: it pulls from another registry, or pushes the image again and so repairs it [spec:primary.repair].
 
-use landfall_core::oci_types::{ManifestContent, parse_manifest};
 use landfall_core::reference::{Digest, Repository};
 use landfall_oci::store::error::StoreError;
 
@@ -105,12 +104,9 @@ impl Registry {
         {
             return Ok(false);
         }
-        let Ok(ManifestContent::Index(index)) = parse_manifest(&manifest.bytes) else {
-            return Ok(true);
-        };
-        for entry in index.manifests {
-            let was_pushed = cached.read().manifests.contains_key(&entry.digest);
-            if was_pushed && depth < DEPTH_MAX && !self.is_whole(cached, &entry.digest, depth + 1)? {
+        for entry in manifest.entries.iter() {
+            let was_pushed = cached.read().manifests.contains_key(entry);
+            if was_pushed && depth < DEPTH_MAX && !self.is_whole(cached, entry, depth + 1)? {
                 return Ok(false);
             }
         }
