@@ -26,12 +26,12 @@ pub(crate) mod users;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
@@ -49,7 +49,7 @@ use crate::fast_path::body::AcceptsFileBody;
 use crate::repository::Registry;
 use crate::repository::servable::Completeness;
 use landfall_core::registry_path::{RegistryPathError, Route};
-use landfall_net::serve::budget::ClientAddress;
+use landfall_net::serve::budget::{ClientAddress, peer_address};
 
 const API_VERSION: (HeaderName, HeaderValue) = (
     HeaderName::from_static("docker-distribution-api-version"),
@@ -82,7 +82,7 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let peer = peer_of(&request);
+    let peer = peer_address(request.extensions());
     let route = Route::parse(&path);
     let known_route = route.as_ref().ok().cloned();
     let (request, body) = SharedBody::of(request);
@@ -104,14 +104,6 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     response
 }
 
-/// Returns the client's address. Without a connection, as in a test, it is the unspecified address.
-fn peer_of(request: &Request) -> IpAddr {
-    request
-        .extensions()
-        .get::<ConnectInfo<SocketAddr>>()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip())
-}
-
 /// Returns the path for the log. It omits the id of an upload session, because the id suffices to continue the upload.
 fn loggable_path<'a>(path: &'a str, route: Option<&Route>) -> &'a str {
     match route {
@@ -123,7 +115,7 @@ fn loggable_path<'a>(path: &'a str, route: Option<&Route>) -> &'a str {
 impl Api {
     async fn respond(
         &self,
-        mut request: Request,
+        request: Request,
         route: Result<Route, RegistryPathError>,
         peer: IpAddr,
     ) -> Result<Response, ApiError> {
@@ -146,7 +138,6 @@ impl Api {
             .authorize(request.method(), request.headers(), &route, client)
             .await?;
         let client = client.with_login(user);
-        request.extensions_mut().insert(client);
         let registry = &self.registry;
         let get = request.method() == Method::GET;
         match (request.method(), &route) {
@@ -170,7 +161,7 @@ impl Api {
             }
             (&Method::PUT, Route::Manifest { name, selector }) => {
                 registry
-                    .put_manifest(name, selector, request, self.policy.incomplete_images)
+                    .put_manifest(name, selector, request, self.policy.incomplete_images, client)
                     .await
             }
             (&Method::DELETE, Route::Manifest { name, selector }) => registry.delete_manifest(name, selector).await,
@@ -183,10 +174,10 @@ impl Api {
                 registry.get_blob(name, digest, request.headers(), blob_body).await
             }
             (&Method::DELETE, Route::Blob { name, digest }) => registry.delete_blob(name, digest).await,
-            (&Method::POST, Route::Uploads { name }) => registry.start_upload(name, request).await,
+            (&Method::POST, Route::Uploads { name }) => registry.start_upload(name, request, client).await,
             (&Method::GET, Route::Upload { name, id }) => registry.upload_status(name, id, request.headers()).await,
-            (&Method::PATCH, Route::Upload { name, id }) => registry.append_upload(name, id, request).await,
-            (&Method::PUT, Route::Upload { name, id }) => registry.finish_upload(name, id, request).await,
+            (&Method::PATCH, Route::Upload { name, id }) => registry.append_upload(name, id, request, client).await,
+            (&Method::PUT, Route::Upload { name, id }) => registry.finish_upload(name, id, request, client).await,
             (&Method::DELETE, Route::Upload { name, id }) => registry.cancel_upload(name, id).await,
             _ => Err(ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,

@@ -42,18 +42,19 @@ impl ClientAddress {
         ClientAddress { login, ..self }
     }
 
-    /// Returns the sender of a request: the client that the server put among the extensions, else the address of the
-    /// connection. Without a connection, as in a test, it is the unspecified address.
+    /// Returns the sender of a request, see [`peer_address`].
     #[must_use]
     pub fn of(extensions: &Extensions) -> ClientAddress {
-        if let Some(client) = extensions.get::<ClientAddress>() {
-            return *client;
-        }
-        extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip())
-            .into()
+        peer_address(extensions).into()
     }
+}
+
+/// Returns the address of a request's connection. Without a connection, as in a test, it is the unspecified address.
+#[must_use]
+pub fn peer_address(extensions: &Extensions) -> IpAddr {
+    extensions
+        .get::<ConnectInfo<SocketAddr>>()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip())
 }
 
 /// Limits of a budget.

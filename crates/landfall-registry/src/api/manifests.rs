@@ -114,12 +114,13 @@ impl Registry {
         selector: &str,
         request: Request,
         incomplete_images: bool,
+        client: ClientAddress,
     ) -> Result<Response, ApiError> {
         let stated_type = request.headers().get(header::CONTENT_TYPE).cloned();
         let target = ManifestTarget::parse(selector, request.uri())?;
         let _in_flight = self.begin_upload(name)?;
         // The part of the budget is free again when the request ends.
-        let body = self.read_pushed_manifest(request).await?;
+        let body = self.read_pushed_manifest(request, client).await?;
         let bytes = body.bytes.clone();
         let digest = match &target.digest {
             Some(digest) if !matches_digest(&bytes, digest) => {
@@ -170,8 +171,7 @@ impl Registry {
         Ok(response)
     }
 
-    async fn read_pushed_manifest(&self, request: Request) -> Result<BufferedBody, ApiError> {
-        let client = ClientAddress::of(request.extensions());
+    async fn read_pushed_manifest(&self, request: Request, client: ClientAddress) -> Result<BufferedBody, ApiError> {
         let budget = &self.budgets.pushed_manifests;
         let body = buffer_body(request.into_body(), MANIFEST_SIZE_MAX, budget, client).await;
         body.map_err(|error| match error {

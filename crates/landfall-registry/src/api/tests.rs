@@ -12,6 +12,7 @@ mod repair;
 mod uploads;
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use base64::Engine;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -22,6 +23,7 @@ use landfall_testkit::image_builder::{FixtureBuilder, ImageFixture, digest_of, m
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use camino::Utf8Path;

@@ -45,6 +45,7 @@ impl Registry {
         self: &Arc<Registry>,
         name: &Repository,
         request: Request,
+        client: ClientAddress,
     ) -> Result<Response, ApiError> {
         let query = parse_query(request.uri())?;
         let _in_flight = self.begin_upload(name)?;
@@ -62,13 +63,12 @@ impl Registry {
         let upload = self.store.upload(algorithm);
         match digest {
             None => {
-                let client = ClientAddress::of(request.extensions());
                 let id = self.upload_sessions.open(name, upload, client)?;
                 Ok(upload_response(StatusCode::ACCEPTED, name, &id, 0))
             }
             Some(digest) => {
                 let upload = AcquiredUpload::without_session(upload).await;
-                let (upload, received) = self.append_body(upload, request, announced).await?;
+                let (upload, received) = self.append_body(upload, request, announced, client).await?;
                 received?;
                 self.commit(name, upload, digest).await
             }
@@ -126,9 +126,10 @@ impl Registry {
         name: &Repository,
         id: &str,
         request: Request,
+        client: ClientAddress,
     ) -> Result<Response, ApiError> {
         let _in_flight = self.begin_upload(name)?;
-        let upload = self.receive(name, id, request, None).await?;
+        let upload = self.receive(name, id, request, None, client).await?;
         Ok(upload_response(StatusCode::ACCEPTED, name, id, upload.length()))
     }
 
@@ -137,6 +138,7 @@ impl Registry {
         name: &Repository,
         id: &str,
         request: Request,
+        client: ClientAddress,
     ) -> Result<Response, ApiError> {
         let _in_flight = self.begin_upload(name)?;
         let digest = match parse_query(request.uri())?.digest {
@@ -149,7 +151,7 @@ impl Registry {
                 ));
             }
         };
-        let upload = self.receive(name, id, request, Some(&digest)).await?;
+        let upload = self.receive(name, id, request, Some(&digest), client).await?;
         self.commit(name, upload, digest).await
     }
 
@@ -162,6 +164,7 @@ impl Registry {
         id: &str,
         request: Request,
         digest: Option<&Digest>,
+        client: ClientAddress,
     ) -> Result<AcquiredUpload, ApiError> {
         let mut upload = self.upload_sessions.acquire(name, id).await?;
         check_chunk(request.headers(), name, id, &upload)?;
@@ -171,7 +174,7 @@ impl Registry {
         if let Some(digest) = digest {
             upload.expect_algorithm(Algorithm::of(digest));
         }
-        let (mut upload, received) = self.append_body(upload, request, announced).await?;
+        let (mut upload, received) = self.append_body(upload, request, announced, client).await?;
         if received.as_ref().is_err_and(ApiError::is_out_of_space) {
             upload.end_session();
         }
@@ -186,10 +189,10 @@ impl Registry {
         mut upload: AcquiredUpload,
         mut request: Request,
         announced: Option<u64>,
+        client: ClientAddress,
     ) -> Result<(AcquiredUpload, Result<(), ApiError>), StoreError> {
         let needs_disk = !announced.is_some_and(|announced| upload.keeps_in_memory(announced));
         let direct = request.extensions_mut().remove::<RequestBody>();
-        let client = ClientAddress::of(request.extensions());
         if !needs_disk {
             let mut chunks = self.body_stream(request.into_body(), announced, upload.superseded.clone(), None);
             while let Some(chunk) = chunks.next().await {
