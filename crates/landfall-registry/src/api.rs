@@ -28,7 +28,6 @@ mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -45,6 +44,7 @@ use crate::api::manifests::WantedManifest;
 use crate::api::metrics::RegistryMetrics;
 use crate::api::policy::{DEFAULT_REQUESTS_MAX, Policy};
 use crate::api::reply::json_response;
+use crate::budget_limits::COME_AGAIN;
 use crate::fast_path::body::AcceptsFileBody;
 use crate::repository::Registry;
 use crate::repository::servable::Completeness;
@@ -121,7 +121,7 @@ impl Api {
     ) -> Result<Response, ApiError> {
         let client = ClientAddress::from(peer);
         let Some(_in_flight) = self.in_flight.begin(client) else {
-            return Err(too_many("too many requests are in flight", Duration::from_secs(1)));
+            return Err(too_many("too many requests are in flight", COME_AGAIN));
         };
         if let Some(metrics) = &self.metrics
             && request.uri().path() == METRICS_PATH

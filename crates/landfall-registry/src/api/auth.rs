@@ -23,6 +23,7 @@ use crate::api::error::{ApiError, ErrorCode, too_many};
 use crate::api::login_throttle::{LoginThrottle, UserKey};
 use crate::api::policy::Policy;
 use crate::api::users::Users;
+use crate::budget_limits::COME_AGAIN;
 use landfall_core::registry_path::Route;
 
 /// Cached logins at most, right and wrong ones each. The cache makes bcrypt run once per login, not once per request.
@@ -196,7 +197,7 @@ impl AccessControl {
         let slot = timeout(CHECK_WAIT_MAX, self.check_slots.clone().acquire_owned()).await;
         let Ok(Ok(slot)) = slot else {
             self.refusals.fetch_add(1, Ordering::Relaxed);
-            return Err(too_many("too many logins are being checked", Duration::from_secs(1)));
+            return Err(too_many("too many logins are being checked", COME_AGAIN));
         };
         let login = login.clone();
         let admitted = tokio::task::spawn_blocking(move || {

@@ -1,7 +1,6 @@
 //! Uploads: in one request, in two, in chunks, or by mounting a blob that the registry already has.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::extract::{Query, Request};
@@ -24,6 +23,7 @@ use crate::api::error::{ApiError, ErrorCode, too_many};
 use crate::api::range::parse_content_range;
 use crate::api::reply::header_value;
 use crate::api::route::parse_digest;
+use crate::budget_limits::COME_AGAIN;
 use crate::fast_path::body::RequestBody;
 use crate::repository::Registry;
 use crate::repository::upload_sessions::AcquiredUpload;
@@ -348,7 +348,7 @@ async fn gives_way(slot: Option<&Slot>) {
 fn gave_way() -> ApiError {
     too_many(
         "another upload needs the place of this one, which sent nothing",
-        Duration::from_secs(1),
+        COME_AGAIN,
     )
 }
 
