@@ -7,7 +7,7 @@ use axum::extract::{Query, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use landfall_core::reference::{Digest, Repository};
 use landfall_net::serve::budget::{BudgetPart, ClientAddress};
 use landfall_net::serve::slots::Slot;
@@ -388,7 +388,6 @@ fn incomplete_body() -> ApiError {
     )
 }
 
-/// Returns the announced length of a request's body.
 /// Returns true if the client asks for a response at once.
 fn prefers_no_wait(headers: &HeaderMap) -> bool {
     let preferences = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
@@ -396,6 +395,7 @@ fn prefers_no_wait(headers: &HeaderMap) -> bool {
     preferences.any(|preference| preference.trim() == "wait=0")
 }
 
+/// Returns the announced length of a request's body.
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(header::CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
@@ -417,7 +417,6 @@ fn parse_query(uri: &Uri) -> Result<UploadQuery, ApiError> {
 /// took over an upload from its own earlier request.
 fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &AcquiredUpload) -> Result<(), ApiError> {
     let length = upload.length();
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let wrong_offset = || {
         ApiError::new(
             StatusCode::RANGE_NOT_SATISFIABLE,
@@ -427,13 +426,14 @@ fn check_chunk(headers: &HeaderMap, name: &Repository, id: &str, upload: &Acquir
         .with_header(header::LOCATION, location(name, id))
         .with_header(header::RANGE, range_header(length))
     };
-    let Some(range) = text(header::CONTENT_RANGE) else {
+    let range = headers.get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    let Some(range) = range else {
         return match upload.reported_length {
             Some(reported) if reported != length => Err(wrong_offset()),
             _ => Ok(()),
         };
     };
-    let stated = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    let stated = content_length(headers);
     match parse_content_range(range) {
         Some((first, chunk)) if first == length && stated.is_none_or(|stated| stated == chunk) => Ok(()),
         Some((first, _)) if first == length => Err(ApiError::new(
