@@ -268,9 +268,5 @@ fn note_failure(failure: &mut Option<ApiError>, error: &RegistryError) {
 }
 
 fn unreachable(error: &RegistryError) -> ApiError {
-    bad_gateway(error_chain(error))
-}
-
-fn bad_gateway(message: String) -> ApiError {
-    ApiError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unknown, message)
+    ApiError::new(StatusCode::BAD_GATEWAY, ErrorCode::Unknown, error_chain(error))
 }
