@@ -81,12 +81,11 @@ struct Api {
 async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
     let peer = peer_address(request.extensions());
-    let route = Route::parse(&path);
-    let known_route = route.as_ref().ok().cloned();
+    let route = Route::parse(uri.path());
     let (request, body) = SharedBody::of(request);
-    let mut response = match (api.respond(request, route, peer).await, body) {
+    let mut response = match (api.respond(request, route.as_ref(), peer).await, body) {
         (Ok(response), _) => response,
         (Err(error), None) => error.into_response(),
         (Err(error), Some(body)) => body.drain_after(error.into_response()),
@@ -94,11 +93,11 @@ async fn answer(State(api): State<Arc<Api>>, request: Request) -> Response {
     response.headers_mut().insert(API_VERSION.0, API_VERSION.1);
     let status = response.status().as_u16();
     if let Some(metrics) = &api.metrics {
-        metrics.count(&method, known_route.as_ref(), status);
+        metrics.count(&method, route.as_ref().ok(), status);
     }
     if api.policy.access_log {
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let path = loggable_path(&path, known_route.as_ref());
+        let path = loggable_path(uri.path(), route.as_ref().ok());
         tracing::info!(%peer, %method, path, status, micros, "registry request");
     }
     response
@@ -116,7 +115,7 @@ impl Api {
     async fn respond(
         &self,
         request: Request,
-        route: Result<Route, RegistryPathError>,
+        route: Result<&Route, &RegistryPathError>,
         peer: IpAddr,
     ) -> Result<Response, ApiError> {
         let client = ClientAddress::from(peer);
@@ -132,15 +131,15 @@ impl Api {
                 .await?;
             return self.show_metrics(metrics);
         }
-        let route = route?;
+        let route = route.map_err(|error| error.clone())?;
         let user = self
             .access
-            .authorize(request.method(), request.headers(), &route, client)
+            .authorize(request.method(), request.headers(), route, client)
             .await?;
         let client = client.with_login(user);
         let registry = &self.registry;
         let get = request.method() == Method::GET;
-        match (request.method(), &route) {
+        match (request.method(), route) {
             (&Method::GET | &Method::HEAD, Route::Ping) => Ok(json_response(b"{}".to_vec())),
             (&Method::GET, Route::Catalog) => registry.list_repositories(request.uri()).await,
             (&Method::GET, Route::Tags { name }) => registry.list_tags(name, request.uri()),
