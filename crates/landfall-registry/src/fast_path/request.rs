@@ -1,8 +1,8 @@
 //! Parser of request heads. It recognizes the ordinary requests that the fast path answers.
 
 use axum::body::Body;
-use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
-use landfall_net::serve::host::is_host;
+use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use landfall_net::serve::host::violation;
 
 /// Size limit of a head, in bytes. hyper handles longer ones.
 pub(crate) const HEAD_MAX: usize = 8 * 1024;
@@ -93,15 +93,11 @@ fn to_fast_request(head: &httparse::Request<'_, '_>) -> Option<FastRequest> {
     let mut request = Request::new(Body::empty());
     *request.method_mut() = method;
     *request.uri_mut() = Uri::try_from(path).ok()?;
-    let (mut hosts, mut length, mut wants_close) = (0, None, false);
+    let (mut length, mut wants_close) = (None, false);
     for found in head.headers.iter() {
         let name = HeaderName::from_bytes(found.name.as_bytes()).ok()?;
         let value = HeaderValue::from_bytes(found.value).ok()?;
         let is_usual = match name {
-            header::HOST => {
-                hosts += 1;
-                is_host(found.value)
-            }
             // hyper handles a list of options.
             header::CONNECTION => {
                 let closes = value.as_bytes().eq_ignore_ascii_case(b"close");
@@ -120,8 +116,9 @@ fn to_fast_request(head: &httparse::Request<'_, '_>) -> Option<FastRequest> {
         }
         request.headers_mut().append(name, value);
     }
-    // RFC 9112 section 3.2: a request has exactly one `Host`. hyper's service refuses the others.
-    (hosts == 1).then_some(FastRequest {
+    // hyper's service refuses the requests that HTTP forbids.
+    let is_allowed = violation(Version::HTTP_11, request.headers()).is_none();
+    is_allowed.then_some(FastRequest {
         request,
         body_length: length.flatten().unwrap_or_default(),
         wants_close,
