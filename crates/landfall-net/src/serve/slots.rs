@@ -49,10 +49,10 @@ impl Slot {
 
     /// Makes the slot busy. Returns false if it gives way already.
     pub fn begin(&self) -> bool {
-        self.state.swap(BUSY, Ordering::AcqRel) != GIVES_WAY || {
-            self.state.store(GIVES_WAY, Ordering::Release);
-            false
-        }
+        let busy = |state| (state != GIVES_WAY).then_some(BUSY);
+        self.state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, busy)
+            .is_ok()
     }
 
     /// Notes that the slot waits for its client from now on.
