@@ -177,8 +177,11 @@ impl UploadSessions {
         Ok(AcquiredUpload {
             upload,
             arrived: session.arrived.clone(),
-            session: Some((self.clone(), id.to_owned())),
-            slot: Some(slot),
+            session: Some(HeldSession {
+                sessions: self.clone(),
+                id: id.to_owned(),
+                slot,
+            }),
             superseded: session.superseded.clone(),
             reported_length,
         })
@@ -218,13 +221,19 @@ pub(crate) struct AcquiredUpload {
     /// The session's length so far.
     arrived: Arc<AtomicU64>,
     /// `None` for an upload that ends with its request.
-    session: Option<(UploadSessions, String)>,
-    /// The session's slot.
-    slot: Option<Arc<Slot>>,
+    session: Option<HeldSession>,
     /// Cancelled when another request acquires the upload.
     pub(crate) superseded: CancellationToken,
     /// Length that was last reported to the client, if this request cancelled another one that held the upload.
     pub(crate) reported_length: Option<u64>,
+}
+
+/// Session of an upload that a request has acquired.
+#[derive(Debug)]
+struct HeldSession {
+    sessions: UploadSessions,
+    id: String,
+    slot: Arc<Slot>,
 }
 
 impl AcquiredUpload {
@@ -234,7 +243,6 @@ impl AcquiredUpload {
             upload: Arc::new(tokio::sync::Mutex::new(upload)).lock_owned().await,
             arrived: Arc::default(),
             session: None,
-            slot: None,
             superseded: CancellationToken::new(),
             reported_length: None,
         }
@@ -253,8 +261,8 @@ impl AcquiredUpload {
 
     /// Ends the session. Bytes that are not committed are deleted.
     pub(crate) fn end_session(&mut self) {
-        if let Some((uploads, id)) = self.session.take() {
-            uploads.lock().remove(&id);
+        if let Some(HeldSession { sessions, id, .. }) = self.session.take() {
+            sessions.lock().remove(&id);
         }
     }
 }
@@ -262,8 +270,10 @@ impl AcquiredUpload {
 impl Drop for AcquiredUpload {
     fn drop(&mut self) {
         // A session with bytes never gives way: its client was told that they are here.
-        if let Some(slot) = self.slot.take().filter(|_| self.upload.length() == 0) {
-            slot.wait();
+        if let Some(session) = &self.session
+            && self.upload.length() == 0
+        {
+            session.slot.wait();
         }
     }
 }
