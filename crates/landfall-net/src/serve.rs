@@ -1,8 +1,8 @@
 //! Serves a router on a listener that the caller has bound. The registry, the webhook and the status API use it.
 //!
 //! The server speaks plain HTTP or TLS, HTTP/1.1 and HTTP/2. It limits the number of connections, in all and of each
-//! client, the size of heads, and the time that it waits for a client. At shutdown it drains: it accepts no new connection, closes idle ones, and lets requests in
-//! flight finish within a deadline.
+//! client, the size of heads, and the time that it waits for a client. At shutdown it drains: it accepts no new
+//! connection, closes idle ones, and lets requests in flight finish within a deadline.
 //!
 //! hyper handles the connections. A caller may handle plain TCP connections itself before hyper does, by a
 //! [`FastPath`].
@@ -59,8 +59,8 @@ pub type PrefixedStream = (BytesMut, TcpStream);
 
 /// Handler of plain TCP connections that comes before hyper.
 pub trait FastPath: fmt::Debug + Send + Sync + 'static {
-    /// Serves a connection, and makes `slot` busy for each request. Returns `None` once the connection has ended. Returns the connection and the unprocessed
-    /// bytes at the first request that hyper has to answer.
+    /// Serves a connection, and makes `slot` busy for each request. Returns `None` once the connection has ended.
+    /// Returns the connection and the unprocessed bytes at the first request that hyper has to answer.
     fn serve<'a>(
         &'a self,
         stream: TcpStream,
@@ -117,12 +117,13 @@ pub async fn serve(
     });
     let mut tasks = JoinSet::new();
     loop {
+        let has_room = slots.has_room();
         let (stream, peer) = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
             Some(_ended) = tasks.join_next(), if !tasks.is_empty() => continue,
-            () = tokio::time::sleep(ROOM_CHECK_INTERVAL), if !slots.has_room() => continue,
-            accepted = listener.accept(), if slots.has_room() => match accepted {
+            () = tokio::time::sleep(ROOM_CHECK_INTERVAL), if !has_room => continue,
+            accepted = listener.accept(), if has_room => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
