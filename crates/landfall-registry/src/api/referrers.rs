@@ -62,13 +62,7 @@ impl Registry {
         let last = query.last.as_deref().map(parse_digest).transpose()?;
         let wanted = query.artifact_type.as_deref();
         let (found, more) = self.find_referrers(name, digest, wanted, last.as_ref())?;
-        let is_large = |entry: &ManifestEntry| {
-            entry
-                .referrer
-                .as_ref()
-                .is_some_and(|found| found.annotations_in_manifest)
-        };
-        let memory = if found.iter().any(|(_, entry)| is_large(entry)) {
+        let memory = if found.iter().any(|(_, entry)| entry.lacks_annotations()) {
             LARGE_PAGE_MEMORY
         } else {
             // About 1.5 KiB each, in the list and on the page.
@@ -157,11 +151,7 @@ impl Registry {
     /// manifest cannot be read: a pull of it says why.
     fn describe_referrer(&self, digest: &Digest, entry: &ManifestEntry) -> Result<Descriptor, StoreError> {
         let mut descriptor = entry.describe(digest);
-        if entry
-            .referrer
-            .as_ref()
-            .is_some_and(|referrer| referrer.annotations_in_manifest)
-        {
+        if entry.lacks_annotations() {
             match self.store.read_blob(digest, MANIFEST_SIZE_MAX as u64) {
                 Ok(bytes) => {
                     if let Ok(Annotations { annotations }) = serde_json::from_slice(&bytes) {

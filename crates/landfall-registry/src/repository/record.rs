@@ -82,7 +82,7 @@ pub(crate) struct Referrer {
     /// True if the annotations are larger. A list of referrers reads them from the manifest then, so that they take no
     /// memory for good.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) annotations_in_manifest: bool,
+    annotations_in_manifest: bool,
 }
 
 /// Largest annotations that a record keeps, keys and values together, in bytes.
@@ -137,6 +137,13 @@ impl ManifestEntry {
             size,
             referrer,
         }
+    }
+
+    /// Returns true if [`ManifestEntry::describe`] lacks annotations, which are in the manifest.
+    pub(crate) fn lacks_annotations(&self) -> bool {
+        self.referrer
+            .as_ref()
+            .is_some_and(|found| found.annotations_in_manifest)
     }
 
     /// Returns the descriptor of the manifest in a list of referrers, with the annotations that the record keeps.
