@@ -1,0 +1,5 @@
+//! Bundles: files that carry the images of a site without a network [spec:bundles].
+
+pub mod document;
+pub mod frame;
+pub mod seek_table;
