@@ -2,4 +2,5 @@
 
 pub mod document;
 pub mod frame;
+pub mod pieces;
 pub mod seek_table;
