@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::io;
 
+use landfall_core::bundle::pieces::{PieceSetError, SplitPlanError};
 use landfall_core::failure::hint_as;
 use landfall_net::output_path::OutputPathError;
 
@@ -29,6 +31,15 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<IndexEntriesMissing>(error))
         .or_else(|| hint_as::<PlatformMissing>(error))
         .or_else(|| hint_as::<ForeignLayersRefused>(error))
+        .or_else(|| hint_as::<PieceSetError>(error))
+        .or_else(|| hint_as::<SplitPlanError>(error))
+        .or_else(|| hint_inside(error))
+}
+
+/// Returns the hint of an error inside an `io::Error`, which skips it in its chain of causes.
+fn hint_inside<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
+    let inside: &(dyn Error + 'static) = error.downcast_ref::<io::Error>()?.get_ref()?;
+    hint_of(inside)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod inner_path;
 pub mod keychain;
 pub mod layers;
 pub mod layout;
+pub mod pieces;
 mod referrers;
 pub mod store;
 pub mod tar_reader;

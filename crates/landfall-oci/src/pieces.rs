@@ -1,0 +1,405 @@
+//! Several files that are read and written as one [spec:bundles.pieces]: a file on its own, or the pieces of a large one.
+//! They are never joined on disk. Positions are those of the whole; reads and writes may go on at the same time.
+//!
+//! [`landfall_core::bundle::pieces`] decides by names which files belong together. This module opens them.
+
+use std::fs::TryLockError;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use fs_err as fs;
+use fs_err::os::unix::fs::FileExt as _;
+use landfall_core::bundle::pieces::{
+    PieceSet, PieceSetError, PlannedPiece, ZarfDescription, check_piece_sizes, find_pieces, stale_pieces,
+};
+use landfall_core::wording::quoted;
+use landfall_net::durable;
+
+/// Ending of the name of a piece that is being written.
+const PARTIAL: &str = ".partial";
+
+/// Files that together are one.
+#[derive(Debug)]
+pub struct FileSet {
+    /// In order; at least one.
+    pieces: Vec<Piece>,
+    length: u64,
+    /// Hexadecimal digits of the SHA-256 of the whole, if zarf's description states it.
+    stated_sha256: Option<String>,
+}
+
+#[derive(Debug)]
+struct Piece {
+    file: fs::File,
+    /// The name that a written piece gets when the set is complete.
+    target: Option<Utf8PathBuf>,
+    /// Position of its first byte in the whole.
+    start: u64,
+    size: u64,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.start + self.size
+    }
+}
+
+impl FileSet {
+    /// Opens a file, or all pieces of the set that it belongs to. A link is followed: the other pieces may be beside the
+    /// link or beside its target. The path may also be that of the whole file, with pieces in its place.
+    ///
+    /// # Errors
+    /// If there is no regular file, or the set is not complete; then with a [`PieceSetError`] inside.
+    pub fn open_read(path: &Utf8Path) -> io::Result<FileSet> {
+        let Some((directory, set)) = find_set(path)? else {
+            let file = fs::File::open(path)?;
+            return FileSet::from_file(file);
+        };
+        let mut files = Vec::with_capacity(set.pieces.len());
+        for name in set.pieces {
+            let file = fs::File::open(directory.join(&name))?;
+            let size = regular_size(&file)?;
+            files.push((name, size, file));
+        }
+        let sizes: Vec<_> = files.iter().map(|(name, size, _)| (name.clone(), *size)).collect();
+        let length = check_piece_sizes(&sizes).map_err(refuse)?;
+        let stated_sha256 = match set.description {
+            Some(name) => Some(load_description(&directory, &name, sizes.len(), length)?.sha256),
+            None => None,
+        };
+        let files = files.into_iter().map(|(_, size, file)| (file, size, None));
+        Ok(FileSet {
+            stated_sha256,
+            ..FileSet::new(files)
+        })
+    }
+
+    /// Returns the set of one open file.
+    ///
+    /// # Errors
+    /// If it is not a regular file.
+    pub fn from_file(file: fs::File) -> io::Result<FileSet> {
+        let size = regular_size(&file)?;
+        Ok(FileSet::new([(file, size, None)]))
+    }
+
+    /// Creates the files of planned pieces, each as `NAME.partial`, until [`FileSet::publish`]. Their locks keep other
+    /// writers away. Files of an earlier attempt keep their content.
+    ///
+    /// # Errors
+    /// If another process writes them, or the directory has pieces of another set with the same name.
+    pub fn create(directory: &Utf8Path, pieces: &[PlannedPiece]) -> io::Result<FileSet> {
+        let listing = list_names(directory)?;
+        let stale = stale_pieces(pieces, listing.iter().map(String::as_str));
+        if !stale.is_empty() {
+            let why = format!(
+                "`{directory}` has pieces of another file with this name: {}; delete them first",
+                quoted(stale)
+            );
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+        }
+        let mut files = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let target = directory.join(&piece.name);
+            files.push((open_partial(&target)?, piece.size, Some(target)));
+        }
+        Ok(FileSet::new(files))
+    }
+
+    fn new(files: impl IntoIterator<Item = (fs::File, u64, Option<Utf8PathBuf>)>) -> FileSet {
+        let mut start = 0;
+        let mut pieces = Vec::new();
+        for (file, size, target) in files {
+            pieces.push(Piece {
+                file,
+                target,
+                start,
+                size,
+            });
+            start += size;
+        }
+        FileSet {
+            pieces,
+            length: start,
+            stated_sha256: None,
+        }
+    }
+
+    /// Returns the size of the whole in bytes; of files that are written, the planned size.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Returns the number of files.
+    #[must_use]
+    pub fn piece_count(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Returns the hexadecimal digits of the SHA-256 of the whole file, if a description in the set states it.
+    #[must_use]
+    pub fn stated_sha256(&self) -> Option<&str> {
+        self.stated_sha256.as_deref()
+    }
+
+    /// Reads bytes at a position. Returns fewer than asked for at the end of a piece, and none at the end of the whole.
+    ///
+    /// # Errors
+    /// If a file cannot be read; the error names it.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let Some(piece) = self.piece_at(offset) else {
+            return Ok(0);
+        };
+        let wanted = limit(buffer.len(), piece.end() - offset);
+        piece.file.read_at(&mut buffer[..wanted], offset - piece.start)
+    }
+
+    /// Fills a buffer from a position.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the whole ends before, or if a file cannot be read.
+    pub fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read_at(buffer, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    buffer = &mut buffer[read..];
+                    offset += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all bytes at a position.
+    ///
+    /// # Errors
+    /// If they reach beyond the planned size, or a file cannot be written.
+    pub fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let piece = self.piece_at(offset).ok_or_else(too_long)?;
+            let (now, later) = bytes.split_at(limit(bytes.len(), piece.end() - offset));
+            write_all_at(&piece.file, now, offset - piece.start)?;
+            bytes = later;
+            offset += now.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Sets the sizes of the files, so that together they have `length` bytes.
+    ///
+    /// # Errors
+    /// If that is more than planned, or the disk has no room.
+    pub fn set_len(&self, length: u64) -> io::Result<()> {
+        if length > self.length {
+            return Err(too_long());
+        }
+        for piece in &self.pieces {
+            piece.file.set_len(length.saturating_sub(piece.start).min(piece.size))?;
+        }
+        Ok(())
+    }
+
+    /// Writes all files to the disk.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn sync_all(&self) -> io::Result<()> {
+        self.pieces.iter().try_for_each(|piece| piece.file.sync_all())
+    }
+
+    /// Gives written files their names, durably. A complete set is never mixed with an earlier one of another size:
+    /// [`FileSet::create`] has refused it.
+    ///
+    /// # Errors
+    /// If the disk fails. Some of the files may have their names then.
+    pub fn publish(&self) -> io::Result<()> {
+        self.sync_all()?;
+        for piece in &self.pieces {
+            if let Some(target) = &piece.target {
+                durable::publish(&partial_path(target), target)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the files of a set that is not published.
+    ///
+    /// # Errors
+    /// If one cannot be deleted.
+    pub fn discard(self) -> io::Result<()> {
+        for target in self.pieces.iter().filter_map(|piece| piece.target.as_ref()) {
+            fs::remove_file(partial_path(target))?;
+        }
+        Ok(())
+    }
+
+    /// Returns a reader of the whole with a position of its own.
+    #[must_use]
+    pub fn reader(&self) -> FileSetReader<'_> {
+        FileSetReader { set: self, position: 0 }
+    }
+
+    /// Returns the piece with this position; `None` from the end on.
+    fn piece_at(&self, offset: u64) -> Option<&Piece> {
+        // An empty piece has no position: its end is its start.
+        let number = self.pieces.partition_point(|piece| piece.end() <= offset);
+        self.pieces.get(number)
+    }
+}
+
+/// Reader of a [`FileSet`] from its beginning to its end.
+#[derive(Debug, Clone)]
+pub struct FileSetReader<'a> {
+    set: &'a FileSet,
+    position: u64,
+}
+
+impl Read for FileSetReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.set.read_at(buffer, self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for FileSetReader<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let moved = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::End(by) => self.set.len().checked_add_signed(by),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+        };
+        self.position = moved.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
+}
+
+/// Finds the set of a file, and its directory: of a link, the larger one of the sets beside the link and beside its
+/// target. A set whose last pieces are missing looks complete.
+fn find_set(path: &Utf8Path) -> io::Result<Option<(Utf8PathBuf, PieceSet)>> {
+    let here = find_set_at(path);
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        return here;
+    }
+    let target = path.canonicalize_utf8()?;
+    let count = |found: &Option<(Utf8PathBuf, PieceSet)>| found.as_ref().map_or(0, |(_, set)| set.pieces.len());
+    match (here, find_set_at(&target)) {
+        (Ok(here), Ok(there)) if count(&there) > count(&here) => Ok(there),
+        (Err(_), Ok(there @ Some(_))) => Ok(there),
+        (here, _) => here,
+    }
+}
+
+fn find_set_at(path: &Utf8Path) -> io::Result<Option<(Utf8PathBuf, PieceSet)>> {
+    let Some(name) = path.file_name() else { return Ok(None) };
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_str().is_empty() => parent,
+        _ => Utf8Path::new("."),
+    };
+    let listing = match list_names(directory) {
+        Ok(listing) => listing,
+        // A file may be readable in a directory that is not.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let set = find_pieces(name, listing.iter().map(String::as_str)).map_err(refuse)?;
+    Ok(set.map(|set| (directory.to_owned(), set)))
+}
+
+fn list_names(directory: &Utf8Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        // No piece has a name that is not UTF-8.
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+fn load_description(directory: &Utf8Path, name: &str, pieces: usize, length: u64) -> io::Result<ZarfDescription> {
+    let mut text = Vec::new();
+    let file = fs::File::open(directory.join(name))?;
+    file.take(ZarfDescription::SIZE_MAX).read_to_end(&mut text)?;
+    let described = ZarfDescription::parse(name, &text).map_err(refuse)?;
+    described.check(name, pieces as u64, length).map_err(refuse)?;
+    Ok(described)
+}
+
+fn regular_size(file: &fs::File) -> io::Result<u64> {
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    Ok(metadata.len())
+}
+
+fn partial_path(target: &Utf8Path) -> Utf8PathBuf {
+    Utf8PathBuf::from(format!("{target}{PARTIAL}"))
+}
+
+fn open_partial(target: &Utf8Path) -> io::Result<fs::File> {
+    let path = partial_path(target);
+    if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+        let why = format!("`{path}` is no file: it is the place of the unfinished `{target}`");
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+    }
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)?;
+    match file.file().try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let why = format!("`{path}` is being written by another process");
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, why))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn write_all_at(file: &fs::File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write_at(bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                offset += written as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn limit(length: usize, most: u64) -> usize {
+    usize::try_from(most).map_or(length, |most| most.min(length))
+}
+
+fn refuse(problem: PieceSetError) -> io::Error {
+    let kind = match problem {
+        PieceSetError::Missing { .. } => io::ErrorKind::NotFound,
+        _ => io::ErrorKind::InvalidData,
+    };
+    io::Error::new(kind, problem)
+}
+
+fn too_long() -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, "the pieces have no room for so many bytes")
+}
+
+#[cfg(test)]
+mod tests;
