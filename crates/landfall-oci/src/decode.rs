@@ -29,6 +29,8 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// Memory limit of the xz decoder, in KiB. `xz -9` needs 65 MiB; a header can announce 4 GiB.
 const XZ_MEMORY_MAX: u32 = 132 * 1024;
 const BUFFER_SIZE: usize = 256 * 1024;
+/// Bytes of one read of a first frame: its beginning is often enough.
+const FIRST_FRAME_BUFFER_SIZE: usize = 64 * 1024;
 
 /// First bytes of compressed files that are recognised, but not read.
 const UNREAD: [(&[u8], &str); 8] = [
@@ -128,6 +130,64 @@ impl<'a> CappedDecoder<'a> {
     #[must_use]
     pub fn compression(&self) -> Compression {
         self.compression
+    }
+}
+
+/// A reader of the first zstd frame of a file, which other frames follow.
+pub(crate) struct SingleFrame<R: Read> {
+    decoder: zstd::stream::read::Decoder<'static, Counted<BufReader<R>>>,
+    left: u64,
+}
+
+impl<R: Read> SingleFrame<R> {
+    /// Returns a reader of at most `limit` bytes.
+    pub(crate) fn new(reader: R, limit: u64) -> io::Result<SingleFrame<R>> {
+        let counted = Counted {
+            inner: BufReader::with_capacity(FIRST_FRAME_BUFFER_SIZE, reader),
+            count: 0,
+        };
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(counted)?.single_frame();
+        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+        Ok(SingleFrame { decoder, left: limit })
+    }
+
+    /// Returns the length of the frame in bytes, if at most `rest` bytes of its content are left. They are read.
+    pub(crate) fn end_of_frame(&mut self, rest: u64) -> io::Result<Option<u64>> {
+        let read = io::copy(&mut self.take(rest + 1), &mut io::sink())?;
+        Ok((read <= rest).then_some(self.decoder.get_ref().count))
+    }
+}
+
+impl<R: Read> Read for SingleFrame<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.decoder.read(buffer)?;
+        self.left = self.left.checked_sub(read as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(read)
+    }
+}
+
+/// Counts the bytes that are taken from a buffer.
+struct Counted<R> {
+    inner: R,
+    count: u64,
+}
+
+impl<R: BufRead> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.count += read as u64;
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.count += count as u64;
+        self.inner.consume(count);
     }
 }
 

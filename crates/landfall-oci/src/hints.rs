@@ -9,6 +9,7 @@ use landfall_core::failure::hint_as;
 use landfall_net::output_path::OutputPathError;
 
 use crate::archive::ChoiceError;
+use crate::bundle::BundleError;
 use crate::client::{Fault, RegistryError};
 use crate::copy::{ForeignLayersRefused, IndexEntriesMissing, OtherDigest, PartialIndexRefused, PlatformMissing};
 use crate::keychain::KeychainError;
@@ -24,6 +25,7 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<StoreError>(error))
         .or_else(|| hint_as::<OutputPathError>(error))
         .or_else(|| hint_as::<ChoiceError>(error))
+        .or_else(|| hint_as::<BundleError>(error))
         .or_else(|| hint_as::<LayoutContentMissing>(error))
         .or_else(|| hint_as::<OtherDigest>(error))
         .or_else(|| hint_as::<DockerArchiveRefused>(error))

@@ -25,13 +25,14 @@ use crate::archive::ArchiveImage;
 use crate::archive::choice::{EntryNames, entry_names};
 use crate::digest::matches_digest;
 use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, TransferError};
-use crate::layout::format::{INDEX, blob_path};
 use crate::referrers::{ReferrerMap, is_referrer, name_of};
 use crate::store::MANIFEST_SIZE_MAX;
 use crate::store::index::IndexFile;
 
 pub use archive::{ArchiveForm, ArchiveSink, DockerArchiveRefused};
+pub(crate) use archive::{DOCKER_MANIFEST, parse_image};
 pub use directory::LayoutSink;
+pub(crate) use format::{INDEX, LAYOUT, LAYOUT_FILE, blob_path};
 
 /// Size of one read from the disk, in bytes.
 const READ_SIZE: usize = 256 * 1024;

@@ -194,6 +194,23 @@ impl FileSet {
         Ok(())
     }
 
+    /// Returns the position of the first hole from `offset` on: nothing was written there. A file system without holes
+    /// has one at the end of the file.
+    ///
+    /// # Errors
+    /// If the file cannot be asked.
+    pub fn next_hole(&self, offset: u64) -> io::Result<u64> {
+        let Some(piece) = self.piece_at(offset) else {
+            return Ok(self.length);
+        };
+        let hole = rustix::fs::seek(piece.file.file(), rustix::fs::SeekFrom::Hole(offset - piece.start))?;
+        let hole = piece.start + hole.min(piece.size);
+        match hole == piece.end() && hole < self.length {
+            true => self.next_hole(hole),
+            false => Ok(hole),
+        }
+    }
+
     /// Sets the sizes of the files, so that together they have `length` bytes.
     ///
     /// # Errors

@@ -24,9 +24,11 @@ pub(crate) fn referrers_tag(subject: &Digest) -> String {
     format!("{}-{}", subject.algorithm(), &hex[..hex.len().min(64)])
 }
 
-/// Returns the name of an index entry of a layout.
+/// Returns the name of an index entry of a layout. The tag of a referrer may stand behind its repository.
 pub(crate) fn name_of(entry: &Descriptor) -> Option<&str> {
-    entry.annotations.get(REF_NAME).map(String::as_str)
+    let name = entry.annotations.get(REF_NAME)?;
+    let tag = name.rsplit_once(':').map_or(name.as_str(), |(_, tag)| tag);
+    Some(if is_referrer_tag(tag) { tag } else { name })
 }
 
 /// Referrers in a layout's index, by subject.
@@ -88,11 +90,17 @@ pub(crate) fn is_referrer(name: Option<&str>, content: Option<&ManifestContent>)
 }
 
 fn is_referrer_tag(name: &str) -> bool {
-    let (digest, kind) = name
-        .split_once('.')
-        .map_or((name, None), |(digest, kind)| (digest, Some(kind)));
-    let is_digest = digest.replacen('-', ":", 1).parse::<Digest>().is_ok();
-    is_digest && kind.is_none_or(|kind| COSIGN_KINDS.contains(&kind))
+    subject_of_tag(name).is_some()
+}
+
+/// Returns the manifest to which a tag of cosign, or a tag that lists referrers, belongs.
+pub(crate) fn subject_of_tag(tag: &str) -> Option<Digest> {
+    let (digest, kind) = match tag.split_once('.') {
+        Some((digest, kind)) => (digest, Some(kind)),
+        None => (tag, None),
+    };
+    let digest = digest.replacen('-', ":", 1).parse::<Digest>().ok()?;
+    kind.is_none_or(|kind| COSIGN_KINDS.contains(&kind)).then_some(digest)
 }
 
 #[cfg(test)]

@@ -32,10 +32,9 @@ use crate::store::blocking::blocking;
 use crate::store::error::StoreError;
 use crate::store::index::render_index;
 use crate::store::receive::{ByteReceiver, receive_stream};
+use crate::tar_header::{BLOCK, header_length, render_header};
 
-/// The block size of tar, in bytes.
-const BLOCK: u64 = 512;
-const DOCKER_MANIFEST: &str = "manifest.json";
+pub(crate) const DOCKER_MANIFEST: &str = "manifest.json";
 
 /// The requested form of archive. Both are written alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +160,7 @@ impl Tar {
 
     /// Returns the offset of a blob's content, the same in every attempt.
     fn entry_offset(&mut self, digest: &Digest, size: u64) -> u64 {
-        let begin = self.end + BLOCK;
+        let begin = self.end + header_length(&blob_path(digest));
         let (offset, _) = *self.entries.entry(digest.clone()).or_insert((begin, false));
         if offset == begin {
             self.end = begin + size.next_multiple_of(BLOCK);
@@ -173,7 +172,8 @@ impl Tar {
     fn write_header(&mut self, digest: &Digest, size: u64) -> Result<(), StoreError> {
         if let Some((offset, is_complete)) = self.entries.get_mut(digest) {
             *is_complete = true;
-            write_at(&self.file, &render_header(&blob_path(digest), size)?, *offset - BLOCK)?;
+            let path = blob_path(digest);
+            write_at(&self.file, &render_header(&path, size)?, *offset - header_length(&path))?;
         }
         Ok(())
     }
@@ -434,7 +434,7 @@ impl Hint for DockerArchiveRefused {
 }
 
 /// Returns the manifest of an image that a platform can run. Attestations and artifacts are manifests too.
-fn parse_image(manifest: &RawManifest) -> Option<Manifest> {
+pub(crate) fn parse_image(manifest: &RawManifest) -> Option<Manifest> {
     let Ok(ManifestContent::Image(image)) = parse_manifest(&manifest.bytes) else {
         return None;
     };
@@ -442,19 +442,6 @@ fn parse_image(manifest: &RawManifest) -> Option<Manifest> {
         && image.subject.is_none()
         && !image.layers.iter().any(|layer| layer.media_type.contains("in-toto"));
     is_image.then_some(image)
-}
-
-/// Returns the tar header of a file. It depends on path and size only.
-fn render_header(path: &str, size: u64) -> io::Result<[u8; 512]> {
-    let mut header = tar::Header::new_gnu();
-    header.set_path(path)?;
-    header.set_size(size);
-    header.set_mode(0o644);
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_cksum();
-    Ok(*header.as_bytes())
 }
 
 fn write_at(file: &fs::File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {

@@ -1,0 +1,180 @@
+//! The image source over an open bundle: any image of it, several at once, nothing unpacked.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
+use landfall_core::failure::FailureKind;
+use landfall_core::oci_types::{Descriptor, parse_manifest};
+use landfall_core::reference::Digest;
+
+use super::error::BundleError;
+use super::reader::BundleFile;
+use crate::archive::ArchiveImage;
+use crate::archive::choice::entry_names;
+use crate::digest::matches_digest;
+use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, TransferError};
+use crate::store::MANIFEST_SIZE_MAX;
+use crate::store::blocking::blocking;
+use crate::store::error::StoreError;
+use crate::store::index::named_descriptor;
+
+/// Bytes of one read. Several blobs are read at once.
+const READ_SIZE: u64 = 512 * 1024;
+
+/// Source of all images of a bundle.
+#[derive(Debug, Clone)]
+pub struct BundleSource {
+    file: Arc<BundleFile>,
+    left_out: Arc<HashSet<Digest>>,
+}
+
+impl BundleSource {
+    #[must_use]
+    pub fn new(file: Arc<BundleFile>) -> BundleSource {
+        let left_out = file.document().images.iter().flat_map(|image| &image.left_out);
+        BundleSource {
+            left_out: Arc::new(left_out.map(|entry| entry.digest.clone()).collect()),
+            file,
+        }
+    }
+
+    /// Returns the images of the bundle with this source.
+    #[must_use]
+    pub fn images(&self) -> Vec<ArchiveImage> {
+        let source: Arc<dyn ImageSource> = Arc::new(self.clone());
+        let images = self.file.document().images.iter();
+        images
+            .map(|image| {
+                let root = named_descriptor(&image.descriptor(), &image.name.to_string());
+                let names = entry_names(&root);
+                ArchiveImage {
+                    names: names.full,
+                    ref_names: names.all,
+                    root,
+                    narrowed_from: None,
+                    source: source.clone(),
+                }
+            })
+            .collect()
+    }
+
+    fn fail(
+        &self,
+        what: &str,
+        kind: FailureKind,
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> TransferError {
+        TransferError {
+            attempt: format!("cannot read `{what}` from the bundle `{}`", self.file.path()),
+            kind,
+            source,
+        }
+    }
+
+    /// Returns the error of content that the bundle lacks.
+    fn missing(&self, digest: &Digest) -> TransferError {
+        let needed = self.file.need(digest).map(|need| BundleError::Needed {
+            digest: digest.clone(),
+            image: need.image.clone(),
+        });
+        self.fail(
+            digest.as_str(),
+            FailureKind::NotFound,
+            needed.map(|error| Box::new(error) as _),
+        )
+    }
+
+    async fn read(&self, digest: &Digest, offset: u64, length: u64) -> Result<Bytes, TransferError> {
+        let (file, wanted) = (self.file.clone(), digest.clone());
+        let read = blocking(move || Ok(file.read_blob(&wanted, offset, length)?)).await;
+        read.map_err(|error| match error {
+            StoreError::Disk(error) => self.fail(
+                digest.as_str(),
+                FailureKind::Local,
+                Some(Box::new(self.file.read_error(error))),
+            ),
+            other => self.fail(digest.as_str(), other.kind(), Some(Box::new(other))),
+        })
+    }
+
+    fn select(&self, selector: &str) -> Result<Digest, TransferError> {
+        if let Ok(digest) = selector.parse() {
+            return Ok(digest);
+        }
+        let mut tagged = self.file.document().images.iter().filter(|image| {
+            let tag = image.name.tag.as_ref();
+            tag.is_some_and(|tag| tag.as_str() == selector)
+        });
+        match (tagged.next(), tagged.next()) {
+            (Some(image), None) => Ok(image.digest.clone()),
+            _ => Err(self.fail(selector, FailureKind::NotFound, None)),
+        }
+    }
+}
+
+impl ImageSource for BundleSource {
+    fn describe(&self) -> String {
+        format!("the bundle `{}`", self.file.path())
+    }
+
+    fn lacks(&self, entry: &Descriptor) -> bool {
+        self.left_out.contains(&entry.digest) && self.file.blob_size(&entry.digest).is_none()
+    }
+
+    /// Fetches a manifest by its digest, or by a tag that one image has.
+    fn fetch_manifest<'a>(&'a self, selector: &'a str) -> BoxFuture<'a, Result<RawManifest, TransferError>> {
+        async move {
+            let digest = self.select(selector)?;
+            let size = self.file.blob_size(&digest).ok_or_else(|| self.missing(&digest))?;
+            let problem = |error| self.fail(selector, FailureKind::Protocol, Some(error));
+            if size > MANIFEST_SIZE_MAX {
+                let limit = MANIFEST_SIZE_MAX;
+                return Err(problem(Box::new(StoreError::TooLarge { digest, limit })));
+            }
+            let bytes = self.read(&digest, 0, size).await?;
+            if !matches_digest(&bytes, &digest) {
+                let damaged = Box::new(StoreError::Damaged { digest });
+                return Err(self.fail(selector, FailureKind::Corrupt, Some(damaged)));
+            }
+            let content = parse_manifest(&bytes).map_err(|error| problem(Box::new(error)))?;
+            Ok(RawManifest {
+                media_type: content.media_type().to_owned(),
+                digest,
+                bytes,
+            })
+        }
+        .boxed()
+    }
+
+    fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
+        async move {
+            if self.file.blob_size(&blob.digest).is_none() {
+                return Err(self.missing(&blob.digest));
+            }
+            let (source, digest) = (self.clone(), blob.digest.clone());
+            let chunks = stream::try_unfold(offset, move |at| {
+                let (source, digest) = (source.clone(), digest.clone());
+                async move {
+                    let bytes = source.read(&digest, at, READ_SIZE).await?;
+                    let next = at + bytes.len() as u64;
+                    Ok((!bytes.is_empty()).then_some((bytes, next)))
+                }
+            });
+            Ok(chunks.boxed())
+        }
+        .boxed()
+    }
+
+    fn find_referrers<'a>(&'a self, subject: &'a Digest) -> BoxFuture<'a, Result<Vec<Referrer>, TransferError>> {
+        let found = self.file.document().find_companions(subject);
+        let found = found.into_iter().map(|companion| Referrer {
+            selector: companion.digest.to_string(),
+            tag: companion.tag.clone(),
+        });
+        let found = found.collect();
+        async move { Ok(found) }.boxed()
+    }
+}

@@ -1,0 +1,183 @@
+//! Writes one blob to its place in a bundle.
+
+use std::hash::Hasher as _;
+use std::io;
+use std::sync::Arc;
+
+use landfall_core::bundle::frame::{self, BLOCK_SIZE, FRAME_CONTENT_MAX};
+use landfall_core::bundle::seek_table::SeekEntry;
+use twox_hash::XxHash64;
+
+use super::placement::{BundleForm, PlacedBlob, Placement, low_bits};
+use crate::digest::{Algorithm, Digester};
+use crate::pieces::FileSet;
+use crate::store::error::StoreError;
+use crate::store::receive::ByteReceiver;
+
+/// Bytes of one write to the disk.
+const WRITE_SIZE: usize = 512 * 1024;
+/// Bytes of one read, of content that an earlier process wrote.
+const READ_SIZE: u64 = 512 * 1024;
+
+/// Writer of the frames of one blob.
+#[derive(Debug)]
+pub(crate) struct StoredWriter {
+    files: Arc<FileSet>,
+    form: BundleForm,
+    blob: PlacedBlob,
+    digester: Digester,
+    /// Checksum of the current frame.
+    sum: XxHash64,
+    /// Frames that are complete.
+    entries: Vec<SeekEntry>,
+    /// Bytes of the file that are not written yet.
+    buffer: Vec<u8>,
+    /// Position of the buffer in the file.
+    position: u64,
+}
+
+impl StoredWriter {
+    pub(crate) fn new(files: Arc<FileSet>, form: BundleForm, blob: PlacedBlob) -> StoredWriter {
+        StoredWriter {
+            files,
+            form,
+            digester: Digester::new(Algorithm::of(&blob.digest)),
+            sum: XxHash64::with_seed(0),
+            entries: Vec::new(),
+            buffer: Vec::new(),
+            position: blob.content,
+            blob,
+        }
+    }
+
+    /// Goes on behind the first `length` bytes of the blob, which an earlier process wrote: they are read for their hash.
+    pub(crate) fn resume(
+        files: Arc<FileSet>,
+        placement: &Placement,
+        blob: PlacedBlob,
+        length: u64,
+    ) -> io::Result<StoredWriter> {
+        let mut writer = StoredWriter::new(files.clone(), placement.form, blob);
+        let mut at = 0;
+        let mut buffer = Vec::new();
+        while at < length {
+            let (position, contiguous) = placement.locate(&writer.blob, at);
+            let wanted = contiguous.min(READ_SIZE).min(length - at);
+            buffer.resize(usize::try_from(wanted).map_err(io::Error::other)?, 0);
+            files.read_exact_at(&mut buffer, position)?;
+            // Written again in the same place: the headers between the bytes may be missing.
+            writer.write(&buffer)?;
+            at += wanted;
+        }
+        Ok(writer)
+    }
+
+    /// Returns the number of bytes of the blob so far.
+    pub(crate) fn length(&self) -> u64 {
+        self.digester.length()
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let at = self.length();
+            let room = match self.form {
+                BundleForm::Plain => bytes.len(),
+                BundleForm::Frames => {
+                    self.begin_block(at)?;
+                    usize::try_from(BLOCK_SIZE - at % BLOCK_SIZE).map_err(io::Error::other)?
+                }
+            };
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.digester.update(now);
+            self.buffer.extend_from_slice(now);
+            if self.form == BundleForm::Frames {
+                self.sum.write(now);
+                self.end_frame()?;
+            }
+            if self.buffer.len() >= WRITE_SIZE {
+                self.flush()?;
+            }
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Returns the content of the frame with this byte.
+    fn frame_content(&self, at: u64) -> u64 {
+        (self.blob.size - at / FRAME_CONTENT_MAX * FRAME_CONTENT_MAX).min(FRAME_CONTENT_MAX)
+    }
+
+    /// Writes the headers that stand before this byte.
+    fn begin_block(&mut self, at: u64) -> io::Result<()> {
+        if !at.is_multiple_of(BLOCK_SIZE) {
+            return Ok(());
+        }
+        let content = self.frame_content(at);
+        let in_frame = at % FRAME_CONTENT_MAX;
+        if in_frame == 0 {
+            let content = u32::try_from(content).map_err(io::Error::other)?;
+            self.buffer.extend(frame::render_header(content));
+        }
+        self.buffer.extend(frame::render_block_header(content, in_frame));
+        Ok(())
+    }
+
+    /// Writes the checksum of a frame behind its last byte.
+    fn end_frame(&mut self) -> io::Result<()> {
+        let end = self.length();
+        if end != self.blob.size && !end.is_multiple_of(FRAME_CONTENT_MAX) {
+            return Ok(());
+        }
+        let content = self.frame_content(end.saturating_sub(1));
+        let sum = low_bits(std::mem::replace(&mut self.sum, XxHash64::with_seed(0)).finish());
+        self.buffer.extend(sum.to_le_bytes());
+        self.entries.push(SeekEntry {
+            compressed: u32::try_from(frame::frame_length(content)).map_err(io::Error::other)?,
+            content: u32::try_from(content).map_err(io::Error::other)?,
+            checksum: Some(sum),
+        });
+        Ok(())
+    }
+
+    /// Writes the buffered bytes to the file.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.files.write_all_at(&self.buffer, self.position)?;
+        self.position += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Verifies the blob. Returns its frames.
+    pub(crate) fn finish(mut self) -> Result<Vec<SeekEntry>, StoreError> {
+        let (digest, size) = (self.blob.digest.clone(), self.blob.size);
+        if size == 0 && self.form == BundleForm::Frames {
+            self.begin_block(0)?;
+            self.end_frame()?;
+        }
+        self.flush()?;
+        let found = self.length();
+        if found < size {
+            return Err(StoreError::Short { digest, size, found });
+        }
+        let found = self.digester.finish();
+        match found == digest {
+            true => Ok(self.entries),
+            false => Err(StoreError::WrongDigest {
+                expected: digest,
+                found,
+            }),
+        }
+    }
+}
+
+impl ByteReceiver for StoredWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.length() + bytes.len() as u64 > self.blob.size {
+            return Err(StoreError::TooLong {
+                digest: self.blob.digest.clone(),
+                size: self.blob.size,
+            });
+        }
+        Ok(self.write(bytes)?)
+    }
+}

@@ -1,0 +1,321 @@
+//! Verification of a whole bundle: every byte is covered. Blobs are hashed on all processors.
+
+use std::hash::Hasher as _;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use landfall_core::bundle::document::DOCUMENT_PATH;
+use landfall_core::bundle::frame::{self, BLOCK_SIZE, FRAME_CONTENT_MAX, split_frames};
+use landfall_core::bundle::seek_table::{SeekEntry, SeekTableError, parse_seek_table};
+use landfall_core::oci_types::{ManifestContent, parse_manifest};
+use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::sync::lock;
+use twox_hash::XxHash64;
+
+use super::error::BundleError;
+use super::placement::{BundleForm, PlacedBlob, low_bits};
+use super::reader::{BlobLocation, BundleFile};
+use crate::digest::{Algorithm, Digester, matches_digest};
+use crate::layout::blob_path;
+
+/// Bytes of one read: whole blocks.
+const VERIFIED_AT_ONCE: u64 = 8 * BLOCK_SIZE;
+
+/// A damaged part of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleDamage {
+    pub part: DamagedPart,
+    /// Images that need the part; none if images can be used without it.
+    pub images: Vec<ImageReference>,
+}
+
+/// A part of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DamagedPart {
+    /// A metadata file, or a file that the bundle carries.
+    File {
+        path: String,
+    },
+    Blob {
+        digest: Digest,
+        size: u64,
+    },
+    /// The tar header before a blob. Landfall reads the blob all the same, other programs do not.
+    Header {
+        digest: Digest,
+    },
+    /// The end of the tar.
+    End,
+    SeekTable(Option<SeekTableError>),
+}
+
+/// Result of a verification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleVerification {
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Damaged parts, in the order of the file.
+    pub damages: Vec<BundleDamage>,
+}
+
+impl BundleFile {
+    /// Reads and checks everything. `progress` is told of each read. Blocks.
+    ///
+    /// # Errors
+    /// If the disk fails. Damage is no error.
+    pub fn verify(&self, progress: &(dyn Fn(u64) + Sync)) -> Result<BundleVerification, BundleError> {
+        let mut damages = self.verify_head();
+        let stored = self.verify_stored(progress)?;
+        let mut table = vec![None];
+        for (number, (blob, found)) in self.placement.blobs.iter().zip(stored).enumerate() {
+            let header = self
+                .placement
+                .render_header(number)
+                .map_err(|error| self.read_error(error))?;
+            if !self.has_bytes(blob.header, &header.bytes)? {
+                damages.push(self.damage(DamagedPart::Header {
+                    digest: blob.digest.clone(),
+                }));
+            }
+            table.push(Some(header.entry));
+            let frames = split_frames(blob.size).count();
+            match found {
+                Some(entries) => table.extend(entries.into_iter().map(Some)),
+                None => {
+                    damages.push(self.damage(DamagedPart::Blob {
+                        digest: blob.digest.clone(),
+                        size: blob.size,
+                    }));
+                    table.extend(std::iter::repeat_n(None, frames));
+                }
+            }
+        }
+        let end = self.placement.render_end();
+        if !self.has_bytes(self.placement.end, &end.bytes)? {
+            damages.push(self.damage(DamagedPart::End));
+        }
+        table.push(Some(end.entry));
+        if let Some(problem) = self.verify_table(&table)? {
+            damages.push(self.damage(DamagedPart::SeekTable(problem)));
+        }
+        Ok(BundleVerification {
+            bytes: self.length(),
+            damages,
+        })
+    }
+
+    /// Checks the files and blobs of the head, which are in memory.
+    #[must_use]
+    pub fn verify_head(&self) -> Vec<BundleDamage> {
+        let files = self.document().files.iter();
+        let files = files.map(|file| (file.path.clone(), &file.digest, None));
+        let blobs = self.document().head();
+        let blobs = blobs.map(|blob| {
+            let (digest, size) = (blob.digest.clone(), blob.size);
+            (blob_path(&blob.digest), &blob.digest, Some((digest, size)))
+        });
+        let wrong = files.chain(blobs).filter(|(path, digest, _)| {
+            let bytes = self.entries.get(path);
+            !bytes.is_some_and(|bytes| matches_digest(bytes, digest))
+        });
+        wrong
+            .map(|(path, _, blob)| {
+                self.damage(match blob {
+                    Some((digest, size)) => DamagedPart::Blob { digest, size },
+                    None => DamagedPart::File { path },
+                })
+            })
+            .collect()
+    }
+
+    /// Hashes the stored blobs. Returns the frames of each; `None` for a damaged one.
+    fn verify_stored(&self, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<Option<Vec<SeekEntry>>>, BundleError> {
+        let blobs = &self.placement.blobs;
+        let next = AtomicUsize::new(0);
+        let results: Mutex<Vec<Option<Vec<SeekEntry>>>> = Mutex::new(vec![None; blobs.len()]);
+        let work = || {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(blob) = blobs.get(number) else { return Ok(()) };
+                let found = self.verify_blob(blob, progress)?;
+                lock(&results)[number] = found;
+            }
+        };
+        let workers = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(blobs.len());
+        let ended: Vec<io::Result<()>> = std::thread::scope(|scope| {
+            let started: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            let ends = started.into_iter().map(|worker| match worker.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            ends.collect()
+        });
+        ended
+            .into_iter()
+            .collect::<Result<(), _>>()
+            .map_err(|error| self.read_error(error))?;
+        Ok(std::mem::take(&mut *lock(&results)))
+    }
+
+    /// Hashes a stored blob, and checks the headers between its bytes. Returns `None` if it is damaged.
+    fn verify_blob(&self, blob: &PlacedBlob, progress: &(dyn Fn(u64) + Sync)) -> io::Result<Option<Vec<SeekEntry>>> {
+        let Some((digest, entries)) = hash_stored(self, blob, progress)? else {
+            return Ok(None);
+        };
+        let is_right = digest == blob.digest
+            && (self.placement.form == BundleForm::Plain || self.has_frame_headers(blob, &entries)?);
+        Ok(is_right.then_some(entries))
+    }
+
+    /// Returns true if the headers of all blocks that begin in a range of a blob are right.
+    fn has_block_headers(&self, blob: &PlacedBlob, at: u64, length: u64) -> io::Result<bool> {
+        if self.placement.form == BundleForm::Plain {
+            return Ok(true);
+        }
+        let content = (blob.size - at / FRAME_CONTENT_MAX * FRAME_CONTENT_MAX).min(FRAME_CONTENT_MAX);
+        let first = at.div_ceil(BLOCK_SIZE);
+        let end = (at + length).div_ceil(BLOCK_SIZE);
+        for begin in (first..end).map(|number| number * BLOCK_SIZE) {
+            let (position, _) = self.placement.locate(blob, begin);
+            let mut found = [0; 3];
+            self.files
+                .read_exact_at(&mut found, position - frame::BLOCK_HEADER_LENGTH)?;
+            if found != frame::render_block_header(content, begin % FRAME_CONTENT_MAX) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns true if the headers and checksums of a blob's frames are right.
+    fn has_frame_headers(&self, blob: &PlacedBlob, entries: &[SeekEntry]) -> io::Result<bool> {
+        let mut at = blob.content;
+        let mut found = [0; 10];
+        for (content, entry) in split_frames(blob.size).zip(entries) {
+            self.files.read_exact_at(&mut found, at)?;
+            let header = u32::try_from(content).map(frame::render_header);
+            if header.ok() != Some(found) {
+                return Ok(false);
+            }
+            at += frame::frame_length(content);
+            let mut sum = [0; 4];
+            self.files.read_exact_at(&mut sum, at - frame::CHECKSUM_LENGTH)?;
+            if Some(u32::from_le_bytes(sum)) != entry.checksum {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn has_bytes(&self, position: u64, expected: &[u8]) -> Result<bool, BundleError> {
+        let mut found = vec![0; expected.len()];
+        let read = self.files.read_exact_at(&mut found, position);
+        read.map_err(|error| self.read_error(error))?;
+        Ok(found == expected)
+    }
+
+    /// Compares the seek table with the frames; `None` stands for one that is damaged. Returns the problem of a table
+    /// that cannot be read, or `None` inside for one with other frames.
+    #[expect(clippy::option_option, reason = "a damage with or without a reason")]
+    fn verify_table(&self, expected: &[Option<SeekEntry>]) -> Result<Option<Option<SeekTableError>>, BundleError> {
+        if self.placement.form == BundleForm::Plain {
+            return Ok(None);
+        }
+        let length = self.placement.total - self.placement.table;
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        let read = self.files.read_exact_at(&mut bytes, self.placement.table);
+        read.map_err(|error| self.read_error(error))?;
+        let listed = match parse_seek_table(&bytes, self.placement.table) {
+            Ok(listed) => listed,
+            Err(error) => return Ok(Some(Some(error))),
+        };
+        let is_right =
+            |(found, expected): (&SeekEntry, &Option<SeekEntry>)| expected.is_none_or(|entry| entry == *found);
+        let head = listed.first().is_some_and(|entry| {
+            u64::from(entry.compressed) == self.placement.head && u64::from(entry.content) == self.head_content
+        });
+        match head && listed.len() == expected.len() && listed.iter().zip(expected).all(is_right) {
+            true => Ok(None),
+            false => Ok(Some(None)),
+        }
+    }
+
+    fn damage(&self, part: DamagedPart) -> BundleDamage {
+        let images = match &part {
+            DamagedPart::Blob { digest, .. } => self.images_with(digest),
+            DamagedPart::File { path } if path == DOCUMENT_PATH => self.roots().map(|(name, _)| name.clone()).collect(),
+            _ => Vec::new(),
+        };
+        BundleDamage { part, images }
+    }
+
+    /// Returns the images with a blob or manifest.
+    #[must_use]
+    pub fn images_with(&self, digest: &Digest) -> Vec<ImageReference> {
+        let images = self.document().images.iter();
+        let with = images.filter(|image| {
+            let companions = image.companions.iter().map(|companion| &companion.digest);
+            std::iter::once(&image.digest)
+                .chain(companions)
+                .any(|root| self.reaches(root, digest, 0))
+        });
+        with.map(|image| image.name.clone()).collect()
+    }
+
+    fn reaches(&self, from: &Digest, wanted: &Digest, depth: usize) -> bool {
+        /// Limit of the nesting of indexes, as in copies.
+        const DEPTH_MAX: usize = 8;
+        if from == wanted {
+            return true;
+        }
+        let Some(BlobLocation::Head(bytes)) = self.locate(from) else {
+            return false;
+        };
+        match parse_manifest(bytes) {
+            Ok(ManifestContent::Index(index)) if depth < DEPTH_MAX => {
+                let mut entries = index.manifests.iter();
+                entries.any(|entry| self.reaches(&entry.digest, wanted, depth + 1))
+            }
+            Ok(content @ ManifestContent::Image(_)) => content.children().any(|child| child.digest == *wanted),
+            _ => false,
+        }
+    }
+}
+
+/// Hashes a stored blob as it is read. Returns its digest and its frames; `None` if a header between its bytes is
+/// damaged.
+fn hash_stored(
+    file: &BundleFile,
+    blob: &PlacedBlob,
+    progress: &(dyn Fn(u64) + Sync),
+) -> io::Result<Option<(Digest, Vec<SeekEntry>)>> {
+    let mut digester = Digester::new(Algorithm::of(&blob.digest));
+    let mut entries = Vec::new();
+    let mut buffer = Vec::new();
+    let mut at = 0;
+    for content in frame::split_frames(blob.size) {
+        let mut sum = XxHash64::with_seed(0);
+        let end = at + content;
+        while at < end {
+            let length = (end - at).min(VERIFIED_AT_ONCE);
+            buffer.clear();
+            file.read_stored(blob, at, length, &mut buffer)?;
+            if !file.has_block_headers(blob, at, length)? {
+                return Ok(None);
+            }
+            digester.update(&buffer);
+            sum.write(&buffer);
+            progress(length);
+            at += length;
+        }
+        entries.push(SeekEntry {
+            compressed: u32::try_from(frame::frame_length(content)).map_err(io::Error::other)?,
+            content: u32::try_from(content).map_err(io::Error::other)?,
+            checksum: Some(low_bits(sum.finish())),
+        });
+    }
+    Ok(Some((digester.finish(), entries)))
+}
