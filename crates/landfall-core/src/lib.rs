@@ -8,6 +8,7 @@
 //! each other in a circle.
 
 pub mod admission;
+pub mod bundle;
 pub mod certificate;
 pub mod cluster;
 pub mod config;
