@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::error::Error;
 
+use landfall_core::bundle::trust::{KeyRefusal, Refusal};
 use landfall_core::failure::hint_as;
 use landfall_net::output_path::OutputPathError;
 
 use crate::archive::ChoiceError;
+use crate::bundle::signature::{KeyDocumentError, KeyError, NoDetachedSignature};
 use crate::client::{Fault, RegistryError};
 use crate::copy::{ForeignLayersRefused, IndexEntriesMissing, OtherDigest, PartialIndexRefused, PlatformMissing};
 use crate::keychain::KeychainError;
@@ -29,6 +31,11 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<IndexEntriesMissing>(error))
         .or_else(|| hint_as::<PlatformMissing>(error))
         .or_else(|| hint_as::<ForeignLayersRefused>(error))
+        .or_else(|| hint_as::<Refusal>(error))
+        .or_else(|| hint_as::<KeyRefusal>(error))
+        .or_else(|| hint_as::<KeyError>(error))
+        .or_else(|| hint_as::<KeyDocumentError>(error))
+        .or_else(|| hint_as::<NoDetachedSignature>(error))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! there; no credential is sent to a host other than the one it was given for, and none is ever printed.
 
 pub mod archive;
+pub mod bundle;
 pub mod client;
 pub mod copy;
 pub mod decode;
