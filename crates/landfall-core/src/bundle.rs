@@ -1,6 +1,7 @@
-//! Bundles: files that carry the images of a site without a network [spec:bundles].
+//! Bundles: files that carry the images of a site without a network [spec:bundles]. Each module is a part of the format.
 
 pub mod document;
 pub mod frame;
 pub mod pieces;
 pub mod seek_table;
+pub mod trust;

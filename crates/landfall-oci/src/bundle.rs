@@ -13,6 +13,7 @@ mod head;
 mod placement;
 mod plan;
 mod reader;
+pub mod signature;
 mod source;
 mod stored_writer;
 mod verification;

@@ -5,11 +5,13 @@ use std::error::Error;
 use std::io;
 
 use landfall_core::bundle::pieces::{PieceSetError, SplitPlanError};
+use landfall_core::bundle::trust::{KeyRefusal, Refusal};
 use landfall_core::failure::hint_as;
 use landfall_net::output_path::OutputPathError;
 
 use crate::archive::ChoiceError;
 use crate::bundle::BundleError;
+use crate::bundle::signature::{KeyDocumentError, KeyError, NoDetachedSignature};
 use crate::client::{Fault, RegistryError};
 use crate::copy::{ForeignLayersRefused, IndexEntriesMissing, OtherDigest, PartialIndexRefused, PlatformMissing};
 use crate::keychain::KeychainError;
@@ -35,6 +37,11 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<ForeignLayersRefused>(error))
         .or_else(|| hint_as::<PieceSetError>(error))
         .or_else(|| hint_as::<SplitPlanError>(error))
+        .or_else(|| hint_as::<Refusal>(error))
+        .or_else(|| hint_as::<KeyRefusal>(error))
+        .or_else(|| hint_as::<KeyError>(error))
+        .or_else(|| hint_as::<KeyDocumentError>(error))
+        .or_else(|| hint_as::<NoDetachedSignature>(error))
         .or_else(|| hint_inside(error))
 }
 
