@@ -3,7 +3,9 @@
 //! Pure functions build the reports from settings and plan; the tables for people are made from the same values.
 //! Reports name credentials by registry, user and location in the file, and never hold a password.
 
+mod bundle;
 mod check;
+mod inventory;
 mod stages;
 mod transfer;
 
@@ -19,7 +21,12 @@ use crate::resolve::{Candidate, CandidateKind, Resolver};
 use crate::settings::{Finding, ImageRole, ProfileImage, ProfileName, RegistryRole, Settings, Unknown};
 use crate::status::{AgentStatus, Event, ProgressEvent};
 
+pub use bundle::{
+    BundleChange, BundleDamageRow, BundleDiffReport, BundleImageRow, BundleNeed, BundleReport, BundleRoom,
+    BundleVerificationReport,
+};
 pub use check::{CheckReport, CheckRow, CheckState, CheckSummary};
+pub use inventory::{INVENTORY_SIZE_MAX, Inventory, InventoryError};
 pub use stages::{StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport, StagesSummary};
 pub use transfer::{BlobTally, TransferReport, TransferRow, TransferState, TransferSummary};
 
@@ -381,7 +388,7 @@ pub fn explain_left_alone(image: &str, left_alone: LeftAlone, namespace: Option<
 
 /// Returns the JSON schemas of the commands' `-o json` output, by command.
 #[must_use]
-pub fn schemas() -> [(&'static str, schemars::Schema); 10] {
+pub fn schemas() -> [(&'static str, schemars::Schema); 13] {
     [
         ("validate", schema_of::<ValidationReport<'_>>()),
         ("plan", schema_of::<PlanReport>()),
@@ -389,6 +396,9 @@ pub fn schemas() -> [(&'static str, schemars::Schema); 10] {
         ("explain", schema_of::<ExplainReport>()),
         ("check", schema_of::<CheckReport>()),
         ("transfer", schema_of::<TransferReport>()),
+        ("bundle", schema_of::<BundleReport>()),
+        ("bundle-verification", schema_of::<BundleVerificationReport>()),
+        ("bundle-diff", schema_of::<BundleDiffReport>()),
         ("stages", schema_of::<StagesReport>()),
         ("status", schema_of::<AgentStatus>()),
         ("events", schema_of::<Vec<Event>>()),

@@ -5,14 +5,17 @@ mod common;
 
 use common::{CANARY, mk_reference, with_external, with_image, with_primary, with_registry, with_rule};
 use jiff::Timestamp;
+use landfall_core::bundle::document::BundleDocument;
 use landfall_core::config::{Inputs, parse_settings};
 use landfall_core::diagnostic::NamedText;
 use landfall_core::opt_out::OptOut;
 use landfall_core::plan::plan_images;
+use landfall_core::reference::Digest;
 use landfall_core::report::{
-    BlobTally, CheckReport, CheckRow, CheckState, NamespaceRow, StageCondition, StageEffectRow, StageResult,
-    StageStepRow, StagesReport, TransferReport, TransferRow, TransferState, explain_report, image_row, images_report,
-    plan_report, schemas, validation_report,
+    BlobTally, BundleDamageRow, BundleDiffReport, BundleReport, BundleRoom, BundleVerificationReport, CheckReport,
+    CheckRow, CheckState, NamespaceRow, StageCondition, StageEffectRow, StageResult, StageStepRow, StagesReport,
+    TransferReport, TransferRow, TransferState, explain_report, image_row, images_report, plan_report, schemas,
+    validation_report,
 };
 use landfall_core::resolve::Resolver;
 use landfall_core::settings::{ImageRole, RegistryRole, Settings, Unknowns};
@@ -265,6 +268,28 @@ fn every_report_follows_its_schema_and_holds_no_password() {
             diff: None,
         }],
     };
+    let document = mk_bundle_document();
+    let empty = BundleDocument {
+        images: Vec::new(),
+        blobs: Vec::new(),
+        needs: Vec::new(),
+        ..document.clone()
+    };
+    let id: Digest = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+    let mut bundle = BundleReport::new("site.tar.zst".to_owned(), &id, 10, 1, &document);
+    bundle.room = Some(BundleRoom {
+        needed_bytes: 1,
+        free_bytes: 2,
+        free_inodes: None,
+        bytes_per_second: Some(3),
+        seconds: Some(1),
+    });
+    let damage = BundleDamageRow {
+        part: "blob".to_owned(),
+        digest: Some(id.to_string()),
+        bytes: Some(1),
+        images: vec!["reg/a:1".to_owned()],
+    };
     let reports = [
         ("validate", to_json(&validation_report(&diagnostics))),
         (
@@ -285,6 +310,15 @@ fn every_report_follows_its_schema_and_holds_no_password() {
             to_json(&CheckReport::new(Vec::new(), vec![check], &Unknowns::default())),
         ),
         ("transfer", to_json(&TransferReport::new(false, vec![transfer]))),
+        ("bundle", to_json(&bundle)),
+        (
+            "bundle-verification",
+            to_json(&BundleVerificationReport::new("a".to_owned(), &id, 1, vec![damage])),
+        ),
+        (
+            "bundle-diff",
+            to_json(&BundleDiffReport::new((&id, &empty), (&id, &document))),
+        ),
         ("stages", to_json(&StagesReport::new("boot", "/", false, vec![step]))),
         ("status", to_json(&AgentStatus::starting(Timestamp::UNIX_EPOCH))),
         ("events", to_json(&[event])),
@@ -298,4 +332,49 @@ fn every_report_follows_its_schema_and_holds_no_password() {
         assert!(!report.to_string().contains(CANARY), "{command}");
     }
     assert!(!format!("{settings:?}").contains(CANARY));
+}
+
+fn mk_bundle_document() -> BundleDocument {
+    let digest = |digit: char| format!("sha256:{}", digit.to_string().repeat(64));
+    let document = serde_json::json!({
+        "format": 1,
+        "series": "shops",
+        "sequence": 3,
+        "base": "an inventory",
+        "files": [{"path": "landfall/files/profile.yaml", "digest": digest('a'), "size": 10}],
+        "images": [{
+            "name": "reg.example:5000/shop/till:1", "digest": digest('1'), "mediaType": "m", "size": 3,
+            "platforms": [{"os": "linux", "architecture": "amd64"}],
+            "leftOut": [{"digest": digest('9'), "platform": {"os": "linux", "architecture": "arm64"}}],
+            "companions": [{"digest": digest('1'), "mediaType": "m", "size": 3, "subject": digest('1')}],
+        }],
+        "blobs": [{"digest": digest('1'), "size": 3, "how": "head"}],
+        "needs": [{"digest": digest('3'), "size": 5, "image": "reg.example:5000/shop/till:1"}],
+    });
+    BundleDocument::parse(document.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn bundles_are_compared_by_image_and_by_blob() {
+    let old = mk_bundle_document();
+    let mut new = old.clone();
+    let digest = |digit: char| -> Digest { format!("sha256:{}", digit.to_string().repeat(64)).parse().unwrap() };
+    new.images[0].digest = digest('2');
+    new.blobs[0].digest = digest('2');
+    new.blobs[0].size = 70;
+    let mut added = new.images[0].clone();
+    added.name = "reg.example/new:1".parse().unwrap();
+    new.images.push(added);
+    let report = BundleDiffReport::new((&digest('a'), &old), (&digest('b'), &new));
+    assert_eq!((report.new_blobs, report.new_bytes, report.unchanged), (1, 70, 0));
+    assert_eq!(report.added, ["reg.example/new:1"]);
+    assert_eq!(report.changed.len(), 1);
+    assert_eq!(
+        (&*report.changed[0].from, &*report.changed[0].to),
+        (digest('1').as_str(), digest('2').as_str())
+    );
+    let back = BundleDiffReport::new((&digest('b'), &new), (&digest('a'), &old));
+    assert_eq!((back.removed.len(), back.added.len(), back.new_bytes), (1, 0, 3));
+    let same = BundleDiffReport::new((&digest('a'), &old), (&digest('a'), &old));
+    assert_eq!((same.unchanged, same.new_blobs), (1, 0));
 }

@@ -6,6 +6,7 @@
 //! moves the large blobs.
 
 mod content;
+mod copying;
 mod creation;
 mod error;
 mod gathering;
@@ -20,6 +21,7 @@ mod verification;
 mod writer;
 
 pub use content::{BundleContent, ContentImage};
+pub use copying::copy_bundle;
 pub use creation::{BundleImage, gather_images, write_images};
 pub use error::BundleError;
 pub use gathering::BundleGathering;

@@ -211,6 +211,18 @@ impl FileSet {
         }
     }
 
+    /// Forgets the copies of the files in memory, so that the next reads come from the device. Only bytes that are on the
+    /// disk are forgotten.
+    ///
+    /// # Errors
+    /// If a file cannot be asked.
+    pub fn drop_cache(&self) -> io::Result<()> {
+        for piece in &self.pieces {
+            rustix::fs::fadvise(piece.file.file(), 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+        Ok(())
+    }
+
     /// Sets the sizes of the files, so that together they have `length` bytes.
     ///
     /// # Errors

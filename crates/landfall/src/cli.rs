@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::args::GlobalArgs;
 use crate::commands::{
-    agent, check, copy, demo, events, explain, images, login, plan, profile, push, redirect, registry, schema, stages,
-    status, validate, webhook,
+    agent, bundle, check, copy, demo, events, explain, images, login, plan, profile, push, redirect, registry, schema,
+    stages, status, validate, webhook,
 };
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -43,6 +43,7 @@ pub enum Command {
     Check(check::CheckArgs),
     Push(push::PushArgs),
     Copy(copy::CopyArgs),
+    Bundle(bundle::BundleArgs),
     Schema(schema::SchemaArgs),
     Profile(profile::ProfileArgs),
     Agent(agent::AgentArgs),
@@ -67,6 +68,7 @@ impl Command {
             Command::Check(args) => check::run(&args, context),
             Command::Push(args) => push::run(&args, context),
             Command::Copy(args) => copy::run(&args, context),
+            Command::Bundle(args) => bundle::run(&args, context),
             Command::Schema(args) => schema::run(&args, context),
             Command::Profile(args) => profile::run(&args, context),
             Command::Agent(args) => agent::run(&args, context),

@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub(crate) mod agent;
+pub(crate) mod bundle;
 pub(crate) mod check;
 pub(crate) mod copy;
 pub(crate) mod demo;

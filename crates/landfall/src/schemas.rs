@@ -4,7 +4,7 @@ use landfall_core::{config, report};
 use serde_json::Value;
 
 /// Names of all schemas.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 15] = [
     "user-data",
     "profile",
     "validate",
@@ -13,6 +13,9 @@ pub const NAMES: [&str; 12] = [
     "explain",
     "check",
     "transfer",
+    "bundle",
+    "bundle-verification",
+    "bundle-diff",
     "stages",
     "status",
     "events",

@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use landfall_core::bundle::document::{DOCUMENT_PATH, DocumentError};
 use landfall_core::failure::Hint;
 use landfall_core::reference::{Digest, ImageReference};
+use landfall_core::wording::counted;
 
 use crate::store::error::is_disk_full;
 
@@ -61,6 +62,11 @@ pub enum BundleError {
     Needed { digest: Digest, image: ImageReference },
     #[error("the disk of `{path}` has {free} bytes free, and the bundle needs {needed}")]
     NoSpace { path: Utf8PathBuf, needed: u64, free: u64 },
+    #[error("the bundle `{path}` is damaged in {}", counted(*.damages, "part"))]
+    Damaged { path: Utf8PathBuf, damages: usize },
+    /// The device gave back other bytes than were written.
+    #[error("the copy `{path}` is damaged: {} of it are not as they were written", counted(*.damages, "part"))]
+    DamagedCopy { path: Utf8PathBuf, damages: usize },
     #[error("`{path}` is being written by another process")]
     InUse { path: Utf8PathBuf },
 }
@@ -84,6 +90,14 @@ impl Hint for BundleError {
             BundleError::TooManyManifests { .. } => "make several bundles of fewer images".into(),
             BundleError::Needed { .. } => {
                 "make a bundle with this blob: `landfall bundle create` without `--for`, or with the site's inventory of today"
+                    .into()
+            }
+            BundleError::Damaged { .. } => {
+                "`landfall bundle verify` names the parts; copy the bundle again from where it was made, or repair it".into()
+            }
+            BundleError::DamagedCopy { .. } => {
+                "use another stick: this one loses bytes, or has less room than it says; `landfall bundle verify` names \
+                 the parts"
                     .into()
             }
             BundleError::InUse { .. } => "wait for that one, or name another path".into(),

@@ -53,7 +53,11 @@ impl BundleFile {
     /// # Errors
     /// If the file is no bundle, not complete, or its head is damaged.
     pub fn open(path: &Utf8Path) -> Result<Arc<BundleFile>, BundleError> {
-        let files = open_files(path)?;
+        Ok(Arc::new(BundleFile::from_files(path, open_files(path)?)?))
+    }
+
+    /// Reads the head of an open file; `path` is for messages.
+    pub(super) fn from_files(path: &Utf8Path, files: FileSet) -> Result<BundleFile, BundleError> {
         let (form, head, head_length) = read_head(path, &files, |reader| {
             let beginning = reader.read_beginning()?;
             reader.read_rest(beginning)
@@ -82,7 +86,7 @@ impl BundleFile {
         }
         let by_digest = placement.blobs.iter().enumerate();
         let needs = beginning.document.needs.iter().enumerate();
-        Ok(Arc::new(BundleFile {
+        Ok(BundleFile {
             by_digest: by_digest.map(|(number, blob)| (blob.digest.clone(), number)).collect(),
             needs: needs.map(|(number, need)| (need.digest.clone(), number)).collect(),
             path,
@@ -91,7 +95,7 @@ impl BundleFile {
             entries,
             placement,
             head_content,
-        }))
+        })
     }
 
     /// Reads the document and its signatures only. Blocks.

@@ -22,11 +22,12 @@ use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct CopyArgs {
-    /// Source: an image reference, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]` or `docker-archive:FILE[:NAME]`. NAME is a
-    /// name, a tag, a digest, or `@N` for the image with this number, from 0 on. FILE may be `-` for stdin.
+    /// Source: an image reference, `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]` or
+    /// `bundle:FILE[:NAME]`. NAME is a name, a tag, a digest, or `@N` for the image with this number, from 0 on. FILE of
+    /// an archive may be `-` for stdin.
     #[arg(value_name = "FROM", required_unless_present = "from_file", requires = "to")]
     pub from: Option<ImageLocation>,
-    /// Destination, in the same forms; an archive is overwritten and holds one image, a directory holds any number. FILE
+    /// Destination, in the same forms but for a bundle; an archive is overwritten and holds one image, a directory holds any number. FILE
     /// may be `-` for stdout. A digest in it has to be that of the image.
     #[arg(value_name = "TO")]
     pub to: Option<ImageLocation>,

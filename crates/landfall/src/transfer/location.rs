@@ -6,10 +6,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{Explanation, FailureKind};
 use landfall_core::reference::{Digest, ImageReference, ReferenceError};
-use landfall_net::output_path::{OutputPath, OutputPathError, look_at_file};
+use landfall_net::output_path::{OutputPath, look_at_file};
 use landfall_oci::archive::{ArchiveImage, choose_image, open_archive};
+use landfall_oci::bundle::{BundleFile, BundleSource};
 use landfall_oci::client::{RegistrySink, RegistrySource};
 use landfall_oci::image::{ImageSink, ImageSource, TransferError};
 use landfall_oci::layout::{ArchiveForm, ArchiveSink, LayoutSink, open_layout};
@@ -21,7 +22,8 @@ use crate::registries::Registries;
 pub enum ImageLocation {
     /// In a registry: `docker://HOST/REPOSITORY:TAG`, or the reference alone.
     Registry(ImageReference),
-    /// In a file or directory: `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`.
+    /// In a file or directory: `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`,
+    /// `bundle:FILE[:NAME]`.
     File {
         transport: ImageTransport,
         file: Utf8PathBuf,
@@ -39,10 +41,13 @@ pub enum ImageTransport {
     OciArchive,
     /// Tar as `docker save` writes it.
     DockerArchive,
+    /// Bundle of Landfall; a source only.
+    Bundle,
 }
 
 impl ImageTransport {
-    const ALL: [ImageTransport; 3] = [
+    const ALL: [ImageTransport; 4] = [
+        ImageTransport::Bundle,
         ImageTransport::OciArchive,
         ImageTransport::DockerArchive,
         ImageTransport::OciDirectory,
@@ -53,6 +58,7 @@ impl ImageTransport {
             ImageTransport::OciDirectory => "oci:",
             ImageTransport::OciArchive => "oci-archive:",
             ImageTransport::DockerArchive => "docker-archive:",
+            ImageTransport::Bundle => "bundle:",
         }
     }
 }
@@ -66,7 +72,7 @@ pub enum LocationError {
     #[error("`{text}` names no file: write it as `oci-archive:FILE` or `oci-archive:FILE:NAME`")]
     NoFile { text: String },
     /// A transport of skopeo that Landfall does not support.
-    #[error("`{text}` is not supported: use a registry, `oci:`, `oci-archive:` or `docker-archive:`")]
+    #[error("`{text}` is not supported: use a registry, `oci:`, `oci-archive:`, `docker-archive:` or `bundle:`")]
     Unsupported { text: String },
 }
 
@@ -146,13 +152,30 @@ impl ImageLocation {
         registries: &Registries<'_>,
         registry: Option<usize>,
     ) -> Result<(Arc<dyn ImageSource>, String), TransferError> {
+        let OpenImage { source, selector, .. } = self.open_named(registries, registry)?;
+        Ok((source, selector))
+    }
+
+    /// Opens the image as [`ImageLocation::open_source`] does, and returns its full name too, if it has one.
+    ///
+    /// # Errors
+    /// As for [`ImageLocation::open_source`].
+    pub(crate) fn open_named(
+        &self,
+        registries: &Registries<'_>,
+        registry: Option<usize>,
+    ) -> Result<OpenImage, TransferError> {
         match self {
             ImageLocation::Registry(reference) => {
                 let source = RegistrySource {
                     client: registries.client(&reference.host, registry)?,
                     repository: reference.repository.clone(),
                 };
-                Ok((Arc::new(source), reference.manifest_selector().to_owned()))
+                Ok(OpenImage {
+                    source: Arc::new(source),
+                    selector: reference.manifest_selector().to_owned(),
+                    name: Some(reference.clone()),
+                })
             }
             ImageLocation::File { transport, file, name } => {
                 let image = find_image(*transport, file, name.as_deref()).map_err(|problem| TransferError {
@@ -160,8 +183,11 @@ impl ImageLocation {
                     kind: FailureKind::Local,
                     source: Some(problem),
                 })?;
-                let selector = digest_in(name.as_deref()).unwrap_or(image.root.digest);
-                Ok((image.source, selector.to_string()))
+                Ok(OpenImage {
+                    source: image.source,
+                    name: image.names.first().and_then(|name| name.parse().ok()),
+                    selector: digest_in(name.as_deref()).unwrap_or(image.root.digest).to_string(),
+                })
             }
         }
     }
@@ -216,7 +242,7 @@ impl ImageLocation {
                 let sink = open_file_sink(*transport, file, name).map_err(|problem| TransferError {
                     attempt: format!("cannot write `{self}`"),
                     kind: FailureKind::Local,
-                    source: Some(problem.into()),
+                    source: Some(problem),
                 })?;
                 Ok(OpenDestination {
                     sink,
@@ -226,6 +252,15 @@ impl ImageLocation {
             }
         }
     }
+}
+
+/// An image to read, opened.
+pub(crate) struct OpenImage {
+    pub(crate) source: Arc<dyn ImageSource>,
+    /// The tag or digest to ask for.
+    pub(crate) selector: String,
+    /// The image's full name, if it has one.
+    pub(crate) name: Option<ImageReference>,
 }
 
 /// A destination, opened.
@@ -241,11 +276,17 @@ fn open_file_sink(
     transport: ImageTransport,
     file: &Utf8Path,
     name: Option<String>,
-) -> Result<Arc<dyn ImageSink>, OutputPathError> {
+) -> Result<Arc<dyn ImageSink>, Box<dyn Error + Send + Sync>> {
     Ok(match transport {
         ImageTransport::OciDirectory => Arc::new(LayoutSink::new(file, name)?),
         ImageTransport::OciArchive => Arc::new(ArchiveSink::new(file, name, ArchiveForm::Oci)?),
         ImageTransport::DockerArchive => Arc::new(ArchiveSink::new(file, name, ArchiveForm::Docker)?),
+        ImageTransport::Bundle => {
+            return Err(Box::new(Explanation::new(
+                format!("`{file}` is a bundle, and no image is added to one"),
+                "make a new one: `landfall bundle create -o FILE --image IMAGE`",
+            )));
+        }
     })
 }
 
@@ -276,6 +317,7 @@ fn find_image(
             let spool = Utf8PathBuf::try_from(std::env::temp_dir())?;
             open_archive(file, &spool)?
         }
+        ImageTransport::Bundle => BundleSource::new(BundleFile::open(file)?).images(),
     };
     Ok(choose_image(images, name)?)
 }

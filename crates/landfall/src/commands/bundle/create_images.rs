@@ -1,0 +1,101 @@
+//! The images that go into a bundle: those of profiles, and those that the command line names.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use camino::Utf8Path;
+use landfall_core::failure::Explanation;
+use landfall_core::plan::plan_images;
+use landfall_core::reference::ImageReference;
+use landfall_core::resolve::Resolver;
+use landfall_core::settings::Settings;
+use landfall_oci::image::{ImageSource, TransferError};
+
+use crate::inputs::load_text;
+use crate::registries::Registries;
+use crate::transfer::location::ImageLocation;
+
+/// An image with its origin, before it is opened.
+#[derive(Debug, Clone)]
+pub(super) struct WantedImage {
+    pub(super) from: ImageLocation,
+    /// The registry of the settings whose login counts.
+    pub(super) registry: Option<usize>,
+    /// The name in the bundle; `None` for the image's own name.
+    pub(super) name: Option<ImageReference>,
+}
+
+/// An image with its source and its name in the bundle.
+pub(super) struct NamedImage {
+    pub(super) source: Arc<dyn ImageSource>,
+    pub(super) selector: String,
+    pub(super) name: ImageReference,
+}
+
+/// Returns the images of the profiles, from their origins.
+pub(super) fn images_of_profiles(settings: &Settings) -> Vec<WantedImage> {
+    let resolver = Resolver::new(settings);
+    let planned = plan_images(settings, &resolver);
+    let wanted = planned.iter().map(|image| {
+        let role = settings.images[image.image].role;
+        WantedImage {
+            registry: resolver.registry_for(&image.canonical, role),
+            from: ImageLocation::Registry(image.canonical.clone()),
+            name: Some(image.canonical.clone()),
+        }
+    });
+    wanted.collect()
+}
+
+/// Returns the images of a list: each line has a location and, if it is to have another name in the bundle, that name.
+pub(super) fn images_of_list(file: &Utf8Path) -> anyhow::Result<Vec<WantedImage>> {
+    let text = load_text(file)?;
+    let mut wanted = Vec::new();
+    for (number, line) in text.text.lines().enumerate() {
+        let place = || format!("{}:{}", text.name, number + 1);
+        let line = line.split('#').next().unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let name = match words[..] {
+            [] => continue,
+            [_] => None,
+            [_, name] => Some(name.parse::<ImageReference>().with_context(place)?),
+            _ => bail!("{}: a line must hold a location, and a name if it has another", place()),
+        };
+        let from = words[0].parse().with_context(place)?;
+        wanted.push(WantedImage {
+            from,
+            registry: None,
+            name,
+        });
+    }
+    Ok(wanted)
+}
+
+/// Opens an image.
+///
+/// # Errors
+/// If its source cannot be opened, or it has no name.
+pub(super) fn open(wanted: &WantedImage, registries: &Registries<'_>) -> anyhow::Result<NamedImage> {
+    let opened = wanted.from.open_named(registries, wanted.registry)?;
+    let name = match wanted.name.clone().or(opened.name) {
+        Some(name) => name.canonical(),
+        None => bail!(Explanation::new(
+            format!("the image at `{}` has no full name", wanted.from),
+            "give it one: a line `LOCATION NAME` in the file of `--from-file`"
+        )),
+    };
+    ensure!(
+        name.tag.is_some() || name.digest.is_some(),
+        "`{name}` has neither a tag nor a digest"
+    );
+    Ok(NamedImage {
+        source: opened.source,
+        selector: opened.selector,
+        name,
+    })
+}
+
+/// Returns the message of a failed image.
+pub(super) fn describe_failure(name: &ImageReference, error: &TransferError) -> String {
+    format!("`{name}`: {}", error.chain())
+}
