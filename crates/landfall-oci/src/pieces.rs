@@ -51,13 +51,24 @@ impl FileSet {
     /// # Errors
     /// If there is no regular file, or the set is not complete; then with a [`PieceSetError`] inside.
     pub fn open_read(path: &Utf8Path) -> io::Result<FileSet> {
+        FileSet::open(path, fs::OpenOptions::new().read(true))
+    }
+
+    /// Opens a file, or all pieces of a set, to read and write it in place. Nothing is truncated.
+    ///
+    /// # Errors
+    /// As for [`FileSet::open_read`].
+    pub fn open_write(path: &Utf8Path) -> io::Result<FileSet> {
+        FileSet::open(path, fs::OpenOptions::new().read(true).write(true))
+    }
+
+    fn open(path: &Utf8Path, options: &fs::OpenOptions) -> io::Result<FileSet> {
         let Some((directory, set)) = find_set(path)? else {
-            let file = fs::File::open(path)?;
-            return FileSet::from_file(file);
+            return FileSet::from_file(options.open(path)?);
         };
         let mut files = Vec::with_capacity(set.pieces.len());
         for name in set.pieces {
-            let file = fs::File::open(directory.join(&name))?;
+            let file = options.open(directory.join(&name))?;
             let size = regular_size(&file)?;
             files.push((name, size, file));
         }

@@ -94,6 +94,36 @@ impl InputArgs {
     }
 }
 
+/// User-data and profiles of a command that can do without.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Inputs")]
+pub struct OptionalInputArgs {
+    /// User-data, a `#cloud-config` file; `-` is stdin [repeatable: later files are merged over earlier ones].
+    #[arg(long = "user-data", value_name = "FILE")]
+    pub user_data: Vec<Utf8PathBuf>,
+    /// Cluster profile in JSON or YAML; `-` is stdin [repeatable: add-on profiles].
+    #[arg(long = "profile", value_name = "FILE")]
+    pub profiles: Vec<Utf8PathBuf>,
+    #[command(flatten)]
+    pub values: ValueArgs,
+    /// Reproduce the limitations of another product, with a warning for each.
+    #[arg(long, value_enum, value_name = "PRODUCT")]
+    pub compat: Option<CompatWith>,
+}
+
+impl OptionalInputArgs {
+    /// Returns the inputs, if any are named.
+    pub(crate) fn named(&self) -> Option<InputArgs> {
+        let is_named = !self.user_data.is_empty() || !self.profiles.is_empty();
+        is_named.then(|| InputArgs {
+            user_data: self.user_data.clone(),
+            profiles: self.profiles.clone(),
+            values: self.values.clone(),
+            compat: self.compat,
+        })
+    }
+}
+
 /// Values of the profiles' templates.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Inputs")]

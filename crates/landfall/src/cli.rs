@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::args::GlobalArgs;
 use crate::commands::{
-    agent, bundle, check, copy, demo, events, explain, images, login, plan, profile, push, redirect, registry, schema,
-    stages, status, validate, webhook,
+    agent, bundle, check, copy, demo, events, explain, images, inventory, login, plan, profile, push, redirect,
+    registry, schema, stages, status, validate, webhook,
 };
 use crate::context::Context;
 use crate::exit::ExitStatus;
@@ -44,6 +44,7 @@ pub enum Command {
     Push(push::PushArgs),
     Copy(copy::CopyArgs),
     Bundle(bundle::BundleArgs),
+    Inventory(inventory::InventoryArgs),
     Schema(schema::SchemaArgs),
     Profile(profile::ProfileArgs),
     Agent(agent::AgentArgs),
@@ -69,6 +70,7 @@ impl Command {
             Command::Push(args) => push::run(&args, context),
             Command::Copy(args) => copy::run(&args, context),
             Command::Bundle(args) => bundle::run(&args, context),
+            Command::Inventory(args) => inventory::run(&args, context),
             Command::Schema(args) => schema::run(&args, context),
             Command::Profile(args) => profile::run(&args, context),
             Command::Agent(args) => agent::run(&args, context),

@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod images;
+pub(crate) mod inventory;
 pub(crate) mod login;
 pub(crate) mod plan;
 pub(crate) mod profile;

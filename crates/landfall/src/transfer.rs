@@ -1,5 +1,6 @@
 //! The engine of `landfall copy` and `landfall push`: moves images and prints the report.
 
+pub(crate) mod bundles;
 mod fix;
 pub(crate) mod location;
 pub(crate) mod options;

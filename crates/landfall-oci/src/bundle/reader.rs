@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use camino::{Utf8Path, Utf8PathBuf};
 use landfall_core::bundle::document::{BundleDocument, DOCUMENT_PATH, NeededBlob};
-use landfall_core::bundle::frame::MAGIC;
+use landfall_core::bundle::frame::{CHECKSUM_LENGTH, MAGIC};
+use landfall_core::bundle::seek_table::SeekEntry;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Digest;
 
@@ -235,6 +236,18 @@ impl BundleFile {
         }
         buffer.truncate(kept);
         Ok(())
+    }
+
+    /// Returns the entry of the head in the seek table. Its checksum is at the end of its frame.
+    pub(super) fn head_entry(&self) -> io::Result<SeekEntry> {
+        let mut sum = [0; 4];
+        self.files
+            .read_exact_at(&mut sum, self.placement.head - CHECKSUM_LENGTH)?;
+        Ok(SeekEntry {
+            compressed: u32::try_from(self.placement.head).map_err(io::Error::other)?,
+            content: u32::try_from(self.head_content).map_err(io::Error::other)?,
+            checksum: Some(u32::from_le_bytes(sum)),
+        })
     }
 
     /// Returns an error of this bundle.

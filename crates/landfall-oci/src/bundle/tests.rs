@@ -512,3 +512,90 @@ async fn platforms_that_the_source_lacks_are_left_out_and_the_index_stays() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_damaged_bundle_is_repaired_from_one_with_the_damaged_blobs_alone() {
+    let site = mk_site();
+    let images = mk_images();
+    let opened = site.open(&images);
+    let path = site.path.join("bundle");
+    write_bundle(&opened, &path, BundleOptions::default()).await;
+    let good = fs::read(&path).unwrap();
+    let file = BundleFile::open(&path).unwrap();
+    let placement = file.placement.clone();
+    drop(file);
+    // All but the first blob is left to the site: a patch.
+    let digests = placement.blobs.iter().map(|blob| blob.digest.clone());
+    let patch_path = site.path.join("patch");
+    let options = BundleOptions {
+        at_site: digests.skip(1).collect(),
+        ..BundleOptions::default()
+    };
+    write_bundle(&opened, &patch_path, options).await;
+    let patch = BundleFile::open(&patch_path).unwrap();
+    let mut damaged = good.clone();
+    for at in [
+        placement.blobs[0].content + 500,
+        placement.blobs[0].header + 20,
+        placement.blobs[1].header + 1,
+        placement.end + 3,
+        placement.table + 30,
+    ] {
+        damaged[at as usize] ^= 1;
+    }
+    fs::write(&path, &damaged).unwrap();
+    let repair = repair_bundle(&path, Some(&patch)).unwrap();
+    assert_eq!(
+        (repair.repaired, repair.left),
+        (vec![placement.blobs[0].digest.clone()], vec![])
+    );
+    assert!(fs::read(&path).unwrap() == good);
+    // A blob that the patch lacks stays damaged, and the rest stays as it is.
+    damaged = good.clone();
+    damaged[placement.blobs[1].content as usize + 500] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+    let repair = repair_bundle(&path, Some(&patch)).unwrap();
+    assert_eq!((repair.repaired.len(), repair.left.len()), (0, 1));
+    assert!(fs::read(&path).unwrap() == damaged);
+}
+
+#[tokio::test]
+async fn a_copy_goes_on_where_it_ended_and_is_read_back() {
+    let site = mk_site();
+    let path = site.path.join("bundle.tar.zst");
+    write_bundle(&site.open(&mk_images()), &path, BundleOptions::default()).await;
+    let file = BundleFile::open(&path).unwrap();
+    let target = site.path.join("stick.tar.zst");
+    let size = "200KB".parse().unwrap();
+    let pieces = landfall_core::bundle::pieces::plan_pieces("stick.tar.zst", file.length(), size).unwrap();
+    let copied = std::sync::atomic::AtomicU64::new(0);
+    let copy = copy_bundle(&file, &target, &pieces, &|bytes| {
+        copied.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(copy.unwrap().id(), file.id());
+    assert_eq!(copied.into_inner(), file.length());
+    let joined: Vec<u8> = pieces
+        .iter()
+        .flat_map(|piece| fs::read(site.path.join(&piece.name)).unwrap())
+        .collect();
+    assert!(joined == fs::read(&path).unwrap());
+    assert!(pieces.len() > 2 && !site.path.join("stick.tar.zst.copying").exists());
+    assert!(BundleFile::open(&site.path.join(&pieces[1].name)).is_ok());
+    // A damaged original is told from a bad stick.
+    let mut bytes = fs::read(&path).unwrap();
+    let at = file.placement.blobs[0].content as usize + 500;
+    bytes[at] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let damaged = BundleFile::open(&path).unwrap();
+    let error = copy_bundle(
+        &damaged,
+        &site.path.join("other"),
+        &[PlannedPiece {
+            name: "other".to_owned(),
+            size: damaged.length(),
+        }],
+        &|_| (),
+    );
+    assert!(matches!(error, Err(BundleError::Damaged { damages: 1, .. })));
+    assert!(!site.path.join("other").exists());
+}

@@ -65,6 +65,18 @@ impl BundleFile {
     /// # Errors
     /// If the disk fails. Damage is no error.
     pub fn verify(&self, progress: &(dyn Fn(u64) + Sync)) -> Result<BundleVerification, BundleError> {
+        let (damages, _) = self.verify_parts(progress)?;
+        Ok(BundleVerification {
+            bytes: self.length(),
+            damages,
+        })
+    }
+
+    /// Reads and checks everything. Returns the damages, and the entries of the seek table; `None` for a damaged frame.
+    pub(super) fn verify_parts(
+        &self,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(Vec<BundleDamage>, Vec<Option<SeekEntry>>), BundleError> {
         let mut damages = self.verify_head();
         let stored = self.verify_stored(progress)?;
         let mut table = vec![None];
@@ -99,10 +111,7 @@ impl BundleFile {
         if let Some(problem) = self.verify_table(&table)? {
             damages.push(self.damage(DamagedPart::SeekTable(problem)));
         }
-        Ok(BundleVerification {
-            bytes: self.length(),
-            damages,
-        })
+        Ok((damages, table))
     }
 
     /// Checks the files and blobs of the head, which are in memory.

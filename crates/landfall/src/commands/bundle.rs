@@ -4,6 +4,7 @@ mod copy;
 mod create;
 mod create_images;
 mod diff;
+mod repair;
 mod room;
 mod show;
 mod verify;
@@ -11,7 +12,7 @@ mod verify;
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
-use landfall_core::bundle::trust::{Edition, Evidence, HighestSeen, OlderBundles, Trust, decide_trust};
+use landfall_core::bundle::trust::{Edition, Evidence, HighestSeen, OlderBundles, Refusal, Trust, decide_trust};
 use landfall_oci::bundle::BundleFile;
 use landfall_oci::bundle::signature::{HostKeys, PublicKey};
 
@@ -34,6 +35,7 @@ pub enum BundleCommand {
     Verify(verify::BundleVerifyArgs),
     Diff(diff::BundleDiffArgs),
     Copy(copy::BundleCopyArgs),
+    Repair(repair::BundleRepairArgs),
 }
 
 pub(crate) fn run(args: &BundleArgs, context: &Context) -> anyhow::Result<ExitStatus> {
@@ -43,6 +45,7 @@ pub(crate) fn run(args: &BundleArgs, context: &Context) -> anyhow::Result<ExitSt
         BundleCommand::Verify(args) => verify::run(args, context),
         BundleCommand::Diff(args) => diff::run(args, context),
         BundleCommand::Copy(args) => copy::run(args, context),
+        BundleCommand::Repair(args) => repair::run(args, context),
     }
 }
 
@@ -84,6 +87,17 @@ impl BundleKeyArgs {
             Trust::Key { key, .. } => Some(key.to_string()),
             Trust::NoKey { .. } => None,
         })
+    }
+
+    /// Refuses a file that carries no signature of its own, if keys are named.
+    ///
+    /// # Errors
+    /// If keys are named.
+    pub(crate) fn refuse_foreign(&self, path: &Utf8Path) -> anyhow::Result<()> {
+        match self.public_keys.is_empty() {
+            true => Ok(()),
+            false => Err(anyhow::Error::from(Refusal::Unsigned).context(format!("the file `{path}` is refused"))),
+        }
     }
 }
 

@@ -1,18 +1,26 @@
 //! `landfall push`: copies the images of the profiles from their origin to the external registry.
 
-use anyhow::ensure;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use camino::Utf8PathBuf;
 use clap::Args;
+use landfall_core::config::{Inputs, parse_settings};
+use landfall_core::failure::Explanation;
 use landfall_core::plan::{PlannedImage, plan_images};
-use landfall_core::reference::ImageReference;
+use landfall_core::reference::{ImageReference, RegistryHost};
 use landfall_core::resolve::{CandidateKind, Resolver};
 use landfall_core::settings::{ImageRole, Settings};
 use landfall_core::wording::counted;
+use landfall_oci::image::{ImageSource, TransferError};
 
-use crate::args::{InputArgs, TransferArgs};
+use crate::args::{OptionalInputArgs, TransferArgs};
+use crate::commands::bundle::BundleKeyArgs;
 use crate::context::Context;
 use crate::exit::ExitStatus;
 use crate::inputs::load_settings;
 use crate::registries::Registries;
+use crate::transfer::bundles::OpenBundles;
 use crate::transfer::location::{ImageLocation, OpenDestination};
 use crate::transfer::options::TransferOptions;
 use crate::transfer::{OpenTransfer, Transfer, run_transfers};
@@ -23,20 +31,41 @@ use crate::transfer::{OpenTransfer, Transfer, run_transfers};
 /// where both registries can be reached; `landfall check` lists the images that are still missing. Blobs that are there
 /// already are skipped, so that the command can be run again at any time. It uses the logins of the user-data and the
 /// profiles, then those of docker and podman on this machine.
+///
+/// With `--bundle` the images are read out of bundles, in place, and no origin is asked. `--to` pushes all images of the
+/// bundles to a registry without a configuration, below their original hosts.
 #[derive(Debug, Args)]
-#[command(after_long_help = "Example:\n  landfall push --user-data user-data.yaml --profile profile.yaml --dry-run")]
+#[command(
+    after_long_help = "Examples:\n  landfall push --user-data user-data.yaml --profile profile.yaml --dry-run\n  \
+                       landfall push --bundle site.tar.zst --user-data user-data.yaml --profile profile.yaml\n  \
+                       landfall push --bundle site.tar.zst --to registry.local:5000/shop"
+)]
 pub struct PushArgs {
     #[command(flatten)]
-    pub inputs: InputArgs,
-    /// Push only this image, as the profiles name it [repeatable; default: all].
+    pub inputs: OptionalInputArgs,
+    /// Push only this image, as the profiles or the bundles name it [repeatable; default: all].
     #[arg(long = "image", value_name = "IMAGE")]
     pub images: Vec<ImageReference>,
+    /// Read the images out of this bundle, or another file with images; of pieces, name any one [repeatable; default: their
+    /// origins].
+    #[arg(long = "bundle", value_name = "FILE")]
+    pub bundles: Vec<Utf8PathBuf>,
+    /// Push all images of the bundles to this registry.
+    #[arg(long, value_name = "HOST[:PORT][/PROJECT]", requires = "bundles", conflicts_with_all = ["user_data", "profiles"])]
+    pub to: Option<String>,
+    #[command(flatten)]
+    pub keys: BundleKeyArgs,
     #[command(flatten)]
     pub transfer: TransferArgs,
 }
 
 pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStatus> {
-    let checked = load_settings(&args.inputs)?;
+    let bundles = OpenBundles::open(&args.bundles, &args.keys)?;
+    let options = TransferOptions::resolve(&args.transfer);
+    let Some(inputs) = args.inputs.named() else {
+        return push_bundles(args, &bundles, &options, context);
+    };
+    let checked = load_settings(&inputs)?;
     checked.print_findings(context);
     let settings = checked.complete_settings()?;
     if let Some(unknown) = settings.unknown.images.first() {
@@ -45,14 +74,16 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
             .note(format_args!("the list of images is not complete: {unknown}"));
     }
     let resolver = Resolver::new(settings);
-    let options = TransferOptions::resolve(&args.transfer);
     let registries = options.registries(settings, context);
     let mut planned = plan_images(settings, &resolver);
     select_images(&mut planned, &args.images)?;
-    let transfers: Vec<_> = planned
-        .iter()
-        .filter_map(|image| plan_push(settings, &resolver, &registries, image))
-        .collect();
+    let sources = PushSources {
+        settings,
+        resolver: &resolver,
+        registries: &registries,
+        bundles: &bundles,
+    };
+    let transfers: Vec<_> = planned.iter().filter_map(|image| sources.plan_push(image)).collect();
     let stay = planned.len() - transfers.len();
     if stay > 0 {
         context.printer.note(format_args!(
@@ -60,11 +91,65 @@ pub(crate) fn run(args: &PushArgs, context: &Context) -> anyhow::Result<ExitStat
             counted(planned.len(), "image")
         ));
     }
+    bundles.check_needs(&transfers)?;
     let moved = run_transfers(&transfers, &options, context)?;
     Ok(match moved {
         ExitStatus::Done => checked.status(),
         status => status,
     })
+}
+
+/// Pushes all images of the bundles to the registry of `--to`.
+fn push_bundles(
+    args: &PushArgs,
+    bundles: &OpenBundles,
+    options: &TransferOptions,
+    context: &Context,
+) -> anyhow::Result<ExitStatus> {
+    let Some(to) = &args.to else {
+        bail!(Explanation::new(
+            "it is not said which images are pushed to where",
+            "name a user-data and a profile, or a bundle with `--bundle` and a registry with `--to`"
+        ));
+    };
+    let (host, project) = to.split_once('/').unwrap_or((to, ""));
+    let host: RegistryHost = host.parse().with_context(|| format!("`{to}` is no registry"))?;
+    let (settings, _nothing_to_find) = parse_settings(&Inputs::default());
+    let settings = settings.context("settings without any input cannot be made")?;
+    let registries = options.registries(&settings, context);
+    let named: Vec<_> = args.images.iter().map(ImageReference::canonical).collect();
+    let mut transfers = Vec::new();
+    for (name, image) in bundles.images() {
+        if !named.is_empty() && !named.contains(&name) {
+            continue;
+        }
+        let mut path = name.path_with_host();
+        if !project.is_empty() {
+            path = format!("{project}/{path}");
+        }
+        let target = name
+            .in_repository(&host, &path)
+            .with_context(|| format!("`{name}` has no name below `{to}`"))?;
+        let to = ImageLocation::Registry(target);
+        let open = || {
+            let OpenDestination { sink, name, expected } = to.open_sink(&registries, None)?;
+            Ok(OpenTransfer {
+                source: image.source.clone(),
+                selector: image.root.digest.to_string(),
+                sink,
+                name,
+                expected,
+            })
+        };
+        transfers.push(Transfer {
+            source: name.to_string(),
+            destination: to.to_string(),
+            opened: open(),
+        });
+    }
+    ensure!(!transfers.is_empty(), "the bundles have none of the images");
+    bundles.check_needs(&transfers)?;
+    run_transfers(&transfers, options, context)
 }
 
 /// Keeps only the named images, or all if none is named.
@@ -81,37 +166,53 @@ fn select_images(planned: &mut Vec<PlannedImage>, named: &[ImageReference]) -> a
     Ok(())
 }
 
-/// Returns the transfer of an image that the plan pulls from an external registry under another name than its own.
-fn plan_push(
-    settings: &Settings,
-    resolver: &Resolver<'_>,
-    registries: &Registries<'_>,
-    image: &PlannedImage,
-) -> Option<Transfer> {
-    let target = image
-        .pull
-        .iter()
-        .find(|candidate| candidate.kind == CandidateKind::External)?;
-    if target.reference == image.canonical {
-        return None;
-    }
-    let role: ImageRole = settings.images[image.image].role;
-    let from = ImageLocation::Registry(image.canonical.clone());
-    let to = ImageLocation::Registry(target.reference.clone());
-    let open = || {
-        let (source, selector) = from.open_source(registries, resolver.registry_for(&image.canonical, role))?;
-        let OpenDestination { sink, name, expected } = to.open_sink(registries, target.registry)?;
-        Ok(OpenTransfer {
-            source,
-            selector,
-            sink,
-            name,
-            expected,
+/// Sources and destinations of the images of the profiles.
+struct PushSources<'a> {
+    settings: &'a Settings,
+    resolver: &'a Resolver<'a>,
+    registries: &'a Registries<'a>,
+    bundles: &'a OpenBundles,
+}
+
+impl PushSources<'_> {
+    /// Returns the transfer of an image that the plan pulls from an external registry under another name than its own.
+    fn plan_push(&self, image: &PlannedImage) -> Option<Transfer> {
+        let target = image
+            .pull
+            .iter()
+            .find(|candidate| candidate.kind == CandidateKind::External)?;
+        if target.reference == image.canonical {
+            return None;
+        }
+        let from = ImageLocation::Registry(image.canonical.clone());
+        let to = ImageLocation::Registry(target.reference.clone());
+        let open = || {
+            let (source, selector) = self.open_source(image, &from)?;
+            let OpenDestination { sink, name, expected } = to.open_sink(self.registries, target.registry)?;
+            Ok(OpenTransfer {
+                source,
+                selector,
+                sink,
+                name,
+                expected,
+            })
+        };
+        Some(Transfer {
+            source: from.to_string(),
+            destination: to.to_string(),
+            opened: open(),
         })
-    };
-    Some(Transfer {
-        source: from.to_string(),
-        destination: to.to_string(),
-        opened: open(),
-    })
+    }
+
+    fn open_source(
+        &self,
+        image: &PlannedImage,
+        origin: &ImageLocation,
+    ) -> Result<(Arc<dyn ImageSource>, String), TransferError> {
+        if self.bundles.is_empty() {
+            let role: ImageRole = self.settings.images[image.image].role;
+            return origin.open_source(self.registries, self.resolver.registry_for(&image.canonical, role));
+        }
+        self.bundles.find(&image.canonical)
+    }
 }

@@ -27,10 +27,10 @@ use zeroize::Zeroizing;
 use super::create_images::{NamedImage, WantedImage, describe_failure, images_of_list, images_of_profiles, open};
 use super::{room, show};
 use crate::allocator;
-use crate::args::{AccessArgs, CompatWith, InputArgs, OutputArgs, ValueArgs};
+use crate::args::{AccessArgs, OptionalInputArgs, OutputArgs};
 use crate::context::Context;
 use crate::exit::ExitStatus;
-use crate::inputs::{CheckedInputs, load_settings};
+use crate::inputs::load_settings;
 use crate::interrupt::run_until_signalled;
 use crate::output::progress::Progress;
 use crate::output::structured::print_report;
@@ -49,14 +49,8 @@ pub struct BundleCreateArgs {
     /// The bundle to write, e.g. `site.tar.zst`.
     #[arg(value_name = "FILE")]
     pub file: Utf8PathBuf,
-    /// User-data, for the registries and logins of the profiles' images [repeatable; default: none].
-    #[arg(long = "user-data", value_name = "FILE", help_heading = "Inputs")]
-    pub user_data: Vec<Utf8PathBuf>,
-    /// Cluster profile whose images go in [repeatable; default: none].
-    #[arg(long = "profile", value_name = "FILE", help_heading = "Inputs")]
-    pub profiles: Vec<Utf8PathBuf>,
     #[command(flatten)]
-    pub values: ValueArgs,
+    pub inputs: OptionalInputArgs,
     /// Image to put in, in the forms of `landfall copy` [repeatable; default: none].
     #[arg(long = "image", value_name = "IMAGE", help_heading = "Inputs")]
     pub images: Vec<ImageLocation>,
@@ -127,7 +121,8 @@ pub(super) fn run(args: &BundleCreateArgs, context: &Context) -> anyhow::Result<
             "name a file",
         ));
     };
-    let inputs = load_inputs(args)?;
+    let inputs = args.inputs.named();
+    let inputs = inputs.as_ref().map(load_settings).transpose()?;
     if let Some(inputs) = &inputs {
         inputs.print_findings(context);
     }
@@ -176,19 +171,6 @@ pub(super) fn run(args: &BundleCreateArgs, context: &Context) -> anyhow::Result<
         (ExitStatus::Done, Some(inputs)) => inputs.status(),
         (status, _) => status,
     })
-}
-
-fn load_inputs(args: &BundleCreateArgs) -> anyhow::Result<Option<CheckedInputs>> {
-    if args.user_data.is_empty() && args.profiles.is_empty() {
-        return Ok(None);
-    }
-    let inputs = InputArgs {
-        user_data: args.user_data.clone(),
-        profiles: args.profiles.clone(),
-        values: args.values.clone(),
-        compat: None::<CompatWith>,
-    };
-    load_settings(&inputs).map(Some)
 }
 
 fn copy_options(args: &BundleCreateArgs) -> CopyOptions {

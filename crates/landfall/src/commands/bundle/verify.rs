@@ -73,7 +73,7 @@ pub(super) fn run(args: &BundleVerifyArgs, context: &Context) -> anyhow::Result<
     })
 }
 
-fn describe(damage: &BundleDamage) -> BundleDamageRow {
+pub(super) fn describe(damage: &BundleDamage) -> BundleDamageRow {
     let (part, blob) = match &damage.part {
         DamagedPart::Blob { digest, size } => ("blob".to_owned(), Some((digest, *size))),
         DamagedPart::File { path } => (format!("file `{path}`"), None),
@@ -92,7 +92,7 @@ fn describe(damage: &BundleDamage) -> BundleDamageRow {
     }
 }
 
-fn render(report: &BundleVerificationReport) -> String {
+pub(super) fn render(report: &BundleVerificationReport) -> String {
     let mut lines = Vec::new();
     if let Some(key) = &report.trusted_key {
         lines.push(format!("signed by `{key}`"));

@@ -1,0 +1,157 @@
+//! Bundles as the sources of a transfer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use camino::{Utf8Path, Utf8PathBuf};
+use landfall_core::failure::{Explanation, FailureKind};
+use landfall_core::oci_types::Descriptor;
+use landfall_core::reference::ImageReference;
+use landfall_core::report::BundleNeed;
+use landfall_core::wording::{counted, quoted};
+use landfall_net::durable;
+use landfall_oci::archive::{ArchiveImage, open_archive};
+use landfall_oci::bundle::{BundleError, BundleFile, BundleSource};
+use landfall_oci::image::{BlobState, ImageSource, TransferError};
+
+use crate::commands::bundle::BundleKeyArgs;
+use crate::runtime;
+use crate::transfer::Transfer;
+
+/// File with the needs that a destination does not meet, for the next bundle.
+const NEEDS_FILE: &str = "needs.json";
+
+/// The open bundles of a command. An image is taken from the first one that has it.
+#[derive(Debug, Default)]
+pub(crate) struct OpenBundles {
+    files: Vec<Arc<BundleFile>>,
+    images: BTreeMap<ImageReference, ArchiveImage>,
+    /// The paths, for messages.
+    paths: Vec<Utf8PathBuf>,
+}
+
+impl OpenBundles {
+    /// Opens bundles, and other files with images. Blocks.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or is not signed by one of the keys.
+    pub(crate) fn open(paths: &[Utf8PathBuf], keys: &BundleKeyArgs) -> anyhow::Result<OpenBundles> {
+        let mut bundles = OpenBundles {
+            paths: paths.to_vec(),
+            ..OpenBundles::default()
+        };
+        for path in paths {
+            for image in bundles.open_one(path, keys)? {
+                for name in image
+                    .names
+                    .iter()
+                    .filter_map(|name| name.parse::<ImageReference>().ok())
+                {
+                    bundles.images.entry(name.canonical()).or_insert_with(|| image.clone());
+                }
+            }
+        }
+        Ok(bundles)
+    }
+
+    fn open_one(&mut self, path: &Utf8Path, keys: &BundleKeyArgs) -> anyhow::Result<Vec<ArchiveImage>> {
+        match BundleFile::open(path) {
+            Ok(file) => {
+                keys.trust(&file)?;
+                let images = BundleSource::new(file.clone()).images();
+                self.files.push(file);
+                Ok(images)
+            }
+            Err(BundleError::Foreign { .. }) => {
+                keys.refuse_foreign(path)?;
+                let spool = Utf8PathBuf::try_from(std::env::temp_dir())?;
+                open_archive(path, &spool).with_context(|| format!("cannot read the images of `{path}`"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// Returns all images with their names.
+    pub(crate) fn images(&self) -> impl Iterator<Item = (ImageReference, &ArchiveImage)> {
+        self.images.iter().map(|(name, image)| (name.clone(), image))
+    }
+
+    /// Returns the source of an image, with the digest to ask for.
+    ///
+    /// # Errors
+    /// If no bundle has it.
+    pub(crate) fn find(&self, name: &ImageReference) -> Result<(Arc<dyn ImageSource>, String), TransferError> {
+        match self.images.get(name) {
+            Some(image) => Ok((image.source.clone(), image.root.digest.to_string())),
+            None => Err(TransferError {
+                attempt: format!("cannot read `{name}` from {}", quoted(&self.paths)),
+                kind: FailureKind::NotFound,
+                source: Some(Box::new(Explanation::new(
+                    "no bundle has this image",
+                    "name a bundle that has it, or make one: `landfall bundle show` lists the images of a bundle",
+                ))),
+            }),
+        }
+    }
+
+    /// Checks that the destinations have the blobs that deltas count on, before anything is written. Those that are not
+    /// there are written to `needs.json`, for the next bundle.
+    ///
+    /// # Errors
+    /// If a blob is missing. The message names it with its image and its size.
+    pub(crate) fn check_needs(&self, transfers: &[Transfer]) -> anyhow::Result<()> {
+        if self.files.iter().all(|file| file.document().needs.is_empty()) {
+            return Ok(());
+        }
+        let runtime = runtime::current_thread()?;
+        let mut missing = Vec::new();
+        for file in &self.files {
+            for need in &file.document().needs {
+                let images = file.images_with(&need.digest);
+                let sinks = transfers.iter().filter_map(|transfer| {
+                    let is_with = images.iter().any(|name| name.to_string() == transfer.source);
+                    transfer.opened.as_ref().ok().filter(|_| is_with)
+                });
+                let mut sinks = sinks.peekable();
+                if sinks.peek().is_none() {
+                    continue;
+                }
+                let blob = Descriptor::new("application/octet-stream", need.digest.clone(), need.size);
+                // Where a registry cannot be asked, the copy says why.
+                let has_blob = |sink: &dyn landfall_oci::image::ImageSink| {
+                    !matches!(
+                        runtime.block_on(sink.blob_state(&blob)),
+                        Ok(BlobState::Missing | BlobState::Partial(_))
+                    )
+                };
+                if !sinks.any(|transfer| has_blob(&*transfer.sink)) {
+                    missing.push(BundleNeed {
+                        digest: need.digest.to_string(),
+                        bytes: need.size,
+                        image: need.image.to_string(),
+                    });
+                }
+            }
+        }
+        let Some(first) = missing.first() else { return Ok(()) };
+        let text = serde_json::to_vec_pretty(&missing)?;
+        durable::replace_file(Utf8Path::new(NEEDS_FILE), &text).context("cannot write the list of missing blobs")?;
+        let others = match missing.len() {
+            1 => String::new(),
+            count => format!(", and {} more", counted(count - 1, "blob")),
+        };
+        Err(Explanation::new(
+            format!(
+                "nothing was pushed, because the bundle counts on blob `{}` of `{}` ({} bytes), which is not there{others}",
+                first.digest, first.image, first.bytes
+            ),
+            format!("bring a bundle with these blobs: `{NEEDS_FILE}` lists them"),
+        )
+        .into())
+    }
+}
