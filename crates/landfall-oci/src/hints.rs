@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::error::Error;
 
 use landfall_core::bundle::trust::{KeyRefusal, Refusal};
+use landfall_core::cosign::ImageRefusal;
 use landfall_core::failure::hint_as;
 use landfall_net::output_path::OutputPathError;
 
@@ -33,6 +34,7 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<ForeignLayersRefused>(error))
         .or_else(|| hint_as::<Refusal>(error))
         .or_else(|| hint_as::<KeyRefusal>(error))
+        .or_else(|| hint_as::<ImageRefusal>(error))
         .or_else(|| hint_as::<KeyError>(error))
         .or_else(|| hint_as::<KeyDocumentError>(error))
         .or_else(|| hint_as::<NoDetachedSignature>(error))
