@@ -294,3 +294,21 @@ fn every_form_of_a_key_that_openssl_writes_is_read_or_refused_with_advice() {
         );
     }
 }
+
+#[test]
+fn an_image_key_on_p384_verifies_both_hashes_that_cosign_signs_with_it() {
+    let desk = Desk::new("openssl genpkey -algorithm ec -pkeyopt ec_paramgen_curve:P-384 -out bundle.key");
+    let key = desk.public_key();
+    assert_eq!(key.kind(), KeyKind::EcdsaP384);
+    for (hash, verified) in [("sha256", true), ("sha384", true), ("sha512", false)] {
+        desk.line(&format!(
+            "openssl dgst -{hash} -sign bundle.key -out sig.bin bundle.json"
+        ));
+        assert_eq!(
+            key.verifies(DOCUMENT.as_bytes(), &desk.read("sig.bin")),
+            verified,
+            "{hash}"
+        );
+        assert!(!key.verifies(b"other", &desk.read("sig.bin")), "{hash}");
+    }
+}
