@@ -9,6 +9,7 @@ pub mod archive;
 pub mod bundle;
 pub mod client;
 pub mod copy;
+pub mod cosign;
 pub mod decode;
 pub mod digest;
 pub mod fixtures;
