@@ -204,6 +204,20 @@ async fn an_image_with_a_wrong_manifest_is_left_out_and_the_others_are_served() 
 }
 
 #[tokio::test]
+async fn a_tag_whose_manifest_is_wrong_is_that_of_the_next_place() {
+    let (first, second) = (small_image("first"), small_image("second"));
+    let places = Places::default();
+    let content = Arc::new(FakeContent::new(&[(SHOP, &first)]));
+    content.damage(&first.root.digest);
+    places.add(&open(&content).await).unwrap();
+    let next = Arc::new(FakeContent::new(&[(SHOP, &second)]));
+    places.add(&open(&next).await).unwrap();
+    let till = till();
+    let found = places.find_manifest(RepositoryName::Served(&till), &tag("1.0"));
+    assert_eq!(found.unwrap().0, second.root.digest);
+}
+
+#[tokio::test]
 async fn the_first_place_wins_and_the_set_is_bounded() {
     let (old, new) = (small_image("old"), small_image("new"));
     let places = Places::default();

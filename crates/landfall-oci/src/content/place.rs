@@ -16,7 +16,7 @@ use crate::content::names::ImageNames;
 use crate::content::parts::ManifestParts;
 use crate::content::read_only::{CHUNK_SIZE_MAX, ReadOnlyContent};
 use crate::content::verified::{CheckedRead, PlaceError, Reads};
-use crate::digest::{Algorithm, Digester, matches_digest};
+use crate::digest::{Algorithm, Digester};
 use crate::image::{BlobStream, RawManifest, TransferError};
 use crate::store::MANIFEST_SIZE_MAX;
 
@@ -216,12 +216,11 @@ impl Place {
         if let Some(left) = size.checked_sub(bytes.len() as u64).filter(|left| *left > 0) {
             return Err(self.reads.fail(digest, PlaceError::Short { left }));
         }
-        let is_right = matches_digest(&bytes, digest);
+        let digester = Digester::new(Algorithm::of(digest));
+        let found = self.reads.hash(digest, digester, bytes.clone()).await?.finish();
+        let is_right = found == *digest;
         self.reads.note_checked(digest, is_right);
         if !is_right {
-            let mut digester = Digester::new(Algorithm::of(digest));
-            digester.update(&bytes);
-            let found = digester.finish();
             return Err(self.reads.fail(digest, PlaceError::WrongDigest { found }));
         }
         Ok(bytes)

@@ -87,7 +87,7 @@ impl Places {
         }
     }
 
-    /// Finds a manifest by tag or digest.
+    /// Finds a manifest by tag or digest, in the first place that has it.
     #[must_use]
     pub fn find_manifest(
         &self,
@@ -95,15 +95,17 @@ impl Places {
         selector: &ManifestSelector,
     ) -> Option<(Digest, Arc<PlacedManifest>)> {
         let places = self.with_repository(name);
-        let digest = match selector {
-            ManifestSelector::Digest(digest) => digest.clone(),
+        let digests: Vec<Digest> = match selector {
+            ManifestSelector::Digest(digest) => vec![digest.clone()],
             ManifestSelector::Tag(tag) => {
-                let mut tagged = places.iter().filter_map(|place| place.names.find_tag(name, tag));
-                tagged.next()?.clone()
+                let tagged = places.iter().filter_map(|place| place.names.find_tag(name, tag));
+                tagged.cloned().collect()
             }
         };
-        let manifest = places.iter().find_map(|place| place.manifest(&digest))?.clone();
-        Some((digest, manifest))
+        digests.into_iter().find_map(|digest| {
+            let manifest = places.iter().find_map(|place| place.manifest(&digest))?.clone();
+            Some((digest, manifest))
+        })
     }
 
     /// Reads a manifest from the first place that can be read. `None` if there is none: a place that fails counts as
