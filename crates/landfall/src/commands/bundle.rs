@@ -1,4 +1,4 @@
-//! `landfall bundle`: makes, shows, verifies, compares and copies bundles [spec:bundles].
+//! `landfall bundle`: makes, shows, verifies, compares, copies and serves bundles [spec:bundles].
 
 mod copy;
 mod create;
@@ -6,6 +6,7 @@ mod create_images;
 mod diff;
 mod repair;
 mod room;
+mod serve;
 mod show;
 mod verify;
 
@@ -36,6 +37,7 @@ pub enum BundleCommand {
     Diff(diff::BundleDiffArgs),
     Copy(copy::BundleCopyArgs),
     Repair(repair::BundleRepairArgs),
+    Serve(Box<serve::BundleServeArgs>),
 }
 
 pub(crate) fn run(args: &BundleArgs, context: &Context) -> anyhow::Result<ExitStatus> {
@@ -46,6 +48,7 @@ pub(crate) fn run(args: &BundleArgs, context: &Context) -> anyhow::Result<ExitSt
         BundleCommand::Diff(args) => diff::run(args, context),
         BundleCommand::Copy(args) => copy::run(args, context),
         BundleCommand::Repair(args) => repair::run(args, context),
+        BundleCommand::Serve(args) => serve::run(args, context),
     }
 }
 
