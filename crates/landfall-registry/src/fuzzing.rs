@@ -3,6 +3,7 @@
 //! The programs in `fuzz/` call these under libFuzzer. The tests below call them with every `cargo test`, on the seeds
 //! and on thousands of mutations, so that both stay usable.
 
+mod archives;
 mod laws;
 mod names;
 
@@ -12,6 +13,7 @@ use landfall_net::serve::host::is_host;
 
 use crate::api::reply::manifest_content_type;
 use crate::fast_path::request::check_head;
+use crate::fuzzing::archives::{check_archive, check_pieces};
 use crate::fuzzing::laws::{check_path, check_range, check_record};
 use crate::fuzzing::names::{check_digest, check_repository, check_tag};
 
@@ -28,6 +30,8 @@ pub const TARGETS: &[Target] = &[
     ("record", record),
     ("header", header),
     ("tar", tar),
+    ("pieces", pieces),
+    ("archive", archive),
 ];
 
 /// Checks a pushed manifest or index: its rendered form parses as the same content.
@@ -124,6 +128,19 @@ pub fn tar(data: &[u8]) {
     };
     assert!(summary.entries * 512 <= data.len());
     assert!(summary.names <= data.len());
+}
+
+/// Checks the first line as a name among the others: a set has the piece that was asked for, in order and once each.
+pub fn pieces(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut lines = text.lines();
+    let name = lines.next().unwrap_or_default();
+    check_pieces(name, &lines.collect::<Vec<_>>());
+}
+
+/// Checks an archive of images, plain or compressed: an image that is found can be chosen by each of its names.
+pub fn archive(data: &[u8]) {
+    check_archive(data);
 }
 
 #[cfg(test)]
