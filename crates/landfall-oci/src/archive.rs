@@ -1,15 +1,21 @@
-//! Images in tar archives, as `docker save`, `ctr images export`, `skopeo copy … oci-archive:` and `docker-archive:`
-//! write them. Nothing is unpacked: an archive is indexed once, and its entries are read in place.
+//! Images in tar archives [spec:bundles.sources], as `docker save`, `ctr images export`, `skopeo copy … oci-archive:` and
+//! `docker-archive:`, Palette, hauler and zarf write them. Nothing is unpacked: an archive is indexed once, and its
+//! entries are read in place. A compressed one without a seek table is read in one pass by [`stream`].
 //!
 //! Finds the images of an archive and verifies them. Does not decide where images go.
 
+mod bytes;
 pub(crate) mod choice;
 mod contents;
 mod docker;
 mod entries;
 mod error;
+mod extent;
+mod files;
 mod oci;
 mod source;
+pub mod stream;
+mod table;
 
 use std::sync::Arc;
 
@@ -17,9 +23,11 @@ use camino::Utf8Path;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Digest;
 
-use crate::archive::contents::PartialIndex;
+use crate::archive::bytes::ArchiveInput;
+use crate::archive::contents::{ArchiveContents, PartialIndex};
 use crate::archive::entries::ArchiveEntries;
-use crate::archive::source::ArchiveSource;
+use crate::archive::files::ArchiveFiles;
+use crate::archive::source::{ArchiveSource, ContentHolder};
 use crate::image::ImageSource;
 
 pub use crate::archive::choice::{ChoiceError, choose_image};
@@ -36,13 +44,16 @@ pub struct ArchiveImage {
     pub root: Descriptor,
     /// The original digest of an index that [`open_whole_images`] narrowed to the available entries.
     pub narrowed_from: Option<Digest>,
+    /// Kind of thing in a bundle of Palette, e.g. `stylus` for the host agent and `spc` for a cluster definition.
+    pub kind: Option<String>,
     /// Source of [`ArchiveImage::root`], by its digest, and of all content that it names.
     pub source: Arc<dyn ImageSource>,
 }
 
-/// Lists the images of an archive, plain or compressed in any form of [`crate::decode`]; `-` is stdin. A compressed
-/// archive, or one from a pipe, is first written to an unnamed file in `spool`. Layers of a `docker save` archive are read once, for their digests. Blocks: call it on a blocking
-/// thread.
+/// Lists the images of an archive, plain or compressed in any form of [`crate::decode`]; `-` is stdin, and any piece stands
+/// for the whole file [spec:bundles.pieces]. A compressed archive without a seek table, or one from a pipe, is first
+/// written to an unnamed file in `spool`; [`stream`] reads it without one. Layers of a `docker save` archive are read
+/// once, for their digests. Blocks: call it on a blocking thread.
 ///
 /// An index stays unchanged if the archive has only some of its entries: its digest and its signatures stay valid. The
 /// image's source knows the missing entries ([`ImageSource::lacks`]).
@@ -63,21 +74,42 @@ pub fn open_whole_images(archive: &Utf8Path, spool: &Utf8Path) -> Result<Vec<Arc
 }
 
 fn open(archive: &Utf8Path, spool: &Utf8Path, partial: PartialIndex) -> Result<Vec<ArchiveImage>, ArchiveError> {
-    let file = entries::open_plain(archive, spool).map_err(|error| ArchiveError::Read {
+    let opened = ArchiveInput::open(archive).and_then(|input| input.into_bytes(spool));
+    let bytes = opened.map_err(|error| ArchiveError::Read {
         archive: archive.to_owned(),
         source: error.into(),
     })?;
-    let entries = ArchiveEntries::index(file, archive, spool)?;
-    let names = docker::list_images(&entries)?;
-    let has_layout = entries.contains(oci::INDEX);
-    let found = match (has_layout, names) {
-        (true, names) => oci::read_images(&entries, &names.unwrap_or_default(), partial)?,
-        (false, Some(listed)) => docker::read_images(&entries, &listed)?,
-        (false, None) => return Err(entries.or_cut_short(ArchiveError::NoImages)),
-    };
+    let entries = ArchiveEntries::index(bytes, archive, spool)?;
+    list_in_place(&entries, archive, partial)
+}
+
+/// Lists the images of an archive that is read in place.
+fn list_in_place(
+    entries: &ArchiveEntries,
+    archive: &Utf8Path,
+    partial: PartialIndex,
+) -> Result<Vec<ArchiveImage>, ArchiveError> {
+    let found = read_images(entries, partial)?;
+    Ok(images_of(archive, ContentHolder::Archive(entries.bytes.clone()), found))
+}
+
+/// Reads the lists of images and the manifests.
+fn read_images(entries: &impl ArchiveFiles, partial: PartialIndex) -> Result<ArchiveContents, ArchiveError> {
+    let names = docker::list_images(entries)?;
+    match (entries.table().layout_root(), names) {
+        (Some(root), names) if root.is_empty() || names.is_none() => {
+            oci::read_images(entries, &root, &names.unwrap_or_default(), partial)
+        }
+        (_, Some(listed)) => docker::read_images(entries, &listed),
+        _ => Err(entries.or_cut_short(ArchiveError::NoImages)),
+    }
+}
+
+/// Returns the images with their source.
+fn images_of(archive: &Utf8Path, holder: ContentHolder, found: ArchiveContents) -> Vec<ArchiveImage> {
     let described = archive.file_name().unwrap_or(archive.as_str()).to_owned();
-    let (source, images) = ArchiveSource::new(described, entries, found);
-    Ok(images
+    let (source, images) = ArchiveSource::new(described, holder, found);
+    images
         .into_iter()
         .map(|image| ArchiveImage {
             names: image.names,
@@ -85,8 +117,9 @@ fn open(archive: &Utf8Path, spool: &Utf8Path, partial: PartialIndex) -> Result<V
             source: Arc::new(source.for_image(&image.root)),
             root: image.root,
             narrowed_from: image.narrowed_from,
+            kind: image.kind,
         })
-        .collect())
+        .collect()
 }
 
 #[cfg(test)]

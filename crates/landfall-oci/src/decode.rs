@@ -1,10 +1,14 @@
 //! Decompression of gzip, zstd, xz, bzip2, lz4 or plain bytes, recognised by their first bytes, with a limit for the
 //! output. No other module decompresses.
 
+pub(crate) mod seekable;
+
+use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
 use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use landfall_core::failure::Hint;
 use lz4_flex::frame::FrameDecoder;
 use lzma_rust2::XzReader;
 
@@ -26,6 +30,8 @@ const BZIP2_MARKS: [[u8; 6]; 2] = [
 const LZ4_MAGICS: [[u8; 4]; 2] = [[0x04, 0x22, 0x4d, 0x18], [0x02, 0x21, 0x4c, 0x18]];
 /// Largest window of a zstd stream, as a power of two: 128 MiB (RFC 8878 section 3.1.1.1.2 advises at least 8).
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// zstd's text for a window above the limit (`ZSTD_error_frameParameter_windowTooLarge`).
+const ZSTD_WINDOW_REFUSED: &str = "Frame requires too much memory for decoding";
 /// Memory limit of the xz decoder, in KiB. `xz -9` needs 65 MiB; a header can announce 4 GiB.
 const XZ_MEMORY_MAX: u32 = 132 * 1024;
 const BUFFER_SIZE: usize = 256 * 1024;
@@ -86,6 +92,22 @@ pub fn sniff_compression(first: &[u8]) -> Compression {
 pub(crate) fn name_unread_compression(first: &[u8]) -> Option<&'static str> {
     let found = UNREAD.iter().find(|(magic, _)| first.starts_with(magic));
     found.map(|(_, name)| *name)
+}
+
+/// A zstd stream needs a larger window than is given to it: `zstd --long` or `--ultra` wrote it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it needs a window of more than {} MiB to be decompressed, and so as much memory",
+    1_u32 << (ZSTD_WINDOW_LOG_MAX - 20)
+)]
+pub struct WindowTooLarge;
+
+impl Hint for WindowTooLarge {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(
+            "compress it again with a smaller window, on a machine with enough memory: `zstd -dc --long=31 FILE | zstd -T0 -o NEW`",
+        ))
+    }
 }
 
 /// A reader of decompressed bytes. Reads beyond the limit fail.
@@ -208,7 +230,7 @@ impl<R: BufRead> Read for Lz4Frames<R> {
 
 impl Read for CappedDecoder<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
+        let read = self.inner.read(buffer).map_err(explain)?;
         match self.left.checked_sub(read as u64) {
             Some(left) => self.left = left,
             None => {
@@ -220,6 +242,14 @@ impl Read for CappedDecoder<'_> {
             }
         }
         Ok(read)
+    }
+}
+
+/// Gives an error that has advice in place of zstd's own text.
+fn explain(error: io::Error) -> io::Error {
+    match error.to_string().contains(ZSTD_WINDOW_REFUSED) {
+        true => io::Error::new(io::ErrorKind::OutOfMemory, WindowTooLarge),
+        false => error,
     }
 }
 
@@ -356,12 +386,34 @@ mod tests {
     }
 
     #[test]
-    fn a_zstd_stream_that_wants_too_large_a_window_is_refused() {
-        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 0).unwrap();
-        encoder.window_log(28).unwrap();
-        std::io::Write::write_all(&mut encoder, &[0; 100]).unwrap();
-        let bytes = encoder.finish().unwrap();
-        assert!(decode(&bytes, 1000).is_err());
+    fn a_zstd_stream_that_wants_too_large_a_window_is_refused_with_advice() {
+        for (log, is_read) in [(27, true), (28, false), (31, false)] {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 0).unwrap();
+            encoder.window_log(log).unwrap();
+            std::io::Write::write_all(&mut encoder, &[0; 100]).unwrap();
+            let bytes = encoder.finish().unwrap();
+            // A small frame before it does not hide the window.
+            for bytes in [bytes.clone(), [zstd::encode_all(&b"a"[..], 0).unwrap(), bytes].concat()] {
+                match decode(&bytes, 1000) {
+                    Ok(_) => assert!(is_read, "{log}"),
+                    Err(error) => {
+                        assert!(!is_read, "{log}: {error}");
+                        let hint = landfall_core::failure::find_hint(&error, crate::hints::hint_of);
+                        assert!(hint.unwrap().starts_with("compress it again"), "{log}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The header claims 2^63 bytes, and the block that follows has two.
+    #[test]
+    fn a_zstd_frame_that_claims_exbibytes_takes_no_memory() {
+        let mut bytes = vec![0x28, 0xb5, 0x2f, 0xfd, 0xc0, 0x38];
+        bytes.extend((1_u64 << 63).to_le_bytes());
+        bytes.extend([(2 << 3) | 1, 0, 0, b'a', b'b']);
+        let error = decode(&bytes, 1000).unwrap_err();
+        assert!(!error.to_string().is_empty(), "{error}");
     }
 
     #[test]

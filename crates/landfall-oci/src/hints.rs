@@ -11,10 +11,12 @@ use landfall_core::failure::hint_as;
 use landfall_net::output_path::OutputPathError;
 
 use crate::archive::ChoiceError;
+use crate::archive::stream::StreamError;
 use crate::bundle::BundleError;
 use crate::bundle::signature::{KeyDocumentError, KeyError, NoDetachedSignature};
 use crate::client::{Fault, RegistryError};
 use crate::copy::{ForeignLayersRefused, IndexEntriesMissing, OtherDigest, PartialIndexRefused, PlatformMissing};
+use crate::decode::WindowTooLarge;
 use crate::keychain::KeychainError;
 use crate::layout::{DockerArchiveRefused, LayoutContentMissing};
 use crate::store::error::StoreError;
@@ -28,6 +30,7 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<StoreError>(error))
         .or_else(|| hint_as::<OutputPathError>(error))
         .or_else(|| hint_as::<ChoiceError>(error))
+        .or_else(|| hint_as::<StreamError>(error))
         .or_else(|| hint_as::<BundleError>(error))
         .or_else(|| hint_as::<LayoutContentMissing>(error))
         .or_else(|| hint_as::<OtherDigest>(error))
@@ -44,6 +47,7 @@ pub fn hint_of<'a>(error: &'a (dyn Error + 'static)) -> Option<Cow<'a, str>> {
         .or_else(|| hint_as::<KeyError>(error))
         .or_else(|| hint_as::<KeyDocumentError>(error))
         .or_else(|| hint_as::<NoDetachedSignature>(error))
+        .or_else(|| hint_as::<WindowTooLarge>(error))
         .or_else(|| hint_inside(error))
 }
 

@@ -70,6 +70,7 @@ pub fn open_layout(root: &Utf8Path) -> io::Result<Vec<ArchiveImage>> {
             }),
             root: entry,
             narrowed_from: None,
+            kind: None,
         });
     }
     Ok(found)

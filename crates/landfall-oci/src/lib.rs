@@ -22,6 +22,7 @@ pub mod keychain;
 pub mod layers;
 pub mod layout;
 pub mod pieces;
+mod read_at;
 mod referrers;
 pub mod store;
 mod tar_header;

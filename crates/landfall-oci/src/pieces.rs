@@ -3,6 +3,7 @@
 //!
 //! [`landfall_core::bundle::pieces`] decides by names which files belong together. This module opens them.
 
+use std::borrow::Borrow;
 use std::fs::TryLockError;
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -284,7 +285,13 @@ impl FileSet {
 
     /// Returns a reader of the whole with a position of its own.
     #[must_use]
-    pub fn reader(&self) -> FileSetReader<'_> {
+    pub fn reader(&self) -> FileSetReader<&FileSet> {
+        FileSetReader { set: self, position: 0 }
+    }
+
+    /// Returns a reader that owns the files.
+    #[must_use]
+    pub fn into_reader(self) -> FileSetReader<FileSet> {
         FileSetReader { set: self, position: 0 }
     }
 
@@ -298,24 +305,24 @@ impl FileSet {
 
 /// Reader of a [`FileSet`] from its beginning to its end.
 #[derive(Debug, Clone)]
-pub struct FileSetReader<'a> {
-    set: &'a FileSet,
+pub struct FileSetReader<S> {
+    set: S,
     position: u64,
 }
 
-impl Read for FileSetReader<'_> {
+impl<S: Borrow<FileSet>> Read for FileSetReader<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.set.read_at(buffer, self.position)?;
+        let read = self.set.borrow().read_at(buffer, self.position)?;
         self.position += read as u64;
         Ok(read)
     }
 }
 
-impl Seek for FileSetReader<'_> {
+impl<S: Borrow<FileSet>> Seek for FileSetReader<S> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let moved = match to {
             SeekFrom::Start(position) => Some(position),
-            SeekFrom::End(by) => self.set.len().checked_add_signed(by),
+            SeekFrom::End(by) => self.set.borrow().len().checked_add_signed(by),
             SeekFrom::Current(by) => self.position.checked_add_signed(by),
         };
         self.position = moved.ok_or(io::ErrorKind::InvalidInput)?;
@@ -345,11 +352,9 @@ fn find_set_at(path: &Utf8Path) -> io::Result<Option<(Utf8PathBuf, PieceSet)>> {
         Some(parent) if !parent.as_str().is_empty() => parent,
         _ => Utf8Path::new("."),
     };
-    let listing = match list_names(directory) {
-        Ok(listing) => listing,
-        // A file may be readable in a directory that is not.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
-        Err(error) => return Err(error),
+    // A file may be readable in a directory that is not. Whatever else is wrong, opening the file tells.
+    let Ok(listing) = list_names(directory) else {
+        return Ok(None);
     };
     let set = find_pieces(name, listing.iter().map(String::as_str)).map_err(refuse)?;
     Ok(set.map(|set| (directory.to_owned(), set)))

@@ -58,6 +58,16 @@ pub enum TarError {
     },
 }
 
+impl From<TarError> for io::Error {
+    fn from(error: TarError) -> io::Error {
+        match error {
+            TarError::CutShort => io::ErrorKind::UnexpectedEof.into(),
+            TarError::Read(error) => error,
+            error => io::Error::new(io::ErrorKind::InvalidData, error),
+        }
+    }
+}
+
 impl From<io::Error> for TarError {
     fn from(error: io::Error) -> TarError {
         match error.kind() {
@@ -135,6 +145,11 @@ impl<R: TarInput> TarReader<R> {
     /// archive was cut between two entries.
     pub(crate) fn lacks_end_mark(&self) -> bool {
         self.state == State::Unmarked
+    }
+
+    /// Returns the input, which is read up to the end of the archive.
+    pub(crate) fn into_input(self) -> R {
+        self.input
     }
 
     /// Returns the next entry; its content can then be read by [`TarReader::read_data`].

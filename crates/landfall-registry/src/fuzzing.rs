@@ -3,6 +3,7 @@
 //! The programs in `fuzz/` call these under libFuzzer. The tests below call them with every `cargo test`, on the seeds
 //! and on thousands of mutations, so that both stay usable.
 
+mod archives;
 mod laws;
 mod names;
 mod signed;
@@ -13,6 +14,7 @@ use landfall_net::serve::host::is_host;
 
 use crate::api::reply::manifest_content_type;
 use crate::fast_path::request::check_head;
+use crate::fuzzing::archives::{check_archive, check_pieces};
 use crate::fuzzing::laws::{check_path, check_range, check_record};
 use crate::fuzzing::names::{check_digest, check_repository, check_tag};
 use crate::fuzzing::signed::{check_cosign, check_signatures};
@@ -32,6 +34,8 @@ pub const TARGETS: &[Target] = &[
     ("tar", tar),
     ("signatures", signatures),
     ("cosign", cosign),
+    ("pieces", pieces),
+    ("archive", archive),
 ];
 
 /// Checks a pushed manifest or index: its rendered form parses as the same content.
@@ -138,6 +142,19 @@ pub fn signatures(data: &[u8]) {
 /// Checks the documents of cosign's signatures of images.
 pub fn cosign(data: &[u8]) {
     check_cosign(data);
+}
+
+/// Checks the first line as a name among the others: a set has the piece that was asked for, in order and once each.
+pub fn pieces(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut lines = text.lines();
+    let name = lines.next().unwrap_or_default();
+    check_pieces(name, &lines.collect::<Vec<_>>());
+}
+
+/// Checks an archive of images, plain or compressed: an image that is found can be chosen by each of its names.
+pub fn archive(data: &[u8]) {
+    check_archive(data);
 }
 
 #[cfg(test)]

@@ -206,6 +206,7 @@ mod tests {
                 ref_names: all,
                 root,
                 narrowed_from: None,
+                kind: None,
                 source: Arc::new(NoSource),
             }
         };

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use landfall_core::oci_types::Descriptor;
 use landfall_core::reference::Digest;
 
-use crate::archive::entries::Extent;
+use crate::archive::extent::Extent;
 use crate::referrers::ReferrerMap;
 
 /// Treatment of an index with missing entries: an export of one platform has the complete index, but only the content
@@ -30,6 +30,8 @@ pub(super) enum ContentLocation {
     Spooled(Arc<File>),
     /// Generated content, or a small document.
     Memory(Bytes),
+    /// The place where the blobs of an archive that is read once are kept.
+    Staged,
 }
 
 /// Locations of all content by digest.
@@ -78,4 +80,5 @@ pub(super) struct ArchivedImage {
     pub(super) ref_names: Vec<String>,
     pub(super) root: Descriptor,
     pub(super) narrowed_from: Option<Digest>,
+    pub(super) kind: Option<String>,
 }

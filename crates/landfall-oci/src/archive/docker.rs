@@ -2,8 +2,6 @@
 //! have no OCI manifest, so one is made. The same archive always gives the same manifest.
 
 use std::collections::HashMap;
-use std::io::Read;
-use std::sync::Arc;
 
 use landfall_core::lenient::{self, ReadFields, Texts, read_object};
 use landfall_core::lenient_object;
@@ -13,12 +11,12 @@ use serde::de::MapAccess;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation};
-use crate::archive::entries::{ArchiveEntries, Extent};
 use crate::archive::error::ArchiveError;
-use crate::decode::{Compression, SNIFF_LENGTH, sniff_compression};
-use crate::digest::{Algorithm, Digester, digest_of};
+use crate::archive::files::{ArchiveFiles, LocatedLayer};
+use crate::digest::digest_of;
 
-const LIST: &str = "manifest.json";
+/// The list of images.
+pub(super) const LIST: &str = "manifest.json";
 
 /// An image in `manifest.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,7 +29,7 @@ pub(super) struct ListedImage {
 lenient_object!(ListedImage { "Config" => config, "RepoTags" => repo_tags, "Layers" => layers });
 
 /// Returns the images of `manifest.json`, if the archive has that file.
-pub(super) fn list_images(entries: &ArchiveEntries) -> Result<Option<Vec<ListedImage>>, ArchiveError> {
+pub(super) fn list_images(entries: &impl ArchiveFiles) -> Result<Option<Vec<ListedImage>>, ArchiveError> {
     if !entries.contains(LIST) {
         return Ok(None);
     }
@@ -39,7 +37,10 @@ pub(super) fn list_images(entries: &ArchiveEntries) -> Result<Option<Vec<ListedI
 }
 
 /// Makes a manifest for each listed image.
-pub(super) fn read_images(entries: &ArchiveEntries, listed: &[ListedImage]) -> Result<ArchiveContents, ArchiveError> {
+pub(super) fn read_images(
+    entries: &impl ArchiveFiles,
+    listed: &[ListedImage],
+) -> Result<ArchiveContents, ArchiveError> {
     let mut found = ArchiveContents::default();
     let mut layers = HashMap::new();
     for image in listed {
@@ -49,6 +50,7 @@ pub(super) fn read_images(entries: &ArchiveEntries, listed: &[ListedImage]) -> R
             ref_names: image.repo_tags.0.clone(),
             root,
             narrowed_from: None,
+            kind: None,
         });
     }
     Ok(found)
@@ -92,10 +94,10 @@ struct MadeManifest<'a> {
     layers: Vec<Descriptor>,
 }
 
-fn read_image(
-    entries: &ArchiveEntries,
+fn read_image<A: ArchiveFiles>(
+    entries: &A,
     image: &ListedImage,
-    layers: &mut HashMap<Extent, LocatedLayer>,
+    layers: &mut HashMap<String, LocatedLayer>,
     found: &mut ArchiveContents,
 ) -> Result<Descriptor, ArchiveError> {
     let config_bytes = entries.read_document(&image.config, LIST)?;
@@ -114,10 +116,11 @@ fn read_image(
     }
     let mut descriptors = Vec::with_capacity(listed);
     for (path, diff_id) in image.layers.iter().zip(&diff_ids) {
-        let extent = entries.extent(path, LIST)?;
-        let (layer, location) = match layers.get(&extent) {
+        // Several images, and links, may name one file.
+        let (file_path, file) = entries.find(path, LIST)?;
+        let (layer, location) = match layers.get(file_path) {
             Some(known) => known.clone(),
-            None => describe_layer(entries, path, &extent)?,
+            None => entries.describe_layer(file, path)?,
         };
         if layer.media_type == media_type::OCI_LAYER && layer.digest != *diff_id {
             return Err(ArchiveError::Damaged {
@@ -127,7 +130,7 @@ fn read_image(
             });
         }
         found.locations.insert(layer.digest.clone(), location.clone());
-        layers.insert(extent, (layer.clone(), location));
+        layers.insert(file_path.to_owned(), (layer.clone(), location));
         descriptors.push(layer);
     }
     let config = Descriptor::new(
@@ -150,39 +153,4 @@ fn read_image(
         .locations
         .insert(root.digest.clone(), ContentLocation::Memory(bytes.into()));
     Ok(root)
-}
-
-/// A layer, and the location of its content.
-type LocatedLayer = (Descriptor, ContentLocation);
-
-/// Describes a layer. Layers should be plain tars. Some tools write layers that are compressed by gzip or zstd, which
-/// stay unchanged. A compression that no image may have is undone, as `docker load` does.
-fn describe_layer(entries: &ArchiveEntries, path: &str, extent: &Extent) -> Result<LocatedLayer, ArchiveError> {
-    let mut first = Vec::new();
-    let mut digester = Digester::new(Algorithm::Sha256);
-    let mut beginning = entries.reader_from(extent, 0, SNIFF_LENGTH as u64);
-    beginning
-        .read_to_end(&mut first)
-        .map_err(|source| entries.read_error(source))?;
-    let media_type = match sniff_compression(&first) {
-        Compression::None => media_type::OCI_LAYER,
-        Compression::Gzip => media_type::OCI_LAYER_GZIP,
-        Compression::Zstd => media_type::OCI_LAYER_ZSTD,
-        Compression::Xz | Compression::Bzip2 | Compression::Lz4 => {
-            let failed = |source| ArchiveError::Layer {
-                entry: path.to_owned(),
-                source,
-            };
-            let mut plain = entries.spool_plain(extent).map_err(failed)?;
-            digester.read_all(&mut plain, |_| {}).map_err(failed)?;
-            let size = digester.length();
-            let layer = Descriptor::new(media_type::OCI_LAYER, digester.finish(), size);
-            return Ok((layer, ContentLocation::Spooled(Arc::new(plain))));
-        }
-    };
-    let mut reader = entries.reader(extent);
-    let read = digester.read_all(&mut reader, |_| {});
-    read.map_err(|source| entries.read_error(source))?;
-    let layer = Descriptor::new(media_type, digester.finish(), extent.size);
-    Ok((layer, ContentLocation::Archive(extent.clone())))
 }

@@ -83,6 +83,9 @@ pub enum EntryProblem {
     /// The document is larger than the limit.
     #[error("which is larger than such a document may be")]
     Size,
+    /// A file that was passed over when the archive was read once: it did not look like a part of an image.
+    #[error("which is not kept when the archive is read once")]
+    Passed,
     /// The archive has more entries than the limit, or longer names.
     #[error("and more or longer names before it than an image archive has")]
     Count,

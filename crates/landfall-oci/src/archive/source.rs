@@ -12,10 +12,11 @@ use landfall_core::failure::FailureKind;
 use landfall_core::oci_types::{Descriptor, parse_manifest};
 use landfall_core::reference::Digest;
 
+use crate::archive::bytes::ArchiveBytes;
 use crate::archive::contents::{ArchiveContents, ArchivedImage, ContentLocation, ContentLocations};
-use crate::archive::entries::{ArchiveEntries, DOCUMENT_SIZE_MAX};
+use crate::archive::files::DOCUMENT_SIZE_MAX;
 use crate::digest::matches_digest;
-use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, TransferError};
+use crate::image::{BlobStream, ImageSource, RawManifest, Referrer, RepositoryAddress, TransferError};
 use crate::referrers::ReferrerMap;
 
 /// Size of one read from the archive, in bytes.
@@ -29,10 +30,19 @@ pub(super) struct ArchiveSource {
     root: Option<Digest>,
 }
 
+/// Holder of the content that is not in memory.
+#[derive(Debug, Clone)]
+pub(super) enum ContentHolder {
+    /// The archive itself.
+    Archive(Arc<ArchiveBytes>),
+    /// The place that the blobs of an archive were written to while it was read once.
+    Staged(Arc<dyn ImageSource>),
+}
+
 #[derive(Debug)]
 struct IndexedArchive {
     archive: String,
-    entries: ArchiveEntries,
+    holder: ContentHolder,
     locations: ContentLocations,
     referrers: ReferrerMap,
     /// Manifests that indexes of the archive name and the archive lacks.
@@ -43,13 +53,13 @@ impl ArchiveSource {
     /// Returns the source of all images, and the images.
     pub(super) fn new(
         archive: String,
-        entries: ArchiveEntries,
+        holder: ContentHolder,
         found: ArchiveContents,
     ) -> (ArchiveSource, Vec<ArchivedImage>) {
         let visited = found.visited.into_iter();
         let shared = IndexedArchive {
             archive,
-            entries,
+            holder,
             locations: found.locations,
             referrers: found.referrers,
             absent: visited
@@ -104,15 +114,20 @@ impl ArchiveSource {
                 read.await.map_err(io::Error::other)?
             }
             ContentLocation::Archive(extent) => {
-                let (shared, extent) = (self.shared.clone(), extent.clone());
+                let ContentHolder::Archive(archive) = self.shared.holder.clone() else {
+                    return Err(io::ErrorKind::NotSeekable.into());
+                };
+                let extent = extent.clone();
                 let read = tokio::task::spawn_blocking(move || {
                     let mut bytes = Vec::new();
-                    let mut reader = shared.entries.reader_from(&extent, offset, length);
+                    let mut reader = extent.reader_from(&archive, offset, length);
                     reader.read_to_end(&mut bytes)?;
                     Ok(Bytes::from(bytes))
                 });
                 read.await.map_err(io::Error::other)?
             }
+            // Blobs only: `open_blob` asks their holder, and manifests stay in memory.
+            ContentLocation::Staged => Err(io::ErrorKind::NotSeekable.into()),
         }
     }
 }
@@ -120,6 +135,14 @@ impl ArchiveSource {
 impl ImageSource for ArchiveSource {
     fn describe(&self) -> String {
         format!("the archive `{}`", self.shared.archive)
+    }
+
+    /// Returns the address of the repository that holds the blobs, if one does: they can be mounted from there.
+    fn repository_address(&self) -> Option<RepositoryAddress> {
+        match &self.shared.holder {
+            ContentHolder::Archive(_) => None,
+            ContentHolder::Staged(source) => source.repository_address(),
+        }
     }
 
     fn lacks(&self, entry: &Descriptor) -> bool {
@@ -159,6 +182,9 @@ impl ImageSource for ArchiveSource {
     fn open_blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream, TransferError>> {
         async move {
             let location = self.location(&blob.digest)?.clone();
+            if let (ContentLocation::Staged, ContentHolder::Staged(source)) = (&location, &self.shared.holder) {
+                return source.open_blob(blob, offset).await;
+            }
             let source = self.clone();
             let digest = blob.digest.clone();
             let chunks = stream::try_unfold(offset, move |at| {

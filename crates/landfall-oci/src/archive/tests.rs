@@ -3,14 +3,15 @@
 use std::io::Write;
 
 use futures_util::StreamExt;
-use landfall_core::failure::FailureKind;
+use landfall_core::failure::{FailureKind, error_chain};
 use landfall_testkit::image_builder::{
     FixtureBuilder, ImageFixture, digest_of, docker_archive, gzip, multi_platform, oci_archive, tar_of,
 };
 
 use super::*;
+use crate::archive::stream::ArchiveStream;
 
-fn mk_plain(content: &str) -> ImageFixture {
+pub(super) fn mk_plain(content: &str) -> ImageFixture {
     FixtureBuilder::new()
         .plain_layer(&[("base", b"base")])
         .plain_layer(&[("file", content.as_bytes())])
@@ -18,17 +19,33 @@ fn mk_plain(content: &str) -> ImageFixture {
 }
 
 fn open(bytes: &[u8]) -> Result<Vec<ArchiveImage>, ArchiveError> {
-    open_by(open_archive, bytes)
+    open_by(PartialIndex::Kept, bytes)
 }
 
-type Open = fn(&Utf8Path, &Utf8Path) -> Result<Vec<ArchiveImage>, ArchiveError>;
-
-fn open_by(open: Open, bytes: &[u8]) -> Result<Vec<ArchiveImage>, ArchiveError> {
+/// Opens an archive in place. One pass through it gives the same images, or the same error.
+fn open_by(partial: PartialIndex, bytes: &[u8]) -> Result<Vec<ArchiveImage>, ArchiveError> {
     let directory = tempfile::tempdir().unwrap();
     let spool = Utf8Path::from_path(directory.path()).unwrap();
     let path = spool.join("images.tar");
     std::fs::write(&path, bytes).unwrap();
-    open(&path, spool)
+    let opened = super::open(&path, spool, partial);
+    let mut stream = ArchiveStream::new(&path, Box::new(std::io::Cursor::new(bytes.to_vec())));
+    if partial == PartialIndex::Narrowed {
+        stream = stream.whole_images();
+    }
+    let summary = |images: &[ArchiveImage]| -> Vec<_> {
+        let summary = |image: &ArchiveImage| (image.root.clone(), image.ref_names.clone(), image.narrowed_from.clone());
+        images.iter().map(summary).collect()
+    };
+    match (&opened, &stream::tests::load(stream, spool)) {
+        (Ok(in_place), Ok(streamed)) => assert_eq!(summary(in_place), summary(streamed)),
+        (in_place, streamed) => {
+            let in_place = error_chain(in_place.as_ref().unwrap_err());
+            let streamed = error_chain(streamed.as_ref().unwrap_err());
+            assert_eq!(in_place, streamed);
+        }
+    }
+    opened
 }
 
 async fn read_blob(image: &ArchiveImage, blob: &Descriptor, offset: u64) -> Vec<u8> {
@@ -37,7 +54,7 @@ async fn read_blob(image: &ArchiveImage, blob: &Descriptor, offset: u64) -> Vec<
 }
 
 /// Checks that all content under the image's root can be read and has its digest.
-async fn assert_whole(image: &ArchiveImage) {
+pub(super) async fn assert_whole(image: &ArchiveImage) {
     let mut pending = vec![image.root.clone()];
     while let Some(descriptor) = pending.pop() {
         if !descriptor.is_manifest() {
@@ -104,7 +121,7 @@ async fn an_oci_archive_gives_the_images_of_its_index() {
 }
 
 /// Returns the files of an archive, so that a test can change one of them.
-fn files_of(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
+pub(super) fn files_of(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut tar = tar::Archive::new(archive);
     tar.entries()
         .unwrap()
@@ -117,7 +134,7 @@ fn files_of(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-fn to_tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub(super) fn to_tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     tar_of(files.iter().map(|(path, content)| (path, content)))
 }
 
@@ -131,7 +148,7 @@ async fn an_export_of_one_platform_gives_an_index_of_what_is_there() {
     let index = multi_platform(&[amd.clone(), arm.clone()]);
     let mut files = files_of(&oci_archive(&[("a/b:1", &index)]));
     files.retain(|(path, _)| !arm.all_content().any(|(digest, _)| path.ends_with(digest.hex())));
-    let images = open_by(open_whole_images, &to_tar(&files)).unwrap();
+    let images = open_by(PartialIndex::Narrowed, &to_tar(&files)).unwrap();
     assert_whole(&images[0]).await;
     assert_eq!(images[0].names, ["a/b:1"]);
     assert_eq!(
@@ -434,7 +451,7 @@ fn an_archive_that_is_cut_short_is_called_so_and_no_message_repeats_its_bytes() 
             (&zstd, zstd.len() / 2),
         ];
         for (whole, cut) in cuts {
-            let error = landfall_core::failure::error_chain(&open(&whole[..cut]).unwrap_err());
+            let error = error_chain(&open(&whole[..cut]).unwrap_err());
             assert!(
                 error.ends_with("it ends in the middle: it was cut short"),
                 "{cut}: {error}"
@@ -444,7 +461,7 @@ fn an_archive_that_is_cut_short_is_called_so_and_no_message_repeats_its_bytes() 
         let files = files_of(&archive);
         let mut between = to_tar(&files[..1]);
         between.truncate(between.len() - 1024);
-        let error = landfall_core::failure::error_chain(&open(&between).unwrap_err());
+        let error = error_chain(&open(&between).unwrap_err());
         assert!(error.ends_with("it was cut short"), "{error}");
     }
     for (bytes, expected) in [
@@ -455,7 +472,7 @@ fn an_archive_that_is_cut_short_is_called_so_and_no_message_repeats_its_bytes() 
         ),
         (b"", "it is empty"),
     ] {
-        let error = landfall_core::failure::error_chain(&open(bytes).unwrap_err());
+        let error = error_chain(&open(bytes).unwrap_err());
         assert!(error.ends_with(expected) && error.is_ascii(), "{error}");
         assert!(!error.contains(char::is_control), "{error}");
     }

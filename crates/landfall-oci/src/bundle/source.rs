@@ -55,6 +55,7 @@ impl BundleSource {
                     ref_names: names.all,
                     root,
                     narrowed_from: None,
+                    kind: None,
                     source: source.clone(),
                 }
             })

@@ -326,6 +326,14 @@ impl Upload {
         Ok(ingest)
     }
 
+    /// Returns the digest of the received bytes.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn digest(&mut self) -> Result<Digest, StoreError> {
+        Ok(self.ingest(0)?.digester.clone().finish())
+    }
+
     /// Verifies the digest, makes the blob visible under it, and returns its size. The blob is on disk when this
     /// returns.
     ///

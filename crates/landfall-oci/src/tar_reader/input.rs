@@ -1,10 +1,9 @@
 //! Inputs of the tar reader: streams, which are read to be skipped, and files, where a position is set.
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 
 use super::BLOCK;
+use crate::read_at::ReadAt;
 
 /// A source of bytes that the reader can skip.
 pub(crate) trait TarInput: Read {
@@ -33,25 +32,25 @@ impl<R: Read> TarInput for Skipping<R> {
 
 /// A file, read from its beginning. The file's own position stays.
 #[derive(Debug)]
-pub(crate) struct FileInput<'a> {
-    file: &'a File,
+pub(crate) struct FileInput<'a, F> {
+    file: &'a F,
     position: u64,
     length: u64,
 }
 
-impl FileInput<'_> {
+impl<F: ReadAt> FileInput<'_, F> {
     /// # Errors
     /// If the file's length is unknown.
-    pub(crate) fn new(file: &File) -> io::Result<FileInput<'_>> {
+    pub(crate) fn new(file: &F) -> io::Result<FileInput<'_, F>> {
         Ok(FileInput {
             file,
             position: 0,
-            length: file.metadata()?.len(),
+            length: file.length()?,
         })
     }
 }
 
-impl Read for FileInput<'_> {
+impl<F: ReadAt> Read for FileInput<'_, F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(buffer, self.position)?;
         self.position += read as u64;
@@ -59,7 +58,7 @@ impl Read for FileInput<'_> {
     }
 }
 
-impl TarInput for FileInput<'_> {
+impl<F: ReadAt> TarInput for FileInput<'_, F> {
     fn skip(&mut self, bytes: u64) -> io::Result<u64> {
         let skipped = bytes.min(self.length.saturating_sub(self.position));
         self.position += skipped;

@@ -42,6 +42,13 @@ fn each_target_has_a_program_that_calls_it() {
     assert_eq!(files(&fuzz_directory().join("fuzz_targets")), programs.collect());
 }
 
+#[test]
+fn the_seeds_of_archives_have_an_image_each() {
+    for seed in seeds("archive") {
+        assert_eq!(archives::open(&seed).map(|images| images.len()).ok(), Some(1));
+    }
+}
+
 /// A change to an input.
 #[derive(Debug, Clone)]
 enum Mutation {
