@@ -49,7 +49,9 @@ async fn connections_that_send_no_request_give_way_to_one_that_does() {
     let mut silent = Vec::new();
     for number in 0..60u8 {
         let mut client = connect_from(running.address, 1 + number % 3).await;
-        client.write_all(b"GET / HTTP/1.1\r\nHost: te").await.unwrap();
+        if number % 2 == 0 {
+            client.write_all(b"GET / HTTP/1.1\r\nHost: te").await.unwrap();
+        }
         silent.push(client);
     }
     // The same client as some of the silent ones, and another one.
@@ -62,6 +64,33 @@ async fn connections_that_send_no_request_give_way_to_one_that_does() {
     }
     drop(silent);
     assert_eq!(running.stop().await, Drained { abandoned: 0 });
+}
+
+#[tokio::test]
+async fn each_connection_of_a_burst_is_answered_although_its_request_comes_late() {
+    let limits = ServeLimits {
+        header: Duration::from_secs(60),
+        ..QUICK
+    };
+    let running = mk_server(Http::Plain(mk_router()), None, limits).await;
+    let mut burst = Vec::new();
+    for _ in 0..limits.connections {
+        burst.push(connect_from(running.address, 1).await);
+    }
+    // The first half has slots, for longer than a slot is kept for a connection that sends nothing.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let mut asked = Vec::new();
+    for mut client in burst {
+        let request = b"GET /hello HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        asked.push(client);
+    }
+    for (number, mut client) in asked.into_iter().enumerate() {
+        let mut answer = String::new();
+        drop(client.read_to_string(&mut answer).await);
+        assert!(answer.ends_with("hello"), "connection {number}: {answer}");
+    }
+    running.stop().await;
 }
 
 #[tokio::test]
