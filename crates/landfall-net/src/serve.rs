@@ -1,4 +1,5 @@
-//! Serves a router on a listener that the caller has bound. The registry, the webhook and the status API use it.
+//! Serves a router on a listener that the caller has bound with [`listen`]. The registry, the webhook and the status API
+//! use it.
 //!
 //! The server speaks plain HTTP or TLS, HTTP/1.1 and HTTP/2. It limits the number of connections, in all and of each
 //! client, the size of heads, and the time that it waits for a client. At shutdown it drains: it accepts no new
@@ -12,6 +13,7 @@ mod connection_slots;
 pub mod host;
 mod in_flight;
 mod limits;
+mod listen;
 pub mod request_body;
 pub mod slots;
 pub mod stall;
@@ -52,6 +54,7 @@ use crate::serve::stall::{TimedBody, TimedStream, slow_client_error, with_timeou
 use crate::serve::tls::CertificateSlot;
 
 pub use crate::serve::limits::{HEAD_BYTES_MAX, ServeLimits};
+pub use crate::serve::listen::listen;
 
 /// Header of every response: a browser must not guess a content type from the bytes, which a client has pushed.
 pub const NO_SNIFF: (HeaderName, HeaderValue) = (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

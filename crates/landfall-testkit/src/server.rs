@@ -14,12 +14,12 @@ use futures_util::stream;
 use jiff::{Timestamp, ToSpan};
 use landfall_net::certificate::{PemPair, Validity, issue_certificate, make_authority};
 use landfall_net::serve::tls::CertificateSlot;
-use landfall_net::serve::{Drained, Http, ServeLimits, serve};
+use landfall_net::serve::{Drained, Http, ServeLimits, listen, serve};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -81,7 +81,7 @@ pub struct Running {
 
 /// Starts a server on a port of its own.
 pub async fn mk_server(http: Http, certificate: Option<Arc<CertificateSlot>>, limits: ServeLimits) -> Running {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listen("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let mut server = JoinSet::new();

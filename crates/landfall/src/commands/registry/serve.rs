@@ -14,14 +14,13 @@ use landfall_core::failure::Explanation;
 use landfall_core::wording::counted;
 use landfall_net::certificate::load_pair;
 use landfall_net::serve::tls::CertificateSlot;
-use landfall_net::serve::{ServeLimits, serve};
+use landfall_net::serve::{ServeLimits, listen, serve};
 use landfall_oci::store::ContentStore;
 use landfall_oci::store::error::StoreError;
 use landfall_registry::admin_socket::serve_admin_socket;
 use landfall_registry::directories::RegistryDirs;
 use landfall_registry::fast_path::with_fast_path;
 use landfall_registry::{DEFAULT_REQUESTS_MAX, GRACE, MinFreeSpace, Policy, Registry, Users, registry_service};
-use tokio::net::TcpListener;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
@@ -160,7 +159,7 @@ async fn serve_registry(
         .registry
         .with_min_free_space(MinFreeSpace { bytes: args.min_free });
     let registry = Arc::new(registry);
-    let listener = TcpListener::bind(args.listen)
+    let listener = listen(args.listen)
         .await
         .with_context(|| format!("cannot listen on `{}`", args.listen))?;
     let scheme = if certificate.is_some() { "https" } else { "http" };
