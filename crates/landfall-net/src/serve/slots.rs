@@ -57,10 +57,19 @@ impl Slot {
 
     /// Notes that the slot waits for its client from now on.
     pub fn wait(&self) {
+        self.wait_on(Duration::ZERO);
+    }
+
+    /// Notes that the slot waits for its client again, which has sent too little in the time that it waited already.
+    pub fn wait_on(&self, waited: Duration) {
+        let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         // One that gives way stays so.
-        let _ = self
-            .state
-            .compare_exchange(BUSY, self.now(), Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.state.compare_exchange(
+            BUSY,
+            self.now().saturating_sub(waited),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
     }
 
     /// Waits until the slot has to give way.

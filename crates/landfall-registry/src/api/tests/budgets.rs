@@ -1,5 +1,7 @@
 //! Clients that take more than their part, and others who are served meanwhile.
 
+use futures_util::stream::FuturesUnordered;
+
 use super::*;
 
 async fn open_session(fixture: &Fixture, client: u8) -> Answer {
@@ -89,6 +91,50 @@ async fn uploads_that_send_nothing_give_way_and_occupy_no_thread() {
     let blob = tokio::time::timeout(Duration::from_secs(60), fixture.get(&path));
     let expected = if pushed.status == 201 { 200 } else { 404 };
     assert_eq!(blob.await.expect("reads go on").status, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn uploads_that_send_a_byte_now_and_then_give_way() {
+    let fixture = mk_fixture();
+    let trickle = || {
+        let bytes = stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Some((Ok::<_, std::io::Error>("x"), ()))
+        });
+        Body::from_stream(bytes)
+    };
+    let mut crawling = FuturesUnordered::new();
+    for number in 0..512 {
+        let client = 1 + u8::try_from(number / 256).unwrap();
+        let location = open_session(&fixture, client).await.header("location").to_owned();
+        let fixture = &fixture;
+        crawling.push(async move { fixture.send_from(client, "PATCH", &location, trickle()).await });
+    }
+    // Without a length, so that the body does not stay in memory.
+    let digest = digest_of(b"hello");
+    let honest = async {
+        let path = format!("/v2/a/blobs/uploads/?digest={digest}");
+        let body = || Body::from_stream(stream::iter([Ok::<_, std::io::Error>("hello")]));
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let early = fixture.send_from(200, "POST", &path, body()).await;
+        assert_eq!((early.status, early.header("retry-after")), (429, "1"));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        fixture.send_from(200, "POST", &path, body()).await
+    };
+    tokio::pin!(honest);
+    let mut displaced = Vec::new();
+    let pushed = loop {
+        tokio::select! {
+            pushed = honest.as_mut() => break pushed,
+            Some(ended) = crawling.next() => displaced.push(ended.status),
+        }
+    };
+    assert_eq!(pushed.status, 201, "{pushed:?}");
+    assert!(
+        displaced.iter().all(|status| *status == 429) && displaced.len() <= 1,
+        "{displaced:?}"
+    );
+    assert_eq!(crawling.len() + displaced.len(), 512);
 }
 
 fn number_of_client(number: usize) -> u8 {
