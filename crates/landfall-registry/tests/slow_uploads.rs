@@ -22,6 +22,8 @@ use landfall_registry::fast_path::with_fast_path;
 use landfall_registry::{Policy, Registry, registry_service};
 use landfall_testkit::image_builder::digest_of;
 use landfall_testkit::server::{Running, connect_from, mk_pair_and_slot, mk_server, start_tls};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -176,4 +178,53 @@ async fn slow_uploads_of_two_clients_over_http2_keep_no_other_from_uploading() {
         left + 2 >= 2 * SHARE,
         "only {left} are left, though one or two places are enough"
     );
+}
+
+#[tokio::test]
+async fn an_upload_that_is_too_slow_is_told_so_and_goes_on() {
+    let limits = ServeLimits {
+        stall: Duration::from_millis(200),
+        ..ServeLimits::default()
+    };
+    let served = mk_registry(false, limits).await;
+    let blob = "x".repeat(LONG);
+    // The fast path, and hyper.
+    for more in ["", "Expect: 100-continue\r\n"] {
+        let opened = ask(
+            &served.running,
+            "POST /v2/a/blobs/uploads/",
+            "Content-Length: 0\r\n",
+            "",
+        )
+        .await;
+        let location = header(&opened, "location").to_owned();
+        let length = format!("Content-Length: {LONG}\r\n{more}");
+        let patched = ask(&served.running, &format!("PATCH {location}"), &length, "xxxxx").await;
+        let answer = patched.trim_start_matches("HTTP/1.1 100 Continue\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{more:?}: {patched}");
+        assert!(answer.contains("the body arrived too slowly"), "{more:?}: {patched}");
+        let status = ask(&served.running, &format!("GET {location}"), "", "").await;
+        assert_eq!(header(&status, "range"), "0-4", "{more:?}");
+        let digest = digest_of(blob.as_bytes());
+        let finish = format!("PUT {location}?digest={digest}");
+        let range = format!("Content-Length: {}\r\nContent-Range: 5-{}\r\n", LONG - 5, LONG - 1);
+        let finished = ask(&served.running, &finish, &range, &blob[5..]).await;
+        assert!(finished.starts_with("HTTP/1.1 201 "), "{more:?}: {finished}");
+    }
+}
+
+/// Sends a request on a connection of its own, and returns all that comes back.
+async fn ask(running: &Running, line: &str, headers: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let request = format!("{line} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = timeout(HUNG, stream.read_to_string(&mut answer)).await;
+    read.unwrap_or_else(|_| panic!("{line} hangs")).unwrap();
+    answer
+}
+
+fn header<'a>(answer: &'a str, name: &str) -> &'a str {
+    let mut lines = answer.lines().filter_map(|line| line.split_once(": "));
+    lines.find(|(key, _)| *key == name).map_or("", |(_, value)| value)
 }

@@ -21,7 +21,7 @@ use landfall_oci::store::error::StoreError;
 
 use crate::api::budgets::{over_budget, paid};
 use crate::api::conditional::{entity_tag, not_modified};
-use crate::api::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode, too_slow};
 use crate::api::listing::unknown_repository;
 use crate::api::reply::{header_value, manifest_content_type};
 use crate::api::route::parse_digest;
@@ -186,6 +186,7 @@ impl Registry {
                 ErrorCode::SizeInvalid,
                 "the manifest did not arrive whole",
             ),
+            BufferError::TooSlow => too_slow(ErrorCode::SizeInvalid),
         })
     }
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use landfall_core::reference::{Digest, Repository};
 use landfall_net::serve::budget::{BudgetPart, ClientAddress};
 use landfall_net::serve::slots::Slot;
-use landfall_net::serve::stall::client_stall_timer;
+use landfall_net::serve::stall::{client_stall_timer, is_slow_client};
 use landfall_net::stall::StallTimer;
 use landfall_oci::digest::Algorithm;
 use landfall_oci::header_names::{CONTENT_DIGEST, PREFER, UPLOAD_ID};
@@ -22,7 +22,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::error::{ApiError, ErrorCode, too_many};
+use crate::api::error::{ApiError, ErrorCode, too_many, too_slow};
 use crate::api::range::parse_content_range;
 use crate::api::reply::header_value;
 use crate::api::route::parse_digest;
@@ -314,6 +314,7 @@ impl Registry {
             let item = tokio::select! {
                 chunk = data.next() => match chunk? {
                     Ok(bytes) => space_check.add(bytes.len(), self).map(|()| bytes),
+                    Err(error) if is_slow_client(&error) => Err(too_slow(ErrorCode::BlobUploadInvalid)),
                     Err(_) => Err(incomplete_body()),
                 },
                 () = superseded.cancelled() => Err(incomplete_body()),
