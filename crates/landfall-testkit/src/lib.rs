@@ -6,5 +6,6 @@ pub mod fake_api_server;
 pub mod fake_registry;
 pub mod host_fixture;
 pub mod image_builder;
+pub mod memory;
 pub mod server;
 pub mod weak_link;

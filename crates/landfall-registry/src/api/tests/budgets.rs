@@ -1,6 +1,7 @@
 //! Clients that take more than their part, and others who are served meanwhile.
 
 use futures_util::stream::FuturesUnordered;
+use landfall_testkit::memory::peak_memory;
 
 use super::*;
 
@@ -150,13 +151,6 @@ fn mk_referrer(subject: &Descriptor, config: &Digest, number: usize, annotation:
     Bytes::from(manifest.to_string())
 }
 
-/// Returns the largest amount of memory that this process has had, in MiB.
-fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
-}
-
 #[tokio::test]
 async fn a_long_list_of_referrers_comes_in_pages_and_takes_little_memory() {
     let fixture = mk_fixture();
@@ -173,7 +167,8 @@ async fn a_long_list_of_referrers_comes_in_pages_and_takes_little_memory() {
             .await;
         assert_eq!(answer.status, 201, "{answer:?}");
     }
-    let before = peak_memory();
+    let peak = || peak_memory("self").unwrap() >> 20;
+    let before = peak();
     let first = format!("/v2/a/referrers/{}", image.root.digest);
     for start in [
         first.clone(),
@@ -223,7 +218,7 @@ async fn a_long_list_of_referrers_comes_in_pages_and_takes_little_memory() {
     assert!(answers.iter().any(|answer| answer.status == 200));
     // The client of the test keeps the pages, too.
     let of_client = answers.iter().map(|answer| answer.body.len() as u64).sum::<u64>() >> 20;
-    let grown = peak_memory() - before;
+    let grown = peak() - before;
     assert!(grown < 2 * of_client + 128, "{grown} MiB");
     let bad = fixture.get(&format!("{first}?last=x")).await;
     assert_eq!((bad.status, bad.code()), (400, "DIGEST_INVALID".to_owned()));
