@@ -13,7 +13,7 @@ use crate::repository::whole_images::Seen;
 const DEPTH_MAX: usize = 8;
 
 /// Content that a repository must have for an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Completeness {
     /// All content that the manifest names.
     Complete,
@@ -33,7 +33,7 @@ impl Registry {
     }
 
     /// Returns the first content that a manifest needs and the repository cannot serve.
-    pub(crate) fn find_lost(
+    fn find_lost(
         &self,
         cached: &CachedRecord,
         digest: &Digest,
@@ -66,18 +66,18 @@ impl Registry {
             changes: cached.read().changes,
             losses: self.losses(),
         };
-        if cached.whole.has(digest, seen) {
+        if cached.whole.has(digest, completeness, seen) {
             return Ok(None);
         }
         let lost = self.find_lost(cached, digest, manifest, completeness)?;
         if lost.is_none() {
-            cached.whole.add(digest, seen);
+            cached.whole.add(digest, completeness, seen);
         }
         Ok(lost)
     }
 
     /// Returns true if a repository can serve an image whole: a manifest with all its content, or an index with all its
-    /// entries that were pushed. Blocks.
+    /// entries that were pushed. A file that another process deletes is missed within a second. Blocks.
     ///
     /// # Errors
     /// Returns an error if the disk fails.
@@ -98,10 +98,8 @@ impl Registry {
             Err(StoreError::Disk(error)) => return Err(StoreError::Disk(error)),
             Err(_missing_or_damaged) => return Ok(false),
         };
-        if self
-            .find_lost(cached, digest, &manifest, Completeness::Complete)?
-            .is_some()
-        {
+        let lost = self.find_lost_to_serve(cached, digest, &manifest, Completeness::Complete)?;
+        if lost.is_some() {
             return Ok(false);
         }
         for entry in manifest.entries.iter() {
