@@ -185,6 +185,7 @@ async fn mutate(State(WebhookState { reviewer, bodies }): State<WebhookState>, r
                 BufferError::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
                 BufferError::OverBudget => StatusCode::SERVICE_UNAVAILABLE,
                 BufferError::Incomplete => StatusCode::BAD_REQUEST,
+                BufferError::TooSlow => StatusCode::REQUEST_TIMEOUT,
             };
             let body = Json(serde_json::json!({ "error": error.to_string() }));
             return (status, body).into_response();

@@ -1,4 +1,5 @@
-//! Serves a router on a listener that the caller has bound. The registry, the webhook and the status API use it.
+//! Serves a router on a listener that the caller has bound with [`listen`]. The registry, the webhook and the status API
+//! use it.
 //!
 //! The server speaks plain HTTP or TLS, HTTP/1.1 and HTTP/2. It limits the number of connections, in all and of each
 //! client, the size of heads, and the time that it waits for a client. At shutdown it drains: it accepts no new
@@ -8,9 +9,11 @@
 //! [`FastPath`].
 
 pub mod budget;
+mod connection_slots;
 pub mod host;
 mod in_flight;
 mod limits;
+mod listen;
 pub mod request_body;
 pub mod slots;
 pub mod stall;
@@ -42,14 +45,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::serve::budget::{Budget, BudgetExceeded, BudgetLimits, ClientAddress};
+use crate::serve::budget::ClientAddress;
+use crate::serve::connection_slots::{ConnectionSlots, Place, ROOM_CHECK_INTERVAL};
 use crate::serve::host::violation;
 use crate::serve::in_flight::{InFlightRequests, TimeoutReason, TrackedBody};
-use crate::serve::slots::{NoSlot, Slot, SlotLimits, Slots, TakenSlot};
+use crate::serve::slots::Slot;
 use crate::serve::stall::{TimedBody, TimedStream, slow_client_error, with_timeout};
 use crate::serve::tls::CertificateSlot;
 
 pub use crate::serve::limits::{HEAD_BYTES_MAX, ServeLimits};
+pub use crate::serve::listen::listen;
 
 /// Header of every response: a browser must not guess a content type from the bytes, which a client has pushed.
 pub const NO_SNIFF: (HeaderName, HeaderValue) = (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -91,11 +96,6 @@ pub struct Drained {
 /// Pause after a failed `accept`. Most failures are too many open files, which other connections free when they end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Time that a connection has for its first request, and for the next one, before it may give way to a new connection.
-const HEAD_GRACE: Duration = Duration::from_millis(250);
-/// Interval at which a server that has no room looks for a connection that gives way.
-const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(40);
-
 /// Serves until `shutdown` is cancelled, then drains. Requests carry the peer's address as axum's
 /// `ConnectInfo<SocketAddr>`. Dropping the future closes all connections at once.
 pub async fn serve(
@@ -106,15 +106,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Drained {
     let acceptor = certificate.map(|slot| slot.acceptor());
-    let slots = Slots::new(SlotLimits {
-        total: limits.connections,
-        share: limits.connections_of_client(),
-        grace: HEAD_GRACE,
-    });
-    let parking = Budget::new(BudgetLimits {
-        total: limits.connections as u64,
-        share: limits.connections_of_client() as u64,
-    });
+    let slots = ConnectionSlots::new(limits);
     let mut tasks = JoinSet::new();
     loop {
         let has_room = slots.has_room();
@@ -133,16 +125,9 @@ pub async fn serve(
             },
         };
         let client = ClientAddress::from(peer.ip());
-        let place = match slots.take(client) {
-            Ok(taken) => Ok(taken),
-            // A client that has its share waits apart from the others.
-            Err(NoSlot::OverShare | NoSlot::AllBusy) => match parking.take(client, 1) {
-                Ok(parked) => Err(parked),
-                Err(BudgetExceeded) => {
-                    tracing::debug!(%peer, "the client has too many connections");
-                    continue;
-                }
-            },
+        let Ok(place) = slots.place(client) else {
+            tracing::debug!(%peer, "the client has too many connections");
+            continue;
         };
         let slots = slots.clone();
         let http = http.clone();
@@ -150,11 +135,14 @@ pub async fn serve(
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
             let taken = match place {
-                Ok(taken) => taken,
-                Err(_parked) => match wait_for_slot(&slots, peer, limits, &shutdown).await {
-                    Some(taken) => taken,
-                    None => return,
-                },
+                Place::Serving(taken) => taken,
+                Place::Waiting(waiting) => {
+                    let taken = slots.wait(&waiting, &stream, client, limits);
+                    match shutdown.run_until_cancelled(taken).await.flatten() {
+                        Some(taken) => taken,
+                        None => return,
+                    }
+                }
             };
             let slot = taken.slot().clone();
             let served = serve_connection(stream, peer, slot.clone(), acceptor, http, limits, shutdown);
@@ -171,25 +159,6 @@ pub async fn serve(
     let drained = timeout(limits.drain, async { while tasks.join_next().await.is_some() {} }).await;
     let abandoned = if drained.is_ok() { 0 } else { tasks.len() };
     Drained { abandoned }
-}
-
-/// Takes a slot for an accepted connection. Waits while all connections of the client, or of all clients, are busy.
-/// Returns `None` after [`ServeLimits::header`], or if the server stops.
-async fn wait_for_slot(
-    slots: &Slots,
-    peer: SocketAddr,
-    limits: ServeLimits,
-    shutdown: &CancellationToken,
-) -> Option<TakenSlot> {
-    let wait = async {
-        loop {
-            match slots.take(peer.ip().into()) {
-                Ok(taken) => return taken,
-                Err(NoSlot::OverShare | NoSlot::AllBusy) => tokio::time::sleep(ROOM_CHECK_INTERVAL).await,
-            }
-        }
-    };
-    shutdown.run_until_cancelled(timeout(limits.header, wait)).await?.ok()
 }
 
 async fn serve_connection(

@@ -30,6 +30,11 @@ impl StallTimer {
         self.limit.saturating_sub(self.waited)
     }
 
+    /// Returns the waiting time since enough bytes moved.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
     /// Adds time that the transfer waited for the side.
     pub fn add_wait(&mut self, time: Duration) {
         self.waited += time;

@@ -1,26 +1,16 @@
 //! Clients that take more than their part: of the connections, or of the memory for heads. Others are served meanwhile.
 
-#![expect(clippy::unwrap_used, reason = "test set-up")]
-
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
 use landfall_net::serve::{Drained, Http, ServeLimits};
-use landfall_testkit::server::{QUICK, ask, connect_with_tls, mk_pair_and_slot, mk_server};
+use landfall_testkit::server::{QUICK, ask, connect_from, connect_with_tls, mk_pair_and_slot, mk_server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(3);
-
-/// Connects from an address of loopback, which is a client of its own.
-async fn connect_from(address: SocketAddr, last: u8) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
-    socket.connect(address).await.unwrap()
-}
 
 /// Returns false if the connection was closed.
 async fn try_hello(mut client: TcpStream) -> bool {
@@ -48,20 +38,49 @@ async fn connections_that_send_no_request_give_way_to_one_that_does() {
     let running = mk_server(Http::Plain(mk_router()), None, limits).await;
     let mut silent = Vec::new();
     for number in 0..60u8 {
-        let mut client = connect_from(running.address, 1 + number % 3).await;
-        client.write_all(b"GET / HTTP/1.1\r\nHost: te").await.unwrap();
+        let mut client = connect_from(1 + number % 3, running.address).await;
+        if number % 2 == 0 {
+            client.write_all(b"GET / HTTP/1.1\r\nHost: te").await.unwrap();
+        }
         silent.push(client);
     }
     // The same client as some of the silent ones, and another one.
     for last in [1, 9] {
         let served = async {
             // The client with the silent ones may have too many that wait, and then tries again.
-            while !try_hello(connect_from(running.address, last).await).await {}
+            while !try_hello(connect_from(last, running.address).await).await {}
         };
         timeout(SOON, served).await.expect("it is served soon");
     }
     drop(silent);
     assert_eq!(running.stop().await, Drained { abandoned: 0 });
+}
+
+#[tokio::test]
+async fn each_connection_of_a_burst_is_answered_although_its_request_comes_late() {
+    let limits = ServeLimits {
+        header: Duration::from_secs(60),
+        ..QUICK
+    };
+    let running = mk_server(Http::Plain(mk_router()), None, limits).await;
+    let mut burst = Vec::new();
+    for _ in 0..limits.connections {
+        burst.push(connect_from(1, running.address).await);
+    }
+    // The first half has slots, for longer than a slot is kept for a connection that sends nothing.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let mut asked = Vec::new();
+    for mut client in burst {
+        let request = b"GET /hello HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        asked.push(client);
+    }
+    for (number, mut client) in asked.into_iter().enumerate() {
+        let mut answer = String::new();
+        drop(client.read_to_string(&mut answer).await);
+        assert!(answer.ends_with("hello"), "connection {number}: {answer}");
+    }
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -76,7 +95,7 @@ async fn a_client_has_half_of_the_connections_while_all_of_them_are_busy() {
     let running = mk_server(Http::Plain(mk_router()), None, limits).await;
     let mut busy = Vec::new();
     for _ in 0..4 {
-        let mut client = connect_from(running.address, 1).await;
+        let mut client = connect_from(1, running.address).await;
         let head = b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n";
         client.write_all(head).await.unwrap();
         let mut answer = [0; 12];
@@ -84,12 +103,12 @@ async fn a_client_has_half_of_the_connections_while_all_of_them_are_busy() {
         assert_eq!(&answer, b"HTTP/1.1 100");
         busy.push(client);
     }
-    let mut fifth = connect_from(running.address, 1).await;
+    let mut fifth = connect_from(1, running.address).await;
     let mut nothing = Vec::new();
     drop(fifth.read_to_end(&mut nothing).await);
     assert!(nothing.is_empty(), "the fifth connection of the client is closed");
     for _ in 0..4 {
-        let mut client = connect_from(running.address, 2).await;
+        let mut client = connect_from(2, running.address).await;
         assert!(ask(&mut client, "/hello").await.ends_with("hello"));
     }
     drop(busy);

@@ -1,24 +1,12 @@
 //! Archives whose headers announce gibibytes: reading them takes a bounded amount of memory. One test, in a program of
 //! its own, because the peak of memory belongs to the whole process.
 
-#![expect(clippy::disallowed_methods, reason = "test set-up")]
-
 use std::io::{Seek, SeekFrom, Write};
 
 use camino::Utf8Path;
 use landfall_core::failure::error_chain;
 use landfall_oci::archive::open_archive;
-
-/// Returns the largest resident size of this process so far, in bytes.
-fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("the status of this process");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .expect("a peak");
-    let kibibytes = line.trim().strip_suffix(" kB").expect("a unit");
-    kibibytes.parse::<u64>().expect("a number") * 1024
-}
+use landfall_testkit::memory::peak_memory;
 
 #[test]
 fn a_header_of_gibibytes_takes_no_memory() {
@@ -40,14 +28,14 @@ fn a_header_of_gibibytes_takes_no_memory() {
         // A sparse file: it takes no disk.
         file.seek(SeekFrom::Start(512 + 2 * GIB)).unwrap();
         file.write_all(&[0; 1024]).unwrap();
-        let before = peak_memory();
+        let before = peak_memory("self").unwrap();
         let error = open_archive(&path, root).unwrap_err();
         assert!(
             error_chain(&error).ends_with("has 2147483648 bytes of names and attributes; at most 1048576 are read"),
             "{kind:?}: {}",
             error_chain(&error)
         );
-        let grown = peak_memory() - before;
+        let grown = peak_memory("self").unwrap() - before;
         assert!(grown < 32 << 20, "{kind:?}: {grown} bytes");
     }
 }

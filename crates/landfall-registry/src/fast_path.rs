@@ -125,6 +125,8 @@ async fn serve_requests(
             .write(&stream, response, with_body, is_last, limits.stall)
             .await?;
         if is_last {
+            // The response is on its way: what is left gives way to the next connection.
+            slot.wait();
             drain_connection(&stream).await?;
             return Ok(None);
         }

@@ -182,6 +182,30 @@ pub fn docker_archive(images: &[(&[&str], &ImageFixture)]) -> Vec<u8> {
     tar_of(&files)
 }
 
+/// Returns a tar of symbolic links, without its end, so that another tar can follow. Each name has this length.
+///
+/// # Panics
+/// Panics if the length is below 10.
+#[must_use]
+pub fn links_tar(count: usize, name_length: usize) -> Vec<u8> {
+    let mut links = tar::Builder::new(Vec::new());
+    for number in 0..count {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        let name = format!("{number:0>name_length$}");
+        links
+            .append_link(&mut header, name, "target")
+            .expect("a relative path, and memory takes all writes");
+    }
+    let mut bytes = links.into_inner().expect("memory takes all writes");
+    bytes.truncate(bytes.len() - END_OF_TAR);
+    bytes
+}
+
+/// Length of the zeros at the end of a tar, in bytes.
+const END_OF_TAR: usize = 1024;
+
 /// Returns the SHA-256 digest of bytes.
 #[must_use]
 pub fn digest_of(bytes: &[u8]) -> Digest {

@@ -7,5 +7,6 @@ pub mod fake_content;
 pub mod fake_registry;
 pub mod host_fixture;
 pub mod image_builder;
+pub mod memory;
 pub mod server;
 pub mod weak_link;

@@ -14,14 +14,15 @@ use futures_util::stream;
 use jiff::{Timestamp, ToSpan};
 use landfall_net::certificate::{PemPair, Validity, issue_certificate, make_authority};
 use landfall_net::serve::tls::CertificateSlot;
-use landfall_net::serve::{Drained, Http, ServeLimits, serve};
+use landfall_net::serve::{Drained, Http, ServeLimits, listen, serve};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// Limits that no test reaches.
@@ -81,7 +82,7 @@ pub struct Running {
 
 /// Starts a server on a port of its own.
 pub async fn mk_server(http: Http, certificate: Option<Arc<CertificateSlot>>, limits: ServeLimits) -> Running {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listen("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let mut server = JoinSet::new();
@@ -119,12 +120,20 @@ pub fn mk_pair(authority: &PemPair, hours: i64) -> PemPair {
     issue_certificate(authority, &["127.0.0.1"], validity).unwrap()
 }
 
+/// Connects from 127.0.0.N, which is a client of its own.
+pub async fn connect_from(number: u8, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, number], 0))).unwrap();
+    socket.connect(address).await.unwrap()
+}
+
 /// Connects over TLS and offers these protocols.
-pub async fn connect_with_tls(
-    address: SocketAddr,
-    authority: &PemPair,
-    protocols: &[&str],
-) -> tokio_rustls::client::TlsStream<TcpStream> {
+pub async fn connect_with_tls(address: SocketAddr, authority: &PemPair, protocols: &[&str]) -> TlsStream<TcpStream> {
+    start_tls(TcpStream::connect(address).await.unwrap(), authority, protocols).await
+}
+
+/// Begins TLS on a connection and offers these protocols.
+pub async fn start_tls(stream: TcpStream, authority: &PemPair, protocols: &[&str]) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(authority.certificate.as_bytes()).unwrap())
@@ -136,7 +145,6 @@ pub async fn connect_with_tls(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(address).await.unwrap();
     tokio_rustls::TlsConnector::from(Arc::new(config))
         .connect(ServerName::try_from("127.0.0.1").unwrap(), stream)
         .await

@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use hyper::body::Body as _;
 
 use crate::serve::budget::{Budget, BudgetPart, ClientAddress};
+use crate::serve::stall::is_slow_client;
 
 /// Granularity of the budget, in bytes. A body takes this much at once, so that a small one takes the lock once.
 const STEP: usize = 64 * 1024;
@@ -27,6 +28,8 @@ pub enum BufferError {
     OverBudget,
     #[error("the body did not arrive whole")]
     Incomplete,
+    #[error("the body arrived too slowly")]
+    TooSlow,
 }
 
 /// Reads a body of at most `limit` bytes. The budget counts the memory of the bytes that have arrived, not those that
@@ -49,7 +52,10 @@ pub async fn buffer_body(
     let mut buffer = BytesMut::new();
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_the_client_hung_up| BufferError::Incomplete)?;
+        let chunk = chunk.map_err(|error| match is_slow_client(&error) {
+            true => BufferError::TooSlow,
+            false => BufferError::Incomplete,
+        })?;
         let needed = buffer.len() + chunk.len();
         if needed > limit {
             return Err(BufferError::TooLong);

@@ -57,10 +57,19 @@ impl Slot {
 
     /// Notes that the slot waits for its client from now on.
     pub fn wait(&self) {
+        self.wait_on(Duration::ZERO);
+    }
+
+    /// Notes that the slot waits for its client again, which has sent too little in the time that it waited already.
+    pub fn wait_on(&self, waited: Duration) {
+        let waited = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         // One that gives way stays so.
-        let _ = self
-            .state
-            .compare_exchange(BUSY, self.now(), Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.state.compare_exchange(
+            BUSY,
+            self.now().saturating_sub(waited),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
     }
 
     /// Waits until the slot has to give way.
@@ -126,6 +135,13 @@ struct TakenSlots {
     by_number: HashMap<u64, Arc<Slot>>,
 }
 
+impl TakenSlots {
+    /// Returns the number of slots of a client.
+    fn of(&self, client: ClientAddress) -> usize {
+        self.by_number.values().filter(|slot| slot.client == client).count()
+    }
+}
+
 /// A slot in use. Dropping it makes room.
 #[derive(Debug)]
 pub struct TakenSlot {
@@ -166,8 +182,7 @@ impl Slots {
     /// If none gives way.
     pub fn take(&self, client: ClientAddress) -> Result<TakenSlot, NoSlot> {
         let mut taken = lock(&self.taken);
-        let own = taken.by_number.values().filter(|other| other.client == client).count();
-        let made = if own >= self.limits.share {
+        let made = if taken.of(client) >= self.limits.share {
             match self.make_room(&mut taken, |other| other.client == client) {
                 true => Ok(()),
                 false => Err(NoSlot::OverShare),
@@ -180,15 +195,27 @@ impl Slots {
         made.inspect_err(|_| {
             self.refusals.fetch_add(1, Ordering::Relaxed);
         })?;
+        Ok(self.insert(&mut taken, client))
+    }
+
+    /// Gives a slot to a client if there is room and no other slot has to give way.
+    #[must_use]
+    pub fn take_free(&self, client: ClientAddress) -> Option<TakenSlot> {
+        let mut taken = lock(&self.taken);
+        let is_free = taken.by_number.len() < self.limits.total && taken.of(client) < self.limits.share;
+        is_free.then(|| self.insert(&mut taken, client))
+    }
+
+    fn insert(&self, taken: &mut TakenSlots, client: ClientAddress) -> TakenSlot {
         let slot = Arc::new(Slot::new(client, self.origin));
         let number = taken.next;
         taken.next += 1;
         taken.by_number.insert(number, slot.clone());
-        Ok(TakenSlot {
+        TakenSlot {
             slot,
             number,
             slots: self.clone(),
-        })
+        }
     }
 
     /// Returns the number of refusals so far.

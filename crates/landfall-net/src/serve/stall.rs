@@ -3,6 +3,7 @@
 //!
 //! [`ServeLimits::stall`]: crate::serve::limits::ServeLimits::stall
 
+use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -69,6 +70,17 @@ impl PolledStallTimer {
 /// Returns the error that ends the connection of a slow client.
 pub fn slow_client_error() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the client is too slow")
+}
+
+/// Returns true if an error says that the client was too slow. A server answers it with 408 (RFC 9110 section 15.5.9),
+/// after which a client may send its request again.
+#[must_use]
+pub fn is_slow_client(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source()).any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+    })
 }
 
 /// Waits for a client for at most `limit`.

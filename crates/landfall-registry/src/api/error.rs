@@ -67,6 +67,11 @@ pub(crate) fn too_many(message: &'static str, wait: Duration) -> ApiError {
         .with_header(header::RETRY_AFTER, seconds.max(1).into())
 }
 
+/// Returns 408 for a body that arrived too slowly. The client may send it again, or the rest of it.
+pub(crate) fn too_slow(code: ErrorCode) -> ApiError {
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, code, "the body arrived too slowly")
+}
+
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,

@@ -22,7 +22,7 @@ use landfall_oci::store::error::StoreError;
 
 use crate::api::budgets::{over_budget, paid};
 use crate::api::conditional::{entity_tag, not_modified};
-use crate::api::error::{ApiError, ErrorCode};
+use crate::api::error::{ApiError, ErrorCode, too_slow};
 use crate::api::in_place::{InPlace, mark_in_place};
 use crate::api::listing::unknown_repository;
 use crate::api::reply::{header_value, manifest_content_type};
@@ -233,6 +233,7 @@ impl Registry {
                 ErrorCode::SizeInvalid,
                 "the manifest did not arrive whole",
             ),
+            BufferError::TooSlow => too_slow(ErrorCode::SizeInvalid),
         })
     }
 

@@ -11,19 +11,22 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use landfall_core::reference::{Digest, Repository};
 use landfall_net::serve::budget::{BudgetPart, ClientAddress};
 use landfall_net::serve::slots::Slot;
+use landfall_net::serve::stall::{client_stall_timer, is_slow_client};
+use landfall_net::stall::StallTimer;
 use landfall_oci::digest::Algorithm;
 use landfall_oci::header_names::{CONTENT_DIGEST, PREFER, UPLOAD_ID};
 use landfall_oci::store::blocking::blocking;
 use landfall_oci::store::error::StoreError;
 use landfall_oci::store::receive::{ByteReceiver as _, receive_stream};
 use serde::Deserialize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::error::{ApiError, ErrorCode, too_many};
+use crate::api::error::{ApiError, ErrorCode, too_many, too_slow};
 use crate::api::range::parse_content_range;
 use crate::api::reply::header_value;
 use crate::api::route::parse_digest;
-use crate::budget_limits::COME_AGAIN;
+use crate::budget_limits::{COME_AGAIN, UPLOADS};
 use crate::fast_path::body::RequestBody;
 use crate::repository::Registry;
 use crate::repository::upload_sessions::AcquiredUpload;
@@ -294,6 +297,7 @@ impl Registry {
             space_check: SpaceCheck::new(announced),
             superseded,
             slot,
+            pace: client_stall_timer(UPLOADS.grace),
         };
         stream::unfold(begin, move |mut state| async move {
             let UploadBody {
@@ -301,18 +305,23 @@ impl Registry {
                 space_check,
                 superseded,
                 slot,
+                pace,
             } = &mut state;
             if let Some(slot) = slot {
-                slot.wait();
+                slot.wait_on(pace.waited());
             }
+            let begun = Instant::now();
             let item = tokio::select! {
                 chunk = data.next() => match chunk? {
                     Ok(bytes) => space_check.add(bytes.len(), self).map(|()| bytes),
+                    Err(error) if is_slow_client(&error) => Err(too_slow(ErrorCode::BlobUploadInvalid)),
                     Err(_) => Err(incomplete_body()),
                 },
                 () = superseded.cancelled() => Err(incomplete_body()),
                 () = gives_way(slot.as_deref()) => Err(gave_way()),
             };
+            pace.add_wait(begun.elapsed());
+            pace.add_bytes(item.as_ref().map_or(0, Bytes::len));
             if slot.as_ref().is_some_and(|slot| !slot.begin()) {
                 return Some((Err(gave_way()), state));
             }
@@ -328,6 +337,8 @@ struct UploadBody {
     space_check: SpaceCheck,
     superseded: CancellationToken,
     slot: Option<Arc<Slot>>,
+    /// Waiting time for the client. A byte now and then is too little to keep a slot that another upload needs.
+    pace: StallTimer,
 }
 
 /// End of an upload that was read from the connection itself.
@@ -347,7 +358,7 @@ async fn gives_way(slot: Option<&Slot>) {
 
 fn gave_way() -> ApiError {
     too_many(
-        "another upload needs the place of this one, which sent nothing",
+        "another upload needs the place of this one, which sent nothing or little",
         COME_AGAIN,
     )
 }

@@ -1,13 +1,16 @@
 use std::fs::File;
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 
 use axum::response::Response;
 use axum::routing::get;
 use futures_util::stream;
 use http::{Request, StatusCode, header};
 use landfall_net::serve::Drained;
+use landfall_net::serve::slots::{SlotLimits, Slots};
 use landfall_testkit::server::{QUICK, mk_server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::fast_path::body::FileBody;
@@ -311,4 +314,33 @@ async fn a_file_that_became_shorter_ends_the_connection_and_not_the_server() {
             .await
             .starts_with("HTTP/1.1 200 OK")
     );
+}
+
+#[tokio::test]
+async fn a_connection_whose_client_does_not_close_it_gives_way_after_its_last_response() {
+    let slots = Slots::new(SlotLimits {
+        total: 1,
+        share: 1,
+        grace: Duration::ZERO,
+    });
+    let client = IpAddr::V4(Ipv4Addr::LOCALHOST).into();
+    let taken = slots.take(client).unwrap();
+    let slot = taken.slot().clone();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (accepted, peer) = listener.accept().await.unwrap();
+    let shutdown = CancellationToken::new();
+    let router = Router::new().route("/v2/", get(|| async { "{}" }));
+    let served = serve_requests(accepted, peer, &slot, router, QUICK, &shutdown);
+    let talk = async {
+        let request = format!("GET /v2/ HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("{}"), "{answer}");
+        assert!(slots.take(client).is_ok(), "the next connection need not wait");
+        drop(stream);
+    };
+    let (served, ()) = tokio::join!(served, talk);
+    assert!(served.unwrap().is_none());
 }

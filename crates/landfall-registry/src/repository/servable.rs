@@ -16,7 +16,7 @@ use crate::repository::whole_images::Seen;
 const DEPTH_MAX: usize = 8;
 
 /// Content that a repository must have for an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Completeness {
     /// All content that the manifest names.
     Complete,
@@ -88,12 +88,12 @@ impl Registry {
             changes: cached.read().changes,
             losses: self.losses(),
         };
-        if cached.whole.has(manifest.0, seen) {
+        if cached.whole.has(manifest.0, completeness, seen) {
             return Ok(Wholeness::Stored);
         }
         let wholeness = self.check_whole(name, Some(cached), manifest, completeness)?;
         if wholeness == Wholeness::Stored {
-            cached.whole.add(manifest.0, seen);
+            cached.whole.add(manifest.0, completeness, seen);
         }
         Ok(wholeness)
     }
@@ -113,7 +113,8 @@ impl Registry {
     }
 
     /// Returns true if a repository can serve an image whole: a manifest with all its content, or an index with all its
-    /// entries that were pushed. A place counts while it is there. Blocks.
+    /// entries that were pushed. A place counts while it is there. A file
+    /// that another process deletes is missed within a second. Blocks.
     ///
     /// # Errors
     /// Returns an error if the disk fails.
@@ -143,7 +144,11 @@ impl Registry {
                 None => return Ok(false),
             },
         };
-        let wholeness = self.check_whole(name, cached, (digest, &parts), Completeness::Complete)?;
+        let manifest = (digest, &parts);
+        let wholeness = match cached {
+            Some(cached) => self.check_whole_to_serve(name, cached, manifest, Completeness::Complete)?,
+            None => self.check_whole(name, None, manifest, Completeness::Complete)?,
+        };
         if matches!(wholeness, Wholeness::Lost(_)) {
             return Ok(false);
         }

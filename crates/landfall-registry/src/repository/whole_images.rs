@@ -9,6 +9,8 @@ use landfall_core::reference::Digest;
 use landfall_core::sync::lock;
 use tokio::time::Instant;
 
+use crate::repository::servable::Completeness;
+
 /// Time after which the files are looked at again: another process may have deleted one.
 const VALID: Duration = Duration::from_secs(1);
 /// Images that are remembered in a repository. Beyond it all are forgotten.
@@ -26,25 +28,25 @@ pub(crate) struct Seen {
 /// The whole images of one repository.
 #[derive(Debug, Default)]
 pub(crate) struct WholeImages {
-    found: Mutex<HashMap<Digest, (Seen, Instant)>>,
+    found: Mutex<HashMap<(Digest, Completeness), (Seen, Instant)>>,
 }
 
 impl WholeImages {
     /// Returns true if the image was found whole in this state, a moment ago.
-    pub(crate) fn has(&self, digest: &Digest, seen: Seen) -> bool {
+    pub(crate) fn has(&self, digest: &Digest, completeness: Completeness, seen: Seen) -> bool {
         let found = lock(&self.found);
         found
-            .get(digest)
+            .get(&(digest.clone(), completeness))
             .is_some_and(|(then, at)| *then == seen && at.elapsed() < VALID)
     }
 
-    /// Records that all content of the image is here.
-    pub(crate) fn add(&self, digest: &Digest, seen: Seen) {
+    /// Records that all content of the image is here, or all that was pushed.
+    pub(crate) fn add(&self, digest: &Digest, completeness: Completeness, seen: Seen) {
         let mut found = lock(&self.found);
         if found.len() >= IMAGES_MAX {
             found.clear();
         }
-        found.insert(digest.clone(), (seen, Instant::now()));
+        found.insert((digest.clone(), completeness), (seen, Instant::now()));
     }
 }
 
@@ -58,12 +60,14 @@ mod tests {
     async fn a_change_a_loss_or_a_second_ends_what_was_found() {
         let (images, digest) = (WholeImages::default(), digest_of(b"image"));
         let seen = Seen { changes: 1, losses: 0 };
-        assert!(!images.has(&digest, seen));
-        images.add(&digest, seen);
-        assert!(images.has(&digest, seen));
-        assert!(!images.has(&digest, Seen { changes: 2, ..seen }));
-        assert!(!images.has(&digest, Seen { losses: 1, ..seen }));
+        let has = |seen| images.has(&digest, Completeness::AsPushed, seen);
+        assert!(!has(seen));
+        images.add(&digest, Completeness::AsPushed, seen);
+        assert!(has(seen));
+        assert!(!images.has(&digest, Completeness::Complete, seen), "it may be sparse");
+        assert!(!has(Seen { changes: 2, ..seen }));
+        assert!(!has(Seen { losses: 1, ..seen }));
         tokio::time::advance(VALID).await;
-        assert!(!images.has(&digest, seen));
+        assert!(!has(seen));
     }
 }

@@ -24,6 +24,7 @@ use landfall_core::report::plan_report;
 use landfall_core::resolve::Resolver;
 use landfall_core::status::{AgentStatus, Phase};
 use landfall_host::files::write_atomic;
+use landfall_net::serve::listen;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -145,7 +146,7 @@ impl Site {
 }
 
 async fn bind() -> anyhow::Result<TcpListener> {
-    let bound = TcpListener::bind(("127.0.0.1", 0)).await;
+    let bound = listen(("127.0.0.1", 0)).await;
     bound.context("cannot listen on a free port of 127.0.0.1")
 }
 

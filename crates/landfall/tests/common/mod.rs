@@ -6,6 +6,9 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
+
+use landfall_testkit::memory::peak_memory;
 
 /// Secret value that must never be in the output.
 pub(crate) const CANARY: &str = "canary-7f3a9c";
@@ -48,6 +51,22 @@ pub(crate) fn run_with_stdin(arguments: &[&str], text: &str) -> Output {
     child.wait_with_output().expect("the program ends")
 }
 
+/// Runs the program to its end. Returns the largest memory that it had as well, in MiB.
+pub(crate) fn run_measured(arguments: &[&str]) -> (Output, u64) {
+    let mut command = landfall(arguments);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.expect("the program starts");
+    let process = child.id().to_string();
+    let ended = std::thread::spawn(move || child.wait_with_output().expect("the program ends"));
+    let mut peak = 0;
+    // Its memory is gone once it has ended, so it is asked for often.
+    while !ended.is_finished() {
+        peak = peak_memory(&process).unwrap_or_default().max(peak);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    (ended.join().expect("no panic"), peak >> 20)
+}
+
 /// Renders status, stdout and stderr as one text, for a snapshot.
 pub(crate) fn shown(output: &Output) -> String {
     let mut text = format!("status {}\n", output.status.code().expect("the program was not killed"));
@@ -86,6 +105,12 @@ impl Running {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("stdout is UTF-8");
         line.trim_end().to_owned()
+    }
+
+    /// Returns the largest memory of the program so far, in MiB.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let peak = peak_memory(&self.child.id().to_string());
+        peak.expect("the program runs") >> 20
     }
 
     pub(crate) fn hang_up(&self) {

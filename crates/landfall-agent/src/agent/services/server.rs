@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use landfall_core::failure::Explanation;
 use landfall_net::serve::tls::CertificateSlot;
-use landfall_net::serve::{Http, ServeLimits, serve};
+use landfall_net::serve::{Http, ServeLimits, listen, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -143,7 +143,7 @@ impl Drop for Running {
 
 /// Binds an address; the error names the key that sets it.
 async fn bind(address: &str, setting: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+    listen(address).await.map_err(|error| {
         let message = format!("cannot listen on `{address}`: {error}");
         anyhow::anyhow!(Explanation::new(
             message,

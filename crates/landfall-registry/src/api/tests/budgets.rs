@@ -1,5 +1,8 @@
 //! Clients that take more than their part, and others who are served meanwhile.
 
+use futures_util::stream::FuturesUnordered;
+use landfall_testkit::memory::peak_memory;
+
 use super::*;
 
 async fn open_session(fixture: &Fixture, client: u8) -> Answer {
@@ -91,6 +94,50 @@ async fn uploads_that_send_nothing_give_way_and_occupy_no_thread() {
     assert_eq!(blob.await.expect("reads go on").status, expected);
 }
 
+#[tokio::test(start_paused = true)]
+async fn uploads_that_send_a_byte_now_and_then_give_way() {
+    let fixture = mk_fixture();
+    let trickle = || {
+        let bytes = stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Some((Ok::<_, std::io::Error>("x"), ()))
+        });
+        Body::from_stream(bytes)
+    };
+    let mut crawling = FuturesUnordered::new();
+    for number in 0..512 {
+        let client = 1 + u8::try_from(number / 256).unwrap();
+        let location = open_session(&fixture, client).await.header("location").to_owned();
+        let fixture = &fixture;
+        crawling.push(async move { fixture.send_from(client, "PATCH", &location, trickle()).await });
+    }
+    // Without a length, so that the body does not stay in memory.
+    let digest = digest_of(b"hello");
+    let honest = async {
+        let path = format!("/v2/a/blobs/uploads/?digest={digest}");
+        let body = || Body::from_stream(stream::iter([Ok::<_, std::io::Error>("hello")]));
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let early = fixture.send_from(200, "POST", &path, body()).await;
+        assert_eq!((early.status, early.header("retry-after")), (429, "1"));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        fixture.send_from(200, "POST", &path, body()).await
+    };
+    tokio::pin!(honest);
+    let mut displaced = Vec::new();
+    let pushed = loop {
+        tokio::select! {
+            pushed = honest.as_mut() => break pushed,
+            Some(ended) = crawling.next() => displaced.push(ended.status),
+        }
+    };
+    assert_eq!(pushed.status, 201, "{pushed:?}");
+    assert!(
+        displaced.iter().all(|status| *status == 429) && displaced.len() <= 1,
+        "{displaced:?}"
+    );
+    assert_eq!(crawling.len() + displaced.len(), 512);
+}
+
 fn number_of_client(number: usize) -> u8 {
     u8::try_from(number / 200).unwrap()
 }
@@ -102,13 +149,6 @@ fn mk_referrer(subject: &Descriptor, config: &Digest, number: usize, annotation:
         "subject": subject, "annotations": {"number": number.to_string(), "value": "v".repeat(annotation)},
     });
     Bytes::from(manifest.to_string())
-}
-
-/// Returns the largest amount of memory that this process has had, in MiB.
-fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
 #[tokio::test]
@@ -127,7 +167,8 @@ async fn a_long_list_of_referrers_comes_in_pages_and_takes_little_memory() {
             .await;
         assert_eq!(answer.status, 201, "{answer:?}");
     }
-    let before = peak_memory();
+    let peak = || peak_memory("self").unwrap() >> 20;
+    let before = peak();
     let first = format!("/v2/a/referrers/{}", image.root.digest);
     for start in [
         first.clone(),
@@ -177,7 +218,7 @@ async fn a_long_list_of_referrers_comes_in_pages_and_takes_little_memory() {
     assert!(answers.iter().any(|answer| answer.status == 200));
     // The client of the test keeps the pages, too.
     let of_client = answers.iter().map(|answer| answer.body.len() as u64).sum::<u64>() >> 20;
-    let grown = peak_memory() - before;
+    let grown = peak() - before;
     assert!(grown < 2 * of_client + 128, "{grown} MiB");
     let bad = fixture.get(&format!("{first}?last=x")).await;
     assert_eq!((bad.status, bad.code()), (400, "DIGEST_INVALID".to_owned()));

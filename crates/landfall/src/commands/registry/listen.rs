@@ -10,9 +10,8 @@ use clap::Args;
 use landfall_core::wording::counted;
 use landfall_net::certificate::load_pair;
 use landfall_net::serve::tls::CertificateSlot;
-use landfall_net::serve::{Http, ServeLimits, serve};
+use landfall_net::serve::{Http, ServeLimits, listen, serve};
 use landfall_registry::{DEFAULT_REQUESTS_MAX, Policy, Users};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::registry::reload::WatchedFiles;
@@ -145,7 +144,7 @@ impl ListenArgs {
         shutdown: CancellationToken,
     ) -> anyhow::Result<ExitStatus> {
         let ListenFiles { certificate, users } = files;
-        let listener = TcpListener::bind(self.address)
+        let listener = listen(self.address)
             .await
             .with_context(|| format!("cannot listen on `{}`", self.address))?;
         let scheme = if certificate.is_some() { "https" } else { "http" };
