@@ -142,4 +142,10 @@ fn a_store_in_use_names_its_process_and_is_not_served_read_only() {
     std::fs::remove_file(root.join("lock")).unwrap();
     ContentStore::serve_read_only(&root).unwrap();
     assert!(!root.join("lock").exists(), "nothing is written");
+    symlink(root.join("lock"), root.join("lock")).unwrap();
+    let served = ContentStore::serve_read_only(&root);
+    assert!(
+        matches!(served, Err(StoreError::Disk(_))),
+        "a lock that cannot be opened"
+    );
 }
