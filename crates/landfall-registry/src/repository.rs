@@ -245,3 +245,6 @@ impl Registry {
         self.store.check_space(incoming)
     }
 }
+
+#[cfg(test)]
+mod tests;
