@@ -50,10 +50,16 @@ impl Fixture {
 
     /// Stores an index without entries under these tags. `note` tells it from others.
     fn push_index(&self, name: &str, note: &str, tags: &[&str]) -> Digest {
-        let text = format!(
-            r#"{{"schemaVersion": 2, "mediaType": "{}", "manifests": [], "annotations": {{"note": "{note}"}}}}"#,
-            media_type::OCI_INDEX
-        );
+        self.push_index_of(name, note, &[], tags)
+    }
+
+    fn push_index_of(&self, name: &str, note: &str, entries: &[&Digest], tags: &[&str]) -> Digest {
+        let entry = |digest| serde_json::json!({"mediaType": media_type::OCI_INDEX, "digest": digest, "size": 1});
+        let text = serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "annotations": {"note": note},
+            "manifests": entries.iter().map(entry).collect::<Vec<_>>(),
+        });
+        let text = text.to_string();
         let digest = digest_of(text.as_bytes());
         let blob = Descriptor::new("", digest.clone(), text.len() as u64);
         self.registry.store.write_blob_bytes(&blob, text.as_bytes()).unwrap();
@@ -202,6 +208,24 @@ fn a_missing_directory_has_no_repositories_and_one_that_cannot_be_read_is_an_err
 }
 
 #[test]
+fn a_change_behind_a_torn_line_leaves_none_of_its_bytes() {
+    let mut fixture = mk_fixture();
+    let blob = fixture.push_blob("a", b"blob");
+    let path = fixture.root.join("repositories/a/_record.jsonl");
+    let mut text = std::fs::read(&path).unwrap();
+    text.extend([b'x'; 10_000]);
+    std::fs::write(&path, text).unwrap();
+    let root = fixture.root.clone();
+    drop(fixture.registry);
+    fixture.registry = open(&root);
+    let other = fixture.push_blob("a", b"other");
+    let parsed = record::parse_record(&std::fs::read(&path).unwrap());
+    assert_eq!((parsed.lines, parsed.damaged), (3, Vec::new()));
+    assert_eq!(parsed.length, std::fs::metadata(&path).unwrap().len());
+    assert!(parsed.record.has_blob(&blob) && parsed.record.has_blob(&other));
+}
+
+#[test]
 fn a_record_is_rewritten_when_it_has_256_lines_more_than_twice_what_it_needs() {
     let fixture = mk_fixture();
     let set_tag = |tag: &str| {
@@ -229,6 +253,26 @@ fn a_record_is_rewritten_when_it_has_256_lines_more_than_twice_what_it_needs() {
     assert_eq!(lines(), 2 * 3 + 256 + 1);
     set_tag("v1");
     assert_eq!(lines(), 3 + 1);
+}
+
+#[test]
+fn an_image_is_whole_without_the_entries_that_were_never_pushed_and_those_nested_too_deeply() {
+    let fixture = mk_fixture();
+    let can_serve = |tag| fixture.registry.can_serve(&repository("a"), tag).unwrap();
+    fixture.push_index_of("a", "sparse", &[&digest_of(b"never pushed")], &["sparse"]);
+    assert!(can_serve("sparse"));
+    let lost = fixture.push_index("a", "lost", &[]);
+    // The tag says how deep below it the lost one is.
+    let mut inner = lost.clone();
+    for depth in 1..=9 {
+        inner = fixture.push_index_of("a", &depth.to_string(), &[&inner], &[&format!("depth{depth}")]);
+    }
+    assert!(can_serve("depth1") && can_serve("depth9"));
+    std::fs::remove_file(fixture.root.join("store/blobs/sha256").join(lost.hex())).unwrap();
+    fixture.registry.manifest_cache.remove(&lost);
+    for (tag, is_whole) in [("depth1", false), ("depth8", false), ("depth9", true)] {
+        assert_eq!(can_serve(tag), is_whole, "{tag}");
+    }
 }
 
 /// Between the first byte and the session's end an upload holds the other blobs of its push.

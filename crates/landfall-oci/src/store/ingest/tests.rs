@@ -1,7 +1,5 @@
 //! Files of writers and uploads, while they are open and after they were given up.
 
-#![expect(clippy::disallowed_methods, reason = "test set-up")]
-
 use super::*;
 use crate::digest::digest_of;
 
