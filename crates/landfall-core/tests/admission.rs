@@ -230,6 +230,23 @@ fn a_warning_is_short_and_printable_whatever_the_image_is() {
 }
 
 #[test]
+fn only_a_warning_that_is_longer_than_250_characters_is_cut() {
+    let warning = |container: &str| {
+        let pod =
+            json!({"metadata": {}, "spec": {"containers": [{"name": container, "image": "http://urls.are/not"}]}});
+        let (_, response, _) = answer(&external(), &mk_create(&pod));
+        response["warnings"][0].as_str().unwrap().to_owned()
+    };
+    let rest = warning("").chars().count();
+    let whole = warning(&"x".repeat(250 - rest));
+    assert_eq!(whole.chars().count(), 250);
+    assert!(whole.ends_with("an IPv4 address or `[IPv6]`"), "{whole}");
+    let cut = warning(&"x".repeat(251 - rest));
+    assert_eq!(cut.chars().count(), 251);
+    assert!(cut.ends_with("an IPv4 address or `[IPv6]…"), "{cut}");
+}
+
+#[test]
 fn an_update_touches_only_what_it_changes() {
     let old = json!({"metadata": {}, "spec": {
         "containers": [{"name": "a", "image": "nginx:1"}, {"name": "b", "image": "nginx:1"}],

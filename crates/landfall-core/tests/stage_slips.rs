@@ -155,24 +155,28 @@ fn a_whole_containerd_configuration_is_left_to_the_host() {
 /// containerd's plug-in does not load with both, whichever file has which.
 #[test]
 fn config_path_of_one_stage_beside_mirrors_of_another_is_found() {
-    let file = |name: &str, lines: &str| {
-        format!(
-            "        - path: /etc/containerd/conf.d/{name}.toml\n          content: |\n            version = 3\n{lines}"
-        )
+    let file = |path: &str, lines: &str| {
+        format!("        - path: /etc/containerd/{path}\n          content: |\n            version = 3\n{lines}")
     };
     let table = "            [plugins.'io.containerd.cri.v1.images'.registry";
     let path = file(
-        "a",
+        "conf.d/a.toml",
         &format!("{table}]\n            config_path = '/etc/containerd/certs.d'\n"),
     );
-    let mirrors = file(
-        "b",
-        &format!("{table}.mirrors.'docker.io']\n            endpoint = ['https://old']\n"),
-    );
+    let mirrors_at = |at: &str| {
+        file(
+            at,
+            &format!("{table}.mirrors.'docker.io']\n            endpoint = ['https://old']\n"),
+        )
+    };
     for (files, found) in [
-        (format!("{path}{mirrors}"), true),
+        (format!("{path}{}", mirrors_at("conf.d/b.toml")), true),
+        (format!("{path}{}", mirrors_at("config.toml")), true),
+        // containerd reads neither of these.
+        (format!("{path}{}", mirrors_at("conf.d/b.toml.old")), false),
+        (format!("{path}{}", mirrors_at("other/b.toml")), false),
         (path.clone(), false),
-        (mirrors.clone(), false),
+        (mirrors_at("conf.d/b.toml"), false),
     ] {
         let shown = findings(&format!("  initramfs:\n    - files:\n{files}"), None);
         let said = "warning[LF0641]: containerd's CRI plug-in does not load: `config_path` stands beside `registry.mirrors.\"docker.io\"`";
@@ -229,7 +233,17 @@ fn registries_yaml_has_the_path_of_the_distribution() {
       |
       = hint: write `path: /etc/rancher/rke2/registries.yaml`
     ");
-    assert_eq!(findings(stages, Some(("edge-k3s", "            cni: calico\n"))), "");
+    let of_rke2 = stages.replace("k3s", "rke2");
+    for (stages, pack, found) in [
+        (stages, "edge-k3s", false),
+        (&of_rke2, "edge-k3s", true),
+        (&of_rke2, "edge-rke2", false),
+        (&of_rke2, "kubernetes", false),
+    ] {
+        let shown = findings(stages, Some((pack, "            cni: calico\n")));
+        assert_eq!(shown.contains("LF0614"), found, "{pack}: {shown}");
+        assert_eq!(shown.is_empty(), !found, "{pack}: {shown}");
+    }
 }
 
 #[test]

@@ -87,16 +87,47 @@ mod tests {
         assert_eq!(find_hint(&below, hint_of).as_deref(), hint);
     }
 
+    /// The advice of the copy comes before that of the registry.
     #[test]
-    fn the_refusal_of_an_index_has_the_advice_of_the_copy_and_not_of_the_registry() {
-        let refused = PartialIndexRefused {
-            copied: Vec::new(),
-            lacking: Vec::new(),
-            refusal: refused().into(),
+    fn the_errors_of_a_copy_have_advice() {
+        let transfer = || TransferError::from(refused());
+        let incomplete = |available: &[&str]| IndexEntriesMissing {
+            source_name: "a source".to_owned(),
+            missing: vec!["linux/s390x".to_owned()],
+            available: available.iter().map(|platform| platform.parse().unwrap()).collect(),
+            refusal: transfer(),
         };
-        assert_eq!(
-            find_hint(&refused, hint_of).as_deref(),
-            Some("copy it whole, without `--platform`")
-        );
+        let partial = |lacking: &[&str]| PartialIndexRefused {
+            copied: Vec::new(),
+            lacking: lacking.iter().map(|platform| (*platform).to_owned()).collect(),
+            refusal: transfer(),
+        };
+        let cases: [(Box<dyn Error>, &str); 6] = [
+            (Box::new(partial(&[])), "copy it whole, without `--platform`"),
+            (
+                Box::new(partial(&["linux/s390x"])),
+                "copy it from a source that has `linux/s390x` too",
+            ),
+            (
+                Box::new(incomplete(&[])),
+                "push the image to the source again: no platform of it is complete there",
+            ),
+            (
+                Box::new(incomplete(&["linux/amd64", "linux/arm64"])),
+                "push the missing platforms to the source, or copy the others with `--platform linux/amd64 --platform \
+                 linux/arm64`",
+            ),
+            (
+                Box::new(PlatformMissing { offered: Vec::new() }),
+                "name one of these with `--platform`, or none for all",
+            ),
+            (
+                Box::new(ForeignLayersRefused { refusal: transfer() }),
+                "allow the layers' addresses in the registry (`validation.manifests.urls.allow` of Docker's), or use another",
+            ),
+        ];
+        for (error, hint) in cases {
+            assert_eq!(find_hint(&*error, hint_of).as_deref(), Some(hint));
+        }
     }
 }

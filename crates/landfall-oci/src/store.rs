@@ -195,15 +195,10 @@ impl ContentStore {
     /// # Errors
     /// [`StoreError::NoSpace`] if they do not.
     pub fn check_space(&self, incoming: u64) -> Result<(), StoreError> {
-        let DiskSpace { free, total } = self.disk_space()?;
         let min_free = MinFreeSpace {
             bytes: self.inner.min_free.load(Ordering::Relaxed),
         };
-        let floor = min_free.for_disk(total);
-        if free < floor.saturating_add(incoming) {
-            return Err(StoreError::NoSpace { free, floor, incoming });
-        }
-        Ok(())
+        self.disk_space()?.check_room(min_free, incoming)
     }
 
     /// Returns the state of a blob. It is complete only if it has the size of the descriptor.

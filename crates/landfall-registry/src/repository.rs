@@ -253,3 +253,6 @@ impl Registry {
         self.store.check_space(incoming)
     }
 }
+
+#[cfg(test)]
+mod tests;

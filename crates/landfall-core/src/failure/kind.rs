@@ -47,3 +47,21 @@ impl FailureKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_registry_that_limits_the_rate_names_a_time() {
+        let named = Some(Duration::from_secs(7));
+        for (kind, expected) in [
+            (FailureKind::RateLimited { after: named }, named),
+            (FailureKind::RateLimited { after: None }, None),
+            (FailureKind::Unreachable, None),
+            (FailureKind::GivenUp, None),
+        ] {
+            assert_eq!(kind.not_before(), expected, "{kind:?}");
+        }
+    }
+}

@@ -183,6 +183,25 @@ mod tests {
     }
 
     #[test]
+    fn a_passing_failure_is_not_repeated_once_the_patience_is_used_up() {
+        for shortcut in Shortcut::ALL {
+            let patience = shortcut.patience();
+            assert_eq!(
+                shortcut.after(Unexpected::Silence, patience),
+                AfterShortcut::PlainWay,
+                "{shortcut:?}"
+            );
+            for before in 0..patience {
+                assert_eq!(
+                    shortcut.after(Unexpected::Silence, before),
+                    AfterShortcut::Again,
+                    "{shortcut:?} {before}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_refusal_is_not_repeated_and_a_passing_failure_is() {
         let cases = [
             (Shortcut::ManifestBeforePush, Unexpected::Status(401), 1),

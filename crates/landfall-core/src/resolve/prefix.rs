@@ -65,8 +65,7 @@ pub(crate) fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
 
 /// Joins path pieces with `/` and leaves empty ones out.
 pub(crate) fn join(pieces: &[&str]) -> String {
-    let length = pieces.iter().map(|piece| piece.len() + 1).sum();
-    let mut path = String::with_capacity(length);
+    let mut path = String::with_capacity(pieces.iter().map(|piece| piece.len() + 1).sum());
     for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
         if !path.is_empty() {
             path.push('/');

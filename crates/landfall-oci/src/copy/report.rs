@@ -91,3 +91,60 @@ impl From<TransferError> for CopyFailure {
         CopyFailure { error, so_far: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::digest_of;
+
+    #[test]
+    fn blobs_are_counted_by_their_outcome_with_the_bytes_that_did_not_cross() {
+        let mut report = CopyReport::new(digest_of(b""));
+        for (outcome, size) in [
+            (BlobOutcome::Moved, 1),
+            (BlobOutcome::Mounted, 20),
+            (BlobOutcome::Mounted, 30),
+            (BlobOutcome::Skipped, 400),
+            (BlobOutcome::Skipped, 500),
+            (BlobOutcome::Skipped, 600),
+        ] {
+            report.count(&Descriptor::new("", digest_of(b""), size), outcome);
+        }
+        let expected = CopyReport {
+            blobs_moved: 1,
+            bytes_mounted: 50,
+            blobs_mounted: 2,
+            bytes_skipped: 1_500,
+            blobs_skipped: 3,
+            ..CopyReport::new(digest_of(b""))
+        };
+        assert_eq!(report, expected);
+    }
+
+    #[test]
+    fn the_blobs_of_referrers_are_added_to_those_of_the_image() {
+        let part = CopyReport {
+            bytes_moved: 1,
+            blobs_moved: 2,
+            bytes_mounted: 3,
+            blobs_mounted: 4,
+            bytes_skipped: 5,
+            blobs_skipped: 6,
+            ..CopyReport::new(digest_of(b"referrer"))
+        };
+        let mut report = CopyReport::new(digest_of(b""));
+        report.add_referrer(&part);
+        report.add_referrer(&part);
+        let expected = CopyReport {
+            referrers: 2,
+            bytes_moved: 2,
+            blobs_moved: 4,
+            bytes_mounted: 6,
+            blobs_mounted: 8,
+            bytes_skipped: 10,
+            blobs_skipped: 12,
+            ..CopyReport::new(digest_of(b""))
+        };
+        assert_eq!(report, expected);
+    }
+}

@@ -30,7 +30,7 @@ impl ContentStore {
     /// its name.
     pub fn open_blob(&self, digest: &Digest, offset: u64) -> Result<fs::File, StoreError> {
         let damaged = || StoreError::Damaged { digest: digest.clone() };
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let flags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK);
         let opened = fs::OpenOptions::new()
             .read(true)
             .custom_flags(flags.bits().cast_signed())
@@ -46,7 +46,7 @@ impl ContentStore {
         if !file.metadata()?.is_file() {
             return Err(damaged());
         }
-        if offset > 0 {
+        if offset != 0 {
             file.seek(SeekFrom::Start(offset))?;
         }
         Ok(file)

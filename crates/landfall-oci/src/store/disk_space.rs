@@ -49,6 +49,22 @@ impl DiskSpace {
             total: disk.f_blocks.saturating_mul(disk.f_frsize),
         })
     }
+
+    /// Checks that `incoming` bytes leave the minimum of free space.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`] if they do not.
+    pub fn check_room(self, min_free: MinFreeSpace, incoming: u64) -> Result<(), StoreError> {
+        let floor = min_free.for_disk(self.total);
+        if self.free < floor.saturating_add(incoming) {
+            return Err(StoreError::NoSpace {
+                free: self.free,
+                floor,
+                incoming,
+            });
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -59,5 +75,28 @@ mod tests {
     fn a_small_disk_keeps_a_twentieth() {
         let floor = MinFreeSpace { bytes: 1000 };
         assert_eq!((floor.for_disk(1_000_000), floor.for_disk(2000)), (1000, 100));
+    }
+
+    #[test]
+    fn incoming_bytes_have_room_down_to_the_minimum() {
+        let disk = DiskSpace {
+            free: 700,
+            total: 100_000,
+        };
+        let min_free = MinFreeSpace { bytes: 500 };
+        for (incoming, has_room) in [(0, true), (199, true), (200, true), (201, false), (u64::MAX, false)] {
+            match disk.check_room(min_free, incoming) {
+                Ok(()) => assert!(has_room, "{incoming}"),
+                Err(error) => {
+                    assert!(!has_room, "{incoming}");
+                    assert_eq!(
+                        error.to_string(),
+                        format!(
+                            "no room for {incoming} more bytes: the disk has 700 bytes free, of which 500 are kept"
+                        )
+                    );
+                }
+            }
+        }
     }
 }

@@ -154,3 +154,32 @@ impl Hint for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_in_use_and_a_full_disk_have_advice() {
+        let disk = |kind: io::ErrorKind| StoreError::Disk(kind.into());
+        let in_use = StoreError::InUse {
+            root: "/store".into(),
+            holder: None,
+        };
+        let no_space = StoreError::NoSpace {
+            free: 1,
+            floor: 2,
+            incoming: 3,
+        };
+        for (error, hint) in [
+            (in_use, Some("stop that one first, or choose another directory")),
+            (no_space, Some(MAKE_ROOM)),
+            (disk(io::ErrorKind::StorageFull), Some(MAKE_ROOM)),
+            (disk(io::ErrorKind::QuotaExceeded), Some(MAKE_ROOM)),
+            (disk(io::ErrorKind::PermissionDenied), None),
+            (StoreError::Stopping, None),
+        ] {
+            assert_eq!(error.hint().as_deref(), hint, "{error}");
+        }
+    }
+}

@@ -165,3 +165,6 @@ fn digest_of_file(algorithm: &str, entry: &fs::DirEntry) -> Option<Digest> {
     let name = entry.file_name();
     format!("{algorithm}:{}", name.to_str()?).parse().ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -163,8 +163,7 @@ pub struct BlobWriter {
     store: ContentStore,
     blob: Descriptor,
     ingest: Ingest,
-    /// Bytes that were appended since the free space was checked.
-    unchecked: usize,
+    unchecked: Unchecked,
     /// True if later attempts resume this file.
     resumable: bool,
     committed: bool,
@@ -195,7 +194,7 @@ impl BlobWriter {
             store: store.clone(),
             blob: blob.clone(),
             ingest,
-            unchecked: 0,
+            unchecked: Unchecked::default(),
             resumable,
             committed: false,
         };
@@ -221,11 +220,11 @@ impl BlobWriter {
     /// # Errors
     /// If the blob has fewer bytes, the disk is full but for its reserve, or the disk fails.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.unchecked += bytes.len();
-        if self.unchecked >= WRITE_SIZE {
+        self.unchecked.add(bytes.len());
+        if self.unchecked.is_due() {
             // Other writers share the space that was free at the begin.
             self.store.check_space(bytes.len() as u64)?;
-            self.unchecked = 0;
+            self.unchecked = Unchecked::default();
         }
         self.ingest.append_to(&self.blob, bytes)
     }
@@ -253,6 +252,21 @@ impl Drop for BlobWriter {
         } else if !self.committed {
             remove_quietly(&self.ingest.path);
         }
+    }
+}
+
+/// Bytes that were appended since the free space was checked.
+#[derive(Debug, Default)]
+struct Unchecked(usize);
+
+impl Unchecked {
+    fn add(&mut self, bytes: usize) {
+        self.0 += bytes;
+    }
+
+    /// Returns true if the free space has to be checked before they are written.
+    fn is_due(&self) -> bool {
+        self.0 >= WRITE_SIZE
     }
 }
 
@@ -386,3 +400,6 @@ fn remove_quietly(path: &Utf8Path) {
         tracing::debug!(%error, "a temporary file stays until the next start");
     }
 }
+
+#[cfg(test)]
+mod tests;

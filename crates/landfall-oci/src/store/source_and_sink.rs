@@ -236,3 +236,6 @@ impl ContentStore {
         Ok(descriptor)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,6 +94,37 @@ fn a_blob_is_visible_once_it_is_verified_and_not_before() {
     assert!(!store.ingest_path(&blob.digest).exists());
 }
 
+/// The bytes of a writer do not count for another one, also where they are in the file already.
+#[test]
+fn a_blob_under_a_writer_is_missing_for_others() {
+    let fixture = mk_fixture();
+    let store = ContentStore::open(&fixture.root).unwrap();
+    let bytes = vec![7; 1_000_000];
+    let blob = mk_blob(&bytes);
+    let mut writer = store.writer(&blob, 0).unwrap();
+    writer.append(&bytes[..600_000]).unwrap();
+    assert!(std::fs::metadata(store.ingest_path(&blob.digest)).unwrap().len() > 0);
+    assert_eq!(store.blob_state(&blob).unwrap(), BlobState::Missing);
+    drop(writer);
+    assert_eq!(store.blob_state(&blob).unwrap(), BlobState::Partial(600_000));
+}
+
+#[test]
+fn no_blob_is_begun_that_leaves_less_than_the_configured_space() {
+    let fixture = mk_fixture();
+    let store = ContentStore::open(&fixture.root).unwrap();
+    let mut blob = mk_blob(b"too large");
+    blob.size = u64::MAX;
+    let total = store.disk_space().unwrap().total;
+    for (bytes, expected) in [(u64::MAX, total / 20), (0, 0)] {
+        store.set_min_free_space(MinFreeSpace { bytes });
+        match store.writer(&blob, 0) {
+            Err(StoreError::NoSpace { floor, incoming, .. }) => assert_eq!((floor, incoming), (expected, u64::MAX)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_transfer_goes_on_where_the_last_one_stopped_even_after_a_restart() {
     let fixture = mk_fixture();

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "test set-up")]
 
 pub(crate) mod archives;
+pub(crate) mod scripted;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -148,7 +148,8 @@ mod tests {
         drop(clock);
         std::fs::write(directory.join(FILE), "rotten").unwrap();
         let clock = AgeClock::open(directory);
-        assert_eq!(clock.now(), 0);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(clock.now(), 60);
         clock.save();
         assert_eq!(
             std::fs::read(directory.join(FILE)).unwrap(),

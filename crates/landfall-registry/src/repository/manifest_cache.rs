@@ -132,4 +132,42 @@ mod tests {
         cache.insert(&digest, &CachedManifest::new(bytes));
         assert_eq!(cache.get(&digest), None);
     }
+
+    #[test]
+    fn a_generation_is_full_with_its_last_byte_and_no_earlier() {
+        let cache = ManifestCache::default();
+        let fits = u32::try_from(GENERATION_BYTES_MAX / ENTRY_BYTES_MAX).unwrap();
+        let sizes = || {
+            let generations = cache.generations.lock().unwrap();
+            (generations.young.len(), generations.old.len())
+        };
+        for number in 0..fits {
+            let (digest, manifest) = mk_manifest(number);
+            cache.insert(&digest, &manifest);
+            if number == 0 {
+                // A second time, it takes no more room.
+                cache.insert(&digest, &manifest);
+            }
+        }
+        assert_eq!(sizes(), (8, 0));
+        let (digest, manifest) = mk_manifest(fits);
+        cache.insert(&digest, &manifest);
+        assert_eq!(sizes(), (1, 8));
+    }
+
+    #[test]
+    fn a_manifest_that_is_removed_is_gone_from_both_generations_with_its_bytes() {
+        let cache = ManifestCache::default();
+        let manifests: Vec<_> = (0..10).map(mk_manifest).collect();
+        for (digest, manifest) in &manifests {
+            cache.insert(digest, manifest);
+        }
+        let young_bytes = || cache.generations.lock().unwrap().young_bytes;
+        assert_eq!(young_bytes(), 2 * ENTRY_BYTES_MAX);
+        for (index, left) in [(0, 2), (9, 1)] {
+            let (digest, _) = &manifests[index];
+            cache.remove(digest);
+            assert_eq!((cache.get(digest), young_bytes()), (None, left * ENTRY_BYTES_MAX));
+        }
+    }
 }

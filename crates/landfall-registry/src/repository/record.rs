@@ -359,6 +359,32 @@ mod tests {
     }
 
     #[test]
+    fn the_changes_of_a_record_and_its_lines_are_counted() {
+        let mut record = mk_record();
+        for number in 0..3 {
+            record.apply(RecordChange::SetTag {
+                tag: format!("v{number}").parse().unwrap(),
+                digest: digest_of(b"signature"),
+            });
+        }
+        record.apply(RecordChange::AddManifest {
+            digest: digest_of(b"image"),
+            entry: ManifestEntry {
+                media_type: Cow::Borrowed(media_type::OCI_MANIFEST),
+                size: 5,
+                referrer: None,
+            },
+        });
+        assert_eq!(
+            (record.tags.len(), record.manifests.len(), record.blobs.len()),
+            (3, 2, 1)
+        );
+        assert_eq!(record.changes, 7);
+        assert_eq!(record.fewest_lines(), 7, "one more for the version");
+        assert_eq!(record.to_changes().len(), 7);
+    }
+
+    #[test]
     fn large_annotations_are_left_in_the_manifest() {
         let subject = digest_of(b"image");
         for (length, in_manifest) in [(1023, false), (1024, true), (100_000, true)] {

@@ -302,3 +302,6 @@ impl ByteReceiver for AcquiredUpload {
 fn random_id() -> String {
     format!("{:032x}", u128::from_be_bytes(random_bytes()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,4 +70,20 @@ mod tests {
         tokio::time::advance(VALID).await;
         assert!(!has(seen));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn images_are_remembered_beside_one_another_up_to_a_limit() {
+        let images = WholeImages::default();
+        let seen = Seen { changes: 1, losses: 0 };
+        let digests: Vec<_> = (0..=IMAGES_MAX)
+            .map(|number| digest_of(&number.to_le_bytes()))
+            .collect();
+        let (last, others) = digests.split_last().unwrap();
+        for digest in others {
+            images.add(digest, seen);
+        }
+        assert!(others.iter().all(|digest| images.has(digest, seen)));
+        images.add(last, seen);
+        assert!(images.has(last, seen) && !others.iter().any(|digest| images.has(digest, seen)));
+    }
 }

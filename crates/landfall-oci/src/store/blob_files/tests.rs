@@ -68,6 +68,47 @@ fn links_pipes_and_directories_are_no_blobs_and_are_replaced_by_a_push() {
 }
 
 #[test]
+fn a_document_is_read_up_to_its_limit() {
+    let (_directory, root) = mk_root();
+    let store = ContentStore::open(&root).unwrap();
+    let blob = Descriptor::new("", digest_of(b"document"), 8);
+    store.write_blob_bytes(&blob, b"document").unwrap();
+    for (limit, is_read) in [(9, true), (8, true), (7, false), (1, false), (0, false)] {
+        match store.read_blob(&blob.digest, limit) {
+            Ok(bytes) => assert!(is_read && bytes == "document", "{limit}"),
+            Err(StoreError::TooLarge { limit: told, .. }) => assert!(!is_read && told == limit, "{limit}"),
+            Err(error) => panic!("{limit}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn only_a_blob_whose_bytes_changed_is_deleted_as_damaged() {
+    let (_directory, root) = mk_root();
+    let store = ContentStore::open(&root).unwrap();
+    let blob = Descriptor::new("", digest_of(b"bytes"), 5);
+    store.write_blob_bytes(&blob, b"bytes").unwrap();
+    assert!(!store.delete_damaged(&blob.digest).unwrap());
+    assert_eq!(store.read_blob(&blob.digest, 5).unwrap(), "bytes");
+    std::fs::write(store.blob_path(&blob.digest), b"bytez").unwrap();
+    assert!(store.delete_damaged(&blob.digest).unwrap());
+    assert_eq!(store.blob_size(&blob.digest).unwrap(), None);
+}
+
+#[test]
+fn a_blob_that_the_disk_does_not_give_is_not_called_damaged() {
+    let (_directory, root) = mk_root();
+    let store = ContentStore::open(&root).unwrap();
+    let blobs = root.join("blobs/sha256");
+    std::fs::remove_dir(&blobs).unwrap();
+    std::fs::write(&blobs, b"no directory").unwrap();
+    let opened = store.open_blob(&digest_of(b""), 0);
+    assert!(matches!(opened, Err(StoreError::Disk(_))), "{opened:?}");
+    assert!(matches!(store.blob_size(&digest_of(b"")), Err(StoreError::Disk(_))));
+    assert!(matches!(store.is_complete(&digest_of(b"")), Err(StoreError::Disk(_))));
+}
+
+#[test]
 fn a_new_store_and_every_lock_belong_to_one_user() {
     let (_directory, root) = mk_root();
     drop(ContentStore::open(&root).unwrap());
@@ -101,4 +142,10 @@ fn a_store_in_use_names_its_process_and_is_not_served_read_only() {
     std::fs::remove_file(root.join("lock")).unwrap();
     ContentStore::serve_read_only(&root).unwrap();
     assert!(!root.join("lock").exists(), "nothing is written");
+    symlink(root.join("lock"), root.join("lock")).unwrap();
+    let served = ContentStore::serve_read_only(&root);
+    assert!(
+        matches!(served, Err(StoreError::Disk(_))),
+        "a lock that cannot be opened"
+    );
 }

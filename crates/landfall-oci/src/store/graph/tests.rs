@@ -111,6 +111,29 @@ fn an_entry_of_an_index_that_is_no_manifest_is_complete_without_more() {
 }
 
 #[test]
+fn a_root_and_an_entry_that_must_be_a_manifest_are_incomplete_if_they_are_none() {
+    let (_directory, store) = mk_store();
+    let none = write(&store, b"no manifest");
+    assert!(!store.is_complete(&none).unwrap());
+    let index = json!({"schemaVersion": 2, "manifests": [describe(b"no manifest", Some(media_type::OCI_MANIFEST))]});
+    let index = write(&store, index.to_string().as_bytes());
+    assert!(!store.is_complete(&index).unwrap());
+    let reachable = store.reachable([index]).unwrap();
+    assert_eq!(reachable.unreadable, BTreeSet::from([none]));
+}
+
+#[test]
+fn an_entry_of_an_index_that_is_damaged_is_told_though_it_need_not_be_a_manifest() {
+    let (_directory, store) = mk_store();
+    let entry = write(&store, b"no manifest");
+    let index = json!({"schemaVersion": 2, "manifests": [describe(b"no manifest", Some(UNKNOWN))]}).to_string();
+    let index = write(&store, index.as_bytes());
+    std::fs::write(store.blob_path(&entry), b"rotten").unwrap();
+    let reachable = store.reachable([index]).unwrap();
+    assert_eq!(reachable.unreadable, BTreeSet::from([entry]));
+}
+
+#[test]
 fn a_damaged_manifest_is_told_and_protects_what_can_still_be_read() {
     let (_directory, store) = mk_store();
     write(&store, b"{}");

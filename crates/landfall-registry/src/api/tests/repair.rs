@@ -181,3 +181,42 @@ async fn a_manifest_that_cannot_be_understood_does_not_end_the_verification() {
     found.sort_by_key(|problem| *problem != ContentProblem::Missing);
     assert_eq!(found, [ContentProblem::Missing, ContentProblem::Unreadable]);
 }
+
+/// An entry that was pushed and is lost is a loss; one that was never pushed is none.
+#[tokio::test]
+async fn an_entry_of_an_index_may_be_missing_only_if_it_was_never_pushed() {
+    let fixture = mk_fixture_with(Policy {
+        incomplete_images: true,
+        ..Policy::default()
+    });
+    let [pushed, never] = ["amd64", "arm64"].map(|architecture| {
+        FixtureBuilder::new()
+            .platform("linux", architecture)
+            .plain_layer(&[("program", architecture.as_bytes())])
+            .build()
+    });
+    let index = multi_platform(&[pushed.clone(), never.clone()]);
+    fixture.push("a", pushed.root.digest.as_str(), &pushed).await;
+    let answer = fixture.push_manifest("a", "v1", &index.root, &index.root_bytes()).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let missing = |image: &ImageFixture, allowed| (image.root.digest.clone(), ContentProblem::Missing, allowed);
+    assert_eq!(problems(&fixture), [missing(&never, true)]);
+    let read = verify(&fixture);
+    assert!(read.is_good());
+    let blobs = pushed
+        .blobs
+        .values()
+        .chain([&index.root_bytes()])
+        .map(|bytes| bytes.len() as u64)
+        .sum::<u64>();
+    assert_eq!((read.blobs, read.bytes), (4, blobs + pushed.root.size));
+
+    std::fs::remove_file(blob_path(&fixture, &pushed.root.digest)).unwrap();
+    let found = problems(&fixture);
+    assert!(found.contains(&missing(&never, true)), "{found:?}");
+    assert_eq!(
+        found.iter().filter(|found| **found == missing(&pushed, false)).count(),
+        2
+    );
+    assert!(!verify(&fixture).is_good());
+}
